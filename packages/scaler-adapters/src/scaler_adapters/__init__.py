@@ -1,0 +1,1 @@
+"""Starts and stops workers on somebody's machines."""

@@ -1,0 +1,1 @@
+"""Submit, map, graphs and futures, from any application on Linux or Windows."""

@@ -1,0 +1,1 @@
+"""Holds immutable bytes by id until nobody needs them."""

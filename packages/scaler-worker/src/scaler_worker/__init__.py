@@ -1,0 +1,1 @@
+"""Runs task code in child processes and reports honestly."""
