@@ -1,0 +1,1 @@
+"""Workers as plain processes on this machine."""

@@ -1,0 +1,1 @@
+"""Workers on an IBM Spectrum Symphony cluster."""

@@ -1,0 +1,30 @@
+"""The settings of `scaler_worker_adapter_symphony`."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from scaler_adapters.webhook_settings import WebhookSettings
+from scaler_protocol.service.settings import Short
+
+
+class SymphonyAdapterSettings(WebhookSettings):
+    """Runs a scheduler's tasks on an IBM Spectrum Symphony cluster.
+
+    Needs soamapi, the Python module that comes with Symphony.
+    """
+
+    command: ClassVar[str] = "scaler_worker_adapter_symphony"
+    section: ClassVar[str] = "symphony_worker_adapter"
+
+    service_name: Annotated[str, Short("sn")] = Field(
+        min_length=1, description="name of the application in Symphony whose service runs the tasks (required)"
+    )
+    base_concurrency: Annotated[int, Short("n")] = Field(
+        default_factory=lambda: os.cpu_count() or 1,
+        ge=1,
+        description="tasks in Symphony at one time, nested ones not counted; recommended: cores minus deepest nesting",
+    )

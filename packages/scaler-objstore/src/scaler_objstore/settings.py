@@ -1,0 +1,40 @@
+"""The settings of `scaler_object_storage_server`."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, ClassVar
+
+from pydantic import AliasChoices, Field
+
+from scaler_protocol.service.command import EventLoopSettings
+from scaler_protocol.service.settings import AlsoKey, BindAddressSetting, CliPositionalArg, Short
+
+
+def _half_of_memory() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
+class ObjectStorageSettings(EventLoopSettings):
+    """Holds the bytes of large arguments and results by id until nobody needs them."""
+
+    command: ClassVar[str] = "scaler_object_storage_server"
+    section: ClassVar[str] = "object_storage_server"
+
+    address: Annotated[CliPositionalArg[BindAddressSetting], AlsoKey("object_storage_address")] = Field(
+        description="where to listen, as in tcp://127.0.0.1:2346; port 0 takes a free one",
+    )
+    memory_limit_bytes: Annotated[int, Short("ml")] = Field(
+        default_factory=_half_of_memory,
+        gt=0,
+        description="bytes of objects held in memory at most, by default half of this machine's memory",
+    )
+    object_size_limit_bytes: Annotated[int, Short("osl")] = Field(
+        default=16 * 1024**3, gt=0, description="largest object that is accepted"
+    )
+    io_threads: Annotated[int, Short("wit")] = Field(
+        default=1,
+        ge=1,
+        validation_alias=AliasChoices("io_threads", "worker_io_threads"),
+        description="threads that move network data",
+    )

@@ -1,0 +1,40 @@
+"""The capabilities of a worker or a task as people write them: `linux,cpu=4`.
+
+A capability is a name with an integer value; -1 stands for "present, no value". Values are carried and shown, and not
+yet counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+NO_VALUE = -1
+
+
+class CapabilitiesError(ValueError):
+    """A text that is not a list of capabilities. The message names the part at fault."""
+
+
+def parse_capabilities(text: str) -> dict[str, int]:
+    """Reads `name,name=value,…` into names and values, `NO_VALUE` where none is given. Blanks do not matter."""
+    capabilities: dict[str, int] = {}
+    for part in text.split(","):
+        name, separator, value_text = (piece.strip() for piece in part.partition("="))
+        if not name:
+            if separator or len(text.split(",")) > 1:
+                raise CapabilitiesError(f"capabilities {text!r}: a name is missing in {part!r}")
+            continue
+        if name in capabilities:
+            raise CapabilitiesError(f"capabilities {text!r}: {name!r} is given twice")
+        try:
+            capabilities[name] = int(value_text) if separator else NO_VALUE
+        except ValueError:
+            raise CapabilitiesError(
+                f"capabilities {text!r}: the value of {name!r} is not an integer: {value_text!r}"
+            ) from None
+    return capabilities
+
+
+def format_capabilities(capabilities: Mapping[str, int]) -> str:
+    """The text from which `parse_capabilities` reads the same names and values."""
+    return ",".join(name if value == NO_VALUE else f"{name}={value}" for name, value in capabilities.items())

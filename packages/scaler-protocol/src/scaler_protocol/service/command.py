@@ -1,0 +1,73 @@
+"""The way from a command line to a running service, the same for every command."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import BeforeValidator, Field
+
+from scaler_protocol.service.child import die_with_parent
+from scaler_protocol.service.errors import ServiceError
+from scaler_protocol.service.event_loop import EventLoopName
+from scaler_protocol.service.log import LogFormat, set_up_logging
+from scaler_protocol.service.settings import ServiceSettings, Short, TakesSeveral, TextListSetting
+
+
+def _upper(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
+
+
+class CommandSettings(ServiceSettings):
+    """What every command can be told: where and how to log."""
+
+    logging_paths: Annotated[TextListSetting, Short("lp"), TakesSeveral()] = Field(
+        default=("/dev/stdout",),
+        min_length=1,
+        description="files to log to, several words or separated by commas; missing folders are created",
+    )
+    logging_config_file: Annotated[Path | None, Short("lcf")] = Field(
+        default=None, description="file for Python's logging.config.fileConfig; replaces the other logging settings"
+    )
+    logging_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper), Short("ll")
+    ] = Field(default="INFO", description="least severe level that is logged")
+    logging_format: Annotated[LogFormat, Short("lf")] = Field(
+        default="text", description="form of a log line: text, or json with one object a line"
+    )
+
+
+class EventLoopSettings(CommandSettings):
+    """What every command with an event loop of its own can be told besides."""
+
+    event_loop: Annotated[EventLoopName, Short("el")] = Field(
+        default="builtin", description="asyncio event loop: Python's own, or uvloop"
+    )
+
+
+Settings = TypeVar("Settings", bound=CommandSettings)
+
+
+def run_command(
+    settings_class: type[Settings], run: Callable[[Settings], int], arguments: Sequence[str] | None = None
+) -> int:
+    """Reads the settings, sets up logging, runs the service, and returns the exit status of the process.
+
+    A `ServiceError` from any of these ends the command with its message on stderr, one line each, and its exit status.
+    """
+    try:
+        die_with_parent()
+        settings = settings_class.from_command_line(arguments)
+        set_up_logging(
+            settings.logging_paths, settings.logging_level, settings.logging_config_file, settings.logging_format
+        )
+        return run(settings)
+    except ServiceError as error:
+        for line in str(error).splitlines():
+            print(f"{settings_class.command}: {line}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        # Ctrl-C before the service has its own signal handlers: leave quietly, with the shell's status for SIGINT.
+        return 130

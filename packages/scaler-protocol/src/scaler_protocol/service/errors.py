@@ -1,0 +1,21 @@
+"""How a service says that it cannot start: one line on stderr and an exit status.
+
+ServiceError            exit status 1: the machine, not the person, is at fault
+ └─ ConfigurationError  exit status 2: a flag, a TOML key or a file has to be changed
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ServiceError(Exception):
+    """A service cannot start or go on. The message is complete: it is printed as it is, without a traceback."""
+
+    exit_status: ClassVar[int] = 1
+
+
+class ConfigurationError(ServiceError):
+    """What was asked for cannot be done; each line of the message names one flag, TOML key or file."""
+
+    exit_status: ClassVar[int] = 2

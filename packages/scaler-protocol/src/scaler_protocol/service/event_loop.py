@@ -1,0 +1,34 @@
+"""Which asyncio event loop a service runs on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Literal, TypeVar
+
+from scaler_protocol.service.errors import ConfigurationError
+
+EventLoopName = Literal["builtin", "uvloop"]
+
+Result = TypeVar("Result")
+
+
+def run(main: Callable[[], Coroutine[Any, Any, Result]], event_loop: EventLoopName = "builtin") -> Result:
+    """Runs `main()` to its end on a new event loop of the named kind and returns its result.
+
+    Raises `ConfigurationError`, before anything is started, when uvloop is asked for and not installed.
+    """
+    with asyncio.Runner(loop_factory=_loop_factory(event_loop)) as runner:
+        return runner.run(main())
+
+
+def _loop_factory(event_loop: EventLoopName) -> Callable[[], asyncio.AbstractEventLoop]:
+    if event_loop == "builtin":
+        return asyncio.new_event_loop
+    try:
+        import uvloop
+    except ImportError:
+        raise ConfigurationError(
+            "--event-loop: uvloop is not installed; `pip install uvloop`, or use builtin"
+        ) from None
+    return uvloop.new_event_loop

@@ -1,0 +1,371 @@
+"""The settings of a service: declared once as typed fields, read from the command line and a TOML section.
+
+    class ClockSettings(ServiceSettings):
+        "Tells the time."                              # the description that `-h` prints
+
+        command: ClassVar[str] = "scaler_clock"
+        section: ClassVar[str] = "clock"
+
+        address: CliPositionalArg[AddressSetting] = Field(description="where to listen")
+        tick_seconds: Annotated[float, Short("ts")] = Field(default=1.0, gt=0, description="seconds between two ticks")
+
+A field `tick_seconds` is the flag `--tick-seconds`, its short form `-ts` and the TOML key `tick_seconds`. A setting
+given on the command line wins over the section of the file named by `--config`, which wins over the default. The
+environment is not read: what a service does can be seen from its command line and its file alone. Sections of other
+services in the same file are not looked at.
+
+pydantic-settings does the parsing. Added here: single-dash flags of several letters (`-ts`), flags that take
+several words, and errors as one line per flag or key, with exit status 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import sys
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, NoReturn, Self
+
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, PlainSerializer, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    CliPositionalArg,
+    CliSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from scaler_protocol.address import Address
+from scaler_protocol.capabilities import format_capabilities, parse_capabilities
+from scaler_protocol.service.errors import ConfigurationError
+
+__all__ = [
+    "AddressSetting",
+    "AlsoKey",
+    "BindAddressSetting",
+    "CapabilitiesSetting",
+    "CliPositionalArg",
+    "ServiceSettings",
+    "Short",
+    "TakesSeveral",
+    "TextListSetting",
+]
+
+# pydantic-settings turns this text into None wherever it stands. No flag can contain a NUL, so no value is lost.
+_NONE_TEXT = "\0"
+
+
+@dataclass(frozen=True, slots=True)
+class Short:
+    """Marks a field with the short forms of its flag, written without the dash: `Short("n")`, `Short("osa")`."""
+
+    names: tuple[str, ...]
+
+    def __init__(self, *names: str) -> None:
+        object.__setattr__(self, "names", names)
+
+
+@dataclass(frozen=True, slots=True)
+class AlsoKey:
+    """Marks a positional field with one more TOML key for it; other fields use `validation_alias=AliasChoices(…)`."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class TakesSeveral:
+    """Marks a list field whose flag takes all words up to the next flag, as in `--logging-paths a b`."""
+
+
+def _parse_address(value: object) -> Address:
+    if isinstance(value, Address):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f"expected text like tcp://127.0.0.1:2345, not {type(value).__name__}")
+    return Address.parse(value)
+
+
+def _require_connectable(address: Address) -> Address:
+    if not address.can_be_connected:
+        raise ValueError(f"{address} can be listened on but not connected to: name a host and a port other than 0")
+    return address
+
+
+def _parse_capabilities(value: object) -> str:
+    if isinstance(value, Mapping):
+        value = format_capabilities(value)
+    if not isinstance(value, str):
+        raise ValueError(f"expected text like linux,cpu=4, not {type(value).__name__}")
+    return format_capabilities(parse_capabilities(value))
+
+
+def _split_texts(value: object) -> object:
+    """One text is a list separated by commas, on the command line and in the file alike."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+BindAddressSetting = Annotated[Address, NoDecode, BeforeValidator(_parse_address), PlainSerializer(str)]
+"""An address to listen on; port 0 lets the system choose."""
+
+AddressSetting = Annotated[
+    Address, NoDecode, BeforeValidator(_parse_address), AfterValidator(_require_connectable), PlainSerializer(str)
+]
+"""An address to connect to."""
+
+CapabilitiesSetting = Annotated[str, BeforeValidator(_parse_capabilities)]
+"""Capabilities such as `linux,cpu=4`, checked, in their normal form; also accepts a mapping in code."""
+
+TextListSetting = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_texts)]
+"""Several texts: a TOML array, or one text separated by commas."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports what is wrong as an exception, so that every refusal of a command looks the same."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigurationError(f"{message} (-h lists the flags)")
+
+
+class ServiceSettings(BaseSettings):
+    """Base of every command's settings."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid",
+        frozen=True,
+        validate_by_name=True,
+        validate_by_alias=True,
+        arbitrary_types_allowed=True,
+        hide_input_in_errors=True,
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_avoid_json=True,
+        cli_hide_none_type=True,
+        cli_parse_none_str=_NONE_TEXT,
+    )
+
+    command: ClassVar[str]
+    section: ClassVar[str]
+
+    config: Annotated[Path | None, Short("c")] = Field(
+        default=None, description="TOML file whose section for this command sets what the command line leaves out"
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Keeps the environment out: the TOML section arrives as keyword arguments, flags through the command line."""
+        return (init_settings,)
+
+    @classmethod
+    def from_command_line(cls, arguments: Sequence[str] | None = None) -> Self:
+        """The settings for these arguments (default: those of this process), each value validated.
+
+        Raises `ConfigurationError` with one line per setting at fault. `-h` prints the help and exits with status 0.
+        """
+        arguments = list(sys.argv[1:] if arguments is None else arguments)
+        config_path = _find_config_path(arguments)
+        section = {} if config_path is None else cls._read_section(config_path)
+        try:
+            command_line = cls._command_line_source(arguments)
+            given = command_line()
+            # A field can have several names: the command line's value under one replaces the file's under another.
+            overridden = {cls._field_of(key) for key in given}
+            kept = {name: value for name, value in section.items() if name not in overridden}
+            return cls(_cli_settings_source=command_line, **kept)
+        except ValidationError as error:
+            lines = [
+                cls._explain(detail, given, config_path)
+                for detail in error.errors(include_url=False)
+                # A default derived from another setting could not be made, because of that one's own error.
+                if detail["type"] != "default_factory_not_called"
+            ]
+            raise ConfigurationError("\n".join(dict.fromkeys(lines))) from None
+        except SettingsError as error:
+            raise ConfigurationError(str(error)) from None
+
+    def to_command_line(self, fields: Iterable[str] | None = None) -> list[str]:
+        """Arguments from which `from_command_line` makes equal settings; defaults are left out, and so is the file.
+
+        With `fields`, only these settings; the way to pass on to another command what both understand.
+        """
+        options: list[str] = []
+        positionals: list[str] = []
+        for name, value in self.model_dump(
+            exclude_defaults=True, exclude={"config"}, include=None if fields is None else set(fields)
+        ).items():
+            if _is_positional(type(self).model_fields[name]):
+                positionals.append(str(value))
+                continue
+            flag = "--" + name.replace("_", "-")
+            if isinstance(value, bool):
+                options.append(flag if value else "--no-" + flag[2:])
+            elif isinstance(value, tuple):
+                options.extend(f"{flag}={item}" for item in value)
+            elif value is not None:
+                options.append(f"{flag}={value}")
+        return positionals + options
+
+    @classmethod
+    def toml_keys(cls) -> frozenset[str]:
+        """All keys that the section of this command may hold."""
+        return frozenset(key for name in cls.model_fields if name != "config" for key in cls._names_of(name))
+
+    @classmethod
+    def _command_line_source(cls, arguments: list[str]) -> CliSettingsSource[Self]:
+        positionals = [name.upper() for name, field in cls.model_fields.items() if _is_positional(field)]
+        parser = _Parser(
+            prog=cls.command,
+            usage=f"{cls.command} {' '.join(positionals)} [--config FILE] [flags]",
+            description=inspect.cleandoc(cls.__doc__ or ""),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        return CliSettingsSource[Self](
+            cls,
+            cli_parse_args=arguments,
+            cli_shortcuts={
+                cls._names_of(name)[0].replace("_", "-"): list(mark.names)
+                for name, field in cls.model_fields.items()
+                for mark in field.metadata
+                if isinstance(mark, Short)
+            },
+            root_parser=parser,
+            parse_args_method=argparse.ArgumentParser.parse_args,
+            add_argument_method=cls._add_argument,
+        )
+
+    @classmethod
+    def _add_argument(cls, container: Any, *names: str, **options: Any) -> argparse.Action:
+        """Adds one flag as pydantic-settings describes it, in the form and with the help text users of Scaler know."""
+        name = cls._field_of(options.get("dest", names[0]).replace("-", "_"))
+        field = cls.model_fields[name]
+        options["help"] = _help_text(field)
+        if _is_positional(field):
+            # The section may provide it; whether it is missing is decided when both have been read.
+            return _as_action(container.add_argument(*names, **options | {"nargs": "?", "metavar": name.upper()}))
+        shorts = {short for mark in field.metadata if isinstance(mark, Short) for short in mark.names}
+        names = tuple("-" + text.lstrip("-") if text.lstrip("-") in shorts else text for text in names)
+        if field.annotation is not bool and not str(options["metavar"]).startswith("{"):
+            options["metavar"] = _metavar(name, field)
+        if any(isinstance(mark, TakesSeveral) for mark in field.metadata):
+            options |= {"action": "extend", "nargs": "+"}
+        return _as_action(container.add_argument(*names, **options))
+
+    @classmethod
+    def _read_section(cls, path: Path) -> dict[str, Any]:
+        try:
+            document = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigurationError(f"cannot read {path}: {error.strerror}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"{path} is not valid TOML: {error}") from None
+        section = document.get(cls.section, {})
+        if not isinstance(section, dict):
+            raise ConfigurationError(f"{path}: {cls.section!r} is not a section; write [{cls.section}]")
+        problems = [
+            f"{path}: [{cls.section}] has no setting {key!r}; known are: {', '.join(sorted(cls.toml_keys()))}"
+            for key in section
+            if key not in cls.toml_keys()
+        ]
+        twice: dict[str, list[str]] = {}
+        for key in section:
+            twice.setdefault(cls._field_of(key), []).append(key)
+        problems += [
+            f"{path}: [{cls.section}] sets the same thing twice: {' and '.join(keys)}"
+            for keys in twice.values()
+            if len(keys) > 1
+        ]
+        if problems:
+            raise ConfigurationError("\n".join(problems))
+        return {cls._field_of(key): value for key, value in section.items()}
+
+    @classmethod
+    def _explain(cls, detail: Any, given: Mapping[str, Any], config_path: Path | None) -> str:
+        """One line for one rejected value: where it came from, then what is wrong with it."""
+        if not detail["loc"]:
+            return _reason(detail)
+        name = cls._field_of(str(detail["loc"][0]))
+        positional = _is_positional(cls.model_fields[name]) if name in cls.model_fields else False
+        label = name.upper() if positional else "--" + name.replace("_", "-")
+        if detail["type"] == "missing":
+            place = "on the command line, before the flags," if positional else "on the command line"
+            return f"{label} is missing: give it {place} or as {name!r} in section [{cls.section}] of --config FILE"
+        if name in map(cls._field_of, given):
+            return f"{label}: {_reason(detail)}"
+        return f"{config_path}: [{cls.section}] {name}: {_reason(detail)}"
+
+    @classmethod
+    def _names_of(cls, name: str) -> tuple[str, ...]:
+        """The names of a field in a file, its own first, then those that older files use."""
+        field = cls.model_fields[name]
+        alias = field.validation_alias
+        also = tuple(mark.name for mark in field.metadata if isinstance(mark, AlsoKey))
+        if isinstance(alias, AliasChoices):
+            return tuple(choice for choice in alias.choices if isinstance(choice, str)) + also
+        return (name, *also)
+
+    @classmethod
+    def _field_of(cls, key: str) -> str:
+        return next((name for name in cls.model_fields if key == name or key in cls._names_of(name)), key)
+
+
+def _find_config_path(arguments: Iterable[str]) -> Path | None:
+    """The file named by `--config` or `-c`, found first, because it may provide what the command line lacks."""
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config", "-c", type=Path)
+    return parser.parse_known_args(list(arguments))[0].config  # type: ignore[no-any-return]
+
+
+def _is_positional(field: FieldInfo) -> bool:
+    # CliPositionalArg is an alias with a marker class inside; its identity is the only public way to recognise it.
+    marker = CliPositionalArg.__metadata__[0]
+    return marker in field.metadata
+
+
+def _metavar(name: str, field: FieldInfo) -> str:
+    """What stands for the value in the help: its unit where it has one."""
+    if name.endswith(("_seconds", "_bytes")):
+        return name.rpartition("_")[2].upper()
+    annotation = str(field.annotation)
+    known = {"Address": "ADDRESS", "Path": "FILE", "int": "N", "float": "X"}
+    return next((metavar for type_name, metavar in known.items() if type_name in annotation), "TEXT")
+
+
+def _help_text(field: FieldInfo) -> str:
+    """The description with the default behind it, unless it is nothing, or derived from other settings."""
+    if field.is_required() or field.default_factory_takes_validated_data:
+        default = None
+    else:
+        default = field.get_default(call_default_factory=True)
+    if isinstance(default, bool):
+        shown = str(default).lower()
+    elif isinstance(default, float):
+        shown = f"{default:g}"
+    else:
+        shown = ",".join(default) if isinstance(default, tuple) else str(default)
+    ending = "" if default is None or shown == "" else f" (default: {shown})"
+    return f"{field.description}{ending}".replace("%", "%%")
+
+
+def _as_action(added: object) -> argparse.Action:
+    assert isinstance(added, argparse.Action)
+    return added
+
+
+def _reason(detail: Any) -> str:
+    """pydantic's message without its prefix for errors that our own validators raise."""
+    return str(detail["msg"]).removeprefix("Value error, ")

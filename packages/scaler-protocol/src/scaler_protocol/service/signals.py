@@ -1,0 +1,71 @@
+"""Ctrl-C and SIGTERM ask a service to stop; asked twice, it stops at once.
+
+The first signal starts a graceful end: finish what must be finished, tell the peers, close. If that hangs, a person or
+a service manager sends another one, and the process leaves without cleaning up: its children end with it because they
+watch their parent (`service.child`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Self
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+logger = logging.getLogger(__name__)
+
+
+def exit_at_once(signal_number: signal.Signals) -> None:
+    """Ends this process without running any clean-up, with the exit status a shell shows for that signal."""
+    os._exit(128 + signal_number)
+
+
+class StopSignals:
+    """While entered, the first stop signal calls `on_stop` and every later one `on_force`, on the running event loop.
+
+        with StopSignals(lambda _signal: server.begin_shutdown()):
+            await server.finished()
+
+    On leaving, the handlers that were there before are back.
+    """
+
+    def __init__(
+        self,
+        on_stop: Callable[[signal.Signals], None],
+        on_force: Callable[[signal.Signals], None] = exit_at_once,
+    ) -> None:
+        self._on_stop = on_stop
+        self._on_force = on_force
+        self._asked = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._previous: dict[signal.Signals, Callable[[int, FrameType | None], object] | int | None] = {}
+
+    def __enter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        for signal_number in STOP_SIGNALS:
+            self._previous[signal_number] = signal.getsignal(signal_number)
+            self._loop.add_signal_handler(signal_number, self._on_signal, signal_number)
+        return self
+
+    def __exit__(
+        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._loop is not None
+        for signal_number, previous in self._previous.items():
+            self._loop.remove_signal_handler(signal_number)
+            # None: a handler that was not installed from Python cannot be put back by it.
+            signal.signal(signal_number, signal.SIG_DFL if previous is None else previous)
+
+    def _on_signal(self, signal_number: signal.Signals) -> None:
+        if self._asked:
+            logger.warning("%s again: leaving at once", signal_number.name)
+            self._on_force(signal_number)
+            return
+        self._asked = True
+        logger.info("%s: stopping; send it again to leave at once", signal_number.name)
+        self._on_stop(signal_number)

@@ -1,0 +1,1 @@
+"""The cluster in a terminal, like top."""
