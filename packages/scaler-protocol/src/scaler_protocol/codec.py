@@ -1,0 +1,483 @@
+"""Messages to frames and back. The one module that knows Cap'n Proto.
+
+Each message kind is described once, in `_LAYOUTS`: which field is written how. `encode` and `decode` walk that table.
+Decoding never trusts: whatever is wrong with the bytes becomes a `MalformedMessageError`, and rows are counted before
+anybody indexes with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib.resources import as_file, files
+from typing import Any, NamedTuple
+
+import capnp  # type: ignore[import-untyped]
+
+from scaler_protocol import messages as m
+from scaler_protocol.columns import Packed, pack_column, split_ids, unpack_column
+from scaler_protocol.errors import MalformedMessageError, MessageTooLargeError
+from scaler_protocol.ids import ID_BYTES
+from scaler_protocol.wire import Frame
+
+HEADER_BYTES_MAX = 256 * 1024 * 1024
+"""Largest header frame. Columns of a batch of a million tasks fit several times over."""
+
+MESSAGE_BYTES_MAX = 4 * 1024**3
+"""Largest sum of all frames of one message."""
+
+FRAMES_MAX = 1024
+"""Most frames of one message: envelope, header, and an object's buffers."""
+
+
+def _load_schema() -> Any:
+    capnp.remove_import_hook()
+    with as_file(files("scaler_protocol") / "schema" / "scaler.capnp") as path:
+        return capnp.load(str(path))
+
+
+_schema = _load_schema()
+_Message = _schema.Message
+
+
+# --- layouts ---------------------------------------------------------------------------------------------------------
+
+
+class _Field(NamedTuple):
+    attribute: str
+    wire: str
+    write: Callable[[Any], Any]
+    read: Callable[[Any], Any]
+
+
+def _wire_name(attribute: str) -> str:
+    head, *rest = attribute.split("_")
+    return head + "".join(word.capitalize() for word in rest)
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _plain(*attributes: str) -> list[_Field]:
+    return [_Field(a, _wire_name(a), _same, _same) for a in attributes]
+
+
+def _column(typecode: str, *attributes: str) -> list[_Field]:
+    def write(values: Any) -> bytes:
+        return pack_column(typecode, values)
+
+    def read(raw: bytes) -> Any:
+        return unpack_column(typecode, raw)
+
+    return [_Field(a, _wire_name(a), write, read) for a in attributes]
+
+
+def _ids(*attributes: str) -> list[_Field]:
+    def read(raw: bytes) -> tuple[bytes, ...]:
+        return tuple(split_ids(raw))
+
+    return [_Field(a, _wire_name(a), b"".join, read) for a in attributes]
+
+
+def _write_capabilities(value: m.Capabilities) -> list[dict[str, Any]]:
+    return [{"name": name, "value": amount} for name, amount in value]
+
+
+def _read_capabilities(value: Any) -> m.Capabilities:
+    return tuple((item.name, item.value) for item in value)
+
+
+def _capabilities() -> list[_Field]:
+    return [_Field("capabilities", "capabilities", _write_capabilities, _read_capabilities)]
+
+
+def _texts(*attributes: str) -> list[_Field]:
+    return [_Field(a, _wire_name(a), list, lambda value: tuple(str(text) for text in value)) for a in attributes]
+
+
+def _structs(message_type: type[Any], fields: Sequence[_Field], *attributes: str) -> list[_Field]:
+    def write(values: Any) -> list[dict[str, Any]]:
+        return [{f.wire: f.write(getattr(value, f.attribute)) for f in fields} for value in values]
+
+    def read(values: Any) -> tuple[Any, ...]:
+        return tuple(message_type(**{f.attribute: f.read(getattr(value, f.wire)) for f in fields}) for value in values)
+
+    return [_Field(a, _wire_name(a), write, read) for a in attributes]
+
+
+class _Layout(NamedTuple):
+    """How one message kind is written: its union member, its header fields, and what rides in payload frames."""
+
+    member: str
+    message_type: type[Any]
+    fields: tuple[_Field, ...]
+    packed: tuple[tuple[str, str], ...] = ()
+    """(attribute, wire name of the lengths column), one payload frame each; trailing empty frames are left out."""
+    buffers: bool = False
+    """Payload frames are `buffers`, with a U64 `lengths` column."""
+    raw: str = ""
+    """Attribute that is the single payload frame."""
+    check: Callable[[Any], None] | None = None
+
+
+def _check_rows(message: Any, rows: int, *columns: str) -> None:
+    for name in columns:
+        length = len(getattr(message, name))
+        if length not in (0, rows):
+            raise MalformedMessageError(f"{type(message).__name__}.{name} has {length} elements for {rows} rows")
+
+
+def _check_sparse(message: Any, rows: int, positions: str, values: str) -> None:
+    column = getattr(message, positions)
+    if len(column) != len(getattr(message, values)):
+        raise MalformedMessageError(f"{type(message).__name__}: {positions} and {values} differ in length")
+    if len(column) and (max(column) >= rows or any(a > b for a, b in zip(column, column[1:], strict=False))):
+        raise MalformedMessageError(f"{type(message).__name__}.{positions} is not an ascending list of rows")
+
+
+def _check_id(message: Any, *attributes: str) -> None:
+    for name in attributes:
+        if len(getattr(message, name)) != ID_BYTES:
+            raise MalformedMessageError(f"{type(message).__name__}.{name} is not {ID_BYTES} bytes")
+
+
+def _check_functions(message: Any, rows: int) -> None:
+    table = len(message.functions)
+    indexes = message.function_indexes
+    _check_rows(message, rows, "function_indexes")
+    if rows and (table == 0 or (len(indexes) and max(indexes) >= table)):
+        raise MalformedMessageError(f"{type(message).__name__} names a function outside its table of {table}")
+
+
+def _check_tasks(message: m.TaskBatch) -> None:
+    rows = len(message.numbers)
+    _check_id(message, "client")
+    message.payloads.check(rows)
+    message.inputs.check()
+    _check_rows(message, rows, "attempts")
+    _check_functions(message, rows)
+    _check_sparse(message, rows, "object_positions", "objects")
+    _check_sparse(message, rows, "input_positions", "inputs")
+
+
+def _check_results(message: m.ResultBatch) -> None:
+    rows = len(message.numbers)
+    _check_id(message, "client")
+    message.payloads.check(rows)
+    if len(message.attempts) != rows:
+        raise MalformedMessageError(f"ResultBatch.attempts has {len(message.attempts)} elements for {rows} rows")
+    _check_rows(message, rows, "statuses", "durations", "cpu_times", "memory_peaks")
+    _check_sparse(message, rows, "object_positions", "objects")
+
+
+def _check_graph(message: m.GraphSubmit) -> None:
+    rows = len(message.payloads)
+    _check_id(message, "client")
+    message.payloads.check()
+    _check_functions(message, rows)
+    _check_sparse(message, rows, "object_positions", "objects")
+    if len(message.dependency_counts) != rows or sum(message.dependency_counts) != len(message.dependencies):
+        raise MalformedMessageError("GraphSubmit: dependency counts do not match its rows and dependencies")
+    for name in ("dependencies", "wanted"):
+        column = getattr(message, name)
+        if len(column) and max(column) >= rows:
+            raise MalformedMessageError(f"GraphSubmit.{name} names a row outside its {rows} rows")
+
+
+def _check_functions_defined(message: m.FunctionDefine) -> None:
+    _check_id(message, "client")
+    message.bodies.check(len(message.ids))
+
+
+def _check_task_list(message: Any) -> None:
+    _check_id(message, "client")
+    _check_rows(message, len(message.numbers), "attempts")
+
+
+def _check_inventory(message: m.Inventory) -> None:
+    _check_id(message, "client")
+    if not len(message.numbers) == len(message.attempts) == len(message.states):
+        raise MalformedMessageError("Inventory: its columns differ in length")
+
+
+def _check_client(message: Any) -> None:
+    _check_id(message, "client")
+
+
+def _check_hello(message: m.Hello) -> None:
+    _check_id(message, "incarnation")
+
+
+def _check_object(message: Any) -> None:
+    _check_id(message, "id")
+
+
+def _check_object_put(message: m.ObjectPut) -> None:
+    _check_id(message, "id", "owner")
+
+
+_COUNTER = _plain("name", "count")
+_WORKER_STATUS = _plain(*m.WorkerStatus.__dataclass_fields__)
+_CLIENT_STATUS = _plain(*m.ClientStatus.__dataclass_fields__)
+
+
+def _task_list(member: str, message_type: type[Any]) -> _Layout:
+    fields = (*_plain("client"), *_column("Q", "numbers"), *_column("H", "attempts"))
+    return _Layout(member, message_type, fields, check=_check_task_list)
+
+
+def _object_reply(member: str, message_type: type[Any]) -> _Layout:
+    return _Layout(member, message_type, tuple(_plain("request", "status", "text")))
+
+
+_LAYOUTS: tuple[_Layout, ...] = (
+    _Layout(
+        "hello",
+        m.Hello,
+        (
+            _Field("role", "role", int, lambda value: m.Role(value.raw)),
+            *_plain("protocol_version", "python_version", "software_version", "name", "incarnation", "hostname"),
+            *_plain("pid", "scheduler_incarnation", "capacity", "queue_limit", "stream_output", "timeout_seconds"),
+            *_plain("hello_number"),
+            *_texts("worker_names"),
+            *_capabilities(),
+        ),
+        check=_check_hello,
+    ),
+    _Layout("welcome", m.Welcome, tuple(_plain(*m.Welcome.__dataclass_fields__))),
+    _Layout("unknownPeer", m.UnknownPeer, ()),
+    _Layout(
+        "heartbeat",
+        m.Heartbeat,
+        (
+            *_plain("sent_at_seconds", "echo_seconds", "capacity", "cpu_percent", "rss_bytes", "rss_free_bytes"),
+            *_plain("queued", "latency_seconds"),
+            *_column("I", "processor_pids"),
+            *_column("H", "processor_cpu_percents"),
+            *_column("Q", "processor_rss_bytes"),
+            *_column("B", "processor_states"),
+        ),
+    ),
+    _Layout(
+        "taskBatch",
+        m.TaskBatch,
+        (
+            *_plain("client", "depth", "kind", "flags", "serializer"),
+            *_column("Q", "numbers"),
+            *_column("H", "attempts", "function_indexes"),
+            *_column("I", "object_positions", "input_positions"),
+            *_ids("functions", "objects"),
+            *_capabilities(),
+        ),
+        packed=(("payloads", "payloadLengths"), ("inputs", "inputLengths")),
+        check=_check_tasks,
+    ),
+    _Layout(
+        "resultBatch",
+        m.ResultBatch,
+        (
+            *_plain("client", "capacity"),
+            *_column("Q", "numbers", "memory_peaks"),
+            *_column("H", "attempts"),
+            *_column("B", "statuses"),
+            *_column("I", "durations", "cpu_times", "object_positions"),
+            *_ids("objects"),
+        ),
+        packed=(("payloads", "payloadLengths"),),
+        check=_check_results,
+    ),
+    _Layout(
+        "functionDefine",
+        m.FunctionDefine,
+        (*_plain("client"), *_ids("ids")),
+        packed=(("bodies", "lengths"),),
+        check=_check_functions_defined,
+    ),
+    _task_list("taskCancel", m.TaskCancel),
+    _task_list("taskReturn", m.TaskReturn),
+    _Layout(
+        "inventory",
+        m.Inventory,
+        (*_plain("client"), *_column("Q", "numbers"), *_column("H", "attempts"), *_column("B", "states")),
+        check=_check_inventory,
+    ),
+    _Layout(
+        "graphSubmit",
+        m.GraphSubmit,
+        (
+            *_plain("client", "first_number", "serializer", "flags", "depth"),
+            *_ids("functions", "objects"),
+            *_column("H", "function_indexes"),
+            *_column("I", "dependency_counts", "dependencies", "wanted", "object_positions"),
+            *_capabilities(),
+        ),
+        packed=(("payloads", "payloadLengths"),),
+        check=_check_graph,
+    ),
+    _Layout("notice", m.Notice, (*_plain("level", "text", "kind"), *_column("Q", "numbers"))),
+    _Layout(
+        "output",
+        m.Output,
+        tuple(_plain("client", "number", "stream", "dropped_bytes")),
+        raw="data",
+        check=_check_client,
+    ),
+    _Layout("relay", m.Relay, tuple(_plain("client")), raw="inner", check=_check_client),
+    _Layout(
+        "objectPut", m.ObjectPut, tuple(_plain("request", "id", "owner", "name")), buffers=True, check=_check_object_put
+    ),
+    _object_reply("objectPutReply", m.ObjectPutReply),
+    _Layout("objectGet", m.ObjectGet, tuple(_plain("request", "id", "wait_seconds")), check=_check_object),
+    _Layout("objectData", m.ObjectData, tuple(_plain("request", "id", "missing")), buffers=True, check=_check_object),
+    _Layout("objectDelete", m.ObjectDelete, (*_plain("request", "owner"), *_ids("ids"))),
+    _object_reply("objectDeleteReply", m.ObjectDeleteReply),
+    _Layout(
+        "monitorSnapshot",
+        m.MonitorSnapshot,
+        (
+            *_plain("sequence", "time_seconds", "incarnation", "cpu_percent", "rss_bytes"),
+            *_plain("object_count", "object_bytes"),
+            *_structs(m.Counter, _COUNTER, "task_states", "sent", "received", "functions"),
+            *_structs(m.WorkerStatus, _WORKER_STATUS, "workers"),
+            *_structs(m.ClientStatus, _CLIENT_STATUS, "clients"),
+        ),
+    ),
+    _Layout(
+        "monitorEvents",
+        m.MonitorEvents,
+        (
+            *_plain("sequence", "dropped"),
+            *_column("d", "time_seconds"),
+            *_column("H", "clients", "workers", "functions"),
+            *_column("Q", "numbers"),
+            *_column("B", "states"),
+            *_column("I", "durations"),
+            *_ids("client_table"),
+            *_texts("worker_table", "function_table"),
+        ),
+    ),
+    _Layout("drain", m.Drain, ()),
+)
+
+# Messages of one value: the union member is the value itself.
+_SCALARS: tuple[tuple[str, type[Any], str], ...] = (
+    ("refused", m.Refused, "text"),
+    ("goodbye", m.Goodbye, "text"),
+    ("taskRecall", m.TaskRecall, "count"),
+    ("clientGone", m.ClientGone, "client"),
+    ("creditRequest", m.CreditRequest, "count"),
+    ("creditGrant", m.CreditGrant, "count"),
+    ("shutdown", m.Shutdown, "text"),
+)
+
+_BY_TYPE = {layout.message_type: layout for layout in _LAYOUTS}
+_BY_MEMBER = {layout.member: layout for layout in _LAYOUTS}
+_SCALAR_BY_TYPE = {message_type: (member, attribute) for member, message_type, attribute in _SCALARS}
+_SCALAR_BY_MEMBER = {member: (message_type, attribute) for member, message_type, attribute in _SCALARS}
+
+KIND_NAMES: dict[type[Any], str] = {
+    message_type: message_type.__name__ for message_type in (*_BY_TYPE, *_SCALAR_BY_TYPE)
+}
+"""Message type to the name shown by monitors."""
+
+
+# --- encode ----------------------------------------------------------------------------------------------------------
+
+
+def encode(message: m.Message) -> list[Frame]:
+    """Return header and payload frames of `message` (the caller puts the envelope in front)."""
+    if isinstance(message, m.ResultBatch) and message.frames is not None:
+        return list(message.frames)
+    scalar = _SCALAR_BY_TYPE.get(type(message))
+    builder = _Message.new_message()
+    if scalar is not None:
+        member, attribute = scalar
+        setattr(builder, member, getattr(message, attribute))
+        return [builder.to_bytes()]
+    layout = _BY_TYPE[type(message)]
+    if not layout.fields:
+        setattr(builder, layout.member, None)
+        return [builder.to_bytes()]
+    body = builder.init(layout.member)
+    for field in layout.fields:
+        value = field.write(getattr(message, field.attribute))
+        # Unset means zero or empty on the wire, so such fields need not be written.
+        if value:
+            setattr(body, field.wire, value)
+    payload: list[Frame] = []
+    for attribute, lengths_name in layout.packed:
+        packed = getattr(message, attribute)
+        setattr(body, lengths_name, pack_column("I", packed.lengths))
+        payload.append(packed.data)
+    while payload and not len(payload[-1]):
+        payload.pop()
+    if layout.buffers:
+        payload = [memoryview(buffer).cast("B") for buffer in message.buffers]  # type: ignore[union-attr]
+        body.lengths = pack_column("Q", [len(frame) for frame in payload])
+    elif layout.raw:
+        value = getattr(message, layout.raw)
+        payload = list(value) if isinstance(value, list) else [value]
+    return [builder.to_bytes(), *payload]
+
+
+# --- decode ----------------------------------------------------------------------------------------------------------
+
+
+def decode(frames: Sequence[Frame]) -> m.Message:
+    """Return the message in `frames`: header first, no envelope. Raises MalformedMessageError or MessageTooLargeError."""
+    check_limits(frames)
+    header = frames[0]
+    try:
+        with _Message.from_bytes(bytes(header), traversal_limit_in_words=HEADER_BYTES_MAX // 8) as reader:
+            return _decode(str(reader.which()), reader, frames)
+    except MalformedMessageError:
+        raise
+    except (capnp.KjException, ValueError, TypeError, AttributeError, OverflowError, UnicodeDecodeError) as error:
+        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise MalformedMessageError(f"not a message of this protocol: {text}") from None
+
+
+def check_limits(frames: Sequence[Frame]) -> None:
+    """Raise unless there are frames, and not too many or too large ones."""
+    if not frames:
+        raise MalformedMessageError("a message without frames")
+    if len(frames) > FRAMES_MAX:
+        raise MessageTooLargeError(f"{len(frames)} frames in one message; at most {FRAMES_MAX} are accepted")
+    if len(frames[0]) > HEADER_BYTES_MAX:
+        raise MessageTooLargeError(f"a header of {len(frames[0])} bytes; at most {HEADER_BYTES_MAX} are accepted")
+    if len(frames) > 1 and sum(len(frame) for frame in frames) > MESSAGE_BYTES_MAX:
+        raise MessageTooLargeError(f"a message over {MESSAGE_BYTES_MAX} bytes")
+
+
+def _decode(member: str, reader: Any, frames: Sequence[Frame]) -> m.Message:
+    scalar = _SCALAR_BY_MEMBER.get(member)
+    if scalar is not None:
+        message_type, attribute = scalar
+        return message_type(**{attribute: getattr(reader, member)})  # type: ignore[no-any-return]
+    layout = _BY_MEMBER[member]
+    if not layout.fields:
+        return layout.message_type()  # type: ignore[no-any-return]
+    body = getattr(reader, member)
+    values = {field.attribute: field.read(getattr(body, field.wire)) for field in layout.fields}
+    payload = frames[1:]
+    if layout.packed:
+        if len(payload) > len(layout.packed):
+            raise MalformedMessageError(f"{member} with {len(payload)} payload frames")
+        for position, (attribute, lengths_name) in enumerate(layout.packed):
+            data = payload[position] if position < len(payload) else b""
+            values[attribute] = Packed(unpack_column("I", getattr(body, lengths_name)), data)
+    elif layout.buffers:
+        lengths = unpack_column("Q", body.lengths)
+        if list(lengths) != [len(frame) for frame in payload]:
+            raise MalformedMessageError(f"{member}: lengths do not match its {len(payload)} payload frames")
+        values["buffers"] = list(payload)
+    elif layout.raw == "inner":
+        values["inner"] = list(payload)
+    elif layout.raw:
+        values[layout.raw] = bytes(payload[0]) if payload else b""
+    message = layout.message_type(**values)
+    if layout.check is not None:
+        layout.check(message)
+    if layout.message_type is m.ResultBatch:
+        message.frames = list(frames)
+    return message  # type: ignore[no-any-return]

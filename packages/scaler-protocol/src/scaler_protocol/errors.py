@@ -1,0 +1,23 @@
+"""What can go wrong on the wire.
+
+WireError
+├── MalformedMessageError   bytes that are no message of this protocol; costs the sender its connection
+├── MessageTooLargeError    a frame or message over the limits of `codec`
+└── SessionError            the session rules were broken or the session cannot go on
+"""
+
+
+class WireError(Exception):
+    """Base of everything this package raises about traffic."""
+
+
+class MalformedMessageError(WireError):
+    """The bytes are not a message of this protocol version."""
+
+
+class MessageTooLargeError(WireError):
+    """The message is over a limit; nothing of it was kept."""
+
+
+class SessionError(WireError):
+    """The session cannot go on: its bounds were exceeded or its rules broken."""

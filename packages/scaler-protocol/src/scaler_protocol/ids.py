@@ -1,0 +1,42 @@
+"""Identities: who is who and what is what, as small immutable values."""
+
+import hashlib
+import os
+from typing import NewType
+
+ID_BYTES = 16
+
+ClientId = NewType("ClientId", bytes)
+"""Incarnation of a client: 16 random bytes, new for every `Client` connection."""
+
+AgentId = NewType("AgentId", bytes)
+"""Incarnation of a worker agent: 16 random bytes, new for every agent process."""
+
+SchedulerId = NewType("SchedulerId", bytes)
+"""Incarnation of a scheduler process."""
+
+FunctionId = NewType("FunctionId", bytes)
+"""Content address of a pickled function: 16 bytes."""
+
+ObjectId = NewType("ObjectId", bytes)
+"""Name of an immutable object in object storage: 16 bytes."""
+
+TaskNumber = NewType("TaskNumber", int)
+"""A task within its client: unsigned 64-bit, each used once. (client, number) names a task everywhere."""
+
+NO_ID = b""
+
+
+def new_id() -> bytes:
+    """Return 16 random bytes, for an incarnation or an object."""
+    return os.urandom(ID_BYTES)
+
+
+def content_id(content: bytes) -> FunctionId:
+    """Return the content address of `content`: BLAKE2b cut to 16 bytes (collision resistant, so no comparison needed)."""
+    return FunctionId(hashlib.blake2b(content, digest_size=ID_BYTES).digest())
+
+
+def short(identity: bytes) -> str:
+    """Return the first eight hexadecimal digits of an id, for logs and messages."""
+    return identity[:4].hex()

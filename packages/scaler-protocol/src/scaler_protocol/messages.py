@@ -1,0 +1,440 @@
+"""Every message that crosses a process boundary, as typed values. `codec` turns them into frames and back.
+
+The meaning of each field stands in `schema/scaler.capnp`, beside the field. Messages are values: whoever receives one
+may keep it, nobody changes it after it was sent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+from scaler_protocol.columns import EMPTY, Column, Packed
+from scaler_protocol.version import PROTOCOL_VERSION, PYTHON_VERSION, SOFTWARE_VERSION
+
+Capabilities = tuple[tuple[str, int], ...]
+"""(name, value) pairs, sorted by name; value -1 where none was given."""
+
+
+class Role(IntEnum):
+    CLIENT = 0
+    AGENT = 1
+    SCHEDULER = 2
+    MONITOR = 3
+
+
+class TaskKind(IntEnum):
+    CALL = 0
+    """Payload is one call's arguments."""
+    MAP_CHUNK = 1
+    """Payload is many calls' arguments; the result has one outcome per item."""
+
+
+class TaskFlag(IntEnum):
+    PROFILE = 1
+    STREAM_OUTPUT = 2
+    REANNOUNCED = 4
+
+
+class Status(IntEnum):
+    SUCCESS = 0
+    FAILED = 1
+    CANCELED = 2
+    PROCESSOR_DIED = 3
+    TIMED_OUT = 4
+    WORKER_DIED = 5
+    NO_WORKER = 6
+    MISSING_OBJECT = 7
+    NOT_RUN = 8
+    STORAGE_FAILED = 9
+
+
+class HeldState(IntEnum):
+    """In an `Inventory`: how far a task has come at its agent."""
+
+    QUEUED = 0
+    RUNNING = 1
+
+
+class ProcessorState(IntEnum):
+    STARTING = 0
+    IDLE = 1
+    RUNNING = 2
+    BLOCKED = 3
+    STOPPING = 4
+
+
+class ObjectStatus(IntEnum):
+    DONE = 0
+    TOO_LARGE = 1
+    STORAGE_FULL = 2
+    MALFORMED = 3
+    NOT_YOURS = 4
+
+
+class TaskEvent(IntEnum):
+    """In `MonitorEvents`: what happened to a task."""
+
+    SUBMITTED = 0
+    ASSIGNED = 1
+    SUCCESS = 2
+    FAILED = 3
+    CANCELED = 4
+    RETURNED = 5
+
+
+@dataclass(slots=True)
+class Hello:
+    role: Role
+    name: str
+    incarnation: bytes
+    hostname: str = ""
+    pid: int = 0
+    scheduler_incarnation: bytes = b""
+    worker_names: tuple[str, ...] = ()
+    capabilities: Capabilities = ()
+    capacity: int = 0
+    queue_limit: int = 0
+    stream_output: bool = False
+    timeout_seconds: float = 0.0
+    protocol_version: int = PROTOCOL_VERSION
+    python_version: str = PYTHON_VERSION
+    software_version: str = SOFTWARE_VERSION
+    hello_number: int = 0
+
+
+@dataclass(slots=True)
+class Welcome:
+    incarnation: bytes
+    resumed: bool = False
+    object_storage_address: str = ""
+    monitor_address: str = ""
+    heartbeat_seconds: float = 2.0
+    timeout_seconds: float = 60.0
+    protected: bool = False
+    task_credit: int = -1
+    protocol_version: int = PROTOCOL_VERSION
+    software_version: str = SOFTWARE_VERSION
+    capability_policy: bool = False
+    hello_number: int = 0
+
+
+@dataclass(slots=True)
+class Refused:
+    text: str
+
+
+@dataclass(slots=True)
+class UnknownPeer:
+    pass
+
+
+@dataclass(slots=True)
+class Heartbeat:
+    sent_at_seconds: float = 0.0
+    echo_seconds: float = 0.0
+    capacity: int = 0
+    cpu_percent: float = 0.0
+    rss_bytes: int = 0
+    rss_free_bytes: int = 0
+    queued: int = 0
+    latency_seconds: float = 0.0
+    processor_pids: Column = EMPTY
+    processor_cpu_percents: Column = EMPTY
+    processor_rss_bytes: Column = EMPTY
+    processor_states: Column = EMPTY
+
+
+@dataclass(slots=True)
+class Goodbye:
+    text: str
+
+
+@dataclass(slots=True)
+class TaskBatch:
+    client: bytes
+    numbers: Column
+    functions: tuple[bytes, ...]
+    payloads: Packed
+    attempts: Column = EMPTY
+    function_indexes: Column = EMPTY
+    depth: int = 0
+    kind: int = TaskKind.CALL
+    flags: int = 0
+    capabilities: Capabilities = ()
+    serializer: bytes = b""
+    object_positions: Column = EMPTY
+    objects: tuple[bytes, ...] = ()
+    input_positions: Column = EMPTY
+    inputs: Packed = field(default_factory=Packed)
+
+
+@dataclass(slots=True)
+class ResultBatch:
+    client: bytes
+    numbers: Column
+    attempts: Column
+    payloads: Packed
+    statuses: Column = EMPTY
+    durations: Column = EMPTY
+    cpu_times: Column = EMPTY
+    memory_peaks: Column = EMPTY
+    object_positions: Column = EMPTY
+    objects: tuple[bytes, ...] = ()
+    capacity: int = 0
+    frames: Any = field(default=None, compare=False, repr=False)
+    """Header and payload frames as received, so that a batch passed on whole is not encoded again."""
+
+
+@dataclass(slots=True)
+class FunctionDefine:
+    client: bytes
+    ids: tuple[bytes, ...]
+    bodies: Packed
+
+
+@dataclass(slots=True)
+class TaskCancel:
+    client: bytes
+    numbers: Column
+    attempts: Column = EMPTY
+
+
+@dataclass(slots=True)
+class TaskRecall:
+    count: int
+
+
+@dataclass(slots=True)
+class TaskReturn:
+    client: bytes
+    numbers: Column
+    attempts: Column = EMPTY
+
+
+@dataclass(slots=True)
+class Inventory:
+    client: bytes
+    numbers: Column
+    attempts: Column
+    states: Column
+
+
+@dataclass(slots=True)
+class GraphSubmit:
+    client: bytes
+    first_number: int
+    functions: tuple[bytes, ...]
+    payloads: Packed
+    dependency_counts: Column
+    dependencies: Column
+    wanted: Column
+    function_indexes: Column = EMPTY
+    capabilities: Capabilities = ()
+    serializer: bytes = b""
+    flags: int = 0
+    depth: int = 0
+    object_positions: Column = EMPTY
+    objects: tuple[bytes, ...] = ()
+
+
+@dataclass(slots=True)
+class ClientGone:
+    client: bytes
+
+
+@dataclass(slots=True)
+class CreditRequest:
+    count: int
+
+
+@dataclass(slots=True)
+class CreditGrant:
+    count: int
+
+
+@dataclass(slots=True)
+class Shutdown:
+    text: str = ""
+
+
+@dataclass(slots=True)
+class Notice:
+    text: str
+    level: int = 1
+    numbers: Column = EMPTY
+    kind: str = ""
+
+
+@dataclass(slots=True)
+class Output:
+    client: bytes
+    number: int
+    stream: int
+    data: bytes
+    dropped_bytes: int = 0
+
+
+@dataclass(slots=True)
+class Relay:
+    client: bytes
+    inner: list[bytes]
+    """Frames of the relayed message, its envelope first."""
+
+
+@dataclass(slots=True)
+class ObjectPut:
+    request: int
+    id: bytes
+    owner: bytes
+    buffers: list[Any]
+    """The object's buffers: anything with the buffer protocol. On the wire one frame each."""
+    name: str = ""
+
+
+@dataclass(slots=True)
+class ObjectPutReply:
+    request: int
+    status: int = ObjectStatus.DONE
+    text: str = ""
+
+
+@dataclass(slots=True)
+class ObjectGet:
+    request: int
+    id: bytes
+    wait_seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class ObjectData:
+    request: int
+    id: bytes
+    buffers: list[Any] = field(default_factory=list)
+    missing: bool = False
+
+
+@dataclass(slots=True)
+class ObjectDelete:
+    request: int
+    owner: bytes
+    ids: tuple[bytes, ...]
+
+
+@dataclass(slots=True)
+class ObjectDeleteReply:
+    request: int
+    status: int = ObjectStatus.DONE
+    text: str = ""
+
+
+@dataclass(slots=True)
+class Counter:
+    name: str
+    count: int
+
+
+@dataclass(slots=True)
+class WorkerStatus:
+    name: str
+    agent: str
+    hostname: str = ""
+    pid: int = 0
+    state: int = 0
+    agent_cpu_percent: float = 0.0
+    agent_rss_bytes: int = 0
+    cpu_percent: float = 0.0
+    rss_bytes: int = 0
+    rss_free_bytes: int = 0
+    free: int = 0
+    sent: int = 0
+    queued: int = 0
+    capabilities: str = ""
+    latency_seconds: float = 0.0
+    last_seen_seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class ClientStatus:
+    name: str
+    incarnation: bytes
+    hostname: str = ""
+    pid: int = 0
+    waiting: int = 0
+    running: int = 0
+    finished: int = 0
+    failed: int = 0
+    last_seen_seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class MonitorSnapshot:
+    sequence: int
+    time_seconds: float
+    incarnation: bytes
+    cpu_percent: float = 0.0
+    rss_bytes: int = 0
+    task_states: tuple[Counter, ...] = ()
+    sent: tuple[Counter, ...] = ()
+    received: tuple[Counter, ...] = ()
+    workers: tuple[WorkerStatus, ...] = ()
+    clients: tuple[ClientStatus, ...] = ()
+    functions: tuple[Counter, ...] = ()
+    object_count: int = 0
+    object_bytes: int = 0
+
+
+@dataclass(slots=True)
+class MonitorEvents:
+    sequence: int
+    time_seconds: Any
+    clients: Column
+    client_table: tuple[bytes, ...]
+    numbers: Column
+    states: Column
+    workers: Column
+    worker_table: tuple[str, ...]
+    functions: Column
+    function_table: tuple[str, ...]
+    durations: Column
+    dropped: int = 0
+
+
+@dataclass(slots=True)
+class Drain:
+    pass
+
+
+Message = (
+    Hello
+    | Welcome
+    | Refused
+    | UnknownPeer
+    | Heartbeat
+    | Goodbye
+    | TaskBatch
+    | ResultBatch
+    | FunctionDefine
+    | TaskCancel
+    | TaskRecall
+    | TaskReturn
+    | Inventory
+    | GraphSubmit
+    | ClientGone
+    | CreditRequest
+    | CreditGrant
+    | Shutdown
+    | Notice
+    | Output
+    | Relay
+    | ObjectPut
+    | ObjectPutReply
+    | ObjectGet
+    | ObjectData
+    | ObjectDelete
+    | ObjectDeleteReply
+    | MonitorSnapshot
+    | MonitorEvents
+    | Drain
+)

@@ -1,0 +1,211 @@
+"""The initiating end of a session: hello, welcome, heartbeats, silence, resuming. Clients and agents own one each.
+
+    CONNECTING ──welcome──▶ ESTABLISHED ──silence──▶ (hello again, still ESTABLISHED) ──welcome resumed──▶ …
+        │                       │                                                    └─welcome new──▶ everything announced again
+        └──refused──▶ CLOSED ◀──┴── silence for `give_up_seconds` ──▶ Lost
+
+What happens comes back from `receive` and `tick` as events; what must be sent lies in `outgoing`, in order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from scaler_protocol import messages as m
+from scaler_protocol.session.sequencing import Outgoing, Session, message_bytes
+from scaler_protocol.wire import UNSEQUENCED, Envelope
+
+
+@dataclass(slots=True, frozen=True)
+class Established:
+    """A session stands. Unless `resumed`, the other end knows nothing of us: announce all that is unfinished."""
+
+    welcome: m.Welcome
+    resumed: bool
+
+
+@dataclass(slots=True, frozen=True)
+class Received:
+    """A message for the owner, new and in order."""
+
+    message: m.Message
+
+
+@dataclass(slots=True, frozen=True)
+class RefusedByPeer:
+    """The other end will not have us; final."""
+
+    reason: str
+
+
+@dataclass(slots=True, frozen=True)
+class HeartbeatDue:
+    """The owner should call `heartbeat` with what it has to tell."""
+
+
+@dataclass(slots=True, frozen=True)
+class Lost:
+    """Nothing was heard for `give_up_seconds`; reported once per silence. The connection goes on trying."""
+
+    silent_seconds: float
+
+
+Event = Established | Received | RefusedByPeer | HeartbeatDue | Lost
+
+
+class ConnectionState(Enum):
+    CONNECTING = "connecting"
+    ESTABLISHED = "established"
+    CLOSED = "closed"
+
+
+class Connection:
+    """See the module. `hello` is repeated with what is needed to resume; `give_up_seconds` bounds every silence."""
+
+    def __init__(self, hello: m.Hello, *, heartbeat_seconds: float = 2.0, give_up_seconds: float = 60.0) -> None:
+        self.state = ConnectionState.CONNECTING
+        self.outgoing: list[Outgoing] = []
+        self.session = Session()
+        self.welcome: m.Welcome | None = None
+        self.latency_seconds = 0.0
+        self.silent_since = 0.0
+        self._hello = hello
+        self._hello_number = 0
+        self._hello_at = 0.0
+        self._heartbeat_seconds = heartbeat_seconds
+        self._heartbeat_at = 0.0
+        self._give_up_seconds = give_up_seconds
+        self._reported_lost = False
+
+    @property
+    def established(self) -> bool:
+        return self.state is ConnectionState.ESTABLISHED
+
+    # --- sending
+
+    def start(self, now: float) -> None:
+        """Say hello for the first time."""
+        self.silent_since = now
+        self._say_hello(now)
+
+    def send(self, message: m.Message) -> None:
+        """Send what must not be lost. Only while established: before, the owner keeps it for `Established`."""
+        self.outgoing.append(self.session.sequence(message))
+
+    def send_plain(self, message: m.Message) -> None:
+        """Send what may be lost."""
+        self.outgoing.append(self.session.plain(message))
+
+    def heartbeat(self, heartbeat: m.Heartbeat, now: float) -> None:
+        heartbeat.sent_at_seconds = now
+        self._heartbeat_at = now
+        self.send_plain(heartbeat)
+
+    def close(self, reason: str) -> None:
+        """Say goodbye; nothing is sent or accepted afterwards."""
+        if self.state is not ConnectionState.CLOSED:
+            self.outgoing.append(self.session.plain(m.Goodbye(reason)))
+            self.state = ConnectionState.CLOSED
+
+    # --- receiving
+
+    def receive(self, envelope: Envelope, message: m.Message, now: float) -> list[Event]:
+        """Take one message in. Raises SessionError when the other end breaks the rules."""
+        if self.state is ConnectionState.CLOSED:
+            return []
+        if isinstance(message, m.Refused):
+            self.silent_since = now
+            self.state = ConnectionState.CLOSED
+            return [RefusedByPeer(message.text)]
+        if isinstance(message, m.Welcome):
+            return self._on_welcome(envelope, message, now)
+        if isinstance(message, m.UnknownPeer):
+            self.silent_since = now
+            self._say_hello(now)
+            return []
+        if self.state is not ConnectionState.ESTABLISHED or envelope.epoch != self.session.epoch:
+            return []
+        self._heard(now)
+        accepted = self.session.accept(envelope, now, message_bytes(message))
+        self._answer_session(now)
+        if not accepted:
+            return []
+        if isinstance(message, m.Heartbeat):
+            if message.echo_seconds:
+                self.latency_seconds = max(0.0, now - message.echo_seconds)
+            return []
+        return [Received(message)]
+
+    def tick(self, now: float) -> list[Event]:
+        """Do what time demands. Call at `next_deadline()`, or more often."""
+        if self.state is ConnectionState.CLOSED:
+            return []
+        events: list[Event] = []
+        silent = now - self.silent_since
+        if silent >= self._give_up_seconds and not self._reported_lost:
+            self._reported_lost = True
+            events.append(Lost(silent))
+        if now >= self._hello_due():
+            self._say_hello(now)
+        if self.established and now >= self._heartbeat_at + self._heartbeat_seconds:
+            events.append(HeartbeatDue())
+        return events
+
+    def next_deadline(self) -> float:
+        """When `tick` has something to do next."""
+        if self.state is ConnectionState.CLOSED:
+            return float("inf")
+        deadline = self._hello_due()
+        if not self._reported_lost:
+            deadline = min(deadline, self.silent_since + self._give_up_seconds)
+        if self.established:
+            deadline = min(deadline, self._heartbeat_at + self._heartbeat_seconds)
+        return deadline
+
+    # --- inside
+
+    def _hello_due(self) -> float:
+        if self.state is ConnectionState.CONNECTING:
+            return self._hello_at + min(1.0, self._heartbeat_seconds)
+        # Two heartbeats unanswered: ask whether the session still stands.
+        return max(self.silent_since + 2 * self._heartbeat_seconds, self._hello_at + self._heartbeat_seconds)
+
+    def _say_hello(self, now: float) -> None:
+        self._hello_number += 1
+        self._hello_at = now
+        known = self.welcome.incarnation if self.welcome is not None else b""
+        hello = replace(self._hello, scheduler_incarnation=known, hello_number=self._hello_number)
+        envelope = self.session.plain(hello).envelope if known else UNSEQUENCED
+        self.outgoing.append(Outgoing(envelope, hello))
+
+    def _on_welcome(self, envelope: Envelope, welcome: m.Welcome, now: float) -> list[Event]:
+        if welcome.hello_number != self._hello_number:
+            return []
+        self._heard(now)
+        resumed = welcome.resumed and self.welcome is not None and self.welcome.incarnation == welcome.incarnation
+        if resumed:
+            # The welcome acknowledges what arrived before the silence; the rest goes out again.
+            self.session.accept(envelope, now)
+            self.outgoing.extend(self.session.resend())
+        else:
+            self.session = Session(welcome.hello_number)
+            self._heartbeat_at = now
+        self.welcome = welcome
+        if welcome.heartbeat_seconds > 0:
+            self._heartbeat_seconds = min(self._heartbeat_seconds, welcome.heartbeat_seconds)
+        self.state = ConnectionState.ESTABLISHED
+        return [Established(welcome, resumed)]
+
+    def _heard(self, now: float) -> None:
+        self.silent_since = now
+        self._reported_lost = False
+
+    def _answer_session(self, now: float) -> None:
+        session = self.session
+        if session.gap:
+            self.outgoing.append(Outgoing(session.request_resend(now), m.Heartbeat(sent_at_seconds=now)))
+        if session.resend_wanted:
+            self.outgoing.extend(session.resend())
+        elif session.acknowledge_due:
+            self.outgoing.append(session.plain(m.Heartbeat(sent_at_seconds=now)))

@@ -1,0 +1,187 @@
+"""Exactly once and in order, between two living incarnations, over a link that may lose messages.
+
+ZeroMQ keeps the order of what it delivers on one connection, but forgets what was under way when a connection broke, and
+says nothing. So each end numbers what must not be lost and keeps it until the other end has acknowledged it:
+
+1.  A *sequenced* message has the next number. Every other message carries the number of the last sequenced one before it.
+2.  Whoever sees a number beyond the next one expected has a gap. It drops the message and asks for the rest again (an
+    envelope with the resend flag and what it has). Heartbeats carry the number too, so a lost last message shows.
+3.  Acknowledgement is cumulative and rides on whatever is sent next; nothing is sent only to acknowledge, except by the
+    owner's heartbeat or when `acknowledge_due` says that much has come in.
+4.  A session has an *epoch*, the number of the hello it began with: what was sent in an earlier one is dropped unseen.
+5.  Asking again is limited to once per `RESEND_INTERVAL_SECONDS` without progress.
+
+This module knows no clock, socket or peer: the owner passes the time and sends what it is given, in order.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
+
+from scaler_protocol import messages as m
+from scaler_protocol.errors import SessionError
+from scaler_protocol.wire import RESEND, SEQUENCED, Envelope
+
+RESEND_INTERVAL_SECONDS = 1.0
+ACKNOWLEDGE_MESSAGES = 64
+ACKNOWLEDGE_BYTES = 4 * 1024 * 1024
+MESSAGE_OVERHEAD_BYTES = 200
+
+OUTBOX_BYTES_MAX = 2 * 1024**3
+"""Unacknowledged bytes one end keeps at most; past that the other end is given up."""
+
+
+class Outgoing(NamedTuple):
+    """A message with the envelope it must be sent in."""
+
+    envelope: Envelope
+    message: m.Message
+
+
+def message_bytes(message: m.Message) -> int:
+    """Return about how much memory `message` holds, for bounds."""
+    if isinstance(message, m.TaskBatch):
+        return (
+            MESSAGE_OVERHEAD_BYTES + 16 * len(message.numbers) + len(message.payloads.data) + len(message.inputs.data)
+        )
+    if isinstance(message, m.ResultBatch):
+        return MESSAGE_OVERHEAD_BYTES + 20 * len(message.numbers) + len(message.payloads.data)
+    if isinstance(message, m.GraphSubmit):
+        return MESSAGE_OVERHEAD_BYTES + 8 * len(message.payloads) + len(message.payloads.data)
+    if isinstance(message, m.FunctionDefine):
+        return MESSAGE_OVERHEAD_BYTES + len(message.bodies.data)
+    if isinstance(message, m.Output):
+        return MESSAGE_OVERHEAD_BYTES + len(message.data)
+    return MESSAGE_OVERHEAD_BYTES
+
+
+class Session:
+    """One end's counters and unacknowledged messages.
+
+    `acknowledge_due` becomes true when much was received since the last envelope went out; `gap` when something was
+    lost on the way here: the owner then sends an envelope from `request_resend`. `resend_wanted` when the other end
+    lost something: the owner then sends what `resend` returns.
+    """
+
+    __slots__ = (
+        "_received_bytes",
+        "_received_since_stamp",
+        "_requested_at",
+        "_requested_for",
+        "_unacknowledged",
+        "epoch",
+        "gap",
+        "outbox_bytes",
+        "outbox_bytes_max",
+        "received",
+        "resend_wanted",
+        "sent",
+    )
+
+    def __init__(self, epoch: int = 0, outbox_bytes_max: int = OUTBOX_BYTES_MAX) -> None:
+        self.epoch = epoch
+        self.sent = 0
+        self.received = 0
+        self.outbox_bytes = 0
+        self.outbox_bytes_max = outbox_bytes_max
+        self.gap = False
+        self.resend_wanted = False
+        self._unacknowledged: deque[tuple[int, int, m.Message]] = deque()
+        self._received_since_stamp = 0
+        self._received_bytes = 0
+        self._requested_at = 0.0
+        self._requested_for = -1
+
+    # --- sending
+
+    def sequence(self, message: m.Message) -> Outgoing:
+        """Number `message` and keep it until it is acknowledged. Raises SessionError when the outbox is full."""
+        size = message_bytes(message)
+        if self.outbox_bytes + size > self.outbox_bytes_max and self._unacknowledged:
+            raise SessionError(
+                f"{self.outbox_bytes} bytes in {len(self._unacknowledged)} messages are not acknowledged by the peer"
+            )
+        self.sent += 1
+        self.outbox_bytes += size
+        self._unacknowledged.append((self.sent, size, message))
+        return Outgoing(self._stamp(SEQUENCED), message)
+
+    def plain(self, message: m.Message) -> Outgoing:
+        """Envelope a message that may be lost without harm."""
+        return Outgoing(self._stamp(0), message)
+
+    def request_resend(self, now: float) -> Envelope:
+        """Return a plain envelope that asks for everything after what was received."""
+        self.gap = False
+        self._requested_at = now
+        self._requested_for = self.received
+        return self._stamp(RESEND)
+
+    def resend(self) -> list[Outgoing]:
+        """Return everything unacknowledged, to be sent again in this order."""
+        self.resend_wanted = False
+        self._received_since_stamp = self._received_bytes = 0
+        return [
+            Outgoing(Envelope(number, self.received, SEQUENCED, self.epoch), message)
+            for number, _, message in self._unacknowledged
+        ]
+
+    @property
+    def unacknowledged_count(self) -> int:
+        return len(self._unacknowledged)
+
+    def unacknowledged(self) -> list[m.Message]:
+        return [message for _, _, message in self._unacknowledged]
+
+    # --- receiving
+
+    def accept(self, envelope: Envelope, now: float, size: int = 0) -> bool:
+        """Take note of an envelope; return whether its message is of this epoch, new and in order."""
+        if envelope.epoch != self.epoch:
+            return False
+        self._acknowledge(envelope.acknowledged)
+        if envelope.flags & RESEND:
+            self.resend_wanted = True
+        sequence = envelope.sequence
+        if envelope.flags & SEQUENCED:
+            if sequence == self.received + 1:
+                self.received = sequence
+                self._received_since_stamp += 1
+                self._received_bytes += size
+                return True
+            if sequence <= self.received:
+                # Seen before: the other end has not heard our acknowledgement.
+                self._received_since_stamp += 1
+                return False
+            self._note_gap(now)
+            return False
+        if sequence > self.received:
+            self._note_gap(now)
+        return True
+
+    @property
+    def acknowledge_due(self) -> bool:
+        return self._received_since_stamp >= ACKNOWLEDGE_MESSAGES or self._received_bytes >= ACKNOWLEDGE_BYTES
+
+    @property
+    def acknowledge_pending(self) -> bool:
+        """Whether anything was received that no envelope has acknowledged yet."""
+        return self._received_since_stamp > 0
+
+    # --- inside
+
+    def _stamp(self, flags: int) -> Envelope:
+        self._received_since_stamp = self._received_bytes = 0
+        return Envelope(self.sent, self.received, flags, self.epoch)
+
+    def _acknowledge(self, number: int) -> None:
+        if number > self.sent:
+            raise SessionError(f"the peer acknowledges message {number}, only {self.sent} were sent")
+        unacknowledged = self._unacknowledged
+        while unacknowledged and unacknowledged[0][0] <= number:
+            self.outbox_bytes -= unacknowledged.popleft()[1]
+
+    def _note_gap(self, now: float) -> None:
+        if self._requested_for != self.received or now - self._requested_at >= RESEND_INTERVAL_SECONDS:
+            self.gap = True

@@ -1,0 +1,62 @@
+"""What code inside a task can know and ask of the processor it runs in.
+
+Set by the processor before each task and cleared after; `scaler.Client` looks here when it is made without an address,
+its futures say here that they block. Neither package imports the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from scaler_protocol.wire import Frame
+
+RelayReceiver = Callable[[list[Frame]], None]
+"""Called on the processor's control thread with the frames of one message (envelope first)."""
+
+
+class TaskContext(Protocol):
+    """One processor, as seen from the task code that runs in it."""
+
+    @property
+    def scheduler_address(self) -> str: ...
+
+    @property
+    def object_storage_address(self) -> str: ...
+
+    @property
+    def depth(self) -> int:
+        """Nesting depth of the running task: 0 when it was submitted by an application."""
+
+    @property
+    def task_number(self) -> int | None:
+        """Number of the running task within its client; None between tasks."""
+
+    def open_relay(self, client: bytes, receiver: RelayReceiver) -> None:
+        """Let the agent carry messages of a client in this process; answers go to `receiver`."""
+
+    def relay(self, client: bytes, frames: Sequence[Frame]) -> None:
+        """Send one message (envelope first) to the scheduler through the agent. From any thread."""
+
+    def close_relay(self, client: bytes) -> None:
+        """The client has ended."""
+
+    def enter_blocked(self) -> None:
+        """The running task waits for a task of its own: its slot may be lent. Only from the task's thread."""
+
+    def exit_blocked(self) -> None:
+        """The running task goes on."""
+
+
+_current: TaskContext | None = None
+
+
+def current_task_context() -> TaskContext | None:
+    """Return the processor this code runs in, or None outside workers."""
+    return _current
+
+
+def set_task_context(context: TaskContext | None) -> None:
+    """Called by a processor at its start."""
+    global _current
+    _current = context

@@ -1,0 +1,84 @@
+"""One to many, for monitors: whoever does not keep up loses messages, nobody else notices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import zmq
+
+from scaler_protocol.transport.sockets import bound_address, configure, descriptor, receive_frames, send_frames
+from scaler_protocol.wire import Frame
+
+QUEUE_MESSAGES = 1_000
+
+
+class Publisher:
+    """A bound XPUB. `subscribers` is known, so that nothing need be encoded when nobody listens."""
+
+    def __init__(self, address: str, *, context: zmq.Context[Any] | None = None) -> None:
+        self._owns_context = context is None
+        self._context = context if context is not None else zmq.Context(1)
+        self._socket = self._context.socket(zmq.XPUB)
+        configure(self._socket)
+        self._socket.setsockopt(zmq.SNDHWM, QUEUE_MESSAGES)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.setsockopt(zmq.XPUB_VERBOSER, 1)
+        try:
+            self._socket.bind(address)
+        except zmq.ZMQError:
+            self.close()
+            raise
+        self.address = bound_address(self._socket)
+        self.subscribers = 0
+
+    def update_subscribers(self) -> int:
+        """Read what subscribers said since; return how many there are."""
+        while True:
+            try:
+                event = self._socket.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return self.subscribers
+            self.subscribers = max(0, self.subscribers + (1 if event[:1] == b"\1" else -1))
+
+    def send(self, frames: Sequence[Frame]) -> None:
+        """Publish; drops for subscribers whose queue is full."""
+        try:
+            send_frames(self._socket, frames, zmq.NOBLOCK)
+        except zmq.Again:
+            pass
+
+    def close(self) -> None:
+        self._socket.close()
+        if self._owns_context:
+            self._context.term()
+
+
+class Subscriber:
+    """A connected SUB that takes everything."""
+
+    def __init__(self, address: str) -> None:
+        self._context: zmq.Context[Any] = zmq.Context(1)
+        self._socket = self._context.socket(zmq.SUB)
+        configure(self._socket)
+        self._socket.setsockopt(zmq.RCVHWM, QUEUE_MESSAGES)
+        self._socket.setsockopt(zmq.SUBSCRIBE, b"")
+        try:
+            self._socket.connect(address)
+        except zmq.ZMQError:
+            self.close()
+            raise
+
+    @property
+    def fd(self) -> int:
+        return descriptor(self._socket)
+
+    def receive(self, timeout_seconds: float) -> list[Frame] | None:
+        """Return the next message, or None when none came in time."""
+        if not self._socket.poll(int(timeout_seconds * 1000)):
+            return None
+        return receive_frames(self._socket)
+
+    def close(self) -> None:
+        self._socket.close(linger=0)
+        self._context.term()

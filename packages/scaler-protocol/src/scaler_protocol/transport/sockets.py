@@ -1,0 +1,69 @@
+"""Options every ZeroMQ socket of the project shares, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import zmq
+
+from scaler_protocol.wire import Frame
+
+COPY_THRESHOLD_BYTES = 64 * 1024
+"""Below, copying a frame is cheaper than tracking its buffer; above, the buffer is handed over."""
+
+LINGER_MILLISECONDS = 500
+HIGH_WATER_MARK_MESSAGES = 100_000
+FRAME_BYTES_MAX = 1024**3
+
+
+def configure(socket: zmq.Socket[Any]) -> None:
+    """Set what all sockets need: bounded linger and queues, dead connections noticed within half a minute."""
+    socket.setsockopt(zmq.LINGER, LINGER_MILLISECONDS)
+    socket.setsockopt(zmq.SNDHWM, HIGH_WATER_MARK_MESSAGES)
+    socket.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK_MESSAGES)
+    socket.setsockopt(zmq.MAXMSGSIZE, FRAME_BYTES_MAX)
+    # Linux' own keep-alive takes two hours to notice a peer whose host went away.
+    socket.setsockopt(zmq.HEARTBEAT_IVL, 5_000)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 20_000)
+    socket.setsockopt(zmq.HEARTBEAT_TTL, 30_000)
+    socket.setsockopt(zmq.HANDSHAKE_IVL, 10_000)
+    socket.setsockopt(zmq.IPV6, 0)
+
+
+def bound_address(socket: zmq.Socket[Any]) -> str:
+    """Return the address a socket was bound to, with the port the system chose where 0 was asked for."""
+    endpoint = socket.getsockopt(zmq.LAST_ENDPOINT)
+    assert isinstance(endpoint, bytes)
+    return endpoint.rstrip(b"\0").decode()
+
+
+def descriptor(socket: zmq.Socket[Any]) -> int:
+    """Return the file descriptor whose readiness means: look at the socket's events. Edge-triggered."""
+    fd = socket.getsockopt(zmq.FD)
+    assert isinstance(fd, int)
+    return fd
+
+
+def waiting_to_be_received(socket: zmq.Socket[Any]) -> bool:
+    events = socket.getsockopt(zmq.EVENTS)
+    assert isinstance(events, int)
+    return bool(events & zmq.POLLIN)
+
+
+def send_frames(socket: zmq.Socket[Any], frames: Sequence[Frame], flags: int) -> None:
+    """Send one message; large frames without copying. All or nothing: raises zmq.Again before anything was sent."""
+    last = len(frames) - 1
+    for position, frame in enumerate(frames):
+        more = zmq.SNDMORE if position < last else 0
+        socket.send(frame, flags | more, copy=len(frame) < COPY_THRESHOLD_BYTES)
+
+
+def receive_frames(socket: zmq.Socket[Any]) -> list[Frame]:
+    """Receive one message without blocking; large frames as views of ZeroMQ's own buffer. Raises zmq.Again."""
+    frames: list[Frame] = []
+    parts = socket.recv_multipart(zmq.NOBLOCK, copy=False)
+    for part in parts:
+        buffer = part.buffer
+        frames.append(buffer if len(buffer) >= COPY_THRESHOLD_BYTES else bytes(buffer))
+    return frames

@@ -1,0 +1,41 @@
+"""Wake a thread that sleeps in a poll, from any other thread, at the cost of one byte however often it is asked."""
+
+from __future__ import annotations
+
+import socket
+
+
+class Wakeup:
+    """A socket pair; works with every poller and on Windows. `fileno` becomes readable after `set`."""
+
+    def __init__(self) -> None:
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+        self._is_set = False
+
+    def fileno(self) -> int:
+        return self._reader.fileno()
+
+    def set(self) -> None:
+        """Wake the sleeper; from any thread. A second call before `clear` costs nothing."""
+        if self._is_set:
+            return
+        self._is_set = True
+        try:
+            self._writer.send(b"\0")
+        except (BlockingIOError, OSError):
+            # Full means it is awake already; closed means nobody sleeps any more.
+            pass
+
+    def clear(self) -> None:
+        """Called by the sleeper when it is awake, before it looks at what there is to do."""
+        try:
+            self._reader.recv(64)
+        except (BlockingIOError, OSError):
+            pass
+        self._is_set = False
+
+    def close(self) -> None:
+        self._reader.close()
+        self._writer.close()

@@ -1,0 +1,53 @@
+"""The envelope in front of every message: session bookkeeping, 48 bytes.
+
+It is the Cap'n Proto struct `Envelope` of the schema, whose layout is fixed, written by hand because it is written for
+every message: a golden test compares it with what the library writes.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from scaler_protocol.errors import MalformedMessageError
+
+SEQUENCED = 1
+"""Flag: the message is itself numbered."""
+
+RESEND = 2
+"""Flag: please send everything after `acknowledged` again."""
+
+Frame = bytes | bytearray | memoryview
+
+# One segment of five words, a struct pointer (four data words, no pointers), the four fields.
+_ENVELOPE = struct.Struct("<IIQQQQQ")
+_WORDS = 5
+_POINTER = 4 << 32
+
+
+class Envelope(NamedTuple):
+    """Who has sent and seen what. See `session.sequencing`."""
+
+    sequence: int
+    acknowledged: int
+    flags: int
+    epoch: int = 0
+
+
+UNSEQUENCED = Envelope(0, 0, 0, 0)
+"""For traffic outside sessions (object storage, monitors)."""
+
+
+def encode_envelope(envelope: Envelope) -> bytes:
+    return _ENVELOPE.pack(0, _WORDS, _POINTER, *envelope)
+
+
+def decode_envelope(frame: Frame) -> Envelope:
+    """Return the envelope in `frame`. Raises MalformedMessageError."""
+    try:
+        segments, words, pointer, sequence, acknowledged, flags, epoch = _ENVELOPE.unpack(frame)
+    except struct.error:
+        raise MalformedMessageError(f"an envelope has {_ENVELOPE.size} bytes, not {len(frame)}") from None
+    if segments or words != _WORDS or pointer != _POINTER:
+        raise MalformedMessageError("not an envelope")
+    return Envelope(sequence, acknowledged, flags, epoch)
