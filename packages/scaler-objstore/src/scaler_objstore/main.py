@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scaler_protocol.service.command import run_command
 from scaler_objstore.settings import ObjectStorageSettings
+from scaler_protocol.service.command import run_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -161,6 +161,8 @@ def die_with_parent() -> None:
         # The kernel signals the end of the parent's *thread* that started us. Threads come and go; only when we have
         # been given to another process is the parent gone.
         if os.getppid() != parent_pid:
+            # Its threads end one after another, each with a signal; a second SIGTERM would cut our own stopping short.
+            signal.signal(signal.SIGUSR2, signal.SIG_IGN)
             os.kill(os.getpid(), signal.SIGTERM)
 
     signal.signal(signal.SIGUSR2, on_parent_thread_ended)

@@ -32,7 +32,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: `time` (ISO 8601 with zone), `level`, `logger`, `message`, `traceback` if there is one."""
+    """One JSON object a line: `time` (ISO 8601 with zone), `level`, `logger`, `message`, and `traceback` if any."""
 
     def format(self, record: logging.LogRecord) -> str:
         entry = {

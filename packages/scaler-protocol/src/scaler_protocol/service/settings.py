@@ -177,11 +177,11 @@ class ServiceSettings(BaseSettings):
         Raises `ConfigurationError` with one line per setting at fault. `-h` prints the help and exits with status 0.
         """
         arguments = list(sys.argv[1:] if arguments is None else arguments)
-        config_path = _find_config_path(arguments)
-        section = {} if config_path is None else cls._read_section(config_path)
         try:
             command_line = cls._command_line_source(arguments)
             given = command_line()
+            config_path = Path(given["config"]) if "config" in given else None
+            section = {} if config_path is None else cls._read_section(config_path)
             # A field can have several names: the command line's value under one replaces the file's under another.
             overridden = {cls._field_of(key) for key in given}
             kept = {name: value for name, value in section.items() if name not in overridden}
@@ -321,13 +321,6 @@ class ServiceSettings(BaseSettings):
     @classmethod
     def _field_of(cls, key: str) -> str:
         return next((name for name in cls.model_fields if key == name or key in cls._names_of(name)), key)
-
-
-def _find_config_path(arguments: Iterable[str]) -> Path | None:
-    """The file named by `--config` or `-c`, found first, because it may provide what the command line lacks."""
-    parser = _Parser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--config", "-c", type=Path)
-    return parser.parse_known_args(list(arguments))[0].config  # type: ignore[no-any-return]
 
 
 def _is_positional(field: FieldInfo) -> bool:

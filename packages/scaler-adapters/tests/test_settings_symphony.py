@@ -1,0 +1,56 @@
+"""Every flag of `scaler_worker_adapter_symphony`: long and short form, TOML key, default."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from scaler_adapters.symphony.settings import SymphonyAdapterSettings
+from scaler_protocol.address import Address
+from scaler_protocol.service.errors import ConfigurationError
+from scaler_protocol.service.settings_testing import DocumentedFlag, check_flag, check_table_is_complete
+
+ARGUMENTS = ["tcp://127.0.0.1:2345", "--service-name", "ScalerService"]
+
+FLAGS = [
+    DocumentedFlag("host", ("--host", "--adapter-web-host"), "0.0.0.0", "0.0.0.0", "127.0.0.1"),
+    DocumentedFlag("port", ("--port", "--adapter-web-port", "-p"), "9000", 9000, 8080),
+    DocumentedFlag("base_concurrency", ("--base-concurrency", "-n"), "6", 6, os.cpu_count()),
+    DocumentedFlag(
+        "object_storage_address", ("--object-storage-address", "-osa"), "tcp://h:1", Address.parse("tcp://h:1"), None
+    ),
+    DocumentedFlag("per_worker_capabilities", ("--per-worker-capabilities", "-pwc"), "linux,cpu=4", "linux,cpu=4", ""),
+    DocumentedFlag("per_worker_task_queue_size", ("--per-worker-task-queue-size", "-wtqs"), "7", 7, 1000),
+    DocumentedFlag("heartbeat_interval_seconds", ("--heartbeat-interval-seconds", "-his"), "0.5", 0.5, 2),
+    DocumentedFlag("task_timeout_seconds", ("--task-timeout-seconds", "-tts"), "600", 600, 0),
+    DocumentedFlag("death_timeout_seconds", ("--death-timeout-seconds", "-dts"), "12", 12, 300),
+    DocumentedFlag("garbage_collect_interval_seconds", ("--garbage-collect-interval-seconds", "-gc"), "5", 5, 30),
+    DocumentedFlag("trim_memory_threshold_bytes", ("--trim-memory-threshold-bytes", "-tm"), "1000", 1000, 1024**3),
+    DocumentedFlag("hard_processor_suspend", ("--hard-processor-suspend", "-hps"), None, True, False),
+    DocumentedFlag("preload", ("--preload",), "pkg.mod:func(1, 2)", "pkg.mod:func(1, 2)", None),
+    DocumentedFlag("event_loop", ("--event-loop", "-el"), "uvloop", "uvloop", "builtin"),
+    DocumentedFlag("io_threads", ("--io-threads", "--worker-io-threads", "-wit"), "4", 4, 1),
+    DocumentedFlag(
+        "logging_paths", ("--logging-paths", "-lp"), "/tmp/a,/tmp/b", ("/tmp/a", "/tmp/b"), ("/dev/stdout",)
+    ),
+    DocumentedFlag("logging_config_file", ("--logging-config-file", "-lcf"), "log.ini", Path("log.ini"), None),
+    DocumentedFlag("logging_level", ("--logging-level", "-ll"), "debug", "DEBUG", "INFO"),
+    DocumentedFlag("logging_format", ("--logging-format", "-lf"), "json", "json", "text"),
+]
+
+
+@pytest.mark.parametrize("flag", FLAGS, ids=str)
+def test_flag_is_as_documented(flag: DocumentedFlag, tmp_path: Path) -> None:
+    check_flag(SymphonyAdapterSettings, ARGUMENTS, flag, tmp_path)
+
+
+def test_every_setting_is_documented() -> None:
+    check_table_is_complete(SymphonyAdapterSettings, FLAGS, besides=["address", "service_name"])
+
+
+def test_the_service_name_has_to_be_given() -> None:
+    with pytest.raises(ConfigurationError, match="--service-name is missing"):
+        SymphonyAdapterSettings.from_command_line(["tcp://127.0.0.1:2345"])
+    assert SymphonyAdapterSettings.from_command_line(["tcp://127.0.0.1:2345", "-sn", "app"]).service_name == "app"

@@ -1,0 +1,76 @@
+"""Addresses: what is accepted, what is refused and how, and where companions are found."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scaler_protocol.address import IPC_PATH_BYTES_MAX, Address, AddressError
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tcp://127.0.0.1:2345",
+        "tcp://host.example:0",
+        "tcp://*:1",
+        "tcp://[::1]:65535",
+        "ipc:///tmp/scaler",
+        "ipc://@name",
+    ],
+)
+def test_an_address_reads_back_as_written(text: str) -> None:
+    assert str(Address.parse(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("127.0.0.1:2345", "expected tcp://host:port or ipc://path"),
+        ("udp://127.0.0.1:2345", "expected tcp://host:port or ipc://path"),
+        ("", "expected tcp://host:port"),
+        ("tcp://127.0.0.1", "has no port"),
+        ("tcp://:2345", "no usable host"),
+        ("tcp://a b:2345", "no usable host"),
+        ("tcp://host:", "port '' is not a number"),
+        ("tcp://host:65536", "not a number from 0 to 65535"),
+        ("tcp://host:-1", "port '-1' is not a number"),
+        ("tcp://host:٣", "is not a number"),
+        ("tcp://::1:2345", "in brackets"),
+        ("tcp://[nonsense]:2345", "not an IPv6 address"),
+        ("ipc://", "has no path"),
+        ("ipc://" + "x" * (IPC_PATH_BYTES_MAX + 1), "at most 107 bytes"),
+    ],
+)
+def test_anything_else_is_refused_with_its_reason(text: str, reason: str) -> None:
+    with pytest.raises(AddressError, match=reason):
+        Address.parse(text)
+
+
+@given(st.text())
+def test_no_text_makes_the_parser_fail_in_another_way(text: str) -> None:
+    for prefix in ("", "tcp://", "ipc://", "tcp://["):
+        try:
+            address = Address.parse(prefix + text)
+        except AddressError:
+            continue
+        assert Address.parse(str(address)) == address
+
+
+def test_companions_are_so_many_ports_further() -> None:
+    assert str(Address.parse("tcp://h:2345").with_port_offset(2)) == "tcp://h:2347"
+    assert str(Address.parse("tcp://h:0").with_port_offset(2)) == "tcp://h:0"
+    assert str(Address.parse("ipc:///tmp/s").with_port_offset(1)) == "ipc:///tmp/s_1"
+    with pytest.raises(AddressError, match="port 65536 derived from tcp://h:65535"):
+        Address.parse("tcp://h:65535").with_port_offset(1)
+
+
+def test_what_others_can_reach_and_connect_to() -> None:
+    loopback = ["tcp://127.0.0.1:1", "tcp://127.8.8.8:1", "tcp://[::1]:1", "tcp://localhost:1", "ipc:///tmp/s"]
+    reachable = ["tcp://*:1", "tcp://0.0.0.0:1", "tcp://[::]:1", "tcp://10.0.0.1:1", "tcp://example.org:1"]
+    assert all(Address.parse(text).is_loopback for text in loopback)
+    assert not any(Address.parse(text).is_loopback for text in reachable)
+    assert not Address.parse("tcp://*:1").can_be_connected
+    assert not Address.parse("tcp://127.0.0.1:0").can_be_connected
+    assert Address.parse("tcp://127.0.0.1:1").can_be_connected

@@ -1,0 +1,89 @@
+"""Every flag of `scaler_scheduler`: long and short form, TOML key, default."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from scaler_protocol.address import Address
+from scaler_protocol.service.errors import ConfigurationError
+from scaler_protocol.service.settings_testing import DocumentedFlag, check_flag, check_table_is_complete
+from scaler_scheduler.settings import SchedulerSettings
+
+ARGUMENTS = ["tcp://127.0.0.1:2345"]
+
+FLAGS = [
+    DocumentedFlag(
+        "object_storage_address", ("--object-storage-address", "-osa"), "tcp://h:1", Address.parse("tcp://h:1"), None
+    ),
+    DocumentedFlag("monitor_address", ("--monitor-address", "-ma"), "tcp://h:0", Address.parse("tcp://h:0"), None),
+    DocumentedFlag("scaling_controller_strategy", ("--scaling-controller-strategy", "-scs"), "None", "none", None),
+    DocumentedFlag(
+        "adapter_webhook_urls",
+        ("--adapter-webhook-urls", "--adapter-webhook-url", "-awu"),
+        "http://h:8080",
+        ("http://h:8080",),
+        (),
+    ),
+    DocumentedFlag("protected", ("--protected", "-p"), None, True, False),
+    DocumentedFlag("allocate_policy", ("--allocate-policy", "-ap"), "capability", "capability", "even"),
+    DocumentedFlag("max_number_of_tasks_waiting", ("--max-number-of-tasks-waiting", "-mt"), "10", 10, -1),
+    DocumentedFlag("max_task_attempts", ("--max-task-attempts", "-mta"), "5", 5, 3),
+    DocumentedFlag("client_timeout_seconds", ("--client-timeout-seconds", "-ct"), "1.5", 1.5, 60),
+    DocumentedFlag("worker_timeout_seconds", ("--worker-timeout-seconds", "-wt"), "2", 2, 60),
+    DocumentedFlag("object_retention_seconds", ("--object-retention-seconds", "-ot"), "0", 0, 60),
+    DocumentedFlag("load_balance_seconds", ("--load-balance-seconds", "-ls"), "3", 3, 1),
+    DocumentedFlag("load_balance_trigger_times", ("--load-balance-trigger-times", "-lbt"), "4", 4, 2),
+    DocumentedFlag("event_loop", ("--event-loop", "-el"), "uvloop", "uvloop", "builtin"),
+    DocumentedFlag("io_threads", ("--io-threads", "--worker-io-threads", "-wit"), "4", 4, 1),
+    DocumentedFlag(
+        "logging_paths", ("--logging-paths", "-lp"), "/tmp/a,/tmp/b", ("/tmp/a", "/tmp/b"), ("/dev/stdout",)
+    ),
+    DocumentedFlag("logging_config_file", ("--logging-config-file", "-lcf"), "log.ini", Path("log.ini"), None),
+    DocumentedFlag("logging_level", ("--logging-level", "-ll"), "debug", "DEBUG", "INFO"),
+    DocumentedFlag("logging_format", ("--logging-format", "-lf"), "json", "json", "text"),
+]
+
+
+@pytest.mark.parametrize("flag", FLAGS, ids=str)
+def test_flag_is_as_documented(flag: DocumentedFlag, tmp_path: Path) -> None:
+    check_flag(SchedulerSettings, ARGUMENTS, flag, tmp_path)
+
+
+def test_every_setting_is_documented() -> None:
+    check_table_is_complete(SchedulerSettings, FLAGS, besides=["address"])
+
+
+def test_companions_are_found_on_the_next_two_ports() -> None:
+    settings = SchedulerSettings.from_command_line(["tcp://127.0.0.1:2345"])
+    assert str(settings.own_object_storage_address) == "tcp://127.0.0.1:2346"
+    assert str(settings.monitor_bind_address) == "tcp://127.0.0.1:2347"
+
+
+def test_a_named_object_storage_server_is_not_started_again() -> None:
+    settings = SchedulerSettings.from_command_line(["tcp://127.0.0.1:2345", "-osa", "tcp://127.0.0.1:7000"])
+    assert settings.own_object_storage_address is None
+
+
+def test_webhook_url_alone_means_the_vanilla_strategy() -> None:
+    settings = SchedulerSettings.from_command_line(["tcp://127.0.0.1:2345", "--adapter-webhook-url", "http://h:1"])
+    assert settings.scaling_strategy == "vanilla"
+    assert SchedulerSettings.from_command_line(["tcp://127.0.0.1:2345"]).scaling_strategy == "none"
+
+
+def test_several_webhook_urls_are_several_words() -> None:
+    settings = SchedulerSettings.from_command_line(
+        ["tcp://127.0.0.1:2345", "-scs", "FIXED_ELASTIC", "--adapter-webhook-urls", "http://h:1", "http://h:2"]
+    )
+    assert settings.scaling_strategy == "fixed_elastic"
+    assert settings.adapter_webhook_urls == ("http://h:1", "http://h:2")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["-scs", "vanilla"], ["-scs", "fixed_elastic", "-awu", "http://h:1"], ["-awu", "http://h:1", "http://h:2"]],
+)
+def test_a_strategy_needs_its_number_of_webhooks(arguments: list[str]) -> None:
+    with pytest.raises(ConfigurationError, match="--adapter-webhook-urls, not"):
+        SchedulerSettings.from_command_line(["tcp://127.0.0.1:2345", *arguments])

@@ -1,0 +1,32 @@
+"""Every flag of `scaler_ui`: long and short form, TOML key, default."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from scaler_protocol.service.settings_testing import DocumentedFlag, check_flag, check_table_is_complete
+from scaler_ui.web.settings import WebSettings
+
+ARGUMENTS = ["tcp://127.0.0.1:2347"]
+
+FLAGS = [
+    DocumentedFlag("host", ("--host", "--web-host"), "0.0.0.0", "0.0.0.0", "127.0.0.1"),
+    DocumentedFlag("port", ("--port", "--web-port"), "9000", 9000, 50001),
+    DocumentedFlag(
+        "logging_paths", ("--logging-paths", "-lp"), "/tmp/a,/tmp/b", ("/tmp/a", "/tmp/b"), ("/dev/stdout",)
+    ),
+    DocumentedFlag("logging_config_file", ("--logging-config-file", "-lcf"), "log.ini", Path("log.ini"), None),
+    DocumentedFlag("logging_level", ("--logging-level", "-ll"), "debug", "DEBUG", "INFO"),
+    DocumentedFlag("logging_format", ("--logging-format", "-lf"), "json", "json", "text"),
+]
+
+
+@pytest.mark.parametrize("flag", FLAGS, ids=str)
+def test_flag_is_as_documented(flag: DocumentedFlag, tmp_path: Path) -> None:
+    check_flag(WebSettings, ARGUMENTS, flag, tmp_path)
+
+
+def test_every_setting_is_documented() -> None:
+    check_table_is_complete(WebSettings, FLAGS, besides=["monitor_address"])
