@@ -289,7 +289,7 @@ _LAYOUTS: tuple[_Layout, ...] = (
     _Layout(
         "functionDefine",
         m.FunctionDefine,
-        (*_plain("client"), *_ids("ids")),
+        (*_plain("client"), *_ids("ids"), *_texts("names")),
         packed=(("bodies", "lengths"),),
         check=_check_functions_defined,
     ),

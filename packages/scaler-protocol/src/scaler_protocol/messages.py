@@ -192,6 +192,7 @@ class FunctionDefine:
     client: bytes
     ids: tuple[bytes, ...]
     bodies: Packed
+    names: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)

@@ -173,7 +173,8 @@ struct FunctionDefine {
   # C→S, S→A: before the first batch of a session that names them.
   ids @0 :Data;                          # 16 bytes each
   lengths @1 :Data;                      # U32; bytes in frame 2
-  client @2 :Data;                       # who needs it
+  client @2 :Data;                       # who needs it; an agent may forget it when this client is gone
+  names @3 :List(Text);                  # one per id, for people: "module.qualname"; may be empty
 }
 
 struct TaskList {
