@@ -47,7 +47,7 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 10) -> None:
 def is_gone(pid: int) -> bool:
     # A container's first process may not collect orphans: a zombie has ended.
     try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return True
 

@@ -1,0 +1,152 @@
+"""Who may import what: DESIGN section 12, held by reading the source. ARCHITECTURE.md gives the reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from graphlib import CycleError, TopologicalSorter
+
+import pytest
+
+from tests.architecture.source_imports import Import, Module, imports, is_within, modules, resolve
+
+DISTRIBUTIONS = {
+    "scaler",
+    "scaler_adapters",
+    "scaler_objstore",
+    "scaler_protocol",
+    "scaler_scheduler",
+    "scaler_ui",
+    "scaler_worker",
+}
+CORE_NAMES = {"core", "policy", "policies"}
+NOT_IN_A_CORE = (
+    "asyncio",
+    "capnp",
+    "fastapi",
+    "os",
+    "psutil",
+    "random",
+    "secrets",
+    "select",
+    "selectors",
+    "socket",
+    "subprocess",
+    "threading",
+    "time",
+    "zmq",
+)
+POSIX_ONLY = ("fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty", "uvloop")
+SERVER_ONLY = ("fastapi", "pydantic", "pydantic_settings", "psutil", "starlette", "textual", "uvicorn")
+
+
+def offences(
+    applies: Callable[[Module], bool], forbidden: Callable[[Module, Import], bool], *, also_late: bool = True
+) -> Iterator[str]:
+    """One line for each import that a rule forbids; `also_late` includes those inside functions."""
+    for module in modules():
+        if not applies(module):
+            continue
+        for imported in imports(module):
+            if (imported.at_start or also_late) and forbidden(module, imported):
+                yield f"{module.path.name}:{imported.line}: {module.name} imports {imported.module}"
+
+
+def is_core(module: Module) -> bool:
+    return bool(CORE_NAMES & set(module.name.split(".")))
+
+
+def test_there_is_something_to_check() -> None:
+    assert {module.top for module in modules()} == DISTRIBUTIONS
+
+
+def test_cores_and_policies_know_no_outside_world() -> None:
+    assert not list(offences(is_core, lambda _, imported: is_within(imported.module, *NOT_IN_A_CORE)))
+
+
+def test_a_core_imports_nothing_of_ours_that_knows_the_outside_world() -> None:
+    """What a core imports at start is part of it, however many modules lie between."""
+    tainted = {
+        module.name
+        for module in modules()
+        if any(is_within(imported.module, *NOT_IN_A_CORE) for imported in imports(module) if imported.at_start)
+    }
+    by_name = {module.name: module for module in modules()}
+    found = []
+    for core in filter(is_core, modules()):
+        seen, ahead = {core.name}, [core.name]
+        while ahead:
+            for imported in imports(by_name[ahead.pop()]):
+                name = resolve(imported.module)
+                if imported.at_start and name is not None and name not in seen:
+                    seen.add(name)
+                    ahead.append(name)
+        found += [f"{core.name} reaches {name}" for name in sorted(seen & tainted)]
+    assert not found
+
+
+def test_each_distribution_imports_no_other_but_the_protocol() -> None:
+    def is_foreign(module: Module, imported: Import) -> bool:
+        top = imported.module.partition(".")[0]
+        return top in DISTRIBUTIONS - {module.top, "scaler_protocol"}
+
+    # SchedulerClusterCombo and its like start the others as processes; they do not import them either.
+    assert not list(offences(lambda _: True, is_foreign))
+
+
+def test_capnp_is_imported_in_one_module() -> None:
+    importers = {m.name for m in modules() for imported in imports(m) if is_within(imported.module, "capnp")}
+    assert len(importers) == 1
+    assert all(name.startswith("scaler_protocol.") for name in importers)
+
+
+def test_zmq_is_imported_by_the_transport_only() -> None:
+    def outside(module: Module) -> bool:
+        return not is_within(module.name, "scaler_protocol.transport")
+
+    assert not list(offences(outside, lambda _, imported: is_within(imported.module, "zmq")))
+
+
+def test_scheduler_and_object_storage_never_unpickle() -> None:
+    applies = {"scaler_scheduler", "scaler_objstore"}
+    pickles = ("pickle", "_pickle", "cloudpickle", "dill", "marshal", "shelve", "copyreg")
+    assert not list(offences(lambda m: m.top in applies, lambda _, imported: is_within(imported.module, *pickles)))
+
+
+def is_client_side(module: Module) -> bool:
+    return module.top == "scaler" or (
+        module.top == "scaler_protocol" and not is_within(module.name, "scaler_protocol.service")
+    )
+
+
+def test_the_client_starts_where_posix_modules_do_not_exist() -> None:
+    found = offences(is_client_side, lambda _, imported: is_within(imported.module, *POSIX_ONLY), also_late=False)
+    assert not list(found)
+
+
+def test_the_client_pays_for_no_server_code() -> None:
+    assert not list(offences(is_client_side, lambda _, imported: is_within(imported.module, *SERVER_ONLY)))
+
+
+def test_modules_are_named_after_what_they_are() -> None:
+    vague = {"utils", "util", "common", "helpers", "helper", "mixins", "mixin", "misc"}
+    # The names that libraries written for the older tool import are kept; they hold imports only.
+    kept = "scaler.utility"
+    assert not [m.name for m in modules() if vague & set(m.name.split(".")) and not is_within(m.name, kept)]
+
+
+@pytest.mark.parametrize("distribution", sorted(DISTRIBUTIONS))
+def test_no_module_imports_itself_in_a_circle(distribution: str) -> None:
+    graph: dict[str, set[str]] = {}
+    for module in modules():
+        if module.top == distribution:
+            targets = {resolve(imported.module) for imported in imports(module) if imported.at_start}
+            # A package's own __init__ runs before its modules; naming a parent package is no circle by itself.
+            graph[module.name] = {
+                name
+                for name in targets
+                if name is not None and name != module.name and not module.name.startswith(name + ".")
+            }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
