@@ -1,0 +1,178 @@
+"""What a `ClientCore` is told, and what it asks its owner to do. Values without behaviour."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from scaler_protocol import messages as m
+from scaler_protocol.columns import EMPTY, Column
+from scaler_protocol.session import Outgoing
+from scaler_protocol.wire import Envelope, Frame
+
+# --- events -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True, frozen=True)
+class Incoming:
+    """A message of the scheduler."""
+
+    envelope: Envelope
+    message: m.Message
+
+
+@dataclass(slots=True, frozen=True)
+class Tick:
+    """`next_deadline()` has come."""
+
+
+@dataclass(slots=True, frozen=True)
+class ObjectFetched:
+    """Answer to `FetchObject`: the object's buffers, header first."""
+
+    number: int
+    buffers: Sequence[Frame]
+
+
+@dataclass(slots=True, frozen=True)
+class ObjectFetchFailed:
+    """Answer to `FetchObject`: there will be no buffers. `status` is MISSING_OBJECT or STORAGE_FAILED."""
+
+    number: int
+    status: m.Status
+    text: str
+
+
+@dataclass(slots=True, frozen=True)
+class ObjectRefused:
+    """An object that was to be stored could not be: every task that names it must fail."""
+
+    object_id: bytes
+    text: str
+
+
+Event = Incoming | Tick | ObjectFetched | ObjectFetchFailed | ObjectRefused
+
+
+# --- effects ----------------------------------------------------------------------------------------------------------
+
+Send = Outgoing
+"""(envelope, message): send this to the scheduler, in this order."""
+
+Payload = bytes | Sequence[Frame]
+"""An answer: payload bytes as in `scaler_protocol.payloads`, or the buffers of the object it was stored as."""
+
+
+@dataclass(slots=True)
+class Completed:
+    """Tasks were answered. All sequences have one element per task; an empty optional column means: not told."""
+
+    numbers: list[int]
+    tokens: list[object]
+    """What was given to `submit` for each task."""
+    payloads: Sequence[Payload]
+    statuses: Column = EMPTY
+    """`Status` of each; empty: all SUCCESS."""
+    durations: Column = EMPTY
+    """Microseconds in the processor."""
+    cpu_times: Column = EMPTY
+    memory_peaks: Column = EMPTY
+
+
+class Cause(Enum):
+    """Why tasks end without an answer."""
+
+    DISCONNECTED = "disconnected"
+    REFUSED = "refused"
+    CLEARED = "cleared"
+    CLOSED = "closed"
+    SHUT_DOWN = "shut down"
+
+
+@dataclass(slots=True)
+class Abandoned:
+    """These tasks will never be answered."""
+
+    numbers: list[int]
+    tokens: list[object]
+    cause: Cause
+    text: str
+
+
+@dataclass(slots=True, frozen=True)
+class CancelConfirmed:
+    """These cancelled tasks do not run any more, or will never start."""
+
+    numbers: tuple[int, ...]
+
+
+@dataclass(slots=True, frozen=True)
+class Connected:
+    """A session stands."""
+
+    welcome: m.Welcome
+    resumed: bool
+
+
+@dataclass(slots=True, frozen=True)
+class Unusable:
+    """From now on `submit` raises; pending tasks were abandoned. `final`: the core will not recover."""
+
+    cause: Cause
+    text: str
+    final: bool
+
+
+@dataclass(slots=True, frozen=True)
+class CreditArrived:
+    """Whoever waits to submit may look again."""
+
+
+@dataclass(slots=True, frozen=True)
+class FetchObject:
+    """Get this object, which is the answer of a task; then tell `ObjectFetched` or `ObjectFetchFailed`."""
+
+    number: int
+    object_id: bytes
+
+
+@dataclass(slots=True, frozen=True)
+class DeleteObjects:
+    """Nobody needs these objects of ours any more."""
+
+    object_ids: tuple[bytes, ...]
+
+
+@dataclass(slots=True, frozen=True)
+class WriteOutput:
+    """A task printed: stream 1 is stdout, 2 stderr. `dropped_bytes` were left out before it."""
+
+    number: int
+    stream: int
+    data: bytes
+    dropped_bytes: int
+
+
+@dataclass(slots=True, frozen=True)
+class ShowNotice:
+    """Something people should know. Level 0 information, 1 warning."""
+
+    level: int
+    text: str
+    kind: str
+
+
+Effect = (
+    Send
+    | Completed
+    | Abandoned
+    | CancelConfirmed
+    | Connected
+    | Unusable
+    | CreditArrived
+    | FetchObject
+    | DeleteObjects
+    | WriteOutput
+    | ShowNotice
+)

@@ -1,0 +1,102 @@
+"""Small collections of a client core, each owner of one fact: functions defined, objects in use, tasks permitted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from scaler_protocol import messages as m
+from scaler_protocol.columns import Packed
+
+
+class Functions:
+    """Bodies of the functions this client has used, and which of them this session's scheduler knows."""
+
+    def __init__(self, client_id: bytes) -> None:
+        self._client_id = client_id
+        self._bodies: dict[bytes, tuple[bytes, str]] = {}
+        self._defined: set[bytes] = set()
+
+    def add(self, function_id: bytes, body: bytes, name: str) -> None:
+        self._bodies.setdefault(function_id, (body, name))
+
+    def __contains__(self, function_id: object) -> bool:
+        return function_id in self._bodies
+
+    def forget_session(self) -> None:
+        """A new session: the scheduler knows none of them."""
+        self._defined.clear()
+
+    def definition(self, needed: Iterable[bytes]) -> m.FunctionDefine | None:
+        """Return the message that must leave before a batch that needs these functions, if one must."""
+        missing = [function_id for function_id in needed if function_id and function_id not in self._defined]
+        if not missing:
+            return None
+        self._defined.update(missing)
+        found = [self._bodies[function_id] for function_id in missing]
+        return m.FunctionDefine(
+            client=self._client_id,
+            ids=tuple(missing),
+            bodies=Packed.of([body for body, _ in found]),
+            names=tuple(name for _, name in found),
+        )
+
+
+class ObjectUses:
+    """How many unanswered tasks, references and submissions in progress need each object of this client."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[bytes] = Counter()
+        self.refused: dict[bytes, str] = {}
+        """Objects that storage would not take, with its reason, for as long as somebody uses them."""
+
+    def hold(self, object_id: bytes) -> None:
+        self.counts[object_id] += 1
+
+    def release(self, object_ids: Iterable[bytes]) -> tuple[bytes, ...]:
+        """Undo one `hold` each; return those that nobody needs any more."""
+        free = []
+        for object_id in object_ids:
+            count = self.counts[object_id] - 1
+            if count > 0:
+                self.counts[object_id] = count
+            else:
+                del self.counts[object_id]
+                self.refused.pop(object_id, None)
+                free.append(object_id)
+        return tuple(free)
+
+
+class Credit:
+    """How many more tasks the scheduler permits. `left` is None where it sets no limit."""
+
+    def __init__(self) -> None:
+        self.left: int | None = None
+        self.asked = 0
+        """Tasks asked for and not granted yet."""
+
+    def begin_session(self, welcome: m.Welcome) -> int:
+        """Return how many to ask for again, as a new scheduler knows nothing of what was asked."""
+        self.left = None if welcome.task_credit < 0 else welcome.task_credit
+        asked, self.asked = self.asked, 0
+        return asked
+
+    def allows(self, count: int) -> bool:
+        return self.left is None or self.left >= count
+
+    def spend(self, count: int) -> None:
+        if self.left is not None:
+            self.left -= count
+
+    def ask(self, count: int) -> int:
+        """Return how many more to ask for so that `count` tasks may be submitted."""
+        if self.left is None:
+            return 0
+        missing = max(0, count - self.left - self.asked)
+        self.asked += missing
+        return missing
+
+    def grant(self, count: int) -> None:
+        if self.left is not None:
+            self.left += count
+        self.asked = max(0, self.asked - count)

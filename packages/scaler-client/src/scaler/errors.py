@@ -1,0 +1,116 @@
+"""Everything that the client raises, one tree.
+
+ScalerError
+├── DisconnectedError           no scheduler answers, or it ended the session
+│   ├── ConnectionRefusedByScheduler    the scheduler will not have this client; also a ConnectionRefusedError
+│   └── ClientForkedError       a client was used in a child made by fork
+├── ClientQuitException         the client was disconnected while the future was pending
+├── ClientShutdownException     the cluster was shut down through this client
+├── ClientCancelledException    the future was cancelled by `Client.clear`; also a CancelledError
+├── TaskNotFoundError           the scheduler does not know the task
+├── TaskTimeoutError            the task ran longer than it may; also a TimeoutError
+├── TaskNotRunError             the task was refused before it ran
+├── TooManyTasksError           the scheduler takes no more tasks at the moment
+├── WorkerDiedError             the worker that ran the task was lost
+├── ProcessorDiedError          the process that ran the task ended
+├── NoWorkerError               there is no worker that could run the task
+├── RemoteTaskError             the task raised an exception that cannot be restored here
+├── SerializationError          an argument or function cannot be sent; also a TypeError
+├── DeserializeObjectError      a result cannot be restored here
+├── MissingObjects              an object is not, or no longer, in object storage
+└── ObjectStorageException      object storage does not answer or refuses
+
+An exception raised inside a task is not in this tree: it arrives as itself.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import CancelledError
+
+
+class ScalerError(Exception):
+    """Base of all errors of this package. `str(error)` is one sentence that says what happened and to what."""
+
+
+class DisconnectedError(ScalerError):
+    """The scheduler does not answer, or has ended the session; the text says for how long, and at which address."""
+
+
+class ConnectionRefusedByScheduler(DisconnectedError, ConnectionRefusedError):
+    """The scheduler refuses this client, for example because of its version; trying again will not help."""
+
+
+class ClientForkedError(DisconnectedError):
+    """A client was used in a process made by `os.fork`; its connection belongs to the parent."""
+
+
+class ClientQuitException(ScalerError):
+    """The client was disconnected before the task was answered, or is used after it was disconnected."""
+
+
+class ClientShutdownException(ScalerError):
+    """The cluster was shut down through this client before the task was answered."""
+
+
+class ClientCancelledException(ScalerError, CancelledError):
+    """The task was cancelled by `Client.clear`."""
+
+
+class TaskNotFoundError(ScalerError):
+    """The scheduler does not know this task."""
+
+
+class TaskTimeoutError(ScalerError, TimeoutError):
+    """The task ran longer than its worker allows and was ended."""
+
+
+class TaskNotRunError(ScalerError):
+    """The task was refused before it ran; the text says why."""
+
+
+class TooManyTasksError(ScalerError, TimeoutError):
+    """The scheduler's limit of waiting tasks was reached, and no room came free within the client's timeout."""
+
+
+class WorkerDiedError(ScalerError):
+    """The worker that ran the task was lost, and the task may not be tried again."""
+
+
+class ProcessorDiedError(ScalerError):
+    """The process that ran the task ended; the text has process id, signal or exit code, and its last output."""
+
+
+class NoWorkerError(ScalerError):
+    """No worker can run the task."""
+
+
+class RemoteTaskError(ScalerError):
+    """The task raised an exception whose class cannot be restored in this process.
+
+    `type_name` is its qualified class name, `text` its message, `traceback_text` the remote traceback.
+    """
+
+    def __init__(self, type_name: str, text: str, traceback_text: str) -> None:
+        super().__init__(type_name, text, traceback_text)
+        self.type_name = type_name
+        self.text = text
+        self.traceback_text = traceback_text
+
+    def __str__(self) -> str:
+        return f"{self.type_name}: {self.text}\n\nTraceback in the task:\n{self.traceback_text}"
+
+
+class SerializationError(ScalerError, TypeError):
+    """A function or an argument cannot be serialized; the text says which one and why. Nothing was submitted."""
+
+
+class DeserializeObjectError(ScalerError):
+    """The bytes of a result or an object arrived and cannot be turned back into a value."""
+
+
+class MissingObjects(ScalerError):
+    """An object that a task or a reference names is not in object storage."""
+
+
+class ObjectStorageException(ScalerError):
+    """The object storage server does not answer, or refused a request; the text has its reason."""
