@@ -21,3 +21,7 @@ class MessageTooLargeError(WireError):
 
 class SessionError(WireError):
     """The session cannot go on: its bounds were exceeded or its rules broken."""
+
+
+class TransportError(WireError):
+    """An address cannot be bound or connected; the text says why."""

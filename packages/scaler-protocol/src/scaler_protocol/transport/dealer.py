@@ -9,6 +9,7 @@ from typing import Any
 
 import zmq
 
+from scaler_protocol.errors import TransportError
 from scaler_protocol.transport.sockets import configure, descriptor, receive_frames, send_frames, waiting_to_be_received
 from scaler_protocol.wire import Frame
 
@@ -43,9 +44,9 @@ class DealerLink:
         self._socket.setsockopt(zmq.CONNECT_TIMEOUT, 5_000)
         try:
             self._socket.connect(address)
-        except zmq.ZMQError:
+        except zmq.ZMQError as error:
             self.close()
-            raise
+            raise TransportError(f"{address}: {error.strerror}") from None
         self.fd = descriptor(self._socket)
 
     @property

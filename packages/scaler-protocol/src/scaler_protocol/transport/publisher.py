@@ -7,6 +7,7 @@ from typing import Any
 
 import zmq
 
+from scaler_protocol.errors import TransportError
 from scaler_protocol.transport.sockets import bound_address, configure, descriptor, receive_frames, send_frames
 from scaler_protocol.wire import Frame
 
@@ -26,9 +27,9 @@ class Publisher:
         self._socket.setsockopt(zmq.XPUB_VERBOSER, 1)
         try:
             self._socket.bind(address)
-        except zmq.ZMQError:
+        except zmq.ZMQError as error:
             self.close()
-            raise
+            raise TransportError(f"{address}: {error.strerror}") from None
         self.address = bound_address(self._socket)
         self.subscribers = 0
 
@@ -65,9 +66,9 @@ class Subscriber:
         self._socket.setsockopt(zmq.SUBSCRIBE, b"")
         try:
             self._socket.connect(address)
-        except zmq.ZMQError:
+        except zmq.ZMQError as error:
             self.close()
-            raise
+            raise TransportError(f"{address}: {error.strerror}") from None
 
     @property
     def fd(self) -> int:

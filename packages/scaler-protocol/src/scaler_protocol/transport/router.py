@@ -9,6 +9,7 @@ from typing import Any
 
 import zmq
 
+from scaler_protocol.errors import TransportError
 from scaler_protocol.transport.sockets import (
     bound_address,
     configure,
@@ -45,7 +46,7 @@ class RouterListener:
     """A bound ROUTER. Not thread-safe: one thread owns it.
 
     `fd` is edge-triggered: after every receive *or send*, look at `readable()` before sleeping on it.
-    Raises zmq.ZMQError when the address cannot be bound.
+    Raises TransportError when the address cannot be bound.
     """
 
     def __init__(self, address: str, *, io_threads: int = 1, context: zmq.Context[Any] | None = None) -> None:
@@ -59,9 +60,9 @@ class RouterListener:
         self._socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
         try:
             self._socket.bind(address)
-        except zmq.ZMQError:
+        except zmq.ZMQError as error:
             self.close()
-            raise
+            raise TransportError(f"{address}: {error.strerror}") from None
         self.address = bound_address(self._socket)
         self._queues: dict[bytes, _PeerQueue] = {}
 

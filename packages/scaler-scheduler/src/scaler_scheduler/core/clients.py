@@ -1,0 +1,58 @@
+"""What the scheduler knows of one client."""
+
+from __future__ import annotations
+
+from scaler_protocol.messages import Capabilities, Hello, TaskBatch
+from scaler_protocol.session import Session
+from scaler_scheduler.core.events import Peer
+from scaler_scheduler.core.graphs import Graph
+from scaler_scheduler.core.tasks import Task, TaskOptions
+
+NO_CAPABILITIES: frozenset[str] = frozenset()
+
+
+class ClientRecord:
+    """A client incarnation with a session. Owns the table of its unfinished tasks."""
+
+    def __init__(self, peer: Peer, hello: Hello, session: Session, now: float) -> None:
+        self.peer = peer
+        self.id = hello.incarnation
+        self.hello = hello
+        self.session = session
+        self.last_seen = now
+        self.tasks: dict[int, Task] = {}
+        self.graphs: list[Graph] = []
+        self.credit_granted = 0
+        """Tasks it may still submit where the number of waiting tasks is limited."""
+        self.credit_wanted = 0
+        self.assigned_count = 0
+        """Of `tasks`, those that are at an agent."""
+        self.finished_count = 0
+        self.failed_count = 0
+        self.unservable_told: set[frozenset[str]] = set()
+        self._options: dict[tuple[int, int, int, Capabilities, bytes], TaskOptions] = {}
+
+    @property
+    def name(self) -> str:
+        return self.hello.name
+
+    def options_for(
+        self, depth: int, kind: int, flags: int, capabilities: Capabilities, serializer: bytes, enforce: bool
+    ) -> TaskOptions:
+        key = (depth, kind, flags, capabilities, serializer)
+        options = self._options.get(key)
+        if options is None:
+            signature = frozenset(name for name, _ in capabilities) if enforce else NO_CAPABILITIES
+            options = TaskOptions(self, depth, kind, flags, capabilities, serializer, signature)
+            self._options[key] = options
+        return options
+
+    def options_of_batch(self, batch: TaskBatch, enforce: bool) -> TaskOptions:
+        return self.options_for(batch.depth, batch.kind, batch.flags, batch.capabilities, batch.serializer, enforce)
+
+    def graph_of(self, number: int) -> Graph | None:
+        """Return the graph that `number` is a row of, or None."""
+        for graph in self.graphs:
+            if graph.first_number <= number < graph.first_number + graph.row_count:
+                return graph
+        return None

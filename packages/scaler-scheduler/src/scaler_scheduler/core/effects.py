@@ -1,0 +1,51 @@
+"""What a scheduler core wants done, in order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from scaler_protocol.messages import Message
+from scaler_protocol.wire import Envelope
+from scaler_scheduler.core.events import Peer
+
+
+class Send(NamedTuple):
+    """Send a message to a peer. Sends to one peer keep their order."""
+
+    peer: Peer
+    envelope: Envelope
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class ToStore:
+    """Send a message to the object storage server, with retries until it arrives."""
+
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Give a message to whoever monitors."""
+
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End the scheduler process."""
+
+    reason: str
+    exit_status: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """A line for the log. `level` is a name of the logging module."""
+
+    level: str
+    text: str
+
+
+Effect = Send | ToStore | Publish | Stop | Log

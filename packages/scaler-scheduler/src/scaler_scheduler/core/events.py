@@ -1,0 +1,63 @@
+"""What can happen to a scheduler."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from scaler_protocol.messages import Message
+from scaler_protocol.wire import Envelope
+
+
+class RelayedPeer(NamedTuple):
+    """A client that lives inside a task: reached through its agent."""
+
+    agent: bytes
+    client: bytes
+
+
+Peer = bytes | RelayedPeer
+"""Where messages come from and go to: a transport identity, or a client behind one."""
+
+
+class Incoming(NamedTuple):
+    """A decoded message from a peer."""
+
+    peer: Peer
+    envelope: Envelope
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class PeerUnreachable:
+    """The transport has no connection to this peer, or its queue is full: it is given up."""
+
+    peer: bytes
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoreLost:
+    """The object storage server is gone and was replaced or not: objects it held are lost."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequested:
+    """Somebody outside (a signal, the service manager) wants the scheduler to end."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed. `cpu_percent` and `rss_bytes` of the scheduler process, and how many monitors listen."""
+
+    cpu_percent: float = 0.0
+    rss_bytes: int = 0
+    monitors: int = 0
+    unix_time: float = 0.0
+
+
+Event = Incoming | PeerUnreachable | StoreLost | StopRequested | Tick

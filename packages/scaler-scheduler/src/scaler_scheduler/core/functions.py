@@ -1,0 +1,61 @@
+"""Function bodies: defined once by a client, sent once to each agent that needs them, gone with their last client."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+
+class _Body:
+    __slots__ = ("clients", "data", "name")
+
+    def __init__(self, data: bytes, name: str) -> None:
+        self.data = data
+        self.name = name
+        self.clients: set[bytes] = set()
+
+
+class FunctionRegistry:
+    """Bodies by content id, with the clients that defined each."""
+
+    def __init__(self) -> None:
+        self._bodies: dict[bytes, _Body] = {}
+        self.unfinished: Counter[bytes] = Counter()
+        """Tasks (not graph rows that wait) by function, unfinished."""
+
+    def counts_by_name(self) -> dict[str, int]:
+        counts: dict[str, int] = {}
+        for function_id, count in self.unfinished.items():
+            if count > 0:
+                name = self.name(function_id)
+                counts[name] = counts.get(name, 0) + count
+        return counts
+
+    def define(self, client_id: bytes, function_id: bytes, data: bytes, name: str) -> None:
+        body = self._bodies.get(function_id)
+        if body is None:
+            body = self._bodies[function_id] = _Body(data, name)
+        body.clients.add(client_id)
+
+    def knows(self, client_id: bytes, function_id: bytes) -> bool:
+        """Whether this client has defined this function."""
+        body = self._bodies.get(function_id)
+        return body is not None and client_id in body.clients
+
+    def body(self, function_id: bytes) -> bytes:
+        return self._bodies[function_id].data
+
+    def name(self, function_id: bytes) -> str:
+        """Return the function's name for people; a part of its id where it has none."""
+        body = self._bodies.get(function_id)
+        return body.name if body is not None and body.name else function_id[:4].hex()
+
+    def drop_client(self, client_id: bytes) -> None:
+        for function_id in [f for f, body in self._bodies.items() if client_id in body.clients]:
+            body = self._bodies[function_id]
+            body.clients.discard(client_id)
+            if not body.clients:
+                del self._bodies[function_id]
+                self.unfinished.pop(function_id, None)
+
+    def __len__(self) -> int:
+        return len(self._bodies)

@@ -1,0 +1,98 @@
+"""What must hold between any two events. Run in test teardown and after every simulated step; never in production."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scaler_scheduler.core.agents import AgentRecord
+from scaler_scheduler.core.graphs import RowState
+from scaler_scheduler.core.tasks import TaskState
+
+if TYPE_CHECKING:
+    from scaler_scheduler.core.scheduler import SchedulerCore
+
+
+class InvariantError(AssertionError):
+    """Two parts of the scheduler's state contradict each other."""
+
+
+def _require(condition: bool, text: str) -> None:
+    if not condition:
+        raise InvariantError(text)
+
+
+def check_invariants(core: SchedulerCore) -> None:
+    """Raise InvariantError unless every unfinished task has exactly one reason to progress and all indexes agree."""
+    _check_tasks(core)
+    _check_agents(core)
+    _check_graphs(core)
+    for client_id, client in core.clients.items():
+        _require(client.id == client_id, "a client is filed under another id")
+        _require(core._peers.get(client.peer) is client, f"client {client.name} is not among the peers")
+        assigned = sum(1 for task in client.tasks.values() if task.agent is not None)
+        _require(
+            client.assigned_count == assigned, f"client {client.name}: {client.assigned_count} != {assigned} assigned"
+        )
+    for record in core._peers.values():
+        known = core.agents.by_peer.get(record.peer) if isinstance(record, AgentRecord) else core.clients.get(record.id)
+        _require(known is record, f"peer {record.hello.name} is in no table")
+
+
+def _check_tasks(core: SchedulerCore) -> None:
+    queued = [task for queue in core.ready.non_empty() for task in queue.tasks()]
+    queued_set = set(queued)
+    _require(len(queued_set) <= len(queued), "impossible")
+    recovering = set(core.recovering)
+    _require(len(recovering) == len(core.recovering), "a task recovers twice")
+    _require(
+        core.ready.count == len(queued_set), f"{core.ready.count} tasks counted as ready, {len(queued_set)} queued"
+    )
+    for queue in core.ready.non_empty():
+        count = len(set(queue.tasks()))
+        _require(queue.count == count, f"signature {set(queue.signature)}: {queue.count} counted, {count} queued")
+    for client in core.clients.values():
+        for number, task in client.tasks.items():
+            where = f"{task!r} of {client.name}"
+            _require(task.number == number and task.options.client is client, f"{where} is filed wrongly")
+            _require((task in queued_set) == (task.state is TaskState.READY), f"{where}: state and queue disagree")
+            _require((task in recovering) == (task.state is TaskState.RECOVERING), f"{where}: state and list disagree")
+            _require(
+                (task.agent is not None) == (task.state is TaskState.ASSIGNED), f"{where}: agent and state disagree"
+            )
+            _require(task.state is not TaskState.FORGOTTEN, f"{where} is forgotten and still filed")
+            _require(not task.canceled or task.agent is not None, f"{where} is cancelled and nobody stops it")
+            if task.agent is not None:
+                _require(task in task.agent.tasks, f"{where} is not in its agent's table")
+                _require(core.agents.by_peer.get(task.agent.peer) is task.agent, f"{where} is at a dead agent")
+    for task in queued_set | recovering:
+        _require(task.options.client.tasks.get(task.number) is task, f"{task!r} is queued for nobody")
+
+
+def _check_agents(core: SchedulerCore) -> None:
+    for agent in core.agents.by_peer.values():
+        for task in agent.tasks:
+            _require(task.agent is agent, f"{task!r} is in the table of {agent.name}, which it is not assigned to")
+            _require(task.options.client.tasks.get(task.number) is task, f"{task!r} at {agent.name} belongs to nobody")
+
+
+def _check_graphs(core: SchedulerCore) -> None:
+    for client in core.clients.values():
+        for graph in client.graphs:
+            name = f"graph {graph.first_number} of {client.name}"
+            waiting = sum(1 for _ in graph.rows_in(RowState.WAITING))
+            released = set(graph.rows_in(RowState.RELEASED))
+            _require(graph.waiting == waiting, f"{name}: {graph.waiting} counted, {waiting} waiting")
+            _require(graph.unfinished == waiting + len(released), f"{name}: unfinished rows miscounted")
+            for row in released:
+                task = client.tasks.get(graph.first_number + row)
+                _require(task is not None and task.graph is graph, f"{name}: row {row} is released without a task")
+            for row in graph.rows_in(RowState.WAITING):
+                open_dependencies = [
+                    dependency
+                    for dependency in graph.dependencies_of(row)
+                    if graph.states[dependency] in (RowState.WAITING, RowState.RELEASED)
+                ]
+                _require(bool(open_dependencies), f"{name}: row {row} waits for nothing")
+            for row in graph.rows_in(RowState.RELEASED):
+                for dependency in graph.dependencies_of(row):
+                    _require(dependency in graph.results, f"{name}: input {dependency} of row {row} is gone")

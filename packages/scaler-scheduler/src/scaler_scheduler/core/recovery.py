@@ -1,0 +1,123 @@
+"""What agents hold of clients that this scheduler does not know (yet).
+
+After a restart agents and clients come back in any order. An agent's claim ("I hold task n, attempt k") and results that
+arrive before their client are kept here until the client announces the task, or until the client has been away too long.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from scaler_protocol.columns import Packed
+from scaler_protocol.messages import ResultBatch
+
+if TYPE_CHECKING:
+    from scaler_scheduler.core.agents import AgentRecord
+
+ORPHAN_BYTES_MAX = 256 * 1024 * 1024
+"""Results kept for absent clients, in all; beyond it the tasks run again when their client returns."""
+
+
+class Claim(NamedTuple):
+    """An agent says that it holds this attempt."""
+
+    agent: AgentRecord
+    attempt: int
+
+
+class _Absent:
+    __slots__ = ("claims", "deadline", "results", "size_bytes")
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
+        self.claims: dict[int, Claim] = {}
+        self.results: dict[int, ResultBatch] = {}
+        self.size_bytes = 0
+
+
+class Recovery:
+    """Claims and results by absent client."""
+
+    def __init__(self) -> None:
+        self._absent: dict[bytes, _Absent] = {}
+        self.size_bytes = 0
+
+    def claim(self, client_id: bytes, number: int, claim: Claim, deadline: float) -> None:
+        self._of(client_id, deadline).claims[number] = claim
+
+    def keep_result(self, batch: ResultBatch, deadline: float) -> None:
+        """Keep each row of a batch as a batch of its own."""
+        if self.size_bytes + len(batch.payloads.data) > ORPHAN_BYTES_MAX:
+            return
+        absent = self._of(batch.client, deadline)
+        for row in range(len(batch.numbers)):
+            single = result_rows(batch, [row])
+            number = single.numbers[0]
+            absent.claims.pop(number, None)
+            absent.results[number] = single
+        absent.size_bytes += len(batch.payloads.data)
+        self.size_bytes += len(batch.payloads.data)
+
+    def take_claim(self, client_id: bytes, number: int) -> Claim | None:
+        absent = self._absent.get(client_id)
+        return absent.claims.pop(number, None) if absent is not None else None
+
+    def take_result(self, client_id: bytes, number: int) -> ResultBatch | None:
+        absent = self._absent.get(client_id)
+        return absent.results.pop(number, None) if absent is not None else None
+
+    def drop_agent(self, agent: AgentRecord) -> None:
+        """An agent is gone: its claims are void. Its results stay good."""
+        for absent in self._absent.values():
+            for number in [n for n, claim in absent.claims.items() if claim.agent is agent]:
+                del absent.claims[number]
+
+    def drop_client(self, client_id: bytes) -> None:
+        absent = self._absent.pop(client_id, None)
+        if absent is not None:
+            self.size_bytes -= absent.size_bytes
+
+    def expired(self, now: float) -> list[bytes]:
+        """Return clients that did not come back in time."""
+        return [client_id for client_id, absent in self._absent.items() if now >= absent.deadline]
+
+    def next_deadline(self) -> float:
+        return min((absent.deadline for absent in self._absent.values()), default=float("inf"))
+
+    def __len__(self) -> int:
+        return len(self._absent)
+
+    def _of(self, client_id: bytes, deadline: float) -> _Absent:
+        absent = self._absent.get(client_id)
+        if absent is None:
+            absent = self._absent[client_id] = _Absent(deadline)
+        return absent
+
+
+def result_rows(batch: ResultBatch, rows: list[int]) -> ResultBatch:
+    """Return a batch of some rows of `batch`."""
+    payloads = batch.payloads.split()
+
+    def pick(column: object) -> list[int]:
+        return [column[row] for row in rows] if len(column) else []  # type: ignore[arg-type, index]
+
+    positions: list[int] = []
+    objects: list[bytes] = []
+    if batch.objects:
+        new_row = {row: position for position, row in enumerate(rows)}
+        for row, object_id in zip(batch.object_positions, batch.objects, strict=True):
+            if row in new_row:
+                positions.append(new_row[row])
+                objects.append(object_id)
+    return ResultBatch(
+        client=batch.client,
+        numbers=pick(batch.numbers),
+        attempts=pick(batch.attempts),
+        payloads=Packed.of([payloads[row] for row in rows]),
+        statuses=pick(batch.statuses),
+        durations=pick(batch.durations),
+        cpu_times=pick(batch.cpu_times),
+        memory_peaks=pick(batch.memory_peaks),
+        object_positions=positions,
+        objects=tuple(objects),
+    )

@@ -1,0 +1,93 @@
+"""A task as the scheduler sees it: bytes to pass on, and where it stands.
+
+(graph row) ──predecessors done──▶ READY ──placed──▶ ASSIGNED ──result──▶ forgotten
+             RECOVERING ──grace over──▶ ▲ │                 │
+                  │                     │ └──cancelled──────┴──▶ forgotten
+                  └──claimed by agent───┼────────────────▶ ASSIGNED
+                                        └──agent lost, returned, processor died (attempts left)
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from scaler_protocol.messages import Capabilities
+
+if TYPE_CHECKING:
+    from scaler_scheduler.core.agents import AgentRecord
+    from scaler_scheduler.core.clients import ClientRecord
+    from scaler_scheduler.core.graphs import Graph
+
+
+class TaskState(IntEnum):
+    READY = 0
+    """In a ready queue."""
+    ASSIGNED = 1
+    """At `agent`, under number `attempt`."""
+    RECOVERING = 2
+    """Announced again after a restart; an agent may still claim to hold it."""
+    FORGOTTEN = 3
+    """Answered. Only stale entries of queues still point here."""
+
+
+class TaskOptions:
+    """What all tasks of a batch share. One instance per distinct combination and client, so `is` compares them."""
+
+    __slots__ = ("capabilities", "client", "depth", "flags", "kind", "names", "serializer", "signature")
+
+    def __init__(
+        self,
+        client: ClientRecord,
+        depth: int,
+        kind: int,
+        flags: int,
+        capabilities: Capabilities,
+        serializer: bytes,
+        signature: frozenset[str],
+    ) -> None:
+        self.client = client
+        self.depth = depth
+        self.kind = kind
+        self.flags = flags
+        self.capabilities = capabilities
+        self.serializer = serializer
+        self.signature = signature
+        """Capability names that decide who may run the task; empty where capabilities are not enforced."""
+
+
+class Task:
+    """One submitted call. Its payload is never looked into."""
+
+    __slots__ = (
+        "agent",
+        "attempt",
+        "canceled",
+        "failures",
+        "function",
+        "graph",
+        "number",
+        "objects",
+        "options",
+        "payload",
+        "state",
+    )
+
+    def __init__(self, number: int, function: bytes, payload: bytes, options: TaskOptions) -> None:
+        self.number = number
+        self.function = function
+        self.payload = payload
+        self.options = options
+        self.state = TaskState.READY
+        self.attempt = 0
+        self.failures = 0
+        """Attempts that ended with the death of whoever ran it."""
+        self.agent: AgentRecord | None = None
+        self.canceled = False
+        """Its client wants no result; the agent was told to stop it."""
+        self.objects: tuple[bytes, ...] = ()
+        self.graph: Graph | None = None
+        """The graph this is a row of, if any (row = number - graph.first_number)."""
+
+    def __repr__(self) -> str:
+        return f"<Task {self.number} {self.state.name} attempt {self.attempt}>"

@@ -1,0 +1,353 @@
+"""The scheduler process: sockets, timers, the object storage server it may start; decisions are the core's."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from typing import Any
+
+import psutil
+
+from scaler_protocol import messages as m
+from scaler_protocol.address import Address
+from scaler_protocol.codec import decode, encode
+from scaler_protocol.errors import WireError
+from scaler_protocol.ids import new_id
+from scaler_protocol.service.child import ChildService
+from scaler_protocol.service.errors import ServiceError
+from scaler_protocol.service.event_loop import run as run_event_loop
+from scaler_protocol.service.readiness import Readiness
+from scaler_protocol.service.signals import StopSignals
+from scaler_protocol.storage import StoreRequests
+from scaler_protocol.transport import DealerLink, Publisher, RouterListener, SendOutcome, TransportError
+from scaler_protocol.wire import UNSEQUENCED, Frame, decode_envelope, encode_envelope
+from scaler_scheduler.core import (
+    Incoming,
+    PeerUnreachable,
+    Publish,
+    RelayedPeer,
+    SchedulerConfig,
+    SchedulerCore,
+    Send,
+    Stop,
+    StopRequested,
+    StoreLost,
+    Tick,
+    ToStore,
+)
+from scaler_scheduler.settings import SchedulerSettings
+
+logger = logging.getLogger(__name__)
+
+DRAIN_MESSAGES = 256
+"""Messages taken in one go before the core places tasks and answers leave."""
+
+SAFETY_TICK_SECONDS = 0.5
+"""The sockets' descriptors are edge-triggered: should an edge ever be missed, this is how long it goes unnoticed."""
+
+FLUSH_SECONDS = 0.005
+"""How soon to try again where a peer's socket took nothing."""
+
+STORE_START_SECONDS = 30.0
+STORE_RESTART_SECONDS = 1.0
+STORE_STOP_SECONDS = 5.0
+
+
+def run(settings: SchedulerSettings) -> int:
+    """Run a scheduler until it is asked to stop; return the exit status of the process."""
+    return run_event_loop(lambda: _Server(settings).serve(), settings.event_loop)
+
+
+class _Server:
+    def __init__(self, settings: SchedulerSettings) -> None:
+        self._settings = settings
+        self._readiness = Readiness.from_environment()
+        self._process = psutil.Process()
+        self._stopped = asyncio.Event()
+        self._exit_status = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._drain_scheduled = False
+        self._store_child: ChildService | None = None
+        self._store_link: DealerLink | None = None
+        self._store_requests: StoreRequests | None = None
+        self._core: SchedulerCore
+        self._router: RouterListener
+        self._publisher: Publisher
+
+    async def serve(self) -> int:
+        self._loop = asyncio.get_running_loop()
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._stop_store)
+            self._router = self._bind()
+            stack.callback(self._router.close)
+            bound = Address.parse(self._router.address)
+            self._publisher = self._publish_at(self._monitor_address(bound))
+            stack.callback(self._publisher.close)
+            store_address = await self._object_storage(bound)
+            self._core = SchedulerCore(
+                self._configuration(str(store_address), self._publisher.address), time.monotonic()
+            )
+            self._connect_store(str(store_address))
+            stack.callback(self._disconnect_store)
+            self._loop.add_reader(self._router.fd, self._drain)
+            stack.callback(self._loop.remove_reader, self._router.fd)
+            logger.info("scheduler listens on %s", bound)
+            logger.info("object storage is at %s", store_address)
+            logger.info("monitors connect to %s", self._publisher.address)
+            logger.info("use event loop: %s", self._settings.event_loop)
+            self._readiness.ready(
+                {"scheduler": bound, "object_storage": store_address, "monitor": self._publisher.address}
+            )
+            keep_alive = asyncio.create_task(self._readiness.keep_alive())
+            watch_store = asyncio.create_task(self._watch_store())
+            self._drain()
+            with StopSignals(lambda signal_number: self._on_stop_signal(signal_number.name)):
+                await self._stopped.wait()
+            self._readiness.stopping()
+            keep_alive.cancel()
+            watch_store.cancel()
+            await asyncio.gather(keep_alive, watch_store, return_exceptions=True)
+            await self._say_goodbye()
+        logger.info("scheduler stopped")
+        return self._exit_status
+
+    # --- start
+
+    def _bind(self) -> RouterListener:
+        try:
+            return RouterListener(str(self._settings.address), io_threads=self._settings.io_threads)
+        except TransportError as error:
+            raise ServiceError(f"cannot listen on {self._settings.address}: {error}") from None
+
+    def _monitor_address(self, bound: Address) -> str:
+        if self._settings.monitor_address is not None:
+            return str(self._settings.monitor_address)
+        # With a free port asked for, the neighbours of the port that came of it may be taken.
+        return str(self._settings.monitor_bind_address)
+
+    def _publish_at(self, address: str) -> Publisher:
+        try:
+            return Publisher(address, context=self._router.context)
+        except TransportError as error:
+            raise ServiceError(f"cannot publish to monitors on {address}: {error}") from None
+
+    async def _object_storage(self, bound: Address) -> Address:
+        own = self._settings.own_object_storage_address
+        if own is None:
+            assert self._settings.object_storage_address is not None
+            return self._settings.object_storage_address
+        return await self._start_store(str(own))
+
+    async def _start_store(self, address: str) -> Address:
+        arguments = [
+            address,
+            "--event-loop",
+            self._settings.event_loop,
+            "--logging-level",
+            self._settings.logging_level,
+            "--logging-format",
+            self._settings.logging_format,
+            "--logging-paths",
+            *self._settings.logging_paths,
+        ]
+        child = ChildService.start("scaler_objstore", arguments)
+        self._store_child = child
+        addresses = await self._loop.run_in_executor(None, child.wait_ready, STORE_START_SECONDS)
+        return addresses["object_storage"]
+
+    def _configuration(self, store_address: str, monitor_address: str) -> SchedulerConfig:
+        settings = self._settings
+        return SchedulerConfig(
+            incarnation=new_id(),
+            object_storage_address=store_address,
+            monitor_address=monitor_address,
+            enforce_capabilities=settings.allocate_policy == "capability",
+            waiting_tasks_max=settings.max_number_of_tasks_waiting,
+            client_timeout=settings.client_timeout_seconds,
+            worker_timeout=settings.worker_timeout_seconds,
+            object_retention=settings.object_retention_seconds,
+            load_balance_interval=settings.load_balance_seconds,
+            load_balance_trigger_times=settings.load_balance_trigger_times,
+            attempts_max=settings.max_task_attempts,
+            protected=settings.protected,
+        )
+
+    # --- object storage
+
+    def _connect_store(self, address: str) -> None:
+        incarnation = self._core.config.incarnation
+        self._store_requests = StoreRequests(
+            m.Hello(m.Role.SCHEDULER, f"scheduler-{os.getpid()}", incarnation, pid=os.getpid())
+        )
+        self._store_link = DealerLink(address, b"scheduler-" + incarnation, context=self._router.context)
+        self._loop.add_reader(self._store_link.fd, self._drain_store)
+
+    def _disconnect_store(self) -> None:
+        if self._store_link is not None:
+            self._loop.remove_reader(self._store_link.fd)
+            self._store_link.close()
+
+    def _stop_store(self) -> None:
+        if self._store_child is not None:
+            self._store_child.terminate(STORE_STOP_SECONDS)
+
+    async def _watch_store(self) -> None:
+        """Start the object storage server again, at the same address, whenever it ends."""
+        while self._store_child is not None:
+            await asyncio.sleep(STORE_RESTART_SECONDS)
+            if self._store_child.is_running:
+                continue
+            self._core.handle(
+                StoreLost(f"it ended with status {self._store_child.process.returncode}"), time.monotonic()
+            )
+            try:
+                await self._start_store(self._core.config.object_storage_address)
+                logger.warning("object storage server was started again; objects it held are lost")
+            except ServiceError as error:
+                logger.error("object storage server does not start: %s", error)
+
+    def _drain_store(self) -> None:
+        link, requests = self._store_link, self._store_requests
+        assert link is not None
+        assert requests is not None
+        now = time.monotonic()
+        while received := link.receive(DRAIN_MESSAGES):
+            for frames in received:
+                try:
+                    requests.receive(decode(frames[1:]), now)
+                except WireError as error:
+                    logger.warning("dropped a message of the object storage server: %s", error)
+        self._flush_store(now)
+
+    def _flush_store(self, now: float) -> None:
+        requests, link = self._store_requests, self._store_link
+        assert requests is not None
+        assert link is not None
+        requests.tick(now)
+        readable = False
+        for message in requests.take_outgoing():
+            readable = link.send([encode_envelope(UNSEQUENCED), *encode(message)])
+        if readable:
+            self._loop.call_soon(self._drain_store)
+
+    # --- the loop
+
+    def _drain(self) -> None:
+        """Take what is waiting, let the core place once, perform its effects, and see that nothing is left asleep."""
+        self._drain_scheduled = False
+        now = time.monotonic()
+        for identity, frames in self._router.receive(DRAIN_MESSAGES):
+            self._receive(identity, frames, now)
+        if now >= self._core.next_deadline():
+            self._core.handle(self._tick(), now)
+        self._core.place(now)
+        self._perform(now)
+        if self._router.readable():
+            self._schedule_drain()
+        else:
+            self._sleep(now)
+
+    def _receive(self, identity: bytes, frames: list[Frame], now: float) -> None:
+        try:
+            envelope, message = decode_envelope(frames[0] if frames else b""), decode(frames[1:])
+            self._core.handle(Incoming(identity, envelope, message), now)
+            if isinstance(message, m.Relay):
+                inner = Incoming(
+                    RelayedPeer(identity, message.client),
+                    decode_envelope(message.inner[0] if message.inner else b""),
+                    decode(message.inner[1:]),
+                )
+                self._core.handle(inner, now)
+        except WireError as error:
+            logger.warning("dropped a message from %s: %s", _printable(identity), error)
+
+    def _perform(self, now: float) -> None:
+        effects = self._core.take_effects()
+        while effects:
+            for effect in effects:
+                if isinstance(effect, Send):
+                    self._send(effect, now)
+                elif isinstance(effect, ToStore):
+                    self._tell_store(effect.message, now)
+                elif isinstance(effect, Publish):
+                    self._publisher.send([encode_envelope(UNSEQUENCED), *encode(effect.message)])
+                elif isinstance(effect, Stop):
+                    self._exit_status = effect.exit_status
+                    self._stopped.set()
+                else:
+                    logger.log(logging.getLevelNamesMapping()[effect.level.upper()], effect.text)
+            effects = self._core.take_effects()
+
+    def _send(self, effect: Send, now: float) -> None:
+        peer, envelope, message = effect
+        frames: list[Any] = [encode_envelope(envelope), *encode(message)]
+        if isinstance(peer, RelayedPeer):
+            around = self._core.relay_envelope(peer.agent)
+            if around is None:
+                return
+            frames = [encode_envelope(around), *encode(m.Relay(peer.client, frames))]
+            peer = peer.agent
+        outcome = self._router.send(peer, frames)
+        if outcome is SendOutcome.GONE or outcome is SendOutcome.FULL:
+            self._core.handle(PeerUnreachable(peer, outcome.value), now)
+
+    def _tell_store(self, message: m.Message, now: float) -> None:
+        requests = self._store_requests
+        assert requests is not None
+        if isinstance(message, m.ObjectDelete):
+            requests.delete(message.ids, message.owner, now)
+        elif isinstance(message, m.ClientGone) or self._store_child is not None:
+            assert isinstance(message, m.ClientGone | m.Shutdown)
+            requests.tell(message, now)
+        self._flush_store(now)
+
+    def _sleep(self, now: float) -> None:
+        """Come back at the core's deadline, or soon where a peer's queue waits, or after the safety tick."""
+        self._publisher.update_subscribers()
+        delay = min(self._core.next_deadline() - now, SAFETY_TICK_SECONDS)
+        if self._router.has_queued:
+            self._router.flush()
+            delay = min(delay, FLUSH_SECONDS)
+        requests = self._store_requests
+        if requests is not None:
+            due = requests.next_deadline()
+            if due <= now:
+                self._flush_store(now)
+            delay = min(delay, max(FLUSH_SECONDS, due - now))
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(max(0.0, delay), self._drain)
+
+    def _schedule_drain(self) -> None:
+        if not self._drain_scheduled:
+            self._drain_scheduled = True
+            self._loop.call_soon(self._drain)
+
+    def _tick(self) -> Tick:
+        monitors = self._publisher.update_subscribers()
+        if not monitors:
+            return Tick()
+        with self._process.oneshot():
+            return Tick(self._process.cpu_percent(), self._process.memory_info().rss, monitors, time.time())
+
+    # --- stop
+
+    def _on_stop_signal(self, name: str) -> None:
+        self._core.handle(StopRequested(f"{name} received"), time.monotonic())
+        self._perform(time.monotonic())
+
+    async def _say_goodbye(self) -> None:
+        """Let the last messages leave; closing the sockets then lingers for what the network still has to take."""
+        if self._timer is not None:
+            self._timer.cancel()
+        deadline = time.monotonic() + 1.0
+        while self._router.has_queued and time.monotonic() < deadline:
+            self._router.flush()
+            await asyncio.sleep(FLUSH_SECONDS)
+
+
+def _printable(identity: bytes) -> str:
+    return identity[:40].decode("ascii", "backslashreplace")
