@@ -7,11 +7,26 @@ it does not pickle: that is the serializer's business.
     arguments       PICKLED + pickle of (args, kwargs) | ARGUMENTS + the list below | OBJECT + object id of such bytes
     map chunk       PICKLED + pickle of (star, items) | PAYLOADS + many argument payloads | OBJECT + object id of such bytes
     result          PICKLED + pickle | CUSTOM + bytes | OBJECT + object id
-    failure         PICKLED + pickle of `Failure`'s fields
+    failure         PICKLED + pickle of `Failure`'s fields, a tuple of four
     map outcome     as a result; its value is (values, {index: failure payload})
 
 An object in storage is a list of buffers. The first one is a header: PICKLED + pickle (the others are its out-of-band
 buffers), RAW_BYTES or RAW_BYTEARRAY (the second is the value), CUSTOM + bytes, or FRAMED + any payload above.
+"OBJECT + object id of such bytes" names an object with header FRAMED + the payload, or PICKLED + pickle of the same value.
+
+Pickle means: restored by `pickle.loads`; made by pickle or cloudpickle.
+
+Map chunks: with `star` an item is a tuple of positional arguments, without it the only argument. Where an item failed,
+`values` holds None at its index.
+
+Custom serializer (a batch or graph names one): its class travels as a function body, PICKLED. Function bodies are then
+CUSTOM; argument lists are always ARGUMENTS, and a VALUE is the serializer's bytes (without serializer: a pickle); an
+OBJECT argument's header is CUSTOM unless it was stored by `send_object`, whose header is PICKLED or RAW as always;
+results are CUSTOM, or OBJECT whose header is CUSTOM. In a map outcome, which stays PICKLED, each of `values` is the
+serializer's bytes. Expressions and failures are pickled whatever the serializer. Map chunks are always PAYLOADS.
+
+Failures: `Failure.pickled` is the pickle of the exception after `tblib.pickling_support.install(exception)`, so that
+traceback, cause and notes come along; empty where it cannot be pickled. A result that cannot be serialized is a failure.
 """
 
 from __future__ import annotations
