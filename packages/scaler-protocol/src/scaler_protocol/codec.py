@@ -11,22 +11,13 @@ from collections.abc import Callable, Sequence
 from importlib.resources import as_file, files
 from typing import Any, NamedTuple
 
-import capnp  # type: ignore[import-untyped]
+import capnp
 
 from scaler_protocol import messages as m
 from scaler_protocol.columns import Packed, pack_column, split_ids, unpack_column
 from scaler_protocol.errors import MalformedMessageError, MessageTooLargeError
 from scaler_protocol.ids import ID_BYTES
-from scaler_protocol.wire import Frame
-
-HEADER_BYTES_MAX = 256 * 1024 * 1024
-"""Largest header frame. Columns of a batch of a million tasks fit several times over."""
-
-MESSAGE_BYTES_MAX = 4 * 1024**3
-"""Largest sum of all frames of one message."""
-
-FRAMES_MAX = 1024
-"""Most frames of one message: envelope, header, and an object's buffers."""
+from scaler_protocol.wire import FRAMES_MAX, HEADER_BYTES_MAX, MESSAGE_BYTES_MAX, Frame
 
 
 def _load_schema() -> Any:

@@ -47,7 +47,7 @@ def unpack_column(typecode: str, raw: bytes) -> "array[int]":
 class Packed:
     """Byte strings end to end: `lengths` (one per row) and `data`. Immutable by convention."""
 
-    __slots__ = ("lengths", "data")
+    __slots__ = ("data", "lengths")
 
     def __init__(self, lengths: Column = EMPTY, data: Frame = b"") -> None:
         self.lengths = lengths

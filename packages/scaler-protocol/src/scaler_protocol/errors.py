@@ -3,7 +3,8 @@
 WireError
 ├── MalformedMessageError   bytes that are no message of this protocol; costs the sender its connection
 ├── MessageTooLargeError    a frame or message over the limits of `codec`
-└── SessionError            the session rules were broken or the session cannot go on
+├── SessionError            the session rules were broken or the session cannot go on
+└── TransportError          a socket cannot listen or connect where it was told to
 """
 
 
@@ -24,4 +25,4 @@ class SessionError(WireError):
 
 
 class TransportError(WireError):
-    """An address cannot be bound or connected; the text says why."""
+    """A socket cannot listen on, or connect to, an address. The message names the address and the reason."""

@@ -71,6 +71,8 @@ class ObjectStatus(IntEnum):
     STORAGE_FULL = 2
     MALFORMED = 3
     NOT_YOURS = 4
+    CONFLICT = 5
+    """The id already stands for other bytes: objects never change."""
 
 
 class TaskEvent(IntEnum):

@@ -19,6 +19,15 @@ RESEND = 2
 
 Frame = bytes | bytearray | memoryview
 
+HEADER_BYTES_MAX = 256 * 1024 * 1024
+"""Largest header frame. Columns of a batch of a million tasks fit several times over."""
+
+MESSAGE_BYTES_MAX = 4 * 1024**3
+"""Largest sum of all frames of one message, and so the largest single frame."""
+
+FRAMES_MAX = 1024
+"""Most frames of one message: envelope, header, and an object's buffers."""
+
 # One segment of five words, a struct pointer (four data words, no pointers), the four fields.
 _ENVELOPE = struct.Struct("<IIQQQQQ")
 _WORDS = 5

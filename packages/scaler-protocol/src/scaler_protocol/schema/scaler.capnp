@@ -241,7 +241,7 @@ struct ObjectPut {
 
 struct ObjectReply {
   request @0 :UInt64;
-  status @1 :UInt8;                      # 0 done, 1 refused: too large, 2 refused: storage full, 3 malformed, 4 not yours
+  status @1 :UInt8;                      # 0 done, 1 refused: too large, 2 refused: storage full, 3 malformed, 4 not yours, 5 exists with other bytes
   text @2 :Text;
 }
 

@@ -10,7 +10,14 @@ from typing import Any
 import zmq
 
 from scaler_protocol.errors import TransportError
-from scaler_protocol.transport.sockets import configure, descriptor, receive_frames, send_frames, waiting_to_be_received
+from scaler_protocol.transport.sockets import (
+    configure,
+    connect,
+    descriptor,
+    receive_frames,
+    send_frames,
+    waiting_to_be_received,
+)
 from scaler_protocol.wire import Frame
 
 
@@ -37,16 +44,16 @@ class DealerLink:
         self._closed = False
         self._queue: deque[Sequence[Frame]] = deque()
         self._socket = self._context.socket(zmq.DEALER)
-        configure(self._socket)
+        configure(self._socket, address)
         self._socket.setsockopt(zmq.IDENTITY, identity)
         self._socket.setsockopt(zmq.RECONNECT_IVL, 50)
         self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 2_000)
         self._socket.setsockopt(zmq.CONNECT_TIMEOUT, 5_000)
         try:
-            self._socket.connect(address)
-        except zmq.ZMQError as error:
+            connect(self._socket, address)
+        except TransportError:
             self.close()
-            raise TransportError(f"{address}: {error.strerror}") from None
+            raise
         self.fd = descriptor(self._socket)
 
     @property

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
 import zmq
 
 from scaler_protocol.errors import TransportError
-from scaler_protocol.transport.sockets import bound_address, configure, descriptor, receive_frames, send_frames
+from scaler_protocol.transport.sockets import bind, configure, connect, descriptor, receive_frames, send_frames
 from scaler_protocol.wire import Frame
 
 QUEUE_MESSAGES = 1_000
@@ -21,16 +22,15 @@ class Publisher:
         self._owns_context = context is None
         self._context = context if context is not None else zmq.Context(1)
         self._socket = self._context.socket(zmq.XPUB)
-        configure(self._socket)
+        configure(self._socket, address)
         self._socket.setsockopt(zmq.SNDHWM, QUEUE_MESSAGES)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.XPUB_VERBOSER, 1)
         try:
-            self._socket.bind(address)
-        except zmq.ZMQError as error:
+            self.address = bind(self._socket, address)
+        except TransportError:
             self.close()
-            raise TransportError(f"{address}: {error.strerror}") from None
-        self.address = bound_address(self._socket)
+            raise
         self.subscribers = 0
 
     def update_subscribers(self) -> int:
@@ -44,10 +44,8 @@ class Publisher:
 
     def send(self, frames: Sequence[Frame]) -> None:
         """Publish; drops for subscribers whose queue is full."""
-        try:
+        with contextlib.suppress(zmq.Again):
             send_frames(self._socket, frames, zmq.NOBLOCK)
-        except zmq.Again:
-            pass
 
     def close(self) -> None:
         self._socket.close()
@@ -61,14 +59,14 @@ class Subscriber:
     def __init__(self, address: str) -> None:
         self._context: zmq.Context[Any] = zmq.Context(1)
         self._socket = self._context.socket(zmq.SUB)
-        configure(self._socket)
+        configure(self._socket, address)
         self._socket.setsockopt(zmq.RCVHWM, QUEUE_MESSAGES)
         self._socket.setsockopt(zmq.SUBSCRIBE, b"")
         try:
-            self._socket.connect(address)
-        except zmq.ZMQError as error:
+            connect(self._socket, address)
+        except TransportError:
             self.close()
-            raise TransportError(f"{address}: {error.strerror}") from None
+            raise
 
     @property
     def fd(self) -> int:

@@ -11,7 +11,8 @@ import zmq
 
 from scaler_protocol.errors import TransportError
 from scaler_protocol.transport.sockets import (
-    bound_address,
+    HIGH_WATER_MARK_MESSAGES,
+    bind,
     configure,
     descriptor,
     receive_frames,
@@ -46,24 +47,31 @@ class RouterListener:
     """A bound ROUTER. Not thread-safe: one thread owns it.
 
     `fd` is edge-triggered: after every receive *or send*, look at `readable()` before sleeping on it.
+    `high_water_mark` bounds the messages ZeroMQ itself keeps per peer and direction; lower it where messages are large.
     Raises TransportError when the address cannot be bound.
     """
 
-    def __init__(self, address: str, *, io_threads: int = 1, context: zmq.Context[Any] | None = None) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        io_threads: int = 1,
+        context: zmq.Context[Any] | None = None,
+        high_water_mark: int = HIGH_WATER_MARK_MESSAGES,
+    ) -> None:
         self._owns_context = context is None
         self._context = context if context is not None else zmq.Context(io_threads)
         self._socket = self._context.socket(zmq.ROUTER)
-        configure(self._socket)
+        configure(self._socket, address, high_water_mark)
         # Without MANDATORY messages over the high-water mark vanish without a word.
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         # Without HANDOVER a peer that reconnects with its identity is muted for ever.
         self._socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
         try:
-            self._socket.bind(address)
-        except zmq.ZMQError as error:
+            self.address = bind(self._socket, address)
+        except TransportError:
             self.close()
-            raise TransportError(f"{address}: {error.strerror}") from None
-        self.address = bound_address(self._socket)
+            raise
         self._queues: dict[bytes, _PeerQueue] = {}
 
     @property

@@ -7,28 +7,49 @@ from typing import Any
 
 import zmq
 
-from scaler_protocol.wire import Frame
+from scaler_protocol.errors import TransportError
+from scaler_protocol.wire import MESSAGE_BYTES_MAX, Frame
 
 COPY_THRESHOLD_BYTES = 64 * 1024
 """Below, copying a frame is cheaper than tracking its buffer; above, the buffer is handed over."""
 
 LINGER_MILLISECONDS = 500
 HIGH_WATER_MARK_MESSAGES = 100_000
-FRAME_BYTES_MAX = 1024**3
 
 
-def configure(socket: zmq.Socket[Any]) -> None:
-    """Set what all sockets need: bounded linger and queues, dead connections noticed within half a minute."""
+def configure(socket: zmq.Socket[Any], address: str, high_water_mark: int = HIGH_WATER_MARK_MESSAGES) -> None:
+    """Set what all sockets need: bounded linger and queues, dead connections noticed within half a minute.
+
+    `high_water_mark` counts messages per peer and direction.
+    """
     socket.setsockopt(zmq.LINGER, LINGER_MILLISECONDS)
-    socket.setsockopt(zmq.SNDHWM, HIGH_WATER_MARK_MESSAGES)
-    socket.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK_MESSAGES)
-    socket.setsockopt(zmq.MAXMSGSIZE, FRAME_BYTES_MAX)
+    socket.setsockopt(zmq.SNDHWM, high_water_mark)
+    socket.setsockopt(zmq.RCVHWM, high_water_mark)
+    socket.setsockopt(zmq.MAXMSGSIZE, MESSAGE_BYTES_MAX)
     # Linux' own keep-alive takes two hours to notice a peer whose host went away.
     socket.setsockopt(zmq.HEARTBEAT_IVL, 5_000)
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 20_000)
     socket.setsockopt(zmq.HEARTBEAT_TTL, 30_000)
     socket.setsockopt(zmq.HANDSHAKE_IVL, 10_000)
-    socket.setsockopt(zmq.IPV6, 0)
+    # Only where asked for: switched on, ZeroMQ looks names up as IPv6 first, also on hosts that have none.
+    socket.setsockopt(zmq.IPV6, 1 if "[" in address else 0)
+
+
+def bind(socket: zmq.Socket[Any], address: str) -> str:
+    """Listen; return the address bound to. Raises TransportError."""
+    try:
+        socket.bind(address)
+    except zmq.ZMQError as error:
+        raise TransportError(f"cannot listen on {address}: {error.strerror}") from None
+    return bound_address(socket)
+
+
+def connect(socket: zmq.Socket[Any], address: str) -> None:
+    """Start connecting; whether anybody answers shows later. Raises TransportError when the address cannot be used."""
+    try:
+        socket.connect(address)
+    except zmq.ZMQError as error:
+        raise TransportError(f"cannot connect to {address}: {error.strerror}") from None
 
 
 def bound_address(socket: zmq.Socket[Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 
 
@@ -22,18 +23,14 @@ class Wakeup:
         if self._is_set:
             return
         self._is_set = True
-        try:
+        # Full means it is awake already; closed means nobody sleeps any more.
+        with contextlib.suppress(OSError):
             self._writer.send(b"\0")
-        except (BlockingIOError, OSError):
-            # Full means it is awake already; closed means nobody sleeps any more.
-            pass
 
     def clear(self) -> None:
         """Called by the sleeper when it is awake, before it looks at what there is to do."""
-        try:
+        with contextlib.suppress(OSError):
             self._reader.recv(64)
-        except (BlockingIOError, OSError):
-            pass
         self._is_set = False
 
     def close(self) -> None:
