@@ -13,9 +13,7 @@ ARGUMENTS = ["tcp://127.0.0.1:2347"]
 
 FLAGS = [
     DocumentedFlag("timeout", ("--timeout", "-t"), "2.5", 2.5, 5),
-    DocumentedFlag(
-        "logging_paths", ("--logging-paths", "-lp"), "/tmp/a,/tmp/b", ("/tmp/a", "/tmp/b"), ("/dev/stdout",)
-    ),
+    DocumentedFlag("logging_paths", ("--logging-paths", "-lp"), "/tmp/a,/tmp/b", ("/tmp/a", "/tmp/b"), ()),
     DocumentedFlag("logging_config_file", ("--logging-config-file", "-lcf"), "log.ini", Path("log.ini"), None),
     DocumentedFlag("logging_level", ("--logging-level", "-ll"), "debug", "DEBUG", "INFO"),
     DocumentedFlag("logging_format", ("--logging-format", "-lf"), "json", "json", "text"),

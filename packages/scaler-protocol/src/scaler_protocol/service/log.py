@@ -58,7 +58,8 @@ def set_up_logging(
         _apply_config_file(config_file)
         return
     formatter = JsonFormatter() if log_format == "json" else TextFormatter()
-    handlers = [_open_handler(path) for path in paths]
+    # Without any handler, Python would write warnings to stderr.
+    handlers = [_open_handler(path) for path in paths] or [logging.NullHandler()]
     for handler in handlers:
         handler.setFormatter(formatter)
     logging.basicConfig(level=level, handlers=handlers, force=True)

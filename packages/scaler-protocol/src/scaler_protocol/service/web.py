@@ -1,0 +1,73 @@
+"""Running a web application as a service: bound socket, readiness, watchdog and stages of stopping like all others.
+
+Needs uvicorn, which the packages with a web part depend on; the extra `service` alone does not bring it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import uvicorn
+
+from scaler_protocol.service import event_loop as event_loops
+from scaler_protocol.service.errors import ConfigurationError
+from scaler_protocol.service.event_loop import EventLoopName
+from scaler_protocol.service.readiness import Readiness
+from scaler_protocol.service.signals import StopSignals
+
+logger = logging.getLogger(__name__)
+
+GRACEFUL_STOP_SECONDS = 5
+"""How long answers in progress may take after the service was asked to stop."""
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without signal handlers of its own: the service has them."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def run_application(application: Any, host: str, port: int, *, role: str, event_loop: EventLoopName = "builtin") -> int:
+    """Serves an ASGI application until it is asked to stop; returns the exit status.
+
+    Raises `ConfigurationError` when the port cannot be listened on. `role` names the address in the readiness report.
+    """
+    readiness = Readiness.from_environment()
+    try:
+        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise ConfigurationError(f"--host, --port: cannot listen on {host} port {port}: {error.strerror}") from None
+
+    async def serve() -> int:
+        # log_config None: its lines go to the root logger, in the form of all others.
+        config = uvicorn.Config(
+            application,
+            log_config=None,
+            access_log=False,
+            lifespan="on",
+            timeout_graceful_shutdown=GRACEFUL_STOP_SECONDS,
+        )
+        server = _Server(config)
+        with StopSignals(lambda _signal: setattr(server, "should_exit", True)):
+            serving = asyncio.create_task(server.serve(sockets=[listener]))
+            watchdog = asyncio.create_task(readiness.keep_alive())
+            # It listens since before; connections that come earlier wait in the kernel's queue.
+            bound_port = listener.getsockname()[1]
+            readiness.ready({role: f"tcp://{'[' + host + ']' if ':' in host else host}:{bound_port}"})
+            logger.info("%s: http://%s:%d", role, host, bound_port)
+            try:
+                await serving
+            finally:
+                readiness.stopping()
+                watchdog.cancel()
+        return 0
+
+    with listener:
+        return event_loops.run(serve, event_loop)

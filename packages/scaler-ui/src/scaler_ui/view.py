@@ -1,0 +1,113 @@
+"""What monitors show of a snapshot, as plain text and plain data: no terminal, no browser, no sockets.
+
+`scaler_top` and the web UI both show what this module makes, so that they cannot disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from itertools import zip_longest
+from typing import Any
+
+from scaler_protocol.messages import Counter, MonitorSnapshot, WorkerStatus
+
+_UNITS = ("b", "k", "m", "g", "t")
+
+SORT_KEYS: dict[str, tuple[str, Callable[[WorkerStatus], Any]]] = {
+    "n": ("worker", lambda worker: worker.name),
+    "c": ("cpu", lambda worker: -worker.cpu_percent),
+    "m": ("rss", lambda worker: -worker.rss_bytes),
+    "f": ("free", lambda worker: -worker.free),
+    "w": ("working", lambda worker: -(worker.sent - worker.queued)),
+    "q": ("queued", lambda worker: -worker.queued),
+}
+"""By the key pressed: the name of the column, and what to sort workers by (numbers: largest first)."""
+
+_COLUMNS: tuple[tuple[str, Callable[[WorkerStatus], str]], ...] = (
+    ("agt_cpu", lambda worker: f"{worker.agent_cpu_percent:.1f}%"),
+    ("agt_rss", lambda worker: format_bytes(worker.agent_rss_bytes)),
+    ("cpu", lambda worker: f"{worker.cpu_percent:.1f}%"),
+    ("rss", lambda worker: format_bytes(worker.rss_bytes)),
+    ("free", lambda worker: str(worker.free)),
+    ("sent", lambda worker: str(worker.sent)),
+    ("working", lambda worker: str(worker.sent - worker.queued)),
+    ("queued", lambda worker: str(worker.queued)),
+)
+
+
+def format_bytes(count: int) -> str:
+    """A short size: `812b`, `37.1m`."""
+    size = float(count)
+    for unit in _UNITS[:-1]:
+        if size < 1024:
+            return f"{size:.0f}b" if unit == "b" else f"{size:.1f}{unit}"
+        size /= 1024
+    return f"{size:.1f}{_UNITS[-1]}"
+
+
+def sorted_workers(snapshot: MonitorSnapshot, sort_key: str = "n") -> list[WorkerStatus]:
+    """The workers in the order of one of `SORT_KEYS`; equal ones by name."""
+    _, value = SORT_KEYS[sort_key]
+    return sorted(snapshot.workers, key=lambda worker: (value(worker), worker.name))
+
+
+def render_text(snapshot: MonitorSnapshot, sort_key: str = "n") -> str:
+    """The whole snapshot as lines of text: the scheduler's blocks, then one row per worker."""
+    blocks = [
+        ("scheduler", [("cpu", f"{snapshot.cpu_percent:.1f}%"), ("rss", format_bytes(snapshot.rss_bytes))]),
+        ("task_manager", _counted(snapshot.task_states)),
+        ("scheduler_sent", _counted(snapshot.sent)),
+        ("scheduler_received", _counted(snapshot.received)),
+    ]
+    shortcuts = " ".join(f"{name}[{key}]" for key, (name, _) in SORT_KEYS.items())
+    return "\n".join(
+        [
+            *_side_by_side([_block_lines(title, rows) for title, rows in blocks]),
+            "",
+            f"Shortcuts: {shortcuts}",
+            "",
+            f"Total {len(snapshot.workers)} worker(s)",
+            *_worker_lines(sorted_workers(snapshot, sort_key), SORT_KEYS[sort_key][0]),
+        ]
+    )
+
+
+def snapshot_data(snapshot: MonitorSnapshot) -> dict[str, Any]:
+    """The snapshot as JSON-ready data; ids as hexadecimal text, counters as objects of name and count."""
+    data: dict[str, Any] = asdict(snapshot)
+    data["incarnation"] = snapshot.incarnation.hex()
+    for client in data["clients"]:
+        client["incarnation"] = client["incarnation"].hex()
+    for counters in ("task_states", "sent", "received", "functions"):
+        data[counters] = {counter["name"]: counter["count"] for counter in data[counters]}
+    return data
+
+
+def _counted(counters: Sequence[Counter]) -> list[tuple[str, str]]:
+    return [(counter.name, f"{counter.count:,}") for counter in counters]
+
+
+def _block_lines(title: str, rows: Sequence[tuple[str, str]]) -> list[str]:
+    name_width = max((len(name) for name, _ in rows), default=0)
+    value_width = max((len(value) for _, value in rows), default=0)
+    width = max(len(title), name_width + 1 + value_width)
+    return [title.ljust(width), *(f"{name:>{name_width}} {value:>{width - name_width - 1}}" for name, value in rows)]
+
+
+def _side_by_side(blocks: Sequence[Sequence[str]]) -> list[str]:
+    widths = [len(block[0]) for block in blocks]
+    return [
+        " | ".join(line.ljust(width) for line, width in zip(lines, widths, strict=True)).rstrip()
+        for lines in zip_longest(*blocks, fillvalue="")
+    ]
+
+
+def _worker_lines(workers: Sequence[WorkerStatus], sorted_by: str) -> list[str]:
+    def heading(name: str) -> str:
+        return f"[{name}]" if name == sorted_by else name
+
+    table = [[heading("worker"), *(heading(name) for name, _ in _COLUMNS)]]
+    table += [[worker.name, *(show(worker) for _, show in _COLUMNS)] for worker in workers]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return [" ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in table]

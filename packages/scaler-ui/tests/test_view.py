@@ -1,0 +1,72 @@
+"""What is shown of a snapshot."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from scaler_protocol.messages import ClientStatus, Counter, MonitorSnapshot, WorkerStatus
+from scaler_ui.feed import FeedState
+from scaler_ui.top.app import describe
+from scaler_ui.view import SORT_KEYS, format_bytes, render_text, snapshot_data, sorted_workers
+
+SNAPSHOT = MonitorSnapshot(
+    sequence=1,
+    time_seconds=0.0,
+    incarnation=b"\1\2",
+    cpu_percent=12.5,
+    rss_bytes=37 * 1024**2,
+    task_states=(Counter("running", 2), Counter("success", 200_000)),
+    sent=(Counter("TaskBatch", 4),),
+    workers=(
+        WorkerStatus("a", "agent", cpu_percent=1.0, rss_bytes=9, free=5, sent=3, queued=2),
+        WorkerStatus("b", "agent", cpu_percent=99.0, rss_bytes=3, free=9, sent=7, queued=4),
+    ),
+    clients=(ClientStatus("c", b"\3"),),
+)
+
+
+def test_blocks_stand_side_by_side_above_the_workers() -> None:
+    lines = render_text(SNAPSHOT).splitlines()
+    assert lines[0].split(" | ")[0].strip() == "scheduler"
+    assert "cpu 12.5%" in " ".join(lines[1].split())
+    assert "success 200,000" in render_text(SNAPSHOT)
+    assert "Shortcuts: worker[n] cpu[c] rss[m] free[f] working[w] queued[q]" in lines
+    assert "Total 2 worker(s)" in lines
+    assert lines[-1].split() == ["b", "0.0%", "0b", "99.0%", "3b", "9", "7", "3", "4"]
+
+
+@pytest.mark.parametrize(("key", "first"), [("n", "a"), ("c", "b"), ("m", "a"), ("f", "b"), ("w", "b"), ("q", "b")])
+def test_a_key_sorts_and_marks_its_column(key: str, first: str) -> None:
+    assert sorted_workers(SNAPSHOT, key)[0].name == first
+    assert f"[{SORT_KEYS[key][0]}]" in render_text(SNAPSHOT, key).splitlines()[-3]
+
+
+def test_an_empty_cluster_can_be_shown() -> None:
+    assert "Total 0 worker(s)" in render_text(MonitorSnapshot(0, 0.0, b""))
+
+
+def test_sizes_are_short() -> None:
+    sizes = (0, 1023, 1024, 38_900_000, 5 * 1024**4)
+    assert [format_bytes(size) for size in sizes] == ["0b", "1023b", "1.0k", "37.1m", "5.0t"]
+        "0b",
+        "1023b",
+        "1.0k",
+        "37.1m",
+        "5.0t",
+    ]
+
+
+def test_the_data_is_json() -> None:
+    data = json.loads(json.dumps(snapshot_data(SNAPSHOT)))
+    assert data["incarnation"] == "0102"
+    assert data["task_states"] == {"running": 2, "success": 200_000}
+    assert data["clients"][0]["incarnation"] == "03"
+
+
+def test_an_old_or_incomplete_snapshot_says_so() -> None:
+    assert describe(FeedState(None, 3.0, 0), 5, "n") == "waiting for the scheduler, 3 s"
+    assert describe(FeedState(SNAPSHOT, 9.0, 0), 5, "n").startswith("the scheduler has been silent for 9 s")
+    assert "2 messages of the scheduler were missed" in describe(FeedState(SNAPSHOT, 0.1, 2), 5, "n")
+    assert describe(FeedState(SNAPSHOT, 0.1, 0), 5, "n") == render_text(SNAPSHOT, "n")
