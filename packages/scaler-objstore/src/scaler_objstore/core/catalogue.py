@@ -1,0 +1,57 @@
+"""Which objects exist, what they contain, and with which client they end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from scaler_objstore.core.contents import Content
+
+
+@dataclass(slots=True, frozen=True)
+class StoredObject:
+    """An object that exists."""
+
+    id: bytes
+    owner: bytes
+    content: Content
+
+
+class Catalogue:
+    """All objects, by id and by owner."""
+
+    def __init__(self) -> None:
+        self._objects: dict[bytes, StoredObject] = {}
+        self._by_owner: dict[bytes, set[bytes]] = {}
+
+    def find(self, object_id: bytes) -> StoredObject | None:
+        """Return the object, or None where it does not exist."""
+        return self._objects.get(object_id)
+
+    def add(self, stored: StoredObject) -> None:
+        """Record an object that did not exist."""
+        self._objects[stored.id] = stored
+        self._by_owner.setdefault(stored.owner, set()).add(stored.id)
+
+    def remove(self, stored: StoredObject) -> None:
+        """Forget an object that exists."""
+        del self._objects[stored.id]
+        owned = self._by_owner[stored.owner]
+        owned.remove(stored.id)
+        if not owned:
+            del self._by_owner[stored.owner]
+
+    def owned_by(self, owner: bytes) -> list[StoredObject]:
+        """Return all objects of one owner."""
+        return [self._objects[object_id] for object_id in self._by_owner.get(owner, ())]
+
+    def owners(self) -> Iterable[bytes]:
+        """Return whoever owns anything."""
+        return self._by_owner.keys()
+
+    def all(self) -> Iterable[StoredObject]:
+        """Return every object."""
+        return self._objects.values()
+
+    def __len__(self) -> int:
+        return len(self._objects)

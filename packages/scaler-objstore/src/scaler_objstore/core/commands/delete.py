@@ -1,0 +1,35 @@
+"""ObjectDelete: nobody needs these objects any more. All of them or none."""
+
+from __future__ import annotations
+
+from scaler_objstore.core.peers import Peer
+from scaler_objstore.core.state import StoreState
+from scaler_protocol import messages as m
+from scaler_protocol.ids import short
+
+
+def delete(state: StoreState, address: bytes, peer: Peer, message: m.ObjectDelete, now: float) -> None:
+    """Free objects of the named owner. Those that do not exist count as deleted, so that it can be asked again."""
+    refusal = _refusal(state, peer, message)
+    if refusal is None:
+        for object_id in message.ids:
+            stored = state.catalogue.find(object_id)
+            if stored is not None:
+                state.free(stored)
+    # Number 0 asks for no answer.
+    if not message.request:
+        return
+    if refusal is None:
+        state.send(address, m.ObjectDeleteReply(message.request))
+    else:
+        state.send(address, m.ObjectDeleteReply(message.request, m.ObjectStatus.NOT_YOURS, refusal))
+
+
+def _refusal(state: StoreState, peer: Peer, message: m.ObjectDelete) -> str | None:
+    if not peer.may_act_for(message.owner):
+        return f"{peer} may not delete objects of client {short(message.owner)}"
+    for object_id in message.ids:
+        stored = state.catalogue.find(object_id)
+        if stored is not None and stored.owner != message.owner:
+            return f"object {short(object_id)} belongs to another client"
+    return None

@@ -1,0 +1,15 @@
+"""Goodbye: this peer leaves. A client takes its objects with it."""
+
+from __future__ import annotations
+
+from scaler_objstore.core.commands.client_gone import free_all_of
+from scaler_objstore.core.peers import Peer
+from scaler_objstore.core.state import StoreState
+from scaler_protocol import messages as m
+
+
+def goodbye(state: StoreState, address: bytes, peer: Peer, message: m.Goodbye, now: float) -> None:
+    """Forget the peer, and free a client's objects without waiting for its scheduler to say that it has ended."""
+    state.forget_peer(address)
+    if peer.role is m.Role.CLIENT:
+        free_all_of(state, peer.incarnation, now)

@@ -1,0 +1,26 @@
+"""Hello: who are you, and do we speak the same protocol?"""
+
+from __future__ import annotations
+
+from scaler_objstore.core.peers import Peer
+from scaler_objstore.core.state import StoreState
+from scaler_protocol import messages as m
+from scaler_protocol.version import PROTOCOL_VERSION
+
+
+def hello(state: StoreState, address: bytes, message: m.Hello, now: float) -> None:
+    """Welcome a peer, or refuse one of another protocol version."""
+    if message.protocol_version != PROTOCOL_VERSION:
+        state.forget_peer(address)
+        text = (
+            f"this object storage server speaks protocol version {PROTOCOL_VERSION}, "
+            f"{message.name or 'the peer'} (scaler {message.software_version}) version {message.protocol_version}"
+        )
+        state.send(address, m.Refused(text))
+        return
+    if message.role is m.Role.CLIENT:
+        state.ended_owners.remove(message.incarnation)
+    forgotten = state.peers.add(address, Peer(message.role, message.incarnation, message.name))
+    if forgotten is not None:
+        state.forget_peer(forgotten)
+    state.send(address, m.Welcome(state.incarnation, hello_number=message.hello_number))

@@ -1,0 +1,56 @@
+"""ObjectPut: keep these buffers under this id until their owner ends."""
+
+from __future__ import annotations
+
+from scaler_objstore.core.catalogue import StoredObject
+from scaler_objstore.core.peers import Peer
+from scaler_objstore.core.state import StoreState
+from scaler_objstore.core.storage import StorageFullError
+from scaler_protocol import messages as m
+from scaler_protocol.ids import short
+
+
+def put(state: StoreState, address: bytes, peer: Peer, message: m.ObjectPut, now: float) -> None:
+    """Store an object and answer everybody who waits for it. One that is there already is confirmed."""
+    refusal = _refusal(state, peer, message, now)
+    if refusal is None:
+        refusal = _store(state, message)
+    if refusal is None:
+        state.send(address, m.ObjectPutReply(message.request))
+        return
+    status, text = refusal
+    state.send(address, m.ObjectPutReply(message.request, status, text))
+
+
+def _refusal(state: StoreState, peer: Peer, message: m.ObjectPut, now: float) -> tuple[m.ObjectStatus, str] | None:
+    limits = state.limits
+    if not peer.may_act_for(message.owner):
+        return m.ObjectStatus.NOT_YOURS, f"{peer} may not store objects of client {short(message.owner)}"
+    if state.ended_owners.has(message.owner, now):
+        return m.ObjectStatus.NOT_YOURS, f"client {short(message.owner)} has ended"
+    if len(message.buffers) > limits.object_buffers_max:
+        text = f"an object of {len(message.buffers)} buffers; at most {limits.object_buffers_max} are accepted"
+        return m.ObjectStatus.TOO_LARGE, text
+    size = sum(len(buffer) for buffer in message.buffers)
+    if size > limits.object_bytes_max:
+        return m.ObjectStatus.TOO_LARGE, f"an object of {size} bytes; at most {limits.object_bytes_max} are accepted"
+    return None
+
+
+def _store(state: StoreState, message: m.ObjectPut) -> tuple[m.ObjectStatus, str] | None:
+    stored = state.catalogue.find(message.id)
+    if stored is not None:
+        if stored.owner != message.owner:
+            return m.ObjectStatus.NOT_YOURS, f"object {short(message.id)} belongs to another client"
+        if not state.contents.holds(stored.content, message.buffers):
+            return m.ObjectStatus.CONFLICT, f"object {short(message.id)} exists with other bytes; objects never change"
+        return None
+    try:
+        content = state.contents.acquire(message.buffers)
+    except StorageFullError as error:
+        return m.ObjectStatus.STORAGE_FULL, str(error)
+    state.catalogue.add(StoredObject(message.id, message.owner, content))
+    buffers = list(state.contents.read(content))
+    for waiter in state.waiters.take_for(message.id):
+        state.send(waiter.peer, m.ObjectData(waiter.request, message.id, buffers))
+    return None

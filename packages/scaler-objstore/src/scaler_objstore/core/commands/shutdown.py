@@ -1,0 +1,16 @@
+"""Shutdown: the scheduler stops the cluster."""
+
+from __future__ import annotations
+
+from scaler_objstore.core.peers import Peer
+from scaler_objstore.core.ports import Stop
+from scaler_objstore.core.state import StoreState
+from scaler_protocol import messages as m
+
+
+def shutdown(state: StoreState, address: bytes, peer: Peer, message: m.Shutdown, now: float) -> None:
+    """Stop, when the scheduler says so."""
+    if peer.role is not m.Role.SCHEDULER:
+        state.warn(f"{peer} asks for a shutdown: only a scheduler may")
+        return
+    state.outbox.append(Stop(message.text or f"{peer} asks for it"))

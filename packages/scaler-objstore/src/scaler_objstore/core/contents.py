@@ -1,0 +1,75 @@
+"""Content addressing: identical contents are kept once, however many objects have them.
+
+A hash finds candidates and a comparison of the bytes decides, so that a collision costs time and never gives anybody
+someone else's data. The hash is keyed per process: nobody outside can prepare contents that collide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from scaler_objstore.core.storage import Buffers, Storage, StorageKey
+
+ContentHash = Callable[[Buffers], bytes]
+"""Equal contents have equal hashes; different ones nearly always different hashes."""
+
+
+@dataclass(slots=True, eq=False)
+class Content:
+    """One content and how many objects share it."""
+
+    key: StorageKey
+    digest: bytes
+    size_bytes: int
+    references: int = 0
+
+
+class Contents:
+    """All contents by hash, with the storage that keeps their bytes."""
+
+    def __init__(self, storage: Storage, content_hash: ContentHash) -> None:
+        self._storage = storage
+        self._hash = content_hash
+        self._by_digest: dict[bytes, list[Content]] = {}
+
+    def acquire(self, buffers: Buffers) -> Content:
+        """Return the content equal to `buffers`, kept from now on if it was not yet. Raises StorageFullError."""
+        digest = self._hash(buffers)
+        candidates = self._by_digest.get(digest, ())
+        for content in candidates:
+            if self._storage.holds(content.key, buffers):
+                content.references += 1
+                return content
+        key = self._storage.add(buffers)
+        content = Content(key, digest, sum(len(buffer) for buffer in buffers), references=1)
+        self._by_digest.setdefault(digest, []).append(content)
+        return content
+
+    def release(self, content: Content) -> None:
+        """Give up one reference; the last one frees the bytes."""
+        content.references -= 1
+        if content.references:
+            return
+        same_digest = self._by_digest[content.digest]
+        same_digest.remove(content)
+        if not same_digest:
+            del self._by_digest[content.digest]
+        self._storage.remove(content.key)
+
+    def read(self, content: Content) -> Buffers:
+        """Return the buffers of `content`."""
+        return self._storage.read(content.key)
+
+    def holds(self, content: Content, buffers: Buffers) -> bool:
+        """Whether `content` equals `buffers`, byte for byte."""
+        return self._storage.holds(content.key, buffers)
+
+    @property
+    def used_bytes(self) -> int:
+        """What the storage has in use."""
+        return self._storage.used_bytes
+
+    def all(self) -> list[Content]:
+        """Return every content there is."""
+        return [content for same_digest in self._by_digest.values() for content in same_digest]

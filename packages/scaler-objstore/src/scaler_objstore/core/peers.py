@@ -1,0 +1,92 @@
+"""Who has said hello, and which clients have ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scaler_objstore.core.limits import Limits
+from scaler_protocol import messages as m
+from scaler_protocol.ids import short
+
+
+@dataclass(slots=True, frozen=True)
+class Peer:
+    """Somebody who said hello, as they described themselves."""
+
+    role: m.Role
+    incarnation: bytes
+    name: str
+
+    def may_act_for(self, owner: bytes) -> bool:
+        """Whether this peer may store and delete objects of `owner`.
+
+        An agent does so for the tasks it runs, the scheduler for the graphs it holds; anybody else only for itself.
+        """
+        return self.role in (m.Role.AGENT, m.Role.SCHEDULER) or owner == self.incarnation
+
+    def __str__(self) -> str:
+        return f"{self.role.name.lower()} {self.name or short(self.incarnation)}"
+
+
+class Peers:
+    """Peers by address, those heard last at the end."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._peers: dict[bytes, Peer] = {}
+
+    def add(self, address: bytes, peer: Peer) -> bytes | None:
+        """Remember a peer; return the address of one that had to be forgotten for it."""
+        self._peers.pop(address, None)
+        forgotten = next(iter(self._peers)) if len(self._peers) >= self._limits.peers_max else None
+        if forgotten is not None:
+            del self._peers[forgotten]
+        self._peers[address] = peer
+        return forgotten
+
+    def heard(self, address: bytes) -> Peer | None:
+        """Return the peer at this address, which has just said something; None where it never said hello."""
+        peer = self._peers.pop(address, None)
+        if peer is not None:
+            self._peers[address] = peer
+        return peer
+
+    def remove(self, address: bytes) -> None:
+        """Forget a peer, known or not."""
+        self._peers.pop(address, None)
+
+    def __contains__(self, address: bytes) -> bool:
+        return address in self._peers
+
+    def __len__(self) -> int:
+        return len(self._peers)
+
+
+class EndedOwners:
+    """Clients that ended a short while ago: what agents still send for them would never be freed."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._ended: dict[bytes, float] = {}
+
+    def add(self, owner: bytes, now: float) -> None:
+        """Note that `owner` ended."""
+        self._ended.pop(owner, None)
+        self._ended[owner] = now
+        oldest = next(iter(self._ended))
+        if len(self._ended) > self._limits.ended_owners_max or self._is_past(oldest, now):
+            del self._ended[oldest]
+
+    def remove(self, owner: bytes) -> None:
+        """`owner` was heard of itself: it had been given up, and is back."""
+        self._ended.pop(owner, None)
+
+    def has(self, owner: bytes, now: float) -> bool:
+        """Whether `owner` ended within the last `ended_owner_seconds`."""
+        return owner in self._ended and not self._is_past(owner, now)
+
+    def _is_past(self, owner: bytes, now: float) -> bool:
+        return now - self._ended[owner] >= self._limits.ended_owner_seconds
+
+    def __len__(self) -> int:
+        return len(self._ended)

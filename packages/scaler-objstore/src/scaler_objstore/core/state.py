@@ -1,0 +1,44 @@
+"""All that a store knows: one owner per fact, and an outbox."""
+
+from __future__ import annotations
+
+from scaler_objstore.core.catalogue import Catalogue, StoredObject
+from scaler_objstore.core.contents import ContentHash, Contents
+from scaler_objstore.core.limits import Limits
+from scaler_objstore.core.peers import EndedOwners, Peers
+from scaler_objstore.core.ports import Effect, Send, Warn
+from scaler_objstore.core.storage import Storage
+from scaler_objstore.core.waiters import Waiters
+from scaler_protocol import messages as m
+
+
+class StoreState:
+    """What commands read and change."""
+
+    def __init__(self, incarnation: bytes, storage: Storage, content_hash: ContentHash, limits: Limits) -> None:
+        self.incarnation = incarnation
+        self.limits = limits
+        self.contents = Contents(storage, content_hash)
+        self.catalogue = Catalogue()
+        self.waiters = Waiters(limits)
+        self.peers = Peers(limits)
+        self.ended_owners = EndedOwners(limits)
+        self.outbox: list[Effect] = []
+
+    def send(self, address: bytes, message: m.Message) -> None:
+        """Have a message sent."""
+        self.outbox.append(Send(address, message))
+
+    def warn(self, text: str) -> None:
+        """Have the operator told."""
+        self.outbox.append(Warn(text))
+
+    def free(self, stored: StoredObject) -> None:
+        """End an object; its bytes go when no other object shares them."""
+        self.catalogue.remove(stored)
+        self.contents.release(stored.content)
+
+    def forget_peer(self, address: bytes) -> None:
+        """Drop what depends on a peer's connection. Its objects stay: they end with their client."""
+        self.peers.remove(address)
+        self.waiters.remove_peer(address)

@@ -1,0 +1,81 @@
+"""The store's core: one event in, effects out. Knows no socket, thread or clock.
+
+peer ──Hello──▶ Welcome           every peer first, and again after UnknownPeer
+peer ──ObjectPut, ObjectGet, ObjectDelete──▶ one answer each, by request number
+scheduler ──ClientGone, Shutdown──▶ nothing
+"""
+
+from __future__ import annotations
+
+from scaler_objstore.core.commands import COMMANDS, hello
+from scaler_objstore.core.commands.get import answer_expired
+from scaler_objstore.core.contents import ContentHash
+from scaler_objstore.core.limits import Limits
+from scaler_objstore.core.ports import Effect, Event, Incoming, PeerGone
+from scaler_objstore.core.state import StoreState
+from scaler_objstore.core.storage import Storage
+from scaler_protocol import messages as m
+
+IGNORED = (m.Heartbeat, m.Welcome, m.UnknownPeer, m.Refused)
+"""Plain messages every peer may send to anybody; they ask nothing of a store."""
+
+
+class StoreCore:
+    """One object store.
+
+    `incarnation` names this process. `content_hash` must be equal for equal contents; it should be keyed with something
+    nobody outside knows (see `contents`).
+    """
+
+    def __init__(
+        self, incarnation: bytes, storage: Storage, content_hash: ContentHash, limits: Limits | None = None
+    ) -> None:
+        self.state = StoreState(incarnation, storage, content_hash, limits if limits is not None else Limits())
+
+    def handle(self, event: Event, now: float) -> None:
+        """Take one event in; `now` in seconds of a clock that never goes back."""
+        answer_expired(self.state, now)
+        if isinstance(event, Incoming):
+            self._on_message(event.peer, event.message, now)
+        elif isinstance(event, PeerGone):
+            self.state.forget_peer(event.peer)
+
+    def take_effects(self) -> list[Effect]:
+        """Return what must be done, in order, and forget it."""
+        effects, self.state.outbox = self.state.outbox, []
+        return effects
+
+    def next_deadline(self) -> float:
+        """When `Tick` is due next; inf for never."""
+        return self.state.waiters.next_deadline()
+
+    @property
+    def object_count(self) -> int:
+        """Objects that exist."""
+        return len(self.state.catalogue)
+
+    @property
+    def used_bytes(self) -> int:
+        """What the storage has in use."""
+        return self.state.contents.used_bytes
+
+    def _on_message(self, address: bytes, message: m.Message, now: float) -> None:
+        state = self.state
+        if isinstance(message, m.Hello):
+            hello(state, address, message, now)
+            return
+        if isinstance(message, IGNORED):
+            return
+        peer = state.peers.heard(address)
+        if peer is None:
+            # A Goodbye from a stranger needs no answer: it has left.
+            if not isinstance(message, m.Goodbye):
+                state.send(address, m.UnknownPeer())
+            return
+        command = COMMANDS.get(type(message))
+        if command is None:
+            state.warn(f"{peer} sent {type(message).__name__}, which is nothing an object storage server does")
+            return
+        if peer.role is m.Role.CLIENT:
+            state.ended_owners.remove(peer.incarnation)
+        command(state, address, peer, message, now)

@@ -1,0 +1,197 @@
+"""The server around the core: a socket, a timer, signals, and an orderly end.
+
+frames ──RouterListener──▶ message ──StoreCore──▶ effects ──RouterListener──▶ frames
+
+One thread does all of it. What it takes in at once is bounded, so that signals and timers get their turn under load.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import Iterator
+
+from scaler_objstore.content_hash import SEED_BYTES, KeyedContentHash
+from scaler_objstore.core import Incoming, Limits, MemoryStorage, PeerGone, Send, Stop, StoreCore, Tick, Warn
+from scaler_objstore.settings import ObjectStorageSettings
+from scaler_protocol.codec import decode, encode
+from scaler_protocol.errors import MalformedMessageError, MessageTooLargeError, TransportError
+from scaler_protocol.ids import new_id, short
+from scaler_protocol.service import event_loop
+from scaler_protocol.service.errors import ServiceError
+from scaler_protocol.service.readiness import Readiness
+from scaler_protocol.service.signals import StopSignals
+from scaler_protocol.transport import RouterListener, SendOutcome
+from scaler_protocol.wire import MESSAGE_BYTES_MAX, UNSEQUENCED, Frame, encode_envelope
+
+logger = logging.getLogger(__name__)
+
+ADDRESS_ROLE = "object_storage"
+"""Under this name the bound address is reported to whoever started the server."""
+
+DRAIN_MESSAGES = 64
+"""Messages taken in before timers and signals get their turn."""
+
+HIGH_WATER_MARK_MESSAGES = 128
+"""Messages ZeroMQ keeps per peer: each may be a whole object, and what waits there is outside the memory limit."""
+
+FLUSH_SECONDS = 0.002
+"""Pause before trying again to send to a peer that takes nothing."""
+
+SAFETY_SECONDS = 1.0
+"""ZeroMQ's descriptor reports edges; should one be missed, it costs no more than this."""
+
+GRACE_SECONDS = 2.0
+"""How long answers that are already queued may take to leave when the server stops."""
+
+_ENVELOPE = encode_envelope(UNSEQUENCED)
+
+
+def run(settings: ObjectStorageSettings) -> int:
+    """Serve until told to stop; return the exit status. Raises ServiceError when the address cannot be used."""
+    return event_loop.run(lambda: _serve(settings), settings.event_loop)
+
+
+async def _serve(settings: ObjectStorageSettings) -> int:
+    readiness = Readiness.from_environment()
+    with _listening(settings) as listener:
+        server = Server(listener, _make_core(settings))
+        with StopSignals(lambda number: server.stop(signal.Signals(number).name)):
+            logger.info("object storage listens on %s", listener.address)
+            readiness.ready({ADDRESS_ROLE: listener.address})
+            watchdog = asyncio.create_task(readiness.keep_alive())
+            try:
+                reason = await server.serve()
+                logger.info("stopping: %s", reason)
+                readiness.stopping()
+                await server.drain()
+            finally:
+                watchdog.cancel()
+    return 0
+
+
+@contextlib.contextmanager
+def _listening(settings: ObjectStorageSettings) -> Iterator[RouterListener]:
+    try:
+        listener = RouterListener(
+            str(settings.address), io_threads=settings.io_threads, high_water_mark=HIGH_WATER_MARK_MESSAGES
+        )
+    except TransportError as error:
+        raise ServiceError(str(error)) from None
+    with contextlib.closing(listener):
+        yield listener
+
+
+def _make_core(settings: ObjectStorageSettings) -> StoreCore:
+    return StoreCore(
+        new_id(),
+        MemoryStorage(settings.memory_limit_bytes),
+        KeyedContentHash(os.urandom(SEED_BYTES)),
+        Limits(object_bytes_max=min(settings.object_size_limit_bytes, MESSAGE_BYTES_MAX)),
+    )
+
+
+class Server:
+    """Moves messages between a listener and a core, on the running event loop."""
+
+    def __init__(self, listener: RouterListener, core: StoreCore) -> None:
+        self._listener = listener
+        self._core = core
+        self._loop = asyncio.get_running_loop()
+        self._stopped: asyncio.Future[str] = self._loop.create_future()
+        self._timer: asyncio.TimerHandle | None = None
+        self._malformed = _Occurrences("malformed messages dropped; the last")
+        self._unwelcome = _Occurrences("requests not obeyed; the last")
+
+    async def serve(self) -> str:
+        """Answer until `stop` is called or the scheduler says so; return the reason."""
+        self._loop.add_reader(self._listener.fd, self._turn)
+        try:
+            self._turn()
+            return await self._stopped
+        finally:
+            self._loop.remove_reader(self._listener.fd)
+            if self._timer is not None:
+                self._timer.cancel()
+
+    def stop(self, reason: str) -> None:
+        """End `serve`. Further calls change nothing."""
+        if not self._stopped.done():
+            self._stopped.set_result(reason)
+
+    async def drain(self) -> None:
+        """Let answers that are queued leave, for `GRACE_SECONDS` at most."""
+        deadline = self._loop.time() + GRACE_SECONDS
+        while self._listener.has_queued and self._loop.time() < deadline:
+            self._flush()
+            await asyncio.sleep(FLUSH_SECONDS)
+
+    def _turn(self) -> None:
+        """Take in what waits, answer it, and arrange for the next turn."""
+        if self._stopped.done():
+            return
+        if self._listener.has_queued:
+            self._flush()
+        received = self._listener.receive(DRAIN_MESSAGES)
+        for peer, frames in received:
+            self._take_in(peer, frames)
+        self._core.handle(Tick(), self._loop.time())
+        self._perform()
+        self._schedule(at_once=bool(received) and self._listener.readable())
+
+    def _take_in(self, peer: bytes, frames: list[Frame]) -> None:
+        try:
+            message = decode(frames[1:])
+        except (MalformedMessageError, MessageTooLargeError) as error:
+            self._malformed.note(f"from {short(peer)}: {error}")
+            return
+        self._core.handle(Incoming(peer, message), self._loop.time())
+
+    def _perform(self) -> None:
+        for effect in self._core.take_effects():
+            if isinstance(effect, Send):
+                self._send(effect)
+            elif isinstance(effect, Warn):
+                self._unwelcome.note(effect.text)
+            elif isinstance(effect, Stop):
+                self.stop(effect.reason)
+
+    def _send(self, effect: Send) -> None:
+        outcome = self._listener.send(effect.peer, [_ENVELOPE, *encode(effect.message)])
+        if outcome is SendOutcome.GONE:
+            self._core.handle(PeerGone(effect.peer), self._loop.time())
+        elif outcome is SendOutcome.FULL:
+            # It asks again when it has taken in what is queued for it.
+            self._unwelcome.note(f"{short(effect.peer)} does not take its answers; one was dropped")
+
+    def _flush(self) -> None:
+        for peer in self._listener.flush():
+            self._core.handle(PeerGone(peer), self._loop.time())
+
+    def _schedule(self, *, at_once: bool) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        now = self._loop.time()
+        # A send can swallow the edge of what came in meanwhile, so readiness is looked at after every turn.
+        if at_once or self._listener.readable():
+            due = now
+        else:
+            pause = FLUSH_SECONDS if self._listener.has_queued else SAFETY_SECONDS
+            due = min(now + pause, self._core.next_deadline())
+        self._timer = self._loop.call_at(due, self._turn)
+
+
+class _Occurrences:
+    """Logs the 1st, 2nd, 4th, 8th … time something happens, so that nobody can fill the log."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._count = 0
+
+    def note(self, text: str) -> None:
+        self._count += 1
+        if self._count & (self._count - 1) == 0:
+            logger.warning("%d %s: %s", self._count, self._what, text)
