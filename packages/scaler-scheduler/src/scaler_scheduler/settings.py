@@ -37,7 +37,7 @@ class SchedulerSettings(EventLoopSettings):
     section: ClassVar[str] = "scheduler"
 
     address: Annotated[CliPositionalArg[BindAddressSetting], AlsoKey("scheduler_address")] = Field(
-        description="where clients and workers connect, as in tcp://127.0.0.1:2345; port 0 takes a free one",
+        description="where clients and workers connect, as in tcp://127.0.0.1:2345; port 0 takes a free one"
     )
     object_storage_address: Annotated[AddressSetting | None, Short("osa")] = Field(
         default=None, description="object storage server to use; without it, one is started on the port after ADDRESS"

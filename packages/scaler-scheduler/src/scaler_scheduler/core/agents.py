@@ -121,7 +121,8 @@ class AgentPool:
 
     def changed(self, agent: AgentRecord) -> None:
         """The agent's tasks, capacity or draining changed: look at it again in the next placement."""
-        self._dirty[agent] = None
+        if agent.peer in self.by_peer:
+            self._dirty[agent] = None
 
     def refresh(self) -> None:
         """Bring the heaps up to date. Once before a placement pass."""

@@ -19,6 +19,7 @@ class ClientRecord:
         self.id = hello.incarnation
         self.hello = hello
         self.session = session
+        self.connected_at = now
         self.last_seen = now
         self.tasks: dict[int, Task] = {}
         self.graphs: list[Graph] = []

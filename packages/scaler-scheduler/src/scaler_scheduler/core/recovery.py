@@ -72,10 +72,13 @@ class Recovery:
             for number in [n for n, claim in absent.claims.items() if claim.agent is agent]:
                 del absent.claims[number]
 
-    def drop_client(self, client_id: bytes) -> None:
+    def drop_client(self, client_id: bytes) -> dict[int, Claim]:
+        """Forget a client; return the claims that nobody took."""
         absent = self._absent.pop(client_id, None)
-        if absent is not None:
-            self.size_bytes -= absent.size_bytes
+        if absent is None:
+            return {}
+        self.size_bytes -= absent.size_bytes
+        return absent.claims
 
     def expired(self, now: float) -> list[bytes]:
         """Return clients that did not come back in time."""

@@ -346,7 +346,7 @@ class SchedulerCore:
             self.functions.define(client.id, function_id, body, name)
 
     def _on_task_batch(self, client: PeerRecord, batch: m.TaskBatch, now: float) -> None:
-        assert isinstance(client, ClientRecord) or self._require(client, ClientRecord, batch)
+        self._require(client, ClientRecord, batch)
         assert isinstance(client, ClientRecord)
         self._check_functions(client, batch.functions, batch.serializer)
         options = client.options_of_batch(batch, self.config.enforce_capabilities)
@@ -485,12 +485,16 @@ class SchedulerCore:
     def _finish_mixed(self, agent: AgentRecord, client: ClientRecord, batch: m.ResultBatch, now: float) -> None:
         """Row by row: failures, cancelled and stale tasks, graph rows, deaths that deserve another attempt."""
         passed: list[int] = []
+        early: list[int] = []
         payloads: list[bytes] | None = None
         objects: dict[int, list[bytes]] = {}
         for row, object_id in zip(batch.object_positions, batch.objects, strict=True):
             objects.setdefault(row, []).append(object_id)
         for row, (number, attempt) in enumerate(zip(batch.numbers, batch.attempts, strict=True)):
             task = client.tasks.get(number)
+            if task is None and self._may_still_announce(client, now):
+                early.append(row)
+                continue
             if task is None or task.agent is not agent or task.attempt != attempt:
                 self.monitor.stale_count += 1
                 self._free_objects(client, objects.get(row, ()))
@@ -514,6 +518,15 @@ class SchedulerCore:
                 passed.append(row)
         if passed:
             self._send(client, result_rows(batch, passed))
+        if early:
+            self.recovery.keep_result(result_rows(batch, early), self._announcement_deadline(client))
+
+    def _announcement_deadline(self, client: ClientRecord) -> float:
+        return client.connected_at + self.config.recovery_grace
+
+    def _may_still_announce(self, client: ClientRecord, now: float) -> bool:
+        """Whether the client connected so recently that announcements of older tasks may be on their way."""
+        return now < self._announcement_deadline(client)
 
     def _may_try_again(self, task: Task) -> bool:
         task.failures += 1
@@ -548,11 +561,11 @@ class SchedulerCore:
         client = self.clients.get(message.client)
         unwanted = m.TaskCancel(message.client, [], [])
         for number, attempt in zip(message.numbers, message.attempts, strict=True):
-            if client is None:
-                deadline = now + self.config.client_timeout
+            task = client.tasks.get(number) if client is not None else None
+            if client is None or (task is None and self._may_still_announce(client, now)):
+                deadline = now + self.config.client_timeout if client is None else self._announcement_deadline(client)
                 self.recovery.claim(message.client, number, Claim(agent, attempt), deadline)
                 continue
-            task = client.tasks.get(number)
             if task is not None and task.agent is None:
                 self._withdraw(task)
                 self._adopt(task, agent, attempt)
@@ -945,7 +958,12 @@ class SchedulerCore:
 
     def _expire(self, now: float) -> None:
         for client_id in self.recovery.expired(now):
-            self.recovery.drop_client(client_id)
+            claims = self.recovery.drop_client(client_id)
+            if client_id in self.clients:
+                # It is back, and did not announce these: they were answered before.
+                for number, claim in claims.items():
+                    self._send(claim.agent, m.TaskCancel(client_id, [number], [claim.attempt]))
+                continue
             self._log("info", f"client {short(client_id)} did not come back: its tasks are dropped")
             for agent in self.agents.by_peer.values():
                 if agent.functions.pop(client_id, None) is not None:

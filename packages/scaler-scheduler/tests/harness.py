@@ -1,0 +1,205 @@
+"""A scheduler core with clients and agents around it that speak the real session protocol, in one thread, without sockets."""
+
+from __future__ import annotations
+
+from scaler_protocol import messages as m
+from scaler_protocol.columns import Packed
+from scaler_protocol.ids import content_id
+from scaler_protocol.session import Connection, Established, HeartbeatDue, Received
+from scaler_scheduler.core import (
+    Incoming,
+    RelayedPeer,
+    SchedulerConfig,
+    SchedulerCore,
+    Send,
+    Tick,
+    ToStore,
+    check_invariants,
+)
+from scaler_scheduler.core.effects import Effect
+
+FUNCTION = content_id(b"function")
+
+
+def identity(name: str) -> bytes:
+    return name.encode().ljust(16, b".")
+
+
+class Peer:
+    """One end of a session with the scheduler; `received` collects what came up."""
+
+    def __init__(self, harness: Harness, peer: bytes | RelayedPeer, hello: m.Hello) -> None:
+        self.harness = harness
+        self.peer = peer
+        self.id = hello.incarnation
+        self.connection = Connection(hello)
+        self.received: list[m.Message] = []
+        self.reachable = True
+        self.connection.start(harness.now)
+        harness.peers[peer] = self
+        harness.settle()
+
+    def send(self, *messages: m.Message) -> None:
+        for message in messages:
+            self.connection.send(message)
+        self.harness.settle()
+
+    def take(self, kind: type) -> list:
+        """Remove and return what was received of one kind."""
+        found = [message for message in self.received if isinstance(message, kind)]
+        self.received = [message for message in self.received if not isinstance(message, kind)]
+        return found
+
+
+class Client(Peer):
+    def __init__(self, harness: Harness, name: str, relayed_by: Agent | None = None) -> None:
+        peer = identity(name) if relayed_by is None else RelayedPeer(relayed_by.peer, identity(name))
+        super().__init__(harness, peer, m.Hello(m.Role.CLIENT, name, identity(name)))
+        self.next_number = 1
+
+    def define(self, *functions: bytes) -> None:
+        functions = functions or (FUNCTION,)
+        self.send(m.FunctionDefine(self.id, functions, Packed.of([b"Pbody"] * len(functions)), ("module.f",) * len(functions)))
+
+    def batch(self, count: int, **options) -> m.TaskBatch:
+        numbers = list(range(self.next_number, self.next_number + count))
+        self.next_number += count
+        payloads = Packed.of([b"P%d" % number for number in numbers])
+        return m.TaskBatch(self.id, numbers, (FUNCTION,), payloads, **options)
+
+    def submit(self, count: int = 1, **options) -> list[int]:
+        batch = self.batch(count, **options)
+        self.send(batch)
+        return list(batch.numbers)
+
+    def results(self) -> dict[int, tuple[int, bytes]]:
+        """Number to (status, payload) of everything answered since the last call."""
+        found: dict[int, tuple[int, bytes]] = {}
+        for batch in self.take(m.ResultBatch):
+            statuses = list(batch.statuses) or [0] * len(batch.numbers)
+            for number, status, payload in zip(batch.numbers, statuses, batch.payloads.split(), strict=True):
+                assert number not in found, f"task {number} was answered twice"
+                found[number] = (status, payload)
+        return found
+
+
+class Agent(Peer):
+    def __init__(
+        self, harness: Harness, name: str, workers: int = 1, capacity: int | None = None, capabilities: m.Capabilities = ()
+    ) -> None:
+        self.capacity = 2 * workers if capacity is None else capacity
+        hello = m.Hello(
+            m.Role.AGENT,
+            name,
+            identity(name),
+            hostname="host",
+            pid=77,
+            worker_names=tuple(f"{name}-{index}" for index in range(workers)),
+            capabilities=capabilities,
+            capacity=self.capacity,
+            queue_limit=1000,
+        )
+        super().__init__(harness, identity(name), hello)
+
+    def tasks(self) -> list[tuple[bytes, int, int]]:
+        """(client, number, attempt) of every task received since the last call."""
+        return [
+            (batch.client, number, attempt)
+            for batch in self.take(m.TaskBatch)
+            for number, attempt in zip(batch.numbers, batch.attempts, strict=True)
+        ]
+
+    def answer(
+        self, tasks: list[tuple[bytes, int, int]], status: int = m.Status.SUCCESS, payload: bytes = b"Presult", **columns
+    ) -> None:
+        by_client: dict[bytes, list[tuple[int, int]]] = {}
+        for client, number, attempt in tasks:
+            by_client.setdefault(client, []).append((number, attempt))
+        for client, rows in by_client.items():
+            self.send(
+                m.ResultBatch(
+                    client,
+                    [number for number, _ in rows],
+                    [attempt for _, attempt in rows],
+                    Packed.of([payload] * len(rows)),
+                    [status] * len(rows) if status else (),
+                    capacity=self.capacity,
+                    **columns,
+                )
+            )
+
+    def run_all(self, rounds: int = 1000) -> list[int]:
+        """Answer everything that comes until nothing comes any more; return the numbers in the order they came."""
+        order = []
+        for _ in range(rounds):
+            tasks = self.tasks()
+            if not tasks:
+                return order
+            order += [number for _, number, _ in tasks]
+            self.answer(tasks)
+        raise AssertionError("work does not end")
+
+
+class Harness:
+    """Delivers everything at once and in order; `advance` moves the clock."""
+
+    def __init__(self, **config) -> None:
+        self.now = 1000.0
+        self.core = SchedulerCore(SchedulerConfig(incarnation=identity("scheduler"), **config), self.now)
+        self.peers: dict[object, Peer] = {}
+        self.other_effects: list[Effect] = []
+
+    def settle(self) -> None:
+        """Deliver until nothing is under way."""
+        moved = True
+        while moved:
+            moved = False
+            for peer in list(self.peers.values()):
+                outgoing, peer.connection.outgoing = peer.connection.outgoing, []
+                for envelope, message in outgoing:
+                    if peer.reachable:
+                        self.core.handle(Incoming(peer.peer, envelope, message), self.now)
+                        moved = True
+            self.core.place(self.now)
+            check_invariants(self.core)
+            for effect in self.core.take_effects():
+                if isinstance(effect, Send):
+                    moved = True
+                    self._deliver(effect)
+                else:
+                    self.other_effects.append(effect)
+
+    def _deliver(self, effect: Send) -> None:
+        peer = self.peers.get(effect.peer)
+        if peer is None or not peer.reachable:
+            return
+        for event in peer.connection.receive(effect.envelope, effect.message, self.now):
+            if isinstance(event, Received):
+                peer.received.append(event.message)
+            elif isinstance(event, Established):
+                peer.received.append(event.welcome)
+            else:
+                peer.received.append(event)
+
+    def advance(self, seconds: float, step: float = 0.5) -> None:
+        end = self.now + seconds
+        while self.now < end:
+            self.now = min(end, self.now + step)
+            for peer in list(self.peers.values()):
+                for event in peer.connection.tick(self.now):
+                    if isinstance(event, HeartbeatDue):
+                        capacity = getattr(peer, "capacity", 0)
+                        states = [1] if isinstance(peer, Agent) else []
+                        peer.connection.heartbeat(m.Heartbeat(capacity=capacity, processor_states=states), self.now)
+            self.core.handle(Tick(), self.now)
+            self.settle()
+
+    def vanish(self, peer: Peer) -> None:
+        """The peer's host loses power: nothing more from it or to it."""
+        peer.reachable = False
+        del self.peers[peer.peer]
+
+    def to_store(self) -> list[m.Message]:
+        found = [effect.message for effect in self.other_effects if isinstance(effect, ToStore)]
+        self.other_effects = [effect for effect in self.other_effects if not isinstance(effect, ToStore)]
+        return found

@@ -1,0 +1,540 @@
+"""From submission to answer: placement, attempts, cancellation, deaths, fairness, limits."""
+
+from __future__ import annotations
+
+import pytest
+from harness import FUNCTION, Agent, Client, Harness, identity
+
+from scaler_protocol import messages as m
+from scaler_protocol.columns import Packed
+from scaler_scheduler.core import RelayedPeer, StopRequested
+
+
+def test_a_task_goes_to_an_agent_and_its_result_to_the_client() -> None:
+    harness = Harness()
+    client, agent = Client(harness, "client"), Agent(harness, "agent")
+    client.define()
+    (number,) = client.submit()
+    (define,) = agent.take(m.FunctionDefine)
+    assert define.ids == (FUNCTION,)
+    assert define.names == ("module.f",)
+    tasks = agent.tasks()
+    assert tasks == [(client.id, number, 1)]
+    agent.answer(tasks)
+    assert client.results() == {number: (m.Status.SUCCESS, b"Presult")}
+    assert not harness.core.clients[client.id].tasks
+
+
+def test_a_function_is_sent_once_to_each_agent() -> None:
+    harness = Harness()
+    client, agent = Client(harness, "client"), Agent(harness, "agent", capacity=10)
+    client.define()
+    client.submit(2)
+    client.submit(2)
+    assert len(agent.take(m.FunctionDefine)) == 1
+
+
+def test_a_batch_that_is_all_success_is_passed_on_unopened() -> None:
+    harness = Harness()
+    client, agent = Client(harness, "client"), Agent(harness, "agent", capacity=10)
+    client.define()
+    client.submit(5)
+    tasks = agent.tasks()
+    batch = m.ResultBatch(
+        client.id, [t[1] for t in tasks], [t[2] for t in tasks], Packed.of([b"P"] * 5), capacity=10
+    )
+    agent.send(batch)
+    assert client.take(m.ResultBatch)[0] is batch
+
+
+def test_agents_never_hold_more_than_they_want() -> None:
+    harness = Harness()
+    client, agent = Client(harness, "client"), Agent(harness, "agent", workers=2, capacity=3)
+    client.define()
+    client.submit(10)
+    first = agent.tasks()
+    assert len(first) == 3
+    agent.answer(first[:1])
+    assert len(agent.tasks()) == 1
+
+
+def test_work_is_spread_evenly_by_slots() -> None:
+    harness = Harness()
+    client = Client(harness, "client")
+    small, large = Agent(harness, "small", workers=1, capacity=100), Agent(harness, "large", workers=3, capacity=300)
+    client.define()
+    client.submit(80)
+    assert (len(small.tasks()), len(large.tasks())) == (20, 60)
+
+
+def test_uneven_agents_are_levelled_by_what_comes_next() -> None:
+    harness = Harness()
+    client = Client(harness, "client")
+    first = Agent(harness, "first", capacity=100)
+    client.define()
+    client.submit(30)
+    second = Agent(harness, "second", capacity=100)
+    client.submit(10)
+    assert len(first.tasks()) == 30
+    assert len(second.tasks()) == 10
+
+
+def test_stale_results_are_dropped_and_counted() -> None:
+    harness = Harness()
+    client, agent = Client(harness, "client"), Agent(harness, "agent")
+    client.define()
+    client.submit()
+    ((_, number, attempt),) = agent.tasks()
+    agent.answer([(client.id, number, attempt + 1)])
+    assert client.results() == {}
+    assert harness.core.monitor.stale_count == 1
+    agent.answer([(client.id, number, attempt)])
+    agent.answer([(client.id, number, attempt)])
+    assert list(client.results()) == [number]
+    assert harness.core.monitor.stale_count == 2
+
+
+def test_failures_reach_the_client_as_they_are() -> None:
+    harness = Harness()
+    client, agent = Client(harness, "client"), Agent(harness, "agent")
+    client.define()
+    (number,) = client.submit()
+    agent.answer(agent.tasks(), m.Status.FAILED, b"Pboom")
+    assert client.results() == {number: (m.Status.FAILED, b"Pboom")}
+
+
+def test_a_task_whose_processor_dies_is_tried_a_limited_number_of_times() -> None:
+    harness = Harness(attempts_max=3)
+    client, agent = Client(harness, "client"), Agent(harness, "agent")
+    client.define()
+    (number,) = client.submit()
+    for attempt in (1, 2, 3):
+        tasks = agent.tasks()
+        assert tasks == [(client.id, number, attempt)]
+        agent.answer(tasks, m.Status.PROCESSOR_DIED, b"processor 7 was killed by SIGSEGV")
+    status, payload = client.results()[number]
+    assert status == m.Status.PROCESSOR_DIED
+    assert payload == b"task 1: attempt 3 of 3 failed; processor 7 was killed by SIGSEGV"
+    assert agent.tasks() == []
+
+
+def test_only_tasks_that_may_have_run_pay_for_a_lost_agent() -> None:
+    harness = Harness(attempts_max=1, worker_timeout=10)
+    client, agent = Client(harness, "client"), Agent(harness, "agent", workers=2, capacity=5)
+    client.define()
+    numbers = client.submit(5)
+    assert len(agent.tasks()) == 5
+    harness.vanish(agent)
+    harness.advance(12)
+    results = client.results()
+    assert sorted(results) == numbers[:2]
+    status, payload = results[numbers[0]]
+    assert status == m.Status.WORKER_DIED
+    assert b"attempt 1 of 1" in payload
+    assert b"agent agent" in payload
+    other = Agent(harness, "other", capacity=10)
+    assert [number for _, number, _ in other.tasks()] == numbers[2:]
+
+
+def test_tasks_of_a_lost_agent_run_elsewhere_before_younger_ones() -> None:
+    harness = Harness(worker_timeout=10)
+    client, agent = Client(harness, "client"), Agent(harness, "agent", capacity=2)
+    client.define()
+    numbers = client.submit(4)
+    harness.vanish(agent)
+    harness.advance(12)
+    other = Agent(harness, "other", capacity=4)
+    assert [number for _, number, _ in other.tasks()] == numbers
+
+
+def test_an_agent_that_leaves_politely_costs_nobody_an_attempt() -> None:
+    harness = Harness(attempts_max=1)
+    client, agent = Client(harness, "client"), Agent(harness, "agent")
+    client.define()
+    (number,) = client.submit()
+    agent.connection.close("stopping")
+    harness.settle()
+    other = Agent(harness, "other")
+    assert [n for _, n, _ in other.tasks()] == [number]
+
+
+def test_a_draining_agent_gets_nothing_more_and_returns_what_it_has_not_started() -> None:
+    harness = Harness()
+    client, agent = Client(harness, "client"), Agent(harness, "agent", capacity=3)
+    client.define()
+    numbers = client.submit(4)
+    tasks = agent.tasks()
+    agent.send(m.Drain())
+    agent.send(m.TaskReturn(client.id, [number for _, number, _ in tasks[1:]], [1, 1]))
+    agent.answer(tasks[:1])
+    assert agent.tasks() == []
+    other = Agent(harness, "other", capacity=9)
+    assert other.tasks() == [(client.id, numbers[1], 2), (client.id, numbers[2], 2), (client.id, numbers[3], 1)]
+
+
+class TestCancel:
+    def test_a_waiting_task_is_answered_at_once(self) -> None:
+        harness = Harness()
+        client = Client(harness, "client")
+        client.define()
+        (number,) = client.submit()
+        client.send(m.TaskCancel(client.id, [number]))
+        assert client.results() == {number: (m.Status.CANCELED, b"")}
+        agent = Agent(harness, "agent")
+        assert agent.tasks() == []
+
+    def test_an_assigned_task_is_stopped_by_its_agent(self) -> None:
+        harness = Harness()
+        client, agent = Client(harness, "client"), Agent(harness, "agent")
+        client.define()
+        (number,) = client.submit()
+        client.send(m.TaskCancel(client.id, [number]), m.TaskCancel(client.id, [number]))
+        (cancel,) = agent.take(m.TaskCancel)
+        assert (list(cancel.numbers), list(cancel.attempts)) == ([number], [1])
+        assert client.results() == {}
+        agent.answer(agent.tasks(), m.Status.CANCELED, b"")
+        assert client.results() == {number: (m.Status.CANCELED, b"")}
+
+    def test_a_result_that_crosses_the_cancellation_counts_as_cancelled(self) -> None:
+        harness = Harness()
+        client, agent = Client(harness, "client"), Agent(harness, "agent")
+        client.define()
+        (number,) = client.submit()
+        client.send(m.TaskCancel(client.id, [number]))
+        agent.answer(agent.tasks())
+        assert client.results() == {number: (m.Status.CANCELED, b"")}
+
+    def test_a_cancelled_task_does_not_come_back_from_a_lost_agent(self) -> None:
+        harness = Harness(worker_timeout=10)
+        client, agent = Client(harness, "client"), Agent(harness, "agent")
+        client.define()
+        (number,) = client.submit()
+        client.send(m.TaskCancel(client.id, [number]))
+        harness.vanish(agent)
+        harness.advance(12)
+        assert client.results() == {number: (m.Status.CANCELED, b"")}
+
+    def test_nor_from_balancing(self) -> None:
+        harness = Harness()
+        client, agent = Client(harness, "client"), Agent(harness, "agent")
+        client.define()
+        (number,) = client.submit()
+        client.send(m.TaskCancel(client.id, [number]))
+        agent.send(m.TaskReturn(client.id, [number], [1]))
+        assert client.results() == {number: (m.Status.CANCELED, b"")}
+
+    def test_unknown_numbers_are_ignored(self) -> None:
+        harness = Harness()
+        client = Client(harness, "client")
+        client.send(m.TaskCancel(client.id, [77]))
+        assert client.results() == {}
+
+
+class TestFairness:
+    def test_a_client_with_much_work_does_not_delay_another_ones_single_task(self) -> None:
+        harness = Harness()
+        busy, light = Client(harness, "busy"), Client(harness, "light")
+        agent = Agent(harness, "agent", capacity=4)
+        busy.define()
+        light.define()
+        busy.submit(1000)
+        agent.tasks()
+        light.submit()
+        first_round = harness.core.clients[busy.id].tasks
+        assigned = [task for task in first_round.values() if task.agent is not None]
+        agent.answer([(busy.id, task.number, task.attempt) for task in assigned[:2]])
+        assert light.id in {client for client, _, _ in agent.tasks()}
+
+    def test_deeper_tasks_go_first(self) -> None:
+        harness = Harness()
+        client = Client(harness, "client")
+        client.define()
+        shallow = client.submit(2)
+        deep = client.submit(2, depth=3)
+        middle = client.submit(1, depth=1)
+        agent = Agent(harness, "agent", capacity=1)
+        assert agent.run_all() == deep + middle + shallow
+
+
+class TestCapabilities:
+    def test_a_task_goes_only_where_its_capabilities_are(self) -> None:
+        harness = Harness(enforce_capabilities=True)
+        client = Client(harness, "client")
+        plain = Agent(harness, "plain", capacity=10)
+        gpu = Agent(harness, "gpu", capacity=10, capabilities=(("gpu", 4), ("linux", -1)))
+        client.define()
+        wanted = client.submit(3, capabilities=(("gpu", -1),))
+        assert plain.tasks() == []
+        assert [number for _, number, _ in gpu.tasks()] == wanted
+
+    def test_an_unservable_task_blocks_nobody_and_is_reported_once(self) -> None:
+        harness = Harness(enforce_capabilities=True)
+        client, agent = Client(harness, "client"), Agent(harness, "agent")
+        client.define()
+        unservable = client.submit(2, capabilities=(("gpu", -1),))
+        (number,) = client.submit()
+        agent.run_all()
+        assert list(client.results()) == [number]
+        harness.advance(10)
+        (notice,) = client.take(m.Notice)
+        assert notice.kind == "unservable"
+        assert "gpu" in notice.text
+        assert list(notice.numbers) == unservable
+        gpu = Agent(harness, "gpu", capabilities=(("gpu", 1),))
+        assert gpu.run_all() == unservable
+
+    def test_the_least_special_worker_is_preferred(self) -> None:
+        harness = Harness(enforce_capabilities=True)
+        client = Client(harness, "client")
+        gpu, plain = Agent(harness, "gpu", capabilities=(("gpu", 1),)), Agent(harness, "plain")
+        client.define()
+        client.submit(2)
+        assert len(plain.tasks()) == 2
+        assert gpu.tasks() == []
+
+    def test_the_even_policy_does_not_look_at_them(self) -> None:
+        harness = Harness()
+        client, agent = Client(harness, "client"), Agent(harness, "agent")
+        client.define()
+        (number,) = client.submit(1, capabilities=(("gpu", -1),))
+        assert [n for _, n, _ in agent.tasks()] == [number]
+
+
+class TestBackPressure:
+    def test_no_more_tasks_wait_than_allowed(self) -> None:
+        harness = Harness(waiting_tasks_max=5)
+        client = Client(harness, "client")
+        (welcome,) = client.take(m.Welcome)
+        assert welcome.task_credit == 0
+        client.define()
+        client.send(m.CreditRequest(20))
+        (grant,) = client.take(m.CreditGrant)
+        assert grant.count == 5
+        client.submit(5)
+        assert client.take(m.CreditGrant) == []
+        agent = Agent(harness, "agent", capacity=3)
+        (grant,) = client.take(m.CreditGrant)
+        assert grant.count == 3
+        assert len(agent.tasks()) == 3
+
+    def test_clients_share_what_is_allowed(self) -> None:
+        harness = Harness(waiting_tasks_max=5)
+        first, second = Client(harness, "first"), Client(harness, "second")
+        first.connection.send(m.CreditRequest(20))
+        second.send(m.CreditRequest(20))
+        assert sorted(c.take(m.CreditGrant)[0].count for c in (first, second)) == [2, 3]
+
+
+class TestBalancing:
+    def test_tasks_that_wait_at_a_busy_agent_are_recalled_for_an_idle_one(self) -> None:
+        harness = Harness(load_balance_interval=1, load_balance_trigger_times=2)
+        client, busy = Client(harness, "client"), Agent(harness, "busy", capacity=10)
+        client.define()
+        numbers = client.submit(10)
+        held = busy.tasks()
+        idle = Agent(harness, "idle", capacity=10)
+        harness.advance(1)
+        assert busy.take(m.TaskRecall) == []
+        harness.advance(1.5)
+        (recall,) = busy.take(m.TaskRecall)
+        assert recall.count == 5
+        busy.send(m.TaskReturn(client.id, [n for _, n, _ in held[5:]], [a for _, _, a in held[5:]]))
+        assert [number for _, number, _ in idle.tasks()] == numbers[5:]
+
+    def test_nobody_is_disturbed_while_no_worker_is_idle(self) -> None:
+        harness = Harness()
+        client = Client(harness, "client")
+        first, second = Agent(harness, "first", capacity=10), Agent(harness, "second", capacity=10)
+        client.define()
+        client.submit(10)
+        harness.advance(5)
+        assert first.take(m.TaskRecall) == second.take(m.TaskRecall) == []
+
+
+class TestClientsThatGo:
+    def test_their_tasks_end_everywhere(self) -> None:
+        harness = Harness()
+        client, agent = Client(harness, "client"), Agent(harness, "agent")
+        client.define()
+        client.submit(5)
+        client.connection.close("done")
+        harness.settle()
+        assert [gone.client for gone in agent.take(m.ClientGone)] == [client.id]
+        assert [type(message) for message in harness.to_store()] == [m.ClientGone]
+        assert harness.core.ready.count == 0
+        assert len(harness.core.functions) == 0
+
+    def test_a_silent_client_is_given_up_and_its_objects_are_kept_for_a_while(self) -> None:
+        harness = Harness(client_timeout=10, object_retention=30)
+        client = Client(harness, "client")
+        client.define()
+        client.submit()
+        harness.vanish(client)
+        harness.advance(12)
+        assert client.id not in harness.core.clients
+        assert harness.to_store() == []
+        harness.advance(31)
+        assert harness.to_store() == [m.ClientGone(client.id)]
+
+    def test_a_nested_client_ends_with_its_agent(self) -> None:
+        harness = Harness(worker_timeout=10)
+        agent = Agent(harness, "agent")
+        nested = Client(harness, "nested", relayed_by=agent)
+        assert nested.connection.established
+        nested.define()
+        nested.submit()
+        harness.vanish(agent)
+        harness.vanish(nested)
+        harness.advance(12)
+        assert not harness.core.clients
+
+    def test_only_its_own_agent_can_end_a_nested_client(self) -> None:
+        harness = Harness()
+        agent, other = Agent(harness, "agent"), Agent(harness, "other")
+        nested = Client(harness, "nested", relayed_by=agent)
+        other.send(m.ClientGone(nested.id))
+        assert nested.id in harness.core.clients
+        agent.send(m.ClientGone(nested.id))
+        assert nested.id not in harness.core.clients
+
+
+class TestBadPeers:
+    @pytest.mark.parametrize(
+        "message",
+        [
+            m.ResultBatch(identity("client"), [1], [1], Packed.of([b"P"])),
+            m.TaskReturn(identity("client"), [1], [1]),
+            m.Drain(),
+            m.TaskBatch(identity("other"), [1], (FUNCTION,), Packed.of([b"P"])),
+            m.TaskBatch(identity("client"), [1], (b"?" * 16,), Packed.of([b"P"])),
+            m.CreditGrant(3),
+        ],
+        ids=lambda message: type(message).__name__,
+    )
+    def test_a_client_that_breaks_the_rules_loses_its_session_and_nothing_else_happens(self, message: m.Message) -> None:
+        harness = Harness()
+        other = Client(harness, "other")
+        client, agent = Client(harness, "client"), Agent(harness, "agent")
+        client.define()
+        other.define()
+        other.submit()
+        client.connection.send(message)
+        epoch = harness.core.clients[client.id].session.epoch
+        harness.settle()
+        assert harness.core.clients[client.id].session.epoch > epoch
+        assert len(agent.tasks()) == 1
+
+    def test_an_agent_cannot_submit(self) -> None:
+        harness = Harness()
+        agent = Agent(harness, "agent")
+        agent.send(m.TaskBatch(agent.id, [1], (FUNCTION,), Packed.of([b"P"])))
+        assert not harness.core.clients
+
+    def test_shutdown_of_a_protected_scheduler_is_refused_with_a_notice(self) -> None:
+        harness = Harness(protected=True)
+        client = Client(harness, "client")
+        client.send(m.Shutdown())
+        (notice,) = client.take(m.Notice)
+        assert notice.kind == "protected"
+        assert not harness.core.stopping
+
+
+def test_versions_must_match() -> None:
+    harness = Harness()
+    agent = Agent(harness, "agent")
+    wrong_protocol = m.Hello(m.Role.CLIENT, "old", identity("old"), protocol_version=99)
+    wrong_python = m.Hello(m.Role.CLIENT, "snake", identity("snake"), python_version="2.7")
+    for hello, words in ((wrong_protocol, "protocol version 1"), (wrong_python, "Python 2.7")):
+        from harness import Peer
+
+        peer = Peer(harness, hello.incarnation, hello)
+        (event,) = peer.received
+        assert words in event.reason
+    assert agent.connection.established
+
+
+def test_shutdown_tells_everybody() -> None:
+    harness = Harness()
+    client, agent = Client(harness, "client"), Agent(harness, "agent")
+    client.send(m.Shutdown())
+    assert len(agent.take(m.Shutdown)) == 1
+    assert len(client.take(m.Goodbye)) == 1
+    assert any(isinstance(message, m.Shutdown) for message in harness.to_store())
+    harness.core.handle(StopRequested("again"), harness.now)
+    assert harness.core.take_effects() == []
+
+
+class TestRestart:
+    """The scheduler's state is soft: clients and agents bring it back."""
+
+    def restarted(self, harness: Harness, **config) -> None:
+        from scaler_scheduler.core import SchedulerConfig, SchedulerCore
+
+        harness.core = SchedulerCore(SchedulerConfig(incarnation=identity("second"), **config), harness.now)
+
+    def test_what_agents_hold_is_adopted_and_the_rest_runs_after_the_grace(self) -> None:
+        harness = Harness()
+        client, agent = Client(harness, "client"), Agent(harness, "agent", capacity=3)
+        client.define()
+        batch = client.batch(6)
+        client.send(batch)
+        held = agent.tasks()
+        self.restarted(harness, recovery_grace=5)
+        agent.answer(held[:1])
+        agent.capacity = 10
+        harness.advance(3)
+        assert client.connection.established
+        assert len(client.take(m.Welcome)) == 2
+        # The agent comes first: one result the client never saw, two tasks it still holds.
+        agent.send(m.Inventory(client.id, [n for _, n, _ in held[1:]], [1, 1], [0, 1]))
+        agent.answer(held[:1])
+        batch.flags = m.TaskFlag.REANNOUNCED
+        client.define()
+        client.send(batch)
+        assert list(client.results()) == [held[0][1]]
+        assert agent.tasks() == []
+        agent.answer(held[1:])
+        assert sorted(client.results()) == sorted(n for _, n, _ in held[1:])
+        harness.advance(5)
+        assert sorted(agent.run_all()) == list(batch.numbers[3:])
+        assert sorted(client.results()) == list(batch.numbers[3:])
+
+    def test_a_late_agent_is_told_to_stop_what_runs_elsewhere(self) -> None:
+        harness = Harness()
+        client, agent = Client(harness, "client"), Agent(harness, "agent")
+        client.define()
+        batch = client.batch(1)
+        client.send(batch)
+        ((_, number, _),) = agent.tasks()
+        harness.vanish(agent)
+        self.restarted(harness, recovery_grace=5)
+        harness.advance(3)
+        batch.flags = m.TaskFlag.REANNOUNCED
+        client.define()
+        client.send(batch)
+        other = Agent(harness, "other")
+        harness.advance(5)
+        assert [n for _, n, _ in other.tasks()] == [number]
+        late = Agent(harness, "late")
+        late.send(m.Inventory(client.id, [number], [1], [1]))
+        (cancel,) = late.take(m.TaskCancel)
+        assert list(cancel.numbers) == [number]
+
+    def test_tasks_of_a_client_that_never_returns_are_dropped(self) -> None:
+        harness = Harness(client_timeout=20)
+        agent = Agent(harness, "agent")
+        agent.send(m.Inventory(identity("ghost"), [1, 2], [1, 1], [0, 1]))
+        harness.advance(25)
+        assert [gone.client for gone in agent.take(m.ClientGone)] == [identity("ghost")]
+        assert len(harness.core.recovery) == 0
+
+
+def test_a_nested_client_is_reached_through_its_agent() -> None:
+    harness = Harness()
+    agent = Agent(harness, "agent", capacity=5)
+    nested = Client(harness, "nested", relayed_by=agent)
+    assert isinstance(nested.peer, RelayedPeer)
+    nested.define()
+    (number,) = nested.submit(1, depth=1)
+    agent.answer(agent.tasks())
+    assert list(nested.results()) == [number]
