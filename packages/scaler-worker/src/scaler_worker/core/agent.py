@@ -1,0 +1,917 @@
+"""The agent of one worker host: holds tasks, hands them to processors, and reports honestly what became of each.
+
+It decides and remembers; it has no sockets, processes, clock or randomness (see ARCHITECTURE, "Cores and shells"). Handlers
+change state; what follows from it for everyone (who starts, who gets which tasks, what is reported) is settled once per
+`take_effects`.
+
+    queue ──hand over──▶ pipe of a processor ──results──▶ collector ──▶ session (kept until acknowledged)
+      ▲                        │                             ▲
+      └──── taken back ────────┘        large results ── uploads
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from math import ceil, inf
+from typing import Any
+
+from scaler_protocol import messages as m
+from scaler_protocol.errors import SessionError
+from scaler_protocol.messages import ProcessorState as State
+from scaler_protocol.messages import Status
+from scaler_protocol.session import Connection, Established, HeartbeatDue, Lost, Received, RefusedByPeer
+from scaler_worker.core import effects as do
+from scaler_worker.core import events as on
+from scaler_worker.core.durations import OVERHEAD_MICROSECONDS, Durations
+from scaler_worker.core.functions import FunctionTable
+from scaler_worker.core.processors import Ending, Processor
+from scaler_worker.core.queue import TaskQueue
+from scaler_worker.core.results import ResultCollector
+from scaler_worker.core.slices import TaskSlice, split_out
+from scaler_worker.core.transfers import ObjectTransfers, StoredResult, StoreEnded
+
+HELD_MICROSECONDS = 50_000
+"""Work an agent wants to hold per slot."""
+
+LONG_TASK_MICROSECONDS = 1_000_000
+"""From here on tasks are not held ahead at all."""
+
+PIPE_MICROSECONDS = 4_000
+"""Work that lies in a processor's pipe at most."""
+
+PIPE_TASKS_MAX = 512
+PIPE_BYTES_MAX = 4 * 1024 * 1024
+
+AHEAD_MICROSECONDS = 20_000
+"""Up to this duration, a task may lie ready behind a running one when there is work for everybody."""
+
+TAKE_BACK_SECONDS = 0.05
+"""A task that runs for so long loses what was handed over behind it."""
+
+CANCEL_GRACE_SECONDS = 1.0
+"""A running task that is to end and has not after this long ends with its processor."""
+
+IDLE_SECONDS = 10.0
+"""A processor beyond the number of slots, needed while others were blocked, ends when idle for so long."""
+
+FAILED_STARTS_MAX = 3
+RETURN_REPEAT_SECONDS = 1.0
+SHUTDOWN_GRACE_SECONDS = 1.0
+
+INFO, WARNING, ERROR = 20, 30, 40
+
+
+@dataclass(slots=True, frozen=True)
+class AgentOptions:
+    """Who an agent is and what it may do. One worker name per slot."""
+
+    name: str
+    incarnation: bytes
+    worker_names: tuple[str, ...]
+    capabilities: m.Capabilities = ()
+    hostname: str = ""
+    pid: int = 0
+    queue_limit: int = 1000
+    """Most tasks held per slot."""
+    heartbeat_seconds: float = 2.0
+    task_timeout_seconds: float = 0.0
+    """Longest a task may run; 0 for no limit."""
+    death_timeout_seconds: float = 300.0
+    object_storage_address: str = ""
+    """Overrides what the scheduler says."""
+    object_cache_bytes: int = 1024**3
+
+
+@dataclass(slots=True)
+class _Leaving:
+    """The agent ends once its running tasks have, or at `deadline`."""
+
+    reason: str
+    deadline: float
+    status: int
+
+
+class AgentCore:
+    """See the module. Feed it with `handle`, perform what `take_effects` returns, call again at `next_deadline`."""
+
+    def __init__(self, options: AgentOptions) -> None:
+        self.options = options
+        self._slots = len(options.worker_names)
+        hello = m.Hello(
+            role=m.Role.AGENT,
+            name=options.name,
+            incarnation=options.incarnation,
+            hostname=options.hostname,
+            pid=options.pid,
+            worker_names=options.worker_names,
+            capabilities=options.capabilities,
+            capacity=self._slots * min(2, options.queue_limit),
+            queue_limit=options.queue_limit,
+        )
+        self._connection = Connection(
+            hello, heartbeat_seconds=options.heartbeat_seconds, give_up_seconds=options.death_timeout_seconds
+        )
+        self._now = 0.0
+        self._effects: list[do.Effect] = []
+        self._queue = TaskQueue()
+        self._results = ResultCollector()
+        self._functions = FunctionTable()
+        self._durations = Durations()
+        self._transfers = ObjectTransfers(options.object_cache_bytes)
+        self._processors: dict[int, Processor] = {}
+        self._next_processor = 0
+        self._failed_starts = 0
+        self._homes: dict[bytes, int] = {}
+        """Clients inside tasks: the processor each lives in."""
+        self._gone_untold: list[bytes] = []
+        self._figures = on.Figures()
+        self._told_capacity = hello.capacity
+        self._return_at = inf
+        """When to give the scheduler back tasks again that are too shallow for the slots left (see `_make_room`)."""
+        self._leaving: _Leaving | None = None
+        self._stopped = False
+        self._handlers: dict[type[Any], Callable[[Any], None]] = {
+            on.Tick: self._on_tick,
+            on.Incoming: self._on_incoming,
+            on.ProcessorReady: self._on_ready,
+            on.ProcessorResults: self._on_results,
+            on.ProcessorBlocked: self._on_blocked,
+            on.ProcessorUnblocked: self._on_unblocked,
+            on.ProcessorGaveBack: self._on_gave_back,
+            on.ProcessorExited: self._on_exited,
+            on.ProcessorOutput: self._on_output,
+            on.RelayOpened: self._on_relay_opened,
+            on.RelayFrames: self._on_relay_frames,
+            on.RelayClosed: self._on_relay_closed,
+            on.ObjectWanted: self._on_object_wanted,
+            on.ObjectFetched: self._on_object_fetched,
+            on.ObjectStored: self._on_object_stored,
+            on.Figures: self._on_figures,
+            on.StopRequested: self._on_stop_requested,
+        }
+        self._message_handlers: dict[type[Any], Callable[[Any], None]] = {
+            m.TaskBatch: self._accept_tasks,
+            m.FunctionDefine: self._define_functions,
+            m.TaskCancel: self._cancel_tasks,
+            m.TaskRecall: self._recall_tasks,
+            m.ClientGone: lambda message: self._drop_client(message.client),
+            m.Relay: self._deliver_relay,
+            m.Drain: lambda message: self._leave("drained", inf, 0),
+            m.Shutdown: lambda message: self._leave(
+                message.text or "shut down by the scheduler", self._now + SHUTDOWN_GRACE_SECONDS, 0
+            ),
+            m.Goodbye: lambda message: self._log(INFO, f"the scheduler has ended: {message.text}"),
+            m.Notice: lambda message: self._log(WARNING if message.level else INFO, message.text),
+        }
+
+    # --- interface
+
+    @property
+    def established(self) -> bool:
+        """Whether the scheduler has welcomed this agent."""
+        return self._connection.established
+
+    @property
+    def stopped(self) -> bool:
+        """Whether `Stop` was or will be the last effect."""
+        return self._stopped
+
+    def start(self, now: float) -> None:
+        """Say hello and start one processor per slot. Before the first `handle`."""
+        self._now = now
+        self._connection.start(now)
+
+    def handle(self, event: on.Event, now: float) -> None:
+        """Take one event in. After `Stop` everything is ignored."""
+        if self._stopped:
+            return
+        self._now = now
+        self._handlers[type(event)](event)
+
+    def take_effects(self) -> list[do.Effect]:
+        """Settle what follows from the events since, and return all that is to be done, in order."""
+        if not self._stopped:
+            self._settle()
+        effects, self._effects = self._effects, []
+        return effects
+
+    def next_deadline(self) -> float:
+        """When a `Tick` has something to do next; `inf` for never."""
+        if self._stopped:
+            return inf
+        deadline = min(self._connection.next_deadline(), self._transfers.next_deadline(), self._return_at)
+        if self._leaving is not None:
+            deadline = min(deadline, self._leaving.deadline)
+        timeout = self.options.task_timeout_seconds
+        extra = self._unblocked_count() > self._slots
+        for processor in self._processors.values():
+            if processor.state is State.IDLE:
+                if extra:
+                    deadline = min(deadline, processor.idle_since + IDLE_SECONDS)
+            elif processor.rows and processor.state is not State.STOPPING:
+                if timeout and processor.front_index not in processor.endings:
+                    deadline = min(deadline, processor.front_since + timeout)
+                if processor.rows > 1 and not processor.taking_back:
+                    deadline = min(deadline, processor.front_since + TAKE_BACK_SECONDS)
+                deadline = min(deadline, self._kill_due(processor))
+        return deadline
+
+    def capacity(self) -> int:
+        """Return how many tasks this agent wants to hold in all, now."""
+        if self._leaving is not None:
+            return 0
+        mean = self._durations.mean
+        if mean is None:
+            wanted = 2
+        elif mean >= LONG_TASK_MICROSECONDS:
+            wanted = 1
+        else:
+            wanted = ceil(HELD_MICROSECONDS / mean) + 1
+        blocked = sum(processor.state is State.BLOCKED for processor in self._processors.values())
+        return self._slots * min(wanted, self.options.queue_limit) + blocked
+
+    # --- the scheduler speaks
+
+    def _on_incoming(self, event: on.Incoming) -> None:
+        session_before = self._connection.session
+        try:
+            events = self._connection.receive(event.envelope, event.message, self._now)
+        except SessionError as error:
+            self._stop(f"the scheduler broke the session: {error}", 1)
+            return
+        for happened in events:
+            if isinstance(happened, Received):
+                handler = self._message_handlers.get(type(happened.message))
+                if handler is None:
+                    self._log(WARNING, f"ignored a {type(happened.message).__name__}, which is not for agents")
+                else:
+                    handler(happened.message)
+            elif isinstance(happened, Established):
+                self._on_established(happened, session_before.unacknowledged())
+            elif isinstance(happened, RefusedByPeer):
+                self._stop(f"the scheduler refuses this agent: {happened.reason}", 1)
+
+    def _on_established(self, established: Established, unacknowledged: Sequence[m.Message]) -> None:
+        welcome = established.welcome
+        address = self.options.object_storage_address or welcome.object_storage_address
+        self._transfers.available = bool(address)
+        self._effects.append(do.UseStorage(address))
+        if established.resumed:
+            return
+        self._log(INFO, f"registered with the scheduler as {self.options.name}")
+        for inventory in self._inventories():
+            self._connection.send(inventory)
+        for message in unacknowledged:
+            # What else was under way means nothing to a scheduler that starts anew.
+            if isinstance(message, m.ResultBatch | m.ClientGone):
+                self._connection.send(message)
+        self._told_capacity = -1
+        if self._leaving is not None:
+            self._connection.send(m.Drain())
+
+    def _inventories(self) -> list[m.Inventory]:
+        held: dict[bytes, tuple[array[int], array[int], array[int]]] = {}
+
+        def note(client: bytes, numbers: Iterable[int], attempts: Iterable[int], state: m.HeldState) -> None:
+            columns = held.setdefault(client, (array("Q"), array("H"), array("B")))
+            columns[0].extend(numbers)
+            columns[1].extend(attempts)
+            columns[2].extend([state] * (len(columns[0]) - len(columns[2])))
+
+        for tasks in self._queue:
+            note(tasks.client, tasks.numbers, tasks.attempts, m.HeldState.QUEUED)
+        for processor in self._processors.values():
+            for position, tasks in enumerate(processor.pipe):
+                if tasks.abandoned:
+                    continue
+                running = 1 if position == 0 else 0
+                note(tasks.client, tasks.numbers[:running], tasks.attempts[:running], m.HeldState.RUNNING)
+                note(tasks.client, tasks.numbers[running:], tasks.attempts[running:], m.HeldState.QUEUED)
+        for result in self._transfers.storing():
+            note(result.client, [result.number], [result.attempt], m.HeldState.RUNNING)
+        return [m.Inventory(client, *columns) for client, columns in held.items()]
+
+    def _accept_tasks(self, batch: m.TaskBatch) -> None:
+        rows = len(batch.numbers)
+        if not rows:
+            return
+        if not len(batch.attempts):
+            batch.attempts = array("H", [1]) * rows
+        tasks = TaskSlice(batch, 0, rows)
+        needed = [*batch.functions, batch.serializer] if batch.serializer else batch.functions
+        unknown = [function for function in needed if function not in self._functions]
+        if unknown:
+            text = f"function {unknown[0].hex()} was not sent to worker agent {self.options.name}"
+            self._results.add_ended(batch.client, tasks.numbers, tasks.attempts, Status.NOT_RUN, text)
+        elif self._leaving is not None:
+            self._give_back([tasks])
+        else:
+            self._queue.add(tasks)
+            self._transfers.prefetch(batch.objects, self._now, self._effects)
+
+    def _define_functions(self, message: m.FunctionDefine) -> None:
+        for function, body in zip(message.ids, message.bodies.split(), strict=True):
+            self._functions.define(message.client, function, body)
+
+    def _cancel_tasks(self, message: m.TaskCancel) -> None:
+        attempts = message.attempts if len(message.attempts) else [0] * len(message.numbers)
+        wanted = dict(zip(message.numbers, attempts, strict=True))
+        for tasks in self._queue.remove(message.client, wanted):
+            self._results.add_ended(message.client, tasks.numbers, tasks.attempts, Status.CANCELED)
+        for result in self._transfers.drop_results(message.client, wanted):
+            self._results.add_ended(message.client, [result.number], [result.attempt], Status.CANCELED)
+        for processor in self._processors.values():
+            for tasks in processor.pipe:
+                if tasks.client == message.client and not tasks.abandoned:
+                    for row in tasks.find(wanted):
+                        self._end_task(processor, tasks.index + row - tasks.start, Status.CANCELED)
+
+    def _end_task(self, processor: Processor, index: int, status: Status, text: str = "") -> None:
+        """Have a task that was handed over ended: first politely, then with its processor."""
+        if index not in processor.endings:
+            processor.endings[index] = Ending(self._now, status, text)
+            if processor.state is not State.STOPPING:
+                self._effects.append(do.CancelTask(processor.number, index, status, text))
+
+    def _recall_tasks(self, message: m.TaskRecall) -> None:
+        recalled = self._queue.recall(message.count)
+        self._give_back(recalled)
+        if not recalled:
+            # The scheduler learns from `queued` that there is nothing to be had.
+            self._send_heartbeat()
+
+    def _give_back(self, recalled: Iterable[TaskSlice]) -> None:
+        columns: dict[bytes, tuple[array[int], array[int]]] = {}
+        for tasks in recalled:
+            numbers, attempts = columns.setdefault(tasks.client, (array("Q"), array("H")))
+            numbers.extend(tasks.numbers)
+            attempts.extend(tasks.attempts)
+        if self._connection.established:
+            for client, (numbers, attempts) in columns.items():
+                self._connection.send(m.TaskReturn(client, numbers, attempts))
+
+    def _drop_client(self, client: bytes) -> None:
+        self._queue.remove(client, None)
+        self._results.drop_client(client)
+        self._transfers.drop_results(client, None)
+        for processor in self._processors.values():
+            for tasks in processor.pipe:
+                if tasks.client == client and not tasks.abandoned:
+                    tasks.abandoned = True
+                    for index in range(tasks.index, tasks.index + len(tasks)):
+                        self._end_task(processor, index, Status.CANCELED)
+        dropped = self._functions.drop_client(client)
+        for function in dropped:
+            self._durations.forget(function)
+            self._durations.forget(_MAP_PREFIX + function)
+        for processor in self._processors.values():
+            processor.known.forget(dropped)
+
+    def _deliver_relay(self, message: m.Relay) -> None:
+        home = self._homes.get(message.client)
+        if home is not None:
+            self._effects.append(do.DeliverRelay(home, message.client, message.inner))
+
+    # --- processors speak
+
+    def _on_ready(self, event: on.ProcessorReady) -> None:
+        processor = self._processors.get(event.processor)
+        if processor is None or processor.state is not State.STARTING:
+            return
+        self._failed_starts = 0
+        processor.pid = event.pid
+        processor.state = State.IDLE
+        processor.idle_since = self._now
+
+    def _on_results(self, event: on.ProcessorResults) -> None:
+        processor = self._processors.get(event.processor)
+        if processor is None:
+            return
+        if event.first_index != processor.front_index or event.count > processor.rows:
+            self._log(ERROR, f"processor {processor.pid} answers tasks it was not given; it is replaced")
+            self._kill(processor)
+            return
+        row = byte = 0
+        while row < event.count:
+            tasks = processor.pop(event.count - row)
+            end = row + len(tasks)
+            byte = self._collect(event, tasks, row, end, byte)
+            row = end
+        if processor.endings:
+            front = processor.front_index
+            processor.endings = {index: ending for index, ending in processor.endings.items() if index >= front}
+        processor.front_since = self._now
+        if not processor.rows and processor.state in (State.RUNNING, State.BLOCKED):
+            processor.state = State.IDLE
+            processor.idle_since = self._now
+
+    def _collect(self, event: on.ProcessorResults, tasks: TaskSlice, row: int, end: int, byte: int) -> int:
+        """Take the outcomes of rows `row` to `end` of an event, which are those of `tasks`; return the next byte."""
+        whole = end - row == event.count
+        lengths = event.payload_lengths if whole else event.payload_lengths[row:end]
+        durations = event.durations if whole else event.durations[row:end]
+        size = len(event.payloads) if whole else sum(lengths)
+        self._observe(tasks, durations)
+        if tasks.abandoned:
+            return byte + size
+        if len(event.object_positions):
+            self._collect_with_objects(event, tasks, row, end, byte)
+        else:
+            payloads = event.payloads if whole else memoryview(event.payloads)[byte : byte + size]
+            statuses, cpu_times, peaks = (
+                column if whole else column[row:end] for column in (event.statuses, event.cpu_times, event.memory_peaks)
+            )
+            self._results.add(
+                tasks.client, tasks.numbers, tasks.attempts, lengths, payloads, durations, statuses, cpu_times, peaks
+            )
+        return byte + size
+
+    def _collect_with_objects(
+        self, event: on.ProcessorResults, tasks: TaskSlice, row: int, end: int, byte: int
+    ) -> None:
+        """Like `_collect`, one by one: results that are objects are told once they are stored."""
+        objects = {
+            position: (event.objects[at], event.object_sizes[at]) for at, position in enumerate(event.object_positions)
+        }
+        for at in range(row, end):
+            payload = event.payloads[byte : byte + event.payload_lengths[at]]
+            byte += len(payload)
+            number = tasks.batch.numbers[tasks.start + at - row]
+            attempt = tasks.batch.attempts[tasks.start + at - row]
+            cpu_time = event.cpu_times[at] if len(event.cpu_times) else 0
+            peak = event.memory_peaks[at] if len(event.memory_peaks) else 0
+            if at in objects:
+                stored = StoredResult(tasks.client, number, attempt, payload, event.durations[at], cpu_time, peak)
+                ended = self._transfers.store(*objects[at], stored, self._now, self._effects)
+                if ended is not None:
+                    self._on_store_ended(ended)
+                continue
+            self._results.add(
+                tasks.client,
+                [number],
+                [attempt],
+                [len(payload)],
+                payload,
+                [event.durations[at]],
+                event.statuses[at : at + 1],
+                event.cpu_times[at : at + 1],
+                event.memory_peaks[at : at + 1],
+            )
+
+    def _observe(self, tasks: TaskSlice, durations: Sequence[int]) -> None:
+        indexes = tasks.function_indexes
+        if not len(indexes):
+            self._durations.observe(_duration_key(tasks.batch, 0), durations)
+            return
+        by_index: dict[int, list[int]] = {}
+        for index, duration in zip(indexes, durations, strict=True):
+            by_index.setdefault(index, []).append(duration)
+        for index, values in by_index.items():
+            self._durations.observe(_duration_key(tasks.batch, index), values)
+
+    def _on_blocked(self, event: on.ProcessorBlocked) -> None:
+        processor = self._processors.get(event.processor)
+        if processor is None:
+            return
+        self._take_back(processor, event.generation, event.next_index)
+        if processor.state is State.RUNNING:
+            processor.state = State.BLOCKED
+            self._return_at = self._now
+
+    def _on_unblocked(self, event: on.ProcessorUnblocked) -> None:
+        processor = self._processors.get(event.processor)
+        if processor is not None and processor.state is State.BLOCKED:
+            processor.state = State.RUNNING
+
+    def _on_gave_back(self, event: on.ProcessorGaveBack) -> None:
+        processor = self._processors.get(event.processor)
+        if processor is None:
+            return
+        processor.taking_back = False
+        self._take_back(processor, event.generation, event.next_index)
+        if not processor.rows and processor.state is State.RUNNING:
+            processor.state = State.IDLE
+            processor.idle_since = self._now
+
+    def _take_back(self, processor: Processor, generation: int, next_index: int) -> None:
+        processor.generation = generation
+        self._requeue(processor, processor.pop_from(next_index))
+
+    def _requeue(self, processor: Processor, pieces: list[TaskSlice]) -> None:
+        """Queue tasks again that were handed over and did not run, in front, without counting an attempt."""
+        returned: list[TaskSlice] = []
+        for tasks in reversed(pieces):
+            if tasks.abandoned:
+                continue
+            ending_rows = [
+                tasks.start + index - tasks.index
+                for index in range(tasks.index, tasks.index + len(tasks))
+                if processor.endings and index in processor.endings
+            ]
+            stays, out = split_out(tasks, ending_rows) if ending_rows else ([tasks], [])
+            for ended in out:
+                ending = processor.endings[ended.index]
+                self._results.add_ended(ended.client, ended.numbers, ended.attempts, ending.status, ending.text)
+            if self._leaving is not None:
+                returned.extend(stays)
+            else:
+                for piece in reversed(stays):
+                    self._queue.put_back(piece)
+        self._give_back(returned)
+
+    def _on_exited(self, event: on.ProcessorExited) -> None:
+        processor = self._processors.pop(event.processor, None)
+        if processor is None:
+            return
+        self._transfers.forget_processor(processor.number)
+        for client in sorted(processor.clients):
+            self._client_ended(client)
+        if processor.state is State.STARTING:
+            self._failed_starts += 1
+            if event.fatal or self._failed_starts >= FAILED_STARTS_MAX:
+                self._stop(f"no processor can be started: {event.reason}", 1)
+                return
+        if processor.state is not State.STOPPING:
+            self._log(WARNING, f"Worker[{processor.slot}]: {event.reason}")
+        pieces = processor.pop_from(0)
+        if event.running_index is not None:
+            pieces = self._answer_running(processor, pieces, event.running_index, event.reason)
+        self._requeue(processor, pieces)
+
+    def _answer_running(
+        self, processor: Processor, pieces: list[TaskSlice], running_index: int, reason: str
+    ) -> list[TaskSlice]:
+        """Report the task in which a processor ended; return all others it had."""
+        others: list[TaskSlice] = []
+        for tasks in pieces:
+            if not tasks.index <= running_index < tasks.index + len(tasks):
+                others.append(tasks)
+                continue
+            stays, out = split_out(tasks, [tasks.start + running_index - tasks.index])
+            others.extend(stays)
+            for running in out:
+                ending = processor.endings.get(running_index)
+                if ending is None and processor.state is State.STOPPING:
+                    # The agent meant the task before it, which ended in the meantime.
+                    others.append(running)
+                    continue
+                if running.abandoned:
+                    continue
+                status, text = (Status.PROCESSOR_DIED, reason) if ending is None else (ending.status, ending.text)
+                elapsed = min(int((self._now - processor.front_since) * 1e6), 0xFFFFFFFF)
+                self._results.add_ended(
+                    running.client, running.numbers, running.attempts, status, text, max(elapsed, 0)
+                )
+        return others
+
+    def _on_output(self, event: on.ProcessorOutput) -> None:
+        processor = self._processors.get(event.processor)
+        found = processor.find(event.index) if processor is not None else None
+        if found is None or not self._connection.established:
+            return
+        tasks, row = found
+        if not tasks.abandoned:
+            number = tasks.batch.numbers[row]
+            self._connection.send_plain(m.Output(tasks.client, number, event.stream, event.data, event.dropped_bytes))
+
+    # --- clients inside tasks
+
+    def _on_relay_opened(self, event: on.RelayOpened) -> None:
+        processor = self._processors.get(event.processor)
+        if processor is not None:
+            processor.clients.add(event.client)
+            self._homes[event.client] = event.processor
+
+    def _on_relay_frames(self, event: on.RelayFrames) -> None:
+        # Relays are plain: before the session stands they are lost, and the client inside repeats them.
+        if self._connection.established and event.client in self._homes:
+            self._connection.send_plain(m.Relay(event.client, [bytes(frame) for frame in event.frames]))
+
+    def _on_relay_closed(self, event: on.RelayClosed) -> None:
+        processor = self._processors.get(event.processor)
+        if processor is not None and event.client in processor.clients:
+            processor.clients.discard(event.client)
+            self._client_ended(event.client)
+
+    def _client_ended(self, client: bytes) -> None:
+        self._homes.pop(client, None)
+        self._gone_untold.append(client)
+
+    # --- objects
+
+    def _on_object_wanted(self, event: on.ObjectWanted) -> None:
+        if event.processor in self._processors:
+            self._transfers.want(event.processor, event.id, self._now, self._effects)
+
+    def _on_object_fetched(self, event: on.ObjectFetched) -> None:
+        self._transfers.on_fetched(event, self._now, self._effects)
+
+    def _on_object_stored(self, event: on.ObjectStored) -> None:
+        ended = self._transfers.on_stored(event)
+        if ended is not None:
+            self._on_store_ended(ended)
+
+    def _on_store_ended(self, ended: StoreEnded) -> None:
+        result = ended.result
+        if ended.status == Status.SUCCESS:
+            self._results.add_object(
+                result.client,
+                result.number,
+                result.attempt,
+                result.payload,
+                ended.id,
+                result.duration,
+                result.cpu_time,
+                result.memory_peak,
+            )
+        else:
+            self._results.add_ended(
+                result.client, [result.number], [result.attempt], ended.status, ended.text, result.duration
+            )
+
+    # --- time
+
+    def _on_tick(self, event: on.Tick) -> None:
+        now = self._now
+        for happened in self._connection.tick(now):
+            if isinstance(happened, HeartbeatDue):
+                self._send_heartbeat()
+            elif isinstance(happened, Lost):
+                self._stop(f"no scheduler has answered for {happened.silent_seconds:.0f} s", 1)
+                return
+        for ended in self._transfers.tick(now, self._effects):
+            self._on_store_ended(ended)
+        timeout = self.options.task_timeout_seconds
+        for processor in list(self._processors.values()):
+            if not processor.rows or processor.state is State.STOPPING:
+                continue
+            if timeout and now >= processor.front_since + timeout:
+                text = f"the task ran for more than {timeout:g} s and was ended (task timeout)"
+                self._end_task(processor, processor.front_index, Status.TIMED_OUT, text)
+            if now >= self._kill_due(processor):
+                self._kill(processor)
+            elif (
+                processor.rows > 1
+                and not processor.taking_back
+                and now >= processor.front_since + TAKE_BACK_SECONDS
+                and processor.state is State.RUNNING
+            ):
+                front = processor.pipe[0]
+                index = front.function_indexes[0] if len(front.function_indexes) else 0
+                self._durations.at_least(_duration_key(front.batch, index), (now - processor.front_since) * 1e6)
+                processor.taking_back = True
+                self._effects.append(do.TakeBack(processor.number))
+        self._dismiss_extra()
+
+    def _kill_due(self, processor: Processor) -> float:
+        """When the running task's politeness ends: infinite unless it is being ended."""
+        ending = processor.endings.get(processor.front_index) if processor.endings else None
+        return inf if ending is None else max(ending.since, processor.front_since) + CANCEL_GRACE_SECONDS
+
+    def _kill(self, processor: Processor) -> None:
+        if processor.state is not State.STOPPING:
+            processor.state = State.STOPPING
+            self._effects.append(do.KillProcessor(processor.number))
+
+    def _dismiss_extra(self) -> None:
+        extra = self._unblocked_count() - self._slots
+        for processor in self._processors.values():
+            if extra <= 0:
+                return
+            if processor.state is State.IDLE and self._now >= processor.idle_since + IDLE_SECONDS:
+                processor.state = State.STOPPING
+                self._effects.append(do.StopProcessor(processor.number))
+                extra -= 1
+
+    def _on_figures(self, event: on.Figures) -> None:
+        self._figures = event
+
+    # --- leaving
+
+    def _on_stop_requested(self, event: on.StopRequested) -> None:
+        self._leave(event.reason, self._now + event.grace_seconds, 0)
+
+    def _leave(self, reason: str, deadline: float, status: int) -> None:
+        """Take nothing more, give back what has not started, and end when the running tasks have, or at `deadline`."""
+        if self._leaving is not None:
+            self._leaving.deadline = min(self._leaving.deadline, deadline)
+            return
+        self._leaving = _Leaving(reason, deadline, status)
+        self._log(INFO, f"leaving: {reason}")
+        self._give_back(self._queue.recall(self._queue.count))
+        for processor in self._processors.values():
+            if processor.rows > 1 and processor.state is State.RUNNING and not processor.taking_back:
+                processor.taking_back = True
+                self._effects.append(do.TakeBack(processor.number))
+        if self._connection.established:
+            self._connection.send(m.Drain())
+
+    def _leave_when_done(self, leaving: _Leaving) -> None:
+        busy = any(processor.rows for processor in self._processors.values()) or self._transfers.storing()
+        waiting = self._results or self._gone_untold
+        if (busy or waiting) and self._now < leaving.deadline:
+            return
+        self._stop(leaving.reason, leaving.status)
+
+    def _stop(self, reason: str, status: int) -> None:
+        self._connection.close(reason)
+        self._send_outgoing()
+        self._stopped = True
+        self._effects.append(do.Stop(reason, status))
+
+    # --- settling
+
+    def _settle(self) -> None:
+        self._make_room()
+        self._staff()
+        self._assign()
+        self._report()
+        if self._leaving is not None:
+            self._leave_when_done(self._leaving)
+        self._send_outgoing()
+
+    def _unblocked_count(self) -> int:
+        return sum(
+            processor.state in (State.STARTING, State.IDLE, State.RUNNING) for processor in self._processors.values()
+        )
+
+    def _depth_min(self) -> int:
+        """Return how deep a task must be to start: any depth, until more tasks are blocked than there are slots."""
+        blocked = [p.pipe[0].depth for p in self._processors.values() if p.state is State.BLOCKED]
+        return max(blocked) + 1 if len(blocked) > self._slots else 0
+
+    def _make_room(self) -> None:
+        """Give back tasks too shallow for the slots left, so that deeper ones can come in their place.
+
+        Without this the queue could be full of tasks that may not start, while the one all others wait for cannot come.
+        Done whenever a task blocks, and repeated, because the deeper one may become known to the scheduler later.
+        """
+        if self._now < self._return_at:
+            return
+        depth_min = self._depth_min()
+        if not depth_min:
+            self._return_at = inf
+            return
+        self._return_at = self._now + RETURN_REPEAT_SECONDS
+        running = sum(processor.state is State.RUNNING for processor in self._processors.values())
+        if running < self._slots and self._queue.head(depth_min) is None and self._connection.established:
+            self._give_back(self._queue.recall(self._queue.count, depth_min))
+
+    def _staff(self) -> None:
+        """Start processors: one per slot that is not blocked, while there is something for it to run."""
+        if self._leaving is not None:
+            return
+        wanted = self._slots - self._unblocked_count()
+        if wanted > 0:
+            depth_min = self._depth_min()
+            if depth_min:
+                ready = self._queue.count - self._queue.count_below(depth_min)
+                idle = sum(p.state in (State.STARTING, State.IDLE) for p in self._processors.values())
+                wanted = min(wanted, ready - idle)
+        for _ in range(wanted):
+            number = self._next_processor
+            self._next_processor += 1
+            slot = self._emptiest_slot()
+            self._processors[number] = Processor(number, slot)
+            self._effects.append(do.StartProcessor(number, slot))
+
+    def _emptiest_slot(self) -> int:
+        counts = [0] * self._slots
+        for processor in self._processors.values():
+            if processor.state not in (State.BLOCKED, State.STOPPING):
+                counts[processor.slot] += 1
+        return counts.index(min(counts))
+
+    def _assign(self) -> None:
+        """Hand tasks to processors: first one share to each idle one, then ahead to those that run short ones."""
+        queue = self._queue
+        if not queue.count:
+            return
+        depth_min = self._depth_min()
+        running = [processor for processor in self._processors.values() if processor.state is State.RUNNING]
+        share = ceil((queue.count + sum(processor.rows for processor in running)) / self._slots)
+        if len(running) < self._slots:
+            for processor in self._processors.values():
+                if processor.state is State.IDLE:
+                    head = queue.head(depth_min)
+                    if head is None or len(running) >= self._slots:
+                        break
+                    self._fill(processor, share, depth_min)
+                    running.append(processor)
+        if len(running) <= self._slots:
+            for processor in running:
+                if not processor.taking_back:
+                    self._fill(processor, share, depth_min)
+
+    def _fill(self, processor: Processor, share: int, depth_min: int) -> None:
+        bytes_left = PIPE_BYTES_MAX - processor.pipe_bytes()
+        while (head := self._queue.head(depth_min)) is not None:
+            room = self._room(processor, head, share)
+            if room <= 0 or (bytes_left <= 0 and processor.rows):
+                return
+            tasks = self._queue.take(room, max(bytes_left, 0))
+            bytes_left -= tasks.payload_bytes()
+            functions = list(tasks.functions())
+            if tasks.batch.serializer:
+                functions.append(tasks.batch.serializer)
+            missing = processor.known.update(functions)
+            forgotten = processor.known.take_forgotten(len(functions))
+            bodies = tuple((function, self._functions.body(function)) for function in missing)
+            processor.push(tasks, self._now)
+            self._effects.append(
+                do.SendTasks(processor.number, processor.generation, tasks.index, tasks, bodies, forgotten)
+            )
+
+    def _room(self, processor: Processor, head: TaskSlice, share: int) -> int:
+        """Return how many tasks like `head` the processor should be handed now."""
+        indexes = head.function_indexes
+        if len(indexes):
+            # Different functions in one batch: as careful as the slowest, or the least known, demands.
+            estimates = [self._durations.of(_duration_key(head.batch, index)) for index in set(indexes[:64])]
+            estimate = None if None in estimates else max(value for value in estimates if value is not None)
+        else:
+            estimate = self._durations.of(_duration_key(head.batch, 0))
+        if estimate is None or estimate > AHEAD_MICROSECONDS:
+            return 0 if processor.rows else 1
+        if estimate > PIPE_MICROSECONDS:
+            ahead = 2 if self._queue.count >= self._slots else 1
+            return ahead - processor.rows
+        budget = min(int(PIPE_MICROSECONDS / max(estimate, OVERHEAD_MICROSECONDS)), PIPE_TASKS_MAX)
+        if processor.rows > budget // 2:
+            # Refill in larger pieces: a slice costs as much as several tasks.
+            return 0
+        return max(min(budget, share) - processor.rows, 0 if processor.rows else 1)
+
+    def _report(self) -> None:
+        if not self._connection.established:
+            return
+        capacity = self.capacity()
+        for client in self._gone_untold:
+            self._connection.send(m.ClientGone(client))
+        self._gone_untold.clear()
+        if self._results:
+            for batch in self._results.take(capacity):
+                self._connection.send(batch)
+            self._told_capacity = capacity
+        elif capacity > self._told_capacity:
+            self._send_heartbeat()
+
+    def _send_heartbeat(self) -> None:
+        if not self._connection.established:
+            return
+        figures = self._figures
+        capacity = self.capacity()
+        pids, cpus, rss, states = [], [], [], []
+        for processor in self._shown_processors():
+            used = figures.processors.get(processor.number) if processor is not None else None
+            pids.append(processor.pid if processor is not None else 0)
+            states.append(processor.state if processor is not None else State.STARTING)
+            cpus.append(min(int(used.cpu_percent * 10), 0xFFFF) if used is not None else 0)
+            rss.append(used.rss_bytes if used is not None else 0)
+        self._connection.heartbeat(
+            m.Heartbeat(
+                capacity=capacity,
+                cpu_percent=figures.cpu_percent,
+                rss_bytes=figures.rss_bytes,
+                rss_free_bytes=figures.rss_free_bytes,
+                queued=self._queue.count + sum(max(0, p.rows - 1) for p in self._processors.values()),
+                latency_seconds=self._connection.latency_seconds,
+                processor_pids=pids,
+                processor_cpu_percents=cpus,
+                processor_rss_bytes=rss,
+                processor_states=states,
+            ),
+            self._now,
+        )
+        self._told_capacity = capacity
+
+    def _shown_processors(self) -> list[Processor | None]:
+        """Return one processor per slot: the one that does most for it, a blocked one where there is no other."""
+        shown: list[Processor | None] = [None] * self._slots
+        for processor in self._processors.values():
+            best = shown[processor.slot]
+            if best is None or _SHOWN_FIRST[processor.state] > _SHOWN_FIRST[best.state]:
+                shown[processor.slot] = processor
+        return shown
+
+    def _send_outgoing(self) -> None:
+        outgoing = self._connection.outgoing
+        if outgoing:
+            self._effects.extend(do.Send(envelope, message) for envelope, message in outgoing)
+            outgoing.clear()
+
+    def _log(self, level: int, text: str) -> None:
+        self._effects.append(do.Log(level, text))
+
+
+_SHOWN_FIRST = {State.RUNNING: 4, State.IDLE: 3, State.BLOCKED: 2, State.STARTING: 1, State.STOPPING: 0}
+
+_MAP_PREFIX = b"map:"
+
+
+def _duration_key(batch: m.TaskBatch, function_index: int) -> bytes:
+    """A chunk of many calls takes longer than one call of the same function: they are estimated apart."""
+    function = batch.functions[function_index]
+    return _MAP_PREFIX + function if batch.kind == m.TaskKind.MAP_CHUNK else function

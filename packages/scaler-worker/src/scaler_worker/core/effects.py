@@ -1,0 +1,158 @@
+"""What an agent wants done. The shell (or a simulation) performs these in order; `Stop` is the last one ever."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scaler_protocol import messages as m
+from scaler_protocol.wire import Envelope
+from scaler_worker.core.slices import TaskSlice
+
+
+@dataclass(slots=True, frozen=True)
+class Send:
+    """To the scheduler."""
+
+    envelope: Envelope
+    message: m.Message
+
+
+@dataclass(slots=True, frozen=True)
+class StartProcessor:
+    """Start a processor for the worker in `slot`. Answered by `ProcessorReady` or `ProcessorExited`."""
+
+    processor: int
+    slot: int
+
+
+@dataclass(slots=True, frozen=True)
+class SendTasks:
+    """Hand the rows of `tasks` to a processor.
+
+    `first_index` is the index of the first row. `functions` are those it has not had yet, as (id, body); `forgotten` the
+    ones it need not keep any longer.
+    """
+
+    processor: int
+    generation: int
+    first_index: int
+    tasks: TaskSlice
+    functions: tuple[tuple[bytes, bytes], ...] = ()
+    forgotten: tuple[bytes, ...] = ()
+
+
+@dataclass(slots=True, frozen=True)
+class CancelTask:
+    """End the task of this index, or skip it where it has not begun, and answer it with `status` and `text`."""
+
+    processor: int
+    index: int
+    status: int
+    text: str = ""
+
+
+@dataclass(slots=True, frozen=True)
+class TakeBack:
+    """Drop all tasks not started and answer with `ProcessorGaveBack`."""
+
+    processor: int
+
+
+@dataclass(slots=True, frozen=True)
+class KillProcessor:
+    """At once, with everything it started. `ProcessorExited` follows."""
+
+    processor: int
+
+
+@dataclass(slots=True, frozen=True)
+class StopProcessor:
+    """An idle processor should end. `ProcessorExited` follows."""
+
+    processor: int
+
+
+@dataclass(slots=True, frozen=True)
+class DeliverRelay:
+    """One message (envelope first) for a client inside this processor."""
+
+    processor: int
+    client: bytes
+    frames: list[bytes]
+
+
+@dataclass(slots=True, frozen=True)
+class UseStorage:
+    """The object storage server is here (empty: there is none)."""
+
+    address: str
+
+
+@dataclass(slots=True, frozen=True)
+class FetchObject:
+    """Get an object into the host's cache. A repetition has the number of the first request."""
+
+    request: int
+    id: bytes
+    wait_seconds: float
+
+
+@dataclass(slots=True, frozen=True)
+class PutObject:
+    """Store an object of the host's cache. A repetition has the number of the first request."""
+
+    request: int
+    id: bytes
+    owner: bytes
+
+
+@dataclass(slots=True, frozen=True)
+class AnswerObject:
+    """The object a processor waits for is in the cache, or, with `status`, cannot be had for the reason in `text`."""
+
+    processor: int
+    id: bytes
+    status: int = m.Status.SUCCESS
+    text: str = ""
+
+
+@dataclass(slots=True, frozen=True)
+class DropObject:
+    """Remove an object from the host's cache. Who has it mapped keeps it."""
+
+    id: bytes
+
+
+@dataclass(slots=True, frozen=True)
+class Log:
+    """A line for people. `level` as in `logging`: 20 info, 30 warning, 40 error."""
+
+    level: int
+    text: str
+
+
+@dataclass(slots=True, frozen=True)
+class Stop:
+    """The agent is done; end all processors and leave with this exit status."""
+
+    reason: str
+    status: int = 0
+
+
+Effect = (
+    Send
+    | StartProcessor
+    | SendTasks
+    | CancelTask
+    | TakeBack
+    | KillProcessor
+    | StopProcessor
+    | DeliverRelay
+    | UseStorage
+    | FetchObject
+    | PutObject
+    | AnswerObject
+    | DropObject
+    | Log
+    | Stop
+)

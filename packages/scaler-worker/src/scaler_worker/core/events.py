@@ -1,0 +1,210 @@
+"""What can happen to an agent. The shell (or a simulation) makes these and passes them to `AgentCore.handle`.
+
+Processors are known by a number the core chose in `effects.StartProcessor`. Tasks handed to a processor are numbered 0, 1, …
+in the order of handing over, for that processor: their *index*. A processor runs and answers them in this order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from scaler_protocol import messages as m
+from scaler_protocol.columns import EMPTY, Column
+from scaler_protocol.wire import Envelope, Frame
+
+
+@dataclass(slots=True, frozen=True)
+class Tick:
+    """Time has passed: `next_deadline` is reached."""
+
+
+@dataclass(slots=True, frozen=True)
+class Incoming:
+    """A message from the scheduler, decoded."""
+
+    envelope: Envelope
+    message: m.Message
+
+
+@dataclass(slots=True, frozen=True)
+class ProcessorReady:
+    """A started processor takes tasks now; its preload, if any, is done."""
+
+    processor: int
+    pid: int
+
+
+@dataclass(slots=True, frozen=True)
+class ProcessorResults:
+    """The next `count` tasks of this processor have ended. Columns as in `ResultBatch`.
+
+    `objects` are results the processor has put into the host's object cache, `object_sizes` their bytes: they are
+    uploaded before their tasks are answered.
+    """
+
+    processor: int
+    first_index: int
+    count: int
+    payload_lengths: Column
+    payloads: bytes
+    durations: Column
+    statuses: Column = EMPTY
+    cpu_times: Column = EMPTY
+    memory_peaks: Column = EMPTY
+    object_positions: Column = EMPTY
+    objects: tuple[bytes, ...] = ()
+    object_sizes: Column = EMPTY
+
+
+@dataclass(slots=True, frozen=True)
+class ProcessorBlocked:
+    """The running task waits for a task of its own.
+
+    The processor has dropped every task from `next_index` on (the first one not started), and drops what is still under
+    way to it: it takes only what is sent with this `generation`, which it has just raised by one.
+    """
+
+    processor: int
+    generation: int
+    next_index: int
+
+
+@dataclass(slots=True, frozen=True)
+class ProcessorUnblocked:
+    """The blocked task goes on."""
+
+    processor: int
+
+
+@dataclass(slots=True, frozen=True)
+class ProcessorGaveBack:
+    """Answer to `effects.TakeBack`: fields as in `ProcessorBlocked`."""
+
+    processor: int
+    generation: int
+    next_index: int
+
+
+@dataclass(slots=True, frozen=True)
+class ProcessorExited:
+    """A processor has ended, for whatever reason; nothing more comes from it.
+
+    `running_index` is the task inside which it ended (None: none was running). `reason` says pid, exit code or signal,
+    memory and last lines of stderr, as part of a sentence. `fatal` means that another one would end the same
+    way (a preload that fails): the agent stops.
+    """
+
+    processor: int
+    running_index: int | None
+    reason: str
+    fatal: bool = False
+
+
+@dataclass(slots=True, frozen=True)
+class ProcessorOutput:
+    """The task of this index wrote something. `stream` is 1 for stdout, 2 for stderr."""
+
+    processor: int
+    index: int
+    stream: int
+    data: bytes
+    dropped_bytes: int = 0
+
+
+@dataclass(slots=True, frozen=True)
+class RelayOpened:
+    """A client was made inside this processor."""
+
+    processor: int
+    client: bytes
+
+
+@dataclass(slots=True, frozen=True)
+class RelayFrames:
+    """A client inside this processor sends one message (envelope first)."""
+
+    processor: int
+    client: bytes
+    frames: list[Frame]
+
+
+@dataclass(slots=True, frozen=True)
+class RelayClosed:
+    """A client inside this processor has ended."""
+
+    processor: int
+    client: bytes
+
+
+@dataclass(slots=True, frozen=True)
+class ObjectWanted:
+    """The running task of this processor waits for an object."""
+
+    processor: int
+    id: bytes
+
+
+@dataclass(slots=True, frozen=True)
+class ObjectFetched:
+    """Answer to `effects.FetchObject`. Unless `missing` or `error` is set, the object is in the host's cache now."""
+
+    request: int
+    size_bytes: int = 0
+    missing: bool = False
+    error: str = ""
+
+
+@dataclass(slots=True, frozen=True)
+class ObjectStored:
+    """Answer to `effects.PutObject`."""
+
+    request: int
+    status: int = m.ObjectStatus.DONE
+    text: str = ""
+
+
+@dataclass(slots=True, frozen=True)
+class ProcessorFigures:
+    """What one processor uses. CPU in percent of one core, memory in bytes."""
+
+    cpu_percent: float
+    rss_bytes: int
+
+
+@dataclass(slots=True, frozen=True)
+class Figures:
+    """What the host and the processes use; goes into the next heartbeat."""
+
+    cpu_percent: float = 0.0
+    rss_bytes: int = 0
+    rss_free_bytes: int = 0
+    processors: dict[int, ProcessorFigures] = field(default_factory=dict)
+
+
+@dataclass(slots=True, frozen=True)
+class StopRequested:
+    """Somebody on this host asks the agent to end: running tasks get `grace_seconds` to finish."""
+
+    reason: str
+    grace_seconds: float
+
+
+Event = (
+    Tick
+    | Incoming
+    | ProcessorReady
+    | ProcessorResults
+    | ProcessorBlocked
+    | ProcessorUnblocked
+    | ProcessorGaveBack
+    | ProcessorExited
+    | ProcessorOutput
+    | RelayOpened
+    | RelayFrames
+    | RelayClosed
+    | ObjectWanted
+    | ObjectFetched
+    | ObjectStored
+    | Figures
+    | StopRequested
+)

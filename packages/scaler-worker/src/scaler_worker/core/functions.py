@@ -1,0 +1,80 @@
+"""Function bodies an agent has been given, and which processor has had which of them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+
+FUNCTIONS_PER_PROCESSOR_MAX = 512
+"""Loaded functions a processor keeps; the least recently used one goes first."""
+
+
+class FunctionTable:
+    """Bodies by id. A body lives as long as one of the clients that defined it."""
+
+    __slots__ = ("_bodies", "_of_client", "_users")
+
+    def __init__(self) -> None:
+        self._bodies: dict[bytes, bytes] = {}
+        self._users: dict[bytes, set[bytes]] = {}
+        self._of_client: dict[bytes, set[bytes]] = {}
+
+    def __contains__(self, function: bytes) -> bool:
+        return function in self._bodies
+
+    def __len__(self) -> int:
+        return len(self._bodies)
+
+    def define(self, client: bytes, function: bytes, body: bytes) -> None:
+        self._bodies.setdefault(function, body)
+        self._users.setdefault(function, set()).add(client)
+        self._of_client.setdefault(client, set()).add(function)
+
+    def body(self, function: bytes) -> bytes:
+        return self._bodies[function]
+
+    def drop_client(self, client: bytes) -> list[bytes]:
+        """Forget what only this client needed; return those ids."""
+        dropped = []
+        for function in self._of_client.pop(client, ()):
+            users = self._users[function]
+            users.discard(client)
+            if not users:
+                del self._users[function], self._bodies[function]
+                dropped.append(function)
+        return dropped
+
+
+class KnownFunctions:
+    """What one processor has been sent and still keeps. The agent decides what it forgets, so both always agree."""
+
+    __slots__ = ("_forgotten", "_known")
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[bytes, None] = OrderedDict()
+        self._forgotten: list[bytes] = []
+
+    def update(self, functions: Iterable[bytes]) -> list[bytes]:
+        """Note that these are about to be used; return those the processor has to be sent."""
+        missing = []
+        for function in functions:
+            if function in self._known:
+                self._known.move_to_end(function)
+            else:
+                self._known[function] = None
+                missing.append(function)
+        return missing
+
+    def forget(self, functions: Iterable[bytes]) -> None:
+        for function in functions:
+            if function in self._known:
+                del self._known[function]
+                self._forgotten.append(function)
+
+    def take_forgotten(self, in_use: int) -> tuple[bytes, ...]:
+        """Return what the processor is to forget now. The `in_use` most recent ones stay in any case."""
+        while len(self._known) > max(FUNCTIONS_PER_PROCESSOR_MAX, in_use):
+            self._forgotten.append(self._known.popitem(last=False)[0])
+        forgotten = tuple(function for function in self._forgotten if function not in self._known)
+        self._forgotten.clear()
+        return forgotten

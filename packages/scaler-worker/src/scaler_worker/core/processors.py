@@ -1,0 +1,84 @@
+"""What the agent knows about one of its processors."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from scaler_protocol.messages import ProcessorState
+from scaler_worker.core.functions import KnownFunctions
+from scaler_worker.core.slices import TaskSlice
+
+
+@dataclass(slots=True, frozen=True)
+class Ending:
+    """A task handed over is to be ended: since when, and what it will be answered with."""
+
+    since: float
+    status: int
+    text: str
+
+
+@dataclass(slots=True, eq=False)
+class Processor:
+    """A child process. `pipe` holds what was handed to it and is not answered, in order; its first row is the one running.
+
+    `front_since` is when that row became the first. `endings` are tasks of the pipe, by index, that are being cancelled.
+    """
+
+    number: int
+    slot: int
+    state: ProcessorState = ProcessorState.STARTING
+    pid: int = 0
+    generation: int = 0
+    next_index: int = 0
+    pipe: deque[TaskSlice] = field(default_factory=deque)
+    rows: int = 0
+    front_since: float = 0.0
+    idle_since: float = 0.0
+    taking_back: bool = False
+    endings: dict[int, Ending] = field(default_factory=dict)
+    known: KnownFunctions = field(default_factory=KnownFunctions)
+    clients: set[bytes] = field(default_factory=set)
+
+    @property
+    def front_index(self) -> int:
+        return self.pipe[0].index if self.pipe else self.next_index
+
+    def pipe_bytes(self) -> int:
+        return sum(tasks.payload_bytes() for tasks in self.pipe)
+
+    def push(self, tasks: TaskSlice, now: float) -> None:
+        """Note that `tasks` are handed over."""
+        tasks.index = self.next_index
+        self.next_index += len(tasks)
+        if not self.pipe:
+            self.front_since = now
+        self.pipe.append(tasks)
+        self.rows += len(tasks)
+        self.state = ProcessorState.RUNNING
+
+    def pop(self, count: int) -> TaskSlice:
+        """Remove and return up to `count` rows from the front of the pipe: those of its first slice."""
+        front = self.pipe[0]
+        taken = self.pipe.popleft() if len(front) <= count else front.take(count)
+        self.rows -= len(taken)
+        return taken
+
+    def pop_from(self, index: int) -> list[TaskSlice]:
+        """Remove and return all rows from `index` on, in order."""
+        removed: list[TaskSlice] = []
+        while self.pipe and self.pipe[-1].index + len(self.pipe[-1]) > index:
+            last = self.pipe[-1]
+            tail = self.pipe.pop() if last.index >= index else last.take_last(last.index + len(last) - index)
+            self.rows -= len(tail)
+            removed.append(tail)
+        removed.reverse()
+        return removed
+
+    def find(self, index: int) -> tuple[TaskSlice, int] | None:
+        """Return the slice and the row in its batch of a task handed over, or None once it is answered."""
+        for tasks in self.pipe:
+            if tasks.index <= index < tasks.index + len(tasks):
+                return tasks, tasks.start + index - tasks.index
+        return None

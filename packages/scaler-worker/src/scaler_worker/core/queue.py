@@ -1,0 +1,121 @@
+"""Tasks an agent holds and has not handed to a processor: deeper ones first, first come first served within a depth."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections import deque
+from collections.abc import Iterator
+
+from scaler_worker.core.slices import TaskSlice, split_out
+
+
+class TaskQueue:
+    """Slices by depth. `count` is the number of tasks in it."""
+
+    __slots__ = ("_by_depth", "_depths", "count")
+
+    def __init__(self) -> None:
+        self._by_depth: dict[int, deque[TaskSlice]] = {}
+        self._depths: list[int] = []
+        self.count = 0
+
+    def __iter__(self) -> Iterator[TaskSlice]:
+        for depth in reversed(self._depths):
+            yield from self._by_depth[depth]
+
+    def add(self, tasks: TaskSlice) -> None:
+        if len(tasks):
+            self._line(tasks.depth).append(tasks)
+            self.count += len(tasks)
+
+    def put_back(self, tasks: TaskSlice) -> None:
+        """Queue at the front of its depth, where it came from."""
+        if len(tasks):
+            self._line(tasks.depth).appendleft(tasks)
+            self.count += len(tasks)
+
+    def head(self, depth_min: int = 0) -> TaskSlice | None:
+        """Return the slice whose tasks are next, or None where none is at least so deep."""
+        if not self._depths or self._depths[-1] < depth_min:
+            return None
+        return self._by_depth[self._depths[-1]][0]
+
+    def take(self, count: int, payload_bytes_max: int) -> TaskSlice:
+        """Remove and return up to `count` tasks of the head; at least one, then only while their payloads fit."""
+        depth = self._depths[-1]
+        line = self._by_depth[depth]
+        head = line[0]
+        count = min(count, len(head))
+        if sum(head.batch.payloads.lengths[head.start : head.start + count]) > payload_bytes_max:
+            total = 0
+            for fitting, length in enumerate(head.payload_lengths):
+                total += length
+                if total > payload_bytes_max:
+                    count = max(1, fitting)
+                    break
+        if count == len(head):
+            taken = line.popleft()
+            if not line:
+                self._drop_line(depth)
+        else:
+            taken = head.take(count)
+        self.count -= count
+        return taken
+
+    def count_below(self, depth: int) -> int:
+        """Return how many tasks are less deep than `depth`."""
+        below = self._depths[: bisect_left(self._depths, depth)]
+        return sum(len(tasks) for level in below for tasks in self._by_depth[level])
+
+    def recall(self, count: int, depth_end: int | None = None) -> list[TaskSlice]:
+        """Remove and return up to `count` tasks, shallowest first, newest first; only less deep than `depth_end`."""
+        recalled: list[TaskSlice] = []
+        while count > 0 and self._depths and (depth_end is None or self._depths[0] < depth_end):
+            depth = self._depths[0]
+            line = self._by_depth[depth]
+            tail = line[-1]
+            if len(tail) <= count:
+                line.pop()
+                if not line:
+                    self._drop_line(depth)
+            else:
+                tail = tail.take_last(count)
+            count -= len(tail)
+            self.count -= len(tail)
+            recalled.append(tail)
+        return recalled
+
+    def remove(self, client: bytes, wanted: dict[int, int] | None) -> list[TaskSlice]:
+        """Remove and return this client's tasks: the wanted ones (number to attempt, 0 for any), or all for None."""
+        removed: list[TaskSlice] = []
+        for depth in list(self._depths):
+            line = self._by_depth[depth]
+            if not any(tasks.client == client for tasks in line):
+                continue
+            kept: deque[TaskSlice] = deque()
+            for tasks in line:
+                if tasks.client != client:
+                    kept.append(tasks)
+                elif wanted is None:
+                    removed.append(tasks)
+                else:
+                    stays, out = split_out(tasks, tasks.find(wanted))
+                    kept.extend(stays)
+                    removed.extend(out)
+            if kept:
+                self._by_depth[depth] = kept
+            else:
+                self._drop_line(depth)
+        self.count -= sum(len(tasks) for tasks in removed)
+        return removed
+
+    def _line(self, depth: int) -> deque[TaskSlice]:
+        line = self._by_depth.get(depth)
+        if line is None:
+            line = self._by_depth[depth] = deque()
+            insort(self._depths, depth)
+        return line
+
+    def _drop_line(self, depth: int) -> None:
+        del self._by_depth[depth]
+        self._depths.remove(depth)

@@ -1,0 +1,163 @@
+"""Outcomes on their way to the scheduler: columns per client, sent as one batch each."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+
+from scaler_protocol import messages as m
+from scaler_protocol.columns import EMPTY, Column, Packed
+
+BATCH_BYTES_MAX = 64 * 1024 * 1024
+"""Payload bytes after which a client's results go out as a further batch."""
+
+
+class _Columns:
+    """Growing columns of one client's batch. The optional ones stay empty until a row needs them."""
+
+    __slots__ = (
+        "attempts",
+        "cpu_times",
+        "durations",
+        "lengths",
+        "memory_peaks",
+        "numbers",
+        "object_positions",
+        "objects",
+        "payload_bytes",
+        "payloads",
+        "statuses",
+    )
+
+    def __init__(self) -> None:
+        self.numbers: array[int] = array("Q")
+        self.attempts: array[int] = array("H")
+        self.lengths: array[int] = array("I")
+        self.durations: array[int] = array("I")
+        self.statuses: array[int] = array("B")
+        self.cpu_times: array[int] = array("I")
+        self.memory_peaks: array[int] = array("Q")
+        self.object_positions: array[int] = array("I")
+        self.objects: list[bytes] = []
+        self.payloads: list[bytes | memoryview] = []
+        self.payload_bytes = 0
+
+
+def _extend_optional(column: array[int], rows_before: int, rows: int, values: Column) -> None:
+    """Append `values` to a column that is empty while all its rows are zero."""
+    if len(values):
+        if len(column) < rows_before:
+            column.extend(bytes(rows_before - len(column)))
+        column.extend(values)
+    elif len(column):
+        column.extend(bytes(rows))
+
+
+class ResultCollector:
+    """What is to be told to the scheduler with the next flush."""
+
+    __slots__ = ("_by_client", "_full")
+
+    def __init__(self) -> None:
+        self._by_client: dict[bytes, _Columns] = {}
+        self._full: list[tuple[bytes, _Columns]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._by_client or self._full)
+
+    def add(
+        self,
+        client: bytes,
+        numbers: Column,
+        attempts: Column,
+        lengths: Column,
+        payloads: bytes | memoryview,
+        durations: Column,
+        statuses: Column = EMPTY,
+        cpu_times: Column = EMPTY,
+        memory_peaks: Column = EMPTY,
+    ) -> None:
+        """Add the outcomes of some tasks of one client, as columns."""
+        columns = self._columns(client)
+        before, rows = len(columns.numbers), len(numbers)
+        columns.numbers.extend(numbers)
+        columns.attempts.extend(attempts)
+        columns.lengths.extend(lengths)
+        columns.durations.extend(durations)
+        _extend_optional(columns.statuses, before, rows, statuses)
+        _extend_optional(columns.cpu_times, before, rows, cpu_times)
+        _extend_optional(columns.memory_peaks, before, rows, memory_peaks)
+        columns.payloads.append(payloads)
+        columns.payload_bytes += len(payloads)
+
+    def add_object(
+        self,
+        client: bytes,
+        number: int,
+        attempt: int,
+        payload: bytes,
+        object_id: bytes,
+        duration: int,
+        cpu_time: int,
+        memory_peak: int,
+    ) -> None:
+        """Add one success whose value is an object in storage."""
+        optional = ([cpu_time], [memory_peak]) if cpu_time or memory_peak else (EMPTY, EMPTY)
+        self.add(client, [number], [attempt], [len(payload)], payload, [duration], EMPTY, *optional)
+        columns = self._by_client[client]
+        columns.object_positions.append(len(columns.numbers) - 1)
+        columns.objects.append(object_id)
+
+    def add_ended(
+        self, client: bytes, numbers: Column, attempts: Column, status: int, text: str = "", duration: int = 0
+    ) -> None:
+        """Add tasks that ended without a value, all in the same way."""
+        rows = len(numbers)
+        payload = text.encode(errors="replace")
+        self.add(
+            client, numbers, attempts, [len(payload)] * rows, payload * rows, [duration] * rows, [int(status)] * rows
+        )
+
+    def drop_client(self, client: bytes) -> None:
+        self._by_client.pop(client, None)
+        self._full = [entry for entry in self._full if entry[0] != client]
+
+    def task_keys(self) -> list[tuple[bytes, int]]:
+        """Return (client, number) of every result that waits, for invariants."""
+        entries = [*self._full, *self._by_client.items()]
+        return [(client, number) for client, columns in entries for number in columns.numbers]
+
+    def take(self, capacity: int) -> list[m.ResultBatch]:
+        """Return everything as batches that carry `capacity`."""
+        entries: Sequence[tuple[bytes, _Columns]] = [*self._full, *self._by_client.items()]
+        self._full = []
+        self._by_client = {}
+        return [
+            m.ResultBatch(
+                client=client,
+                numbers=columns.numbers,
+                attempts=columns.attempts,
+                payloads=Packed(columns.lengths, _join(columns.payloads)),
+                statuses=columns.statuses,
+                durations=columns.durations,
+                cpu_times=columns.cpu_times,
+                memory_peaks=columns.memory_peaks,
+                object_positions=columns.object_positions,
+                objects=tuple(columns.objects),
+                capacity=capacity,
+            )
+            for client, columns in entries
+        ]
+
+    def _columns(self, client: bytes) -> _Columns:
+        columns = self._by_client.get(client)
+        if columns is not None and columns.payload_bytes > BATCH_BYTES_MAX:
+            self._full.append((client, columns))
+            columns = None
+        if columns is None:
+            columns = self._by_client[client] = _Columns()
+        return columns
+
+
+def _join(parts: list[bytes | memoryview]) -> bytes | memoryview:
+    return parts[0] if len(parts) == 1 else b"".join(parts)

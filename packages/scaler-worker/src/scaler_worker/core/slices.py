@@ -1,0 +1,131 @@
+"""Consecutive rows of a received batch: what is queued, handed over and answered, without touching single tasks."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from scaler_protocol import messages as m
+from scaler_protocol.columns import Column
+
+
+@dataclass(slots=True, eq=False)
+class TaskSlice:
+    """Rows `start` to `stop` (exclusive) of `batch`. Slices never overlap, so each row has one owner.
+
+    `first_byte` is where the first row's payload begins. An *abandoned* slice belongs to a client that is gone: it may
+    still be running, but nobody wants its results. `index` is what the first row is known by at the processor it was
+    handed to, and means nothing before.
+    """
+
+    batch: m.TaskBatch
+    start: int
+    stop: int
+    first_byte: int = 0
+    abandoned: bool = False
+    index: int = 0
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    @property
+    def client(self) -> bytes:
+        return self.batch.client
+
+    @property
+    def depth(self) -> int:
+        return self.batch.depth
+
+    @property
+    def numbers(self) -> Column:
+        return self.batch.numbers[self.start : self.stop]
+
+    @property
+    def attempts(self) -> Column:
+        return self.batch.attempts[self.start : self.stop]
+
+    @property
+    def payload_lengths(self) -> Column:
+        return self.batch.payloads.lengths[self.start : self.stop]
+
+    @property
+    def function_indexes(self) -> Column:
+        """Indexes into the batch's function table; empty where all rows use the first."""
+        return self.batch.function_indexes[self.start : self.stop]
+
+    def payload_bytes(self) -> int:
+        return sum(self.payload_lengths)
+
+    def payload(self) -> memoryview:
+        """Return the rows' payloads, end to end, as a view."""
+        return memoryview(self.batch.payloads.data)[self.first_byte : self.first_byte + self.payload_bytes()]
+
+    def inputs(self) -> tuple[list[int], list[bytes]]:
+        """Return the rows' graph inputs: positions counted from this slice's first row, and the payloads."""
+        positions = self.batch.input_positions
+        if not len(positions):
+            return [], []
+        low, high = bisect_left(positions, self.start), bisect_left(positions, self.stop)
+        lengths = self.batch.inputs.lengths
+        begin = sum(lengths[:low])
+        data = self.batch.inputs.data
+        payloads = []
+        for length in lengths[low:high]:
+            payloads.append(bytes(data[begin : begin + length]))
+            begin += length
+        return [position - self.start for position in positions[low:high]], payloads
+
+    def functions(self) -> Iterator[bytes]:
+        """Yield the functions these rows may call (each once)."""
+        indexes = self.function_indexes
+        table = self.batch.functions
+        if len(indexes):
+            for index in sorted(set(indexes)):
+                yield table[index]
+        else:
+            yield table[0]
+
+    def take(self, count: int) -> TaskSlice:
+        """Cut the first `count` rows off and return them."""
+        middle = min(self.start + count, self.stop)
+        head = TaskSlice(self.batch, self.start, middle, self.first_byte, self.abandoned, self.index)
+        self.first_byte += sum(self.batch.payloads.lengths[self.start : middle])
+        self.index += middle - self.start
+        self.start = middle
+        return head
+
+    def take_last(self, count: int) -> TaskSlice:
+        """Cut the last `count` rows off and return them."""
+        middle = max(self.stop - count, self.start)
+        skipped = sum(self.batch.payloads.lengths[self.start : middle])
+        index = self.index + middle - self.start
+        tail = TaskSlice(self.batch, middle, self.stop, self.first_byte + skipped, self.abandoned, index)
+        self.stop = middle
+        return tail
+
+    def find(self, wanted: dict[int, int]) -> list[int]:
+        """Return the rows (as indexes into the batch) whose number is wanted, with the wanted attempt (0: any)."""
+        numbers = self.numbers
+        if wanted.keys().isdisjoint(numbers):
+            return []
+        attempts = self.attempts
+        return [
+            self.start + row
+            for row, number in enumerate(numbers)
+            if number in wanted and wanted[number] in (0, attempts[row])
+        ]
+
+
+def split_out(piece: TaskSlice, rows: Sequence[int]) -> tuple[list[TaskSlice], list[TaskSlice]]:
+    """Part `piece` into (what stays, what was split out). `rows` are ascending indexes into the batch."""
+    stays: list[TaskSlice] = []
+    out: list[TaskSlice] = []
+    rest = piece
+    for row in rows:
+        if row > rest.start:
+            stays.append(rest.take(row - rest.start))
+        out.append(rest.take(1))
+    if len(rest):
+        stays.append(rest)
+    return stays, out
