@@ -35,6 +35,8 @@ NOT_IN_A_CORE = (
     "time",
     "zmq",
 )
+# Modules of the protocol may name `os` or `random` for ids; sockets, threads and codecs are another matter.
+NOT_BEHIND_A_CORE = tuple(set(NOT_IN_A_CORE) - {"os", "random", "secrets", "time"})
 POSIX_ONLY = ("fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty", "uvloop")
 SERVER_ONLY = ("fastapi", "pydantic", "pydantic_settings", "psutil", "starlette", "textual", "uvicorn")
 
@@ -63,12 +65,12 @@ def test_cores_and_policies_know_no_outside_world() -> None:
     assert not list(offences(is_core, lambda _, imported: is_within(imported.module, *NOT_IN_A_CORE)))
 
 
-def test_a_core_imports_nothing_of_ours_that_knows_the_outside_world() -> None:
+def test_a_core_reaches_no_input_or_output_through_other_modules() -> None:
     """What a core imports at start is part of it, however many modules lie between."""
     tainted = {
         module.name
         for module in modules()
-        if any(is_within(imported.module, *NOT_IN_A_CORE) for imported in imports(module) if imported.at_start)
+        if any(is_within(imported.module, *NOT_BEHIND_A_CORE) for imported in imports(module) if imported.at_start)
     }
     by_name = {module.name: module for module in modules()}
     found = []

@@ -50,12 +50,6 @@ def test_an_empty_cluster_can_be_shown() -> None:
 def test_sizes_are_short() -> None:
     sizes = (0, 1023, 1024, 38_900_000, 5 * 1024**4)
     assert [format_bytes(size) for size in sizes] == ["0b", "1023b", "1.0k", "37.1m", "5.0t"]
-        "0b",
-        "1023b",
-        "1.0k",
-        "37.1m",
-        "5.0t",
-    ]
 
 
 def test_the_data_is_json() -> None:
