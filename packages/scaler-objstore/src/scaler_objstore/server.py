@@ -19,7 +19,8 @@ from scaler_objstore.core import Incoming, Limits, MemoryStorage, PeerGone, Send
 from scaler_objstore.settings import ObjectStorageSettings
 from scaler_protocol.codec import decode, encode
 from scaler_protocol.errors import MalformedMessageError, MessageTooLargeError, TransportError
-from scaler_protocol.ids import new_id, short
+from scaler_protocol.ids import short
+from scaler_protocol.random_ids import new_id
 from scaler_protocol.service import event_loop
 from scaler_protocol.service.errors import ServiceError
 from scaler_protocol.service.readiness import Readiness

@@ -1,7 +1,9 @@
-"""Identities: who is who and what is what, as small immutable values."""
+"""Identities: who is who and what is what, as small immutable values.
+
+Random ids are made by `scaler_protocol.random_ids`: a core gets them from outside.
+"""
 
 import hashlib
-import os
 from typing import NewType
 
 ID_BYTES = 16
@@ -27,13 +29,8 @@ TaskNumber = NewType("TaskNumber", int)
 NO_ID = b""
 
 
-def new_id() -> bytes:
-    """Return 16 random bytes, for an incarnation or an object."""
-    return os.urandom(ID_BYTES)
-
-
 def content_id(content: bytes) -> FunctionId:
-    """Return the content address of `content`: BLAKE2b cut to 16 bytes (collision resistant, so no comparison needed)."""
+    """Return the content address of `content`: BLAKE2b cut to 16 bytes, collision resistant: nothing need be compared."""
     return FunctionId(hashlib.blake2b(content, digest_size=ID_BYTES).digest())
 
 

@@ -15,7 +15,7 @@ from scaler_protocol import messages as m
 from scaler_protocol.address import Address
 from scaler_protocol.codec import decode, encode
 from scaler_protocol.errors import WireError
-from scaler_protocol.ids import new_id
+from scaler_protocol.random_ids import new_id
 from scaler_protocol.service.child import ChildService
 from scaler_protocol.service.errors import ServiceError
 from scaler_protocol.service.event_loop import run as run_event_loop

@@ -7,8 +7,9 @@ scheduler ──ClientGone, Shutdown──▶ nothing
 
 from __future__ import annotations
 
-from scaler_objstore.core.commands import COMMANDS, hello
 from scaler_objstore.core.commands.get import answer_expired
+from scaler_objstore.core.commands.hello import hello
+from scaler_objstore.core.commands.table import COMMANDS
 from scaler_objstore.core.contents import ContentHash
 from scaler_objstore.core.limits import Limits
 from scaler_objstore.core.ports import Effect, Event, Incoming, PeerGone

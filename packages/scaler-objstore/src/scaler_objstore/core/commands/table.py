@@ -1,0 +1,28 @@
+"""Which message is which command. A command gets the state, the address to answer to, the peer, the message, the time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from scaler_objstore.core.commands.client_gone import client_gone
+from scaler_objstore.core.commands.delete import delete
+from scaler_objstore.core.commands.get import get
+from scaler_objstore.core.commands.goodbye import goodbye
+from scaler_objstore.core.commands.put import put
+from scaler_objstore.core.commands.shutdown import shutdown
+from scaler_objstore.core.peers import Peer
+from scaler_objstore.core.state import StoreState
+from scaler_protocol import messages as m
+
+Command = Callable[[StoreState, bytes, Peer, Any, float], None]
+
+COMMANDS: dict[type[Any], Command] = {
+    m.ObjectPut: put,
+    m.ObjectGet: get,
+    m.ObjectDelete: delete,
+    m.ClientGone: client_gone,
+    m.Goodbye: goodbye,
+    m.Shutdown: shutdown,
+}
+"""Hello is not among them: it is what makes somebody a peer."""
