@@ -12,7 +12,7 @@ it does not pickle: that is the serializer's business.
 
 An object in storage is a list of buffers. The first one is a header: PICKLED + pickle (the others are its out-of-band
 buffers), RAW_BYTES or RAW_BYTEARRAY (the second is the value), CUSTOM + bytes, or FRAMED + any payload above.
-"OBJECT + object id of such bytes" names an object with header FRAMED + the payload, or PICKLED + pickle of the same value.
+"OBJECT + object id of such bytes" names an object with header FRAMED + the payload, or PICKLED + pickle of the value.
 
 Pickle means: restored by `pickle.loads`; made by pickle or cloudpickle.
 
@@ -26,7 +26,8 @@ results are CUSTOM, or OBJECT whose header is CUSTOM. In a map outcome, which st
 serializer's bytes. Expressions and failures are pickled whatever the serializer. Map chunks are always PAYLOADS.
 
 Failures: `Failure.pickled` is the pickle of the exception after `tblib.pickling_support.install(exception)`, so that
-traceback, cause and notes come along; empty where it cannot be pickled. A result that cannot be serialized is a failure.
+traceback, cause and notes come along; empty where it cannot be pickled. A result that cannot be serialized is a
+failure.
 """
 
 from __future__ import annotations
