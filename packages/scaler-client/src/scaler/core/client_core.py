@@ -9,8 +9,8 @@
     core.next_deadline()                                    # call handle(Tick(), now) then
 
 A task is known by its number from `submit` until exactly one of these: it is in a `Completed`, in an `Abandoned`, or
-it was given to `cancel`. While its answer is fetched from object storage it counts as unanswered. Tasks may be submitted
-before the session stands; they leave when it does.
+it was given to `cancel`. While its answer is fetched from object storage it counts as unanswered. Tasks may be
+submitted before the session stands; they leave when it does.
 """
 
 from __future__ import annotations
@@ -167,9 +167,9 @@ class ClientCore:
 
     def ask_credit(self, count: int) -> None:
         """Ask for permission to submit `count` tasks, all that wait for it together."""
-        missing = self.credit.ask(count)
-        if missing and self.established:
-            self._send(m.CreditRequest(missing))
+        wanted = self.credit.ask(count)
+        if wanted and self.established:
+            self._send(m.CreditRequest(wanted))
 
     def flush(self) -> None:
         """Turn all waiting tasks into messages, unless the session does not stand or much is unacknowledged."""

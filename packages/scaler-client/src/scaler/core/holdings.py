@@ -89,12 +89,14 @@ class Credit:
             self.left -= count
 
     def ask(self, count: int) -> int:
-        """Return how many more to ask for so that `count` tasks may be submitted."""
-        if self.left is None:
+        """Return what to say so that `count` tasks may be submitted: all that is wanted and not granted; 0: nothing.
+
+        The scheduler takes the latest word for the whole.
+        """
+        if self.left is None or count - self.left <= self.asked:
             return 0
-        missing = max(0, count - self.left - self.asked)
-        self.asked += missing
-        return missing
+        self.asked = count - self.left
+        return self.asked
 
     def grant(self, count: int) -> None:
         if self.left is not None:
