@@ -525,8 +525,8 @@ class SchedulerCore:
         return client.connected_at + self.config.recovery_grace
 
     def _may_still_announce(self, client: ClientRecord, now: float) -> bool:
-        """Whether the client connected so recently that announcements of older tasks may be on their way."""
-        return now < self._announcement_deadline(client)
+        """Whether the client came back so recently that announcements of older tasks may be on their way."""
+        return bool(client.hello.scheduler_incarnation) and now < self._announcement_deadline(client)
 
     def _may_try_again(self, task: Task) -> bool:
         task.failures += 1
