@@ -1,0 +1,50 @@
+"""The seven commands as they are installed: help, and what a mistake looks like from outside."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+COMMANDS = [
+    "scaler_cluster",
+    "scaler_object_storage_server",
+    "scaler_scheduler",
+    "scaler_top",
+    "scaler_ui",
+    "scaler_worker_adapter_native",
+    "scaler_worker_adapter_symphony",
+]
+
+
+def run(command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(Path(sys.executable).parent / command), *arguments], capture_output=True, text=True, timeout=30
+    )
+
+
+def test_these_are_all_commands() -> None:
+    assert (
+        sorted(script.name for script in entry_points(group="console_scripts") if "scaler" in script.name) == COMMANDS
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_is_answered(command: str) -> None:
+    helped = run(command, "-h")
+    assert (helped.returncode, helped.stderr) == (0, "")
+    assert helped.stdout.startswith(f"usage: {command} ")
+    assert "--config FILE, -c FILE" in helped.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_mistakes_are_one_line_each_and_exit_status_2(command: str) -> None:
+    required = ["--service-name=s"] if command == "scaler_worker_adapter_symphony" else []
+    refused = run(command, "nowhere", "-ll", "LOUD", *required)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    address = "MONITOR_ADDRESS" if command in ("scaler_top", "scaler_ui") else "ADDRESS"
+    first_words = sorted(line.split()[:2] for line in refused.stderr.splitlines())
+    assert first_words == [[f"{command}:", "--logging-level:"], [f"{command}:", f"{address}:"]]
