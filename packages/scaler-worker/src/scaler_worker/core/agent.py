@@ -201,7 +201,7 @@ class AgentCore:
         """When a `Tick` has something to do next; `inf` for never."""
         if self._stopped:
             return inf
-        deadline = min(self._connection.next_deadline(), self._transfers.next_deadline(), self._return_at)
+        deadline = min(self._connection.next_deadline(), self._return_at)
         if self._leaving is not None:
             deadline = min(deadline, self._leaving.deadline)
         timeout = self.options.task_timeout_seconds
@@ -309,7 +309,7 @@ class AgentCore:
             self._give_back([tasks])
         else:
             self._queue.add(tasks)
-            self._transfers.prefetch(batch.objects, self._now, self._effects)
+            self._transfers.prefetch(batch.objects, self._effects)
 
     def _define_functions(self, message: m.FunctionDefine) -> None:
         for function, body in zip(message.ids, message.bodies.split(), strict=True):
@@ -444,7 +444,7 @@ class AgentCore:
             peak = event.memory_peaks[at] if len(event.memory_peaks) else 0
             if at in objects:
                 stored = StoredResult(tasks.client, number, attempt, payload, event.durations[at], cpu_time, peak)
-                ended = self._transfers.store(*objects[at], stored, self._now, self._effects)
+                ended = self._transfers.store(*objects[at], stored, self._effects)
                 if ended is not None:
                     self._on_store_ended(ended)
                 continue
@@ -603,10 +603,10 @@ class AgentCore:
 
     def _on_object_wanted(self, event: on.ObjectWanted) -> None:
         if event.processor in self._processors:
-            self._transfers.want(event.processor, event.id, self._now, self._effects)
+            self._transfers.want(event.processor, event.id, self._effects)
 
     def _on_object_fetched(self, event: on.ObjectFetched) -> None:
-        self._transfers.on_fetched(event, self._now, self._effects)
+        self._transfers.on_fetched(event, self._effects)
 
     def _on_object_stored(self, event: on.ObjectStored) -> None:
         ended = self._transfers.on_stored(event)
@@ -641,8 +641,6 @@ class AgentCore:
             elif isinstance(happened, Lost):
                 self._stop(f"no scheduler has answered for {happened.silent_seconds:.0f} s", 1)
                 return
-        for ended in self._transfers.tick(now, self._effects):
-            self._on_store_ended(ended)
         timeout = self.options.task_timeout_seconds
         for processor in list(self._processors.values()):
             if not processor.rows or processor.state is State.STOPPING:
@@ -819,9 +817,9 @@ class AgentCore:
             missing = processor.known.update(functions)
             forgotten = processor.known.take_forgotten(len(functions))
             bodies = tuple((function, self._functions.body(function)) for function in missing)
-            processor.push(tasks, self._now)
+            handed = processor.push(tasks, self._now)
             self._effects.append(
-                do.SendTasks(processor.number, processor.generation, tasks.index, tasks, bodies, forgotten)
+                do.SendTasks(processor.number, processor.generation, handed.index, handed, bodies, forgotten)
             )
 
     def _room(self, processor: Processor, head: TaskSlice, share: int) -> int:

@@ -27,7 +27,7 @@ class StartProcessor:
 
 @dataclass(slots=True, frozen=True)
 class SendTasks:
-    """Hand the rows of `tasks` to a processor.
+    """Hand the rows of `tasks` to a processor. The slice is this effect's own and does not change later.
 
     `first_index` is the index of the first row. `functions` are those it has not had yet, as (id, body); `forgotten` the
     ones it need not keep any longer.
@@ -90,16 +90,15 @@ class UseStorage:
 
 @dataclass(slots=True, frozen=True)
 class FetchObject:
-    """Get an object into the host's cache. A repetition has the number of the first request."""
+    """Get an object into the host's cache, waiting for one that is still on its way. `ObjectFetched` follows."""
 
     request: int
     id: bytes
-    wait_seconds: float
 
 
 @dataclass(slots=True, frozen=True)
 class PutObject:
-    """Store an object of the host's cache. A repetition has the number of the first request."""
+    """Store an object of the host's cache in the name of a client. `ObjectStored` follows."""
 
     request: int
     id: bytes

@@ -156,11 +156,10 @@ class ObjectFetched:
 
 @dataclass(slots=True, frozen=True)
 class ObjectStored:
-    """Answer to `effects.PutObject`."""
+    """Answer to `effects.PutObject`. Unless `error` is set, the object is in storage."""
 
     request: int
-    status: int = m.ObjectStatus.DONE
-    text: str = ""
+    error: str = ""
 
 
 @dataclass(slots=True, frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from scaler_protocol.messages import ProcessorState
 from scaler_worker.core.functions import KnownFunctions
@@ -48,8 +48,8 @@ class Processor:
     def pipe_bytes(self) -> int:
         return sum(tasks.payload_bytes() for tasks in self.pipe)
 
-    def push(self, tasks: TaskSlice, now: float) -> None:
-        """Note that `tasks` are handed over."""
+    def push(self, tasks: TaskSlice, now: float) -> TaskSlice:
+        """Note that `tasks` are handed over; return a slice of the same rows that does not change with the pipe."""
         tasks.index = self.next_index
         self.next_index += len(tasks)
         if not self.pipe:
@@ -57,6 +57,7 @@ class Processor:
         self.pipe.append(tasks)
         self.rows += len(tasks)
         self.state = ProcessorState.RUNNING
+        return replace(tasks)
 
     def pop(self, count: int) -> TaskSlice:
         """Remove and return up to `count` rows from the front of the pipe: those of its first slice."""
