@@ -59,7 +59,9 @@ class Client(Peer):
 
     def define(self, *functions: bytes) -> None:
         functions = functions or (FUNCTION,)
-        self.send(m.FunctionDefine(self.id, functions, Packed.of([b"Pbody"] * len(functions)), ("module.f",) * len(functions)))
+        self.send(
+            m.FunctionDefine(self.id, functions, Packed.of([b"Pbody"] * len(functions)), ("module.f",) * len(functions))
+        )
 
     def batch(self, count: int, **options) -> m.TaskBatch:
         numbers = list(range(self.next_number, self.next_number + count))
@@ -85,7 +87,12 @@ class Client(Peer):
 
 class Agent(Peer):
     def __init__(
-        self, harness: Harness, name: str, workers: int = 1, capacity: int | None = None, capabilities: m.Capabilities = ()
+        self,
+        harness: Harness,
+        name: str,
+        workers: int = 1,
+        capacity: int | None = None,
+        capabilities: m.Capabilities = (),
     ) -> None:
         self.capacity = 2 * workers if capacity is None else capacity
         hello = m.Hello(
@@ -110,7 +117,11 @@ class Agent(Peer):
         ]
 
     def answer(
-        self, tasks: list[tuple[bytes, int, int]], status: int = m.Status.SUCCESS, payload: bytes = b"Presult", **columns
+        self,
+        tasks: list[tuple[bytes, int, int]],
+        status: int = m.Status.SUCCESS,
+        payload: bytes = b"Presult",
+        **columns,
     ) -> None:
         by_client: dict[bytes, list[tuple[int, int]]] = {}
         for client, number, attempt in tasks:

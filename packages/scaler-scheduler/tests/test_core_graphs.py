@@ -104,9 +104,7 @@ def test_random_graphs_run_every_row_once_after_its_dependencies() -> None:
     for seed in range(30):
         choose = random.Random(seed)
         rows = choose.randrange(1, 60)
-        dependencies = [
-            sorted(choose.sample(range(row), choose.randrange(0, min(row, 4) + 1))) for row in range(rows)
-        ]
+        dependencies = [sorted(choose.sample(range(row), choose.randrange(0, min(row, 4) + 1))) for row in range(rows)]
         wanted = sorted(choose.sample(range(rows), choose.randrange(1, rows + 1)))
         harness = Harness()
         client = Client(harness, "client")

@@ -40,9 +40,7 @@ def test_a_batch_that_is_all_success_is_passed_on_unopened() -> None:
     client.define()
     client.submit(5)
     tasks = agent.tasks()
-    batch = m.ResultBatch(
-        client.id, [t[1] for t in tasks], [t[2] for t in tasks], Packed.of([b"P"] * 5), capacity=10
-    )
+    batch = m.ResultBatch(client.id, [t[1] for t in tasks], [t[2] for t in tasks], Packed.of([b"P"] * 5), capacity=10)
     agent.send(batch)
     assert client.take(m.ResultBatch)[0] is batch
 
@@ -411,7 +409,9 @@ class TestBadPeers:
         ],
         ids=lambda message: type(message).__name__,
     )
-    def test_a_client_that_breaks_the_rules_loses_its_session_and_nothing_else_happens(self, message: m.Message) -> None:
+    def test_a_client_that_breaks_the_rules_loses_its_session_and_nothing_else_happens(
+        self, message: m.Message
+    ) -> None:
         harness = Harness()
         other = Client(harness, "other")
         client, agent = Client(harness, "client"), Agent(harness, "agent")

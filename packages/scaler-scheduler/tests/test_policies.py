@@ -11,7 +11,14 @@ from scaler_scheduler.policy.placement import share_of
 counts = st.integers(0, 1000)
 
 
-@given(ready=st.integers(1, 10_000), assigned=counts, others=counts, slots=st.integers(1, 64), more=counts, spare=st.integers(1, 500))
+@given(
+    ready=st.integers(1, 10_000),
+    assigned=counts,
+    others=counts,
+    slots=st.integers(1, 64),
+    more=counts,
+    spare=st.integers(1, 500),
+)
 def test_a_share_is_at_least_one_and_never_more_than_fits(
     ready: int, assigned: int, others: int, slots: int, more: int, spare: int
 ) -> None:

@@ -11,16 +11,15 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from scaler_protocol import messages as m
-from scaler_protocol.columns import Packed
 from scaler_protocol.errors import SessionError
 from scaler_protocol.ids import short
-from scaler_protocol.session import Outgoing, Session, message_bytes
+from scaler_protocol.session import Session, message_bytes
 from scaler_protocol.version import PROTOCOL_VERSION, SOFTWARE_VERSION
-from scaler_protocol.wire import UNSEQUENCED, Envelope
-from scaler_scheduler.core.agents import AgentPool, AgentRecord
+from scaler_protocol.wire import Envelope
+from scaler_scheduler.core.agents import AgentRecord
 from scaler_scheduler.core.clients import ClientRecord
 from scaler_scheduler.core.config import SchedulerConfig
-from scaler_scheduler.core.effects import Effect, Log, Publish, Send, Stop, ToStore
+from scaler_scheduler.core.effects import Effect, Publish, Send, Stop
 from scaler_scheduler.core.events import (
     Event,
     Incoming,
@@ -31,16 +30,13 @@ from scaler_scheduler.core.events import (
     StoreLost,
     Tick,
 )
-from scaler_scheduler.core.functions import FunctionRegistry
-from scaler_scheduler.core.graphs import Graph, RowResult, RowState
-from scaler_scheduler.core.monitor import Monitor
-from scaler_scheduler.core.ready import ReadyQueues, SignatureQueue
-from scaler_scheduler.core.recovery import Claim, Recovery, result_rows
-from scaler_scheduler.core.tasks import Task, TaskOptions, TaskState
-from scaler_scheduler.policy.balancing import Load, tasks_to_recall
-from scaler_scheduler.policy.placement import share_of
-
-PeerRecord = ClientRecord | AgentRecord
+from scaler_scheduler.core.graphs import Graph
+from scaler_scheduler.core.lifecycle import TaskLifecycle
+from scaler_scheduler.core.outbox import PeerRecord
+from scaler_scheduler.core.placement import Placement
+from scaler_scheduler.core.recovery import Claim
+from scaler_scheduler.core.state import SchedulerState
+from scaler_scheduler.core.tasks import Task, TaskState
 
 _READY, _ASSIGNED = TaskState.READY, TaskState.ASSIGNED
 _RECOVERING, _FORGOTTEN = TaskState.RECOVERING, TaskState.FORGOTTEN
@@ -55,20 +51,21 @@ class SchedulerCore:
     def __init__(self, config: SchedulerConfig, now: float) -> None:
         self.config = config
         self.started_at = now
-        self.clients: dict[bytes, ClientRecord] = {}
-        self.agents = AgentPool()
-        self.ready = ReadyQueues()
-        self.functions = FunctionRegistry()
-        self.recovery = Recovery()
-        self.monitor = Monitor(config.incarnation)
-        self.recovering: list[Task] = []
+        state = SchedulerState(config, now)
+        self.clients = state.clients
+        self.agents = state.agents
+        self.ready = state.ready
+        self.functions = state.functions
+        self.recovery = state.recovery
+        self.recovering = state.recovering
+        self.monitor = state.monitor
+        self.outbox = state.outbox
+        self.marks = state.marks
+        self.lifecycle = TaskLifecycle(state)
+        self.placement = Placement(state)
         self.stopping = False
         self._peers: dict[Peer, PeerRecord] = {}
-        self._effects: list[Effect] = []
-        self._placement_due = False
-        self._credit_due = False
         self._retained: dict[bytes, float] = {}
-        self._unevenness = 0
         self._balance_at = now + config.load_balance_interval
         self._maintenance_at = now + MAINTENANCE_INTERVAL_SECONDS
         self._snapshot_at = now
@@ -89,8 +86,6 @@ class SchedulerCore:
             m.Relay: self._on_relay,
         }
 
-    # --- the core's interface
-
     def handle(self, event: Event, now: float) -> None:
         """Take one event in. Never raises for what a peer did: a peer that breaks the rules is given up."""
         if isinstance(event, Incoming):
@@ -103,22 +98,21 @@ class SchedulerCore:
         elif isinstance(event, PeerUnreachable):
             self._on_unreachable(event, now)
         elif isinstance(event, StoreLost):
-            self._log("warning", f"object storage server: {event.reason}")
+            self.outbox.log("warning", f"object storage server: {event.reason}")
         elif isinstance(event, StopRequested):
             self._stop(event.reason)
 
     def place(self, now: float) -> None:
         """Do what the handlers marked. Once per drained batch of events."""
-        if self._placement_due:
-            self._placement_due = False
-            self._place_ready(now)
-        if self._credit_due:
-            self._credit_due = False
-            self._grant_credits()
+        if self.marks.placement_due:
+            self.marks.placement_due = False
+            self.placement.place_ready(now)
+        if self.marks.credit_due:
+            self.marks.credit_due = False
+            self.placement.grant_credits()
 
     def take_effects(self) -> list[Effect]:
-        effects, self._effects = self._effects, []
-        return effects
+        return self.outbox.take()
 
     def relay_envelope(self, agent_peer: bytes) -> Envelope | None:
         """Return the envelope for a Relay message to an agent, or None when the agent is gone."""
@@ -134,8 +128,6 @@ class SchedulerCore:
             deadline = min(deadline, self._snapshot_at)
         return deadline
 
-    # --- peers and sessions
-
     def _on_incoming(self, peer: Peer, envelope: Envelope, message: m.Message, now: float) -> None:
         kind = type(message)
         self.monitor.received[kind.__name__] += 1
@@ -144,7 +136,7 @@ class SchedulerCore:
             return
         record = self._peers.get(peer)
         if record is None:
-            self._send_outside_session(peer, m.UnknownPeer())
+            self.outbox.send_outside_session(peer, m.UnknownPeer())
             return
         if envelope.epoch != record.session.epoch:
             return
@@ -152,11 +144,11 @@ class SchedulerCore:
         session = record.session
         accepted = session.accept(envelope, now, message_bytes(message))
         if session.gap:
-            self._effects.append(Send(peer, session.request_resend(now), m.Heartbeat()))
+            self.outbox.add(Send(peer, session.request_resend(now), m.Heartbeat()))
         if session.resend_wanted:
-            self._send_all(peer, session.resend())
+            self.outbox.send_all(peer, session.resend())
         elif session.acknowledge_due:
-            self._send_plain(record, m.Heartbeat())
+            self.outbox.send_plain(record, m.Heartbeat())
         if not accepted:
             return
         if kind is m.Heartbeat:
@@ -172,10 +164,10 @@ class SchedulerCore:
     def _on_hello(self, peer: Peer, envelope: Envelope, hello: m.Hello, now: float) -> None:
         refusal = self._refusal(peer, hello)
         if refusal is not None:
-            self._log(
+            self.outbox.log(
                 "warning", f"refused {hello.role.name.lower()} {hello.name or short(hello.incarnation)}: {refusal}"
             )
-            self._send_outside_session(peer, m.Refused(refusal))
+            self.outbox.send_outside_session(peer, m.Refused(refusal))
             return
         record = self._peers.get(peer)
         resumed = (
@@ -204,9 +196,9 @@ class SchedulerCore:
         )
         if resumed:
             session.accept(envelope, now)
-        self._send_plain(record, welcome)
+        self.outbox.send_plain(record, welcome)
         if resumed:
-            self._send_all(peer, session.resend())
+            self.outbox.send_all(peer, session.resend())
 
     def _refusal(self, peer: Peer, hello: m.Hello) -> str | None:
         if hello.protocol_version != PROTOCOL_VERSION:
@@ -238,15 +230,15 @@ class SchedulerCore:
             agent = AgentRecord(peer, hello, session, now)
             self.agents.add(agent)
             self._peers[peer] = agent
-            self._placement_due = True
-            self._log("info", f"agent {hello.name} with {agent.slots} workers connected from {hello.hostname}")
+            self.marks.placement_due = True
+            self.outbox.log("info", f"agent {hello.name} with {agent.slots} workers connected from {hello.hostname}")
             return agent
         client = ClientRecord(peer, hello, session, now)
         self.clients[client.id] = client
         self._peers[peer] = client
         self._retained.pop(client.id, None)
         if not isinstance(peer, RelayedPeer):
-            self._log("info", f"client {hello.name} connected from {hello.hostname}")
+            self.outbox.log("info", f"client {hello.name} connected from {hello.hostname}")
         return client
 
     def _on_heartbeat(self, record: PeerRecord, heartbeat: m.Heartbeat, now: float) -> None:
@@ -254,26 +246,26 @@ class SchedulerCore:
             record.heartbeat = heartbeat
             self._set_capacity(record, heartbeat.capacity)
         if heartbeat.sent_at_seconds:
-            self._send_plain(record, m.Heartbeat(echo_seconds=heartbeat.sent_at_seconds))
+            self.outbox.send_plain(record, m.Heartbeat(echo_seconds=heartbeat.sent_at_seconds))
 
     def _on_goodbye(self, record: PeerRecord, message: m.Goodbye, now: float) -> None:
         kind = "agent" if isinstance(record, AgentRecord) else "client"
         if not isinstance(record.peer, RelayedPeer):
-            self._log("info", f"{kind} {record.hello.name} left: {message.text}")
+            self.outbox.log("info", f"{kind} {record.hello.name} left: {message.text}")
         self._drop(record, message.text or "it left", now, counted=False)
 
     def _on_unreachable(self, event: PeerUnreachable, now: float) -> None:
         # A broken connection alone is no reason: the peer reconnects and resumes, or its silence gives it up.
-        self._log("debug", f"peer {event.peer[:24]!r} is unreachable: {event.reason}")
+        self.outbox.log("debug", f"peer {event.peer[:24]!r} is unreachable: {event.reason}")
 
     def _give_up(self, peer: Peer, reason: str, now: float) -> None:
         record = self._peers.get(peer)
         if record is None:
             return
-        self._log("warning", f"gave up {record.hello.name}: {reason}")
+        self.outbox.log("warning", f"gave up {record.hello.name}: {reason}")
         self._drop(record, reason, now, counted=True)
         # It learns from this that its session has ended, should it still live.
-        self._send_outside_session(peer, m.UnknownPeer())
+        self.outbox.send_outside_session(peer, m.UnknownPeer())
 
     def _drop(self, record: PeerRecord, reason: str, now: float, *, counted: bool, retain: bool = False) -> None:
         """End a peer's session and everything that hangs on it."""
@@ -299,17 +291,17 @@ class SchedulerCore:
         for task in suspects:
             task.failures += 1
         for task in reversed(held):
-            self._unassign(task)
+            self.lifecycle.unassign(task)
             if task.canceled:
-                self._answer(task, m.Status.CANCELED, b"", now)
+                self.lifecycle.answer(task, m.Status.CANCELED, b"", now)
             elif task.failures >= self.config.attempts_max:
                 sentence = (
                     f"task {task.number}: attempt {task.failures} of {self.config.attempts_max} failed; agent {agent.name} "
                     f"(pid {agent.hello.pid} on {agent.hello.hostname}) was lost: {reason}"
                 )
-                self._answer(task, m.Status.WORKER_DIED, sentence.encode(), now)
+                self.lifecycle.answer(task, m.Status.WORKER_DIED, sentence.encode(), now)
             else:
-                self._requeue(task)
+                self.lifecycle.requeue(task)
 
     def _drop_client(self, client: ClientRecord, now: float, retain: bool) -> None:
         del self.clients[client.id]
@@ -322,7 +314,8 @@ class SchedulerCore:
                 self.agents.changed(task.agent)
             task.state = _FORGOTTEN
             task.agent = None
-        self.recovering = [task for task in self.recovering if task.state is _RECOVERING]
+        for task in [task for task in self.recovering if task.state is _FORGOTTEN]:
+            del self.recovering[task]
         self.monitor.canceled_count += len(client.tasks)
         client.tasks.clear()
         client.graphs.clear()
@@ -330,14 +323,12 @@ class SchedulerCore:
         self.recovery.drop_client(client.id)
         for agent in self.agents.by_peer.values():
             if agent.functions.pop(client.id, None) is not None:
-                self._send(agent, m.ClientGone(client.id))
+                self.outbox.send(agent, m.ClientGone(client.id))
         if retain and self.config.object_retention > 0:
             self._retained[client.id] = now + self.config.object_retention
         else:
-            self._effects.append(ToStore(m.ClientGone(client.id)))
-        self._placement_due = self._credit_due = True
-
-    # --- from clients
+            self.outbox.to_store(m.ClientGone(client.id))
+        self.marks.placement_due = self.marks.credit_due = True
 
     def _on_function_define(self, client: PeerRecord, message: m.FunctionDefine, now: float) -> None:
         self._require(client, ClientRecord, message)
@@ -372,10 +363,10 @@ class SchedulerCore:
         if self.monitor.listening:
             self.monitor.record(m.TaskEvent.SUBMITTED, tasks, "", now)
         if batch.flags & m.TaskFlag.REANNOUNCED:
-            tasks = self._recover(client, tasks, now)
+            tasks = self.lifecycle.recover(client, tasks, now)
         if tasks:
             self.ready.add_all(tasks)
-            self._placement_due = True
+            self.marks.placement_due = True
 
     def _on_graph_submit(self, client: PeerRecord, message: m.GraphSubmit, now: float) -> None:
         self._require(client, ClientRecord, message)
@@ -391,7 +382,7 @@ class SchedulerCore:
         )
         graph = Graph(message, options)
         client.graphs.append(graph)
-        self._queue_new(client, graph.release_roots(), now)
+        self.lifecycle.queue_new(client, graph.release_roots(), now)
 
     def _on_task_cancel(self, client: PeerRecord, message: m.TaskCancel, now: float) -> None:
         self._require(client, ClientRecord, message)
@@ -400,37 +391,30 @@ class SchedulerCore:
         for number in message.numbers:
             task = client.tasks.get(number)
             if task is None:
-                self._cancel_row(client, number, now)
+                self.lifecycle.cancel_row(client, number, now)
             elif task.agent is not None:
                 if not task.canceled:
                     task.canceled = True
                     to_agents.setdefault(task.agent, []).append(task)
             else:
-                self._withdraw(task)
-                self._answer(task, m.Status.CANCELED, b"", now)
+                self.lifecycle.withdraw(task)
+                self.lifecycle.answer(task, m.Status.CANCELED, b"", now)
         for agent, tasks in to_agents.items():
             self._send_cancel(agent, tasks)
-
-    def _cancel_row(self, client: ClientRecord, number: int, now: float) -> None:
-        graph = client.graph_of(number)
-        if graph is not None and graph.states[number - graph.first_number] == RowState.WAITING:
-            self._fail_row(client, graph, number - graph.first_number, m.Status.CANCELED, b"", 0, now)
 
     def _on_credit_request(self, client: PeerRecord, message: m.CreditRequest, now: float) -> None:
         self._require(client, ClientRecord, message)
         assert isinstance(client, ClientRecord)
         client.credit_wanted = message.count
-        self._credit_due = True
+        self.marks.credit_due = True
 
     def _on_shutdown(self, client: PeerRecord, message: m.Shutdown, now: float) -> None:
         self._require(client, ClientRecord, message)
         if self.config.protected:
             notice = m.Notice("this scheduler is protected: clients cannot shut it down", kind="protected")
-            self._send_plain(client, notice)
+            self.outbox.send_plain(client, notice)
             return
         self._stop(f"client {client.hello.name} asked for it")
-
-    # --- from agents
 
     def _on_result_batch(self, agent: PeerRecord, batch: m.ResultBatch, now: float) -> None:
         self._require(agent, AgentRecord, batch)
@@ -438,99 +422,20 @@ class SchedulerCore:
         if batch.capacity:
             agent.capacity = batch.capacity
         self.agents.changed(agent)
-        self._placement_due = True
+        self.marks.placement_due = True
         client = self.clients.get(batch.client)
         if client is None:
             self.recovery.keep_result(batch, now + self.config.client_timeout)
             return
-        tasks = self._finish_plain(agent, client, batch)
+        tasks = self.lifecycle.finish_plain(agent, client, batch)
         if tasks is None:
-            self._finish_mixed(agent, client, batch, now)
+            self.lifecycle.finish_mixed(agent, client, batch, now)
             return
         self.monitor.success_count += len(tasks)
         if self.monitor.listening:
             self.monitor.record(m.TaskEvent.SUCCESS, tasks, agent.name, now, batch.durations)
         client.finished_count += len(tasks)
-        self._send(client, batch)
-
-    def _finish_plain(self, agent: AgentRecord, client: ClientRecord, batch: m.ResultBatch) -> list[Task] | None:
-        """The common case: every row is a success that is expected. Forget the tasks and return them, or do nothing."""
-        if len(batch.statuses):
-            return None
-        get = client.tasks.get
-        tasks: list[Task] = []
-        for number, attempt in zip(batch.numbers, batch.attempts, strict=True):
-            task = get(number)
-            if (
-                task is None
-                or task.agent is not agent
-                or task.attempt != attempt
-                or task.canceled
-                or task.graph is not None
-            ):
-                return None
-            tasks.append(task)
-        forget, unassign = client.tasks.pop, agent.tasks.pop
-        for task in tasks:
-            unassign(task, None)
-            if forget(task.number, None) is None:
-                # The same number twice in one batch: only a faulty agent does that, and the first row has been counted.
-                continue
-            task.state = _FORGOTTEN
-            task.agent = None
-        client.assigned_count -= len(tasks)
-        self.functions.unfinished.subtract(task.function for task in tasks)
-        return tasks
-
-    def _finish_mixed(self, agent: AgentRecord, client: ClientRecord, batch: m.ResultBatch, now: float) -> None:
-        """Row by row: failures, cancelled and stale tasks, graph rows, deaths that deserve another attempt."""
-        passed: list[int] = []
-        early: list[int] = []
-        payloads: list[bytes] | None = None
-        objects: dict[int, list[bytes]] = {}
-        for row, object_id in zip(batch.object_positions, batch.objects, strict=True):
-            objects.setdefault(row, []).append(object_id)
-        for row, (number, attempt) in enumerate(zip(batch.numbers, batch.attempts, strict=True)):
-            task = client.tasks.get(number)
-            if task is None and self._may_still_announce(client, now):
-                early.append(row)
-                continue
-            if task is None or task.agent is not agent or task.attempt != attempt:
-                self.monitor.stale_count += 1
-                self._free_objects(client, objects.get(row, ()))
-                continue
-            status = m.Status(batch.statuses[row]) if len(batch.statuses) else m.Status.SUCCESS
-            self._unassign(task)
-            if payloads is None:
-                payloads = batch.payloads.split()
-            if task.canceled:
-                self._free_objects(client, objects.get(row, ()))
-                self._answer(task, m.Status.CANCELED, b"", now)
-            elif status is m.Status.PROCESSOR_DIED and self._may_try_again(task):
-                self._requeue(task)
-            elif status is m.Status.PROCESSOR_DIED:
-                sentence = f"task {number}: attempt {task.failures} of {self.config.attempts_max} failed; ".encode()
-                self._answer(task, status, sentence + payloads[row], now)
-            elif task.graph is not None:
-                self._finish_row(task, status, batch, row, payloads[row], tuple(objects.get(row, ())), now)
-            else:
-                self._forget(task, status, now, batch.durations[row] if len(batch.durations) else 0, agent.name)
-                passed.append(row)
-        if passed:
-            self._send(client, result_rows(batch, passed))
-        if early:
-            self.recovery.keep_result(result_rows(batch, early), self._announcement_deadline(client))
-
-    def _announcement_deadline(self, client: ClientRecord) -> float:
-        return client.connected_at + self.config.recovery_grace
-
-    def _may_still_announce(self, client: ClientRecord, now: float) -> bool:
-        """Whether the client came back so recently that announcements of older tasks may be on their way."""
-        return bool(client.hello.scheduler_incarnation) and now < self._announcement_deadline(client)
-
-    def _may_try_again(self, task: Task) -> bool:
-        task.failures += 1
-        return task.failures < self.config.attempts_max
+        self.outbox.send(client, batch)
 
     def _on_task_return(self, agent: PeerRecord, message: m.TaskReturn, now: float) -> None:
         self._require(agent, AgentRecord, message)
@@ -544,15 +449,15 @@ class SchedulerCore:
             task = client.tasks.get(number)
             if task is None or task.agent is not agent or task.attempt != attempt:
                 continue
-            self._unassign(task)
+            self.lifecycle.unassign(task)
             if task.canceled:
-                self._answer(task, m.Status.CANCELED, b"", now)
+                self.lifecycle.answer(task, m.Status.CANCELED, b"", now)
             else:
                 returned.append(task)
         if self.monitor.listening:
             self.monitor.record(m.TaskEvent.RETURNED, returned, agent.name, now)
         for task in reversed(returned):
-            self._requeue(task)
+            self.lifecycle.requeue(task)
 
     def _on_inventory(self, agent: PeerRecord, message: m.Inventory, now: float) -> None:
         """An agent in a new session says what it holds: adopt what is still wanted, stop the rest."""
@@ -562,18 +467,20 @@ class SchedulerCore:
         unwanted = m.TaskCancel(message.client, [], [])
         for number, attempt in zip(message.numbers, message.attempts, strict=True):
             task = client.tasks.get(number) if client is not None else None
-            if client is None or (task is None and self._may_still_announce(client, now)):
-                deadline = now + self.config.client_timeout if client is None else self._announcement_deadline(client)
+            if client is None or (task is None and self.lifecycle.may_still_announce(client, now)):
+                deadline = (
+                    now + self.config.client_timeout if client is None else self.lifecycle.announcement_deadline(client)
+                )
                 self.recovery.claim(message.client, number, Claim(agent, attempt), deadline)
                 continue
             if task is not None and task.agent is None:
-                self._withdraw(task)
-                self._adopt(task, agent, attempt)
+                self.lifecycle.withdraw(task)
+                self.lifecycle.adopt(task, agent, attempt)
             elif client.graph_of(number) is None or task is not None:
                 unwanted.numbers.append(number)  # type: ignore[attr-defined]
                 unwanted.attempts.append(attempt)  # type: ignore[attr-defined]
         if unwanted.numbers:
-            self._send(agent, unwanted)
+            self.outbox.send(agent, unwanted)
         # The agent knows this client's functions from before.
         agent.functions.setdefault(message.client, set())
 
@@ -594,316 +501,17 @@ class SchedulerCore:
         self._require(agent, AgentRecord, message)
         client = self.clients.get(message.client)
         if client is not None:
-            self._send_plain(client, message)
+            self.outbox.send_plain(client, message)
 
     def _on_relay(self, agent: PeerRecord, message: m.Relay, now: float) -> None:
         # The shell hands the relayed message over as an event of its own; here it only counts as a sign of life.
         self._require(agent, AgentRecord, message)
 
-    # --- tasks: transitions
-
-    def _queue_new(self, client: ClientRecord, tasks: list[Task], now: float) -> None:
-        """Queue tasks that graph rows became."""
-        if not tasks:
-            return
-        client.tasks.update((task.number, task) for task in tasks)
-        self.functions.unfinished.update(task.function for task in tasks)
-        if self.monitor.listening:
-            self.monitor.record(m.TaskEvent.SUBMITTED, tasks, "", now)
-        self.ready.add_all(tasks)
-        self._placement_due = True
-
-    def _recover(self, client: ClientRecord, tasks: list[Task], now: float) -> list[Task]:
-        """Tasks announced again: answer, attach or hold back those that agents may have; return the rest."""
-        rest = []
-        waiting = now < self.started_at + self.config.recovery_grace
-        for task in tasks:
-            result = self.recovery.take_result(client.id, task.number)
-            claim = self.recovery.take_claim(client.id, task.number)
-            if result is not None and not (len(result.statuses) and result.statuses[0] == m.Status.PROCESSOR_DIED):
-                status = m.Status(result.statuses[0]) if len(result.statuses) else m.Status.SUCCESS
-                self._forget(task, status, now)
-                self._send(client, result)
-            elif claim is not None:
-                self._adopt(task, claim.agent, claim.attempt)
-            elif waiting:
-                task.state = _RECOVERING
-                self.recovering.append(task)
-            else:
-                rest.append(task)
-        return rest
-
-    def _adopt(self, task: Task, agent: AgentRecord, attempt: int) -> None:
-        """An agent holds this task already."""
-        task.state = _ASSIGNED
-        task.agent = agent
-        task.attempt = attempt
-        agent.tasks[task] = None
-        task.options.client.assigned_count += 1
-        agent.functions.setdefault(task.options.client.id, set())
-        self.agents.changed(agent)
-
-    def _unassign(self, task: Task) -> None:
-        """The task leaves its agent; the caller says where it goes in the same step."""
-        agent = task.agent
-        assert agent is not None
-        agent.tasks.pop(task, None)
-        task.agent = None
-        task.options.client.assigned_count -= 1
-        self.agents.changed(agent)
-
-    def _requeue(self, task: Task) -> None:
-        task.state = _READY
-        self.ready.add_first(task)
-        self._placement_due = True
-
-    def _withdraw(self, task: Task) -> None:
-        """A waiting task leaves its queue; the caller says where it goes in the same step."""
-        if task.state is _READY:
-            self.ready.withdraw(task)
-        else:
-            self.recovering.remove(task)
-
-    def _forget(self, task: Task, status: m.Status, now: float, duration: int = 0, worker: str = "") -> None:
-        """The task is answered: drop it and count how it ended."""
-        client = task.options.client
-        client.tasks.pop(task.number, None)
-        self.functions.unfinished[task.function] -= 1
-        task.state = _FORGOTTEN
-        monitor = self.monitor
-        if status is m.Status.SUCCESS:
-            monitor.success_count += 1
-            client.finished_count += 1
-            event = m.TaskEvent.SUCCESS
-        elif status is m.Status.CANCELED:
-            monitor.canceled_count += 1
-            event = m.TaskEvent.CANCELED
-        else:
-            monitor.failed_count += 1
-            client.failed_count += 1
-            event = m.TaskEvent.FAILED
-        if monitor.listening:
-            monitor.record(event, (task,), worker, now, (duration,))
-
-    def _answer(self, task: Task, status: m.Status, payload: bytes, now: float) -> None:
-        """End an unassigned task with an answer of the scheduler's own."""
-        if task.graph is not None:
-            row = task.number - task.graph.first_number
-            self._forget(task, status, now)
-            self._fail_row(task.options.client, task.graph, row, status, payload, task.attempt, now)
-        else:
-            self._forget(task, status, now)
-            self._send(task.options.client, _single_result(task, status, payload))
-
-    # --- graphs
-
-    def _finish_row(
-        self,
-        task: Task,
-        status: m.Status,
-        batch: m.ResultBatch,
-        row_in_batch: int,
-        payload: bytes,
-        objects: tuple[bytes, ...],
-        now: float,
-    ) -> None:
-        graph, client = task.graph, task.options.client
-        assert graph is not None
-        row = task.number - graph.first_number
-
-        def of(column: Sequence[int]) -> int:
-            return column[row_in_batch] if len(column) else 0
-
-        worker = ""
-        self._forget(task, status, now, of(batch.durations), worker)
-        if status is not m.Status.SUCCESS:
-            self._fail_row(client, graph, row, status, payload, task.attempt, now)
-            return
-        result = RowResult(
-            payload, objects, of(batch.durations), of(batch.cpu_times), of(batch.memory_peaks), task.attempt
-        )
-        released, freed = graph.complete(row, result)
-        self._queue_new(client, released, now)
-        self._free_objects(client, freed)
-        self._deliver_rows(client, graph, (row, *graph.dependencies_of(row)))
-
-    def _fail_row(
-        self, client: ClientRecord, graph: Graph, row: int, status: m.Status, payload: bytes, attempt: int, now: float
-    ) -> None:
-        """A row failed: the client hears it for every wanted row that needed it."""
-        failed, freed = graph.fail(row)
-        self._free_objects(client, freed)
-        numbers = [graph.first_number + r for r in failed if graph.wanted[r]]
-        inputs: set[int] = set()
-        for r in failed:
-            graph.wanted[r] = 0
-            inputs.update(graph.dependencies_of(r))
-        if numbers:
-            count = len(numbers)
-            self._send(
-                client,
-                m.ResultBatch(client.id, numbers, [attempt] * count, Packed.of([payload] * count), [status] * count),
-            )
-        self._deliver_rows(client, graph, sorted(inputs))
-
-    def _deliver_rows(self, client: ClientRecord, graph: Graph, rows: Iterable[int]) -> None:
-        """Send wanted results that may go now, and forget the graph when it is done."""
-        for row in rows:
-            result = graph.read_by_client(row)
-            if result is None:
-                continue
-            profiled = graph.options.flags & m.TaskFlag.PROFILE
-            self._send(
-                client,
-                m.ResultBatch(
-                    client.id,
-                    [graph.first_number + row],
-                    [result.attempt],
-                    Packed.of([result.payload]),
-                    durations=[result.duration],
-                    cpu_times=[result.cpu_time] if profiled else (),
-                    memory_peaks=[result.memory_peak] if profiled else (),
-                    object_positions=[0] * len(result.objects),
-                    objects=result.objects,
-                ),
-            )
-        if graph.finished and graph in client.graphs:
-            client.graphs.remove(graph)
-
-    def _free_objects(self, client: ClientRecord, objects: Sequence[bytes]) -> None:
-        if objects:
-            self._effects.append(ToStore(m.ObjectDelete(0, client.id, tuple(objects))))
-
-    # --- placement
-
-    def _place_ready(self, now: float) -> None:
-        agents = self.agents
-        agents.refresh()
-        for queue in self.ready.non_empty():
-            groups = agents.groups_for(queue.signature)
-            if groups:
-                queue.unservable_since = None
-                self._place_signature(queue, groups, now)
-            elif queue.unservable_since is None:
-                queue.unservable_since = now
-        self._credit_due = self.config.waiting_tasks_max >= 0
-
-    def _place_signature(self, queue: SignatureQueue, groups: list[Any], now: float) -> None:
-        total_slots = sum(group.slots for group in groups)
-        if len(groups) == 1 and len(groups[0].agents) == 1:
-            total_assigned = 0
-        else:
-            total_assigned = (
-                sum(len(agent.tasks) for group in groups for agent in group.agents) if queue.count > 1 else 0
-            )
-        for group in groups:
-            while queue.count > 0:
-                agent = group.least_loaded()
-                if agent is None:
-                    break
-                assigned, spare = len(agent.tasks), agent.spare
-                share = share_of(queue.count, assigned, total_assigned, total_slots, agent.slots, spare)
-                tasks = self.ready.take(queue, share)
-                if not tasks:
-                    break
-                self._assign(agent, tasks, now)
-                total_assigned += len(tasks)
-                self.agents.reinsert(agent)
-
-    def _assign(self, agent: AgentRecord, tasks: list[Task], now: float) -> None:
-        held = agent.tasks
-        groups: dict[TaskOptions, list[Task]] = {}
-        for task in tasks:
-            task.state = _ASSIGNED
-            task.agent = agent
-            task.attempt += 1
-            held[task] = None
-            options = task.options
-            group = groups.get(options)
-            if group is None:
-                groups[options] = [task]
-            else:
-                group.append(task)
-        if self.monitor.listening:
-            self.monitor.record(m.TaskEvent.ASSIGNED, tasks, agent.name, now)
-        for options, group in groups.items():
-            options.client.assigned_count += len(group)
-            self._send_tasks(agent, options, group)
-
-    def _send_tasks(self, agent: AgentRecord, options: TaskOptions, tasks: list[Task]) -> None:
-        """One batch of tasks that share their options, after the functions they need."""
-        table: dict[bytes, int] = {}
-        indexes = [table.setdefault(task.function, len(table)) for task in tasks]
-        functions = tuple(table)
-        needed = (*functions, options.serializer) if options.serializer else functions
-        self._define_functions(agent, options.client.id, needed)
-        positions: list[int] = []
-        objects: list[bytes] = []
-        input_positions: list[int] = []
-        inputs: list[bytes] = []
-        if any(task.objects or task.graph is not None for task in tasks):
-            for position, task in enumerate(tasks):
-                positions.extend([position] * len(task.objects))
-                objects.extend(task.objects)
-                graph = task.graph
-                if graph is not None:
-                    for dependency in graph.dependencies_of(task.number - graph.first_number):
-                        result = graph.results[dependency]
-                        input_positions.append(position)
-                        inputs.append(result.payload)
-                        positions.extend([position] * len(result.objects))
-                        objects.extend(result.objects)
-        batch = m.TaskBatch(
-            client=options.client.id,
-            numbers=[task.number for task in tasks],
-            functions=functions,
-            payloads=Packed.of([task.payload for task in tasks]),
-            attempts=[task.attempt & 0xFFFF for task in tasks],
-            function_indexes=indexes if len(table) > 1 else (),
-            depth=options.depth,
-            kind=options.kind,
-            flags=options.flags & ~m.TaskFlag.REANNOUNCED,
-            capabilities=options.capabilities,
-            serializer=options.serializer,
-            object_positions=positions,
-            objects=tuple(objects),
-            input_positions=input_positions,
-            inputs=Packed.of(inputs),
-        )
-        self._send(agent, batch)
-
-    def _define_functions(self, agent: AgentRecord, client_id: bytes, needed: Sequence[bytes]) -> None:
-        known = agent.functions.setdefault(client_id, set())
-        missing = [function_id for function_id in needed if function_id not in known]
-        if missing:
-            known.update(missing)
-            bodies = Packed.of([self.functions.body(function_id) for function_id in missing])
-            names = tuple(self.functions.name(function_id) for function_id in missing)
-            self._send(agent, m.FunctionDefine(client_id, tuple(missing), bodies, names))
-
     def _set_capacity(self, agent: AgentRecord, capacity: int) -> None:
         if agent.capacity != capacity:
             agent.capacity = capacity
             self.agents.changed(agent)
-            self._placement_due = True
-
-    def _grant_credits(self) -> None:
-        """Let clients submit as many tasks as may still wait, in turn."""
-        limit = max(1, self.config.waiting_tasks_max)
-        asking = [client for client in self.clients.values() if client.credit_wanted > 0]
-        if not asking:
-            return
-        free = limit - self.ready.count - sum(client.credit_granted for client in self.clients.values())
-        for position, client in enumerate(asking):
-            grant = min(client.credit_wanted, -(-free // (len(asking) - position)))
-            if grant <= 0:
-                continue
-            free -= grant
-            client.credit_wanted -= grant
-            client.credit_granted += grant
-            self._send(client, m.CreditGrant(grant))
-
-    # --- time
+            self.marks.placement_due = True
 
     def _on_tick(self, tick: Tick, now: float) -> None:
         self.monitor.listening = tick.monitors > 0
@@ -918,7 +526,7 @@ class SchedulerCore:
             self._expire(now)
         if now >= self._balance_at:
             self._balance_at = now + self.config.load_balance_interval
-            self._balance()
+            self.placement.balance()
         if self.monitor.listening:
             self._publish(tick, now)
 
@@ -929,10 +537,10 @@ class SchedulerCore:
             silent = now - record.last_seen
             if silent > timeout and self._peers.get(record.peer) is record:
                 kind = "agent" if is_agent else "client"
-                self._log("warning", f"{kind} {record.hello.name} was silent for {silent:.0f} s: given up")
+                self.outbox.log("warning", f"{kind} {record.hello.name} was silent for {silent:.0f} s: given up")
                 self._drop(record, f"silent for {silent:.0f} s", now, counted=True, retain=True)
             elif record.session.acknowledge_pending:
-                self._send_plain(record, m.Heartbeat())
+                self.outbox.send_plain(record, m.Heartbeat())
 
     def _report_unservable(self, now: float) -> None:
         for queue in self.ready.non_empty():
@@ -954,7 +562,7 @@ class SchedulerCore:
                     else "tasks wait: no worker is connected"
                 )
                 numbers = [task.number for task in queue.tasks() if task.options.client is client][:1000]
-                self._send(client, m.Notice(text, level=1, numbers=numbers, kind="unservable"))
+                self.outbox.send(client, m.Notice(text, level=1, numbers=numbers, kind="unservable"))
 
     def _expire(self, now: float) -> None:
         for client_id in self.recovery.expired(now):
@@ -962,47 +570,29 @@ class SchedulerCore:
             if client_id in self.clients:
                 # It is back, and did not announce these: they were answered before.
                 for number, claim in claims.items():
-                    self._send(claim.agent, m.TaskCancel(client_id, [number], [claim.attempt]))
+                    self.outbox.send(claim.agent, m.TaskCancel(client_id, [number], [claim.attempt]))
                 continue
-            self._log("info", f"client {short(client_id)} did not come back: its tasks are dropped")
+            self.outbox.log("info", f"client {short(client_id)} did not come back: its tasks are dropped")
             for agent in self.agents.by_peer.values():
                 if agent.functions.pop(client_id, None) is not None:
-                    self._send(agent, m.ClientGone(client_id))
-            self._effects.append(ToStore(m.ClientGone(client_id)))
+                    self.outbox.send(agent, m.ClientGone(client_id))
+            self.outbox.to_store(m.ClientGone(client_id))
         for client_id in [c for c, deadline in self._retained.items() if now >= deadline]:
             del self._retained[client_id]
-            self._effects.append(ToStore(m.ClientGone(client_id)))
+            self.outbox.to_store(m.ClientGone(client_id))
 
     def _end_recovery(self) -> None:
-        tasks, self.recovering = self.recovering, []
+        tasks = list(self.recovering)
+        self.recovering.clear()
         for task in tasks:
             task.state = _READY
             self.ready.add(task)
-        self._placement_due = True
-
-    def _balance(self) -> None:
-        """Recall tasks that have not started from busy agents for idle ones, when that is needed several looks in a row."""
-        agents = [agent for agent in self.agents.by_peer.values() if not agent.draining]
-        if self.ready.count and not any(queue.unservable_since is not None for queue in self.ready.non_empty()):
-            # Idle agents get what is ready first.
-            self._unevenness = 0
-            return
-        recalls = tasks_to_recall([Load(len(agent.tasks), agent.slots) for agent in agents])
-        if not any(recalls):
-            self._unevenness = 0
-            return
-        self._unevenness += 1
-        if self._unevenness < self.config.load_balance_trigger_times:
-            return
-        self._unevenness = 0
-        for agent, count in zip(agents, recalls, strict=True):
-            if count:
-                self._send(agent, m.TaskRecall(count))
+        self.marks.placement_due = True
 
     def _publish(self, tick: Tick, now: float) -> None:
         events = self.monitor.take_events(self.functions, self._unix_offset)
         if events is not None:
-            self._effects.append(Publish(events))
+            self.outbox.add(Publish(events))
         if now >= self._snapshot_at:
             self._snapshot_at = now + self.config.snapshot_interval
             snapshot = self.monitor.snapshot(
@@ -1014,46 +604,20 @@ class SchedulerCore:
                 self.clients.values(),
                 self.functions.counts_by_name(),
             )
-            self._effects.append(Publish(snapshot))
+            self.outbox.add(Publish(snapshot))
 
     def _stop(self, reason: str) -> None:
         if self.stopping:
             return
         self.stopping = True
-        self._log("info", f"stopping: {reason}")
+        self.outbox.log("info", f"stopping: {reason}")
         for record in self._peers.values():
             if isinstance(record, AgentRecord):
-                self._send_plain(record, m.Shutdown(reason))
+                self.outbox.send_plain(record, m.Shutdown(reason))
             else:
-                self._send_plain(record, m.Goodbye(f"the scheduler is stopping: {reason}"))
-        self._effects.append(ToStore(m.Shutdown(reason)))
-        self._effects.append(Stop(reason))
-
-    # --- sending
-
-    def _send(self, record: PeerRecord, message: m.Message) -> None:
-        """Send what must not be lost."""
-        self.monitor.sent[type(message).__name__] += 1
-        try:
-            envelope, message = record.session.sequence(message)
-        except SessionError as error:
-            # Too much waits for this peer. It is given up at the next look, not in the middle of a transition.
-            record.last_seen = float("-inf")
-            self._log("warning", f"{record.hello.name} does not keep up: {error}")
-            return
-        self._effects.append(Send(record.peer, envelope, message))
-
-    def _send_plain(self, record: PeerRecord, message: m.Message) -> None:
-        """Send what may be lost."""
-        self.monitor.sent[type(message).__name__] += 1
-        self._effects.append(Send(record.peer, *record.session.plain(message)))
-
-    def _send_all(self, peer: Peer, outgoing: Iterable[Outgoing]) -> None:
-        self._effects.extend(Send(peer, envelope, message) for envelope, message in outgoing)
-
-    def _send_outside_session(self, peer: Peer, message: m.Message) -> None:
-        self.monitor.sent[type(message).__name__] += 1
-        self._effects.append(Send(peer, UNSEQUENCED, message))
+                self.outbox.send_plain(record, m.Goodbye(f"the scheduler is stopping: {reason}"))
+        self.outbox.to_store(m.Shutdown(reason))
+        self.outbox.add(Stop(reason))
 
     def _send_cancel(self, agent: AgentRecord, tasks: Sequence[Task]) -> None:
         by_client: dict[bytes, list[Task]] = {}
@@ -1061,12 +625,7 @@ class SchedulerCore:
             by_client.setdefault(task.options.client.id, []).append(task)
         for client_id, group in by_client.items():
             numbers, attempts = [task.number for task in group], [task.attempt & 0xFFFF for task in group]
-            self._send(agent, m.TaskCancel(client_id, numbers, attempts))
-
-    def _log(self, level: str, text: str) -> None:
-        self._effects.append(Log(level, text))
-
-    # --- checks
+            self.outbox.send(agent, m.TaskCancel(client_id, numbers, attempts))
 
     def _require(self, record: PeerRecord, role: type[Any], message: m.Message) -> bool:
         """Raise unless the message comes from the right kind of peer, and a client speaks only of itself."""
@@ -1090,7 +649,3 @@ def _attach_objects(tasks: dict[int, Task], batch: m.TaskBatch) -> None:
         task = tasks.get(batch.numbers[row])
         if task is not None:
             task.objects = (*task.objects, object_id)
-
-
-def _single_result(task: Task, status: m.Status, payload: bytes) -> m.ResultBatch:
-    return m.ResultBatch(task.options.client.id, [task.number], [task.attempt & 0xFFFF], Packed.of([payload]), [status])

@@ -1,0 +1,174 @@
+"""Ready tasks to agents, waiting tasks away from busy ones, permission to submit to clients.
+
+How much an agent gets is the policies' arithmetic; who runs what is recorded here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from scaler_protocol import messages as m
+from scaler_protocol.columns import Packed
+from scaler_scheduler.core.agents import AgentGroup, AgentRecord
+from scaler_scheduler.core.ready import SignatureQueue
+from scaler_scheduler.core.state import SchedulerState
+from scaler_scheduler.core.tasks import Task, TaskOptions, TaskState
+from scaler_scheduler.policy.balancing import Load, tasks_to_recall
+from scaler_scheduler.policy.placement import share_of
+
+_ASSIGNED = TaskState.ASSIGNED
+
+
+class Placement:
+    """Works on the tables of `SchedulerState`, once per drained batch of events."""
+
+    def __init__(self, state: SchedulerState) -> None:
+        self.config = state.config
+        self.clients = state.clients
+        self.agents = state.agents
+        self.ready = state.ready
+        self.functions = state.functions
+        self.monitor = state.monitor
+        self.outbox = state.outbox
+        self.marks = state.marks
+        self._unevenness = 0
+
+    def place_ready(self, now: float) -> None:
+        agents = self.agents
+        agents.refresh()
+        for queue in self.ready.non_empty():
+            groups = agents.groups_for(queue.signature)
+            if groups:
+                queue.unservable_since = None
+                self.place_signature(queue, groups, now)
+            elif queue.unservable_since is None:
+                queue.unservable_since = now
+        self.marks.credit_due = self.config.waiting_tasks_max >= 0
+
+    def place_signature(self, queue: SignatureQueue, groups: list[AgentGroup], now: float) -> None:
+        total_slots = sum(group.slots for group in groups)
+        if len(groups) == 1 and len(groups[0].agents) == 1:
+            total_assigned = 0
+        else:
+            total_assigned = (
+                sum(len(agent.tasks) for group in groups for agent in group.agents) if queue.count > 1 else 0
+            )
+        for group in groups:
+            while queue.count > 0:
+                agent = group.least_loaded()
+                if agent is None:
+                    break
+                assigned, spare = len(agent.tasks), agent.spare
+                share = share_of(queue.count, assigned, total_assigned, total_slots, agent.slots, spare)
+                tasks = self.ready.take(queue, share)
+                if not tasks:
+                    break
+                self.assign(agent, tasks, now)
+                total_assigned += len(tasks)
+                self.agents.reinsert(agent)
+
+    def assign(self, agent: AgentRecord, tasks: list[Task], now: float) -> None:
+        held = agent.tasks
+        groups: dict[TaskOptions, list[Task]] = {}
+        for task in tasks:
+            task.state = _ASSIGNED
+            task.agent = agent
+            task.attempt += 1
+            held[task] = None
+            options = task.options
+            group = groups.get(options)
+            if group is None:
+                groups[options] = [task]
+            else:
+                group.append(task)
+        if self.monitor.listening:
+            self.monitor.record(m.TaskEvent.ASSIGNED, tasks, agent.name, now)
+        for options, group in groups.items():
+            options.client.assigned_count += len(group)
+            self.send_tasks(agent, options, group)
+
+    def send_tasks(self, agent: AgentRecord, options: TaskOptions, tasks: list[Task]) -> None:
+        """One batch of tasks that share their options, after the functions they need."""
+        table: dict[bytes, int] = {}
+        indexes = [table.setdefault(task.function, len(table)) for task in tasks]
+        functions = tuple(table)
+        needed = (*functions, options.serializer) if options.serializer else functions
+        self.define_functions(agent, options.client.id, needed)
+        positions: list[int] = []
+        objects: list[bytes] = []
+        input_positions: list[int] = []
+        inputs: list[bytes] = []
+        if any(task.objects or task.graph is not None for task in tasks):
+            for position, task in enumerate(tasks):
+                positions.extend([position] * len(task.objects))
+                objects.extend(task.objects)
+                graph = task.graph
+                if graph is not None:
+                    for dependency in graph.dependencies_of(task.number - graph.first_number):
+                        result = graph.results[dependency]
+                        input_positions.append(position)
+                        inputs.append(result.payload)
+                        positions.extend([position] * len(result.objects))
+                        objects.extend(result.objects)
+        batch = m.TaskBatch(
+            client=options.client.id,
+            numbers=[task.number for task in tasks],
+            functions=functions,
+            payloads=Packed.of([task.payload for task in tasks]),
+            attempts=[task.attempt & 0xFFFF for task in tasks],
+            function_indexes=indexes if len(table) > 1 else (),
+            depth=options.depth,
+            kind=options.kind,
+            flags=options.flags & ~m.TaskFlag.REANNOUNCED,
+            capabilities=options.capabilities,
+            serializer=options.serializer,
+            object_positions=positions,
+            objects=tuple(objects),
+            input_positions=input_positions,
+            inputs=Packed.of(inputs),
+        )
+        self.outbox.send(agent, batch)
+
+    def define_functions(self, agent: AgentRecord, client_id: bytes, needed: Sequence[bytes]) -> None:
+        known = agent.functions.setdefault(client_id, set())
+        missing = [function_id for function_id in needed if function_id not in known]
+        if missing:
+            known.update(missing)
+            bodies = Packed.of([self.functions.body(function_id) for function_id in missing])
+            names = tuple(self.functions.name(function_id) for function_id in missing)
+            self.outbox.send(agent, m.FunctionDefine(client_id, tuple(missing), bodies, names))
+
+    def grant_credits(self) -> None:
+        """Let clients submit as many tasks as may still wait, in turn."""
+        limit = max(1, self.config.waiting_tasks_max)
+        asking = [client for client in self.clients.values() if client.credit_wanted > 0]
+        if not asking:
+            return
+        free = limit - self.ready.count - sum(client.credit_granted for client in self.clients.values())
+        for position, client in enumerate(asking):
+            grant = min(client.credit_wanted, -(-free // (len(asking) - position)))
+            if grant <= 0:
+                continue
+            free -= grant
+            client.credit_wanted -= grant
+            client.credit_granted += grant
+            self.outbox.send(client, m.CreditGrant(grant))
+
+    def balance(self) -> None:
+        """Recall tasks that have not started from busy agents for idle ones, when that is needed several looks in a row."""
+        agents = [agent for agent in self.agents.by_peer.values() if not agent.draining]
+        if self.ready.count and not any(queue.unservable_since is not None for queue in self.ready.non_empty()):
+            # Idle agents get what is ready first.
+            self._unevenness = 0
+            return
+        recalls = tasks_to_recall([Load(len(agent.tasks), agent.slots) for agent in agents])
+        if not any(recalls):
+            self._unevenness = 0
+            return
+        self._unevenness += 1
+        if self._unevenness < self.config.load_balance_trigger_times:
+            return
+        self._unevenness = 0
+        for agent, count in zip(agents, recalls, strict=True):
+            if count:
+                self.outbox.send(agent, m.TaskRecall(count))

@@ -1,0 +1,41 @@
+"""The tables of the scheduler, made once and shared by the parts of the core that work on them."""
+
+from __future__ import annotations
+
+from scaler_scheduler.core.agents import AgentPool
+from scaler_scheduler.core.clients import ClientRecord
+from scaler_scheduler.core.config import SchedulerConfig
+from scaler_scheduler.core.functions import FunctionRegistry
+from scaler_scheduler.core.monitor import Monitor
+from scaler_scheduler.core.outbox import Outbox
+from scaler_scheduler.core.ready import ReadyQueues
+from scaler_scheduler.core.recovery import Recovery
+from scaler_scheduler.core.tasks import Task
+
+
+class Marks:
+    """What handlers found to be done after the whole batch of events."""
+
+    __slots__ = ("credit_due", "placement_due")
+
+    def __init__(self) -> None:
+        self.placement_due = False
+        self.credit_due = False
+
+
+class SchedulerState:
+    """Each table is a module of its own, which owns its consistency."""
+
+    def __init__(self, config: SchedulerConfig, now: float) -> None:
+        self.config = config
+        self.started_at = now
+        self.clients: dict[bytes, ClientRecord] = {}
+        self.agents = AgentPool()
+        self.ready = ReadyQueues()
+        self.functions = FunctionRegistry()
+        self.recovery = Recovery()
+        self.recovering: dict[Task, None] = {}
+        """Tasks announced again after a restart, while agents may still claim them."""
+        self.monitor = Monitor(config.incarnation)
+        self.outbox = Outbox(self.monitor)
+        self.marks = Marks()
