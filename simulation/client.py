@@ -1,0 +1,319 @@
+"""Client cores in the simulation: inside an application of their own, and inside tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Any
+
+from scaler.core import effects as e
+from scaler.core.client_core import ClientCore, check_invariants
+from scaler_protocol import messages as m
+from scaler_protocol.columns import Column, Packed
+from scaler_protocol.payloads import FRAMED
+from scaler_protocol.storage import Done, Missing, Refused, StoreRequests, TimedOut
+from scaler_protocol.wire import UNSEQUENCED, Envelope
+from simulation.clock import Clock
+from simulation.ledger import Entry, Ledger, SimulationError
+from simulation.network import Network
+from simulation.process import Process
+from simulation.programs import Program
+
+FUNCTIONS = tuple((bytes([number]) * 16, b"P function %d" % number) for number in range(1, 6))
+"""The functions tasks are said to call: (id, body). What a task does is in its payload."""
+
+SendMessage = Callable[[Envelope, m.Message], None]
+
+
+class ObjectStorage:
+    """A peer's requests to the object storage server, each with what to do when it ends."""
+
+    def __init__(self, network: Network, address: str, hello: m.Hello, identity: bytes, clock: Clock) -> None:
+        self._requests = StoreRequests(hello)
+        self._clock = clock
+        self._answers: dict[int, Callable[[Any], None]] = {}
+        self.link = network.connect(identity + b"/storage", address, self)
+        self.on_activity: Callable[[], None] = lambda: None
+        self._arrived: list[m.Message] = []
+
+    def deliver(self, peer: bytes, envelope: Envelope, message: m.Message) -> None:
+        self._arrived.append(message)
+        self.on_activity()
+
+    def put(self, object_id: bytes, owner: bytes, content: bytes, answer: Callable[[Any], None]) -> None:
+        self._answers[self._requests.put(object_id, owner, [FRAMED, content], self._clock.now)] = answer
+
+    def get(self, object_id: bytes, wait_seconds: float, answer: Callable[[Any], None]) -> None:
+        self._answers[self._requests.get(object_id, self._clock.now, wait_seconds=wait_seconds)] = answer
+
+    def delete(self, object_ids: Sequence[bytes], owner: bytes) -> None:
+        self._answers[self._requests.delete(object_ids, owner, self._clock.now)] = lambda _: None
+
+    def tell(self, message: m.ClientGone | m.Shutdown) -> None:
+        self._requests.tell(message, self._clock.now)
+
+    def work(self) -> None:
+        """Take in what arrived, do what time demands."""
+        arrived, self._arrived = self._arrived, []
+        completions: list[Any] = []
+        for message in arrived:
+            completions += self._requests.receive(message, self._clock.now)
+        completions += self._requests.tick(self._clock.now)
+        for completion in completions:
+            if isinstance(completion, Done | Missing | Refused | TimedOut):
+                self._answers.pop(completion.request)(completion)
+
+    def flush(self) -> None:
+        for message in self._requests.take_outgoing():
+            self.link.send(UNSEQUENCED, message)
+
+    def next_deadline(self) -> float:
+        return self._requests.next_deadline()
+
+    @property
+    def pending_count(self) -> int:
+        return self._requests.pending_count
+
+
+class ClientDriver:
+    """One client core and what its futures see. The owner gives it turns."""
+
+    def __init__(
+        self, core: ClientCore, ledger: Ledger, clock: Clock, send: SendMessage, storage: ObjectStorage, random: Random
+    ) -> None:
+        self.core = core
+        self.ledger = ledger
+        self.clock = clock
+        self.send = send
+        self.storage = storage
+        self.random = random
+        self.entries: dict[int, Entry] = {}
+        self.unusable: e.Unusable | None = None
+        self.closed = False
+        self.cancel_confirmed = 0
+        self.unservable_notices = 0
+        self.on_ended: Callable[[Entry], None] = lambda _: None
+        for function_id, body in FUNCTIONS:
+            core.define_function(function_id, body, "simulated")
+
+    # --- what the application does
+
+    def submit(
+        self, program: Program, *, depth: int = 0, capabilities: tuple[str, ...] = (), contents: Sequence[bytes] = ()
+    ) -> Entry | None:
+        """Submit one task; None while the client takes none. Each of `contents` becomes an object it reads."""
+        if self.core.unusable is not None or self.closed:
+            return None
+        objects = [self._store(content) for content in contents]
+        entry = Entry(
+            self.core.client_id,
+            program.number,
+            self.ledger.library.expected(program.number, contents=contents),
+            capabilities=capabilities,
+            uses_objects=bool(objects) or program.large_result,
+            may_exit=self.ledger.library.may_exit(program.number),
+        )
+        group = self.core.group(
+            kind=self.random.choice((m.TaskKind.CALL, m.TaskKind.MAP_CHUNK)),
+            depth=depth,
+            capabilities=tuple((name, -1) for name in sorted(capabilities)),
+        )
+        function = self.random.choice(FUNCTIONS)[0]
+        entry.number = self.core.submit(group, function, program.payload, tuple(objects), entry)
+        self._submitted(entry)
+        return entry
+
+    def submit_graph(
+        self, programs: Sequence[Program], dependencies: Sequence[Sequence[int]], wanted: Sequence[int]
+    ) -> None:
+        """Submit a graph whose row i runs `programs[i]` on the results of the rows `dependencies[i]`."""
+        if self.core.unusable is not None or self.closed:
+            return
+        library = self.ledger.library
+        values: list[bytes | None] = []
+        may_exit: list[bool] = []
+        stored: list[bool] = []
+        for program, needed in zip(programs, dependencies, strict=True):
+            inputs = [values[row] for row in needed]
+            failed = any(value is None for value in inputs)
+            values.append(None if failed else library.expected(program.number, [v for v in inputs if v is not None]))
+            may_exit.append(library.may_exit(program.number) or any(may_exit[row] for row in needed))
+            stored.append(program.large_result or any(stored[row] for row in needed))
+        entries = [
+            Entry(
+                self.core.client_id, programs[row].number, values[row], uses_objects=stored[row], may_exit=may_exit[row]
+            )
+            for row in wanted
+        ]
+        submit = m.GraphSubmit(
+            client=self.core.client_id,
+            first_number=0,
+            functions=(FUNCTIONS[0][0],),
+            payloads=Packed.of([program.payload for program in programs]),
+            dependency_counts=[len(needed) for needed in dependencies],
+            dependencies=[row for needed in dependencies for row in needed],
+            wanted=list(wanted),
+        )
+        first = self.core.submit_graph(submit, entries)
+        for row, entry in zip(wanted, entries, strict=True):
+            entry.number = first + row
+            self._submitted(entry)
+
+    def cancel(self, entries: Sequence[Entry]) -> None:
+        by_number = {entry.number: entry for entry in entries if not entry.end}
+        for number in self.core.cancel(list(by_number)):
+            self.entries.pop(number, None)
+            self.ledger.canceled(by_number[number])
+            self.on_ended(by_number[number])
+
+    def close(self, cause: e.Cause = e.Cause.CLOSED) -> None:
+        self.core.close(cause, "the application is done")
+        self.closed = True
+
+    # --- turns
+
+    def handle(self, event: e.Event) -> None:
+        self.core.handle(event, self.clock.now)
+
+    def perform(self) -> None:
+        """Flush, check the core, perform its effects."""
+        self.core.flush()
+        check_invariants(self.core)
+        for effect in self.core.take_effects():
+            self._perform(effect)
+        if len(self.entries) != self.core.unanswered_count:
+            raise SimulationError(
+                f"the client core counts {self.core.unanswered_count} unanswered tasks, its futures {len(self.entries)}"
+            )
+
+    def _perform(self, effect: e.Effect) -> None:
+        if isinstance(effect, e.Send):
+            self.ledger.tell_message("client sends", effect.message)
+            self.send(effect.envelope, effect.message)
+        elif isinstance(effect, e.Completed):
+            statuses: Column = effect.statuses if len(effect.statuses) else [m.Status.SUCCESS] * len(effect.numbers)
+            for number, token, payload, status in zip(
+                effect.numbers, effect.tokens, effect.payloads, statuses, strict=True
+            ):
+                value = payload if isinstance(payload, bytes) else b"".join(bytes(part) for part in payload[1:])
+                entry = self._entry(number, token)
+                self.ledger.completed(entry, m.Status(status), value)
+                self.on_ended(entry)
+        elif isinstance(effect, e.Abandoned):
+            for number, token in zip(effect.numbers, effect.tokens, strict=True):
+                entry = self._entry(number, token)
+                self.ledger.abandoned(entry, effect.cause, effect.text)
+                self.on_ended(entry)
+        elif isinstance(effect, e.FetchObject):
+            self._fetch(effect)
+        elif isinstance(effect, e.DeleteObjects):
+            self.storage.delete(effect.object_ids, self.core.client_id)
+        elif isinstance(effect, e.CancelConfirmed):
+            self.cancel_confirmed += len(effect.numbers)
+        elif isinstance(effect, e.Unusable):
+            self.unusable = effect
+        elif isinstance(effect, e.Connected):
+            self.unusable = None
+        elif isinstance(effect, e.ShowNotice) and effect.kind == "unservable":
+            self.unservable_notices += 1
+
+    # --- inside
+
+    def _submitted(self, entry: Entry) -> None:
+        self.entries[entry.number] = entry
+        self.ledger.submitted(entry)
+
+    def _entry(self, number: int, token: object) -> Entry:
+        assert isinstance(token, Entry)
+        if self.entries.pop(number, None) is not token:
+            raise SimulationError(f"{token} was answered, but is not unanswered", token.key)
+        return token
+
+    def _store(self, content: bytes) -> bytes:
+        object_id = self.random.randbytes(16)
+        self.core.hold_object(object_id)
+
+        def answered(completion: Done | Missing | Refused | TimedOut) -> None:
+            if not isinstance(completion, Done):
+                self.handle(e.ObjectRefused(object_id, f"not stored: {completion}"))
+
+        self.storage.put(object_id, self.core.client_id, content, answered)
+        return object_id
+
+    def _fetch(self, effect: e.FetchObject) -> None:
+        def answered(completion: Done | Missing | Refused | TimedOut) -> None:
+            if isinstance(completion, Done):
+                self.handle(e.ObjectFetched(effect.number, completion.buffers))
+            elif isinstance(completion, Missing):
+                self.handle(e.ObjectFetchFailed(effect.number, m.Status.MISSING_OBJECT, "not in object storage"))
+            else:
+                self.handle(e.ObjectFetchFailed(effect.number, m.Status.STORAGE_FAILED, str(completion)))
+
+        self.storage.get(effect.object_id, 10.0, answered)
+
+
+class ClientProcess(Process):
+    """An application with one client. Its mailbox takes messages and things to do (callables)."""
+
+    def __init__(
+        self,
+        name: str,
+        network: Network,
+        scheduler_address: str,
+        storage_address: str,
+        ledger: Ledger,
+        random: Random,
+        *,
+        timeout_seconds: float,
+    ) -> None:
+        super().__init__(name, network.clock, random)
+        client_id = random.randbytes(16)
+        hello = m.Hello(m.Role.CLIENT, name, client_id, hostname="application", timeout_seconds=timeout_seconds)
+        self.ledger = ledger
+        self.storage = ObjectStorage(network, storage_address, hello, client_id, self.clock)
+        self.storage.on_activity = lambda: self.post(lambda: None)
+        core = ClientCore(client_id, hello, timeout_seconds=timeout_seconds)
+        self.link = network.connect(client_id, scheduler_address, self)
+        self.driver = ClientDriver(core, ledger, self.clock, self.link.send, self.storage, random)
+        core.start(self.clock.now)
+        self.post(lambda: None)
+
+    def deliver(self, peer: bytes, envelope: Envelope, message: m.Message) -> None:
+        self.post(e.Incoming(envelope, message))
+
+    def take_turn(self, events: list[Any]) -> None:
+        self.storage.work()
+        for event in events:
+            if callable(event):
+                event()
+            else:
+                self.driver.handle(event)
+        if self.clock.now >= self.driver.core.next_deadline():
+            self.driver.handle(e.Tick())
+        self.driver.perform()
+        self.storage.flush()
+
+    def next_deadline(self) -> float:
+        return min(self.driver.core.next_deadline(), self.storage.next_deadline())
+
+    def leave(self) -> None:
+        """Disconnect as an application does; the process ends once its last words are out."""
+
+        def last_turn() -> None:
+            self.driver.close()
+            self.driver.perform()
+            self.storage.flush()
+            self.end(gracefully=True)
+
+        self.post(last_turn)
+
+    def end(self, *, gracefully: bool = False) -> None:
+        self._deliver_rest = gracefully or self.random.random() < 0.5
+        super().end()
+
+    def after_end(self) -> None:
+        self.link.close(deliver_rest=self._deliver_rest)
+        self.storage.link.close(deliver_rest=self._deliver_rest)
+        for entry in list(self.driver.entries.values()):
+            self.ledger.forgotten(entry)
+        self.driver.entries.clear()

@@ -1,0 +1,465 @@
+"""One simulated run: a cluster, what its applications want, what befalls it, and what must be true in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+
+from scaler.core.effects import Cause
+from simulation.agent import AgentProcess
+from simulation.client import ClientProcess
+from simulation.clock import Clock
+from simulation.ledger import Entry, Ledger, SimulationError
+from simulation.network import Network
+from simulation.process import Process
+from simulation.programs import Action, Library, Program
+from simulation.services import SchedulerProcess, StorageProcess
+
+SCHEDULER_ADDRESS = "tcp://scheduler:2345"
+STORAGE_ADDRESS = "tcp://scheduler:2346"
+RARE = "rare"
+"""A capability that no agent has until the end of the run."""
+
+ATTEMPTS_MAX = 3
+PEER_TIMEOUT_S = 20.0
+
+SETTLE_S = 400.0
+"""After all is healed, every future has ended within this time: the client's timeout, attempts that begin anew, …"""
+
+SETTLE_STEPS_MAX = 400_000
+
+
+@dataclass(slots=True, frozen=True)
+class Plan:
+    """What one run is made of; drawn from the seed."""
+
+    through_codec: bool
+    agents: int
+    slots_max: int
+    clients: int
+    queue_limit: int
+    kills: bool
+    cuts: bool
+    scheduler_dies: bool
+    storage_dies: bool
+    stalls: bool
+    nested: bool
+    enforce_capabilities: bool
+    task_timeout_seconds: float
+    tasks_waiting_max: int
+    shutdown: bool
+
+    @classmethod
+    def draw(cls, random: Random) -> Plan:
+        faults = random.random() < 0.85
+        return cls(
+            through_codec=random.random() < 0.3,
+            agents=random.randint(1, 4),
+            slots_max=random.randint(1, 3),
+            clients=random.randint(1, 3),
+            queue_limit=random.choice((1, 2, 1000)),
+            kills=faults and random.random() < 0.7,
+            cuts=faults and random.random() < 0.7,
+            scheduler_dies=faults and random.random() < 0.3,
+            storage_dies=faults and random.random() < 0.2,
+            stalls=faults and random.random() < 0.4,
+            nested=random.random() < 0.6,
+            enforce_capabilities=random.random() < 0.5,
+            task_timeout_seconds=random.choice((0.0, 0.0, 2.0)),
+            tasks_waiting_max=random.choice((-1, -1, -1, 5)),
+            shutdown=random.random() < 0.3,
+        )
+
+
+class Cluster:
+    """See the module. `run` raises SimulationError, or an InvariantError of a core."""
+
+    def __init__(self, seed: int, *, telling: bool = False) -> None:
+        self.random = Random(seed)
+        self.plan = Plan.draw(self.random)
+        self.clock = Clock()
+        self.library = Library()
+        self.ledger = Ledger(self.clock, self.library, ATTEMPTS_MAX, telling)
+        self.network = Network(self.clock, self.random, through_codec=self.plan.through_codec)
+        self.ledger.excuses.timeouts_configured = self.plan.task_timeout_seconds > 0
+        self.clients: list[ClientProcess] = []
+        self.agents: list[AgentProcess] = []
+        self.names = 0
+        self.healing = False
+        self.scheduler: SchedulerProcess | None = None
+        self.storage: StorageProcess | None = None
+        self.start_storage()
+        self.start_scheduler()
+        for _ in range(self.plan.agents):
+            self.start_agent()
+        for _ in range(self.plan.clients):
+            self.start_client()
+        self.ledger.tell_all(f"{self.plan}")
+
+    # --- starting
+
+    def start_scheduler(self) -> None:
+        self.scheduler = SchedulerProcess(
+            self.network,
+            SCHEDULER_ADDRESS,
+            STORAGE_ADDRESS,
+            self.ledger,
+            self.random,
+            enforce_capabilities=self.plan.enforce_capabilities,
+            waiting_tasks_max=self.plan.tasks_waiting_max,
+            client_timeout=PEER_TIMEOUT_S,
+            worker_timeout=PEER_TIMEOUT_S,
+            object_retention=10.0,
+            attempts_max=ATTEMPTS_MAX,
+        )
+
+    def start_storage(self) -> None:
+        self.storage = StorageProcess(self.network, STORAGE_ADDRESS, self.random)
+
+    def start_agent(self, capabilities: tuple[str, ...] | None = None) -> AgentProcess:
+        self.names += 1
+        if capabilities is None:
+            capabilities = tuple(name for name in ("gpu", "linux") if self.random.random() < 0.5)
+        agent = AgentProcess(
+            f"agent {self.names}",
+            self.network,
+            SCHEDULER_ADDRESS,
+            STORAGE_ADDRESS,
+            self.ledger,
+            self.library,
+            self.random,
+            slots=self.random.randint(1, self.plan.slots_max),
+            capabilities=capabilities,
+            queue_limit=self.plan.queue_limit,
+            task_timeout_seconds=self.plan.task_timeout_seconds,
+        )
+        self.agents.append(agent)
+        return agent
+
+    def start_client(self) -> ClientProcess:
+        self.names += 1
+        client = ClientProcess(
+            f"client {self.names}",
+            self.network,
+            SCHEDULER_ADDRESS,
+            STORAGE_ADDRESS,
+            self.ledger,
+            self.random,
+            timeout_seconds=self.random.choice((15.0, 60.0)),
+        )
+        self.clients.append(client)
+        return client
+
+    # --- what applications want
+
+    def program(self, depth: int = 0) -> Program:
+        """A random program; a nested one brings its children along."""
+        random = self.random
+        duration = random.choice((0.0, 0.0001, 0.001, 0.01, 0.1, random.uniform(0.0, 3.0)))
+        if self.plan.nested and depth < 3 and random.random() < 0.15:
+            children = tuple(self.program(depth + 1).number for _ in range(random.randint(1, 3)))
+            return self.library.add(Action.NEST, duration, children=children)
+        dice = random.random()
+        if dice < 0.06:
+            return self.library.add(Action.FAIL, duration)
+        if dice < 0.08 and self.plan.kills:
+            return self.library.add(Action.EXIT, duration)
+        # Results of tasks inside tasks stay small: the cache of their host would have to be read back.
+        large = depth == 0 and random.random() < 0.08
+        return self.library.add(Action.RETURN, duration, stubborn=random.random() < 0.3, large_result=large)
+
+    def submit_some(self, client: ClientProcess) -> None:
+        random = self.random
+        count = random.choice((1, 1, 2, 5, 20, 60))
+        capabilities: tuple[str, ...] = ()
+        if random.random() < 0.2:
+            capabilities = random.choice((("gpu",), ("linux",), ("gpu", "linux"), (RARE,)))
+        contents = (random.randbytes(random.randint(1, 50)),) if random.random() < 0.1 else ()
+        programs = [self.program() for _ in range(count)]
+
+        def act() -> None:
+            driver = client.driver
+            if not driver.core.may_submit(count):
+                driver.core.ask_credit(count)
+                # The application waits for its permission, as `submit` does.
+                self.clock.after(1.0, lambda: client.post(act) if not driver.core.closed else None)
+                return
+            for program in programs:
+                driver.submit(program, capabilities=capabilities, contents=contents)
+
+        client.post(act)
+
+    def submit_graph(self, client: ClientProcess) -> None:
+        random = self.random
+        rows = random.randint(1, 25)
+        programs = [self.program() for _ in range(rows)]
+        dependencies = [random.sample(range(row), min(row, random.choice((0, 1, 1, 2, 3)))) for row in range(rows)]
+        wanted = sorted(random.sample(range(rows), random.randint(1, min(4, rows))))
+        client.post(lambda: client.driver.submit_graph(programs, dependencies, wanted))
+
+    def cancel_some(self, client: ClientProcess) -> None:
+        def act() -> None:
+            entries = list(client.driver.entries.values())
+            if entries:
+                client.driver.cancel(self.random.sample(entries, self.random.randint(1, min(10, len(entries)))))
+
+        client.post(act)
+
+    def want_something(self) -> None:
+        """One thing an application does."""
+        living = self.living_clients
+        if not living or (len(living) < self.plan.clients and self.random.random() < 0.3):
+            self.start_client()
+            return
+        client = self.random.choice(living)
+        dice = self.random.random()
+        if dice < 0.75:
+            self.submit_some(client)
+        elif dice < 0.85:
+            self.submit_graph(client)
+        elif dice < 0.97:
+            self.cancel_some(client)
+        elif len(living) > 1:
+            client.leave()
+
+    # --- what befalls it
+
+    @property
+    def living_clients(self) -> list[ClientProcess]:
+        self.clients = [client for client in self.clients if client.alive]
+        return [client for client in self.clients if not client.driver.closed]
+
+    @property
+    def living_agents(self) -> list[AgentProcess]:
+        self.agents = [agent for agent in self.agents if agent.alive]
+        return self.agents
+
+    def suffer_something(self) -> None:
+        """One fault, of those this run has."""
+        plan, random = self.plan, self.random
+        faults: list[Callable[[], None]] = [self.drain_agent, self.start_agent_late]
+        if plan.kills:
+            faults += [self.kill_processor] * 4 + [self.kill_agent] * 2 + [self.kill_client]
+        if plan.cuts:
+            faults += [self.cut_link] * 4 + [self.freeze_link] * 3
+        if plan.scheduler_dies:
+            faults += [self.kill_scheduler]
+        if plan.storage_dies:
+            faults += [self.kill_storage]
+        if plan.stalls:
+            faults += [self.stall_process] * 3
+        random.choice(faults)()
+
+    def start_agent_late(self) -> None:
+        if len(self.living_agents) < self.plan.agents + 1:
+            self.start_agent()
+
+    def drain_agent(self) -> None:
+        if len(self.living_agents) > 1:
+            agent = self.random.choice(self.living_agents)
+            self.ledger.tell_all(f"{agent.name} is asked to stop")
+            # A drain that runs out of patience ends tasks in the middle.
+            self.ledger.excuses.process_deaths += 1
+            agent.drain(self.random.uniform(0.0, 20.0))
+
+    def kill_processor(self) -> None:
+        processors = [processor for agent in self.living_agents for processor in agent.processors.values()]
+        if processors:
+            self.ledger.excuses.process_deaths += 1
+            self.random.choice(processors).die("killed by SIGKILL")
+
+    def kill_agent(self) -> None:
+        if self.living_agents:
+            agent = self.random.choice(self.living_agents)
+            self.ledger.excuses.process_deaths += 1
+            self.ledger.tell_all(f"{agent.name} is killed")
+            agent.end()
+            self.clock.after(self.random.uniform(0.5, 30.0), lambda: None if self.healing else self.start_agent_late())
+
+    def kill_client(self) -> None:
+        living = self.living_clients
+        if len(living) > 1:
+            client = self.random.choice(living)
+            self.ledger.tell_all(f"{client.name} is killed")
+            client.end()
+
+    def kill_scheduler(self) -> None:
+        if self.scheduler is not None and self.scheduler.alive:
+            self.ledger.excuses.process_deaths += 1
+            self.ledger.tell_all("the scheduler is killed")
+            self.scheduler.end()
+            self.scheduler = None
+            self.clock.after(self.random.uniform(0.1, 12.0), self.revive_services)
+
+    def kill_storage(self) -> None:
+        if self.storage is not None and self.storage.alive:
+            self.ledger.excuses.store_deaths += 1
+            self.ledger.tell_all("the object storage server is killed")
+            self.storage.end()
+            self.storage = None
+            self.clock.after(self.random.uniform(0.1, 12.0), self.revive_services)
+
+    def revive_services(self) -> None:
+        if self.storage is None:
+            self.ledger.tell_all("the object storage server is started")
+            self.start_storage()
+        if self.scheduler is None:
+            self.ledger.tell_all("the scheduler is started")
+            self.start_scheduler()
+
+    def cut_link(self) -> None:
+        links = self.network.links
+        if links:
+            outage = self.random.choice((0.0, 0.5, 3.0, 10.0, 40.0))
+            if outage > 1.0:
+                self.ledger.excuses.silences += 1
+            link = self.random.choice(links)
+            self.ledger.tell_all(f"the link of {link.identity[:4].hex()} to {link.address} is cut for {outage} s")
+            link.break_connection(outage)
+
+    def freeze_link(self) -> None:
+        links = self.network.links
+        if not links:
+            return
+        link = self.random.choice(links)
+        seconds = self.random.choice((0.5, 3.0, 10.0, 40.0))
+        if seconds > 1.0:
+            self.ledger.excuses.silences += 1
+        self.ledger.tell_all(f"the link of {link.identity[:4].hex()} to {link.address} freezes for {seconds} s")
+        link.freeze()
+        breaks = self.random.random() < 0.4
+        self.clock.after(seconds, link.break_connection if breaks else link.thaw)
+
+    def stall_process(self) -> None:
+        services = [service for service in (self.scheduler, self.storage) if service is not None]
+        processes: list[Process] = [*self.living_agents, *self.living_clients, *services]
+        process = self.random.choice(processes)
+        seconds = self.random.choice((0.2, 2.0, 10.0, 30.0))
+        if seconds > 1.0:
+            self.ledger.excuses.silences += 1
+        self.ledger.tell_all(f"{process.name} stalls for {seconds} s")
+        process.stall(seconds)
+
+    # --- the run
+
+    def run(self, steps: int) -> None:
+        """Load and faults for `steps` steps, then heal, settle, and check what is left."""
+        self.load(steps)
+        self.heal()
+        self.settle()
+        if self.plan.shutdown:
+            self.shut_down()
+        else:
+            self.everybody_leaves()
+
+    def load(self, steps: int) -> None:
+        random = self.random
+        wants = self.clock.after(0.0, lambda: None)
+        while self.clock.steps < steps:
+            if wants.when <= self.clock.now:
+                self.want_something()
+                wants = self.clock.after(random.choice((0.001, 0.05, 0.5, 3.0)), lambda: None)
+                if random.random() < 0.4:
+                    self.suffer_something()
+            if not self.clock.step():
+                raise SimulationError("nothing is left to happen: every process must have a deadline")
+
+    def heal(self) -> None:
+        """No more faults. Every link works, every service runs, and somebody has every capability."""
+        self.ledger.tell_all("everything heals")
+        self.healing = True
+        self.revive_services()
+        for link in self.network.links:
+            link.heal()
+        for process in (self.scheduler, self.storage, *self.living_agents, *self.living_clients):
+            if process is not None:
+                process.resume()
+        self.start_agent((RARE, "gpu", "linux"))
+
+    def settle(self) -> None:
+        """Run on until every task has ended, and a while longer."""
+        self.run_until(lambda: not self.open_entries(), SETTLE_S, self.silent_futures)
+        # What follows from the last answers: deletions, returns, acknowledgements, forgotten peers.
+        self.run_until(lambda: False, 2 * PEER_TIMEOUT_S + 30.0, None)
+        self.check_nothing_is_kept()
+
+    def open_entries(self) -> list[Entry]:
+        return list(self.ledger.open.values())
+
+    def silent_futures(self) -> None:
+        entries = self.open_entries()
+        raise SimulationError(
+            f"{len(entries)} tasks have not ended {SETTLE_S:g} s after everything healed, the first: {entries[0]}",
+            entries[0].key,
+        )
+
+    def run_until(self, condition: Callable[[], bool], seconds: float, otherwise: Callable[[], None] | None) -> None:
+        end = self.clock.now + seconds
+        steps = self.clock.steps + SETTLE_STEPS_MAX
+        while not condition():
+            if self.clock.steps >= steps:
+                raise SimulationError(f"{SETTLE_STEPS_MAX} steps within {seconds:g} s: something runs in circles")
+            if self.clock.now >= end or not self.clock.step():
+                if otherwise is not None:
+                    otherwise()
+                return
+
+    def check_nothing_is_kept(self) -> None:
+        """With all tasks answered, no core holds anything of them."""
+        assert self.scheduler is not None
+        core = self.scheduler.core
+        left = [task for client in core.clients.values() for task in client.tasks.values()]
+        if left or core.ready.count or core.recovering or any(client.graphs for client in core.clients.values()):
+            first = left[0] if left else None
+            raise SimulationError(
+                f"the scheduler keeps {len(left)} answered tasks, {core.ready.count} ready ones, "
+                f"{len(core.recovering)} recovering ones: {first!r}",
+                None if first is None else (first.options.client.id, first.number),
+            )
+        for agent in self.living_agents:
+            busy = [processor for processor in agent.processors.values() if processor.busy]
+            if busy:
+                raise SimulationError(f"{busy[0].name} still runs a task that nobody waits for")
+        for client in self.living_clients:
+            driver = client.driver
+            if driver.core.unanswered_count or driver.core.cancelling or client.storage.pending_count:
+                raise SimulationError(
+                    f"{client.name} keeps {driver.core.unanswered_count} unanswered tasks, "
+                    f"{len(driver.core.cancelling)} unconfirmed cancellations, {client.storage.pending_count} requests"
+                )
+
+    def everybody_leaves(self) -> None:
+        """All clients leave: functions and objects go with them."""
+        for client in self.living_clients:
+            client.leave()
+        self.run_until(lambda: False, 3 * PEER_TIMEOUT_S + 60.0, None)
+        assert self.scheduler is not None
+        assert self.storage is not None
+        nested = {p.client_id for agent in self.living_agents for p in agent.processors.values()}
+        strangers = [client.name for client in self.scheduler.core.clients.values() if client.id not in nested]
+        if strangers:
+            raise SimulationError(f"the scheduler still knows {strangers}, which have left")
+        if self.storage.core.object_count and not self.ledger.excuses.store_deaths:
+            raise SimulationError(f"{self.storage.core.object_count} objects outlive their clients")
+
+    def shut_down(self) -> None:
+        """One client shuts the cluster down: every process ends, every client learns it."""
+        client = self.living_clients[0] if self.living_clients else self.start_client()
+
+        def act() -> None:
+            if client.driver.core.established:
+                client.driver.core.shut_down_cluster("a client asked for it")
+            else:
+                self.clock.after(1.0, lambda: client.post(act))
+
+        client.post(act)
+        self.run_until(lambda: self.scheduler is not None and not self.scheduler.alive, 60.0, self.still_running)
+        self.run_until(lambda: not self.living_agents, 60.0, self.still_running)
+        for living in self.living_clients:
+            living.driver.close(Cause.CLOSED)
+            living.end()
+
+    def still_running(self) -> None:
+        names = [agent.name for agent in self.living_agents]
+        raise SimulationError(f"after a shutdown these still run: scheduler or {names}")

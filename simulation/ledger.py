@@ -1,0 +1,173 @@
+"""The book of record: every submitted task, how it may end, and how it did.
+
+Cores are judged by what their owners observe, here and nowhere else: at most one end per task, the right value, an error
+only where something happened that excuses it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from scaler.core import effects as client_effects
+from scaler_protocol import messages as m
+from scaler_protocol.ids import short
+from simulation.clock import Clock
+from simulation.programs import Library
+
+
+class SimulationError(AssertionError):
+    """The cluster as a whole broke a promise. `task` is (client, number) where one task is concerned."""
+
+    def __init__(self, text: str, task: tuple[bytes, int] | None = None) -> None:
+        super().__init__(text)
+        self.task = task
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One task as its client sees it. It is the token the client core carries for it."""
+
+    client: bytes
+    program: int
+    expected: bytes | None
+    number: int = 0
+    submitted_at: float = 0.0
+    capabilities: tuple[str, ...] = ()
+    uses_objects: bool = False
+    may_exit: bool = False
+    canceled: bool = False
+    end: str = ""
+    value: bytes = b""
+
+    @property
+    def key(self) -> tuple[bytes, int]:
+        return self.client, self.number
+
+    def __str__(self) -> str:
+        return f"task {self.number} of client {short(self.client)} (program {self.program})"
+
+
+@dataclass(slots=True)
+class Excuses:
+    """What has been done to the cluster so far, each of which excuses certain errors."""
+
+    process_deaths: int = 0
+    silences: int = 0
+    store_deaths: int = 0
+    timeouts_configured: bool = False
+
+
+@dataclass(slots=True)
+class Ledger:
+    """All tasks of one run."""
+
+    clock: Clock
+    library: Library
+    attempts_max: int
+    telling: bool = False
+    excuses: Excuses = field(default_factory=Excuses)
+    open: dict[tuple[bytes, int], Entry] = field(default_factory=dict)
+    ends: Counter[str] = field(default_factory=Counter)
+    _stories: dict[tuple[bytes, int], list[str]] = field(default_factory=dict)
+    _general: list[tuple[float, str]] = field(default_factory=list)
+
+    # --- the life of a task
+
+    def submitted(self, entry: Entry) -> None:
+        entry.submitted_at = self.clock.now
+        self.open[entry.key] = entry
+        self.tell(entry.key, f"submitted: {self.library[entry.program]}")
+
+    def canceled(self, entry: Entry) -> None:
+        """The application cancelled it: nothing may be heard of it again."""
+        entry.canceled = True
+        self._end(entry, "canceled")
+
+    def forgotten(self, entry: Entry) -> None:
+        """The client that wanted it has died."""
+        self._end(entry, "forgotten")
+
+    def completed(self, entry: Entry, status: m.Status, value: bytes) -> None:
+        """A core delivered this outcome."""
+        if entry.end:
+            raise SimulationError(f"{entry} ended as {entry.end}, and now again as {status.name}", entry.key)
+        problem = self._problem(entry, status, value)
+        if problem:
+            raise SimulationError(f"{entry}: {problem}", entry.key)
+        entry.value = value
+        self._end(entry, status.name.lower())
+
+    def abandoned(self, entry: Entry, cause: client_effects.Cause, text: str) -> None:
+        """A core gave it up."""
+        if entry.end:
+            raise SimulationError(f"{entry} ended as {entry.end}, and now is abandoned: {text}", entry.key)
+        if cause is client_effects.Cause.DISCONNECTED and not (self.excuses.silences or self.excuses.process_deaths):
+            raise SimulationError(f"{entry} is abandoned ({text}) although nothing was cut or killed", entry.key)
+        if cause is client_effects.Cause.REFUSED:
+            raise SimulationError(f"{entry} is abandoned: {text}", entry.key)
+        self._end(entry, f"abandoned: {cause.value}")
+
+    def _problem(self, entry: Entry, status: m.Status, value: bytes) -> str:
+        excuses = self.excuses
+        if status is m.Status.SUCCESS:
+            if entry.expected is None:
+                return "it succeeded, but must fail"
+            return "" if bytes(value) == entry.expected else f"wrong value {bytes(value)!r}, not {entry.expected!r}"
+        text = bytes(value).decode(errors="replace")
+        if status is m.Status.FAILED:
+            # A child that fails for an excusable reason fails its parent.
+            excused = entry.may_exit or excuses.process_deaths or excuses.silences or excuses.store_deaths
+            return "" if entry.expected is None or excused else f"it failed without a reason: {text}"
+        if status is m.Status.PROCESSOR_DIED:
+            deaths_enough = entry.may_exit or excuses.process_deaths >= self.attempts_max
+            return "" if deaths_enough else f"too few processors died for this: {text}"
+        if status is m.Status.WORKER_DIED:
+            losses = excuses.process_deaths + excuses.silences
+            return "" if losses >= self.attempts_max else f"too few agents were lost for this: {text}"
+        if status in (m.Status.MISSING_OBJECT, m.Status.STORAGE_FAILED):
+            excused = excuses.store_deaths or excuses.silences or excuses.process_deaths
+            return "" if excused else f"storage failed for no reason: {text}"
+        if status is m.Status.TIMED_OUT:
+            return "" if excuses.timeouts_configured else f"no timeout is configured: {text}"
+        return f"unexpected status {status.name}: {text}"
+
+    def _end(self, entry: Entry, how: str) -> None:
+        entry.end = how
+        self.ends[how] += 1
+        self.open.pop(entry.key, None)
+        self.tell(entry.key, f"ended: {how}")
+
+    # --- stories
+
+    def tell(self, key: tuple[bytes, int], text: str) -> None:
+        """Note an event of one task, in runs that are told."""
+        if self.telling:
+            self._stories.setdefault(key, []).append(f"{self.clock.now:12.6f} step {self.clock.steps:6d}  {text}")
+
+    def tell_all(self, text: str) -> None:
+        """Note something that concerns everybody."""
+        if self.telling:
+            self._general.append((self.clock.now, f"{self.clock.now:12.6f} step {self.clock.steps:6d}  * {text}"))
+
+    def story(self, key: tuple[bytes, int] | None) -> str:
+        """What happened to a task, between what happened to the cluster."""
+        lines = [line for _, line in self._general]
+        lines += self._stories.get(key, []) if key is not None else []
+        return "\n".join(sorted(lines))
+
+    def tell_message(self, where: str, message: m.Message) -> None:
+        """Note a message in the story of every task it names."""
+        if not self.telling:
+            return
+        client = getattr(message, "client", b"")
+        numbers = getattr(message, "numbers", ())
+        if not client or not len(numbers):
+            return
+        attempts = getattr(message, "attempts", ())
+        statuses = getattr(message, "statuses", ())
+        for row, number in enumerate(numbers):
+            details = f" attempt {attempts[row]}" if len(attempts) else ""
+            if len(statuses):
+                details += f" {m.Status(statuses[row]).name}"
+            self.tell((client, number), f"{where}: {type(message).__name__}{details}")

@@ -1,0 +1,412 @@
+"""A processor in the simulation: the child process in which programs run, one at a time.
+
+It obeys the same rules as the real one (indexes, generations, answers in order) and does to its agent what real ones do:
+answers in batches or one by one, dies in the middle of a task, ignores a polite cancellation.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from scaler.core import effects as e
+from scaler.core.client_core import ClientCore
+from scaler_protocol import messages as m
+from scaler_protocol.codec import decode, encode
+from scaler_protocol.ids import ObjectId
+from scaler_protocol.payloads import frame_object, unframe_object
+from scaler_protocol.wire import Envelope, decode_envelope, encode_envelope
+from scaler_worker.core import effects as do
+from scaler_worker.core import events as on
+from simulation.client import FUNCTIONS, ClientDriver
+from simulation.clock import Timer
+from simulation.ledger import Entry, SimulationError
+from simulation.process import Process
+from simulation.programs import Action, Program, is_object, program_number, value_of
+
+if TYPE_CHECKING:
+    from simulation.agent import AgentProcess
+
+START_S = (0.05, 0.5)
+PIPE_S = (0.00002, 0.0002)
+COOPERATION_S = (0.0, 0.3)
+FLUSH_SHARE = 0.6
+
+
+@dataclass(slots=True)
+class _Row:
+    """One task handed over."""
+
+    index: int
+    client: bytes
+    number: int
+    attempt: int
+    depth: int
+    program: Program
+    inputs: list[bytes]
+    objects: list[bytes]
+    ending: tuple[int, str] | None = None
+
+
+@dataclass(slots=True)
+class _Answer:
+    payload: bytes
+    status: int
+    duration: int
+    object_id: bytes = b""
+    object_bytes: int = 0
+
+
+@dataclass(slots=True)
+class _Running:
+    """The task being run: what it still waits for."""
+
+    row: _Row
+    started_at: float
+    contents: dict[bytes, bytes] = field(default_factory=dict)
+    wanted: list[bytes] = field(default_factory=list)
+    timer: Timer | None = None
+    children: list[Entry] = field(default_factory=list)
+    blocked: bool = False
+
+
+class Processor(Process):
+    """Process `number` of an agent. Its mailbox takes the agent's effects, and callables for its own timers."""
+
+    def __init__(self, agent: AgentProcess, number: int) -> None:
+        super().__init__(f"{agent.name}/processor {number}", agent.clock, agent.random)
+        self.agent = agent
+        self.number = number
+        self.pid = 10_000 + number
+        self._generation = 0
+        self._queue: deque[_Row] = deque()
+        self._functions: dict[bytes, bytes] = {}
+        self._running: _Running | None = None
+        self._answers: list[_Answer] = []
+        self._first_unanswered = 0
+        self._stopping = False
+        self._nested: ClientDriver | None = None
+        # What the agent and we send each other keeps its order, as on a socket pair.
+        self._arrives_at = 0.0
+        self._told_at = 0.0
+        self.clock.after(self.random.uniform(*START_S), self._ready)
+
+    @property
+    def busy(self) -> bool:
+        """Whether it runs a task or has one to run."""
+        return self._running is not None or bool(self._queue)
+
+    @property
+    def client_id(self) -> bytes | None:
+        """The client inside, if a task has made one."""
+        return None if self._nested is None else self._nested.core.client_id
+
+    # --- the pipe
+
+    def receive(self, effect: Any) -> None:
+        """Take what the agent sends, a moment later."""
+        self._arrives_at = max(self._arrives_at, self.clock.now + self.random.uniform(*PIPE_S))
+        self.clock.at(self._arrives_at, lambda: self.post(effect))
+
+    def _tell(self, event: on.Event) -> None:
+        self._told_at = max(self._told_at, self.clock.now + self.random.uniform(*PIPE_S))
+        self.clock.at(self._told_at, lambda: self.agent.post(event))
+
+    def _ready(self) -> None:
+        if self.alive:
+            self._tell(on.ProcessorReady(self.number, self.pid))
+
+    def die(self, reason: str) -> None:
+        """The process ends at once; its agent is told after everything that was written before."""
+        if not self.alive:
+            return
+        running = self._running
+        if running is not None:
+            key = (running.row.client, running.row.number)
+            self.agent.ledger.tell(key, f"{self.name} died while running it: {reason}")
+        index = None if running is None else running.row.index
+        self._tell(on.ProcessorExited(self.number, index, f"process {self.pid} ended: {reason}"))
+        self.end()
+
+    def after_end(self) -> None:
+        self.agent.processors.pop(self.number, None)
+        if self._running is not None and self._running.timer is not None:
+            self._running.timer.cancel()
+        if self._nested is not None:
+            for entry in list(self._nested.entries.values()):
+                self.agent.ledger.forgotten(entry)
+            self._nested.entries.clear()
+
+    # --- turns
+
+    def take_turn(self, events: list[Any]) -> None:
+        for event in events:
+            if not self.alive:
+                return
+            self._handle(event)
+        if not self.alive:
+            return
+        nested = self._nested
+        if nested is not None:
+            if self.clock.now >= nested.core.next_deadline():
+                nested.handle(e.Tick())
+            nested.perform()
+        self._go_on()
+
+    def next_deadline(self) -> float:
+        return self._nested.core.next_deadline() if self._nested is not None else float("inf")
+
+    def _handle(self, event: Any) -> None:
+        if callable(event):
+            event()
+        elif isinstance(event, do.SendTasks):
+            self._on_tasks(event)
+        elif isinstance(event, do.CancelTask):
+            self._on_cancel(event)
+        elif isinstance(event, do.TakeBack):
+            self._flush()
+            self._tell(on.ProcessorGaveBack(self.number, *self._drop_rest()))
+        elif isinstance(event, do.StopProcessor):
+            self._stopping = True
+        elif isinstance(event, do.AnswerObject):
+            self._on_object(event)
+        elif isinstance(event, do.DeliverRelay):
+            self._on_relay(event)
+        else:
+            raise SimulationError(f"a processor cannot do {event}")
+
+    def _on_tasks(self, event: do.SendTasks) -> None:
+        for function_id in event.forgotten:
+            self._functions.pop(function_id, None)
+        self._functions.update(event.functions)
+        if event.generation != self._generation:
+            return
+        tasks = event.tasks
+        batch = tasks.batch
+        payload = bytes(tasks.payload())
+        positions, inputs = tasks.inputs()
+        at = 0
+        for row, (number, attempt, length) in enumerate(
+            zip(tasks.numbers, tasks.attempts, tasks.payload_lengths, strict=True)
+        ):
+            indexes = tasks.function_indexes
+            function = batch.functions[indexes[row]] if len(indexes) else batch.functions[0]
+            if self._functions.get(function) != dict(FUNCTIONS)[function]:
+                raise SimulationError(f"{self.name} was not sent function {function.hex()}", (tasks.client, number))
+            objects = [
+                object_id
+                for position, object_id in zip(batch.object_positions, batch.objects, strict=True)
+                if position == tasks.start + row
+            ]
+            program = self.agent.library[program_number(payload[at : at + length])]
+            row_inputs = [value for position, value in zip(positions, inputs, strict=True) if position == row]
+            self._queue.append(
+                _Row(event.first_index + row, tasks.client, number, attempt, batch.depth, program, row_inputs, objects)
+            )
+            self.agent.ledger.tell((tasks.client, number), f"attempt {attempt} handed to {self.name}")
+            at += length
+
+    def _drop_rest(self) -> tuple[int, int]:
+        """Drop what has not started; return (generation, next index)."""
+        self._generation += 1
+        if self._queue:
+            next_index = self._queue[0].index
+        else:
+            next_index = self._running.row.index + 1 if self._running is not None else self._first_unanswered
+        self._queue.clear()
+        return self._generation, next_index
+
+    def _on_cancel(self, event: do.CancelTask) -> None:
+        running = self._running
+        if running is not None and running.row.index == event.index:
+            if running.row.ending is None:
+                running.row.ending = (event.status, event.text)
+                if not running.row.program.stubborn:
+                    delay = self.random.uniform(*COOPERATION_S)
+                    self.clock.after(delay, lambda: self.post(lambda: self._end_running(running)))
+            return
+        for row in self._queue:
+            if row.index == event.index:
+                row.ending = (event.status, event.text)
+
+    # --- running
+
+    def _go_on(self) -> None:
+        while self._running is None and self._queue and self.alive:
+            row = self._queue.popleft()
+            if not self._answers:
+                self._first_unanswered = row.index
+            if row.ending is not None:
+                self._answer(row, _Answer(row.ending[1].encode(), row.ending[0], 0))
+                continue
+            self._start(row)
+        if self._running is None and self.alive:
+            self._flush()
+            if self._stopping:
+                self.die("it was asked to stop")
+
+    def _start(self, row: _Row) -> None:
+        running = self._running = _Running(row, self.clock.now)
+        self.agent.ledger.tell((row.client, row.number), f"attempt {row.attempt} runs in {self.name}")
+        if self.random.random() < FLUSH_SHARE:
+            self._flush()
+        stored = [unframe_object(value) for value in row.inputs]
+        needed = dict.fromkeys([*row.objects, *(object_id for object_id in stored if object_id is not None)])
+        running.wanted = list(needed)
+        for object_id in running.wanted:
+            self._tell(on.ObjectWanted(self.number, object_id))
+        if not running.wanted:
+            self._compute(running)
+
+    def _on_object(self, event: do.AnswerObject) -> None:
+        running = self._running
+        if running is None or event.id not in running.wanted:
+            return
+        if event.status != m.Status.SUCCESS:
+            self._finish(running, _Answer(event.text.encode(), event.status, self._elapsed(running)))
+            return
+        content = self.agent.cache.get(event.id)
+        if content is None:
+            # Dropped from the cache before we could open it.
+            self._tell(on.ObjectWanted(self.number, event.id))
+            return
+        running.wanted.remove(event.id)
+        running.contents[event.id] = content
+        if not running.wanted:
+            self._compute(running)
+
+    def _compute(self, running: _Running) -> None:
+        program = running.row.program
+        if program.action is Action.NEST and program.children:
+            self._nest(running)
+            return
+        when = self.clock.now + program.duration_s
+        if program.action is Action.EXIT:
+            running.timer = self.clock.at(when, lambda: self.die("exit status 3"))
+        else:
+            running.timer = self.clock.at(when, lambda: self.post(lambda: self._return(running)))
+
+    def _return(self, running: _Running) -> None:
+        if self._running is not running:
+            return
+        row = running.row
+        if row.program.action is Action.FAIL:
+            self._finish(running, _Answer(b"it raises", m.Status.FAILED, self._elapsed(running)))
+            return
+        failed = [child for child in running.children if child.end != "success"]
+        if failed:
+            self._finish(running, _Answer(b"a child failed: " + failed[0].end.encode(), m.Status.FAILED, 0))
+            return
+        inputs = []
+        for value in row.inputs:
+            object_id = unframe_object(value) if is_object(value) else None
+            inputs.append(value if object_id is None else running.contents[object_id])
+        contents = [running.contents[object_id] for object_id in row.objects]
+        children = [child.value for child in running.children]
+        value = value_of(row.program, inputs, contents, children)
+        if row.program.large_result:
+            stored = ObjectId(self.random.randbytes(16))
+            self.agent.cache[stored] = value
+            answer = _Answer(frame_object(stored), m.Status.SUCCESS, self._elapsed(running), stored, len(value))
+            self._finish(running, answer)
+        else:
+            self._finish(running, _Answer(value, m.Status.SUCCESS, self._elapsed(running)))
+
+    def _end_running(self, running: _Running) -> None:
+        """The running task heeds a polite cancellation."""
+        if self._running is not running or running.row.ending is None:
+            return
+        if running.timer is not None:
+            running.timer.cancel()
+        status, text = running.row.ending
+        if self._nested is not None:
+            self._nested.cancel(running.children)
+        self._finish(running, _Answer(text.encode(), status, self._elapsed(running)))
+
+    def _finish(self, running: _Running, answer: _Answer) -> None:
+        self._running = None
+        if running.blocked:
+            running.blocked = False
+            self._tell(on.ProcessorUnblocked(self.number))
+        self._answer(running.row, answer)
+        if self.random.random() < FLUSH_SHARE:
+            self._flush()
+
+    def _elapsed(self, running: _Running) -> int:
+        return int((self.clock.now - running.started_at) * 1e6)
+
+    def _answer(self, row: _Row, answer: _Answer) -> None:
+        if not self._answers:
+            self._first_unanswered = row.index
+        expected = self._first_unanswered + len(self._answers)
+        if row.index != expected:
+            raise SimulationError(
+                f"{self.name} was given index {row.index} where {expected} follows", (row.client, row.number)
+            )
+        self._answers.append(answer)
+
+    def _flush(self) -> None:
+        answers, self._answers = self._answers, []
+        if not answers:
+            return
+        stored = [(at, answer) for at, answer in enumerate(answers) if answer.object_id]
+        self._tell(
+            on.ProcessorResults(
+                processor=self.number,
+                first_index=self._first_unanswered,
+                count=len(answers),
+                payload_lengths=[len(answer.payload) for answer in answers],
+                payloads=b"".join(answer.payload for answer in answers),
+                durations=[answer.duration for answer in answers],
+                statuses=[answer.status for answer in answers] if any(answer.status for answer in answers) else (),
+                object_positions=[at for at, _ in stored],
+                objects=tuple(answer.object_id for _, answer in stored),
+                object_sizes=[answer.object_bytes for _, answer in stored],
+            )
+        )
+        self._first_unanswered += len(answers)
+
+    # --- tasks inside tasks
+
+    def _nest(self, running: _Running) -> None:
+        nested = self._nested or self._open_client()
+        nested.on_ended = lambda _: self._look_at_children()
+        for number in running.row.program.children:
+            entry = nested.submit(self.agent.library[number], depth=running.row.depth + 1)
+            if entry is None:
+                self._finish(running, _Answer(b"the client inside is disconnected", m.Status.FAILED, 0))
+                return
+            running.children.append(entry)
+        self._flush()
+        running.blocked = True
+        self._tell(on.ProcessorBlocked(self.number, *self._drop_rest()))
+
+    def _look_at_children(self) -> None:
+        running = self._running
+        if running is None or not running.blocked or not all(child.end for child in running.children):
+            return
+        running.blocked = False
+        self._tell(on.ProcessorUnblocked(self.number))
+        when = self.clock.now + running.row.program.duration_s
+        running.timer = self.clock.at(when, lambda: self.post(lambda: self._return(running)))
+
+    def _open_client(self) -> ClientDriver:
+        client_id = self.random.randbytes(16)
+        hello = m.Hello(m.Role.CLIENT, f"inside {self.name}", client_id, hostname="worker host")
+        core = ClientCore(client_id, hello)
+        nested = ClientDriver(core, self.agent.ledger, self.clock, self._relay, self.agent.storage, self.random)
+        self._nested = nested
+        self._tell(on.RelayOpened(self.number, client_id))
+        core.start(self.clock.now)
+        return nested
+
+    def _relay(self, envelope: Envelope, message: m.Message) -> None:
+        assert self._nested is not None
+        frames = [encode_envelope(envelope), *(bytes(frame) for frame in encode(message))]
+        self._tell(on.RelayFrames(self.number, self._nested.core.client_id, list(frames)))
+
+    def _on_relay(self, event: do.DeliverRelay) -> None:
+        if self._nested is not None and event.client == self._nested.core.client_id:
+            envelope = decode_envelope(event.frames[0])
+            self._nested.handle(e.Incoming(envelope, decode([bytes(frame) for frame in event.frames[1:]])))

@@ -1,0 +1,102 @@
+"""What simulated tasks do, and what must come out.
+
+A task's payload names a program; the value of a task is a digest over its program, its inputs and its objects, so a
+result that went to the wrong task, or was computed from the wrong input, is told from the right one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from scaler_protocol.payloads import OBJECT, PICKLED
+
+_PAYLOAD = struct.Struct("<cI")
+
+
+class Action(Enum):
+    RETURN = "return"
+    FAIL = "fail"
+    EXIT = "exit"
+    """Ends its processor in the middle of the task, every time."""
+    NEST = "nest"
+    """Submits its children from inside the task and blocks until all are answered."""
+
+
+@dataclass(slots=True, frozen=True)
+class Program:
+    """One task's behaviour."""
+
+    number: int
+    action: Action
+    duration_s: float
+    stubborn: bool = False
+    """Does not react to a cooperative cancellation."""
+    large_result: bool = False
+    children: tuple[int, ...] = ()
+
+    @property
+    def payload(self) -> bytes:
+        return _PAYLOAD.pack(PICKLED, self.number)
+
+
+def program_number(payload: bytes) -> int:
+    tag, number = _PAYLOAD.unpack(payload)
+    assert tag == PICKLED
+    return int(number)
+
+
+def value_of(program: Program, inputs: Sequence[bytes], contents: Sequence[bytes], children: Sequence[bytes]) -> bytes:
+    """The value this program computes: what its result payload, or the object it stands for, must be."""
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(program.payload)
+    for part in (inputs, contents, children):
+        digest.update(len(part).to_bytes(4, "little"))
+        for item in part:
+            digest.update(len(item).to_bytes(4, "little") + bytes(item))
+    return PICKLED + digest.digest()
+
+
+def is_object(payload: bytes) -> bool:
+    return bytes(payload[:1]) == OBJECT
+
+
+class Library:
+    """All programs of one run."""
+
+    def __init__(self) -> None:
+        self._programs: list[Program] = []
+
+    def add(
+        self,
+        action: Action,
+        duration_s: float,
+        *,
+        stubborn: bool = False,
+        large_result: bool = False,
+        children: tuple[int, ...] = (),
+    ) -> Program:
+        program = Program(len(self._programs), action, duration_s, stubborn, large_result, children)
+        self._programs.append(program)
+        return program
+
+    def __getitem__(self, number: int) -> Program:
+        return self._programs[number]
+
+    def may_exit(self, number: int) -> bool:
+        """Whether running this program, or anything it runs, ends a processor."""
+        program = self._programs[number]
+        return program.action is Action.EXIT or any(self.may_exit(child) for child in program.children)
+
+    def expected(self, number: int, inputs: Sequence[bytes] = (), contents: Sequence[bytes] = ()) -> bytes | None:
+        """The value of a task, or None where it must end in an exception."""
+        program = self._programs[number]
+        if program.action in (Action.FAIL, Action.EXIT):
+            return None
+        children = [self.expected(child) for child in program.children]
+        if any(child is None for child in children):
+            return None
+        return value_of(program, inputs, contents, [child for child in children if child is not None])

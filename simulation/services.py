@@ -1,0 +1,148 @@
+"""The two services of the simulated cluster: the scheduler and the object storage server."""
+
+from __future__ import annotations
+
+import hashlib
+from random import Random
+from typing import Any
+
+from scaler_objstore import core as objstore
+from scaler_protocol import messages as m
+from scaler_protocol.codec import decode, encode
+from scaler_protocol.wire import UNSEQUENCED, Envelope, decode_envelope, encode_envelope
+from scaler_scheduler import core as scheduler
+from scaler_scheduler.core.effects import Log
+from simulation.client import ObjectStorage
+from simulation.ledger import Ledger
+from simulation.network import Network
+from simulation.process import Process
+
+
+class SchedulerProcess(Process):
+    """The scheduler core behind its ROUTER."""
+
+    def __init__(
+        self, network: Network, address: str, storage_address: str, ledger: Ledger, random: Random, **settings: Any
+    ) -> None:
+        super().__init__("scheduler", network.clock, random)
+        self.network = network
+        self.address = address
+        self.ledger = ledger
+        self.incarnation = random.randbytes(16)
+        self.stop_reason = ""
+        self.published = 0
+        config = scheduler.SchedulerConfig(
+            incarnation=self.incarnation, object_storage_address=storage_address, **settings
+        )
+        self.core = scheduler.SchedulerCore(config, self.clock.now)
+        hello = m.Hello(m.Role.SCHEDULER, self.name, self.incarnation)
+        self.storage = ObjectStorage(network, storage_address, hello, self.incarnation, self.clock)
+        self.storage.on_activity = lambda: self.post(lambda: None)
+        self.monitors = random.randint(0, 1)
+        network.listen(address, self)
+        self.plan_deadline()
+
+    def deliver(self, peer: bytes, envelope: Envelope, message: m.Message) -> None:
+        self.post((peer, envelope, message))
+
+    def take_turn(self, events: list[Any]) -> None:
+        self.storage.work()
+        now = self.clock.now
+        for event in events:
+            if callable(event):
+                event()
+                continue
+            peer, envelope, message = event
+            if isinstance(message, m.Relay):
+                peer = scheduler.RelayedPeer(peer, message.client)
+                envelope = decode_envelope(message.inner[0])
+                message = decode([bytes(frame) for frame in message.inner[1:]])
+            self.ledger.tell_message("scheduler receives", message)
+            self.core.handle(scheduler.Incoming(peer, envelope, message), now)
+        if now >= self.core.next_deadline():
+            self.core.handle(scheduler.Tick(monitors=self.monitors, unix_time=now), now)
+        self.core.place(now)
+        scheduler.check_invariants(self.core)
+        for effect in self.core.take_effects():
+            self._perform(effect)
+        self.storage.flush()
+        if self.stop_reason:
+            self.end()
+
+    def next_deadline(self) -> float:
+        return min(self.core.next_deadline(), self.storage.next_deadline())
+
+    def after_end(self) -> None:
+        self.network.stop_listening(self.address)
+        self.storage.link.close(deliver_rest=bool(self.stop_reason))
+
+    def _perform(self, effect: scheduler.Effect) -> None:
+        if isinstance(effect, scheduler.Send):
+            self.ledger.tell_message("scheduler sends", effect.message)
+            self._send(effect.peer, effect.envelope, effect.message)
+        elif isinstance(effect, scheduler.ToStore):
+            if isinstance(effect.message, m.ObjectDelete):
+                self.storage.delete(effect.message.ids, effect.message.owner)
+            elif isinstance(effect.message, m.ClientGone | m.Shutdown):
+                self.storage.tell(effect.message)
+        elif isinstance(effect, scheduler.Publish):
+            self.published += 1
+        elif isinstance(effect, scheduler.Stop):
+            self.stop_reason = effect.reason
+        elif isinstance(effect, Log):
+            self.ledger.tell_all(f"scheduler: {effect.text}")
+
+    def _send(self, peer: bytes | scheduler.RelayedPeer, envelope: Envelope, message: m.Message) -> None:
+        if isinstance(peer, scheduler.RelayedPeer):
+            agent = self.core.agents.by_peer.get(peer.agent)
+            if agent is None:
+                return
+            frames = [encode_envelope(envelope), *(bytes(frame) for frame in encode(message))]
+            envelope, message = agent.session.plain(m.Relay(peer.client, frames))
+            peer = peer.agent
+        if not self.network.send(self.address, peer, envelope, message):
+            self.post(lambda: self.core.handle(scheduler.PeerUnreachable(peer, "no connection"), self.clock.now))
+
+
+def _content_hash(buffers: Any) -> Any:
+    digest = hashlib.blake2b(digest_size=16)
+    for buffer in buffers:
+        digest.update(len(buffer).to_bytes(8, "little") + bytes(buffer))
+    return digest.digest()
+
+
+class StorageProcess(Process):
+    """The object storage core behind its ROUTER."""
+
+    def __init__(self, network: Network, address: str, random: Random) -> None:
+        super().__init__("object storage", network.clock, random)
+        self.network = network
+        self.address = address
+        self.core = objstore.StoreCore(random.randbytes(16), objstore.MemoryStorage(100_000_000), _content_hash)
+        self.stop_reason = ""
+        network.listen(address, self)
+
+    def deliver(self, peer: bytes, envelope: Envelope, message: m.Message) -> None:
+        self.post(objstore.Incoming(peer, message))
+
+    def take_turn(self, events: list[Any]) -> None:
+        for event in events:
+            self.core.handle(event, self.clock.now)
+        if self.clock.now >= self.core.next_deadline():
+            self.core.handle(objstore.Tick(), self.clock.now)
+        effects = self.core.take_effects()
+        objstore.check_invariants(self.core)
+        for effect in effects:
+            if isinstance(effect, objstore.Send):
+                if not self.network.send(self.address, effect.peer, UNSEQUENCED, effect.message):
+                    self.post(objstore.PeerGone(effect.peer))
+            elif isinstance(effect, objstore.Stop):
+                self.stop_reason = effect.reason
+        if self.stop_reason:
+            self.end()
+
+    def next_deadline(self) -> float:
+        return self.core.next_deadline()
+
+    def after_end(self) -> None:
+        self.network.stop_listening(self.address)
