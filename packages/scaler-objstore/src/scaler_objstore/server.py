@@ -134,14 +134,16 @@ class Server:
         """Take in what waits, answer it, and arrange for the next turn."""
         if self._stopped.done():
             return
-        if self._listener.has_queued:
-            self._flush()
-        received = self._listener.receive(DRAIN_MESSAGES)
-        for peer, frames in received:
-            self._take_in(peer, frames)
-        self._core.handle(Tick(), self._loop.time())
-        self._perform()
-        self._schedule(at_once=bool(received) and self._listener.readable())
+        try:
+            if self._listener.has_queued:
+                self._flush()
+            for peer, frames in self._listener.receive(DRAIN_MESSAGES):
+                self._take_in(peer, frames)
+            self._core.handle(Tick(), self._loop.time())
+            self._perform()
+        finally:
+            # Whatever went wrong, the event loop logs it, and the other peers' requests go on.
+            self._schedule()
 
     def _take_in(self, peer: bytes, frames: list[Frame]) -> None:
         try:
@@ -172,12 +174,12 @@ class Server:
         for peer in self._listener.flush():
             self._core.handle(PeerGone(peer), self._loop.time())
 
-    def _schedule(self, *, at_once: bool) -> None:
+    def _schedule(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
         now = self._loop.time()
         # A send can swallow the edge of what came in meanwhile, so readiness is looked at after every turn.
-        if at_once or self._listener.readable():
+        if self._listener.readable():
             due = now
         else:
             pause = FLUSH_SECONDS if self._listener.has_queued else SAFETY_SECONDS

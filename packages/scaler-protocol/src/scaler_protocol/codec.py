@@ -8,6 +8,7 @@ anybody indexes with them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from enum import IntEnum
 from importlib.resources import as_file, files
 from typing import Any, NamedTuple
 
@@ -49,8 +50,13 @@ def _same(value: Any) -> Any:
     return value
 
 
+def _number_of_enum(value: Any) -> Any:
+    # The library takes nothing but the built-in types themselves.
+    return int(value) if isinstance(value, IntEnum) else value
+
+
 def _plain(*attributes: str) -> list[_Field]:
-    return [_Field(a, _wire_name(a), _same, _same) for a in attributes]
+    return [_Field(a, _wire_name(a), _number_of_enum, _same) for a in attributes]
 
 
 def _column(typecode: str, *attributes: str) -> list[_Field]:

@@ -40,7 +40,7 @@ def bind(socket: zmq.Socket[Any], address: str) -> str:
     try:
         socket.bind(address)
     except zmq.ZMQError as error:
-        raise TransportError(f"cannot listen on {address}: {error.strerror}") from None
+        raise TransportError(f"cannot listen on {address}: {_reason(error)}") from None
     return bound_address(socket)
 
 
@@ -49,7 +49,12 @@ def connect(socket: zmq.Socket[Any], address: str) -> None:
     try:
         socket.connect(address)
     except zmq.ZMQError as error:
-        raise TransportError(f"cannot connect to {address}: {error.strerror}") from None
+        raise TransportError(f"cannot connect to {address}: {_reason(error)}") from None
+
+
+def _reason(error: zmq.ZMQError) -> str:
+    # pyzmq repeats the address behind the reason.
+    return str(error.strerror).partition(" (addr=")[0]
 
 
 def bound_address(socket: zmq.Socket[Any]) -> str:

@@ -1,0 +1,451 @@
+"""The store's core, told as conversations. No sockets, no waiting: time is a number."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import pytest
+
+from scaler_objstore.content_hash import KeyedContentHash
+from scaler_objstore.core import (
+    Effect,
+    Incoming,
+    Limits,
+    MemoryStorage,
+    PeerGone,
+    Send,
+    Stop,
+    StoreCore,
+    Tick,
+    Warn,
+    check_invariants,
+)
+from scaler_protocol import messages as m
+from scaler_protocol.wire import Frame
+
+STORE = b"S" * 16
+ALICE, BOB, AGENT, SCHEDULER = b"a" * 16, b"b" * 16, b"g" * 16, b"s" * 16
+ROLES = {ALICE: m.Role.CLIENT, BOB: m.Role.CLIENT, AGENT: m.Role.AGENT, SCHEDULER: m.Role.SCHEDULER}
+X, Y, Z = b"x" * 16, b"y" * 16, b"z" * 16
+
+
+class Store:
+    """A core with peers that have said hello; every step checks the invariants."""
+
+    def __init__(
+        self, limits: Limits | None = None, memory_bytes: int = 1_000_000, content_hash: object = None
+    ) -> None:
+        hash_function = KeyedContentHash(b"12345678") if content_hash is None else content_hash
+        self.core = StoreCore(STORE, MemoryStorage(memory_bytes), hash_function, limits)  # type: ignore[arg-type]
+        self.now = 0.0
+        for peer, role in ROLES.items():
+            self.say(peer, m.Hello(role, "", peer))
+
+    def say(self, peer: bytes, message: m.Message) -> list[Effect]:
+        self.core.handle(Incoming(peer, message), self.now)
+        return self.effects()
+
+    def effects(self) -> list[Effect]:
+        check_invariants(self.core)
+        return self.core.take_effects()
+
+    def answer(self, peer: bytes, message: m.Message) -> m.Message:
+        # Others, whose wait this ends, are answered before.
+        *_, effect = self.say(peer, message)
+        assert isinstance(effect, Send)
+        assert effect.peer == peer
+        return effect.message
+
+    def put(self, peer: bytes, object_id: bytes, *buffers: Frame, owner: bytes | None = None) -> m.ObjectPutReply:
+        message = m.ObjectPut(1, object_id, peer if owner is None else owner, list(buffers))
+        reply = self.answer(peer, message)
+        assert isinstance(reply, m.ObjectPutReply)
+        return reply
+
+    def get(self, peer: bytes, object_id: bytes) -> list[Frame] | None:
+        reply = self.answer(peer, m.ObjectGet(1, object_id))
+        assert isinstance(reply, m.ObjectData)
+        assert reply.id == object_id
+        return None if reply.missing else reply.buffers
+
+    def delete(self, peer: bytes, *ids: bytes, owner: bytes | None = None) -> m.ObjectDeleteReply:
+        reply = self.answer(peer, m.ObjectDelete(1, peer if owner is None else owner, ids))
+        assert isinstance(reply, m.ObjectDeleteReply)
+        return reply
+
+
+# --- who is who
+
+
+def test_hello_is_answered_with_the_incarnation_of_the_store_and_the_number_of_the_hello() -> None:
+    assert Store().answer(ALICE, m.Hello(m.Role.CLIENT, "alice", ALICE, hello_number=7)) == m.Welcome(
+        STORE, hello_number=7
+    )
+
+
+def test_a_stranger_is_asked_for_a_hello_whatever_it_wants() -> None:
+    store = Store()
+    for message in (
+        m.ObjectPut(1, X, ALICE, [b"x"]),
+        m.ObjectGet(1, X),
+        m.ObjectDelete(1, ALICE, (X,)),
+        m.ClientGone(ALICE),
+        m.Shutdown(),
+    ):
+        assert store.answer(b"stranger", message) == m.UnknownPeer()
+    assert store.say(b"stranger", m.Goodbye("")) == []
+    assert store.core.object_count == 0
+
+
+def test_another_protocol_version_is_refused_with_a_sentence_and_may_do_nothing() -> None:
+    store = Store()
+    refused = store.answer(b"old", m.Hello(m.Role.CLIENT, "old", BOB, protocol_version=99, software_version="9.9"))
+    assert refused == m.Refused("this object storage server speaks protocol version 1, old (scaler 9.9) version 99")
+    assert store.answer(b"old", m.ObjectGet(1, X)) == m.UnknownPeer()
+
+
+def test_plain_messages_of_other_conversations_are_ignored_and_nonsense_is_reported() -> None:
+    store = Store()
+    assert store.say(ALICE, m.Heartbeat()) == []
+    assert store.say(b"stranger", m.UnknownPeer()) == []
+    (warning,) = store.say(ALICE, m.TaskRecall(1))
+    assert isinstance(warning, Warn)
+    assert "TaskRecall" in warning.text
+
+
+def test_the_peer_silent_longest_is_forgotten_when_there_are_too_many() -> None:
+    store = Store(Limits(peers_max=4))
+    store.say(ALICE, m.ObjectGet(5, X, wait_seconds=30.0))
+    store.say(BOB, m.ObjectGet(1, X))
+    for peer in (AGENT, SCHEDULER, ALICE, BOB):
+        store.say(peer, m.Heartbeat())
+    store.say(BOB, m.ObjectGet(1, X))
+    store.say(AGENT, m.ObjectGet(1, X))
+    store.say(SCHEDULER, m.ObjectGet(1, X))
+    store.say(b"fifth", m.Hello(m.Role.CLIENT, "", b"5" * 16))
+    assert store.answer(ALICE, m.ObjectGet(6, X)) == m.UnknownPeer()
+    assert store.core.next_deadline() == float("inf"), "its waiting gets are forgotten too"
+
+
+# --- put, get, delete
+
+
+def test_what_was_put_can_be_got_by_whoever_knows_its_id() -> None:
+    store = Store()
+    body = bytearray(b"body")
+    assert store.put(ALICE, X, b"header", memoryview(body)) == m.ObjectPutReply(1)
+    buffers = store.get(BOB, X)
+    assert buffers is not None
+    assert [bytes(buffer) for buffer in buffers] == [b"header", b"body"]
+    assert isinstance(buffers[1], memoryview)
+    assert buffers[1].obj is body, "the received buffer itself is kept and sent, not a copy"
+    assert store.get(BOB, Y) is None
+
+
+def test_an_object_may_be_empty() -> None:
+    store = Store()
+    store.put(ALICE, X)
+    store.put(ALICE, Y, b"")
+    assert store.get(BOB, X) == []
+    assert store.get(BOB, Y) == [b""]
+
+
+def test_a_repeated_put_is_confirmed_again_and_changes_nothing() -> None:
+    store = Store()
+    assert store.put(ALICE, X, b"1") == store.put(ALICE, X, b"1") == m.ObjectPutReply(1)
+    assert store.core.object_count == 1
+
+
+def test_an_object_never_changes() -> None:
+    store = Store()
+    store.put(ALICE, X, b"first")
+    assert store.put(ALICE, X, b"other").status == m.ObjectStatus.CONFLICT
+    assert store.put(ALICE, X, b"fir", b"st").status == m.ObjectStatus.CONFLICT
+    assert store.get(ALICE, X) == [b"first"]
+
+
+def test_delete_frees_and_may_be_repeated() -> None:
+    store = Store()
+    store.put(ALICE, X, b"x" * 1000)
+    assert store.delete(ALICE, X, Y).status == m.ObjectStatus.DONE
+    assert store.delete(ALICE, X, Y).status == m.ObjectStatus.DONE
+    assert (store.core.object_count, store.core.used_bytes) == (0, 0)
+
+
+def test_a_delete_with_number_zero_is_done_and_not_answered() -> None:
+    store = Store()
+    store.put(ALICE, X, b"x")
+    assert store.say(ALICE, m.ObjectDelete(0, ALICE, (X,))) == []
+    assert store.say(ALICE, m.ObjectDelete(0, BOB, (X,))) == []
+    assert store.core.object_count == 0
+
+
+# --- ownership
+
+
+def test_a_client_can_neither_store_nor_delete_nor_replace_what_is_another_clients() -> None:
+    store = Store()
+    store.put(ALICE, X, b"hers")
+    assert store.put(BOB, Y, b"planted", owner=ALICE).status == m.ObjectStatus.NOT_YOURS
+    assert store.put(BOB, X, b"hers").status == m.ObjectStatus.NOT_YOURS
+    assert store.delete(BOB, X).status == m.ObjectStatus.NOT_YOURS
+    assert store.delete(BOB, X, owner=ALICE).status == m.ObjectStatus.NOT_YOURS
+    assert store.get(ALICE, X) == [b"hers"]
+
+
+def test_a_refused_delete_deletes_nothing() -> None:
+    store = Store()
+    store.put(ALICE, X, b"hers")
+    store.put(BOB, Y, b"his")
+    assert store.delete(BOB, Y, X).status == m.ObjectStatus.NOT_YOURS
+    assert store.core.object_count == 2
+
+
+def test_agents_and_the_scheduler_act_for_the_client_they_name() -> None:
+    store = Store()
+    assert store.put(AGENT, X, b"result", owner=ALICE).status == m.ObjectStatus.DONE
+    assert store.delete(SCHEDULER, X, owner=BOB).status == m.ObjectStatus.NOT_YOURS
+    assert store.delete(SCHEDULER, X, owner=ALICE).status == m.ObjectStatus.DONE
+
+
+def test_everything_of_a_client_ends_when_the_scheduler_says_so_and_only_then() -> None:
+    store = Store()
+    store.put(ALICE, X, b"1" * 100)
+    store.put(AGENT, Y, b"2" * 100, owner=ALICE)
+    store.put(BOB, Z, b"3" * 100)
+    for peer in (ALICE, BOB, AGENT):
+        (warning,) = store.say(peer, m.ClientGone(ALICE))
+        assert isinstance(warning, Warn)
+    assert store.core.object_count == 3
+    assert store.say(SCHEDULER, m.ClientGone(ALICE)) == []
+    assert store.get(BOB, Z) == [b"3" * 100]
+    assert store.core.object_count == 1
+
+
+def test_late_results_for_a_client_that_ended_are_refused_for_a_while() -> None:
+    store = Store()
+    store.say(SCHEDULER, m.ClientGone(ALICE))
+    refused = store.put(AGENT, X, b"late", owner=ALICE)
+    assert (refused.status, refused.text) == (m.ObjectStatus.NOT_YOURS, "client 61616161 has ended")
+    store.now = Limits().ended_owner_seconds
+    assert store.put(AGENT, X, b"late", owner=ALICE).status == m.ObjectStatus.DONE
+
+
+def test_a_client_that_had_been_given_up_and_comes_back_may_go_on() -> None:
+    store = Store()
+    store.say(SCHEDULER, m.ClientGone(ALICE))
+    store.get(ALICE, X)
+    assert store.put(AGENT, X, b"result", owner=ALICE).status == m.ObjectStatus.DONE
+
+
+def test_ended_clients_are_remembered_within_bounds() -> None:
+    store = Store(Limits(ended_owners_max=3))
+    for number in range(10):
+        store.say(SCHEDULER, m.ClientGone(bytes([number]) * 16))
+    assert store.put(AGENT, X, b"", owner=bytes([0]) * 16).status == m.ObjectStatus.DONE
+    assert store.put(AGENT, Y, b"", owner=bytes([9]) * 16).status == m.ObjectStatus.NOT_YOURS
+
+
+def test_a_client_that_says_goodbye_takes_its_objects_along() -> None:
+    store = Store()
+    store.put(ALICE, X, b"1")
+    store.put(AGENT, Y, b"2", owner=BOB)
+    store.say(AGENT, m.Goodbye("agent leaves"))
+    assert store.core.object_count == 2, "an agent's results belong to clients"
+    store.say(ALICE, m.Goodbye("done"))
+    assert store.core.object_count == 1
+    assert store.answer(ALICE, m.ObjectGet(1, X)) == m.UnknownPeer()
+
+
+def test_only_the_scheduler_can_stop_the_store() -> None:
+    store = Store()
+    for peer in (ALICE, AGENT):
+        (warning,) = store.say(peer, m.Shutdown("mine now"))
+        assert isinstance(warning, Warn)
+    assert store.say(SCHEDULER, m.Shutdown("enough")) == [Stop("enough")]
+
+
+# --- content addressing
+
+
+def test_identical_contents_are_kept_once_until_the_last_object_ends() -> None:
+    store = Store()
+    store.put(ALICE, X, b"same", b"bytes")
+    used = store.core.used_bytes
+    store.put(BOB, Y, b"same", b"bytes")
+    assert store.core.used_bytes == used
+    store.delete(ALICE, X)
+    assert store.get(BOB, Y) == [b"same", b"bytes"]
+    store.delete(BOB, Y)
+    assert store.core.used_bytes == 0
+
+
+def test_borders_between_buffers_are_part_of_the_content() -> None:
+    store = Store()
+    store.put(ALICE, X, b"ab", b"c")
+    store.put(ALICE, Y, b"a", b"bc")
+    assert store.get(ALICE, X) == [b"ab", b"c"]
+    assert store.get(ALICE, Y) == [b"a", b"bc"]
+
+
+def test_when_hashes_collide_the_bytes_decide() -> None:
+    def always_collides(buffers: Sequence[Frame]) -> bytes:
+        return b"same digest"
+
+    store = Store(content_hash=always_collides)
+    store.put(ALICE, X, b"mine")
+    used = store.core.used_bytes
+    store.put(BOB, Y, b"his!")
+    assert store.core.used_bytes == 2 * used
+    store.put(BOB, Z, b"mine")
+    assert store.core.used_bytes == 2 * used
+    assert [store.get(ALICE, object_id) for object_id in (X, Y, Z)] == [[b"mine"], [b"his!"], [b"mine"]]
+    store.delete(ALICE, X)
+    assert [store.get(ALICE, object_id) for object_id in (X, Y, Z)] == [None, [b"his!"], [b"mine"]]
+
+
+def test_the_hash_depends_on_its_key() -> None:
+    assert KeyedContentHash(b"1" * 8)([b"x"]) != KeyedContentHash(b"2" * 8)([b"x"])
+    assert len(KeyedContentHash(b"1" * 8)([])) == 16
+
+
+# --- limits
+
+
+def test_an_object_over_the_size_limit_is_refused() -> None:
+    store = Store(Limits(object_bytes_max=10, object_buffers_max=3))
+    assert store.put(ALICE, X, b"12345", b"67890").status == m.ObjectStatus.DONE
+    refused = store.put(ALICE, Y, b"12345", b"678901")
+    assert (refused.status, refused.text) == (
+        m.ObjectStatus.TOO_LARGE,
+        "an object of 11 bytes; at most 10 are accepted",
+    )
+    assert store.put(ALICE, Y, b"", b"", b"", b"").status == m.ObjectStatus.TOO_LARGE
+
+
+def test_a_full_store_refuses_with_a_sentence_loses_nothing_and_recovers() -> None:
+    store = Store(memory_bytes=10_000)
+    accepted = []
+    for number in range(20):
+        object_id = bytes([number]) * 16
+        reply = store.put(ALICE, object_id, bytes([number]) * 1000)
+        if reply.status == m.ObjectStatus.DONE:
+            accepted.append(object_id)
+    assert 1 < len(accepted) < 10
+    assert reply.status == m.ObjectStatus.STORAGE_FULL
+    assert reply.text.startswith("object storage is full: ")
+    assert all(store.get(BOB, object_id) for object_id in accepted)
+    assert store.put(BOB, X, bytes([0]) * 1000).status == m.ObjectStatus.DONE, "what is there needs no room"
+    store.delete(ALICE, accepted[1])
+    assert store.put(ALICE, Y, b"y" * 1000).status == m.ObjectStatus.DONE
+
+
+def test_many_empty_objects_count_against_the_memory_limit() -> None:
+    store = Store(memory_bytes=10_000)
+    statuses = [store.put(ALICE, bytes([n]) * 16, bytes([n])).status for n in range(30)]
+    assert m.ObjectStatus.STORAGE_FULL in statuses
+
+
+# --- waiting
+
+
+def test_a_get_waits_for_its_object_and_is_answered_once() -> None:
+    store = Store()
+    assert store.say(BOB, m.ObjectGet(7, X, wait_seconds=5.0)) == []
+    assert store.say(AGENT, m.ObjectGet(8, X, wait_seconds=9.0)) == []
+    assert store.core.next_deadline() == 5.0
+    effects = store.say(ALICE, m.ObjectPut(1, X, ALICE, [b"x"]))
+    assert effects == [
+        Send(BOB, m.ObjectData(7, X, [b"x"])),
+        Send(AGENT, m.ObjectData(8, X, [b"x"])),
+        Send(ALICE, m.ObjectPutReply(1)),
+    ]
+    assert store.core.next_deadline() == float("inf")
+
+
+def test_a_wait_ends_with_missing_at_its_deadline() -> None:
+    store = Store()
+    store.say(BOB, m.ObjectGet(7, X, wait_seconds=5.0))
+    store.now = 4.9
+    store.core.handle(Tick(), store.now)
+    assert store.effects() == []
+    store.now = store.core.next_deadline()
+    store.core.handle(Tick(), store.now)
+    assert store.effects() == [Send(BOB, m.ObjectData(7, X, missing=True))]
+
+
+def test_a_repeated_get_waits_in_place_of_the_first() -> None:
+    store = Store()
+    store.say(BOB, m.ObjectGet(7, X, wait_seconds=5.0))
+    store.now = 3.0
+    store.say(BOB, m.ObjectGet(7, X, wait_seconds=5.0))
+    assert store.core.next_deadline() == 8.0
+    assert len(store.say(ALICE, m.ObjectPut(1, X, ALICE, [b"x"]))) == 2
+
+
+@pytest.mark.parametrize("wait", [0.0, -1.0, float("nan"), float("-inf")])
+def test_no_wait_means_an_answer_at_once(wait: float) -> None:
+    assert Store().answer(BOB, m.ObjectGet(7, X, wait_seconds=wait)) == m.ObjectData(7, X, missing=True)
+
+
+def test_no_wait_is_longer_than_the_limit() -> None:
+    store = Store()
+    store.say(BOB, m.ObjectGet(7, X, wait_seconds=float("inf")))
+    assert store.core.next_deadline() == Limits().wait_seconds_max
+
+
+def test_waiters_are_bounded_for_each_peer_and_in_all() -> None:
+    store = Store(Limits(peer_waiters_max=2, waiters_max=3))
+    for number in (1, 2):
+        assert store.say(BOB, m.ObjectGet(number, X, wait_seconds=5.0)) == []
+    assert store.answer(BOB, m.ObjectGet(3, X, wait_seconds=5.0)) == m.ObjectData(3, X, missing=True)
+    assert store.say(ALICE, m.ObjectGet(1, X, wait_seconds=5.0)) == []
+    assert store.answer(ALICE, m.ObjectGet(2, X, wait_seconds=5.0)) == m.ObjectData(2, X, missing=True)
+
+
+def test_gets_of_a_peer_that_is_gone_do_not_wait_on() -> None:
+    store = Store()
+    store.say(BOB, m.ObjectGet(1, X, wait_seconds=5.0))
+    store.say(ALICE, m.ObjectGet(1, X, wait_seconds=5.0))
+    store.core.handle(PeerGone(BOB), 1.0)
+    assert [
+        effect.peer for effect in store.say(AGENT, m.ObjectPut(1, X, ALICE, [b"x"])) if isinstance(effect, Send)
+    ] == [
+        ALICE,
+        AGENT,
+    ]
+
+
+# --- everything at once
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_any_sequence_of_requests_keeps_the_invariants_and_matches_a_plain_model(seed: int) -> None:
+    chance = random.Random(seed)
+    # One byte of digest: collisions all the time.
+    store = Store(content_hash=lambda buffers: bytes([len(buffers)]), memory_bytes=6_000)
+    model: dict[bytes, tuple[bytes, list[Frame]]] = {}
+    ids = [bytes([n]) * 16 for n in range(8)]
+    for _ in range(400):
+        store.now += chance.random()
+        peer, object_id = chance.choice([ALICE, BOB]), chance.choice(ids)
+        action = chance.randrange(7)
+        if action in (0, 1):
+            buffers: list[Frame] = [bytes([chance.randrange(3)]) for _ in range(chance.randint(0, 3))]
+            if store.put(peer, object_id, *buffers).status == m.ObjectStatus.DONE:
+                assert model.setdefault(object_id, (peer, buffers)) == (peer, buffers)
+        elif action == 2:
+            if store.delete(peer, object_id).status == m.ObjectStatus.DONE:
+                assert model.pop(object_id, (peer, []))[0] == peer
+        elif action == 3:
+            assert store.get(peer, object_id) == (model[object_id][1] if object_id in model else None)
+        elif action == 4 and object_id not in model:
+            store.say(peer, m.ObjectGet(chance.randrange(5), object_id, wait_seconds=chance.random() * 3))
+        elif action == 5 and chance.random() < 0.2:
+            store.say(SCHEDULER, m.ClientGone(peer))
+            model = {key: value for key, value in model.items() if value[0] != peer}
+        else:
+            store.core.handle(Tick(), store.now)
+        store.effects()
+    assert store.core.object_count == len(model)

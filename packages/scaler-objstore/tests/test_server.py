@@ -1,0 +1,290 @@
+"""The object storage server as users run it: a process of its own, real sockets."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from scaler_protocol import messages as m
+from scaler_protocol.codec import decode, encode
+from scaler_protocol.service.child import ChildService
+from scaler_protocol.service.errors import ServiceError
+from scaler_protocol.storage import Completion, Done, Missing, Refused, StoreChanged, StoreRequests
+from scaler_protocol.transport import DealerLink
+from scaler_protocol.wire import UNSEQUENCED, Frame, encode_envelope
+
+MIB = 1024 * 1024
+ENVELOPE = encode_envelope(UNSEQUENCED)
+PATIENCE_S = 20.0
+
+
+class StoreClient:
+    """The requesting end over a real socket, on the calling thread."""
+
+    def __init__(self, address: str, role: m.Role = m.Role.CLIENT) -> None:
+        self.incarnation = os.urandom(16)
+        self.requests = StoreRequests(m.Hello(role, "test", self.incarnation), timeout_seconds=PATIENCE_S)
+        self.link = DealerLink(address, self.incarnation)
+        self.store_changes = 0
+
+    def close(self) -> None:
+        self.link.close()
+
+    def put(self, *buffers: Frame, object_id: bytes | None = None, owner: bytes | None = None) -> bytes:
+        """Store an object; return its id."""
+        object_id = os.urandom(16) if object_id is None else object_id
+        completion = self.try_put(object_id, *buffers, owner=owner)
+        assert isinstance(completion, Done), completion
+        return object_id
+
+    def try_put(self, object_id: bytes, *buffers: Frame, owner: bytes | None = None) -> Completion:
+        return self.wait(self.requests.put(object_id, owner or self.incarnation, buffers, time.monotonic()))
+
+    def get(self, object_id: bytes, wait_seconds: float = 0.0) -> list[bytes] | None:
+        completion = self.wait(self.requests.get(object_id, time.monotonic(), wait_seconds=wait_seconds))
+        if isinstance(completion, Missing):
+            return None
+        assert isinstance(completion, Done), completion
+        return [bytes(buffer) for buffer in completion.buffers]
+
+    def delete(self, *ids: bytes, owner: bytes | None = None) -> Completion:
+        return self.wait(self.requests.delete(ids, owner or self.incarnation, time.monotonic()))
+
+    def wait(self, request: int) -> Completion:
+        """Move messages until this request completes. Requests are waited for one after the other."""
+        deadline = time.monotonic() + 2 * PATIENCE_S
+        while time.monotonic() < deadline:
+            self.flush()
+            for completion in self._receive():
+                if isinstance(completion, StoreChanged):
+                    self.store_changes += 1
+                elif completion.request == request:
+                    return completion
+        raise AssertionError(f"request {request} did not complete")
+
+    def flush(self) -> None:
+        for message in self.requests.take_outgoing():
+            self.send(*encode(message))
+
+    def send(self, *frames: Frame) -> None:
+        self.link.send([ENVELOPE, *frames])
+
+    def _receive(self) -> list[Completion]:
+        received = self.link.receive(100)
+        if not received:
+            if not self.link.readable():
+                select.select([self.link.fd], [], [], 0.05)
+            return self.requests.tick(time.monotonic())
+        now = time.monotonic()
+        return [completion for frames in received for completion in self.requests.receive(decode(frames[1:]), now)]
+
+
+class Server:
+    """One server process and the clients of a test; all end with the test."""
+
+    def __init__(self) -> None:
+        self.service: ChildService | None = None
+        self.address = "tcp://127.0.0.1:0"
+        self.clients: list[StoreClient] = []
+
+    def start(self, *arguments: str) -> None:
+        self.service = ChildService.start("scaler_objstore", [self.address, *arguments])
+        self.address = str(self.service.wait_ready()["object_storage"])
+
+    def client(self, role: m.Role = m.Role.CLIENT) -> StoreClient:
+        client = StoreClient(self.address, role)
+        self.clients.append(client)
+        return client
+
+    @property
+    def rss_bytes(self) -> int:
+        assert self.service is not None
+        return int(Path(f"/proc/{self.service.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    yield server
+    for client in server.clients:
+        client.close()
+    if server.service is not None:
+        server.service.terminate()
+
+
+@pytest.mark.parametrize("event_loop", ["builtin", "uvloop"])
+def test_objects_of_any_size_come_back_as_they_were_put(server: Server, event_loop: str) -> None:
+    server.start("--event-loop", event_loop)
+    client, other = server.client(), server.client()
+    for size in (0, 1, 1000, 64 * 1024, MIB + 1, 40 * MIB):
+        body = os.urandom(size)
+        object_id = client.put(b"header", body, bytearray(body[:7]))
+        assert other.get(object_id) == [b"header", body, body[:7]]
+    assert client.get(os.urandom(16)) is None
+
+
+def test_a_get_is_answered_when_the_object_arrives(server: Server) -> None:
+    server.start()
+    reader, writer = server.client(), server.client()
+    object_id = os.urandom(16)
+    request = reader.requests.get(object_id, time.monotonic(), wait_seconds=30.0)
+    reader.flush()
+    writer.put(b"at last", object_id=object_id)
+    assert reader.wait(request) == Done(request, [b"at last"])
+    started = time.monotonic()
+    assert reader.get(os.urandom(16), wait_seconds=0.3) is None
+    assert 0.2 < time.monotonic() - started < 5.0
+
+
+def test_clients_are_isolated_and_the_scheduler_ends_them(server: Server) -> None:
+    server.start()
+    alice, bob, scheduler = server.client(), server.client(), server.client(m.Role.SCHEDULER)
+    hers, his = alice.put(b"hers"), bob.put(b"his")
+    refused = bob.delete(hers, owner=alice.incarnation)
+    assert isinstance(refused, Refused)
+    assert refused.status == m.ObjectStatus.NOT_YOURS
+    refused = bob.try_put(hers, b"overwritten")
+    assert isinstance(refused, Refused)
+    assert refused.status == m.ObjectStatus.NOT_YOURS
+    bob.requests.tell(m.ClientGone(alice.incarnation), time.monotonic())
+    bob.requests.tell(m.Shutdown("mine now"), time.monotonic())
+    assert bob.get(hers) == [b"hers"]
+    scheduler.requests.tell(m.ClientGone(alice.incarnation), time.monotonic())
+    assert scheduler.get(hers) is None
+    assert scheduler.get(his) == [b"his"]
+    assert isinstance(bob.delete(his), Done)
+    assert bob.get(his) is None
+
+
+def test_a_full_store_refuses_and_its_process_stays_small(server: Server) -> None:
+    server.start("--memory-limit-bytes", str(64 * MIB), "--object-size-limit-bytes", str(16 * MIB))
+    client = server.client()
+    client.put(b"warm")
+    before = server.rss_bytes
+    accepted = []
+    for _ in range(20):
+        object_id = os.urandom(16)
+        completion = client.try_put(object_id, os.urandom(8 * MIB))
+        if isinstance(completion, Done):
+            accepted.append(object_id)
+        else:
+            assert isinstance(completion, Refused)
+            assert completion.status == m.ObjectStatus.STORAGE_FULL
+            assert "object storage is full" in completion.text
+    assert len(accepted) == 7
+    assert server.rss_bytes - before < 64 * MIB + 32 * MIB
+    too_large = client.try_put(os.urandom(16), b"x" * (16 * MIB + 1))
+    assert isinstance(too_large, Refused)
+    assert too_large.status == m.ObjectStatus.TOO_LARGE
+    assert isinstance(client.delete(*accepted), Done)
+    client.put(os.urandom(8 * MIB))
+    assert server.rss_bytes - before < 48 * MIB, "freed memory goes back to the system"
+
+
+def test_identical_objects_take_the_room_of_one(server: Server) -> None:
+    server.start("--memory-limit-bytes", str(20 * MIB))
+    body = os.urandom(8 * MIB)
+    ids = [server.client().put(b"h", body) for _ in range(5)]
+    assert all(server.clients[0].get(object_id) == [b"h", body] for object_id in ids)
+
+
+def test_garbage_costs_its_sender_nothing_but_the_garbage(server: Server, capfd: pytest.CaptureFixture[str]) -> None:
+    server.start()
+    client, vandal = server.client(), server.client()
+    object_id = vandal.put(b"fine before")
+    for frames in (
+        [],
+        [b""],
+        [b"\xff" * 64],
+        [os.urandom(500)],
+        [encode(m.ObjectGet(1, object_id))[0], b"surplus"] * 9,
+    ):
+        vandal.send(*frames)
+    vandal.link.send([b""])
+    vandal.link.send([])
+    assert vandal.get(object_id) == [b"fine before"], "its other requests go on"
+    assert client.get(object_id) == [b"fine before"]
+    assert "malformed messages dropped" in capfd.readouterr().out
+
+
+def test_another_protocol_version_is_refused_with_a_sentence(server: Server) -> None:
+    server.start()
+    client = server.client()
+    hello = m.Hello(m.Role.CLIENT, "from the future", client.incarnation, protocol_version=2)
+    client.requests = StoreRequests(hello)
+    completion = client.try_put(os.urandom(16), b"x")
+    assert isinstance(completion, Refused)
+    assert "speaks protocol version 1" in completion.text
+
+
+def test_a_killed_and_restarted_server_is_noticed_and_used_again(server: Server) -> None:
+    server.start("--io-threads", "2")
+    client = server.client()
+    lost = client.put(b"lost")
+    assert server.service is not None
+    server.service.process.kill()
+    server.service.process.wait()
+    request = client.requests.put(object_id := os.urandom(16), client.incarnation, [b"kept"], time.monotonic())
+    client.flush()
+    time.sleep(0.1)
+    server.start()
+    assert isinstance(client.wait(request), Done)
+    assert client.store_changes == 1
+    assert client.get(object_id) == [b"kept"]
+    assert client.get(lost) is None
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT, None])
+def test_it_stops_when_asked_with_status_zero_and_leaves_nothing_behind(
+    server: Server, stop: signal.Signals | None
+) -> None:
+    server.start()
+    client = server.client(m.Role.SCHEDULER)
+    client.put(b"something")
+    assert server.service is not None
+    if stop is None:
+        client.requests.tell(m.Shutdown("the cluster stops"), time.monotonic())
+        client.flush()
+    else:
+        server.service.process.send_signal(stop)
+    assert server.service.process.wait(10) == 0
+    port = int(server.address.rpartition(":")[2])
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_an_answer_under_way_still_arrives_when_the_server_stops(server: Server) -> None:
+    server.start()
+    client = server.client()
+    body = os.urandom(30 * MIB)
+    object_id = client.put(body)
+    request = client.requests.get(object_id, time.monotonic())
+    client.flush()
+    time.sleep(0.1)
+    assert server.service is not None
+    server.service.process.terminate()
+    assert client.wait(request) == Done(request, [body])
+
+
+def test_an_address_in_use_is_one_clear_line(server: Server, capfd: pytest.CaptureFixture[str]) -> None:
+    server.start()
+    second = ChildService.start("scaler_objstore", [server.address])
+    with pytest.raises(ServiceError, match="exit status 1"):
+        second.wait_ready()
+    second.terminate()
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line == f"scaler_object_storage_server: cannot listen on {server.address}: Address already in use"
+
+
+def test_it_serves_local_sockets_too(server: Server, tmp_path: Path) -> None:
+    server.address = f"ipc://{tmp_path}/store"
+    server.start()
+    client = server.client()
+    assert client.get(client.put(b"x")) == [b"x"]
