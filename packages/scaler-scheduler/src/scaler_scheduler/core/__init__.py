@@ -1,8 +1,9 @@
 """The scheduler without sockets, clock or processes: events in, effects out.
 
-Who owns what: `SchedulerCore` (scheduler) the conversation with peers and the task transitions; `ReadyQueues` (ready) what
-waits for a worker; `AgentPool` (agents) who could take it; `Graph` (graphs) what waits for predecessors; `FunctionRegistry`
-(functions) bodies; `Recovery` (recovery) what agents hold of clients that are not back yet; `Monitor` (monitor) the figures.
+`SchedulerCore` (scheduler) talks with peers: handshake, sessions, silence, and what each message means. `TaskLifecycle`
+(lifecycle) is the one place where tasks change state; `Placement` (placement) decides once per batch of events who gets what.
+They work on the tables of `SchedulerState` (state): `ReadyQueues`, `AgentPool`, `ClientRecord`, `Graph`, `FunctionRegistry`,
+`Recovery`, `Monitor`, each of which keeps itself consistent. What is to be sent or done lies in `Outbox`.
 """
 
 from scaler_scheduler.core.config import SchedulerConfig
