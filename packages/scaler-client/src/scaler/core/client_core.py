@@ -140,8 +140,9 @@ class ClientCore:
         table = self.table
         number = table.next_number
         table.next_number = number + 1
-        table.tasks[number] = Task(group, function, payload, objects, token)
+        # In this order: an exception in between (Ctrl-C) must not leave a task that never leaves.
         group.pending.append(number)
+        table.tasks[number] = Task(group, function, payload, objects, token)
         left = self.credit.left
         if left is not None:
             self.credit.left = left - 1
@@ -176,12 +177,16 @@ class ClientCore:
         connection = self.connection
         if not connection.established or connection.session.outbox_bytes >= OUTBOX_BYTES_MAX:
             return
-        for message in self.table.batches():
+        while (waiting := self.table.next_batch()) is not None:
+            message, mark_left = waiting
             needed = (*message.functions, message.serializer) if message.serializer else message.functions
             definition = self.functions.definition(needed)
             if definition is not None and not self._send(definition):
                 return
-            if not self._send(message) or connection.session.outbox_bytes >= OUTBOX_BYTES_MAX:
+            if not self._send(message):
+                return
+            mark_left()
+            if connection.session.outbox_bytes >= OUTBOX_BYTES_MAX:
                 return
 
     def cancel(self, numbers: Sequence[int]) -> list[int]:

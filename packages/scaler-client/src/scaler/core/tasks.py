@@ -6,7 +6,7 @@ made when a batch leaves.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -47,6 +47,9 @@ class Graph:
     unanswered: int
     pending: bool = True
     again: bool = False
+
+    def mark_left(self) -> None:
+        self.pending = self.again = False
 
     @property
     def first_number(self) -> int:
@@ -107,28 +110,34 @@ class TaskTable:
         for graph in self.graphs.values():
             graph.again = graph.again or not graph.pending
 
-    def batches(self) -> Iterator[m.TaskBatch | m.GraphSubmit]:
-        """Yield what waits to leave, as messages. A caller that stops early gets the rest next time."""
+    def next_batch(self) -> tuple[m.TaskBatch | m.GraphSubmit, Callable[[], None]] | None:
+        """Return a message that waits to leave, and what to call once it has left; None when nothing waits.
+
+        What waits is changed only after it has left: an exception in between (Ctrl-C) may make a task leave twice, which
+        the scheduler ignores, but never not at all.
+        """
         for group in self._groups.values():
             while group.again:
-                numbers = self._take(group.again)
+                numbers, count = self._head(group.again)
                 if numbers:
-                    yield self._batch(group, numbers, group.flags | m.TaskFlag.REANNOUNCED)
+                    return self._batch(group, numbers, group.flags | m.TaskFlag.REANNOUNCED), _drop(group.again, count)
+                del group.again[:count]
             while group.pending:
-                numbers = self._take(group.pending)
+                numbers, count = self._head(group.pending)
                 if numbers:
-                    yield self._batch(group, numbers, group.flags)
+                    return self._batch(group, numbers, group.flags), _drop(group.pending, count)
+                del group.pending[:count]
         for graph in self.graphs.values():
             if graph.pending or graph.again:
                 submit = graph.submit
                 if graph.again:
                     wanted = [row for row in submit.wanted if submit.first_number + row in self.tasks]
                     submit = replace(submit, wanted=wanted, flags=submit.flags | m.TaskFlag.REANNOUNCED)
-                graph.pending = graph.again = False
-                yield submit
+                return submit, graph.mark_left
+        return None
 
-    def _take(self, waiting: list[int]) -> list[int]:
-        """Remove from the head of `waiting` what one message may carry; leave out what was cancelled meanwhile."""
+    def _head(self, waiting: list[int]) -> tuple[list[int], int]:
+        """Return what of the head of `waiting` one message may carry, without cancelled tasks, and the head's length."""
         tasks = self.tasks
         head = waiting[:BATCH_TASKS_MAX]
         numbers = [number for number in head if number in tasks]
@@ -136,10 +145,8 @@ class TaskTable:
         for position, number in enumerate(numbers):
             size += len(tasks[number].payload)
             if size > BATCH_BYTES_MAX and position + 1 < len(numbers):
-                del waiting[: head.index(numbers[position + 1])]
-                return numbers[: position + 1]
-        del waiting[: len(head)]
-        return numbers
+                return numbers[: position + 1], head.index(numbers[position + 1])
+        return numbers, len(head)
 
     def _batch(self, group: TaskGroup, numbers: list[int], flags: int) -> m.TaskBatch:
         tasks = [self.tasks[number] for number in numbers]
@@ -167,3 +174,10 @@ class TaskTable:
             object_positions=positions,
             objects=tuple(objects),
         )
+
+
+def _drop(waiting: list[int], count: int) -> Callable[[], None]:
+    def drop() -> None:
+        del waiting[:count]
+
+    return drop

@@ -1,0 +1,305 @@
+"""`ScalerFuture`: a real `concurrent.futures.Future` that costs next to nothing until somebody waits for it.
+
+Making a standard future makes a lock, a condition and two lists, and takes longer than sending a task. Here they are made
+when they are first asked for. Until then the state is guarded by one lock for all futures, held for a few assignments;
+from then on by the condition, as the standard library's functions expect. The answer stays bytes until somebody wants the
+value: it is then restored in the thread that wants it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import CancelledError, Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, RUNNING
+from typing import Any, Protocol
+
+from scaler.core.effects import Payload
+from scaler.errors import ClientCancelledException
+from scaler.serialization.results import AnySerializer, load_error, load_value
+from scaler_protocol.messages import Status
+
+_LOCK = threading.Lock()
+
+
+class FutureOwner(Protocol):
+    """What futures ask of the client that made them."""
+
+    def before_wait(self) -> None:
+        """Somebody is about to wait: let nothing lie about unsent."""
+
+    def wait(self, condition: threading.Condition, done: Callable[[], bool], timeout: float | None) -> None:
+        """Wait until `done()` or for `timeout` seconds; `condition`, which is not held, is notified of changes."""
+
+    def cancel(self, futures: Sequence[ScalerFuture], timeout: float | None) -> list[ScalerFuture]:
+        """Stop the tasks of these futures; return those that were not answered before."""
+
+
+class _LazyCondition:
+    """Makes a future's condition when it is first asked for; the instance attribute then hides this."""
+
+    def __get__(self, future: ScalerFuture | None, _owner: type | None = None) -> Any:
+        if future is None:
+            return self
+        with _LOCK:
+            condition = future.__dict__.get("_condition")
+            if condition is None:
+                condition = future.__dict__["_condition"] = threading.Condition()
+        if future._state == RUNNING:
+            future._owner.before_wait()
+        return condition
+
+
+class _LazyWaiters:
+    """Makes the list in which `concurrent.futures.wait` and `as_completed` put their waiters. Condition held."""
+
+    def __get__(self, future: ScalerFuture | None, _owner: type | None = None) -> Any:
+        if future is None:
+            return self
+        return future.__dict__.setdefault("_waiters", _WaiterList(future))
+
+
+class _WaiterList(list[Any]):
+    """Lets the future's owner know when the thread of a waiter blocks."""
+
+    def __init__(self, future: ScalerFuture) -> None:
+        super().__init__()
+        self._future = future
+
+    def append(self, waiter: Any) -> None:
+        if not isinstance(waiter.event, _WaiterEvent):
+            waiter.event = _WaiterEvent(self._future._owner)
+        super().append(waiter)
+
+
+class _WaiterEvent(threading.Event):
+    """The event of a waiter, whose wait goes through the owner of the futures waited for."""
+
+    def __init__(self, owner: FutureOwner) -> None:
+        super().__init__()
+        self._owner = owner
+
+    def wait(self, timeout: float | None = None) -> bool:
+        if not self.is_set():
+            self._owner.wait(self._cond, self.is_set, timeout)  # type: ignore[attr-defined]
+        return self.is_set()
+
+
+class _LazyCallbacks:
+    """Makes the list of callbacks. Condition held."""
+
+    def __get__(self, future: ScalerFuture | None, _owner: type | None = None) -> Any:
+        if future is None:
+            return self
+        return future.__dict__.setdefault("_done_callbacks", [])
+
+
+class ScalerFuture(Future):  # type: ignore[type-arg]
+    """The answer of a task to come. Made by `Client.submit`, never directly.
+
+    All of `concurrent.futures.Future`, and: it can be awaited; `running()` is true from submission until it is done;
+    `cancel` also stops a task that is running.
+    """
+
+    _state: str = RUNNING
+    _result: Any = None
+    _exception: BaseException | None = None
+    _condition = _LazyCondition()
+    _waiters = _LazyWaiters()
+    _done_callbacks = _LazyCallbacks()
+
+    _status: int = Status.SUCCESS
+    _payload: Payload | None = None
+    _profile: tuple[int | None, int | None, int | None] = (None, None, None)
+    number: int = 0
+    """The task's number within its client."""
+
+    def __init__(self, owner: FutureOwner, serializer: AnySerializer | None = None, profiling: bool = False) -> None:
+        # Not the base's: it would make the condition and lists that are made when needed.
+        self._owner = owner
+        self._serializer = serializer
+        self._profiling = profiling
+
+    # --- what people ask
+
+    @property
+    def task_id(self) -> int:
+        """The task's number within its client, as messages and monitors show it."""
+        return self.number
+
+    def profiling_info(self) -> ProfilingInfo:
+        """Return what the task took.
+
+        Raises ValueError before the task is done, when it did not run to its end, or without `profiling=True`.
+        """
+        if not self._profiling:
+            raise ValueError(f"task {self.number} is not profiled: make the client with profiling=True")
+        if not self.done():
+            raise ValueError(f"task {self.number} is not done yet")
+        duration, cpu_time, memory_peak = self._profile
+        if duration is None:
+            raise ValueError(f"task {self.number} did not run, or its worker did not profile it")
+        return ProfilingInfo(duration / 1e6, (cpu_time or 0) / 1e6, memory_peak or 0)
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Return the task's value, or raise its exception; wait up to `timeout` seconds for it.
+
+        Raises TimeoutError when it takes longer, CancelledError when the future was cancelled.
+        """
+        if self._state == RUNNING:
+            self._wait(timeout)
+        exception = self._outcome()
+        if exception is not None:
+            try:
+                raise exception
+            finally:
+                # The traceback refers to this frame, and would to the exception.
+                del exception
+        return self._result
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Return the task's exception, or None where it has a value; waits and raises as `result` does."""
+        if self._state == RUNNING:
+            self._wait(timeout)
+        exception = self._outcome()
+        if self._state == CANCELLED_AND_NOTIFIED and exception is not None:
+            raise exception
+        return exception
+
+    def cancel(self, timeout: float | None = None) -> bool:
+        """Cancel the future and stop its task, running or not. Return whether it is cancelled; False: it was done.
+
+        The future is cancelled at once. With `timeout`, wait up to so many seconds for the confirmation that the task
+        does not run any more.
+        """
+        if self._state == RUNNING:
+            self._owner.cancel([self], timeout)
+        return self._state == CANCELLED_AND_NOTIFIED
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        self._owner.before_wait()
+        return asyncio.wrap_future(self).__await__()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of task {self.number}: {self._state.lower().replace('_', ' ')}>"
+
+    # --- what the owner says
+
+    def end_cancelled(self, error: BaseException | None = None) -> None:
+        """Mark it cancelled; `result` raises `error`, or a plain CancelledError. Done futures stay as they are."""
+        with self._condition:
+            if self._state != RUNNING:
+                return
+            self._exception = error
+            self._state = CANCELLED_AND_NOTIFIED
+            for waiter in self._waiters:
+                waiter.add_cancelled(self)
+            self._condition.notify_all()
+        self._invoke_callbacks()  # type: ignore[attr-defined]
+
+    def end_failed(self, error: BaseException) -> None:
+        """Give it an exception. Done futures stay as they are."""
+        with self._condition:
+            if self._state != RUNNING:
+                return
+            self._exception = error
+            self._state = FINISHED
+            for waiter in self._waiters:
+                waiter.add_exception(self)
+            self._condition.notify_all()
+        self._invoke_callbacks()  # type: ignore[attr-defined]
+
+    def _end_answered(self) -> None:
+        """`_payload` and `_status` are set, and somebody may be waiting."""
+        with self._condition:
+            if self._state != RUNNING:
+                return
+            self._state = FINISHED
+            for waiter in self._waiters:
+                if self._status == Status.SUCCESS:
+                    waiter.add_result(self)
+                else:
+                    waiter.add_exception(self)
+            self._condition.notify_all()
+        self._invoke_callbacks()  # type: ignore[attr-defined]
+
+    # --- inside
+
+    def _wait(self, timeout: float | None) -> None:
+        self._owner.wait(self._condition, self.done, timeout)
+        if not self.done():
+            raise FutureTimeoutError(f"task {self.number} is not done after {timeout} s")
+
+    def _outcome(self) -> BaseException | None:
+        """Return the exception, or None when `_result` holds the value; restore either from the answer's bytes."""
+        if self._state == CANCELLED_AND_NOTIFIED:
+            return self._exception or CancelledError()
+        payload = self._payload
+        if payload is not None:
+            result: Any = None
+            exception: BaseException | None = None
+            if self._status == Status.SUCCESS:
+                try:
+                    result = load_value(payload, self._serializer)
+                except Exception as error:
+                    exception = error
+            else:
+                exception = load_error(self._status, payload, self.number)
+            with _LOCK:
+                # Two threads may have restored it; both return what the first one made.
+                if self._payload is not None:
+                    self._result, self._exception = result, exception
+                    self._payload = None
+        return self._exception
+
+
+class ProfilingInfo:
+    """What a task took: `duration_s` seconds of wall time, `cpu_time_s` of CPU, `memory_peak` bytes."""
+
+    __slots__ = ("cpu_time_s", "duration_s", "memory_peak")
+
+    def __init__(self, duration_s: float, cpu_time_s: float, memory_peak: int) -> None:
+        self.duration_s = duration_s
+        self.cpu_time_s = cpu_time_s
+        self.memory_peak = memory_peak
+
+    def __repr__(self) -> str:
+        return (
+            f"ProfilingInfo(duration_s={self.duration_s}, cpu_time_s={self.cpu_time_s}, memory_peak={self.memory_peak})"
+        )
+
+
+def answer_futures(
+    futures: Sequence[ScalerFuture],
+    payloads: Sequence[Payload],
+    statuses: Sequence[int],
+    profiles: Sequence[tuple[int | None, int | None, int | None]] | None,
+) -> None:
+    """Complete many futures: those nobody waits for under one lock, the others one by one.
+
+    `statuses` may be empty: all succeeded. `profiles` has (microseconds, CPU microseconds, bytes) of each, or is None.
+    """
+    awaited = []
+    cancelled = []
+    with _LOCK:
+        for position, future in enumerate(futures):
+            if future._state != RUNNING:
+                continue
+            if statuses:
+                if statuses[position] == Status.CANCELED:
+                    cancelled.append(future)
+                    continue
+                future._status = statuses[position]
+            future._payload = payloads[position]
+            if profiles is not None:
+                future._profile = profiles[position]
+            if "_condition" in future.__dict__:
+                awaited.append(future)
+            else:
+                future._state = FINISHED
+    for future in awaited:
+        future._end_answered()
+    for future in cancelled:
+        future.end_cancelled(ClientCancelledException(f"task {future.number} was cancelled"))

@@ -1,0 +1,192 @@
+"""Which bytes stand for a function, computed again only when they may have changed.
+
+A function that workers can import is named by module and qualified name: its bytes never change. A function pickled by
+value (a lambda, a closure, anything in `__main__`) takes along what it captures: cells, defaults, the globals it names,
+and those of functions it refers to. As long as all of this is immutable and the very same, the pickle made before still
+says what a new one would; otherwise it is made anew, and found equal, or not, by content.
+
+Not looked at: a function's name, documentation string and annotations, which its behaviour does not depend on.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+import weakref
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import cloudpickle
+
+_MISSING: Any = object()
+_ATOMS = (int, float, str, bytes, bool, complex, type(None), type(Ellipsis), type(NotImplemented), range)
+_FUNCTION_TYPES = (types.FunctionType, types.BuiltinFunctionType, type)
+_WATCHES_MAX = 256
+"""A function that captures more is pickled every time: checking would cost as much."""
+
+_ENTRIES_MAX = 512
+"""Functions remembered. A recursive closure is reachable from its own watches, so forgetting needs a bound."""
+
+
+class Pickled(NamedTuple):
+    """A function as it is sent: content address, body, and the objects in storage the body names."""
+
+    function_id: bytes
+    body: bytes
+    objects: tuple[bytes, ...]
+
+
+class _Watch(NamedTuple):
+    """A place that must still hold the same thing: `read(owner, name)` is `expected`, or what a weak reference names."""
+
+    read: Callable[[Any, Any], Any]
+    owner: Any
+    name: Any
+    expected: Any
+    weak: bool
+
+
+class _Entry(NamedTuple):
+    reference: weakref.ref[Any]
+    watches: tuple[_Watch, ...]
+    pickled: Pickled
+
+
+class FunctionCache:
+    """Functions by identity. `make` turns one into bytes; it is called when what was made before may be stale."""
+
+    def __init__(self, make: Callable[[Any], Pickled]) -> None:
+        self._make = make
+        self._entries: dict[int, _Entry] = {}
+
+    def get(self, function: Any) -> Pickled:
+        """Return the bytes that stand for `function` as it is now."""
+        key = id(function)
+        entries = self._entries
+        entry = entries.get(key)
+        # A module registered to be pickled by value may be edited between two submits.
+        by_value_modules = cloudpickle.list_registry_pickle_by_value()
+        if entry is not None and entry.reference() is function and not by_value_modules:
+            for watch in entry.watches:
+                current = watch.read(watch.owner, watch.name)
+                if current is not (watch.expected() if watch.weak else watch.expected):
+                    break
+            else:
+                return entry.pickled
+        # What it captures is read before it is pickled: a change between the two makes the entry stale, not wrong.
+        watches = None if by_value_modules else _watches_of(function)
+        pickled = self._make(function)
+        # A body that names an object in storage lives only as long as its tasks.
+        if watches is None or pickled.objects:
+            entries.pop(key, None)
+        else:
+            if len(entries) >= _ENTRIES_MAX:
+                entries.pop(next(iter(entries)), None)
+            reference = weakref.ref(function, lambda _: entries.pop(key, None))
+            entries[key] = _Entry(reference, tuple(watches), pickled)
+        return pickled
+
+
+def is_importable(value: Any) -> bool:
+    """Whether a worker finds this function, class or built-in by module and name, so that pickles only name it."""
+    module_name = getattr(value, "__module__", None)
+    name = getattr(value, "__qualname__", None)
+    if not isinstance(module_name, str) or not isinstance(name, str) or module_name == "__main__":
+        return False
+    found: Any = sys.modules.get(module_name)
+    if found is None or getattr(found, "__spec__", None) is None:
+        return False
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found is value
+
+
+def _watches_of(function: Any) -> list[_Watch] | None:
+    """Return what must stay as it is for the pickle of `function` to stay right; None when that cannot be watched."""
+    if isinstance(function, _FUNCTION_TYPES) and is_importable(function):
+        return []
+    if type(function) is not types.FunctionType:
+        return None
+    watches: list[_Watch] = []
+    return watches if _collect(function, watches, set()) else None
+
+
+def _collect(function: types.FunctionType, watches: list[_Watch], seen: set[int]) -> bool:
+    """Append all places `function` takes values from; False when one holds something that may change inside."""
+    if id(function) in seen:
+        return True
+    seen.add(id(function))
+    code = function.__code__
+    reference = weakref.ref(function)
+    for attribute in ("__code__", "__closure__", "__defaults__", "__kwdefaults__"):
+        watches.append(_Watch(_read_attribute, reference, attribute, getattr(function, attribute), False))
+    if function.__defaults__ is not None and not _is_immutable(function.__defaults__):
+        return False
+    for cell in function.__closure__ or ():
+        if not _capture(_read_cell, cell, None, watches, seen):
+            return False
+    for name in _global_names(code):
+        if not _capture(_read_item, function.__globals__, name, watches, seen):
+            return False
+    for mapping in (function.__kwdefaults__ or {}, function.__dict__):
+        watches.append(_Watch(_read_length, mapping, None, len(mapping), False))
+        for name in mapping:
+            if not _capture(_read_item, mapping, name, watches, seen):
+                return False
+    return len(watches) <= _WATCHES_MAX
+
+
+def _capture(read: Callable[[Any, Any], Any], owner: Any, name: Any, watches: list[_Watch], seen: set[int]) -> bool:
+    """Watch one place; False when what it holds may change inside."""
+    value = read(owner, name)
+    if value is _MISSING or _is_immutable(value):
+        watches.append(_Watch(read, owner, name, value, False))
+        return True
+    if isinstance(value, types.ModuleType):
+        watches.append(_Watch(read, owner, name, value, False))
+        return sys.modules.get(value.__name__) is value and getattr(value, "__spec__", None) is not None
+    if isinstance(value, _FUNCTION_TYPES) and is_importable(value):
+        watches.append(_Watch(read, owner, name, weakref.ref(value), True))
+        return True
+    if type(value) is types.FunctionType:
+        watches.append(_Watch(read, owner, name, weakref.ref(value), True))
+        return _collect(value, watches, seen)
+    return False
+
+
+def _is_immutable(value: Any) -> bool:
+    kind = type(value)
+    if kind in _ATOMS:
+        return True
+    return (kind is tuple or kind is frozenset) and all(map(_is_immutable, value))
+
+
+def _global_names(code: types.CodeType) -> set[str]:
+    """Return the names a function may look up in its globals, those of the functions inside it included.
+
+    Names of attributes are among them; that makes the check stricter, never weaker.
+    """
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            names |= _global_names(constant)
+    return names
+
+
+def _read_attribute(reference: weakref.ref[Any], name: str) -> Any:
+    return getattr(reference(), name, _MISSING)
+
+
+def _read_cell(cell: types.CellType, _: None) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return _MISSING
+
+
+def _read_item(mapping: dict[str, Any], name: str) -> Any:
+    return mapping.get(name, _MISSING)
+
+
+def _read_length(mapping: dict[str, Any], _: None) -> int:
+    return len(mapping)

@@ -1,0 +1,76 @@
+"""Pickle where it is enough, cloudpickle where it is not.
+
+Pickle is ten times faster and refers to classes and functions by name; that is right only for what every worker has. So it
+is used for plain values alone, told by their exact types. Everything else goes through cloudpickle.
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import cloudpickle
+
+PROTOCOL = 5
+
+_ATOMS = frozenset({int, float, str, bytes, bool, type(None), complex})
+_ITEMS_MAX = 32
+"""Larger containers are not looked through: cloudpickle's cost per call does not matter beside theirs."""
+
+
+def is_plain(value: Any) -> bool:
+    """Whether pickle alone is certainly right for `value`: built-in values, small containers of them, number arrays."""
+    kind = type(value)
+    if kind in _ATOMS:
+        return True
+    if kind is tuple or kind is list:
+        return len(value) <= _ITEMS_MAX and all(type(item) in _ATOMS or is_plain(item) for item in value)
+    if kind is dict:
+        return len(value) <= _ITEMS_MAX and all(
+            type(key) in _ATOMS and (type(item) in _ATOMS or is_plain(item)) for key, item in value.items()
+        )
+    return kind is _array_type() and not value.dtype.hasobject
+
+
+def plain_items(items: list[Any]) -> bool:
+    """As `is_plain` for a list of any length, cheaper for one kind of item."""
+    kinds = set(map(type, items))
+    return kinds <= _ATOMS or all(map(is_plain, items))
+
+
+def dumps(value: Any) -> bytes:
+    """Return a pickle of `value`, everything inside it."""
+    if is_plain(value):
+        return pickle.dumps(value, PROTOCOL)
+    return cloudpickle.dumps(value, PROTOCOL)  # type: ignore[no-any-return]
+
+
+def dumps_apart(value: Any) -> tuple[bytes, list[memoryview]]:
+    """Return a pickle of `value` and its large buffers beside it, which are views of the value's own memory."""
+    buffers: list[pickle.PickleBuffer] = []
+    # `None` from a callback means: out of band.
+    collect: Callable[[pickle.PickleBuffer], Any] = buffers.append
+    dump = pickle.dumps if is_plain(value) else cloudpickle.dumps
+    return dump(value, PROTOCOL, buffer_callback=collect), [buffer.raw() for buffer in buffers]
+
+
+def size_hint(value: Any) -> int:
+    """Return about how many bytes a top-level argument has where that is known without pickling it, else 0."""
+    kind = type(value)
+    if kind is bytes or kind is bytearray or kind is str:
+        return len(value)
+    if kind is _array_type():
+        return int(value.nbytes)
+    return 0
+
+
+def _array_type() -> Any:
+    """Return numpy's array type if the program uses numpy; numpy is never imported for its own sake."""
+    numpy = sys.modules.get("numpy")
+    return getattr(numpy, "ndarray", _NoArray)
+
+
+class _NoArray:
+    pass
