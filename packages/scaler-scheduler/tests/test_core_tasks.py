@@ -7,7 +7,7 @@ from harness import FUNCTION, Agent, Client, Harness, identity
 
 from scaler_protocol import messages as m
 from scaler_protocol.columns import Packed
-from scaler_scheduler.core import RelayedPeer, StopRequested
+from scaler_scheduler.core import PeerUnreachable, RelayedPeer, Stop, StopRequested
 
 
 def test_a_task_goes_to_an_agent_and_its_result_to_the_client() -> None:
@@ -462,6 +462,50 @@ def test_shutdown_tells_everybody() -> None:
     assert any(isinstance(message, m.Shutdown) for message in harness.to_store())
     harness.core.handle(StopRequested("again"), harness.now)
     assert harness.core.take_effects() == []
+
+
+def test_a_scheduler_that_is_stopped_leaves_the_cluster_standing_for_its_successor() -> None:
+    harness = Harness()
+    client, agent = Client(harness, "client"), Agent(harness, "agent")
+    harness.core.handle(StopRequested("SIGTERM"), harness.now)
+    harness.settle()
+    assert agent.take(m.Shutdown) == client.take(m.Goodbye) == []
+    assert any(isinstance(effect, Stop) for effect in harness.other_effects)
+
+
+class TestClosedConnections:
+    def test_an_agent_whose_connection_closes_is_given_up_soon(self) -> None:
+        harness = Harness(worker_timeout=60, disconnect_grace=5)
+        client, agent = Client(harness, "client"), Agent(harness, "agent")
+        client.define()
+        (number,) = client.submit()
+        harness.vanish(agent)
+        harness.core.handle(PeerUnreachable(agent.peer, "gone"), harness.now)
+        harness.advance(6)
+        other = Agent(harness, "other")
+        assert other.tasks() == [(client.id, number, 2)]
+
+    def test_one_that_comes_back_keeps_its_tasks(self) -> None:
+        harness = Harness(worker_timeout=60, disconnect_grace=5)
+        client, agent = Client(harness, "client"), Agent(harness, "agent")
+        client.define()
+        client.submit()
+        tasks = agent.tasks()
+        harness.core.handle(PeerUnreachable(agent.peer, "gone"), harness.now)
+        harness.advance(20)
+        agent.answer(tasks)
+        assert len(client.results()) == 1
+
+    def test_after_a_long_silence_only_the_timeout_counts(self) -> None:
+        harness = Harness(worker_timeout=60, disconnect_grace=5)
+        agent = Agent(harness, "agent")
+        harness.vanish(agent)
+        harness.advance(20)
+        harness.core.handle(PeerUnreachable(agent.peer, "no answer"), harness.now)
+        harness.advance(20)
+        assert len(harness.core.agents) == 1
+        harness.advance(25)
+        assert len(harness.core.agents) == 0
 
 
 class TestRestart:

@@ -10,6 +10,8 @@ from scaler_scheduler.core.tasks import Task
 
 Names = frozenset[str]
 
+NEVER = float("inf")
+
 
 class AgentRecord:
     """An agent incarnation with a session. Owns the table of tasks assigned to it (oldest first)."""
@@ -24,6 +26,7 @@ class AgentRecord:
         "id",
         "last_seen",
         "load_key",
+        "lost_at",
         "peer",
         "pool_index",
         "session",
@@ -37,6 +40,8 @@ class AgentRecord:
         self.hello = hello
         self.session = session
         self.last_seen = now
+        self.lost_at = NEVER
+        """When to give it up because its connection is gone; a sign of life takes that back."""
         self.slots = max(1, len(hello.worker_names))
         self.capacity = hello.capacity
         """Tasks it wants in all, as it last said."""

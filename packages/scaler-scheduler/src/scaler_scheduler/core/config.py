@@ -24,6 +24,8 @@ class SchedulerConfig:
     heartbeat: float = 2.0
     recovery_grace: float = 6.0
     """After a start, tasks that clients announce again wait this long for the agents that may hold them."""
+    disconnect_grace: float = 5.0
+    """An agent whose connection closed may come back within this time."""
     unservable_grace: float = 2.0
     """A task whose capabilities nobody has is reported to its client after this time."""
     snapshot_interval: float = 1.0

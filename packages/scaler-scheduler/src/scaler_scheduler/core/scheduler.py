@@ -16,7 +16,7 @@ from scaler_protocol.ids import short
 from scaler_protocol.session import Session, message_bytes
 from scaler_protocol.version import PROTOCOL_VERSION, SOFTWARE_VERSION
 from scaler_protocol.wire import Envelope
-from scaler_scheduler.core.agents import AgentRecord
+from scaler_scheduler.core.agents import NEVER, AgentRecord
 from scaler_scheduler.core.clients import ClientRecord
 from scaler_scheduler.core.config import SchedulerConfig
 from scaler_scheduler.core.effects import Effect, Publish, Send, Stop
@@ -43,6 +43,9 @@ _RECOVERING, _FORGOTTEN = TaskState.RECOVERING, TaskState.FORGOTTEN
 
 MAINTENANCE_INTERVAL_SECONDS = 0.5
 """How often silence, retention and reports are looked at."""
+
+PROBE_AFTER_HEARTBEATS = 1.5
+"""A peer that missed so many heartbeats is sent one: if its connection is gone, the transport says so."""
 
 
 class SchedulerCore:
@@ -141,6 +144,8 @@ class SchedulerCore:
         if envelope.epoch != record.session.epoch:
             return
         record.last_seen = now
+        if isinstance(record, AgentRecord):
+            record.lost_at = NEVER
         session = record.session
         accepted = session.accept(envelope, now, message_bytes(message))
         if session.gap:
@@ -255,8 +260,17 @@ class SchedulerCore:
         self._drop(record, message.text or "it left", now, counted=False)
 
     def _on_unreachable(self, event: PeerUnreachable, now: float) -> None:
-        # A broken connection alone is no reason: the peer reconnects and resumes, or its silence gives it up.
-        self.outbox.log("debug", f"peer {event.peer[:24]!r} is unreachable: {event.reason}")
+        """A connection is gone. Alone that is no reason to give a peer up: it may reconnect and resume.
+
+        But an agent that was heard from until just now did not fall silent in a network failure: its process ended, or its
+        connection was reset. Either it is back within `disconnect_grace`, or its tasks go elsewhere.
+        """
+        record = self._peers.get(event.peer)
+        if not isinstance(record, AgentRecord) or record.lost_at != NEVER:
+            return
+        if now - record.last_seen < PROBE_AFTER_HEARTBEATS * 2 * self.config.heartbeat:
+            record.lost_at = now + self.config.disconnect_grace
+            self.outbox.log("debug", f"agent {record.name} is unreachable: {event.reason}")
 
     def _give_up(self, peer: Peer, reason: str, now: float) -> None:
         record = self._peers.get(peer)
@@ -414,7 +428,7 @@ class SchedulerCore:
             notice = m.Notice("this scheduler is protected: clients cannot shut it down", kind="protected")
             self.outbox.send_plain(client, notice)
             return
-        self._stop(f"client {client.hello.name} asked for it")
+        self._shut_down(f"client {client.hello.name} asked for it")
 
     def _on_result_batch(self, agent: PeerRecord, batch: m.ResultBatch, now: float) -> None:
         self._require(agent, AgentRecord, batch)
@@ -532,14 +546,19 @@ class SchedulerCore:
 
     def _look_after_peers(self, now: float) -> None:
         for record in list(self._peers.values()):
+            if self._peers.get(record.peer) is not record:
+                continue
             is_agent = isinstance(record, AgentRecord)
             timeout = self.config.worker_timeout if is_agent else self.config.client_timeout
             silent = now - record.last_seen
-            if silent > timeout and self._peers.get(record.peer) is record:
+            if isinstance(record, AgentRecord) and now >= record.lost_at:
+                self.outbox.log("warning", f"agent {record.name} lost its connection and did not come back: given up")
+                self._drop(record, "its connection closed and it did not come back", now, counted=True)
+            elif silent > timeout:
                 kind = "agent" if is_agent else "client"
                 self.outbox.log("warning", f"{kind} {record.hello.name} was silent for {silent:.0f} s: given up")
                 self._drop(record, f"silent for {silent:.0f} s", now, counted=True, retain=True)
-            elif record.session.acknowledge_pending:
+            elif record.session.acknowledge_pending or silent > PROBE_AFTER_HEARTBEATS * self.config.heartbeat:
                 self.outbox.send_plain(record, m.Heartbeat())
 
     def _report_unservable(self, now: float) -> None:
@@ -606,16 +625,23 @@ class SchedulerCore:
             )
             self.outbox.add(Publish(snapshot))
 
-    def _stop(self, reason: str) -> None:
+    def _shut_down(self, reason: str) -> None:
+        """End the whole cluster."""
         if self.stopping:
             return
-        self.stopping = True
-        self.outbox.log("info", f"stopping: {reason}")
         for record in self._peers.values():
             if isinstance(record, AgentRecord):
                 self.outbox.send_plain(record, m.Shutdown(reason))
             else:
-                self.outbox.send_plain(record, m.Goodbye(f"the scheduler is stopping: {reason}"))
+                self.outbox.send_plain(record, m.Goodbye(f"the cluster was shut down: {reason}"))
+        self._stop(reason)
+
+    def _stop(self, reason: str) -> None:
+        """End this process only: clients and agents keep what they hold, and find the scheduler that comes after it."""
+        if self.stopping:
+            return
+        self.stopping = True
+        self.outbox.log("info", f"stopping: {reason}")
         self.outbox.to_store(m.Shutdown(reason))
         self.outbox.add(Stop(reason))
 
