@@ -98,14 +98,15 @@ class _Server:
             logger.info("object storage is at %s", store_address)
             logger.info("monitors connect to %s", self._publisher.address)
             logger.info("use event loop: %s", self._settings.event_loop)
+            # From here on a signal means a clean end; whoever waits for readiness may send one at once.
+            stack.enter_context(StopSignals(lambda signal_number: self._on_stop_signal(signal_number.name)))
             self._readiness.ready(
                 {"scheduler": bound, "object_storage": store_address, "monitor": self._publisher.address}
             )
             keep_alive = asyncio.create_task(self._readiness.keep_alive())
             watch_store = asyncio.create_task(self._watch_store())
             self._drain()
-            with StopSignals(lambda signal_number: self._on_stop_signal(signal_number.name)):
-                await self._stopped.wait()
+            await self._stopped.wait()
             self._readiness.stopping()
             keep_alive.cancel()
             watch_store.cancel()

@@ -1,0 +1,231 @@
+"""The scheduler as a real process on real sockets. No object storage server is started: one is named that nobody needs."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from harness import FUNCTION, identity
+
+from scaler_protocol import messages as m
+from scaler_protocol.address import Address
+from scaler_protocol.codec import decode, encode
+from scaler_protocol.columns import Packed
+from scaler_protocol.random_ids import new_id
+from scaler_protocol.service.child import ChildService
+from scaler_protocol.session import Connection, Received
+from scaler_protocol.transport import DealerLink, Subscriber
+from scaler_protocol.wire import decode_envelope, encode_envelope
+
+DEADLINE_SECONDS = 15.0
+
+
+class Scheduler:
+    def __init__(self, *arguments: str, address: str = "tcp://127.0.0.1:0") -> None:
+        store = ("--object-storage-address", "tcp://127.0.0.1:9")
+        self.child = ChildService.start(
+            "scaler_scheduler", [address, *store, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        self.addresses = self.child.wait_ready(20)
+
+    @property
+    def address(self) -> Address:
+        return self.addresses["scheduler"]
+
+    def stop(self) -> int:
+        return self.child.terminate(10)
+
+
+class LivePeer:
+    """One end of a session over a real socket."""
+
+    def __init__(self, address: Address, hello: m.Hello) -> None:
+        self.id = hello.incarnation
+        self.link = DealerLink(str(address), hello.name.encode() + hello.incarnation)
+        self.connection = Connection(hello)
+        self.received: list[m.Message] = []
+        self.connection.start(time.monotonic())
+
+    def pump(self) -> None:
+        now = time.monotonic()
+        self.connection.tick(now)
+        for frames in self.link.receive(100):
+            for event in self.connection.receive(decode_envelope(frames[0]), decode(frames[1:]), now):
+                self.received.append(event.message if isinstance(event, Received) else event)
+        outgoing, self.connection.outgoing = self.connection.outgoing, []
+        for envelope, message in outgoing:
+            self.link.send([encode_envelope(envelope), *encode(message)])
+
+    def wait_for(self, condition: Callable[[], object]) -> None:
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while not condition():
+            assert time.monotonic() < deadline, f"nothing happened; received {self.received}"
+            self.pump()
+            time.sleep(0.002)
+
+    def wait_for_message(self, kind: type) -> m.Message:
+        self.wait_for(lambda: any(isinstance(message, kind) for message in self.received))
+        found = next(message for message in self.received if isinstance(message, kind))
+        self.received.remove(found)
+        return found
+
+
+@pytest.fixture
+def peers() -> Iterator[Callable[[Address, m.Hello], LivePeer]]:
+    made: list[LivePeer] = []
+
+    def make(address: Address, hello: m.Hello) -> LivePeer:
+        made.append(LivePeer(address, hello))
+        return made[-1]
+
+    yield make
+    for peer in made:
+        peer.link.close(0)
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Scheduler]]:
+    made: list[Scheduler] = []
+
+    def make(*arguments: str, address: str = "tcp://127.0.0.1:0") -> Scheduler:
+        made.append(Scheduler(*arguments, address=address))
+        return made[-1]
+
+    yield make
+    for scheduler in made:
+        scheduler.stop()
+        if scheduler.child.process.stdout is not None:
+            scheduler.child.process.stdout.close()
+
+
+def client_hello() -> m.Hello:
+    return m.Hello(m.Role.CLIENT, "client", new_id())
+
+
+def agent_hello() -> m.Hello:
+    return m.Hello(m.Role.AGENT, "agent", new_id(), worker_names=("w0",), capacity=2, queue_limit=10)
+
+
+def test_a_task_makes_the_whole_way(start, peers) -> None:
+    scheduler = start()
+    client, agent = peers(scheduler.address, client_hello()), peers(scheduler.address, agent_hello())
+    client.wait_for(lambda: client.connection.established)
+    agent.wait_for(lambda: agent.connection.established)
+    client.connection.send(m.FunctionDefine(client.id, (FUNCTION,), Packed.of([b"Pbody"])))
+    client.connection.send(m.TaskBatch(client.id, [1, 2], (FUNCTION,), Packed.of([b"Pone", b"Ptwo"])))
+    client.pump()
+    agent.wait_for_message(m.FunctionDefine)
+    batch = agent.wait_for_message(m.TaskBatch)
+    assert isinstance(batch, m.TaskBatch)
+    assert batch.payloads.split() == [b"Pone", b"Ptwo"]
+    agent.connection.send(m.ResultBatch(client.id, [1, 2], [1, 1], Packed.of([b"Pa", b"Pb"]), capacity=2))
+    agent.pump()
+    result = client.wait_for_message(m.ResultBatch)
+    assert isinstance(result, m.ResultBatch)
+    assert list(result.numbers) == [1, 2]
+
+
+def test_a_nested_client_is_relayed_by_its_agent(start, peers) -> None:
+    scheduler = start()
+    agent = peers(scheduler.address, agent_hello())
+    agent.wait_for(lambda: agent.connection.established)
+    nested = Connection(client_hello())
+    nested.start(time.monotonic())
+    envelope, hello = nested.outgoing.pop()
+    client_id = hello.incarnation  # type: ignore[union-attr]
+    agent.connection.send_plain(m.Relay(client_id, [encode_envelope(envelope), *encode(hello)]))
+    relayed = agent.wait_for_message(m.Relay)
+    assert isinstance(relayed, m.Relay)
+    assert relayed.client == client_id
+    nested.receive(decode_envelope(relayed.inner[0]), decode(relayed.inner[1:]), time.monotonic())
+    assert nested.established
+
+
+def test_garbage_costs_nobody_else_anything(start, peers) -> None:
+    scheduler = start()
+    vandal = DealerLink(str(scheduler.address), b"vandal")
+    for frames in ([b"x"], [b""], [b"\0" * 48, b"garbage"], [b"\0" * 48] + [b""] * 50, [identity("x")] * 3):
+        vandal.send(frames)
+    with socket.create_connection(("127.0.0.1", scheduler.address.port)) as raw:
+        raw.sendall(b"GET / HTTP/1.1\r\n\r\n" * 10)
+    client = peers(scheduler.address, client_hello())
+    client.wait_for(lambda: client.connection.established)
+    vandal.close(0)
+
+
+def test_monitors_get_numbered_snapshots(start, peers) -> None:
+    scheduler = start()
+    agent = peers(scheduler.address, agent_hello())
+    agent.wait_for(lambda: agent.connection.established)
+    subscriber = Subscriber(str(scheduler.addresses["monitor"]))
+    try:
+        sequences = []
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while len(sequences) < 2 and time.monotonic() < deadline:
+            agent.pump()
+            frames = subscriber.receive(0.2)
+            if frames is not None:
+                message = decode(frames[1:])
+                if isinstance(message, m.MonitorSnapshot):
+                    sequences.append(message.sequence)
+                    assert [worker.name for worker in message.workers] == ["w0"]
+        assert len(sequences) == 2
+        assert sequences[1] > sequences[0]
+    finally:
+        subscriber.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_cleanly_and_frees_the_port(start, number: signal.Signals) -> None:
+    scheduler = start()
+    scheduler.child.process.send_signal(number)
+    assert scheduler.child.process.wait(10) == 0
+    with socket.socket() as again:
+        again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        again.bind(("127.0.0.1", scheduler.address.port))
+
+
+def test_a_client_can_shut_it_down_unless_it_is_protected(start, peers) -> None:
+    open_one, guarded = start(), start("--protected")
+    for scheduler in (open_one, guarded):
+        client = peers(scheduler.address, client_hello())
+        client.wait_for(lambda client=client: client.connection.established)
+        client.connection.send(m.Shutdown("test"))
+        client.pump()
+        if scheduler is guarded:
+            client.wait_for_message(m.Notice)
+            assert scheduler.child.is_running
+        else:
+            assert scheduler.child.process.wait(10) == 0
+
+
+def test_an_address_in_use_is_one_clear_line(start) -> None:
+    first = start()
+    second = subprocess.run(
+        [*first.child.process.args[:3], str(first.address), "-osa", "tcp://127.0.0.1:9"],  # type: ignore[index]
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert second.returncode == 1
+    assert str(first.address) in second.stderr
+    assert "Traceback" not in second.stderr
+
+
+def test_a_session_goes_on_after_a_restart_on_the_same_port(start, peers) -> None:
+    first = start()
+    client = peers(first.address, client_hello())
+    client.wait_for(lambda: client.connection.established)
+    assert client.connection.welcome is not None
+    incarnation = client.connection.welcome.incarnation
+    first.child.process.kill()
+    first.child.process.wait()
+    start(address=str(first.address))
+    client.wait_for(
+        lambda: client.connection.welcome is not None and client.connection.welcome.incarnation != incarnation
+    )
