@@ -37,13 +37,13 @@ def main() -> int:
             cluster.run(arguments.steps)
         except Exception as error:
             failed.append(seed)
-            if not arguments.keep_going:
-                report(seed, arguments.steps)
-                return 1
             print(f"seed {seed}: {type(error).__name__}: {str(error).splitlines()[0][:200]}", flush=True)
         if cluster is not None:
             steps += cluster.clock.steps
             ends += cluster.ledger.ends
+        if failed and not arguments.keep_going:
+            report(seed, arguments.steps)
+            return 1
     seconds = time.perf_counter() - started
     print(f"{arguments.seeds} seeds, {steps} events in {seconds:.1f} s: {steps / seconds:,.0f} events/s")
     print(", ".join(f"{count} {how}" for how, count in ends.most_common()))

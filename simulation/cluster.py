@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
+from types import FunctionType, ModuleType
 
 from scaler.core.effects import Cause
 from simulation.agent import AgentProcess
@@ -22,12 +24,30 @@ RARE = "rare"
 """A capability that no agent has until the end of the run."""
 
 ATTEMPTS_MAX = 3
-PEER_TIMEOUT_S = 20.0
+PEER_TIMEOUT_S = 10.0
+OBJECT_RETENTION_S = 5.0
 
 SETTLE_S = 400.0
 """After all is healed, every future has ended within this time: the client's timeout, attempts that begin anew, …"""
 
 SETTLE_STEPS_MAX = 400_000
+
+OBJECTS_HELD_MAX = 2_000
+"""Python objects reachable from a core when no client is left: what it remembers of the past is bounded."""
+
+
+def objects_held_by(core: object) -> int:
+    """Count what a core keeps alive, code and types aside."""
+    seen = {id(core)}
+    count = 0
+    waiting = [core]
+    while waiting:
+        count += 1
+        for referent in gc.get_referents(waiting.pop()):
+            if id(referent) not in seen and not isinstance(referent, type | ModuleType | FunctionType):
+                seen.add(id(referent))
+                waiting.append(referent)
+    return count
 
 
 @dataclass(slots=True, frozen=True)
@@ -110,7 +130,7 @@ class Cluster:
             waiting_tasks_max=self.plan.tasks_waiting_max,
             client_timeout=PEER_TIMEOUT_S,
             worker_timeout=PEER_TIMEOUT_S,
-            object_retention=10.0,
+            object_retention=OBJECT_RETENTION_S,
             attempts_max=ATTEMPTS_MAX,
         )
 
@@ -381,7 +401,7 @@ class Cluster:
         """Run on until every task has ended, and a while longer."""
         self.run_until(lambda: not self.open_entries(), SETTLE_S, self.silent_futures)
         # What follows from the last answers: deletions, returns, acknowledgements, forgotten peers.
-        self.run_until(lambda: False, 2 * PEER_TIMEOUT_S + 30.0, None)
+        self.run_until(lambda: False, 2 * PEER_TIMEOUT_S + OBJECT_RETENTION_S + 5.0, None)
         self.check_nothing_is_kept()
 
     def open_entries(self) -> list[Entry]:
@@ -433,7 +453,7 @@ class Cluster:
         """All clients leave: functions and objects go with them."""
         for client in self.living_clients:
             client.leave()
-        self.run_until(lambda: False, 3 * PEER_TIMEOUT_S + 60.0, None)
+        self.run_until(lambda: False, 2 * PEER_TIMEOUT_S + OBJECT_RETENTION_S + 5.0, None)
         assert self.scheduler is not None
         assert self.storage is not None
         nested = {p.client_id for agent in self.living_agents for p in agent.processors.values()}
@@ -442,6 +462,11 @@ class Cluster:
             raise SimulationError(f"the scheduler still knows {strangers}, which have left")
         if self.storage.core.object_count and not self.ledger.excuses.store_deaths:
             raise SimulationError(f"{self.storage.core.object_count} objects outlive their clients")
+        cores = {self.scheduler.name: self.scheduler.core, **{agent.name: agent.core for agent in self.living_agents}}
+        for name, core in cores.items():
+            held = objects_held_by(core)
+            if held > OBJECTS_HELD_MAX:
+                raise SimulationError(f"{name} holds {held} Python objects after everybody has left")
 
     def shut_down(self) -> None:
         """One client shuts the cluster down: every process ends, every client learns it."""

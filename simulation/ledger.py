@@ -53,6 +53,8 @@ class Excuses:
     """What has been done to the cluster so far, each of which excuses certain errors."""
 
     process_deaths: int = 0
+    processor_ends: int = 0
+    """Processors that ended for whatever reason: with them go answers that were not sent."""
     silences: int = 0
     store_deaths: int = 0
     timeouts_configured: bool = False
@@ -69,6 +71,7 @@ class Ledger:
     excuses: Excuses = field(default_factory=Excuses)
     open: dict[tuple[bytes, int], Entry] = field(default_factory=dict)
     ends: Counter[str] = field(default_factory=Counter)
+    runs: Counter[tuple[bytes, int]] = field(default_factory=Counter)
     _stories: dict[tuple[bytes, int], list[str]] = field(default_factory=dict)
     _general: list[tuple[float, str]] = field(default_factory=list)
 
@@ -107,6 +110,14 @@ class Ledger:
         if cause is client_effects.Cause.REFUSED:
             raise SimulationError(f"{entry} is abandoned: {text}", entry.key)
         self._end(entry, f"abandoned: {cause.value}")
+
+    def started(self, key: tuple[bytes, int], where: str) -> None:
+        """A processor begins to run a task. Nobody's death means: it runs once."""
+        self.tell(key, f"runs in {where}")
+        self.runs[key] += 1
+        excuses = self.excuses
+        if self.runs[key] > 1 and not (excuses.process_deaths or excuses.processor_ends or excuses.silences):
+            raise SimulationError(f"task {key[1]} runs a second time, and nothing was killed or cut", key)
 
     def _problem(self, entry: Entry, status: m.Status, value: bytes) -> str:
         excuses = self.excuses

@@ -101,6 +101,16 @@ class Link:
         self.break_noticed_at = self._network.clock.now + self._network.random.uniform(*BREAK_NOTICED_S)
         self._try_later()
 
+    def end_connection(self) -> None:
+        """The listening process ends in order: what it has sent still arrives, then the connection breaks."""
+        connection = self._connection
+
+        def end() -> None:
+            if connection == self._connection:
+                self.break_connection()
+
+        self._network.clock.at(self._to_owner.arrives_at, end)
+
     def freeze(self) -> None:
         self.frozen = True
 
@@ -191,12 +201,15 @@ class Network:
             raise ValueError(f"{address} is taken")
         self._listeners[address] = listener
 
-    def stop_listening(self, address: str) -> None:
-        """The listening process has ended: every connection to it breaks."""
+    def stop_listening(self, address: str, *, deliver_rest: bool = False) -> None:
+        """The listening process has ended: every connection to it breaks, at once or when its last words are out."""
         self._listeners.pop(address, None)
         for link in list(self._links.values()):
-            if link.address == address:
-                link.break_connection()
+            if link.address == address and link.connected:
+                if deliver_rest:
+                    link.end_connection()
+                else:
+                    link.break_connection()
 
     def listener(self, address: str) -> Listener | None:
         return self._listeners.get(address)

@@ -73,7 +73,7 @@ class SchedulerProcess(Process):
         return min(self.core.next_deadline(), self.storage.next_deadline())
 
     def after_end(self) -> None:
-        self.network.stop_listening(self.address)
+        self.network.stop_listening(self.address, deliver_rest=bool(self.stop_reason))
         self.storage.link.close(deliver_rest=bool(self.stop_reason))
 
     def _perform(self, effect: scheduler.Effect) -> None:
@@ -145,4 +145,4 @@ class StorageProcess(Process):
         return self.core.next_deadline()
 
     def after_end(self) -> None:
-        self.network.stop_listening(self.address)
+        self.network.stop_listening(self.address, deliver_rest=bool(self.stop_reason))
