@@ -1,7 +1,7 @@
 """The initiating end of a session: hello, welcome, heartbeats, silence, resuming. Clients and agents own one each.
 
-    CONNECTING ──welcome──▶ ESTABLISHED ──silence──▶ (hello again, still ESTABLISHED) ──welcome resumed──▶ …
-        │                       │                                                    └─welcome new──▶ everything announced again
+    CONNECTING ──welcome──▶ ESTABLISHED ──silence──▶ (hello again, still ESTABLISHED) ──welcome, resumed──▶ …
+        │                       │                                     └─welcome, new──▶ everything is announced again
         └──refused──▶ CLOSED ◀──┴── silence for `give_up_seconds` ──▶ Lost
 
 What happens comes back from `receive` and `tick` as events; what must be sent lies in `outgoing`, in order.
@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from scaler_protocol import messages as m
+from scaler_protocol.errors import SessionError
 from scaler_protocol.session.sequencing import Outgoing, Session, message_bytes
 from scaler_protocol.wire import UNSEQUENCED, Envelope
 
@@ -73,6 +74,7 @@ class Connection:
         self._hello = hello
         self._hello_number = 0
         self._hello_at = 0.0
+        self._hello_unanswered = False
         self._heartbeat_seconds = heartbeat_seconds
         self._heartbeat_at = 0.0
         self._give_up_seconds = give_up_seconds
@@ -90,7 +92,12 @@ class Connection:
         self._say_hello(now)
 
     def send(self, message: m.Message) -> None:
-        """Send what must not be lost. Only while established: before, the owner keeps it for `Established`."""
+        """Send what must not be lost. Only while established: before, the owner keeps it for `Established`.
+
+        Raises SessionError when there is no session, or when too much of it is not acknowledged.
+        """
+        if not self.established:
+            raise SessionError("a sequenced message needs a session, and none is established")
         self.outgoing.append(self.session.sequence(message))
 
     def send_plain(self, message: m.Message) -> None:
@@ -122,7 +129,9 @@ class Connection:
             return self._on_welcome(envelope, message, now)
         if isinstance(message, m.UnknownPeer):
             self.silent_since = now
-            self._say_hello(now)
+            # Every message that was under way is answered like this; one hello is enough for all.
+            if not self._hello_unanswered:
+                self._say_hello(now)
             return []
         if self.state is not ConnectionState.ESTABLISHED or envelope.epoch != self.session.epoch:
             return []
@@ -168,25 +177,32 @@ class Connection:
     def _hello_due(self) -> float:
         if self.state is ConnectionState.CONNECTING:
             return self._hello_at + min(1.0, self._heartbeat_seconds)
+        if self._hello_unanswered:
+            # Whatever else is heard: UnknownPeer, say, comes from somebody who has not heard this hello.
+            return self._hello_at + self._heartbeat_seconds
         # Two heartbeats unanswered: ask whether the session still stands.
-        return max(self.silent_since + 2 * self._heartbeat_seconds, self._hello_at + self._heartbeat_seconds)
+        return self.silent_since + 2 * self._heartbeat_seconds
 
     def _say_hello(self, now: float) -> None:
         self._hello_number += 1
         self._hello_at = now
+        self._hello_unanswered = True
         known = self.welcome.incarnation if self.welcome is not None else b""
         hello = replace(self._hello, scheduler_incarnation=known, hello_number=self._hello_number)
         envelope = self.session.plain(hello).envelope if known else UNSEQUENCED
         self.outgoing.append(Outgoing(envelope, hello))
 
     def _on_welcome(self, envelope: Envelope, welcome: m.Welcome, now: float) -> list[Event]:
-        if welcome.hello_number != self._hello_number:
+        if welcome.hello_number != self._hello_number or not self._hello_unanswered:
             return []
+        self._hello_unanswered = False
         self._heard(now)
         resumed = welcome.resumed and self.welcome is not None and self.welcome.incarnation == welcome.incarnation
         if resumed:
-            # The welcome acknowledges what arrived before the silence; the rest goes out again.
+            # The welcome acknowledges what arrived before the silence; the rest goes out again. The other end does the
+            # same behind its welcome, so a gap that shows in it need not be asked for.
             self.session.accept(envelope, now)
+            self.session.gap = False
             self.outgoing.extend(self.session.resend())
         else:
             self.session = Session(welcome.hello_number)

@@ -1,9 +1,9 @@
 """Exactly once and in order, between two living incarnations, over a link that may lose messages.
 
-ZeroMQ keeps the order of what it delivers on one connection, but forgets what was under way when a connection broke, and
-says nothing. So each end numbers what must not be lost and keeps it until the other end has acknowledged it:
+ZeroMQ keeps the order of what it delivers on one connection, but forgets what was under way when a connection broke,
+and says nothing. So each end numbers what must not be lost and keeps it until the other end has acknowledged it:
 
-1.  A *sequenced* message has the next number. Every other message carries the number of the last sequenced one before it.
+1.  A *sequenced* message has the next number. Every other one carries the number of the last sequenced one before it.
 2.  Whoever sees a number beyond the next one expected has a gap. It drops the message and asks for the rest again (an
     envelope with the resend flag and what it has). Heartbeats carry the number too, so a lost last message shows.
 3.  Acknowledgement is cumulative and rides on whatever is sent next; nothing is sent only to acknowledge, except by the
@@ -48,7 +48,10 @@ def message_bytes(message: m.Message) -> int:
     if isinstance(message, m.ResultBatch):
         return MESSAGE_OVERHEAD_BYTES + 20 * len(message.numbers) + len(message.payloads.data)
     if isinstance(message, m.GraphSubmit):
-        return MESSAGE_OVERHEAD_BYTES + 8 * len(message.payloads) + len(message.payloads.data)
+        columns = 8 * len(message.payloads) + 4 * len(message.dependencies)
+        return MESSAGE_OVERHEAD_BYTES + columns + len(message.payloads.data)
+    if isinstance(message, m.TaskCancel | m.TaskReturn | m.Inventory | m.Notice):
+        return MESSAGE_OVERHEAD_BYTES + 16 * len(message.numbers)
     if isinstance(message, m.FunctionDefine):
         return MESSAGE_OVERHEAD_BYTES + len(message.bodies.data)
     if isinstance(message, m.Output):
@@ -147,6 +150,8 @@ class Session:
         if envelope.flags & SEQUENCED:
             if sequence == self.received + 1:
                 self.received = sequence
+                # Whatever was missing before this message has come in the meantime.
+                self.gap = False
                 self._received_since_stamp += 1
                 self._received_bytes += size
                 return True
