@@ -53,18 +53,19 @@ class SchedulerProcess(Process):
                 event()
                 continue
             peer, envelope, message = event
+            self._receive(peer, envelope, message)
             if isinstance(message, m.Relay):
-                peer = scheduler.RelayedPeer(peer, message.client)
-                envelope = decode_envelope(message.inner[0])
-                message = decode([bytes(frame) for frame in message.inner[1:]])
-            self.ledger.tell_message("scheduler receives", message)
-            self.core.handle(scheduler.Incoming(peer, envelope, message), now)
+                inside = scheduler.RelayedPeer(peer, message.client)
+                frames = [bytes(frame) for frame in message.inner]
+                self._receive(inside, decode_envelope(frames[0]), decode(frames[1:]))
         if now >= self.core.next_deadline():
             self.core.handle(scheduler.Tick(monitors=self.monitors, unix_time=now), now)
         self.core.place(now)
         scheduler.check_invariants(self.core)
-        for effect in self.core.take_effects():
-            self._perform(effect)
+        # Performing effects tells the core of peers without a connection, which may have effects again.
+        while effects := self.core.take_effects():
+            for effect in effects:
+                self._perform(effect)
         self.storage.flush()
         if self.stop_reason:
             self.end()
@@ -75,6 +76,10 @@ class SchedulerProcess(Process):
     def after_end(self) -> None:
         self.network.stop_listening(self.address, deliver_rest=bool(self.stop_reason))
         self.storage.link.close(deliver_rest=bool(self.stop_reason))
+
+    def _receive(self, peer: bytes | scheduler.RelayedPeer, envelope: Envelope, message: m.Message) -> None:
+        self.ledger.tell_message("scheduler receives", message)
+        self.core.handle(scheduler.Incoming(peer, envelope, message), self.clock.now)
 
     def _perform(self, effect: scheduler.Effect) -> None:
         if isinstance(effect, scheduler.Send):
@@ -94,14 +99,14 @@ class SchedulerProcess(Process):
 
     def _send(self, peer: bytes | scheduler.RelayedPeer, envelope: Envelope, message: m.Message) -> None:
         if isinstance(peer, scheduler.RelayedPeer):
-            agent = self.core.agents.by_peer.get(peer.agent)
-            if agent is None:
+            around = self.core.relay_envelope(peer.agent)
+            if around is None:
                 return
             frames = [encode_envelope(envelope), *(bytes(frame) for frame in encode(message))]
-            envelope, message = agent.session.plain(m.Relay(peer.client, frames))
+            envelope, message = around, m.Relay(peer.client, frames)
             peer = peer.agent
         if not self.network.send(self.address, peer, envelope, message):
-            self.post(lambda: self.core.handle(scheduler.PeerUnreachable(peer, "no connection"), self.clock.now))
+            self.core.handle(scheduler.PeerUnreachable(peer, "no connection"), self.clock.now)
 
 
 def _content_hash(buffers: Any) -> Any:
