@@ -163,7 +163,7 @@ def _check_results(message: m.ResultBatch) -> None:
     message.payloads.check(rows)
     if len(message.attempts) != rows:
         raise MalformedMessageError(f"ResultBatch.attempts has {len(message.attempts)} elements for {rows} rows")
-    _check_rows(message, rows, "statuses", "durations", "cpu_times", "memory_peaks")
+    _check_rows(message, rows, "statuses", "durations", "cpu_times", "memory_peaks", "slots")
     _check_sparse(message, rows, "object_positions", "objects")
 
 
@@ -213,9 +213,55 @@ def _check_object_put(message: m.ObjectPut) -> None:
     _check_id(message, "id", "owner")
 
 
+def _check_exact(message: Any, rows: int, *columns: str) -> None:
+    for name in columns:
+        if len(getattr(message, name)) != rows:
+            raise MalformedMessageError(
+                f"{type(message).__name__}.{name} has {len(getattr(message, name))} elements for {rows} rows"
+            )
+
+
+def _check_events(message: m.MonitorEvents) -> None:
+    rows = len(message.numbers)
+    _check_exact(message, rows, "time_seconds", "clients", "states", "workers", "functions", "durations")
+    _check_rows(message, rows, "slots", "capabilities")
+    for column, table in (
+        (message.clients, message.client_table),
+        (message.functions, message.function_table),
+        (message.capabilities, message.capability_table),
+    ):
+        if len(column) and max(column) >= len(table):
+            raise MalformedMessageError("MonitorEvents: a row names something outside its table")
+    # 65535 stands for none.
+    if any(len(message.worker_table) <= worker != 0xFFFF for worker in set(message.workers)):
+        raise MalformedMessageError("MonitorEvents: a row names a worker outside its table")
+
+
+def _check_failures(message: m.MonitorFailures) -> None:
+    rows = len(message.numbers)
+    message.payloads.check(rows)
+    _check_exact(
+        message, rows, "time_seconds", "clients", "attempts", "statuses", "functions", "workers", "durations"
+    )
+
+
+def _check_log(message: m.MonitorLog) -> None:
+    _check_exact(message, len(message.texts), "time_seconds", "levels")
+
+
+def _check_store_status(message: m.StoreStatus) -> None:
+    _check_exact(message, len(message.owners), "owner_objects", "owner_bytes")
+
+
 _COUNTER = _plain("name", "count")
 _WORKER_STATUS = _plain(*m.WorkerStatus.__dataclass_fields__)
 _CLIENT_STATUS = _plain(*m.ClientStatus.__dataclass_fields__)
+_GRAPH_STATUS = _plain(*m.GraphStatus.__dataclass_fields__)
+_ADAPTER_STATUS = _plain(*m.AdapterStatus.__dataclass_fields__)
+_AGENT_STATUS = (
+    *_plain(*(name for name in m.AgentStatus.__dataclass_fields__ if name != "functions")),
+    *_structs(m.Counter, _COUNTER, "functions"),
+)
 
 
 def _task_list(member: str, message_type: type[Any]) -> _Layout:
@@ -253,6 +299,9 @@ _LAYOUTS: tuple[_Layout, ...] = (
             *_column("H", "processor_cpu_percents"),
             *_column("Q", "processor_rss_bytes"),
             *_column("B", "processor_states"),
+            *_column("Q", "processor_tasks"),
+            *_column("I", "processor_milliseconds"),
+            *_ids("processor_functions"),
         ),
     ),
     _Layout(
@@ -275,7 +324,7 @@ _LAYOUTS: tuple[_Layout, ...] = (
         (
             *_plain("client", "capacity"),
             *_column("Q", "numbers", "memory_peaks"),
-            *_column("H", "attempts"),
+            *_column("H", "attempts", "slots"),
             *_column("B", "statuses"),
             *_column("I", "durations", "cpu_times", "object_positions"),
             *_ids("objects"),
@@ -333,25 +382,68 @@ _LAYOUTS: tuple[_Layout, ...] = (
         m.MonitorSnapshot,
         (
             *_plain("sequence", "time_seconds", "incarnation", "cpu_percent", "rss_bytes"),
-            *_plain("object_count", "object_bytes"),
-            *_structs(m.Counter, _COUNTER, "task_states", "sent", "received", "functions"),
+            *_plain("object_count", "object_bytes", "object_limit_bytes", "started_seconds", "stale_results"),
+            *_plain("scaling_strategy", "events_omitted"),
+            *_structs(m.Counter, _COUNTER, "task_states", "sent", "received", "functions", "failed_functions"),
             *_structs(m.WorkerStatus, _WORKER_STATUS, "workers"),
+            *_structs(m.AgentStatus, _AGENT_STATUS, "agents"),
             *_structs(m.ClientStatus, _CLIENT_STATUS, "clients"),
+            *_structs(m.GraphStatus, _GRAPH_STATUS, "graphs"),
+            *_structs(m.AdapterStatus, _ADAPTER_STATUS, "adapters"),
         ),
     ),
     _Layout(
         "monitorEvents",
         m.MonitorEvents,
         (
-            *_plain("sequence", "dropped"),
+            *_plain("sequence", "dropped", "stride", "incarnation"),
             *_column("d", "time_seconds"),
-            *_column("H", "clients", "workers", "functions"),
+            *_column("H", "clients", "workers", "functions", "slots", "capabilities"),
             *_column("Q", "numbers"),
             *_column("B", "states"),
             *_column("I", "durations"),
             *_ids("client_table"),
-            *_texts("worker_table", "function_table"),
+            *_texts("worker_table", "function_table", "capability_table"),
         ),
+        check=_check_events,
+    ),
+    _Layout(
+        "monitorFailures",
+        m.MonitorFailures,
+        (
+            *_plain("incarnation", "first_number"),
+            *_column("d", "time_seconds"),
+            *_column("Q", "numbers"),
+            *_column("H", "attempts"),
+            *_column("B", "statuses"),
+            *_column("I", "durations"),
+            *_ids("clients"),
+            *_texts("functions", "workers"),
+        ),
+        packed=(("payloads", "payloadLengths"),),
+        check=_check_failures,
+    ),
+    _Layout(
+        "monitorLog",
+        m.MonitorLog,
+        (
+            *_plain("incarnation", "first_number"),
+            *_column("d", "time_seconds"),
+            *_column("B", "levels"),
+            *_texts("texts"),
+        ),
+        check=_check_log,
+    ),
+    _Layout("monitorDump", m.MonitorDump, tuple(_plain("time_seconds", "json"))),
+    _Layout(
+        "storeStatus",
+        m.StoreStatus,
+        (
+            *_plain("request", "object_count", "used_bytes", "limit_bytes"),
+            *_ids("owners"),
+            *_column("Q", "owner_objects", "owner_bytes"),
+        ),
+        check=_check_store_status,
     ),
     _Layout("drain", m.Drain, ()),
 )
@@ -365,6 +457,7 @@ _SCALARS: tuple[tuple[str, type[Any], str], ...] = (
     ("creditRequest", m.CreditRequest, "count"),
     ("creditGrant", m.CreditGrant, "count"),
     ("shutdown", m.Shutdown, "text"),
+    ("storeStatusRequest", m.StoreStatusRequest, "request"),
 )
 
 _BY_TYPE = {layout.message_type: layout for layout in _LAYOUTS}

@@ -146,6 +146,9 @@ class Heartbeat:
     processor_cpu_percents: Column = EMPTY
     processor_rss_bytes: Column = EMPTY
     processor_states: Column = EMPTY
+    processor_tasks: Column = EMPTY
+    processor_functions: tuple[bytes, ...] = ()
+    processor_milliseconds: Column = EMPTY
 
 
 @dataclass(slots=True)
@@ -185,6 +188,7 @@ class ResultBatch:
     object_positions: Column = EMPTY
     objects: tuple[bytes, ...] = ()
     capacity: int = 0
+    slots: Column = EMPTY
     frames: Any = field(default=None, compare=False, repr=False)
     """Header and payload frames as received, so that a batch passed on whole is not encoded again."""
 
@@ -356,6 +360,29 @@ class WorkerStatus:
     capabilities: str = ""
     latency_seconds: float = 0.0
     last_seen_seconds: float = 0.0
+    task: int = 0
+    function: str = ""
+    task_seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class AgentStatus:
+    name: str
+    hostname: str = ""
+    pid: int = 0
+    workers: int = 0
+    capacity: int = 0
+    assigned: int = 0
+    queued: int = 0
+    cpu_percent: float = 0.0
+    rss_bytes: int = 0
+    rss_free_bytes: int = 0
+    latency_seconds: float = 0.0
+    last_seen_seconds: float = 0.0
+    draining: bool = False
+    capabilities: str = ""
+    functions: tuple[Counter, ...] = ()
+    incarnation: bytes = b""
 
 
 @dataclass(slots=True)
@@ -369,6 +396,36 @@ class ClientStatus:
     finished: int = 0
     failed: int = 0
     last_seen_seconds: float = 0.0
+    nested: bool = False
+    graphs: int = 0
+    object_count: int = 0
+    object_bytes: int = 0
+    connected_seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class GraphStatus:
+    client: bytes
+    first_number: int
+    rows: int = 0
+    waiting: int = 0
+    released: int = 0
+    done: int = 0
+    failed: int = 0
+    held_results: int = 0
+
+
+@dataclass(slots=True)
+class AdapterStatus:
+    url: str
+    state: str = ""
+    groups: int = 0
+    groups_max: int = -1
+    workers_per_group: int = 0
+    wished_groups: int = 0
+    starting_groups: int = 0
+    capabilities: str = ""
+    text: str = ""
 
 
 @dataclass(slots=True)
@@ -386,6 +443,15 @@ class MonitorSnapshot:
     functions: tuple[Counter, ...] = ()
     object_count: int = 0
     object_bytes: int = 0
+    object_limit_bytes: int = 0
+    agents: tuple[AgentStatus, ...] = ()
+    graphs: tuple[GraphStatus, ...] = ()
+    adapters: tuple[AdapterStatus, ...] = ()
+    started_seconds: float = 0.0
+    stale_results: int = 0
+    scaling_strategy: str = ""
+    events_omitted: int = 0
+    failed_functions: tuple[Counter, ...] = ()
 
 
 @dataclass(slots=True)
@@ -402,6 +468,57 @@ class MonitorEvents:
     function_table: tuple[str, ...]
     durations: Column
     dropped: int = 0
+    slots: Column = EMPTY
+    stride: int = 1
+    incarnation: bytes = b""
+    capabilities: Column = EMPTY
+    capability_table: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class MonitorFailures:
+    incarnation: bytes
+    first_number: int
+    time_seconds: Any
+    clients: tuple[bytes, ...]
+    numbers: Column
+    attempts: Column
+    statuses: Column
+    functions: tuple[str, ...]
+    workers: tuple[str, ...]
+    durations: Column
+    payloads: Packed
+
+
+@dataclass(slots=True)
+class MonitorLog:
+    incarnation: bytes
+    first_number: int
+    time_seconds: Any
+    levels: Column
+    texts: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class MonitorDump:
+    time_seconds: float
+    json: str
+
+
+@dataclass(slots=True)
+class StoreStatusRequest:
+    request: int
+
+
+@dataclass(slots=True)
+class StoreStatus:
+    request: int
+    object_count: int = 0
+    used_bytes: int = 0
+    limit_bytes: int = 0
+    owners: tuple[bytes, ...] = ()
+    owner_objects: Column = EMPTY
+    owner_bytes: Column = EMPTY
 
 
 @dataclass(slots=True)
@@ -439,5 +556,10 @@ Message = (
     | ObjectDeleteReply
     | MonitorSnapshot
     | MonitorEvents
+    | MonitorFailures
+    | MonitorLog
+    | MonitorDump
+    | StoreStatusRequest
+    | StoreStatus
     | Drain
 )

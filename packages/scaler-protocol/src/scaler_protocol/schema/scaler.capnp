@@ -61,6 +61,11 @@ struct Message {
     monitorEvents @27 :MonitorEvents;
     drain @28 :Void;                     # A→S: give me nothing more, I am about to leave. S→A: finish and leave.
     objectDeleteReply @29 :ObjectReply;
+    storeStatusRequest @30 :UInt64;      # S→O: how much do you hold? The number is echoed.
+    storeStatus @31 :StoreStatus;        # O→S
+    monitorFailures @32 :MonitorFailures;
+    monitorLog @33 :MonitorLog;
+    monitorDump @34 :MonitorDump;
   }
 }
 
@@ -120,6 +125,9 @@ struct Heartbeat {
   processorCpuPercents @9 :Data;         # U16, tenths of a percent
   processorRssBytes @10 :Data;           # U64
   processorStates @11 :Data;             # U8: 0 starting, 1 idle, 2 running, 3 blocked on a nested task, 4 stopping
+  processorTasks @12 :Data;              # U64: number of the task that runs there; means nothing where none runs
+  processorFunctions @13 :Data;          # 16 bytes each: its function; zeros where none runs
+  processorMilliseconds @14 :Data;       # U32: since it began
 }
 
 struct TaskBatch {
@@ -154,6 +162,7 @@ struct ResultBatch {
   objectPositions @8 :Data;              # sparse column: results that are objects
   objects @9 :Data;                      # 16 bytes each
   capacity @10 :UInt32;                  # A→S: tasks this agent wants in all, now
+  slots @11 :Data;                       # U16: which of the agent's workers ran it; empty: none did, or not known
 
   enum Status {
     success @0;
@@ -265,9 +274,28 @@ struct ObjectDelete {
   ids @2 :Data;
 }
 
+struct StoreStatus {
+  request @0 :UInt64;
+  objectCount @1 :UInt64;
+  usedBytes @2 :UInt64;                  # in memory; identical contents are kept once
+  limitBytes @3 :UInt64;
+  owners @4 :Data;                       # client incarnations that own objects, 16 bytes each
+  ownerObjects @5 :Data;                 # U64: objects of each
+  ownerBytes @6 :Data;                   # U64: bytes of these, each counted in full however many share them
+}
+
+# Monitor streams. On the monitor socket an envelope is the topic; its `epoch` names the stream, so that a subscriber gets
+# only what it subscribed to (ZeroMQ compares the beginning of the first frame), and the scheduler gathers only what
+# somebody wants:
+#
+#   0  figures: MonitorSnapshot, MonitorFailures, MonitorLog. All other fields are 0.
+#   1  events: MonitorEvents. All other fields are 0.
+#   2  dump: MonitorDump, about once a second while somebody subscribes. `sequence` is a task number whose story is wanted in
+#      particular, or 0.
+
 struct MonitorSnapshot {
-  # S→M, about once a second while somebody listens.
-  sequence @0 :UInt64;                   # shared with MonitorEvents: a gap means lost messages
+  # About once a second while somebody listens.
+  sequence @0 :UInt64;                   # counts snapshots: a gap means lost messages
   timeSeconds @1 :Float64;               # Unix time
   incarnation @2 :Data;
   cpuPercent @3 :Float32;
@@ -279,7 +307,16 @@ struct MonitorSnapshot {
   clients @9 :List(ClientStatus);
   functions @10 :List(Counter);          # tasks by function name, unfinished
   objectCount @11 :UInt64;
-  objectBytes @12 :UInt64;
+  objectBytes @12 :UInt64;               # in use at the object storage server
+  objectLimitBytes @13 :UInt64;          # 0: not known
+  agents @14 :List(AgentStatus);
+  graphs @15 :List(GraphStatus);         # unfinished ones, at most 1,000
+  adapters @16 :List(AdapterStatus);
+  startedSeconds @17 :Float64;           # Unix time at which the scheduler started
+  staleResults @18 :UInt64;              # dropped because the task was answered, cancelled or given to somebody else
+  scalingStrategy @19 :Text;             # empty: none
+  eventsOmitted @20 :UInt64;             # task events left out of the events stream since the scheduler started
+  failedFunctions @21 :List(Counter);    # failed tasks by function name
 
   struct Counter { name @0 :Text; count @1 :UInt64; }
 
@@ -300,6 +337,28 @@ struct MonitorSnapshot {
     capabilities @13 :Text;
     latencySeconds @14 :Float64;
     lastSeenSeconds @15 :Float64;        # ago
+    task @16 :UInt64;                    # number of the task it runs, where `function` is not empty
+    function @17 :Text;
+    taskSeconds @18 :Float64;            # how long it runs
+  }
+
+  struct AgentStatus {
+    name @0 :Text;
+    hostname @1 :Text;
+    pid @2 :UInt32;
+    workers @3 :UInt32;
+    capacity @4 :UInt32;                 # tasks it wants in all, now
+    assigned @5 :UInt32;
+    queued @6 :UInt32;                   # of these, not started
+    cpuPercent @7 :Float32;              # of the agent's own process
+    rssBytes @8 :UInt64;
+    rssFreeBytes @9 :UInt64;             # left on its host
+    latencySeconds @10 :Float64;
+    lastSeenSeconds @11 :Float64;
+    draining @12 :Bool;
+    capabilities @13 :Text;
+    functions @14 :List(Counter);        # assigned tasks by function name
+    incarnation @15 :Data;
   }
 
   struct ClientStatus {
@@ -312,21 +371,86 @@ struct MonitorSnapshot {
     finished @6 :UInt64;
     failed @7 :UInt64;
     lastSeenSeconds @8 :Float64;
+    nested @9 :Bool;                     # lives inside a task
+    graphs @10 :UInt32;
+    objectCount @11 :UInt64;
+    objectBytes @12 :UInt64;
+    connectedSeconds @13 :Float64;       # ago
+  }
+
+  struct GraphStatus {
+    client @0 :Data;
+    firstNumber @1 :UInt64;
+    rows @2 :UInt64;
+    waiting @3 :UInt64;                  # for other rows
+    released @4 :UInt64;                 # queued or assigned
+    done @5 :UInt64;
+    failed @6 :UInt64;
+    heldResults @7 :UInt64;              # results kept because somebody will read them
+  }
+
+  struct AdapterStatus {
+    # One worker adapter, as scaling sees it.
+    url @0 :Text;
+    state @1 :Text;                      # one word: "ok", "unreachable", …
+    groups @2 :UInt32;                   # that exist
+    groupsMax @3 :Int32;                 # -1: no limit
+    workersPerGroup @4 :UInt32;
+    wishedGroups @5 :UInt32;             # that scaling wants now
+    startingGroups @6 :UInt32;           # asked for, not there yet
+    capabilities @7 :Text;
+    text @8 :Text;                       # the last error, for people; empty: none
   }
 }
 
 struct MonitorEvents {
-  # S→M: task transitions, one row each.
-  sequence @0 :UInt64;
-  timeSeconds @1 :Data;                  # F64
+  # Task transitions, one row each. When there are too many, whole tasks are left out: those whose number is not a multiple
+  # of `stride`.
+  sequence @0 :UInt64;                   # counts these messages: a gap means lost messages
+  timeSeconds @1 :Data;                  # F64, Unix time at the scheduler
   clients @2 :Data;                      # U16 into clientTable
   clientTable @3 :Data;                  # 16 bytes each
   numbers @4 :Data;                      # U64
   states @5 :Data;                       # U8: 0 submitted, 1 assigned, 2 success, 3 failed, 4 canceled, 5 returned
   workers @6 :Data;                      # U16 into workerTable; 65535: none
-  workerTable @7 :List(Text);
+  workerTable @7 :List(Text);            # agents
   functions @8 :Data;                    # U16 into functionTable
   functionTable @9 :List(Text);
   durations @10 :Data;                   # U32, microseconds, of finished tasks
   dropped @11 :UInt64;                   # events left out since the last message
+  slots @12 :Data;                       # U16: which of the agent's workers ran it; 65535: not known
+  stride @13 :UInt32;                    # 1: every task is told
+  incarnation @14 :Data;
+  capabilities @15 :Data;                # U16 into capabilityTable, per row
+  capabilityTable @16 :List(Text);       # what tasks ask for, as in "gpu,linux"; may hold the empty text
+}
+
+struct MonitorFailures {
+  # Tasks that failed, with the answer their client got. The last ones are told again whenever a monitor joins.
+  incarnation @0 :Data;
+  firstNumber @1 :UInt64;                # failures are numbered from 1; rows follow each other
+  timeSeconds @2 :Data;                  # F64
+  clients @3 :Data;                      # 16 bytes each
+  numbers @4 :Data;                      # U64
+  attempts @5 :Data;                     # U16
+  statuses @6 :Data;                     # U8
+  functions @7 :List(Text);
+  workers @8 :List(Text);                # agents
+  durations @9 :Data;                    # U32, microseconds
+  payloadLengths @10 :Data;              # U32; bytes in frame 2: the answer's payload. Empty where it was too large to be kept.
+}
+
+struct MonitorLog {
+  # What the scheduler logs. The last lines are told again whenever a monitor joins.
+  incarnation @0 :Data;
+  firstNumber @1 :UInt64;                # lines are numbered from 1; rows follow each other
+  timeSeconds @2 :Data;                  # F64
+  levels @3 :Data;                       # U8, as in Python's logging: 10 debug … 50 critical
+  texts @4 :List(Text);
+}
+
+struct MonitorDump {
+  # The scheduler's tables at one moment, for people and programs that look into a problem.
+  timeSeconds @0 :Float64;
+  json @1 :Text;
 }
