@@ -449,3 +449,26 @@ def test_any_sequence_of_requests_keeps_the_invariants_and_matches_a_plain_model
             store.core.handle(Tick(), store.now)
         store.effects()
     assert store.core.object_count == len(model)
+
+
+def test_the_scheduler_is_told_what_is_held_and_by_whom() -> None:
+    store = Store()
+    store.put(ALICE, X, b"head", b"12345678")
+    store.put(BOB, Y, b"head", b"12345678")
+    store.put(BOB, Z, b"head", b"123")
+    status = store.answer(SCHEDULER, m.StoreStatusRequest(7))
+    assert isinstance(status, m.StoreStatus)
+    assert (status.request, status.object_count, status.limit_bytes) == (7, 3, 1_000_000)
+    assert status.used_bytes == store.core.used_bytes
+    figures = zip(status.owner_objects, status.owner_bytes, strict=True)
+    assert dict(zip(status.owners, figures, strict=True)) == {ALICE: (1, 12), BOB: (2, 19)}
+    store.say(BOB, m.ObjectDelete(1, BOB, (Z,)))
+    store.say(SCHEDULER, m.ClientGone(ALICE))
+    status = store.answer(SCHEDULER, m.StoreStatusRequest(8))
+    assert isinstance(status, m.StoreStatus)
+    assert (status.owners, list(status.owner_objects), list(status.owner_bytes)) == ((BOB,), [1], [12])
+
+
+def test_nobody_else_is_told_what_is_held() -> None:
+    (effect,) = Store().say(ALICE, m.StoreStatusRequest(1))
+    assert isinstance(effect, Warn)

@@ -23,6 +23,7 @@ class Catalogue:
     def __init__(self) -> None:
         self._objects: dict[bytes, StoredObject] = {}
         self._by_owner: dict[bytes, set[bytes]] = {}
+        self._bytes_by_owner: dict[bytes, int] = {}
 
     def find(self, object_id: bytes) -> StoredObject | None:
         """Return the object, or None where it does not exist."""
@@ -32,18 +33,27 @@ class Catalogue:
         """Record an object that did not exist."""
         self._objects[stored.id] = stored
         self._by_owner.setdefault(stored.owner, set()).add(stored.id)
+        size = self._bytes_by_owner.get(stored.owner, 0)
+        self._bytes_by_owner[stored.owner] = size + stored.content.size_bytes
 
     def remove(self, stored: StoredObject) -> None:
         """Forget an object that exists."""
         del self._objects[stored.id]
         owned = self._by_owner[stored.owner]
         owned.remove(stored.id)
-        if not owned:
+        if owned:
+            self._bytes_by_owner[stored.owner] -= stored.content.size_bytes
+        else:
             del self._by_owner[stored.owner]
+            del self._bytes_by_owner[stored.owner]
 
     def owned_by(self, owner: bytes) -> list[StoredObject]:
         """Return all objects of one owner."""
         return [self._objects[object_id] for object_id in self._by_owner.get(owner, ())]
+
+    def figures_of(self, owner: bytes) -> tuple[int, int]:
+        """Return how many objects an owner has, and their bytes: shared contents count for each object."""
+        return len(self._by_owner.get(owner, ())), self._bytes_by_owner.get(owner, 0)
 
     def owners(self) -> Iterable[bytes]:
         """Return whoever owns anything."""

@@ -70,6 +70,11 @@ class Contents:
         """What the storage has in use."""
         return self._storage.used_bytes
 
+    @property
+    def limit_bytes(self) -> int:
+        """What the storage may have in use."""
+        return self._storage.limit_bytes
+
     def all(self) -> list[Content]:
         """Return every content there is."""
         return [content for same_digest in self._by_digest.values() for content in same_digest]

@@ -29,6 +29,14 @@ def check_invariants(core: StoreCore) -> None:
     )
     owned = [stored for owner in state.catalogue.owners() for stored in state.catalogue.owned_by(owner)]
     _expect(
+        all(
+            state.catalogue.figures_of(owner)
+            == (len(stored := state.catalogue.owned_by(owner)), sum(one.content.size_bytes for one in stored))
+            for owner in state.catalogue.owners()
+        ),
+        "objects and bytes of every owner are counted",
+    )
+    _expect(
         len(owned) == len(state.catalogue) and all(state.catalogue.find(stored.id) is stored for stored in owned),
         "every object is listed once, with its owner",
     )

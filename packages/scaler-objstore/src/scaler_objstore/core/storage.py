@@ -28,6 +28,10 @@ class Storage(Protocol):
     def used_bytes(self) -> int:
         """What the contents take up, bookkeeping included."""
 
+    @property
+    def limit_bytes(self) -> int:
+        """What they may take up."""
+
     def add(self, buffers: Buffers) -> StorageKey:
         """Keep `buffers` as they are, without copying. Raises StorageFullError."""
 
@@ -50,7 +54,7 @@ class MemoryStorage:
     """Contents in this process's memory, in the very buffers they arrived in. A `Storage`."""
 
     def __init__(self, limit_bytes: int) -> None:
-        self.limit_bytes = limit_bytes
+        self._limit_bytes = limit_bytes
         self._contents: dict[StorageKey, Buffers] = {}
         self._used_bytes = 0
         self._last_key = 0
@@ -59,11 +63,15 @@ class MemoryStorage:
     def used_bytes(self) -> int:
         return self._used_bytes
 
+    @property
+    def limit_bytes(self) -> int:
+        return self._limit_bytes
+
     def add(self, buffers: Buffers) -> StorageKey:
         size = content_bytes(buffers)
-        if self._used_bytes + size > self.limit_bytes:
+        if self._used_bytes + size > self._limit_bytes:
             raise StorageFullError(
-                f"object storage is full: {size} bytes do not fit, {self._used_bytes} of {self.limit_bytes} are used"
+                f"object storage is full: {size} bytes do not fit, {self._used_bytes} of {self._limit_bytes} are used"
             )
         self._last_key += 1
         key = StorageKey(self._last_key)

@@ -11,6 +11,7 @@ from scaler_objstore.core.commands.get import get
 from scaler_objstore.core.commands.goodbye import goodbye
 from scaler_objstore.core.commands.put import put
 from scaler_objstore.core.commands.shutdown import shutdown
+from scaler_objstore.core.commands.status import status
 from scaler_objstore.core.peers import Peer
 from scaler_objstore.core.state import StoreState
 from scaler_protocol import messages as m
@@ -24,5 +25,6 @@ COMMANDS: dict[type[Any], Command] = {
     m.ClientGone: client_gone,
     m.Goodbye: goodbye,
     m.Shutdown: shutdown,
+    m.StoreStatusRequest: status,
 }
 """Hello is not among them: it is what makes somebody a peer."""
