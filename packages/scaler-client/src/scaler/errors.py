@@ -15,6 +15,8 @@ ScalerError
 ├── ProcessorDiedError          the process that ran the task ended
 ├── NoWorkerError               there is no worker that could run the task
 ├── RemoteTaskError             the task raised an exception that cannot be restored here
+├── GraphError                  a graph that cannot be computed; also a ValueError
+│   └── GraphKeyError           a key that is not in the graph; also a KeyError
 ├── SerializationError          an argument or function cannot be sent; also a TypeError
 ├── DeserializeObjectError      a result cannot be restored here
 ├── MissingObjects              an object is not, or no longer, in object storage
@@ -102,6 +104,18 @@ class RemoteTaskError(ScalerError):
 
 class SerializationError(ScalerError, TypeError):
     """A function or an argument cannot be serialized; the text says which one and why. Nothing was submitted."""
+
+
+class GraphError(ScalerError, ValueError):
+    """A graph that cannot be computed; the text names the keys at fault. Nothing was submitted."""
+
+
+class GraphKeyError(GraphError, KeyError):
+    """A key was asked for that is not in the graph."""
+
+    def __str__(self) -> str:
+        # KeyError would show the representation of the text.
+        return str(self.args[0])
 
 
 class DeserializeObjectError(ScalerError):

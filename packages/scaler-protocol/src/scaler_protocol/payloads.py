@@ -100,6 +100,11 @@ class Failure:
     traceback_text: str
 
 
+def identity(value: object) -> object:
+    """Return `value`: the function of graph nodes that only pass values on. Every worker can import it."""
+    return value
+
+
 _COUNTS = struct.Struct("<HH")
 _ARGUMENT = struct.Struct("<BI")
 _LENGTH16 = struct.Struct("<H")

@@ -115,6 +115,8 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
     _profile: tuple[int | None, int | None, int | None] = (None, None, None)
     number: int = 0
     """The task's number within its client."""
+    client: Any = None
+    """The `Client` it was submitted by, which lives as long as its futures."""
 
     def __init__(self, owner: FutureOwner, serializer: AnySerializer | None = None, profiling: bool = False) -> None:
         # Not the base's: it would make the condition and lists that are made when needed.
@@ -198,6 +200,10 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
                 waiter.add_cancelled(self)
             self._condition.notify_all()
         self._invoke_callbacks()  # type: ignore[attr-defined]
+
+    def end_with(self, value: Any) -> None:
+        """Give it a value that needed no task."""
+        self.set_result(value)
 
     def end_failed(self, error: BaseException) -> None:
         """Give it an exception. Done futures stay as they are."""

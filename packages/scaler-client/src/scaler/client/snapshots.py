@@ -39,13 +39,8 @@ def key_of(buffers: Sequence[Buffer]) -> Key:
 
 def same(kept: Sequence[Buffer], buffers: Sequence[Buffer]) -> bool:
     """Whether buffers of equal sizes have equal bytes. `kept` comes from `snapshot`."""
-    # Bytes and bytearray compare by memcmp, with any buffer; two views would compare element by element.
-    return len(kept) == len(buffers) and all(
-        (bytearray(one) if isinstance(one, memoryview) else one) == other
-        if isinstance(one, bytearray) or isinstance(other, bytes | bytearray)
-        else memoryview(one).cast("B") == other
-        for one, other in zip(kept, buffers, strict=True)
-    )
+    # What is kept is bytes or bytearray, and these compare by memcmp; two views would compare element by element.
+    return len(kept) == len(buffers) and all(one == other for one, other in zip(kept, buffers, strict=True))
 
 
 def snapshot(buffers: Sequence[Buffer]) -> list[Buffer]:

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from scaler.core import effects as e
 from scaler.core.holdings import Credit, Functions, ObjectUses
 from scaler.core.tasks import Graph, Task, TaskGroup, TaskTable
-from scaler.errors import ClientQuitException, DisconnectedError, ScalerError
+from scaler.errors import ClientQuitException, ConnectionRefusedByScheduler, DisconnectedError, ScalerError
 from scaler_protocol import messages as m
 from scaler_protocol.columns import EMPTY, Column
 from scaler_protocol.errors import SessionError
@@ -72,6 +72,11 @@ class ClientCore:
     @property
     def established(self) -> bool:
         return self.connection.established
+
+    @property
+    def goodbye_text(self) -> str | None:
+        """Why the scheduler said goodbye, or None while it has not."""
+        return None if self._goodbye is None else self._goodbye[1]
 
     @property
     def unanswered_count(self) -> int:
@@ -283,7 +288,7 @@ class ClientCore:
         else:
             text = f"the scheduler at {self._address} refuses this client: {event.reason}"
             self.closed = True
-            self._give_up(e.Cause.REFUSED, text, final=True, error=DisconnectedError(text))
+            self._give_up(e.Cause.REFUSED, text, final=True, error=ConnectionRefusedByScheduler(text))
 
     def _on_established(self, event: Established) -> None:
         self._goodbye = None

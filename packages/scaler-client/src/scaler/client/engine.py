@@ -1,0 +1,644 @@
+"""One client core with everything around it that is the same however its messages travel: lock, futures, objects."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import time
+import weakref
+from abc import ABC, abstractmethod
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from scaler import errors
+from scaler.client.future import ScalerFuture, answer_futures
+from scaler.client.object_channel import ObjectChannel
+from scaler.client.object_reference import ObjectReference
+from scaler.client.snapshots import Buffer, Snapshots, flat, key_of, same, snapshot
+from scaler.core import effects as e
+from scaler.core.client_core import ClientCore
+from scaler.core.tasks import TaskGroup
+from scaler.serialization.arguments import object_buffers
+from scaler.serialization.functions import Pickled
+from scaler_protocol import messages as m
+from scaler_protocol.codec import decode, encode
+from scaler_protocol.errors import WireError
+from scaler_protocol.random_ids import new_id
+from scaler_protocol.task_context import current_task_context
+from scaler_protocol.wire import Frame, decode_envelope, encode_envelope
+
+logger = logging.getLogger("scaler")
+
+TASKS_PER_FLUSH = 192
+"""Waiting tasks with which the submitting thread sends them itself."""
+
+WAIT_SECONDS = 1.0
+"""Longest sleep at once of a thread that waits: Windows delivers Ctrl-C only in between."""
+
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+class Answered(Protocol):
+    """What is given to `submit` in place of a future, and told the answer itself."""
+
+    def on_answer(self, status: int, payload: e.Payload, duration: int) -> None:
+        """The task ended with this; `duration` in microseconds, 0 where unknown."""
+
+    def on_abandoned(self, error: errors.ScalerError) -> None:
+        """The task will not be answered."""
+
+
+class Engine(ABC):
+    """Owns a `ClientCore`. Every use of the core is under `_lock`; futures complete and user code runs without it."""
+
+    def __init__(self, core: ClientCore, hello: m.Hello, *, timeout_seconds: float, object_address: str | None) -> None:
+        self.client_id = core.client_id
+        self.timeout_seconds = timeout_seconds
+        self.forked = False
+        self._hello = hello
+        self._core = core
+        self._lock = threading.Lock()
+        self._changed = threading.Condition()
+        """Notified when the session begins or ends, when credit arrives, when a cancel is confirmed."""
+        self._waiting = 0
+        """Tasks that were submitted since the last flush."""
+        self._others: deque[e.Effect] = deque()
+        self._welcome: m.Welcome | None = None
+        self._credit_waiters = 0
+        self._confirmations: dict[int, bool] = {}
+        self._object_address = object_address
+        self._channel: ObjectChannel | None = None
+        self._channel_lock = threading.Lock()
+        self._snapshots = Snapshots()
+        self._references: Counter[bytes] = Counter()
+        _engines.add(self)
+
+    # --- how messages travel
+
+    @abstractmethod
+    def _transmit(self, frames: list[Frame]) -> None:
+        """Send one message. Called with the lock held."""
+
+    @abstractmethod
+    def _attend(self) -> None:
+        """See to it that waiting tasks leave and other effects are performed. Called without the lock."""
+
+    @abstractmethod
+    def must_not_wait(self) -> bool:
+        """Whether the current thread is the one that completes futures."""
+
+    @property
+    @abstractmethod
+    def flushes_each(self) -> bool:
+        """Whether every submitted task leaves at once, because no thread would send it later."""
+
+    def wait_seconds(self) -> float:
+        """How long a waiting thread may sleep before `_attend` is due."""
+        return WAIT_SECONDS
+
+    # --- the session
+
+    @property
+    def welcome(self) -> m.Welcome | None:
+        """What the scheduler last said of itself."""
+        return self._welcome
+
+    @property
+    def unusable(self) -> errors.ScalerError | None:
+        """Why nothing can be submitted, or None."""
+        return self._core.unusable
+
+    def wait_connected(self, timeout: float) -> None:
+        """Wait for the session to begin. Raises what ended it, or DisconnectedError after `timeout` seconds."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._welcome is not None or self._core.unusable is not None, timeout)
+        if self._core.unusable is not None:
+            raise self._core.unusable
+        if self._welcome is None:
+            raise errors.DisconnectedError("no answer from the scheduler")
+
+    def check_process(self) -> None:
+        """Raise ClientForkedError in a child made by fork."""
+        if self.forked:
+            raise errors.ClientForkedError(
+                f"this client belongs to the process that made it and cannot be used in process {os.getpid()}, "
+                "which was forked from it: make a new Client there"
+            )
+
+    # --- tasks
+
+    def group(
+        self,
+        *,
+        kind: int = m.TaskKind.CALL,
+        depth: int = 0,
+        capabilities: m.Capabilities = (),
+        serializer: Pickled | None = None,
+        flags: int = 0,
+    ) -> TaskGroup:
+        """Return the core's group of tasks with these properties."""
+        self.check_process()
+        with self._lock:
+            if serializer is not None:
+                self._core.define_function(serializer.function_id, serializer.body, "serializer")
+            return self._core.group(
+                kind=kind,
+                depth=depth,
+                capabilities=capabilities,
+                serializer=serializer.function_id if serializer is not None else b"",
+                flags=flags,
+            )
+
+    def define(self, function: Pickled, name: str) -> None:
+        """Make a function known before a graph that names it."""
+        with self._lock:
+            self._core.define_function(function.function_id, function.body, name)
+
+    def submit(
+        self,
+        group: TaskGroup,
+        function: Pickled,
+        name: Callable[[], str],
+        payload: bytes,
+        objects: tuple[bytes, ...],
+        token: ScalerFuture | Answered,
+    ) -> int:
+        """Submit one task and return its number. `objects` have a use counted each, which the task takes over.
+
+        Waits for the scheduler's permission where it limits waiting tasks. Raises the core's `unusable`, or
+        TooManyTasksError.
+        """
+        if self.forked:
+            self.check_process()
+        core = self._core
+        self._lock.acquire()
+        try:
+            if core.credit.left is not None and not core.may_submit():
+                self._wait_for_credit()
+            if function.function_id not in core.functions:
+                core.define_function(function.function_id, function.body, name())
+            at_once = core.idle or self.flushes_each
+            number = core.submit(group, function.function_id, payload, objects, token)
+            if type(token) is ScalerFuture:
+                token.number = number
+            waiting = self._waiting + 1
+            if at_once or waiting >= TASKS_PER_FLUSH:
+                self._waiting = 0
+                core.flush()
+                attend = self._send_effects()
+            else:
+                self._waiting = waiting
+                attend = waiting == 1
+        finally:
+            self._lock.release()
+        if attend:
+            self._attend()
+        return number
+
+    def may_submit_now(self) -> bool:
+        """Whether the scheduler permits one more task without waiting; where not, ask for it."""
+        core = self._core
+        if core.credit.left is None:
+            return True
+        with self._lock:
+            allowed = core.may_submit()
+            if not allowed:
+                core.ask_credit(1)
+                self._send_effects()
+        return allowed
+
+    def submit_graph(self, submit: m.GraphSubmit, tokens: Sequence[object]) -> int:
+        """Submit a graph and return its first number; `tokens` has one element per wanted row."""
+        self.check_process()
+        with self._lock:
+            first = self._core.submit_graph(submit, tokens)
+            for row, token in zip(submit.wanted, tokens, strict=True):
+                if isinstance(token, ScalerFuture):
+                    token.number = first + row
+            self._core.flush()
+            attend = self._send_effects()
+        if attend:
+            self._attend()
+        return first
+
+    def flush(self) -> None:
+        """Send all waiting tasks now, from this thread."""
+        if self.forked:
+            self.check_process()
+        if self._waiting:
+            with self._lock:
+                self._waiting = 0
+                self._core.flush()
+                attend = self._send_effects()
+            if attend:
+                self._attend()
+
+    def cancel_numbers(self, numbers: Sequence[int], timeout: float | None = None) -> list[int]:
+        """Stop tasks; return those that had not been answered. With `timeout`, wait so long for confirmation."""
+        self.check_process()
+        with self._lock:
+            if timeout is not None:
+                self._confirmations.update(dict.fromkeys(numbers, False))
+            cancelled = self._core.cancel(numbers)
+            attend = self._send_effects()
+        if attend:
+            self._attend()
+        if timeout is not None:
+            waited_for = [number for number in numbers if number in cancelled]
+            self.wait(self._changed, lambda: all(self._confirmations[n] for n in waited_for), timeout)
+            with self._lock:
+                for number in numbers:
+                    self._confirmations.pop(number, None)
+        return cancelled
+
+    def unanswered(self) -> list[tuple[int, object]]:
+        """Return (number, token) of all tasks that are not answered."""
+        with self._lock:
+            core = self._core
+            pending = [(number, task.token) for number, task in core.table.tasks.items()]
+            return pending + [(number, task.token) for number, (task, _) in core.fetching.items()]
+
+    def _wait_for_credit(self) -> None:
+        """Wait until one task may be submitted. Lock held before and after, not in between."""
+        deadline = time.monotonic() + self.timeout_seconds
+        core = self._core
+        self._credit_waiters += 1
+        try:
+            while not core.may_submit():
+                if core.unusable is not None:
+                    raise core.unusable
+                remaining = deadline - time.monotonic()
+                if remaining <= 0:
+                    raise errors.TooManyTasksError(
+                        f"the scheduler's limit of waiting tasks was reached, and no room came free for "
+                        f"{self.timeout_seconds:g} s"
+                    )
+                core.ask_credit(self._credit_waiters)
+                core.flush()
+                self._waiting = 0
+                attend = self._send_effects()
+                self._lock.release()
+                try:
+                    if attend:
+                        self._attend()
+                    self.wait(self._changed, self._credit_arrived, min(remaining, WAIT_SECONDS))
+                finally:
+                    self._lock.acquire()
+        finally:
+            self._credit_waiters -= 1
+
+    def _credit_arrived(self) -> bool:
+        return self._core.may_submit() or self._core.unusable is not None
+
+    # --- what futures ask
+
+    def before_wait(self) -> None:
+        self.flush()
+
+    def cancel(self, futures: Sequence[ScalerFuture], timeout: float | None) -> list[ScalerFuture]:
+        by_number = {future.number: future for future in futures}
+        with self._lock:
+            cancelled = self._core.cancel(list(by_number)) if timeout is None else None
+            attend = self._send_effects()
+        if attend:
+            self._attend()
+        if cancelled is None:
+            cancelled = self.cancel_numbers(list(by_number), timeout)
+        ended = [by_number[number] for number in cancelled]
+        for future in ended:
+            future.end_cancelled()
+        return ended
+
+    def wait(self, condition: threading.Condition, done: Callable[[], bool], timeout: float | None) -> None:
+        """Wait until `done()`, or so many seconds. Inside a task, its processor is told that the task blocks."""
+        self.check_process()
+        if self.must_not_wait():
+            raise errors.ScalerError("a callback of a future waits for another one: only its own thread completes it")
+        self.flush()
+        if done():
+            return
+        context = current_task_context()
+        # Only the task's own thread blocks the task; threads it started do not.
+        blocks = context is not None and threading.current_thread() is threading.main_thread()
+        if context is not None and blocks:
+            context.enter_blocked()
+        try:
+            deadline = None if timeout is None else time.monotonic() + timeout
+            while True:
+                with condition:
+                    if done():
+                        return
+                    remaining = self.wait_seconds()
+                    if deadline is not None:
+                        remaining = min(remaining, deadline - time.monotonic())
+                    if remaining > 0:
+                        condition.wait(remaining)
+                    if done():
+                        return
+                if deadline is not None and time.monotonic() >= deadline:
+                    return
+                self.on_waited()
+        finally:
+            if context is not None and blocks:
+                context.exit_blocked()
+
+    def on_waited(self) -> None:
+        """A waiting thread has slept as long as `wait_seconds` allows."""
+        return
+
+    # --- objects (the sink of `serialization.arguments`)
+
+    def store(self, buffers: Sequence[Buffer]) -> bytes:
+        """Keep a copy of `buffers` in object storage and count one use of it. Equal content is sent once."""
+        return self._store(buffers, "")
+
+    def resolve(self, reference: ObjectReference) -> bytes:
+        """Count one use of a reference's object. Raises MissingObjects for one that was cleared."""
+        object_id = reference.object_id
+        with self._lock:
+            if reference.owner == self.client_id and object_id not in self._references:
+                label = f" {reference.name!r}" if reference.name else ""
+                raise errors.MissingObjects(f"object reference{label} ({object_id.hex()}) was cleared")
+            if reference.owner != self.client_id and object_id not in self._core.uses.counts:
+                # Another client's: never ours to delete, so one use of it stays counted.
+                self._core.hold_object(object_id)
+            self._core.hold_object(object_id)
+        return object_id
+
+    def hold(self, object_id: bytes) -> None:
+        """Count one more use of an object that has one."""
+        with self._lock:
+            self._core.hold_object(object_id)
+
+    def release(self, object_ids: Sequence[bytes]) -> None:
+        """Undo one use of each."""
+        if object_ids:
+            with self._lock:
+                self._core.release_objects(object_ids)
+                self._send_effects()
+            self._attend()
+
+    def send_object(self, value: Any, name: str) -> ObjectReference:
+        """Store `value`; it stays until the reference is cleared."""
+        try:
+            buffers = object_buffers(value)
+        except Exception as error:
+            raise errors.SerializationError(f"the object cannot be serialized: {error}") from error
+        object_id = self._store(buffers, name)
+        with self._lock:
+            self._references[object_id] += 1
+        return ObjectReference(object_id, self.client_id, name, sum(memoryview(buffer).nbytes for buffer in buffers))
+
+    def drop_references(self, object_ids: Sequence[bytes]) -> None:
+        """References with these ids are not valid any more."""
+        with self._lock:
+            for object_id in object_ids:
+                self._references[object_id] -= 1
+                if not self._references[object_id]:
+                    del self._references[object_id]
+        self.release(object_ids)
+
+    def _store(self, buffers: Sequence[Buffer], name: str) -> bytes:
+        self.check_process()
+        channel = self._open_channel()
+        flattened = [flat(buffer) for buffer in buffers]
+        key = key_of(flattened)
+        with self._lock:
+            if self._core.unusable is not None:
+                raise self._core.unusable
+            candidates = self._snapshots.candidates(key)
+            for candidate, _ in candidates:
+                self._core.hold_object(candidate)
+        # Compared without the lock: this takes as long as reading the object.
+        found = next((candidate for candidate, kept in candidates if same(kept, flattened)), None)
+        self.release([candidate for candidate, _ in candidates if candidate != found])
+        if found is not None:
+            return found
+        copy = snapshot(flattened)
+        object_id: bytes = new_id()
+        with self._lock:
+            self._core.hold_object(object_id)
+            self._snapshots.add(object_id, key, copy)
+        try:
+            channel.put(object_id, copy, name)
+        except BaseException:
+            self.release([object_id])
+            raise
+        return object_id
+
+    def _open_channel(self) -> ObjectChannel:
+        with self._channel_lock:
+            if self._channel is None:
+                welcome = self._welcome
+                address = self._object_address or (welcome.object_storage_address if welcome is not None else "")
+                if not address:
+                    raise errors.ObjectStorageException(
+                        "this cluster has no object storage server, and the value is too large to travel without one"
+                    )
+                self._channel = ObjectChannel(address, self._hello, self, timeout_seconds=self.timeout_seconds)
+            return self._channel
+
+    def on_object_fetched(self, number: int, buffers: Sequence[Frame]) -> None:
+        self._handle(e.ObjectFetched(number, buffers))
+
+    def on_fetch_failed(self, number: int, status: m.Status, text: str) -> None:
+        self._handle(e.ObjectFetchFailed(number, status, text))
+
+    def on_object_refused(self, object_id: bytes, text: str) -> None:
+        with self._lock:
+            self._snapshots.drop(object_id)
+        self._handle(e.ObjectRefused(object_id, text))
+
+    def on_store_changed(self) -> None:
+        """The new server has none of our objects: give it those that are still at hand."""
+        with self._lock:
+            kept = self._snapshots.all()
+        logger.warning("the object storage server was replaced; %d recent objects are sent to it again", len(kept))
+        threading.Thread(target=self._store_again, args=(kept,), name="scaler-objects-again", daemon=True).start()
+
+    def _store_again(self, kept: Sequence[tuple[bytes, Sequence[Buffer]]]) -> None:
+        channel = self._channel
+        for object_id, buffers in kept:
+            with self._lock:
+                wanted = object_id in self._core.uses.counts
+            if channel is not None and wanted:
+                try:
+                    channel.put(object_id, buffers)
+                except errors.ObjectStorageException as error:
+                    self.on_object_refused(object_id, str(error))
+
+    def on_channel_ended(self, error: BaseException) -> None:
+        logger.error("the connection to object storage ended: %r", error)
+
+    def _close_channel(self) -> None:
+        with self._channel_lock:
+            channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.close()
+
+    # --- events and effects
+
+    def _handle(self, event: e.Event) -> None:
+        with self._lock:
+            self._core.handle(event, time.monotonic())
+            self._send_effects()
+        self._perform_others()
+
+    def _receive(self, messages: Sequence[list[Frame]]) -> None:
+        """Take messages of the scheduler in."""
+        incoming = []
+        for frames in messages:
+            try:
+                incoming.append(e.Incoming(decode_envelope(frames[0]), decode(frames[1:])))
+            except (WireError, IndexError) as error:
+                logger.error("the scheduler sent something that is no message: %s", error)
+        now = time.monotonic()
+        with self._lock:
+            self._waiting = 0
+            for event in incoming:
+                self._core.handle(event, now)
+            self._send_effects()
+        self._perform_others()
+
+    def _tick(self, *, flush: bool = True) -> None:
+        """Do what is due, and send what waits."""
+        now = time.monotonic()
+        with self._lock:
+            if now >= self._core.next_deadline():
+                self._core.handle(e.Tick(), now)
+            if flush and self._waiting:
+                self._waiting = 0
+                self._core.flush()
+            self._send_effects()
+        self._perform_others()
+
+    def _send_effects(self) -> bool:
+        """Send what the core wants sent; return whether there is something else to do, without the lock."""
+        for effect in self._core.take_effects():
+            if isinstance(effect, e.Send):
+                self._transmit([encode_envelope(effect.envelope), *encode(effect.message)])
+            else:
+                if isinstance(effect, e.DeleteObjects):
+                    # Here, where no use of them can begin.
+                    for object_id in effect.object_ids:
+                        self._snapshots.drop(object_id)
+                self._others.append(effect)
+        return bool(self._others)
+
+    def _perform_others(self) -> None:
+        """Perform, without the lock, all effects that are no messages."""
+        others = self._others
+        while others:
+            try:
+                effect = others.popleft()
+            except IndexError:
+                return
+            self._perform(effect)
+
+    def _perform(self, effect: e.Effect) -> None:
+        if isinstance(effect, e.Completed):
+            self._complete(effect)
+        elif isinstance(effect, e.FetchObject):
+            try:
+                self._open_channel().fetch(effect.number, effect.object_id)
+            except errors.ScalerError as error:
+                self.on_fetch_failed(effect.number, m.Status.STORAGE_FAILED, str(error))
+        elif isinstance(effect, e.DeleteObjects):
+            channel = self._channel
+            if channel is not None:
+                channel.delete(effect.object_ids)
+        elif isinstance(effect, e.Abandoned):
+            self._abandon(effect)
+        elif isinstance(effect, e.WriteOutput):
+            _write_output(effect)
+        elif isinstance(effect, e.ShowNotice):
+            logger.log(logging.WARNING if effect.level else logging.INFO, "%s", effect.text)
+        elif isinstance(effect, e.CancelConfirmed):
+            with self._changed:
+                for number in effect.numbers:
+                    if number in self._confirmations:
+                        self._confirmations[number] = True
+                self._changed.notify_all()
+        else:
+            with self._changed:
+                if isinstance(effect, e.Connected):
+                    self._welcome = effect.welcome
+                self._changed.notify_all()
+
+    def _complete(self, completed: e.Completed) -> None:
+        tokens = completed.tokens
+        statuses, durations = completed.statuses, completed.durations
+        if all(type(token) is ScalerFuture for token in tokens):
+            profiles = None
+            if len(completed.cpu_times) and len(durations):
+                peaks = completed.memory_peaks if len(completed.memory_peaks) else [0] * len(tokens)
+                profiles = list(zip(durations, completed.cpu_times, peaks, strict=True))
+            answer_futures(tokens, completed.payloads, statuses, profiles)  # type: ignore[arg-type]
+            return
+        for position, token in enumerate(tokens):
+            if isinstance(token, ScalerFuture):
+                one = e.Completed(
+                    [completed.numbers[position]],
+                    [token],
+                    [completed.payloads[position]],
+                    *(
+                        column[position : position + 1]
+                        for column in (statuses, durations, completed.cpu_times, completed.memory_peaks)
+                    ),
+                )
+                self._complete(one)
+                continue
+            duration = durations[position] if len(durations) else 0
+            status = statuses[position] if len(statuses) else m.Status.SUCCESS
+            token.on_answer(status, completed.payloads[position], duration)  # type: ignore[attr-defined]
+
+    def _abandon(self, abandoned: e.Abandoned) -> None:
+        for token in abandoned.tokens:
+            error = _abandoned_error(abandoned)
+            if isinstance(token, ScalerFuture):
+                token.end_failed(error)
+            else:
+                token.on_abandoned(error)  # type: ignore[attr-defined]
+
+
+_ABANDONED: dict[e.Cause, type[errors.ScalerError]] = {
+    e.Cause.DISCONNECTED: errors.DisconnectedError,
+    e.Cause.REFUSED: errors.ConnectionRefusedByScheduler,
+    e.Cause.CLEARED: errors.ClientCancelledException,
+    e.Cause.CLOSED: errors.ClientQuitException,
+    e.Cause.SHUT_DOWN: errors.ClientShutdownException,
+}
+
+
+def _abandoned_error(abandoned: e.Abandoned) -> errors.ScalerError:
+    return _ABANDONED[abandoned.cause](abandoned.text)
+
+
+def _write_output(output: e.WriteOutput) -> None:
+    stream = sys.stderr if output.stream == 2 else sys.stdout
+    text = output.data.decode("utf-8", "replace")
+    if output.dropped_bytes:
+        text = f"[{output.dropped_bytes} bytes of output left out]\n{text}"
+    try:
+        stream.write(text)
+        stream.flush()
+    except (OSError, ValueError):
+        # A closed or broken stream of this process is no reason to lose tasks.
+        pass
+
+
+def _mark_forked() -> None:
+    for engine in list(_engines):
+        engine.forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_mark_forked)
+
+
+def living_engines() -> list[Engine]:
+    """Return the engines of this process that were not collected."""
+    return list(_engines)

@@ -1,0 +1,194 @@
+"""One call of `get`: a planned graph to one message, and its wanted rows to futures."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
+
+import cloudpickle
+
+from scaler.client.engine import Engine
+from scaler.client.future import ScalerFuture
+from scaler.client.object_reference import ObjectReference
+from scaler.core.graph import GraphPlan, RowInputs, is_task
+from scaler.core.tasks import FUNCTIONS_MAX, TaskGroup
+from scaler.errors import GraphError, SerializationError
+from scaler.serialization.arguments import Packer, name_of
+from scaler.serialization.pickling import PROTOCOL
+from scaler_protocol import messages as m
+from scaler_protocol.columns import EMPTY, Packed
+from scaler_protocol.payloads import Argument, Source, frame_arguments, identity
+
+_INDEX_MAX = 0xFFFF
+
+
+def submit_graph(
+    engine: Engine,
+    packer: Packer,
+    graph: Mapping[Hashable, Any],
+    keys: Sequence[Hashable],
+    *,
+    group: TaskGroup,
+    make_future: Callable[[], ScalerFuture],
+) -> dict[Hashable, ScalerFuture]:
+    """Submit what `keys` need and return their futures, in order. Nothing is submitted when anything is wrong."""
+    plan = GraphPlan(graph, keys)
+    encoder = _Encoder(engine, packer, plan, graph)
+    targets = {key: plan.resolve(key) for key in keys}
+    # A reference stands for an object that lives in storage: whoever wants it gets it through a task.
+    for target in targets.values():
+        if type(graph[target]) is ObjectReference:
+            encoder.add_literal_row(target)
+    futures: dict[Hashable, ScalerFuture] = {}
+    by_row: dict[int, ScalerFuture] = {}
+    try:
+        for key in plan.order:
+            encoder.add_row(key)
+        for key, target in targets.items():
+            row = encoder.row_of(target)
+            if row is None:
+                future = make_future()
+                future.end_with(graph[target])
+            else:
+                future = by_row.get(row) or by_row.setdefault(row, make_future())
+            futures[key] = future
+        if by_row:
+            engine.submit_graph(encoder.message(group, list(by_row)), list(by_row.values()))
+    except BaseException:
+        engine.release(encoder.objects)
+        raise
+    return futures
+
+
+class _Encoder:
+    """Collects the columns of a graph's message. Rows that pass a referenced object on come last.
+
+    `objects` is a column too: each element has its row in `_object_positions`, and one use counted.
+    """
+
+    def __init__(self, engine: Engine, packer: Packer, plan: GraphPlan, graph: Mapping[Hashable, Any]) -> None:
+        self.objects: list[bytes] = []
+        self._engine = engine
+        self._packer = packer
+        self._plan = plan
+        self._graph = graph
+        self._payloads: list[bytes] = []
+        self._function_indexes = array("H")
+        self._functions: dict[bytes, int] = {}
+        self._index_by_identity: dict[int, int] = {}
+        self._dependency_counts = array("I")
+        self._dependencies = array("I")
+        self._object_positions = array("I")
+        self._literal_rows: dict[Hashable, int] = {}
+        self._literals: dict[Hashable, Argument] = {}
+
+    def row_of(self, key: Hashable) -> int | None:
+        row = self._plan.row_of.get(key)
+        return self._literal_rows.get(key) if row is None else row
+
+    def add_literal_row(self, key: Hashable) -> None:
+        """Make room for a row, behind all planned ones, that passes a literal on."""
+        if key not in self._literal_rows:
+            self._literal_rows[key] = len(self._plan.order) + len(self._literal_rows)
+
+    def add_row(self, key: Hashable) -> None:
+        computation = self._graph[key]
+        function, arguments = (computation[0], computation[1:]) if is_task(computation) else (identity, (computation,))
+        self._append(key, function, arguments)
+
+    def _append(self, key: Hashable, function: Callable[..., Any], arguments: Sequence[Any]) -> None:
+        inputs = RowInputs(self._plan, self._graph)
+        named: list[bytes] = []
+        try:
+            positional = [
+                self._argument(function, position, value, inputs, named) for position, value in enumerate(arguments)
+            ]
+            packed = self._packer.framed(frame_arguments(positional, {}), named)
+        except SerializationError as error:
+            self.objects += named
+            raise SerializationError(f"node {key!r}: {error}") from error
+        except BaseException:
+            self.objects += named
+            raise
+        self.objects += packed.objects
+        self._function_indexes.append(self._function_index(function))
+        row = len(self._payloads)
+        self._object_positions.extend([row] * (len(self.objects) - len(self._object_positions)))
+        self._payloads.append(packed.payload)
+        self._dependency_counts.append(len(inputs.rows))
+        self._dependencies.extend(inputs.rows)
+
+    def _argument(self, function: Any, position: int, value: Any, inputs: RowInputs, named: list[bytes]) -> Argument:
+        if self._plan.is_key(value) and not is_task(value):
+            key = self._plan.resolve(value)
+            index = inputs.index_of(key)
+            if index is None:
+                return self._literal(function, position, key, named)
+            if index <= _INDEX_MAX:
+                return Argument(Source.INPUT, index.to_bytes(2, "little"))
+        expression = inputs.expression(value)
+        if expression is value or not _names_something(value, self._plan):
+            return self._packer.argument(function, position, value, named)
+        try:
+            return Argument(Source.EXPRESSION, cloudpickle.dumps(expression, PROTOCOL))
+        except Exception as error:
+            raise SerializationError(
+                f"argument {position + 1} of {name_of(function)} cannot be serialized: {error}"
+            ) from error
+
+    def _literal(self, function: Any, position: int, key: Hashable, named: list[bytes]) -> Argument:
+        """Return the argument a literal node is. A large one is stored once, however many rows use it."""
+        known = self._literals.get(key)
+        if known is None:
+            known = self._literals[key] = self._packer.argument(function, position, self._graph[key], named)
+        elif known.source is Source.OBJECT:
+            self._engine.hold(known.data)
+            named.append(known.data)
+        return known
+
+    def _function_index(self, function: Callable[..., Any]) -> int:
+        # The graph keeps its functions alive, so that within one graph identity is enough.
+        index = self._index_by_identity.get(id(function))
+        if index is not None:
+            return index
+        pickled = self._packer.function(function)
+        self.objects += pickled.objects
+        index = self._functions.get(pickled.function_id)
+        if index is None:
+            index = self._functions[pickled.function_id] = len(self._functions)
+            if index >= FUNCTIONS_MAX:
+                raise GraphError(f"the graph has more than {FUNCTIONS_MAX} different functions")
+            self._engine.define(pickled, name_of(function))
+        self._index_by_identity[id(function)] = index
+        return index
+
+    def message(self, group: TaskGroup, wanted: list[int]) -> m.GraphSubmit:
+        """Return the message, complete but for its first number."""
+        for key in self._literal_rows:
+            self._append(key, identity, (self._graph[key],))
+        return m.GraphSubmit(
+            client=self._engine.client_id,
+            first_number=0,
+            functions=tuple(self._functions),
+            payloads=Packed.of(self._payloads),
+            dependency_counts=self._dependency_counts,
+            dependencies=self._dependencies,
+            wanted=wanted,
+            function_indexes=EMPTY if len(self._functions) == 1 else self._function_indexes,
+            capabilities=group.capabilities,
+            serializer=group.serializer,
+            flags=group.flags,
+            depth=group.depth,
+            object_positions=self._object_positions,
+            objects=tuple(self.objects),
+        )
+
+
+def _names_something(value: Any, plan: GraphPlan) -> bool:
+    """Whether a value names nodes or holds tasks, so that it must be evaluated by the worker."""
+    if is_task(value) or plan.is_key(value):
+        return True
+    if type(value) is list or type(value) is tuple:
+        return any(_names_something(item, plan) for item in value)
+    return type(value) is dict and any(_names_something(item, plan) for item in value.values())

@@ -1,0 +1,172 @@
+"""One call of `map` or `starmap`: cuts items into chunks, keeps some of them under way, puts results in order."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, NamedTuple
+
+from scaler.client.engine import Engine
+from scaler.core.chunking import ChunkPlanner
+from scaler.core.effects import Payload
+from scaler.core.tasks import TaskGroup
+from scaler.errors import ScalerError
+from scaler.serialization.arguments import Packer, name_of
+from scaler.serialization.functions import Pickled
+from scaler.serialization.results import AnySerializer, load_error, load_failure, load_outcomes
+from scaler_protocol.messages import Status
+
+NOTHING_COMPLETED_SECONDS = 0.05
+
+
+class _Answer(NamedTuple):
+    status: int
+    payload: Payload
+    duration: int
+
+
+class _Chunk:
+    """One task of the map; the engine tells it its answer."""
+
+    __slots__ = ("answer", "error", "items", "number", "run", "sent_at")
+
+    def __init__(self, run: MapRun, items: int, sent_at: float) -> None:
+        self.run = run
+        self.items = items
+        self.sent_at = sent_at
+        self.number = 0
+        self.answer: _Answer | None = None
+        self.error: ScalerError | None = None
+
+    def on_answer(self, status: int, payload: Payload, duration: int) -> None:
+        self.answer = _Answer(status, payload, duration)
+        self.run.on_ended(self)
+
+    def on_abandoned(self, error: ScalerError) -> None:
+        self.error = error
+        self.run.on_ended(self)
+
+
+class MapRun:
+    """See the module. Used by one thread, once."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        packer: Packer,
+        group: TaskGroup,
+        function: Any,
+        *,
+        star: bool,
+        serializer: AnySerializer | None,
+    ) -> None:
+        self._engine = engine
+        self._packer = packer
+        self._group = group
+        self._function = function
+        self._star = star
+        self._serializer = serializer
+        self._changed = threading.Condition()
+        self._ended: deque[_Chunk] = deque()
+        self._chunks: list[_Chunk | None] = []
+        self._outcomes: dict[int, list[Any]] = {}
+        self._failed: tuple[int, BaseException] | None = None
+        """The first failure in the order of items, of those known: (position of its chunk, exception)."""
+
+    def on_ended(self, chunk: _Chunk) -> None:
+        """Called by the engine's thread."""
+        with self._changed:
+            self._ended.append(chunk)
+            self._changed.notify()
+
+    def run(self, items: Iterator[Any], total: int | None) -> list[Any]:
+        """Return the results in the order of `items`; raise what the first failing item raised."""
+        planner = ChunkPlanner(total)
+        began = time.monotonic()
+        exhausted = False
+        try:
+            while True:
+                while not exhausted and self._failed is None and planner.may_send() and self._may_submit(planner):
+                    taken = list(islice(items, planner.next_size(time.monotonic() - began)))
+                    if not taken:
+                        exhausted = True
+                        break
+                    self._submit(taken, planner)
+                if self._finished(exhausted):
+                    break
+                self._engine.wait(self._changed, lambda: bool(self._ended), NOTHING_COMPLETED_SECONDS)
+                if not self._ended and not exhausted:
+                    planner.on_nothing_completed()
+                while self._ended:
+                    self._take(self._ended.popleft(), planner)
+        except BaseException:
+            self._cancel_rest()
+            raise
+        if self._failed is not None:
+            self._cancel_rest()
+            try:
+                raise self._failed[1]
+            finally:
+                self._failed = None
+        results: list[Any] = []
+        for position in range(len(self._chunks)):
+            results += self._outcomes.pop(position)
+        return results
+
+    def _may_submit(self, planner: ChunkPlanner) -> bool:
+        """Whether to submit now. Where the scheduler holds us back, our own chunks coming back make room."""
+        return planner.in_flight == 0 or self._engine.may_submit_now()
+
+    def _finished(self, exhausted: bool) -> bool:
+        if self._failed is None:
+            return exhausted and len(self._outcomes) == len(self._chunks)
+        # The error is that of the first failing item: all before it must be known.
+        return all(chunk is None for chunk in self._chunks[: self._failed[0]])
+
+    def _submit(self, items: list[Any], planner: ChunkPlanner) -> None:
+        packed = self._packer.chunk(self._function, self._star, items)
+        try:
+            function: Pickled = self._packer.function(self._function)
+        except BaseException:
+            self._engine.release(packed.objects)
+            raise
+        chunk = _Chunk(self, len(items), time.monotonic())
+        self._chunks.append(chunk)
+        planner.on_sent(len(items), len(packed.payload))
+        chunk.number = self._engine.submit(
+            self._group,
+            function,
+            lambda: name_of(self._function),
+            packed.payload,
+            (*packed.objects, *function.objects),
+            chunk,
+        )
+
+    def _take(self, chunk: _Chunk, planner: ChunkPlanner) -> None:
+        position = self._chunks.index(chunk)
+        self._chunks[position] = None
+        answer = chunk.answer
+        if answer is None:
+            assert chunk.error is not None
+            raise chunk.error
+        size = len(answer.payload) if isinstance(answer.payload, bytes) else sum(map(len, answer.payload))
+        planner.on_completed(chunk.items, answer.duration / 1e6, time.monotonic() - chunk.sent_at, size)
+        if answer.status != Status.SUCCESS:
+            self._fail(position, load_error(answer.status, answer.payload, chunk.number))
+            return
+        values, failures = load_outcomes(answer.payload, self._serializer)
+        if failures:
+            self._fail(position, load_failure(failures[min(failures)], chunk.number))
+        self._outcomes[position] = values
+
+    def _fail(self, position: int, error: BaseException) -> None:
+        if self._failed is None or position < self._failed[0]:
+            self._failed = (position, error)
+
+    def _cancel_rest(self) -> None:
+        numbers = [chunk.number for chunk in self._chunks if chunk is not None and chunk.number]
+        if numbers:
+            self._engine.cancel_numbers(numbers)

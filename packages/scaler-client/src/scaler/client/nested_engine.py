@@ -1,0 +1,91 @@
+"""The engine of clients inside a task: all of one processor share it, and its messages travel through the agent.
+
+There is no thread of its own: messages arrive on the processor's control thread, submitting sends at once, and what time
+demands is done by threads that wait. The scheduler hears that it lives from the agent.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+
+from scaler.client.engine import WAIT_SECONDS, Engine
+from scaler.core.client_core import ClientCore
+from scaler_protocol import messages as m
+from scaler_protocol.random_ids import new_id
+from scaler_protocol.task_context import TaskContext
+from scaler_protocol.wire import Frame
+
+TIMEOUT_SECONDS = 60.0
+HEARTBEAT_SECONDS = 2.0
+
+_lock = threading.Lock()
+_shared: NestedEngine | None = None
+
+
+class NestedEngine(Engine):
+    """One per processor; get it with `of`."""
+
+    def __init__(self, context: TaskContext, object_address: str | None) -> None:
+        hostname = socket.gethostname()
+        hello = m.Hello(
+            role=m.Role.CLIENT,
+            name=f"nested|{hostname}|{os.getpid()}",
+            incarnation=new_id(),
+            hostname=hostname,
+            pid=os.getpid(),
+        )
+        core = ClientCore(
+            hello.incarnation,
+            hello,
+            address=context.scheduler_address,
+            timeout_seconds=TIMEOUT_SECONDS,
+            heartbeat_seconds=HEARTBEAT_SECONDS,
+        )
+        super().__init__(
+            core,
+            hello,
+            timeout_seconds=TIMEOUT_SECONDS,
+            object_address=object_address or context.object_storage_address or None,
+        )
+        self._context = context
+        self._receiving_thread: int | None = None
+        context.open_relay(self.client_id, self._on_frames)
+        with self._lock:
+            core.start(time.monotonic())
+            self._send_effects()
+
+    @classmethod
+    def of(cls, context: TaskContext, object_address: str | None) -> NestedEngine:
+        """Return the engine all clients in this processor share, made when the first one needs it."""
+        global _shared
+        with _lock:
+            if _shared is None or _shared._context is not context or _shared.forked or _shared._core.closed:
+                _shared = cls(context, object_address)
+            return _shared
+
+    @property
+    def flushes_each(self) -> bool:
+        return True
+
+    def must_not_wait(self) -> bool:
+        return threading.get_ident() == self._receiving_thread
+
+    def wait_seconds(self) -> float:
+        with self._lock:
+            return max(0.0, min(WAIT_SECONDS, self._core.next_deadline() - time.monotonic()))
+
+    def on_waited(self) -> None:
+        self._tick()
+
+    def _transmit(self, frames: list[Frame]) -> None:
+        self._context.relay(self.client_id, frames)
+
+    def _attend(self) -> None:
+        self._tick()
+
+    def _on_frames(self, frames: list[Frame]) -> None:
+        self._receiving_thread = threading.get_ident()
+        self._receive([frames])

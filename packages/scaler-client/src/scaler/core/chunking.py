@@ -1,0 +1,86 @@
+"""How many items the next chunk of a map gets, and how many chunks are under way. Pure arithmetic."""
+
+from __future__ import annotations
+
+import math
+
+TARGET_SECONDS = 0.02
+"""Work in one chunk: long beside what sending it costs, short beside what people wait for."""
+
+GROWTH_MAX = 16
+"""A chunk is at most so many times larger than the largest one measured."""
+
+IN_FLIGHT_START = 32
+IN_FLIGHT_MAX = 8192
+
+PAYLOAD_BYTES = 36 * 1024
+"""Aimed size of a chunk's items and of its results, below what travels inside messages."""
+
+ITEMS_MAX = 50_000
+_SMOOTHING = 0.3
+
+
+class ChunkPlanner:
+    """Plans the chunks of one map. `remaining` is the number of items to come, or None where nobody knows."""
+
+    def __init__(self, remaining: int | None) -> None:
+        self.remaining = remaining
+        self.in_flight = 0
+        self.limit = IN_FLIGHT_START
+        self._item_seconds: float | None = None
+        self._item_payload_bytes = 0.0
+        self._item_result_bytes = 0.0
+        self._largest_measured = 1
+        self._work_seconds = 0.0
+
+    def may_send(self) -> bool:
+        """Whether one more chunk may be under way."""
+        return self.in_flight < self.limit
+
+    def next_size(self, elapsed_seconds: float) -> int:
+        """Return the number of items for the next chunk, `elapsed_seconds` after the map began."""
+        if self._item_seconds is None:
+            return 1
+        size = TARGET_SECONDS / max(self._item_seconds, 1e-9)
+        size = min(size, GROWTH_MAX * self._largest_measured, ITEMS_MAX)
+        item_bytes = max(self._item_payload_bytes, self._item_result_bytes)
+        if item_bytes:
+            size = min(size, PAYLOAD_BYTES / item_bytes)
+        if self.remaining is not None:
+            # Towards the end smaller, so that all workers finish together.
+            busy = max(2.0, self._work_seconds / max(elapsed_seconds, 1e-3))
+            size = min(size, math.ceil(self.remaining / (4 * busy)))
+        return max(1, int(size))
+
+    def on_sent(self, items: int, payload_bytes: int) -> None:
+        self.in_flight += 1
+        if self.remaining is not None:
+            self.remaining = max(0, self.remaining - items)
+        self._item_payload_bytes = _smooth(self._item_payload_bytes, payload_bytes / items)
+
+    def on_completed(self, items: int, work_seconds: float, latency_seconds: float, result_bytes: int) -> None:
+        """A chunk came back: `work_seconds` in its processor, `latency_seconds` after it was sent."""
+        self.in_flight -= 1
+        self._work_seconds += work_seconds
+        per_item = work_seconds / items
+        if self._item_seconds is None or items >= GROWTH_MAX * self._largest_measured / 2:
+            # One item's time is mostly overhead; a much larger chunk knows better.
+            self._item_seconds = per_item
+        else:
+            self._item_seconds = _smooth(self._item_seconds, per_item)
+        self._item_result_bytes = _smooth(self._item_result_bytes, result_bytes / items)
+        self._largest_measured = max(self._largest_measured, items)
+        if latency_seconds < 4 * max(TARGET_SECONDS, work_seconds):
+            # It did not have to queue: there are workers for more.
+            self._grow(1)
+
+    def on_nothing_completed(self) -> None:
+        """All chunks under way take long: some of the workers may have nothing to do."""
+        self._grow(self.limit)
+
+    def _grow(self, count: int) -> None:
+        self.limit = min(IN_FLIGHT_MAX, self.limit + count)
+
+
+def _smooth(old: float, new: float) -> float:
+    return new if old == 0.0 else old + _SMOOTHING * (new - old)
