@@ -157,6 +157,7 @@ class ClientDriver:
         first = self.core.submit_graph(submit, entries)
         for row, entry in zip(wanted, entries, strict=True):
             entry.number = first + row
+            entry.siblings = entries
             self._submitted(entry)
 
     def cancel(self, entries: Sequence[Entry]) -> None:

@@ -36,7 +36,8 @@ class Entry:
     capabilities: tuple[str, ...] = ()
     uses_objects: bool = False
     may_exit: bool = False
-    canceled: bool = False
+    siblings: list[Entry] = field(default_factory=list)
+    """The wanted rows of its graph, itself among them. Where one is cancelled, so is what needs its result."""
     end: str = ""
     value: bytes = b""
 
@@ -58,6 +59,10 @@ class Excuses:
     silences: int = 0
     store_deaths: int = 0
     timeouts_configured: bool = False
+
+    @property
+    def any(self) -> bool:
+        return bool(self.process_deaths or self.silences or self.store_deaths or self.timeouts_configured)
 
 
 @dataclass(slots=True)
@@ -84,7 +89,6 @@ class Ledger:
 
     def canceled(self, entry: Entry) -> None:
         """The application cancelled it: nothing may be heard of it again."""
-        entry.canceled = True
         self._end(entry, "canceled")
 
     def forgotten(self, entry: Entry) -> None:
@@ -128,7 +132,7 @@ class Ledger:
         text = bytes(value).decode(errors="replace")
         if status is m.Status.FAILED:
             # A child that fails for an excusable reason fails its parent.
-            excused = entry.may_exit or excuses.process_deaths or excuses.silences or excuses.store_deaths
+            excused = entry.may_exit or excuses.any
             return "" if entry.expected is None or excused else f"it failed without a reason: {text}"
         if status is m.Status.PROCESSOR_DIED:
             deaths_enough = entry.may_exit or excuses.process_deaths >= self.attempts_max
@@ -139,6 +143,9 @@ class Ledger:
         if status in (m.Status.MISSING_OBJECT, m.Status.STORAGE_FAILED):
             excused = excuses.store_deaths or excuses.silences or excuses.process_deaths
             return "" if excused else f"storage failed for no reason: {text}"
+        if status is m.Status.CANCELED:
+            canceled = any(sibling.end == "canceled" for sibling in entry.siblings)
+            return "" if canceled else "cancelled, and nobody asked for it"
         if status is m.Status.TIMED_OUT:
             return "" if excuses.timeouts_configured else f"no timeout is configured: {text}"
         return f"unexpected status {status.name}: {text}"
