@@ -62,6 +62,9 @@ SHUTDOWN_GRACE_SECONDS = 1.0
 
 INFO, WARNING, ERROR = 20, 30, 40
 
+NO_FUNCTION = bytes(16)
+"""In heartbeats: this processor runs nothing."""
+
 
 @dataclass(slots=True, frozen=True)
 class AgentOptions:
@@ -397,7 +400,7 @@ class AgentCore:
         while row < event.count:
             tasks = processor.pop(event.count - row)
             end = row + len(tasks)
-            byte = self._collect(event, tasks, row, end, byte)
+            byte = self._collect(event, tasks, row, end, byte, processor.slot)
             row = end
         if processor.endings:
             front = processor.front_index
@@ -407,7 +410,7 @@ class AgentCore:
             processor.state = State.IDLE
             processor.idle_since = self._now
 
-    def _collect(self, event: on.ProcessorResults, tasks: TaskSlice, row: int, end: int, byte: int) -> int:
+    def _collect(self, event: on.ProcessorResults, tasks: TaskSlice, row: int, end: int, byte: int, slot: int) -> int:
         """Take the outcomes of rows `row` to `end` of an event, which are those of `tasks`; return the next byte."""
         whole = end - row == event.count
         lengths = event.payload_lengths if whole else event.payload_lengths[row:end]
@@ -417,19 +420,28 @@ class AgentCore:
         if tasks.abandoned:
             return byte + size
         if len(event.object_positions):
-            self._collect_with_objects(event, tasks, row, end, byte)
+            self._collect_with_objects(event, tasks, row, end, byte, slot)
         else:
             payloads = event.payloads if whole else memoryview(event.payloads)[byte : byte + size]
             statuses, cpu_times, peaks = (
                 column if whole else column[row:end] for column in (event.statuses, event.cpu_times, event.memory_peaks)
             )
             self._results.add(
-                tasks.client, tasks.numbers, tasks.attempts, lengths, payloads, durations, statuses, cpu_times, peaks
+                tasks.client,
+                tasks.numbers,
+                tasks.attempts,
+                lengths,
+                payloads,
+                durations,
+                statuses,
+                cpu_times,
+                peaks,
+                slot,
             )
         return byte + size
 
     def _collect_with_objects(
-        self, event: on.ProcessorResults, tasks: TaskSlice, row: int, end: int, byte: int
+        self, event: on.ProcessorResults, tasks: TaskSlice, row: int, end: int, byte: int, slot: int
     ) -> None:
         """Like `_collect`, one by one: results that are objects are told once they are stored."""
         objects = {
@@ -443,7 +455,7 @@ class AgentCore:
             cpu_time = event.cpu_times[at] if len(event.cpu_times) else 0
             peak = event.memory_peaks[at] if len(event.memory_peaks) else 0
             if at in objects:
-                stored = StoredResult(tasks.client, number, attempt, payload, event.durations[at], cpu_time, peak)
+                stored = StoredResult(tasks.client, number, attempt, payload, event.durations[at], cpu_time, peak, slot)
                 ended = self._transfers.store(*objects[at], stored, self._effects)
                 if ended is not None:
                     self._on_store_ended(ended)
@@ -458,6 +470,7 @@ class AgentCore:
                 event.statuses[at : at + 1],
                 event.cpu_times[at : at + 1],
                 event.memory_peaks[at : at + 1],
+                slot,
             )
 
     def _observe(self, tasks: TaskSlice, durations: Sequence[int]) -> None:
@@ -562,7 +575,13 @@ class AgentCore:
                 status, text = (Status.PROCESSOR_DIED, reason) if ending is None else (ending.status, ending.text)
                 elapsed = min(int((self._now - processor.front_since) * 1e6), 0xFFFFFFFF)
                 self._results.add_ended(
-                    running.client, running.numbers, running.attempts, status, text, max(elapsed, 0)
+                    running.client,
+                    running.numbers,
+                    running.attempts,
+                    status,
+                    text,
+                    max(elapsed, 0),
+                    processor.slot,
                 )
         return others
 
@@ -625,10 +644,17 @@ class AgentCore:
                 result.duration,
                 result.cpu_time,
                 result.memory_peak,
+                result.slot,
             )
         else:
             self._results.add_ended(
-                result.client, [result.number], [result.attempt], ended.status, ended.text, result.duration
+                result.client,
+                [result.number],
+                [result.attempt],
+                ended.status,
+                ended.text,
+                result.duration,
+                result.slot,
             )
 
     # --- time
@@ -862,7 +888,18 @@ class AgentCore:
         figures = self._figures
         capacity = self.capacity()
         pids, cpus, rss, states = [], [], [], []
+        tasks, functions, milliseconds = [], [], []
         for processor in self._shown_processors():
+            front = processor.pipe[0] if processor is not None and processor.pipe else None
+            if processor is None or front is None:
+                tasks.append(0)
+                functions.append(NO_FUNCTION)
+                milliseconds.append(0)
+            else:
+                index = front.function_indexes[0] if len(front.function_indexes) else 0
+                tasks.append(front.numbers[0])
+                functions.append(front.batch.functions[index])
+                milliseconds.append(max(0, min(int((self._now - processor.front_since) * 1000), 0xFFFFFFFF)))
             used = figures.processors.get(processor.number) if processor is not None else None
             pids.append(processor.pid if processor is not None else 0)
             states.append(processor.state if processor is not None else State.STARTING)
@@ -880,6 +917,9 @@ class AgentCore:
                 processor_cpu_percents=cpus,
                 processor_rss_bytes=rss,
                 processor_states=states,
+                processor_tasks=tasks,
+                processor_functions=tuple(functions),
+                processor_milliseconds=milliseconds,
             ),
             self._now,
         )

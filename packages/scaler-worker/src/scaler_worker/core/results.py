@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from scaler_protocol import messages as m
 from scaler_protocol.columns import EMPTY, Column, Packed
 
+NO_SLOT = 0xFFFF
+"""In the column of slots: no worker ran the task, or none knows which one did."""
+
 BATCH_BYTES_MAX = 64 * 1024 * 1024
 """Payload bytes after which a client's results go out as a further batch."""
 
@@ -26,6 +29,7 @@ class _Columns:
         "objects",
         "payload_bytes",
         "payloads",
+        "slots",
         "statuses",
     )
 
@@ -39,6 +43,7 @@ class _Columns:
         self.memory_peaks: array[int] = array("Q")
         self.object_positions: array[int] = array("I")
         self.objects: list[bytes] = []
+        self.slots: array[int] = array("H")
         self.payloads: list[bytes | memoryview] = []
         self.payload_bytes = 0
 
@@ -76,14 +81,16 @@ class ResultCollector:
         statuses: Column = EMPTY,
         cpu_times: Column = EMPTY,
         memory_peaks: Column = EMPTY,
+        slot: int = NO_SLOT,
     ) -> None:
-        """Add the outcomes of some tasks of one client, as columns."""
+        """Add the outcomes of some tasks of one client, as columns; all of them ran in `slot`."""
         columns = self._columns(client)
         before, rows = len(columns.numbers), len(numbers)
         columns.numbers.extend(numbers)
         columns.attempts.extend(attempts)
         columns.lengths.extend(lengths)
         columns.durations.extend(durations)
+        columns.slots.extend(array("H", [slot]) * rows)
         _extend_optional(columns.statuses, before, rows, statuses)
         _extend_optional(columns.cpu_times, before, rows, cpu_times)
         _extend_optional(columns.memory_peaks, before, rows, memory_peaks)
@@ -100,23 +107,30 @@ class ResultCollector:
         duration: int,
         cpu_time: int,
         memory_peak: int,
+        slot: int = NO_SLOT,
     ) -> None:
         """Add one success whose value is an object in storage."""
         optional = ([cpu_time], [memory_peak]) if cpu_time or memory_peak else (EMPTY, EMPTY)
-        self.add(client, [number], [attempt], [len(payload)], payload, [duration], EMPTY, *optional)
+        self.add(client, [number], [attempt], [len(payload)], payload, [duration], EMPTY, *optional, slot=slot)
         columns = self._by_client[client]
         columns.object_positions.append(len(columns.numbers) - 1)
         columns.objects.append(object_id)
 
     def add_ended(
-        self, client: bytes, numbers: Column, attempts: Column, status: int, text: str = "", duration: int = 0
+        self,
+        client: bytes,
+        numbers: Column,
+        attempts: Column,
+        status: int,
+        text: str = "",
+        duration: int = 0,
+        slot: int = NO_SLOT,
     ) -> None:
         """Add tasks that ended without a value, all in the same way."""
         rows = len(numbers)
         payload = text.encode(errors="replace")
-        self.add(
-            client, numbers, attempts, [len(payload)] * rows, payload * rows, [duration] * rows, [int(status)] * rows
-        )
+        lengths, durations, statuses = [len(payload)] * rows, [duration] * rows, [int(status)] * rows
+        self.add(client, numbers, attempts, lengths, payload * rows, durations, statuses, slot=slot)
 
     def drop_client(self, client: bytes) -> None:
         self._by_client.pop(client, None)
@@ -145,6 +159,7 @@ class ResultCollector:
                 object_positions=columns.object_positions,
                 objects=tuple(columns.objects),
                 capacity=capacity,
+                slots=columns.slots,
             )
             for client, columns in entries
         ]

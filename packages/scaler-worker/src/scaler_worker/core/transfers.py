@@ -29,6 +29,7 @@ class StoredResult:
     duration: int
     cpu_time: int
     memory_peak: int
+    slot: int
 
 
 @dataclass(slots=True)

@@ -1,0 +1,305 @@
+"""`scaler_cluster`: the process around the agent's core.
+
+    scheduler ──DealerLink──▶ AgentCore ──effects──▶ processors (ProcessorPool), object storage (StorageLink), scheduler
+
+One thread, one event loop. Whatever is ready is read, then handled in one turn, then everything that follows is sent: under
+load many messages share a turn, and an idle agent handles a single task at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from scaler_protocol import messages as m
+from scaler_protocol.capabilities import parse_capabilities
+from scaler_protocol.codec import decode, encode
+from scaler_protocol.errors import MalformedMessageError, MessageTooLargeError, TransportError
+from scaler_protocol.random_ids import new_id
+from scaler_protocol.service import event_loop
+from scaler_protocol.service.errors import ServiceError
+from scaler_protocol.service.readiness import Readiness
+from scaler_protocol.service.signals import StopSignals
+from scaler_protocol.transport import DealerLink
+from scaler_protocol.wire import decode_envelope, encode_envelope
+from scaler_worker.core import AgentCore, AgentOptions
+from scaler_worker.core import effects as do
+from scaler_worker.core import events as on
+from scaler_worker.processor.object_files import drop_object
+from scaler_worker.processor.options import ProcessorOptions
+from scaler_worker.settings import ClusterSettings
+from scaler_worker.shell.figures import ProcessMeter, free_bytes
+from scaler_worker.shell.object_cache import make_object_folder
+from scaler_worker.shell.pool import ProcessorPool
+from scaler_worker.shell.storage_link import StorageLink
+
+logger = logging.getLogger(__name__)
+
+RECEIVE_MAX = 256
+"""Messages taken in per turn, so that processors and timers have theirs under load."""
+
+SAFETY_SECONDS = 0.5
+"""ZeroMQ's descriptor reports edges; should one be missed, it costs no more than this."""
+
+FLUSH_SECONDS = 0.002
+"""Pause before trying again to send to a scheduler that takes nothing."""
+
+GRACE_SECONDS = 5.0
+"""How long running tasks may go on when this process is asked to stop."""
+
+
+def run(settings: ClusterSettings) -> int:
+    """Work until stopped; return the exit status. Raises ServiceError when there is no going on."""
+    return event_loop.run(lambda: _serve(settings), settings.event_loop)
+
+
+async def _serve(settings: ClusterSettings) -> int:
+    readiness = Readiness.from_environment()
+    try:
+        link = DealerLink(str(settings.address), identity := new_id(), io_threads=settings.io_threads)
+    except TransportError as error:
+        raise ServiceError(f"ADDRESS: {error}") from None
+    agent = Agent(settings, identity, link, readiness)
+    with StopSignals(agent.on_stop_signal):
+        watchdog = asyncio.create_task(readiness.keep_alive())
+        try:
+            stop = await agent.serve()
+        finally:
+            watchdog.cancel()
+            agent.close()
+    if stop.status:
+        raise ServiceError(stop.reason)
+    logger.info("stopped: %s", stop.reason)
+    return 0
+
+
+def _worker_names(settings: ClusterSettings, hostname: str) -> tuple[str, ...]:
+    return settings.worker_names or tuple(f"{hostname}-{number}" for number in range(settings.num_of_workers))
+
+
+class Agent:
+    """Reads, lets the core decide, and performs."""
+
+    def __init__(self, settings: ClusterSettings, incarnation: bytes, link: DealerLink, readiness: Readiness) -> None:
+        hostname = socket.gethostname()
+        folder, cache_bytes = make_object_folder()
+        names = _worker_names(settings, hostname)
+        storage_address = str(settings.object_storage_address) if settings.object_storage_address else ""
+        self._core = AgentCore(
+            AgentOptions(
+                name=f"{hostname}-{os.getpid()}",
+                incarnation=incarnation,
+                worker_names=names,
+                capabilities=tuple(sorted(parse_capabilities(settings.per_worker_capabilities).items())),
+                hostname=hostname,
+                pid=os.getpid(),
+                queue_limit=settings.per_worker_task_queue_size,
+                heartbeat_seconds=settings.heartbeat_interval_seconds,
+                task_timeout_seconds=settings.task_timeout_seconds,
+                death_timeout_seconds=settings.death_timeout_seconds,
+                object_storage_address=storage_address,
+                object_cache_bytes=cache_bytes,
+            )
+        )
+        self._incarnation = incarnation
+        self._link = link
+        self._readiness = readiness
+        self._folder = folder
+        self._figures_seconds = min(settings.heartbeat_interval_seconds, 2.0)
+        self._loop = asyncio.get_running_loop()
+        self._stopped: asyncio.Future[do.Stop] = self._loop.create_future()
+        self._events: list[on.Event] = []
+        self._turn_due = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._storage: StorageLink | None = None
+        self._meter = ProcessMeter(os.getpid())
+        self._pool = ProcessorPool(
+            ProcessorOptions(
+                scheduler_address=str(settings.address),
+                object_folder=folder,
+                preload=settings.preload or "",
+                garbage_collect_interval_seconds=settings.garbage_collect_interval_seconds,
+                trim_memory_threshold_bytes=settings.trim_memory_threshold_bytes,
+            ),
+            self._report,
+        )
+        self._performers: dict[type[Any], Callable[[Any], None]] = {
+            do.Send: self._send,
+            do.StartProcessor: lambda effect: self._pool.start(effect.processor, effect.slot),
+            do.SendTasks: lambda effect: self._to(effect, lambda link: link.send_tasks(effect)),
+            do.CancelTask: lambda effect: self._to(effect, lambda link: link.cancel(effect)),
+            do.TakeBack: lambda effect: self._to(effect, lambda link: link.take_back()),
+            do.KillProcessor: lambda effect: self._to(effect, lambda link: link.kill()),
+            do.StopProcessor: lambda effect: self._to(effect, lambda link: link.stop()),
+            do.DeliverRelay: lambda effect: self._to(
+                effect, lambda link: link.deliver_relay(effect.client, effect.frames)
+            ),
+            do.AnswerObject: lambda effect: self._to(effect, lambda link: link.answer_object(effect)),
+            do.UseStorage: self._use_storage,
+            do.FetchObject: self._fetch_object,
+            do.PutObject: self._put_object,
+            do.DropObject: lambda effect: drop_object(self._folder, effect.id),
+            do.Log: lambda effect: logger.log(effect.level, "%s", effect.text),
+            do.Stop: self._end,
+        }
+        logger.info("%d workers for %s: %s", len(names), settings.address, ", ".join(names))
+        if settings.hard_processor_suspend:
+            logger.info(
+                "--hard-processor-suspend has no effect: a task that waits for its own tasks must hear from them"
+            )
+
+    async def serve(self) -> do.Stop:
+        """Run until the core says stop."""
+        self._loop.add_reader(self._link.fd, self._receive)
+        self._core.start(self._loop.time())
+        self._measure()
+        self._schedule_turn()
+        self._check_link()
+        return await self._stopped
+
+    def on_stop_signal(self, number: signal.Signals) -> None:
+        self._readiness.stopping()
+        self._report(on.StopRequested(number.name, GRACE_SECONDS))
+
+    def close(self) -> None:
+        self._loop.remove_reader(self._link.fd)
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._storage is not None:
+            self._storage.close("the worker stops")
+        self._pool.close()
+        self._link.close()
+
+    # --- in
+
+    def _report(self, event: on.Event) -> None:
+        """Take note of an event, for the next turn."""
+        self._events.append(event)
+        self._schedule_turn()
+
+    def _schedule_turn(self) -> None:
+        if not self._turn_due:
+            self._turn_due = True
+            self._loop.call_soon(self._turn)
+
+    def _receive(self) -> None:
+        received = self._link.receive(RECEIVE_MAX)
+        for frames in received:
+            try:
+                event = on.Incoming(decode_envelope(frames[0]), decode(frames[1:]))
+            except (MalformedMessageError, MessageTooLargeError) as error:
+                # It will not understand itself any better the next time.
+                self._end(do.Stop(f"the scheduler sent what cannot be understood: {error}", 1))
+                return
+            self._events.append(event)
+        if received:
+            self._schedule_turn()
+            if len(received) == RECEIVE_MAX:
+                self._loop.call_soon(self._receive)
+
+    def _turn(self) -> None:
+        """Handle everything that has come, then do everything that follows."""
+        self._turn_due = False
+        if self._stopped.done():
+            return
+        now = self._loop.time()
+        events, self._events = self._events, []
+        try:
+            for event in events:
+                self._core.handle(event, now)
+                if isinstance(event, on.ProcessorReady):
+                    self._log_started(event)
+            for effect in self._core.take_effects():
+                self._performers[type(effect)](effect)
+        except Exception as error:
+            logger.exception("the agent failed")
+            self._end(do.Stop(f"the agent failed: {type(error).__name__}: {error}", 1))
+            return
+        if self._link.readable():
+            # A send may have swallowed the descriptor's edge.
+            self._loop.call_soon(self._receive)
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        deadline = self._core.next_deadline()
+        timer = self._timer
+        if timer is not None:
+            # Firing early costs a look; setting a timer anew for every turn costs more.
+            if timer.when() <= deadline:
+                return
+            timer.cancel()
+            self._timer = None
+        if deadline != float("inf"):
+            self._timer = self._loop.call_at(deadline, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        if self._core.next_deadline() <= self._loop.time():
+            self._report(on.Tick())
+        else:
+            self._set_timer()
+
+    def _measure(self) -> None:
+        cpu_percent, rss_bytes = self._meter.read()
+        self._report(on.Figures(cpu_percent, rss_bytes, free_bytes(), self._pool.figures()))
+        if not self._stopped.done():
+            self._loop.call_later(self._figures_seconds, self._measure)
+
+    def _check_link(self) -> None:
+        """Look after the link when nothing else does."""
+        if self._stopped.done():
+            return
+        self._link.flush()
+        if self._link.readable():
+            self._receive()
+        self._loop.call_later(FLUSH_SECONDS if self._link.has_queued else SAFETY_SECONDS, self._check_link)
+
+    def _log_started(self, event: on.ProcessorReady) -> None:
+        link = self._pool.find(event.processor)
+        if link is not None:
+            logger.info("Worker[%d] started: processor %d", link.slot, event.pid)
+
+    # --- out
+
+    def _to(self, effect: Any, perform: Callable[[Any], None]) -> None:
+        link = self._pool.find(effect.processor)
+        # One that has just died is reported in the next turn.
+        if link is not None:
+            perform(link)
+
+    def _send(self, effect: do.Send) -> None:
+        self._link.send([encode_envelope(effect.envelope), *encode(effect.message)])
+
+    def _use_storage(self, effect: do.UseStorage) -> None:
+        self._readiness.ready()
+        if self._storage is not None and self._storage.address == effect.address:
+            return
+        if self._storage is not None:
+            self._storage.close("the object storage server was replaced by another one")
+            self._storage = None
+        self._pool.tell_storage_address(effect.address)
+        if effect.address:
+            hello = m.Hello(role=m.Role.AGENT, name=self._core.options.name, incarnation=self._incarnation)
+            link = DealerLink(effect.address, self._incarnation, context=self._link.context)
+            self._storage = StorageLink(effect.address, hello, self._folder, link, self._report)
+
+    def _fetch_object(self, effect: do.FetchObject) -> None:
+        if self._storage is None:
+            self._report(on.ObjectFetched(effect.request, error="there is no object storage server"))
+        else:
+            self._storage.fetch(effect)
+
+    def _put_object(self, effect: do.PutObject) -> None:
+        if self._storage is None:
+            self._report(on.ObjectStored(effect.request, "there is no object storage server"))
+        else:
+            self._storage.put(effect)
+
+    def _end(self, stop: do.Stop) -> None:
+        if not self._stopped.done():
+            self._stopped.set_result(stop)

@@ -1,0 +1,73 @@
+"""Memory of this process: how much it has, how much it has had at most, and giving free memory back."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import resource
+import time
+
+_PAGE_BYTES = resource.getpagesize()
+
+TRIM_INTERVAL_SECONDS = 1.0
+
+
+def rss_bytes() -> int:
+    """Return the resident memory of this process."""
+    with open("/proc/self/statm", "rb") as statm:
+        return int(statm.read().split()[1]) * _PAGE_BYTES
+
+
+def reset_peak() -> None:
+    """Let `peak_bytes` count from now, where the kernel allows it."""
+    try:
+        descriptor = os.open("/proc/self/clear_refs", os.O_WRONLY)
+    except OSError:
+        return
+    try:
+        os.write(descriptor, b"5")
+    except OSError:
+        # Then the peak is that of the process's life.
+        pass
+    finally:
+        os.close(descriptor)
+
+
+def peak_bytes() -> int:
+    """Return the largest resident memory since `reset_peak`."""
+    with open("/proc/self/status", "rb") as status:
+        for line in status:
+            if line.startswith(b"VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return rss_bytes()
+
+
+class Housekeeping:
+    """Garbage collection and trimming, between tasks."""
+
+    def __init__(self, collect_interval_seconds: float, trim_threshold_bytes: int) -> None:
+        self._collect_interval = collect_interval_seconds
+        self._trim_threshold = trim_threshold_bytes
+        now = time.monotonic()
+        self._collect_at = now + collect_interval_seconds
+        self._trim_at = now + TRIM_INTERVAL_SECONDS
+
+    def run(self) -> None:
+        """Do what is due. Cheap when nothing is."""
+        now = time.monotonic()
+        if now >= self._collect_at:
+            gc.collect()
+            self._collect_at = time.monotonic() + self._collect_interval
+        if now >= self._trim_at:
+            if rss_bytes() > self._trim_threshold:
+                gc.collect()
+                _trim()
+            self._trim_at = time.monotonic() + TRIM_INTERVAL_SECONDS
+
+
+def _trim() -> None:
+    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    # Other C libraries than glibc have none and need none.
+    if malloc_trim is not None:
+        malloc_trim(0)

@@ -1,0 +1,17 @@
+"""What every processor of an agent is told when it starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessorOptions:
+    """Passed on the template's command line, as JSON."""
+
+    scheduler_address: str
+    object_folder: str
+    """Where objects of this host are mapped from, and large results are left for the agent."""
+    preload: str = ""
+    garbage_collect_interval_seconds: float = 30.0
+    trim_memory_threshold_bytes: int = 1024**3

@@ -1,0 +1,35 @@
+"""A page of memory an agent shares with one processor: which task is running, readable after the processor died."""
+
+from __future__ import annotations
+
+import mmap
+import os
+
+PAGE_BYTES = 4096
+
+
+class RunningPage:
+    """One 64-bit word: the index of the running task plus one, 0 between tasks.
+
+    It is written for every task, so `word[0]` is set directly.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._mapping = mmap.mmap(descriptor, PAGE_BYTES)
+        self.word = memoryview(self._mapping).cast("Q")
+
+    @staticmethod
+    def create() -> int:
+        """Return the descriptor of a new, zeroed page; the caller closes it."""
+        descriptor = os.memfd_create("scaler-processor", os.MFD_CLOEXEC)
+        os.ftruncate(descriptor, PAGE_BYTES)
+        return descriptor
+
+    @property
+    def running_index(self) -> int | None:
+        value = self.word[0]
+        return value - 1 if value else None
+
+    def close(self) -> None:
+        self.word.release()
+        self._mapping.close()

@@ -1,0 +1,21 @@
+"""What an agent and its template say to each other: one SEQPACKET packet each.
+
+agent ── START (number; four descriptors beside it) ──▶ template
+      ◀── FORKED (number, pid), EXITED (number, pid, status, peak memory) ──
+"""
+
+from __future__ import annotations
+
+import struct
+
+DESCRIPTORS = 4
+"""Sent with START: task channel, control channel, page, standard error."""
+
+START = struct.Struct("=Q")
+REPORT = struct.Struct("=BQiqQ")
+"""(FORKED or EXITED, number, pid, exit status as `subprocess` gives it, peak memory in bytes)"""
+
+FORKED, EXITED = 1, 2
+
+FORK_FAILED_STATUS = -1
+"""With pid 0: no process was made."""

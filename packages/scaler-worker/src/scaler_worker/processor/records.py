@@ -1,0 +1,406 @@
+"""The records between an agent and its processors: same host, same version, so plain structs in native byte order.
+
+Two socket pairs of kind SEQPACKET per processor. On the *task channel* the agent sends tasks and answers about objects, which
+only the processor's main thread reads; the processor sends everything it has to say there, whichever thread says it, so
+that its order is kept. On the *control channel* the agent sends what must reach a processor that is busy.
+
+A record is one packet or several: two bytes (kind, 1 if more packets follow), then the body.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Iterable, Sequence
+from enum import IntEnum
+from typing import NamedTuple
+
+from scaler_protocol.columns import Column
+
+PACKET_BYTES_MAX = 64 * 1024
+"""Safely below the send buffer the kernel gives everybody."""
+
+ID = 16
+
+Bytes = bytes | bytearray | memoryview
+
+
+class Kind(IntEnum):
+    # task channel, from the agent
+    TASKS = 1
+    OBJECT_ANSWER = 2
+    # control channel, from the agent
+    CANCEL = 16
+    TAKE_BACK = 17
+    RELAY_DELIVER = 18
+    STORAGE_ADDRESS = 19
+    # task channel, from the processor
+    READY = 32
+    START_FAILED = 33
+    RESULTS = 34
+    BLOCKED = 35
+    UNBLOCKED = 36
+    GAVE_BACK = 37
+    OUTPUT = 38
+    RELAY_OPEN = 39
+    RELAY = 40
+    RELAY_CLOSE = 41
+    OBJECT_WANTED = 42
+
+
+def packets(kind: int, parts: Sequence[Bytes]) -> list[bytes]:
+    """Return the packets of one record whose body is `parts`, end to end."""
+    if sum(map(len, parts)) <= PACKET_BYTES_MAX - 2:
+        return [b"".join((bytes((kind, 0)), *parts))]
+    body = memoryview(b"".join(parts))
+    step = PACKET_BYTES_MAX - 2
+    starts = range(0, len(body), step)
+    return [
+        b"".join((bytes((kind, 1 if start + step < len(body) else 0)), body[start : start + step])) for start in starts
+    ]
+
+
+class Assembler:
+    """Puts records together from packets."""
+
+    __slots__ = ("_parts",)
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+
+    def add(self, packet: bytes) -> tuple[int, bytes] | None:
+        """Return (kind, body) when `packet` completes a record."""
+        if packet[1]:
+            self._parts.append(packet[2:])
+            return None
+        if not self._parts:
+            return packet[0], packet[2:]
+        self._parts.append(packet[2:])
+        body = b"".join(self._parts)
+        self._parts.clear()
+        return packet[0], body
+
+
+def _raw(typecode: str, column: Column) -> bytes:
+    return (column if isinstance(column, array) and column.typecode == typecode else array(typecode, column)).tobytes()
+
+
+class _Reader:
+    """Cuts columns off a body, front to back."""
+
+    __slots__ = ("at", "body")
+
+    def __init__(self, body: bytes, at: int) -> None:
+        self.body = body
+        self.at = at
+
+    def column(self, typecode: str, count: int) -> array[int]:
+        column = array(typecode)
+        end = self.at + count * column.itemsize
+        column.frombytes(self.body[self.at : end])
+        self.at = end
+        return column
+
+    def ids(self, count: int) -> list[bytes]:
+        start, self.at = self.at, self.at + ID * count
+        return [self.body[at : at + ID] for at in range(start, self.at, ID)]
+
+    def data(self, size: int) -> bytes:
+        start, self.at = self.at, self.at + size
+        return self.body[start : self.at]
+
+    def strings(self, lengths: Iterable[int]) -> list[bytes]:
+        body, start = self.body, self.at
+        strings = []
+        for length in lengths:
+            end = start + length
+            strings.append(body[start:end])
+            start = end
+        self.at = start
+        return strings
+
+
+# --- tasks -----------------------------------------------------------------------------------------------------------
+
+_TASKS = struct.Struct("=QIIHBBHHHBBI16s16s")
+
+
+class Tasks(NamedTuple):
+    """Tasks handed to a processor; one row each where a field is a list."""
+
+    first_index: int
+    generation: int
+    depth: int
+    kind: int
+    flags: int
+    client: bytes
+    serializer: bytes
+    """Function id, or empty."""
+    functions: list[bytes]
+    function_indexes: Column
+    """Empty where all rows use the first function."""
+    numbers: Column
+    payloads: list[bytes]
+    inputs: dict[int, list[bytes]]
+    """Row to the payloads of its graph inputs; most rows have none."""
+    new_functions: list[tuple[bytes, bytes]]
+    forgotten: list[bytes]
+
+
+def tasks_parts(
+    *,
+    first_index: int,
+    generation: int,
+    depth: int,
+    kind: int,
+    flags: int,
+    client: bytes,
+    serializer: bytes,
+    functions: Sequence[bytes],
+    function_indexes: Column,
+    numbers: Column,
+    payload_lengths: Column,
+    payload: Bytes,
+    input_positions: Column,
+    inputs: Sequence[bytes],
+    new_functions: Sequence[tuple[bytes, bytes]],
+    forgotten: Sequence[bytes],
+) -> list[Bytes]:
+    """Return the body of a TASKS record, in parts."""
+    header = _TASKS.pack(
+        first_index,
+        generation,
+        len(numbers),
+        depth,
+        kind,
+        flags,
+        len(functions),
+        len(new_functions),
+        len(forgotten),
+        1 if len(function_indexes) else 0,
+        1 if serializer else 0,
+        len(inputs),
+        client,
+        serializer,
+    )
+    parts: list[Bytes] = [header, *functions]
+    if new_functions:
+        parts.extend(function for function, _ in new_functions)
+        parts.append(_raw("Q", [len(body) for _, body in new_functions]))
+        parts.extend(body for _, body in new_functions)
+    parts.extend(forgotten)
+    if len(function_indexes):
+        parts.append(_raw("H", function_indexes))
+    parts += (_raw("Q", numbers), _raw("I", payload_lengths), payload)
+    if inputs:
+        parts += (_raw("I", input_positions), _raw("I", [len(data) for data in inputs]), *inputs)
+    return parts
+
+
+def read_tasks(body: bytes) -> Tasks:
+    (
+        first_index,
+        generation,
+        count,
+        depth,
+        kind,
+        flags,
+        function_count,
+        new_count,
+        forgotten_count,
+        has_indexes,
+        has_serializer,
+        input_count,
+        client,
+        serializer,
+    ) = _TASKS.unpack_from(body)
+    reader = _Reader(body, _TASKS.size)
+    functions = reader.ids(function_count)
+    new_functions: list[tuple[bytes, bytes]] = []
+    if new_count:
+        ids = reader.ids(new_count)
+        new_functions = list(zip(ids, reader.strings(reader.column("Q", new_count)), strict=True))
+    forgotten = reader.ids(forgotten_count)
+    indexes: Column = reader.column("H", count) if has_indexes else ()
+    numbers = reader.column("Q", count)
+    payloads = reader.strings(reader.column("I", count))
+    inputs: dict[int, list[bytes]] = {}
+    if input_count:
+        positions = reader.column("I", input_count)
+        for position, data in zip(positions, reader.strings(reader.column("I", input_count)), strict=True):
+            inputs.setdefault(position, []).append(data)
+    return Tasks(
+        first_index,
+        generation,
+        depth,
+        kind,
+        flags,
+        client,
+        serializer if has_serializer else b"",
+        functions,
+        indexes,
+        numbers,
+        payloads,
+        inputs,
+        new_functions,
+        forgotten,
+    )
+
+
+# --- results ---------------------------------------------------------------------------------------------------------
+
+_RESULTS = struct.Struct("=QIBI")
+_HAS_STATUSES = 1
+_HAS_PROFILE = 2
+
+
+class Extra(NamedTuple):
+    """What most results do not have."""
+
+    status: int = 0
+    cpu_time: int = 0
+    memory_peak: int = 0
+    object_id: bytes = b""
+    object_size: int = 0
+
+
+Result = tuple[int, bytes, int, Extra | None]
+"""(index, payload, microseconds, what is unusual about it)."""
+
+
+class Results(NamedTuple):
+    """As `events.ProcessorResults`, without the processor."""
+
+    first_index: int
+    rows: int
+    payload_lengths: Column
+    payloads: bytes
+    durations: Column
+    statuses: Column
+    cpu_times: Column
+    memory_peaks: Column
+    object_positions: Column
+    objects: tuple[bytes, ...]
+    object_sizes: Column
+
+
+def results_parts(results: Sequence[Result]) -> list[Bytes]:
+    """Return the body of a RESULTS record, in parts."""
+    payloads = [result[1] for result in results]
+    count = len(results)
+    columns = [
+        array("I", map(len, payloads)).tobytes(),
+        array("I", [min(result[2], 0xFFFFFFFF) for result in results]).tobytes(),
+    ]
+    flags = stored_count = 0
+    if any(result[3] is not None for result in results):
+        plain = Extra()
+        extras = [result[3] or plain for result in results]
+        if any(extra.status for extra in extras):
+            flags |= _HAS_STATUSES
+            columns.append(bytes(extra.status for extra in extras))
+        if any(extra.cpu_time or extra.memory_peak for extra in extras):
+            flags |= _HAS_PROFILE
+            columns.append(array("I", [min(extra.cpu_time, 0xFFFFFFFF) for extra in extras]).tobytes())
+            columns.append(array("Q", [extra.memory_peak for extra in extras]).tobytes())
+        stored = [(position, extra) for position, extra in enumerate(extras) if extra.object_id]
+        stored_count = len(stored)
+        if stored:
+            columns.append(array("I", [position for position, _ in stored]).tobytes())
+            columns.append(array("Q", [extra.object_size for _, extra in stored]).tobytes())
+            columns.extend(extra.object_id for _, extra in stored)
+    return [_RESULTS.pack(results[0][0], count, flags, stored_count), *columns, *payloads]
+
+
+def read_results(body: bytes) -> Results:
+    first_index, count, flags, stored_count = _RESULTS.unpack_from(body)
+    reader = _Reader(body, _RESULTS.size)
+    lengths = reader.column("I", count)
+    durations = reader.column("I", count)
+    statuses: Column = reader.column("B", count) if flags & _HAS_STATUSES else ()
+    cpu_times: Column = ()
+    peaks: Column = ()
+    if flags & _HAS_PROFILE:
+        cpu_times = reader.column("I", count)
+        peaks = reader.column("Q", count)
+    positions: Column = ()
+    sizes: Column = ()
+    objects: tuple[bytes, ...] = ()
+    if stored_count:
+        positions = reader.column("I", stored_count)
+        sizes = reader.column("Q", stored_count)
+        objects = tuple(reader.ids(stored_count))
+    return Results(
+        first_index,
+        count,
+        lengths,
+        body[reader.at :],
+        durations,
+        statuses,
+        cpu_times,
+        peaks,
+        positions,
+        objects,
+        sizes,
+    )
+
+
+# --- small ones ------------------------------------------------------------------------------------------------------
+
+_CANCEL = struct.Struct("=QB")
+_GIVEN_BACK = struct.Struct("=IQ")
+_OUTPUT = struct.Struct("=QBQ")
+_ANSWER = struct.Struct("=16sB")
+
+
+def cancel_parts(index: int, status: int, text: str) -> list[Bytes]:
+    return [_CANCEL.pack(index, status), text.encode()]
+
+
+def read_cancel(body: bytes) -> tuple[int, int, str]:
+    """Return (index, status, text)."""
+    index, status = _CANCEL.unpack_from(body)
+    return index, status, body[_CANCEL.size :].decode()
+
+
+def given_back_parts(generation: int, next_index: int) -> list[Bytes]:
+    """For BLOCKED and GAVE_BACK."""
+    return [_GIVEN_BACK.pack(generation, next_index)]
+
+
+def read_given_back(body: bytes) -> tuple[int, int]:
+    """Return (generation, next_index)."""
+    generation, next_index = _GIVEN_BACK.unpack(body)
+    return generation, next_index
+
+
+def output_parts(index: int, stream: int, data: bytes, dropped_bytes: int) -> list[Bytes]:
+    return [_OUTPUT.pack(index, stream, dropped_bytes), data]
+
+
+def read_output(body: bytes) -> tuple[int, int, bytes, int]:
+    """Return (index, stream, data, dropped bytes)."""
+    index, stream, dropped = _OUTPUT.unpack_from(body)
+    return index, stream, body[_OUTPUT.size :], dropped
+
+
+def object_answer_parts(object_id: bytes, status: int, text: str) -> list[Bytes]:
+    return [_ANSWER.pack(object_id, status), text.encode()]
+
+
+def read_object_answer(body: bytes) -> tuple[bytes, int, str]:
+    """Return (object id, status, text)."""
+    object_id, status = _ANSWER.unpack_from(body)
+    return object_id, status, body[_ANSWER.size :].decode()
+
+
+def relay_parts(client: bytes, frames: Sequence[Bytes]) -> list[Bytes]:
+    """For RELAY and RELAY_DELIVER."""
+    return [client, struct.pack("=I", len(frames)), _raw("Q", [len(frame) for frame in frames]), *frames]
+
+
+def read_relay(body: bytes) -> tuple[bytes, list[bytes]]:
+    """Return (client, frames)."""
+    (count,) = struct.unpack_from("=I", body, ID)
+    reader = _Reader(body, ID + 4)
+    return body[:ID], reader.strings(reader.column("Q", count))

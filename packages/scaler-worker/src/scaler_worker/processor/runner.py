@@ -1,0 +1,630 @@
+"""The processor's main loop: take tasks, run them one after another, answer in batches.
+
+Two threads. The *main thread* runs the tasks and is the only one that reads the task channel. The *control thread* reads the
+control channel (cancel, take back, messages for clients inside tasks) and sends results that wait while the main thread is
+stuck in a task that takes longer than was thought; it sleeps unless there is something to do.
+
+Results are buffered, because a packet costs as much as several tasks: they go out when the tasks at hand are done, after
+`FLUSH_SECONDS`, before a function that is known to be slow or not known, and at the latest after `LATEST_FLUSH_SECONDS`.
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import logging
+import os
+import pickle
+import select
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from scaler_protocol.ids import NO_ID
+from scaler_protocol.messages import Status, TaskFlag, TaskKind
+from scaler_protocol.payloads import PICKLED
+from scaler_protocol.task_context import RelayReceiver, set_task_context
+from scaler_protocol.wire import Frame
+from scaler_worker.processor import output
+from scaler_worker.processor.channel import AgentGoneError, Channel
+from scaler_worker.processor.failures import NOT_RESTORED, failure_payload, text_failure_payload
+from scaler_worker.processor.memory import Housekeeping, peak_bytes, reset_peak
+from scaler_worker.processor.object_files import map_object, write_object
+from scaler_worker.processor.options import ProcessorOptions
+from scaler_worker.processor.page import RunningPage
+from scaler_worker.processor.preload import PreloadError, run_preload
+from scaler_worker.processor.records import (
+    Extra,
+    Kind,
+    Result,
+    Tasks,
+    given_back_parts,
+    output_parts,
+    read_cancel,
+    read_object_answer,
+    read_relay,
+    read_tasks,
+    relay_parts,
+    results_parts,
+)
+from scaler_worker.processor.values import (
+    ObjectUnavailableError,
+    Outcome,
+    Serializer,
+    dump_pickle,
+    dump_result,
+    load_arguments,
+    load_chunk,
+    load_value,
+)
+
+logger = logging.getLogger(__name__)
+
+FLUSH_SECONDS = 0.0005
+LATEST_FLUSH_SECONDS = 0.005
+SLOW_SECONDS = 0.0005
+"""Functions that take longer have earlier results sent before they run."""
+
+AWAKE_TICKS = 10
+"""Times `LATEST_FLUSH_SECONDS` the control thread stays awake without finding anything."""
+
+CANCEL_SIGNAL = signal.SIGRTMIN + 3
+"""Interrupts the main thread to look whether its task was cancelled. Hardly any library uses it."""
+
+OBJECT_TRIES = 3
+
+START_FAILED_STATUS = 3
+"""Exit status of a processor whose preload failed."""
+
+CALL, MAP_CHUNK = int(TaskKind.CALL), int(TaskKind.MAP_CHUNK)
+PROFILE, STREAM_OUTPUT = int(TaskFlag.PROFILE), int(TaskFlag.STREAM_OUTPUT)
+SUCCESS, FAILED, CANCELED = int(Status.SUCCESS), int(Status.FAILED), int(Status.CANCELED)
+
+_INLINE_TYPES = frozenset((type(None), bool, int, float))
+"""Results whose pickle is small for certain, and needs no look at buffers."""
+
+
+class TaskCanceled(BaseException):
+    """Raised inside a task that is to end."""
+
+
+@dataclass(slots=True, eq=False)
+class Function:
+    """A loaded function and what is known of its speed. `seconds` is infinite until it has run."""
+
+    id: bytes
+    call: Callable[..., Any]
+    seconds: float = float("inf")
+
+
+class Row(NamedTuple):
+    """A task that waits for its turn. `position` is its row in `tasks`."""
+
+    task_index: int
+    position: int
+    function: bytes
+    payload: bytes
+    tasks: Tasks
+
+
+class Processor:
+    """One processor: a `TaskContext` for the code it runs."""
+
+    def __init__(self, options: ProcessorOptions, tasks: Channel, control: Channel, page: RunningPage) -> None:
+        self._options = options
+        self._tasks = tasks
+        self._control = control
+        self._page = page
+        self._housekeeping = Housekeeping(options.garbage_collect_interval_seconds, options.trim_memory_threshold_bytes)
+        self._capture = output.OutputCapture(self._send_output)
+        self._bodies: dict[bytes, bytes] = {}
+        self._functions: dict[bytes, Function] = {}
+        self._serializers: dict[bytes, Serializer] = {}
+        # Rows move under this lock only when several do at once; the main thread takes single ones without it.
+        self._rows: deque[Row] = deque()
+        self._rows_lock = threading.Lock()
+        self._generation = 0
+        self._next_index = 0
+        self._current: Row | None = None
+        self._inside = False
+        """Whether the main thread is inside a task's code, where `TaskCanceled` may be raised."""
+        self._cancels: dict[int, tuple[int, str]] = {}
+        self._blocked_depth = 0
+        self._buffer: deque[Result] = deque()
+        self._flush_lock = threading.Lock()
+        self._flushed_at = 0.0
+        self._wake_descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._control_awake = False
+        self._receivers: dict[bytes, RelayReceiver] = {}
+        self._storage_address = ""
+        self._main_thread = threading.main_thread().ident or 0
+
+    # --- TaskContext
+
+    @property
+    def scheduler_address(self) -> str:
+        return self._options.scheduler_address
+
+    @property
+    def object_storage_address(self) -> str:
+        return self._storage_address
+
+    @property
+    def depth(self) -> int:
+        row = self._current
+        return row.tasks.depth if row is not None else 0
+
+    @property
+    def task_number(self) -> int | None:
+        row = self._current
+        return row.tasks.numbers[row.position] if row is not None else None
+
+    def open_relay(self, client: bytes, receiver: RelayReceiver) -> None:
+        self._receivers[client] = receiver
+        self._tasks.send(Kind.RELAY_OPEN, [client])
+
+    def relay(self, client: bytes, frames: Sequence[Frame]) -> None:
+        self._tasks.send(Kind.RELAY, relay_parts(client, frames))
+
+    def close_relay(self, client: bytes) -> None:
+        if self._receivers.pop(client, None) is not None:
+            self._tasks.send(Kind.RELAY_CLOSE, [client])
+
+    def enter_blocked(self) -> None:
+        row = self._current
+        if threading.get_ident() != self._main_thread or row is None:
+            # Other threads of a task may wait without the task standing still.
+            return
+        self._blocked_depth += 1
+        if self._blocked_depth > 1:
+            return
+        self._capture.flush()
+        self._flush()
+        with self._rows_lock:
+            self._generation += 1
+            self._rows.clear()
+            self._next_index = row.task_index + 1
+            self._tasks.send(Kind.BLOCKED, given_back_parts(self._generation, self._next_index))
+
+    def exit_blocked(self) -> None:
+        if threading.get_ident() != self._main_thread or not self._blocked_depth:
+            return
+        self._blocked_depth -= 1
+        if not self._blocked_depth:
+            self._tasks.send(Kind.UNBLOCKED)
+
+    # --- life
+
+    def run(self) -> int:
+        """Work until the agent closes the task channel; return the exit status."""
+        signal.signal(CANCEL_SIGNAL, self._on_cancel_signal)
+        output.install(self._capture)
+        threading.Thread(target=self._serve_control, name="scaler-control", daemon=True).start()
+        set_task_context(self)
+        if self._options.preload:
+            try:
+                run_preload(self._options.preload)
+            except PreloadError as error:
+                logger.error("%s", error)
+                self._tasks.send(Kind.START_FAILED, [str(error).encode()])
+                return START_FAILED_STATUS
+        gc.freeze()
+        self._tasks.send(Kind.READY)
+        try:
+            while True:
+                kind, body = self._tasks.receive()
+                # The only other kind, an answer about an object nobody waits for any more, is late.
+                if kind == Kind.TASKS:
+                    self._take_in(body)
+                    self._run_rows()
+                    self._housekeeping.run()
+        except AgentGoneError:
+            return 0
+
+    def _take_in(self, body: bytes) -> None:
+        tasks = read_tasks(body)
+        for function in tasks.forgotten:
+            self._bodies.pop(function, None)
+            self._functions.pop(function, None)
+            self._serializers.pop(function, None)
+        # Bodies are kept even when the tasks are void: the agent counts them as delivered.
+        self._bodies.update(tasks.new_functions)
+        functions: Iterable[bytes]
+        if len(tasks.function_indexes):
+            table = tasks.functions
+            functions = [table[index] for index in tasks.function_indexes]
+        else:
+            functions = itertools.repeat(tasks.functions[0])
+        positions = range(len(tasks.payloads))
+        first = tasks.first_index
+        rows = map(
+            Row._make,
+            zip(
+                range(first, first + len(positions)),
+                positions,
+                functions,
+                tasks.payloads,
+                itertools.repeat(tasks),
+                strict=False,
+            ),
+        )
+        with self._rows_lock:
+            if tasks.generation == self._generation:
+                self._rows.extend(rows)
+                self._next_index = first + len(positions)
+
+    # --- running tasks
+
+    def _run_rows(self) -> None:
+        rows = self._rows
+        buffer = self._buffer
+        while True:
+            try:
+                row = rows.popleft()
+            except IndexError:
+                break
+            function = self._functions.get(row.function)
+            if buffer and (function is None or function.seconds > SLOW_SECONDS):
+                self._flush()
+            result, ended_at = self._run_row(row, function)
+            buffer.append(result)
+            if ended_at - self._flushed_at >= FLUSH_SECONDS:
+                self._flush()
+            elif not self._control_awake:
+                self._control_awake = True
+                os.eventfd_write(self._wake_descriptor, 1)
+        self._flush()
+
+    def _run_row(self, row: Row, function: Function | None) -> tuple[Result, float]:
+        """Run one task; return its result and when it ended. Never raises because of what the task does."""
+        index = row.task_index
+        started_at = time.perf_counter()
+        self._current = row
+        try:
+            # In this order: a cancel that is not in the table when we look finds the task running, and signals.
+            self._inside = True
+            self._page.word[0] = index + 1
+            if self._cancels and index in self._cancels:
+                raise TaskCanceled
+            tasks = row.tasks
+            if function is None:
+                function = self._load_function(row)
+            if tasks.kind == CALL and not tasks.flags and not tasks.serializer and row.payload[:1] == PICKLED:
+                # The way of nearly all small tasks: no more than unpickle, call, pickle.
+                args, kwargs = self._unpickle(row.payload)
+                started_at = time.perf_counter()
+                value = function.call(*args, **kwargs)
+                ended_at = time.perf_counter()
+                if type(value) in _INLINE_TYPES:
+                    self._inside = False
+                    result: Result = (index, PICKLED + pickle.dumps(value, 5), int((ended_at - started_at) * 1e6), None)
+                else:
+                    result = self._result(row, started_at, ended_at, self._dump(value, None))
+                    self._inside = False
+            else:
+                result, ended_at = self._run_other(row, function)
+                self._inside = False
+            seconds = ended_at - started_at
+            known = function.seconds
+            function.seconds = seconds if known == float("inf") else known * 0.8 + seconds * 0.2
+        except BaseException as error:
+            # The signal may come once more while this runs.
+            self._inside = False
+            ended_at = time.perf_counter()
+            result = self._end_badly(row, error, started_at, ended_at)
+        finally:
+            self._page.word[0] = 0
+            self._current = None
+            if self._cancels:
+                self._cancels.pop(index, None)
+        if self._blocked_depth:
+            # A wait that was interrupted from outside.
+            self._blocked_depth = 1
+            self.exit_blocked()
+        return result, ended_at
+
+    def _run_other(self, row: Row, function: Function) -> tuple[Result, float]:
+        """Run a task that is a map chunk, is profiled or listened to, or has arguments from elsewhere."""
+        tasks = row.tasks
+        serializer = self._serializer(tasks.serializer)
+        profiled = tasks.flags & PROFILE
+        if tasks.flags & STREAM_OUTPUT:
+            self._capture.begin(row.task_index)
+        try:
+            if tasks.kind == MAP_CHUNK:
+                try:
+                    chunk = load_chunk(row.payload, self._fetch)
+                except Exception as error:
+                    raise _NotRestoredError("the arguments", error) from error
+            else:
+                args, kwargs = self._load_arguments(row.payload, tasks.inputs.get(row.position, ()), serializer)
+            if profiled:
+                reset_peak()
+                cpu_started_at = time.process_time()
+            started_at = time.perf_counter()
+            if tasks.kind == MAP_CHUNK:
+                values, failures = self._run_chunk(chunk, function, serializer)
+            else:
+                value = function.call(*args, **kwargs)
+            ended_at = time.perf_counter()
+        finally:
+            self._capture.end()
+        is_chunk = tasks.kind == MAP_CHUNK
+        outcome = self._dump_chunk(values, failures, serializer) if is_chunk else self._dump(value, serializer)
+        cpu_time = int((time.process_time() - cpu_started_at) * 1e6) if profiled else 0
+        return (
+            self._result(row, started_at, ended_at, outcome, cpu_time, peak_bytes() if profiled else 0),
+            ended_at,
+        )
+
+    def _run_chunk(
+        self,
+        chunk: tuple[bool, Sequence[Any]] | list[bytes],
+        function: Function,
+        serializer: Serializer | None,
+    ) -> tuple[list[Any], dict[int, bytes]]:
+        """Return the values of all items and the failures by item."""
+        failures: dict[int, bytes] = {}
+        if isinstance(chunk, list):
+
+            def call_item(payload: bytes) -> Any:
+                args, kwargs = self._load_arguments(payload, (), serializer)
+                value = function.call(*args, **kwargs)
+                return value if serializer is None else serializer.serialize(value)
+
+            return _map_all(map, call_item, chunk, failures), failures
+        star, items = chunk
+        return _map_all(itertools.starmap if star else map, function.call, items, failures), failures
+
+    def _dump_chunk(self, values: list[Any], failures: dict[int, bytes], serializer: Serializer | None) -> Outcome:
+        try:
+            return dump_result((values, failures), None)
+        except Exception:
+            # Find out which ones it is that cannot be pickled; the others are not to suffer.
+            for index, value in enumerate(values):
+                try:
+                    dump_pickle(value)
+                except Exception as error:
+                    failures[index] = _not_serializable(value, error)
+                    values[index] = None
+            return dump_result((values, failures), None)
+
+    def _result(
+        self, row: Row, started_at: float, ended_at: float, outcome: Outcome, cpu_time: int = 0, memory_peak: int = 0
+    ) -> Result:
+        size = 0
+        if outcome.object_id:
+            try:
+                size = write_object(self._options.object_folder, outcome.object_id, outcome.buffers)
+            except OSError as error:
+                text = f"a large result could not be kept on the worker's host: {error}"
+                return row.task_index, text.encode(), 0, Extra(Status.STORAGE_FAILED)
+        extra = None
+        if outcome.object_id or cpu_time or memory_peak:
+            extra = Extra(SUCCESS, cpu_time, memory_peak, outcome.object_id, size)
+        return row.task_index, outcome.payload, int((ended_at - started_at) * 1e6), extra
+
+    def _end_badly(self, row: Row, error: BaseException, started_at: float, ended_at: float) -> Result:
+        microseconds = int((ended_at - started_at) * 1e6)
+        if isinstance(error, AgentGoneError):
+            raise error
+        if isinstance(error, TaskCanceled):
+            status, text = self._cancels.get(row.task_index, (CANCELED, ""))
+            return row.task_index, text.encode(), microseconds, Extra(status)
+        if isinstance(error, _NotRestoredError):
+            if isinstance(error.cause, ObjectUnavailableError):
+                return row.task_index, str(error.cause).encode(), microseconds, Extra(error.cause.status)
+            payload = text_failure_payload(NOT_RESTORED, str(error), error.cause)
+        elif isinstance(error, _NotSerializableError):
+            payload = error.payload
+        else:
+            payload = failure_payload(error)
+        return row.task_index, payload, microseconds, Extra(FAILED)
+
+    def _unpickle(self, payload: bytes) -> tuple[Sequence[Any], dict[str, Any]]:
+        try:
+            args, kwargs = pickle.loads(memoryview(payload)[1:])
+        except Exception as error:
+            raise _NotRestoredError("the arguments", error) from error
+        return args, kwargs
+
+    def _load_arguments(
+        self, payload: bytes, inputs: Sequence[bytes], serializer: Serializer | None
+    ) -> tuple[Sequence[Any], dict[str, Any]]:
+        try:
+            return load_arguments(payload, inputs, serializer, self._fetch)
+        except Exception as error:
+            raise _NotRestoredError("the arguments", error) from error
+
+    def _load_function(self, row: Row) -> Function:
+        try:
+            serializer = self._serializer(row.tasks.serializer)
+            call = load_value(self._bodies[row.function], serializer, self._fetch)
+        except Exception as error:
+            raise _NotRestoredError("the function", error) from error
+        function = self._functions[row.function] = Function(row.function, call)
+        return function
+
+    def _serializer(self, function: bytes) -> Serializer | None:
+        if function == NO_ID:
+            return None
+        serializer = self._serializers.get(function)
+        if serializer is None:
+            serializer = self._serializers[function] = load_value(self._bodies[function], None, self._fetch)
+        return serializer
+
+    def _dump(self, value: Any, serializer: Serializer | None) -> Outcome:
+        try:
+            return dump_result(value, serializer)
+        except Exception as error:
+            raise _NotSerializableError(_not_serializable(value, error)) from None
+
+    # --- objects
+
+    def _fetch(self, object_id: bytes) -> Sequence[memoryview]:
+        """Return an object's buffers, mapped; have the agent get them where this host does not have them."""
+        for _ in range(OBJECT_TRIES):
+            buffers = map_object(self._options.object_folder, object_id)
+            if buffers is not None:
+                return buffers
+            self._flush()
+            self._tasks.send(Kind.OBJECT_WANTED, [object_id])
+            self._wait_for_object(object_id)
+        raise ObjectUnavailableError(
+            Status.STORAGE_FAILED, f"object {object_id.hex()} does not stay in this host's cache: it is too small"
+        )
+
+    def _wait_for_object(self, object_id: bytes) -> None:
+        while True:
+            kind, body = self._tasks.receive()
+            if kind == Kind.TASKS:
+                self._take_in(body)
+                continue
+            answered, status, text = read_object_answer(body)
+            if answered == object_id:
+                if status != SUCCESS:
+                    raise ObjectUnavailableError(status, text)
+                return
+
+    # --- answering
+
+    def _send_output(self, index: int, stream: int, data: bytes, dropped_bytes: int) -> None:
+        self._tasks.send(Kind.OUTPUT, output_parts(index, stream, data, dropped_bytes))
+
+    def _flush(self) -> None:
+        """Send all buffered results. From either thread."""
+        with self._flush_lock:
+            count = len(self._buffer)
+            if count:
+                results = [self._buffer.popleft() for _ in range(count)]
+                self._tasks.send(Kind.RESULTS, results_parts(results))
+            self._flushed_at = time.perf_counter()
+
+    # --- the control thread
+
+    def _serve_control(self) -> None:
+        poller = select.poll()
+        poller.register(self._control.fileno(), select.POLLIN)
+        poller.register(self._wake_descriptor, select.POLLIN)
+        idle_ticks = 0
+        try:
+            while True:
+                timeout = LATEST_FLUSH_SECONDS * 1000 if self._control_awake else None
+                for descriptor, _ in poller.poll(timeout):
+                    if descriptor == self._wake_descriptor:
+                        os.eventfd_read(self._wake_descriptor)
+                    else:
+                        self._obey(*self._control.receive())
+                if self._flush_late():
+                    idle_ticks = 0
+                elif self._control_awake:
+                    idle_ticks += 1
+                    if idle_ticks >= AWAKE_TICKS:
+                        idle_ticks = 0
+                        self._control_awake = False
+                        # What was buffered just before saw us awake.
+                        self._control_awake = bool(self._buffer)
+        except AgentGoneError:
+            # The agent has gone, or wants us to: the main thread sees its own channel closed. A task that goes on
+            # regardless is ended by the agent, or by the kernel when the agent's helper has died.
+            return
+
+    def _flush_late(self) -> bool:
+        """Send what has waited too long; return whether anything waits."""
+        if self._capture.has_pending:
+            self._capture.flush()
+            return True
+        if not self._buffer:
+            return False
+        if time.perf_counter() - self._flushed_at >= LATEST_FLUSH_SECONDS:
+            self._flush()
+        return True
+
+    def _obey(self, kind: int, body: bytes) -> None:
+        if kind == Kind.CANCEL:
+            index, status, text = read_cancel(body)
+            self._cancels[index] = (status, text)
+            if self._page.word[0] == index + 1:
+                signal.pthread_kill(self._main_thread, CANCEL_SIGNAL)
+            elif index < self._oldest_index():
+                self._cancels.pop(index, None)
+        elif kind == Kind.TAKE_BACK:
+            self._give_back()
+        elif kind == Kind.RELAY_DELIVER:
+            client, frames = read_relay(body)
+            receiver = self._receivers.get(client)
+            if receiver is not None:
+                receiver(list(frames))
+        elif kind == Kind.STORAGE_ADDRESS:
+            self._storage_address = body.decode()
+
+    def _oldest_index(self) -> int:
+        """Return an index that is not above any task that has not ended."""
+        row = self._current
+        return row.task_index if row is not None else 0
+
+    def _give_back(self) -> None:
+        with self._rows_lock:
+            self._generation += 1
+            # The main thread takes rows from the other end meanwhile; each goes to exactly one of us.
+            while True:
+                try:
+                    self._next_index = self._rows.pop().task_index
+                except IndexError:
+                    break
+            self._tasks.send(Kind.GAVE_BACK, given_back_parts(self._generation, self._next_index))
+
+    def _on_cancel_signal(self, _number: int, _frame: object) -> None:
+        row = self._current
+        if self._inside and row is not None and row.task_index in self._cancels:
+            self._inside = False
+            raise TaskCanceled
+
+
+class _NotRestoredError(Exception):
+    """The function or its arguments cannot be made from their bytes."""
+
+    def __init__(self, what: str, cause: Exception) -> None:
+        super().__init__(f"{what} of the task could not be restored on the worker: {type(cause).__name__}: {cause}")
+        self.cause = cause
+
+
+class _NotSerializableError(Exception):
+    """What the task returned cannot be serialized; `payload` is the failure."""
+
+    def __init__(self, payload: bytes) -> None:
+        super().__init__()
+        self.payload = payload
+
+
+def _not_serializable(value: object, cause: Exception) -> bytes:
+    kind = type(value)
+    error = pickle.PicklingError(
+        f"the task's result, of type {kind.__module__}.{kind.__qualname__}, cannot be serialized: "
+        f"{type(cause).__name__}: {cause}"
+    )
+    error.__cause__ = cause
+    return failure_payload(error)
+
+
+def _map_all(
+    mapper: Callable[..., Iterable[Any]], call: Callable[..., Any], items: Iterable[Any], failures: dict[int, bytes]
+) -> list[Any]:
+    """Call for every item at the speed of the built-in `map`; where one fails, note it and go on with the next."""
+    values: list[Any] = []
+    total = len(items)  # type: ignore[arg-type]
+    iterator = iter(items)
+    while len(values) < total:
+        try:
+            # Keeps what came before an exception.
+            values.extend(mapper(call, iterator))
+            if len(values) < total:
+                raise RuntimeError("the function raised StopIteration")
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
+            failures[len(values)] = failure_payload(error)
+            values.append(None)
+    return values

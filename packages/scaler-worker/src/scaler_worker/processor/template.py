@@ -1,0 +1,170 @@
+"""The process that processors are forked from, with everything a processor needs already imported.
+
+A processor so starts in milliseconds and shares the memory of its modules with the others. The template has one thread and
+runs no user code. It is also what is left when an agent is killed: it then kills the processors with everything they
+started, removes the host's object cache, and ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import json
+import logging
+import os
+import select
+import shutil
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+
+import cloudpickle  # noqa: F401 (imported for the processors)
+
+from scaler_worker.processor.channel import Channel
+from scaler_worker.processor.options import ProcessorOptions
+from scaler_worker.processor.page import RunningPage
+from scaler_worker.processor.protocol import DESCRIPTORS, EXITED, FORK_FAILED_STATUS, FORKED, REPORT, START
+from scaler_worker.processor.runner import Processor
+
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(slots=True)
+class _Child:
+    number: int
+    pid: int
+
+
+class Template:
+    """Forks processors on request and reports how they end."""
+
+    def __init__(self, agent: socket.socket, options: ProcessorOptions) -> None:
+        self._agent = agent
+        self._options = options
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._children: dict[int, _Child] = {}
+        """By pidfd."""
+
+    def run(self) -> None:
+        """Serve until the agent closes its end."""
+        poller = select.poll()
+        poller.register(self._agent.fileno(), select.POLLIN)
+        agent_gone = False
+        while not agent_gone:
+            for descriptor, _ in poller.poll():
+                if descriptor == self._agent.fileno():
+                    agent_gone = not self._serve_agent(poller)
+                else:
+                    poller.unregister(descriptor)
+                    self._bury(descriptor)
+        self._end()
+
+    def _serve_agent(self, poller: select.poll) -> bool:
+        """Fork one processor; return False when the agent is gone."""
+        try:
+            message, descriptors, _, _ = socket.recv_fds(self._agent, START.size, DESCRIPTORS)
+        except OSError:
+            return False
+        if not message:
+            return False
+        (number,) = START.unpack(message)
+        try:
+            pid = os.fork()
+        except OSError:
+            self._report(EXITED, number, 0, FORK_FAILED_STATUS, 0)
+            pid = 0
+        else:
+            if pid == 0:
+                self._become_processor(descriptors)
+            pidfd = os.pidfd_open(pid)
+            self._children[pidfd] = _Child(number, pid)
+            poller.register(pidfd, select.POLLIN)
+            # The child does the same; whoever is first, its group exists when we return.
+            with contextlib.suppress(OSError):
+                os.setpgid(pid, pid)
+            self._report(FORKED, number, pid, 0, 0)
+        finally:
+            for descriptor in descriptors:
+                with contextlib.suppress(OSError):
+                    os.close(descriptor)
+        return True
+
+    def _become_processor(self, descriptors: list[int]) -> None:
+        """In the child: never returns."""
+        status = 1
+        try:
+            parent = os.getppid()
+            self._libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+            if os.getppid() != parent or parent == 1:
+                os._exit(1)
+            with contextlib.suppress(OSError):
+                os.setpgid(0, 0)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            self._agent.close()
+            for pidfd in self._children:
+                os.close(pidfd)
+            tasks, control, page, standard_error = descriptors
+            os.dup2(standard_error, 2)
+            os.close(standard_error)
+            # The old object knows another kind of file.
+            sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)
+            running_page = RunningPage(page)
+            os.close(page)
+            processor = Processor(
+                self._options,
+                Channel(socket.socket(fileno=tasks)),
+                Channel(socket.socket(fileno=control)),
+                running_page,
+            )
+            gc.unfreeze()
+            gc.enable()
+            status = processor.run()
+        except BaseException:
+            logging.getLogger(__name__).exception("the processor failed")
+        finally:
+            with contextlib.suppress(Exception):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            # Not sys.exit: threads and exit handlers of user code could hold the process up for ever.
+            os._exit(status)
+
+    def _bury(self, pidfd: int) -> None:
+        """Reap a child, and kill what it has started: the group keeps its number until the child is reaped."""
+        child = self._children.pop(pidfd)
+        with contextlib.suppress(OSError):
+            os.killpg(child.pid, signal.SIGKILL)
+        _, status, usage = os.wait4(child.pid, 0)
+        os.close(pidfd)
+        self._report(EXITED, child.number, child.pid, os.waitstatus_to_exitcode(status), usage.ru_maxrss * 1024)
+
+    def _report(self, what: int, number: int, pid: int, status: int, peak_bytes: int) -> None:
+        with contextlib.suppress(OSError):
+            self._agent.send(REPORT.pack(what, number, pid, status, peak_bytes))
+
+    def _end(self) -> None:
+        for child in self._children.values():
+            with contextlib.suppress(OSError):
+                os.killpg(child.pid, signal.SIGKILL)
+        for child in self._children.values():
+            with contextlib.suppress(OSError):
+                os.waitpid(child.pid, 0)
+        shutil.rmtree(self._options.object_folder, ignore_errors=True)
+
+
+def main(arguments: list[str]) -> int:
+    """`python -m scaler_worker.processor DESCRIPTOR OPTIONS`, the options as JSON; started by the agent only."""
+    descriptor, options_text = arguments
+    logging.basicConfig(level=logging.INFO, format="[%(levelname)s]%(asctime)s: %(message)s")
+    # Signals sent to the agent's whole group are the agent's to handle.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    agent = socket.socket(fileno=int(descriptor))
+    agent.set_inheritable(False)
+    gc.collect()
+    gc.disable()
+    gc.freeze()
+    Template(agent, ProcessorOptions(**json.loads(options_text))).run()
+    return 0

@@ -1,0 +1,219 @@
+"""Payload bytes to functions, arguments and results, and back (see `scaler_protocol.payloads`)."""
+
+from __future__ import annotations
+
+import pickle
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from scaler_protocol.errors import MalformedMessageError
+from scaler_protocol.ids import ObjectId
+from scaler_protocol.payloads import (
+    ARGUMENTS,
+    CUSTOM,
+    FRAMED,
+    INLINE_BYTES_MAX,
+    OBJECT,
+    PAYLOADS,
+    PICKLED,
+    RAW_BYTEARRAY,
+    RAW_BYTES,
+    Argument,
+    Call,
+    InputReference,
+    Source,
+    frame_object,
+    unframe_arguments,
+    unframe_object,
+    unframe_payloads,
+)
+from scaler_protocol.random_ids import new_id
+
+OUT_OF_BAND_BYTES_MIN = 16 * 1024
+"""Smaller buffers stay inside the pickle: a buffer of its own costs more than copying it."""
+
+
+Arguments = tuple[Sequence[Any], dict[str, Any]]
+FetchObject = Callable[[bytes], Sequence[memoryview]]
+"""Return an object's buffers, waiting for it. Raises `ObjectUnavailableError`."""
+
+
+class ObjectUnavailableError(Exception):
+    """An object a task needs cannot be had; `status` is what the task is answered with."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class Serializer(Protocol):
+    """The class users derive from: static methods used for the function, each argument and the result."""
+
+    def serialize(self, obj: Any, /) -> bytes: ...
+    def deserialize(self, payload: bytes, /) -> Any: ...
+
+
+class Outcome(NamedTuple):
+    """A serialized result: the payload, or an object to store with the payload that names it."""
+
+    payload: bytes
+    object_id: bytes = b""
+    buffers: Sequence[bytes | bytearray | memoryview] = ()
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def load_value(payload: bytes, serializer: Serializer | None, fetch: FetchObject) -> Any:
+    """Return the value of a function body or a result payload."""
+    tag = payload[:1]
+    if tag == PICKLED:
+        return pickle.loads(memoryview(payload)[1:])
+    if tag == CUSTOM:
+        return _deserialize(serializer, payload[1:])
+    object_id = unframe_object(payload)
+    if object_id is None:
+        raise MalformedMessageError(f"not a value: payload begins with {tag!r}")
+    return load_object(fetch(object_id), serializer, fetch)
+
+
+def load_object(buffers: Sequence[memoryview], serializer: Serializer | None, fetch: FetchObject) -> Any:
+    """Return the value of an object in storage."""
+    header = bytes(buffers[0][:1])
+    if header == PICKLED:
+        return pickle.loads(buffers[0][1:], buffers=buffers[1:])
+    if header == RAW_BYTES:
+        return bytes(buffers[1])
+    if header == RAW_BYTEARRAY:
+        return bytearray(buffers[1])
+    if header == CUSTOM:
+        return _deserialize(serializer, bytes(buffers[0][1:]))
+    if header == FRAMED:
+        return load_value(bytes(buffers[0][1:]), serializer, fetch)
+    raise MalformedMessageError(f"not an object: header begins with {header!r}")
+
+
+def _deserialize(serializer: Serializer | None, data: bytes) -> Any:
+    if serializer is None:
+        raise MalformedMessageError("a value of a custom serializer, in a batch that names none")
+    return serializer.deserialize(data)
+
+
+def _payload_of(payload: bytes, fetch: FetchObject) -> tuple[bytes, Sequence[memoryview]]:
+    """Return (payload, out-of-band buffers), where `payload` may have been put into storage as a whole."""
+    object_id = unframe_object(payload)
+    if object_id is None:
+        return payload, ()
+    buffers = fetch(object_id)
+    if bytes(buffers[0][:1]) == FRAMED:
+        return bytes(buffers[0][1:]), ()
+    return bytes(buffers[0]), buffers[1:]
+
+
+def load_arguments(
+    payload: bytes, inputs: Sequence[bytes], serializer: Serializer | None, fetch: FetchObject
+) -> Arguments:
+    """Return (args, kwargs) of a call."""
+    buffers: Sequence[memoryview] = ()
+    if payload[:1] == OBJECT:
+        payload, buffers = _payload_of(payload, fetch)
+    if payload[:1] == PICKLED:
+        arguments: Arguments = pickle.loads(memoryview(payload)[1:], buffers=buffers)
+        return arguments
+    if payload[:1] != ARGUMENTS:
+        raise MalformedMessageError(f"not arguments: payload begins with {payload[:1]!r}")
+    positional, keyword = unframe_arguments(payload)
+
+    def load(argument: Argument) -> Any:
+        if argument.source is Source.VALUE:
+            return pickle.loads(argument.data) if serializer is None else serializer.deserialize(argument.data)
+        if argument.source is Source.OBJECT:
+            return load_object(fetch(ObjectId(argument.data)), serializer, fetch)
+        if argument.source is Source.INPUT:
+            return load_value(inputs[struct.unpack("<H", argument.data)[0]], serializer, fetch)
+        return evaluate(pickle.loads(argument.data), lambda index: load_value(inputs[index], serializer, fetch))
+
+    return [load(argument) for argument in positional], {name: load(value) for name, value in keyword.items()}
+
+
+def evaluate(expression: Any, load_input: Callable[[int], Any]) -> Any:
+    """Fill in the inputs of an expression and make its calls, innermost first."""
+    if isinstance(expression, InputReference):
+        return load_input(expression.index)
+    if isinstance(expression, Call):
+        function: Any = evaluate(expression.function, load_input)
+        return function(*(evaluate(argument, load_input) for argument in expression.arguments))
+    kind = type(expression)
+    if kind is list:
+        return [evaluate(item, load_input) for item in expression]
+    if kind is tuple:
+        return tuple(evaluate(item, load_input) for item in expression)
+    if kind is dict:
+        return {key: evaluate(value, load_input) for key, value in expression.items()}
+    return expression
+
+
+def load_chunk(payload: bytes, fetch: FetchObject) -> tuple[bool, Sequence[Any]] | list[bytes]:
+    """Return (star, items) of a map chunk, or the argument payloads of its items where it has those."""
+    buffers: Sequence[memoryview] = ()
+    if payload[:1] == OBJECT:
+        payload, buffers = _payload_of(payload, fetch)
+    if payload[:1] == PICKLED:
+        chunk: tuple[bool, Sequence[Any]] = pickle.loads(memoryview(payload)[1:], buffers=buffers)
+        return chunk
+    if payload[:1] == PAYLOADS:
+        return unframe_payloads(payload)
+    raise MalformedMessageError(f"not a map chunk: payload begins with {payload[:1]!r}")
+
+
+# --- writing ---------------------------------------------------------------------------------------------------------
+
+
+def dump_pickle(value: Any, buffers: list[pickle.PickleBuffer] | None = None) -> bytes:
+    """Return a pickle of `value`, by value where it cannot go by reference; large buffers go to `buffers`, where given."""
+
+    def keep_inside(buffer: pickle.PickleBuffer) -> bool:
+        assert buffers is not None
+        if buffer.raw().nbytes < OUT_OF_BAND_BYTES_MIN:
+            return True
+        buffers.append(buffer)
+        return False
+
+    callback: Any = None if buffers is None else keep_inside
+    try:
+        return pickle.dumps(value, 5, buffer_callback=callback)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        # Lambdas, local classes and what lives in __main__: by value.
+        import cloudpickle
+
+        if buffers is not None:
+            buffers.clear()
+        return bytes(cloudpickle.dumps(value, 5, buffer_callback=callback))
+
+
+def dump_result(value: Any, serializer: Serializer | None) -> Outcome:
+    """Serialize what a task returned. Raises whatever pickling raises."""
+    if serializer is not None:
+        data = serializer.serialize(value)
+        return _inline_or_object(CUSTOM + data)
+    kind = type(value)
+    if (kind is bytes or kind is bytearray) and len(value) > INLINE_BYTES_MAX:
+        return _as_object([RAW_BYTES if kind is bytes else RAW_BYTEARRAY, value])
+    buffers: list[pickle.PickleBuffer] = []
+    data = dump_pickle(value, buffers)
+    if not buffers:
+        return _inline_or_object(PICKLED + data)
+    if len(data) + sum(buffer.raw().nbytes for buffer in buffers) <= INLINE_BYTES_MAX:
+        return Outcome(PICKLED + dump_pickle(value))
+    return _as_object([PICKLED + data, *(buffer.raw() for buffer in buffers)])
+
+
+def _inline_or_object(payload: bytes) -> Outcome:
+    # An object's header has the same form as a payload: tag and bytes.
+    return Outcome(payload) if len(payload) <= INLINE_BYTES_MAX else _as_object([payload])
+
+
+def _as_object(buffers: Sequence[bytes | bytearray | memoryview]) -> Outcome:
+    object_id = new_id()
+    return Outcome(frame_object(ObjectId(object_id)), object_id, buffers)

@@ -1,0 +1,1 @@
+"""What surrounds the agent's core: sockets, child processes, timers."""

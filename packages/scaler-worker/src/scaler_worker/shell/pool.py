@@ -1,0 +1,147 @@
+"""All processors of an agent, and the template they are forked from."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+
+from scaler_worker.core import events as on
+from scaler_worker.processor.options import ProcessorOptions
+from scaler_worker.processor.protocol import DESCRIPTORS, EXITED, FORK_FAILED_STATUS, FORKED, REPORT, START
+from scaler_worker.shell.figures import ProcessMeter
+from scaler_worker.shell.processor_link import ProcessorLink
+
+logger = logging.getLogger(__name__)
+
+TEMPLATE_END_SECONDS = 5.0
+"""How long the template may take to kill processors and clean up."""
+
+REPORTS_PER_TURN = 64
+
+
+class ProcessorPool:
+    """Starts, finds and buries processors. `report` takes the events."""
+
+    def __init__(self, options: ProcessorOptions, report: Callable[[on.Event], None]) -> None:
+        self._options = options
+        self._report = report
+        self._loop = asyncio.get_running_loop()
+        self._links: dict[int, ProcessorLink] = {}
+        self._meters: dict[int, ProcessMeter] = {}
+        self._storage_address = ""
+        self._template, self._socket = self._start_template()
+
+    def _start_template(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
+        os.makedirs(self._options.object_folder, mode=0o700, exist_ok=True)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            template = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "scaler_worker.processor",
+                    str(theirs.fileno()),
+                    json.dumps(asdict(self._options)),
+                ],
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                # Out of reach of signals for the terminal's foreground group: the agent ends its processors in order.
+                start_new_session=True,
+            )
+        ours.setblocking(False)
+        self._loop.add_reader(ours.fileno(), self._read_reports)
+        return template, ours
+
+    # --- processors
+
+    def start(self, number: int, slot: int) -> None:
+        link = ProcessorLink(number, slot, self._report)
+        self._links[number] = link
+        try:
+            socket.send_fds(self._socket, [START.pack(number)], link.child_descriptors)
+        except OSError as error:
+            # Also when the template has just died: its end is noticed next.
+            logger.warning("cannot ask for a processor: %s", error)
+            self._bury(number, None, 0)
+        finally:
+            assert len(link.child_descriptors) == DESCRIPTORS
+            for descriptor in link.child_descriptors:
+                os.close(descriptor)
+        if self._storage_address:
+            link.tell_storage_address(self._storage_address)
+
+    def find(self, number: int) -> ProcessorLink | None:
+        return self._links.get(number)
+
+    def tell_storage_address(self, address: str) -> None:
+        self._storage_address = address
+        for link in self._links.values():
+            link.tell_storage_address(address)
+
+    def figures(self) -> dict[int, on.ProcessorFigures]:
+        """Measure every processor; CPU is that since the last call."""
+        return {number: on.ProcessorFigures(*meter.read()) for number, meter in self._meters.items()}
+
+    def close(self) -> None:
+        """End everything, at once. Blocks for up to some seconds; afterwards nothing is left."""
+        self._loop.remove_reader(self._socket.fileno())
+        # The template kills all processors with what they started, and removes the object cache.
+        self._socket.close()
+        try:
+            self._template.wait(TEMPLATE_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            for link in self._links.values():
+                link.kill()
+            self._template.kill()
+            self._template.wait()
+        for link in self._links.values():
+            link.close()
+        self._links.clear()
+
+    # --- the template speaks
+
+    def _read_reports(self) -> None:
+        for _ in range(REPORTS_PER_TURN):
+            try:
+                packet = self._socket.recv(REPORT.size)
+            except BlockingIOError:
+                return
+            except OSError:
+                packet = b""
+            if not packet:
+                self._on_template_died()
+                return
+            what, number, pid, status, peak_bytes = REPORT.unpack(packet)
+            if what == FORKED:
+                link = self._links.get(number)
+                if link is not None:
+                    link.pid = pid
+                    self._meters[number] = ProcessMeter(pid)
+            elif what == EXITED:
+                if status == FORK_FAILED_STATUS and not pid:
+                    logger.error("the system does not allow another process")
+                self._bury(number, status, peak_bytes)
+
+    def _bury(self, number: int, status: int | None, peak_bytes: int) -> None:
+        link = self._links.pop(number, None)
+        self._meters.pop(number, None)
+        if link is not None:
+            self._report(link.bury(status, peak_bytes))
+
+    def _on_template_died(self) -> None:
+        """All processors died with it. Start another, and let the agent start processors anew."""
+        logger.error("the process that processors are forked from has died; starting another")
+        self._loop.remove_reader(self._socket.fileno())
+        self._socket.close()
+        self._template.wait()
+        self._template, self._socket = self._start_template()
+        for number, link in list(self._links.items()):
+            link.kill()
+            self._bury(number, None, 0)

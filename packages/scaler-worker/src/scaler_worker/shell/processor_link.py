@@ -1,0 +1,284 @@
+"""The agent's end of one processor: its channels, its page, and the last it wrote to its standard error."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from scaler_protocol.ids import NO_ID
+from scaler_protocol.service.child import describe_exit
+from scaler_worker.core import effects as do
+from scaler_worker.core import events as on
+from scaler_worker.core.slices import TaskSlice
+from scaler_worker.processor.page import RunningPage
+from scaler_worker.processor.records import (
+    PACKET_BYTES_MAX,
+    Assembler,
+    Bytes,
+    Kind,
+    cancel_parts,
+    object_answer_parts,
+    packets,
+    read_given_back,
+    read_output,
+    read_relay,
+    read_results,
+    relay_parts,
+    tasks_parts,
+)
+
+PACKETS_PER_TURN = 32
+"""Read from one processor before the others have their turn."""
+
+SOCKET_BUFFER_BYTES = 1024 * 1024
+
+STDERR_TAIL_BYTES = 2000
+SMALL_TABLE = 16
+"""Function tables up to this size are passed on as they are."""
+
+
+class _Sender:
+    """Sends packets without blocking; keeps what the socket does not take. The core bounds how much that can be."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
+        self._loop = loop
+        self._socket = sock
+        self._queue: deque[bytes] = deque()
+
+    def send(self, kind: Kind, parts: Sequence[Bytes] = ()) -> None:
+        waiting = bool(self._queue)
+        self._queue.extend(packets(kind, parts))
+        if not waiting:
+            self._flush()
+            if self._queue:
+                self._loop.add_writer(self._socket.fileno(), self._on_writable)
+
+    def _on_writable(self) -> None:
+        self._flush()
+        if not self._queue:
+            self._loop.remove_writer(self._socket.fileno())
+
+    def _flush(self) -> None:
+        queue = self._queue
+        while queue:
+            try:
+                self._socket.send(queue[0])
+            except BlockingIOError:
+                return
+            except OSError:
+                # The processor is gone; its exit is reported by the template.
+                queue.clear()
+                return
+            queue.popleft()
+
+    def close(self) -> None:
+        if self._queue:
+            self._loop.remove_writer(self._socket.fileno())
+            self._queue.clear()
+        self._socket.close()
+
+
+class ProcessorLink:
+    """One processor, from its start to its burial. `report` takes the events it gives rise to."""
+
+    def __init__(self, number: int, slot: int, report: Callable[[on.Event], None]) -> None:
+        self.number = number
+        self.slot = slot
+        self.pid = 0
+        self._report = report
+        self._loop = asyncio.get_running_loop()
+        self._assembler = Assembler()
+        self._start_error = ""
+        self._stderr_tail = b""
+        self._tasks, tasks_end = _socket_pair()
+        control, control_end = _socket_pair()
+        self._task_sender = _Sender(self._loop, self._tasks)
+        self._control_sender = _Sender(self._loop, control)
+        page = RunningPage.create()
+        self._page = RunningPage(page)
+        self._stderr, stderr_end = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self._stderr, False)
+        self.child_descriptors = [tasks_end.detach(), control_end.detach(), page, stderr_end]
+        """To be passed to the processor, and closed here."""
+        self._loop.add_reader(self._tasks.fileno(), self._read_tasks_channel)
+        self._loop.add_reader(self._stderr, self._read_stderr)
+
+    # --- to the processor
+
+    def send_tasks(self, effect: do.SendTasks) -> None:
+        self._task_sender.send(Kind.TASKS, _tasks_record(effect))
+
+    def answer_object(self, effect: do.AnswerObject) -> None:
+        self._task_sender.send(Kind.OBJECT_ANSWER, object_answer_parts(effect.id, effect.status, effect.text))
+
+    def cancel(self, effect: do.CancelTask) -> None:
+        self._control_sender.send(Kind.CANCEL, cancel_parts(effect.index, effect.status, effect.text))
+
+    def take_back(self) -> None:
+        self._control_sender.send(Kind.TAKE_BACK)
+
+    def deliver_relay(self, client: bytes, frames: Sequence[Bytes]) -> None:
+        self._control_sender.send(Kind.RELAY_DELIVER, relay_parts(client, frames))
+
+    def tell_storage_address(self, address: str) -> None:
+        self._control_sender.send(Kind.STORAGE_ADDRESS, [address.encode()])
+
+    def stop(self) -> None:
+        """Let it end when it has nothing more to do."""
+        with contextlib.suppress(OSError):
+            self._tasks.shutdown(socket.SHUT_WR)
+
+    def kill(self) -> None:
+        if self.pid:
+            with contextlib.suppress(OSError):
+                os.killpg(self.pid, signal.SIGKILL)
+
+    # --- from the processor
+
+    def _read_tasks_channel(self) -> None:
+        self._drain(PACKETS_PER_TURN)
+
+    def _drain(self, packets_max: int) -> None:
+        for _ in range(packets_max):
+            try:
+                packet = self._tasks.recv(PACKET_BYTES_MAX)
+            except BlockingIOError:
+                return
+            except OSError:
+                packet = b""
+            if not packet:
+                self._loop.remove_reader(self._tasks.fileno())
+                return
+            record = self._assembler.add(packet)
+            if record is not None:
+                self._on_record(*record)
+
+    def _on_record(self, kind: int, body: bytes) -> None:
+        number = self.number
+        if kind == Kind.RESULTS:
+            self._report(on.ProcessorResults(number, *read_results(body)))
+        elif kind == Kind.BLOCKED:
+            self._report(on.ProcessorBlocked(number, *read_given_back(body)))
+        elif kind == Kind.UNBLOCKED:
+            self._report(on.ProcessorUnblocked(number))
+        elif kind == Kind.GAVE_BACK:
+            self._report(on.ProcessorGaveBack(number, *read_given_back(body)))
+        elif kind == Kind.OUTPUT:
+            self._report(on.ProcessorOutput(number, *read_output(body)))
+        elif kind == Kind.RELAY:
+            client, frames = read_relay(body)
+            self._report(on.RelayFrames(number, client, list(frames)))
+        elif kind == Kind.RELAY_OPEN:
+            self._report(on.RelayOpened(number, body))
+        elif kind == Kind.RELAY_CLOSE:
+            self._report(on.RelayClosed(number, body))
+        elif kind == Kind.OBJECT_WANTED:
+            self._report(on.ObjectWanted(number, body))
+        elif kind == Kind.READY:
+            self._report(on.ProcessorReady(number, self.pid))
+        elif kind == Kind.START_FAILED:
+            self._start_error = body.decode()
+
+    def _read_stderr(self) -> None:
+        try:
+            data = os.read(self._stderr, 65_536)
+        except BlockingIOError:
+            return
+        if not data:
+            self._loop.remove_reader(self._stderr)
+            return
+        self._stderr_tail = (self._stderr_tail + data)[-STDERR_TAIL_BYTES:]
+        sys.stderr.write(data.decode(errors="backslashreplace"))
+        sys.stderr.flush()
+
+    # --- its end
+
+    def bury(self, status: int | None, peak_bytes: int) -> on.ProcessorExited:
+        """Take in the last it said, release everything, and return what is to be reported. `status` None: unknown."""
+        self._drain(1_000_000)
+        with contextlib.suppress(OSError):
+            while before := self._stderr_tail:
+                self._read_stderr()
+                if self._stderr_tail == before:
+                    break
+        event = on.ProcessorExited(
+            self.number, self._page.running_index, self._reason(status, peak_bytes), bool(self._start_error)
+        )
+        self.close()
+        return event
+
+    def close(self) -> None:
+        self._loop.remove_reader(self._tasks.fileno())
+        self._loop.remove_reader(self._stderr)
+        self._task_sender.close()
+        self._control_sender.close()
+        os.close(self._stderr)
+        self._page.close()
+
+    def _reason(self, status: int | None, peak_bytes: int) -> str:
+        if self._start_error:
+            return self._start_error
+        how = "ended together with the process it was forked from" if status is None else _ended_how(status)
+        text = f"processor {self.pid} {how}"
+        if peak_bytes:
+            text += f", peak memory {peak_bytes / 1024**2:.0f} MiB"
+        lines = self._stderr_tail.decode(errors="backslashreplace").strip().splitlines()[-5:]
+        if lines:
+            text += "; last lines of stderr: " + " | ".join(lines)
+        return text
+
+
+def _ended_how(status: int) -> str:
+    return f"ended with exit code {status}" if status >= 0 else f"was {describe_exit(status)}"
+
+
+def _socket_pair() -> tuple[socket.socket, socket.socket]:
+    """Return (ours, non-blocking; theirs, blocking)."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for end in (ours, theirs):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
+    ours.setblocking(False)
+    return ours, theirs
+
+
+def _tasks_record(effect: do.SendTasks) -> list[Bytes]:
+    tasks = effect.tasks
+    batch = tasks.batch
+    functions, indexes = _function_table(tasks)
+    positions, inputs = tasks.inputs()
+    return tasks_parts(
+        first_index=effect.first_index,
+        generation=effect.generation,
+        depth=batch.depth,
+        kind=batch.kind,
+        flags=batch.flags,
+        client=batch.client,
+        serializer=batch.serializer or NO_ID,
+        functions=functions,
+        function_indexes=indexes,
+        numbers=tasks.numbers,
+        payload_lengths=tasks.payload_lengths,
+        payload=tasks.payload(),
+        input_positions=positions,
+        inputs=inputs,
+        new_functions=effect.functions,
+        forgotten=effect.forgotten,
+    )
+
+
+def _function_table(tasks: TaskSlice) -> tuple[Sequence[bytes], Sequence[int]]:
+    """Return a table of the functions these rows use, and the rows' indexes into it."""
+    table, indexes = tasks.batch.functions, tasks.function_indexes
+    if not len(indexes):
+        return table[:1], ()
+    if len(table) <= SMALL_TABLE:
+        return table, indexes
+    used = sorted(set(indexes))
+    position = {index: at for at, index in enumerate(used)}
+    return [table[index] for index in used], [position[index] for index in indexes]

@@ -1,0 +1,173 @@
+"""A small scheduler on a real socket: one agent, everything it says kept, sessions as the protocol demands."""
+
+from __future__ import annotations
+
+import pickle
+import time
+from array import array
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import cloudpickle
+
+from scaler_protocol import messages as m
+from scaler_protocol.codec import decode, encode
+from scaler_protocol.columns import Packed
+from scaler_protocol.ids import content_id
+from scaler_protocol.payloads import PICKLED
+from scaler_protocol.session import Session
+from scaler_protocol.transport import RouterListener
+from scaler_protocol.wire import UNSEQUENCED, decode_envelope, encode_envelope
+
+CLIENT = b"c" * 16
+
+
+def arguments(*args: Any, **kwargs: Any) -> bytes:
+    """Return the payload of a call's arguments."""
+    return PICKLED + cloudpickle.dumps((args, kwargs))
+
+
+def value_of(payload: bytes) -> Any:
+    """Return the value of an inline result."""
+    assert payload[:1] == PICKLED, payload[:40]
+    return pickle.loads(payload[1:])
+
+
+class FakeScheduler:
+    """Serves one agent. With `storage` it is an object storage server too, which holds `objects`."""
+
+    def __init__(self, *, storage: bool = False, incarnation: bytes = b"s" * 16) -> None:
+        self._router = RouterListener("tcp://127.0.0.1:0")
+        self.address = self._router.address
+        self.incarnation = incarnation
+        self._store = RouterListener("tcp://127.0.0.1:0") if storage else None
+        self.objects: dict[bytes, list[bytes]] = {}
+        self.puts: list[m.ObjectPut] = []
+        self.hello: m.Hello | None = None
+        self.received: list[m.Message] = []
+        self.results: dict[int, tuple[int, bytes]] = {}
+        """Number to (status, payload)."""
+        self.durations: dict[int, int] = {}
+        self.capacity = 0
+        self._session = Session()
+        self._peer = b""
+        self._numbers = 0
+
+    def close(self) -> None:
+        self._router.close()
+        if self._store is not None:
+            self._store.close()
+
+    # --- talking
+
+    def send(self, message: m.Message) -> None:
+        envelope, _ = self._session.sequence(message)
+        self._router.send(self._peer, [encode_envelope(envelope), *encode(message)])
+
+    def send_plain(self, message: m.Message) -> None:
+        envelope, _ = self._session.plain(message)
+        self._router.send(self._peer, [encode_envelope(envelope), *encode(message)])
+
+    def define(self, function: Callable[..., Any], client: bytes = CLIENT) -> bytes:
+        body = PICKLED + cloudpickle.dumps(function)
+        self.send(m.FunctionDefine(client, (content_id(body),), Packed.of([body])))
+        return content_id(body)
+
+    def submit(
+        self, function: Callable[..., Any], payloads: Sequence[bytes], *, client: bytes = CLIENT, **fields: Any
+    ) -> range:
+        """Send one batch of calls of `function`; return their numbers."""
+        first, self._numbers = self._numbers, self._numbers + len(payloads)
+        numbers = range(first, self._numbers)
+        batch = m.TaskBatch(
+            client=client,
+            numbers=array("Q", numbers),
+            attempts=array("H", [1]) * len(payloads),
+            functions=(self.define(function, client),),
+            payloads=Packed.of(payloads),
+            **fields,
+        )
+        self.send(batch)
+        return numbers
+
+    # --- listening
+
+    def poll(self) -> None:
+        """Take in what has come."""
+        for peer, frames in self._router.receive(100):
+            envelope, message = decode_envelope(frames[0]), decode(frames[1:])
+            if isinstance(message, m.Hello):
+                self._welcome(peer, message)
+            elif envelope.epoch == self._session.epoch and self._session.accept(envelope, time.monotonic()):
+                self._take(message)
+            elif envelope.epoch != self._session.epoch:
+                self._router.send(peer, [encode_envelope(self._session.plain(message).envelope), *encode(m.UnknownPeer())])
+
+        if self._store is not None:
+            for peer, frames in self._store.receive(100):
+                self._serve_storage(self._store, peer, decode(frames[1:]))
+
+    def _welcome(self, peer: bytes, hello: m.Hello) -> None:
+        resumed = hello.scheduler_incarnation == self.incarnation and self._peer == peer
+        self.hello, self._peer, self.capacity = hello, peer, hello.capacity
+        if not resumed:
+            self._session = Session(hello.hello_number)
+        welcome = m.Welcome(
+            self.incarnation,
+            resumed,
+            heartbeat_seconds=0.2,
+            hello_number=hello.hello_number,
+            object_storage_address=self._store.address if self._store is not None else "",
+        )
+        self.send_plain(welcome)
+        if resumed:
+            for envelope, message in self._session.resend():
+                self._router.send(self._peer, [encode_envelope(envelope), *encode(message)])
+
+    def _serve_storage(self, store: RouterListener, peer: bytes, message: m.Message) -> None:
+        answer: m.Message
+        if isinstance(message, m.Hello):
+            answer = m.Welcome(b"o" * 16, hello_number=message.hello_number)
+        elif isinstance(message, m.ObjectPut):
+            self.puts.append(message)
+            self.objects[message.id] = [bytes(buffer) for buffer in message.buffers]
+            answer = m.ObjectPutReply(message.request)
+        else:
+            assert isinstance(message, m.ObjectGet)
+            found = self.objects.get(message.id)
+            answer = m.ObjectData(message.request, message.id, found or [], missing=found is None)
+        store.send(peer, [encode_envelope(UNSEQUENCED), *encode(answer)])
+
+    def _take(self, message: m.Message) -> None:
+        self.received.append(message)
+        if isinstance(message, m.Heartbeat):
+            self.capacity = message.capacity
+            self.send_plain(m.Heartbeat(echo_seconds=message.sent_at_seconds))
+        elif isinstance(message, m.ResultBatch):
+            self.capacity = message.capacity
+            statuses = message.statuses if len(message.statuses) else [0] * len(message.numbers)
+            for number, status, payload in zip(message.numbers, statuses, message.payloads.split(), strict=True):
+                assert number not in self.results, f"two results of task {number}"
+                self.results[number] = (status, payload)
+            self.durations.update(zip(message.numbers, message.durations, strict=True))
+
+    # --- waiting
+
+    def wait_until(self, condition: Callable[[], object], seconds: float = 10.0) -> None:
+        """Serve until the condition holds; AssertionError when it does not within so many seconds."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, f"not within {seconds} s; last: {self.received[-3:]}"
+            self.poll()
+            time.sleep(0.0005)
+
+    def wait_for_results(self, numbers: Sequence[int], seconds: float = 10.0) -> list[tuple[int, bytes]]:
+        self.wait_until(lambda: all(number in self.results for number in numbers), seconds)
+        return [self.results[number] for number in numbers]
+
+    def values(self, numbers: Sequence[int], seconds: float = 10.0) -> list[Any]:
+        """Wait for successes and return their values."""
+        outcomes = self.wait_for_results(numbers, seconds)
+        assert all(status == 0 for status, _ in outcomes), outcomes[:3]
+        return [value_of(payload) for _, payload in outcomes]
+
