@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from enum import IntEnum
 from importlib.resources import as_file, files
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import capnp
@@ -128,7 +129,7 @@ def _check_sparse(message: Any, rows: int, positions: str, values: str) -> None:
     column = getattr(message, positions)
     if len(column) != len(getattr(message, values)):
         raise MalformedMessageError(f"{type(message).__name__}: {positions} and {values} differ in length")
-    if len(column) and (max(column) >= rows or any(a > b for a, b in zip(column, column[1:], strict=False))):
+    if len(column) and (max(column) >= rows or any(a > b for a, b in pairwise(column))):
         raise MalformedMessageError(f"{type(message).__name__}.{positions} is not an ascending list of rows")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,9 +15,15 @@ from scaler_protocol.wire import Frame
 
 QUEUE_MESSAGES = 1_000
 
+TOPICS_MAX = 1_000
+"""Different topics that are remembered: anybody may subscribe to anything."""
+
 
 class Publisher:
-    """A bound XPUB. `subscribers` is known, so that nothing need be encoded when nobody listens."""
+    """A bound XPUB. What subscribers want is known, so that nothing need be gathered that nobody listens to.
+
+    A topic is the beginning of a message's first frame; the empty one stands for everything.
+    """
 
     def __init__(self, address: str, *, context: zmq.Context[Any] | None = None) -> None:
         self._owns_context = context is None
@@ -31,16 +38,30 @@ class Publisher:
         except TransportError:
             self.close()
             raise
-        self.subscribers = 0
+        self._topics: Counter[bytes] = Counter()
 
     def update_subscribers(self) -> int:
-        """Read what subscribers said since; return how many there are."""
+        """Read what subscribers said since; return how many subscriptions there are."""
         while True:
             try:
                 event = self._socket.recv(zmq.NOBLOCK)
             except zmq.Again:
-                return self.subscribers
-            self.subscribers = max(0, self.subscribers + (1 if event[:1] == b"\1" else -1))
+                return self._topics.total()
+            kind, topic = event[:1], event[1:]
+            if kind == b"\1" and (topic in self._topics or len(self._topics) < TOPICS_MAX):
+                self._topics[topic] += 1
+            elif kind == b"\0" and topic in self._topics:
+                self._topics[topic] -= 1
+                if not self._topics[topic]:
+                    del self._topics[topic]
+
+    def topics(self) -> list[bytes]:
+        """Return what is subscribed to, each once."""
+        return list(self._topics)
+
+    def wanted(self, first_frame: bytes) -> bool:
+        """Whether a message that begins with this frame would reach anybody."""
+        return any(first_frame.startswith(topic) for topic in self._topics)
 
     def send(self, frames: Sequence[Frame]) -> None:
         """Publish; drops for subscribers whose queue is full."""
@@ -54,14 +75,15 @@ class Publisher:
 
 
 class Subscriber:
-    """A connected SUB that takes everything."""
+    """A connected SUB that takes everything, or only messages whose first frame begins with one of `topics`."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, topics: Sequence[bytes] = (b"",)) -> None:
         self._context: zmq.Context[Any] = zmq.Context(1)
         self._socket = self._context.socket(zmq.SUB)
         configure(self._socket, address)
         self._socket.setsockopt(zmq.RCVHWM, QUEUE_MESSAGES)
-        self._socket.setsockopt(zmq.SUBSCRIBE, b"")
+        for topic in topics:
+            self._socket.setsockopt(zmq.SUBSCRIBE, topic)
         try:
             connect(self._socket, address)
         except TransportError:
