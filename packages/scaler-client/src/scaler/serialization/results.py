@@ -61,6 +61,8 @@ def load_failure(payload: Payload, number: int) -> BaseException:
         failure = Failure(*load_value(payload))
     except Exception as error:
         return errors.DeserializeObjectError(f"task {number} failed, and its exception cannot be restored: {error}")
+    if failure.type_name == errors.DeserializeObjectError.__name__ and not failure.pickled:
+        return errors.DeserializeObjectError(failure.text)
     try:
         exception = pickle.loads(failure.pickled)
         if isinstance(exception, BaseException):

@@ -1,0 +1,162 @@
+"""What a processor does with payloads, in the least words: restore, call, serialize. For tests."""
+
+from __future__ import annotations
+
+import pickle
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import cloudpickle
+import tblib.pickling_support
+
+from scaler.serialization.results import AnySerializer, load_value
+from scaler_protocol.messages import Status, TaskKind
+from scaler_protocol.payloads import (
+    ARGUMENTS,
+    CUSTOM,
+    FRAMED,
+    INLINE_BYTES_MAX,
+    OBJECT,
+    PAYLOADS,
+    PICKLED,
+    Argument,
+    Call,
+    InputReference,
+    Source,
+    unframe_arguments,
+    unframe_payloads,
+)
+from scaler_protocol.wire import Frame
+
+Fetch = Callable[[bytes], Sequence[Frame]]
+Store = Callable[[Sequence[Any]], bytes]
+
+
+class Execution:
+    """Runs tasks of one client."""
+
+    def __init__(self, fetch: Fetch, store: Store, serializer: AnySerializer | None) -> None:
+        self._fetch = fetch
+        self._store = store
+        self._serializer = serializer
+
+    def load_function(self, body: bytes) -> Any:
+        if body[:1] == OBJECT:
+            return load_value(self._fetch(body[1:]), self._serializer)
+        return load_value(body, self._serializer)
+
+    def run(self, function: Any, kind: int, payload: bytes, inputs: Sequence[bytes]) -> tuple[int, bytes]:
+        """Return (status, payload) of a task."""
+        try:
+            if kind == TaskKind.MAP_CHUNK:
+                return Status.SUCCESS, self._outcome(self._run_chunk(function, payload), outcome=True)
+            args, kwargs = self._arguments(payload, inputs)
+            return Status.SUCCESS, self._outcome(function(*args, **kwargs))
+        except KeyError as error:
+            if isinstance(error, _MissingObjectError):
+                return Status.MISSING_OBJECT, f"object {error.args[0]} is not in storage".encode()
+            return Status.FAILED, failure_payload(error)
+        except BaseException as error:
+            return Status.FAILED, failure_payload(error)
+
+    def _run_chunk(self, function: Any, payload: bytes) -> tuple[list[Any], dict[int, bytes]]:
+        values: list[Any] = []
+        failures: dict[int, bytes] = {}
+        for index, (args, kwargs) in enumerate(self._items(payload)):
+            try:
+                value = function(*args, **kwargs)
+                values.append(value if self._serializer is None else self._serializer.serialize(value))
+            except Exception as error:
+                values.append(None)
+                failures[index] = failure_payload(error)
+        return values, failures
+
+    def _items(self, payload: bytes) -> list[tuple[Sequence[Any], dict[str, Any]]]:
+        value = self._unwrap(payload)
+        if isinstance(value, bytes):
+            return [self._arguments(item, ()) for item in unframe_payloads(value)]
+        star, items = value
+        return [(tuple(item) if star else (item,), {}) for item in items]
+
+    def _arguments(self, payload: bytes, inputs: Sequence[bytes]) -> tuple[Sequence[Any], dict[str, Any]]:
+        value = self._unwrap(payload)
+        if not isinstance(value, bytes):
+            args, kwargs = value
+            return args, kwargs
+        positional, keyword = unframe_arguments(value)
+        return (
+            [self._argument(argument, inputs) for argument in positional],
+            {name: self._argument(argument, inputs) for name, argument in keyword.items()},
+        )
+
+    def _unwrap(self, payload: bytes) -> Any:
+        """Return the value of a pickled payload, or the bytes of a framed one."""
+        if payload[:1] == OBJECT:
+            buffers = self._find(payload[1:])
+            header = bytes(buffers[0])
+            if header[:1] == PICKLED:
+                return pickle.loads(header[1:], buffers=buffers[1:])
+            assert header[:1] == FRAMED
+            payload = header[1:]
+        if payload[:1] == PICKLED:
+            return pickle.loads(payload[1:])
+        assert payload[:1] in (ARGUMENTS, PAYLOADS)
+        return payload
+
+    def _argument(self, argument: Argument, inputs: Sequence[bytes]) -> Any:
+        if argument.source is Source.VALUE:
+            if self._serializer is not None:
+                return self._serializer.deserialize(argument.data)
+            return pickle.loads(argument.data)
+        if argument.source is Source.OBJECT:
+            return load_value(self._find(argument.data), self._serializer)
+        if argument.source is Source.INPUT:
+            return self._input(inputs[int.from_bytes(argument.data, "little")])
+        return self._evaluate(pickle.loads(argument.data), inputs)
+
+    def _input(self, payload: bytes) -> Any:
+        if payload[:1] == OBJECT:
+            return load_value(self._find(payload[1:]), self._serializer)
+        return load_value(payload, self._serializer)
+
+    def _evaluate(self, expression: Any, inputs: Sequence[bytes]) -> Any:
+        if isinstance(expression, InputReference):
+            return self._input(inputs[expression.index])
+        if isinstance(expression, Call):
+            function: Any = expression.function
+            return function(*(self._evaluate(item, inputs) for item in expression.arguments))
+        if type(expression) in (list, tuple):
+            return type(expression)(self._evaluate(item, inputs) for item in expression)
+        if type(expression) is dict:
+            return {name: self._evaluate(item, inputs) for name, item in expression.items()}
+        return expression
+
+    def _find(self, object_id: bytes) -> Sequence[Frame]:
+        try:
+            return self._fetch(object_id)
+        except KeyError:
+            raise _MissingObjectError(object_id.hex()) from None
+
+    def _outcome(self, value: Any, outcome: bool = False) -> bytes:
+        if self._serializer is not None and not outcome:
+            payload = CUSTOM + self._serializer.serialize(value)
+        else:
+            payload = PICKLED + cloudpickle.dumps(value)
+        return payload if len(payload) <= INLINE_BYTES_MAX else OBJECT + self._store([payload])
+
+
+class _MissingObjectError(KeyError):
+    pass
+
+
+def failure_payload(error: BaseException) -> bytes:
+    """Return the payload of a task that raised `error`."""
+    tblib.pickling_support.install(error)
+    try:
+        pickled = cloudpickle.dumps(error)
+    except Exception:
+        pickled = b""
+    name = f"{type(error).__module__}.{type(error).__qualname__}"
+    text = "".join(traceback.format_exception(error))
+    return PICKLED + pickle.dumps((pickled, name, str(error), text))

@@ -1,0 +1,403 @@
+"""A whole cluster in one process: a scheduler and object storage on real sockets, and threads that run the tasks.
+
+    with InProcessCluster() as cluster, Client(cluster.address) as client:
+        assert client.submit(pow, 2, 10).result() == 1024
+
+It starts in milliseconds and needs no other distribution. It keeps the protocol's rules, sessions included, and knows
+nothing of workers, capabilities, priorities or limits; tasks share one process and one interpreter lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import zmq
+
+from scaler.serialization.results import load_value
+from scaler.testing.execution import Execution
+from scaler_protocol import messages as m
+from scaler_protocol.codec import decode, encode
+from scaler_protocol.columns import Packed
+from scaler_protocol.payloads import OBJECT
+from scaler_protocol.random_ids import new_id
+from scaler_protocol.session import Session
+from scaler_protocol.transport.router import RouterListener
+from scaler_protocol.wire import UNSEQUENCED, Envelope, Frame, decode_envelope, encode_envelope
+
+
+@dataclass(slots=True, eq=False)
+class _Task:
+    client: _Client
+    number: int
+    function: bytes
+    payload: bytes
+    kind: int
+    serializer: bytes
+    flags: int
+    dependencies: Sequence[int] = ()
+    """Rows of its graph it waits for, in the order of its inputs."""
+    graph: _Graph | None = None
+    canceled: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Graph:
+    first: int
+    wanted: set[int]
+    missing: dict[int, int]
+    """Row to number of predecessors that are not done."""
+    dependents: dict[int, list[int]]
+    tasks: dict[int, _Task]
+    results: dict[int, tuple[int, bytes]] = field(default_factory=dict)
+
+
+@dataclass(slots=True, eq=False)
+class _Client:
+    id: bytes
+    session: Session
+    functions: dict[bytes, bytes] = field(default_factory=dict)
+    loaded: dict[bytes, Any] = field(default_factory=dict)
+    tasks: dict[int, _Task] = field(default_factory=dict)
+
+
+class InProcessCluster:
+    """See the module. A context manager; `start` and `stop` by hand otherwise.
+
+    For tests of what goes wrong: `hold` keeps tasks from running, `silent` makes the scheduler deaf and dumb,
+    `restart` makes it forget everything, `credit` limits what clients may submit, `store_refuses` fills the storage.
+    """
+
+    def __init__(self, *, workers: int = 2, address: str = "tcp://127.0.0.1:0", credit: int = -1) -> None:
+        self.credit = credit
+        self.protected = False
+        self.silent = False
+        self.store_refuses = ""
+        self.received: list[m.Message] = []
+        """All messages of clients, for tests to look at."""
+        self.objects: dict[bytes, Sequence[Frame]] = {}
+        self.shut_down = threading.Event()
+        self._incarnation = new_id()
+        self._clients: dict[bytes, _Client] = {}
+        self._queue: queue.Queue[_Task | None] = queue.Queue()
+        self._may_run = threading.Event()
+        self._may_run.set()
+        self._done: deque[tuple[_Task, int, bytes, int]] = deque()
+        self._calls: deque[Callable[[], None]] = deque()
+        self._stopping = False
+        self._context: zmq.Context[Any] = zmq.Context(1)
+        self._scheduler = RouterListener(address, context=self._context)
+        self._store = RouterListener("tcp://127.0.0.1:0", context=self._context)
+        self.address = self._scheduler.address
+        self._threads = [threading.Thread(target=self._serve, name="in-process-scheduler", daemon=True)]
+        for _ in range(workers):
+            self._threads.append(threading.Thread(target=self._work, name="in-process-worker", daemon=True))
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """End all threads and close the sockets. Idempotent."""
+        if self._stopping:
+            return
+        self._stopping = True
+        self._may_run.set()
+        for _ in self._threads[1:]:
+            self._queue.put(None)
+        for thread in self._threads:
+            thread.join(5.0)
+        self._scheduler.close()
+        self._store.close()
+        self._context.term()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    # --- what tests do to it
+
+    def hold(self) -> None:
+        """Start no further task."""
+        self._may_run.clear()
+
+    def resume(self) -> None:
+        """Run tasks again."""
+        self._may_run.set()
+
+    def restart(self) -> None:
+        """Forget all sessions, tasks and functions, as a scheduler that was killed and started again."""
+
+        def forget() -> None:
+            self._incarnation = new_id()
+            self._clients.clear()
+
+        self.call(forget)
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Run something in the scheduler's thread, and wait for it."""
+        done = threading.Event()
+        self._calls.append(function)
+        self._calls.append(done.set)
+        if not done.wait(5.0):
+            raise TimeoutError("the in-process cluster does not answer")
+
+    def grant(self, count: int) -> None:
+        """Grant every client so much credit."""
+        self.send_all(m.CreditGrant(count))
+
+    def send_all(self, message: m.Message) -> None:
+        """Send a message to all clients."""
+
+        def send() -> None:
+            for client in self._clients.values():
+                self._send(client, message)
+
+        self.call(send)
+
+    def unfinished(self) -> int:
+        return sum(len(client.tasks) for client in self._clients.values())
+
+    # --- the scheduler's thread
+
+    def _serve(self) -> None:
+        poller = zmq.Poller()
+        poller.register(self._scheduler.fd, zmq.POLLIN)
+        poller.register(self._store.fd, zmq.POLLIN)
+        while not self._stopping:
+            busy = False
+            for peer, frames in self._scheduler.receive(64):
+                busy = True
+                if not self.silent:
+                    self._on_message(peer, decode_envelope(frames[0]), decode(frames[1:]))
+            for peer, frames in self._store.receive(64):
+                busy = True
+                if not self.silent:
+                    self._on_store_message(peer, decode(frames[1:]))
+            while self._calls:
+                busy = True
+                self._calls.popleft()()
+            busy = self._answer() or busy
+            self._scheduler.flush()
+            self._store.flush()
+            if not busy:
+                poller.poll(1)
+
+    def _on_message(self, peer: bytes, envelope: Envelope, message: m.Message) -> None:
+        self.received.append(message)
+        if isinstance(message, m.Hello):
+            self._on_hello(peer, envelope, message)
+            return
+        client = self._clients.get(peer)
+        if client is None:
+            self._scheduler.send(peer, [encode_envelope(UNSEQUENCED), *encode(m.UnknownPeer())])
+            return
+        now = time.monotonic()
+        if not client.session.accept(envelope, now):
+            if client.session.gap:
+                self._transmit(client, client.session.request_resend(now), m.Heartbeat())
+            return
+        if isinstance(message, m.Heartbeat):
+            self._send_plain(client, m.Heartbeat(echo_seconds=message.sent_at_seconds))
+        elif isinstance(message, m.FunctionDefine):
+            client.functions.update(zip(message.ids, message.bodies.split(), strict=True))
+        elif isinstance(message, m.TaskBatch):
+            self._on_tasks(client, message)
+        elif isinstance(message, m.GraphSubmit):
+            self._on_graph(client, message)
+        elif isinstance(message, m.TaskCancel):
+            self._on_cancel(client, message)
+        elif isinstance(message, m.Shutdown):
+            self.shut_down.set()
+            self._send_plain(client, m.Goodbye("the scheduler is stopping"))
+        elif isinstance(message, m.Goodbye):
+            del self._clients[peer]
+
+    def _on_hello(self, peer: bytes, envelope: Envelope, hello: m.Hello) -> None:
+        client = self._clients.get(peer)
+        resumed = client is not None and hello.scheduler_incarnation == self._incarnation
+        if client is None or not resumed:
+            client = self._clients[peer] = _Client(hello.incarnation, Session(hello.hello_number))
+        else:
+            client.session.accept(envelope, time.monotonic())
+        welcome = m.Welcome(
+            self._incarnation,
+            resumed=resumed,
+            object_storage_address=self._store.address,
+            protected=self.protected,
+            task_credit=self.credit,
+            hello_number=hello.hello_number,
+        )
+        self._send_plain(client, welcome)
+        if resumed:
+            for outgoing in client.session.resend():
+                self._transmit(client, *outgoing)
+
+    def _on_tasks(self, client: _Client, batch: m.TaskBatch) -> None:
+        assert set(batch.functions) <= client.functions.keys(), "a function is used before it is defined"
+        for position, (number, payload) in enumerate(zip(batch.numbers, batch.payloads.split(), strict=True)):
+            index = batch.function_indexes[position] if len(batch.function_indexes) else 0
+            task = _Task(client, number, batch.functions[index], payload, batch.kind, batch.serializer, batch.flags)
+            client.tasks[number] = task
+            self._queue.put(task)
+
+    def _on_graph(self, client: _Client, submit: m.GraphSubmit) -> None:
+        assert set(submit.functions) <= client.functions.keys(), "a function is used before it is defined"
+        graph = _Graph(submit.first_number, set(submit.wanted), {}, {}, {})
+        start = 0
+        for row, payload in enumerate(submit.payloads.split()):
+            count = submit.dependency_counts[row]
+            needed = list(submit.dependencies[start : start + count])
+            start += count
+            index = submit.function_indexes[row] if len(submit.function_indexes) else 0
+            graph.tasks[row] = _Task(
+                client,
+                submit.first_number + row,
+                submit.functions[index],
+                payload,
+                m.TaskKind.CALL,
+                submit.serializer,
+                submit.flags,
+                needed,
+                graph,
+            )
+            graph.missing[row] = len(needed)
+            for predecessor in needed:
+                graph.dependents.setdefault(predecessor, []).append(row)
+            client.tasks[submit.first_number + row] = graph.tasks[row]
+        for row, missing in graph.missing.items():
+            if not missing:
+                self._queue.put(graph.tasks[row])
+
+    def _on_cancel(self, client: _Client, cancel: m.TaskCancel) -> None:
+        for number in cancel.numbers:
+            task = client.tasks.pop(number, None)
+            if task is not None:
+                task.canceled = True
+                self._send_result(task, m.Status.CANCELED, b"", 0)
+
+    def _answer(self) -> bool:
+        """Send what workers have finished."""
+        answered = False
+        while self._done:
+            answered = True
+            task, status, payload, duration = self._done.popleft()
+            if task.canceled or task.client.tasks.pop(task.number, None) is None:
+                continue
+            if task.graph is None:
+                self._send_result(task, status, payload, duration)
+            else:
+                self._finish_row(task, task.graph, status, payload, duration)
+        return answered
+
+    def _finish_row(self, task: _Task, graph: _Graph, status: int, payload: bytes, duration: int) -> None:
+        row = task.number - graph.first
+        graph.results[row] = (status, payload)
+        if row in graph.wanted:
+            self._send_result(task, status, payload, duration)
+        for dependent in graph.dependents.get(row, ()):
+            successor = graph.tasks[dependent]
+            if status != m.Status.SUCCESS:
+                if successor.number in task.client.tasks:
+                    del task.client.tasks[successor.number]
+                    self._finish_row(successor, graph, status, payload, 0)
+                continue
+            graph.missing[dependent] -= 1
+            if not graph.missing[dependent]:
+                self._queue.put(successor)
+
+    def _send_result(self, task: _Task, status: int, payload: bytes, duration: int) -> None:
+        is_object = payload[:1] == OBJECT and status in (m.Status.SUCCESS, m.Status.FAILED)
+        profiled = bool(task.flags & m.TaskFlag.PROFILE)
+        batch = m.ResultBatch(
+            client=task.client.id,
+            numbers=[task.number],
+            attempts=[1],
+            payloads=Packed.of([payload]),
+            statuses=[status] if status else (),
+            durations=[duration],
+            cpu_times=[duration] if profiled else (),
+            memory_peaks=[1024] if profiled else (),
+            object_positions=[0] if is_object else (),
+            objects=(payload[1:],) if is_object else (),
+        )
+        self._send(task.client, batch)
+
+    def _send(self, client: _Client, message: m.Message) -> None:
+        self._transmit(client, *client.session.sequence(message))
+
+    def _send_plain(self, client: _Client, message: m.Message) -> None:
+        self._transmit(client, *client.session.plain(message))
+
+    def _transmit(self, client: _Client, envelope: Envelope, message: m.Message) -> None:
+        if not self.silent:
+            self._scheduler.send(client.id, [encode_envelope(envelope), *encode(message)])
+
+    # --- object storage, in the same thread
+
+    def _on_store_message(self, peer: bytes, message: m.Message) -> None:
+        answer: m.Message | None = None
+        if isinstance(message, m.Hello):
+            answer = m.Welcome(self._incarnation, hello_number=message.hello_number)
+        elif isinstance(message, m.ObjectPut):
+            if self.store_refuses:
+                answer = m.ObjectPutReply(message.request, m.ObjectStatus.STORAGE_FULL, self.store_refuses)
+            else:
+                self.objects[message.id] = [bytes(buffer) for buffer in message.buffers]
+                answer = m.ObjectPutReply(message.request)
+        elif isinstance(message, m.ObjectGet):
+            found = self.objects.get(message.id)
+            answer = m.ObjectData(message.request, message.id, list(found or ()), missing=found is None)
+        elif isinstance(message, m.ObjectDelete):
+            for object_id in message.ids:
+                self.objects.pop(object_id, None)
+            answer = m.ObjectDeleteReply(message.request)
+        if answer is not None:
+            self._store.send(peer, [encode_envelope(UNSEQUENCED), *encode(answer)])
+
+    def _fetch(self, object_id: bytes) -> Sequence[Frame]:
+        # The object may be on its way while its task is here already.
+        deadline = time.monotonic() + 1.0
+        while object_id not in self.objects and time.monotonic() < deadline:
+            time.sleep(0.002)
+        # A copy: values restored from these buffers may be changed by the task.
+        return [bytearray(buffer) for buffer in self.objects[object_id]]
+
+    def _keep(self, buffers: Sequence[Any]) -> bytes:
+        object_id = new_id()
+        self.objects[object_id] = [bytes(buffer) for buffer in buffers]
+        return object_id
+
+    # --- workers
+
+    def _work(self) -> None:
+        while (task := self._queue.get()) is not None:
+            self._may_run.wait()
+            if task.canceled or self._stopping:
+                continue
+            began = time.perf_counter()
+            status, payload = self._run(task)
+            self._done.append((task, status, payload, int((time.perf_counter() - began) * 1e6)))
+
+    def _run(self, task: _Task) -> tuple[int, bytes]:
+        client = task.client
+        serializer = None
+        if task.serializer:
+            serializer = client.loaded.get(task.serializer)
+            if serializer is None:
+                serializer = client.loaded[task.serializer] = load_value(client.functions[task.serializer])
+        execution = Execution(self._fetch, self._keep, serializer)
+        with contextlib.suppress(KeyError):
+            function = client.loaded.get(task.function)
+            if function is None:
+                function = client.loaded[task.function] = execution.load_function(client.functions[task.function])
+            graph = task.graph
+            inputs = [graph.results[row][1] for row in task.dependencies] if graph is not None else []
+            return execution.run(function, task.kind, task.payload, inputs)
+        return m.Status.MISSING_OBJECT, b"the function's object is not in storage"
