@@ -26,6 +26,15 @@ FLAGS = [
         ("http://h:8080",),
         (),
     ),
+    DocumentedFlag(
+        "adapter_webhook_token_file",
+        ("--adapter-webhook-token-file", "-awtf"),
+        "/etc/token",
+        Path("/etc/token"),
+        None,
+    ),
+    DocumentedFlag("scaling_cool_down_seconds", ("--scaling-cool-down-seconds", "-scd"), "5", 5, 30),
+    DocumentedFlag("no_worker_timeout_seconds", ("--no-worker-timeout-seconds", "-nwt"), "7", 7, 0),
     DocumentedFlag("protected", ("--protected", "-p"), None, True, False),
     DocumentedFlag("allocate_policy", ("--allocate-policy", "-ap"), "capability", "capability", "even"),
     DocumentedFlag("max_number_of_tasks_waiting", ("--max-number-of-tasks-waiting", "-mt"), "10", 10, -1),
@@ -87,3 +96,9 @@ def test_several_webhook_urls_are_several_words() -> None:
 def test_a_strategy_needs_its_number_of_webhooks(arguments: list[str]) -> None:
     with pytest.raises(ConfigurationError, match="--adapter-webhook-urls, not"):
         SchedulerSettings.from_command_line(["tcp://127.0.0.1:2345", *arguments])
+
+
+@pytest.mark.parametrize("url", ["h:8080", "ftp://h:1", "http://"])
+def test_a_webhook_url_is_checked(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="is not of the form"):
+        SchedulerSettings.from_command_line(["tcp://127.0.0.1:2345", "--adapter-webhook-url", url])

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
@@ -17,7 +17,7 @@ from scaler_protocol.codec import decode, encode
 from scaler_protocol.errors import WireError
 from scaler_protocol.random_ids import new_id
 from scaler_protocol.service.child import ChildService
-from scaler_protocol.service.errors import ServiceError
+from scaler_protocol.service.errors import ConfigurationError, ServiceError
 from scaler_protocol.service.event_loop import run as run_event_loop
 from scaler_protocol.service.readiness import Readiness
 from scaler_protocol.service.signals import StopSignals
@@ -25,10 +25,12 @@ from scaler_protocol.storage import StoreRequests
 from scaler_protocol.transport import DealerLink, Publisher, RouterListener, SendOutcome, TransportError
 from scaler_protocol.wire import UNSEQUENCED, Frame, decode_envelope, encode_envelope
 from scaler_scheduler.core import (
+    CallWebhook,
     Incoming,
     PeerUnreachable,
     Publish,
     RelayedPeer,
+    ScalingConfig,
     SchedulerConfig,
     SchedulerCore,
     Send,
@@ -37,8 +39,13 @@ from scaler_scheduler.core import (
     StoreLost,
     Tick,
     ToStore,
+    WebhookAnswered,
+    WebhookFailed,
 )
 from scaler_scheduler.settings import SchedulerSettings
+
+if TYPE_CHECKING:
+    from scaler_scheduler.webhooks import Webhooks
 
 logger = logging.getLogger(__name__)
 
@@ -73,12 +80,14 @@ class _Server:
         self._store_child: ChildService | None = None
         self._store_link: DealerLink | None = None
         self._store_requests: StoreRequests | None = None
+        self._webhooks: Webhooks | None = None
         self._core: SchedulerCore
         self._router: RouterListener
         self._publisher: Publisher
 
     async def serve(self) -> int:
         self._loop = asyncio.get_running_loop()
+        self._webhooks = self._open_webhooks()
         with contextlib.ExitStack() as stack:
             stack.callback(self._stop_store)
             self._router = self._bind()
@@ -111,6 +120,8 @@ class _Server:
             keep_alive.cancel()
             watch_store.cancel()
             await asyncio.gather(keep_alive, watch_store, return_exceptions=True)
+            if self._webhooks is not None:
+                await self._webhooks.close()
             await self._say_goodbye()
         logger.info("scheduler stopped")
         return self._exit_status
@@ -122,6 +133,19 @@ class _Server:
             return RouterListener(str(self._settings.address), io_threads=self._settings.io_threads)
         except TransportError as error:
             raise ServiceError(f"cannot listen on {self._settings.address}: {error}") from None
+
+    def _open_webhooks(self) -> Webhooks | None:
+        settings = self._settings
+        if not settings.adapter_webhook_urls:
+            return None
+        # Imported late: only a scheduler with worker adapters pays for an HTTP client.
+        from scaler_scheduler.webhooks import Webhooks, read_token
+
+        try:
+            token = read_token(settings.adapter_webhook_token_file)
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(f"--adapter-webhook-token-file: {error}") from None
+        return Webhooks(self._on_webhook, token)
 
     def _monitor_address(self, bound: Address) -> str:
         if self._settings.monitor_address is not None:
@@ -173,6 +197,12 @@ class _Server:
             load_balance_interval=settings.load_balance_seconds,
             load_balance_trigger_times=settings.load_balance_trigger_times,
             attempts_max=settings.max_task_attempts,
+            no_worker_timeout=settings.no_worker_timeout_seconds,
+            scaling=None
+            if settings.scaling_strategy == "none"
+            else ScalingConfig(
+                settings.scaling_strategy, settings.adapter_webhook_urls, settings.scaling_cool_down_seconds
+            ),
             protected=settings.protected,
         )
 
@@ -275,6 +305,9 @@ class _Server:
                     self._tell_store(effect.message, now)
                 elif isinstance(effect, Publish):
                     self._publisher.send([encode_envelope(UNSEQUENCED), *encode(effect.message)])
+                elif isinstance(effect, CallWebhook):
+                    assert self._webhooks is not None
+                    self._webhooks.call(effect)
                 elif isinstance(effect, Stop):
                     self._exit_status = effect.exit_status
                     self._stopped.set()
@@ -333,6 +366,10 @@ class _Server:
             return Tick()
         with self._process.oneshot():
             return Tick(self._process.cpu_percent(), self._process.memory_info().rss, monitors, time.time())
+
+    def _on_webhook(self, event: WebhookAnswered | WebhookFailed) -> None:
+        self._core.handle(event, time.monotonic())
+        self._schedule_drain()
 
     # --- stop
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, BeforeValidator, Field, model_validator
+from pydantic import AliasChoices, BeforeValidator, Field, field_validator, model_validator
 
 from scaler_protocol.address import Address
 from scaler_protocol.service.command import EventLoopSettings
@@ -55,6 +57,17 @@ class SchedulerSettings(EventLoopSettings):
         validation_alias=AliasChoices("adapter_webhook_urls", "adapter_webhook_url"),
         description="worker adapters to ask for workers, as in http://127.0.0.1:8080",
     )
+    adapter_webhook_token_file: Annotated[Path | None, Short("awtf")] = Field(
+        default=None, description="file with the token that the worker adapters ask for"
+    )
+    scaling_cool_down_seconds: Annotated[float, Short("scd")] = Field(
+        default=30, ge=0, description="how long workers that are not needed any more are kept"
+    )
+    no_worker_timeout_seconds: Annotated[float, Short("nwt")] = Field(
+        default=0,
+        ge=0,
+        description="a task that no worker can run, with none on their way, fails after this time; 0: never",
+    )
     protected: Annotated[bool, Short("p")] = Field(
         default=False, description="refuse a client's wish to shut the cluster down"
     )
@@ -89,6 +102,15 @@ class SchedulerSettings(EventLoopSettings):
         validation_alias=AliasChoices("io_threads", "worker_io_threads"),
         description="threads that move network data",
     )
+
+    @field_validator("adapter_webhook_urls")
+    @classmethod
+    def _check_urls(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        for url in urls:
+            parts = urlsplit(url)
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise ValueError(f"{url!r} is not of the form http://127.0.0.1:8080")
+        return urls
 
     @model_validator(mode="after")
     def _check_scaling(self) -> Self:

@@ -6,13 +6,24 @@ They work on the tables of `SchedulerState` (state): `ReadyQueues`, `AgentPool`,
 `Recovery`, `Monitor`, each of which keeps itself consistent. What is to be sent or done lies in `Outbox`.
 """
 
-from scaler_scheduler.core.config import SchedulerConfig
-from scaler_scheduler.core.effects import Effect, Publish, Send, Stop, ToStore
-from scaler_scheduler.core.events import Event, Incoming, PeerUnreachable, RelayedPeer, StopRequested, StoreLost, Tick
+from scaler_scheduler.core.config import ScalingConfig, SchedulerConfig
+from scaler_scheduler.core.effects import CallWebhook, Effect, Publish, Send, Stop, ToStore
+from scaler_scheduler.core.events import (
+    Event,
+    Incoming,
+    PeerUnreachable,
+    RelayedPeer,
+    StopRequested,
+    StoreLost,
+    Tick,
+    WebhookAnswered,
+    WebhookFailed,
+)
 from scaler_scheduler.core.invariants import InvariantError, check_invariants
 from scaler_scheduler.core.scheduler import SchedulerCore
 
 __all__ = [
+    "CallWebhook",
     "Effect",
     "Event",
     "Incoming",
@@ -20,6 +31,7 @@ __all__ = [
     "PeerUnreachable",
     "Publish",
     "RelayedPeer",
+    "ScalingConfig",
     "SchedulerConfig",
     "SchedulerCore",
     "Send",
@@ -28,5 +40,7 @@ __all__ = [
     "StoreLost",
     "Tick",
     "ToStore",
+    "WebhookAnswered",
+    "WebhookFailed",
     "check_invariants",
 ]

@@ -30,7 +30,8 @@ class ClientRecord:
         """Of `tasks`, those that are at an agent."""
         self.finished_count = 0
         self.failed_count = 0
-        self.unservable_told: set[frozenset[str]] = set()
+        self.unservable_told: set[tuple[frozenset[str], str]] = set()
+        """Capabilities and kinds of notice it was told about."""
         self._options: dict[tuple[int, int, int, Capabilities, bytes], TaskOptions] = {}
 
     @property

@@ -6,6 +6,20 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class ScalingConfig:
+    """How workers are asked for. Times are in seconds."""
+
+    strategy: str
+    """A value of `policy.scaling.Strategy`."""
+    urls: tuple[str, ...]
+    """Webhooks of the worker adapters, in the order in which they are filled."""
+    cool_down_seconds: float = 30.0
+    """Workers that are not needed any more are kept for so long."""
+    arrival_seconds: float = 120.0
+    """Workers that an adapter has started must have connected after so long."""
+
+
+@dataclass(frozen=True, slots=True)
 class SchedulerConfig:
     """Times are in seconds. See `scaler_scheduler.settings` for the meaning to users."""
 
@@ -28,4 +42,8 @@ class SchedulerConfig:
     """An agent whose connection closed may come back within this time."""
     unservable_grace: float = 2.0
     """A task whose capabilities nobody has is reported to its client after this time."""
+    no_worker_timeout: float = 0.0
+    """A task that nobody can run fails after this time; 0: it waits."""
     snapshot_interval: float = 1.0
+    scaling: ScalingConfig | None = None
+    """None: nobody is asked for workers."""

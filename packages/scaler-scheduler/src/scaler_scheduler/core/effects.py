@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -48,4 +49,15 @@ class Log:
     text: str
 
 
-Effect = Send | ToStore | Publish | Stop | Log
+@dataclass(frozen=True, slots=True)
+class CallWebhook:
+    """Ask a worker adapter something; what comes of it is the event `WebhookAnswered` or `WebhookFailed`, with this number."""
+
+    call: int
+    url: str
+    body: Mapping[str, object] | None
+    """Posted as JSON; None asks with GET for what exists."""
+    timeout_s: float
+
+
+Effect = Send | ToStore | Publish | Stop | Log | CallWebhook

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from scaler_protocol.messages import Message
 from scaler_protocol.wire import Envelope
@@ -60,4 +60,21 @@ class Tick:
     unix_time: float = 0.0
 
 
-Event = Incoming | PeerUnreachable | StoreLost | StopRequested | Tick
+@dataclass(frozen=True, slots=True)
+class WebhookAnswered:
+    """A worker adapter answered the call of this number. `body` is what its JSON says, None where it is no JSON."""
+
+    call: int
+    status: int
+    body: Any
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookFailed:
+    """No answer came, or none that can be read."""
+
+    call: int
+    reason: str
+
+
+Event = Incoming | PeerUnreachable | StoreLost | StopRequested | Tick | WebhookAnswered | WebhookFailed

@@ -31,6 +31,7 @@ class TaskLifecycle:
         self.monitor = state.monitor
         self.outbox = state.outbox
         self.marks = state.marks
+        self.durations = state.durations
 
     def queue_new(self, client: ClientRecord, tasks: list[Task], now: float) -> None:
         """Queue tasks that graph rows became."""
@@ -184,6 +185,8 @@ class TaskLifecycle:
             monitor.failed_count += 1
             client.failed_count += 1
             event = m.TaskEvent.FAILED
+        if duration and self.config.scaling is not None:
+            self.durations.observe((task.function, task.options.kind), duration / 1e6)
         if monitor.listening:
             monitor.record(event, (task,), worker, now, (duration,))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import insort
 from collections import deque
 from collections.abc import Iterator
+from itertools import islice
 
 from scaler_scheduler.core.tasks import Task, TaskState
 
@@ -101,6 +102,12 @@ class SignatureQueue:
         for turns in self._turns.values():
             for queue in turns.queues.values():
                 yield from (task for task in queue if task.state is _READY)
+
+    def front(self, limit: int) -> Iterator[Task]:
+        """Up to `limit` ready tasks that are among the next to go: an equal share per client, deepest first."""
+        queues = [queue for depth in reversed(self._depths) for queue in self._turns[depth].queues.values()][:limit]
+        for queue in queues:
+            yield from (task for task in islice(queue, max(1, limit // len(queues))) if task.state is _READY)
 
     def client_ids(self) -> set[bytes]:
         return {client_id for turns in self._turns.values() for client_id in turns.queues}

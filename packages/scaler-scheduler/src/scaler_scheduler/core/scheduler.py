@@ -29,14 +29,18 @@ from scaler_scheduler.core.events import (
     StopRequested,
     StoreLost,
     Tick,
+    WebhookAnswered,
+    WebhookFailed,
 )
 from scaler_scheduler.core.graphs import Graph
 from scaler_scheduler.core.lifecycle import TaskLifecycle
 from scaler_scheduler.core.outbox import PeerRecord
 from scaler_scheduler.core.placement import Placement
 from scaler_scheduler.core.recovery import Claim
+from scaler_scheduler.core.scaling import Scaling
 from scaler_scheduler.core.state import SchedulerState
 from scaler_scheduler.core.tasks import Task, TaskState
+from scaler_scheduler.core.unservable import UnservableTasks
 
 _READY, _ASSIGNED = TaskState.READY, TaskState.ASSIGNED
 _RECOVERING, _FORGOTTEN = TaskState.RECOVERING, TaskState.FORGOTTEN
@@ -66,6 +70,8 @@ class SchedulerCore:
         self.marks = state.marks
         self.lifecycle = TaskLifecycle(state)
         self.placement = Placement(state)
+        self.scaling = None if config.scaling is None else Scaling(state, config.scaling, now)
+        self._unservable = UnservableTasks(state, self.lifecycle, self.scaling)
         self.stopping = False
         self._peers: dict[Peer, PeerRecord] = {}
         self._retained: dict[bytes, float] = {}
@@ -100,6 +106,9 @@ class SchedulerCore:
             self._on_tick(event, now)
         elif isinstance(event, PeerUnreachable):
             self._on_unreachable(event, now)
+        elif isinstance(event, WebhookAnswered | WebhookFailed):
+            if self.scaling is not None:
+                self.scaling.on_webhook(event, now)
         elif isinstance(event, StoreLost):
             self.outbox.log("warning", f"object storage server: {event.reason}")
         elif isinstance(event, StopRequested):
@@ -125,6 +134,8 @@ class SchedulerCore:
     def next_deadline(self) -> float:
         """When the next Tick is due."""
         deadline = min(self._maintenance_at, self._balance_at)
+        if self.scaling is not None:
+            deadline = min(deadline, self.scaling.next_deadline())
         if self.recovering:
             deadline = min(deadline, self.started_at + self.config.recovery_grace)
         if self.monitor.listening:
@@ -446,6 +457,8 @@ class SchedulerCore:
             self.lifecycle.finish_mixed(agent, client, batch, now)
             return
         self.monitor.success_count += len(tasks)
+        if self.scaling is not None:
+            self.scaling.observe(tasks, batch.durations)
         if self.monitor.listening:
             self.monitor.record(m.TaskEvent.SUCCESS, tasks, agent.name, now, batch.durations)
         client.finished_count += len(tasks)
@@ -536,11 +549,13 @@ class SchedulerCore:
         if now >= self._maintenance_at:
             self._maintenance_at = now + MAINTENANCE_INTERVAL_SECONDS
             self._look_after_peers(now)
-            self._report_unservable(now)
+            self._unservable.report(now)
             self._expire(now)
         if now >= self._balance_at:
             self._balance_at = now + self.config.load_balance_interval
             self.placement.balance()
+        if self.scaling is not None and not self.stopping:
+            self.scaling.look(now)
         if self.monitor.listening:
             self._publish(tick, now)
 
@@ -560,28 +575,6 @@ class SchedulerCore:
                 self._drop(record, f"silent for {silent:.0f} s", now, counted=True, retain=True)
             elif record.session.acknowledge_pending or silent > PROBE_AFTER_HEARTBEATS * self.config.heartbeat:
                 self.outbox.send_plain(record, m.Heartbeat())
-
-    def _report_unservable(self, now: float) -> None:
-        for queue in self.ready.non_empty():
-            since = queue.unservable_since
-            if since is None or now - since < self.config.unservable_grace:
-                continue
-            if self.agents.groups_for(queue.signature):
-                continue
-            for client_id in queue.client_ids():
-                client = self.clients[client_id]
-                if queue.signature in client.unservable_told:
-                    continue
-                client.unservable_told.add(queue.signature)
-                wanted = ", ".join(sorted(queue.signature))
-                text = (
-                    f"tasks wait for a worker with the capabilities {{{wanted}}}, which none of the "
-                    f"{len(self.agents)} connected agents offers"
-                    if queue.signature
-                    else "tasks wait: no worker is connected"
-                )
-                numbers = [task.number for task in queue.tasks() if task.options.client is client][:1000]
-                self.outbox.send(client, m.Notice(text, level=1, numbers=numbers, kind="unservable"))
 
     def _expire(self, now: float) -> None:
         for client_id in self.recovery.expired(now):

@@ -11,6 +11,7 @@ from scaler_scheduler.core.outbox import Outbox
 from scaler_scheduler.core.ready import ReadyQueues
 from scaler_scheduler.core.recovery import Recovery
 from scaler_scheduler.core.tasks import Task
+from scaler_scheduler.policy.durations import Durations
 
 
 class Marks:
@@ -38,4 +39,6 @@ class SchedulerState:
         """Tasks announced again after a restart, while agents may still claim them."""
         self.monitor = Monitor(config.incarnation)
         self.outbox = Outbox(self.monitor)
+        self.durations = Durations()
+        """By (function, kind of task); kept up to date only where workers are asked for."""
         self.marks = Marks()

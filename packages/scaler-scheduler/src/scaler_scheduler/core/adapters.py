@@ -1,0 +1,413 @@
+"""One worker adapter as the scheduler knows it: what it can do, its groups, and the conversation with it.
+
+What exists is learnt by asking (`GET /`), never only remembered: the list is compared after either side has restarted and
+every few seconds. Requests to start carry an id and are repeated under the same id until they are answered, so nothing is
+provisioned twice. Whatever fails makes the next call wait longer; nothing here waits itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from math import inf
+from typing import Any
+
+from scaler_scheduler.core.effects import CallWebhook
+from scaler_scheduler.core.outbox import Outbox
+from scaler_scheduler.policy.scaling import PLAIN, AdapterView, Names
+
+INFO_SECONDS = 60.0
+"""How often an adapter is asked what it can do."""
+
+LIST_SECONDS = 5.0
+"""How often an adapter is asked what exists."""
+
+POLL_SECONDS = 1.0
+"""How soon a request that was accepted and not finished is repeated."""
+
+BACK_OFF_SECONDS = 1.0
+BACK_OFF_SECONDS_MAX = 60.0
+
+CAPACITY_SECONDS = 30.0
+"""How long an adapter that had no capacity is believed to have none."""
+
+REFUSAL_SECONDS = 600.0
+"""How long an adapter that refused a kind of worker for good is not asked for it again."""
+
+START_SECONDS_MAX = 900.0
+"""A request to start that was not answered in the end for so long is given up."""
+
+STARTS_AT_ONCE = 16
+"""Requests to start under way at one adapter; more would only queue there."""
+
+CALL_SECONDS = 60.0
+ASK_SECONDS = 10.0
+"""Limits of one call: for work that the adapter may finish before it answers, and for questions."""
+
+GROUPS_MAX = 10_000
+"""Groups an adapter may list."""
+
+
+class Action(Enum):
+    INFO = "get_worker_adapter_info"
+    LIST = "list"
+    START = "start_worker_group"
+    STOP = "shutdown_worker_group"
+
+
+@dataclass(slots=True, eq=False)
+class Group:
+    """Workers that an adapter started together."""
+
+    id: str
+    worker_names: frozenset[str]
+    extra: Names
+    """Capabilities asked for beyond what the adapter's workers always offer."""
+    since: float
+    pending: bool = False
+    """The adapter says that it waits for its machines: it cannot be expected yet."""
+    arrived: bool = False
+    """At least one of its workers has connected."""
+    seen_at: float = 0.0
+    """When a worker of it was last connected."""
+    leaving: bool = False
+    leave_by: float = inf
+    stop_due: float = inf
+    """When to ask the adapter to stop it; inf: not wanted."""
+    calling: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Start:
+    """A group that was asked for and is not there yet."""
+
+    request_id: str
+    extra: Names
+    since: float
+    due: float
+    calling: bool = False
+
+
+@dataclass(slots=True)
+class _Call:
+    action: Action
+    issued_at: float
+    start: Start | None = None
+    group: Group | None = None
+
+
+@dataclass(slots=True)
+class _Refusals:
+    """What an adapter will not do, and until when that is believed."""
+
+    kinds: dict[Names, float] = field(default_factory=dict)
+    groups: int | None = None
+    groups_until: float = 0.0
+    text: str = ""
+
+
+class Adapter:
+    """See the module. `tick` issues the calls that are due, `on_answer` and `on_failure` take in what became of them."""
+
+    def __init__(self, url: str, outbox: Outbox, new_call: Callable[[], int], new_request: Callable[[], str]) -> None:
+        self.url = url
+        self.ready = False
+        """Whether it has said what it can do."""
+        self.offers: Names = PLAIN
+        self.workers_per_group = 1
+        self.groups: dict[str, Group] = {}
+        self.starting: dict[str, Start] = {}
+        self.start_seconds = 0.0
+        self.failures = 0
+        self.last_error = ""
+        self._groups_max: int | None = None
+        self._outbox = outbox
+        self._new_call = new_call
+        self._new_request = new_request
+        self._calls: dict[int, _Call] = {}
+        self._refusals = _Refusals()
+        self._lists = True
+        self._listed = False
+        self._info_due = self._list_due = 0.0
+        self._back_off_until = 0.0
+        self._changed_at = 0.0
+
+    # --- what the scaling decides with
+
+    @property
+    def reconciled(self) -> bool:
+        """Whether it is known what the adapter can do and what exists there."""
+        return self.ready and (self._listed or not self._lists)
+
+    @property
+    def trouble(self) -> list[str]:
+        """What is wrong with it, as a list of no or one sentence."""
+        if self.last_error or not self.ready:
+            return [f"{self.url}: {self.last_error or 'no answer yet'}"]
+        return [f"{self.url}: {self._refusals.text}"] if self._refusals.text else []
+
+    def view(self, now: float) -> AdapterView:
+        counts: dict[Names, int] = {}
+        for group in self.groups.values():
+            if not group.leaving:
+                counts[group.extra] = counts.get(group.extra, 0) + 1
+        for start in self.starting.values():
+            counts[start.extra] = counts.get(start.extra, 0) + 1
+        limits = [self._groups_max, self._refusals.groups if now < self._refusals.groups_until else None]
+        known = [limit for limit in limits if limit is not None]
+        refused = frozenset(extra for extra, until in self._refusals.kinds.items() if now < until)
+        return AdapterView(
+            self.offers, self.workers_per_group, min(known, default=None), counts, refused, self.start_seconds
+        )
+
+    def groups_under_way(self, now: float, kind: Names) -> int:
+        """Return how many groups whose workers could run `kind` have been asked for and have not arrived."""
+        coming = [group.extra for group in self.groups.values() if not group.arrived and not group.leaving]
+        coming += [start.extra for start in self.starting.values()]
+        return sum(1 for extra in coming if kind <= self.offers | extra)
+
+    def on_arrival(self, group: Group, now: float) -> None:
+        """A worker of the group has connected."""
+        if not group.arrived:
+            group.arrived = True
+            waited = now - group.since
+            self.start_seconds = (
+                waited if not self.start_seconds else self.start_seconds + 0.3 * (waited - self.start_seconds)
+            )
+        group.seen_at = now
+
+    # --- wishes
+
+    def start(self, extra: Names, now: float) -> bool:
+        """Ask for one more group; False while enough is under way or the adapter had better be left alone."""
+        if len(self.starting) >= STARTS_AT_ONCE or now < self._back_off_until:
+            return False
+        start = Start(self._new_request(), extra, now, now)
+        self.starting[start.request_id] = start
+        return True
+
+    def withdraw(self, extra: Names) -> bool:
+        """Take back a request to start that is not on its way; False where there is none.
+
+        Should the adapter have begun all the same, its list tells, and the group is stopped like any other.
+        """
+        for start in self.starting.values():
+            if start.extra == extra and not start.calling:
+                del self.starting[start.request_id]
+                return True
+        return False
+
+    def stop(self, group: Group, now: float) -> None:
+        """Have the adapter stop a group, now."""
+        group.leaving = True
+        group.stop_due = min(group.stop_due, now)
+
+    def blame(self, now: float, text: str) -> None:
+        """Something went wrong at this adapter: leave it alone for a while, longer each time."""
+        self.failures += 1
+        pause = min(BACK_OFF_SECONDS_MAX, BACK_OFF_SECONDS * 2.0 ** min(self.failures - 1, 10))
+        self._back_off_until = now + pause
+        if text != self.last_error or self.failures in (1, 10) or self.failures % 100 == 0:
+            self._outbox.log("warning", f"worker adapter {self.url}: {text}; next try in {pause:g} s")
+        self.last_error = text
+
+    # --- the conversation
+
+    def tick(self, now: float) -> None:
+        """Issue the calls that are due."""
+        asking = {call.action for call in self._calls.values()}
+        for start in [s for s in self.starting.values() if not s.calling and now >= s.since + START_SECONDS_MAX]:
+            del self.starting[start.request_id]
+            self.blame(now, f"a group was asked for {START_SECONDS_MAX:g} s ago and did not start")
+        if now < self._back_off_until:
+            return
+        if now >= self._info_due and Action.INFO not in asking:
+            self._call(_Call(Action.INFO, now), {"action": Action.INFO.value}, ASK_SECONDS)
+        if not self.ready:
+            return
+        if self._lists and now >= self._list_due and Action.LIST not in asking:
+            self._call(_Call(Action.LIST, now), None, ASK_SECONDS)
+        for start in self.starting.values():
+            if not start.calling and now >= start.due:
+                start.calling = True
+                body: dict[str, object] = {
+                    "action": Action.START.value,
+                    "metadata": {"request_id": start.request_id},
+                }
+                if start.extra:
+                    body["capabilities"] = dict.fromkeys(sorted(start.extra), -1)
+                self._call(_Call(Action.START, now, start=start), body, CALL_SECONDS)
+        for group in self.groups.values():
+            if not group.calling and now >= group.stop_due:
+                group.calling = True
+                body = {
+                    "action": Action.STOP.value,
+                    "worker_group_id": group.id,
+                    "metadata": {"request_id": f"stop-{group.id}"},
+                }
+                self._call(_Call(Action.STOP, now, group=group), body, CALL_SECONDS)
+
+    def owns(self, call_number: int) -> bool:
+        return call_number in self._calls
+
+    def on_answer(self, call_number: int, status: int, body: Any, now: float) -> None:
+        """Take an answer in, whatever it is."""
+        call = self._finish(call_number)
+        if status == 401:
+            self._fail(call, now, "it does not accept our token (401)")
+        elif call.action is Action.INFO:
+            self._on_info(call, status, body, now)
+        elif call.action is Action.LIST:
+            self._on_list(call, status, body, now)
+        elif call.start is not None:
+            self._on_started(call, call.start, status, body, now)
+        elif call.group is not None:
+            self._on_stopped(call, call.group, status, body, now)
+
+    def on_failure(self, call_number: int, reason: str, now: float) -> None:
+        """There was no answer."""
+        self._fail(self._finish(call_number), now, reason)
+
+    def _call(self, call: _Call, body: Mapping[str, object] | None, timeout_s: float) -> None:
+        number = self._new_call()
+        self._calls[number] = call
+        self._outbox.add(CallWebhook(number, self.url, body, timeout_s))
+
+    def _finish(self, call_number: int) -> _Call:
+        call = self._calls.pop(call_number)
+        if call.start is not None:
+            call.start.calling = False
+        if call.group is not None:
+            call.group.calling = False
+        return call
+
+    def _fail(self, call: _Call, now: float, text: str) -> None:
+        self.blame(now, f"{call.action.value}: {text}")
+        if call.start is not None:
+            call.start.due = self._back_off_until
+        if call.group is not None:
+            call.group.stop_due = self._back_off_until
+        if call.action is Action.LIST:
+            self._listed = False
+
+    def _on_info(self, call: _Call, status: int, body: Any, now: float) -> None:
+        if status != 200 or not isinstance(body, dict):
+            self._fail(call, now, _unexpected(status, body))
+            return
+        groups_max, per_group = body.get("max_worker_groups", -1), body.get("workers_per_group", 1)
+        if not isinstance(groups_max, int) or not isinstance(per_group, int) or per_group < 1:
+            self._fail(call, now, f"max_worker_groups {groups_max!r} and workers_per_group {per_group!r} make no sense")
+            return
+        self._groups_max = groups_max if groups_max >= 0 else None
+        self.workers_per_group = per_group
+        self.offers = _names(body.get("base_capabilities"))
+        self._info_due = now + INFO_SECONDS
+        if not self.ready:
+            limit = "any number of" if self._groups_max is None else f"up to {self._groups_max}"
+            self._outbox.log("info", f"worker adapter {self.url} can start {limit} groups of {per_group} workers")
+        self.ready = True
+        self._list_due = min(self._list_due, now)
+        self._succeeded()
+
+    def _on_list(self, call: _Call, status: int, body: Any, now: float) -> None:
+        if status in (404, 405, 501):
+            # The standard does not ask adapters for a list: then what they answered is all there is to know.
+            self._lists = False
+            return
+        rows = body.get("worker_groups") if isinstance(body, dict) else None
+        if status != 200 or not isinstance(rows, list) or len(rows) > GROUPS_MAX:
+            self._fail(call, now, _unexpected(status, body))
+            return
+        self._succeeded()
+        if call.issued_at <= self._changed_at:
+            # It may describe the time before a group was started or stopped.
+            self._list_due = now + POLL_SECONDS
+            return
+        self._list_due = now + LIST_SECONDS
+        self._listed = True
+        listed: set[str] = set()
+        for row in rows:
+            group_id = row.get("worker_group_id") if isinstance(row, dict) else None
+            if isinstance(group_id, str):
+                listed.add(group_id)
+                self._note(group_id, row, now)
+        for group_id in self.groups.keys() - listed:
+            group = self.groups.pop(group_id)
+            if not group.leaving:
+                self._outbox.log("info", f"worker adapter {self.url}: group {group_id} is gone")
+
+    def _note(self, group_id: str, row: dict[str, Any], now: float) -> None:
+        pending = row.get("state") == "pending"
+        group = self.groups.get(group_id)
+        if group is None:
+            extra = _names(row.get("capabilities")) - self.offers
+            self.groups[group_id] = Group(group_id, _names(row.get("worker_ids")), extra, now, pending)
+            return
+        group.worker_names = _names(row.get("worker_ids")) or group.worker_names
+        if group.pending and not pending:
+            group.since = now
+        group.pending = pending
+
+    def _on_started(self, call: _Call, start: Start, status: int, body: Any, now: float) -> None:
+        if start.request_id not in self.starting and status != 200:
+            return
+        if status == 202:
+            start.due = now + POLL_SECONDS
+            self._succeeded()
+            return
+        if status in (400, 429):
+            self.starting.pop(start.request_id, None)
+            text = self._refusals.text = _error(body)
+            if status == 400:
+                self._refusals.kinds[start.extra] = now + REFUSAL_SECONDS
+                wanted = ", ".join(sorted(start.extra)) or "plain workers"
+                self._outbox.log("warning", f"worker adapter {self.url} cannot bring {wanted}: {text}")
+            else:
+                self._refusals.groups = sum(1 for group in self.groups.values() if not group.leaving)
+                self._refusals.groups_until = now + CAPACITY_SECONDS
+                self._outbox.log("info", f"worker adapter {self.url} has no capacity: {text}")
+            return
+        group_id = body.get("worker_group_id") or body.get("worker_id") if isinstance(body, dict) else None
+        if status != 200 or not isinstance(group_id, str):
+            self._fail(call, now, _unexpected(status, body))
+            return
+        self.starting.pop(start.request_id, None)
+        self._refusals.text = ""
+        self._changed_at = now
+        self._succeeded()
+        if group_id not in self.groups:
+            names = _names(body.get("worker_ids"))
+            pending = body.get("state") == "pending"
+            self.groups[group_id] = Group(group_id, names, start.extra, start.since, pending)
+
+    def _on_stopped(self, call: _Call, group: Group, status: int, body: Any, now: float) -> None:
+        if status == 202:
+            group.stop_due = now + POLL_SECONDS
+            return
+        if status not in (200, 404):
+            self._fail(call, now, _unexpected(status, body))
+            return
+        self._changed_at = now
+        self._succeeded()
+        self.groups.pop(group.id, None)
+
+    def _succeeded(self) -> None:
+        if self.failures and self.last_error:
+            self._outbox.log("info", f"worker adapter {self.url} answers again")
+        self.failures = 0
+        self.last_error = ""
+
+
+def _names(value: Any) -> frozenset[str]:
+    """Names from a list of names or a mapping of names to values; what is neither counts as none."""
+    return frozenset(name for name in value if isinstance(name, str)) if isinstance(value, dict | list) else PLAIN
+
+
+def _error(body: Any) -> str:
+    text = body.get("error") if isinstance(body, dict) else None
+    return str(text)[:500] if text else "no reason given"
+
+
+def _unexpected(status: int, body: Any) -> str:
+    return f"status {status}: {_error(body)}" if status != 200 else "an answer that makes no sense"

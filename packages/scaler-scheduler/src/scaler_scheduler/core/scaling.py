@@ -1,0 +1,335 @@
+"""From load to workers: looks at the state a few times a second, asks the policy, and has adapters start and stop groups.
+
+    load ──policy──▶ wishes ──compare with groups──▶ start: asked, answered, arrived
+                                                └──▶ stop: drained, empty, asked to stop, gone
+
+Agents are recognised as a group's by the names of their workers, which the adapter tells. A group that is not wanted any
+more is drained first: its agents get nothing new, give back what has not started, finish the rest and leave; only then is
+the adapter asked to stop it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from math import inf
+
+from scaler_protocol import messages as m
+from scaler_protocol.ids import short
+from scaler_scheduler.core.adapters import Adapter, Group
+from scaler_scheduler.core.agents import AgentRecord
+from scaler_scheduler.core.config import ScalingConfig
+from scaler_scheduler.core.events import WebhookAnswered, WebhookFailed
+from scaler_scheduler.core.state import SchedulerState
+from scaler_scheduler.core.tasks import Task
+from scaler_scheduler.policy.scaling import (
+    PLAIN,
+    AdapterView,
+    Demand,
+    Names,
+    Strategy,
+    View,
+    share_out,
+    steady,
+    workers_needed,
+)
+
+LOOK_SECONDS = 0.5
+"""How often load and workers are compared."""
+
+SAMPLE_TASKS = 64
+"""Waiting tasks of a kind, and tasks of an agent beyond its workers, whose durations are looked up."""
+
+VANISHED_SECONDS = 10.0
+"""A group none of whose workers has been connected for so long, though some were before, is given up."""
+
+DRAIN_SECONDS_MAX = 600.0
+"""A group that is to leave and still runs something after so long is stopped all the same; its tasks run again elsewhere."""
+
+
+@dataclass(slots=True)
+class _Tally:
+    waiting: int = 0
+    running: int = 0
+    sampled: int = 0
+    seconds: float = 0.0
+
+
+class Scaling:
+    """See the module. Works on the tables of `SchedulerState`."""
+
+    def __init__(self, state: SchedulerState, config: ScalingConfig, now: float) -> None:
+        self.strategy = Strategy(config.strategy)
+        self.durations = state.durations
+        self._config = config
+        self._agents = state.agents
+        self._ready = state.ready
+        self._outbox = state.outbox
+        self._calls = 0
+        self._requests = 0
+        self._prefix = short(state.config.incarnation)
+        self.adapters = [Adapter(url, state.outbox, self._new_call, self._new_request) for url in config.urls]
+        self._look_at = now
+        self._history: dict[Names, deque[tuple[float, int]]] = {}
+        self._oldest: dict[AgentRecord, tuple[Task, float]] = {}
+        self._members: dict[Group, list[AgentRecord]] = {}
+        self._views: list[AdapterView] = [adapter.view(now) for adapter in self.adapters]
+        self._wishes: list[dict[Names, int]] = [{} for _ in self.adapters]
+        self._said = ""
+
+    # --- events
+
+    def observe(self, tasks: Iterable[Task], durations: Sequence[int]) -> None:
+        """Tasks have ended well, after so many microseconds each."""
+        for task, duration in zip(tasks, durations, strict=False):
+            self.durations.observe((task.function, task.options.kind), duration / 1e6)
+
+    def on_webhook(self, event: WebhookAnswered | WebhookFailed, now: float) -> None:
+        for adapter in self.adapters:
+            if adapter.owns(event.call):
+                if isinstance(event, WebhookAnswered):
+                    adapter.on_answer(event.call, event.status, event.body, now)
+                else:
+                    adapter.on_failure(event.call, event.reason, now)
+                adapter.tick(now)
+                return
+
+    def next_deadline(self) -> float:
+        return self._look_at
+
+    def look(self, now: float) -> None:
+        """Compare what is wanted with what exists, and set right what can be set right now."""
+        if now < self._look_at:
+            return
+        self._look_at = now + LOOK_SECONDS
+        self._recognise_agents(now)
+        for adapter in self.adapters:
+            self._look_after_groups(adapter, now)
+        self._views = [adapter.view(now) for adapter in self.adapters]
+        view = self._view(now)
+        self._wishes = share_out(self._steady_needs(workers_needed(self.strategy, view), now), view)
+        for adapter, wish in zip(self.adapters, self._wishes, strict=True):
+            if adapter.reconciled:
+                self._fulfil(adapter, wish, now)
+            adapter.tick(now)
+        self._tell(view)
+
+    # --- what others may ask
+
+    def can_bring(self, kind: Names) -> bool:
+        """Whether an adapter that answers can start workers for tasks of this kind."""
+        for adapter, view in zip(self.adapters, self._views, strict=True):
+            extra = view.extra_for(kind)
+            able = extra is not None and (self.strategy is Strategy.CAPABILITY or not extra)
+            if able and adapter.ready and view.groups_max != 0:
+                return True
+        return False
+
+    def groups_under_way(self, kind: Names, now: float) -> int:
+        """Return how many groups that could run tasks of this kind are starting."""
+        return sum(adapter.groups_under_way(now, kind) for adapter in self.adapters)
+
+    def troubles(self) -> list[str]:
+        """What adapters complain of, or is wrong with them, for people."""
+        return [trouble for adapter in self.adapters for trouble in adapter.trouble]
+
+    def statuses(self) -> tuple[m.AdapterStatus, ...]:
+        """The adapters as monitors show them."""
+        now = self._look_at
+        return tuple(
+            m.AdapterStatus(
+                url=adapter.url,
+                state="unreachable" if adapter.failures else "ok" if adapter.ready else "unknown",
+                groups=len(adapter.groups),
+                groups_max=-1 if view.groups_max is None else view.groups_max,
+                workers_per_group=adapter.workers_per_group,
+                wished_groups=sum(wish.values()),
+                starting_groups=adapter.groups_under_way(now, PLAIN),
+                capabilities=",".join(sorted(adapter.offers)),
+                text=adapter.last_error,
+            )
+            for adapter, view, wish in zip(self.adapters, self._views, self._wishes, strict=True)
+        )
+
+    # --- the view
+
+    def _recognise_agents(self, now: float) -> None:
+        by_name: dict[str, tuple[Adapter, Group]] = {
+            name: (adapter, group)
+            for adapter in self.adapters
+            for group in adapter.groups.values()
+            for name in group.worker_names
+        }
+        self._members = {}
+        for agent in self._agents.by_peer.values():
+            for name in (*agent.hello.worker_names, agent.name):
+                found = by_name.get(name)
+                if found is not None:
+                    adapter, group = found
+                    self._members.setdefault(group, []).append(agent)
+                    adapter.on_arrival(group, now)
+                    break
+
+    def _look_after_groups(self, adapter: Adapter, now: float) -> None:
+        for group in list(adapter.groups.values()):
+            agents = self._members.get(group, ())
+            if group.leaving:
+                if not agents or now >= group.leave_by:
+                    adapter.stop(group, now)
+            elif agents:
+                # Somebody else has them leave: the end of their job's time, say.
+                group.leaving = all(agent.draining for agent in agents)
+                group.leave_by = inf
+            elif group.pending:
+                continue
+            elif not group.arrived and now >= group.since + self._config.arrival_seconds:
+                adapter.blame(
+                    now, f"no worker of group {group.id} connected within {self._config.arrival_seconds:g} s: stopped"
+                )
+                adapter.stop(group, now)
+            elif group.arrived and now >= group.seen_at + VANISHED_SECONDS:
+                self._outbox.log("warning", f"all workers of group {group.id} are gone: the group is stopped")
+                adapter.stop(group, now)
+
+    def _view(self, now: float) -> View:
+        connected: dict[Names, int] = {}
+        standing: dict[Names, int] = {}
+        of_groups = {agent for agents in self._members.values() for agent in agents}
+        for agent in self._agents.by_peer.values():
+            if agent.draining:
+                continue
+            names = agent.capability_names
+            connected[names] = connected.get(names, 0) + agent.slots
+            if agent not in of_groups:
+                standing[names] = standing.get(names, 0) + agent.slots
+        return View(self._demands(now), self._views, connected, standing)
+
+    def _demands(self, now: float) -> list[Demand]:
+        tallies: dict[Names, _Tally] = {}
+        self._watch_running(now)
+        for queue in self._ready.non_empty():
+            tally = tallies.setdefault(queue.signature, _Tally())
+            tally.waiting += queue.count
+            for task in queue.front(SAMPLE_TASKS):
+                self._sample(tally, task)
+        for agent in self._agents.by_peer.values():
+            last: _Tally | None = None
+            seen = 0
+            for task in islice(agent.tasks, agent.slots + SAMPLE_TASKS):
+                last = tallies.setdefault(task.options.signature, _Tally())
+                if seen < agent.slots:
+                    last.running += 1
+                else:
+                    last.waiting += 1
+                self._sample(last, task)
+                seen += 1
+            if last is not None:
+                last.waiting += len(agent.tasks) - seen
+        return [
+            Demand(kind, tally.waiting, tally.running, tally.seconds / tally.sampled if tally.sampled else None)
+            for kind, tally in tallies.items()
+        ]
+
+    def _sample(self, tally: _Tally, task: Task) -> None:
+        seconds = self.durations.of((task.function, task.options.kind))
+        if seconds is not None:
+            tally.sampled += 1
+            tally.seconds += seconds
+
+    def _watch_running(self, now: float) -> None:
+        """What has been at the head of its agent since an earlier look has run at least so long, measured or not."""
+        oldest: dict[AgentRecord, tuple[Task, float]] = {}
+        for agent in self._agents.by_peer.values():
+            task = next(iter(agent.tasks), None)
+            if task is None:
+                continue
+            before = self._oldest.get(agent)
+            since = before[1] if before is not None and before[0] is task else now
+            oldest[agent] = (task, since)
+            if now - since > LOOK_SECONDS:
+                self.durations.at_least((task.function, task.options.kind), now - since)
+        self._oldest = oldest
+
+    # --- wishes
+
+    def _steady_needs(self, needs: Mapping[Names, int], now: float) -> dict[Names, int]:
+        cool_down = self._config.cool_down_seconds
+        result: dict[Names, int] = {}
+        for kind in needs.keys() | self._history.keys():
+            history = self._history.setdefault(kind, deque())
+            need = needs.get(kind, 0)
+            while history and (history[0][0] < now - cool_down or history[-1][1] <= need):
+                # Smaller and earlier than this one: it can never be the largest again.
+                if history[-1][1] <= need:
+                    history.pop()
+                else:
+                    history.popleft()
+            if need:
+                history.append((now, need))
+            if history:
+                result[kind] = steady(history, now, cool_down)
+            else:
+                del self._history[kind]
+        return result
+
+    def _fulfil(self, adapter: Adapter, wish: Mapping[Names, int], now: float) -> None:
+        has = adapter.view(now).groups
+        for extra in wish.keys() | has.keys():
+            difference = wish.get(extra, 0) - has.get(extra, 0)
+            for _ in range(difference):
+                if not adapter.start(extra, now):
+                    break
+            for _ in range(-difference):
+                if not adapter.withdraw(extra):
+                    self._dismiss(adapter, extra, now)
+
+    def _dismiss(self, adapter: Adapter, extra: Names, now: float) -> None:
+        """Have one group leave: one that has not arrived, or the one with least to do per worker."""
+        candidates = [group for group in adapter.groups.values() if group.extra == extra and not group.leaving]
+        if not candidates:
+            return
+        group = min(candidates, key=self._load)
+        agents = self._members.get(group, ())
+        if not agents:
+            adapter.stop(group, now)
+            return
+        group.leaving = True
+        group.leave_by = now + DRAIN_SECONDS_MAX
+        self._outbox.log("info", f"group {group.id} is not needed any more: it finishes what it runs and leaves")
+        for agent in agents:
+            if not agent.draining:
+                agent.draining = True
+                self._agents.changed(agent)
+                self._outbox.send(agent, m.Drain())
+
+    def _load(self, group: Group) -> float:
+        agents = self._members.get(group, ())
+        return sum(len(agent.tasks) for agent in agents) / sum(agent.slots for agent in agents) if agents else -1.0
+
+    def _tell(self, view: View) -> None:
+        """Log what is wanted whenever that has changed."""
+        parts = [
+            f"{count} {_described(extra)} at {adapter.url}"
+            for adapter, wish in zip(self.adapters, self._wishes, strict=True)
+            for extra, count in sorted(wish.items(), key=lambda item: sorted(item[0]))
+        ]
+        said = ", ".join(parts) or "none"
+        if said != self._said:
+            self._said = said
+            tasks = sum(demand.tasks for demand in view.demands)
+            seconds = sum(demand.tasks * (demand.task_seconds or 0.0) for demand in view.demands)
+            self._outbox.log("info", f"{tasks} tasks, about {seconds:.1f} s of work; worker groups wanted: {said}")
+
+    def _new_call(self) -> int:
+        self._calls += 1
+        return self._calls
+
+    def _new_request(self) -> str:
+        self._requests += 1
+        return f"{self._prefix}-{self._requests}"
+
+
+def _described(extra: Names) -> str:
+    return "{" + ", ".join(sorted(extra)) + "}" if extra != PLAIN else "plain"

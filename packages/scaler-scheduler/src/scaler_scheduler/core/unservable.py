@@ -1,0 +1,87 @@
+"""Tasks that nobody can run: their clients are told once what is the matter, and after a set time they fail."""
+
+from __future__ import annotations
+
+from scaler_protocol import messages as m
+from scaler_scheduler.core.lifecycle import TaskLifecycle
+from scaler_scheduler.core.ready import SignatureQueue
+from scaler_scheduler.core.scaling import Scaling
+from scaler_scheduler.core.state import SchedulerState
+
+NAMED_TASKS_MAX = 1000
+"""Tasks named in one notice."""
+
+UNSERVABLE = "unservable"
+"""Nobody can run the tasks, and nobody can bring workers that could."""
+
+WORKERS_COMING = "workers_coming"
+"""Workers that can run the tasks are being started."""
+
+WORKERS_DELAYED = "workers_delayed"
+"""An adapter could bring such workers and does not, for lack of room or because something fails."""
+
+
+class UnservableTasks:
+    """Works on the tables of `SchedulerState`. Notices are kinds of the message `Notice`."""
+
+    def __init__(self, state: SchedulerState, lifecycle: TaskLifecycle, scaling: Scaling | None) -> None:
+        self._config = state.config
+        self._clients = state.clients
+        self._agents = state.agents
+        self._ready = state.ready
+        self._outbox = state.outbox
+        self._lifecycle = lifecycle
+        self._scaling = scaling
+
+    def report(self, now: float) -> None:
+        """Tell the clients of every kind of task that has been unservable for the grace; end those over their time."""
+        for queue in self._ready.non_empty():
+            since = queue.unservable_since
+            if since is None or now - since < self._config.unservable_grace or self._agents.groups_for(queue.signature):
+                continue
+            kind, text = self._situation(queue, now)
+            timeout = self._config.no_worker_timeout
+            if timeout and now - since >= timeout and kind != WORKERS_COMING:
+                self._end(queue, f"{text}; gave up after {timeout:g} s", now)
+            else:
+                self._tell(queue, kind, text)
+
+    def _situation(self, queue: SignatureQueue, now: float) -> tuple[str, str]:
+        wanted = f"workers with the capabilities {{{', '.join(sorted(queue.signature))}}}"
+        if not queue.signature:
+            wanted = "workers"
+        if self._scaling is not None:
+            coming = self._scaling.groups_under_way(queue.signature, now)
+            if coming:
+                return WORKERS_COMING, f"tasks wait for {wanted}, which are on their way ({coming} groups are starting)"
+            if self._scaling.can_bring(queue.signature):
+                errors = "; ".join(self._scaling.troubles())
+                return WORKERS_DELAYED, f"tasks wait for {wanted}, which no worker adapter starts now" + (
+                    f": {errors}" if errors else ""
+                )
+        text = (
+            f"tasks wait for {wanted}, which none of the {len(self._agents)} connected agents offers"
+            if queue.signature
+            else "tasks wait: no worker is connected"
+        )
+        if self._scaling is not None:
+            text += " and no worker adapter can bring"
+            silent = [trouble for adapter in self._scaling.adapters if not adapter.ready for trouble in adapter.trouble]
+            text += f" (not known yet: {'; '.join(silent)})" if silent else ""
+        return UNSERVABLE, text
+
+    def _tell(self, queue: SignatureQueue, kind: str, text: str) -> None:
+        for client_id in queue.client_ids():
+            client = self._clients[client_id]
+            if (queue.signature, kind) in client.unservable_told:
+                continue
+            client.unservable_told.add((queue.signature, kind))
+            numbers = [task.number for task in queue.tasks() if task.options.client is client][:NAMED_TASKS_MAX]
+            level = 0 if kind == WORKERS_COMING else 1
+            self._outbox.send(client, m.Notice(text, level=level, numbers=numbers, kind=kind))
+
+    def _end(self, queue: SignatureQueue, text: str, now: float) -> None:
+        sentence = text.encode()
+        for task in list(queue.tasks()):
+            self._lifecycle.withdraw(task)
+            self._lifecycle.answer(task, m.Status.NO_WORKER, sentence, now)

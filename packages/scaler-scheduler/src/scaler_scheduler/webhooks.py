@@ -1,0 +1,108 @@
+"""Calls to worker adapters over HTTP, beside the scheduler's loop: nothing an adapter does makes the loop wait.
+
+Each call is a task with a limit on its whole duration, on the size of its answer, and on how many there are. What becomes of
+it comes back as an event. Redirects are not followed and proxies of the environment not used: the URL given is the one asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from scaler_scheduler.core import CallWebhook, WebhookAnswered, WebhookFailed
+
+ANSWER_BYTES_MAX = 2 * 1024 * 1024
+"""Longest answer; a list of ten thousand groups fits."""
+
+CALLS_MAX = 128
+"""Calls under way in all; the core asks for fewer."""
+
+STOP_SECONDS = 1.0
+"""How long calls under way may take to notice that they are cancelled."""
+
+Report = Callable[[WebhookAnswered | WebhookFailed], None]
+
+
+class Webhooks:
+    """Performs `CallWebhook` effects on the running event loop. `report` is called there, once for each."""
+
+    def __init__(self, report: Report, token: str | None = None) -> None:
+        self._report = report
+        self._token = token
+        self._tasks: set[asyncio.Task[None]] = set()
+        headers = {"Accept": "application/json"}
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        self._client = httpx.AsyncClient(
+            headers=headers,
+            follow_redirects=False,
+            trust_env=False,
+            timeout=None,  # the whole call has a limit, which those of its parts could only exceed
+            limits=httpx.Limits(max_connections=CALLS_MAX, max_keepalive_connections=16),
+        )
+
+    def call(self, effect: CallWebhook) -> None:
+        """Begin one call; returns at once."""
+        if len(self._tasks) >= CALLS_MAX:
+            self._report(WebhookFailed(effect.call, f"{CALLS_MAX} calls are under way already"))
+            return
+        task = asyncio.create_task(self._perform(effect))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """Give up all calls under way, without events."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=STOP_SECONDS)
+        await self._client.aclose()
+
+    async def _perform(self, effect: CallWebhook) -> None:
+        try:
+            async with asyncio.timeout(effect.timeout_s):
+                event = await self._ask(effect)
+        except TimeoutError:
+            self._report(WebhookFailed(effect.call, f"no answer within {effect.timeout_s:g} s"))
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            self._report(WebhookFailed(effect.call, f"{type(error).__name__}: {error}"[:500]))
+        else:
+            self._report(event)
+
+    async def _ask(self, effect: CallWebhook) -> WebhookAnswered | WebhookFailed:
+        body: dict[str, object] | None = None
+        if effect.body is not None:
+            body = dict(effect.body) if self._token is None else {**effect.body, "auth_token": self._token}
+        request = self._client.build_request("GET" if body is None else "POST", effect.url, json=body)
+        response = await self._client.send(request, stream=True)
+        try:
+            content = bytearray()
+            async for chunk in response.aiter_bytes():
+                content += chunk
+                if len(content) > ANSWER_BYTES_MAX:
+                    return WebhookFailed(effect.call, f"the answer is longer than {ANSWER_BYTES_MAX} bytes")
+        finally:
+            await response.aclose()
+        return WebhookAnswered(effect.call, response.status_code, _parsed(bytes(content)))
+
+
+def read_token(path: Path | None) -> str | None:
+    """Return the token in a file, or None without a file. Raises OSError or ValueError."""
+    if path is None:
+        return None
+    token = path.read_text(encoding="utf-8").strip()
+    if not token or not token.isascii() or not token.isprintable():
+        raise ValueError(f"{path} holds no token: one line of printable ASCII characters is expected")
+    return token
+
+
+def _parsed(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return None
