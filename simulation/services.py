@@ -59,7 +59,7 @@ class SchedulerProcess(Process):
                 frames = [bytes(frame) for frame in message.inner]
                 self._receive(inside, decode_envelope(frames[0]), decode(frames[1:]))
         if now >= self.core.next_deadline():
-            self.core.handle(scheduler.Tick(monitors=self.monitors, unix_time=now), now)
+            self.core.handle(scheduler.Tick(monitors=self.monitors, unix_time=now, events=bool(self.monitors)), now)
         self.core.place(now)
         scheduler.check_invariants(self.core)
         # Performing effects tells the core of peers without a connection, which may have effects again.

@@ -1,0 +1,194 @@
+"""Real Scaler processes for tests: started on free ports, watched, and ended in order."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+
+from scaler import Client
+from scaler_protocol.address import Address
+from scaler_protocol.service.child import ChildService
+
+Value = TypeVar("Value")
+
+ROOT = Path(__file__).parents[2]
+"""On the workers' path, so that tasks may use functions of test modules."""
+
+ANY_PORT = "tcp://127.0.0.1:0"
+START_S = 30.0
+WAIT_S = 30.0
+LOG_TAIL_CHARACTERS = 6_000
+
+
+def wait_for(what: str, look: Callable[[], Value], timeout_s: float = WAIT_S) -> Value:
+    """Return the first true value of `look`; fail with `what` when there is none in time."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        value = look()
+        if value:
+            return value
+        if time.monotonic() >= deadline:
+            raise AssertionError(f"not within {timeout_s:g} s: {what}")
+        time.sleep(0.02)
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended; one that nobody has reaped yet counts as ended."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+@dataclass
+class Service:
+    """One running command."""
+
+    child: ChildService
+    addresses: dict[str, Address]
+    log_path: Path
+
+    @property
+    def pid(self) -> int:
+        return self.child.pid
+
+    @property
+    def address(self) -> str:
+        """The scheduler's or store's own address."""
+        return str(self.addresses.get("scheduler") or self.addresses["object_storage"])
+
+    def log(self) -> str:
+        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+
+    def wait_log(self, text: str, timeout_s: float = WAIT_S) -> None:
+        wait_for(f"{text!r} in the log of {self.child.module}", lambda: text in self.log(), timeout_s)
+
+    def children(self) -> list[int]:
+        """Process ids of everything it has started."""
+        try:
+            return [child.pid for child in psutil.Process(self.pid).children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+    def kill(self) -> None:
+        """kill -9, and reap it."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+        self.child.process.wait(10)
+
+    def terminate(self) -> int:
+        return self.child.terminate()
+
+    def wait_end(self, timeout_s: float = WAIT_S) -> int:
+        return self.child.process.wait(timeout_s)
+
+
+@dataclass
+class Deployment:
+    """A scheduler and what belongs to it. `close` ends all of it, clients first."""
+
+    folder: Path
+    services: list[Service] = field(default_factory=list)
+    clients: list[Client] = field(default_factory=list)
+
+    def start(self, module: str, *arguments: str, ready: bool = True, **environment: str) -> Service:
+        """Start `python -m module arguments…`, wait until it answers, and keep its output for failures."""
+        log_path = self.folder / f"{len(self.services)}-{module}.log"
+        with log_path.open("wb") as log:
+            child = ChildService.start(
+                module, arguments, stdout=log, stderr=log, environment={"PYTHONPATH": str(ROOT), **environment}
+            )
+        service = Service(child, {}, log_path)
+        self.services.append(service)
+        if ready:
+            try:
+                service.addresses = child.wait_ready(START_S)
+            except Exception as error:
+                error.add_note(service.log()[-LOG_TAIL_CHARACTERS:])
+                raise
+        return service
+
+    def scheduler(self, *flags: str, address: str = ANY_PORT) -> Service:
+        return self.start("scaler_scheduler", address, *flags)
+
+    def storage(self, *flags: str, address: str = ANY_PORT) -> Service:
+        return self.start("scaler_objstore", address, *flags)
+
+    def workers(self, scheduler: Service | str, *flags: str, count: int = 2) -> Service:
+        address = scheduler if isinstance(scheduler, str) else scheduler.address
+        return self.start("scaler_worker", address, "-n", str(count), *flags)
+
+    def client(self, scheduler: Service | str, **settings: Any) -> Client:
+        address = scheduler if isinstance(scheduler, str) else scheduler.address
+        client = Client(address=address, **settings)
+        self.clients.append(client)
+        return client
+
+    def close(self) -> None:
+        for client in self.clients:
+            client.disconnect()
+        # Workers before the scheduler: they say goodbye to somebody.
+        for service in reversed(self.services):
+            service.terminate()
+
+    def logs(self) -> Iterator[tuple[str, str]]:
+        for service in self.services:
+            yield service.log_path.name, service.log()[-LOG_TAIL_CHARACTERS:]
+
+
+# --- what a test may leave behind: nothing
+
+
+@dataclass(frozen=True)
+class Traces:
+    """What this process and its children hold of the machine."""
+
+    processes: frozenset[int]
+    listening: frozenset[tuple[str, int]]
+    shared_memory: frozenset[str]
+    threads: frozenset[str]
+
+    def beyond(self, before: Traces) -> list[str]:
+        """What is here now and was not before, in words."""
+        words = []
+        for pid in sorted(self.processes - before.processes):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                words.append(f"process {pid}: {' '.join(psutil.Process(pid).cmdline())[:200]}")
+        words += [f"listening port {host}:{port}" for host, port in sorted(self.listening - before.listening)]
+        words += [f"/dev/shm/{name}" for name in sorted(self.shared_memory - before.shared_memory)]
+        words += [f"thread {name}" for name in sorted(self.threads - before.threads)]
+        return words
+
+
+def traces() -> Traces:
+    """Look around. Orphans of our children count too: `become_subreaper` makes them ours."""
+    me = psutil.Process()
+    alive = []
+    listening = set()
+    for process in (me, *me.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            if process.status() == psutil.STATUS_ZOMBIE:
+                continue
+            alive.append(process.pid)
+            for connection in process.net_connections("inet"):
+                if connection.status == psutil.CONN_LISTEN:
+                    listening.add((connection.laddr.ip, connection.laddr.port))
+    shared = {name for name in os.listdir("/dev/shm") if "scaler" in name} if os.path.isdir("/dev/shm") else set()
+    threads = {thread.name for thread in threading.enumerate()}
+    return Traces(frozenset(alive), frozenset(listening), frozenset(shared), frozenset(threads))
+
+
+def become_subreaper() -> None:
+    """From now on an orphan of our children becomes our child, so that none gets lost. Linux."""
+    pr_set_child_subreaper = 36
+    ctypes.CDLL(None).prctl(pr_set_child_subreaper, 1, 0, 0, 0)

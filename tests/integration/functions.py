@@ -1,0 +1,94 @@
+"""Functions that the tests' tasks run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from scaler import Client
+
+
+def square(value: int) -> int:
+    return value * value
+
+
+def add(left: int, right: int) -> int:
+    return left + right
+
+
+def keyword_only(*, value: int = 0, **others: int) -> tuple[int, dict[str, int]]:
+    return value, others
+
+
+def fail(text: str) -> None:
+    raise ValueError(text)
+
+
+def sleep_and_return(seconds: float, value: Any = None) -> Any:
+    time.sleep(seconds)
+    return value
+
+
+def process_id(_: Any = None) -> int:
+    return os.getpid()
+
+
+def parent_process_id(_: Any = None) -> int:
+    return os.getppid()
+
+
+def exit_hard(status: int) -> None:
+    os._exit(status)
+
+
+def kill_self(_: Any = None) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def mark_and_sleep(path: str, seconds: float) -> str:
+    """Leave a line that says which process runs this, then sleep."""
+    with Path(path).open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    time.sleep(seconds)
+    return path
+
+
+def mark_and_wait(path: str, until: str) -> int:
+    """Leave a line, then wait until another file exists."""
+    with Path(path).open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    while not Path(until).exists():
+        time.sleep(0.01)
+    return os.getpid()
+
+
+def die_once(path: str) -> str:
+    """Kill the process at the first attempt; the second one finds the mark."""
+    mark = Path(path)
+    if not mark.exists():
+        mark.write_text("died")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "second attempt"
+
+
+def fibonacci(client: Client, n: int) -> int:
+    if n == 0:
+        return 0
+    if n == 1:
+        return 1
+    a = client.submit(fibonacci, client, n - 1)
+    b = client.submit(fibonacci, client, n - 2)
+    return int(a.result()) + int(b.result())
+
+
+def parent_of_two(client: Client, value: int) -> int:
+    children = [client.submit(square, value), client.submit(square, value + 1)]
+    return sum(child.result() for child in children)
+
+
+def use_client_without_address(value: int) -> int:
+    with Client() as client:
+        return int(client.submit(square, value).result())
