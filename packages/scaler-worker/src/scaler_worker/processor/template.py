@@ -110,7 +110,7 @@ class Template:
             os.dup2(standard_error, 2)
             os.close(standard_error)
             # The old object knows another kind of file.
-            sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)
+            sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace", closefd=False)
             running_page = RunningPage(page)
             os.close(page)
             processor = Processor(
