@@ -21,6 +21,9 @@ from scaler_protocol.errors import MalformedMessageError, MessageTooLargeError
 from scaler_protocol.ids import ID_BYTES
 from scaler_protocol.wire import FRAMES_MAX, HEADER_BYTES_MAX, MESSAGE_BYTES_MAX, Frame
 
+TRAVERSALS_MAX = 4
+TRAVERSAL_WORDS_MIN = 1024
+
 
 def _load_schema() -> Any:
     capnp.remove_import_hook()
@@ -241,9 +244,7 @@ def _check_events(message: m.MonitorEvents) -> None:
 def _check_failures(message: m.MonitorFailures) -> None:
     rows = len(message.numbers)
     message.payloads.check(rows)
-    _check_exact(
-        message, rows, "time_seconds", "clients", "attempts", "statuses", "functions", "workers", "durations"
-    )
+    _check_exact(message, rows, "time_seconds", "clients", "attempts", "statuses", "functions", "workers", "durations")
 
 
 def _check_log(message: m.MonitorLog) -> None:
@@ -515,11 +516,17 @@ def encode(message: m.Message) -> list[Frame]:
 
 
 def decode(frames: Sequence[Frame]) -> m.Message:
-    """Return the message in `frames`: header first, no envelope. Raises MalformedMessageError or MessageTooLargeError."""
+    """Return the message in `frames`: header first, no envelope.
+
+    Raises MalformedMessageError or MessageTooLargeError, and nothing else whatever the bytes.
+    """
     check_limits(frames)
     header = frames[0]
     try:
-        with _Message.from_bytes(bytes(header), traversal_limit_in_words=HEADER_BYTES_MAX // 8) as reader:
+        # Every word is read about once. A list of 2²⁹ elements without size takes one word and minutes to walk: the
+        # library counts its elements against this limit.
+        words = TRAVERSALS_MAX * (len(header) // 8) + TRAVERSAL_WORDS_MIN
+        with _Message.from_bytes(bytes(header), traversal_limit_in_words=words) as reader:
             return _decode(str(reader.which()), reader, frames)
     except MalformedMessageError:
         raise
@@ -544,7 +551,10 @@ def _decode(member: str, reader: Any, frames: Sequence[Frame]) -> m.Message:
     scalar = _SCALAR_BY_MEMBER.get(member)
     if scalar is not None:
         message_type, attribute = scalar
-        return message_type(**{attribute: getattr(reader, member)})  # type: ignore[no-any-return]
+        message = message_type(**{attribute: getattr(reader, member)})
+        if message_type is m.ClientGone:
+            _check_client(message)
+        return message  # type: ignore[no-any-return]
     layout = _BY_MEMBER[member]
     if not layout.fields:
         return layout.message_type()  # type: ignore[no-any-return]
