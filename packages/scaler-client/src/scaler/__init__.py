@@ -3,6 +3,45 @@
 from scaler.client.client import Client
 from scaler.client.future import ScalerFuture
 from scaler.client.object_reference import ObjectReference
+from scaler.errors import (
+    ClientCancelledException,
+    ClientQuitException,
+    ClientShutdownException,
+    DeserializeObjectError,
+    DisconnectedError,
+    MissingObjects,
+    NoWorkerError,
+    ObjectStorageException,
+    ProcessorDiedError,
+    ScalerError,
+    TaskNotFoundError,
+    TaskTimeoutError,
+    WorkerDiedError,
+)
+from scaler.local.cluster import Cluster
+from scaler.local.combo import SchedulerClusterCombo
+from scaler.local.scheduler import Scheduler
 from scaler.serialization.serializer import Serializer
 
-__all__ = ["Client", "ObjectReference", "ScalerFuture", "Serializer"]
+__all__ = [
+    "Client",
+    "ClientCancelledException",
+    "ClientQuitException",
+    "ClientShutdownException",
+    "Cluster",
+    "DeserializeObjectError",
+    "DisconnectedError",
+    "MissingObjects",
+    "NoWorkerError",
+    "ObjectReference",
+    "ObjectStorageException",
+    "ProcessorDiedError",
+    "ScalerError",
+    "ScalerFuture",
+    "Scheduler",
+    "SchedulerClusterCombo",
+    "Serializer",
+    "TaskNotFoundError",
+    "TaskTimeoutError",
+    "WorkerDiedError",
+]

@@ -8,14 +8,13 @@ import time
 import weakref
 from typing import Any
 
-import zmq
-
 from scaler import errors
 from scaler.client.engine import Engine
 from scaler.client.link_thread import LinkThread
 from scaler.core import effects as e
 from scaler.core.client_core import ClientCore
 from scaler_protocol import messages as m
+from scaler_protocol.errors import TransportError
 from scaler_protocol.transport.dealer import DealerLink
 from scaler_protocol.wire import Frame
 
@@ -48,7 +47,7 @@ class ConnectionEngine(Engine):
         self._closing_when_idle = False
         try:
             link = DealerLink(address, hello.incarnation)
-        except zmq.ZMQError as error:
+        except TransportError as error:
             raise errors.DisconnectedError(f"cannot connect to {address}: {error}") from None
         self._thread = LinkThread(link, self, "scaler-client")
         core.start(time.monotonic())

@@ -15,7 +15,7 @@ from scaler.client.link_thread import LinkThread
 from scaler.errors import ObjectStorageException
 from scaler_protocol import messages as m
 from scaler_protocol.codec import decode, encode
-from scaler_protocol.errors import WireError
+from scaler_protocol.errors import TransportError, WireError
 from scaler_protocol.random_ids import new_id
 from scaler_protocol.storage import Completion, Done, Missing, Refused, StoreChanged, StoreRequests, TimedOut
 from scaler_protocol.transport.dealer import DealerLink
@@ -64,7 +64,11 @@ class ObjectChannel:
         self._ended: str | None = None
         self._drained = threading.Event()
         self._closing = False
-        self._thread = LinkThread(DealerLink(address, new_id()), self, "scaler-objects")
+        try:
+            link = DealerLink(address, new_id())
+        except TransportError as error:
+            raise ObjectStorageException(f"cannot connect to object storage at {address}: {error}") from None
+        self._thread = LinkThread(link, self, "scaler-objects")
         self._thread.start()
 
     # --- from any thread

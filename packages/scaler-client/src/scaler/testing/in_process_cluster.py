@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import selectors
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
-
-import zmq
 
 from scaler.serialization.results import load_value
 from scaler.testing.execution import Execution
@@ -91,9 +90,8 @@ class InProcessCluster:
         self._done: deque[tuple[_Task, int, bytes, int]] = deque()
         self._calls: deque[Callable[[], None]] = deque()
         self._stopping = False
-        self._context: zmq.Context[Any] = zmq.Context(1)
-        self._scheduler = RouterListener(address, context=self._context)
-        self._store = RouterListener("tcp://127.0.0.1:0", context=self._context)
+        self._scheduler = RouterListener(address)
+        self._store = RouterListener("tcp://127.0.0.1:0", context=self._scheduler.context)
         self.address = self._scheduler.address
         self._threads = [threading.Thread(target=self._serve, name="in-process-scheduler", daemon=True)]
         for _ in range(workers):
@@ -111,9 +109,8 @@ class InProcessCluster:
             self._queue.put(None)
         for thread in self._threads:
             thread.join(5.0)
-        self._scheduler.close()
         self._store.close()
-        self._context.term()
+        self._scheduler.close()
 
     def __enter__(self) -> Self:
         return self
@@ -167,9 +164,9 @@ class InProcessCluster:
     # --- the scheduler's thread
 
     def _serve(self) -> None:
-        poller = zmq.Poller()
-        poller.register(self._scheduler.fd, zmq.POLLIN)
-        poller.register(self._store.fd, zmq.POLLIN)
+        selector = selectors.DefaultSelector()
+        selector.register(self._scheduler.fd, selectors.EVENT_READ)
+        selector.register(self._store.fd, selectors.EVENT_READ)
         while not self._stopping:
             busy = False
             for peer, frames in self._scheduler.receive(64):
@@ -187,7 +184,8 @@ class InProcessCluster:
             self._scheduler.flush()
             self._store.flush()
             if not busy:
-                poller.poll(1)
+                selector.select(0.001)
+        selector.close()
 
     def _on_message(self, peer: bytes, envelope: Envelope, message: m.Message) -> None:
         self.received.append(message)

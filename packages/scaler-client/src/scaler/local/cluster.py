@@ -1,0 +1,68 @@
+"""`Cluster`: workers on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+from scaler.local.services import WORKER, Service
+
+
+class Cluster:
+    """Workers as child processes, for the scheduler at `address`. Keyword arguments are the settings of `scaler_cluster`.
+
+    None stands for the command's default; for `n_workers` that is the number of `worker_names`, or of CPUs.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        n_workers: int | None = None,
+        *,
+        worker_names: Sequence[str] | None = None,
+        object_storage_address: str | None = None,
+        preload: str | None = None,
+        per_worker_capabilities: Mapping[str, int] | str | None = None,
+        per_worker_task_queue_size: int | None = None,
+        heartbeat_interval_seconds: float | None = None,
+        task_timeout_seconds: float | None = None,
+        death_timeout_seconds: float | None = None,
+        garbage_collect_interval_seconds: float | None = None,
+        trim_memory_threshold_bytes: int | None = None,
+        hard_processor_suspend: bool | None = None,
+        event_loop: str | None = None,
+        io_threads: int | None = None,
+        logging_paths: Sequence[str] | None = None,
+        logging_config_file: str | None = None,
+        logging_level: str | None = None,
+    ) -> None:
+        settings = {name: value for name, value in locals().items() if name not in ("self", "address", "n_workers")}
+        self._service = Service(WORKER, address, {"num_of_workers": n_workers, **settings})
+
+    def start(self) -> None:
+        """Start the workers and wait until the scheduler knows them."""
+        self._service.start()
+        try:
+            self._service.wait_ready()
+        except BaseException:
+            self._service.terminate()
+            raise
+
+    def terminate(self) -> None:
+        """End the workers. Idempotent."""
+        self._service.terminate()
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until they end by themselves. Raises TimeoutError after `timeout` seconds."""
+        self._service.join(timeout)
+
+    @property
+    def is_running(self) -> bool:
+        return self._service.is_running
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.terminate()

@@ -1,0 +1,178 @@
+"""`SchedulerClusterCombo`: everything one machine needs, in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+from scaler.local.cluster import Cluster
+from scaler.local.scheduler import Scheduler
+from scaler.local.services import OBJECT_STORAGE, SCHEDULER, WORKER, Service, require
+
+
+class SchedulerClusterCombo:
+    """A scheduler, an object storage server and workers on this machine, running when the constructor returns.
+
+        with SchedulerClusterCombo(n_workers=4) as combo, Client(combo.get_address()) as client:
+            print(client.map(math.sqrt, range(100)))
+
+    All of it ends with `shutdown`, with the `with` block, or with this process. Keyword arguments are the settings of the
+    three commands; None stands for the command's default.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        n_workers: int | None = None,
+        object_storage_address: str | None = None,
+        monitor_address: str | None = None,
+        per_worker_capabilities: Mapping[str, int] | str | None = None,
+        event_loop: str = "builtin",
+        per_worker_task_queue_size: int | None = None,
+        protected: bool = True,
+        *,
+        worker_names: Sequence[str] | None = None,
+        preload: str | None = None,
+        allocate_policy: str | None = None,
+        scaling_controller_strategy: str | None = None,
+        adapter_webhook_urls: Sequence[str] | None = None,
+        max_number_of_tasks_waiting: int | None = None,
+        max_task_attempts: int | None = None,
+        heartbeat_interval_seconds: float | None = None,
+        task_timeout_seconds: float | None = None,
+        death_timeout_seconds: float | None = None,
+        client_timeout_seconds: float | None = None,
+        worker_timeout_seconds: float | None = None,
+        object_retention_seconds: float | None = None,
+        garbage_collect_interval_seconds: float | None = None,
+        trim_memory_threshold_bytes: int | None = None,
+        hard_processor_suspend: bool | None = None,
+        load_balance_seconds: float | None = None,
+        load_balance_trigger_times: int | None = None,
+        memory_limit_bytes: int | None = None,
+        object_size_limit_bytes: int | None = None,
+        scheduler_io_threads: int | None = None,
+        worker_io_threads: int | None = None,
+        logging_paths: Sequence[str] | None = None,
+        logging_config_file: str | None = None,
+        logging_level: str | None = "WARNING",
+    ) -> None:
+        """Start everything, and wait until the workers are ready.
+
+        `address`: where the scheduler listens; None takes free ports. `n_workers`: None for as many as CPUs.
+        `object_storage_address`: where the object storage server listens; by default next to the scheduler.
+        `protected`: clients cannot shut the cluster down.
+
+        Raises ImportError where the three distributions are not installed, and
+        scaler_protocol.service.errors.ServiceError when a service does not start.
+        """
+        require([SCHEDULER, OBJECT_STORAGE, WORKER])
+        self._storage: Service | None = None
+        logging_settings = {
+            "logging_paths": logging_paths,
+            "logging_config_file": logging_config_file,
+            "logging_level": logging_level,
+        }
+        # The scheduler would start a storage server itself, which these three settings would not reach.
+        if any(
+            setting is not None for setting in (object_storage_address, memory_limit_bytes, object_size_limit_bytes)
+        ):
+            self._storage = Service(
+                OBJECT_STORAGE,
+                object_storage_address or "tcp://127.0.0.1:0",
+                {
+                    "memory_limit_bytes": memory_limit_bytes,
+                    "object_size_limit_bytes": object_size_limit_bytes,
+                    "event_loop": event_loop,
+                    **logging_settings,
+                },
+            )
+        self._scheduler: Scheduler | None = None
+        self._cluster: Cluster | None = None
+        try:
+            storage_address = None
+            if self._storage is not None:
+                self._storage.start()
+                (bound,) = self._storage.wait_ready().values()
+                storage_address = str(bound)
+            self._scheduler = Scheduler(
+                address,
+                object_storage_address=storage_address,
+                monitor_address=monitor_address,
+                protected=protected,
+                allocate_policy=allocate_policy,
+                scaling_controller_strategy=scaling_controller_strategy,
+                adapter_webhook_urls=adapter_webhook_urls,
+                max_number_of_tasks_waiting=max_number_of_tasks_waiting,
+                max_task_attempts=max_task_attempts,
+                client_timeout_seconds=client_timeout_seconds,
+                worker_timeout_seconds=worker_timeout_seconds,
+                object_retention_seconds=object_retention_seconds,
+                load_balance_seconds=load_balance_seconds,
+                load_balance_trigger_times=load_balance_trigger_times,
+                event_loop=event_loop,
+                io_threads=scheduler_io_threads,
+                logging_paths=logging_paths,
+                logging_config_file=logging_config_file,
+                logging_level=logging_level,
+            )
+            self._scheduler.start()
+            self._cluster = Cluster(
+                self._scheduler.get_address(),
+                n_workers,
+                worker_names=worker_names,
+                preload=preload,
+                per_worker_capabilities=per_worker_capabilities,
+                per_worker_task_queue_size=per_worker_task_queue_size,
+                heartbeat_interval_seconds=heartbeat_interval_seconds,
+                task_timeout_seconds=task_timeout_seconds,
+                death_timeout_seconds=death_timeout_seconds,
+                garbage_collect_interval_seconds=garbage_collect_interval_seconds,
+                trim_memory_threshold_bytes=trim_memory_threshold_bytes,
+                hard_processor_suspend=hard_processor_suspend,
+                event_loop=event_loop,
+                io_threads=worker_io_threads,
+                logging_paths=logging_paths,
+                logging_config_file=logging_config_file,
+                logging_level=logging_level,
+            )
+            self._cluster.start()
+        except BaseException:
+            self.shutdown()
+            raise
+
+    def get_address(self) -> str:
+        """Return where clients connect."""
+        return self._started().get_address()
+
+    def get_object_storage_address(self) -> str:
+        return self._started().get_object_storage_address()
+
+    def get_monitor_address(self) -> str:
+        """Return where `scaler_top` and `scaler_ui` connect."""
+        return self._started().get_monitor_address()
+
+    def shutdown(self) -> None:
+        """End workers, scheduler and object storage server, in this order. Idempotent."""
+        if self._cluster is not None:
+            self._cluster.terminate()
+        if self._scheduler is not None:
+            self._scheduler.terminate()
+        if self._storage is not None:
+            self._storage.terminate()
+
+    def _started(self) -> Scheduler:
+        if self._scheduler is None:
+            raise RuntimeError("the cluster is not started")
+        return self._scheduler
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+
+    def __del__(self) -> None:
+        # A constructor that raised early has made none of the attributes.
+        if hasattr(self, "_cluster"):
+            self.shutdown()

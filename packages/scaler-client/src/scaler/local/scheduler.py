@@ -1,0 +1,96 @@
+"""`Scheduler`: a scheduler on this machine, with its object storage server."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Self
+
+from scaler.local.services import OBJECT_STORAGE, SCHEDULER, Service, require
+from scaler_protocol.address import Address
+
+ANY_PORT = "tcp://127.0.0.1:0"
+
+
+class Scheduler:
+    """A scheduler as a child process. Keyword arguments are the settings of `scaler_scheduler`; None: its default.
+
+        scheduler = Scheduler()
+        scheduler.start()
+        client = Client(scheduler.get_address())
+
+    Without `object_storage_address` it has an object storage server of its own.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        object_storage_address: str | None = None,
+        monitor_address: str | None = None,
+        protected: bool | None = None,
+        allocate_policy: str | None = None,
+        scaling_controller_strategy: str | None = None,
+        adapter_webhook_urls: Sequence[str] | None = None,
+        max_number_of_tasks_waiting: int | None = None,
+        max_task_attempts: int | None = None,
+        client_timeout_seconds: float | None = None,
+        worker_timeout_seconds: float | None = None,
+        object_retention_seconds: float | None = None,
+        load_balance_seconds: float | None = None,
+        load_balance_trigger_times: int | None = None,
+        event_loop: str | None = None,
+        io_threads: int | None = None,
+        logging_paths: Sequence[str] | None = None,
+        logging_config_file: str | None = None,
+        logging_level: str | None = None,
+    ) -> None:
+        """`address` None takes a free port of this machine; `get_address` tells which, once started."""
+        settings = {name: value for name, value in locals().items() if name not in ("self", "address")}
+        self._service = Service(SCHEDULER, address or ANY_PORT, settings)
+        self._needs_storage = object_storage_address is None
+        self._addresses: dict[str, Address] = {}
+
+    def start(self) -> None:
+        """Start the process and wait until it answers."""
+        require([SCHEDULER, OBJECT_STORAGE] if self._needs_storage else [SCHEDULER])
+        self._service.start()
+        try:
+            self._addresses = self._service.wait_ready()
+        except BaseException:
+            self._service.terminate()
+            raise
+
+    def terminate(self) -> None:
+        """End the process. Idempotent."""
+        self._service.terminate()
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until it ends by itself. Raises TimeoutError after `timeout` seconds."""
+        self._service.join(timeout)
+
+    @property
+    def is_running(self) -> bool:
+        return self._service.is_running
+
+    def get_address(self) -> str:
+        """Return where clients and workers connect."""
+        return self._address_of("scheduler")
+
+    def get_object_storage_address(self) -> str:
+        return self._address_of("object_storage")
+
+    def get_monitor_address(self) -> str:
+        """Return where `scaler_top` and `scaler_ui` connect."""
+        return self._address_of("monitor")
+
+    def _address_of(self, role: str) -> str:
+        if role not in self._addresses:
+            raise RuntimeError("the scheduler is not started")
+        return str(self._addresses[role])
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.terminate()

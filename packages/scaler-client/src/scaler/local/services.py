@@ -1,0 +1,115 @@
+"""Starting services with the settings of their commands as keyword arguments."""
+
+from __future__ import annotations
+
+import atexit
+import importlib.util
+import sys
+import weakref
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from scaler_protocol.address import Address
+    from scaler_protocol.service.child import ChildService
+
+START_SECONDS = 60.0
+STOP_SECONDS = 10.0
+
+SCHEDULER = "scaler_scheduler"
+OBJECT_STORAGE = "scaler_objstore"
+WORKER = "scaler_worker"
+
+_DISTRIBUTIONS = {SCHEDULER: "scaler-scheduler", OBJECT_STORAGE: "scaler-objstore", WORKER: "scaler-worker"}
+
+
+def require(modules: Iterable[str]) -> None:
+    """Raise ImportError that names the distributions which are not installed, OSError where none can run."""
+    missing = [_DISTRIBUTIONS[module] for module in modules if importlib.util.find_spec(module) is None]
+    if missing:
+        raise ImportError(
+            f"a local cluster needs {' and '.join(missing)}, not installed here: pip install 'scaler-client[local]'"
+        )
+    if sys.platform == "win32":
+        raise OSError("schedulers and workers run on Linux; on Windows connect a Client to one")
+
+
+def command_line(settings: Mapping[str, Any]) -> list[str]:
+    """Return the flags that say the same as these settings; None leaves a setting to the command."""
+    flags = []
+    for name, value in settings.items():
+        flag = "--" + name.replace("_", "-")
+        if value is None:
+            continue
+        if isinstance(value, bool):
+            flags.append(flag if value else "--no-" + flag[2:])
+        elif isinstance(value, Mapping):
+            flags.append(f"{flag}={','.join(_capability(name, amount) for name, amount in value.items())}")
+        elif isinstance(value, list | tuple):
+            flags.append(f"{flag}={','.join(map(str, value))}")
+        else:
+            flags.append(f"{flag}={value}")
+    return flags
+
+
+def _capability(name: str, amount: int) -> str:
+    return name if amount == -1 else f"{name}={amount}"
+
+
+class Service:
+    """One child process, from `start` to `terminate`. It ends with this process, whatever happens."""
+
+    def __init__(self, module: str, address: str, settings: Mapping[str, Any]) -> None:
+        self.module = module
+        self.address = address
+        self._settings = dict(settings)
+        self._child: ChildService | None = None
+
+    @property
+    def is_running(self) -> bool:
+        return self._child is not None and self._child.is_running
+
+    def start(self) -> None:
+        """Start the process; `wait_ready` says when it can be used. Raises RuntimeError when it runs already."""
+        if self._child is not None:
+            raise RuntimeError(f"{self.module} is started already")
+        require([self.module])
+        from scaler_protocol.service.child import ChildService
+
+        self._child = ChildService.start(self.module, [self.address, *command_line(self._settings)])
+        _running.add(self)
+
+    def wait_ready(self) -> dict[str, Address]:
+        """Wait until the service answers; return its addresses by role.
+
+        Raises scaler_protocol.service.errors.ServiceError when it ends before, or takes too long.
+        """
+        assert self._child is not None
+        return self._child.wait_ready(START_SECONDS)
+
+    def terminate(self) -> None:
+        """End the process, gently first. Idempotent."""
+        _running.discard(self)
+        if self._child is not None:
+            self._child.terminate(STOP_SECONDS)
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until the process ends by itself. Raises TimeoutError after `timeout` seconds."""
+        if self._child is None:
+            return
+        import subprocess
+
+        try:
+            self._child.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise TimeoutError(f"{self.module} still runs after {timeout} s") from None
+
+
+_running: weakref.WeakSet[Service] = weakref.WeakSet()
+
+
+@atexit.register
+def _terminate_all() -> None:
+    # Workers before what they are connected to.
+    for service in sorted(_running, key=lambda service: service.module != WORKER):
+        service.terminate()

@@ -1,0 +1,1 @@
+"""Names that programs written for earlier versions import from here."""
