@@ -37,11 +37,13 @@ from scaler_scheduler.core import (
     Stop,
     StopRequested,
     StoreLost,
+    StoreReported,
     Tick,
     ToStore,
     WebhookAnswered,
     WebhookFailed,
 )
+from scaler_scheduler.monitor_feed import MonitorFeed, RecentLog
 from scaler_scheduler.settings import SchedulerSettings
 
 if TYPE_CHECKING:
@@ -61,6 +63,9 @@ FLUSH_SECONDS = 0.005
 STORE_START_SECONDS = 30.0
 STORE_RESTART_SECONDS = 1.0
 STORE_STOP_SECONDS = 5.0
+
+STORE_STATUS_SECONDS = 10.0
+"""How long the object storage server may take to say how much it holds, before it is asked again."""
 
 
 def run(settings: SchedulerSettings) -> int:
@@ -84,17 +89,23 @@ class _Server:
         self._core: SchedulerCore
         self._router: RouterListener
         self._publisher: Publisher
+        self._feed: MonitorFeed
+        self._recent_log = RecentLog()
+        self._store_asked_at = float("-inf")
 
     async def serve(self) -> int:
         self._loop = asyncio.get_running_loop()
         self._webhooks = self._open_webhooks()
         with contextlib.ExitStack() as stack:
+            logging.getLogger().addHandler(self._recent_log)
+            stack.callback(logging.getLogger().removeHandler, self._recent_log)
             stack.callback(self._stop_store)
             self._router = self._bind()
             stack.callback(self._router.close)
             bound = Address.parse(self._router.address)
             self._publisher = self._publish_at(self._monitor_address(bound))
             stack.callback(self._publisher.close)
+            self._feed = MonitorFeed(self._publisher, self._recent_log)
             store_address = await self._object_storage(bound)
             self._core = SchedulerCore(
                 self._configuration(str(store_address), self._publisher.address), time.monotonic()
@@ -248,7 +259,12 @@ class _Server:
         while received := link.receive(DRAIN_MESSAGES):
             for frames in received:
                 try:
-                    requests.receive(decode(frames[1:]), now)
+                    message = decode(frames[1:])
+                    if isinstance(message, m.StoreStatus):
+                        self._store_asked_at = float("-inf")
+                        self._core.handle(StoreReported(message), now)
+                    else:
+                        requests.receive(message, now)
                 except WireError as error:
                     logger.warning("dropped a message of the object storage server: %s", error)
         self._flush_store(now)
@@ -304,7 +320,7 @@ class _Server:
                 elif isinstance(effect, ToStore):
                     self._tell_store(effect.message, now)
                 elif isinstance(effect, Publish):
-                    self._publisher.send([encode_envelope(UNSEQUENCED), *encode(effect.message)])
+                    self._feed.publish(effect.message)
                 elif isinstance(effect, CallWebhook):
                     assert self._webhooks is not None
                     self._webhooks.call(effect)
@@ -361,11 +377,24 @@ class _Server:
             self._loop.call_soon(self._drain)
 
     def _tick(self) -> Tick:
-        monitors = self._publisher.update_subscribers()
+        monitors, events, joined = self._feed.update()
         if not monitors:
             return Tick()
+        now, unix_time = time.monotonic(), time.time()
+        if self._feed.publish_own(self._core, now, unix_time, joined=joined):
+            self._ask_store(now)
         with self._process.oneshot():
-            return Tick(self._process.cpu_percent(), self._process.memory_info().rss, monitors, time.time())
+            cpu_percent, rss_bytes = self._process.cpu_percent(), self._process.memory_info().rss
+        return Tick(cpu_percent, rss_bytes, monitors, unix_time, events, joined)
+
+    def _ask_store(self, now: float) -> None:
+        """Ask how much the object storage server holds; what it says comes back as an event."""
+        requests = self._store_requests
+        if requests is None or now < self._store_asked_at + STORE_STATUS_SECONDS:
+            return
+        self._store_asked_at = now
+        requests.tell(m.StoreStatusRequest(1), now)
+        self._flush_store(now)
 
     def _on_webhook(self, event: WebhookAnswered | WebhookFailed) -> None:
         self._core.handle(event, time.monotonic())

@@ -162,8 +162,8 @@ class StoreRequests:
         self._release_deletes(now)
         return pending.request
 
-    def tell(self, message: m.ClientGone | m.Shutdown, now: float) -> None:
-        """Send what the store does not answer. Only a peer that says hello as scheduler is obeyed."""
+    def tell(self, message: m.ClientGone | m.Shutdown | m.StoreStatusRequest, now: float) -> None:
+        """Send what needs no answer, or may be asked again. Only a peer that says hello as scheduler is obeyed."""
         self._introduce(now)
         self._outgoing.append(message)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from scaler_protocol.messages import Message
+from scaler_protocol.messages import Message, StoreStatus
 from scaler_protocol.wire import Envelope
 
 
@@ -44,6 +44,13 @@ class StoreLost:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreReported:
+    """The object storage server said how much it holds."""
+
+    status: StoreStatus
+
+
+@dataclass(frozen=True, slots=True)
 class StopRequested:
     """Somebody outside (a signal, the service manager) wants the scheduler to end."""
 
@@ -52,12 +59,17 @@ class StopRequested:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Time has passed. `cpu_percent` and `rss_bytes` of the scheduler process, and how many monitors listen."""
+    """Time has passed. `cpu_percent` and `rss_bytes` are the scheduler process's own."""
 
     cpu_percent: float = 0.0
     rss_bytes: int = 0
     monitors: int = 0
+    """How many subscriptions there are."""
     unix_time: float = 0.0
+    events: bool = False
+    """Whether anybody wants to know of single tasks."""
+    joined: bool = False
+    """Whether a monitor has come since the last tick: it knows nothing yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,4 +89,4 @@ class WebhookFailed:
     reason: str
 
 
-Event = Incoming | PeerUnreachable | StoreLost | StopRequested | Tick | WebhookAnswered | WebhookFailed
+Event = Incoming | PeerUnreachable | StoreLost | StoreReported | StopRequested | Tick | WebhookAnswered | WebhookFailed

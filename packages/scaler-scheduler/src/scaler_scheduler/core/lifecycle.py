@@ -40,7 +40,7 @@ class TaskLifecycle:
         client.tasks.update((task.number, task) for task in tasks)
         self.functions.unfinished.update(task.function for task in tasks)
         if self.monitor.listening:
-            self.monitor.record(m.TaskEvent.SUBMITTED, tasks, "", now)
+            self.monitor.record(m.TaskEvent.SUBMITTED, tasks, [task.number for task in tasks], "", now)
         self.ready.add_all(tasks)
         self.marks.placement_due = True
 
@@ -53,7 +53,7 @@ class TaskLifecycle:
             claim = self.recovery.take_claim(client.id, task.number)
             if result is not None and not (len(result.statuses) and result.statuses[0] == m.Status.PROCESSOR_DIED):
                 status = m.Status(result.statuses[0]) if len(result.statuses) else m.Status.SUCCESS
-                self.forget(task, status, now)
+                self.forget(task, status, now, bytes(result.payloads.data))
                 self.outbox.send(client, result)
             elif claim is not None:
                 self.adopt(task, claim.agent, claim.attempt)
@@ -154,9 +154,9 @@ class TaskLifecycle:
                 sentence = f"task {number}: attempt {task.failures} of {self.config.attempts_max} failed; ".encode()
                 self.answer(task, status, sentence + payloads[row], now)
             elif task.graph is not None:
-                self.finish_row(task, status, batch, row, payloads[row], tuple(objects.get(row, ())), now)
+                self.finish_row(task, status, agent, batch, row, payloads[row], tuple(objects.get(row, ())), now)
             else:
-                self.forget(task, status, now, batch.durations[row] if len(batch.durations) else 0, agent.name)
+                self.forget(task, status, now, payloads[row], agent.name, batch, row)
                 passed.append(row)
         if passed:
             self.outbox.send(client, result_rows(batch, passed))
@@ -167,8 +167,18 @@ class TaskLifecycle:
         task.failures += 1
         return task.failures < self.config.attempts_max
 
-    def forget(self, task: Task, status: m.Status, now: float, duration: int = 0, worker: str = "") -> None:
-        """The task is answered: drop it and count how it ended."""
+    def forget(
+        self,
+        task: Task,
+        status: m.Status,
+        now: float,
+        payload: bytes,
+        agent: str = "",
+        batch: m.ResultBatch | None = None,
+        row: int = 0,
+    ) -> None:
+        """The task is answered with `payload`: drop it and count how it ended, where a row of a batch says so."""
+        duration = batch.durations[row] if batch is not None and len(batch.durations) else 0
         client = task.options.client
         client.tasks.pop(task.number, None)
         self.functions.unfinished[task.function] -= 1
@@ -185,19 +195,21 @@ class TaskLifecycle:
             monitor.failed_count += 1
             client.failed_count += 1
             event = m.TaskEvent.FAILED
+            monitor.note_failure(task, status, payload, agent, duration, self.functions.name(task.function), now)
         if duration and self.config.scaling is not None:
             self.durations.observe((task.function, task.options.kind), duration / 1e6)
         if monitor.listening:
-            monitor.record(event, (task,), worker, now, (duration,))
+            slots = (batch.slots[row],) if batch is not None and len(batch.slots) else ()
+            monitor.record(event, (task,), (task.number,), agent, now, (duration,), slots)
 
     def answer(self, task: Task, status: m.Status, payload: bytes, now: float) -> None:
         """End an unassigned task with an answer of the scheduler's own."""
         if task.graph is not None:
             row = task.number - task.graph.first_number
-            self.forget(task, status, now)
+            self.forget(task, status, now, payload)
             self.fail_row(task.options.client, task.graph, row, status, payload, task.attempt, now)
         else:
-            self.forget(task, status, now)
+            self.forget(task, status, now, payload)
             self.outbox.send(task.options.client, _single_result(task, status, payload))
 
     def cancel_row(self, client: ClientRecord, number: int, now: float) -> None:
@@ -209,6 +221,7 @@ class TaskLifecycle:
         self,
         task: Task,
         status: m.Status,
+        agent: AgentRecord,
         batch: m.ResultBatch,
         row_in_batch: int,
         payload: bytes,
@@ -222,8 +235,7 @@ class TaskLifecycle:
         def of(column: Sequence[int]) -> int:
             return column[row_in_batch] if len(column) else 0
 
-        worker = ""
-        self.forget(task, status, now, of(batch.durations), worker)
+        self.forget(task, status, now, payload, agent.name, batch, row_in_batch)
         if status is not m.Status.SUCCESS:
             self.fail_row(client, graph, row, status, payload, task.attempt, now)
             return

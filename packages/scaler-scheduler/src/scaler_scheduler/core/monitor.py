@@ -1,14 +1,22 @@
-"""Figures for people. Counting costs a few additions per batch; events are kept only while somebody listens."""
+"""Figures for people. Counting costs a few additions per batch; events are kept only while somebody listens.
+
+Task events are kept as *runs*: references to the columns of a batch that arrived or left, not one value per task. When
+there are more than monitors can use, whole tasks are left out (see `stride`), so that the cost per task stays a fraction of
+what the task itself costs.
+"""
 
 from __future__ import annotations
 
 from array import array
 from collections import Counter as Count
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections import deque
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scaler_protocol import messages as m
-from scaler_protocol.columns import Column
+from scaler_protocol.columns import Column, Packed
+from scaler_scheduler.core.graphs import Graph, RowState
 
 if TYPE_CHECKING:
     from scaler_scheduler.core.agents import AgentRecord
@@ -16,10 +24,62 @@ if TYPE_CHECKING:
     from scaler_scheduler.core.functions import FunctionRegistry
     from scaler_scheduler.core.tasks import Task
 
-EVENTS_MAX = 100_000
-"""Events kept between two publications; more are counted and dropped."""
+EVENTS_PER_SECOND = 12_000
+"""Task events told to monitors; when more happen, tasks are left out."""
 
+EVENTS_MAX = 50_000
+"""Events kept between two publications, should the rate rise faster than the stride follows; more are left out."""
+
+FAILURES_KEPT = 200
+FAILURE_PAYLOAD_BYTES_MAX = 16 * 1024
+"""A failure's answer is kept for monitors up to this size: all of them together stay under a few megabytes."""
+
+FAILED_FUNCTIONS_MAX = 1_000
+GRAPHS_MAX = 1_000
 NO_WORKER = 0xFFFF
+NO_SLOT = 0xFFFF
+
+
+class _Run(NamedTuple):
+    """One thing that happened to several tasks of one client at once. Columns are those of the message, by reference."""
+
+    at: float
+    state: m.TaskEvent
+    client: bytes
+    numbers: Column
+    functions: Sequence[bytes]
+    agent: str
+    capabilities: m.Capabilities
+    durations: Column
+    slots: Column
+
+
+class _Failure(NamedTuple):
+    at: float
+    client: bytes
+    number: int
+    attempt: int
+    status: int
+    function: str
+    agent: str
+    duration: int
+    payload: bytes
+
+
+class StoreFigures(NamedTuple):
+    """What the object storage server holds. `owners`: objects and bytes by client."""
+
+    object_count: int = 0
+    used_bytes: int = 0
+    limit_bytes: int = 0
+    owners: dict[bytes, tuple[int, int]] = {}
+
+    @classmethod
+    def of(cls, status: m.StoreStatus) -> StoreFigures:
+        """Return the figures in an answer of the store."""
+        figures = zip(status.owner_objects, status.owner_bytes, strict=True)
+        owners = dict(zip(status.owners, figures, strict=True))
+        return cls(status.object_count, status.used_bytes, status.limit_bytes, owners)
 
 
 class Monitor:
@@ -27,6 +87,7 @@ class Monitor:
 
     def __init__(self, incarnation: bytes) -> None:
         self.listening = False
+        """Whether anybody wants task events."""
         self.sent: Count[str] = Count()
         self.received: Count[str] = Count()
         self.success_count = 0
@@ -34,45 +95,114 @@ class Monitor:
         self.canceled_count = 0
         self.stale_count = 0
         """Results that were dropped because the task was answered, cancelled or given to somebody else."""
+        self.omitted_count = 0
+        """Events that were left out since the start."""
+        self.store = StoreFigures()
+        self.scaling_strategy = ""
+        self.adapters: tuple[m.AdapterStatus, ...] = ()
+        """What scaling knows of each worker adapter; set by whoever scales."""
         self._incarnation = incarnation
-        self._sequence = 0
-        self._events: list[tuple[float, bytes, int, int, str, bytes, int]] = []
-        self._dropped = 0
+        self._snapshots = 0
+        self._messages = 0
+        self._runs: list[_Run] = []
+        self._rows = 0
+        self._omitted = 0
+        self._stride = 1
+        self._offered = 0
+        self._measured_at = 0.0
+        self._failures: deque[_Failure] = deque(maxlen=FAILURES_KEPT)
+        self._failures_untold = 0
+        self._failures_total = 0
+        self._failed_functions: Count[str] = Count()
+
+    # --- what happened
 
     def record(
-        self, state: m.TaskEvent, tasks: Iterable[Task], worker: str, now: float, durations: Iterable[int] = ()
+        self,
+        state: m.TaskEvent,
+        tasks: Sequence[Task],
+        numbers: Column,
+        agent: str,
+        now: float,
+        durations: Column = (),
+        slots: Column = (),
     ) -> None:
-        """Note what happened to tasks. Call only while `listening`."""
-        taken = iter(durations)
-        for task in tasks:
-            if len(self._events) >= EVENTS_MAX:
-                self._dropped += 1
-                continue
-            duration = next(taken, 0)
-            client_id = task.options.client.id
-            self._events.append((now, client_id, task.number, state, worker, task.function, duration))
+        """Note what happened to tasks that share their options; `numbers` are theirs. Call only while `listening`."""
+        if not tasks:
+            return
+        options = tasks[0].options
+        count = len(numbers)
+        self._offered += count
+        if self._stride > 1 or self._rows + count > EVENTS_MAX:
+            rows = self._chosen_rows(numbers)
+            self._omitted += count - len(rows)
+            if not rows:
+                return
+            tasks = [tasks[row] for row in rows]
+            numbers = [numbers[row] for row in rows]
+            durations = [durations[row] for row in rows] if len(durations) else ()
+            slots = [slots[row] for row in rows] if len(slots) else ()
+        functions = [task.function for task in tasks]
+        self._rows += len(numbers)
+        self._runs.append(
+            _Run(now, state, options.client.id, numbers, functions, agent, options.capabilities, durations, slots)
+        )
 
-    def take_events(self, functions: FunctionRegistry, unix_offset: float) -> m.MonitorEvents | None:
+    def _chosen_rows(self, numbers: Column) -> Sequence[int]:
+        room = EVENTS_MAX - self._rows
+        if room <= 0:
+            return ()
+        stride = self._stride
+        count = len(numbers)
+        # Nearly always the numbers follow each other, and the rows can be computed instead of looked for.
+        rows: Sequence[int] = range(-numbers[0] % stride, count, stride)
+        if numbers[-1] - numbers[0] != count - 1 or any(numbers[row] % stride for row in rows):
+            rows = [row for row, number in enumerate(numbers) if not number % stride]
+        return rows[:room]
+
+    def note_failure(
+        self, task: Task, status: m.Status, payload: bytes, agent: str, duration: int, name: str, now: float
+    ) -> None:
+        """Keep a failed task's answer for monitors, also for those that come later."""
+        kept = payload if len(payload) <= FAILURE_PAYLOAD_BYTES_MAX else b""
+        client_id = task.options.client.id
+        self._failures.append(
+            _Failure(now, client_id, task.number, task.attempt & 0xFFFF, int(status), name, agent, duration, kept)
+        )
+        self._failures_untold += 1
+        self._failures_total += 1
+        if name in self._failed_functions or len(self._failed_functions) < FAILED_FUNCTIONS_MAX:
+            self._failed_functions[name] += 1
+
+    # --- what is told
+
+    def take_events(self, functions: FunctionRegistry, now: float, unix_offset: float) -> m.MonitorEvents | None:
         """Return what was noted since the last call as one message, or None."""
-        if not self._events and not self._dropped:
+        stride = self._stride
+        self._adapt_stride(now)
+        if not self._runs and not self._omitted and stride == self._stride:
             return None
         clients: dict[bytes, int] = {}
         workers: dict[str, int] = {}
         names: dict[bytes, int] = {}
-        columns: dict[str, list[int]] = {name: [] for name in ("c", "n", "s", "w", "f", "d")}
+        capabilities: dict[str, int] = {}
         times = array("d")
-        for at, client_id, number, state, worker, function, duration in self._events:
-            times.append(at + unix_offset)
-            columns["c"].append(clients.setdefault(client_id, len(clients)))
-            columns["n"].append(number)
-            columns["s"].append(state)
-            columns["w"].append(workers.setdefault(worker, len(workers)) if worker else NO_WORKER)
-            columns["f"].append(names.setdefault(function, len(names)))
-            columns["d"].append(duration)
-        self._events.clear()
-        self._sequence += 1
+        columns = {name: array(typecode) for name, typecode in zip("cnswfdlk", "HQBHHIHH", strict=True)}
+        for run in self._runs:
+            rows = len(run.numbers)
+            times.extend(array("d", [run.at + unix_offset]) * rows)
+            columns["n"].extend(run.numbers)
+            columns["d"].extend(run.durations if len(run.durations) else array("I", [0]) * rows)
+            columns["l"].extend(run.slots if len(run.slots) else array("H", [NO_SLOT]) * rows)
+            columns["f"].extend([names.setdefault(function, len(names)) & 0xFFFF for function in run.functions])
+            worker = workers.setdefault(run.agent, len(workers)) if run.agent else NO_WORKER
+            capability = capabilities.setdefault(_capability_text(run.capabilities), len(capabilities))
+            client = clients.setdefault(run.client, len(clients))
+            for column, value in (("c", client), ("s", int(run.state)), ("w", worker), ("k", capability)):
+                columns[column].extend(array(columns[column].typecode, [value & 0xFFFF]) * rows)
+        self._messages += 1
         message = m.MonitorEvents(
-            sequence=self._sequence,
+            sequence=self._messages,
             time_seconds=times,
             clients=columns["c"],
             client_table=tuple(clients),
@@ -83,27 +213,76 @@ class Monitor:
             functions=columns["f"],
             function_table=tuple(functions.name(function) for function in names),
             durations=columns["d"],
-            dropped=self._dropped,
+            dropped=self._omitted,
+            slots=columns["l"],
+            stride=self._stride,
+            incarnation=self._incarnation,
+            capabilities=columns["k"],
+            capability_table=tuple(capabilities),
         )
-        self._dropped = 0
+        self.omitted_count += self._omitted
+        self.forget_events()
         return message
+
+    def forget_events(self) -> None:
+        """Drop what was noted and not told."""
+        self._runs.clear()
+        self._rows = 0
+        self._omitted = 0
+
+    def _adapt_stride(self, now: float) -> None:
+        """Choose which tasks are told from now on: those whose number is a multiple of a power of two."""
+        elapsed = now - self._measured_at
+        if elapsed < 1.0:
+            return
+        per_second = self._offered / elapsed
+        self._measured_at = now
+        self._offered = 0
+        stride = 1
+        while per_second > stride * EVENTS_PER_SECOND:
+            stride *= 2
+        self._stride = stride
+
+    def failures(self, unix_offset: float, *, all_kept: bool) -> m.MonitorFailures | None:
+        """Return failures that were not told yet, or all that are kept; None where there are none."""
+        total = self._failures_total
+        count = len(self._failures) if all_kept else min(self._failures_untold, len(self._failures))
+        self._failures_untold = 0
+        if not count:
+            return None
+        rows = list(islice(self._failures, len(self._failures) - count, None))
+        return m.MonitorFailures(
+            incarnation=self._incarnation,
+            first_number=total - count + 1,
+            time_seconds=[row.at + unix_offset for row in rows],
+            clients=tuple(row.client for row in rows),
+            numbers=[row.number for row in rows],
+            attempts=[row.attempt for row in rows],
+            statuses=[row.status for row in rows],
+            functions=tuple(row.function for row in rows),
+            workers=tuple(row.agent for row in rows),
+            durations=[row.duration for row in rows],
+            payloads=Packed.of([row.payload for row in rows]),
+        )
 
     def snapshot(
         self,
         now: float,
         unix_time: float,
+        started_at: float,
         cpu_percent: float,
         rss_bytes: int,
-        agents: Iterable[AgentRecord],
+        agents: Sequence[AgentRecord],
         clients: Iterable[ClientRecord],
-        function_counts: dict[str, int],
+        functions: FunctionRegistry,
     ) -> m.MonitorSnapshot:
-        self._sequence += 1
-        workers = tuple(status for agent in agents for status in _worker_statuses(agent, now))
-        client_statuses = tuple(_client_status(client, now) for client in clients)
+        self._snapshots += 1
+        clients = list(clients)
+        client_statuses = tuple(self._client_status(client, now) for client in clients)
         running = sum(client.running for client in client_statuses)
+        graphs = ((client, graph) for client in clients for graph in client.graphs)
         return m.MonitorSnapshot(
-            sequence=self._sequence,
+            sequence=self._snapshots,
             time_seconds=unix_time,
             incarnation=self._incarnation,
             cpu_percent=cpu_percent,
@@ -115,31 +294,73 @@ class Monitor:
                 m.Counter("failed", self.failed_count),
                 m.Counter("canceled", self.canceled_count),
             ),
-            sent=tuple(m.Counter(name, count) for name, count in sorted(self.sent.items())),
-            received=tuple(m.Counter(name, count) for name, count in sorted(self.received.items())),
-            workers=workers,
+            sent=_counters(self.sent),
+            received=_counters(self.received),
+            workers=tuple(status for agent in agents for status in _worker_statuses(agent, functions, now)),
+            agents=tuple(_agent_status(agent, functions, now) for agent in agents),
             clients=client_statuses,
-            functions=tuple(m.Counter(name, count) for name, count in sorted(function_counts.items())),
+            functions=_counters(functions.counts_by_name()),
+            failed_functions=_counters(self._failed_functions),
+            graphs=tuple(_graph_status(client, graph) for client, graph in islice(graphs, GRAPHS_MAX)),
+            object_count=self.store.object_count,
+            object_bytes=self.store.used_bytes,
+            object_limit_bytes=self.store.limit_bytes,
+            started_seconds=unix_time - (now - started_at),
+            stale_results=self.stale_count,
+            events_omitted=self.omitted_count,
+            scaling_strategy=self.scaling_strategy,
+            adapters=self.adapters,
+        )
+
+    def _client_status(self, client: ClientRecord, now: float) -> m.ClientStatus:
+        waiting_rows = sum(graph.waiting for graph in client.graphs)
+        object_count, object_bytes = self.store.owners.get(client.id, (0, 0))
+        return m.ClientStatus(
+            name=client.name,
+            incarnation=client.id,
+            hostname=client.hello.hostname,
+            pid=client.hello.pid,
+            waiting=len(client.tasks) - client.assigned_count + waiting_rows,
+            running=client.assigned_count,
+            finished=client.finished_count,
+            failed=client.failed_count,
+            last_seen_seconds=max(0.0, now - client.last_seen),
+            nested=not isinstance(client.peer, bytes),
+            graphs=len(client.graphs),
+            object_count=object_count,
+            object_bytes=object_bytes,
+            connected_seconds=max(0.0, now - client.connected_at),
         )
 
 
-def _worker_statuses(agent: AgentRecord, now: float) -> Iterable[m.WorkerStatus]:
+def _counters(counts: dict[str, int]) -> tuple[m.Counter, ...]:
+    return tuple(m.Counter(name, count) for name, count in sorted(counts.items()))
+
+
+def _capability_text(capabilities: m.Capabilities) -> str:
+    return ",".join(name if value == -1 else f"{name}={value}" for name, value in capabilities)
+
+
+def _worker_statuses(agent: AgentRecord, functions: FunctionRegistry, now: float) -> Iterable[m.WorkerStatus]:
     """One row per worker. Tasks are assigned to the host; they are shown spread over its workers."""
     beat = agent.heartbeat
     names = agent.hello.worker_names or (agent.hello.name,)
     count = len(names)
-    capabilities = ",".join(name if value == -1 else f"{name}={value}" for name, value in agent.hello.capabilities)
+    capabilities = _capability_text(agent.hello.capabilities)
     assigned, queued = len(agent.tasks), min(beat.queued, len(agent.tasks))
     limit = agent.hello.queue_limit or agent.capacity
+    silent = max(0.0, now - agent.last_seen)
     for index, name in enumerate(names):
 
         def spread(total: int, index: int = index) -> int:
             return total // count + (index < total % count)
 
-        def of(column: Column, default: int = 0, index: int = index) -> int:
+        def of(column: Sequence[Any], default: Any = 0, index: int = index) -> Any:
             return column[index] if index < len(column) else default
 
         sent = spread(assigned)
+        function = of(beat.processor_functions, b"")
+        runs = any(function)
         yield m.WorkerStatus(
             name=name,
             agent=agent.hello.name,
@@ -156,20 +377,46 @@ def _worker_statuses(agent: AgentRecord, now: float) -> Iterable[m.WorkerStatus]
             queued=min(sent, spread(queued)),
             capabilities=capabilities,
             latency_seconds=beat.latency_seconds,
-            last_seen_seconds=max(0.0, now - agent.last_seen),
+            last_seen_seconds=silent,
+            task=of(beat.processor_tasks) if runs else 0,
+            function=functions.name(function) if runs else "",
+            task_seconds=of(beat.processor_milliseconds) / 1000 if runs else 0.0,
         )
 
 
-def _client_status(client: ClientRecord, now: float) -> m.ClientStatus:
-    waiting_rows = sum(graph.waiting for graph in client.graphs)
-    return m.ClientStatus(
-        name=client.name,
-        incarnation=client.id,
-        hostname=client.hello.hostname,
-        pid=client.hello.pid,
-        waiting=len(client.tasks) - client.assigned_count + waiting_rows,
-        running=client.assigned_count,
-        finished=client.finished_count,
-        failed=client.failed_count,
-        last_seen_seconds=max(0.0, now - client.last_seen),
+def _agent_status(agent: AgentRecord, functions: FunctionRegistry, now: float) -> m.AgentStatus:
+    beat = agent.heartbeat
+    counts: Count[str] = Count()
+    for function, count in Count([task.function for task in agent.tasks]).items():
+        counts[functions.name(function)] += count
+    return m.AgentStatus(
+        name=agent.hello.name,
+        hostname=agent.hello.hostname,
+        pid=agent.hello.pid,
+        workers=agent.slots,
+        capacity=max(0, agent.capacity),
+        assigned=len(agent.tasks),
+        queued=min(beat.queued, len(agent.tasks)),
+        cpu_percent=beat.cpu_percent,
+        rss_bytes=beat.rss_bytes,
+        rss_free_bytes=beat.rss_free_bytes,
+        latency_seconds=beat.latency_seconds,
+        last_seen_seconds=max(0.0, now - agent.last_seen),
+        draining=agent.draining,
+        capabilities=_capability_text(agent.hello.capabilities),
+        functions=_counters(counts),
+        incarnation=agent.id,
+    )
+
+
+def _graph_status(client: ClientRecord, graph: Graph) -> m.GraphStatus:
+    return m.GraphStatus(
+        client=client.id,
+        first_number=graph.first_number,
+        rows=graph.row_count,
+        waiting=graph.waiting,
+        released=graph.unfinished - graph.waiting,
+        done=graph.states.count(RowState.DONE),
+        failed=graph.states.count(RowState.FAILED),
+        held_results=len(graph.results),
     )

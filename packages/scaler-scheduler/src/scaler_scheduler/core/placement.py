@@ -81,13 +81,11 @@ class Placement:
                 groups[options] = [task]
             else:
                 group.append(task)
-        if self.monitor.listening:
-            self.monitor.record(m.TaskEvent.ASSIGNED, tasks, agent.name, now)
         for options, group in groups.items():
             options.client.assigned_count += len(group)
-            self.send_tasks(agent, options, group)
+            self.send_tasks(agent, options, group, now)
 
-    def send_tasks(self, agent: AgentRecord, options: TaskOptions, tasks: list[Task]) -> None:
+    def send_tasks(self, agent: AgentRecord, options: TaskOptions, tasks: list[Task], now: float) -> None:
         """One batch of tasks that share their options, after the functions they need."""
         table: dict[bytes, int] = {}
         indexes = [table.setdefault(task.function, len(table)) for task in tasks]
@@ -127,6 +125,8 @@ class Placement:
             input_positions=input_positions,
             inputs=Packed.of(inputs),
         )
+        if self.monitor.listening:
+            self.monitor.record(m.TaskEvent.ASSIGNED, tasks, batch.numbers, agent.name, now)
         self.outbox.send(agent, batch)
 
     def define_functions(self, agent: AgentRecord, client_id: bytes, needed: Sequence[bytes]) -> None:

@@ -123,4 +123,5 @@ def result_rows(batch: ResultBatch, rows: list[int]) -> ResultBatch:
         memory_peaks=pick(batch.memory_peaks),
         object_positions=positions,
         objects=tuple(objects),
+        slots=pick(batch.slots),
     )

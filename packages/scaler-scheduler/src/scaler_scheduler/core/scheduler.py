@@ -28,12 +28,14 @@ from scaler_scheduler.core.events import (
     RelayedPeer,
     StopRequested,
     StoreLost,
+    StoreReported,
     Tick,
     WebhookAnswered,
     WebhookFailed,
 )
 from scaler_scheduler.core.graphs import Graph
 from scaler_scheduler.core.lifecycle import TaskLifecycle
+from scaler_scheduler.core.monitor import StoreFigures
 from scaler_scheduler.core.outbox import PeerRecord
 from scaler_scheduler.core.placement import Placement
 from scaler_scheduler.core.recovery import Claim
@@ -78,6 +80,8 @@ class SchedulerCore:
         self._balance_at = now + config.load_balance_interval
         self._maintenance_at = now + MAINTENANCE_INTERVAL_SECONDS
         self._snapshot_at = now
+        self._watched = False
+        """Whether any monitor listens."""
         self._unix_offset = 0.0
         self._handlers: dict[type[Any], Callable[[Any, Any, float], None]] = {
             m.TaskBatch: self._on_task_batch,
@@ -111,6 +115,8 @@ class SchedulerCore:
                 self.scaling.on_webhook(event, now)
         elif isinstance(event, StoreLost):
             self.outbox.log("warning", f"object storage server: {event.reason}")
+        elif isinstance(event, StoreReported):
+            self.monitor.store = StoreFigures.of(event.status)
         elif isinstance(event, StopRequested):
             self._stop(event.reason)
 
@@ -138,7 +144,7 @@ class SchedulerCore:
             deadline = min(deadline, self.scaling.next_deadline())
         if self.recovering:
             deadline = min(deadline, self.started_at + self.config.recovery_grace)
-        if self.monitor.listening:
+        if self._watched:
             deadline = min(deadline, self._snapshot_at)
         return deadline
 
@@ -386,7 +392,7 @@ class SchedulerCore:
         self.functions.unfinished.update(task.function for task in tasks)
         client.credit_granted = max(0, client.credit_granted - len(tasks))
         if self.monitor.listening:
-            self.monitor.record(m.TaskEvent.SUBMITTED, tasks, "", now)
+            self.monitor.record(m.TaskEvent.SUBMITTED, tasks, [task.number for task in tasks], "", now)
         if batch.flags & m.TaskFlag.REANNOUNCED:
             tasks = self.lifecycle.recover(client, tasks, now)
         if tasks:
@@ -460,7 +466,9 @@ class SchedulerCore:
         if self.scaling is not None:
             self.scaling.observe(tasks, batch.durations)
         if self.monitor.listening:
-            self.monitor.record(m.TaskEvent.SUCCESS, tasks, agent.name, now, batch.durations)
+            self.monitor.record(
+                m.TaskEvent.SUCCESS, tasks, batch.numbers, agent.name, now, batch.durations, batch.slots
+            )
         client.finished_count += len(tasks)
         self.outbox.send(client, batch)
 
@@ -482,7 +490,7 @@ class SchedulerCore:
             else:
                 returned.append(task)
         if self.monitor.listening:
-            self.monitor.record(m.TaskEvent.RETURNED, returned, agent.name, now)
+            self.monitor.record(m.TaskEvent.RETURNED, returned, [task.number for task in returned], agent.name, now)
         for task in reversed(returned):
             self.lifecycle.requeue(task)
 
@@ -541,7 +549,10 @@ class SchedulerCore:
             self.marks.placement_due = True
 
     def _on_tick(self, tick: Tick, now: float) -> None:
-        self.monitor.listening = tick.monitors > 0
+        self._watched = tick.monitors > 0
+        if self.monitor.listening and not tick.events:
+            self.monitor.forget_events()
+        self.monitor.listening = tick.events
         if tick.unix_time:
             self._unix_offset = tick.unix_time - now
         if self.recovering and now >= self.started_at + self.config.recovery_grace:
@@ -556,7 +567,7 @@ class SchedulerCore:
             self.placement.balance()
         if self.scaling is not None and not self.stopping:
             self.scaling.look(now)
-        if self.monitor.listening:
+        if self._watched:
             self._publish(tick, now)
 
     def _look_after_peers(self, now: float) -> None:
@@ -602,19 +613,24 @@ class SchedulerCore:
         self.marks.placement_due = True
 
     def _publish(self, tick: Tick, now: float) -> None:
-        events = self.monitor.take_events(self.functions, self._unix_offset)
-        if events is not None:
-            self.outbox.add(Publish(events))
+        if self.monitor.listening:
+            events = self.monitor.take_events(self.functions, now, self._unix_offset)
+            if events is not None:
+                self.outbox.add(Publish(events))
+        failures = self.monitor.failures(self._unix_offset, all_kept=tick.joined)
+        if failures is not None:
+            self.outbox.add(Publish(failures))
         if now >= self._snapshot_at:
             self._snapshot_at = now + self.config.snapshot_interval
             snapshot = self.monitor.snapshot(
                 now,
                 tick.unix_time,
+                self.started_at,
                 tick.cpu_percent,
                 tick.rss_bytes,
-                self.agents.by_peer.values(),
+                list(self.agents.by_peer.values()),
                 self.clients.values(),
-                self.functions.counts_by_name(),
+                self.functions,
             )
             self.outbox.add(Publish(snapshot))
 

@@ -1,0 +1,101 @@
+"""What the shell adds to the monitor stream: its log lines, dumps, and which subscriber wants what."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections import deque
+from itertools import islice
+from typing import NamedTuple
+
+from scaler_protocol import messages as m
+from scaler_protocol.codec import encode
+from scaler_protocol.monitor_topics import EVENTS, FIGURES, dump_topic, dumped_task
+from scaler_protocol.transport import Publisher
+from scaler_scheduler.core import SchedulerCore
+from scaler_scheduler.core.dump import describe
+
+LINES_KEPT = 500
+LINE_CHARACTERS_MAX = 2_000
+DUMPS_AT_ONCE = 8
+"""Different dumps made in one go: each looks at every table."""
+
+INTERVAL_SECONDS = 1.0
+
+
+class _Line(NamedTuple):
+    at: float
+    level: int
+    text: str
+
+
+class RecentLog(logging.Handler):
+    """Keeps the last lines that this process logged, numbered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: deque[_Line] = deque(maxlen=LINES_KEPT)
+        self._total = 0
+        self._told = 0
+        self._guard = threading.Lock()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep one line."""
+        text = record.getMessage()[:LINE_CHARACTERS_MAX]
+        with self._guard:
+            self._lines.append(_Line(record.created, min(record.levelno, 255), text))
+            self._total += 1
+
+    def take(self, incarnation: bytes, *, all_kept: bool) -> m.MonitorLog | None:
+        """Return the lines since the last call, or all that are kept; None where there are none."""
+        with self._guard:
+            count = len(self._lines) if all_kept else min(self._total - self._told, len(self._lines))
+            self._told = self._total
+            lines = list(islice(self._lines, len(self._lines) - count, None))
+            first = self._total - count + 1
+        if not lines:
+            return None
+        return m.MonitorLog(
+            incarnation=incarnation,
+            first_number=first,
+            time_seconds=[line.at for line in lines],
+            levels=[line.level for line in lines],
+            texts=tuple(line.text for line in lines),
+        )
+
+
+class MonitorFeed:
+    """Publishes what the core and the log have to say, to those who subscribed to it."""
+
+    def __init__(self, publisher: Publisher, log: RecentLog) -> None:
+        self._publisher = publisher
+        self._log = log
+        self._subscriptions = 0
+        self._due = 0.0
+
+    def update(self) -> tuple[int, bool, bool]:
+        """Return how many subscriptions there are, whether one wants events, and whether there are more than before."""
+        count = self._publisher.update_subscribers()
+        joined = count > self._subscriptions
+        self._subscriptions = count
+        return count, bool(count) and self._publisher.wanted(EVENTS), joined
+
+    def publish(self, message: m.Message) -> None:
+        """Publish a message of the core."""
+        topic = EVENTS if isinstance(message, m.MonitorEvents) else FIGURES
+        self._publisher.send([topic, *encode(message)])
+
+    def publish_own(self, core: SchedulerCore, now: float, unix_time: float, *, joined: bool) -> bool:
+        """Publish new log lines, and dumps that somebody waits for; return whether the interval was over."""
+        if now < self._due and not joined:
+            return False
+        self._due = now + INTERVAL_SECONDS
+        lines = self._log.take(core.config.incarnation, all_kept=joined)
+        if lines is not None:
+            self._publisher.send([FIGURES, *encode(lines)])
+        numbers = [number for topic in self._publisher.topics() if (number := dumped_task(topic)) is not None]
+        for number in numbers[:DUMPS_AT_ONCE]:
+            text = json.dumps(describe(core, now, number))
+            self._publisher.send([dump_topic(number), *encode(m.MonitorDump(unix_time, text))])
+        return True

@@ -1,0 +1,239 @@
+# mypy: allow-untyped-defs, allow-any-generics, allow-untyped-calls, disable-error-code="union-attr,arg-type,attr-defined"
+"""What the scheduler tells monitors: complete, bounded, and right."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+
+from harness import FUNCTION, Agent, Client, Harness, identity
+
+from scaler_protocol import messages as m
+from scaler_protocol.codec import decode, encode
+from scaler_protocol.columns import Packed
+from scaler_protocol.monitor_topics import EVENTS, FIGURES, dump_topic, dumped_task
+from scaler_scheduler.core import Publish, StoreReported, Tick
+from scaler_scheduler.core.dump import TASKS_MAX, describe
+from scaler_scheduler.core.monitor import EVENTS_MAX, FAILURE_PAYLOAD_BYTES_MAX, FAILURES_KEPT
+from scaler_scheduler.monitor_feed import LINES_KEPT, RecentLog
+
+
+def listen(harness: Harness, seconds: float = 1.1, *, joined: bool = False) -> list[m.Message]:
+    """Let time pass while a monitor listens; return what it was told, as it arrives on the other side."""
+    harness.now += seconds
+    harness.core.handle(Tick(1.0, 2, 2, 5000.0, events=True, joined=joined), harness.now)
+    harness.settle()
+    told = [decode(encode(effect.message)) for effect in harness.other_effects if isinstance(effect, Publish)]
+    harness.other_effects.clear()
+    return told
+
+
+def of_kind(messages: list[m.Message], kind: type) -> list:
+    return [message for message in messages if isinstance(message, kind)]
+
+
+def counts(counters: tuple[m.Counter, ...]) -> dict[str, int]:
+    return {counter.name: counter.count for counter in counters}
+
+
+def running(capacity: int = 10_000, workers: int = 2) -> tuple[Harness, Client, Agent]:
+    harness = Harness()
+    client, agent = Client(harness, "client"), Agent(harness, "agent", workers=workers, capacity=capacity)
+    client.define()
+    return harness, client, agent
+
+
+def test_nobody_listens_and_nothing_is_kept() -> None:
+    harness, client, agent = running()
+    client.submit(50)
+    agent.run_all()
+    harness.advance(3)
+    assert not [effect for effect in harness.other_effects if isinstance(effect, Publish)]
+    assert not of_kind(listen(harness), m.MonitorEvents)
+
+
+def test_a_task_is_told_from_submission_to_its_end() -> None:
+    harness, client, agent = running()
+    listen(harness)
+    client.submit(3)
+    tasks = agent.tasks()
+    agent.answer(tasks[:2], durations=[5, 6], slots=[1, 0])
+    agent.answer(tasks[2:], status=m.Status.FAILED, payload=b"Pfailure", durations=[7], slots=[1])
+    (events,) = of_kind(listen(harness), m.MonitorEvents)
+    told = {
+        (number, m.TaskEvent(state).name): (duration, slot)
+        for number, state, duration, slot in zip(
+            events.numbers, events.states, events.durations, events.slots, strict=True
+        )
+    }
+    assert told == {
+        **{(number, state): (0, 0xFFFF) for number in (1, 2, 3) for state in ("SUBMITTED", "ASSIGNED")},
+        (1, "SUCCESS"): (5, 1),
+        (2, "SUCCESS"): (6, 0),
+        (3, "FAILED"): (7, 1),
+    }
+    assert events.client_table == (client.id,)
+    assert events.worker_table == ("agent",)
+    assert events.function_table == ("module.f",)
+    assert (events.stride, events.dropped) == (1, 0)
+
+
+def test_far_too_many_events_are_thinned_by_whole_tasks_and_counted() -> None:
+    harness, client, agent = running(capacity=100_000)
+    listen(harness)
+    told = Counter[int]()
+    omitted = 0
+    for _ in range(6):
+        client.submit(20_000)
+        agent.answer(agent.tasks())
+        for events in of_kind(listen(harness), m.MonitorEvents):
+            assert len(events.numbers) <= EVENTS_MAX
+            told.update(events.states)
+            omitted += events.dropped
+            stride = events.stride
+    assert stride > 1
+    assert sum(told.values()) + omitted == 3 * 6 * 20_000
+    last = of_kind(listen(harness), m.MonitorSnapshot)[-1]
+    assert last.events_omitted == omitted
+    assert counts(last.task_states)["success"] == 6 * 20_000
+    client.submit(8)
+    for _ in range(3):
+        listen(harness)
+    client.submit(8)
+    (events,) = of_kind(listen(harness), m.MonitorEvents)
+    assert len(events.numbers) == 16
+    assert events.stride == 1
+
+
+def test_a_sampled_task_is_told_whole() -> None:
+    harness, client, agent = running(capacity=100_000)
+    listen(harness)
+    client.submit(40_000)
+    agent.answer(agent.tasks())
+    listen(harness)
+    client.submit(40_000)
+    agent.answer(list(reversed(agent.tasks())))
+    (events,) = of_kind(listen(harness), m.MonitorEvents)
+    states: dict[int, list[int]] = {}
+    for number, state in zip(events.numbers, events.states, strict=True):
+        states.setdefault(number, []).append(state)
+    assert states
+    assert all(found == [0, 1, 2] for found in states.values())
+
+
+def test_figures_add_up() -> None:
+    harness, client, agent = running(capacity=6)
+    other = Client(harness, "other")
+    other.define()
+    client.submit(9)
+    other.submit(1)
+    tasks = agent.tasks()
+    agent.answer(tasks[:2])
+    agent.answer(tasks[2:3], status=m.Status.FAILED)
+    other.send(m.Goodbye("bye"))
+    (snapshot,) = of_kind(listen(harness), m.MonitorSnapshot)
+    assert counts(snapshot.task_states) == {
+        "unassigned": 0,
+        "running": 6,
+        "success": 2,
+        "failed": 1,
+        "canceled": 1,
+    }
+    (agent_status,) = snapshot.agents
+    assert (agent_status.assigned, agent_status.workers) == (6, 2)
+    assert counts(agent_status.functions) == {"module.f": 6}
+    assert counts(snapshot.functions) == {"module.f": 6}
+    assert counts(snapshot.failed_functions) == {"module.f": 1}
+    (client_status,) = snapshot.clients
+    assert (client_status.finished, client_status.failed) == (2, 1)
+    assert sum(worker.sent for worker in snapshot.workers) == 6
+
+
+def test_what_a_worker_runs_now_is_shown() -> None:
+    harness, _, agent = running()
+    agent.connection.heartbeat(
+        m.Heartbeat(
+            capacity=4,
+            processor_states=[2, 1],
+            processor_tasks=[41, 0],
+            processor_functions=(FUNCTION, bytes(16)),
+            processor_milliseconds=[1500, 0],
+        ),
+        harness.now,
+    )
+    harness.settle()
+    (snapshot,) = of_kind(listen(harness), m.MonitorSnapshot)
+    busy, idle = snapshot.workers
+    assert (busy.task, busy.function, busy.task_seconds) == (41, "module.f", 1.5)
+    assert (idle.task, idle.function, idle.task_seconds) == (0, "", 0.0)
+
+
+def test_failures_are_told_once_and_again_to_whoever_joins() -> None:
+    harness, client, agent = running()
+    listen(harness)
+    client.submit(FAILURES_KEPT + 5)
+    tasks = agent.tasks()
+    agent.answer(tasks[:-1], status=m.Status.FAILED, payload=b"Pwhy", durations=[9] * (len(tasks) - 1))
+    agent.answer(tasks[-1:], status=m.Status.FAILED, payload=b"P" + bytes(FAILURE_PAYLOAD_BYTES_MAX))
+    (told,) = of_kind(listen(harness), m.MonitorFailures)
+    assert (told.first_number, len(told.numbers)) == (6, FAILURES_KEPT)
+    assert told.payloads.split()[0] == b"Pwhy"
+    assert told.payloads.split()[-1] == b""
+    assert not of_kind(listen(harness), m.MonitorFailures)
+    (again,) = of_kind(listen(harness, joined=True), m.MonitorFailures)
+    assert (again.first_number, list(again.numbers)) == (6, list(told.numbers))
+
+
+def test_graphs_in_progress_are_counted_by_row() -> None:
+    harness, client, agent = running()
+    client.send(m.GraphSubmit(client.id, 1, (FUNCTION,), Packed.of([b"P"] * 4), [0, 0, 2, 1], [0, 1, 2], [3]))
+    agent.answer(agent.tasks()[:1])
+    (graph,) = of_kind(listen(harness), m.MonitorSnapshot)[0].graphs
+    assert (graph.rows, graph.waiting, graph.released, graph.done, graph.failed) == (4, 2, 1, 1, 0)
+    assert graph.client == client.id
+
+
+def test_what_the_object_store_says_is_passed_on() -> None:
+    harness, client, _ = running()
+    status = m.StoreStatus(1, 3, 1000, 5000, (client.id, identity("gone")), [2, 1], [800, 200])
+    harness.core.handle(StoreReported(status), harness.now)
+    (snapshot,) = of_kind(listen(harness), m.MonitorSnapshot)
+    assert (snapshot.object_count, snapshot.object_bytes, snapshot.object_limit_bytes) == (3, 1000, 5000)
+    assert (snapshot.clients[0].object_count, snapshot.clients[0].object_bytes) == (2, 800)
+
+
+def test_a_dump_is_json_bounded_and_finds_a_task() -> None:
+    harness, client, _ = running(capacity=4)
+    client.submit(TASKS_MAX + 100)
+    data = json.loads(json.dumps(describe(harness.core, harness.now, 2)))
+    assert data["clients"][0]["unfinished"] == TASKS_MAX + 100
+    assert len(data["clients"][0]["tasks"]) == TASKS_MAX
+    (story,) = data["tasks_asked_for"]
+    assert (story["number"], story["state"], story["agent"], story["attempt"]) == (2, "assigned", "agent", 1)
+    assert data["agents"][0]["assigned_by_function"] == {"module.f": 4}
+
+
+def test_topics_are_told_apart() -> None:
+    assert dumped_task(dump_topic(7)) == 7
+    assert dumped_task(dump_topic()) == 0
+    assert [dumped_task(topic) for topic in (FIGURES, EVENTS, b"", b"x")] == [None] * 4
+
+
+def test_the_last_log_lines_are_kept_and_numbered() -> None:
+    log = RecentLog()
+    logger = logging.Logger("here")
+    logger.addHandler(log)
+    for number in range(LINES_KEPT + 10):
+        logger.warning("line %d", number)
+    told = log.take(b"i" * 16, all_kept=False)
+    assert told is not None
+    assert (told.first_number, len(told.texts), told.texts[-1]) == (11, LINES_KEPT, f"line {LINES_KEPT + 9}")
+    assert log.take(b"i" * 16, all_kept=False) is None
+    logger.info("one more")
+    told = log.take(b"i" * 16, all_kept=False)
+    assert told is not None
+    assert (told.first_number, told.texts, list(told.levels)) == (LINES_KEPT + 11, ("one more",), [20])
+    again = log.take(b"i" * 16, all_kept=True)
+    assert again is not None
+    assert len(again.texts) == LINES_KEPT
