@@ -7,6 +7,9 @@ import math
 TARGET_SECONDS = 0.02
 """Work in one chunk: long beside what sending it costs, short beside what people wait for."""
 
+SHORTEST_SECONDS = 0.001
+"""Work in the chunks of the end, which are made smaller so that all workers finish together."""
+
 GROWTH_MAX = 16
 """A chunk is at most so many times larger than the largest one measured."""
 
@@ -47,9 +50,9 @@ class ChunkPlanner:
         if item_bytes:
             size = min(size, PAYLOAD_BYTES / item_bytes)
         if self.remaining is not None:
-            # Towards the end smaller, so that all workers finish together.
             busy = max(2.0, self._work_seconds / max(elapsed_seconds, 1e-3))
-            size = min(size, math.ceil(self.remaining / (4 * busy)))
+            shortest = SHORTEST_SECONDS / max(self._item_seconds, 1e-9)
+            size = min(size, max(shortest, math.ceil(self.remaining / (4 * busy))))
         return max(1, int(size))
 
     def on_sent(self, items: int, payload_bytes: int) -> None:

@@ -1,0 +1,73 @@
+"""Sizes of map chunks, in numbers."""
+
+from __future__ import annotations
+
+import pytest
+
+from scaler.core.chunking import IN_FLIGHT_MAX, IN_FLIGHT_START, TARGET_SECONDS, ChunkPlanner
+
+
+def run(planner: ChunkPlanner, item_seconds: float, items: int, workers: int = 2, item_bytes: int = 4) -> list[int]:
+    """Feed a map through `workers` of one speed; return the sizes of its chunks."""
+    sizes: list[int] = []
+    under_way: list[tuple[float, float, int]] = []
+    free_at = [0.0] * workers
+    now = 0.0
+    while items or under_way:
+        while items and planner.may_send():
+            size = min(items, planner.next_size(now))
+            items -= size
+            sizes.append(size)
+            planner.on_sent(size, size * item_bytes)
+            worker = free_at.index(min(free_at))
+            free_at[worker] = max(now, free_at[worker]) + size * item_seconds
+            under_way.append((free_at[worker], now, size))
+        under_way.sort()
+        done_at, sent_at, size = under_way.pop(0)
+        now = max(now, done_at)
+        planner.on_completed(size, size * item_seconds, now - sent_at, size * item_bytes)
+    return sizes
+
+
+def test_the_first_chunks_are_single_items() -> None:
+    planner = ChunkPlanner(None)
+    assert planner.next_size(0.0) == 1
+
+
+def test_short_items_travel_in_large_chunks() -> None:
+    sizes = run(ChunkPlanner(1_000_000), 1e-6, 1_000_000)
+    assert len(sizes) < 600
+    assert max(sizes) > 4000
+
+
+def test_long_items_travel_alone() -> None:
+    assert set(run(ChunkPlanner(200), 0.1, 200)) == {1}
+
+
+def test_chunks_take_about_the_target_time() -> None:
+    sizes = run(ChunkPlanner(None), 1e-3, 5_000)
+    assert max(sizes) == pytest.approx(TARGET_SECONDS / 1e-3, rel=0.1)
+
+
+def test_chunks_shrink_towards_the_end() -> None:
+    sizes = run(ChunkPlanner(5_000), 1e-3, 5_000)
+    assert sizes[-1] <= 2
+
+
+def test_large_items_make_small_chunks() -> None:
+    sizes = run(ChunkPlanner(None), 1e-6, 2_000, item_bytes=4_000)
+    assert max(sizes) <= 10
+
+
+def test_more_chunks_are_under_way_while_nothing_comes_back() -> None:
+    planner = ChunkPlanner(None)
+    assert planner.limit == IN_FLIGHT_START
+    for _ in range(20):
+        planner.on_nothing_completed()
+    assert planner.limit == IN_FLIGHT_MAX
+
+
+def test_two_workers_do_not_get_thousands_of_chunks() -> None:
+    planner = ChunkPlanner(None)
+    run(planner, 1e-3, 50_000)
+    assert planner.limit < 4 * IN_FLIGHT_START

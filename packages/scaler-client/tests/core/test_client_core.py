@@ -1,0 +1,454 @@
+"""The client core against a scheduler that is one `Session` and the test itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from scaler.core import ClientCore, check_invariants
+from scaler.core import effects as e
+from scaler.errors import ClientQuitException, ConnectionRefusedByScheduler, DisconnectedError
+from scaler_protocol import messages as m
+from scaler_protocol.columns import Packed
+from scaler_protocol.session import Session
+from scaler_protocol.wire import Envelope
+
+CLIENT = b"c" * 16
+FUNCTION = b"f" * 16
+OBJECT_ID = b"o" * 16
+
+
+class Scheduler:
+    """Talks to one core; `sent` has what the core sent since the last look."""
+
+    def __init__(self, core: ClientCore) -> None:
+        self.core = core
+        self.session = Session()
+        self.incarnation = b"s" * 16
+        self.hello: m.Hello | None = None
+        self.effects: list[e.Effect] = []
+
+    def exchange(self, now: float) -> list[m.Message]:
+        """Take what the core has sent; keep other effects."""
+        sent: list[m.Message] = []
+        for effect in self.core.take_effects():
+            if isinstance(effect, e.Send):
+                if isinstance(effect.message, m.Hello):
+                    self.hello = effect.message
+                elif self.session.epoch == effect.envelope.epoch:
+                    self.session.accept(effect.envelope, now)
+                sent.append(effect.message)
+            else:
+                self.effects.append(effect)
+        check_invariants(self.core)
+        return sent
+
+    def welcome(self, now: float, *, resumed: bool = False, credit: int = -1) -> list[m.Message]:
+        assert self.hello is not None
+        if not resumed:
+            self.session = Session(self.hello.hello_number)
+        message = m.Welcome(self.incarnation, resumed=resumed, task_credit=credit, hello_number=self.hello.hello_number)
+        self.core.handle(e.Incoming(*self.session.plain(message)), now)
+        return self.exchange(now)
+
+    def send(self, message: m.Message, now: float) -> list[m.Message]:
+        self.core.handle(e.Incoming(*self.session.sequence(message)), now)
+        return self.exchange(now)
+
+    def answer(self, numbers: list[int], now: float, **columns: Any) -> list[m.Message]:
+        payloads = columns.pop("payloads", [b"P%d" % number for number in numbers])
+        batch = m.ResultBatch(CLIENT, numbers, [1] * len(numbers), Packed.of(payloads), **columns)
+        return self.send(batch, now)
+
+    def take(self, kind: type[Any]) -> list[Any]:
+        found = [effect for effect in self.effects if isinstance(effect, kind)]
+        self.effects = [effect for effect in self.effects if not isinstance(effect, kind)]
+        return found
+
+
+@pytest.fixture
+def core() -> Iterator[ClientCore]:
+    core = ClientCore(CLIENT, m.Hello(m.Role.CLIENT, "c", CLIENT), address="tcp://there:1", timeout_seconds=20.0)
+    core.define_function(FUNCTION, b"body", "module.name")
+    yield core
+    check_invariants(core)
+
+
+@pytest.fixture
+def scheduler(core: ClientCore) -> Scheduler:
+    """A scheduler with a session."""
+    scheduler = Scheduler(core)
+    core.start(0.0)
+    assert isinstance(scheduler.exchange(0.0)[0], m.Hello)
+    scheduler.welcome(0.1)
+    assert scheduler.take(e.Connected)
+    return scheduler
+
+
+def submit(core: ClientCore, count: int = 1, **properties: Any) -> list[int]:
+    group = core.group(**properties)
+    return [core.submit(group, FUNCTION, b"payload%d" % i, (), f"future{i}") for i in range(count)]
+
+
+def test_tasks_leave_together_behind_their_function(core: ClientCore, scheduler: Scheduler) -> None:
+    submit(core, 3)
+    core.flush()
+    definition, batch = scheduler.exchange(0.2)
+    assert isinstance(definition, m.FunctionDefine)
+    assert definition.ids == (FUNCTION,)
+    assert definition.names == ("module.name",)
+    assert isinstance(batch, m.TaskBatch)
+    assert list(batch.numbers) == [1, 2, 3]
+    assert batch.functions == (FUNCTION,)
+    assert batch.payloads.split() == [b"payload0", b"payload1", b"payload2"]
+
+
+def test_a_function_is_defined_once_per_session(core: ClientCore, scheduler: Scheduler) -> None:
+    submit(core)
+    core.flush()
+    scheduler.exchange(0.2)
+    submit(core)
+    core.flush()
+    assert [type(message) for message in scheduler.exchange(0.3)] == [m.TaskBatch]
+
+
+def test_groups_travel_apart(core: ClientCore, scheduler: Scheduler) -> None:
+    submit(core)
+    submit(core, depth=1)
+    submit(core, capabilities=(("gpu", -1),))
+    submit(core)
+    core.flush()
+    batches = [message for message in scheduler.exchange(0.2) if isinstance(message, m.TaskBatch)]
+    assert [(batch.depth, batch.capabilities, list(batch.numbers)) for batch in batches] == [
+        (0, (), [1, 4]),
+        (1, (), [2]),
+        (0, (("gpu", -1),), [3]),
+    ]
+
+
+def test_tasks_wait_for_the_session(core: ClientCore) -> None:
+    scheduler = Scheduler(core)
+    core.start(0.0)
+    submit(core, 2)
+    core.flush()
+    assert [type(message) for message in scheduler.exchange(0.0)] == [m.Hello]
+    kinds = [type(message) for message in scheduler.welcome(0.1)]
+    assert kinds == [m.FunctionDefine, m.TaskBatch]
+
+
+def test_answers_come_with_what_was_submitted(core: ClientCore, scheduler: Scheduler) -> None:
+    submit(core, 2)
+    core.flush()
+    scheduler.exchange(0.2)
+    scheduler.answer([2, 1], 0.3, statuses=[0, 1], durations=[7, 8])
+    (completed,) = scheduler.take(e.Completed)
+    assert completed.tokens == ["future1", "future0"]
+    assert list(completed.statuses) == [0, 1]
+    assert completed.payloads == [b"P2", b"P1"]
+    assert core.unanswered_count == 0
+    assert core.idle
+
+
+def test_an_answer_comes_once(core: ClientCore, scheduler: Scheduler) -> None:
+    submit(core)
+    core.flush()
+    scheduler.exchange(0.2)
+    scheduler.answer([1], 0.3)
+    scheduler.answer([1], 0.4)
+    assert len(scheduler.take(e.Completed)) == 1
+
+
+def test_after_a_restart_everything_unanswered_is_announced_again(core: ClientCore, scheduler: Scheduler) -> None:
+    submit(core, 3)
+    core.flush()
+    scheduler.exchange(0.2)
+    scheduler.answer([2], 0.3)
+    core.handle(e.Incoming(Envelope(0, 0, 0), m.UnknownPeer()), 0.4)
+    scheduler.exchange(0.4)
+    scheduler.incarnation = b"t" * 16
+    core.submit(core.group(), FUNCTION, b"new")
+    messages = scheduler.welcome(0.5)
+    assert [type(message) for message in messages] == [m.FunctionDefine, m.TaskBatch, m.TaskBatch]
+    again, first = messages[1], messages[2]
+    assert isinstance(again, m.TaskBatch)
+    assert isinstance(first, m.TaskBatch)
+    assert (list(again.numbers), again.flags) == ([1, 3], m.TaskFlag.REANNOUNCED)
+    assert (list(first.numbers), first.flags) == ([4], 0)
+
+
+def test_a_resumed_session_goes_on_where_it_was(core: ClientCore, scheduler: Scheduler) -> None:
+    submit(core)
+    core.flush()
+    lost = core.take_effects()
+    assert len(lost) == 2
+    core.handle(e.Tick(), 5.0)
+    scheduler.exchange(5.0)
+    messages = scheduler.welcome(5.1, resumed=True)
+    assert [type(message) for message in messages] == [m.FunctionDefine, m.TaskBatch]
+    assert not messages[1].flags  # type: ignore[union-attr]
+
+
+def test_silence_ends_every_task_in_bounded_time(core: ClientCore, scheduler: Scheduler) -> None:
+    submit(core, 2)
+    core.flush()
+    scheduler.exchange(0.2)
+    now = 0.2
+    while not scheduler.take(e.Abandoned) and now < 100:
+        now = core.next_deadline()
+        core.handle(e.Tick(), now)
+        scheduler.exchange(now)
+    assert now <= 20.5
+    with pytest.raises(DisconnectedError, match=r"tcp://there:1 for 20\.. s"):
+        submit(core)
+
+
+def test_a_client_that_was_given_up_is_usable_again_when_the_scheduler_returns(
+    core: ClientCore, scheduler: Scheduler
+) -> None:
+    submit(core)
+    core.flush()
+    scheduler.exchange(0.2)
+    core.handle(e.Tick(), 30.0)
+    # Should the session be resumed after all, the scheduler learns that nobody waits for the task any more.
+    assert m.TaskCancel(CLIENT, [1]) in scheduler.exchange(30.0)
+    assert scheduler.take(e.Abandoned)
+    scheduler.welcome(31.0, resumed=True)
+    assert submit(core) == [2]
+
+
+def test_goodbye_leaves_some_seconds_for_a_successor(core: ClientCore, scheduler: Scheduler) -> None:
+    submit(core)
+    core.flush()
+    scheduler.exchange(0.2)
+    core.handle(e.Incoming(*scheduler.session.plain(m.Goodbye("maintenance"))), 1.0)
+    core.handle(e.Tick(), 5.0)
+    scheduler.exchange(5.0)
+    assert not scheduler.take(e.Abandoned)
+    core.handle(e.Tick(), 11.1)
+    scheduler.exchange(11.1)
+    (abandoned,) = scheduler.take(e.Abandoned)
+    assert "maintenance" in abandoned.text
+
+
+def test_refused_is_final(core: ClientCore) -> None:
+    scheduler = Scheduler(core)
+    core.start(0.0)
+    submit(core)
+    core.handle(e.Incoming(Envelope(0, 0, 0), m.Refused("wrong version")), 0.1)
+    scheduler.exchange(0.1)
+    (abandoned,) = scheduler.take(e.Abandoned)
+    assert abandoned.cause is e.Cause.REFUSED
+    with pytest.raises(ConnectionRefusedByScheduler, match="wrong version"):
+        submit(core)
+    assert core.next_deadline() == float("inf")
+
+
+def test_cancel_stops_what_has_left_and_waits_for_the_confirmation(core: ClientCore, scheduler: Scheduler) -> None:
+    submit(core, 2)
+    core.flush()
+    scheduler.exchange(0.2)
+    assert core.cancel([2, 99]) == [2]
+    (message,) = scheduler.exchange(0.3)
+    assert message == m.TaskCancel(CLIENT, [2])
+    scheduler.answer([2], 0.4, statuses=[m.Status.CANCELED])
+    assert scheduler.take(e.CancelConfirmed) == [e.CancelConfirmed((2,))]
+    assert not scheduler.take(e.Completed)
+
+
+def test_a_task_cancelled_before_it_left_never_leaves(core: ClientCore, scheduler: Scheduler) -> None:
+    submit(core, 3)
+    core.cancel([2])
+    core.flush()
+    batch = scheduler.exchange(0.2)[-1]
+    assert isinstance(batch, m.TaskBatch)
+    assert list(batch.numbers) == [1, 3]
+    assert scheduler.take(e.CancelConfirmed)
+
+
+def test_credit_is_asked_for_as_a_whole_and_spent(core: ClientCore) -> None:
+    scheduler = Scheduler(core)
+    core.start(0.0)
+    scheduler.exchange(0.0)
+    scheduler.welcome(0.1, credit=1)
+    assert core.may_submit()
+    submit(core)
+    assert not core.may_submit()
+    core.ask_credit(1)
+    assert scheduler.exchange(0.2) == [m.CreditRequest(1)]
+    core.ask_credit(3)
+    assert scheduler.exchange(0.2) == [m.CreditRequest(3)]
+    core.ask_credit(2)
+    assert scheduler.exchange(0.2) == []
+    scheduler.effects.clear()
+    scheduler.send(m.CreditGrant(2), 0.3)
+    assert scheduler.take(e.CreditArrived)
+    assert core.may_submit(2)
+    assert not core.may_submit(3)
+
+
+def test_what_was_asked_for_is_asked_again_of_a_new_scheduler(core: ClientCore) -> None:
+    scheduler = Scheduler(core)
+    core.start(0.0)
+    scheduler.exchange(0.0)
+    scheduler.welcome(0.1, credit=0)
+    core.ask_credit(2)
+    scheduler.exchange(0.2)
+    core.handle(e.Incoming(Envelope(0, 0, 0), m.UnknownPeer()), 0.4)
+    scheduler.exchange(0.4)
+    assert m.CreditRequest(2) in scheduler.welcome(0.5, credit=0)
+
+
+def test_objects_are_deleted_with_their_last_task(core: ClientCore, scheduler: Scheduler) -> None:
+    for _ in range(2):
+        core.hold_object(OBJECT_ID)
+        core.submit(core.group(), FUNCTION, b"payload", (OBJECT_ID,))
+    core.flush()
+    batch = scheduler.exchange(0.2)[-1]
+    assert isinstance(batch, m.TaskBatch)
+    assert (list(batch.object_positions), batch.objects) == ([0, 1], (OBJECT_ID, OBJECT_ID))
+    scheduler.answer([1], 0.3)
+    assert not scheduler.take(e.DeleteObjects)
+    scheduler.answer([2], 0.4)
+    assert scheduler.take(e.DeleteObjects) == [e.DeleteObjects((OBJECT_ID,))]
+
+
+def test_a_refused_object_fails_its_tasks(core: ClientCore, scheduler: Scheduler) -> None:
+    core.hold_object(OBJECT_ID)
+    core.hold_object(OBJECT_ID)
+    core.submit(core.group(), FUNCTION, b"payload", (OBJECT_ID,), "first")
+    submit(core)
+    core.handle(e.ObjectRefused(OBJECT_ID, "storage is full"), 0.2)
+    core.submit(core.group(), FUNCTION, b"payload", (OBJECT_ID,), "second")
+    scheduler.exchange(0.2)
+    failed = scheduler.take(e.Completed)
+    assert [(one.tokens, list(one.statuses), one.payloads) for one in failed] == [
+        (["first"], [m.Status.STORAGE_FAILED], [b"storage is full"]),
+        (["second"], [m.Status.STORAGE_FAILED], [b"storage is full"]),
+    ]
+    assert core.unanswered_count == 1
+
+
+def test_an_answer_in_storage_is_fetched_and_then_deleted(core: ClientCore, scheduler: Scheduler) -> None:
+    submit(core, 2)
+    core.flush()
+    scheduler.exchange(0.2)
+    scheduler.answer([1, 2], 0.3, payloads=[b"O" + OBJECT_ID, b"Pvalue"], object_positions=[0], objects=(OBJECT_ID,))
+    assert scheduler.take(e.FetchObject) == [e.FetchObject(1, OBJECT_ID)]
+    (inline,) = scheduler.take(e.Completed)
+    assert inline.tokens == ["future1"]
+    assert core.unanswered_count == 1
+    core.handle(e.ObjectFetched(1, [b"Pbig"]), 0.4)
+    scheduler.exchange(0.4)
+    (fetched,) = scheduler.take(e.Completed)
+    assert (fetched.tokens, fetched.payloads) == (["future0"], [[b"Pbig"]])
+    assert scheduler.take(e.DeleteObjects) == [e.DeleteObjects((OBJECT_ID,))]
+
+
+def test_an_answer_that_storage_lost_is_a_failure(core: ClientCore, scheduler: Scheduler) -> None:
+    submit(core)
+    core.flush()
+    scheduler.exchange(0.2)
+    scheduler.answer([1], 0.3, payloads=[b"O" + OBJECT_ID], object_positions=[0], objects=(OBJECT_ID,))
+    core.handle(e.ObjectFetchFailed(1, m.Status.MISSING_OBJECT, "gone"), 0.4)
+    scheduler.exchange(0.4)
+    (completed,) = scheduler.take(e.Completed)
+    assert (completed.statuses, completed.payloads) == ([m.Status.MISSING_OBJECT], [b"gone"])
+
+
+def graph_of(rows: int, wanted: list[int]) -> m.GraphSubmit:
+    return m.GraphSubmit(
+        client=CLIENT,
+        first_number=0,
+        functions=(FUNCTION,),
+        payloads=Packed.of([b"row"] * rows),
+        dependency_counts=[0] + [1] * (rows - 1),
+        dependencies=list(range(rows - 1)),
+        wanted=wanted,
+    )
+
+
+def test_a_graph_takes_a_range_of_numbers(core: ClientCore, scheduler: Scheduler) -> None:
+    submit(core)
+    first = core.submit_graph(graph_of(3, [1, 2]), ["one", "two"])
+    assert first == 2
+    assert submit(core) == [5]
+    core.flush()
+    graph = scheduler.exchange(0.2)[-1]
+    assert isinstance(graph, m.GraphSubmit)
+    assert graph.first_number == 2
+    scheduler.answer([4, 3], 0.3)
+    (completed,) = scheduler.take(e.Completed)
+    assert completed.tokens == ["two", "one"]
+    assert not core.table.graphs
+
+
+def test_a_graph_is_announced_again_with_what_is_still_wanted(core: ClientCore, scheduler: Scheduler) -> None:
+    core.submit_graph(graph_of(3, [1, 2]), ["one", "two"])
+    core.flush()
+    scheduler.exchange(0.2)
+    scheduler.answer([2], 0.3)
+    core.handle(e.Incoming(Envelope(0, 0, 0), m.UnknownPeer()), 0.4)
+    scheduler.exchange(0.4)
+    graph = scheduler.welcome(0.5)[-1]
+    assert isinstance(graph, m.GraphSubmit)
+    assert (list(graph.wanted), graph.flags) == ([2], m.TaskFlag.REANNOUNCED)
+
+
+def test_cancelling_the_last_wanted_row_stops_the_whole_graph(core: ClientCore, scheduler: Scheduler) -> None:
+    core.submit_graph(graph_of(3, [2]), ["two"])
+    core.flush()
+    scheduler.exchange(0.2)
+    core.cancel([3])
+    assert scheduler.exchange(0.3) == [m.TaskCancel(CLIENT, [1, 2, 3])]
+
+
+def test_closing_abandons_everything_and_says_goodbye(core: ClientCore, scheduler: Scheduler) -> None:
+    submit(core, 2)
+    core.close(e.Cause.CLOSED, "done")
+    core.close(e.Cause.CLOSED, "again")
+    assert scheduler.exchange(0.2) == [m.Goodbye("done")]
+    (abandoned,) = scheduler.take(e.Abandoned)
+    assert abandoned.tokens == ["future0", "future1"]
+    with pytest.raises(ClientQuitException, match="done"):
+        submit(core)
+
+
+def test_large_batches_are_cut(core: ClientCore, scheduler: Scheduler) -> None:
+    group = core.group()
+    for _ in range(10):
+        core.submit(group, FUNCTION, bytes(1024 * 1024))
+    submit(core, 5000)
+    core.flush()
+    batches = [message for message in scheduler.exchange(0.2) if isinstance(message, m.TaskBatch)]
+    numbers = [number for batch in batches for number in batch.numbers]
+    assert numbers == list(range(1, 5011))
+    assert max(len(batch.numbers) for batch in batches) <= 4096
+    assert max(len(batch.payloads.data) for batch in batches) <= 5 * 1024 * 1024 + 100
+
+
+def test_an_unacknowledged_flood_waits_in_the_client(core: ClientCore, scheduler: Scheduler) -> None:
+    group = core.group()
+    for _ in range(100):
+        core.submit(group, FUNCTION, bytes(1024 * 1024))
+    core.flush()
+    first = scheduler.exchange(0.2)
+    assert 60 <= sum(len(message.numbers) for message in first if isinstance(message, m.TaskBatch)) < 100
+    # A heartbeat acknowledges what was received; the rest follows.
+    core.handle(e.Incoming(*scheduler.session.plain(m.Heartbeat())), 0.3)
+    rest = scheduler.exchange(0.3)
+    assert sum(len(message.numbers) for message in [*first, *rest] if isinstance(message, m.TaskBatch)) == 100
+
+
+def test_output_and_notices_are_passed_on(core: ClientCore, scheduler: Scheduler) -> None:
+    scheduler.send(m.Notice("no worker has gpu", kind="unservable"), 0.2)
+    core.handle(e.Incoming(*scheduler.session.plain(m.Output(CLIENT, 1, 2, b"text", 3))), 0.3)
+    scheduler.exchange(0.3)
+    assert scheduler.take(e.ShowNotice) == [e.ShowNotice(1, "no worker has gpu", "unservable")]
+    assert scheduler.take(e.WriteOutput) == [e.WriteOutput(1, 2, b"text", 3)]
+
+
+def test_heartbeats_go_out_while_nothing_else_does(core: ClientCore, scheduler: Scheduler) -> None:
+    core.handle(e.Tick(), core.next_deadline())
+    assert [type(message) for message in scheduler.exchange(2.2)] == [m.Heartbeat]

@@ -1,0 +1,257 @@
+"""Arguments to payloads: what is inline, what becomes an object, and that nothing changes afterwards."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from scaler.client.object_reference import ObjectReference
+from scaler.errors import SerializationError
+from scaler.serialization import Serializer
+from scaler.serialization.arguments import Buffer, Packer
+from scaler.serialization.pickling import is_plain
+from scaler.testing.execution import Execution
+from scaler_protocol.messages import Status, TaskKind
+from scaler_protocol.payloads import INLINE_BYTES_MAX, Source, unframe_arguments
+
+
+class Storage:
+    """An `ObjectSink` that is a dictionary."""
+
+    def __init__(self) -> None:
+        self.objects: dict[bytes, list[bytes]] = {}
+        self.released: list[bytes] = []
+
+    def store(self, buffers: Sequence[Buffer]) -> bytes:
+        object_id = b"%16d" % len(self.objects)
+        self.objects[object_id] = [bytes(buffer) for buffer in buffers]
+        return object_id
+
+    def resolve(self, reference: ObjectReference) -> bytes:
+        return reference.object_id
+
+    def release(self, object_ids: Sequence[bytes]) -> None:
+        self.released += object_ids
+
+
+class Upside(Serializer):
+    """Recognizable: a pickle, reversed."""
+
+    @staticmethod
+    def serialize(obj: Any) -> bytes:
+        return pickle.dumps(obj)[::-1]
+
+    @staticmethod
+    def deserialize(payload: bytes) -> Any:
+        return pickle.loads(payload[::-1])
+
+
+@pytest.fixture
+def storage() -> Storage:
+    return Storage()
+
+
+@pytest.fixture
+def packer(storage: Storage) -> Packer:
+    return Packer(storage)
+
+
+def give_back(*args: Any, **kwargs: Any) -> tuple[Any, ...]:
+    return args, kwargs
+
+
+def run(storage: Storage, payload: bytes, serializer: Any = None, kind: int = TaskKind.CALL) -> Any:
+    """Return what `give_back` returns for a payload, as a worker would."""
+    execution = Execution(lambda object_id: storage.objects[object_id], storage.store, serializer)
+    seen: list[Any] = []
+
+    def record(*args: Any, **kwargs: Any) -> None:
+        seen.append((args, kwargs))
+
+    status, _ = execution.run(record, kind, payload, ())
+    assert status == Status.SUCCESS
+    return seen if kind == TaskKind.MAP_CHUNK else seen[0]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        1,
+        "text",
+        b"bytes",
+        None,
+        [1, [2, 3]],
+        {"a": (1, 2)},
+        {1, 2},
+        1 + 2j,
+        range(3),
+        bytearray(b"x"),
+        np.int64(3),
+        10**30,
+        [1] * 1000,
+    ],
+)
+def test_small_values_travel_inside(storage: Storage, packer: Packer, value: Any) -> None:
+    packed = packer.call(give_back, (value,), {"name": value})
+    assert not packed.objects
+    assert len(packed.payload) < INLINE_BYTES_MAX
+    assert run(storage, packed.payload) == ((value,), {"name": value})
+
+
+def test_what_arguments_share_stays_shared(storage: Storage, packer: Packer) -> None:
+    shared: list[int] = []
+    args, _ = run(storage, packer.call(give_back, (shared, {"k": shared}), {}).payload)
+    assert args[0] is args[1]["k"]
+
+
+@pytest.mark.parametrize(
+    ("value", "buffers"),
+    [
+        (bytes(100_000), 2),
+        (bytearray(100_000), 2),
+        ("x" * 100_000, 1),
+        (np.arange(50_000), 2),
+        ([bytes(1000) for _ in range(100)], 1),
+        ({"a": np.arange(50_000), "b": np.arange(60_000)}, 3),
+    ],
+)
+def test_large_values_become_objects(storage: Storage, packer: Packer, value: Any, buffers: int) -> None:
+    packed = packer.call(give_back, (1, value), {"k": 2})
+    assert len(packed.payload) < 1000
+    assert list(packed.objects) == list(storage.objects)
+    assert [len(parts) for parts in storage.objects.values()] == [buffers]
+    (one, restored), kwargs = run(storage, packed.payload)
+    assert (one, kwargs) == (1, {"k": 2})
+    assert type(restored) is type(value)
+    np.testing.assert_equal(restored, value)
+
+
+def test_many_small_arguments_become_one_object(storage: Storage, packer: Packer) -> None:
+    values = tuple(bytes([i]) * 1000 for i in range(100))
+    packed = packer.call(give_back, values, {})
+    assert len(packed.objects) == 1
+    assert run(storage, packed.payload)[0] == values
+
+
+def test_a_large_value_in_a_class_of_its_own(storage: Storage, packer: Packer) -> None:
+    class Holder:
+        def __init__(self) -> None:
+            self.array = np.zeros(50_000)
+
+    packed = packer.call(give_back, (Holder(),), {})
+    assert len(packed.objects) == 1
+    (restored,), _ = run(storage, packed.payload)
+    assert restored.array.sum() == 0
+
+
+def test_references_are_named_apart(storage: Storage, packer: Packer) -> None:
+    reference = ObjectReference(b"r" * 16, b"c" * 16)
+    storage.objects[b"r" * 16] = [b"P" + pickle.dumps("the object")]
+    packed = packer.call(give_back, (reference, 1), {"k": reference})
+    assert packed.objects == (b"r" * 16, b"r" * 16)
+    positional, keyword = unframe_arguments(packed.payload)
+    assert [argument.source for argument in (*positional, *keyword.values())] == [
+        Source.OBJECT,
+        Source.VALUE,
+        Source.OBJECT,
+    ]
+    assert run(storage, packed.payload) == (("the object", 1), {"k": "the object"})
+
+
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize(("star", "make"), [(False, lambda value: value), (True, lambda value: (value, 1))])
+def test_chunks(storage: Storage, packer: Packer, large: bool, star: bool, make: Any) -> None:
+    items = [make(bytes([i]) * (100_000 if large else 10)) for i in range(3)]
+    packed = packer.chunk(give_back, star, items)
+    assert len(packed.objects) == (3 if large else 0)
+    calls = run(storage, packed.payload, kind=TaskKind.MAP_CHUNK)
+    assert [args if star else args[0] for args, _ in calls] == items
+
+
+def test_a_chunk_of_many_middling_items_is_one_object(storage: Storage, packer: Packer) -> None:
+    items = [bytes([i]) * 10_000 for i in range(20)]
+    packed = packer.chunk(give_back, False, items)
+    assert len(packed.objects) == 1
+    assert [args[0] for args, _ in run(storage, packed.payload, kind=TaskKind.MAP_CHUNK)] == items
+
+
+def test_a_chunk_with_references(storage: Storage, packer: Packer) -> None:
+    storage.objects[b"r" * 16] = [b"P" + pickle.dumps("the object")]
+    packed = packer.chunk(give_back, False, [ObjectReference(b"r" * 16, b"c" * 16), 2])
+    assert packed.objects == (b"r" * 16,)
+    calls = run(storage, packed.payload, kind=TaskKind.MAP_CHUNK)
+    assert [args for args, _ in calls] == [("the object",), (2,)]
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"k": 1}])
+def test_the_argument_at_fault_is_named(packer: Packer, kwargs: dict[str, Any]) -> None:
+    with pytest.raises(SerializationError, match=r"argument 2 of .*give_back cannot be serialized: .*lock") as caught:
+        packer.call(give_back, (1, threading.Lock()), kwargs)
+    assert isinstance(caught.value, TypeError)
+
+
+def test_a_keyword_argument_at_fault_is_named(packer: Packer) -> None:
+    with pytest.raises(SerializationError, match="argument 'k' of"):
+        packer.call(give_back, (), {"k": threading.Lock()})
+
+
+def test_objects_are_given_back_when_another_argument_fails(storage: Storage, packer: Packer) -> None:
+    with pytest.raises(SerializationError):
+        packer.call(give_back, (bytes(100_000), threading.Lock()), {})
+    assert storage.released == list(storage.objects)
+
+
+def test_an_item_at_fault(storage: Storage, packer: Packer) -> None:
+    with pytest.raises(SerializationError, match="item"):
+        packer.chunk(give_back, False, [1, threading.Lock()])
+
+
+def test_a_function_at_fault(packer: Packer) -> None:
+    lock = threading.Lock()
+    with pytest.raises(SerializationError, match="function .*lambda.* cannot be serialized"):
+        packer.function(lambda: lock)
+    with pytest.raises(TypeError, match="3 is not callable"):
+        packer.function(3)
+
+
+def test_a_function_with_a_large_closure_is_an_object(storage: Storage, packer: Packer) -> None:
+    array = np.arange(50_000)
+
+    def total() -> int:
+        return int(array.sum())
+
+    pickled = packer.function(total)
+    assert len(pickled.body) == 17
+    assert list(pickled.objects) == list(storage.objects)
+    execution = Execution(lambda object_id: storage.objects[object_id], storage.store, None)
+    assert execution.load_function(pickled.body)() == total()
+
+
+def test_a_custom_serializer_is_used_for_function_and_arguments(storage: Storage) -> None:
+    packer = Packer(storage, Upside)
+    pickled = packer.function(give_back)
+    assert pickled.body == b"S" + Upside.serialize(give_back)
+    packed = packer.call(give_back, (1, "x" * 100_000), {"k": 2})
+    assert len(packed.objects) == 1
+    positional, _ = unframe_arguments(packed.payload)
+    assert positional[0].data == Upside.serialize(1)
+    assert run(storage, packed.payload, Upside) == ((1, "x" * 100_000), {"k": 2})
+    assert packer.serializer_function is not None
+    assert pickle.loads(packer.serializer_function.body[1:]).deserialize(Upside.serialize(5)) == 5
+
+
+def test_what_is_plain() -> None:
+    class Number(int):
+        pass
+
+    assert is_plain([1, (2.0, "x"), {"k": None}])
+    assert is_plain(np.zeros(3))
+    assert not is_plain(np.array([object()]))
+    assert not is_plain(Number(3))
+    assert not is_plain([Number(3)])
+    assert not is_plain(lambda: None)
