@@ -61,7 +61,7 @@ def test_a_duplicate_key_is_named() -> None:
     ],
 )
 def test_a_cycle_is_shown(graph: dict[str, Any]) -> None:
-    with pytest.raises(GraphError, match="cycle: .* -> "):
+    with pytest.raises(GraphError, match=r"cycle: .* -> "):
         GraphPlan(graph, ["a"])
 
 

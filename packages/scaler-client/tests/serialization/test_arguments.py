@@ -213,7 +213,7 @@ def test_an_item_at_fault(storage: Storage, packer: Packer) -> None:
 
 def test_a_function_at_fault(packer: Packer) -> None:
     lock = threading.Lock()
-    with pytest.raises(SerializationError, match="function .*lambda.* cannot be serialized"):
+    with pytest.raises(SerializationError, match=r"function .*lambda.* cannot be serialized"):
         packer.function(lambda: lock)
     with pytest.raises(TypeError, match="3 is not callable"):
         packer.function(3)
