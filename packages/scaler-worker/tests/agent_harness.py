@@ -1,0 +1,171 @@
+"""An agent's core with everything around it played by hand: the scheduler's end of the session, processors, the clock."""
+
+from __future__ import annotations
+
+from array import array
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from scaler_protocol import messages as m
+from scaler_protocol.columns import Packed
+from scaler_protocol.session import Session
+from scaler_protocol.wire import UNSEQUENCED
+from scaler_worker.core import AgentCore, AgentOptions, check_invariants
+from scaler_worker.core import effects as do
+from scaler_worker.core import events as on
+
+CLIENT = b"c" * 16
+OTHER = b"d" * 16
+FUNCTION = b"f" * 16
+
+EffectType = TypeVar("EffectType")
+MessageType = TypeVar("MessageType")
+
+
+class AgentHarness:
+    """`step` settles after every event, checks the invariants, and sorts effects into `effects` and `sent`."""
+
+    def __init__(self, slots: int = 2, *, storage: bool = True, ready: bool = True, **options: Any) -> None:
+        names = tuple(f"w{number}" for number in range(slots))
+        self.core = AgentCore(AgentOptions("agent", b"a" * 16, names, **options))
+        self.now = 100.0
+        self.storage = storage
+        self.session = Session()
+        self.effects: list[do.Effect] = []
+        self.sent: list[m.Message] = []
+        self.results: dict[tuple[bytes, int], tuple[int, int, bytes]] = {}
+        """(client, number) to (attempt, status, payload)."""
+        self.handed: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
+        """Processor to (index, task number) of everything it was handed."""
+        self.core.start(self.now)
+        self.settle()
+        if ready:
+            self.welcome()
+            for started in self.take(do.StartProcessor):
+                self.step(on.ProcessorReady(started.processor, 1000 + started.processor))
+            self.define(FUNCTION)
+
+    # --- time and events
+
+    def step(self, event: on.Event) -> None:
+        self.core.handle(event, self.now)
+        self.settle()
+
+    def settle(self) -> None:
+        for effect in self.core.take_effects():
+            if isinstance(effect, do.Send):
+                if isinstance(effect.message, m.Hello) or self.session.accept(effect.envelope, self.now):
+                    self._take(effect.message)
+            else:
+                self.effects.append(effect)
+                if isinstance(effect, do.SendTasks):
+                    numbers = enumerate(effect.tasks.numbers, effect.first_index)
+                    self.handed[effect.processor].extend(numbers)
+        check_invariants(self.core)
+
+    def _take(self, message: m.Message) -> None:
+        self.sent.append(message)
+        if isinstance(message, m.ResultBatch):
+            statuses = message.statuses if len(message.statuses) else [0] * len(message.numbers)
+            rows = zip(message.numbers, message.attempts, statuses, message.payloads.split(), strict=True)
+            for number, attempt, status, payload in rows:
+                assert (message.client, number) not in self.results, f"two results of {number}"
+                self.results[message.client, number] = (attempt, status, payload)
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass, with a tick at every deadline."""
+        until = self.now + seconds
+        while (deadline := self.core.next_deadline()) <= until:
+            self.now = max(self.now, deadline)
+            # The scheduler is alive, whatever else is the matter.
+            if self.core.established:
+                self.plain(m.Heartbeat())
+            self.step(on.Tick())
+        self.now = until
+
+    # --- the scheduler
+
+    def welcome(self, *, resumed: bool = False, incarnation: bytes = b"s" * 16) -> None:
+        hello = next(message for message in reversed(self.sent) if isinstance(message, m.Hello))
+        if not resumed:
+            self.session = Session(hello.hello_number)
+        address = "tcp://127.0.0.1:1" if self.storage else ""
+        welcome = m.Welcome(incarnation, resumed, address, hello_number=hello.hello_number)
+        self.step(on.Incoming(self.session.plain(welcome).envelope, welcome))
+
+    def unknown_peer(self) -> None:
+        self.step(on.Incoming(UNSEQUENCED, m.UnknownPeer()))
+
+    def say(self, message: m.Message) -> None:
+        self.step(on.Incoming(*self.session.sequence(message)))
+
+    def plain(self, message: m.Message) -> None:
+        self.step(on.Incoming(*self.session.plain(message)))
+
+    def define(self, function: bytes, client: bytes = CLIENT) -> None:
+        self.say(m.FunctionDefine(client, (function,), Packed.of([b"Pbody"])))
+
+    def submit(self, numbers: Sequence[int], client: bytes = CLIENT, attempt: int = 1, **fields: Any) -> None:
+        self.say(
+            m.TaskBatch(
+                client,
+                array("Q", numbers),
+                fields.pop("functions", (FUNCTION,)),
+                Packed.of([b"P%d" % number for number in numbers]),
+                attempts=array("H", [attempt]) * len(numbers),
+                **fields,
+            )
+        )
+
+    # --- processors
+
+    def finish(self, processor: int, count: int = 1, microseconds: int = 10_000, **fields: Any) -> None:
+        """Let a processor answer the next tasks it has."""
+        first = self.core._processors[processor].front_index
+        payloads = [b"r%d" % index for index in range(first, first + count)]
+        self.step(
+            on.ProcessorResults(
+                processor,
+                first,
+                count,
+                [len(payload) for payload in payloads],
+                b"".join(payloads),
+                [microseconds] * count,
+                **fields,
+            )
+        )
+
+    def learn(self, microseconds: int) -> None:
+        """Let the agent know how long FUNCTION takes."""
+        self.submit([900_000])
+        self.finish(self.holder(900_000), microseconds=microseconds)
+
+    def holder(self, number: int) -> int:
+        """Return the processor a task was last handed to."""
+        return next(p for p in self.handed if any(task == number for _, task in self.handed[p][-600:]))
+
+    def block(self, processor: int, generation: int = 1) -> None:
+        """The running task of this processor waits for one of its own."""
+        self.step(on.ProcessorBlocked(processor, generation, self.core._processors[processor].front_index + 1))
+
+    # --- what came of it
+
+    def take(self, kind: type[EffectType]) -> list[EffectType]:
+        """Return and forget the effects of one kind."""
+        taken = [effect for effect in self.effects if isinstance(effect, kind)]
+        self.effects = [effect for effect in self.effects if not isinstance(effect, kind)]
+        return taken
+
+    def said(self, kind: type[MessageType]) -> list[MessageType]:
+        """Return and forget the messages of one kind."""
+        taken = [message for message in self.sent if isinstance(message, kind)]
+        self.sent = [message for message in self.sent if not isinstance(message, kind)]
+        return taken
+
+    def running(self) -> list[int]:
+        """Return the numbers of the tasks that are first in a pipe."""
+        return sorted(p.pipe[0].numbers[0] for p in self.core._processors.values() if p.pipe)
+
+    def status(self, number: int, client: bytes = CLIENT) -> int:
+        return self.results[client, number][1]

@@ -1,0 +1,681 @@
+"""The agent's decisions, event by event, without sockets or processes."""
+
+from __future__ import annotations
+
+import pytest
+from agent_harness import CLIENT, FUNCTION, OTHER, AgentHarness
+
+from scaler_protocol import messages as m
+from scaler_protocol.columns import Packed
+from scaler_protocol.messages import Status
+from scaler_worker.core import effects as do
+from scaler_worker.core import events as on
+
+
+def returned(harness: AgentHarness) -> list[int]:
+    return sorted(number for message in harness.said(m.TaskReturn) for number in message.numbers)
+
+
+# --- the ordinary way
+
+
+def test_every_task_is_answered_once_with_its_attempt() -> None:
+    harness = AgentHarness()
+    harness.submit([1, 2, 3], attempt=7)
+    harness.finish(0)
+    harness.finish(1)
+    harness.finish(0)
+    assert {number: harness.results[CLIENT, number][:2] for number in (1, 2, 3)} == dict.fromkeys((1, 2, 3), (7, 0))
+
+
+def test_unknown_functions_are_tried_one_at_a_time() -> None:
+    harness = AgentHarness()
+    harness.submit(range(10))
+    assert [len(harness.handed[p]) for p in (0, 1)] == [1, 1]
+
+
+def test_short_tasks_are_handed_over_in_slices_and_shared_evenly() -> None:
+    harness = AgentHarness()
+    harness.learn(microseconds=5)
+    harness.submit(range(1000))
+    assert [len(harness.handed[p]) for p in (0, 1)] == [401, 400]
+    harness.submit(range(2000, 2010))
+    assert len(harness.handed[0]) == 401
+
+
+def test_few_short_tasks_are_shared_evenly_too() -> None:
+    harness = AgentHarness()
+    harness.learn(microseconds=5)
+    harness.submit(range(10))
+    assert [len(harness.handed[p]) for p in (0, 1)] == [6, 5]
+
+
+def test_long_tasks_are_never_handed_over_ahead() -> None:
+    harness = AgentHarness()
+    harness.learn(microseconds=2_000_000)
+    harness.submit(range(10))
+    assert harness.running() == [0, 1]
+    assert [processor.rows for processor in harness.core._processors.values()] == [1, 1]
+
+
+def test_capacity_follows_the_measured_duration() -> None:
+    harness = AgentHarness(slots=2, queue_limit=500)
+    assert harness.core.capacity() == 4
+    harness.learn(microseconds=2_000_000)
+    assert harness.core.capacity() == 2
+    for number in range(40):
+        harness.submit([number])
+        harness.finish(harness.holder(number), microseconds=10_000)
+    assert 10 <= harness.core.capacity() <= 14
+    for number in range(100, 200):
+        harness.submit([number])
+        harness.finish(harness.holder(number), microseconds=1)
+    assert harness.core.capacity() == 1000
+
+
+def test_a_queue_limit_of_one_holds_one_task_per_worker() -> None:
+    harness = AgentHarness(slots=2, queue_limit=1)
+    assert harness.core.capacity() == 2
+
+
+def test_deeper_tasks_go_first() -> None:
+    harness = AgentHarness(slots=1)
+    harness.submit([1])
+    harness.submit([2])
+    harness.submit([3], depth=2)
+    harness.submit([4], depth=1)
+    for expected in (1, 3, 4, 2):
+        assert harness.running() == [expected]
+        harness.finish(0)
+
+
+def test_functions_are_sent_to_each_processor_once() -> None:
+    harness = AgentHarness(slots=1)
+    for number in range(3):
+        harness.submit([number])
+        harness.finish(0)
+    assert [effect.functions for effect in harness.take(do.SendTasks)] == [((FUNCTION, b"Pbody"),), (), ()]
+
+
+def test_a_task_whose_function_was_never_sent_is_refused_with_a_sentence() -> None:
+    harness = AgentHarness()
+    harness.submit([1], functions=(b"u" * 16,))
+    assert harness.status(1) == Status.NOT_RUN
+    assert b"was not sent" in harness.results[CLIENT, 1][2]
+
+
+def test_a_client_s_functions_are_forgotten_with_it() -> None:
+    harness = AgentHarness(slots=1)
+    harness.define(FUNCTION, OTHER)
+    harness.submit([1])
+    harness.finish(0)
+    harness.say(m.ClientGone(CLIENT))
+    harness.submit([2], OTHER)
+    harness.finish(0)
+    harness.say(m.ClientGone(OTHER))
+    harness.submit([3])
+    assert harness.status(3) == Status.NOT_RUN
+
+
+def test_payload_columns_are_cut_where_the_slices_are() -> None:
+    harness = AgentHarness(slots=1)
+    harness.say(
+        m.TaskBatch(
+            CLIENT,
+            range(4),
+            (FUNCTION,),
+            Packed.of([b"a", b"bb", b"ccc", b"dddd"]),
+            attempts=[1, 1, 1, 1],
+            input_positions=[1, 1, 3],
+            inputs=Packed.of([b"x", b"yy", b"z"]),
+        )
+    )
+    slices = []
+    for _ in range(4):
+        harness.finish(0, microseconds=3_000)
+        slices += harness.take(do.SendTasks)
+    assert b"".join(bytes(effect.tasks.payload()) for effect in slices) == b"abbcccdddd"
+    inputs = {
+        effect.tasks.numbers[position]: payload
+        for effect in slices
+        for position, payload in zip(*effect.tasks.inputs(), strict=True)
+    }
+    assert inputs == {1: b"yy", 3: b"z"}
+
+
+# --- recall, cancel, time out
+
+
+def test_recall_gives_back_the_newest_tasks_not_handed_over() -> None:
+    harness = AgentHarness()
+    harness.submit(range(10))
+    harness.say(m.TaskRecall(3))
+    assert returned(harness) == [7, 8, 9]
+    harness.say(m.TaskRecall(100))
+    assert returned(harness) == [2, 3, 4, 5, 6]
+    assert harness.running() == [0, 1]
+
+
+def test_a_recall_that_finds_nothing_is_answered_by_a_heartbeat() -> None:
+    harness = AgentHarness()
+    harness.said(m.Heartbeat)
+    harness.say(m.TaskRecall(1))
+    assert [heartbeat.queued for heartbeat in harness.said(m.Heartbeat)] == [0]
+
+
+def test_a_queued_task_is_cancelled_at_once() -> None:
+    harness = AgentHarness()
+    harness.submit(range(4))
+    harness.say(m.TaskCancel(CLIENT, [3]))
+    assert harness.status(3) == Status.CANCELED
+    assert harness.take(do.CancelTask) == []
+
+
+def test_a_cancel_of_another_attempt_is_ignored() -> None:
+    harness = AgentHarness()
+    harness.submit(range(4))
+    harness.say(m.TaskCancel(CLIENT, [3], [2]))
+    assert (CLIENT, 3) not in harness.results
+
+
+def test_a_running_task_is_asked_to_end_and_its_answer_passed_on() -> None:
+    harness = AgentHarness(slots=1)
+    harness.submit([1])
+    harness.say(m.TaskCancel(CLIENT, [1]))
+    assert harness.take(do.CancelTask) == [do.CancelTask(0, 0, Status.CANCELED)]
+    harness.finish(0, statuses=[Status.CANCELED])
+    harness.wait(5)
+    assert harness.status(1) == Status.CANCELED
+    assert harness.take(do.KillProcessor) == []
+
+
+def test_a_task_that_does_not_end_when_asked_ends_with_its_processor() -> None:
+    harness = AgentHarness(slots=1)
+    harness.submit([1])
+    harness.say(m.TaskCancel(CLIENT, [1]))
+    harness.wait(0.9)
+    assert harness.take(do.KillProcessor) == []
+    harness.wait(0.2)
+    assert harness.take(do.KillProcessor) == [do.KillProcessor(0)]
+    harness.submit([2])
+    harness.step(on.ProcessorExited(0, 0, "killed"))
+    assert harness.status(1) == Status.CANCELED
+    assert harness.take(do.StartProcessor) == [do.StartProcessor(1, 0)]
+    harness.step(on.ProcessorReady(1, 2000))
+    assert harness.running() == [2]
+
+
+def test_the_task_after_one_that_had_to_be_killed_does_not_pay_for_it() -> None:
+    harness = AgentHarness(slots=1)
+    harness.learn(microseconds=100)
+    harness.submit([1, 2])
+    harness.say(m.TaskCancel(CLIENT, [1]))
+    harness.wait(1.1)
+    assert harness.take(do.KillProcessor) == [do.KillProcessor(0)]
+    harness.finish(0)
+    running = harness.core._processors[0].front_index if harness.core._processors[0].rows else None
+    harness.step(on.ProcessorExited(0, running, "killed"))
+    harness.step(on.ProcessorReady(1, 2000))
+    assert harness.running() == [2]
+    assert (CLIENT, 2) not in harness.results
+
+
+def test_a_task_times_out() -> None:
+    harness = AgentHarness(slots=1, task_timeout_seconds=3)
+    harness.submit([1, 2])
+    harness.wait(2.9)
+    assert harness.take(do.CancelTask) == []
+    harness.wait(0.2)
+    (cancel,) = harness.take(do.CancelTask)
+    assert (cancel.index, cancel.status) == (0, Status.TIMED_OUT)
+    assert "3 s" in cancel.text
+    harness.wait(1.1)
+    harness.step(on.ProcessorExited(0, 0, "killed"))
+    assert harness.status(1) == Status.TIMED_OUT
+    assert harness.results[CLIENT, 1][2] == cancel.text.encode()
+
+
+def test_tasks_behind_a_slow_one_are_taken_back_for_others() -> None:
+    harness = AgentHarness(slots=1)
+    harness.learn(microseconds=100)
+    harness.submit(range(10))
+    assert harness.core._processors[0].rows == 10
+    harness.wait(0.06)
+    assert harness.take(do.TakeBack) == [do.TakeBack(0)]
+    first = harness.core._processors[0].front_index
+    harness.step(on.ProcessorGaveBack(0, 1, first + 1))
+    harness.say(m.TaskRecall(100))
+    assert returned(harness) == list(range(1, 10))
+    assert harness.running() == [0]
+
+
+# --- death
+
+
+def test_only_the_running_task_of_a_dead_processor_fails() -> None:
+    harness = AgentHarness(slots=1)
+    harness.learn(microseconds=100)
+    harness.submit(range(10))
+    first = harness.core._processors[0].front_index
+    harness.step(on.ProcessorExited(0, first + 2, "processor 1000 was killed by SIGSEGV"))
+    assert harness.results[CLIENT, 2] == (1, Status.PROCESSOR_DIED, b"processor 1000 was killed by SIGSEGV")
+    harness.step(on.ProcessorReady(1, 2000))
+    assert [number for _, number in harness.handed[1]] == [0, 1, 3, 4, 5, 6, 7, 8, 9]
+
+
+def test_a_processor_that_dies_between_tasks_costs_nobody_an_attempt() -> None:
+    harness = AgentHarness(slots=1)
+    harness.submit([1])
+    harness.step(on.ProcessorExited(0, None, "killed"))
+    harness.step(on.ProcessorReady(1, 2000))
+    harness.finish(1)
+    assert harness.status(1) == Status.SUCCESS
+
+
+def test_cancelled_tasks_of_a_dead_processor_are_answered() -> None:
+    harness = AgentHarness(slots=1)
+    harness.learn(microseconds=100)
+    harness.submit(range(4))
+    harness.say(m.TaskCancel(CLIENT, [0, 2]))
+    harness.step(on.ProcessorExited(0, harness.core._processors[0].front_index, "killed"))
+    assert (harness.status(0), harness.status(2)) == (Status.CANCELED, Status.CANCELED)
+    harness.step(on.ProcessorReady(1, 2000))
+    assert [number for _, number in harness.handed[1]] == [1, 3]
+
+
+def test_processors_that_cannot_start_stop_the_agent() -> None:
+    harness = AgentHarness(slots=1, ready=False)
+    harness.welcome()
+    for _ in range(3):
+        (started,) = harness.take(do.StartProcessor)
+        harness.step(on.ProcessorExited(started.processor, None, "no memory"))
+    assert harness.take(do.Stop) == [do.Stop("no processor can be started: no memory", 1)]
+
+
+def test_a_preload_that_fails_stops_the_agent_at_once() -> None:
+    harness = AgentHarness(slots=2, ready=False)
+    harness.step(on.ProcessorExited(0, None, "--preload x: no", fatal=True))
+    assert harness.take(do.Stop) == [do.Stop("no processor can be started: --preload x: no", 1)]
+    assert harness.core.stopped
+
+
+def test_a_processor_that_answers_what_it_was_not_given_is_replaced() -> None:
+    harness = AgentHarness(slots=1)
+    harness.submit([1])
+    harness.step(on.ProcessorResults(0, 5, 1, [1], b"x", [1]))
+    assert harness.take(do.KillProcessor) == [do.KillProcessor(0)]
+    harness.step(on.ProcessorResults(99, 0, 1, [1], b"x", [1]))
+
+
+# --- nesting
+
+
+def test_a_blocked_task_lends_its_slot() -> None:
+    harness = AgentHarness(slots=1)
+    harness.submit([1])
+    before = harness.core.capacity()
+    harness.block(0)
+    assert harness.core.capacity() == before + 1
+    (started,) = harness.take(do.StartProcessor)[-1:]
+    harness.step(on.ProcessorReady(started.processor, 2000))
+    harness.submit([2], depth=1)
+    assert harness.running() == [1, 2]
+    harness.finish(started.processor)
+    harness.step(on.ProcessorUnblocked(0))
+    harness.finish(0)
+    assert harness.status(1) == harness.status(2) == Status.SUCCESS
+
+
+def test_what_was_handed_over_behind_a_blocked_task_runs_elsewhere() -> None:
+    harness = AgentHarness(slots=1)
+    harness.learn(microseconds=100)
+    harness.submit([1, 2, 3])
+    harness.take(do.StartProcessor)
+    harness.block(0)
+    (started,) = harness.take(do.StartProcessor)
+    harness.step(on.ProcessorReady(started.processor, 2000))
+    assert [number for _, number in harness.handed[started.processor]] == [2, 3]
+
+
+def test_no_new_task_starts_while_more_run_than_there_are_slots() -> None:
+    harness = AgentHarness(slots=1)
+    harness.submit([1])
+    harness.block(0)
+    harness.step(on.ProcessorReady(1, 2000))
+    harness.submit([2], depth=1)
+    harness.step(on.ProcessorUnblocked(0))
+    harness.submit([3], depth=1)
+    harness.finish(1)
+    assert harness.running() == [1]
+    harness.finish(0)
+    assert harness.running() == [3]
+
+
+def test_beyond_the_slots_only_deeper_tasks_start() -> None:
+    harness = AgentHarness(slots=1)
+    harness.submit([1])
+    harness.block(0)
+    harness.step(on.ProcessorReady(1, 2000))
+    harness.submit([2], depth=1)
+    harness.block(1)
+    harness.submit([3], depth=0)
+    harness.submit([4], depth=1)
+    assert harness.running() == [1, 2]
+    harness.submit([5], depth=2)
+    (started,) = harness.take(do.StartProcessor)[-1:]
+    harness.step(on.ProcessorReady(started.processor, 2001))
+    assert harness.running() == [1, 2, 5]
+
+
+def test_tasks_too_shallow_to_start_make_room_for_deeper_ones() -> None:
+    harness = AgentHarness(slots=1)
+    harness.submit([1])
+    harness.block(0)
+    harness.step(on.ProcessorReady(1, 2000))
+    harness.submit([2], depth=1)
+    harness.submit([3], depth=0)
+    harness.block(1)
+    assert returned(harness) == [3]
+    harness.submit([3], depth=0, attempt=2)
+    harness.wait(1.1)
+    assert returned(harness) == [3]
+
+
+def test_a_hundred_levels_need_a_hundred_processors_and_no_more() -> None:
+    harness = AgentHarness(slots=1)
+    for depth in range(100):
+        harness.submit([depth], depth=depth)
+        for started in harness.take(do.StartProcessor):
+            harness.step(on.ProcessorReady(started.processor, 2000 + started.processor))
+        harness.block(harness.holder(depth))
+    assert len(harness.core._processors) <= 102
+    for depth in reversed(range(100)):
+        harness.step(on.ProcessorUnblocked(harness.holder(depth)))
+        harness.finish(harness.holder(depth))
+    assert len(harness.results) == 100
+    harness.wait(11)
+    assert len(harness.take(do.StopProcessor)) >= 99
+    alive = [p for p in harness.core._processors.values() if p.state is not m.ProcessorState.STOPPING]
+    assert len(alive) == 1
+
+
+def test_relays_find_the_processor_their_client_lives_in() -> None:
+    harness = AgentHarness(slots=2)
+    harness.step(on.RelayOpened(1, OTHER))
+    harness.step(on.RelayFrames(1, OTHER, [b"envelope", b"header"]))
+    assert harness.said(m.Relay) == [m.Relay(OTHER, [b"envelope", b"header"])]
+    harness.plain(m.Relay(OTHER, [b"answer"]))
+    assert harness.take(do.DeliverRelay) == [do.DeliverRelay(1, OTHER, [b"answer"])]
+    harness.step(on.RelayClosed(1, OTHER))
+    assert harness.said(m.ClientGone) == [m.ClientGone(OTHER)]
+    harness.plain(m.Relay(OTHER, [b"late"]))
+    assert harness.take(do.DeliverRelay) == []
+
+
+def test_clients_inside_a_dead_processor_are_reported_gone() -> None:
+    harness = AgentHarness(slots=1)
+    harness.step(on.RelayOpened(0, OTHER))
+    harness.step(on.ProcessorExited(0, None, "killed"))
+    assert harness.said(m.ClientGone) == [m.ClientGone(OTHER)]
+
+
+# --- clients that go
+
+
+def test_the_tasks_of_a_client_that_is_gone_are_dropped() -> None:
+    harness = AgentHarness(slots=1)
+    harness.define(FUNCTION, OTHER)
+    harness.submit([1, 2, 3])
+    harness.submit([1], OTHER)
+    harness.say(m.ClientGone(CLIENT))
+    assert harness.take(do.CancelTask) == [do.CancelTask(0, 0, Status.CANCELED)]
+    harness.finish(0, statuses=[Status.CANCELED])
+    harness.finish(0)
+    assert list(harness.results) == [(OTHER, 1)]
+
+
+def test_a_client_that_comes_back_is_served_though_its_old_task_still_ends() -> None:
+    harness = AgentHarness(slots=1)
+    harness.submit([1])
+    harness.say(m.ClientGone(CLIENT))
+    harness.define(FUNCTION)
+    harness.submit([1], attempt=1)
+    harness.wait(1.1)
+    harness.step(on.ProcessorExited(0, 0, "killed"))
+    harness.step(on.ProcessorReady(1, 2000))
+    harness.finish(1)
+    assert harness.status(1) == Status.SUCCESS
+
+
+# --- objects
+
+
+def test_objects_named_by_a_batch_are_fetched_once_and_ahead() -> None:
+    harness = AgentHarness(slots=2)
+    harness.submit([1, 2], object_positions=[0, 1], objects=(b"o" * 16, b"o" * 16))
+    (fetch,) = harness.take(do.FetchObject)
+    harness.step(on.ObjectWanted(0, b"o" * 16))
+    harness.step(on.ObjectWanted(1, b"o" * 16))
+    harness.step(on.ObjectFetched(fetch.request, 100))
+    assert [(e.processor, e.status) for e in harness.take(do.AnswerObject)] == [(0, 0), (1, 0)]
+    harness.step(on.ObjectWanted(1, b"o" * 16))
+    assert [(e.processor, e.status) for e in harness.take(do.AnswerObject)] == [(1, 0)]
+    assert harness.take(do.FetchObject) == []
+
+
+def test_an_object_that_cannot_be_had_is_said_to_be() -> None:
+    harness = AgentHarness(slots=1)
+    for event_fields, status in (({"missing": True}, Status.MISSING_OBJECT), ({"error": "x"}, Status.STORAGE_FAILED)):
+        harness.step(on.ObjectWanted(0, b"o" * 16))
+        (fetch,) = harness.take(do.FetchObject)
+        harness.step(on.ObjectFetched(fetch.request, **event_fields))  # type: ignore[arg-type]
+        assert [answer.status for answer in harness.take(do.AnswerObject)] == [status]
+
+
+def test_without_a_storage_server_objects_cannot_be_had() -> None:
+    harness = AgentHarness(slots=1, storage=False)
+    harness.step(on.ObjectWanted(0, b"o" * 16))
+    assert [answer.status for answer in harness.take(do.AnswerObject)] == [Status.STORAGE_FAILED]
+
+
+def test_a_large_result_is_told_when_it_is_stored() -> None:
+    harness = AgentHarness(slots=1)
+    harness.learn(microseconds=100)
+    harness.submit([1, 2, 3])
+    harness.finish(0, 3, object_positions=[1], objects=(b"o" * 16,), object_sizes=[10])
+    assert sorted(number for _, number in harness.results if number < 10) == [1, 3]
+    (put,) = harness.take(do.PutObject)
+    assert (put.id, put.owner) == (b"o" * 16, CLIENT)
+    harness.step(on.ObjectStored(put.request))
+    batch = harness.said(m.ResultBatch)[-1]
+    assert (list(batch.numbers), list(batch.object_positions), batch.objects) == ([2], [0], (b"o" * 16,))
+
+
+def test_a_large_result_that_cannot_be_stored_is_a_failure() -> None:
+    harness = AgentHarness(slots=1)
+    harness.submit([1])
+    harness.finish(0, object_positions=[0], objects=(b"o" * 16,), object_sizes=[10])
+    (put,) = harness.take(do.PutObject)
+    harness.step(on.ObjectStored(put.request, "storage is full"))
+    assert harness.status(1) == Status.STORAGE_FAILED
+    assert b"storage is full" in harness.results[CLIENT, 1][2]
+
+
+def test_a_task_cancelled_while_its_result_is_stored_is_answered_once() -> None:
+    harness = AgentHarness(slots=1)
+    harness.submit([1])
+    harness.finish(0, object_positions=[0], objects=(b"o" * 16,), object_sizes=[10])
+    harness.say(m.TaskCancel(CLIENT, [1]))
+    (put,) = harness.take(do.PutObject)
+    harness.step(on.ObjectStored(put.request))
+    assert harness.status(1) == Status.CANCELED
+
+
+def test_the_cache_forgets_what_was_not_used_for_longest() -> None:
+    harness = AgentHarness(slots=1, object_cache_bytes=100)
+    for name in (b"1", b"2", b"3"):
+        harness.step(on.ObjectWanted(0, name * 16))
+        (fetch,) = harness.take(do.FetchObject)
+        harness.step(on.ObjectFetched(fetch.request, 40))
+    assert harness.take(do.DropObject) == [do.DropObject(b"1" * 16)]
+
+
+# --- the session
+
+
+def test_nothing_is_lost_while_there_is_no_scheduler_yet() -> None:
+    harness = AgentHarness(slots=1)
+    harness.submit([1, 2])
+    harness.session = type(harness.session)()
+    harness.finish(0)
+    harness.unknown_peer()
+    harness.welcome(incarnation=b"t" * 16)
+    assert harness.status(1) == Status.SUCCESS
+    (inventory,) = harness.said(m.Inventory)
+    assert (list(inventory.numbers), list(inventory.attempts), list(inventory.states)) == ([2], [1], [1])
+
+
+def test_the_inventory_names_queued_and_running_tasks_of_every_client() -> None:
+    harness = AgentHarness(slots=1)
+    harness.define(FUNCTION, OTHER)
+    harness.submit([1, 2])
+    harness.submit([5], OTHER)
+    harness.unknown_peer()
+    harness.welcome(incarnation=b"t" * 16)
+    held = {
+        (inventory.client, number): state
+        for inventory in harness.said(m.Inventory)
+        for number, state in zip(inventory.numbers, inventory.states, strict=True)
+    }
+    assert held == {(CLIENT, 1): 1, (CLIENT, 2): 0, (OTHER, 5): 0}
+
+
+def test_a_resumed_session_needs_no_inventory() -> None:
+    harness = AgentHarness(slots=1)
+    harness.submit([1])
+    harness.unknown_peer()
+    harness.welcome(resumed=True)
+    harness.finish(0)
+    assert harness.said(m.Inventory) == []
+    assert harness.status(1) == Status.SUCCESS
+
+
+def test_the_agent_ends_when_no_scheduler_answers() -> None:
+    harness = AgentHarness(slots=1, ready=False, death_timeout_seconds=30)
+    harness.wait(31)
+    (stop,) = harness.take(do.Stop)
+    assert stop.status == 1
+    assert "30 s" in stop.reason
+
+
+def test_an_agent_that_is_refused_says_why() -> None:
+    harness = AgentHarness(slots=1, ready=False)
+    harness.plain(m.Refused("python 2.7 is too old"))
+    assert harness.take(do.Stop) == [do.Stop("the scheduler refuses this agent: python 2.7 is too old", 1)]
+
+
+def test_a_heartbeat_shows_every_worker() -> None:
+    harness = AgentHarness(slots=2)
+    harness.submit([7])
+    harness.step(on.Figures(5.0, 10, 20, {0: on.ProcessorFigures(12.5, 1000)}))
+    harness.said(m.Heartbeat)
+    harness.wait(2.1)
+    heartbeat = harness.said(m.Heartbeat)[-1]
+    assert (list(heartbeat.processor_pids), list(heartbeat.processor_states)) == ([1000, 1001], [2, 1])
+    assert (list(heartbeat.processor_cpu_percents), list(heartbeat.processor_rss_bytes)) == ([125, 0], [1000, 0])
+    assert (heartbeat.processor_tasks[0], heartbeat.processor_functions[0]) == (7, FUNCTION)
+
+
+def test_output_is_passed_on_with_the_task_s_number() -> None:
+    harness = AgentHarness(slots=1)
+    harness.submit([7])
+    harness.step(on.ProcessorOutput(0, 0, 1, b"hello\n"))
+    harness.step(on.ProcessorOutput(0, 5, 1, b"of no task"))
+    assert harness.said(m.Output) == [m.Output(CLIENT, 7, 1, b"hello\n")]
+
+
+# --- leaving
+
+
+def test_stopping_gives_back_what_has_not_started_and_waits_for_the_rest() -> None:
+    harness = AgentHarness(slots=1)
+    harness.submit([1, 2, 3])
+    harness.step(on.StopRequested("SIGTERM", 5.0))
+    assert returned(harness) == [2, 3]
+    assert harness.said(m.Drain) == [m.Drain()]
+    assert harness.core.capacity() == 0
+    harness.submit([4])
+    assert returned(harness) == [4]
+    assert harness.take(do.Stop) == []
+    harness.finish(0)
+    assert harness.take(do.Stop) == [do.Stop("SIGTERM", 0)]
+    assert harness.status(1) == Status.SUCCESS
+    assert harness.said(m.Goodbye) == [m.Goodbye("SIGTERM")]
+
+
+def test_stopping_does_not_wait_longer_than_its_grace() -> None:
+    harness = AgentHarness(slots=1)
+    harness.submit([1])
+    harness.step(on.StopRequested("SIGTERM", 5.0))
+    harness.wait(4.9)
+    assert harness.take(do.Stop) == []
+    harness.wait(0.2)
+    assert harness.take(do.Stop) == [do.Stop("SIGTERM", 0)]
+
+
+def test_draining_takes_back_what_lies_in_pipes() -> None:
+    harness = AgentHarness(slots=1)
+    harness.learn(microseconds=100)
+    harness.submit([1, 2, 3])
+    harness.say(m.Drain())
+    assert harness.take(do.TakeBack) == [do.TakeBack(0)]
+    harness.step(on.ProcessorGaveBack(0, 1, harness.core._processors[0].front_index + 1))
+    assert returned(harness) == [2, 3]
+    harness.finish(0)
+    assert harness.take(do.Stop) == [do.Stop("drained", 0)]
+
+
+def test_shutdown_by_the_scheduler_ends_soon() -> None:
+    harness = AgentHarness(slots=1)
+    harness.submit([1])
+    harness.say(m.Shutdown("enough"))
+    harness.wait(1.1)
+    assert harness.take(do.Stop) == [do.Stop("enough", 0)]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        on.Tick(),
+        on.ProcessorReady(77, 1),
+        on.ProcessorResults(77, 0, 1, [0], b"", [0]),
+        on.ProcessorBlocked(77, 1, 1),
+        on.ProcessorUnblocked(77),
+        on.ProcessorGaveBack(77, 1, 1),
+        on.ProcessorExited(77, None, "x"),
+        on.ProcessorOutput(77, 0, 1, b""),
+        on.RelayOpened(77, OTHER),
+        on.RelayFrames(77, OTHER, []),
+        on.RelayClosed(77, OTHER),
+        on.ObjectWanted(77, b"o" * 16),
+        on.ObjectFetched(77),
+        on.ObjectStored(77),
+        on.Figures(),
+    ],
+    ids=lambda event: type(event).__name__,
+)
+@pytest.mark.parametrize("stage", ["connecting", "idle", "running", "blocked", "leaving", "stopped"])
+def test_events_of_what_does_not_exist_change_nothing(event: on.Event, stage: str) -> None:
+    harness = AgentHarness(slots=1, ready=stage != "connecting")
+    if stage in ("running", "blocked", "leaving"):
+        harness.submit([1])
+    if stage == "blocked":
+        harness.block(0)
+    if stage == "leaving":
+        harness.say(m.Drain())
+    if stage == "stopped":
+        harness.say(m.Drain())
+    running = harness.running()
+    harness.step(event)
+    assert harness.running() == running
+    assert harness.results == {}
