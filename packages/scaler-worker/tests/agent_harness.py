@@ -153,13 +153,13 @@ class AgentHarness:
 
     def take(self, kind: type[EffectType]) -> list[EffectType]:
         """Return and forget the effects of one kind."""
-        taken = [effect for effect in self.effects if isinstance(effect, kind)]
+        taken: list[EffectType] = [effect for effect in self.effects if isinstance(effect, kind)]
         self.effects = [effect for effect in self.effects if not isinstance(effect, kind)]
         return taken
 
     def said(self, kind: type[MessageType]) -> list[MessageType]:
         """Return and forget the messages of one kind."""
-        taken = [message for message in self.sent if isinstance(message, kind)]
+        taken: list[MessageType] = [message for message in self.sent if isinstance(message, kind)]
         self.sent = [message for message in self.sent if not isinstance(message, kind)]
         return taken
 

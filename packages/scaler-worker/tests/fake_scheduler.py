@@ -24,7 +24,7 @@ CLIENT = b"c" * 16
 
 def arguments(*args: Any, **kwargs: Any) -> bytes:
     """Return the payload of a call's arguments."""
-    return PICKLED + cloudpickle.dumps((args, kwargs))
+    return PICKLED + bytes(cloudpickle.dumps((args, kwargs)))
 
 
 def value_of(payload: bytes) -> Any:
@@ -49,6 +49,7 @@ class FakeScheduler:
         """Number to (status, payload)."""
         self.durations: dict[int, int] = {}
         self.capacity = 0
+        self.gets = 0
         self._session = Session()
         self._peer = b""
         self._numbers = 0
@@ -69,7 +70,9 @@ class FakeScheduler:
         self._router.send(self._peer, [encode_envelope(envelope), *encode(message)])
 
     def define(self, function: Callable[..., Any], client: bytes = CLIENT) -> bytes:
-        body = PICKLED + cloudpickle.dumps(function)
+        return self.define_body(PICKLED + cloudpickle.dumps(function), client)
+
+    def define_body(self, body: bytes, client: bytes = CLIENT) -> bytes:
         self.send(m.FunctionDefine(client, (content_id(body),), Packed.of([body])))
         return content_id(body)
 
@@ -77,18 +80,27 @@ class FakeScheduler:
         self, function: Callable[..., Any], payloads: Sequence[bytes], *, client: bytes = CLIENT, **fields: Any
     ) -> range:
         """Send one batch of calls of `function`; return their numbers."""
+        return self.submit_body(PICKLED + cloudpickle.dumps(function), payloads, client=client, **fields)
+
+    def submit_body(self, body: bytes, payloads: Sequence[bytes], *, client: bytes = CLIENT, **fields: Any) -> range:
+        """Send one batch of calls of the function with this body."""
         first, self._numbers = self._numbers, self._numbers + len(payloads)
         numbers = range(first, self._numbers)
         batch = m.TaskBatch(
             client=client,
             numbers=array("Q", numbers),
             attempts=array("H", [1]) * len(payloads),
-            functions=(self.define(function, client),),
+            functions=(self.define_body(body, client),),
             payloads=Packed.of(payloads),
             **fields,
         )
         self.send(batch)
         return numbers
+
+    def forget_session(self, incarnation: bytes) -> None:
+        """Be a scheduler that has just started and knows nobody."""
+        self.incarnation = incarnation
+        self._session = Session(epoch=1_000_000)
 
     # --- listening
 
@@ -101,7 +113,9 @@ class FakeScheduler:
             elif envelope.epoch == self._session.epoch and self._session.accept(envelope, time.monotonic()):
                 self._take(message)
             elif envelope.epoch != self._session.epoch:
-                self._router.send(peer, [encode_envelope(self._session.plain(message).envelope), *encode(m.UnknownPeer())])
+                self._router.send(
+                    peer, [encode_envelope(self._session.plain(message).envelope), *encode(m.UnknownPeer())]
+                )
 
         if self._store is not None:
             for peer, frames in self._store.receive(100):
@@ -134,6 +148,7 @@ class FakeScheduler:
             answer = m.ObjectPutReply(message.request)
         else:
             assert isinstance(message, m.ObjectGet)
+            self.gets += 1
             found = self.objects.get(message.id)
             answer = m.ObjectData(message.request, message.id, found or [], missing=found is None)
         store.send(peer, [encode_envelope(UNSEQUENCED), *encode(answer)])
@@ -161,6 +176,10 @@ class FakeScheduler:
             self.poll()
             time.sleep(0.0005)
 
+    def serve_for(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        self.wait_until(lambda: time.monotonic() >= until, seconds + 5)
+
     def wait_for_results(self, numbers: Sequence[int], seconds: float = 10.0) -> list[tuple[int, bytes]]:
         self.wait_until(lambda: all(number in self.results for number in numbers), seconds)
         return [self.results[number] for number in numbers]
@@ -170,4 +189,3 @@ class FakeScheduler:
         outcomes = self.wait_for_results(numbers, seconds)
         assert all(status == 0 for status, _ in outcomes), outcomes[:3]
         return [value_of(payload) for _, payload in outcomes]
-

@@ -468,7 +468,7 @@ def test_an_object_that_cannot_be_had_is_said_to_be() -> None:
     for event_fields, status in (({"missing": True}, Status.MISSING_OBJECT), ({"error": "x"}, Status.STORAGE_FAILED)):
         harness.step(on.ObjectWanted(0, b"o" * 16))
         (fetch,) = harness.take(do.FetchObject)
-        harness.step(on.ObjectFetched(fetch.request, **event_fields))  # type: ignore[arg-type]
+        harness.step(on.ObjectFetched(fetch.request, **event_fields))
         assert [answer.status for answer in harness.take(do.AnswerObject)] == [status]
 
 
