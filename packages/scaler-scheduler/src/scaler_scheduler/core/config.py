@@ -15,7 +15,7 @@ class ScalingConfig:
     """Webhooks of the worker adapters, in the order in which they are filled."""
     cool_down_seconds: float = 30.0
     """Workers that are not needed any more are kept for so long."""
-    arrival_seconds: float = 120.0
+    arrival_seconds: float = 60.0
     """Workers that an adapter has started must have connected after so long."""
 
 

@@ -72,6 +72,8 @@ class Scaling:
         self._prefix = short(state.config.incarnation)
         self.adapters = [Adapter(url, state.outbox, self._new_call, self._new_request) for url in config.urls]
         self._look_at = now
+        # Clients and agents of a scheduler before this one need a while to come back with their work.
+        self._shrink_from = now + max(config.cool_down_seconds, state.config.recovery_grace)
         self._history: dict[Names, deque[tuple[float, int]]] = {}
         self._oldest: dict[AgentRecord, tuple[Task, float]] = {}
         self._members: dict[Group, list[AgentRecord]] = {}
@@ -281,7 +283,7 @@ class Scaling:
             for _ in range(difference):
                 if not adapter.start(extra, now):
                     break
-            for _ in range(-difference):
+            for _ in range(-difference if now >= self._shrink_from else 0):
                 if not adapter.withdraw(extra):
                     self._dismiss(adapter, extra, now)
 

@@ -25,7 +25,7 @@ PLAIN: Names = frozenset()
 TASKS_PER_WORKER_MAX = 10
 """Beyond so many tasks of unknown duration per worker, one more group is worth starting (the older tool's threshold)."""
 
-WORTHWHILE_SECONDS = 5.0
+WORTHWHILE_SECONDS = 3.0
 """A worker is worth having for so many seconds of work; for more where workers take longer than this to start."""
 
 
@@ -48,7 +48,7 @@ class Demand:
     running: int
     """Tasks at workers, at most one for each."""
     task_seconds: float | None
-    """Mean duration of one of them; None where no such task has ended yet."""
+    """Mean duration of one of them, as far as known; None where nothing is."""
 
     @property
     def tasks(self) -> int:

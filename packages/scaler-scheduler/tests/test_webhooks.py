@@ -1,0 +1,177 @@
+"""Webhook calls against servers that misbehave: each ends in one event, in bounded time, and the loop never waits."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from scaler_scheduler.core import CallWebhook, WebhookAnswered, WebhookFailed
+from scaler_scheduler.webhooks import ANSWER_BYTES_MAX, Webhooks, read_token
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+Event = WebhookAnswered | WebhookFailed
+
+TIMEOUT_S = 0.5
+
+
+def answering(text: bytes, status: str = "200 OK") -> Handler:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(65_536)
+        writer.write(b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n" % (status.encode(), len(text)))
+        writer.write(text)
+        await writer.drain()
+
+    return handle
+
+
+async def hang(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+    await reader.read(-1)
+
+
+async def hang_up(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+    return
+
+
+async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read(65_536)
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+    while not writer.is_closing():
+        writer.write(b" ")
+        await asyncio.sleep(0.01)
+
+
+async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read(65_536)
+    writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    for _ in range(ANSWER_BYTES_MAX // 65_536 + 10):
+        writer.write(b"10000\r\n" + b"x" * 65_536 + b"\r\n")
+        await writer.drain()
+
+
+async def garbage(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"\x00\xff" * 500 + b"\r\n\r\n")
+    await writer.drain()
+
+
+async def call(handler: Handler, *, calls: int = 1, token: str | None = None) -> tuple[list[Event], float]:
+    """The events of some calls to such a server, and the longest time the loop was held up, in seconds."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await handler(reader, writer)
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    events: list[Event] = []
+    webhooks = Webhooks(events.append, token)
+    deadline = time.monotonic() + 10
+    for number in range(calls):
+        webhooks.call(CallWebhook(number, f"http://127.0.0.1:{port}", {"action": "x"}, TIMEOUT_S))
+    longest, before = 0.0, time.monotonic()
+    while len(events) < calls:
+        assert time.monotonic() < deadline, "a call did not end"
+        await asyncio.sleep(0.001)
+        longest, before = max(longest, time.monotonic() - before), time.monotonic()
+    await webhooks.close()
+    server.close()
+    return events, longest
+
+
+def one(handler: Handler, **options: str) -> Event:
+    events, _ = asyncio.run(call(handler, **options))  # type: ignore[arg-type]
+    assert len(events) == 1
+    return events[0]
+
+
+def test_an_answer_is_handed_on() -> None:
+    assert one(answering(b'{"a": 1}')) == WebhookAnswered(0, 200, {"a": 1})
+    assert one(answering(b'{"error": "full"}', "429 Too Many")) == WebhookAnswered(0, 429, {"error": "full"})
+
+
+@pytest.mark.parametrize("text", [b"", b"<html>", b"{", b"[" * 100_000])
+def test_what_is_no_json_is_none(text: bytes) -> None:
+    assert one(answering(text)) == WebhookAnswered(0, 200, None)
+
+
+@pytest.mark.parametrize(
+    ("handler", "reason"),
+    [
+        (hang, "no answer within 0.5 s"),
+        (trickle, "no answer within 0.5 s"),
+        (hang_up, "RemoteProtocolError"),
+        (garbage, "RemoteProtocolError"),
+        (flood, "longer than"),
+    ],
+)
+def test_half_dead_servers_are_failures(handler: Handler, reason: str) -> None:
+    event = one(handler)
+    assert isinstance(event, WebhookFailed)
+    assert reason in event.reason
+
+
+def test_nobody_listening_is_a_failure() -> None:
+    async def refused() -> list[Event]:
+        events: list[Event] = []
+        webhooks = Webhooks(events.append)
+        for number, url in enumerate(["http://127.0.0.1:1", "http://[::1", "http://127.0.0.1:99999"]):
+            webhooks.call(CallWebhook(number, url, None, TIMEOUT_S))
+        async with asyncio.timeout(10):
+            while len(events) < 3:
+                await asyncio.sleep(0.01)
+        await webhooks.close()
+        return events
+
+    assert all(isinstance(event, WebhookFailed) for event in asyncio.run(refused()))
+
+
+def test_redirects_are_not_followed() -> None:
+    async def redirect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(65_536)
+        writer.write(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+
+    assert one(redirect) == WebhookAnswered(0, 302, None)
+
+
+def test_the_token_travels_in_body_and_header() -> None:
+    asked = b""
+
+    async def note(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        asked = await reader.read(65_536)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        await writer.drain()
+
+    one(note, token="secret")
+    assert b"Authorization: Bearer secret" in asked
+    assert b'"auth_token":"secret"' in asked
+
+
+def test_many_calls_that_hang_are_bounded_and_hold_nothing_up() -> None:
+    events, longest = asyncio.run(call(hang, calls=200))
+    assert len(events) == 200
+    assert sum("under way already" in event.reason for event in events if isinstance(event, WebhookFailed)) == 72
+    assert longest < 0.5
+
+
+@pytest.mark.parametrize("content", ["", " \n", "zwölf", "a\nb"])
+def test_a_file_without_a_token_is_refused(content: str, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text(content, encoding="utf-8")
+    with pytest.raises(ValueError, match="holds no token"):
+        read_token(file)
+
+
+def test_a_token_is_the_line_in_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("secret\n")
+    assert read_token(file) == "secret"
+    assert read_token(None) is None
