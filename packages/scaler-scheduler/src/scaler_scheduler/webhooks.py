@@ -69,7 +69,8 @@ class Webhooks:
                 event = await self._ask(effect)
         except TimeoutError:
             self._report(WebhookFailed(effect.call, f"no answer within {effect.timeout_s:g} s"))
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        except Exception as error:
+            # Whatever it is, the core waits for the end of this call: OverflowError for a port, say.
             self._report(WebhookFailed(effect.call, f"{type(error).__name__}: {error}"[:500]))
         else:
             self._report(event)
