@@ -107,6 +107,8 @@ class Cluster:
         self.clients: list[ClientProcess] = []
         self.agents: list[AgentProcess] = []
         self.names = 0
+        self.waiting_to_submit: list[ClientProcess] = []
+        """One element per submission that waits for the scheduler's permission."""
         self.healing = False
         self.scheduler: SchedulerProcess | None = None
         self.storage: StorageProcess | None = None
@@ -201,13 +203,16 @@ class Cluster:
 
         def act() -> None:
             driver = client.driver
-            if not driver.core.may_submit(count):
-                driver.core.ask_credit(count)
-                # The application waits for its permission, as `submit` does.
-                self.clock.after(1.0, lambda: client.post(act) if not driver.core.closed else None)
-                return
-            for program in programs:
-                driver.submit(program, capabilities=capabilities, contents=contents)
+            if client in self.waiting_to_submit:
+                self.waiting_to_submit.remove(client)
+            while programs:
+                if not driver.core.may_submit() and driver.core.unusable is None:
+                    # The application waits for its permission, as `submit` does.
+                    driver.core.ask_credit(len(programs))
+                    self.waiting_to_submit.append(client)
+                    self.clock.after(1.0, lambda: client.post(act))
+                    return
+                driver.submit(programs.pop(), capabilities=capabilities, contents=contents)
 
         client.post(act)
 
@@ -400,14 +405,20 @@ class Cluster:
 
     def settle(self) -> None:
         """Run on until every task has ended, and a while longer."""
-        while open_before := len(self.ledger.open):
-            self.run_until(lambda count=open_before: len(self.ledger.open) < count, SETTLE_S, self.silent_futures)  # type: ignore[misc]
+        while open_before := self.unfinished():
+            self.run_until(lambda count=open_before: self.unfinished() != count, SETTLE_S, self.silent_futures)  # type: ignore[misc]
         # What follows from the last answers: deletions, returns, acknowledgements, forgotten peers.
         self.run_until(lambda: False, 2 * PEER_TIMEOUT_S + OBJECT_RETENTION_S + 5.0, None)
         self.check_nothing_is_kept()
 
+    def unfinished(self) -> int:
+        """Tasks that have not ended, and submissions that wait."""
+        return len(self.ledger.open) + sum(client.alive for client in self.waiting_to_submit)
+
     def silent_futures(self) -> None:
         entries = list(self.ledger.open.values())
+        if not entries:
+            raise SimulationError(f"{self.unfinished()} submissions wait for a permission that never comes")
         raise SimulationError(
             f"none of {len(entries)} tasks has ended for {SETTLE_S:g} s in a healthy cluster, the first: {entries[0]}",
             entries[0].key,

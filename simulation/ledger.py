@@ -132,8 +132,8 @@ class Ledger:
         text = bytes(value).decode(errors="replace")
         if status is m.Status.FAILED:
             # A child that fails for an excusable reason fails its parent.
-            excused = entry.may_exit or excuses.any
-            return "" if entry.expected is None or excused else f"it failed without a reason: {text}"
+            excusable = entry.may_exit or excuses.any
+            return "" if entry.expected is None or excusable else f"it failed without a reason: {text}"
         if status is m.Status.PROCESSOR_DIED:
             deaths_enough = entry.may_exit or excuses.process_deaths >= self.attempts_max
             return "" if deaths_enough else f"too few processors died for this: {text}"

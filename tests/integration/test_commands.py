@@ -147,7 +147,7 @@ def test_protected(deployment: Deployment, flag: str) -> None:
         (("--allocate-policy", "EVEN"), False),
         ((), False),
     ],
-    ids=" ".join,
+    ids=["long", "short", "even", "default"],
 )
 def test_allocate_policy(deployment: Deployment, flags: tuple[str, ...], goes_to_gpu: bool) -> None:
     scheduler = deployment.scheduler(*flags)
@@ -242,7 +242,7 @@ def test_objects_of_a_lost_client_go_after_the_retention_time(deployment: Deploy
 @pytest.mark.parametrize(
     "flags",
     [("--load-balance-seconds", "0.2", "--load-balance-trigger-times", "1"), ("-ls", "0.2", "-lbt", "1")],
-    ids=" ".join,
+    ids=["long", "short"],
 )
 def test_load_balancing_moves_tasks_that_have_not_started(
     deployment: Deployment, flags: tuple[str, ...], tmp_path: Path
