@@ -8,6 +8,7 @@ anybody indexes with them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import MISSING, fields
 from enum import IntEnum
 from importlib.resources import as_file, files
 from itertools import pairwise
@@ -16,8 +17,9 @@ from typing import Any, NamedTuple
 import capnp
 
 from scaler_protocol import messages as m
-from scaler_protocol.columns import Packed, pack_column, split_ids, unpack_column
+from scaler_protocol.columns import EMPTY, Packed, column_reader, pack_column, split_ids, unpack_column
 from scaler_protocol.errors import MalformedMessageError, MessageTooLargeError
+from scaler_protocol.flat import SHAPE_START, FlatStruct
 from scaler_protocol.ids import ID_BYTES
 from scaler_protocol.wire import FRAMES_MAX, HEADER_BYTES_MAX, MESSAGE_BYTES_MAX, Frame
 
@@ -67,10 +69,10 @@ def _column(typecode: str, *attributes: str) -> list[_Field]:
     def write(values: Any) -> bytes:
         return pack_column(typecode, values)
 
-    def read(raw: bytes) -> Any:
-        return unpack_column(typecode, raw)
+    return [_Field(a, _wire_name(a), write, column_reader(typecode)) for a in attributes]
 
-    return [_Field(a, _wire_name(a), write, read) for a in attributes]
+
+_read_lengths = column_reader("I")
 
 
 def _ids(*attributes: str) -> list[_Field]:
@@ -119,13 +121,15 @@ class _Layout(NamedTuple):
     raw: str = ""
     """Attribute that is the single payload frame."""
     check: Callable[[Any], None] | None = None
+    flat: bool = False
+    """On the way of every task: the header is written and read without the library where possible, see `flat`."""
 
 
 def _check_rows(message: Any, rows: int, *columns: str) -> None:
     for name in columns:
-        length = len(getattr(message, name))
-        if length not in (0, rows):
-            raise MalformedMessageError(f"{type(message).__name__}.{name} has {length} elements for {rows} rows")
+        column = getattr(message, name)
+        if column and len(column) != rows:
+            raise MalformedMessageError(f"{type(message).__name__}.{name} has {len(column)} elements for {rows} rows")
 
 
 def _check_sparse(message: Any, rows: int, positions: str, values: str) -> None:
@@ -154,11 +158,14 @@ def _check_tasks(message: m.TaskBatch) -> None:
     rows = len(message.numbers)
     _check_id(message, "client")
     message.payloads.check(rows)
-    message.inputs.check()
     _check_rows(message, rows, "attempts")
     _check_functions(message, rows)
-    _check_sparse(message, rows, "object_positions", "objects")
-    _check_sparse(message, rows, "input_positions", "inputs")
+    # Most batches have none of these.
+    if message.object_positions or message.objects:
+        _check_sparse(message, rows, "object_positions", "objects")
+    if message.input_positions or len(message.inputs) or len(message.inputs.data):
+        message.inputs.check()
+        _check_sparse(message, rows, "input_positions", "inputs")
 
 
 def _check_results(message: m.ResultBatch) -> None:
@@ -168,7 +175,8 @@ def _check_results(message: m.ResultBatch) -> None:
     if len(message.attempts) != rows:
         raise MalformedMessageError(f"ResultBatch.attempts has {len(message.attempts)} elements for {rows} rows")
     _check_rows(message, rows, "statuses", "durations", "cpu_times", "memory_peaks", "slots")
-    _check_sparse(message, rows, "object_positions", "objects")
+    if message.object_positions or message.objects:
+        _check_sparse(message, rows, "object_positions", "objects")
 
 
 def _check_graph(message: m.GraphSubmit) -> None:
@@ -319,6 +327,7 @@ _LAYOUTS: tuple[_Layout, ...] = (
         ),
         packed=(("payloads", "payloadLengths"), ("inputs", "inputLengths")),
         check=_check_tasks,
+        flat=True,
     ),
     _Layout(
         "resultBatch",
@@ -333,6 +342,7 @@ _LAYOUTS: tuple[_Layout, ...] = (
         ),
         packed=(("payloads", "payloadLengths"),),
         check=_check_results,
+        flat=True,
     ),
     _Layout(
         "functionDefine",
@@ -467,6 +477,85 @@ _BY_MEMBER = {layout.member: layout for layout in _LAYOUTS}
 _SCALAR_BY_TYPE = {message_type: (member, attribute) for member, message_type, attribute in _SCALARS}
 _SCALAR_BY_MEMBER = {member: (message_type, attribute) for member, message_type, attribute in _SCALARS}
 
+
+class _Blob(NamedTuple):
+    attribute: str
+    slot: int
+    write: Callable[[Any], bytes]
+    read: Callable[[bytes], Any]
+
+
+class _FlatLayout:
+    """A layout whose header `FlatStruct` can write and read, with what turns attributes into bytes and back."""
+
+    def __init__(self, layout: _Layout, struct: FlatStruct) -> None:
+        self.layout = layout
+        self.struct = struct
+        attributes = {field.wire: field.attribute for field in layout.fields}
+        self.numbers = tuple(attributes[name] for name in struct.number_names)
+        self.blobs = [
+            _Blob(field.attribute, struct.blob_slots[field.wire], field.write, field.read)
+            for field in layout.fields
+            if field.wire in struct.blob_slots
+        ]
+        self.packed = [(attribute, struct.blob_slots[lengths]) for attribute, lengths in layout.packed]
+        self.readers = {blob.slot: (blob.attribute, blob.read) for blob in self.blobs}
+        self.readers.update({slot: (attribute, _read_lengths) for attribute, slot in self.packed})
+        # What can be neither: such a message goes through the library unless the field is empty.
+        self.others = [
+            field.attribute
+            for field in layout.fields
+            if field.wire not in struct.blob_slots and field.wire not in struct.number_names
+        ]
+        assert len(self.blobs) + len(self.packed) == len(struct.blob_slots), layout.member
+        # Fields with a default need not be given when they are empty.
+        required = {field.name for field in fields(layout.message_type) if field.default is MISSING}
+        self.required = [(blob.attribute, blob.read(b"")) for blob in self.blobs if blob.attribute in required]
+
+    def encode(self, message: Any) -> list[Frame] | None:
+        """Return the frames of `message`, or None where it is a matter for the library."""
+        for name in self.others:
+            if getattr(message, name):
+                return None
+        blobs = []
+        for attribute, slot, write, _ in self.blobs:
+            value = getattr(message, attribute)
+            if value:
+                blobs.append((slot, write(value)))
+        payload: list[Frame] = []
+        for attribute, slot in self.packed:
+            packed = getattr(message, attribute)
+            if packed.lengths:
+                blobs.append((slot, pack_column("I", packed.lengths)))
+            payload.append(packed.data)
+        while payload and not len(payload[-1]):
+            payload.pop()
+        header = self.struct.write([getattr(message, name) for name in self.numbers], blobs)
+        return [header, *payload]
+
+    def decode(self, header: bytes, payload: Sequence[Frame]) -> Any | None:
+        """Return the message, not checked yet, or None where its header is a matter for the library."""
+        values = self.struct.read(header, self.numbers, self.readers)
+        if values is None:
+            return None
+        for name, empty in self.required:
+            if name not in values:
+                values[name] = empty
+        _add_payloads(values, self.layout, payload)
+        return self.layout.message_type(**values)
+
+
+_FLAT_BY_TYPE = {
+    layout.message_type: _FlatLayout(
+        layout,
+        FlatStruct(_Message.schema.node, layout.member, getattr(_schema, layout.message_type.__name__).schema.node),
+    )
+    for layout in _LAYOUTS
+    if layout.flat
+}
+_FLAT_BY_SHAPE = {flat.struct.shape: flat for flat in _FLAT_BY_TYPE.values()}
+(_SHAPE_BYTES,) = {len(shape) for shape in _FLAT_BY_SHAPE}
+
 KIND_NAMES: dict[type[Any], str] = {
     message_type: message_type.__name__ for message_type in (*_BY_TYPE, *_SCALAR_BY_TYPE)
 }
@@ -480,6 +569,16 @@ def encode(message: m.Message) -> list[Frame]:
     """Return header and payload frames of `message` (the caller puts the envelope in front)."""
     if isinstance(message, m.ResultBatch) and message.frames is not None:
         return list(message.frames)
+    flat = _FLAT_BY_TYPE.get(type(message))
+    if flat is not None:
+        frames = flat.encode(message)
+        if frames is not None:
+            return frames
+    return encode_with_library(message)
+
+
+def encode_with_library(message: m.Message) -> list[Frame]:
+    """As `encode`, always through the Cap'n Proto library."""
     scalar = _SCALAR_BY_TYPE.get(type(message))
     builder = _Message.new_message()
     if scalar is not None:
@@ -499,7 +598,8 @@ def encode(message: m.Message) -> list[Frame]:
     payload: list[Frame] = []
     for attribute, lengths_name in layout.packed:
         packed = getattr(message, attribute)
-        setattr(body, lengths_name, pack_column("I", packed.lengths))
+        if len(packed.lengths):
+            setattr(body, lengths_name, pack_column("I", packed.lengths))
         payload.append(packed.data)
     while payload and not len(payload[-1]):
         payload.pop()
@@ -521,12 +621,27 @@ def decode(frames: Sequence[Frame]) -> m.Message:
     Raises MalformedMessageError or MessageTooLargeError, and nothing else whatever the bytes.
     """
     check_limits(frames)
-    header = frames[0]
+    header = bytes(frames[0])
+    flat = _FLAT_BY_SHAPE.get(header[SHAPE_START : SHAPE_START + _SHAPE_BYTES])
+    if flat is not None:
+        try:
+            message = flat.decode(header, frames[1:])
+            if message is not None:
+                return _finish(message, flat.layout, frames)
+        except ValueError as error:
+            raise MalformedMessageError(f"not a message of this protocol: {error}") from None
+    return decode_with_library(frames)
+
+
+def decode_with_library(frames: Sequence[Frame]) -> m.Message:
+    """As `decode`, always through the Cap'n Proto library."""
+    check_limits(frames)
+    header = bytes(frames[0])
+    # Every word is read about once. A list of 2²⁹ elements without size takes one word and minutes to walk: the library
+    # counts its elements against this limit.
+    words = TRAVERSALS_MAX * (len(header) // 8) + TRAVERSAL_WORDS_MIN
     try:
-        # Every word is read about once. A list of 2²⁹ elements without size takes one word and minutes to walk: the
-        # library counts its elements against this limit.
-        words = TRAVERSALS_MAX * (len(header) // 8) + TRAVERSAL_WORDS_MIN
-        with _Message.from_bytes(bytes(header), traversal_limit_in_words=words) as reader:
+        with _Message.from_bytes(header, traversal_limit_in_words=words) as reader:
             return _decode(str(reader.which()), reader, frames)
     except MalformedMessageError:
         raise
@@ -537,13 +652,14 @@ def decode(frames: Sequence[Frame]) -> m.Message:
 
 def check_limits(frames: Sequence[Frame]) -> None:
     """Raise unless there are frames, and not too many or too large ones."""
-    if not frames:
+    count = len(frames)
+    if count == 0:
         raise MalformedMessageError("a message without frames")
-    if len(frames) > FRAMES_MAX:
-        raise MessageTooLargeError(f"{len(frames)} frames in one message; at most {FRAMES_MAX} are accepted")
+    if count > FRAMES_MAX:
+        raise MessageTooLargeError(f"{count} frames in one message; at most {FRAMES_MAX} are accepted")
     if len(frames[0]) > HEADER_BYTES_MAX:
         raise MessageTooLargeError(f"a header of {len(frames[0])} bytes; at most {HEADER_BYTES_MAX} are accepted")
-    if len(frames) > 1 and sum(len(frame) for frame in frames) > MESSAGE_BYTES_MAX:
+    if count > 1 and sum(map(len, frames)) > MESSAGE_BYTES_MAX:
         raise MessageTooLargeError(f"a message over {MESSAGE_BYTES_MAX} bytes")
 
 
@@ -562,11 +678,8 @@ def _decode(member: str, reader: Any, frames: Sequence[Frame]) -> m.Message:
     values = {field.attribute: field.read(getattr(body, field.wire)) for field in layout.fields}
     payload = frames[1:]
     if layout.packed:
-        if len(payload) > len(layout.packed):
-            raise MalformedMessageError(f"{member} with {len(payload)} payload frames")
-        for position, (attribute, lengths_name) in enumerate(layout.packed):
-            data = payload[position] if position < len(payload) else b""
-            values[attribute] = Packed(unpack_column("I", getattr(body, lengths_name)), data)
+        values.update({attribute: _read_lengths(getattr(body, lengths)) for attribute, lengths in layout.packed})
+        _add_payloads(values, layout, payload)
     elif layout.buffers:
         lengths = unpack_column("Q", body.lengths)
         if list(lengths) != [len(frame) for frame in payload]:
@@ -576,7 +689,20 @@ def _decode(member: str, reader: Any, frames: Sequence[Frame]) -> m.Message:
         values["inner"] = list(payload)
     elif layout.raw:
         values[layout.raw] = bytes(payload[0]) if payload else b""
-    message = layout.message_type(**values)
+    return _finish(layout.message_type(**values), layout, frames)
+
+
+def _add_payloads(values: dict[str, Any], layout: _Layout, payload: Sequence[Frame]) -> None:
+    """Put byte strings in the place of their lengths."""
+    given = len(payload)
+    if given > len(layout.packed):
+        raise MalformedMessageError(f"{layout.member} with {given} payload frames")
+    for position, (attribute, _) in enumerate(layout.packed):
+        lengths = values.get(attribute, EMPTY)
+        values[attribute] = Packed(lengths, payload[position] if position < given else b"")
+
+
+def _finish(message: Any, layout: _Layout, frames: Sequence[Frame]) -> m.Message:
     if layout.check is not None:
         layout.check(message)
     if layout.message_type is m.ResultBatch:
