@@ -11,6 +11,7 @@ import zmq
 
 from scaler_protocol.errors import TransportError
 from scaler_protocol.transport.sockets import (
+    NOBLOCK,
     configure,
     connect,
     descriptor,
@@ -85,11 +86,9 @@ class DealerLink:
         with self._lock:
             if self._closed:
                 return received
-            for _ in range(limit):
-                try:
-                    received.append(receive_frames(self._socket))
-                except zmq.Again:
-                    break
+            # Looking first is cheaper than the exception that ends every other way of draining.
+            while len(received) < limit and waiting_to_be_received(self._socket):
+                received.append(receive_frames(self._socket))
         return received
 
     def readable(self) -> bool:
@@ -110,7 +109,7 @@ class DealerLink:
         queue = self._queue
         while queue:
             try:
-                send_frames(self._socket, queue[0], zmq.NOBLOCK)
+                send_frames(self._socket, queue[0], NOBLOCK)
             except zmq.Again:
                 return
             queue.popleft()

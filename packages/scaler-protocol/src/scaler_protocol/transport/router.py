@@ -12,6 +12,7 @@ import zmq
 from scaler_protocol.errors import TransportError
 from scaler_protocol.transport.sockets import (
     HIGH_WATER_MARK_MESSAGES,
+    NOBLOCK,
     bind,
     configure,
     descriptor,
@@ -147,7 +148,7 @@ class RouterListener:
 
     def _try_send(self, peer: bytes, frames: Sequence[Frame]) -> SendOutcome | None:
         try:
-            send_frames(self._socket, (peer, *frames), zmq.NOBLOCK)
+            send_frames(self._socket, (peer, *frames), NOBLOCK)
         except zmq.Again:
             return None
         except zmq.ZMQError as error:

@@ -57,6 +57,14 @@ def _reason(error: zmq.ZMQError) -> str:
     return str(error.strerror).partition(" (addr=")[0]
 
 
+# Plain integers and the bare binding: enums cost more than the calls they are for, and these are made for every message.
+NOBLOCK = int(zmq.NOBLOCK)
+_SNDMORE = int(zmq.SNDMORE)
+_EVENTS = int(zmq.EVENTS)
+_POLLIN = int(zmq.POLLIN)
+_get_option = zmq.backend.Socket.get
+
+
 def bound_address(socket: zmq.Socket[Any]) -> str:
     """Return the address a socket was bound to, with the port the system chose where 0 was asked for."""
     endpoint = socket.getsockopt(zmq.LAST_ENDPOINT)
@@ -72,23 +80,23 @@ def descriptor(socket: zmq.Socket[Any]) -> int:
 
 
 def waiting_to_be_received(socket: zmq.Socket[Any]) -> bool:
-    events = socket.getsockopt(zmq.EVENTS)
+    events = _get_option(socket, _EVENTS)
     assert isinstance(events, int)
-    return bool(events & zmq.POLLIN)
+    return bool(events & _POLLIN)
 
 
 def send_frames(socket: zmq.Socket[Any], frames: Sequence[Frame], flags: int) -> None:
     """Send one message; large frames without copying. All or nothing: raises zmq.Again before anything was sent."""
     last = len(frames) - 1
     for position, frame in enumerate(frames):
-        more = zmq.SNDMORE if position < last else 0
+        more = _SNDMORE if position < last else 0
         socket.send(frame, flags | more, copy=len(frame) < COPY_THRESHOLD_BYTES)
 
 
 def receive_frames(socket: zmq.Socket[Any]) -> list[Frame]:
     """Receive one message without blocking; large frames as views of ZeroMQ's own buffer. Raises zmq.Again."""
     frames: list[Frame] = []
-    parts = socket.recv_multipart(zmq.NOBLOCK, copy=False)
+    parts = socket.recv_multipart(NOBLOCK, copy=False)
     for part in parts:
         buffer = part.buffer
         frames.append(buffer if len(buffer) >= COPY_THRESHOLD_BYTES else bytes(buffer))
