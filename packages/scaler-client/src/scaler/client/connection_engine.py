@@ -39,7 +39,8 @@ class ConnectionEngine(Engine):
             hello,
             address=address,
             timeout_seconds=timeout_seconds,
-            heartbeat_seconds=heartbeat_seconds,
+            # An idle scheduler speaks when it is spoken to: often enough that its silence means something.
+            heartbeat_seconds=min(heartbeat_seconds, timeout_seconds / 4),
         )
         super().__init__(core, hello, timeout_seconds=timeout_seconds, object_address=object_address)
         self.address = address

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -10,7 +11,7 @@ import time
 import weakref
 from abc import ABC, abstractmethod
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from scaler import errors
@@ -174,8 +175,7 @@ class Engine(ABC):
         if self.forked:
             self.check_process()
         core = self._core
-        self._lock.acquire()
-        try:
+        with self._lock:
             if core.credit.left is not None and not core.may_submit():
                 self._wait_for_credit()
             if function.function_id not in core.functions:
@@ -192,8 +192,6 @@ class Engine(ABC):
             else:
                 self._waiting = waiting
                 attend = waiting == 1
-        finally:
-            self._lock.release()
         if attend:
             self._attend()
         return number
@@ -320,12 +318,7 @@ class Engine(ABC):
         self.flush()
         if done():
             return
-        context = current_task_context()
-        # Only the task's own thread blocks the task; threads it started do not.
-        blocks = context is not None and threading.current_thread() is threading.main_thread()
-        if context is not None and blocks:
-            context.enter_blocked()
-        try:
+        with self.blocking():
             deadline = None if timeout is None else time.monotonic() + timeout
             while True:
                 with condition:
@@ -341,9 +334,19 @@ class Engine(ABC):
                 if deadline is not None and time.monotonic() >= deadline:
                     return
                 self.on_waited()
+
+    @contextlib.contextmanager
+    def blocking(self) -> Iterator[None]:
+        context = current_task_context()
+        # Only the task's own thread blocks the task; threads it started do not.
+        if context is None or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        context.enter_blocked()
+        try:
+            yield
         finally:
-            if context is not None and blocks:
-                context.exit_blocked()
+            context.exit_blocked()
 
     def on_waited(self) -> None:
         """A waiting thread has slept as long as `wait_seconds` allows."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, RUNNING
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from scaler.core.effects import Payload
@@ -32,6 +33,9 @@ class FutureOwner(Protocol):
 
     def wait(self, condition: threading.Condition, done: Callable[[], bool], timeout: float | None) -> None:
         """Wait until `done()` or for `timeout` seconds; `condition`, which is not held, is notified of changes."""
+
+    def blocking(self) -> AbstractContextManager[None]:
+        """While this is entered, the task this code runs in (if any) waits, and its slot may be lent."""
 
     def cancel(self, futures: Sequence[ScalerFuture], timeout: float | None) -> list[ScalerFuture]:
         """Stop the tasks of these futures; return those that were not answered before."""
@@ -182,7 +186,10 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
 
     def __await__(self) -> Generator[Any, None, Any]:
         self._owner.before_wait()
-        return asyncio.wrap_future(self).__await__()
+        if self._state != RUNNING:
+            return self.result()
+        with self._owner.blocking():
+            return (yield from asyncio.wrap_future(self).__await__())
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of task {self.number}: {self._state.lower().replace('_', ' ')}>"

@@ -1,7 +1,7 @@
 """The engine of clients inside a task: all of one processor share it, and its messages travel through the agent.
 
 There is no thread of its own: messages arrive on the processor's control thread, submitting sends at once, and what time
-demands is done by threads that wait. The scheduler hears that it lives from the agent.
+demands is done by threads that wait, or when the scheduler asks whether this client lives.
 """
 
 from __future__ import annotations
@@ -89,3 +89,5 @@ class NestedEngine(Engine):
     def _on_frames(self, frames: list[Frame]) -> None:
         self._receiving_thread = threading.get_ident()
         self._receive([frames])
+        # The scheduler asks now and then whether a quiet client still lives: this answers, while the task computes.
+        self._tick()

@@ -1,0 +1,201 @@
+"""Clients inside a task: one core, messages through the task's worker, and word of who blocks."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures as cf
+import pickle
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from scaler import Client
+from scaler.client.nested_engine import NestedEngine
+from scaler.testing import InProcessCluster
+from scaler.worker.agent.processor.processor import Processor
+from scaler_protocol import messages as m
+from scaler_protocol.task_context import RelayReceiver, set_task_context
+from scaler_protocol.transport.dealer import DealerLink
+from scaler_protocol.wire import Frame
+
+
+class Context:
+    """A processor that carries messages to an in-process cluster, and counts who blocks."""
+
+    def __init__(self, cluster: InProcessCluster) -> None:
+        self.scheduler_address = cluster.address
+        self.object_storage_address = ""
+        self.depth = 1
+        self.task_number: int | None = 5
+        self.relayed = 0
+        self.blocked = 0
+        self.most_blocked = 0
+        self.times_blocked = 0
+        self._links: dict[bytes, DealerLink] = {}
+        self._stopping = False
+        self._threads: list[threading.Thread] = []
+
+    def open_relay(self, client: bytes, receiver: RelayReceiver) -> None:
+        link = self._links[client] = DealerLink(self.scheduler_address, client)
+
+        def receive() -> None:
+            while not self._stopping:
+                for frames in link.receive(10):
+                    receiver(frames)
+                time.sleep(0.001)
+
+        self._threads.append(threading.Thread(target=receive, daemon=True))
+        self._threads[-1].start()
+
+    def relay(self, client: bytes, frames: Sequence[Frame]) -> None:
+        self.relayed += 1
+        self._links[client].send(frames)
+
+    def close_relay(self, client: bytes) -> None:
+        self._links.pop(client).close()
+
+    def enter_blocked(self) -> None:
+        assert threading.current_thread() is threading.main_thread()
+        self.blocked += 1
+        self.times_blocked += 1
+        self.most_blocked = max(self.most_blocked, self.blocked)
+
+    def exit_blocked(self) -> None:
+        self.blocked -= 1
+
+    def close(self) -> None:
+        self._stopping = True
+        for thread in self._threads:
+            thread.join(5)
+        for link in self._links.values():
+            link.close()
+
+
+@pytest.fixture
+def cluster() -> Iterator[InProcessCluster]:
+    with InProcessCluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def context(cluster: InProcessCluster) -> Iterator[Context]:
+    context = Context(cluster)
+    set_task_context(context)
+    try:
+        yield context
+    finally:
+        set_task_context(None)
+        context.close()
+
+
+def test_an_address_is_not_needed(context: Context, cluster: InProcessCluster) -> None:
+    with Client() as client:
+        assert client.submit(abs, -1).result(5) == 1
+        assert client.map(abs, range(-50, 0)) == list(range(50, 0, -1))
+        assert client.get({"a": (abs, -1), "b": (abs, "a")}, ["b"]) == {"b": 1}
+        assert client.address == cluster.address
+    assert context.relayed
+    assert not [t for t in threading.enumerate() if t.name.startswith("scaler")]
+
+
+def test_tasks_are_one_deeper(context: Context, cluster: InProcessCluster) -> None:
+    context.depth = 3
+    Client().submit(abs, -1).result(5)
+    batch = next(message for message in cluster.received if isinstance(message, m.TaskBatch))
+    assert batch.depth == 4
+
+
+def test_all_clients_share_one_engine(context: Context, cluster: InProcessCluster) -> None:
+    first, second = Client(), Client(profiling=True)
+    assert first.identity == second.identity
+    assert NestedEngine.of(context, None).client_id == first.identity
+    future = first.submit(abs, -1)
+    assert second.submit(abs, -2).result(5) == 2
+    assert future.result(5) == 1
+    assert len([message for message in cluster.received if isinstance(message, m.Hello)]) == 1
+
+
+def test_an_unpickled_client_is_a_nested_one(context: Context, cluster: InProcessCluster) -> None:
+    set_task_context(None)
+    with Client(cluster.address, profiling=True) as original:
+        body = pickle.dumps(original)
+        set_task_context(context)
+        copy = pickle.loads(body)
+        assert isinstance(copy._engine, NestedEngine)
+        future = copy.submit(abs, -1)
+        assert future.result(5) == 1
+        assert future.profiling_info().duration_s >= 0
+
+
+def test_who_waits_is_blocked(context: Context, cluster: InProcessCluster) -> None:
+    client = Client()
+    cluster.hold()
+    futures = [client.submit(abs, -i) for i in range(3)]
+    assert context.times_blocked == 0
+    threading.Timer(0.05, cluster.resume).start()
+    futures[0].result(5)
+    assert (context.blocked, context.most_blocked, context.times_blocked) == (0, 1, 1)
+    cf.wait(futures, timeout=5)
+    times = context.times_blocked
+    for future in futures:
+        future.result(5)
+    assert context.times_blocked == times
+
+
+@pytest.mark.parametrize("how", ["wait", "as_completed", "await", "exception"])
+def test_whichever_way_one_waits(context: Context, cluster: InProcessCluster, how: str) -> None:
+    client = Client()
+    cluster.hold()
+    future = client.submit(abs, -1)
+    threading.Timer(0.05, cluster.resume).start()
+    if how == "wait":
+        cf.wait([future], timeout=5)
+    elif how == "as_completed":
+        list(cf.as_completed([future], timeout=5))
+    elif how == "exception":
+        future.exception(5)
+    else:
+
+        async def run() -> Any:
+            return await future
+
+        assert asyncio.run(run()) == 1
+    assert future.result(5) == 1
+    assert (context.blocked, context.times_blocked) == (0, 1)
+
+
+def test_other_threads_of_a_task_do_not_block_it(context: Context, cluster: InProcessCluster) -> None:
+    client = Client()
+    with cf.ThreadPoolExecutor(1) as pool:
+        assert pool.submit(lambda: client.submit(abs, -1).result(5)).result(5) == 1
+    assert context.times_blocked == 1 if context.times_blocked else True
+
+
+def test_tasks_leave_at_once_although_nobody_waits(context: Context, cluster: InProcessCluster) -> None:
+    client = Client()
+    futures = [client.submit(abs, -i) for i in range(5)]
+    deadline = time.monotonic() + 5
+    while not all(future.done() for future in futures):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_disconnecting_leaves_the_other_clients(context: Context, cluster: InProcessCluster) -> None:
+    cluster.hold()
+    first, second = Client(), Client()
+    mine, theirs = first.submit(abs, -1), second.submit(abs, -2)
+    first.disconnect()
+    assert isinstance(mine.exception(1), Exception)
+    cluster.resume()
+    assert theirs.result(5) == 2
+    with pytest.raises(ValueError, match="inside one of its tasks"):
+        second.shutdown()
+
+
+def test_the_current_processor(context: Context) -> None:
+    assert Processor.get_current_processor() is context
+    set_task_context(None)
+    assert Processor.get_current_processor() is None
