@@ -36,6 +36,7 @@ from scaler_worker.settings import ClusterSettings
 from scaler_worker.shell.figures import ProcessMeter, free_bytes
 from scaler_worker.shell.object_cache import make_object_folder
 from scaler_worker.shell.pool import ProcessorPool
+from scaler_worker.shell.read_hub import ReadHub
 from scaler_worker.shell.storage_link import StorageLink
 
 logger = logging.getLogger(__name__)
@@ -115,9 +116,11 @@ class Agent:
         self._stopped: asyncio.Future[do.Stop] = self._loop.create_future()
         self._events: list[on.Event] = []
         self._turn_due = False
+        self._link_waiting = False
         self._timer: asyncio.TimerHandle | None = None
         self._storage: StorageLink | None = None
         self._meter = ProcessMeter(os.getpid())
+        self._hub = ReadHub(self._on_readable)
         self._pool = ProcessorPool(
             ProcessorOptions(
                 scheduler_address=str(settings.address),
@@ -126,6 +129,7 @@ class Agent:
                 garbage_collect_interval_seconds=settings.garbage_collect_interval_seconds,
                 trim_memory_threshold_bytes=settings.trim_memory_threshold_bytes,
             ),
+            self._hub,
             self._report,
         )
         self._performers: dict[type[Any], Callable[[Any], None]] = {
@@ -155,7 +159,7 @@ class Agent:
 
     async def serve(self) -> do.Stop:
         """Run until the core says stop."""
-        self._loop.add_reader(self._link.fd, self._receive)
+        self._hub.add(self._link.fd, self._receive)
         self._core.start(self._loop.time())
         self._measure()
         self._schedule_turn()
@@ -167,20 +171,26 @@ class Agent:
         self._report(on.StopRequested(number.name, GRACE_SECONDS))
 
     def close(self) -> None:
-        self._loop.remove_reader(self._link.fd)
         if self._timer is not None:
             self._timer.cancel()
         if self._storage is not None:
             self._storage.close("the worker stops")
         self._pool.close()
+        self._hub.close()
         self._link.close()
 
     # --- in
 
     def _report(self, event: on.Event) -> None:
-        """Take note of an event, for the next turn."""
+        """Take note of an event, for the turn that is about to come."""
         self._events.append(event)
         self._schedule_turn()
+
+    def _on_readable(self) -> None:
+        """Read from everything that is ready, then handle all of it in one turn."""
+        self._turn_due = True
+        self._hub.read_ready()
+        self._turn()
 
     def _schedule_turn(self) -> None:
         if not self._turn_due:
@@ -220,9 +230,12 @@ class Agent:
             logger.exception("the agent failed")
             self._end(do.Stop(f"the agent failed: {type(error).__name__}: {error}", 1))
             return
-        if self._link.readable():
-            # A send may have swallowed the descriptor's edge.
+        if self._link_waiting:
+            # The send has swallowed the descriptor's edge.
+            self._link_waiting = False
             self._loop.call_soon(self._receive)
+        if self._link.has_queued:
+            self._loop.call_later(FLUSH_SECONDS, self._link.flush)
         self._set_timer()
 
     def _set_timer(self) -> None:
@@ -257,7 +270,7 @@ class Agent:
         self._link.flush()
         if self._link.readable():
             self._receive()
-        self._loop.call_later(FLUSH_SECONDS if self._link.has_queued else SAFETY_SECONDS, self._check_link)
+        self._loop.call_later(SAFETY_SECONDS, self._check_link)
 
     def _log_started(self, event: on.ProcessorReady) -> None:
         link = self._pool.find(event.processor)
@@ -273,7 +286,7 @@ class Agent:
             perform(link)
 
     def _send(self, effect: do.Send) -> None:
-        self._link.send([encode_envelope(effect.envelope), *encode(effect.message)])
+        self._link_waiting = self._link.send([encode_envelope(effect.envelope), *encode(effect.message)])
 
     def _use_storage(self, effect: do.UseStorage) -> None:
         self._readiness.ready()

@@ -17,6 +17,7 @@ from scaler_worker.processor.options import ProcessorOptions
 from scaler_worker.processor.protocol import DESCRIPTORS, EXITED, FORK_FAILED_STATUS, FORKED, REPORT, START
 from scaler_worker.shell.figures import ProcessMeter
 from scaler_worker.shell.processor_link import ProcessorLink
+from scaler_worker.shell.read_hub import ReadHub
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +30,9 @@ REPORTS_PER_TURN = 64
 class ProcessorPool:
     """Starts, finds and buries processors. `report` takes the events."""
 
-    def __init__(self, options: ProcessorOptions, report: Callable[[on.Event], None]) -> None:
+    def __init__(self, options: ProcessorOptions, hub: ReadHub, report: Callable[[on.Event], None]) -> None:
         self._options = options
+        self._hub = hub
         self._report = report
         self._loop = asyncio.get_running_loop()
         self._links: dict[int, ProcessorLink] = {}
@@ -62,7 +64,7 @@ class ProcessorPool:
     # --- processors
 
     def start(self, number: int, slot: int) -> None:
-        link = ProcessorLink(number, slot, self._report)
+        link = ProcessorLink(number, slot, self._hub, self._report)
         self._links[number] = link
         try:
             socket.send_fds(self._socket, [START.pack(number)], link.child_descriptors)

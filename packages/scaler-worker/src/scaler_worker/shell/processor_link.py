@@ -32,6 +32,7 @@ from scaler_worker.processor.records import (
     relay_parts,
     tasks_parts,
 )
+from scaler_worker.shell.read_hub import ReadHub
 
 PACKETS_PER_TURN = 32
 """Read from one processor before the others have their turn."""
@@ -87,10 +88,11 @@ class _Sender:
 class ProcessorLink:
     """One processor, from its start to its burial. `report` takes the events it gives rise to."""
 
-    def __init__(self, number: int, slot: int, report: Callable[[on.Event], None]) -> None:
+    def __init__(self, number: int, slot: int, hub: ReadHub, report: Callable[[on.Event], None]) -> None:
         self.number = number
         self.slot = slot
         self.pid = 0
+        self._hub = hub
         self._report = report
         self._loop = asyncio.get_running_loop()
         self._assembler = Assembler()
@@ -106,7 +108,7 @@ class ProcessorLink:
         os.set_blocking(self._stderr, False)
         self.child_descriptors = [tasks_end.detach(), control_end.detach(), page, stderr_end]
         """To be passed to the processor, and closed here."""
-        self._loop.add_reader(self._tasks.fileno(), self._read_tasks_channel)
+        hub.add(self._tasks.fileno(), self._read_tasks_channel)
         self._loop.add_reader(self._stderr, self._read_stderr)
 
     # --- to the processor
@@ -153,7 +155,7 @@ class ProcessorLink:
             except OSError:
                 packet = b""
             if not packet:
-                self._loop.remove_reader(self._tasks.fileno())
+                self._hub.remove(self._tasks.fileno())
                 return
             record = self._assembler.add(packet)
             if record is not None:
@@ -214,7 +216,7 @@ class ProcessorLink:
         return event
 
     def close(self) -> None:
-        self._loop.remove_reader(self._tasks.fileno())
+        self._hub.remove(self._tasks.fileno())
         self._loop.remove_reader(self._stderr)
         self._task_sender.close()
         self._control_sender.close()
