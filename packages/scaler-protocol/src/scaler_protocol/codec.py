@@ -19,7 +19,7 @@ import capnp
 from scaler_protocol import messages as m
 from scaler_protocol.columns import EMPTY, Packed, column_reader, pack_column, split_ids, unpack_column
 from scaler_protocol.errors import MalformedMessageError, MessageTooLargeError
-from scaler_protocol.flat import SHAPE_START, FlatStruct
+from scaler_protocol.flat import SHAPE_START, FlatStruct, Reader
 from scaler_protocol.ids import ID_BYTES
 from scaler_protocol.wire import FRAMES_MAX, HEADER_BYTES_MAX, MESSAGE_BYTES_MAX, Frame
 
@@ -77,7 +77,8 @@ _read_lengths = column_reader("I")
 
 def _ids(*attributes: str) -> list[_Field]:
     def read(raw: bytes) -> tuple[bytes, ...]:
-        return tuple(split_ids(raw))
+        # Most tables have one function in them.
+        return (raw,) if len(raw) == ID_BYTES else tuple(split_ids(raw))
 
     return [_Field(a, _wire_name(a), b"".join, read) for a in attributes]
 
@@ -499,8 +500,9 @@ class _FlatLayout:
             if field.wire in struct.blob_slots
         ]
         self.packed = [(attribute, struct.blob_slots[lengths]) for attribute, lengths in layout.packed]
-        self.readers = {blob.slot: (blob.attribute, blob.read) for blob in self.blobs}
-        self.readers.update({slot: (attribute, _read_lengths) for attribute, slot in self.packed})
+        readers: dict[int, Reader] = {blob.slot: (blob.attribute, blob.read) for blob in self.blobs}
+        readers.update({slot: (attribute, _read_lengths) for attribute, slot in self.packed})
+        self.readers = [readers.get(slot) for slot in range(struct.pointer_count)]
         # What can be neither: such a message goes through the library unless the field is empty.
         self.others = [
             field.attribute

@@ -15,7 +15,7 @@ kept in step with it.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 WORD_BYTES = 8
@@ -99,10 +99,11 @@ class FlatStruct:
         parts[0] = self._prefix.pack(0, words, self.shape, *numbers, *pointers)
         return b"".join(parts)
 
-    def read(self, header: bytes, numbers: Sequence[str], readers: Mapping[int, Reader]) -> dict[str, Any] | None:
+    def read(self, header: bytes, numbers: Sequence[str], readers: Sequence[Reader | None]) -> dict[str, Any] | None:
         """Return what stands in `header` by name, or None where it has another shape than `write` gives it.
 
-        `numbers` are the names wanted for `number_names`, `readers` belong to slots. A `Data` that is empty is left out.
+        `numbers` are the names wanted for `number_names`, `readers` stand in the order of slots, None for what is not a
+        `Data`. A `Data` that is empty is left out.
         """
         size = len(header)
         if size < self._prefix.size:
@@ -116,7 +117,8 @@ class FlatStruct:
         at = self._first_pointer_end
         for slot, pointer in enumerate(fields[self._numbers_end :]):
             if pointer:
-                if pointer & _DATA_MASK != _DATA_TAG or slot not in readers:
+                reader = readers[slot]
+                if reader is None or pointer & _DATA_MASK != _DATA_TAG:
                     return None
                 start = at + WORD_BYTES * (slot + (pointer >> _DISTANCE_SHIFT & _DISTANCE_MASK))
                 end = start + (pointer >> _COUNT_SHIFT)
@@ -124,7 +126,7 @@ class FlatStruct:
                 # Blobs that overlap could make a small header large.
                 if end > size or total > size:
                     return None
-                name, read = readers[slot]
+                name, read = reader
                 values[name] = read(header[start:end])
         return values
 
