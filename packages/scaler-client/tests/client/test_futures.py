@@ -22,6 +22,9 @@ class Owner:
     """Waits as the engine does, and remembers what futures asked of it."""
 
     def __init__(self) -> None:
+        self.owner: Any = self
+        self.serializer = None
+        self.profiling = False
         self.flushes = 0
         self.waits = 0
         self.cancelled: list[ScalerFuture] = []
@@ -237,14 +240,15 @@ def test_cancelling_what_awaits_cancels_the_task(owner: Owner, future: ScalerFut
 
 
 def test_profiling(owner: Owner) -> None:
-    future = ScalerFuture(owner, None, True)
+    owner.profiling = True
+    future = ScalerFuture(owner)
     with pytest.raises(ValueError, match="not done"):
         future.profiling_info()
     answer_futures([future], [value(1)], [], [(1_500_000, 500_000, 4096)])
     info = future.profiling_info()
     assert (info.duration_s, info.cpu_time_s, info.memory_peak) == (1.5, 0.5, 4096)
     with pytest.raises(ValueError, match="profiling=True"):
-        ScalerFuture(owner).profiling_info()
+        ScalerFuture(Owner()).profiling_info()
 
 
 def test_threads_race_for_one_future(owner: Owner) -> None:

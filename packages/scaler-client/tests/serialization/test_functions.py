@@ -28,7 +28,7 @@ class Cache:
     def _make(self, function: Any) -> Pickled:
         self.made += 1
         body = b"P" + cloudpickle.dumps(function)
-        return Pickled(content_id(body), body, ())
+        return Pickled(content_id(body), body, (), "")
 
     def run(self, function: Any, *args: Any) -> Any:
         return pickle.loads(self.cache.get(function).body[1:])(*args)

@@ -21,7 +21,7 @@ from scaler.client.nested_engine import NestedEngine
 from scaler.client.object_reference import ObjectReference
 from scaler.core import effects as e
 from scaler.core.tasks import TaskGroup
-from scaler.serialization.arguments import Packer, name_of
+from scaler.serialization.arguments import Packer
 from scaler.serialization.results import AnySerializer
 from scaler_protocol import messages as m
 from scaler_protocol.address import Address
@@ -100,11 +100,11 @@ class Client:
         self._adopt(engine)
 
     def _adopt(self, engine: Engine) -> None:
-        self._engine = engine
-        self._serializer: AnySerializer | None = self._settings["serializer"]
-        self._profiling: bool = self._settings["profiling"]
-        self._packer = Packer(engine, self._serializer)
-        self._flags = (m.TaskFlag.PROFILE if self._profiling else 0) | (
+        self._engine = self.owner = engine
+        self.serializer: AnySerializer | None = self._settings["serializer"]
+        self.profiling: bool = self._settings["profiling"]
+        self._packer = Packer(engine, self.serializer)
+        self._flags = (m.TaskFlag.PROFILE if self.profiling else 0) | (
             m.TaskFlag.STREAM_OUTPUT if self._settings["stream_output"] else 0
         )
         self._groups: dict[tuple[int, int, m.Capabilities], TaskGroup] = {}
@@ -149,10 +149,9 @@ class Client:
             raise
         if packed.objects:
             objects = (*packed.objects, *objects)
-        future = ScalerFuture(engine, self._serializer, self._profiling)
-        future.client = self
+        future = ScalerFuture(self)
         try:
-            engine.submit(group, function, lambda: name_of(fn), packed.payload, objects, future)
+            engine.submit(group, function, packed.payload, objects, future)
         except BaseException:
             if not future.number:
                 engine.release(objects)
@@ -195,7 +194,7 @@ class Client:
     ) -> list[Any]:
         self._require_open()
         group = self._group(m.TaskKind.MAP_CHUNK, _capabilities(capabilities))
-        run = MapRun(self._engine, self._packer, group, fn, star=star, serializer=self._serializer)
+        run = MapRun(self._engine, self._packer, group, fn, star=star, serializer=self.serializer)
         return run.run(items, total)
 
     def get(
@@ -220,7 +219,7 @@ class Client:
             graph,
             keys,
             group=self._group(m.TaskKind.CALL, _capabilities(capabilities)),
-            make_future=self._make_future,
+            make_future=lambda: ScalerFuture(self),
         )
         if not block:
             return dict(futures)
@@ -229,11 +228,6 @@ class Client:
         except BaseException:
             self._engine.cancel([future for future in futures.values() if not future.done()], None)
             raise
-
-    def _make_future(self) -> ScalerFuture:
-        future = ScalerFuture(self._engine, self._serializer, self._profiling)
-        future.client = self
-        return future
 
     # --- objects
 

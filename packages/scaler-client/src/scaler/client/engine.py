@@ -144,7 +144,7 @@ class Engine(ABC):
         self.check_process()
         with self._lock:
             if serializer is not None:
-                self._core.define_function(serializer.function_id, serializer.body, "serializer")
+                self._core.define_function(serializer.function_id, serializer.body, serializer.name)
             return self._core.group(
                 kind=kind,
                 depth=depth,
@@ -153,16 +153,15 @@ class Engine(ABC):
                 flags=flags,
             )
 
-    def define(self, function: Pickled, name: str) -> None:
+    def define(self, function: Pickled) -> None:
         """Make a function known before a graph that names it."""
         with self._lock:
-            self._core.define_function(function.function_id, function.body, name)
+            self._core.define_function(function.function_id, function.body, function.name)
 
     def submit(
         self,
         group: TaskGroup,
         function: Pickled,
-        name: Callable[[], str],
         payload: bytes,
         objects: tuple[bytes, ...],
         token: ScalerFuture | Answered,
@@ -179,7 +178,7 @@ class Engine(ABC):
             if core.credit.left is not None and not core.may_submit():
                 self._wait_for_credit()
             if function.function_id not in core.functions:
-                core.define_function(function.function_id, function.body, name())
+                core.define_function(function.function_id, function.body, function.name)
             at_once = core.idle or self.flushes_each
             number = core.submit(group, function.function_id, payload, objects, token)
             if type(token) is ScalerFuture:

@@ -25,6 +25,19 @@ from scaler_protocol.messages import Status
 _LOCK = threading.Lock()
 
 
+class FutureSource(Protocol):
+    """The client a future comes from, which lives as long as its futures."""
+
+    @property
+    def owner(self) -> FutureOwner: ...
+
+    @property
+    def serializer(self) -> AnySerializer | None: ...
+
+    @property
+    def profiling(self) -> bool: ...
+
+
 class FutureOwner(Protocol):
     """What futures ask of the client that made them."""
 
@@ -52,7 +65,7 @@ class _LazyCondition:
             if condition is None:
                 condition = future.__dict__["_condition"] = threading.Condition()
         if future._state == RUNNING:
-            future._owner.before_wait()
+            future.client.owner.before_wait()
         return condition
 
 
@@ -74,7 +87,7 @@ class _WaiterList(list[Any]):
 
     def append(self, waiter: Any) -> None:
         if not isinstance(waiter.event, _WaiterEvent):
-            waiter.event = _WaiterEvent(self._future._owner)
+            waiter.event = _WaiterEvent(self._future.client.owner)
         super().append(waiter)
 
 
@@ -119,14 +132,10 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
     _profile: tuple[int | None, int | None, int | None] = (None, None, None)
     number: int = 0
     """The task's number within its client."""
-    client: Any = None
-    """The `Client` it was submitted by, which lives as long as its futures."""
 
-    def __init__(self, owner: FutureOwner, serializer: AnySerializer | None = None, profiling: bool = False) -> None:
+    def __init__(self, client: FutureSource) -> None:
         # Not the base's: it would make the condition and lists that are made when needed.
-        self._owner = owner
-        self._serializer = serializer
-        self._profiling = profiling
+        self.client = client
 
     # --- what people ask
 
@@ -140,7 +149,7 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
 
         Raises ValueError before the task is done, when it did not run to its end, or without `profiling=True`.
         """
-        if not self._profiling:
+        if not self.client.profiling:
             raise ValueError(f"task {self.number} is not profiled: make the client with profiling=True")
         if not self.done():
             raise ValueError(f"task {self.number} is not done yet")
@@ -156,23 +165,26 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
         """
         if self._state == RUNNING:
             self._wait(timeout)
-        exception = self._outcome()
-        if exception is not None:
-            try:
-                raise exception
-            finally:
-                # The traceback refers to this frame, and would to the exception.
-                del exception
-        return self._result
+        if self._payload is not None:
+            self._restore(self._payload)
+        if self._state == FINISHED and self._exception is None:
+            return self._result
+        exception = self._exception or CancelledError()
+        try:
+            raise exception
+        finally:
+            # The traceback refers to this frame, and would to the exception.
+            del exception
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Return the task's exception, or None where it has a value; waits and raises as `result` does."""
         if self._state == RUNNING:
             self._wait(timeout)
-        exception = self._outcome()
-        if self._state == CANCELLED_AND_NOTIFIED and exception is not None:
-            raise exception
-        return exception
+        if self._state == CANCELLED_AND_NOTIFIED:
+            raise self._exception or CancelledError()
+        if self._payload is not None:
+            self._restore(self._payload)
+        return self._exception
 
     def cancel(self, timeout: float | None = None) -> bool:
         """Cancel the future and stop its task, running or not. Return whether it is cancelled; False: it was done.
@@ -181,14 +193,14 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
         does not run any more.
         """
         if self._state == RUNNING:
-            self._owner.cancel([self], timeout)
+            self.client.owner.cancel([self], timeout)
         return self._state == CANCELLED_AND_NOTIFIED
 
     def __await__(self) -> Generator[Any, None, Any]:
-        self._owner.before_wait()
+        self.client.owner.before_wait()
         if self._state != RUNNING:
             return self.result()
-        with self._owner.blocking():
+        with self.client.owner.blocking():
             return (yield from asyncio.wrap_future(self).__await__())
 
     def __repr__(self) -> str:
@@ -241,31 +253,26 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
     # --- inside
 
     def _wait(self, timeout: float | None) -> None:
-        self._owner.wait(self._condition, self.done, timeout)
+        self.client.owner.wait(self._condition, self.done, timeout)
         if not self.done():
             raise FutureTimeoutError(f"task {self.number} is not done after {timeout} s")
 
-    def _outcome(self) -> BaseException | None:
-        """Return the exception, or None when `_result` holds the value; restore either from the answer's bytes."""
-        if self._state == CANCELLED_AND_NOTIFIED:
-            return self._exception or CancelledError()
-        payload = self._payload
-        if payload is not None:
-            result: Any = None
-            exception: BaseException | None = None
-            if self._status == Status.SUCCESS:
-                try:
-                    result = load_value(payload, self._serializer)
-                except Exception as error:
-                    exception = error
-            else:
-                exception = load_error(self._status, payload, self.number)
-            with _LOCK:
-                # Two threads may have restored it; both return what the first one made.
-                if self._payload is not None:
-                    self._result, self._exception = result, exception
-                    self._payload = None
-        return self._exception
+    def _restore(self, payload: Payload) -> None:
+        """Turn the answer's bytes into `_result` or `_exception`."""
+        result: Any = None
+        exception: BaseException | None = None
+        if self._status == Status.SUCCESS:
+            try:
+                result = load_value(payload, self.client.serializer)
+            except Exception as error:
+                exception = error
+        else:
+            exception = load_error(self._status, payload, self.number)
+        with _LOCK:
+            # Two threads may have restored it, or it was cancelled meanwhile: what was there first stays.
+            if self._payload is not None and self._state == FINISHED:
+                self._result, self._exception = result, exception
+            self._payload = None
 
 
 class ProfilingInfo:

@@ -159,7 +159,7 @@ class _Encoder:
             index = self._functions[pickled.function_id] = len(self._functions)
             if index >= FUNCTIONS_MAX:
                 raise GraphError(f"the graph has more than {FUNCTIONS_MAX} different functions")
-            self._engine.define(pickled, name_of(function))
+            self._engine.define(pickled)
         self._index_by_identity[id(function)] = index
         return index
 

@@ -14,7 +14,7 @@ from scaler.core.chunking import ChunkPlanner
 from scaler.core.effects import Payload
 from scaler.core.tasks import TaskGroup
 from scaler.errors import ScalerError
-from scaler.serialization.arguments import Packer, name_of
+from scaler.serialization.arguments import Packer
 from scaler.serialization.functions import Pickled
 from scaler.serialization.results import AnySerializer, load_error, load_failure, load_outcomes
 from scaler_protocol.messages import Status
@@ -139,7 +139,6 @@ class MapRun:
         chunk.number = self._engine.submit(
             self._group,
             function,
-            lambda: name_of(self._function),
             packed.payload,
             (*packed.objects, *function.objects),
             chunk,

@@ -29,11 +29,12 @@ _ENTRIES_MAX = 512
 
 
 class Pickled(NamedTuple):
-    """A function as it is sent: content address, body, and the objects in storage the body names."""
+    """A function as it is sent: content address, body, objects in storage the body names, and a name for people."""
 
     function_id: bytes
     body: bytes
     objects: tuple[bytes, ...]
+    name: str
 
 
 class _Watch(NamedTuple):

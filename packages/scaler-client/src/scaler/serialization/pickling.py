@@ -15,7 +15,10 @@ import cloudpickle
 
 PROTOCOL = 5
 
-_ATOMS = frozenset({int, float, str, bytes, bool, type(None), complex})
+NUMBERS = frozenset({int, float, bool, type(None), complex})
+"""Exact types that pickle is right for and that are small, but for integers of absurd length."""
+
+_ATOMS = NUMBERS | {str, bytes}
 _ITEMS_MAX = 32
 """Larger containers are not looked through: cloudpickle's cost per call does not matter beside theirs."""
 
