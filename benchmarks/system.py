@@ -1,0 +1,101 @@
+"""What a system must offer to be measured. One file in `benchmarks/systems` for each, with a `SYSTEM` in it.
+
+These files are imported by the runner, too, where the system is not installed: import it inside `load` and later.
+"""
+
+from __future__ import annotations
+
+import socket
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+Graph = Mapping[str, Any]
+"""Dask's convention: key to literal or to (function, key or literal, …). A node's dependencies come before the node."""
+
+
+class NotSupported(Exception):
+    """The system has no public way to do this; the table shows a dash. The text says what is missing."""
+
+
+class Cluster(ABC):
+    """A running local cluster and the client that speaks to it."""
+
+    @abstractmethod
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Submit one task; return what `gather` takes."""
+
+    @abstractmethod
+    def gather(self, handles: Sequence[Any]) -> list[Any]:
+        """Wait for submitted tasks; return their results in order."""
+
+    @abstractmethod
+    def map(self, function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+        """The system's own way to apply a function to many items; results in order."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop everything that `System.start` started."""
+
+    def get(self, graph: Graph, key: str) -> Any:
+        """Run a graph; return the value of one node."""
+        raise NotSupported("it runs no graphs")
+
+    def read_shared(self, function: Callable[[Any, int], Any], value: Any, count: int) -> list[Any]:
+        """Hand one large value over once; return function(value, i) for i in range(count)."""
+        raise NotSupported("it cannot hand a value over once for many tasks")
+
+    def fibonacci(self, n: int) -> int:
+        """Compute by tasks that submit tasks and wait for them: 2 * fib(n + 1) - 1 tasks in all."""
+        raise NotSupported("its tasks cannot submit tasks and wait for them")
+
+    def scheduler_pid(self) -> int:
+        """The process that decides where tasks run."""
+        raise NotSupported("it has no scheduler process of its own")
+
+
+class System(ABC):
+    """How to install, import and start one engine."""
+
+    name: ClassVar[str]
+    """As given to `--system`."""
+    title: ClassVar[str]
+    """As shown."""
+    requirements: ClassVar[tuple[str, ...] | None]
+    """What pip installs in its environment, beside numpy and psutil. None: it runs in the environment of the runner."""
+    distributions: ClassVar[tuple[str, ...]]
+    """The distributions whose versions are recorded."""
+    environment: ClassVar[Mapping[str, str]] = {}
+    """Environment variables that it needs."""
+    remarks: ClassVar[str] = ""
+    """What a reader of the figures must know."""
+
+    @abstractmethod
+    def load(self) -> None:
+        """Import the library. Timed apart from `start`."""
+
+    @abstractmethod
+    def start(self, workers: int) -> Cluster:
+        """Start a cluster on this machine that runs so many tasks at once; return when it takes tasks."""
+
+
+def free_ports(count: int) -> int:
+    """Return the first of `count` adjoining TCP ports on the loopback interface that are free now."""
+    while True:
+        sockets: list[socket.socket] = []
+        try:
+            first = socket.socket()
+            sockets.append(first)
+            first.bind(("127.0.0.1", 0))
+            port: int = first.getsockname()[1]
+            for offset in range(1, count):
+                following = socket.socket()
+                sockets.append(following)
+                following.bind(("127.0.0.1", port + offset))
+        except (OSError, OverflowError):
+            continue
+        else:
+            return port
+        finally:
+            for opened in sockets:
+                opened.close()

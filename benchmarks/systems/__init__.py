@@ -1,0 +1,1 @@
+"""One file for each system that is measured; `benchmarks.system` says what it must offer."""

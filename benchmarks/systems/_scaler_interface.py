@@ -1,0 +1,61 @@
+"""The Python interface that this engine, opengris-scaler and scaler 1.9.9 share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from benchmarks import processes
+from benchmarks.system import Cluster, Graph, free_ports
+
+
+def fibonacci(client: Any, n: int) -> int:
+    """As in the README of all three."""
+    if n < 2:
+        return n
+    left = client.submit(fibonacci, client, n - 1)
+    right = client.submit(fibonacci, client, n - 2)
+    return int(left.result() + right.result())
+
+
+class ScalerCluster(Cluster):
+    """A `SchedulerClusterCombo` and a `Client`."""
+
+    def __init__(self, workers: int, *, map_takes_tuples: bool = False, **settings: Any) -> None:
+        from scaler import Client, SchedulerClusterCombo
+
+        self._map_takes_tuples = map_takes_tuples
+        # Scheduler, object storage and monitor: the older two number them on from the address.
+        self._port = free_ports(3)
+        self._combo = SchedulerClusterCombo(
+            address=f"tcp://127.0.0.1:{self._port}", n_workers=workers, logging_level="WARNING", **settings
+        )
+        self._client = Client(f"tcp://127.0.0.1:{self._port}")
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return self._client.submit(function, *arguments)
+
+    def gather(self, handles: Sequence[Any]) -> list[Any]:
+        return [future.result() for future in handles]
+
+    def map(self, function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+        if self._map_takes_tuples:
+            return list(self._client.map(function, [(item,) for item in items]))
+        return list(self._client.map(function, items))
+
+    def get(self, graph: Graph, key: str) -> Any:
+        return self._client.get(dict(graph), [key])[key]
+
+    def read_shared(self, function: Callable[[Any, int], Any], value: Any, count: int) -> list[Any]:
+        reference = self._client.send_object(value)
+        return self.gather([self._client.submit(function, reference, index) for index in range(count)])
+
+    def fibonacci(self, n: int) -> int:
+        return int(self._client.submit(fibonacci, self._client, n).result())
+
+    def scheduler_pid(self) -> int:
+        return processes.listener(self._port)
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._combo.shutdown()

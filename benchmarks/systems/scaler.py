@@ -1,0 +1,22 @@
+"""This repository's engine, from the environment of the runner."""
+
+from __future__ import annotations
+
+from benchmarks.system import Cluster, System
+from benchmarks.systems._scaler_interface import ScalerCluster
+
+
+class Scaler(System):
+    name = "scaler"
+    title = "Scaler (this)"
+    requirements = None
+    distributions = ("scaler-client", "scaler-scheduler", "scaler-worker", "pyzmq", "pycapnp", "cloudpickle")
+
+    def load(self) -> None:
+        import scaler  # noqa: F401
+
+    def start(self, workers: int) -> Cluster:
+        return ScalerCluster(workers)
+
+
+SYSTEM = Scaler()

@@ -1,0 +1,1 @@
+"""One file for each subject that is measured; `benchmarks.workload` says what a workload must offer."""
