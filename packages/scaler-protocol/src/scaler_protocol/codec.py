@@ -21,7 +21,7 @@ from scaler_protocol.columns import EMPTY, Packed, column_reader, pack_column, s
 from scaler_protocol.errors import MalformedMessageError, MessageTooLargeError
 from scaler_protocol.flat import SHAPE_START, FlatStruct, Reader
 from scaler_protocol.ids import ID_BYTES
-from scaler_protocol.wire import FRAMES_MAX, HEADER_BYTES_MAX, MESSAGE_BYTES_MAX, Frame
+from scaler_protocol.wire import FRAMES_MAX, HEADER_BYTES_MAX, MESSAGE_BYTES_MAX, Frame, raw_view
 
 TRAVERSALS_MAX = 4
 TRAVERSAL_WORDS_MIN = 1024
@@ -606,7 +606,7 @@ def encode_with_library(message: m.Message) -> list[Frame]:
     while payload and not len(payload[-1]):
         payload.pop()
     if layout.buffers:
-        payload = [memoryview(buffer).cast("B") for buffer in message.buffers]  # type: ignore[union-attr]
+        payload = [raw_view(buffer) for buffer in message.buffers]  # type: ignore[union-attr]
         body.lengths = pack_column("Q", [len(frame) for frame in payload])
     elif layout.raw:
         value = getattr(message, layout.raw)

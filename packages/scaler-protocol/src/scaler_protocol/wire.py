@@ -7,7 +7,7 @@ every message: a golden test compares it with what the library writes.
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from scaler_protocol.errors import MalformedMessageError
 
@@ -27,6 +27,23 @@ MESSAGE_BYTES_MAX = 4 * 1024**3
 
 FRAMES_MAX = 1024
 """Most frames of one message: envelope, header, and an object's buffers."""
+
+
+def raw_view(buffer: Any) -> Frame:
+    """Return the bytes of anything with the buffer protocol, one-dimensional and without copying.
+
+    Raises ValueError where they do not lie in one piece in C order (`pickle.PickleBuffer.raw()` helps with Fortran order).
+    """
+    if isinstance(buffer, bytes | bytearray):
+        return buffer
+    view = memoryview(buffer)
+    if not view.nbytes:
+        # Shapes with a zero in them cannot be cast.
+        return b""
+    if not view.c_contiguous:
+        raise ValueError(f"a buffer of shape {view.shape} and strides {view.strides} is not in one piece")
+    return view.cast("B")
+
 
 # One segment of five words, a struct pointer (four data words, no pointers), the four fields.
 _ENVELOPE = struct.Struct("<IIQQQQQ")

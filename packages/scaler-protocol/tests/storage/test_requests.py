@@ -7,6 +7,7 @@ import random
 import pytest
 
 from scaler_protocol import messages as m
+from scaler_protocol.errors import MessageTooLargeError
 from scaler_protocol.storage import Done, Missing, Refused, StoreChanged, StoreRequests, TimedOut, TooManyRequestsError
 from scaler_protocol.storage import requests as rules
 
@@ -195,6 +196,18 @@ def test_a_delete_waits_for_the_answers_to_the_puts_of_its_objects() -> None:
     requests.receive(m.ObjectPutReply(put), 0.1)
     assert requests.take_outgoing() == [m.ObjectDelete(delete, ME, (b"p" * 16, OBJECT))]
     assert requests.receive(m.ObjectDeleteReply(delete), 0.2) == [Done(delete)]
+
+
+def test_what_no_message_can_carry_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rules, "OBJECT_BYTES_MAX", 100)
+    requests = make()
+    with pytest.raises(MessageTooLargeError, match="1 buffers and 101 bytes"):
+        requests.put(OBJECT, ME, [bytes(101)], 0.0)
+    with pytest.raises(MessageTooLargeError, match="1023 buffers"):
+        requests.put(OBJECT, ME, [b""] * 1023, 0.0)
+    with pytest.raises(ValueError, match="not in one piece"):
+        requests.put(OBJECT, ME, [memoryview(b"abcdef")[::2]], 0.0)
+    assert requests.pending_count == 0
 
 
 def test_a_cancelled_get_does_not_complete() -> None:

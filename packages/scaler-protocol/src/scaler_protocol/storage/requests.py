@@ -27,7 +27,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from scaler_protocol import messages as m
-from scaler_protocol.errors import WireError
+from scaler_protocol.errors import MessageTooLargeError, WireError
+from scaler_protocol.wire import FRAMES_MAX, MESSAGE_BYTES_MAX, raw_view
 
 TIMEOUT_SECONDS = 60.0
 """How long a request may stay unanswered, beside the time its bytes need and the time it asked the store to wait."""
@@ -43,6 +44,11 @@ WAIT_SECONDS_MAX = 10.0
 
 PUT_WINDOW_BYTES = 256 * 1024 * 1024
 """Bytes of puts sent and not answered; further puts wait. One larger object goes alone."""
+
+OBJECT_BYTES_MAX = MESSAGE_BYTES_MAX - 1024**2
+"""Largest object: a message less its envelope and header."""
+
+OBJECT_BUFFERS_MAX = FRAMES_MAX - 2
 
 PENDING_MAX = 100_000
 """Unanswered requests at most."""
@@ -138,10 +144,17 @@ class StoreRequests:
     def put(self, object_id: bytes, owner: bytes, buffers: Sequence[Any], now: float, *, name: str = "") -> int:
         """Store an object; `owner` is the client incarnation it ends with. Returns the request's number.
 
-        The buffers are kept as they are, unchanged by anybody, until the request completes: it may have to be repeated.
+        The buffers are kept, not copied, and must not change until the request completes: it may have to be repeated.
+        Raises MessageTooLargeError for what no message can carry, and ValueError for buffers that are not in one piece.
         """
-        size = sum(memoryview(buffer).nbytes for buffer in buffers)
-        pending = self._new_pending(m.ObjectPut(0, object_id, owner, list(buffers), name), size)
+        views = [raw_view(buffer) for buffer in buffers]
+        size = sum(len(view) for view in views)
+        if size > OBJECT_BYTES_MAX or len(views) > OBJECT_BUFFERS_MAX:
+            raise MessageTooLargeError(
+                f"an object of {len(views)} buffers and {size} bytes; at most {OBJECT_BUFFERS_MAX} buffers and "
+                f"{OBJECT_BYTES_MAX} bytes fit into a message"
+            )
+        pending = self._new_pending(m.ObjectPut(0, object_id, owner, views, name), size)
         self._unanswered_puts[object_id] += 1
         self._pending_bytes += size
         self._waiting_puts.append(pending)
