@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import signal
 import threading
 import time
@@ -183,9 +184,16 @@ def traces() -> Traces:
             for connection in process.net_connections("inet"):
                 if connection.status == psutil.CONN_LISTEN:
                     listening.add((connection.laddr.ip, connection.laddr.port))
-    shared = {name for name in os.listdir("/dev/shm") if "scaler" in name} if os.path.isdir("/dev/shm") else set()
+    folder = Path("/dev/shm")
+    shared = {path.name for path in folder.glob("scaler*") if not _is_somebody_else_s_file(path.name, alive)}
     threads = {thread.name for thread in threading.enumerate() if not _is_somebody_else_s(thread)}
     return Traces(frozenset(alive), frozenset(listening), frozenset(shared), frozenset(threads))
+
+
+def _is_somebody_else_s_file(name: str, ours: list[int]) -> bool:
+    """Names hold the process id of their maker: one that lives and is not ours works for another run on this machine."""
+    makers = [int(digits) for digits in re.findall(r"-([0-9]+)-", name)]
+    return any(psutil.pid_exists(maker) and maker not in ours for maker in makers)
 
 
 def _is_somebody_else_s(thread: threading.Thread) -> bool:

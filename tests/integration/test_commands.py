@@ -229,14 +229,13 @@ def test_objects_of_a_lost_client_go_after_the_retention_time(deployment: Deploy
     try:
         assert lost.stdout is not None
         assert lost.stdout.readline() == "sent\n"
-        full = psutil.Process(storage.pid).memory_info().rss
-        assert full > 50_000_000
+        wait_for("the object is stored", lambda: psutil.Process(storage.pid).memory_info().rss > 60_000_000)
     finally:
         lost.kill()
         lost.wait()
         if lost.stdout is not None:
             lost.stdout.close()
-    wait_for("its memory is free", lambda: psutil.Process(storage.pid).memory_info().rss < full - 30_000_000)
+    wait_for("its memory is free", lambda: psutil.Process(storage.pid).memory_info().rss < 50_000_000)
 
 
 @pytest.mark.parametrize(
