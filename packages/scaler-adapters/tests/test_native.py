@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -14,14 +15,18 @@ import httpx
 import psutil
 import pytest
 
+from scaler_adapters.native.worker_process import WorkerProcess
 from scaler_protocol.service.child import ChildService
+from scaler_protocol.service.errors import ServiceError
 
 # Found before the real scaler_worker, so that this package is tested without it: reports ready, waits for the end.
 STAND_IN = """
-    import json, sys, time
+    import json, os, signal, sys, time
     from scaler_protocol.service.child import die_with_parent
     from scaler_protocol.service.readiness import Readiness
     die_with_parent()
+    deaf = "SCALER_STAND_IN_IS_DEAF" in os.environ
+    signal.signal(signal.SIGTERM, signal.SIG_IGN if deaf else lambda *_: sys.exit(0))
     if any("broken" in argument for argument in sys.argv):
         sys.exit(3)
     with open(sys.argv[1].removeprefix("ipc://") + ".started", "a") as file:
@@ -112,12 +117,106 @@ def test_a_port_in_use_is_one_clear_error(adapter: ChildService, scheduler_addre
     assert f"--host, --port: cannot listen on 127.0.0.1 port {port}: Address already in use" in second.stderr
 
 
-def test_symphony_without_its_python_module_is_one_clear_error() -> None:
-    ended = subprocess.run(
-        [sys.executable, "-m", "scaler_adapters.symphony", "tcp://127.0.0.1:2345", "--service-name", "s"],
-        capture_output=True,
-        text=True,
+def start_at_a_fixed_port(scheduler_address: str) -> tuple[ChildService, str]:
+    """An adapter at a port that nobody else had, so that it can be started again there."""
+    for port in range(28_000 + os.getpid() % 1_000, 30_000):
+        child = ChildService.start("scaler_adapters.native", [scheduler_address, f"--port={port}", "--max-workers=3"])
+        try:
+            return child, url(child)
+        except ServiceError:
+            child.terminate()
+    raise AssertionError("no port is free")
+
+
+def test_an_adapter_that_was_killed_finds_its_workers_again(scheduler_address: str) -> None:
+    first, base = start_at_a_fixed_port(scheduler_address)
+    start = {"action": "start_worker_group", "capabilities": ["gpu"], "metadata": {"request_id": "r1"}}
+    with httpx.Client(base_url=base, timeout=30) as http:
+        started = http.post("/", json=start).json()
+        workers = psutil.Process(first.pid).children()
+        first.process.kill()
+        first.process.wait(10)
+        second = ChildService.start(
+            "scaler_adapters.native", [scheduler_address, f"--port={base.rpartition(':')[2]}", "--max-workers=3"]
+        )
+        try:
+            second.wait_ready(30)
+            (found,) = http.get("/").json()["worker_groups"]
+            assert found["worker_group_id"] == started["worker_group_id"]
+            assert (found["worker_ids"], found["capabilities"]) == (started["worker_ids"], {"gpu": -1})
+            assert http.post("/", json=start).json() == started, "the same request, not another group"
+            shut = {"action": "shutdown_worker_group", "worker_group_id": found["worker_group_id"]}
+            assert http.post("/", json=shut).status_code == 200
+            assert http.get("/").json()["worker_groups"] == []
+        finally:
+            second.terminate()
+    assert len(workers) == 1
+    assert not psutil.wait_procs(workers, timeout=10)[1]
+
+
+def test_adapters_of_other_ports_leave_each_others_workers_alone(adapter: ChildService, scheduler_address: str) -> None:
+    with httpx.Client(base_url=url(adapter), timeout=30) as http:
+        http.post("/", json={"action": "start_worker"})
+    other = ChildService.start("scaler_adapters.native", [scheduler_address, "--port=0"])
+    try:
+        assert httpx.get(url(other)).json()["worker_groups"] == []
+    finally:
+        other.terminate()
+    assert len(psutil.Process(adapter.pid).children()) == 1
+
+
+def test_a_worker_that_does_not_end_is_killed(scheduler_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = WorkerProcess.start(
+        "scaler_worker", [scheduler_address], {"SCALER_STAND_IN_IS_DEAF": "1", "PYTHONPATH": os.environ["PYTHONPATH"]}
     )
-    assert ended.returncode == 1
-    assert len(ended.stderr.splitlines()) == 1
-    assert "soamapi is not installed; it comes with IBM Spectrum Symphony" in ended.stderr
+    process.wait_ready(30)
+    process.terminate(0.2)
+    assert not process.is_running
+    assert process.describe_end() == "killed by SIGKILL"
+
+
+def test_groups_can_have_several_workers(scheduler_address: str, tmp_path: Path) -> None:
+    child = ChildService.start("scaler_adapters.native", [scheduler_address, "--port=0", "-mw=5", "-wpg=2"])
+    try:
+        with httpx.Client(base_url=url(child), timeout=30) as http:
+            info = http.post("/", json={"action": "get_worker_adapter_info"}).json()
+            assert (info["max_worker_groups"], info["workers_per_group"]) == (2, 2)
+            names = http.post("/", json={"action": "start_worker_group"}).json()["worker_ids"]
+            started = (tmp_path / "s.started").read_text()
+            assert len(names) == 2
+            assert all(f"{text}" in started for text in ("--num-of-workers=2", ",".join(names)))
+    finally:
+        child.terminate()
+
+
+def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, timeout=30)
+
+
+def test_beyond_this_machine_a_token_is_needed(tmp_path: Path) -> None:
+    words = ["scaler_adapters.native", "tcp://127.0.0.1:2345", "--host", "0.0.0.0", "--port", "0"]
+    refused = run_command(*words)
+    assert refused.returncode == 2
+    assert "give --auth-token-file, or --insecure" in refused.stderr
+    (tmp_path / "token").write_text("")
+    refused = run_command(*words, "--auth-token-file", str(tmp_path / "token"))
+    assert refused.returncode == 2
+    assert "holds no token" in refused.stderr
+    refused = run_command(*words, "--auth-token-file", str(tmp_path / "missing"))
+    assert (refused.returncode, "cannot read" in refused.stderr) == (2, True)
+    (tmp_path / "token").write_text("secret\n")
+    child = ChildService.start(words[0], [*words[1:], "--auth-token-file", str(tmp_path / "token")])
+    try:
+        address = url(child).replace("0.0.0.0", "127.0.0.1")
+        assert httpx.get(address).status_code == 401
+        assert httpx.get(address, headers={"Authorization": "Bearer secret"}).status_code == 200
+    finally:
+        child.terminate()
+
+
+def test_adapters_are_found_by_their_entry_point() -> None:
+    refused = run_command("scaler_adapters")
+    assert refused.returncode == 2
+    assert "native" in refused.stderr
+    helped = run_command("scaler_adapters", "native", "-h")
+    assert (helped.returncode, helped.stdout.startswith("usage: scaler_worker_adapter_native")) == (0, True)

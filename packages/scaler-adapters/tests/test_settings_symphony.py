@@ -36,6 +36,8 @@ FLAGS = [
         "logging_paths", ("--logging-paths", "-lp"), "/tmp/a,/tmp/b", ("/tmp/a", "/tmp/b"), ("/dev/stdout",)
     ),
     DocumentedFlag("logging_config_file", ("--logging-config-file", "-lcf"), "log.ini", Path("log.ini"), None),
+    DocumentedFlag("auth_token_file", ("--auth-token-file", "-atf"), "/etc/token", Path("/etc/token"), None),
+    DocumentedFlag("insecure", ("--insecure",), None, True, False),
     DocumentedFlag("logging_level", ("--logging-level", "-ll"), "debug", "DEBUG", "INFO"),
     DocumentedFlag("logging_format", ("--logging-format", "-lf"), "json", "json", "text"),
 ]

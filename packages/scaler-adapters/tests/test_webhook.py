@@ -1,57 +1,69 @@
-"""The webhook's contract, over a provider that starts nothing."""
+"""The webhook's contract, over an adapter that starts nothing."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
-from scaler_adapters.webhook import (
+from scaler_adapters.adapter import (
     AdapterInfo,
     NoCapacityError,
     ProvisioningError,
+    StartRequest,
     UnknownGroupError,
+    WorkerAdapter,
     WorkerGroup,
-    create_application,
 )
+from scaler_adapters.application import create_application
+from scaler_adapters.guard import BODY_BYTES_MAX
 
 
-class PretendedWorkers:
-    """A provider that only keeps count."""
+class PretendedWorkers(WorkerAdapter):
+    """An adapter that only keeps count."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Any = None) -> None:
         self.existing: dict[str, WorkerGroup] = {}
         self.started = 0
         self.capacity = 3
         self.broken = False
+        self.raises: Exception | None = None
+        self.list_error: Exception | None = None
         self.may_start = threading.Event()
         self.may_start.set()
 
     def info(self) -> AdapterInfo:
         return AdapterInfo(self.capacity, 1, {"linux": -1})
 
-    def groups(self) -> Sequence[WorkerGroup]:
-        return list(self.existing.values())
+    def list(self) -> Sequence[WorkerGroup]:
+        if self.list_error is not None:
+            raise self.list_error
+        return [*self.existing.values()]
 
-    def start_group(self, capabilities: Mapping[str, int]) -> WorkerGroup:
+    def start(self, request: StartRequest) -> WorkerGroup:
         self.may_start.wait(10)
+        if self.raises is not None:
+            raise self.raises
         if self.broken:
             raise ProvisioningError("no power")
         if len(self.existing) >= self.capacity:
             raise NoCapacityError("full")
         self.started += 1
-        group = WorkerGroup(f"g{self.started}", (f"w{self.started}",), dict(capabilities))
+        group = WorkerGroup(
+            f"g{self.started}", (f"w{self.started}",), request.capabilities, request_id=request.request_id
+        )
         self.existing[group.group_id] = group
         return group
 
-    def stop_group(self, group_id: str) -> None:
+    def stop(self, group_id: str) -> None:
         if self.existing.pop(group_id, None) is None:
             raise UnknownGroupError(f"no group {group_id}")
 
-    def stop_all(self) -> None:
+    def close(self) -> None:
         self.existing.clear()
 
 
@@ -149,3 +161,115 @@ def test_nothing_stays_behind(workers: PretendedWorkers) -> None:
     with TestClient(create_application(workers)) as http:
         post(http, "start_worker_group")
     assert not workers.existing
+
+
+def test_what_takes_long_is_answered_202_and_can_be_asked_for(workers: PretendedWorkers) -> None:
+    with TestClient(create_application(workers, answer_s=0.05)) as http:
+        workers.may_start.clear()
+        request = {"action": "start_worker_group", "metadata": {"request_id": "r1"}}
+        accepted = http.post("/", json=request)
+        assert accepted.status_code == 202
+        assert accepted.json() == {"status": "pending", "request_id": "r1", "poll": "/requests/r1"}
+        assert accepted.headers["Location"] == "/requests/r1"
+        assert http.post("/", json=request).status_code == 202
+        assert http.get("/requests/r1").status_code == 202
+        workers.may_start.set()
+        deadline = time.monotonic() + 10
+        while (answer := http.get("/requests/r1")).status_code == 202:
+            assert time.monotonic() < deadline
+        assert (answer.status_code, answer.json()["worker_group_id"]) == (200, "g1")
+        assert http.post("/", json=request).json() == answer.json()
+        assert workers.started == 1
+        assert http.get("/requests/r2").status_code == 404
+
+
+def test_what_cannot_be_repeated_is_waited_for(workers: PretendedWorkers) -> None:
+    with TestClient(create_application(workers, answer_s=0.0)) as http:
+        threading.Timer(0.2, workers.may_start.set).start()
+        workers.may_start.clear()
+        assert post(http, "start_worker_group")[0] == 200
+
+
+def test_a_request_from_before_a_restart_finds_its_group(workers: PretendedWorkers) -> None:
+    workers.existing["g9"] = WorkerGroup("g9", ("w9",), {}, request_id="r9")
+    with TestClient(create_application(workers)) as http:
+        _, answer = post(http, "start_worker_group", metadata={"request_id": "r9"})
+        assert (answer["worker_group_id"], answer["state"], workers.started) == ("g9", "running", 0)
+        _, answer = post(http, "start_worker_group", metadata={"request_id": "r10"})
+        assert answer["worker_group_id"] == "g1"
+
+
+def test_whatever_an_adapter_raises_is_an_answer(http: TestClient, workers: PretendedWorkers) -> None:
+    workers.raises = ZeroDivisionError("oh")
+    assert post(http, "start_worker_group") == (500, {"error": "ZeroDivisionError: oh"})
+
+
+@pytest.fixture
+def guarded(workers: PretendedWorkers) -> Iterator[TestClient]:
+    hosts = frozenset({"127.0.0.1", "::1"})
+    with TestClient(
+        create_application(workers, token="secret", hosts=hosts), base_url="http://127.0.0.1:8080"
+    ) as client:
+        yield client
+
+
+def test_without_the_token_nothing_is_done(guarded: TestClient, workers: PretendedWorkers) -> None:
+    for token in (None, "", "Secret", "secret2"):
+        body = {} if token is None else {"auth_token": token}
+        status, answer = post(guarded, "start_worker_group", **body)
+        assert status == 401
+        assert "token" in answer["error"]
+    for header in ("secret", "Basic secret", "Bearer x"):
+        assert guarded.get("/", headers={"Authorization": header}).status_code == 401
+    assert guarded.get("/requests/r1").status_code == 401
+    assert not workers.existing
+    assert post(guarded, "start_worker_group", auth_token="secret")[0] == 200
+    assert guarded.get("/", headers={"Authorization": "Bearer secret"}).json()["worker_groups"]
+    assert guarded.get("/healthz").status_code == 200
+
+
+def test_other_names_and_other_sites_are_refused(guarded: TestClient, workers: PretendedWorkers) -> None:
+    body = {"action": "start_worker_group", "auth_token": "secret"}
+    assert guarded.post("/", json=body, headers={"Host": "evil.example"}).status_code == 400
+    assert guarded.post("/", json=body, headers={"Origin": "http://evil.example"}).status_code == 403
+    assert guarded.post("/", json=body, headers={"Origin": "null"}).status_code == 403
+    assert not workers.existing
+    assert guarded.post("/", json=body, headers={"Origin": "http://127.0.0.1:8080"}).status_code == 200
+    assert guarded.get("/healthz", headers={"Host": "[::1]:8080"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"action": "start_worker_group", "capabilities": ["a,b"]},
+        {"action": "start_worker_group", "capabilities": {"a=1": 2}},
+        {"action": "start_worker_group", "capabilities": ["x" * 201]},
+        {"action": "start_worker_group", "capabilities": [str(number) for number in range(101)]},
+        {"action": "start_worker_group", "metadata": {"request_id": ["r"]}},
+        {"action": "start_worker_group", "metadata": {"request_id": "r" * 201}},
+    ],
+)
+def test_names_are_limited(http: TestClient, workers: PretendedWorkers, body: dict[str, Any]) -> None:
+    answer = http.post("/", json=body)
+    assert answer.status_code == 400
+    assert list(answer.json()) == ["error"]
+    assert not workers.existing
+
+
+def test_long_requests_are_refused(http: TestClient) -> None:
+    answer = http.post("/", content=b" " * (BODY_BYTES_MAX + 1))
+    assert (answer.status_code, answer.json()) == (400, {"error": f"the request is longer than {BODY_BYTES_MAX} bytes"})
+
+
+def test_too_many_at_once_are_told_to_come_back(workers: PretendedWorkers) -> None:
+    with TestClient(create_application(workers, answer_s=0.0)) as http:
+        workers.may_start.clear()
+        workers.capacity = 100
+        statuses = [post(http, "start_worker_group", metadata={"request_id": n})[0] for n in range(40)]
+        deadline = time.monotonic() + 10
+        while http.get("/requests/39").status_code == 202:
+            assert time.monotonic() < deadline
+        assert set(statuses) <= {202, 429}
+        assert http.get("/healthz").status_code == 200
+        assert http.get("/").status_code == 200, "questions have threads of their own"
+        workers.may_start.set()

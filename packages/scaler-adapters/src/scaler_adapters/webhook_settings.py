@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import AliasChoices, Field
@@ -28,3 +29,7 @@ class WebhookSettings(WorkerSettings):
         validation_alias=AliasChoices("port", "adapter_web_port"),
         description="port the webhook listens on; 0 takes a free one",
     )
+    auth_token_file: Annotated[Path | None, Short("atf")] = Field(
+        default=None, description="file with the token that callers of the webhook must give"
+    )
+    insecure: bool = Field(default=False, description="let the webhook listen beyond this machine without a token")

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from scaler_adapters.native.settings import NativeAdapterSettings
-from scaler_protocol.service.command import run_command
+from scaler_adapters.service import run_adapter_command
+
+if TYPE_CHECKING:
+    from scaler_adapters.native.adapter import NativeAdapter
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command with these arguments (default: those of this process); returns its exit status."""
-    return run_command(NativeAdapterSettings, _run, arguments)
+    return run_adapter_command(NativeAdapterSettings, _load, arguments)
 
 
-def _run(settings: NativeAdapterSettings) -> int:
+def _load() -> type[NativeAdapter]:
     # Imported late, so that -h and mistakes in flags are answered at once.
-    from scaler_adapters.native.server import run
+    from scaler_adapters.native.adapter import NativeAdapter
 
-    return run(settings)
+    return NativeAdapter

@@ -22,3 +22,6 @@ class NativeAdapterSettings(WebhookSettings):
     max_workers: Annotated[int, Short("mw")] = Field(
         default=-1, ge=-1, description="most workers at one time; -1 for no limit"
     )
+    workers_per_group: Annotated[int, Short("wpg")] = Field(
+        default=1, ge=1, description="workers that are started and stopped together, in one process"
+    )

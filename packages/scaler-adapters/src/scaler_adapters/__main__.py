@@ -1,0 +1,9 @@
+"""Makes `python -m scaler_adapters NAME ADDRESS` run the worker adapter that is installed under this name."""
+
+from __future__ import annotations
+
+import sys
+
+from scaler_adapters.service import main
+
+sys.exit(main())

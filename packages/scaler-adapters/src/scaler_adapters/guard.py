@@ -1,0 +1,79 @@
+"""What is refused before an application looks at it: bodies too long, foreign host names, calls from other sites' pages."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import urlsplit
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+BODY_BYTES_MAX = 64 * 1024
+"""Longest request. The actions of the standard need a few hundred bytes."""
+
+
+class RequestGuard:
+    """ASGI middleware. `hosts` are the host names this server answers to (None: any).
+
+    The host check keeps out pages whose name an attacker has made resolve to this machine; the origin check keeps out
+    pages of other sites, whatever content type they send.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: frozenset[str] | None = None) -> None:
+        self._app = app
+        self._hosts = hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        host = headers.get(b"host", "")
+        if self._hosts is not None and _host_name(host) not in self._hosts:
+            await _refuse(send, 400, f"this server does not answer to the name {host!r}")
+            return
+        origin = headers.get(b"origin")
+        if origin is not None and urlsplit(origin).netloc != host:
+            await _refuse(send, 403, f"calls from pages of {origin!r} are not allowed")
+            return
+        body = await _read(receive)
+        if body is None:
+            await _refuse(send, 400, f"the request is longer than {BODY_BYTES_MAX} bytes")
+            return
+        given = False
+
+        async def receive_again() -> Message:
+            nonlocal given
+            if given:
+                return await receive()
+            given = True
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        await self._app(scope, receive_again, send)
+
+
+async def _read(receive: Receive) -> bytes | None:
+    """The whole body, or None when it is too long."""
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return bytes(body)
+        body += message.get("body", b"")
+        if len(body) > BODY_BYTES_MAX:
+            return None
+        if not message.get("more_body", False):
+            return bytes(body)
+
+
+async def _refuse(send: Send, status: int, text: str) -> None:
+    body = json.dumps({"error": text}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _host_name(host: str) -> str:
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""

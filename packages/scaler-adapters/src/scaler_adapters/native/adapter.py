@@ -1,0 +1,191 @@
+"""Groups of workers, each a `scaler_cluster` process on this machine.
+
+Nothing is written down: what a worker process belongs to stands in its environment, and an adapter that was killed and
+started again at the same address finds its processes there.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import psutil
+
+from scaler_adapters.adapter import (
+    AdapterInfo,
+    NoCapacityError,
+    ProvisioningError,
+    StartRequest,
+    UnknownGroupError,
+    WorkerAdapter,
+    WorkerGroup,
+)
+from scaler_adapters.native.settings import NativeAdapterSettings
+from scaler_adapters.native.worker_process import WorkerProcess
+from scaler_protocol.capabilities import format_capabilities, parse_capabilities
+from scaler_protocol.service.errors import ServiceError
+from scaler_protocol.service.worker_settings import WorkerSettings
+
+logger = logging.getLogger(__name__)
+
+START_SECONDS = 60.0
+"""How long workers may take until they work for their scheduler."""
+
+STOP_SECONDS = 15.0
+"""How long workers may take to finish after SIGTERM; they give running tasks a few seconds themselves."""
+
+GROUP_VARIABLE = "SCALER_WORKER_GROUP"
+"""In the environment of each worker process: who it is and which adapter started it, as JSON."""
+
+WORKER_MODULE = "scaler_worker"
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    group: WorkerGroup
+    process: WorkerProcess
+
+
+class NativeAdapter(WorkerAdapter):
+    """Starts, stops and finds the workers of this machine."""
+
+    settings_class: ClassVar = NativeAdapterSettings
+
+    def __init__(self, settings: NativeAdapterSettings) -> None:
+        self._max_workers = settings.max_workers
+        self._per_group = settings.workers_per_group
+        self._base_capabilities = parse_capabilities(settings.per_worker_capabilities)
+        # The capabilities of each worker are made of these and those it was asked for.
+        passed_on = set(WorkerSettings.model_fields) - {"per_worker_capabilities"}
+        self._arguments = [
+            str(settings.address),
+            f"--num-of-workers={self._per_group}",
+            *settings.to_command_line(passed_on),
+        ]
+        # With a free port of the system's choice nobody could find this adapter again, nor it its workers.
+        place = f"{settings.host}:{settings.port}" if settings.port else f"process {os.getpid()} {uuid.uuid4().hex}"
+        self._name = f"{settings.address} {place}"
+        self._lock = threading.Lock()
+        self._starting = 0
+        self._running: dict[str, _Running] = {}
+        for found in self._find():
+            self._running[found.group.group_id] = found
+            logger.info("found group %s of an earlier run: %s", found.group.group_id, ", ".join(found.group.worker_ids))
+
+    def info(self) -> AdapterInfo:
+        """As many groups as the workers allowed make up."""
+        limit = -1 if self._max_workers < 0 else self._max_workers // self._per_group
+        return AdapterInfo(limit, self._per_group, self._base_capabilities)
+
+    def list(self) -> Sequence[WorkerGroup]:
+        """The groups whose process lives; those that ended by themselves are forgotten here."""
+        with self._lock:
+            self._forget_ended()
+            return [running.group for running in self._running.values()]
+
+    def start(self, request: StartRequest) -> WorkerGroup:
+        """Start one process and wait until it is ready."""
+        with self._lock:
+            self._forget_ended()
+            groups = len(self._running) + self._starting + 1
+            if 0 <= self._max_workers < groups * self._per_group:
+                raise NoCapacityError(f"this adapter may have {self._max_workers} workers at one time, and has them")
+            self._starting += 1
+        try:
+            return self._start(uuid.uuid4().hex[:12], request)
+        finally:
+            with self._lock:
+                self._starting -= 1
+
+    def _start(self, group_id: str, request: StartRequest) -> WorkerGroup:
+        capabilities = {**self._base_capabilities, **request.capabilities}
+        names = tuple(f"native-{group_id}-{number}" for number in range(self._per_group))
+        group = WorkerGroup(group_id, names, capabilities, request_id=request.request_id)
+        arguments = [*self._arguments, f"--worker-names={','.join(names)}"]
+        if capabilities:
+            arguments.append(f"--per-worker-capabilities={format_capabilities(capabilities)}")
+        try:
+            process = WorkerProcess.start(WORKER_MODULE, arguments, {GROUP_VARIABLE: self._described(group)})
+            process.wait_ready(START_SECONDS)
+        except (ServiceError, OSError) as error:
+            raise ProvisioningError(f"the workers did not start: {error}") from None
+        with self._lock:
+            self._running[group_id] = _Running(group, process)
+        return group
+
+    def stop(self, group_id: str) -> None:
+        """Stop the group's process in stages."""
+        with self._lock:
+            self._forget_ended()
+            found = self._running.get(group_id)
+        if found is None:
+            raise UnknownGroupError(f"there is no worker group {group_id!r}")
+        found.process.terminate(STOP_SECONDS)
+        with self._lock:
+            self._running.pop(group_id, None)
+
+    def close(self) -> None:
+        """Ask all workers to stop at the same time, then wait for each."""
+        with self._lock:
+            processes = [running.process for running in self._running.values()]
+            self._running.clear()
+        threads = [threading.Thread(target=process.terminate, args=(STOP_SECONDS,)) for process in processes]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def _forget_ended(self) -> None:
+        for group_id, running in list(self._running.items()):
+            if not running.process.is_running:
+                logger.info("group %s has ended: %s", group_id, running.process.describe_end())
+                del self._running[group_id]
+
+    # --- finding them again
+
+    def _described(self, group: WorkerGroup) -> str:
+        return json.dumps(
+            {
+                "adapter": self._name,
+                "group_id": group.group_id,
+                "worker_ids": group.worker_ids,
+                "capabilities": dict(group.capabilities),
+                "request_id": group.request_id,
+            }
+        )
+
+    def _find(self) -> Iterator[_Running]:
+        """The worker processes of an earlier process of this adapter. Their own children carry the same environment."""
+        marked = {process.pid: text for process in psutil.process_iter() if (text := _group_text(process)) is not None}
+        for pid, text in marked.items():
+            try:
+                process = psutil.Process(pid)
+                described = json.loads(text)
+                if marked.get(process.ppid()) == text or described["adapter"] != self._name:
+                    continue
+                capabilities: Mapping[str, int] = described["capabilities"]
+                group = WorkerGroup(
+                    described["group_id"],
+                    tuple(described["worker_ids"]),
+                    capabilities,
+                    request_id=described["request_id"],
+                )
+            except (psutil.Error, ValueError, KeyError, TypeError):
+                # It has just ended, or somebody else uses the variable.
+                continue
+            yield _Running(group, WorkerProcess(process))
+
+
+def _group_text(process: psutil.Process) -> str | None:
+    try:
+        text: str | None = process.environ().get(GROUP_VARIABLE)
+    except (psutil.Error, OSError):
+        # Another user's process, or one that has just ended.
+        return None
+    return text

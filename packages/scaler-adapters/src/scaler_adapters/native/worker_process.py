@@ -1,0 +1,100 @@
+"""A worker process that outlives the process that started it.
+
+`scaler_protocol.service.child` is for children that end with their parent; these are to be found again by the next one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+
+import psutil
+
+from scaler_protocol.service.child import PARENT_PID_VARIABLE, describe_exit
+from scaler_protocol.service.errors import ServiceError
+from scaler_protocol.service.readiness import READY_FD_VARIABLE
+
+KILL_SECONDS = 5.0
+"""How long a process may take to end after SIGKILL, which only a hung kernel call delays."""
+
+
+class WorkerProcess:
+    """A running process, ours or found."""
+
+    def __init__(self, process: psutil.Process | psutil.Popen, ready_fd: int = -1) -> None:
+        self._process = process
+        self._ready_fd = ready_fd
+
+    @classmethod
+    def start(cls, module: str, arguments: Sequence[str], environment: Mapping[str, str]) -> WorkerProcess:
+        """Start `python -m module arguments…` in a session of its own, with these variables added."""
+        inherited = {name: value for name, value in os.environ.items() if name != PARENT_PID_VARIABLE}
+        read_fd, write_fd = os.pipe()
+        try:
+            process = psutil.Popen(
+                [sys.executable, "-m", module, *arguments],
+                env={**inherited, **environment, READY_FD_VARIABLE: str(write_fd)},
+                pass_fds=(write_fd,),
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except BaseException:
+            os.close(read_fd)
+            raise
+        finally:
+            os.close(write_fd)
+        return cls(process, read_fd)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended; a zombie has."""
+        if isinstance(self._process, psutil.Popen):
+            return self._process.poll() is None
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return bool(self._process.is_running() and self._process.status() != psutil.STATUS_ZOMBIE)
+        return False
+
+    def describe_end(self) -> str:
+        """How it ended, in words, where that can be known."""
+        status = self._process.poll() if isinstance(self._process, psutil.Popen) else None
+        return "it is gone" if status is None else describe_exit(status)
+
+    def wait_ready(self, timeout_s: float) -> None:
+        """Wait until it says that it is ready. Raises ServiceError when it ends first or takes too long: it is stopped then."""
+        deadline = time.monotonic() + timeout_s
+        report = b""
+        try:
+            with selectors.DefaultSelector() as selector:
+                selector.register(self._ready_fd, selectors.EVENT_READ)
+                while not report.endswith(b"\n") and selector.select(max(0.0, deadline - time.monotonic())):
+                    chunk = os.read(self._ready_fd, 4096)
+                    if not chunk:
+                        break
+                    report += chunk
+        finally:
+            os.close(self._ready_fd)
+        if report.endswith(b"\n"):
+            return
+        with contextlib.suppress(psutil.TimeoutExpired):
+            # The pipe's end comes before the process can be reaped.
+            raise ServiceError(f"ended before it was ready: {describe_exit(self._process.wait(1.0) or 0)}")
+        self.terminate(1.0)
+        raise ServiceError(f"it was not ready within {timeout_s:g} s")
+
+    def terminate(self, timeout_s: float) -> None:
+        """End it in stages: SIGTERM, and SIGKILL to its whole session's group after `timeout_s` seconds. Idempotent."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self._process.terminate()
+            try:
+                self._process.wait(timeout_s)
+            except psutil.TimeoutExpired:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self._process.pid, signal.SIGKILL)
+                with contextlib.suppress(psutil.TimeoutExpired):
+                    self._process.wait(KILL_SECONDS)

@@ -1,0 +1,82 @@
+"""From a command line to a running adapter, the same for every one: `python -m scaler_adapters NAME ADDRESS …`."""
+
+from __future__ import annotations
+
+import ipaddress
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scaler_adapters.webhook_settings import WebhookSettings
+from scaler_protocol.service.command import run_command
+from scaler_protocol.service.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from scaler_adapters.adapter import WorkerAdapter
+
+ROLE = "webhook"
+"""Under this name the address listened on is reported to whoever started the process."""
+
+_LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def run_adapter_command(
+    settings_class: type[WebhookSettings], load: Callable[[], type[WorkerAdapter]], arguments: Sequence[str] | None
+) -> int:
+    """Run an adapter with these arguments; return the exit status. `load` is called after the flags were read."""
+    return run_command(settings_class, lambda settings: serve(load(), settings), arguments)
+
+
+def serve(adapter_class: type[WorkerAdapter], settings: WebhookSettings) -> int:
+    """Serve the webhook of an adapter until it is asked to stop; return the exit status."""
+    # Imported late, so that -h and mistakes in flags are answered at once.
+    from scaler_adapters.application import create_application
+    from scaler_protocol.service.web import run_application
+
+    token = _read_token(settings.auth_token_file)
+    loopback = _is_loopback(settings.host)
+    if not loopback and token is None and not settings.insecure:
+        raise ConfigurationError(
+            f"--host: on {settings.host} anybody who reaches port {settings.port} could start processes here; give "
+            "--auth-token-file, or --insecure if that is meant"
+        )
+    hosts = _LOOPBACK_NAMES | {settings.host} if loopback else None
+    application = create_application(adapter_class(settings), token=token, hosts=hosts)
+    return run_application(application, settings.host, settings.port, role=ROLE, event_loop=settings.event_loop)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """`python -m scaler_adapters NAME …`: run the adapter that is installed under this name."""
+    from scaler_adapters.adapter import ENTRY_POINTS
+
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    installed = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
+    if not words or words[0] not in installed:
+        names = ", ".join(sorted(installed))
+        print(f"usage: python -m scaler_adapters NAME ADDRESS [flags]; installed adapters: {names}", file=sys.stderr)
+        return 2
+    adapter_class: type[WorkerAdapter] = installed[words[0]].load()
+    return run_adapter_command(adapter_class.settings_class, lambda: adapter_class, words[1:])
+
+
+def _read_token(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        token = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"--auth-token-file: cannot read {path}: {error}") from None
+    if not token or not token.isascii() or not token.isprintable():
+        raise ConfigurationError(f"--auth-token-file: {path} holds no token, which is one line of ASCII characters")
+    return token
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
