@@ -11,6 +11,8 @@ import struct
 DESCRIPTORS = 4
 """Sent with START: task channel, control channel, page, standard error."""
 
+MODULE_NAME_BYTES_MAX = 1024
+
 START = struct.Struct("=Q")
 REPORT = struct.Struct("=BQiqQ")
 """(FORKED or EXITED, number, pid, exit status as `subprocess` gives it, peak memory in bytes)"""

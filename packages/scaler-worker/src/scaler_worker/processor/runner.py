@@ -165,7 +165,7 @@ class Processor:
 
     def open_relay(self, client: bytes, receiver: RelayReceiver) -> None:
         self._receivers[client] = receiver
-        self._tasks.send(Kind.RELAY_OPEN, [client])
+        self._tasks.send(Kind.RELAY_OPEN, [client, receiver.__module__.encode()])
 
     def relay(self, client: bytes, frames: Sequence[Frame]) -> None:
         self._tasks.send(Kind.RELAY, relay_parts(client, frames))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import importlib
 import json
 import logging
 import os
@@ -25,8 +26,18 @@ import cloudpickle  # noqa: F401 (imported for the processors)
 from scaler_worker.processor.channel import Channel
 from scaler_worker.processor.options import ProcessorOptions
 from scaler_worker.processor.page import RunningPage
-from scaler_worker.processor.protocol import DESCRIPTORS, EXITED, FORK_FAILED_STATUS, FORKED, REPORT, START
+from scaler_worker.processor.protocol import (
+    DESCRIPTORS,
+    EXITED,
+    FORK_FAILED_STATUS,
+    FORKED,
+    MODULE_NAME_BYTES_MAX,
+    REPORT,
+    START,
+)
 from scaler_worker.processor.runner import Processor
+
+logger = logging.getLogger(__name__)
 
 _PR_SET_PDEATHSIG = 1
 
@@ -62,13 +73,16 @@ class Template:
         self._end()
 
     def _serve_agent(self, poller: select.poll) -> bool:
-        """Fork one processor; return False when the agent is gone."""
+        """Fork one processor, or import a module; return False when the agent is gone."""
         try:
-            message, descriptors, _, _ = socket.recv_fds(self._agent, START.size, DESCRIPTORS)
+            message, descriptors, _, _ = socket.recv_fds(self._agent, MODULE_NAME_BYTES_MAX, DESCRIPTORS)
         except OSError:
             return False
         if not message:
             return False
+        if not descriptors:
+            self._import(message.decode())
+            return True
         (number,) = START.unpack(message)
         try:
             pid = os.fork()
@@ -90,6 +104,16 @@ class Template:
                 with contextlib.suppress(OSError):
                     os.close(descriptor)
         return True
+
+    def _import(self, module_name: str) -> None:
+        """Import what processors to come will need. Not done at the start, because most never need it."""
+        try:
+            importlib.import_module(module_name)
+        except Exception as error:
+            # They will find it themselves, or fail in the task, where it belongs.
+            logger.info("cannot import %s ahead: %s", module_name, error)
+        gc.collect()
+        gc.freeze()
 
     def _become_processor(self, descriptors: list[int]) -> None:
         """In the child: never returns."""
@@ -123,7 +147,7 @@ class Template:
             gc.enable()
             status = processor.run()
         except BaseException:
-            logging.getLogger(__name__).exception("the processor failed")
+            logger.exception("the processor failed")
         finally:
             with contextlib.suppress(Exception):
                 sys.stdout.flush()

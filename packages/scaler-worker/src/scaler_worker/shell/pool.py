@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -14,7 +15,15 @@ from dataclasses import asdict
 
 from scaler_worker.core import events as on
 from scaler_worker.processor.options import ProcessorOptions
-from scaler_worker.processor.protocol import DESCRIPTORS, EXITED, FORK_FAILED_STATUS, FORKED, REPORT, START
+from scaler_worker.processor.protocol import (
+    DESCRIPTORS,
+    EXITED,
+    FORK_FAILED_STATUS,
+    FORKED,
+    MODULE_NAME_BYTES_MAX,
+    REPORT,
+    START,
+)
 from scaler_worker.shell.figures import ProcessMeter
 from scaler_worker.shell.processor_link import ProcessorLink
 from scaler_worker.shell.read_hub import ReadHub
@@ -38,6 +47,7 @@ class ProcessorPool:
         self._links: dict[int, ProcessorLink] = {}
         self._meters: dict[int, ProcessMeter] = {}
         self._storage_address = ""
+        self._imported: set[str] = set()
         self._template, self._socket = self._start_template()
 
     def _start_template(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
@@ -64,7 +74,7 @@ class ProcessorPool:
     # --- processors
 
     def start(self, number: int, slot: int) -> None:
-        link = ProcessorLink(number, slot, self._hub, self._report)
+        link = ProcessorLink(number, slot, self._hub, self._report, self._import_ahead)
         self._links[number] = link
         try:
             socket.send_fds(self._socket, [START.pack(number)], link.child_descriptors)
@@ -107,6 +117,13 @@ class ProcessorPool:
             link.close()
         self._links.clear()
 
+    def _import_ahead(self, module_name: str) -> None:
+        """Tasks make clients: let processors to come have the module already, for a tree of tasks needs many of them."""
+        if module_name not in self._imported and len(module_name) < MODULE_NAME_BYTES_MAX:
+            self._imported.add(module_name)
+            with contextlib.suppress(OSError):
+                self._socket.send(module_name.encode())
+
     # --- the template speaks
 
     def _read_reports(self) -> None:
@@ -144,6 +161,7 @@ class ProcessorPool:
         self._socket.close()
         self._template.wait()
         self._template, self._socket = self._start_template()
+        self._imported.clear()
         for number, link in list(self._links.items()):
             link.kill()
             self._bury(number, None, 0)

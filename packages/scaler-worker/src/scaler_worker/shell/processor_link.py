@@ -11,7 +11,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from scaler_protocol.ids import NO_ID
+from scaler_protocol.ids import ID_BYTES, NO_ID
 from scaler_protocol.service.child import describe_exit
 from scaler_worker.core import effects as do
 from scaler_worker.core import events as on
@@ -86,14 +86,25 @@ class _Sender:
 
 
 class ProcessorLink:
-    """One processor, from its start to its burial. `report` takes the events it gives rise to."""
+    """One processor, from its start to its burial.
 
-    def __init__(self, number: int, slot: int, hub: ReadHub, report: Callable[[on.Event], None]) -> None:
+    `report` takes the events it gives rise to; `import_ahead` the module a client inside it comes from.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        slot: int,
+        hub: ReadHub,
+        report: Callable[[on.Event], None],
+        import_ahead: Callable[[str], None],
+    ) -> None:
         self.number = number
         self.slot = slot
         self.pid = 0
         self._hub = hub
         self._report = report
+        self._import_ahead = import_ahead
         self._loop = asyncio.get_running_loop()
         self._assembler = Assembler()
         self._start_error = ""
@@ -177,7 +188,8 @@ class ProcessorLink:
             client, frames = read_relay(body)
             self._report(on.RelayFrames(number, client, list(frames)))
         elif kind == Kind.RELAY_OPEN:
-            self._report(on.RelayOpened(number, body))
+            self._report(on.RelayOpened(number, body[:ID_BYTES]))
+            self._import_ahead(body[ID_BYTES:].decode())
         elif kind == Kind.RELAY_CLOSE:
             self._report(on.RelayClosed(number, body))
         elif kind == Kind.OBJECT_WANTED:

@@ -1,0 +1,217 @@
+"""The parts of a processor by themselves: records, object files, preload, printing, values."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scaler_protocol.payloads import INLINE_BYTES_MAX, OBJECT, PICKLED, RAW_BYTEARRAY, RAW_BYTES, Call, InputReference
+from scaler_worker.processor.memory import peak_bytes, reset_peak, rss_bytes
+from scaler_worker.processor.object_files import drop_object, map_object, write_object
+from scaler_worker.processor.output import STDERR, STDOUT, OutputCapture
+from scaler_worker.processor.page import RunningPage
+from scaler_worker.processor.preload import PreloadError, parse_preload, run_preload
+from scaler_worker.processor.records import (
+    PACKET_BYTES_MAX,
+    Assembler,
+    Extra,
+    packets,
+    read_results,
+    read_tasks,
+    results_parts,
+    tasks_parts,
+)
+from scaler_worker.processor.values import dump_result, evaluate, load_object
+
+OBJECT_ID = b"o" * 16
+
+
+@pytest.mark.parametrize("size", [0, 1, PACKET_BYTES_MAX - 2, PACKET_BYTES_MAX - 1, 3 * PACKET_BYTES_MAX, 1_000_001])
+def test_records_of_any_size_are_put_together_again(size: int) -> None:
+    body = random.Random(size).randbytes(size)
+    assembler = Assembler()
+    cut = packets(7, [body[: size // 2], body[size // 2 :]])
+    assert all(len(packet) <= PACKET_BYTES_MAX for packet in cut)
+    records = [record for packet in cut if (record := assembler.add(packet)) is not None]
+    assert records == [(7, body)]
+
+
+def test_tasks_round_trip() -> None:
+    parts = tasks_parts(
+        first_index=2**40,
+        generation=3,
+        depth=4,
+        kind=1,
+        flags=3,
+        client=b"c" * 16,
+        serializer=b"s" * 16,
+        functions=[b"f" * 16, b"g" * 16],
+        function_indexes=[1, 0, 1],
+        numbers=[7, 8, 2**63],
+        payload_lengths=[1, 0, 2],
+        payload=memoryview(b"abb"),
+        input_positions=[0, 2, 2],
+        inputs=[b"x", b"", b"zz"],
+        new_functions=[(b"g" * 16, b"body of g")],
+        forgotten=[b"h" * 16],
+    )
+    tasks = read_tasks(b"".join(parts))
+    assert tasks.first_index == 2**40
+    assert (tasks.generation, tasks.depth, tasks.kind, tasks.flags) == (3, 4, 1, 3)
+    assert (tasks.client, tasks.serializer) == (b"c" * 16, b"s" * 16)
+    assert (tasks.functions, list(tasks.function_indexes)) == ([b"f" * 16, b"g" * 16], [1, 0, 1])
+    assert (list(tasks.numbers), tasks.payloads) == ([7, 8, 2**63], [b"a", b"", b"bb"])
+    assert tasks.inputs == {0: [b"x"], 2: [b"", b"zz"]}
+    assert tasks.new_functions == [(b"g" * 16, b"body of g")]
+    assert tasks.forgotten == [b"h" * 16]
+
+
+def test_results_round_trip() -> None:
+    results = [
+        (5, b"one", 10, None),
+        (6, b"", 2**40, Extra(1)),
+        (7, b"three", 30, Extra(0, 400, 500, OBJECT_ID, 600)),
+    ]
+    read = read_results(b"".join(results_parts(results)))
+    assert (read.first_index, read.rows, list(read.payload_lengths), read.payloads) == (5, 3, [3, 0, 5], b"onethree")
+    assert (list(read.durations), list(read.statuses)) == ([10, 0xFFFFFFFF, 30], [0, 1, 0])
+    assert (list(read.cpu_times), list(read.memory_peaks)) == ([0, 0, 400], [0, 0, 500])
+    assert (list(read.object_positions), read.objects, list(read.object_sizes)) == ([2], (OBJECT_ID,), [600])
+
+
+def test_plain_results_carry_no_optional_columns() -> None:
+    read = read_results(b"".join(results_parts([(0, b"a", 1, None), (1, b"b", 2, None)])))
+    assert [len(column) for column in (read.statuses, read.cpu_times, read.memory_peaks, read.objects)] == [0, 0, 0, 0]
+
+
+# --- objects
+
+
+def test_objects_are_mapped_as_written_and_writing_to_a_mapping_changes_nobody_else(tmp_path: Path) -> None:
+    buffers: list[bytes | bytearray] = [b"header", b"", random.Random(1).randbytes(100_001), bytearray(64)]
+    assert write_object(str(tmp_path), OBJECT_ID, buffers) == sum(map(len, buffers))
+    first, second = map_object(str(tmp_path), OBJECT_ID), map_object(str(tmp_path), OBJECT_ID)
+    assert first is not None
+    assert second is not None
+    assert [bytes(view) for view in first] == [bytes(buffer) for buffer in buffers]
+    first[2][0:4] = b"1234"
+    assert bytes(second[2]) == buffers[2]
+    drop_object(str(tmp_path), OBJECT_ID)
+    drop_object(str(tmp_path), OBJECT_ID)
+    assert bytes(second[2]) == buffers[2]
+    assert map_object(str(tmp_path), OBJECT_ID) is None
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_object_of_many_buffers(tmp_path: Path) -> None:
+    buffers = [bytes([i % 256]) * i for i in range(2000)]
+    write_object(str(tmp_path), OBJECT_ID, buffers)
+    mapped = map_object(str(tmp_path), OBJECT_ID)
+    assert mapped is not None
+    assert [bytes(view) for view in mapped] == buffers
+
+
+def test_an_object_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No such file"):
+        write_object(str(tmp_path / "missing"), OBJECT_ID, [b"x"])
+
+
+def _views(buffers: Any) -> list[memoryview]:
+    return [memoryview(bytes(buffer)) for buffer in buffers]
+
+
+def test_results_are_inline_up_to_the_limit_and_objects_beyond() -> None:
+    small = dump_result("x" * 1000, None)
+    assert (small.payload[:1], small.object_id) == (PICKLED, b"")
+    assert dump_result(None, None).payload == PICKLED + pickle.dumps(None, 5)
+    for value, header in ((b"x" * 100_000, RAW_BYTES), (bytearray(100_000), RAW_BYTEARRAY)):
+        large = dump_result(value, None)
+        assert large.payload == OBJECT + large.object_id
+        assert bytes(large.buffers[0]) == header
+        assert load_object(_views(large.buffers), None, lambda _: []) == value
+    text = dump_result("x" * (INLINE_BYTES_MAX + 1), None)
+    assert text.payload[:1] == OBJECT
+    assert load_object(_views(text.buffers), None, lambda _: []) == "x" * (INLINE_BYTES_MAX + 1)
+
+
+def test_arrays_go_out_of_band_only_when_that_is_worth_it() -> None:
+    np = pytest.importorskip("numpy")
+    medium = dump_result(np.arange(4000), None)
+    assert (medium.payload[:1], medium.object_id) == (PICKLED, b"")
+    assert pickle.loads(medium.payload[1:])[3999] == 3999
+    large = dump_result({"a": np.arange(100_000), "b": 1}, None)
+    assert len(large.buffers) == 2
+    assert len(large.buffers[0]) < 1000
+
+
+def test_expressions_are_evaluated_innermost_first() -> None:
+    expression = {"k": [Call(max, (InputReference(0), Call(sum, ([InputReference(1), 5],)))), (InputReference(0),)]}
+    assert evaluate(expression, [10, 7].__getitem__) == {"k": [12, (10,)]}
+
+
+# --- preload
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("pkg.mod:func", ("pkg.mod", "func", [], {})),
+        ("pkg.mod:func()", ("pkg.mod", "func", [], {})),
+        ("mod:Class.method(1, 'a, b', x=[1, 2], y=-1)", ("mod", "Class.method", [1, "a, b"], {"x": [1, 2], "y": -1})),
+    ],
+)
+def test_preload_texts(text: str, expected: Any) -> None:
+    assert parse_preload(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "mod", "mod:", ":f", "mod:f(", "mod:f(x)", "mod:f(**{})", "a b:f", "mod:f()()"])
+def test_preload_texts_that_are_none(text: str) -> None:
+    with pytest.raises(PreloadError, match="--preload"):
+        parse_preload(text)
+
+
+def test_a_preload_that_fails_says_how() -> None:
+    with pytest.raises(PreloadError, match=r"--preload math:sqrt\(-1\): ValueError"):
+        run_preload("math:sqrt(-1)")
+    with pytest.raises(PreloadError, match="AttributeError"):
+        run_preload("math:no_such_function")
+    run_preload("math:sqrt(4)")
+
+
+# --- output
+
+
+def test_output_is_kept_in_order_and_to_the_running_task() -> None:
+    sent: list[tuple[int, int, bytes, int]] = []
+    capture = OutputCapture(lambda *record: sent.append(record))
+    assert not capture.write(STDOUT, "of nobody")
+    capture.begin(5)
+    for stream, text in ((STDOUT, "a"), (STDOUT, "b"), (STDERR, "c"), (STDOUT, "ä")):
+        assert capture.write(stream, text)
+    capture.end()
+    assert not capture.capturing
+    assert sent == [(5, STDOUT, b"ab", 0), (5, STDERR, b"c", 0), (5, STDOUT, "ä".encode(), 0)]
+
+
+def test_memory_figures_are_plausible() -> None:
+    reset_peak()
+    block = b"x" * 30_000_000
+    del block
+    assert peak_bytes() >= rss_bytes()
+    assert peak_bytes() > 30_000_000
+
+
+def test_the_running_page_tells_what_ran() -> None:
+    descriptor = RunningPage.create()
+    ours, theirs = RunningPage(descriptor), RunningPage(descriptor)
+    os.close(descriptor)
+    assert ours.running_index is None
+    theirs.word[0] = 41 + 1
+    assert ours.running_index == 41
+    for page in (ours, theirs):
+        page.close()
