@@ -39,7 +39,7 @@ class WorkerSettings(EventLoopSettings):
     )
     hard_processor_suspend: Annotated[bool, Short("hps")] = Field(
         default=False,
-        description="stop a suspended task's process with SIGSTOP, rather than letting its other threads run on",
+        description="accepted for older configurations, without effect: a task that waits for its own tasks must hear from them",
     )
     object_storage_address: Annotated[AddressSetting | None, Short("osa")] = Field(
         default=None, description="object storage server, where it differs from what the scheduler says"
