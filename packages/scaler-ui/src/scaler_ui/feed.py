@@ -1,46 +1,54 @@
-"""The scheduler's monitor stream, received in a thread: the last snapshot, how old it is, and what was missed."""
+"""The scheduler's monitor stream, received in a thread and kept in a model that any thread may look into."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 
 from scaler_protocol.address import Address
 from scaler_protocol.codec import decode
 from scaler_protocol.errors import WireError
-from scaler_protocol.messages import MonitorEvents, MonitorSnapshot
+from scaler_protocol.messages import MonitorEvents, MonitorFailures, MonitorLog, MonitorSnapshot
+from scaler_protocol.monitor_topics import EVENTS, FIGURES
 from scaler_protocol.transport import Subscriber
+from scaler_ui.model import ClusterModel
 
 logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.2
+_WARN_SECONDS = 60.0
+"""One line about messages that cannot be read in so much time, however many there are."""
+
+EVERYTHING = (FIGURES, EVENTS)
+FIGURES_ONLY = (FIGURES,)
+"""For monitors that show no single tasks: the scheduler then gathers none for them."""
 
 
-@dataclass(frozen=True, slots=True)
-class FeedState:
-    """What is known of the scheduler now. `age_s` counts from the start of the feed while there is no snapshot."""
+class MonitorFeed:
+    """Receives until closed; reconnects by itself. Use it as a context manager."""
 
-    snapshot: MonitorSnapshot | None
-    age_s: float
-    missed_messages: int
-
-
-class SnapshotFeed:
-    """Receives until closed. Use it as a context manager; `state()` may be called from any thread."""
-
-    def __init__(self, monitor_address: Address) -> None:
-        self._lock = threading.Lock()
-        self._snapshot: MonitorSnapshot | None = None
-        self._received_at = time.monotonic()
-        self._last: tuple[bytes, int] | None = None
-        self._missed = 0
+    def __init__(
+        self,
+        monitor_address: Address,
+        topics: Sequence[bytes] = EVERYTHING,
+        *,
+        model: ClusterModel | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.monitor_address = monitor_address
+        self.started_at = clock()
+        self._clock = clock
+        self._model = model if model is not None else ClusterModel()
+        self._guard = threading.Lock()
         self._closing = threading.Event()
-        self._subscriber = Subscriber(str(monitor_address))
+        self._unreadable_until = float("-inf")
+        self._subscriber = Subscriber(str(monitor_address), topics)
         self._thread = threading.Thread(target=self._receive, name="monitor feed", daemon=True)
 
-    def __enter__(self) -> SnapshotFeed:
+    def __enter__(self) -> MonitorFeed:
         self._thread.start()
         return self
 
@@ -48,10 +56,17 @@ class SnapshotFeed:
         self._closing.set()
         self._thread.join()
 
-    def state(self) -> FeedState:
-        """The latest snapshot and how far it can be trusted."""
-        with self._lock:
-            return FeedState(self._snapshot, time.monotonic() - self._received_at, self._missed)
+    @contextlib.contextmanager
+    def model(self) -> Iterator[ClusterModel]:
+        """The model, for as long as the block lasts: nothing is received meanwhile."""
+        with self._guard:
+            yield self._model
+
+    def silent_s(self) -> float:
+        """Return for how many seconds no snapshot came: since the start, where none ever did."""
+        with self._guard:
+            since = self._model.snapshot_at if self._model.snapshot is not None else self.started_at
+        return max(0.0, self._clock() - since)
 
     def _receive(self) -> None:
         # The socket belongs to this thread, so it is closed here too.
@@ -61,22 +76,17 @@ class SnapshotFeed:
                 if frames is None:
                     continue
                 try:
-                    message = decode(frames)
+                    message = decode(frames[1:])
+                    if isinstance(message, MonitorSnapshot | MonitorEvents | MonitorFailures | MonitorLog):
+                        with self._guard:
+                            self._model.accept(message, self._clock())
                 except WireError as error:
-                    logger.warning("a message that is not of this protocol was ignored: %s", error)
-                    continue
-                if isinstance(message, MonitorSnapshot | MonitorEvents):
-                    self._accept(message)
+                    self._warn(error)
         finally:
             self._subscriber.close()
 
-    def _accept(self, message: MonitorSnapshot | MonitorEvents) -> None:
-        with self._lock:
-            if isinstance(message, MonitorSnapshot):
-                self._snapshot = message
-                self._received_at = time.monotonic()
-            incarnation = self._snapshot.incarnation if self._snapshot is not None else b""
-            # A scheduler that was started again counts from the beginning: that is no gap.
-            if self._last is not None and self._last[0] == incarnation:
-                self._missed += max(0, message.sequence - self._last[1] - 1)
-            self._last = (incarnation, message.sequence)
+    def _warn(self, error: WireError) -> None:
+        now = self._clock()
+        if now >= self._unreadable_until:
+            self._unreadable_until = now + _WARN_SECONDS
+            logger.warning("%s sent what is not of this protocol: %s", self.monitor_address, error)

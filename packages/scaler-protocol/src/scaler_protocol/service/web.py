@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import uvicorn
@@ -34,10 +35,19 @@ class _Server(uvicorn.Server):
         yield
 
 
-def run_application(application: Any, host: str, port: int, *, role: str, event_loop: EventLoopName = "builtin") -> int:
+def run_application(
+    application: Any,
+    host: str,
+    port: int,
+    *,
+    role: str,
+    event_loop: EventLoopName = "builtin",
+    on_stop: Callable[[], None] | None = None,
+) -> int:
     """Serves an ASGI application until it is asked to stop; returns the exit status.
 
     Raises `ConfigurationError` when the port cannot be listened on. `role` names the address in the readiness report.
+    `on_stop` is called as soon as the end is asked for, so that answers without an end can be brought to one.
     """
     readiness = Readiness.from_environment()
     try:
@@ -55,7 +65,13 @@ def run_application(application: Any, host: str, port: int, *, role: str, event_
             timeout_graceful_shutdown=GRACEFUL_STOP_SECONDS,
         )
         server = _Server(config)
-        with StopSignals(lambda _signal: setattr(server, "should_exit", True)):
+
+        def stop(_signal: signal.Signals) -> None:
+            server.should_exit = True
+            if on_stop is not None:
+                on_stop()
+
+        with StopSignals(stop):
             serving = asyncio.create_task(server.serve(sockets=[listener]))
             watchdog = asyncio.create_task(readiness.keep_alive())
             # It listens since before; connections that come earlier wait in the kernel's queue.

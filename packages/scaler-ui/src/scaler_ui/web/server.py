@@ -1,47 +1,212 @@
-"""`scaler_ui` as a web service: one page, and the data it shows as JSON."""
+"""`scaler_ui` as a web service: static pages, the model's data as JSON, a stream that says when there is more, and metrics."""
 
 from __future__ import annotations
 
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from fastapi import FastAPI
-from fastapi.responses import HTMLResponse
+from fastapi import FastAPI, HTTPException, Query
+from fastapi.responses import FileResponse, Response, StreamingResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from fastapi.staticfiles import StaticFiles
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from scaler_protocol.service.web import run_application
-from scaler_ui.feed import SnapshotFeed
-from scaler_ui.view import snapshot_data
+from scaler_ui.feed import MonitorFeed
+from scaler_ui.model import figures
+from scaler_ui.model.blocks import snapshot_data
+from scaler_ui.model.chrome_trace import chrome_trace
+from scaler_ui.model.cluster import ClusterModel
+from scaler_ui.model.metrics import render_metrics
+from scaler_ui.web.access import AccessControl
 from scaler_ui.web.settings import WebSettings
 
-PAGE = Path(__file__).with_name("page.html")
+STATIC = Path(__file__).with_name("static")
+
+STREAM_SECONDS = 1.0
+VIEWERS_MAX = 100
+"""Streams at once: each costs a little work every second."""
+
+BARS_MAX = 20_000
+"""Bars in one answer; whoever needs more asks again."""
+
+Limit = Annotated[int, Query(ge=1, le=5_000)]
+Seen = Annotated[int, Query(ge=0)]
 
 
-def create_application(feed: SnapshotFeed) -> FastAPI:
-    """The page at `/`, its data at `/api/snapshot`, and `/healthz`."""
-    application = FastAPI(title="Scaler")
-    page = PAGE.read_text(encoding="utf-8")
+def create_application(
+    feed: MonitorFeed,
+    *,
+    silent_after_s: float = 5.0,
+    token: str = "",
+    allowed_hosts: Iterable[str] = (),
+    stopping: threading.Event | None = None,
+) -> FastAPI:
+    """The pages at `/`, their data under `/api`, `/metrics` for Prometheus, and `/healthz`.
 
-    @application.get("/", response_class=HTMLResponse, include_in_schema=False)
-    async def show_page() -> str:
-        return page
+    `stopping` ends the streams, which have no end of their own.
+    """
+    application = FastAPI(title="Scaler", docs_url="/api/docs", redoc_url=None, openapi_url="/api/openapi.json")
+    ended = stopping if stopping is not None else threading.Event()
+    viewers: set[object] = set()
 
-    @application.get("/api/snapshot", summary="The scheduler's last snapshot, null before the first one came")
-    async def show_snapshot() -> dict[str, Any]:
-        state = feed.state()
-        return {
-            "age_seconds": state.age_s,
-            "missed_messages": state.missed_messages,
-            "snapshot": None if state.snapshot is None else snapshot_data(state.snapshot),
-        }
+    def read(make: Callable[[ClusterModel], Any]) -> Response:
+        with feed.model() as model:
+            data = make(model)
+        # FastAPI's own encoder looks at every value; these are plain data already, and many.
+        return Response(json.dumps(data, separators=(",", ":")), media_type="application/json")
+
+    def overview() -> Mapping[str, Any]:
+        silent_s = feed.silent_s()
+        with feed.model() as model:
+            data = figures.overview(model, silent_s, silent_after_s)
+        return {**data, "monitor_address": str(feed.monitor_address)}
+
+    @application.get("/api/overview", summary="Connection, task counts, rates, and how much there is of everything")
+    async def show_overview() -> Mapping[str, Any]:
+        return overview()
+
+    @application.get(
+        "/api/stream",
+        summary="Server-sent events: the overview, once a second",
+        response_class=EventSourceResponse,
+    )
+    async def show_stream() -> AsyncIterator[ServerSentEvent]:
+        viewer = object()
+        if len(viewers) >= VIEWERS_MAX:
+            yield ServerSentEvent(event="refused", data=f"{VIEWERS_MAX} viewers are connected already", retry=30_000)
+            return
+        viewers.add(viewer)
+        try:
+            while not ended.is_set():
+                yield ServerSentEvent(event="overview", data=overview(), retry=1_000)
+                await asyncio.sleep(STREAM_SECONDS)
+        finally:
+            viewers.discard(viewer)
+
+    @application.get("/api/history", summary="One sample a second, the last hour: those after the first `seen` ever")
+    async def show_history(seen: Seen = 0) -> Response:
+        return read(lambda model: figures.history_after(model, seen))
+
+    @application.get("/api/workers", summary="Workers, and the agents (hosts) they belong to")
+    async def show_workers() -> Response:
+        return read(figures.workers)
+
+    @application.get("/api/clients", summary="Connected clients")
+    async def show_clients() -> Response:
+        return read(figures.clients)
+
+    @application.get("/api/graphs", summary="Graphs in progress")
+    async def show_graphs() -> Response:
+        return read(figures.graphs)
+
+    @application.get("/api/scaling", summary="Scaling strategy and worker adapters")
+    async def show_scaling() -> Response:
+        return read(figures.scaling)
+
+    @application.get("/api/tasks", summary="Single tasks, as many as are remembered, by words to search for and state")
+    async def show_tasks(
+        search: Annotated[str, Query(max_length=200)] = "",
+        state: Literal["", "submitted", "assigned", "success", "failed", "canceled", "returned"] = "",
+        order: Literal["newest", "oldest", "longest"] = "newest",
+        limit: Limit = 200,
+    ) -> Response:
+        return read(lambda model: figures.find_tasks(model, search=search, state=state, order=order, limit=limit))
+
+    @application.get("/api/tasks/{client}/{number}", summary="One task and its failures")
+    async def show_task(client: str, number: int) -> Response:
+        try:
+            client_id = bytes.fromhex(client)
+        except ValueError:
+            raise HTTPException(404, f"{client!r} is no client id: 32 hexadecimal digits") from None
+        with feed.model() as model:
+            row = model.tasks.find(client_id, number)
+            failed = figures.failures_of(model, client_id, number)
+            if row is None and not failed:
+                raise HTTPException(404, f"nothing is known of task {number} of client {client}")
+            task = None if row is None else figures.task_data(model, row)
+        return Response(json.dumps({"task": task, "failures": failed}), media_type="application/json")
+
+    @application.get("/api/failures", summary="The last failed tasks with their errors, by words to search for")
+    async def show_failures(search: Annotated[str, Query(max_length=200)] = "", limit: Limit = 200) -> Response:
+        return read(lambda model: figures.failures(model, search=search, limit=limit))
+
+    @application.get("/api/logs", summary="Lines the scheduler logged, after number `seen`")
+    async def show_logs(seen: Seen = 0) -> Response:
+        return read(lambda model: figures.log_after(model, seen))
+
+    @application.get("/api/bars", summary="The task stream, as columns: bars after the first `seen` ever")
+    async def show_bars(
+        seen: Seen = 0, generation: Seen = 0, limit: Annotated[int, Query(ge=1, le=BARS_MAX)] = BARS_MAX
+    ) -> Response:
+        return read(lambda model: figures.bars_after(model, seen, generation, limit))
+
+    @application.get("/api/trace", summary="The task stream as a Chrome trace, for Perfetto")
+    async def show_trace() -> StreamingResponse:
+        with feed.model() as model:
+            pieces = list(chrome_trace(model))
+        name = {"content-disposition": 'attachment; filename="scaler-trace.json"'}
+        return StreamingResponse(iter(pieces), media_type="application/json", headers=name)
+
+    @application.get("/api/everything", summary="Everything in one object, as scaler_top --once --json prints it")
+    async def show_everything() -> Response:
+        silent_s = feed.silent_s()
+        return read(lambda model: figures.whole(model, silent_s, silent_after_s))
+
+    @application.get("/api/snapshot", summary="The scheduler's last snapshot as it came, null before the first one")
+    async def show_snapshot() -> Response:
+        silent_s = feed.silent_s()
+        return read(
+            lambda model: {
+                "age_seconds": silent_s,
+                "missed_messages": model.missed_messages,
+                "snapshot": None if model.snapshot is None else snapshot_data(model.snapshot),
+            }
+        )
+
+    @application.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
+    async def show_metrics() -> Response:
+        silent_s = feed.silent_s()
+        with feed.model() as model:
+            text = render_metrics(model, silent_s)
+        return Response(text, media_type=CONTENT_TYPE_LATEST)
 
     @application.get("/healthz", summary="Whether this service answers")
     async def health() -> dict[str, str]:
         return {"status": "ok"}
 
+    @application.get("/", include_in_schema=False)
+    async def show_page() -> FileResponse:
+        # Asked for anew each time, so that a page and its scripts are of the same version after an upgrade.
+        return FileResponse(STATIC / "index.html", headers={"cache-control": "no-cache"})
+
+    application.mount("/static", _FreshFiles(directory=STATIC), name="static")
+    application.add_middleware(AccessControl, token=token, allowed_hosts=tuple(allowed_hosts))
     return application
 
 
+class _FreshFiles(StaticFiles):
+    """Files that browsers keep but ask about, which costs a few bytes where nothing has changed."""
+
+    def file_response(self, *arguments: Any, **options: Any) -> Response:
+        response = super().file_response(*arguments, **options)
+        response.headers["cache-control"] = "no-cache"
+        return response
+
+
 def run(settings: WebSettings) -> int:
-    """Serves the page until it is asked to stop."""
-    with SnapshotFeed(settings.monitor_address) as feed:
-        return run_application(create_application(feed), settings.host, settings.port, role="webui")
+    """Serves the pages until it is asked to stop."""
+    stopping = threading.Event()
+    with MonitorFeed(settings.monitor_address) as feed:
+        application = create_application(
+            feed,
+            silent_after_s=settings.timeout,
+            token=settings.token,
+            allowed_hosts=(settings.host, *settings.allowed_hosts),
+            stopping=stopping,
+        )
+        return run_application(application, settings.host, settings.port, role="webui", on_stop=stopping.set)

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+import ipaddress
+from typing import Annotated, ClassVar, Self
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, model_validator
 
 from scaler_protocol.service.command import CommandSettings
-from scaler_protocol.service.settings import AddressSetting, AlsoKey, CliPositionalArg
+from scaler_protocol.service.settings import (
+    AddressSetting,
+    AlsoKey,
+    CliPositionalArg,
+    Short,
+    TakesSeveral,
+    TextListSetting,
+)
 
 
 class WebSettings(CommandSettings):
@@ -25,7 +33,7 @@ class WebSettings(CommandSettings):
     host: str = Field(
         default="127.0.0.1",
         validation_alias=AliasChoices("host", "web_host"),
-        description="network interface to listen on",
+        description="network interface to listen on; beyond this machine a --token is needed",
     )
     port: int = Field(
         default=50_001,
@@ -34,3 +42,32 @@ class WebSettings(CommandSettings):
         validation_alias=AliasChoices("port", "web_port"),
         description="port to listen on; 0 takes a free one",
     )
+    token: str = Field(
+        default="",
+        description="secret to be shown by whoever looks: once as http://HOST:PORT/?token=…, or as a bearer token",
+    )
+    insecure: bool = Field(default=False, description="let everybody who reaches --host look, without a token")
+    allowed_hosts: Annotated[TextListSetting, TakesSeveral()] = Field(
+        default=(),
+        description="further host names under which the pages may be asked for; this machine's and plain IP addresses may",
+    )
+    timeout: Annotated[float, Short("t")] = Field(
+        default=5, gt=0, description="seconds of silence after which the scheduler is shown as not answering"
+    )
+
+    @model_validator(mode="after")
+    def _refuse_an_open_door(self) -> Self:
+        if self.token or self.insecure or _is_loopback(self.host):
+            return self
+        raise ValueError(
+            f"--host {self.host}: anybody who reaches this machine could look; give a --token, or --insecure to allow it"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,243 @@
+"""The cluster as monitor messages tell it. Everything in here has a bound, so an hour of traffic costs what a minute does."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from scaler_protocol.messages import (
+    MonitorEvents,
+    MonitorFailures,
+    MonitorLog,
+    MonitorSnapshot,
+    TaskEvent,
+)
+from scaler_ui.model.bars import Bar, BarStore, Lane
+from scaler_ui.model.failures import FailedTask, read_error, status_name
+from scaler_ui.model.history import History
+from scaler_ui.model.tasks import FINISHED, STATES, TaskRow, TaskTable
+
+MonitorMessage = MonitorSnapshot | MonitorEvents | MonitorFailures | MonitorLog
+
+_NO_WORKER = 0xFFFF
+_NO_SLOT = 0xFFFF
+_MICROSECONDS = 1e-6
+
+GONE_CLIENTS_MAX = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much is remembered."""
+
+    samples: int = 3_600
+    """Snapshots, one a second: an hour."""
+    tasks: int = 20_000
+    bars: int = 100_000
+    failures: int = 1_000
+    log_lines: int = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One line that the scheduler logged; `level` as in Python's logging."""
+
+    number: int
+    at: float
+    level: int
+    text: str
+
+
+class ClusterModel:
+    """Feed it with `accept`; read what it holds."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.limits = limits if limits is not None else Limits()
+        self.snapshot: MonitorSnapshot | None = None
+        self.snapshot_at = 0.0
+        """When the last snapshot came, on the clock of whoever feeds."""
+        self.restarts = 0
+        """How often another scheduler process answered than before."""
+        self.missed_messages = 0
+        self.omitted_events = 0
+        """Task events that the scheduler left out since this monitor listens, because there were too many."""
+        self.stride = 1
+        """Only tasks whose number is a multiple of it are told singly."""
+        self.history = History(self.limits.samples)
+        self.tasks = TaskTable(self.limits.tasks)
+        self.bars = BarStore(self.limits.bars)
+        self.failures: deque[FailedTask] = deque(maxlen=self.limits.failures)
+        self.failure_count = 0
+        """Number of the last failure."""
+        self.log_lines: deque[LogLine] = deque(maxlen=self.limits.log_lines)
+        self.log_count = 0
+        """Number of the last line, counted over all schedulers."""
+        self.version = 0
+        """Changes with everything that is accepted."""
+        self._incarnation = b""
+        self._log_seen = 0
+        self._sequences: dict[type[MonitorMessage], int] = {}
+        self._client_names: dict[bytes, str] = {}
+
+    def accept(self, message: MonitorMessage, now: float) -> None:
+        """Take one message of the monitor stream in; `now` is the reader's clock, in seconds."""
+        if message.incarnation != self._incarnation:
+            self._begin(message.incarnation)
+        self.version += 1
+        if isinstance(message, MonitorSnapshot):
+            self._count_missed(message)
+            self._accept_snapshot(message, now)
+        elif isinstance(message, MonitorEvents):
+            self._count_missed(message)
+            self._accept_events(message)
+        elif isinstance(message, MonitorFailures):
+            self._accept_failures(message)
+        else:
+            self._accept_log(message)
+
+    def client_name(self, client: bytes) -> str:
+        """Return a client's name, a part of its id where it was not seen."""
+        return self._client_names.get(client, client[:4].hex())
+
+    def worker_name(self, lane: Lane) -> str:
+        """Return the name of the worker that a lane belongs to."""
+        return self.worker_names().get(lane, lane.agent if lane.slot < 0 else f"{lane.agent} #{lane.slot}")
+
+    def worker_names(self) -> dict[Lane, str]:
+        """Return the names of all connected workers by lane."""
+        names: dict[Lane, str] = {}
+        slots: dict[str, int] = {}
+        for worker in self.snapshot.workers if self.snapshot is not None else ():
+            slot = slots.get(worker.agent, 0)
+            slots[worker.agent] = slot + 1
+            names[Lane(worker.agent, slot)] = worker.name
+        return names
+
+    def _begin(self, incarnation: bytes) -> None:
+        """Another scheduler process: what was unfinished is announced to it anew; history and finished tasks stay."""
+        if self._incarnation:
+            self.restarts += 1
+        self._incarnation = incarnation
+        self._sequences.clear()
+        self._log_seen = 0
+        self.failure_count = 0
+        self.stride = 1
+        self.tasks.forget([row for row in self.tasks.newest_first() if row.state not in FINISHED])
+
+    def _count_missed(self, message: MonitorSnapshot | MonitorEvents) -> None:
+        last = self._sequences.get(type(message))
+        if last is not None:
+            self.missed_messages += max(0, message.sequence - last - 1)
+        self._sequences[type(message)] = message.sequence
+
+    def _accept_snapshot(self, snapshot: MonitorSnapshot, now: float) -> None:
+        before = self.snapshot
+        self.snapshot = snapshot
+        self.snapshot_at = now
+        self.history.add(snapshot)
+        present = {client.incarnation: client.name for client in snapshot.clients}
+        # The names of the last ones that left are kept: their tasks are still shown.
+        gone = [(client, name) for client, name in self._client_names.items() if client not in present]
+        self._client_names = {**dict(gone[-GONE_CLIENTS_MAX:]), **present}
+        if before is not None and before.incarnation == snapshot.incarnation:
+            left = {client.incarnation for client in before.clients} - present.keys()
+            if left:
+                self._end_tasks_of(left, snapshot.time_seconds)
+
+    def _end_tasks_of(self, clients: set[bytes], at: float) -> None:
+        """A client that is gone takes its tasks along; no event tells of each."""
+        for row in self.tasks.newest_first():
+            if row.client in clients and row.state not in FINISHED:
+                row.state = "canceled"
+                row.ended_at = at
+
+    def _accept_events(self, events: MonitorEvents) -> None:
+        self.omitted_events += events.dropped
+        if events.stride > self.stride:
+            # The end of tasks that are left out from now on will not be told.
+            self.tasks.forget(
+                [row for row in self.tasks.newest_first() if row.state not in FINISHED and row.number % events.stride]
+            )
+        self.stride = max(1, events.stride)
+        finished: list[tuple[TaskRow, int, float]] = []
+        capabilities = events.capabilities
+        slots = events.slots
+        functions, workers, clients = events.function_table, events.worker_table, events.client_table
+        for index, state in enumerate(events.states):
+            at = events.time_seconds[index]
+            capability = events.capability_table[capabilities[index]] if len(capabilities) else ""
+            row = self.tasks.row(
+                clients[events.clients[index]], events.numbers[index], functions[events.functions[index]], capability
+            )
+            if row.state in FINISHED and state < TaskEvent.SUCCESS:
+                # Announced again after a restart, or a number that tells an older story: it begins anew.
+                row.attempts = 0
+                row.ended_at = 0.0
+            row.state = STATES[state] if state < len(STATES) else "submitted"
+            worker = events.workers[index]
+            if state == TaskEvent.SUBMITTED:
+                row.submitted_at = at
+                continue
+            if worker != _NO_WORKER:
+                row.agent = workers[worker]
+            if state == TaskEvent.ASSIGNED:
+                row.assigned_at = at
+                row.attempts += 1
+            elif state in (TaskEvent.SUCCESS, TaskEvent.FAILED, TaskEvent.CANCELED):
+                slot = slots[index] if len(slots) else _NO_SLOT
+                row.slot = -1 if slot == _NO_SLOT else slot
+                row.ended_at = at
+                row.duration_s = events.durations[index] * _MICROSECONDS
+                if row.agent and (row.duration_s or row.slot >= 0):
+                    finished.append((row, state, at))
+            elif state == TaskEvent.RETURNED:
+                row.agent = ""
+        self._add_bars(finished)
+
+    def _add_bars(self, finished: list[tuple[TaskRow, int, float]]) -> None:
+        """Tasks answered in one batch ran one after another: the last one ended when the batch came."""
+        ends: dict[tuple[Lane, float], float] = {}
+        placed: list[Bar] = []
+        for row, state, at in reversed(finished):
+            lane = Lane(row.agent, row.slot)
+            end = ends.get((lane, at), at)
+            start = end - row.duration_s
+            if row.slot >= 0:
+                ends[(lane, at)] = start
+            placed.append(
+                Bar(start, row.duration_s, lane, row.function, row.capabilities, row.client, row.number, state)
+            )
+        for bar in reversed(placed):
+            self.bars.add(bar)
+
+    def _accept_failures(self, message: MonitorFailures) -> None:
+        payloads = message.payloads.split()
+        for index, number in enumerate(range(message.first_number, message.first_number + len(payloads))):
+            if number <= self.failure_count:
+                # Told again for somebody who joined.
+                continue
+            status = message.statuses[index]
+            self.failures.append(
+                FailedTask(
+                    number,
+                    message.time_seconds[index],
+                    message.clients[index],
+                    message.numbers[index],
+                    message.attempts[index],
+                    status_name(status),
+                    message.functions[index],
+                    message.workers[index],
+                    message.durations[index] * _MICROSECONDS,
+                    read_error(status, payloads[index]),
+                )
+            )
+            self.failure_count = number
+
+    def _accept_log(self, message: MonitorLog) -> None:
+        for index, text in enumerate(message.texts):
+            number = message.first_number + index
+            if number <= self._log_seen:
+                continue
+            self._log_seen = number
+            self.log_count += 1
+            self.log_lines.append(LogLine(self.log_count, message.time_seconds[index], message.levels[index], text))

@@ -1,0 +1,77 @@
+"""Failed tasks, with the error their client got, made readable without running anybody's code."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from scaler_protocol.messages import Status
+from scaler_protocol.payloads import OBJECT, PICKLED
+
+NOT_KEPT = "the error was too large to be kept by the scheduler; the client has it"
+IN_STORAGE = "the error is in object storage; the client has it"
+UNREADABLE = "the error cannot be shown here; the client has it"
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorText:
+    """An error for people: `kind` is the exception's type or the status, `text` one line or more, `traceback` may be empty."""
+
+    kind: str
+    text: str
+    traceback: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FailedTask:
+    """One failure. `number` counts failures of one scheduler; times are Unix times."""
+
+    number: int
+    at: float
+    client: bytes
+    task: int
+    attempt: int
+    status: str
+    function: str
+    agent: str
+    duration_s: float
+    error: ErrorText
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Builds texts, bytes, numbers and containers of them. Payloads come from tasks: whatever names a class is refused."""
+
+    def find_class(self, module_name: str, global_name: str) -> NoReturn:
+        raise pickle.UnpicklingError(f"{module_name}.{global_name} is not plain data")
+
+    def persistent_load(self, pid: Any) -> NoReturn:
+        raise pickle.UnpicklingError("a reference is not plain data")
+
+
+def status_name(status: int) -> str:
+    """The name of a task's status: `failed`, `processor_died`, …"""
+    try:
+        return Status(status).name.lower()
+    except ValueError:
+        return f"status {status}"
+
+
+def read_error(status: int, payload: bytes) -> ErrorText:
+    """Return what an answer's payload says. Never raises: what cannot be read is said so."""
+    name = status_name(status)
+    if status != Status.FAILED:
+        return ErrorText(name, payload.decode("utf-8", "replace") or NOT_KEPT)
+    if not payload:
+        return ErrorText(name, NOT_KEPT)
+    if payload[:1] == OBJECT:
+        return ErrorText(name, IN_STORAGE)
+    if payload[:1] != PICKLED:
+        return ErrorText(name, UNREADABLE)
+    try:
+        _, kind, text, traceback = _PlainUnpickler(io.BytesIO(payload[1:])).load()
+    # A pickle is a program: a broken one can fail in nearly any way.
+    except Exception:
+        return ErrorText(name, UNREADABLE)
+    return ErrorText(str(kind), str(text), str(traceback))

@@ -1,0 +1,371 @@
+"""What the model knows as JSON-ready data: what pages show and what scripts read. Ids are hexadecimal text."""
+
+from __future__ import annotations
+
+from collections import Counter as Count
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from scaler_protocol.messages import Counter, ProcessorState, WorkerStatus
+from scaler_ui.model.cluster import ClusterModel
+from scaler_ui.model.failures import FailedTask
+from scaler_ui.model.history import state_counts
+from scaler_ui.model.tasks import STATES, TaskRow
+
+_PROCESSOR_STATES = {state.value: state.name.lower() for state in ProcessorState}
+
+
+def overview(model: ClusterModel, silent_s: float, silent_after_s: float) -> dict[str, Any]:
+    """The state of the connection and the cluster in a few figures."""
+    snapshot = model.snapshot
+    data: dict[str, Any] = {
+        "version": model.version,
+        "connection": connection_state(model, silent_s, silent_after_s),
+        "silent_seconds": round(silent_s, 1),
+        "missed_messages": model.missed_messages,
+        "restarts": model.restarts,
+        "omitted_events": model.omitted_events,
+        "stride": model.stride,
+        "samples": model.history.count,
+        "bars": model.bars.count,
+        "failures": model.failure_count,
+        "log_lines": model.log_count,
+    }
+    if snapshot is None:
+        return data
+    history = model.history
+    states = Count(_PROCESSOR_STATES.get(worker.state, "?") for worker in snapshot.workers)
+    data |= {
+        "time": snapshot.time_seconds,
+        "uptime_seconds": snapshot.time_seconds - snapshot.started_seconds if snapshot.started_seconds else 0.0,
+        "incarnation": snapshot.incarnation.hex(),
+        "tasks": state_counts(snapshot),
+        "stale_results": snapshot.stale_results,
+        "success_rate": history.latest("success_rate"),
+        "failed_rate": history.latest("failed_rate"),
+        "scheduler": {"cpu_percent": snapshot.cpu_percent, "rss_bytes": snapshot.rss_bytes},
+        "workers": len(snapshot.workers),
+        "worker_states": dict(states),
+        "agents": len(snapshot.agents),
+        "clients": len(snapshot.clients),
+        "graphs": len(snapshot.graphs),
+        "objects": {
+            "count": snapshot.object_count,
+            "bytes": snapshot.object_bytes,
+            "limit_bytes": snapshot.object_limit_bytes,
+        },
+        "worker_cpu_percent": history.latest("worker_cpu_percent"),
+        "worker_rss_bytes": history.latest("worker_rss_bytes"),
+        "functions": _functions(snapshot.functions, snapshot.failed_functions),
+        "sent": counts(snapshot.sent),
+        "received": counts(snapshot.received),
+    }
+    return data
+
+
+def connection_state(model: ClusterModel, silent_s: float, silent_after_s: float) -> str:
+    """Return `waiting` before the first snapshot, `live`, or `silent`."""
+    if model.snapshot is None:
+        return "waiting"
+    return "live" if silent_s <= silent_after_s else "silent"
+
+
+def counts(counters: Iterable[Counter]) -> dict[str, int]:
+    """Counters as one object."""
+    return {counter.name: counter.count for counter in counters}
+
+
+def _functions(unfinished: Iterable[Counter], failed: Iterable[Counter]) -> list[dict[str, Any]]:
+    waiting, broken = counts(unfinished), counts(failed)
+    return [
+        {"name": name, "unfinished": waiting.get(name, 0), "failed": broken.get(name, 0)}
+        for name in sorted(waiting.keys() | broken.keys())
+    ]
+
+
+def history_after(model: ClusterModel, seen: int) -> dict[str, Any]:
+    """Samples after the first `seen` ever."""
+    count, times, columns = model.history.after(seen)
+    return {"count": count, "time": times, "series": columns}
+
+
+def workers(model: ClusterModel) -> dict[str, Any]:
+    """All workers, and the hosts (agents) they are on."""
+    snapshot = model.snapshot
+    if snapshot is None:
+        return {"workers": [], "agents": []}
+    return {
+        "workers": [worker_data(worker) for worker in snapshot.workers],
+        "agents": [
+            {
+                "name": agent.name,
+                "hostname": agent.hostname,
+                "pid": agent.pid,
+                "workers": agent.workers,
+                "capacity": agent.capacity,
+                "assigned": agent.assigned,
+                "queued": agent.queued,
+                "cpu_percent": round(agent.cpu_percent, 1),
+                "rss_bytes": agent.rss_bytes,
+                "rss_free_bytes": agent.rss_free_bytes,
+                "latency_seconds": agent.latency_seconds,
+                "last_seen_seconds": round(agent.last_seen_seconds, 1),
+                "draining": agent.draining,
+                "capabilities": agent.capabilities,
+                "functions": counts(agent.functions),
+            }
+            for agent in snapshot.agents
+        ],
+    }
+
+
+def worker_data(worker: WorkerStatus) -> dict[str, Any]:
+    """One worker."""
+    return {
+        "name": worker.name,
+        "agent": worker.agent,
+        "hostname": worker.hostname,
+        "pid": worker.pid,
+        "state": _PROCESSOR_STATES.get(worker.state, "?"),
+        "cpu_percent": round(worker.cpu_percent, 1),
+        "rss_bytes": worker.rss_bytes,
+        "free": worker.free,
+        "sent": worker.sent,
+        "working": worker.sent - worker.queued,
+        "queued": worker.queued,
+        "function": worker.function,
+        "task": worker.task if worker.function else None,
+        "task_seconds": round(worker.task_seconds, 1),
+        "last_seen_seconds": round(worker.last_seen_seconds, 1),
+        "capabilities": worker.capabilities,
+    }
+
+
+def clients(model: ClusterModel) -> list[dict[str, Any]]:
+    """All connected clients."""
+    return [
+        {
+            "id": client.incarnation.hex(),
+            "name": client.name,
+            "hostname": client.hostname,
+            "pid": client.pid,
+            "nested": client.nested,
+            "waiting": client.waiting,
+            "running": client.running,
+            "finished": client.finished,
+            "failed": client.failed,
+            "graphs": client.graphs,
+            "object_count": client.object_count,
+            "object_bytes": client.object_bytes,
+            "connected_seconds": round(client.connected_seconds, 1),
+            "last_seen_seconds": round(client.last_seen_seconds, 1),
+        }
+        for client in (model.snapshot.clients if model.snapshot is not None else ())
+    ]
+
+
+def graphs(model: ClusterModel) -> list[dict[str, Any]]:
+    """Graphs in progress."""
+    return [
+        {
+            "client": graph.client.hex(),
+            "client_name": model.client_name(graph.client),
+            "first_number": graph.first_number,
+            "rows": graph.rows,
+            "waiting": graph.waiting,
+            "released": graph.released,
+            "done": graph.done,
+            "failed": graph.failed,
+            "held_results": graph.held_results,
+        }
+        for graph in (model.snapshot.graphs if model.snapshot is not None else ())
+    ]
+
+
+def scaling(model: ClusterModel) -> dict[str, Any]:
+    """The strategy, and each worker adapter."""
+    snapshot = model.snapshot
+    if snapshot is None:
+        return {"strategy": "", "adapters": []}
+    return {
+        "strategy": snapshot.scaling_strategy,
+        "adapters": [
+            {
+                "url": adapter.url,
+                "state": adapter.state,
+                "groups": adapter.groups,
+                "groups_max": None if adapter.groups_max < 0 else adapter.groups_max,
+                "workers_per_group": adapter.workers_per_group,
+                "wished_groups": adapter.wished_groups,
+                "starting_groups": adapter.starting_groups,
+                "capabilities": adapter.capabilities,
+                "text": adapter.text,
+            }
+            for adapter in snapshot.adapters
+        ],
+    }
+
+
+def task_data(model: ClusterModel, row: TaskRow) -> dict[str, Any]:
+    """One task; seconds, `null` where something was not seen."""
+    waited = row.assigned_at - row.submitted_at if row.assigned_at and row.submitted_at else None
+    return {
+        "client": row.client.hex(),
+        "client_name": model.client_name(row.client),
+        "number": row.number,
+        "function": row.function,
+        "capabilities": row.capabilities,
+        "state": row.state,
+        "agent": row.agent,
+        "slot": row.slot if row.slot >= 0 else None,
+        "submitted_at": row.submitted_at or None,
+        "assigned_at": row.assigned_at or None,
+        "ended_at": row.ended_at or None,
+        "waited_seconds": waited,
+        "duration_seconds": row.duration_s if row.ended_at else None,
+        "attempts": row.attempts,
+    }
+
+
+def find_tasks(
+    model: ClusterModel, *, search: str = "", state: str = "", order: str = "newest", limit: int = 200
+) -> dict[str, Any]:
+    """Tasks whose function, agent, client, capability or number contains `search`, in one state or any.
+
+    `order`: newest, oldest, longest.
+    """
+    words = search.lower().split()
+    names: dict[bytes, str] = {}
+
+    def matches(row: TaskRow) -> bool:
+        if state and row.state != state:
+            return False
+        if not words:
+            return True
+        name = names.get(row.client)
+        if name is None:
+            name = names[row.client] = model.client_name(row.client)
+        text = f"{row.function} {row.agent} {name} {row.capabilities} {row.number} {row.state}".lower()
+        return all(word in text for word in words)
+
+    rows = [row for row in model.tasks.newest_first() if matches(row)]
+    if order == "oldest":
+        rows.reverse()
+    elif order == "longest":
+        rows.sort(key=lambda row: row.duration_s, reverse=True)
+    states = dict.fromkeys(STATES, 0)
+    for row in model.tasks.newest_first():
+        states[row.state] += 1
+    return {
+        "known": len(model.tasks),
+        "matching": len(rows),
+        "states": states,
+        "stride": model.stride,
+        "tasks": [task_data(model, row) for row in rows[:limit]],
+    }
+
+
+def failure_data(model: ClusterModel, failure: FailedTask) -> dict[str, Any]:
+    """One failure with its error."""
+    return {
+        "failure": failure.number,
+        "at": failure.at,
+        "client": failure.client.hex(),
+        "client_name": model.client_name(failure.client),
+        "number": failure.task,
+        "attempt": failure.attempt,
+        "status": failure.status,
+        "function": failure.function,
+        "agent": failure.agent,
+        "duration_seconds": failure.duration_s,
+        "kind": failure.error.kind,
+        "text": failure.error.text,
+        "traceback": failure.error.traceback,
+    }
+
+
+def failures(model: ClusterModel, *, search: str = "", limit: int = 200) -> list[dict[str, Any]]:
+    """The last failures, newest first, whose error, function, agent or client contains `search`."""
+    words = search.lower().split()
+    found = []
+    for failure in reversed(model.failures):
+        data = failure_data(model, failure)
+        text = " ".join(
+            str(data[key]) for key in ("kind", "text", "function", "agent", "client_name", "number")
+        ).lower()
+        if all(word in text for word in words):
+            found.append(data)
+            if len(found) >= limit:
+                break
+    return found
+
+
+def failures_of(model: ClusterModel, client: bytes, number: int) -> list[dict[str, Any]]:
+    """The failures of one task."""
+    return [failure_data(model, f) for f in model.failures if f.task == number and f.client == client]
+
+
+def log_after(model: ClusterModel, seen: int, limit: int = 2_000) -> dict[str, Any]:
+    """Log lines after number `seen`, oldest first."""
+    lines = [line for line in model.log_lines if line.number > seen][-limit:]
+    return {
+        "count": model.log_count,
+        "lines": [{"number": line.number, "at": line.at, "level": line.level, "text": line.text} for line in lines],
+    }
+
+
+def bars_after(model: ClusterModel, seen: int, generation: int, limit: int) -> dict[str, Any]:
+    """Bars of the task stream after the first `seen` ever, and what their numbers mean.
+
+    A reader of an older `generation` gets all bars again: numbers of names have changed.
+    """
+    bars = model.bars
+    again = generation != bars.generation or seen > bars.count
+    names = model.worker_names()
+    count, columns = bars.after(0 if again else seen, limit)
+    origin = columns["start"][0] if columns["start"] else 0.0
+    # Relative and rounded to microseconds: half the bytes of full Unix times.
+    columns["start"] = [round(start - origin, 6) for start in columns["start"]]
+    columns["duration"] = [round(duration, 6) for duration in columns["duration"]]
+    return {
+        "generation": bars.generation,
+        "again": again,
+        "count": count,
+        "more": count < bars.count,
+        "limit": bars.limit,
+        "origin": origin,
+        "columns": columns,
+        "lanes": [
+            {"agent": lane.agent, "slot": lane.slot, "name": names.get(lane) or model.worker_name(lane)}
+            for lane in bars.lanes.names()
+        ],
+        "functions": bars.functions.names(),
+        "capabilities": bars.capabilities.names(),
+        "clients": [client.hex() for client in bars.clients.names()],
+        "client_names": [model.client_name(client) for client in bars.clients.names()],
+    }
+
+
+def whole(model: ClusterModel, silent_s: float, silent_after_s: float) -> Mapping[str, Any]:
+    """Everything in one object, for scripts: `scheduler`, `task_manager`, `scheduler_sent`, `scheduler_received`, `workers`, …"""
+    snapshot = model.snapshot
+    data = overview(model, silent_s, silent_after_s)
+    return {
+        "connection": data["connection"],
+        "time": data.get("time"),
+        "scheduler": data.get("scheduler", {}),
+        "task_manager": data.get("tasks", {}),
+        "scheduler_sent": data.get("sent", {}),
+        "scheduler_received": data.get("received", {}),
+        "functions": data.get("functions", []),
+        "objects": data.get("objects", {}),
+        **workers(model),
+        "workers": [
+            {**worker_data(worker), "agt_cpu": round(worker.agent_cpu_percent, 1), "agt_rss": worker.agent_rss_bytes}
+            for worker in (snapshot.workers if snapshot is not None else ())
+        ],
+        "clients": clients(model),
+        "graphs": graphs(model),
+        "scaling": scaling(model),
+        "failures": failures(model),
+    }

@@ -1,0 +1,119 @@
+"""The model as Prometheus metrics. Every name begins with `scaler_` and ends with its unit; docs/metrics.md explains them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from scaler_protocol.messages import MonitorSnapshot
+from scaler_ui.model.cluster import ClusterModel
+from scaler_ui.model.figures import counts
+from scaler_ui.model.history import state_counts
+
+
+def render_metrics(model: ClusterModel, silent_s: float) -> bytes:
+    """Return the text that Prometheus scrapes."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_ModelCollector(model, silent_s))
+    return generate_latest(registry)
+
+
+class _ModelCollector(Collector):
+    def __init__(self, model: ClusterModel, silent_s: float) -> None:
+        self._model = model
+        self._silent_s = silent_s
+
+    def collect(self) -> Iterable[Metric]:
+        """Everything that is known now."""
+        model = self._model
+        yield _gauge("scaler_monitor_silence_seconds", "Time since the scheduler's last snapshot", self._silent_s)
+        yield _counter("scaler_monitor_missed_messages", "Monitor messages that did not arrive", model.missed_messages)
+        yield _counter("scaler_scheduler_restarts", "Scheduler processes seen after the first", model.restarts)
+        if model.snapshot is not None:
+            yield from _of_snapshot(model.snapshot)
+
+
+def _of_snapshot(snapshot: MonitorSnapshot) -> Iterable[Metric]:
+    states = state_counts(snapshot)
+    yield _gauges("scaler_tasks", "Unfinished tasks", "state", {s: states[s] for s in ("unassigned", "running")})
+    finished = {s: states[s] for s in ("success", "failed", "canceled")}
+    yield _counters("scaler_tasks_finished", "Tasks answered since the scheduler started", "result", finished)
+    yield _counter("scaler_stale_results", "Results dropped because nobody waited for them", snapshot.stale_results)
+    yield _counter("scaler_task_events_omitted", "Task events not told to monitors", snapshot.events_omitted)
+    functions = counts(snapshot.functions)
+    yield _gauges("scaler_function_tasks", "Unfinished tasks by function", "function", functions)
+    failed = counts(snapshot.failed_functions)
+    yield _counters("scaler_function_tasks_failed", "Failed tasks by function", "function", failed)
+    yield _gauge("scaler_scheduler_cpu_percent", "CPU of the scheduler process; 100 is one core", snapshot.cpu_percent)
+    yield _gauge("scaler_scheduler_memory_bytes", "Resident memory of the scheduler process", snapshot.rss_bytes)
+    yield _gauge("scaler_scheduler_start_time_seconds", "Unix time of its start", snapshot.started_seconds)
+    sent, received = counts(snapshot.sent), counts(snapshot.received)
+    yield _counters("scaler_scheduler_messages_sent", "Messages sent, by kind", "kind", sent)
+    yield _counters("scaler_scheduler_messages_received", "Messages received, by kind", "kind", received)
+    yield _gauge("scaler_workers", "Connected workers", len(snapshot.workers))
+    yield _gauge("scaler_agents", "Connected worker hosts", len(snapshot.agents))
+    yield _gauge("scaler_clients", "Connected clients", len(snapshot.clients))
+    yield _gauge("scaler_graphs", "Graphs in progress", len(snapshot.graphs))
+    yield _gauge("scaler_objects", "Objects in storage", snapshot.object_count)
+    yield _gauge("scaler_object_memory_bytes", "Memory objects take up, identical ones once", snapshot.object_bytes)
+    yield _gauge("scaler_object_memory_limit_bytes", "Memory objects may take up", snapshot.object_limit_bytes)
+    yield from _of_workers(snapshot)
+    yield from _of_adapters(snapshot)
+
+
+def _of_workers(snapshot: MonitorSnapshot) -> Iterable[Metric]:
+    labels = ("worker", "agent", "host")
+    cpu = GaugeMetricFamily("scaler_worker_cpu_percent", "CPU of the worker's process; 100 is one core", labels=labels)
+    memory = GaugeMetricFamily("scaler_worker_memory_bytes", "Resident memory of the worker's process", labels=labels)
+    assigned = GaugeMetricFamily("scaler_worker_tasks", "Tasks assigned to the worker", labels=labels)
+    for worker in snapshot.workers:
+        values = (worker.name, worker.agent, worker.hostname)
+        cpu.add_metric(values, worker.cpu_percent)
+        memory.add_metric(values, worker.rss_bytes)
+        assigned.add_metric(values, worker.sent)
+    yield from (cpu, memory, assigned)
+    of_agent = ("agent", "host")
+    free = GaugeMetricFamily("scaler_agent_host_memory_free_bytes", "Memory left on the agent's host", labels=of_agent)
+    latency = GaugeMetricFamily(
+        "scaler_agent_latency_seconds", "Round trip between agent and scheduler", labels=of_agent
+    )
+    silence = GaugeMetricFamily("scaler_agent_silence_seconds", "Time since the agent's last message", labels=of_agent)
+    for agent in snapshot.agents:
+        free.add_metric((agent.name, agent.hostname), agent.rss_free_bytes)
+        latency.add_metric((agent.name, agent.hostname), agent.latency_seconds)
+        silence.add_metric((agent.name, agent.hostname), agent.last_seen_seconds)
+    yield from (free, latency, silence)
+
+
+def _of_adapters(snapshot: MonitorSnapshot) -> Iterable[Metric]:
+    groups = GaugeMetricFamily("scaler_adapter_groups", "Worker groups of an adapter", labels=("adapter", "kind"))
+    for adapter in snapshot.adapters:
+        groups.add_metric((adapter.url, "existing"), adapter.groups)
+        groups.add_metric((adapter.url, "wished"), adapter.wished_groups)
+        groups.add_metric((adapter.url, "starting"), adapter.starting_groups)
+    yield groups
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, text, value=value)
+
+
+def _counter(name: str, text: str, value: float) -> Metric:
+    return CounterMetricFamily(name, text, value=value)
+
+
+def _gauges(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=(label,))
+    for key, value in values.items():
+        family.add_metric((key,), value)
+    return family
+
+
+def _counters(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
+    family = CounterMetricFamily(name, text, labels=(label,))
+    for key, value in values.items():
+        family.add_metric((key,), value)
+    return family

@@ -1,0 +1,49 @@
+"""Names by small number, so that a hundred thousand bars need not hold a text each."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable
+from typing import Generic, TypeVar
+
+Name = TypeVar("Name")
+
+
+class NameTable(Generic[Name]):
+    """Numbers names in the order in which they come, up to a limit; the columns that use it say which are still needed."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.generation = 0
+        """Changes when numbers have been given anew: whoever keeps numbers must ask again."""
+        self._numbers: dict[Name, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @property
+    def full(self) -> bool:
+        return len(self._numbers) >= self.limit
+
+    def number(self, name: Name) -> int:
+        """Return the number of `name`, a new one if need be. Call `compact` before, where the table is `full`."""
+        return self._numbers.setdefault(name, len(self._numbers))
+
+    def names(self) -> list[Name]:
+        """Return all names, by number."""
+        return list(self._numbers)
+
+    def compact(self, used: Iterable[int], columns: Iterable[array[int]]) -> None:
+        """Forget names whose number is not `used`, and write the new numbers into `columns`."""
+        names = self.names()
+        kept = sorted(set(used))
+        # At most half stays, so that compacting stays rare; the names left out are those seen first.
+        kept = kept[-self.limit // 2 :]
+        renumbered = array("H", bytes(2 * max(1, len(names))))
+        self._numbers = {}
+        for old in kept:
+            renumbered[old] = self.number(names[old])
+        for column in columns:
+            for row, old in enumerate(column):
+                column[row] = renumbered[old]
+        self.generation += 1

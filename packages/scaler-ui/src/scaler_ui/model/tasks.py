@@ -1,0 +1,67 @@
+"""Single tasks: what became of the last ones that the monitor was told of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+STATES = ("submitted", "assigned", "success", "failed", "canceled", "returned")
+"""By the number of `TaskEvent`."""
+
+FINISHED = frozenset({"success", "failed", "canceled"})
+
+
+@dataclass(slots=True, eq=False)
+class TaskRow:
+    """One task. Times are Unix times, 0 where the moment was not seen."""
+
+    client: bytes
+    number: int
+    function: str
+    capabilities: str = ""
+    state: str = "submitted"
+    agent: str = ""
+    slot: int = -1
+    submitted_at: float = 0.0
+    assigned_at: float = 0.0
+    ended_at: float = 0.0
+    duration_s: float = 0.0
+    attempts: int = 0
+
+
+class TaskTable:
+    """Tasks in the order in which they were first seen, the oldest leaving first."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._rows: dict[tuple[bytes, int], TaskRow] = {}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def find(self, client: bytes, number: int) -> TaskRow | None:
+        """Return a task, or None where nothing is known of it (any more)."""
+        return self._rows.get((client, number))
+
+    def row(self, client: bytes, number: int, function: str, capabilities: str) -> TaskRow:
+        """Return a task's row, a new one where there is none."""
+        key = (client, number)
+        row = self._rows.get(key)
+        if row is None:
+            row = self._rows[key] = TaskRow(client, number, function, capabilities)
+            if len(self._rows) > self.limit:
+                del self._rows[next(iter(self._rows))]
+        return row
+
+    def newest_first(self) -> Iterator[TaskRow]:
+        """Return all tasks, the last one first."""
+        return reversed(self._rows.values())
+
+    def forget(self, rows: Iterable[TaskRow]) -> None:
+        """Drop tasks."""
+        for row in rows:
+            self._rows.pop((row.client, row.number), None)
+
+    def clear(self) -> None:
+        """Drop all."""
+        self._rows.clear()

@@ -1,0 +1,103 @@
+// Which page is shown, the state of the connection, the theme, and the keyboard.
+
+import { history, listen } from "./data.js";
+import { element } from "./elements.js";
+import { integer, seconds } from "./format.js";
+import { PAGES } from "./pages.js";
+
+const holder = document.getElementById("page");
+const navigation = document.getElementById("navigation");
+let page = null;
+let latest = null;
+let updating = false;
+let shownErrors = null;
+
+PAGES.forEach(([id, label], at) => navigation.append(element("a", { href: `#${id}`, title: at < 9 ? `key ${at + 1}` : "key 0" }, label)));
+
+function open() {
+  const id = location.hash.slice(1) || "overview";
+  const [name, label, Kind] = PAGES.find(([candidate]) => candidate === id) ?? PAGES[0];
+  page?.destroy?.();
+  page = new Kind();
+  holder.replaceChildren(page.node);
+  page.shown?.();
+  document.title = `${label} · Scaler`;
+  for (const link of navigation.children) {
+    if (link.getAttribute("href") === `#${name}`) { link.setAttribute("aria-current", "page"); link.scrollIntoView({ block: "nearest", inline: "nearest" }); }
+    else link.removeAttribute("aria-current");
+  }
+  if (latest) update();
+}
+
+async function update() {
+  if (updating || document.hidden) return;
+  updating = true;
+  const shown = page;
+  try {
+    await history.update(latest.samples);
+    if (shown === page) await shown.update(latest);
+  } catch (error) {
+    // The service went away between the stream's word and our question; the stream's silence says so.
+    showStatus("lost", "the service of this page does not answer; trying again");
+  } finally { updating = false; }
+  if (shown !== page) update();
+}
+
+function showStatus(kind, text) {
+  const status = document.getElementById("status");
+  if (status.className !== `status ${kind}`) status.className = `status ${kind}`;
+  const line = document.getElementById("status-text");
+  if (line.textContent !== text) line.textContent = text;
+}
+
+function describe(data) {
+  if (data.connection === "waiting") return ["waiting", `waiting for a scheduler at ${data.monitor_address}, ${seconds(data.silent_seconds)}`];
+  if (data.connection === "silent") return ["silent", `the scheduler has been silent for ${seconds(data.silent_seconds)}; this is what it said last`];
+  const notes = [`connected to ${data.monitor_address}`];
+  if (data.restarts) notes.push(`the scheduler was started again ${data.restarts === 1 ? "once" : `${data.restarts} times`}`);
+  if (data.missed_messages) notes.push(`${integer(data.missed_messages)} messages were missed`);
+  return ["live", notes.join(" · ")];
+}
+
+listen((data) => {
+  latest = data;
+  showStatus(...describe(data));
+  if (shownErrors !== data.failures) {
+    shownErrors = data.failures;
+    const link = [...navigation.children].find((candidate) => candidate.getAttribute("href") === "#errors");
+    link.querySelector(".count")?.remove();
+    if (data.failures) link.append(element("span", { class: "count", "aria-label": `${data.failures} failed tasks` }, integer(data.failures)));
+  }
+  update();
+}, () => showStatus("lost", "the service of this page does not answer; trying again"));
+
+function nextTheme() {
+  const root = document.documentElement;
+  const dark = root.dataset.theme === "dark" || (root.dataset.theme === "auto" && matchMedia("(prefers-color-scheme: dark)").matches);
+  root.dataset.theme = dark ? "light" : "dark";
+  localStorage.setItem("theme", root.dataset.theme);
+  page.recolour?.();
+}
+
+document.getElementById("theme").addEventListener("click", nextTheme);
+document.getElementById("help-button").addEventListener("click", () => document.getElementById("help").showModal());
+for (const dialog of document.querySelectorAll("dialog")) dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+
+addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea, dialog")) return;
+  const at = "1234567890".indexOf(event.key);
+  if (at >= 0 && PAGES[at]) location.hash = PAGES[at][0];
+  else if (event.key === "/") { const field = holder.querySelector("input[type=search]"); if (field) { event.preventDefault(); field.focus(); } }
+  else if (event.key === "t") nextTheme();
+  else if (event.key === "?") document.getElementById("help").showModal();
+});
+
+addEventListener("hashchange", () => { open(); holder.focus({ preventScroll: true }); });
+addEventListener("visibilitychange", () => { if (!document.hidden && latest) update(); });
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => page?.recolour?.());
+
+// For those who measure: how long the last frames of the task stream took, in milliseconds.
+window.scaler = { frameTimes: () => page?.stream?.frameTimes ?? [], page: () => page };
+
+if (document.readyState === "loading") addEventListener("DOMContentLoaded", open);
+else open();

@@ -1,0 +1,48 @@
+// Lines over time, drawn by uPlot.
+
+import { history } from "./data.js";
+
+const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+// series: { name, label, colour, scale, show }. `format` makes text of a value.
+export class Chart {
+  constructor(node, series, format, { seconds = 600, minimum = 1 } = {}) {
+    Object.assign(this, { node, series, format, seconds, minimum });
+    node.classList.add("chart");
+    this.build();
+    this.observer = new ResizeObserver(() => this.resize());
+    this.observer.observe(node);
+  }
+
+  build() {
+    this.plot?.destroy();
+    const axis = { stroke: style("--muted"), grid: { stroke: style("--line"), width: 1 }, ticks: { show: false }, font: "11px system-ui, sans-serif" };
+    this.plot = new uPlot({
+      width: Math.max(200, this.node.clientWidth), height: 172,
+      cursor: { points: { size: 6 }, drag: { x: false, y: false } },
+      legend: { live: true },
+      scales: { x: { time: true, range: () => this.range() }, y: { range: (_, low, high) => [0, Math.max(this.minimum, (high ?? 0) * 1.08)] } },
+      axes: [{ ...axis, space: 70 }, { ...axis, size: 62, values: (_, ticks) => ticks.map((tick) => this.format(tick)) }],
+      series: [{ label: "time", value: (_, value) => (value ? new Date(value * 1000).toLocaleTimeString("en-GB") : "") },
+        ...this.series.map((one) => ({ label: one.label, stroke: one.colour, width: 1.6, fill: one.fill ? `${one.colour}22` : undefined, points: { show: false }, value: (_, value) => (value === null || value === undefined ? "" : this.format(value)) }))],
+    }, this.data(), this.node);
+    this.resize();
+  }
+
+  range() {
+    const last = history.time.at(-1) ?? Date.now() / 1000;
+    const first = history.time[0] ?? last;
+    return [Math.max(Math.min(first, last - 30), last - this.seconds), last];
+  }
+
+  data() { return [history.time, ...this.series.map((one) => history.series[one.name] ?? [])]; }
+
+  update() { this.plot.setData(this.data()); }
+
+  resize() {
+    const legend = this.node.querySelector(".u-legend")?.offsetHeight ?? 24;
+    this.plot.setSize({ width: Math.max(200, this.node.clientWidth), height: 200 - legend });
+  }
+
+  destroy() { this.observer.disconnect(); this.plot.destroy(); }
+}

@@ -1,0 +1,125 @@
+// Making elements, and tables that change in place: rows keep their identity, so focus and scrolling stay.
+
+export function element(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
+    else if (value !== undefined && value !== false) made.setAttribute(name, value === true ? "" : value);
+  }
+  made.append(...children.filter((child) => child !== null && child !== undefined));
+  return made;
+}
+
+export const chip = (text) => element("span", { class: `chip ${text}` }, text);
+
+export function meter(share, text) {
+  const bar = element("i");
+  bar.style.width = `${Math.max(0, Math.min(100, share * 100))}%`;
+  return element("span", {}, element("span", { class: "meter", "aria-hidden": "true" }, bar), text);
+}
+
+export function card(title, note, ...children) {
+  return element("section", { class: "card" }, element("header", {}, element("h2", {}, title), element("span", { class: "note" }, note ?? "")), ...children);
+}
+
+// columns: { key, label, number, value(row) for sorting, show(row) text or element, wide }. `onOpen(row)` makes rows buttons.
+export class Table {
+  constructor({ columns, id, label, sort, descending = false, onOpen = null, empty = "nothing here", rowsMax = 1000 }) {
+    Object.assign(this, { columns, id, sort, descending, onOpen, rowsMax, empty });
+    this.rows = new Map();
+    this.data = [];
+    this.heads = columns.map((column) => this.#head(column));
+    this.body = element("tbody");
+    this.table = element("table", { class: "data", "aria-label": label }, element("thead", {}, element("tr", {}, ...this.heads)), this.body);
+    this.note = element("p", { class: "empty" }, empty);
+    this.node = element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label }, this.table, this.note);
+    this.#markSorted();
+  }
+
+  #head(column) {
+    const head = element("th", { scope: "col", class: column.number ? "number" : undefined, "data-key": column.key });
+    if (this.sort === undefined) head.append(element("span", {}, column.label));
+    else head.append(element("button", { type: "button", onclick: () => this.sortBy(column) }, column.label));
+    return head;
+  }
+
+  sortBy(column) {
+    this.descending = this.sort === column.key ? !this.descending : Boolean(column.number);
+    this.sort = column.key;
+    this.#markSorted();
+    this.show(this.data);
+  }
+
+  #markSorted() {
+    this.columns.forEach((column, at) => {
+      if (column.key === this.sort) this.heads[at].setAttribute("aria-sort", this.descending ? "descending" : "ascending");
+      else this.heads[at].removeAttribute("aria-sort");
+    });
+  }
+
+  #ordered(data) {
+    const column = this.columns.find((candidate) => candidate.key === this.sort);
+    if (!column) return data;
+    const value = column.value ?? ((row) => row[column.key]);
+    const sign = this.descending ? -1 : 1;
+    return [...data].sort((a, b) => {
+      const [x, y] = [value(a), value(b)];
+      const order = typeof x === "string" || typeof y === "string" ? String(x ?? "").localeCompare(String(y ?? ""), "en", { numeric: true }) : (x ?? -Infinity) - (y ?? -Infinity);
+      return sign * order || String(this.id(a)).localeCompare(String(this.id(b)), "en", { numeric: true });
+    });
+  }
+
+  show(data) {
+    this.data = data;
+    const ordered = this.#ordered(data).slice(0, this.rowsMax);
+    const present = new Set(ordered.map(this.id));
+    for (const [id, row] of this.rows) {
+      if (!present.has(id)) { row.node.remove(); this.rows.delete(id); }
+    }
+    let previous = null;
+    for (const item of ordered) {
+      const row = this.#row(item);
+      const expected = previous === null ? this.body.firstChild : previous.nextSibling;
+      if (row.node !== expected) this.body.insertBefore(row.node, expected);
+      previous = row.node;
+    }
+    this.note.textContent = data.length ? `${data.length - ordered.length} more rows are not shown` : this.empty;
+    this.note.hidden = data.length > 0 && data.length === ordered.length;
+  }
+
+  #row(item) {
+    const id = this.id(item);
+    let row = this.rows.get(id);
+    if (!row) {
+      const cells = this.columns.map((column) => element("td", { class: [column.number && "number", column.wide && "wide", column.mono && "mono"].filter(Boolean).join(" ") || undefined }));
+      row = { node: element("tr", {}, ...cells), cells, shown: [], item };
+      if (this.onOpen) {
+        row.node.tabIndex = 0;
+        row.node.addEventListener("click", () => this.onOpen(row.item));
+        row.node.addEventListener("keydown", (event) => { if (event.key === "Enter") this.onOpen(row.item); });
+      }
+      this.rows.set(id, row);
+    }
+    row.item = item;
+    this.columns.forEach((column, at) => {
+      const shown = column.show ? column.show(item) : item[column.key] ?? "";
+      const text = shown instanceof Node ? shown.outerHTML : String(shown);
+      if (row.shown[at] === text) return;
+      row.shown[at] = text;
+      row.cells[at].replaceChildren(shown instanceof Node ? shown : text);
+    });
+    return row;
+  }
+}
+
+export function openDetail(title, facts, ...children) {
+  const dialog = document.getElementById("detail");
+  document.getElementById("detail-title").textContent = title;
+  const list = element("dl");
+  for (const [name, value] of facts) {
+    if (value === "" || value === null || value === undefined) continue;
+    list.append(element("dt", {}, name), element("dd", {}, value));
+  }
+  document.getElementById("detail-body").replaceChildren(list, ...children);
+  if (!dialog.open) dialog.showModal();
+}

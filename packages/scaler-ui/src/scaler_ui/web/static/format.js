@@ -1,0 +1,63 @@
+// Numbers, times and colours for people.
+
+const UNITS = ["B", "KiB", "MiB", "GiB", "TiB"];
+
+export function bytes(count) {
+  let unit = 0;
+  while (count >= 1024 && unit < UNITS.length - 1) { count /= 1024; unit += 1; }
+  return `${unit === 0 || count >= 100 ? Math.round(count) : count.toFixed(1)} ${UNITS[unit]}`;
+}
+
+export const integer = (value) => (value ?? 0).toLocaleString("en-US");
+
+export function rate(value) {
+  return value >= 100 ? integer(Math.round(value)) : value >= 10 ? value.toFixed(1) : value.toFixed(value ? 2 : 0);
+}
+
+export function seconds(value) {
+  if (value === null || value === undefined) return "";
+  if (value >= 3600) return `${Math.floor(value / 3600)} h ${Math.floor(value / 60) % 60} min`;
+  if (value >= 60) return `${Math.floor(value / 60)} min ${Math.floor(value) % 60} s`;
+  if (value >= 10) return `${value.toFixed(1)} s`;
+  if (value >= 1) return `${value.toFixed(2)} s`;
+  if (value >= 1e-3) return `${(value * 1e3).toFixed(value >= 0.1 ? 0 : 1)} ms`;
+  return value ? `${Math.round(value * 1e6)} µs` : "0 s";
+}
+
+export const clock = (unix) => (unix ? new Date(unix * 1000).toLocaleTimeString("en-GB") : "");
+
+export function clockFine(unix) {
+  const date = new Date(unix * 1000);
+  return `${date.toLocaleTimeString("en-GB")}.${String(date.getMilliseconds()).padStart(3, "0")}`;
+}
+
+export const percent = (value) => `${value >= 100 ? Math.round(value) : value.toFixed(1)} %`;
+
+// Twelve hues that stay apart from each other on both grounds; a name keeps its colour on every page and reload.
+export const PALETTE = ["#4c8dff", "#f08c3a", "#35b58a", "#d65db1", "#8f7bf0", "#c9a227", "#22a7c9", "#e05d5d", "#7fae3c", "#b3749c", "#5f9ea0", "#a77b52"];
+
+export function colourOf(name) {
+  let hash = 2166136261;
+  for (let at = 0; at < name.length; at += 1) hash = Math.imul(hash ^ name.charCodeAt(at), 16777619);
+  return PALETTE[(hash >>> 0) % PALETTE.length];
+}
+
+// Names that are shown together get different colours as long as there are any.
+export function colours(names) {
+  const taken = new Map();
+  const used = new Set();
+  for (const name of names) {
+    let colour = colourOf(name);
+    if (used.size < PALETTE.length) {
+      let at = PALETTE.indexOf(colour);
+      while (used.has(PALETTE[at])) at = (at + 1) % PALETTE.length;
+      colour = PALETTE[at];
+    }
+    used.add(colour);
+    taken.set(name, colour);
+  }
+  return taken;
+}
+
+export const STATE_COLOURS = { 2: "#35b58a", 3: "#e05d5d", 4: "#c9a227" };
+export const STATE_NAMES = { 2: "success", 3: "failed", 4: "canceled" };
