@@ -10,7 +10,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import hypothesis
 import pytest
+
+# How long an example takes says more about the machine than about the code; pytest-timeout ends what hangs.
+hypothesis.settings.register_profile("scaler", deadline=None)
+hypothesis.settings.load_profile("scaler")
 
 
 def _load_examples() -> ModuleType:

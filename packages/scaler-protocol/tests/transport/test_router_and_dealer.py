@@ -1,0 +1,357 @@
+"""The serving and the calling end over real sockets."""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+
+from scaler_protocol.errors import TransportError
+from scaler_protocol.transport import DealerLink, RouterListener, SendOutcome, router
+from scaler_protocol.wire import Frame
+
+PATIENCE_S = 10.0
+FREE_PORT = "tcp://127.0.0.1:0"
+
+
+class Ends:
+    """What a test opened; closed with it."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self.stack = stack
+
+    def router(self, address: str = FREE_PORT, high_water_mark: int = 1000) -> RouterListener:
+        return self.stack.enter_context(closing(RouterListener(address, high_water_mark=high_water_mark)))
+
+    def dealer(self, server: RouterListener, identity: bytes = b"dealer") -> DealerLink:
+        return self.stack.enter_context(closing(DealerLink(server.address, identity)))
+
+
+@pytest.fixture
+def ends() -> Iterator[Ends]:
+    with ExitStack() as stack:
+        yield Ends(stack)
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait for something that another thread or process brings about."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.002)
+
+
+def receive(end: RouterListener | DealerLink, count: int) -> list[list[bytes]]:
+    """Take in so many messages; a router's begin with the peer."""
+    messages: list[list[bytes]] = []
+
+    def take() -> bool:
+        if isinstance(end, RouterListener):
+            messages.extend([peer, *map(bytes, frames)] for peer, frames in end.receive(100))
+        else:
+            messages.extend([bytes(frame) for frame in frames] for frames in end.receive(100))
+        return len(messages) >= count
+
+    until(take)
+    assert len(messages) == count
+    return messages
+
+
+def greet(server: RouterListener, *dealers: DealerLink) -> None:
+    """Let the server know its peers: it can send to nobody who has not connected."""
+    for dealer in dealers:
+        dealer.send([b"hello"])
+        receive(server, 1)
+
+
+def test_messages_go_both_ways_in_order(ends: Ends) -> None:
+    server = ends.router()
+    dealer = ends.dealer(server, b"peer")
+    for number in range(500):
+        dealer.send([b"up", str(number).encode()])
+    assert receive(server, 500) == [[b"peer", b"up", str(number).encode()] for number in range(500)]
+    for number in range(500):
+        assert server.send(b"peer", [b"down", str(number).encode()]) is SendOutcome.SENT
+    assert receive(dealer, 500) == [[b"down", str(number).encode()] for number in range(500)]
+
+
+def test_port_zero_is_reported_as_the_port_it_became(ends: Ends) -> None:
+    address = ends.router().address
+    assert address.startswith("tcp://127.0.0.1:")
+    assert not address.endswith(":0")
+
+
+def test_receiving_is_bounded_and_says_when_there_is_more(ends: Ends) -> None:
+    server = ends.router()
+    dealer = ends.dealer(server)
+    for _ in range(10):
+        dealer.send([b"x"])
+    until(server.readable)
+    until(lambda: len(server.receive(3)) == 3)
+    assert server.readable()
+
+
+@pytest.mark.parametrize("size", [64 * 1024 - 1, 64 * 1024, 5_000_000])
+def test_large_frames_arrive_whole_and_writable(ends: Ends, size: int) -> None:
+    server = ends.router()
+    dealer = ends.dealer(server)
+    body = os.urandom(size)
+    dealer.send([b"head", body, bytearray(body), memoryview(body)])
+    until(server.readable)
+    ((_, frames),) = server.receive(1)
+    head, *bodies = frames
+    assert head == b"head"
+    assert all(each == body for each in bodies)
+    if size >= 64 * 1024:
+        assert all(isinstance(each, memoryview) and not each.readonly for each in bodies), "not copied"
+    assert server.send(b"dealer", frames) is SendOutcome.SENT, "what came in can be passed on as it is"
+    assert receive(dealer, 1) == [[b"head", body, body, body]]
+
+
+def test_a_received_buffer_outlives_its_socket(ends: Ends) -> None:
+    with closing(RouterListener(FREE_PORT)) as server:
+        dealer = ends.dealer(server)
+        body = os.urandom(1_000_000)
+        dealer.send([body])
+        until(server.readable)
+        ((_, frames),) = server.receive(1)
+    gc.collect()
+    assert frames == [body]
+
+
+# --- peers that come, go, and do not listen
+
+
+def test_a_peer_that_never_connected_is_gone_at_once(ends: Ends) -> None:
+    server = ends.router()
+    assert server.send(b"nobody", [b"x"]) is SendOutcome.GONE
+    assert not server.has_queued
+
+
+def test_a_peer_that_closed_is_gone_soon(ends: Ends) -> None:
+    server = ends.router()
+    with closing(DealerLink(server.address, b"short")) as dealer:
+        greet(server, dealer)
+    until(lambda: server.send(b"short", [b"x"]) is SendOutcome.GONE)
+
+
+def test_who_connects_with_the_same_identity_takes_over(ends: Ends) -> None:
+    server = ends.router()
+    first = ends.dealer(server, b"same")
+    greet(server, first)
+    second = ends.dealer(server, b"same")
+    greet(server, second)
+    server.send(b"same", [b"for the second"])
+    assert receive(second, 1) == [[b"for the second"]]
+    assert first.receive(1) == []
+
+
+def test_one_peer_that_takes_nothing_blocks_nobody_and_loses_nothing(ends: Ends) -> None:
+    server = ends.router(high_water_mark=10)
+    slow, quick = ends.dealer(server, b"slow"), ends.dealer(server, b"quick")
+    greet(server, slow, quick)
+    # More than the sockets' own buffers hold.
+    bodies = [bytes([number % 256]) * 200_000 for number in range(200)]
+    outcomes = [server.send(b"slow", [body]) for body in bodies]
+    assert set(outcomes) == {SendOutcome.SENT, SendOutcome.QUEUED}
+    assert outcomes == sorted(outcomes, key=lambda outcome: outcome is SendOutcome.QUEUED), "once queued, always behind"
+    assert server.send(b"quick", [b"at once"]) is SendOutcome.SENT
+    assert receive(quick, 1) == [[b"at once"]]
+    received: list[Frame] = []
+
+    def move() -> bool:
+        assert server.flush() == []
+        received.extend(frames[0] for frames in slow.receive(100))
+        return len(received) == len(bodies)
+
+    until(move)
+    assert received == bodies
+    assert not server.has_queued
+
+
+def test_a_queue_has_a_bound_in_messages_and_in_bytes(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = ends.router(high_water_mark=10)
+    greet(server, ends.dealer(server, b"slow"))
+    body = bytes(200_000)
+    monkeypatch.setattr(router, "QUEUE_BYTES_MAX", 2_000_000)
+    while (outcome := server.send(b"slow", [body])) is SendOutcome.SENT:
+        pass
+    assert outcome is SendOutcome.QUEUED
+    outcomes = [server.send(b"slow", [body]) for _ in range(20)]
+    assert outcomes == [SendOutcome.QUEUED] * 9 + [SendOutcome.FULL] * 11
+    monkeypatch.setattr(router, "QUEUE_MESSAGES_MAX", 10)
+    assert server.send(b"slow", [b"small"]) is SendOutcome.FULL
+    server.forget(b"slow")
+    assert not server.has_queued
+
+
+def test_a_peer_that_goes_with_messages_queued_is_reported(ends: Ends) -> None:
+    server = ends.router(high_water_mark=10)
+    with closing(DealerLink(server.address, b"slow")) as dealer:
+        greet(server, dealer)
+        while server.send(b"slow", [bytes(200_000)]) is not SendOutcome.QUEUED:
+            pass
+    gone: list[bytes] = []
+
+    def notice() -> bool:
+        # The end of a connection stands behind what came over it, so a server that never receives never notices.
+        server.receive(10)
+        gone.extend(server.flush())
+        return bool(gone)
+
+    until(notice)
+    assert gone == [b"slow"]
+    assert not server.has_queued
+
+
+def test_a_dealer_keeps_what_it_sends_until_somebody_listens(ends: Ends) -> None:
+    with closing(RouterListener(FREE_PORT)) as first:
+        address = first.address
+        dealer = ends.dealer(first)
+        greet(first, dealer)
+    dealer.send([b"kept"])
+    second = ends.router(address)
+    assert receive(second, 1) == [[b"dealer", b"kept"]]
+
+
+# --- waking up
+
+
+def test_a_thread_can_sleep_on_the_descriptor(ends: Ends) -> None:
+    server = ends.router()
+    dealer = ends.dealer(server)
+    greet(server, dealer)
+    received: list[Frame] = []
+
+    def sleeper() -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while len(received) < 50 and time.monotonic() < deadline:
+            for frames in dealer.receive(10):
+                received.extend(frames)
+            # Looked at again before sleeping: the descriptor tells of changes, not of what is there.
+            if len(received) < 50 and not dealer.readable():
+                select.select([dealer.fd], [], [], 1.0)
+
+    thread = threading.Thread(target=sleeper)
+    thread.start()
+    for number in range(50):
+        server.send(b"dealer", [str(number).encode()])
+        if number % 10 == 0:
+            time.sleep(0.005)
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive()
+    assert received == [str(number).encode() for number in range(50)]
+
+
+def test_a_send_says_that_something_waits_to_be_received(ends: Ends) -> None:
+    server = ends.router()
+    dealer = ends.dealer(server)
+    greet(server, dealer)
+    server.send(b"dealer", [b"answer"])
+    until(lambda: dealer.send([b"more"]))
+    assert receive(dealer, 1) == [[b"answer"]]
+
+
+def test_several_threads_may_send_whole_messages(ends: Ends) -> None:
+    server = ends.router()
+    dealer = ends.dealer(server)
+
+    def send(name: bytes) -> None:
+        for number in range(200):
+            dealer.send([name, str(number).encode(), name])
+
+    threads = [threading.Thread(target=send, args=(bytes([65 + number]),)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE_S)
+    messages = receive(server, 800)
+    assert all(message[1] == message[3] for message in messages)
+    for number in range(4):
+        of_thread = [message[2] for message in messages if message[1] == bytes([65 + number])]
+        assert of_thread == [str(position).encode() for position in range(200)]
+
+
+# --- opening and closing
+
+
+@pytest.mark.parametrize(
+    "address", ["tcp://256.0.0.1:1", "tcp://127.0.0.1:notaport", "nonsense", "ipc:///no/such/folder/x"]
+)
+def test_an_address_that_cannot_be_bound_is_a_clear_error(address: str) -> None:
+    with pytest.raises(TransportError, match=f"cannot listen on {address}: "):
+        RouterListener(address)
+
+
+def test_an_address_in_use_is_a_clear_error(ends: Ends) -> None:
+    address = ends.router().address
+    with pytest.raises(TransportError, match=f"^cannot listen on {address}: Address already in use$"):
+        RouterListener(address)
+
+
+def test_an_address_that_cannot_be_connected_is_a_clear_error() -> None:
+    with pytest.raises(TransportError, match="cannot connect to nonsense: "):
+        DealerLink("nonsense", b"x")
+
+
+def test_ipv6_is_spoken_where_it_is_asked_for(ends: Ends) -> None:
+    if not Path("/proc/net/if_inet6").exists():
+        pytest.skip("this machine has no IPv6")
+    server = ends.router("tcp://[::1]:0")
+    assert server.address.startswith("tcp://[::1]:")
+    dealer = ends.dealer(server)
+    dealer.send([b"x"])
+    assert receive(server, 1) == [[b"dealer", b"x"]]
+
+
+def test_local_sockets_are_spoken(ends: Ends, tmp_path: Path) -> None:
+    server = ends.router(f"ipc://{tmp_path}/socket")
+    dealer = ends.dealer(server)
+    dealer.send([b"x"])
+    assert receive(server, 1) == [[b"dealer", b"x"]]
+
+
+def test_using_a_closed_link_does_nothing(ends: Ends) -> None:
+    server = ends.router()
+    dealer = DealerLink(server.address, b"x")
+    dealer.close()
+    dealer.close()
+    assert dealer.send([b"x"]) is False
+    assert dealer.receive(1) == []
+    assert dealer.readable() is False
+    dealer.flush()
+
+
+def test_closing_with_nobody_at_the_other_end_is_quick() -> None:
+    dealer = DealerLink("tcp://127.0.0.1:1", b"x")
+    dealer.send([bytes(1_000_000)])
+    started = time.monotonic()
+    dealer.close()
+    assert time.monotonic() - started < 5.0
+
+
+def test_nothing_is_left_behind(ends: Ends) -> None:
+    def open_and_close() -> None:
+        with ExitStack() as stack:
+            here = Ends(stack)
+            server = here.router()
+            greet(server, here.dealer(server))
+        for address in ("nonsense", "tcp://127.0.0.1:notaport"):
+            with pytest.raises(TransportError):
+                RouterListener(address)
+
+    def held() -> tuple[int, int]:
+        return len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
+
+    open_and_close()
+    before = held()
+    for _ in range(5):
+        open_and_close()
+    until(lambda: held() == before)
