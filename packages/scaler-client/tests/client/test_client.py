@@ -524,7 +524,7 @@ class TestConnection:
                 client.map(abs, [1])
             cluster.silent = False
             cluster.resume()
-            wait_until(lambda: client._engine.unusable is None)
+            wait_until(lambda: client._operations.engine.unusable is None)
             assert client.submit(abs, -1).result(5) == 1
 
     def test_a_restarted_scheduler_gets_everything_again(self, client: Client, cluster: InProcessCluster) -> None:
@@ -594,7 +594,7 @@ class TestConnection:
         def fail(*_: Any) -> None:
             raise MemoryError("no more")
 
-        monkeypatch.setattr(client._engine, "_receive", fail)
+        monkeypatch.setattr(client._operations.engine, "_receive", fail)
         cluster.resume()
         with pytest.raises(errors.DisconnectedError, match="no more"):
             future.result(10)

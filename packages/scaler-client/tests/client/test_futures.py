@@ -14,6 +14,7 @@ import cloudpickle
 import pytest
 
 from scaler.client.future import ScalerFuture, answer_futures
+from scaler.serialization.results import load_error, load_value
 from scaler.testing.execution import failure_payload
 from scaler_protocol.messages import Status
 
@@ -40,6 +41,11 @@ class Owner:
 
     def blocking(self) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
+
+    def restore(self, status: int, payload: Any, number: int, serializer: Any) -> tuple[Any, BaseException | None]:
+        if status == Status.SUCCESS:
+            return load_value(payload, serializer), None
+        return None, load_error(status, payload, number)
 
     def cancel(self, futures: Sequence[ScalerFuture], timeout: float | None) -> list[ScalerFuture]:
         if self.lets_cancel:

@@ -24,6 +24,8 @@ from scaler.core.client_core import ClientCore
 from scaler.core.tasks import TaskGroup
 from scaler.serialization.arguments import object_buffers
 from scaler.serialization.functions import Pickled
+from scaler.serialization.results import load_error, load_value
+from scaler.serialization.serializer import AnySerializer
 from scaler_protocol import messages as m
 from scaler_protocol.codec import decode, encode
 from scaler_protocol.errors import WireError
@@ -294,6 +296,16 @@ class Engine(ABC):
 
     def before_wait(self) -> None:
         self.flush()
+
+    def restore(
+        self, status: int, payload: e.Payload, number: int, serializer: AnySerializer | None
+    ) -> tuple[Any, BaseException | None]:
+        if status != m.Status.SUCCESS:
+            return None, load_error(status, payload, number)
+        try:
+            return load_value(payload, serializer), None
+        except errors.DeserializeObjectError as error:
+            return None, error
 
     def cancel(self, futures: Sequence[ScalerFuture], timeout: float | None) -> list[ScalerFuture]:
         by_number = {future.number: future for future in futures}

@@ -8,21 +8,25 @@ value: it is then restored in the thread that wants it.
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, RUNNING
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from scaler.core.effects import Payload
 from scaler.errors import ClientCancelledException
-from scaler.serialization.results import AnySerializer, load_error, load_value
-from scaler_protocol.messages import Status
+from scaler.serialization.serializer import AnySerializer
+
+if TYPE_CHECKING:
+    from scaler.core.effects import Payload
 
 _LOCK = threading.Lock()
+
+_SUCCESS = 0
+_CANCELED = 2
+"""As in `scaler_protocol.messages.Status`, which this module does without so that `import scaler` stays light."""
 
 
 class FutureSource(Protocol):
@@ -49,6 +53,11 @@ class FutureOwner(Protocol):
 
     def blocking(self) -> AbstractContextManager[None]:
         """While this is entered, the task this code runs in (if any) waits, and its slot may be lent."""
+
+    def restore(
+        self, status: int, payload: Payload, number: int, serializer: AnySerializer | None
+    ) -> tuple[Any, BaseException | None]:
+        """Return (value, None) or (None, exception) of an answer. Never raises."""
 
     def cancel(self, futures: Sequence[ScalerFuture], timeout: float | None) -> list[ScalerFuture]:
         """Stop the tasks of these futures; return those that were not answered before."""
@@ -127,7 +136,7 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
     _waiters = _LazyWaiters()
     _done_callbacks = _LazyCallbacks()
 
-    _status: int = Status.SUCCESS
+    _status: int = _SUCCESS
     _payload: Payload | None = None
     _profile: tuple[int | None, int | None, int | None] = (None, None, None)
     number: int = 0
@@ -197,6 +206,9 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
         return self._state == CANCELLED_AND_NOTIFIED
 
     def __await__(self) -> Generator[Any, None, Any]:
+        # Whoever awaits has it imported; importing it with this module would double what `import scaler` costs.
+        import asyncio
+
         self.client.owner.before_wait()
         if self._state != RUNNING:
             return self.result()
@@ -243,7 +255,7 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
                 return
             self._state = FINISHED
             for waiter in self._waiters:
-                if self._status == Status.SUCCESS:
+                if self._status == _SUCCESS:
                     waiter.add_result(self)
                 else:
                     waiter.add_exception(self)
@@ -259,15 +271,8 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
 
     def _restore(self, payload: Payload) -> None:
         """Turn the answer's bytes into `_result` or `_exception`."""
-        result: Any = None
-        exception: BaseException | None = None
-        if self._status == Status.SUCCESS:
-            try:
-                result = load_value(payload, self.client.serializer)
-            except Exception as error:
-                exception = error
-        else:
-            exception = load_error(self._status, payload, self.number)
+        client = self.client
+        result, exception = client.owner.restore(self._status, payload, self.number, client.serializer)
         with _LOCK:
             # Two threads may have restored it, or it was cancelled meanwhile: what was there first stays.
             if self._payload is not None and self._state == FINISHED:
@@ -308,7 +313,7 @@ def answer_futures(
             if future._state != RUNNING:
                 continue
             if statuses:
-                if statuses[position] == Status.CANCELED:
+                if statuses[position] == _CANCELED:
                     cancelled.append(future)
                     continue
                 future._status = statuses[position]

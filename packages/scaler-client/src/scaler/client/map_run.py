@@ -16,7 +16,8 @@ from scaler.core.tasks import TaskGroup
 from scaler.errors import ScalerError
 from scaler.serialization.arguments import Packer
 from scaler.serialization.functions import Pickled
-from scaler.serialization.results import AnySerializer, load_error, load_failure, load_outcomes
+from scaler.serialization.results import load_error, load_failure, load_outcomes
+from scaler.serialization.serializer import AnySerializer
 from scaler_protocol.messages import Status
 
 NOTHING_COMPLETED_SECONDS = 0.05

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from scaler.local.services import OBJECT_STORAGE, SCHEDULER, Service, require
-from scaler_protocol.address import Address
+
+if TYPE_CHECKING:
+    from scaler_protocol.address import Address
 
 ANY_PORT = "tcp://127.0.0.1:0"
 

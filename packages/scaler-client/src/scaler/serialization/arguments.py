@@ -6,7 +6,7 @@ Everything is a snapshot: when a function of this module returns, nothing it mad
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import cloudpickle
@@ -15,7 +15,7 @@ from scaler.client.object_reference import ObjectReference
 from scaler.errors import ScalerError, SerializationError
 from scaler.serialization.functions import FunctionCache, Pickled
 from scaler.serialization.pickling import NUMBERS, PROTOCOL, dumps, dumps_apart, is_plain, plain_items, size_hint
-from scaler.serialization.serializer import Serializer
+from scaler.serialization.serializer import AnySerializer
 from scaler_protocol.ids import content_id
 from scaler_protocol.payloads import (
     CUSTOM,
@@ -32,8 +32,6 @@ from scaler_protocol.payloads import (
 )
 
 Buffer = bytes | bytearray | memoryview
-
-_NO_KEYWORDS: dict[str, Any] = {}
 
 
 class ObjectSink(Protocol):
@@ -62,7 +60,7 @@ class Packer:
     `serializer` None stands for pickle and cloudpickle. Errors in the values themselves are `SerializationError`.
     """
 
-    def __init__(self, sink: ObjectSink, serializer: type[Serializer] | Serializer | None = None) -> None:
+    def __init__(self, sink: ObjectSink, serializer: AnySerializer | None = None) -> None:
         self._sink = sink
         self._serializer = serializer
         self._functions = FunctionCache(self._make_function)
@@ -104,12 +102,12 @@ class Packer:
 
     # --- calls
 
-    def call(self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Packed:
+    def call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Packed:
         """Return the argument payload of `function(*args, **kwargs)`; the function is for error messages only."""
         if self._serializer is None:
-            if not kwargs and _all_small_and_plain(args):
+            if _all_small_and_plain(args) and (not kwargs or _all_small_and_plain(kwargs.values())):
                 # The way of nearly all small tasks: worth every tenth of a microsecond.
-                pickled = pickle.dumps((args, _NO_KEYWORDS), PROTOCOL)
+                pickled = pickle.dumps((args, kwargs), PROTOCOL)
                 if len(pickled) <= INLINE_BYTES_MAX:
                     return Packed(PICKLED + pickled)
             elif not self._needs_list(args, kwargs):
@@ -118,13 +116,13 @@ class Packer:
                     return packed
         return self._call_list(function, args, kwargs)
 
-    def _needs_list(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    def _needs_list(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Whether an argument is large or a reference, which only an argument list can name apart."""
         return any(map(_is_large_or_reference, (*args, *kwargs.values())))
 
-    def _call_whole(self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Packed | None:
+    def _call_whole(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Packed | None:
         """Return one pickle of all arguments, which keeps what they share; None when that would be large."""
-        call = (args, dict(kwargs))
+        call = (args, kwargs)
         try:
             pickled, buffers = dumps_apart(call)
             if len(pickled) + sum(buffer.nbytes for buffer in buffers) > INLINE_BYTES_MAX:
@@ -133,7 +131,7 @@ class Packer:
         except Exception as error:
             raise self._explain(function, args, kwargs, error) from error
 
-    def _call_list(self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Packed:
+    def _call_list(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Packed:
         objects: list[bytes] = []
         try:
             positional = [self.argument(function, position, value, objects) for position, value in enumerate(args)]
@@ -222,7 +220,7 @@ class Packer:
     # --- errors
 
     def _explain(
-        self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], error: BaseException
+        self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], error: BaseException
     ) -> SerializationError:
         """Find the argument at fault."""
         labelled: list[tuple[int | str, Any]] = [*enumerate(args), *kwargs.items()]
@@ -251,9 +249,9 @@ def name_of(function: Any) -> str:
     return f"{module}.{name}"
 
 
-def _all_small_and_plain(args: tuple[Any, ...]) -> bool:
+def _all_small_and_plain(values: Iterable[Any]) -> bool:
     # A generator for `all` would cost more than the whole check.
-    for value in args:
+    for value in values:
         if type(value) not in NUMBERS and not (is_plain(value) and size_hint(value) <= INLINE_BYTES_MAX):
             return False
     return True

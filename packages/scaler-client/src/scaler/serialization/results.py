@@ -8,13 +8,11 @@ from typing import Any
 
 from scaler import errors
 from scaler.core.effects import Payload
-from scaler.serialization.serializer import Serializer
+from scaler.serialization.serializer import AnySerializer
 from scaler_protocol.errors import MalformedMessageError
 from scaler_protocol.messages import Status
 from scaler_protocol.payloads import CUSTOM, FRAMED, PICKLED, RAW_BYTEARRAY, RAW_BYTES, Failure
 from scaler_protocol.wire import Frame
-
-AnySerializer = type[Serializer] | Serializer
 
 _PICKLED, _CUSTOM, _FRAMED = PICKLED[0], CUSTOM[0], FRAMED[0]
 

@@ -23,3 +23,7 @@ class Serializer(ABC):
     @abstractmethod
     def deserialize(payload: bytes) -> Any:
         """Return the value that `serialize` made these bytes of."""
+
+
+AnySerializer = type[Serializer] | Serializer
+"""Its methods are static, so that the class will do."""

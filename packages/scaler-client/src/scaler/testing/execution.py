@@ -10,7 +10,8 @@ from typing import Any
 import cloudpickle
 import tblib.pickling_support
 
-from scaler.serialization.results import AnySerializer, load_value
+from scaler.serialization.results import load_value
+from scaler.serialization.serializer import AnySerializer
 from scaler_protocol.messages import Status, TaskKind
 from scaler_protocol.payloads import (
     ARGUMENTS,

@@ -1,0 +1,295 @@
+"""What a `Client` does. Apart from it, because this needs everything, and `import scaler` should not.
+
+One object per client: its serializer, flags, groups and references, on an engine that others may share.
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+import socket
+import threading
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from scaler import errors
+from scaler.client.connection_engine import ConnectionEngine
+from scaler.client.engine import Engine
+from scaler.client.future import FutureSource, ScalerFuture
+from scaler.client.graph_run import submit_graph
+from scaler.client.map_run import MapRun
+from scaler.client.nested_engine import NestedEngine
+from scaler.client.object_reference import ObjectReference
+from scaler.core import effects as e
+from scaler.core.tasks import TaskGroup
+from scaler.serialization.arguments import Packer
+from scaler.serialization.serializer import AnySerializer
+from scaler_protocol import messages as m
+from scaler_protocol.address import Address
+from scaler_protocol.random_ids import new_id
+from scaler_protocol.task_context import current_task_context
+
+SHUTDOWN_SECONDS = 10.0
+
+
+class Operations:
+    """See the module. Methods that make futures take the client these belong to."""
+
+    def __init__(
+        self,
+        address: str | None,
+        *,
+        profiling: bool,
+        timeout_seconds: float,
+        heartbeat_interval_seconds: float,
+        serializer: AnySerializer | None,
+        stream_output: bool,
+        object_storage_address: str | None,
+    ) -> None:
+        if timeout_seconds <= 0 or heartbeat_interval_seconds <= 0:
+            raise ValueError("timeout_seconds and heartbeat_interval_seconds must be greater than 0")
+        for text in (address, object_storage_address):
+            if text is not None and not Address.parse(text).can_be_connected:
+                raise ValueError(f"{text!r} is no address to connect to: it needs a host and a port other than 0")
+        self.engine: Engine
+        if address is not None:
+            self.engine = ConnectionEngine(
+                address,
+                _hello(timeout_seconds, stream_output),
+                timeout_seconds=timeout_seconds,
+                heartbeat_seconds=heartbeat_interval_seconds,
+                object_address=object_storage_address,
+            )
+            self.address = address
+        else:
+            context = current_task_context()
+            if context is None:
+                raise ValueError(
+                    "Client() needs the scheduler's address, such as tcp://127.0.0.1:2345; "
+                    "it may be left out inside a task"
+                )
+            self.engine = NestedEngine.of(context, object_storage_address)
+            self.address = context.scheduler_address
+        self._serializer = serializer
+        self._packer = Packer(self.engine, serializer)
+        self._flags = (m.TaskFlag.PROFILE if profiling else 0) | (m.TaskFlag.STREAM_OUTPUT if stream_output else 0)
+        self._groups: dict[tuple[int, int, m.Capabilities], TaskGroup] = {}
+        self._plain_group = self._group(m.TaskKind.CALL, ())
+        self._references: Counter[bytes] = Counter()
+        self._closed: errors.ScalerError | None = None
+        self._lock = threading.Lock()
+
+    # --- tasks
+
+    def submit(
+        self, client: FutureSource, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> ScalerFuture:
+        group = self._plain_group if current_task_context() is None else self._group(m.TaskKind.CALL, ())
+        return self._submit(client, group, fn, args, kwargs)
+
+    def submit_verbose(
+        self,
+        client: FutureSource,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        capabilities: Mapping[str, int] | None,
+    ) -> ScalerFuture:
+        return self._submit(client, self._group(m.TaskKind.CALL, _capabilities(capabilities)), fn, args, kwargs)
+
+    def _submit(
+        self,
+        client: FutureSource,
+        group: TaskGroup,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> ScalerFuture:
+        engine = self.engine
+        if self._closed is not None or engine.forked:
+            self.require_open()
+        packer = self._packer
+        function = packer.function(fn)
+        objects = function.objects
+        try:
+            packed = packer.call(fn, args, kwargs)
+        except BaseException:
+            engine.release(objects)
+            raise
+        if packed.objects:
+            objects = (*packed.objects, *objects)
+        future = ScalerFuture(client)
+        try:
+            engine.submit(group, function, packed.payload, objects, future)
+        except BaseException:
+            if not future.number:
+                engine.release(objects)
+            raise
+        return future
+
+    def map(
+        self, fn: Callable[..., Any], iterables: Sequence[Iterable[Any]], capabilities: Mapping[str, int] | None
+    ) -> list[Any]:
+        if not iterables:
+            raise TypeError("map() needs at least one iterable")
+        totals = [operator.length_hint(iterable, -1) for iterable in iterables]
+        total = min(totals) if min(totals) >= 0 else None
+        if len(iterables) == 1:
+            return self._map(fn, iter(iterables[0]), total, False, capabilities)
+        return self._map(fn, zip(*iterables, strict=False), total, True, capabilities)
+
+    def starmap(
+        self, fn: Callable[..., Any], iterable: Iterable[Iterable[Any]], capabilities: Mapping[str, int] | None
+    ) -> list[Any]:
+        total = operator.length_hint(iterable, -1)
+        return self._map(fn, map(tuple, iterable), total if total >= 0 else None, True, capabilities)
+
+    def _map(
+        self,
+        fn: Callable[..., Any],
+        items: Iterator[Any],
+        total: int | None,
+        star: bool,
+        capabilities: Mapping[str, int] | None,
+    ) -> list[Any]:
+        self.require_open()
+        group = self._group(m.TaskKind.MAP_CHUNK, _capabilities(capabilities))
+        run = MapRun(self.engine, self._packer, group, fn, star=star, serializer=self._serializer)
+        return run.run(items, total)
+
+    def get(
+        self,
+        client: FutureSource,
+        graph: Mapping[Hashable, Any],
+        keys: Sequence[Hashable],
+        block: bool,
+        capabilities: Mapping[str, int] | None,
+    ) -> dict[Hashable, Any]:
+        self.require_open()
+        futures = submit_graph(
+            self.engine,
+            self._packer,
+            graph,
+            keys,
+            group=self._group(m.TaskKind.CALL, _capabilities(capabilities)),
+            make_future=lambda: ScalerFuture(client),
+        )
+        if not block:
+            return dict(futures)
+        try:
+            return {key: future.result() for key, future in futures.items()}
+        except BaseException:
+            self.engine.cancel([future for future in futures.values() if not future.done()], None)
+            raise
+
+    # --- objects
+
+    def send_object(self, value: Any, name: str) -> ObjectReference:
+        self.require_open()
+        reference = self.engine.send_object(value, name)
+        with self._lock:
+            self._references[reference.object_id] += 1
+        return reference
+
+    # --- ends
+
+    def clear(self, client: FutureSource) -> None:
+        self.require_open()
+        self._end_futures(client, errors.ClientCancelledException("the client was cleared"))
+        self._drop_references()
+
+    def disconnect(self, client: FutureSource) -> None:
+        self._close(client, e.Cause.CLOSED, errors.ClientQuitException("the client was disconnected"))
+
+    def shut_down(self, client: FutureSource) -> None:
+        if self._closed is not None:
+            return
+        engine = self.engine
+        engine.check_process()
+        if not isinstance(engine, ConnectionEngine):
+            raise ValueError("the cluster cannot be shut down from inside one of its tasks")
+        if engine.welcome is not None and engine.welcome.protected:
+            raise ValueError(f"the scheduler at {self.address} is protected: clients cannot shut it down")
+        engine.shut_down_cluster(f"client {engine.client_id.hex()[:8]} asked for it", SHUTDOWN_SECONDS)
+        error = errors.ClientShutdownException("the cluster was shut down by this client")
+        self._close(client, e.Cause.SHUT_DOWN, error)
+
+    def forget(self) -> None:
+        """Nobody holds the client or one of its futures any more. Called with any lock held, from any thread."""
+        if isinstance(self.engine, ConnectionEngine):
+            self.engine.close_when_idle()
+
+    def require_open(self) -> None:
+        """Raise ClientForkedError in a forked child, or what the client was closed with."""
+        self.engine.check_process()
+        if self._closed is not None:
+            raise self._closed
+
+    def _close(self, client: FutureSource, cause: e.Cause, error: errors.ScalerError) -> None:
+        if self._closed is not None:
+            return
+        self.engine.check_process()
+        if isinstance(self.engine, ConnectionEngine):
+            self._closed = error
+            self.engine.close(cause, str(error))
+            return
+        # Other clients of this process share the engine.
+        self._end_futures(client, error)
+        self._drop_references()
+        self._closed = error
+
+    def _end_futures(self, client: FutureSource, error: errors.ScalerError) -> None:
+        mine = {
+            number: token
+            for number, token in self.engine.unanswered()
+            if isinstance(token, ScalerFuture) and token.client is client
+        }
+        for number in self.engine.cancel_numbers(list(mine)):
+            if isinstance(error, errors.ClientCancelledException):
+                mine[number].end_cancelled(error)
+            else:
+                mine[number].end_failed(error)
+
+    def _drop_references(self) -> None:
+        with self._lock:
+            references, self._references = self._references, Counter()
+        self.engine.drop_references(list(references.elements()))
+
+    # --- inside
+
+    def _group(self, kind: int, capabilities: m.Capabilities) -> TaskGroup:
+        context = current_task_context()
+        key = (kind, 0 if context is None else context.depth + 1, capabilities)
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = self.engine.group(
+                kind=kind,
+                depth=key[1],
+                capabilities=capabilities,
+                serializer=self._packer.serializer_function,
+                flags=self._flags,
+            )
+        return group
+
+
+def _hello(timeout_seconds: float, stream_output: bool) -> m.Hello:
+    hostname = socket.gethostname()
+    return m.Hello(
+        role=m.Role.CLIENT,
+        name=f"client|{hostname}|{os.getpid()}",
+        incarnation=new_id(),
+        hostname=hostname,
+        pid=os.getpid(),
+        stream_output=stream_output,
+        timeout_seconds=timeout_seconds,
+    )
+
+
+def _capabilities(capabilities: Mapping[str, int] | None) -> m.Capabilities:
+    """Return capabilities as tasks carry them. Raises TypeError for what is no mapping of names to integers."""
+    if not capabilities:
+        return ()
+    if not all(isinstance(name, str) and isinstance(value, int) for name, value in capabilities.items()):
+        raise TypeError(f"capabilities are names with integers, such as {{'gpu': -1}}, not {capabilities!r}")
+    return tuple(sorted(capabilities.items()))
