@@ -1,0 +1,69 @@
+"""Local clusters: what is said on the command line, and what is missing. (That they run is tested with all installed.)"""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import pytest
+
+from scaler import Cluster, Scheduler, SchedulerClusterCombo
+from scaler.local.services import Service, command_line
+
+
+def test_settings_as_flags() -> None:
+    assert command_line(
+        {
+            "num_of_workers": 4,
+            "protected": True,
+            "hard_processor_suspend": False,
+            "preload": None,
+            "per_worker_capabilities": {"linux": -1, "cpu": 4},
+            "logging_paths": ("/dev/stdout", "/tmp/log"),
+            "task_timeout_seconds": 1.5,
+        }
+    ) == [
+        "--num-of-workers=4",
+        "--protected",
+        "--no-hard-processor-suspend",
+        "--per-worker-capabilities=linux,cpu=4",
+        "--logging-paths=/dev/stdout,/tmp/log",
+        "--task-timeout-seconds=1.5",
+    ]
+
+
+def test_missing_distributions_are_named(monkeypatch: Any) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(
+        ImportError, match="needs scaler-scheduler and scaler-objstore and scaler-worker, not installed"
+    ):
+        SchedulerClusterCombo(n_workers=1)
+    with pytest.raises(ImportError, match="needs scaler-worker, not"):
+        Cluster("tcp://127.0.0.1:1").start()
+    with pytest.raises(ImportError, match="needs scaler-scheduler"):
+        Scheduler().start()
+
+
+def test_what_was_never_started_ends_without_complaint() -> None:
+    cluster = Cluster("tcp://127.0.0.1:1", n_workers=1)
+    cluster.terminate()
+    cluster.join()
+    assert not cluster.is_running
+    scheduler = Scheduler()
+    scheduler.terminate()
+    with pytest.raises(RuntimeError, match="not started"):
+        scheduler.get_address()
+
+
+def test_a_service_that_ends_at_once(monkeypatch: Any) -> None:
+    from scaler_protocol.service.errors import ServiceError
+
+    # Any module will do that can be started and does not report that it is ready.
+    service = Service("this", "address", {})
+    service.start()
+    with pytest.raises(RuntimeError, match="started already"):
+        service.start()
+    with pytest.raises(ServiceError, match="this ended before it was ready"):
+        service.wait_ready()
+    service.terminate()
+    assert not service.is_running

@@ -1,0 +1,64 @@
+"""The client runs where POSIX-only modules and names do not exist, as on Windows."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+
+PROGRAM = """
+import os, select, signal, socket, sys
+
+ABSENT = ("fcntl", "pwd", "grp", "termios", "resource", "tty", "pty", "syslog", "crypt", "spwd", "uvloop")
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ABSENT:
+            raise ImportError(f"{name} does not exist here")
+
+sys.meta_path.insert(0, Refuse())
+for name in ABSENT:
+    sys.modules[name] = None
+for module, names in (
+    (os, ("fork", "forkpty", "register_at_fork", "getuid", "geteuid", "getpgid", "setsid", "killpg", "uname",
+          "sched_getaffinity", "wait", "waitid", "pidfd_open", "eventfd", "memfd_create")),
+    (select, ("poll", "epoll")),
+    (signal, ("SIGKILL", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGCHLD", "SIGALRM", "alarm", "setitimer", "pthread_kill",
+              "pthread_sigmask", "sigwait")),
+    (socket, ("AF_UNIX", "sendmsg")),
+):
+    for name in names:
+        if hasattr(module, name):
+            delattr(module, name)
+
+import math
+from scaler import Client, SchedulerClusterCombo
+from scaler.testing import InProcessCluster
+
+with InProcessCluster() as cluster, Client(cluster.address, timeout_seconds=20) as client:
+    assert client.submit(math.sqrt, 16).result(20) == 4
+    assert client.map(lambda x: x * 2, range(100)) == list(range(0, 200, 2))
+    assert client.get({"a": 1, "b": (abs, "a")}, ["b"]) == {"b": 1}
+    assert client.submit(len, bytes(200_000)).result(20) == 200_000
+    reference = client.send_object([1, 2, 3])
+    assert client.submit(sum, reference).result(20) == 6
+    assert client.submit(math.sqrt, 1).cancel() in (True, False)
+assert not {"fcntl", "pwd", "grp", "termios", "resource", "uvloop"} & {n for n, m in sys.modules.items() if m is not None}
+assert not {"pydantic", "fastapi", "psutil"} & set(sys.modules)
+print("it runs")
+"""
+
+
+def test_the_client_needs_nothing_posix_only() -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(PROGRAM)], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert run.stdout.strip() == "it runs", run.stderr
+
+
+def test_import_is_light() -> None:
+    """What only a connected client needs is imported with the first one."""
+    program = "import sys, scaler; print(*sorted(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=50, check=True)
+    heavy = {"capnp", "zmq", "cloudpickle", "asyncio", "numpy", "pydantic", "psutil", "subprocess", "multiprocessing"}
+    assert not heavy & set(run.stdout.split())

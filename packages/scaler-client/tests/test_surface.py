@@ -1,0 +1,109 @@
+"""The names and keywords that programs and libraries rely on."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+from concurrent.futures import CancelledError
+from pathlib import Path
+
+import pytest
+
+import scaler
+from scaler import Client, Cluster, ScalerFuture, Scheduler, SchedulerClusterCombo, errors
+from scaler.utility import exceptions
+
+
+def keywords(of: object) -> list[str]:
+    return [name for name in inspect.signature(of).parameters if name != "self"]  # type: ignore[arg-type]
+
+
+def test_the_readme_imports() -> None:
+    for name in ("Client", "ScalerFuture", "Serializer", "SchedulerClusterCombo", "Cluster", "Scheduler"):
+        assert name in scaler.__all__
+        assert inspect.isclass(getattr(scaler, name))
+
+
+def test_client_keywords() -> None:
+    assert keywords(Client.__init__) == [
+        "address",
+        "profiling",
+        "timeout_seconds",
+        "heartbeat_interval_seconds",
+        "serializer",
+        "stream_output",
+        "object_storage_address",
+    ]
+    defaults = {name: p.default for name, p in inspect.signature(Client.__init__).parameters.items()}
+    assert (defaults["timeout_seconds"], defaults["heartbeat_interval_seconds"]) == (60, 2)
+
+
+def test_method_keywords() -> None:
+    assert keywords(Client.submit) == ["fn", "args", "kwargs"]
+    assert keywords(Client.submit_verbose) == ["fn", "args", "kwargs", "capabilities"]
+    assert keywords(Client.map) == ["fn", "iterables", "capabilities"]
+    assert keywords(Client.starmap) == ["fn", "iterable", "capabilities"]
+    assert keywords(Client.get) == ["graph", "keys", "block", "capabilities"]
+    assert keywords(Client.send_object) == ["obj", "name"]
+    assert keywords(ScalerFuture.cancel) == ["timeout"]
+
+
+def test_combo_keywords_are_written_out() -> None:
+    names = keywords(SchedulerClusterCombo.__init__)
+    assert names[:8] == [
+        "address",
+        "n_workers",
+        "object_storage_address",
+        "monitor_address",
+        "per_worker_capabilities",
+        "event_loop",
+        "per_worker_task_queue_size",
+        "protected",
+    ]
+    for name in (*keywords(Scheduler.__init__), *keywords(Cluster.__init__)):
+        assert name in names or name == "io_threads"
+
+
+def test_every_error_is_a_scaler_error_and_found_in_both_places() -> None:
+    for name in exceptions.__all__:
+        error = getattr(exceptions, name)
+        assert getattr(errors, name) is error
+        assert issubclass(error, errors.ScalerError)
+    drawn = set(errors.__doc__.split())  # type: ignore[union-attr]
+    defined = {
+        name for name, value in vars(errors).items() if inspect.isclass(value) and value.__module__ == errors.__name__
+    }
+    assert defined <= drawn
+    assert defined == set(exceptions.__all__)
+
+
+def test_errors_are_what_python_calls_them() -> None:
+    assert issubclass(errors.TaskTimeoutError, TimeoutError)
+    assert issubclass(errors.ClientCancelledException, CancelledError)
+    assert issubclass(errors.SerializationError, TypeError)
+    assert issubclass(errors.GraphError, ValueError)
+    assert str(errors.GraphKeyError("key 'a' is not there")) == "key 'a' is not there"
+    remote = errors.RemoteTaskError("m.E", "text", "lines")
+    assert "m.E: text" in str(remote)
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("scaler.client.future", "ScalerFuture"),
+        ("scaler.client.object_reference", "ObjectReference"),
+        ("scaler.utility.exceptions", "ProcessorDiedError"),
+        ("scaler.worker.agent.processor.processor", "Processor"),
+    ],
+)
+def test_names_that_libraries_import(module: str, name: str) -> None:
+    assert hasattr(importlib.import_module(module), name)
+
+
+def test_init_has_imports_and_all_only() -> None:
+    tree = ast.parse(Path(scaler.__file__).read_text(encoding="utf-8"))
+    body = [node for node in tree.body if not isinstance(node, ast.ImportFrom)]
+    assert [type(node) for node in body] == [ast.Expr, ast.Assign]
+    imported = {alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert sorted(scaler.__all__) == scaler.__all__ == sorted(imported)
