@@ -25,7 +25,7 @@ for module, names in (
     (select, ("poll", "epoll")),
     (signal, ("SIGKILL", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGCHLD", "SIGALRM", "alarm", "setitimer", "pthread_kill",
               "pthread_sigmask", "sigwait")),
-    (socket, ("AF_UNIX", "sendmsg")),
+    (socket, ("sendmsg", "recvmsg", "send_fds", "recv_fds")),
 ):
     for name in names:
         if hasattr(module, name):
