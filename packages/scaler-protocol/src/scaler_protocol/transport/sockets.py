@@ -63,6 +63,8 @@ _SNDMORE = int(zmq.SNDMORE)
 _EVENTS = int(zmq.EVENTS)
 _POLLIN = int(zmq.POLLIN)
 _get_option = zmq.backend.Socket.get
+_send: Any = zmq.backend.Socket.send
+_receive: Any = zmq.backend.Socket.recv
 
 
 def bound_address(socket: zmq.Socket[Any]) -> str:
@@ -87,17 +89,19 @@ def waiting_to_be_received(socket: zmq.Socket[Any]) -> bool:
 
 def send_frames(socket: zmq.Socket[Any], frames: Sequence[Frame], flags: int) -> None:
     """Send one message; large frames without copying. All or nothing: raises zmq.Again before anything was sent."""
-    last = len(frames) - 1
-    for position, frame in enumerate(frames):
-        more = _SNDMORE if position < last else 0
-        socket.send(frame, flags | more, copy=len(frame) < COPY_THRESHOLD_BYTES)
+    last = frames[-1]
+    flags_more = flags | _SNDMORE
+    for frame in frames[:-1]:
+        _send(socket, frame, flags_more, len(frame) < COPY_THRESHOLD_BYTES)
+    _send(socket, last, flags, len(last) < COPY_THRESHOLD_BYTES)
 
 
 def receive_frames(socket: zmq.Socket[Any]) -> list[Frame]:
     """Receive one message without blocking; large frames as views of ZeroMQ's own buffer. Raises zmq.Again."""
     frames: list[Frame] = []
-    parts = socket.recv_multipart(NOBLOCK, copy=False)
-    for part in parts:
-        buffer = part.buffer
-        frames.append(buffer if len(buffer) >= COPY_THRESHOLD_BYTES else bytes(buffer))
+    more = True
+    while more:
+        part = _receive(socket, NOBLOCK, False)
+        frames.append(part.buffer if len(part) >= COPY_THRESHOLD_BYTES else part.bytes)
+        more = part.more
     return frames
