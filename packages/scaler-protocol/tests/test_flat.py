@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from array import array
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from importlib.resources import files
 from random import Random
 from typing import Any
 
@@ -18,7 +18,8 @@ from scaler_protocol.columns import Packed
 from scaler_protocol.errors import MalformedMessageError
 
 CLIENT, FUNCTION, OBJECT = bytes(range(16)), bytes(range(16, 32)), bytes(range(32, 48))
-SCHEMA = capnp.load(str(Path(__file__).parents[1] / "src" / "scaler_protocol" / "schema" / "scaler.capnp"))
+# The file the codec loaded: the library ends the process when it meets one schema in two places.
+SCHEMA = capnp.load(str(files("scaler_protocol") / "schema" / "scaler.capnp"))
 
 
 def random_batch(chance: Random, rows_max: int = 40) -> m.TaskBatch | m.ResultBatch:
