@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ class Webhooks:
     """Performs `CallWebhook` effects on the running event loop. `report` is called there, once for each."""
 
     def __init__(self, report: Report, token: str | None = None) -> None:
+        # It would log every call; the core logs what is worth it.
+        logging.getLogger("httpx").setLevel(logging.WARNING)
         self._report = report
         self._token = token
         self._tasks: set[asyncio.Task[None]] = set()

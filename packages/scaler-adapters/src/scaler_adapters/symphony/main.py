@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from scaler_adapters.service import run_adapter_command
 from scaler_adapters.symphony.settings import SymphonyAdapterSettings
-from scaler_protocol.service.command import run_command
+
+if TYPE_CHECKING:
+    from scaler_adapters.symphony.adapter import SymphonyAdapter
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command with these arguments (default: those of this process); returns its exit status."""
-    return run_command(SymphonyAdapterSettings, _run, arguments)
+    return run_adapter_command(SymphonyAdapterSettings, _load, arguments)
 
 
-def _run(settings: SymphonyAdapterSettings) -> int:
+def _load() -> type[SymphonyAdapter]:
     # Imported late, so that -h and mistakes in flags are answered at once.
-    from scaler_adapters.symphony.server import run
+    from scaler_adapters.symphony.adapter import SymphonyAdapter
 
-    return run(settings)
+    return SymphonyAdapter

@@ -245,7 +245,9 @@ class Scaling:
         oldest: dict[AgentRecord, tuple[Task, float]] = {}
         for agent in self._agents.by_peer.values():
             task = next(iter(agent.tasks), None)
-            if task is None:
+            states = agent.heartbeat.processor_states
+            if task is None or all(state == m.ProcessorState.STARTING for state in states):
+                # What waits for its first processor does not run yet.
                 continue
             before = self._oldest.get(agent)
             since = before[1] if before is not None and before[0] is task else now

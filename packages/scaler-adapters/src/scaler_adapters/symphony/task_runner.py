@@ -1,0 +1,318 @@
+"""What runs inside a Symphony service: one Scaler task, from payload bytes to payload bytes.
+
+This module travels by value inside each task: a service that was deployed for Scaler needs `cloudpickle` and nothing of
+ours. So it imports the standard library only, except where a task brings more itself; formats are those of
+`scaler_protocol.payloads`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import pickle
+import struct
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+SUCCESS, FAILED = 0, 1
+
+
+class RemoteTask(NamedTuple):
+    """A task with everything it needs. Payloads and buffers are bytes."""
+
+    function: bytes
+    arguments: bytes
+    inputs: Sequence[bytes]
+    serializer: bytes
+    """Body of the serializer class; empty for none."""
+    objects: Mapping[bytes, Sequence[bytes]]
+    """Buffers of the objects named, by id."""
+    is_chunk: bool
+    number: int
+    depth: int
+    scheduler_address: str
+    object_storage_address: str
+
+
+class RemoteResult(NamedTuple):
+    """What became of it. Times in microseconds."""
+
+    status: int
+    payload: bytes
+    duration: int
+    cpu_time: int
+    memory_peak_bytes: int
+
+
+def run_task(*fields: Any) -> tuple[Any, ...]:
+    """Run the task of these fields of `RemoteTask` and return the fields of a `RemoteResult`. Never raises."""
+    task = RemoteTask(*fields)
+    started, cpu_started = time.perf_counter(), time.process_time()
+    try:
+        with _task_context(task):
+            status, payload = SUCCESS, _Values(task).run()
+    except Exception as error:
+        status, payload = FAILED, _failure(error)
+    duration = int((time.perf_counter() - started) * 1e6)
+    cpu_time = int((time.process_time() - cpu_started) * 1e6)
+    return tuple(RemoteResult(status, payload, duration, cpu_time, _memory_peak_bytes()))
+
+
+class _InputReference:
+    """Stands in for `scaler_protocol.payloads.InputReference`, which may not be installed here."""
+
+    index: int
+
+
+class _Call:
+    """Stands in for `scaler_protocol.payloads.Call`."""
+
+    function: Any
+    arguments: tuple[Any, ...]
+
+
+class _ExpressionUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        stand_ins = {"InputReference": _InputReference, "Call": _Call}
+        if module == "scaler_protocol.payloads" and name in stand_ins:
+            return stand_ins[name]
+        return super().find_class(module, name)
+
+
+class _Values:
+    """Payload bytes to values and back, for one task."""
+
+    def __init__(self, task: RemoteTask) -> None:
+        self._task = task
+        self._serializer: Any = None
+
+    def run(self) -> bytes:
+        task = self._task
+        if task.serializer:
+            self._serializer = self.load(task.serializer)
+        function = self.load(task.function)
+        if not task.is_chunk:
+            args, kwargs = self._arguments(task.arguments)
+            return self._dump(function(*args, **kwargs))
+        values: list[Any] = []
+        failures: dict[int, bytes] = {}
+        for index, call in enumerate(self._calls(task.arguments)):
+            try:
+                args, kwargs = call()
+                value = function(*args, **kwargs)
+                values.append(value if self._serializer is None else self._serializer.serialize(value))
+            except Exception as error:
+                values.append(None)
+                failures[index] = _failure(error)
+        return b"P" + _dumps((values, failures))
+
+    def load(self, payload: bytes) -> Any:
+        tag = payload[:1]
+        if tag == b"P":
+            return pickle.loads(payload[1:])
+        if tag == b"S":
+            return self._serializer.deserialize(payload[1:])
+        return self._load_object(payload[1:])
+
+    def _load_object(self, object_id: bytes) -> Any:
+        buffers = self._task.objects[bytes(object_id)]
+        header, rest = bytes(buffers[0]), buffers[1:]
+        if header[:1] == b"P":
+            return pickle.loads(header[1:], buffers=[bytearray(buffer) for buffer in rest])
+        if header[:1] == b"b":
+            return bytes(rest[0])
+        if header[:1] == b"a":
+            return bytearray(rest[0])
+        if header[:1] == b"S":
+            return self._serializer.deserialize(header[1:])
+        return self.load(header[1:])
+
+    def _whole(self, payload: bytes) -> tuple[bytes, list[bytearray]]:
+        """The payload itself, where it went into storage as a whole, with its out-of-band buffers."""
+        if payload[:1] != b"O":
+            return payload, []
+        buffers = self._task.objects[bytes(payload[1:])]
+        header = bytes(buffers[0])
+        if header[:1] == b"F":
+            return header[1:], []
+        return header, [bytearray(buffer) for buffer in buffers[1:]]
+
+    def _arguments(self, payload: bytes) -> tuple[Sequence[Any], Mapping[str, Any]]:
+        payload, buffers = self._whole(payload)
+        if payload[:1] == b"P":
+            args, kwargs = pickle.loads(payload[1:], buffers=buffers)
+            return args, kwargs
+        positional_count, keyword_count = struct.unpack_from("<HH", payload, 1)
+        at = 5
+        names = []
+        for _ in range(keyword_count):
+            (length,) = struct.unpack_from("<H", payload, at)
+            names.append(payload[at + 2 : at + 2 + length].decode())
+            at += 2 + length
+        values = []
+        for _ in range(positional_count + keyword_count):
+            source, length = struct.unpack_from("<BI", payload, at)
+            values.append(self._argument(source, payload[at + 5 : at + 5 + length]))
+            at += 5 + length
+        return values[:positional_count], dict(zip(names, values[positional_count:]))  # noqa: B905 - Python 3.9
+
+    def _argument(self, source: int, data: bytes) -> Any:
+        if source == 0:
+            return pickle.loads(data) if self._serializer is None else self._serializer.deserialize(data)
+        if source == 1:
+            return self._load_object(data)
+        if source == 2:
+            return self._input(struct.unpack("<H", data)[0])
+        return self._evaluate(_ExpressionUnpickler(io.BytesIO(data)).load())
+
+    def _input(self, index: int) -> Any:
+        return self.load(self._task.inputs[index])
+
+    def _evaluate(self, expression: Any) -> Any:
+        if isinstance(expression, _InputReference):
+            return self._input(expression.index)
+        if isinstance(expression, _Call):
+            function = self._evaluate(expression.function)
+            return function(*[self._evaluate(argument) for argument in expression.arguments])
+        if type(expression) in (list, tuple):
+            return type(expression)(self._evaluate(item) for item in expression)
+        if type(expression) is dict:
+            return {key: self._evaluate(value) for key, value in expression.items()}
+        return expression
+
+    def _calls(self, payload: bytes) -> list[Callable[[], tuple[Sequence[Any], Mapping[str, Any]]]]:
+        """One thunk per item of a map chunk, so that an item that cannot be restored fails alone."""
+        payload, buffers = self._whole(payload)
+        if payload[:1] == b"P":
+            star, items = pickle.loads(payload[1:], buffers=buffers)
+            return [partial(_as_is, item if star else (item,)) for item in items]
+        (count,) = struct.unpack_from("<I", payload, 1)
+        lengths = struct.unpack_from(f"<{count}I", payload, 5)
+        at = 5 + 4 * count
+        pieces = []
+        for length in lengths:
+            pieces.append(payload[at : at + length])
+            at += length
+        return [partial(self._arguments, piece) for piece in pieces]
+
+    def _dump(self, value: Any) -> bytes:
+        if self._serializer is not None:
+            return b"S" + bytes(self._serializer.serialize(value))
+        return b"P" + _dumps(value)
+
+
+def _as_is(args: Sequence[Any]) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    return args, {}
+
+
+def _dumps(value: Any) -> bytes:
+    try:
+        return pickle.dumps(value, 5)
+    except Exception:
+        import cloudpickle
+
+        return bytes(cloudpickle.dumps(value, 5))
+
+
+def _failure(error: BaseException) -> bytes:
+    """The failure payload of what was raised, with its traceback where tblib is installed."""
+    try:
+        import cloudpickle
+
+        with contextlib.suppress(ImportError):
+            from tblib import pickling_support
+
+            pickling_support.install(error)
+        pickled = bytes(cloudpickle.dumps(error))
+    except Exception:
+        pickled = b""
+    try:
+        text = str(error)
+    except Exception:
+        text = f"<{type(error).__qualname__} that cannot be printed>"
+    lines = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    return b"P" + pickle.dumps((pickled, type(error).__qualname__, text, lines))
+
+
+def _memory_peak_bytes() -> int:
+    try:
+        import resource
+    except ImportError:
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+@contextlib.contextmanager
+def _task_context(task: RemoteTask) -> Any:
+    """Lets clients inside the task know where they are, where Scaler is installed at all."""
+    try:
+        from scaler_protocol import task_context
+    except ImportError:
+        yield
+        return
+    # A service process runs many tasks; clients made in an earlier one go on over the line they have.
+    context: Any = task_context.current_task_context()
+    if not hasattr(context, "begin_task"):
+        context = _make_context(task)
+    context.begin_task(task.number, task.depth)
+    task_context.set_task_context(context)
+    try:
+        yield
+    finally:
+        context.end_task()
+
+
+def _make_context(task: RemoteTask) -> Any:
+    """A task context whose clients reach the scheduler over a connection of their own: there is no agent on this host."""
+    import threading
+
+    from scaler_protocol.transport import DealerLink
+
+    class DirectContext:
+        def __init__(self) -> None:
+            self.scheduler_address = task.scheduler_address
+            self.object_storage_address = task.object_storage_address
+            self.depth = task.depth
+            self.task_number: int | None = None
+            self._links: dict[bytes, DealerLink] = {}
+
+        def begin_task(self, number: int, depth: int) -> None:
+            self.task_number, self.depth = number, depth
+
+        def end_task(self) -> None:
+            self.task_number = None
+
+        def open_relay(self, client: bytes, receiver: Callable[[list[Any]], None]) -> None:
+            link = self._links[client] = DealerLink(self.scheduler_address, client)
+
+            def receive() -> None:
+                import select
+
+                while client in self._links:
+                    # The descriptor reports edges: half a second is the price of one that was missed.
+                    select.select([link.fd], [], [], 0.5)
+                    link.flush()
+                    while received := link.receive(256):
+                        for frames in received:
+                            receiver(frames)
+
+            threading.Thread(target=receive, daemon=True, name="scaler-nested-client").start()
+
+        def relay(self, client: bytes, frames: Sequence[Any]) -> None:
+            self._links[client].send(frames)
+
+        def close_relay(self, client: bytes) -> None:
+            link = self._links.pop(client, None)
+            if link is not None:
+                link.close()
+
+        def enter_blocked(self) -> None:
+            return
+
+        def exit_blocked(self) -> None:
+            return
+
+    return DirectContext()

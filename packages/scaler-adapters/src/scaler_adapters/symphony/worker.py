@@ -1,0 +1,357 @@
+"""The process side of the Symphony agent: one thread with an event loop for the scheduler and the object storage server, one
+thread that speaks to Symphony, and Symphony's own, whose callbacks become events."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+from scaler_adapters.symphony import core
+from scaler_adapters.symphony.settings import SymphonyAdapterSettings
+from scaler_adapters.symphony.soam import SymphonySession
+from scaler_adapters.symphony.task_runner import RemoteResult
+from scaler_protocol import messages as m
+from scaler_protocol.codec import decode, encode
+from scaler_protocol.errors import WireError
+from scaler_protocol.random_ids import new_id
+from scaler_protocol.storage import Completion, Done, Refused, StoreRequests, TimedOut
+from scaler_protocol.transport import DealerLink
+from scaler_protocol.wire import UNSEQUENCED, decode_envelope, encode_envelope
+
+logger = logging.getLogger(__name__)
+
+RECEIVE_MAX = 256
+SAFETY_SECONDS = 0.2
+"""ZeroMQ's descriptor reports edges; should one be missed, it costs no more than this."""
+
+STOP_SECONDS = 15.0
+GRACE_SECONDS = 10.0
+"""How long tasks may go on when the agent is asked to stop."""
+
+OBJECT_WAIT_SECONDS = 10.0
+
+
+class SymphonyWorker:
+    """Runs the agent in a thread of its own from `start` to `stop`, or until it ends by itself."""
+
+    def __init__(
+        self, settings: SymphonyAdapterSettings, soamapi: Any, group_id: str, capabilities: dict[str, int]
+    ) -> None:
+        self.group_id = group_id
+        self.capabilities = capabilities
+        self.worker_names = tuple(f"symphony-{group_id}-{place}" for place in range(settings.base_concurrency))
+        self._settings = settings
+        self._soamapi = soamapi
+        self._thread = threading.Thread(target=self._run, name="symphony-agent", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._agent: _Agent | None = None
+        self._began = threading.Event()
+
+    @property
+    def is_running(self) -> bool:
+        return self._thread.is_alive()
+
+    def start(self) -> None:
+        self._thread.start()
+        self._began.wait(STOP_SECONDS)
+
+    def stop(self) -> None:
+        """Let running tasks finish, within limits, and wait for the thread."""
+        loop, agent = self._loop, self._agent
+        if loop is not None and agent is not None and self.is_running:
+            try:
+                loop.call_soon_threadsafe(agent.report, core.StopRequested("stopped by the adapter", GRACE_SECONDS))
+            except RuntimeError:
+                # It has just ended by itself.
+                logger.debug("the agent's loop is closed already")
+        self._thread.join(GRACE_SECONDS + STOP_SECONDS)
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except Exception:
+            logger.exception("the Symphony agent failed")
+        finally:
+            self._began.set()
+
+    async def _serve(self) -> None:
+        settings = self._settings
+        hostname = socket.gethostname()
+        options = core.SymphonyOptions(
+            name=f"symphony-{self.group_id}",
+            incarnation=new_id(),
+            worker_names=self.worker_names,
+            scheduler_address=str(settings.address),
+            capabilities=tuple(sorted(self.capabilities.items())),
+            hostname=hostname,
+            pid=os.getpid(),
+            queue_limit=settings.per_worker_task_queue_size,
+            heartbeat_seconds=settings.heartbeat_interval_seconds,
+            death_timeout_seconds=settings.death_timeout_seconds,
+            task_timeout_seconds=settings.task_timeout_seconds,
+            object_storage_address=str(settings.object_storage_address or ""),
+        )
+        self._loop = asyncio.get_running_loop()
+        self._agent = _Agent(options, partial(_open_session, self._soamapi, settings.service_name), settings.io_threads)
+        self._began.set()
+        await self._agent.serve()
+
+
+OpenSession = Callable[[str, Callable[[int, RemoteResult | None, str], None], Callable[[str], None]], SymphonySession]
+
+
+def _open_session(
+    soamapi: Any,
+    service_name: str,
+    session_name: str,
+    on_ended: Callable[[int, RemoteResult | None, str], None],
+    on_lost: Callable[[str], None],
+) -> SymphonySession:
+    return SymphonySession(soamapi, service_name, session_name, on_ended, on_lost)
+
+
+class _Agent:
+    def __init__(self, options: core.SymphonyOptions, open_session: OpenSession, io_threads: int) -> None:
+        self._core = core.SymphonyCore(options, new_id)
+        self._options = options
+        self._open_session = open_session
+        self._loop = asyncio.get_running_loop()
+        self._link = DealerLink(options.scheduler_address, options.incarnation, io_threads=io_threads)
+        self._symphony = ThreadPoolExecutor(1, "symphony")
+        self._session: SymphonySession | None = None
+        self._session_number = 0
+        self._storage: _Storage | None = None
+        self._stopped: asyncio.Future[core.Stop] = self._loop.create_future()
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def serve(self) -> None:
+        """Run until the core says stop."""
+        self._loop.add_reader(self._link.fd, self._receive)
+        self._core.start(time.monotonic())
+        self._turn()
+        try:
+            stop = await self._stopped
+            logger.log(logging.ERROR if stop.failed else logging.INFO, "Symphony agent stopped: %s", stop.reason)
+        finally:
+            self._loop.remove_reader(self._link.fd)
+            if self._timer is not None:
+                self._timer.cancel()
+            if self._storage is not None:
+                self._storage.close()
+            session, self._session = self._session, None
+            if session is not None:
+                self._symphony.submit(session.close)
+            self._symphony.shutdown(wait=False)
+            self._link.close()
+
+    def report(self, event: core.Event) -> None:
+        """Take an event in and do what follows. On the loop's thread."""
+        self._core.handle(event, time.monotonic())
+        self._turn()
+
+    def report_from_elsewhere(self, event: core.Event) -> None:
+        """The same from any thread."""
+        try:
+            self._loop.call_soon_threadsafe(self.report, event)
+        except RuntimeError:
+            logger.debug("dropped %s: the agent has stopped", event)
+
+    # --- the scheduler
+
+    def _receive(self) -> None:
+        received = self._link.receive(RECEIVE_MAX)
+        for frames in received:
+            try:
+                event = core.Incoming(decode_envelope(frames[0] if frames else b""), decode(frames[1:]))
+            except WireError as error:
+                logger.warning("the scheduler sent what cannot be understood: %s", error)
+                continue
+            self._core.handle(event, time.monotonic())
+        if received:
+            self._turn()
+            self._loop.call_soon(self._receive_again)
+
+    def _receive_again(self) -> None:
+        if not self._stopped.done():
+            self._receive()
+
+    def _turn(self) -> None:
+        now = time.monotonic()
+        if now >= self._core.next_deadline():
+            self._core.handle(core.Tick(), now)
+        for effect in self._core.take_effects():
+            self._perform(effect)
+        if self._timer is not None:
+            self._timer.cancel()
+        if not self._stopped.done():
+            delay = min(SAFETY_SECONDS, max(0.0, self._core.next_deadline() - now))
+            self._timer = self._loop.call_later(delay, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._link.flush()
+        self._receive()
+        self._turn()
+
+    def _perform(self, effect: core.Effect) -> None:
+        if isinstance(effect, core.Send):
+            if self._link.send([encode_envelope(effect.envelope), *encode(effect.message)]):
+                # The send may have swallowed the edge.
+                self._loop.call_soon(self._receive_again)
+        elif isinstance(effect, core.RunTask):
+            self._symphony.submit(self._submit, self._session, effect)
+        elif isinstance(effect, core.OpenSession):
+            self._session_number += 1
+            self._symphony.submit(self._open, self._session_number, self._session)
+        elif isinstance(effect, core.UseStorage):
+            self._use_storage(effect.address)
+        elif isinstance(effect, core.FetchObject):
+            if self._storage is None:
+                self.report_from_elsewhere(core.ObjectFetched(effect.object_id, None, "there is no object storage"))
+            else:
+                self._storage.fetch(effect)
+        elif isinstance(effect, core.PutObject):
+            if self._storage is None:
+                self.report_from_elsewhere(core.ObjectStored(effect.object_id, "there is no object storage"))
+            else:
+                self._storage.put(effect)
+        elif isinstance(effect, core.Stop):
+            if not self._stopped.done():
+                self._stopped.set_result(effect)
+        else:
+            logger.log(effect.level, "%s", effect.text)
+
+    # --- Symphony, on its thread
+
+    def _open(self, number: int, before: SymphonySession | None) -> None:
+        def on_lost(reason: str) -> None:
+            self._loop.call_soon_threadsafe(self._on_lost, number, reason)
+
+        def on_ended(key: int, result: RemoteResult | None, error: str) -> None:
+            self.report_from_elsewhere(core.TaskEnded(key, result, error))
+
+        if before is not None:
+            before.close()
+        try:
+            session = self._open_session(f"{self._options.name}-{number}", on_ended, on_lost)
+        except Exception as error:
+            # soamapi raises its own classes; whatever it is, there is no session.
+            self.report_from_elsewhere(core.SessionLost(f"cannot open a session: {type(error).__name__}: {error}"))
+            return
+        self._loop.call_soon_threadsafe(self._on_opened, number, session)
+
+    def _submit(self, session: SymphonySession | None, effect: core.RunTask) -> None:
+        if session is None:
+            self.report_from_elsewhere(core.TaskEnded(effect.key, None, "there is no session"))
+        else:
+            session.submit(effect.key, effect.task)
+
+    def _on_opened(self, number: int, session: SymphonySession) -> None:
+        self._session = session
+        self.report(core.SessionOpened())
+
+    def _on_lost(self, number: int, reason: str) -> None:
+        # Closing a session that is lost may fail once more; that one is not news.
+        if number == self._session_number and self._session is not None:
+            session, self._session = self._session, None
+            self._symphony.submit(session.close)
+            self.report(core.SessionLost(reason))
+
+    # --- object storage
+
+    def _use_storage(self, address: str) -> None:
+        if self._storage is not None and self._storage.address == address:
+            return
+        if self._storage is not None:
+            self._storage.close()
+        hello = m.Hello(m.Role.AGENT, self._options.name, self._options.incarnation, pid=os.getpid())
+        self._storage = _Storage(address, hello, self._link, self.report_from_elsewhere) if address else None
+
+
+class _Storage:
+    """Objects in and out; each request ends in one event."""
+
+    def __init__(
+        self, address: str, hello: m.Hello, scheduler_link: DealerLink, report: Callable[[core.Event], None]
+    ) -> None:
+        self.address = address
+        self._report = report
+        self._loop = asyncio.get_running_loop()
+        self._requests = StoreRequests(hello)
+        self._link = DealerLink(address, hello.incarnation, context=scheduler_link.context)
+        self._asked: dict[int, core.FetchObject | core.PutObject] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+        self._loop.add_reader(self._link.fd, self._receive)
+
+    def fetch(self, effect: core.FetchObject) -> None:
+        number = self._requests.get(effect.object_id, time.monotonic(), wait_seconds=OBJECT_WAIT_SECONDS)
+        self._asked[number] = effect
+        self._send()
+
+    def put(self, effect: core.PutObject) -> None:
+        number = self._requests.put(effect.object_id, effect.owner, list(effect.buffers), time.monotonic())
+        self._asked[number] = effect
+        self._send()
+
+    def close(self) -> None:
+        self._closed = True
+        self._loop.remove_reader(self._link.fd)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._link.close()
+
+    def _receive(self) -> None:
+        if self._closed:
+            return
+        received = self._link.receive(RECEIVE_MAX)
+        for frames in received:
+            try:
+                self._complete(self._requests.receive(decode(frames[1:]), time.monotonic()))
+            except WireError as error:
+                logger.warning("the object storage server sent what cannot be understood: %s", error)
+        if received:
+            self._loop.call_soon(self._receive)
+        self._send()
+
+    def _send(self) -> None:
+        self._complete(self._requests.tick(time.monotonic()))
+        for message in self._requests.take_outgoing():
+            if self._link.send([encode_envelope(UNSEQUENCED), *encode(message)]):
+                self._loop.call_soon(self._receive)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._requests.pending_count:
+            self._timer = self._loop.call_later(SAFETY_SECONDS, self._receive)
+
+    def _complete(self, completions: Sequence[Completion]) -> None:
+        for completion in completions:
+            asked = self._asked.pop(getattr(completion, "request", -1), None)
+            if asked is None:
+                continue
+            error = _error(completion)
+            if isinstance(asked, core.PutObject):
+                self._report(core.ObjectStored(asked.object_id, error))
+            elif isinstance(completion, Done):
+                buffers = [bytes(buffer) for buffer in completion.buffers]
+                self._report(core.ObjectFetched(asked.object_id, buffers, ""))
+            else:
+                self._report(core.ObjectFetched(asked.object_id, None, error))
+
+
+def _error(completion: Completion) -> str:
+    if isinstance(completion, Done):
+        return ""
+    if isinstance(completion, Refused):
+        return completion.text
+    if isinstance(completion, TimedOut):
+        return f"the object storage server did not answer within {completion.seconds:.0f} s"
+    return "the object storage server does not have the object"
