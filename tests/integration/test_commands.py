@@ -481,7 +481,7 @@ def test_preload_runs_once_in_every_processor(deployment: Deployment, tmp_path: 
     client = deployment.client(scheduler)
 
     def look() -> tuple[int, str]:
-        import preloaded
+        import preloaded  # type: ignore[import-not-found]
 
         time.sleep(0.05)
         return os.getpid(), preloaded.ready

@@ -1,0 +1,77 @@
+"""Long runs: nothing grows. `nox -s soak`, or `SCALER_SOAK_TASKS=100000 pytest -m soak` for a short one."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+
+import psutil
+import pytest
+
+from scaler import Client, SchedulerClusterCombo
+
+TASKS = int(os.environ.get("SCALER_SOAK_TASKS", "1000000"))
+IN_FLIGHT_MAX = 50_000
+GROWTH_BYTES_MAX = 20 * 1024 * 1024
+
+
+def identity(value: int) -> int:
+    return value
+
+
+def memory_of_services() -> dict[str, int]:
+    """Private memory (USS) of every child process, by its command."""
+    used = {}
+    for process in psutil.Process().children(recursive=True):
+        name = next((word for word in process.cmdline() if word.startswith("scaler_")), process.name())
+        used[f"{name} {process.pid}"] = process.memory_full_info().uss
+    return used
+
+
+def run_tasks(client: Client, count: int) -> None:
+    """Submit `count` tasks, a bounded number at a time, and check every result."""
+    waiting: deque[tuple[int, object]] = deque()
+    for number in range(count):
+        waiting.append((number, client.submit(identity, number)))
+        if len(waiting) >= IN_FLIGHT_MAX:
+            while len(waiting) > IN_FLIGHT_MAX // 2:
+                expected, future = waiting.popleft()
+                assert future.result() == expected  # type: ignore[attr-defined]
+    for expected, future in waiting:
+        assert future.result() == expected  # type: ignore[attr-defined]
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_a_million_submits_leave_the_cluster_s_memory_as_it_was() -> None:
+    with SchedulerClusterCombo(n_workers=2, logging_level="WARNING") as combo, Client(combo.get_address()) as client:
+        # The first tasks make what stays: sockets' buffers, caches, estimates.
+        run_tasks(client, IN_FLIGHT_MAX)
+        before = memory_of_services()
+        begin = time.perf_counter()
+        run_tasks(client, TASKS)
+        seconds = time.perf_counter() - begin
+        after = memory_of_services()
+    print(f"\n{TASKS:,} tasks in {seconds:.1f} s: {TASKS / seconds:,.0f} tasks/s")
+    for name, size in sorted(after.items()):
+        growth = size - before.get(name, size)
+        print(f"{name}: {size / 2**20:.1f} MiB, {growth / 2**20:+.1f} MiB")
+        assert growth < GROWTH_BYTES_MAX, name
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_large_arguments_leave_nothing_in_object_storage() -> None:
+    with SchedulerClusterCombo(n_workers=2, logging_level="WARNING") as combo, Client(combo.get_address()) as client:
+        blob = os.urandom(1_000_000)
+        client.map(len, [blob] * 20)
+        before = memory_of_services()
+        for _ in range(max(1, TASKS // 1000)):
+            sizes = [client.submit(len, os.urandom(100_000)) for _ in range(20)]
+            assert all(future.result() == 100_000 for future in sizes)
+        after = memory_of_services()
+    for name, size in sorted(after.items()):
+        growth = size - before.get(name, size)
+        print(f"{name}: {size / 2**20:.1f} MiB, {growth / 2**20:+.1f} MiB")
+        assert growth < GROWTH_BYTES_MAX, name
