@@ -6,14 +6,19 @@ from pathlib import Path
 
 import pytest
 
+from scaler_protocol.service.errors import ConfigurationError
 from scaler_protocol.service.settings_testing import DocumentedFlag, check_flag, check_table_is_complete
 from scaler_ui.web.settings import WebSettings
 
 ARGUMENTS = ["tcp://127.0.0.1:2347"]
 
 FLAGS = [
-    DocumentedFlag("host", ("--host", "--web-host"), "0.0.0.0", "0.0.0.0", "127.0.0.1"),
+    DocumentedFlag("host", ("--host", "--web-host"), "127.0.0.2", "127.0.0.2", "127.0.0.1"),
     DocumentedFlag("port", ("--port", "--web-port"), "9000", 9000, 50001),
+    DocumentedFlag("token", ("--token",), "secret", "secret", ""),
+    DocumentedFlag("insecure", ("--insecure",), None, True, False),
+    DocumentedFlag("allowed_hosts", ("--allowed-hosts",), "a.example,b", ("a.example", "b"), ()),
+    DocumentedFlag("timeout", ("--timeout", "-t"), "2.5", 2.5, 5),
     DocumentedFlag(
         "logging_paths", ("--logging-paths", "-lp"), "/tmp/a,/tmp/b", ("/tmp/a", "/tmp/b"), ("/dev/stdout",)
     ),
@@ -30,3 +35,16 @@ def test_flag_is_as_documented(flag: DocumentedFlag, tmp_path: Path) -> None:
 
 def test_every_setting_is_documented() -> None:
     check_table_is_complete(WebSettings, FLAGS, besides=["monitor_address"])
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "node.example.org"])
+def test_everybody_may_look_only_where_that_was_said(host: str) -> None:
+    with pytest.raises(ConfigurationError, match="give a --token, or --insecure"):
+        WebSettings.from_command_line([*ARGUMENTS, "--host", host])
+    assert WebSettings.from_command_line([*ARGUMENTS, "--host", host, "--insecure"]).host == host
+    assert WebSettings.from_command_line([*ARGUMENTS, "--host", host, "--token", "secret"]).host == host
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.3.2.1"])
+def test_this_machine_needs_no_token(host: str) -> None:
+    assert not WebSettings.from_command_line([*ARGUMENTS, "--host", host]).token

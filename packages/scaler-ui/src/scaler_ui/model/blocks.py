@@ -1,7 +1,4 @@
-"""What monitors show of a snapshot, as plain text and plain data: no terminal, no browser, no sockets.
-
-`scaler_top` and the web UI both show what this module makes, so that they cannot disagree.
-"""
+"""A snapshot as plain text: the blocks and rows of `scaler_top`, and the snapshot as data."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ SORT_KEYS: dict[str, tuple[str, Callable[[WorkerStatus], Any]]] = {
 }
 """By the key pressed: the name of the column, and what to sort workers by (numbers: largest first)."""
 
-_COLUMNS: tuple[tuple[str, Callable[[WorkerStatus], str]], ...] = (
+WORKER_COLUMNS: tuple[tuple[str, Callable[[WorkerStatus], str]], ...] = (
     ("agt_cpu", lambda worker: f"{worker.agent_cpu_percent:.1f}%"),
     ("agt_rss", lambda worker: format_bytes(worker.agent_rss_bytes)),
     ("cpu", lambda worker: f"{worker.cpu_percent:.1f}%"),
@@ -46,6 +43,9 @@ def format_bytes(count: int) -> str:
     return f"{size:.1f}{_UNITS[-1]}"
 
 
+SHORTCUTS = " ".join(f"{name}[{key}]" for key, (name, _) in SORT_KEYS.items())
+
+
 def sorted_workers(snapshot: MonitorSnapshot, sort_key: str = "n") -> list[WorkerStatus]:
     """The workers in the order of one of `SORT_KEYS`; equal ones by name."""
     _, value = SORT_KEYS[sort_key]
@@ -54,23 +54,61 @@ def sorted_workers(snapshot: MonitorSnapshot, sort_key: str = "n") -> list[Worke
 
 def render_text(snapshot: MonitorSnapshot, sort_key: str = "n") -> str:
     """The whole snapshot as lines of text: the scheduler's blocks, then one row per worker."""
+    workers = sorted_workers(snapshot, sort_key)
+    return "\n".join(
+        [
+            *block_lines(snapshot),
+            "",
+            f"Shortcuts: {SHORTCUTS}",
+            "",
+            f"Total {len(workers)} worker(s)",
+            *_worker_lines(workers, functions_by_worker(snapshot), SORT_KEYS[sort_key][0]),
+        ]
+    )
+
+
+def block_lines(snapshot: MonitorSnapshot, width: int | None = None) -> list[str]:
+    """The blocks `scheduler`, `task_manager`, `scheduler_sent` and `scheduler_received`, as many side by side as fit."""
     blocks = [
         ("scheduler", [("cpu", f"{snapshot.cpu_percent:.1f}%"), ("rss", format_bytes(snapshot.rss_bytes))]),
         ("task_manager", _counted(snapshot.task_states)),
         ("scheduler_sent", _counted(snapshot.sent)),
         ("scheduler_received", _counted(snapshot.received)),
     ]
-    shortcuts = " ".join(f"{name}[{key}]" for key, (name, _) in SORT_KEYS.items())
-    return "\n".join(
-        [
-            *_side_by_side([_block_lines(title, rows) for title, rows in blocks]),
-            "",
-            f"Shortcuts: {shortcuts}",
-            "",
-            f"Total {len(snapshot.workers)} worker(s)",
-            *_worker_lines(sorted_workers(snapshot, sort_key), SORT_KEYS[sort_key][0]),
-        ]
-    )
+    drawn = [_block_lines(title, rows) for title, rows in blocks]
+    lines: list[str] = []
+    while drawn:
+        count = len(drawn)
+        while count > 1 and width is not None and sum(len(block[0]) + 3 for block in drawn[:count]) - 3 > width:
+            count -= 1
+        lines += ([""] if lines else []) + _side_by_side(drawn[:count])
+        del drawn[:count]
+    return lines
+
+
+def functions_by_worker(snapshot: MonitorSnapshot) -> dict[tuple[str, str], str]:
+    """Counts of assigned tasks by function, as text, by (agent, worker): an agent's are spread over its workers."""
+    counts = {agent.name: agent.functions for agent in snapshot.agents}
+    slots: dict[str, list[str]] = {}
+    for worker in snapshot.workers:
+        slots.setdefault(worker.agent, []).append(worker.name)
+    texts: dict[tuple[str, str], str] = {}
+    for agent, names in slots.items():
+        for slot, name in enumerate(names):
+            # One function's spare tasks go where the one before it left off, so that the sums agree with `sent`.
+            parts, given = [], 0
+            for counter in counts.get(agent, ()):
+                share = (given + counter.count - slot - 1) // len(names) - (given - slot - 1) // len(names)
+                given += counter.count
+                if share:
+                    parts.append(f"{counter.name.rpartition('.')[2]} {share}")
+            texts[agent, name] = ", ".join(parts)
+    return texts
+
+
+def heading(name: str, sorted_by: str) -> str:
+    """A column's name, in brackets where it is the one sorted by."""
+    return f"[{name}]" if name == sorted_by else name
 
 
 def snapshot_data(snapshot: MonitorSnapshot) -> dict[str, Any]:
@@ -103,11 +141,10 @@ def _side_by_side(blocks: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def _worker_lines(workers: Sequence[WorkerStatus], sorted_by: str) -> list[str]:
-    def heading(name: str) -> str:
-        return f"[{name}]" if name == sorted_by else name
-
-    table = [[heading("worker"), *(heading(name) for name, _ in _COLUMNS)]]
-    table += [[worker.name, *(show(worker) for _, show in _COLUMNS)] for worker in workers]
+def _worker_lines(workers: Sequence[WorkerStatus], functions: dict[tuple[str, str], str], sorted_by: str) -> list[str]:
+    table = [[heading("worker", sorted_by), *(heading(name, sorted_by) for name, _ in WORKER_COLUMNS)]]
+    table += [[worker.name, *(show(worker) for _, show in WORKER_COLUMNS)] for worker in workers]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return [" ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
+    lines = [" ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
+    texts = ["functions", *(functions.get((worker.agent, worker.name), "") for worker in workers)]
+    return [f"{line} {text}".rstrip() for line, text in zip(lines, texts, strict=True)]

@@ -1,68 +1,312 @@
-"""`scaler_top` as a terminal application: it draws what `scaler_ui.view` makes, once a second."""
+"""`scaler_top` as a terminal application: blocks of figures, and tables of workers, clients and failures."""
 
 from __future__ import annotations
 
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
+from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
-from textual.widgets import Static
+from textual.coordinate import Coordinate
+from textual.screen import ModalScreen
+from textual.widgets import ContentSwitcher, DataTable, Footer, Static
 
-from scaler_ui.feed import FeedState, SnapshotFeed
+from scaler_protocol.messages import MonitorSnapshot
+from scaler_protocol.service.errors import ServiceError
+from scaler_ui.feed import FIGURES_ONLY, MonitorFeed
+from scaler_ui.model import ClusterModel, figures
+from scaler_ui.model.blocks import (
+    SHORTCUTS,
+    SORT_KEYS,
+    WORKER_COLUMNS,
+    block_lines,
+    format_bytes,
+    functions_by_worker,
+    heading,
+    render_text,
+    sorted_workers,
+)
 from scaler_ui.top.settings import TopSettings
-from scaler_ui.view import SORT_KEYS, render_text
 
 REFRESH_SECONDS = 1.0
+POLL_SECONDS = 0.05
+
+VIEWS = {"1": "workers", "2": "clients", "3": "failures"}
+
+
+class Detail(ModalScreen[None]):
+    """One thing in full, over everything else."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,enter", "dismiss", "close")]
+    CSS = """
+    Detail { align: center middle; }
+    #detail { width: 90%; height: 80%; border: round $accent; padding: 0 1; background: $surface; }
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self._text = text
+
+    def compose(self) -> ComposeResult:
+        """The text, scrolling."""
+        with VerticalScroll(id="detail"):
+            yield Static(self._text, markup=False, id="detail-text")
 
 
 class TopApplication(App[int]):
-    """Shows the state of a feed; keys choose the column to sort by."""
+    """Shows what a feed knows; keys choose the column to sort by and what is shown."""
 
+    TITLE = "scaler_top"
+    CSS = """
+    #status { height: 1; }
+    #status.bad { background: $error; color: $text; }
+    #blocks { height: auto; max-height: 50%; padding: 0 0 1 0; }
+    ContentSwitcher { height: 1fr; }
+    DataTable { height: 1fr; }
+    """
     BINDINGS: ClassVar[list[BindingType]] = [
-        *(Binding(key, f"sort_by('{key}')", f"sort by {name}") for key, (name, _) in SORT_KEYS.items()),
+        *(Binding(key, f"show_view('{name}')", name) for key, name in VIEWS.items()),
+        *(Binding(key, f"sort_by('{key}')", f"sort by {name}", show=False) for key, (name, _) in SORT_KEYS.items()),
+        Binding("enter", "open_row", "details", priority=True),
         Binding("ctrl+c", "quit", "quit", priority=True),
     ]
 
-    def __init__(self, feed: SnapshotFeed, timeout_s: float) -> None:
+    def __init__(self, feed: MonitorFeed, timeout_s: float) -> None:
         super().__init__()
         self._feed = feed
         self._timeout_s = timeout_s
         self._sort_key = "n"
+        self._shown: dict[str, list[tuple[str, ...]]] = {}
 
     def compose(self) -> ComposeResult:
-        """One scrolling text."""
-        with VerticalScroll():
-            yield Static(id="snapshot", markup=False)
+        """A line on the connection, the blocks, and one table at a time."""
+        yield Static(id="status", markup=False)
+        yield Static(id="blocks", markup=False)
+        with ContentSwitcher(initial="workers"):
+            for name in VIEWS.values():
+                yield DataTable(id=name, cursor_type="row", zebra_stripes=True)
+        yield Footer()
 
     def on_mount(self) -> None:
         """Draws at once, and then regularly."""
         self.set_interval(REFRESH_SECONDS, self.redraw)
+        self.query_one("#workers", DataTable).focus()
         self.redraw()
+
+    def on_resize(self) -> None:
+        """The blocks stand side by side as far as they fit."""
+        self.call_after_refresh(self.redraw)
 
     def action_sort_by(self, sort_key: str) -> None:
         """Sorts the workers by the column of that key."""
         self._sort_key = sort_key
+        self.action_show_view("workers")
+
+    def action_show_view(self, name: str) -> None:
+        """Shows one of the tables."""
+        self.query_one(ContentSwitcher).current = name
+        self.query_one(f"#{name}", DataTable).focus()
         self.redraw()
 
+    def action_open_row(self) -> None:
+        """Shows the row under the cursor in full, or closes what is shown."""
+        if isinstance(self.screen, Detail):
+            self.screen.dismiss()
+            return
+        view = self.query_one(ContentSwitcher).current or "workers"
+        row = self.query_one(f"#{view}", DataTable).cursor_row
+        with self._feed.model() as model:
+            text = describe_row(model, view, row, self._sort_key)
+        if text is not None:
+            self.push_screen(Detail(text))
+
     def redraw(self) -> None:
-        """Shows the feed's present state."""
-        self.query_one("#snapshot", Static).update(describe(self._feed.state(), self._timeout_s, self._sort_key))
+        """Shows what the feed knows now."""
+        if isinstance(self.screen, Detail):
+            return
+        silent_s = self._feed.silent_s()
+        with self._feed.model() as model:
+            text, troubled = status_line(model, silent_s, self._timeout_s, str(self._feed.monitor_address))
+            width = self.size.width
+            blocks = "\n".join(block_lines(model.snapshot, width)) if model.snapshot is not None else ""
+            view = self.query_one(ContentSwitcher).current or "workers"
+            columns, rows = TABLES[view](model, self._sort_key)
+        status = self.query_one("#status", Static)
+        status.set_class(troubled, "bad")
+        status.update(text)
+        self.query_one("#blocks", Static).update(blocks)
+        self._show_table(view, columns, rows)
+
+    def _show_table(self, view: str, columns: Sequence[str], rows: list[tuple[str, ...]]) -> None:
+        table = self.query_one(f"#{view}", DataTable)
+        if [str(column.label) for column in table.ordered_columns] != list(columns):
+            table.clear(columns=True)
+            # As text, not as markup: the brackets around the sorted column are meant to be seen.
+            for name in columns:
+                table.add_column(Text(name))
+            self._shown[view] = []
+        shown = self._shown.get(view, [])
+        if [row[0] for row in shown] == [row[0] for row in rows]:
+            for index, (old, new) in enumerate(zip(shown, rows, strict=True)):
+                for column, value in enumerate(new):
+                    if old[column] != value:
+                        table.update_cell_at(Coordinate(index, column), Text(value), update_width=True)
+        else:
+            cursor, scroll = table.cursor_row, table.scroll_y
+            table.clear()
+            for row in rows:
+                table.add_row(*map(Text, row))
+            table.move_cursor(row=min(cursor, max(0, len(rows) - 1)), scroll=False)
+            table.scroll_to(y=scroll, animate=False)
+        self._shown[view] = rows
 
 
-def describe(state: FeedState, timeout_s: float, sort_key: str) -> str:
-    """The text on the screen: the snapshot, under a line that says so when it is old, missing or incomplete."""
-    if state.snapshot is None:
-        return f"waiting for the scheduler, {state.age_s:.0f} s"
-    notes = []
-    if state.age_s > timeout_s:
-        notes.append(f"the scheduler has been silent for {state.age_s:.0f} s; this is what it said last")
-    if state.missed_messages:
-        notes.append(f"{state.missed_messages} messages of the scheduler were missed")
-    return "\n".join([*notes, render_text(state.snapshot, sort_key)])
+def status_line(model: ClusterModel, silent_s: float, timeout_s: float, address: str) -> tuple[str, bool]:
+    """One line on how far what is shown can be trusted, and whether it is bad news."""
+    state = figures.connection_state(model, silent_s, timeout_s)
+    if state == "waiting":
+        return f"waiting for a scheduler at {address}, {silent_s:.0f} s", silent_s > timeout_s
+    if state == "silent":
+        return f"the scheduler has been silent for {silent_s:.0f} s; this is what it said last", True
+    snapshot = model.snapshot
+    assert snapshot is not None
+    notes = [
+        f"{address}",
+        f"{len(snapshot.workers)} worker(s)",
+        f"{len(snapshot.clients)} client(s)",
+        f"{model.history.latest('success_rate'):,.0f} tasks/s",
+        f"sort: {SHORTCUTS}",
+    ]
+    if model.restarts:
+        notes.insert(1, f"started again {model.restarts}x")
+    if model.missed_messages:
+        notes.insert(1, f"{model.missed_messages} messages of the scheduler were missed")
+    return "  ".join(notes), False
+
+
+def worker_table(model: ClusterModel, sort_key: str) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Columns and rows of the workers, in the order of one of `SORT_KEYS`."""
+    sorted_by = SORT_KEYS[sort_key][0]
+    columns = [heading("worker", sorted_by), *(heading(name, sorted_by) for name, _ in WORKER_COLUMNS), "functions"]
+    snapshot = model.snapshot
+    if snapshot is None:
+        return columns, []
+    functions = functions_by_worker(snapshot)
+    rows = [
+        (worker.name, *(show(worker) for _, show in WORKER_COLUMNS), functions.get((worker.agent, worker.name), ""))
+        for worker in sorted_workers(snapshot, sort_key)
+    ]
+    return columns, rows
+
+
+def client_table(model: ClusterModel, _sort_key: str) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Columns and rows of the clients."""
+    columns = ["client", "host", "pid", "waiting", "running", "success", "failed", "graphs", "objects", "bytes"]
+    rows = [
+        (
+            client["name"],
+            client["hostname"],
+            str(client["pid"]),
+            *(f"{client[key]:,}" for key in ("waiting", "running", "finished", "failed", "graphs", "object_count")),
+            format_bytes(client["object_bytes"]),
+        )
+        for client in figures.clients(model)
+    ]
+    return columns, rows
+
+
+def failure_table(model: ClusterModel, _sort_key: str) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Columns and rows of the last failures, the newest first."""
+    columns = ["no.", "time", "error", "text", "function", "task", "attempt", "agent", "client"]
+    rows: list[tuple[str, ...]] = [
+        (
+            str(failure["failure"]),
+            time.strftime("%H:%M:%S", time.localtime(failure["at"])),
+            failure["kind"],
+            failure["text"].partition("\n")[0][:80],
+            failure["function"],
+            str(failure["number"]),
+            str(failure["attempt"]),
+            failure["agent"],
+            failure["client_name"],
+        )
+        for failure in figures.failures(model)
+    ]
+    return columns, rows
+
+
+TABLES: dict[str, Callable[[ClusterModel, str], tuple[list[str], list[tuple[str, ...]]]]] = {
+    "workers": worker_table,
+    "clients": client_table,
+    "failures": failure_table,
+}
+
+
+def describe_row(model: ClusterModel, view: str, row: int, sort_key: str) -> str | None:
+    """A row of a table in full, as text; None where there is no such row any more."""
+    if view == "failures":
+        failures = figures.failures(model)
+        return _describe_failure(failures[row]) if row < len(failures) else None
+    if view == "clients":
+        clients = figures.clients(model)
+        return _lines(clients[row]) if row < len(clients) else None
+    snapshot = model.snapshot
+    workers = sorted_workers(snapshot, sort_key) if snapshot is not None else []
+    if row >= len(workers):
+        return None
+    worker = workers[row]
+    data = figures.worker_data(worker)
+    agent: dict[str, object] = next((a for a in figures.workers(model)["agents"] if a["name"] == worker.agent), {})
+    return f"{_lines(data)}\n\nagent\n\n{_lines(agent)}"
+
+
+def _describe_failure(failure: dict[str, object]) -> str:
+    facts = {key: value for key, value in failure.items() if key not in ("text", "traceback")}
+    return f"{_lines(facts)}\n\n{failure['text']}\n\n{failure['traceback']}"
+
+
+def _lines(data: dict[str, object]) -> str:
+    width = max(map(len, data), default=0)
+    shown = {
+        key: format_bytes(value) if key.endswith("_bytes") and isinstance(value, int) else value
+        for key, value in data.items()
+    }
+    return "\n".join(f"{key.replace('_', ' '):<{width}}  {value}" for key, value in shown.items())
 
 
 def run(settings: TopSettings) -> int:
-    """Shows the cluster until the person leaves."""
-    with SnapshotFeed(settings.monitor_address) as feed:
+    """Shows the cluster until the person leaves, or prints it once."""
+    if settings.once:
+        with MonitorFeed(settings.monitor_address, FIGURES_ONLY) as feed:
+            print(read_once(feed, settings.timeout, as_json=settings.as_json))
+        return 0
+    if not sys.stdout.isatty() or os.environ.get("TERM") in (None, "", "dumb"):
+        raise ServiceError("this is no terminal to draw on; --once prints what there is, with --json for programs")
+    with MonitorFeed(settings.monitor_address, FIGURES_ONLY) as feed:
         return TopApplication(feed, settings.timeout).run() or 0
+
+
+def read_once(feed: MonitorFeed, timeout_s: float, *, as_json: bool) -> str:
+    """Return the first snapshot as text or JSON. Raises `ServiceError` where none comes within `timeout_s` seconds."""
+    deadline = time.monotonic() + timeout_s
+    snapshot: MonitorSnapshot | None = None
+    while snapshot is None:
+        if time.monotonic() >= deadline:
+            raise ServiceError(
+                f"no scheduler has said anything at {feed.monitor_address} within {timeout_s:g} s; is it running, and is this "
+                f"the monitor address that it printed?"
+            )
+        time.sleep(POLL_SECONDS)
+        with feed.model() as model:
+            snapshot = model.snapshot
+    silent_s = feed.silent_s()
+    with feed.model() as model:
+        if as_json:
+            return json.dumps(figures.whole(model, silent_s, timeout_s), indent=2)
+        return render_text(snapshot)

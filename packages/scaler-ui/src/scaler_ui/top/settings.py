@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 
-from pydantic import Field
+from pydantic import AliasChoices, Field, model_validator
 
 from scaler_protocol.service.command import CommandSettings
 from scaler_protocol.service.settings import (
@@ -36,3 +36,16 @@ class TopSettings(CommandSettings):
     timeout: Annotated[float, Short("t")] = Field(
         default=5, gt=0, description="seconds of silence after which the scheduler is shown as not answering"
     )
+    once: bool = Field(default=False, description="print what there is once and end, with status 1 where nothing came")
+    # `json` is taken: pydantic models have a method of that name.
+    as_json: Annotated[bool, Short("j")] = Field(
+        default=False,
+        validation_alias=AliasChoices("json", "as_json"),
+        description="with --once: print one JSON object, for scripts",
+    )
+
+    @model_validator(mode="after")
+    def _json_is_for_once(self) -> Self:
+        if self.as_json and not self.once:
+            raise ValueError("--json goes with --once: it prints one object and ends")
+        return self

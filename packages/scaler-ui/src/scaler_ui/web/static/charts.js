@@ -4,6 +4,8 @@ import { history } from "./data.js";
 
 const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
+const clockTick = (unix) => new Date(unix * 1000).toLocaleTimeString("en-GB", unix % 60 ? {} : { hour: "2-digit", minute: "2-digit" });
+
 // series: { name, label, colour, scale, show }. `format` makes text of a value.
 export class Chart {
   constructor(node, series, format, { seconds = 600, minimum = 1 } = {}) {
@@ -22,7 +24,7 @@ export class Chart {
       cursor: { points: { size: 6 }, drag: { x: false, y: false } },
       legend: { live: true },
       scales: { x: { time: true, range: () => this.range() }, y: { range: (_, low, high) => [0, Math.max(this.minimum, (high ?? 0) * 1.08)] } },
-      axes: [{ ...axis, space: 70 }, { ...axis, size: 62, values: (_, ticks) => ticks.map((tick) => this.format(tick)) }],
+      axes: [{ ...axis, space: 74, values: (_, ticks) => ticks.map(clockTick) }, { ...axis, size: 62, values: (_, ticks) => ticks.map((tick) => this.format(tick)) }],
       series: [{ label: "time", value: (_, value) => (value ? new Date(value * 1000).toLocaleTimeString("en-GB") : "") },
         ...this.series.map((one) => ({ label: one.label, stroke: one.colour, width: 1.6, fill: one.fill ? `${one.colour}22` : undefined, points: { show: false }, value: (_, value) => (value === null || value === undefined ? "" : this.format(value)) }))],
     }, this.data(), this.node);
@@ -37,7 +39,11 @@ export class Chart {
 
   data() { return [history.time, ...this.series.map((one) => history.series[one.name] ?? [])]; }
 
-  update() { this.plot.setData(this.data()); }
+  update() {
+    this.plot.setData(this.data());
+    // Without a pointer in it, the legend tells the newest values.
+    if (!this.plot.cursor.left || this.plot.cursor.left < 0) this.plot.setLegend({ idx: history.time.length - 1 });
+  }
 
   resize() {
     const legend = this.node.querySelector(".u-legend")?.offsetHeight ?? 24;

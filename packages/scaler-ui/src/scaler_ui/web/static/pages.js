@@ -162,6 +162,8 @@ class Stream {
     this.note.textContent = bars.length ? `${integer(bars.length)} tasks on ${bars.lanes.length} workers, ${seconds(span)} shown${following ? ", following" : ""}${this.stride > 1 ? `; 1 of ${this.stride} tasks is drawn, as there are many` : ""}` : "no task has ended since this page's service started";
   }
 
+  shown() { this.stream.start(); }
+
   recolour() { this.stream.image = null; this.stream.draw(); }
 
   destroy() { this.stream.destroy(); }

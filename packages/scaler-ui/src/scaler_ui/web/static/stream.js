@@ -92,8 +92,10 @@ export class TaskStream {
     this.scheduled = false;
     this.listen();
     this.observer = new ResizeObserver(() => this.draw());
-    this.observer.observe(node.parentElement);
   }
+
+  // Once the canvas is part of the page.
+  start() { this.observer.observe(this.canvas.parentElement); }
 
   destroy() { this.observer.disconnect(); }
 

@@ -6,10 +6,16 @@ import json
 
 import pytest
 
-from scaler_protocol.messages import ClientStatus, Counter, MonitorSnapshot, WorkerStatus
-from scaler_ui.feed import FeedState
-from scaler_ui.top.app import describe
-from scaler_ui.view import SORT_KEYS, format_bytes, render_text, snapshot_data, sorted_workers
+from scaler_protocol.messages import AgentStatus, ClientStatus, Counter, MonitorSnapshot, WorkerStatus
+from scaler_ui.model.blocks import (
+    SORT_KEYS,
+    block_lines,
+    format_bytes,
+    functions_by_worker,
+    render_text,
+    snapshot_data,
+    sorted_workers,
+)
 
 SNAPSHOT = MonitorSnapshot(
     sequence=1,
@@ -59,8 +65,15 @@ def test_the_data_is_json() -> None:
     assert data["clients"][0]["incarnation"] == "03"
 
 
-def test_an_old_or_incomplete_snapshot_says_so() -> None:
-    assert describe(FeedState(None, 3.0, 0), 5, "n") == "waiting for the scheduler, 3 s"
-    assert describe(FeedState(SNAPSHOT, 9.0, 0), 5, "n").startswith("the scheduler has been silent for 9 s")
-    assert "2 messages of the scheduler were missed" in describe(FeedState(SNAPSHOT, 0.1, 2), 5, "n")
-    assert describe(FeedState(SNAPSHOT, 0.1, 0), 5, "n") == render_text(SNAPSHOT, "n")
+def test_blocks_wrap_where_the_terminal_is_narrow() -> None:
+    assert len(block_lines(SNAPSHOT)) == 3
+    narrow = block_lines(SNAPSHOT, width=24)
+    assert max(map(len, narrow)) <= 24
+    assert [line for line in narrow if line.startswith("scheduler_sent")]
+
+
+def test_functions_are_spread_over_the_workers_of_an_agent_as_tasks_are() -> None:
+    agents = (AgentStatus("agent", functions=(Counter("m.f", 5), Counter("m.g", 2))),)
+    workers = tuple(WorkerStatus(name, "agent") for name in "abc")
+    shown = functions_by_worker(MonitorSnapshot(1, 0.0, b"", workers=workers, agents=agents))
+    assert shown == {("agent", "a"): "f 2, g 1", ("agent", "b"): "f 2", ("agent", "c"): "f 1, g 1"}

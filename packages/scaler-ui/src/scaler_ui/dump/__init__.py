@@ -1,0 +1,1 @@
+"""The scheduler's tables in a file, to look into a problem."""

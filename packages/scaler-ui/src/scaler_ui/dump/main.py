@@ -1,0 +1,20 @@
+"""The command `scaler_dump`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from scaler_protocol.service.command import run_command
+from scaler_ui.dump.settings import DumpSettings
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command with these arguments (default: those of this process); returns its exit status."""
+    return run_command(DumpSettings, _run, arguments)
+
+
+def _run(settings: DumpSettings) -> int:
+    # Imported late, so that -h and mistakes in flags are answered at once.
+    from scaler_ui.dump.writer import run
+
+    return run(settings)

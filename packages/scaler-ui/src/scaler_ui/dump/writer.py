@@ -1,0 +1,87 @@
+"""Asks for dumps by subscribing to them, and puts them together with what monitors are told in one file."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from scaler_protocol.codec import decode
+from scaler_protocol.errors import WireError
+from scaler_protocol.messages import MonitorDump, MonitorEvents, MonitorFailures, MonitorLog, MonitorSnapshot
+from scaler_protocol.monitor_topics import FIGURES, dump_topic, dumped_task
+from scaler_protocol.service.errors import ServiceError
+from scaler_protocol.transport import Subscriber
+from scaler_ui.dump.settings import DumpSettings
+from scaler_ui.model import ClusterModel, figures
+from scaler_ui.model.figures import log_after
+
+_POLL_SECONDS = 0.2
+
+
+def run(settings: DumpSettings) -> int:
+    """Writes the file; returns the exit status."""
+    text = json.dumps(collect(settings), indent=1)
+    if str(settings.output) == "-":
+        print(text)
+        return 0
+    write(settings.output, text)
+    print(f"wrote {settings.output}, {len(text):,} bytes")
+    return 0
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file. Raises `ServiceError` where that cannot be done."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ServiceError(f"--output: cannot write {path}: {error.strerror}") from None
+
+
+def collect(settings: DumpSettings) -> dict[str, Any]:
+    """Return the dump, the figures, failures and log lines. Raises `ServiceError` where none come in time."""
+    wanted = tuple(dict.fromkeys(settings.tasks)) or (0,)
+    dumps: dict[int, MonitorDump] = {}
+    model = ClusterModel()
+    subscriber = Subscriber(str(settings.monitor_address), (FIGURES, *map(dump_topic, wanted)))
+    deadline = time.monotonic() + settings.timeout
+    try:
+        while len(dumps) < len(wanted) or model.snapshot is None:
+            if time.monotonic() >= deadline:
+                raise ServiceError(
+                    f"the scheduler did not answer at {settings.monitor_address} within {settings.timeout:g} s; is it running, "
+                    f"and is this the monitor address that it printed?"
+                )
+            frames = subscriber.receive(_POLL_SECONDS)
+            if frames is None:
+                continue
+            try:
+                message = decode(frames[1:])
+            except WireError:
+                continue
+            if isinstance(message, MonitorDump):
+                number = dumped_task(bytes(frames[0]))
+                if number is not None:
+                    dumps[number] = message
+            elif isinstance(message, MonitorSnapshot | MonitorEvents | MonitorFailures | MonitorLog):
+                model.accept(message, time.monotonic())
+    finally:
+        subscriber.close()
+    told = [json.loads(dump.json) for dump in dumps.values()]
+    newest = max(dumps.values(), key=lambda dump: dump.time_seconds)
+    return {
+        "unix_time": newest.time_seconds,
+        "scheduler": {key: value for key, value in told[-1].items() if key != "tasks_asked_for"},
+        "tasks_asked_for": [
+            {"number": number, "unfinished": dump["tasks_asked_for"], "failures": _failures(model, number)}
+            for number, dump in zip(dumps, told, strict=True)
+            if number
+        ],
+        "figures": figures.whole(model, 0.0, settings.timeout),
+        "log": log_after(model, 0)["lines"],
+    }
+
+
+def _failures(model: ClusterModel, number: int) -> list[dict[str, Any]]:
+    return [failure for failure in figures.failures(model, limit=1_000) if failure["number"] == number]

@@ -1,0 +1,1 @@
+"""What tasks ran where and when, in a file that Perfetto opens."""

@@ -1,0 +1,20 @@
+"""The command `scaler_trace`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from scaler_protocol.service.command import run_command
+from scaler_ui.trace.settings import TraceSettings
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command with these arguments (default: those of this process); returns its exit status."""
+    return run_command(TraceSettings, _run, arguments)
+
+
+def _run(settings: TraceSettings) -> int:
+    # Imported late, so that -h and mistakes in flags are answered at once.
+    from scaler_ui.trace.writer import run
+
+    return run(settings)

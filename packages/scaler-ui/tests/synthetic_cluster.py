@@ -1,0 +1,232 @@
+"""A cluster that does not exist, told to monitors as a scheduler would: every figure is known beforehand."""
+
+from __future__ import annotations
+
+import pickle
+import time
+from collections.abc import Callable, Sequence
+from random import Random
+
+from scaler_protocol import messages as m
+from scaler_protocol.codec import encode
+from scaler_protocol.columns import Packed
+from scaler_protocol.monitor_topics import EVENTS, FIGURES
+from scaler_protocol.transport import Publisher
+
+INCARNATION = b"first scheduler.".ljust(16)[:16]
+ALICE, BOB = b"alice".ljust(16, b"."), b"bob".ljust(16, b".")
+FUNCTIONS = ("pricing.simulate", "risk.aggregate", "features.extract", "models.fit_tree", "io.load_block")
+UNIX = 1_790_000_000.0
+
+
+def failure_payload(kind: str = "ValueError", text: str = "no such instrument: 'XYZ'") -> bytes:
+    """The answer of a task that raised, as a worker makes it."""
+    traceback = (
+        "Traceback (most recent call last):\n"
+        '  File "pricing.py", line 41, in simulate\n    curve = curves[instrument]\n'
+        f"{kind}: {text}\n"
+    )
+    return b"P" + pickle.dumps((b"", kind, text, traceback))
+
+
+def worker(agent: int, slot: int, **figures: object) -> m.WorkerStatus:
+    """One worker of one agent."""
+    status = m.WorkerStatus(
+        name=f"node{agent:02}-{slot}",
+        agent=f"node{agent:02}",
+        hostname=f"node{agent:02}.example.org",
+        pid=4000 + agent * 100 + slot,
+        state=m.ProcessorState.RUNNING,
+        agent_cpu_percent=3.5,
+        agent_rss_bytes=38 * 1024**2,
+        cpu_percent=60.0 + (agent * 7 + slot * 13) % 40,
+        rss_bytes=(90 + (agent * 31 + slot * 17) % 400) * 1024**2,
+        rss_free_bytes=24 * 1024**3,
+        free=996,
+        sent=4,
+        queued=3,
+        capabilities="linux" if agent % 2 else "gpu,linux",
+        latency_seconds=0.0004,
+        last_seen_seconds=0.3,
+        task=agent * 100 + slot,
+        function=FUNCTIONS[(agent + slot) % len(FUNCTIONS)],
+        task_seconds=1.25,
+    )
+    for name, value in figures.items():
+        setattr(status, name, value)
+    return status
+
+
+def snapshot(
+    sequence: int, *, agents: int = 2, slots: int = 4, success: int = 0, **fields: object
+) -> m.MonitorSnapshot:
+    """A whole cluster with work under way; `sequence` counts seconds."""
+    workers = tuple(worker(agent, slot) for agent in range(agents) for slot in range(slots))
+    made = m.MonitorSnapshot(
+        sequence=sequence,
+        time_seconds=UNIX + sequence,
+        incarnation=INCARNATION,
+        cpu_percent=12.5,
+        rss_bytes=37 * 1024**2,
+        task_states=(
+            m.Counter("unassigned", 120),
+            m.Counter("running", 4 * len(workers)),
+            m.Counter("success", success),
+            m.Counter("failed", 3),
+            m.Counter("canceled", 7),
+        ),
+        sent=(m.Counter("TaskBatch", 40 + sequence), m.Counter("ResultBatch", 38 + sequence)),
+        received=(m.Counter("TaskBatch", 9 + sequence), m.Counter("ResultBatch", 40 + sequence)),
+        workers=workers,
+        agents=tuple(
+            m.AgentStatus(
+                name=f"node{agent:02}",
+                hostname=f"node{agent:02}.example.org",
+                pid=4000 + agent * 100,
+                workers=slots,
+                capacity=16,
+                assigned=4 * slots,
+                queued=3 * slots,
+                cpu_percent=3.5,
+                rss_bytes=38 * 1024**2,
+                rss_free_bytes=24 * 1024**3,
+                latency_seconds=0.0004,
+                last_seen_seconds=0.3,
+                capabilities="linux" if agent % 2 else "gpu,linux",
+                functions=(m.Counter(FUNCTIONS[0], 3 * slots), m.Counter(FUNCTIONS[1], slots)),
+                incarnation=b"agent%02d" % agent + bytes(9),
+            )
+            for agent in range(agents)
+        ),
+        clients=(
+            m.ClientStatus(
+                "alice", ALICE, "desk.example.org", 812, 100, 20, success, 3, 0.4, False, 1, 12, 3 * 1024**2, 61
+            ),
+            m.ClientStatus("bob", BOB, "desk.example.org", 977, 20, 12, 0, 0, 1.2, True, 0, 1, 1024, 5),
+        ),
+        functions=(m.Counter(FUNCTIONS[0], 100), m.Counter(FUNCTIONS[1], 52)),
+        failed_functions=(m.Counter(FUNCTIONS[0], 3),),
+        graphs=(m.GraphStatus(ALICE, 5_000, 1_000, 420, 60, 515, 5, 33),),
+        object_count=13,
+        object_bytes=3 * 1024**2,
+        object_limit_bytes=1024**3,
+        started_seconds=UNIX - 60,
+    )
+    for name, value in fields.items():
+        setattr(made, name, value)
+    return made
+
+
+def events(
+    sequence: int, rows: Sequence[tuple[float, bytes, int, m.TaskEvent, str, str, int, int]], **fields: object
+) -> m.MonitorEvents:
+    """Task events from rows of (time, client, number, state, agent, function, microseconds, slot)."""
+    clients = list(dict.fromkeys(row[1] for row in rows))
+    agents = list(dict.fromkeys(row[4] for row in rows if row[4]))
+    functions = list(dict.fromkeys(row[5] for row in rows))
+    made = m.MonitorEvents(
+        sequence=sequence,
+        time_seconds=[row[0] for row in rows],
+        clients=[clients.index(row[1]) for row in rows],
+        client_table=tuple(clients),
+        numbers=[row[2] for row in rows],
+        states=[int(row[3]) for row in rows],
+        workers=[agents.index(row[4]) if row[4] else 0xFFFF for row in rows],
+        worker_table=tuple(agents),
+        functions=[functions.index(row[5]) for row in rows],
+        function_table=tuple(functions),
+        durations=[row[6] for row in rows],
+        slots=[row[7] if row[7] >= 0 else 0xFFFF for row in rows],
+        incarnation=INCARNATION,
+    )
+    for name, value in fields.items():
+        setattr(made, name, value)
+    return made
+
+
+def finished_tasks(
+    count: int, *, agents: int = 2, slots: int = 4, seed: int = 1, first_number: int = 1, began: float = UNIX
+) -> m.MonitorEvents:
+    """Tasks that ran one after another on each worker, from `began` on; each as an event of its end."""
+    random = Random(seed)
+    ends = {(agent, slot): began for agent in range(agents) for slot in range(slots)}
+    rows = []
+    for number in range(first_number, first_number + count):
+        agent, slot = min(ends, key=lambda place: ends[place]) if agents * slots < 50 else random.choice(list(ends))
+        function = FUNCTIONS[min(len(FUNCTIONS) - 1, int(random.expovariate(0.7)))]
+        microseconds = int(random.uniform(5e4, 9e5))
+        ends[agent, slot] += microseconds / 1e6 + 0.004
+        state = m.TaskEvent.FAILED if random.random() < 0.01 else m.TaskEvent.SUCCESS
+        rows.append((ends[agent, slot], ALICE, number, state, f"node{agent:02}", function, microseconds, slot))
+    return events(1, rows)
+
+
+def failures(first_number: int, count: int, **fields: object) -> m.MonitorFailures:
+    """Failed tasks of alice, with readable errors."""
+    made = m.MonitorFailures(
+        incarnation=INCARNATION,
+        first_number=first_number,
+        time_seconds=[UNIX + row for row in range(count)],
+        clients=(ALICE,) * count,
+        numbers=[900 + first_number + row for row in range(count)],
+        attempts=[1] * count,
+        statuses=[int(m.Status.FAILED)] * count,
+        functions=(FUNCTIONS[0],) * count,
+        workers=("node00",) * count,
+        durations=[1500] * count,
+        payloads=Packed.of([failure_payload()] * count),
+    )
+    for name, value in fields.items():
+        setattr(made, name, value)
+    return made
+
+
+def log(first_number: int, *lines: tuple[int, str]) -> m.MonitorLog:
+    """Log lines of the scheduler: (level, text)."""
+    return m.MonitorLog(
+        incarnation=INCARNATION,
+        first_number=first_number,
+        time_seconds=[UNIX + row for row in range(len(lines))],
+        levels=[level for level, _ in lines],
+        texts=tuple(text for _, text in lines),
+    )
+
+
+class SyntheticScheduler:
+    """Publishes messages at an address of its own."""
+
+    def __init__(self, address: str = "tcp://127.0.0.1:0") -> None:
+        self._publisher = Publisher(address)
+        self.address = self._publisher.address
+
+    def __enter__(self) -> SyntheticScheduler:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._publisher.close()
+
+    def wait_for_monitor(self, topics: int = 2) -> None:
+        """Wait until somebody has subscribed to so many streams."""
+        wait_until(lambda: self._publisher.update_subscribers() >= topics)
+
+    def topics(self) -> list[bytes]:
+        """What is subscribed to."""
+        self._publisher.update_subscribers()
+        return self._publisher.topics()
+
+    def publish(self, *messages: m.Message) -> None:
+        """Send messages as a scheduler does."""
+        for message in messages:
+            self._publisher.send([EVENTS if isinstance(message, m.MonitorEvents) else FIGURES, *encode(message)])
+
+    def publish_raw(self, *frames: bytes) -> None:
+        """Send anything."""
+        self._publisher.send(frames)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    """Wait for a condition, with a deadline."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
