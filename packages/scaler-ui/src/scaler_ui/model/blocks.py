@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import fields, is_dataclass
 from itertools import zip_longest
 from typing import Any
 
 from scaler_protocol.messages import Counter, MonitorSnapshot, WorkerStatus
+
+_COUNTERS = frozenset({"task_states", "sent", "received", "functions", "failed_functions"})
 
 _UNITS = ("b", "k", "m", "g", "t")
 
@@ -113,13 +115,23 @@ def heading(name: str, sorted_by: str) -> str:
 
 def snapshot_data(snapshot: MonitorSnapshot) -> dict[str, Any]:
     """The snapshot as JSON-ready data; ids as hexadecimal text, counters as objects of name and count."""
-    data: dict[str, Any] = asdict(snapshot)
-    data["incarnation"] = snapshot.incarnation.hex()
-    for client in data["clients"]:
-        client["incarnation"] = client["incarnation"].hex()
-    for counters in ("task_states", "sent", "received", "functions"):
-        data[counters] = {counter["name"]: counter["count"] for counter in data[counters]}
+    data: dict[str, Any] = _as_data(snapshot)
     return data
+
+
+def _as_data(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, tuple):
+        return [_as_data(item) for item in value]
+    if not is_dataclass(value):
+        return value
+    return {
+        field.name: {counter.name: counter.count for counter in getattr(value, field.name)}
+        if field.name in _COUNTERS
+        else _as_data(getattr(value, field.name))
+        for field in fields(value)
+    }
 
 
 def _counted(counters: Sequence[Counter]) -> list[tuple[str, str]]:

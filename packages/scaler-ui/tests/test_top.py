@@ -1,0 +1,199 @@
+"""`scaler_top` in a terminal that does not exist, fed by a scheduler that does not either."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+
+import pytest
+from synthetic_cluster import SyntheticScheduler, failures, snapshot, wait_until, worker
+from textual.pilot import Pilot
+from textual.widgets import DataTable, Static
+
+from scaler_protocol.address import Address
+from scaler_protocol.monitor_topics import EVENTS
+from scaler_ui.feed import FIGURES_ONLY, MonitorFeed
+from scaler_ui.top.app import Detail, TopApplication
+
+Steps = Callable[[TopApplication, Pilot[int]], Awaitable[None]]
+
+
+def use_top(
+    scheduler: SyntheticScheduler, steps: Steps, size: tuple[int, int] = (170, 40), timeout_s: float = 60
+) -> None:
+    """Run the application with a feed that has seen one snapshot and some failures."""
+
+    async def use(feed: MonitorFeed) -> None:
+        application = TopApplication(feed, timeout_s)
+        async with application.run_test(size=size) as pilot:
+            await pilot.pause()
+            await steps(application, pilot)
+
+    with MonitorFeed(Address.parse(scheduler.address), FIGURES_ONLY) as feed:
+        scheduler.wait_for_monitor(1)
+        scheduler.publish(failures(1, 2), snapshot(1, success=4_321))
+        wait_until(lambda: knows_a_snapshot(feed))
+        asyncio.run(use(feed))
+
+
+def knows_a_snapshot(feed: MonitorFeed, sequence: int = 1) -> bool:
+    with feed.model() as model:
+        return model.snapshot is not None and model.snapshot.sequence >= sequence
+
+
+def text_of(application: TopApplication, name: str) -> str:
+    return str(application.screen.query_one(f"#{name}", Static).content)
+
+
+def column(application: TopApplication, view: str, name: str) -> list[str]:
+    table = application.query_one(f"#{view}", DataTable)
+    labels = [str(one.label).strip("[]") for one in table.ordered_columns]
+    return [str(table.get_row_at(row)[labels.index(name)]) for row in range(table.row_count)]
+
+
+def test_it_shows_blocks_and_a_row_for_each_worker(scheduler: SyntheticScheduler) -> None:
+    async def look(application: TopApplication, _pilot: Pilot[int]) -> None:
+        blocks = text_of(application, "blocks")
+        for name in ("scheduler", "task_manager", "scheduler_sent", "scheduler_received"):
+            assert name in blocks
+        assert "success 4,321" in " ".join(blocks.split())
+        assert column(application, "workers", "worker") == [f"node{a:02}-{s}" for a in range(2) for s in range(4)]
+        assert column(application, "workers", "queued") == ["3"] * 8
+        assert column(application, "workers", "functions")[0] == "simulate 3, aggregate 1"
+        assert EVENTS not in scheduler.topics()
+
+    use_top(scheduler, look)
+
+
+@pytest.mark.parametrize(("key", "name"), [("n", "worker"), ("c", "cpu"), ("m", "rss"), ("f", "free"), ("q", "queued")])
+def test_a_key_sorts_by_its_column_and_marks_it(scheduler: SyntheticScheduler, key: str, name: str) -> None:
+    async def sort(application: TopApplication, pilot: Pilot[int]) -> None:
+        await pilot.press(key)
+        labels = [str(one.label) for one in application.query_one("#workers", DataTable).ordered_columns]
+        assert [label for label in labels if label.startswith("[")] == [f"[{name}]"]
+        if key == "c":
+            values = [float(value.rstrip("%")) for value in column(application, "workers", "cpu")]
+            assert values == sorted(values, reverse=True)
+
+    use_top(scheduler, sort)
+
+
+def test_details_open_and_close(scheduler: SyntheticScheduler) -> None:
+    async def open_things(application: TopApplication, pilot: Pilot[int]) -> None:
+        await pilot.press("down", "enter")
+        await pilot.pause()
+        assert isinstance(application.screen, Detail)
+        assert "node00-1" in text_of(application, "detail-text")
+        await pilot.press("escape")
+        await pilot.press("3")
+        assert column(application, "failures", "error") == ["ValueError", "ValueError"]
+        await pilot.press("enter")
+        await pilot.pause()
+        assert "Traceback (most recent call last)" in text_of(application, "detail-text")
+        await pilot.press("enter")
+        await pilot.press("2")
+        assert column(application, "clients", "client") == ["alice", "bob"]
+        await pilot.press("enter")
+        await pilot.pause()
+        assert "object bytes" in text_of(application, "detail-text")
+        assert "3.0m" in text_of(application, "detail-text")
+
+    use_top(scheduler, open_things)
+
+
+def test_it_follows_what_happens_and_keeps_the_cursor(scheduler: SyntheticScheduler) -> None:
+    async def follow(application: TopApplication, pilot: Pilot[int]) -> None:
+        await pilot.press("down", "down")
+        scheduler.publish(snapshot(2, workers=(*(worker(0, slot) for slot in range(3)), worker(9, 9, cpu_percent=1.0))))
+        for _ in range(100):
+            application.redraw()
+            if "node09-9" in column(application, "workers", "worker"):
+                break
+            await asyncio.sleep(0.05)
+        assert column(application, "workers", "worker") == ["node00-0", "node00-1", "node00-2", "node09-9"]
+        assert application.query_one("#workers", DataTable).cursor_row == 2
+
+    use_top(scheduler, follow)
+
+
+def test_a_narrow_terminal_gets_the_same(scheduler: SyntheticScheduler) -> None:
+    async def look(application: TopApplication, pilot: Pilot[int]) -> None:
+        assert max(map(len, text_of(application, "blocks").splitlines())) <= 60
+        await pilot.resize_terminal(150, 30)
+        await pilot.pause()
+        assert max(map(len, text_of(application, "blocks").splitlines())) > 60
+
+    use_top(scheduler, look, size=(60, 20))
+
+
+def test_silence_is_said(scheduler: SyntheticScheduler) -> None:
+    async def look(application: TopApplication, _pilot: Pilot[int]) -> None:
+        await asyncio.sleep(0.3)
+        application.redraw()
+        assert "the scheduler has been silent for" in text_of(application, "status")
+        assert application.query_one("#status").has_class("bad")
+        assert column(application, "workers", "worker")
+
+    use_top(scheduler, look, timeout_s=0.2)
+
+
+def test_no_scheduler_yet_is_said() -> None:
+    async def look() -> None:
+        application = TopApplication(feed, 60)
+        async with application.run_test():
+            assert "waiting for a scheduler at tcp://127.0.0.1:9" in text_of(application, "status")
+
+    with MonitorFeed(Address.parse("tcp://127.0.0.1:9"), FIGURES_ONLY) as feed:
+        asyncio.run(look())
+
+
+def run_top(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "scaler_ui.top", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_once_prints_one_json_object(scheduler: SyntheticScheduler) -> None:
+    process = run_top(scheduler.address, "--once", "--json", "--timeout=30")
+    scheduler.wait_for_monitor(1)
+    scheduler.publish(failures(1, 2), snapshot(1, success=4_321))
+    printed, _ = process.communicate(timeout=30)
+    data = json.loads(printed)
+    assert process.returncode == 0
+    assert data["task_manager"] == {"unassigned": 120, "running": 32, "success": 4_321, "failed": 3, "canceled": 7}
+    assert data["scheduler"] == {"cpu_percent": 12.5, "rss_bytes": 37 * 1024**2}
+    assert data["scheduler_sent"] == {"TaskBatch": 41, "ResultBatch": 39}
+    assert len(data["workers"]) == 8
+    assert data["workers"][0]["queued"] == 3
+    assert data["failures"][0]["kind"] == "ValueError"
+
+
+def test_once_prints_text(scheduler: SyntheticScheduler) -> None:
+    process = run_top(scheduler.address, "--once", "--timeout=30")
+    scheduler.wait_for_monitor(1)
+    scheduler.publish(snapshot(1))
+    printed, _ = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "Total 8 worker(s)" in printed
+    assert "Shortcuts: worker[n] cpu[c] rss[m] free[f] working[w] queued[q]" in printed
+
+
+def test_once_says_that_nobody_answers() -> None:
+    process = run_top("tcp://127.0.0.1:9", "--once", "--timeout=0.5")
+    printed, said = process.communicate(timeout=30)
+    assert (process.returncode, printed) == (1, "")
+    assert said.startswith("scaler_top: no scheduler has said anything at tcp://127.0.0.1:9 within 0.5 s")
+    assert len(said.splitlines()) == 1
+
+
+def test_without_a_terminal_it_says_what_to_do(scheduler: SyntheticScheduler) -> None:
+    process = run_top(scheduler.address)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "--once prints what there is" in said
