@@ -68,7 +68,7 @@ def test_everything_is_killed_at_random(tmp_path: Path) -> None:
                 scheduler = deployment.scheduler("-osa", storage.address, "-mta", "10", address=scheduler.address)
         done, silent = wait([future for _, future in futures], timeout=END_S)
         assert not silent, f"{len(silent)} of {len(futures)} futures are silent"
-        errors = Counter()
+        errors: Counter[str] = Counter()
         for number, future in futures:
             error = future.exception()
             if error is None:
