@@ -1,4 +1,5 @@
-# mypy: allow-untyped-defs, allow-incomplete-defs, allow-any-generics, allow-untyped-calls, disable-error-code="union-attr,arg-type,attr-defined"
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-any-generics, allow-untyped-calls
+# mypy: disable-error-code="union-attr,arg-type,attr-defined"
 """A scheduler core with clients and agents around it that speak the real session protocol, in one thread, without sockets."""
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-# mypy: allow-untyped-defs, allow-incomplete-defs, allow-any-generics, allow-untyped-calls, disable-error-code="union-attr,arg-type,attr-defined"
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-any-generics, allow-untyped-calls
+# mypy: disable-error-code="union-attr,arg-type,attr-defined"
 """Graphs: rows wait for rows, inputs travel with tasks, results live as long as somebody reads them."""
 
 from __future__ import annotations
@@ -128,3 +129,48 @@ def test_random_graphs_run_every_row_once_after_its_dependencies() -> None:
         assert len(done) == rows
         assert sorted(client.results()) == [first + row for row in wanted], f"seed {seed}"
         assert harness.core.clients[client.id].graphs == []
+
+
+def test_a_graph_announced_again_stops_what_agents_hold_of_it_and_never_reuses_their_attempts() -> None:
+    from test_core_tasks import TestRestart
+
+    harness = Harness()
+    client, agent = Client(harness, "client"), Agent(harness, "agent", capacity=10)
+    client.define()
+    first = submit_graph(client, [[], [0]], [1])
+    agent.answer(agent.tasks())
+    ((_, held, attempt),) = agent.tasks()
+    assert held == first + 1
+    TestRestart().restarted(harness)
+    harness.advance(3)
+    agent.send(m.Inventory(client.id, [held], [attempt], [1]))
+    client.define()
+    client.send(
+        m.GraphSubmit(
+            client.id, first, (FUNCTION,), Packed.of([b"P", b"P"]), [0, 1], [0], [1], flags=m.TaskFlag.REANNOUNCED
+        )
+    )
+    (cancel,) = agent.take(m.TaskCancel)
+    assert list(cancel.numbers) == [held]
+    agent.answer([(client.id, held, attempt)], m.Status.CANCELED, b"")
+    assert client.results() == {}
+    assert agent.tasks() == [(client.id, first, attempt + 1)]
+    agent.answer([(client.id, first, attempt + 1)])
+    assert agent.tasks() == [(client.id, held, attempt + 1)]
+    agent.answer([(client.id, held, attempt + 1)])
+    assert list(client.results()) == [held]
+
+
+def test_many_hellos_that_waited_in_the_network_start_one_session() -> None:
+    harness = Harness()
+    client = Client(harness, "client")
+    record = harness.core.clients[client.id]
+    for _ in range(5):
+        client.connection.welcome = None
+        client.connection._say_hello(harness.now)
+        harness.settle()
+    assert harness.core.clients[client.id] is record
+    assert harness.to_store() == []
+    client.define()
+    client.submit()
+    assert harness.core.ready.count == 1

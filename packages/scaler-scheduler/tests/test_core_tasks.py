@@ -1,4 +1,5 @@
-# mypy: allow-untyped-defs, allow-incomplete-defs, allow-any-generics, allow-untyped-calls, disable-error-code="union-attr,arg-type,attr-defined"
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-any-generics, allow-untyped-calls
+# mypy: disable-error-code="union-attr,arg-type,attr-defined"
 """From submission to answer: placement, attempts, cancellation, deaths, fairness, limits."""
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-# mypy: allow-untyped-defs, allow-incomplete-defs, allow-any-generics, allow-untyped-calls, disable-error-code="union-attr,arg-type,attr-defined,list-item"
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-any-generics, allow-untyped-calls
+# mypy: disable-error-code="union-attr,arg-type,attr-defined,list-item"
 """The scheduler as a real process on real sockets. No object storage server is started: one is named that nobody needs."""
 
 from __future__ import annotations

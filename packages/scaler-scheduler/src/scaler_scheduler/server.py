@@ -81,6 +81,7 @@ class _Server:
         self._stopped = asyncio.Event()
         self._exit_status = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = float("-inf")
         self._drain_scheduled = False
         self._store_child: ChildService | None = None
         self._store_link: DealerLink | None = None
@@ -356,20 +357,27 @@ class _Server:
 
     def _sleep(self, now: float) -> None:
         """Come back at the core's deadline, or soon where a peer's queue waits, or after the safety tick."""
-        self._publisher.update_subscribers()
-        delay = min(self._core.next_deadline() - now, SAFETY_TICK_SECONDS)
+        wake_at = min(self._core.next_deadline(), now + SAFETY_TICK_SECONDS)
         if self._router.has_queued:
             self._router.flush()
-            delay = min(delay, FLUSH_SECONDS)
+            wake_at = min(wake_at, now + FLUSH_SECONDS)
         requests = self._store_requests
         if requests is not None:
             due = requests.next_deadline()
             if due <= now:
                 self._flush_store(now)
-            delay = min(delay, max(FLUSH_SECONDS, due - now))
+            wake_at = min(wake_at, max(now + FLUSH_SECONDS, due))
+        # Nearly always a timer that is early enough runs already: leave it, it costs less to wake once for nothing.
+        if now <= self._timer_at <= wake_at:
+            return
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_later(max(0.0, delay), self._drain)
+        self._timer_at = wake_at
+        self._timer = self._loop.call_later(max(0.0, wake_at - now), self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer_at = float("-inf")
+        self._drain()
 
     def _schedule_drain(self) -> None:
         if not self._drain_scheduled:

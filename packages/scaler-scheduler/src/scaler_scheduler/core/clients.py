@@ -38,6 +38,16 @@ class ClientRecord:
     def name(self) -> str:
         return self.hello.name
 
+    def is_untouched(self, hello: Hello) -> bool:
+        """Whether this is the same peer and nothing has happened in its session yet."""
+        return hello.incarnation == self.id and not self.tasks and self.session.received == self.session.sent == 0
+
+    def begin_session(self, hello: Hello, now: float) -> None:
+        """Its session begins with this hello, not with the one before."""
+        self.hello = hello
+        self.session = Session(hello.hello_number)
+        self.last_seen = now
+
     def options_for(
         self, depth: int, kind: int, flags: int, capabilities: Capabilities, serializer: bytes, enforce: bool
     ) -> TaskOptions:

@@ -42,6 +42,8 @@ class Graph:
         self.first_number = message.first_number
         self.row_count = rows
         self.options = options
+        self.attempts_before = 0
+        """Highest attempt that an earlier scheduler gave to a row; those of this one's tasks follow."""
         self.unfinished = rows
         self.waiting = rows
         """Of the unfinished rows, those that no task exists for yet."""
@@ -174,6 +176,7 @@ class Graph:
             self.options,
         )
         task.graph = self
+        task.attempt = self.attempts_before
         objects = self._objects.pop(row, None)
         if objects:
             task.objects = tuple(objects)

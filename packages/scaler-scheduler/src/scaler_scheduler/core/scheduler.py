@@ -199,9 +199,13 @@ class SchedulerCore:
             and record.session.epoch == envelope.epoch
         )
         if record is None or not resumed:
-            if record is not None:
-                self._drop(record, "it started its session anew", now, counted=False)
-            record = self._admit(peer, hello, now)
+            if record is not None and record.is_untouched(hello):
+                # One of several hellos that waited in the network together: nothing has happened since the last.
+                record.begin_session(hello, now)
+            else:
+                if record is not None:
+                    self._drop(record, "it started its session anew", now, counted=False)
+                record = self._admit(peer, hello, now)
         record.last_seen = now
         session = record.session
         welcome = m.Welcome(
@@ -413,7 +417,17 @@ class SchedulerCore:
         )
         graph = Graph(message, options)
         client.graphs.append(graph)
+        if message.flags & m.TaskFlag.REANNOUNCED:
+            self._restart_graph(client, graph)
         self.lifecycle.queue_new(client, graph.release_roots(), now)
+
+    def _restart_graph(self, client: ClientRecord, graph: Graph) -> None:
+        """All rows run anew: stop what agents still hold of them, and never give an attempt's number twice."""
+        for number in range(graph.first_number, graph.first_number + graph.row_count):
+            claim = self.recovery.take_claim(client.id, number)
+            if claim is not None:
+                graph.attempts_before = max(graph.attempts_before, claim.attempt)
+                self.outbox.send(claim.agent, m.TaskCancel(client.id, [number], [claim.attempt]))
 
     def _on_task_cancel(self, client: PeerRecord, message: m.TaskCancel, now: float) -> None:
         self._require(client, ClientRecord, message)
@@ -502,7 +516,8 @@ class SchedulerCore:
         unwanted = m.TaskCancel(message.client, [], [])
         for number, attempt in zip(message.numbers, message.attempts, strict=True):
             task = client.tasks.get(number) if client is not None else None
-            if client is None or (task is None and self.lifecycle.may_still_announce(client, now)):
+            graph = client.graph_of(number) if client is not None else None
+            if client is None or (task is None and graph is None and self.lifecycle.may_still_announce(client, now)):
                 deadline = (
                     now + self.config.client_timeout if client is None else self.lifecycle.announcement_deadline(client)
                 )
@@ -511,7 +526,9 @@ class SchedulerCore:
             if task is not None and task.agent is None:
                 self.lifecycle.withdraw(task)
                 self.lifecycle.adopt(task, agent, attempt)
-            elif client.graph_of(number) is None or task is not None:
+            else:
+                if graph is not None:
+                    graph.attempts_before = max(graph.attempts_before, attempt)
                 unwanted.numbers.append(number)  # type: ignore[attr-defined]
                 unwanted.attempts.append(attempt)  # type: ignore[attr-defined]
         if unwanted.numbers:
