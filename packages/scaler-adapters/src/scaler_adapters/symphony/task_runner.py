@@ -66,12 +66,18 @@ class _InputReference:
 
     index: int
 
+    def __setstate__(self, fields: Sequence[Any]) -> None:
+        (self.index,) = fields
+
 
 class _Call:
     """Stands in for `scaler_protocol.payloads.Call`."""
 
     function: Any
     arguments: tuple[Any, ...]
+
+    def __setstate__(self, fields: Sequence[Any]) -> None:
+        self.function, self.arguments = fields
 
 
 class _ExpressionUnpickler(pickle.Unpickler):
@@ -219,6 +225,11 @@ def _dumps(value: Any) -> bytes:
 
 def _failure(error: BaseException) -> bytes:
     """The failure payload of what was raised, with its traceback where tblib is installed."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename == run_task.__code__.co_filename:
+        # What the user's code was called from is of no use to the user.
+        frames = frames.tb_next
+    error.__traceback__ = frames
     try:
         import cloudpickle
 

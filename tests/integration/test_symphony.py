@@ -1,0 +1,243 @@
+"""The Symphony adapter with a real scheduler and client, over a stand-in for IBM's soamapi: see
+packages/scaler-adapters/tests/symphony_stand_in. The service is the one of Scaler's documentation, unchanged."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from concurrent.futures import CancelledError
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from scaler import Client, Serializer
+from scaler.errors import ProcessorDiedError
+from tests.integration.deployment import ROOT, Deployment, Service, wait_for
+from tests.integration.functions import fail, keyword_only, sleep_and_return, square
+
+STAND_IN = ROOT / "packages" / "scaler-adapters" / "tests" / "symphony_stand_in"
+BASE_CONCURRENCY = 2
+INSTANCES = 5
+"""Service processes: more than the base concurrency, because nested tasks exceed it."""
+
+
+class Symphony:
+    """A scheduler, an application in the stand-in, and the adapter between them."""
+
+    def __init__(self, deployment: Deployment, folder: Path, *flags: str) -> None:
+        self.deployment = deployment
+        self.application = folder / "applications" / "ScalerService"
+        self.application.mkdir(parents=True)
+        (self.application / "service.py").write_text((STAND_IN / "service.py").read_text())
+        (self.application / "instances").write_text(str(INSTANCES))
+        self.scheduler = deployment.scheduler("--monitor-address=tcp://127.0.0.1:0")
+        self.flags = flags
+        self.adapter = self.start_adapter()
+        self.client = deployment.client(self.scheduler)
+
+    def start_adapter(self) -> Service:
+        return self.deployment.start(
+            "scaler_adapters.symphony",
+            self.scheduler.address,
+            "--service-name=ScalerService",
+            f"--base-concurrency={BASE_CONCURRENCY}",
+            "--port=0",
+            *self.flags,
+            PYTHONPATH=os.pathsep.join([str(STAND_IN), str(ROOT)]),
+            SOAM_STAND_IN_APPLICATIONS=str(self.application.parent),
+        )
+
+    @property
+    def url(self) -> str:
+        return str(self.adapter.addresses["webhook"]).replace("tcp", "http")
+
+
+@pytest.fixture(scope="module")
+def symphony(module_deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -> Symphony:
+    return Symphony(module_deployment, tmp_path_factory.mktemp("symphony"))
+
+
+class Reversed(Serializer):
+    """Bytes nobody else could read."""
+
+    @staticmethod
+    def serialize(obj: Any) -> bytes:
+        import cloudpickle
+
+        return bytes(reversed(cloudpickle.dumps(obj)))
+
+    @staticmethod
+    def deserialize(payload: bytes) -> Any:
+        import cloudpickle
+
+        return cloudpickle.loads(bytes(reversed(payload)))
+
+
+def fibonacci(client: Client, n: int) -> int:
+    if n < 2:
+        return n
+    a, b = client.submit(fibonacci, client, n - 1), client.submit(fibonacci, client, n - 2)
+    left: int = a.result()
+    right: int = b.result()
+    return left + right
+
+
+def nested_without_address(n: int) -> int:
+    with Client() as client:
+        result: int = client.submit(square, n).result()
+        return result
+
+
+def exit_once(marker: str) -> int:
+    path = Path(marker)
+    if not path.exists():
+        path.write_text("")
+        os._exit(7)
+    return 1
+
+
+def mark(path: str, seconds: float) -> None:
+    (Path(path) / f"{time.monotonic()}-on").touch()
+    time.sleep(seconds)
+    (Path(path) / f"{time.monotonic()}-off").touch()
+
+
+def test_tasks_run_in_the_service(symphony: Symphony) -> None:
+    client = symphony.client
+    assert client.submit(square, 3).result(timeout=30) == 9
+    assert client.submit(keyword_only, value=2, other=3).result(timeout=30) == (2, {"other": 3})
+    assert client.submit(max, 4, 7).result(timeout=30) == 7
+    pid = client.submit(os.getpid).result(timeout=30)
+    assert pid in symphony.adapter.children()
+
+
+def test_map_keeps_order_and_starmap_spreads(symphony: Symphony) -> None:
+    assert symphony.client.map(square, range(50)) == [number * number for number in range(50)]
+    assert symphony.client.starmap(pow, [(2, 3), (3, 2)]) == [8, 9]
+
+
+def test_graphs_and_sent_objects(symphony: Symphony) -> None:
+    client = symphony.client
+    reference = client.send_object(list(range(100_000)))
+    assert client.submit(sum, reference).result(timeout=30) == sum(range(100_000))
+    graph = {"a": 2, "b": (square, "a"), "c": (sum, ["a", "b", (square, "b")])}
+    assert client.get(graph, ["c", "b"]) == {"c": 22, "b": 4}
+
+
+def test_large_arguments_and_results(symphony: Symphony) -> None:
+    data = os.urandom(500_000)
+    assert symphony.client.submit(lambda value: value[::-1], data).result(timeout=30) == data[::-1]
+
+
+def test_a_serializer_of_ones_own(symphony: Symphony) -> None:
+    with Client(address=symphony.scheduler.address, serializer=Reversed()) as client:
+        assert client.submit(lambda a, b: a + b, 1, b=2).result(timeout=30) == 3
+        assert client.map(square, [1, 2, 3]) == [1, 4, 9]
+
+
+def test_errors_arrive_as_themselves(symphony: Symphony) -> None:
+    future = symphony.client.submit(fail, "on purpose")
+    with pytest.raises(ValueError, match="on purpose") as raised:
+        future.result(timeout=30)
+    assert any("functions.py" in str(entry.path) for entry in raised.traceback)
+    with pytest.raises(ZeroDivisionError):
+        symphony.client.map(lambda n: 1 // n, [1, 0, 2])
+    assert symphony.client.submit(square, 2).result(timeout=30) == 4
+
+
+def test_a_service_process_that_dies_is_tried_again(symphony: Symphony, tmp_path: Path) -> None:
+    assert symphony.client.submit(exit_once, str(tmp_path / "marker")).result(timeout=30) == 1
+    with pytest.raises(ProcessorDiedError, match=r"attempt 3 of 3.*exited with status 7"):
+        symphony.client.submit(os._exit, 7).result(timeout=40)
+
+
+def test_nested_tasks_exceed_the_base_concurrency(symphony: Symphony) -> None:
+    # Two parents fill the base concurrency; without the exception for deeper tasks nothing could go on.
+    futures = [symphony.client.submit(nested_without_address, n) for n in range(4)]
+    assert [future.result(timeout=40) for future in futures] == [0, 1, 4, 9]
+    assert symphony.client.submit(fibonacci, symphony.client, 4).result(timeout=50) == 3
+
+
+def test_no_more_than_the_base_concurrency_at_once(symphony: Symphony, tmp_path: Path) -> None:
+    for future in [symphony.client.submit(mark, str(tmp_path), 0.1) for _ in range(8)]:
+        future.result(timeout=30)
+    running = most = 0
+    for name in sorted((path.name for path in tmp_path.iterdir()), key=lambda name: float(name.rpartition("-")[0])):
+        running += 1 if name.endswith("on") else -1
+        most = max(most, running)
+    assert most == BASE_CONCURRENCY
+
+
+def test_cancelled_tasks_are_answered_at_once(symphony: Symphony) -> None:
+    futures = [symphony.client.submit(sleep_and_return, 2.0) for _ in range(6)]
+    time.sleep(0.5)
+    started = time.monotonic()
+    for future in futures:
+        future.cancel()
+    for future in futures:
+        with pytest.raises(CancelledError):
+            future.result(timeout=10)
+    assert time.monotonic() - started < 1.5
+    assert symphony.client.submit(square, 5).result(timeout=30) == 25
+
+
+def test_slow_answers_hold_nobody_up(symphony: Symphony) -> None:
+    slow = symphony.client.submit(sleep_and_return, 3.0, "slow")
+    assert symphony.client.map(square, range(10)) == [number * number for number in range(10)]
+    assert slow.result(timeout=30) == "slow"
+
+
+def test_the_webhook_shows_its_one_group(symphony: Symphony) -> None:
+    (group,) = httpx.get(symphony.url).json()["worker_groups"]
+    assert len(group["worker_ids"]) == BASE_CONCURRENCY
+    assert httpx.post(symphony.url, json={"action": "start_worker_group"}).status_code == 429
+    wanted = {"action": "start_worker_group", "capabilities": ["gpu"]}
+    assert httpx.post(symphony.url, json=wanted).status_code == 400
+
+
+def test_a_lost_connection_is_made_again_and_tasks_with_it(symphony: Symphony) -> None:
+    futures = [symphony.client.submit(sleep_and_return, 0.5, number) for number in range(6)]
+    time.sleep(0.7)
+    (symphony.application / "down").touch()
+    (symphony.application / "lose").touch()
+    symphony.adapter.wait_log("the session director is not reachable")
+    (symphony.application / "down").unlink()
+    assert [future.result(timeout=40) for future in futures] == list(range(6))
+
+
+def test_a_group_can_be_stopped_and_started(symphony: Symphony) -> None:
+    (group,) = httpx.get(symphony.url).json()["worker_groups"]
+    running = symphony.client.submit(sleep_and_return, 1.0, "finished")
+    time.sleep(0.5)
+    body = {"action": "shutdown_worker_group", "worker_group_id": group["worker_group_id"]}
+    assert httpx.post(symphony.url, json=body, timeout=30).status_code == 200
+    assert running.result(timeout=10) == "finished"
+    assert httpx.get(symphony.url).json()["worker_groups"] == []
+    waiting = symphony.client.submit(square, 6)
+    assert httpx.post(symphony.url, json={"action": "start_worker_group"}, timeout=30).status_code == 200
+    assert waiting.result(timeout=30) == 36
+
+
+def test_the_scheduler_may_be_killed(symphony: Symphony) -> None:
+    futures = [symphony.client.submit(sleep_and_return, 0.3, number) for number in range(12)]
+    time.sleep(0.5)
+    symphony.scheduler.kill()
+    symphony.deployment.scheduler("--monitor-address=tcp://127.0.0.1:0", address=symphony.scheduler.address)
+    assert [future.result(timeout=50) for future in futures] == list(range(12))
+
+
+def test_many_threads_of_callbacks(symphony: Symphony) -> None:
+    results: list[int] = []
+
+    def run() -> None:
+        results.extend(future.result(timeout=50) for future in [symphony.client.submit(square, n) for n in range(40)])
+
+    threads = [threading.Thread(target=run) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    wait_for("all results", lambda: len(results) == 120, 50)
+    for thread in threads:
+        thread.join()
