@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import socket
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,11 +17,18 @@ from scaler_protocol.service.readiness import Readiness
 
 
 @pytest.fixture
-def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+def short_path() -> Iterator[Path]:
+    """A folder whose path leaves room in the 108 bytes of a socket address, wherever the tests run."""
+    with tempfile.TemporaryDirectory(prefix="scaler-", dir="/tmp") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def systemd(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
-        listener.bind(str(tmp_path / "notify"))
+        listener.bind(str(short_path / "notify"))
         listener.settimeout(5)
-        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(short_path / "notify"))
         yield listener
 
 
@@ -55,8 +63,8 @@ def test_an_abstract_socket_is_reached() -> None:
         assert listener.recv(1024) == b"STOPPING=1"
 
 
-def test_signs_of_life_come_three_times_within_the_limit(systemd: socket.socket, tmp_path: Path) -> None:
-    readiness = Readiness(notify_socket=str(tmp_path / "notify"), watchdog_s=0.03)
+def test_signs_of_life_come_three_times_within_the_limit(systemd: socket.socket, short_path: Path) -> None:
+    readiness = Readiness(notify_socket=str(short_path / "notify"), watchdog_s=0.03)
 
     async def live_shortly() -> None:
         with pytest.raises(TimeoutError):
