@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+from collections.abc import Callable
 from concurrent.futures import CancelledError
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,8 +17,8 @@ from scaler import Client, Cluster, ScalerFuture, Scheduler, SchedulerClusterCom
 from scaler.utility import exceptions
 
 
-def keywords(of: object) -> list[str]:
-    return [name for name in inspect.signature(of).parameters if name != "self"]  # type: ignore[arg-type]
+def keywords(of: Callable[..., Any]) -> list[str]:
+    return [name for name in inspect.signature(of).parameters if name != "self"]
 
 
 def test_the_readme_imports() -> None:
@@ -70,7 +72,7 @@ def test_every_error_is_a_scaler_error_and_found_in_both_places() -> None:
         error = getattr(exceptions, name)
         assert getattr(errors, name) is error
         assert issubclass(error, errors.ScalerError)
-    drawn = set(errors.__doc__.split())  # type: ignore[union-attr]
+    drawn = set(errors.__doc__.split())
     defined = {
         name for name, value in vars(errors).items() if inspect.isclass(value) and value.__module__ == errors.__name__
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from scaler.client.future import FutureOwner, ScalerFuture
@@ -105,11 +105,11 @@ class Client:
 
     def get(
         self,
-        graph: Mapping[Hashable, Any],
-        keys: Sequence[Hashable],
+        graph: Mapping[Any, Any],
+        keys: Sequence[Any],
         block: bool = True,
         capabilities: Mapping[str, int] | None = None,
-    ) -> dict[Hashable, Any]:
+    ) -> dict[Any, Any]:
         """Compute a graph and return the values of `keys`, in their order.
 
         A graph is a dictionary as Dask describes it: a value is a task, that is a tuple of a callable and its arguments;
@@ -123,7 +123,8 @@ class Client:
     def send_object(self, obj: Any, name: str | None = None) -> ObjectReference:
         """Store `obj` once, for many tasks: the reference stands for it as an argument, an item or a graph's node.
 
-        `name` is for people. Raises SerializationError, or ObjectStorageException when storage does not take it.
+        `name` is for people. Raises SerializationError, or ObjectStorageException where there is no storage. The object
+        travels on after this returns: should storage refuse it, the tasks that use it fail with ObjectStorageException.
         """
         return self._operations.send_object(obj, name or "")
 

@@ -95,7 +95,7 @@ class ConnectionEngine(Engine):
         """Ask the scheduler to stop everything, and wait until it has heard it."""
         with self._lock:
             if self._core.unusable is not None:
-                raise self._core.unusable
+                raise self._core.unusable.with_traceback(None)
             self._core.shut_down_cluster(reason)
             self._send_effects()
         deadline = time.monotonic() + timeout

@@ -119,7 +119,7 @@ class Engine(ABC):
         with self._changed:
             self._changed.wait_for(lambda: self._welcome is not None or self._core.unusable is not None, timeout)
         if self._core.unusable is not None:
-            raise self._core.unusable
+            raise self._core.unusable.with_traceback(None)
         if self._welcome is None:
             raise errors.DisconnectedError("no answer from the scheduler")
 
@@ -235,22 +235,14 @@ class Engine(ABC):
             if attend:
                 self._attend()
 
-    def cancel_numbers(self, numbers: Sequence[int], timeout: float | None = None) -> list[int]:
-        """Stop tasks; return those that had not been answered. With `timeout`, wait so long for confirmation."""
+    def cancel_numbers(self, numbers: Sequence[int]) -> list[int]:
+        """Stop tasks; return those that had not been answered."""
         self.check_process()
         with self._lock:
-            if timeout is not None:
-                self._confirmations.update(dict.fromkeys(numbers, False))
             cancelled = self._core.cancel(numbers)
             attend = self._send_effects()
         if attend:
             self._attend()
-        if timeout is not None:
-            waited_for = [number for number in numbers if number in cancelled]
-            self.wait(self._changed, lambda: all(self._confirmations[n] for n in waited_for), timeout)
-            with self._lock:
-                for number in numbers:
-                    self._confirmations.pop(number, None)
         return cancelled
 
     def unanswered(self) -> list[tuple[int, object]]:
@@ -268,7 +260,7 @@ class Engine(ABC):
         try:
             while not core.may_submit():
                 if core.unusable is not None:
-                    raise core.unusable
+                    raise core.unusable.with_traceback(None)
                 remaining = deadline - time.monotonic()
                 if remaining <= 0:
                     raise errors.TooManyTasksError(
@@ -309,16 +301,18 @@ class Engine(ABC):
 
     def cancel(self, futures: Sequence[ScalerFuture], timeout: float | None) -> list[ScalerFuture]:
         by_number = {future.number: future for future in futures}
-        with self._lock:
-            cancelled = self._core.cancel(list(by_number)) if timeout is None else None
-            attend = self._send_effects()
-        if attend:
-            self._attend()
-        if cancelled is None:
-            cancelled = self.cancel_numbers(list(by_number), timeout)
+        if timeout is not None:
+            with self._lock:
+                self._confirmations.update(dict.fromkeys(by_number, False))
+        cancelled = self.cancel_numbers(list(by_number))
         ended = [by_number[number] for number in cancelled]
         for future in ended:
             future.end_cancelled()
+        if timeout is not None:
+            self.wait(self._changed, lambda: all(self._confirmations[number] for number in cancelled), timeout)
+            with self._lock:
+                for number in by_number:
+                    self._confirmations.pop(number, None)
         return ended
 
     def wait(self, condition: threading.Condition, done: Callable[[], bool], timeout: float | None) -> None:
@@ -422,7 +416,7 @@ class Engine(ABC):
         key = key_of(flattened)
         with self._lock:
             if self._core.unusable is not None:
-                raise self._core.unusable
+                raise self._core.unusable.with_traceback(None)
             candidates = self._snapshots.candidates(key)
             for candidate, _ in candidates:
                 self._core.hold_object(candidate)

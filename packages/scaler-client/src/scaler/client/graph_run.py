@@ -26,8 +26,8 @@ _INDEX_MAX = 0xFFFF
 def submit_graph(
     engine: Engine,
     packer: Packer,
-    graph: Mapping[Hashable, Any],
-    keys: Sequence[Hashable],
+    graph: Mapping[Any, Any],
+    keys: Sequence[Any],
     *,
     group: TaskGroup,
     make_future: Callable[[], ScalerFuture],
@@ -67,7 +67,7 @@ class _Encoder:
     `objects` is a column too: each element has its row in `_object_positions`, and one use counted.
     """
 
-    def __init__(self, engine: Engine, packer: Packer, plan: GraphPlan, graph: Mapping[Hashable, Any]) -> None:
+    def __init__(self, engine: Engine, packer: Packer, plan: GraphPlan, graph: Mapping[Any, Any]) -> None:
         self.objects: list[bytes] = []
         self._engine = engine
         self._packer = packer
@@ -101,10 +101,13 @@ class _Encoder:
         inputs = RowInputs(self._plan, self._graph)
         named: list[bytes] = []
         try:
-            positional = [
-                self._argument(function, position, value, inputs, named) for position, value in enumerate(arguments)
-            ]
-            packed = self._packer.framed(frame_arguments(positional, {}), named)
+            if any(_names_something(value, self._plan) for value in arguments):
+                positional = [
+                    self._argument(function, position, value, inputs, named) for position, value in enumerate(arguments)
+                ]
+                packed = self._packer.framed(frame_arguments(positional, {}), named)
+            else:
+                packed = self._packer.call(function, tuple(arguments), {})
         except SerializationError as error:
             self.objects += named
             raise SerializationError(f"node {key!r}: {error}") from error
@@ -127,11 +130,10 @@ class _Encoder:
                 return self._literal(function, position, key, named)
             if index <= _INDEX_MAX:
                 return Argument(Source.INPUT, index.to_bytes(2, "little"))
-        expression = inputs.expression(value)
-        if expression is value or not _names_something(value, self._plan):
+        if not _names_something(value, self._plan):
             return self._packer.argument(function, position, value, named)
         try:
-            return Argument(Source.EXPRESSION, cloudpickle.dumps(expression, PROTOCOL))
+            return Argument(Source.EXPRESSION, cloudpickle.dumps(inputs.expression(value), PROTOCOL))
         except Exception as error:
             raise SerializationError(
                 f"argument {position + 1} of {name_of(function)} cannot be serialized: {error}"

@@ -32,10 +32,11 @@ class _Answer(NamedTuple):
 class _Chunk:
     """One task of the map; the engine tells it its answer."""
 
-    __slots__ = ("answer", "error", "items", "number", "run", "sent_at")
+    __slots__ = ("answer", "error", "items", "number", "position", "run", "sent_at")
 
-    def __init__(self, run: MapRun, items: int, sent_at: float) -> None:
+    def __init__(self, run: MapRun, position: int, items: int, sent_at: float) -> None:
         self.run = run
+        self.position = position
         self.items = items
         self.sent_at = sent_at
         self.number = 0
@@ -85,6 +86,11 @@ class MapRun:
 
     def run(self, items: Iterator[Any], total: int | None) -> list[Any]:
         """Return the results in the order of `items`; raise what the first failing item raised."""
+        # Inside a task: one word that it blocks, not one per chunk.
+        with self._engine.blocking():
+            return self._run(items, total)
+
+    def _run(self, items: Iterator[Any], total: int | None) -> list[Any]:
         planner = ChunkPlanner(total)
         began = time.monotonic()
         exhausted = False
@@ -134,7 +140,7 @@ class MapRun:
         except BaseException:
             self._engine.release(packed.objects)
             raise
-        chunk = _Chunk(self, len(items), time.monotonic())
+        chunk = _Chunk(self, len(self._chunks), len(items), time.monotonic())
         self._chunks.append(chunk)
         planner.on_sent(len(items), len(packed.payload))
         chunk.number = self._engine.submit(
@@ -146,7 +152,7 @@ class MapRun:
         )
 
     def _take(self, chunk: _Chunk, planner: ChunkPlanner) -> None:
-        position = self._chunks.index(chunk)
+        position = chunk.position
         self._chunks[position] = None
         answer = chunk.answer
         if answer is None:

@@ -129,9 +129,11 @@ class ObjectChannel:
         """Stop, after what is under way has had a short while to finish. Idempotent."""
         self._closing = True
         self._thread.wake()
-        self._drained.wait(LINGER_SECONDS)
+        own = threading.current_thread() is self._thread
+        if not own:
+            self._drained.wait(LINGER_SECONDS)
         self._thread.stop()
-        if threading.current_thread() is not self._thread:
+        if not own:
             self._thread.join(LINGER_SECONDS)
 
     # --- the thread's

@@ -10,7 +10,7 @@ import os
 import socket
 import threading
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from scaler import errors
@@ -161,11 +161,11 @@ class Operations:
     def get(
         self,
         client: FutureSource,
-        graph: Mapping[Hashable, Any],
-        keys: Sequence[Hashable],
+        graph: Mapping[Any, Any],
+        keys: Sequence[Any],
         block: bool,
         capabilities: Mapping[str, int] | None,
-    ) -> dict[Hashable, Any]:
+    ) -> dict[Any, Any]:
         self.require_open()
         futures = submit_graph(
             self.engine,
@@ -178,7 +178,8 @@ class Operations:
         if not block:
             return dict(futures)
         try:
-            return {key: future.result() for key, future in futures.items()}
+            with self.engine.blocking():
+                return {key: future.result() for key, future in futures.items()}
         except BaseException:
             self.engine.cancel([future for future in futures.values() if not future.done()], None)
             raise
@@ -224,7 +225,7 @@ class Operations:
         """Raise ClientForkedError in a forked child, or what the client was closed with."""
         self.engine.check_process()
         if self._closed is not None:
-            raise self._closed
+            raise self._closed.with_traceback(None)
 
     def _close(self, client: FutureSource, cause: e.Cause, error: errors.ScalerError) -> None:
         if self._closed is not None:

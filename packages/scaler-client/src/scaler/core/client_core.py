@@ -141,7 +141,8 @@ class ClientCore:
         Whether the scheduler permits one more task is asked with `may_submit` before.
         """
         if self.unusable is not None:
-            raise self.unusable
+            # The same error is raised many times: without this its traceback would grow.
+            raise self.unusable.with_traceback(None)
         table = self.table
         number = table.next_number
         table.next_number = number + 1
@@ -161,7 +162,8 @@ class ClientCore:
         `submit.first_number` is set here. Each of `submit.objects` must have been held once per occurrence.
         """
         if self.unusable is not None:
-            raise self.unusable
+            # The same error is raised many times: without this its traceback would grow.
+            raise self.unusable.with_traceback(None)
         graph = self.table.add_graph(submit, list(tokens))
         if graph.objects and self.uses.refused:
             self._fail_tasks_of_refused_objects()

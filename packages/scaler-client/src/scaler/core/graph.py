@@ -27,7 +27,7 @@ class GraphPlan:
     `order` has the keys of rows, each after those it needs; `row_of` is the inverse.
     """
 
-    def __init__(self, graph: Mapping[Hashable, Any], keys: Sequence[Hashable]) -> None:
+    def __init__(self, graph: Mapping[Any, Any], keys: Sequence[Any]) -> None:
         """Raises GraphKeyError for keys that are not in the graph, GraphError for duplicates and cycles."""
         self._graph = graph
         seen: set[Hashable] = set()
@@ -68,7 +68,7 @@ class GraphPlan:
             elif type(value) is dict:
                 stack.extend(reversed(value.values()))
 
-    def _visit(self, keys: Sequence[Hashable]) -> None:
+    def _visit(self, keys: Sequence[Any]) -> None:
         """Depth first, without recursion: chains are long. A key with an iterator on the stack is being visited."""
         graph = self._graph
         finished: set[Hashable] = set()
@@ -107,7 +107,7 @@ class GraphPlan:
 class RowInputs:
     """The predecessors of one row, numbered as its arguments name them."""
 
-    def __init__(self, plan: GraphPlan, graph: Mapping[Hashable, Any]) -> None:
+    def __init__(self, plan: GraphPlan, graph: Mapping[Any, Any]) -> None:
         self.rows: list[int] = []
         self._plan = plan
         self._graph = graph
@@ -146,7 +146,7 @@ def is_task(value: Any) -> bool:
     return type(value) is tuple and len(value) > 0 and callable(value[0])
 
 
-def _arrows(cycle: Sequence[Hashable]) -> str:
+def _arrows(cycle: Sequence[Any]) -> str:
     shown = [repr(key) for key in cycle]
     if len(shown) > 10:
         shown = [*shown[:5], "…", *shown[-4:]]

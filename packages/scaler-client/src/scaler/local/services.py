@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import importlib.util
+import os
 import sys
 import weakref
 from collections.abc import Iterable, Mapping
@@ -63,6 +64,7 @@ class Service:
         self.module = module
         self.address = address
         self._settings = dict(settings)
+        self._owner_pid = os.getpid()
         self._child: ChildService | None = None
 
     @property
@@ -90,7 +92,8 @@ class Service:
     def terminate(self) -> None:
         """End the process, gently first. Idempotent."""
         _running.discard(self)
-        if self._child is not None:
+        # A forked child has a copy of this object, and no right to end what its parent needs.
+        if self._child is not None and os.getpid() == self._owner_pid:
             self._child.terminate(STOP_SECONDS)
 
     def join(self, timeout: float | None = None) -> None:
