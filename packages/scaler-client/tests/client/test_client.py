@@ -612,13 +612,14 @@ class TestConnection:
                 for use in (
                     lambda: client.submit(abs, 1),
                     lambda: client.map(abs, [1]),
-                    lambda: client.disconnect(),
+                    lambda: client.clear(),
                 ):
                     try:
                         use()
                         texts.append("nothing raised")
                     except errors.ClientForkedError as error:
                         texts.append(str(error))
+                client.disconnect()
                 os.write(writer, "\n".join(texts).encode())
             finally:
                 os._exit(0)

@@ -8,6 +8,7 @@ value: it is then restored in the thread that wants it.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import CancelledError, Future
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from scaler.core.effects import Payload
 
 _LOCK = threading.Lock()
+
+if hasattr(os, "register_at_fork"):
+    # A child must not inherit the lock from a thread it does not have.
+    os.register_at_fork(before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release)
 
 _SUCCESS = 0
 _CANCELED = 2

@@ -50,8 +50,9 @@ class LinkThread(threading.Thread):
 
     def send(self, frames: list[Frame]) -> None:
         """Send one message, from any thread."""
-        if self._link.send(frames) and threading.get_ident() != self.ident:
-            # The send has swallowed the edge that would have woken the thread.
+        waiting = self._link.send(frames)
+        if (waiting or self._link.has_queued) and threading.get_ident() != self.ident:
+            # The send has swallowed the edge that would have woken the thread, or it must be tried again.
             self._wakeup.set()
 
     def wake(self) -> None:

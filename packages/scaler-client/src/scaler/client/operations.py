@@ -228,9 +228,9 @@ class Operations:
             raise self._closed.with_traceback(None)
 
     def _close(self, client: FutureSource, cause: e.Cause, error: errors.ScalerError) -> None:
-        if self._closed is not None:
+        # In a forked child the session is the parent's, and stays: leaving a `with` block there is no mistake.
+        if self._closed is not None or self.engine.forked:
             return
-        self.engine.check_process()
         if isinstance(self.engine, ConnectionEngine):
             self._closed = error
             self.engine.close(cause, str(error))
