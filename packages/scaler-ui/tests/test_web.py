@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -104,11 +105,11 @@ def feed() -> Iterator[MonitorFeed]:
         yield feed
 
 
-def ask(feed: MonitorFeed, path: str, *, headers: dict[str, str] | None = None, **options: object) -> httpx.Response:
+def ask(feed: MonitorFeed, path: str, *, headers: dict[str, str] | None = None, **options: Any) -> httpx.Response:
     """One request to the application itself."""
 
     async def go() -> httpx.Response:
-        transport = httpx.ASGITransport(create_application(feed, **options))  # type: ignore[arg-type]
+        transport = httpx.ASGITransport(create_application(feed, **options))
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:50001") as client:
             return await client.get(path, headers=headers)
 
@@ -159,7 +160,7 @@ def test_only_allowed_hosts_are_answered(feed: MonitorFeed, host: str, status: i
 
 
 def test_a_token_is_asked_for_and_kept_in_a_cookie(feed: MonitorFeed) -> None:
-    secret = {"token": "s3cret"}
+    secret: dict[str, Any] = {"token": "s3cret"}
     assert ask(feed, "/api/overview", **secret).status_code == 401
     assert ask(feed, "/", **secret).status_code == 401
     assert ask(feed, "/?token=wrong", **secret).status_code == 401

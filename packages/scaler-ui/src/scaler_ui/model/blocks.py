@@ -126,12 +126,12 @@ def _as_data(value: Any) -> Any:
         return [_as_data(item) for item in value]
     if not is_dataclass(value):
         return value
-    return {
-        field.name: {counter.name: counter.count for counter in getattr(value, field.name)}
-        if field.name in _COUNTERS
-        else _as_data(getattr(value, field.name))
-        for field in fields(value)
-    }
+    data = {}
+    for field in fields(value):
+        one = getattr(value, field.name)
+        is_counted = field.name in _COUNTERS and isinstance(one, tuple)
+        data[field.name] = {counter.name: counter.count for counter in one} if is_counted else _as_data(one)
+    return data
 
 
 def _counted(counters: Sequence[Counter]) -> list[tuple[str, str]]:

@@ -22,7 +22,10 @@ export function card(title, note, ...children) {
   return element("section", { class: "card" }, element("header", {}, element("h2", {}, title), element("span", { class: "note" }, note ?? "")), ...children);
 }
 
-// columns: { key, label, number, value(row) for sorting, show(row) text or element, wide }. `onOpen(row)` makes rows buttons.
+const collator = new Intl.Collator("en", { numeric: true });
+
+// columns: { key, label, number, wide, mono, value(row) for sorting, show(row) text or element, mark(row) what `show` depends on
+// where that is more than row[key] }. `onOpen(row)` makes rows open something.
 export class Table {
   constructor({ columns, id, label, sort, descending = false, onOpen = null, empty = "nothing here", rowsMax = 1000 }) {
     Object.assign(this, { columns, id, sort, descending, onOpen, rowsMax, empty });
@@ -64,8 +67,8 @@ export class Table {
     const sign = this.descending ? -1 : 1;
     return [...data].sort((a, b) => {
       const [x, y] = [value(a), value(b)];
-      const order = typeof x === "string" || typeof y === "string" ? String(x ?? "").localeCompare(String(y ?? ""), "en", { numeric: true }) : (x ?? -Infinity) - (y ?? -Infinity);
-      return sign * order || String(this.id(a)).localeCompare(String(this.id(b)), "en", { numeric: true });
+      const order = typeof x === "string" || typeof y === "string" ? collator.compare(x ?? "", y ?? "") : (x ?? -Infinity) - (y ?? -Infinity);
+      return sign * order || collator.compare(this.id(a), this.id(b));
     });
   }
 
@@ -102,11 +105,11 @@ export class Table {
     }
     row.item = item;
     this.columns.forEach((column, at) => {
-      const shown = column.show ? column.show(item) : item[column.key] ?? "";
-      const text = shown instanceof Node ? shown.outerHTML : String(shown);
-      if (row.shown[at] === text) return;
-      row.shown[at] = text;
-      row.cells[at].replaceChildren(shown instanceof Node ? shown : text);
+      const mark = column.mark ? column.mark(item) : item[column.key];
+      if (row.shown[at] === mark && at in row.shown) return;
+      row.shown[at] = mark;
+      const shown = column.show ? column.show(item) : mark ?? "";
+      row.cells[at].replaceChildren(shown instanceof Node ? shown : String(shown));
     });
     return row;
   }

@@ -98,12 +98,12 @@ class Workers {
       { key: "cpu_percent", label: "agent CPU", number: true, show: (row) => percent(row.cpu_percent) }, { key: "rss_bytes", label: "agent memory", number: true, show: (row) => bytes(row.rss_bytes) },
       { key: "rss_free_bytes", label: "host memory free", number: true, show: (row) => bytes(row.rss_free_bytes) }, { key: "latency_seconds", label: "latency", number: true, show: (row) => seconds(row.latency_seconds) },
       { key: "last_seen_seconds", label: "last seen", number: true, show: (row) => `${seconds(row.last_seen_seconds)} ago` }, { key: "capabilities", label: "capabilities" },
-      { key: "draining", label: "", show: (row) => (row.draining ? chip("draining") : "") },
+      { key: "draining", label: "leaving", show: (row) => (row.draining ? chip("draining") : "") },
     ] });
     this.workers = new Table({ label: "Workers", id: (row) => `${row.agent}/${row.name}/${row.pid}`, sort: "name", onOpen: (row) => this.openWorker(row), empty: "no worker is connected", columns: [
       { key: "name", label: "worker" }, { key: "state", label: "state", show: (row) => chip(row.state) },
       { key: "cpu_percent", label: "CPU", number: true, show: (row) => meter(row.cpu_percent / 100, percent(row.cpu_percent)) }, { key: "rss_bytes", label: "memory", number: true, show: (row) => bytes(row.rss_bytes) },
-      { key: "function", label: "runs now", mono: true }, { key: "task_seconds", label: "for", number: true, show: (row) => (row.function ? seconds(row.task_seconds) : "") },
+      { key: "function", label: "runs now", mono: true }, { key: "task_seconds", label: "for", number: true, mark: (row) => (row.function ? row.task_seconds : -1), show: (row) => (row.function ? seconds(row.task_seconds) : "") },
       { key: "sent", label: "tasks", number: true, show: (row) => integer(row.sent) }, { key: "working", label: "working", number: true, show: (row) => integer(row.working) },
       { key: "queued", label: "queued", number: true, show: (row) => integer(row.queued) }, { key: "free", label: "free", number: true, show: (row) => integer(row.free) },
       { key: "pid", label: "pid", number: true }, { key: "agent", label: "agent" },
@@ -232,7 +232,7 @@ class Graphs {
   constructor() {
     const count = (key, label) => ({ key, label, number: true, show: (row) => integer(row[key]) });
     this.table = new Table({ label: "Graphs", id: (row) => `${row.client}/${row.first_number}`, sort: "client_name", empty: "no graph is in progress", columns: [
-      { key: "client_name", label: "client" }, { key: "first_number", label: "first task", number: true }, { key: "progress", label: "progress", value: (row) => row.done / Math.max(1, row.rows), show: progress },
+      { key: "client_name", label: "client" }, { key: "first_number", label: "first task", number: true }, { key: "progress", label: "progress", value: (row) => row.done / Math.max(1, row.rows), mark: (row) => `${row.done}/${row.failed}/${row.released}`, show: progress },
       count("rows", "nodes"), count("done", "done"), count("released", "ready or running"), count("waiting", "waiting"), count("failed", "failed"), count("held_results", "results held"),
     ] });
     this.node = element("div", {}, title("Graphs in progress"), this.table.node);

@@ -1,0 +1,86 @@
+"""A real Chromium for tests, where there is one. Debian's package, because Playwright's own download is not always reachable."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+WAIT_SECONDS = 20.0
+
+SCREENSHOTS = os.environ.get("SCALER_SCREENSHOTS", "")
+"""Folder for pictures of the pages; empty: none are taken."""
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A browser that ends with the block; skips the test where there is none."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: no browser is driven")
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        pytest.skip("chromium is not installed: pages are not tried in a browser")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+class Visit:
+    """One visitor's tab. Everything the console complains about is kept."""
+
+    def __init__(self, browser: Browser, base: str, **options: Any) -> None:
+        self.base = base
+        self.context = browser.new_context(**{"viewport": {"width": 1440, "height": 900}, **options})
+        self.page: Page = self.context.new_page()
+        self.page.set_default_timeout(20_000)
+        self.complaints: list[str] = []
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("console", lambda line: self._hear(line.type, line.text))
+
+    def _hear(self, kind: str, text: str) -> None:
+        if kind in ("error", "warning"):
+            self.complaints.append(text)
+
+    def open(self, page: str) -> Page:
+        """Show a page of the UI."""
+        self.page.goto(f"{self.base}/#{page}")
+        return self.page
+
+    def wait(self, expression: str) -> None:
+        """Wait until a JavaScript expression is true."""
+        # Playwright's own waiting evaluates text inside the page, which the page's security policy forbids.
+        deadline = time.monotonic() + WAIT_SECONDS
+        while not self.page.evaluate(expression):
+            assert time.monotonic() < deadline, f"not in time: {expression}"
+            self.page.wait_for_timeout(30)
+
+    def picture(self, name: str) -> None:
+        """Keep a picture, where somebody wants pictures."""
+        if SCREENSHOTS:
+            Path(SCREENSHOTS).mkdir(parents=True, exist_ok=True)
+            self.page.screenshot(path=str(Path(SCREENSHOTS) / f"{name}.png"))
+
+    def close(self) -> None:
+        """Leave; fails when the console complained."""
+        self.context.close()
+        assert not self.complaints

@@ -1,0 +1,344 @@
+"""The pages in a real browser, fed by a scheduler that does not exist, so that every figure is known."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+from browser import Visit, chromium
+from synthetic_cluster import (
+    ALICE,
+    FUNCTIONS,
+    UNIX,
+    SyntheticScheduler,
+    events,
+    failures,
+    finished_tasks,
+    log,
+    snapshot,
+)
+
+from scaler_protocol.messages import AdapterStatus, Counter, TaskEvent
+from scaler_protocol.service.child import ChildService
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+PAGES = ("overview", "workers", "stream", "tasks", "errors", "clients", "graphs", "objects", "scaling", "logs")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+class Stage:
+    """A synthetic scheduler with `scaler_ui` beside it."""
+
+    def __init__(self) -> None:
+        self.scheduler = SyntheticScheduler()
+        self.child = ChildService.start("scaler_ui.web", [self.scheduler.address, "--port=0", "--timeout=600"])
+        self.base = str(self.child.wait_ready(30)["webui"]).replace("tcp", "http")
+        self.scheduler.wait_for_monitor()
+
+    def close(self) -> None:
+        status = self.child.terminate(10)
+        self.scheduler.__exit__()
+        assert status == 0
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stage]:
+    """A cluster that has worked for a while: all tests of this module look at it, none change it."""
+    stage = Stage()
+    for second in range(1, 121):
+        stage.scheduler.publish(
+            snapshot(
+                second,
+                agents=4,
+                success=second * 150 + second % 7 * 40,
+                adapters=(AdapterStatus("http://127.0.0.1:8080/", "ok", 4, 10, 4, 5, 1, "linux"),),
+                scaling_strategy="vanilla",
+            )
+        )
+    stage.scheduler.publish(finished_tasks(2_000, agents=4))
+    waiting = [(UNIX + 120, ALICE, 9_000 + n, TaskEvent.SUBMITTED, "", FUNCTIONS[n % 5], 0, -1) for n in range(40)]
+    stage.scheduler.publish(events(2, waiting), failures(1, 3))
+    stage.scheduler.publish(
+        log(
+            1,
+            (20, "scheduler listens on tcp://127.0.0.1:2345"),
+            (20, "agent node00 with 4 workers connected from node00.example.org"),
+            (30, "agent node07 was silent for 60 s: given up"),
+        )
+    )
+    yield stage
+    stage.close()
+
+
+@pytest.fixture
+def visit(browser: Browser, stage: Stage) -> Iterator[Visit]:
+    visit = Visit(browser, stage.base)
+    yield visit
+    visit.close()
+
+
+def text(visit: Visit, selector: str) -> str:
+    return visit.page.locator(selector).first.inner_text()
+
+
+def column(visit: Visit, label: str, index: int) -> list[str]:
+    """The texts of one column of the table with this label."""
+    return visit.page.locator(f"table[aria-label='{label}'] tbody tr td:nth-child({index})").all_inner_texts()
+
+
+def test_the_overview_shows_the_figures(visit: Visit) -> None:
+    visit.open("overview")
+    visit.wait("document.getElementById('tile-running').textContent === '64'")
+    assert text(visit, "#tile-waiting") == "120"
+    assert text(visit, "#tile-success") == "18,040"
+    assert text(visit, "#tile-failed") == "3"
+    assert text(visit, "#tile-workers") == "16"
+    assert text(visit, "#tile-objects") == "3.0 MiB"
+    assert visit.page.locator(".uplot canvas").count() == 5
+    assert column(visit, "Functions", 1) == [FUNCTIONS[0], FUNCTIONS[1]]
+    visit.picture("ui-overview")
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1440), ("dark", 1440), ("light", 390)])
+def test_every_page_is_whole_in_any_form(browser: Browser, stage: Stage, scheme: str, width: int) -> None:
+    viewport = {"width": width, "height": 900}
+    visit = Visit(browser, stage.base, viewport=viewport, color_scheme=scheme, reduced_motion="reduce")
+    for page in PAGES:
+        visit.open(page)
+        visit.wait(f"document.querySelector('nav a[aria-current=page]')?.hash === '#{page}'")
+        visit.wait("document.querySelector('.status.live') && document.querySelector('h1')")
+        visit.wait("[...document.querySelectorAll('main table.data')].every(table => table.tBodies[0].rows.length)")
+        if page == "stream":
+            visit.wait("scaler.frameTimes().length > 0")
+        # Nothing but tables scrolls sideways, and every control and picture says what it is.
+        assert visit.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), page
+        nameless = visit.page.evaluate(
+            "[...document.querySelectorAll('button, a, input, select, canvas:not(.uplot canvas), [role=img]')]"
+            ".filter(e => !(e.innerText || '').trim() && !e.getAttribute('aria-label')).map(e => e.outerHTML)"
+        )
+        assert nameless == [], page
+        if width == 1440:
+            visit.picture(f"ui-{page}" if scheme == "light" else f"ui-{page}-dark")
+        elif page in ("overview", "stream"):
+            visit.picture(f"ui-{page}-small")
+    visit.close()
+
+
+def test_columns_sort_both_ways(visit: Visit) -> None:
+    visit.open("workers")
+    visit.wait("document.querySelectorAll('table[aria-label=Workers] tbody tr').length === 16")
+    assert column(visit, "Workers", 1) == [f"node{agent:02}-{slot}" for agent in range(4) for slot in range(4)]
+    visit.page.get_by_role("button", name="memory", exact=True).click()
+    sizes = [float(size.split()[0]) for size in column(visit, "Workers", 4)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert visit.page.locator("th[aria-sort=descending]").last.inner_text().startswith("memory")
+    visit.page.get_by_role("button", name="memory", exact=True).click()
+    sizes = [float(size.split()[0]) for size in column(visit, "Workers", 4)]
+    assert sizes == sorted(sizes)
+
+
+def test_workers_are_searched_and_opened(visit: Visit) -> None:
+    visit.open("workers")
+    visit.page.keyboard.press("/")
+    visit.page.keyboard.type("node02")
+    visit.wait("document.querySelectorAll('table[aria-label=Workers] tbody tr').length === 4")
+    visit.page.locator("table[aria-label=Workers] tbody tr").first.press("Enter")
+    assert "node02-0" in text(visit, "#detail-title")
+    assert "runs" in text(visit, "#detail-body")
+    visit.page.keyboard.press("Escape")
+    assert not visit.page.locator("#detail").is_visible()
+
+
+def test_tasks_are_searched_filtered_and_opened(visit: Visit) -> None:
+    visit.open("tasks")
+    visit.wait("document.querySelector('main .note').textContent.startsWith('2,040 of the last 2,040')")
+    visit.page.get_by_label("State").select_option("submitted")
+    visit.wait("document.querySelector('main .note').textContent.startsWith('40 of')")
+    assert set(column(visit, "Tasks", 3)) == {"submitted"}
+    visit.page.get_by_label("State").select_option("")
+    visit.page.locator("input[type=search]").fill("fit_tree node03")
+    functions = "[...document.querySelectorAll('table[aria-label=Tasks] tbody td:nth-child(2)')]"
+    visit.wait(f"{functions}.every(e => e.textContent === 'models.fit_tree')")
+    assert set(column(visit, "Tasks", 6)) == {"node03"}
+    visit.page.locator("table[aria-label=Tasks] tbody tr").first.click()
+    visit.wait("document.getElementById('detail').open")
+    assert "models.fit_tree" in text(visit, "#detail-title")
+
+
+def test_an_error_is_shown_with_its_traceback(visit: Visit) -> None:
+    visit.open("errors")
+    visit.wait("document.querySelectorAll('table[aria-label=Errors] tbody tr').length === 3")
+    visit.page.locator("table[aria-label=Errors] tbody tr").first.click()
+    assert text(visit, "#detail-title") == "Task 903: ValueError"
+    assert text(visit, ".error-text") == "no such instrument: 'XYZ'"
+    assert 'File "pricing.py", line 41, in simulate' in text(visit, ".traceback")
+    visit.picture("ui-error-details")
+
+
+def test_the_task_stream_zooms_moves_and_tells_what_is_under_the_pointer(visit: Visit) -> None:
+    visit.open("stream")
+    visit.wait("document.querySelector('main .note').textContent.startsWith('2,000 tasks on 16 workers')")
+    canvas = visit.page.locator("canvas")
+    view = "(() => { const s = scaler.page().stream; return [s.span, s.end, s.following]; })()"
+    span, end, following = visit.page.evaluate(view)
+    assert following
+    visit.page.get_by_role("button", name="Show all").click()
+    whole, _, _ = visit.page.evaluate(view)
+    assert whole > span
+    box = canvas.bounding_box()
+    assert box is not None
+    visit.page.mouse.move(box["x"] + box["width"] * 0.6, box["y"] + 40)
+    visit.page.mouse.wheel(0, -600)
+    closer, moved_end, following = visit.page.evaluate(view)
+    assert closer < whole
+    assert moved_end < end
+    assert not following
+    canvas.focus()
+    visit.page.keyboard.press("ArrowLeft")
+    assert visit.page.evaluate(view)[1] == pytest.approx(moved_end - closer / 5)
+    visit.page.keyboard.press("+")
+    assert visit.page.evaluate(view)[0] == pytest.approx(closer * 0.6)
+    visit.page.keyboard.press("0")
+    assert visit.page.evaluate(view)[0] == pytest.approx(whole)
+    for step in range(40):
+        visit.page.mouse.move(box["x"] + 400 + step * 4, box["y"] + 30)
+        if visit.page.locator(".tooltip").is_visible():
+            break
+    hovered = text(visit, ".tooltip")
+    assert "node0" in hovered
+    assert "task " in hovered
+    for colour in ("state", "capability", "client", "function"):
+        visit.page.get_by_label("Colour by").select_option(colour)
+        visit.wait(f"scaler.page().stream.colourBy === '{colour}'")
+    assert FUNCTIONS[0] in text(visit, ".legend")
+
+
+def test_the_keyboard_reaches_every_page(visit: Visit) -> None:
+    visit.open("overview")
+    for key, page in zip("1234567890", PAGES, strict=True):
+        visit.page.keyboard.press(key)
+        visit.wait(f"document.querySelector('nav a[aria-current=page]').hash === '#{page}'")
+    visit.page.keyboard.press("?")
+    assert visit.page.locator("#help").is_visible()
+    visit.page.keyboard.press("Escape")
+    theme = "document.documentElement.dataset.theme"
+    visit.page.keyboard.press("t")
+    assert visit.page.evaluate(theme) == "dark"
+    visit.page.reload()
+    assert visit.page.evaluate(theme) == "dark"
+
+
+def test_a_second_viewer_and_a_reload_see_the_same_history(browser: Browser, visit: Visit, stage: Stage) -> None:
+    def seen(one: Visit) -> object:
+        one.open("overview")
+        one.wait("document.getElementById('tile-success').textContent === '18,040'")
+        one.wait("scaler.page().charts[0].plot.data[0].length === 120")
+        return one.page.evaluate("scaler.page().charts.map(chart => chart.plot.data.map(column => [...column]))")
+
+    first = seen(visit)
+    visit.page.reload()
+    assert seen(visit) == first
+    other = Visit(browser, stage.base)
+    assert seen(other) == first
+    other.close()
+
+
+def test_what_tasks_and_errors_say_is_never_markup(browser: Browser) -> None:
+    stage = Stage()
+    hostile = "<img src=x onerror=alert(1)>"
+    try:
+        stage.scheduler.publish(
+            snapshot(1, functions=(Counter(hostile, 1),)),
+            failures(1, 1, functions=(hostile,), workers=(hostile,)),
+            events(1, [(UNIX, ALICE, 1, TaskEvent.SUCCESS, hostile, hostile, 9, 0)]),
+            log(1, (40, hostile)),
+        )
+        visit = Visit(browser, stage.base)
+        for page in ("overview", "tasks", "errors", "logs", "stream"):
+            visit.open(page)
+            visit.wait(f"document.body.innerText.includes({hostile!r})")
+            assert visit.page.locator("main img").count() == 0
+        visit.close()
+    finally:
+        stage.close()
+
+
+def test_live_updates_silence_and_a_restarted_scheduler(browser: Browser) -> None:
+    with SyntheticScheduler() as first:
+        address = first.address
+        child = ChildService.start("scaler_ui.web", [address, "--port=0", "--timeout=2"])
+        try:
+            base = str(child.wait_ready(30)["webui"]).replace("tcp", "http")
+            visit = Visit(browser, base)
+            visit.open("overview")
+            visit.wait("document.getElementById('status-text').textContent.startsWith('waiting for a scheduler')")
+            first.wait_for_monitor()
+            for count in (10, 11):
+                first.publish(snapshot(count, success=count))
+                visit.wait(f"document.getElementById('tile-success').textContent === '{count}'")
+            visit.wait("document.querySelector('.status.silent')")
+            assert "has been silent for" in text(visit, "#status-text")
+            assert text(visit, "#tile-success") == "11"
+            first.__exit__()
+            with SyntheticScheduler(address) as second:
+                second.wait_for_monitor()
+                second.publish(snapshot(1, success=3, incarnation=b"2" * 16))
+                visit.wait("document.querySelector('.status.live')")
+                visit.wait("document.getElementById('tile-success').textContent === '3'")
+                assert "the scheduler was started again once" in text(visit, "#status-text")
+            visit.close()
+        finally:
+            assert child.terminate(10) == 0
+
+
+def test_five_hundred_workers_and_a_hundred_thousand_bars_are_smooth(browser: Browser) -> None:
+    stage = Stage()
+    try:
+        stage.scheduler.publish(snapshot(1, agents=50, slots=10))
+        for part in range(5):
+            stage.scheduler.publish(
+                finished_tasks(
+                    20_000, agents=50, slots=10, seed=part, first_number=1 + 20_000 * part, began=UNIX + 22 * part
+                )
+            )
+        visit = Visit(browser, stage.base)
+        visit.open("stream")
+        visit.wait("document.querySelector('main .note').textContent.startsWith('100,000 tasks on 500 workers')")
+        visit.page.get_by_role("button", name="Show all").click()
+        visit.page.evaluate(
+            """() => new Promise(done => {
+                const stream = scaler.page().stream;
+                stream.frameTimes.length = 0;
+                let left = 60;
+                const step = () => {
+                    stream.zoom(left % 12 < 6 ? 0.8 : 1.25);
+                    left -= 1;
+                    left ? requestAnimationFrame(step) : done();
+                };
+                step();
+            })"""
+        )
+        times = visit.page.evaluate("scaler.frameTimes()")
+        print(f"task stream, 100,000 bars: median frame {statistics.median(times):.1f} ms, longest {max(times):.1f} ms")
+        # Measured 10 to 20 ms without a graphics processor; far above means the drawing changed its nature.
+        assert statistics.median(times) < 100
+        visit.picture("ui-stream-large")
+        visit.open("workers")
+        visit.wait("document.querySelectorAll('table[aria-label=Workers] tbody tr').length === 500")
+        begun = visit.page.evaluate("performance.now()")
+        visit.page.evaluate("for (let n = 0; n < 10; n += 1) scaler.page().show()")
+        took = (visit.page.evaluate("performance.now()") - begun) / 10
+        print(f"500 workers: {took:.1f} ms for one update")
+        assert took < 100
+        visit.close()
+    finally:
+        stage.close()
