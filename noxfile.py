@@ -101,8 +101,8 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Workloads measured from outside, beside ProcessPoolExecutor in the same run. Never part of the tests."""
-    install_workspace(session, "test")
+    """This engine and its peers in turn, every result checked: nox -s bench -- --quick. Never part of the tests."""
+    install_workspace(session, "bench")
     session.run("python", "-m", "benchmarks", *session.posargs)
 
 

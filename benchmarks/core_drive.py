@@ -115,8 +115,8 @@ class _Drive:
             outgoing, peer.connection.outgoing = peer.connection.outgoing, []
             incoming += [Incoming(peer.id, envelope, message) for envelope, message in outgoing]
         begin = time.perf_counter()
-        for event in incoming:
-            self._core.handle(event, self._now)
+        for message in incoming:
+            self._core.handle(message, self._now)
         self._core.place(self._now)
         effects = self._core.take_effects()
         self.core_s += time.perf_counter() - begin

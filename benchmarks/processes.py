@@ -62,7 +62,7 @@ def listener(port: int) -> int:
         with contextlib.suppress(*_GONE):
             for connection in process.net_connections(kind="tcp"):
                 if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
-                    return process.pid
+                    return int(process.pid)
     raise RuntimeError(f"no process of this sample listens on port {port}")
 
 

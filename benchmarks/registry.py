@@ -16,7 +16,12 @@ T = TypeVar("T")
 SYSTEM_ORDER = ("scaler", "processpool", "loky", "ray", "dask", "scaler199", "opengris")
 """How tables and pictures show them; others follow."""
 
-WORKLOAD_ORDER = ["submit", "map", "roundtrip", "busy", "sleep", "echo-bytes", "echo-numpy", "shared", "tree", "chain", "million", "fibonacci", "start", "memory", "scheduler-cpu"]
+WORKLOAD_ORDER = (
+    *("submit", "map", "roundtrip", "busy", "sleep"),
+    *("echo-bytes", "echo-numpy", "shared"),
+    *("tree", "chain", "million", "fibonacci"),
+    *("start", "memory", "scheduler-cpu", "core-scale"),
+)
 
 
 def systems() -> list[System]:
@@ -48,7 +53,7 @@ def _named(name: str, found: dict[str, T]) -> T:
         raise KeyError(f"{name}: there is {', '.join(found)}") from None
 
 
-def _rank(order: tuple[str, ...] | list[str], name: str) -> tuple[int, str]:
+def _rank(order: tuple[str, ...], name: str) -> tuple[int, str]:
     return (order.index(name) if name in order else len(order), name)
 
 

@@ -97,13 +97,20 @@ def growing(measure: Callable[[int], float], *, first: int, last: int, seconds: 
     `measure` runs a sample of the size and returns the seconds it took. The smaller samples before warm up what can be
     warm, and are thrown away.
     """
-    size = first
+    measure(first)
+    size, expected = first, 0.0
     while True:
         taken = measure(size)
-        if size >= last or taken >= 0.5 * seconds:
+        enough = size >= last or taken >= 0.5 * seconds
+        if enough and (size >= last or taken < 4 * expected):
             return size, taken
+        if enough:
+            # Far longer than the last one let expect: a moment's hiccup must not decide that a small sample is enough.
+            expected = taken
+            continue
         # Start-up effects make small samples look slow, so the estimate may only be trusted a few steps at a time.
-        size = min(last, max(2 * size, min(20 * size, int(size * seconds / max(taken, 1e-6)))))
+        larger = min(last, max(2 * size, min(20 * size, int(size * seconds / max(taken, 1e-6)))))
+        size, expected = larger, taken * larger / size
 
 
 def repeated(measure: Callable[[], float], *, seconds: float, most: int) -> list[float]:

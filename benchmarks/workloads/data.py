@@ -80,8 +80,8 @@ class SharedArray(Workload):
     name = "shared"
     title = "One 256 MiB array read by 100 tasks"
     metrics = (
-        Metric("arrays", "memory growth, 256 MiB array", "arrays", Better.LOWER, target=1.1),
-        Metric("seconds", "100 tasks read it", "s", Better.LOWER),
+        Metric("arrays", "shared array: memory", "arrays", Better.LOWER, target=1.1),
+        Metric("seconds", "shared array: time", "s", Better.LOWER),
     )
     count = 100
 

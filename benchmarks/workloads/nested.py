@@ -17,7 +17,7 @@ class Fibonacci(Workload):
     title = "fibonacci(client, 12), nested, 2 workers"
     metrics = (
         Metric("tasks_per_s", "nested fibonacci(12)", "tasks/s", Better.HIGHER, target=500),
-        Metric("processes", "its processes", "processes", Better.LOWER),
+        Metric("processes", "nested: processes", "processes", Better.LOWER),
     )
     limit_s = 60.0
 
