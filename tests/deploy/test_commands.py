@@ -1,4 +1,4 @@
-"""The seven commands as they are installed: help, and what a mistake looks like from outside."""
+"""The commands as they are installed: help, and what a mistake looks like from outside."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ import pytest
 
 COMMANDS = [
     "scaler_cluster",
+    "scaler_dump",
     "scaler_object_storage_server",
     "scaler_scheduler",
     "scaler_top",
+    "scaler_trace",
     "scaler_ui",
     "scaler_worker_adapter_native",
+    "scaler_worker_adapter_slurm",
     "scaler_worker_adapter_symphony",
 ]
 
@@ -45,6 +48,7 @@ def test_mistakes_are_one_line_each_and_exit_status_2(command: str) -> None:
     required = ["--service-name=s"] if command == "scaler_worker_adapter_symphony" else []
     refused = run(command, "nowhere", "-ll", "LOUD", *required)
     assert (refused.returncode, refused.stdout) == (2, "")
-    address = "MONITOR_ADDRESS" if command in ("scaler_top", "scaler_ui") else "ADDRESS"
+    monitors = ("scaler_dump", "scaler_top", "scaler_trace", "scaler_ui")
+    address = "MONITOR_ADDRESS" if command in monitors else "ADDRESS"
     first_words = sorted(line.split()[:2] for line in refused.stderr.splitlines())
     assert first_words == [[f"{command}:", "--logging-level:"], [f"{command}:", f"{address}:"]]

@@ -94,6 +94,7 @@ def test_a_cluster_grows_for_its_work_and_shrinks_to_none(deployment: Deployment
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(300)
 def test_an_elastic_cluster_costs_its_start_up_and_little_more(deployment: Deployment) -> None:
     fixed = deployment.scheduler()
     workers = deployment.workers(fixed, count=WORKERS_MAX)

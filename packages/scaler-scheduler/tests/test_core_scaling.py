@@ -31,6 +31,7 @@ class PretendedAdapter:
         self.start_s = 2.0
         self.arrives = True
         self.pending = False
+        self.states: dict[str, str] = {}
         self.lists = True
         self.extra_rows: list[Any] = []
         self.calls: list[str] = []
@@ -65,7 +66,7 @@ class PretendedAdapter:
             "worker_group_id": group_id,
             "worker_ids": [f"{group_id}-0"],
             "capabilities": dict.fromkeys((*self.offers, *self.capabilities[group_id]), -1),
-            "state": "pending" if self.pending else "running",
+            "state": self.states.get(group_id, "pending" if self.pending else "running"),
         }
 
     def _start_worker_group(self, call: CallWebhook) -> tuple[int, Any]:
@@ -340,6 +341,17 @@ def test_a_group_whose_workers_are_gone_is_stopped_and_replaced(cluster: Elastic
     assert cluster.run(20.0, lambda: bool(cluster.agents))
     cluster.kill(cluster.agents[0])
     assert cluster.run(30.0, lambda: "g1" in cluster.adapter.stopped and bool(cluster.agents))
+
+
+def test_a_group_whose_machines_go_away_is_drained_and_replaced(cluster: ElasticCluster) -> None:
+    cluster.task_s = 3.0
+    client = client_of(cluster)
+    client.submit(10)
+    assert cluster.run(20.0, lambda: bool(cluster.agents))
+    cluster.adapter.states["g1"] = "ending"
+    assert cluster.run(30.0, lambda: "g1" in cluster.adapter.stopped and len(cluster.agents) > 0)
+    done: dict[int, Any] = {}
+    assert cluster.run(60.0, lambda: bool(done.update(client.results())) or len(done) == 10)
 
 
 def test_an_adapter_without_a_list_works_by_its_answers(cluster: ElasticCluster) -> None:

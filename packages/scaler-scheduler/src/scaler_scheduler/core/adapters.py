@@ -67,6 +67,8 @@ class Group:
     since: float
     pending: bool = False
     """The adapter says that it waits for its machines: it cannot be expected yet."""
+    ending: bool = False
+    """The adapter says that its machines go away soon: its workers should finish and leave."""
     arrived: bool = False
     """At least one of its workers has connected."""
     seen_at: float = 0.0
@@ -338,7 +340,7 @@ class Adapter:
                 self._outbox.log("info", f"worker adapter {self.url}: group {group_id} is gone")
 
     def _note(self, group_id: str, row: dict[str, Any], now: float) -> None:
-        pending = row.get("state") == "pending"
+        pending, ending = row.get("state") == "pending", row.get("state") == "ending"
         group = self.groups.get(group_id)
         if group is None:
             extra = _names(row.get("capabilities")) - self.offers
@@ -347,7 +349,7 @@ class Adapter:
         group.worker_names = _names(row.get("worker_ids")) or group.worker_names
         if group.pending and not pending:
             group.since = now
-        group.pending = pending
+        group.pending, group.ending = pending, ending
 
     def _on_started(self, call: _Call, start: Start, status: int, body: Any, now: float) -> None:
         if start.request_id not in self.starting and status != 200:

@@ -180,6 +180,8 @@ class Scaling:
             if group.leaving:
                 if not agents or now >= group.leave_by:
                     adapter.stop(group, now)
+            elif group.ending:
+                self._drain(group, "its machines go away soon", now)
             elif agents:
                 # Somebody else has them leave: the end of their job's time, say.
                 group.leaving = all(agent.draining for agent in agents)
@@ -299,10 +301,14 @@ class Scaling:
         if not agents:
             adapter.stop(group, now)
             return
+        self._drain(group, "not needed any more", now)
+
+    def _drain(self, group: Group, why: str, now: float) -> None:
+        """Have the workers of a group finish what they run and leave."""
         group.leaving = True
         group.leave_by = now + DRAIN_SECONDS_MAX
-        self._outbox.log("info", f"group {group.id} is not needed any more: it finishes what it runs and leaves")
-        for agent in agents:
+        self._outbox.log("info", f"group {group.id} leaves once it has finished what it runs: {why}")
+        for agent in self._members.get(group, ()):
             if not agent.draining:
                 agent.draining = True
                 self._agents.changed(agent)

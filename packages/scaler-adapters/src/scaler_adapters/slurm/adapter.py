@@ -1,0 +1,219 @@
+"""Groups of workers as Slurm jobs: one job array for each group, one worker host process for each of its elements.
+
+Nothing is remembered: which jobs are this adapter's stands in their name, whose they are in their comment. So an adapter that
+starts anew finds them, and what Slurm does by itself (ending jobs at their time limit, running them again when a node is
+lost) is seen at the next look.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shlex
+import threading
+import time
+import uuid
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from scaler_adapters.adapter import (
+    AdapterInfo,
+    GroupState,
+    MalformedRequestError,
+    NoCapacityError,
+    ProvisioningError,
+    StartRequest,
+    UnknownGroupError,
+    WorkerAdapter,
+    WorkerGroup,
+)
+from scaler_adapters.slurm import commands
+from scaler_adapters.slurm.commands import Job
+from scaler_adapters.slurm.settings import SlurmAdapterSettings
+from scaler_protocol.capabilities import format_capabilities, parse_capabilities
+from scaler_protocol.service.worker_settings import WorkerSettings
+
+logger = logging.getLogger(__name__)
+
+WORKER_MODULE = "scaler_worker"
+
+JUDGE_SECONDS = 3.0
+"""How long a new job is watched for a reason that it can never run."""
+
+STOP_SECONDS = 20.0
+"""How long workers may take to finish after they were asked to, and jobs to end after they were cancelled."""
+
+LOOK_SECONDS = 0.25
+
+
+class SlurmAdapter(WorkerAdapter):
+    """Starts, stops and finds jobs."""
+
+    settings_class: ClassVar = SlurmAdapterSettings
+
+    def __init__(self, settings: SlurmAdapterSettings) -> None:
+        commands.check_installed()
+        self._settings = settings
+        self._capabilities = parse_capabilities(settings.per_worker_capabilities)
+        self._extra_options = settings.options_by_capability()
+        self._per_group = settings.workers_per_job * settings.jobs_per_group
+        # The same scheduler and port: the same adapter, started again.
+        place = f"{settings.address} {settings.host}:{settings.port}" if settings.port else uuid.uuid4().hex
+        self._job_name = f"scaler-{hashlib.blake2b(place.encode(), digest_size=6).hexdigest()}"
+        self._lock = threading.Lock()
+        self._starting = 0
+
+    def info(self) -> AdapterInfo:
+        limit = -1 if self._settings.max_workers < 0 else self._settings.max_workers // self._per_group
+        return AdapterInfo(limit, self._per_group, self._capabilities)
+
+    def list(self) -> Sequence[WorkerGroup]:
+        """The groups that Slurm runs or keeps waiting; jobs that can never run are cancelled here."""
+        groups = []
+        for job_id, elements in self._by_group().items():
+            impossible = next((job.reason for job in elements if job.reason in commands.IMPOSSIBLE_REASONS), None)
+            if impossible is not None:
+                logger.warning("job %s can never run (%s): cancelled", job_id, impossible)
+                commands.cancel(job_id)
+                continue
+            groups.append(self._described(job_id, elements))
+        return groups
+
+    def start(self, request: StartRequest) -> WorkerGroup:
+        """Submit a job array. It is returned as soon as it waits or runs."""
+        extra = [name for name in request.capabilities if name not in self._capabilities]
+        unknown = [name for name in extra if name not in self._extra_options]
+        if unknown:
+            raise MalformedRequestError(f"this adapter brings no {', '.join(unknown)}: see --capability-options")
+        with self._lock:
+            groups = len(self._by_group()) + self._starting + 1 if self._settings.max_workers >= 0 else 0
+            if 0 <= self._settings.max_workers < groups * self._per_group:
+                raise NoCapacityError(f"this adapter may have {self._settings.max_workers} workers at one time")
+            self._starting += 1
+        try:
+            return self._start(request, [self._extra_options[name] for name in extra])
+        finally:
+            with self._lock:
+                self._starting -= 1
+
+    def _start(self, request: StartRequest, options: Sequence[str]) -> WorkerGroup:
+        settings = self._settings
+        token = uuid.uuid4().hex[:12]
+        capabilities = {**self._capabilities, **request.capabilities}
+        comment = json.dumps(
+            {"token": token, "request_id": request.request_id, "capabilities": capabilities}, separators=(",", ":")
+        )
+        words = [
+            f"--job-name={self._job_name}",
+            f"--comment={comment}",
+            f"--array=0-{settings.jobs_per_group - 1}",
+            "--nodes=1",
+            "--ntasks=1",
+            f"--cpus-per-task={settings.workers_per_job}",
+            # A job whose node is lost runs again elsewhere, its workers under the same names.
+            "--requeue",
+        ]
+        if settings.partition:
+            words.append(f"--partition={settings.partition}")
+        if settings.time_limit:
+            words.append(f"--time={settings.time_limit}")
+        job_id = commands.submit(
+            [*words, *shlex.split(settings.sbatch_options), *options], self._script(token, capabilities)
+        )
+        return self._judge(job_id)
+
+    def _judge(self, job_id: str) -> WorkerGroup:
+        """Look at a new job until it runs, or a while: what can never run is refused instead of waited for."""
+        deadline = time.monotonic() + JUDGE_SECONDS
+        while True:
+            elements = self._by_group().get(job_id)
+            if elements is None:
+                raise ProvisioningError(f"job {job_id} ended as soon as it had begun; see its output file")
+            for job in elements:
+                if job.reason in commands.IMPOSSIBLE_REASONS:
+                    commands.cancel(job_id)
+                    raise MalformedRequestError(f"Slurm can never run such a job: {job.reason}")
+            group = self._described(job_id, elements)
+            if group.state is GroupState.RUNNING or time.monotonic() >= deadline:
+                return group
+            time.sleep(LOOK_SECONDS)
+
+    def _script(self, token: str, capabilities: dict[str, int]) -> str:
+        settings = self._settings
+        passed_on = set(WorkerSettings.model_fields) - {"per_worker_capabilities"}
+        words = [
+            settings.python,
+            "-m",
+            WORKER_MODULE,
+            str(settings.address),
+            f"--num-of-workers={settings.workers_per_job}",
+            *settings.to_command_line(passed_on),
+        ]
+        if capabilities:
+            words.append(f"--per-worker-capabilities={format_capabilities(capabilities)}")
+        names = ",".join(_worker_name(token, "${SLURM_ARRAY_TASK_ID}", i) for i in range(settings.workers_per_job))
+        # exec: the signals that Slurm sends to the batch process reach the workers' agent itself.
+        return f'#!/bin/sh\nexec {shlex.join(words)} --worker-names="{names}"\n'
+
+    def stop(self, group_id: str) -> None:
+        """Ask the workers to finish; cancel what has not ended then."""
+        if group_id not in self._by_group():
+            raise UnknownGroupError(f"there is no job {group_id!r} of this adapter")
+        self._end([group_id])
+
+    def close(self) -> None:
+        self._end([*self._by_group()])
+
+    def _end(self, job_ids: Sequence[str]) -> None:
+        waiting = {job.job_id for jobs in self._by_group().values() for job in jobs if job.state == "PENDING"}
+        for job_id in job_ids:
+            # Elements that wait would start while the running ones finish.
+            (commands.cancel if job_id in waiting else commands.signal_workers)(job_id)
+        if not self._wait_gone(job_ids):
+            for job_id in job_ids:
+                commands.cancel(job_id)
+            if not self._wait_gone(job_ids):
+                raise ProvisioningError(f"jobs {', '.join(job_ids)} were cancelled and have not ended")
+
+    def _wait_gone(self, job_ids: Sequence[str]) -> bool:
+        deadline = time.monotonic() + STOP_SECONDS
+        while not self._by_group().keys().isdisjoint(job_ids):
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(LOOK_SECONDS)
+        return True
+
+    def _by_group(self) -> dict[str, Sequence[Job]]:
+        groups: dict[str, Any] = {}
+        for job in commands.jobs(self._job_name):
+            if not job.is_ending:
+                groups.setdefault(job.job_id, []).append(job)
+        return groups
+
+    def _described(self, job_id: str, elements: Sequence[Job]) -> WorkerGroup:
+        try:
+            comment = json.loads(elements[0].comment)
+            token, request_id, capabilities = comment["token"], comment["request_id"], comment["capabilities"]
+        except (ValueError, KeyError, TypeError):
+            # Somebody has changed the comment: the group can still be seen and stopped.
+            token, request_id, capabilities = "", "", {}
+        names = [
+            _worker_name(token, job.index, number)
+            for job in elements
+            for number in range(self._settings.workers_per_job)
+        ]
+        running = [job for job in elements if job.state == "RUNNING"]
+        state = GroupState.PENDING
+        if running:
+            ending = any(job.seconds_left <= self._drain_seconds(job) for job in running)
+            state = GroupState.ENDING if ending else GroupState.RUNNING
+        return WorkerGroup(job_id, tuple(names), capabilities, state, request_id)
+
+    def _drain_seconds(self, job: Job) -> float:
+        # A job that may run for less than that would otherwise be given no work at all.
+        return min(self._settings.drain_seconds, job.seconds_limit / 4)
+
+
+def _worker_name(token: str, index: str, number: int) -> str:
+    return f"slurm-{token}-{index}-{number}"
