@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from scaler_protocol.payloads import INLINE_BYTES_MAX, OBJECT, PICKLED, RAW_BYTEARRAY, RAW_BYTES, Call, InputReference
-from scaler_worker.processor.memory import peak_bytes, reset_peak, rss_bytes
+from scaler_protocol.service.memory import rss_bytes
+from scaler_worker.processor.memory import peak_bytes, reset_peak
 from scaler_worker.processor.object_files import drop_object, map_object, write_object
 from scaler_worker.processor.output import STDERR, STDOUT, OutputCapture
 from scaler_worker.processor.page import RunningPage

@@ -9,6 +9,8 @@ import pytest
 
 from scaler.core import ClientCore, check_invariants
 from scaler.core import effects as e
+from scaler.core.client_core import WINDOW_TASKS
+from scaler.core.tasks import NumberQueue
 from scaler.errors import ClientQuitException, ConnectionRefusedByScheduler, DisconnectedError
 from scaler_protocol import messages as m
 from scaler_protocol.columns import Packed
@@ -452,3 +454,43 @@ def test_output_and_notices_are_passed_on(core: ClientCore, scheduler: Scheduler
 def test_heartbeats_go_out_while_nothing_else_does(core: ClientCore, scheduler: Scheduler) -> None:
     core.handle(e.Tick(), core.next_deadline())
     assert [type(message) for message in scheduler.exchange(2.2)] == [m.Heartbeat]
+
+
+def test_the_scheduler_is_given_a_window_of_tasks_and_the_rest_waits_here(
+    core: ClientCore, scheduler: Scheduler
+) -> None:
+    numbers = submit(core, WINDOW_TASKS + 30_000)
+    core.flush()
+    left = [n for message in scheduler.exchange(1.0) if isinstance(message, m.TaskBatch) for n in message.numbers]
+    assert WINDOW_TASKS <= len(left) < WINDOW_TASKS + 5000
+    assert left == numbers[: len(left)]
+    # Nothing leaves for a single answer; a quarter of the window later many leave together.
+    assert not any(isinstance(message, m.TaskBatch) for message in scheduler.answer(left[:1], 1.1))
+    quarter = len(left) - WINDOW_TASKS * 3 // 4
+    more = [
+        n
+        for message in scheduler.answer(left[1:quarter], 1.2)
+        if isinstance(message, m.TaskBatch)
+        for n in message.numbers
+    ]
+    assert more == numbers[len(left) : len(left) + len(more)]
+    assert len(more) > WINDOW_TASKS // 5
+
+
+def test_a_number_queue_is_a_queue_with_a_fast_in() -> None:
+    queue = NumberQueue()
+    for number in range(0, 40_000, 2):
+        queue.append(number)
+    for _ in range(15):
+        assert queue.head(3) == list(queue)[:3]
+        queue.drop(1000)
+    assert len(queue) == 5000
+    assert 30_000 in queue
+    assert 29_998 not in queue
+    assert 30_001 not in queue
+    queue.append(50_000)
+    assert list(queue)[-1] == 50_000
+    queue.clear()
+    assert not queue
+    queue.append(7)
+    assert list(queue) == [7]

@@ -19,6 +19,7 @@ from scaler_protocol.random_ids import new_id
 from scaler_protocol.service.child import ChildService
 from scaler_protocol.service.errors import ConfigurationError, ServiceError
 from scaler_protocol.service.event_loop import run as run_event_loop
+from scaler_protocol.service.memory import give_back_free_memory
 from scaler_protocol.service.readiness import Readiness
 from scaler_protocol.service.signals import StopSignals
 from scaler_protocol.storage import StoreRequests
@@ -60,6 +61,9 @@ SAFETY_TICK_SECONDS = 0.5
 FLUSH_SECONDS = 0.005
 """How soon to try again where a peer's socket took nothing."""
 
+LARGE_LOAD_TASKS = 10_000
+"""After as many unfinished tasks, memory is given back when none is left."""
+
 STORE_START_SECONDS = 30.0
 STORE_RESTART_SECONDS = 1.0
 STORE_STOP_SECONDS = 5.0
@@ -82,6 +86,7 @@ class _Server:
         self._exit_status = 0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("-inf")
+        self._was_loaded = False
         self._drain_scheduled = False
         self._store_child: ChildService | None = None
         self._store_link: DealerLink | None = None
@@ -378,6 +383,16 @@ class _Server:
     def _on_timer(self) -> None:
         self._timer_at = float("-inf")
         self._drain()
+        self._give_back_memory()
+
+    def _give_back_memory(self) -> None:
+        """After a large load, in the first quiet moment."""
+        unfinished = self._core.unfinished_count
+        if unfinished >= LARGE_LOAD_TASKS:
+            self._was_loaded = True
+        elif unfinished == 0 and self._was_loaded:
+            self._was_loaded = False
+            give_back_free_memory()
 
     def _schedule_drain(self) -> None:
         if not self._drain_scheduled:

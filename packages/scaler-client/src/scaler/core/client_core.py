@@ -16,7 +16,6 @@ submitted before the session stands; they leave when it does.
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections.abc import Sequence
 
 from scaler.core import effects as e
@@ -31,6 +30,9 @@ from scaler_protocol.session import Connection, Established, HeartbeatDue, Lost,
 
 OUTBOX_BYTES_MAX = 64 * 1024 * 1024
 """Unacknowledged bytes beyond which batches wait in this core instead of in the network's queues."""
+
+WINDOW_TASKS = 50_000
+"""Unanswered tasks the scheduler is given at most (graphs apart): half a second of work for the fastest scheduler."""
 
 GOODBYE_GRACE_SECONDS = 10.0
 """After the scheduler said goodbye: how long one may come back before unanswered tasks are given up."""
@@ -65,6 +67,7 @@ class ClientCore:
         self._address = address
         self._timeout_seconds = timeout_seconds
         self._goodbye: tuple[float, str] | None = None
+        self._window_full = False
         self._effects: list[e.Effect] = []
 
     # --- what the owner looks at
@@ -184,7 +187,7 @@ class ClientCore:
         connection = self.connection
         if not connection.established or connection.session.outbox_bytes >= OUTBOX_BYTES_MAX:
             return
-        while (waiting := self.table.next_batch()) is not None:
+        while (waiting := self.table.next_batch(only_graphs=self._window_is_full())) is not None:
             message, mark_left = waiting
             needed = (*message.functions, message.serializer) if message.serializer else message.functions
             definition = self.functions.definition(needed)
@@ -195,6 +198,16 @@ class ClientCore:
             mark_left()
             if connection.session.outbox_bytes >= OUTBOX_BYTES_MAX:
                 return
+
+    def _window_is_full(self) -> bool:
+        """Whether so many tasks have left unanswered that the others should wait here, where they take less room."""
+        under_way = len(self.table.tasks) - self.table.waiting_count()
+        if under_way >= WINDOW_TASKS:
+            self._window_full = True
+        elif under_way <= WINDOW_TASKS * 3 // 4:
+            # Not before: then many leave together, instead of one for each answer.
+            self._window_full = False
+        return self._window_full
 
     def cancel(self, numbers: Sequence[int]) -> list[int]:
         """Forget these tasks and stop them wherever they are; return those that were not answered before.
@@ -493,9 +506,7 @@ class ClientCore:
     def _has_left(self, number: int, task: Task) -> bool:
         if isinstance(task.source, Graph):
             return not task.source.pending
-        pending = task.source.pending
-        position = bisect_left(pending, number)
-        return position == len(pending) or pending[position] != number
+        return number not in task.source.pending
 
     def _release(self, object_ids: Sequence[bytes]) -> None:
         if object_ids:

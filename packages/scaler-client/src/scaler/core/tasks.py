@@ -6,8 +6,11 @@ made when a batch leaves.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import islice
 from typing import NamedTuple
 
 from scaler_protocol import messages as m
@@ -19,8 +22,48 @@ BATCH_TASKS_MAX = 4096
 BATCH_BYTES_MAX = 4 * 1024 * 1024
 """Payload bytes in one message; the last task may exceed it."""
 
+COMPACT_ABOVE = 4096
+
 FUNCTIONS_MAX = 0xFFFF
 """Functions one batch can name: their indexes are U16."""
+
+
+class NumberQueue:
+    """Ascending task numbers, taken from the front. A list with a moving start: a deque has no fast `in`."""
+
+    __slots__ = ("_numbers", "_start", "append")
+
+    def __init__(self, numbers: list[int] | None = None) -> None:
+        self._numbers: list[int] = numbers or []
+        self._start = 0
+        self.append = self._numbers.append
+        """Add a number behind the others, which must be smaller."""
+
+    def head(self, count: int) -> list[int]:
+        """Return the first `count` numbers."""
+        return self._numbers[self._start : self._start + count]
+
+    def drop(self, count: int) -> None:
+        """Remove the first `count` numbers."""
+        self._start += count
+        if self._start > COMPACT_ABOVE and 2 * self._start > len(self._numbers):
+            # Moving what is left costs no more than what was taken since the last time.
+            del self._numbers[: self._start]
+            self._start = 0
+
+    def clear(self) -> None:
+        self._numbers.clear()
+        self._start = 0
+
+    def __len__(self) -> int:
+        return len(self._numbers) - self._start
+
+    def __iter__(self) -> Iterator[int]:
+        return islice(self._numbers, self._start, None)
+
+    def __contains__(self, number: int) -> bool:
+        position = bisect_left(self._numbers, number, self._start)
+        return position < len(self._numbers) and self._numbers[position] == number
 
 
 @dataclass(slots=True, eq=False)
@@ -32,9 +75,9 @@ class TaskGroup:
     capabilities: m.Capabilities
     serializer: bytes
     flags: int
-    pending: list[int] = field(default_factory=list)
+    pending: NumberQueue = field(default_factory=NumberQueue)
     """Numbers that have not left, ascending; may name tasks that were cancelled since."""
-    again: list[int] = field(default_factory=list)
+    again: NumberQueue = field(default_factory=NumberQueue)
     """Numbers that left in an earlier session and must be announced again."""
 
 
@@ -106,27 +149,28 @@ class TaskTable:
         for group in self._groups.values():
             # What has not left stays a first announcement: no worker can hold it.
             unsent = set(group.pending)
-            group.again = [n for n, task in self.tasks.items() if task.source is group and n not in unsent]
+            left = [n for n, task in self.tasks.items() if task.source is group and n not in unsent]
+            group.again = NumberQueue(left)
         for graph in self.graphs.values():
             graph.again = graph.again or not graph.pending
 
-    def next_batch(self) -> tuple[m.TaskBatch | m.GraphSubmit, Callable[[], None]] | None:
+    def waiting_count(self) -> int:
+        """Tasks that have not left (in this session), without rows of graphs."""
+        return sum(len(group.pending) + len(group.again) for group in self._groups.values())
+
+    def next_batch(self, *, only_graphs: bool = False) -> tuple[m.TaskBatch | m.GraphSubmit, Callable[[], None]] | None:
         """Return a message that waits to leave, and what to call once it has left; None when nothing waits.
 
         What waits is changed only after it has left: an exception in between (Ctrl-C) may make a task leave twice, which
         the scheduler ignores, but never not at all.
         """
-        for group in self._groups.values():
-            while group.again:
-                numbers, count = self._head(group.again)
-                if numbers:
-                    return self._batch(group, numbers, group.flags | m.TaskFlag.REANNOUNCED), _drop(group.again, count)
-                del group.again[:count]
-            while group.pending:
-                numbers, count = self._head(group.pending)
-                if numbers:
-                    return self._batch(group, numbers, group.flags), _drop(group.pending, count)
-                del group.pending[:count]
+        for group in () if only_graphs else self._groups.values():
+            for queue, flags in ((group.again, group.flags | m.TaskFlag.REANNOUNCED), (group.pending, group.flags)):
+                while queue:
+                    numbers, count = self._head(queue)
+                    if numbers:
+                        return self._batch(group, numbers, flags), partial(queue.drop, count)
+                    queue.drop(count)
         for graph in self.graphs.values():
             if graph.pending or graph.again:
                 submit = graph.submit
@@ -136,10 +180,10 @@ class TaskTable:
                 return submit, graph.mark_left
         return None
 
-    def _head(self, waiting: list[int]) -> tuple[list[int], int]:
+    def _head(self, waiting: NumberQueue) -> tuple[list[int], int]:
         """Return what of the head of `waiting` one message may carry, without cancelled tasks, and the head's length."""
         tasks = self.tasks
-        head = waiting[:BATCH_TASKS_MAX]
+        head = waiting.head(BATCH_TASKS_MAX)
         numbers = [number for number in head if number in tasks]
         size = 0
         for position, number in enumerate(numbers):
@@ -174,10 +218,3 @@ class TaskTable:
             object_positions=positions,
             objects=tuple(objects),
         )
-
-
-def _drop(waiting: list[int], count: int) -> Callable[[], None]:
-    def drop() -> None:
-        del waiting[:count]
-
-    return drop

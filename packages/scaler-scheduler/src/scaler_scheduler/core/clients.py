@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from scaler_protocol.messages import Capabilities, Hello, TaskBatch
 from scaler_protocol.session import Session
 from scaler_scheduler.core.events import Peer
@@ -9,6 +11,8 @@ from scaler_scheduler.core.graphs import Graph
 from scaler_scheduler.core.tasks import Task, TaskOptions
 
 NO_CAPABILITIES: frozenset[str] = frozenset()
+
+COMPACT_ABOVE_BYTES = 1024 * 1024
 
 
 class ClientRecord:
@@ -47,6 +51,11 @@ class ClientRecord:
         self.hello = hello
         self.session = Session(hello.hello_number)
         self.last_seen = now
+
+    def compact(self) -> None:
+        """Give the task table the size it needs: a dictionary keeps room for as many entries as it ever had."""
+        if sys.getsizeof(self.tasks) > COMPACT_ABOVE_BYTES + 500 * len(self.tasks):
+            self.tasks = dict(self.tasks)
 
     def options_for(
         self, depth: int, kind: int, flags: int, capabilities: Capabilities, serializer: bytes, enforce: bool

@@ -67,6 +67,8 @@ class Scaling:
         self._agents = state.agents
         self._ready = state.ready
         self._outbox = state.outbox
+        self._monitor = state.monitor
+        self._monitor.scaling_strategy = config.strategy
         self._calls = 0
         self._requests = 0
         self._prefix = short(state.config.incarnation)
@@ -117,6 +119,8 @@ class Scaling:
                 self._fulfil(adapter, wish, now)
             adapter.tick(now)
         self._tell(view)
+        if self._monitor.listening:
+            self._monitor.adapters = self.statuses()
 
     # --- what others may ask
 

@@ -137,6 +137,11 @@ class SchedulerCore:
         agent = self.agents.by_peer.get(agent_peer)
         return None if agent is None else agent.session.plain(m.Heartbeat()).envelope
 
+    @property
+    def unfinished_count(self) -> int:
+        """Tasks that are ready, assigned or recovering (graph rows that wait are not tasks yet)."""
+        return sum(len(client.tasks) for client in self.clients.values())
+
     def next_deadline(self) -> float:
         """When the next Tick is due."""
         deadline = min(self._maintenance_at, self._balance_at)
@@ -579,6 +584,8 @@ class SchedulerCore:
             self._look_after_peers(now)
             self._unservable.report(now)
             self._expire(now)
+            for client in self.clients.values():
+                client.compact()
         if now >= self._balance_at:
             self._balance_at = now + self.config.load_balance_interval
             self.placement.balance()
@@ -639,6 +646,9 @@ class SchedulerCore:
             self.outbox.add(Publish(failures))
         if now >= self._snapshot_at:
             self._snapshot_at = now + self.config.snapshot_interval
+            if self.scaling is not None:
+                self.monitor.scaling_strategy = self.scaling.strategy.value
+                self.monitor.adapters = self.scaling.statuses()
             snapshot = self.monitor.snapshot(
                 now,
                 tick.unix_time,

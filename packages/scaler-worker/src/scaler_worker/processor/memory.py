@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
-import resource
 import time
 
-_PAGE_BYTES = resource.getpagesize()
+from scaler_protocol.service.memory import give_back_free_memory, rss_bytes
 
 TRIM_INTERVAL_SECONDS = 1.0
-
-
-def rss_bytes() -> int:
-    """Return the resident memory of this process."""
-    with open("/proc/self/statm", "rb") as statm:
-        return int(statm.read().split()[1]) * _PAGE_BYTES
 
 
 def reset_peak() -> None:
@@ -61,13 +53,5 @@ class Housekeeping:
             self._collect_at = time.monotonic() + self._collect_interval
         if now >= self._trim_at:
             if rss_bytes() > self._trim_threshold:
-                gc.collect()
-                _trim()
+                give_back_free_memory()
             self._trim_at = time.monotonic() + TRIM_INTERVAL_SECONDS
-
-
-def _trim() -> None:
-    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    # Other C libraries than glibc have none and need none.
-    if malloc_trim is not None:
-        malloc_trim(0)

@@ -25,6 +25,10 @@ ID = 16
 Bytes = bytes | bytearray | memoryview
 
 
+PID_BYTES = 4
+"""A READY record is the process id of its sender: the template's report of it may come later."""
+
+
 class Kind(IntEnum):
     # task channel, from the agent
     TASKS = 1

@@ -38,6 +38,7 @@ from scaler_worker.processor.options import ProcessorOptions
 from scaler_worker.processor.page import RunningPage
 from scaler_worker.processor.preload import PreloadError, run_preload
 from scaler_worker.processor.records import (
+    PID_BYTES,
     Extra,
     Kind,
     Result,
@@ -213,7 +214,7 @@ class Processor:
                 self._tasks.send(Kind.START_FAILED, [str(error).encode()])
                 return START_FAILED_STATUS
         gc.freeze()
-        self._tasks.send(Kind.READY)
+        self._tasks.send(Kind.READY, [os.getpid().to_bytes(PID_BYTES, "little")])
         try:
             while True:
                 kind, body = self._tasks.receive()

@@ -19,6 +19,7 @@ from scaler_worker.core.slices import TaskSlice
 from scaler_worker.processor.page import RunningPage
 from scaler_worker.processor.records import (
     PACKET_BYTES_MAX,
+    PID_BYTES,
     Assembler,
     Bytes,
     Kind,
@@ -195,6 +196,7 @@ class ProcessorLink:
         elif kind == Kind.OBJECT_WANTED:
             self._report(on.ObjectWanted(number, body))
         elif kind == Kind.READY:
+            self.pid = int.from_bytes(body[:PID_BYTES], "little")
             self._report(on.ProcessorReady(number, self.pid))
         elif kind == Kind.START_FAILED:
             self._start_error = body.decode()
