@@ -16,7 +16,13 @@ import pytest
 
 from scaler.errors import ScalerError
 from tests.integration import functions as f
-from tests.integration.deployment import Deployment, is_gone, wait_for
+from tests.integration.deployment import Deployment, Service, is_gone, wait_for
+
+
+def processors_of(workers: Service) -> set[int]:
+    """The processors that live, as the log names them."""
+    started = {int(pid) for pid in re.findall(r"started: processor (\d+)", workers.log())}
+    return {pid for pid in started if not is_gone(pid)}
 
 
 def test_kill_9_of_processors(deployment: Deployment) -> None:
@@ -29,8 +35,8 @@ def test_kill_9_of_processors(deployment: Deployment) -> None:
     for _ in range(6):
         done_before = sum(future.done() for future in futures)
         wait_for("work goes on", lambda done=done_before: sum(x.done() for x in futures) > done + 10)  # type: ignore[misc]
-        started = {int(pid) for pid in re.findall(r"started: processor (\d+)", workers.log())}
-        victim = dice.choice(sorted(pid for pid in started - killed if not is_gone(pid)))
+        living = wait_for("a living processor", lambda: processors_of(workers) - killed)
+        victim = dice.choice(sorted(living))
         killed.add(victim)
         os.kill(victim, signal.SIGKILL)
     assert [future.result(timeout=50) for future in futures] == list(range(600))
