@@ -302,6 +302,20 @@ def test_workers_that_never_arrive_are_noticed(cluster: ElasticCluster) -> None:
     assert "g1" in cluster.adapter.stopped
 
 
+def test_workers_that_end_as_soon_as_they_arrive_are_not_started_without_end(cluster: ElasticCluster) -> None:
+    cluster.task_s = 60.0
+    client_of(cluster).submit(5)
+    for _ in range(1200):
+        cluster.run(0.1)
+        for agent in cluster.agents:
+            group_id = next(group_id for group_id, each in cluster.adapter.groups.items() if each is agent)
+            cluster.kill(agent)
+            del cluster.adapter.groups[group_id]
+    # Two minutes: without pauses there would be one every few seconds.
+    assert 3 <= cluster.adapter.calls.count("start_worker_group") <= 12
+    assert any("none is started for" in line for line in cluster.logs)
+
+
 def test_groups_that_wait_for_their_machines_are_given_time(cluster: ElasticCluster) -> None:
     cluster.adapter.pending = True
     cluster.adapter.arrives = False

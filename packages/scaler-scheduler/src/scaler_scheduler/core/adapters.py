@@ -38,6 +38,9 @@ REFUSAL_SECONDS = 600.0
 START_SECONDS_MAX = 900.0
 """A request to start that was not answered in the end for so long is given up."""
 
+SHORT_LIVED_SECONDS = 30.0
+"""A group that is gone so soon, and that nobody asked to go, has failed: starting more of the kind will not help."""
+
 STARTS_AT_ONCE = 16
 """Requests to start under way at one adapter; more would only queue there."""
 
@@ -133,6 +136,8 @@ class Adapter:
         self._listed = False
         self._info_due = self._list_due = 0.0
         self._back_off_until = 0.0
+        self._short_lived = 0
+        self._no_start_until = 0.0
         self._changed_at = 0.0
 
     # --- what the scaling decides with
@@ -183,7 +188,7 @@ class Adapter:
 
     def start(self, extra: Names, now: float) -> bool:
         """Ask for one more group; False while enough is under way or the adapter had better be left alone."""
-        if len(self.starting) >= STARTS_AT_ONCE or now < self._back_off_until:
+        if len(self.starting) >= STARTS_AT_ONCE or now < max(self._back_off_until, self._no_start_until):
             return False
         start = Start(self._new_request(), extra, now, now)
         self.starting[start.request_id] = start
@@ -213,6 +218,19 @@ class Adapter:
         if text != self.last_error or self.failures in (1, 10) or self.failures % 100 == 0:
             self._outbox.log("warning", f"worker adapter {self.url}: {text}; next try in {pause:g} s")
         self.last_error = text
+
+    def on_gone(self, group: Group, now: float) -> None:
+        """A group is gone, or its workers are, and we did not ask for it."""
+        lived = now - group.since
+        if lived >= SHORT_LIVED_SECONDS:
+            self._outbox.log("info", f"worker adapter {self.url}: group {group.id} is gone")
+            self._short_lived = 0
+            return
+        self._short_lived += 1
+        pause = min(BACK_OFF_SECONDS_MAX, BACK_OFF_SECONDS * 2.0 ** min(self._short_lived - 1, 10))
+        self._no_start_until = now + pause
+        text = self._refusals.text = f"group {group.id} ended {lived:.0f} s after it was asked for"
+        self._outbox.log("warning", f"worker adapter {self.url}: {text}; none is started for {pause:g} s")
 
     # --- the conversation
 
@@ -337,7 +355,7 @@ class Adapter:
         for group_id in self.groups.keys() - listed:
             group = self.groups.pop(group_id)
             if not group.leaving:
-                self._outbox.log("info", f"worker adapter {self.url}: group {group_id} is gone")
+                self.on_gone(group, now)
 
     def _note(self, group_id: str, row: dict[str, Any], now: float) -> None:
         pending, ending = row.get("state") == "pending", row.get("state") == "ending"

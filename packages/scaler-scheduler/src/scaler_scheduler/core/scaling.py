@@ -198,7 +198,7 @@ class Scaling:
                 )
                 adapter.stop(group, now)
             elif group.arrived and now >= group.seen_at + VANISHED_SECONDS:
-                self._outbox.log("warning", f"all workers of group {group.id} are gone: the group is stopped")
+                adapter.on_gone(group, now)
                 adapter.stop(group, now)
 
     def _view(self, now: float) -> View:
