@@ -1,0 +1,174 @@
+"""What monitors show of a real cluster under load, compared with what the test itself has counted."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from tests.integration import functions
+from tests.integration.deployment import Deployment, Service, wait_for
+
+GOOD, BAD = 600, 25
+OBJECT_BYTES = 1_000_000
+
+
+def fail_always(number: int) -> None:
+    raise LookupError(f"task {number} has nothing to look up")
+
+
+def pause(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def start_ui(deployment: Deployment, scheduler: Service, *arguments: str) -> str:
+    ui = deployment.start("scaler_ui.web", str(scheduler.addresses["monitor"]), "--port=0", *arguments)
+    return str(ui.addresses["webui"]).replace("tcp", "http")
+
+
+def get(base: str, path: str) -> Any:
+    return httpx.get(base + path, timeout=10).json()
+
+
+def wait_live(base: str) -> None:
+    wait_for("scaler_ui hears the scheduler", lambda: get(base, "/api/overview")["connection"] == "live")
+
+
+def test_what_pages_say_is_what_happened(deployment: Deployment, tmp_path: Path) -> None:
+    scheduler = deployment.scheduler()
+    deployment.workers(scheduler, count=2)
+    base = start_ui(deployment, scheduler)
+    wait_live(base)
+    client = deployment.client(scheduler)
+    reference = client.send_object(b"x" * OBJECT_BYTES)
+    futures = [client.submit(functions.square, number) for number in range(GOOD)]
+    futures += [client.submit(fail_always, number) for number in range(BAD)]
+    ended = Counter(type(future.exception(60)).__name__ for future in futures)
+    assert ended == {"NoneType": GOOD, "LookupError": BAD}
+
+    def counted() -> bool:
+        tasks = get(base, "/api/overview")["tasks"]
+        return bool(tasks["success"] == GOOD and tasks["failed"] == BAD)
+
+    wait_for("the counts are those of the test", counted)
+    wait_for("every task has a bar", lambda: get(base, "/api/overview")["bars"] == GOOD + BAD)
+    shown = get(base, "/api/overview")
+    assert shown["tasks"] == {"unassigned": 0, "running": 0, "success": GOOD, "failed": BAD, "canceled": 0}
+    assert shown["failures"] == BAD
+    assert shown["omitted_events"] == 0
+    wait_for("the object is counted", lambda: get(base, "/api/overview")["objects"]["count"] == 1)
+    wait_for("it is counted for its client", lambda: get(base, "/api/clients")[0]["object_count"] == 1)
+    assert OBJECT_BYTES < get(base, "/api/overview")["objects"]["bytes"] < OBJECT_BYTES + 10_000
+    assert get(base, "/api/tasks")["states"]["success"] == GOOD
+    failures = get(base, "/api/failures?limit=1000")
+    texts = {failure["text"] for failure in failures}
+    assert len(failures) == BAD
+    assert any("task 7 has nothing to look up" in text for text in texts)
+    assert "in fail_always" in failures[0]["traceback"]
+    (shown_client,) = get(base, "/api/clients")
+    assert (shown_client["finished"], shown_client["failed"], shown_client["object_count"]) == (GOOD, BAD, 1)
+    metrics = httpx.get(base + "/metrics", timeout=10).text.splitlines()
+    assert f'scaler_tasks_finished_total{{result="success"}} {float(GOOD)}' in metrics
+    assert f'scaler_tasks_finished_total{{result="failed"}} {float(BAD)}' in metrics
+    trace = get(base, "/api/trace")
+    assert sum(event["ph"] == "X" for event in trace["traceEvents"]) == GOOD + BAD
+    top = subprocess.run(
+        [sys.executable, "-m", "scaler_ui.top", str(scheduler.addresses["monitor"]), "--once", "--json"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    once = json.loads(top.stdout)
+    assert once["task_manager"] == shown["tasks"]
+    assert [len(once["workers"]), len(once["failures"])] == [2, BAD]
+    del reference
+
+
+def test_unfinished_tasks_and_what_runs_now_are_shown_and_dumped(deployment: Deployment, tmp_path: Path) -> None:
+    scheduler = deployment.scheduler()
+    deployment.workers(scheduler, "-his", "0.5", count=2)
+    base = start_ui(deployment, scheduler)
+    wait_live(base)
+    client = deployment.client(scheduler)
+    futures = [client.submit(pause, 30.0) for _ in range(10)]
+
+    def running() -> list[Any]:
+        return [worker for worker in get(base, "/api/workers")["workers"] if worker["function"].endswith("pause")]
+
+    wait_for("both workers are shown to run a task", lambda: len(running()) == 2)
+    shown = get(base, "/api/overview")["tasks"]
+    assert shown["unassigned"] + shown["running"] == 10
+    number = running()[0]["task"]
+    told = {task["number"]: task["state"] for task in get(base, "/api/tasks")["tasks"]}
+    assert told[number] == "assigned"
+    file = tmp_path / "dump.json"
+    monitor = str(scheduler.addresses["monitor"])
+    subprocess.run(
+        [sys.executable, "-m", "scaler_ui.dump", monitor, "-o", str(file), "--tasks", str(number)],
+        timeout=30,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    dump = json.loads(file.read_text())
+    (asked,) = dump["tasks_asked_for"]
+    assert asked["unfinished"][0]["state"] == "assigned"
+    assert asked["unfinished"][0]["function"].endswith("pause")
+    assert dump["scheduler"]["clients"][0]["unfinished"] == 10
+    assert any("scheduler listens on" in line["text"] for line in dump["log"])
+    client.clear()
+    assert all(future.cancelled() or future.done() for future in futures)
+    wait_for("all ten are cancelled", lambda: get(base, "/api/overview")["tasks"]["canceled"] == 10)
+
+
+def test_a_monitor_that_stands_still_costs_the_scheduler_no_memory(deployment: Deployment) -> None:
+    scheduler = deployment.scheduler()
+    deployment.workers(scheduler, count=2)
+    base = start_ui(deployment, scheduler)
+    wait_live(base)
+    ui = deployment.services[-1]
+    client = deployment.client(scheduler)
+    client.map(functions.square, range(10_000))
+    [future.result(60) for future in [client.submit(functions.square, number) for number in range(5_000)]]
+    os.kill(ui.pid, signal.SIGSTOP)
+    try:
+        process = psutil.Process(scheduler.pid)
+        sizes = []
+        for _ in range(6):
+            futures = [client.submit(functions.square, number) for number in range(5_000)]
+            assert [future.result(60) for future in futures] == [number * number for number in range(5_000)]
+            sizes.append(process.memory_info().rss)
+    finally:
+        os.kill(ui.pid, signal.SIGCONT)
+    assert sizes[-1] - sizes[1] < 16 * 1024**2
+    wait_for("it counts right afterwards", lambda: get(base, "/api/overview")["tasks"]["success"] >= 35_000)
+
+
+def test_it_finds_a_scheduler_that_was_killed_and_started_again(deployment: Deployment) -> None:
+    scheduler = deployment.scheduler()
+    base = start_ui(deployment, scheduler, "--timeout=2")
+    wait_live(base)
+    address, monitor = scheduler.address, str(scheduler.addresses["monitor"])
+    scheduler.kill()
+    wait_for("the silence is shown", lambda: get(base, "/api/overview")["connection"] == "silent")
+    deployment.scheduler("--monitor-address", monitor, address=address)
+    wait_for("it is live again", lambda: get(base, "/api/overview")["connection"] == "live")
+    assert get(base, "/api/overview")["restarts"] == 1
+
+
+@pytest.mark.soak
+def test_an_hour_of_traffic_leaves_the_memory_of_the_ui_flat() -> None:
+    """An hour at full rate, fed as fast as the model takes it."""
+    script = Path(__file__).with_name("hour_of_monitoring.py")
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=1_800, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
