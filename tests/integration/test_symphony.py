@@ -31,7 +31,7 @@ class Symphony:
         self.deployment = deployment
         self.application = folder / "applications" / "ScalerService"
         self.application.mkdir(parents=True)
-        (self.application / "service.py").write_text((STAND_IN / "service.py").read_text())
+        (self.application / "service.py").write_text((STAND_IN / "service.txt").read_text())
         (self.application / "instances").write_text(str(INSTANCES))
         self.scheduler = deployment.scheduler("--monitor-address=tcp://127.0.0.1:0")
         self.flags = flags

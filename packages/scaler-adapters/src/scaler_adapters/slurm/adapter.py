@@ -71,13 +71,13 @@ class SlurmAdapter(WorkerAdapter):
     def list(self) -> Sequence[WorkerGroup]:
         """The groups that Slurm runs or keeps waiting; jobs that can never run are cancelled here."""
         groups = []
-        for job_id, elements in self._by_group().items():
+        for group_id, elements in self._by_group().items():
             impossible = next((job.reason for job in elements if job.reason in commands.IMPOSSIBLE_REASONS), None)
             if impossible is not None:
-                logger.warning("job %s can never run (%s): cancelled", job_id, impossible)
-                commands.cancel(job_id)
+                logger.warning("the job of %s can never run (%s): cancelled", group_id, impossible)
+                commands.cancel(elements[0].job_id)
                 continue
-            groups.append(self._described(job_id, elements))
+            groups.append(self._described(group_id, elements))
         return groups
 
     def start(self, request: StartRequest) -> WorkerGroup:
@@ -92,12 +92,15 @@ class SlurmAdapter(WorkerAdapter):
                 raise NoCapacityError(f"this adapter may have {self._settings.max_workers} workers at one time")
             self._starting += 1
         try:
-            return self._start(request, [self._extra_options[name] for name in extra])
+            group_id = self._submit(request, [self._extra_options[name] for name in extra])
         finally:
+            # From here on Slurm counts it.
             with self._lock:
                 self._starting -= 1
+        return self._judge(group_id)
 
-    def _start(self, request: StartRequest, options: Sequence[str]) -> WorkerGroup:
+    def _submit(self, request: StartRequest, options: Sequence[str]) -> str:
+        """Submit a job array and return the group's id: Slurm gives the numbers of lost jobs to others."""
         settings = self._settings
         token = uuid.uuid4().hex[:12]
         capabilities = {**self._capabilities, **request.capabilities}
@@ -121,20 +124,21 @@ class SlurmAdapter(WorkerAdapter):
         job_id = commands.submit(
             [*words, *shlex.split(settings.sbatch_options), *options], self._script(token, capabilities)
         )
-        return self._judge(job_id)
+        logger.info("group %s is job %s", _group_id(token), job_id)
+        return _group_id(token)
 
-    def _judge(self, job_id: str) -> WorkerGroup:
+    def _judge(self, group_id: str) -> WorkerGroup:
         """Look at a new job until it runs, or a while: what can never run is refused instead of waited for."""
         deadline = time.monotonic() + JUDGE_SECONDS
         while True:
-            elements = self._by_group().get(job_id)
+            elements = self._by_group().get(group_id)
             if elements is None:
-                raise ProvisioningError(f"job {job_id} ended as soon as it had begun; see its output file")
+                raise ProvisioningError(f"the job of {group_id} ended as soon as it had begun; see its output file")
             for job in elements:
                 if job.reason in commands.IMPOSSIBLE_REASONS:
-                    commands.cancel(job_id)
+                    commands.cancel(job.job_id)
                     raise MalformedRequestError(f"Slurm can never run such a job: {job.reason}")
-            group = self._described(job_id, elements)
+            group = self._described(group_id, elements)
             if group.state is GroupState.RUNNING or time.monotonic() >= deadline:
                 return group
             time.sleep(LOOK_SECONDS)
@@ -159,26 +163,29 @@ class SlurmAdapter(WorkerAdapter):
     def stop(self, group_id: str) -> None:
         """Ask the workers to finish; cancel what has not ended then."""
         if group_id not in self._by_group():
-            raise UnknownGroupError(f"there is no job {group_id!r} of this adapter")
+            raise UnknownGroupError(f"there is no group {group_id!r} of this adapter")
         self._end([group_id])
 
     def close(self) -> None:
         self._end([*self._by_group()])
 
-    def _end(self, job_ids: Sequence[str]) -> None:
-        waiting = {job.job_id for jobs in self._by_group().values() for job in jobs if job.state == "PENDING"}
-        for job_id in job_ids:
-            # Elements that wait would start while the running ones finish.
-            (commands.cancel if job_id in waiting else commands.signal_workers)(job_id)
-        if not self._wait_gone(job_ids):
-            for job_id in job_ids:
-                commands.cancel(job_id)
-            if not self._wait_gone(job_ids):
-                raise ProvisioningError(f"jobs {', '.join(job_ids)} were cancelled and have not ended")
+    def _end(self, group_ids: Sequence[str]) -> None:
+        for group_id, elements in self._by_group().items():
+            if group_id in group_ids:
+                # Elements that wait would start while the running ones finish.
+                waiting = any(job.state == "PENDING" for job in elements)
+                (commands.cancel if waiting else commands.signal_workers)(elements[0].job_id)
+        if self._wait_gone(group_ids):
+            return
+        for group_id, elements in self._by_group().items():
+            if group_id in group_ids:
+                commands.cancel(elements[0].job_id)
+        if not self._wait_gone(group_ids):
+            raise ProvisioningError(f"{', '.join(group_ids)}: cancelled, and not ended")
 
-    def _wait_gone(self, job_ids: Sequence[str]) -> bool:
+    def _wait_gone(self, group_ids: Sequence[str]) -> bool:
         deadline = time.monotonic() + STOP_SECONDS
-        while not self._by_group().keys().isdisjoint(job_ids):
+        while not self._by_group().keys().isdisjoint(group_ids):
             if time.monotonic() >= deadline:
                 return False
             time.sleep(LOOK_SECONDS)
@@ -188,18 +195,13 @@ class SlurmAdapter(WorkerAdapter):
         groups: dict[str, Any] = {}
         for job in commands.jobs(self._job_name):
             if not job.is_ending:
-                groups.setdefault(job.job_id, []).append(job)
+                groups.setdefault(_group_id(_comment(job)["token"]), []).append(job)
         return groups
 
-    def _described(self, job_id: str, elements: Sequence[Job]) -> WorkerGroup:
-        try:
-            comment = json.loads(elements[0].comment)
-            token, request_id, capabilities = comment["token"], comment["request_id"], comment["capabilities"]
-        except (ValueError, KeyError, TypeError):
-            # Somebody has changed the comment: the group can still be seen and stopped.
-            token, request_id, capabilities = "", "", {}
+    def _described(self, group_id: str, elements: Sequence[Job]) -> WorkerGroup:
+        comment = _comment(elements[0])
         names = [
-            _worker_name(token, job.index, number)
+            _worker_name(comment["token"], job.index, number)
             for job in elements
             for number in range(self._settings.workers_per_job)
         ]
@@ -208,11 +210,24 @@ class SlurmAdapter(WorkerAdapter):
         if running:
             ending = any(job.seconds_left <= self._drain_seconds(job) for job in running)
             state = GroupState.ENDING if ending else GroupState.RUNNING
-        return WorkerGroup(job_id, tuple(names), capabilities, state, request_id)
+        return WorkerGroup(group_id, tuple(names), comment["capabilities"], state, comment["request_id"])
 
     def _drain_seconds(self, job: Job) -> float:
         # A job that may run for less than that would otherwise be given no work at all.
         return min(self._settings.drain_seconds, job.seconds_limit / 4)
+
+
+def _comment(job: Job) -> dict[str, Any]:
+    """What we wrote into the job's comment; where somebody has changed it, the group can still be seen and stopped."""
+    try:
+        comment = json.loads(job.comment)
+        return {name: comment[name] for name in ("token", "request_id", "capabilities")}
+    except (ValueError, KeyError, TypeError):
+        return {"token": f"job-{job.job_id}", "request_id": "", "capabilities": {}}
+
+
+def _group_id(token: str) -> str:
+    return f"slurm-{token}"
 
 
 def _worker_name(token: str, index: str, number: int) -> str:

@@ -208,6 +208,8 @@ class SymphonyCore:
         self._reconnect_pause = RECONNECT_SECONDS
         self._storage = ""
         self._progress_at = 0.0
+        self._holding_back = False
+        """What cannot start was given back: until something ends, one task at a time may come in its place."""
         self._told_capacity = 0
         self._leave_by: float | None = None
         self._leave_reason = ""
@@ -273,7 +275,7 @@ class SymphonyCore:
             return 0
         # Abandoned tasks take a place in Symphony and none in the scheduler's count.
         abandoned = sum(task.answered for task in self._running.values())
-        if self._stalled():
+        if self._holding_back:
             return max(0, len(self._running) - abandoned) + 1 + len(self._fetching) + len(self._storing)
         return max(1, 2 * self._base - abandoned)
 
@@ -423,6 +425,7 @@ class SymphonyCore:
                 sentence = f"it ran in Symphony when the session was lost: {event.reason}"
                 self._answer(task, m.Status.PROCESSOR_DIED, sentence.encode())
         self._running.clear()
+        self._holding_back = False
         waiting = [*self._queue, *self._fetching.values()]
         self._queue, self._fetching = [], {}
         self._give_back(task for task in waiting if not task.answered)
@@ -432,6 +435,7 @@ class SymphonyCore:
         if task is None:
             return
         self._progress_at = self._now
+        self._holding_back = False
         if task.answered:
             return
         if event.result is None:
@@ -478,8 +482,12 @@ class SymphonyCore:
         if self._stalled() and self._now >= self._progress_at + STALLED_SECONDS:
             shallow = [task for task in self._queue if not self._may_start(task)]
             self._queue = [task for task in self._queue if self._may_start(task)]
-            self._give_back(shallow)
-            self._progress_at = self._now - STALLED_SECONDS if self._queue else self._now
+            self._progress_at = self._now
+            if shallow:
+                # First that there is less room, then the tasks: else they would come straight back.
+                self._holding_back = True
+                self._heartbeat()
+                self._give_back(shallow)
         needed = {object_id for task in self._fetching.values() for object_id in task.objects}
         self._cache = {object_id: buffers for object_id, buffers in self._cache.items() if object_id in needed}
         self._report()

@@ -161,7 +161,9 @@ class Adapter:
                 counts[group.extra] = counts.get(group.extra, 0) + 1
         for start in self.starting.values():
             counts[start.extra] = counts.get(start.extra, 0) + 1
-        limits = [self._groups_max, self._refusals.groups if now < self._refusals.groups_until else None]
+        # "No capacity" means no more than there are; it is no reason to have fewer.
+        full = max(self._refusals.groups or 0, sum(counts.values())) if now < self._refusals.groups_until else None
+        limits = [self._groups_max, full]
         known = [limit for limit in limits if limit is not None]
         refused = frozenset(extra for extra, until in self._refusals.kinds.items() if now < until)
         return AdapterView(

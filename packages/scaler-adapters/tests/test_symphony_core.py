@@ -1,0 +1,218 @@
+"""The Symphony agent's core: what may run, what goes back, what is reported. No sockets, no Symphony."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from scaler_adapters.symphony import core as c
+from scaler_adapters.symphony.task_runner import RemoteResult, RemoteTask, run_task
+from scaler_protocol import messages as m
+from scaler_protocol.columns import Packed
+from scaler_protocol.payloads import INLINE_BYTES_MAX, OBJECT
+from scaler_protocol.session import Session
+
+BASE = 2
+CLIENT = b"client".ljust(16, b".")
+FUNCTION = b"function".ljust(16, b".")
+
+
+class Harness:
+    """A core and the scheduler's end of its session."""
+
+    def __init__(self) -> None:
+        names = tuple(f"place-{number}" for number in range(BASE))
+        options = c.SymphonyOptions("symphony", b"a" * 16, names, "tcp://127.0.0.1:1", task_timeout_seconds=100.0)
+        ids = iter(range(1, 1_000))
+        self.core = c.SymphonyCore(options, lambda: next(ids).to_bytes(16, "big"))
+        self.now = 100.0
+        self.sent: list[m.Message] = []
+        self.running: dict[int, RemoteTask] = {}
+        self.others: list[c.Effect] = []
+        self.core.start(self.now)
+        self.settle()
+        hello = self.sent.pop(0)
+        assert isinstance(hello, m.Hello)
+        self.session = Session(hello.hello_number)
+        welcome = m.Welcome(b"s" * 16, object_storage_address="tcp://127.0.0.1:2", hello_number=hello.hello_number)
+        self.incoming(welcome, sequenced=False)
+        self.handle(c.SessionOpened())
+        self.incoming(m.FunctionDefine(CLIENT, (FUNCTION,), Packed.of([b"Pbody"])))
+
+    def handle(self, event: c.Event) -> None:
+        self.core.handle(event, self.now)
+        self.settle()
+
+    def incoming(self, message: m.Message, *, sequenced: bool = True) -> None:
+        outgoing = self.session.sequence(message) if sequenced else self.session.plain(message)
+        self.handle(c.Incoming(outgoing.envelope, message))
+
+    def settle(self) -> None:
+        for effect in self.core.take_effects():
+            if isinstance(effect, c.Send):
+                self.sent.append(effect.message)
+            elif isinstance(effect, c.RunTask):
+                self.running[effect.key] = effect.task
+            elif not isinstance(effect, c.Log):
+                self.others.append(effect)
+
+    def submit(self, *numbers: int, depth: int = 0) -> None:
+        self.incoming(
+            m.TaskBatch(CLIENT, list(numbers), (FUNCTION,), Packed.of([b"P"] * len(numbers)), depth=depth, attempts=())
+        )
+
+    def key_of(self, number: int) -> int:
+        return next(key for key, task in self.running.items() if task.number == number)
+
+    def end(self, number: int, payload: bytes = b"Presult", error: str = "") -> None:
+        key = self.key_of(number)
+        del self.running[key]
+        result = None if error else RemoteResult(m.Status.SUCCESS, payload, 5, 4, 3)
+        self.handle(c.TaskEnded(key, result, error))
+
+    def numbers(self) -> list[int]:
+        return sorted(task.number for task in self.running.values())
+
+    def answers(self) -> dict[int, int]:
+        """Number to status of what was answered since the last call."""
+        found = {}
+        for batch in self.take(m.ResultBatch):
+            assert isinstance(batch, m.ResultBatch)
+            found.update(zip(batch.numbers, list(batch.statuses) or [0] * len(batch.numbers), strict=True))
+        return found
+
+    def take(self, kind: type[m.Message]) -> list[m.Message]:
+        found = [message for message in self.sent if isinstance(message, kind)]
+        self.sent = [message for message in self.sent if not isinstance(message, kind)]
+        return found
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+        self.handle(c.Tick())
+
+
+@pytest.fixture
+def harness() -> Iterator[Harness]:
+    harness = Harness()
+    yield harness
+    numbers = [task.number for task in harness.running.values()]
+    assert len(numbers) == len(set(numbers)), "a task runs twice"
+
+
+def test_no_more_than_the_base_concurrency_runs(harness: Harness) -> None:
+    harness.submit(1, 2, 3)
+    assert harness.numbers() == [1, 2]
+    harness.end(1)
+    assert harness.numbers() == [2, 3]
+    assert harness.answers() == {1: m.Status.SUCCESS}
+
+
+def test_a_deeper_task_may_exceed_it_and_another_of_its_depth_may_not(harness: Harness) -> None:
+    harness.submit(1, 2)
+    harness.submit(3, 4, depth=1)
+    assert harness.numbers() == [1, 2, 3]
+    harness.submit(5, depth=2)
+    assert harness.numbers() == [1, 2, 3, 5]
+    harness.end(5)
+    harness.end(3)
+    assert harness.numbers() == [1, 2, 4]
+
+
+def test_what_cannot_start_goes_back_when_nothing_ends(harness: Harness) -> None:
+    harness.submit(1, 2, 3)
+    assert not harness.take(m.TaskReturn)
+    harness.advance(1.1)
+    (returned,) = harness.take(m.TaskReturn)
+    assert isinstance(returned, m.TaskReturn)
+    assert list(returned.numbers) == [3]
+    assert harness.core.capacity() == BASE + 1, "room for one deeper task"
+    harness.submit(4, depth=1)
+    assert harness.numbers() == [1, 2, 4]
+
+
+def test_a_service_that_dies_and_a_session_that_is_lost_use_up_an_attempt(harness: Harness) -> None:
+    harness.submit(1, 2, 3)
+    harness.end(1, error="the service instance exited")
+    assert harness.answers() == {1: m.Status.PROCESSOR_DIED}
+    harness.handle(c.SessionLost("cut"))
+    assert harness.answers() == {2: m.Status.PROCESSOR_DIED, 3: m.Status.PROCESSOR_DIED}
+    assert harness.core.capacity() == 0
+    harness.running.clear()
+    assert c.OpenSession() not in harness.others[1:]
+    harness.advance(1.0)
+    assert harness.others[-1] == c.OpenSession()
+
+
+def test_cancelled_tasks_are_answered_once_and_keep_their_place(harness: Harness) -> None:
+    harness.submit(1, 2, 3)
+    harness.incoming(m.TaskCancel(CLIENT, [1, 3]))
+    assert harness.answers() == {1: m.Status.CANCELED, 3: m.Status.CANCELED}
+    harness.submit(4)
+    assert harness.numbers() == [1, 2]
+    harness.end(1)
+    assert harness.answers() == {}
+    assert harness.numbers() == [2, 4]
+
+
+def test_large_results_become_objects(harness: Harness) -> None:
+    harness.submit(1)
+    harness.end(1, payload=b"P" + bytes(INLINE_BYTES_MAX))
+    put = harness.others[-1]
+    assert isinstance(put, c.PutObject)
+    assert harness.answers() == {}
+    harness.handle(c.ObjectStored(put.object_id, ""))
+    (batch,) = harness.take(m.ResultBatch)
+    assert isinstance(batch, m.ResultBatch)
+    assert batch.payloads.split() == [OBJECT + put.object_id]
+    assert batch.objects == (put.object_id,)
+
+
+def test_objects_are_fetched_before_a_task_runs(harness: Harness) -> None:
+    wanted = b"o" * 16
+    harness.incoming(
+        m.TaskBatch(
+            CLIENT, [1, 2], (FUNCTION,), Packed.of([b"P", b"P"]), object_positions=[0, 1], objects=(wanted,) * 2
+        )
+    )
+    assert harness.others.count(c.FetchObject(wanted)) == 1
+    assert harness.numbers() == []
+    harness.handle(c.ObjectFetched(wanted, [b"Pvalue"], ""))
+    assert harness.numbers() == [1, 2]
+    harness.incoming(
+        m.TaskBatch(CLIENT, [3], (FUNCTION,), Packed.of([b"P"]), object_positions=[0], objects=(b"x" * 16,))
+    )
+    harness.end(1)
+    harness.handle(c.ObjectFetched(b"x" * 16, None, "it is gone"))
+    assert harness.answers()[3] == m.Status.MISSING_OBJECT
+
+
+def test_a_task_over_its_time_is_answered(harness: Harness) -> None:
+    harness.submit(1)
+    harness.advance(100.0)
+    assert harness.answers() == {1: m.Status.TIMED_OUT}
+
+
+def test_draining_finishes_what_runs(harness: Harness) -> None:
+    harness.submit(1, 2, 3)
+    harness.incoming(m.Drain())
+    (returned,) = harness.take(m.TaskReturn)
+    assert isinstance(returned, m.TaskReturn)
+    assert list(returned.numbers) == [3]
+    harness.end(1)
+    assert not harness.core.stopped
+    harness.end(2)
+    assert harness.core.stopped
+    assert harness.answers() == {1: m.Status.SUCCESS, 2: m.Status.SUCCESS}
+
+
+def test_an_unknown_function_is_an_answer(harness: Harness) -> None:
+    harness.incoming(m.TaskBatch(CLIENT, [1], (b"?" * 16,), Packed.of([b"P"])))
+    assert harness.answers() == {1: m.Status.NOT_RUN}
+
+
+def test_the_runner_reports_whatever_happens() -> None:
+    broken = RemoteTask(b"Pnonsense", b"P", (), b"", {}, False, 1, 0, "", "")
+    result = RemoteResult(*run_task(*broken))
+    assert result.status == m.Status.FAILED
+    assert b"UnpicklingError" in result.payload
