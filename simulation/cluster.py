@@ -82,7 +82,7 @@ class Plan:
             queue_limit=random.choice((1, 2, 1000)),
             kills=faults and random.random() < 0.7,
             cuts=faults and random.random() < 0.7,
-            scheduler_dies=faults and random.random() < 0.3,
+            scheduler_dies=faults and random.random() < 0.4,
             storage_dies=faults and random.random() < 0.2,
             stalls=faults and random.random() < 0.4,
             nested=random.random() < 0.6,
@@ -240,7 +240,7 @@ class Cluster:
             return
         client = self.random.choice(living)
         dice = self.random.random()
-        if dice < 0.75:
+        if dice < 0.68:
             self.submit_some(client)
         elif dice < 0.85:
             self.submit_graph(client)
@@ -270,7 +270,7 @@ class Cluster:
         if plan.cuts:
             faults += [self.cut_link] * 4 + [self.freeze_link] * 3
         if plan.scheduler_dies:
-            faults += [self.kill_scheduler]
+            faults += [self.kill_scheduler] * 2
         if plan.storage_dies:
             faults += [self.kill_storage]
         if plan.stalls:
