@@ -13,7 +13,7 @@ import pytest
 
 from scaler_protocol import messages as m
 from simulation.cluster import Cluster, objects_held_by
-from simulation.ledger import Entry, SimulationError
+from simulation.ledger import Entry, Excuses, SimulationError
 from simulation.programs import Action, Library, value_of
 
 ROOT = Path(__file__).parents[2]
@@ -73,6 +73,7 @@ def test_an_answer_to_a_cancelled_task_is_noticed() -> None:
 )
 def test_a_wrong_end_is_noticed(action: Action, status: m.Status) -> None:
     cluster = Cluster(1)
+    cluster.ledger.excuses = Excuses()
     entry = entry_of(cluster, action)
     with pytest.raises(SimulationError):
         cluster.ledger.completed(entry, status, b"some other value")
