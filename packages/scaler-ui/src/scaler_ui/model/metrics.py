@@ -1,4 +1,4 @@
-"""The model as Prometheus metrics. Every name begins with `scaler_` and ends with its unit; docs/metrics.md explains them."""
+"""The model as Prometheus metrics. Every name begins with `scaler_` and ends with its unit; docs/monitoring.md explains them."""
 
 from __future__ import annotations
 

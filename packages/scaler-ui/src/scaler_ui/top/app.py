@@ -63,6 +63,7 @@ class TopApplication(App[int]):
     """Shows what a feed knows; keys choose the column to sort by and what is shown."""
 
     TITLE = "scaler_top"
+    ENABLE_COMMAND_PALETTE = False
     CSS = """
     #status { height: 1; }
     #status.bad { background: $error; color: $text; }
@@ -156,15 +157,20 @@ class TopApplication(App[int]):
             for index, (old, new) in enumerate(zip(shown, rows, strict=True)):
                 for column, value in enumerate(new):
                     if old[column] != value:
-                        table.update_cell_at(Coordinate(index, column), Text(value), update_width=True)
+                        table.update_cell_at(Coordinate(index, column), _cell(value), update_width=True)
         else:
             cursor, scroll = table.cursor_row, table.scroll_y
             table.clear()
             for row in rows:
-                table.add_row(*map(Text, row))
+                table.add_row(*map(_cell, row))
             table.move_cursor(row=min(cursor, max(0, len(rows) - 1)), scroll=False)
             table.scroll_to(y=scroll, animate=False)
         self._shown[view] = rows
+
+
+def _cell(text: str) -> Text:
+    """A cell as text, not as markup; figures stand right."""
+    return Text(text, justify="right" if text[:1].isdigit() else "left")
 
 
 def status_line(model: ClusterModel, silent_s: float, timeout_s: float, address: str) -> tuple[str, bool]:

@@ -1,6 +1,10 @@
 // Lines over time, drawn by uPlot.
 
 import { history } from "./data.js";
+import { bytes } from "./format.js";
+
+// Ticks of memory stand at whole binary units.
+const BINARY_STEPS = Array.from({ length: 44 }, (_, power) => 2 ** power);
 
 const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
@@ -24,7 +28,7 @@ export class Chart {
       cursor: { points: { size: 6 }, drag: { x: false, y: false } },
       legend: { live: true },
       scales: { x: { time: true, range: () => this.range() }, y: { range: (_, low, high) => [0, Math.max(this.minimum, (high ?? 0) * 1.08)] } },
-      axes: [{ ...axis, space: 74, values: (_, ticks) => ticks.map(clockTick) }, { ...axis, size: 62, values: (_, ticks) => ticks.map((tick) => this.format(tick)) }],
+      axes: [{ ...axis, space: 74, size: 28, values: (_, ticks) => ticks.map(clockTick) }, { ...axis, size: 62, ...(this.format === bytes ? { incrs: BINARY_STEPS } : {}), values: (_, ticks) => ticks.map((tick) => this.format(tick)) }],
       series: [{ label: "time", value: (_, value) => (value ? new Date(value * 1000).toLocaleTimeString("en-GB") : "") },
         ...this.series.map((one) => ({ label: one.label, stroke: one.colour, width: 1.6, fill: one.fill ? `${one.colour}22` : undefined, points: { show: false }, value: (_, value) => (value === null || value === undefined ? "" : this.format(value)) }))],
     }, this.data(), this.node);
@@ -46,8 +50,7 @@ export class Chart {
   }
 
   resize() {
-    const legend = this.node.querySelector(".u-legend")?.offsetHeight ?? 24;
-    this.plot.setSize({ width: Math.max(200, this.node.clientWidth), height: 200 - legend });
+    this.plot.setSize({ width: Math.max(200, this.node.clientWidth), height: 172 });
   }
 
   destroy() { this.observer.disconnect(); this.plot.destroy(); }

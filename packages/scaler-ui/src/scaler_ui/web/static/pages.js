@@ -68,7 +68,7 @@ class Overview {
   update(data) {
     if (!data.tasks) return;
     const set = (key, value, note = "") => { this.tiles[key].value.textContent = value; this.tiles[key].note.textContent = note; };
-    set("running", integer(data.tasks.running), "assigned to workers");
+    set("running", integer(data.tasks.running), "at workers");
     set("waiting", integer(data.tasks.unassigned), "not assigned");
     set("success", integer(data.tasks.success), `${integer(data.tasks.canceled)} canceled`);
     set("failed", integer(data.tasks.failed), data.failed_rate ? `${rate(data.failed_rate)} per second` : "");
@@ -147,7 +147,11 @@ class Stream {
 
   async update(data) {
     this.stride = data.stride;
-    if (await this.stream.bars.update(data.bars)) { this.showLegend(); this.stream.draw(); }
+    const first = this.stream.bars.length === 0;
+    if (!(await this.stream.bars.update(data.bars))) return;
+    if (first) this.stream.span = Math.min(60, Math.max(2, this.stream.bars.lastEnd - this.stream.bars.firstStart) * 1.02);
+    this.showLegend();
+    this.stream.draw();
   }
 
   showLegend() {

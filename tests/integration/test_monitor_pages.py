@@ -1,0 +1,106 @@
+"""Every page, and scaler_top, over a real cluster that works: nothing breaks, and pictures are taken where they are wanted.
+
+SCALER_SCREENSHOTS=docs/images pytest tests/integration/test_monitor_pages.py
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from scaler_ui.feed import FIGURES_ONLY, MonitorFeed
+from scaler_ui.top.app import TopApplication
+from tests.integration.deployment import Deployment, Service, wait_for
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "packages" / "scaler-ui" / "tests"))
+
+from browser import SCREENSHOTS, Visit, chromium  # type: ignore[import-not-found]  # beside the tests of scaler-ui
+
+PAGES = ("overview", "workers", "stream", "tasks", "errors", "clients", "graphs", "objects", "scaling", "logs")
+LOAD_SECONDS = 4.0
+
+
+def simulate_path(steps: int) -> float:
+    value = 0.0
+    for step in range(steps):
+        value += (step % 7) * 0.5
+    return value
+
+
+def price_option(steps: int) -> float:
+    return simulate_path(steps) / max(1, steps)
+
+
+def load_quotes(symbol: str) -> str:
+    if symbol == "XYZ":
+        raise LookupError(f"no quotes for {symbol!r}")
+    time.sleep(0.02)
+    return symbol
+
+
+@pytest.fixture
+def busy(deployment: Deployment) -> Iterator[tuple[Service, str]]:
+    """A scheduler with two hosts of three workers that have more to do than they can, and the address of its pages."""
+    scheduler = deployment.scheduler()
+    deployment.workers(scheduler, "-pwc", "linux,cpu=3", "-his", "0.5", count=3)
+    deployment.workers(scheduler, "-pwc", "linux,gpu", "-his", "0.5", count=3)
+    ui = deployment.start("scaler_ui.web", str(scheduler.addresses["monitor"]), "--port=0")
+    base = str(ui.addresses["webui"]).replace("tcp", "http")
+    wait_for("scaler_ui hears the scheduler", lambda: overview(base)["connection"] == "live")
+    client = deployment.client(scheduler)
+    client.send_object(b"quotes" * 400_000, name="quotes")
+    ends = time.monotonic() + LOAD_SECONDS
+    while time.monotonic() < ends:
+        for number in range(60):
+            client.submit(simulate_path, 60_000 + 9_000 * (number % 9))
+            client.submit(price_option, 150_000)
+            client.submit(load_quotes, "XYZ" if number == 7 else "ABC")
+        time.sleep(0.25)
+    graph: dict[str, Any] = {f"leaf{n}": (load_quotes, "ABC") for n in range(400)}
+    client.get(graph, list(graph), block=False)
+    yield scheduler, base
+    client.clear()
+
+
+def overview(base: str) -> Any:
+    return httpx.get(base + "/api/overview", timeout=10).json()
+
+
+def test_pages_show_a_busy_cluster(busy: tuple[Service, str]) -> None:
+    scheduler, base = busy
+    show_top(scheduler)
+    with chromium() as browser:
+        for scheme in ("light", "dark"):
+            visit = Visit(browser, base, color_scheme=scheme, reduced_motion="reduce")
+            for page in PAGES if scheme == "light" else ("overview", "stream"):
+                visit.open(page)
+                visit.wait("document.querySelector('.status.live') && document.querySelector('h1')")
+                visit.page.wait_for_timeout(600)
+                visit.picture(f"ui-{page}" if scheme == "light" else f"ui-{page}-dark")
+            visit.close()
+
+
+def show_top(scheduler: Service) -> None:
+    async def look(feed: MonitorFeed) -> None:
+        application = TopApplication(feed, 60)
+        async with application.run_test(size=(150, 30)) as pilot:
+            await pilot.press("c")
+            await pilot.pause()
+            if SCREENSHOTS:
+                application.save_screenshot("top.svg", path=SCREENSHOTS)
+
+    with MonitorFeed(scheduler.addresses["monitor"], FIGURES_ONLY) as feed:
+        wait_for("a snapshot", lambda: feed.silent_s() < 1.0 and knows_workers(feed))
+        asyncio.run(look(feed))
+
+
+def knows_workers(feed: MonitorFeed) -> bool:
+    with feed.model() as model:
+        return model.snapshot is not None and len(model.snapshot.workers) == 6
