@@ -115,18 +115,14 @@ class SlurmCluster:
 
     def kill_node(self, node: str) -> None:
         """The whole machine: its daemon and everything that its jobs run."""
-        children = psutil.Process(self._daemons[node].pid).children(recursive=True)
-        spool = str(self.folder / f"spool-{node}")
         self.kill(node)
-        for process in psutil.process_iter():
-            # Job steps are daemons of their own; their command line names the node.
-            with contextlib.suppress(psutil.Error):
-                if "slurmstepd" in process.name() and (spool in " ".join(process.cmdline()) or process in children):
-                    children += [process, *process.children(recursive=True)]
-        children += self._processes_of(node)
-        for process in children:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
+        deadline = time.monotonic() + 2.0
+        while time.monotonic() < deadline:
+            # Again and again: what was just about to be started comes too.
+            for process in self._processes_of(node):
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+            time.sleep(0.1)
 
     def _processes_of(self, node: str) -> list[psutil.Process]:
         found = []

@@ -45,7 +45,8 @@ def free_port() -> int:
 def elastic(deployment: Deployment, *flags: str, adapter_flags: tuple[str, ...] = ()) -> tuple[Service, Service]:
     """A scheduler without workers, and a native adapter that may start some for it."""
     address = f"tcp://127.0.0.1:{free_port()}"
-    adapter = native_adapter(deployment, address, f"--max-workers={WORKERS_MAX}", *adapter_flags)
+    # At a port of the system's choice an adapter that is started again would not find what it had started.
+    adapter = native_adapter(deployment, address, f"--max-workers={WORKERS_MAX}", *adapter_flags, port=free_port())
     scheduler = deployment.scheduler(
         "--monitor-address=tcp://127.0.0.1:0",
         "--scaling-cool-down-seconds=2",
@@ -128,7 +129,7 @@ def test_both_ends_may_be_killed_in_the_middle(deployment: Deployment) -> None:
         url,
         address=scheduler.address,
     )
-    assert set(groups_at(url_of(again))) <= before
+    assert set(groups_at(url_of(again))) == before
     assert [future.result(timeout=50) for future in futures] == list(range(100))
     wait_for("no workers left", lambda: not groups_at(url), 40)
 
@@ -179,7 +180,9 @@ class _Misbehaving(http.server.BaseHTTPRequestHandler):
             time.sleep(5)
 
     def do_GET(self) -> None:
-        self._answer(200, b'{"worker_groups": ' + b"[" * 50_000)
+        type(self).turn += 1
+        rows = b"[]" if self.turn % 3 else b"[" * 50_000
+        self._answer(200, b'{"worker_groups": ' + rows + b"}")
 
     def _answer(self, status: int, body: bytes) -> None:
         self.send_response(status)
@@ -218,20 +221,23 @@ def round_trips(client: Client, seconds: float) -> list[float]:
 
 @pytest.mark.timeout(120)
 def test_adapters_that_misbehave_do_not_slow_the_scheduler(deployment: Deployment) -> None:
-    quiet = deployment.scheduler()
+    quiet = deployment.scheduler("--allocate-policy=capability")
     deployment.workers(quiet, count=1)
     with misbehaving_adapter() as url:
-        beside = deployment.scheduler("-scs=fixed_elastic", "-awu", url, f"{url}/second")
+        beside = deployment.scheduler("-ap=capability", "-scs=capability", "-awu", url, f"{url}/second")
         deployment.workers(beside, count=1)
         clients = [deployment.client(quiet), deployment.client(beside)]
         for client in clients:
+            # Work for which the adapters are asked again and again.
+            for _ in range(50):
+                client.submit_verbose(square, (2,), capabilities={"gpu": -1})
             round_trips(client, 1.0)
-        times: list[list[float]] = [[], []]
-        # In turn, so that whatever else this machine does meets both.
+        p99s: list[list[float]] = [[], []]
+        # In turn, and the best of each: what else this machine does meets both, and is not the question.
         for _ in range(6):
-            for client, into in zip(clients, times, strict=True):
-                into += round_trips(client, 1.0)
-    without, beside_ms = (statistics.quantiles(each, n=100)[98] for each in times)
+            for client, into in zip(clients, p99s, strict=True):
+                into.append(statistics.quantiles(round_trips(client, 1.0), n=100)[98])
+    without, beside_ms = map(min, p99s)
     print(f"p99 of a round trip: {without:.2f} ms without, {beside_ms:.2f} ms beside adapters that misbehave")
-    assert _Misbehaving.turn > 3
-    assert beside_ms <= 1.5 * without + 1.0
+    assert _Misbehaving.turn > 5
+    assert beside_ms <= 1.5 * without + 0.5

@@ -38,7 +38,8 @@ class Elastic:
         self.folder = folder
         self.flags = (f"--max-workers={WORKERS_MAX}", f"--sbatch-options=--output={folder}/%A_%a.out", *flags)
         self.address = f"tcp://127.0.0.1:{free_port()}"
-        self.adapter = self.start_adapter(0)
+        # At a port of the system's choice an adapter that is started again would not find its jobs.
+        self.adapter = self.start_adapter(free_port())
         self.url = url_of(self.adapter)
         self.scheduler = deployment.scheduler(
             "--monitor-address=tcp://127.0.0.1:0",

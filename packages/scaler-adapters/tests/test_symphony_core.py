@@ -76,7 +76,7 @@ class Harness:
 
     def answers(self) -> dict[int, int]:
         """Number to status of what was answered since the last call."""
-        found = {}
+        found: dict[int, int] = {}
         for batch in self.take(m.ResultBatch):
             assert isinstance(batch, m.ResultBatch)
             found.update(zip(batch.numbers, list(batch.statuses) or [0] * len(batch.numbers), strict=True))

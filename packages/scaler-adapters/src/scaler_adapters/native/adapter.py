@@ -73,6 +73,8 @@ class NativeAdapter(WorkerAdapter):
         self._name = f"{settings.address} {place}"
         self._lock = threading.Lock()
         self._starting = 0
+        self._closing = False
+        self._unready: set[WorkerProcess] = set()
         self._running: dict[str, _Running] = {}
         for found in self._find():
             self._running[found.group.group_id] = found
@@ -92,6 +94,8 @@ class NativeAdapter(WorkerAdapter):
     def start(self, request: StartRequest) -> WorkerGroup:
         """Start one process and wait until it is ready."""
         with self._lock:
+            if self._closing:
+                raise NoCapacityError("this adapter is stopping")
             self._forget_ended()
             groups = len(self._running) + self._starting + 1
             if 0 <= self._max_workers < groups * self._per_group:
@@ -111,12 +115,21 @@ class NativeAdapter(WorkerAdapter):
         if capabilities:
             arguments.append(f"--per-worker-capabilities={format_capabilities(capabilities)}")
         try:
-            process = WorkerProcess.start(WORKER_MODULE, arguments, {GROUP_VARIABLE: self._described(group)})
-            process.wait_ready(START_SECONDS)
+            # Under the lock: a process is known before `close` looks, or not started at all.
+            with self._lock:
+                if self._closing:
+                    raise NoCapacityError("this adapter is stopping")
+                process = WorkerProcess.start(WORKER_MODULE, arguments, {GROUP_VARIABLE: self._described(group)})
+                self._unready.add(process)
+            try:
+                process.wait_ready(START_SECONDS)
+            finally:
+                with self._lock:
+                    self._unready.discard(process)
+                    if process.is_running:
+                        self._running[group_id] = _Running(group, process)
         except (ServiceError, OSError) as error:
             raise ProvisioningError(f"the workers did not start: {error}") from None
-        with self._lock:
-            self._running[group_id] = _Running(group, process)
         return group
 
     def stop(self, group_id: str) -> None:
@@ -133,8 +146,8 @@ class NativeAdapter(WorkerAdapter):
     def close(self) -> None:
         """Ask all workers to stop at the same time, then wait for each."""
         with self._lock:
-            processes = [running.process for running in self._running.values()]
-            self._running.clear()
+            self._closing = True
+            processes = [*self._unready, *(running.process for running in self._running.values())]
         threads = [threading.Thread(target=process.terminate, args=(STOP_SECONDS,)) for process in processes]
         for thread in threads:
             thread.start()
