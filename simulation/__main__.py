@@ -13,6 +13,7 @@ from simulation.cluster import Cluster
 from simulation.ledger import SimulationError
 
 STORY_LINES_MAX = 400
+PROGRESS_SEEDS = 100
 
 
 def main() -> int:
@@ -44,6 +45,9 @@ def main() -> int:
         if failed and not arguments.keep_going:
             report(seed, arguments.steps)
             return 1
+        done = seed - arguments.seed + 1
+        if done % PROGRESS_SEEDS == 0 and done < arguments.seeds:
+            print(f"{done} of {arguments.seeds} seeds, {len(failed)} failed", flush=True)
     seconds = time.perf_counter() - started
     print(f"{arguments.seeds} seeds, {steps} events in {seconds:.1f} s: {steps / seconds:,.0f} events/s")
     print(", ".join(f"{count} {how}" for how, count in ends.most_common()))
