@@ -53,7 +53,11 @@ class Elastic:
 
     def start_adapter(self, port: int) -> Service:
         return self.deployment.start(
-            "scaler_adapters.slurm", self.address, f"--port={port}", *self.flags, **self.slurm.environment
+            "scaler_adapters.slurm",
+            self.address,
+            f"--port={port}",
+            *self.flags,
+            SLURM_CONF=str(self.slurm.configuration),
         )
 
     def jobs(self) -> list[str]:
@@ -89,7 +93,7 @@ def test_jobs_come_with_work_and_go_without(slurm: SlurmCluster, deployment: Dep
 def test_what_slurm_can_never_run_is_refused(slurm: SlurmCluster, deployment: Deployment, tmp_path: Path) -> None:
     def adapter(*flags: str) -> str:
         words = ["tcp://127.0.0.1:1", "--port=0", "--death-timeout-seconds=60", *flags]
-        return url_of(deployment.start("scaler_adapters.slurm", *words, **slurm.environment))
+        return url_of(deployment.start("scaler_adapters.slurm", *words, SLURM_CONF=str(slurm.configuration)))
 
     output = f"--output={tmp_path}/%A_%a.out"
     for flags in (
