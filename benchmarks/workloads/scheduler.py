@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 
 from benchmarks import processes
@@ -44,7 +45,8 @@ class CoreScale(Workload):
     """The scheduler's core between simulated agents and a client, with the clock running only inside the core.
 
     What a scheduler process does beside it (decoding, encoding, sockets) does not depend on the number of workers. Hosts
-    have ten workers each, and each worker wants twenty tasks: with 10,000 workers, 200,000 tasks are out at once.
+    have ten workers each. Short tasks: each worker wants twenty ahead, 200,000 are out at once with 10,000 workers, and
+    hosts answer them all together. Long tasks: one result at a time, the worst there is.
     """
 
     name = "core-scale"
@@ -54,35 +56,42 @@ class CoreScale(Workload):
         Metric("us_10_workers", "core: per task, 10 workers", "µs", Better.LOWER),
         Metric("us_1000_workers", "core: per task, 1,000 workers", "µs", Better.LOWER),
         Metric("us_10000_workers", "core: per task, 10,000 workers", "µs", Better.LOWER),
+        Metric("single_ratio", "core: the same, single results", "× cost", Better.LOWER, target=1.5),
+        Metric("single_us_10_workers", "core: per single result, 10 workers", "µs", Better.LOWER),
+        Metric("single_us_1000_workers", "core: per single result, 1,000 workers", "µs", Better.LOWER),
+        Metric("single_us_10000_workers", "core: per single result, 10,000 workers", "µs", Better.LOWER),
         Metric("bytes_per_task", "core: memory per queued task", "bytes", Better.LOWER),
     )
     systems = ("scaler",)
     limit_s = 600.0
 
     def run(self, run: Run) -> dict[str, float]:
+        # Imported here: the runner reads this file for systems that have no such core.
+        from benchmarks.core_drive import LONG_TASKS, SHORT_TASKS, measure
+
         most = 100_000 if run.quick else 1_000_000
+        few = 10_000 if run.quick else 50_000
         figures: dict[str, float] = {}
         for workers in WORKERS:
-            found = _measured(workers, most)
-            figures[f"us_{workers}_workers"] = found["us_per_task"]
-            figures[f"bytes_{workers}_workers"] = found["bytes_per_task"]
+            figures[f"us_{workers}_workers"] = _alone(measure, workers, most, SHORT_TASKS)["us_per_task"]
+            # So many that workers never run out while results are measured.
+            tasks = few + 2 * workers * LONG_TASKS.tasks_per_worker
+            figures[f"single_us_{workers}_workers"] = _alone(measure, workers, tasks, LONG_TASKS)["us_when_busy"]
         for tasks in QUEUED:
             if tasks <= most:
-                found = _measured(1000, tasks)
+                found = _alone(measure, 1000, tasks, SHORT_TASKS)
                 figures[f"us_{tasks}_queued"] = found["us_per_task"]
                 figures[f"bytes_{tasks}_queued"] = found["bytes_per_task"]
         figures["bytes_per_task"] = figures[f"bytes_{most}_queued"]
         figures["ratio"] = figures["us_10000_workers"] / figures["us_10_workers"]
+        figures["single_ratio"] = figures["single_us_10000_workers"] / figures["single_us_10_workers"]
         return figures
 
 
-def _measured(workers: int, tasks: int) -> dict[str, float]:
+def _alone(measure: Callable[..., dict[str, float]], *arguments: object) -> dict[str, float]:
     """Measure in a process of its own: what one size leaves in the allocator must not help or harm the next."""
-    # Imported here: the runner reads this file for systems that have no such core.
-    from benchmarks.core_drive import measure
-
     with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(measure, workers, tasks).result()
+        return pool.submit(measure, *arguments).result()
 
 
 WORKLOADS = (SchedulerCpu(), CoreScale())
