@@ -119,8 +119,6 @@ class Scaling:
                 self._fulfil(adapter, wish, now)
             adapter.tick(now)
         self._tell(view)
-        if self._monitor.listening:
-            self._monitor.adapters = self.statuses()
 
     # --- what others may ask
 

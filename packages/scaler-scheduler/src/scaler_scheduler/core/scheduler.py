@@ -647,7 +647,6 @@ class SchedulerCore:
         if now >= self._snapshot_at:
             self._snapshot_at = now + self.config.snapshot_interval
             if self.scaling is not None:
-                self.monitor.scaling_strategy = self.scaling.strategy.value
                 self.monitor.adapters = self.scaling.statuses()
             snapshot = self.monitor.snapshot(
                 now,
