@@ -114,6 +114,7 @@ class ConnectionEngine(Engine):
     def _attend(self) -> None:
         if self.must_not_wait():
             self._tick()
+            self._perform_others()
         else:
             self._thread.wake()
 
@@ -121,6 +122,12 @@ class ConnectionEngine(Engine):
 
     def on_messages(self, messages: list[list[Frame]]) -> None:
         self._receive(messages)
+
+    def before_sleep(self) -> bool:
+        if not self._others:
+            return False
+        self._perform_others()
+        return True
 
     def on_turn(self) -> None:
         self._tick()

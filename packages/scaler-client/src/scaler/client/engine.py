@@ -496,7 +496,7 @@ class Engine(ABC):
         self._perform_others()
 
     def _receive(self, messages: Sequence[list[Frame]]) -> None:
-        """Take messages of the scheduler in."""
+        """Take messages of the scheduler in; `_perform_others` is the caller's to call."""
         incoming = []
         for frames in messages:
             try:
@@ -509,10 +509,9 @@ class Engine(ABC):
             for event in incoming:
                 self._core.handle(event, now)
             self._send_effects()
-        self._perform_others()
 
     def _tick(self, *, flush: bool = True) -> None:
-        """Do what is due, and send what waits."""
+        """Do what is due, and send what waits; `_perform_others` is the caller's to call."""
         now = time.monotonic()
         with self._lock:
             if now >= self._core.next_deadline():
@@ -521,7 +520,6 @@ class Engine(ABC):
                 self._waiting = 0
                 self._core.flush()
             self._send_effects()
-        self._perform_others()
 
     def _send_effects(self) -> bool:
         """Send what the core wants sent; return whether there is something else to do, without the lock."""

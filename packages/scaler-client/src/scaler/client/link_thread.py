@@ -31,6 +31,9 @@ class LinkOwner(Protocol):
     def on_turn(self) -> None:
         """Called before every sleep: do what is due, send what waits."""
 
+    def before_sleep(self) -> bool:
+        """Tell others what came, as the last thing of a turn. Returns whether that may have sent anything."""
+
     def next_deadline(self) -> float:
         """When `on_turn` has something to do, on the monotonic clock; infinity for never."""
 
@@ -92,8 +95,13 @@ class LinkThread(threading.Thread):
                 if stopping:
                     return
                 # Sending and receiving both swallow edges: look again before sleeping.
-                if not link.readable():
-                    sleeper.sleep(self._sleep_seconds())
+                if link.readable():
+                    owner.before_sleep()
+                else:
+                    seconds = self._sleep_seconds()
+                    # Whoever is told now waits for the interpreter lock until this thread sleeps: let nothing come between.
+                    if not (owner.before_sleep() and link.readable()):
+                        sleeper.sleep(seconds)
                 wakeup.clear()
 
     def _sleep_seconds(self) -> float:

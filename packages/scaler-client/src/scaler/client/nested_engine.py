@@ -79,15 +79,18 @@ class NestedEngine(Engine):
 
     def on_waited(self) -> None:
         self._tick()
+        self._perform_others()
 
     def _transmit(self, frames: list[Frame]) -> None:
         self._context.relay(self.client_id, frames)
 
     def _attend(self) -> None:
         self._tick()
+        self._perform_others()
 
     def _on_frames(self, frames: list[Frame]) -> None:
         self._receiving_thread = threading.get_ident()
         self._receive([frames])
         # The scheduler asks now and then whether a quiet client still lives: this answers, while the task computes.
         self._tick()
+        self._perform_others()

@@ -150,6 +150,9 @@ class ObjectChannel:
                 completions += self._requests.receive(message, time.monotonic())
         self._finish(completions)
 
+    def before_sleep(self) -> bool:
+        return False
+
     def on_turn(self) -> None:
         with self._lock:
             completions = self._requests.tick(time.monotonic())
