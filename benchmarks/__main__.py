@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -49,14 +50,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     results.settings = {name: getattr(settings, name) for name in settings.__slots__}
     output = arguments.output or ROOT / "benchmarks" / "results" / f"{datetime.now():%Y-%m-%d-%H%M}.json"
     begin = time.monotonic()
+    # Asked to end, it ends as by Ctrl-C: the running sample's processes are ended, too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         for sample in runner.run(chosen_workloads, chosen_systems, environments, settings):
             results.samples.append(sample)
             print(_line(sample, registry.find_workload(sample["workload"])), flush=True)
+            results.save(output)
     except KeyboardInterrupt:
         print("interrupted: what was measured until now is kept", file=sys.stderr)
-    print(f"{len(results.samples)} samples in {(time.monotonic() - begin) / 60:.1f} minutes\n")
     results.save(output)
+    print(f"{len(results.samples)} samples in {(time.monotonic() - begin) / 60:.1f} minutes\n")
     _show(results, workloads, arguments)
     print(f"\nraw samples: {_relative(output)}")
     return 1 if any(sample["status"] in ("failed", "wrong") for sample in results.samples) else 0
