@@ -111,6 +111,7 @@ def test_an_elastic_cluster_costs_its_start_up_and_little_more(deployment: Deplo
     assert elastic_s <= 1.2 * fixed_s + 10.0
 
 
+@pytest.mark.chaos
 @pytest.mark.timeout(120)
 def test_both_ends_may_be_killed_in_the_middle(deployment: Deployment) -> None:
     scheduler, adapter = elastic(deployment)
