@@ -19,6 +19,7 @@ class AgentRecord:
     __slots__ = (
         "capability_names",
         "capacity",
+        "counted",
         "draining",
         "functions",
         "heartbeat",
@@ -49,6 +50,8 @@ class AgentRecord:
         self.tasks: dict[Task, None] = {}
         self.functions: dict[bytes, set[bytes]] = {}
         """Client id to the functions this agent was sent for it."""
+        self.counted = 0
+        """Of `tasks`, how many its group has counted."""
         self.draining = False
         self.heartbeat = Heartbeat()
         self.pool_index = 0
@@ -77,10 +80,12 @@ class AgentRecord:
 class AgentGroup:
     """Agents that offer the same capabilities, by load. The heap may hold stale entries; `load_key` tells."""
 
-    __slots__ = ("agents", "heap", "names", "slots")
+    __slots__ = ("agents", "assigned", "heap", "names", "slots")
 
     def __init__(self, names: Names) -> None:
         self.names = names
+        self.assigned = 0
+        """Tasks at all of them, as of the last `AgentPool.refresh`."""
         self.agents: dict[AgentRecord, None] = {}
         self.slots = 0
         self.heap: list[tuple[float, int, AgentRecord]] = []
@@ -130,6 +135,7 @@ class AgentPool:
         group = self._groups[agent.capability_names]
         del group.agents[agent]
         group.slots -= agent.slots
+        group.assigned -= agent.counted
         if not group.agents:
             del self._groups[agent.capability_names]
             self._eligible.clear()
@@ -146,11 +152,16 @@ class AgentPool:
         self._dirty.clear()
 
     def reinsert(self, agent: AgentRecord) -> None:
+        """Count the agent's tasks, and put it into its group's heap where it has room."""
+        group = self._groups[agent.capability_names]
+        held = len(agent.tasks)
+        group.assigned += held - agent.counted
+        agent.counted = held
         if agent.spare > 0:
-            key = len(agent.tasks) / agent.slots
+            key = held / agent.slots
             if key != agent.load_key:
                 agent.load_key = key
-                heappush(self._groups[agent.capability_names].heap, (key, agent.pool_index, agent))
+                heappush(group.heap, (key, agent.pool_index, agent))
         else:
             agent.load_key = -1.0
 

@@ -69,6 +69,10 @@ def _check_tasks(core: SchedulerCore) -> None:
 
 
 def _check_agents(core: SchedulerCore) -> None:
+    core.agents.refresh()
+    for group in core.agents.groups_for(frozenset()):
+        held = sum(len(agent.tasks) for agent in group.agents)
+        _require(group.assigned == held, f"group {set(group.names)}: {group.assigned} counted, {held} assigned")
     for agent in core.agents.by_peer.values():
         for task in agent.tasks:
             _require(task.agent is agent, f"{task!r} is in the table of {agent.name}, which it is not assigned to")

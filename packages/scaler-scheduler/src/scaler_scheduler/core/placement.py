@@ -47,12 +47,7 @@ class Placement:
 
     def place_signature(self, queue: SignatureQueue, groups: list[AgentGroup], now: float) -> None:
         total_slots = sum(group.slots for group in groups)
-        if len(groups) == 1 and len(groups[0].agents) == 1:
-            total_assigned = 0
-        else:
-            total_assigned = (
-                sum(len(agent.tasks) for group in groups for agent in group.agents) if queue.count > 1 else 0
-            )
+        total_assigned = sum(group.assigned for group in groups)
         for group in groups:
             while queue.count > 0:
                 agent = group.least_loaded()
