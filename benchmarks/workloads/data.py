@@ -21,6 +21,7 @@ class _Echo(Workload):
 
     count = 10
     value_bytes: int
+    limit_s = 240.0
 
     def make(self, seed: int) -> Sequence[Any]:
         raise NotImplementedError

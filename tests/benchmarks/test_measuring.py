@@ -1,0 +1,174 @@
+"""The benchmark program itself: sample sizes, medians, targets, the table, and that nothing is left behind. No timing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from benchmarks import processes, registry, report
+from benchmarks.results import Results, reached, times_better
+from benchmarks.runner import Sample
+from benchmarks.workload import Better, WrongResult, check, growing, repeated
+from benchmarks.workloads.graphs import chain, tree
+
+
+def results(samples: list[Sample]) -> Results:
+    machine = {"cpu": "some", "cores": 2, "memory_gib": 4.0, "system": "Linux", "python": "3.11", "load_average": 0.0}
+    settings = {"rounds": 3, "seconds": 3.0, "workers": 2, "quick": False}
+    systems = {
+        name: {"title": name.title(), "remarks": "", "versions": {"python": "3.11"}}
+        for name in ("scaler", "processpool", "ray")
+    }
+    return Results("2026-11-23 12:00", "abc", machine, settings, systems, samples)
+
+
+def sample(system: str, value: float, number: int = 1, workload: str = "submit", metric: str = "tasks_per_s") -> Sample:
+    return {
+        "workload": workload,
+        "system": system,
+        "round": number,
+        "status": "ok",
+        "metrics": {metric: value},
+        "left_behind": 0,
+    }
+
+
+def pace(seconds_each: float, sizes: list[int]) -> Callable[[int], float]:
+    def measure(size: int) -> float:
+        sizes.append(size)
+        return size * seconds_each
+
+    return measure
+
+
+def test_a_sample_grows_until_it_takes_long_enough() -> None:
+    sizes: list[int] = []
+    size, taken = growing(pace(1e-3, sizes), first=10, last=1_000_000, seconds=3.0)
+    assert 1.5 <= taken <= 6.0
+    assert size == sizes[-1]
+    assert sizes == sorted(sizes)
+
+
+def test_a_sample_never_grows_beyond_its_bound() -> None:
+    assert growing(pace(1e-9, []), first=10, last=5000, seconds=3.0)[0] == 5000
+
+
+def test_the_first_call_does_not_decide_the_size() -> None:
+    calls = 0
+
+    def measure(size: int) -> float:
+        nonlocal calls
+        calls += 1
+        return 10.0 if calls == 1 else size * 1e-4
+
+    assert growing(measure, first=10, last=1_000_000, seconds=3.0)[0] > 10_000
+
+
+def test_a_hiccup_does_not_decide_the_size() -> None:
+    calls = 0
+
+    def measure(size: int) -> float:
+        nonlocal calls
+        calls += 1
+        return 10.0 if calls == 3 else size * 1e-4
+
+    assert growing(measure, first=10, last=1_000_000, seconds=3.0)[0] > 10_000
+
+
+def test_repetitions_are_at_least_three_and_the_first_is_thrown_away() -> None:
+    values = iter([9.0, 0.1, 0.2, 0.3, 0.4])
+    assert repeated(lambda: next(values), seconds=0.35, most=10) == [0.1, 0.2, 0.3]
+
+
+def test_slow_repetitions_are_fewer() -> None:
+    assert len(repeated(lambda: 100.0, seconds=1.0, most=10)) == 1
+
+
+def test_wrong_results_are_noticed() -> None:
+    with pytest.raises(WrongResult, match=r"expected \[1\], got \[2\]"):
+        check([2], [1])
+
+
+def test_medians_and_targets() -> None:
+    found = results([sample("scaler", value, number) for number, value in enumerate((1.0, 9.0, 2.0), 1)])
+    found.samples += [sample("processpool", 10_000), sample("ray", 2000)]
+    submit = registry.find_workload("submit")
+    assert found.median("submit", "scaler", "tasks_per_s") == 2.0
+    assert found.spread("submit", "scaler", "tasks_per_s") == (1.0, 9.0)
+    assert found.best_peer(submit, submit.metrics[0]) == ("processpool", 10_000)
+    assert found.targets(submit, submit.metrics[0]) == [120_000, 80_000]
+
+
+@pytest.mark.parametrize(("better", "good", "bad"), [(Better.HIGHER, 11, 9), (Better.LOWER, 9, 11)])
+def test_direction_of_metrics(better: Better, good: float, bad: float) -> None:
+    assert reached(good, 10, better)
+    assert not reached(bad, 10, better)
+    assert times_better(good, bad, better) > 1 > times_better(bad, good, better)
+
+
+def test_the_table_says_who_failed_and_who_cannot() -> None:
+    found = results([sample("scaler", 130_000), sample("processpool", 10_000)])
+    failed = {"status": "failed", "message": "ValueError: no", "metrics": {}}
+    found.samples.append(sample("ray", 0) | failed)
+    text = report.text(found, registry.workloads())
+    (row,) = [line for line in text.splitlines() if line.startswith("submit ")]
+    assert row.split()[2:] == ["130,000", "10,000", "failed", "120,000,", "80,000", "yes", "13", "×", "Processpool"]
+    assert "submit, Ray: failed: ValueError: no" in text
+    assert "| submit |" in report.markdown(found, registry.workloads())
+
+
+def test_results_survive_the_file(tmp_path: Path) -> None:
+    found = results([sample("scaler", 1.5)])
+    found.save(tmp_path / "results.json")
+    assert Results.load(tmp_path / "results.json") == found
+
+
+@pytest.mark.parametrize("leaves", [1, 2, 7, 1000])
+def test_trees_add_up(leaves: int) -> None:
+    graph, key, expected = tree(leaves)
+    assert len(graph) == 2 * leaves - 1
+    assert _run(graph, key) == expected == sum(range(leaves))
+
+
+def test_chains_count() -> None:
+    graph, key, expected = chain(300)
+    assert len(graph) == expected == _run(graph, key) == 300
+
+
+def test_every_system_and_workload_has_a_name_of_its_own() -> None:
+    for found in (registry.systems(), registry.workloads()):
+        names = [each.name for each in found]
+        assert len(set(names)) == len(names)
+    with pytest.raises(KeyError, match="there is"):
+        registry.find_system("nobody")
+
+
+def test_marked_processes_are_found_and_killed() -> None:
+    mark = f"test-{os.getpid()}"
+    child = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(60)"],
+        env={**os.environ, processes.MARK: mark},
+        start_new_session=True,
+    )
+    try:
+        assert [process.pid for process in processes.marked(mark)] == [child.pid]
+        assert processes.kill(mark, grace_s=0.0) == 1
+        assert child.wait(10) != 0
+        assert processes.kill(mark, grace_s=0.0) == 0
+    finally:
+        child.kill()
+        child.wait()
+
+
+def _run(graph: dict[str, object], key: str) -> object:
+    values: dict[str, object] = {}
+    for name, node in graph.items():
+        assert isinstance(node, tuple)
+        function, *arguments = node
+        values[name] = function(*(values[a] if isinstance(a, str) else a for a in arguments))
+    return values[key]
