@@ -58,8 +58,8 @@ async def garbage(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
     await writer.drain()
 
 
-async def call(handler: Handler, *, calls: int = 1, token: str | None = None) -> tuple[list[Event], float]:
-    """The events of some calls to such a server, and the longest time the loop was held up, in seconds."""
+async def call(handler: Handler, *, calls: int = 1, token: str | None = None) -> tuple[list[Event], int]:
+    """The events of some calls to such a server, and how often the loop turned before the last of them."""
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -76,14 +76,14 @@ async def call(handler: Handler, *, calls: int = 1, token: str | None = None) ->
     deadline = time.monotonic() + 10
     for number in range(calls):
         webhooks.call(CallWebhook(number, f"http://127.0.0.1:{port}", {"action": "x"}, TIMEOUT_S))
-    longest, before = 0.0, time.monotonic()
+    turns = 0
     while len(events) < calls:
         assert time.monotonic() < deadline, "a call did not end"
         await asyncio.sleep(0.001)
-        longest, before = max(longest, time.monotonic() - before), time.monotonic()
+        turns += 1
     await webhooks.close()
     server.close()
-    return events, longest
+    return events, turns
 
 
 def one(handler: Handler, **options: str) -> Event:
@@ -155,10 +155,11 @@ def test_the_token_travels_in_body_and_header() -> None:
 
 
 def test_many_calls_that_hang_are_bounded_and_hold_nothing_up() -> None:
-    events, longest = asyncio.run(call(hang, calls=200))
+    events, turns = asyncio.run(call(hang, calls=200))
     assert len(events) == 200
     assert sum("under way already" in event.reason for event in events if isinstance(event, WebhookFailed)) == 72
-    assert longest < 0.5
+    # The calls hang for half a second; a loop that waited for one of them would turn once or twice in that time.
+    assert turns > 20
 
 
 @pytest.mark.parametrize("content", ["", " \n", "zwölf", "a\nb"])
