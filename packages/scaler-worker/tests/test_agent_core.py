@@ -550,6 +550,18 @@ def test_the_inventory_names_queued_and_running_tasks_of_every_client() -> None:
     assert held == {(CLIENT, 1): 1, (CLIENT, 2): 0, (OTHER, 5): 0}
 
 
+def test_a_scheduler_that_starts_again_hears_what_is_held_before_it_may_send_anything() -> None:
+    harness = AgentHarness(slots=1)
+    assert [hello.capacity for hello in harness.said(m.Hello)] == [0]
+    harness.submit([1, 2])
+    harness.sent.clear()
+    harness.unknown_peer()
+    harness.welcome(incarnation=b"t" * 16)
+    told = [message for message in harness.sent if isinstance(message, m.Hello | m.Inventory | m.Heartbeat)]
+    assert [type(message) for message in told] == [m.Hello, m.Inventory, m.Heartbeat]
+    assert [getattr(message, "capacity", None) for message in told] == [0, None, harness.core.capacity()]
+
+
 def test_a_resumed_session_needs_no_inventory() -> None:
     harness = AgentHarness(slots=1)
     harness.submit([1])

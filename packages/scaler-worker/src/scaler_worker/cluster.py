@@ -224,8 +224,11 @@ class Agent:
                 self._core.handle(event, now)
                 if isinstance(event, on.ProcessorReady):
                     self._log_started(event)
+            performers = self._performers
+            for effect in self._core.take_first_effects():
+                performers[type(effect)](effect)
             for effect in self._core.take_effects():
-                self._performers[type(effect)](effect)
+                performers[type(effect)](effect)
         except Exception as error:
             logger.exception("the agent failed")
             self._end(do.Stop(f"the agent failed: {type(error).__name__}: {error}", 1))

@@ -56,6 +56,10 @@ CANCEL_GRACE_SECONDS = 1.0
 IDLE_SECONDS = 10.0
 """A processor beyond the number of slots, needed while others were blocked, ends when idle for so long."""
 
+HOLD_SECONDS = 0.005
+HOLD_ROWS_MAX = 256
+"""Under load results travel together, see `_may_hold`."""
+
 FAILED_STARTS_MAX = 3
 RETURN_REPEAT_SECONDS = 1.0
 SHUTDOWN_GRACE_SECONDS = 1.0
@@ -110,7 +114,9 @@ class AgentCore:
             pid=options.pid,
             worker_names=options.worker_names,
             capabilities=options.capabilities,
-            capacity=self._slots * min(2, options.queue_limit),
+            # Nothing, until a new session has heard what is held (`Inventory`): a scheduler that came back would send
+            # an attempt that is under way here a second time. What is wanted follows at once, in a heartbeat.
+            capacity=0,
             queue_limit=options.queue_limit,
         )
         self._connection = Connection(
@@ -124,6 +130,8 @@ class AgentCore:
         self._durations = Durations()
         self._transfers = ObjectTransfers(options.object_cache_bytes)
         self._processors: dict[int, Processor] = {}
+        self._counts = [0] * (max(State) + 1)
+        """Processors by state; every change goes through `_set_state`."""
         self._next_processor = 0
         self._failed_starts = 0
         self._homes: dict[bytes, int] = {}
@@ -131,6 +139,9 @@ class AgentCore:
         self._gone_untold: list[bytes] = []
         self._figures = on.Figures()
         self._told_capacity = hello.capacity
+        self._hold_until = -inf
+        """Until when results may be held back; so long after the last ones left."""
+        self._handed_over = False
         self._return_at = inf
         """When to give the scheduler back tasks again that are too shallow for the slots left (see `_make_room`)."""
         self._leaving: _Leaving | None = None
@@ -191,7 +202,15 @@ class AgentCore:
         if self._stopped:
             return
         self._now = now
+        self._handed_over = False
         self._handlers[type(event)](event)
+
+    def take_first_effects(self) -> list[do.Effect]:
+        """Return what is to be done before the rest is even settled: processors wait for their tasks."""
+        if not self._stopped:
+            self._hand_over()
+        effects, self._effects = self._effects, []
+        return effects
 
     def take_effects(self) -> list[do.Effect]:
         """Settle what follows from the events since, and return all that is to be done, in order."""
@@ -207,6 +226,8 @@ class AgentCore:
         deadline = min(self._connection.next_deadline(), self._return_at)
         if self._leaving is not None:
             deadline = min(deadline, self._leaving.deadline)
+        if self._results and self._connection.established:
+            deadline = min(deadline, self._hold_until)
         timeout = self.options.task_timeout_seconds
         extra = self._unblocked_count() > self._slots
         for processor in self._processors.values():
@@ -232,8 +253,7 @@ class AgentCore:
             wanted = 1
         else:
             wanted = ceil(HELD_MICROSECONDS / mean) + 1
-        blocked = sum(processor.state is State.BLOCKED for processor in self._processors.values())
-        return self._slots * min(wanted, self.options.queue_limit) + blocked
+        return self._slots * min(wanted, self.options.queue_limit) + self._counts[State.BLOCKED]
 
     # --- the scheduler speaks
 
@@ -271,6 +291,8 @@ class AgentCore:
             if isinstance(message, m.ResultBatch | m.ClientGone):
                 self._connection.send(message)
         self._told_capacity = -1
+        # Results that wait are not in the inventory: they follow it at once.
+        self._hold_until = -inf
         if self._leaving is not None:
             self._connection.send(m.Drain())
 
@@ -385,8 +407,7 @@ class AgentCore:
             return
         self._failed_starts = 0
         processor.pid = event.pid
-        processor.state = State.IDLE
-        processor.idle_since = self._now
+        self._set_idle(processor)
 
     def _on_results(self, event: on.ProcessorResults) -> None:
         processor = self._processors.get(event.processor)
@@ -407,8 +428,7 @@ class AgentCore:
             processor.endings = {index: ending for index, ending in processor.endings.items() if index >= front}
         processor.front_since = self._now
         if not processor.rows and processor.state in (State.RUNNING, State.BLOCKED):
-            processor.state = State.IDLE
-            processor.idle_since = self._now
+            self._set_idle(processor)
 
     def _collect(self, event: on.ProcessorResults, tasks: TaskSlice, row: int, end: int, byte: int, slot: int) -> int:
         """Take the outcomes of rows `row` to `end` of an event, which are those of `tasks`; return the next byte."""
@@ -490,13 +510,13 @@ class AgentCore:
             return
         self._take_back(processor, event.generation, event.next_index)
         if processor.state is State.RUNNING:
-            processor.state = State.BLOCKED
+            self._set_state(processor, State.BLOCKED)
             self._return_at = self._now
 
     def _on_unblocked(self, event: on.ProcessorUnblocked) -> None:
         processor = self._processors.get(event.processor)
         if processor is not None and processor.state is State.BLOCKED:
-            processor.state = State.RUNNING
+            self._set_state(processor, State.RUNNING)
 
     def _on_gave_back(self, event: on.ProcessorGaveBack) -> None:
         processor = self._processors.get(event.processor)
@@ -505,8 +525,7 @@ class AgentCore:
         processor.taking_back = False
         self._take_back(processor, event.generation, event.next_index)
         if not processor.rows and processor.state is State.RUNNING:
-            processor.state = State.IDLE
-            processor.idle_since = self._now
+            self._set_idle(processor)
 
     def _take_back(self, processor: Processor, generation: int, next_index: int) -> None:
         processor.generation = generation
@@ -538,6 +557,7 @@ class AgentCore:
         processor = self._processors.pop(event.processor, None)
         if processor is None:
             return
+        self._counts[processor.state] -= 1
         self._transfers.forget_processor(processor.number)
         for client in sorted(processor.clients):
             self._client_ended(client)
@@ -696,7 +716,7 @@ class AgentCore:
 
     def _kill(self, processor: Processor) -> None:
         if processor.state is not State.STOPPING:
-            processor.state = State.STOPPING
+            self._set_state(processor, State.STOPPING)
             self._effects.append(do.KillProcessor(processor.number))
 
     def _dismiss_extra(self) -> None:
@@ -705,7 +725,7 @@ class AgentCore:
             if extra <= 0:
                 return
             if processor.state is State.IDLE and self._now >= processor.idle_since + IDLE_SECONDS:
-                processor.state = State.STOPPING
+                self._set_state(processor, State.STOPPING)
                 self._effects.append(do.StopProcessor(processor.number))
                 extra -= 1
 
@@ -747,24 +767,39 @@ class AgentCore:
 
     # --- settling
 
+    def _hand_over(self) -> None:
+        if not self._handed_over:
+            self._handed_over = True
+            self._make_room()
+            self._assign()
+
     def _settle(self) -> None:
-        self._make_room()
-        self._staff()
-        self._assign()
+        self._hand_over()
         self._report()
+        self._staff()
         if self._leaving is not None:
             self._leave_when_done(self._leaving)
         self._send_outgoing()
 
+    def _set_state(self, processor: Processor, state: State) -> None:
+        self._counts[processor.state] -= 1
+        self._counts[state] += 1
+        processor.state = state
+
+    def _set_idle(self, processor: Processor) -> None:
+        self._set_state(processor, State.IDLE)
+        processor.idle_since = self._now
+
     def _unblocked_count(self) -> int:
-        return sum(
-            processor.state in (State.STARTING, State.IDLE, State.RUNNING) for processor in self._processors.values()
-        )
+        """Return how many processors start, are idle or run."""
+        return len(self._processors) - self._counts[State.BLOCKED] - self._counts[State.STOPPING]
 
     def _depth_min(self) -> int:
         """Return how deep a task must be to start: any depth, until more tasks are blocked than there are slots."""
+        if self._counts[State.BLOCKED] <= self._slots:
+            return 0
         blocked = [p.pipe[0].depth for p in self._processors.values() if p.state is State.BLOCKED]
-        return max(blocked) + 1 if len(blocked) > self._slots else 0
+        return max(blocked) + 1
 
     def _make_room(self) -> None:
         """Give back tasks too shallow for the slots left, so that deeper ones can come in their place.
@@ -779,8 +814,11 @@ class AgentCore:
             self._return_at = inf
             return
         self._return_at = self._now + RETURN_REPEAT_SECONDS
-        running = sum(processor.state is State.RUNNING for processor in self._processors.values())
-        if running < self._slots and self._queue.head(depth_min) is None and self._connection.established:
+        if (
+            self._counts[State.RUNNING] < self._slots
+            and self._queue.head(depth_min) is None
+            and self._connection.established
+        ):
             self._give_back(self._queue.recall(self._queue.count, depth_min))
 
     def _staff(self) -> None:
@@ -792,13 +830,13 @@ class AgentCore:
             depth_min = self._depth_min()
             if depth_min:
                 ready = self._queue.count - self._queue.count_below(depth_min)
-                idle = sum(p.state in (State.STARTING, State.IDLE) for p in self._processors.values())
-                wanted = min(wanted, ready - idle)
+                wanted = min(wanted, ready - self._counts[State.STARTING] - self._counts[State.IDLE])
         for _ in range(wanted):
             number = self._next_processor
             self._next_processor += 1
             slot = self._emptiest_slot()
             self._processors[number] = Processor(number, slot)
+            self._counts[State.STARTING] += 1
             self._effects.append(do.StartProcessor(number, slot))
 
     def _emptiest_slot(self) -> int:
@@ -815,16 +853,15 @@ class AgentCore:
             return
         depth_min = self._depth_min()
         running = [processor for processor in self._processors.values() if processor.state is State.RUNNING]
-        share = ceil((queue.count + sum(processor.rows for processor in running)) / self._slots)
-        if len(running) < self._slots:
+        share = ceil((queue.count + sum([processor.rows for processor in running])) / self._slots)
+        if self._counts[State.IDLE] and len(running) < self._slots:
             for processor in self._processors.values():
                 if processor.state is State.IDLE:
-                    head = queue.head(depth_min)
-                    if head is None or len(running) >= self._slots:
+                    if queue.head(depth_min) is None or len(running) >= self._slots:
                         break
                     self._fill(processor, share, depth_min)
                     running.append(processor)
-        if len(running) <= self._slots:
+        if queue.count and len(running) <= self._slots:
             for processor in running:
                 if not processor.taking_back:
                     self._fill(processor, share, depth_min)
@@ -844,6 +881,8 @@ class AgentCore:
             forgotten = processor.known.take_forgotten(len(functions))
             bodies = tuple((function, self._functions.body(function)) for function in missing)
             handed = processor.push(tasks, self._now)
+            if processor.state is not State.RUNNING:
+                self._set_state(processor, State.RUNNING)
             self._effects.append(
                 do.SendTasks(processor.number, processor.generation, handed.index, handed, bodies, forgotten)
             )
@@ -876,11 +915,30 @@ class AgentCore:
             self._connection.send(m.ClientGone(client))
         self._gone_untold.clear()
         if self._results:
+            if self._may_hold():
+                return
             for batch in self._results.take(capacity):
                 self._connection.send(batch)
             self._told_capacity = capacity
+            self._hold_until = self._now + HOLD_SECONDS
         elif capacity > self._told_capacity:
             self._send_heartbeat()
+
+    def _may_hold(self) -> bool:
+        """Whether results may wait a moment for more: a message costs everybody as much as many results do.
+
+        Only shortly after others have left, and only while tasks are queued beyond what processors have in their pipes:
+        then more results are certain to come, nobody runs dry meanwhile (an agent holds ten times as much work), and what
+        keeps a client busy is the stream, not the single result. So the first result after a pause and the last ones of a
+        burst leave at once, and an agent with one task at a time never holds. Nor while a task here is blocked: that one
+        may be waiting for just this result.
+        """
+        return (
+            self._now < self._hold_until
+            and self._queue.count > 0
+            and self._results.rows < HOLD_ROWS_MAX
+            and not self._counts[State.BLOCKED]
+        )
 
     def _send_heartbeat(self) -> None:
         if not self._connection.established:

@@ -63,7 +63,11 @@ def check_invariants(core: AgentCore) -> None:
         key = (result.client, result.number, result.attempt)
         _require(key not in held, f"task {result.number} is being stored and held")
         held.add(key)
+    for state in State:
+        count = sum(processor.state is state for processor in core._processors.values())
+        _require(core._counts[state] == count, f"the count of processors that are {state.name} is wrong")
     waiting = core._results.task_keys()
+    _require(len(waiting) == core._results.rows, "the count of results that wait is wrong")
     _require(len(waiting) == len(set(waiting)), "a task has two results")
     if core._leaving is not None:
         _require(core._queue.count == 0, "an agent that leaves has tasks queued")

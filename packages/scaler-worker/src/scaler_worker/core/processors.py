@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from scaler_protocol.messages import ProcessorState
 from scaler_worker.core.functions import KnownFunctions
@@ -46,7 +46,7 @@ class Processor:
         return self.pipe[0].index if self.pipe else self.next_index
 
     def pipe_bytes(self) -> int:
-        return sum(tasks.payload_bytes() for tasks in self.pipe)
+        return sum([tasks.payload_bytes() for tasks in self.pipe]) if self.pipe else 0
 
     def push(self, tasks: TaskSlice, now: float) -> TaskSlice:
         """Note that `tasks` are handed over; return a slice of the same rows that does not change with the pipe."""
@@ -56,8 +56,7 @@ class Processor:
             self.front_since = now
         self.pipe.append(tasks)
         self.rows += len(tasks)
-        self.state = ProcessorState.RUNNING
-        return replace(tasks)
+        return TaskSlice(tasks.batch, tasks.start, tasks.stop, tasks.first_byte, tasks.abandoned, tasks.index)
 
     def pop(self, count: int) -> TaskSlice:
         """Remove and return up to `count` rows from the front of the pipe: those of its first slice."""

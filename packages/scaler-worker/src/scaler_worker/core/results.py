@@ -59,16 +59,17 @@ def _extend_optional(column: array[int], rows_before: int, rows: int, values: Co
 
 
 class ResultCollector:
-    """What is to be told to the scheduler with the next flush."""
+    """What is to be told to the scheduler with the next flush. `rows` is how many results that are."""
 
-    __slots__ = ("_by_client", "_full")
+    __slots__ = ("_by_client", "_full", "rows")
 
     def __init__(self) -> None:
+        self.rows = 0
         self._by_client: dict[bytes, _Columns] = {}
         self._full: list[tuple[bytes, _Columns]] = []
 
     def __bool__(self) -> bool:
-        return bool(self._by_client or self._full)
+        return self.rows > 0
 
     def add(
         self,
@@ -86,6 +87,7 @@ class ResultCollector:
         """Add the outcomes of some tasks of one client, as columns; all of them ran in `slot`."""
         columns = self._columns(client)
         before, rows = len(columns.numbers), len(numbers)
+        self.rows += rows
         columns.numbers.extend(numbers)
         columns.attempts.extend(attempts)
         columns.lengths.extend(lengths)
@@ -135,6 +137,7 @@ class ResultCollector:
     def drop_client(self, client: bytes) -> None:
         self._by_client.pop(client, None)
         self._full = [entry for entry in self._full if entry[0] != client]
+        self.rows = len(self.task_keys())
 
     def task_keys(self) -> list[tuple[bytes, int]]:
         """Return (client, number) of every result that waits, for invariants."""
@@ -146,6 +149,7 @@ class ResultCollector:
         entries: Sequence[tuple[bytes, _Columns]] = [*self._full, *self._by_client.items()]
         self._full = []
         self._by_client = {}
+        self.rows = 0
         return [
             m.ResultBatch(
                 client=client,
