@@ -552,11 +552,17 @@ def test_a_killed_agent_leaves_nothing_behind(start: Start) -> None:
     assert object_folders(agent.pid) == []
 
 
+def runs_something(scheduler: FakeScheduler) -> bool:
+    """Whether the last heartbeat says that a task is running."""
+    heartbeats = [message for message in scheduler.received if isinstance(message, m.Heartbeat)]
+    return bool(heartbeats) and m.ProcessorState.RUNNING in heartbeats[-1].processor_states
+
+
 def test_the_agent_survives_the_death_of_the_template(start: Start) -> None:
     scheduler, agent = start()
     scheduler.values(scheduler.submit(len, [arguments("")]))
     numbers = scheduler.submit(time.sleep, [arguments(30)])
-    scheduler.serve_for(0.2)
+    scheduler.wait_until(lambda: runs_something(scheduler))
     os.kill(descendants(agent.pid)[0], signal.SIGKILL)
     assert scheduler.wait_for_results(numbers)[0][0] == Status.PROCESSOR_DIED
     assert scheduler.values(scheduler.submit(len, [arguments("abc")])) == [3]
@@ -564,8 +570,8 @@ def test_the_agent_survives_the_death_of_the_template(start: Start) -> None:
 
 def test_a_scheduler_that_starts_again_learns_what_is_held(start: Start) -> None:
     scheduler, _ = start()
-    numbers = scheduler.submit(time.sleep, [arguments(0.8), arguments(0)])
-    scheduler.serve_for(0.2)
+    numbers = scheduler.submit(time.sleep, [arguments(2), arguments(0)])
+    scheduler.wait_until(lambda: runs_something(scheduler))
     scheduler.forget_session(b"t" * 16)
     scheduler.wait_until(lambda: any(isinstance(x, m.Inventory) for x in scheduler.received))
     inventory = next(x for x in scheduler.received if isinstance(x, m.Inventory))
