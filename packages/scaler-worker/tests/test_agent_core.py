@@ -511,6 +511,16 @@ def test_a_task_cancelled_while_its_result_is_stored_is_answered_once() -> None:
     assert harness.status(1) == Status.CANCELED
 
 
+def test_cancelling_an_attempt_leaves_the_upload_of_another_one_alone() -> None:
+    harness = AgentHarness(slots=1)
+    harness.submit([1], attempt=2)
+    harness.finish(0, object_positions=[0], objects=(b"o" * 16,), object_sizes=[10])
+    harness.say(m.TaskCancel(CLIENT, [1], [1]))
+    (put,) = harness.take(do.PutObject)
+    harness.step(on.ObjectStored(put.request))
+    assert harness.results[CLIENT, 1][:2] == (2, Status.SUCCESS)
+
+
 def test_the_cache_forgets_what_was_not_used_for_longest() -> None:
     harness = AgentHarness(slots=1, object_cache_bytes=100)
     for name in (b"1", b"2", b"3"):

@@ -134,10 +134,11 @@ class ObjectTransfers:
         return StoreEnded(put.result, put.id, m.Status.STORAGE_FAILED, text)
 
     def drop_results(self, client: bytes, wanted: dict[int, int] | None) -> list[StoredResult]:
-        """Forget uploads whose tasks nobody wants any longer: those of `wanted` numbers, or all for None."""
+        """Forget uploads whose tasks nobody wants any longer: `wanted` attempts by number (0: any), or all for None."""
         dropped = []
         for request, put in list(self._puts.items()):
-            if put.result.client == client and (wanted is None or put.result.number in wanted):
+            result = put.result
+            if result.client == client and (wanted is None or wanted.get(result.number) in (0, result.attempt)):
                 dropped.append(self._puts.pop(request).result)
         return dropped
 
