@@ -18,17 +18,36 @@ def fibonacci(client: Any, n: int) -> int:
     return int(left.result() + right.result())
 
 
+def _with_literals_as_nodes(graph: Graph) -> dict[str, Any]:
+    """Return the same graph with a node of its own for every literal argument."""
+    given: dict[str, Any] = {}
+    for key, node in graph.items():
+        if isinstance(node, tuple):
+            names = []
+            for argument in node[1:]:
+                name = argument if isinstance(argument, str) else f"literal-{argument!r}"
+                if name not in graph:
+                    given[name] = argument
+                names.append(name)
+            given[key] = (node[0], *names)
+        else:
+            given[key] = node
+    return given
+
+
 class ScalerCluster(Cluster):
     """A `SchedulerClusterCombo` and a `Client`."""
 
-    def __init__(self, workers: int, *, map_takes_tuples: bool = False, **settings: Any) -> None:
+    def __init__(self, workers: int, *, map_takes_tuples: bool = False, literals_are_nodes: bool = False) -> None:
+        """`map_takes_tuples`: `map` wants tuples of arguments. `literals_are_nodes`: arguments in graphs are keys, always."""
         from scaler import Client, SchedulerClusterCombo
 
         self._map_takes_tuples = map_takes_tuples
+        self._literals_are_nodes = literals_are_nodes
         # Scheduler, object storage and monitor: the older two number them on from the address.
         self._port = free_ports(3)
         self._combo = SchedulerClusterCombo(
-            address=f"tcp://127.0.0.1:{self._port}", n_workers=workers, logging_level="WARNING", **settings
+            address=f"tcp://127.0.0.1:{self._port}", n_workers=workers, logging_level="WARNING"
         )
         self._client = Client(f"tcp://127.0.0.1:{self._port}")
 
@@ -44,7 +63,8 @@ class ScalerCluster(Cluster):
         return list(self._client.map(function, items))
 
     def get(self, graph: Graph, key: str) -> Any:
-        return self._client.get(dict(graph), [key])[key]
+        given = _with_literals_as_nodes(graph) if self._literals_are_nodes else dict(graph)
+        return self._client.get(given, [key])[key]
 
     def read_shared(self, function: Callable[[Any, int], Any], value: Any, count: int) -> list[Any]:
         reference = self._client.send_object(value)

@@ -16,7 +16,7 @@ class OpengrisScaler(System):
         import scaler  # noqa: F401
 
     def start(self, workers: int) -> Cluster:
-        return ScalerCluster(workers)
+        return ScalerCluster(workers, literals_are_nodes=True)
 
 
 SYSTEM = OpengrisScaler()

@@ -16,7 +16,7 @@ class Scaler199(System):
         import scaler  # noqa: F401
 
     def start(self, workers: int) -> Cluster:
-        return ScalerCluster(workers, map_takes_tuples=True)
+        return ScalerCluster(workers, map_takes_tuples=True, literals_are_nodes=True)
 
 
 SYSTEM = Scaler199()
