@@ -220,6 +220,7 @@ def round_trips(client: Client, seconds: float) -> list[float]:
     return times
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(120)
 def test_adapters_that_misbehave_do_not_slow_the_scheduler(deployment: Deployment) -> None:
     quiet = deployment.scheduler("--allocate-policy=capability")
