@@ -1,12 +1,14 @@
 """The processes of one sample, however they were started, and what they use.
 
 Whatever a system starts inherits the environment of the sample, also where it becomes a daemon with a session of its own. So a
-variable with a random value finds them all, and nobody else's.
+variable with a random value finds them, and nobody else's. Some overwrite their environment with a title; those are found
+as children of others, or, once orphaned, as children of the runner, which adopts orphans.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import threading
 import time
@@ -16,22 +18,44 @@ import psutil
 
 MARK = "SCALER_BENCHMARK_SAMPLE"
 
+KILL_SECONDS = 10.0
+"""How long to go on killing what does not go away."""
+
+_PR_SET_CHILD_SUBREAPER = 36
 _GONE = (psutil.NoSuchProcess, psutil.ZombieProcess, psutil.AccessDenied, ProcessLookupError, FileNotFoundError)
 
 
-def marked(mark: str, *, but: int | None = None) -> list[psutil.Process]:
-    """Return the living processes whose environment carries this mark."""
+def adopt_orphans() -> None:
+    """From now on, descendants of this process whose parent has died become its children (Linux)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "cannot adopt orphans")
+
+
+def descendants(pid: int | None = None) -> list[psutil.Process]:
+    """Return the living descendants of a process, by default of this one."""
     found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(*_GONE):
-            if process.pid != but and process.environ().get(MARK) == mark:
-                found.append(process)
+    with contextlib.suppress(*_GONE):
+        for process in psutil.Process(pid).children(recursive=True):
+            with contextlib.suppress(*_GONE):
+                if process.status() == psutil.STATUS_ZOMBIE:
+                    # One of ours that was adopted: nobody else would ever ask for its status.
+                    with contextlib.suppress(ChildProcessError):
+                        os.waitpid(process.pid, os.WNOHANG)
+                else:
+                    found.append(process)
     return found
 
 
-def started_by_this_sample() -> list[psutil.Process]:
-    """Return all processes of the sample that runs here, but this one."""
-    return marked(os.environ[MARK], but=os.getpid())
+def marked(mark: str) -> list[psutil.Process]:
+    """Return the living processes whose environment carries this mark, and their descendants."""
+    found: dict[int, psutil.Process] = {}
+    for process in psutil.process_iter():
+        with contextlib.suppress(*_GONE):
+            if process.environ().get(MARK) == mark:
+                found[process.pid] = process
+                found |= {child.pid: child for child in process.children(recursive=True)}
+    return list(found.values())
 
 
 def of_this_sample() -> list[psutil.Process]:
@@ -39,20 +63,25 @@ def of_this_sample() -> list[psutil.Process]:
     return marked(os.environ[MARK])
 
 
-def kill(mark: str, grace_s: float) -> int:
-    """End what a sample left behind; return how many processes there still were after the time of grace."""
+def started_by_this_sample() -> list[psutil.Process]:
+    """Return all processes of the sample that runs here, but this one."""
+    return [process for process in of_this_sample() if process.pid != os.getpid()]
+
+
+def kill(find: Callable[[], list[psutil.Process]], grace_s: float) -> int:
+    """End what is found until nothing is found; return how many processes there still were after the time of grace."""
     end = time.monotonic() + grace_s
-    while left := marked(mark):
-        if time.monotonic() >= end:
-            break
+    while (left := find()) and time.monotonic() < end:
         time.sleep(0.1)
-    for process in left:
-        with contextlib.suppress(*_GONE):
-            process.kill()
-    # What was killed may have been about to start something.
-    for process in marked(mark):
-        with contextlib.suppress(*_GONE):
-            process.kill()
+    # Again and again: what is killed may just be starting something.
+    end = time.monotonic() + KILL_SECONDS
+    remaining = left
+    while remaining and time.monotonic() < end:
+        for process in remaining:
+            with contextlib.suppress(*_GONE):
+                process.kill()
+        time.sleep(0.05)
+        remaining = find()
     return len(left)
 
 

@@ -53,6 +53,7 @@ def run(
     So what else the machine does meanwhile meets all systems alike. A system that timed out or does not offer something
     is not asked again in later rounds.
     """
+    processes.adopt_orphans()
     given_up: dict[tuple[str, str], Sample] = {}
     for number in range(1, settings.rounds + 1):
         for workload in workloads:
@@ -83,6 +84,7 @@ def _sample(workload: Workload, system: System, environment: Environment, settin
     variables |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     variables |= {"PYTHONPATH": str(ROOT), "TMPDIR": str(folder), processes.MARK: mark}
     load_average = os.getloadavg()[0]
+    ended = False
     begin = time.monotonic()
     try:
         with log.open("wb") as log_file:
@@ -105,7 +107,10 @@ def _sample(workload: Workload, system: System, environment: Environment, settin
         if outcome["status"] not in ("ok", "unsupported"):
             outcome["log"] = log.read_text(encoding="utf-8", errors="replace")[-LOG_TAIL_CHARACTERS:]
     finally:
-        left_behind = processes.kill(mark, LEFT_BEHIND_GRACE_SECONDS)
+        # Nothing else that the runner starts is alive now.
+        left_behind = processes.kill(
+            lambda: processes.descendants() + processes.marked(mark), LEFT_BEHIND_GRACE_SECONDS if ended else 0.0
+        )
         shutil.rmtree(folder, ignore_errors=True)
     return {
         **outcome,

@@ -157,9 +157,9 @@ def test_marked_processes_are_found_and_killed() -> None:
     )
     try:
         assert [process.pid for process in processes.marked(mark)] == [child.pid]
-        assert processes.kill(mark, grace_s=0.0) == 1
+        assert processes.kill(lambda: processes.marked(mark), grace_s=0.0) == 1
         assert child.wait(10) != 0
-        assert processes.kill(mark, grace_s=0.0) == 0
+        assert processes.kill(lambda: processes.marked(mark), grace_s=0.0) == 0
     finally:
         child.kill()
         child.wait()
