@@ -10,6 +10,7 @@ from scaler_protocol.columns import Packed
 from scaler_protocol.messages import Status
 from scaler_worker.core import effects as do
 from scaler_worker.core import events as on
+from scaler_worker.core.agent import HOLD_SECONDS
 
 
 def returned(harness: AgentHarness) -> list[int]:
@@ -37,10 +38,10 @@ def test_unknown_functions_are_tried_one_at_a_time() -> None:
 def test_short_tasks_are_handed_over_in_slices_and_shared_evenly() -> None:
     harness = AgentHarness()
     harness.learn(microseconds=5)
-    harness.submit(range(1000))
-    assert [len(harness.handed[p]) for p in (0, 1)] == [401, 400]
-    harness.submit(range(2000, 2010))
-    assert len(harness.handed[0]) == 401
+    harness.submit(range(2000))
+    assert [len(harness.handed[p]) for p in (0, 1)] == [513, 512]
+    harness.submit(range(3000, 3010))
+    assert len(harness.handed[0]) == 513
 
 
 def test_few_short_tasks_are_shared_evenly_too() -> None:
@@ -701,3 +702,78 @@ def test_events_of_what_does_not_exist_change_nothing(event: on.Event, stage: st
     harness.step(event)
     assert harness.running() == running
     assert harness.results == {}
+
+
+# --- results under load
+
+
+def test_results_travel_together_while_there_is_more_to_do() -> None:
+    harness = AgentHarness(slots=1)
+    harness.learn(microseconds=10_000)
+    harness.submit(range(20))
+    harness.finish(0)
+    assert [list(batch.numbers) for batch in harness.said(m.ResultBatch)[1:]] == [[0]], "the first one is not held"
+    harness.now += 0.001
+    harness.finish(0)
+    harness.now += 0.001
+    harness.finish(0)
+    assert not harness.said(m.ResultBatch)
+    assert harness.core.next_deadline() <= harness.now + HOLD_SECONDS
+    harness.wait(HOLD_SECONDS)
+    assert [list(batch.numbers) for batch in harness.said(m.ResultBatch)] == [[1, 2]]
+
+
+def test_results_are_held_no_longer_than_tasks_are_queued() -> None:
+    harness = AgentHarness(slots=1)
+    harness.learn(microseconds=15_000)
+    harness.submit(range(5))
+    harness.said(m.ResultBatch)
+    for told in ([0], [], [1, 2], [3]):
+        harness.finish(0)
+        assert [number for batch in harness.said(m.ResultBatch) for number in batch.numbers] == told
+
+
+def test_one_task_at_a_time_is_never_held() -> None:
+    harness = AgentHarness(slots=1)
+    for number in range(5):
+        harness.submit([number])
+        harness.finish(0, microseconds=10)
+        assert harness.said(m.ResultBatch)
+
+
+def test_no_more_than_so_many_results_are_held() -> None:
+    harness = AgentHarness(slots=1)
+    harness.learn(microseconds=1)
+    harness.submit(range(5000))
+    harness.finish(0, 1, microseconds=1)
+    harness.said(m.ResultBatch)
+    harness.finish(0, 200, microseconds=1)
+    assert not harness.said(m.ResultBatch)
+    harness.finish(0, 100, microseconds=1)
+    assert sum(len(batch.numbers) for batch in harness.said(m.ResultBatch)) == 300
+
+
+def test_a_blocked_task_may_be_waiting_for_the_result() -> None:
+    harness = AgentHarness(slots=2)
+    harness.learn(microseconds=500_000)
+    harness.submit(range(10))
+    for processor in (0, 1):
+        harness.finish(processor)
+        harness.said(m.ResultBatch)
+    harness.block(0)
+    harness.finish(1)
+    assert harness.said(m.ResultBatch)
+
+
+def test_a_new_scheduler_hears_of_held_results_at_once() -> None:
+    harness = AgentHarness(slots=1)
+    harness.learn(microseconds=10_000)
+    harness.submit(range(20))
+    harness.finish(0)
+    harness.finish(0)
+    harness.said(m.ResultBatch)
+    harness.unknown_peer()
+    # What was told and not acknowledged is told again.
+    harness.results.clear()
+    harness.welcome(incarnation=b"t" * 16)
+    assert 1 in [number for batch in harness.said(m.ResultBatch) for number in batch.numbers]

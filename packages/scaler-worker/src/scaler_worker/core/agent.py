@@ -38,7 +38,7 @@ HELD_MICROSECONDS = 50_000
 LONG_TASK_MICROSECONDS = 1_000_000
 """From here on tasks are not held ahead at all."""
 
-PIPE_MICROSECONDS = 4_000
+PIPE_MICROSECONDS = 8_000
 """Work that lies in a processor's pipe at most."""
 
 PIPE_TASKS_MAX = 512
@@ -901,7 +901,7 @@ class AgentCore:
         if estimate > PIPE_MICROSECONDS:
             ahead = 2 if self._queue.count >= self._slots else 1
             return ahead - processor.rows
-        budget = min(int(PIPE_MICROSECONDS / max(estimate, OVERHEAD_MICROSECONDS)), PIPE_TASKS_MAX)
+        budget = max(2, min(int(PIPE_MICROSECONDS / max(estimate, OVERHEAD_MICROSECONDS)), PIPE_TASKS_MAX))
         if processor.rows > budget // 2:
             # Refill in larger pieces: a slice costs as much as several tasks.
             return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import threading
 from collections.abc import Sequence
@@ -20,6 +21,8 @@ class Channel:
         self._socket = sock
         self._assembler = Assembler()
         self._send_lock = threading.Lock()
+        self._poller = select.poll()
+        self._poller.register(sock.fileno(), select.POLLIN)
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -32,6 +35,10 @@ class Channel:
                     self._socket.send(packet)
             except OSError as error:
                 raise AgentGoneError(str(error)) from None
+
+    def has_waiting(self) -> bool:
+        """Whether `receive` would find something, or the end, at once."""
+        return bool(self._poller.poll(0))
 
     def receive(self) -> tuple[int, bytes]:
         """Wait for the next record; return (kind, body). Raises AgentGoneError at the end."""

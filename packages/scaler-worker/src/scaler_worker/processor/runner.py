@@ -4,8 +4,9 @@ Two threads. The *main thread* runs the tasks and is the only one that reads the
 control channel (cancel, take back, messages for clients inside tasks) and sends results that wait while the main thread is
 stuck in a task that takes longer than was thought; it sleeps unless there is something to do.
 
-Results are buffered, because a packet costs as much as several tasks: they go out when the tasks at hand are done, after
-`FLUSH_SECONDS`, before a function that is known to be slow or not known, and at the latest after `LATEST_FLUSH_SECONDS`.
+Results are buffered, because a packet costs as much as several tasks: they go out when there is nothing more to do, when they
+are `FLUSH_RESULTS_MAX`, when others went out `FLUSH_SECONDS` ago (so the first one after a pause goes at once), before a
+function that is known to be slow or not known, and at the latest after `LATEST_FLUSH_SECONDS`.
 """
 
 from __future__ import annotations
@@ -65,9 +66,10 @@ from scaler_worker.processor.values import (
 
 logger = logging.getLogger(__name__)
 
-FLUSH_SECONDS = 0.0005
+FLUSH_SECONDS = 0.002
+FLUSH_RESULTS_MAX = 256
 LATEST_FLUSH_SECONDS = 0.005
-SLOW_SECONDS = 0.0005
+SLOW_SECONDS = 0.002
 """Functions that take longer have earlier results sent before they run."""
 
 AWAKE_TICKS = 10
@@ -221,8 +223,8 @@ class Processor:
                 # The only other kind, an answer about an object nobody waits for any more, is late.
                 if kind == Kind.TASKS:
                     self._take_in(body)
-                    self._run_rows()
-                    self._housekeeping.run()
+                self._run_rows()
+                self._housekeeping.run()
         except AgentGoneError:
             return 0
 
@@ -273,12 +275,14 @@ class Processor:
                 self._flush()
             result, ended_at = self._run_row(row, function)
             buffer.append(result)
-            if ended_at - self._flushed_at >= FLUSH_SECONDS:
+            if ended_at - self._flushed_at >= FLUSH_SECONDS or len(buffer) >= FLUSH_RESULTS_MAX:
                 self._flush()
             elif not self._control_awake:
                 self._control_awake = True
                 os.eventfd_write(self._wake_descriptor, 1)
-        self._flush()
+        # What is here already is more work for certain; what may come is not.
+        if buffer and not self._tasks.has_waiting():
+            self._flush()
 
     def _run_row(self, row: Row, function: Function | None) -> tuple[Result, float]:
         """Run one task; return its result and when it ended. Never raises because of what the task does."""
