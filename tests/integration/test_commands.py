@@ -223,6 +223,7 @@ def test_a_worker_host_that_falls_silent_is_given_up(deployment: Deployment, fla
 @pytest.mark.parametrize("flag", ["--object-retention-seconds"])
 def test_objects_of_a_lost_client_go_after_the_retention_time(deployment: Deployment, flag: str) -> None:
     storage = deployment.storage()
+    empty_bytes = psutil.Process(storage.pid).memory_info().rss
     scheduler = deployment.scheduler("-osa", storage.address, "-ct", "1", flag, "1")
     program = (
         "import os, sys, time\nfrom scaler import Client\nclient = Client(sys.argv[1])\n"
@@ -232,13 +233,15 @@ def test_objects_of_a_lost_client_go_after_the_retention_time(deployment: Deploy
     try:
         assert lost.stdout is not None
         assert lost.stdout.readline() == "sent\n"
-        wait_for("the object is stored", lambda: psutil.Process(storage.pid).memory_info().rss > 60_000_000)
+        wait_for(
+            "the object is stored", lambda: psutil.Process(storage.pid).memory_info().rss > empty_bytes + 40_000_000
+        )
     finally:
         lost.kill()
         lost.wait()
         if lost.stdout is not None:
             lost.stdout.close()
-    wait_for("its memory is free", lambda: psutil.Process(storage.pid).memory_info().rss < 50_000_000)
+    wait_for("its memory is free", lambda: psutil.Process(storage.pid).memory_info().rss < empty_bytes + 20_000_000)
 
 
 @pytest.mark.parametrize(
