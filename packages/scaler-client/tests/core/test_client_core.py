@@ -290,6 +290,32 @@ def test_credit_is_asked_for_as_a_whole_and_spent(core: ClientCore) -> None:
     assert not core.may_submit(3)
 
 
+def test_a_task_that_is_cancelled_before_it_leaves_gives_its_permission_back(core: ClientCore) -> None:
+    scheduler = Scheduler(core)
+    core.start(0.0)
+    scheduler.exchange(0.0)
+    scheduler.welcome(0.1, credit=1)
+    number = core.submit(core.group(), FUNCTION, b"payload")
+    assert not core.may_submit()
+    assert core.cancel([number]) == [number]
+    assert core.may_submit()
+
+
+def test_tasks_given_up_before_they_left_give_their_permission_back(core: ClientCore) -> None:
+    scheduler = Scheduler(core)
+    core.start(0.0)
+    scheduler.exchange(0.0)
+    scheduler.welcome(0.1, credit=2)
+    submit(core)
+    scheduler.exchange(0.2)
+    core.submit(core.group(), FUNCTION, b"payload")
+    core.handle(e.Tick(), 60.0)
+    scheduler.exchange(60.0)
+    scheduler.welcome(60.1, resumed=True)
+    assert core.may_submit()
+    assert not core.may_submit(2)
+
+
 def test_what_was_asked_for_is_asked_again_of_a_new_scheduler(core: ClientCore) -> None:
     scheduler = Scheduler(core)
     core.start(0.0)

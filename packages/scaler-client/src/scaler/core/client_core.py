@@ -233,6 +233,8 @@ class ClientCore:
                 remote.append(number)
                 self.cancelling[number] = task.objects
             else:
+                if not isinstance(source, Graph):
+                    self.credit.give_back(1)
                 confirmed.append(number)
                 self._release(task.objects)
         if remote and self.established:
@@ -452,7 +454,15 @@ class ClientCore:
 
     def _disconnect(self, text: str) -> None:
         """Give up what is unanswered, and go on trying: the client is usable again when a session stands."""
-        outstanding = [number for number, task in self.table.tasks.items() if self._has_left(number, task)]
+        outstanding: list[int] = []
+        permitted = 0
+        for number, task in self.table.tasks.items():
+            if self._has_left(number, task):
+                outstanding.append(number)
+            elif not isinstance(task.source, Graph):
+                permitted += 1
+        # Should the session resume, the scheduler still counts on what it has permitted and never seen.
+        self.credit.give_back(permitted)
         self._give_up(e.Cause.DISCONNECTED, text, final=False, error=DisconnectedError(text))
         if outstanding and self.established:
             # Should the session resume after all, nobody waits for these any more.

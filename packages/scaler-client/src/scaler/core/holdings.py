@@ -84,9 +84,10 @@ class Credit:
     def allows(self, count: int) -> bool:
         return self.left is None or self.left >= count
 
-    def spend(self, count: int) -> None:
+    def give_back(self, count: int) -> None:
+        """So many permitted tasks will not leave after all: others may in their place."""
         if self.left is not None:
-            self.left -= count
+            self.left += count
 
     def ask(self, count: int) -> int:
         """Return what to say so that `count` tasks may be submitted: all that is wanted and not granted; 0: nothing.
