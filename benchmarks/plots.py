@@ -153,7 +153,7 @@ def _targets(results: Results, workloads: Sequence[Workload]) -> Any:
     ratios = [ratio for _, _, ratio, _ in entries] + [peer for *_, peer in entries if peer is not None]
     low, high = min([0.5, *ratios]) / 1.4, max([2.0, *ratios]) * 1.4
     axis.set_xlim(low, high)
-    ticks = [tick for tick in (0.001, 0.01, 0.03, 0.1, 0.3, 0.5, 1, 2, 3, 10, 30, 100) if low < tick < high]
+    ticks = [tick for tick in (0.001, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100) if low < tick < high]
     axis.xaxis.set_major_locator(FixedLocator(ticks))
     axis.xaxis.set_minor_locator(NullLocator())
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
@@ -174,13 +174,16 @@ def _scale(results: Results) -> Any:
     cost_by_workers = _series(results, WORKERS, "us_{}_workers")
     cost_by_tasks = _series(results, QUEUED, "us_{}_queued")
     bytes_by_tasks = _series(results, QUEUED, "bytes_{}_queued")
-    if not cost_by_workers or not cost_by_tasks or not bytes_by_tasks:
+    single_by_workers = _series(results, WORKERS, "single_us_{}_workers")
+    if not (cost_by_workers and single_by_workers and cost_by_tasks and bytes_by_tasks):
         return None
-    picture, axes = plt.subplots(1, 3, figsize=(13, 3.6))
+    picture, grid = plt.subplots(2, 2, figsize=(10, 7))
+    axes = grid.flat
     for axis, series, title, unit, over in (
-        (axes[0], cost_by_workers, "Cost per task by workers", "µs", "workers"),
-        (axes[1], cost_by_tasks, "Cost per task by queue (1,000 workers)", "µs", "queued tasks"),
-        (axes[2], bytes_by_tasks, "Memory per queued task", "bytes", "queued tasks"),
+        (axes[0], cost_by_workers, "Cost per task, hosts answer many at once", "µs", "workers"),
+        (axes[1], single_by_workers, "Cost per task, one result at a time", "µs", "workers"),
+        (axes[2], cost_by_tasks, "Cost per task, 1,000 workers", "µs", "queued tasks"),
+        (axes[3], bytes_by_tasks, "Memory per queued task", "bytes", "queued tasks"),
     ):
         sizes, values = zip(*series, strict=True)
         axis.plot(sizes, values, "o-", color=OUR_COLOUR, linewidth=2, markersize=7)
@@ -198,9 +201,9 @@ def _scale(results: Results) -> Any:
         axis.set_ylabel(unit)
         axis.grid(axis="y", color=PEER_COLOUR, alpha=0.4, linewidth=0.7)
         axis.set_title(title, loc="left", fontweight="bold", fontsize=10.5)
-    picture.subplots_adjust(wspace=0.28)
+    picture.subplots_adjust(wspace=0.24, hspace=0.42)
     picture.text(
-        0.5, -0.06, f"Scheduler core in simulation. {_caption(results)}", ha="center", color=FAINT_COLOUR, fontsize=9
+        0.5, 0.01, f"Scheduler core in simulation. {_caption(results)}", ha="center", color=FAINT_COLOUR, fontsize=9
     )
     return picture
 
