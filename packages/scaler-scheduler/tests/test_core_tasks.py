@@ -324,6 +324,15 @@ class TestBackPressure:
         second.send(m.CreditRequest(20))
         assert sorted(c.take(m.CreditGrant)[0].count for c in (first, second)) == [2, 3]
 
+    def test_permissions_that_are_not_used_keep_nobody_waiting_for_long(self) -> None:
+        harness = Harness(waiting_tasks_max=5)
+        first, second = Client(harness, "first"), Client(harness, "second")
+        first.send(m.CreditRequest(5))
+        second.send(m.CreditRequest(4))
+        assert second.take(m.CreditGrant) == []
+        harness.advance(3)
+        assert [grant.count for grant in second.take(m.CreditGrant)] == [4]
+
 
 class TestBalancing:
     def test_tasks_that_wait_at_a_busy_agent_are_recalled_for_an_idle_one(self) -> None:

@@ -29,6 +29,8 @@ class ClientRecord:
         self.graphs: list[Graph] = []
         self.credit_granted = 0
         """Tasks it may still submit where the number of waiting tasks is limited."""
+        self.credit_moved_at = now
+        """When it last was granted, or used, any of them."""
         self.credit_wanted = 0
         self.assigned_count = 0
         """Of `tasks`, those that are at an agent."""

@@ -18,6 +18,9 @@ from scaler_scheduler.policy.placement import share_of
 
 _ASSIGNED = TaskState.ASSIGNED
 
+CREDIT_LAPSE_SECONDS = 2.0
+"""Permissions to submit that nobody has used for so long no longer keep others waiting."""
+
 
 class Placement:
     """Works on the tables of `SchedulerState`, once per drained batch of events."""
@@ -133,7 +136,19 @@ class Placement:
             names = tuple(self.functions.name(function_id) for function_id in missing)
             self.outbox.send(agent, m.FunctionDefine(client_id, tuple(missing), bodies, names))
 
-    def grant_credits(self) -> None:
+    def lapse_credits(self, now: float) -> None:
+        """Let nobody keep others waiting by permissions it does not use (its tasks were cancelled, say).
+
+        It may use them later all the same: the limit is then exceeded by as many.
+        """
+        if not any(client.credit_wanted for client in self.clients.values()):
+            return
+        for client in self.clients.values():
+            if client.credit_granted and now >= client.credit_moved_at + CREDIT_LAPSE_SECONDS:
+                client.credit_granted = 0
+                self.marks.credit_due = True
+
+    def grant_credits(self, now: float) -> None:
         """Let clients submit as many tasks as may still wait, in turn."""
         limit = max(1, self.config.waiting_tasks_max)
         asking = [client for client in self.clients.values() if client.credit_wanted > 0]
@@ -147,6 +162,7 @@ class Placement:
             free -= grant
             client.credit_wanted -= grant
             client.credit_granted += grant
+            client.credit_moved_at = now
             self.outbox.send(client, m.CreditGrant(grant))
 
     def balance(self) -> None:

@@ -127,7 +127,7 @@ class SchedulerCore:
             self.placement.place_ready(now)
         if self.marks.credit_due:
             self.marks.credit_due = False
-            self.placement.grant_credits()
+            self.placement.grant_credits(now)
 
     def take_effects(self) -> list[Effect]:
         return self.outbox.take()
@@ -400,6 +400,7 @@ class SchedulerCore:
         known.update((task.number, task) for task in tasks)
         self.functions.unfinished.update(task.function for task in tasks)
         client.credit_granted = max(0, client.credit_granted - len(tasks))
+        client.credit_moved_at = now
         if self.monitor.listening:
             self.monitor.record(m.TaskEvent.SUBMITTED, tasks, [task.number for task in tasks], "", now)
         if batch.flags & m.TaskFlag.REANNOUNCED:
@@ -584,6 +585,7 @@ class SchedulerCore:
             self._look_after_peers(now)
             self._unservable.report(now)
             self._expire(now)
+            self.placement.lapse_credits(now)
             for client in self.clients.values():
                 client.compact()
         if now >= self._balance_at:
