@@ -54,7 +54,8 @@ def existing(*paths: str) -> list[str]:
 @nox.session
 def tests(session: nox.Session) -> None:
     """The whole test suite: unit, protocol and real processes. Arguments go to pytest: nox -s tests -- -k name."""
-    install_workspace(session, "test")
+    install_workspace(session, "test", "demo")
+    session.install("--no-deps", *dependency_group("demo-data"))
     session.run("pytest", *session.posargs)
 
 

@@ -12,6 +12,15 @@ from scaler_protocol import messages as m
 from scaler_protocol.columns import Packed
 from scaler_protocol.payloads import INLINE_BYTES_MAX, OBJECT
 from scaler_protocol.session import Session
+from scaler_protocol.task_context import set_task_context
+
+
+@pytest.fixture(autouse=True)
+def no_task_context() -> Iterator[None]:
+    """Tasks that run in this process make it look like a Symphony service; the next test is none."""
+    yield
+    set_task_context(None)
+
 
 BASE = 2
 CLIENT = b"client".ljust(16, b".")
