@@ -643,8 +643,3 @@ def _mark_forked() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_mark_forked)
-
-
-def living_engines() -> list[Engine]:
-    """Return the engines of this process that were not collected."""
-    return list(_engines)
