@@ -22,7 +22,7 @@ from scaler_protocol.codec import decode
 from scaler_protocol.messages import MonitorSnapshot
 from scaler_protocol.monitor_topics import FIGURES
 from scaler_protocol.service.child import ChildService
-from scaler_protocol.transport import Subscriber
+from scaler_protocol.transport.publisher import Subscriber
 
 mpl.use("agg")
 

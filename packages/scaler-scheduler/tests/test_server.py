@@ -20,7 +20,8 @@ from scaler_protocol.columns import Packed
 from scaler_protocol.random_ids import new_id
 from scaler_protocol.service.child import ChildService
 from scaler_protocol.session import Connection, Received
-from scaler_protocol.transport import DealerLink, Subscriber
+from scaler_protocol.transport import DealerLink
+from scaler_protocol.transport.publisher import Subscriber
 from scaler_protocol.wire import decode_envelope, encode_envelope
 
 DEADLINE_SECONDS = 15.0

@@ -11,7 +11,7 @@ from scaler_protocol import messages as m
 from scaler_protocol.codec import encode
 from scaler_protocol.columns import Packed
 from scaler_protocol.monitor_topics import EVENTS, FIGURES
-from scaler_protocol.transport import Publisher
+from scaler_protocol.transport.publisher import Publisher
 
 INCARNATION = b"first scheduler.".ljust(16)[:16]
 ALICE, BOB = b"alice".ljust(16, b"."), b"bob".ljust(16, b".")

@@ -42,8 +42,8 @@ HIGH_WATER_MARK_MESSAGES = 128
 FLUSH_SECONDS = 0.002
 """Pause before trying again to send to a peer that takes nothing."""
 
-SAFETY_SECONDS = 1.0
-"""ZeroMQ's descriptor reports edges; should one be missed, it costs no more than this."""
+LONGEST_SLEEP_SECONDS = 1.0
+"""How often connections are looked after that never said who they are, when nothing else happens."""
 
 GRACE_SECONDS = 2.0
 """How long answers that are already queued may take to leave when the server stops."""
@@ -77,9 +77,7 @@ async def _serve(settings: ObjectStorageSettings) -> int:
 @contextlib.contextmanager
 def _listening(settings: ObjectStorageSettings) -> Iterator[RouterListener]:
     try:
-        listener = RouterListener(
-            str(settings.address), io_threads=settings.io_threads, high_water_mark=HIGH_WATER_MARK_MESSAGES
-        )
+        listener = RouterListener(str(settings.address))
     except TransportError as error:
         raise ServiceError(str(error)) from None
     with contextlib.closing(listener):
@@ -178,11 +176,10 @@ class Server:
         if self._timer is not None:
             self._timer.cancel()
         now = self._loop.time()
-        # A send can swallow the edge of what came in meanwhile, so readiness is looked at after every turn.
-        if self._listener.readable():
+        if self._listener.has_received:
             due = now
         else:
-            pause = FLUSH_SECONDS if self._listener.has_queued else SAFETY_SECONDS
+            pause = FLUSH_SECONDS if self._listener.has_queued else LONGEST_SLEEP_SECONDS
             due = min(now + pause, self._core.next_deadline())
         self._timer = self._loop.call_at(due, self._turn)
 

@@ -36,5 +36,5 @@ class ObjectStorageSettings(EventLoopSettings):
         default=1,
         ge=1,
         validation_alias=AliasChoices("io_threads", "worker_io_threads"),
-        description="threads that move network data",
+        description="accepted for older command lines; no threads are needed",
     )

@@ -9,7 +9,7 @@ from contextlib import closing
 import pytest
 
 from scaler_protocol.errors import TransportError
-from scaler_protocol.transport import Publisher, Subscriber
+from scaler_protocol.transport.publisher import Publisher, Subscriber
 
 PATIENCE_S = 10.0
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from scaler_protocol import messages as m
 from scaler_protocol.codec import encode
 from scaler_protocol.monitor_topics import EVENTS, FIGURES, dump_topic, dumped_task
-from scaler_protocol.transport import Publisher
+from scaler_protocol.transport.publisher import Publisher
 from scaler_scheduler.core import SchedulerCore
 from scaler_scheduler.core.dump import describe
 

@@ -23,7 +23,8 @@ from scaler_protocol.service.memory import give_back_free_memory
 from scaler_protocol.service.readiness import Readiness
 from scaler_protocol.service.signals import StopSignals
 from scaler_protocol.storage import StoreRequests
-from scaler_protocol.transport import DealerLink, Publisher, RouterListener, SendOutcome, TransportError
+from scaler_protocol.transport import DealerLink, RouterListener, SendOutcome, TransportError
+from scaler_protocol.transport.publisher import Publisher
 from scaler_protocol.wire import UNSEQUENCED, Frame, decode_envelope, encode_envelope
 from scaler_scheduler.core import (
     CallWebhook,
@@ -55,8 +56,8 @@ logger = logging.getLogger(__name__)
 DRAIN_MESSAGES = 256
 """Messages taken in one go before the core places tasks and answers leave."""
 
-SAFETY_TICK_SECONDS = 0.5
-"""The sockets' descriptors are edge-triggered: should an edge ever be missed, this is how long it goes unnoticed."""
+LONGEST_SLEEP_SECONDS = 0.5
+"""How often connections are looked after that are lost, or that never said who they are, when nothing else happens."""
 
 FLUSH_SECONDS = 0.005
 """How soon to try again where a peer's socket took nothing."""
@@ -147,7 +148,7 @@ class _Server:
 
     def _bind(self) -> RouterListener:
         try:
-            return RouterListener(str(self._settings.address), io_threads=self._settings.io_threads)
+            return RouterListener(str(self._settings.address))
         except TransportError as error:
             raise ServiceError(f"cannot listen on {self._settings.address}: {error}") from None
 
@@ -172,7 +173,7 @@ class _Server:
 
     def _publish_at(self, address: str) -> Publisher:
         try:
-            return Publisher(address, context=self._router.context)
+            return Publisher(address, io_threads=self._settings.io_threads)
         except TransportError as error:
             raise ServiceError(f"cannot publish to monitors on {address}: {error}") from None
 
@@ -230,7 +231,7 @@ class _Server:
         self._store_requests = StoreRequests(
             m.Hello(m.Role.SCHEDULER, f"scheduler-{os.getpid()}", incarnation, pid=os.getpid())
         )
-        self._store_link = DealerLink(address, b"scheduler-" + incarnation, context=self._router.context)
+        self._store_link = DealerLink(address, b"scheduler-" + incarnation)
         self._loop.add_reader(self._store_link.fd, self._drain_store)
 
     def _disconnect_store(self) -> None:
@@ -262,17 +263,18 @@ class _Server:
         assert link is not None
         assert requests is not None
         now = time.monotonic()
-        while received := link.receive(DRAIN_MESSAGES):
-            for frames in received:
-                try:
-                    message = decode(frames[1:])
-                    if isinstance(message, m.StoreStatus):
-                        self._store_asked_at = float("-inf")
-                        self._core.handle(StoreReported(message), now)
-                    else:
-                        requests.receive(message, now)
-                except WireError as error:
-                    logger.warning("dropped a message of the object storage server: %s", error)
+        for frames in link.receive(DRAIN_MESSAGES):
+            try:
+                message = decode(frames[1:])
+                if isinstance(message, m.StoreStatus):
+                    self._store_asked_at = float("-inf")
+                    self._core.handle(StoreReported(message), now)
+                else:
+                    requests.receive(message, now)
+            except WireError as error:
+                logger.warning("dropped a message of the object storage server: %s", error)
+        if link.has_received:
+            self._loop.call_soon(self._drain_store)
         self._flush_store(now)
 
     def _flush_store(self, now: float) -> None:
@@ -280,11 +282,11 @@ class _Server:
         assert requests is not None
         assert link is not None
         requests.tick(now)
-        readable = False
         for message in requests.take_outgoing():
-            readable = link.send([encode_envelope(UNSEQUENCED), *encode(message)])
-        if readable:
-            self._loop.call_soon(self._drain_store)
+            link.send([encode_envelope(UNSEQUENCED), *encode(message)])
+        if link.has_queued:
+            # Connects again where the connection is lost.
+            link.flush()
 
     # --- the loop
 
@@ -298,7 +300,7 @@ class _Server:
             self._core.handle(self._tick(), now)
         self._core.place(now)
         self._perform(now)
-        if self._router.readable():
+        if self._router.has_received:
             self._schedule_drain()
         else:
             self._sleep(now)
@@ -361,8 +363,8 @@ class _Server:
         self._flush_store(now)
 
     def _sleep(self, now: float) -> None:
-        """Come back at the core's deadline, or soon where a peer's queue waits, or after the safety tick."""
-        wake_at = min(self._core.next_deadline(), now + SAFETY_TICK_SECONDS)
+        """Come back at the core's deadline, or soon where a peer's queue waits, or after the longest sleep."""
+        wake_at = min(self._core.next_deadline(), now + LONGEST_SLEEP_SECONDS)
         if self._router.has_queued:
             self._router.flush()
             wake_at = min(wake_at, now + FLUSH_SECONDS)

@@ -100,7 +100,7 @@ class SchedulerSettings(EventLoopSettings):
         default=1,
         ge=1,
         validation_alias=AliasChoices("io_threads", "worker_io_threads"),
-        description="threads that move network data",
+        description="threads that send to monitors",
     )
 
     @field_validator("adapter_webhook_urls")

@@ -13,7 +13,7 @@ from scaler_protocol.codec import decode
 from scaler_protocol.errors import WireError
 from scaler_protocol.messages import MonitorEvents, MonitorFailures, MonitorLog, MonitorSnapshot
 from scaler_protocol.monitor_topics import EVENTS, FIGURES
-from scaler_protocol.transport import Subscriber
+from scaler_protocol.transport.publisher import Subscriber
 from scaler_ui.model import ClusterModel
 
 logger = logging.getLogger(__name__)

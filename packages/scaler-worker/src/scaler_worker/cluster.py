@@ -44,11 +44,8 @@ logger = logging.getLogger(__name__)
 RECEIVE_MAX = 256
 """Messages taken in per turn, so that processors and timers have theirs under load."""
 
-SAFETY_SECONDS = 0.5
-"""ZeroMQ's descriptor reports edges; should one be missed, it costs no more than this."""
-
-FLUSH_SECONDS = 0.002
-"""Pause before trying again to send to a scheduler that takes nothing."""
+CONNECTION_SECONDS = 0.5
+"""How often a connection that is lost is looked after, when nothing else wakes the agent."""
 
 GRACE_SECONDS = 5.0
 """How long running tasks may go on when this process is asked to stop."""
@@ -62,7 +59,7 @@ def run(settings: ClusterSettings) -> int:
 async def _serve(settings: ClusterSettings) -> int:
     readiness = Readiness.from_environment()
     try:
-        link = DealerLink(str(settings.address), identity := new_id(), io_threads=settings.io_threads)
+        link = DealerLink(str(settings.address), identity := new_id())
     except TransportError as error:
         raise ServiceError(f"ADDRESS: {error}") from None
     agent = Agent(settings, identity, link, readiness)
@@ -116,7 +113,6 @@ class Agent:
         self._stopped: asyncio.Future[do.Stop] = self._loop.create_future()
         self._events: list[on.Event] = []
         self._turn_due = False
-        self._link_waiting = False
         self._timer: asyncio.TimerHandle | None = None
         self._storage: StorageLink | None = None
         self._meter = ProcessMeter(os.getpid())
@@ -209,7 +205,7 @@ class Agent:
             self._events.append(event)
         if received:
             self._schedule_turn()
-            if len(received) == RECEIVE_MAX:
+            if self._link.has_received:
                 self._loop.call_soon(self._receive)
 
     def _turn(self) -> None:
@@ -233,12 +229,6 @@ class Agent:
             logger.exception("the agent failed")
             self._end(do.Stop(f"the agent failed: {type(error).__name__}: {error}", 1))
             return
-        if self._link_waiting:
-            # The send has swallowed the descriptor's edge.
-            self._link_waiting = False
-            self._loop.call_soon(self._receive)
-        if self._link.has_queued:
-            self._loop.call_later(FLUSH_SECONDS, self._link.flush)
         self._set_timer()
 
     def _set_timer(self) -> None:
@@ -271,9 +261,7 @@ class Agent:
         if self._stopped.done():
             return
         self._link.flush()
-        if self._link.readable():
-            self._receive()
-        self._loop.call_later(SAFETY_SECONDS, self._check_link)
+        self._loop.call_later(min(CONNECTION_SECONDS, self._link.retry_seconds()), self._check_link)
 
     def _log_started(self, event: on.ProcessorReady) -> None:
         link = self._pool.find(event.processor)
@@ -289,7 +277,7 @@ class Agent:
             perform(link)
 
     def _send(self, effect: do.Send) -> None:
-        self._link_waiting = self._link.send([encode_envelope(effect.envelope), *encode(effect.message)])
+        self._link.send([encode_envelope(effect.envelope), *encode(effect.message)])
 
     def _use_storage(self, effect: do.UseStorage) -> None:
         self._readiness.ready()
@@ -301,7 +289,7 @@ class Agent:
         self._pool.tell_storage_address(effect.address)
         if effect.address:
             hello = m.Hello(role=m.Role.AGENT, name=self._core.options.name, incarnation=self._incarnation)
-            link = DealerLink(effect.address, self._incarnation, context=self._link.context)
+            link = DealerLink(effect.address, self._incarnation)
             self._storage = StorageLink(effect.address, hello, self._folder, link, self._report)
 
     def _fetch_object(self, effect: do.FetchObject) -> None:

@@ -300,14 +300,10 @@ def _make_context(task: RemoteTask) -> Any:
             link = self._links[client] = DealerLink(self.scheduler_address, client)
 
             def receive() -> None:
-                import select
-
                 while client in self._links:
-                    # The descriptor reports edges: half a second is the price of one that was missed.
-                    select.select([link.fd], [], [], 0.5)
-                    link.flush()
-                    while received := link.receive(256):
-                        for frames in received:
+                    # Not longer: nobody wakes this thread when the client is closed.
+                    if link.has_received or link.wait(0.5):
+                        for frames in link.receive(256):
                             receiver(frames)
 
             threading.Thread(target=receive, daemon=True, name="scaler-nested-client").start()

@@ -29,8 +29,8 @@ from scaler_protocol.wire import UNSEQUENCED, decode_envelope, encode_envelope
 logger = logging.getLogger(__name__)
 
 RECEIVE_MAX = 256
-SAFETY_SECONDS = 0.2
-"""ZeroMQ's descriptor reports edges; should one be missed, it costs no more than this."""
+LONGEST_SLEEP_SECONDS = 0.2
+"""How often a connection that is lost is looked after, when nothing else happens."""
 
 STOP_SECONDS = 15.0
 GRACE_SECONDS = 10.0
@@ -100,7 +100,7 @@ class SymphonyWorker:
             object_storage_address=str(settings.object_storage_address or ""),
         )
         self._loop = asyncio.get_running_loop()
-        self._agent = _Agent(options, partial(_open_session, self._soamapi, settings.service_name), settings.io_threads)
+        self._agent = _Agent(options, partial(_open_session, self._soamapi, settings.service_name))
         self._began.set()
         await self._agent.serve()
 
@@ -119,12 +119,12 @@ def _open_session(
 
 
 class _Agent:
-    def __init__(self, options: core.SymphonyOptions, open_session: OpenSession, io_threads: int) -> None:
+    def __init__(self, options: core.SymphonyOptions, open_session: OpenSession) -> None:
         self._core = core.SymphonyCore(options, new_id)
         self._options = options
         self._open_session = open_session
         self._loop = asyncio.get_running_loop()
-        self._link = DealerLink(options.scheduler_address, options.incarnation, io_threads=io_threads)
+        self._link = DealerLink(options.scheduler_address, options.incarnation)
         self._symphony = ThreadPoolExecutor(1, "symphony")
         self._session: SymphonySession | None = None
         self._session_number = 0
@@ -177,7 +177,8 @@ class _Agent:
             self._core.handle(event, time.monotonic())
         if received:
             self._turn()
-            self._loop.call_soon(self._receive_again)
+            if self._link.has_received:
+                self._loop.call_soon(self._receive_again)
 
     def _receive_again(self) -> None:
         if not self._stopped.done():
@@ -192,19 +193,16 @@ class _Agent:
         if self._timer is not None:
             self._timer.cancel()
         if not self._stopped.done():
-            delay = min(SAFETY_SECONDS, max(0.0, self._core.next_deadline() - now))
+            delay = min(LONGEST_SLEEP_SECONDS, max(0.0, self._core.next_deadline() - now))
             self._timer = self._loop.call_later(delay, self._on_timer)
 
     def _on_timer(self) -> None:
-        self._link.flush()
         self._receive()
         self._turn()
 
     def _perform(self, effect: core.Effect) -> None:
         if isinstance(effect, core.Send):
-            if self._link.send([encode_envelope(effect.envelope), *encode(effect.message)]):
-                # The send may have swallowed the edge.
-                self._loop.call_soon(self._receive_again)
+            self._link.send([encode_envelope(effect.envelope), *encode(effect.message)])
         elif isinstance(effect, core.RunTask):
             self._symphony.submit(self._submit, self._session, effect)
         elif isinstance(effect, core.OpenSession):
@@ -272,20 +270,18 @@ class _Agent:
         if self._storage is not None:
             self._storage.close()
         hello = m.Hello(m.Role.AGENT, self._options.name, self._options.incarnation, pid=os.getpid())
-        self._storage = _Storage(address, hello, self._link, self.report_from_elsewhere) if address else None
+        self._storage = _Storage(address, hello, self.report_from_elsewhere) if address else None
 
 
 class _Storage:
     """Objects in and out; each request ends in one event."""
 
-    def __init__(
-        self, address: str, hello: m.Hello, scheduler_link: DealerLink, report: Callable[[core.Event], None]
-    ) -> None:
+    def __init__(self, address: str, hello: m.Hello, report: Callable[[core.Event], None]) -> None:
         self.address = address
         self._report = report
         self._loop = asyncio.get_running_loop()
         self._requests = StoreRequests(hello)
-        self._link = DealerLink(address, hello.incarnation, context=scheduler_link.context)
+        self._link = DealerLink(address, hello.incarnation)
         self._asked: dict[int, core.FetchObject | core.PutObject] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
@@ -317,20 +313,19 @@ class _Storage:
                 self._complete(self._requests.receive(decode(frames[1:]), time.monotonic()))
             except WireError as error:
                 logger.warning("the object storage server sent what cannot be understood: %s", error)
-        if received:
+        if self._link.has_received:
             self._loop.call_soon(self._receive)
         self._send()
 
     def _send(self) -> None:
         self._complete(self._requests.tick(time.monotonic()))
         for message in self._requests.take_outgoing():
-            if self._link.send([encode_envelope(UNSEQUENCED), *encode(message)]):
-                self._loop.call_soon(self._receive)
+            self._link.send([encode_envelope(UNSEQUENCED), *encode(message)])
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if self._requests.pending_count:
-            self._timer = self._loop.call_later(SAFETY_SECONDS, self._receive)
+            self._timer = self._loop.call_later(LONGEST_SLEEP_SECONDS, self._receive)
 
     def _complete(self, completions: Sequence[Completion]) -> None:
         for completion in completions:

@@ -123,11 +123,9 @@ class ConnectionEngine(Engine):
     def on_messages(self, messages: list[list[Frame]]) -> None:
         self._receive(messages)
 
-    def before_sleep(self) -> bool:
-        if not self._others:
-            return False
-        self._perform_others()
-        return True
+    def before_sleep(self) -> None:
+        if self._others:
+            self._perform_others()
 
     def on_turn(self) -> None:
         self._tick()

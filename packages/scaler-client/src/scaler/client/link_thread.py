@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import math
-import select
-import selectors
 import threading
 import time
 from typing import Protocol
@@ -15,11 +11,6 @@ from scaler_protocol.transport.wakeup import Wakeup
 from scaler_protocol.wire import Frame
 
 MESSAGES_PER_TURN = 64
-LONGEST_SLEEP_SECONDS = 1.0
-"""The link's descriptor is edge-triggered; should an edge ever be missed, this bounds the delay."""
-
-QUEUED_SLEEP_SECONDS = 0.005
-"""While the link has something that the network would not take."""
 
 
 class LinkOwner(Protocol):
@@ -31,8 +22,8 @@ class LinkOwner(Protocol):
     def on_turn(self) -> None:
         """Called before every sleep: do what is due, send what waits."""
 
-    def before_sleep(self) -> bool:
-        """Tell others what came, as the last thing of a turn. Returns whether that may have sent anything."""
+    def before_sleep(self) -> None:
+        """Tell others what came, as the last thing of a turn."""
 
     def next_deadline(self) -> float:
         """When `on_turn` has something to do, on the monotonic clock; infinity for never."""
@@ -53,9 +44,7 @@ class LinkThread(threading.Thread):
 
     def send(self, frames: list[Frame]) -> None:
         """Send one message, from any thread."""
-        waiting = self._link.send(frames)
-        if (waiting or self._link.has_queued) and threading.get_ident() != self.ident:
-            # The send has swallowed the edge that would have woken the thread, or it must be tried again.
+        if self._link.send(frames) and threading.get_ident() != self.ident:
             self._wakeup.set()
 
     def wake(self) -> None:
@@ -82,54 +71,16 @@ class LinkThread(threading.Thread):
 
     def _loop(self) -> None:
         link, owner, wakeup = self._link, self._owner, self._wakeup
-        with contextlib.closing(_Sleeper([link.fd, wakeup.fileno()])) as sleeper:
-            while True:
-                stopping = self._stopping
-                while messages := link.receive(MESSAGES_PER_TURN):
-                    owner.on_messages(messages)
-                    if len(messages) < MESSAGES_PER_TURN:
-                        break
-                owner.on_turn()
-                if link.has_queued:
-                    link.flush()
-                if stopping:
-                    return
-                # Sending and receiving both swallow edges: look again before sleeping.
-                if link.readable():
-                    owner.before_sleep()
-                else:
-                    seconds = self._sleep_seconds()
-                    # Whoever is told now waits for the interpreter lock until this thread sleeps: let nothing come between.
-                    if not (owner.before_sleep() and link.readable()):
-                        sleeper.sleep(seconds)
-                wakeup.clear()
-
-    def _sleep_seconds(self) -> float:
-        longest = QUEUED_SLEEP_SECONDS if self._link.has_queued else LONGEST_SLEEP_SECONDS
-        return max(0.0, min(longest, self._owner.next_deadline() - time.monotonic()))
-
-
-class _Sleeper:
-    """Sleeps until one of some descriptors is readable; by poll where there is one, as it is the cheapest for two."""
-
-    def __init__(self, descriptors: list[int]) -> None:
-        self._poll = None
-        self._selector = None
-        if hasattr(select, "poll"):
-            self._poll = select.poll()
-            for descriptor in descriptors:
-                self._poll.register(descriptor, select.POLLIN)
-        else:
-            self._selector = selectors.DefaultSelector()
-            for descriptor in descriptors:
-                self._selector.register(descriptor, selectors.EVENT_READ)
-
-    def sleep(self, seconds: float) -> None:
-        if self._poll is not None:
-            self._poll.poll(math.ceil(seconds * 1000))
-        elif self._selector is not None:
-            self._selector.select(seconds)
-
-    def close(self) -> None:
-        if self._selector is not None:
-            self._selector.close()
+        readable = True
+        while True:
+            stopping = self._stopping
+            if readable and (messages := link.receive(MESSAGES_PER_TURN)):
+                owner.on_messages(messages)
+            owner.on_turn()
+            if stopping:
+                return
+            readable = link.has_received
+            # Whoever is told now waits for the interpreter lock until this thread sleeps: let nothing come between.
+            owner.before_sleep()
+            if not readable:
+                readable = link.wait(max(0.0, owner.next_deadline() - time.monotonic()), wakeup)

@@ -150,8 +150,8 @@ class ObjectChannel:
                 completions += self._requests.receive(message, time.monotonic())
         self._finish(completions)
 
-    def before_sleep(self) -> bool:
-        return False
+    def before_sleep(self) -> None:
+        return
 
     def on_turn(self) -> None:
         with self._lock:

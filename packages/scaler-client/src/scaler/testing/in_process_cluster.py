@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import queue
-import selectors
 import threading
 import time
 from collections import deque
@@ -91,7 +90,7 @@ class InProcessCluster:
         self._calls: deque[Callable[[], None]] = deque()
         self._stopping = False
         self._scheduler = RouterListener(address)
-        self._store = RouterListener("tcp://127.0.0.1:0", context=self._scheduler.context)
+        self._store = RouterListener("tcp://127.0.0.1:0")
         self.address = self._scheduler.address
         self._threads = [threading.Thread(target=self._serve, name="in-process-scheduler", daemon=True)]
         for _ in range(workers):
@@ -164,9 +163,6 @@ class InProcessCluster:
     # --- the scheduler's thread
 
     def _serve(self) -> None:
-        selector = selectors.DefaultSelector()
-        selector.register(self._scheduler.fd, selectors.EVENT_READ)
-        selector.register(self._store.fd, selectors.EVENT_READ)
         while not self._stopping:
             busy = False
             for peer, frames in self._scheduler.receive(64):
@@ -184,8 +180,7 @@ class InProcessCluster:
             self._scheduler.flush()
             self._store.flush()
             if not busy:
-                selector.select(0.001)
-        selector.close()
+                self._scheduler.wait(0.001)
 
     def _on_message(self, peer: bytes, envelope: Envelope, message: m.Message) -> None:
         self.received.append(message)

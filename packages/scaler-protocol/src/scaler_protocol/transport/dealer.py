@@ -1,115 +1,299 @@
-"""The calling end: one DEALER socket to one server, usable from several threads."""
+"""The calling end: one DEALER to one server, connected again whenever the connection is lost, usable from several threads."""
 
 from __future__ import annotations
 
+import math
+import select
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
 
-import zmq
-
-from scaler_protocol.errors import TransportError
-from scaler_protocol.transport.sockets import (
-    NOBLOCK,
-    configure,
-    connect,
-    descriptor,
-    receive_frames,
-    send_frames,
-    waiting_to_be_received,
-)
+from scaler_protocol.errors import WireError
+from scaler_protocol.transport.epoll import IN, OUT, Epoll
+from scaler_protocol.transport.stream import Stream, begin_connect
+from scaler_protocol.transport.wakeup import Wakeup
+from scaler_protocol.transport.zmtp import SocketType
 from scaler_protocol.wire import Frame
+
+RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 0.05, 2.0
+"""Pause before connecting again; doubled each time."""
+
+LONGEST_SLEEP_SECONDS = 60.0
+
+CONNECT_SECONDS_MAX = 10.0
+"""How long a connection may take until both ends know each other."""
 
 
 class DealerLink:
-    """A connected DEALER whose every use is behind a lock, so that the thread that has something may send it.
+    """Sends from any thread; one thread (or event loop) attends to it.
 
-    A thread sleeps on `fd` (select, poll, or an event loop's reader), never inside ZeroMQ. The descriptor is
-    edge-triggered and a *send* can swallow its edge: `send` returns whether something is waiting to be received, and then
-    the sender must see to it that the receiver wakes.
+    That one sleeps in `wait`, or on `fd` where the system has epoll, and calls `receive` when it wakes, and at the latest
+    after `retry_seconds`: nobody else connects, or sends what the network did not take. Messages sent before there is a
+    connection wait for it. What was under way when one broke may be lost: a successful send proves nothing.
     """
 
-    def __init__(
-        self,
-        address: str,
-        identity: bytes,
-        *,
-        io_threads: int = 1,
-        context: zmq.Context[Any] | None = None,
-    ) -> None:
+    def __init__(self, address: str, identity: bytes) -> None:
+        """Begins to connect; whether anybody answers shows later. Raises TransportError where the address is none."""
         self.address = address
-        self._owns_context = context is None
-        self._context = context if context is not None else zmq.Context(io_threads)
+        self._identity = identity
         self._lock = threading.Lock()
         self._closed = False
         self._queue: deque[Sequence[Frame]] = deque()
-        self._socket = self._context.socket(zmq.DEALER)
-        configure(self._socket, address)
-        self._socket.setsockopt(zmq.IDENTITY, identity)
-        self._socket.setsockopt(zmq.RECONNECT_IVL, 50)
-        self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 2_000)
-        self._socket.setsockopt(zmq.CONNECT_TIMEOUT, 5_000)
-        try:
-            connect(self._socket, address)
-        except TransportError:
-            self.close()
-            raise
-        self.fd = descriptor(self._socket)
+        """Not sent, or (the first) not sent wholly."""
+        self._received: deque[list[Frame]] = deque()
+        self._stream: Stream | None = None
+        self._under_way = False
+        """Whether the stream is sending the first message of the queue."""
+        self._retry_at = 0.0
+        self._pause = RETRY_SECONDS_MIN
+        self._connect_deadline = math.inf
+        self._epoll: Epoll | None = None
+        self._sleeper = _Sleeper()
+        with self._lock:
+            self._connect()
 
-    @property
-    def context(self) -> zmq.Context[Any]:
-        return self._context
+    # --- sending
 
     def send(self, frames: Sequence[Frame]) -> bool:
-        """Send, or queue in order when the socket takes nothing now. Returns whether something waits to be received."""
+        """Send, or queue in order what cannot leave now. Returns whether the sleeper must be woken to see to it."""
         with self._lock:
             if self._closed:
                 return False
+            stream = self._stream
+            if stream is not None and stream.ready and not self._queue and not stream.pending:
+                try:
+                    if stream.send(frames):
+                        return False
+                except OSError:
+                    # The receiver finds the end behind the last message that came.
+                    self._queue.append(frames)
+                    return True
+                self._under_way = True
             self._queue.append(frames)
-            self._flush_locked()
-            return waiting_to_be_received(self._socket)
+            if self._epoll is not None:
+                self._watch()
+            return True
 
     def flush(self) -> None:
         """Try again what `send` had to queue."""
         with self._lock:
             if not self._closed:
-                self._flush_locked()
+                self._attend()
 
     @property
     def has_queued(self) -> bool:
         return bool(self._queue)
 
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection, as far as is known, and the other end has said what it is."""
+        stream = self._stream
+        return stream is not None and stream.ready
+
+    # --- receiving
+
     def receive(self, limit: int) -> list[list[Frame]]:
-        """Return up to `limit` waiting messages. Fewer than `limit` means that the socket is drained."""
-        received: list[list[Frame]] = []
+        """Return up to `limit` waiting messages, and do what else the connection needs."""
+        received = self._received
         with self._lock:
             if self._closed:
-                return received
-            # Looking first is cheaper than the exception that ends every other way of draining.
-            while len(received) < limit and waiting_to_be_received(self._socket):
-                received.append(receive_frames(self._socket))
-        return received
+                return []
+            if not received:
+                self._attend()
+                if self._stream is not None:
+                    self._read(self._stream)
+            if len(received) <= limit:
+                messages = list(received)
+                received.clear()
+                return messages
+            return [received.popleft() for _ in range(limit)]
+
+    @property
+    def has_received(self) -> bool:
+        """Whether `receive` has more to give without anything further arriving."""
+        stream = self._stream
+        return bool(self._received) or (stream is not None and not stream.drained)
 
     def readable(self) -> bool:
+        """Whether `receive` has something to do now."""
+        return not self._closed and (self.has_received or self.wait(0))
+
+    def retry_seconds(self) -> float:
+        """After how long `receive` is to be called although nothing wakes the sleeper; infinity for never."""
+        deadline = self._retry_at if self._stream is None else self._connect_deadline
+        return max(0.0, deadline - time.monotonic())
+
+    # --- sleeping
+
+    @property
+    def fd(self) -> int:
+        """A descriptor that is readable whenever `receive` has something to do; the same for the link's whole life.
+
+        Level-triggered. Only where the system has epoll.
+        """
+        if self._epoll is None:
+            with self._lock:
+                self._epoll = Epoll()
+                if self._stream is not None:
+                    self._epoll.register(self._stream.fd, self._events())
+        return self._epoll.fileno()
+
+    def wait(self, seconds: float, wakeup: Wakeup | None = None) -> bool:
+        """Sleep until `receive` has something to do, `wakeup` is set, or so many seconds. Returns whether it has.
+
+        A wake-up that was set is cleared: look at what it was for afterwards.
+        """
         with self._lock:
-            return not self._closed and waiting_to_be_received(self._socket)
+            stream = self._stream
+            fd = stream.fd if stream is not None and not self._closed else -1
+            writing = self._wants_to_write()
+        ready = self._sleeper.sleep(min(seconds, self.retry_seconds()), fd, writing, wakeup)
+        return ready or not self.retry_seconds()
+
+    # --- the end
 
     def close(self, linger_seconds: float = 0.5) -> None:
+        """Close, after what is queued has had `linger_seconds` to leave. Idempotent."""
+        deadline = time.monotonic() + linger_seconds
+        while self._queue and self._stream is not None and time.monotonic() < deadline:
+            self.wait(min(0.05, linger_seconds))
+            self.receive(0)
         with self._lock:
             if self._closed:
                 return
             self._closed = True
-            self._socket.setsockopt(zmq.LINGER, int(linger_seconds * 1000))
-            self._socket.close()
-        if self._owns_context:
-            self._context.term()
+            if self._stream is not None:
+                self._drop(self._stream)
+            if self._epoll is not None:
+                self._epoll.close()
 
-    def _flush_locked(self) -> None:
+    # --- inside; all with the lock held
+
+    def _connect(self) -> None:
+        self._retry_at = time.monotonic() + self._pause
+        self._pause = min(2 * self._pause, RETRY_SECONDS_MAX)
+        try:
+            connecting = begin_connect(self.address)
+        except OSError:
+            return
+        self._connect_deadline = time.monotonic() + CONNECT_SECONDS_MAX
+        self._stream = stream = Stream(connecting, SocketType.DEALER, self._identity)
+        if self._epoll is not None:
+            self._epoll.register(stream.fd, self._events())
+
+    def _attend(self) -> None:
+        """Connect where there is no connection, send what waits."""
+        stream = self._stream
+        if stream is None:
+            if time.monotonic() >= self._retry_at:
+                self._connect()
+            return
+        if not stream.ready and time.monotonic() >= self._connect_deadline:
+            self._drop(stream)
+            return
+        if not stream.pending and not self._queue:
+            return
+        try:
+            self._send_waiting(stream)
+        except OSError:
+            if not stream.ready:
+                self._drop(stream)
+            return
+        if self._epoll is not None:
+            self._watch()
+
+    def _send_waiting(self, stream: Stream) -> None:
+        if stream.pending and not stream.flush():
+            return
         queue = self._queue
-        while queue:
-            try:
-                send_frames(self._socket, queue[0], NOBLOCK)
-            except zmq.Again:
+        if self._under_way:
+            self._under_way = False
+            queue.popleft()
+        while queue and stream.ready:
+            if not stream.send(queue[0]):
+                self._under_way = True
                 return
             queue.popleft()
+
+    def _read(self, stream: Stream) -> None:
+        was_ready = stream.ready
+        try:
+            self._received.extend(stream.receive())
+        except (OSError, WireError):
+            # Nonsense costs the connection; whether the next one is better will show.
+            self._drop(stream)
+            return
+        if stream.pending or not was_ready:
+            if stream.ready and not was_ready:
+                self._pause = RETRY_SECONDS_MIN
+                self._connect_deadline = math.inf
+            self._attend()
+
+    def _drop(self, stream: Stream) -> None:
+        if self._epoll is not None:
+            self._epoll.unregister(stream.fd)
+        stream.close()
+        self._stream = None
+        # Sent from its beginning over the next connection.
+        self._under_way = False
+        self._connect_deadline = math.inf
+        self._retry_at = time.monotonic() + self._pause
+
+    def _wants_to_write(self) -> bool:
+        stream = self._stream
+        return stream is not None and (stream.pending or (stream.ready and bool(self._queue)))
+
+    def _events(self) -> int:
+        return IN | OUT if self._wants_to_write() else IN
+
+    def _watch(self) -> None:
+        if self._epoll is not None and self._stream is not None:
+            self._epoll.modify(self._stream.fd, self._events())
+
+
+if hasattr(select, "poll"):
+
+    class _Sleeper:
+        """By poll, the cheapest way for two descriptors."""
+
+        def __init__(self) -> None:
+            self._poll = select.poll()
+            self._registered: tuple[int, bool, int] = (-1, False, -1)
+
+        def sleep(self, seconds: float, fd: int, writing: bool, wakeup: Wakeup | None) -> bool:
+            """Sleep until `fd` can be read (or written) or the wake-up is set; return whether it is `fd`."""
+            wanted = (fd, writing, wakeup.fileno() if wakeup is not None else -1)
+            if wanted != self._registered:
+                self._poll = select.poll()
+                if fd >= 0:
+                    self._poll.register(fd, select.POLLIN | select.POLLOUT if writing else select.POLLIN)
+                if wanted[2] >= 0:
+                    self._poll.register(wanted[2], select.POLLIN)
+                self._registered = wanted
+            found = False
+            for ready, _ in self._poll.poll(math.ceil(min(seconds, LONGEST_SLEEP_SECONDS) * 1000)):
+                if ready == fd:
+                    found = True
+                elif wakeup is not None:
+                    wakeup.clear()
+            return found
+
+else:
+
+    class _Sleeper:  # type: ignore[no-redef]
+        """By select, which Windows has. Its exceptional condition is a connection that could not be made."""
+
+        def sleep(self, seconds: float, fd: int, writing: bool, wakeup: Wakeup | None) -> bool:
+            readers: list[int] = [fd] if fd >= 0 else []
+            writers = readers if writing else []
+            if wakeup is not None:
+                readers = [*readers, wakeup.fileno()]
+            if not readers:
+                # Windows refuses to select among nothing.
+                time.sleep(min(seconds, RETRY_SECONDS_MIN))
+                return False
+            found = select.select(readers, writers, writers, min(seconds, LONGEST_SLEEP_SECONDS))
+            if wakeup is not None and wakeup.fileno() in found[0]:
+                wakeup.clear()
+            return any(fd in part for part in found)

@@ -10,7 +10,7 @@ from typing import Any
 import zmq
 
 from scaler_protocol.errors import TransportError
-from scaler_protocol.transport.sockets import bind, configure, connect, descriptor, receive_frames, send_frames
+from scaler_protocol.transport.zmq_sockets import bind, configure, connect, descriptor, receive_frames, send_frames
 from scaler_protocol.wire import Frame
 
 QUEUE_MESSAGES = 1_000
@@ -25,9 +25,9 @@ class Publisher:
     A topic is the beginning of a message's first frame; the empty one stands for everything.
     """
 
-    def __init__(self, address: str, *, context: zmq.Context[Any] | None = None) -> None:
-        self._owns_context = context is None
-        self._context = context if context is not None else zmq.Context(1)
+    def __init__(self, address: str, *, io_threads: int = 1) -> None:
+        """`io_threads` of ZeroMQ send to all subscribers. Raises TransportError when the address cannot be bound."""
+        self._context: zmq.Context[Any] = zmq.Context(io_threads)
         self._socket = self._context.socket(zmq.XPUB)
         configure(self._socket, address)
         self._socket.setsockopt(zmq.SNDHWM, QUEUE_MESSAGES)
@@ -70,8 +70,7 @@ class Publisher:
 
     def close(self) -> None:
         self._socket.close()
-        if self._owns_context:
-            self._context.term()
+        self._context.term()
 
 
 class Subscriber:

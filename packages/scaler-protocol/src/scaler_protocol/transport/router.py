@@ -1,157 +1,289 @@
-"""The serving end: one ROUTER socket for many peers, none of which can block the others."""
+"""The serving end: one ROUTER for many peers, none of which can block the others."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
+import time
 from collections import deque
 from collections.abc import Sequence
 from enum import Enum
-from typing import Any
 
-import zmq
-
-from scaler_protocol.errors import TransportError
-from scaler_protocol.transport.sockets import (
-    HIGH_WATER_MARK_MESSAGES,
-    NOBLOCK,
-    bind,
-    configure,
-    descriptor,
-    receive_frames,
-    send_frames,
-    waiting_to_be_received,
-)
+from scaler_protocol.errors import WireError
+from scaler_protocol.transport.epoll import IN, OUT, Epoll
+from scaler_protocol.transport.stream import Stream, listen, prepare
+from scaler_protocol.transport.zmtp import SocketType
 from scaler_protocol.wire import Frame
 
 QUEUE_MESSAGES_MAX = 100_000
 QUEUE_BYTES_MAX = 1024**3
 
+BACKLOG = 4096
+"""Connections the system holds ready: after a restart, all peers come at once."""
+
+EVENTS_MAX = 256
+"""Peers looked at in one turn."""
+
+HANDSHAKE_SECONDS_MAX = 10.0
+"""How long a connection may take to say who it is."""
+
+ACCEPT_PAUSE_SECONDS = 1.0
+"""Pause after the process ran out of descriptors."""
+
+_ANONYMOUS_BYTES = 4
+
 
 class SendOutcome(Enum):
     SENT = "sent"
     QUEUED = "queued"
-    """The peer takes nothing right now; kept, in order, for `flush`."""
+    """The peer takes nothing right now; kept, in order, and sent when it does."""
     GONE = "gone"
     """No connection by that identity: the message was dropped."""
     FULL = "full"
     """The peer's queue is over its bound: the message was dropped. Give the peer up."""
 
 
-class _PeerQueue:
-    __slots__ = ("messages", "size_bytes")
+class _Peer:
+    """One connection, and what waits to be sent over it."""
 
-    def __init__(self) -> None:
-        self.messages: deque[tuple[int, Sequence[Frame]]] = deque()
-        self.size_bytes = 0
+    __slots__ = ("accepted_at", "identity", "queue", "queue_bytes", "stream", "under_way", "watched")
+
+    def __init__(self, stream: Stream, accepted_at: float) -> None:
+        self.stream = stream
+        self.accepted_at = accepted_at
+        self.identity = b""
+        self.queue: deque[tuple[int, Sequence[Frame]]] = deque()
+        self.queue_bytes = 0
+        self.under_way = False
+        """Whether the stream is sending the first message of the queue."""
+        self.watched = IN
 
 
 class RouterListener:
     """A bound ROUTER. Not thread-safe: one thread owns it.
 
-    `fd` is edge-triggered: after every receive *or send*, look at `readable()` before sleeping on it.
-    `high_water_mark` bounds the messages ZeroMQ itself keeps per peer and direction; lower it where messages are large.
-    Raises TransportError when the address cannot be bound.
+    Sleep in `wait`, or on `fd` where the system has epoll, which is readable whenever `receive` has something to do, and
+    call `receive` then: it accepts, reads, and sends what was queued. Raises TransportError when the address cannot be bound.
     """
 
-    def __init__(
-        self,
-        address: str,
-        *,
-        io_threads: int = 1,
-        context: zmq.Context[Any] | None = None,
-        high_water_mark: int = HIGH_WATER_MARK_MESSAGES,
-    ) -> None:
-        self._owns_context = context is None
-        self._context = context if context is not None else zmq.Context(io_threads)
-        self._socket = self._context.socket(zmq.ROUTER)
-        configure(self._socket, address, high_water_mark)
-        # Without MANDATORY messages over the high-water mark vanish without a word.
-        self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
-        # Without HANDOVER a peer that reconnects with its identity is muted for ever.
-        self._socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
-        try:
-            self.address = bind(self._socket, address)
-        except TransportError:
-            self.close()
-            raise
-        self._queues: dict[bytes, _PeerQueue] = {}
-
-    @property
-    def context(self) -> zmq.Context[Any]:
-        return self._context
+    def __init__(self, address: str) -> None:
+        self._listener, self.address = listen(address, BACKLOG)
+        self._epoll = Epoll()
+        self._epoll.register(self._listener.fileno(), IN)
+        self._peers: dict[int, _Peer] = {}
+        """By descriptor."""
+        self._by_identity: dict[bytes, _Peer] = {}
+        self._strangers: dict[_Peer, None] = {}
+        """Connections that have not said who they are, oldest first."""
+        self._queued: dict[_Peer, None] = {}
+        self._gone: list[bytes] = []
+        self._received: deque[tuple[bytes, list[Frame]]] = deque()
+        self._accept_again_at: float | None = None
+        self._closed = False
 
     @property
     def fd(self) -> int:
-        return descriptor(self._socket)
+        return self._epoll.fileno()
 
     def readable(self) -> bool:
-        return waiting_to_be_received(self._socket)
+        """Whether `receive` has something to do now."""
+        return self.wait(0)
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep until `receive` has something to do or so many seconds; return whether it has."""
+        return bool(self._received) or bool(self._epoll.poll(seconds, 1))
+
+    @property
+    def has_received(self) -> bool:
+        """Whether `receive` has more to give without anything further arriving; `fd` does not tell."""
+        return bool(self._received)
 
     def receive(self, limit: int) -> list[tuple[bytes, list[Frame]]]:
-        """Return up to `limit` waiting messages as (peer identity, frames)."""
-        received = []
-        # Looking first costs half of an exception.
-        while limit > 0 and waiting_to_be_received(self._socket):
-            frames = receive_frames(self._socket)
-            received.append((bytes(frames[0]), frames[1:]))
-            limit -= 1
-        return received
+        """Return up to `limit` waiting messages as (peer identity, frames), and do what else the connections need."""
+        received = self._received
+        if not received:
+            for fd, events in self._epoll.poll(0, EVENTS_MAX):
+                peer = self._peers.get(fd)
+                if peer is None:
+                    self._accept()
+                    continue
+                if events & ~OUT:
+                    self._read(peer)
+                if events & OUT:
+                    self._flush(peer)
+            if self._strangers or self._accept_again_at is not None:
+                self._look_after_strangers()
+        if len(received) <= limit:
+            messages = list(received)
+            received.clear()
+            return messages
+        return [received.popleft() for _ in range(limit)]
 
-    def send(self, peer: bytes, frames: Sequence[Frame]) -> SendOutcome:
+    def send(self, identity: bytes, frames: Sequence[Frame]) -> SendOutcome:
         """Send to one peer, in order with what is queued for it."""
-        queue = self._queues.get(peer)
-        if queue is None:
-            outcome = self._try_send(peer, frames)
-            if outcome is not None:
-                return outcome
-            queue = self._queues[peer] = _PeerQueue()
-        size = sum(len(frame) for frame in frames)
-        if len(queue.messages) >= QUEUE_MESSAGES_MAX or queue.size_bytes + size > QUEUE_BYTES_MAX:
+        peer = self._by_identity.get(identity)
+        if peer is None:
+            return SendOutcome.GONE
+        queue, stream = peer.queue, peer.stream
+        if not queue and not stream.pending:
+            try:
+                if stream.send(frames):
+                    return SendOutcome.SENT
+            except OSError:
+                self._lose(peer)
+                return SendOutcome.GONE
+            peer.under_way = True
+        size = sum(map(len, frames))
+        if queue and (len(queue) >= QUEUE_MESSAGES_MAX or peer.queue_bytes + size > QUEUE_BYTES_MAX):
             return SendOutcome.FULL
-        queue.messages.append((size, frames))
-        queue.size_bytes += size
+        queue.append((size, frames))
+        peer.queue_bytes += size
+        self._queued[peer] = None
+        self._watch(peer)
         return SendOutcome.QUEUED
 
     def flush(self) -> list[bytes]:
-        """Try again what is queued; return the peers that turned out to be gone."""
-        gone = []
-        for peer in list(self._queues):
-            queue = self._queues[peer]
-            while queue.messages:
-                size, frames = queue.messages[0]
-                outcome = self._try_send(peer, frames)
-                if outcome is None:
-                    break
-                if outcome is SendOutcome.GONE:
-                    gone.append(peer)
-                    queue.messages.clear()
-                    break
-                queue.messages.popleft()
-                queue.size_bytes -= size
-            if not queue.messages:
-                del self._queues[peer]
+        """Try again what is queued; return the peers that turned out to be gone while something was queued for them."""
+        for peer in list(self._queued):
+            self._flush(peer)
+        gone, self._gone = self._gone, []
         return gone
 
     @property
     def has_queued(self) -> bool:
-        """Whether `flush` has anything to do: call it again within milliseconds."""
-        return bool(self._queues)
+        """Whether `flush` has anything to do or to say."""
+        return bool(self._queued) or bool(self._gone)
 
-    def forget(self, peer: bytes) -> None:
-        """Drop what is queued for a peer that was given up."""
-        self._queues.pop(peer, None)
+    def forget(self, identity: bytes) -> None:
+        """Drop what is queued for a peer that was given up, and its connection with it."""
+        peer = self._by_identity.get(identity)
+        if peer is not None and peer.queue:
+            self._drop_queue(peer)
+            self._close(peer)
 
     def close(self) -> None:
-        self._socket.close()
-        if self._owns_context:
-            self._context.term()
+        """Close all connections. What the system has taken still arrives. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        for peer in list(self._peers.values()):
+            self._close(peer)
+        self._listener.close()
+        if self.address.startswith("ipc://") and not self.address.startswith("ipc://@"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.address.removeprefix("ipc://"))
+        self._epoll.close()
 
-    def _try_send(self, peer: bytes, frames: Sequence[Frame]) -> SendOutcome | None:
+    # --- inside
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connected, _ = self._listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS):
+                    # The connection stays where it is, and the descriptor readable: look away for a while.
+                    self._epoll.unregister(self._listener.fileno())
+                    self._accept_again_at = time.monotonic() + ACCEPT_PAUSE_SECONDS
+                    return
+                # That one was given up before it was accepted.
+                continue
+            prepare(connected)
+            peer = _Peer(Stream(connected, SocketType.ROUTER), time.monotonic())
+            self._peers[peer.stream.fd] = peer
+            self._strangers[peer] = None
+            self._epoll.register(peer.stream.fd, IN)
+            self._flush(peer)
+
+    def _read(self, peer: _Peer) -> None:
+        stream = peer.stream
         try:
-            send_frames(self._socket, (peer, *frames), NOBLOCK)
-        except zmq.Again:
-            return None
-        except zmq.ZMQError as error:
-            if error.errno == zmq.EHOSTUNREACH:
-                return SendOutcome.GONE
-            raise
-        return SendOutcome.SENT
+            messages = stream.receive()
+        except (OSError, WireError):
+            # Its end, or nonsense, which costs it the connection and nobody else anything.
+            self._lose(peer)
+            self._close(peer)
+            return
+        if not peer.identity and stream.ready:
+            self._introduce(peer)
+        identity = peer.identity
+        for frames in messages:
+            self._received.append((identity, frames))
+        if stream.pending:
+            self._flush(peer)
+
+    def _introduce(self, peer: _Peer) -> None:
+        """The peer has said who it is. Who had that identity before has lost it."""
+        self._strangers.pop(peer, None)
+        # Nobody chooses an identity that begins with zero: those are for peers that did not choose any.
+        peer.identity = peer.stream.peer_identity or b"\0" + os.urandom(_ANONYMOUS_BYTES)
+        before = self._by_identity.get(peer.identity)
+        if before is not None:
+            self._read(before)
+            self._drop_queue(before)
+            self._close(before)
+        self._by_identity[peer.identity] = peer
+
+    def _flush(self, peer: _Peer) -> None:
+        stream, queue = peer.stream, peer.queue
+        try:
+            if not stream.pending or stream.flush():
+                if peer.under_way:
+                    peer.under_way = False
+                    peer.queue_bytes -= queue.popleft()[0]
+                while queue:
+                    if not stream.send(queue[0][1]):
+                        peer.under_way = True
+                        break
+                    peer.queue_bytes -= queue.popleft()[0]
+        except OSError:
+            self._lose(peer)
+            return
+        if not queue:
+            self._queued.pop(peer, None)
+        self._watch(peer)
+
+    def _watch(self, peer: _Peer) -> None:
+        wanted = IN | OUT if peer.queue or peer.stream.pending else IN
+        if wanted != peer.watched:
+            peer.watched = wanted
+            self._epoll.modify(peer.stream.fd, wanted)
+
+    def _lose(self, peer: _Peer) -> None:
+        """Nothing reaches the peer any more. What it sent before is still to be read; its end comes behind that."""
+        if peer.queue and self._by_identity.get(peer.identity) is peer:
+            self._gone.append(peer.identity)
+        self._drop_queue(peer)
+        if self._by_identity.get(peer.identity) is peer:
+            del self._by_identity[peer.identity]
+        if peer.watched != IN and peer.stream.fd in self._peers:
+            peer.watched = IN
+            self._epoll.modify(peer.stream.fd, IN)
+
+    def _drop_queue(self, peer: _Peer) -> None:
+        peer.queue.clear()
+        peer.queue_bytes = 0
+        peer.under_way = False
+        self._queued.pop(peer, None)
+
+    def _close(self, peer: _Peer) -> None:
+        if self._peers.pop(peer.stream.fd, None) is None:
+            return
+        self._strangers.pop(peer, None)
+        if self._by_identity.get(peer.identity) is peer:
+            del self._by_identity[peer.identity]
+        self._epoll.unregister(peer.stream.fd)
+        peer.stream.close()
+
+    def _look_after_strangers(self) -> None:
+        now = time.monotonic()
+        for peer in list(self._strangers):
+            if now < peer.accepted_at + HANDSHAKE_SECONDS_MAX:
+                break
+            self._close(peer)
+        if self._accept_again_at is not None and now >= self._accept_again_at:
+            self._accept_again_at = None
+            self._epoll.register(self._listener.fileno(), IN)

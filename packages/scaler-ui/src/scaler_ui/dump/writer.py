@@ -12,7 +12,7 @@ from scaler_protocol.errors import WireError
 from scaler_protocol.messages import MonitorDump, MonitorEvents, MonitorFailures, MonitorLog, MonitorSnapshot
 from scaler_protocol.monitor_topics import FIGURES, dump_topic, dumped_task
 from scaler_protocol.service.errors import ServiceError
-from scaler_protocol.transport import Subscriber
+from scaler_protocol.transport.publisher import Subscriber
 from scaler_ui.dump.settings import DumpSettings
 from scaler_ui.model import ClusterModel, figures
 from scaler_ui.model.figures import log_after

@@ -27,8 +27,8 @@ RECEIVE_MAX = 64
 THREAD_BYTES_MIN = 4 * 1024 * 1024
 """Larger objects are written to the cache in a thread, so that the agent goes on meanwhile."""
 
-SAFETY_SECONDS = 0.5
-"""ZeroMQ's descriptor reports edges; should one be missed, it costs no more than this."""
+CONNECTION_SECONDS = 0.5
+"""How often a connection that is lost is looked after while requests wait for it."""
 
 _ENVELOPE = encode_envelope(UNSEQUENCED)
 
@@ -95,12 +95,8 @@ class StorageLink:
     # --- inside
 
     def _send(self) -> None:
-        waiting = False
         for message in self._requests.take_outgoing():
-            waiting = self._link.send([_ENVELOPE, *encode(message)])
-        if waiting:
-            # The send may have swallowed the edge.
-            self._loop.call_soon(self._receive)
+            self._link.send([_ENVELOPE, *encode(message)])
         self._set_timer()
 
     def _receive(self) -> None:
@@ -114,7 +110,7 @@ class StorageLink:
                 logger.warning("the object storage server sent what cannot be understood: %s", error)
                 continue
             self._complete(self._requests.receive(message, self._loop.time()))
-        if len(received) == RECEIVE_MAX:
+        if self._link.has_received:
             self._loop.call_soon(self._receive)
         self._send()
 
@@ -123,11 +119,11 @@ class StorageLink:
             self._timer.cancel()
             self._timer = None
         if self._requests.pending_count:
-            deadline = min(self._requests.next_deadline(), self._loop.time() + SAFETY_SECONDS)
+            look_after = min(CONNECTION_SECONDS, self._link.retry_seconds())
+            deadline = min(self._requests.next_deadline(), self._loop.time() + look_after)
             self._timer = self._loop.call_at(deadline, self._tick)
 
     def _tick(self) -> None:
-        self._link.flush()
         self._complete(self._requests.tick(self._loop.time()))
         self._receive()
 

@@ -1,4 +1,4 @@
-"""Options every ZeroMQ socket of the project shares, and why."""
+"""Options every libzmq socket of the project shares, and why."""
 
 from __future__ import annotations
 
@@ -60,9 +60,6 @@ def _reason(error: zmq.ZMQError) -> str:
 # Plain integers and the bare binding: enums cost more than the calls they are for, and these are made for every message.
 NOBLOCK = int(zmq.NOBLOCK)
 _SNDMORE = int(zmq.SNDMORE)
-_EVENTS = int(zmq.EVENTS)
-_POLLIN = int(zmq.POLLIN)
-_get_option = zmq.backend.Socket.get
 _send: Any = zmq.backend.Socket.send
 _receive: Any = zmq.backend.Socket.recv
 
@@ -79,12 +76,6 @@ def descriptor(socket: zmq.Socket[Any]) -> int:
     fd = socket.getsockopt(zmq.FD)
     assert isinstance(fd, int)
     return fd
-
-
-def waiting_to_be_received(socket: zmq.Socket[Any]) -> bool:
-    events = _get_option(socket, _EVENTS)
-    assert isinstance(events, int)
-    return bool(events & _POLLIN)
 
 
 def send_frames(socket: zmq.Socket[Any], frames: Sequence[Frame], flags: int) -> None:

@@ -1,0 +1,47 @@
+"""`epoll`, and the part of it that is used here by means of `select`, for systems that have none."""
+
+from __future__ import annotations
+
+import select
+import time
+
+if hasattr(select, "epoll"):
+    Epoll = select.epoll
+    IN, OUT = select.EPOLLIN, select.EPOLLOUT
+else:
+    IN, OUT = 1, 4
+
+    class Epoll:  # type: ignore[no-redef]
+        """For a handful of sockets, in tests of applications, say. Has no descriptor of its own to sleep on."""
+
+        def __init__(self) -> None:
+            self._events: dict[int, int] = {}
+
+        def register(self, fd: int, events: int) -> None:
+            self._events[fd] = events
+
+        def modify(self, fd: int, events: int) -> None:
+            self._events[fd] = events
+
+        def unregister(self, fd: int) -> None:
+            del self._events[fd]
+
+        def poll(self, timeout: float, maxevents: int) -> list[tuple[int, int]]:
+            """Return at most `maxevents` of (descriptor, events) after up to `timeout` seconds."""
+            readers = list(self._events)
+            writers = [fd for fd, events in self._events.items() if events & OUT]
+            if not readers:
+                # Windows refuses to select among nothing.
+                time.sleep(timeout)
+                return []
+            readable, writable, failed = select.select(readers, writers, writers, timeout)
+            found = dict.fromkeys((*readable, *failed), IN)
+            for fd in writable:
+                found[fd] = found.get(fd, 0) | OUT
+            return list(found.items())[:maxevents]
+
+        def fileno(self) -> int:
+            raise OSError("this system has no epoll: use wait")
+
+        def close(self) -> None:
+            self._events.clear()

@@ -1,0 +1,277 @@
+"""ZMTP 3.1, ZeroMQ's wire protocol, for DEALER and ROUTER over a connected byte stream: bytes in, messages out, no socket.
+
+Source: https://rfc.zeromq.org/spec/23 (ZMTP 3.0) and /37 (3.1, which adds PING and PONG). The mechanism is NULL. Whatever
+speaks ZeroMQ in another language connects to what this module speaks, and the other way round.
+
+Why not libzmq: its I/O threads double the wake-ups of every hop, and a call for each frame costs more than a whole message
+does here. Measured, for the hops of one task there and back: 220 to 450 µs through libzmq, 70 to 160 µs through this.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+import sys
+from collections.abc import Sequence
+from enum import Enum
+
+from scaler_protocol.errors import MalformedMessageError, MessageTooLargeError
+from scaler_protocol.wire import FRAMES_MAX, MESSAGE_BYTES_MAX, Frame
+
+LARGE_FRAME_BYTES = 64 * 1024
+"""Larger frames are received into a buffer of their own, and sent without being copied."""
+
+MAPPED_FRAME_BYTES = 1024 * 1024
+"""Larger ones get fresh pages of the system's: an ordinary buffer would first be filled with zeros."""
+
+GREETING_BYTES = 64
+_SIGNATURE_BYTES = 10
+_VERSION = (3, 1)
+_MECHANISM = b"NULL"
+_GREETING = b"\xff" + bytes(8) + b"\x7f" + bytes(_VERSION) + _MECHANISM.ljust(20, b"\0") + bytes(32)
+
+_MORE, _LONG, _COMMAND = 1, 2, 4
+_SHORT_FRAME_MAX = 255
+_LONG_HEAD_BYTES = 9
+_SHORT_MORE = tuple(bytes((_MORE, size)) for size in range(_SHORT_FRAME_MAX + 1))
+_SHORT_LAST = tuple(bytes((0, size)) for size in range(_SHORT_FRAME_MAX + 1))
+_LONG_HEAD = struct.Struct(">BQ")
+_PING_HEAD = b"\x04PING"
+_PING_TTL_BYTES = 2
+_PING_CONTEXT_MAX = 16
+
+
+class SocketType(Enum):
+    """Which end of a pair this is, and which one it talks to."""
+
+    DEALER = b"DEALER"
+    ROUTER = b"ROUTER"
+
+    @property
+    def peer(self) -> SocketType:
+        return SocketType.ROUTER if self is SocketType.DEALER else SocketType.DEALER
+
+
+def frame_message(frames: Sequence[Frame]) -> tuple[list[Frame], int]:
+    """Return the pieces that make up a message on the wire, and how many bytes they are together."""
+    pieces: list[Frame] = []
+    total = 0
+    last = len(frames) - 1
+    for position, frame in enumerate(frames):
+        size = len(frame)
+        if size <= _SHORT_FRAME_MAX:
+            pieces.append(_SHORT_LAST[size] if position == last else _SHORT_MORE[size])
+            total += size + 2
+        else:
+            pieces.append(_LONG_HEAD.pack(_LONG if position == last else _LONG | _MORE, size))
+            total += size + _LONG_HEAD_BYTES
+        pieces.append(frame)
+    return pieces, total
+
+
+class Decoder:
+    """The receiving half of one connection, from the first byte on.
+
+    `feed` takes what arrived. Where a large frame is on its way, `room` says where its next bytes are to be put, and `filled`
+    that they have been. What must be answered at once (greeting, PING) collects in `replies`.
+
+    All errors are MalformedMessageError or MessageTooLargeError, and final: the connection is of no more use.
+    """
+
+    __slots__ = (
+        "_frames",
+        "_greeted",
+        "_identity",
+        "_large",
+        "_large_at",
+        "_large_more",
+        "_message_bytes",
+        "_rest",
+        "_socket_type",
+        "peer_identity",
+        "ready",
+        "replies",
+    )
+
+    def __init__(self, socket_type: SocketType, identity: bytes = b"") -> None:
+        self.ready = False
+        """Whether the handshake is over: messages may be sent."""
+        self.peer_identity = b""
+        self.replies: list[bytes] = [_GREETING]
+        self._socket_type = socket_type
+        self._identity = identity
+        self._greeted = False
+        self._rest = b""
+        self._frames: list[Frame] = []
+        self._message_bytes = 0
+        self._large: memoryview | None = None
+        self._large_at = 0
+        self._large_more = False
+
+    @property
+    def room(self) -> memoryview | None:
+        """Where the next bytes belong, or None where `feed` wants them."""
+        large = self._large
+        return None if large is None else large[self._large_at :]
+
+    def filled(self, count: int) -> list[Frame] | None:
+        """`count` bytes were put where `room` said. Returns the message that is complete by that, if one is."""
+        self._large_at += count
+        large = self._large
+        assert large is not None
+        if self._large_at < len(large):
+            return None
+        self._large = None
+        self._frames.append(large)
+        if self._large_more:
+            return None
+        message, self._frames = self._frames, []
+        self._message_bytes = 0
+        return message
+
+    def feed(self, data: bytes) -> list[list[Frame]]:
+        """Take bytes in; return the messages that are complete by them."""
+        if self._rest:
+            data = self._rest + data
+            self._rest = b""
+        position = 0
+        if not self._greeted:
+            if not self._greet(data):
+                self._rest = data
+                return []
+            position = GREETING_BYTES
+        messages: list[list[Frame]] = []
+        frames = self._frames
+        end = len(data)
+        while position + 2 <= end:
+            flags = data[position]
+            if flags & _LONG:
+                body = position + _LONG_HEAD_BYTES
+                if body > end:
+                    break
+                size = int.from_bytes(data[position + 1 : body], "big")
+            else:
+                size = data[position + 1]
+                body = position + 2
+            stop = body + size
+            if stop > end:
+                self._check(flags, size)
+                if size >= LARGE_FRAME_BYTES:
+                    self._begin_large(flags, size, data[body:])
+                    return messages
+                break
+            position = stop
+            if flags & ~(_MORE | _LONG) or not self.ready:
+                self._check(flags, size)
+                self._obey(data[body:stop])
+                continue
+            frames.append(data[body:stop])
+            if flags & _MORE:
+                if len(frames) >= FRAMES_MAX:
+                    raise MessageTooLargeError(f"a message of more than {FRAMES_MAX} frames")
+                self._message_bytes += size
+            else:
+                messages.append(frames)
+                frames = self._frames = []
+                self._message_bytes = 0
+        self._rest = data[position:]
+        return messages
+
+    def _check(self, flags: int, size: int) -> None:
+        """Refuse what cannot become a frame, before any memory is set aside for it."""
+        command = flags & _COMMAND
+        if flags & ~(_MORE | _LONG | _COMMAND) or (command and flags & _MORE):
+            raise MalformedMessageError(f"a ZMTP frame with flags {flags:#04x}")
+        if not self.ready and not command:
+            raise MalformedMessageError("a message before the ZMTP handshake was over")
+        if command and size >= LARGE_FRAME_BYTES:
+            raise MessageTooLargeError(f"a ZMTP command of {size} bytes")
+        if self._message_bytes + size > MESSAGE_BYTES_MAX:
+            raise MessageTooLargeError(
+                f"a message of {self._message_bytes + size} bytes or more; the limit is {MESSAGE_BYTES_MAX}"
+            )
+
+    def _begin_large(self, flags: int, size: int, beginning: bytes) -> None:
+        if len(self._frames) >= FRAMES_MAX:
+            raise MessageTooLargeError(f"a message of more than {FRAMES_MAX} frames")
+        self._message_bytes += size
+        self._large = large = _large_buffer(size)
+        self._large_more = bool(flags & _MORE)
+        self._large_at = len(beginning)
+        large[: len(beginning)] = beginning
+
+    # --- handshake and commands
+
+    def _greet(self, data: bytes) -> bool:
+        """Look at the peer's greeting; return whether all of it is there."""
+        if data[:1] != b"\xff"[: len(data)] or (len(data) >= _SIGNATURE_BYTES and not data[9] & 1):
+            raise MalformedMessageError("the other end does not speak ZMTP")
+        if len(data) < GREETING_BYTES:
+            return False
+        if data[10] < _VERSION[0]:
+            raise MalformedMessageError(f"the other end speaks ZMTP {data[10]}, version {_VERSION[0]} is needed")
+        mechanism = data[12:32].rstrip(b"\0")
+        if mechanism != _MECHANISM:
+            raise MalformedMessageError(f"the other end wants the mechanism {mechanism!r}, this one {_MECHANISM!r}")
+        self._greeted = True
+        metadata = _property(b"Socket-Type", self._socket_type.value) + _property(b"Identity", self._identity)
+        self.replies.append(_command(b"READY", metadata))
+        return True
+
+    def _obey(self, body: bytes) -> None:
+        if not body or 1 + body[0] > len(body):
+            raise MalformedMessageError("a ZMTP command without a name")
+        name, data = body[1 : 1 + body[0]], body[1 + body[0] :]
+        if name == b"READY" and not self.ready:
+            self._get_ready(data)
+        elif name == b"ERROR":
+            raise MalformedMessageError(f"the other end refuses the connection: {data[1:].decode('ascii', 'replace')}")
+        elif not self.ready:
+            raise MalformedMessageError(f"the ZMTP command {name[:20]!r} before READY")
+        elif name == b"PING":
+            context = data[_PING_TTL_BYTES : _PING_TTL_BYTES + _PING_CONTEXT_MAX]
+            self.replies.append(_command(b"PONG", context))
+
+    def _get_ready(self, data: bytes) -> None:
+        metadata = _read_properties(data)
+        wanted = self._socket_type.peer.value
+        if metadata.get(b"socket-type") != wanted:
+            found = metadata.get(b"socket-type", b"")[:20]
+            raise MalformedMessageError(f"the other end is a {found!r} socket, not a {wanted!r} one")
+        self.peer_identity = metadata.get(b"identity", b"")
+        self.ready = True
+
+
+def _large_buffer(size: int) -> memoryview:
+    if size < MAPPED_FRAME_BYTES:
+        return memoryview(bytearray(size))
+    pages = mmap.mmap(-1, size)
+    if sys.platform == "linux":
+        pages.madvise(mmap.MADV_HUGEPAGE)
+    return memoryview(pages)
+
+
+def _command(name: bytes, data: bytes) -> bytes:
+    body = bytes((len(name),)) + name + data
+    if len(body) <= _SHORT_FRAME_MAX:
+        return bytes((_COMMAND, len(body))) + body
+    return _LONG_HEAD.pack(_COMMAND | _LONG, len(body)) + body
+
+
+def _property(name: bytes, value: bytes) -> bytes:
+    return bytes((len(name),)) + name + len(value).to_bytes(4, "big") + value
+
+
+def _read_properties(data: bytes) -> dict[bytes, bytes]:
+    """Return metadata by name, in lower case as names do not tell cases apart."""
+    properties: dict[bytes, bytes] = {}
+    position = 0
+    while position < len(data):
+        name_end = position + 1 + data[position]
+        value_at = name_end + 4
+        value_end = value_at + int.from_bytes(data[name_end:value_at], "big")
+        if value_end > len(data) or value_at > len(data):
+            raise MalformedMessageError("ZMTP metadata that ends too early")
+        properties[data[position + 1 : name_end].lower()] = data[value_at:value_end]
+        position = value_end
+    return properties
