@@ -21,6 +21,7 @@ from scaler_protocol.columns import EMPTY, Packed, column_reader, pack_column, s
 from scaler_protocol.errors import MalformedMessageError, MessageTooLargeError
 from scaler_protocol.flat import SHAPE_START, FlatStruct, Reader
 from scaler_protocol.ids import ID_BYTES
+from scaler_protocol.one_row import OneResult, OneTask
 from scaler_protocol.wire import FRAMES_MAX, HEADER_BYTES_MAX, MESSAGE_BYTES_MAX, Frame, raw_view
 
 TRAVERSALS_MAX = 4
@@ -514,6 +515,8 @@ class _FlatLayout:
         required = {field.name for field in fields(layout.message_type) if field.default is MISSING}
         self.required = [(blob.attribute, blob.read(b"")) for blob in self.blobs if blob.attribute in required]
 
+        self.one_row: Any = (OneTask if layout.message_type is m.TaskBatch else OneResult)(struct)
+
     def encode(self, message: Any) -> list[Frame] | None:
         """Return the frames of `message`, or None where it is a matter for the library."""
         for name in self.others:
@@ -569,11 +572,11 @@ KIND_NAMES: dict[type[Any], str] = {
 
 def encode(message: m.Message) -> list[Frame]:
     """Return header and payload frames of `message` (the caller puts the envelope in front)."""
-    if isinstance(message, m.ResultBatch) and message.frames is not None:
+    if type(message) is m.ResultBatch and message.frames is not None:
         return list(message.frames)
     flat = _FLAT_BY_TYPE.get(type(message))
     if flat is not None:
-        frames = flat.encode(message)
+        frames = flat.one_row.write(message) or flat.encode(message)
         if frames is not None:
             return frames
     return encode_with_library(message)
@@ -626,6 +629,9 @@ def decode(frames: Sequence[Frame]) -> m.Message:
     header = bytes(frames[0])
     flat = _FLAT_BY_SHAPE.get(header[SHAPE_START : SHAPE_START + _SHAPE_BYTES])
     if flat is not None:
+        one = flat.one_row.read(header, frames[1:])
+        if one is not None:
+            return one  # type: ignore[no-any-return]
         try:
             message = flat.decode(header, frames[1:])
             if message is not None:
