@@ -135,7 +135,8 @@ class ConnectionEngine(Engine):
 
     def next_deadline(self) -> float:
         with self._lock:
-            return self._core.next_deadline()
+            deadline = self._known_deadline = self._core.next_deadline()
+            return deadline
 
     def on_end(self, error: BaseException | None) -> None:
         """However the thread ends, nothing stays silent."""

@@ -68,6 +68,8 @@ class Engine(ABC):
         """Notified when the session begins or ends, when credit arrives, when a cancel is confirmed."""
         self._waiting = 0
         """Tasks that were submitted since the last flush."""
+        self._known_deadline: float | None = None
+        """The core's next deadline as it was when the thread that keeps it last slept; None where nobody does."""
         self._others: deque[e.Effect] = deque()
         self._welcome: m.Welcome | None = None
         self._credit_waiters = 0
@@ -317,28 +319,33 @@ class Engine(ABC):
 
     def wait(self, condition: threading.Condition, done: Callable[[], bool], timeout: float | None) -> None:
         """Wait until `done()`, or so many seconds. Inside a task, its processor is told that the task blocks."""
-        self.check_process()
         if self.must_not_wait():
             raise errors.ScalerError("a callback of a future waits for another one: only its own thread completes it")
         self.flush()
         if done():
             return
-        with self.blocking():
-            deadline = None if timeout is None else time.monotonic() + timeout
-            while True:
-                with condition:
-                    if done():
-                        return
-                    remaining = self.wait_seconds()
-                    if deadline is not None:
-                        remaining = min(remaining, deadline - time.monotonic())
-                    if remaining > 0:
-                        condition.wait(remaining)
-                    if done():
-                        return
-                if deadline is not None and time.monotonic() >= deadline:
+        if current_task_context() is None:
+            self._wait(condition, done, timeout)
+        else:
+            with self.blocking():
+                self._wait(condition, done, timeout)
+
+    def _wait(self, condition: threading.Condition, done: Callable[[], bool], timeout: float | None) -> None:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            with condition:
+                if done():
                     return
-                self.on_waited()
+                remaining = self.wait_seconds()
+                if deadline is not None:
+                    remaining = min(remaining, deadline - time.monotonic())
+                if remaining > 0:
+                    condition.wait(remaining)
+                if done():
+                    return
+            if deadline is not None and time.monotonic() >= deadline:
+                return
+            self.on_waited()
 
     @contextlib.contextmanager
     def blocking(self) -> Iterator[None]:
@@ -514,17 +521,21 @@ class Engine(ABC):
         """Do what is due, and send what waits; `_perform_others` is the caller's to call."""
         now = time.monotonic()
         with self._lock:
-            if now >= self._core.next_deadline():
+            deadline = self._known_deadline
+            due = now >= (self._core.next_deadline() if deadline is None else deadline)
+            if due:
                 self._core.handle(e.Tick(), now)
             if flush and self._waiting:
                 self._waiting = 0
                 self._core.flush()
+            elif not due:
+                return
             self._send_effects()
 
     def _send_effects(self) -> bool:
         """Send what the core wants sent; return whether there is something else to do, without the lock."""
         for effect in self._core.take_effects():
-            if isinstance(effect, e.Send):
+            if type(effect) is e.Send:
                 self._transmit([encode_envelope(effect.envelope), *encode(effect.message)])
             else:
                 if isinstance(effect, e.DeleteObjects):
@@ -545,7 +556,7 @@ class Engine(ABC):
             self._perform(effect)
 
     def _perform(self, effect: e.Effect) -> None:
-        if isinstance(effect, e.Completed):
+        if type(effect) is e.Completed:
             self._complete(effect)
         elif isinstance(effect, e.FetchObject):
             try:

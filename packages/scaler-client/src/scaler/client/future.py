@@ -153,6 +153,11 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
 
     # --- what people ask
 
+    def done(self) -> bool:
+        """Whether it has a value, an exception, or was cancelled."""
+        # The state is written once, by one assignment: the base class's lock would add nothing.
+        return self._state is not RUNNING
+
     @property
     def task_id(self) -> int:
         """The task's number within its client, as messages and monitors show it."""
@@ -271,7 +276,7 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
 
     def _wait(self, timeout: float | None) -> None:
         self.client.owner.wait(self._condition, self.done, timeout)
-        if not self.done():
+        if self._state == RUNNING:
             raise FutureTimeoutError(f"task {self.number} is not done after {timeout} s")
 
     def _restore(self, payload: Payload) -> None:
