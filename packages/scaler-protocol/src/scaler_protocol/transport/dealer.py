@@ -100,14 +100,16 @@ class DealerLink:
             if self._closed:
                 return []
             if not received:
-                self._attend()
-                if self._stream is not None:
-                    self._read(self._stream)
-            if len(received) <= limit:
-                messages = list(received)
-                received.clear()
-                return messages
-            return [received.popleft() for _ in range(limit)]
+                stream = self._stream
+                if stream is None or not stream.ready or stream.pending or self._queue:
+                    self._attend()
+                    stream = self._stream
+                if stream is not None:
+                    messages = self._read(stream)
+                    if len(messages) <= limit:
+                        return messages
+                    received.extend(messages)
+            return [received.popleft() for _ in range(min(limit, len(received)))]
 
     @property
     def has_received(self) -> bool:
@@ -150,7 +152,7 @@ class DealerLink:
         with self._lock:
             stream = self._stream
             fd = stream.fd if stream is not None and not self._closed else -1
-            writing = stream is not None and (stream.pending or (bool(self._queue) and stream.ready))
+            writing = stream is not None and (bool(stream.pending) or (bool(self._queue) and stream.ready))
             connecting = stream is None or not stream.ready
         if connecting:
             seconds = min(seconds, self.retry_seconds())
@@ -223,19 +225,20 @@ class DealerLink:
                 return
             queue.popleft()
 
-    def _read(self, stream: Stream) -> None:
+    def _read(self, stream: Stream) -> list[list[Frame]]:
         was_ready = stream.ready
         try:
-            self._received.extend(stream.receive())
+            messages = stream.receive()
         except (OSError, WireError):
             # Nonsense costs the connection; whether the next one is better will show.
             self._drop(stream)
-            return
+            return []
         if stream.pending or not was_ready:
             if stream.ready and not was_ready:
                 self._pause = RETRY_SECONDS_MIN
                 self._connect_deadline = math.inf
             self._attend()
+        return messages
 
     def _drop(self, stream: Stream) -> None:
         if self._epoll is not None:
@@ -249,7 +252,7 @@ class DealerLink:
 
     def _wants_to_write(self) -> bool:
         stream = self._stream
-        return stream is not None and (stream.pending or (stream.ready and bool(self._queue)))
+        return stream is not None and (bool(stream.pending) or (stream.ready and bool(self._queue)))
 
     def _events(self) -> int:
         return IN | OUT if self._wants_to_write() else IN

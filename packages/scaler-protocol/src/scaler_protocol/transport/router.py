@@ -78,7 +78,7 @@ class RouterListener:
         """Connections that have not said who they are, oldest first."""
         self._queued: dict[_Peer, None] = {}
         self._gone: list[bytes] = []
-        self._received: deque[tuple[bytes, list[Frame]]] = deque()
+        self._received: list[tuple[bytes, list[Frame]]] = []
         self._accept_again_at: float | None = None
         self._closed = False
 
@@ -115,10 +115,10 @@ class RouterListener:
             if self._strangers or self._accept_again_at is not None:
                 self._look_after_strangers()
         if len(received) <= limit:
-            messages = list(received)
-            received.clear()
-            return messages
-        return [received.popleft() for _ in range(limit)]
+            self._received = []
+            return received
+        self._received = received[limit:]
+        return received[:limit]
 
     def send(self, identity: bytes, frames: Sequence[Frame]) -> SendOutcome:
         """Send to one peer, in order with what is queued for it."""
