@@ -588,7 +588,9 @@ class Engine(ABC):
     def _complete(self, completed: e.Completed) -> None:
         tokens = completed.tokens
         statuses, durations = completed.statuses, completed.durations
-        if all(type(token) is ScalerFuture for token in tokens):
+        if type(tokens[0]) is ScalerFuture and (
+            len(tokens) == 1 or all(type(token) is ScalerFuture for token in tokens)
+        ):
             profiles = None
             if len(completed.cpu_times) and len(durations):
                 peaks = completed.memory_peaks if len(completed.memory_peaks) else [0] * len(tokens)

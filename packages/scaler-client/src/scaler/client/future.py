@@ -264,13 +264,16 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
             if self._state != RUNNING:
                 return
             self._state = FINISHED
-            for waiter in self._waiters:
+            # Both lists exist only where somebody has asked for them.
+            for waiter in self.__dict__.get("_waiters", ()):
                 if self._status == _SUCCESS:
                     waiter.add_result(self)
                 else:
                     waiter.add_exception(self)
             self._condition.notify_all()
-        self._invoke_callbacks()  # type: ignore[attr-defined]
+            called = "_done_callbacks" in self.__dict__
+        if called:
+            self._invoke_callbacks()  # type: ignore[attr-defined]
 
     # --- inside
 

@@ -113,6 +113,7 @@ class TaskLifecycle:
                 return None
             tasks.append(task)
         forget, unassign = client.tasks.pop, agent.tasks.pop
+        unfinished = self.functions.unfinished
         for task in tasks:
             unassign(task, None)
             if forget(task.number, None) is None:
@@ -120,8 +121,8 @@ class TaskLifecycle:
                 continue
             task.state = _FORGOTTEN
             task.agent = None
+            unfinished[task.function] -= 1
         client.assigned_count -= len(tasks)
-        self.functions.unfinished.subtract(task.function for task in tasks)
         return tasks
 
     def finish_mixed(self, agent: AgentRecord, client: ClientRecord, batch: m.ResultBatch, now: float) -> None:

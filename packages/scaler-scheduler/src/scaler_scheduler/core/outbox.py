@@ -14,6 +14,9 @@ from scaler_scheduler.core.effects import Effect, Log, Send, ToStore
 from scaler_scheduler.core.events import Peer
 from scaler_scheduler.core.monitor import Monitor
 
+# Without the detour over the class's own constructor: this is done for every message.
+_new = tuple.__new__
+
 PeerRecord = ClientRecord | AgentRecord
 
 
@@ -44,7 +47,7 @@ class Outbox:
             record.last_seen = float("-inf")
             self.log("warning", f"{record.hello.name} does not keep up: {error}")
             return
-        self._effects.append(Send(record.peer, envelope, message))
+        self._effects.append(_new(Send, (record.peer, envelope, message)))
 
     def send_plain(self, record: PeerRecord, message: m.Message) -> None:
         """Send what may be lost."""

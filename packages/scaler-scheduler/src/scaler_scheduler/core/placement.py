@@ -18,6 +18,9 @@ from scaler_scheduler.policy.placement import share_of
 
 _ASSIGNED = TaskState.ASSIGNED
 
+# An enum's operators cost more than what they are used for here.
+_REANNOUNCED = int(m.TaskFlag.REANNOUNCED)
+
 CREDIT_LAPSE_SECONDS = 2.0
 """Permissions to submit that nobody has used for so long no longer keep others waiting."""
 
@@ -49,8 +52,10 @@ class Placement:
         self.marks.credit_due = self.config.waiting_tasks_max >= 0
 
     def place_signature(self, queue: SignatureQueue, groups: list[AgentGroup], now: float) -> None:
-        total_slots = sum(group.slots for group in groups)
-        total_assigned = sum(group.assigned for group in groups)
+        total_slots = total_assigned = 0
+        for group in groups:
+            total_slots += group.slots
+            total_assigned += group.assigned
         for group in groups:
             while queue.count > 0:
                 agent = group.least_loaded()
@@ -85,6 +90,8 @@ class Placement:
 
     def send_tasks(self, agent: AgentRecord, options: TaskOptions, tasks: list[Task], now: float) -> None:
         """One batch of tasks that share their options, after the functions they need."""
+        if len(tasks) == 1 and self.send_plain_task(agent, options, tasks[0], now):
+            return
         table: dict[bytes, int] = {}
         indexes = [table.setdefault(task.function, len(table)) for task in tasks]
         functions = tuple(table)
@@ -126,6 +133,32 @@ class Placement:
         if self.monitor.listening:
             self.monitor.record(m.TaskEvent.ASSIGNED, tasks, batch.numbers, agent.name, now)
         self.outbox.send(agent, batch)
+
+    def send_plain_task(self, agent: AgentRecord, options: TaskOptions, task: Task, now: float) -> bool:
+        """Send a single task without anything special to an agent that knows its function: what latency consists of.
+
+        Returns False, and does nothing, where it is not like that.
+        """
+        client_id, function = options.client.id, task.function
+        known = agent.functions.get(client_id)
+        if known is None or function not in known or options.serializer or task.objects or task.graph is not None:
+            return False
+        batch = m.TaskBatch(
+            client_id,
+            (task.number,),
+            (function,),
+            Packed((len(task.payload),), task.payload),
+            (task.attempt & 0xFFFF,),
+            (),
+            options.depth,
+            options.kind,
+            options.flags & ~_REANNOUNCED,
+            options.capabilities,
+        )
+        if self.monitor.listening:
+            self.monitor.record(m.TaskEvent.ASSIGNED, (task,), batch.numbers, agent.name, now)
+        self.outbox.send(agent, batch)
+        return True
 
     def define_functions(self, agent: AgentRecord, client_id: bytes, needed: Sequence[bytes]) -> None:
         known = agent.functions.setdefault(client_id, set())

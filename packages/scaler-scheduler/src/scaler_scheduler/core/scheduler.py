@@ -397,8 +397,10 @@ class SchedulerCore:
             tasks = [task for task in tasks if task.number not in known]
         if batch.objects:
             _attach_objects({task.number: task for task in tasks}, batch)
-        known.update((task.number, task) for task in tasks)
-        self.functions.unfinished.update(task.function for task in tasks)
+        unfinished = self.functions.unfinished
+        for task in tasks:
+            known[task.number] = task
+            unfinished[task.function] += 1
         client.credit_granted = max(0, client.credit_granted - len(tasks))
         client.credit_moved_at = now
         if self.monitor.listening:
