@@ -95,6 +95,7 @@ class Agent(Peer):
         workers: int = 1,
         capacity: int | None = None,
         capabilities: m.Capabilities = (),
+        takes_chains: bool = True,
     ) -> None:
         self.capacity = 2 * workers if capacity is None else capacity
         hello = m.Hello(
@@ -107,6 +108,7 @@ class Agent(Peer):
             capabilities=capabilities,
             capacity=self.capacity,
             queue_limit=1000,
+            takes_chains=takes_chains,
         )
         super().__init__(harness, identity(name), hello)
 

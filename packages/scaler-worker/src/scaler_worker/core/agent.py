@@ -118,6 +118,7 @@ class AgentCore:
             # an attempt that is under way here a second time. What is wanted follows at once, in a heartbeat.
             capacity=0,
             queue_limit=options.queue_limit,
+            takes_chains=True,
         )
         self._connection = Connection(
             hello, heartbeat_seconds=options.heartbeat_seconds, give_up_seconds=options.death_timeout_seconds
@@ -343,8 +344,10 @@ class AgentCore:
     def _cancel_tasks(self, message: m.TaskCancel) -> None:
         attempts = message.attempts if len(message.attempts) else [0] * len(message.numbers)
         wanted = dict(zip(message.numbers, attempts, strict=True))
-        for tasks in self._queue.remove(message.client, wanted):
+        removed, bereft = self._queue.remove(message.client, wanted)
+        for tasks in removed:
             self._results.add_ended(message.client, tasks.numbers, tasks.attempts, Status.CANCELED)
+        self._give_back(bereft)
         for result in self._transfers.drop_results(message.client, wanted):
             self._results.add_ended(message.client, [result.number], [result.attempt], Status.CANCELED)
         for processor in self._processors.values():
@@ -368,6 +371,7 @@ class AgentCore:
             self._send_heartbeat()
 
     def _give_back(self, recalled: Iterable[TaskSlice]) -> None:
+        """Return tasks to the scheduler: before the results that are collected, which may tell why they come back."""
         columns: dict[bytes, tuple[array[int], array[int]]] = {}
         for tasks in recalled:
             numbers, attempts = columns.setdefault(tasks.client, (array("Q"), array("H")))
@@ -436,7 +440,8 @@ class AgentCore:
         lengths = event.payload_lengths if whole else event.payload_lengths[row:end]
         durations = event.durations if whole else event.durations[row:end]
         size = len(event.payloads) if whole else sum(lengths)
-        self._observe(tasks, durations)
+        if Status.SKIPPED not in event.statuses:
+            self._observe(tasks, durations)
         if tasks.abandoned:
             return byte + size
         if len(event.object_positions):
@@ -532,7 +537,10 @@ class AgentCore:
         self._requeue(processor, processor.pop_from(next_index))
 
     def _requeue(self, processor: Processor, pieces: list[TaskSlice]) -> None:
-        """Queue tasks again that were handed over and did not run, in front, without counting an attempt."""
+        """Queue tasks again that were handed over and did not run, in front, without counting an attempt.
+
+        Not the rest of a chain that has begun: only its processor has what came before, the scheduler will have it.
+        """
         returned: list[TaskSlice] = []
         for tasks in reversed(pieces):
             if tasks.abandoned:
@@ -546,11 +554,11 @@ class AgentCore:
             for ended in out:
                 ending = processor.endings[ended.index]
                 self._results.add_ended(ended.client, ended.numbers, ended.attempts, ending.status, ending.text)
-            if self._leaving is not None:
-                returned.extend(stays)
-            else:
-                for piece in reversed(stays):
-                    self._queue.put_back(piece)
+            for piece in reversed(stays):
+                continued = len(piece) if self._leaving is not None else piece.continued()
+                if continued:
+                    returned.append(piece.take(continued))
+                self._queue.put_back(piece)
         self._give_back(returned)
 
     def _on_exited(self, event: on.ProcessorExited) -> None:

@@ -30,6 +30,7 @@ def check_invariants(core: AgentCore) -> None:
     queued = list(core._queue)
     for tasks in queued:
         _require(not tasks.abandoned, "the queue holds tasks of a client that is gone")
+        _require(not tasks.continued(), "the queue holds the rest of a chain")
         hold(tasks, "the queue")
     _require(sum(map(len, queued)) == core._queue.count, "the queue's count is wrong")
     _require(

@@ -53,6 +53,7 @@ class TaskQueue:
                 if total > payload_bytes_max:
                     count = max(1, fitting)
                     break
+        count = head.whole(count)
         if count == len(head):
             taken = line.popleft()
             if not line:
@@ -68,26 +69,35 @@ class TaskQueue:
         return sum(len(tasks) for level in below for tasks in self._by_depth[level])
 
     def recall(self, count: int, depth_end: int | None = None) -> list[TaskSlice]:
-        """Remove and return up to `count` tasks, shallowest first, newest first; only less deep than `depth_end`."""
+        """Remove and return up to `count` tasks, shallowest first, newest first; only less deep than `depth_end`.
+
+        A chain counts as one task: it needs one processor, and is returned whole.
+        """
         recalled: list[TaskSlice] = []
         while count > 0 and self._depths and (depth_end is None or self._depths[0] < depth_end):
             depth = self._depths[0]
             line = self._by_depth[depth]
             tail = line[-1]
-            if len(tail) <= count:
+            chained = len(tail.batch.chain_ends) > 0
+            wanted = tail.last_chain() if chained else count
+            if len(tail) <= wanted:
                 line.pop()
                 if not line:
                     self._drop_line(depth)
             else:
-                tail = tail.take_last(count)
-            count -= len(tail)
+                tail = tail.take_last(wanted)
+            count -= 1 if chained else len(tail)
             self.count -= len(tail)
             recalled.append(tail)
         return recalled
 
-    def remove(self, client: bytes, wanted: dict[int, int] | None) -> list[TaskSlice]:
-        """Remove and return this client's tasks: the wanted ones (number to attempt, 0 for any), or all for None."""
+    def remove(self, client: bytes, wanted: dict[int, int] | None) -> tuple[list[TaskSlice], list[TaskSlice]]:
+        """Remove this client's tasks: the wanted ones (number to attempt, 0 for any), or all for None.
+
+        Returns them, and what lost its predecessors with them, which is removed too.
+        """
         removed: list[TaskSlice] = []
+        bereft: list[TaskSlice] = []
         for depth in list(self._depths):
             line = self._by_depth[depth]
             if not any(tasks.client == client for tasks in line):
@@ -100,14 +110,19 @@ class TaskQueue:
                     removed.append(tasks)
                 else:
                     stays, out = split_out(tasks, tasks.find(wanted))
-                    kept.extend(stays)
                     removed.extend(out)
+                    for piece in stays:
+                        continued = piece.continued()
+                        if continued:
+                            bereft.append(piece.take(continued))
+                        if len(piece):
+                            kept.append(piece)
             if kept:
                 self._by_depth[depth] = kept
             else:
                 self._drop_line(depth)
-        self.count -= sum(len(tasks) for tasks in removed)
-        return removed
+        self.count -= sum(len(tasks) for tasks in (*removed, *bereft))
+        return removed, bereft
 
     def _line(self, depth: int) -> deque[TaskSlice]:
         line = self._by_depth.get(depth)
