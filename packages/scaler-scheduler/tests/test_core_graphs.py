@@ -7,6 +7,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 
+import pytest
 from harness import FUNCTION, Agent, Client, Harness
 
 from scaler_protocol import messages as m
@@ -401,6 +402,71 @@ class TestChains:
         counts = Counter(m.TaskEvent(kind) for kind in events.states)
         assert counts == {m.TaskEvent.SUBMITTED: 4, m.TaskEvent.ASSIGNED: 4, m.TaskEvent.SUCCESS: 4}
         assert [duration for duration in events.durations if duration] == [10, 20, 30, 40]
+
+
+class TestData:
+    """Rows run where their large inputs are."""
+
+    BIG = b"b" * 16
+
+    def large(self, agent: Agent, task: tuple[bytes, int, int], name: bytes = BIG) -> None:
+        agent.answer([task], payload=b"O" + name, object_positions=[0], objects=(name,))
+
+    @pytest.mark.parametrize("large", [0, 1])
+    @pytest.mark.parametrize("last", [0, 1])
+    def test_a_row_follows_its_large_input(self, large: int, last: int) -> None:
+        harness = Harness()
+        client = Client(harness, "client")
+        agents = [Agent(harness, f"agent-{index}") for index in range(2)]
+        client.define()
+        first = submit_graph(client, [[], [], [0, 1]], [2])
+        roots = [agent.tasks()[0] for agent in agents]
+        for index in (1 - last, last):
+            if index == large:
+                self.large(agents[index], roots[index])
+            else:
+                agents[index].answer([roots[index]])
+        assert agents[large].tasks() == [(client.id, first + 2, 1)]
+
+    def test_a_row_does_not_wait_for_a_busy_worker_because_of_its_inputs(self) -> None:
+        harness = Harness()
+        client = Client(harness, "client")
+        maker = Agent(harness, "maker", capacity=4)
+        client.define()
+        submit_graph(client, [[], [0], [0]], [1, 2])
+        (root,) = maker.tasks()
+        other = Agent(harness, "other", capacity=4)
+        self.large(maker, root)
+        # One reader stays, the other would have to wait.
+        assert (len(maker.tasks()), len(other.tasks())) == (1, 1)
+
+    def test_a_host_that_has_read_an_object_has_it(self) -> None:
+        harness = Harness()
+        client = Client(harness, "client")
+        maker = Agent(harness, "maker", capacity=1)
+        client.define()
+        submit_graph(client, [[], [0], [0]], [1, 2])
+        (root,) = maker.tasks()
+        other = Agent(harness, "other", capacity=1)
+        self.large(maker, root)
+        (graph,) = harness.core.clients[client.id].graphs
+        assert [agent.name for agent in graph.holders[0]] == ["maker", "other"]
+        maker.answer(maker.tasks())
+        other.answer(other.tasks())
+        assert harness.to_store() == [m.ObjectDelete(0, client.id, (self.BIG,))]
+
+    def test_an_agent_that_is_gone_draws_nothing(self) -> None:
+        harness = Harness()
+        client = Client(harness, "client")
+        maker = Agent(harness, "maker", capacity=1, takes_chains=False)
+        client.define()
+        submit_graph(client, [[], [0]], [1])
+        self.large(maker, maker.tasks()[0])
+        ((_, reader, _),) = maker.tasks()
+        harness.vanish(maker)
+        other = Agent(harness, "other", capacity=4)
+        harness.advance(61)
+        assert other.tasks() == [(client.id, reader, 2)]
 
 
 def test_many_hellos_that_waited_in_the_network_start_one_session() -> None:

@@ -10,13 +10,17 @@ free, they go to an agent together as a chain. Should it come back without them,
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Iterable
 from enum import IntEnum
 from itertools import accumulate
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from scaler_protocol.messages import GraphSubmit
 from scaler_scheduler.core.tasks import Task, TaskOptions, TaskState
+
+if TYPE_CHECKING:
+    from scaler_scheduler.core.agents import AgentRecord
 
 CHAIN_ROWS_MAX = 128
 CHAIN_BYTES_MAX = 1024 * 1024
@@ -61,6 +65,8 @@ class Graph:
         """Of the unfinished rows, those that no task exists for yet."""
         self.results: dict[int, RowResult] = {}
         """Results that still have readers."""
+        self.holders: dict[int, list[AgentRecord]] = {}
+        """Which agents made or read a row's result, where that is an object and has readers."""
         self.returned: dict[int, Task] = {}
         """Tasks of rows that wait again."""
         self._mean_duration: float | None = None
@@ -125,7 +131,7 @@ class Graph:
         """Return tasks for all rows without predecessors."""
         return [self._release(row) for row, missing in enumerate(self._missing) if missing == 0]
 
-    def complete(self, row: int, result: RowResult) -> tuple[list[Task], list[bytes]]:
+    def complete(self, row: int, result: RowResult, agent: AgentRecord) -> tuple[list[Task], list[bytes]]:
         """A released row is done. Return tasks for the rows that became ready, and objects nobody reads any more."""
         self.states[row] = RowState.DONE
         self.unfinished -= 1
@@ -138,6 +144,8 @@ class Graph:
         freed = self._drop_inputs_of(row)
         if self._readers[row]:
             self.results[row] = result
+            if result.objects:
+                self.holders[row] = [agent]
         else:
             # Everything that would have read it has failed.
             freed.extend(result.objects)
@@ -190,7 +198,19 @@ class Graph:
         self._readers[row] -= 1
         if self._readers[row] == 0:
             del self.results[row]
+            self.holders.pop(row, None)
         return result
+
+    def inputs_held(self, row: int) -> Counter[AgentRecord]:
+        """Return how many of the row's large inputs each agent has that made or read any."""
+        return Counter(agent for dependency in self.dependencies_of(row) for agent in self.holders.get(dependency, ()))
+
+    def is_read_at(self, row: int, agent: AgentRecord) -> None:
+        """The row is handed to this agent: it will have what the row reads."""
+        for dependency in self.dependencies_of(row):
+            holders = self.holders.get(dependency)
+            if holders is not None and agent not in holders:
+                holders.append(agent)
 
     def release_behind(self, row: int) -> list[Task]:
         """Return tasks for the rows that may go to an agent together with the released `row`, in the order to run them.
@@ -278,5 +298,6 @@ class Graph:
                 if readers[dependency] == 0:
                     result = self.results.pop(dependency, None)
                     if result is not None:
+                        self.holders.pop(dependency, None)
                         freed.extend(result.objects)
         return freed

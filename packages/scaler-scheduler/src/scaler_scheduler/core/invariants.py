@@ -122,6 +122,8 @@ def _check_graphs(core: SchedulerCore) -> None:
                         f"{name}: row {row} was released before row {dependency} and is not behind it",
                     )
                 _require(graph.is_behind(row) == (lacking > 0), f"{name}: row {row} has miscounted its predecessors")
+            for row in graph.holders:
+                _require(row in graph.results, f"{name}: agents hold the result of row {row}, which is gone")
             for row, task in graph.returned.items():
                 where = f"{name}: row {row}"
                 _require(graph.states[row] == RowState.WAITING, f"{where} waits again and is {graph.states[row]}")

@@ -249,7 +249,7 @@ class TaskLifecycle:
         result = RowResult(
             payload, objects, of(batch.durations), of(batch.cpu_times), of(batch.memory_peaks), task.attempt
         )
-        released, freed = graph.complete(row, result)
+        released, freed = graph.complete(row, result, agent)
         self.queue_new(client, released, now)
         self.free_objects(client, freed)
         self.deliver_rows(client, graph, (row, *graph.dependencies_of(row)))

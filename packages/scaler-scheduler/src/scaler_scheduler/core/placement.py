@@ -14,6 +14,7 @@ from scaler_scheduler.core.ready import SignatureQueue
 from scaler_scheduler.core.state import SchedulerState
 from scaler_scheduler.core.tasks import Chain, Task, TaskOptions, TaskState
 from scaler_scheduler.policy.balancing import Load, tasks_to_recall
+from scaler_scheduler.policy.locality import Host, better_host
 from scaler_scheduler.policy.placement import share_of
 
 _ASSIGNED = TaskState.ASSIGNED
@@ -62,9 +63,43 @@ class Placement:
                 tasks = self.ready.take(queue, share)
                 if not tasks:
                     break
-                self.assign(agent, tasks, now)
-                total_assigned += len(agent.tasks) - assigned
+                before = len(tasks)
+                tasks = self.keep_from_moving(agent, tasks, now)
+                total_assigned += before - len(tasks)
+                if tasks:
+                    self.assign(agent, tasks, now)
+                    total_assigned += len(agent.tasks) - assigned
                 self.agents.reinsert(agent)
+
+    def keep_from_moving(self, planned: AgentRecord, tasks: list[Task], now: float) -> list[Task]:
+        """Assign those of `tasks` that read large objects to hosts that have these; return the rest."""
+        rest = []
+        for task in tasks:
+            graph = task.graph
+            if graph is None or not graph.holders:
+                rest.append(task)
+                continue
+            row = task.number - graph.first_number
+            held = graph.inputs_held(row)
+            agents = [
+                agent
+                for agent in held
+                if agent is not planned
+                and self.agents.by_peer.get(agent.peer) is agent
+                and task.options.signature <= agent.capability_names
+            ]
+            index = better_host(
+                Host(held[planned], planned.units + len(rest), planned.slots, planned.spare),
+                [Host(held[agent], agent.units, agent.slots, agent.spare) for agent in agents],
+            )
+            if index is None:
+                rest.append(task)
+                graph.is_read_at(row, planned)
+            else:
+                self.assign(agents[index], [task], now)
+                self.agents.reinsert(agents[index])
+                graph.is_read_at(row, agents[index])
+        return rest
 
     def assign(self, agent: AgentRecord, tasks: list[Task], now: float) -> None:
         held = agent.tasks
