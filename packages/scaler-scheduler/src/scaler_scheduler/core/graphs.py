@@ -39,6 +39,10 @@ class RowState(IntEnum):
     FAILED = 3
 
 
+# Plain numbers, for comparing with what is in `Graph.states`: looking an enum's member up costs more than the comparison.
+_WAITING, _RELEASED, _DONE = int(RowState.WAITING), int(RowState.RELEASED), int(RowState.DONE)
+
+
 class RowResult(NamedTuple):
     """A finished row's result: payload bytes, the objects they name, and how long it took (microseconds)."""
 
@@ -133,7 +137,7 @@ class Graph:
 
     def complete(self, row: int, result: RowResult, agent: AgentRecord) -> tuple[list[Task], list[bytes]]:
         """A released row is done. Return tasks for the rows that became ready, and objects nobody reads any more."""
-        self.states[row] = RowState.DONE
+        self.states[row] = _DONE
         self.unfinished -= 1
         known = self._mean_duration
         self._mean_duration = (
@@ -153,7 +157,7 @@ class Graph:
         missing, states = self._missing, self.states
         for dependent in self.dependents_of(row):
             missing[dependent] -= 1
-            if missing[dependent] == 0 and states[dependent] == RowState.WAITING:
+            if missing[dependent] == 0 and states[dependent] == _WAITING:
                 released.append(self._release(dependent))
         return released, freed
 
@@ -232,7 +236,7 @@ class Graph:
                 # Looking at them once, when this row is done, is dear enough.
                 return chain
             for dependent in dependents:
-                if states[dependent] != RowState.WAITING:
+                if states[dependent] != _WAITING:
                     continue
                 lacks = lacking[dependent] = lacking.get(dependent, missing[dependent]) - 1
                 if lacks == 0:
@@ -268,7 +272,7 @@ class Graph:
         return self._payload_ends[row] - (self._payload_ends[row - 1] if row else 0)
 
     def _release(self, row: int) -> Task:
-        self.states[row] = RowState.RELEASED
+        self.states[row] = _RELEASED
         self.waiting -= 1
         task = self.returned.pop(row, None) if self.returned else None
         if task is not None:

@@ -138,9 +138,12 @@ class TaskLifecycle:
         objects: dict[int, list[bytes]] = {}
         for row, object_id in zip(batch.object_positions, batch.objects, strict=True):
             objects.setdefault(row, []).append(object_id)
+        released: dict[Graph, list[Task]] = {}
+        status = m.Status.SUCCESS
         for row, (number, attempt) in enumerate(zip(batch.numbers, batch.attempts, strict=True)):
             task = client.tasks.get(number)
-            status = m.Status(batch.statuses[row]) if len(batch.statuses) else m.Status.SUCCESS
+            if len(batch.statuses):
+                status = m.Status(batch.statuses[row])
             if task is None and self.may_still_announce(client, now):
                 early.append(row)
                 continue
@@ -161,10 +164,14 @@ class TaskLifecycle:
                 sentence = f"task {number}: attempt {task.failures} of {self.config.attempts_max} failed; ".encode()
                 self.answer(task, status, sentence + payloads[row], now)
             elif task.graph is not None:
-                self.finish_row(task, status, agent, batch, row, payloads[row], tuple(objects.get(row, ())), now)
+                ready = self.finish_row(task, status, agent, batch, row, payloads[row], objects.get(row, ()), now)
+                if ready:
+                    released.setdefault(task.graph, []).extend(ready)
             else:
                 self.forget(task, status, now, payloads[row], agent.name, batch, row)
                 passed.append(row)
+        for tasks in released.values():
+            self.queue_new(client, tasks, now)
         if passed:
             self.outbox.send(client, result_rows(batch, passed))
         if early:
@@ -232,27 +239,32 @@ class TaskLifecycle:
         batch: m.ResultBatch,
         row_in_batch: int,
         payload: bytes,
-        objects: tuple[bytes, ...],
+        objects: Sequence[bytes],
         now: float,
-    ) -> None:
+    ) -> list[Task]:
+        """A row of a graph has come to its end. Return the tasks this sets free: the caller queues them, all at once."""
         graph, client = task.graph, task.options.client
         assert graph is not None
         row = task.number - graph.first_number
-
-        def of(column: Sequence[int]) -> int:
-            return column[row_in_batch] if len(column) else 0
-
         self.forget(task, status, now, payload, agent.name, batch, row_in_batch)
         if status is not m.Status.SUCCESS:
             self.fail_row(client, graph, row, status, payload, task.attempt, now)
-            return
+            return []
         result = RowResult(
-            payload, objects, of(batch.durations), of(batch.cpu_times), of(batch.memory_peaks), task.attempt
+            payload,
+            tuple(objects),
+            batch.durations[row_in_batch] if len(batch.durations) else 0,
+            batch.cpu_times[row_in_batch] if len(batch.cpu_times) else 0,
+            batch.memory_peaks[row_in_batch] if len(batch.memory_peaks) else 0,
+            task.attempt,
         )
         released, freed = graph.complete(row, result, agent)
-        self.queue_new(client, released, now)
-        self.free_objects(client, freed)
-        self.deliver_rows(client, graph, (row, *graph.dependencies_of(row)))
+        if freed:
+            self.free_objects(client, freed)
+        if graph.wanted[row] or graph.holders or not graph.unfinished:
+            # Objects its inputs consist of may have waited for this one to read them.
+            self.deliver_rows(client, graph, (row, *graph.dependencies_of(row)))
+        return released
 
     def fail_row(
         self, client: ClientRecord, graph: Graph, row: int, status: m.Status, payload: bytes, attempt: int, now: float
