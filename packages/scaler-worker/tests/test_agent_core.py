@@ -462,7 +462,7 @@ def test_no_new_task_starts_while_more_run_than_there_are_slots() -> None:
     assert harness.running() == [3]
 
 
-def test_beyond_the_slots_only_deeper_tasks_start() -> None:
+def test_beyond_the_slots_one_task_of_each_depth_starts_per_slot() -> None:
     harness = AgentHarness(slots=1)
     harness.submit([1])
     harness.block(0)
@@ -478,7 +478,26 @@ def test_beyond_the_slots_only_deeper_tasks_start() -> None:
     assert harness.running() == [1, 2, 5]
 
 
-def test_tasks_too_shallow_to_start_make_room_for_deeper_ones() -> None:
+def test_branches_of_a_recursion_go_on_side_by_side() -> None:
+    harness = AgentHarness(slots=2)
+    for depth in range(4):
+        harness.submit([depth, 100 + depth], depth=depth)
+        for started in harness.take(do.StartProcessor):
+            harness.step(on.ProcessorReady(started.processor, 2000 + started.processor))
+        if depth < 3:
+            harness.block(harness.holder(depth))
+            harness.block(harness.holder(100 + depth))
+    assert harness.running() == [0, 1, 2, 3, 100, 101, 102, 103]
+    # One branch is done three levels up: its next one may start, although the other branch is deeper.
+    for depth in (3, 2, 1):
+        harness.step(on.ProcessorUnblocked(harness.holder(depth)))
+        harness.finish(harness.holder(depth))
+    harness.submit([50, 51], depth=1)
+    assert harness.running() == [0, 50, 100, 101, 102, 103]
+    assert returned(harness) == []
+
+
+def test_tasks_that_may_not_start_make_room_for_deeper_ones_where_they_take_it() -> None:
     harness = AgentHarness(slots=1)
     harness.submit([1])
     harness.block(0)
@@ -486,10 +505,14 @@ def test_tasks_too_shallow_to_start_make_room_for_deeper_ones() -> None:
     harness.submit([2], depth=1)
     harness.submit([3], depth=0)
     harness.block(1)
-    assert returned(harness) == [3]
-    harness.submit([3], depth=0, attempt=2)
+    # There is room for one more.
+    assert returned(harness) == []
+    harness.submit([4], depth=0)
     harness.wait(1.1)
-    assert returned(harness) == [3]
+    assert returned(harness) == [3, 4]
+    harness.submit([3, 4], depth=0, attempt=2)
+    harness.wait(1.1)
+    assert returned(harness) == [3, 4]
 
 
 def test_a_hundred_levels_need_a_hundred_processors_and_no_more() -> None:

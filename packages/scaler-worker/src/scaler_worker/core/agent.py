@@ -12,7 +12,8 @@ change state; what follows from it for everyone (who starts, who gets which task
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil, inf
 from typing import Any
@@ -144,7 +145,7 @@ class AgentCore:
         """Until when results may be held back; so long after the last ones left."""
         self._handed_over = False
         self._return_at = inf
-        """When to give the scheduler back tasks again that are too shallow for the slots left (see `_make_room`)."""
+        """When to give the scheduler back tasks again that may not start here (see `_make_room`)."""
         self._leaving: _Leaving | None = None
         self._stopped = False
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
@@ -802,32 +803,48 @@ class AgentCore:
         """Return how many processors start, are idle or run."""
         return len(self._processors) - self._counts[State.BLOCKED] - self._counts[State.STOPPING]
 
-    def _depth_min(self) -> int:
-        """Return how deep a task must be to start: any depth, until more tasks are blocked than there are slots."""
+    def _closed_depths(self, target: Processor | None = None) -> Collection[int]:
+        """Return the depths at which no further task may start (at `target`, behind what it has).
+
+        Every blocked task keeps a process. While no more are blocked than there are slots, any task may start; beyond that
+        no more than one per slot of each depth. So processes are bounded by the deepest nesting, branches of a recursion
+        go on side by side, and the deepest blocked task's own children can always start: nothing of their depth blocks.
+        """
         if self._counts[State.BLOCKED] <= self._slots:
-            return 0
-        blocked = [p.pipe[0].depth for p in self._processors.values() if p.state is State.BLOCKED]
-        return max(blocked) + 1
+            return ()
+        begun = Counter(
+            depth
+            for processor in self._processors.values()
+            if processor is not target
+            for depth in {tasks.depth for tasks in processor.pipe}
+        )
+        return {depth for depth, count in begun.items() if count >= self._slots}
 
     def _make_room(self) -> None:
-        """Give back tasks too shallow for the slots left, so that deeper ones can come in their place.
+        """Give back tasks that may not start, where they take the room of deeper ones that could come in their place.
 
         Without this the queue could be full of tasks that may not start, while the one all others wait for cannot come.
-        Done whenever a task blocks, and repeated, because the deeper one may become known to the scheduler later.
+        Looked at whenever a task blocks, and repeatedly, because the deeper one may become known to the scheduler later.
         """
         if self._now < self._return_at:
             return
-        depth_min = self._depth_min()
-        if not depth_min:
+        closed = self._closed_depths()
+        if not closed:
             self._return_at = inf
             return
         self._return_at = self._now + RETURN_REPEAT_SECONDS
         if (
-            self._counts[State.RUNNING] < self._slots
-            and self._queue.head(depth_min) is None
+            self._queue.count
+            and self._counts[State.RUNNING] < self._slots
+            and self._held() >= self.capacity()
+            and self._queue.head(closed) is None
             and self._connection.established
         ):
-            self._give_back(self._queue.recall(self._queue.count, depth_min))
+            self._give_back(self._queue.recall(self._queue.count))
+
+    def _held(self) -> int:
+        """Return how many tasks are here that the scheduler counts as assigned."""
+        return self._queue.count + sum([processor.rows for processor in self._processors.values()])
 
     def _staff(self) -> None:
         """Start processors: one per slot that is not blocked, while there is something for it to run."""
@@ -835,9 +852,8 @@ class AgentCore:
             return
         wanted = self._slots - self._unblocked_count()
         if wanted > 0:
-            depth_min = self._depth_min()
-            if depth_min:
-                ready = self._queue.count - self._queue.count_below(depth_min)
+            if self._counts[State.BLOCKED] > self._slots:
+                ready = self._queue.count_open(self._closed_depths())
                 wanted = min(wanted, ready - self._counts[State.STARTING] - self._counts[State.IDLE])
         for _ in range(wanted):
             number = self._next_processor
@@ -859,28 +875,28 @@ class AgentCore:
         queue = self._queue
         if not queue.count:
             return
-        depth_min = self._depth_min()
         running = [processor for processor in self._processors.values() if processor.state is State.RUNNING]
         share = ceil((queue.count + sum([processor.rows for processor in running])) / self._slots)
         if self._counts[State.IDLE] and len(running) < self._slots:
             for processor in self._processors.values():
                 if processor.state is State.IDLE:
-                    if queue.head(depth_min) is None or len(running) >= self._slots:
+                    if len(running) >= self._slots or not self._fill(processor, share):
                         break
-                    self._fill(processor, share, depth_min)
                     running.append(processor)
         if queue.count and len(running) <= self._slots:
             for processor in running:
                 if not processor.taking_back:
-                    self._fill(processor, share, depth_min)
+                    self._fill(processor, share)
 
-    def _fill(self, processor: Processor, share: int, depth_min: int) -> None:
+    def _fill(self, processor: Processor, share: int) -> bool:
+        """Hand a processor what it should have now; return whether it has anything."""
+        closed = self._closed_depths(processor)
         bytes_left = PIPE_BYTES_MAX - processor.pipe_bytes()
-        while (head := self._queue.head(depth_min)) is not None:
+        while (head := self._queue.head(closed)) is not None:
             room = self._room(processor, head, share)
             if room <= 0 or (bytes_left <= 0 and processor.rows):
-                return
-            tasks = self._queue.take(room, max(bytes_left, 0))
+                break
+            tasks = self._queue.take(head, room, max(bytes_left, 0))
             bytes_left -= tasks.payload_bytes()
             functions = list(tasks.functions())
             if tasks.batch.serializer:
@@ -894,6 +910,7 @@ class AgentCore:
             self._effects.append(
                 do.SendTasks(processor.number, processor.generation, handed.index, handed, bodies, forgotten)
             )
+        return processor.rows > 0
 
     def _room(self, processor: Processor, head: TaskSlice, share: int) -> int:
         """Return how many tasks like `head` the processor should be handed now."""

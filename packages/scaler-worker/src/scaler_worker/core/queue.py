@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from scaler_worker.core.slices import TaskSlice, split_out
 
@@ -34,17 +34,17 @@ class TaskQueue:
             self._line(tasks.depth).appendleft(tasks)
             self.count += len(tasks)
 
-    def head(self, depth_min: int = 0) -> TaskSlice | None:
-        """Return the slice whose tasks are next, or None where none is at least so deep."""
-        if not self._depths or self._depths[-1] < depth_min:
-            return None
-        return self._by_depth[self._depths[-1]][0]
+    def head(self, closed: Container[int] = ()) -> TaskSlice | None:
+        """Return the slice whose tasks are next, the deepest that is not of a closed depth; None where there is none."""
+        for depth in reversed(self._depths):
+            if depth not in closed:
+                return self._by_depth[depth][0]
+        return None
 
-    def take(self, count: int, payload_bytes_max: int) -> TaskSlice:
-        """Remove and return up to `count` tasks of the head; at least one, then only while their payloads fit."""
-        depth = self._depths[-1]
+    def take(self, head: TaskSlice, count: int, payload_bytes_max: int) -> TaskSlice:
+        """Remove and return up to `count` tasks of `head`; at least one, then only while their payloads fit."""
+        depth = head.depth
         line = self._by_depth[depth]
-        head = line[0]
         count = min(count, len(head))
         if sum(head.batch.payloads.lengths[head.start : head.start + count]) > payload_bytes_max:
             total = 0
@@ -63,18 +63,17 @@ class TaskQueue:
         self.count -= count
         return taken
 
-    def count_below(self, depth: int) -> int:
-        """Return how many tasks are less deep than `depth`."""
-        below = self._depths[: bisect_left(self._depths, depth)]
-        return sum(len(tasks) for level in below for tasks in self._by_depth[level])
+    def count_open(self, closed: Container[int]) -> int:
+        """Return how many tasks are not of a closed depth."""
+        return sum(len(tasks) for depth, line in self._by_depth.items() if depth not in closed for tasks in line)
 
-    def recall(self, count: int, depth_end: int | None = None) -> list[TaskSlice]:
-        """Remove and return up to `count` tasks, shallowest first, newest first; only less deep than `depth_end`.
+    def recall(self, count: int) -> list[TaskSlice]:
+        """Remove and return up to `count` tasks, shallowest first, newest first.
 
         A chain counts as one task: it needs one processor, and is returned whole.
         """
         recalled: list[TaskSlice] = []
-        while count > 0 and self._depths and (depth_end is None or self._depths[0] < depth_end):
+        while count > 0 and self._depths:
             depth = self._depths[0]
             line = self._by_depth[depth]
             tail = line[-1]
