@@ -946,8 +946,9 @@ class AgentCore:
                 self._connection.send(batch)
             self._told_capacity = capacity
             self._hold_until = self._now + HOLD_SECONDS
-        elif capacity > self._told_capacity:
-            self._send_heartbeat()
+        elif capacity > self._told_capacity and self._is_short_of_room():
+            # No answer is wanted: this is news, not a question.
+            self._connection.send_plain(self._heartbeat())
 
     def _may_hold(self) -> bool:
         """Whether results may wait a moment for more: a message costs everybody as much as many results do.
@@ -965,9 +966,18 @@ class AgentCore:
             and not self._counts[State.BLOCKED]
         )
 
+    def _is_short_of_room(self) -> bool:
+        """Whether the scheduler, for all it knows, may not send a task for each slot.
+
+        Each task that blocks makes room for one more. That is told with the next results, unless there is none left.
+        """
+        return not self._counts[State.BLOCKED] or self._told_capacity - self._held() < self._slots
+
     def _send_heartbeat(self) -> None:
-        if not self._connection.established:
-            return
+        if self._connection.established:
+            self._connection.heartbeat(self._heartbeat(), self._now)
+
+    def _heartbeat(self) -> m.Heartbeat:
         figures = self._figures
         capacity = self.capacity()
         pids, cpus, rss, states = [], [], [], []
@@ -988,25 +998,22 @@ class AgentCore:
             states.append(processor.state if processor is not None else State.STARTING)
             cpus.append(min(int(used.cpu_percent * 10), 0xFFFF) if used is not None else 0)
             rss.append(used.rss_bytes if used is not None else 0)
-        self._connection.heartbeat(
-            m.Heartbeat(
-                capacity=capacity,
-                cpu_percent=figures.cpu_percent,
-                rss_bytes=figures.rss_bytes,
-                rss_free_bytes=figures.rss_free_bytes,
-                queued=self._queue.count + sum(max(0, p.rows - 1) for p in self._processors.values()),
-                latency_seconds=self._connection.latency_seconds,
-                processor_pids=pids,
-                processor_cpu_percents=cpus,
-                processor_rss_bytes=rss,
-                processor_states=states,
-                processor_tasks=tasks,
-                processor_functions=tuple(functions),
-                processor_milliseconds=milliseconds,
-            ),
-            self._now,
-        )
         self._told_capacity = capacity
+        return m.Heartbeat(
+            capacity=capacity,
+            cpu_percent=figures.cpu_percent,
+            rss_bytes=figures.rss_bytes,
+            rss_free_bytes=figures.rss_free_bytes,
+            queued=self._queue.count + sum(max(0, p.rows - 1) for p in self._processors.values()),
+            latency_seconds=self._connection.latency_seconds,
+            processor_pids=pids,
+            processor_cpu_percents=cpus,
+            processor_rss_bytes=rss,
+            processor_states=states,
+            processor_tasks=tasks,
+            processor_functions=tuple(functions),
+            processor_milliseconds=milliseconds,
+        )
 
     def _shown_processors(self) -> list[Processor | None]:
         """Return one processor per slot: the one that does most for it, a blocked one where there is no other."""

@@ -170,9 +170,9 @@ class Processor:
         row = self._current
         return row.tasks.numbers[row.position] if row is not None else None
 
-    def open_relay(self, client: bytes, receiver: RelayReceiver) -> None:
+    def open_relay(self, client: bytes, receiver: RelayReceiver, module: str) -> None:
         self._receivers[client] = receiver
-        self._tasks.send(Kind.RELAY_OPEN, [client, receiver.__module__.encode()])
+        self._tasks.send(Kind.RELAY_OPEN, [client, module.encode()])
 
     def relay(self, client: bytes, frames: Sequence[Frame]) -> None:
         self._tasks.send(Kind.RELAY, relay_parts(client, frames))

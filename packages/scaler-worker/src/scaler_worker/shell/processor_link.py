@@ -89,7 +89,7 @@ class _Sender:
 class ProcessorLink:
     """One processor, from its start to its burial.
 
-    `report` takes the events it gives rise to; `import_ahead` the module a client inside it comes from.
+    `report` takes the events it gives rise to; `import_ahead` the module a client inside it needs.
     """
 
     def __init__(
