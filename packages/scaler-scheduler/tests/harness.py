@@ -185,6 +185,11 @@ class Harness:
                     self.other_effects.append(effect)
 
     def _deliver(self, effect: Send) -> None:
+        if effect.around is not None:
+            assert isinstance(effect.peer, RelayedPeer)
+            carrier = self.peers.get(effect.peer.agent)
+            if carrier is not None and carrier.reachable:
+                carrier.connection.receive(effect.around, m.Relay(effect.peer.client, []), self.now)
         peer = self.peers.get(effect.peer)
         if peer is None or not peer.reachable:
             return

@@ -19,7 +19,7 @@ from scaler_protocol.wire import Envelope
 from scaler_scheduler.core.agents import NEVER, AgentRecord
 from scaler_scheduler.core.clients import ClientRecord
 from scaler_scheduler.core.config import SchedulerConfig
-from scaler_scheduler.core.effects import Effect, Publish, Send, Stop
+from scaler_scheduler.core.effects import Effect, Publish, Stop
 from scaler_scheduler.core.events import (
     Event,
     Incoming,
@@ -132,11 +132,6 @@ class SchedulerCore:
     def take_effects(self) -> list[Effect]:
         return self.outbox.take()
 
-    def relay_envelope(self, agent_peer: bytes) -> Envelope | None:
-        """Return the envelope for a Relay message to an agent, or None when the agent is gone."""
-        agent = self.agents.by_peer.get(agent_peer)
-        return None if agent is None else agent.session.plain(m.Heartbeat()).envelope
-
     @property
     def unfinished_count(self) -> int:
         """Tasks that are ready, assigned or recovering (graph rows that wait are not tasks yet)."""
@@ -171,7 +166,7 @@ class SchedulerCore:
         session = record.session
         accepted = session.accept(envelope, now, message_bytes(message))
         if session.gap:
-            self.outbox.add(Send(peer, session.request_resend(now), m.Heartbeat()))
+            self.outbox.request_resend(record, now)
         if session.resend_wanted:
             self.outbox.send_all(peer, session.resend())
         elif session.acknowledge_due:

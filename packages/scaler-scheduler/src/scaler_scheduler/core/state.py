@@ -41,7 +41,7 @@ class SchedulerState:
         self.recovering: dict[Task, None] = {}
         """Tasks announced again after a restart, while agents may still claim them."""
         self.monitor = Monitor(config.incarnation)
-        self.outbox = Outbox(self.monitor)
+        self.outbox = Outbox(self.monitor, self.agents)
         self.durations = Durations()
         """By (function, kind of task); kept up to date only where workers are asked for."""
         self.marks = Marks()

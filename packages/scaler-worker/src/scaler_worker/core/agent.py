@@ -851,10 +851,9 @@ class AgentCore:
         if self._leaving is not None:
             return
         wanted = self._slots - self._unblocked_count()
-        if wanted > 0:
-            if self._counts[State.BLOCKED] > self._slots:
-                ready = self._queue.count_open(self._closed_depths())
-                wanted = min(wanted, ready - self._counts[State.STARTING] - self._counts[State.IDLE])
+        if wanted > 0 and self._counts[State.BLOCKED] > self._slots:
+            ready = self._queue.count_open(self._closed_depths())
+            wanted = min(wanted, ready - self._counts[State.STARTING] - self._counts[State.IDLE])
         for _ in range(wanted):
             number = self._next_processor
             self._next_processor += 1
