@@ -48,6 +48,21 @@ def kill_self(_: Any = None) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def pass_on_after_death(value: Any, path: str) -> Any:
+    """Return `value`, but end the process the first time."""
+    if not Path(path).exists():
+        Path(path).touch()
+        os._exit(9)
+    return value
+
+
+def wait_for_file(value: Any, path: str) -> Any:
+    """Return `value` once the file exists."""
+    while not Path(path).exists():
+        time.sleep(0.01)
+    return value
+
+
 def mark_and_sleep(path: str, seconds: float) -> str:
     """Leave a line that says which process runs this, then sleep."""
     with Path(path).open("a") as file:

@@ -397,6 +397,20 @@ class TestClientsThatGo:
         harness.advance(12)
         assert not harness.core.clients
 
+    def test_what_goes_to_a_nested_client_does_not_announce_what_follows_it(self) -> None:
+        harness = Harness()
+        agent = Agent(harness, "agent", capacity=1)
+        nested = Client(harness, "nested", relayed_by=agent)
+        nested.define()
+        nested.submit(2)
+        heartbeats = harness.core.monitor.received["Heartbeat"]
+        # One turn sends the result to the client, by way of the agent, and then the next task to the agent itself.
+        agent.answer(agent.tasks())
+        assert len(nested.results()) == 1
+        assert len(agent.tasks()) == 1
+        # The agent missed nothing, so it asked for nothing.
+        assert harness.core.monitor.received["Heartbeat"] == heartbeats
+
     def test_only_its_own_agent_can_end_a_nested_client(self) -> None:
         harness = Harness()
         agent, other = Agent(harness, "agent"), Agent(harness, "other")

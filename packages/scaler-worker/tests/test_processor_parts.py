@@ -58,6 +58,7 @@ def test_tasks_round_trip() -> None:
         payload=memoryview(b"abb"),
         input_positions=[0, 2, 2],
         inputs=[b"x", b"", b"zz"],
+        input_sources=[0, 1, 0],
         new_functions=[(b"g" * 16, b"body of g")],
         forgotten=[b"h" * 16],
     )
@@ -67,7 +68,7 @@ def test_tasks_round_trip() -> None:
     assert (tasks.client, tasks.serializer) == (b"c" * 16, b"s" * 16)
     assert (tasks.functions, list(tasks.function_indexes)) == ([b"f" * 16, b"g" * 16], [1, 0, 1])
     assert (list(tasks.numbers), tasks.payloads) == ([7, 8, 2**63], [b"a", b"", b"bb"])
-    assert tasks.inputs == {0: [b"x"], 2: [b"", b"zz"]}
+    assert tasks.inputs == {0: [b"x"], 2: [2**40 + 1, b"zz"]}
     assert tasks.new_functions == [(b"g" * 16, b"body of g")]
     assert tasks.forgotten == [b"h" * 16]
 

@@ -7,6 +7,7 @@ anybody indexes with them.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
 from enum import IntEnum
@@ -168,6 +169,24 @@ def _check_tasks(message: m.TaskBatch) -> None:
     if message.input_positions or len(message.inputs) or len(message.inputs.data):
         message.inputs.check()
         _check_sparse(message, rows, "input_positions", "inputs")
+    if message.input_sources or message.chain_ends:
+        _check_chains(message, rows)
+
+
+def _check_chains(message: m.TaskBatch, rows: int) -> None:
+    """Chains cover all rows, and what a task takes from another is from its own chain."""
+    ends = message.chain_ends
+    if len(ends) == 0 or ends[-1] != rows or any(a >= b for a, b in pairwise((0, *ends))):
+        raise MalformedMessageError(f"TaskBatch.chain_ends does not divide its {rows} rows")
+    sources = message.input_sources
+    if len(sources) not in (0, len(message.input_positions)):
+        raise MalformedMessageError(
+            f"TaskBatch.input_sources has {len(sources)} elements for {len(message.input_positions)} inputs"
+        )
+    for position, source, length in zip(message.input_positions, sources, message.inputs.lengths, strict=False):
+        before = bisect_right(ends, position)
+        if source and (length or source > position - (ends[before - 1] if before else 0)):
+            raise MalformedMessageError(f"TaskBatch: an input of row {position} is from outside its chain")
 
 
 def _check_results(message: m.ResultBatch) -> None:
@@ -293,7 +312,7 @@ _LAYOUTS: tuple[_Layout, ...] = (
             _Field("role", "role", int, lambda value: m.Role(value.raw)),
             *_plain("protocol_version", "python_version", "software_version", "name", "incarnation", "hostname"),
             *_plain("pid", "scheduler_incarnation", "capacity", "queue_limit", "stream_output", "timeout_seconds"),
-            *_plain("hello_number"),
+            *_plain("hello_number", "takes_chains"),
             *_texts("worker_names"),
             *_capabilities(),
         ),
@@ -323,7 +342,7 @@ _LAYOUTS: tuple[_Layout, ...] = (
             *_plain("client", "depth", "kind", "flags", "serializer"),
             *_column("Q", "numbers"),
             *_column("H", "attempts", "function_indexes"),
-            *_column("I", "object_positions", "input_positions"),
+            *_column("I", "object_positions", "input_positions", "input_sources", "chain_ends"),
             *_ids("functions", "objects"),
             *_capabilities(),
         ),

@@ -48,6 +48,7 @@ class Status(IntEnum):
     MISSING_OBJECT = 7
     NOT_RUN = 8
     STORAGE_FAILED = 9
+    SKIPPED = 10
 
 
 class HeldState(IntEnum):
@@ -104,6 +105,7 @@ class Hello:
     python_version: str = PYTHON_VERSION
     software_version: str = SOFTWARE_VERSION
     hello_number: int = 0
+    takes_chains: bool = False
 
 
 @dataclass(slots=True)
@@ -173,6 +175,8 @@ class TaskBatch:
     objects: tuple[bytes, ...] = ()
     input_positions: Column = EMPTY
     inputs: Packed = field(default_factory=Packed)
+    input_sources: Column = EMPTY
+    chain_ends: Column = EMPTY
 
 
 @dataclass(slots=True)

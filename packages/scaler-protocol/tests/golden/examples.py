@@ -59,6 +59,7 @@ EXAMPLES: dict[str, m.Message] = {
         python_version="3.11",
         software_version="0.1.0",
         hello_number=9,
+        takes_chains=True,
     ),
     "welcome": m.Welcome(
         incarnation=SCHEDULER,
@@ -109,6 +110,17 @@ EXAMPLES: dict[str, m.Message] = {
         objects=(OBJECT, CLIENT, OBJECT),
         input_positions=array("I", [1, 1]),
         inputs=Packed.of([b"left", b"right"]),
+    ),
+    "task-batch-of-chains": m.TaskBatch(
+        client=CLIENT,
+        numbers=array("Q", [1, 2, 3, 9]),
+        functions=(FUNCTION,),
+        payloads=Packed.of([b"head", b"link", b"link", b"alone"]),
+        attempts=array("H", [1, 1, 1, 4]),
+        input_positions=array("I", [1, 2, 2]),
+        inputs=Packed.of([b"", b"", b"done"]),
+        input_sources=array("I", [1, 2, 0]),
+        chain_ends=array("I", [3, 4]),
     ),
     "task-batch-smallest": m.TaskBatch(CLIENT, array("Q", [0]), (FUNCTION,), Packed.of([b"x"])),
     "task-batch-with-capabilities": m.TaskBatch(

@@ -354,12 +354,10 @@ class _Server:
             effects = self._core.take_effects()
 
     def _send(self, effect: Send, now: float) -> None:
-        peer, envelope, message = effect
+        peer, envelope, message, around = effect
         frames: list[Any] = [encode_envelope(envelope), *encode(message)]
         if isinstance(peer, RelayedPeer):
-            around = self._core.relay_envelope(peer.agent)
-            if around is None:
-                return
+            assert around is not None
             frames = [encode_envelope(around), *encode(m.Relay(peer.client, frames))]
             peer = peer.agent
         outcome = self._router.send(peer, frames)

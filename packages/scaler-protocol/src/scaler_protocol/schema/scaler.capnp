@@ -92,6 +92,7 @@ struct Hello {
   streamOutput @13 :Bool;                # clients: send me what my tasks print
   timeoutSeconds @14 :Float64;           # silence after which the scheduler may give this peer up; 0: its own setting
   helloNumber @15 :UInt32;               # counts this peer's hellos; the answer names it, so that late answers are told apart
+  takesChains @16 :Bool;                 # agents: batches may have chains
 
   enum Role { client @0; agent @1; scheduler @2; monitor @3; }
 }
@@ -147,6 +148,8 @@ struct TaskBatch {
   objects @12 :Data;                     # 16 bytes each
   inputPositions @13 :Data;              # sparse column: results of graph predecessors, bytes in frame 3
   inputLengths @14 :Data;                # U32
+  inputSources @15 :Data;                # U32, one per input; empty: all inputs are in frame 3. n > 0: the result of the task n rows before, length 0
+  chainEnds @16 :Data;                   # U32, S→A: the rows before each of these are a chain, to be run in order by one processor; empty: all stand alone
 }
 
 struct ResultBatch {
@@ -175,6 +178,7 @@ struct ResultBatch {
     missingObject @7;
     notRun @8;                           # refused before it ran
     storageFailed @9;
+    skipped @10;                         # A→S: a link of a chain whose predecessor has no result; it did not run
   }
 }
 

@@ -12,8 +12,9 @@ from scaler_protocol.columns import Packed
 from scaler_scheduler.core.agents import AgentGroup, AgentRecord
 from scaler_scheduler.core.ready import SignatureQueue
 from scaler_scheduler.core.state import SchedulerState
-from scaler_scheduler.core.tasks import Task, TaskOptions, TaskState
+from scaler_scheduler.core.tasks import Chain, Task, TaskOptions, TaskState
 from scaler_scheduler.policy.balancing import Load, tasks_to_recall
+from scaler_scheduler.policy.locality import Host, better_host
 from scaler_scheduler.policy.placement import share_of
 
 _ASSIGNED = TaskState.ASSIGNED
@@ -37,6 +38,7 @@ class Placement:
         self.monitor = state.monitor
         self.outbox = state.outbox
         self.marks = state.marks
+        self.state = state
         self._unevenness = 0
 
     def place_ready(self, now: float) -> None:
@@ -66,12 +68,48 @@ class Placement:
                 tasks = self.ready.take(queue, share)
                 if not tasks:
                     break
-                self.assign(agent, tasks, now)
-                total_assigned += len(tasks)
+                before = len(tasks)
+                tasks = self.keep_from_moving(agent, tasks, now)
+                total_assigned += before - len(tasks)
+                if tasks:
+                    self.assign(agent, tasks, now)
+                    total_assigned += len(agent.tasks) - assigned
                 self.agents.reinsert(agent)
+
+    def keep_from_moving(self, planned: AgentRecord, tasks: list[Task], now: float) -> list[Task]:
+        """Assign those of `tasks` that read large objects to hosts that have these; return the rest."""
+        rest = []
+        for task in tasks:
+            graph = task.graph
+            if graph is None or not graph.holders:
+                rest.append(task)
+                continue
+            row = task.number - graph.first_number
+            held = graph.inputs_held(row)
+            agents = [
+                agent
+                for agent in held
+                if agent is not planned
+                and self.agents.by_peer.get(agent.peer) is agent
+                and task.options.signature <= agent.capability_names
+            ]
+            index = better_host(
+                Host(held[planned], planned.units + len(rest), planned.slots, planned.spare),
+                [Host(held[agent], agent.units, agent.slots, agent.spare) for agent in agents],
+            )
+            if index is None:
+                rest.append(task)
+                graph.is_read_at(row, planned)
+            else:
+                self.assign(agents[index], [task], now)
+                self.agents.reinsert(agents[index])
+                graph.is_read_at(row, agents[index])
+        return rest
 
     def assign(self, agent: AgentRecord, tasks: list[Task], now: float) -> None:
         held = agent.tasks
+        if agent.hello.takes_chains:
+            tasks = self.with_chains(agent, tasks, now)
         groups: dict[TaskOptions, list[Task]] = {}
         for task in tasks:
             task.state = _ASSIGNED
@@ -88,6 +126,24 @@ class Placement:
             options.client.assigned_count += len(group)
             self.send_tasks(agent, options, group, now)
 
+    def with_chains(self, agent: AgentRecord, tasks: list[Task], now: float) -> list[Task]:
+        """Return `tasks`, which are about to be assigned, each with the graph rows that may go with it behind it."""
+        together: list[Task] = []
+        for task in tasks:
+            together.append(task)
+            graph = task.graph
+            if graph is None:
+                continue
+            behind = graph.release_behind(task.number - graph.first_number)
+            if behind:
+                self.state.enter_rows(task.options.client, behind, now)
+                chain = Chain(1 + len(behind))
+                for link in (task, *behind):
+                    link.chain = chain
+                agent.behind += len(behind)
+                together += behind
+        return together
+
     def send_tasks(self, agent: AgentRecord, options: TaskOptions, tasks: list[Task], now: float) -> None:
         """One batch of tasks that share their options, after the functions they need."""
         if len(tasks) == 1 and self.send_plain_task(agent, options, tasks[0], now):
@@ -101,15 +157,31 @@ class Placement:
         objects: list[bytes] = []
         input_positions: list[int] = []
         inputs: list[bytes] = []
+        sources: list[int] = []
+        chain_ends: list[int] = []
+        if any(task.chain is not None for task in tasks):
+            chain_ends = [
+                end
+                for end in range(1, len(tasks))
+                if tasks[end].chain is None or tasks[end].chain is not tasks[end - 1].chain
+            ]
+            chain_ends.append(len(tasks))
         if any(task.objects or task.graph is not None for task in tasks):
+            place = {task.number: position for position, task in enumerate(tasks)} if chain_ends else {}
             for position, task in enumerate(tasks):
                 positions.extend([position] * len(task.objects))
                 objects.extend(task.objects)
                 graph = task.graph
                 if graph is not None:
                     for dependency in graph.dependencies_of(task.number - graph.first_number):
-                        result = graph.results[dependency]
                         input_positions.append(position)
+                        result = graph.results.get(dependency)
+                        if result is None:
+                            # It is in this batch, in the same chain.
+                            sources.extend([0] * (len(inputs) - len(sources)))
+                            sources.append(position - place[graph.first_number + dependency])
+                            inputs.append(b"")
+                            continue
                         inputs.append(result.payload)
                         positions.extend([position] * len(result.objects))
                         objects.extend(result.objects)
@@ -129,6 +201,8 @@ class Placement:
             objects=tuple(objects),
             input_positions=input_positions,
             inputs=Packed.of(inputs),
+            input_sources=sources + [0] * (len(inputs) - len(sources)) if sources else (),
+            chain_ends=chain_ends,
         )
         if self.monitor.listening:
             self.monitor.record(m.TaskEvent.ASSIGNED, tasks, batch.numbers, agent.name, now)
@@ -205,7 +279,7 @@ class Placement:
             # Idle agents get what is ready first.
             self._unevenness = 0
             return
-        recalls = tasks_to_recall([Load(len(agent.tasks), agent.slots) for agent in agents])
+        recalls = tasks_to_recall([Load(agent.units, agent.slots) for agent in agents])
         if not any(recalls):
             self._unevenness = 0
             return

@@ -136,6 +136,10 @@ class Processor:
         self._inside = False
         """Whether the main thread is inside a task's code, where `TaskCanceled` may be raised."""
         self._cancels: dict[int, tuple[int, str]] = {}
+        self._readers: dict[int, int] = {}
+        """How many inputs of tasks here are the result of the task with this index, which has not ended."""
+        self._kept: dict[int, bytes] = {}
+        """Results by index, until the last input that is one of them was read."""
         self._blocked_depth = 0
         self._buffer: deque[Result] = deque()
         self._flush_lock = threading.Lock()
@@ -166,9 +170,9 @@ class Processor:
         row = self._current
         return row.tasks.numbers[row.position] if row is not None else None
 
-    def open_relay(self, client: bytes, receiver: RelayReceiver) -> None:
+    def open_relay(self, client: bytes, receiver: RelayReceiver, module: str) -> None:
         self._receivers[client] = receiver
-        self._tasks.send(Kind.RELAY_OPEN, [client, receiver.__module__.encode()])
+        self._tasks.send(Kind.RELAY_OPEN, [client, module.encode()])
 
     def relay(self, client: bytes, frames: Sequence[Frame]) -> None:
         self._tasks.send(Kind.RELAY, relay_parts(client, frames))
@@ -259,6 +263,10 @@ class Processor:
             if tasks.generation == self._generation:
                 self._rows.extend(rows)
                 self._next_index = first + len(positions)
+        for inputs in tasks.inputs.values():
+            for source in inputs:
+                if type(source) is int:
+                    self._readers[source] = self._readers.get(source, 0) + 1
 
     # --- running tasks
 
@@ -275,11 +283,16 @@ class Processor:
                 self._flush()
             result, ended_at = self._run_row(row, function)
             buffer.append(result)
+            if self._readers and row.task_index in self._readers and (result[3] is None or not result[3].status):
+                self._kept[row.task_index] = result[1]
             if ended_at - self._flushed_at >= FLUSH_SECONDS or len(buffer) >= FLUSH_RESULTS_MAX:
                 self._flush()
             elif not self._control_awake:
                 self._control_awake = True
                 os.eventfd_write(self._wake_descriptor, 1)
+        # Whoever was to read these was taken back.
+        self._readers.clear()
+        self._kept.clear()
         # What is here already is more work for certain; what may come is not.
         if buffer and not self._tasks.has_waiting():
             self._flush()
@@ -346,7 +359,8 @@ class Processor:
                 except Exception as error:
                     raise _NotRestoredError("the arguments", error) from error
             else:
-                args, kwargs = self._load_arguments(row.payload, tasks.inputs.get(row.position, ()), serializer)
+                inputs = self._inputs(tasks.inputs[row.position]) if row.position in tasks.inputs else ()
+                args, kwargs = self._load_arguments(row.payload, inputs, serializer)
             if profiled:
                 reset_peak()
                 cpu_started_at = time.process_time()
@@ -420,6 +434,8 @@ class Processor:
         if isinstance(error, TaskCanceled):
             status, text = self._cancels.get(row.task_index, (CANCELED, ""))
             return row.task_index, text.encode(), microseconds, Extra(status)
+        if isinstance(error, _SkippedError):
+            return row.task_index, b"", 0, Extra(Status.SKIPPED)
         if isinstance(error, _NotRestoredError):
             if isinstance(error.cause, ObjectUnavailableError):
                 return row.task_index, str(error.cause).encode(), microseconds, Extra(error.cause.status)
@@ -444,6 +460,23 @@ class Processor:
             return load_arguments(payload, inputs, serializer, self._fetch)
         except Exception as error:
             raise _NotRestoredError("the arguments", error) from error
+
+    def _inputs(self, inputs: Sequence[bytes | int]) -> list[bytes]:
+        """Return the payloads of a task's inputs. Raises `_SkippedError` where one has not come about."""
+        payloads: list[bytes] = []
+        for source in inputs:
+            if type(source) is bytes:
+                payloads.append(source)
+                continue
+            assert type(source) is int
+            payload = self._kept.get(source)
+            if payload is None:
+                raise _SkippedError
+            payloads.append(payload)
+            self._readers[source] -= 1
+            if not self._readers[source]:
+                del self._readers[source], self._kept[source]
+        return payloads
 
     def _load_function(self, row: Row) -> Function:
         try:
@@ -596,6 +629,10 @@ class _NotRestoredError(Exception):
     def __init__(self, what: str, cause: Exception) -> None:
         super().__init__(f"{what} of the task could not be restored on the worker: {type(cause).__name__}: {cause}")
         self.cause = cause
+
+
+class _SkippedError(Exception):
+    """A link of a chain cannot run: the one before it has failed, or was cancelled."""
 
 
 class _NotSerializableError(Exception):

@@ -89,7 +89,7 @@ class _Sender:
 class ProcessorLink:
     """One processor, from its start to its burial.
 
-    `report` takes the events it gives rise to; `import_ahead` the module a client inside it comes from.
+    `report` takes the events it gives rise to; `import_ahead` the module a client inside it needs.
     """
 
     def __init__(
@@ -267,7 +267,7 @@ def _tasks_record(effect: do.SendTasks) -> list[Bytes]:
     tasks = effect.tasks
     batch = tasks.batch
     functions, indexes = _function_table(tasks)
-    positions, inputs = tasks.inputs()
+    positions, inputs, sources = tasks.inputs()
     return tasks_parts(
         first_index=effect.first_index,
         generation=effect.generation,
@@ -283,6 +283,7 @@ def _tasks_record(effect: do.SendTasks) -> list[Bytes]:
         payload=tasks.payload(),
         input_positions=positions,
         inputs=inputs,
+        input_sources=sources,
         new_functions=effect.functions,
         forgotten=effect.forgotten,
     )
