@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from scaler_adapters.native.settings import NativeAdapterSettings
+from scaler_adapters.slurm.settings import SlurmAdapterSettings
 from scaler_adapters.symphony.settings import SymphonyAdapterSettings
 from scaler_objstore.settings import ObjectStorageSettings
 from scaler_protocol.service.settings import ServiceSettings
@@ -28,6 +29,7 @@ COMMANDS: dict[str, type[ServiceSettings]] = {
     settings.command: settings
     for settings in (
         NativeAdapterSettings,
+        SlurmAdapterSettings,
         SymphonyAdapterSettings,
         ObjectStorageSettings,
         SchedulerSettings,
