@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from scaler_adapters.ecs.settings import EcsAdapterSettings
 from scaler_adapters.native.settings import NativeAdapterSettings
 from scaler_adapters.slurm.settings import SlurmAdapterSettings
 from scaler_adapters.symphony.settings import SymphonyAdapterSettings
@@ -28,6 +29,7 @@ INSTALLED = "/opt/scaler/bin"
 COMMANDS: dict[str, type[ServiceSettings]] = {
     settings.command: settings
     for settings in (
+        EcsAdapterSettings,
         NativeAdapterSettings,
         SlurmAdapterSettings,
         SymphonyAdapterSettings,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from scaler_adapters.ecs.settings import EcsAdapterSettings
 from scaler_adapters.native.settings import NativeAdapterSettings
 from scaler_adapters.slurm.commands import seconds
 from scaler_adapters.slurm.settings import SlurmAdapterSettings
@@ -47,6 +48,24 @@ class Command:
 
 
 COMMANDS = {
+    "ecs": Command(
+        EcsAdapterSettings,
+        (
+            MAX_WORKERS,
+            DocumentedFlag("workers_per_task", ("--workers-per-task", "-n"), "8", 8, 1),
+            DocumentedFlag("cluster", ("--cluster",), "mine", "mine", "default"),
+            DocumentedFlag("capability_task_definitions", ("--capability-task-definitions",), "gpu=g:3", "gpu=g:3", ""),
+            DocumentedFlag("container_name", ("--container-name",), "main", "main", ""),
+            DocumentedFlag("launch_type", ("--launch-type",), "ec2", "EC2", "FARGATE"),
+            DocumentedFlag("security_groups", ("--security-groups",), "sg-1,sg-2", ("sg-1", "sg-2"), ()),
+            DocumentedFlag("assign_public_ip", ("--assign-public-ip",), None, True, False),
+            DocumentedFlag("region", ("--region",), "eu-west-1", "eu-west-1", ""),
+            DocumentedFlag("endpoint_url", ("--endpoint-url",), "http://h:1", "http://h:1", ""),
+            DocumentedFlag("python", ("--python",), "python3.11", "python3.11", "python"),
+        ),
+        needed=("--task-definition", "workers", "--subnets", "subnet-1"),
+        needed_fields=("task_definition", "subnets"),
+    ),
     "native": Command(
         NativeAdapterSettings,
         (MAX_WORKERS, DocumentedFlag("workers_per_group", ("--workers-per-group", "-wpg"), "4", 4, 1)),
@@ -85,6 +104,23 @@ def test_flag_is_as_documented(command: Command, flag: DocumentedFlag, tmp_path:
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
 def test_every_setting_is_documented(command: Command) -> None:
     check_table_is_complete(command.settings, command.flags, besides=["address", *command.needed_fields])
+
+
+def test_the_task_definition_and_the_subnets_of_ecs_have_to_be_given() -> None:
+    with pytest.raises(ConfigurationError, match="--task-definition is missing"):
+        EcsAdapterSettings.from_command_line([ADDRESS])
+    with pytest.raises(ConfigurationError, match="--subnets is missing"):
+        EcsAdapterSettings.from_command_line([ADDRESS, "-td", "workers"])
+    for text in ("subnet-1,subnet-2", "subnet-1 subnet-2"):
+        settings = EcsAdapterSettings.from_command_line([ADDRESS, "-td", "workers:3", "--subnets", *text.split()])
+        assert (settings.task_definition, settings.subnets) == ("workers:3", ("subnet-1", "subnet-2"))
+    assert EcsAdapterSettings.from_command_line([ADDRESS, "-td=workers", "--launch-type=EC2"]).subnets == ()
+
+
+@pytest.mark.parametrize("text", ["gpu", "=workers", "gpu="])
+def test_capability_task_definitions_are_checked(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="--capability-task-definitions"):
+        EcsAdapterSettings.from_command_line([ADDRESS, "-td", "workers", "--capability-task-definitions", text])
 
 
 @pytest.mark.parametrize("text", ["gpu", "gpu=gres", "=--gres=gpu", "'open"])

@@ -62,7 +62,8 @@ class SlurmAdapter(WorkerAdapter):
         place = f"{settings.address} {settings.host}:{settings.port}" if settings.port else uuid.uuid4().hex
         self._job_name = f"scaler-{hashlib.blake2b(place.encode(), digest_size=6).hexdigest()}"
         self._lock = threading.Lock()
-        self._starting = 0
+        self._starting: set[str] = set()
+        """Groups whose job is being submitted: squeue may show it before sbatch has answered."""
 
     def info(self) -> AdapterInfo:
         limit = -1 if self._settings.max_workers < 0 else self._settings.max_workers // self._per_group
@@ -86,23 +87,25 @@ class SlurmAdapter(WorkerAdapter):
         unknown = [name for name in extra if name not in self._extra_options]
         if unknown:
             raise MalformedRequestError(f"this adapter brings no {', '.join(unknown)}: see --capability-options")
+        token = uuid.uuid4().hex[:12]
+        group_id = _group_id(token)
         with self._lock:
-            groups = len(self._by_group()) + self._starting + 1 if self._settings.max_workers >= 0 else 0
-            if 0 <= self._settings.max_workers < groups * self._per_group:
-                raise NoCapacityError(f"this adapter may have {self._settings.max_workers} workers at one time")
-            self._starting += 1
+            if self._settings.max_workers >= 0:
+                groups = {group_id, *self._starting, *self._by_group()}
+                if len(groups) * self._per_group > self._settings.max_workers:
+                    raise NoCapacityError(f"this adapter may have {self._settings.max_workers} workers at one time")
+            self._starting.add(group_id)
         try:
-            group_id = self._submit(request, [self._extra_options[name] for name in extra])
+            self._submit(token, request, [self._extra_options[name] for name in extra])
         finally:
             # From here on Slurm counts it.
             with self._lock:
-                self._starting -= 1
+                self._starting.discard(group_id)
         return self._judge(group_id)
 
-    def _submit(self, request: StartRequest, options: Sequence[str]) -> str:
-        """Submit a job array and return the group's id: Slurm gives the numbers of lost jobs to others."""
+    def _submit(self, token: str, request: StartRequest, options: Sequence[str]) -> None:
+        """Submit the job array of a group. Its id is ours: Slurm gives the numbers of lost jobs to others."""
         settings = self._settings
-        token = uuid.uuid4().hex[:12]
         capabilities = {**self._capabilities, **request.capabilities}
         comment = json.dumps(
             {"token": token, "request_id": request.request_id, "capabilities": capabilities}, separators=(",", ":")
@@ -125,7 +128,6 @@ class SlurmAdapter(WorkerAdapter):
             [*words, *shlex.split(settings.sbatch_options), *options], self._script(token, capabilities)
         )
         logger.info("group %s is job %s", _group_id(token), job_id)
-        return _group_id(token)
 
     def _judge(self, group_id: str) -> WorkerGroup:
         """Look at a new job until it runs, or a while: what can never run is refused instead of waited for."""
