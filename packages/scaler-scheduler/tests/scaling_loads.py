@@ -1,4 +1,4 @@
-"""Synthetic and recorded loads on a model of a cluster, to compare scaling policies: who waits how long, what is paid for nothing.
+"""Synthetic and recorded loads on a model of a cluster, to compare scaling policies: who waits how long, who is paid for nothing.
 
 The model knows tasks that arrive and take their time, workers that take a while to start, and a policy that is asked every
 half second how many workers there should be. `python scaling_loads.py` prints the table that docs/elastic.md shows.
