@@ -262,7 +262,7 @@ def test_other_capabilities_come_with_other_task_definitions(ecs: EcsStandIn) ->
     assert "--per-worker-capabilities=linux,gpu,cuda" in override["command"]
     with pytest.raises(MalformedRequestError, match="brings no fpga"):
         adapter.start(StartRequest({"fpga": -1}))
-    with pytest.raises(MalformedRequestError, match="no one task definition brings all of gpu, big"):
+    with pytest.raises(MalformedRequestError, match="no single template brings all of gpu, big"):
         adapter.start(StartRequest({"gpu": -1, "big": -1}))
 
 

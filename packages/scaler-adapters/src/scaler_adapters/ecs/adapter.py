@@ -21,7 +21,6 @@ from scaler_adapters.adapter import (
     AdapterError,
     AdapterInfo,
     GroupState,
-    MalformedRequestError,
     NoCapacityError,
     ProvisioningError,
     StartRequest,
@@ -29,15 +28,15 @@ from scaler_adapters.adapter import (
     WorkerAdapter,
     WorkerGroup,
 )
+from scaler_adapters.capability_templates import choose_template
 from scaler_adapters.ecs.api import EcsApi, EcsTask
 from scaler_adapters.ecs.settings import EcsAdapterSettings
-from scaler_protocol.capabilities import format_capabilities, parse_capabilities
+from scaler_adapters.room import Room
+from scaler_adapters.worker_command import WORKER_MODULE, worker_arguments
+from scaler_protocol.capabilities import parse_capabilities
 from scaler_protocol.service.errors import ServiceError
-from scaler_protocol.service.worker_settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
-
-WORKER_MODULE = "scaler_worker"
 
 GROUP_VARIABLE = "SCALER_WORKER_GROUP"
 """In the environment of each task: which group it is, as JSON."""
@@ -74,10 +73,8 @@ class EcsAdapter(WorkerAdapter):
             definition: settings.container_name or self._api.container_of(definition)
             for definition in (settings.task_definition, *self._extra_definitions.values())
         }
+        self._room = Room(settings.max_workers, settings.workers_per_task)
         self._lock = threading.Lock()
-        self._starting: set[str] = set()
-        """Groups whose task is being asked for: ECS may list it before it answers."""
-        self._closing = False
         self._unseen: dict[str, _Started] = {}
         """Tasks that were started and have not been listed yet, by ARN."""
         self._ends_told: set[str] = set()
@@ -88,9 +85,7 @@ class EcsAdapter(WorkerAdapter):
             raise ServiceError(f"the tasks of cluster {settings.cluster!r} cannot be listed: {error}") from None
 
     def info(self) -> AdapterInfo:
-        per_task = self._settings.workers_per_task
-        limit = -1 if self._settings.max_workers < 0 else self._settings.max_workers // per_task
-        return AdapterInfo(limit, per_task, self._capabilities)
+        return AdapterInfo(self._room.groups_max, self._room.workers_per_group, self._capabilities)
 
     def list(self) -> Sequence[WorkerGroup]:
         """The groups whose task has not ended; of those that ended by themselves the log says why, once."""
@@ -98,20 +93,21 @@ class EcsAdapter(WorkerAdapter):
 
     def start(self, request: StartRequest) -> WorkerGroup:
         """Start a task and return at once: ECS needs from seconds to minutes to bring it up."""
-        definition = self._definition_for(request)
+        settings = self._settings
+        definition = choose_template(
+            request.capabilities,
+            self._capabilities,
+            self._extra_definitions,
+            settings.task_definition,
+            "--capability-task-definitions",
+        )
         # The same request gets the same name, and ECS the same token: it starts nothing twice when an answer is lost.
         name = _digest(f"{self._place} {request.request_id}") if request.request_id else uuid.uuid4().hex[:12]
-        self._make_room(_group_id(name))
-        task: EcsTask | None = None
-        try:
+        with self._room.for_group(_group_id(name), self._tasks):
             task = self._run(name, definition, request)
-        finally:
             with self._lock:
-                self._starting.discard(_group_id(name))
-                if task is not None:
-                    self._unseen[task.arn] = _Started(task, time.monotonic() + UNSEEN_SECONDS)
-                closing = self._closing
-        if closing:
+                self._unseen[task.arn] = _Started(task, time.monotonic() + UNSEEN_SECONDS)
+        if self._room.closed:
             self._api.stop(task.arn, "the adapter is stopping")
             raise NoCapacityError("this adapter is stopping")
         if task.is_over:
@@ -119,59 +115,27 @@ class EcsAdapter(WorkerAdapter):
             raise ProvisioningError(f"task {task.arn} has ended: {task.end or task.status}")
         return self._described(task)
 
-    def _make_room(self, group_id: str) -> None:
-        """Count a group that is about to be started. Raises NoCapacityError."""
-        with self._lock:
-            if self._closing:
-                raise NoCapacityError("this adapter is stopping")
-            if self._settings.max_workers >= 0:
-                groups = {group_id, *self._starting, *self._live_tasks()}
-                if len(groups) * self._settings.workers_per_task > self._settings.max_workers:
-                    raise NoCapacityError(f"this adapter may have {self._settings.max_workers} workers at one time")
-            self._starting.add(group_id)
-
-    def _definition_for(self, request: StartRequest) -> str:
-        extra = [name for name in request.capabilities if name not in self._capabilities]
-        unknown = [name for name in extra if name not in self._extra_definitions]
-        if unknown:
-            raise MalformedRequestError(
-                f"this adapter brings no {', '.join(unknown)}: see --capability-task-definitions"
-            )
-        definitions = {self._extra_definitions[name] for name in extra} or {self._settings.task_definition}
-        if len(definitions) > 1:
-            raise MalformedRequestError(f"no one task definition brings all of {', '.join(extra)}")
-        return definitions.pop()
-
     def _run(self, name: str, definition: str, request: StartRequest) -> EcsTask:
+        settings = self._settings
         capabilities = {**self._capabilities, **request.capabilities}
         group = {"group": name, "request_id": request.request_id, "capabilities": capabilities}
         environment = {GROUP_VARIABLE: json.dumps(group, separators=(",", ":"))}
         task = self._api.run(
             definition,
             self._containers[definition],
-            self._command(name, capabilities),
+            [
+                settings.python,
+                "-m",
+                WORKER_MODULE,
+                *worker_arguments(settings, settings.workers_per_task, capabilities),
+                f"--worker-names={','.join(self._worker_names(name))}",
+            ],
             environment,
             self._started_by,
             f"{self._started_by}-{name}",
         )
         logger.info("group %s is task %s", _group_id(name), task.arn)
         return task
-
-    def _command(self, name: str, capabilities: Mapping[str, int]) -> Sequence[str]:
-        settings = self._settings
-        words = [
-            settings.python,
-            "-m",
-            WORKER_MODULE,
-            str(settings.address),
-            f"--num-of-workers={settings.workers_per_task}",
-            f"--worker-names={','.join(self._worker_names(name))}",
-            # The capabilities of each worker are made of the basic ones and those it was asked for.
-            *settings.to_command_line(set(WorkerSettings.model_fields) - {"per_worker_capabilities"}),
-        ]
-        if capabilities:
-            words.append(f"--per-worker-capabilities={format_capabilities(capabilities)}")
-        return words
 
     def stop(self, group_id: str) -> None:
         """Ask the task to end, and wait until it has."""
@@ -187,24 +151,23 @@ class EcsAdapter(WorkerAdapter):
 
     def close(self) -> None:
         """Ask all tasks to end. ECS sees to it, whether this process waits or not."""
-        with self._lock:
-            self._closing = True
+        self._room.close()
         for task in self._tasks().values():
             if not task.is_to_stop:
                 self._api.stop(task.arn, "the adapter is stopping")
 
     def _tasks(self) -> Mapping[str, EcsTask]:
+        """This adapter's tasks that have not ended, by group."""
         with self._lock:
-            return self._live_tasks()
-
-    def _live_tasks(self) -> Mapping[str, EcsTask]:
-        """This adapter's tasks that have not ended, by group. Called under the lock."""
+            unseen = {*self._unseen}
         listed = {task.arn: task for task in self._api.tasks(self._started_by)}
-        self._tell_ends(listed)
-        for arn, started in [*self._unseen.items()]:
-            if arn in listed or time.monotonic() >= started.deadline:
-                del self._unseen[arn]
-        tasks = [*listed.values(), *(started.task for started in self._unseen.values())]
+        with self._lock:
+            self._tell_ends(listed)
+            # What was started while ECS was asked is none of this list's business.
+            for arn in unseen & self._unseen.keys():
+                if arn in listed or time.monotonic() >= self._unseen[arn].deadline:
+                    del self._unseen[arn]
+            tasks = [*listed.values(), *(started.task for started in self._unseen.values())]
         return {_group_id(_group_of(task)["group"]): task for task in tasks if not task.is_over}
 
     def _tell_ends(self, listed: Mapping[str, EcsTask]) -> None:

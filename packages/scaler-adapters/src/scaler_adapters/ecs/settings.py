@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from scaler_adapters.capability_templates import parse_templates
 from scaler_adapters.webhook_settings import WebhookSettings
 from scaler_protocol.service.settings import Short, TakesSeveral, TextListSetting
 
@@ -60,10 +61,7 @@ class EcsAdapterSettings(WebhookSettings):
     @field_validator("capability_task_definitions")
     @classmethod
     def _check_capabilities(cls, text: str) -> str:
-        for word in text.split():
-            name, separator, definition = word.partition("=")
-            if not name or not separator or not definition:
-                raise ValueError(f"{word!r} is not of the form name=task-definition")
+        parse_templates(text)
         return text
 
     @model_validator(mode="after")
@@ -74,7 +72,4 @@ class EcsAdapterSettings(WebhookSettings):
 
     def definitions_by_capability(self) -> dict[str, str]:
         """The task definition for each capability that has to be asked for."""
-        return {
-            name: definition
-            for name, _, definition in (word.partition("=") for word in self.capability_task_definitions.split())
-        }
+        return parse_templates(self.capability_task_definitions)
