@@ -35,6 +35,9 @@ LOOK_SECONDS = 0.05
 
 Json = dict[str, Any]
 
+_session = boto3.session.Session()
+"""One for all: it reads the large descriptions of AWS's services only once."""
+
 
 def error(code: str, message: str = "", status: int = 400) -> tuple[int, Json]:
     """An error as ECS sends it: put it into `EcsStandIn.instead`."""
@@ -127,7 +130,7 @@ class EcsStandIn:
         """A task was asked to stop; moto has stopped it at once."""
 
     def _client(self, service: str) -> Any:
-        return boto3.client(
+        return _session.client(
             service,
             region_name=REGION,
             endpoint_url=self._moto_url,
