@@ -43,6 +43,8 @@ class Elastic:
         self.adapter = self.start_adapter(free_port())
         self.url = url_of(self.adapter)
         self.scheduler = deployment.scheduler(
+            # Left to itself it takes the next port for it, which another server here may have.
+            f"--object-storage-address={deployment.storage().address}",
             "--monitor-address=tcp://127.0.0.1:0",
             "--scaling-cool-down-seconds=3",
             "--worker-timeout-seconds=10",
