@@ -76,7 +76,10 @@ class SchedulerSettings(EventLoopSettings):
         description="even spreads tasks over all workers; capability looks for workers that offer what a task asks for",
     )
     max_number_of_tasks_waiting: Annotated[int, Short("mt")] = Field(
-        default=-1, ge=-1, description="tasks that may wait for a worker before clients are held back; -1 for no limit"
+        default=-1,
+        ge=-1,
+        description="tasks that may wait for a worker before clients are held back (those that nobody can run hold back their "
+        "own client only); -1 for no limit",
     )
     max_task_attempts: Annotated[int, Short("mta")] = Field(
         default=3, ge=1, description="how often a task is started whose worker dies while running it"

@@ -159,11 +159,10 @@ class TaskLifecycle:
             if task.canceled:
                 self.free_objects(client, objects.get(row, ()))
                 self.answer(task, m.Status.CANCELED, b"", now)
-            elif status is m.Status.SKIPPED or (status is m.Status.PROCESSOR_DIED and self.may_try_again(task)):
+            elif status is m.Status.SKIPPED:
                 self.requeue(task)
-            elif status is m.Status.PROCESSOR_DIED:
-                sentence = f"task {number}: attempt {task.failures} of {self.config.attempts_max} failed; ".encode()
-                self.answer(task, status, sentence + payloads[row], now)
+            elif status in (m.Status.PROCESSOR_DIED, m.Status.CANCELED):
+                self.try_again(task, status, payloads[row], agent, now)
             elif task.graph is not None:
                 ready = self.finish_row(task, status, agent, batch, row, payloads[row], objects.get(row, ()), now)
                 if ready:
@@ -178,9 +177,21 @@ class TaskLifecycle:
         if early:
             self.recovery.keep_result(result_rows(batch, early), self.announcement_deadline(client))
 
-    def may_try_again(self, task: Task) -> bool:
+    def try_again(self, task: Task, status: m.Status, payload: bytes, agent: AgentRecord, now: float) -> None:
+        """Its processor died, or it was stopped though nobody wanted that: an attempt is used up either way.
+
+        Only a client decides that its task is cancelled. A stop that was meant for another task may have hit this one while
+        it ran, so the attempt counts, and an agent that stops everything it is given comes to an end.
+        """
         task.failures += 1
-        return task.failures < self.config.attempts_max
+        if task.failures < self.config.attempts_max:
+            self.requeue(task)
+            return
+        if status is m.Status.CANCELED:
+            status = m.Status.WORKER_DIED
+            payload = f"agent {agent.name} stopped it, though its client had not cancelled it".encode()
+        sentence = f"task {task.number}: attempt {task.failures} of {self.config.attempts_max} failed; ".encode()
+        self.answer(task, status, sentence + payload, now)
 
     def forget(
         self,

@@ -256,14 +256,20 @@ class Placement:
                 self.marks.credit_due = True
 
     def grant_credits(self, now: float) -> None:
-        """Let clients submit as many tasks as may still wait, in turn."""
+        """Let clients submit as many tasks as may still wait, in turn.
+
+        Tasks that nobody can run do not count against the limit of all: a client that waits for workers nobody has would keep
+        the others waiting with it. They count against the same limit for their own client.
+        """
         limit = max(1, self.config.waiting_tasks_max)
         asking = [client for client in self.clients.values() if client.credit_wanted > 0]
         if not asking:
             return
-        free = limit - self.ready.count - sum(client.credit_granted for client in self.clients.values())
+        waiting = sum(queue.count for queue in self.ready.non_empty() if queue.unservable_since is None)
+        free = limit - waiting - sum(client.credit_granted for client in self.clients.values())
         for position, client in enumerate(asking):
-            grant = min(client.credit_wanted, -(-free // (len(asking) - position)))
+            own_free = limit - (len(client.tasks) - client.assigned_count) - client.credit_granted
+            grant = min(client.credit_wanted, own_free, -(-free // (len(asking) - position)))
             if grant <= 0:
                 continue
             free -= grant
