@@ -85,23 +85,30 @@ class Client:
         return self._operations.submit_verbose(self, fn, tuple(args), dict(kwargs or {}), capabilities)
 
     def map(
-        self, fn: Callable[..., Any], /, *iterables: Iterable[Any], capabilities: Mapping[str, int] | None = None
+        self,
+        fn: Callable[..., Any],
+        /,
+        *iterables: Iterable[Any],
+        capabilities: Mapping[str, int] | None = None,
+        progress: bool = False,
     ) -> list[Any]:
         """Return `list(map(fn, *iterables))`, computed by the workers.
 
         Items are sent in chunks, whose size follows how long they take; they are taken from the iterables little by
-        little. Raises what the first failing item raised; what is left is cancelled then.
+        little. Raises what the first failing item raised; what is left is cancelled then. `progress` shows a bar that
+        counts items; it needs tqdm (`scaler-client[progress]`), and raises ImportError without it.
         """
-        return self._operations.map(fn, iterables, capabilities)
+        return self._operations.map(fn, iterables, capabilities, progress)
 
     def starmap(
         self,
         fn: Callable[..., Any],
         iterable: Iterable[Iterable[Any]],
         capabilities: Mapping[str, int] | None = None,
+        progress: bool = False,
     ) -> list[Any]:
         """As `map`, for an iterable of argument tuples."""
-        return self._operations.starmap(fn, iterable, capabilities)
+        return self._operations.starmap(fn, iterable, capabilities, progress)
 
     def get(
         self,
@@ -160,7 +167,18 @@ class Client:
         return self._operations.address
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.identity.hex()[:8]} of {self.address}>"
+        facts = self._operations.facts()
+        return (
+            f"<{type(self).__name__} {self.identity.hex()[:8]} of {self.address}: {facts['state']}, "
+            f"{facts['unanswered tasks']} unanswered tasks>"
+        )
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        from scaler.client.notebook import facts_table
+
+        facts = {"scheduler": self.address, "client": self.identity.hex()[:8], **self._operations.facts()}
+        return facts_table(type(self).__name__, facts)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Unpickled inside a task it speaks through the task's worker; elsewhere it connects as the original did."""

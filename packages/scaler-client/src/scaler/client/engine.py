@@ -114,6 +114,11 @@ class Engine(ABC):
         """Why nothing can be submitted, or None."""
         return self._core.unusable
 
+    @property
+    def unanswered_count(self) -> int:
+        """Tasks whose answer has not come."""
+        return self._core.unanswered_count
+
     def wait_connected(self, timeout: float) -> None:
         """Wait for the session to begin. Raises what ended it, or DisconnectedError after `timeout` seconds."""
         with self._changed:
