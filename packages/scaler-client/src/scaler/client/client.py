@@ -41,7 +41,9 @@ class Client:
         `timeout_seconds`: how long the scheduler may be silent before unanswered futures fail with DisconnectedError.
         `heartbeat_interval_seconds`: how often the client says that it lives.
         `serializer`: a `Serializer` for functions, arguments and results; by default pickle and cloudpickle.
-        `stream_output`: write what tasks print to stdout and stderr of this process.
+        `stream_output`: write what tasks print to stdout and stderr of this process, and give what they log, from INFO up
+        unless they say otherwise, to this process's loggers of the same names; records then carry `task_id`. Up to a
+        mebibyte from each task.
         `object_storage_address`: where large values go; by default what the scheduler says.
 
         Raises DisconnectedError when nobody answers in time, ConnectionRefusedByScheduler when the scheduler will not

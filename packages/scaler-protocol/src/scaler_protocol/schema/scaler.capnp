@@ -227,10 +227,12 @@ struct Notice {
 }
 
 struct Output {
-  # A→S→C: what a task wrote. Bytes in frame 2.
+  # A→S→C: what a task wrote, in the order in which it wrote it. Bytes in frame 2.
   client @0 :Data;
   number @1 :UInt64;
-  stream @2 :UInt8;                      # 1 stdout, 2 stderr
+  stream @2 :UInt8;                      # 1 stdout, 2 stderr, 3 log records: one JSON object a line, with `logger`, `level`
+                                         # (10 debug … 50 critical), `message`, `created` (Unix time), `file`, `line`,
+                                         # `function`, `thread`, `pid` and, where there is one, `traceback`
   droppedBytes @3 :UInt64;               # not sent, because over the budget
 }
 

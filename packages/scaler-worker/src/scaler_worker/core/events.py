@@ -102,7 +102,7 @@ class ProcessorExited:
 
 @dataclass(slots=True, frozen=True)
 class ProcessorOutput:
-    """The task of this index wrote something. `stream` is 1 for stdout, 2 for stderr."""
+    """The task of this index wrote something. `stream` is 1 for stdout, 2 for stderr, 3 for log records."""
 
     processor: int
     index: int
