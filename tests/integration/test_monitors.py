@@ -27,6 +27,12 @@ def fail_always(number: int) -> None:
     raise LookupError(f"task {number} has nothing to look up")
 
 
+def fail_on_tens(number: int) -> int:
+    if number % 10 == 0:
+        raise ValueError(f"item {number} is a ten")
+    return number
+
+
 def pause(seconds: float) -> None:
     time.sleep(seconds)
 
@@ -93,6 +99,32 @@ def test_what_pages_say_is_what_happened(deployment: Deployment, tmp_path: Path)
     assert once["task_manager"] == shown["tasks"]
     assert [len(once["workers"]), len(once["failures"])] == [2, BAD]
     del reference
+
+
+def test_failed_items_of_a_map_are_shown(deployment: Deployment) -> None:
+    scheduler = deployment.scheduler()
+    deployment.workers(scheduler, count=2)
+    base = start_ui(deployment, scheduler)
+    wait_live(base)
+    client = deployment.client(scheduler)
+    failed = 0
+    # A map ends with its first failure; so several, whose only item that is run for certain is a ten.
+    for ten in (10, 20, 30):
+        try:
+            client.map(fail_on_tens, [ten])
+        except ValueError:
+            failed += 1
+    wait_for("they are counted", lambda: get(base, "/api/overview").get("failed_items") == failed)
+    assert failed == 3
+    (shown,) = get(base, "/api/clients")
+    assert (shown["failed_items"], shown["failed"]) == (3, 0)
+    wait_for("their errors are shown", lambda: len(get(base, "/api/failures")) == 3)
+    last = get(base, "/api/failures")[0]
+    assert (last["kind"], last["text"], last["items"]) == ("ValueError", "item 30 is a ten", 1)
+    assert "in fail_on_tens" in last["traceback"]
+    assert "scaler_items_failed_total 3.0" in httpx.get(base + "/metrics", timeout=10).text
+    client.map(fail_on_tens, range(1, 10))
+    assert get(base, "/api/overview")["failed_items"] == 3
 
 
 def test_unfinished_tasks_and_what_runs_now_are_shown_and_dumped(deployment: Deployment, tmp_path: Path) -> None:

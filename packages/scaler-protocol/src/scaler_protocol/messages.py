@@ -284,6 +284,16 @@ class Output:
 
 
 @dataclass(slots=True)
+class ChunkFailures:
+    client: bytes
+    number: int
+    attempt: int
+    count: int
+    payload: bytes
+    """The failure of the first failed item."""
+
+
+@dataclass(slots=True)
 class Relay:
     client: bytes
     inner: list[bytes]
@@ -401,6 +411,7 @@ class ClientStatus:
     object_count: int = 0
     object_bytes: int = 0
     connected_seconds: float = 0.0
+    failed_items: int = 0
 
 
 @dataclass(slots=True)
@@ -452,6 +463,7 @@ class MonitorSnapshot:
     scaling_strategy: str = ""
     events_omitted: int = 0
     failed_functions: tuple[Counter, ...] = ()
+    failed_items: int = 0
 
 
 @dataclass(slots=True)
@@ -488,6 +500,7 @@ class MonitorFailures:
     workers: tuple[str, ...]
     durations: Column
     payloads: Packed
+    items: Column = EMPTY
 
 
 @dataclass(slots=True)
@@ -547,6 +560,7 @@ Message = (
     | Shutdown
     | Notice
     | Output
+    | ChunkFailures
     | Relay
     | ObjectPut
     | ObjectPutReply

@@ -229,6 +229,7 @@ class ClusterModel:
                     message.workers[index],
                     message.durations[index] * _MICROSECONDS,
                     read_error(status, payloads[index]),
+                    message.items[index] if len(message.items) else 0,
                 )
             )
             self.failure_count = number

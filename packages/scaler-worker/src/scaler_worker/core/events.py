@@ -112,6 +112,16 @@ class ProcessorOutput:
 
 
 @dataclass(slots=True, frozen=True)
+class ChunkFailures:
+    """`count` items of the map chunk of this index failed, the first with `payload`; the chunk's result follows."""
+
+    processor: int
+    index: int
+    count: int
+    payload: bytes
+
+
+@dataclass(slots=True, frozen=True)
 class RelayOpened:
     """A client was made inside this processor."""
 
@@ -198,6 +208,7 @@ Event = (
     | ProcessorGaveBack
     | ProcessorExited
     | ProcessorOutput
+    | ChunkFailures
     | RelayOpened
     | RelayFrames
     | RelayClosed
