@@ -16,6 +16,7 @@ import httpx
 import psutil
 import pytest
 
+from scaler import Client
 from tests.integration import functions
 from tests.integration.deployment import Deployment, Service, wait_for
 
@@ -125,6 +126,39 @@ def test_failed_items_of_a_map_are_shown(deployment: Deployment) -> None:
     assert "scaler_items_failed_total 3.0" in httpx.get(base + "/metrics", timeout=10).text
     client.map(fail_on_tens, range(1, 10))
     assert get(base, "/api/overview")["failed_items"] == 3
+
+
+def test_a_client_traces_its_own_tasks(deployment: Deployment, tmp_path: Path) -> None:
+    scheduler = deployment.scheduler()
+    deployment.workers(scheduler, count=2)
+    client, other = deployment.client(scheduler), deployment.client(scheduler)
+    file = tmp_path / "trace.json"
+    with client.trace(file):
+        futures = [client.submit(functions.square, number) for number in range(100)]
+        futures += [client.submit(fail_always, 1), client.submit(pause, 0.3)]
+        strangers = [other.submit(functions.square, number) for number in range(50)]
+        for future in (*futures, *strangers):
+            future.exception(60)
+    trace = json.loads(file.read_text())
+    bars = [event for event in trace["traceEvents"] if event["ph"] == "X"]
+    assert sorted(bar["args"]["task"] for bar in bars) == sorted(future.task_id for future in futures)
+    assert Counter(bar["cat"] for bar in bars) == {"success": 101, "failed": 1}
+    (slept,) = [bar for bar in bars if bar["name"].endswith("pause")]
+    assert 300_000 <= slept["dur"] < 30_000_000
+    workers = {bar["args"]["worker"] for bar in bars}
+    assert len(workers) == 2
+    assert workers == {event["args"]["name"] for event in trace["traceEvents"] if event["name"] == "thread_name"}
+    assert all(psutil.pid_exists(bar["args"]["pid"]) and bar["args"]["waited_us"] >= 0 for bar in bars)
+
+
+def test_a_trace_that_cannot_be_written_costs_no_work(deployment: Deployment, tmp_path: Path) -> None:
+    scheduler = deployment.scheduler()
+    with (
+        Client(scheduler.address, timeout_seconds=3) as client,
+        pytest.raises(FileNotFoundError),
+        client.trace(tmp_path / "no folder" / "trace.json"),
+    ):
+        pytest.fail("it was entered")
 
 
 def test_unfinished_tasks_and_what_runs_now_are_shown_and_dumped(deployment: Deployment, tmp_path: Path) -> None:

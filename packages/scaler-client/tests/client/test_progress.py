@@ -9,6 +9,7 @@ import textwrap
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -173,3 +174,8 @@ class TestReprs:
         bad = scaler.ScalerFuture(client)
         bad.end_failed(errors.ScalerError("<script>"))
         assert "&lt;script&gt;" in bad._repr_html_()
+
+
+def test_a_trace_needs_a_scheduler_that_speaks_to_monitors(client: Client, tmp_path: Path) -> None:
+    with pytest.raises(errors.DisconnectedError, match="monitors"), client.trace(tmp_path / "trace.json"):
+        pytest.fail("it was entered")

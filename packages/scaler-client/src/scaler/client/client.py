@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from os import PathLike
 from typing import TYPE_CHECKING, Any, Self
 
 from scaler.client.future import FutureOwner, ScalerFuture
@@ -136,6 +138,25 @@ class Client:
         travels on after this returns: should storage refuse it, the tasks that use it fail with ObjectStorageException.
         """
         return self._operations.send_object(obj, name or "")
+
+    def trace(self, path: str | PathLike[str]) -> AbstractContextManager[None]:
+        """Record where and when this client's tasks run, for as long as the block lasts, and write it to `path`.
+
+            with client.trace("trace.json"):
+                client.map(work, items)
+
+        The file is a Chrome trace: https://ui.perfetto.dev opens it. Each worker has a track; a bar says function, task, worker,
+        pid, how long it waited and how long it ran. A map chunk is one bar. When more happens than the scheduler tells
+        monitors, some tasks are left out, and the log and the file say so. Entering and leaving take a second or two each.
+
+        Raises DisconnectedError where the scheduler's monitor address cannot be reached, OSError for the file.
+        """
+        from scaler.client.trace import record
+
+        engine = self._operations.engine
+        self._operations.require_open()
+        monitor_address = engine.welcome.monitor_address if engine.welcome is not None else ""
+        return record(path, self.identity, monitor_address, engine.timeout_seconds)
 
     def clear(self) -> None:
         """Cancel this client's futures and make its references invalid. The client stays usable."""
