@@ -88,9 +88,9 @@ class Recording:
             if len(self._spans) >= SPANS_MAX:
                 self._left_out += 1
                 continue
-            state = _ENDS[m.TaskEvent(events.states[row])]
+            end = _ENDS[m.TaskEvent(events.states[row])]
             function = events.function_table[events.functions[row]]
-            self._spans.append(TaskSpan(start, duration_s, agent, slot, function, state, args))
+            self._spans.append(TaskSpan(start, duration_s, agent, slot, function, end, args))
 
     def write(self, path: Path) -> None:
         """Write the trace."""
