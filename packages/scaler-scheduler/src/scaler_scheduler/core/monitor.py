@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from scaler_scheduler.core.functions import FunctionRegistry
     from scaler_scheduler.core.tasks import Task
 
-EVENTS_PER_SECOND = 6_000
+EVENTS_PER_SECOND = 3_000
 """Task events told to monitors; when more happen, tasks are left out."""
 
 EVENTS_MAX = 50_000
