@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 START_S = (0.05, 0.5)
 PIPE_S = (0.00002, 0.0002)
 COOPERATION_S = (0.0, 0.3)
+CHUNK_FAILURES_EVERY = 16
+"""One of so many tasks is a map chunk some of whose items failed."""
+
 FLUSH_SHARE = 0.6
 
 
@@ -323,6 +326,8 @@ class Processor(Process):
         contents = [running.contents[object_id] for object_id in row.objects]
         children = [child.value for child in running.children]
         value = value_of(row.program, inputs, contents, children)
+        if row.index % CHUNK_FAILURES_EVERY == 0:
+            self._tell(on.ChunkFailures(self.number, row.index, 2, b"the failure of the first"))
         if row.program.large_result:
             stored = ObjectId(self.random.randbytes(16))
             self.agent.cache[stored] = value

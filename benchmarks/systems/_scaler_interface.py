@@ -68,6 +68,9 @@ class ScalerCluster(Cluster):
     def scheduler_pid(self) -> int:
         return processes.listener(self._port)
 
+    def monitor_address(self) -> str:
+        return str(self._combo.get_monitor_address())
+
     def close(self) -> None:
         self._client.disconnect()
         self._combo.shutdown()

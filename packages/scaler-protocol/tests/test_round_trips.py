@@ -175,6 +175,7 @@ def monitor_failures(draw: st.DrawFn) -> m.MonitorFailures:
         workers=draw(texts(rows)),
         durations=draw(column("I", rows)),
         payloads=draw(packed(rows)),
+        items=draw(column("I", rows)),
     )
 
 
@@ -259,6 +260,7 @@ STRATEGIES: dict[type[Any], st.SearchStrategy[Any]] = {
     m.Shutdown: st.builds(m.Shutdown, TEXTS),
     m.Notice: st.builds(m.Notice, TEXTS, U8, column("Q"), TEXTS),
     m.Output: st.builds(m.Output, IDS, U64, U8, BLOBS, U64),
+    m.ChunkFailures: st.builds(m.ChunkFailures, IDS, U64, U16, U32, BLOBS),
     m.Relay: st.builds(m.Relay, IDS, st.lists(BLOBS, max_size=5)),
     m.ObjectPut: st.builds(m.ObjectPut, U64, IDS, IDS, BUFFERS, TEXTS),
     m.ObjectPutReply: st.builds(m.ObjectPutReply, U64, U8, TEXTS),

@@ -750,6 +750,14 @@ def test_output_is_passed_on_with_the_task_s_number() -> None:
     assert harness.said(m.Output) == [m.Output(CLIENT, 7, 1, b"hello\n")]
 
 
+def test_failed_items_of_a_chunk_are_told_before_its_result() -> None:
+    harness = AgentHarness(slots=1)
+    harness.submit([7])
+    harness.step(on.ChunkFailures(0, 0, 2, b"the first"))
+    harness.step(on.ChunkFailures(0, 5, 2, b"of no task"))
+    assert harness.said(m.ChunkFailures) == [m.ChunkFailures(CLIENT, 7, 1, 2, b"the first")]
+
+
 # --- leaving
 
 
@@ -810,6 +818,7 @@ def test_shutdown_by_the_scheduler_ends_soon() -> None:
         on.ProcessorGaveBack(77, 1, 1),
         on.ProcessorExited(77, None, "x"),
         on.ProcessorOutput(77, 0, 1, b""),
+        on.ChunkFailures(77, 0, 1, b""),
         on.RelayOpened(77, OTHER),
         on.RelayFrames(77, OTHER, []),
         on.RelayClosed(77, OTHER),

@@ -192,6 +192,10 @@ def test_a_map_chunk_keeps_values_and_failures_apart(start: Start) -> None:
         1: "ZeroDivisionError",
         3: "RuntimeError",
     }
+    (told,) = [message for message in scheduler.received if isinstance(message, m.ChunkFailures)]
+    assert (told.number, told.attempt, told.count) == (numbers[0], 1, 2)
+    first = Failure(*value_of(told.payload))
+    assert (first.pickled, first.type_name) == (b"", "ZeroDivisionError")
     starred = PICKLED + pickle.dumps((True, [(1, 2), (3, 4)]))
     assert scheduler.values(scheduler.submit(max, [starred], kind=m.TaskKind.MAP_CHUNK)) == [([2, 4], {})]
     listed = frame_payloads([arguments(1, 2), arguments(5, 4)])

@@ -274,6 +274,7 @@ def _check_failures(message: m.MonitorFailures) -> None:
     rows = len(message.numbers)
     message.payloads.check(rows)
     _check_exact(message, rows, "time_seconds", "clients", "attempts", "statuses", "functions", "workers", "durations")
+    _check_rows(message, rows, "items")
 
 
 def _check_log(message: m.MonitorLog) -> None:
@@ -401,6 +402,13 @@ _LAYOUTS: tuple[_Layout, ...] = (
         raw="data",
         check=_check_client,
     ),
+    _Layout(
+        "chunkFailures",
+        m.ChunkFailures,
+        tuple(_plain("client", "number", "attempt", "count")),
+        raw="payload",
+        check=_check_client,
+    ),
     _Layout("relay", m.Relay, tuple(_plain("client")), raw="inner", check=_check_client),
     _Layout(
         "objectPut", m.ObjectPut, tuple(_plain("request", "id", "owner", "name")), buffers=True, check=_check_object_put
@@ -416,7 +424,7 @@ _LAYOUTS: tuple[_Layout, ...] = (
         (
             *_plain("sequence", "time_seconds", "incarnation", "cpu_percent", "rss_bytes"),
             *_plain("object_count", "object_bytes", "object_limit_bytes", "started_seconds", "stale_results"),
-            *_plain("scaling_strategy", "events_omitted"),
+            *_plain("scaling_strategy", "events_omitted", "failed_items"),
             *_structs(m.Counter, _COUNTER, "task_states", "sent", "received", "functions", "failed_functions"),
             *_structs(m.WorkerStatus, _WORKER_STATUS, "workers"),
             *_structs(m.AgentStatus, _AGENT_STATUS, "agents"),
@@ -449,7 +457,7 @@ _LAYOUTS: tuple[_Layout, ...] = (
             *_column("Q", "numbers"),
             *_column("H", "attempts"),
             *_column("B", "statuses"),
-            *_column("I", "durations"),
+            *_column("I", "durations", "items"),
             *_ids("clients"),
             *_texts("functions", "workers"),
         ),

@@ -288,6 +288,16 @@ class Output:
 
 
 @dataclass(slots=True)
+class ChunkFailures:
+    client: bytes
+    number: int
+    attempt: int
+    count: int
+    payload: bytes
+    """The failure of the first failed item."""
+
+
+@dataclass(slots=True)
 class Relay:
     client: bytes
     inner: list[bytes]
@@ -405,6 +415,7 @@ class ClientStatus:
     object_count: int = 0
     object_bytes: int = 0
     connected_seconds: float = 0.0
+    failed_items: int = 0
 
 
 @dataclass(slots=True)
@@ -456,6 +467,7 @@ class MonitorSnapshot:
     scaling_strategy: str = ""
     events_omitted: int = 0
     failed_functions: tuple[Counter, ...] = ()
+    failed_items: int = 0
 
 
 @dataclass(slots=True)
@@ -492,6 +504,7 @@ class MonitorFailures:
     workers: tuple[str, ...]
     durations: Column
     payloads: Packed
+    items: Column = EMPTY
 
 
 @dataclass(slots=True)
@@ -551,6 +564,7 @@ Message = (
     | Shutdown
     | Notice
     | Output
+    | ChunkFailures
     | Relay
     | ObjectPut
     | ObjectPutReply

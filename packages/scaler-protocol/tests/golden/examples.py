@@ -172,6 +172,7 @@ EXAMPLES: dict[str, m.Message] = {
     "shutdown": m.Shutdown("asked for by notebook"),
     "notice": m.Notice("2 tasks need 'gpu', which no worker has", 1, array("Q", [8, 9]), "unservable"),
     "output": m.Output(CLIENT, 5, 1, "grüße\n".encode(), 17),
+    "chunk-failures": m.ChunkFailures(CLIENT, 5, 2, 3, b"failure"),
     "relay": m.Relay(CLIENT, [encode_envelope(ENVELOPE), b"header", b"payload"]),
     "object-put": m.ObjectPut(1, OBJECT, CLIENT, [b"header", b"", b"body"], "matrix"),
     "object-put-reply": m.ObjectPutReply(1, m.ObjectStatus.STORAGE_FULL, "object storage is full"),
@@ -229,6 +230,7 @@ EXAMPLES: dict[str, m.Message] = {
                 object_count=2,
                 object_bytes=1 << 20,
                 connected_seconds=100.5,
+                failed_items=4,
             ),
         ),
         functions=(m.Counter("square", 12),),
@@ -278,6 +280,7 @@ EXAMPLES: dict[str, m.Message] = {
         scaling_strategy="vanilla",
         events_omitted=17,
         failed_functions=(m.Counter("square", 1),),
+        failed_items=4,
     ),
     "monitor-events": m.MonitorEvents(
         sequence=42,
@@ -310,6 +313,7 @@ EXAMPLES: dict[str, m.Message] = {
         workers=("node-7",),
         durations=array("I", [250]),
         payloads=Packed.of([b"killed by SIGKILL"]),
+        items=array("I", [2]),
     ),
     "monitor-log": m.MonitorLog(
         SCHEDULER, 5, array("d", [1.5, 2.5]), array("B", [20, 30]), ("agent connected", "a client is slow")

@@ -131,6 +131,8 @@ class Agent:
                 preload=settings.preload or "",
                 garbage_collect_interval_seconds=settings.garbage_collect_interval_seconds,
                 trim_memory_threshold_bytes=settings.trim_memory_threshold_bytes,
+                logging_level=settings.logging_level,
+                logging_format=settings.logging_format,
             ),
             self._hub,
             self._report,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import sys
 import threading
 import time
 import weakref
@@ -19,6 +18,7 @@ from scaler.client.future import ScalerFuture, answer_futures
 from scaler.client.object_channel import ObjectChannel
 from scaler.client.object_reference import ObjectReference
 from scaler.client.snapshots import Buffer, Snapshots, flat, key_of, same, snapshot
+from scaler.client.task_output import show_output
 from scaler.core import effects as e
 from scaler.core.client_core import ClientCore
 from scaler.core.tasks import TaskGroup
@@ -115,6 +115,11 @@ class Engine(ABC):
     def unusable(self) -> errors.ScalerError | None:
         """Why nothing can be submitted, or None."""
         return self._core.unusable
+
+    @property
+    def unanswered_count(self) -> int:
+        """Tasks whose answer has not come."""
+        return self._core.unanswered_count
 
     def wait_connected(self, timeout: float) -> None:
         """Wait for the session to begin. Raises what ended it, or DisconnectedError after `timeout` seconds."""
@@ -570,7 +575,7 @@ class Engine(ABC):
         elif isinstance(effect, e.Abandoned):
             self._abandon(effect)
         elif isinstance(effect, e.WriteOutput):
-            _write_output(effect)
+            show_output(effect)
         elif isinstance(effect, e.ShowNotice):
             logger.log(logging.WARNING if effect.level else logging.INFO, "%s", effect.text)
         elif isinstance(effect, e.CancelConfirmed):
@@ -634,19 +639,6 @@ _ABANDONED: dict[e.Cause, type[errors.ScalerError]] = {
 
 def _abandoned_error(abandoned: e.Abandoned) -> errors.ScalerError:
     return _ABANDONED[abandoned.cause](abandoned.text)
-
-
-def _write_output(output: e.WriteOutput) -> None:
-    stream = sys.stderr if output.stream == 2 else sys.stdout
-    text = output.data.decode("utf-8", "replace")
-    if output.dropped_bytes:
-        text = f"[{output.dropped_bytes} bytes of output left out]\n{text}"
-    try:
-        stream.write(text)
-        stream.flush()
-    except (OSError, ValueError):
-        # A closed or broken stream of this process is no reason to lose tasks.
-        pass
 
 
 def _mark_forked() -> None:

@@ -225,8 +225,26 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
         with self.client.owner.blocking():
             return (yield from asyncio.wrap_future(self).__await__())
 
+    @property
+    def _shown_state(self) -> str:
+        """For people: running, finished, failed or cancelled. Looks at nothing that would have to be unpickled."""
+        if self._state == FINISHED:
+            return "finished" if self._exception is None and self._status == _SUCCESS else "failed"
+        return "cancelled" if self._state == CANCELLED_AND_NOTIFIED else "running"
+
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} of task {self.number}: {self._state.lower().replace('_', ' ')}>"
+        return f"<{type(self).__name__} of task {self.number}: {self._shown_state}>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks. The value is not shown: restoring it here could take long, and keep it in memory."""
+        from scaler.client.notebook import facts_table
+
+        facts: dict[str, object] = {"task": self.number, "state": self._shown_state}
+        if self._exception is not None:
+            facts["error"] = f"{type(self._exception).__name__}: {self._exception}"
+        if self._profile[0] is not None:
+            facts["duration"] = f"{self._profile[0] / 1e6:.6f} s"
+        return facts_table(type(self).__name__, facts)
 
     # --- what the owner says
 

@@ -66,6 +66,7 @@ struct Message {
     monitorFailures @32 :MonitorFailures;
     monitorLog @33 :MonitorLog;
     monitorDump @34 :MonitorDump;
+    chunkFailures @35 :ChunkFailures;
   }
 }
 
@@ -231,11 +232,21 @@ struct Notice {
 }
 
 struct Output {
-  # A→S→C: what a task wrote. Bytes in frame 2.
+  # A→S→C: what a task wrote, in the order in which it wrote it. Bytes in frame 2.
   client @0 :Data;
   number @1 :UInt64;
-  stream @2 :UInt8;                      # 1 stdout, 2 stderr
+  stream @2 :UInt8;                      # 1 stdout, 2 stderr, 3 log records: one JSON object a line, with `logger`, `level`
+                                         # (10 debug … 50 critical), `message`, `created` (Unix time), `file`, `line`,
+                                         # `function`, `thread`, `pid` and, where there is one, `traceback`
   droppedBytes @3 :UInt64;               # not sent, because over the budget
+}
+
+struct ChunkFailures {
+  # A→S: items of this map chunk failed; its result, which follows, is a success that holds their failures. For monitors only.
+  client @0 :Data;
+  number @1 :UInt64;
+  attempt @2 :UInt16;
+  count @3 :UInt32;                      # of failed items. Frame 2: the failure of the first, without what is pickled in it
 }
 
 struct Relay {
@@ -321,6 +332,7 @@ struct MonitorSnapshot {
   scalingStrategy @19 :Text;             # empty: none
   eventsOmitted @20 :UInt64;             # task events left out of the events stream since the scheduler started
   failedFunctions @21 :List(Counter);    # failed tasks by function name
+  failedItems @22 :UInt64;               # of map chunks, since the scheduler started; their tasks count as successes
 
   struct Counter { name @0 :Text; count @1 :UInt64; }
 
@@ -380,6 +392,7 @@ struct MonitorSnapshot {
     objectCount @11 :UInt64;
     objectBytes @12 :UInt64;
     connectedSeconds @13 :Float64;       # ago
+    failedItems @14 :UInt64;             # of map chunks
   }
 
   struct GraphStatus {
@@ -442,6 +455,7 @@ struct MonitorFailures {
   workers @8 :List(Text);                # agents
   durations @9 :Data;                    # U32, microseconds
   payloadLengths @10 :Data;              # U32; bytes in frame 2: the answer's payload. Empty where it was too large to be kept.
+  items @11 :Data;                       # U32: 0 the task failed; else it is a map chunk and so many of its items did (payload: the first)
 }
 
 struct MonitorLog {

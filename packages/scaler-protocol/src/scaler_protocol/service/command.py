@@ -9,10 +9,11 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field
 
+from scaler_protocol.log_lines import LogFormat
 from scaler_protocol.service.child import die_with_parent
 from scaler_protocol.service.errors import ServiceError
 from scaler_protocol.service.event_loop import EventLoopName
-from scaler_protocol.service.log import LogFormat, set_up_logging
+from scaler_protocol.service.log import set_up_logging
 from scaler_protocol.service.settings import ServiceSettings, Short, TakesSeveral, TextListSetting
 
 

@@ -96,6 +96,7 @@ class SchedulerCore:
             m.ClientGone: self._on_client_gone,
             m.Drain: self._on_drain,
             m.Output: self._on_output,
+            m.ChunkFailures: self._on_chunk_failures,
             m.Relay: self._on_relay,
         }
 
@@ -560,6 +561,16 @@ class SchedulerCore:
         client = self.clients.get(message.client)
         if client is not None:
             self.outbox.send_plain(client, message)
+
+    def _on_chunk_failures(self, agent: PeerRecord, message: m.ChunkFailures, now: float) -> None:
+        self._require(agent, AgentRecord, message)
+        client = self.clients.get(message.client)
+        task = client.tasks.get(message.number) if client is not None else None
+        if client is None or task is None or task.agent is not agent or task.attempt != message.attempt:
+            return
+        client.failed_item_count += message.count
+        name = self.functions.name(task.function)
+        self.monitor.note_chunk_failures(task, message.count, message.payload, agent.name, name, now)
 
     def _on_relay(self, agent: PeerRecord, message: m.Relay, now: float) -> None:
         # The shell hands the relayed message over as an event of its own; here it only counts as a sign of life.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from typing import Annotated, ClassVar, Self
 
-from pydantic import AliasChoices, Field, model_validator
+from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from scaler_protocol.service.command import CommandSettings
 from scaler_protocol.service.settings import (
@@ -54,6 +54,18 @@ class WebSettings(CommandSettings):
     timeout: Annotated[float, Short("t")] = Field(
         default=5, gt=0, description="seconds of silence after which the scheduler is shown as not answering"
     )
+
+    otel_endpoint: str = Field(
+        default="",
+        description="send finished tasks as OpenTelemetry spans to this OTLP/HTTP receiver, as in http://127.0.0.1:4318",
+    )
+
+    @field_validator("otel_endpoint")
+    @classmethod
+    def _check_endpoint(cls, endpoint: str) -> str:
+        if endpoint and not endpoint.startswith(("http://", "https://")):
+            raise ValueError(f"{endpoint!r} is no URL that begins with http:// or https://")
+        return endpoint
 
     @model_validator(mode="after")
     def _refuse_an_open_door(self) -> Self:

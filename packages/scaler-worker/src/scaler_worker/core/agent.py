@@ -158,6 +158,7 @@ class AgentCore:
             on.ProcessorGaveBack: self._on_gave_back,
             on.ProcessorExited: self._on_exited,
             on.ProcessorOutput: self._on_output,
+            on.ChunkFailures: self._on_chunk_failures,
             on.RelayOpened: self._on_relay_opened,
             on.RelayFrames: self._on_relay_frames,
             on.RelayClosed: self._on_relay_closed,
@@ -623,6 +624,19 @@ class AgentCore:
         if not tasks.abandoned:
             number = tasks.batch.numbers[row]
             self._connection.send_plain(m.Output(tasks.client, number, event.stream, event.data, event.dropped_bytes))
+
+    def _on_chunk_failures(self, event: on.ChunkFailures) -> None:
+        processor = self._processors.get(event.processor)
+        found = processor.find(event.index) if processor is not None else None
+        # Monitors only show it: while no session stands there is nobody to tell, and nothing is kept for later.
+        if found is None or not self._connection.established:
+            return
+        tasks, row = found
+        if not tasks.abandoned:
+            batch = tasks.batch
+            self._connection.send(
+                m.ChunkFailures(tasks.client, batch.numbers[row], batch.attempts[row], event.count, event.payload)
+            )
 
     # --- clients inside tasks
 

@@ -102,13 +102,23 @@ class ProcessorExited:
 
 @dataclass(slots=True, frozen=True)
 class ProcessorOutput:
-    """The task of this index wrote something. `stream` is 1 for stdout, 2 for stderr."""
+    """The task of this index wrote something. `stream` is 1 for stdout, 2 for stderr, 3 for log records."""
 
     processor: int
     index: int
     stream: int
     data: bytes
     dropped_bytes: int = 0
+
+
+@dataclass(slots=True, frozen=True)
+class ChunkFailures:
+    """`count` items of the map chunk of this index failed, the first with `payload`; the chunk's result follows."""
+
+    processor: int
+    index: int
+    count: int
+    payload: bytes
 
 
 @dataclass(slots=True, frozen=True)
@@ -198,6 +208,7 @@ Event = (
     | ProcessorGaveBack
     | ProcessorExited
     | ProcessorOutput
+    | ChunkFailures
     | RelayOpened
     | RelayFrames
     | RelayClosed

@@ -51,6 +51,7 @@ class Kind(IntEnum):
     RELAY = 40
     RELAY_CLOSE = 41
     OBJECT_WANTED = 42
+    CHUNK_FAILURES = 43
 
 
 def packets(kind: int, parts: Sequence[Bytes]) -> list[bytes]:
@@ -363,6 +364,7 @@ _CANCEL = struct.Struct("=QB")
 _GIVEN_BACK = struct.Struct("=IQ")
 _OUTPUT = struct.Struct("=QBQ")
 _ANSWER = struct.Struct("=16sB")
+_CHUNK_FAILURES = struct.Struct("=QI")
 
 
 def cancel_parts(index: int, status: int, text: str) -> list[Bytes]:
@@ -394,6 +396,16 @@ def read_output(body: bytes) -> tuple[int, int, bytes, int]:
     """Return (index, stream, data, dropped bytes)."""
     index, stream, dropped = _OUTPUT.unpack_from(body)
     return index, stream, body[_OUTPUT.size :], dropped
+
+
+def chunk_failures_parts(index: int, count: int, payload: bytes) -> list[Bytes]:
+    return [_CHUNK_FAILURES.pack(index, count), payload]
+
+
+def read_chunk_failures(body: bytes) -> tuple[int, int, bytes]:
+    """Return (index, failed items, failure payload of the first)."""
+    index, count = _CHUNK_FAILURES.unpack_from(body)
+    return index, count, body[_CHUNK_FAILURES.size :]
 
 
 def object_answer_parts(object_id: bytes, status: int, text: str) -> list[Bytes]:

@@ -32,7 +32,7 @@ from scaler_protocol.task_context import RelayReceiver, set_task_context
 from scaler_protocol.wire import Frame
 from scaler_worker.processor import output
 from scaler_worker.processor.channel import AgentGoneError, Channel
-from scaler_worker.processor.failures import NOT_RESTORED, failure_payload, text_failure_payload
+from scaler_worker.processor.failures import NOT_RESTORED, failure_payload, shown_failure, text_failure_payload
 from scaler_worker.processor.memory import Housekeeping, peak_bytes, reset_peak
 from scaler_worker.processor.object_files import map_object, write_object
 from scaler_worker.processor.options import ProcessorOptions
@@ -44,6 +44,7 @@ from scaler_worker.processor.records import (
     Kind,
     Result,
     Tasks,
+    chunk_failures_parts,
     given_back_parts,
     output_parts,
     read_cancel,
@@ -374,6 +375,9 @@ class Processor:
             self._capture.end()
         is_chunk = tasks.kind == MAP_CHUNK
         outcome = self._dump_chunk(values, failures, serializer) if is_chunk else self._dump(value, serializer)
+        if is_chunk and failures:
+            first = shown_failure(failures[min(failures)])
+            self._tasks.send(Kind.CHUNK_FAILURES, chunk_failures_parts(row.task_index, len(failures), first))
         cpu_time = int((time.process_time() - cpu_started_at) * 1e6) if profiled else 0
         return (
             self._result(row, started_at, ended_at, outcome, cpu_time, peak_bytes() if profiled else 0),

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 import cloudpickle  # noqa: F401 (imported for the processors)
 
+from scaler_protocol.log_lines import formatter
 from scaler_worker.processor.channel import Channel
 from scaler_worker.processor.options import ProcessorOptions
 from scaler_worker.processor.page import RunningPage
@@ -181,7 +182,12 @@ class Template:
 def main(arguments: list[str]) -> int:
     """`python -m scaler_worker.processor DESCRIPTOR OPTIONS`, the options as JSON; started by the agent only."""
     descriptor, options_text = arguments
-    logging.basicConfig(level=logging.INFO, format="[%(levelname)s]%(asctime)s: %(message)s")
+    options = ProcessorOptions(**json.loads(options_text))
+    handler = logging.StreamHandler()
+    handler.setLevel(options.logging_level)
+    handler.setFormatter(formatter(options.logging_format))
+    # Not the logger: a client that streams output also gets what this worker's own log leaves out.
+    logging.basicConfig(level=min(logging.INFO, handler.level), handlers=[handler])
     # Signals sent to the agent's whole group are the agent's to handle.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -190,5 +196,5 @@ def main(arguments: list[str]) -> int:
     gc.collect()
     gc.disable()
     gc.freeze()
-    Template(agent, ProcessorOptions(**json.loads(options_text))).run()
+    Template(agent, options).run()
     return 0

@@ -26,6 +26,7 @@ from scaler_worker.processor.records import (
     cancel_parts,
     object_answer_parts,
     packets,
+    read_chunk_failures,
     read_given_back,
     read_output,
     read_relay,
@@ -185,6 +186,8 @@ class ProcessorLink:
             self._report(on.ProcessorGaveBack(number, *read_given_back(body)))
         elif kind == Kind.OUTPUT:
             self._report(on.ProcessorOutput(number, *read_output(body)))
+        elif kind == Kind.CHUNK_FAILURES:
+            self._report(on.ChunkFailures(number, *read_chunk_failures(body)))
         elif kind == Kind.RELAY:
             client, frames = read_relay(body)
             self._report(on.RelayFrames(number, client, list(frames)))
