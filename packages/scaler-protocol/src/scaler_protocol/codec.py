@@ -235,7 +235,9 @@ def _check_object_data(message: m.ObjectData) -> None:
 
 def _check_place(message: m.ObjectPut | m.ObjectData) -> None:
     if message.place and (len(message.place) != PLACE_BYTES or message.buffers):
-        raise MalformedMessageError(f"{type(message).__name__}: a place has {PLACE_BYTES} bytes and no buffers beside it")
+        raise MalformedMessageError(
+            f"{type(message).__name__}: a place has {PLACE_BYTES} bytes and no buffers beside it"
+        )
 
 
 def _check_exact(message: Any, rows: int, *columns: str) -> None:
@@ -395,7 +397,11 @@ _LAYOUTS: tuple[_Layout, ...] = (
     ),
     _Layout("relay", m.Relay, tuple(_plain("client")), raw="inner", check=_check_client),
     _Layout(
-        "objectPut", m.ObjectPut, tuple(_plain("request", "id", "owner", "name", "place")), buffers=True, check=_check_object_put
+        "objectPut",
+        m.ObjectPut,
+        tuple(_plain("request", "id", "owner", "name", "place")),
+        buffers=True,
+        check=_check_object_put,
     ),
     _object_reply("objectPutReply", m.ObjectPutReply),
     _Layout("objectGet", m.ObjectGet, tuple(_plain("request", "id", "wait_seconds", "mappable")), check=_check_object),

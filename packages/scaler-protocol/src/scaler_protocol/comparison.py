@@ -19,11 +19,15 @@ def same_bytes(one: Frame, other: Frame) -> bool:
     if len(one) != len(other):
         return False
     if isinstance(one, bytearray) or (isinstance(one, bytes) and isinstance(other, bytes)):
-        return one == other
+        return _equal(one, other)
     if isinstance(other, bytearray):
-        return other == one
+        return _equal(other, one)
     pieces = range(0, len(one), _PIECE_BYTES)
     return all(bytes(one[at : at + _PIECE_BYTES]) == bytes(other[at : at + _PIECE_BYTES]) for at in pieces)
+
+
+def _equal(one: object, other: object) -> bool:
+    return one == other
 
 
 def same_buffers(one: Sequence[Frame], other: Sequence[Frame]) -> bool:

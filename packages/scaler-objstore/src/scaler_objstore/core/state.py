@@ -15,7 +15,9 @@ from scaler_protocol import messages as m
 class StoreState:
     """What commands read and change."""
 
-    def __init__(self, incarnation: bytes, storage: Storage, content_hash: ContentHash, limits: Limits, segment_offer: bytes) -> None:
+    def __init__(
+        self, incarnation: bytes, storage: Storage, content_hash: ContentHash, limits: Limits, segment_offer: bytes
+    ) -> None:
         self.incarnation = incarnation
         self.segment_offer = segment_offer
         self.limits = limits

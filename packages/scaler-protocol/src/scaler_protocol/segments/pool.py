@@ -124,6 +124,7 @@ class Lease:
         self._lengths = lengths
         self.place = Place(os.getpid(), segment.descriptor, stamp)
         """For the server."""
+        self.size_bytes = sum(lengths)
 
     def buffers(self) -> list[memoryview]:
         """Return what was written. Must not be changed, and not be used after the lease."""
@@ -138,7 +139,9 @@ class Lease:
 class SegmentPool:
     """Segments for one server, of this process. Safe to use from several threads; of no use in forked children."""
 
-    def __init__(self, token: bytes, *, idle_bytes_max: int = IDLE_BYTES_MAX, idle_seconds: float = IDLE_SECONDS) -> None:
+    def __init__(
+        self, token: bytes, *, idle_bytes_max: int = IDLE_BYTES_MAX, idle_seconds: float = IDLE_SECONDS
+    ) -> None:
         self._token = token
         self._idle_bytes_max = idle_bytes_max
         self._idle_seconds = idle_seconds
@@ -260,7 +263,9 @@ class SegmentPool:
     def _look_after(self) -> None:
         with self._lock:
             if self._janitor is None:
-                self._janitor = threading.Thread(target=_look_after, args=(weakref.ref(self), self._closed), daemon=True)
+                self._janitor = threading.Thread(
+                    target=_look_after, args=(weakref.ref(self), self._closed), daemon=True
+                )
                 self._janitor.name = "scaler-segments"
                 self._janitor.start()
 

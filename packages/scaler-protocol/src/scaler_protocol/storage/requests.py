@@ -156,7 +156,9 @@ class StoreRequests:
     ) -> int:
         """Store an object; `owner` is the client incarnation it ends with. Returns the request's number.
 
-        With `place` its bytes are in a segment there, and `buffers` is empty. Refused as NO_SEGMENT: put the bytes. The buffers are kept, not copied, and must not change until the request completes: it may have to be repeated.
+        With `place` its bytes are in a segment there, and `buffers` is empty; when that is refused as NO_SEGMENT, the
+        bytes can be put instead. The buffers are kept, not copied, and must not change until the request completes: it may
+        have to be repeated.
         Raises MessageTooLargeError for what no message can carry, and ValueError for buffers that are not in one piece.
         """
         views = [raw_view(buffer) for buffer in buffers]

@@ -355,6 +355,7 @@ _CANCEL = struct.Struct("=QB")
 _GIVEN_BACK = struct.Struct("=IQ")
 _OUTPUT = struct.Struct("=QBQ")
 _ANSWER = struct.Struct("=16sB")
+_WANTED = struct.Struct("=16s?")
 
 
 def cancel_parts(index: int, status: int, text: str) -> list[Bytes]:
@@ -386,6 +387,16 @@ def read_output(body: bytes) -> tuple[int, int, bytes, int]:
     """Return (index, stream, data, dropped bytes)."""
     index, stream, dropped = _OUTPUT.unpack_from(body)
     return index, stream, body[_OUTPUT.size :], dropped
+
+
+def object_wanted_parts(object_id: bytes, place_gone: bool) -> list[Bytes]:
+    return [_WANTED.pack(object_id, place_gone)]
+
+
+def read_object_wanted(body: bytes) -> tuple[bytes, bool]:
+    """Return (object id, whether the object is not at the place the cache says)."""
+    object_id, place_gone = _WANTED.unpack(body)
+    return object_id, place_gone
 
 
 def object_answer_parts(object_id: bytes, status: int, text: str) -> list[Bytes]:

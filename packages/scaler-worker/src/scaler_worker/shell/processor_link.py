@@ -27,6 +27,7 @@ from scaler_worker.processor.records import (
     object_answer_parts,
     packets,
     read_given_back,
+    read_object_wanted,
     read_output,
     read_relay,
     read_results,
@@ -194,7 +195,7 @@ class ProcessorLink:
         elif kind == Kind.RELAY_CLOSE:
             self._report(on.RelayClosed(number, body))
         elif kind == Kind.OBJECT_WANTED:
-            self._report(on.ObjectWanted(number, body))
+            self._report(on.ObjectWanted(number, *read_object_wanted(body)))
         elif kind == Kind.READY:
             self.pid = int.from_bytes(body[:PID_BYTES], "little")
             self._report(on.ProcessorReady(number, self.pid))
