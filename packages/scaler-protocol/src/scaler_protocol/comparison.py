@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from scaler_protocol.wire import Frame
 
 _PIECE_BYTES = 128 * 1024
-"""Two pieces of this size fit into a processor's cache."""
+"""Such a piece, and what it is compared with, fit into a processor's cache."""
 
 
 def same_bytes(one: Frame, other: Frame) -> bool:
     """Whether two buffers of bytes are equal.
 
     Only a bytearray compares itself with any buffer at once; views compare element by element, which takes ten times as
-    long as comparing copies of small pieces.
+    long as comparing a copy, piece by piece.
     """
     if len(one) != len(other):
         return False
@@ -23,7 +23,7 @@ def same_bytes(one: Frame, other: Frame) -> bool:
     if isinstance(other, bytearray):
         return _equal(other, one)
     pieces = range(0, len(one), _PIECE_BYTES)
-    return all(bytes(one[at : at + _PIECE_BYTES]) == bytes(other[at : at + _PIECE_BYTES]) for at in pieces)
+    return all(_equal(bytearray(one[at : at + _PIECE_BYTES]), other[at : at + _PIECE_BYTES]) for at in pieces)
 
 
 def _equal(one: object, other: object) -> bool:

@@ -38,13 +38,13 @@ class Contents:
         self._hash = content_hash
         self._by_digest: dict[bytes, list[Content]] = {}
 
-    def acquire(self, buffers: Buffers, place: bytes = b"") -> Content:
+    def acquire(self, buffers: Buffers, place: bytes = b"", *, compare: bool = True) -> Content:
         """Return the content equal to `buffers`, kept from now on if it was not yet. Raises StorageFullError.
 
-        `place` is where they lie in a segment, if they do.
+        `place` is where they lie in a segment, if they do. Without `compare` they are kept whatever there is.
         """
         digest = self._hash(buffers)
-        candidates = self._by_digest.get(digest, [])
+        candidates = self._by_digest.get(digest, []) if compare else []
         for content in candidates[: -CANDIDATES_MAX - 1 : -1]:
             if self._storage.holds(content.key, buffers):
                 content.references += 1

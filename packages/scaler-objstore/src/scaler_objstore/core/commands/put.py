@@ -17,7 +17,7 @@ def put(state: StoreState, address: bytes, peer: Peer, message: m.ObjectPut, now
     """Store an object and answer everybody who waits for it. One that is there already is confirmed."""
     refusal = _refusal(state, peer, message, now)
     if refusal is None:
-        refusal = _store(state, message)
+        refusal = _store(state, peer, message)
     if refusal is None:
         state.send(address, m.ObjectPutReply(message.request))
         return
@@ -40,7 +40,7 @@ def _refusal(state: StoreState, peer: Peer, message: m.ObjectPut, now: float) ->
     return None
 
 
-def _store(state: StoreState, message: m.ObjectPut) -> tuple[m.ObjectStatus, str] | None:
+def _store(state: StoreState, peer: Peer, message: m.ObjectPut) -> tuple[m.ObjectStatus, str] | None:
     stored = state.catalogue.find(message.id)
     if stored is not None:
         if stored.owner != message.owner:
@@ -51,8 +51,10 @@ def _store(state: StoreState, message: m.ObjectPut) -> tuple[m.ObjectStatus, str
         return None
     if _has_no_segment(message):
         return m.ObjectStatus.NO_SEGMENT, f"the segment of object {short(message.id)} cannot be opened here"
+    # A result in a segment was not sent here, and mostly goes in a moment: to compare it costs more than its room is worth.
+    compare = not (message.place and peer.role is m.Role.AGENT)
     try:
-        content = state.contents.acquire(message.buffers, message.place)
+        content = state.contents.acquire(message.buffers, message.place, compare=compare)
     except StorageFullError as error:
         return m.ObjectStatus.STORAGE_FULL, str(error)
     state.catalogue.add(StoredObject(message.id, message.owner, content))
