@@ -69,6 +69,8 @@ def test_a_snapshot_in_a_segment_is_compared_with_its_own_bytes() -> None:
     source = bytearray(os.urandom(600_000))
     lease = pool.write(b"i" * 16, [b"header", source])
     kept = Snapshot(lease)
-    assert kept.equals([b"header", source]) and kept.size_bytes == 600_006 and kept.own_bytes == 0
+    assert kept.equals([b"header", source])
+    assert kept.size_bytes == 600_006
+    assert kept.own_bytes == 0
     source[300_000] ^= 1
     assert not kept.equals([b"header", source])

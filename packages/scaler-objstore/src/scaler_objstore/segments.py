@@ -20,9 +20,12 @@ DESCRIPTOR_SHARE = 2
 class HeldSegments:
     """Turns puts that name a place into puts with buffers. Without an offer nobody is told that there are segments."""
 
-    def __init__(self, incarnation: bytes) -> None:
+    def __init__(self, incarnation: bytes, held_max: int | None = None) -> None:
+        """`held_max` is by default what the descriptors of this process are enough for."""
         self._offer: Offer | None = None
-        self._most = _raise_descriptor_limit() // DESCRIPTOR_SHARE // DESCRIPTORS_EACH
+        self._held_max = (
+            held_max if held_max is not None else descriptors_allowed() // DESCRIPTOR_SHARE // DESCRIPTORS_EACH
+        )
         self._held: weakref.WeakSet[object] = weakref.WeakSet()
         if supported():
             try:
@@ -42,7 +45,7 @@ class HeldSegments:
         adopted = adopt(unpack_place(put.place), self._offer.token, self._offer.device)
         if adopted is None:
             return put
-        if len(self._held) >= self._most:
+        if len(self._held) >= self._held_max:
             # Too many are mapped already: these bytes are kept like those from a socket.
             return replace(put, buffers=[bytes(buffer) for buffer in adopted.buffers], place=b"")
         for buffer in adopted.buffers[:1]:
@@ -54,10 +57,14 @@ class HeldSegments:
             self._offer.close()
 
 
-def _raise_descriptor_limit() -> int:
-    """Take all the descriptors this process is allowed to have; return how many that are."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard == resource.RLIM_INFINITY:
-        return soft
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard
+def descriptors_allowed() -> int:
+    """Return how many descriptors this process may have."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return soft if soft != resource.RLIM_INFINITY else 1_000_000
+
+
+def raise_descriptor_limit() -> None:
+    """Let this process have all the descriptors it is allowed to ask for."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 from scaler_objstore.content_hash import SEED_BYTES, KeyedContentHash
 from scaler_objstore.core import Incoming, Limits, MemoryStorage, PeerGone, Send, Stop, StoreCore, Tick, Warn
-from scaler_objstore.segments import HeldSegments
+from scaler_objstore.segments import HeldSegments, raise_descriptor_limit
 from scaler_objstore.settings import ObjectStorageSettings
 from scaler_protocol import messages as m
 from scaler_protocol.codec import decode, encode
@@ -61,6 +61,7 @@ def run(settings: ObjectStorageSettings) -> int:
 async def _serve(settings: ObjectStorageSettings) -> int:
     readiness = Readiness.from_environment()
     incarnation = new_id()
+    raise_descriptor_limit()
     with _listening(settings) as listener, contextlib.closing(HeldSegments(incarnation)) as segments:
         server = Server(listener, _make_core(settings, incarnation, segments.offer), segments)
         with StopSignals(lambda number: server.stop(signal.Signals(number).name)):

@@ -68,7 +68,8 @@ def test_what_was_written_is_read(buffers: list[bytes]) -> None:
     for number in range(5):
         lease = write(pool, number, buffers)
         found = SegmentReader().read(lease.place)
-        assert found is not None and [bytes(buffer) for buffer in found] == buffers
+        assert found is not None
+        assert [bytes(buffer) for buffer in found] == buffers
         assert [bytes(buffer) for buffer in lease.buffers()] == buffers
         del lease, found
     assert pool.copied_bytes == 5 * sum(map(len, buffers))
@@ -77,7 +78,8 @@ def test_what_was_written_is_read(buffers: list[bytes]) -> None:
 def test_a_reader_may_write_and_nobody_else_sees_it() -> None:
     lease = write(SegmentPool(TOKEN), 1, [b"before" * 100_000])
     first, second = SegmentReader().read(lease.place), SegmentReader().read(lease.place)
-    assert first is not None and second is not None
+    assert first is not None
+    assert second is not None
     first[0][:6] = b"after!"  # type: ignore[index]
     assert bytes(first[0][:6]) == b"after!"
     assert bytes(second[0][:6]) == bytes(lease.buffers()[0][:6]) == b"before"
@@ -122,7 +124,8 @@ def test_the_server_holds_what_it_has_adopted() -> None:
     content = [bytes(buffer) for buffer in lease.buffers()]
     assert not lease.taken
     adopted = adopt(lease.place, offer.token, offer.device)
-    assert adopted is not None and lease.taken
+    assert adopted is not None
+    assert lease.taken
     descriptor = lease.place.descriptor
     del lease
     assert write(pool, 2, [bytes(400_000)]).place.descriptor != descriptor
@@ -130,7 +133,8 @@ def test_the_server_holds_what_it_has_adopted() -> None:
     pool.close()
     del pool
     found = SegmentReader().read(adopted.place)
-    assert found is not None and same_buffers(found, content)
+    assert found is not None
+    assert same_buffers(found, content)
     place = adopted.place
     with pytest.raises(TypeError):
         adopted.buffers[1][0] = 1
@@ -249,7 +253,8 @@ def test_a_segment_outlives_its_killed_writer_only_where_somebody_holds_it() -> 
     finally:
         child.kill()
         child.communicate()
-    assert found is not None and bytes(found[0]) == b"\1" * 400_000
+    assert found is not None
+    assert bytes(found[0]) == b"\1" * 400_000
     assert SegmentReader().read(lost) is None
 
 
