@@ -664,6 +664,33 @@ def test_the_cache_forgets_what_was_not_used_for_longest() -> None:
     assert harness.take(do.DropObject) == [do.DropObject(b"1" * 16)]
 
 
+def test_a_place_that_is_out_of_date_makes_the_host_fetch_the_object_itself() -> None:
+    harness = AgentHarness(slots=2)
+    harness.submit([1], object_positions=[0], objects=(b"o" * 16,))
+    (fetch,) = harness.take(do.FetchObject)
+    assert not fetch.whole
+    harness.step(on.ObjectFetched(fetch.request, 100))
+    harness.step(on.ObjectWanted(0, b"o" * 16, place_gone=True))
+    assert harness.take(do.DropObject) == [do.DropObject(b"o" * 16)]
+    (fetch,) = harness.take(do.FetchObject)
+    assert fetch.whole
+    # Another processor finds it out meanwhile: one fetch serves both.
+    harness.step(on.ObjectWanted(1, b"o" * 16, place_gone=True))
+    assert harness.take(do.FetchObject) == []
+    harness.step(on.ObjectFetched(fetch.request, 100))
+    assert [(answer.processor, answer.status) for answer in harness.take(do.AnswerObject)] == [(0, 0), (1, 0)]
+
+
+def test_a_result_that_went_with_its_processor_may_be_computed_again() -> None:
+    harness = AgentHarness(slots=1)
+    harness.submit([1])
+    harness.finish(0, object_positions=[0], objects=(b"o" * 16,), object_sizes=[10])
+    (put,) = harness.take(do.PutObject)
+    harness.step(on.ObjectStored(put.request, "its processor has died", lost=True))
+    assert harness.status(1) == Status.PROCESSOR_DIED
+    assert b"has died" in harness.results[CLIENT, 1][2]
+
+
 # --- the session
 
 

@@ -1,6 +1,6 @@
 """The server around the core: a socket, a timer, signals, and an orderly end.
 
-frames ──RouterListener──▶ message ──StoreCore──▶ effects ──RouterListener──▶ frames
+frames ──RouterListener──▶ message (──HeldSegments──▶ with buffers) ──StoreCore──▶ effects ──RouterListener──▶ frames
 
 One thread does all of it. What it takes in at once is bounded, so that signals and timers get their turn under load.
 """
@@ -16,7 +16,9 @@ from collections.abc import Iterator
 
 from scaler_objstore.content_hash import SEED_BYTES, KeyedContentHash
 from scaler_objstore.core import Incoming, Limits, MemoryStorage, PeerGone, Send, Stop, StoreCore, Tick, Warn
+from scaler_objstore.segments import HeldSegments, raise_descriptor_limit
 from scaler_objstore.settings import ObjectStorageSettings
+from scaler_protocol import messages as m
 from scaler_protocol.codec import decode, encode
 from scaler_protocol.errors import MalformedMessageError, MessageTooLargeError, TransportError
 from scaler_protocol.ids import short
@@ -58,8 +60,10 @@ def run(settings: ObjectStorageSettings) -> int:
 
 async def _serve(settings: ObjectStorageSettings) -> int:
     readiness = Readiness.from_environment()
-    with _listening(settings) as listener:
-        server = Server(listener, _make_core(settings))
+    incarnation = new_id()
+    raise_descriptor_limit()
+    with _listening(settings) as listener, contextlib.closing(HeldSegments(incarnation)) as segments:
+        server = Server(listener, _make_core(settings, incarnation, segments.offer), segments)
         with StopSignals(lambda number: server.stop(signal.Signals(number).name)):
             logger.info("object storage listens on %s", listener.address)
             readiness.ready({ADDRESS_ROLE: listener.address})
@@ -84,20 +88,22 @@ def _listening(settings: ObjectStorageSettings) -> Iterator[RouterListener]:
         yield listener
 
 
-def _make_core(settings: ObjectStorageSettings) -> StoreCore:
+def _make_core(settings: ObjectStorageSettings, incarnation: bytes, segment_offer: bytes) -> StoreCore:
     return StoreCore(
-        new_id(),
+        incarnation,
         MemoryStorage(settings.memory_limit_bytes),
         KeyedContentHash(os.urandom(SEED_BYTES)),
         Limits(object_bytes_max=min(settings.object_size_limit_bytes, MESSAGE_BYTES_MAX)),
+        segment_offer,
     )
 
 
 class Server:
-    """Moves messages between a listener and a core, on the running event loop."""
+    """Moves messages between a listener and a core, on the running event loop; maps the segments that puts name."""
 
-    def __init__(self, listener: RouterListener, core: StoreCore) -> None:
+    def __init__(self, listener: RouterListener, core: StoreCore, segments: HeldSegments) -> None:
         self._listener = listener
+        self._segments = segments
         self._core = core
         self._loop = asyncio.get_running_loop()
         self._stopped: asyncio.Future[str] = self._loop.create_future()
@@ -149,6 +155,8 @@ class Server:
         except (MalformedMessageError, MessageTooLargeError) as error:
             self._malformed.note(f"from {short(peer)}: {error}")
             return
+        if isinstance(message, m.ObjectPut) and message.place:
+            message = self._segments.resolve(message)
         self._core.handle(Incoming(peer, message), self._loop.time())
 
     def _perform(self) -> None:

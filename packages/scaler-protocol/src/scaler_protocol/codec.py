@@ -23,6 +23,7 @@ from scaler_protocol.errors import MalformedMessageError, MessageTooLargeError
 from scaler_protocol.flat import SHAPE_START, FlatStruct, Reader
 from scaler_protocol.ids import ID_BYTES
 from scaler_protocol.one_row import OneResult, OneTask
+from scaler_protocol.segments.place import PLACE_BYTES
 from scaler_protocol.wire import FRAMES_MAX, HEADER_BYTES_MAX, MESSAGE_BYTES_MAX, Frame, raw_view
 
 TRAVERSALS_MAX = 4
@@ -244,6 +245,19 @@ def _check_object(message: Any) -> None:
 
 def _check_object_put(message: m.ObjectPut) -> None:
     _check_id(message, "id", "owner")
+    _check_place(message)
+
+
+def _check_object_data(message: m.ObjectData) -> None:
+    _check_id(message, "id")
+    _check_place(message)
+
+
+def _check_place(message: m.ObjectPut | m.ObjectData) -> None:
+    if message.place and (len(message.place) != PLACE_BYTES or message.buffers):
+        raise MalformedMessageError(
+            f"{type(message).__name__}: a place has {PLACE_BYTES} bytes and no buffers beside it"
+        )
 
 
 def _check_exact(message: Any, rows: int, *columns: str) -> None:
@@ -411,11 +425,21 @@ _LAYOUTS: tuple[_Layout, ...] = (
     ),
     _Layout("relay", m.Relay, tuple(_plain("client")), raw="inner", check=_check_client),
     _Layout(
-        "objectPut", m.ObjectPut, tuple(_plain("request", "id", "owner", "name")), buffers=True, check=_check_object_put
+        "objectPut",
+        m.ObjectPut,
+        tuple(_plain("request", "id", "owner", "name", "place")),
+        buffers=True,
+        check=_check_object_put,
     ),
     _object_reply("objectPutReply", m.ObjectPutReply),
-    _Layout("objectGet", m.ObjectGet, tuple(_plain("request", "id", "wait_seconds")), check=_check_object),
-    _Layout("objectData", m.ObjectData, tuple(_plain("request", "id", "missing")), buffers=True, check=_check_object),
+    _Layout("objectGet", m.ObjectGet, tuple(_plain("request", "id", "wait_seconds", "mappable")), check=_check_object),
+    _Layout(
+        "objectData",
+        m.ObjectData,
+        tuple(_plain("request", "id", "missing", "place")),
+        buffers=True,
+        check=_check_object_data,
+    ),
     _Layout("objectDelete", m.ObjectDelete, (*_plain("request", "owner"), *_ids("ids"))),
     _object_reply("objectDeleteReply", m.ObjectDeleteReply),
     _Layout(

@@ -74,6 +74,8 @@ class ObjectStatus(IntEnum):
     NOT_YOURS = 4
     CONFLICT = 5
     """The id already stands for other bytes: objects never change."""
+    NO_SEGMENT = 6
+    """What was put is not at its place, or cannot be opened: its bytes may be sent instead."""
 
 
 class TaskEvent(IntEnum):
@@ -122,6 +124,8 @@ class Welcome:
     software_version: str = SOFTWARE_VERSION
     capability_policy: bool = False
     hello_number: int = 0
+    segment_offer: bytes = b""
+    """Object storage: where a peer on the same host finds proof of it (see `segments.offer`)."""
 
 
 @dataclass(slots=True)
@@ -312,6 +316,8 @@ class ObjectPut:
     buffers: list[Any]
     """The object's buffers: anything with the buffer protocol. On the wire one frame each."""
     name: str = ""
+    place: bytes = b""
+    """Where the buffers lie in a segment of this host (see `segments`), instead of in frames."""
 
 
 @dataclass(slots=True)
@@ -326,6 +332,8 @@ class ObjectGet:
     request: int
     id: bytes
     wait_seconds: float = 0.0
+    mappable: bool = False
+    """Whether a place will do."""
 
 
 @dataclass(slots=True)
@@ -334,6 +342,8 @@ class ObjectData:
     id: bytes
     buffers: list[Any] = field(default_factory=list)
     missing: bool = False
+    place: bytes = b""
+    """Where the buffers lie in a segment of this host, instead of in frames."""
 
 
 @dataclass(slots=True)

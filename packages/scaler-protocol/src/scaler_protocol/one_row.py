@@ -41,6 +41,7 @@ class OneTask:
             or len(batch.function_indexes)
             or len(batch.object_positions)
             or len(batch.input_positions)
+            or len(batch.chain_ends)
             or not payload
         ):
             return None
@@ -88,7 +89,9 @@ class OneTask:
             attempts = ()
         else:
             return None
-        return m.TaskBatch(client, (number,), (function,), Packed((size,), payload[0]), attempts, (), depth, kind, flags)
+        return m.TaskBatch(
+            client, (number,), (function,), Packed((size,), payload[0]), attempts, (), depth, kind, flags
+        )
 
 
 class OneResult:
@@ -153,4 +156,3 @@ class OneResult:
             slots=(slot,),
             frames=[header, payload[0]],
         )
-

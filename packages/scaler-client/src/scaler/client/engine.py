@@ -17,7 +17,7 @@ from scaler import errors
 from scaler.client.future import ScalerFuture, answer_futures
 from scaler.client.object_channel import ObjectChannel
 from scaler.client.object_reference import ObjectReference
-from scaler.client.snapshots import Buffer, Snapshots, flat, key_of, same, snapshot
+from scaler.client.snapshots import Buffer, Snapshot, Snapshots, flat, key_of
 from scaler.client.task_output import show_output
 from scaler.core import effects as e
 from scaler.core.client_core import ClientCore
@@ -433,12 +433,12 @@ class Engine(ABC):
             for candidate, _ in candidates:
                 self._core.hold_object(candidate)
         # Compared without the lock: this takes as long as reading the object.
-        found = next((candidate for candidate, kept in candidates if same(kept, flattened)), None)
+        found = next((candidate for candidate, kept in candidates if kept.equals(flattened)), None)
         self.release([candidate for candidate, _ in candidates if candidate != found])
         if found is not None:
             return found
-        copy = snapshot(flattened)
         object_id: bytes = new_id()
+        copy = channel.snapshot(object_id, flattened)
         with self._lock:
             self._core.hold_object(object_id)
             self._snapshots.add(object_id, key, copy)
@@ -479,14 +479,14 @@ class Engine(ABC):
         logger.warning("the object storage server was replaced; %d recent objects are sent to it again", len(kept))
         threading.Thread(target=self._store_again, args=(kept,), name="scaler-objects-again", daemon=True).start()
 
-    def _store_again(self, kept: Sequence[tuple[bytes, Sequence[Buffer]]]) -> None:
+    def _store_again(self, kept: Sequence[tuple[bytes, Snapshot]]) -> None:
         channel = self._channel
-        for object_id, buffers in kept:
+        for object_id, copy in kept:
             with self._lock:
                 wanted = object_id in self._core.uses.counts
             if channel is not None and wanted:
                 try:
-                    channel.put(object_id, buffers)
+                    channel.put(object_id, copy)
                 except errors.ObjectStorageException as error:
                     self.on_object_refused(object_id, str(error))
 

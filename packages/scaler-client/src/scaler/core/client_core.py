@@ -26,7 +26,15 @@ from scaler_protocol import messages as m
 from scaler_protocol.columns import EMPTY, Column
 from scaler_protocol.errors import SessionError
 from scaler_protocol.payloads import OBJECT
-from scaler_protocol.session import Connection, ConnectionState, Established, HeartbeatDue, Lost, Received, RefusedByPeer
+from scaler_protocol.session import (
+    Connection,
+    ConnectionState,
+    Established,
+    HeartbeatDue,
+    Lost,
+    Received,
+    RefusedByPeer,
+)
 
 OUTBOX_BYTES_MAX = 64 * 1024 * 1024
 """Unacknowledged bytes beyond which batches wait in this core instead of in the network's queues."""

@@ -111,6 +111,7 @@ struct Welcome {
   softwareVersion @9 :Text;
   capabilityPolicy @10 :Bool;            # whether capabilities are enforced
   helloNumber @11 :UInt32;               # of the hello this answers
+  segmentOffer @12 :Data;                # O→any: pid and descriptor, U32 each, of the file that proves to be on its host; empty: none
 }
 
 struct Heartbeat {
@@ -261,11 +262,14 @@ struct ObjectPut {
   owner @2 :Data;                        # client incarnation with which the object ends
   lengths @3 :Data;                      # U64
   name @4 :Text;
+  place @5 :Data;                        # the buffers are in a segment of this host, and no frames here: pid and descriptor, U32 each,
+                                         # and the 16 bytes stamped on it; empty: frames
 }
 
 struct ObjectReply {
   request @0 :UInt64;
-  status @1 :UInt8;                      # 0 done, 1 refused: too large, 2 refused: storage full, 3 malformed, 4 not yours, 5 exists with other bytes
+  status @1 :UInt8;                      # 0 done, 1 refused: too large, 2 refused: storage full, 3 malformed, 4 not yours, 5 exists with other bytes,
+                                         # 6 nothing at its place, send the bytes
   text @2 :Text;
 }
 
@@ -273,6 +277,7 @@ struct ObjectGet {
   request @0 :UInt64;
   id @1 :Data;
   waitSeconds @2 :Float64;               # how long to wait for an object that has not arrived yet; 0: answer now
+  mappable @3 :Bool;                     # a place will do, if it is in a segment: we are on your host
 }
 
 struct ObjectData {
@@ -280,6 +285,7 @@ struct ObjectData {
   id @1 :Data;
   missing @2 :Bool;
   lengths @3 :Data;                      # U64; frames 2…
+  place @4 :Data;                        # as in ObjectPut
 }
 
 struct ObjectDelete {

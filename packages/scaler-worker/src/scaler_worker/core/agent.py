@@ -665,7 +665,7 @@ class AgentCore:
 
     def _on_object_wanted(self, event: on.ObjectWanted) -> None:
         if event.processor in self._processors:
-            self._transfers.want(event.processor, event.id, self._effects)
+            self._transfers.want(event.processor, event.id, event.place_gone, self._effects)
 
     def _on_object_fetched(self, event: on.ObjectFetched) -> None:
         self._transfers.on_fetched(event, self._effects)

@@ -148,10 +148,14 @@ class RelayClosed:
 
 @dataclass(slots=True, frozen=True)
 class ObjectWanted:
-    """The running task of this processor waits for an object."""
+    """The running task of this processor waits for an object.
+
+    `place_gone`: the cache says where it lies on this host, and there it cannot be opened (any more).
+    """
 
     processor: int
     id: bytes
+    place_gone: bool = False
 
 
 @dataclass(slots=True, frozen=True)
@@ -166,10 +170,14 @@ class ObjectFetched:
 
 @dataclass(slots=True, frozen=True)
 class ObjectStored:
-    """Answer to `effects.PutObject`. Unless `error` is set, the object is in storage."""
+    """Answer to `effects.PutObject`. Unless `error` is set, the object is in storage.
+
+    `lost`: nothing is wrong with storage, but the processor that held the object in its memory has died.
+    """
 
     request: int
     error: str = ""
+    lost: bool = False
 
 
 @dataclass(slots=True, frozen=True)

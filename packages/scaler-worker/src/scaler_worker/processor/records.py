@@ -365,6 +365,7 @@ _GIVEN_BACK = struct.Struct("=IQ")
 _OUTPUT = struct.Struct("=QBQ")
 _ANSWER = struct.Struct("=16sB")
 _CHUNK_FAILURES = struct.Struct("=QI")
+_WANTED = struct.Struct("=16s?")
 
 
 def cancel_parts(index: int, status: int, text: str) -> list[Bytes]:
@@ -406,6 +407,16 @@ def read_chunk_failures(body: bytes) -> tuple[int, int, bytes]:
     """Return (index, failed items, failure payload of the first)."""
     index, count = _CHUNK_FAILURES.unpack_from(body)
     return index, count, body[_CHUNK_FAILURES.size :]
+
+
+def object_wanted_parts(object_id: bytes, place_gone: bool) -> list[Bytes]:
+    return [_WANTED.pack(object_id, place_gone)]
+
+
+def read_object_wanted(body: bytes) -> tuple[bytes, bool]:
+    """Return (object id, whether the object is not at the place the cache says)."""
+    object_id, place_gone = _WANTED.unpack(body)
+    return object_id, place_gone
 
 
 def object_answer_parts(object_id: bytes, status: int, text: str) -> list[Bytes]:

@@ -33,8 +33,8 @@ from scaler_protocol.wire import Frame
 from scaler_worker.processor import output
 from scaler_worker.processor.channel import AgentGoneError, Channel
 from scaler_worker.processor.failures import NOT_RESTORED, failure_payload, shown_failure, text_failure_payload
+from scaler_worker.processor.host_objects import HostObjects, PlaceGoneError
 from scaler_worker.processor.memory import Housekeeping, peak_bytes, reset_peak
-from scaler_worker.processor.object_files import map_object, write_object
 from scaler_worker.processor.options import ProcessorOptions
 from scaler_worker.processor.page import RunningPage
 from scaler_worker.processor.preload import PreloadError, run_preload
@@ -46,6 +46,7 @@ from scaler_worker.processor.records import (
     Tasks,
     chunk_failures_parts,
     given_back_parts,
+    object_wanted_parts,
     output_parts,
     read_cancel,
     read_object_answer,
@@ -123,6 +124,7 @@ class Processor:
         self._tasks = tasks
         self._control = control
         self._page = page
+        self._objects = HostObjects(options.object_folder)
         self._housekeeping = Housekeeping(options.garbage_collect_interval_seconds, options.trim_memory_threshold_bytes)
         self._capture = output.OutputCapture(self._send_output)
         self._bodies: dict[bytes, bytes] = {}
@@ -422,7 +424,7 @@ class Processor:
         size = 0
         if outcome.object_id:
             try:
-                size = write_object(self._options.object_folder, outcome.object_id, outcome.buffers)
+                size = self._objects.write(outcome.object_id, outcome.buffers)
             except OSError as error:
                 text = f"a large result could not be kept on the worker's host: {error}"
                 return row.task_index, text.encode(), 0, Extra(Status.STORAGE_FAILED)
@@ -510,11 +512,15 @@ class Processor:
     def _fetch(self, object_id: bytes) -> Sequence[memoryview]:
         """Return an object's buffers, mapped; have the agent get them where this host does not have them."""
         for _ in range(OBJECT_TRIES):
-            buffers = map_object(self._options.object_folder, object_id)
-            if buffers is not None:
-                return buffers
+            place_gone = False
+            try:
+                buffers = self._objects.read(object_id)
+                if buffers is not None:
+                    return buffers
+            except PlaceGoneError:
+                place_gone = True
             self._flush()
-            self._tasks.send(Kind.OBJECT_WANTED, [object_id])
+            self._tasks.send(Kind.OBJECT_WANTED, object_wanted_parts(object_id, place_gone))
             self._wait_for_object(object_id)
         raise ObjectUnavailableError(
             Status.STORAGE_FAILED, f"object {object_id.hex()} does not stay in this host's cache: it is too small"

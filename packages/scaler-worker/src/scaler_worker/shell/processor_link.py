@@ -28,6 +28,7 @@ from scaler_worker.processor.records import (
     packets,
     read_chunk_failures,
     read_given_back,
+    read_object_wanted,
     read_output,
     read_relay,
     read_results,
@@ -197,7 +198,7 @@ class ProcessorLink:
         elif kind == Kind.RELAY_CLOSE:
             self._report(on.RelayClosed(number, body))
         elif kind == Kind.OBJECT_WANTED:
-            self._report(on.ObjectWanted(number, body))
+            self._report(on.ObjectWanted(number, *read_object_wanted(body)))
         elif kind == Kind.READY:
             self.pid = int.from_bytes(body[:PID_BYTES], "little")
             self._report(on.ProcessorReady(number, self.pid))
