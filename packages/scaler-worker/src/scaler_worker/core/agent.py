@@ -888,6 +888,13 @@ class AgentCore:
         queue = self._queue
         if not queue.count:
             return
+        if queue.count == 1 and self._counts[State.IDLE] and self._counts[State.RUNNING] < self._slots:
+            # One task, which an idle processor takes: nothing to share, nothing to hand over ahead.
+            for processor in self._processors.values():
+                if processor.state is State.IDLE:
+                    self._fill(processor, 1)
+                    break
+            return
         running = [processor for processor in self._processors.values() if processor.state is State.RUNNING]
         share = ceil((queue.count + sum([processor.rows for processor in running])) / self._slots)
         if self._counts[State.IDLE] and len(running) < self._slots:
@@ -906,7 +913,7 @@ class AgentCore:
         closed = self._closed_depths(processor)
         bytes_left = PIPE_BYTES_MAX - processor.pipe_bytes()
         while (head := self._queue.head(closed)) is not None:
-            room = self._room(processor, head, share)
+            room = 1 if self._queue.count == 1 and not processor.rows else self._room(processor, head, share)
             if room <= 0 or (bytes_left <= 0 and processor.rows):
                 break
             tasks = self._queue.take(head, room, max(bytes_left, 0))
