@@ -39,7 +39,7 @@ HELD_MICROSECONDS = 50_000
 LONG_TASK_MICROSECONDS = 1_000_000
 """From here on tasks are not held ahead at all."""
 
-PIPE_MICROSECONDS = 8_000
+PIPE_MICROSECONDS = 16_000
 """Work that lies in a processor's pipe at most."""
 
 PIPE_TASKS_MAX = 512
@@ -57,7 +57,7 @@ CANCEL_GRACE_SECONDS = 1.0
 IDLE_SECONDS = 10.0
 """A processor beyond the number of slots, needed while others were blocked, ends when idle for so long."""
 
-HOLD_SECONDS = 0.005
+HOLD_SECONDS = 0.010
 HOLD_ROWS_MAX = 256
 """Under load results travel together, see `_may_hold`."""
 

@@ -68,9 +68,9 @@ from scaler_worker.processor.values import (
 
 logger = logging.getLogger(__name__)
 
-FLUSH_SECONDS = 0.002
+FLUSH_SECONDS = 0.004
 FLUSH_RESULTS_MAX = 256
-LATEST_FLUSH_SECONDS = 0.005
+LATEST_FLUSH_SECONDS = 0.008
 SLOW_SECONDS = 0.002
 """Functions that take longer have earlier results sent before they run."""
 
