@@ -12,7 +12,6 @@ change state; what follows from it for everyone (who starts, who gets which task
 from __future__ import annotations
 
 from array import array
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil, inf
@@ -826,12 +825,13 @@ class AgentCore:
         """
         if self._counts[State.BLOCKED] <= self._slots:
             return ()
-        begun = Counter(
-            depth
-            for processor in self._processors.values()
-            if processor is not target
-            for depth in {tasks.depth for tasks in processor.pipe}
-        )
+        begun: dict[int, int] = {}
+        for processor in self._processors.values():
+            if processor is not target:
+                pipe = processor.pipe
+                depths = (pipe[0].depth,) if len(pipe) == 1 else {tasks.depth for tasks in pipe}
+                for depth in depths:
+                    begun[depth] = begun.get(depth, 0) + 1
         return {depth for depth, count in begun.items() if count >= self._slots}
 
     def _make_room(self) -> None:
