@@ -6,7 +6,8 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
-from scaler_protocol.segments import SEGMENT_BYTES_MIN, Lease, SegmentPool, SegmentReader
+from scaler_protocol.segments import SEGMENT_BYTES_MIN, Lease, SegmentPool
+from scaler_protocol.segments.mapping_cache import MappingCache
 from scaler_worker.processor.object_files import (
     Buffer,
     map_object,
@@ -34,7 +35,7 @@ class HostObjects:
         self._folder = folder
         self._token: bytes | None = None
         self._pool: SegmentPool | None = None
-        self._reader: SegmentReader | None = None
+        self._mappings: MappingCache | None = None
         self._untaken: deque[tuple[float, Lease]] = deque()
 
     def read(self, object_id: bytes) -> Sequence[memoryview] | None:
@@ -49,9 +50,9 @@ class HostObjects:
         if place is None:
             # It may have come just now.
             return map_object(self._folder, object_id)
-        if self._reader is None:
-            self._reader = SegmentReader()
-        found = self._reader.read(place)
+        if self._mappings is None:
+            self._mappings = MappingCache()
+        found = self._mappings.read(place)
         if found is None:
             raise PlaceGoneError
         return [memoryview(buffer) for buffer in found]
