@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,13 @@ pytestmark = pytest.mark.skipif(not supported(), reason="segments exist on Linux
 STORE = b"s" * 16
 TOKEN = b"t" * 32
 PATIENCE_S = 20.0
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left() -> Iterator[None]:
+    yield
+    gc.collect()
+    wait_for(lambda: not [t for t in threading.enumerate() if t.name == "scaler-segments"])
 
 
 def stamp(number: int = 0) -> bytes:

@@ -83,9 +83,11 @@ class MappingCache:
 
     def _set_timer_locked(self) -> None:
         if self._timer is None and self._kept:
-            self._timer = threading.Timer(self._kept_seconds, self._give_up)
-            self._timer.daemon = True
-            self._timer.start()
+            timer = threading.Timer(self._kept_seconds, self._give_up)
+            timer.daemon = True
+            timer.start()
+            # Only now: what interrupts this must not leave one that never runs.
+            self._timer = timer
 
     def _give_up(self) -> None:
         before = time.monotonic() - self._kept_seconds

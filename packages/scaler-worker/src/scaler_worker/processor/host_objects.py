@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Sequence
 
 from scaler_protocol.segments import SEGMENT_BYTES_MIN, Lease, SegmentPool
@@ -36,7 +35,7 @@ class HostObjects:
         self._token: bytes | None = None
         self._pool: SegmentPool | None = None
         self._mappings: MappingCache | None = None
-        self._untaken: deque[tuple[float, Lease]] = deque()
+        self._untaken: list[tuple[float, Lease]] = []
 
     def read(self, object_id: bytes) -> Sequence[memoryview] | None:
         """Return an object's buffers, writable by this task alone; None where the host does not have it.
@@ -84,8 +83,7 @@ class HostObjects:
     def _let_go(self) -> None:
         """Give up the leases of results that the server holds by now, or that were given up."""
         before = time.monotonic() - HANDOVER_SECONDS
-        untaken = self._untaken
-        for _ in range(len(untaken)):
-            written_at, lease = untaken.popleft()
-            if not lease.taken and written_at > before:
-                untaken.append((written_at, lease))
+        # Made anew, as a task that is cancelled may interrupt this anywhere.
+        self._untaken = [
+            (written_at, lease) for written_at, lease in self._untaken if not lease.taken and written_at > before
+        ]
