@@ -2,7 +2,8 @@
 
 To map a segment costs microseconds; to touch all its pages for the first time, in every mapping anew, a tenth of a second
 for each GiB. A mapping whose user is done with it can serve the next one if no page of it was written to: a page that was
-has become memory of this process, which the kernel tells for each page of `/proc/self/pagemap`.
+has become memory of this process, which the kernel tells for each page of `/proc/self/pagemap`. Only what is read a second time
+is kept: most objects are read once, and a mapping kept for nothing keeps their writer from using the segment again.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ KEPT_SECONDS = 2.0
 """A mapping that was not used for so long is given up: it may be the last to hold its segment."""
 
 KEPT_MAX = 8
+REMEMBERED_MAX = 256
+"""Places read once that are recognised when they are read again."""
+
 KEPT_BYTES_MIN = 4 * 1024 * 1024
 """Smaller ones are mapped anew: to look at their pages would cost as much."""
 
@@ -54,6 +58,7 @@ class MappingCache:
         self._kept_seconds = kept_seconds
         self._lock = threading.Lock()
         self._kept: OrderedDict[Place, _Kept] = OrderedDict()
+        self._read_once: OrderedDict[Place, None] = OrderedDict()
         self._timer: threading.Timer | None = None
         self.mapped_count = 0
         """How often something was mapped."""
@@ -68,9 +73,13 @@ class MappingCache:
         buffers = self._reader.read(place)
         self.mapped_count += 1
         if buffers and isinstance(buffers[0], memoryview) and sum(map(len, buffers)) >= KEPT_BYTES_MIN:
-            mapping = buffers[0].obj
-            assert isinstance(mapping, mmap.mmap)
-            self._keep(place, _Kept(mapping, [len(buffer) for buffer in buffers], 0.0))
+            if place in self._read_once:
+                mapping = buffers[0].obj
+                assert isinstance(mapping, mmap.mmap)
+                self._keep(place, _Kept(mapping, [len(buffer) for buffer in buffers], 0.0))
+            self._read_once[place] = None
+            if len(self._read_once) > REMEMBERED_MAX:
+                self._read_once.popitem(last=False)
         return buffers
 
     def _keep(self, place: Place, kept: _Kept) -> None:
