@@ -5,7 +5,6 @@ SCALER_SCREENSHOTS=docs/images pytest tests/integration/test_monitor_pages.py
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import time
 from collections.abc import Iterator
@@ -15,9 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
-from scaler_ui.feed import FIGURES_ONLY, MonitorFeed
-from scaler_ui.top.app import TopApplication
 from tests.integration.deployment import Deployment, Service, wait_for
+from tests.integration.terminal import PICTURE_TOOLS, can_take_pictures, terminal
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "packages" / "scaler-ui" / "tests"))
 
@@ -74,8 +72,7 @@ def overview(base: str) -> Any:
 
 
 def test_pages_show_a_busy_cluster(busy: tuple[Service, str]) -> None:
-    scheduler, base = busy
-    show_top(scheduler)
+    _, base = busy
     with chromium() as browser:
         for scheme in ("light", "dark"):
             visit = Visit(browser, base, color_scheme=scheme, reduced_motion="reduce")
@@ -87,20 +84,24 @@ def test_pages_show_a_busy_cluster(busy: tuple[Service, str]) -> None:
             visit.close()
 
 
-def show_top(scheduler: Service) -> None:
-    async def look(feed: MonitorFeed) -> None:
-        application = TopApplication(feed, 60)
-        async with application.run_test(size=(150, 30)) as pilot:
-            await pilot.press("c")
-            await pilot.pause()
-            if SCREENSHOTS:
-                application.save_screenshot("top.svg", path=SCREENSHOTS)
-
-    with MonitorFeed(scheduler.addresses["monitor"], FIGURES_ONLY) as feed:
-        wait_for("a snapshot", lambda: feed.silent_s() < 1.0 and knows_workers(feed))
-        asyncio.run(look(feed))
-
-
-def knows_workers(feed: MonitorFeed) -> bool:
-    with feed.model() as model:
-        return model.snapshot is not None and len(model.snapshot.workers) == 6
+def test_top_shows_a_busy_cluster_in_a_terminal(busy: tuple[Service, str], tmp_path: Path) -> None:
+    scheduler, _ = busy
+    folder = Path(SCREENSHOTS) if SCREENSHOTS else tmp_path
+    with terminal(tmp_path, sys.executable, "-m", "scaler_ui.top", str(scheduler.addresses["monitor"])) as screen:
+        screen.wait_for("6 worker(s)")
+        screen.press("c")
+        screen.wait_for("[cpu]")
+        screen.wait_for("simulate_path")
+        if can_take_pictures():
+            screen.picture(folder / "top.png")
+        screen.press("3")
+        screen.wait_for("no quotes for 'XYZ'")
+        screen.press("Enter")
+        screen.wait_for("in load_quotes")
+        screen.press("Escape")
+        # Two keys in one go would be one with Alt.
+        screen.wait_for("in load_quotes", gone=True)
+        screen.press("2")
+        screen.wait_for("failed items")
+    if not can_take_pictures():
+        pytest.skip(f"no pictures of the terminal were taken: one of {', '.join(PICTURE_TOOLS)} is not installed")
