@@ -105,3 +105,69 @@ def test_top_shows_a_busy_cluster_in_a_terminal(busy: tuple[Service, str], tmp_p
         screen.wait_for("failed items")
     if not can_take_pictures():
         pytest.skip(f"no pictures of the terminal were taken: one of {', '.join(PICTURE_TOOLS)} is not installed")
+
+
+GOOD, BAD, CANCELED, ITEMS_FAILED = 300, 20, 10, 3
+OBJECT_BYTES = 3 * 1024**2
+
+
+def hold(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def fail_on(number: int) -> int:
+    raise ValueError(f"item {number}")
+
+
+def test_the_pages_say_what_the_test_has_counted(deployment: Deployment) -> None:
+    scheduler = deployment.scheduler()
+    deployment.workers(scheduler, "-his", "0.5", count=2)
+    ui = deployment.start("scaler_ui.web", str(scheduler.addresses["monitor"]), "--port=0")
+    base = str(ui.addresses["webui"]).replace("tcp", "http")
+    wait_for("scaler_ui hears the scheduler", lambda: overview(base)["connection"] == "live")
+    client = deployment.client(scheduler)
+    client.send_object(b"q" * OBJECT_BYTES, name="quotes")
+    ended = [client.submit(load_quotes, "XYZ" if number < BAD else "ABC") for number in range(GOOD + BAD)]
+    failed = sum(future.exception(60) is not None for future in ended)
+    assert failed == BAD
+    for number in range(ITEMS_FAILED):
+        with pytest.raises(ValueError, match=f"item {number}"):
+            client.map(fail_on, [number])
+    held = [client.submit(hold, 60) for _ in range(CANCELED)]
+    canceled = sum(future.cancel(timeout=30) for future in held)
+    assert canceled == CANCELED
+    good = GOOD + ITEMS_FAILED  # A chunk with a failed item is a success to the scheduler.
+    with chromium() as browser:
+        visit = Visit(browser, base)
+
+        def wait_for_text(selector: str, text: str) -> None:
+            visit.wait(f"document.querySelector({selector!r})?.textContent.includes({text!r})")
+
+        def row_counts(table: str, key: str) -> str:
+            at = f"[...document.querySelectorAll('[aria-label=\"{table}\"] th')].findIndex(h => h.dataset.key === '{key}')"
+            rows = f"document.querySelectorAll('table[aria-label=\"{table}\"] tbody tr')"
+            return f"[...{rows}].map(row => row.children[{at}].textContent).join()"
+
+        visit.open("overview")
+        wait_for_text("#tile-success", f"{good}")
+        wait_for_text("#tile-failed", f"{BAD}")
+        wait_for_text("#tile-failed + .note", f"and {ITEMS_FAILED} items of maps")
+        wait_for_text("#tile-success + .note", f"{CANCELED} canceled")
+        wait_for_text("#tile-objects", "3.0 MiB")
+        wait_for_text("#tile-running", "0")
+        visit.open("clients")
+        for key, value in (
+            ("finished", good),
+            ("failed", BAD),
+            ("failed_items", ITEMS_FAILED),
+            ("object_bytes", "3.0 MiB"),
+        ):
+            visit.wait(f"{row_counts('Clients', key)} === '{value}'")
+        visit.open("errors")
+        visit.wait(
+            f"document.querySelectorAll('table[aria-label=\"Errors\"] tbody tr').length === {BAD + ITEMS_FAILED}"
+        )
+        visit.wait(f"{row_counts('Errors', 'items')} === '{'1,' * ITEMS_FAILED}{',' * (BAD - 1)}'")
+        visit.open("tasks")
+        wait_for_text("main", f"{good + BAD + CANCELED}")
+        visit.close()
