@@ -54,6 +54,8 @@ def busy(deployment: Deployment) -> Iterator[tuple[Service, str]]:
     wait_for("scaler_ui hears the scheduler", lambda: overview(base)["connection"] == "live")
     client = deployment.client(scheduler)
     client.send_object(b"quotes" * 400_000, name="quotes")
+    with pytest.raises(LookupError):
+        client.map(load_quotes, ["ABC", "XYZ"])
     ends = time.monotonic() + LOAD_SECONDS
     while time.monotonic() < ends:
         for number in range(60):

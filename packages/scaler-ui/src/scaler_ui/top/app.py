@@ -190,7 +190,7 @@ def status_line(model: ClusterModel, silent_s: float, timeout_s: float, address:
         f"sort: {SHORTCUTS}",
     ]
     if snapshot.failed_items:
-        notes.insert(4, f"{snapshot.failed_items:,} failed items of maps")
+        notes.insert(4, f"{snapshot.failed_items:,} failed item(s) of maps")
     if model.restarts:
         notes.insert(1, f"started again {model.restarts}x")
     if model.missed_messages:
