@@ -30,7 +30,7 @@ from benchmarks.system import Cluster, free_ports
 from benchmarks.tasks import identity
 from benchmarks.workload import Better, Metric, Run, Workload, check, growing
 
-ROUND_SECONDS = 0.8
+ROUND_SECONDS = 1.5
 CYCLES, CYCLES_QUICK = 12, 2
 SETTLE_SECONDS = 1.5
 START_SECONDS = 30.0
