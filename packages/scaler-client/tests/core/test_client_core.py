@@ -9,7 +9,7 @@ import pytest
 
 from scaler.core import ClientCore, check_invariants
 from scaler.core import effects as e
-from scaler.core.client_core import WINDOW_TASKS
+from scaler.core.client_core import COMPANY_TASKS, HOLD_SECONDS, PIPELINE_TASKS, WINDOW_TASKS
 from scaler.core.tasks import NumberQueue
 from scaler.errors import ClientQuitException, ConnectionRefusedByScheduler, DisconnectedError
 from scaler_protocol import messages as m
@@ -114,6 +114,52 @@ def test_a_function_is_defined_once_per_session(core: ClientCore, scheduler: Sch
     submit(core)
     core.flush()
     assert [type(message) for message in scheduler.exchange(0.3)] == [m.TaskBatch]
+
+
+def batches(messages: list[m.Message]) -> list[int]:
+    """Return how many tasks each batch among these has."""
+    return [len(message.numbers) for message in messages if isinstance(message, m.TaskBatch)]
+
+
+def test_a_few_tasks_wait_for_company_while_many_are_under_way(core: ClientCore, scheduler: Scheduler) -> None:
+    numbers = submit(core, PIPELINE_TASKS + 10)
+    core.flush()
+    scheduler.exchange(0.2)
+    submit(core, 3)
+    assert batches(scheduler.answer(numbers[:5], 0.3)) == [], "a result is no reason to send three tasks"
+    assert core.next_deadline() == 0.3 + HOLD_SECONDS
+    submit(core, 2)
+    assert batches(scheduler.answer(numbers[5:6], 0.3 + HOLD_SECONDS / 2)) == []
+    core.handle(e.Tick(), 0.3 + HOLD_SECONDS)
+    assert batches(scheduler.exchange(0.31)) == [5]
+    assert core.next_deadline() > 1.0
+
+
+def test_enough_tasks_wait_for_nobody(core: ClientCore, scheduler: Scheduler) -> None:
+    numbers = submit(core, 2 * PIPELINE_TASKS)
+    core.flush()
+    scheduler.exchange(0.2)
+    submit(core, COMPANY_TASKS)
+    assert batches(scheduler.answer(numbers[:5], 0.3)) == [COMPANY_TASKS]
+
+
+def test_no_task_waits_for_company_once_few_are_under_way(core: ClientCore, scheduler: Scheduler) -> None:
+    numbers = submit(core, PIPELINE_TASKS)
+    core.flush()
+    scheduler.exchange(0.2)
+    submit(core, 3)
+    assert batches(scheduler.answer(numbers[:5], 0.3)) == [3]
+
+
+def test_a_flush_sends_what_waits_for_company(core: ClientCore, scheduler: Scheduler) -> None:
+    numbers = submit(core, PIPELINE_TASKS + 10)
+    core.flush()
+    scheduler.exchange(0.2)
+    submit(core, 3)
+    scheduler.answer(numbers[:5], 0.3)
+    core.flush()
+    assert batches(scheduler.exchange(0.3)) == [3]
+    assert core.next_deadline() > 1.0
 
 
 def test_groups_travel_apart(core: ClientCore, scheduler: Scheduler) -> None:

@@ -20,7 +20,7 @@ from scaler.client.object_reference import ObjectReference
 from scaler.client.snapshots import Buffer, Snapshot, Snapshots, flat, key_of
 from scaler.client.task_output import show_output
 from scaler.core import effects as e
-from scaler.core.client_core import ClientCore
+from scaler.core.client_core import COMPANY_TASKS, ClientCore
 from scaler.core.tasks import TaskGroup
 from scaler.serialization.arguments import object_buffers
 from scaler.serialization.functions import Pickled
@@ -34,9 +34,6 @@ from scaler_protocol.task_context import current_task_context
 from scaler_protocol.wire import Frame, decode_envelope, encode_envelope
 
 logger = logging.getLogger("scaler")
-
-TASKS_PER_FLUSH = 192
-"""Waiting tasks with which the submitting thread sends them itself."""
 
 WAIT_SECONDS = 1.0
 """Longest sleep at once of a thread that waits: Windows delivers Ctrl-C only in between."""
@@ -193,7 +190,7 @@ class Engine(ABC):
             if type(token) is ScalerFuture:
                 token.number = number
             waiting = self._waiting + 1
-            if at_once or waiting >= TASKS_PER_FLUSH:
+            if at_once or waiting >= COMPANY_TASKS:
                 self._waiting = 0
                 core.flush()
                 attend = self._send_effects()
@@ -517,9 +514,9 @@ class Engine(ABC):
                 logger.error("the scheduler sent something that is no message: %s", error)
         now = time.monotonic()
         with self._lock:
-            self._waiting = 0
             for event in incoming:
                 self._core.handle(event, now)
+            self._waiting = self._core.table.waiting_count()
             self._send_effects()
 
     def _tick(self, *, flush: bool = True) -> None:
@@ -531,8 +528,8 @@ class Engine(ABC):
             if due:
                 self._core.handle(e.Tick(), now)
             if flush and self._waiting:
-                self._waiting = 0
-                self._core.flush()
+                self._core.flush_unhurried(now)
+                self._waiting = self._core.table.waiting_count()
             elif not due:
                 return
             self._send_effects()

@@ -42,6 +42,15 @@ OUTBOX_BYTES_MAX = 64 * 1024 * 1024
 WINDOW_TASKS = 50_000
 """Unanswered tasks the scheduler is given at most (graphs apart): half a second of work for the fastest scheduler."""
 
+COMPANY_TASKS = 192
+"""Waiting tasks that leave together at once."""
+
+PIPELINE_TASKS = 512
+"""While as many are under way, nobody runs dry when fewer than `COMPANY_TASKS` wait for company: see `flush_unhurried`."""
+
+HOLD_SECONDS = 0.002
+"""The longest such wait."""
+
 GOODBYE_GRACE_SECONDS = 10.0
 """After the scheduler said goodbye: how long one may come back before unanswered tasks are given up."""
 
@@ -76,6 +85,7 @@ class ClientCore:
         self._timeout_seconds = timeout_seconds
         self._goodbye: tuple[float, str] | None = None
         self._window_full = False
+        self._hold_until = math.inf
         self._effects: list[e.Effect] = []
 
     # --- what the owner looks at
@@ -114,7 +124,7 @@ class ClientCore:
         deadline = self.connection.next_deadline()
         if self._goodbye is not None:
             deadline = min(deadline, self._goodbye[0])
-        return deadline
+        return min(deadline, self._hold_until)
 
     # --- what the application wants
 
@@ -192,6 +202,7 @@ class ClientCore:
 
     def flush(self) -> None:
         """Turn all waiting tasks into messages, unless the session does not stand or much is unacknowledged."""
+        self._hold_until = math.inf
         connection = self.connection
         if (
             connection.state is not ConnectionState.ESTABLISHED
@@ -212,6 +223,25 @@ class ClientCore:
                 return
             if connection.session.outbox_bytes >= OUTBOX_BYTES_MAX:
                 return
+
+    def flush_unhurried(self, now: float) -> None:
+        """As `flush`, but a few tasks wait a moment for more while many are under way.
+
+        Without this every batch of results would send off what little was submitted since the last: small batches of tasks
+        make small batches of results, and each batch costs everybody on the way as much as dozens of tasks.
+        """
+        table = self.table
+        waiting = table.waiting_count()
+        if (
+            0 < waiting < COMPANY_TASKS
+            and len(table.tasks) - waiting >= PIPELINE_TASKS
+            and now < self._hold_until
+            and self.established
+        ):
+            if self._hold_until == math.inf:
+                self._hold_until = now + HOLD_SECONDS
+            return
+        self.flush()
 
     def _window_is_full(self) -> bool:
         """Whether so many tasks have left unanswered that the others should wait here, where they take less room."""
@@ -294,7 +324,7 @@ class ClientCore:
                 return
             for each in happened:
                 self._on_connection(each, now)
-            self.flush()
+            self.flush_unhurried(now)
         elif isinstance(event, e.Tick):
             for each in self.connection.tick(now):
                 self._on_connection(each, now)
@@ -302,7 +332,7 @@ class ClientCore:
                 text = self._goodbye[1]
                 self._goodbye = None
                 self._disconnect(f"the scheduler at {self._address} has ended the session: {text}")
-            self.flush()
+            self.flush_unhurried(now)
         elif isinstance(event, e.ObjectFetched):
             self._on_fetched(event.number, event.buffers, None)
         elif isinstance(event, e.ObjectFetchFailed):
