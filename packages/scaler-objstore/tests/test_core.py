@@ -235,8 +235,19 @@ def test_late_results_for_a_client_that_ended_are_refused_for_a_while() -> None:
 def test_a_client_that_had_been_given_up_and_comes_back_may_go_on() -> None:
     store = Store()
     store.say(SCHEDULER, m.ClientGone(ALICE))
-    store.get(ALICE, X)
+    assert store.answer(ALICE, m.ObjectGet(1, X)) == m.UnknownPeer()
+    store.say(ALICE, m.Hello(m.Role.CLIENT, "", ALICE))
     assert store.put(AGENT, X, b"result", owner=ALICE).status == m.ObjectStatus.DONE
+
+
+def test_what_a_client_sent_before_its_end_does_not_bring_it_back() -> None:
+    store = Store()
+    store.put(ALICE, X, b"1")
+    store.say(SCHEDULER, m.ClientGone(ALICE))
+    for late in (m.ObjectDelete(2, ALICE, (X,)), m.ObjectPut(3, Y, ALICE, [b"2"])):
+        assert store.answer(ALICE, late) == m.UnknownPeer()
+    assert store.put(AGENT, Z, b"3", owner=ALICE).status == m.ObjectStatus.NOT_YOURS
+    assert store.core.object_count == 0
 
 
 def test_ended_clients_are_remembered_within_bounds() -> None:
@@ -444,6 +455,9 @@ def test_any_sequence_of_requests_keeps_the_invariants_and_matches_a_plain_model
             store.say(peer, m.ObjectGet(chance.randrange(5), object_id, wait_seconds=chance.random() * 3))
         elif action == 5 and chance.random() < 0.2:
             store.say(SCHEDULER, m.ClientGone(peer))
+            # It lives after all, and is told that it has to say so.
+            assert store.answer(peer, m.ObjectGet(1, X)) == m.UnknownPeer()
+            store.say(peer, m.Hello(m.Role.CLIENT, "", peer))
             model = {key: value for key, value in model.items() if value[0] != peer}
         else:
             store.core.handle(Tick(), store.now)

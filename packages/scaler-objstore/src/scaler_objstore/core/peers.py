@@ -51,6 +51,14 @@ class Peers:
             self._peers[address] = peer
         return peer
 
+    def addresses_of(self, incarnation: bytes) -> list[bytes]:
+        """Return where a client said hello from: one address, or none."""
+        return [
+            address
+            for address, peer in self._peers.items()
+            if peer.incarnation == incarnation and peer.role is m.Role.CLIENT
+        ]
+
     def remove(self, address: bytes) -> None:
         """Forget a peer, known or not."""
         self._peers.pop(address, None)
@@ -78,7 +86,7 @@ class EndedOwners:
             del self._ended[oldest]
 
     def remove(self, owner: bytes) -> None:
-        """`owner` was heard of itself: it had been given up, and is back."""
+        """`owner` said hello: it had been given up, and is back."""
         self._ended.pop(owner, None)
 
     def has(self, owner: bytes, now: float) -> bool:

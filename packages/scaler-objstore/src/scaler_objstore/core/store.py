@@ -84,6 +84,4 @@ class StoreCore:
         if command is None:
             state.warn(f"{peer} sent {type(message).__name__}, which is nothing an object storage server does")
             return
-        if peer.role is m.Role.CLIENT:
-            state.ended_owners.remove(peer.incarnation)
         command(state, address, peer, message, now)
