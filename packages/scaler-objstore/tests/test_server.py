@@ -205,7 +205,9 @@ def test_identical_objects_take_the_room_of_one(server: Server) -> None:
     assert all(server.clients[0].get(object_id) == [b"h", body] for object_id in ids)
 
 
-def test_garbage_costs_its_sender_nothing_but_the_garbage(server: Server, capfd: pytest.CaptureFixture[str]) -> None:
+def test_garbage_costs_its_sender_the_connection_and_nobody_else_anything(
+    server: Server, capfd: pytest.CaptureFixture[str]
+) -> None:
     server.start()
     client, vandal = server.client(), server.client()
     object_id = vandal.put(b"fine before")
@@ -220,7 +222,7 @@ def test_garbage_costs_its_sender_nothing_but_the_garbage(server: Server, capfd:
     vandal.link.send([b""])
     assert vandal.get(object_id) == [b"fine before"], "its other requests go on"
     assert client.get(object_id) == [b"fine before"]
-    assert "malformed messages dropped" in capfd.readouterr().out
+    assert "peers disconnected for malformed messages" in capfd.readouterr().out
 
 
 def test_another_protocol_version_is_refused_with_a_sentence(server: Server) -> None:

@@ -148,16 +148,36 @@ def test_a_nested_client_is_relayed_by_its_agent(start, peers) -> None:
     assert nested.established
 
 
-def test_garbage_costs_nobody_else_anything(start, peers) -> None:
+@pytest.mark.parametrize(
+    "frames", [[b"x"], [b""], [b"\0" * 48, b"garbage"], [b"\0" * 48] + [b""] * 50, [b"x" * 16] * 3]
+)
+def test_garbage_costs_its_sender_the_connection_and_nobody_else_anything(start, peers, frames: list[bytes]) -> None:
     scheduler = start()
-    vandal = DealerLink(str(scheduler.address), b"vandal")
-    for frames in ([b"x"], [b""], [b"\0" * 48, b"garbage"], [b"\0" * 48] + [b""] * 50, [identity("x")] * 3):
-        vandal.send(frames)
-    with socket.create_connection(("127.0.0.1", scheduler.address.port)) as raw:
-        raw.sendall(b"GET / HTTP/1.1\r\n\r\n" * 10)
     client = peers(scheduler.address, client_hello())
     client.wait_for(lambda: client.connection.established)
+    vandal = DealerLink(str(scheduler.address), b"vandal")
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not vandal.connected:
+        assert time.monotonic() < deadline
+        vandal.wait(0.1)
+        vandal.receive(1)
+    vandal.send(frames)
+    while vandal.connected:
+        assert time.monotonic() < deadline, "it is still connected"
+        vandal.wait(0.1)
+        vandal.receive(1)
     vandal.close(0)
+    asked = client.connection.latency_seconds
+    client.connection.heartbeat(m.Heartbeat(), time.monotonic())
+    client.wait_for(lambda: client.connection.latency_seconds != asked)
+
+
+def test_what_is_no_zmtp_costs_nobody_anything(start, peers) -> None:
+    scheduler = start()
+    with socket.create_connection(("127.0.0.1", scheduler.address.port), DEADLINE_SECONDS) as raw:
+        raw.sendall(b"GET / HTTP/1.1\r\n\r\n" * 10)
+        client = peers(scheduler.address, client_hello())
+        client.wait_for(lambda: client.connection.established)
 
 
 def test_monitors_get_numbered_snapshots(start, peers) -> None:

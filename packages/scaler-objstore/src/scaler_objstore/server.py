@@ -108,7 +108,7 @@ class Server:
         self._loop = asyncio.get_running_loop()
         self._stopped: asyncio.Future[str] = self._loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
-        self._malformed = _Occurrences("malformed messages dropped; the last")
+        self._malformed = _Occurrences("peers disconnected for malformed messages; the last")
         self._unwelcome = _Occurrences("requests not obeyed; the last")
 
     async def serve(self) -> str:
@@ -153,7 +153,8 @@ class Server:
         try:
             message = decode(frames[1:])
         except (MalformedMessageError, MessageTooLargeError) as error:
-            self._malformed.note(f"from {short(peer)}: {error}")
+            self._malformed.note(f"{short(peer)}: {error}")
+            self._listener.disconnect(peer)
             return
         if isinstance(message, m.ObjectPut) and message.place:
             message = self._segments.resolve(message)

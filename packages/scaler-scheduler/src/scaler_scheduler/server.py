@@ -322,16 +322,23 @@ class _Server:
     def _receive(self, identity: bytes, frames: list[Frame], now: float) -> None:
         try:
             envelope, message = decode_envelope(frames[0] if frames else b""), decode(frames[1:])
-            self._core.handle(Incoming(identity, envelope, message), now)
-            if isinstance(message, m.Relay):
-                inner = Incoming(
-                    RelayedPeer(identity, message.client),
-                    decode_envelope(message.inner[0] if message.inner else b""),
-                    decode(message.inner[1:]),
-                )
-                self._core.handle(inner, now)
         except WireError as error:
-            logger.warning("dropped a message from %s: %s", _printable(identity), error)
+            logger.warning("disconnected %s: %s", _printable(identity), error)
+            self._router.disconnect(identity)
+            return
+        self._core.handle(Incoming(identity, envelope, message), now)
+        if isinstance(message, m.Relay):
+            self._receive_relayed(identity, message, now)
+
+    def _receive_relayed(self, identity: bytes, relay: m.Relay, now: float) -> None:
+        peer = RelayedPeer(identity, relay.client)
+        try:
+            envelope, message = decode_envelope(relay.inner[0] if relay.inner else b""), decode(relay.inner[1:])
+        except WireError as error:
+            # The agent only carries it, and others' messages too: its connection stays.
+            logger.warning("dropped a message from a client at %s: %s", _printable(identity), error)
+            return
+        self._core.handle(Incoming(peer, envelope, message), now)
 
     def _perform(self, now: float) -> None:
         effects = self._core.take_effects()

@@ -168,6 +168,13 @@ class RouterListener:
             self._drop_queue(peer)
             self._close(peer)
 
+    def disconnect(self, identity: bytes) -> None:
+        """Close the connection of a peer that does not keep to the protocol. It may connect again."""
+        peer = self._by_identity.get(identity)
+        if peer is not None:
+            self._drop_queue(peer)
+            self._close(peer)
+
     def close(self) -> None:
         """Close all connections. What the system has taken still arrives. Idempotent."""
         if self._closed:
