@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from harness import FUNCTION, identity
+from harness import FUNCTION
 
 from scaler_protocol import messages as m
 from scaler_protocol.address import Address
