@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import pytest
-from pydantic import AliasChoices, Field
 
+from scaler_protocol.address import Address
 from scaler_protocol.service.errors import ConfigurationError
-from scaler_protocol.service.settings import (
-    AlsoKey,
-    BindAddressSetting,
-    CliPositionalArg,
-    ServiceSettings,
-    Short,
-    TakesSeveral,
-    TextListSetting,
-)
+from scaler_protocol.service.setting_types import BIND_ADDRESS, SWITCH, TEXTS, integer, number, text
+from scaler_protocol.service.settings import ServiceSettings, positional, setting
 
 
 class ClockSettings(ServiceSettings):
@@ -26,14 +19,12 @@ class ClockSettings(ServiceSettings):
     command: ClassVar[str] = "scaler_clock"
     section: ClassVar[str] = "clock"
 
-    address: Annotated[CliPositionalArg[BindAddressSetting], AlsoKey("clock_address")] = Field(
-        description="where to listen"
-    )
-    tick_seconds: Annotated[float, Short("ts")] = Field(default=1, gt=0, description="time between two ticks")
-    chimes: Annotated[bool, Short("c2")] = Field(default=False, description="strike the hour")
-    offset: Annotated[int, Short("o")] = Field(default=0, description="minutes to 100 % wrong")
-    host: str = Field(default="here", validation_alias=AliasChoices("host", "web_host"), description="where it hangs")
-    zones: Annotated[TextListSetting, Short("z"), TakesSeveral()] = Field(default=(), description="time zones shown")
+    address: Address = positional(BIND_ADDRESS, also_key="clock_address", description="where to listen")
+    tick_seconds: float = setting(number(more_than=0), "ts", default=1, description="time between two ticks")
+    chimes: bool = setting(SWITCH, "c2", default=False, description="strike the hour")
+    offset: int = setting(integer(), "o", default=0, description="minutes to 100 % wrong")
+    host: str = setting(text(), default="here", also=["web_host"], description="where it hangs")
+    zones: tuple[str, ...] = setting(TEXTS, "z", default=(), takes_several=True, description="time zones shown")
 
 
 ADDRESS = "tcp://127.0.0.1:1"
@@ -105,8 +96,8 @@ def test_every_mistake_is_one_line_that_names_its_place(file: Path) -> None:
     file.write_text("[clock]\noffset = 'x'\n")
     assert refusal("nowhere", "--tick-seconds", "0", "-c", str(file)).splitlines() == [
         "ADDRESS: 'nowhere' is not an address: expected tcp://host:port or ipc://path",
-        "--tick-seconds: Input should be greater than 0",
-        f"{file}: [clock] offset: Input should be a valid integer, unable to parse string as an integer",
+        "--tick-seconds: must be greater than 0, not 0",
+        f"{file}: [clock] offset: 'x' is not a whole number",
     ]
 
 
@@ -140,7 +131,7 @@ def test_help_names_every_flag_with_its_default(capsys: pytest.CaptureFixture[st
 
 
 def test_settings_can_be_made_in_code_and_turned_into_arguments() -> None:
-    settings = ClockSettings(address=ADDRESS, offset=-2, chimes=True, zones=("a", "b"))
+    settings = ClockSettings(address=Address.parse(ADDRESS), offset=-2, chimes=True, zones=("a", "b"))
     arguments = settings.to_command_line()
     assert arguments == [ADDRESS, "--chimes", "--offset=-2", "--zones=a", "--zones=b"]
     assert ClockSettings.from_command_line(arguments) == settings

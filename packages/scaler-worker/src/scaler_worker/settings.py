@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Any, ClassVar, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
-from pydantic import Field, model_validator
-
-from scaler_protocol.service.settings import AddressSetting, AlsoKey, CliPositionalArg, Short, TextListSetting
+from scaler_protocol.address import Address
+from scaler_protocol.service.setting_types import ADDRESS, TEXTS, integer
+from scaler_protocol.service.settings import positional, setting
 from scaler_protocol.service.worker_settings import WorkerSettings
 
 
-def _default_worker_count(earlier: dict[str, Any]) -> int:
-    return len(earlier.get("worker_names", ())) or os.cpu_count() or 1
+def _default_worker_count(earlier: Mapping[str, Any]) -> int:
+    return len(earlier["worker_names"]) or os.cpu_count() or 1
 
 
 class ClusterSettings(WorkerSettings):
@@ -24,23 +25,25 @@ class ClusterSettings(WorkerSettings):
     command: ClassVar[str] = "scaler_cluster"
     section: ClassVar[str] = "cluster"
 
-    address: Annotated[CliPositionalArg[AddressSetting], AlsoKey("scheduler_address")] = Field(
-        description="scheduler to work for, as in tcp://127.0.0.1:2345",
+    address: Address = positional(
+        ADDRESS, also_key="scheduler_address", description="scheduler to work for, as in tcp://127.0.0.1:2345"
     )
-    worker_names: Annotated[TextListSetting, Short("wn")] = Field(
-        default=(), description="names of the workers, separated by commas (default: host name and number)"
+    worker_names: tuple[str, ...] = setting(
+        TEXTS,
+        "wn",
+        default=(),
+        description="names of the workers, separated by commas (default: host name and number)",
     )
-    num_of_workers: Annotated[int, Short("n")] = Field(
-        default_factory=_default_worker_count,
-        ge=1,
+    num_of_workers: int = setting(
+        integer(at_least=1),
+        "n",
+        default_from=_default_worker_count,
         description="number of workers (default: as many as names, else the number of CPUs)",
     )
 
-    @model_validator(mode="after")
-    def _check_names(self) -> Self:
+    def check(self) -> None:
         names = self.worker_names
         if names and len(names) != self.num_of_workers:
             raise ValueError(f"--worker-names has {len(names)} names for --num-of-workers {self.num_of_workers}")
         if len(set(names)) != len(names):
             raise ValueError("--worker-names gives the same name to two workers")
-        return self

@@ -62,7 +62,7 @@ class NativeAdapter(WorkerAdapter):
         self._per_group = settings.workers_per_group
         self._base_capabilities = parse_capabilities(settings.per_worker_capabilities)
         # The capabilities of each worker are made of these and those it was asked for.
-        passed_on = set(WorkerSettings.model_fields) - {"per_worker_capabilities"}
+        passed_on = WorkerSettings.names() - {"per_worker_capabilities"}
         self._arguments = [
             str(settings.address),
             f"--num-of-workers={self._per_group}",

@@ -145,7 +145,7 @@ class SlurmAdapter(WorkerAdapter):
 
     def _script(self, token: str, capabilities: dict[str, int]) -> str:
         settings = self._settings
-        passed_on = set(WorkerSettings.model_fields) - {"per_worker_capabilities"}
+        passed_on = WorkerSettings.names() - {"per_worker_capabilities"}
         words = [
             settings.python,
             "-m",
