@@ -7,10 +7,10 @@ anybody indexes with them.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
 from enum import IntEnum
-from importlib.resources import as_file, files
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -29,8 +29,8 @@ TRAVERSAL_WORDS_MIN = 1024
 
 def _load_schema() -> Any:
     capnp.remove_import_hook()
-    with as_file(files("scaler_protocol") / "schema" / "scaler.capnp") as path:
-        return capnp.load(str(path))
+    # Beside this module, as wheels and source trees have it; importlib.resources would be a tenth of this import.
+    return capnp.load(os.path.join(os.path.dirname(__file__), "schema", "scaler.capnp"))
 
 
 _schema = _load_schema()

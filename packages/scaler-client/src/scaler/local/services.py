@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import importlib.util
 import os
 import sys
@@ -20,6 +21,9 @@ STOP_SECONDS = 10.0
 SCHEDULER = "scaler_scheduler"
 OBJECT_STORAGE = "scaler_objstore"
 WORKER = "scaler_worker"
+
+ON_INPUT = "-"
+"""As an address: the service reads it from its standard input, see `Service.give_address`."""
 
 _DISTRIBUTIONS = {SCHEDULER: "scaler-scheduler", OBJECT_STORAGE: "scaler-objstore", WORKER: "scaler-worker"}
 
@@ -76,10 +80,24 @@ class Service:
         if self._child is not None:
             raise RuntimeError(f"{self.module} is started already")
         require([self.module])
+        import subprocess
+
         from scaler_protocol.service.child import ChildService
 
-        self._child = ChildService.start(self.module, [self.address, *command_line(self._settings)])
+        self._child = ChildService.start(
+            self.module,
+            [self.address, *command_line(self._settings)],
+            stdin=subprocess.PIPE if self.address == ON_INPUT else None,
+        )
         _running.add(self)
+
+    def give_address(self, address: str) -> None:
+        """Tell a service that was started with `ON_INPUT` what its address is."""
+        assert self._child is not None
+        assert self._child.process.stdin is not None
+        # One that has ended says why, and `wait_ready` that it has.
+        with contextlib.suppress(BrokenPipeError), self._child.process.stdin as standard_input:
+            standard_input.write(address.encode() + b"\n")
 
     def wait_ready(self) -> dict[str, Address]:
         """Wait until the service answers; return its addresses by role.

@@ -10,17 +10,19 @@ import contextlib
 import ctypes
 import json
 import os
-import selectors
+import select
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from scaler_protocol.address import Address
 from scaler_protocol.service.errors import ServiceError
 from scaler_protocol.service.readiness import READY_FD_VARIABLE
+
+if TYPE_CHECKING:
+    import subprocess
 
 PARENT_PID_VARIABLE = "SCALER_PARENT_PID"
 
@@ -44,14 +46,18 @@ class ChildService:
         arguments: Sequence[str] = (),
         *,
         environment: Mapping[str, str] | None = None,
+        stdin: int | IO[bytes] | None = None,
         stdout: int | IO[bytes] | None = None,
         stderr: int | IO[bytes] | None = None,
     ) -> ChildService:
         """Starts `python -m module arguments…` with this interpreter, in a process group of its own.
 
         A group of its own keeps Ctrl-C in a terminal from reaching the child beside its parent: the parent stops its
-        children in order. `environment` is added to that of this process.
+        children in order. `environment` is added to that of this process; without `stdin` there is nothing to read.
         """
+        # Services that start no other do without.
+        import subprocess
+
         read_fd, write_fd = os.pipe()
         try:
             process = subprocess.Popen(
@@ -63,7 +69,7 @@ class ChildService:
                     PARENT_PID_VARIABLE: str(os.getpid()),
                 },
                 pass_fds=(write_fd,),
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.DEVNULL if stdin is None else stdin,
                 stdout=stdout,
                 stderr=stderr,
                 process_group=0,
@@ -97,6 +103,8 @@ class ChildService:
             self._ready_fd = -1
         if report.endswith(b"\n"):
             return {role: Address.parse(text) for role, text in json.loads(report).items()}
+        import subprocess
+
         try:
             # The pipe's end comes before the process can be reaped; a child that closed it and lives on is not ready.
             status = self.process.wait(timeout=1.0)
@@ -108,15 +116,15 @@ class ChildService:
     def _read_report(self, deadline: float) -> bytes:
         """Everything up to the first line's end, or less when the pipe ends or the deadline passes before."""
         report = b""
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._ready_fd, selectors.EVENT_READ)
-            while not report.endswith(b"\n") and len(report) < _REPORT_BYTES_MAX:
-                if not selector.select(max(0.0, deadline - time.monotonic())):
-                    break
-                chunk = os.read(self._ready_fd, 4096)
-                if not chunk:
-                    break
-                report += chunk
+        poller = select.poll()
+        poller.register(self._ready_fd, select.POLLIN)
+        while not report.endswith(b"\n") and len(report) < _REPORT_BYTES_MAX:
+            if not poller.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                break
+            chunk = os.read(self._ready_fd, 4096)
+            if not chunk:
+                break
+            report += chunk
         return report
 
     def terminate(self, timeout_s: float = 10.0) -> int:
@@ -124,6 +132,8 @@ class ChildService:
 
         Idempotent. After SIGKILL the whole process group is killed, so that nothing the child started stays behind.
         """
+        import subprocess
+
         if self._ready_fd >= 0:
             os.close(self._ready_fd)
             self._ready_fd = -1

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from scaler_protocol.service.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import asyncio
 
 EventLoopName = Literal["builtin", "uvloop"]
 
@@ -18,11 +20,16 @@ def run(main: Callable[[], Coroutine[Any, Any, Result]], event_loop: EventLoopNa
 
     Raises `ConfigurationError`, before anything is started, when uvloop is asked for and not installed.
     """
+    # Imported late: flags are read, and refused, by processes that never come to have an event loop.
+    import asyncio
+
     with asyncio.Runner(loop_factory=_loop_factory(event_loop)) as runner:
         return runner.run(main())
 
 
 def _loop_factory(event_loop: EventLoopName) -> Callable[[], asyncio.AbstractEventLoop]:
+    import asyncio
+
     if event_loop == "builtin":
         return asyncio.new_event_loop
     try:

@@ -6,13 +6,9 @@
 
 from __future__ import annotations
 
-import configparser
-import json
 import logging
-import logging.config
 import sys
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -34,16 +30,25 @@ class TextFormatter(logging.Formatter):
 class JsonFormatter(logging.Formatter):
     """One JSON object a line: `time` (ISO 8601 with zone), `level`, `logger`, `message`, and `traceback` if any."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        # Only who wants JSON pays for it.
+        import json
+        from datetime import datetime
+
+        self._to_json = json.dumps
+        self._time_of = datetime.fromtimestamp
+
     def format(self, record: logging.LogRecord) -> str:
         entry = {
-            "time": datetime.fromtimestamp(record.created).astimezone().isoformat(),
+            "time": self._time_of(record.created).astimezone().isoformat(),
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
         }
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(entry, ensure_ascii=False)
+        return self._to_json(entry, ensure_ascii=False)
 
 
 def set_up_logging(
@@ -77,6 +82,9 @@ def _open_handler(path: str) -> logging.Handler:
 
 
 def _apply_config_file(path: Path) -> None:
+    import configparser
+    import logging.config
+
     if not path.is_file():
         raise ConfigurationError(f"--logging-config-file: there is no file {path}")
     try:

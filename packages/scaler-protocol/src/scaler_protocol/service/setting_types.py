@@ -30,13 +30,17 @@ class SettingType(Generic[T]):
     is_list: bool = False
 
 
-def text(*, not_empty: bool = False, check: Callable[[str], None] | None = None) -> SettingType[str]:
-    """Any text. `check` raises ValueError for what it does not like."""
+def text(
+    *, not_empty: bool = False, at_most: int | None = None, check: Callable[[str], None] | None = None
+) -> SettingType[str]:
+    """Any text, of `at_most` so many characters. `check` raises ValueError for what it does not like."""
 
     def read(given: object) -> str:
         value = _as_text(given)
         if not_empty and not value:
             raise ValueError("must not be empty")
+        if at_most is not None and len(value) > at_most:
+            raise ValueError(f"must not have more than {at_most} characters")
         if check is not None:
             check(value)
         return value

@@ -11,6 +11,10 @@ from scaler_protocol.service.setting_types import ADDRESS, CAPABILITIES, SWITCH,
 from scaler_protocol.service.settings import setting
 
 
+PRELOAD_CHARACTERS_MAX = 10_000
+"""It travels to every process in one packet."""
+
+
 class WorkerSettings(EventLoopSettings):
     """What may be said about every worker, whoever starts it."""
 
@@ -60,7 +64,7 @@ class WorkerSettings(EventLoopSettings):
         description="object storage server, where it differs from what the scheduler says",
     )
     preload: str | None = setting(
-        text(),
+        text(at_most=PRELOAD_CHARACTERS_MAX),
         default=None,
         description="run once in every worker's process before its first task: pkg.module:function(arguments)",
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ProcessorOptions:
-    """Passed on the template's command line, as JSON."""
+    """Passed to the template as JSON, in the first packet."""
 
     scheduler_address: str
     object_folder: str

@@ -32,6 +32,7 @@ from scaler_worker.processor.protocol import (
     FORK_FAILED_STATUS,
     FORKED,
     MODULE_NAME_BYTES_MAX,
+    OPTIONS_BYTES_MAX,
     REPORT,
     START,
 )
@@ -179,8 +180,8 @@ class Template:
 
 
 def main(arguments: list[str]) -> int:
-    """`python -m scaler_worker.processor DESCRIPTOR OPTIONS`, the options as JSON; started by the agent only."""
-    descriptor, options_text = arguments
+    """`python -m scaler_worker.processor DESCRIPTOR`; started by the agent only."""
+    (descriptor,) = arguments
     logging.basicConfig(level=logging.INFO, format="[%(levelname)s]%(asctime)s: %(message)s")
     # Signals sent to the agent's whole group are the agent's to handle.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -190,5 +191,8 @@ def main(arguments: list[str]) -> int:
     gc.collect()
     gc.disable()
     gc.freeze()
-    Template(agent, ProcessorOptions(**json.loads(options_text))).run()
+    options_text = agent.recv(OPTIONS_BYTES_MAX)
+    # An agent that could not start has nothing to tell.
+    if options_text:
+        Template(agent, ProcessorOptions(**json.loads(options_text))).run()
     return 0
