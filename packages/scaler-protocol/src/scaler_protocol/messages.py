@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any
+from typing import Any, TypeVar, dataclass_transform
 
 from scaler_protocol.columns import EMPTY, Column, Packed
 from scaler_protocol.version import PROTOCOL_VERSION, PYTHON_VERSION, SOFTWARE_VERSION
@@ -86,8 +86,34 @@ class TaskEvent(IntEnum):
     RETURNED = 5
 
 
-@dataclass(slots=True)
-class Hello:
+T = TypeVar("T")
+
+
+class _Value:
+    """Comparing and showing, once for all: made for each class, it was half of what importing this module costs."""
+
+    __slots__: tuple[str, ...] = ()
+
+    def __eq__(self, other: object) -> bool:
+        if type(self) is not type(other):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
+
+    __hash__ = None  # type: ignore[assignment]  # they can be changed, as far as Python knows
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in self.__slots__)})"
+
+
+@dataclass_transform(field_specifiers=(field,))
+def _message(message_type: type[T]) -> type[T]:
+    # Without a docstring, a signature would be worked out to stand in for it.
+    message_type.__doc__ = message_type.__doc__ or "See the schema."
+    return dataclass(slots=True, eq=False, repr=False)(message_type)
+
+
+@_message
+class Hello(_Value):
     role: Role
     name: str
     incarnation: bytes
@@ -106,8 +132,8 @@ class Hello:
     hello_number: int = 0
 
 
-@dataclass(slots=True)
-class Welcome:
+@_message
+class Welcome(_Value):
     incarnation: bytes
     resumed: bool = False
     object_storage_address: str = ""
@@ -122,18 +148,18 @@ class Welcome:
     hello_number: int = 0
 
 
-@dataclass(slots=True)
-class Refused:
+@_message
+class Refused(_Value):
     text: str
 
 
-@dataclass(slots=True)
-class UnknownPeer:
+@_message
+class UnknownPeer(_Value):
     pass
 
 
-@dataclass(slots=True)
-class Heartbeat:
+@_message
+class Heartbeat(_Value):
     sent_at_seconds: float = 0.0
     echo_seconds: float = 0.0
     capacity: int = 0
@@ -151,13 +177,13 @@ class Heartbeat:
     processor_milliseconds: Column = EMPTY
 
 
-@dataclass(slots=True)
-class Goodbye:
+@_message
+class Goodbye(_Value):
     text: str
 
 
-@dataclass(slots=True)
-class TaskBatch:
+@_message
+class TaskBatch(_Value):
     client: bytes
     numbers: Column
     functions: tuple[bytes, ...]
@@ -175,8 +201,8 @@ class TaskBatch:
     inputs: Packed = field(default_factory=Packed)
 
 
-@dataclass(slots=True)
-class ResultBatch:
+@_message
+class ResultBatch(_Value):
     client: bytes
     numbers: Column
     attempts: Column
@@ -193,43 +219,43 @@ class ResultBatch:
     """Header and payload frames as received, so that a batch passed on whole is not encoded again."""
 
 
-@dataclass(slots=True)
-class FunctionDefine:
+@_message
+class FunctionDefine(_Value):
     client: bytes
     ids: tuple[bytes, ...]
     bodies: Packed
     names: tuple[str, ...] = ()
 
 
-@dataclass(slots=True)
-class TaskCancel:
+@_message
+class TaskCancel(_Value):
     client: bytes
     numbers: Column
     attempts: Column = EMPTY
 
 
-@dataclass(slots=True)
-class TaskRecall:
+@_message
+class TaskRecall(_Value):
     count: int
 
 
-@dataclass(slots=True)
-class TaskReturn:
+@_message
+class TaskReturn(_Value):
     client: bytes
     numbers: Column
     attempts: Column = EMPTY
 
 
-@dataclass(slots=True)
-class Inventory:
+@_message
+class Inventory(_Value):
     client: bytes
     numbers: Column
     attempts: Column
     states: Column
 
 
-@dataclass(slots=True)
-class GraphSubmit:
+@_message
+class GraphSubmit(_Value):
     client: bytes
     first_number: int
     functions: tuple[bytes, ...]
@@ -246,36 +272,36 @@ class GraphSubmit:
     objects: tuple[bytes, ...] = ()
 
 
-@dataclass(slots=True)
-class ClientGone:
+@_message
+class ClientGone(_Value):
     client: bytes
 
 
-@dataclass(slots=True)
-class CreditRequest:
+@_message
+class CreditRequest(_Value):
     count: int
 
 
-@dataclass(slots=True)
-class CreditGrant:
+@_message
+class CreditGrant(_Value):
     count: int
 
 
-@dataclass(slots=True)
-class Shutdown:
+@_message
+class Shutdown(_Value):
     text: str = ""
 
 
-@dataclass(slots=True)
-class Notice:
+@_message
+class Notice(_Value):
     text: str
     level: int = 1
     numbers: Column = EMPTY
     kind: str = ""
 
 
-@dataclass(slots=True)
-class Output:
+@_message
+class Output(_Value):
     client: bytes
     number: int
     stream: int
@@ -283,15 +309,15 @@ class Output:
     dropped_bytes: int = 0
 
 
-@dataclass(slots=True)
-class Relay:
+@_message
+class Relay(_Value):
     client: bytes
     inner: list[bytes]
     """Frames of the relayed message, its envelope first."""
 
 
-@dataclass(slots=True)
-class ObjectPut:
+@_message
+class ObjectPut(_Value):
     request: int
     id: bytes
     owner: bytes
@@ -300,50 +326,50 @@ class ObjectPut:
     name: str = ""
 
 
-@dataclass(slots=True)
-class ObjectPutReply:
+@_message
+class ObjectPutReply(_Value):
     request: int
     status: int = ObjectStatus.DONE
     text: str = ""
 
 
-@dataclass(slots=True)
-class ObjectGet:
+@_message
+class ObjectGet(_Value):
     request: int
     id: bytes
     wait_seconds: float = 0.0
 
 
-@dataclass(slots=True)
-class ObjectData:
+@_message
+class ObjectData(_Value):
     request: int
     id: bytes
     buffers: list[Any] = field(default_factory=list)
     missing: bool = False
 
 
-@dataclass(slots=True)
-class ObjectDelete:
+@_message
+class ObjectDelete(_Value):
     request: int
     owner: bytes
     ids: tuple[bytes, ...]
 
 
-@dataclass(slots=True)
-class ObjectDeleteReply:
+@_message
+class ObjectDeleteReply(_Value):
     request: int
     status: int = ObjectStatus.DONE
     text: str = ""
 
 
-@dataclass(slots=True)
-class Counter:
+@_message
+class Counter(_Value):
     name: str
     count: int
 
 
-@dataclass(slots=True)
-class WorkerStatus:
+@_message
+class WorkerStatus(_Value):
     name: str
     agent: str
     hostname: str = ""
@@ -365,8 +391,8 @@ class WorkerStatus:
     task_seconds: float = 0.0
 
 
-@dataclass(slots=True)
-class AgentStatus:
+@_message
+class AgentStatus(_Value):
     name: str
     hostname: str = ""
     pid: int = 0
@@ -385,8 +411,8 @@ class AgentStatus:
     incarnation: bytes = b""
 
 
-@dataclass(slots=True)
-class ClientStatus:
+@_message
+class ClientStatus(_Value):
     name: str
     incarnation: bytes
     hostname: str = ""
@@ -403,8 +429,8 @@ class ClientStatus:
     connected_seconds: float = 0.0
 
 
-@dataclass(slots=True)
-class GraphStatus:
+@_message
+class GraphStatus(_Value):
     client: bytes
     first_number: int
     rows: int = 0
@@ -415,8 +441,8 @@ class GraphStatus:
     held_results: int = 0
 
 
-@dataclass(slots=True)
-class AdapterStatus:
+@_message
+class AdapterStatus(_Value):
     url: str
     state: str = ""
     groups: int = 0
@@ -428,8 +454,8 @@ class AdapterStatus:
     text: str = ""
 
 
-@dataclass(slots=True)
-class MonitorSnapshot:
+@_message
+class MonitorSnapshot(_Value):
     sequence: int
     time_seconds: float
     incarnation: bytes
@@ -454,8 +480,8 @@ class MonitorSnapshot:
     failed_functions: tuple[Counter, ...] = ()
 
 
-@dataclass(slots=True)
-class MonitorEvents:
+@_message
+class MonitorEvents(_Value):
     sequence: int
     time_seconds: Any
     clients: Column
@@ -475,8 +501,8 @@ class MonitorEvents:
     capability_table: tuple[str, ...] = ()
 
 
-@dataclass(slots=True)
-class MonitorFailures:
+@_message
+class MonitorFailures(_Value):
     incarnation: bytes
     first_number: int
     time_seconds: Any
@@ -490,8 +516,8 @@ class MonitorFailures:
     payloads: Packed
 
 
-@dataclass(slots=True)
-class MonitorLog:
+@_message
+class MonitorLog(_Value):
     incarnation: bytes
     first_number: int
     time_seconds: Any
@@ -499,19 +525,19 @@ class MonitorLog:
     texts: tuple[str, ...]
 
 
-@dataclass(slots=True)
-class MonitorDump:
+@_message
+class MonitorDump(_Value):
     time_seconds: float
     json: str
 
 
-@dataclass(slots=True)
-class StoreStatusRequest:
+@_message
+class StoreStatusRequest(_Value):
     request: int
 
 
-@dataclass(slots=True)
-class StoreStatus:
+@_message
+class StoreStatus(_Value):
     request: int
     object_count: int = 0
     used_bytes: int = 0
@@ -521,8 +547,8 @@ class StoreStatus:
     owner_bytes: Column = EMPTY
 
 
-@dataclass(slots=True)
-class Drain:
+@_message
+class Drain(_Value):
     pass
 
 

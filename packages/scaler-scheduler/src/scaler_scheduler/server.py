@@ -9,8 +9,6 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-import psutil
-
 from scaler_protocol import messages as m
 from scaler_protocol.address import Address
 from scaler_protocol.codec import decode, encode
@@ -19,7 +17,7 @@ from scaler_protocol.random_ids import new_id
 from scaler_protocol.service.child import ChildService
 from scaler_protocol.service.errors import ConfigurationError, ServiceError
 from scaler_protocol.service.event_loop import run as run_event_loop
-from scaler_protocol.service.memory import give_back_free_memory
+from scaler_protocol.service.memory import give_back_free_memory, rss_bytes
 from scaler_protocol.service.readiness import Readiness
 from scaler_protocol.service.signals import StopSignals
 from scaler_protocol.storage import StoreRequests
@@ -82,7 +80,7 @@ class _Server:
     def __init__(self, settings: SchedulerSettings) -> None:
         self._settings = settings
         self._readiness = Readiness.from_environment()
-        self._process = psutil.Process()
+        self._cpu_seconds, self._cpu_read_at = time.process_time(), time.monotonic()
         self._stopped = asyncio.Event()
         self._exit_status = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -408,9 +406,10 @@ class _Server:
         now, unix_time = time.monotonic(), time.time()
         if self._feed.publish_own(self._core, now, unix_time, joined=joined):
             self._ask_store(now)
-        with self._process.oneshot():
-            cpu_percent, rss_bytes = self._process.cpu_percent(), self._process.memory_info().rss
-        return Tick(cpu_percent, rss_bytes, monitors, unix_time, events, joined)
+        cpu_seconds, elapsed = time.process_time(), max(now - self._cpu_read_at, 1e-3)
+        cpu_percent = 100 * (cpu_seconds - self._cpu_seconds) / elapsed
+        self._cpu_seconds, self._cpu_read_at = cpu_seconds, now
+        return Tick(cpu_percent, rss_bytes(), monitors, unix_time, events, joined)
 
     def _ask_store(self, now: float) -> None:
         """Ask how much the object storage server holds; what it says comes back as an event."""
