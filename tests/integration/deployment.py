@@ -85,7 +85,7 @@ class Service:
         """kill -9, and reap it."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
-        self.child.process.wait(10)
+        self.child.join(10)
 
     def terminate(self) -> int:
         return self.child.terminate()

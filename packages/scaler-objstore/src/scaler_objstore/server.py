@@ -17,13 +17,16 @@ from collections.abc import Iterator
 from scaler_objstore.content_hash import SEED_BYTES, KeyedContentHash
 from scaler_objstore.core import Incoming, Limits, MemoryStorage, PeerGone, Send, Stop, StoreCore, Tick, Warn
 from scaler_objstore.settings import ObjectStorageSettings
+from scaler_protocol.address import Address
 from scaler_protocol.codec import decode, encode
 from scaler_protocol.errors import MalformedMessageError, MessageTooLargeError, TransportError
 from scaler_protocol.ids import short
 from scaler_protocol.random_ids import new_id
 from scaler_protocol.service import event_loop
 from scaler_protocol.service.errors import ServiceError
+from scaler_protocol.service.late_address import address_now
 from scaler_protocol.service.readiness import Readiness
+from scaler_protocol.service.setting_types import BIND_ADDRESS
 from scaler_protocol.service.signals import StopSignals
 from scaler_protocol.transport import RouterListener, SendOutcome
 from scaler_protocol.wire import MESSAGE_BYTES_MAX, UNSEQUENCED, Frame, encode_envelope
@@ -53,12 +56,13 @@ _ENVELOPE = encode_envelope(UNSEQUENCED)
 
 def run(settings: ObjectStorageSettings) -> int:
     """Serve until told to stop; return the exit status. Raises ServiceError when the address cannot be used."""
-    return event_loop.run(lambda: _serve(settings), settings.event_loop)
+    address = address_now(settings.address, BIND_ADDRESS)
+    return event_loop.run(lambda: _serve(settings, address), settings.event_loop)
 
 
-async def _serve(settings: ObjectStorageSettings) -> int:
+async def _serve(settings: ObjectStorageSettings, address: Address) -> int:
     readiness = Readiness.from_environment()
-    with _listening(settings) as listener:
+    with _listening(settings, address) as listener:
         server = Server(listener, _make_core(settings))
         with StopSignals(lambda number: server.stop(signal.Signals(number).name)):
             logger.info("object storage listens on %s", listener.address)
@@ -75,9 +79,9 @@ async def _serve(settings: ObjectStorageSettings) -> int:
 
 
 @contextlib.contextmanager
-def _listening(settings: ObjectStorageSettings) -> Iterator[RouterListener]:
+def _listening(settings: ObjectStorageSettings, address: Address) -> Iterator[RouterListener]:
     try:
-        listener = RouterListener(str(settings.address))
+        listener = RouterListener(str(address))
     except TransportError as error:
         raise ServiceError(str(error)) from None
     with contextlib.closing(listener):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import ClassVar
 
-from scaler_protocol.address import Address
 from scaler_protocol.service.command import EventLoopSettings
+from scaler_protocol.service.late_address import LateAddress, or_on_input
 from scaler_protocol.service.setting_types import BIND_ADDRESS, integer
 from scaler_protocol.service.settings import positional, setting
 
@@ -21,10 +21,11 @@ class ObjectStorageSettings(EventLoopSettings):
     command: ClassVar[str] = "scaler_object_storage_server"
     section: ClassVar[str] = "object_storage_server"
 
-    address: Address = positional(
-        BIND_ADDRESS,
+    address: LateAddress = positional(
+        or_on_input(BIND_ADDRESS),
         also_key="object_storage_address",
-        description="where to listen, as in tcp://127.0.0.1:2346; port 0 takes a free one",
+        description="where to listen, as in tcp://127.0.0.1:2346; port 0 takes a free one; - reads it from standard "
+        "input",
     )
     memory_limit_bytes: int = setting(
         integer(at_least=1),

@@ -136,3 +136,50 @@ def test_settings_can_be_made_in_code_and_turned_into_arguments() -> None:
     assert arguments == [ADDRESS, "--chimes", "--offset=-2", "--zones=a", "--zones=b"]
     assert ClockSettings.from_command_line(arguments) == settings
     assert settings.to_command_line(fields=["offset"]) == ["--offset=-2"]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["-o", "1.5"], "--offset: '1.5' is not a whole number"),
+        (["-ts", "nan"], "--tick-seconds: 'nan' is not a number"),
+        (["-ts", "soon"], "--tick-seconds: 'soon' is not a number"),
+    ],
+)
+def test_numbers_are_checked(given: list[str], expected: str) -> None:
+    assert refusal(ADDRESS, *given) == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("offset = true", "offset: True is not a whole number"),
+        ("chimes = 'maybe'", "chimes: 'maybe' is neither true nor false"),
+        ("host = 3", "host: 3 is not a text"),
+        ("zones = 3", "zones: 3 is neither a list nor a text separated by commas"),
+        ("zones = ['a', 3]", "zones: 3 is not a text"),
+    ],
+)
+def test_types_in_the_file_are_checked(file: Path, line: str, expected: str) -> None:
+    file.write_text(f"[clock]\n{line}\n")
+    assert refusal(ADDRESS, "-c", str(file)) == f"{file}: [clock] {expected}"
+
+
+def test_commas_in_an_array_of_the_file_are_part_of_the_text(file: Path) -> None:
+    file.write_text("[clock]\nzones = ['a,b', 'c']\n")
+    assert ClockSettings.from_command_line([ADDRESS, "-c", str(file)]).zones == ("a,b", "c")
+
+
+def test_settings_made_in_code_are_checked_and_do_not_change() -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        ClockSettings(address=Address.parse(ADDRESS), tick_seconds=-1, speed=3)  # type: ignore[call-arg]
+    assert str(refused.value).splitlines() == [
+        "--speed is no setting of scaler_clock",
+        "--tick-seconds: must be greater than 0, not -1",
+    ]
+    settings = ClockSettings(address=Address.parse(ADDRESS))
+    with pytest.raises(AttributeError, match="settings do not change: offset"):
+        settings.offset = 3  # type: ignore[misc]
+    assert settings == ClockSettings(address=Address.parse(ADDRESS))
+    assert hash(settings) == hash(ClockSettings(address=Address.parse(ADDRESS)))
+    assert "tick_seconds=1" in repr(settings)

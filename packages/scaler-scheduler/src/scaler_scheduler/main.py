@@ -15,6 +15,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(settings: SchedulerSettings) -> int:
     # Imported late, so that -h and mistakes in flags are answered at once.
-    from scaler_scheduler.server import run
+    from scaler_scheduler.store_process import STORE_STOP_SECONDS, fork_store
 
-    return run(settings)
+    store = None if settings.own_object_storage_address is None else fork_store(settings)
+    try:
+        from scaler_scheduler.server import run
+
+        return run(settings, store)
+    finally:
+        if store is not None:
+            store.terminate(STORE_STOP_SECONDS)

@@ -84,9 +84,7 @@ class SchedulerSettings(EventLoopSettings):
         default=0,
         description="a task that no worker can run, with none on their way, fails after this time; 0: never",
     )
-    protected: bool = setting(
-        SWITCH, "p", default=False, description="refuse a client's wish to shut the cluster down"
-    )
+    protected: bool = setting(SWITCH, "p", default=False, description="refuse a client's wish to shut the cluster down")
     allocate_policy: AllocatePolicy = setting(
         choice(AllocatePolicy),
         "ap",
@@ -100,7 +98,10 @@ class SchedulerSettings(EventLoopSettings):
         description="tasks that may wait for a worker before clients are held back; -1 for no limit",
     )
     max_task_attempts: int = setting(
-        integer(at_least=1), "mta", default=3, description="how often a task is started whose worker dies while running it"
+        integer(at_least=1),
+        "mta",
+        default=3,
+        description="how often a task is started whose worker dies while running it",
     )
     client_timeout_seconds: float = setting(
         number(more_than=0),

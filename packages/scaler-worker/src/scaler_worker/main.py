@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
-from scaler_protocol.address import Address
 from scaler_protocol.service.command import run_command
-from scaler_protocol.service.errors import ConfigurationError
+from scaler_protocol.service.late_address import address_now
 from scaler_protocol.service.setting_types import ADDRESS
-from scaler_worker.settings import ON_INPUT, ClusterSettings
+from scaler_worker.settings import ClusterSettings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,17 +25,6 @@ def _run(settings: ClusterSettings) -> int:
         # input may be waiting for a scheduler that starts at the same time.
         from scaler_worker.cluster import run
 
-        address = _address_on_input() if settings.address == ON_INPUT else settings.address
-        return run(settings, address, template)
+        return run(settings, address_now(settings.address, ADDRESS), template)
     finally:
         template.close()
-
-
-def _address_on_input() -> Address:
-    line = sys.stdin.readline()
-    if not line:
-        raise ConfigurationError("ADDRESS: standard input ended without one")
-    try:
-        return ADDRESS.read(line.strip())
-    except ValueError as error:
-        raise ConfigurationError(f"ADDRESS: on standard input: {error}") from None

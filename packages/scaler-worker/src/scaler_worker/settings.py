@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-from scaler_protocol.address import Address
-from scaler_protocol.service.setting_types import ADDRESS, TEXTS, SettingType, integer
+from scaler_protocol.service.late_address import LateAddress, or_on_input
+from scaler_protocol.service.setting_types import ADDRESS, TEXTS, integer
 from scaler_protocol.service.settings import positional, setting
 from scaler_protocol.service.worker_settings import WorkerSettings
-
-
-ON_INPUT: Literal["-"] = "-"
-"""In place of the scheduler's address: it comes as a line on standard input."""
-
-
-def _read_address(given: object) -> Address | Literal["-"]:
-    return ON_INPUT if given == ON_INPUT else ADDRESS.read(given)
 
 
 def _default_worker_count(earlier: Mapping[str, Any]) -> int:
@@ -33,8 +25,8 @@ class ClusterSettings(WorkerSettings):
     command: ClassVar[str] = "scaler_cluster"
     section: ClassVar[str] = "cluster"
 
-    address: Address | Literal["-"] = positional(
-        SettingType(_read_address, ADDRESS.metavar),
+    address: LateAddress = positional(
+        or_on_input(ADDRESS),
         also_key="scheduler_address",
         description="scheduler to work for, as in tcp://127.0.0.1:2345; - reads it from standard input",
     )

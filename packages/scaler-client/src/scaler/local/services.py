@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import importlib.util
 import os
 import sys
@@ -80,24 +79,19 @@ class Service:
         if self._child is not None:
             raise RuntimeError(f"{self.module} is started already")
         require([self.module])
-        import subprocess
-
         from scaler_protocol.service.child import ChildService
 
         self._child = ChildService.start(
             self.module,
             [self.address, *command_line(self._settings)],
-            stdin=subprocess.PIPE if self.address == ON_INPUT else None,
+            late_address=self.address == ON_INPUT,
         )
         _running.add(self)
 
     def give_address(self, address: str) -> None:
         """Tell a service that was started with `ON_INPUT` what its address is."""
         assert self._child is not None
-        assert self._child.process.stdin is not None
-        # One that has ended says why, and `wait_ready` that it has.
-        with contextlib.suppress(BrokenPipeError), self._child.process.stdin as standard_input:
-            standard_input.write(address.encode() + b"\n")
+        self._child.give_address(address)
 
     def wait_ready(self) -> dict[str, Address]:
         """Wait until the service answers; return its addresses by role.
@@ -116,14 +110,8 @@ class Service:
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until the process ends by itself. Raises TimeoutError after `timeout` seconds."""
-        if self._child is None:
-            return
-        import subprocess
-
-        try:
-            self._child.process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            raise TimeoutError(f"{self.module} still runs after {timeout} s") from None
+        if self._child is not None:
+            self._child.join(timeout)
 
 
 _running: weakref.WeakSet[Service] = weakref.WeakSet()

@@ -16,7 +16,16 @@ from scaler_protocol.capabilities import format_capabilities, parse_capabilities
 
 T = TypeVar("T")
 
-_SWITCH_TEXTS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+_SWITCH_TEXTS = {
+    "true": True,
+    "yes": True,
+    "on": True,
+    "1": True,
+    "false": False,
+    "no": False,
+    "off": False,
+    "0": False,
+}
 
 
 @dataclass(frozen=True, slots=True)

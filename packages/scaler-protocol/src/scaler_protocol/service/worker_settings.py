@@ -10,7 +10,6 @@ from scaler_protocol.service.command import EventLoopSettings
 from scaler_protocol.service.setting_types import ADDRESS, CAPABILITIES, SWITCH, integer, number, text
 from scaler_protocol.service.settings import setting
 
-
 PRELOAD_CHARACTERS_MAX = 10_000
 """It travels to every process in one packet."""
 

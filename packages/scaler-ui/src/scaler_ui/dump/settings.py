@@ -33,9 +33,7 @@ class DumpSettings(CommandSettings):
         default=(),
         description="numbers of up to eight tasks that are told in full",
     )
-    timeout: float = setting(
-        number(more_than=0), default=30, description="seconds to wait for the scheduler's answer"
-    )
+    timeout: float = setting(number(more_than=0), default=30, description="seconds to wait for the scheduler's answer")
     # The dump may go to standard output, where log lines would spoil it.
     logging_paths: tuple[str, ...] = setting(
         TEXTS,
