@@ -132,6 +132,16 @@ def test_the_client_pays_for_no_server_code() -> None:
     assert not list(offences(is_client_side, lambda _, imported: is_within(imported.module, *SERVER_ONLY)))
 
 
+def test_what_every_local_cluster_starts_pays_for_no_large_library() -> None:
+    started = ("scaler_protocol", "scaler_scheduler", "scaler_objstore", "scaler_worker")
+    assert not list(
+        offences(
+            lambda module: is_within(module.name, *started),
+            lambda _, imported: is_within(imported.module, "pydantic", "pydantic_settings", "psutil"),
+        )
+    )
+
+
 def test_modules_are_named_after_what_they_are() -> None:
     vague = {"utils", "util", "common", "helpers", "helper", "mixins", "mixin", "misc"}
     # The names that libraries written for the older tool import are kept; they hold imports only.

@@ -1,7 +1,7 @@
 """Starting another Scaler service as a child process that reports its addresses and never outlives its parent.
 
 The parent's half is `ChildService`, the child's half is `die_with_parent` (and `Readiness` for the report). Only the
-standard library is used, because the client's local cluster starts services too, without pydantic.
+standard library is used, because the client's local cluster starts services too.
 """
 
 from __future__ import annotations
