@@ -91,7 +91,7 @@ class Service:
         return self.child.terminate()
 
     def wait_end(self, timeout_s: float = WAIT_S) -> int:
-        return self.child.process.wait(timeout_s)
+        return self.child.join(timeout_s)
 
 
 @dataclass

@@ -99,7 +99,9 @@ def test_a_port_that_is_taken_is_one_clear_line(deployment: Deployment) -> None:
 
 @pytest.mark.parametrize("package", ["scaler_scheduler", "scaler_worker", "scaler_objstore"])
 def test_flags_are_read_before_anything_large_is_imported(package: str) -> None:
-    program = f"import sys, {package}.main; print(*sorted({{'asyncio', 'capnp', 'zmq', 'pydantic'}} & set(sys.modules)))"
+    program = (
+        f"import sys, {package}.main; print(*sorted({{'asyncio', 'capnp', 'zmq', 'pydantic'}} & set(sys.modules)))"
+    )
     assert subprocess.check_output([sys.executable, "-c", program], text=True, timeout=30).strip() == ""
 
 

@@ -144,7 +144,12 @@ FORKING_PARENT = textwrap.dedent(
         threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
     child = ChildService.fork("clock_service", ["--logging-paths", sys.argv[2]])
     child.wait_ready()
-    targets = [os.readlink(f"/proc/{child.pid}/fd/{name}") for name in os.listdir(f"/proc/{child.pid}/fd")]
+    targets = []
+    for name in os.listdir(f"/proc/{child.pid}/fd"):
+        try:
+            targets.append(os.readlink(f"/proc/{child.pid}/fd/{name}"))
+        except FileNotFoundError:
+            pass  # closed meanwhile: it is still starting
     print(child.pid, os.getpgid(child.pid) == child.pid, targets.count(os.devnull), flush=True)
     print(open(f"/proc/{child.pid}/comm").read().strip(), flush=True)
     sys.stdin.readline()

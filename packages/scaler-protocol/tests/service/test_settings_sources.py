@@ -170,6 +170,15 @@ def test_commas_in_an_array_of_the_file_are_part_of_the_text(file: Path) -> None
     assert ClockSettings.from_command_line([ADDRESS, "-c", str(file)]).zones == ("a,b", "c")
 
 
+def test_a_field_that_would_be_no_setting_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"HalfSettings\.speed: declare settings with setting"):
+
+        class HalfSettings(ServiceSettings):
+            command = "half"
+            section = "half"
+            speed: int = 3
+
+
 def test_settings_made_in_code_are_checked_and_do_not_change() -> None:
     with pytest.raises(ConfigurationError) as refused:
         ClockSettings(address=Address.parse(ADDRESS), tick_seconds=-1, speed=3)  # type: ignore[call-arg]

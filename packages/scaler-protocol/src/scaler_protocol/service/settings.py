@@ -21,6 +21,7 @@ parsing and nothing larger. Whatever is wrong is said in one line per flag or ke
 from __future__ import annotations
 
 import argparse
+import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -121,6 +122,11 @@ class ServiceSettings:
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
+        for name, annotation in inspect.get_annotations(cls).items():
+            if not isinstance(vars(cls).get(name), _Setting) and "ClassVar" not in str(annotation):
+                raise TypeError(
+                    f"{cls.__name__}.{name}: declare settings with setting(…), required(…) or positional(…)"
+                )
         cls._settings = {
             name: value
             for base in reversed(cls.__mro__)
