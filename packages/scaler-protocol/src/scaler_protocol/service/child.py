@@ -105,7 +105,9 @@ class ChildService:
         gc.collect()
         gc.freeze()
         for stream in (sys.stdout, sys.stderr):
-            stream.flush()
+            # A process may be started without.
+            if stream is not None:
+                stream.flush()
         try:
             pid = os.fork()
             if pid == 0:
