@@ -6,11 +6,12 @@ may keep it, nobody changes it after it was sent.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import IntEnum
-from typing import Any, TypeVar, dataclass_transform
+from typing import Any
 
 from scaler_protocol.columns import EMPTY, Column, Packed
+from scaler_protocol.values import record
 from scaler_protocol.version import PROTOCOL_VERSION, PYTHON_VERSION, SOFTWARE_VERSION
 
 Capabilities = tuple[tuple[str, int], ...]
@@ -86,34 +87,8 @@ class TaskEvent(IntEnum):
     RETURNED = 5
 
 
-T = TypeVar("T")
-
-
-class _Value:
-    """Comparing and showing, once for all: made for each class, it was half of what importing this module costs."""
-
-    __slots__: tuple[str, ...] = ()
-
-    def __eq__(self, other: object) -> bool:
-        if type(self) is not type(other):
-            return NotImplemented
-        return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
-
-    __hash__ = None  # type: ignore[assignment]  # they can be changed, as far as Python knows
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in self.__slots__)})"
-
-
-@dataclass_transform(field_specifiers=(field,))
-def _message(message_type: type[T]) -> type[T]:
-    # Without a docstring, a signature would be worked out to stand in for it.
-    message_type.__doc__ = message_type.__doc__ or "See the schema."
-    return dataclass(slots=True, eq=False, repr=False)(message_type)
-
-
-@_message
-class Hello(_Value):
+@record
+class Hello:
     role: Role
     name: str
     incarnation: bytes
@@ -132,8 +107,8 @@ class Hello(_Value):
     hello_number: int = 0
 
 
-@_message
-class Welcome(_Value):
+@record
+class Welcome:
     incarnation: bytes
     resumed: bool = False
     object_storage_address: str = ""
@@ -148,18 +123,18 @@ class Welcome(_Value):
     hello_number: int = 0
 
 
-@_message
-class Refused(_Value):
+@record
+class Refused:
     text: str
 
 
-@_message
-class UnknownPeer(_Value):
+@record
+class UnknownPeer:
     pass
 
 
-@_message
-class Heartbeat(_Value):
+@record
+class Heartbeat:
     sent_at_seconds: float = 0.0
     echo_seconds: float = 0.0
     capacity: int = 0
@@ -177,13 +152,13 @@ class Heartbeat(_Value):
     processor_milliseconds: Column = EMPTY
 
 
-@_message
-class Goodbye(_Value):
+@record
+class Goodbye:
     text: str
 
 
-@_message
-class TaskBatch(_Value):
+@record
+class TaskBatch:
     client: bytes
     numbers: Column
     functions: tuple[bytes, ...]
@@ -201,8 +176,8 @@ class TaskBatch(_Value):
     inputs: Packed = field(default_factory=Packed)
 
 
-@_message
-class ResultBatch(_Value):
+@record
+class ResultBatch:
     client: bytes
     numbers: Column
     attempts: Column
@@ -219,43 +194,43 @@ class ResultBatch(_Value):
     """Header and payload frames as received, so that a batch passed on whole is not encoded again."""
 
 
-@_message
-class FunctionDefine(_Value):
+@record
+class FunctionDefine:
     client: bytes
     ids: tuple[bytes, ...]
     bodies: Packed
     names: tuple[str, ...] = ()
 
 
-@_message
-class TaskCancel(_Value):
+@record
+class TaskCancel:
     client: bytes
     numbers: Column
     attempts: Column = EMPTY
 
 
-@_message
-class TaskRecall(_Value):
+@record
+class TaskRecall:
     count: int
 
 
-@_message
-class TaskReturn(_Value):
+@record
+class TaskReturn:
     client: bytes
     numbers: Column
     attempts: Column = EMPTY
 
 
-@_message
-class Inventory(_Value):
+@record
+class Inventory:
     client: bytes
     numbers: Column
     attempts: Column
     states: Column
 
 
-@_message
-class GraphSubmit(_Value):
+@record
+class GraphSubmit:
     client: bytes
     first_number: int
     functions: tuple[bytes, ...]
@@ -272,36 +247,36 @@ class GraphSubmit(_Value):
     objects: tuple[bytes, ...] = ()
 
 
-@_message
-class ClientGone(_Value):
+@record
+class ClientGone:
     client: bytes
 
 
-@_message
-class CreditRequest(_Value):
+@record
+class CreditRequest:
     count: int
 
 
-@_message
-class CreditGrant(_Value):
+@record
+class CreditGrant:
     count: int
 
 
-@_message
-class Shutdown(_Value):
+@record
+class Shutdown:
     text: str = ""
 
 
-@_message
-class Notice(_Value):
+@record
+class Notice:
     text: str
     level: int = 1
     numbers: Column = EMPTY
     kind: str = ""
 
 
-@_message
-class Output(_Value):
+@record
+class Output:
     client: bytes
     number: int
     stream: int
@@ -309,15 +284,15 @@ class Output(_Value):
     dropped_bytes: int = 0
 
 
-@_message
-class Relay(_Value):
+@record
+class Relay:
     client: bytes
     inner: list[bytes]
     """Frames of the relayed message, its envelope first."""
 
 
-@_message
-class ObjectPut(_Value):
+@record
+class ObjectPut:
     request: int
     id: bytes
     owner: bytes
@@ -326,50 +301,50 @@ class ObjectPut(_Value):
     name: str = ""
 
 
-@_message
-class ObjectPutReply(_Value):
+@record
+class ObjectPutReply:
     request: int
     status: int = ObjectStatus.DONE
     text: str = ""
 
 
-@_message
-class ObjectGet(_Value):
+@record
+class ObjectGet:
     request: int
     id: bytes
     wait_seconds: float = 0.0
 
 
-@_message
-class ObjectData(_Value):
+@record
+class ObjectData:
     request: int
     id: bytes
     buffers: list[Any] = field(default_factory=list)
     missing: bool = False
 
 
-@_message
-class ObjectDelete(_Value):
+@record
+class ObjectDelete:
     request: int
     owner: bytes
     ids: tuple[bytes, ...]
 
 
-@_message
-class ObjectDeleteReply(_Value):
+@record
+class ObjectDeleteReply:
     request: int
     status: int = ObjectStatus.DONE
     text: str = ""
 
 
-@_message
-class Counter(_Value):
+@record
+class Counter:
     name: str
     count: int
 
 
-@_message
-class WorkerStatus(_Value):
+@record
+class WorkerStatus:
     name: str
     agent: str
     hostname: str = ""
@@ -391,8 +366,8 @@ class WorkerStatus(_Value):
     task_seconds: float = 0.0
 
 
-@_message
-class AgentStatus(_Value):
+@record
+class AgentStatus:
     name: str
     hostname: str = ""
     pid: int = 0
@@ -411,8 +386,8 @@ class AgentStatus(_Value):
     incarnation: bytes = b""
 
 
-@_message
-class ClientStatus(_Value):
+@record
+class ClientStatus:
     name: str
     incarnation: bytes
     hostname: str = ""
@@ -429,8 +404,8 @@ class ClientStatus(_Value):
     connected_seconds: float = 0.0
 
 
-@_message
-class GraphStatus(_Value):
+@record
+class GraphStatus:
     client: bytes
     first_number: int
     rows: int = 0
@@ -441,8 +416,8 @@ class GraphStatus(_Value):
     held_results: int = 0
 
 
-@_message
-class AdapterStatus(_Value):
+@record
+class AdapterStatus:
     url: str
     state: str = ""
     groups: int = 0
@@ -454,8 +429,8 @@ class AdapterStatus(_Value):
     text: str = ""
 
 
-@_message
-class MonitorSnapshot(_Value):
+@record
+class MonitorSnapshot:
     sequence: int
     time_seconds: float
     incarnation: bytes
@@ -480,8 +455,8 @@ class MonitorSnapshot(_Value):
     failed_functions: tuple[Counter, ...] = ()
 
 
-@_message
-class MonitorEvents(_Value):
+@record
+class MonitorEvents:
     sequence: int
     time_seconds: Any
     clients: Column
@@ -501,8 +476,8 @@ class MonitorEvents(_Value):
     capability_table: tuple[str, ...] = ()
 
 
-@_message
-class MonitorFailures(_Value):
+@record
+class MonitorFailures:
     incarnation: bytes
     first_number: int
     time_seconds: Any
@@ -516,8 +491,8 @@ class MonitorFailures(_Value):
     payloads: Packed
 
 
-@_message
-class MonitorLog(_Value):
+@record
+class MonitorLog:
     incarnation: bytes
     first_number: int
     time_seconds: Any
@@ -525,19 +500,19 @@ class MonitorLog(_Value):
     texts: tuple[str, ...]
 
 
-@_message
-class MonitorDump(_Value):
+@record
+class MonitorDump:
     time_seconds: float
     json: str
 
 
-@_message
-class StoreStatusRequest(_Value):
+@record
+class StoreStatusRequest:
     request: int
 
 
-@_message
-class StoreStatus(_Value):
+@record
+class StoreStatus:
     request: int
     object_count: int = 0
     used_bytes: int = 0
@@ -547,8 +522,8 @@ class StoreStatus(_Value):
     owner_bytes: Column = EMPTY
 
 
-@_message
-class Drain(_Value):
+@record
+class Drain:
     pass
 
 
