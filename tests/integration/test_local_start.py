@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -9,11 +10,12 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
 
-from scaler import Cluster, Scheduler, SchedulerClusterCombo
+from scaler import Client, Cluster, Scheduler, SchedulerClusterCombo
 from scaler_protocol.service.errors import ServiceError
 from tests.integration.deployment import is_gone, wait_for
 
@@ -56,6 +58,25 @@ def test_a_setting_of_the_object_storage_server_that_is_wrong(capfd: pytest.Capt
     with pytest.raises(ServiceError, match="scaler_objstore ended before it was ready: exit status 2"):
         SchedulerClusterCombo(n_workers=1, memory_limit_bytes=0)
     assert "--memory-limit-bytes: must be at least 1, not 0" in capfd.readouterr().err
+
+
+def _variables_of_services() -> list[str]:
+    return sorted(name for name in os.environ if name.startswith("SCALER_") or name == "NOTIFY_SOCKET")
+
+
+def test_each_service_reports_for_itself_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        with SchedulerClusterCombo(n_workers=1) as combo, Client(combo.get_address()) as client:
+            assert client.submit(_variables_of_services).result(timeout=60) == []
+        reports = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                reports.append(manager.recv(4096))
+    # The scheduler and the agent; the storage server is the scheduler's business.
+    assert sum(b"READY=1" in report for report in reports) == 2
 
 
 def test_workers_may_be_started_before_their_scheduler() -> None:

@@ -71,18 +71,18 @@ STORE_STATUS_SECONDS = 10.0
 """How long the object storage server may take to say how much it holds, before it is asked again."""
 
 
-def run(settings: SchedulerSettings, store: ChildService | None) -> int:
+def run(settings: SchedulerSettings, readiness: Readiness, store: ChildService | None) -> int:
     """Run a scheduler until it is asked to stop; return the exit status of the process.
 
     `store`: its own object storage server, which waits for its address; None where the settings name one.
     """
-    return run_event_loop(lambda: _Server(settings, store).serve(), settings.event_loop)
+    return run_event_loop(lambda: _Server(settings, readiness, store).serve(), settings.event_loop)
 
 
 class _Server:
-    def __init__(self, settings: SchedulerSettings, store: ChildService | None) -> None:
+    def __init__(self, settings: SchedulerSettings, readiness: Readiness, store: ChildService | None) -> None:
         self._settings = settings
-        self._readiness = Readiness.from_environment()
+        self._readiness = readiness
         self._cpu_seconds, self._cpu_read_at = time.process_time(), time.monotonic()
         self._stopped = asyncio.Event()
         self._exit_status = 0

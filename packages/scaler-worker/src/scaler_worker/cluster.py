@@ -53,16 +53,15 @@ GRACE_SECONDS = 5.0
 """How long running tasks may go on when this process is asked to stop."""
 
 
-def run(settings: ClusterSettings, address: Address, template: TemplateProcess) -> int:
+def run(settings: ClusterSettings, address: Address, readiness: Readiness, template: TemplateProcess) -> int:
     """Work for the scheduler at `address` until stopped; return the exit status.
 
     Processors are forked from `template`. Raises ServiceError when there is no going on.
     """
-    return event_loop.run(lambda: _serve(settings, address, template), settings.event_loop)
+    return event_loop.run(lambda: _serve(settings, address, readiness, template), settings.event_loop)
 
 
-async def _serve(settings: ClusterSettings, address: Address, template: TemplateProcess) -> int:
-    readiness = Readiness.from_environment()
+async def _serve(settings: ClusterSettings, address: Address, readiness: Readiness, template: TemplateProcess) -> int:
     try:
         link = DealerLink(str(address), identity := new_id())
     except TransportError as error:
