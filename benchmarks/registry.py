@@ -20,7 +20,7 @@ WORKLOAD_ORDER = (
     *("submit", "map", "roundtrip", "busy", "sleep"),
     *("echo-bytes", "echo-numpy", "shared"),
     *("tree", "chain", "million", "fibonacci"),
-    *("start", "memory", "scheduler-cpu", "core-scale"),
+    *("start", "memory", "scheduler-cpu", "core-scale", "monitors"),
 )
 
 

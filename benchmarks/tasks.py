@@ -48,3 +48,12 @@ def sleep(seconds: float) -> float:
 def read_pages(array: FloatArray, index: int) -> float:
     """Touch every page of the array; return one element and a sum that only the whole array gives."""
     return float(array[index]) + float(array[::PAGE_FLOATS].sum())
+
+
+def fibonacci(client: Any, n: int) -> int:
+    """As in the README of the engines whose clients may be arguments."""
+    if n < 2:
+        return n
+    left = client.submit(fibonacci, client, n - 1)
+    right = client.submit(fibonacci, client, n - 2)
+    return int(left.result() + right.result())

@@ -221,6 +221,14 @@ class Cluster:
         rows = random.randint(1, 25)
         programs = [self.program() for _ in range(rows)]
         dependencies = [random.sample(range(row), min(row, random.choice((0, 1, 1, 2, 3)))) for row in range(rows)]
+        if random.random() < 0.4:
+            # Chains, some of them with further inputs.
+            for row in range(1, rows):
+                if random.random() < 0.9:
+                    dependencies[row] = [
+                        row - 1,
+                        *random.sample(range(row - 1), min(row - 1, random.choice((0, 0, 0, 1)))),
+                    ]
         wanted = sorted(random.sample(range(rows), random.randint(1, min(4, rows))))
         client.post(lambda: client.driver.submit_graph(programs, dependencies, wanted))
 

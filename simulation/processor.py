@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 START_S = (0.05, 0.5)
 PIPE_S = (0.00002, 0.0002)
 COOPERATION_S = (0.0, 0.3)
+CHUNK_FAILURES_EVERY = 16
+"""One of so many tasks is a map chunk some of whose items failed."""
+
 FLUSH_SHARE = 0.6
 
 
@@ -44,7 +47,8 @@ class _Row:
     attempt: int
     depth: int
     program: Program
-    inputs: list[bytes]
+    inputs: list[bytes | int]
+    """Payloads; a number stands for the result of the task with that index here."""
     objects: list[bytes]
     ending: tuple[int, str] | None = None
 
@@ -84,6 +88,8 @@ class Processor(Process):
         self._functions: dict[bytes, bytes] = {}
         self._running: _Running | None = None
         self._answers: list[_Answer] = []
+        self._kept: dict[int, bytes] = {}
+        """Results by index, for the rows behind in their chain."""
         self._first_unanswered = 0
         self._next_index = 0
         self._stopping = False
@@ -187,7 +193,8 @@ class Processor(Process):
         tasks = event.tasks
         batch = tasks.batch
         payload = bytes(tasks.payload())
-        positions, inputs = tasks.inputs()
+        positions, inputs, sources = tasks.inputs()
+        sources = sources or [0] * len(inputs)
         at = 0
         for row, (number, attempt, length) in enumerate(
             zip(tasks.numbers, tasks.attempts, tasks.payload_lengths, strict=True)
@@ -202,9 +209,13 @@ class Processor(Process):
                 if position == tasks.start + row
             ]
             program = self.agent.library[program_number(payload[at : at + length])]
-            row_inputs = [value for position, value in zip(positions, inputs, strict=True) if position == row]
+            row_inputs: list[bytes | int] = [
+                event.first_index + row - source if source else value
+                for position, value, source in zip(positions, inputs, sources, strict=True)
+                if position == row
+            ]
             # Inputs that are objects are named among the task's objects too.
-            stored_inputs = {unframe_object(value) for value in row_inputs}
+            stored_inputs = {unframe_object(value) for value in row_inputs if isinstance(value, bytes)}
             objects = [object_id for object_id in objects if object_id not in stored_inputs]
             self._queue.append(
                 _Row(event.first_index + row, tasks.client, number, attempt, batch.depth, program, row_inputs, objects)
@@ -244,8 +255,13 @@ class Processor(Process):
             if row.ending is not None:
                 self._answer(row, _Answer(row.ending[1].encode(), row.ending[0], 0))
                 continue
+            if any(isinstance(value, int) and value not in self._kept for value in row.inputs):
+                self._answer(row, _Answer(b"", m.Status.SKIPPED, 0))
+                continue
+            row.inputs = [value if isinstance(value, bytes) else self._kept[value] for value in row.inputs]
             self._start(row)
         if self._running is None and self.alive:
+            self._kept.clear()
             self._flush()
             if self._stopping:
                 self.die("it was asked to stop")
@@ -255,7 +271,7 @@ class Processor(Process):
         self.agent.ledger.started((row.client, row.number), self.name)
         if self.random.random() < FLUSH_SHARE:
             self._flush()
-        stored = [unframe_object(value) for value in row.inputs]
+        stored = [unframe_object(value) for value in row.inputs if isinstance(value, bytes)]
         needed = dict.fromkeys([*row.objects, *(object_id for object_id in stored if object_id is not None)])
         running.wanted = list(needed)
         for object_id in running.wanted:
@@ -304,11 +320,14 @@ class Processor(Process):
             return
         inputs = []
         for value in row.inputs:
+            assert isinstance(value, bytes)
             object_id = unframe_object(value) if is_object(value) else None
             inputs.append(value if object_id is None else running.contents[object_id])
         contents = [running.contents[object_id] for object_id in row.objects]
         children = [child.value for child in running.children]
         value = value_of(row.program, inputs, contents, children)
+        if row.index % CHUNK_FAILURES_EVERY == 0:
+            self._tell(on.ChunkFailures(self.number, row.index, 2, b"the failure of the first"))
         if row.program.large_result:
             stored = ObjectId(self.random.randbytes(16))
             self.agent.cache[stored] = value
@@ -347,6 +366,8 @@ class Processor(Process):
         if not self._answers:
             self._first_unanswered = row.index
         self._answers.append(answer)
+        if not answer.status:
+            self._kept[row.index] = answer.payload
 
     def _flush(self) -> None:
         answers, self._answers = self._answers, []

@@ -84,7 +84,7 @@ class SchedulerProcess(Process):
     def _perform(self, effect: scheduler.Effect) -> None:
         if isinstance(effect, scheduler.Send):
             self.ledger.tell_message("scheduler sends", effect.message)
-            self._send(effect.peer, effect.envelope, effect.message)
+            self._send(effect)
         elif isinstance(effect, scheduler.ToStore):
             if isinstance(effect.message, m.ObjectDelete):
                 self.storage.delete(effect.message.ids, effect.message.owner)
@@ -97,11 +97,10 @@ class SchedulerProcess(Process):
         elif isinstance(effect, Log):
             self.ledger.tell_all(f"scheduler: {effect.text}")
 
-    def _send(self, peer: bytes | scheduler.RelayedPeer, envelope: Envelope, message: m.Message) -> None:
+    def _send(self, effect: scheduler.Send) -> None:
+        peer, envelope, message, around = effect
         if isinstance(peer, scheduler.RelayedPeer):
-            around = self.core.relay_envelope(peer.agent)
-            if around is None:
-                return
+            assert around is not None
             frames = [encode_envelope(envelope), *(bytes(frame) for frame in encode(message))]
             envelope, message = around, m.Relay(peer.client, frames)
             peer = peer.agent

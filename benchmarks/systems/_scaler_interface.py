@@ -7,15 +7,7 @@ from typing import Any
 
 from benchmarks import processes
 from benchmarks.system import Cluster, Graph, free_ports
-
-
-def fibonacci(client: Any, n: int) -> int:
-    """As in the README of all three."""
-    if n < 2:
-        return n
-    left = client.submit(fibonacci, client, n - 1)
-    right = client.submit(fibonacci, client, n - 2)
-    return int(left.result() + right.result())
+from benchmarks.tasks import fibonacci
 
 
 def _with_literals_as_nodes(graph: Graph) -> dict[str, Any]:
@@ -75,6 +67,9 @@ class ScalerCluster(Cluster):
 
     def scheduler_pid(self) -> int:
         return processes.listener(self._port)
+
+    def monitor_address(self) -> str:
+        return str(self._combo.get_monitor_address())
 
     def close(self) -> None:
         self._client.disconnect()

@@ -17,6 +17,7 @@ COMMANDS = [
     "scaler_top",
     "scaler_trace",
     "scaler_ui",
+    "scaler_worker_adapter_ecs",
     "scaler_worker_adapter_native",
     "scaler_worker_adapter_slurm",
     "scaler_worker_adapter_symphony",
@@ -45,8 +46,11 @@ def test_help_is_answered(command: str) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_mistakes_are_one_line_each_and_exit_status_2(command: str) -> None:
-    required = ["--service-name=s"] if command == "scaler_worker_adapter_symphony" else []
-    refused = run(command, "nowhere", "-ll", "LOUD", *required)
+    required = {
+        "scaler_worker_adapter_symphony": "--service-name=s",
+        "scaler_worker_adapter_ecs": "--task-definition=t",
+    }
+    refused = run(command, "nowhere", "-ll", "LOUD", *filter(None, [required.get(command)]))
     assert (refused.returncode, refused.stdout) == (2, "")
     monitors = ("scaler_dump", "scaler_top", "scaler_trace", "scaler_ui")
     address = "MONITOR_ADDRESS" if command in monitors else "ADDRESS"

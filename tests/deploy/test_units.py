@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from scaler_adapters.ecs.settings import EcsAdapterSettings
 from scaler_adapters.native.settings import NativeAdapterSettings
+from scaler_adapters.slurm.settings import SlurmAdapterSettings
 from scaler_adapters.symphony.settings import SymphonyAdapterSettings
 from scaler_objstore.settings import ObjectStorageSettings
 from scaler_protocol.service.settings import ServiceSettings
@@ -27,7 +29,9 @@ INSTALLED = "/opt/scaler/bin"
 COMMANDS: dict[str, type[ServiceSettings]] = {
     settings.command: settings
     for settings in (
+        EcsAdapterSettings,
         NativeAdapterSettings,
+        SlurmAdapterSettings,
         SymphonyAdapterSettings,
         ObjectStorageSettings,
         SchedulerSettings,

@@ -48,6 +48,21 @@ def kill_self(_: Any = None) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def pass_on_after_death(value: Any, path: str) -> Any:
+    """Return `value`, but end the process the first time."""
+    if not Path(path).exists():
+        Path(path).touch()
+        os._exit(9)
+    return value
+
+
+def wait_for_file(value: Any, path: str) -> Any:
+    """Return `value` once the file exists."""
+    while not Path(path).exists():
+        time.sleep(0.01)
+    return value
+
+
 def mark_and_sleep(path: str, seconds: float) -> str:
     """Leave a line that says which process runs this, then sleep."""
     with Path(path).open("a") as file:
@@ -92,3 +107,44 @@ def parent_of_two(client: Client, value: int) -> int:
 def use_client_without_address(value: int) -> int:
     with Client() as client:
         return int(client.submit(square, value).result())
+
+
+def echo(value: Any) -> Any:
+    return value
+
+
+def sum_of(array: Any) -> float:
+    return float(array.sum())
+
+
+def add_in_place(array: Any, value: float) -> float:
+    """Write to every element of an argument; return the sum."""
+    array += value
+    return float(array.sum())
+
+
+def random_array(seed: int, size: int) -> Any:
+    import numpy as np
+
+    return np.random.default_rng(seed).random(size)
+
+
+def describe_memory(array: Any) -> dict[str, Any]:
+    """Say whose the memory of an array is, and how much of it was copied for this process, after all of it was read."""
+    import numpy as np
+
+    owner = array
+    while isinstance(owner, np.ndarray | memoryview):
+        owner = owner.base if isinstance(owner, np.ndarray) else owner.obj
+    total = float(array.sum())
+    address = array.__array_interface__["data"][0]
+    copied = 0
+    inside = False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        first = line.split()[0]
+        if "-" in first and not first.endswith(":"):
+            start, end = (int(word, 16) for word in first.split("-"))
+            inside = start <= address < end
+        elif inside and first == "Anonymous:":
+            copied = int(line.split()[1]) * 1024
+    return {"owner": type(owner).__name__, "writeable": array.flags.writeable, "copied_bytes": copied, "sum": total}

@@ -5,8 +5,10 @@ That a flag's short form means the same is held by the tests of the settings; he
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -99,19 +101,34 @@ def test_a_port_that_is_taken_is_one_clear_line(deployment: Deployment) -> None:
 
 @pytest.mark.parametrize("package", ["scaler_scheduler", "scaler_worker", "scaler_objstore"])
 def test_flags_are_read_before_anything_large_is_imported(package: str) -> None:
-    program = (
-        f"import sys, {package}.main; print(*sorted({{'asyncio', 'capnp', 'zmq', 'pydantic'}} & set(sys.modules)))"
-    )
+    program = f"import sys, {package}.main; print(*sorted({{'capnp', 'cloudpickle', 'zmq'}} & set(sys.modules)))"
+    assert subprocess.check_output([sys.executable, "-c", program], text=True, timeout=30).strip() == ""
+
+
+def test_workers_start_their_template_before_anything_is_imported_that_reads_flags() -> None:
+    program = "import sys, scaler_worker.main; print(*sorted({'asyncio', 'pydantic'} & set(sys.modules)))"
     assert subprocess.check_output([sys.executable, "-c", program], text=True, timeout=30).strip() == ""
 
 
 # --- scaler_scheduler
 
 
+def first_of_free_ports(count: int) -> int:
+    """Return a port that nobody listens on, and neither on those after it.
+
+    Below those that the system gives to whoever asks for any: between this look and the use of it, nobody gets them.
+    """
+    lowest_given = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
+    for first in random.sample(range(10_000, lowest_given - count), 200):
+        with contextlib.ExitStack() as probes, contextlib.suppress(OSError):
+            for port in range(first, first + count):
+                probes.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            return first
+    pytest.fail(f"no {count} free ports next to each other")
+
+
 def test_default_ports_follow_the_scheduler_s(deployment: Deployment) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = first_of_free_ports(3)
     scheduler = deployment.scheduler(address=f"tcp://127.0.0.1:{port}")
     assert scheduler.addresses["scheduler"].port == port
     assert scheduler.addresses["object_storage"].port == port + 1

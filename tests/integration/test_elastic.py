@@ -48,6 +48,8 @@ def elastic(deployment: Deployment, *flags: str, adapter_flags: tuple[str, ...] 
     # At a port of the system's choice an adapter that is started again would not find what it had started.
     adapter = native_adapter(deployment, address, f"--max-workers={WORKERS_MAX}", *adapter_flags, port=free_port())
     scheduler = deployment.scheduler(
+        # Left to itself it takes the next port for it, which another server here may have.
+        f"--object-storage-address={deployment.storage().address}",
         "--monitor-address=tcp://127.0.0.1:0",
         "--scaling-cool-down-seconds=2",
         "--adapter-webhook-url",

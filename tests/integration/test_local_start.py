@@ -45,19 +45,21 @@ def test_a_port_that_is_taken(capfd: pytest.CaptureFixture[str]) -> None:
 def test_a_setting_of_the_workers_that_is_wrong(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ServiceError, match="scaler_worker ended before it was ready: exit status 2"):
         SchedulerClusterCombo(n_workers=0)
-    assert capfd.readouterr().err == "scaler_cluster: --num-of-workers: must be at least 1, not 0\n"
+    assert capfd.readouterr().err == ("scaler_cluster: --num-of-workers: Input should be greater than or equal to 1\n")
 
 
 def test_a_setting_of_the_scheduler_that_is_wrong(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ServiceError, match="scaler_scheduler ended before it was ready: exit status 2"):
         SchedulerClusterCombo(n_workers=1, max_task_attempts=0)
-    assert capfd.readouterr().err == "scaler_scheduler: --max-task-attempts: must be at least 1, not 0\n"
+    assert capfd.readouterr().err == (
+        "scaler_scheduler: --max-task-attempts: Input should be greater than or equal to 1\n"
+    )
 
 
 def test_a_setting_of_the_object_storage_server_that_is_wrong(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ServiceError, match="scaler_objstore ended before it was ready: exit status 2"):
         SchedulerClusterCombo(n_workers=1, memory_limit_bytes=0)
-    assert "--memory-limit-bytes: must be at least 1, not 0" in capfd.readouterr().err
+    assert "--memory-limit-bytes: Input should be greater than 0" in capfd.readouterr().err
 
 
 def _variables_of_services() -> list[str]:

@@ -16,6 +16,7 @@ import httpx
 import psutil
 import pytest
 
+from scaler import Client
 from tests.integration import functions
 from tests.integration.deployment import Deployment, Service, wait_for
 
@@ -25,6 +26,12 @@ OBJECT_BYTES = 1_000_000
 
 def fail_always(number: int) -> None:
     raise LookupError(f"task {number} has nothing to look up")
+
+
+def fail_on_tens(number: int) -> int:
+    if number % 10 == 0:
+        raise ValueError(f"item {number} is a ten")
+    return number
 
 
 def pause(seconds: float) -> None:
@@ -93,6 +100,65 @@ def test_what_pages_say_is_what_happened(deployment: Deployment, tmp_path: Path)
     assert once["task_manager"] == shown["tasks"]
     assert [len(once["workers"]), len(once["failures"])] == [2, BAD]
     del reference
+
+
+def test_failed_items_of_a_map_are_shown(deployment: Deployment) -> None:
+    scheduler = deployment.scheduler()
+    deployment.workers(scheduler, count=2)
+    base = start_ui(deployment, scheduler)
+    wait_live(base)
+    client = deployment.client(scheduler)
+    failed = 0
+    # A map ends with its first failure; so several, whose only item that is run for certain is a ten.
+    for ten in (10, 20, 30):
+        try:
+            client.map(fail_on_tens, [ten])
+        except ValueError:
+            failed += 1
+    wait_for("they are counted", lambda: get(base, "/api/overview").get("failed_items") == failed)
+    assert failed == 3
+    (shown,) = get(base, "/api/clients")
+    assert (shown["failed_items"], shown["failed"]) == (3, 0)
+    wait_for("their errors are shown", lambda: len(get(base, "/api/failures")) == 3)
+    last = get(base, "/api/failures")[0]
+    assert (last["kind"], last["text"], last["items"]) == ("ValueError", "item 30 is a ten", 1)
+    assert "in fail_on_tens" in last["traceback"]
+    assert "scaler_items_failed_total 3.0" in httpx.get(base + "/metrics", timeout=10).text
+    client.map(fail_on_tens, range(1, 10))
+    assert get(base, "/api/overview")["failed_items"] == 3
+
+
+def test_a_client_traces_its_own_tasks(deployment: Deployment, tmp_path: Path) -> None:
+    scheduler = deployment.scheduler()
+    deployment.workers(scheduler, count=2)
+    client, other = deployment.client(scheduler), deployment.client(scheduler)
+    file = tmp_path / "trace.json"
+    with client.trace(file):
+        futures = [client.submit(functions.square, number) for number in range(100)]
+        futures += [client.submit(fail_always, 1), client.submit(pause, 0.3)]
+        strangers = [other.submit(functions.square, number) for number in range(50)]
+        for future in (*futures, *strangers):
+            future.exception(60)
+    trace = json.loads(file.read_text())
+    bars = [event for event in trace["traceEvents"] if event["ph"] == "X"]
+    assert sorted(bar["args"]["task"] for bar in bars) == sorted(future.task_id for future in futures)
+    assert Counter(bar["cat"] for bar in bars) == {"success": 101, "failed": 1}
+    (slept,) = [bar for bar in bars if bar["name"].endswith("pause")]
+    assert 300_000 <= slept["dur"] < 30_000_000
+    workers = {bar["args"]["worker"] for bar in bars}
+    assert len(workers) == 2
+    assert workers == {event["args"]["name"] for event in trace["traceEvents"] if event["name"] == "thread_name"}
+    assert all(psutil.pid_exists(bar["args"]["pid"]) and bar["args"]["waited_us"] >= 0 for bar in bars)
+
+
+def test_a_trace_that_cannot_be_written_costs_no_work(deployment: Deployment, tmp_path: Path) -> None:
+    scheduler = deployment.scheduler()
+    with (
+        Client(scheduler.address, timeout_seconds=3) as client,
+        pytest.raises(FileNotFoundError),
+        client.trace(tmp_path / "no folder" / "trace.json"),
+    ):
+        pytest.fail("it was entered")
 
 
 def test_unfinished_tasks_and_what_runs_now_are_shown_and_dumped(deployment: Deployment, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ class Elastic:
         self.adapter = self.start_adapter(free_port())
         self.url = url_of(self.adapter)
         self.scheduler = deployment.scheduler(
+            # Left to itself it takes the next port for it, which another server here may have.
+            f"--object-storage-address={deployment.storage().address}",
             "--monitor-address=tcp://127.0.0.1:0",
             "--scaling-cool-down-seconds=3",
             "--worker-timeout-seconds=10",
@@ -117,6 +120,16 @@ def test_what_slurm_can_never_run_is_refused(slurm: SlurmCluster, deployment: De
     assert len(answer["worker_ids"]) == 2
     assert post(url, action="shutdown_worker_group", worker_group_id=answer["worker_group_id"])[0] == 200
     assert slurm.command("squeue", "--noheader") == ""
+
+
+@pytest.mark.timeout(120)
+def test_as_many_at_the_same_time_as_there_may_be(slurm: SlurmCluster, deployment: Deployment, tmp_path: Path) -> None:
+    words = ["tcp://127.0.0.1:1", "--port=0", "--death-timeout-seconds=60", "--max-workers=4"]
+    output = f"--sbatch-options=--output={tmp_path}/%A_%a.out"
+    url = url_of(deployment.start("scaler_adapters.slurm", *words, output, SLURM_CONF=str(slurm.configuration)))
+    with ThreadPoolExecutor(6) as threads:
+        statuses = [*threads.map(lambda _: post(url, action="start_worker_group")[0], range(6))]
+    assert sorted(statuses) == [200, 200, 200, 200, 429, 429]
 
 
 @pytest.mark.timeout(120)

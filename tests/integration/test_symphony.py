@@ -16,7 +16,7 @@ import pytest
 from scaler import Client, Serializer
 from scaler.errors import ProcessorDiedError
 from tests.integration.deployment import ROOT, Deployment, Service, wait_for
-from tests.integration.functions import fail, keyword_only, sleep_and_return, square
+from tests.integration.functions import fail, keyword_only, mark_and_wait, sleep_and_return, square
 
 STAND_IN = ROOT / "packages" / "scaler-adapters" / "tests" / "symphony_stand_in"
 BASE_CONCURRENCY = 2
@@ -171,17 +171,23 @@ def test_no_more_than_the_base_concurrency_at_once(symphony: Symphony, tmp_path:
     assert most == BASE_CONCURRENCY
 
 
-def test_cancelled_tasks_are_answered_at_once(symphony: Symphony) -> None:
-    futures = [symphony.client.submit(sleep_and_return, 2.0) for _ in range(6)]
-    time.sleep(0.5)
-    started = time.monotonic()
+def test_cancelled_tasks_are_answered_at_once_and_keep_their_place(symphony: Symphony, tmp_path: Path) -> None:
+    mark, go = tmp_path / "mark", tmp_path / "go"
+    futures = [symphony.client.submit(mark_and_wait, str(mark), str(go)) for _ in range(BASE_CONCURRENCY + 2)]
+    wait_for("all places taken", lambda: mark.exists() and len(mark.read_text().splitlines()) == BASE_CONCURRENCY)
     for future in futures:
         future.cancel()
+    # None of them can end by itself, so each answer came before Symphony's.
     for future in futures:
         with pytest.raises(CancelledError):
             future.result(timeout=10)
-    assert time.monotonic() - started < 1.5
-    assert symphony.client.submit(square, 5).result(timeout=30) == 25
+    after = symphony.client.submit(mark_and_wait, str(tmp_path / "after"), str(go))
+    with pytest.raises(TimeoutError):
+        after.result(timeout=1.0)
+    assert not (tmp_path / "after").exists(), "the places are not free yet"
+    go.touch()
+    after.result(timeout=30)
+    assert len(mark.read_text().splitlines()) == BASE_CONCURRENCY, "what was cancelled while it waited never ran"
 
 
 def test_slow_answers_hold_nobody_up(symphony: Symphony) -> None:

@@ -472,3 +472,85 @@ def test_the_scheduler_is_told_what_is_held_and_by_whom() -> None:
 def test_nobody_else_is_told_what_is_held() -> None:
     (effect,) = Store().say(ALICE, m.StoreStatusRequest(1))
     assert isinstance(effect, Warn)
+
+
+# --- segments
+
+PLACE, OTHER_PLACE = b"1" * 24, b"2" * 24
+
+
+def put_segment(store: Store, peer: bytes, object_id: bytes, place: bytes, *buffers: Frame) -> m.ObjectPutReply:
+    """As the shell says it: with what lies at `place`, which is nothing where it cannot be opened."""
+    reply = store.answer(peer, m.ObjectPut(1, object_id, ALICE, list(buffers), "", place))
+    assert isinstance(reply, m.ObjectPutReply)
+    return reply
+
+
+def test_every_peer_is_offered_segments() -> None:
+    core = StoreCore(STORE, MemoryStorage(1000), KeyedContentHash(b"12345678"), segment_offer=b"offer")
+    core.handle(Incoming(ALICE, m.Hello(m.Role.CLIENT, "", ALICE, hello_number=3)), 0.0)
+    assert core.take_effects() == [Send(ALICE, m.Welcome(STORE, hello_number=3, segment_offer=b"offer"))]
+
+
+def test_who_can_map_is_told_the_place_and_everybody_else_gets_the_bytes() -> None:
+    store = Store()
+    assert put_segment(store, ALICE, X, PLACE, b"head", b"body").status == m.ObjectStatus.DONE
+    assert store.answer(AGENT, m.ObjectGet(7, X, mappable=True)) == m.ObjectData(7, X, place=PLACE)
+    assert store.get(BOB, X) == [b"head", b"body"]
+    # What came in frames is in no segment.
+    store.put(ALICE, Y, b"frames")
+    assert store.answer(AGENT, m.ObjectGet(7, Y, mappable=True)) == m.ObjectData(7, Y, [b"frames"])
+
+
+def test_who_waits_is_answered_in_the_way_it_asked_for() -> None:
+    store = Store()
+    store.say(AGENT, m.ObjectGet(1, X, 5.0, mappable=True))
+    store.say(BOB, m.ObjectGet(1, X, 5.0))
+    *answers, reply = store.say(ALICE, m.ObjectPut(1, X, ALICE, [b"body"], "", PLACE))
+    assert reply == Send(ALICE, m.ObjectPutReply(1))
+    assert answers == [Send(AGENT, m.ObjectData(1, X, place=PLACE)), Send(BOB, m.ObjectData(1, X, [b"body"]))]
+
+
+def test_a_segment_that_cannot_be_opened_is_refused_so_that_its_bytes_can_be_sent() -> None:
+    store = Store()
+    reply = put_segment(store, ALICE, X, PLACE)
+    assert reply.status == m.ObjectStatus.NO_SEGMENT
+    assert "segment" in reply.text
+    assert store.get(BOB, X) is None
+    assert store.put(ALICE, X, b"body").status == m.ObjectStatus.DONE
+
+
+def test_a_put_repeated_when_its_segment_has_other_bytes_is_confirmed() -> None:
+    store = Store()
+    put_segment(store, ALICE, X, PLACE, b"body")
+    assert put_segment(store, ALICE, X, PLACE).status == m.ObjectStatus.DONE
+    assert store.get(BOB, X) == [b"body"]
+
+
+def test_equal_segments_of_clients_are_kept_once_and_results_are_not_compared() -> None:
+    store = Store()
+    put_segment(store, ALICE, X, PLACE, b"body")
+    put_segment(store, ALICE, Y, OTHER_PLACE, b"body")
+    assert store.answer(AGENT, m.ObjectGet(7, Y, mappable=True)) == m.ObjectData(7, Y, place=PLACE)
+    used = store.core.used_bytes
+    put_segment(store, AGENT, Z, OTHER_PLACE, b"body")
+    assert store.answer(AGENT, m.ObjectGet(7, Z, mappable=True)) == m.ObjectData(7, Z, place=OTHER_PLACE)
+    assert store.core.used_bytes == 2 * used
+
+
+def test_segments_count_against_the_limit() -> None:
+    store = Store(memory_bytes=2000)
+    assert put_segment(store, ALICE, X, PLACE, bytes(5000)).status == m.ObjectStatus.STORAGE_FULL
+
+
+def test_contents_of_equal_samples_are_told_apart() -> None:
+    content_hash = KeyedContentHash(b"12345678")
+    store = Store(memory_bytes=100_000_000)
+    bodies = []
+    for number in range(12):
+        body = bytearray(3_000_000)
+        body[1_500 + number] = 1
+        bodies.append(body)
+        store.put(ALICE, bytes([number]) * 16, bytes(body))
+    assert len({content_hash([body]) for body in bodies}) == 1
+    assert [store.get(BOB, bytes([number]) * 16) for number in range(12)] == [[bytes(body)] for body in bodies]

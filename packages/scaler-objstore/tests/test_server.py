@@ -15,6 +15,15 @@ import pytest
 
 from scaler_protocol import messages as m
 from scaler_protocol.codec import decode, encode
+from scaler_protocol.segments import (
+    Lease,
+    Place,
+    SegmentPool,
+    SegmentReader,
+    accept_offer,
+    pack_place,
+    unpack_place,
+)
 from scaler_protocol.service.child import ChildService
 from scaler_protocol.service.errors import ServiceError
 from scaler_protocol.storage import Completion, Done, Missing, Refused, StoreChanged, StoreRequests
@@ -290,3 +299,102 @@ def test_it_serves_local_sockets_too(server: Server) -> None:
         server.start()
         client = server.client()
         assert client.get(client.put(b"x")) == [b"x"]
+
+
+# --- segments
+
+
+def accept(client: StoreClient) -> bytes:
+    """Say hello; return the token of the server's offer."""
+    client.get(os.urandom(16))
+    token = accept_offer(client.requests.segment_offer, client.requests.store_incarnation)
+    assert token is not None
+    return token
+
+
+def put_segment(client: StoreClient, lease: Lease) -> Completion:
+    request = client.requests.put(
+        lease.place.stamp, client.incarnation, (), time.monotonic(), place=pack_place(lease.place)
+    )
+    return client.wait(request)
+
+
+def find_place(client: StoreClient, object_id: bytes) -> Place:
+    completion = client.wait(client.requests.get(object_id, time.monotonic(), mappable=True))
+    assert isinstance(completion, Done)
+    assert not completion.buffers
+    return unpack_place(completion.place)
+
+
+def write(pool: SegmentPool, *buffers: Frame) -> Lease:
+    lease = pool.write(os.urandom(16), buffers)
+    assert lease is not None
+    return lease
+
+
+def test_a_segment_is_mapped_by_peers_of_the_host_and_sent_to_others(server: Server) -> None:
+    server.start()
+    client, other = server.client(), server.client()
+    pool = SegmentPool(accept(client))
+    body = os.urandom(5 * MIB)
+    lease = write(pool, b"header", body)
+    object_id = lease.place.stamp
+    assert isinstance(put_segment(client, lease), Done)
+    del lease
+    # Its writer uses it for something else now, if it may.
+    write(pool, b"header", bytes(5 * MIB))
+    buffers = SegmentReader().read(find_place(other, object_id))
+    assert buffers is not None
+    assert [bytes(buffer) for buffer in buffers] == [b"header", body]
+    assert other.get(object_id) == [b"header", body]
+
+
+def test_a_deleted_object_gives_its_segment_back_and_readers_keep_what_they_have(server: Server) -> None:
+    server.start()
+    client = server.client()
+    pool = SegmentPool(accept(client))
+    lease = write(pool, bytes(MIB))
+    object_id, descriptor = lease.place.stamp, lease.place.descriptor
+    put_segment(client, lease)
+    place = find_place(client, object_id)
+    del lease
+    other = write(pool, b"\1" * MIB)
+    assert other.place.descriptor != descriptor
+    client.delete(object_id)
+    assert SegmentReader().read(place) is None
+    assert write(pool, b"\2" * MIB).place.descriptor == descriptor
+
+
+def test_a_segment_the_server_has_no_proof_of_is_refused(server: Server) -> None:
+    server.start()
+    client = server.client()
+    accept(client)
+    completion = put_segment(client, write(SegmentPool(b"?" * 32), bytes(MIB)))
+    assert isinstance(completion, Refused)
+    assert completion.status is m.ObjectStatus.NO_SEGMENT
+    # Nor does it read what else its host has open for whoever asks.
+    with open(__file__, "rb") as file:
+        place = Place(os.getpid(), file.fileno(), os.urandom(16))
+        request = client.requests.put(place.stamp, client.incarnation, (), time.monotonic(), place=pack_place(place))
+        completion = client.wait(request)
+    assert isinstance(completion, Refused)
+    assert completion.status is m.ObjectStatus.NO_SEGMENT
+
+
+def test_nothing_is_left_of_segments_when_the_server_is_killed(server: Server) -> None:
+    server.start()
+    client = server.client()
+    pool = SegmentPool(accept(client))
+    lease = write(pool, bytes(MIB))
+    put_segment(client, lease)
+    place = find_place(client, lease.place.stamp)
+    descriptor = lease.place.descriptor
+    held = SegmentReader().read(place)
+    assert held is not None
+    assert server.service is not None
+    server.service.process.kill()
+    server.service.process.wait()
+    assert bytes(held[0]) == bytes(MIB)
+    assert SegmentReader().read(place) is None
+    del held, lease
+    assert write(pool, b"\1" * MIB).place.descriptor == descriptor

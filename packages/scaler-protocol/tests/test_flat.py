@@ -65,6 +65,7 @@ def random_batch(chance: Random, rows_max: int = 40) -> m.TaskBatch | m.ResultBa
         objects=objects,
         input_positions=positions,
         inputs=Packed.of([chance.randbytes(3) for _ in positions]),
+        chain_ends=sorted({*(chance.randint(1, rows) for _ in range(chance.randrange(3))), rows}) if rows else (),
     )
 
 

@@ -98,7 +98,7 @@ def test_payload_frames_that_lack_are_cut_or_are_too_many(example_name: str, exa
 
 def _with_lying_columns() -> list[m.Message]:
     client, function = bytes(16), bytes(16)
-    payloads = Packed.of([b"x", b"y"])
+    payloads, nothing = Packed.of([b"x", b"y"]), Packed.of([b""])
     two, three = [1, 2], [1, 2, 3]
     return [
         m.TaskBatch(client, three, (function,), payloads),
@@ -113,6 +113,29 @@ def _with_lying_columns() -> list[m.Message]:
         m.TaskBatch(client, two, (function,), payloads, input_positions=[0], inputs=payloads),
         m.TaskBatch(client, two, (function,), Packed([1, 2**32 - 1], b"xy")),
         m.TaskBatch(client, two, (function,), payloads, input_positions=[0], inputs=Packed([5], b"xy")),
+        m.TaskBatch(client, two, (function,), payloads, chain_ends=[1]),
+        m.TaskBatch(client, two, (function,), payloads, chain_ends=[3]),
+        m.TaskBatch(client, two, (function,), payloads, chain_ends=[0, 2]),
+        m.TaskBatch(client, two, (function,), payloads, chain_ends=[2, 1, 2]),
+        m.TaskBatch(client, two, (function,), payloads, input_positions=[1], inputs=nothing, input_sources=[1]),
+        m.TaskBatch(client, two, (function,), payloads, input_sources=[1], chain_ends=[2]),
+        *(
+            m.TaskBatch(
+                client,
+                two,
+                (function,),
+                payloads,
+                input_positions=[1],
+                inputs=given,
+                input_sources=[source],
+                chain_ends=ends,
+            )
+            for given, source, ends in (
+                (nothing, 2, [2]),
+                (nothing, 1, [1, 2]),
+                (Packed.of([b"x"]), 1, [2]),
+            )
+        ),
         m.ResultBatch(client, two, three, payloads),
         m.ResultBatch(client, two, (), payloads),
         m.ResultBatch(client, two, two, payloads, statuses=[0]),

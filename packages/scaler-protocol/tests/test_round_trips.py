@@ -54,11 +54,19 @@ def sparse(draw: st.DrawFn, rows: int) -> list[int]:
 
 
 @st.composite
+def chains(draw: st.DrawFn, rows: int) -> list[int]:
+    return sorted({*draw(st.lists(st.integers(1, rows), max_size=5)), rows}) if rows else []
+
+
+@st.composite
 def task_batches(draw: st.DrawFn) -> m.TaskBatch:
     rows = draw(st.integers(0, ROWS_MAX))
     functions = draw(st.lists(IDS, min_size=1, max_size=4))
     objects, inputs = draw(sparse(rows)), draw(sparse(rows))
     indexes = st.lists(st.integers(0, len(functions) - 1), min_size=rows, max_size=rows)
+    chain_ends = draw(st.one_of(st.just([]), chains(rows)))
+    sources = [draw(st.integers(0, row - max([0, *(e for e in chain_ends if e <= row)]))) for row in inputs]
+    lengths = draw(packed(len(inputs))).split()
     return m.TaskBatch(
         client=draw(IDS),
         numbers=draw(st.one_of(column("Q", rows), st.just(range(5, 5 + rows)))),
@@ -74,7 +82,9 @@ def task_batches(draw: st.DrawFn) -> m.TaskBatch:
         object_positions=objects,
         objects=draw(ids(len(objects))),
         input_positions=inputs,
-        inputs=draw(packed(len(inputs))),
+        inputs=Packed.of([b"" if chain_ends and n else raw for n, raw in zip(sources, lengths, strict=True)]),
+        input_sources=sources if chain_ends else [],
+        chain_ends=chain_ends,
     )
 
 
@@ -165,6 +175,7 @@ def monitor_failures(draw: st.DrawFn) -> m.MonitorFailures:
         workers=draw(texts(rows)),
         durations=draw(column("I", rows)),
         payloads=draw(packed(rows)),
+        items=draw(column("I", rows)),
     )
 
 
@@ -249,6 +260,7 @@ STRATEGIES: dict[type[Any], st.SearchStrategy[Any]] = {
     m.Shutdown: st.builds(m.Shutdown, TEXTS),
     m.Notice: st.builds(m.Notice, TEXTS, U8, column("Q"), TEXTS),
     m.Output: st.builds(m.Output, IDS, U64, U8, BLOBS, U64),
+    m.ChunkFailures: st.builds(m.ChunkFailures, IDS, U64, U16, U32, BLOBS),
     m.Relay: st.builds(m.Relay, IDS, st.lists(BLOBS, max_size=5)),
     m.ObjectPut: st.builds(m.ObjectPut, U64, IDS, IDS, BUFFERS, TEXTS),
     m.ObjectPutReply: st.builds(m.ObjectPutReply, U64, U8, TEXTS),

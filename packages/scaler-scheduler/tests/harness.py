@@ -95,6 +95,7 @@ class Agent(Peer):
         workers: int = 1,
         capacity: int | None = None,
         capabilities: m.Capabilities = (),
+        takes_chains: bool = True,
     ) -> None:
         self.capacity = 2 * workers if capacity is None else capacity
         hello = m.Hello(
@@ -107,6 +108,7 @@ class Agent(Peer):
             capabilities=capabilities,
             capacity=self.capacity,
             queue_limit=1000,
+            takes_chains=takes_chains,
         )
         super().__init__(harness, identity(name), hello)
 
@@ -183,6 +185,11 @@ class Harness:
                     self.other_effects.append(effect)
 
     def _deliver(self, effect: Send) -> None:
+        if effect.around is not None:
+            assert isinstance(effect.peer, RelayedPeer)
+            carrier = self.peers.get(effect.peer.agent)
+            if carrier is not None and carrier.reachable:
+                carrier.connection.receive(effect.around, m.Relay(effect.peer.client, []), self.now)
         peer = self.peers.get(effect.peer)
         if peer is None or not peer.reachable:
             return

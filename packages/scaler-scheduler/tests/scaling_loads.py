@@ -1,4 +1,4 @@
-"""Synthetic loads on a model of a cluster, to compare scaling policies: who waits how long, and what is paid for nothing.
+"""Synthetic and recorded loads on a model of a cluster, to compare scaling policies: who waits how long, who is paid for nothing.
 
 The model knows tasks that arrive and take their time, workers that take a while to start, and a policy that is asked every
 half second how many workers there should be. `python scaling_loads.py` prints the table that docs/elastic.md shows.
@@ -6,10 +6,12 @@ half second how many workers there should be. `python scaling_loads.py` prints t
 
 from __future__ import annotations
 
+import csv
 import heapq
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
 
 from scaler_scheduler.policy.durations import Durations
@@ -34,7 +36,25 @@ Load = list[tuple[float, float]]
 """(arrival, duration) of each task, in seconds, by arrival."""
 
 
+RECORDINGS = Path(__file__).parent / "recorded_loads"
+"""Its README.md says what each of them is and how it was made."""
+
+
 def loads() -> dict[str, Load]:
+    """All loads by name, the synthetic ones first."""
+    return {**synthetic_loads(), **recorded_loads()}
+
+
+def recorded_loads() -> dict[str, Load]:
+    found = {}
+    for path in sorted(RECORDINGS.glob("*.csv")):
+        with path.open(encoding="utf-8", newline="") as file:
+            load = [(float(row["arrival_s"]), float(row["duration_s"])) for row in csv.DictReader(file)]
+        found[f"recorded: {path.stem}"] = load
+    return found
+
+
+def synthetic_loads() -> dict[str, Load]:
     random = Random(7)
     arrivals, at = [], 0.0
     while at < 300.0:

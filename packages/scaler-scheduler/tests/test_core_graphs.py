@@ -5,11 +5,14 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 
+import pytest
 from harness import FUNCTION, Agent, Client, Harness
 
 from scaler_protocol import messages as m
 from scaler_protocol.columns import Packed
+from scaler_scheduler.core import Tick
 
 
 def submit_graph(client: Client, dependencies: list[list[int]], wanted: list[int]) -> int:
@@ -83,9 +86,10 @@ def test_a_wanted_object_goes_to_the_client_only_when_nobody_else_reads_it() -> 
     client.define()
     first = submit_graph(client, [[], [0]], [0, 1])
     big = b"b" * 16
-    agent.answer(agent.tasks(), payload=b"O" + big, object_positions=[0], objects=(big,))
+    head, link = agent.tasks()
+    agent.answer([head], payload=b"O" + big, object_positions=[0], objects=(big,))
     assert client.results() == {}
-    agent.answer(agent.tasks())
+    agent.answer([link])
     assert sorted(client.results()) == [first, first + 1]
     # It is the client's to delete now.
     assert harness.to_store() == []
@@ -95,9 +99,9 @@ def test_cancelling_rows_ends_what_depends_on_them() -> None:
     harness = Harness()
     client, agent = Client(harness, "client"), Agent(harness, "agent")
     client.define()
-    first = submit_graph(client, [[], [0], [1]], [2])
-    client.send(m.TaskCancel(client.id, [first + 1, first + 2]))
-    assert client.results() == {first + 2: (m.Status.CANCELED, b"")}
+    first = submit_graph(client, [[], [], [0, 1], [2]], [3])
+    client.send(m.TaskCancel(client.id, [first + 2, first + 3]))
+    assert client.results() == {first + 3: (m.Status.CANCELED, b"")}
     agent.run_all()
     assert harness.core.clients[client.id].graphs == []
 
@@ -138,8 +142,8 @@ def test_a_graph_announced_again_stops_what_agents_hold_of_it_and_never_reuses_t
     client, agent = Client(harness, "client"), Agent(harness, "agent", capacity=10)
     client.define()
     first = submit_graph(client, [[], [0]], [1])
-    agent.answer(agent.tasks())
-    ((_, held, attempt),) = agent.tasks()
+    done, (_, held, attempt) = agent.tasks()
+    agent.answer([done])
     assert held == first + 1
     TestRestart().restarted(harness)
     harness.advance(3)
@@ -154,11 +158,315 @@ def test_a_graph_announced_again_stops_what_agents_hold_of_it_and_never_reuses_t
     assert list(cancel.numbers) == [held]
     agent.answer([(client.id, held, attempt)], m.Status.CANCELED, b"")
     assert client.results() == {}
-    assert agent.tasks() == [(client.id, first, attempt + 1)]
-    agent.answer([(client.id, first, attempt + 1)])
-    assert agent.tasks() == [(client.id, held, attempt + 1)]
-    agent.answer([(client.id, held, attempt + 1)])
+    assert agent.tasks() == [(client.id, first, attempt + 1), (client.id, held, attempt + 1)]
+    agent.answer([(client.id, first, attempt + 1), (client.id, held, attempt + 1)])
     assert list(client.results()) == [held]
+
+
+CHAIN = [[], [0], [1], [2]]
+
+
+class TestChains:
+    """Rows that could run only one after another anyway go to an agent in one trip."""
+
+    def held(self, agent: Agent) -> int:
+        return next(len(r.tasks) for r in agent.harness.core.agents.by_peer.values() if r.id == agent.id)
+
+    def test_one_trip_carries_a_chain_and_says_whose_result_each_link_takes(self) -> None:
+        harness = Harness()
+        client, agent = Client(harness, "client"), Agent(harness, "agent")
+        client.define()
+        first = submit_graph(client, CHAIN, [3])
+        (batch,) = agent.take(m.TaskBatch)
+        assert list(batch.numbers) == [first, first + 1, first + 2, first + 3]
+        assert list(batch.chain_ends) == [4]
+        assert list(batch.input_positions) == [1, 2, 3]
+        assert list(batch.input_sources) == [1, 1, 1]
+        assert batch.inputs.split() == [b"", b"", b""]
+        agent.answer([(client.id, number, 1) for number in batch.numbers])
+        assert client.results() == {first + 3: (m.Status.SUCCESS, b"Presult")}
+        assert harness.core.clients[client.id].graphs == []
+
+    def test_an_agent_that_takes_no_chains_gets_link_after_link(self) -> None:
+        harness = Harness()
+        client, agent = Client(harness, "client"), Agent(harness, "agent", takes_chains=False)
+        client.define()
+        first = submit_graph(client, CHAIN, [3])
+        for row in range(4):
+            assert agent.tasks() == [(client.id, first + row, 1)]
+            agent.answer([(client.id, first + row, 1)])
+        assert list(client.results()) == [first + 3]
+
+    def test_a_link_may_have_other_inputs_that_are_done(self) -> None:
+        harness = Harness()
+        client, agent = Client(harness, "client"), Agent(harness, "agent", workers=2)
+        client.define()
+        first = submit_graph(client, [[], [], [0, 1], [2, 0]], [3])
+        agent.answer([task for task in agent.tasks() if task[1] == first], payload=b"Pzero")
+        # Row 1 is away already; what it sets free follows it when it is done.
+        assert agent.tasks() == []
+        agent.answer([(client.id, first + 1, 1)], payload=b"Pone")
+        (batch,) = agent.take(m.TaskBatch)
+        assert list(batch.numbers) == [first + 2, first + 3]
+        assert list(batch.input_positions) == [0, 0, 1, 1]
+        assert list(batch.input_sources) == [0, 0, 1, 0]
+        assert batch.inputs.split() == [b"Pzero", b"Pone", b"", b"Pzero"]
+
+    def test_rows_that_could_run_side_by_side_are_not_chained(self) -> None:
+        harness = Harness()
+        client, agent = Client(harness, "client"), Agent(harness, "agent", capacity=100)
+        client.define()
+        first = submit_graph(client, [[], [0], [0], [1], [2], [3, 4]], [5])
+        assert [number - first for _, number, _ in agent.tasks()] == [0]
+        agent.answer([(client.id, first, 1)])
+        (batch,) = agent.take(m.TaskBatch)
+        # Each of the two ways is a chain of its own.
+        assert [number - first for number in batch.numbers] == [1, 3, 2, 4]
+        assert list(batch.chain_ends) == [2, 4]
+
+    def test_a_tree_spreads_over_all_agents(self) -> None:
+        harness = Harness()
+        client = Client(harness, "client")
+        agents = [Agent(harness, f"agent-{index}", capacity=8) for index in range(4)]
+        client.define()
+        # Sixteen leaves, added in pairs.
+        dependencies: list[list[int]] = [[] for _ in range(16)]
+        level = list(range(16))
+        while len(level) > 1:
+            pairs = zip(level[::2], level[1::2], strict=True)
+            level = [len(dependencies) + position for position, _ in enumerate(level[::2])]
+            dependencies += [list(pair) for pair in pairs]
+        submit_graph(client, dependencies, [len(dependencies) - 1])
+        assert [self.held(agent) for agent in agents] == [4, 4, 4, 4]
+
+    def test_a_chain_keeps_one_worker_busy_and_leaves_the_others_to_others(self) -> None:
+        harness = Harness()
+        client, agent = Client(harness, "client"), Agent(harness, "agent", workers=2)
+        client.define()
+        submit_graph(client, [[], *([row] for row in range(20))], [20])
+        assert len(agent.tasks()) == 21
+        alone = client.submit()
+        assert [number for _, number, _ in agent.tasks()] == alone
+        # Now there is something for both.
+        client.submit()
+        assert agent.tasks() == []
+
+    def test_chains_are_as_long_as_the_work_in_them_is_short(self) -> None:
+        harness = Harness()
+        client, agent = Client(harness, "client"), Agent(harness, "agent")
+        client.define()
+        first = submit_graph(client, [[], *([row] for row in range(299))], [299])
+        tasks = agent.tasks()
+        assert len(tasks) == 128
+        agent.answer(tasks[:1], durations=[5_000])
+        agent.send(m.TaskReturn(client.id, [number for _, number, _ in tasks[1:]], [1] * 127))
+        # Five milliseconds each: four of them.
+        assert agent.tasks() == [(client.id, first + row, 2 if row < 128 else 1) for row in range(1, 5)]
+
+    def test_a_link_that_fails_ends_all_behind_it_with_the_same_error(self) -> None:
+        harness = Harness()
+        client, agent = Client(harness, "client"), Agent(harness, "agent")
+        client.define()
+        first = submit_graph(client, CHAIN, [0, 2, 3])
+        tasks = agent.tasks()
+        agent.answer(tasks[:1])
+        agent.answer(tasks[1:2], m.Status.FAILED, b"Pboom")
+        failed = (m.Status.FAILED, b"Pboom")
+        assert client.results() == {first: (m.Status.SUCCESS, b"Presult"), first + 2: failed, first + 3: failed}
+        assert self.held(agent) == 0
+        agent.answer(tasks[2:], m.Status.SKIPPED, b"")
+        assert client.results() == {}
+        assert harness.core.monitor.stale_count == 0
+
+    def test_a_processor_that_dies_costs_the_running_link_an_attempt_and_no_other(self) -> None:
+        harness = Harness()
+        client, agent = Client(harness, "client"), Agent(harness, "agent")
+        client.define()
+        first = submit_graph(client, CHAIN, [3])
+        for attempt in (1, 2):
+            tasks = agent.tasks()
+            assert tasks == [(client.id, first + row, attempt) for row in range(4)]
+            agent.send(m.TaskReturn(client.id, [first + 1, first + 2, first + 3], [attempt] * 3))
+            agent.answer(tasks[:1], m.Status.PROCESSOR_DIED, b"killed")
+        tasks = agent.tasks()
+        agent.answer(tasks[:1])
+        agent.send(m.TaskReturn(client.id, [first + 2, first + 3], [3, 3]))
+        agent.answer(tasks[1:2], m.Status.PROCESSOR_DIED, b"killed")
+        # Row 1 died once, row 0 twice: neither is at its end.
+        assert agent.tasks() == [(client.id, first + row, 4) for row in (1, 2, 3)]
+        agent.answer([(client.id, first + row, 4) for row in (1, 2, 3)])
+        assert list(client.results().values()) == [(m.Status.SUCCESS, b"Presult")]
+
+    def test_a_chain_whose_agent_is_lost_goes_elsewhere_and_only_its_first_link_is_suspected(self) -> None:
+        harness = Harness()
+        client, agent = Client(harness, "client"), Agent(harness, "agent", workers=2)
+        client.define()
+        first = submit_graph(client, CHAIN, [3])
+        agent.answer(agent.tasks()[:1])
+        harness.vanish(agent)
+        other = Agent(harness, "other")
+        harness.advance(61)
+        assert other.tasks() == [(client.id, first + row, 2) for row in (1, 2, 3)]
+        failures = [task.failures for task in harness.core.clients[client.id].tasks.values()]
+        assert sorted(failures) == [0, 0, 1]
+
+    def test_a_chain_is_recalled_whole_and_runs_elsewhere(self) -> None:
+        harness = Harness()
+        client, agent = Client(harness, "client"), Agent(harness, "agent", capacity=8)
+        client.define()
+        submit_graph(client, CHAIN, [3])
+        first = submit_graph(client, CHAIN, [3])
+        assert len(agent.tasks()) == 8
+        other = Agent(harness, "other")
+        harness.advance(3)
+        (recall,) = agent.take(m.TaskRecall)
+        assert recall.count == 1
+        agent.send(m.TaskReturn(client.id, [first + row for row in range(4)], [1] * 4))
+        assert other.tasks() == [(client.id, first + row, 2) for row in range(4)]
+
+    def test_a_link_that_comes_back_before_its_predecessor_is_done_waits_again(self) -> None:
+        harness = Harness()
+        client, agent = Client(harness, "client"), Agent(harness, "agent")
+        client.define()
+        first = submit_graph(client, CHAIN, [3])
+        tasks = agent.tasks()
+        agent.send(m.TaskReturn(client.id, [first + 1, first + 2, first + 3], [1] * 3))
+        (graph,) = harness.core.clients[client.id].graphs
+        assert sorted(graph.returned) == [1, 2, 3]
+        assert agent.tasks() == []
+        agent.answer(tasks[:1])
+        assert graph.returned == {}
+        assert agent.tasks() == [(client.id, first + row, 2) for row in (1, 2, 3)]
+
+    def test_cancelling_a_link_ends_it_and_what_is_behind_it(self) -> None:
+        harness = Harness()
+        client, agent = Client(harness, "client"), Agent(harness, "agent")
+        client.define()
+        first = submit_graph(client, CHAIN, [1, 3])
+        tasks = agent.tasks()
+        client.send(m.TaskCancel(client.id, [first + 2]))
+        (cancel,) = agent.take(m.TaskCancel)
+        assert list(cancel.numbers) == [first + 2]
+        agent.send(m.TaskReturn(client.id, [first + 3], [1]))
+        agent.answer(tasks[2:3], m.Status.CANCELED, b"")
+        assert client.results() == {first + 3: (m.Status.CANCELED, b"")}
+        agent.answer(tasks[:2])
+        assert list(client.results()) == [first + 1]
+        assert harness.core.clients[client.id].graphs == []
+
+    def test_a_whole_chain_that_comes_back_cancelled_is_answered_once(self) -> None:
+        harness = Harness()
+        client, agent = Client(harness, "client"), Agent(harness, "agent")
+        client.define()
+        first = submit_graph(client, CHAIN, [0, 3])
+        tasks = agent.tasks()
+        client.send(m.TaskCancel(client.id, [first]))
+        agent.send(m.TaskReturn(client.id, [number for _, number, _ in tasks], [1] * 4))
+        canceled = (m.Status.CANCELED, b"")
+        assert client.results() == {first: canceled, first + 3: canceled}
+        assert harness.core.clients[client.id].graphs == []
+
+    def test_a_client_that_is_gone_leaves_no_count_behind(self) -> None:
+        harness = Harness()
+        client, agent = Client(harness, "client"), Agent(harness, "agent")
+        client.define()
+        submit_graph(client, CHAIN, [3])
+        (record,) = harness.core.agents.by_peer.values()
+        assert record.behind == 3
+        client.send(m.Goodbye("done"))
+        assert record.behind == 0
+        assert agent.take(m.ClientGone) == [m.ClientGone(client.id)]
+
+    def test_a_link_may_be_done_before_its_predecessor_is_stored(self) -> None:
+        harness = Harness()
+        client, agent = Client(harness, "client"), Agent(harness, "agent")
+        client.define()
+        first = submit_graph(client, [[], [0]], [1])
+        head, link = agent.tasks()
+        agent.answer([link])
+        assert list(client.results()) == [first + 1]
+        big = b"b" * 16
+        agent.answer([head], payload=b"O" + big, object_positions=[0], objects=(big,))
+        # Its one reader is done: nobody needs it any more.
+        assert harness.to_store() == [m.ObjectDelete(0, client.id, (big,))]
+        assert harness.core.clients[client.id].graphs == []
+
+    def test_monitors_see_every_link_submitted_assigned_and_done(self) -> None:
+        harness = Harness()
+        harness.core.handle(Tick(monitors=1, events=True), harness.now)
+        client, agent = Client(harness, "client"), Agent(harness, "agent")
+        client.define()
+        submit_graph(client, CHAIN, [3])
+        agent.answer(agent.tasks(), durations=[10, 20, 30, 40], slots=[0] * 4)
+        events = harness.core.monitor.take_events(harness.core.functions, harness.now, 0.0)
+        counts = Counter(m.TaskEvent(kind) for kind in events.states)
+        assert counts == {m.TaskEvent.SUBMITTED: 4, m.TaskEvent.ASSIGNED: 4, m.TaskEvent.SUCCESS: 4}
+        assert [duration for duration in events.durations if duration] == [10, 20, 30, 40]
+
+
+class TestData:
+    """Rows run where their large inputs are."""
+
+    BIG = b"b" * 16
+
+    def large(self, agent: Agent, task: tuple[bytes, int, int], name: bytes = BIG) -> None:
+        agent.answer([task], payload=b"O" + name, object_positions=[0], objects=(name,))
+
+    @pytest.mark.parametrize("large", [0, 1])
+    @pytest.mark.parametrize("last", [0, 1])
+    def test_a_row_follows_its_large_input(self, large: int, last: int) -> None:
+        harness = Harness()
+        client = Client(harness, "client")
+        agents = [Agent(harness, f"agent-{index}") for index in range(2)]
+        client.define()
+        first = submit_graph(client, [[], [], [0, 1]], [2])
+        roots = [agent.tasks()[0] for agent in agents]
+        for index in (1 - last, last):
+            if index == large:
+                self.large(agents[index], roots[index])
+            else:
+                agents[index].answer([roots[index]])
+        assert agents[large].tasks() == [(client.id, first + 2, 1)]
+
+    def test_a_row_does_not_wait_for_a_busy_worker_because_of_its_inputs(self) -> None:
+        harness = Harness()
+        client = Client(harness, "client")
+        maker = Agent(harness, "maker", capacity=4)
+        client.define()
+        submit_graph(client, [[], [0], [0]], [1, 2])
+        (root,) = maker.tasks()
+        other = Agent(harness, "other", capacity=4)
+        self.large(maker, root)
+        # One reader stays, the other would have to wait.
+        assert (len(maker.tasks()), len(other.tasks())) == (1, 1)
+
+    def test_a_host_that_has_read_an_object_has_it(self) -> None:
+        harness = Harness()
+        client = Client(harness, "client")
+        maker = Agent(harness, "maker", capacity=1)
+        client.define()
+        submit_graph(client, [[], [0], [0]], [1, 2])
+        (root,) = maker.tasks()
+        other = Agent(harness, "other", capacity=1)
+        self.large(maker, root)
+        (graph,) = harness.core.clients[client.id].graphs
+        assert [agent.name for agent in graph.holders[0]] == ["maker", "other"]
+        maker.answer(maker.tasks())
+        other.answer(other.tasks())
+        assert harness.to_store() == [m.ObjectDelete(0, client.id, (self.BIG,))]
+
+    def test_an_agent_that_is_gone_draws_nothing(self) -> None:
+        harness = Harness()
+        client = Client(harness, "client")
+        maker = Agent(harness, "maker", capacity=1, takes_chains=False)
+        client.define()
+        submit_graph(client, [[], [0]], [1])
+        self.large(maker, maker.tasks()[0])
+        ((_, reader, _),) = maker.tasks()
+        harness.vanish(maker)
+        other = Agent(harness, "other", capacity=4)
+        harness.advance(61)
+        assert other.tasks() == [(client.id, reader, 2)]
 
 
 def test_many_hellos_that_waited_in_the_network_start_one_session() -> None:

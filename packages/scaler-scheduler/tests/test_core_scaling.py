@@ -294,6 +294,35 @@ def test_no_capacity_is_believed_for_a_while(cluster: ElasticCluster) -> None:
     assert cluster.adapter.calls.count("start_worker_group") <= 2 + 16
 
 
+@pytest.mark.parametrize("announced", [True, False], ids=["limit announced", "limit found out"])
+def test_groups_that_leave_take_room_until_they_are_gone(cluster: ElasticCluster, announced: bool) -> None:
+    """Work comes back just as the last workers are on their way out."""
+    adapter = cluster.adapter
+    if announced:
+        adapter.groups_max = 2
+    else:
+
+        def full(call: CallWebhook) -> tuple[int, Any] | None:
+            starts = call.body is not None and call.body["action"] == "start_worker_group"
+            return (429, {"error": "full"}) if starts and len(adapter.groups) >= 2 else None
+
+        adapter.fault = full
+    client = client_of(cluster)
+    cluster.run(2.0)
+    client.submit(20)
+    assert cluster.run(60.0, lambda: len(client.results()) > 0 and len(adapter.groups) == 2)
+    (known,) = cluster.scaling.adapters
+    assert cluster.run(60.0, lambda: len(known.groups) == 2 and all(group.leaving for group in known.groups.values()))
+    client.results()
+    client.submit(20)
+    asked = adapter.calls.count("start_worker_group")
+    before = {*cluster.agents}
+    assert cluster.run(8.0, lambda: len({*cluster.agents} - before) == 2), "they are replaced as soon as there is room"
+    assert cluster.run(20.0, lambda: not cluster.harness.core.unfinished_count)
+    # Two starts, and no more than the refusals that it takes to find out.
+    assert adapter.calls.count("start_worker_group") - asked <= (2 if announced else 2 + 2)
+
+
 def test_workers_that_never_arrive_are_noticed(cluster: ElasticCluster) -> None:
     cluster.adapter.arrives = False
     client_of(cluster).submit(5)

@@ -118,6 +118,32 @@ def test_a_task_whose_processor_dies_is_tried_a_limited_number_of_times() -> Non
     assert agent.tasks() == []
 
 
+def test_a_task_stopped_without_its_client_wanting_it_is_tried_a_limited_number_of_times() -> None:
+    harness = Harness(attempts_max=2)
+    client, agent = Client(harness, "client"), Agent(harness, "agent")
+    client.define()
+    (number,) = client.submit()
+    agent.answer(agent.tasks(), m.Status.CANCELED, b"")
+    assert client.results() == {}
+    assert agent.tasks() == [(client.id, number, 2)]
+    agent.answer([(client.id, number, 2)], m.Status.CANCELED, b"")
+    status, payload = client.results()[number]
+    assert status == m.Status.WORKER_DIED
+    assert payload == b"task 1: attempt 2 of 2 failed; agent agent stopped it, though its client had not cancelled it"
+
+
+def test_of_tasks_stopped_in_one_batch_only_the_cancelled_one_is_answered_so() -> None:
+    harness = Harness()
+    client, agent = Client(harness, "client"), Agent(harness, "agent", capacity=3)
+    client.define()
+    numbers = client.submit(3)
+    client.send(m.TaskCancel(client.id, [numbers[1]]))
+    agent.answer(agent.tasks(), m.Status.CANCELED, b"")
+    assert client.results() == {numbers[1]: (m.Status.CANCELED, b"")}
+    agent.run_all()
+    assert client.results() == dict.fromkeys((numbers[0], numbers[2]), (m.Status.SUCCESS, b"Presult"))
+
+
 def test_only_tasks_that_may_have_run_pay_for_a_lost_agent() -> None:
     harness = Harness(attempts_max=1, worker_timeout=10)
     client, agent = Client(harness, "client"), Agent(harness, "agent", workers=2, capacity=5)
@@ -324,6 +350,38 @@ class TestBackPressure:
         second.send(m.CreditRequest(20))
         assert sorted(c.take(m.CreditGrant)[0].count for c in (first, second)) == [2, 3]
 
+    def test_tasks_that_nobody_can_run_hold_back_their_own_client_only(self) -> None:
+        harness = Harness(waiting_tasks_max=5, enforce_capabilities=True)
+        stuck, other = Client(harness, "stuck"), Client(harness, "other")
+        agent = Agent(harness, "agent", capacity=1)
+        for client in (stuck, other):
+            client.define()
+        stuck.send(m.CreditRequest(20))
+        assert [grant.count for grant in stuck.take(m.CreditGrant)] == [5]
+        stuck.submit(5, capabilities=(("gpu", -1),))
+        assert stuck.take(m.CreditGrant) == [], "as many of its tasks wait as may"
+        done = 0
+        other.send(m.CreditRequest(20))
+        for _ in range(20):
+            granted = sum(grant.count for grant in other.take(m.CreditGrant))
+            assert len(other.submit(granted) if granted else []) <= 5
+            done += len(agent.run_all())
+        assert done == 20
+        assert stuck.take(m.CreditGrant) == []
+        gpu = Agent(harness, "gpu", capacity=3, capabilities=(("gpu", 1),))
+        assert len(gpu.tasks()) == 3
+        assert [grant.count for grant in stuck.take(m.CreditGrant)] == [3]
+
+    def test_tasks_that_nobody_could_run_count_again_once_somebody_can(self) -> None:
+        harness = Harness(waiting_tasks_max=5, enforce_capabilities=True)
+        stuck, other = Client(harness, "stuck"), Client(harness, "other")
+        stuck.define()
+        stuck.send(m.CreditRequest(5))
+        stuck.submit(5, capabilities=(("gpu", -1),))
+        Agent(harness, "gpu", capacity=1, capabilities=(("gpu", 1),))
+        other.send(m.CreditRequest(20))
+        assert [grant.count for grant in other.take(m.CreditGrant)] == [1]
+
     def test_permissions_that_are_not_used_keep_nobody_waiting_for_long(self) -> None:
         harness = Harness(waiting_tasks_max=5)
         first, second = Client(harness, "first"), Client(harness, "second")
@@ -396,6 +454,20 @@ class TestClientsThatGo:
         harness.vanish(nested)
         harness.advance(12)
         assert not harness.core.clients
+
+    def test_what_goes_to_a_nested_client_does_not_announce_what_follows_it(self) -> None:
+        harness = Harness()
+        agent = Agent(harness, "agent", capacity=1)
+        nested = Client(harness, "nested", relayed_by=agent)
+        nested.define()
+        nested.submit(2)
+        heartbeats = harness.core.monitor.received["Heartbeat"]
+        # One turn sends the result to the client, by way of the agent, and then the next task to the agent itself.
+        agent.answer(agent.tasks())
+        assert len(nested.results()) == 1
+        assert len(agent.tasks()) == 1
+        # The agent missed nothing, so it asked for nothing.
+        assert harness.core.monitor.received["Heartbeat"] == heartbeats
 
     def test_only_its_own_agent_can_end_a_nested_client(self) -> None:
         harness = Harness()

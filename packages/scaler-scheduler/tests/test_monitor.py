@@ -237,3 +237,21 @@ def test_the_last_log_lines_are_kept_and_numbered() -> None:
     again = log.take(b"i" * 16, all_kept=True)
     assert again is not None
     assert len(again.texts) == LINES_KEPT
+
+
+def test_failed_items_of_chunks_are_counted_and_told() -> None:
+    harness, client, agent = running()
+    listen(harness)
+    client.submit(2)
+    tasks = agent.tasks()
+    (_, first, _), (_, second, _) = tasks
+    agent.send(m.ChunkFailures(client.id, first, 1, 3, b"why"))
+    for stale in (m.ChunkFailures(client.id, second, 2, 9, b""), m.ChunkFailures(client.id, 99, 1, 9, b"")):
+        agent.send(stale)
+    agent.answer(tasks)
+    told = listen(harness)
+    (failures,) = of_kind(told, m.MonitorFailures)
+    assert (list(failures.numbers), list(failures.items), failures.payloads.split()) == ([first], [3], [b"why"])
+    (snapshot,) = of_kind(told, m.MonitorSnapshot)
+    assert (snapshot.failed_items, snapshot.clients[0].failed_items) == (3, 3)
+    assert counts(snapshot.task_states)["success"] == 2

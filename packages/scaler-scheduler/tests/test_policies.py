@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scaler_scheduler.policy.balancing import Load, tasks_to_recall
+from scaler_scheduler.policy.locality import Host, better_host
 from scaler_scheduler.policy.placement import share_of
 
 counts = st.integers(0, 1000)
@@ -45,3 +46,19 @@ def test_only_what_cannot_run_at_once_is_recalled(agents: list[Load]) -> None:
 def test_nothing_is_recalled_while_all_workers_have_work(agents: list[Load]) -> None:
     busy = [Load(max(load.assigned, load.slots), load.slots) for load in agents]
     assert not any(tasks_to_recall(busy))
+
+
+def test_a_task_goes_where_its_inputs_are_unless_it_would_wait_there() -> None:
+    idle = Host(inputs=0, busy=0, slots=2, spare=4)
+    assert better_host(idle, [Host(1, 1, 2, 3)]) == 0
+    # Its workers are busy, and the planned host's are not.
+    assert better_host(idle, [Host(1, 2, 2, 2)]) is None
+    # Both would let it wait.
+    assert better_host(Host(0, 3, 2, 1), [Host(1, 3, 2, 1)]) == 0
+    assert better_host(Host(0, 3, 2, 1), [Host(1, 4, 2, 1)]) is None
+    # No room.
+    assert better_host(idle, [Host(1, 1, 2, 0)]) is None
+    # Most inputs first, then the least busy.
+    assert better_host(idle, [Host(1, 0, 2, 4), Host(2, 1, 2, 3), Host(2, 0, 2, 4)]) == 2
+    assert better_host(Host(2, 0, 2, 4), [Host(1, 0, 2, 4), Host(2, 0, 2, 4)]) is None
+    assert better_host(idle, []) is None

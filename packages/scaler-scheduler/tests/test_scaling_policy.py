@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scaling_loads import WORKERS_MAX, Model, loads, ratio_policy, vanilla_policy
+from scaling_loads import (
+    START_S,
+    WORKERS_MAX,
+    Model,
+    loads,
+    ratio_policy,
+    recorded_loads,
+    synthetic_loads,
+    vanilla_policy,
+)
 
 from scaler_scheduler.policy.durations import Durations
 from scaler_scheduler.policy.scaling import (
@@ -160,17 +169,42 @@ def test_durations_follow_what_is_measured_and_notice_what_does_not_end() -> Non
     assert durations.of("f") is None, "the oldest is forgotten"
 
 
+COOL_DOWN_S = 30.0
+
+
 @pytest.mark.parametrize("name", loads())
 def test_no_oscillation_and_nothing_shrinks_while_work_waits(name: str) -> None:
     load = loads()[name]
-    ours, older = Model(load, vanilla_policy()).run(), Model(load, ratio_policy()).run()
+    ours, older = Model(load, vanilla_policy(COOL_DOWN_S)).run(), Model(load, ratio_policy()).run()
     assert ours.restarts == 0
     assert ours.shrunk_while_waiting == 0
     assert ours.workers_max <= WORKERS_MAX
-    assert ours.end_s <= 1.3 * older.end_s
     assert ours.mean_wait_s <= older.mean_wait_s + 1.0
+
+
+@pytest.mark.parametrize("name", synthetic_loads())
+def test_steadiness_has_a_price_with_a_bound(name: str) -> None:
+    load = synthetic_loads()[name]
+    ours, older = Model(load, vanilla_policy(COOL_DOWN_S)).run(), Model(load, ratio_policy()).run()
+    assert ours.end_s <= 1.3 * older.end_s
     # The price of not oscillating with a cool-down of half a minute: docs/elastic.md has the table.
     assert ours.paid_s <= 3.5 * older.paid_s
+
+
+@pytest.mark.parametrize("name", recorded_loads())
+def test_recorded_jobs_pay_for_one_cool_down_and_recorded_days_for_steadiness(name: str) -> None:
+    load = recorded_loads()[name]
+    ours, older = Model(load, vanilla_policy(COOL_DOWN_S)).run(), Model(load, ratio_policy()).run()
+    # A job of some seconds is over before half a minute of keeping its workers has begun.
+    assert ours.end_s <= 1.05 * older.end_s + 2 * START_S
+    assert ours.paid_s <= 1.7 * older.paid_s + (COOL_DOWN_S + START_S) * ours.workers_max
+
+
+@pytest.mark.parametrize("day", ["departures-busiest-day", "departures-snowstorm"])
+def test_work_that_takes_long_does_not_wait_long(day: str) -> None:
+    load = recorded_loads()[f"recorded: {day}"]
+    ours, older = Model(load, vanilla_policy(COOL_DOWN_S)).run(), Model(load, ratio_policy()).run()
+    assert ours.mean_wait_s < 0.2 * older.mean_wait_s
 
 
 def test_few_long_tasks_get_a_worker_each() -> None:

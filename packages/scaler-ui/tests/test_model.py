@@ -24,7 +24,7 @@ from scaler_protocol import messages as m
 from scaler_protocol.messages import TaskEvent as T
 from scaler_ui.model import ClusterModel, Limits, figures
 from scaler_ui.model.bars import Bar, BarStore, Lane
-from scaler_ui.model.chrome_trace import chrome_trace, nested
+from scaler_ui.model.chrome_trace import chrome_trace
 from scaler_ui.model.failures import IN_STORAGE, NOT_KEPT, UNREADABLE, read_error
 from scaler_ui.model.metrics import render_metrics
 from scaler_ui.model.names import NameTable
@@ -260,15 +260,6 @@ def assert_nested(track: list[tuple[int, int]]) -> None:
             open_ends.pop()
         assert not open_ends or end <= open_ends[-1]
         open_ends.append(end)
-
-
-def test_bars_that_overlap_in_part_are_shortened_and_those_within_stay() -> None:
-    def bar(number: int, start: float, duration: float) -> Bar:
-        return Bar(start, duration, Lane("a", 0), "f", "", ALICE, number, 2)
-
-    parent, child, late = bar(1, 0.0, 10.0), bar(2, 2.0, 3.0), bar(3, 9.0, 4.0)
-    placed = {one.number: (begin, end) for one, begin, end in nested([child, parent, late], 0.0)}
-    assert placed == {1: (0, 10_000_000), 2: (2_000_000, 5_000_000), 3: (10_000_000, 13_000_000)}
 
 
 def test_metrics_carry_names_and_figures() -> None:

@@ -18,6 +18,7 @@ FLAGS = [
     DocumentedFlag("token", ("--token",), "secret", "secret", ""),
     DocumentedFlag("insecure", ("--insecure",), None, True, False),
     DocumentedFlag("allowed_hosts", ("--allowed-hosts",), "a.example,b", ("a.example", "b"), ()),
+    DocumentedFlag("otel_endpoint", ("--otel-endpoint",), "http://a:4318", "http://a:4318", ""),
     DocumentedFlag("timeout", ("--timeout", "-t"), "2.5", 2.5, 5),
     DocumentedFlag(
         "logging_paths", ("--logging-paths", "-lp"), "/tmp/a,/tmp/b", ("/tmp/a", "/tmp/b"), ("/dev/stdout",)

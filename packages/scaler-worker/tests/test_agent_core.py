@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import accumulate
+
 import pytest
 from agent_harness import CLIENT, FUNCTION, OTHER, AgentHarness
 
@@ -10,7 +13,7 @@ from scaler_protocol.columns import Packed
 from scaler_protocol.messages import Status
 from scaler_worker.core import effects as do
 from scaler_worker.core import events as on
-from scaler_worker.core.agent import HOLD_SECONDS
+from scaler_worker.core.agent import HOLD_SECONDS, TAKE_BACK_SECONDS
 
 
 def returned(harness: AgentHarness) -> list[int]:
@@ -139,9 +142,116 @@ def test_payload_columns_are_cut_where_the_slices_are() -> None:
     inputs = {
         effect.tasks.numbers[position]: payload
         for effect in slices
-        for position, payload in zip(*effect.tasks.inputs(), strict=True)
+        for position, payload in zip(*effect.tasks.inputs()[:2], strict=True)
     }
     assert inputs == {1: b"yy", 3: b"z"}
+
+
+# --- chains
+
+
+def submit_chains(harness: AgentHarness, lengths: Sequence[int], first: int = 0) -> None:
+    """Chains of so many links, one behind the other in a batch; each link takes the result of the one before."""
+    ends = list(accumulate(lengths))
+    links = [row for row in range(ends[-1]) if row not in (0, *ends)]
+    harness.submit(
+        range(first, first + ends[-1]),
+        input_positions=links,
+        inputs=Packed.of([b""] * len(links)),
+        input_sources=[1] * len(links),
+        chain_ends=ends,
+    )
+
+
+def test_a_chain_stays_on_one_processor() -> None:
+    harness = AgentHarness(slots=2)
+    harness.learn(1)
+    harness.take(do.SendTasks)
+    submit_chains(harness, [10, 10, 1, 10])
+    handed = harness.take(do.SendTasks)
+    assert {effect.processor for effect in handed} == {0, 1}
+    for effect in handed:
+        tasks = effect.tasks
+        assert tasks.start in (0, 10, 20, 21)
+        assert tasks.stop in (10, 20, 21, 31)
+        positions, _, sources = tasks.inputs()
+        assert all(source <= position for position, source in zip(positions, sources, strict=True))
+
+
+def test_a_chain_of_unknown_length_in_time_is_handed_over_whole_and_nothing_with_it() -> None:
+    harness = AgentHarness(slots=1)
+    submit_chains(harness, [5, 5])
+    (effect,) = harness.take(do.SendTasks)
+    assert list(effect.tasks.numbers) == [0, 1, 2, 3, 4]
+
+
+def test_recall_gives_back_whole_chains() -> None:
+    harness = AgentHarness(slots=1)
+    submit_chains(harness, [1, 4, 3])
+    harness.say(m.TaskRecall(1))
+    assert returned(harness) == [5, 6, 7]
+    harness.say(m.TaskRecall(5))
+    assert returned(harness) == [1, 2, 3, 4]
+
+
+def test_what_is_left_of_a_chain_after_its_processor_died_goes_back_to_the_scheduler() -> None:
+    harness = AgentHarness(slots=1)
+    submit_chains(harness, [4])
+    harness.finish(0)
+    harness.said(m.ResultBatch)
+    harness.step(on.ProcessorExited(0, 1, "it died"))
+    assert returned(harness) == [2, 3]
+    assert harness.status(1) == Status.PROCESSOR_DIED
+    # What had come before it is told after what comes back, so the scheduler never queues a link that is still here.
+    assert harness.core._queue.count == 0
+
+
+def test_a_chain_that_had_not_begun_when_its_processor_died_stays() -> None:
+    harness = AgentHarness(slots=1)
+    harness.learn(100)
+    submit_chains(harness, [2, 2])
+    harness.step(on.ProcessorExited(0, harness.core._processors[0].front_index, "it died"))
+    assert returned(harness) == [1]
+    assert [list(tasks.numbers) for tasks in harness.core._queue] == [[2, 3]]
+
+
+def test_a_slow_link_loses_those_behind_it_to_the_scheduler() -> None:
+    harness = AgentHarness(slots=1)
+    submit_chains(harness, [4])
+    harness.wait(TAKE_BACK_SECONDS)
+    (effect,) = harness.take(do.TakeBack)
+    front = harness.core._processors[0].front_index
+    harness.step(on.ProcessorGaveBack(effect.processor, 1, front + 1))
+    assert returned(harness) == [1, 2, 3]
+    harness.wait(1.0)
+    assert harness.take(do.TakeBack) == []
+
+
+def test_a_link_that_blocks_loses_those_behind_it_to_the_scheduler() -> None:
+    harness = AgentHarness(slots=1)
+    submit_chains(harness, [3])
+    harness.block(0)
+    assert returned(harness) == [1, 2]
+
+
+def test_cancelling_a_link_in_the_queue_returns_those_behind_it() -> None:
+    harness = AgentHarness(slots=1)
+    harness.submit([100])
+    submit_chains(harness, [4, 2])
+    harness.say(m.TaskCancel(CLIENT, [1]))
+    assert returned(harness) == [2, 3]
+    assert harness.status(1) == Status.CANCELED
+    assert [list(tasks.numbers) for tasks in harness.core._queue] == [[0], [4, 5]]
+
+
+def test_skipped_links_say_nothing_about_how_long_tasks_take() -> None:
+    harness = AgentHarness(slots=1)
+    submit_chains(harness, [3])
+    harness.finish(0, microseconds=5_000_000)
+    known = harness.core._durations.mean
+    harness.finish(0, 2, microseconds=0, statuses=[Status.FAILED, Status.SKIPPED])
+    assert harness.core._durations.mean == known
+    assert harness.status(2) == Status.SKIPPED
 
 
 # --- recall, cancel, time out
@@ -352,7 +462,7 @@ def test_no_new_task_starts_while_more_run_than_there_are_slots() -> None:
     assert harness.running() == [3]
 
 
-def test_beyond_the_slots_only_deeper_tasks_start() -> None:
+def test_beyond_the_slots_one_task_of_each_depth_starts_per_slot() -> None:
     harness = AgentHarness(slots=1)
     harness.submit([1])
     harness.block(0)
@@ -368,7 +478,26 @@ def test_beyond_the_slots_only_deeper_tasks_start() -> None:
     assert harness.running() == [1, 2, 5]
 
 
-def test_tasks_too_shallow_to_start_make_room_for_deeper_ones() -> None:
+def test_branches_of_a_recursion_go_on_side_by_side() -> None:
+    harness = AgentHarness(slots=2)
+    for depth in range(4):
+        harness.submit([depth, 100 + depth], depth=depth)
+        for started in harness.take(do.StartProcessor):
+            harness.step(on.ProcessorReady(started.processor, 2000 + started.processor))
+        if depth < 3:
+            harness.block(harness.holder(depth))
+            harness.block(harness.holder(100 + depth))
+    assert harness.running() == [0, 1, 2, 3, 100, 101, 102, 103]
+    # One branch is done three levels up: its next one may start, although the other branch is deeper.
+    for depth in (3, 2, 1):
+        harness.step(on.ProcessorUnblocked(harness.holder(depth)))
+        harness.finish(harness.holder(depth))
+    harness.submit([50, 51], depth=1)
+    assert harness.running() == [0, 50, 100, 101, 102, 103]
+    assert returned(harness) == []
+
+
+def test_tasks_that_may_not_start_make_room_for_deeper_ones_where_they_take_it() -> None:
     harness = AgentHarness(slots=1)
     harness.submit([1])
     harness.block(0)
@@ -376,10 +505,14 @@ def test_tasks_too_shallow_to_start_make_room_for_deeper_ones() -> None:
     harness.submit([2], depth=1)
     harness.submit([3], depth=0)
     harness.block(1)
-    assert returned(harness) == [3]
-    harness.submit([3], depth=0, attempt=2)
+    # There is room for one more.
+    assert returned(harness) == []
+    harness.submit([4], depth=0)
     harness.wait(1.1)
-    assert returned(harness) == [3]
+    assert returned(harness) == [3, 4]
+    harness.submit([3, 4], depth=0, attempt=2)
+    harness.wait(1.1)
+    assert returned(harness) == [3, 4]
 
 
 def test_a_hundred_levels_need_a_hundred_processors_and_no_more() -> None:
@@ -531,6 +664,33 @@ def test_the_cache_forgets_what_was_not_used_for_longest() -> None:
     assert harness.take(do.DropObject) == [do.DropObject(b"1" * 16)]
 
 
+def test_a_place_that_is_out_of_date_makes_the_host_fetch_the_object_itself() -> None:
+    harness = AgentHarness(slots=2)
+    harness.submit([1], object_positions=[0], objects=(b"o" * 16,))
+    (fetch,) = harness.take(do.FetchObject)
+    assert not fetch.whole
+    harness.step(on.ObjectFetched(fetch.request, 100))
+    harness.step(on.ObjectWanted(0, b"o" * 16, place_gone=True))
+    assert harness.take(do.DropObject) == [do.DropObject(b"o" * 16)]
+    (fetch,) = harness.take(do.FetchObject)
+    assert fetch.whole
+    # Another processor finds it out meanwhile: one fetch serves both.
+    harness.step(on.ObjectWanted(1, b"o" * 16, place_gone=True))
+    assert harness.take(do.FetchObject) == []
+    harness.step(on.ObjectFetched(fetch.request, 100))
+    assert [(answer.processor, answer.status) for answer in harness.take(do.AnswerObject)] == [(0, 0), (1, 0)]
+
+
+def test_a_result_that_went_with_its_processor_may_be_computed_again() -> None:
+    harness = AgentHarness(slots=1)
+    harness.submit([1])
+    harness.finish(0, object_positions=[0], objects=(b"o" * 16,), object_sizes=[10])
+    (put,) = harness.take(do.PutObject)
+    harness.step(on.ObjectStored(put.request, "its processor has died", lost=True))
+    assert harness.status(1) == Status.PROCESSOR_DIED
+    assert b"has died" in harness.results[CLIENT, 1][2]
+
+
 # --- the session
 
 
@@ -617,6 +777,14 @@ def test_output_is_passed_on_with_the_task_s_number() -> None:
     assert harness.said(m.Output) == [m.Output(CLIENT, 7, 1, b"hello\n")]
 
 
+def test_failed_items_of_a_chunk_are_told_before_its_result() -> None:
+    harness = AgentHarness(slots=1)
+    harness.submit([7])
+    harness.step(on.ChunkFailures(0, 0, 2, b"the first"))
+    harness.step(on.ChunkFailures(0, 5, 2, b"of no task"))
+    assert harness.said(m.ChunkFailures) == [m.ChunkFailures(CLIENT, 7, 1, 2, b"the first")]
+
+
 # --- leaving
 
 
@@ -677,6 +845,7 @@ def test_shutdown_by_the_scheduler_ends_soon() -> None:
         on.ProcessorGaveBack(77, 1, 1),
         on.ProcessorExited(77, None, "x"),
         on.ProcessorOutput(77, 0, 1, b""),
+        on.ChunkFailures(77, 0, 1, b""),
         on.RelayOpened(77, OTHER),
         on.RelayFrames(77, OTHER, []),
         on.RelayClosed(77, OTHER),

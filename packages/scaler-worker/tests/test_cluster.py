@@ -192,6 +192,10 @@ def test_a_map_chunk_keeps_values_and_failures_apart(start: Start) -> None:
         1: "ZeroDivisionError",
         3: "RuntimeError",
     }
+    (told,) = [message for message in scheduler.received if isinstance(message, m.ChunkFailures)]
+    assert (told.number, told.attempt, told.count) == (numbers[0], 1, 2)
+    first = Failure(*value_of(told.payload))
+    assert (first.pickled, first.type_name) == (b"", "ZeroDivisionError")
     starred = PICKLED + pickle.dumps((True, [(1, 2), (3, 4)]))
     assert scheduler.values(scheduler.submit(max, [starred], kind=m.TaskKind.MAP_CHUNK)) == [([2, 4], {})]
     listed = frame_payloads([arguments(1, 2), arguments(5, 4)])
@@ -476,7 +480,7 @@ def test_a_client_inside_a_task_speaks_through_the_agent(start: Start) -> None:
             answers.extend(len(frame) for frame in frames)
             arrived.set()
 
-        context.open_relay(b"n" * 16, on_answer)
+        context.open_relay(b"n" * 16, on_answer, "pickle")
         context.relay(b"n" * 16, [b"envelope", b"y" * 200_000])
         assert arrived.wait(5)
         context.close_relay(b"n" * 16)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import pickle
 import random
@@ -14,7 +16,7 @@ from scaler_protocol.payloads import INLINE_BYTES_MAX, OBJECT, PICKLED, RAW_BYTE
 from scaler_protocol.service.memory import rss_bytes
 from scaler_worker.processor.memory import peak_bytes, reset_peak
 from scaler_worker.processor.object_files import drop_object, map_object, write_object
-from scaler_worker.processor.output import STDERR, STDOUT, OutputCapture
+from scaler_worker.processor.output import LOG, STDERR, STDOUT, TASK_BYTES_MAX, OutputCapture, TaskLogHandler
 from scaler_worker.processor.page import RunningPage
 from scaler_worker.processor.preload import PreloadError, parse_preload, run_preload
 from scaler_worker.processor.records import (
@@ -58,6 +60,7 @@ def test_tasks_round_trip() -> None:
         payload=memoryview(b"abb"),
         input_positions=[0, 2, 2],
         inputs=[b"x", b"", b"zz"],
+        input_sources=[0, 1, 0],
         new_functions=[(b"g" * 16, b"body of g")],
         forgotten=[b"h" * 16],
     )
@@ -67,7 +70,7 @@ def test_tasks_round_trip() -> None:
     assert (tasks.client, tasks.serializer) == (b"c" * 16, b"s" * 16)
     assert (tasks.functions, list(tasks.function_indexes)) == ([b"f" * 16, b"g" * 16], [1, 0, 1])
     assert (list(tasks.numbers), tasks.payloads) == ([7, 8, 2**63], [b"a", b"", b"bb"])
-    assert tasks.inputs == {0: [b"x"], 2: [b"", b"zz"]}
+    assert tasks.inputs == {0: [b"x"], 2: [2**40 + 1, b"zz"]}
     assert tasks.new_functions == [(b"g" * 16, b"body of g")]
     assert tasks.forgotten == [b"h" * 16]
 
@@ -197,6 +200,38 @@ def test_output_is_kept_in_order_and_to_the_running_task() -> None:
     capture.end()
     assert not capture.capturing
     assert sent == [(5, STDOUT, b"ab", 0), (5, STDERR, b"c", 0), (5, STDOUT, "ä".encode(), 0)]
+
+
+def record(text: str, *arguments: object) -> logging.LogRecord:
+    return logging.LogRecord("their.module", logging.WARNING, "/srv/model.py", 7, text, arguments, None, "fit")
+
+
+def test_log_records_are_sent_in_order_with_what_is_printed() -> None:
+    sent: list[tuple[int, int, bytes, int]] = []
+    capture = OutputCapture(lambda *record: sent.append(record))
+    handler = TaskLogHandler(capture)
+    handler.handle(record("of nobody"))
+    capture.begin(5)
+    capture.write(STDOUT, "a")
+    handler.handle(record("%d%% done", 50))
+    handler.handle(record("all done"))
+    capture.write(STDOUT, "b")
+    capture.end()
+    assert [(index, stream) for index, stream, _, _ in sent] == [(5, STDOUT), (5, LOG), (5, STDOUT)]
+    entries = [json.loads(line) for line in sent[1][2].splitlines()]
+    assert [entry["message"] for entry in entries] == ["50% done", "all done"]
+    assert (entries[0]["logger"], entries[0]["level"], entries[0]["function"]) == ("their.module", 30, "fit")
+
+
+def test_a_log_record_over_the_budget_is_dropped_whole() -> None:
+    sent: list[tuple[int, int, bytes, int]] = []
+    capture = OutputCapture(lambda *record: sent.append(record))
+    capture.begin(1)
+    capture.write_record(record("x" * TASK_BYTES_MAX))
+    capture.write_record(record("short"))
+    capture.end()
+    assert [json.loads(data)["message"] for _, _, data, _ in sent if data] == ["short"]
+    assert sent[-1][3] > TASK_BYTES_MAX
 
 
 def test_memory_figures_are_plausible() -> None:

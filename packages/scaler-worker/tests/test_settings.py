@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from scaler_protocol.address import Address
 from scaler_protocol.service.errors import ConfigurationError
-from scaler_protocol.service.settings_testing import DocumentedFlag, check_flag, check_table_is_complete
+from scaler_protocol.service.settings_testing import WORKER_FLAGS, DocumentedFlag, check_flag, check_table_is_complete
 from scaler_worker.settings import ClusterSettings
 
 ARGUMENTS = ["tcp://127.0.0.1:2345"]
@@ -17,26 +16,7 @@ ARGUMENTS = ["tcp://127.0.0.1:2345"]
 FLAGS = [
     DocumentedFlag("num_of_workers", ("--num-of-workers", "-n"), "3", 3, os.cpu_count()),
     DocumentedFlag("worker_names", ("--worker-names", "-wn"), "left,right", ("left", "right"), ()),
-    DocumentedFlag(
-        "object_storage_address", ("--object-storage-address", "-osa"), "tcp://h:1", Address.parse("tcp://h:1"), None
-    ),
-    DocumentedFlag("per_worker_capabilities", ("--per-worker-capabilities", "-pwc"), "linux,cpu=4", "linux,cpu=4", ""),
-    DocumentedFlag("per_worker_task_queue_size", ("--per-worker-task-queue-size", "-wtqs"), "7", 7, 1000),
-    DocumentedFlag("heartbeat_interval_seconds", ("--heartbeat-interval-seconds", "-his"), "0.5", 0.5, 2),
-    DocumentedFlag("task_timeout_seconds", ("--task-timeout-seconds", "-tts"), "600", 600, 0),
-    DocumentedFlag("death_timeout_seconds", ("--death-timeout-seconds", "-dts"), "12", 12, 300),
-    DocumentedFlag("garbage_collect_interval_seconds", ("--garbage-collect-interval-seconds", "-gc"), "5", 5, 30),
-    DocumentedFlag("trim_memory_threshold_bytes", ("--trim-memory-threshold-bytes", "-tm"), "1000", 1000, 1024**3),
-    DocumentedFlag("hard_processor_suspend", ("--hard-processor-suspend", "-hps"), None, True, False),
-    DocumentedFlag("preload", ("--preload",), "pkg.mod:func(1, 2)", "pkg.mod:func(1, 2)", None),
-    DocumentedFlag("event_loop", ("--event-loop", "-el"), "uvloop", "uvloop", "builtin"),
-    DocumentedFlag("io_threads", ("--io-threads", "--worker-io-threads", "-wit"), "4", 4, 1),
-    DocumentedFlag(
-        "logging_paths", ("--logging-paths", "-lp"), "/tmp/a,/tmp/b", ("/tmp/a", "/tmp/b"), ("/dev/stdout",)
-    ),
-    DocumentedFlag("logging_config_file", ("--logging-config-file", "-lcf"), "log.ini", Path("log.ini"), None),
-    DocumentedFlag("logging_level", ("--logging-level", "-ll"), "debug", "DEBUG", "INFO"),
-    DocumentedFlag("logging_format", ("--logging-format", "-lf"), "json", "json", "text"),
+    *WORKER_FLAGS,
 ]
 
 

@@ -3,37 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from scaler_protocol.address import Address
-from scaler_protocol.service.setting_types import ADDRESS, PATH, SWITCH, integer, text
-from scaler_protocol.service.settings import positional, setting
+from pydantic import AliasChoices, Field
+
+from scaler_protocol.service.settings import AddressSetting, AlsoKey, CliPositionalArg, Short
 from scaler_protocol.service.worker_settings import WorkerSettings
 
 
 class WebhookSettings(WorkerSettings):
     """Settings of a worker adapter: those of its webhook, and those of the workers it starts."""
 
-    address: Address = positional(
-        ADDRESS,
-        also_key="scheduler_address",
+    address: Annotated[CliPositionalArg[AddressSetting], AlsoKey("scheduler_address")] = Field(
         description="scheduler that the workers serve, as in tcp://127.0.0.1:2345",
     )
-    host: str = setting(
-        text(),
+    host: str = Field(
         default="127.0.0.1",
-        also=["adapter_web_host"],
+        validation_alias=AliasChoices("host", "adapter_web_host"),
         description="network interface the webhook listens on",
     )
-    port: int = setting(
-        integer(at_least=0, at_most=65_535),
-        "p",
+    port: Annotated[int, Short("p")] = Field(
         default=8080,
-        also=["adapter_web_port"],
+        ge=0,
+        le=65_535,
+        validation_alias=AliasChoices("port", "adapter_web_port"),
         description="port the webhook listens on; 0 takes a free one",
     )
-    auth_token_file: Path | None = setting(
-        PATH, "atf", default=None, description="file with the token that callers of the webhook must give"
+    auth_token_file: Annotated[Path | None, Short("atf")] = Field(
+        default=None, description="file with the token that callers of the webhook must give"
     )
-    insecure: bool = setting(
-        SWITCH, default=False, description="let the webhook listen beyond this machine without a token"
-    )
+    insecure: bool = Field(default=False, description="let the webhook listen beyond this machine without a token")

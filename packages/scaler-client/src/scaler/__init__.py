@@ -3,6 +3,7 @@
 from scaler.client.client import Client
 from scaler.client.future import ScalerFuture
 from scaler.client.object_reference import ObjectReference
+from scaler.client.progress import progress
 from scaler.errors import (
     ClientCancelledException,
     ClientQuitException,
@@ -44,4 +45,5 @@ __all__ = [
     "TaskNotFoundError",
     "TaskTimeoutError",
     "WorkerDiedError",
+    "progress",
 ]

@@ -6,10 +6,12 @@ import asyncio
 import concurrent.futures as cf
 import functools
 import gc
+import json
 import logging
 import math
 import os
 import pickle
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -21,6 +23,8 @@ import pytest
 from scaler import Client, Serializer, errors
 from scaler.testing import InProcessCluster
 from scaler_protocol import messages as m
+from scaler_protocol.codec import decode
+from scaler_protocol.transport.dealer import DealerLink
 
 
 @pytest.fixture
@@ -44,6 +48,31 @@ def wait_until(condition: Any, seconds: float = 5.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.005)
+
+
+def test_a_client_says_hello_before_it_waits_for_anything(
+    cluster: InProcessCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[m.Message] = []
+
+    class Starting(Exception):
+        pass
+
+    class Thread:
+        def __init__(self, link: DealerLink, _owner: object, _name: str) -> None:
+            self._link = link
+
+        def send(self, frames: list[Any]) -> None:
+            sent.append(decode(frames[1:]))
+
+        def start(self) -> None:
+            self._link.close()
+            raise Starting
+
+    monkeypatch.setattr("scaler.client.connection_engine.LinkThread", Thread)
+    with pytest.raises(Starting):
+        Client(cluster.address)
+    assert [type(message) for message in sent] == [m.Hello]
 
 
 class TestSubmit:
@@ -641,7 +670,48 @@ class TestWhatIsShown:
             client.submit(abs, 1).result(5)
         captured = capsys.readouterr()
         assert captured.out == "to out\n"
-        assert captured.err == "[5 bytes of output left out]\nto err\n"
+        assert captured.err == "[task 1: 5 bytes of output were dropped, as it was too much]\nto err\n"
+
+    def test_log_records_of_tasks(self, cluster: InProcessCluster, caplog: Any) -> None:
+        entry = {
+            "logger": "their.module",
+            "level": 30,
+            "message": "50% done",
+            "created": 1_700_000_000.25,
+            "file": "/srv/model.py",
+            "line": 7,
+            "function": "fit",
+            "thread": "MainThread",
+            "pid": 99,
+            "traceback": "Traceback: …",
+        }
+        quiet = {**entry, "level": 10}
+        lines = b"".join(json.dumps(x).encode() + b"\n" for x in (entry, quiet)) + b"{}\n[]\nnot json\n"
+        with Client(cluster.address, stream_output=True) as client:
+            cluster.send_all(m.Output(client.identity, 3, 3, lines))
+            wait_until(lambda: len(caplog.records) == 4)
+        record = caplog.records[0]
+        assert (record.name, record.levelname, record.getMessage()) == ("their.module", "WARNING", "50% done")
+        assert (record.task_id, record.process, record.lineno, record.module) == (3, 99, 7, "model")
+        assert (record.created, record.msecs) == (1_700_000_000.25, 250)
+        assert "Traceback: …" in logging.Formatter().format(record)
+        assert all("of task 3 cannot be read" in other.getMessage() for other in caplog.records[1:])
+
+    def test_a_filter_that_raises_ends_nothing(self, cluster: InProcessCluster, monkeypatch: Any) -> None:
+        def fail(_record: logging.LogRecord) -> bool:
+            raise LookupError("a filter's mistake")
+
+        told: list[BaseException] = []
+        monkeypatch.setattr(sys, "excepthook", lambda _kind, error, _traceback: told.append(error))
+        name = "filtered.of.tests"
+        logging.getLogger(name).addFilter(fail)
+        entry = {"logger": name, "level": 40, "message": "", "created": 1.0, "file": "", "line": 1}
+        line = json.dumps({**entry, "function": "", "thread": "", "pid": 1}).encode()
+        with Client(cluster.address, stream_output=True) as client:
+            cluster.send_all(m.Output(client.identity, 1, 3, line))
+            wait_until(lambda: told)
+            assert client.submit(abs, -1).result(5) == 1
+        assert str(told[0]) == "a filter's mistake"
 
     def test_notices(self, client: Client, cluster: InProcessCluster, caplog: Any) -> None:
         with caplog.at_level(logging.INFO, "scaler"):

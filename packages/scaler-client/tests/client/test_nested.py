@@ -38,7 +38,7 @@ class Context:
         self._stopping = False
         self._threads: list[threading.Thread] = []
 
-    def open_relay(self, client: bytes, receiver: RelayReceiver) -> None:
+    def open_relay(self, client: bytes, receiver: RelayReceiver, module: str) -> None:
         link = self._links[client] = DealerLink(self.scheduler_address, client)
 
         def receive() -> None:

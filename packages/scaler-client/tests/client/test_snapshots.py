@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
+import os
 
-from scaler.client.snapshots import CANDIDATES_MAX, Snapshots, flat, key_of, same, snapshot
+import numpy as np
+import pytest
+
+from scaler.client.snapshots import CANDIDATES_MAX, Snapshot, Snapshots, flat, key_of, snapshot
+from scaler_protocol.segments import SegmentPool, supported
 
 
 def test_equal_buffers_are_found() -> None:
@@ -15,7 +19,7 @@ def test_equal_buffers_are_found() -> None:
     again = [b"header", flat(np.arange(100_000).data)]
     ((object_id, kept),) = snapshots.candidates(key_of(again))
     assert object_id == b"a"
-    assert same(kept, again)
+    assert kept.equals(again)
 
 
 def test_one_byte_between_the_samples_decides() -> None:
@@ -23,37 +27,50 @@ def test_one_byte_between_the_samples_decides() -> None:
     second = bytearray(1_000_000)
     second[777] = 1
     assert key_of([first]) == key_of([second])
-    assert not same(snapshot([first]), [second])
+    assert not snapshot([first]).equals([second])
 
 
 def test_a_snapshot_does_not_change_with_its_source() -> None:
     source = bytearray(b"before")
     kept = snapshot([source])
     source[:] = b"after!"
-    assert kept == [b"before"]
+    assert kept.buffers() == [b"before"]
 
 
 def test_bytes_are_not_copied() -> None:
     source = bytes(1000)
-    assert snapshot([source])[0] is source
+    assert snapshot([source]).buffers()[0] is source
 
 
 def test_what_is_kept_is_bounded() -> None:
     snapshots = Snapshots(kept_bytes_max=1000)
     for i in range(10):
-        snapshots.add(bytes([i]), (i,), [bytes(300)])
+        snapshots.add(bytes([i]), (i,), snapshot([bytes(300)]))
     assert [object_id for object_id, _ in snapshots.all()] == [bytes([i]) for i in (7, 8, 9)]
-    snapshots.add(b"large", ("large",), [bytes(2000)])
+    snapshots.add(b"large", ("large",), snapshot([bytes(2000)]))
     assert not snapshots.candidates(("large",))
 
 
 def test_candidates_are_few_and_recent() -> None:
     snapshots = Snapshots()
     for i in range(10):
-        snapshots.add(bytes([i]), ("key",), [b"x"])
+        snapshots.add(bytes([i]), ("key",), snapshot([b"x"]))
     assert [object_id for object_id, _ in snapshots.candidates(("key",))] == [
         bytes([9 - i]) for i in range(CANDIDATES_MAX)
     ]
     for i in range(10):
         snapshots.drop(bytes([i]))
     assert not snapshots.candidates(("key",))
+
+
+@pytest.mark.skipif(not supported(), reason="segments exist on Linux only")
+def test_a_snapshot_in_a_segment_is_compared_with_its_own_bytes() -> None:
+    pool = SegmentPool(b"t" * 32)
+    source = bytearray(os.urandom(600_000))
+    lease = pool.write(b"i" * 16, [b"header", source])
+    kept = Snapshot(lease)
+    assert kept.equals([b"header", source])
+    assert kept.size_bytes == 600_006
+    assert kept.own_bytes == 0
+    source[300_000] ^= 1
+    assert not kept.equals([b"header", source])

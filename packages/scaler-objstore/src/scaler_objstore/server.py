@@ -1,6 +1,6 @@
 """The server around the core: a socket, a timer, signals, and an orderly end.
 
-frames ──RouterListener──▶ message ──StoreCore──▶ effects ──RouterListener──▶ frames
+frames ──RouterListener──▶ message (──HeldSegments──▶ with buffers) ──StoreCore──▶ effects ──RouterListener──▶ frames
 
 One thread does all of it. What it takes in at once is bounded, so that signals and timers get their turn under load.
 """
@@ -16,7 +16,9 @@ from collections.abc import Iterator
 
 from scaler_objstore.content_hash import SEED_BYTES, KeyedContentHash
 from scaler_objstore.core import Incoming, Limits, MemoryStorage, PeerGone, Send, Stop, StoreCore, Tick, Warn
+from scaler_objstore.segments import HeldSegments, raise_descriptor_limit
 from scaler_objstore.settings import ObjectStorageSettings
+from scaler_protocol import messages as m
 from scaler_protocol.address import Address
 from scaler_protocol.codec import decode, encode
 from scaler_protocol.errors import MalformedMessageError, MessageTooLargeError, TransportError
@@ -24,9 +26,8 @@ from scaler_protocol.ids import short
 from scaler_protocol.random_ids import new_id
 from scaler_protocol.service import event_loop
 from scaler_protocol.service.errors import ServiceError
-from scaler_protocol.service.late_address import address_now
+from scaler_protocol.service.late_address import bind_address_now
 from scaler_protocol.service.readiness import Readiness
-from scaler_protocol.service.setting_types import BIND_ADDRESS
 from scaler_protocol.service.signals import StopSignals
 from scaler_protocol.transport import RouterListener, SendOutcome
 from scaler_protocol.wire import MESSAGE_BYTES_MAX, UNSEQUENCED, Frame, encode_envelope
@@ -38,9 +39,6 @@ ADDRESS_ROLE = "object_storage"
 
 DRAIN_MESSAGES = 64
 """Messages taken in before timers and signals get their turn."""
-
-HIGH_WATER_MARK_MESSAGES = 128
-"""Messages ZeroMQ keeps per peer: each may be a whole object, and what waits there is outside the memory limit."""
 
 FLUSH_SECONDS = 0.002
 """Pause before trying again to send to a peer that takes nothing."""
@@ -56,14 +54,16 @@ _ENVELOPE = encode_envelope(UNSEQUENCED)
 
 def run(settings: ObjectStorageSettings) -> int:
     """Serve until told to stop; return the exit status. Raises ServiceError when the address cannot be used."""
-    address = address_now(settings.address, BIND_ADDRESS)
+    address = bind_address_now(settings.address)
     return event_loop.run(lambda: _serve(settings, address), settings.event_loop)
 
 
 async def _serve(settings: ObjectStorageSettings, address: Address) -> int:
     readiness = Readiness.from_environment()
-    with _listening(settings, address) as listener:
-        server = Server(listener, _make_core(settings))
+    incarnation = new_id()
+    raise_descriptor_limit()
+    with _listening(address) as listener, contextlib.closing(HeldSegments(incarnation)) as segments:
+        server = Server(listener, _make_core(settings, incarnation, segments.offer), segments)
         with StopSignals(lambda number: server.stop(signal.Signals(number).name)):
             logger.info("object storage listens on %s", listener.address)
             readiness.ready({ADDRESS_ROLE: listener.address})
@@ -79,7 +79,7 @@ async def _serve(settings: ObjectStorageSettings, address: Address) -> int:
 
 
 @contextlib.contextmanager
-def _listening(settings: ObjectStorageSettings, address: Address) -> Iterator[RouterListener]:
+def _listening(address: Address) -> Iterator[RouterListener]:
     try:
         listener = RouterListener(str(address))
     except TransportError as error:
@@ -88,20 +88,22 @@ def _listening(settings: ObjectStorageSettings, address: Address) -> Iterator[Ro
         yield listener
 
 
-def _make_core(settings: ObjectStorageSettings) -> StoreCore:
+def _make_core(settings: ObjectStorageSettings, incarnation: bytes, segment_offer: bytes) -> StoreCore:
     return StoreCore(
-        new_id(),
+        incarnation,
         MemoryStorage(settings.memory_limit_bytes),
         KeyedContentHash(os.urandom(SEED_BYTES)),
         Limits(object_bytes_max=min(settings.object_size_limit_bytes, MESSAGE_BYTES_MAX)),
+        segment_offer,
     )
 
 
 class Server:
-    """Moves messages between a listener and a core, on the running event loop."""
+    """Moves messages between a listener and a core, on the running event loop; maps the segments that puts name."""
 
-    def __init__(self, listener: RouterListener, core: StoreCore) -> None:
+    def __init__(self, listener: RouterListener, core: StoreCore, segments: HeldSegments) -> None:
         self._listener = listener
+        self._segments = segments
         self._core = core
         self._loop = asyncio.get_running_loop()
         self._stopped: asyncio.Future[str] = self._loop.create_future()
@@ -153,6 +155,8 @@ class Server:
         except (MalformedMessageError, MessageTooLargeError) as error:
             self._malformed.note(f"from {short(peer)}: {error}")
             return
+        if isinstance(message, m.ObjectPut) and message.place:
+            message = self._segments.resolve(message)
         self._core.handle(Incoming(peer, message), self._loop.time())
 
     def _perform(self) -> None:

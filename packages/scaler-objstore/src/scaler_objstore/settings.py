@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from pydantic import AliasChoices, Field
 
 from scaler_protocol.service.command import EventLoopSettings
-from scaler_protocol.service.late_address import LateAddress, or_on_input
-from scaler_protocol.service.setting_types import BIND_ADDRESS, integer
-from scaler_protocol.service.settings import positional, setting
+from scaler_protocol.service.late_address import LateBindAddressSetting
+from scaler_protocol.service.settings import AlsoKey, CliPositionalArg, Short
 
 
 def _half_of_memory() -> int:
@@ -21,25 +22,21 @@ class ObjectStorageSettings(EventLoopSettings):
     command: ClassVar[str] = "scaler_object_storage_server"
     section: ClassVar[str] = "object_storage_server"
 
-    address: LateAddress = positional(
-        or_on_input(BIND_ADDRESS),
-        also_key="object_storage_address",
+    address: Annotated[CliPositionalArg[LateBindAddressSetting], AlsoKey("object_storage_address")] = Field(
         description="where to listen, as in tcp://127.0.0.1:2346; port 0 takes a free one; - reads it from standard "
         "input",
     )
-    memory_limit_bytes: int = setting(
-        integer(at_least=1),
-        "ml",
+    memory_limit_bytes: Annotated[int, Short("ml")] = Field(
         default_factory=_half_of_memory,
+        gt=0,
         description="bytes of objects held in memory at most, by default half of this machine's memory",
     )
-    object_size_limit_bytes: int = setting(
-        integer(at_least=1), "osl", default=16 * 1024**3, description="largest object that is accepted"
+    object_size_limit_bytes: Annotated[int, Short("osl")] = Field(
+        default=16 * 1024**3, gt=0, description="largest object that is accepted"
     )
-    io_threads: int = setting(
-        integer(at_least=1),
-        "wit",
+    io_threads: Annotated[int, Short("wit")] = Field(
         default=1,
-        also=["worker_io_threads"],
+        ge=1,
+        validation_alias=AliasChoices("io_threads", "worker_io_threads"),
         description="accepted for older command lines; no threads are needed",
     )

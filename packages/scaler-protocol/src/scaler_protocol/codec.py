@@ -8,6 +8,7 @@ anybody indexes with them.
 from __future__ import annotations
 
 import os
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
 from enum import IntEnum
@@ -21,6 +22,8 @@ from scaler_protocol.columns import EMPTY, Packed, column_reader, pack_column, s
 from scaler_protocol.errors import MalformedMessageError, MessageTooLargeError
 from scaler_protocol.flat import SHAPE_START, FlatStruct, Reader
 from scaler_protocol.ids import ID_BYTES
+from scaler_protocol.one_row import OneResult, OneTask
+from scaler_protocol.segments.place import PLACE_BYTES
 from scaler_protocol.wire import FRAMES_MAX, HEADER_BYTES_MAX, MESSAGE_BYTES_MAX, Frame, raw_view
 
 TRAVERSALS_MAX = 4
@@ -167,6 +170,24 @@ def _check_tasks(message: m.TaskBatch) -> None:
     if message.input_positions or len(message.inputs) or len(message.inputs.data):
         message.inputs.check()
         _check_sparse(message, rows, "input_positions", "inputs")
+    if message.input_sources or message.chain_ends:
+        _check_chains(message, rows)
+
+
+def _check_chains(message: m.TaskBatch, rows: int) -> None:
+    """Chains cover all rows, and what a task takes from another is from its own chain."""
+    ends = message.chain_ends
+    if len(ends) == 0 or ends[-1] != rows or any(a >= b for a, b in pairwise((0, *ends))):
+        raise MalformedMessageError(f"TaskBatch.chain_ends does not divide its {rows} rows")
+    sources = message.input_sources
+    if len(sources) not in (0, len(message.input_positions)):
+        raise MalformedMessageError(
+            f"TaskBatch.input_sources has {len(sources)} elements for {len(message.input_positions)} inputs"
+        )
+    for position, source, length in zip(message.input_positions, sources, message.inputs.lengths, strict=False):
+        before = bisect_right(ends, position)
+        if source and (length or source > position - (ends[before - 1] if before else 0)):
+            raise MalformedMessageError(f"TaskBatch: an input of row {position} is from outside its chain")
 
 
 def _check_results(message: m.ResultBatch) -> None:
@@ -224,6 +245,19 @@ def _check_object(message: Any) -> None:
 
 def _check_object_put(message: m.ObjectPut) -> None:
     _check_id(message, "id", "owner")
+    _check_place(message)
+
+
+def _check_object_data(message: m.ObjectData) -> None:
+    _check_id(message, "id")
+    _check_place(message)
+
+
+def _check_place(message: m.ObjectPut | m.ObjectData) -> None:
+    if message.place and (len(message.place) != PLACE_BYTES or message.buffers):
+        raise MalformedMessageError(
+            f"{type(message).__name__}: a place has {PLACE_BYTES} bytes and no buffers beside it"
+        )
 
 
 def _check_exact(message: Any, rows: int, *columns: str) -> None:
@@ -254,6 +288,7 @@ def _check_failures(message: m.MonitorFailures) -> None:
     rows = len(message.numbers)
     message.payloads.check(rows)
     _check_exact(message, rows, "time_seconds", "clients", "attempts", "statuses", "functions", "workers", "durations")
+    _check_rows(message, rows, "items")
 
 
 def _check_log(message: m.MonitorLog) -> None:
@@ -292,7 +327,7 @@ _LAYOUTS: tuple[_Layout, ...] = (
             _Field("role", "role", int, lambda value: m.Role(value.raw)),
             *_plain("protocol_version", "python_version", "software_version", "name", "incarnation", "hostname"),
             *_plain("pid", "scheduler_incarnation", "capacity", "queue_limit", "stream_output", "timeout_seconds"),
-            *_plain("hello_number"),
+            *_plain("hello_number", "takes_chains"),
             *_texts("worker_names"),
             *_capabilities(),
         ),
@@ -322,7 +357,7 @@ _LAYOUTS: tuple[_Layout, ...] = (
             *_plain("client", "depth", "kind", "flags", "serializer"),
             *_column("Q", "numbers"),
             *_column("H", "attempts", "function_indexes"),
-            *_column("I", "object_positions", "input_positions"),
+            *_column("I", "object_positions", "input_positions", "input_sources", "chain_ends"),
             *_ids("functions", "objects"),
             *_capabilities(),
         ),
@@ -381,13 +416,30 @@ _LAYOUTS: tuple[_Layout, ...] = (
         raw="data",
         check=_check_client,
     ),
+    _Layout(
+        "chunkFailures",
+        m.ChunkFailures,
+        tuple(_plain("client", "number", "attempt", "count")),
+        raw="payload",
+        check=_check_client,
+    ),
     _Layout("relay", m.Relay, tuple(_plain("client")), raw="inner", check=_check_client),
     _Layout(
-        "objectPut", m.ObjectPut, tuple(_plain("request", "id", "owner", "name")), buffers=True, check=_check_object_put
+        "objectPut",
+        m.ObjectPut,
+        tuple(_plain("request", "id", "owner", "name", "place")),
+        buffers=True,
+        check=_check_object_put,
     ),
     _object_reply("objectPutReply", m.ObjectPutReply),
-    _Layout("objectGet", m.ObjectGet, tuple(_plain("request", "id", "wait_seconds")), check=_check_object),
-    _Layout("objectData", m.ObjectData, tuple(_plain("request", "id", "missing")), buffers=True, check=_check_object),
+    _Layout("objectGet", m.ObjectGet, tuple(_plain("request", "id", "wait_seconds", "mappable")), check=_check_object),
+    _Layout(
+        "objectData",
+        m.ObjectData,
+        tuple(_plain("request", "id", "missing", "place")),
+        buffers=True,
+        check=_check_object_data,
+    ),
     _Layout("objectDelete", m.ObjectDelete, (*_plain("request", "owner"), *_ids("ids"))),
     _object_reply("objectDeleteReply", m.ObjectDeleteReply),
     _Layout(
@@ -396,7 +448,7 @@ _LAYOUTS: tuple[_Layout, ...] = (
         (
             *_plain("sequence", "time_seconds", "incarnation", "cpu_percent", "rss_bytes"),
             *_plain("object_count", "object_bytes", "object_limit_bytes", "started_seconds", "stale_results"),
-            *_plain("scaling_strategy", "events_omitted"),
+            *_plain("scaling_strategy", "events_omitted", "failed_items"),
             *_structs(m.Counter, _COUNTER, "task_states", "sent", "received", "functions", "failed_functions"),
             *_structs(m.WorkerStatus, _WORKER_STATUS, "workers"),
             *_structs(m.AgentStatus, _AGENT_STATUS, "agents"),
@@ -429,7 +481,7 @@ _LAYOUTS: tuple[_Layout, ...] = (
             *_column("Q", "numbers"),
             *_column("H", "attempts"),
             *_column("B", "statuses"),
-            *_column("I", "durations"),
+            *_column("I", "durations", "items"),
             *_ids("clients"),
             *_texts("functions", "workers"),
         ),
@@ -514,6 +566,8 @@ class _FlatLayout:
         required = {field.name for field in fields(layout.message_type) if field.default is MISSING}
         self.required = [(blob.attribute, blob.read(b"")) for blob in self.blobs if blob.attribute in required]
 
+        self.one_row: Any = (OneTask if layout.message_type is m.TaskBatch else OneResult)(struct)
+
     def encode(self, message: Any) -> list[Frame] | None:
         """Return the frames of `message`, or None where it is a matter for the library."""
         for name in self.others:
@@ -569,11 +623,11 @@ KIND_NAMES: dict[type[Any], str] = {
 
 def encode(message: m.Message) -> list[Frame]:
     """Return header and payload frames of `message` (the caller puts the envelope in front)."""
-    if isinstance(message, m.ResultBatch) and message.frames is not None:
+    if type(message) is m.ResultBatch and message.frames is not None:
         return list(message.frames)
     flat = _FLAT_BY_TYPE.get(type(message))
     if flat is not None:
-        frames = flat.encode(message)
+        frames = flat.one_row.write(message) or flat.encode(message)
         if frames is not None:
             return frames
     return encode_with_library(message)
@@ -626,6 +680,9 @@ def decode(frames: Sequence[Frame]) -> m.Message:
     header = bytes(frames[0])
     flat = _FLAT_BY_SHAPE.get(header[SHAPE_START : SHAPE_START + _SHAPE_BYTES])
     if flat is not None:
+        one = flat.one_row.read(header, frames[1:])
+        if one is not None:
+            return one  # type: ignore[no-any-return]
         try:
             message = flat.decode(header, frames[1:])
             if message is not None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 WORD_BYTES = 8
 
@@ -75,6 +75,7 @@ class FlatStruct:
         body_pointers[union_field.slot.offset] = _struct_pointer(behind, body.dataWordCount, body.pointerCount)
         self.shape = struct.pack("<Q", root) + bytes(tag) + struct.pack(f"<{len(body_pointers)}Q", *body_pointers)
         """What stands between segment table and numbers in every header of this kind, and in no other's."""
+        self._layout = layout
         self._prefix = struct.Struct(f"<II{len(self.shape)}s{layout}{self.pointer_count}Q")
         self._prefix_words = self._prefix.size // WORD_BYTES
         self._numbers_end = 3 + len(self.number_names)
@@ -98,6 +99,16 @@ class FlatStruct:
         words = self._prefix_words - 1 - count + at
         parts[0] = self._prefix.pack(0, words, self.shape, *numbers, *pointers)
         return b"".join(parts)
+
+    def fixed(self, blobs: Sequence[tuple[int, str]]) -> FixedHeader:
+        """Return the one form of header that has just these `Data` fields, as (slot, `struct` code), in this order."""
+        sizes = [(slot, struct.calcsize(f"<{code}"), code) for slot, code in blobs]
+        header = self.write([0] * len(self.number_names), [(slot, bytes(size)) for slot, size, _ in sizes])
+        values = "".join(f"{code}{-size % WORD_BYTES}x" for _, size, code in sizes)
+        shape_bytes = SHAPE_START + len(self.shape)
+        form = struct.Struct(f"<{shape_bytes}s{self._layout}{self.pointer_count * WORD_BYTES}s{values}")
+        parts = form.unpack(header)
+        return FixedHeader(form, parts[0], parts[1 + len(self.number_names)])
 
     def read(self, header: bytes, numbers: Sequence[str], readers: Sequence[Reader | None]) -> dict[str, Any] | None:
         """Return what stands in `header` by name, or None where it has another shape than `write` gives it.
@@ -129,6 +140,17 @@ class FlatStruct:
                 name, read = reader
                 values[name] = read(header[start:end])
         return values
+
+
+class FixedHeader(NamedTuple):
+    """A header of a fixed form, written and read in one go: `form` of (start, *numbers, pointers, *values).
+
+    `start` and `pointers` are what they must be equal to when reading.
+    """
+
+    form: struct.Struct
+    start: bytes
+    pointers: bytes
 
 
 def _number_layout(fields: Iterable[tuple[str, int, str]], size: int) -> tuple[tuple[str, ...], str]:

@@ -49,6 +49,7 @@ class Status(IntEnum):
     MISSING_OBJECT = 7
     NOT_RUN = 8
     STORAGE_FAILED = 9
+    SKIPPED = 10
 
 
 class HeldState(IntEnum):
@@ -74,6 +75,8 @@ class ObjectStatus(IntEnum):
     NOT_YOURS = 4
     CONFLICT = 5
     """The id already stands for other bytes: objects never change."""
+    NO_SEGMENT = 6
+    """What was put is not at its place, or cannot be opened: its bytes may be sent instead."""
 
 
 class TaskEvent(IntEnum):
@@ -105,6 +108,7 @@ class Hello:
     python_version: str = PYTHON_VERSION
     software_version: str = SOFTWARE_VERSION
     hello_number: int = 0
+    takes_chains: bool = False
 
 
 @record
@@ -121,6 +125,8 @@ class Welcome:
     software_version: str = SOFTWARE_VERSION
     capability_policy: bool = False
     hello_number: int = 0
+    segment_offer: bytes = b""
+    """Object storage: where a peer on the same host finds proof of it (see `segments.offer`)."""
 
 
 @record
@@ -174,6 +180,8 @@ class TaskBatch:
     objects: tuple[bytes, ...] = ()
     input_positions: Column = EMPTY
     inputs: Packed = field(default_factory=Packed)
+    input_sources: Column = EMPTY
+    chain_ends: Column = EMPTY
 
 
 @record
@@ -285,6 +293,16 @@ class Output:
 
 
 @record
+class ChunkFailures:
+    client: bytes
+    number: int
+    attempt: int
+    count: int
+    payload: bytes
+    """The failure of the first failed item."""
+
+
+@record
 class Relay:
     client: bytes
     inner: list[bytes]
@@ -299,6 +317,8 @@ class ObjectPut:
     buffers: list[Any]
     """The object's buffers: anything with the buffer protocol. On the wire one frame each."""
     name: str = ""
+    place: bytes = b""
+    """Where the buffers lie in a segment of this host (see `segments`), instead of in frames."""
 
 
 @record
@@ -313,6 +333,8 @@ class ObjectGet:
     request: int
     id: bytes
     wait_seconds: float = 0.0
+    mappable: bool = False
+    """Whether a place will do."""
 
 
 @record
@@ -321,6 +343,8 @@ class ObjectData:
     id: bytes
     buffers: list[Any] = field(default_factory=list)
     missing: bool = False
+    place: bytes = b""
+    """Where the buffers lie in a segment of this host, instead of in frames."""
 
 
 @record
@@ -402,6 +426,7 @@ class ClientStatus:
     object_count: int = 0
     object_bytes: int = 0
     connected_seconds: float = 0.0
+    failed_items: int = 0
 
 
 @record
@@ -453,6 +478,7 @@ class MonitorSnapshot:
     scaling_strategy: str = ""
     events_omitted: int = 0
     failed_functions: tuple[Counter, ...] = ()
+    failed_items: int = 0
 
 
 @record
@@ -489,6 +515,7 @@ class MonitorFailures:
     workers: tuple[str, ...]
     durations: Column
     payloads: Packed
+    items: Column = EMPTY
 
 
 @record
@@ -548,6 +575,7 @@ Message = (
     | Shutdown
     | Notice
     | Output
+    | ChunkFailures
     | Relay
     | ObjectPut
     | ObjectPutReply

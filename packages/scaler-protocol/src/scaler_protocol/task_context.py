@@ -32,8 +32,11 @@ class TaskContext(Protocol):
     def task_number(self) -> int | None:
         """Number of the running task within its client; None between tasks."""
 
-    def open_relay(self, client: bytes, receiver: RelayReceiver) -> None:
-        """Let the agent carry messages of a client in this process; answers go to `receiver`."""
+    def open_relay(self, client: bytes, receiver: RelayReceiver, module: str) -> None:
+        """Let the agent carry messages of a client in this process; answers go to `receiver`.
+
+        `module` is what another processor has to import before it can have such a client: a tree of tasks needs many.
+        """
 
     def relay(self, client: bytes, frames: Sequence[Frame]) -> None:
         """Send one message (envelope first) to the scheduler through the agent. From any thread."""

@@ -51,6 +51,9 @@ _WORDS = 5
 _POINTER = 4 << 32
 
 
+_new = tuple.__new__
+
+
 class Envelope(NamedTuple):
     """Who has sent and seen what. See `session.sequencing`."""
 
@@ -76,4 +79,5 @@ def decode_envelope(frame: Frame) -> Envelope:
         raise MalformedMessageError(f"an envelope has {_ENVELOPE.size} bytes, not {len(frame)}") from None
     if segments or words != _WORDS or pointer != _POINTER:
         raise MalformedMessageError("not an envelope")
-    return Envelope(sequence, acknowledged, flags, epoch)
+    # Without the detour over the class's own constructor: this is done for every message.
+    return _new(Envelope, (sequence, acknowledged, flags, epoch))

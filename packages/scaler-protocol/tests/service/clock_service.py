@@ -6,11 +6,11 @@ import asyncio
 import sys
 from typing import ClassVar
 
+from pydantic import Field
+
 from scaler_protocol.service import event_loop
 from scaler_protocol.service.command import EventLoopSettings, run_command
 from scaler_protocol.service.readiness import Readiness
-from scaler_protocol.service.setting_types import SWITCH
-from scaler_protocol.service.settings import setting
 from scaler_protocol.service.signals import StopSignals
 
 
@@ -20,7 +20,7 @@ class ClockSettings(EventLoopSettings):
     command: ClassVar[str] = "scaler_clock"
     section: ClassVar[str] = "clock"
 
-    stubborn: bool = setting(SWITCH, default=False, description="do not react to being asked to stop")
+    stubborn: bool = Field(default=False, description="do not react to being asked to stop")
 
 
 def run(settings: ClockSettings) -> int:

@@ -52,12 +52,12 @@ def pass_in(decoder: Decoder, data: bytes, sizes: list[int]) -> list[list[bytes]
     while position < len(data):
         size = sizes[turn % len(sizes)]
         turn += 1
-        room = decoder.room
-        if room is None:
+        if decoder.large is None:
             piece = data[position : position + size]
             messages += decoder.feed(piece)
             position += len(piece)
         else:
+            room = decoder.room()
             piece = data[position : position + min(size, len(room))]
             room[: len(piece)] = piece
             position += len(piece)

@@ -55,6 +55,13 @@ logger = logging.getLogger(__name__)
 DRAIN_MESSAGES = 256
 """Messages taken in one go before the core places tasks and answers leave."""
 
+STAY_SECONDS = 0.001
+"""How long to wait for the next message right after one, before the event loop has its turn again: a pass through it costs
+as much as a task does, and answers come at once."""
+
+STAY_SECONDS_MAX = 0.005
+"""How long timers, signals and everything else may have to wait for that."""
+
 LONGEST_SLEEP_SECONDS = 0.5
 """How often connections are looked after that are lost, or that never said who they are, when nothing else happens."""
 
@@ -279,14 +286,21 @@ class _Server:
     def _drain(self) -> None:
         """Take what is waiting, let the core place once, perform its effects, and see that nothing is left asleep."""
         self._drain_scheduled = False
+        router, core = self._router, self._core
         now = time.monotonic()
-        for identity, frames in self._router.receive(DRAIN_MESSAGES):
-            self._receive(identity, frames, now)
-        if now >= self._core.next_deadline():
-            self._core.handle(self._tick(), now)
-        self._core.place(now)
-        self._perform(now)
-        if self._router.has_received:
+        until = now + STAY_SECONDS_MAX
+        while True:
+            received = router.receive(DRAIN_MESSAGES)
+            for identity, frames in received:
+                self._receive(identity, frames, now)
+            if now >= core.next_deadline():
+                core.handle(self._tick(), now)
+            core.place(now)
+            self._perform(now)
+            if not received or now >= until or not router.wait(STAY_SECONDS):
+                break
+            now = time.monotonic()
+        if router.has_received:
             self._schedule_drain()
         else:
             self._sleep(now)
@@ -326,12 +340,10 @@ class _Server:
             effects = self._core.take_effects()
 
     def _send(self, effect: Send, now: float) -> None:
-        peer, envelope, message = effect
+        peer, envelope, message, around = effect
         frames: list[Any] = [encode_envelope(envelope), *encode(message)]
         if isinstance(peer, RelayedPeer):
-            around = self._core.relay_envelope(peer.agent)
-            if around is None:
-                return
+            assert around is not None
             frames = [encode_envelope(around), *encode(m.Relay(peer.client, frames))]
             peer = peer.agent
         outcome = self._router.send(peer, frames)

@@ -46,6 +46,13 @@ logger = logging.getLogger(__name__)
 RECEIVE_MAX = 256
 """Messages taken in per turn, so that processors and timers have theirs under load."""
 
+STAY_SECONDS = 0.001
+"""How long to wait for more right after a turn, before the event loop has its own again: a pass through it costs as much as a
+task does, and answers come at once."""
+
+STAY_SECONDS_MAX = 0.005
+"""How long timers, signals and everything else may have to wait for that."""
+
 CONNECTION_SECONDS = 0.5
 """How often a connection that is lost is looked after, when nothing else wakes the agent."""
 
@@ -136,6 +143,8 @@ class Agent:
                 preload=settings.preload or "",
                 garbage_collect_interval_seconds=settings.garbage_collect_interval_seconds,
                 trim_memory_threshold_bytes=settings.trim_memory_threshold_bytes,
+                logging_level=settings.logging_level,
+                logging_format=settings.logging_format,
             ),
             template,
             self._hub,
@@ -197,9 +206,19 @@ class Agent:
 
     def _on_readable(self) -> None:
         """Read from everything that is ready, then handle all of it in one turn."""
-        self._turn_due = True
-        self._hub.read_ready()
-        self._turn()
+        until = self._loop.time() + STAY_SECONDS_MAX
+        seconds = 0.0
+        while True:
+            # So that what is reported meanwhile schedules no further turn.
+            self._turn_due = True
+            ready = self._hub.read_ready(seconds)
+            if not ready and seconds:
+                self._turn_due = False
+                return
+            self._turn()
+            if self._stopped.done() or self._loop.time() >= until:
+                return
+            seconds = STAY_SECONDS
 
     def _schedule_turn(self) -> None:
         if not self._turn_due:

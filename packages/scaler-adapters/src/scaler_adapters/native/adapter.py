@@ -28,9 +28,9 @@ from scaler_adapters.adapter import (
 )
 from scaler_adapters.native.settings import NativeAdapterSettings
 from scaler_adapters.native.worker_process import WorkerProcess
-from scaler_protocol.capabilities import format_capabilities, parse_capabilities
+from scaler_adapters.worker_command import WORKER_MODULE, worker_arguments
+from scaler_protocol.capabilities import parse_capabilities
 from scaler_protocol.service.errors import ServiceError
-from scaler_protocol.service.worker_settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +42,6 @@ STOP_SECONDS = 15.0
 
 GROUP_VARIABLE = "SCALER_WORKER_GROUP"
 """In the environment of each worker process: who it is and which adapter started it, as JSON."""
-
-WORKER_MODULE = "scaler_worker"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +56,10 @@ class NativeAdapter(WorkerAdapter):
     settings_class: ClassVar = NativeAdapterSettings
 
     def __init__(self, settings: NativeAdapterSettings) -> None:
+        self._settings = settings
         self._max_workers = settings.max_workers
         self._per_group = settings.workers_per_group
         self._base_capabilities = parse_capabilities(settings.per_worker_capabilities)
-        # The capabilities of each worker are made of these and those it was asked for.
-        passed_on = WorkerSettings.names() - {"per_worker_capabilities"}
-        self._arguments = [
-            str(settings.address),
-            f"--num-of-workers={self._per_group}",
-            *settings.to_command_line(passed_on),
-        ]
         # With a free port of the system's choice nobody could find this adapter again, nor it its workers.
         place = f"{settings.host}:{settings.port}" if settings.port else f"process {os.getpid()} {uuid.uuid4().hex}"
         self._name = f"{settings.address} {place}"
@@ -111,9 +103,8 @@ class NativeAdapter(WorkerAdapter):
         capabilities = {**self._base_capabilities, **request.capabilities}
         names = tuple(f"native-{group_id}-{number}" for number in range(self._per_group))
         group = WorkerGroup(group_id, names, capabilities, request_id=request.request_id)
-        arguments = [*self._arguments, f"--worker-names={','.join(names)}"]
-        if capabilities:
-            arguments.append(f"--per-worker-capabilities={format_capabilities(capabilities)}")
+        arguments = worker_arguments(self._settings, self._per_group, capabilities)
+        arguments.append(f"--worker-names={','.join(names)}")
         try:
             # Under the lock: a process is known before `close` looks, or not started at all.
             with self._lock:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from pydantic import Field
 
 from scaler_adapters.webhook_settings import WebhookSettings
-from scaler_protocol.service.setting_types import integer
-from scaler_protocol.service.settings import setting
+from scaler_protocol.service.settings import Short
 
 
 class NativeAdapterSettings(WebhookSettings):
@@ -18,12 +19,9 @@ class NativeAdapterSettings(WebhookSettings):
     command: ClassVar[str] = "scaler_worker_adapter_native"
     section: ClassVar[str] = "native_worker_adapter"
 
-    max_workers: int = setting(
-        integer(at_least=-1), "mw", default=-1, description="most workers at one time; -1 for no limit"
+    max_workers: Annotated[int, Short("mw")] = Field(
+        default=-1, ge=-1, description="most workers at one time; -1 for no limit"
     )
-    workers_per_group: int = setting(
-        integer(at_least=1),
-        "wpg",
-        default=1,
-        description="workers that are started and stopped together, in one process",
+    workers_per_group: Annotated[int, Short("wpg")] = Field(
+        default=1, ge=1, description="workers that are started and stopped together, in one process"
     )

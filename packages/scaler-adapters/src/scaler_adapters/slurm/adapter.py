@@ -11,7 +11,6 @@ import hashlib
 import json
 import logging
 import shlex
-import threading
 import time
 import uuid
 from collections.abc import Sequence
@@ -28,15 +27,14 @@ from scaler_adapters.adapter import (
     WorkerAdapter,
     WorkerGroup,
 )
+from scaler_adapters.room import Room
 from scaler_adapters.slurm import commands
 from scaler_adapters.slurm.commands import Job
 from scaler_adapters.slurm.settings import SlurmAdapterSettings
-from scaler_protocol.capabilities import format_capabilities, parse_capabilities
-from scaler_protocol.service.worker_settings import WorkerSettings
+from scaler_adapters.worker_command import WORKER_MODULE, worker_arguments
+from scaler_protocol.capabilities import parse_capabilities
 
 logger = logging.getLogger(__name__)
-
-WORKER_MODULE = "scaler_worker"
 
 JUDGE_SECONDS = 3.0
 """How long a new job is watched for a reason that it can never run."""
@@ -57,16 +55,13 @@ class SlurmAdapter(WorkerAdapter):
         self._settings = settings
         self._capabilities = parse_capabilities(settings.per_worker_capabilities)
         self._extra_options = settings.options_by_capability()
-        self._per_group = settings.workers_per_job * settings.jobs_per_group
+        self._room = Room(settings.max_workers, settings.workers_per_job * settings.jobs_per_group)
         # The same scheduler and port: the same adapter, started again.
         place = f"{settings.address} {settings.host}:{settings.port}" if settings.port else uuid.uuid4().hex
         self._job_name = f"scaler-{hashlib.blake2b(place.encode(), digest_size=6).hexdigest()}"
-        self._lock = threading.Lock()
-        self._starting = 0
 
     def info(self) -> AdapterInfo:
-        limit = -1 if self._settings.max_workers < 0 else self._settings.max_workers // self._per_group
-        return AdapterInfo(limit, self._per_group, self._capabilities)
+        return AdapterInfo(self._room.groups_max, self._room.workers_per_group, self._capabilities)
 
     def list(self) -> Sequence[WorkerGroup]:
         """The groups that Slurm runs or keeps waiting; jobs that can never run are cancelled here."""
@@ -86,23 +81,18 @@ class SlurmAdapter(WorkerAdapter):
         unknown = [name for name in extra if name not in self._extra_options]
         if unknown:
             raise MalformedRequestError(f"this adapter brings no {', '.join(unknown)}: see --capability-options")
-        with self._lock:
-            groups = len(self._by_group()) + self._starting + 1 if self._settings.max_workers >= 0 else 0
-            if 0 <= self._settings.max_workers < groups * self._per_group:
-                raise NoCapacityError(f"this adapter may have {self._settings.max_workers} workers at one time")
-            self._starting += 1
-        try:
-            group_id = self._submit(request, [self._extra_options[name] for name in extra])
-        finally:
-            # From here on Slurm counts it.
-            with self._lock:
-                self._starting -= 1
+        token = uuid.uuid4().hex[:12]
+        group_id = _group_id(token)
+        with self._room.for_group(group_id, self._by_group):
+            self._submit(token, request, [self._extra_options[name] for name in extra])
+        if self._room.closed:
+            self._end([group_id])
+            raise NoCapacityError("this adapter is stopping")
         return self._judge(group_id)
 
-    def _submit(self, request: StartRequest, options: Sequence[str]) -> str:
-        """Submit a job array and return the group's id: Slurm gives the numbers of lost jobs to others."""
+    def _submit(self, token: str, request: StartRequest, options: Sequence[str]) -> None:
+        """Submit the job array of a group. Its id is ours: Slurm gives the numbers of lost jobs to others."""
         settings = self._settings
-        token = uuid.uuid4().hex[:12]
         capabilities = {**self._capabilities, **request.capabilities}
         comment = json.dumps(
             {"token": token, "request_id": request.request_id, "capabilities": capabilities}, separators=(",", ":")
@@ -125,7 +115,6 @@ class SlurmAdapter(WorkerAdapter):
             [*words, *shlex.split(settings.sbatch_options), *options], self._script(token, capabilities)
         )
         logger.info("group %s is job %s", _group_id(token), job_id)
-        return _group_id(token)
 
     def _judge(self, group_id: str) -> WorkerGroup:
         """Look at a new job until it runs, or a while: what can never run is refused instead of waited for."""
@@ -145,17 +134,12 @@ class SlurmAdapter(WorkerAdapter):
 
     def _script(self, token: str, capabilities: dict[str, int]) -> str:
         settings = self._settings
-        passed_on = WorkerSettings.names() - {"per_worker_capabilities"}
         words = [
             settings.python,
             "-m",
             WORKER_MODULE,
-            str(settings.address),
-            f"--num-of-workers={settings.workers_per_job}",
-            *settings.to_command_line(passed_on),
+            *worker_arguments(settings, settings.workers_per_job, capabilities),
         ]
-        if capabilities:
-            words.append(f"--per-worker-capabilities={format_capabilities(capabilities)}")
         names = ",".join(_worker_name(token, "${SLURM_ARRAY_TASK_ID}", i) for i in range(settings.workers_per_job))
         # exec: the signals that Slurm sends to the batch process reach the workers' agent itself.
         return f'#!/bin/sh\nexec {shlex.join(words)} --worker-names="{names}"\n'
@@ -167,6 +151,7 @@ class SlurmAdapter(WorkerAdapter):
         self._end([group_id])
 
     def close(self) -> None:
+        self._room.close()
         self._end([*self._by_group()])
 
     def _end(self, group_ids: Sequence[str]) -> None:

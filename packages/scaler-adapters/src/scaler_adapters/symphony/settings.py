@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from pydantic import Field
 
 from scaler_adapters.webhook_settings import WebhookSettings
-from scaler_protocol.service.setting_types import integer, text
-from scaler_protocol.service.settings import required, setting
+from scaler_protocol.service.settings import Short
 
 
 class SymphonyAdapterSettings(WebhookSettings):
@@ -19,14 +20,11 @@ class SymphonyAdapterSettings(WebhookSettings):
     command: ClassVar[str] = "scaler_worker_adapter_symphony"
     section: ClassVar[str] = "symphony_worker_adapter"
 
-    service_name: str = required(
-        text(not_empty=True),
-        "sn",
-        description="name of the application in Symphony whose service runs the tasks (required)",
+    service_name: Annotated[str, Short("sn")] = Field(
+        min_length=1, description="name of the application in Symphony whose service runs the tasks (required)"
     )
-    base_concurrency: int = setting(
-        integer(at_least=1),
-        "n",
+    base_concurrency: Annotated[int, Short("n")] = Field(
         default_factory=lambda: os.cpu_count() or 1,
+        ge=1,
         description="tasks in Symphony at one time, nested ones not counted; recommended: cores minus deepest nesting",
     )

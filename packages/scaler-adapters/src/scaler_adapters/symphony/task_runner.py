@@ -296,7 +296,7 @@ def _make_context(task: RemoteTask) -> Any:
         def end_task(self) -> None:
             self.task_number = None
 
-        def open_relay(self, client: bytes, receiver: Callable[[list[Any]], None]) -> None:
+        def open_relay(self, client: bytes, receiver: Callable[[list[Any]], None], module: str) -> None:
             link = self._links[client] = DealerLink(self.scheduler_address, client)
 
             def receive() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from os import PathLike
 from typing import TYPE_CHECKING, Any, Self
 
 from scaler.client.future import FutureOwner, ScalerFuture
@@ -41,7 +43,9 @@ class Client:
         `timeout_seconds`: how long the scheduler may be silent before unanswered futures fail with DisconnectedError.
         `heartbeat_interval_seconds`: how often the client says that it lives.
         `serializer`: a `Serializer` for functions, arguments and results; by default pickle and cloudpickle.
-        `stream_output`: write what tasks print to stdout and stderr of this process.
+        `stream_output`: write what tasks print to stdout and stderr of this process, and give what they log, from INFO up
+        unless they say otherwise, to this process's loggers of the same names; records then carry `task_id`. Up to a
+        mebibyte from each task.
         `object_storage_address`: where large values go; by default what the scheduler says.
 
         Raises DisconnectedError when nobody answers in time, ConnectionRefusedByScheduler when the scheduler will not
@@ -85,23 +89,30 @@ class Client:
         return self._operations.submit_verbose(self, fn, tuple(args), dict(kwargs or {}), capabilities)
 
     def map(
-        self, fn: Callable[..., Any], /, *iterables: Iterable[Any], capabilities: Mapping[str, int] | None = None
+        self,
+        fn: Callable[..., Any],
+        /,
+        *iterables: Iterable[Any],
+        capabilities: Mapping[str, int] | None = None,
+        progress: bool = False,
     ) -> list[Any]:
         """Return `list(map(fn, *iterables))`, computed by the workers.
 
         Items are sent in chunks, whose size follows how long they take; they are taken from the iterables little by
-        little. Raises what the first failing item raised; what is left is cancelled then.
+        little. Raises what the first failing item raised; what is left is cancelled then. `progress` shows a bar that
+        counts items; it needs tqdm (`scaler-client[progress]`), and raises ImportError without it.
         """
-        return self._operations.map(fn, iterables, capabilities)
+        return self._operations.map(fn, iterables, capabilities, progress)
 
     def starmap(
         self,
         fn: Callable[..., Any],
         iterable: Iterable[Iterable[Any]],
         capabilities: Mapping[str, int] | None = None,
+        progress: bool = False,
     ) -> list[Any]:
         """As `map`, for an iterable of argument tuples."""
-        return self._operations.starmap(fn, iterable, capabilities)
+        return self._operations.starmap(fn, iterable, capabilities, progress)
 
     def get(
         self,
@@ -127,6 +138,25 @@ class Client:
         travels on after this returns: should storage refuse it, the tasks that use it fail with ObjectStorageException.
         """
         return self._operations.send_object(obj, name or "")
+
+    def trace(self, path: str | PathLike[str]) -> AbstractContextManager[None]:
+        """Record where and when this client's tasks run, for as long as the block lasts, and write it to `path`.
+
+            with client.trace("trace.json"):
+                client.map(work, items)
+
+        The file is a Chrome trace: https://ui.perfetto.dev opens it. Each worker has a track; a bar says function, task, worker,
+        pid, how long it waited and how long it ran. A map chunk is one bar. When more happens than the scheduler tells
+        monitors, some tasks are left out, and the log and the file say so. Entering and leaving take a second or two each.
+
+        Raises DisconnectedError where the scheduler's monitor address cannot be reached, OSError for the file.
+        """
+        from scaler.client.trace import record
+
+        engine = self._operations.engine
+        self._operations.require_open()
+        monitor_address = engine.welcome.monitor_address if engine.welcome is not None else ""
+        return record(path, self.identity, monitor_address, engine.timeout_seconds)
 
     def clear(self) -> None:
         """Cancel this client's futures and make its references invalid. The client stays usable."""
@@ -160,7 +190,18 @@ class Client:
         return self._operations.address
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.identity.hex()[:8]} of {self.address}>"
+        facts = self._operations.facts()
+        return (
+            f"<{type(self).__name__} {self.identity.hex()[:8]} of {self.address}: {facts['state']}, "
+            f"{facts['unanswered tasks']} unanswered tasks>"
+        )
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        from scaler.client.notebook import facts_table
+
+        facts = {"scheduler": self.address, "client": self.identity.hex()[:8], **self._operations.facts()}
+        return facts_table(type(self).__name__, facts)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Unpickled inside a task it speaks through the task's worker; elsewhere it connects as the original did."""

@@ -52,6 +52,9 @@ class ConnectionEngine(Engine):
             raise errors.DisconnectedError(f"cannot connect to {address}: {error}") from None
         self._thread = LinkThread(link, self, "scaler-client")
         core.start(time.monotonic())
+        with self._lock:
+            # Its hello: the thread sends what is due, and this is due only when it has to be said again.
+            self._send_effects()
         self._thread.start()
         _open.add(self)
         try:
@@ -135,7 +138,8 @@ class ConnectionEngine(Engine):
 
     def next_deadline(self) -> float:
         with self._lock:
-            return self._core.next_deadline()
+            deadline = self._known_deadline = self._core.next_deadline()
+            return deadline
 
     def on_end(self, error: BaseException | None) -> None:
         """However the thread ends, nothing stays silent."""

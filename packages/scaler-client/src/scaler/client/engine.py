@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import sys
 import threading
 import time
 import weakref
@@ -18,7 +17,8 @@ from scaler import errors
 from scaler.client.future import ScalerFuture, answer_futures
 from scaler.client.object_channel import ObjectChannel
 from scaler.client.object_reference import ObjectReference
-from scaler.client.snapshots import Buffer, Snapshots, flat, key_of, same, snapshot
+from scaler.client.snapshots import Buffer, Snapshot, Snapshots, flat, key_of
+from scaler.client.task_output import show_output
 from scaler.core import effects as e
 from scaler.core.client_core import ClientCore
 from scaler.core.tasks import TaskGroup
@@ -68,6 +68,8 @@ class Engine(ABC):
         """Notified when the session begins or ends, when credit arrives, when a cancel is confirmed."""
         self._waiting = 0
         """Tasks that were submitted since the last flush."""
+        self._known_deadline: float | None = None
+        """The core's next deadline as it was when the thread that keeps it last slept; None where nobody does."""
         self._others: deque[e.Effect] = deque()
         self._welcome: m.Welcome | None = None
         self._credit_waiters = 0
@@ -113,6 +115,11 @@ class Engine(ABC):
     def unusable(self) -> errors.ScalerError | None:
         """Why nothing can be submitted, or None."""
         return self._core.unusable
+
+    @property
+    def unanswered_count(self) -> int:
+        """Tasks whose answer has not come."""
+        return self._core.unanswered_count
 
     def wait_connected(self, timeout: float) -> None:
         """Wait for the session to begin. Raises what ended it, or DisconnectedError after `timeout` seconds."""
@@ -317,28 +324,33 @@ class Engine(ABC):
 
     def wait(self, condition: threading.Condition, done: Callable[[], bool], timeout: float | None) -> None:
         """Wait until `done()`, or so many seconds. Inside a task, its processor is told that the task blocks."""
-        self.check_process()
         if self.must_not_wait():
             raise errors.ScalerError("a callback of a future waits for another one: only its own thread completes it")
         self.flush()
         if done():
             return
-        with self.blocking():
-            deadline = None if timeout is None else time.monotonic() + timeout
-            while True:
-                with condition:
-                    if done():
-                        return
-                    remaining = self.wait_seconds()
-                    if deadline is not None:
-                        remaining = min(remaining, deadline - time.monotonic())
-                    if remaining > 0:
-                        condition.wait(remaining)
-                    if done():
-                        return
-                if deadline is not None and time.monotonic() >= deadline:
+        if current_task_context() is None:
+            self._wait(condition, done, timeout)
+        else:
+            with self.blocking():
+                self._wait(condition, done, timeout)
+
+    def _wait(self, condition: threading.Condition, done: Callable[[], bool], timeout: float | None) -> None:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            with condition:
+                if done():
                     return
-                self.on_waited()
+                remaining = self.wait_seconds()
+                if deadline is not None:
+                    remaining = min(remaining, deadline - time.monotonic())
+                if remaining > 0:
+                    condition.wait(remaining)
+                if done():
+                    return
+            if deadline is not None and time.monotonic() >= deadline:
+                return
+            self.on_waited()
 
     @contextlib.contextmanager
     def blocking(self) -> Iterator[None]:
@@ -421,12 +433,12 @@ class Engine(ABC):
             for candidate, _ in candidates:
                 self._core.hold_object(candidate)
         # Compared without the lock: this takes as long as reading the object.
-        found = next((candidate for candidate, kept in candidates if same(kept, flattened)), None)
+        found = next((candidate for candidate, kept in candidates if kept.equals(flattened)), None)
         self.release([candidate for candidate, _ in candidates if candidate != found])
         if found is not None:
             return found
-        copy = snapshot(flattened)
         object_id: bytes = new_id()
+        copy = channel.snapshot(object_id, flattened)
         with self._lock:
             self._core.hold_object(object_id)
             self._snapshots.add(object_id, key, copy)
@@ -467,14 +479,14 @@ class Engine(ABC):
         logger.warning("the object storage server was replaced; %d recent objects are sent to it again", len(kept))
         threading.Thread(target=self._store_again, args=(kept,), name="scaler-objects-again", daemon=True).start()
 
-    def _store_again(self, kept: Sequence[tuple[bytes, Sequence[Buffer]]]) -> None:
+    def _store_again(self, kept: Sequence[tuple[bytes, Snapshot]]) -> None:
         channel = self._channel
-        for object_id, buffers in kept:
+        for object_id, copy in kept:
             with self._lock:
                 wanted = object_id in self._core.uses.counts
             if channel is not None and wanted:
                 try:
-                    channel.put(object_id, buffers)
+                    channel.put(object_id, copy)
                 except errors.ObjectStorageException as error:
                     self.on_object_refused(object_id, str(error))
 
@@ -514,17 +526,21 @@ class Engine(ABC):
         """Do what is due, and send what waits; `_perform_others` is the caller's to call."""
         now = time.monotonic()
         with self._lock:
-            if now >= self._core.next_deadline():
+            deadline = self._known_deadline
+            due = now >= (self._core.next_deadline() if deadline is None else deadline)
+            if due:
                 self._core.handle(e.Tick(), now)
             if flush and self._waiting:
                 self._waiting = 0
                 self._core.flush()
+            elif not due:
+                return
             self._send_effects()
 
     def _send_effects(self) -> bool:
         """Send what the core wants sent; return whether there is something else to do, without the lock."""
         for effect in self._core.take_effects():
-            if isinstance(effect, e.Send):
+            if type(effect) is e.Send:
                 self._transmit([encode_envelope(effect.envelope), *encode(effect.message)])
             else:
                 if isinstance(effect, e.DeleteObjects):
@@ -545,7 +561,7 @@ class Engine(ABC):
             self._perform(effect)
 
     def _perform(self, effect: e.Effect) -> None:
-        if isinstance(effect, e.Completed):
+        if type(effect) is e.Completed:
             self._complete(effect)
         elif isinstance(effect, e.FetchObject):
             try:
@@ -559,7 +575,7 @@ class Engine(ABC):
         elif isinstance(effect, e.Abandoned):
             self._abandon(effect)
         elif isinstance(effect, e.WriteOutput):
-            _write_output(effect)
+            show_output(effect)
         elif isinstance(effect, e.ShowNotice):
             logger.log(logging.WARNING if effect.level else logging.INFO, "%s", effect.text)
         elif isinstance(effect, e.CancelConfirmed):
@@ -577,7 +593,9 @@ class Engine(ABC):
     def _complete(self, completed: e.Completed) -> None:
         tokens = completed.tokens
         statuses, durations = completed.statuses, completed.durations
-        if all(type(token) is ScalerFuture for token in tokens):
+        if type(tokens[0]) is ScalerFuture and (
+            len(tokens) == 1 or all(type(token) is ScalerFuture for token in tokens)
+        ):
             profiles = None
             if len(completed.cpu_times) and len(durations):
                 peaks = completed.memory_peaks if len(completed.memory_peaks) else [0] * len(tokens)
@@ -621,19 +639,6 @@ _ABANDONED: dict[e.Cause, type[errors.ScalerError]] = {
 
 def _abandoned_error(abandoned: e.Abandoned) -> errors.ScalerError:
     return _ABANDONED[abandoned.cause](abandoned.text)
-
-
-def _write_output(output: e.WriteOutput) -> None:
-    stream = sys.stderr if output.stream == 2 else sys.stdout
-    text = output.data.decode("utf-8", "replace")
-    if output.dropped_bytes:
-        text = f"[{output.dropped_bytes} bytes of output left out]\n{text}"
-    try:
-        stream.write(text)
-        stream.flush()
-    except (OSError, ValueError):
-        # A closed or broken stream of this process is no reason to lose tasks.
-        pass
 
 
 def _mark_forked() -> None:

@@ -153,6 +153,11 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
 
     # --- what people ask
 
+    def done(self) -> bool:
+        """Whether it has a value, an exception, or was cancelled."""
+        # The state is written once, by one assignment: the base class's lock would add nothing.
+        return self._state is not RUNNING
+
     @property
     def task_id(self) -> int:
         """The task's number within its client, as messages and monitors show it."""
@@ -220,8 +225,26 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
         with self.client.owner.blocking():
             return (yield from asyncio.wrap_future(self).__await__())
 
+    @property
+    def _shown_state(self) -> str:
+        """For people: running, finished, failed or cancelled. Looks at nothing that would have to be unpickled."""
+        if self._state == FINISHED:
+            return "finished" if self._exception is None and self._status == _SUCCESS else "failed"
+        return "cancelled" if self._state == CANCELLED_AND_NOTIFIED else "running"
+
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} of task {self.number}: {self._state.lower().replace('_', ' ')}>"
+        return f"<{type(self).__name__} of task {self.number}: {self._shown_state}>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks. The value is not shown: restoring it here could take long, and keep it in memory."""
+        from scaler.client.notebook import facts_table
+
+        facts: dict[str, object] = {"task": self.number, "state": self._shown_state}
+        if self._exception is not None:
+            facts["error"] = f"{type(self._exception).__name__}: {self._exception}"
+        if self._profile[0] is not None:
+            facts["duration"] = f"{self._profile[0] / 1e6:.6f} s"
+        return facts_table(type(self).__name__, facts)
 
     # --- what the owner says
 
@@ -259,19 +282,22 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
             if self._state != RUNNING:
                 return
             self._state = FINISHED
-            for waiter in self._waiters:
+            # Both lists exist only where somebody has asked for them.
+            for waiter in self.__dict__.get("_waiters", ()):
                 if self._status == _SUCCESS:
                     waiter.add_result(self)
                 else:
                     waiter.add_exception(self)
             self._condition.notify_all()
-        self._invoke_callbacks()  # type: ignore[attr-defined]
+            called = "_done_callbacks" in self.__dict__
+        if called:
+            self._invoke_callbacks()  # type: ignore[attr-defined]
 
     # --- inside
 
     def _wait(self, timeout: float | None) -> None:
         self.client.owner.wait(self._condition, self.done, timeout)
-        if not self.done():
+        if self._state == RUNNING:
             raise FutureTimeoutError(f"task {self.number} is not done after {timeout} s")
 
     def _restore(self, payload: Payload) -> None:

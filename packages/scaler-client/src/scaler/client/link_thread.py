@@ -44,7 +44,8 @@ class LinkThread(threading.Thread):
 
     def send(self, frames: list[Frame]) -> None:
         """Send one message, from any thread."""
-        if self._link.send(frames) and threading.get_ident() != self.ident:
+        if self._link.send(frames):
+            # Also from this thread: it may be about to sleep.
             self._wakeup.set()
 
     def wake(self) -> None:
@@ -80,7 +81,9 @@ class LinkThread(threading.Thread):
             if stopping:
                 return
             readable = link.has_received
-            # Whoever is told now waits for the interpreter lock until this thread sleeps: let nothing come between.
-            owner.before_sleep()
-            if not readable:
-                readable = link.wait(max(0.0, owner.next_deadline() - time.monotonic()), wakeup)
+            if readable:
+                owner.before_sleep()
+            else:
+                # Whoever is told then waits for the interpreter lock until this thread sleeps: nothing may come between.
+                seconds = max(0.0, owner.next_deadline() - time.monotonic())
+                readable = link.wait(seconds, wakeup, owner.before_sleep)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -64,6 +64,7 @@ class MapRun:
         *,
         star: bool,
         serializer: AnySerializer | None,
+        on_items_done: Callable[[int], None] | None = None,
     ) -> None:
         self._engine = engine
         self._packer = packer
@@ -71,6 +72,7 @@ class MapRun:
         self._function = function
         self._star = star
         self._serializer = serializer
+        self._on_items_done = on_items_done
         self._changed = threading.Condition()
         self._ended: deque[_Chunk] = deque()
         self._chunks: list[_Chunk | None] = []
@@ -158,6 +160,8 @@ class MapRun:
         if answer is None:
             assert chunk.error is not None
             raise chunk.error
+        if self._on_items_done is not None:
+            self._on_items_done(chunk.items)
         size = len(answer.payload) if isinstance(answer.payload, bytes) else sum(map(len, answer.payload))
         planner.on_completed(chunk.items, answer.duration / 1e6, time.monotonic() - chunk.sent_at, size)
         if answer.status != Status.SUCCESS:

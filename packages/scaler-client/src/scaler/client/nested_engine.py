@@ -21,6 +21,9 @@ from scaler_protocol.wire import Frame
 TIMEOUT_SECONDS = 60.0
 HEARTBEAT_SECONDS = 2.0
 
+MODULE = "scaler.client.operations"
+"""With this a process has all that a client inside a task needs."""
+
 _lock = threading.Lock()
 _shared: NestedEngine | None = None
 
@@ -52,7 +55,7 @@ class NestedEngine(Engine):
         )
         self._context = context
         self._receiving_thread: int | None = None
-        context.open_relay(self.client_id, self._on_frames)
+        context.open_relay(self.client_id, self._on_frames, MODULE)
         with self._lock:
             core.start(time.monotonic())
             self._send_effects()

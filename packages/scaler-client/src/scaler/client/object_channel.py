@@ -1,6 +1,7 @@
 """The client's road to object storage: a link and a thread of its own, made when the first object needs them.
 
-Large copies in this thread do not delay the answers of small tasks.
+Large copies in this thread do not delay the answers of small tasks. Where the server is on this host, large objects lie in
+segments (see `scaler_protocol.segments`), and only places travel.
 """
 
 from __future__ import annotations
@@ -9,14 +10,23 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import NamedTuple, Protocol
 
 from scaler.client.link_thread import LinkThread
+from scaler.client.snapshots import Buffer, Snapshot, snapshot
 from scaler.errors import ObjectStorageException
 from scaler_protocol import messages as m
 from scaler_protocol.codec import decode, encode
 from scaler_protocol.errors import TransportError, WireError
 from scaler_protocol.random_ids import new_id
+from scaler_protocol.segments import (
+    SEGMENT_BYTES_MIN,
+    SegmentPool,
+    SegmentReader,
+    accept_offer,
+    pack_place,
+    unpack_place,
+)
 from scaler_protocol.storage import Completion, Done, Missing, Refused, StoreChanged, StoreRequests, TimedOut
 from scaler_protocol.transport.dealer import DealerLink
 from scaler_protocol.wire import UNSEQUENCED, Frame, encode_envelope
@@ -29,6 +39,9 @@ FETCHES_MAX = 64
 
 LINGER_SECONDS = 2.0
 """At the end: how long to wait for objects that are being deleted."""
+
+WELCOME_SECONDS = 1.0
+"""How long the first large object waits to know whether the server is on this host."""
 
 _ENVELOPE = encode_envelope(UNSEQUENCED)
 
@@ -47,6 +60,18 @@ class ObjectListener(Protocol):
     def on_channel_ended(self, error: BaseException) -> None: ...
 
 
+class _Put(NamedTuple):
+    object_id: bytes
+    # Referenced until the put is answered: its segment is not to be used again before.
+    snapshot: Snapshot
+    name: str
+
+
+class _Get(NamedTuple):
+    number: int
+    object_id: bytes
+
+
 class ObjectChannel:
     """Stores, fetches and deletes objects of one client. Usable from any thread."""
 
@@ -58,9 +83,14 @@ class ObjectChannel:
         self._lock = threading.Lock()
         self._room = threading.Condition(self._lock)
         self._requests = StoreRequests(hello, timeout_seconds=timeout_seconds)
-        self._puts: dict[int, bytes] = {}
-        self._gets: dict[int, int] = {}
-        self._waiting_gets: deque[tuple[int, bytes]] = deque()
+        self._puts: dict[int, _Put] = {}
+        self._pending_bytes = 0
+        self._gets: dict[int, _Get] = {}
+        self._waiting_gets: deque[_Get] = deque()
+        self._pool: SegmentPool | None = None
+        self._reader: SegmentReader | None = None
+        self._store_incarnation = b""
+        self._welcomed = threading.Event()
         self._ended: str | None = None
         self._drained = threading.Event()
         self._closing = False
@@ -70,33 +100,46 @@ class ObjectChannel:
             raise ObjectStorageException(f"cannot connect to object storage at {address}: {error}") from None
         self._thread = LinkThread(link, self, "scaler-objects")
         self._thread.start()
+        with self._lock:
+            self._requests.introduce(time.monotonic())
+            self._send_locked()
 
     # --- from any thread
 
-    def put(self, object_id: bytes, buffers: Sequence[Any], name: str = "") -> None:
-        """Send an object, whose buffers nobody may change. Waits while too many bytes are under way.
+    def snapshot(self, object_id: bytes, buffers: Sequence[Buffer]) -> Snapshot:
+        """Return a copy of `buffers` for `put`: in a segment, where they are large and the server is on this host."""
+        if sum(map(len, buffers)) >= SEGMENT_BYTES_MIN:
+            self._welcomed.wait(WELCOME_SECONDS)
+            pool = self._pool
+            lease = pool.write(object_id, buffers) if pool is not None else None
+            if lease is not None:
+                return Snapshot(lease)
+        return snapshot(buffers)
+
+    def put(self, object_id: bytes, snapshot: Snapshot, name: str = "") -> None:
+        """Send an object. Waits while too many bytes are under way.
 
         Raises ObjectStorageException when room does not come free in time.
         """
-        size = sum(map(len, buffers))
+        size = snapshot.size_bytes
         deadline = time.monotonic() + self._timeout_seconds
         with self._room:
-            while self._requests.pending_bytes and self._requests.pending_bytes + size > PENDING_BYTES_MAX:
+            while self._pending_bytes and self._pending_bytes + size > PENDING_BYTES_MAX:
                 remaining = deadline - time.monotonic()
                 if remaining <= 0 or self._ended is not None:
                     break
                 self._room.wait(min(remaining, 1.0))
             self._require_open()
-            if self._requests.pending_bytes and self._requests.pending_bytes + size > PENDING_BYTES_MAX:
+            if self._pending_bytes and self._pending_bytes + size > PENDING_BYTES_MAX:
                 raise ObjectStorageException(
-                    f"object storage at {self._address} took none of {self._requests.pending_bytes} waiting bytes for "
+                    f"object storage at {self._address} took none of {self._pending_bytes} waiting bytes for "
                     f"{self._timeout_seconds:g} s"
                 )
             try:
-                request = self._requests.put(object_id, self._owner, buffers, time.monotonic(), name=name)
+                self._put_locked(_Put(object_id, snapshot, name), by_socket=False)
             except WireError as error:
                 raise ObjectStorageException(str(error)) from None
-            self._puts[request] = object_id
+            self._pending_bytes += size
             self._send_locked()
         self._thread.wake()
 
@@ -105,7 +148,7 @@ class ObjectChannel:
         with self._lock:
             ended = self._ended
             if ended is None:
-                self._waiting_gets.append((number, object_id))
+                self._waiting_gets.append(_Get(number, object_id))
                 self._fill_gets_locked()
                 self._send_locked()
         if ended is None:
@@ -148,6 +191,10 @@ class ObjectChannel:
                 continue
             with self._lock:
                 completions += self._requests.receive(message, time.monotonic())
+            if isinstance(message, m.Welcome):
+                self._on_welcome()
+            elif isinstance(message, m.Refused):
+                self._welcomed.set()
         self._finish(completions)
 
     def before_sleep(self) -> None:
@@ -172,11 +219,16 @@ class ObjectChannel:
             self._ended = f"the connection to object storage at {self._address} has ended" + (
                 f": {error!r}" if error is not None else ""
             )
-            fetches = [*self._gets.values(), *(number for number, _ in self._waiting_gets)]
+            fetches = [get.number for get in (*self._gets.values(), *self._waiting_gets)]
             self._gets.clear()
             self._waiting_gets.clear()
+            self._puts.clear()
             self._room.notify_all()
+            pool, self._pool = self._pool, None
         self._drained.set()
+        self._welcomed.set()
+        if pool is not None:
+            pool.close()
         for number in fetches:
             self._listener.on_fetch_failed(number, m.Status.STORAGE_FAILED, self._ended)
         if error is not None:
@@ -190,9 +242,45 @@ class ObjectChannel:
 
     def _fill_gets_locked(self) -> None:
         while self._waiting_gets and len(self._gets) < FETCHES_MAX:
-            number, object_id = self._waiting_gets.popleft()
-            # Whoever answered the task has stored the object before, so there is nothing to wait for.
-            self._gets[self._requests.get(object_id, time.monotonic())] = number
+            self._get_locked(self._waiting_gets.popleft(), mappable=self._reader is not None)
+
+    def _get_locked(self, get: _Get, *, mappable: bool) -> None:
+        # Whoever answered the task has stored the object before, so there is nothing to wait for.
+        self._gets[self._requests.get(get.object_id, time.monotonic(), mappable=mappable)] = get
+
+    def _put_locked(self, put: _Put, *, by_socket: bool) -> None:
+        lease = None if by_socket else put.snapshot.lease
+        buffers = put.snapshot.buffers() if lease is None else ()
+        place = b"" if lease is None else pack_place(lease.place)
+        request = self._requests.put(put.object_id, self._owner, buffers, time.monotonic(), name=put.name, place=place)
+        self._puts[request] = put
+
+    def _put_again_locked(self, put: _Put, completion: Completion) -> bool:
+        """Send the bytes of an object whose segment the server cannot open: one just started, or of another user."""
+        if not isinstance(completion, Refused) or completion.status is not m.ObjectStatus.NO_SEGMENT:
+            return False
+        try:
+            self._put_locked(put, by_socket=True)
+        except WireError:
+            # More than a message can carry, or far too many requests: what the server said stands.
+            return False
+        return True
+
+    def _on_welcome(self) -> None:
+        """A store we have not seen before: see whether it is on this host."""
+        incarnation = self._requests.store_incarnation
+        if incarnation != self._store_incarnation:
+            self._store_incarnation = incarnation
+            token = accept_offer(self._requests.segment_offer, incarnation)
+            pool, self._pool = self._pool, SegmentPool(token) if token is not None else None
+            if token is None:
+                self._reader = None
+            elif self._reader is None:
+                self._reader = SegmentReader()
+            if pool is not None:
+                # Its segments bear the token of another server.
+                pool.close()
+        self._welcomed.set()
 
     def _send_locked(self) -> None:
         for message in self._requests.take_outgoing():
@@ -205,13 +293,22 @@ class ObjectChannel:
                 listener.on_store_changed()
                 continue
             with self._room:
-                object_id = self._puts.pop(completion.request, None)
-                number = self._gets.pop(completion.request, None)
-                if object_id is not None:
+                put = self._puts.pop(completion.request, None)
+                get = self._gets.pop(completion.request, None)
+                if put is not None:
+                    if self._put_again_locked(put, completion):
+                        continue
+                    self._pending_bytes -= put.snapshot.size_bytes
                     self._room.notify_all()
-            if number is not None:
+            if get is not None:
+                number = get.number
                 if isinstance(completion, Done):
-                    listener.on_object_fetched(number, completion.buffers)
+                    buffers = self._buffers_of(completion)
+                    if buffers is not None:
+                        listener.on_object_fetched(number, buffers)
+                    else:
+                        with self._lock:
+                            self._get_locked(get, mappable=False)
                 elif isinstance(completion, Missing):
                     listener.on_fetch_failed(
                         number,
@@ -220,8 +317,14 @@ class ObjectChannel:
                     )
                 else:
                     listener.on_fetch_failed(number, m.Status.STORAGE_FAILED, self._describe(completion))
-            elif object_id is not None and not isinstance(completion, Done):
-                listener.on_object_refused(object_id, self._describe(completion))
+            elif put is not None and not isinstance(completion, Done):
+                listener.on_object_refused(put.object_id, self._describe(completion))
+
+    def _buffers_of(self, done: Done) -> Sequence[Frame] | None:
+        """Return the buffers of a fetched object; None where it is at a place we cannot open."""
+        if not done.place:
+            return done.buffers
+        return self._reader.read(unpack_place(done.place)) if self._reader is not None else None
 
     def _describe(self, completion: Completion) -> str:
         if isinstance(completion, Refused):

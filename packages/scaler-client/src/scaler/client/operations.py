@@ -21,6 +21,7 @@ from scaler.client.graph_run import submit_graph
 from scaler.client.map_run import MapRun
 from scaler.client.nested_engine import NestedEngine
 from scaler.client.object_reference import ObjectReference
+from scaler.client.progress import ProgressBar
 from scaler.core import effects as e
 from scaler.core.tasks import TaskGroup
 from scaler.serialization.arguments import Packer
@@ -129,21 +130,29 @@ class Operations:
         return future
 
     def map(
-        self, fn: Callable[..., Any], iterables: Sequence[Iterable[Any]], capabilities: Mapping[str, int] | None
+        self,
+        fn: Callable[..., Any],
+        iterables: Sequence[Iterable[Any]],
+        capabilities: Mapping[str, int] | None,
+        progress: bool,
     ) -> list[Any]:
         if not iterables:
             raise TypeError("map() needs at least one iterable")
         totals = [operator.length_hint(iterable, -1) for iterable in iterables]
         total = min(totals) if min(totals) >= 0 else None
         if len(iterables) == 1:
-            return self._map(fn, iter(iterables[0]), total, False, capabilities)
-        return self._map(fn, zip(*iterables, strict=False), total, True, capabilities)
+            return self._map(fn, iter(iterables[0]), total, False, capabilities, progress)
+        return self._map(fn, zip(*iterables, strict=False), total, True, capabilities, progress)
 
     def starmap(
-        self, fn: Callable[..., Any], iterable: Iterable[Iterable[Any]], capabilities: Mapping[str, int] | None
+        self,
+        fn: Callable[..., Any],
+        iterable: Iterable[Iterable[Any]],
+        capabilities: Mapping[str, int] | None,
+        progress: bool,
     ) -> list[Any]:
         total = operator.length_hint(iterable, -1)
-        return self._map(fn, map(tuple, iterable), total if total >= 0 else None, True, capabilities)
+        return self._map(fn, map(tuple, iterable), total if total >= 0 else None, True, capabilities, progress)
 
     def _map(
         self,
@@ -152,11 +161,24 @@ class Operations:
         total: int | None,
         star: bool,
         capabilities: Mapping[str, int] | None,
+        progress: bool,
     ) -> list[Any]:
         self.require_open()
         group = self._group(m.TaskKind.MAP_CHUNK, _capabilities(capabilities))
-        run = MapRun(self.engine, self._packer, group, fn, star=star, serializer=self._serializer)
-        return run.run(items, total)
+        if not progress:
+            run = MapRun(self.engine, self._packer, group, fn, star=star, serializer=self._serializer)
+            return run.run(items, total)
+        with ProgressBar(total, getattr(fn, "__name__", "")) as bar:
+            run = MapRun(
+                self.engine,
+                self._packer,
+                group,
+                fn,
+                star=star,
+                serializer=self._serializer,
+                on_items_done=bar.advance,
+            )
+            return run.run(items, total)
 
     def get(
         self,
@@ -226,6 +248,22 @@ class Operations:
         self.engine.check_process()
         if self._closed is not None:
             raise self._closed.with_traceback(None)
+
+    def facts(self) -> dict[str, object]:
+        """What there is to say of the connection, for people. Works in every state, in a forked child too."""
+        engine = self.engine
+        unusable = self._closed or engine.unusable
+        if engine.forked:
+            state = "belongs to the process this one was forked from"
+        elif self._closed is not None:
+            state = "closed"
+        else:
+            state = "connected" if unusable is None else f"not usable: {unusable}"
+        facts: dict[str, object] = {"state": state, "unanswered tasks": engine.unanswered_count}
+        if engine.welcome is not None:
+            facts["monitors connect to"] = engine.welcome.monitor_address
+            facts["version of the scheduler"] = engine.welcome.software_version
+        return facts
 
     def _close(self, client: FutureSource, cause: e.Cause, error: errors.ScalerError) -> None:
         # In a forked child the session is the parent's, and stays: leaving a `with` block there is no mistake.

@@ -2,13 +2,18 @@
 
 A value is looked up by its sizes and some sampled bytes, which costs microseconds; only a comparison of all bytes decides,
 at memory speed. What was copied most recently is kept for that, up to a bound, and for sending it once more should the
-object storage server be replaced.
+object storage server be replaced. Where the copy lies in a segment it takes no room beside the object itself, and is kept as
+long as that.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import NamedTuple
+
+from scaler_protocol.comparison import same_buffers
+from scaler_protocol.segments import Lease
 
 Buffer = bytes | bytearray | memoryview
 Key = tuple[object, ...]
@@ -37,15 +42,32 @@ def key_of(buffers: Sequence[Buffer]) -> Key:
     return tuple(samples)
 
 
-def same(kept: Sequence[Buffer], buffers: Sequence[Buffer]) -> bool:
-    """Whether buffers of equal sizes have equal bytes. `kept` comes from `snapshot`."""
-    # What is kept is bytes or bytearray, and these compare by memcmp; two views would compare element by element.
-    return len(kept) == len(buffers) and all(one == other for one, other in zip(kept, buffers, strict=True))
+class Snapshot(NamedTuple):
+    """A copy of an object's buffers that nobody changes: in a segment, or in memory of our own."""
+
+    lease: Lease | None
+    copies: Sequence[Buffer] = ()
+
+    def buffers(self) -> Sequence[Buffer]:
+        return self.copies if self.lease is None else self.lease.buffers()
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(map(len, self.copies)) if self.lease is None else self.lease.size_bytes
+
+    @property
+    def own_bytes(self) -> int:
+        """The memory it takes beside the object in storage."""
+        return sum(map(len, self.copies))
+
+    def equals(self, buffers: Sequence[Buffer]) -> bool:
+        """Whether `buffers` have the same bytes."""
+        return same_buffers(self.buffers(), buffers)
 
 
-def snapshot(buffers: Sequence[Buffer]) -> list[Buffer]:
-    """Return buffers nobody can change: `bytes` as they are, copies of all others."""
-    return [buffer if isinstance(buffer, bytes) else bytearray(buffer) for buffer in buffers]
+def snapshot(buffers: Sequence[Buffer]) -> Snapshot:
+    """Return a snapshot in memory of our own: `bytes` as they are, copies of all others."""
+    return Snapshot(None, [buffer if isinstance(buffer, bytes) else bytearray(buffer) for buffer in buffers])
 
 
 class Snapshots:
@@ -53,20 +75,20 @@ class Snapshots:
 
     def __init__(self, kept_bytes_max: int = KEPT_BYTES_MAX) -> None:
         self._kept_bytes_max = kept_bytes_max
-        self._kept: OrderedDict[bytes, tuple[Key, list[Buffer], int]] = OrderedDict()
+        self._kept: OrderedDict[bytes, tuple[Key, Snapshot, int]] = OrderedDict()
         self._by_key: dict[Key, list[bytes]] = {}
         self._bytes = 0
 
-    def candidates(self, key: Key) -> list[tuple[bytes, list[Buffer]]]:
-        """Return (object id, buffers) of those that may be equal, the latest first."""
+    def candidates(self, key: Key) -> list[tuple[bytes, Snapshot]]:
+        """Return (object id, snapshot) of those that may be equal, the latest first."""
         ids = self._by_key.get(key, ())
         return [(object_id, self._kept[object_id][1]) for object_id in reversed(ids)][:CANDIDATES_MAX]
 
-    def add(self, object_id: bytes, key: Key, buffers: list[Buffer]) -> None:
-        size = sum(map(len, buffers))
+    def add(self, object_id: bytes, key: Key, snapshot: Snapshot) -> None:
+        size = snapshot.own_bytes
         if size > self._kept_bytes_max:
             return
-        self._kept[object_id] = (key, buffers, size)
+        self._kept[object_id] = (key, snapshot, size)
         self._by_key.setdefault(key, []).append(object_id)
         self._bytes += size
         while self._bytes > self._kept_bytes_max:
@@ -84,5 +106,5 @@ class Snapshots:
         if not ids:
             del self._by_key[key]
 
-    def all(self) -> list[tuple[bytes, list[Buffer]]]:
-        return [(object_id, buffers) for object_id, (_, buffers, _) in self._kept.items()]
+    def all(self) -> list[tuple[bytes, Snapshot]]:
+        return [(object_id, snapshot) for object_id, (_, snapshot, _) in self._kept.items()]

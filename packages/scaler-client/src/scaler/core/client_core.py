@@ -26,7 +26,15 @@ from scaler_protocol import messages as m
 from scaler_protocol.columns import EMPTY, Column
 from scaler_protocol.errors import SessionError
 from scaler_protocol.payloads import OBJECT
-from scaler_protocol.session import Connection, Established, HeartbeatDue, Lost, Received, RefusedByPeer
+from scaler_protocol.session import (
+    Connection,
+    ConnectionState,
+    Established,
+    HeartbeatDue,
+    Lost,
+    Received,
+    RefusedByPeer,
+)
 
 OUTBOX_BYTES_MAX = 64 * 1024 * 1024
 """Unacknowledged bytes beyond which batches wait in this core instead of in the network's queues."""
@@ -185,7 +193,11 @@ class ClientCore:
     def flush(self) -> None:
         """Turn all waiting tasks into messages, unless the session does not stand or much is unacknowledged."""
         connection = self.connection
-        if not connection.established or connection.session.outbox_bytes >= OUTBOX_BYTES_MAX:
+        if (
+            connection.state is not ConnectionState.ESTABLISHED
+            or not self.table.anything_waits()
+            or connection.session.outbox_bytes >= OUTBOX_BYTES_MAX
+        ):
             return
         while (waiting := self.table.next_batch(only_graphs=self._window_is_full())) is not None:
             message, mark_left = waiting
@@ -196,12 +208,19 @@ class ClientCore:
             if not self._send(message):
                 return
             mark_left()
+            if not self.table.anything_waits():
+                return
             if connection.session.outbox_bytes >= OUTBOX_BYTES_MAX:
                 return
 
     def _window_is_full(self) -> bool:
         """Whether so many tasks have left unanswered that the others should wait here, where they take less room."""
-        under_way = len(self.table.tasks) - self.table.waiting_count()
+        unanswered = len(self.table.tasks)
+        if unanswered <= WINDOW_TASKS * 3 // 4:
+            # Whatever of them waits, too few are under way.
+            self._window_full = False
+            return False
+        under_way = unanswered - self.table.waiting_count()
         if under_way >= WINDOW_TASKS:
             self._window_full = True
         elif under_way <= WINDOW_TASKS * 3 // 4:

@@ -146,7 +146,7 @@ class DeleteObjects:
 
 @value
 class WriteOutput:
-    """A task printed: stream 1 is stdout, 2 stderr. `dropped_bytes` were left out before it."""
+    """A task printed or logged: stream 1 is stdout, 2 stderr, 3 log records. `dropped_bytes` were left out before it."""
 
     number: int
     stream: int

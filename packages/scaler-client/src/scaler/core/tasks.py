@@ -31,39 +31,40 @@ FUNCTIONS_MAX = 0xFFFF
 class NumberQueue:
     """Ascending task numbers, taken from the front. A list with a moving start: a deque has no fast `in`."""
 
-    __slots__ = ("_numbers", "_start", "append")
+    __slots__ = ("append", "numbers", "start")
 
     def __init__(self, numbers: list[int] | None = None) -> None:
-        self._numbers: list[int] = numbers or []
-        self._start = 0
-        self.append = self._numbers.append
+        self.numbers: list[int] = numbers or []
+        """Those before position `start` were taken."""
+        self.start = 0
+        self.append = self.numbers.append
         """Add a number behind the others, which must be smaller."""
 
     def head(self, count: int) -> list[int]:
         """Return the first `count` numbers."""
-        return self._numbers[self._start : self._start + count]
+        return self.numbers[self.start : self.start + count]
 
     def drop(self, count: int) -> None:
         """Remove the first `count` numbers."""
-        self._start += count
-        if self._start > COMPACT_ABOVE and 2 * self._start > len(self._numbers):
+        self.start += count
+        if self.start > COMPACT_ABOVE and 2 * self.start > len(self.numbers):
             # Moving what is left costs no more than what was taken since the last time.
-            del self._numbers[: self._start]
-            self._start = 0
+            del self.numbers[: self.start]
+            self.start = 0
 
     def clear(self) -> None:
-        self._numbers.clear()
-        self._start = 0
+        self.numbers.clear()
+        self.start = 0
 
     def __len__(self) -> int:
-        return len(self._numbers) - self._start
+        return len(self.numbers) - self.start
 
     def __iter__(self) -> Iterator[int]:
-        return islice(self._numbers, self._start, None)
+        return islice(self.numbers, self.start, None)
 
     def __contains__(self, number: int) -> bool:
-        position = bisect_left(self._numbers, number, self._start)
-        return position < len(self._numbers) and self._numbers[position] == number
+        position = bisect_left(self.numbers, number, self.start)
+        return position < len(self.numbers) and self.numbers[position] == number
 
 
 @dataclass(slots=True, eq=False)
@@ -158,6 +159,14 @@ class TaskTable:
         """Tasks that have not left (in this session), without rows of graphs."""
         return sum(len(group.pending) + len(group.again) for group in self._groups.values())
 
+    def anything_waits(self) -> bool:
+        """Whether `next_batch` may find something."""
+        for group in self._groups.values():
+            for queue in (group.pending, group.again):
+                if len(queue.numbers) > queue.start:
+                    return True
+        return bool(self.graphs)
+
     def next_batch(self, *, only_graphs: bool = False) -> tuple[m.TaskBatch | m.GraphSubmit, Callable[[], None]] | None:
         """Return a message that waits to leave, and what to call once it has left; None when nothing waits.
 
@@ -192,7 +201,28 @@ class TaskTable:
                 return numbers[: position + 1], head.index(numbers[position + 1])
         return numbers, len(head)
 
+    def _batch_of_one(self, group: TaskGroup, numbers: list[int], flags: int) -> m.TaskBatch:
+        """As `_batch`, on the shortest way: this is what latency consists of."""
+        task = self.tasks[numbers[0]]
+        return m.TaskBatch(
+            self._client_id,
+            numbers,
+            (task.function,),
+            Packed((len(task.payload),), task.payload),
+            EMPTY,
+            EMPTY,
+            group.depth,
+            group.kind,
+            flags,
+            group.capabilities,
+            group.serializer,
+            [0] * len(task.objects),
+            task.objects,
+        )
+
     def _batch(self, group: TaskGroup, numbers: list[int], flags: int) -> m.TaskBatch:
+        if len(numbers) == 1:
+            return self._batch_of_one(group, numbers, flags)
         tasks = [self.tasks[number] for number in numbers]
         table: dict[bytes, int] = {}
         for task in tasks:

@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from scaler_objstore.core.storage import Buffers, Storage, StorageKey
 
 ContentHash = Callable[[Buffers], bytes]
-"""Equal contents have equal hashes; different ones nearly always different hashes."""
+"""Equal contents have equal hashes; different ones mostly different hashes."""
+
+CANDIDATES_MAX = 8
+"""Contents of equal hash that are compared, the latest first: a hash that does not look at every byte may find many."""
 
 
 @dataclass(slots=True, eq=False)
@@ -22,6 +25,8 @@ class Content:
     key: StorageKey
     digest: bytes
     size_bytes: int
+    place: bytes
+    """Where peers on this host can map it; empty: nowhere."""
     references: int = 0
 
 
@@ -33,16 +38,19 @@ class Contents:
         self._hash = content_hash
         self._by_digest: dict[bytes, list[Content]] = {}
 
-    def acquire(self, buffers: Buffers) -> Content:
-        """Return the content equal to `buffers`, kept from now on if it was not yet. Raises StorageFullError."""
+    def acquire(self, buffers: Buffers, place: bytes = b"", *, compare: bool = True) -> Content:
+        """Return the content equal to `buffers`, kept from now on if it was not yet. Raises StorageFullError.
+
+        `place` is where they lie in a segment, if they do. Without `compare` they are kept whatever there is.
+        """
         digest = self._hash(buffers)
-        candidates = self._by_digest.get(digest, ())
-        for content in candidates:
+        candidates = self._by_digest.get(digest, []) if compare else []
+        for content in candidates[: -CANDIDATES_MAX - 1 : -1]:
             if self._storage.holds(content.key, buffers):
                 content.references += 1
                 return content
         key = self._storage.add(buffers)
-        content = Content(key, digest, sum(len(buffer) for buffer in buffers), references=1)
+        content = Content(key, digest, sum(len(buffer) for buffer in buffers), place, references=1)
         self._by_digest.setdefault(digest, []).append(content)
         return content
 

@@ -9,7 +9,11 @@ from scaler_protocol import messages as m
 
 @dataclass(slots=True, frozen=True)
 class Incoming:
-    """A message from a peer; `peer` is the address to answer to, chosen by the transport."""
+    """A message from a peer; `peer` is the address to answer to, chosen by the transport.
+
+    An `ObjectPut` that names a place comes with what is there: the shell holds the segment for as long as anybody
+    references `buffers`, and `place` is where others find it with this server. No `buffers`: it could not be held.
+    """
 
     peer: bytes
     message: m.Message

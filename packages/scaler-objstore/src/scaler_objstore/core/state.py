@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scaler_objstore.core.catalogue import Catalogue, StoredObject
-from scaler_objstore.core.contents import ContentHash, Contents
+from scaler_objstore.core.contents import Content, ContentHash, Contents
 from scaler_objstore.core.limits import Limits
 from scaler_objstore.core.peers import EndedOwners, Peers
 from scaler_objstore.core.ports import Effect, Send, Warn
@@ -15,8 +15,11 @@ from scaler_protocol import messages as m
 class StoreState:
     """What commands read and change."""
 
-    def __init__(self, incarnation: bytes, storage: Storage, content_hash: ContentHash, limits: Limits) -> None:
+    def __init__(
+        self, incarnation: bytes, storage: Storage, content_hash: ContentHash, limits: Limits, segment_offer: bytes
+    ) -> None:
         self.incarnation = incarnation
+        self.segment_offer = segment_offer
         self.limits = limits
         self.contents = Contents(storage, content_hash)
         self.catalogue = Catalogue()
@@ -28,6 +31,12 @@ class StoreState:
     def send(self, address: bytes, message: m.Message) -> None:
         """Have a message sent."""
         self.outbox.append(Send(address, message))
+
+    def data(self, request: int, object_id: bytes, content: Content, mappable: bool) -> m.ObjectData:
+        """Return the answer that holds a content, or says where it lies to somebody who can map it."""
+        if mappable and content.place:
+            return m.ObjectData(request, object_id, place=content.place)
+        return m.ObjectData(request, object_id, list(self.contents.read(content)))
 
     def warn(self, text: str) -> None:
         """Have the operator told."""

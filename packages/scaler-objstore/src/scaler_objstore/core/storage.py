@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NewType, Protocol
 
+from scaler_protocol.comparison import same_buffers
 from scaler_protocol.wire import Frame
 
 StorageKey = NewType("StorageKey", int)
@@ -51,7 +52,7 @@ def content_bytes(buffers: Buffers) -> int:
 
 
 class MemoryStorage:
-    """Contents in this process's memory, in the very buffers they arrived in. A `Storage`."""
+    """Contents in memory, in the very buffers they arrived in, which may be views of a segment. A `Storage`."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
@@ -83,8 +84,7 @@ class MemoryStorage:
         return self._contents[key]
 
     def holds(self, key: StorageKey, buffers: Buffers) -> bool:
-        kept = self._contents[key]
-        return len(kept) == len(buffers) and all(a == b for a, b in zip(kept, buffers, strict=True))
+        return same_buffers(self._contents[key], buffers)
 
     def remove(self, key: StorageKey) -> None:
         self._used_bytes -= content_bytes(self._contents.pop(key))

@@ -25,13 +25,20 @@ class StoreCore:
     """One object store.
 
     `incarnation` names this process. `content_hash` must be equal for equal contents; it should be keyed with something
-    nobody outside knows (see `contents`).
+    nobody outside knows (see `contents`). `segment_offer` is what every peer is told of segments, empty where there are
+    none.
     """
 
     def __init__(
-        self, incarnation: bytes, storage: Storage, content_hash: ContentHash, limits: Limits | None = None
+        self,
+        incarnation: bytes,
+        storage: Storage,
+        content_hash: ContentHash,
+        limits: Limits | None = None,
+        segment_offer: bytes = b"",
     ) -> None:
-        self.state = StoreState(incarnation, storage, content_hash, limits if limits is not None else Limits())
+        limits = limits if limits is not None else Limits()
+        self.state = StoreState(incarnation, storage, content_hash, limits, segment_offer)
 
     def handle(self, event: Event, now: float) -> None:
         """Take one event in; `now` in seconds of a clock that never goes back."""

@@ -16,6 +16,8 @@ class Waiter:
     request: int
     object_id: bytes
     deadline: float
+    mappable: bool
+    """Whether it may be told a place instead of bytes."""
 
 
 class Waiters:

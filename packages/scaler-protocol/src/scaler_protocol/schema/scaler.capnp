@@ -66,6 +66,7 @@ struct Message {
     monitorFailures @32 :MonitorFailures;
     monitorLog @33 :MonitorLog;
     monitorDump @34 :MonitorDump;
+    chunkFailures @35 :ChunkFailures;
   }
 }
 
@@ -92,6 +93,7 @@ struct Hello {
   streamOutput @13 :Bool;                # clients: send me what my tasks print
   timeoutSeconds @14 :Float64;           # silence after which the scheduler may give this peer up; 0: its own setting
   helloNumber @15 :UInt32;               # counts this peer's hellos; the answer names it, so that late answers are told apart
+  takesChains @16 :Bool;                 # agents: batches may have chains
 
   enum Role { client @0; agent @1; scheduler @2; monitor @3; }
 }
@@ -109,6 +111,7 @@ struct Welcome {
   softwareVersion @9 :Text;
   capabilityPolicy @10 :Bool;            # whether capabilities are enforced
   helloNumber @11 :UInt32;               # of the hello this answers
+  segmentOffer @12 :Data;                # O→any: pid and descriptor, U32 each, of the file that proves to be on its host; empty: none
 }
 
 struct Heartbeat {
@@ -147,6 +150,8 @@ struct TaskBatch {
   objects @12 :Data;                     # 16 bytes each
   inputPositions @13 :Data;              # sparse column: results of graph predecessors, bytes in frame 3
   inputLengths @14 :Data;                # U32
+  inputSources @15 :Data;                # U32, one per input; empty: all inputs are in frame 3. n > 0: the result of the task n rows before, length 0
+  chainEnds @16 :Data;                   # U32, S→A: the rows before each of these are a chain, to be run in order by one processor; empty: all stand alone
 }
 
 struct ResultBatch {
@@ -175,6 +180,7 @@ struct ResultBatch {
     missingObject @7;
     notRun @8;                           # refused before it ran
     storageFailed @9;
+    skipped @10;                         # A→S: a link of a chain whose predecessor has no result; it did not run
   }
 }
 
@@ -227,11 +233,21 @@ struct Notice {
 }
 
 struct Output {
-  # A→S→C: what a task wrote. Bytes in frame 2.
+  # A→S→C: what a task wrote, in the order in which it wrote it. Bytes in frame 2.
   client @0 :Data;
   number @1 :UInt64;
-  stream @2 :UInt8;                      # 1 stdout, 2 stderr
+  stream @2 :UInt8;                      # 1 stdout, 2 stderr, 3 log records: one JSON object a line, with `logger`, `level`
+                                         # (10 debug … 50 critical), `message`, `created` (Unix time), `file`, `line`,
+                                         # `function`, `thread`, `pid` and, where there is one, `traceback`
   droppedBytes @3 :UInt64;               # not sent, because over the budget
+}
+
+struct ChunkFailures {
+  # A→S: items of this map chunk failed; its result, which follows, is a success that holds their failures. For monitors only.
+  client @0 :Data;
+  number @1 :UInt64;
+  attempt @2 :UInt16;
+  count @3 :UInt32;                      # of failed items. Frame 2: the failure of the first, without what is pickled in it
 }
 
 struct Relay {
@@ -246,11 +262,14 @@ struct ObjectPut {
   owner @2 :Data;                        # client incarnation with which the object ends
   lengths @3 :Data;                      # U64
   name @4 :Text;
+  place @5 :Data;                        # the buffers are in a segment of this host, and no frames here: pid and descriptor, U32 each,
+                                         # and the 16 bytes stamped on it; empty: frames
 }
 
 struct ObjectReply {
   request @0 :UInt64;
-  status @1 :UInt8;                      # 0 done, 1 refused: too large, 2 refused: storage full, 3 malformed, 4 not yours, 5 exists with other bytes
+  status @1 :UInt8;                      # 0 done, 1 refused: too large, 2 refused: storage full, 3 malformed, 4 not yours, 5 exists with other bytes,
+                                         # 6 nothing at its place, send the bytes
   text @2 :Text;
 }
 
@@ -258,6 +277,7 @@ struct ObjectGet {
   request @0 :UInt64;
   id @1 :Data;
   waitSeconds @2 :Float64;               # how long to wait for an object that has not arrived yet; 0: answer now
+  mappable @3 :Bool;                     # a place will do, if it is in a segment: we are on your host
 }
 
 struct ObjectData {
@@ -265,6 +285,7 @@ struct ObjectData {
   id @1 :Data;
   missing @2 :Bool;
   lengths @3 :Data;                      # U64; frames 2…
+  place @4 :Data;                        # as in ObjectPut
 }
 
 struct ObjectDelete {
@@ -317,6 +338,7 @@ struct MonitorSnapshot {
   scalingStrategy @19 :Text;             # empty: none
   eventsOmitted @20 :UInt64;             # task events left out of the events stream since the scheduler started
   failedFunctions @21 :List(Counter);    # failed tasks by function name
+  failedItems @22 :UInt64;               # of map chunks, since the scheduler started; their tasks count as successes
 
   struct Counter { name @0 :Text; count @1 :UInt64; }
 
@@ -376,6 +398,7 @@ struct MonitorSnapshot {
     objectCount @11 :UInt64;
     objectBytes @12 :UInt64;
     connectedSeconds @13 :Float64;       # ago
+    failedItems @14 :UInt64;             # of map chunks
   }
 
   struct GraphStatus {
@@ -438,6 +461,7 @@ struct MonitorFailures {
   workers @8 :List(Text);                # agents
   durations @9 :Data;                    # U32, microseconds
   payloadLengths @10 :Data;              # U32; bytes in frame 2: the answer's payload. Empty where it was too large to be kept.
+  items @11 :Data;                       # U32: 0 the task failed; else it is a map chunk and so many of its items did (payload: the first)
 }
 
 struct MonitorLog {

@@ -5,47 +5,46 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
+from pydantic import BeforeValidator, Field
+
+from scaler_protocol.log_lines import LogFormat
 from scaler_protocol.service.child import die_with_parent
 from scaler_protocol.service.errors import ServiceError
 from scaler_protocol.service.event_loop import EventLoopName
-from scaler_protocol.service.log import LogFormat, set_up_logging
-from scaler_protocol.service.setting_types import PATH, choice, several, text
-from scaler_protocol.service.settings import ServiceSettings, setting
+from scaler_protocol.service.log import set_up_logging
+from scaler_protocol.service.settings import ServiceSettings, Short, TakesSeveral, TextListSetting
 
-LoggingLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+
+def _upper(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
 
 
 class CommandSettings(ServiceSettings):
     """What every command can be told: where and how to log."""
 
-    logging_paths: tuple[str, ...] = setting(
-        several(text(), at_least=1),
-        "lp",
-        takes_several=True,
+    logging_paths: Annotated[TextListSetting, Short("lp"), TakesSeveral()] = Field(
         default=("/dev/stdout",),
+        min_length=1,
         description="files to log to, several words or separated by commas; missing folders are created",
     )
-    logging_config_file: Path | None = setting(
-        PATH,
-        "lcf",
-        default=None,
-        description="file for Python's logging.config.fileConfig; replaces the other logging settings",
+    logging_config_file: Annotated[Path | None, Short("lcf")] = Field(
+        default=None, description="file for Python's logging.config.fileConfig; replaces the other logging settings"
     )
-    logging_level: LoggingLevel = setting(
-        choice(LoggingLevel), "ll", default="INFO", description="least severe level that is logged"
-    )
-    logging_format: LogFormat = setting(
-        choice(LogFormat), "lf", default="text", description="form of a log line: text, or json with one object a line"
+    logging_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper), Short("ll")
+    ] = Field(default="INFO", description="least severe level that is logged")
+    logging_format: Annotated[LogFormat, Short("lf")] = Field(
+        default="text", description="form of a log line: text, or json with one object a line"
     )
 
 
 class EventLoopSettings(CommandSettings):
     """What every command with an event loop of its own can be told besides."""
 
-    event_loop: EventLoopName = setting(
-        choice(EventLoopName), "el", default="builtin", description="asyncio event loop: Python's own, or uvloop"
+    event_loop: Annotated[EventLoopName, Short("el")] = Field(
+        default="builtin", description="asyncio event loop: Python's own, or uvloop"
     )
 
 

@@ -6,27 +6,36 @@ So a service can import what it needs while nobody knows yet where it is to list
 from __future__ import annotations
 
 import sys
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import PlainSerializer, PlainValidator
+from pydantic_settings import NoDecode
 
 from scaler_protocol.address import Address
 from scaler_protocol.service.errors import ConfigurationError
-from scaler_protocol.service.setting_types import SettingType
+from scaler_protocol.service.settings import parse_address, require_connectable
 
 ON_INPUT: Literal["-"] = "-"
 
 LateAddress = Address | Literal["-"]
 
 
-def or_on_input(setting_type: SettingType[Address]) -> SettingType[LateAddress]:
-    """Such an address, or `ON_INPUT`."""
-
-    def read(given: object) -> LateAddress:
-        return ON_INPUT if given == ON_INPUT else setting_type.read(given)
-
-    return SettingType(read, setting_type.metavar)
+def _parse_bind_address(value: object) -> LateAddress:
+    return ON_INPUT if value == ON_INPUT else parse_address(value)
 
 
-def address_now(address: LateAddress, setting_type: SettingType[Address]) -> Address:
+def _parse_address(value: object) -> LateAddress:
+    return ON_INPUT if value == ON_INPUT else require_connectable(parse_address(value))
+
+
+LateBindAddressSetting = Annotated[LateAddress, NoDecode, PlainValidator(_parse_bind_address), PlainSerializer(str)]
+"""An address to listen on, or `-`; port 0 lets the system choose."""
+
+LateAddressSetting = Annotated[LateAddress, NoDecode, PlainValidator(_parse_address), PlainSerializer(str)]
+"""An address to connect to, or `-`."""
+
+
+def bind_address_now(address: LateAddress) -> Address:
     """Return the address; where it comes on standard input, wait for it. Raises ConfigurationError for none, or a wrong one."""
     if isinstance(address, Address):
         return address
@@ -34,6 +43,14 @@ def address_now(address: LateAddress, setting_type: SettingType[Address]) -> Add
     if not line:
         raise ConfigurationError("ADDRESS: standard input ended without one")
     try:
-        return setting_type.read(line.strip())
+        return parse_address(line.strip())
+    except ValueError as error:
+        raise ConfigurationError(f"ADDRESS: on standard input: {error}") from None
+
+
+def address_now(address: LateAddress) -> Address:
+    """As `bind_address_now`, for an address to connect to."""
+    try:
+        return require_connectable(bind_address_now(address))
     except ValueError as error:
         raise ConfigurationError(f"ADDRESS: on standard input: {error}") from None

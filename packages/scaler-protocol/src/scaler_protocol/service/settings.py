@@ -6,16 +6,16 @@
         command: ClassVar[str] = "scaler_clock"
         section: ClassVar[str] = "clock"
 
-        address: Address = positional(BIND_ADDRESS, description="where to listen")
-        tick_seconds: float = setting(number(more_than=0), "ts", default=1, description="time between two ticks")
+        address: CliPositionalArg[AddressSetting] = Field(description="where to listen")
+        tick_seconds: Annotated[float, Short("ts")] = Field(default=1.0, gt=0, description="seconds between two ticks")
 
 A field `tick_seconds` is the flag `--tick-seconds`, its short form `-ts` and the TOML key `tick_seconds`. A setting
 given on the command line wins over the section of the file named by `--config`, which wins over the default. The
 environment is not read: what a service does can be seen from its command line and its file alone. Sections of other
 services in the same file are not looked at.
 
-Every process of a cluster goes through here as it starts, and keeps what it has imported: so argparse and tomllib do the
-parsing and nothing larger. Whatever is wrong is said in one line per flag or key, with exit status 2.
+pydantic-settings does the parsing. Added here: single-dash flags of several letters (`-ts`), flags that take
+several words, and errors as one line per flag or key, with exit status 2.
 """
 
 from __future__ import annotations
@@ -23,79 +23,112 @@ from __future__ import annotations
 import argparse
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn, Self, TypeVar, dataclass_transform
+from typing import Annotated, Any, ClassVar, NoReturn, Self
 
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, PlainSerializer, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    CliPositionalArg,
+    CliSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from scaler_protocol.address import Address
+from scaler_protocol.capabilities import format_capabilities, parse_capabilities
 from scaler_protocol.service.errors import ConfigurationError
-from scaler_protocol.service.setting_types import PATH, SettingType
 
-__all__ = ["ServiceSettings", "positional", "required", "setting"]
+__all__ = [
+    "AddressSetting",
+    "AlsoKey",
+    "BindAddressSetting",
+    "CapabilitiesSetting",
+    "CliPositionalArg",
+    "ServiceSettings",
+    "Short",
+    "TakesSeveral",
+    "TextListSetting",
+    "parse_address",
+    "require_connectable",
+]
 
-T = TypeVar("T")
-D = TypeVar("D")
-
-_REQUIRED: Any = object()
+# pydantic-settings turns this text into None wherever it stands. No flag can contain a NUL, so no value is lost.
+_NONE_TEXT = "\0"
 
 
 @dataclass(frozen=True, slots=True)
-class _Setting:
-    type: SettingType[Any]
-    description: str
-    short: str
-    default: Any
-    default_factory: Callable[[], Any] | None
-    default_from: Callable[[Mapping[str, Any]], Any] | None
-    also: tuple[str, ...]
-    is_positional: bool
-    takes_several: bool
+class Short:
+    """Marks a field with the short forms of its flag, written without the dash: `Short("n")`, `Short("osa")`."""
 
-    @property
-    def is_required(self) -> bool:
-        return self.default is _REQUIRED
+    names: tuple[str, ...]
 
-    def make_default(self, earlier: Mapping[str, Any]) -> Any:
-        if self.default_from is not None:
-            return self.default_from(earlier)
-        return self.default if self.default_factory is None else self.default_factory()
+    def __init__(self, *names: str) -> None:
+        object.__setattr__(self, "names", names)
 
 
-def setting(
-    setting_type: SettingType[T],
-    short: str = "",
-    *,
-    description: str,
-    default: D = None,  # type: ignore[assignment]  # where a factory makes it
-    default_factory: Callable[[], T] | None = None,
-    default_from: Callable[[Mapping[str, Any]], T] | None = None,
-    also: Sequence[str] = (),
-    takes_several: bool = False,
-) -> T | D:
-    """Declare one setting, which is a flag and a TOML key.
+@dataclass(frozen=True, slots=True)
+class AlsoKey:
+    """Marks a positional field with one more TOML key for it; other fields use `validation_alias=AliasChoices(…)`."""
 
-    `short`: the short form of the flag, without its dash. `default_factory` makes the default; `default_from` makes it from
-    the settings declared before, and does not show it in the help. `also`: further names of the setting, which are flags and
-    keys as well. `takes_several`: the flag takes all words up to the next flag, as in `--logging-paths a b`. A setting
-    whose default is None may be None.
-    """
-    made: Any = _Setting(
-        setting_type, description, short, default, default_factory, default_from, tuple(also), False, takes_several
-    )
-    return made  # type: ignore[no-any-return]  # a class attribute that stands for the value its instances will have
+    name: str
 
 
-def positional(setting_type: SettingType[T], *, description: str, also_key: str = "") -> T:
-    """Declare a setting that is given by position, or under its name, or `also_key`, in the file. It has no default."""
-    also = (also_key,) if also_key else ()
-    made: Any = _Setting(setting_type, description, "", _REQUIRED, None, None, also, True, False)
-    return made  # type: ignore[no-any-return]
+@dataclass(frozen=True, slots=True)
+class TakesSeveral:
+    """Marks a list field whose flag takes all words up to the next flag, as in `--logging-paths a b`."""
 
 
-def required(setting_type: SettingType[T], short: str = "", *, description: str) -> T:
-    """Declare a setting that has no default: the command line or the file must give it."""
-    made: Any = _Setting(setting_type, description, short, _REQUIRED, None, None, (), False, False)
-    return made  # type: ignore[no-any-return]
+def parse_address(value: object) -> Address:
+    """Return what a setting gives as an address. Raises ValueError where it is none."""
+    if isinstance(value, Address):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f"expected text like tcp://127.0.0.1:2345, not {type(value).__name__}")
+    return Address.parse(value)
+
+
+def require_connectable(address: Address) -> Address:
+    """Return this address. Raises ValueError where it can only be listened on."""
+    if not address.can_be_connected:
+        raise ValueError(f"{address} can be listened on but not connected to: name a host and a port other than 0")
+    return address
+
+
+def _parse_capabilities(value: object) -> str:
+    if isinstance(value, Mapping):
+        value = format_capabilities(value)
+    if not isinstance(value, str):
+        raise ValueError(f"expected text like linux,cpu=4, not {type(value).__name__}")
+    return format_capabilities(parse_capabilities(value))
+
+
+def _split_texts(value: object) -> object:
+    """One text is a list separated by commas, on the command line and in the file alike."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+BindAddressSetting = Annotated[Address, NoDecode, BeforeValidator(parse_address), PlainSerializer(str)]
+"""An address to listen on; port 0 lets the system choose."""
+
+AddressSetting = Annotated[
+    Address, NoDecode, BeforeValidator(parse_address), AfterValidator(require_connectable), PlainSerializer(str)
+]
+"""An address to connect to."""
+
+CapabilitiesSetting = Annotated[str, BeforeValidator(_parse_capabilities)]
+"""Capabilities such as `linux,cpu=4`, checked, in their normal form; also accepts a mapping in code."""
+
+TextListSetting = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_texts)]
+"""Several texts: a TOML array, or one text separated by commas."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -105,46 +138,41 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigurationError(f"{message} (-h lists the flags)")
 
 
-@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(setting, required, positional))
-class ServiceSettings:
-    """Base of every command's settings. They cannot be changed once they are made."""
+class ServiceSettings(BaseSettings):
+    """Base of every command's settings."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid",
+        frozen=True,
+        validate_by_name=True,
+        validate_by_alias=True,
+        arbitrary_types_allowed=True,
+        hide_input_in_errors=True,
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_avoid_json=True,
+        cli_hide_none_type=True,
+        cli_parse_none_str=_NONE_TEXT,
+    )
 
     command: ClassVar[str]
     section: ClassVar[str]
-    _settings: ClassVar[Mapping[str, _Setting]] = {}
 
-    config: Path | None = setting(
-        PATH,
-        "c",
-        default=None,
-        description="TOML file whose section for this command sets what the command line leaves out",
+    config: Annotated[Path | None, Short("c")] = Field(
+        default=None, description="TOML file whose section for this command sets what the command line leaves out"
     )
 
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        for name, annotation in inspect.get_annotations(cls).items():
-            if not isinstance(vars(cls).get(name), _Setting) and "ClassVar" not in str(annotation):
-                raise TypeError(
-                    f"{cls.__name__}.{name}: declare settings with setting(…), required(…) or positional(…)"
-                )
-        cls._settings = {
-            name: value
-            for base in reversed(cls.__mro__)
-            for name, value in vars(base).items()
-            if isinstance(value, _Setting)
-        }
-
-    def __init__(self, **given: Any) -> None:
-        """Take values by name, each checked. Raises `ConfigurationError` with one line per setting at fault."""
-        self._take(given, lambda name: _flag_of(name))
-
-    def check(self) -> None:
-        """Raise ValueError for settings that do not go together. Called last, when each is right by itself."""
-
     @classmethod
-    def names(cls) -> frozenset[str]:
-        """The names of all settings."""
-        return frozenset(cls._settings)
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Keeps the environment out: the TOML section arrives as keyword arguments, flags through the command line."""
+        return (init_settings,)
 
     @classmethod
     def from_command_line(cls, arguments: Sequence[str] | None = None) -> Self:
@@ -152,18 +180,26 @@ class ServiceSettings:
 
         Raises `ConfigurationError` with one line per setting at fault. `-h` prints the help and exits with status 0.
         """
-        given = vars(cls._parser().parse_args(sys.argv[1:] if arguments is None else list(arguments)))
-        config_path = Path(given["config"]) if "config" in given else None
-        section = {} if config_path is None else cls._read_section(config_path)
-
-        def place_of(name: str) -> str:
-            if name in given or name not in section:
-                return name.upper() if cls._settings[name].is_positional else _flag_of(name)
-            return f"{config_path}: [{cls.section}] {name}"
-
-        settings = cls.__new__(cls)
-        settings._take(section | given, place_of)
-        return settings
+        arguments = list(sys.argv[1:] if arguments is None else arguments)
+        try:
+            command_line = cls._command_line_source(arguments)
+            given = command_line()
+            config_path = Path(given["config"]) if "config" in given else None
+            section = {} if config_path is None else cls._read_section(config_path)
+            # A field can have several names: the command line's value under one replaces the file's under another.
+            overridden = {cls._field_of(key) for key in given}
+            kept = {name: value for name, value in section.items() if name not in overridden}
+            return cls(_cli_settings_source=command_line, **kept)
+        except ValidationError as error:
+            lines = [
+                cls._explain(detail, given, config_path)
+                for detail in error.errors(include_url=False)
+                # A default derived from another setting could not be made, because of that one's own error.
+                if detail["type"] != "default_factory_not_called"
+            ]
+            raise ConfigurationError("\n".join(dict.fromkeys(lines))) from None
+        except SettingsError as error:
+            raise ConfigurationError(str(error)) from None
 
     def to_command_line(self, fields: Iterable[str] | None = None) -> list[str]:
         """Arguments from which `from_command_line` makes equal settings; defaults are left out, and so is the file.
@@ -172,18 +208,13 @@ class ServiceSettings:
         """
         options: list[str] = []
         positionals: list[str] = []
-        wanted = self.names() if fields is None else set(fields)
-        values = vars(self)
-        for name, declared in self._settings.items():
-            value = values[name]
-            if name not in wanted or name == "config":
-                continue
-            if declared.is_positional:
+        for name, value in self.model_dump(
+            exclude_defaults=True, exclude={"config"}, include=None if fields is None else set(fields)
+        ).items():
+            if _is_positional(type(self).model_fields[name]):
                 positionals.append(str(value))
                 continue
-            if value == declared.make_default(values):
-                continue
-            flag = _flag_of(name)
+            flag = "--" + name.replace("_", "-")
             if isinstance(value, bool):
                 options.append(flag if value else "--no-" + flag[2:])
             elif isinstance(value, tuple):
@@ -195,93 +226,51 @@ class ServiceSettings:
     @classmethod
     def toml_keys(cls) -> frozenset[str]:
         """All keys that the section of this command may hold."""
-        return frozenset(
-            key for name, declared in cls._settings.items() if name != "config" for key in (name, *declared.also)
-        )
-
-    def __setattr__(self, name: str, value: object) -> NoReturn:
-        raise AttributeError(f"settings do not change: {name}")
-
-    def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and vars(self) == vars(other)
-
-    def __hash__(self) -> int:
-        return hash(tuple(vars(self).values()))
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
-
-    def _take(self, given: Mapping[str, Any], place_of: Callable[[str], str]) -> None:
-        """Fill this object with what was given and with defaults, or raise `ConfigurationError`."""
-        values = vars(self)
-        problems = [f"{_flag_of(name)} is no setting of {self.command}" for name in given if name not in self._settings]
-        for name, declared in self._settings.items():
-            try:
-                if name in given:
-                    value = given[name]
-                    values[name] = None if value is None and declared.default is None else declared.type.read(value)
-                elif not declared.is_required:
-                    # A default made from a setting that is at fault would only be a fault of its own.
-                    values[name] = None if problems else declared.make_default(values)
-                else:
-                    problems.append(self._missing(name))
-            except ValueError as error:
-                problems.append(f"{place_of(name)}: {error}")
-        if not problems:
-            try:
-                self.check()
-            except ValueError as error:
-                problems.append(str(error))
-        if problems:
-            raise ConfigurationError("\n".join(problems))
+        return frozenset(key for name in cls.model_fields if name != "config" for key in cls._names_of(name))
 
     @classmethod
-    def _missing(cls, name: str) -> str:
-        if cls._settings[name].is_positional:
-            label, place = name.upper(), "on the command line, before the flags,"
-        else:
-            label, place = _flag_of(name), "on the command line"
-        return f"{label} is missing: give it {place} or as {name!r} in section [{cls.section}] of --config FILE"
-
-    @classmethod
-    def _parser(cls) -> argparse.ArgumentParser:
-        positionals = [name.upper() for name, declared in cls._settings.items() if declared.is_positional]
+    def _command_line_source(cls, arguments: list[str]) -> CliSettingsSource[Self]:
+        positionals = [name.upper() for name, field in cls.model_fields.items() if _is_positional(field)]
         parser = _Parser(
             prog=cls.command,
             usage=f"{cls.command} {' '.join(positionals)} [--config FILE] [flags]",
-            # Without the indentation of the lines after the first.
-            description="\n".join(line.strip() for line in (cls.__doc__ or "").strip().splitlines()),
+            description=inspect.cleandoc(cls.__doc__ or ""),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-        for name, declared in cls._settings.items():
-            cls._add_argument(parser, name, declared)
-        return parser
+        return CliSettingsSource[Self](
+            cls,
+            cli_parse_args=arguments,
+            cli_shortcuts={
+                cls._names_of(name)[0].replace("_", "-"): list(mark.names)
+                for name, field in cls.model_fields.items()
+                for mark in field.metadata
+                if isinstance(mark, Short)
+            },
+            root_parser=parser,
+            parse_args_method=argparse.ArgumentParser.parse_args,
+            add_argument_method=cls._add_argument,
+        )
 
     @classmethod
-    def _add_argument(cls, parser: argparse.ArgumentParser, name: str, declared: _Setting) -> None:
-        # What is not given stays out of the result, so that the file and the defaults can fill in.
-        options: dict[str, Any] = {"default": argparse.SUPPRESS, "help": _help_text(declared)}
-        if declared.is_positional:
+    def _add_argument(cls, container: Any, *names: str, **options: Any) -> argparse.Action:
+        """Adds one flag as pydantic-settings describes it, in the form and with the help text users of Scaler know."""
+        name = cls._field_of(options.get("dest", names[0]).replace("-", "_"))
+        field = cls.model_fields[name]
+        options["help"] = _help_text(field)
+        if _is_positional(field):
             # The section may provide it; whether it is missing is decided when both have been read.
-            parser.add_argument(name, nargs="?", metavar=name.upper(), **options)
-            return
-        names = [_flag_of(name), *map(_flag_of, declared.also)]
-        if declared.short:
-            names.append("-" + declared.short)
-        if declared.type.is_switch:
-            options["action"] = argparse.BooleanOptionalAction
-        else:
-            options["metavar"] = _metavar(name, declared)
-        if declared.type.is_list:
-            options |= {"action": _Words, "nargs": "+" if declared.takes_several else 1}
-        parser.add_argument(*names, dest=name, **options)
+            return _as_action(container.add_argument(*names, **options | {"nargs": "?", "metavar": name.upper()}))
+        shorts = {short for mark in field.metadata if isinstance(mark, Short) for short in mark.names}
+        names = tuple("-" + text.lstrip("-") if text.lstrip("-") in shorts else text for text in names)
+        if field.annotation is not bool and not str(options["metavar"]).startswith("{"):
+            options["metavar"] = _metavar(name, field)
+        if any(isinstance(mark, TakesSeveral) for mark in field.metadata):
+            options |= {"action": "extend", "nargs": "+"}
+        return _as_action(container.add_argument(*names, **options))
 
     @classmethod
     def _read_section(cls, path: Path) -> dict[str, Any]:
-        # Most commands are started without a file.
-        import tomllib
-
         try:
             document = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
@@ -298,7 +287,7 @@ class ServiceSettings:
         ]
         twice: dict[str, list[str]] = {}
         for key in section:
-            twice.setdefault(cls._name_of(key), []).append(key)
+            twice.setdefault(cls._field_of(key), []).append(key)
         problems += [
             f"{path}: [{cls.section}] sets the same thing twice: {' and '.join(keys)}"
             for keys in twice.values()
@@ -306,38 +295,59 @@ class ServiceSettings:
         ]
         if problems:
             raise ConfigurationError("\n".join(problems))
-        return {cls._name_of(key): value for key, value in section.items()}
+        return {cls._field_of(key): value for key, value in section.items()}
 
     @classmethod
-    def _name_of(cls, key: str) -> str:
-        return next((name for name, declared in cls._settings.items() if key == name or key in declared.also), key)
+    def _explain(cls, detail: Any, given: Mapping[str, Any], config_path: Path | None) -> str:
+        """One line for one rejected value: where it came from, then what is wrong with it."""
+        if not detail["loc"]:
+            return _reason(detail)
+        name = cls._field_of(str(detail["loc"][0]))
+        positional = _is_positional(cls.model_fields[name]) if name in cls.model_fields else False
+        label = name.upper() if positional else "--" + name.replace("_", "-")
+        if detail["type"] == "missing":
+            place = "on the command line, before the flags," if positional else "on the command line"
+            return f"{label} is missing: give it {place} or as {name!r} in section [{cls.section}] of --config FILE"
+        if name in map(cls._field_of, given):
+            return f"{label}: {_reason(detail)}"
+        return f"{config_path}: [{cls.section}] {name}: {_reason(detail)}"
+
+    @classmethod
+    def _names_of(cls, name: str) -> tuple[str, ...]:
+        """The names of a field in a file, its own first, then those that older files use."""
+        field = cls.model_fields[name]
+        alias = field.validation_alias
+        also = tuple(mark.name for mark in field.metadata if isinstance(mark, AlsoKey))
+        if isinstance(alias, AliasChoices):
+            return tuple(choice for choice in alias.choices if isinstance(choice, str)) + also
+        return (name, *also)
+
+    @classmethod
+    def _field_of(cls, key: str) -> str:
+        return next((name for name in cls.model_fields if key == name or key in cls._names_of(name)), key)
 
 
-class _Words(argparse.Action):
-    """Collects the words of a flag that may be given several times, each of them separated by commas."""
-
-    def __call__(
-        self, _parser: object, namespace: argparse.Namespace, values: object, _option_string: str | None = None
-    ) -> None:
-        assert isinstance(values, list)
-        words: list[str] = [*getattr(namespace, self.dest, [])]
-        for value in values:
-            words += (part.strip() for part in value.split(",") if part.strip())
-        setattr(namespace, self.dest, words)
+def _is_positional(field: FieldInfo) -> bool:
+    # CliPositionalArg is an alias with a marker class inside; its identity is the only public way to recognise it.
+    marker = CliPositionalArg.__metadata__[0]
+    return marker in field.metadata
 
 
-def _flag_of(name: str) -> str:
-    return "--" + name.replace("_", "-")
-
-
-def _metavar(name: str, declared: _Setting) -> str:
+def _metavar(name: str, field: FieldInfo) -> str:
     """What stands for the value in the help: its unit where it has one."""
-    return name.rpartition("_")[2].upper() if name.endswith(("_seconds", "_bytes")) else declared.type.metavar
+    if name.endswith(("_seconds", "_bytes")):
+        return name.rpartition("_")[2].upper()
+    annotation = str(field.annotation)
+    known = {"Address": "ADDRESS", "Path": "FILE", "int": "N", "float": "X"}
+    return next((metavar for type_name, metavar in known.items() if type_name in annotation), "TEXT")
 
 
-def _help_text(declared: _Setting) -> str:
+def _help_text(field: FieldInfo) -> str:
     """The description with the default behind it, unless it is nothing, or derived from other settings."""
-    default = None if declared.is_required or declared.default_from is not None else declared.make_default({})
+    if field.is_required() or field.default_factory_takes_validated_data:
+        default = None
+    else:
+        default = field.get_default(call_default_factory=True)
     if isinstance(default, bool):
         shown = str(default).lower()
     elif isinstance(default, float):
@@ -345,4 +355,14 @@ def _help_text(declared: _Setting) -> str:
     else:
         shown = ",".join(default) if isinstance(default, tuple) else str(default)
     ending = "" if default is None or shown == "" else f" (default: {shown})"
-    return f"{declared.description}{ending}".replace("%", "%%")
+    return f"{field.description}{ending}".replace("%", "%%")
+
+
+def _as_action(added: object) -> argparse.Action:
+    assert isinstance(added, argparse.Action)
+    return added
+
+
+def _reason(detail: Any) -> str:
+    """pydantic's message without its prefix for errors that our own validators raise."""
+    return str(detail["msg"]).removeprefix("Value error, ")

@@ -1,7 +1,8 @@
 """For the tests of a command: checks one flag in all its forms against what is documented of it.
 
 A command's test holds its table of `DocumentedFlag`s and passes each through `check_flag`; `check_table_is_complete`
-makes sure that no setting is missing from the table.
+makes sure that no setting is missing from the table. `WORKER_FLAGS` is the part that all tables of commands share whose
+settings are `WorkerSettings`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from scaler_protocol.address import Address
 from scaler_protocol.service.settings import ServiceSettings
 
 
@@ -28,6 +30,30 @@ class DocumentedFlag:
 
     def __str__(self) -> str:
         return self.forms[0]
+
+
+WORKER_FLAGS = (
+    DocumentedFlag(
+        "object_storage_address", ("--object-storage-address", "-osa"), "tcp://h:1", Address.parse("tcp://h:1"), None
+    ),
+    DocumentedFlag("per_worker_capabilities", ("--per-worker-capabilities", "-pwc"), "linux,cpu=4", "linux,cpu=4", ""),
+    DocumentedFlag("per_worker_task_queue_size", ("--per-worker-task-queue-size", "-wtqs"), "7", 7, 1000),
+    DocumentedFlag("heartbeat_interval_seconds", ("--heartbeat-interval-seconds", "-his"), "0.5", 0.5, 2),
+    DocumentedFlag("task_timeout_seconds", ("--task-timeout-seconds", "-tts"), "600", 600, 0),
+    DocumentedFlag("death_timeout_seconds", ("--death-timeout-seconds", "-dts"), "12", 12, 300),
+    DocumentedFlag("garbage_collect_interval_seconds", ("--garbage-collect-interval-seconds", "-gc"), "5", 5, 30),
+    DocumentedFlag("trim_memory_threshold_bytes", ("--trim-memory-threshold-bytes", "-tm"), "1000", 1000, 1024**3),
+    DocumentedFlag("hard_processor_suspend", ("--hard-processor-suspend", "-hps"), None, True, False),
+    DocumentedFlag("preload", ("--preload",), "pkg.mod:func(1, 2)", "pkg.mod:func(1, 2)", None),
+    DocumentedFlag("event_loop", ("--event-loop", "-el"), "uvloop", "uvloop", "builtin"),
+    DocumentedFlag("io_threads", ("--io-threads", "--worker-io-threads", "-wit"), "4", 4, 1),
+    DocumentedFlag(
+        "logging_paths", ("--logging-paths", "-lp"), "/tmp/a,/tmp/b", ("/tmp/a", "/tmp/b"), ("/dev/stdout",)
+    ),
+    DocumentedFlag("logging_config_file", ("--logging-config-file", "-lcf"), "log.ini", Path("log.ini"), None),
+    DocumentedFlag("logging_level", ("--logging-level", "-ll"), "debug", "DEBUG", "INFO"),
+    DocumentedFlag("logging_format", ("--logging-format", "-lf"), "json", "json", "text"),
+)
 
 
 def check_flag(
@@ -55,7 +81,7 @@ def check_table_is_complete(
     settings_class: type[ServiceSettings], flags: Iterable[DocumentedFlag], besides: Collection[str]
 ) -> None:
     """Asserts that the table and the names in `besides` are all settings there are."""
-    assert {flag.field for flag in flags} | {"config", *besides} == settings_class.names()
+    assert {flag.field for flag in flags} | {"config", *besides} == set(settings_class.model_fields)
 
 
 def _read(settings_class: type[ServiceSettings], arguments: Sequence[str], flag: DocumentedFlag) -> object:

@@ -5,72 +5,52 @@ They live here, and not in `scaler_worker`, because adapters start workers as pr
 
 from __future__ import annotations
 
-from scaler_protocol.address import Address
-from scaler_protocol.service.command import EventLoopSettings
-from scaler_protocol.service.setting_types import ADDRESS, CAPABILITIES, SWITCH, integer, number, text
-from scaler_protocol.service.settings import setting
+from typing import Annotated
 
-PRELOAD_CHARACTERS_MAX = 10_000
-"""It travels to every process in one packet."""
+from pydantic import AliasChoices, Field
+
+from scaler_protocol.service.command import EventLoopSettings
+from scaler_protocol.service.settings import AddressSetting, CapabilitiesSetting, Short
 
 
 class WorkerSettings(EventLoopSettings):
     """What may be said about every worker, whoever starts it."""
 
-    per_worker_capabilities: str = setting(
-        CAPABILITIES,
-        "pwc",
-        default="",
-        description="what each worker offers, as in linux,cpu=4; a task may ask for these names",
+    per_worker_capabilities: Annotated[CapabilitiesSetting, Short("pwc")] = Field(
+        default="", description="what each worker offers, as in linux,cpu=4; a task may ask for these names"
     )
-    per_worker_task_queue_size: int = setting(
-        integer(at_least=1), "wtqs", default=1000, description="most tasks a worker holds, running and waiting"
+    per_worker_task_queue_size: Annotated[int, Short("wtqs")] = Field(
+        default=1000, ge=1, description="most tasks a worker holds, running and waiting"
     )
-    heartbeat_interval_seconds: float = setting(
-        number(more_than=0), "his", default=2, description="time between two signs of life to the scheduler"
+    heartbeat_interval_seconds: Annotated[float, Short("his")] = Field(
+        default=2, gt=0, description="time between two signs of life to the scheduler"
     )
-    task_timeout_seconds: float = setting(
-        number(at_least=0),
-        "tts",
-        default=0,
-        description="longest a task may run before it is ended with an error; 0 for no limit",
+    task_timeout_seconds: Annotated[float, Short("tts")] = Field(
+        default=0, ge=0, description="longest a task may run before it is ended with an error; 0 for no limit"
     )
-    death_timeout_seconds: float = setting(
-        number(more_than=0), "dts", default=300, description="give up and end when no scheduler answers for so long"
+    death_timeout_seconds: Annotated[float, Short("dts")] = Field(
+        default=300, gt=0, description="give up and end when no scheduler answers for so long"
     )
-    garbage_collect_interval_seconds: float = setting(
-        number(more_than=0),
-        "gc",
-        default=30,
-        description="time between two garbage collections in a worker's process",
+    garbage_collect_interval_seconds: Annotated[float, Short("gc")] = Field(
+        default=30, gt=0, description="time between two garbage collections in a worker's process"
     )
-    trim_memory_threshold_bytes: int = setting(
-        integer(at_least=0),
-        "tm",
-        default=1024**3,
-        description="resident memory above which a worker's process gives free memory back",
+    trim_memory_threshold_bytes: Annotated[int, Short("tm")] = Field(
+        default=1024**3, ge=0, description="resident memory above which a worker's process gives free memory back"
     )
-    hard_processor_suspend: bool = setting(
-        SWITCH,
-        "hps",
+    hard_processor_suspend: Annotated[bool, Short("hps")] = Field(
         default=False,
         description="accepted for older configurations, without effect: a task that waits for its own tasks must hear from them",
     )
-    object_storage_address: Address | None = setting(
-        ADDRESS,
-        "osa",
-        default=None,
-        description="object storage server, where it differs from what the scheduler says",
+    object_storage_address: Annotated[AddressSetting | None, Short("osa")] = Field(
+        default=None, description="object storage server, where it differs from what the scheduler says"
     )
-    preload: str | None = setting(
-        text(at_most=PRELOAD_CHARACTERS_MAX),
+    preload: str | None = Field(
         default=None,
         description="run once in every worker's process before its first task: pkg.module:function(arguments)",
     )
-    io_threads: int = setting(
-        integer(at_least=1),
-        "wit",
+    io_threads: Annotated[int, Short("wit")] = Field(
         default=1,
-        also=["worker_io_threads"],
+        ge=1,
+        validation_alias=AliasChoices("io_threads", "worker_io_threads"),
         description="accepted for older command lines; no threads are needed",
     )

@@ -1,10 +1,19 @@
 """What both ends of a link obey: numbered messages, acknowledgement, resending, handshake, heartbeats. Pure."""
 
-from scaler_protocol.session.connection import Connection, Established, HeartbeatDue, Lost, Received, RefusedByPeer
+from scaler_protocol.session.connection import (
+    Connection,
+    ConnectionState,
+    Established,
+    HeartbeatDue,
+    Lost,
+    Received,
+    RefusedByPeer,
+)
 from scaler_protocol.session.sequencing import Outgoing, Session, message_bytes
 
 __all__ = [
     "Connection",
+    "ConnectionState",
     "Established",
     "HeartbeatDue",
     "Lost",

@@ -56,6 +56,9 @@ class Lost:
 Event = Established | Received | RefusedByPeer | HeartbeatDue | Lost
 
 
+_OUTSIDE_SESSIONS = (m.Refused, m.Welcome, m.UnknownPeer)
+
+
 class ConnectionState(Enum):
     CONNECTING = "connecting"
     ESTABLISHED = "established"
@@ -122,23 +125,16 @@ class Connection:
         """Take one message in. Raises SessionError when the other end breaks the rules."""
         if self.state is ConnectionState.CLOSED:
             return []
-        if isinstance(message, m.Refused):
-            self.silent_since = now
-            self.state = ConnectionState.CLOSED
-            return [RefusedByPeer(message.text)]
-        if isinstance(message, m.Welcome):
-            return self._on_welcome(envelope, message, now)
-        if isinstance(message, m.UnknownPeer):
-            self.silent_since = now
-            # Every message that was under way is answered like this; one hello is enough for all.
-            if not self._hello_unanswered:
-                self._say_hello(now)
+        if isinstance(message, _OUTSIDE_SESSIONS):
+            return self._receive_outside(envelope, message, now)
+        session = self.session
+        if self.state is not ConnectionState.ESTABLISHED or envelope.epoch != session.epoch:
             return []
-        if self.state is not ConnectionState.ESTABLISHED or envelope.epoch != self.session.epoch:
-            return []
-        self._heard(now)
-        accepted = self.session.accept(envelope, now, message_bytes(message))
-        self._answer_session(now)
+        self.silent_since = now
+        self._reported_lost = False
+        accepted = session.accept(envelope, now, message_bytes(message))
+        if session.gap or session.resend_wanted or session.acknowledge_due:
+            self._answer_session(now)
         if not accepted:
             return []
         if isinstance(message, m.Heartbeat):
@@ -146,6 +142,20 @@ class Connection:
                 self.latency_seconds = max(0.0, now - message.echo_seconds)
             return []
         return [Received(message)]
+
+    def _receive_outside(
+        self, envelope: Envelope, message: m.Refused | m.Welcome | m.UnknownPeer, now: float
+    ) -> list[Event]:
+        if isinstance(message, m.Welcome):
+            return self._on_welcome(envelope, message, now)
+        self.silent_since = now
+        if isinstance(message, m.Refused):
+            self.state = ConnectionState.CLOSED
+            return [RefusedByPeer(message.text)]
+        # Every message that was under way is answered like this; one hello is enough for all.
+        if not self._hello_unanswered:
+            self._say_hello(now)
+        return []
 
     def tick(self, now: float) -> list[Event]:
         """Do what time demands. Call at `next_deadline()`, or more often."""

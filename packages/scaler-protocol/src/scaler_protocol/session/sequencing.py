@@ -32,6 +32,9 @@ OUTBOX_BYTES_MAX = 2 * 1024**3
 """Unacknowledged bytes one end keeps at most; past that the other end is given up."""
 
 
+_new = tuple.__new__
+
+
 class Outgoing(NamedTuple):
     """A message with the envelope it must be sent in."""
 
@@ -108,7 +111,9 @@ class Session:
         self.sent += 1
         self.outbox_bytes += size
         self._unacknowledged.append((self.sent, size, message))
-        return Outgoing(self._stamp(SEQUENCED), message)
+        self._received_since_stamp = self._received_bytes = 0
+        # Without the detour over the classes' own constructors: this is done for every message.
+        return _new(Outgoing, (_new(Envelope, (self.sent, self.received, SEQUENCED, self.epoch)), message))
 
     def plain(self, message: m.Message) -> Outgoing:
         """Envelope a message that may be lost without harm."""
@@ -143,11 +148,11 @@ class Session:
         """Take note of an envelope; return whether its message is of this epoch, new and in order."""
         if envelope.epoch != self.epoch:
             return False
-        self._acknowledge(envelope.acknowledged)
-        if envelope.flags & RESEND:
+        sequence, acknowledged, flags, _ = envelope
+        self._acknowledge(acknowledged)
+        if flags & RESEND:
             self.resend_wanted = True
-        sequence = envelope.sequence
-        if envelope.flags & SEQUENCED:
+        if flags & SEQUENCED:
             if sequence == self.received + 1:
                 self.received = sequence
                 # Whatever was missing before this message has come in the meantime.

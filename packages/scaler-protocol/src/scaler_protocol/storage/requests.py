@@ -61,10 +61,14 @@ class TooManyRequestsError(WireError):
 
 @value
 class Done:
-    """A put or delete was done, or a get found its object: `buffers` are then the object's, as received."""
+    """A put or delete was done, or a get found its object: `buffers` are then the object's, as received.
+
+    A get that was told a place will do may have that instead (see `scaler_protocol.segments`).
+    """
 
     request: int
     buffers: Sequence[Any] = ()
+    place: bytes = b""
 
 
 @value
@@ -138,14 +142,24 @@ class StoreRequests:
         self._welcomed = False
         self._unknown = False
         self._store_incarnation = b""
+        self._segment_offer = b""
         self._refused_text: str | None = None
 
     # --- requests
 
-    def put(self, object_id: bytes, owner: bytes, buffers: Sequence[Any], now: float, *, name: str = "") -> int:
+    def introduce(self, now: float) -> None:
+        """Say hello, unless that has been done: `store_incarnation` and `segment_offer` tell what came of it."""
+        if not self._hello_number:
+            self._say_hello(now)
+
+    def put(
+        self, object_id: bytes, owner: bytes, buffers: Sequence[Any], now: float, *, name: str = "", place: bytes = b""
+    ) -> int:
         """Store an object; `owner` is the client incarnation it ends with. Returns the request's number.
 
-        The buffers are kept, not copied, and must not change until the request completes: it may have to be repeated.
+        With `place` its bytes are in a segment there, and `buffers` is empty; when that is refused as NO_SEGMENT, the
+        bytes can be put instead. The buffers are kept, not copied, and must not change until the request completes: it may
+        have to be repeated.
         Raises MessageTooLargeError for what no message can carry, and ValueError for buffers that are not in one piece.
         """
         views = [raw_view(buffer) for buffer in buffers]
@@ -155,16 +169,19 @@ class StoreRequests:
                 f"an object of {len(views)} buffers and {size} bytes; at most {OBJECT_BUFFERS_MAX} buffers and "
                 f"{OBJECT_BYTES_MAX} bytes fit into a message"
             )
-        pending = self._new_pending(m.ObjectPut(0, object_id, owner, views, name), size)
+        pending = self._new_pending(m.ObjectPut(0, object_id, owner, views, name, place), size)
         self._unanswered_puts[object_id] += 1
         self._pending_bytes += size
         self._waiting_puts.append(pending)
         self._fill_window(now)
         return pending.request
 
-    def get(self, object_id: bytes, now: float, *, wait_seconds: float = 0.0) -> int:
-        """Fetch an object, waiting so long for one that has not arrived yet. Returns the request's number."""
-        pending = self._new_pending(m.ObjectGet(0, object_id, min(wait_seconds, WAIT_SECONDS_MAX)))
+    def get(self, object_id: bytes, now: float, *, wait_seconds: float = 0.0, mappable: bool = False) -> int:
+        """Fetch an object, waiting so long for one that has not arrived yet. Returns the request's number.
+
+        `mappable` says that a place will do instead of its bytes: only of a store whose offer was accepted.
+        """
+        pending = self._new_pending(m.ObjectGet(0, object_id, min(wait_seconds, WAIT_SECONDS_MAX), mappable))
         pending.wait_until = now + wait_seconds
         self._send(pending.request, pending, now)
         return pending.request
@@ -178,7 +195,7 @@ class StoreRequests:
 
     def tell(self, message: m.ClientGone | m.Shutdown | m.StoreStatusRequest, now: float) -> None:
         """Send what needs no answer, or may be asked again. Only a peer that says hello as scheduler is obeyed."""
-        self._introduce(now)
+        self.introduce(now)
         self._outgoing.append(message)
 
     def cancel(self, request: int) -> None:
@@ -265,11 +282,17 @@ class StoreRequests:
         """Bytes of buffers kept for puts that have not completed. Bounding it is the owner's business."""
         return self._pending_bytes
 
-    # --- hello
+    @property
+    def store_incarnation(self) -> bytes:
+        """Of the store that welcomed us last; empty before that."""
+        return self._store_incarnation
 
-    def _introduce(self, now: float) -> None:
-        if not self._hello_number:
-            self._say_hello(now)
+    @property
+    def segment_offer(self) -> bytes:
+        """What that store's welcome said of segments: for `scaler_protocol.segments.accept_offer`."""
+        return self._segment_offer
+
+    # --- hello
 
     def _say_hello(self, now: float) -> None:
         if self._unknown:
@@ -292,6 +315,7 @@ class StoreRequests:
         for number, pending in self._pending.items():
             if pending.unheard:
                 self._transmit(number, pending, now)
+        self._segment_offer = welcome.segment_offer
         known, self._store_incarnation = self._store_incarnation, welcome.incarnation
         return [StoreChanged(welcome.incarnation)] if known not in (b"", welcome.incarnation) else []
 
@@ -305,7 +329,7 @@ class StoreRequests:
             self._wait_on(data.request, pending, now)
             return []
         self._finish(data.request, now)
-        return [Missing(pending.request) if data.missing else Done(pending.request, data.buffers)]
+        return [Missing(pending.request) if data.missing else Done(pending.request, data.buffers, data.place)]
 
     def _wait_on(self, answered: int, pending: _Pending, now: float) -> None:
         """Ask for the next piece of a wait, under a new number: a late answer to the last piece must not end it."""
@@ -377,7 +401,7 @@ class StoreRequests:
         pending.sent_at = now
         pending.deadline = now + self._timeout_seconds + self._allowance(pending)
         self._pending[number] = pending
-        self._introduce(now)
+        self.introduce(now)
         if delay > 0:
             self._schedule(number, pending, now + delay)
         else:

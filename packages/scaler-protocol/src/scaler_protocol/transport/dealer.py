@@ -7,7 +7,7 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from scaler_protocol.errors import WireError
 from scaler_protocol.transport.epoll import IN, OUT, Epoll
@@ -100,14 +100,16 @@ class DealerLink:
             if self._closed:
                 return []
             if not received:
-                self._attend()
-                if self._stream is not None:
-                    self._read(self._stream)
-            if len(received) <= limit:
-                messages = list(received)
-                received.clear()
-                return messages
-            return [received.popleft() for _ in range(limit)]
+                stream = self._stream
+                if stream is None or not stream.ready or stream.pending or self._queue:
+                    self._attend()
+                    stream = self._stream
+                if stream is not None:
+                    messages = self._read(stream)
+                    if len(messages) <= limit:
+                        return messages
+                    received.extend(messages)
+            return [received.popleft() for _ in range(min(limit, len(received)))]
 
     @property
     def has_received(self) -> bool:
@@ -139,17 +141,24 @@ class DealerLink:
                     self._epoll.register(self._stream.fd, self._events())
         return self._epoll.fileno()
 
-    def wait(self, seconds: float, wakeup: Wakeup | None = None) -> bool:
+    def wait(
+        self, seconds: float, wakeup: Wakeup | None = None, before_sleep: Callable[[], None] | None = None
+    ) -> bool:
         """Sleep until `receive` has something to do, `wakeup` is set, or so many seconds. Returns whether it has.
 
-        A wake-up that was set is cleared: look at what it was for afterwards.
+        A wake-up that was set is cleared: look at what it was for afterwards. `before_sleep` is called as the very last
+        thing; should it send something that is queued, it must set `wakeup`.
         """
         with self._lock:
             stream = self._stream
             fd = stream.fd if stream is not None and not self._closed else -1
-            writing = self._wants_to_write()
-        ready = self._sleeper.sleep(min(seconds, self.retry_seconds()), fd, writing, wakeup)
-        return ready or not self.retry_seconds()
+            writing = stream is not None and (bool(stream.pending) or (bool(self._queue) and stream.ready))
+            connecting = stream is None or not stream.ready
+        if connecting:
+            seconds = min(seconds, self.retry_seconds())
+        if self._sleeper.sleep(seconds, fd, writing, wakeup, before_sleep):
+            return True
+        return connecting and not self.retry_seconds()
 
     # --- the end
 
@@ -216,19 +225,20 @@ class DealerLink:
                 return
             queue.popleft()
 
-    def _read(self, stream: Stream) -> None:
+    def _read(self, stream: Stream) -> list[list[Frame]]:
         was_ready = stream.ready
         try:
-            self._received.extend(stream.receive())
+            messages = stream.receive()
         except (OSError, WireError):
             # Nonsense costs the connection; whether the next one is better will show.
             self._drop(stream)
-            return
+            return []
         if stream.pending or not was_ready:
             if stream.ready and not was_ready:
                 self._pause = RETRY_SECONDS_MIN
                 self._connect_deadline = math.inf
             self._attend()
+        return messages
 
     def _drop(self, stream: Stream) -> None:
         if self._epoll is not None:
@@ -242,7 +252,7 @@ class DealerLink:
 
     def _wants_to_write(self) -> bool:
         stream = self._stream
-        return stream is not None and (stream.pending or (stream.ready and bool(self._queue)))
+        return stream is not None and (bool(stream.pending) or (stream.ready and bool(self._queue)))
 
     def _events(self) -> int:
         return IN | OUT if self._wants_to_write() else IN
@@ -259,20 +269,30 @@ if hasattr(select, "poll"):
 
         def __init__(self) -> None:
             self._poll = select.poll()
-            self._registered: tuple[int, bool, int] = (-1, False, -1)
+            self._registered: tuple[int, bool, Wakeup | None] = (-1, False, None)
 
-        def sleep(self, seconds: float, fd: int, writing: bool, wakeup: Wakeup | None) -> bool:
+        def sleep(
+            self,
+            seconds: float,
+            fd: int,
+            writing: bool,
+            wakeup: Wakeup | None,
+            before_sleep: Callable[[], None] | None,
+        ) -> bool:
             """Sleep until `fd` can be read (or written) or the wake-up is set; return whether it is `fd`."""
-            wanted = (fd, writing, wakeup.fileno() if wakeup is not None else -1)
+            wanted = (fd, writing, wakeup)
             if wanted != self._registered:
                 self._poll = select.poll()
                 if fd >= 0:
                     self._poll.register(fd, select.POLLIN | select.POLLOUT if writing else select.POLLIN)
-                if wanted[2] >= 0:
-                    self._poll.register(wanted[2], select.POLLIN)
+                if wakeup is not None:
+                    self._poll.register(wakeup.fileno(), select.POLLIN)
                 self._registered = wanted
             found = False
-            for ready, _ in self._poll.poll(math.ceil(min(seconds, LONGEST_SLEEP_SECONDS) * 1000)):
+            milliseconds = math.ceil(min(seconds, LONGEST_SLEEP_SECONDS) * 1000)
+            if before_sleep is not None:
+                before_sleep()
+            for ready, _ in self._poll.poll(milliseconds):
                 if ready == fd:
                     found = True
                 elif wakeup is not None:
@@ -284,11 +304,20 @@ else:
     class _Sleeper:  # type: ignore[no-redef]
         """By select, which Windows has. Its exceptional condition is a connection that could not be made."""
 
-        def sleep(self, seconds: float, fd: int, writing: bool, wakeup: Wakeup | None) -> bool:
+        def sleep(
+            self,
+            seconds: float,
+            fd: int,
+            writing: bool,
+            wakeup: Wakeup | None,
+            before_sleep: Callable[[], None] | None,
+        ) -> bool:
             readers: list[int] = [fd] if fd >= 0 else []
             writers = readers if writing else []
             if wakeup is not None:
                 readers = [*readers, wakeup.fileno()]
+            if before_sleep is not None:
+                before_sleep()
             if not readers:
                 # Windows refuses to select among nothing.
                 time.sleep(min(seconds, RETRY_SECONDS_MIN))

@@ -78,7 +78,9 @@ class RouterListener:
         """Connections that have not said who they are, oldest first."""
         self._queued: dict[_Peer, None] = {}
         self._gone: list[bytes] = []
-        self._received: deque[tuple[bytes, list[Frame]]] = deque()
+        self._received: list[tuple[bytes, list[Frame]]] = []
+        self._ready: list[tuple[int, int]] = []
+        """What `wait` has found."""
         self._accept_again_at: float | None = None
         self._closed = False
 
@@ -92,7 +94,9 @@ class RouterListener:
 
     def wait(self, seconds: float) -> bool:
         """Sleep until `receive` has something to do or so many seconds; return whether it has."""
-        return bool(self._received) or bool(self._epoll.poll(seconds, 1))
+        if not self._received and not self._ready:
+            self._ready = self._epoll.poll(seconds, EVENTS_MAX)
+        return bool(self._received) or bool(self._ready)
 
     @property
     def has_received(self) -> bool:
@@ -103,7 +107,9 @@ class RouterListener:
         """Return up to `limit` waiting messages as (peer identity, frames), and do what else the connections need."""
         received = self._received
         if not received:
-            for fd, events in self._epoll.poll(0, EVENTS_MAX):
+            ready = self._ready or self._epoll.poll(0, EVENTS_MAX)
+            self._ready = []
+            for fd, events in ready:
                 peer = self._peers.get(fd)
                 if peer is None:
                     self._accept()
@@ -115,10 +121,10 @@ class RouterListener:
             if self._strangers or self._accept_again_at is not None:
                 self._look_after_strangers()
         if len(received) <= limit:
-            messages = list(received)
-            received.clear()
-            return messages
-        return [received.popleft() for _ in range(limit)]
+            self._received = []
+            return received
+        self._received = received[limit:]
+        return received[:limit]
 
     def send(self, identity: bytes, frames: Sequence[Frame]) -> SendOutcome:
         """Send to one peer, in order with what is queued for it."""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from scaler_protocol.address import Address, AddressError
 from scaler_protocol.errors import TransportError
-from scaler_protocol.transport.zmtp import LARGE_FRAME_BYTES, Decoder, SocketType, frame_message
+from scaler_protocol.transport.zmtp import LARGE_FRAME_BYTES, Decoder, SocketType, frame_message, frame_short_message
 from scaler_protocol.wire import Frame
 
 RECEIVE_BYTES = 64 * 1024
@@ -37,51 +37,46 @@ if sys.platform == "win32":
 class Stream:
     """Sends one message at a time: while `pending`, only `flush` goes on. Raises OSError when the connection is over."""
 
-    __slots__ = ("_decoder", "_pieces", "_socket", "drained", "fd")
+    __slots__ = ("_decoder", "_socket", "drained", "fd", "pending", "ready")
 
     def __init__(self, connected: socket.socket, socket_type: SocketType, identity: bytes = b"") -> None:
         """`connected` may still be connecting; should that fail, `flush` or `receive` says why."""
         self._socket = connected
         self.fd = connected.fileno()
         self._decoder = Decoder(socket_type, identity)
-        self._pieces: list[Frame] = []
+        self.pending: list[Frame] = []
+        """What the network has not taken: call `flush` when the socket is writable."""
+        self.ready = False
+        """Whether the other end may be sent messages."""
         self.drained = True
         """Whether the last `receive` has taken everything that was there."""
         self._take_replies()
 
     @property
-    def ready(self) -> bool:
-        """Whether the other end may be sent messages."""
-        return self._decoder.ready
-
-    @property
     def peer_identity(self) -> bytes:
         return self._decoder.peer_identity
 
-    @property
-    def pending(self) -> bool:
-        """Whether the network has not taken everything: call `flush` when the socket is writable."""
-        return bool(self._pieces)
-
     def send(self, frames: Sequence[Frame]) -> bool:
         """Send a message; return whether all of it has left. Only while nothing is pending."""
-        pieces, total = frame_message(frames)
-        if total <= LARGE_FRAME_BYTES:
+        data = frame_short_message(frames)
+        if data is None:
+            pieces, total = frame_message(frames)
+            if total > LARGE_FRAME_BYTES:
+                self.pending = _gathered(pieces)
+                return self.flush()
             data = b"".join(pieces)
-            try:
-                sent = self._socket.send(data)
-            except BlockingIOError:
-                sent = 0
-            if sent == total:
-                return True
-            self._pieces = [memoryview(data)[sent:]]
-            return False
-        self._pieces = _gathered(pieces)
-        return self.flush()
+        try:
+            sent = self._socket.send(data)
+        except BlockingIOError:
+            sent = 0
+        if sent == len(data):
+            return True
+        self.pending = [memoryview(data)[sent:]]
+        return False
 
     def flush(self) -> bool:
         """Send what is pending; return whether nothing is left."""
-        pieces = self._pieces
+        pieces = self.pending
         while pieces:
             try:
                 sent = _send_pieces(self._socket, pieces[:PIECES_MAX])
@@ -103,8 +98,7 @@ class Stream:
     def receive(self) -> list[list[Frame]]:
         """Return the messages that have come. Raises OSError at the end of the connection, WireError for nonsense."""
         decoder = self._decoder
-        room = decoder.room
-        if room is None:
+        if decoder.large is None:
             try:
                 data = self._socket.recv(RECEIVE_BYTES)
             except OSError as error:
@@ -115,7 +109,7 @@ class Stream:
             if not data:
                 raise ConnectionResetError("the other end closed the connection")
             messages = decoder.feed(data)
-            if decoder.replies:
+            if decoder.replies or not self.ready:
                 self._take_replies()
             self.drained = len(data) < RECEIVE_BYTES
             if self.drained:
@@ -129,13 +123,13 @@ class Stream:
         decoder = self._decoder
         taken = 0
         while taken < TURN_BYTES_MAX:
-            room = decoder.room
+            large = decoder.large is not None
             try:
-                if room is None:
+                if large:
+                    count = self._socket.recv_into(decoder.room())
+                else:
                     data = self._socket.recv(RECEIVE_BYTES)
                     count = len(data)
-                else:
-                    count = self._socket.recv_into(room)
             except BlockingIOError:
                 self.drained = True
                 return messages
@@ -145,9 +139,9 @@ class Stream:
                     break
                 raise ConnectionResetError("the other end closed the connection")
             taken += count
-            if room is None:
+            if not large:
                 messages += decoder.feed(data)
-                if decoder.replies:
+                if decoder.replies or not self.ready:
                     self._take_replies()
             elif (message := decoder.filled(count)) is not None:
                 messages.append(message)
@@ -162,7 +156,8 @@ class Stream:
 
     def _take_replies(self) -> None:
         """Greetings and answers to PING go before any further message, behind one that is under way."""
-        self._pieces.extend(self._decoder.replies)
+        self.ready = self._decoder.ready
+        self.pending.extend(self._decoder.replies)
         self._decoder.replies.clear()
 
 

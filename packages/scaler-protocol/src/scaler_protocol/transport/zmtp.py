@@ -52,6 +52,28 @@ class SocketType(Enum):
         return SocketType.ROUTER if self is SocketType.DEALER else SocketType.DEALER
 
 
+def frame_short_message(frames: Sequence[Frame]) -> bytes | None:
+    """Return an envelope, a header and a payload as they stand on the wire, None where one of them is not short.
+
+    This is what an idle system sends.
+    """
+    if len(frames) != 3:
+        return None
+    envelope, header, payload = frames
+    if len(header) > _SHORT_FRAME_MAX or len(payload) > _SHORT_FRAME_MAX or len(envelope) > _SHORT_FRAME_MAX:
+        return None
+    return b"".join(
+        (
+            _SHORT_MORE[len(envelope)],
+            envelope,
+            _SHORT_MORE[len(header)],
+            header,
+            _SHORT_LAST[len(payload)],
+            payload,
+        )
+    )
+
+
 def frame_message(frames: Sequence[Frame]) -> tuple[list[Frame], int]:
     """Return the pieces that make up a message on the wire, and how many bytes they are together."""
     pieces: list[Frame] = []
@@ -72,7 +94,7 @@ def frame_message(frames: Sequence[Frame]) -> tuple[list[Frame], int]:
 class Decoder:
     """The receiving half of one connection, from the first byte on.
 
-    `feed` takes what arrived. Where a large frame is on its way, `room` says where its next bytes are to be put, and `filled`
+    `feed` takes what arrived. While a `large` frame is on its way, `room` says where its next bytes are to be put, and `filled`
     that they have been. What must be answered at once (greeting, PING) collects in `replies`.
 
     All errors are MalformedMessageError or MessageTooLargeError, and final: the connection is of no more use.
@@ -82,12 +104,12 @@ class Decoder:
         "_frames",
         "_greeted",
         "_identity",
-        "_large",
         "_large_at",
         "_large_more",
         "_message_bytes",
         "_rest",
         "_socket_type",
+        "large",
         "peer_identity",
         "ready",
         "replies",
@@ -104,24 +126,24 @@ class Decoder:
         self._rest = b""
         self._frames: list[Frame] = []
         self._message_bytes = 0
-        self._large: memoryview | None = None
+        self.large: memoryview | None = None
+        """A large frame that is on its way: see `room`."""
         self._large_at = 0
         self._large_more = False
 
-    @property
-    def room(self) -> memoryview | None:
-        """Where the next bytes belong, or None where `feed` wants them."""
-        large = self._large
-        return None if large is None else large[self._large_at :]
+    def room(self) -> memoryview:
+        """Return where the next bytes belong while there is a `large` frame; otherwise `feed` wants them."""
+        assert self.large is not None
+        return self.large[self._large_at :]
 
     def filled(self, count: int) -> list[Frame] | None:
         """`count` bytes were put where `room` said. Returns the message that is complete by that, if one is."""
         self._large_at += count
-        large = self._large
+        large = self.large
         assert large is not None
         if self._large_at < len(large):
             return None
-        self._large = None
+        self.large = None
         self._frames.append(large)
         if self._large_more:
             return None
@@ -195,7 +217,7 @@ class Decoder:
         if len(self._frames) >= FRAMES_MAX:
             raise MessageTooLargeError(f"a message of more than {FRAMES_MAX} frames")
         self._message_bytes += size
-        self._large = large = _large_buffer(size)
+        self.large = large = _large_buffer(size)
         self._large_more = bool(flags & _MORE)
         self._large_at = len(beginning)
         large[: len(beginning)] = beginning

@@ -108,6 +108,7 @@ class _Refusals:
 
     kinds: dict[Names, float] = field(default_factory=dict)
     groups: int | None = None
+    """As many as there were when it had no capacity for one more, those that were about to leave included."""
     groups_until: float = 0.0
     text: str = ""
 
@@ -161,14 +162,15 @@ class Adapter:
                 counts[group.extra] = counts.get(group.extra, 0) + 1
         for start in self.starting.values():
             counts[start.extra] = counts.get(start.extra, 0) + 1
-        # "No capacity" means no more than there are; it is no reason to have fewer.
-        full = max(self._refusals.groups or 0, sum(counts.values())) if now < self._refusals.groups_until else None
-        limits = [self._groups_max, full]
-        known = [limit for limit in limits if limit is not None]
+        limit = self._limit(now, sum(counts.values()))
         refused = frozenset(extra for extra, until in self._refusals.kinds.items() if now < until)
-        return AdapterView(
-            self.offers, self.workers_per_group, min(known, default=None), counts, refused, self.start_seconds
-        )
+        return AdapterView(self.offers, self.workers_per_group, limit, counts, refused, self.start_seconds)
+
+    def _limit(self, now: float, present: int = 0) -> int | None:
+        """Return how many groups there may be, as far as that is known, while so many are `present`."""
+        # "No capacity" means no more than there are; it is no reason to have fewer.
+        found_out = max(self._refusals.groups or 0, present) if now < self._refusals.groups_until else None
+        return min((limit for limit in (self._groups_max, found_out) if limit is not None), default=None)
 
     def groups_under_way(self, now: float, kind: Names) -> int:
         """Return how many groups whose workers could run `kind` have been asked for and have not arrived."""
@@ -191,6 +193,10 @@ class Adapter:
     def start(self, extra: Names, now: float) -> bool:
         """Ask for one more group; False while enough is under way or the adapter had better be left alone."""
         if len(self.starting) >= STARTS_AT_ONCE or now < max(self._back_off_until, self._no_start_until):
+            return False
+        limit = self._limit(now)
+        if limit is not None and len(self.groups) + len(self.starting) >= limit:
+            # Those that leave take up room until they are gone: asking before would only be refused.
             return False
         start = Start(self._new_request(), extra, now, now)
         self.starting[start.request_id] = start
@@ -386,7 +392,7 @@ class Adapter:
                 wanted = ", ".join(sorted(start.extra)) or "plain workers"
                 self._outbox.log("warning", f"worker adapter {self.url} cannot bring {wanted}: {text}")
             else:
-                self._refusals.groups = sum(1 for group in self.groups.values() if not group.leaving)
+                self._refusals.groups = len(self.groups)
                 self._refusals.groups_until = now + CAPACITY_SECONDS
                 self._outbox.log("info", f"worker adapter {self.url} has no capacity: {text}")
             return

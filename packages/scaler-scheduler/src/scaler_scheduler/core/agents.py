@@ -17,6 +17,7 @@ class AgentRecord:
     """An agent incarnation with a session. Owns the table of tasks assigned to it (oldest first)."""
 
     __slots__ = (
+        "behind",
         "capability_names",
         "capacity",
         "counted",
@@ -48,6 +49,8 @@ class AgentRecord:
         """Tasks it wants in all, as it last said."""
         self.capability_names: Names = frozenset(name for name, _ in hello.capabilities)
         self.tasks: dict[Task, None] = {}
+        self.behind = 0
+        """Of `tasks`, those that run behind another one of their chain: no worker is needed for them."""
         self.functions: dict[bytes, set[bytes]] = {}
         """Client id to the functions this agent was sent for it."""
         self.counted = 0
@@ -72,9 +75,25 @@ class AgentRecord:
         self.last_seen = now
 
     @property
+    def units(self) -> int:
+        """What can be told from one another by workers: tasks, and chains whole."""
+        return len(self.tasks) - self.behind
+
+    @property
     def spare(self) -> int:
-        """Tasks it would take now."""
-        return 0 if self.draining else self.capacity - len(self.tasks)
+        """Tasks it would take now. A long chain keeps one worker busy, not the others."""
+        if self.draining:
+            return 0
+        spare = self.capacity - len(self.tasks)
+        return max(spare, min(self.slots, self.capacity) - self.units) if self.behind else spare
+
+    def leave_chain(self, task: Task) -> None:
+        """A task that is assigned here is about to be so no longer."""
+        chain, task.chain = task.chain, None
+        if chain is not None:
+            chain.length -= 1
+            if chain.length:
+                self.behind -= 1
 
 
 class AgentGroup:

@@ -36,6 +36,8 @@ class ClientRecord:
         """Of `tasks`, those that are at an agent."""
         self.finished_count = 0
         self.failed_count = 0
+        self.failed_item_count = 0
+        """Items of map chunks that failed; their chunks are among the finished ones."""
         self.unservable_told: set[tuple[frozenset[str], str]] = set()
         """Capabilities and kinds of notice it was told about."""
         self._options: dict[tuple[int, int, int, Capabilities, bytes], TaskOptions] = {}

@@ -17,6 +17,8 @@ class Send(NamedTuple):
     peer: Peer
     envelope: Envelope
     message: Message
+    around: Envelope | None = None
+    """For a relayed peer: the envelope of the `Relay` message to its agent."""
 
 
 @value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from scaler_scheduler.core.agents import AgentRecord
@@ -59,7 +60,11 @@ def _check_tasks(core: SchedulerCore) -> None:
             _require(
                 (task.agent is not None) == (task.state is TaskState.ASSIGNED), f"{where}: agent and state disagree"
             )
-            _require(task.state is not TaskState.FORGOTTEN, f"{where} is forgotten and still filed")
+            _require(
+                task.state not in (TaskState.FORGOTTEN, TaskState.WAITING),
+                f"{where} is {task.state.name} and still filed",
+            )
+            _require(task.chain is None or task.agent is not None, f"{where} is in a chain and at no agent")
             _require(not task.canceled or task.agent is not None, f"{where} is cancelled and nobody stops it")
             if task.agent is not None:
                 _require(task in task.agent.tasks, f"{where} is not in its agent's table")
@@ -77,6 +82,11 @@ def _check_agents(core: SchedulerCore) -> None:
         for task in agent.tasks:
             _require(task.agent is agent, f"{task!r} is in the table of {agent.name}, which it is not assigned to")
             _require(task.options.client.tasks.get(task.number) is task, f"{task!r} at {agent.name} belongs to nobody")
+        lengths = Counter(task.chain for task in agent.tasks if task.chain is not None)
+        for chain, length in lengths.items():
+            _require(chain.length == length, f"a chain at {agent.name}: {chain.length} counted, {length} assigned")
+        behind = lengths.total() - len(lengths)
+        _require(agent.behind == behind, f"{agent.name}: {agent.behind} counted behind others, {behind} are")
 
 
 def _check_graphs(core: SchedulerCore) -> None:
@@ -98,5 +108,23 @@ def _check_graphs(core: SchedulerCore) -> None:
                 ]
                 _require(bool(open_dependencies), f"{name}: row {row} waits for nothing")
             for row in graph.rows_in(RowState.RELEASED):
+                task = client.tasks[graph.first_number + row]
+                lacking = 0
                 for dependency in graph.dependencies_of(row):
-                    _require(dependency in graph.results, f"{name}: input {dependency} of row {row} is gone")
+                    if graph.states[dependency] == RowState.DONE:
+                        _require(dependency in graph.results, f"{name}: input {dependency} of row {row} is gone")
+                        continue
+                    lacking += 1
+                    # Handed over behind it: to the same agent, which sees to it that both go on or come back.
+                    before = client.tasks.get(graph.first_number + dependency)
+                    _require(
+                        before is not None and before.agent is task.agent is not None and task.chain is not None,
+                        f"{name}: row {row} was released before row {dependency} and is not behind it",
+                    )
+                _require(graph.is_behind(row) == (lacking > 0), f"{name}: row {row} has miscounted its predecessors")
+            for row in graph.holders:
+                _require(row in graph.results, f"{name}: agents hold the result of row {row}, which is gone")
+            for row, task in graph.returned.items():
+                where = f"{name}: row {row}"
+                _require(graph.states[row] == RowState.WAITING, f"{where} waits again and is {graph.states[row]}")
+                _require(task.state is TaskState.WAITING and task.agent is None, f"{where} waits again as {task!r}")

@@ -21,6 +21,7 @@ class TaskLifecycle:
     """Moves tasks between the tables of `SchedulerState`."""
 
     def __init__(self, state: SchedulerState) -> None:
+        self.state = state
         self.config = state.config
         self.started_at = state.started_at
         self.agents = state.agents
@@ -37,10 +38,7 @@ class TaskLifecycle:
         """Queue tasks that graph rows became."""
         if not tasks:
             return
-        client.tasks.update((task.number, task) for task in tasks)
-        self.functions.unfinished.update(task.function for task in tasks)
-        if self.monitor.listening:
-            self.monitor.record(m.TaskEvent.SUBMITTED, tasks, [task.number for task in tasks], "", now)
+        self.state.enter_rows(client, tasks, now)
         self.ready.add_all(tasks)
         self.marks.placement_due = True
 
@@ -79,11 +77,19 @@ class TaskLifecycle:
         agent = task.agent
         assert agent is not None
         agent.tasks.pop(task, None)
+        if task.chain is not None:
+            agent.leave_chain(task)
         task.agent = None
         task.options.client.assigned_count -= 1
         self.agents.changed(agent)
 
     def requeue(self, task: Task) -> None:
+        """A task comes back unanswered: it is queued in front, or waits again for what it was handed over behind."""
+        graph = task.graph
+        if graph is not None and graph.take_back(task):
+            del task.options.client.tasks[task.number]
+            self.functions.unfinished[task.function] -= 1
+            return
         task.state = _READY
         self.ready.add_first(task)
         self.marks.placement_due = True
@@ -113,6 +119,7 @@ class TaskLifecycle:
                 return None
             tasks.append(task)
         forget, unassign = client.tasks.pop, agent.tasks.pop
+        unfinished = self.functions.unfinished
         for task in tasks:
             unassign(task, None)
             if forget(task.number, None) is None:
@@ -120,8 +127,8 @@ class TaskLifecycle:
                 continue
             task.state = _FORGOTTEN
             task.agent = None
+            unfinished[task.function] -= 1
         client.assigned_count -= len(tasks)
-        self.functions.unfinished.subtract(task.function for task in tasks)
         return tasks
 
     def finish_mixed(self, agent: AgentRecord, client: ClientRecord, batch: m.ResultBatch, now: float) -> None:
@@ -132,40 +139,59 @@ class TaskLifecycle:
         objects: dict[int, list[bytes]] = {}
         for row, object_id in zip(batch.object_positions, batch.objects, strict=True):
             objects.setdefault(row, []).append(object_id)
+        released: dict[Graph, list[Task]] = {}
+        status = m.Status.SUCCESS
         for row, (number, attempt) in enumerate(zip(batch.numbers, batch.attempts, strict=True)):
             task = client.tasks.get(number)
+            if len(batch.statuses):
+                status = m.Status(batch.statuses[row])
             if task is None and self.may_still_announce(client, now):
                 early.append(row)
                 continue
             if task is None or task.agent is not agent or task.attempt != attempt:
-                self.monitor.stale_count += 1
+                if status is not m.Status.SKIPPED:
+                    self.monitor.stale_count += 1
                 self.free_objects(client, objects.get(row, ()))
                 continue
-            status = m.Status(batch.statuses[row]) if len(batch.statuses) else m.Status.SUCCESS
             self.unassign(task)
             if payloads is None:
                 payloads = batch.payloads.split()
             if task.canceled:
                 self.free_objects(client, objects.get(row, ()))
                 self.answer(task, m.Status.CANCELED, b"", now)
-            elif status is m.Status.PROCESSOR_DIED and self.may_try_again(task):
+            elif status is m.Status.SKIPPED:
                 self.requeue(task)
-            elif status is m.Status.PROCESSOR_DIED:
-                sentence = f"task {number}: attempt {task.failures} of {self.config.attempts_max} failed; ".encode()
-                self.answer(task, status, sentence + payloads[row], now)
+            elif status in (m.Status.PROCESSOR_DIED, m.Status.CANCELED):
+                self.try_again(task, status, payloads[row], agent, now)
             elif task.graph is not None:
-                self.finish_row(task, status, agent, batch, row, payloads[row], tuple(objects.get(row, ())), now)
+                ready = self.finish_row(task, status, agent, batch, row, payloads[row], objects.get(row, ()), now)
+                if ready:
+                    released.setdefault(task.graph, []).extend(ready)
             else:
                 self.forget(task, status, now, payloads[row], agent.name, batch, row)
                 passed.append(row)
+        for tasks in released.values():
+            self.queue_new(client, tasks, now)
         if passed:
             self.outbox.send(client, result_rows(batch, passed))
         if early:
             self.recovery.keep_result(result_rows(batch, early), self.announcement_deadline(client))
 
-    def may_try_again(self, task: Task) -> bool:
+    def try_again(self, task: Task, status: m.Status, payload: bytes, agent: AgentRecord, now: float) -> None:
+        """Its processor died, or it was stopped though nobody wanted that: an attempt is used up either way.
+
+        Only a client decides that its task is cancelled. A stop that was meant for another task may have hit this one while
+        it ran, so the attempt counts, and an agent that stops everything it is given comes to an end.
+        """
         task.failures += 1
-        return task.failures < self.config.attempts_max
+        if task.failures < self.config.attempts_max:
+            self.requeue(task)
+            return
+        if status is m.Status.CANCELED:
+            status = m.Status.WORKER_DIED
+            payload = f"agent {agent.name} stopped it, though its client had not cancelled it".encode()
+        sentence = f"task {task.number}: attempt {task.failures} of {self.config.attempts_max} failed; ".encode()
+        self.answer(task, status, sentence + payload, now)
 
     def forget(
         self,
@@ -225,27 +251,32 @@ class TaskLifecycle:
         batch: m.ResultBatch,
         row_in_batch: int,
         payload: bytes,
-        objects: tuple[bytes, ...],
+        objects: Sequence[bytes],
         now: float,
-    ) -> None:
+    ) -> list[Task]:
+        """A row of a graph has come to its end. Return the tasks this sets free: the caller queues them, all at once."""
         graph, client = task.graph, task.options.client
         assert graph is not None
         row = task.number - graph.first_number
-
-        def of(column: Sequence[int]) -> int:
-            return column[row_in_batch] if len(column) else 0
-
         self.forget(task, status, now, payload, agent.name, batch, row_in_batch)
         if status is not m.Status.SUCCESS:
             self.fail_row(client, graph, row, status, payload, task.attempt, now)
-            return
+            return []
         result = RowResult(
-            payload, objects, of(batch.durations), of(batch.cpu_times), of(batch.memory_peaks), task.attempt
+            payload,
+            tuple(objects),
+            batch.durations[row_in_batch] if len(batch.durations) else 0,
+            batch.cpu_times[row_in_batch] if len(batch.cpu_times) else 0,
+            batch.memory_peaks[row_in_batch] if len(batch.memory_peaks) else 0,
+            task.attempt,
         )
-        released, freed = graph.complete(row, result)
-        self.queue_new(client, released, now)
-        self.free_objects(client, freed)
-        self.deliver_rows(client, graph, (row, *graph.dependencies_of(row)))
+        released, freed = graph.complete(row, result, agent)
+        if freed:
+            self.free_objects(client, freed)
+        if graph.wanted[row] or graph.holders or not graph.unfinished:
+            # Objects its inputs consist of may have waited for this one to read them.
+            self.deliver_rows(client, graph, (row, *graph.dependencies_of(row)))
+        return released
 
     def fail_row(
         self, client: ClientRecord, graph: Graph, row: int, status: m.Status, payload: bytes, attempt: int, now: float
@@ -253,6 +284,13 @@ class TaskLifecycle:
         """A row failed: the client hears it for every wanted row that needed it."""
         failed, freed = graph.fail(row)
         self.free_objects(client, freed)
+        for r in failed[1:]:
+            behind = client.tasks.get(graph.first_number + r)
+            if behind is not None:
+                # Its agent skips it, or runs it in vain where what failed is only the storing of this row's result.
+                if behind.agent is not None:
+                    self.unassign(behind)
+                self.forget(behind, m.Status.CANCELED, now, b"")
         numbers = [graph.first_number + r for r in failed if graph.wanted[r]]
         inputs: set[int] = set()
         for r in failed:

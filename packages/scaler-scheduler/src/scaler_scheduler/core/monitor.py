@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from scaler_scheduler.core.functions import FunctionRegistry
     from scaler_scheduler.core.tasks import Task
 
-EVENTS_PER_SECOND = 6_000
+EVENTS_PER_SECOND = 3_000
 """Task events told to monitors; when more happen, tasks are left out."""
 
 EVENTS_MAX = 50_000
@@ -64,6 +64,8 @@ class _Failure(NamedTuple):
     agent: str
     duration: int
     payload: bytes
+    items: int = 0
+    """Failed items of a map chunk; 0: the task itself failed."""
 
 
 class StoreFigures(NamedTuple):
@@ -93,6 +95,7 @@ class Monitor:
         self.success_count = 0
         self.failed_count = 0
         self.canceled_count = 0
+        self.failed_item_count = 0
         self.stale_count = 0
         """Results that were dropped because the task was answered, cancelled or given to somebody else."""
         self.omitted_count = 0
@@ -164,15 +167,25 @@ class Monitor:
         self, task: Task, status: m.Status, payload: bytes, agent: str, duration: int, name: str, now: float
     ) -> None:
         """Keep a failed task's answer for monitors, also for those that come later."""
+        self._keep_failure(task, status, payload, agent, duration, name, now, 0)
+        if name in self._failed_functions or len(self._failed_functions) < FAILED_FUNCTIONS_MAX:
+            self._failed_functions[name] += 1
+
+    def note_chunk_failures(self, task: Task, items: int, payload: bytes, agent: str, name: str, now: float) -> None:
+        """Items of a map chunk failed, the first with `payload`."""
+        self.failed_item_count += items
+        self._keep_failure(task, m.Status.FAILED, payload, agent, 0, name, now, items)
+
+    def _keep_failure(
+        self, task: Task, status: m.Status, payload: bytes, agent: str, duration: int, name: str, now: float, items: int
+    ) -> None:
         kept = payload if len(payload) <= FAILURE_PAYLOAD_BYTES_MAX else b""
-        client_id = task.options.client.id
+        client_id, attempt = task.options.client.id, task.attempt & 0xFFFF
         self._failures.append(
-            _Failure(now, client_id, task.number, task.attempt & 0xFFFF, int(status), name, agent, duration, kept)
+            _Failure(now, client_id, task.number, attempt, int(status), name, agent, duration, kept, items)
         )
         self._failures_untold += 1
         self._failures_total += 1
-        if name in self._failed_functions or len(self._failed_functions) < FAILED_FUNCTIONS_MAX:
-            self._failed_functions[name] += 1
 
     # --- what is told
 
@@ -263,6 +276,7 @@ class Monitor:
             workers=tuple(row.agent for row in rows),
             durations=[row.duration for row in rows],
             payloads=Packed.of([row.payload for row in rows]),
+            items=[row.items for row in rows],
         )
 
     def snapshot(
@@ -301,6 +315,7 @@ class Monitor:
             clients=client_statuses,
             functions=_counters(functions.counts_by_name()),
             failed_functions=_counters(self._failed_functions),
+            failed_items=self.failed_item_count,
             graphs=tuple(_graph_status(client, graph) for client, graph in islice(graphs, GRAPHS_MAX)),
             object_count=self.store.object_count,
             object_bytes=self.store.used_bytes,
@@ -330,6 +345,7 @@ class Monitor:
             object_count=object_count,
             object_bytes=object_bytes,
             connected_seconds=max(0.0, now - client.connected_at),
+            failed_items=client.failed_item_count,
         )
 
 

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from scaler_protocol import messages as m
 from scaler_protocol.errors import SessionError
 from scaler_protocol.session import Outgoing
-from scaler_protocol.wire import UNSEQUENCED
-from scaler_scheduler.core.agents import AgentRecord
+from scaler_protocol.wire import UNSEQUENCED, Envelope
+from scaler_scheduler.core.agents import AgentPool, AgentRecord
 from scaler_scheduler.core.clients import ClientRecord
 from scaler_scheduler.core.effects import Effect, Log, Send, ToStore
-from scaler_scheduler.core.events import Peer
+from scaler_scheduler.core.events import Peer, RelayedPeer
 from scaler_scheduler.core.monitor import Monitor
 
 PeerRecord = ClientRecord | AgentRecord
@@ -20,8 +20,9 @@ PeerRecord = ClientRecord | AgentRecord
 class Outbox:
     """Effects that the shell has not taken yet."""
 
-    def __init__(self, monitor: Monitor) -> None:
+    def __init__(self, monitor: Monitor, agents: AgentPool) -> None:
         self._monitor = monitor
+        self._agents = agents
         self._effects: list[Effect] = []
 
     def add(self, effect: Effect) -> None:
@@ -44,19 +45,34 @@ class Outbox:
             record.last_seen = float("-inf")
             self.log("warning", f"{record.hello.name} does not keep up: {error}")
             return
-        self._effects.append(Send(record.peer, envelope, message))
+        self._add_send(record.peer, envelope, message)
 
     def send_plain(self, record: PeerRecord, message: m.Message) -> None:
         """Send what may be lost."""
         self._monitor.sent[type(message).__name__] += 1
-        self._effects.append(Send(record.peer, *record.session.plain(message)))
+        self._add_send(record.peer, *record.session.plain(message))
 
     def send_all(self, peer: Peer, outgoing: Iterable[Outgoing]) -> None:
-        self._effects.extend(Send(peer, envelope, message) for envelope, message in outgoing)
+        for envelope, message in outgoing:
+            self._add_send(peer, envelope, message)
 
     def send_outside_session(self, peer: Peer, message: m.Message) -> None:
         self._monitor.sent[type(message).__name__] += 1
-        self._effects.append(Send(peer, UNSEQUENCED, message))
+        self._add_send(peer, UNSEQUENCED, message)
+
+    def request_resend(self, record: PeerRecord, now: float) -> None:
+        """Something of a peer's was lost on the way here."""
+        self._add_send(record.peer, record.session.request_resend(now), m.Heartbeat())
+
+    def _add_send(self, peer: Peer, envelope: Envelope, message: m.Message) -> None:
+        if isinstance(peer, RelayedPeer):
+            agent = self._agents.by_peer.get(peer.agent)
+            if agent is not None:
+                # Stamped here, in order: later it would name messages to the agent that go out behind it, and the agent
+                # would miss these and ask for them again.
+                self._effects.append(Send(peer, envelope, message, agent.session.plain(message).envelope))
+            return
+        self._effects.append(Send(peer, envelope, message))
 
     def log(self, level: str, text: str) -> None:
         self._effects.append(Log(level, text))

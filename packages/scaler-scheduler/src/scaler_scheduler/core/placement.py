@@ -12,11 +12,15 @@ from scaler_protocol.columns import Packed
 from scaler_scheduler.core.agents import AgentGroup, AgentRecord
 from scaler_scheduler.core.ready import SignatureQueue
 from scaler_scheduler.core.state import SchedulerState
-from scaler_scheduler.core.tasks import Task, TaskOptions, TaskState
+from scaler_scheduler.core.tasks import Chain, Task, TaskOptions, TaskState
 from scaler_scheduler.policy.balancing import Load, tasks_to_recall
+from scaler_scheduler.policy.locality import Host, better_host
 from scaler_scheduler.policy.placement import share_of
 
 _ASSIGNED = TaskState.ASSIGNED
+
+# An enum's operators cost more than what they are used for here.
+_REANNOUNCED = int(m.TaskFlag.REANNOUNCED)
 
 CREDIT_LAPSE_SECONDS = 2.0
 """Permissions to submit that nobody has used for so long no longer keep others waiting."""
@@ -34,6 +38,7 @@ class Placement:
         self.monitor = state.monitor
         self.outbox = state.outbox
         self.marks = state.marks
+        self.state = state
         self._unevenness = 0
 
     def place_ready(self, now: float) -> None:
@@ -49,8 +54,10 @@ class Placement:
         self.marks.credit_due = self.config.waiting_tasks_max >= 0
 
     def place_signature(self, queue: SignatureQueue, groups: list[AgentGroup], now: float) -> None:
-        total_slots = sum(group.slots for group in groups)
-        total_assigned = sum(group.assigned for group in groups)
+        total_slots = total_assigned = 0
+        for group in groups:
+            total_slots += group.slots
+            total_assigned += group.assigned
         for group in groups:
             while queue.count > 0:
                 agent = group.least_loaded()
@@ -61,12 +68,48 @@ class Placement:
                 tasks = self.ready.take(queue, share)
                 if not tasks:
                     break
-                self.assign(agent, tasks, now)
-                total_assigned += len(tasks)
+                before = len(tasks)
+                tasks = self.keep_from_moving(agent, tasks, now)
+                total_assigned += before - len(tasks)
+                if tasks:
+                    self.assign(agent, tasks, now)
+                    total_assigned += len(agent.tasks) - assigned
                 self.agents.reinsert(agent)
+
+    def keep_from_moving(self, planned: AgentRecord, tasks: list[Task], now: float) -> list[Task]:
+        """Assign those of `tasks` that read large objects to hosts that have these; return the rest."""
+        rest = []
+        for task in tasks:
+            graph = task.graph
+            if graph is None or not graph.holders:
+                rest.append(task)
+                continue
+            row = task.number - graph.first_number
+            held = graph.inputs_held(row)
+            agents = [
+                agent
+                for agent in held
+                if agent is not planned
+                and self.agents.by_peer.get(agent.peer) is agent
+                and task.options.signature <= agent.capability_names
+            ]
+            index = better_host(
+                Host(held[planned], planned.units + len(rest), planned.slots, planned.spare),
+                [Host(held[agent], agent.units, agent.slots, agent.spare) for agent in agents],
+            )
+            if index is None:
+                rest.append(task)
+                graph.is_read_at(row, planned)
+            else:
+                self.assign(agents[index], [task], now)
+                self.agents.reinsert(agents[index])
+                graph.is_read_at(row, agents[index])
+        return rest
 
     def assign(self, agent: AgentRecord, tasks: list[Task], now: float) -> None:
         held = agent.tasks
+        if agent.hello.takes_chains:
+            tasks = self.with_chains(agent, tasks, now)
         groups: dict[TaskOptions, list[Task]] = {}
         for task in tasks:
             task.state = _ASSIGNED
@@ -83,8 +126,28 @@ class Placement:
             options.client.assigned_count += len(group)
             self.send_tasks(agent, options, group, now)
 
+    def with_chains(self, agent: AgentRecord, tasks: list[Task], now: float) -> list[Task]:
+        """Return `tasks`, which are about to be assigned, each with the graph rows that may go with it behind it."""
+        together: list[Task] = []
+        for task in tasks:
+            together.append(task)
+            graph = task.graph
+            if graph is None:
+                continue
+            behind = graph.release_behind(task.number - graph.first_number)
+            if behind:
+                self.state.enter_rows(task.options.client, behind, now)
+                chain = Chain(1 + len(behind))
+                for link in (task, *behind):
+                    link.chain = chain
+                agent.behind += len(behind)
+                together += behind
+        return together
+
     def send_tasks(self, agent: AgentRecord, options: TaskOptions, tasks: list[Task], now: float) -> None:
         """One batch of tasks that share their options, after the functions they need."""
+        if len(tasks) == 1 and self.send_plain_task(agent, options, tasks[0], now):
+            return
         table: dict[bytes, int] = {}
         indexes = [table.setdefault(task.function, len(table)) for task in tasks]
         functions = tuple(table)
@@ -94,15 +157,31 @@ class Placement:
         objects: list[bytes] = []
         input_positions: list[int] = []
         inputs: list[bytes] = []
+        sources: list[int] = []
+        chain_ends: list[int] = []
+        if any(task.chain is not None for task in tasks):
+            chain_ends = [
+                end
+                for end in range(1, len(tasks))
+                if tasks[end].chain is None or tasks[end].chain is not tasks[end - 1].chain
+            ]
+            chain_ends.append(len(tasks))
         if any(task.objects or task.graph is not None for task in tasks):
+            place = {task.number: position for position, task in enumerate(tasks)} if chain_ends else {}
             for position, task in enumerate(tasks):
                 positions.extend([position] * len(task.objects))
                 objects.extend(task.objects)
                 graph = task.graph
                 if graph is not None:
                     for dependency in graph.dependencies_of(task.number - graph.first_number):
-                        result = graph.results[dependency]
                         input_positions.append(position)
+                        result = graph.results.get(dependency)
+                        if result is None:
+                            # It is in this batch, in the same chain.
+                            sources.extend([0] * (len(inputs) - len(sources)))
+                            sources.append(position - place[graph.first_number + dependency])
+                            inputs.append(b"")
+                            continue
                         inputs.append(result.payload)
                         positions.extend([position] * len(result.objects))
                         objects.extend(result.objects)
@@ -122,10 +201,38 @@ class Placement:
             objects=tuple(objects),
             input_positions=input_positions,
             inputs=Packed.of(inputs),
+            input_sources=sources + [0] * (len(inputs) - len(sources)) if sources else (),
+            chain_ends=chain_ends,
         )
         if self.monitor.listening:
             self.monitor.record(m.TaskEvent.ASSIGNED, tasks, batch.numbers, agent.name, now)
         self.outbox.send(agent, batch)
+
+    def send_plain_task(self, agent: AgentRecord, options: TaskOptions, task: Task, now: float) -> bool:
+        """Send a single task without anything special to an agent that knows its function: what latency consists of.
+
+        Returns False, and does nothing, where it is not like that.
+        """
+        client_id, function = options.client.id, task.function
+        known = agent.functions.get(client_id)
+        if known is None or function not in known or options.serializer or task.objects or task.graph is not None:
+            return False
+        batch = m.TaskBatch(
+            client_id,
+            (task.number,),
+            (function,),
+            Packed((len(task.payload),), task.payload),
+            (task.attempt & 0xFFFF,),
+            (),
+            options.depth,
+            options.kind,
+            options.flags & ~_REANNOUNCED,
+            options.capabilities,
+        )
+        if self.monitor.listening:
+            self.monitor.record(m.TaskEvent.ASSIGNED, (task,), batch.numbers, agent.name, now)
+        self.outbox.send(agent, batch)
+        return True
 
     def define_functions(self, agent: AgentRecord, client_id: bytes, needed: Sequence[bytes]) -> None:
         known = agent.functions.setdefault(client_id, set())
@@ -149,14 +256,20 @@ class Placement:
                 self.marks.credit_due = True
 
     def grant_credits(self, now: float) -> None:
-        """Let clients submit as many tasks as may still wait, in turn."""
+        """Let clients submit as many tasks as may still wait, in turn.
+
+        Tasks that nobody can run do not count against the limit of all: a client that waits for workers nobody has would keep
+        the others waiting with it. They count against the same limit for their own client.
+        """
         limit = max(1, self.config.waiting_tasks_max)
         asking = [client for client in self.clients.values() if client.credit_wanted > 0]
         if not asking:
             return
-        free = limit - self.ready.count - sum(client.credit_granted for client in self.clients.values())
+        waiting = sum(queue.count for queue in self.ready.non_empty() if queue.unservable_since is None)
+        free = limit - waiting - sum(client.credit_granted for client in self.clients.values())
         for position, client in enumerate(asking):
-            grant = min(client.credit_wanted, -(-free // (len(asking) - position)))
+            own_free = limit - (len(client.tasks) - client.assigned_count) - client.credit_granted
+            grant = min(client.credit_wanted, own_free, -(-free // (len(asking) - position)))
             if grant <= 0:
                 continue
             free -= grant
@@ -172,7 +285,7 @@ class Placement:
             # Idle agents get what is ready first.
             self._unevenness = 0
             return
-        recalls = tasks_to_recall([Load(len(agent.tasks), agent.slots) for agent in agents])
+        recalls = tasks_to_recall([Load(agent.units, agent.slots) for agent in agents])
         if not any(recalls):
             self._unevenness = 0
             return

@@ -16,6 +16,9 @@ from scaler_scheduler.core.tasks import Task, TaskState
 
 _READY = TaskState.READY
 
+SIGNATURES_KEPT = 64
+"""Queues that may stay while they are empty: most are filled again at once."""
+
 
 class _ClientTurns:
     """Tasks of one depth: a queue per client, and whose turn it is."""
@@ -157,7 +160,7 @@ class ReadyQueues:
         """Signatures with ready tasks, those with the deepest task first."""
         by_signature = self._by_signature
         queues = [queue for queue in by_signature.values() if queue.count > 0]
-        if len(queues) != len(by_signature):
+        if len(by_signature) > SIGNATURES_KEPT and len(queues) != len(by_signature):
             for signature in [s for s, queue in by_signature.items() if queue.count <= 0]:
                 del by_signature[signature]
         if len(queues) > 1:
@@ -175,4 +178,6 @@ class ReadyQueues:
         queue = self._by_signature.get(signature)
         if queue is None:
             queue = self._by_signature[signature] = SignatureQueue(signature)
+        elif not queue.count:
+            queue.unservable_since = None
         return queue

@@ -19,7 +19,7 @@ from scaler_protocol.wire import Envelope
 from scaler_scheduler.core.agents import NEVER, AgentRecord
 from scaler_scheduler.core.clients import ClientRecord
 from scaler_scheduler.core.config import SchedulerConfig
-from scaler_scheduler.core.effects import Effect, Publish, Send, Stop
+from scaler_scheduler.core.effects import Effect, Publish, Stop
 from scaler_scheduler.core.events import (
     Event,
     Incoming,
@@ -41,7 +41,7 @@ from scaler_scheduler.core.placement import Placement
 from scaler_scheduler.core.recovery import Claim
 from scaler_scheduler.core.scaling import Scaling
 from scaler_scheduler.core.state import SchedulerState
-from scaler_scheduler.core.tasks import Task, TaskState
+from scaler_scheduler.core.tasks import Chain, Task, TaskState
 from scaler_scheduler.core.unservable import UnservableTasks
 
 _READY, _ASSIGNED = TaskState.READY, TaskState.ASSIGNED
@@ -96,6 +96,7 @@ class SchedulerCore:
             m.ClientGone: self._on_client_gone,
             m.Drain: self._on_drain,
             m.Output: self._on_output,
+            m.ChunkFailures: self._on_chunk_failures,
             m.Relay: self._on_relay,
         }
 
@@ -132,11 +133,6 @@ class SchedulerCore:
     def take_effects(self) -> list[Effect]:
         return self.outbox.take()
 
-    def relay_envelope(self, agent_peer: bytes) -> Envelope | None:
-        """Return the envelope for a Relay message to an agent, or None when the agent is gone."""
-        agent = self.agents.by_peer.get(agent_peer)
-        return None if agent is None else agent.session.plain(m.Heartbeat()).envelope
-
     @property
     def unfinished_count(self) -> int:
         """Tasks that are ready, assigned or recovering (graph rows that wait are not tasks yet)."""
@@ -171,7 +167,7 @@ class SchedulerCore:
         session = record.session
         accepted = session.accept(envelope, now, message_bytes(message))
         if session.gap:
-            self.outbox.add(Send(peer, session.request_resend(now), m.Heartbeat()))
+            self.outbox.request_resend(record, now)
         if session.resend_wanted:
             self.outbox.send_all(peer, session.resend())
         elif session.acknowledge_due:
@@ -324,10 +320,10 @@ class SchedulerCore:
         ]:
             self._drop(client, "its worker is gone", now, counted=False)
         held = list(agent.tasks)
-        agent.tasks.clear()
         # Oldest first is the order in which an agent starts tasks: as many as it has workers may have been running. Only
         # these have used up an attempt; the others just waited there.
-        suspects = held[: agent.slots] if counted else []
+        suspects = _first_of_units(held, agent.slots) if counted else []
+        agent.tasks.clear()
         for task in suspects:
             task.failures += 1
         for task in reversed(held):
@@ -351,6 +347,7 @@ class SchedulerCore:
         for task in client.tasks.values():
             if task.agent is not None:
                 task.agent.tasks.pop(task, None)
+                task.agent.leave_chain(task)
                 self.agents.changed(task.agent)
             task.state = _FORGOTTEN
             task.agent = None
@@ -397,8 +394,10 @@ class SchedulerCore:
             tasks = [task for task in tasks if task.number not in known]
         if batch.objects:
             _attach_objects({task.number: task for task in tasks}, batch)
-        known.update((task.number, task) for task in tasks)
-        self.functions.unfinished.update(task.function for task in tasks)
+        unfinished = self.functions.unfinished
+        for task in tasks:
+            known[task.number] = task
+            unfinished[task.function] += 1
         client.credit_granted = max(0, client.credit_granted - len(tasks))
         client.credit_moved_at = now
         if self.monitor.listening:
@@ -505,10 +504,12 @@ class SchedulerCore:
             if task is None or task.agent is not agent or task.attempt != attempt:
                 continue
             self.lifecycle.unassign(task)
-            if task.canceled:
+            returned.append(task)
+        for task in returned:
+            if task.canceled and task.state is not _FORGOTTEN:
                 self.lifecycle.answer(task, m.Status.CANCELED, b"", now)
-            else:
-                returned.append(task)
+        # What needed a cancelled one has ended with it.
+        returned = [task for task in returned if task.state is not _FORGOTTEN]
         if self.monitor.listening:
             self.monitor.record(m.TaskEvent.RETURNED, returned, [task.number for task in returned], agent.name, now)
         for task in reversed(returned):
@@ -560,6 +561,16 @@ class SchedulerCore:
         client = self.clients.get(message.client)
         if client is not None:
             self.outbox.send_plain(client, message)
+
+    def _on_chunk_failures(self, agent: PeerRecord, message: m.ChunkFailures, now: float) -> None:
+        self._require(agent, AgentRecord, message)
+        client = self.clients.get(message.client)
+        task = client.tasks.get(message.number) if client is not None else None
+        if client is None or task is None or task.agent is not agent or task.attempt != message.attempt:
+            return
+        client.failed_item_count += message.count
+        name = self.functions.name(task.function)
+        self.monitor.note_chunk_failures(task, message.count, message.payload, agent.name, name, now)
 
     def _on_relay(self, agent: PeerRecord, message: m.Relay, now: float) -> None:
         # The shell hands the relayed message over as an event of its own; here it only counts as a sign of life.
@@ -705,6 +716,21 @@ class SchedulerCore:
         for function_id in (*functions, serializer) if serializer else functions:
             if not self.functions.knows(client.id, function_id):
                 raise SessionError(f"{client.name} uses function {short(function_id)} before defining it")
+
+
+def _first_of_units(tasks: Iterable[Task], count: int) -> list[Task]:
+    """Return the first of `tasks`, but no more than one of each chain."""
+    first: list[Task] = []
+    chains: set[Chain] = set()
+    for task in tasks:
+        if len(first) == count:
+            break
+        if task.chain is not None:
+            if task.chain in chains:
+                continue
+            chains.add(task.chain)
+        first.append(task)
+    return first
 
 
 def _attach_objects(tasks: dict[int, Task], batch: m.TaskBatch) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from scaler_protocol import messages as m
 from scaler_scheduler.core.agents import AgentPool
 from scaler_scheduler.core.clients import ClientRecord
 from scaler_scheduler.core.config import SchedulerConfig
@@ -38,7 +41,16 @@ class SchedulerState:
         self.recovering: dict[Task, None] = {}
         """Tasks announced again after a restart, while agents may still claim them."""
         self.monitor = Monitor(config.incarnation)
-        self.outbox = Outbox(self.monitor)
+        self.outbox = Outbox(self.monitor, self.agents)
         self.durations = Durations()
         """By (function, kind of task); kept up to date only where workers are asked for."""
         self.marks = Marks()
+
+    def enter_rows(self, client: ClientRecord, tasks: Sequence[Task], now: float) -> None:
+        """File the tasks that graph rows became: in the same step the caller queues or assigns them."""
+        client.tasks.update((task.number, task) for task in tasks)
+        self.functions.unfinished.update([task.function for task in tasks])
+        if self.monitor.listening:
+            # What came back from an agent and waited again has been told of before.
+            new = [task for task in tasks if task.graph is not None and task.attempt == task.graph.attempts_before]
+            self.monitor.record(m.TaskEvent.SUBMITTED, new, [task.number for task in new], "", now)

@@ -3,8 +3,11 @@
 (graph row) ──predecessors done──▶ READY ──placed──▶ ASSIGNED ──result──▶ forgotten
              RECOVERING ──grace over──▶ ▲ │                 │
                   │                     │ └──cancelled──────┴──▶ forgotten
-                  └──claimed by agent───┼────────────────▶ ASSIGNED
+                  └──claimed by agent───┼────────────────▶ ASSIGNED ◀──handed over behind its predecessor── (graph row)
                                         └──agent lost, returned, processor died (attempts left)
+             WAITING ──predecessors done─▶ READY
+                ▲
+                └──agent lost, returned, … while a predecessor it was handed over behind is not done
 """
 
 from __future__ import annotations
@@ -29,6 +32,18 @@ class TaskState(IntEnum):
     """Announced again after a restart; an agent may still claim to hold it."""
     FORGOTTEN = 3
     """Answered. Only stale entries of queues still point here."""
+    WAITING = 4
+    """Came back from an agent before its predecessors were done: a graph row again, until they are."""
+
+
+class Chain:
+    """Graph rows handed to an agent together, to be run in order by one processor."""
+
+    __slots__ = ("length",)
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+        """How many of its tasks are still assigned."""
 
 
 class TaskOptions:
@@ -63,6 +78,7 @@ class Task:
         "agent",
         "attempt",
         "canceled",
+        "chain",
         "failures",
         "function",
         "graph",
@@ -88,6 +104,8 @@ class Task:
         self.objects: tuple[bytes, ...] = ()
         self.graph: Graph | None = None
         """The graph this is a row of, if any (row = number - graph.first_number)."""
+        self.chain: Chain | None = None
+        """The chain it was handed over in, while it is assigned."""
 
     def __repr__(self) -> str:
         return f"<Task {self.number} {self.state.name} attempt {self.attempt}>"

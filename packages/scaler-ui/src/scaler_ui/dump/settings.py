@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from scaler_protocol.address import Address
+from pydantic import BeforeValidator, Field
+from pydantic_settings import NoDecode
+
 from scaler_protocol.service.command import CommandSettings
-from scaler_protocol.service.setting_types import ADDRESS, PATH, TEXTS, integer, number, several
-from scaler_protocol.service.settings import positional, setting
+from scaler_protocol.service.settings import (
+    AddressSetting,
+    AlsoKey,
+    CliPositionalArg,
+    Short,
+    TakesSeveral,
+    TextListSetting,
+)
+
+
+def _split(value: object) -> object:
+    if isinstance(value, str):
+        return [part for part in value.replace(",", " ").split() if part]
+    if isinstance(value, list | tuple):
+        return [part for item in value for part in (str(item).replace(",", " ").split())]
+    return value
 
 
 class DumpSettings(CommandSettings):
@@ -20,25 +36,17 @@ class DumpSettings(CommandSettings):
     command: ClassVar[str] = "scaler_dump"
     section: ClassVar[str] = "dump"
 
-    monitor_address: Address = positional(
-        ADDRESS, also_key="address", description="monitor address of the scheduler, as in tcp://127.0.0.1:2347"
+    monitor_address: Annotated[CliPositionalArg[AddressSetting], AlsoKey("address")] = Field(
+        description="monitor address of the scheduler, as in tcp://127.0.0.1:2347",
     )
-    output: Path = setting(
-        PATH, "o", default=Path("scaler-dump.json"), description="file to write, as JSON; - for standard output"
+    output: Annotated[Path, Short("o")] = Field(
+        default=Path("scaler-dump.json"), description="file to write, as JSON; - for standard output"
     )
-    tasks: tuple[int, ...] = setting(
-        several(integer(), at_most=8, blanks_separate=True),
-        "t",
-        takes_several=True,
-        default=(),
-        description="numbers of up to eight tasks that are told in full",
+    tasks: Annotated[tuple[int, ...], NoDecode, BeforeValidator(_split), Short("t"), TakesSeveral()] = Field(
+        default=(), max_length=8, description="numbers of up to eight tasks that are told in full"
     )
-    timeout: float = setting(number(more_than=0), default=30, description="seconds to wait for the scheduler's answer")
+    timeout: float = Field(default=30, gt=0, description="seconds to wait for the scheduler's answer")
     # The dump may go to standard output, where log lines would spoil it.
-    logging_paths: tuple[str, ...] = setting(
-        TEXTS,
-        "lp",
-        takes_several=True,
-        default=(),
-        description="files to log to, several words or separated by commas; missing folders are created",
+    logging_paths: Annotated[TextListSetting, Short("lp"), TakesSeveral()] = Field(
+        default=(), description="files to log to, several words or separated by commas; missing folders are created"
     )

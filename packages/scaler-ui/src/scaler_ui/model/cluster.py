@@ -12,6 +12,7 @@ from scaler_protocol.messages import (
     MonitorSnapshot,
     TaskEvent,
 )
+from scaler_protocol.timeline import start_times
 from scaler_ui.model.bars import Bar, BarStore, Lane
 from scaler_ui.model.failures import FailedTask, read_error, status_name
 from scaler_ui.model.history import History
@@ -195,20 +196,15 @@ class ClusterModel:
         self._add_bars(finished)
 
     def _add_bars(self, finished: list[tuple[TaskRow, int, float]]) -> None:
-        """Tasks answered in one batch ran one after another: the last one ended when the batch came."""
-        ends: dict[tuple[Lane, float], float] = {}
-        placed: list[Bar] = []
-        for row, state, at in reversed(finished):
-            lane = Lane(row.agent, row.slot)
-            end = ends.get((lane, at), at)
-            start = end - row.duration_s
-            if row.slot >= 0:
-                ends[(lane, at)] = start
-            placed.append(
+        lanes = [Lane(row.agent, row.slot) for row, _, _ in finished]
+        ended = [
+            (lane if lane.slot >= 0 else None, at, row.duration_s)
+            for lane, (row, _, at) in zip(lanes, finished, strict=True)
+        ]
+        for (row, state, _), lane, start in zip(finished, lanes, start_times(ended), strict=True):
+            self.bars.add(
                 Bar(start, row.duration_s, lane, row.function, row.capabilities, row.client, row.number, state)
             )
-        for bar in reversed(placed):
-            self.bars.add(bar)
 
     def _accept_failures(self, message: MonitorFailures) -> None:
         payloads = message.payloads.split()
@@ -229,6 +225,7 @@ class ClusterModel:
                     message.workers[index],
                     message.durations[index] * _MICROSECONDS,
                     read_error(status, payloads[index]),
+                    message.items[index] if len(message.items) else 0,
                 )
             )
             self.failure_count = number

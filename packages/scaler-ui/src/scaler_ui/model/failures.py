@@ -38,6 +38,8 @@ class FailedTask:
     agent: str
     duration_s: float
     error: ErrorText
+    items: int = 0
+    """Failed items of a map chunk, of which `error` is the first one's; 0: the task itself failed."""
 
 
 class _PlainUnpickler(pickle.Unpickler):

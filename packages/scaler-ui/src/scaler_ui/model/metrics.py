@@ -41,6 +41,7 @@ def _of_snapshot(snapshot: MonitorSnapshot) -> Iterable[Metric]:
     yield _gauges("scaler_tasks", "Unfinished tasks", "state", {s: states[s] for s in ("unassigned", "running")})
     finished = {s: states[s] for s in ("success", "failed", "canceled")}
     yield _counters("scaler_tasks_finished", "Tasks answered since the scheduler started", "result", finished)
+    yield _counter("scaler_items_failed", "Items of map chunks that failed", snapshot.failed_items)
     yield _counter("scaler_stale_results", "Results dropped because nobody waited for them", snapshot.stale_results)
     yield _counter("scaler_task_events_omitted", "Task events not told to monitors", snapshot.events_omitted)
     functions = counts(snapshot.functions)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -34,7 +35,8 @@ class TaskTable:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._rows: dict[tuple[bytes, int], TaskRow] = {}
+        # Ordered: a plain dictionary looks past the places of all that were deleted to find its first entry.
+        self._rows: OrderedDict[tuple[bytes, int], TaskRow] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -50,7 +52,7 @@ class TaskTable:
         if row is None:
             row = self._rows[key] = TaskRow(client, number, function, capabilities)
             if len(self._rows) > self.limit:
-                del self._rows[next(iter(self._rows))]
+                self._rows.popitem(last=False)
         return row
 
     def newest_first(self) -> Iterator[TaskRow]:

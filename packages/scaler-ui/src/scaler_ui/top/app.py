@@ -189,6 +189,8 @@ def status_line(model: ClusterModel, silent_s: float, timeout_s: float, address:
         f"{model.history.latest('success_rate'):,.0f} tasks/s",
         f"sort: {SHORTCUTS}",
     ]
+    if snapshot.failed_items:
+        notes.insert(4, f"{snapshot.failed_items:,} failed items of maps")
     if model.restarts:
         notes.insert(1, f"started again {model.restarts}x")
     if model.missed_messages:
@@ -213,13 +215,28 @@ def worker_table(model: ClusterModel, sort_key: str) -> tuple[list[str], list[tu
 
 def client_table(model: ClusterModel, _sort_key: str) -> tuple[list[str], list[tuple[str, ...]]]:
     """Columns and rows of the clients."""
-    columns = ["client", "host", "pid", "waiting", "running", "success", "failed", "graphs", "objects", "bytes"]
+    columns = [
+        "client",
+        "host",
+        "pid",
+        "waiting",
+        "running",
+        "success",
+        "failed",
+        "failed items",
+        "graphs",
+        "objects",
+        "bytes",
+    ]
     rows = [
         (
             client["name"],
             client["hostname"],
             str(client["pid"]),
-            *(f"{client[key]:,}" for key in ("waiting", "running", "finished", "failed", "graphs", "object_count")),
+            *(
+                f"{client[key]:,}"
+                for key in ("waiting", "running", "finished", "failed", "failed_items", "graphs", "object_count")
+            ),
             format_bytes(client["object_bytes"]),
         )
         for client in figures.clients(model)
@@ -229,12 +246,13 @@ def client_table(model: ClusterModel, _sort_key: str) -> tuple[list[str], list[t
 
 def failure_table(model: ClusterModel, _sort_key: str) -> tuple[list[str], list[tuple[str, ...]]]:
     """Columns and rows of the last failures, the newest first."""
-    columns = ["no.", "time", "error", "text", "function", "task", "attempt", "agent", "client"]
+    columns = ["no.", "time", "error", "items", "text", "function", "task", "attempt", "agent", "client"]
     rows: list[tuple[str, ...]] = [
         (
             str(failure["failure"]),
             time.strftime("%H:%M:%S", time.localtime(failure["at"])),
             failure["kind"],
+            str(failure["items"] or ""),
             failure["text"].partition("\n")[0][:80],
             failure["function"],
             str(failure["number"]),

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar, Self
 
-from scaler_protocol.address import Address
+from pydantic import AliasChoices, Field, model_validator
+
 from scaler_protocol.service.command import CommandSettings
-from scaler_protocol.service.setting_types import ADDRESS, SWITCH, TEXTS, number
-from scaler_protocol.service.settings import positional, setting
+from scaler_protocol.service.settings import (
+    AddressSetting,
+    AlsoKey,
+    CliPositionalArg,
+    Short,
+    TakesSeveral,
+    TextListSetting,
+)
 
 
 class TopSettings(CommandSettings):
@@ -19,31 +26,26 @@ class TopSettings(CommandSettings):
     command: ClassVar[str] = "scaler_top"
     section: ClassVar[str] = "top"
 
-    monitor_address: Address = positional(
-        ADDRESS, also_key="address", description="monitor address of the scheduler, as in tcp://127.0.0.1:2347"
+    monitor_address: Annotated[CliPositionalArg[AddressSetting], AlsoKey("address")] = Field(
+        description="monitor address of the scheduler, as in tcp://127.0.0.1:2347",
     )
     # It draws on the whole terminal, where log lines would be in the way.
-    logging_paths: tuple[str, ...] = setting(
-        TEXTS,
-        "lp",
-        takes_several=True,
-        default=(),
-        description="files to log to, several words or separated by commas; missing folders are created",
+    logging_paths: Annotated[TextListSetting, Short("lp"), TakesSeveral()] = Field(
+        default=(), description="files to log to, several words or separated by commas; missing folders are created"
     )
-    timeout: float = setting(
-        number(more_than=0),
-        "t",
-        default=5,
-        description="seconds of silence after which the scheduler is shown as not answering",
+    timeout: Annotated[float, Short("t")] = Field(
+        default=5, gt=0, description="seconds of silence after which the scheduler is shown as not answering"
     )
-    once: bool = setting(
-        SWITCH, default=False, description="print what there is once and end, with status 1 where nothing came"
-    )
-    # In code, `json` alone would read like the module.
-    as_json: bool = setting(
-        SWITCH, "j", default=False, also=["json"], description="with --once: print one JSON object, for scripts"
+    once: bool = Field(default=False, description="print what there is once and end, with status 1 where nothing came")
+    # `json` is taken: pydantic models have a method of that name.
+    as_json: Annotated[bool, Short("j")] = Field(
+        default=False,
+        validation_alias=AliasChoices("json", "as_json"),
+        description="with --once: print one JSON object, for scripts",
     )
 
-    def check(self) -> None:
+    @model_validator(mode="after")
+    def _json_is_for_once(self) -> Self:
         if self.as_json and not self.once:
             raise ValueError("--json goes with --once: it prints one object and ends")
+        return self

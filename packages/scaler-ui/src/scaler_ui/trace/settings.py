@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from scaler_protocol.address import Address
+from pydantic import Field
+
 from scaler_protocol.service.command import CommandSettings
-from scaler_protocol.service.setting_types import ADDRESS, PATH, number
-from scaler_protocol.service.settings import positional, setting
+from scaler_protocol.service.settings import AddressSetting, AlsoKey, CliPositionalArg, Short
 
 
 class TraceSettings(CommandSettings):
@@ -20,16 +20,16 @@ class TraceSettings(CommandSettings):
     command: ClassVar[str] = "scaler_trace"
     section: ClassVar[str] = "trace"
 
-    monitor_address: Address = positional(
-        ADDRESS, also_key="address", description="monitor address of the scheduler, as in tcp://127.0.0.1:2347"
+    monitor_address: Annotated[CliPositionalArg[AddressSetting], AlsoKey("address")] = Field(
+        description="monitor address of the scheduler, as in tcp://127.0.0.1:2347",
     )
-    output: Path = setting(PATH, "o", default=Path("scaler-trace.json"), description="file to write")
-    seconds: float = setting(
-        number(more_than=0, at_most=86_400),
-        "s",
+    output: Annotated[Path, Short("o")] = Field(default=Path("scaler-trace.json"), description="file to write")
+    seconds: Annotated[float, Short("s")] = Field(
         default=10,
+        gt=0,
+        le=86_400,
         description="seconds to watch, from the scheduler's first sign of life; Ctrl-C ends earlier",
     )
-    timeout: float = setting(
-        number(more_than=0), "t", default=5, description="seconds to wait for the scheduler's first sign of life"
+    timeout: Annotated[float, Short("t")] = Field(
+        default=5, gt=0, description="seconds to wait for the scheduler's first sign of life"
     )

@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -201,7 +202,7 @@ class _FreshFiles(StaticFiles):
 def run(settings: WebSettings) -> int:
     """Serves the pages until it is asked to stop."""
     stopping = threading.Event()
-    with MonitorFeed(settings.monitor_address) as feed:
+    with MonitorFeed(settings.monitor_address) as feed, _telemetry(feed, settings.otel_endpoint):
         application = create_application(
             feed,
             silent_after_s=settings.timeout,
@@ -210,3 +211,12 @@ def run(settings: WebSettings) -> int:
             stopping=stopping,
         )
         return run_application(application, settings.host, settings.port, role="webui", on_stop=stopping.set)
+
+
+def _telemetry(feed: MonitorFeed, endpoint: str) -> AbstractContextManager[object]:
+    """What sends tasks to an OpenTelemetry receiver while it is entered; nothing without an endpoint."""
+    if not endpoint:
+        return nullcontext()
+    from scaler_ui.web.telemetry import TaskSpans
+
+    return TaskSpans(feed, endpoint)

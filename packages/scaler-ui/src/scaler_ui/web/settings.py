@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import ClassVar
+from typing import Annotated, ClassVar, Self
 
-from scaler_protocol.address import Address
+from pydantic import AliasChoices, Field, field_validator, model_validator
+
 from scaler_protocol.service.command import CommandSettings
-from scaler_protocol.service.setting_types import ADDRESS, SWITCH, TEXTS, integer, number, text
-from scaler_protocol.service.settings import positional, setting
+from scaler_protocol.service.settings import (
+    AddressSetting,
+    AlsoKey,
+    CliPositionalArg,
+    Short,
+    TakesSeveral,
+    TextListSetting,
+)
 
 
 class WebSettings(CommandSettings):
@@ -20,45 +27,50 @@ class WebSettings(CommandSettings):
     command: ClassVar[str] = "scaler_ui"
     section: ClassVar[str] = "webui"
 
-    monitor_address: Address = positional(
-        ADDRESS, also_key="address", description="monitor address of the scheduler, as in tcp://127.0.0.1:2347"
+    monitor_address: Annotated[CliPositionalArg[AddressSetting], AlsoKey("address")] = Field(
+        description="monitor address of the scheduler, as in tcp://127.0.0.1:2347",
     )
-    host: str = setting(
-        text(),
+    host: str = Field(
         default="127.0.0.1",
-        also=["web_host"],
+        validation_alias=AliasChoices("host", "web_host"),
         description="network interface to listen on; beyond this machine a --token is needed",
     )
-    port: int = setting(
-        integer(at_least=0, at_most=65_535),
+    port: int = Field(
         default=50_001,
-        also=["web_port"],
+        ge=0,
+        le=65_535,
+        validation_alias=AliasChoices("port", "web_port"),
         description="port to listen on; 0 takes a free one",
     )
-    token: str = setting(
-        text(),
+    token: str = Field(
         default="",
         description="secret to be shown by whoever looks: once as http://HOST:PORT/?token=…, or as a bearer token",
     )
-    insecure: bool = setting(
-        SWITCH, default=False, description="let everybody who reaches --host look, without a token"
-    )
-    allowed_hosts: tuple[str, ...] = setting(
-        TEXTS,
-        takes_several=True,
+    insecure: bool = Field(default=False, description="let everybody who reaches --host look, without a token")
+    allowed_hosts: Annotated[TextListSetting, TakesSeveral()] = Field(
         default=(),
         description="further host names under which the pages may be asked for; this machine's and plain IP addresses may",
     )
-    timeout: float = setting(
-        number(more_than=0),
-        "t",
-        default=5,
-        description="seconds of silence after which the scheduler is shown as not answering",
+    timeout: Annotated[float, Short("t")] = Field(
+        default=5, gt=0, description="seconds of silence after which the scheduler is shown as not answering"
     )
 
-    def check(self) -> None:
+    otel_endpoint: str = Field(
+        default="",
+        description="send finished tasks as OpenTelemetry spans to this OTLP/HTTP receiver, as in http://127.0.0.1:4318",
+    )
+
+    @field_validator("otel_endpoint")
+    @classmethod
+    def _check_endpoint(cls, endpoint: str) -> str:
+        if endpoint and not endpoint.startswith(("http://", "https://")):
+            raise ValueError(f"{endpoint!r} is no URL that begins with http:// or https://")
+        return endpoint
+
+    @model_validator(mode="after")
+    def _refuse_an_open_door(self) -> Self:
         if self.token or self.insecure or _is_loopback(self.host):
-            return
+            return self
         raise ValueError(
             f"--host {self.host}: anybody who reaches this machine could look; give a --token, or --insecure to allow it"
         )

@@ -12,7 +12,8 @@ change state; what follows from it for everyone (who starts, who gets which task
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil, inf
 from typing import Any
@@ -118,6 +119,7 @@ class AgentCore:
             # an attempt that is under way here a second time. What is wanted follows at once, in a heartbeat.
             capacity=0,
             queue_limit=options.queue_limit,
+            takes_chains=True,
         )
         self._connection = Connection(
             hello, heartbeat_seconds=options.heartbeat_seconds, give_up_seconds=options.death_timeout_seconds
@@ -143,7 +145,7 @@ class AgentCore:
         """Until when results may be held back; so long after the last ones left."""
         self._handed_over = False
         self._return_at = inf
-        """When to give the scheduler back tasks again that are too shallow for the slots left (see `_make_room`)."""
+        """When to give the scheduler back tasks again that may not start here (see `_make_room`)."""
         self._leaving: _Leaving | None = None
         self._stopped = False
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
@@ -156,6 +158,7 @@ class AgentCore:
             on.ProcessorGaveBack: self._on_gave_back,
             on.ProcessorExited: self._on_exited,
             on.ProcessorOutput: self._on_output,
+            on.ChunkFailures: self._on_chunk_failures,
             on.RelayOpened: self._on_relay_opened,
             on.RelayFrames: self._on_relay_frames,
             on.RelayClosed: self._on_relay_closed,
@@ -343,8 +346,10 @@ class AgentCore:
     def _cancel_tasks(self, message: m.TaskCancel) -> None:
         attempts = message.attempts if len(message.attempts) else [0] * len(message.numbers)
         wanted = dict(zip(message.numbers, attempts, strict=True))
-        for tasks in self._queue.remove(message.client, wanted):
+        removed, bereft = self._queue.remove(message.client, wanted)
+        for tasks in removed:
             self._results.add_ended(message.client, tasks.numbers, tasks.attempts, Status.CANCELED)
+        self._give_back(bereft)
         for result in self._transfers.drop_results(message.client, wanted):
             self._results.add_ended(message.client, [result.number], [result.attempt], Status.CANCELED)
         for processor in self._processors.values():
@@ -368,6 +373,7 @@ class AgentCore:
             self._send_heartbeat()
 
     def _give_back(self, recalled: Iterable[TaskSlice]) -> None:
+        """Return tasks to the scheduler: before the results that are collected, which may tell why they come back."""
         columns: dict[bytes, tuple[array[int], array[int]]] = {}
         for tasks in recalled:
             numbers, attempts = columns.setdefault(tasks.client, (array("Q"), array("H")))
@@ -436,7 +442,8 @@ class AgentCore:
         lengths = event.payload_lengths if whole else event.payload_lengths[row:end]
         durations = event.durations if whole else event.durations[row:end]
         size = len(event.payloads) if whole else sum(lengths)
-        self._observe(tasks, durations)
+        if Status.SKIPPED not in event.statuses:
+            self._observe(tasks, durations)
         if tasks.abandoned:
             return byte + size
         if len(event.object_positions):
@@ -532,7 +539,10 @@ class AgentCore:
         self._requeue(processor, processor.pop_from(next_index))
 
     def _requeue(self, processor: Processor, pieces: list[TaskSlice]) -> None:
-        """Queue tasks again that were handed over and did not run, in front, without counting an attempt."""
+        """Queue tasks again that were handed over and did not run, in front, without counting an attempt.
+
+        Not the rest of a chain that has begun: only its processor has what came before, the scheduler will have it.
+        """
         returned: list[TaskSlice] = []
         for tasks in reversed(pieces):
             if tasks.abandoned:
@@ -546,11 +556,11 @@ class AgentCore:
             for ended in out:
                 ending = processor.endings[ended.index]
                 self._results.add_ended(ended.client, ended.numbers, ended.attempts, ending.status, ending.text)
-            if self._leaving is not None:
-                returned.extend(stays)
-            else:
-                for piece in reversed(stays):
-                    self._queue.put_back(piece)
+            for piece in reversed(stays):
+                continued = len(piece) if self._leaving is not None else piece.continued()
+                if continued:
+                    returned.append(piece.take(continued))
+                self._queue.put_back(piece)
         self._give_back(returned)
 
     def _on_exited(self, event: on.ProcessorExited) -> None:
@@ -615,6 +625,19 @@ class AgentCore:
             number = tasks.batch.numbers[row]
             self._connection.send_plain(m.Output(tasks.client, number, event.stream, event.data, event.dropped_bytes))
 
+    def _on_chunk_failures(self, event: on.ChunkFailures) -> None:
+        processor = self._processors.get(event.processor)
+        found = processor.find(event.index) if processor is not None else None
+        # Monitors only show it: while no session stands there is nobody to tell, and nothing is kept for later.
+        if found is None or not self._connection.established:
+            return
+        tasks, row = found
+        if not tasks.abandoned:
+            batch = tasks.batch
+            self._connection.send(
+                m.ChunkFailures(tasks.client, batch.numbers[row], batch.attempts[row], event.count, event.payload)
+            )
+
     # --- clients inside tasks
 
     def _on_relay_opened(self, event: on.RelayOpened) -> None:
@@ -642,7 +665,7 @@ class AgentCore:
 
     def _on_object_wanted(self, event: on.ObjectWanted) -> None:
         if event.processor in self._processors:
-            self._transfers.want(event.processor, event.id, self._effects)
+            self._transfers.want(event.processor, event.id, event.place_gone, self._effects)
 
     def _on_object_fetched(self, event: on.ObjectFetched) -> None:
         self._transfers.on_fetched(event, self._effects)
@@ -794,43 +817,57 @@ class AgentCore:
         """Return how many processors start, are idle or run."""
         return len(self._processors) - self._counts[State.BLOCKED] - self._counts[State.STOPPING]
 
-    def _depth_min(self) -> int:
-        """Return how deep a task must be to start: any depth, until more tasks are blocked than there are slots."""
+    def _closed_depths(self, target: Processor | None = None) -> Collection[int]:
+        """Return the depths at which no further task may start (at `target`, behind what it has).
+
+        Every blocked task keeps a process. While no more are blocked than there are slots, any task may start; beyond that
+        no more than one per slot of each depth. So processes are bounded by the deepest nesting, branches of a recursion
+        go on side by side, and the deepest blocked task's own children can always start: nothing of their depth blocks.
+        """
         if self._counts[State.BLOCKED] <= self._slots:
-            return 0
-        blocked = [p.pipe[0].depth for p in self._processors.values() if p.state is State.BLOCKED]
-        return max(blocked) + 1
+            return ()
+        begun = Counter(
+            depth
+            for processor in self._processors.values()
+            if processor is not target
+            for depth in {tasks.depth for tasks in processor.pipe}
+        )
+        return {depth for depth, count in begun.items() if count >= self._slots}
 
     def _make_room(self) -> None:
-        """Give back tasks too shallow for the slots left, so that deeper ones can come in their place.
+        """Give back tasks that may not start, where they take the room of deeper ones that could come in their place.
 
         Without this the queue could be full of tasks that may not start, while the one all others wait for cannot come.
-        Done whenever a task blocks, and repeated, because the deeper one may become known to the scheduler later.
+        Looked at whenever a task blocks, and repeatedly, because the deeper one may become known to the scheduler later.
         """
         if self._now < self._return_at:
             return
-        depth_min = self._depth_min()
-        if not depth_min:
+        closed = self._closed_depths()
+        if not closed:
             self._return_at = inf
             return
         self._return_at = self._now + RETURN_REPEAT_SECONDS
         if (
-            self._counts[State.RUNNING] < self._slots
-            and self._queue.head(depth_min) is None
+            self._queue.count
+            and self._counts[State.RUNNING] < self._slots
+            and self._held() >= self.capacity()
+            and self._queue.head(closed) is None
             and self._connection.established
         ):
-            self._give_back(self._queue.recall(self._queue.count, depth_min))
+            self._give_back(self._queue.recall(self._queue.count))
+
+    def _held(self) -> int:
+        """Return how many tasks are here that the scheduler counts as assigned."""
+        return self._queue.count + sum([processor.rows for processor in self._processors.values()])
 
     def _staff(self) -> None:
         """Start processors: one per slot that is not blocked, while there is something for it to run."""
         if self._leaving is not None:
             return
         wanted = self._slots - self._unblocked_count()
-        if wanted > 0:
-            depth_min = self._depth_min()
-            if depth_min:
-                ready = self._queue.count - self._queue.count_below(depth_min)
-                wanted = min(wanted, ready - self._counts[State.STARTING] - self._counts[State.IDLE])
+        if wanted > 0 and self._counts[State.BLOCKED] > self._slots:
+            ready = self._queue.count_open(self._closed_depths())
+            wanted = min(wanted, ready - self._counts[State.STARTING] - self._counts[State.IDLE])
         for _ in range(wanted):
             number = self._next_processor
             self._next_processor += 1
@@ -851,28 +888,28 @@ class AgentCore:
         queue = self._queue
         if not queue.count:
             return
-        depth_min = self._depth_min()
         running = [processor for processor in self._processors.values() if processor.state is State.RUNNING]
         share = ceil((queue.count + sum([processor.rows for processor in running])) / self._slots)
         if self._counts[State.IDLE] and len(running) < self._slots:
             for processor in self._processors.values():
                 if processor.state is State.IDLE:
-                    if queue.head(depth_min) is None or len(running) >= self._slots:
+                    if len(running) >= self._slots or not self._fill(processor, share):
                         break
-                    self._fill(processor, share, depth_min)
                     running.append(processor)
         if queue.count and len(running) <= self._slots:
             for processor in running:
                 if not processor.taking_back:
-                    self._fill(processor, share, depth_min)
+                    self._fill(processor, share)
 
-    def _fill(self, processor: Processor, share: int, depth_min: int) -> None:
+    def _fill(self, processor: Processor, share: int) -> bool:
+        """Hand a processor what it should have now; return whether it has anything."""
+        closed = self._closed_depths(processor)
         bytes_left = PIPE_BYTES_MAX - processor.pipe_bytes()
-        while (head := self._queue.head(depth_min)) is not None:
+        while (head := self._queue.head(closed)) is not None:
             room = self._room(processor, head, share)
             if room <= 0 or (bytes_left <= 0 and processor.rows):
-                return
-            tasks = self._queue.take(room, max(bytes_left, 0))
+                break
+            tasks = self._queue.take(head, room, max(bytes_left, 0))
             bytes_left -= tasks.payload_bytes()
             functions = list(tasks.functions())
             if tasks.batch.serializer:
@@ -886,6 +923,7 @@ class AgentCore:
             self._effects.append(
                 do.SendTasks(processor.number, processor.generation, handed.index, handed, bodies, forgotten)
             )
+        return processor.rows > 0
 
     def _room(self, processor: Processor, head: TaskSlice, share: int) -> int:
         """Return how many tasks like `head` the processor should be handed now."""
@@ -921,8 +959,9 @@ class AgentCore:
                 self._connection.send(batch)
             self._told_capacity = capacity
             self._hold_until = self._now + HOLD_SECONDS
-        elif capacity > self._told_capacity:
-            self._send_heartbeat()
+        elif capacity > self._told_capacity and self._is_short_of_room():
+            # No answer is wanted: this is news, not a question.
+            self._connection.send_plain(self._heartbeat())
 
     def _may_hold(self) -> bool:
         """Whether results may wait a moment for more: a message costs everybody as much as many results do.
@@ -940,9 +979,18 @@ class AgentCore:
             and not self._counts[State.BLOCKED]
         )
 
+    def _is_short_of_room(self) -> bool:
+        """Whether the scheduler, for all it knows, may not send a task for each slot.
+
+        Each task that blocks makes room for one more. That is told with the next results, unless there is none left.
+        """
+        return not self._counts[State.BLOCKED] or self._told_capacity - self._held() < self._slots
+
     def _send_heartbeat(self) -> None:
-        if not self._connection.established:
-            return
+        if self._connection.established:
+            self._connection.heartbeat(self._heartbeat(), self._now)
+
+    def _heartbeat(self) -> m.Heartbeat:
         figures = self._figures
         capacity = self.capacity()
         pids, cpus, rss, states = [], [], [], []
@@ -963,25 +1011,22 @@ class AgentCore:
             states.append(processor.state if processor is not None else State.STARTING)
             cpus.append(min(int(used.cpu_percent * 10), 0xFFFF) if used is not None else 0)
             rss.append(used.rss_bytes if used is not None else 0)
-        self._connection.heartbeat(
-            m.Heartbeat(
-                capacity=capacity,
-                cpu_percent=figures.cpu_percent,
-                rss_bytes=figures.rss_bytes,
-                rss_free_bytes=figures.rss_free_bytes,
-                queued=self._queue.count + sum(max(0, p.rows - 1) for p in self._processors.values()),
-                latency_seconds=self._connection.latency_seconds,
-                processor_pids=pids,
-                processor_cpu_percents=cpus,
-                processor_rss_bytes=rss,
-                processor_states=states,
-                processor_tasks=tasks,
-                processor_functions=tuple(functions),
-                processor_milliseconds=milliseconds,
-            ),
-            self._now,
-        )
         self._told_capacity = capacity
+        return m.Heartbeat(
+            capacity=capacity,
+            cpu_percent=figures.cpu_percent,
+            rss_bytes=figures.rss_bytes,
+            rss_free_bytes=figures.rss_free_bytes,
+            queued=self._queue.count + sum(max(0, p.rows - 1) for p in self._processors.values()),
+            latency_seconds=self._connection.latency_seconds,
+            processor_pids=pids,
+            processor_cpu_percents=cpus,
+            processor_rss_bytes=rss,
+            processor_states=states,
+            processor_tasks=tasks,
+            processor_functions=tuple(functions),
+            processor_milliseconds=milliseconds,
+        )
 
     def _shown_processors(self) -> list[Processor | None]:
         """Return one processor per slot: the one that does most for it, a blocked one where there is no other."""

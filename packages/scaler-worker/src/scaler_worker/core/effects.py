@@ -89,10 +89,14 @@ class UseStorage:
 
 @value
 class FetchObject:
-    """Get an object into the host's cache, waiting for one that is still on its way. `ObjectFetched` follows."""
+    """Get an object into the host's cache, waiting for one that is still on its way. `ObjectFetched` follows.
+
+    Unless `whole` is set it will do to know where it lies on this host.
+    """
 
     request: int
     id: bytes
+    whole: bool = False
 
 
 @value

@@ -103,13 +103,23 @@ class ProcessorExited:
 
 @value
 class ProcessorOutput:
-    """The task of this index wrote something. `stream` is 1 for stdout, 2 for stderr."""
+    """The task of this index wrote something. `stream` is 1 for stdout, 2 for stderr, 3 for log records."""
 
     processor: int
     index: int
     stream: int
     data: bytes
     dropped_bytes: int = 0
+
+
+@value
+class ChunkFailures:
+    """`count` items of the map chunk of this index failed, the first with `payload`; the chunk's result follows."""
+
+    processor: int
+    index: int
+    count: int
+    payload: bytes
 
 
 @value
@@ -139,10 +149,14 @@ class RelayClosed:
 
 @value
 class ObjectWanted:
-    """The running task of this processor waits for an object."""
+    """The running task of this processor waits for an object.
+
+    `place_gone`: the cache says where it lies on this host, and there it cannot be opened (any more).
+    """
 
     processor: int
     id: bytes
+    place_gone: bool = False
 
 
 @value
@@ -157,10 +171,14 @@ class ObjectFetched:
 
 @value
 class ObjectStored:
-    """Answer to `effects.PutObject`. Unless `error` is set, the object is in storage."""
+    """Answer to `effects.PutObject`. Unless `error` is set, the object is in storage.
+
+    `lost`: nothing is wrong with storage, but the processor that held the object in its memory has died.
+    """
 
     request: int
     error: str = ""
+    lost: bool = False
 
 
 @value
@@ -199,6 +217,7 @@ Event = (
     | ProcessorGaveBack
     | ProcessorExited
     | ProcessorOutput
+    | ChunkFailures
     | RelayOpened
     | RelayFrames
     | RelayClosed

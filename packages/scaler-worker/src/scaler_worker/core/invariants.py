@@ -30,6 +30,7 @@ def check_invariants(core: AgentCore) -> None:
     queued = list(core._queue)
     for tasks in queued:
         _require(not tasks.abandoned, "the queue holds tasks of a client that is gone")
+        _require(not tasks.continued(), "the queue holds the rest of a chain")
         hold(tasks, "the queue")
     _require(sum(map(len, queued)) == core._queue.count, "the queue's count is wrong")
     _require(
@@ -71,7 +72,7 @@ def check_invariants(core: AgentCore) -> None:
     _require(len(waiting) == len(set(waiting)), "a task has two results")
     if core._leaving is not None:
         _require(core._queue.count == 0, "an agent that leaves has tasks queued")
-    elif not core._stopped and core._queue.count and core._depth_min() == 0:
+    elif not core._stopped and core._queue.head(core._closed_depths()) is not None:
         idle = any(processor.state is State.IDLE for processor in core._processors.values())
         running = sum(processor.state is State.RUNNING for processor in core._processors.values())
         _require(not idle or running >= core._slots, "tasks are queued while a slot and a processor are free")

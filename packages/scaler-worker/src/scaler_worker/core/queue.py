@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import insort
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from scaler_worker.core.slices import TaskSlice, split_out
 
@@ -34,17 +34,17 @@ class TaskQueue:
             self._line(tasks.depth).appendleft(tasks)
             self.count += len(tasks)
 
-    def head(self, depth_min: int = 0) -> TaskSlice | None:
-        """Return the slice whose tasks are next, or None where none is at least so deep."""
-        if not self._depths or self._depths[-1] < depth_min:
-            return None
-        return self._by_depth[self._depths[-1]][0]
+    def head(self, closed: Container[int] = ()) -> TaskSlice | None:
+        """Return the slice whose tasks are next, the deepest that is not of a closed depth; None where there is none."""
+        for depth in reversed(self._depths):
+            if depth not in closed:
+                return self._by_depth[depth][0]
+        return None
 
-    def take(self, count: int, payload_bytes_max: int) -> TaskSlice:
-        """Remove and return up to `count` tasks of the head; at least one, then only while their payloads fit."""
-        depth = self._depths[-1]
+    def take(self, head: TaskSlice, count: int, payload_bytes_max: int) -> TaskSlice:
+        """Remove and return up to `count` tasks of `head`; at least one, then only while their payloads fit."""
+        depth = head.depth
         line = self._by_depth[depth]
-        head = line[0]
         count = min(count, len(head))
         if sum(head.batch.payloads.lengths[head.start : head.start + count]) > payload_bytes_max:
             total = 0
@@ -53,6 +53,7 @@ class TaskQueue:
                 if total > payload_bytes_max:
                     count = max(1, fitting)
                     break
+        count = head.whole(count)
         if count == len(head):
             taken = line.popleft()
             if not line:
@@ -62,32 +63,40 @@ class TaskQueue:
         self.count -= count
         return taken
 
-    def count_below(self, depth: int) -> int:
-        """Return how many tasks are less deep than `depth`."""
-        below = self._depths[: bisect_left(self._depths, depth)]
-        return sum(len(tasks) for level in below for tasks in self._by_depth[level])
+    def count_open(self, closed: Container[int]) -> int:
+        """Return how many tasks are not of a closed depth."""
+        return sum(len(tasks) for depth, line in self._by_depth.items() if depth not in closed for tasks in line)
 
-    def recall(self, count: int, depth_end: int | None = None) -> list[TaskSlice]:
-        """Remove and return up to `count` tasks, shallowest first, newest first; only less deep than `depth_end`."""
+    def recall(self, count: int) -> list[TaskSlice]:
+        """Remove and return up to `count` tasks, shallowest first, newest first.
+
+        A chain counts as one task: it needs one processor, and is returned whole.
+        """
         recalled: list[TaskSlice] = []
-        while count > 0 and self._depths and (depth_end is None or self._depths[0] < depth_end):
+        while count > 0 and self._depths:
             depth = self._depths[0]
             line = self._by_depth[depth]
             tail = line[-1]
-            if len(tail) <= count:
+            chained = len(tail.batch.chain_ends) > 0
+            wanted = tail.last_chain() if chained else count
+            if len(tail) <= wanted:
                 line.pop()
                 if not line:
                     self._drop_line(depth)
             else:
-                tail = tail.take_last(count)
-            count -= len(tail)
+                tail = tail.take_last(wanted)
+            count -= 1 if chained else len(tail)
             self.count -= len(tail)
             recalled.append(tail)
         return recalled
 
-    def remove(self, client: bytes, wanted: dict[int, int] | None) -> list[TaskSlice]:
-        """Remove and return this client's tasks: the wanted ones (number to attempt, 0 for any), or all for None."""
+    def remove(self, client: bytes, wanted: dict[int, int] | None) -> tuple[list[TaskSlice], list[TaskSlice]]:
+        """Remove this client's tasks: the wanted ones (number to attempt, 0 for any), or all for None.
+
+        Returns them, and what lost its predecessors with them, which is removed too.
+        """
         removed: list[TaskSlice] = []
+        bereft: list[TaskSlice] = []
         for depth in list(self._depths):
             line = self._by_depth[depth]
             if not any(tasks.client == client for tasks in line):
@@ -100,14 +109,19 @@ class TaskQueue:
                     removed.append(tasks)
                 else:
                     stays, out = split_out(tasks, tasks.find(wanted))
-                    kept.extend(stays)
                     removed.extend(out)
+                    for piece in stays:
+                        continued = piece.continued()
+                        if continued:
+                            bereft.append(piece.take(continued))
+                        if len(piece):
+                            kept.append(piece)
             if kept:
                 self._by_depth[depth] = kept
             else:
                 self._drop_line(depth)
-        self.count -= sum(len(tasks) for tasks in removed)
-        return removed
+        self.count -= sum(len(tasks) for tasks in (*removed, *bereft))
+        return removed, bereft
 
     def _line(self, depth: int) -> deque[TaskSlice]:
         line = self._by_depth.get(depth)

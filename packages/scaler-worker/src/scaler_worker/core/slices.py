@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +17,9 @@ class TaskSlice:
     `first_byte` is where the first row's payload begins. An *abandoned* slice belongs to a client that is gone: it may
     still be running, but nobody wants its results. `index` is what the first row is known by at the processor it was
     handed to, and means nothing before.
+
+    Rows of one chain stay together: whoever cuts a slice cuts between chains (`whole`), or gives back to the scheduler what
+    is left of one (`continued`).
     """
 
     batch: m.TaskBatch
@@ -61,11 +64,15 @@ class TaskSlice:
         """Return the rows' payloads, end to end, as a view."""
         return memoryview(self.batch.payloads.data)[self.first_byte : self.first_byte + self.payload_bytes()]
 
-    def inputs(self) -> tuple[list[int], list[bytes]]:
-        """Return the rows' graph inputs: positions counted from this slice's first row, and the payloads."""
+    def inputs(self) -> tuple[list[int], list[bytes], Sequence[int]]:
+        """Return the rows' graph inputs: positions counted from this slice's first row, payloads, and sources.
+
+        A source says how many rows before its own the one is whose result the input is; the payload is empty then. 0, and
+        no sources at all, stand for payloads as they are.
+        """
         positions = self.batch.input_positions
         if not len(positions):
-            return [], []
+            return [], [], ()
         low, high = bisect_left(positions, self.start), bisect_left(positions, self.stop)
         lengths = self.batch.inputs.lengths
         begin = sum(lengths[:low])
@@ -74,7 +81,8 @@ class TaskSlice:
         for length in lengths[low:high]:
             payloads.append(bytes(data[begin : begin + length]))
             begin += length
-        return [position - self.start for position in positions[low:high]], payloads
+        sources = self.batch.input_sources
+        return [position - self.start for position in positions[low:high]], payloads, sources[low:high]
 
     def functions(self) -> Iterator[bytes]:
         """Yield the functions these rows may call (each once)."""
@@ -85,6 +93,32 @@ class TaskSlice:
                 yield table[index]
         else:
             yield table[0]
+
+    def whole(self, count: int) -> int:
+        """Return how many of the first `count` rows can be cut off without cutting a chain; one chain at least."""
+        ends = self.batch.chain_ends
+        if not len(ends):
+            return count
+        after = bisect_right(ends, self.start + count)
+        if after and ends[after - 1] > self.start:
+            return min(ends[after - 1], self.stop) - self.start
+        return min(ends[after], self.stop) - self.start
+
+    def last_chain(self) -> int:
+        """Return of how many rows the last chain of this slice is."""
+        ends = self.batch.chain_ends
+        if not len(ends):
+            return 1
+        before = bisect_left(ends, self.stop)
+        return self.stop - max(self.start, ends[before - 1] if before else 0)
+
+    def continued(self) -> int:
+        """Return how many rows at the front belong to a chain that begins before them."""
+        ends = self.batch.chain_ends
+        if not len(ends) or not self.start:
+            return 0
+        following = bisect_left(ends, self.start)
+        return 0 if ends[following] == self.start else min(ends[following], self.stop) - self.start
 
     def take(self, count: int) -> TaskSlice:
         """Cut the first `count` rows off and return them."""

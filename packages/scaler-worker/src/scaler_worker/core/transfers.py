@@ -80,8 +80,14 @@ class ObjectTransfers:
             elif object_id not in self._request_of and len(self._fetches) < PREFETCHES_MAX:
                 self._begin_fetch(object_id, effects)
 
-    def want(self, processor: int, object_id: bytes, effects: list[Effect]) -> None:
-        """A processor waits for an object: `AnswerObject` follows, now or later."""
+    def want(self, processor: int, object_id: bytes, place_gone: bool, effects: list[Effect]) -> None:
+        """A processor waits for an object: `AnswerObject` follows, now or later.
+
+        With `place_gone` what the cache has of it is of no use.
+        """
+        if place_gone and object_id in self._cached:
+            self._cached_bytes -= self._cached.pop(object_id)
+            effects.append(DropObject(object_id))
         if object_id in self._cached:
             self._cached.move_to_end(object_id)
             effects.append(AnswerObject(processor, object_id))
@@ -92,7 +98,7 @@ class ObjectTransfers:
                 text = f"object {object_id.hex()} cannot be fetched: there is no object storage server"
                 effects.append(AnswerObject(processor, object_id, m.Status.STORAGE_FAILED, text))
                 return
-            request = self._begin_fetch(object_id, effects)
+            request = self._begin_fetch(object_id, effects, whole=place_gone)
         self._fetches[request].processors.append(processor)
 
     def on_fetched(self, event: ObjectFetched, effects: list[Effect]) -> None:
@@ -131,7 +137,9 @@ class ObjectTransfers:
         if not event.error:
             return StoreEnded(put.result, put.id)
         text = f"the result could not be stored: {event.error}"
-        return StoreEnded(put.result, put.id, m.Status.STORAGE_FAILED, text)
+        # What a processor takes with it is like what it was still running: it may be run again.
+        status = m.Status.PROCESSOR_DIED if event.lost else m.Status.STORAGE_FAILED
+        return StoreEnded(put.result, put.id, status, text)
 
     def drop_results(self, client: bytes, wanted: dict[int, int] | None) -> list[StoredResult]:
         """Forget uploads whose tasks nobody wants any longer: `wanted` attempts by number (0: any), or all for None."""
@@ -157,11 +165,11 @@ class ObjectTransfers:
         self._next_request += 1
         return request
 
-    def _begin_fetch(self, object_id: bytes, effects: list[Effect]) -> int:
+    def _begin_fetch(self, object_id: bytes, effects: list[Effect], *, whole: bool = False) -> int:
         request = self._new_request()
         self._fetches[request] = _Fetch(object_id)
         self._request_of[object_id] = request
-        effects.append(FetchObject(request, object_id))
+        effects.append(FetchObject(request, object_id, whole))
         return request
 
     def _keep(self, object_id: bytes, size_bytes: int, effects: list[Effect]) -> None:

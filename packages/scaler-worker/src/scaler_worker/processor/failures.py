@@ -9,6 +9,9 @@ from types import TracebackType
 
 from scaler_protocol.payloads import PICKLED
 
+SHOWN_TEXT_MAX, SHOWN_TRACEBACK_MAX = 1_000, 4_000
+"""Characters of an item's failure that monitors get."""
+
 _OWN_FOLDER = os.path.dirname(os.path.abspath(__file__))
 
 NOT_RESTORED = "DeserializeObjectError"
@@ -28,6 +31,12 @@ def text_failure_payload(type_name: str, text: str, cause: BaseException | None 
     """Return a failure payload that carries no exception object."""
     lines = "" if cause is None else "".join(traceback.format_exception(cause))
     return PICKLED + pickle.dumps((b"", type_name, text, lines))
+
+
+def shown_failure(payload: bytes) -> bytes:
+    """Return a failure payload of this process as monitors show it: without the exception itself, long texts cut."""
+    _, type_name, text, lines = pickle.loads(payload[len(PICKLED) :])
+    return PICKLED + pickle.dumps((b"", type_name, text[:SHOWN_TEXT_MAX], lines[-SHOWN_TRACEBACK_MAX:]))
 
 
 def _text(error: BaseException) -> str:

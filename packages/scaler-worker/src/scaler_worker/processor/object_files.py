@@ -3,22 +3,29 @@
 A file has a small table (number of buffers, their lengths) and the buffers, each aligned for any data type. Its name is the
 object's id; it gets that name when it is complete. A mapping is private: writing to an array that was unpickled from it
 changes neither the file nor what other tasks see, and costs memory only for the pages written to.
+
+An object in a segment of this host (see `scaler_protocol.segments`) is not copied into the cache: a symbolic link of its name
+says where it lies. Such a place can be out of date; whoever finds it so asks for the object once more.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import mmap
 import os
 import struct
 from collections.abc import Sequence
 from pathlib import Path
 
+from scaler_protocol.segments import Place, pack_place, unpack_place
+
 Buffer = bytes | bytearray | memoryview
 
 ALIGNMENT = 64
 _COUNT = struct.Struct("=Q")
 _WRITE_BUFFERS_MAX = 512
+_TOKEN_NAME = "segment-token"
 
 
 def _table_bytes(count: int) -> int:
@@ -62,11 +69,30 @@ def _write_all(descriptor: int, pieces: list[Buffer]) -> None:
             pieces[0] = memoryview(pieces[0])[written:]
 
 
-def map_object(folder: str, object_id: bytes) -> list[memoryview] | None:
-    """Return an object's buffers as writable views of a private mapping, or None where the file does not exist."""
+def write_place(folder: str, object_id: bytes, place: Place) -> None:
+    """Say where an object lies. One that is in the folder, or has another place, is replaced. Raises OSError."""
+    unfinished = f"{object_path(folder, object_id)}.{os.getpid()}"
+    # A link is the smallest file there is, and is there with its content at once.
+    os.symlink(pack_place(place).hex(), unfinished)
+    os.rename(unfinished, object_path(folder, object_id))
+
+
+def read_place(folder: str, object_id: bytes) -> Place | None:
+    """Return where an object lies, or None where the folder has itself, or nothing."""
     try:
-        descriptor = os.open(object_path(folder, object_id), os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+        return unpack_place(bytes.fromhex(os.readlink(object_path(folder, object_id))))
+    except OSError:
+        return None
+
+
+def map_object(folder: str, object_id: bytes) -> list[memoryview] | None:
+    """Return an object's buffers as writable views of a private mapping, or None where there is no file of it."""
+    try:
+        descriptor = os.open(object_path(folder, object_id), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError as error:
+        # ELOOP: it is a link.
+        if error.errno not in (errno.ENOENT, errno.ELOOP):
+            raise
         return None
     try:
         mapping = mmap.mmap(descriptor, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
@@ -81,6 +107,28 @@ def map_object(folder: str, object_id: bytes) -> list[memoryview] | None:
         buffers.append(view[at : at + length])
         at += -(-length // ALIGNMENT) * ALIGNMENT
     return buffers
+
+
+def write_token(folder: str, token: bytes | None) -> None:
+    """Tell processors what segments must bear for the object storage server; None: it takes none from here."""
+    path = f"{folder}/{_TOKEN_NAME}"
+    if token is None:
+        Path(path).unlink(missing_ok=True)
+        return
+    descriptor = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, token)
+    finally:
+        os.close(descriptor)
+    os.rename(f"{path}.new", path)
+
+
+def read_token(folder: str) -> bytes | None:
+    """Return what `write_token` said last."""
+    try:
+        return Path(f"{folder}/{_TOKEN_NAME}").read_bytes()
+    except OSError:
+        return None
 
 
 def drop_object(folder: str, object_id: bytes) -> None:

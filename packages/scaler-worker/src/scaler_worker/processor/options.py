@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,3 +16,6 @@ class ProcessorOptions:
     preload: str = ""
     garbage_collect_interval_seconds: float = 30.0
     trim_memory_threshold_bytes: int = 1024**3
+    logging_level: str = "INFO"
+    """Least severe level that reaches the worker's own log."""
+    logging_format: Literal["text", "json"] = "text"

@@ -13,6 +13,7 @@ import struct
 from array import array
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
+from itertools import repeat
 from typing import NamedTuple
 
 from scaler_protocol.columns import Column
@@ -50,6 +51,7 @@ class Kind(IntEnum):
     RELAY = 40
     RELAY_CLOSE = 41
     OBJECT_WANTED = 42
+    CHUNK_FAILURES = 43
 
 
 def packets(kind: int, parts: Sequence[Bytes]) -> list[bytes]:
@@ -126,7 +128,7 @@ class _Reader:
 
 # --- tasks -----------------------------------------------------------------------------------------------------------
 
-_TASKS = struct.Struct("=QIIHBBHHHBBI16s16s")
+_TASKS = struct.Struct("=QIIHBBHHHBBIB16s16s")
 
 
 class Tasks(NamedTuple):
@@ -145,8 +147,8 @@ class Tasks(NamedTuple):
     """Empty where all rows use the first function."""
     numbers: Column
     payloads: list[bytes]
-    inputs: dict[int, list[bytes]]
-    """Row to the payloads of its graph inputs; most rows have none."""
+    inputs: dict[int, list[bytes | int]]
+    """Row to its graph inputs, which most rows do not have: payloads, or of which task's result (its index) it is."""
     new_functions: list[tuple[bytes, bytes]]
     forgotten: list[bytes]
 
@@ -167,6 +169,7 @@ def tasks_parts(
     payload: Bytes,
     input_positions: Column,
     inputs: Sequence[bytes],
+    input_sources: Column,
     new_functions: Sequence[tuple[bytes, bytes]],
     forgotten: Sequence[bytes],
 ) -> list[Bytes]:
@@ -184,6 +187,7 @@ def tasks_parts(
         1 if len(function_indexes) else 0,
         1 if serializer else 0,
         len(inputs),
+        1 if len(input_sources) else 0,
         client,
         serializer,
     )
@@ -198,6 +202,8 @@ def tasks_parts(
     parts += (_raw("Q", numbers), _raw("I", payload_lengths), payload)
     if inputs:
         parts += (_raw("I", input_positions), _raw("I", [len(data) for data in inputs]), *inputs)
+        if len(input_sources):
+            parts.append(_raw("I", input_sources))
     return parts
 
 
@@ -215,6 +221,7 @@ def read_tasks(body: bytes) -> Tasks:
         has_indexes,
         has_serializer,
         input_count,
+        has_sources,
         client,
         serializer,
     ) = _TASKS.unpack_from(body)
@@ -228,11 +235,13 @@ def read_tasks(body: bytes) -> Tasks:
     indexes: Column = reader.column("H", count) if has_indexes else ()
     numbers = reader.column("Q", count)
     payloads = reader.strings(reader.column("I", count))
-    inputs: dict[int, list[bytes]] = {}
+    inputs: dict[int, list[bytes | int]] = {}
     if input_count:
         positions = reader.column("I", input_count)
-        for position, data in zip(positions, reader.strings(reader.column("I", input_count)), strict=True):
-            inputs.setdefault(position, []).append(data)
+        payloads_in = reader.strings(reader.column("I", input_count))
+        sources: Iterable[int] = reader.column("I", input_count) if has_sources else repeat(0)
+        for position, data, source in zip(positions, payloads_in, sources, strict=False):
+            inputs.setdefault(position, []).append(first_index + position - source if source else data)
     return Tasks(
         first_index,
         generation,
@@ -355,6 +364,8 @@ _CANCEL = struct.Struct("=QB")
 _GIVEN_BACK = struct.Struct("=IQ")
 _OUTPUT = struct.Struct("=QBQ")
 _ANSWER = struct.Struct("=16sB")
+_CHUNK_FAILURES = struct.Struct("=QI")
+_WANTED = struct.Struct("=16s?")
 
 
 def cancel_parts(index: int, status: int, text: str) -> list[Bytes]:
@@ -386,6 +397,26 @@ def read_output(body: bytes) -> tuple[int, int, bytes, int]:
     """Return (index, stream, data, dropped bytes)."""
     index, stream, dropped = _OUTPUT.unpack_from(body)
     return index, stream, body[_OUTPUT.size :], dropped
+
+
+def chunk_failures_parts(index: int, count: int, payload: bytes) -> list[Bytes]:
+    return [_CHUNK_FAILURES.pack(index, count), payload]
+
+
+def read_chunk_failures(body: bytes) -> tuple[int, int, bytes]:
+    """Return (index, failed items, failure payload of the first)."""
+    index, count = _CHUNK_FAILURES.unpack_from(body)
+    return index, count, body[_CHUNK_FAILURES.size :]
+
+
+def object_wanted_parts(object_id: bytes, place_gone: bool) -> list[Bytes]:
+    return [_WANTED.pack(object_id, place_gone)]
+
+
+def read_object_wanted(body: bytes) -> tuple[bytes, bool]:
+    """Return (object id, whether the object is not at the place the cache says)."""
+    object_id, place_gone = _WANTED.unpack(body)
+    return object_id, place_gone
 
 
 def object_answer_parts(object_id: bytes, status: int, text: str) -> list[Bytes]:

@@ -32,9 +32,9 @@ from scaler_protocol.task_context import RelayReceiver, set_task_context
 from scaler_protocol.wire import Frame
 from scaler_worker.processor import output
 from scaler_worker.processor.channel import AgentGoneError, Channel
-from scaler_worker.processor.failures import NOT_RESTORED, failure_payload, text_failure_payload
+from scaler_worker.processor.failures import NOT_RESTORED, failure_payload, shown_failure, text_failure_payload
+from scaler_worker.processor.host_objects import HostObjects, PlaceGoneError
 from scaler_worker.processor.memory import Housekeeping, peak_bytes, reset_peak
-from scaler_worker.processor.object_files import map_object, write_object
 from scaler_worker.processor.options import ProcessorOptions
 from scaler_worker.processor.page import RunningPage
 from scaler_worker.processor.preload import PreloadError, run_preload
@@ -44,7 +44,9 @@ from scaler_worker.processor.records import (
     Kind,
     Result,
     Tasks,
+    chunk_failures_parts,
     given_back_parts,
+    object_wanted_parts,
     output_parts,
     read_cancel,
     read_object_answer,
@@ -122,6 +124,7 @@ class Processor:
         self._tasks = tasks
         self._control = control
         self._page = page
+        self._objects = HostObjects(options.object_folder)
         self._housekeeping = Housekeeping(options.garbage_collect_interval_seconds, options.trim_memory_threshold_bytes)
         self._capture = output.OutputCapture(self._send_output)
         self._bodies: dict[bytes, bytes] = {}
@@ -136,6 +139,10 @@ class Processor:
         self._inside = False
         """Whether the main thread is inside a task's code, where `TaskCanceled` may be raised."""
         self._cancels: dict[int, tuple[int, str]] = {}
+        self._readers: dict[int, int] = {}
+        """How many inputs of tasks here are the result of the task with this index, which has not ended."""
+        self._kept: dict[int, bytes] = {}
+        """Results by index, until the last input that is one of them was read."""
         self._blocked_depth = 0
         self._buffer: deque[Result] = deque()
         self._flush_lock = threading.Lock()
@@ -166,9 +173,9 @@ class Processor:
         row = self._current
         return row.tasks.numbers[row.position] if row is not None else None
 
-    def open_relay(self, client: bytes, receiver: RelayReceiver) -> None:
+    def open_relay(self, client: bytes, receiver: RelayReceiver, module: str) -> None:
         self._receivers[client] = receiver
-        self._tasks.send(Kind.RELAY_OPEN, [client, receiver.__module__.encode()])
+        self._tasks.send(Kind.RELAY_OPEN, [client, module.encode()])
 
     def relay(self, client: bytes, frames: Sequence[Frame]) -> None:
         self._tasks.send(Kind.RELAY, relay_parts(client, frames))
@@ -259,6 +266,10 @@ class Processor:
             if tasks.generation == self._generation:
                 self._rows.extend(rows)
                 self._next_index = first + len(positions)
+        for inputs in tasks.inputs.values():
+            for source in inputs:
+                if type(source) is int:
+                    self._readers[source] = self._readers.get(source, 0) + 1
 
     # --- running tasks
 
@@ -275,11 +286,16 @@ class Processor:
                 self._flush()
             result, ended_at = self._run_row(row, function)
             buffer.append(result)
+            if self._readers and row.task_index in self._readers and (result[3] is None or not result[3].status):
+                self._kept[row.task_index] = result[1]
             if ended_at - self._flushed_at >= FLUSH_SECONDS or len(buffer) >= FLUSH_RESULTS_MAX:
                 self._flush()
             elif not self._control_awake:
                 self._control_awake = True
                 os.eventfd_write(self._wake_descriptor, 1)
+        # Whoever was to read these was taken back.
+        self._readers.clear()
+        self._kept.clear()
         # What is here already is more work for certain; what may come is not.
         if buffer and not self._tasks.has_waiting():
             self._flush()
@@ -346,7 +362,8 @@ class Processor:
                 except Exception as error:
                     raise _NotRestoredError("the arguments", error) from error
             else:
-                args, kwargs = self._load_arguments(row.payload, tasks.inputs.get(row.position, ()), serializer)
+                inputs = self._inputs(tasks.inputs[row.position]) if row.position in tasks.inputs else ()
+                args, kwargs = self._load_arguments(row.payload, inputs, serializer)
             if profiled:
                 reset_peak()
                 cpu_started_at = time.process_time()
@@ -360,6 +377,9 @@ class Processor:
             self._capture.end()
         is_chunk = tasks.kind == MAP_CHUNK
         outcome = self._dump_chunk(values, failures, serializer) if is_chunk else self._dump(value, serializer)
+        if is_chunk and failures:
+            first = shown_failure(failures[min(failures)])
+            self._tasks.send(Kind.CHUNK_FAILURES, chunk_failures_parts(row.task_index, len(failures), first))
         cpu_time = int((time.process_time() - cpu_started_at) * 1e6) if profiled else 0
         return (
             self._result(row, started_at, ended_at, outcome, cpu_time, peak_bytes() if profiled else 0),
@@ -404,7 +424,7 @@ class Processor:
         size = 0
         if outcome.object_id:
             try:
-                size = write_object(self._options.object_folder, outcome.object_id, outcome.buffers)
+                size = self._objects.write(outcome.object_id, outcome.buffers)
             except OSError as error:
                 text = f"a large result could not be kept on the worker's host: {error}"
                 return row.task_index, text.encode(), 0, Extra(Status.STORAGE_FAILED)
@@ -420,6 +440,8 @@ class Processor:
         if isinstance(error, TaskCanceled):
             status, text = self._cancels.get(row.task_index, (CANCELED, ""))
             return row.task_index, text.encode(), microseconds, Extra(status)
+        if isinstance(error, _SkippedError):
+            return row.task_index, b"", 0, Extra(Status.SKIPPED)
         if isinstance(error, _NotRestoredError):
             if isinstance(error.cause, ObjectUnavailableError):
                 return row.task_index, str(error.cause).encode(), microseconds, Extra(error.cause.status)
@@ -444,6 +466,23 @@ class Processor:
             return load_arguments(payload, inputs, serializer, self._fetch)
         except Exception as error:
             raise _NotRestoredError("the arguments", error) from error
+
+    def _inputs(self, inputs: Sequence[bytes | int]) -> list[bytes]:
+        """Return the payloads of a task's inputs. Raises `_SkippedError` where one has not come about."""
+        payloads: list[bytes] = []
+        for source in inputs:
+            if type(source) is bytes:
+                payloads.append(source)
+                continue
+            assert type(source) is int
+            payload = self._kept.get(source)
+            if payload is None:
+                raise _SkippedError
+            payloads.append(payload)
+            self._readers[source] -= 1
+            if not self._readers[source]:
+                del self._readers[source], self._kept[source]
+        return payloads
 
     def _load_function(self, row: Row) -> Function:
         try:
@@ -473,11 +512,15 @@ class Processor:
     def _fetch(self, object_id: bytes) -> Sequence[memoryview]:
         """Return an object's buffers, mapped; have the agent get them where this host does not have them."""
         for _ in range(OBJECT_TRIES):
-            buffers = map_object(self._options.object_folder, object_id)
-            if buffers is not None:
-                return buffers
+            place_gone = False
+            try:
+                buffers = self._objects.read(object_id)
+                if buffers is not None:
+                    return buffers
+            except PlaceGoneError:
+                place_gone = True
             self._flush()
-            self._tasks.send(Kind.OBJECT_WANTED, [object_id])
+            self._tasks.send(Kind.OBJECT_WANTED, object_wanted_parts(object_id, place_gone))
             self._wait_for_object(object_id)
         raise ObjectUnavailableError(
             Status.STORAGE_FAILED, f"object {object_id.hex()} does not stay in this host's cache: it is too small"
@@ -596,6 +639,10 @@ class _NotRestoredError(Exception):
     def __init__(self, what: str, cause: Exception) -> None:
         super().__init__(f"{what} of the task could not be restored on the worker: {type(cause).__name__}: {cause}")
         self.cause = cause
+
+
+class _SkippedError(Exception):
+    """A link of a chain cannot run: the one before it has failed, or was cancelled."""
 
 
 class _NotSerializableError(Exception):

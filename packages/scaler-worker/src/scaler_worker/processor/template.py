@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 import cloudpickle  # noqa: F401 (imported for the processors)
 
+from scaler_protocol.log_lines import formatter
 from scaler_worker.processor.channel import Channel
 from scaler_worker.processor.options import ProcessorOptions
 from scaler_worker.processor.page import RunningPage
@@ -182,7 +183,6 @@ class Template:
 def main(arguments: list[str]) -> int:
     """`python -m scaler_worker.processor DESCRIPTOR`; started by the agent only."""
     (descriptor,) = arguments
-    logging.basicConfig(level=logging.INFO, format="[%(levelname)s]%(asctime)s: %(message)s")
     # Signals sent to the agent's whole group are the agent's to handle.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -194,5 +194,15 @@ def main(arguments: list[str]) -> int:
     options_text = agent.recv(OPTIONS_BYTES_MAX)
     # An agent that could not start has nothing to tell.
     if options_text:
-        Template(agent, ProcessorOptions(**json.loads(options_text))).run()
+        options = ProcessorOptions(**json.loads(options_text))
+        _set_up_logging(options)
+        Template(agent, options).run()
     return 0
+
+
+def _set_up_logging(options: ProcessorOptions) -> None:
+    handler = logging.StreamHandler()
+    handler.setLevel(options.logging_level)
+    handler.setFormatter(formatter(options.logging_format))
+    # Not the logger: a client that streams output also gets what this worker's own log leaves out.
+    logging.basicConfig(level=min(logging.INFO, handler.level), handlers=[handler])

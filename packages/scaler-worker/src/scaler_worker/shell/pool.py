@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import socket
 from collections.abc import Callable
-from dataclasses import asdict
 
 from scaler_worker.core import events as on
 from scaler_worker.processor.options import ProcessorOptions
@@ -52,9 +50,7 @@ class ProcessorPool:
     def _instruct_template(self) -> None:
         os.makedirs(self._options.object_folder, mode=0o700, exist_ok=True)
         self._socket = self._template.socket
-        # Where it has died already, the reader is told.
-        with contextlib.suppress(OSError):
-            self._socket.send(json.dumps(asdict(self._options)).encode())
+        self._template.instruct(self._options)
         self._loop.add_reader(self._socket.fileno(), self._read_reports)
 
     # --- processors

@@ -26,7 +26,9 @@ from scaler_worker.processor.records import (
     cancel_parts,
     object_answer_parts,
     packets,
+    read_chunk_failures,
     read_given_back,
+    read_object_wanted,
     read_output,
     read_relay,
     read_results,
@@ -89,7 +91,7 @@ class _Sender:
 class ProcessorLink:
     """One processor, from its start to its burial.
 
-    `report` takes the events it gives rise to; `import_ahead` the module a client inside it comes from.
+    `report` takes the events it gives rise to; `import_ahead` the module a client inside it needs.
     """
 
     def __init__(
@@ -185,6 +187,8 @@ class ProcessorLink:
             self._report(on.ProcessorGaveBack(number, *read_given_back(body)))
         elif kind == Kind.OUTPUT:
             self._report(on.ProcessorOutput(number, *read_output(body)))
+        elif kind == Kind.CHUNK_FAILURES:
+            self._report(on.ChunkFailures(number, *read_chunk_failures(body)))
         elif kind == Kind.RELAY:
             client, frames = read_relay(body)
             self._report(on.RelayFrames(number, client, list(frames)))
@@ -194,7 +198,7 @@ class ProcessorLink:
         elif kind == Kind.RELAY_CLOSE:
             self._report(on.RelayClosed(number, body))
         elif kind == Kind.OBJECT_WANTED:
-            self._report(on.ObjectWanted(number, body))
+            self._report(on.ObjectWanted(number, *read_object_wanted(body)))
         elif kind == Kind.READY:
             self.pid = int.from_bytes(body[:PID_BYTES], "little")
             self._report(on.ProcessorReady(number, self.pid))
@@ -267,7 +271,7 @@ def _tasks_record(effect: do.SendTasks) -> list[Bytes]:
     tasks = effect.tasks
     batch = tasks.batch
     functions, indexes = _function_table(tasks)
-    positions, inputs = tasks.inputs()
+    positions, inputs, sources = tasks.inputs()
     return tasks_parts(
         first_index=effect.first_index,
         generation=effect.generation,
@@ -283,6 +287,7 @@ def _tasks_record(effect: do.SendTasks) -> list[Bytes]:
         payload=tasks.payload(),
         input_positions=positions,
         inputs=inputs,
+        input_sources=sources,
         new_functions=effect.functions,
         forgotten=effect.forgotten,
     )

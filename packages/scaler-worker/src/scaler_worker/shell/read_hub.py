@@ -31,13 +31,15 @@ class ReadHub:
         if self._readers.pop(descriptor, None) is not None:
             self._epoll.unregister(descriptor)
 
-    def read_ready(self) -> None:
-        """Call the readers of everything that is ready now."""
-        for descriptor, _ in self._epoll.poll(0, READY_MAX):
+    def read_ready(self, seconds: float = 0.0) -> bool:
+        """Call the readers of everything that is ready now, or becomes so within `seconds`. Returns whether any is."""
+        ready = self._epoll.poll(seconds, READY_MAX)
+        for descriptor, _ in ready:
             read = self._readers.get(descriptor)
             # One reader may remove another.
             if read is not None:
                 read()
+        return bool(ready)
 
     def close(self) -> None:
         self._loop.remove_reader(self._epoll.fileno())

@@ -1,4 +1,7 @@
-"""The agent's line to the object storage server: objects into the host's cache, large results out of it."""
+"""The agent's line to the object storage server: objects into the host's cache, large results out of it.
+
+Where the server is on this host, the agent moves no large object: it passes on where they lie.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,14 @@ from typing import Any
 from scaler_protocol import messages as m
 from scaler_protocol.codec import decode, encode
 from scaler_protocol.errors import WireError
+from scaler_protocol.segments import Place, SegmentReader, accept_offer, pack_place, unpack_place
 from scaler_protocol.storage import Completion, Done, Missing, Refused, StoreRequests, TimedOut
 from scaler_protocol.transport import DealerLink
 from scaler_protocol.wire import UNSEQUENCED, encode_envelope
 from scaler_worker.core import effects as do
 from scaler_worker.core import events as on
-from scaler_worker.processor.object_files import map_object, write_object
+from scaler_worker.processor.host_objects import PLACE_BYTES
+from scaler_worker.processor.object_files import map_object, read_place, write_object, write_place, write_token
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +42,9 @@ _ENVELOPE = encode_envelope(UNSEQUENCED)
 class _Asked:
     request: int
     object_id: bytes
+    owner: bytes = b""
+    place: Place | None = None
+    """Puts: where the object lies, if it is not in the cache itself."""
 
 
 class StorageLink:
@@ -56,11 +64,18 @@ class StorageLink:
         self._timer: asyncio.TimerHandle | None = None
         self._writes: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._store_incarnation = b""
+        self._is_local = False
+        """Whether the server is on this host."""
+        self._reader: SegmentReader | None = None
         self._loop.add_reader(link.fd, self._receive)
+        self._requests.introduce(self._loop.time())
+        self._send()
 
     def fetch(self, effect: do.FetchObject) -> None:
         try:
-            number = self._requests.get(effect.id, self._loop.time(), wait_seconds=WAIT_SECONDS)
+            mappable = self._is_local and not effect.whole
+            number = self._requests.get(effect.id, self._loop.time(), wait_seconds=WAIT_SECONDS, mappable=mappable)
         except WireError as error:
             self._report(on.ObjectFetched(effect.request, error=str(error)))
             return
@@ -68,17 +83,15 @@ class StorageLink:
         self._send()
 
     def put(self, effect: do.PutObject) -> None:
+        asked = _Asked(effect.request, effect.id, effect.owner, read_place(self._folder, effect.id))
+        if asked.place is not None:
+            self._put(asked, (), pack_place(asked.place))
+            return
         buffers = map_object(self._folder, effect.id)
         if buffers is None:
             self._report(on.ObjectStored(effect.request, "it has left this host's cache"))
             return
-        try:
-            number = self._requests.put(effect.id, effect.owner, buffers, self._loop.time())
-        except WireError as error:
-            self._report(on.ObjectStored(effect.request, str(error)))
-            return
-        self._puts[number] = _Asked(effect.request, effect.id)
-        self._send()
+        self._put(asked, buffers)
 
     def close(self, reason: str) -> None:
         """Give up what is under way, and tell so."""
@@ -93,6 +106,27 @@ class StorageLink:
         self._link.close(linger_seconds=0.1)
 
     # --- inside
+
+    def _put(self, asked: _Asked, buffers: Sequence[Any], place: bytes = b"") -> None:
+        try:
+            number = self._requests.put(asked.object_id, asked.owner, buffers, self._loop.time(), place=place)
+        except WireError as error:
+            self._report(on.ObjectStored(asked.request, str(error)))
+            return
+        self._puts[number] = asked
+        self._send()
+
+    def _put_whole(self, asked: _Asked) -> None:
+        """The server cannot open the place of a result: send the bytes, if the processor still has them."""
+        assert asked.place is not None
+        if self._reader is None:
+            self._reader = SegmentReader()
+        buffers = self._reader.read(asked.place)
+        if buffers is None:
+            text = f"processor {asked.place.pid}, which had it in its memory, has died"
+            self._report(on.ObjectStored(asked.request, text, lost=True))
+            return
+        self._put(asked, buffers)
 
     def _send(self) -> None:
         for message in self._requests.take_outgoing():
@@ -109,16 +143,32 @@ class StorageLink:
             except WireError as error:
                 logger.warning("the object storage server sent what cannot be understood: %s", error)
                 continue
-            self._complete(self._requests.receive(message, self._loop.time()))
+            completions = self._requests.receive(message, self._loop.time())
+            if isinstance(message, m.Welcome):
+                self._on_welcome()
+            self._complete(completions)
         if self._link.has_received:
             self._loop.call_soon(self._receive)
         self._send()
+
+    def _on_welcome(self) -> None:
+        """A store we have not seen before: see whether it is on this host, and tell the processors."""
+        incarnation = self._requests.store_incarnation
+        if incarnation == self._store_incarnation:
+            return
+        self._store_incarnation = incarnation
+        token = accept_offer(self._requests.segment_offer, incarnation)
+        try:
+            write_token(self._folder, token)
+            self._is_local = token is not None
+        except OSError as error:
+            logger.warning("large objects take the socket, as nothing can be written to %s: %s", self._folder, error)
 
     def _set_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._requests.pending_count:
+        if self._requests.pending_count or not self._store_incarnation:
             look_after = min(CONNECTION_SECONDS, self._link.retry_seconds())
             deadline = min(self._requests.next_deadline(), self._loop.time() + look_after)
             self._timer = self._loop.call_at(deadline, self._tick)
@@ -132,10 +182,15 @@ class StorageLink:
             request = getattr(completion, "request", None)
             if request in self._puts:
                 asked = self._puts.pop(request)
+                if asked.place is not None and _has_no_segment(completion):
+                    self._put_whole(asked)
+                    continue
                 self._report(on.ObjectStored(asked.request, _error_text(completion)))
             elif request in self._fetches:
                 asked = self._fetches.pop(request)
-                if isinstance(completion, Done):
+                if isinstance(completion, Done) and completion.place:
+                    self._report(_keep_place(self._folder, asked, unpack_place(completion.place)))
+                elif isinstance(completion, Done):
                     self._keep(asked, completion.buffers)
                 else:
                     missing = isinstance(completion, Missing)
@@ -161,6 +216,18 @@ def _write(folder: str, asked: _Asked, buffers: Sequence[Any]) -> on.ObjectFetch
         return on.ObjectFetched(asked.request, write_object(folder, asked.object_id, buffers))
     except OSError as error:
         return on.ObjectFetched(asked.request, error=f"it cannot be kept on the worker's host: {error}")
+
+
+def _keep_place(folder: str, asked: _Asked, place: Place) -> on.ObjectFetched:
+    try:
+        write_place(folder, asked.object_id, place)
+    except OSError as error:
+        return on.ObjectFetched(asked.request, error=f"its place cannot be kept on the worker's host: {error}")
+    return on.ObjectFetched(asked.request, PLACE_BYTES)
+
+
+def _has_no_segment(completion: Completion) -> bool:
+    return isinstance(completion, Refused) and completion.status is m.ObjectStatus.NO_SEGMENT
 
 
 def _error_text(completion: Completion) -> str:

@@ -1,14 +1,21 @@
 """The agent's hold on its template, the process that processors are forked from.
 
-It takes as long to import what it needs as the agent does, so it is started before the agent imports anything: this module
-must stay light. What its processors are to do it is told later, in its first packet.
+It takes as long to import what it needs as the agent does, so it is started before the agent reads its settings or imports
+anything else: this module must stay light. What its processors are to do it is told later, in its first packet.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 import socket
 import subprocess
 import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from scaler_worker.processor.options import ProcessorOptions
 
 TEMPLATE_END_SECONDS = 5.0
 """How long the template may take to kill processors and clean up."""
@@ -28,10 +35,21 @@ class TemplateProcess:
                 start_new_session=True,
             )
         self.socket.setblocking(False)
+        self._is_instructed = False
+
+    def instruct(self, options: ProcessorOptions) -> None:
+        """Say what its processors are to do; from here on it can be asked for some."""
+        self._is_instructed = True
+        # Where it has died already, whoever reads from `socket` is told.
+        with contextlib.suppress(OSError):
+            self.socket.send(json.dumps(asdict(options)).encode())
 
     def close(self) -> bool:
         """Let it end, and return whether it did: blocks for up to `TEMPLATE_END_SECONDS`. Idempotent."""
         self.socket.close()
+        if not self._is_instructed:
+            # Nothing to clean up, and it may have to import for a while before it would notice.
+            self._process.kill()
         try:
             self._process.wait(TEMPLATE_END_SECONDS)
         except subprocess.TimeoutExpired:

@@ -14,12 +14,12 @@ def get(state: StoreState, address: bytes, peer: Peer, message: m.ObjectGet, now
     if stored is not None:
         # A repeated request may have waited under this number.
         state.waiters.remove(address, message.request)
-        state.send(address, m.ObjectData(message.request, message.id, list(state.contents.read(stored.content))))
+        state.send(address, state.data(message.request, message.id, stored.content, message.mappable))
         return
     # Written so that NaN does not wait.
     if message.wait_seconds > 0:
         deadline = now + min(message.wait_seconds, state.limits.wait_seconds_max)
-        if state.waiters.add(Waiter(address, message.request, message.id, deadline)):
+        if state.waiters.add(Waiter(address, message.request, message.id, deadline, message.mappable)):
             return
     state.send(address, m.ObjectData(message.request, message.id, missing=True))
 

@@ -23,4 +23,5 @@ def hello(state: StoreState, address: bytes, message: m.Hello, now: float) -> No
     forgotten = state.peers.add(address, Peer(message.role, message.incarnation, message.name))
     if forgotten is not None:
         state.forget_peer(forgotten)
-    state.send(address, m.Welcome(state.incarnation, hello_number=message.hello_number))
+    welcome = m.Welcome(state.incarnation, hello_number=message.hello_number, segment_offer=state.segment_offer)
+    state.send(address, welcome)

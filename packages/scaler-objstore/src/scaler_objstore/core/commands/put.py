@@ -1,4 +1,7 @@
-"""ObjectPut: keep these buffers under this id until their owner ends."""
+"""ObjectPut: keep these buffers under this id until their owner ends.
+
+They come in frames, or lie in a segment that the shell has mapped: `ports.Incoming` says how that looks here.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ def put(state: StoreState, address: bytes, peer: Peer, message: m.ObjectPut, now
     """Store an object and answer everybody who waits for it. One that is there already is confirmed."""
     refusal = _refusal(state, peer, message, now)
     if refusal is None:
-        refusal = _store(state, message)
+        refusal = _store(state, peer, message)
     if refusal is None:
         state.send(address, m.ObjectPutReply(message.request))
         return
@@ -37,20 +40,28 @@ def _refusal(state: StoreState, peer: Peer, message: m.ObjectPut, now: float) ->
     return None
 
 
-def _store(state: StoreState, message: m.ObjectPut) -> tuple[m.ObjectStatus, str] | None:
+def _store(state: StoreState, peer: Peer, message: m.ObjectPut) -> tuple[m.ObjectStatus, str] | None:
     stored = state.catalogue.find(message.id)
     if stored is not None:
         if stored.owner != message.owner:
             return m.ObjectStatus.NOT_YOURS, f"object {short(message.id)} belongs to another client"
-        if not state.contents.holds(stored.content, message.buffers):
+        # A put that is repeated may come when its writer has been told the answer, and uses the segment again.
+        if not _has_no_segment(message) and not state.contents.holds(stored.content, message.buffers):
             return m.ObjectStatus.CONFLICT, f"object {short(message.id)} exists with other bytes; objects never change"
         return None
+    if _has_no_segment(message):
+        return m.ObjectStatus.NO_SEGMENT, f"the segment of object {short(message.id)} cannot be opened here"
+    # A result in a segment was not sent here, and mostly goes in a moment: to compare it costs more than its room is worth.
+    compare = not (message.place and peer.role is m.Role.AGENT)
     try:
-        content = state.contents.acquire(message.buffers)
+        content = state.contents.acquire(message.buffers, message.place, compare=compare)
     except StorageFullError as error:
         return m.ObjectStatus.STORAGE_FULL, str(error)
     state.catalogue.add(StoredObject(message.id, message.owner, content))
-    buffers = list(state.contents.read(content))
     for waiter in state.waiters.take_for(message.id):
-        state.send(waiter.peer, m.ObjectData(waiter.request, message.id, buffers))
+        state.send(waiter.peer, state.data(waiter.request, message.id, content, waiter.mappable))
     return None
+
+
+def _has_no_segment(message: m.ObjectPut) -> bool:
+    return bool(message.place) and not message.buffers

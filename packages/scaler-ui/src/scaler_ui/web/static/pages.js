@@ -16,6 +16,7 @@ function searchField(label, onInput) {
 function showFailure(failure) {
   openDetail(`Task ${failure.number}: ${failure.kind}`, [
     ["function", failure.function], ["client", failure.client_name], ["agent", failure.agent], ["status", chip(failure.status)],
+    ...(failure.items ? [["failed items", `${integer(failure.items)} of a map chunk; the first one's error is shown`]] : []),
     ["attempt", failure.attempt], ["at", clockFine(failure.at)], ["ran for", seconds(failure.duration_seconds)],
   ], element("h2", {}, "Error"), element("pre", { class: "error-text" }, failure.text || "(no text)"), ...(failure.traceback ? [element("h2", {}, "Remote traceback"), element("pre", { class: "traceback" }, failure.traceback)] : []));
 }
@@ -71,8 +72,8 @@ class Overview {
     set("running", integer(data.tasks.running), "at workers");
     set("waiting", integer(data.tasks.unassigned), "not assigned");
     set("success", integer(data.tasks.success), `${integer(data.tasks.canceled)} canceled`);
-    set("failed", integer(data.tasks.failed), data.failed_rate ? `${rate(data.failed_rate)} per second` : "");
-    this.tiles.failed.node.classList.toggle("bad", data.tasks.failed > 0);
+    set("failed", integer(data.tasks.failed), [data.failed_items ? `and ${integer(data.failed_items)} items of maps` : "", data.failed_rate ? `${rate(data.failed_rate)} per second` : ""].filter(Boolean).join(", "));
+    this.tiles.failed.node.classList.toggle("bad", data.tasks.failed > 0 || data.failed_items > 0);
     set("rate", rate(data.success_rate + data.failed_rate), "just now");
     set("workers", integer(data.workers), `${integer(data.worker_states.running ?? 0)} busy on ${integer(data.agents)} host${data.agents === 1 ? "" : "s"}`);
     set("clients", integer(data.clients), data.graphs ? `${data.graphs} graphs` : "");
@@ -204,7 +205,7 @@ class Errors {
   constructor() {
     this.search = "";
     this.table = new Table({ label: "Errors", id: (row) => `${row.failure}/${row.client}/${row.number}`, onOpen: showFailure, empty: "no task has failed", columns: [
-      { key: "at", label: "at", show: (row) => clock(row.at) }, { key: "kind", label: "error", show: (row) => chip(row.kind) }, { key: "text", label: "text", wide: true, show: (row) => row.text.split("\n")[0].slice(0, 200) },
+      { key: "at", label: "at", show: (row) => clock(row.at) }, { key: "kind", label: "error", show: (row) => chip(row.kind) }, { key: "items", label: "items", number: true, show: (row) => (row.items ? integer(row.items) : "") }, { key: "text", label: "text", wide: true, show: (row) => row.text.split("\n")[0].slice(0, 200) },
       { key: "function", label: "function", mono: true }, { key: "number", label: "task", number: true }, { key: "attempt", label: "attempt", number: true }, { key: "client_name", label: "client" }, { key: "agent", label: "agent" },
     ] });
     this.node = element("div", {}, title("Errors"), element("div", { class: "row" }, searchField("search errors, functions, agents", (text) => { this.search = text; this.update(); })), this.table.node);
@@ -215,9 +216,9 @@ class Errors {
 
 class Clients {
   constructor() {
-    this.table = new Table({ label: "Clients", id: (row) => row.id, sort: "name", empty: "no client is connected", onOpen: (row) => openDetail(`Client ${row.name}`, [["id", row.id], ["host", row.hostname], ["pid", row.pid], ["connected", `${seconds(row.connected_seconds)} ago`], ["waiting", integer(row.waiting)], ["running", integer(row.running)], ["succeeded", integer(row.finished)], ["failed", integer(row.failed)], ["graphs", row.graphs], ["objects", `${integer(row.object_count)}, ${bytes(row.object_bytes)}`], ["lives", row.nested ? "inside a task" : ""]]), columns: [
+    this.table = new Table({ label: "Clients", id: (row) => row.id, sort: "name", empty: "no client is connected", onOpen: (row) => openDetail(`Client ${row.name}`, [["id", row.id], ["host", row.hostname], ["pid", row.pid], ["connected", `${seconds(row.connected_seconds)} ago`], ["waiting", integer(row.waiting)], ["running", integer(row.running)], ["succeeded", integer(row.finished)], ["failed", integer(row.failed)], ["failed items of maps", integer(row.failed_items)], ["graphs", row.graphs], ["objects", `${integer(row.object_count)}, ${bytes(row.object_bytes)}`], ["lives", row.nested ? "inside a task" : ""]]), columns: [
       { key: "name", label: "client", show: (row) => (row.nested ? element("span", {}, row.name, " ", chip("nested")) : row.name) }, { key: "hostname", label: "host" }, { key: "pid", label: "pid", number: true },
-      { key: "waiting", label: "waiting", number: true, show: (row) => integer(row.waiting) }, { key: "running", label: "running", number: true, show: (row) => integer(row.running) }, { key: "finished", label: "succeeded", number: true, show: (row) => integer(row.finished) }, { key: "failed", label: "failed", number: true, show: (row) => integer(row.failed) },
+      { key: "waiting", label: "waiting", number: true, show: (row) => integer(row.waiting) }, { key: "running", label: "running", number: true, show: (row) => integer(row.running) }, { key: "finished", label: "succeeded", number: true, show: (row) => integer(row.finished) }, { key: "failed", label: "failed", number: true, show: (row) => integer(row.failed) }, { key: "failed_items", label: "failed items", number: true, show: (row) => integer(row.failed_items) },
       { key: "graphs", label: "graphs", number: true }, { key: "object_count", label: "objects", number: true, show: (row) => integer(row.object_count) }, { key: "object_bytes", label: "bytes", number: true, show: (row) => bytes(row.object_bytes) }, { key: "connected_seconds", label: "connected for", number: true, show: (row) => seconds(row.connected_seconds) }, { key: "last_seen_seconds", label: "last seen", number: true, show: (row) => `${seconds(row.last_seen_seconds)} ago` },
     ] });
     this.node = element("div", {}, title("Clients"), this.table.node);

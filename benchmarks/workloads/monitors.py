@@ -1,0 +1,208 @@
+"""What it costs to be looked at: single submits with scaler_ui, scaler_top and metrics attached, against without.
+
+One cluster, many short rounds. In each cycle: without, attached, stopped (the monitors' processes by SIGSTOP), and back the same
+way, so that whatever the machine does slowly meets all three alike. A ratio compares neighbouring rounds; their median counts.
+The monitors run on the same machine: with two cores, what they compute themselves is taken from the cluster too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pty
+import signal
+import statistics
+import struct
+import subprocess
+import sys
+import termios
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from typing import IO, Any
+
+import psutil
+
+from benchmarks import processes
+from benchmarks.system import Cluster, free_ports
+from benchmarks.tasks import identity
+from benchmarks.workload import Better, Metric, Run, Workload, check, growing
+
+ROUND_SECONDS = 0.8
+CYCLES, CYCLES_QUICK = 12, 2
+SETTLE_SECONDS = 1.5
+START_SECONDS = 30.0
+ROWS, COLUMNS = 40, 150
+
+VIEWER = """
+import sys, threading, time, urllib.request
+base = sys.argv[1]
+def follow():
+    with urllib.request.urlopen(base + "/api/stream") as stream:
+        while stream.read(1024):
+            pass
+threading.Thread(target=follow, daemon=True).start()
+while True:
+    urllib.request.urlopen(base + "/metrics").read()
+    time.sleep(5)
+"""
+"""A page that is open and a Prometheus server, which asks every five seconds."""
+
+
+class Monitors(Workload):
+    """See the module."""
+
+    name = "monitors"
+    title = "Single submits with scaler_ui, scaler_top and metrics attached, against without"
+    metrics = (
+        Metric("attached_ratio", "submit with monitors : without", "", Better.HIGHER, target=0.97),
+        Metric("stopped_ratio", "submit with stopped monitors : without", "", Better.HIGHER, target=0.97),
+        Metric("growth_mib", "scheduler's growth with stopped monitors", "MiB", Better.LOWER, target=16),
+    )
+    systems = ("scaler",)
+    limit_s = 600.0
+
+    def run(self, run: Run) -> dict[str, float]:
+        with run.cluster() as cluster:
+
+            def measure(count: int) -> float:
+                begin = time.perf_counter()
+                results = cluster.gather([cluster.submit(identity, number) for number in range(count)])
+                taken = time.perf_counter() - begin
+                check(results, list(range(count)))
+                return taken
+
+            count, _ = growing(measure, first=200, last=200_000, seconds=ROUND_SECONDS)
+            return _compare(cluster, lambda: count / measure(count), CYCLES_QUICK if run.quick else CYCLES)
+
+
+def _compare(cluster: Cluster, rate: Callable[[], float], cycles: int) -> dict[str, float]:
+    scheduler = psutil.Process(cluster.scheduler_pid())
+    attached_ratios: list[float] = []
+    stopped_ratios: list[float] = []
+    shares: list[float] = []
+    sizes: list[int] = []
+    """Of the scheduler, at the end of every round with stopped monitors: the last quarter is compared with the first."""
+    for _ in range(cycles):
+        without = rate()
+        with _attached(cluster.monitor_address()) as watching:
+            # What they do when they start is over by then.
+            time.sleep(2 * SETTLE_SECONDS)
+            before, began = watching.cpu_seconds(), time.perf_counter()
+            attached = rate()
+            shares.append((watching.cpu_seconds() - before) / (time.perf_counter() - began))
+            with watching.stopped():
+                stopped = rate()
+                sizes.append(scheduler.memory_info().rss)
+                stopped_again = rate()
+                sizes.append(scheduler.memory_info().rss)
+            time.sleep(SETTLE_SECONDS)
+            attached_again = rate()
+        time.sleep(SETTLE_SECONDS)
+        without_again = rate()
+        attached_ratios += [attached / without, attached_again / without_again]
+        stopped_ratios += [2 * stopped / (without + without_again), 2 * stopped_again / (without + without_again)]
+    quarter = max(1, len(sizes) // 4)
+    return {
+        "attached_ratio": statistics.median(attached_ratios),
+        "stopped_ratio": statistics.median(stopped_ratios),
+        "growth_mib": (statistics.median(sizes[-quarter:]) - statistics.median(sizes[:quarter])) / 1024**2,
+        "scheduler_highest_mib": max(sizes) / 1024**2,
+        "scheduler_lowest_mib": min(sizes) / 1024**2,
+        "attached_lowest": min(attached_ratios),
+        "attached_highest": max(attached_ratios),
+        "stopped_lowest": min(stopped_ratios),
+        "stopped_highest": max(stopped_ratios),
+        "monitors_cpu_share": statistics.median(shares),
+        "pairs": len(attached_ratios),
+    }
+
+
+class _Watching:
+    """The processes that watch."""
+
+    def __init__(self, ui: int, others: list[int]) -> None:
+        self._pids = [ui, *others]
+
+    def cpu_seconds(self) -> float:
+        return sum(processes.cpu_seconds(pid) for pid in self._pids)
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        for pid in self._pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in self._pids:
+                os.kill(pid, signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def _attached(monitor_address: str) -> Iterator[_Watching]:
+    """Run scaler_ui with an open page and a reader of its metrics, and scaler_top in a terminal; return once all are live."""
+    base = f"http://127.0.0.1:{free_ports(1)}"
+    with contextlib.ExitStack() as stack:
+        ui = stack.enter_context(
+            _process(
+                "-m", "scaler_ui.web", monitor_address, "--port", base.rpartition(":")[2], stdout=subprocess.DEVNULL
+            )
+        )
+        _wait_until_live(base)
+        top = stack.enter_context(_top(monitor_address))
+        viewer = stack.enter_context(_process("-c", VIEWER, base, stderr=subprocess.DEVNULL))
+        yield _Watching(ui.pid, [top.pid, viewer.pid])
+
+
+@contextlib.contextmanager
+def _top(monitor_address: str) -> Iterator[subprocess.Popen[bytes]]:
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
+    drawn = threading.Event()
+
+    def read_screen() -> None:
+        # Ends with an error when the terminal's other end is closed.
+        with contextlib.suppress(OSError):
+            while os.read(ours, 65_536):
+                drawn.set()
+
+    reader = threading.Thread(target=read_screen, daemon=True)
+    environment = {**os.environ, "TERM": "xterm-256color"}
+    with _process(
+        "-m", "scaler_ui.top", monitor_address, stdin=theirs, stdout=theirs, stderr=theirs, env=environment
+    ) as top:
+        os.close(theirs)
+        reader.start()
+        if not drawn.wait(START_SECONDS):
+            raise TimeoutError("scaler_top drew nothing")
+        yield top
+    reader.join(START_SECONDS)
+    os.close(ours)
+
+
+@contextlib.contextmanager
+def _process(*arguments: str, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen([sys.executable, *arguments], **options)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _wait_until_live(base: str) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        with contextlib.suppress(OSError):
+            answer: IO[bytes]
+            with urllib.request.urlopen(base + "/api/overview", timeout=5) as answer:
+                if b'"connection":"live"' in answer.read().replace(b" ", b""):
+                    return
+        if time.monotonic() > deadline:
+            raise TimeoutError("scaler_ui does not hear the scheduler")
+        time.sleep(0.1)
+
+
+WORKLOADS = (Monitors(),)

@@ -1,0 +1,207 @@
+"""Groups of workers as tasks of AWS ECS: one task for each group, one worker host process in each task.
+
+Which tasks are this adapter's stands in their `startedBy`, whose they are in the environment they were started with. So an
+adapter that starts anew finds them, and a task that ends by itself (its image cannot be pulled, AWS takes its machine back)
+is seen at the next look.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from scaler_adapters.adapter import (
+    AdapterError,
+    AdapterInfo,
+    GroupState,
+    NoCapacityError,
+    ProvisioningError,
+    StartRequest,
+    UnknownGroupError,
+    WorkerAdapter,
+    WorkerGroup,
+)
+from scaler_adapters.capability_templates import choose_template
+from scaler_adapters.ecs.api import EcsApi, EcsTask
+from scaler_adapters.ecs.settings import EcsAdapterSettings
+from scaler_adapters.room import Room
+from scaler_adapters.worker_command import WORKER_MODULE, worker_arguments
+from scaler_protocol.capabilities import parse_capabilities
+from scaler_protocol.service.errors import ServiceError
+
+logger = logging.getLogger(__name__)
+
+GROUP_VARIABLE = "SCALER_WORKER_GROUP"
+"""In the environment of each task: which group it is, as JSON."""
+
+STOP_SECONDS = 150.0
+"""How long a task may take to end: ECS lets a definition give its processes up to 120 s after SIGTERM."""
+
+LOOK_SECONDS = 1.0
+
+UNSEEN_SECONDS = 30.0
+"""ECS may list a task only some seconds after it was started."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Started:
+    task: EcsTask
+    deadline: float
+
+
+class EcsAdapter(WorkerAdapter):
+    """Starts, stops and finds tasks."""
+
+    settings_class: ClassVar = EcsAdapterSettings
+
+    def __init__(self, settings: EcsAdapterSettings) -> None:
+        self._settings = settings
+        self._capabilities = parse_capabilities(settings.per_worker_capabilities)
+        self._extra_definitions = settings.definitions_by_capability()
+        # The same scheduler and port: the same adapter, started again.
+        self._place = f"{settings.address} {settings.host}:{settings.port}" if settings.port else uuid.uuid4().hex
+        self._started_by = f"scaler-{_digest(self._place)}"
+        self._api = EcsApi(settings)
+        self._containers = {
+            definition: settings.container_name or self._api.container_of(definition)
+            for definition in (settings.task_definition, *self._extra_definitions.values())
+        }
+        self._room = Room(settings.max_workers, settings.workers_per_task)
+        self._lock = threading.Lock()
+        self._unseen: dict[str, _Started] = {}
+        """Tasks that were started and have not been listed yet, by ARN."""
+        self._ends_told: set[str] = set()
+        try:
+            # Credentials, cluster and rights are tried before anybody relies on them.
+            self._tasks()
+        except AdapterError as error:
+            raise ServiceError(f"the tasks of cluster {settings.cluster!r} cannot be listed: {error}") from None
+
+    def info(self) -> AdapterInfo:
+        return AdapterInfo(self._room.groups_max, self._room.workers_per_group, self._capabilities)
+
+    def list(self) -> Sequence[WorkerGroup]:
+        """The groups whose task has not ended; of those that ended by themselves the log says why, once."""
+        return [self._described(task) for task in self._tasks().values()]
+
+    def start(self, request: StartRequest) -> WorkerGroup:
+        """Start a task and return at once: ECS needs from seconds to minutes to bring it up."""
+        settings = self._settings
+        definition = choose_template(
+            request.capabilities,
+            self._capabilities,
+            self._extra_definitions,
+            settings.task_definition,
+            "--capability-task-definitions",
+        )
+        # The same request gets the same name, and ECS the same token: it starts nothing twice when an answer is lost.
+        name = _digest(f"{self._place} {request.request_id}") if request.request_id else uuid.uuid4().hex[:12]
+        with self._room.for_group(_group_id(name), self._tasks):
+            task = self._run(name, definition, request)
+            with self._lock:
+                self._unseen[task.arn] = _Started(task, time.monotonic() + UNSEEN_SECONDS)
+        if self._room.closed:
+            self._api.stop(task.arn, "the adapter is stopping")
+            raise NoCapacityError("this adapter is stopping")
+        if task.is_over:
+            # The same request was fulfilled before, and what it brought has ended since.
+            raise ProvisioningError(f"task {task.arn} has ended: {task.end or task.status}")
+        return self._described(task)
+
+    def _run(self, name: str, definition: str, request: StartRequest) -> EcsTask:
+        settings = self._settings
+        capabilities = {**self._capabilities, **request.capabilities}
+        group = {"group": name, "request_id": request.request_id, "capabilities": capabilities}
+        environment = {GROUP_VARIABLE: json.dumps(group, separators=(",", ":"))}
+        task = self._api.run(
+            definition,
+            self._containers[definition],
+            [
+                settings.python,
+                "-m",
+                WORKER_MODULE,
+                *worker_arguments(settings, settings.workers_per_task, capabilities),
+                f"--worker-names={','.join(self._worker_names(name))}",
+            ],
+            environment,
+            self._started_by,
+            f"{self._started_by}-{name}",
+        )
+        logger.info("group %s is task %s", _group_id(name), task.arn)
+        return task
+
+    def stop(self, group_id: str) -> None:
+        """Ask the task to end, and wait until it has."""
+        task = self._tasks().get(group_id)
+        if task is None:
+            raise UnknownGroupError(f"there is no group {group_id!r} of this adapter")
+        self._api.stop(task.arn, "the scheduler needs it no more")
+        deadline = time.monotonic() + STOP_SECONDS
+        while group_id in self._tasks():
+            if time.monotonic() >= deadline:
+                raise ProvisioningError(f"task {task.arn} was asked to stop {STOP_SECONDS:g} s ago, and has not ended")
+            time.sleep(LOOK_SECONDS)
+
+    def close(self) -> None:
+        """Ask all tasks to end. ECS sees to it, whether this process waits or not."""
+        self._room.close()
+        for task in self._tasks().values():
+            if not task.is_to_stop:
+                self._api.stop(task.arn, "the adapter is stopping")
+
+    def _tasks(self) -> Mapping[str, EcsTask]:
+        """This adapter's tasks that have not ended, by group."""
+        with self._lock:
+            unseen = {*self._unseen}
+        listed = {task.arn: task for task in self._api.tasks(self._started_by)}
+        with self._lock:
+            self._tell_ends(listed)
+            # What was started while ECS was asked is none of this list's business.
+            for arn in unseen & self._unseen.keys():
+                if arn in listed or time.monotonic() >= self._unseen[arn].deadline:
+                    del self._unseen[arn]
+            tasks = [*listed.values(), *(started.task for started in self._unseen.values())]
+        return {_group_id(_group_of(task)["group"]): task for task in tasks if not task.is_over}
+
+    def _tell_ends(self, listed: Mapping[str, EcsTask]) -> None:
+        for arn, task in listed.items():
+            if task.is_over and arn not in self._ends_told:
+                self._ends_told.add(arn)
+                logger.info("task %s has ended: %s", arn, task.end or task.status)
+        # What ECS has forgotten is not told of again.
+        self._ends_told &= listed.keys()
+
+    def _described(self, task: EcsTask) -> WorkerGroup:
+        group = _group_of(task)
+        state = GroupState.RUNNING if task.status == "RUNNING" else GroupState.PENDING
+        if task.is_to_stop or task.status in ("DEACTIVATING", "STOPPING"):
+            state = GroupState.ENDING
+        names = self._worker_names(group["group"])
+        return WorkerGroup(_group_id(group["group"]), names, group["capabilities"], state, group["request_id"])
+
+    def _worker_names(self, name: str) -> tuple[str, ...]:
+        return tuple(f"ecs-{name}-{number}" for number in range(self._settings.workers_per_task))
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
+
+def _group_id(name: str) -> str:
+    return f"ecs-{name}"
+
+
+def _group_of(task: EcsTask) -> Mapping[str, Any]:
+    """What we wrote into the task's environment; one that somebody else started in our name can still be seen and stopped."""
+    try:
+        group = json.loads(task.environment[GROUP_VARIABLE])
+        return {name: group[name] for name in ("group", "request_id", "capabilities")}
+    except (ValueError, KeyError, TypeError):
+        return {"group": task.arn.rpartition("/")[2], "request_id": "", "capabilities": {}}

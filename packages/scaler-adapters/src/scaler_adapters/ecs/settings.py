@@ -1,0 +1,75 @@
+"""The settings of `scaler_worker_adapter_ecs`."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from scaler_adapters.capability_templates import parse_templates
+from scaler_adapters.webhook_settings import WebhookSettings
+from scaler_protocol.service.settings import Short, TakesSeveral, TextListSetting
+
+
+def _upper(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
+
+
+class EcsAdapterSettings(WebhookSettings):
+    """Starts and stops workers as tasks of an AWS ECS cluster when a scheduler asks for it.
+
+    Needs boto3 (`pip install scaler-adapters[ecs]`), AWS credentials where boto3 looks for them, and a task definition whose
+    image has Python with scaler-worker and no entry point of its own.
+    """
+
+    command: ClassVar[str] = "scaler_worker_adapter_ecs"
+    section: ClassVar[str] = "ecs_worker_adapter"
+
+    max_workers: Annotated[int, Short("mw")] = Field(
+        default=-1, ge=-1, description="most workers at one time, waiting tasks included; -1 for no limit"
+    )
+    workers_per_task: Annotated[int, Short("n")] = Field(
+        default=1, ge=1, description="workers of one task: as many as the task definition has CPUs"
+    )
+    cluster: str = Field(default="default", min_length=1, description="name or ARN of the cluster")
+    task_definition: Annotated[str, Short("td")] = Field(
+        min_length=1, description="task definition of the workers, as family or family:revision (required)"
+    )
+    capability_task_definitions: str = Field(
+        default="",
+        description="capabilities that tasks can be given beside --per-worker-capabilities, with the task definition that "
+        "brings each: 'gpu=workers-gpu bigmem=workers-big:3'",
+    )
+    container_name: str = Field(
+        default="", description="container that runs the workers (default: the definition's first essential one)"
+    )
+    launch_type: Annotated[Literal["FARGATE", "EC2", "EXTERNAL", ""], BeforeValidator(_upper)] = Field(
+        default="FARGATE",
+        description="FARGATE, EC2 or EXTERNAL; empty for the cluster's default capacity provider strategy",
+    )
+    subnets: Annotated[TextListSetting, TakesSeveral()] = Field(
+        default=(), description="subnets of the tasks, several words or separated by commas; needed for FARGATE"
+    )
+    security_groups: Annotated[TextListSetting, TakesSeveral()] = Field(
+        default=(), description="security groups of the tasks (default: the network's)"
+    )
+    assign_public_ip: bool = Field(default=False, description="give each task a public address")
+    region: str = Field(default="", description="AWS region (default: where boto3 finds one)")
+    endpoint_url: str = Field(default="", description="address of the ECS API, where it is not AWS's own")
+    python: str = Field(default="python", description="Python in the image, with scaler-worker installed")
+
+    @field_validator("capability_task_definitions")
+    @classmethod
+    def _check_capabilities(cls, text: str) -> str:
+        parse_templates(text)
+        return text
+
+    @model_validator(mode="after")
+    def _check_network(self) -> Self:
+        if self.launch_type == "FARGATE" and not self.subnets:
+            raise ValueError("--subnets is missing: tasks of launch type FARGATE have a network of their own")
+        return self
+
+    def definitions_by_capability(self) -> dict[str, str]:
+        """The task definition for each capability that has to be asked for."""
+        return parse_templates(self.capability_task_definitions)

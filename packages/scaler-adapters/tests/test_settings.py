@@ -1,0 +1,143 @@
+"""Every flag of every adapter's command: long and short form, TOML key, default."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from scaler_adapters.ecs.settings import EcsAdapterSettings
+from scaler_adapters.native.settings import NativeAdapterSettings
+from scaler_adapters.slurm.commands import seconds
+from scaler_adapters.slurm.settings import SlurmAdapterSettings
+from scaler_adapters.symphony.settings import SymphonyAdapterSettings
+from scaler_adapters.webhook_settings import WebhookSettings
+from scaler_protocol.service.errors import ConfigurationError
+from scaler_protocol.service.settings_testing import WORKER_FLAGS, DocumentedFlag, check_flag, check_table_is_complete
+
+ADDRESS = "tcp://127.0.0.1:2345"
+
+WEBHOOK_FLAGS = (
+    DocumentedFlag("host", ("--host", "--adapter-web-host"), "0.0.0.0", "0.0.0.0", "127.0.0.1"),
+    DocumentedFlag("port", ("--port", "--adapter-web-port", "-p"), "9000", 9000, 8080),
+    DocumentedFlag("auth_token_file", ("--auth-token-file", "-atf"), "/etc/token", Path("/etc/token"), None),
+    DocumentedFlag("insecure", ("--insecure",), None, True, False),
+)
+MAX_WORKERS = DocumentedFlag("max_workers", ("--max-workers", "-mw"), "4", 4, -1)
+
+
+@dataclass(frozen=True)
+class Command:
+    """One adapter's command: what it needs to start, and the flags that it does not share with the others."""
+
+    settings: type[WebhookSettings]
+    own: tuple[DocumentedFlag, ...]
+    needed: tuple[str, ...] = ()
+    needed_fields: tuple[str, ...] = ()
+
+    @property
+    def arguments(self) -> list[str]:
+        return [ADDRESS, *self.needed]
+
+    @property
+    def flags(self) -> tuple[DocumentedFlag, ...]:
+        return (*self.own, *WEBHOOK_FLAGS, *WORKER_FLAGS)
+
+
+COMMANDS = {
+    "ecs": Command(
+        EcsAdapterSettings,
+        (
+            MAX_WORKERS,
+            DocumentedFlag("workers_per_task", ("--workers-per-task", "-n"), "8", 8, 1),
+            DocumentedFlag("cluster", ("--cluster",), "mine", "mine", "default"),
+            DocumentedFlag("capability_task_definitions", ("--capability-task-definitions",), "gpu=g:3", "gpu=g:3", ""),
+            DocumentedFlag("container_name", ("--container-name",), "main", "main", ""),
+            DocumentedFlag("launch_type", ("--launch-type",), "ec2", "EC2", "FARGATE"),
+            DocumentedFlag("security_groups", ("--security-groups",), "sg-1,sg-2", ("sg-1", "sg-2"), ()),
+            DocumentedFlag("assign_public_ip", ("--assign-public-ip",), None, True, False),
+            DocumentedFlag("region", ("--region",), "eu-west-1", "eu-west-1", ""),
+            DocumentedFlag("endpoint_url", ("--endpoint-url",), "http://h:1", "http://h:1", ""),
+            DocumentedFlag("python", ("--python",), "python3.11", "python3.11", "python"),
+        ),
+        needed=("--task-definition", "workers", "--subnets", "subnet-1"),
+        needed_fields=("task_definition", "subnets"),
+    ),
+    "native": Command(
+        NativeAdapterSettings,
+        (MAX_WORKERS, DocumentedFlag("workers_per_group", ("--workers-per-group", "-wpg"), "4", 4, 1)),
+    ),
+    "slurm": Command(
+        SlurmAdapterSettings,
+        (
+            MAX_WORKERS,
+            DocumentedFlag("workers_per_job", ("--workers-per-job", "-n"), "8", 8, 1),
+            DocumentedFlag("jobs_per_group", ("--jobs-per-group", "-jpg"), "3", 3, 1),
+            DocumentedFlag("partition", ("--partition",), "long", "long", ""),
+            DocumentedFlag("time_limit", ("--time-limit",), "2-00:00:00", "2-00:00:00", ""),
+            DocumentedFlag("sbatch_options", ("--sbatch-options",), "--mem=4G -A me", "--mem=4G -A me", ""),
+            DocumentedFlag("capability_options", ("--capability-options",), "gpu=--gres=gpu:1", "gpu=--gres=gpu:1", ""),
+            DocumentedFlag("drain_seconds", ("--drain-seconds", "-ds"), "5", 5, 60),
+            DocumentedFlag("python", ("--python",), "/opt/python", "/opt/python", sys.executable),
+        ),
+    ),
+    "symphony": Command(
+        SymphonyAdapterSettings,
+        (DocumentedFlag("base_concurrency", ("--base-concurrency", "-n"), "6", 6, os.cpu_count()),),
+        needed=("--service-name", "ScalerService"),
+        needed_fields=("service_name",),
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("command", "flag"),
+    [pytest.param(command, flag, id=f"{name}{flag}") for name, command in COMMANDS.items() for flag in command.flags],
+)
+def test_flag_is_as_documented(command: Command, flag: DocumentedFlag, tmp_path: Path) -> None:
+    check_flag(command.settings, command.arguments, flag, tmp_path)
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_every_setting_is_documented(command: Command) -> None:
+    check_table_is_complete(command.settings, command.flags, besides=["address", *command.needed_fields])
+
+
+def test_the_task_definition_and_the_subnets_of_ecs_have_to_be_given() -> None:
+    with pytest.raises(ConfigurationError, match="--task-definition is missing"):
+        EcsAdapterSettings.from_command_line([ADDRESS])
+    with pytest.raises(ConfigurationError, match="--subnets is missing"):
+        EcsAdapterSettings.from_command_line([ADDRESS, "-td", "workers"])
+    for text in ("subnet-1,subnet-2", "subnet-1 subnet-2"):
+        settings = EcsAdapterSettings.from_command_line([ADDRESS, "-td", "workers:3", "--subnets", *text.split()])
+        assert (settings.task_definition, settings.subnets) == ("workers:3", ("subnet-1", "subnet-2"))
+    assert EcsAdapterSettings.from_command_line([ADDRESS, "-td=workers", "--launch-type=EC2"]).subnets == ()
+
+
+@pytest.mark.parametrize("text", ["gpu", "=workers", "gpu="])
+def test_capability_task_definitions_are_checked(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="--capability-task-definitions"):
+        EcsAdapterSettings.from_command_line([ADDRESS, "-td", "workers", "--capability-task-definitions", text])
+
+
+@pytest.mark.parametrize("text", ["gpu", "gpu=gres", "=--gres=gpu", "'open"])
+def test_capability_options_are_checked(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="--capability-options"):
+        SlurmAdapterSettings.from_command_line([ADDRESS, "--capability-options", text])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("59", 59), ("1:00", 60), ("1:00:01", 3601), ("2-00:00:00", 172_800), ("UNLIMITED", float("inf"))],
+)
+def test_slurms_times_are_understood(text: str, expected: float) -> None:
+    assert seconds(text) == expected
+
+
+def test_the_service_name_of_symphony_has_to_be_given() -> None:
+    with pytest.raises(ConfigurationError, match="--service-name is missing"):
+        SymphonyAdapterSettings.from_command_line([ADDRESS])
+    assert SymphonyAdapterSettings.from_command_line([ADDRESS, "-sn", "app"]).service_name == "app"

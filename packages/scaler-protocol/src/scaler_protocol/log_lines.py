@@ -1,0 +1,43 @@
+"""One form of log line for every process, as text or as JSON. Light enough for processors.
+
+[INFO]2025-06-06 13:13:15+0200: listening on tcp://127.0.0.1:2345
+{"time": "2025-06-06T13:13:15.123456+02:00", "level": "INFO", "logger": "scaler_scheduler", "message": "…"}
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from datetime import datetime
+from typing import Literal
+
+LogFormat = Literal["text", "json"]
+
+
+class TextFormatter(logging.Formatter):
+    """`[LEVEL]YYYY-MM-DD HH:MM:SS+ZZZZ: message`, with a traceback on the following lines where there is one."""
+
+    def __init__(self) -> None:
+        super().__init__("[{levelname}]{asctime}: {message}", datefmt="%Y-%m-%d %H:%M:%S%z", style="{")
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: `time` (ISO 8601 with zone), `level`, `logger`, `message`, and `traceback` if any."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry = {
+            "time": datetime.fromtimestamp(record.created).astimezone().isoformat(),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            entry["traceback"] = self.formatException(record.exc_info)
+        elif record.exc_text:
+            entry["traceback"] = record.exc_text
+        return json.dumps(entry, ensure_ascii=False)
+
+
+def formatter(log_format: LogFormat) -> logging.Formatter:
+    """Return the formatter of that name."""
+    return JsonFormatter() if log_format == "json" else TextFormatter()

@@ -1,0 +1,90 @@
+"""Large values of one processor: read from, and written to, what its host has of them."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+
+from scaler_protocol.segments import SEGMENT_BYTES_MIN, Lease, SegmentPool, SegmentReader
+from scaler_worker.processor.object_files import (
+    Buffer,
+    map_object,
+    read_place,
+    read_token,
+    write_object,
+    write_place,
+)
+
+PLACE_BYTES = 1024 * 1024
+"""What a place counts as in the cache: so that there are some thousands of them at most."""
+
+HANDOVER_SECONDS = 180.0
+"""A result that the server has not looked at for so long was given up: longer than any request to it takes."""
+
+
+class PlaceGoneError(Exception):
+    """Where the object was said to be it is not, or not any more."""
+
+
+class HostObjects:
+    """The objects in the host's cache, and segments for results. Used by the processor's main thread."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._token: bytes | None = None
+        self._pool: SegmentPool | None = None
+        self._reader: SegmentReader | None = None
+        self._untaken: deque[tuple[float, Lease]] = deque()
+
+    def read(self, object_id: bytes) -> Sequence[memoryview] | None:
+        """Return an object's buffers, writable by this task alone; None where the host does not have it.
+
+        Raises PlaceGoneError.
+        """
+        buffers = map_object(self._folder, object_id)
+        if buffers is not None:
+            return buffers
+        place = read_place(self._folder, object_id)
+        if place is None:
+            # It may have come just now.
+            return map_object(self._folder, object_id)
+        if self._reader is None:
+            self._reader = SegmentReader()
+        found = self._reader.read(place)
+        if found is None:
+            raise PlaceGoneError
+        return [memoryview(buffer) for buffer in found]
+
+    def write(self, object_id: bytes, buffers: Sequence[Buffer]) -> int:
+        """Keep an object for the agent to store; return what it counts as in the host's cache. Raises OSError.
+
+        Its bytes are copied once: into a segment, where the object storage server is on this host and they are many.
+        """
+        views = [memoryview(buffer).cast("B") for buffer in buffers]
+        if sum(map(len, views)) >= SEGMENT_BYTES_MIN:
+            lease = self._lease(object_id, views)
+            if lease is not None:
+                write_place(self._folder, object_id, lease.place)
+                self._untaken.append((time.monotonic(), lease))
+                return PLACE_BYTES
+        return write_object(self._folder, object_id, views)
+
+    def _lease(self, object_id: bytes, buffers: Sequence[memoryview]) -> Lease | None:
+        token = read_token(self._folder)
+        if token != self._token:
+            if self._pool is not None:
+                self._pool.close()
+            self._token = token
+            self._pool = SegmentPool(token) if token is not None else None
+        self._let_go()
+        return self._pool.write(object_id, buffers) if self._pool is not None else None
+
+    def _let_go(self) -> None:
+        """Give up the leases of results that the server holds by now, or that were given up."""
+        before = time.monotonic() - HANDOVER_SECONDS
+        untaken = self._untaken
+        for _ in range(len(untaken)):
+            written_at, lease = untaken.popleft()
+            if not lease.taken and written_at > before:
+                untaken.append((written_at, lease))

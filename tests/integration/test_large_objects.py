@@ -1,0 +1,231 @@
+"""Large values on one host: how often they are copied, what a kill leaves, and that everybody sees the right bytes."""
+
+from __future__ import annotations
+
+import gc
+import mmap
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from scaler import Client
+from scaler.client.object_channel import ObjectChannel
+from scaler.errors import ScalerError
+from scaler_protocol import messages as m
+from scaler_protocol.segments import SegmentPool
+from scaler_protocol.transport.dealer import DealerLink
+from tests.integration import functions as f
+from tests.integration.deployment import Deployment, Service, wait_for
+
+MIB = 1024 * 1024
+SIZE = 8 * MIB
+
+
+class Copies:
+    """Counts the bytes this process copies into segments, and those it sends."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.into_segments = 0
+        self.sent = 0
+        write, send = SegmentPool.write, DealerLink.send
+
+        def counting_write(pool: SegmentPool, stamp: bytes, buffers: Any) -> Any:
+            before = pool.copied_bytes
+            lease = write(pool, stamp, buffers)
+            self.into_segments += pool.copied_bytes - before
+            return lease
+
+        def counting_send(link: DealerLink, frames: Any) -> Any:
+            self.sent += sum(map(len, frames))
+            return send(link, frames)
+
+        monkeypatch.setattr(SegmentPool, "write", counting_write)
+        monkeypatch.setattr(DealerLink, "send", counting_send)
+
+
+def owner_of(array: np.ndarray[Any, Any]) -> object:
+    """What the memory of an array belongs to."""
+    owner: object = array
+    while isinstance(owner, np.ndarray | memoryview):
+        owner = owner.base if isinstance(owner, np.ndarray) else owner.obj
+    return owner
+
+
+def numbers(seed: int = 0) -> np.ndarray[Any, np.dtype[np.float64]]:
+    return np.random.default_rng(seed).random(SIZE // 8)
+
+
+@pytest.fixture
+def cluster(deployment: Deployment) -> tuple[Service, Client]:
+    scheduler = deployment.scheduler()
+    deployment.workers(scheduler, count=2)
+    return scheduler, deployment.client(scheduler)
+
+
+def test_an_array_is_copied_once_on_its_way_to_a_task_and_once_back(
+    cluster: tuple[Service, Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, client = cluster
+    copies = Copies(monkeypatch)
+    array = numbers()
+    about = client.submit(f.describe_memory, array).result(timeout=30)
+    # One copy here, none through a socket, and none in the task: its array lies in the segment, and may be written.
+    assert copies.into_segments == pytest.approx(SIZE, abs=4096)
+    assert copies.sent < 64 * 1024
+    assert about == {"owner": "mmap", "writeable": True, "copied_bytes": 0, "sum": float(array.sum())}
+    result = client.submit(f.random_array, 5, SIZE // 8).result(timeout=30)
+    # A result is copied by the task's process alone; what the caller gets lies in that segment.
+    assert copies.into_segments == pytest.approx(SIZE, abs=4096)
+    assert copies.sent < 64 * 1024
+    assert isinstance(owner_of(result), mmap.mmap)
+    assert result.flags.writeable
+    assert np.array_equal(result, numbers(5))
+
+
+def test_bytes_are_copied_once_more_at_each_end_as_python_wants_it(
+    cluster: tuple[Service, Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, client = cluster
+    copies = Copies(monkeypatch)
+    value = os.urandom(SIZE)
+    assert client.submit(f.echo, value).result(timeout=30) == value
+    assert copies.into_segments == pytest.approx(SIZE, abs=64)
+    assert copies.sent < 64 * 1024
+
+
+def test_without_segments_everything_goes_through_the_socket(
+    cluster: tuple[Service, Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As from another host, another user, or another system."""
+    _, client = cluster
+    monkeypatch.setattr("scaler.client.object_channel.accept_offer", lambda *_: None)
+    copies = Copies(monkeypatch)
+    array = numbers()
+    result = client.submit(f.echo, array).result(timeout=30)
+    assert copies.into_segments == 0
+    assert copies.sent == pytest.approx(SIZE, abs=64 * 1024)
+    assert np.array_equal(result, array)
+    assert result.flags.writeable
+
+
+def test_what_was_submitted_is_what_the_task_gets(cluster: tuple[Service, Client]) -> None:
+    _, client = cluster
+    array = numbers()
+    expected = float(array.sum())
+    futures = []
+    for _ in range(20):
+        futures.append(client.submit(f.sum_of, array))
+        array += 1.0
+    got = [future.result(timeout=30) for future in futures]
+    assert got == [pytest.approx(expected + number * len(array)) for number in range(20)]
+
+
+def test_tasks_may_write_to_what_they_share(cluster: tuple[Service, Client]) -> None:
+    _, client = cluster
+    array = np.zeros(SIZE // 8)
+    reference = client.send_object(array)
+    sums = [client.submit(f.add_in_place, reference, float(number)) for number in range(12)]
+    assert [future.result(timeout=30) for future in sums] == [float(number) * len(array) for number in range(12)]
+    assert client.submit(f.sum_of, reference).result(timeout=30) == 0.0
+
+
+def test_results_stay_what_they_are_while_segments_are_used_again(cluster: tuple[Service, Client]) -> None:
+    _, client = cluster
+    kept: list[Any] = []
+    for number in range(30):
+        result = client.submit(f.random_array, number, SIZE // 8).result(timeout=30)
+        # Of some only a piece is kept, which must do.
+        kept.append((number, result[1000:1010] if number % 3 else result))
+        if number % 5 == 4:
+            del kept[0]
+    for number, result in kept:
+        assert np.array_equal(result, numbers(number)[1000:1010] if number % 3 else numbers(number))
+
+
+def test_segments_are_used_again(cluster: tuple[Service, Client]) -> None:
+    _, client = cluster
+    before = segments_of(os.getpid())
+    for number in range(30):
+        assert client.submit(f.sum_of, numbers(number)).result(timeout=30) == float(numbers(number).sum())
+    # Some, as an object is deleted a moment after its task was answered; not thirty.
+    assert segments_of(os.getpid()) - before <= 8
+
+
+def segments_of(pid: int) -> int:
+    found = 0
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            found += "scaler-segment" in os.readlink(path)
+        except OSError:
+            continue
+    return found
+
+
+def test_nothing_is_held_when_everything_was_answered(cluster: tuple[Service, Client]) -> None:
+    scheduler, client = cluster
+    results = [client.submit(f.echo, numbers(number)).result(timeout=30) for number in range(6)]
+    server = storage_pid(scheduler)
+    del results
+    gc.collect()
+    # Its offer is one, too.
+    wait_for("the server holds no object", lambda: segments_of(server) == 1, 20.0)
+
+
+def storage_pid(scheduler: Service) -> int:
+    """The object storage server that a scheduler has started."""
+    (pid,) = [pid for pid in scheduler.children() if b"scaler_objstore" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return pid
+
+
+def test_kill_9_of_the_object_storage_server(deployment: Deployment) -> None:
+    scheduler = deployment.scheduler()
+    deployment.workers(scheduler, count=2)
+    client = deployment.client(scheduler)
+    held = client.submit(f.random_array, 3, SIZE // 8).result(timeout=30)
+    os.kill(storage_pid(scheduler), signal.SIGKILL)
+    # What was fetched stays, whatever becomes of the store.
+    assert np.array_equal(held, numbers(3))
+
+
+@pytest.mark.parametrize("size", [100_000, SIZE])
+def test_a_processor_killed_after_a_large_result_costs_nothing_but_time(
+    deployment: Deployment, tmp_path: Path, size: int
+) -> None:
+    scheduler = deployment.scheduler("--max-task-attempts", "20")
+    deployment.workers(scheduler, count=1)
+    client = deployment.client(scheduler)
+    futures: list[Any] = []
+    for number in range(4):
+        futures.append(client.submit(f.random_array, number, size // 8))
+        futures.append(client.submit(f.die_once, str(tmp_path / f"mark{number}")))
+    for number in range(4):
+        array = futures[2 * number].result(timeout=60)
+        assert np.array_equal(array, np.random.default_rng(number).random(size // 8))
+        assert futures[2 * number + 1].result(timeout=60) == "second attempt"
+
+
+def test_a_store_that_is_full_says_so(deployment: Deployment) -> None:
+    store = deployment.storage("--memory-limit-bytes", str(20 * MIB))
+    scheduler = deployment.scheduler("--object-storage-address", store.address)
+    deployment.workers(scheduler, count=1)
+    client = deployment.client(scheduler)
+    references = [client.send_object(numbers(number)) for number in range(2)]
+    with pytest.raises(ScalerError, match="full"):
+        client.submit(f.sum_of, numbers(2)).result(timeout=30)
+    assert client.submit(f.sum_of, references[1]).result(timeout=30) == float(numbers(1).sum())
+
+
+def test_the_first_large_value_waits_for_the_server_only_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody there: the copy is made in memory, and what becomes of it is told later."""
+    monkeypatch.setattr("scaler.client.object_channel.WELCOME_SECONDS", 0.05)
+    listener: Any = type("Silent", (), {"on_object_refused": lambda *_: None, "on_channel_ended": lambda *_: None})()
+    hello = m.Hello(m.Role.CLIENT, "test", os.urandom(16))
+    channel = ObjectChannel("tcp://127.0.0.1:9", hello, listener, timeout_seconds=1.0)
+    try:
+        assert channel.snapshot(os.urandom(16), [bytearray(MIB)]).lease is None
+    finally:
+        channel.close()
