@@ -28,7 +28,7 @@ from scaler_protocol.codec import decode
 from scaler_protocol.messages import MonitorEvents, TaskEvent
 from scaler_protocol.monitor_topics import EVENTS
 from scaler_protocol.service.child import ChildService
-from scaler_protocol.transport import Subscriber
+from scaler_protocol.transport.publisher import Subscriber
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKERS = 2

@@ -21,7 +21,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import psutil
 
@@ -30,7 +30,7 @@ from benchmarks.system import Cluster, free_ports
 from benchmarks.tasks import identity
 from benchmarks.workload import Better, Metric, Run, Workload, check, growing
 
-ROUND_SECONDS = 0.8
+ROUND_SECONDS = 1.2
 CYCLES, CYCLES_QUICK = 12, 2
 SETTLE_SECONDS = 1.5
 START_SECONDS = 30.0
@@ -59,6 +59,8 @@ class Monitors(Workload):
     metrics = (
         Metric("attached_ratio", "submit with monitors : without", "", Better.HIGHER, target=0.97),
         Metric("stopped_ratio", "submit with stopped monitors : without", "", Better.HIGHER, target=0.97),
+        Metric("attached_cpu_ratio", "processor time per task: without : with monitors", "", Better.HIGHER),
+        Metric("stopped_cpu_ratio", "processor time per task: without : stopped monitors", "", Better.HIGHER),
         Metric("growth_mib", "scheduler's growth with stopped monitors", "MiB", Better.LOWER, target=16),
     )
     systems = ("scaler",)
@@ -75,39 +77,68 @@ class Monitors(Workload):
                 return taken
 
             count, _ = growing(measure, first=200, last=200_000, seconds=ROUND_SECONDS)
-            return _compare(cluster, lambda: count / measure(count), CYCLES_QUICK if run.quick else CYCLES)
+
+            def sample() -> _Round:
+                before = _cpu_seconds()
+                taken = measure(count)
+                return _Round(count / taken, (_cpu_seconds() - before) / count)
+
+            return _compare(cluster, sample, CYCLES_QUICK if run.quick else CYCLES)
 
 
-def _compare(cluster: Cluster, rate: Callable[[], float], cycles: int) -> dict[str, float]:
+class _Round(NamedTuple):
+    rate: float
+    cpu_per_task: float
+    """Seconds of processor time of client, cluster and monitors together: hardly moved by what else the machine does."""
+
+
+def _cpu_seconds() -> float:
+    pids = {os.getpid(), *(process.pid for process in processes.of_this_sample())}
+    total = 0.0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            total += processes.cpu_seconds(pid)
+    return total
+
+
+def _compare(cluster: Cluster, sample: Callable[[], _Round], cycles: int) -> dict[str, float]:
     scheduler = psutil.Process(cluster.scheduler_pid())
     attached_ratios: list[float] = []
     stopped_ratios: list[float] = []
+    attached_cpu: list[float] = []
+    stopped_cpu: list[float] = []
     shares: list[float] = []
     sizes: list[int] = []
     """Of the scheduler, at the end of every round with stopped monitors: the last quarter is compared with the first."""
     for _ in range(cycles):
-        without = rate()
+        without = sample()
         with _attached(cluster.monitor_address()) as watching:
             # What they do when they start is over by then.
             time.sleep(2 * SETTLE_SECONDS)
             before, began = watching.cpu_seconds(), time.perf_counter()
-            attached = rate()
+            attached = sample()
             shares.append((watching.cpu_seconds() - before) / (time.perf_counter() - began))
             with watching.stopped():
-                stopped = rate()
+                stopped = sample()
                 sizes.append(scheduler.memory_info().rss)
-                stopped_again = rate()
+                stopped_again = sample()
                 sizes.append(scheduler.memory_info().rss)
             time.sleep(SETTLE_SECONDS)
-            attached_again = rate()
+            attached_again = sample()
         time.sleep(SETTLE_SECONDS)
-        without_again = rate()
-        attached_ratios += [attached / without, attached_again / without_again]
-        stopped_ratios += [2 * stopped / (without + without_again), 2 * stopped_again / (without + without_again)]
+        without_again = sample()
+        for one, alone in ((attached, without), (attached_again, without_again)):
+            attached_ratios.append(one.rate / alone.rate)
+            attached_cpu.append(alone.cpu_per_task / one.cpu_per_task)
+        for one in (stopped, stopped_again):
+            stopped_ratios.append(2 * one.rate / (without.rate + without_again.rate))
+            stopped_cpu.append((without.cpu_per_task + without_again.cpu_per_task) / 2 / one.cpu_per_task)
     quarter = max(1, len(sizes) // 4)
     return {
         "attached_ratio": statistics.median(attached_ratios),
         "stopped_ratio": statistics.median(stopped_ratios),
+        "attached_cpu_ratio": statistics.median(attached_cpu),
+        "stopped_cpu_ratio": statistics.median(stopped_cpu),
         "growth_mib": (statistics.median(sizes[-quarter:]) - statistics.median(sizes[:quarter])) / 1024**2,
         "scheduler_highest_mib": max(sizes) / 1024**2,
         "scheduler_lowest_mib": min(sizes) / 1024**2,

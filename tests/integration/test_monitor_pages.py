@@ -5,7 +5,6 @@ SCALER_SCREENSHOTS=docs/images pytest tests/integration/test_monitor_pages.py
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import time
 from collections.abc import Iterator
@@ -15,9 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
-from scaler_ui.feed import FIGURES_ONLY, MonitorFeed
-from scaler_ui.top.app import TopApplication
 from tests.integration.deployment import Deployment, Service, wait_for
+from tests.integration.terminal import PICTURE_TOOLS, can_take_pictures, terminal
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "packages" / "scaler-ui" / "tests"))
 
@@ -56,6 +54,8 @@ def busy(deployment: Deployment) -> Iterator[tuple[Service, str]]:
     wait_for("scaler_ui hears the scheduler", lambda: overview(base)["connection"] == "live")
     client = deployment.client(scheduler)
     client.send_object(b"quotes" * 400_000, name="quotes")
+    with pytest.raises(LookupError):
+        client.map(load_quotes, ["ABC", "XYZ"])
     ends = time.monotonic() + LOAD_SECONDS
     while time.monotonic() < ends:
         for number in range(60):
@@ -74,8 +74,7 @@ def overview(base: str) -> Any:
 
 
 def test_pages_show_a_busy_cluster(busy: tuple[Service, str]) -> None:
-    scheduler, base = busy
-    show_top(scheduler)
+    _, base = busy
     with chromium() as browser:
         for scheme in ("light", "dark"):
             visit = Visit(browser, base, color_scheme=scheme, reduced_motion="reduce")
@@ -87,20 +86,90 @@ def test_pages_show_a_busy_cluster(busy: tuple[Service, str]) -> None:
             visit.close()
 
 
-def show_top(scheduler: Service) -> None:
-    async def look(feed: MonitorFeed) -> None:
-        application = TopApplication(feed, 60)
-        async with application.run_test(size=(150, 30)) as pilot:
-            await pilot.press("c")
-            await pilot.pause()
-            if SCREENSHOTS:
-                application.save_screenshot("top.svg", path=SCREENSHOTS)
+def test_top_shows_a_busy_cluster_in_a_terminal(busy: tuple[Service, str], tmp_path: Path) -> None:
+    scheduler, _ = busy
+    folder = Path(SCREENSHOTS) if SCREENSHOTS else tmp_path
+    with terminal(tmp_path, sys.executable, "-m", "scaler_ui.top", str(scheduler.addresses["monitor"])) as screen:
+        screen.wait_for("6 worker(s)")
+        screen.press("c")
+        screen.wait_for("[cpu]")
+        screen.wait_for("simulate_path")
+        if can_take_pictures():
+            screen.picture(folder / "top.png")
+        screen.press("3")
+        screen.wait_for("no quotes for 'XYZ'")
+        screen.press("Enter")
+        screen.wait_for("in load_quotes")
+        screen.press("Escape")
+        # Two keys in one go would be one with Alt.
+        screen.wait_for("in load_quotes", gone=True)
+        screen.press("2")
+        screen.wait_for("failed items")
+    if not can_take_pictures():
+        pytest.skip(f"no pictures of the terminal were taken: one of {', '.join(PICTURE_TOOLS)} is not installed")
 
-    with MonitorFeed(scheduler.addresses["monitor"], FIGURES_ONLY) as feed:
-        wait_for("a snapshot", lambda: feed.silent_s() < 1.0 and knows_workers(feed))
-        asyncio.run(look(feed))
+
+GOOD, BAD, CANCELED, ITEMS_FAILED = 300, 20, 10, 3
+OBJECT_BYTES = 3 * 1024**2
 
 
-def knows_workers(feed: MonitorFeed) -> bool:
-    with feed.model() as model:
-        return model.snapshot is not None and len(model.snapshot.workers) == 6
+def hold(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def fail_on(number: int) -> int:
+    raise ValueError(f"item {number}")
+
+
+def test_the_pages_say_what_the_test_has_counted(deployment: Deployment) -> None:
+    scheduler = deployment.scheduler()
+    deployment.workers(scheduler, "-his", "0.5", count=2)
+    ui = deployment.start("scaler_ui.web", str(scheduler.addresses["monitor"]), "--port=0")
+    base = str(ui.addresses["webui"]).replace("tcp", "http")
+    wait_for("scaler_ui hears the scheduler", lambda: overview(base)["connection"] == "live")
+    client = deployment.client(scheduler)
+    client.send_object(b"q" * OBJECT_BYTES, name="quotes")
+    ended = [client.submit(load_quotes, "XYZ" if number < BAD else "ABC") for number in range(GOOD + BAD)]
+    failed = sum(future.exception(60) is not None for future in ended)
+    assert failed == BAD
+    for number in range(ITEMS_FAILED):
+        with pytest.raises(ValueError, match=f"item {number}"):
+            client.map(fail_on, [number])
+    held = [client.submit(hold, 60) for _ in range(CANCELED)]
+    canceled = sum(future.cancel(timeout=30) for future in held)
+    assert canceled == CANCELED
+    good = GOOD + ITEMS_FAILED  # A chunk with a failed item is a success to the scheduler.
+    with chromium() as browser:
+        visit = Visit(browser, base)
+
+        def wait_for_text(selector: str, text: str) -> None:
+            visit.wait(f"document.querySelector({selector!r})?.textContent.includes({text!r})")
+
+        def row_counts(table: str, key: str) -> str:
+            at = f"[...document.querySelectorAll('[aria-label=\"{table}\"] th')].findIndex(h => h.dataset.key === '{key}')"
+            rows = f"document.querySelectorAll('table[aria-label=\"{table}\"] tbody tr')"
+            return f"[...{rows}].map(row => row.children[{at}].textContent).join()"
+
+        visit.open("overview")
+        wait_for_text("#tile-success", f"{good}")
+        wait_for_text("#tile-failed", f"{BAD}")
+        wait_for_text("#tile-failed + .note", f"and {ITEMS_FAILED} items of maps")
+        wait_for_text("#tile-success + .note", f"{CANCELED} canceled")
+        wait_for_text("#tile-objects", "3.0 MiB")
+        wait_for_text("#tile-running", "0")
+        visit.open("clients")
+        for key, value in (
+            ("finished", good),
+            ("failed", BAD),
+            ("failed_items", ITEMS_FAILED),
+            ("object_bytes", "3.0 MiB"),
+        ):
+            visit.wait(f"{row_counts('Clients', key)} === '{value}'")
+        visit.open("errors")
+        visit.wait(
+            f"document.querySelectorAll('table[aria-label=\"Errors\"] tbody tr').length === {BAD + ITEMS_FAILED}"
+        )
+        visit.wait(f"{row_counts('Errors', 'items')} === '{'1,' * ITEMS_FAILED}{',' * (BAD - 1)}'")
+        visit.open("tasks")
+        wait_for_text("main", f"{good + BAD + CANCELED}")
+        visit.close()

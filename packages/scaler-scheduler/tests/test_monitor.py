@@ -255,3 +255,16 @@ def test_failed_items_of_chunks_are_counted_and_told() -> None:
     (snapshot,) = of_kind(told, m.MonitorSnapshot)
     assert (snapshot.failed_items, snapshot.clients[0].failed_items) == (3, 3)
     assert counts(snapshot.task_states)["success"] == 2
+
+
+def test_a_burst_is_thinned_within_its_first_second() -> None:
+    harness, client, _agent = running(capacity=200)
+    listen(harness)
+    for _ in range(20):
+        client.submit(1_000)
+    (events,) = of_kind(listen(harness, 0.5), m.MonitorEvents)
+    told = [number for number, state in zip(events.numbers, events.states, strict=True) if state == 0]
+    assert 4_000 <= len(told) < 15_000
+    assert len(told) + events.dropped >= 20_000
+    assert events.stride >= 4
+    assert not any(number % events.stride for number in told[-10:])

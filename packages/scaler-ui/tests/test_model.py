@@ -262,6 +262,14 @@ def assert_nested(track: list[tuple[int, int]]) -> None:
         open_ends.append(end)
 
 
+def test_what_was_told_before_tasks_were_left_out_does_not_stay_unfinished() -> None:
+    """A message may hold rows of tasks whose end will not be told: they came before the stride rose."""
+    model = ClusterModel()
+    rows = [(UNIX, ALICE, number, m.TaskEvent.SUBMITTED, "", "f", 0, -1) for number in range(1, 9)]
+    model.accept(events(1, rows, stride=4), 1)
+    assert [row.number for row in model.tasks.newest_first()] == [8, 4]
+
+
 def test_metrics_carry_names_and_figures() -> None:
     model = ClusterModel()
     model.accept(snapshot(1, success=77, adapters=(m.AdapterStatus("http://a/", "ok", 2, wished_groups=3),)), 1.0)

@@ -7,15 +7,18 @@ import logging
 import os
 import pickle
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from scaler_protocol.payloads import INLINE_BYTES_MAX, OBJECT, PICKLED, RAW_BYTEARRAY, RAW_BYTES, Call, InputReference
+from scaler_protocol.segments import Offer, adopt
 from scaler_protocol.service.memory import rss_bytes
+from scaler_worker.processor.host_objects import PLACE_BYTES, HostObjects, PlaceGoneError
 from scaler_worker.processor.memory import peak_bytes, reset_peak
-from scaler_worker.processor.object_files import drop_object, map_object, write_object
+from scaler_worker.processor.object_files import drop_object, map_object, read_place, write_object, write_token
 from scaler_worker.processor.output import LOG, STDERR, STDOUT, TASK_BYTES_MAX, OutputCapture, TaskLogHandler
 from scaler_worker.processor.page import RunningPage
 from scaler_worker.processor.preload import PreloadError, parse_preload, run_preload
@@ -32,6 +35,7 @@ from scaler_worker.processor.records import (
 from scaler_worker.processor.values import dump_result, evaluate, load_object
 
 OBJECT_ID = b"o" * 16
+MIB = 1024 * 1024
 
 
 @pytest.mark.parametrize("size", [0, 1, PACKET_BYTES_MAX - 2, PACKET_BYTES_MAX - 1, 3 * PACKET_BYTES_MAX, 1_000_001])
@@ -123,6 +127,68 @@ def test_an_object_of_many_buffers(tmp_path: Path) -> None:
 def test_an_object_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file"):
         write_object(str(tmp_path / "missing"), OBJECT_ID, [b"x"])
+
+
+@pytest.fixture
+def store() -> Iterator[Offer]:
+    """An object storage server's offer: its end of segments."""
+    offer = Offer(b"s" * 16)
+    yield offer
+    offer.close()
+
+
+def test_without_a_token_a_large_result_is_a_file(tmp_path: Path) -> None:
+    objects = HostObjects(str(tmp_path))
+    assert objects.write(OBJECT_ID, [b"header", bytes(MIB)]) == MIB + 6
+    assert [bytes(buffer) for buffer in objects.read(OBJECT_ID) or ()] == [b"header", bytes(MIB)]
+    assert read_place(str(tmp_path), OBJECT_ID) is None
+
+
+def test_with_a_token_a_large_result_lies_in_a_segment_and_a_small_one_in_a_file(tmp_path: Path, store: Offer) -> None:
+    folder = str(tmp_path)
+    write_token(folder, store.token)
+    objects = HostObjects(folder)
+    assert objects.write(OBJECT_ID, [b"header", b"\1" * MIB]) == PLACE_BYTES
+    assert objects.write(b"p" * 16, [b"small"]) == 5
+    place = read_place(folder, OBJECT_ID)
+    assert place is not None
+    assert (place.pid, read_place(folder, b"p" * 16)) == (os.getpid(), None)
+    assert map_object(folder, OBJECT_ID) is None
+    first, second = objects.read(OBJECT_ID), HostObjects(folder).read(OBJECT_ID)
+    assert first is not None
+    assert second is not None
+    first[1][0] = 7
+    assert bytes(second[1]) == b"\1" * MIB
+    drop_object(folder, OBJECT_ID)
+    assert objects.read(OBJECT_ID) is None
+    write_token(folder, None)
+    assert objects.write(OBJECT_ID, [bytes(MIB)]) == MIB
+
+
+def test_a_result_is_kept_until_the_server_holds_it(tmp_path: Path, store: Offer) -> None:
+    write_token(str(tmp_path), store.token)
+    objects = HostObjects(str(tmp_path))
+    places = []
+    for number in (1, 2, 3):
+        objects.write(bytes([number]) * 16, [bytes([number]) * MIB])
+        place = read_place(str(tmp_path), bytes([number]) * 16)
+        assert place is not None
+        places.append(place)
+    assert len({place.descriptor for place in places}) == 3
+    adopted = adopt(places[1], store.token, store.device)
+    assert adopted is not None
+    held = bytes(adopted.buffers[0])
+    del adopted
+    # The server has let go of it again: it may be used.
+    objects.write(b"q" * 16, [bytes(MIB)])
+    place = read_place(str(tmp_path), b"q" * 16)
+    assert place is not None
+    assert place.descriptor == places[1].descriptor
+    assert held == b"\2" * MIB
+    with pytest.raises(PlaceGoneError):
+        objects.read(b"\2" * 16)
+    others = [objects.read(bytes([number]) * 16) for number in (1, 3)]
+    assert [bytes(buffers[0][:2]) for buffers in others if buffers] == [b"\1\1", b"\3\3"]
 
 
 def _views(buffers: Any) -> list[memoryview]:

@@ -18,7 +18,7 @@ SEED_BYTES = 8
 WHOLE_BYTES_MAX = 1024 * 1024
 """Larger buffers are not read whole."""
 
-SAMPLES = 32
+SAMPLES = 8
 SAMPLE_BYTES = 256
 
 

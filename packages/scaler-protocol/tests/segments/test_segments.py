@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -26,12 +28,20 @@ from scaler_protocol.segments import (
     supported,
     unpack_place,
 )
+from scaler_protocol.segments.mapping_cache import MappingCache
 
 pytestmark = pytest.mark.skipif(not supported(), reason="segments exist on Linux only")
 
 STORE = b"s" * 16
 TOKEN = b"t" * 32
 PATIENCE_S = 20.0
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left() -> Iterator[None]:
+    yield
+    gc.collect()
+    wait_for(lambda: not [t for t in threading.enumerate() if t.name == "scaler-segments"])
 
 
 def stamp(number: int = 0) -> bytes:
@@ -308,3 +318,82 @@ def test_buffers_are_compared_byte_by_byte_whatever_they_are(size: int) -> None:
                 changed = bytearray(content)
                 changed[at] ^= 1
                 assert not same_bytes(one(content), other(bytes(changed)))
+
+
+# --- mappings used again
+
+
+def first_of(buffers: Sequence[bytes | bytearray | memoryview] | None) -> memoryview:
+    assert buffers is not None
+    assert isinstance(buffers[0], memoryview)
+    return buffers[0]
+
+
+def test_what_was_only_read_is_mapped_for_the_second_reader_and_no_more() -> None:
+    cache = MappingCache()
+    lease = write(SegmentPool(TOKEN), 1, [os.urandom(5_000_000), b"second"])
+    content = bytes(lease.buffers()[0])
+    for _ in range(5):
+        buffers = cache.read(lease.place)
+        assert bytes(first_of(buffers)) == content
+        del buffers
+    assert cache.mapped_count == 2
+
+
+def test_what_is_read_once_is_not_held() -> None:
+    cache = MappingCache()
+    pool = SegmentPool(TOKEN)
+    lease = write(pool, 1, [bytes(5_000_000)])
+    descriptor = lease.place.descriptor
+    first_of(cache.read(lease.place))
+    del lease
+    assert write(pool, 2, [bytes(5_000_000)]).place.descriptor == descriptor
+
+
+def test_what_somebody_still_has_is_not_given_to_the_next() -> None:
+    cache = MappingCache()
+    lease = write(SegmentPool(TOKEN), 1, [bytes(5_000_000)])
+    first_of(cache.read(lease.place))
+    piece = first_of(cache.read(lease.place))[4_000_000:]
+    other = first_of(cache.read(lease.place))
+    assert cache.mapped_count == 3
+    piece[0] = 1
+    assert other[4_000_000] == 0
+
+
+@pytest.mark.parametrize("at", [0, 2_500_000, 4_999_999])
+def test_what_was_written_to_is_not_given_to_the_next(at: int) -> None:
+    cache = MappingCache()
+    lease = write(SegmentPool(TOKEN), 1, [bytes(5_000_000)])
+    first_of(cache.read(lease.place))
+    first_of(cache.read(lease.place))[at] = 7
+    assert bytes(first_of(cache.read(lease.place))) == bytes(5_000_000)
+    assert cache.mapped_count == 3
+    assert bytes(lease.buffers()[0]) == bytes(5_000_000)
+
+
+def test_a_mapping_that_is_not_used_holds_its_segment_only_for_a_while() -> None:
+    cache = MappingCache(kept_seconds=0.1)
+    pool = SegmentPool(TOKEN)
+    lease = write(pool, 1, [bytes(5_000_000)])
+    descriptor = lease.place.descriptor
+    for _ in range(2):
+        first_of(cache.read(lease.place))
+    del lease
+    used_again = []
+
+    def is_used_again() -> bool:
+        used_again.append(write(pool, 2, [bytes(5_000_000)]))
+        return used_again[-1].place.descriptor == descriptor
+
+    wait_for(is_used_again)
+
+
+def test_few_mappings_are_kept() -> None:
+    cache = MappingCache()
+    pool = SegmentPool(TOKEN)
+    leases = [write(pool, number, [bytes([number]) * 4_500_000]) for number in range(10)]
+    for _ in range(2):
+        for number, lease in enumerate(leases):
+            assert first_of(cache.read(lease.place))[77] == number
+    assert cache.mapped_count == 20

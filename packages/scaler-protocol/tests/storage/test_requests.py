@@ -321,3 +321,36 @@ def test_over_a_link_that_loses_and_delays_every_request_completes_once_and_dele
     assert not open_requests
     assert requests.next_deadline() == float("inf")
     assert set(store.objects) == live
+
+
+# --- segments
+
+PLACE = bytes(range(24))
+
+
+def test_who_introduces_itself_learns_of_segments_before_it_asks_for_anything() -> None:
+    requests = make()
+    requests.introduce(0.0)
+    requests.introduce(0.1)
+    (hello,) = requests.take_outgoing()
+    assert isinstance(hello, m.Hello)
+    assert (requests.store_incarnation, requests.segment_offer) == (b"", b"")
+    requests.receive(m.Welcome(STORE, hello_number=hello.hello_number, segment_offer=b"offer"), 0.2)
+    assert (requests.store_incarnation, requests.segment_offer) == (STORE, b"offer")
+    assert requests.next_deadline() == float("inf")
+
+
+def test_a_put_may_say_where_the_bytes_are() -> None:
+    requests = greeted()
+    number = requests.put(OBJECT, ME, (), 0.0, name="matrix", place=PLACE)
+    assert requests.take_outgoing() == [m.ObjectPut(number, OBJECT, ME, [], "matrix", PLACE)]
+    assert requests.pending_bytes == 0
+    refusal = m.ObjectPutReply(number, m.ObjectStatus.NO_SEGMENT, "it is not there")
+    assert requests.receive(refusal, 0.1) == [Refused(number, m.ObjectStatus.NO_SEGMENT, "it is not there")]
+
+
+def test_a_get_that_can_map_may_be_told_a_place() -> None:
+    requests = greeted()
+    number = requests.get(OBJECT, 0.0, mappable=True)
+    assert requests.take_outgoing() == [m.ObjectGet(number, OBJECT, mappable=True)]
+    assert requests.receive(m.ObjectData(number, OBJECT, place=PLACE), 0.1) == [Done(number, [], PLACE)]

@@ -153,7 +153,7 @@ class Agent:
         self._performers: dict[type[Any], Callable[[Any], None]] = {
             do.Send: self._send,
             do.StartProcessor: lambda effect: self._pool.start(effect.processor, effect.slot),
-            do.SendTasks: lambda effect: self._to(effect, lambda link: link.send_tasks(effect)),
+            do.SendTasks: self._send_tasks,
             do.CancelTask: lambda effect: self._to(effect, lambda link: link.cancel(effect)),
             do.TakeBack: lambda effect: self._to(effect, lambda link: link.take_back()),
             do.KillProcessor: lambda effect: self._to(effect, lambda link: link.kill()),
@@ -214,16 +214,19 @@ class Agent:
             ready = self._hub.read_ready(seconds)
             if not ready and seconds:
                 self._turn_due = False
-                return
+                break
             self._turn()
-            if self._stopped.done() or self._loop.time() >= until:
+            if self._stopped.done():
                 return
+            if self._loop.time() >= until:
+                break
             seconds = STAY_SECONDS
+        self._set_timer()
 
     def _schedule_turn(self) -> None:
         if not self._turn_due:
             self._turn_due = True
-            self._loop.call_soon(self._turn)
+            self._loop.call_soon(self._scheduled_turn)
 
     def _receive(self) -> None:
         received = self._link.receive(RECEIVE_MAX)
@@ -260,8 +263,11 @@ class Agent:
         except Exception as error:
             logger.exception("the agent failed")
             self._end(do.Stop(f"the agent failed: {type(error).__name__}: {error}", 1))
-            return
-        self._set_timer()
+
+    def _scheduled_turn(self) -> None:
+        self._turn()
+        if not self._stopped.done():
+            self._set_timer()
 
     def _set_timer(self) -> None:
         deadline = self._core.next_deadline()
@@ -307,6 +313,11 @@ class Agent:
         # One that has just died is reported in the next turn.
         if link is not None:
             perform(link)
+
+    def _send_tasks(self, effect: do.SendTasks) -> None:
+        link = self._pool.find(effect.processor)
+        if link is not None:
+            link.send_tasks(effect)
 
     def _send(self, effect: do.Send) -> None:
         self._link.send([encode_envelope(effect.envelope), *encode(effect.message)])

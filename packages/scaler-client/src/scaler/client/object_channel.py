@@ -41,7 +41,7 @@ LINGER_SECONDS = 2.0
 """At the end: how long to wait for objects that are being deleted."""
 
 WELCOME_SECONDS = 1.0
-"""How long the first large object waits to know whether the server is on this host."""
+"""How long the first objects wait to know whether the server is on this host."""
 
 _ENVELOPE = encode_envelope(UNSEQUENCED)
 
@@ -91,6 +91,7 @@ class ObjectChannel:
         self._reader: SegmentReader | None = None
         self._store_incarnation = b""
         self._welcomed = threading.Event()
+        self._welcome_until = time.monotonic() + WELCOME_SECONDS
         self._ended: str | None = None
         self._drained = threading.Event()
         self._closing = False
@@ -212,7 +213,9 @@ class ObjectChannel:
 
     def next_deadline(self) -> float:
         with self._lock:
-            return self._requests.next_deadline()
+            due = self._requests.next_deadline()
+            waits = bool(self._waiting_gets) and not self._welcomed.is_set()
+            return min(due, self._welcome_until) if waits else due
 
     def on_end(self, error: BaseException | None) -> None:
         with self._room:
@@ -241,6 +244,8 @@ class ObjectChannel:
             raise ObjectStorageException(self._ended)
 
     def _fill_gets_locked(self) -> None:
+        if not self._welcomed.is_set() and time.monotonic() < self._welcome_until:
+            return
         while self._waiting_gets and len(self._gets) < FETCHES_MAX:
             self._get_locked(self._waiting_gets.popleft(), mappable=self._reader is not None)
 

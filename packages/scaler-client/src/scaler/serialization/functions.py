@@ -47,8 +47,40 @@ class _Watch(NamedTuple):
     weak: bool
 
 
+class _Parts(NamedTuple):
+    """What a function consists of itself, looked at for every submit: so without the detour over watches."""
+
+    code: types.CodeType
+    closure: tuple[types.CellType, ...] | None
+    defaults: tuple[Any, ...] | None
+    keyword_defaults: dict[str, Any] | None
+    attribute_count: int
+
+    @classmethod
+    def of(cls, function: types.FunctionType) -> _Parts:
+        return cls(
+            function.__code__,
+            function.__closure__,
+            function.__defaults__,
+            function.__kwdefaults__,
+            len(function.__dict__),
+        )
+
+    def are_those_of(self, function: Any) -> bool:
+        code, closure, defaults, keyword_defaults, attribute_count = self
+        return (
+            function.__code__ is code
+            and function.__closure__ is closure
+            and function.__defaults__ is defaults
+            and function.__kwdefaults__ is keyword_defaults
+            and len(function.__dict__) == attribute_count
+        )
+
+
 class _Entry(NamedTuple):
     reference: weakref.ref[Any]
+    parts: _Parts | None
+    """Of a function that is pickled by value."""
     watches: tuple[_Watch, ...]
     pickled: Pickled
 
@@ -67,7 +99,12 @@ class FunctionCache:
         entry = entries.get(key)
         # A module registered to be pickled by value may be edited between two submits.
         by_value_modules = cloudpickle.list_registry_pickle_by_value()
-        if entry is not None and entry.reference() is function and not by_value_modules:
+        if (
+            entry is not None
+            and entry.reference() is function
+            and not by_value_modules
+            and (entry.parts is None or entry.parts.are_those_of(function))
+        ):
             for watch in entry.watches:
                 current = watch.read(watch.owner, watch.name)
                 if current is not (watch.expected() if watch.weak else watch.expected):
@@ -75,16 +112,16 @@ class FunctionCache:
             else:
                 return entry.pickled
         # What it captures is read before it is pickled: a change between the two makes the entry stale, not wrong.
-        watches = None if by_value_modules else _watches_of(function)
+        captured = None if by_value_modules else _capture_of(function)
         pickled = self._make(function)
         # A body that names an object in storage lives only as long as its tasks.
-        if watches is None or pickled.objects:
+        if captured is None or pickled.objects:
             entries.pop(key, None)
         else:
             if len(entries) >= _ENTRIES_MAX:
                 entries.pop(next(iter(entries)), None)
             reference = weakref.ref(function, lambda _: entries.pop(key, None))
-            entries[key] = _Entry(reference, tuple(watches), pickled)
+            entries[key] = _Entry(reference, *captured, pickled)
         return pickled
 
 
@@ -102,25 +139,32 @@ def is_importable(value: Any) -> bool:
     return found is value
 
 
-def _watches_of(function: Any) -> list[_Watch] | None:
+def _capture_of(function: Any) -> tuple[_Parts | None, tuple[_Watch, ...]] | None:
     """Return what must stay as it is for the pickle of `function` to stay right; None when that cannot be watched."""
     if isinstance(function, _FUNCTION_TYPES) and is_importable(function):
-        return []
+        return None, ()
     if type(function) is not types.FunctionType:
         return None
+    parts = _Parts.of(function)
     watches: list[_Watch] = []
-    return watches if _collect(function, watches, set()) else None
+    return (parts, tuple(watches)) if _collect(function, watches, set()) else None
+
+
+def _collect_referred(function: types.FunctionType, watches: list[_Watch], seen: set[int]) -> bool:
+    """Append all places of a function that another one refers to; False when one holds something that may change."""
+    if id(function) in seen:
+        return True
+    reference = weakref.ref(function)
+    for name in ("__code__", "__closure__", "__defaults__", "__kwdefaults__"):
+        watches.append(_Watch(_read_attribute, reference, name, getattr(function, name), False))
+    watches.append(_Watch(_read_length, function.__dict__, None, len(function.__dict__), False))
+    return _collect(function, watches, seen)
 
 
 def _collect(function: types.FunctionType, watches: list[_Watch], seen: set[int]) -> bool:
-    """Append all places `function` takes values from; False when one holds something that may change inside."""
-    if id(function) in seen:
-        return True
+    """Append all places `function` takes values from, but for its parts; False when one may change inside."""
     seen.add(id(function))
     code = function.__code__
-    reference = weakref.ref(function)
-    for attribute in ("__code__", "__closure__", "__defaults__", "__kwdefaults__"):
-        watches.append(_Watch(_read_attribute, reference, attribute, getattr(function, attribute), False))
     if function.__defaults__ is not None and not _is_immutable(function.__defaults__):
         return False
     for cell in function.__closure__ or ():
@@ -129,8 +173,10 @@ def _collect(function: types.FunctionType, watches: list[_Watch], seen: set[int]
     for name in _global_names(code):
         if not _capture(_read_item, function.__globals__, name, watches, seen):
             return False
-    for mapping in (function.__kwdefaults__ or {}, function.__dict__):
-        watches.append(_Watch(_read_length, mapping, None, len(mapping), False))
+    keyword_defaults = function.__kwdefaults__ or {}
+    if keyword_defaults:
+        watches.append(_Watch(_read_length, keyword_defaults, None, len(keyword_defaults), False))
+    for mapping in (keyword_defaults, function.__dict__):
         for name in mapping:
             if not _capture(_read_item, mapping, name, watches, seen):
                 return False
@@ -151,7 +197,7 @@ def _capture(read: Callable[[Any, Any], Any], owner: Any, name: Any, watches: li
         return True
     if type(value) is types.FunctionType:
         watches.append(_Watch(read, owner, name, weakref.ref(value), True))
-        return _collect(value, watches, seen)
+        return _collect_referred(value, watches, seen)
     return False
 
 

@@ -88,7 +88,10 @@ def _load_object(buffers: Sequence[Frame], serializer: AnySerializer | None) -> 
     if header[:1] == PICKLED:
         return pickle.loads(header[1:], buffers=buffers[1:])
     if header == RAW_BYTES:
-        return bytes(buffers[1])
+        # Here, as only large results come as objects.
+        from scaler_protocol.large_bytes import make_bytes
+
+        return make_bytes(buffers[1])
     if header == RAW_BYTEARRAY:
         return bytearray(buffers[1])
     return _load_framed(header, serializer)

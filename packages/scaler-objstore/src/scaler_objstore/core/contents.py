@@ -41,10 +41,11 @@ class Contents:
     def acquire(self, buffers: Buffers, place: bytes = b"", *, compare: bool = True) -> Content:
         """Return the content equal to `buffers`, kept from now on if it was not yet. Raises StorageFullError.
 
-        `place` is where they lie in a segment, if they do. Without `compare` they are kept whatever there is.
+        `place` is where they lie in a segment, if they do. Without `compare` they are kept by themselves: `place`, which
+        no other content has, is their digest then.
         """
-        digest = self._hash(buffers)
-        candidates = self._by_digest.get(digest, []) if compare else []
+        digest = self._hash(buffers) if compare else place
+        candidates = self._by_digest.get(digest, [])
         for content in candidates[: -CANDIDATES_MAX - 1 : -1]:
             if self._storage.holds(content.key, buffers):
                 content.references += 1

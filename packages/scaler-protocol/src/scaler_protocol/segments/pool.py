@@ -54,6 +54,8 @@ MAPPED_BYTES_MAX = 64 * 1024 * 1024
 PROBES_MAX = 64
 """Segments looked at to find one that nobody reads any more."""
 
+JOIN_SECONDS = 1.0
+
 _BUFFERS_PER_WRITE = 512
 
 
@@ -155,6 +157,7 @@ class SegmentPool:
         """Not leased, oldest first. Server or readers may still hold some."""
         self._janitor: threading.Thread | None = None
         self._closed = threading.Event()
+        weakref.finalize(self, self._closed.set).atexit = False
         self.copied_bytes = 0
         """Bytes of buffers copied into segments so far."""
 
@@ -176,6 +179,10 @@ class SegmentPool:
             # No memory for it.
             self._drop(segment)
             return None
+        except BaseException:
+            # A task that is cancelled.
+            self._drop(segment)
+            raise
         self.copied_bytes += sum(lengths)
         lease = Lease(segment, stamp, lengths)
         weakref.finalize(lease, self._returned.append, segment).atexit = False
@@ -209,7 +216,10 @@ class SegmentPool:
         with self._lock:
             self._idle_seconds = 0.0
             self._idle_bytes_max = 0
+            janitor = self._janitor
         self.trim()
+        if janitor is not None:
+            janitor.join(JOIN_SECONDS)
 
     # --- inside
 

@@ -27,8 +27,11 @@ if TYPE_CHECKING:
 EVENTS_PER_SECOND = 3_000
 """Task events told to monitors; when more happen, tasks are left out."""
 
+EVENTS_AT_ONCE = 4_000
+"""Events of one second that are told before the stride follows within that second: what a burst may cost monitors."""
+
 EVENTS_MAX = 50_000
-"""Events kept between two publications, should the rate rise faster than the stride follows; more are left out."""
+"""Events kept between two publications, should even that not be enough; more are left out."""
 
 FAILURES_KEPT = 200
 FAILURE_PAYLOAD_BYTES_MAX = 16 * 1024
@@ -110,7 +113,7 @@ class Monitor:
         self._runs: list[_Run] = []
         self._rows = 0
         self._omitted = 0
-        self._stride = 1
+        self._stride = self._told_stride = 1
         self._offered = 0
         self._measured_at = 0.0
         self._failures: deque[_Failure] = deque(maxlen=FAILURES_KEPT)
@@ -136,6 +139,8 @@ class Monitor:
         options = tasks[0].options
         count = len(numbers)
         self._offered += count
+        while self._offered > self._stride * EVENTS_AT_ONCE:
+            self._stride *= 2
         if self._stride > 1 or self._rows + count > EVENTS_MAX:
             rows = self._chosen_rows(numbers)
             self._omitted += count - len(rows)
@@ -191,10 +196,10 @@ class Monitor:
 
     def take_events(self, functions: FunctionRegistry, now: float, unix_offset: float) -> m.MonitorEvents | None:
         """Return what was noted since the last call as one message, or None."""
-        stride = self._stride
         self._adapt_stride(now)
-        if not self._runs and not self._omitted and stride == self._stride:
+        if not self._runs and not self._omitted and self._stride == self._told_stride:
             return None
+        self._told_stride = self._stride
         clients: dict[bytes, int] = {}
         workers: dict[str, int] = {}
         names: dict[bytes, int] = {}

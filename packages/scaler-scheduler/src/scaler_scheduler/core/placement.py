@@ -42,6 +42,10 @@ class Placement:
         self._unevenness = 0
 
     def place_ready(self, now: float) -> None:
+        self.marks.credit_due = self.config.waiting_tasks_max >= 0
+        if not self.ready.count:
+            # What has changed at agents is looked at when there is something for them.
+            return
         agents = self.agents
         agents.refresh()
         for queue in self.ready.non_empty():
@@ -51,7 +55,6 @@ class Placement:
                 self.place_signature(queue, groups, now)
             elif queue.unservable_since is None:
                 queue.unservable_since = now
-        self.marks.credit_due = self.config.waiting_tasks_max >= 0
 
     def place_signature(self, queue: SignatureQueue, groups: list[AgentGroup], now: float) -> None:
         total_slots = total_assigned = 0

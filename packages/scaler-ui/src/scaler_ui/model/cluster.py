@@ -154,12 +154,6 @@ class ClusterModel:
 
     def _accept_events(self, events: MonitorEvents) -> None:
         self.omitted_events += events.dropped
-        if events.stride > self.stride:
-            # The end of tasks that are left out from now on will not be told.
-            self.tasks.forget(
-                [row for row in self.tasks.newest_first() if row.state not in FINISHED and row.number % events.stride]
-            )
-        self.stride = max(1, events.stride)
         finished: list[tuple[TaskRow, int, float]] = []
         capabilities = events.capabilities
         slots = events.slots
@@ -194,6 +188,12 @@ class ClusterModel:
             elif state == TaskEvent.RETURNED:
                 row.agent = ""
         self._add_bars(finished)
+        if events.stride > self.stride:
+            # The end of tasks that are left out from now on will not be told.
+            self.tasks.forget(
+                [row for row in self.tasks.newest_first() if row.state not in FINISHED and row.number % events.stride]
+            )
+        self.stride = max(1, events.stride)
 
     def _add_bars(self, finished: list[tuple[TaskRow, int, float]]) -> None:
         lanes = [Lane(row.agent, row.slot) for row, _, _ in finished]

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from rich.text import Text
 from textual.app import App, ComposeResult
@@ -190,7 +190,7 @@ def status_line(model: ClusterModel, silent_s: float, timeout_s: float, address:
         f"sort: {SHORTCUTS}",
     ]
     if snapshot.failed_items:
-        notes.insert(4, f"{snapshot.failed_items:,} failed items of maps")
+        notes.insert(4, f"{snapshot.failed_items:,} failed item(s) of maps")
     if model.restarts:
         notes.insert(1, f"started again {model.restarts}x")
     if model.missed_messages:
@@ -291,7 +291,11 @@ def describe_row(model: ClusterModel, view: str, row: int, sort_key: str) -> str
 
 
 def _describe_failure(failure: dict[str, object]) -> str:
-    facts = {key: value for key, value in failure.items() if key not in ("text", "traceback")}
+    facts = {key: value for key, value in failure.items() if key not in ("text", "traceback", "at", "duration_seconds")}
+    facts["at"] = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(cast(float, failure["at"])))
+    facts["ran for"] = f"{cast(float, failure['duration_seconds']):.6f} s"
+    if not facts["items"]:
+        del facts["items"]
     return f"{_lines(facts)}\n\n{failure['text']}\n\n{failure['traceback']}"
 
 

@@ -12,7 +12,6 @@ change state; what follows from it for everyone (who starts, who gets which task
 from __future__ import annotations
 
 from array import array
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil, inf
@@ -39,7 +38,7 @@ HELD_MICROSECONDS = 50_000
 LONG_TASK_MICROSECONDS = 1_000_000
 """From here on tasks are not held ahead at all."""
 
-PIPE_MICROSECONDS = 8_000
+PIPE_MICROSECONDS = 16_000
 """Work that lies in a processor's pipe at most."""
 
 PIPE_TASKS_MAX = 512
@@ -57,7 +56,7 @@ CANCEL_GRACE_SECONDS = 1.0
 IDLE_SECONDS = 10.0
 """A processor beyond the number of slots, needed while others were blocked, ends when idle for so long."""
 
-HOLD_SECONDS = 0.005
+HOLD_SECONDS = 0.010
 HOLD_ROWS_MAX = 256
 """Under load results travel together, see `_may_hold`."""
 
@@ -826,12 +825,13 @@ class AgentCore:
         """
         if self._counts[State.BLOCKED] <= self._slots:
             return ()
-        begun = Counter(
-            depth
-            for processor in self._processors.values()
-            if processor is not target
-            for depth in {tasks.depth for tasks in processor.pipe}
-        )
+        begun: dict[int, int] = {}
+        for processor in self._processors.values():
+            if processor is not target:
+                pipe = processor.pipe
+                depths = (pipe[0].depth,) if len(pipe) == 1 else {tasks.depth for tasks in pipe}
+                for depth in depths:
+                    begun[depth] = begun.get(depth, 0) + 1
         return {depth for depth, count in begun.items() if count >= self._slots}
 
     def _make_room(self) -> None:
@@ -888,6 +888,13 @@ class AgentCore:
         queue = self._queue
         if not queue.count:
             return
+        if queue.count == 1 and self._counts[State.IDLE] and self._counts[State.RUNNING] < self._slots:
+            # One task, which an idle processor takes: nothing to share, nothing to hand over ahead.
+            for processor in self._processors.values():
+                if processor.state is State.IDLE:
+                    self._fill(processor, 1)
+                    break
+            return
         running = [processor for processor in self._processors.values() if processor.state is State.RUNNING]
         share = ceil((queue.count + sum([processor.rows for processor in running])) / self._slots)
         if self._counts[State.IDLE] and len(running) < self._slots:
@@ -906,7 +913,7 @@ class AgentCore:
         closed = self._closed_depths(processor)
         bytes_left = PIPE_BYTES_MAX - processor.pipe_bytes()
         while (head := self._queue.head(closed)) is not None:
-            room = self._room(processor, head, share)
+            room = 1 if self._queue.count == 1 and not processor.rows else self._room(processor, head, share)
             if room <= 0 or (bytes_left <= 0 and processor.rows):
                 break
             tasks = self._queue.take(head, room, max(bytes_left, 0))

@@ -173,7 +173,7 @@ class ObjectFetched:
 class ObjectStored:
     """Answer to `effects.PutObject`. Unless `error` is set, the object is in storage.
 
-    `lost`: nothing is wrong with storage, but the processor that held the object in its memory has died.
+    `lost`: nothing is wrong with storage, but the processor that held the object in its memory has it no more: it has died.
     """
 
     request: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from scaler_protocol import messages as m
 from scaler_protocol.columns import EMPTY, Column, Packed
@@ -47,6 +48,16 @@ class _Columns:
         self.payloads: list[bytes | memoryview] = []
         self.payload_bytes = 0
 
+    def add(self, first: _First) -> None:
+        """Begin with these."""
+        self.numbers.extend(first.numbers)
+        self.attempts.extend(first.attempts)
+        self.lengths.extend(first.lengths)
+        self.durations.extend(first.durations)
+        self.slots.extend(array("H", [first.slot]) * len(first.numbers))
+        self.payloads.append(first.payloads)
+        self.payload_bytes += len(first.payloads)
+
 
 def _extend_optional(column: array[int], rows_before: int, rows: int, values: Column) -> None:
     """Append `values` to a column that is empty while all its rows are zero."""
@@ -58,13 +69,26 @@ def _extend_optional(column: array[int], rows_before: int, rows: int, values: Co
         column.extend(bytes(rows))
 
 
+class _First(NamedTuple):
+    """A client's first results, plain successes: most often nothing joins them, and no columns need be built."""
+
+    numbers: Column
+    attempts: Column
+    lengths: Column
+    payloads: bytes | memoryview
+    durations: Column
+    slot: int
+
+
 class ResultCollector:
     """What is to be told to the scheduler with the next flush. `rows` is how many results that are."""
 
-    __slots__ = ("_by_client", "_full", "rows")
+    __slots__ = ("_by_client", "_firsts", "_full", "rows")
 
     def __init__(self) -> None:
         self.rows = 0
+        self._firsts: dict[bytes, _First] = {}
+        """By client, where there are no columns for it."""
         self._by_client: dict[bytes, _Columns] = {}
         self._full: list[tuple[bytes, _Columns]] = []
 
@@ -85,9 +109,17 @@ class ResultCollector:
         slot: int = NO_SLOT,
     ) -> None:
         """Add the outcomes of some tasks of one client, as columns; all of them ran in `slot`."""
-        columns = self._columns(client)
-        before, rows = len(columns.numbers), len(numbers)
+        rows = len(numbers)
         self.rows += rows
+        if (
+            client not in self._by_client
+            and client not in self._firsts
+            and not (len(statuses) or len(cpu_times) or len(memory_peaks))
+        ):
+            self._firsts[client] = _First(numbers, attempts, lengths, payloads, durations, slot)
+            return
+        columns = self._columns(client)
+        before = len(columns.numbers)
         columns.numbers.extend(numbers)
         columns.attempts.extend(attempts)
         columns.lengths.extend(lengths)
@@ -114,7 +146,7 @@ class ResultCollector:
         """Add one success whose value is an object in storage."""
         optional = ([cpu_time], [memory_peak]) if cpu_time or memory_peak else (EMPTY, EMPTY)
         self.add(client, [number], [attempt], [len(payload)], payload, [duration], EMPTY, *optional, slot=slot)
-        columns = self._by_client[client]
+        columns = self._columns(client)
         columns.object_positions.append(len(columns.numbers) - 1)
         columns.objects.append(object_id)
 
@@ -135,21 +167,45 @@ class ResultCollector:
         self.add(client, numbers, attempts, lengths, payload * rows, durations, statuses, slot=slot)
 
     def drop_client(self, client: bytes) -> None:
+        self._firsts.pop(client, None)
         self._by_client.pop(client, None)
         self._full = [entry for entry in self._full if entry[0] != client]
         self.rows = len(self.task_keys())
 
     def task_keys(self) -> list[tuple[bytes, int]]:
         """Return (client, number) of every result that waits, for invariants."""
-        entries = [*self._full, *self._by_client.items()]
+        entries: list[tuple[bytes, _Columns | _First]] = [
+            *self._full,
+            *self._by_client.items(),
+            *self._firsts.items(),
+        ]
         return [(client, number) for client, columns in entries for number in columns.numbers]
 
     def take(self, capacity: int) -> list[m.ResultBatch]:
         """Return everything as batches that carry `capacity`."""
         entries: Sequence[tuple[bytes, _Columns]] = [*self._full, *self._by_client.items()]
+        firsts = self._firsts
         self._full = []
         self._by_client = {}
+        self._firsts = {}
         self.rows = 0
+        batches = [
+            m.ResultBatch(
+                client,
+                first.numbers,
+                first.attempts,
+                Packed(first.lengths, first.payloads),
+                durations=first.durations,
+                capacity=capacity,
+                slots=[first.slot] * len(first.numbers),
+            )
+            for client, first in firsts.items()
+        ]
+        if entries:
+            batches += self._take_columns(entries, capacity)
+        return batches
+
+    def _take_columns(self, entries: Sequence[tuple[bytes, _Columns]], capacity: int) -> list[m.ResultBatch]:
         return [
             m.ResultBatch(
                 client=client,
@@ -175,6 +231,9 @@ class ResultCollector:
             columns = None
         if columns is None:
             columns = self._by_client[client] = _Columns()
+            first = self._firsts.pop(client, None)
+            if first is not None:
+                columns.add(first)
         return columns
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Sequence
 
-from scaler_protocol.segments import SEGMENT_BYTES_MIN, Lease, SegmentPool, SegmentReader
+from scaler_protocol.segments import SEGMENT_BYTES_MIN, Lease, SegmentPool
+from scaler_protocol.segments.mapping_cache import MappingCache
 from scaler_worker.processor.object_files import (
     Buffer,
     map_object,
@@ -34,8 +34,8 @@ class HostObjects:
         self._folder = folder
         self._token: bytes | None = None
         self._pool: SegmentPool | None = None
-        self._reader: SegmentReader | None = None
-        self._untaken: deque[tuple[float, Lease]] = deque()
+        self._mappings: MappingCache | None = None
+        self._untaken: list[tuple[float, Lease]] = []
 
     def read(self, object_id: bytes) -> Sequence[memoryview] | None:
         """Return an object's buffers, writable by this task alone; None where the host does not have it.
@@ -49,9 +49,9 @@ class HostObjects:
         if place is None:
             # It may have come just now.
             return map_object(self._folder, object_id)
-        if self._reader is None:
-            self._reader = SegmentReader()
-        found = self._reader.read(place)
+        if self._mappings is None:
+            self._mappings = MappingCache()
+        found = self._mappings.read(place)
         if found is None:
             raise PlaceGoneError
         return [memoryview(buffer) for buffer in found]
@@ -83,8 +83,7 @@ class HostObjects:
     def _let_go(self) -> None:
         """Give up the leases of results that the server holds by now, or that were given up."""
         before = time.monotonic() - HANDOVER_SECONDS
-        untaken = self._untaken
-        for _ in range(len(untaken)):
-            written_at, lease = untaken.popleft()
-            if not lease.taken and written_at > before:
-                untaken.append((written_at, lease))
+        # Made anew, as a task that is cancelled may interrupt this anywhere.
+        self._untaken = [
+            (written_at, lease) for written_at, lease in self._untaken if not lease.taken and written_at > before
+        ]

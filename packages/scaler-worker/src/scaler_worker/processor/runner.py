@@ -68,9 +68,9 @@ from scaler_worker.processor.values import (
 
 logger = logging.getLogger(__name__)
 
-FLUSH_SECONDS = 0.002
+FLUSH_SECONDS = 0.004
 FLUSH_RESULTS_MAX = 256
-LATEST_FLUSH_SECONDS = 0.005
+LATEST_FLUSH_SECONDS = 0.008
 SLOW_SECONDS = 0.002
 """Functions that take longer have earlier results sent before they run."""
 
@@ -135,6 +135,7 @@ class Processor:
         self._rows_lock = threading.Lock()
         self._generation = 0
         self._next_index = 0
+        self._came_alone = False
         self._current: Row | None = None
         self._inside = False
         """Whether the main thread is inside a task's code, where `TaskCanceled` may be raised."""
@@ -251,6 +252,7 @@ class Processor:
             functions = itertools.repeat(tasks.functions[0])
         positions = range(len(tasks.payloads))
         first = tasks.first_index
+        self._came_alone = len(positions) == 1
         rows = map(
             Row._make,
             zip(
@@ -296,8 +298,8 @@ class Processor:
         # Whoever was to read these was taken back.
         self._readers.clear()
         self._kept.clear()
-        # What is here already is more work for certain; what may come is not.
-        if buffer and not self._tasks.has_waiting():
+        # What is here already is more work for certain; what may come is not. A task that came alone is not kept waiting.
+        if buffer and (self._came_alone or not self._tasks.has_waiting()):
             self._flush()
 
     def _run_row(self, row: Row, function: Function | None) -> tuple[Result, float]:

@@ -123,7 +123,7 @@ class StorageLink:
             self._reader = SegmentReader()
         buffers = self._reader.read(asked.place)
         if buffers is None:
-            text = f"processor {asked.place.pid}, which had it in its memory, has died"
+            text = f"it is not in the memory of processor {asked.place.pid} any more"
             self._report(on.ObjectStored(asked.request, text, lost=True))
             return
         self._put(asked, buffers)

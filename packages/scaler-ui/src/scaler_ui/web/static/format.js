@@ -8,6 +8,8 @@ export function bytes(count) {
   return `${unit === 0 || count >= 100 ? Math.round(count) : count.toFixed(1)} ${UNITS[unit]}`;
 }
 
+export const plural = (count, word) => `${integer(count)} ${word}${count === 1 ? "" : "s"}`;
+
 export const integer = (value) => (value ?? 0).toLocaleString("en-US");
 
 export function rate(value) {

@@ -3,7 +3,7 @@
 import { Chart } from "./charts.js";
 import { fetchJson } from "./data.js";
 import { card, chip, element, meter, openDetail, Table } from "./elements.js";
-import { bytes, clock, clockFine, colours, integer, percent, rate, seconds } from "./format.js";
+import { bytes, clock, clockFine, colours, integer, plural, percent, rate, seconds } from "./format.js";
 import { TaskStream } from "./stream.js";
 
 const title = (text) => element("h1", {}, text);
@@ -72,12 +72,12 @@ class Overview {
     set("running", integer(data.tasks.running), "at workers");
     set("waiting", integer(data.tasks.unassigned), "not assigned");
     set("success", integer(data.tasks.success), `${integer(data.tasks.canceled)} canceled`);
-    set("failed", integer(data.tasks.failed), [data.failed_items ? `and ${integer(data.failed_items)} items of maps` : "", data.failed_rate ? `${rate(data.failed_rate)} per second` : ""].filter(Boolean).join(", "));
+    set("failed", integer(data.tasks.failed), [data.failed_items ? `and ${plural(data.failed_items, "item")} of maps` : "", data.failed_rate ? `${rate(data.failed_rate)} per second` : ""].filter(Boolean).join(", "));
     this.tiles.failed.node.classList.toggle("bad", data.tasks.failed > 0 || data.failed_items > 0);
     set("rate", rate(data.success_rate + data.failed_rate), "just now");
     set("workers", integer(data.workers), `${integer(data.worker_states.running ?? 0)} busy on ${integer(data.agents)} host${data.agents === 1 ? "" : "s"}`);
-    set("clients", integer(data.clients), data.graphs ? `${data.graphs} graphs` : "");
-    set("objects", bytes(data.objects.bytes), `${integer(data.objects.count)} objects`);
+    set("clients", integer(data.clients), data.graphs ? plural(data.graphs, "graph") : "");
+    set("objects", bytes(data.objects.bytes), plural(data.objects.count, "object"));
     set("scheduler", percent(data.scheduler.cpu_percent), `${bytes(data.scheduler.rss_bytes)}, up ${seconds(data.uptime_seconds)}`);
     this.functions.show(data.functions);
     const kinds = new Set([...Object.keys(data.sent), ...Object.keys(data.received)]);

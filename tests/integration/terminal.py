@@ -1,0 +1,144 @@
+"""A real terminal for tests: a program in tmux, whose keys are pressed and whose screen is read; and a picture of it in xterm."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+WIDTH, HEIGHT = 150, 32
+WAIT_SECONDS = 30.0
+
+CONFIGURATION = """
+set -g default-terminal "tmux-256color"
+set -ga terminal-overrides ",*:Tc"
+set -g status off
+set -g escape-time 0
+"""
+
+PICTURE_TOOLS = ("Xvfb", "xterm", "import")
+
+
+class Terminal:
+    """One program in a terminal of its own. Made by `terminal`."""
+
+    def __init__(self, folder: Path, command: Sequence[str]) -> None:
+        self._folder = folder
+        configuration = folder / "tmux.conf"
+        configuration.write_text(CONFIGURATION)
+        self._tmux = ["tmux", "-S", str(folder / "tmux"), "-f", str(configuration)]
+        size = ("-x", str(WIDTH), "-y", str(HEIGHT))
+        environment = {**os.environ, "COLORTERM": "truecolor", "LC_ALL": "C.UTF-8"}
+        environment.pop("TMUX", None)
+        self._run("new-session", "-d", *size, shlex.join(command), env=environment)
+
+    def press(self, *keys: str) -> None:
+        """Press keys, by tmux' names for them."""
+        self._run("send-keys", *keys)
+
+    def screen(self) -> str:
+        """Return the text on the screen."""
+        return self._run("capture-pane", "-p")
+
+    def wait_for(self, text: str, *, gone: bool = False) -> None:
+        """Wait until the screen shows a text, or does not show it any more."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        while (text in (screen := self.screen())) == gone:
+            assert time.monotonic() < deadline, (
+                f"{text!r} did not {'leave' if gone else 'appear on'} the screen:\n{screen}"
+            )
+            time.sleep(0.05)
+
+    def picture(self, file: Path) -> None:
+        """Take a picture of it in an xterm. Call only where `can_take_pictures`."""
+        with _display() as display:
+            environment = {**os.environ, "DISPLAY": display}
+            look = ["-fa", "DejaVu Sans Mono", "-fs", "10", "-bg", "#121212", "-fg", "#e0e0e0", "-b", "6", "+sb"]
+            xterm = subprocess.Popen(
+                ["xterm", *look, "-geometry", f"{WIDTH}x{HEIGHT}", "-e", *self._tmux, "attach"],
+                env=environment,
+                stderr=subprocess.DEVNULL,
+            )
+            try:
+                deadline = time.monotonic() + WAIT_SECONDS
+                while not self._run("list-clients"):
+                    assert time.monotonic() < deadline, "xterm did not attach"
+                    time.sleep(0.05)
+                _take_once_it_stands(file, environment)
+            finally:
+                xterm.kill()
+                xterm.wait()
+
+    def close(self) -> None:
+        """End the program and its terminal."""
+        with contextlib.suppress(subprocess.CalledProcessError):
+            self._run("kill-server")
+
+    def _run(self, *arguments: str, env: dict[str, str] | None = None) -> str:
+        done = subprocess.run(
+            [*self._tmux, *arguments], capture_output=True, text=True, timeout=30, check=True, env=env
+        )
+        return done.stdout
+
+
+def can_take_pictures() -> bool:
+    """Whether this machine has what `picture` needs."""
+    return all(map(shutil.which, PICTURE_TOOLS))
+
+
+@contextlib.contextmanager
+def terminal(folder: Path, *command: str) -> Iterator[Terminal]:
+    """Run a command in a terminal; skips the test where there is no tmux."""
+    if shutil.which("tmux") is None:
+        pytest.skip("tmux is not installed: no terminal to look at")
+    opened = Terminal(folder, command)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+@contextlib.contextmanager
+def _display() -> Iterator[str]:
+    """A screen without a monitor, under a free number."""
+    reading, writing = os.pipe()
+    server = subprocess.Popen(
+        ["Xvfb", "-displayfd", str(writing), "-screen", "0", "1236x560x24", "-nolisten", "tcp"],
+        pass_fds=[writing],
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(writing)
+    try:
+        number = os.read(reading, 20).decode().strip()
+        assert number, "Xvfb did not start"
+        yield f":{number}"
+    finally:
+        os.close(reading)
+        server.terminate()
+        server.wait(10)
+
+
+def _take_once_it_stands(file: Path, environment: dict[str, str]) -> None:
+    """Take pictures until two in a row show something and are alike in size: the window is drawn then."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    before = 0
+    while True:
+        subprocess.run(
+            ["import", "-silent", "-window", "root", "-trim", "+repage", str(file)],
+            env=environment,
+            check=True,
+            timeout=30,
+        )
+        size = file.stat().st_size
+        if size > 10_000 and abs(size - before) < size // 10:
+            return
+        before = size
+        assert time.monotonic() < deadline, "the terminal's picture stays empty"
+        time.sleep(0.2)
