@@ -43,6 +43,17 @@ def wait_for(what: str, look: Callable[[], Value], timeout_s: float = WAIT_S) ->
         time.sleep(0.02)
 
 
+def segments_of(pid: int) -> int:
+    """How many segments of large objects a process has open."""
+    found = 0
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            found += "scaler-segment" in os.readlink(path)
+        except OSError:
+            continue
+    return found
+
+
 def is_gone(pid: int) -> bool:
     """Whether a process has ended; one that nobody has reaped yet counts as ended."""
     try:

@@ -17,7 +17,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 
 from scaler import Client
@@ -26,7 +25,7 @@ from scaler_protocol import messages as m
 from scaler_protocol.codec import decode
 from scaler_protocol.transport.publisher import Subscriber
 from tests.integration import functions as f
-from tests.integration.deployment import Deployment, Service, is_gone, wait_for
+from tests.integration.deployment import Deployment, Service, is_gone, segments_of, wait_for
 
 BIN = Path(sys.executable).parent
 
@@ -248,7 +247,7 @@ def test_a_worker_host_that_falls_silent_is_given_up(deployment: Deployment, fla
 @pytest.mark.parametrize("flag", ["--object-retention-seconds"])
 def test_objects_of_a_lost_client_go_after_the_retention_time(deployment: Deployment, flag: str) -> None:
     storage = deployment.storage()
-    empty_bytes = psutil.Process(storage.pid).memory_info().rss
+    empty = segments_of(storage.pid)
     scheduler = deployment.scheduler("-osa", storage.address, "-ct", "1", flag, "1")
     program = (
         "import os, sys, time\nfrom scaler import Client\nclient = Client(sys.argv[1])\n"
@@ -258,15 +257,13 @@ def test_objects_of_a_lost_client_go_after_the_retention_time(deployment: Deploy
     try:
         assert lost.stdout is not None
         assert lost.stdout.readline() == "sent\n"
-        wait_for(
-            "the object is stored", lambda: psutil.Process(storage.pid).memory_info().rss > empty_bytes + 40_000_000
-        )
+        wait_for("the object is stored", lambda: segments_of(storage.pid) > empty)
     finally:
         lost.kill()
         lost.wait()
         if lost.stdout is not None:
             lost.stdout.close()
-    wait_for("its memory is free", lambda: psutil.Process(storage.pid).memory_info().rss < empty_bytes + 20_000_000)
+    wait_for("its memory is free", lambda: segments_of(storage.pid) == empty)
 
 
 @pytest.mark.parametrize(
