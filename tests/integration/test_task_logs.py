@@ -70,7 +70,7 @@ def test_without_a_listening_client_they_are_in_the_workers_log(deployment: Depl
     scheduler = deployment.scheduler()
     deployment.workers(scheduler, "--logging-format", "json", count=1)
     deployment.client(scheduler).submit(talk, "beta").result(50)
-    entries = []
+    entries: list[dict[str, str]] = []
 
     def logged() -> bool:
         text = "\n".join(text for _, text in deployment.logs())

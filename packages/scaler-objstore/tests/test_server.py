@@ -392,8 +392,8 @@ def test_nothing_is_left_of_segments_when_the_server_is_killed(server: Server) -
     held = SegmentReader().read(place)
     assert held is not None
     assert server.service is not None
-    server.service.process.kill()
-    server.service.process.wait()
+    os.kill(server.service.pid, signal.SIGKILL)
+    server.service.join()
     assert bytes(held[0]) == bytes(MIB)
     assert SegmentReader().read(place) is None
     del held, lease
