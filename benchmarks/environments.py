@@ -7,10 +7,11 @@ Versions are what the package index has at that time (but for what a system pins
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,16 @@ print(json.dumps({"python": platform.python_version(), **versions}))
 """
 
 
+# What pip does when it installs, and uv does not; packages installed from this repository lie elsewhere.
+_COMPILE = """
+import compileall, sys, sysconfig
+paths = sysconfig.get_paths()
+added = [folder for folder in sys.path if folder and not folder.startswith(paths["stdlib"])]
+for folder in {paths["purelib"], paths["platlib"], *added}:
+    compileall.compile_dir(folder, quiet=2)
+"""
+
+
 class EnvironmentFailed(Exception):
     """The system cannot be installed here; the text is the installer's last words."""
 
@@ -40,10 +51,17 @@ class Environment:
 
 def prepare(system: System, folder: Path, *, renew: bool = False) -> Environment:
     """Return the environment of a system, made if need be. Raises EnvironmentFailed."""
-    if system.requirements is None:
-        return _described(Path(sys.executable), system)
-    place = folder / system.name
-    requirements = [*COMMON, *system.requirements]
+    python = (
+        Path(sys.executable)
+        if system.requirements is None
+        else _installed(system.requirements, folder / system.name, renew)
+    )
+    _compile(python)
+    return _described(python, system)
+
+
+def _installed(of_system: Sequence[str], place: Path, renew: bool) -> Path:
+    requirements = [*COMMON, *of_system]
     marker = place / _READY
     python = place / "bin" / "python"
     if renew or not marker.exists() or json.loads(marker.read_text(encoding="utf-8")) != requirements:
@@ -58,7 +76,13 @@ def prepare(system: System, folder: Path, *, renew: bool = False) -> Environment
             _install([str(python), "-m", "pip", "install", "--quiet", *requirements])
         # Written last: an installation that was interrupted has none and is made anew.
         marker.write_text(json.dumps(requirements), encoding="utf-8")
-    return _described(python, system)
+    return python
+
+
+def _compile(python: Path) -> None:
+    """Let start-up times be those of what a user has installed, whatever this environment says about bytecode."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    _install([str(python), "-c", _COMPILE], environment)
 
 
 def _uv() -> str | None:
@@ -66,9 +90,9 @@ def _uv() -> str | None:
     return str(beside) if beside.exists() else shutil.which("uv")
 
 
-def _install(command: Sequence[str]) -> None:
+def _install(command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, env=environment)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise EnvironmentFailed(str(error)) from None
     if done.returncode:

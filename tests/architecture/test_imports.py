@@ -132,6 +132,26 @@ def test_the_client_pays_for_no_server_code() -> None:
     assert not list(offences(is_client_side, lambda _, imported: is_within(imported.module, *SERVER_ONLY)))
 
 
+LOCAL_CLUSTER = ("scaler_protocol", "scaler_scheduler", "scaler_objstore", "scaler_worker")
+
+
+def test_what_every_local_cluster_starts_pays_for_no_figures_library() -> None:
+    assert not list(
+        offences(lambda module: module.top in LOCAL_CLUSTER, lambda _, imported: is_within(imported.module, "psutil"))
+    )
+
+
+def test_pydantic_is_imported_where_settings_are_declared_only() -> None:
+    """Behind them stand modules that processes without settings import: a worker's processors, the client."""
+    service = {f"scaler_protocol.service.{name}" for name in ("command", "late_address", "settings", "worker_settings")}
+
+    def outside(module: Module) -> bool:
+        declares = module.name in service or module.name == f"{module.top}.settings"
+        return module.top in LOCAL_CLUSTER and not declares
+
+    assert not list(offences(outside, lambda _, imported: is_within(imported.module, "pydantic", "pydantic_settings")))
+
+
 def test_modules_are_named_after_what_they_are() -> None:
     vague = {"utils", "util", "common", "helpers", "helper", "mixins", "mixin", "misc"}
     # The names that libraries written for the older tool import are kept; they hold imports only.

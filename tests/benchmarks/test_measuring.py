@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks import processes, registry, report
+from benchmarks.environments import prepare
 from benchmarks.results import Results, reached, times_better
 from benchmarks.runner import Sample
+from benchmarks.systems.scaler import SYSTEM as SCALER
 from benchmarks.workload import Better, WrongResult, check, growing, repeated
 from benchmarks.workloads.graphs import chain, tree
 
@@ -172,3 +174,12 @@ def _run(graph: dict[str, object], key: str) -> object:
         function, *arguments = node
         values[name] = function(*(values[a] if isinstance(a, str) else a for a in arguments))
     return values[key]
+
+
+def test_what_is_measured_has_bytecode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "installed_module.py").write_text("VALUE = 1\n", encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    prepare(SCALER, tmp_path / "environments")
+    assert list((tmp_path / "package" / "__pycache__").glob("installed_module.*.pyc"))

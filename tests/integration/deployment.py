@@ -43,6 +43,17 @@ def wait_for(what: str, look: Callable[[], Value], timeout_s: float = WAIT_S) ->
         time.sleep(0.02)
 
 
+def segments_of(pid: int) -> int:
+    """How many segments of large objects a process has open."""
+    found = 0
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            found += "scaler-segment" in os.readlink(path)
+        except OSError:
+            continue
+    return found
+
+
 def is_gone(pid: int) -> bool:
     """Whether a process has ended; one that nobody has reaped yet counts as ended."""
     try:
@@ -85,13 +96,13 @@ class Service:
         """kill -9, and reap it."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
-        self.child.process.wait(10)
+        self.child.join(10)
 
     def terminate(self) -> int:
         return self.child.terminate()
 
     def wait_end(self, timeout_s: float = WAIT_S) -> int:
-        return self.child.process.wait(timeout_s)
+        return self.child.join(timeout_s)
 
 
 @dataclass

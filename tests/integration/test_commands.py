@@ -5,8 +5,10 @@ That a flag's short form means the same is held by the tests of the settings; he
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -15,7 +17,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 
 from scaler import Client
@@ -24,7 +25,7 @@ from scaler_protocol import messages as m
 from scaler_protocol.codec import decode
 from scaler_protocol.transport.publisher import Subscriber
 from tests.integration import functions as f
-from tests.integration.deployment import Deployment, Service, is_gone, wait_for
+from tests.integration.deployment import Deployment, Service, is_gone, segments_of, wait_for
 
 BIN = Path(sys.executable).parent
 
@@ -97,13 +98,36 @@ def test_a_port_that_is_taken_is_one_clear_line(deployment: Deployment) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("package", ["scaler_scheduler", "scaler_worker", "scaler_objstore"])
+def test_flags_are_read_before_anything_large_is_imported(package: str) -> None:
+    program = f"import sys, {package}.main; print(*sorted({{'capnp', 'cloudpickle', 'zmq'}} & set(sys.modules)))"
+    assert subprocess.check_output([sys.executable, "-c", program], text=True, timeout=30).strip() == ""
+
+
+def test_workers_start_their_template_before_anything_is_imported_that_reads_flags() -> None:
+    program = "import sys, scaler_worker.main; print(*sorted({'asyncio', 'pydantic'} & set(sys.modules)))"
+    assert subprocess.check_output([sys.executable, "-c", program], text=True, timeout=30).strip() == ""
+
+
 # --- scaler_scheduler
 
 
+def first_of_free_ports(count: int) -> int:
+    """Return a port that nobody listens on, and neither on those after it.
+
+    Below those that the system gives to whoever asks for any: between this look and the use of it, nobody gets them.
+    """
+    lowest_given = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
+    for first in random.sample(range(10_000, lowest_given - count), 200):
+        with contextlib.ExitStack() as probes, contextlib.suppress(OSError):
+            for port in range(first, first + count):
+                probes.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            return first
+    pytest.fail(f"no {count} free ports next to each other")
+
+
 def test_default_ports_follow_the_scheduler_s(deployment: Deployment) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = first_of_free_ports(3)
     scheduler = deployment.scheduler(address=f"tcp://127.0.0.1:{port}")
     assert scheduler.addresses["scheduler"].port == port
     assert scheduler.addresses["object_storage"].port == port + 1
@@ -223,7 +247,7 @@ def test_a_worker_host_that_falls_silent_is_given_up(deployment: Deployment, fla
 @pytest.mark.parametrize("flag", ["--object-retention-seconds"])
 def test_objects_of_a_lost_client_go_after_the_retention_time(deployment: Deployment, flag: str) -> None:
     storage = deployment.storage()
-    empty_bytes = psutil.Process(storage.pid).memory_info().rss
+    empty = segments_of(storage.pid)
     scheduler = deployment.scheduler("-osa", storage.address, "-ct", "1", flag, "1")
     program = (
         "import os, sys, time\nfrom scaler import Client\nclient = Client(sys.argv[1])\n"
@@ -233,15 +257,13 @@ def test_objects_of_a_lost_client_go_after_the_retention_time(deployment: Deploy
     try:
         assert lost.stdout is not None
         assert lost.stdout.readline() == "sent\n"
-        wait_for(
-            "the object is stored", lambda: psutil.Process(storage.pid).memory_info().rss > empty_bytes + 40_000_000
-        )
+        wait_for("the object is stored", lambda: segments_of(storage.pid) > empty)
     finally:
         lost.kill()
         lost.wait()
         if lost.stdout is not None:
             lost.stdout.close()
-    wait_for("its memory is free", lambda: psutil.Process(storage.pid).memory_info().rss < empty_bytes + 20_000_000)
+    wait_for("its memory is free", lambda: segments_of(storage.pid) == empty)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from scaler_protocol import messages as m
 from scaler_protocol.segments import SegmentPool
 from scaler_protocol.transport.dealer import DealerLink
 from tests.integration import functions as f
-from tests.integration.deployment import Deployment, Service, wait_for
+from tests.integration.deployment import Deployment, Service, segments_of, wait_for
 
 MIB = 1024 * 1024
 SIZE = 8 * MIB
@@ -155,16 +155,6 @@ def test_segments_are_used_again(cluster: tuple[Service, Client]) -> None:
     assert segments_of(os.getpid()) - before <= 8
 
 
-def segments_of(pid: int) -> int:
-    found = 0
-    for path in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            found += "scaler-segment" in os.readlink(path)
-        except OSError:
-            continue
-    return found
-
-
 def test_nothing_is_held_when_everything_was_answered(cluster: tuple[Service, Client]) -> None:
     scheduler, client = cluster
     results = [client.submit(f.echo, numbers(number)).result(timeout=30) for number in range(6)]
@@ -177,7 +167,7 @@ def test_nothing_is_held_when_everything_was_answered(cluster: tuple[Service, Cl
 
 def storage_pid(scheduler: Service) -> int:
     """The object storage server that a scheduler has started."""
-    (pid,) = [pid for pid in scheduler.children() if b"scaler_objstore" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    (pid,) = [pid for pid in scheduler.children() if Path(f"/proc/{pid}/comm").read_text().strip() == "scaler_objstore"]
     return pid
 
 

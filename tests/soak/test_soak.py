@@ -24,7 +24,10 @@ def memory_of_services() -> dict[str, int]:
     """Private memory (USS) of every child process, by its command."""
     used = {}
     for process in psutil.Process().children(recursive=True):
-        name = next((word for word in process.cmdline() if word.startswith("scaler_")), process.name())
+        name = process.name()
+        # One that was forked has its name, and the command line of whom it was forked from.
+        if not name.startswith("scaler_"):
+            name = next((word for word in process.cmdline() if word.startswith("scaler_")), name)
         used[f"{name} {process.pid}"] = process.memory_full_info().uss
     return used
 

@@ -100,8 +100,8 @@ def test_workers_end_with_their_adapter(adapter: ChildService, signal_number: si
     with httpx.Client(base_url=url(adapter), timeout=30) as http:
         http.post("/", json={"action": "start_worker"})
     workers = psutil.Process(adapter.pid).children()
-    adapter.process.send_signal(signal_number)
-    assert adapter.process.wait(20) == 0
+    os.kill(adapter.pid, signal_number)
+    assert adapter.join(20) == 0
     assert workers
     assert not psutil.wait_procs(workers, timeout=10)[1]
 
@@ -134,8 +134,8 @@ def test_an_adapter_that_was_killed_finds_its_workers_again(scheduler_address: s
     with httpx.Client(base_url=base, timeout=30) as http:
         started = http.post("/", json=start).json()
         workers = psutil.Process(first.pid).children()
-        first.process.kill()
-        first.process.wait(10)
+        os.kill(first.pid, signal.SIGKILL)
+        first.join(10)
         second = ChildService.start(
             "scaler_adapters.native", [scheduler_address, f"--port={base.rpartition(':')[2]}", "--max-workers=3"]
         )

@@ -240,8 +240,8 @@ def test_a_killed_and_restarted_server_is_noticed_and_used_again(server: Server)
     client = server.client()
     lost = client.put(b"lost")
     assert server.service is not None
-    server.service.process.kill()
-    server.service.process.wait()
+    os.kill(server.service.pid, signal.SIGKILL)
+    server.service.join()
     request = client.requests.put(object_id := os.urandom(16), client.incarnation, [b"kept"], time.monotonic())
     client.flush()
     time.sleep(0.1)
@@ -264,8 +264,8 @@ def test_it_stops_when_asked_with_status_zero_and_leaves_nothing_behind(
         client.requests.tell(m.Shutdown("the cluster stops"), time.monotonic())
         client.flush()
     else:
-        server.service.process.send_signal(stop)
-    assert server.service.process.wait(10) == 0
+        os.kill(server.service.pid, stop)
+    assert server.service.join(10) == 0
     port = int(server.address.rpartition(":")[2])
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
@@ -394,8 +394,8 @@ def test_nothing_is_left_of_segments_when_the_server_is_killed(server: Server) -
     held = SegmentReader().read(place)
     assert held is not None
     assert server.service is not None
-    server.service.process.kill()
-    server.service.process.wait()
+    os.kill(server.service.pid, signal.SIGKILL)
+    server.service.join()
     assert bytes(held[0]) == bytes(MIB)
     assert SegmentReader().read(place) is None
     del held, lease

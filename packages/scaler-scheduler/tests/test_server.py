@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -205,8 +206,8 @@ def test_monitors_get_numbered_snapshots(start, peers) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_cleanly_and_frees_the_port(start, number: signal.Signals) -> None:
     scheduler = start()
-    scheduler.child.process.send_signal(number)
-    assert scheduler.child.process.wait(10) == 0
+    os.kill(scheduler.child.pid, number)
+    assert scheduler.child.join(10) == 0
     with socket.socket() as again:
         again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         again.bind(("127.0.0.1", scheduler.address.port))
@@ -223,7 +224,7 @@ def test_a_client_can_shut_it_down_unless_it_is_protected(start, peers) -> None:
             client.wait_for_message(m.Notice)
             assert scheduler.child.is_running
         else:
-            assert scheduler.child.process.wait(10) == 0
+            assert scheduler.child.join(10) == 0
 
 
 def test_an_address_in_use_is_one_clear_line(start) -> None:
@@ -246,8 +247,8 @@ def test_a_session_goes_on_after_a_restart_on_the_same_port(start, peers) -> Non
     client.wait_for(lambda: client.connection.established)
     assert client.connection.welcome is not None
     incarnation = client.connection.welcome.incarnation
-    first.child.process.kill()
-    first.child.process.wait()
+    os.kill(first.child.pid, signal.SIGKILL)
+    first.child.join()
     start(address=str(first.address))
     client.wait_for(
         lambda: client.connection.welcome is not None and client.connection.welcome.incarnation != incarnation

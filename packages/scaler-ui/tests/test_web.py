@@ -82,7 +82,7 @@ def test_the_stream_tells_of_news_and_ends_with_the_service(scheduler: Synthetic
         service.child.process.terminate()
         for _ in lines:
             pass
-    assert service.child.process.wait(10) == 0
+    assert service.child.join(10) == 0
     assert time.monotonic() - begun < 4
 
 

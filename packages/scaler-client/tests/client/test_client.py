@@ -23,6 +23,8 @@ import pytest
 from scaler import Client, Serializer, errors
 from scaler.testing import InProcessCluster
 from scaler_protocol import messages as m
+from scaler_protocol.codec import decode
+from scaler_protocol.transport.dealer import DealerLink
 
 
 @pytest.fixture
@@ -46,6 +48,31 @@ def wait_until(condition: Any, seconds: float = 5.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.005)
+
+
+def test_a_client_says_hello_before_it_waits_for_anything(
+    cluster: InProcessCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[m.Message] = []
+
+    class Starting(Exception):
+        pass
+
+    class Thread:
+        def __init__(self, link: DealerLink, _owner: object, _name: str) -> None:
+            self._link = link
+
+        def send(self, frames: list[Any]) -> None:
+            sent.append(decode(frames[1:]))
+
+        def start(self) -> None:
+            self._link.close()
+            raise Starting
+
+    monkeypatch.setattr("scaler.client.connection_engine.LinkThread", Thread)
+    with pytest.raises(Starting):
+        Client(cluster.address)
+    assert [type(message) for message in sent] == [m.Hello]
 
 
 class TestSubmit:

@@ -19,12 +19,14 @@ from scaler_objstore.core import Incoming, Limits, MemoryStorage, PeerGone, Send
 from scaler_objstore.segments import HeldSegments, raise_descriptor_limit
 from scaler_objstore.settings import ObjectStorageSettings
 from scaler_protocol import messages as m
+from scaler_protocol.address import Address
 from scaler_protocol.codec import decode, encode
 from scaler_protocol.errors import MalformedMessageError, MessageTooLargeError, TransportError
 from scaler_protocol.ids import short
 from scaler_protocol.random_ids import new_id
 from scaler_protocol.service import event_loop
 from scaler_protocol.service.errors import ServiceError
+from scaler_protocol.service.late_address import bind_address_now
 from scaler_protocol.service.readiness import Readiness
 from scaler_protocol.service.signals import StopSignals
 from scaler_protocol.transport import RouterListener, SendOutcome
@@ -37,9 +39,6 @@ ADDRESS_ROLE = "object_storage"
 
 DRAIN_MESSAGES = 64
 """Messages taken in before timers and signals get their turn."""
-
-HIGH_WATER_MARK_MESSAGES = 128
-"""Messages ZeroMQ keeps per peer: each may be a whole object, and what waits there is outside the memory limit."""
 
 FLUSH_SECONDS = 0.002
 """Pause before trying again to send to a peer that takes nothing."""
@@ -55,14 +54,15 @@ _ENVELOPE = encode_envelope(UNSEQUENCED)
 
 def run(settings: ObjectStorageSettings) -> int:
     """Serve until told to stop; return the exit status. Raises ServiceError when the address cannot be used."""
-    return event_loop.run(lambda: _serve(settings), settings.event_loop)
+    address = bind_address_now(settings.address)
+    return event_loop.run(lambda: _serve(settings, address), settings.event_loop)
 
 
-async def _serve(settings: ObjectStorageSettings) -> int:
+async def _serve(settings: ObjectStorageSettings, address: Address) -> int:
     readiness = Readiness.from_environment()
     incarnation = new_id()
     raise_descriptor_limit()
-    with _listening(settings) as listener, contextlib.closing(HeldSegments(incarnation)) as segments:
+    with _listening(address) as listener, contextlib.closing(HeldSegments(incarnation)) as segments:
         server = Server(listener, _make_core(settings, incarnation, segments.offer), segments)
         with StopSignals(lambda number: server.stop(signal.Signals(number).name)):
             logger.info("object storage listens on %s", listener.address)
@@ -79,9 +79,9 @@ async def _serve(settings: ObjectStorageSettings) -> int:
 
 
 @contextlib.contextmanager
-def _listening(settings: ObjectStorageSettings) -> Iterator[RouterListener]:
+def _listening(address: Address) -> Iterator[RouterListener]:
     try:
-        listener = RouterListener(str(settings.address))
+        listener = RouterListener(str(address))
     except TransportError as error:
         raise ServiceError(str(error)) from None
     with contextlib.closing(listener):

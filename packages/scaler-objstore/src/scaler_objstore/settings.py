@@ -8,7 +8,8 @@ from typing import Annotated, ClassVar
 from pydantic import AliasChoices, Field
 
 from scaler_protocol.service.command import EventLoopSettings
-from scaler_protocol.service.settings import AlsoKey, BindAddressSetting, CliPositionalArg, Short
+from scaler_protocol.service.late_address import LateBindAddressSetting
+from scaler_protocol.service.settings import AlsoKey, CliPositionalArg, Short
 
 
 def _half_of_memory() -> int:
@@ -21,8 +22,9 @@ class ObjectStorageSettings(EventLoopSettings):
     command: ClassVar[str] = "scaler_object_storage_server"
     section: ClassVar[str] = "object_storage_server"
 
-    address: Annotated[CliPositionalArg[BindAddressSetting], AlsoKey("object_storage_address")] = Field(
-        description="where to listen, as in tcp://127.0.0.1:2346; port 0 takes a free one",
+    address: Annotated[CliPositionalArg[LateBindAddressSetting], AlsoKey("object_storage_address")] = Field(
+        description="where to listen, as in tcp://127.0.0.1:2346; port 0 takes a free one; - reads it from standard "
+        "input",
     )
     memory_limit_bytes: Annotated[int, Short("ml")] = Field(
         default_factory=_half_of_memory,

@@ -7,11 +7,11 @@ anybody indexes with them.
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
 from enum import IntEnum
-from importlib.resources import as_file, files
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -32,8 +32,8 @@ TRAVERSAL_WORDS_MIN = 1024
 
 def _load_schema() -> Any:
     capnp.remove_import_hook()
-    with as_file(files("scaler_protocol") / "schema" / "scaler.capnp") as path:
-        return capnp.load(str(path))
+    # Beside this module, as wheels and source trees have it; importlib.resources would be a tenth of this import.
+    return capnp.load(os.path.join(os.path.dirname(__file__), "schema", "scaler.capnp"))
 
 
 _schema = _load_schema()

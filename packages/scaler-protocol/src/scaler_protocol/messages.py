@@ -6,11 +6,12 @@ may keep it, nobody changes it after it was sent.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import IntEnum
 from typing import Any
 
 from scaler_protocol.columns import EMPTY, Column, Packed
+from scaler_protocol.values import record
 from scaler_protocol.version import PROTOCOL_VERSION, PYTHON_VERSION, SOFTWARE_VERSION
 
 Capabilities = tuple[tuple[str, int], ...]
@@ -89,7 +90,7 @@ class TaskEvent(IntEnum):
     RETURNED = 5
 
 
-@dataclass(slots=True)
+@record
 class Hello:
     role: Role
     name: str
@@ -110,7 +111,7 @@ class Hello:
     takes_chains: bool = False
 
 
-@dataclass(slots=True)
+@record
 class Welcome:
     incarnation: bytes
     resumed: bool = False
@@ -128,17 +129,17 @@ class Welcome:
     """Object storage: where a peer on the same host finds proof of it (see `segments.offer`)."""
 
 
-@dataclass(slots=True)
+@record
 class Refused:
     text: str
 
 
-@dataclass(slots=True)
+@record
 class UnknownPeer:
     pass
 
 
-@dataclass(slots=True)
+@record
 class Heartbeat:
     sent_at_seconds: float = 0.0
     echo_seconds: float = 0.0
@@ -157,12 +158,12 @@ class Heartbeat:
     processor_milliseconds: Column = EMPTY
 
 
-@dataclass(slots=True)
+@record
 class Goodbye:
     text: str
 
 
-@dataclass(slots=True)
+@record
 class TaskBatch:
     client: bytes
     numbers: Column
@@ -183,7 +184,7 @@ class TaskBatch:
     chain_ends: Column = EMPTY
 
 
-@dataclass(slots=True)
+@record
 class ResultBatch:
     client: bytes
     numbers: Column
@@ -201,7 +202,7 @@ class ResultBatch:
     """Header and payload frames as received, so that a batch passed on whole is not encoded again."""
 
 
-@dataclass(slots=True)
+@record
 class FunctionDefine:
     client: bytes
     ids: tuple[bytes, ...]
@@ -209,26 +210,26 @@ class FunctionDefine:
     names: tuple[str, ...] = ()
 
 
-@dataclass(slots=True)
+@record
 class TaskCancel:
     client: bytes
     numbers: Column
     attempts: Column = EMPTY
 
 
-@dataclass(slots=True)
+@record
 class TaskRecall:
     count: int
 
 
-@dataclass(slots=True)
+@record
 class TaskReturn:
     client: bytes
     numbers: Column
     attempts: Column = EMPTY
 
 
-@dataclass(slots=True)
+@record
 class Inventory:
     client: bytes
     numbers: Column
@@ -236,7 +237,7 @@ class Inventory:
     states: Column
 
 
-@dataclass(slots=True)
+@record
 class GraphSubmit:
     client: bytes
     first_number: int
@@ -254,27 +255,27 @@ class GraphSubmit:
     objects: tuple[bytes, ...] = ()
 
 
-@dataclass(slots=True)
+@record
 class ClientGone:
     client: bytes
 
 
-@dataclass(slots=True)
+@record
 class CreditRequest:
     count: int
 
 
-@dataclass(slots=True)
+@record
 class CreditGrant:
     count: int
 
 
-@dataclass(slots=True)
+@record
 class Shutdown:
     text: str = ""
 
 
-@dataclass(slots=True)
+@record
 class Notice:
     text: str
     level: int = 1
@@ -282,7 +283,7 @@ class Notice:
     kind: str = ""
 
 
-@dataclass(slots=True)
+@record
 class Output:
     client: bytes
     number: int
@@ -291,7 +292,7 @@ class Output:
     dropped_bytes: int = 0
 
 
-@dataclass(slots=True)
+@record
 class ChunkFailures:
     client: bytes
     number: int
@@ -301,14 +302,14 @@ class ChunkFailures:
     """The failure of the first failed item."""
 
 
-@dataclass(slots=True)
+@record
 class Relay:
     client: bytes
     inner: list[bytes]
     """Frames of the relayed message, its envelope first."""
 
 
-@dataclass(slots=True)
+@record
 class ObjectPut:
     request: int
     id: bytes
@@ -320,14 +321,14 @@ class ObjectPut:
     """Where the buffers lie in a segment of this host (see `segments`), instead of in frames."""
 
 
-@dataclass(slots=True)
+@record
 class ObjectPutReply:
     request: int
     status: int = ObjectStatus.DONE
     text: str = ""
 
 
-@dataclass(slots=True)
+@record
 class ObjectGet:
     request: int
     id: bytes
@@ -336,7 +337,7 @@ class ObjectGet:
     """Whether a place will do."""
 
 
-@dataclass(slots=True)
+@record
 class ObjectData:
     request: int
     id: bytes
@@ -346,27 +347,27 @@ class ObjectData:
     """Where the buffers lie in a segment of this host, instead of in frames."""
 
 
-@dataclass(slots=True)
+@record
 class ObjectDelete:
     request: int
     owner: bytes
     ids: tuple[bytes, ...]
 
 
-@dataclass(slots=True)
+@record
 class ObjectDeleteReply:
     request: int
     status: int = ObjectStatus.DONE
     text: str = ""
 
 
-@dataclass(slots=True)
+@record
 class Counter:
     name: str
     count: int
 
 
-@dataclass(slots=True)
+@record
 class WorkerStatus:
     name: str
     agent: str
@@ -389,7 +390,7 @@ class WorkerStatus:
     task_seconds: float = 0.0
 
 
-@dataclass(slots=True)
+@record
 class AgentStatus:
     name: str
     hostname: str = ""
@@ -409,7 +410,7 @@ class AgentStatus:
     incarnation: bytes = b""
 
 
-@dataclass(slots=True)
+@record
 class ClientStatus:
     name: str
     incarnation: bytes
@@ -428,7 +429,7 @@ class ClientStatus:
     failed_items: int = 0
 
 
-@dataclass(slots=True)
+@record
 class GraphStatus:
     client: bytes
     first_number: int
@@ -440,7 +441,7 @@ class GraphStatus:
     held_results: int = 0
 
 
-@dataclass(slots=True)
+@record
 class AdapterStatus:
     url: str
     state: str = ""
@@ -453,7 +454,7 @@ class AdapterStatus:
     text: str = ""
 
 
-@dataclass(slots=True)
+@record
 class MonitorSnapshot:
     sequence: int
     time_seconds: float
@@ -480,7 +481,7 @@ class MonitorSnapshot:
     failed_items: int = 0
 
 
-@dataclass(slots=True)
+@record
 class MonitorEvents:
     sequence: int
     time_seconds: Any
@@ -501,7 +502,7 @@ class MonitorEvents:
     capability_table: tuple[str, ...] = ()
 
 
-@dataclass(slots=True)
+@record
 class MonitorFailures:
     incarnation: bytes
     first_number: int
@@ -517,7 +518,7 @@ class MonitorFailures:
     items: Column = EMPTY
 
 
-@dataclass(slots=True)
+@record
 class MonitorLog:
     incarnation: bytes
     first_number: int
@@ -526,18 +527,18 @@ class MonitorLog:
     texts: tuple[str, ...]
 
 
-@dataclass(slots=True)
+@record
 class MonitorDump:
     time_seconds: float
     json: str
 
 
-@dataclass(slots=True)
+@record
 class StoreStatusRequest:
     request: int
 
 
-@dataclass(slots=True)
+@record
 class StoreStatus:
     request: int
     object_count: int = 0
@@ -548,7 +549,7 @@ class StoreStatus:
     owner_bytes: Column = EMPTY
 
 
-@dataclass(slots=True)
+@record
 class Drain:
     pass
 

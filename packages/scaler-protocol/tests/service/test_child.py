@@ -10,6 +10,7 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -70,7 +71,7 @@ def test_a_second_signal_ends_a_service_that_hangs(start_clock: StartClock, sign
     time.sleep(0.2)
     assert child.is_running
     os.kill(child.pid, signal_number)
-    assert child.process.wait(10) == 128 + signal_number
+    assert child.join(10) == 128 + signal_number
 
 
 def test_a_child_that_does_not_stop_is_killed(start_clock: StartClock) -> None:
@@ -129,3 +130,96 @@ def test_a_child_ends_with_its_parent_process_but_not_with_a_thread_of_it(
         finally:
             parent.kill()
     wait_until(lambda: is_gone(child_pid))
+
+
+# A parent that forks the clock after it has opened a file and a log, prints its pid and descriptors, and waits.
+FORKING_PARENT = textwrap.dedent(
+    """
+    import logging, os, sys, threading, time
+    from scaler_protocol.service.child import ChildService
+    from scaler_protocol.service.log import set_up_logging
+    set_up_logging([os.devnull])
+    kept = open(os.devnull)
+    if sys.argv[1] == "threads":
+        threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+    child = ChildService.fork("clock_service", ["--logging-paths", sys.argv[2]])
+    child.wait_ready()
+    targets = []
+    for name in os.listdir(f"/proc/{child.pid}/fd"):
+        try:
+            targets.append(os.readlink(f"/proc/{child.pid}/fd/{name}"))
+        except FileNotFoundError:
+            pass  # closed meanwhile: it is still starting
+    print(child.pid, os.getpgid(child.pid) == child.pid, targets.count(os.devnull), flush=True)
+    print(open(f"/proc/{child.pid}/comm").read().strip(), flush=True)
+    sys.stdin.readline()
+    print(child.terminate(), child.is_running, flush=True)
+    time.sleep(60)
+    """
+)
+
+
+@pytest.fixture
+def forking_parent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    parents: list[subprocess.Popen[str]] = []
+
+    def start(how: str) -> subprocess.Popen[str]:
+        arguments = [sys.executable, "-c", FORKING_PARENT, how, str(tmp_path / "clock.log")]
+        parents.append(subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+        return parents[-1]
+
+    yield start
+    for parent in parents:
+        parent.kill()
+        parent.communicate()
+
+
+def lines_of(parent: subprocess.Popen[str], count: int) -> list[str]:
+    assert parent.stdout is not None
+    return [parent.stdout.readline().strip() for _ in range(count)]
+
+
+def test_a_forked_service_holds_nothing_of_its_parent_s(forking_parent: Callable[..., Any], tmp_path: Path) -> None:
+    parent = forking_parent("alone")
+    (pid, leads_a_group, open_null_devices), name = lines_of(parent, 2)[0].split(), "clock_service"
+    assert (leads_a_group, open_null_devices) == ("True", "0")
+    assert Path(f"/proc/{pid}/comm").read_text().strip() == name[:15]
+    parent.stdin.write("\n")
+    parent.stdin.flush()
+    assert lines_of(parent, 1) == ["0 False"]
+    # It logs to where it was told, not to where its parent does.
+    assert "stopping" in (tmp_path / "clock.log").read_text()
+
+
+def test_a_forked_service_ends_with_its_parent(forking_parent: Callable[..., Any]) -> None:
+    parent = forking_parent("alone")
+    pid = int(lines_of(parent, 1)[0].split()[0])
+    parent.kill()
+    wait_until(lambda: is_gone(pid))
+
+
+def test_a_process_with_threads_does_not_fork(forking_parent: Callable[..., Any]) -> None:
+    _, name = lines_of(forking_parent("threads"), 2)
+    assert name.startswith("python")
+
+
+def test_a_forked_service_that_cannot_start_is_explained() -> None:
+    program = textwrap.dedent(
+        """
+        from scaler_protocol.service.child import ChildService
+        from scaler_protocol.service.errors import ServiceError
+        for module in ("no_such_service", "timeit"):
+            child = ChildService.fork(module, ["-n1", "-r1", "1 / 0"])
+            try:
+                child.wait_ready(30)
+            except ServiceError as error:
+                print(error)
+        """
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines() == [
+        "no_such_service ended before it was ready: exit status 1",
+        "timeit ended before it was ready: exit status 1",
+    ]
+    assert "No module named no_such_service" in done.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scaler_protocol.service.command import run_command
+from scaler_protocol.service.readiness import Readiness
 from scaler_scheduler.settings import SchedulerSettings
 
 
@@ -15,6 +16,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(settings: SchedulerSettings) -> int:
     # Imported late, so that -h and mistakes in flags are answered at once.
-    from scaler_scheduler.server import run
+    from scaler_scheduler.store_process import STORE_STOP_SECONDS, fork_store
 
-    return run(settings)
+    # First of all, because it takes out of the environment what the storage server must not inherit.
+    readiness = Readiness.from_environment()
+    store = None if settings.own_object_storage_address is None else fork_store(settings)
+    try:
+        from scaler_scheduler.server import run
+
+        return run(settings, readiness, store)
+    finally:
+        if store is not None:
+            store.terminate(STORE_STOP_SECONDS)

@@ -9,8 +9,6 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-import psutil
-
 from scaler_protocol import messages as m
 from scaler_protocol.address import Address
 from scaler_protocol.codec import decode, encode
@@ -19,7 +17,7 @@ from scaler_protocol.random_ids import new_id
 from scaler_protocol.service.child import ChildService
 from scaler_protocol.service.errors import ConfigurationError, ServiceError
 from scaler_protocol.service.event_loop import run as run_event_loop
-from scaler_protocol.service.memory import give_back_free_memory
+from scaler_protocol.service.memory import give_back_free_memory, rss_bytes
 from scaler_protocol.service.readiness import Readiness
 from scaler_protocol.service.signals import StopSignals
 from scaler_protocol.storage import StoreRequests
@@ -47,6 +45,7 @@ from scaler_scheduler.core import (
 )
 from scaler_scheduler.monitor_feed import MonitorFeed, RecentLog
 from scaler_scheduler.settings import SchedulerSettings
+from scaler_scheduler.store_process import STORE_STOP_SECONDS, start_store
 
 if TYPE_CHECKING:
     from scaler_scheduler.webhooks import Webhooks
@@ -74,29 +73,31 @@ LARGE_LOAD_TASKS = 10_000
 
 STORE_START_SECONDS = 30.0
 STORE_RESTART_SECONDS = 1.0
-STORE_STOP_SECONDS = 5.0
 
 STORE_STATUS_SECONDS = 10.0
 """How long the object storage server may take to say how much it holds, before it is asked again."""
 
 
-def run(settings: SchedulerSettings) -> int:
-    """Run a scheduler until it is asked to stop; return the exit status of the process."""
-    return run_event_loop(lambda: _Server(settings).serve(), settings.event_loop)
+def run(settings: SchedulerSettings, readiness: Readiness, store: ChildService | None) -> int:
+    """Run a scheduler until it is asked to stop; return the exit status of the process.
+
+    `store`: its own object storage server, which waits for its address; None where the settings name one.
+    """
+    return run_event_loop(lambda: _Server(settings, readiness, store).serve(), settings.event_loop)
 
 
 class _Server:
-    def __init__(self, settings: SchedulerSettings) -> None:
+    def __init__(self, settings: SchedulerSettings, readiness: Readiness, store: ChildService | None) -> None:
         self._settings = settings
-        self._readiness = Readiness.from_environment()
-        self._process = psutil.Process()
+        self._readiness = readiness
+        self._cpu_seconds, self._cpu_read_at = time.process_time(), time.monotonic()
         self._stopped = asyncio.Event()
         self._exit_status = 0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("-inf")
         self._was_loaded = False
         self._drain_scheduled = False
-        self._store_child: ChildService | None = None
+        self._store_child = store
         self._store_link: DealerLink | None = None
         self._store_requests: StoreRequests | None = None
         self._webhooks: Webhooks | None = None
@@ -120,7 +121,7 @@ class _Server:
             self._publisher = self._publish_at(self._monitor_address(bound))
             stack.callback(self._publisher.close)
             self._feed = MonitorFeed(self._publisher, self._recent_log)
-            store_address = await self._object_storage(bound)
+            store_address = self._object_storage()
             self._core = SchedulerCore(
                 self._configuration(str(store_address), self._publisher.address), time.monotonic()
             )
@@ -184,29 +185,13 @@ class _Server:
         except TransportError as error:
             raise ServiceError(f"cannot publish to monitors on {address}: {error}") from None
 
-    async def _object_storage(self, bound: Address) -> Address:
-        own = self._settings.own_object_storage_address
-        if own is None:
+    def _object_storage(self) -> Address:
+        if self._store_child is None:
             assert self._settings.object_storage_address is not None
             return self._settings.object_storage_address
-        return await self._start_store(str(own))
-
-    async def _start_store(self, address: str) -> Address:
-        arguments = [
-            address,
-            "--event-loop",
-            self._settings.event_loop,
-            "--logging-level",
-            self._settings.logging_level,
-            "--logging-format",
-            self._settings.logging_format,
-            "--logging-paths",
-            *self._settings.logging_paths,
-        ]
-        child = ChildService.start("scaler_objstore", arguments)
-        self._store_child = child
-        addresses = await self._loop.run_in_executor(None, child.wait_ready, STORE_START_SECONDS)
-        return addresses["object_storage"]
+        self._store_child.give_address(self._settings.own_object_storage_address)
+        # Nobody is served yet whom waiting here could hold up.
+        return self._store_child.wait_ready(STORE_START_SECONDS)["object_storage"]
 
     def _configuration(self, store_address: str, monitor_address: str) -> SchedulerConfig:
         settings = self._settings
@@ -259,8 +244,9 @@ class _Server:
             self._core.handle(
                 StoreLost(f"it ended with status {self._store_child.process.returncode}"), time.monotonic()
             )
+            self._store_child = start_store(self._settings, Address.parse(self._core.config.object_storage_address))
             try:
-                await self._start_store(self._core.config.object_storage_address)
+                await self._loop.run_in_executor(None, self._store_child.wait_ready, STORE_START_SECONDS)
                 logger.warning("object storage server was started again; objects it held are lost")
             except ServiceError as error:
                 logger.error("object storage server does not start: %s", error)
@@ -427,9 +413,10 @@ class _Server:
         now, unix_time = time.monotonic(), time.time()
         if self._feed.publish_own(self._core, now, unix_time, joined=joined):
             self._ask_store(now)
-        with self._process.oneshot():
-            cpu_percent, rss_bytes = self._process.cpu_percent(), self._process.memory_info().rss
-        return Tick(cpu_percent, rss_bytes, monitors, unix_time, events, joined)
+        cpu_seconds, elapsed = time.process_time(), max(now - self._cpu_read_at, 1e-3)
+        cpu_percent = 100 * (cpu_seconds - self._cpu_seconds) / elapsed
+        self._cpu_seconds, self._cpu_read_at = cpu_seconds, now
+        return Tick(cpu_percent, rss_bytes(), monitors, unix_time, events, joined)
 
     def _ask_store(self, now: float) -> None:
         """Ask how much the object storage server holds; what it says comes back as an event."""

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from scaler_protocol import messages as m
+from scaler_protocol.address import Address
 from scaler_protocol.capabilities import parse_capabilities
 from scaler_protocol.codec import decode, encode
 from scaler_protocol.errors import MalformedMessageError, MessageTooLargeError, TransportError
@@ -38,6 +39,7 @@ from scaler_worker.shell.object_cache import make_object_folder
 from scaler_worker.shell.pool import ProcessorPool
 from scaler_worker.shell.read_hub import ReadHub
 from scaler_worker.shell.storage_link import StorageLink
+from scaler_worker.shell.template_process import TemplateProcess
 
 logger = logging.getLogger(__name__)
 
@@ -58,18 +60,20 @@ GRACE_SECONDS = 5.0
 """How long running tasks may go on when this process is asked to stop."""
 
 
-def run(settings: ClusterSettings) -> int:
-    """Work until stopped; return the exit status. Raises ServiceError when there is no going on."""
-    return event_loop.run(lambda: _serve(settings), settings.event_loop)
+def run(settings: ClusterSettings, address: Address, readiness: Readiness, template: TemplateProcess) -> int:
+    """Work for the scheduler at `address` until stopped; return the exit status.
+
+    Processors are forked from `template`. Raises ServiceError when there is no going on.
+    """
+    return event_loop.run(lambda: _serve(settings, address, readiness, template), settings.event_loop)
 
 
-async def _serve(settings: ClusterSettings) -> int:
-    readiness = Readiness.from_environment()
+async def _serve(settings: ClusterSettings, address: Address, readiness: Readiness, template: TemplateProcess) -> int:
     try:
-        link = DealerLink(str(settings.address), identity := new_id())
+        link = DealerLink(str(address), identity := new_id())
     except TransportError as error:
         raise ServiceError(f"ADDRESS: {error}") from None
-    agent = Agent(settings, identity, link, readiness)
+    agent = Agent(settings, address, identity, link, readiness, template)
     with StopSignals(agent.on_stop_signal):
         watchdog = asyncio.create_task(readiness.keep_alive())
         try:
@@ -90,7 +94,15 @@ def _worker_names(settings: ClusterSettings, hostname: str) -> tuple[str, ...]:
 class Agent:
     """Reads, lets the core decide, and performs."""
 
-    def __init__(self, settings: ClusterSettings, incarnation: bytes, link: DealerLink, readiness: Readiness) -> None:
+    def __init__(
+        self,
+        settings: ClusterSettings,
+        address: Address,
+        incarnation: bytes,
+        link: DealerLink,
+        readiness: Readiness,
+        template: TemplateProcess,
+    ) -> None:
         hostname = socket.gethostname()
         folder, cache_bytes = make_object_folder()
         names = _worker_names(settings, hostname)
@@ -126,7 +138,7 @@ class Agent:
         self._hub = ReadHub(self._on_readable)
         self._pool = ProcessorPool(
             ProcessorOptions(
-                scheduler_address=str(settings.address),
+                scheduler_address=str(address),
                 object_folder=folder,
                 preload=settings.preload or "",
                 garbage_collect_interval_seconds=settings.garbage_collect_interval_seconds,
@@ -134,6 +146,7 @@ class Agent:
                 logging_level=settings.logging_level,
                 logging_format=settings.logging_format,
             ),
+            template,
             self._hub,
             self._report,
         )
@@ -156,7 +169,7 @@ class Agent:
             do.Log: lambda effect: logger.log(effect.level, "%s", effect.text),
             do.Stop: self._end,
         }
-        logger.info("%d workers for %s: %s", len(names), settings.address, ", ".join(names))
+        logger.info("%d workers for %s: %s", len(names), address, ", ".join(names))
         if settings.hard_processor_suspend:
             logger.info(
                 "--hard-processor-suspend has no effect: a task that waits for its own tasks must hear from them"

@@ -7,7 +7,8 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from scaler_protocol.service.settings import AddressSetting, AlsoKey, CliPositionalArg, Short, TextListSetting
+from scaler_protocol.service.late_address import LateAddressSetting
+from scaler_protocol.service.settings import AlsoKey, CliPositionalArg, Short, TextListSetting
 from scaler_protocol.service.worker_settings import WorkerSettings
 
 
@@ -24,8 +25,8 @@ class ClusterSettings(WorkerSettings):
     command: ClassVar[str] = "scaler_cluster"
     section: ClassVar[str] = "cluster"
 
-    address: Annotated[CliPositionalArg[AddressSetting], AlsoKey("scheduler_address")] = Field(
-        description="scheduler to work for, as in tcp://127.0.0.1:2345",
+    address: Annotated[CliPositionalArg[LateAddressSetting], AlsoKey("scheduler_address")] = Field(
+        description="scheduler to work for, as in tcp://127.0.0.1:2345; - reads it from standard input",
     )
     worker_names: Annotated[TextListSetting, Short("wn")] = Field(
         default=(), description="names of the workers, separated by commas (default: host name and number)"

@@ -52,6 +52,9 @@ class ConnectionEngine(Engine):
             raise errors.DisconnectedError(f"cannot connect to {address}: {error}") from None
         self._thread = LinkThread(link, self, "scaler-client")
         core.start(time.monotonic())
+        with self._lock:
+            # Its hello: the thread sends what is due, and this is due only when it has to be said again.
+            self._send_effects()
         self._thread.start()
         _open.add(self)
         try:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
 
 from scaler_protocol import messages as m
 from scaler_protocol.columns import EMPTY, Column
 from scaler_protocol.session import Outgoing
+from scaler_protocol.values import record, value
 from scaler_protocol.wire import Envelope, Frame
 
 # --- events -----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class Incoming:
     """A message of the scheduler."""
 
@@ -22,12 +22,12 @@ class Incoming:
     message: m.Message
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class Tick:
     """`next_deadline()` has come."""
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class ObjectFetched:
     """Answer to `FetchObject`: the object's buffers, header first."""
 
@@ -35,7 +35,7 @@ class ObjectFetched:
     buffers: Sequence[Frame]
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class ObjectFetchFailed:
     """Answer to `FetchObject`: there will be no buffers. `status` is MISSING_OBJECT or STORAGE_FAILED."""
 
@@ -44,7 +44,7 @@ class ObjectFetchFailed:
     text: str
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class ObjectRefused:
     """An object that was to be stored could not be: every task that names it must fail."""
 
@@ -64,7 +64,7 @@ Payload = bytes | Sequence[Frame]
 """An answer: payload bytes as in `scaler_protocol.payloads`, or the buffers of the object it was stored as."""
 
 
-@dataclass(slots=True)
+@record
 class Completed:
     """Tasks were answered. All sequences have one element per task; an empty optional column means: not told."""
 
@@ -90,7 +90,7 @@ class Cause(Enum):
     SHUT_DOWN = "shut down"
 
 
-@dataclass(slots=True)
+@record
 class Abandoned:
     """These tasks will never be answered."""
 
@@ -100,14 +100,14 @@ class Abandoned:
     text: str
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class CancelConfirmed:
     """These cancelled tasks do not run any more, or will never start."""
 
     numbers: tuple[int, ...]
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class Connected:
     """A session stands."""
 
@@ -115,7 +115,7 @@ class Connected:
     resumed: bool
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class Unusable:
     """From now on `submit` raises; pending tasks were abandoned. `final`: the core will not recover."""
 
@@ -124,12 +124,12 @@ class Unusable:
     final: bool
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class CreditArrived:
     """Whoever waits to submit may look again."""
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class FetchObject:
     """Get this object, which is the answer of a task; then tell `ObjectFetched` or `ObjectFetchFailed`."""
 
@@ -137,14 +137,14 @@ class FetchObject:
     object_id: bytes
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class DeleteObjects:
     """Nobody needs these objects of ours any more."""
 
     object_ids: tuple[bytes, ...]
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class WriteOutput:
     """A task printed or logged: stream 1 is stdout, 2 stderr, 3 log records. `dropped_bytes` were left out before it."""
 
@@ -154,7 +154,7 @@ class WriteOutput:
     dropped_bytes: int
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class ShowNotice:
     """Something people should know. Level 0 information, 1 warning."""
 

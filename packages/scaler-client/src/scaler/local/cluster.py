@@ -41,8 +41,21 @@ class Cluster:
 
     def start(self) -> None:
         """Start the workers and wait until the scheduler knows them."""
+        self.launch()
+        self.wait_ready()
+
+    def launch(self) -> None:
+        """Start the workers without waiting; `wait_ready` does that."""
         self._service.start()
+
+    def wait_ready(self, address: str | None = None) -> None:
+        """Wait until the scheduler knows the workers.
+
+        `address` is the scheduler's, for a cluster that was made with the address `-` to learn it only now.
+        """
         try:
+            if address is not None:
+                self._service.give_address(address)
             self._service.wait_ready()
         except BaseException:
             self._service.terminate()

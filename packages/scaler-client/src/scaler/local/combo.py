@@ -7,7 +7,7 @@ from typing import Self
 
 from scaler.local.cluster import Cluster
 from scaler.local.scheduler import Scheduler
-from scaler.local.services import OBJECT_STORAGE, SCHEDULER, WORKER, Service, require
+from scaler.local.services import OBJECT_STORAGE, ON_INPUT, SCHEDULER, WORKER, Service, require
 
 
 class SchedulerClusterCombo:
@@ -116,9 +116,9 @@ class SchedulerClusterCombo:
                 logging_config_file=logging_config_file,
                 logging_level=logging_level,
             )
-            self._scheduler.start()
+            self._scheduler.launch()
             self._cluster = Cluster(
-                self._scheduler.get_address(),
+                ON_INPUT,
                 n_workers,
                 worker_names=worker_names,
                 preload=preload,
@@ -136,7 +136,13 @@ class SchedulerClusterCombo:
                 logging_config_file=logging_config_file,
                 logging_level=logging_level,
             )
-            self._cluster.start()
+            # All of them import their libraries at the same time, and so does this process what its clients will need.
+            # Only then does anybody wait for another.
+            self._cluster.launch()
+            import scaler.client.operations  # noqa: F401
+
+            self._scheduler.wait_ready()
+            self._cluster.wait_ready(self._scheduler.get_address())
         except BaseException:
             self.shutdown()
             raise

@@ -54,8 +54,16 @@ class Scheduler:
 
     def start(self) -> None:
         """Start the process and wait until it answers."""
+        self.launch()
+        self.wait_ready()
+
+    def launch(self) -> None:
+        """Start the process without waiting; `wait_ready` does that."""
         require([SCHEDULER, OBJECT_STORAGE] if self._needs_storage else [SCHEDULER])
         self._service.start()
+
+    def wait_ready(self) -> None:
+        """Wait until the process answers."""
         try:
             self._addresses = self._service.wait_ready()
         except BaseException:

@@ -21,6 +21,9 @@ SCHEDULER = "scaler_scheduler"
 OBJECT_STORAGE = "scaler_objstore"
 WORKER = "scaler_worker"
 
+ON_INPUT = "-"
+"""As an address: the service reads it from its standard input, see `Service.give_address`."""
+
 _DISTRIBUTIONS = {SCHEDULER: "scaler-scheduler", OBJECT_STORAGE: "scaler-objstore", WORKER: "scaler-worker"}
 
 
@@ -78,8 +81,17 @@ class Service:
         require([self.module])
         from scaler_protocol.service.child import ChildService
 
-        self._child = ChildService.start(self.module, [self.address, *command_line(self._settings)])
+        self._child = ChildService.start(
+            self.module,
+            [self.address, *command_line(self._settings)],
+            late_address=self.address == ON_INPUT,
+        )
         _running.add(self)
+
+    def give_address(self, address: str) -> None:
+        """Tell a service that was started with `ON_INPUT` what its address is."""
+        assert self._child is not None
+        self._child.give_address(address)
 
     def wait_ready(self) -> dict[str, Address]:
         """Wait until the service answers; return its addresses by role.
@@ -98,14 +110,8 @@ class Service:
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until the process ends by itself. Raises TimeoutError after `timeout` seconds."""
-        if self._child is None:
-            return
-        import subprocess
-
-        try:
-            self._child.process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            raise TimeoutError(f"{self.module} still runs after {timeout} s") from None
+        if self._child is not None:
+            self._child.join(timeout)
 
 
 _running: weakref.WeakSet[Service] = weakref.WeakSet()

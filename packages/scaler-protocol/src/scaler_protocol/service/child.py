@@ -1,38 +1,47 @@
 """Starting another Scaler service as a child process that reports its addresses and never outlives its parent.
 
 The parent's half is `ChildService`, the child's half is `die_with_parent` (and `Readiness` for the report). Only the
-standard library is used, because the client's local cluster starts services too, without pydantic.
+standard library is used, because the client's local cluster starts services too.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import json
+import logging
 import os
-import selectors
+import runpy
+import select
 import signal
-import subprocess
 import sys
+import threading
 import time
+import traceback
 from collections.abc import Mapping, Sequence
-from typing import IO
+from typing import IO, TYPE_CHECKING, NoReturn
 
 from scaler_protocol.address import Address
 from scaler_protocol.service.errors import ServiceError
 from scaler_protocol.service.readiness import READY_FD_VARIABLE
 
+if TYPE_CHECKING:
+    import subprocess
+
 PARENT_PID_VARIABLE = "SCALER_PARENT_PID"
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
+_NAME_BYTES_MAX = 15
 
 _REPORT_BYTES_MAX = 65_536
 
 
 class ChildService:
-    """One running service, started with `python -m <module>`. Make it with `ChildService.start`."""
+    """One running service, a `python -m <module>`. Make it with `ChildService.start` or `fork`."""
 
-    def __init__(self, module: str, process: subprocess.Popen[bytes], ready_fd: int) -> None:
+    def __init__(self, module: str, process: subprocess.Popen[bytes] | ForkedProcess, ready_fd: int) -> None:
         self.module = module
         self.process = process
         self._ready_fd = ready_fd
@@ -44,14 +53,19 @@ class ChildService:
         arguments: Sequence[str] = (),
         *,
         environment: Mapping[str, str] | None = None,
+        late_address: bool = False,
         stdout: int | IO[bytes] | None = None,
         stderr: int | IO[bytes] | None = None,
     ) -> ChildService:
         """Starts `python -m module arguments…` with this interpreter, in a process group of its own.
 
         A group of its own keeps Ctrl-C in a terminal from reaching the child beside its parent: the parent stops its
-        children in order. `environment` is added to that of this process.
+        children in order. `environment` is added to that of this process. `late_address`: the child is started with
+        the address `-`, and `give_address` tells it.
         """
+        # Services that start no other do without.
+        import subprocess
+
         read_fd, write_fd = os.pipe()
         try:
             process = subprocess.Popen(
@@ -63,7 +77,7 @@ class ChildService:
                     PARENT_PID_VARIABLE: str(os.getpid()),
                 },
                 pass_fds=(write_fd,),
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE if late_address else subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,
                 process_group=0,
@@ -74,6 +88,48 @@ class ChildService:
         finally:
             os.close(write_fd)
         return cls(module, process, read_fd)
+
+    @classmethod
+    def fork(cls, module: str, arguments: Sequence[str] = ()) -> ChildService:
+        """As `start` with `late_address`, in a copy of this process, which has imported most of it already.
+
+        The copy is made with everything this process holds, and with its calling thread alone. So this is for the start
+        of a service, before it has threads or sockets (ZeroMQ's threads do not show); with other threads it is `start`.
+        """
+        if threading.active_count() > 1:
+            return cls.start(module, arguments, late_address=True)
+        read_fd, write_fd = os.pipe()
+        input_read_fd, input_write_fd = os.pipe()
+        parent_pid = os.getpid()
+        # What is imported stays; unless the collector leaves it alone, looking at it would copy every page of it.
+        gc.collect()
+        gc.freeze()
+        for stream in (sys.stdout, sys.stderr):
+            # A process may be started without.
+            if stream is not None:
+                stream.flush()
+        try:
+            pid = os.fork()
+            if pid == 0:
+                _become_service(module, arguments, input_read_fd, write_fd, parent_pid)
+        except OSError:
+            os.close(read_fd)
+            os.close(input_write_fd)
+            raise
+        finally:
+            os.close(write_fd)
+            os.close(input_read_fd)
+        # The child does the same; whoever is first, its group exists when we return.
+        with contextlib.suppress(OSError):
+            os.setpgid(pid, pid)
+        return cls(module, ForkedProcess(pid, open(input_write_fd, "wb", buffering=0)), read_fd)
+
+    def give_address(self, address: object) -> None:
+        """Tell a child that waits for it what its address is."""
+        assert self.process.stdin is not None
+        # One that has ended says why, and `wait_ready` that it has.
+        with contextlib.suppress(BrokenPipeError), self.process.stdin as standard_input:
+            standard_input.write(f"{address}\n".encode())
 
     @property
     def pid(self) -> int:
@@ -97,26 +153,24 @@ class ChildService:
             self._ready_fd = -1
         if report.endswith(b"\n"):
             return {role: Address.parse(text) for role, text in json.loads(report).items()}
-        try:
-            # The pipe's end comes before the process can be reaped; a child that closed it and lives on is not ready.
-            status = self.process.wait(timeout=1.0)
-        except subprocess.TimeoutExpired:
+        # The pipe's end comes before the process can be reaped; a child that closed it and lives on is not ready.
+        if not self._ends_within(1.0):
             self.terminate(1.0)
-            raise ServiceError(f"{self.module} did not become ready within {timeout_s:g} s") from None
-        raise ServiceError(f"{self.module} ended before it was ready: {describe_exit(status)}")
+            raise ServiceError(f"{self.module} did not become ready within {timeout_s:g} s")
+        raise ServiceError(f"{self.module} ended before it was ready: {describe_exit(self.process.wait())}")
 
     def _read_report(self, deadline: float) -> bytes:
         """Everything up to the first line's end, or less when the pipe ends or the deadline passes before."""
         report = b""
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._ready_fd, selectors.EVENT_READ)
-            while not report.endswith(b"\n") and len(report) < _REPORT_BYTES_MAX:
-                if not selector.select(max(0.0, deadline - time.monotonic())):
-                    break
-                chunk = os.read(self._ready_fd, 4096)
-                if not chunk:
-                    break
-                report += chunk
+        poller = select.poll()
+        poller.register(self._ready_fd, select.POLLIN)
+        while not report.endswith(b"\n") and len(report) < _REPORT_BYTES_MAX:
+            if not poller.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                break
+            chunk = os.read(self._ready_fd, 4096)
+            if not chunk:
+                break
+            report += chunk
         return report
 
     def terminate(self, timeout_s: float = 10.0) -> int:
@@ -127,14 +181,105 @@ class ChildService:
         if self._ready_fd >= 0:
             os.close(self._ready_fd)
             self._ready_fd = -1
-        if self.process.poll() is None:
-            self.process.terminate()
-            try:
-                return self.process.wait(timeout_s)
-            except subprocess.TimeoutExpired:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.terminate()
+        if self.process.stdin is not None:
+            # After the signal: one that waits for its address has nothing to complain about.
+            self.process.stdin.close()
+        if not self._ends_within(timeout_s):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
         return self.process.wait()
+
+    def join(self, timeout_s: float | None = None) -> int:
+        """Wait until the child ends by itself; return its exit status. Raises TimeoutError after `timeout_s` seconds."""
+        if not self._ends_within(timeout_s):
+            raise TimeoutError(f"{self.module} still runs after {timeout_s} s")
+        return self.process.wait()
+
+    def _ends_within(self, timeout_s: float | None) -> bool:
+        """Wait for its end; `Popen.wait` with a timeout would only look every now and then."""
+        if self.process.poll() is not None:
+            return True
+        try:
+            pidfd = os.pidfd_open(self.process.pid)
+        except ProcessLookupError:
+            # Another thread has reaped it just now.
+            return True
+        try:
+            poller = select.poll()
+            poller.register(pidfd, select.POLLIN)
+            return bool(poller.poll(None if timeout_s is None else timeout_s * 1000))
+        finally:
+            os.close(pidfd)
+
+
+class ForkedProcess:
+    """A child made with `fork`, with the face of `subprocess.Popen`."""
+
+    def __init__(self, pid: int, stdin: IO[bytes]) -> None:
+        self.pid = pid
+        self.stdin: IO[bytes] | None = stdin
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """Return the exit status, or None while it runs."""
+        return self._reap(os.WNOHANG)
+
+    def wait(self) -> int:
+        """Wait for its end; return the exit status."""
+        status = self._reap(0)
+        assert status is not None
+        return status
+
+    def terminate(self) -> None:
+        """Send SIGTERM, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGTERM)
+
+    def _reap(self, options: int) -> int | None:
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, options)
+            if pid:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+
+def _become_service(module: str, arguments: Sequence[str], input_fd: int, ready_fd: int, parent_pid: int) -> NoReturn:
+    """In a forked child: be what `python -m module arguments…` is. Never returns."""
+    status: object = 1
+    try:
+        with contextlib.suppress(OSError):
+            os.setpgid(0, 0)
+        for signal_number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
+            signal.signal(signal_number, signal.SIG_DFL)
+        # Log files are the parent's; closed as objects, so that none of them closes a number that means another by then.
+        for handler in list(logging.getLogger().handlers):
+            logging.getLogger().removeHandler(handler)
+            handler.close()
+        os.dup2(input_fd, 0)
+        for name in os.listdir("/proc/self/fd"):
+            if int(name) not in (0, 1, 2, ready_fd):
+                # One of them was that of the listing.
+                with contextlib.suppress(OSError):
+                    os.close(int(name))
+        os.environ[READY_FD_VARIABLE] = str(ready_fd)
+        os.environ[PARENT_PID_VARIABLE] = str(parent_pid)
+        # The command line remains that of the parent: what tells the two apart in ps and top is this.
+        ctypes.CDLL(None).prctl(_PR_SET_NAME, module.encode()[:_NAME_BYTES_MAX], 0, 0, 0)
+        sys.argv = [module, *arguments]
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        status = 0
+    except SystemExit as leaving:
+        status = leaving.code
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        # Not sys.exit: what is above us on the stack is the parent's.
+        os._exit(status if isinstance(status, int) else 0 if status is None else 1)
 
 
 def describe_exit(status: int) -> str:

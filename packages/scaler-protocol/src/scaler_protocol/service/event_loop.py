@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 from collections.abc import Callable, Coroutine
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from scaler_protocol.service.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import asyncio
 
 EventLoopName = Literal["builtin", "uvloop"]
 
@@ -23,6 +25,9 @@ def run(main: Callable[[], Coroutine[Any, Any, Result]], event_loop: EventLoopNa
     Raises `ConfigurationError`, before anything is started, when uvloop is asked for and not installed.
     """
     _collect_garbage_seldom()
+    # Imported late: flags are read, and refused, by processes that never come to have an event loop.
+    import asyncio
+
     with asyncio.Runner(loop_factory=_loop_factory(event_loop)) as runner:
         return runner.run(main())
 
@@ -35,6 +40,8 @@ def _collect_garbage_seldom() -> None:
 
 
 def _loop_factory(event_loop: EventLoopName) -> Callable[[], asyncio.AbstractEventLoop]:
+    import asyncio
+
     if event_loop == "builtin":
         return asyncio.new_event_loop
     try:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import configparser
 import logging
-import logging.config
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,6 +44,9 @@ def _open_handler(path: str) -> logging.Handler:
 
 
 def _apply_config_file(path: Path) -> None:
+    import configparser
+    import logging.config
+
     if not path.is_file():
         raise ConfigurationError(f"--logging-config-file: there is no file {path}")
     try:

@@ -9,11 +9,9 @@ Two listeners, each optional and found in the environment:
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import os
-import socket
 from collections.abc import Mapping
 
 READY_FD_VARIABLE = "SCALER_READY_FD"
@@ -72,6 +70,8 @@ class Readiness:
 
     async def keep_alive(self) -> None:
         """Gives signs of life from the running event loop until cancelled; returns at once when nobody watches."""
+        import asyncio
+
         while self.watchdog_s is not None:
             self.alive()
             # sd_watchdog_enabled(3) recommends half the limit; a third leaves room for one that comes late.
@@ -80,6 +80,8 @@ class Readiness:
     def _notify(self, state: str) -> None:
         if not self._notify_socket:
             return
+        import socket
+
         # A leading @ is systemd's spelling of Linux' abstract socket namespace.
         path = "\0" + self._notify_socket[1:] if self._notify_socket.startswith("@") else self._notify_socket
         try:

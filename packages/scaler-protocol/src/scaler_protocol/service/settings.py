@@ -55,6 +55,8 @@ __all__ = [
     "Short",
     "TakesSeveral",
     "TextListSetting",
+    "parse_address",
+    "require_connectable",
 ]
 
 # pydantic-settings turns this text into None wherever it stands. No flag can contain a NUL, so no value is lost.
@@ -83,7 +85,8 @@ class TakesSeveral:
     """Marks a list field whose flag takes all words up to the next flag, as in `--logging-paths a b`."""
 
 
-def _parse_address(value: object) -> Address:
+def parse_address(value: object) -> Address:
+    """Return what a setting gives as an address. Raises ValueError where it is none."""
     if isinstance(value, Address):
         return value
     if not isinstance(value, str):
@@ -91,7 +94,8 @@ def _parse_address(value: object) -> Address:
     return Address.parse(value)
 
 
-def _require_connectable(address: Address) -> Address:
+def require_connectable(address: Address) -> Address:
+    """Return this address. Raises ValueError where it can only be listened on."""
     if not address.can_be_connected:
         raise ValueError(f"{address} can be listened on but not connected to: name a host and a port other than 0")
     return address
@@ -112,11 +116,11 @@ def _split_texts(value: object) -> object:
     return value
 
 
-BindAddressSetting = Annotated[Address, NoDecode, BeforeValidator(_parse_address), PlainSerializer(str)]
+BindAddressSetting = Annotated[Address, NoDecode, BeforeValidator(parse_address), PlainSerializer(str)]
 """An address to listen on; port 0 lets the system choose."""
 
 AddressSetting = Annotated[
-    Address, NoDecode, BeforeValidator(_parse_address), AfterValidator(_require_connectable), PlainSerializer(str)
+    Address, NoDecode, BeforeValidator(parse_address), AfterValidator(require_connectable), PlainSerializer(str)
 ]
 """An address to connect to."""
 

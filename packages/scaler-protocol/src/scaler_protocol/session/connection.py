@@ -9,16 +9,17 @@ What happens comes back from `receive` and `tick` as events; what must be sent l
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 
 from scaler_protocol import messages as m
 from scaler_protocol.errors import SessionError
 from scaler_protocol.session.sequencing import Outgoing, Session, message_bytes
+from scaler_protocol.values import value
 from scaler_protocol.wire import UNSEQUENCED, Envelope
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class Established:
     """A session stands. Unless `resumed`, the other end knows nothing of us: announce all that is unfinished."""
 
@@ -26,26 +27,26 @@ class Established:
     resumed: bool
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class Received:
     """A message for the owner, new and in order."""
 
     message: m.Message
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class RefusedByPeer:
     """The other end will not have us; final."""
 
     reason: str
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class HeartbeatDue:
     """The owner should call `heartbeat` with what it has to tell."""
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class Lost:
     """Nothing was heard for `give_up_seconds`; reported once per silence. The connection goes on trying."""
 

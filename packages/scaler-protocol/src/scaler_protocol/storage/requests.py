@@ -23,11 +23,12 @@ from __future__ import annotations
 import heapq
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 from scaler_protocol import messages as m
 from scaler_protocol.errors import MessageTooLargeError, WireError
+from scaler_protocol.values import record, value
 from scaler_protocol.wire import FRAMES_MAX, MESSAGE_BYTES_MAX, raw_view
 
 TIMEOUT_SECONDS = 60.0
@@ -58,7 +59,7 @@ class TooManyRequestsError(WireError):
     """More than `PENDING_MAX` requests are unanswered: wait for some to complete."""
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class Done:
     """A put or delete was done, or a get found its object: `buffers` are then the object's, as received.
 
@@ -70,7 +71,7 @@ class Done:
     place: bytes = b""
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class Refused:
     """The store will not do it. `text` is one sentence; `status` the reason, or None when it refuses us altogether."""
 
@@ -79,14 +80,14 @@ class Refused:
     text: str
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class Missing:
     """A get whose object the store does not have, and did not receive within the time it was asked to wait."""
 
     request: int
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class TimedOut:
     """The store did not answer in time. Whether the request was done is unknown."""
 
@@ -94,7 +95,7 @@ class TimedOut:
     seconds: float
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class StoreChanged:
     """The store is another process than before: objects it held are gone. Unanswered requests are asked again."""
 
@@ -104,7 +105,7 @@ class StoreChanged:
 Completion = Done | Refused | Missing | TimedOut | StoreChanged
 
 
-@dataclass(slots=True)
+@record
 class _Pending:
     request: int
     message: m.ObjectPut | m.ObjectGet | m.ObjectDelete

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from scaler_protocol.messages import Message
+from scaler_protocol.values import value
 from scaler_protocol.wire import Envelope
 from scaler_scheduler.core.events import Peer
 
@@ -21,21 +21,21 @@ class Send(NamedTuple):
     """For a relayed peer: the envelope of the `Relay` message to its agent."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ToStore:
     """Send a message to the object storage server, with retries until it arrives."""
 
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Publish:
     """Give a message to whoever monitors."""
 
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Stop:
     """End the scheduler process."""
 
@@ -43,7 +43,7 @@ class Stop:
     exit_status: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Log:
     """A line for the log. `level` is a name of the logging module."""
 
@@ -51,7 +51,7 @@ class Log:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CallWebhook:
     """Ask a worker adapter something; what comes of it is the event `WebhookAnswered` or `WebhookFailed`, with this number."""
 

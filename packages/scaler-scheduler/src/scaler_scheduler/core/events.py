@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from scaler_protocol.messages import Message, StoreStatus
+from scaler_protocol.values import value
 from scaler_protocol.wire import Envelope
 
 
@@ -28,7 +28,7 @@ class Incoming(NamedTuple):
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PeerUnreachable:
     """The transport has no connection to this peer, or its queue is full: it is given up."""
 
@@ -36,28 +36,28 @@ class PeerUnreachable:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StoreLost:
     """The object storage server is gone and was replaced or not: objects it held are lost."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StoreReported:
     """The object storage server said how much it holds."""
 
     status: StoreStatus
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StopRequested:
     """Somebody outside (a signal, the service manager) wants the scheduler to end."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Tick:
     """Time has passed. `cpu_percent` and `rss_bytes` are the scheduler process's own."""
 
@@ -72,7 +72,7 @@ class Tick:
     """Whether a monitor has come since the last tick: it knows nothing yet."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class WebhookAnswered:
     """A worker adapter answered the call of this number. `body` is what its JSON says, None where it is no JSON."""
 
@@ -81,7 +81,7 @@ class WebhookAnswered:
     body: Any
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class WebhookFailed:
     """No answer came, or none that can be read."""
 

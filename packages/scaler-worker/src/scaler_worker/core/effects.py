@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from scaler_protocol import messages as m
+from scaler_protocol.values import value
 from scaler_protocol.wire import Envelope
 from scaler_worker.core.slices import TaskSlice
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class Send:
     """To the scheduler."""
 
@@ -17,7 +16,7 @@ class Send:
     message: m.Message
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class StartProcessor:
     """Start a processor for the worker in `slot`. Answered by `ProcessorReady` or `ProcessorExited`."""
 
@@ -25,7 +24,7 @@ class StartProcessor:
     slot: int
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class SendTasks:
     """Hand the rows of `tasks` to a processor. The slice is this effect's own and does not change later.
 
@@ -41,7 +40,7 @@ class SendTasks:
     forgotten: tuple[bytes, ...] = ()
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class CancelTask:
     """End the task of this index, or skip it where it has not begun, and answer it with `status` and `text`."""
 
@@ -51,28 +50,28 @@ class CancelTask:
     text: str = ""
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class TakeBack:
     """Drop all tasks not started and answer with `ProcessorGaveBack`."""
 
     processor: int
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class KillProcessor:
     """At once, with everything it started. `ProcessorExited` follows."""
 
     processor: int
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class StopProcessor:
     """An idle processor should end. `ProcessorExited` follows."""
 
     processor: int
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class DeliverRelay:
     """One message (envelope first) for a client inside this processor."""
 
@@ -81,14 +80,14 @@ class DeliverRelay:
     frames: list[bytes]
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class UseStorage:
     """The object storage server is here (empty: there is none)."""
 
     address: str
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class FetchObject:
     """Get an object into the host's cache, waiting for one that is still on its way. `ObjectFetched` follows.
 
@@ -100,7 +99,7 @@ class FetchObject:
     whole: bool = False
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class PutObject:
     """Store an object of the host's cache in the name of a client. `ObjectStored` follows."""
 
@@ -109,7 +108,7 @@ class PutObject:
     owner: bytes
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class AnswerObject:
     """The object a processor waits for is in the cache, or, with `status`, cannot be had for the reason in `text`."""
 
@@ -119,14 +118,14 @@ class AnswerObject:
     text: str = ""
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class DropObject:
     """Remove an object from the host's cache. Who has it mapped keeps it."""
 
     id: bytes
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class Log:
     """A line for people. `level` as in `logging`: 20 info, 30 warning, 40 error."""
 
@@ -134,7 +133,7 @@ class Log:
     text: str
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class Stop:
     """The agent is done; end all processors and leave with this exit status."""
 

@@ -6,19 +6,20 @@ in the order of handing over, for that processor: their *index*. A processor run
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from scaler_protocol import messages as m
 from scaler_protocol.columns import EMPTY, Column
+from scaler_protocol.values import value
 from scaler_protocol.wire import Envelope, Frame
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class Tick:
     """Time has passed: `next_deadline` is reached."""
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class Incoming:
     """A message from the scheduler, decoded."""
 
@@ -26,7 +27,7 @@ class Incoming:
     message: m.Message
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class ProcessorReady:
     """A started processor takes tasks now; its preload, if any, is done."""
 
@@ -34,7 +35,7 @@ class ProcessorReady:
     pid: int
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class ProcessorResults:
     """The next `count` tasks of this processor have ended. Columns as in `ResultBatch`.
 
@@ -56,7 +57,7 @@ class ProcessorResults:
     object_sizes: Column = EMPTY
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class ProcessorBlocked:
     """The running task waits for a task of its own.
 
@@ -69,14 +70,14 @@ class ProcessorBlocked:
     next_index: int
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class ProcessorUnblocked:
     """The blocked task goes on."""
 
     processor: int
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class ProcessorGaveBack:
     """Answer to `effects.TakeBack`: fields as in `ProcessorBlocked`."""
 
@@ -85,7 +86,7 @@ class ProcessorGaveBack:
     next_index: int
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class ProcessorExited:
     """A processor has ended, for whatever reason; nothing more comes from it.
 
@@ -100,7 +101,7 @@ class ProcessorExited:
     fatal: bool = False
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class ProcessorOutput:
     """The task of this index wrote something. `stream` is 1 for stdout, 2 for stderr, 3 for log records."""
 
@@ -111,7 +112,7 @@ class ProcessorOutput:
     dropped_bytes: int = 0
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class ChunkFailures:
     """`count` items of the map chunk of this index failed, the first with `payload`; the chunk's result follows."""
 
@@ -121,7 +122,7 @@ class ChunkFailures:
     payload: bytes
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class RelayOpened:
     """A client was made inside this processor."""
 
@@ -129,7 +130,7 @@ class RelayOpened:
     client: bytes
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class RelayFrames:
     """A client inside this processor sends one message (envelope first)."""
 
@@ -138,7 +139,7 @@ class RelayFrames:
     frames: list[Frame]
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class RelayClosed:
     """A client inside this processor has ended."""
 
@@ -146,7 +147,7 @@ class RelayClosed:
     client: bytes
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class ObjectWanted:
     """The running task of this processor waits for an object.
 
@@ -158,7 +159,7 @@ class ObjectWanted:
     place_gone: bool = False
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class ObjectFetched:
     """Answer to `effects.FetchObject`. Unless `missing` or `error` is set, the object is in the host's cache now."""
 
@@ -168,7 +169,7 @@ class ObjectFetched:
     error: str = ""
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class ObjectStored:
     """Answer to `effects.PutObject`. Unless `error` is set, the object is in storage.
 
@@ -180,7 +181,7 @@ class ObjectStored:
     lost: bool = False
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class ProcessorFigures:
     """What one processor uses. CPU in percent of one core, memory in bytes."""
 
@@ -188,7 +189,7 @@ class ProcessorFigures:
     rss_bytes: int
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class Figures:
     """What the host and the processes use; goes into the next heartbeat."""
 
@@ -198,7 +199,7 @@ class Figures:
     processors: dict[int, ProcessorFigures] = field(default_factory=dict)
 
 
-@dataclass(slots=True, frozen=True)
+@value
 class StopRequested:
     """Somebody on this host asks the agent to end: running tasks get `grace_seconds` to finish."""
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class ProcessorOptions:
-    """Passed on the template's command line, as JSON."""
+    """Passed to the template as JSON, in the first packet."""
 
     scheduler_address: str
     object_folder: str

@@ -1,5 +1,6 @@
 """What an agent and its template say to each other: one SEQPACKET packet each.
 
+agent ── ProcessorOptions as JSON, first of all ──▶ template
 agent ── START (number; four descriptors beside it) ──▶ template
       ◀── FORKED (number, pid), EXITED (number, pid, status, peak memory) ──
 """
@@ -11,6 +12,7 @@ import struct
 DESCRIPTORS = 4
 """Sent with START: task channel, control channel, page, standard error."""
 
+OPTIONS_BYTES_MAX = 128 * 1024
 MODULE_NAME_BYTES_MAX = 1024
 
 START = struct.Struct("=Q")

@@ -33,6 +33,7 @@ from scaler_worker.processor.protocol import (
     FORK_FAILED_STATUS,
     FORKED,
     MODULE_NAME_BYTES_MAX,
+    OPTIONS_BYTES_MAX,
     REPORT,
     START,
 )
@@ -180,14 +181,8 @@ class Template:
 
 
 def main(arguments: list[str]) -> int:
-    """`python -m scaler_worker.processor DESCRIPTOR OPTIONS`, the options as JSON; started by the agent only."""
-    descriptor, options_text = arguments
-    options = ProcessorOptions(**json.loads(options_text))
-    handler = logging.StreamHandler()
-    handler.setLevel(options.logging_level)
-    handler.setFormatter(formatter(options.logging_format))
-    # Not the logger: a client that streams output also gets what this worker's own log leaves out.
-    logging.basicConfig(level=min(logging.INFO, handler.level), handlers=[handler])
+    """`python -m scaler_worker.processor DESCRIPTOR`; started by the agent only."""
+    (descriptor,) = arguments
     # Signals sent to the agent's whole group are the agent's to handle.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -196,5 +191,18 @@ def main(arguments: list[str]) -> int:
     gc.collect()
     gc.disable()
     gc.freeze()
-    Template(agent, options).run()
+    options_text = agent.recv(OPTIONS_BYTES_MAX)
+    # An agent that could not start has nothing to tell.
+    if options_text:
+        options = ProcessorOptions(**json.loads(options_text))
+        _set_up_logging(options)
+        Template(agent, options).run()
     return 0
+
+
+def _set_up_logging(options: ProcessorOptions) -> None:
+    handler = logging.StreamHandler()
+    handler.setLevel(options.logging_level)
+    handler.setFormatter(formatter(options.logging_format))
+    # Not the logger: a client that streams output also gets what this worker's own log leaves out.
+    logging.basicConfig(level=min(logging.INFO, handler.level), handlers=[handler])

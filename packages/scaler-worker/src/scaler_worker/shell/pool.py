@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import socket
-import subprocess
-import sys
 from collections.abc import Callable
-from dataclasses import asdict
 
 from scaler_worker.core import events as on
 from scaler_worker.processor.options import ProcessorOptions
@@ -27,11 +23,9 @@ from scaler_worker.processor.protocol import (
 from scaler_worker.shell.figures import ProcessMeter
 from scaler_worker.shell.processor_link import ProcessorLink
 from scaler_worker.shell.read_hub import ReadHub
+from scaler_worker.shell.template_process import TemplateProcess
 
 logger = logging.getLogger(__name__)
-
-TEMPLATE_END_SECONDS = 5.0
-"""How long the template may take to kill processors and clean up."""
 
 REPORTS_PER_TURN = 64
 
@@ -39,7 +33,9 @@ REPORTS_PER_TURN = 64
 class ProcessorPool:
     """Starts, finds and buries processors. `report` takes the events."""
 
-    def __init__(self, options: ProcessorOptions, hub: ReadHub, report: Callable[[on.Event], None]) -> None:
+    def __init__(
+        self, options: ProcessorOptions, template: TemplateProcess, hub: ReadHub, report: Callable[[on.Event], None]
+    ) -> None:
         self._options = options
         self._hub = hub
         self._report = report
@@ -48,28 +44,14 @@ class ProcessorPool:
         self._meters: dict[int, ProcessMeter] = {}
         self._storage_address = ""
         self._imported: set[str] = set()
-        self._template, self._socket = self._start_template()
+        self._template = template
+        self._instruct_template()
 
-    def _start_template(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    def _instruct_template(self) -> None:
         os.makedirs(self._options.object_folder, mode=0o700, exist_ok=True)
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            template = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "scaler_worker.processor",
-                    str(theirs.fileno()),
-                    json.dumps(asdict(self._options)),
-                ],
-                pass_fds=(theirs.fileno(),),
-                stdin=subprocess.DEVNULL,
-                # Out of reach of signals for the terminal's foreground group: the agent ends its processors in order.
-                start_new_session=True,
-            )
-        ours.setblocking(False)
-        self._loop.add_reader(ours.fileno(), self._read_reports)
-        return template, ours
+        self._socket = self._template.socket
+        self._template.instruct(self._options)
+        self._loop.add_reader(self._socket.fileno(), self._read_reports)
 
     # --- processors
 
@@ -105,14 +87,10 @@ class ProcessorPool:
         """End everything, at once. Blocks for up to some seconds; afterwards nothing is left."""
         self._loop.remove_reader(self._socket.fileno())
         # The template kills all processors with what they started, and removes the object cache.
-        self._socket.close()
-        try:
-            self._template.wait(TEMPLATE_END_SECONDS)
-        except subprocess.TimeoutExpired:
+        if not self._template.close():
             for link in self._links.values():
                 link.kill()
             self._template.kill()
-            self._template.wait()
         for link in self._links.values():
             link.close()
         self._links.clear()
@@ -158,9 +136,9 @@ class ProcessorPool:
         """All processors died with it. Start another, and let the agent start processors anew."""
         logger.error("the process that processors are forked from has died; starting another")
         self._loop.remove_reader(self._socket.fileno())
-        self._socket.close()
-        self._template.wait()
-        self._template, self._socket = self._start_template()
+        self._template.kill()
+        self._template = TemplateProcess()
+        self._instruct_template()
         self._imported.clear()
         for number, link in list(self._links.items()):
             link.kill()

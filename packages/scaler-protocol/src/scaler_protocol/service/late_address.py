@@ -1,0 +1,56 @@
+"""Addresses that a service is told after it was started: `-` on the command line, then one line on standard input.
+
+So a service can import what it needs while nobody knows yet where it is to listen, or to connect to.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Literal
+
+from pydantic import PlainSerializer, PlainValidator
+from pydantic_settings import NoDecode
+
+from scaler_protocol.address import Address
+from scaler_protocol.service.errors import ConfigurationError
+from scaler_protocol.service.settings import parse_address, require_connectable
+
+ON_INPUT: Literal["-"] = "-"
+
+LateAddress = Address | Literal["-"]
+
+
+def _parse_bind_address(value: object) -> LateAddress:
+    return ON_INPUT if value == ON_INPUT else parse_address(value)
+
+
+def _parse_address(value: object) -> LateAddress:
+    return ON_INPUT if value == ON_INPUT else require_connectable(parse_address(value))
+
+
+LateBindAddressSetting = Annotated[LateAddress, NoDecode, PlainValidator(_parse_bind_address), PlainSerializer(str)]
+"""An address to listen on, or `-`; port 0 lets the system choose."""
+
+LateAddressSetting = Annotated[LateAddress, NoDecode, PlainValidator(_parse_address), PlainSerializer(str)]
+"""An address to connect to, or `-`."""
+
+
+def bind_address_now(address: LateAddress) -> Address:
+    """Return the address; where it comes on standard input, wait for it. Raises ConfigurationError for none, or a wrong one."""
+    if isinstance(address, Address):
+        return address
+    line = sys.stdin.readline()
+    if not line:
+        raise ConfigurationError("ADDRESS: standard input ended without one")
+    try:
+        return parse_address(line.strip())
+    except ValueError as error:
+        raise ConfigurationError(f"ADDRESS: on standard input: {error}") from None
+
+
+def address_now(address: LateAddress) -> Address:
+    """As `bind_address_now`, for an address to connect to."""
+    try:
+        return require_connectable(bind_address_now(address))
+    except ValueError as error:
+        raise ConfigurationError(f"ADDRESS: on standard input: {error}") from None

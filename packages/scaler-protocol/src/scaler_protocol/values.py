@@ -1,0 +1,44 @@
+"""Classes of plain values, made cheaply: a process of a cluster makes a hundred of them while it starts.
+
+`dataclasses` writes and compiles source text for each method of each class. Only `__init__` needs that, which must be fast;
+comparing and showing are for tests and logs, and shared here. So are their limits: values are compared by type and fields, and
+never hashed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, dataclass_transform
+
+T = TypeVar("T")
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
+def value(value_type: type[T]) -> type[T]:
+    """As `dataclass(slots=True, frozen=True)`; that nobody assigns to a field is left to the type checker to see."""
+    return _make(value_type)
+
+
+@dataclass_transform(field_specifiers=(field,))
+def record(record_type: type[T]) -> type[T]:
+    """As `dataclass(slots=True)`."""
+    return _make(record_type)
+
+
+def _make(made: type[T]) -> type[T]:
+    # Without a docstring, a signature would be worked out to stand in for it.
+    made.__doc__ = made.__doc__ or made.__name__
+    made.__eq__ = _equal  # type: ignore[method-assign]
+    made.__hash__ = None  # type: ignore[method-assign,assignment]
+    made.__repr__ = _show  # type: ignore[method-assign]
+    return dataclass(slots=True, eq=False, repr=False)(made)
+
+
+def _equal(one: Any, other: Any) -> Any:
+    if type(one) is not type(other):
+        return NotImplemented
+    return all(getattr(one, name) == getattr(other, name) for name in one.__dataclass_fields__)
+
+
+def _show(one: Any) -> str:
+    return f"{type(one).__name__}({', '.join(f'{name}={getattr(one, name)!r}' for name in one.__dataclass_fields__)})"

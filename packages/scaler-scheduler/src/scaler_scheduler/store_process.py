@@ -1,0 +1,44 @@
+"""The object storage server that a scheduler starts for itself.
+
+The first one is forked as soon as this process has imported what both need, and learns its address once the scheduler has
+bound its own: from then on both import the rest side by side, and share the memory of what they have in common.
+"""
+
+from __future__ import annotations
+
+# Forked with them, the other process need not import them again. None of them starts a thread.
+import asyncio  # noqa: F401
+
+import scaler_protocol.codec
+import scaler_protocol.transport  # noqa: F401
+from scaler_protocol.address import Address
+from scaler_protocol.service.child import ChildService
+from scaler_scheduler.settings import SchedulerSettings
+
+MODULE = "scaler_objstore"
+
+STORE_STOP_SECONDS = 5.0
+"""How long it may take to stop, before it is killed."""
+
+
+def fork_store(settings: SchedulerSettings) -> ChildService:
+    """Return a server that waits for its address. To be called before there is a socket or a thread."""
+    return ChildService.fork(MODULE, ["-", *_arguments(settings)])
+
+
+def start_store(settings: SchedulerSettings, address: Address) -> ChildService:
+    """Return a server that starts at this address, for one that has ended."""
+    return ChildService.start(MODULE, [str(address), *_arguments(settings)])
+
+
+def _arguments(settings: SchedulerSettings) -> list[str]:
+    return [
+        "--event-loop",
+        settings.event_loop,
+        "--logging-level",
+        settings.logging_level,
+        "--logging-format",
+        settings.logging_format,
+        "--logging-paths",
+        *settings.logging_paths,
+    ]

@@ -1,0 +1,63 @@
+"""The agent's hold on its template, the process that processors are forked from.
+
+It takes as long to import what it needs as the agent does, so it is started before the agent reads its settings or imports
+anything else: this module must stay light. What its processors are to do it is told later, in its first packet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import subprocess
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from scaler_worker.processor.options import ProcessorOptions
+
+TEMPLATE_END_SECONDS = 5.0
+"""How long the template may take to kill processors and clean up."""
+
+
+class TemplateProcess:
+    """A running template. It ends, and all processors with it, when `socket` is closed, however this process ends."""
+
+    def __init__(self) -> None:
+        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "scaler_worker.processor", str(theirs.fileno())],
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                # Out of reach of signals for the terminal's foreground group: the agent ends its processors in order.
+                start_new_session=True,
+            )
+        self.socket.setblocking(False)
+        self._is_instructed = False
+
+    def instruct(self, options: ProcessorOptions) -> None:
+        """Say what its processors are to do; from here on it can be asked for some."""
+        self._is_instructed = True
+        # Where it has died already, whoever reads from `socket` is told.
+        with contextlib.suppress(OSError):
+            self.socket.send(json.dumps(asdict(options)).encode())
+
+    def close(self) -> bool:
+        """Let it end, and return whether it did: blocks for up to `TEMPLATE_END_SECONDS`. Idempotent."""
+        self.socket.close()
+        if not self._is_instructed:
+            # Nothing to clean up, and it may have to import for a while before it would notice.
+            self._process.kill()
+        try:
+            self._process.wait(TEMPLATE_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def kill(self) -> None:
+        """End it at once, and wait for that. Its processors end with it, but may leave files behind."""
+        self.socket.close()
+        self._process.kill()
+        self._process.wait()
