@@ -138,7 +138,9 @@ class Ledger:
             deaths_enough = entry.may_exit or excuses.process_deaths >= self.attempts_max
             return "" if deaths_enough else f"too few processors died for this: {text}"
         if status is m.Status.WORKER_DIED:
-            losses = excuses.process_deaths + excuses.silences
+            # A task that ends its processor uses up attempts by itself; the last one may be lost with its agent.
+            own = self.runs[entry.key] if entry.may_exit else 0
+            losses = excuses.process_deaths + excuses.silences + own
             return "" if losses >= self.attempts_max else f"too few agents were lost for this: {text}"
         if status in (m.Status.MISSING_OBJECT, m.Status.STORAGE_FAILED):
             excused = excuses.store_deaths or excuses.silences or excuses.process_deaths

@@ -9,13 +9,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 
 from scaler import Client
 from scaler.errors import NoWorkerError, ProcessorDiedError, ScalerError, TaskTimeoutError
 from tests.integration import functions as f
-from tests.integration.deployment import Deployment, is_gone, wait_for
+from tests.integration.deployment import Deployment, is_gone, segments_of, wait_for
 
 
 def test_point_1_keyword_arguments_builtins_and_a_failing_map(deployment: Deployment) -> None:
@@ -121,7 +120,7 @@ def test_point_7_limits_do_what_they_say(deployment: Deployment, tmp_path: Path)
     assert time.monotonic() - started > 0.7, "submit waits while too many tasks wait"
     concurrent.futures.wait(futures, timeout=30)
 
-    before = psutil.Process(storage.pid).memory_info().rss
+    empty = segments_of(storage.pid)
     child = os.fork()
     if child == 0:
         # A client that vanishes without a word.
@@ -132,11 +131,11 @@ def test_point_7_limits_do_what_they_say(deployment: Deployment, tmp_path: Path)
         finally:
             os._exit(0)
     try:
-        wait_for("stored", lambda: psutil.Process(storage.pid).memory_info().rss > before + 35_000_000)
+        wait_for("stored", lambda: segments_of(storage.pid) > empty)
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-    wait_for("freed", lambda: psutil.Process(storage.pid).memory_info().rss < before + 15_000_000)
+    wait_for("freed", lambda: segments_of(storage.pid) == empty)
 
 
 def test_point_9_cancelling_is_quick_and_never_sticks(deployment: Deployment, tmp_path: Path) -> None:

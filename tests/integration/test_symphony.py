@@ -230,8 +230,12 @@ def test_a_group_can_be_stopped_and_started(symphony: Symphony) -> None:
 def test_the_scheduler_may_be_killed(symphony: Symphony) -> None:
     futures = [symphony.client.submit(sleep_and_return, 0.3, number) for number in range(12)]
     time.sleep(0.5)
+    # Its object storage ends with it. The next one's is elsewhere: somebody may have the port beside the scheduler's by now.
+    storage = symphony.deployment.storage()
     symphony.scheduler.kill()
-    symphony.deployment.scheduler("--monitor-address=tcp://127.0.0.1:0", address=symphony.scheduler.address)
+    symphony.deployment.scheduler(
+        "--monitor-address=tcp://127.0.0.1:0", "-osa", storage.address, address=symphony.scheduler.address
+    )
     assert [future.result(timeout=50) for future in futures] == list(range(12))
 
 
