@@ -39,7 +39,7 @@ def test_a_port_that_is_taken(capfd: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(ServiceError, match="scaler_scheduler ended before it was ready: exit status 1"):
             SchedulerClusterCombo(address, n_workers=1)
     (line,) = capfd.readouterr().err.splitlines()
-    assert line.startswith(f"scaler_scheduler: cannot listen on {address}: ")
+    assert line == f"scaler_scheduler: cannot listen on {address}: Address already in use"
 
 
 def test_a_setting_of_the_workers_that_is_wrong(capfd: pytest.CaptureFixture[str]) -> None:

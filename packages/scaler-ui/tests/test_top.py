@@ -174,6 +174,18 @@ def test_once_prints_one_json_object(scheduler: SyntheticScheduler) -> None:
     assert data["failures"][0]["kind"] == "ValueError"
 
 
+def test_once_ends_quietly_when_nobody_reads(scheduler: SyntheticScheduler) -> None:
+    process = run_top(scheduler.address, "--once", "--json", "--timeout=30")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    scheduler.wait_for_monitor(1)
+    scheduler.publish(snapshot(1))
+    with process.stderr:
+        assert process.stderr.read() == ""
+    assert process.wait(30) == 141
+
+
 def test_once_prints_text(scheduler: SyntheticScheduler) -> None:
     process = run_top(scheduler.address, "--once", "--timeout=30")
     scheduler.wait_for_monitor(1)

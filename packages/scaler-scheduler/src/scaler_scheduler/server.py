@@ -158,7 +158,7 @@ class _Server:
         try:
             return RouterListener(str(self._settings.address))
         except TransportError as error:
-            raise ServiceError(f"cannot listen on {self._settings.address}: {error}") from None
+            raise ServiceError(str(error)) from None
 
     def _open_webhooks(self) -> Webhooks | None:
         settings = self._settings

@@ -308,16 +308,29 @@ def _lines(data: dict[str, object]) -> str:
     return "\n".join(f"{key.replace('_', ' '):<{width}}  {value}" for key, value in shown.items())
 
 
+BROKEN_PIPE_STATUS = 141
+"""What a shell says of a program that a closed pipe ended."""
+
+
 def run(settings: TopSettings) -> int:
     """Shows the cluster until the person leaves, or prints it once."""
     if settings.once:
         with MonitorFeed(settings.monitor_address, FIGURES_ONLY) as feed:
-            print(read_once(feed, settings.timeout, as_json=settings.as_json))
-        return 0
+            return _print(read_once(feed, settings.timeout, as_json=settings.as_json))
     if not sys.stdout.isatty() or os.environ.get("TERM") in (None, "", "dumb"):
         raise ServiceError("this is no terminal to draw on; --once prints what there is, with --json for programs")
     with MonitorFeed(settings.monitor_address, FIGURES_ONLY) as feed:
         return TopApplication(feed, settings.timeout).run() or 0
+
+
+def _print(text: str) -> int:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # Whoever read it has seen enough (`| head`): no reason for a traceback, here or when Python flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE_STATUS
+    return 0
 
 
 def read_once(feed: MonitorFeed, timeout_s: float, *, as_json: bool) -> str:
