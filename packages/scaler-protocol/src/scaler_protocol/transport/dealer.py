@@ -152,7 +152,7 @@ class DealerLink:
         with self._lock:
             stream = self._stream
             fd = stream.fd if stream is not None and not self._closed else -1
-            writing = stream is not None and (bool(stream.pending) or (bool(self._queue) and stream.ready))
+            writing = self._wants_to_write()
             connecting = stream is None or not stream.ready
         if connecting:
             seconds = min(seconds, self.retry_seconds())
