@@ -519,7 +519,7 @@ class Engine(ABC):
             self._waiting = self._core.table.waiting_count()
             self._send_effects()
 
-    def _tick(self, *, flush: bool = True) -> None:
+    def _tick(self) -> None:
         """Do what is due, and send what waits; `_perform_others` is the caller's to call."""
         now = time.monotonic()
         with self._lock:
@@ -527,7 +527,7 @@ class Engine(ABC):
             due = now >= (self._core.next_deadline() if deadline is None else deadline)
             if due:
                 self._core.handle(e.Tick(), now)
-            if flush and self._waiting:
+            if self._waiting:
                 self._core.flush_unhurried(now)
                 self._waiting = self._core.table.waiting_count()
             elif not due:
