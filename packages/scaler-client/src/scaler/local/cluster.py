@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Self
 
-from scaler.local.services import WORKER, Service
+from scaler.local.services import WORKER, LocalService, Service
 
 
-class Cluster:
+class Cluster(LocalService):
     """Workers as child processes, for the scheduler at `address`. Keyword arguments are the settings of `scaler_cluster`.
 
     None stands for the command's default; for `n_workers` that is the number of `worker_names`, or of CPUs.
@@ -39,43 +38,11 @@ class Cluster:
         settings = {name: value for name, value in locals().items() if name not in ("self", "address", "n_workers")}
         self._service = Service(WORKER, address, {"num_of_workers": n_workers, **settings})
 
-    def start(self) -> None:
-        """Start the workers and wait until the scheduler knows them."""
-        self.launch()
-        self.wait_ready()
-
-    def launch(self) -> None:
-        """Start the workers without waiting; `wait_ready` does that."""
-        self._service.start()
-
     def wait_ready(self, address: str | None = None) -> None:
         """Wait until the scheduler knows the workers.
 
         `address` is the scheduler's, for a cluster that was made with the address `-` to learn it only now.
         """
-        try:
-            if address is not None:
-                self._service.give_address(address)
-            self._service.wait_ready()
-        except BaseException:
-            self._service.terminate()
-            raise
-
-    def terminate(self) -> None:
-        """End the workers. Idempotent."""
-        self._service.terminate()
-
-    def join(self, timeout: float | None = None) -> None:
-        """Wait until they end by themselves. Raises TimeoutError after `timeout` seconds."""
-        self._service.join(timeout)
-
-    @property
-    def is_running(self) -> bool:
-        return self._service.is_running
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.terminate()
+        if address is not None:
+            self._service.give_address(address)
+        super().wait_ready()

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Self
 
-from scaler.local.services import OBJECT_STORAGE, SCHEDULER, Service, require
-
-if TYPE_CHECKING:
-    from scaler_protocol.address import Address
+from scaler.local.services import OBJECT_STORAGE, SCHEDULER, LocalService, Service, require
 
 ANY_PORT = "tcp://127.0.0.1:0"
 
 
-class Scheduler:
+class Scheduler(LocalService):
     """A scheduler as a child process. Keyword arguments are the settings of `scaler_scheduler`; None: its default.
 
         scheduler = Scheduler()
@@ -50,37 +46,11 @@ class Scheduler:
         settings = {name: value for name, value in locals().items() if name not in ("self", "address")}
         self._service = Service(SCHEDULER, address or ANY_PORT, settings)
         self._needs_storage = object_storage_address is None
-        self._addresses: dict[str, Address] = {}
-
-    def start(self) -> None:
-        """Start the process and wait until it answers."""
-        self.launch()
-        self.wait_ready()
 
     def launch(self) -> None:
         """Start the process without waiting; `wait_ready` does that."""
         require([SCHEDULER, OBJECT_STORAGE] if self._needs_storage else [SCHEDULER])
-        self._service.start()
-
-    def wait_ready(self) -> None:
-        """Wait until the process answers."""
-        try:
-            self._addresses = self._service.wait_ready()
-        except BaseException:
-            self._service.terminate()
-            raise
-
-    def terminate(self) -> None:
-        """End the process. Idempotent."""
-        self._service.terminate()
-
-    def join(self, timeout: float | None = None) -> None:
-        """Wait until it ends by itself. Raises TimeoutError after `timeout` seconds."""
-        self._service.join(timeout)
-
-    @property
-    def is_running(self) -> bool:
-        return self._service.is_running
+        super().launch()
 
     def get_address(self) -> str:
         """Return where clients and workers connect."""
@@ -94,13 +64,6 @@ class Scheduler:
         return self._address_of("monitor")
 
     def _address_of(self, role: str) -> str:
-        if role not in self._addresses:
+        if role not in self._service.addresses:
             raise RuntimeError("the scheduler is not started")
-        return str(self._addresses[role])
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.terminate()
+        return str(self._service.addresses[role])

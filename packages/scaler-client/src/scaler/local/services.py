@@ -8,7 +8,7 @@ import os
 import sys
 import weakref
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from scaler_protocol.address import Address
@@ -66,6 +66,8 @@ class Service:
     def __init__(self, module: str, address: str, settings: Mapping[str, Any]) -> None:
         self.module = module
         self.address = address
+        self.addresses: dict[str, Address] = {}
+        """Where it answers, by role, once it is ready."""
         self._settings = dict(settings)
         self._owner_pid = os.getpid()
         self._child: ChildService | None = None
@@ -96,10 +98,16 @@ class Service:
     def wait_ready(self) -> dict[str, Address]:
         """Wait until the service answers; return its addresses by role.
 
-        Raises scaler_protocol.service.errors.ServiceError when it ends before, or takes too long.
+        Raises scaler_protocol.service.errors.ServiceError when it ends before, or takes too long. Whatever keeps it from
+        becoming ready, it is ended then.
         """
         assert self._child is not None
-        return self._child.wait_ready(START_SECONDS)
+        try:
+            self.addresses = self._child.wait_ready(START_SECONDS)
+        except BaseException:
+            self.terminate()
+            raise
+        return self.addresses
 
     def terminate(self) -> None:
         """End the process, gently first. Idempotent."""
@@ -112,6 +120,44 @@ class Service:
         """Wait until the process ends by itself. Raises TimeoutError after `timeout` seconds."""
         if self._child is not None:
             self._child.join(timeout)
+
+
+class LocalService:
+    """What can be done with a service of this machine, whichever it is."""
+
+    _service: Service
+
+    def start(self) -> None:
+        """Start the process and wait until it is ready."""
+        self.launch()
+        self.wait_ready()
+
+    def launch(self) -> None:
+        """Start the process without waiting; `wait_ready` does that."""
+        self._service.start()
+
+    def wait_ready(self) -> None:
+        """Wait until the process is ready."""
+        self._service.wait_ready()
+
+    def terminate(self) -> None:
+        """End the process. Idempotent."""
+        self._service.terminate()
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until the process ends by itself. Raises TimeoutError after `timeout` seconds."""
+        self._service.join(timeout)
+
+    @property
+    def is_running(self) -> bool:
+        return self._service.is_running
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.terminate()
 
 
 _running: weakref.WeakSet[Service] = weakref.WeakSet()
