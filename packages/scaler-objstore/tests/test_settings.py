@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scaler_objstore.settings import ObjectStorageSettings
-from scaler_protocol.service.settings_testing import DocumentedFlag, check_flag, check_table_is_complete
+from scaler_protocol.service.settings_testing import SERVER_FLAGS, DocumentedFlag, check_flag, check_table_is_complete
 
 HALF_OF_MEMORY = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
@@ -17,14 +17,7 @@ ARGUMENTS = ["tcp://127.0.0.1:0"]
 FLAGS = [
     DocumentedFlag("memory_limit_bytes", ("--memory-limit-bytes", "-ml"), "1000", 1000, HALF_OF_MEMORY),
     DocumentedFlag("object_size_limit_bytes", ("--object-size-limit-bytes", "-osl"), "1000", 1000, 16 * 1024**3),
-    DocumentedFlag("event_loop", ("--event-loop", "-el"), "uvloop", "uvloop", "builtin"),
-    DocumentedFlag("io_threads", ("--io-threads", "--worker-io-threads", "-wit"), "4", 4, 1),
-    DocumentedFlag(
-        "logging_paths", ("--logging-paths", "-lp"), "/tmp/a,/tmp/b", ("/tmp/a", "/tmp/b"), ("/dev/stdout",)
-    ),
-    DocumentedFlag("logging_config_file", ("--logging-config-file", "-lcf"), "log.ini", Path("log.ini"), None),
-    DocumentedFlag("logging_level", ("--logging-level", "-ll"), "debug", "DEBUG", "INFO"),
-    DocumentedFlag("logging_format", ("--logging-format", "-lf"), "json", "json", "text"),
+    *SERVER_FLAGS,
 ]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from scaler_protocol.address import Address
 from scaler_protocol.service.errors import ConfigurationError
-from scaler_protocol.service.settings_testing import DocumentedFlag, check_flag, check_table_is_complete
+from scaler_protocol.service.settings_testing import SERVER_FLAGS, DocumentedFlag, check_flag, check_table_is_complete
 from scaler_scheduler.settings import SchedulerSettings
 
 ARGUMENTS = ["tcp://127.0.0.1:2345"]
@@ -44,14 +44,7 @@ FLAGS = [
     DocumentedFlag("object_retention_seconds", ("--object-retention-seconds", "-ot"), "0", 0, 60),
     DocumentedFlag("load_balance_seconds", ("--load-balance-seconds", "-ls"), "3", 3, 1),
     DocumentedFlag("load_balance_trigger_times", ("--load-balance-trigger-times", "-lbt"), "4", 4, 2),
-    DocumentedFlag("event_loop", ("--event-loop", "-el"), "uvloop", "uvloop", "builtin"),
-    DocumentedFlag("io_threads", ("--io-threads", "--worker-io-threads", "-wit"), "4", 4, 1),
-    DocumentedFlag(
-        "logging_paths", ("--logging-paths", "-lp"), "/tmp/a,/tmp/b", ("/tmp/a", "/tmp/b"), ("/dev/stdout",)
-    ),
-    DocumentedFlag("logging_config_file", ("--logging-config-file", "-lcf"), "log.ini", Path("log.ini"), None),
-    DocumentedFlag("logging_level", ("--logging-level", "-ll"), "debug", "DEBUG", "INFO"),
-    DocumentedFlag("logging_format", ("--logging-format", "-lf"), "json", "json", "text"),
+    *SERVER_FLAGS,
 ]
 
 

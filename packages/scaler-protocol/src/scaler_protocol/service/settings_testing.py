@@ -1,8 +1,8 @@
 """For the tests of a command: checks one flag in all its forms against what is documented of it.
 
 A command's test holds its table of `DocumentedFlag`s and passes each through `check_flag`; `check_table_is_complete`
-makes sure that no setting is missing from the table. `WORKER_FLAGS` is the part that all tables of commands share whose
-settings are `WorkerSettings`.
+makes sure that no setting is missing from the table. What several commands take is written here: `SERVER_FLAGS`, and
+`WORKER_FLAGS` for all whose settings are `WorkerSettings`.
 """
 
 from __future__ import annotations
@@ -32,6 +32,18 @@ class DocumentedFlag:
         return self.forms[0]
 
 
+SERVER_FLAGS = (
+    DocumentedFlag("event_loop", ("--event-loop", "-el"), "uvloop", "uvloop", "builtin"),
+    DocumentedFlag("io_threads", ("--io-threads", "--worker-io-threads", "-wit"), "4", 4, 1),
+    DocumentedFlag(
+        "logging_paths", ("--logging-paths", "-lp"), "/tmp/a,/tmp/b", ("/tmp/a", "/tmp/b"), ("/dev/stdout",)
+    ),
+    DocumentedFlag("logging_config_file", ("--logging-config-file", "-lcf"), "log.ini", Path("log.ini"), None),
+    DocumentedFlag("logging_level", ("--logging-level", "-ll"), "debug", "DEBUG", "INFO"),
+    DocumentedFlag("logging_format", ("--logging-format", "-lf"), "json", "json", "text"),
+)
+"""What scheduler, object storage server, workers and adapters take alike."""
+
 WORKER_FLAGS = (
     DocumentedFlag(
         "object_storage_address", ("--object-storage-address", "-osa"), "tcp://h:1", Address.parse("tcp://h:1"), None
@@ -45,14 +57,7 @@ WORKER_FLAGS = (
     DocumentedFlag("trim_memory_threshold_bytes", ("--trim-memory-threshold-bytes", "-tm"), "1000", 1000, 1024**3),
     DocumentedFlag("hard_processor_suspend", ("--hard-processor-suspend", "-hps"), None, True, False),
     DocumentedFlag("preload", ("--preload",), "pkg.mod:func(1, 2)", "pkg.mod:func(1, 2)", None),
-    DocumentedFlag("event_loop", ("--event-loop", "-el"), "uvloop", "uvloop", "builtin"),
-    DocumentedFlag("io_threads", ("--io-threads", "--worker-io-threads", "-wit"), "4", 4, 1),
-    DocumentedFlag(
-        "logging_paths", ("--logging-paths", "-lp"), "/tmp/a,/tmp/b", ("/tmp/a", "/tmp/b"), ("/dev/stdout",)
-    ),
-    DocumentedFlag("logging_config_file", ("--logging-config-file", "-lcf"), "log.ini", Path("log.ini"), None),
-    DocumentedFlag("logging_level", ("--logging-level", "-ll"), "debug", "DEBUG", "INFO"),
-    DocumentedFlag("logging_format", ("--logging-format", "-lf"), "json", "json", "text"),
+    *SERVER_FLAGS,
 )
 
 
