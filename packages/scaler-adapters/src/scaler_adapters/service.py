@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scaler_adapters.webhook_settings import WebhookSettings
+from scaler_protocol.address import is_loopback_host
 from scaler_protocol.service.command import run_command
 from scaler_protocol.service.errors import ConfigurationError
 
@@ -36,7 +36,7 @@ def serve(adapter_class: type[WorkerAdapter], settings: WebhookSettings) -> int:
     from scaler_protocol.service.web import run_application
 
     token = _read_token(settings.auth_token_file)
-    loopback = _is_loopback(settings.host)
+    loopback = is_loopback_host(settings.host)
     if not loopback and token is None and not settings.insecure:
         raise ConfigurationError(
             f"--host: on {settings.host} anybody who reaches port {settings.port} could start processes here; give "
@@ -71,12 +71,3 @@ def _read_token(path: Path | None) -> str | None:
     if not token or not token.isascii() or not token.isprintable():
         raise ConfigurationError(f"--auth-token-file: {path} holds no token, which is one line of ASCII characters")
     return token
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

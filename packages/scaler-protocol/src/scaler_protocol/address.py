@@ -91,13 +91,8 @@ class Address:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only processes of this machine can reach it. Names other than `localhost` count as reachable."""
-        if self.transport == "ipc" or self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        """Whether only processes of this machine can reach it."""
+        return self.transport == "ipc" or is_loopback_host(self.host)
 
     def with_port(self, port: int) -> Address:
         """The same host with another port; for `ipc` the address itself, as it has no port."""
@@ -115,3 +110,13 @@ class Address:
         if self.transport == "ipc":
             return Address._parse_ipc(f"{self}_{offset}", f"{self.path}_{offset}")
         return self if self.port == 0 else self.with_port(self.port + offset)
+
+
+def is_loopback_host(host: str) -> bool:
+    """Whether only processes of this machine reach who listens there. Names other than `localhost` count as reachable."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
