@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from scaler_adapters.adapter import MalformedRequestError
 
 
-def parse_templates(text: str) -> dict[str, str]:
-    """Read `name=template name=template`. Raises ValueError."""
+def parse_templates(words: Iterable[str]) -> dict[str, str]:
+    """Read words of the form `name=template`. Raises ValueError."""
     found = {}
-    for word in text.split():
+    for word in words:
         name, separator, template = word.partition("=")
         if not name or not separator or not template:
             raise ValueError(f"{word!r} is not of the form name=template")
@@ -18,18 +18,15 @@ def parse_templates(text: str) -> dict[str, str]:
     return found
 
 
-def choose_template(
-    wanted: Mapping[str, int], offered: Mapping[str, int], templates: Mapping[str, str], plain: str, flag: str
-) -> str:
-    """Return the template that brings all that is wanted beside what every worker offers. Raises MalformedRequestError.
+def needed_templates(
+    wanted: Mapping[str, int], offered: Mapping[str, int], templates: Mapping[str, str], flag: str
+) -> dict[str, str]:
+    """Return what is wanted beside what every worker offers, each with its template. Raises MalformedRequestError.
 
-    `plain` is the one for no more than that; `flag` is where users say the others.
+    `flag` is where users say the templates.
     """
     extra = [name for name in wanted if name not in offered]
     unknown = [name for name in extra if name not in templates]
     if unknown:
         raise MalformedRequestError(f"this adapter brings no {', '.join(unknown)}: see {flag}")
-    chosen = {templates[name] for name in extra} or {plain}
-    if len(chosen) > 1:
-        raise MalformedRequestError(f"no single template brings all of {', '.join(extra)}: see {flag}")
-    return chosen.pop()
+    return {name: templates[name] for name in extra}

@@ -7,20 +7,19 @@ is seen at the next look.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import threading
 import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from scaler_adapters.adapter import (
     AdapterError,
     AdapterInfo,
     GroupState,
+    MalformedRequestError,
     NoCapacityError,
     ProvisioningError,
     StartRequest,
@@ -28,18 +27,16 @@ from scaler_adapters.adapter import (
     WorkerAdapter,
     WorkerGroup,
 )
-from scaler_adapters.capability_templates import choose_template
+from scaler_adapters.capability_templates import needed_templates
 from scaler_adapters.ecs.api import EcsApi, EcsTask
 from scaler_adapters.ecs.settings import EcsAdapterSettings
+from scaler_adapters.identity import GROUP_VARIABLE, GroupMark, adapter_name, digest
 from scaler_adapters.room import Room
 from scaler_adapters.worker_command import WORKER_MODULE, worker_arguments
 from scaler_protocol.capabilities import parse_capabilities
 from scaler_protocol.service.errors import ServiceError
 
 logger = logging.getLogger(__name__)
-
-GROUP_VARIABLE = "SCALER_WORKER_GROUP"
-"""In the environment of each task: which group it is, as JSON."""
 
 STOP_SECONDS = 150.0
 """How long a task may take to end: ECS lets a definition give its processes up to 120 s after SIGTERM."""
@@ -65,9 +62,7 @@ class EcsAdapter(WorkerAdapter):
         self._settings = settings
         self._capabilities = parse_capabilities(settings.per_worker_capabilities)
         self._extra_definitions = settings.definitions_by_capability()
-        # The same scheduler and port: the same adapter, started again.
-        self._place = f"{settings.address} {settings.host}:{settings.port}" if settings.port else uuid.uuid4().hex
-        self._started_by = f"scaler-{_digest(self._place)}"
+        self._started_by = adapter_name(settings)
         self._api = EcsApi(settings)
         self._containers = {
             definition: settings.container_name or self._api.container_of(definition)
@@ -93,16 +88,9 @@ class EcsAdapter(WorkerAdapter):
 
     def start(self, request: StartRequest) -> WorkerGroup:
         """Start a task and return at once: ECS needs from seconds to minutes to bring it up."""
-        settings = self._settings
-        definition = choose_template(
-            request.capabilities,
-            self._capabilities,
-            self._extra_definitions,
-            settings.task_definition,
-            "--capability-task-definitions",
-        )
+        definition = self._definition_for(request)
         # The same request gets the same name, and ECS the same token: it starts nothing twice when an answer is lost.
-        name = _digest(f"{self._place} {request.request_id}") if request.request_id else uuid.uuid4().hex[:12]
+        name = digest(f"{self._started_by} {request.request_id}") if request.request_id else uuid.uuid4().hex[:12]
         with self._room.for_group(_group_id(name), self._tasks):
             task = self._run(name, definition, request)
             with self._lock:
@@ -115,11 +103,18 @@ class EcsAdapter(WorkerAdapter):
             raise ProvisioningError(f"task {task.arn} has ended: {task.end or task.status}")
         return self._described(task)
 
+    def _definition_for(self, request: StartRequest) -> str:
+        flag = "--capability-task-definitions"
+        needed = needed_templates(request.capabilities, self._capabilities, self._extra_definitions, flag)
+        definition, *others = {*needed.values()} or {self._settings.task_definition}
+        if others:
+            raise MalformedRequestError(f"no single template brings all of {', '.join(needed)}: see {flag}")
+        return definition
+
     def _run(self, name: str, definition: str, request: StartRequest) -> EcsTask:
         settings = self._settings
         capabilities = {**self._capabilities, **request.capabilities}
-        group = {"group": name, "request_id": request.request_id, "capabilities": capabilities}
-        environment = {GROUP_VARIABLE: json.dumps(group, separators=(",", ":"))}
+        environment = {GROUP_VARIABLE: GroupMark(name, request.request_id, capabilities).to_json()}
         task = self._api.run(
             definition,
             self._containers[definition],
@@ -168,7 +163,7 @@ class EcsAdapter(WorkerAdapter):
                 if arn in listed or time.monotonic() >= self._unseen[arn].deadline:
                     del self._unseen[arn]
             tasks = [*listed.values(), *(started.task for started in self._unseen.values())]
-        return {_group_id(_group_of(task)["group"]): task for task in tasks if not task.is_over}
+        return {_group_id(_mark(task).name): task for task in tasks if not task.is_over}
 
     def _tell_ends(self, listed: Mapping[str, EcsTask]) -> None:
         for arn, task in listed.items():
@@ -179,29 +174,21 @@ class EcsAdapter(WorkerAdapter):
         self._ends_told &= listed.keys()
 
     def _described(self, task: EcsTask) -> WorkerGroup:
-        group = _group_of(task)
+        mark = _mark(task)
         state = GroupState.RUNNING if task.status == "RUNNING" else GroupState.PENDING
         if task.is_to_stop or task.status in ("DEACTIVATING", "STOPPING"):
             state = GroupState.ENDING
-        names = self._worker_names(group["group"])
-        return WorkerGroup(_group_id(group["group"]), names, group["capabilities"], state, group["request_id"])
+        return WorkerGroup(
+            _group_id(mark.name), self._worker_names(mark.name), mark.capabilities, state, mark.request_id
+        )
 
     def _worker_names(self, name: str) -> tuple[str, ...]:
         return tuple(f"ecs-{name}-{number}" for number in range(self._settings.workers_per_task))
-
-
-def _digest(text: str) -> str:
-    return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
 
 def _group_id(name: str) -> str:
     return f"ecs-{name}"
 
 
-def _group_of(task: EcsTask) -> Mapping[str, Any]:
-    """What we wrote into the task's environment; one that somebody else started in our name can still be seen and stopped."""
-    try:
-        group = json.loads(task.environment[GROUP_VARIABLE])
-        return {name: group[name] for name in ("group", "request_id", "capabilities")}
-    except (ValueError, KeyError, TypeError):
-        return {"group": task.arn.rpartition("/")[2], "request_id": "", "capabilities": {}}
+def _mark(task: EcsTask) -> GroupMark:
+    return GroupMark.from_json(task.environment.get(GROUP_VARIABLE, ""), task.arn.rpartition("/")[2])

@@ -61,7 +61,7 @@ class EcsAdapterSettings(WebhookSettings):
     @field_validator("capability_task_definitions")
     @classmethod
     def _check_capabilities(cls, text: str) -> str:
-        parse_templates(text)
+        parse_templates(text.split())
         return text
 
     @model_validator(mode="after")
@@ -72,4 +72,4 @@ class EcsAdapterSettings(WebhookSettings):
 
     def definitions_by_capability(self) -> dict[str, str]:
         """The task definition for each capability that has to be asked for."""
-        return parse_templates(self.capability_task_definitions)
+        return parse_templates(self.capability_task_definitions.split())

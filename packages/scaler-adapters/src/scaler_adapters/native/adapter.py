@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,8 +25,10 @@ from scaler_adapters.adapter import (
     WorkerAdapter,
     WorkerGroup,
 )
+from scaler_adapters.identity import GROUP_VARIABLE, adapter_name
 from scaler_adapters.native.settings import NativeAdapterSettings
 from scaler_adapters.native.worker_process import WorkerProcess
+from scaler_adapters.room import Room
 from scaler_adapters.worker_command import WORKER_MODULE, worker_arguments
 from scaler_protocol.capabilities import parse_capabilities
 from scaler_protocol.service.errors import ServiceError
@@ -39,9 +40,6 @@ START_SECONDS = 60.0
 
 STOP_SECONDS = 15.0
 """How long workers may take to finish after SIGTERM; they give running tasks a few seconds themselves."""
-
-GROUP_VARIABLE = "SCALER_WORKER_GROUP"
-"""In the environment of each worker process: who it is and which adapter started it, as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +55,10 @@ class NativeAdapter(WorkerAdapter):
 
     def __init__(self, settings: NativeAdapterSettings) -> None:
         self._settings = settings
-        self._max_workers = settings.max_workers
-        self._per_group = settings.workers_per_group
         self._base_capabilities = parse_capabilities(settings.per_worker_capabilities)
-        # With a free port of the system's choice nobody could find this adapter again, nor it its workers.
-        place = f"{settings.host}:{settings.port}" if settings.port else f"process {os.getpid()} {uuid.uuid4().hex}"
-        self._name = f"{settings.address} {place}"
+        self._name = adapter_name(settings)
+        self._room = Room(settings.max_workers, settings.workers_per_group)
         self._lock = threading.Lock()
-        self._starting = 0
-        self._closing = False
         self._unready: set[WorkerProcess] = set()
         self._running: dict[str, _Running] = {}
         for found in self._find():
@@ -73,9 +66,7 @@ class NativeAdapter(WorkerAdapter):
             logger.info("found group %s of an earlier run: %s", found.group.group_id, ", ".join(found.group.worker_ids))
 
     def info(self) -> AdapterInfo:
-        """As many groups as the workers allowed make up."""
-        limit = -1 if self._max_workers < 0 else self._max_workers // self._per_group
-        return AdapterInfo(limit, self._per_group, self._base_capabilities)
+        return AdapterInfo(self._room.groups_max, self._room.workers_per_group, self._base_capabilities)
 
     def list(self) -> Sequence[WorkerGroup]:
         """The groups whose process lives; those that ended by themselves are forgotten here."""
@@ -85,30 +76,20 @@ class NativeAdapter(WorkerAdapter):
 
     def start(self, request: StartRequest) -> WorkerGroup:
         """Start one process and wait until it is ready."""
-        with self._lock:
-            if self._closing:
-                raise NoCapacityError("this adapter is stopping")
-            self._forget_ended()
-            groups = len(self._running) + self._starting + 1
-            if 0 <= self._max_workers < groups * self._per_group:
-                raise NoCapacityError(f"this adapter may have {self._max_workers} workers at one time, and has them")
-            self._starting += 1
-        try:
-            return self._start(uuid.uuid4().hex[:12], request)
-        finally:
-            with self._lock:
-                self._starting -= 1
+        group_id = uuid.uuid4().hex[:12]
+        with self._room.for_group(group_id, lambda: [group.group_id for group in self.list()]):
+            return self._start(group_id, request)
 
     def _start(self, group_id: str, request: StartRequest) -> WorkerGroup:
         capabilities = {**self._base_capabilities, **request.capabilities}
-        names = tuple(f"native-{group_id}-{number}" for number in range(self._per_group))
+        names = tuple(f"native-{group_id}-{number}" for number in range(self._room.workers_per_group))
         group = WorkerGroup(group_id, names, capabilities, request_id=request.request_id)
-        arguments = worker_arguments(self._settings, self._per_group, capabilities)
+        arguments = worker_arguments(self._settings, len(names), capabilities)
         arguments.append(f"--worker-names={','.join(names)}")
         try:
             # Under the lock: a process is known before `close` looks, or not started at all.
             with self._lock:
-                if self._closing:
+                if self._room.closed:
                     raise NoCapacityError("this adapter is stopping")
                 process = WorkerProcess.start(WORKER_MODULE, arguments, {GROUP_VARIABLE: self._described(group)})
                 self._unready.add(process)
@@ -136,8 +117,8 @@ class NativeAdapter(WorkerAdapter):
 
     def close(self) -> None:
         """Ask all workers to stop at the same time, then wait for each."""
+        self._room.close()
         with self._lock:
-            self._closing = True
             processes = [*self._unready, *(running.process for running in self._running.values())]
         threads = [threading.Thread(target=process.terminate, args=(STOP_SECONDS,)) for process in processes]
         for thread in threads:

@@ -7,14 +7,12 @@ lost) is seen at the next look.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import shlex
 import time
 import uuid
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from scaler_adapters.adapter import (
     AdapterInfo,
@@ -27,6 +25,8 @@ from scaler_adapters.adapter import (
     WorkerAdapter,
     WorkerGroup,
 )
+from scaler_adapters.capability_templates import needed_templates
+from scaler_adapters.identity import GroupMark, adapter_name
 from scaler_adapters.room import Room
 from scaler_adapters.slurm import commands
 from scaler_adapters.slurm.commands import Job
@@ -56,9 +56,7 @@ class SlurmAdapter(WorkerAdapter):
         self._capabilities = parse_capabilities(settings.per_worker_capabilities)
         self._extra_options = settings.options_by_capability()
         self._room = Room(settings.max_workers, settings.workers_per_job * settings.jobs_per_group)
-        # The same scheduler and port: the same adapter, started again.
-        place = f"{settings.address} {settings.host}:{settings.port}" if settings.port else uuid.uuid4().hex
-        self._job_name = f"scaler-{hashlib.blake2b(place.encode(), digest_size=6).hexdigest()}"
+        self._job_name = adapter_name(settings)
 
     def info(self) -> AdapterInfo:
         return AdapterInfo(self._room.groups_max, self._room.workers_per_group, self._capabilities)
@@ -77,14 +75,13 @@ class SlurmAdapter(WorkerAdapter):
 
     def start(self, request: StartRequest) -> WorkerGroup:
         """Submit a job array. It is returned as soon as it waits or runs."""
-        extra = [name for name in request.capabilities if name not in self._capabilities]
-        unknown = [name for name in extra if name not in self._extra_options]
-        if unknown:
-            raise MalformedRequestError(f"this adapter brings no {', '.join(unknown)}: see --capability-options")
+        options = needed_templates(
+            request.capabilities, self._capabilities, self._extra_options, "--capability-options"
+        )
         token = uuid.uuid4().hex[:12]
         group_id = _group_id(token)
         with self._room.for_group(group_id, self._by_group):
-            self._submit(token, request, [self._extra_options[name] for name in extra])
+            self._submit(token, request, [*options.values()])
         if self._room.closed:
             self._end([group_id])
             raise NoCapacityError("this adapter is stopping")
@@ -94,12 +91,9 @@ class SlurmAdapter(WorkerAdapter):
         """Submit the job array of a group. Its id is ours: Slurm gives the numbers of lost jobs to others."""
         settings = self._settings
         capabilities = {**self._capabilities, **request.capabilities}
-        comment = json.dumps(
-            {"token": token, "request_id": request.request_id, "capabilities": capabilities}, separators=(",", ":")
-        )
         words = [
             f"--job-name={self._job_name}",
-            f"--comment={comment}",
+            f"--comment={GroupMark(token, request.request_id, capabilities).to_json()}",
             f"--array=0-{settings.jobs_per_group - 1}",
             "--nodes=1",
             "--ntasks=1",
@@ -176,17 +170,17 @@ class SlurmAdapter(WorkerAdapter):
             time.sleep(LOOK_SECONDS)
         return True
 
-    def _by_group(self) -> dict[str, Sequence[Job]]:
-        groups: dict[str, Any] = {}
+    def _by_group(self) -> Mapping[str, Sequence[Job]]:
+        groups: dict[str, list[Job]] = {}
         for job in commands.jobs(self._job_name):
             if not job.is_ending:
-                groups.setdefault(_group_id(_comment(job)["token"]), []).append(job)
+                groups.setdefault(_group_id(_mark(job).name), []).append(job)
         return groups
 
     def _described(self, group_id: str, elements: Sequence[Job]) -> WorkerGroup:
-        comment = _comment(elements[0])
+        mark = _mark(elements[0])
         names = [
-            _worker_name(comment["token"], job.index, number)
+            _worker_name(mark.name, job.index, number)
             for job in elements
             for number in range(self._settings.workers_per_job)
         ]
@@ -195,20 +189,15 @@ class SlurmAdapter(WorkerAdapter):
         if running:
             ending = any(job.seconds_left <= self._drain_seconds(job) for job in running)
             state = GroupState.ENDING if ending else GroupState.RUNNING
-        return WorkerGroup(group_id, tuple(names), comment["capabilities"], state, comment["request_id"])
+        return WorkerGroup(group_id, tuple(names), mark.capabilities, state, mark.request_id)
 
     def _drain_seconds(self, job: Job) -> float:
         # A job that may run for less than that would otherwise be given no work at all.
         return min(self._settings.drain_seconds, job.seconds_limit / 4)
 
 
-def _comment(job: Job) -> dict[str, Any]:
-    """What we wrote into the job's comment; where somebody has changed it, the group can still be seen and stopped."""
-    try:
-        comment = json.loads(job.comment)
-        return {name: comment[name] for name in ("token", "request_id", "capabilities")}
-    except (ValueError, KeyError, TypeError):
-        return {"token": f"job-{job.job_id}", "request_id": "", "capabilities": {}}
+def _mark(job: Job) -> GroupMark:
+    return GroupMark.from_json(job.comment, f"job-{job.job_id}")
 
 
 def _group_id(token: str) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field, field_validator
 
+from scaler_adapters.capability_templates import parse_templates
 from scaler_adapters.webhook_settings import WebhookSettings
 from scaler_protocol.service.settings import Short
 
@@ -56,13 +57,11 @@ class SlurmAdapterSettings(WebhookSettings):
     @field_validator("capability_options")
     @classmethod
     def _check_capabilities(cls, text: str) -> str:
-        for word in shlex.split(text):
-            name, separator, option = word.partition("=")
-            if not name or not separator or not option.startswith("-"):
-                raise ValueError(f"{word!r} is not of the form name=--option")
+        for name, option in parse_templates(shlex.split(text)).items():
+            if not option.startswith("-"):
+                raise ValueError(f"'{name}={option}' is not of the form name=--option")
         return text
 
     def options_by_capability(self) -> dict[str, str]:
         """The sbatch option for each capability that has to be asked for."""
-        words = shlex.split(self.capability_options)
-        return {name: option for name, _, option in (word.partition("=") for word in words)}
+        return parse_templates(shlex.split(self.capability_options))
