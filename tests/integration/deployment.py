@@ -7,6 +7,7 @@ import ctypes
 import os
 import re
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -41,6 +42,15 @@ def wait_for(what: str, look: Callable[[], Value], timeout_s: float = WAIT_S) ->
         if time.monotonic() >= deadline:
             raise AssertionError(f"not within {timeout_s:g} s: {what}")
         time.sleep(0.02)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that were free a moment ago: for what has to be named before anybody binds it."""
+    with contextlib.ExitStack() as probes:
+        sockets = [probes.enter_context(socket.socket()) for _ in range(count)]
+        for probe in sockets:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in sockets]
 
 
 def segments_of(pid: int) -> int:

@@ -7,13 +7,14 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
+
+from tests.integration.deployment import free_ports
 
 COMMANDS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "scontrol", "runuser")
 NODES = ("n1", "n2")
@@ -61,20 +62,12 @@ def missing() -> str:
     return "" if os.geteuid() == 0 else "Slurm's daemons need root here"
 
 
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-
-
 class SlurmCluster:
     """Started by the constructor; `close` leaves nothing running."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        controller_port, port_n1, port_n2 = _free_ports(3)
+        controller_port, port_n1, port_n2 = free_ports(3)
         self._munge = folder / "munge"
         for path in (folder / "state", self._munge, *(folder / f"spool-{node}" for node in NODES)):
             path.mkdir()

@@ -25,7 +25,7 @@ from scaler_protocol import messages as m
 from scaler_protocol.codec import decode
 from scaler_protocol.transport.publisher import Subscriber
 from tests.integration import functions as f
-from tests.integration.deployment import Deployment, Service, is_gone, segments_of, wait_for
+from tests.integration.deployment import Deployment, Service, free_ports, is_gone, segments_of, wait_for
 
 BIN = Path(sys.executable).parent
 
@@ -531,24 +531,15 @@ def test_a_preload_that_fails_ends_the_command_with_its_reason(deployment: Deplo
 # --- scaler_object_storage_server
 
 
-def test_the_memory_limit_refuses_what_does_not_fit(deployment: Deployment) -> None:
-    storage = deployment.storage("--memory-limit-bytes", "1000000")
+@pytest.mark.parametrize("flag", ["--memory-limit-bytes=1000000", "--object-size-limit-bytes=1000000"])
+def test_what_the_object_storage_server_may_not_hold_is_refused(deployment: Deployment, flag: str) -> None:
+    storage = deployment.storage(flag)
     scheduler = deployment.scheduler("-osa", storage.address)
     deployment.workers(scheduler, count=1)
     client = deployment.client(scheduler)
     with pytest.raises(ScalerError):
         client.submit(len, os.urandom(5_000_000)).result(timeout=30)
     assert client.submit(len, os.urandom(300_000)).result(timeout=30) == 300_000
-
-
-def test_the_object_size_limit(deployment: Deployment) -> None:
-    storage = deployment.storage("-osl", "200000")
-    scheduler = deployment.scheduler("-osa", storage.address)
-    deployment.workers(scheduler, count=1)
-    client = deployment.client(scheduler)
-    with pytest.raises(ScalerError):
-        client.submit(len, os.urandom(300_000)).result(timeout=30)
-    assert client.submit(len, os.urandom(100_000)).result(timeout=30) == 100_000
 
 
 def test_the_object_storage_server_takes_the_common_flags(deployment: Deployment, tmp_path: Path) -> None:
@@ -578,17 +569,6 @@ task_timeout_seconds = 600
 [webui]
 web_port = {web}
 """
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago: the file has to name them before anybody binds."""
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [int(each.getsockname()[1]) for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 @pytest.mark.parametrize(("scenario", "flags", "workers"), [(1, (), 2), (2, ("--num-of-workers", "3"), 3)])

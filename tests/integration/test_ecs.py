@@ -22,7 +22,7 @@ from scaler_adapters.adapter import (
 from scaler_adapters.ecs.adapter import EcsAdapter
 from scaler_adapters.ecs.settings import EcsAdapterSettings
 from scaler_protocol.service.errors import ServiceError
-from tests.integration.deployment import Deployment, Service, wait_for
+from tests.integration.deployment import Deployment, Service, free_ports, wait_for
 from tests.integration.ecs_stand_in import (
     CREDENTIALS,
     LOST,
@@ -31,8 +31,8 @@ from tests.integration.ecs_stand_in import (
     adapter_flags,
     error,
 )
+from tests.integration.elastic import groups_at, scheduler_with_adapter, url_of
 from tests.integration.functions import sleep_and_return
-from tests.integration.test_elastic import free_port, groups_at, url_of
 
 SCHEDULER = "tcp://10.0.0.1:2345"
 
@@ -282,7 +282,7 @@ def test_what_cannot_work_is_one_clear_error_at_the_start(ecs: EcsStandIn, monke
     with pytest.raises(ServiceError, match=r"the tasks of cluster 'nowhere' cannot be listed: .*[Cc]luster"):
         adapter_of(ecs, "--cluster=nowhere")
     with pytest.raises(ServiceError, match="cannot be read: Could not connect"):
-        adapter_of(ecs, f"--endpoint-url=http://127.0.0.1:{free_port()}")
+        adapter_of(ecs, f"--endpoint-url=http://127.0.0.1:{free_ports(1)[0]}")
     with pytest.raises(ServiceError, match="--endpoint-url"):
         adapter_of(ecs, "--endpoint-url=nonsense")
     for name in CREDENTIALS:
@@ -301,19 +301,12 @@ class Elastic:
     def __init__(self, deployment: Deployment, ecs: EcsWithProcesses) -> None:
         self.deployment = deployment
         self.ecs = ecs
-        self.address = f"tcp://127.0.0.1:{free_port()}"
         # At a port of the system's choice an adapter that is started again would not find its tasks.
-        self.adapter = self.start_adapter(free_port())
+        scheduler_port, port = free_ports(2)
+        self.address = f"tcp://127.0.0.1:{scheduler_port}"
+        self.adapter = self.start_adapter(port)
         self.url = url_of(self.adapter)
-        self.scheduler = deployment.scheduler(
-            # Left to itself it takes the next port for it, which one of the servers here may have.
-            f"--object-storage-address={deployment.storage().address}",
-            "--monitor-address=tcp://127.0.0.1:0",
-            "--scaling-cool-down-seconds=3",
-            "--adapter-webhook-url",
-            self.url,
-            address=self.address,
-        )
+        self.scheduler = scheduler_with_adapter(deployment, self.address, self.url)
         self.client = deployment.client(self.scheduler)
 
     def start_adapter(self, port: int) -> Service:

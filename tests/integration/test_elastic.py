@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.server
-import socket
 import statistics
 import threading
 import time
@@ -15,7 +14,8 @@ import pytest
 
 from scaler import Client
 from scaler.errors import NoWorkerError
-from tests.integration.deployment import Deployment, Service, wait_for
+from tests.integration.deployment import Deployment, Service, free_ports, wait_for
+from tests.integration.elastic import groups_at, scheduler_with_adapter, url_of
 from tests.integration.functions import sleep_and_return, square
 
 WORKERS_MAX = 4
@@ -26,37 +26,13 @@ def native_adapter(deployment: Deployment, scheduler_address: str, *flags: str, 
     return deployment.start("scaler_adapters.native", scheduler_address, f"--port={port}", "-ll=INFO", *flags)
 
 
-def url_of(adapter: Service) -> str:
-    return str(adapter.addresses["webhook"]).replace("tcp", "http")
-
-
-def groups_at(url: str) -> list[str]:
-    return [group["worker_group_id"] for group in httpx.get(url, timeout=10).json()["worker_groups"]]
-
-
-def free_port() -> int:
-    """A port for a scheduler and its adapter, which have to know of each other before either runs."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def elastic(deployment: Deployment, *flags: str, adapter_flags: tuple[str, ...] = ()) -> tuple[Service, Service]:
     """A scheduler without workers, and a native adapter that may start some for it."""
-    address = f"tcp://127.0.0.1:{free_port()}"
     # At a port of the system's choice an adapter that is started again would not find what it had started.
-    adapter = native_adapter(deployment, address, f"--max-workers={WORKERS_MAX}", *adapter_flags, port=free_port())
-    scheduler = deployment.scheduler(
-        # Left to itself it takes the next port for it, which another server here may have.
-        f"--object-storage-address={deployment.storage().address}",
-        "--monitor-address=tcp://127.0.0.1:0",
-        "--scaling-cool-down-seconds=2",
-        "--adapter-webhook-url",
-        url_of(adapter),
-        *flags,
-        address=address,
-    )
+    scheduler_port, port = free_ports(2)
+    address = f"tcp://127.0.0.1:{scheduler_port}"
+    adapter = native_adapter(deployment, address, f"--max-workers={WORKERS_MAX}", *adapter_flags, port=port)
+    scheduler = scheduler_with_adapter(deployment, address, url_of(adapter), *flags)
     return scheduler, adapter
 
 

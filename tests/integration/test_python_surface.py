@@ -482,15 +482,6 @@ def test_inside_a_task_there_is_a_current_processor(client: Client) -> None:
 
 
 def test_keyword_names_are_written_out_for_introspection() -> None:
-    assert list(inspect.signature(Client.__init__).parameters)[1:] == [
-        "address",
-        "profiling",
-        "timeout_seconds",
-        "heartbeat_interval_seconds",
-        "serializer",
-        "stream_output",
-        "object_storage_address",
-    ]
     parameters = inspect.signature(scaler.SchedulerClusterCombo.__init__).parameters
     assert {"address", "n_workers", "object_storage_address", "monitor_address", "event_loop", "protected"} <= set(
         parameters

@@ -10,10 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.integration.deployment import Deployment, Service, wait_for
+from tests.integration.deployment import Deployment, Service, free_ports, wait_for
+from tests.integration.elastic import groups_at, scheduler_with_adapter, url_of
 from tests.integration.functions import sleep_and_return, square
 from tests.integration.slurm_cluster import NODES, SlurmCluster, missing
-from tests.integration.test_elastic import free_port, groups_at, url_of
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
 
@@ -38,20 +38,12 @@ class Elastic:
         self.slurm = slurm
         self.folder = folder
         self.flags = (f"--max-workers={WORKERS_MAX}", f"--sbatch-options=--output={folder}/%A_%a.out", *flags)
-        self.address = f"tcp://127.0.0.1:{free_port()}"
         # At a port of the system's choice an adapter that is started again would not find its jobs.
-        self.adapter = self.start_adapter(free_port())
+        scheduler_port, port = free_ports(2)
+        self.address = f"tcp://127.0.0.1:{scheduler_port}"
+        self.adapter = self.start_adapter(port)
         self.url = url_of(self.adapter)
-        self.scheduler = deployment.scheduler(
-            # Left to itself it takes the next port for it, which another server here may have.
-            f"--object-storage-address={deployment.storage().address}",
-            "--monitor-address=tcp://127.0.0.1:0",
-            "--scaling-cool-down-seconds=3",
-            "--worker-timeout-seconds=10",
-            "--adapter-webhook-url",
-            self.url,
-            address=self.address,
-        )
+        self.scheduler = scheduler_with_adapter(deployment, self.address, self.url, "--worker-timeout-seconds=10")
         self.client = deployment.client(self.scheduler)
 
     def start_adapter(self, port: int) -> Service:
