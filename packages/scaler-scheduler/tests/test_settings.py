@@ -68,6 +68,14 @@ def test_a_named_object_storage_server_is_not_started_again() -> None:
     assert settings.own_object_storage_address is None
 
 
+@pytest.mark.parametrize("address", ["tcp://0.0.0.0:2345", "tcp://*:0", "tcp://[::]:2345"])
+def test_nobody_can_connect_to_object_storage_on_every_interface(address: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"ADDRESS: .* does not say where clients and workers can reach"):
+        SchedulerSettings.from_command_line([address])
+    named = SchedulerSettings.from_command_line([address, "-osa", "tcp://10.0.0.1:2346"])
+    assert named.address.is_wildcard
+
+
 def test_webhook_url_alone_means_the_vanilla_strategy() -> None:
     settings = SchedulerSettings.from_command_line(["tcp://127.0.0.1:2345", "--adapter-webhook-url", "http://h:1"])
     assert settings.scaling_strategy == "vanilla"
