@@ -100,13 +100,43 @@ def test_a_port_that_is_taken_is_one_clear_line(deployment: Deployment) -> None:
 
 @pytest.mark.parametrize("package", ["scaler_scheduler", "scaler_worker", "scaler_objstore"])
 def test_flags_are_read_before_anything_large_is_imported(package: str) -> None:
-    program = f"import sys, {package}.main; print(*sorted({{'capnp', 'cloudpickle', 'zmq'}} & set(sys.modules)))"
+    program = (
+        f"import sys, {package}.main; assert {package}.main.main(['nowhere']) == 2; "
+        "print(*sorted({'capnp', 'cloudpickle', 'zmq'} & set(sys.modules)))"
+    )
     assert subprocess.check_output([sys.executable, "-c", program], text=True, timeout=30).strip() == ""
 
 
 def test_workers_start_their_template_before_anything_is_imported_that_reads_flags() -> None:
     program = "import sys, scaler_worker.main; print(*sorted({'asyncio', 'pydantic'} & set(sys.modules)))"
     assert subprocess.check_output([sys.executable, "-c", program], text=True, timeout=30).strip() == ""
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "scaler_scheduler",
+        "scaler_worker",
+        "scaler_objstore",
+        "scaler_adapters",
+        *(f"scaler_adapters.{name}" for name in ("ecs", "native", "slurm", "symphony")),
+    ],
+)
+def test_ctrl_c_while_libraries_are_imported_ends_a_command_without_a_word(module: str, tmp_path: Path) -> None:
+    # A library that takes its time, for it is large.
+    (tmp_path / "pydantic.py").write_text("import time; print('importing', flush=True); time.sleep(60)")
+    command = subprocess.Popen(
+        [sys.executable, "-m", module, "tcp://127.0.0.1:1"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert command.stdout is not None
+    assert command.stdout.readline() == "importing\n"
+    command.send_signal(signal.SIGINT)
+    assert command.communicate(timeout=30) == ("", "")
+    assert command.returncode == -signal.SIGINT
 
 
 # --- scaler_scheduler

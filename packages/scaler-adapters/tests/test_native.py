@@ -218,5 +218,7 @@ def test_adapters_are_found_by_their_entry_point() -> None:
     refused = run_command("scaler_adapters")
     assert refused.returncode == 2
     assert "native" in refused.stderr
+    listed = run_command("scaler_adapters", "--help")
+    assert (listed.returncode, listed.stdout) == (0, refused.stderr)
     helped = run_command("scaler_adapters", "native", "-h")
     assert (helped.returncode, helped.stdout.startswith("usage: scaler_worker_adapter_native")) == (0, True)

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from scaler_adapters.service import main
+from scaler_adapters.main import main
 
 sys.exit(main())

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,20 +43,6 @@ def serve(adapter_class: type[WorkerAdapter], settings: WebhookSettings) -> int:
     hosts = _LOOPBACK_NAMES | {settings.host} if loopback else None
     application = create_application(adapter_class(settings), token=token, hosts=hosts)
     return run_application(application, settings.host, settings.port, role=ROLE, event_loop=settings.event_loop)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """`python -m scaler_adapters NAME …`: run the adapter that is installed under this name."""
-    from scaler_adapters.adapter import ENTRY_POINTS
-
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    installed = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
-    if not words or words[0] not in installed:
-        names = ", ".join(sorted(installed))
-        print(f"usage: python -m scaler_adapters NAME ADDRESS [flags]; installed adapters: {names}", file=sys.stderr)
-        return 2
-    adapter_class: type[WorkerAdapter] = installed[words[0]].load()
-    return run_adapter_command(adapter_class.settings_class, lambda: adapter_class, words[1:])
 
 
 def _read_token(path: Path | None) -> str | None:

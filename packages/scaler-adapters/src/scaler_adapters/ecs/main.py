@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from scaler_adapters.ecs.settings import EcsAdapterSettings
-from scaler_adapters.service import run_adapter_command
+from scaler_protocol.service.interrupts import quiet_interrupts
 
 if TYPE_CHECKING:
     from scaler_adapters.ecs.adapter import EcsAdapter
@@ -14,6 +13,10 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command with these arguments (default: those of this process); returns its exit status."""
+    with quiet_interrupts():
+        from scaler_adapters.ecs.settings import EcsAdapterSettings
+        from scaler_adapters.service import run_adapter_command
+
     return run_adapter_command(EcsAdapterSettings, _load, arguments)
 
 

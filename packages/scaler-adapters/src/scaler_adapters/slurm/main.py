@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from scaler_adapters.service import run_adapter_command
-from scaler_adapters.slurm.settings import SlurmAdapterSettings
+from scaler_protocol.service.interrupts import quiet_interrupts
 
 if TYPE_CHECKING:
     from scaler_adapters.slurm.adapter import SlurmAdapter
@@ -14,6 +13,10 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command with these arguments (default: those of this process); returns its exit status."""
+    with quiet_interrupts():
+        from scaler_adapters.service import run_adapter_command
+        from scaler_adapters.slurm.settings import SlurmAdapterSettings
+
     return run_adapter_command(SlurmAdapterSettings, _load, arguments)
 
 
