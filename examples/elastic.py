@@ -2,7 +2,7 @@
 
 Starts a scheduler without any workers and a native worker adapter that may start some on this machine, sends waves of tasks,
 and draws what the scheduler publishes to monitors: tasks that are not done, workers that the scaling policy wishes for,
-and workers that are connected. This program made the picture in docs/elastic.md.
+and workers that are connected. This program made the picture in docs/elastic.md. It needs matplotlib.
 """
 
 from __future__ import annotations

@@ -105,13 +105,17 @@ def test_another_protocol_version_is_refused_with_a_sentence_and_may_do_nothing(
     assert store.answer(b"old", m.ObjectGet(1, X)) == m.UnknownPeer()
 
 
-def test_plain_messages_of_other_conversations_are_ignored_and_nonsense_is_reported() -> None:
-    store = Store()
-    assert store.say(ALICE, m.Heartbeat()) == []
-    assert store.say(b"stranger", m.UnknownPeer()) == []
-    (warning,) = store.say(ALICE, m.TaskRecall(1))
+def test_answers_to_nothing_are_ignored() -> None:
+    assert Store().say(b"stranger", m.UnknownPeer()) == []
+
+
+@pytest.mark.parametrize("message", [m.Heartbeat(), m.TaskRecall(1)])
+def test_who_takes_it_for_a_scheduler_is_told_and_reported(message: m.Message) -> None:
+    warning, answer = Store().say(ALICE, message)
     assert isinstance(warning, Warn)
-    assert "TaskRecall" in warning.text
+    assert type(message).__name__ in warning.text
+    assert isinstance(answer, Send)
+    assert answer.message == m.Refused("this is an object storage server; the scheduler has another address")
 
 
 def test_the_peer_silent_longest_is_forgotten_when_there_are_too_many() -> None:

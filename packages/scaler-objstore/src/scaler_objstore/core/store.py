@@ -3,6 +3,7 @@
 peer ──Hello──▶ Welcome           every peer first, and again after UnknownPeer
 peer ──ObjectPut, ObjectGet, ObjectDelete──▶ one answer each, by request number
 scheduler ──ClientGone, Shutdown──▶ nothing
+peer ──anything else──▶ Refused       it takes us for a scheduler
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from scaler_objstore.core.state import StoreState
 from scaler_objstore.core.storage import Storage
 from scaler_protocol import messages as m
 
-IGNORED = (m.Heartbeat, m.Welcome, m.UnknownPeer, m.Refused)
-"""Plain messages every peer may send to anybody; they ask nothing of a store."""
+IGNORED = (m.Welcome, m.UnknownPeer, m.Refused)
+"""Answers; they ask nothing of a store."""
 
 
 class StoreCore:
@@ -82,6 +83,8 @@ class StoreCore:
             return
         command = COMMANDS.get(type(message))
         if command is None:
+            # Most likely it was given our address for the scheduler's, and would wait for ever.
             state.warn(f"{peer} sent {type(message).__name__}, which is nothing an object storage server does")
+            state.send(address, m.Refused("this is an object storage server; the scheduler has another address"))
             return
         command(state, address, peer, message, now)
