@@ -33,6 +33,7 @@ class PretendedWorkers(WorkerAdapter):
         self.broken = False
         self.raises: Exception | None = None
         self.list_error: Exception | None = None
+        self.close_error: Exception | None = None
         self.may_start = threading.Event()
         self.may_start.set()
 
@@ -64,6 +65,8 @@ class PretendedWorkers(WorkerAdapter):
             raise UnknownGroupError(f"no group {group_id}")
 
     def close(self) -> None:
+        if self.close_error is not None:
+            raise self.close_error
         self.existing.clear()
 
 
@@ -81,6 +84,17 @@ def http(workers: PretendedWorkers) -> Iterator[TestClient]:
 def post(http: TestClient, action: str, **body: Any) -> tuple[int, dict[str, Any]]:
     answer = http.post("/", json={"action": action, **body})
     return answer.status_code, answer.json()
+
+
+def test_workers_that_cannot_be_stopped_at_the_end_are_told_of_in_one_line(
+    workers: PretendedWorkers, caplog: pytest.LogCaptureFixture
+) -> None:
+    workers.close_error = ProvisioningError("squeue: no answer")
+    with TestClient(create_application(workers)):
+        pass
+    (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert record.getMessage() == "what this adapter has started could not be stopped: squeue: no answer"
+    assert record.exc_info is None
 
 
 def test_an_adapter_says_what_it_can_do(http: TestClient) -> None:

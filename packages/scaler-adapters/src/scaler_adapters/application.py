@@ -250,8 +250,12 @@ class _Webhook:
 
     async def close(self) -> None:
         closing = asyncio.get_running_loop().run_in_executor(self._asking, self._adapter.close)
-        with contextlib.suppress(TimeoutError):
+        try:
             await asyncio.wait_for(closing, CLOSE_SECONDS)
+        except TimeoutError:
+            logger.error("what this adapter has started has not ended after %g s", CLOSE_SECONDS)
+        except AdapterError as error:
+            logger.error("what this adapter has started could not be stopped: %s", error)
         for pool in (self._doing, self._asking):
             pool.shutdown(wait=False, cancel_futures=True)
 

@@ -56,7 +56,7 @@ class EcsAdapterSettings(WebhookSettings):
     assign_public_ip: bool = Field(default=False, description="give each task a public address")
     region: str = Field(default="", description="AWS region (default: where boto3 finds one)")
     endpoint_url: str = Field(default="", description="address of the ECS API, where it is not AWS's own")
-    python: str = Field(default="python", description="Python in the image, with scaler-worker installed")
+    python: str = Field(default="python", min_length=1, description="Python in the image, with scaler-worker installed")
 
     @field_validator("capability_task_definitions")
     @classmethod

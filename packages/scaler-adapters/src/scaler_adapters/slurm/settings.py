@@ -46,7 +46,9 @@ class SlurmAdapterSettings(WebhookSettings):
     drain_seconds: Annotated[float, Short("ds")] = Field(
         default=60, ge=0, description="so long before its time limit a job is given no more tasks"
     )
-    python: str = Field(default=sys.executable, description="Python on the nodes, with scaler-worker installed")
+    python: str = Field(
+        default=sys.executable, min_length=1, description="Python on the nodes, with scaler-worker installed"
+    )
 
     @field_validator("sbatch_options", "capability_options")
     @classmethod
