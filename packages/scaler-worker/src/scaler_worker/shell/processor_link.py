@@ -174,27 +174,27 @@ class ProcessorLink:
     # --- from the processor
 
     def _read_tasks_channel(self) -> None:
-        # One record: whether there are more, the next look at all descriptors says for less than a failed attempt costs.
-        self._drain(PACKETS_PER_TURN, 1)
+        for _ in range(PACKETS_PER_TURN):
+            # Who sends a result alone has no other: the next look at all descriptors costs less than finding that out.
+            if self._read_packet() in (None, Kind.ONE_RESULT):
+                return
 
-    def _drain(self, packets_max: int, records_max: int) -> None:
-        records_left = records_max
-        for _ in range(packets_max):
-            try:
-                packet = self._tasks.recv(PACKET_BYTES_MAX)
-            except BlockingIOError:
-                return
-            except OSError:
-                packet = b""
-            if not packet:
-                self._hub.remove(self._tasks.fileno())
-                return
-            record = self._assembler.add(packet)
-            if record is not None:
-                self._on_record(*record)
-                records_left -= 1
-                if not records_left:
-                    return
+    def _read_packet(self) -> int | None:
+        """Read what comes next; return the kind of record that is complete with it, 0 for none; None: nothing is there."""
+        try:
+            packet = self._tasks.recv(PACKET_BYTES_MAX)
+        except BlockingIOError:
+            return None
+        except OSError:
+            packet = b""
+        if not packet:
+            self._hub.remove(self._tasks.fileno())
+            return None
+        record = self._assembler.add(packet)
+        if record is None:
+            return 0
+        self._on_record(*record)
+        return record[0]
 
     def _on_record(self, kind: int, body: bytes) -> None:
         number = self.number
@@ -244,7 +244,8 @@ class ProcessorLink:
 
     def bury(self, status: int | None, peak_bytes: int) -> on.ProcessorExited:
         """Take in the last it said, release everything, and return what is to be reported. `status` None: unknown."""
-        self._drain(1_000_000, 1_000_000)
+        while self._read_packet() is not None:
+            pass
         with contextlib.suppress(OSError):
             while before := self._stderr_tail:
                 self._read_stderr()
