@@ -12,7 +12,7 @@ from scaler_scheduler.core import check_invariants
 
 def submitted(harness: Harness, client: Client, batches: int) -> list[int]:
     """Single-task batches that arrive together, before any placement."""
-    numbers = []
+    numbers: list[int] = []
     for _ in range(batches):
         batch = client.batch(1)
         client.connection.send(batch)
