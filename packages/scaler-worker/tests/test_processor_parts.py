@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from scaler_protocol.ids import NO_ID
 from scaler_protocol.payloads import INLINE_BYTES_MAX, OBJECT, PICKLED, RAW_BYTEARRAY, RAW_BYTES, Call, InputReference
 from scaler_protocol.segments import Offer, adopt
 from scaler_protocol.service.memory import rss_bytes
@@ -23,10 +24,16 @@ from scaler_worker.processor.output import LOG, STDERR, STDOUT, TASK_BYTES_MAX, 
 from scaler_worker.processor.page import RunningPage
 from scaler_worker.processor.preload import PreloadError, parse_preload, run_preload
 from scaler_worker.processor.records import (
+    ONE_TASK_BYTES_MAX,
     PACKET_BYTES_MAX,
     Assembler,
     Extra,
+    Kind,
+    one_result_parts,
+    one_task_parts,
     packets,
+    read_one_result,
+    read_one_task,
     read_results,
     read_tasks,
     results_parts,
@@ -95,6 +102,42 @@ def test_results_round_trip() -> None:
 def test_plain_results_carry_no_optional_columns() -> None:
     read = read_results(b"".join(results_parts([(0, b"a", 1, None), (1, b"b", 2, None)])))
     assert [len(column) for column in (read.statuses, read.cpu_times, read.memory_peaks, read.objects)] == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("payload", [b"", b"x" * ONE_TASK_BYTES_MAX])
+def test_the_short_form_of_a_task_says_what_the_long_one_does(payload: bytes) -> None:
+    client, function = b"c" * 16, b"f" * 16
+    short = one_task_parts(2**40, 3, 4, 1, 3, 2**63, client, function, payload)
+    assert len(packets(Kind.ONE_TASK, short)) == 1
+    long = tasks_parts(
+        first_index=2**40,
+        generation=3,
+        depth=4,
+        kind=1,
+        flags=3,
+        client=client,
+        serializer=NO_ID,
+        functions=[function],
+        function_indexes=(),
+        numbers=[2**63],
+        payload_lengths=[len(payload)],
+        payload=payload,
+        input_positions=(),
+        inputs=(),
+        input_sources=(),
+        new_functions=(),
+        forgotten=(),
+    )
+    read = read_tasks(b"".join(long))
+    assert read_one_task(b"".join(short)) == read._replace(numbers=tuple(read.numbers))
+
+
+def test_the_short_form_of_a_result_says_what_the_long_one_does() -> None:
+    result = (2**40, b"value", 2**40, None)
+    read = read_results(b"".join(results_parts([result])))
+    first_index, rows, lengths, payloads, durations = read_one_result(b"".join(one_result_parts(result)))
+    assert (first_index, rows, payloads) == (read.first_index, read.rows, read.payloads)
+    assert (list(lengths), list(durations)) == (list(read.payload_lengths), list(read.durations))
 
 
 # --- objects

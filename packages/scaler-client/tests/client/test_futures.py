@@ -39,6 +39,11 @@ class Owner:
         with condition:
             condition.wait_for(done, timeout)
 
+    def sleep(self, sleeper: threading.Lock, done: Callable[[], bool], timeout: float | None) -> None:
+        self.waits += 1
+        self.before_wait()
+        sleeper.acquire(True, -1 if timeout is None else timeout)
+
     def blocking(self) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
 

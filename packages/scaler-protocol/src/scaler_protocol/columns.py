@@ -95,6 +95,10 @@ class Packed:
         return f"Packed({len(self.lengths)} items, {len(self.data)} bytes)"
 
 
+NO_ITEMS: Final = Packed()
+"""Whoever has none may share this one."""
+
+
 def split_ids(table: bytes, size: int = 16) -> list[bytes]:
     """Cut a table of fixed-size ids into its ids. Raises ValueError when it is not a whole number of them."""
     if len(table) % size:

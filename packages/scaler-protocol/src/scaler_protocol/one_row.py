@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scaler_protocol import messages as m
-from scaler_protocol.columns import Packed
+from scaler_protocol.columns import NO_ITEMS, Packed
 from scaler_protocol.flat import FlatStruct
 from scaler_protocol.wire import Frame
 
@@ -73,24 +73,36 @@ class OneTask:
             )
         return [header, payload]
 
-    def read(self, header: bytes, payload: Sequence[Frame]) -> m.TaskBatch | None:
+    def read(self, header: bytes, payload: Frame) -> m.TaskBatch | None:
         """Return the message, whose form needs no further check, or None where it has another form."""
-        if len(payload) != 1:
-            return None
         if len(header) == self._assigned.size:
             start, depth, kind, flags, pointers, client, number, attempt, function, size = self._assigned.unpack(header)
-            if start != self._assigned_start or pointers != self._assigned_pointers or size != len(payload[0]):
+            if start != self._assigned_start or pointers != self._assigned_pointers or size != len(payload):
                 return None
             attempts: Sequence[int] = (attempt,)
         elif len(header) == self._submitted.size:
             start, depth, kind, flags, pointers, client, number, function, size = self._submitted.unpack(header)
-            if start != self._submitted_start or pointers != self._submitted_pointers or size != len(payload[0]):
+            if start != self._submitted_start or pointers != self._submitted_pointers or size != len(payload):
                 return None
             attempts = ()
         else:
             return None
         return m.TaskBatch(
-            client, (number,), (function,), Packed((size,), payload[0]), attempts, (), depth, kind, flags
+            client,
+            (number,),
+            (function,),
+            Packed((size,), payload),
+            attempts,
+            (),
+            depth,
+            kind,
+            flags,
+            (),
+            b"",
+            (),
+            (),
+            (),
+            NO_ITEMS,
         )
 
 
@@ -138,21 +150,25 @@ class OneResult:
         )
         return [header, payload]
 
-    def read(self, header: bytes, payload: Sequence[Frame]) -> m.ResultBatch | None:
+    def read(self, header: bytes, payload: Frame) -> m.ResultBatch | None:
         """Return the message, whose form needs no further check, or None where it has another form."""
-        if len(payload) != 1 or len(header) != self._form.size:
+        if len(header) != self._form.size:
             return None
         start, capacity, pointers, client, number, attempt, slot, duration, size = self._form.unpack(header)
-        if start != self._start or pointers != self._pointers or size != len(payload[0]):
+        if start != self._start or pointers != self._pointers or size != len(payload):
             return None
         return m.ResultBatch(
             client,
             (number,),
             (attempt,),
-            Packed((size,), payload[0]),
+            Packed((size,), payload),
             (),
             (duration,),
-            capacity=capacity,
-            slots=(slot,),
-            frames=[header, payload[0]],
+            (),
+            (),
+            (),
+            (),
+            capacity,
+            (slot,),
+            [header, payload],
         )

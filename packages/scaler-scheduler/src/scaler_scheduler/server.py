@@ -52,6 +52,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_new = tuple.__new__
+"""To make a named tuple without the detour over its own constructor."""
+
 DRAIN_MESSAGES = 256
 """Messages taken in one go before the core places tasks and answers leave."""
 
@@ -312,8 +315,8 @@ class _Server:
             logger.warning("disconnected %s: %s", _printable(identity), error)
             self._router.disconnect(identity)
             return
-        self._core.handle(Incoming(identity, envelope, message), now)
-        if isinstance(message, m.Relay):
+        self._core.handle(_new(Incoming, (identity, envelope, message)), now)
+        if type(message) is m.Relay:
             self._receive_relayed(identity, message, now)
 
     def _receive_relayed(self, identity: bytes, relay: m.Relay, now: float) -> None:
@@ -327,11 +330,13 @@ class _Server:
         self._core.handle(Incoming(peer, envelope, message), now)
 
     def _perform(self, now: float) -> None:
-        effects = self._core.take_effects()
+        core = self._core
+        effects = core.take_effects()
         while effects:
+            unreachable = False
             for effect in effects:
                 if isinstance(effect, Send):
-                    self._send(effect, now)
+                    unreachable |= self._send(effect, now)
                 elif isinstance(effect, ToStore):
                     self._tell_store(effect.message, now)
                 elif isinstance(effect, Publish):
@@ -344,18 +349,22 @@ class _Server:
                     self._stopped.set()
                 else:
                     logger.log(logging.getLevelNamesMapping()[effect.level.upper()], effect.text)
-            effects = self._core.take_effects()
+            # Nothing else gives the core a reason to want more.
+            effects = core.take_effects() if unreachable else []
 
-    def _send(self, effect: Send, now: float) -> None:
+    def _send(self, effect: Send, now: float) -> bool:
+        """Send a message; return whether its peer turned out to be out of reach, which the core has been told."""
         peer, envelope, message, around = effect
         frames: list[Any] = [encode_envelope(envelope), *encode(message)]
-        if isinstance(peer, RelayedPeer):
-            assert around is not None
+        if around is not None:
+            assert isinstance(peer, RelayedPeer)
             frames = [encode_envelope(around), *encode(m.Relay(peer.client, frames))]
             peer = peer.agent
-        outcome = self._router.send(peer, frames)
+        outcome = self._router.send(peer, frames)  # type: ignore[arg-type]
         if outcome is SendOutcome.GONE or outcome is SendOutcome.FULL:
-            self._core.handle(PeerUnreachable(peer, outcome.value), now)
+            self._core.handle(PeerUnreachable(peer, outcome.value), now)  # type: ignore[arg-type]
+            return True
+        return False
 
     def _tell_store(self, message: m.Message, now: float) -> None:
         requests = self._store_requests

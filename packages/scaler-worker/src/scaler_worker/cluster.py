@@ -13,6 +13,7 @@ import logging
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -130,9 +131,11 @@ class Agent:
         self._figures_seconds = min(settings.heartbeat_interval_seconds, 2.0)
         self._loop = asyncio.get_running_loop()
         self._stopped: asyncio.Future[do.Stop] = self._loop.create_future()
+        self._ended = False
         self._events: list[on.Event] = []
         self._turn_due = False
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         self._storage: StorageLink | None = None
         self._meter = ProcessMeter(os.getpid())
         self._hub = ReadHub(self._on_readable)
@@ -178,7 +181,7 @@ class Agent:
     async def serve(self) -> do.Stop:
         """Run until the core says stop."""
         self._hub.add(self._link.fd, self._receive)
-        self._core.start(self._loop.time())
+        self._core.start(time.monotonic())
         self._measure()
         self._schedule_turn()
         self._check_link()
@@ -206,7 +209,7 @@ class Agent:
 
     def _on_readable(self) -> None:
         """Read from everything that is ready, then handle all of it in one turn."""
-        until = self._loop.time() + STAY_SECONDS_MAX
+        until = time.monotonic() + STAY_SECONDS_MAX
         seconds = 0.0
         while True:
             # So that what is reported meanwhile schedules no further turn.
@@ -215,10 +218,10 @@ class Agent:
             if not ready and seconds:
                 self._turn_due = False
                 break
-            self._turn()
-            if self._stopped.done():
+            now = self._turn()
+            if self._ended:
                 return
-            if self._loop.time() >= until:
+            if now >= until:
                 break
             seconds = STAY_SECONDS
         self._set_timer()
@@ -239,51 +242,54 @@ class Agent:
                 return
             self._events.append(event)
         if received:
-            self._schedule_turn()
+            if not self._turn_due:
+                self._schedule_turn()
             if self._link.has_received:
                 self._loop.call_soon(self._receive)
 
-    def _turn(self) -> None:
-        """Handle everything that has come, then do everything that follows."""
+    def _turn(self) -> float:
+        """Handle everything that has come, then do everything that follows. Returns when that was."""
         self._turn_due = False
-        if self._stopped.done():
-            return
-        now = self._loop.time()
+        now = time.monotonic()
+        if self._ended:
+            return now
+        core, performers = self._core, self._performers
         events, self._events = self._events, []
         try:
             for event in events:
-                self._core.handle(event, now)
-                if isinstance(event, on.ProcessorReady):
+                core.handle(event, now)
+                if type(event) is on.ProcessorReady:
                     self._log_started(event)
-            performers = self._performers
-            for effect in self._core.take_first_effects():
+            for effect in core.take_first_effects():
                 performers[type(effect)](effect)
-            for effect in self._core.take_effects():
+            for effect in core.take_effects():
                 performers[type(effect)](effect)
         except Exception as error:
             logger.exception("the agent failed")
             self._end(do.Stop(f"the agent failed: {type(error).__name__}: {error}", 1))
+        return now
 
     def _scheduled_turn(self) -> None:
         self._turn()
-        if not self._stopped.done():
+        if not self._ended:
             self._set_timer()
 
     def _set_timer(self) -> None:
         deadline = self._core.next_deadline()
-        timer = self._timer
-        if timer is not None:
+        if self._timer is not None:
             # Firing early costs a look; setting a timer anew for every turn costs more.
-            if timer.when() <= deadline:
+            if self._timer_at <= deadline:
                 return
-            timer.cancel()
+            self._timer.cancel()
             self._timer = None
         if deadline != float("inf"):
-            self._timer = self._loop.call_at(deadline, self._on_timer)
+            self._timer_at = deadline
+            # Not at a time of the loop's own clock: uvloop's stands still while a turn lasts.
+            self._timer = self._loop.call_later(max(0.0, deadline - time.monotonic()), self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None
-        if self._core.next_deadline() <= self._loop.time():
+        if self._core.next_deadline() <= time.monotonic():
             self._report(on.Tick())
         else:
             self._set_timer()
@@ -291,12 +297,12 @@ class Agent:
     def _measure(self) -> None:
         cpu_percent, rss_bytes = self._meter.read()
         self._report(on.Figures(cpu_percent, rss_bytes, free_bytes(), self._pool.figures()))
-        if not self._stopped.done():
+        if not self._ended:
             self._loop.call_later(self._figures_seconds, self._measure)
 
     def _check_link(self) -> None:
         """Look after the link when nothing else does."""
-        if self._stopped.done():
+        if self._ended:
             return
         self._link.flush()
         self._loop.call_later(min(CONNECTION_SECONDS, self._link.retry_seconds()), self._check_link)
@@ -348,5 +354,6 @@ class Agent:
             self._storage.put(effect)
 
     def _end(self, stop: do.Stop) -> None:
-        if not self._stopped.done():
+        if not self._ended:
+            self._ended = True
             self._stopped.set_result(stop)

@@ -51,11 +51,13 @@ class ConnectionEngine(Engine):
         except TransportError as error:
             raise errors.DisconnectedError(f"cannot connect to {address}: {error}") from None
         self._thread = LinkThread(link, self, "scaler-client")
+        self._thread_ident: int | None = None
         core.start(time.monotonic())
         with self._lock:
             # Its hello: the thread sends what is due, and this is due only when it has to be said again.
             self._send_effects()
         self._thread.start()
+        self._thread_ident = self._thread.ident
         _open.add(self)
         try:
             # The core reports silence itself; the margin lets it tell the better story.
@@ -72,7 +74,7 @@ class ConnectionEngine(Engine):
         return False
 
     def must_not_wait(self) -> bool:
-        return threading.get_ident() == self._thread.ident
+        return threading.get_ident() == self._thread_ident
 
     def close(self, cause: e.Cause = e.Cause.CLOSED, text: str = "the client was disconnected") -> None:
         """End the session; what is unanswered fails with `cause` and `text`. Idempotent."""

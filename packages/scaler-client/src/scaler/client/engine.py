@@ -11,6 +11,7 @@ import weakref
 from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from scaler import errors
@@ -183,7 +184,7 @@ class Engine(ABC):
         with self._lock:
             if core.credit.left is not None and not core.may_submit():
                 self._wait_for_credit()
-            if function.function_id not in core.functions:
+            if function.function_id not in core.functions.bodies:
                 core.define_function(function.function_id, function.body, function.name)
             at_once = core.idle or self.flushes_each
             number = core.submit(group, function.function_id, payload, objects, token)
@@ -321,30 +322,39 @@ class Engine(ABC):
 
     def wait(self, condition: threading.Condition, done: Callable[[], bool], timeout: float | None) -> None:
         """Wait until `done()`, or so many seconds. Inside a task, its processor is told that the task blocks."""
+
+        def pause(seconds: float) -> None:
+            with condition:
+                if not done():
+                    condition.wait(seconds)
+
+        self._wait(pause, done, timeout)
+
+    def sleep(self, sleeper: threading.Lock, done: Callable[[], bool], timeout: float | None) -> None:
+        """As `wait`, by a lock that is released when `done()` becomes true."""
+        self._wait(partial(sleeper.acquire, True), done, timeout)
+
+    def _wait(self, pause: Callable[[float], object], done: Callable[[], bool], timeout: float | None) -> None:
         if self.must_not_wait():
             raise errors.ScalerError("a callback of a future waits for another one: only its own thread completes it")
-        self.flush()
-        if done():
-            return
+        if self._waiting:
+            self.flush()
         if current_task_context() is None:
-            self._wait(condition, done, timeout)
-        else:
+            self._pause(pause, done, timeout)
+        elif not done():
             with self.blocking():
-                self._wait(condition, done, timeout)
+                self._pause(pause, done, timeout)
 
-    def _wait(self, condition: threading.Condition, done: Callable[[], bool], timeout: float | None) -> None:
+    def _pause(self, pause: Callable[[float], object], done: Callable[[], bool], timeout: float | None) -> None:
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
-            with condition:
-                if done():
-                    return
-                remaining = self.wait_seconds()
-                if deadline is not None:
-                    remaining = min(remaining, deadline - time.monotonic())
-                if remaining > 0:
-                    condition.wait(remaining)
-                if done():
-                    return
+            remaining = self.wait_seconds()
+            if deadline is not None:
+                remaining = min(remaining, deadline - time.monotonic())
+            if remaining > 0:
+                pause(remaining)
+            if done():
+                return
             if deadline is not None and time.monotonic() >= deadline:
                 return
             self.on_waited()

@@ -56,6 +56,9 @@ class FutureOwner(Protocol):
     def wait(self, condition: threading.Condition, done: Callable[[], bool], timeout: float | None) -> None:
         """Wait until `done()` or for `timeout` seconds; `condition`, which is not held, is notified of changes."""
 
+    def sleep(self, sleeper: threading.Lock, done: Callable[[], bool], timeout: float | None) -> None:
+        """As `wait`, where `sleeper`, which is locked, is released as soon as `done()` becomes true."""
+
     def blocking(self) -> AbstractContextManager[None]:
         """While this is entered, the task this code runs in (if any) waits, and its slot may be lent."""
 
@@ -258,11 +261,13 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
             for waiter in self._waiters:
                 waiter.add_cancelled(self)
             self._condition.notify_all()
+        self._wake_sleepers()
         self._invoke_callbacks()  # type: ignore[attr-defined]
 
     def end_with(self, value: Any) -> None:
         """Give it a value that needed no task."""
         self.set_result(value)
+        self._wake_sleepers()
 
     def end_failed(self, error: BaseException) -> None:
         """Give it an exception. Done futures stay as they are."""
@@ -274,6 +279,7 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
             for waiter in self._waiters:
                 waiter.add_exception(self)
             self._condition.notify_all()
+        self._wake_sleepers()
         self._invoke_callbacks()  # type: ignore[attr-defined]
 
     def _end_answered(self) -> None:
@@ -290,15 +296,41 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
                     waiter.add_exception(self)
             self._condition.notify_all()
             called = "_done_callbacks" in self.__dict__
+        self._wake_sleepers()
         if called:
             self._invoke_callbacks()  # type: ignore[attr-defined]
 
     # --- inside
 
     def _wait(self, timeout: float | None) -> None:
-        self.client.owner.wait(self._condition, self.done, timeout)
+        # By a bare lock: who is woken from a condition has to wait once more, for whoever woke it to let go of that.
+        sleeper = threading.Lock()
+        sleeper.acquire()
+        with _LOCK:
+            if self._state != RUNNING:
+                return
+            self.__dict__.setdefault("_sleepers", []).append(sleeper)
+        try:
+            self.client.owner.sleep(sleeper, self.done, timeout)
+        finally:
+            if self._state == RUNNING:
+                self._forget_sleeper(sleeper)
         if self._state == RUNNING:
             raise FutureTimeoutError(f"task {self.number} is not done after {timeout} s")
+
+    def _forget_sleeper(self, sleeper: threading.Lock) -> None:
+        with _LOCK:
+            sleepers = self.__dict__.get("_sleepers", [])
+            if sleeper in sleepers:
+                sleepers.remove(sleeper)
+
+    def _wake_sleepers(self) -> None:
+        """It has just ended."""
+        if "_sleepers" in self.__dict__:
+            with _LOCK:
+                sleepers = self.__dict__.pop("_sleepers", ())
+            for sleeper in sleepers:
+                sleeper.release()
 
     def _restore(self, payload: Payload) -> None:
         """Turn the answer's bytes into `_result` or `_exception`."""
@@ -339,6 +371,7 @@ def answer_futures(
     """
     awaited = []
     cancelled = []
+    sleepers: list[threading.Lock] = []
     with _LOCK:
         for position, future in enumerate(futures):
             if future._state != RUNNING:
@@ -351,11 +384,17 @@ def answer_futures(
             future._payload = payloads[position]
             if profiles is not None:
                 future._profile = profiles[position]
-            if "_condition" in future.__dict__:
+            fields = future.__dict__
+            if "_condition" in fields:
                 awaited.append(future)
             else:
                 future._state = FINISHED
+                if "_sleepers" in fields:
+                    sleepers += fields.pop("_sleepers")
     for future in awaited:
         future._end_answered()
     for future in cancelled:
         future.end_cancelled(ClientCancelledException(f"task {future.number} was cancelled"))
+    for sleeper in sleepers:
+        # As the last thing: who wakes wants the interpreter, which this thread holds until it sleeps.
+        sleeper.release()

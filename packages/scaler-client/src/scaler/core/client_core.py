@@ -28,7 +28,6 @@ from scaler_protocol.errors import SessionError
 from scaler_protocol.payloads import OBJECT
 from scaler_protocol.session import (
     Connection,
-    ConnectionState,
     Established,
     HeartbeatDue,
     Lost,
@@ -53,6 +52,10 @@ HOLD_SECONDS = 0.002
 
 GOODBYE_GRACE_SECONDS = 10.0
 """After the scheduler said goodbye: how long one may come back before unanswered tasks are given up."""
+
+
+_new = tuple.__new__
+"""To make a named tuple without the detour over its own constructor."""
 
 
 class ClientCore:
@@ -169,7 +172,7 @@ class ClientCore:
         table.next_number = number + 1
         # In this order: an exception in between (Ctrl-C) must not leave a task that never leaves.
         group.pending.append(number)
-        table.tasks[number] = Task(group, function, payload, objects, token)
+        table.tasks[number] = _new(Task, (group, function, payload, objects, token))
         left = self.credit.left
         if left is not None:
             self.credit.left = left - 1
@@ -204,25 +207,22 @@ class ClientCore:
         """Turn all waiting tasks into messages, unless the session does not stand or much is unacknowledged."""
         self._hold_until = math.inf
         connection = self.connection
-        if (
-            connection.state is not ConnectionState.ESTABLISHED
-            or not self.table.anything_waits()
-            or connection.session.outbox_bytes >= OUTBOX_BYTES_MAX
-        ):
+        if not connection.established:
             return
-        while (waiting := self.table.next_batch(only_graphs=self._window_is_full())) is not None:
+        table, functions = self.table, self.functions
+        while connection.session.outbox_bytes < OUTBOX_BYTES_MAX:
+            waiting = table.next_batch(only_graphs=self._window_is_full())
+            if waiting is None:
+                return
             message, mark_left = waiting
             needed = (*message.functions, message.serializer) if message.serializer else message.functions
-            definition = self.functions.definition(needed)
-            if definition is not None and not self._send(definition):
-                return
+            if not functions.defined.issuperset(needed):
+                definition = functions.definition(needed)
+                if definition is not None and not self._send(definition):
+                    return
             if not self._send(message):
                 return
             mark_left()
-            if not self.table.anything_waits():
-                return
-            if connection.session.outbox_bytes >= OUTBOX_BYTES_MAX:
-                return
 
     def flush_unhurried(self, now: float) -> None:
         """As `flush`, but a few tasks wait a moment for more while many are under way.
@@ -232,6 +232,9 @@ class ClientCore:
         """
         table = self.table
         waiting = table.waiting_count()
+        if not (waiting or table.graphs):
+            self._hold_until = math.inf
+            return
         if (
             0 < waiting < COMPANY_TASKS
             and len(table.tasks) - waiting >= PIPELINE_TASKS
@@ -391,7 +394,7 @@ class ClientCore:
     def _on_results(self, batch: m.ResultBatch) -> None:
         numbers = list(batch.numbers)
         pop = self.table.tasks.pop
-        tasks = [pop(number, None) for number in numbers]
+        tasks = [pop(number, None) for number in numbers] if len(numbers) > 1 else [pop(numbers[0], None)]
         payloads = batch.payloads.split()
         object_rows = set(batch.object_positions) if len(batch.object_positions) else None
         if object_rows is None and all(tasks):

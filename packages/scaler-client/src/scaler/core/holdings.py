@@ -14,26 +14,25 @@ class Functions:
 
     def __init__(self, client_id: bytes) -> None:
         self._client_id = client_id
-        self._bodies: dict[bytes, tuple[bytes, str]] = {}
-        self._defined: set[bytes] = set()
+        self.bodies: dict[bytes, tuple[bytes, str]] = {}
+        """Body and name, by id."""
+        self.defined: set[bytes] = set()
+        """Those the scheduler knows."""
 
     def add(self, function_id: bytes, body: bytes, name: str) -> None:
-        self._bodies.setdefault(function_id, (body, name))
-
-    def __contains__(self, function_id: object) -> bool:
-        return function_id in self._bodies
+        self.bodies.setdefault(function_id, (body, name))
 
     def forget_session(self) -> None:
         """A new session: the scheduler knows none of them."""
-        self._defined.clear()
+        self.defined.clear()
 
     def definition(self, needed: Iterable[bytes]) -> m.FunctionDefine | None:
         """Return the message that must leave before a batch that needs these functions, if one must."""
-        missing = [function_id for function_id in needed if function_id and function_id not in self._defined]
+        missing = [function_id for function_id in needed if function_id and function_id not in self.defined]
         if not missing:
             return None
-        self._defined.update(missing)
-        found = [self._bodies[function_id] for function_id in missing]
+        self.defined.update(missing)
+        found = [self.bodies[function_id] for function_id in missing]
         return m.FunctionDefine(
             client=self._client_id,
             ids=tuple(missing),

@@ -157,15 +157,11 @@ class TaskTable:
 
     def waiting_count(self) -> int:
         """Tasks that have not left (in this session), without rows of graphs."""
-        return sum(len(group.pending) + len(group.again) for group in self._groups.values())
-
-    def anything_waits(self) -> bool:
-        """Whether `next_batch` may find something."""
+        count = 0
         for group in self._groups.values():
-            for queue in (group.pending, group.again):
-                if len(queue.numbers) > queue.start:
-                    return True
-        return bool(self.graphs)
+            pending, again = group.pending, group.again
+            count += len(pending.numbers) - pending.start + len(again.numbers) - again.start
+        return count
 
     def next_batch(self, *, only_graphs: bool = False) -> tuple[m.TaskBatch | m.GraphSubmit, Callable[[], None]] | None:
         """Return a message that waits to leave, and what to call once it has left; None when nothing waits.
@@ -175,7 +171,7 @@ class TaskTable:
         """
         for group in () if only_graphs else self._groups.values():
             for queue, flags in ((group.again, group.flags | m.TaskFlag.REANNOUNCED), (group.pending, group.flags)):
-                while queue:
+                while len(queue.numbers) > queue.start:
                     numbers, count = self._head(queue)
                     if numbers:
                         return self._batch(group, numbers, flags), partial(queue.drop, count)
@@ -192,6 +188,9 @@ class TaskTable:
     def _head(self, waiting: NumberQueue) -> tuple[list[int], int]:
         """Return what of the head of `waiting` one message may carry, without cancelled tasks, and the head's length."""
         tasks = self.tasks
+        if len(waiting.numbers) - waiting.start == 1:
+            number = waiting.numbers[waiting.start]
+            return ([number] if number in tasks else []), 1
         head = waiting.head(BATCH_TASKS_MAX)
         numbers = [number for number in head if number in tasks]
         size = 0

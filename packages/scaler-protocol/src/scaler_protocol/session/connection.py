@@ -70,6 +70,8 @@ class Connection:
 
     def __init__(self, hello: m.Hello, *, heartbeat_seconds: float = 2.0, give_up_seconds: float = 60.0) -> None:
         self.state = ConnectionState.CONNECTING
+        self.established = False
+        """Whether `state` says so. Asked many times for every message, so no property."""
         self.outgoing: list[Outgoing] = []
         self.session = Session()
         self.welcome: m.Welcome | None = None
@@ -83,10 +85,6 @@ class Connection:
         self._heartbeat_at = 0.0
         self._give_up_seconds = give_up_seconds
         self._reported_lost = False
-
-    @property
-    def established(self) -> bool:
-        return self.state is ConnectionState.ESTABLISHED
 
     # --- sending
 
@@ -117,23 +115,21 @@ class Connection:
         """Say goodbye; nothing is sent or accepted afterwards."""
         if self.state is not ConnectionState.CLOSED:
             self.outgoing.append(self.session.plain(m.Goodbye(reason)))
-            self.state = ConnectionState.CLOSED
+            self._enter(ConnectionState.CLOSED)
 
     # --- receiving
 
     def receive(self, envelope: Envelope, message: m.Message, now: float) -> list[Event]:
         """Take one message in. Raises SessionError when the other end breaks the rules."""
-        if self.state is ConnectionState.CLOSED:
-            return []
         if isinstance(message, _OUTSIDE_SESSIONS):
             return self._receive_outside(envelope, message, now)
         session = self.session
-        if self.state is not ConnectionState.ESTABLISHED or envelope.epoch != session.epoch:
+        if not self.established or envelope.epoch != session.epoch:
             return []
         self.silent_since = now
         self._reported_lost = False
         accepted = session.accept(envelope, now, message_bytes(message))
-        if session.gap or session.resend_wanted or session.acknowledge_due:
+        if session.answer_due:
             self._answer_session(now)
         if not accepted:
             return []
@@ -146,11 +142,13 @@ class Connection:
     def _receive_outside(
         self, envelope: Envelope, message: m.Refused | m.Welcome | m.UnknownPeer, now: float
     ) -> list[Event]:
+        if self.state is ConnectionState.CLOSED:
+            return []
         if isinstance(message, m.Welcome):
             return self._on_welcome(envelope, message, now)
         self.silent_since = now
         if isinstance(message, m.Refused):
-            self.state = ConnectionState.CLOSED
+            self._enter(ConnectionState.CLOSED)
             return [RefusedByPeer(message.text)]
         # Every message that was under way is answered like this; one hello is enough for all.
         if not self._hello_unanswered:
@@ -184,6 +182,10 @@ class Connection:
         return deadline
 
     # --- inside
+
+    def _enter(self, state: ConnectionState) -> None:
+        self.state = state
+        self.established = state is ConnectionState.ESTABLISHED
 
     def _hello_due(self) -> float:
         if self.state is ConnectionState.CONNECTING:
@@ -221,7 +223,7 @@ class Connection:
         self.welcome = welcome
         if welcome.heartbeat_seconds > 0:
             self._heartbeat_seconds = min(self._heartbeat_seconds, welcome.heartbeat_seconds)
-        self.state = ConnectionState.ESTABLISHED
+        self._enter(ConnectionState.ESTABLISHED)
         return [Established(welcome, resumed)]
 
     def _heard(self, now: float) -> None:

@@ -149,7 +149,11 @@ class Session:
         if envelope.epoch != self.epoch:
             return False
         sequence, acknowledged, flags, _ = envelope
-        self._acknowledge(acknowledged)
+        if acknowledged > self.sent:
+            raise SessionError(f"the peer acknowledges message {acknowledged}, only {self.sent} were sent")
+        unacknowledged = self._unacknowledged
+        while unacknowledged and unacknowledged[0][0] <= acknowledged:
+            self.outbox_bytes -= unacknowledged.popleft()[1]
         if flags & RESEND:
             self.resend_wanted = True
         if flags & SEQUENCED:
@@ -175,6 +179,16 @@ class Session:
         return self._received_since_stamp >= ACKNOWLEDGE_MESSAGES or self._received_bytes >= ACKNOWLEDGE_BYTES
 
     @property
+    def answer_due(self) -> bool:
+        """Whether the owner has something to send on account of what was received, whatever else it sends."""
+        return (
+            self.gap
+            or self.resend_wanted
+            or self._received_since_stamp >= ACKNOWLEDGE_MESSAGES
+            or self._received_bytes >= ACKNOWLEDGE_BYTES
+        )
+
+    @property
     def acknowledge_pending(self) -> bool:
         """Whether anything was received that no envelope has acknowledged yet."""
         return self._received_since_stamp > 0
@@ -184,13 +198,6 @@ class Session:
     def _stamp(self, flags: int) -> Envelope:
         self._received_since_stamp = self._received_bytes = 0
         return Envelope(self.sent, self.received, flags, self.epoch)
-
-    def _acknowledge(self, number: int) -> None:
-        if number > self.sent:
-            raise SessionError(f"the peer acknowledges message {number}, only {self.sent} were sent")
-        unacknowledged = self._unacknowledged
-        while unacknowledged and unacknowledged[0][0] <= number:
-            self.outbox_bytes -= unacknowledged.popleft()[1]
 
     def _note_gap(self, now: float) -> None:
         if self._requested_for != self.received or now - self._requested_at >= RESEND_INTERVAL_SECONDS:

@@ -17,6 +17,10 @@ from scaler_scheduler.core.monitor import Monitor
 PeerRecord = ClientRecord | AgentRecord
 
 
+_new = tuple.__new__
+"""To make a named tuple without the detour over its own constructor."""
+
+
 class Outbox:
     """Effects that the shell has not taken yet."""
 
@@ -29,7 +33,9 @@ class Outbox:
         self._effects.append(effect)
 
     def take(self) -> list[Effect]:
-        effects, self._effects = self._effects, []
+        effects = self._effects
+        if effects:
+            self._effects = []
         return effects
 
     def to_store(self, message: m.ClientGone | m.ObjectDelete | m.Shutdown) -> None:
@@ -45,7 +51,11 @@ class Outbox:
             record.last_seen = float("-inf")
             self.log("warning", f"{record.hello.name} does not keep up: {error}")
             return
-        self._add_send(record.peer, envelope, message)
+        peer = record.peer
+        if type(peer) is bytes:
+            self._effects.append(_new(Send, (peer, envelope, message, None)))
+        else:
+            self._add_send(peer, envelope, message)
 
     def send_plain(self, record: PeerRecord, message: m.Message) -> None:
         """Send what may be lost."""

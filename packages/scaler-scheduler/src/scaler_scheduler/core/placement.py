@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scaler_protocol import messages as m
-from scaler_protocol.columns import Packed
+from scaler_protocol.columns import NO_ITEMS, Packed
 from scaler_scheduler.core.agents import AgentGroup, AgentRecord
 from scaler_scheduler.core.ready import SignatureQueue
 from scaler_scheduler.core.state import SchedulerState
@@ -48,6 +48,11 @@ class Placement:
             return
         agents = self.agents
         agents.refresh()
+        lone = self.ready.take_lone()
+        if lone is not None:
+            if self.place_lone(lone, now):
+                return
+            self.ready.add(lone)
         for queue in self.ready.non_empty():
             groups = agents.groups_for(queue.signature)
             if groups:
@@ -55,6 +60,24 @@ class Placement:
                 self.place_signature(queue, groups, now)
             elif queue.unservable_since is None:
                 queue.unservable_since = now
+
+    def place_lone(self, task: Task, now: float) -> bool:
+        """Assign the only ready task, where that is simple: no graph, no queue, nothing to share. What latency consists of."""
+        if task.graph is not None:
+            return False
+        options = task.options
+        for group in self.agents.groups_for(options.signature):
+            agent = group.least_loaded()
+            if agent is not None:
+                task.state = _ASSIGNED
+                task.agent = agent
+                task.attempt += 1
+                agent.tasks[task] = None
+                options.client.assigned_count += 1
+                self.send_tasks(agent, options, [task], now)
+                self.agents.reinsert(agent)
+                return True
+        return False
 
     def place_signature(self, queue: SignatureQueue, groups: list[AgentGroup], now: float) -> None:
         total_slots = total_assigned = 0
@@ -231,6 +254,11 @@ class Placement:
             options.kind,
             options.flags & ~_REANNOUNCED,
             options.capabilities,
+            b"",
+            (),
+            (),
+            (),
+            NO_ITEMS,
         )
         if self.monitor.listening:
             self.monitor.record(m.TaskEvent.ASSIGNED, (task,), batch.numbers, agent.name, now)

@@ -121,6 +121,8 @@ class ReadyQueues:
 
     def __init__(self) -> None:
         self._by_signature: dict[frozenset[str], SignatureQueue] = {}
+        self._lone: Task | None = None
+        """The only ready task, as long as nobody has looked at the queues: it is in none of them yet."""
         self.count = 0
 
     def add(self, task: Task) -> None:
@@ -129,6 +131,11 @@ class ReadyQueues:
 
     def add_all(self, tasks: list[Task]) -> None:
         """Queue tasks that share their options, in order."""
+        if not self.count and len(tasks) == 1:
+            self._lone = tasks[0]
+            self.count = 1
+            return
+        self._settle()
         options = tasks[0].options
         signature_queue = self._signature_queue(options.signature)
         signature_queue.turns_at(options.depth).queue_of(options.client.id).extend(tasks)
@@ -141,11 +148,13 @@ class ReadyQueues:
 
     def withdraw(self, task: Task) -> None:
         """A queued task leaves by another way than `take`; the caller changes its state in the same step."""
+        self._settle()
         self._by_signature[task.options.signature].count -= 1
         self.count -= 1
 
     def drop_client(self, client_id: bytes) -> None:
         """Forget every queued task of a client."""
+        self._settle()
         for queue in self._by_signature.values():
             before = queue.count
             queue.drop_client(client_id)
@@ -156,8 +165,17 @@ class ReadyQueues:
         self.count -= len(taken)
         return taken
 
+    def take_lone(self) -> Task | None:
+        """Remove and return the only ready task, where it has come since the queues were last looked at."""
+        task = self._lone
+        if task is not None:
+            self._lone = None
+            self.count = 0
+        return task
+
     def non_empty(self) -> list[SignatureQueue]:
         """Signatures with ready tasks, those with the deepest task first."""
+        self._settle()
         by_signature = self._by_signature
         queues = [queue for queue in by_signature.values() if queue.count > 0]
         if len(by_signature) > SIGNATURES_KEPT and len(queues) != len(by_signature):
@@ -167,7 +185,14 @@ class ReadyQueues:
             queues.sort(key=lambda queue: queue.deepest, reverse=True)
         return queues
 
+    def _settle(self) -> None:
+        """Put the lone task where it belongs."""
+        task = self.take_lone()
+        if task is not None:
+            self._queue_of(task).append(task)
+
     def _queue_of(self, task: Task) -> deque[Task]:
+        self._settle()
         options = task.options
         signature_queue = self._signature_queue(options.signature)
         signature_queue.count += 1

@@ -102,11 +102,12 @@ class SchedulerCore:
 
     def handle(self, event: Event, now: float) -> None:
         """Take one event in. Never raises for what a peer did: a peer that breaks the rules is given up."""
-        if isinstance(event, Incoming):
+        if type(event) is Incoming:
+            peer, envelope, message = event
             try:
-                self._on_incoming(event.peer, event.envelope, event.message, now)
+                self._on_incoming(peer, envelope, message, now)
             except SessionError as error:
-                self._give_up(event.peer, str(error), now)
+                self._give_up(peer, str(error), now)
         elif isinstance(event, Tick):
             self._on_tick(event, now)
         elif isinstance(event, PeerUnreachable):
@@ -162,27 +163,28 @@ class SchedulerCore:
         if envelope.epoch != record.session.epoch:
             return
         record.last_seen = now
-        if isinstance(record, AgentRecord):
+        if type(record) is AgentRecord:
             record.lost_at = NEVER
         session = record.session
         accepted = session.accept(envelope, now, message_bytes(message))
-        if session.gap:
-            self.outbox.request_resend(record, now)
-        if session.resend_wanted:
-            self.outbox.send_all(peer, session.resend())
-        elif session.acknowledge_due:
-            self.outbox.send_plain(record, m.Heartbeat())
+        if session.answer_due:
+            if session.gap:
+                self.outbox.request_resend(record, now)
+            if session.resend_wanted:
+                self.outbox.send_all(peer, session.resend())
+            elif session.acknowledge_due:
+                self.outbox.send_plain(record, m.Heartbeat())
         if not accepted:
             return
-        if kind is m.Heartbeat:
+        handler = self._handlers.get(kind)
+        if handler is not None:
+            handler(record, message, now)
+        elif kind is m.Heartbeat:
             self._on_heartbeat(record, message, now)  # type: ignore[arg-type]
         elif kind is m.Goodbye:
             self._on_goodbye(record, message, now)  # type: ignore[arg-type]
         else:
-            handler = self._handlers.get(kind)
-            if handler is None:
-                raise SessionError(f"a {kind.__name__} is not for the scheduler")
-            handler(record, message, now)
+            raise SessionError(f"a {kind.__name__} is not for the scheduler")
 
     def _on_hello(self, peer: Peer, envelope: Envelope, hello: m.Hello, now: float) -> None:
         refusal = self._refusal(peer, hello)
@@ -703,13 +705,14 @@ class SchedulerCore:
 
     def _require(self, record: PeerRecord, role: type[Any], message: m.Message) -> bool:
         """Raise unless the message comes from the right kind of peer, and a client speaks only of itself."""
-        if not isinstance(record, role):
+        if type(record) is not role:
             raise SessionError(
                 f"a {type(message).__name__} from {record.hello.name}, whose role is {record.hello.role.name}"
             )
-        named = getattr(message, "client", None)
-        if role is ClientRecord and named is not None and named != record.id:
-            raise SessionError(f"{record.hello.name} speaks in the name of client {short(named)}")
+        if role is ClientRecord:
+            named = getattr(message, "client", None)
+            if named is not None and named != record.id:
+                raise SessionError(f"{record.hello.name} speaks in the name of client {short(named)}")
         return True
 
     def _check_functions(self, client: ClientRecord, functions: Sequence[bytes], serializer: bytes) -> None:

@@ -209,16 +209,20 @@ class AgentCore:
 
     def take_first_effects(self) -> list[do.Effect]:
         """Return what is to be done before the rest is even settled: processors wait for their tasks."""
-        if not self._stopped:
+        if not (self._stopped or self._handed_over):
             self._hand_over()
-        effects, self._effects = self._effects, []
+        effects = self._effects
+        if effects:
+            self._effects = []
         return effects
 
     def take_effects(self) -> list[do.Effect]:
         """Settle what follows from the events since, and return all that is to be done, in order."""
         if not self._stopped:
             self._settle()
-        effects, self._effects = self._effects, []
+        effects = self._effects
+        if effects:
+            self._effects = []
         return effects
 
     def next_deadline(self) -> float:
@@ -228,7 +232,7 @@ class AgentCore:
         deadline = min(self._connection.next_deadline(), self._return_at)
         if self._leaving is not None:
             deadline = min(deadline, self._leaving.deadline)
-        if self._results and self._connection.established:
+        if self._results.rows and self._connection.established:
             deadline = min(deadline, self._hold_until)
         timeout = self.options.task_timeout_seconds
         extra = self._unblocked_count() > self._slots
@@ -267,7 +271,7 @@ class AgentCore:
             self._stop(f"the scheduler broke the session: {error}", 1)
             return
         for happened in events:
-            if isinstance(happened, Received):
+            if type(happened) is Received:
                 handler = self._message_handlers.get(type(happened.message))
                 if handler is None:
                     self._log(WARNING, f"ignored a {type(happened.message).__name__}, which is not for agents")
@@ -327,16 +331,18 @@ class AgentCore:
         if not len(batch.attempts):
             batch.attempts = array("H", [1]) * rows
         tasks = TaskSlice(batch, 0, rows)
-        needed = [*batch.functions, batch.serializer] if batch.serializer else batch.functions
-        unknown = [function for function in needed if function not in self._functions]
-        if unknown:
-            text = f"function {unknown[0].hex()} was not sent to worker agent {self.options.name}"
+        bodies = self._functions.bodies
+        needed = (*batch.functions, batch.serializer) if batch.serializer else batch.functions
+        if not all(map(bodies.__contains__, needed)):
+            unknown = next(function for function in needed if function not in bodies)
+            text = f"function {unknown.hex()} was not sent to worker agent {self.options.name}"
             self._results.add_ended(batch.client, tasks.numbers, tasks.attempts, Status.NOT_RUN, text)
         elif self._leaving is not None:
             self._give_back([tasks])
         else:
             self._queue.add(tasks)
-            self._transfers.prefetch(batch.objects, self._effects)
+            if batch.objects:
+                self._transfers.prefetch(batch.objects, self._effects)
 
     def _define_functions(self, message: m.FunctionDefine) -> None:
         for function, body in zip(message.ids, message.bodies.split(), strict=True):
@@ -425,7 +431,7 @@ class AgentCore:
         row = byte = 0
         while row < event.count:
             tasks = processor.pop(event.count - row)
-            end = row + len(tasks)
+            end = row + tasks.stop - tasks.start
             byte = self._collect(event, tasks, row, end, byte, processor.slot)
             row = end
         if processor.endings:
@@ -437,25 +443,25 @@ class AgentCore:
 
     def _collect(self, event: on.ProcessorResults, tasks: TaskSlice, row: int, end: int, byte: int, slot: int) -> int:
         """Take the outcomes of rows `row` to `end` of an event, which are those of `tasks`; return the next byte."""
-        whole = end - row == event.count
-        lengths = event.payload_lengths if whole else event.payload_lengths[row:end]
-        durations = event.durations if whole else event.durations[row:end]
-        size = len(event.payloads) if whole else sum(lengths)
-        if Status.SKIPPED not in event.statuses:
+        lengths, durations = event.payload_lengths, event.durations
+        payloads: bytes | memoryview = event.payloads
+        statuses, cpu_times, peaks = event.statuses, event.cpu_times, event.memory_peaks
+        if end - row < event.count:
+            lengths, durations = lengths[row:end], durations[row:end]
+            payloads = memoryview(payloads)[byte : byte + sum(lengths)]
+            statuses, cpu_times, peaks = statuses[row:end], cpu_times[row:end], peaks[row:end]
+        if not statuses or Status.SKIPPED not in statuses:
             self._observe(tasks, durations)
         if tasks.abandoned:
-            return byte + size
-        if len(event.object_positions):
+            pass
+        elif event.object_positions:
             self._collect_with_objects(event, tasks, row, end, byte, slot)
         else:
-            payloads = event.payloads if whole else memoryview(event.payloads)[byte : byte + size]
-            statuses, cpu_times, peaks = (
-                column if whole else column[row:end] for column in (event.statuses, event.cpu_times, event.memory_peaks)
-            )
+            batch, rows = tasks.batch, slice(tasks.start, tasks.stop)
             self._results.add(
-                tasks.client,
-                tasks.numbers,
-                tasks.attempts,
+                batch.client,
+                batch.numbers[rows],
+                batch.attempts[rows],
                 lengths,
                 payloads,
                 durations,
@@ -464,7 +470,7 @@ class AgentCore:
                 peaks,
                 slot,
             )
-        return byte + size
+        return byte + len(payloads)
 
     def _collect_with_objects(
         self, event: on.ProcessorResults, tasks: TaskSlice, row: int, end: int, byte: int, slot: int
@@ -500,10 +506,10 @@ class AgentCore:
             )
 
     def _observe(self, tasks: TaskSlice, durations: Sequence[int]) -> None:
-        indexes = tasks.function_indexes
-        if not len(indexes):
+        if not tasks.batch.function_indexes:
             self._durations.observe(_duration_key(tasks.batch, 0), durations)
             return
+        indexes = tasks.function_indexes
         by_index: dict[int, list[int]] = {}
         for index, duration in zip(indexes, durations, strict=True):
             by_index.setdefault(index, []).append(duration)
@@ -776,7 +782,7 @@ class AgentCore:
 
     def _leave_when_done(self, leaving: _Leaving) -> None:
         busy = any(processor.rows for processor in self._processors.values()) or self._transfers.storing()
-        waiting = self._results or self._gone_untold
+        waiting = self._results.rows or self._gone_untold
         if (busy or waiting) and self._now < leaving.deadline:
             return
         self._stop(leaving.reason, leaving.status)
@@ -790,17 +796,21 @@ class AgentCore:
     # --- settling
 
     def _hand_over(self) -> None:
-        if not self._handed_over:
-            self._handed_over = True
+        self._handed_over = True
+        if self._now >= self._return_at:
             self._make_room()
+        if self._queue.count:
             self._assign()
 
     def _settle(self) -> None:
-        self._hand_over()
-        self._report()
-        self._staff()
+        if not self._handed_over:
+            self._hand_over()
+        if self._connection.established:
+            self._report()
         if self._leaving is not None:
             self._leave_when_done(self._leaving)
+        elif self._slots > self._unblocked_count():
+            self._staff()
         self._send_outgoing()
 
     def _set_state(self, processor: Processor, state: State) -> None:
@@ -809,12 +819,16 @@ class AgentCore:
         processor.state = state
 
     def _set_idle(self, processor: Processor) -> None:
-        self._set_state(processor, State.IDLE)
+        counts = self._counts
+        counts[processor.state] -= 1
+        counts[State.IDLE] += 1
+        processor.state = State.IDLE
         processor.idle_since = self._now
 
     def _unblocked_count(self) -> int:
         """Return how many processors start, are idle or run."""
-        return len(self._processors) - self._counts[State.BLOCKED] - self._counts[State.STOPPING]
+        counts = self._counts
+        return len(self._processors) - counts[State.BLOCKED] - counts[State.STOPPING]
 
     def _closed_depths(self, target: Processor | None = None) -> Collection[int]:
         """Return the depths at which no further task may start (at `target`, behind what it has).
@@ -840,8 +854,6 @@ class AgentCore:
         Without this the queue could be full of tasks that may not start, while the one all others wait for cannot come.
         Looked at whenever a task blocks, and repeatedly, because the deeper one may become known to the scheduler later.
         """
-        if self._now < self._return_at:
-            return
         closed = self._closed_depths()
         if not closed:
             self._return_at = inf
@@ -862,10 +874,8 @@ class AgentCore:
 
     def _staff(self) -> None:
         """Start processors: one per slot that is not blocked, while there is something for it to run."""
-        if self._leaving is not None:
-            return
         wanted = self._slots - self._unblocked_count()
-        if wanted > 0 and self._counts[State.BLOCKED] > self._slots:
+        if self._counts[State.BLOCKED] > self._slots:
             ready = self._queue.count_open(self._closed_depths())
             wanted = min(wanted, ready - self._counts[State.STARTING] - self._counts[State.IDLE])
         for _ in range(wanted):
@@ -886,8 +896,6 @@ class AgentCore:
     def _assign(self) -> None:
         """Hand tasks to processors: first one share to each idle one, then ahead to those that run short ones."""
         queue = self._queue
-        if not queue.count:
-            return
         if queue.count == 1 and self._counts[State.IDLE] and self._counts[State.RUNNING] < self._slots:
             # One task, which an idle processor takes: nothing to share, nothing to hand over ahead.
             for processor in self._processors.values():
@@ -910,27 +918,38 @@ class AgentCore:
 
     def _fill(self, processor: Processor, share: int) -> bool:
         """Hand a processor what it should have now; return whether it has anything."""
+        queue = self._queue
         closed = self._closed_depths(processor)
         bytes_left = PIPE_BYTES_MAX - processor.pipe_bytes()
-        while (head := self._queue.head(closed)) is not None:
-            room = 1 if self._queue.count == 1 and not processor.rows else self._room(processor, head, share)
+        while queue.count and (head := queue.head(closed)) is not None:
+            room = 1 if queue.count == 1 and not processor.rows else self._room(processor, head, share)
             if room <= 0 or (bytes_left <= 0 and processor.rows):
                 break
-            tasks = self._queue.take(head, room, max(bytes_left, 0))
-            bytes_left -= tasks.payload_bytes()
-            functions = list(tasks.functions())
-            if tasks.batch.serializer:
-                functions.append(tasks.batch.serializer)
-            missing = processor.known.update(functions)
-            forgotten = processor.known.take_forgotten(len(functions))
-            bodies = tuple((function, self._functions.body(function)) for function in missing)
-            handed = processor.push(tasks, self._now)
-            if processor.state is not State.RUNNING:
-                self._set_state(processor, State.RUNNING)
-            self._effects.append(
-                do.SendTasks(processor.number, processor.generation, handed.index, handed, bodies, forgotten)
-            )
+            tasks = queue.take(head, room, max(bytes_left, 0))
+            if queue.count:
+                bytes_left -= tasks.payload_bytes()
+            self._hand(processor, tasks)
         return processor.rows > 0
+
+    def _hand(self, processor: Processor, tasks: TaskSlice) -> None:
+        functions = tasks.functions()
+        known = processor.known
+        missing = known.update(functions)
+        forgotten = known.take_forgotten(len(functions))
+        if processor.state is not State.RUNNING:
+            self._set_state(processor, State.RUNNING)
+        handed = processor.push(tasks, self._now)
+        bodies = self._functions.bodies
+        self._effects.append(
+            do.SendTasks(
+                processor.number,
+                processor.generation,
+                handed.index,
+                handed,
+                tuple([(function, bodies[function]) for function in missing]) if missing else (),
+                forgotten,
+            )
+        )
 
     def _room(self, processor: Processor, head: TaskSlice, share: int) -> int:
         """Return how many tasks like `head` the processor should be handed now."""
@@ -953,14 +972,13 @@ class AgentCore:
         return max(min(budget, share) - processor.rows, 0 if processor.rows else 1)
 
     def _report(self) -> None:
-        if not self._connection.established:
-            return
         capacity = self.capacity()
-        for client in self._gone_untold:
-            self._connection.send(m.ClientGone(client))
-        self._gone_untold.clear()
-        if self._results:
-            if self._may_hold():
+        if self._gone_untold:
+            for client in self._gone_untold:
+                self._connection.send(m.ClientGone(client))
+            self._gone_untold.clear()
+        if self._results.rows:
+            if self._now < self._hold_until and self._may_hold():
                 return
             for batch in self._results.take(capacity):
                 self._connection.send(batch)
@@ -973,18 +991,13 @@ class AgentCore:
     def _may_hold(self) -> bool:
         """Whether results may wait a moment for more: a message costs everybody as much as many results do.
 
-        Only shortly after others have left, and only while tasks are queued beyond what processors have in their pipes:
-        then more results are certain to come, nobody runs dry meanwhile (an agent holds ten times as much work), and what
-        keeps a client busy is the stream, not the single result. So the first result after a pause and the last ones of a
-        burst leave at once, and an agent with one task at a time never holds. Nor while a task here is blocked: that one
-        may be waiting for just this result.
+        Asked shortly after others have left. Only while tasks are queued beyond what processors have in their pipes: then
+        more results are certain to come, nobody runs dry meanwhile (an agent holds ten times as much work), and what keeps a
+        client busy is the stream, not the single result. So the first result after a pause and the last ones of a burst
+        leave at once, and an agent with one task at a time never holds. Nor while a task here is blocked: that one may be
+        waiting for just this result.
         """
-        return (
-            self._now < self._hold_until
-            and self._queue.count > 0
-            and self._results.rows < HOLD_ROWS_MAX
-            and not self._counts[State.BLOCKED]
-        )
+        return self._queue.count > 0 and self._results.rows < HOLD_ROWS_MAX and not self._counts[State.BLOCKED]
 
     def _is_short_of_room(self) -> bool:
         """Whether the scheduler, for all it knows, may not send a task for each slot.
@@ -1047,7 +1060,7 @@ class AgentCore:
     def _send_outgoing(self) -> None:
         outgoing = self._connection.outgoing
         if outgoing:
-            self._effects.extend(do.Send(envelope, message) for envelope, message in outgoing)
+            self._effects += outgoing
             outgoing.clear()
 
     def _log(self, level: int, text: str) -> None:

@@ -14,11 +14,12 @@ OVERHEAD_MICROSECONDS = 5.0
 class Durations:
     """Moving averages in microseconds, by function and over all tasks."""
 
-    __slots__ = ("_by_function", "_mean")
+    __slots__ = ("_by_function", "mean")
 
     def __init__(self) -> None:
         self._by_function: dict[bytes, float] = {}
-        self._mean: float | None = None
+        self.mean: float | None = None
+        """The estimate over all tasks, None before the first result."""
 
     def observe(self, function: bytes, durations: Sequence[int]) -> None:
         """Take in the measured durations of some tasks of one function."""
@@ -26,7 +27,7 @@ class Durations:
         average = sum(durations) / count + OVERHEAD_MICROSECONDS
         kept = WEIGHT_KEPT**count
         self._by_function[function] = _blend(self._by_function.get(function), average, kept)
-        self._mean = _blend(self._mean, average, kept)
+        self.mean = _blend(self.mean, average, kept)
 
     def at_least(self, function: bytes, duration: float) -> None:
         """A task of this function has been running for so long and has not ended."""
@@ -37,11 +38,6 @@ class Durations:
     def of(self, function: bytes) -> float | None:
         """Return the estimate for a function, or None before its first result."""
         return self._by_function.get(function)
-
-    @property
-    def mean(self) -> float | None:
-        """The estimate over all tasks, or None before the first result."""
-        return self._mean
 
     def forget(self, function: bytes) -> None:
         self._by_function.pop(function, None)

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from scaler_protocol import messages as m
+from scaler_protocol.session import Outgoing
 from scaler_protocol.values import value
-from scaler_protocol.wire import Envelope
 from scaler_worker.core.slices import TaskSlice
 
-
-@value
-class Send:
-    """To the scheduler."""
-
-    envelope: Envelope
-    message: m.Message
+Send = Outgoing
+"""A message to the scheduler, in the envelope the session gave it."""
 
 
 @value

@@ -12,26 +12,17 @@ FUNCTIONS_PER_PROCESSOR_MAX = 512
 class FunctionTable:
     """Bodies by id. A body lives as long as one of the clients that defined it."""
 
-    __slots__ = ("_bodies", "_of_client", "_users")
+    __slots__ = ("_of_client", "_users", "bodies")
 
     def __init__(self) -> None:
-        self._bodies: dict[bytes, bytes] = {}
+        self.bodies: dict[bytes, bytes] = {}
         self._users: dict[bytes, set[bytes]] = {}
         self._of_client: dict[bytes, set[bytes]] = {}
 
-    def __contains__(self, function: bytes) -> bool:
-        return function in self._bodies
-
-    def __len__(self) -> int:
-        return len(self._bodies)
-
     def define(self, client: bytes, function: bytes, body: bytes) -> None:
-        self._bodies.setdefault(function, body)
+        self.bodies.setdefault(function, body)
         self._users.setdefault(function, set()).add(client)
         self._of_client.setdefault(client, set()).add(function)
-
-    def body(self, function: bytes) -> bytes:
-        return self._bodies[function]
 
     def drop_client(self, client: bytes) -> list[bytes]:
         """Forget what only this client needed; return those ids."""
@@ -40,7 +31,7 @@ class FunctionTable:
             users = self._users[function]
             users.discard(client)
             if not users:
-                del self._users[function], self._bodies[function]
+                del self._users[function], self.bodies[function]
                 dropped.append(function)
         return dropped
 
@@ -73,6 +64,8 @@ class KnownFunctions:
 
     def take_forgotten(self, in_use: int) -> tuple[bytes, ...]:
         """Return what the processor is to forget now. The `in_use` most recent ones stay in any case."""
+        if not self._forgotten and len(self._known) <= FUNCTIONS_PER_PROCESSOR_MAX:
+            return ()
         while len(self._known) > max(FUNCTIONS_PER_PROCESSOR_MAX, in_use):
             self._forgotten.append(self._known.popitem(last=False)[0])
         forgotten = tuple(function for function in self._forgotten if function not in self._known)

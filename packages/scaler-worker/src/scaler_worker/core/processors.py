@@ -50,19 +50,20 @@ class Processor:
 
     def push(self, tasks: TaskSlice, now: float) -> TaskSlice:
         """Note that `tasks` are handed over; return a slice of the same rows that does not change with the pipe."""
+        rows = tasks.stop - tasks.start
         tasks.index = self.next_index
-        self.next_index += len(tasks)
+        self.next_index += rows
         if not self.pipe:
             self.front_since = now
         self.pipe.append(tasks)
-        self.rows += len(tasks)
+        self.rows += rows
         return TaskSlice(tasks.batch, tasks.start, tasks.stop, tasks.first_byte, tasks.abandoned, tasks.index)
 
     def pop(self, count: int) -> TaskSlice:
         """Remove and return up to `count` rows from the front of the pipe: those of its first slice."""
         front = self.pipe[0]
-        taken = self.pipe.popleft() if len(front) <= count else front.take(count)
-        self.rows -= len(taken)
+        taken = self.pipe.popleft() if front.stop - front.start <= count else front.take(count)
+        self.rows -= taken.stop - taken.start
         return taken
 
     def pop_from(self, index: int) -> list[TaskSlice]:

@@ -24,9 +24,10 @@ class TaskQueue:
             yield from self._by_depth[depth]
 
     def add(self, tasks: TaskSlice) -> None:
-        if len(tasks):
-            self._line(tasks.depth).append(tasks)
-            self.count += len(tasks)
+        rows = tasks.stop - tasks.start
+        if rows:
+            self._line(tasks.batch.depth).append(tasks)
+            self.count += rows
 
     def put_back(self, tasks: TaskSlice) -> None:
         """Queue at the front of its depth, where it came from."""
@@ -43,18 +44,20 @@ class TaskQueue:
 
     def take(self, head: TaskSlice, count: int, payload_bytes_max: int) -> TaskSlice:
         """Remove and return up to `count` tasks of `head`; at least one, then only while their payloads fit."""
-        depth = head.depth
+        batch, start, rows = head.batch, head.start, head.stop - head.start
+        depth = batch.depth
         line = self._by_depth[depth]
-        count = min(count, len(head))
-        if sum(head.batch.payloads.lengths[head.start : head.start + count]) > payload_bytes_max:
+        count = min(count, rows)
+        if sum(batch.payloads.lengths[start : start + count]) > payload_bytes_max:
             total = 0
             for fitting, length in enumerate(head.payload_lengths):
                 total += length
                 if total > payload_bytes_max:
                     count = max(1, fitting)
                     break
-        count = head.whole(count)
-        if count == len(head):
+        if batch.chain_ends:
+            count = head.whole(count)
+        if count == rows:
             taken = line.popleft()
             if not line:
                 self._drop_line(depth)

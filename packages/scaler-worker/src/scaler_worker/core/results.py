@@ -92,9 +92,6 @@ class ResultCollector:
         self._by_client: dict[bytes, _Columns] = {}
         self._full: list[tuple[bytes, _Columns]] = []
 
-    def __bool__(self) -> bool:
-        return self.rows > 0
-
     def add(
         self,
         client: bytes,

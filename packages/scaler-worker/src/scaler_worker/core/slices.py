@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scaler_protocol import messages as m
@@ -84,15 +84,16 @@ class TaskSlice:
         sources = self.batch.input_sources
         return [position - self.start for position in positions[low:high]], payloads, sources[low:high]
 
-    def functions(self) -> Iterator[bytes]:
-        """Yield the functions these rows may call (each once)."""
+    def functions(self) -> Sequence[bytes]:
+        """Return the functions these rows may call, each once, and their serializer."""
+        batch = self.batch
+        if not (batch.function_indexes or batch.serializer):
+            return batch.functions[:1]
         indexes = self.function_indexes
-        table = self.batch.functions
-        if len(indexes):
-            for index in sorted(set(indexes)):
-                yield table[index]
-        else:
-            yield table[0]
+        functions = [batch.functions[index] for index in sorted(set(indexes))] if indexes else [batch.functions[0]]
+        if batch.serializer:
+            functions.append(batch.serializer)
+        return functions
 
     def whole(self, count: int) -> int:
         """Return how many of the first `count` rows can be cut off without cutting a chain; one chain at least."""

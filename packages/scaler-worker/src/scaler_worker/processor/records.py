@@ -34,6 +34,8 @@ class Kind(IntEnum):
     # task channel, from the agent
     TASKS = 1
     OBJECT_ANSWER = 2
+    ONE_TASK = 3
+    """Short form of TASKS."""
     # control channel, from the agent
     CANCEL = 16
     TAKE_BACK = 17
@@ -52,6 +54,8 @@ class Kind(IntEnum):
     RELAY_CLOSE = 41
     OBJECT_WANTED = 42
     CHUNK_FAILURES = 43
+    ONE_RESULT = 44
+    """Short form of RESULTS."""
 
 
 def packets(kind: int, parts: Sequence[Bytes]) -> list[bytes]:
@@ -260,6 +264,32 @@ def read_tasks(body: bytes) -> Tasks:
     )
 
 
+_ONE_TASK = struct.Struct("=QIHBBQ16s16s")
+ONE_TASK_BYTES_MAX = PACKET_BYTES_MAX - 2 - _ONE_TASK.size
+"""Payload of a task whose record has the short form."""
+
+
+def one_task_parts(
+    index: int,
+    generation: int,
+    depth: int,
+    kind: int,
+    flags: int,
+    number: int,
+    client: bytes,
+    function: bytes,
+    payload: Bytes,
+) -> list[Bytes]:
+    """Return the body of a ONE_TASK record, in parts."""
+    return [_ONE_TASK.pack(index, generation, depth, kind, flags, number, client, function), payload]
+
+
+def read_one_task(body: bytes) -> Tasks:
+    index, generation, depth, kind, flags, number, client, function = _ONE_TASK.unpack_from(body)
+    payload = body[_ONE_TASK.size :]
+    return Tasks(index, generation, depth, kind, flags, client, b"", [function], (), (number,), [payload], {}, [], [])
+
+
 # --- results ---------------------------------------------------------------------------------------------------------
 
 _RESULTS = struct.Struct("=QIBI")
@@ -323,6 +353,21 @@ def results_parts(results: Sequence[Result]) -> list[Bytes]:
             columns.append(array("Q", [extra.object_size for _, extra in stored]).tobytes())
             columns.extend(extra.object_id for _, extra in stored)
     return [_RESULTS.pack(results[0][0], count, flags, stored_count), *columns, *payloads]
+
+
+_ONE_RESULT = struct.Struct("=QI")
+
+
+def one_result_parts(result: Result) -> list[Bytes]:
+    """Return the body of a ONE_RESULT record, in parts: of a result with nothing unusual about it."""
+    return [_ONE_RESULT.pack(result[0], min(result[2], 0xFFFFFFFF)), result[1]]
+
+
+def read_one_result(body: bytes) -> tuple[int, int, Column, bytes, Column]:
+    """Return the first fields of `Results`; the others are empty."""
+    index, duration = _ONE_RESULT.unpack_from(body)
+    payload = body[_ONE_RESULT.size :]
+    return index, 1, (len(payload),), payload, (duration,)
 
 
 def read_results(body: bytes) -> Results:

@@ -47,9 +47,11 @@ from scaler_worker.processor.records import (
     chunk_failures_parts,
     given_back_parts,
     object_wanted_parts,
+    one_result_parts,
     output_parts,
     read_cancel,
     read_object_answer,
+    read_one_task,
     read_relay,
     read_tasks,
     relay_parts,
@@ -229,15 +231,28 @@ class Processor:
             while True:
                 kind, body = self._tasks.receive()
                 # The only other kind, an answer about an object nobody waits for any more, is late.
-                if kind == Kind.TASKS:
-                    self._take_in(body)
+                self._take_in(kind, body)
                 self._run_rows()
                 self._housekeeping.run()
         except AgentGoneError:
             return 0
 
-    def _take_in(self, body: bytes) -> None:
-        tasks = read_tasks(body)
+    def _take_in(self, kind: int, body: bytes) -> bool:
+        """Have the tasks of a record wait for their turn; return whether it was one of tasks."""
+        if kind == Kind.ONE_TASK:
+            tasks = read_one_task(body)
+            self._came_alone = True
+            with self._rows_lock:
+                if tasks.generation == self._generation:
+                    self._rows.append(Row(tasks.first_index, 0, tasks.functions[0], tasks.payloads[0], tasks))
+                    self._next_index = tasks.first_index + 1
+            return True
+        if kind == Kind.TASKS:
+            self._take_in_many(read_tasks(body))
+            return True
+        return False
+
+    def _take_in_many(self, tasks: Tasks) -> None:
         for function in tasks.forgotten:
             self._bodies.pop(function, None)
             self._functions.pop(function, None)
@@ -531,8 +546,7 @@ class Processor:
     def _wait_for_object(self, object_id: bytes) -> None:
         while True:
             kind, body = self._tasks.receive()
-            if kind == Kind.TASKS:
-                self._take_in(body)
+            if self._take_in(kind, body):
                 continue
             answered, status, text = read_object_answer(body)
             if answered == object_id:
@@ -548,9 +562,12 @@ class Processor:
     def _flush(self) -> None:
         """Send all buffered results. From either thread."""
         with self._flush_lock:
-            count = len(self._buffer)
-            if count:
-                results = [self._buffer.popleft() for _ in range(count)]
+            buffer = self._buffer
+            count = len(buffer)
+            if count == 1 and buffer[0][3] is None:
+                self._tasks.send(Kind.ONE_RESULT, one_result_parts(buffer.popleft()))
+            elif count:
+                results = [buffer.popleft() for _ in range(count)]
                 self._tasks.send(Kind.RESULTS, results_parts(results))
             self._flushed_at = time.perf_counter()
 

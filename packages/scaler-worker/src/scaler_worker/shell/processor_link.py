@@ -18,6 +18,7 @@ from scaler_worker.core import events as on
 from scaler_worker.core.slices import TaskSlice
 from scaler_worker.processor.page import RunningPage
 from scaler_worker.processor.records import (
+    ONE_TASK_BYTES_MAX,
     PACKET_BYTES_MAX,
     PID_BYTES,
     Assembler,
@@ -25,10 +26,12 @@ from scaler_worker.processor.records import (
     Kind,
     cancel_parts,
     object_answer_parts,
+    one_task_parts,
     packets,
     read_chunk_failures,
     read_given_back,
     read_object_wanted,
+    read_one_result,
     read_output,
     read_relay,
     read_results,
@@ -56,12 +59,21 @@ class _Sender:
         self._queue: deque[bytes] = deque()
 
     def send(self, kind: Kind, parts: Sequence[Bytes] = ()) -> None:
-        waiting = bool(self._queue)
-        self._queue.extend(packets(kind, parts))
-        if not waiting:
-            self._flush()
-            if self._queue:
-                self._loop.add_writer(self._socket.fileno(), self._on_writable)
+        cut = packets(kind, parts)
+        queue = self._queue
+        if queue:
+            queue.extend(cut)
+            return
+        try:
+            if len(cut) == 1 and self._socket.send(cut[0]):
+                return
+        except OSError:
+            # Not now, or never again: whichever it is shows below.
+            pass
+        queue.extend(cut)
+        self._flush()
+        if queue:
+            self._loop.add_writer(self._socket.fileno(), self._on_writable)
 
     def _on_writable(self) -> None:
         self._flush()
@@ -128,7 +140,11 @@ class ProcessorLink:
     # --- to the processor
 
     def send_tasks(self, effect: do.SendTasks) -> None:
-        self._task_sender.send(Kind.TASKS, _tasks_record(effect))
+        parts = _one_task_record(effect)
+        if parts is not None:
+            self._task_sender.send(Kind.ONE_TASK, parts)
+        else:
+            self._task_sender.send(Kind.TASKS, _tasks_record(effect))
 
     def answer_object(self, effect: do.AnswerObject) -> None:
         self._task_sender.send(Kind.OBJECT_ANSWER, object_answer_parts(effect.id, effect.status, effect.text))
@@ -158,26 +174,33 @@ class ProcessorLink:
     # --- from the processor
 
     def _read_tasks_channel(self) -> None:
-        self._drain(PACKETS_PER_TURN)
+        for _ in range(PACKETS_PER_TURN):
+            # Who sends a result alone has no other: the next look at all descriptors costs less than finding that out.
+            if self._read_packet() in (None, Kind.ONE_RESULT):
+                return
 
-    def _drain(self, packets_max: int) -> None:
-        for _ in range(packets_max):
-            try:
-                packet = self._tasks.recv(PACKET_BYTES_MAX)
-            except BlockingIOError:
-                return
-            except OSError:
-                packet = b""
-            if not packet:
-                self._hub.remove(self._tasks.fileno())
-                return
-            record = self._assembler.add(packet)
-            if record is not None:
-                self._on_record(*record)
+    def _read_packet(self) -> int | None:
+        """Read what comes next; return the kind of record that is complete with it, 0 for none; None: nothing is there."""
+        try:
+            packet = self._tasks.recv(PACKET_BYTES_MAX)
+        except BlockingIOError:
+            return None
+        except OSError:
+            packet = b""
+        if not packet:
+            self._hub.remove(self._tasks.fileno())
+            return None
+        record = self._assembler.add(packet)
+        if record is None:
+            return 0
+        self._on_record(*record)
+        return record[0]
 
     def _on_record(self, kind: int, body: bytes) -> None:
         number = self.number
-        if kind == Kind.RESULTS:
+        if kind == Kind.ONE_RESULT:
+            self._report(on.ProcessorResults(number, *read_one_result(body)))
+        elif kind == Kind.RESULTS:
             self._report(on.ProcessorResults(number, *read_results(body)))
         elif kind == Kind.BLOCKED:
             self._report(on.ProcessorBlocked(number, *read_given_back(body)))
@@ -221,7 +244,8 @@ class ProcessorLink:
 
     def bury(self, status: int | None, peak_bytes: int) -> on.ProcessorExited:
         """Take in the last it said, release everything, and return what is to be reported. `status` None: unknown."""
-        self._drain(1_000_000)
+        while self._read_packet() is not None:
+            pass
         with contextlib.suppress(OSError):
             while before := self._stderr_tail:
                 self._read_stderr()
@@ -265,6 +289,36 @@ def _socket_pair() -> tuple[socket.socket, socket.socket]:
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
     ours.setblocking(False)
     return ours, theirs
+
+
+def _one_task_record(effect: do.SendTasks) -> list[Bytes] | None:
+    """Return the short form, or None where this is more than one task with nothing out of the ordinary about it."""
+    tasks = effect.tasks
+    batch, start = tasks.batch, tasks.start
+    size = batch.payloads.lengths[start]
+    if (
+        tasks.stop - start > 1
+        or effect.functions
+        or effect.forgotten
+        or batch.serializer
+        or batch.input_positions
+        or size > ONE_TASK_BYTES_MAX
+    ):
+        return None
+    indexes, data = batch.function_indexes, batch.payloads.data
+    if len(data) > size:
+        data = memoryview(data)[tasks.first_byte : tasks.first_byte + size]
+    return one_task_parts(
+        effect.first_index,
+        effect.generation,
+        batch.depth,
+        batch.kind,
+        batch.flags,
+        batch.numbers[start],
+        batch.client,
+        batch.functions[indexes[start] if indexes else 0],
+        data,
+    )
 
 
 def _tasks_record(effect: do.SendTasks) -> list[Bytes]:
