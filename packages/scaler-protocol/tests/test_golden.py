@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 from collections.abc import Callable
 from importlib.resources import files
 from typing import Any, get_args
@@ -35,6 +36,20 @@ def test_decoding_golden_bytes_gives_the_example(
     _, *frames = examples.read_frames(example_name)
     decoded = decode([view(frame) for frame in frames])
     assert canonical(decoded) == canonical(examples.EXAMPLES[example_name])
+
+
+def test_no_way_of_a_message_leaves_work_for_the_collector(example_name: str, examples: Any) -> None:
+    """Services let the collector look seldom, see `service.event_loop`: what refers to itself would pile up until then."""
+    _, *frames = examples.read_frames(example_name)
+    gc.collect()
+    gc.disable()
+    try:
+        encode(examples.EXAMPLES[example_name])
+        decode(frames)
+        unreachable = gc.collect()
+    finally:
+        gc.enable()
+    assert unreachable == 0
 
 
 def test_examples_leave_no_field_at_its_default(examples: Any) -> None:

@@ -48,6 +48,8 @@ class _Field(NamedTuple):
     wire: str
     write: Callable[[Any], Any]
     read: Callable[[Any], Any]
+    elements: tuple[_Field, ...] = ()
+    """Fields of each element, where the field is a list of structs."""
 
 
 def _wire_name(attribute: str) -> str:
@@ -86,8 +88,13 @@ def _ids(*attributes: str) -> list[_Field]:
     return [_Field(a, _wire_name(a), b"".join, read) for a in attributes]
 
 
-def _write_capabilities(value: m.Capabilities) -> list[dict[str, Any]]:
-    return [{"name": name, "value": amount} for name, amount in value]
+class _Capability(NamedTuple):
+    name: str
+    value: int
+
+
+def _write_capabilities(value: m.Capabilities) -> list[_Capability]:
+    return [_Capability(name, amount) for name, amount in value]
 
 
 def _read_capabilities(value: Any) -> m.Capabilities:
@@ -95,7 +102,8 @@ def _read_capabilities(value: Any) -> m.Capabilities:
 
 
 def _capabilities() -> list[_Field]:
-    return [_Field("capabilities", "capabilities", _write_capabilities, _read_capabilities)]
+    elements = tuple(_plain(*_Capability._fields))
+    return [_Field("capabilities", "capabilities", _write_capabilities, _read_capabilities, elements)]
 
 
 def _texts(*attributes: str) -> list[_Field]:
@@ -103,13 +111,10 @@ def _texts(*attributes: str) -> list[_Field]:
 
 
 def _structs(message_type: type[Any], fields: Sequence[_Field], *attributes: str) -> list[_Field]:
-    def write(values: Any) -> list[dict[str, Any]]:
-        return [{f.wire: f.write(getattr(value, f.attribute)) for f in fields} for value in values]
-
     def read(values: Any) -> tuple[Any, ...]:
         return tuple(message_type(**{f.attribute: f.read(getattr(value, f.wire)) for f in fields}) for value in values)
 
-    return [_Field(a, _wire_name(a), write, read) for a in attributes]
+    return [_Field(a, _wire_name(a), _same, read, tuple(fields)) for a in attributes]
 
 
 class _Layout(NamedTuple):
@@ -650,7 +655,7 @@ def encode_with_library(message: m.Message) -> list[Frame]:
         value = field.write(getattr(message, field.attribute))
         # Unset means zero or empty on the wire, so such fields need not be written.
         if value:
-            setattr(body, field.wire, value)
+            _set(body, field, value)
     payload: list[Frame] = []
     for attribute, lengths_name in layout.packed:
         packed = getattr(message, attribute)
@@ -666,6 +671,19 @@ def encode_with_library(message: m.Message) -> list[Frame]:
         value = getattr(message, layout.raw)
         payload = list(value) if isinstance(value, list) else [value]
     return [builder.to_bytes(), *payload]
+
+
+def _set(builder: Any, field: _Field, value: Any) -> None:
+    if not field.elements:
+        setattr(builder, field.wire, value)
+        return
+    # Element by element. Given dictionaries, the library describes the whole struct anew for each of them: that takes several
+    # times as long, and the descriptions refer to themselves, so they stay until the collector comes.
+    rows = builder.init(field.wire, len(value))
+    for index, element in enumerate(value):
+        row = rows[index]
+        for inner in field.elements:
+            _set(row, inner, inner.write(getattr(element, inner.attribute)))
 
 
 # --- decode ----------------------------------------------------------------------------------------------------------
