@@ -173,3 +173,40 @@ def test_the_pages_say_what_the_test_has_counted(deployment: Deployment) -> None
         visit.open("tasks")
         wait_for_text("main", f"{good + BAD + CANCELED}")
         visit.close()
+
+
+def test_a_page_finds_the_scheduler_that_comes_after_a_killed_one(deployment: Deployment) -> None:
+    scheduler = deployment.scheduler()
+    address, monitor = scheduler.address, str(scheduler.addresses["monitor"])
+    deployment.workers(scheduler, "-his", "0.5", count=2)
+    ui = deployment.start("scaler_ui.web", monitor, "--port=0", "--timeout=2")
+    client = deployment.client(scheduler)
+    with chromium() as browser:
+        visit = Visit(browser, str(ui.addresses["webui"]).replace("tcp", "http"))
+        success, workers, status = (
+            f"document.getElementById('{name}')?.textContent"
+            for name in ("tile-success", "tile-workers", "status-text")
+        )
+
+        def wait_live(finished: int) -> None:
+            visit.wait(f"document.querySelector('.status.live') && {success} === '{finished}' && {workers} === '2'")
+
+        def finish(count: int) -> None:
+            for future in [client.submit(price_option, number) for number in range(count)]:
+                future.result(30)
+
+        visit.open("overview")
+        wait_live(0)
+        visit.page.evaluate("window.loadedOnce = true")
+        finish(50)
+        wait_live(50)
+        scheduler.kill()
+        visit.wait(f"document.querySelector('.status.silent') && {status}.includes('has been silent for')")
+        # What was known last is still there to be read.
+        assert visit.page.evaluate(f"[{success}, {workers}]") == ["50", "2"]
+        deployment.scheduler("--monitor-address", monitor, address=address)
+        finish(7)
+        wait_live(7)
+        visit.wait(f"{status}.includes('the scheduler was started again once')")
+        assert visit.page.evaluate("window.loadedOnce")
+        visit.close()
