@@ -196,7 +196,8 @@ class SyntheticScheduler:
     """Publishes messages at an address of its own."""
 
     def __init__(self, address: str = "tcp://127.0.0.1:0") -> None:
-        self._publisher = Publisher(address)
+        # It tells at once what a scheduler tells in many minutes.
+        self._publisher = Publisher(address, queue_messages=10_000)
         self.address = self._publisher.address
 
     def __enter__(self) -> SyntheticScheduler:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from typing import Any
 
 import pytest
+import zmq
 
 from scaler_protocol.errors import TransportError
 from scaler_protocol.transport.publisher import Publisher, Subscriber
@@ -66,6 +68,26 @@ def test_one_who_does_not_keep_up_loses_messages_and_delays_nobody(publisher: Pu
             received.append(int.from_bytes(frames[0], "big"))
     assert 0 < len(received) < 20_000
     assert received == sorted(received)
+
+
+def test_what_waits_for_one_that_does_not_read_is_little(publisher: Publisher) -> None:
+    size = 60_000
+    context: zmq.Context[Any] = zmq.Context()
+    with closing(context.socket(zmq.SUB)) as slow:
+        slow.setsockopt(zmq.RCVHWM, 1)
+        slow.setsockopt(zmq.RCVBUF, 64 * 1024)
+        slow.setsockopt(zmq.SUBSCRIBE, b"")
+        slow.connect(publisher.address)
+        until(publisher.update_subscribers)
+        for number in range(2_000):
+            publisher.send([number.to_bytes(4, "big"), bytes(size)])
+        received = []
+        while slow.poll(300):
+            received.append(int.from_bytes(slow.recv_multipart()[0], "big"))
+    context.term()
+    assert received == sorted(received)
+    # The others lay in the buffers of the two sockets, some megabytes of the system's.
+    assert len(received) * size < 12 * 1024**2
 
 
 def test_silence_is_none(publisher: Publisher) -> None:

@@ -13,7 +13,16 @@ from scaler_protocol.errors import TransportError
 from scaler_protocol.transport.zmq_sockets import bind, configure, connect, descriptor, receive_frames, send_frames
 from scaler_protocol.wire import Frame
 
-QUEUE_MESSAGES = 1_000
+SEND_QUEUE_MESSAGES = 32
+"""Messages that wait for one subscriber, beyond what the system's socket buffers hold; what is more it loses.
+
+Messages can be large, and ZeroMQ counts no bytes. A scheduler publishes two to four a second and never more than a dozen at
+once, so these are some ten seconds. A subscriber that answers nothing is cut off within half a minute anyhow, see
+`zmq_sockets.configure`. Those that wait for the same messages share them: many that are stopped cost what one does.
+"""
+
+RECEIVE_QUEUE_MESSAGES = 1_000
+"""Messages that wait in the subscriber's own process until it reads them."""
 
 TOPICS_MAX = 1_000
 """Different topics that are remembered: anybody may subscribe to anything."""
@@ -25,12 +34,15 @@ class Publisher:
     A topic is the beginning of a message's first frame; the empty one stands for everything.
     """
 
-    def __init__(self, address: str, *, io_threads: int = 1) -> None:
-        """`io_threads` of ZeroMQ send to all subscribers. Raises TransportError when the address cannot be bound."""
+    def __init__(self, address: str, *, io_threads: int = 1, queue_messages: int = SEND_QUEUE_MESSAGES) -> None:
+        """`io_threads` of ZeroMQ send to all subscribers; `queue_messages` may wait for each.
+
+        Raises TransportError when the address cannot be bound.
+        """
         self._context: zmq.Context[Any] = zmq.Context(io_threads)
         self._socket = self._context.socket(zmq.XPUB)
         configure(self._socket, address)
-        self._socket.setsockopt(zmq.SNDHWM, QUEUE_MESSAGES)
+        self._socket.setsockopt(zmq.SNDHWM, queue_messages)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.XPUB_VERBOSER, 1)
         try:
@@ -80,7 +92,7 @@ class Subscriber:
         self._context: zmq.Context[Any] = zmq.Context(1)
         self._socket = self._context.socket(zmq.SUB)
         configure(self._socket, address)
-        self._socket.setsockopt(zmq.RCVHWM, QUEUE_MESSAGES)
+        self._socket.setsockopt(zmq.RCVHWM, RECEIVE_QUEUE_MESSAGES)
         for topic in topics:
             self._socket.setsockopt(zmq.SUBSCRIBE, topic)
         try:
