@@ -23,6 +23,14 @@ from tests.integration.deployment import Deployment, Service, wait_for
 GOOD, BAD = 600, 25
 OBJECT_BYTES = 1_000_000
 
+WATCH_SECONDS = float(os.environ.get("SCALER_SOAK_SECONDS", "240"))
+CUT_OFF_SECONDS = 40.0
+"""ZeroMQ's heartbeats cut a stopped monitor off after 25 to 30 s."""
+HELD_BYTES_MAX = 16 * 1024**2
+"""For what waits until then: 50 to 100 messages are published, most of them below 100 KB."""
+GROWTH_BYTES_MAX = 1024**2
+"""Beyond that of an equally long time without monitors."""
+
 
 def fail_always(number: int) -> None:
     raise LookupError(f"task {number} has nothing to look up")
@@ -230,6 +238,63 @@ def test_it_finds_a_scheduler_that_was_killed_and_started_again(deployment: Depl
     deployment.scheduler("--monitor-address", monitor, address=address)
     wait_for("it is live again", lambda: get(base, "/api/overview")["connection"] == "live")
     assert get(base, "/api/overview")["restarts"] == 1
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3_600)
+def test_stopped_monitors_leave_the_scheduler_s_memory_flat(deployment: Deployment) -> None:
+    """What waits for them has a bound, and stays below it; after that the scheduler grows no more than without monitors."""
+    scheduler = deployment.scheduler()
+    deployment.workers(scheduler, count=2)
+    client = deployment.client(scheduler)
+    done = 0
+
+    def growth_in(seconds: float) -> int:
+        """Work for so long, with pauses in which others can; return by how many bytes the scheduler's own memory grew."""
+        nonlocal done
+        before = own_memory()
+        ends = time.monotonic() + seconds
+        while time.monotonic() < ends:
+            futures = [client.submit(functions.square, number) for number in range(400)]
+            assert [future.result(60) for future in futures] == [number * number for number in range(400)]
+            done += len(futures)
+            time.sleep(0.1)
+        return own_memory() - before
+
+    def own_memory() -> int:
+        return int(psutil.Process(scheduler.pid).memory_full_info().uss)
+
+    # Caches, buffers and estimates are made in the first minute.
+    growth_in(60)
+    alone = growth_in(WATCH_SECONDS)
+    pages = [start_ui(deployment, scheduler) for _ in range(4)]
+    # The first one goes on, so that there is something to be missed.
+    to_stop = deployment.services[-len(pages) + 1 :]
+    for base in pages:
+        wait_live(base)
+    watched = growth_in(WATCH_SECONDS)
+    for monitor in to_stop:
+        os.kill(monitor.pid, signal.SIGSTOP)
+    try:
+        held = growth_in(CUT_OFF_SECONDS)
+        stopped = growth_in(WATCH_SECONDS)
+    finally:
+        for monitor in to_stop:
+            os.kill(monitor.pid, signal.SIGCONT)
+    figures = {"alone": alone, "watched": watched, "held": held, "stopped": stopped}
+    print({name: f"{size / 1024**2:+.2f} MiB" for name, size in figures.items()}, f"{done:,} tasks")
+
+    def missed(base: str) -> int:
+        """How many messages a page missed, once it shows the truth again."""
+        wait_for("it counts right", lambda: get(base, "/api/overview")["tasks"]["success"] == done)
+        wait_live(base)
+        return int(get(base, "/api/overview")["missed_messages"])
+
+    unseen = [missed(base) for base in pages]
+    assert unseen[0] == 0
+    assert min(unseen[1:]) >= WATCH_SECONDS
+    assert held < HELD_BYTES_MAX
+    assert max(watched, stopped) < max(0, alone) + GROWTH_BYTES_MAX
 
 
 @pytest.mark.soak
