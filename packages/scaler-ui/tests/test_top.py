@@ -122,6 +122,8 @@ def test_it_follows_what_happens_and_keeps_the_cursor(scheduler: SyntheticSchedu
 def test_a_narrow_terminal_gets_the_same(scheduler: SyntheticScheduler) -> None:
     async def look(application: TopApplication, pilot: Pilot[int]) -> None:
         assert max(map(len, text_of(application, "blocks").splitlines())) <= 60
+        # As much of the line as there is room for, not as many words as fit.
+        assert application.query_one("#status", Static).render_line(0).text.rstrip().endswith("…")
         await pilot.resize_terminal(150, 30)
         await pilot.pause()
         assert max(map(len, text_of(application, "blocks").splitlines())) > 60

@@ -65,7 +65,7 @@ class TopApplication(App[int]):
     TITLE = "scaler_top"
     ENABLE_COMMAND_PALETTE = False
     CSS = """
-    #status { height: 1; }
+    #status { height: 1; text-wrap: nowrap; text-overflow: ellipsis; }
     #status.bad { background: $error; color: $text; }
     #blocks { height: auto; max-height: 50%; padding: 0 0 1 0; }
     ContentSwitcher { height: 1fr; }
