@@ -174,6 +174,38 @@ def test_tasks_are_searched_filtered_and_opened(visit: Visit) -> None:
     assert "models.fit_tree" in text(visit, "#detail-title")
 
 
+def test_a_search_without_a_match_does_not_deny_what_there_is(visit: Visit) -> None:
+    for page, told in (("workers", "no worker matches"), ("tasks", "no task matches"), ("errors", "no error matches")):
+        visit.open(page)
+        visit.wait("[...document.querySelectorAll('main table.data')].every(table => table.tBodies[0].rows.length)")
+        visit.page.locator("input[type=search]").fill("nothing is called so")
+        visit.wait(f"[...document.querySelectorAll('main .empty')].some(e => !e.hidden && e.textContent === '{told}')")
+
+
+def test_an_empty_cluster_says_so_and_its_axes_count_in_whole_steps(browser: Browser) -> None:
+    stage = Stage()
+    try:
+        for second in (1, 2):
+            stage.scheduler.publish(snapshot(second, agents=0, clients=(), functions=(), graphs=(), task_states=()))
+        visit = Visit(browser, stage.base)
+        for page, told in (
+            ("tasks", "no task was submitted since this page's service started"),
+            ("errors", "no task has failed"),
+            ("workers", "no worker is connected"),
+        ):
+            visit.open(page)
+            visit.wait(f"[...document.querySelectorAll('main .empty')].some(e => e.textContent === {told!r})")
+        visit.open("overview")
+        visit.wait("document.getElementById('tile-workers').textContent === '0'")
+        # Throughput has fractions.
+        ticks = visit.page.evaluate("scaler.page().charts.slice(1).map(chart => chart.plot.axes[1]._values)")
+        assert ticks
+        assert all(len(values) == len(set(values)) for values in ticks)
+        visit.close()
+    finally:
+        stage.close()
+
+
 def test_an_error_is_shown_with_its_traceback(visit: Visit) -> None:
     visit.open("errors")
     visit.wait("document.querySelectorAll('table[aria-label=Errors] tbody tr').length === 3")

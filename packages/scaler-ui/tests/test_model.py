@@ -18,6 +18,7 @@ from synthetic_cluster import (
     finished_tasks,
     log,
     snapshot,
+    worker,
 )
 
 from scaler_protocol import messages as m
@@ -53,6 +54,16 @@ def test_figures_are_those_of_the_snapshot() -> None:
     assert (shown["workers"], shown["worker_states"], shown["agents"], shown["clients"]) == (8, {"running": 8}, 2, 2)
     assert shown["missed_messages"] == 1
     assert figures.overview(model, 9.0, 5.0)["connection"] == "silent"
+
+
+def test_workers_of_one_name_are_told_apart_by_their_agents() -> None:
+    workers = [worker(agent, slot, name=f"desk-{slot}") for agent in (0, 1) for slot in (0, 1)]
+    workers.append(worker(1, 2, name="desk-2"))
+    model = ClusterModel()
+    model.accept(snapshot(1, workers=tuple(workers)), 50.0)
+    assert model.worker_name(Lane("node00", 1)) == "desk-1 (node00)"
+    assert model.worker_name(Lane("node01", 1)) == "desk-1 (node01)"
+    assert model.worker_name(Lane("node01", 2)) == "desk-2"
 
 
 def test_history_is_bounded_and_continues_where_a_reader_was() -> None:

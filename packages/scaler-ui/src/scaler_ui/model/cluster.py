@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 
 from scaler_protocol.messages import (
@@ -105,14 +105,16 @@ class ClusterModel:
         return self.worker_names().get(lane, lane.agent if lane.slot < 0 else f"{lane.agent} #{lane.slot}")
 
     def worker_names(self) -> dict[Lane, str]:
-        """Return the names of all connected workers by lane."""
+        """Return the names of all connected workers by lane, each different."""
         names: dict[Lane, str] = {}
         slots: dict[str, int] = {}
         for worker in self.snapshot.workers if self.snapshot is not None else ():
             slot = slots.get(worker.agent, 0)
             slots[worker.agent] = slot + 1
             names[Lane(worker.agent, slot)] = worker.name
-        return names
+        # Two clusters on one host call their workers the same.
+        shared = {name for name, count in Counter(names.values()).items() if count > 1}
+        return {lane: f"{name} ({lane.agent})" if name in shared else name for lane, name in names.items()}
 
     def _begin(self, incarnation: bytes) -> None:
         """Another scheduler process: what was unfinished is announced to it anew; history and finished tasks stay."""

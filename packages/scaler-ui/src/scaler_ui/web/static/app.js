@@ -2,7 +2,7 @@
 
 import { history, listen } from "./data.js";
 import { element } from "./elements.js";
-import { integer, seconds } from "./format.js";
+import { elapsed, integer } from "./format.js";
 import { PAGES } from "./pages.js";
 
 const holder = document.getElementById("page");
@@ -51,8 +51,8 @@ function showStatus(kind, text) {
 }
 
 function describe(data) {
-  if (data.connection === "waiting") return ["waiting", `waiting for a scheduler at ${data.monitor_address}, ${seconds(data.silent_seconds)}`];
-  if (data.connection === "silent") return ["silent", `the scheduler has been silent for ${seconds(data.silent_seconds)}; this is what it said last`];
+  if (data.connection === "waiting") return ["waiting", `waiting for a scheduler at ${data.monitor_address}, ${elapsed(data.silent_seconds)}`];
+  if (data.connection === "silent") return ["silent", `the scheduler has been silent for ${elapsed(data.silent_seconds)}; this is what it said last`];
   const notes = [`connected to ${data.monitor_address}`];
   if (data.restarts) notes.push(`the scheduler was started again ${data.restarts === 1 ? "once" : `${data.restarts} times`}`);
   if (data.missed_messages) notes.push(`${integer(data.missed_messages)} messages were missed`);

@@ -1,14 +1,21 @@
 // Lines over time, drawn by uPlot.
 
 import { history } from "./data.js";
-import { bytes } from "./format.js";
+import { bytes, whole, wholePercent } from "./format.js";
 
 // Ticks of memory stand at whole binary units.
 const BINARY_STEPS = Array.from({ length: 44 }, (_, power) => 2 ** power);
 
+// Other ticks of counts would be rounded, and say the same several times.
+const WHOLE_STEPS = Array.from({ length: 12 }, (_, power) => [1, 2, 5].map((digit) => digit * 10 ** power)).flat();
+const STEPS = new Map([[bytes, BINARY_STEPS], [whole, WHOLE_STEPS], [wholePercent, WHOLE_STEPS]]);
+
 const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-const clockTick = (unix) => new Date(unix * 1000).toLocaleTimeString("en-GB", unix % 60 ? {} : { hour: "2-digit", minute: "2-digit" });
+function clockTicks(ticks) {
+  const options = ticks.some((unix) => unix % 60) ? {} : { hour: "2-digit", minute: "2-digit" };
+  return ticks.map((unix) => new Date(unix * 1000).toLocaleTimeString("en-GB", options));
+}
 
 // series: { name, label, colour, scale, show }. `format` makes text of a value.
 export class Chart {
@@ -28,7 +35,7 @@ export class Chart {
       cursor: { points: { size: 6 }, drag: { x: false, y: false } },
       legend: { live: true },
       scales: { x: { time: true, range: () => this.range() }, y: { range: (_, low, high) => [0, Math.max(this.minimum, (high ?? 0) * 1.08)] } },
-      axes: [{ ...axis, space: 74, size: 28, values: (_, ticks) => ticks.map(clockTick) }, { ...axis, size: 62, ...(this.format === bytes ? { incrs: BINARY_STEPS } : {}), values: (_, ticks) => ticks.map((tick) => this.format(tick)) }],
+      axes: [{ ...axis, space: 74, size: 28, values: (_, ticks) => clockTicks(ticks) }, { ...axis, size: 62, ...(STEPS.has(this.format) ? { incrs: STEPS.get(this.format) } : {}), values: (_, ticks) => ticks.map((tick) => this.format(tick)) }],
       series: [{ label: "time", value: (_, value) => (value ? new Date(value * 1000).toLocaleTimeString("en-GB") : "") },
         ...this.series.map((one) => ({ label: one.label, stroke: one.colour, width: 1.6, fill: one.fill ? `${one.colour}22` : undefined, points: { show: false }, value: (_, value) => (value === null || value === undefined ? "" : this.format(value)) }))],
     }, this.data(), this.node);

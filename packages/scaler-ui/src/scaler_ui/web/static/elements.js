@@ -29,6 +29,7 @@ const collator = new Intl.Collator("en", { numeric: true });
 export class Table {
   constructor({ columns, id, label, sort, descending = false, onOpen = null, empty = "nothing here", rowsMax = 1000 }) {
     Object.assign(this, { columns, id, sort, descending, onOpen, rowsMax, empty });
+    this.emptyNow = empty;
     this.rows = new Map();
     this.data = [];
     this.heads = columns.map((column) => this.#head(column));
@@ -50,7 +51,7 @@ export class Table {
     this.descending = this.sort === column.key ? !this.descending : Boolean(column.number);
     this.sort = column.key;
     this.#markSorted();
-    this.show(this.data);
+    this.show(this.data, this.emptyNow);
   }
 
   #markSorted() {
@@ -72,8 +73,10 @@ export class Table {
     });
   }
 
-  show(data) {
+  // `empty`: what it means that there are no rows, where that is not always the same.
+  show(data, empty = this.empty) {
     this.data = data;
+    this.emptyNow = empty;
     const ordered = this.#ordered(data).slice(0, this.rowsMax);
     const present = new Set(ordered.map(this.id));
     for (const [id, row] of this.rows) {
@@ -86,7 +89,7 @@ export class Table {
       if (row.node !== expected) this.body.insertBefore(row.node, expected);
       previous = row.node;
     }
-    this.note.textContent = data.length ? `${data.length - ordered.length} more rows are not shown` : this.empty;
+    this.note.textContent = data.length ? `${data.length - ordered.length} more rows are not shown` : empty;
     this.note.hidden = data.length > 0 && data.length === ordered.length;
   }
 

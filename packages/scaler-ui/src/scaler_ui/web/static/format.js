@@ -12,6 +12,10 @@ export const plural = (count, word) => `${integer(count)} ${word}${count === 1 ?
 
 export const integer = (value) => (value ?? 0).toLocaleString("en-US");
 
+// For counts and percentages along an axis.
+export const whole = (value) => integer(Math.round(value));
+export const wholePercent = (value) => `${Math.round(value)} %`;
+
 export function rate(value) {
   return value >= 100 ? integer(Math.round(value)) : value >= 10 ? value.toFixed(1) : value.toFixed(value ? 2 : 0);
 }
@@ -24,6 +28,11 @@ export function seconds(value) {
   if (value >= 1) return `${value.toFixed(2)} s`;
   if (value >= 1e-3) return `${(value * 1e3).toFixed(value >= 0.1 ? 0 : 1)} ms`;
   return value ? `${Math.round(value * 1e6)} µs` : "0 s";
+}
+
+// How long something has lasted that goes on: nobody reads its hundredths.
+export function elapsed(value) {
+  return value !== null && value < 60 ? `${Math.floor(value ?? 0)} s` : seconds(value);
 }
 
 export const clock = (unix) => (unix ? new Date(unix * 1000).toLocaleTimeString("en-GB") : "");

@@ -3,7 +3,7 @@
 import { Chart } from "./charts.js";
 import { fetchJson } from "./data.js";
 import { card, chip, element, meter, openDetail, Table } from "./elements.js";
-import { bytes, clock, clockFine, colours, integer, plural, percent, rate, seconds } from "./format.js";
+import { bytes, clock, clockFine, colours, elapsed, integer, plural, percent, rate, seconds, whole, wholePercent } from "./format.js";
 import { TaskStream } from "./stream.js";
 
 const title = (text) => element("h1", {}, text);
@@ -46,9 +46,9 @@ class Overview {
     this.traffic = new Table({ label: "Messages", id: (row) => row.kind, sort: "received", descending: true, columns: [{ key: "kind", label: "message", mono: true }, { key: "received", label: "received", number: true, show: (row) => integer(row.received) }, { key: "sent", label: "sent", number: true, show: (row) => integer(row.sent) }] });
     const plots = [
       ["Throughput", "tasks answered per second", [{ name: "success_rate", label: "succeeded", colour: "#35b58a", fill: true }, { name: "failed_rate", label: "failed", colour: "#e05d5d" }], rate],
-      ["Tasks", "unfinished", [{ name: "waiting", label: "waiting", colour: "#f08c3a" }, { name: "running", label: "at workers", colour: "#4c8dff" }], (value) => integer(Math.round(value))],
-      ["Workers", "connected and busy", [{ name: "workers", label: "connected", colour: "#8f7bf0" }, { name: "busy_workers", label: "busy", colour: "#35b58a", fill: true }], (value) => integer(Math.round(value))],
-      ["Processor time", "100 % is one busy core", [{ name: "worker_cpu_percent", label: "workers", colour: "#22a7c9", fill: true }, { name: "scheduler_cpu_percent", label: "scheduler", colour: "#f08c3a" }], (value) => `${Math.round(value)} %`],
+      ["Tasks", "unfinished", [{ name: "waiting", label: "waiting", colour: "#f08c3a" }, { name: "running", label: "at workers", colour: "#4c8dff" }], whole],
+      ["Workers", "connected and busy", [{ name: "workers", label: "connected", colour: "#8f7bf0" }, { name: "busy_workers", label: "busy", colour: "#35b58a", fill: true }], whole],
+      ["Processor time", "100 % is one busy core", [{ name: "worker_cpu_percent", label: "workers", colour: "#22a7c9", fill: true }, { name: "scheduler_cpu_percent", label: "scheduler", colour: "#f08c3a" }], wholePercent],
       ["Memory", "resident", [{ name: "worker_rss_bytes", label: "workers", colour: "#22a7c9" }, { name: "object_bytes", label: "objects", colour: "#d65db1" }, { name: "scheduler_rss_bytes", label: "scheduler", colour: "#f08c3a" }], bytes],
     ];
     const grid = element("div", { class: "grid" });
@@ -72,13 +72,13 @@ class Overview {
     set("running", integer(data.tasks.running), "at workers");
     set("waiting", integer(data.tasks.unassigned), "not assigned");
     set("success", integer(data.tasks.success), `${integer(data.tasks.canceled)} canceled`);
-    set("failed", integer(data.tasks.failed), [data.failed_items ? `and ${plural(data.failed_items, "item")} of maps` : "", data.failed_rate ? `${rate(data.failed_rate)} per second` : ""].filter(Boolean).join(", "));
+    set("failed", integer(data.tasks.failed), [data.failed_items ? `and ${plural(data.failed_items, "item")} of maps` : "", data.failed_rate ? `${rate(data.failed_rate)}/s` : ""].filter(Boolean).join(", "));
     this.tiles.failed.node.classList.toggle("bad", data.tasks.failed > 0 || data.failed_items > 0);
     set("rate", rate(data.success_rate + data.failed_rate), "just now");
     set("workers", integer(data.workers), `${integer(data.worker_states.running ?? 0)} busy on ${integer(data.agents)} host${data.agents === 1 ? "" : "s"}`);
     set("clients", integer(data.clients), data.graphs ? plural(data.graphs, "graph") : "");
     set("objects", bytes(data.objects.bytes), plural(data.objects.count, "object"));
-    set("scheduler", percent(data.scheduler.cpu_percent), `${bytes(data.scheduler.rss_bytes)}, up ${seconds(data.uptime_seconds)}`);
+    set("scheduler", percent(data.scheduler.cpu_percent), `${bytes(data.scheduler.rss_bytes)}, up ${elapsed(data.uptime_seconds)}`);
     this.functions.show(data.functions);
     const kinds = new Set([...Object.keys(data.sent), ...Object.keys(data.received)]);
     this.traffic.show([...kinds].map((kind) => ({ kind, sent: data.sent[kind] ?? 0, received: data.received[kind] ?? 0 })));
@@ -118,7 +118,7 @@ class Workers {
   show() {
     if (!this.data) return;
     this.hosts.show(this.data.agents);
-    this.workers.show(this.data.workers.filter((row) => `${row.name} ${row.agent} ${row.hostname} ${row.function} ${row.state} ${row.capabilities}`.toLowerCase().includes(this.words)));
+    this.workers.show(this.data.workers.filter((row) => `${row.name} ${row.agent} ${row.hostname} ${row.function} ${row.state} ${row.capabilities}`.toLowerCase().includes(this.words)), this.words ? "no worker matches" : undefined);
   }
 
   openHost(row) {
@@ -197,7 +197,7 @@ class Tasks {
     const data = await fetchJson(`/api/tasks?${asked}`);
     if (asked !== this.asked) return;
     this.note.textContent = `${integer(data.matching)} of the last ${integer(data.known)} tasks${data.stride > 1 ? ` (1 of ${data.stride} is told, as there are many)` : ""}`;
-    this.table.show(data.tasks);
+    this.table.show(data.tasks, data.known ? undefined : "no task was submitted since this page's service started");
   }
 }
 
@@ -211,15 +211,15 @@ class Errors {
     this.node = element("div", {}, title("Errors"), element("div", { class: "row" }, searchField("search errors, functions, agents", (text) => { this.search = text; this.update(); })), this.table.node);
   }
 
-  async update() { this.table.show(await fetchJson(`/api/failures?limit=500&search=${encodeURIComponent(this.search)}`)); }
+  async update() { this.table.show(await fetchJson(`/api/failures?limit=500&search=${encodeURIComponent(this.search)}`), this.search ? "no error matches" : undefined); }
 }
 
 class Clients {
   constructor() {
-    this.table = new Table({ label: "Clients", id: (row) => row.id, sort: "name", empty: "no client is connected", onOpen: (row) => openDetail(`Client ${row.name}`, [["id", row.id], ["host", row.hostname], ["pid", row.pid], ["connected", `${seconds(row.connected_seconds)} ago`], ["waiting", integer(row.waiting)], ["running", integer(row.running)], ["succeeded", integer(row.finished)], ["failed", integer(row.failed)], ["failed items of maps", integer(row.failed_items)], ["graphs", row.graphs], ["objects", `${integer(row.object_count)}, ${bytes(row.object_bytes)}`], ["lives", row.nested ? "inside a task" : ""]]), columns: [
+    this.table = new Table({ label: "Clients", id: (row) => row.id, sort: "name", empty: "no client is connected", onOpen: (row) => openDetail(`Client ${row.name}`, [["id", row.id], ["host", row.hostname], ["pid", row.pid], ["connected", `${elapsed(row.connected_seconds)} ago`], ["waiting", integer(row.waiting)], ["running", integer(row.running)], ["succeeded", integer(row.finished)], ["failed", integer(row.failed)], ["failed items of maps", integer(row.failed_items)], ["graphs", row.graphs], ["objects", `${integer(row.object_count)}, ${bytes(row.object_bytes)}`], ["lives", row.nested ? "inside a task" : ""]]), columns: [
       { key: "name", label: "client", show: (row) => (row.nested ? element("span", {}, row.name, " ", chip("nested")) : row.name) }, { key: "hostname", label: "host" }, { key: "pid", label: "pid", number: true },
       { key: "waiting", label: "waiting", number: true, show: (row) => integer(row.waiting) }, { key: "running", label: "running", number: true, show: (row) => integer(row.running) }, { key: "finished", label: "succeeded", number: true, show: (row) => integer(row.finished) }, { key: "failed", label: "failed", number: true, show: (row) => integer(row.failed) }, { key: "failed_items", label: "failed items", number: true, show: (row) => integer(row.failed_items) },
-      { key: "graphs", label: "graphs", number: true }, { key: "object_count", label: "objects", number: true, show: (row) => integer(row.object_count) }, { key: "object_bytes", label: "bytes", number: true, show: (row) => bytes(row.object_bytes) }, { key: "connected_seconds", label: "connected for", number: true, show: (row) => seconds(row.connected_seconds) }, { key: "last_seen_seconds", label: "last seen", number: true, show: (row) => `${seconds(row.last_seen_seconds)} ago` },
+      { key: "graphs", label: "graphs", number: true }, { key: "object_count", label: "objects", number: true, show: (row) => integer(row.object_count) }, { key: "object_bytes", label: "bytes", number: true, show: (row) => bytes(row.object_bytes) }, { key: "connected_seconds", label: "connected for", number: true, show: (row) => elapsed(row.connected_seconds) }, { key: "last_seen_seconds", label: "last seen", number: true, show: (row) => `${seconds(row.last_seen_seconds)} ago` },
     ] });
     this.node = element("div", {}, title("Clients"), this.table.node);
   }
@@ -283,7 +283,7 @@ class Scaling {
     this.node = element("div", {}, title("Scaling"), this.note, this.table.node, element("div", { class: "grid" }, card("Wishes and workers", "last hour", this.holder)));
   }
 
-  shown() { this.chart = new Chart(this.holder, [{ name: "wished_workers", label: "wished", colour: "#f08c3a" }, { name: "workers", label: "connected", colour: "#8f7bf0" }, { name: "busy_workers", label: "busy", colour: "#35b58a" }], (value) => integer(Math.round(value)), { seconds: 3600 }); }
+  shown() { this.chart = new Chart(this.holder, [{ name: "wished_workers", label: "wished", colour: "#f08c3a" }, { name: "workers", label: "connected", colour: "#8f7bf0" }, { name: "busy_workers", label: "busy", colour: "#35b58a" }], whole, { seconds: 3600 }); }
 
   async update() {
     const data = await fetchJson("/api/scaling");
@@ -323,7 +323,7 @@ class Logs {
     const atEnd = this.list.scrollTop + this.list.clientHeight >= this.list.scrollHeight - 30;
     const shown = this.lines.filter((line) => line.level >= this.level && line.text.toLowerCase().includes(this.words));
     this.list.replaceChildren(...shown.map((line) => element("div", { class: `l${line.level}` }, element("span", { class: "time" }, clock(line.at)), `${LEVELS.findLast(([level]) => level <= line.level)?.[1] ?? line.level}  ${line.text}`)));
-    if (!shown.length) this.list.replaceChildren(element("p", { class: "empty" }, "no line matches"));
+    if (!shown.length) this.list.replaceChildren(element("p", { class: "empty" }, this.lines.length ? "no line matches" : "nothing was logged yet"));
     if (atEnd) this.list.scrollTop = this.list.scrollHeight;
   }
 }
