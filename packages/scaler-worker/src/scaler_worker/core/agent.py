@@ -38,7 +38,7 @@ HELD_MICROSECONDS = 50_000
 LONG_TASK_MICROSECONDS = 1_000_000
 """From here on tasks are not held ahead at all."""
 
-PIPE_MICROSECONDS = 16_000
+PIPE_MICROSECONDS = 24_000
 """Work that lies in a processor's pipe at most."""
 
 PIPE_TASKS_MAX = 512
@@ -56,9 +56,9 @@ CANCEL_GRACE_SECONDS = 1.0
 IDLE_SECONDS = 10.0
 """A processor beyond the number of slots, needed while others were blocked, ends when idle for so long."""
 
-HOLD_SECONDS = 0.010
+HOLD_SECONDS = 0.020
 HOLD_ROWS_MAX = 256
-"""Under load results travel together, see `_may_hold`."""
+"""Under load results travel together, see `_may_hold`: for no longer than the queue behind the pipes lasts."""
 
 FAILED_STARTS_MAX = 3
 RETURN_REPEAT_SECONDS = 1.0
@@ -983,7 +983,8 @@ class AgentCore:
             for batch in self._results.take(capacity):
                 self._connection.send(batch)
             self._told_capacity = capacity
-            self._hold_until = self._now + HOLD_SECONDS
+            ahead_seconds = self._queue.count * (self._durations.mean or 0.0) / self._slots / 1e6
+            self._hold_until = self._now + min(HOLD_SECONDS, ahead_seconds)
         elif capacity > self._told_capacity and self._is_short_of_room():
             # No answer is wanted: this is news, not a question.
             self._connection.send_plain(self._heartbeat())

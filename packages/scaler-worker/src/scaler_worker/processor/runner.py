@@ -71,8 +71,11 @@ from scaler_worker.processor.values import (
 logger = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 0.004
+FLUSH_AHEAD_SECONDS = 0.010
+"""How long results wait for others: the second where the work that lies ahead lasts longer than they have waited."""
+
 FLUSH_RESULTS_MAX = 256
-LATEST_FLUSH_SECONDS = 0.008
+LATEST_FLUSH_SECONDS = 0.016
 SLOW_SECONDS = 0.002
 """Functions that take longer have earlier results sent before they run."""
 
@@ -305,7 +308,11 @@ class Processor:
             buffer.append(result)
             if self._readers and row.task_index in self._readers and (result[3] is None or not result[3].status):
                 self._kept[row.task_index] = result[1]
-            if ended_at - self._flushed_at >= FLUSH_SECONDS or len(buffer) >= FLUSH_RESULTS_MAX:
+            waited = ended_at - self._flushed_at
+            if len(buffer) >= FLUSH_RESULTS_MAX or (
+                waited >= FLUSH_SECONDS
+                and (waited >= FLUSH_AHEAD_SECONDS or len(rows) * self._seconds_of(row.function) < waited)
+            ):
                 self._flush()
             elif not self._control_awake:
                 self._control_awake = True
@@ -316,6 +323,11 @@ class Processor:
         # What is here already is more work for certain; what may come is not. A task that came alone is not kept waiting.
         if buffer and (self._came_alone or not self._tasks.has_waiting()):
             self._flush()
+
+    def _seconds_of(self, function_id: bytes) -> float:
+        """How long a task of this function takes; 0 where nobody knows."""
+        function = self._functions.get(function_id)
+        return function.seconds if function is not None and function.seconds < float("inf") else 0.0
 
     def _run_row(self, row: Row, function: Function | None) -> tuple[Result, float]:
         """Run one task; return its result and when it ended. Never raises because of what the task does."""
