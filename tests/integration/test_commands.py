@@ -120,6 +120,7 @@ def test_workers_start_their_template_before_anything_is_imported_that_reads_fla
         "scaler_objstore",
         "scaler_adapters",
         *(f"scaler_adapters.{name}" for name in ("ecs", "native", "slurm", "symphony")),
+        *(f"scaler_ui.{name}" for name in ("top", "web", "dump", "trace")),
     ],
 )
 def test_ctrl_c_while_libraries_are_imported_ends_a_command_without_a_word(module: str, tmp_path: Path) -> None:

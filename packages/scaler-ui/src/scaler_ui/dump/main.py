@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from scaler_protocol.service.command import run_command
-from scaler_ui.dump.settings import DumpSettings
+from scaler_protocol.service.interrupts import quiet_interrupts
+
+if TYPE_CHECKING:
+    from scaler_ui.dump.settings import DumpSettings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command with these arguments (default: those of this process); returns its exit status."""
+    with quiet_interrupts():
+        from scaler_protocol.service.command import run_command
+        from scaler_ui.dump.settings import DumpSettings
+
     return run_command(DumpSettings, _run, arguments)
 
 

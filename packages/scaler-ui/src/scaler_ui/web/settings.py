@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Annotated, ClassVar, Self
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
+from scaler_protocol.address import is_loopback_host
 from scaler_protocol.service.command import CommandSettings
 from scaler_protocol.service.settings import (
     AddressSetting,
@@ -69,17 +69,8 @@ class WebSettings(CommandSettings):
 
     @model_validator(mode="after")
     def _refuse_an_open_door(self) -> Self:
-        if self.token or self.insecure or _is_loopback(self.host):
+        if self.token or self.insecure or is_loopback_host(self.host):
             return self
         raise ValueError(
             f"--host {self.host}: anybody who reaches this machine could look; give a --token, or --insecure to allow it"
         )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
