@@ -5,10 +5,8 @@ That a flag's short form means the same is held by the tests of the settings; he
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -25,7 +23,15 @@ from scaler_protocol import messages as m
 from scaler_protocol.codec import decode
 from scaler_protocol.transport.publisher import Subscriber
 from tests.integration import functions as f
-from tests.integration.deployment import Deployment, Service, free_ports, is_gone, segments_of, wait_for
+from tests.integration.deployment import (
+    Deployment,
+    Service,
+    first_of_free_ports,
+    free_ports,
+    is_gone,
+    segments_of,
+    wait_for,
+)
 
 BIN = Path(sys.executable).parent
 
@@ -141,20 +147,6 @@ def test_ctrl_c_while_libraries_are_imported_ends_a_command_without_a_word(modul
 
 
 # --- scaler_scheduler
-
-
-def first_of_free_ports(count: int) -> int:
-    """Return a port that nobody listens on, and neither on those after it.
-
-    Below those that the system gives to whoever asks for any: between this look and the use of it, nobody gets them.
-    """
-    lowest_given = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
-    for first in random.sample(range(10_000, lowest_given - count), 200):
-        with contextlib.ExitStack() as probes, contextlib.suppress(OSError):
-            for port in range(first, first + count):
-                probes.enter_context(socket.socket()).bind(("127.0.0.1", port))
-            return first
-    pytest.fail(f"no {count} free ports next to each other")
 
 
 def test_default_ports_follow_the_scheduler_s(deployment: Deployment) -> None:

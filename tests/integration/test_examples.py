@@ -13,7 +13,7 @@ import pytest
 
 from scaler import Client, Cluster, Scheduler, SchedulerClusterCombo
 from tests.integration import functions as f
-from tests.integration.deployment import is_gone, traces, wait_for
+from tests.integration.deployment import first_of_free_ports, is_gone, traces, wait_for
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -96,11 +96,11 @@ def test_an_unprotected_combo_can_be_shut_down_by_its_client() -> None:
 
 
 def test_a_combo_at_an_address_of_one_s_choice() -> None:
-    with Scheduler() as scheduler:
-        taken = scheduler.get_address()
-    with SchedulerClusterCombo(address=taken, n_workers=1) as combo:
-        assert combo.get_address() == taken
-        with Client(address=taken) as client:
+    # Its own, its object storage server's, and the monitors'.
+    address = f"tcp://127.0.0.1:{first_of_free_ports(3)}"
+    with SchedulerClusterCombo(address=address, n_workers=1) as combo:
+        assert combo.get_address() == address
+        with Client(address=address) as client:
             assert client.submit(f.square, 4).result(timeout=30) == 16
 
 

@@ -176,7 +176,9 @@ def test_the_pages_say_what_the_test_has_counted(deployment: Deployment) -> None
 
 
 def test_a_page_finds_the_scheduler_that_comes_after_a_killed_one(deployment: Deployment) -> None:
-    scheduler = deployment.scheduler()
+    # Its successor would take the port next to its own for it, which somebody may have.
+    storage = deployment.storage().address
+    scheduler = deployment.scheduler("-osa", storage)
     address, monitor = scheduler.address, str(scheduler.addresses["monitor"])
     deployment.workers(scheduler, "-his", "0.5", count=2)
     ui = deployment.start("scaler_ui.web", monitor, "--port=0", "--timeout=2")
@@ -204,7 +206,7 @@ def test_a_page_finds_the_scheduler_that_comes_after_a_killed_one(deployment: De
         visit.wait(f"document.querySelector('.status.silent') && {status}.includes('has been silent for')")
         # What was known last is still there to be read.
         assert visit.page.evaluate(f"[{success}, {workers}]") == ["50", "2"]
-        deployment.scheduler("--monitor-address", monitor, address=address)
+        deployment.scheduler("-osa", storage, "--monitor-address", monitor, address=address)
         finish(7)
         wait_live(7)
         visit.wait(f"{status}.includes('the scheduler was started again once')")

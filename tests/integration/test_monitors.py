@@ -229,13 +229,15 @@ def test_a_monitor_that_stands_still_costs_the_scheduler_no_memory(deployment: D
 
 
 def test_it_finds_a_scheduler_that_was_killed_and_started_again(deployment: Deployment) -> None:
-    scheduler = deployment.scheduler()
+    # Its successor would take the port next to its own for it, which somebody may have.
+    storage = deployment.storage().address
+    scheduler = deployment.scheduler("-osa", storage)
     base = start_ui(deployment, scheduler, "--timeout=2")
     wait_live(base)
     address, monitor = scheduler.address, str(scheduler.addresses["monitor"])
     scheduler.kill()
     wait_for("the silence is shown", lambda: get(base, "/api/overview")["connection"] == "silent")
-    deployment.scheduler("--monitor-address", monitor, address=address)
+    deployment.scheduler("-osa", storage, "--monitor-address", monitor, address=address)
     wait_for("it is live again", lambda: get(base, "/api/overview")["connection"] == "live")
     assert get(base, "/api/overview")["restarts"] == 1
 
