@@ -23,7 +23,15 @@ from scaler_protocol import messages as m
 from scaler_protocol.codec import decode
 from scaler_protocol.transport.publisher import Subscriber
 from tests.integration import functions as f
-from tests.integration.deployment import Deployment, Service, free_ports, is_gone, segments_of, wait_for
+from tests.integration.deployment import (
+    Deployment,
+    Service,
+    first_of_free_ports,
+    free_ports,
+    is_gone,
+    segments_of,
+    wait_for,
+)
 
 BIN = Path(sys.executable).parent
 
