@@ -139,9 +139,11 @@ class ConnectionEngine(Engine):
             threading.Thread(target=self.close, name="scaler-close", daemon=True).start()
 
     def next_deadline(self) -> float:
-        with self._lock:
-            deadline = self._known_deadline = self._core.next_deadline()
-            return deadline
+        deadline = self._known_deadline
+        if deadline is None:
+            with self._lock:
+                deadline = self._known_deadline = self._core.next_deadline()
+        return deadline
 
     def on_end(self, error: BaseException | None) -> None:
         """However the thread ends, nothing stays silent."""

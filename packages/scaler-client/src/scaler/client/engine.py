@@ -67,7 +67,7 @@ class Engine(ABC):
         self._waiting = 0
         """Tasks that were submitted since the last flush."""
         self._known_deadline: float | None = None
-        """The core's next deadline as it was when the thread that keeps it last slept; None where nobody does."""
+        """The core's next deadline, as the thread that keeps it knows it; None where nobody does, or it may have come nearer."""
         self._others: deque[e.Effect] = deque()
         self._welcome: m.Welcome | None = None
         self._credit_waiters = 0
@@ -186,18 +186,19 @@ class Engine(ABC):
                 self._wait_for_credit()
             if function.function_id not in core.functions.bodies:
                 core.define_function(function.function_id, function.body, function.name)
-            at_once = core.idle or self.flushes_each
-            number = core.submit(group, function.function_id, payload, objects, token)
+            waiting = self._waiting + 1
+            if core.idle:
+                number = core.submit_alone(group, function.function_id, payload, objects, token)
+                waiting = 0
+            else:
+                number = core.submit(group, function.function_id, payload, objects, token)
+                if waiting >= COMPANY_TASKS or self.flushes_each:
+                    core.flush()
+                    waiting = 0
             if type(token) is ScalerFuture:
                 token.number = number
-            waiting = self._waiting + 1
-            if at_once or waiting >= COMPANY_TASKS:
-                self._waiting = 0
-                core.flush()
-                attend = self._send_effects()
-            else:
-                self._waiting = waiting
-                attend = waiting == 1
+            self._waiting = waiting
+            attend = waiting == 1 if waiting else self._send_effects()
         if attend:
             self._attend()
         return number
@@ -523,10 +524,15 @@ class Engine(ABC):
             except (WireError, IndexError) as error:
                 logger.error("the scheduler sent something that is no message: %s", error)
         now = time.monotonic()
+        core = self._core
         with self._lock:
             for event in incoming:
-                self._core.handle(event, now)
-            self._waiting = self._core.table.waiting_count()
+                core.handle(event, now)
+                if type(event.message) is not m.ResultBatch:
+                    self._known_deadline = None
+            self._waiting = core.table.waiting_count()
+            if self._waiting:
+                self._known_deadline = None
             self._send_effects()
 
     def _tick(self) -> None:
@@ -542,6 +548,7 @@ class Engine(ABC):
                 self._waiting = self._core.table.waiting_count()
             elif not due:
                 return
+            self._known_deadline = None
             self._send_effects()
 
     def _send_effects(self) -> bool:

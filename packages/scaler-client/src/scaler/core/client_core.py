@@ -180,6 +180,27 @@ class ClientCore:
             self._fail_tasks_of_refused_objects()
         return number
 
+    def submit_alone(
+        self, group: TaskGroup, function: bytes, payload: bytes, objects: tuple[bytes, ...], token: object
+    ) -> int:
+        """As `submit` and then `flush`, while nothing else is under way: what latency consists of."""
+        number = self.submit(group, function, payload, objects, token)
+        connection, table, pending = self.connection, self.table, group.pending
+        if (
+            connection.established
+            and function in self.functions.defined
+            and not group.serializer
+            and len(table.tasks) == 1
+            and len(pending.numbers) - pending.start == 1
+            and connection.session.outbox_bytes < OUTBOX_BYTES_MAX
+        ):
+            # As with `next_batch`: it waits no longer only once it has left.
+            if self._send(table.batch_of_one(group, [number], group.flags)):
+                pending.drop(1)
+        else:
+            self.flush()
+        return number
+
     def submit_graph(self, submit: m.GraphSubmit, tokens: Sequence[object]) -> int:
         """Take a graph in; return its first number. `tokens`: one per element of `submit.wanted`.
 

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from scaler_protocol import messages as m
-from scaler_protocol.columns import EMPTY, Packed
+from scaler_protocol.columns import EMPTY, NO_ITEMS, Packed
 
 BATCH_TASKS_MAX = 4096
 """Tasks in one message at most, so that no message keeps the scheduler busy for long."""
@@ -200,8 +200,8 @@ class TaskTable:
                 return numbers[: position + 1], head.index(numbers[position + 1])
         return numbers, len(head)
 
-    def _batch_of_one(self, group: TaskGroup, numbers: list[int], flags: int) -> m.TaskBatch:
-        """As `_batch`, on the shortest way: this is what latency consists of."""
+    def batch_of_one(self, group: TaskGroup, numbers: list[int], flags: int) -> m.TaskBatch:
+        """Return the message for a single task, made on the shortest way: this is what latency consists of."""
         task = self.tasks[numbers[0]]
         return m.TaskBatch(
             self._client_id,
@@ -217,11 +217,13 @@ class TaskTable:
             group.serializer,
             [0] * len(task.objects),
             task.objects,
+            (),
+            NO_ITEMS,
         )
 
     def _batch(self, group: TaskGroup, numbers: list[int], flags: int) -> m.TaskBatch:
         if len(numbers) == 1:
-            return self._batch_of_one(group, numbers, flags)
+            return self.batch_of_one(group, numbers, flags)
         tasks = [self.tasks[number] for number in numbers]
         table: dict[bytes, int] = {}
         for task in tasks:

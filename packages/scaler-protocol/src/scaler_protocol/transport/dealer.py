@@ -151,9 +151,12 @@ class DealerLink:
         """
         with self._lock:
             stream = self._stream
-            fd = stream.fd if stream is not None and not self._closed else -1
-            writing = self._wants_to_write()
-            connecting = stream is None or not stream.ready
+            if stream is not None and stream.ready and not (self._closed or self._queue or stream.pending):
+                fd, writing, connecting = stream.fd, False, False
+            else:
+                fd = stream.fd if stream is not None and not self._closed else -1
+                writing = self._wants_to_write()
+                connecting = stream is None or not stream.ready
         if connecting:
             seconds = min(seconds, self.retry_seconds())
         if self._sleeper.sleep(seconds, fd, writing, wakeup, before_sleep):
