@@ -49,7 +49,14 @@ class ObjectStorage:
     def delete(self, object_ids: Sequence[bytes], owner: bytes) -> None:
         self._answers[self._requests.delete(object_ids, owner, self._clock.now)] = lambda _: None
 
-    def tell(self, message: m.ClientGone | m.Shutdown) -> None:
+    def end_owner(self, owner: bytes) -> None:
+        self._answers[self._requests.end_owner(owner, self._clock.now)] = lambda _: None
+
+    def keep_owner(self, owner: bytes) -> None:
+        for number in self._requests.keep_owner(owner):
+            del self._answers[number]
+
+    def tell(self, message: m.Shutdown) -> None:
         self._requests.tell(message, self._clock.now)
 
     def work(self) -> None:

@@ -88,8 +88,12 @@ class SchedulerProcess(Process):
         elif isinstance(effect, scheduler.ToStore):
             if isinstance(effect.message, m.ObjectDelete):
                 self.storage.delete(effect.message.ids, effect.message.owner)
-            elif isinstance(effect.message, m.ClientGone | m.Shutdown):
+            elif isinstance(effect.message, m.ClientGone):
+                self.storage.end_owner(effect.message.client)
+            elif isinstance(effect.message, m.Shutdown):
                 self.storage.tell(effect.message)
+        elif isinstance(effect, scheduler.KeepOwner):
+            self.storage.keep_owner(effect.client)
         elif isinstance(effect, scheduler.Publish):
             self.published += 1
         elif isinstance(effect, scheduler.Stop):

@@ -75,6 +75,11 @@ class Store:
         return reply
 
 
+def end_of(owner: bytes) -> m.ObjectDelete:
+    """What a scheduler says when a client has ended."""
+    return m.ObjectDelete(9, owner, ())
+
+
 # --- who is who
 
 
@@ -90,7 +95,7 @@ def test_a_stranger_is_asked_for_a_hello_whatever_it_wants() -> None:
         m.ObjectPut(1, X, ALICE, [b"x"]),
         m.ObjectGet(1, X),
         m.ObjectDelete(1, ALICE, (X,)),
-        m.ClientGone(ALICE),
+        m.ObjectDelete(1, ALICE, ()),
         m.Shutdown(),
     ):
         assert store.answer(b"stranger", message) == m.UnknownPeer()
@@ -219,17 +224,18 @@ def test_everything_of_a_client_ends_when_the_scheduler_says_so_and_only_then() 
     store.put(AGENT, Y, b"2" * 100, owner=ALICE)
     store.put(BOB, Z, b"3" * 100)
     for peer in (ALICE, BOB, AGENT):
-        (warning,) = store.say(peer, m.ClientGone(ALICE))
-        assert isinstance(warning, Warn)
+        store.say(peer, end_of(ALICE))
     assert store.core.object_count == 3
-    assert store.say(SCHEDULER, m.ClientGone(ALICE)) == []
+    assert store.answer(SCHEDULER, end_of(ALICE)) == m.ObjectDeleteReply(9)
+    # The answer may have been lost.
+    assert store.answer(SCHEDULER, end_of(ALICE)) == m.ObjectDeleteReply(9)
     assert store.get(BOB, Z) == [b"3" * 100]
     assert store.core.object_count == 1
 
 
 def test_late_results_for_a_client_that_ended_are_refused_for_a_while() -> None:
     store = Store()
-    store.say(SCHEDULER, m.ClientGone(ALICE))
+    store.say(SCHEDULER, end_of(ALICE))
     refused = store.put(AGENT, X, b"late", owner=ALICE)
     assert (refused.status, refused.text) == (m.ObjectStatus.NOT_YOURS, "client 61616161 has ended")
     store.now = Limits().ended_owner_seconds
@@ -238,7 +244,7 @@ def test_late_results_for_a_client_that_ended_are_refused_for_a_while() -> None:
 
 def test_a_client_that_had_been_given_up_and_comes_back_may_go_on() -> None:
     store = Store()
-    store.say(SCHEDULER, m.ClientGone(ALICE))
+    store.say(SCHEDULER, end_of(ALICE))
     assert store.answer(ALICE, m.ObjectGet(1, X)) == m.UnknownPeer()
     store.say(ALICE, m.Hello(m.Role.CLIENT, "", ALICE))
     assert store.put(AGENT, X, b"result", owner=ALICE).status == m.ObjectStatus.DONE
@@ -247,7 +253,7 @@ def test_a_client_that_had_been_given_up_and_comes_back_may_go_on() -> None:
 def test_what_a_client_sent_before_its_end_does_not_bring_it_back() -> None:
     store = Store()
     store.put(ALICE, X, b"1")
-    store.say(SCHEDULER, m.ClientGone(ALICE))
+    store.say(SCHEDULER, end_of(ALICE))
     for late in (m.ObjectDelete(2, ALICE, (X,)), m.ObjectPut(3, Y, ALICE, [b"2"])):
         assert store.answer(ALICE, late) == m.UnknownPeer()
     assert store.put(AGENT, Z, b"3", owner=ALICE).status == m.ObjectStatus.NOT_YOURS
@@ -257,7 +263,7 @@ def test_what_a_client_sent_before_its_end_does_not_bring_it_back() -> None:
 def test_ended_clients_are_remembered_within_bounds() -> None:
     store = Store(Limits(ended_owners_max=3))
     for number in range(10):
-        store.say(SCHEDULER, m.ClientGone(bytes([number]) * 16))
+        store.say(SCHEDULER, end_of(bytes([number]) * 16))
     assert store.put(AGENT, X, b"", owner=bytes([0]) * 16).status == m.ObjectStatus.DONE
     assert store.put(AGENT, Y, b"", owner=bytes([9]) * 16).status == m.ObjectStatus.NOT_YOURS
 
@@ -458,7 +464,7 @@ def test_any_sequence_of_requests_keeps_the_invariants_and_matches_a_plain_model
         elif action == 4 and object_id not in model:
             store.say(peer, m.ObjectGet(chance.randrange(5), object_id, wait_seconds=chance.random() * 3))
         elif action == 5 and chance.random() < 0.2:
-            store.say(SCHEDULER, m.ClientGone(peer))
+            store.say(SCHEDULER, end_of(peer))
             # It lives after all, and is told that it has to say so.
             assert store.answer(peer, m.ObjectGet(1, X)) == m.UnknownPeer()
             store.say(peer, m.Hello(m.Role.CLIENT, "", peer))
@@ -481,7 +487,7 @@ def test_the_scheduler_is_told_what_is_held_and_by_whom() -> None:
     figures = zip(status.owner_objects, status.owner_bytes, strict=True)
     assert dict(zip(status.owners, figures, strict=True)) == {ALICE: (1, 12), BOB: (2, 19)}
     store.say(BOB, m.ObjectDelete(1, BOB, (Z,)))
-    store.say(SCHEDULER, m.ClientGone(ALICE))
+    store.say(SCHEDULER, end_of(ALICE))
     status = store.answer(SCHEDULER, m.StoreStatusRequest(8))
     assert isinstance(status, m.StoreStatus)
     assert (status.owners, list(status.owner_objects), list(status.owner_bytes)) == ((BOB,), [1], [12])

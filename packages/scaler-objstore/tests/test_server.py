@@ -163,10 +163,10 @@ def test_clients_are_isolated_and_the_scheduler_ends_them(server: Server) -> Non
     refused = bob.try_put(hers, b"overwritten")
     assert isinstance(refused, Refused)
     assert refused.status == m.ObjectStatus.NOT_YOURS
-    bob.requests.tell(m.ClientGone(alice.incarnation), time.monotonic())
+    bob.requests.end_owner(alice.incarnation, time.monotonic())
     bob.requests.tell(m.Shutdown("mine now"), time.monotonic())
     assert bob.get(hers) == [b"hers"]
-    scheduler.requests.tell(m.ClientGone(alice.incarnation), time.monotonic())
+    scheduler.requests.end_owner(alice.incarnation, time.monotonic())
     assert scheduler.get(hers) is None
     assert scheduler.get(his) == [b"his"]
     assert isinstance(bob.delete(his), Done)

@@ -9,7 +9,7 @@ from harness import FUNCTION, Agent, Client, Harness, identity
 
 from scaler_protocol import messages as m
 from scaler_protocol.columns import Packed
-from scaler_scheduler.core import PeerUnreachable, RelayedPeer, Stop, StopRequested
+from scaler_scheduler.core import KeepOwner, PeerUnreachable, RelayedPeer, Stop, StopRequested
 
 
 def test_a_task_goes_to_an_agent_and_its_result_to_the_client() -> None:
@@ -665,3 +665,14 @@ def test_a_nested_client_is_reached_through_its_agent() -> None:
     (number,) = nested.submit(1, depth=1)
     agent.answer(agent.tasks())
     assert list(nested.results()) == [number]
+
+
+def test_a_client_that_comes_back_is_not_ended_at_the_object_storage_server() -> None:
+    harness = Harness()
+    client = Client(harness, "client")
+    client.connection.close("done")
+    harness.settle()
+    assert harness.to_store() == [m.ClientGone(client.id)]
+    harness.other_effects.clear()
+    Client(harness, "client")
+    assert KeepOwner(client.id) in harness.other_effects

@@ -354,3 +354,37 @@ def test_a_get_that_can_map_may_be_told_a_place() -> None:
     number = requests.get(OBJECT, 0.0, mappable=True)
     assert requests.take_outgoing() == [m.ObjectGet(number, OBJECT, mappable=True)]
     assert requests.receive(m.ObjectData(number, OBJECT, place=PLACE), 0.1) == [Done(number, [], PLACE)]
+
+
+def test_the_end_of_an_owner_is_told_until_it_is_answered_however_long_that_takes() -> None:
+    requests = greeted()
+    number = requests.end_owner(b"a" * 16, 0.0)
+    assert requests.take_outgoing() == [m.ObjectDelete(number, b"a" * 16, ())]
+    told = 0
+    now = 0.0
+    while now < 10 * 60.0:
+        now = requests.next_deadline()
+        assert requests.tick(now) == []
+        for message in requests.take_outgoing():
+            if isinstance(message, m.Hello):
+                welcome(requests, now, message)
+            told += isinstance(message, m.ObjectDelete)
+    assert told > 10
+    assert requests.receive(m.ObjectDeleteReply(number), now) == [Done(number)]
+    assert requests.next_deadline() == float("inf")
+
+
+def test_an_owner_that_lives_after_all_is_not_ended_any_more() -> None:
+    requests = greeted()
+    number = requests.end_owner(b"a" * 16, 0.0)
+    other = requests.end_owner(b"b" * 16, 0.0)
+    assert requests.keep_owner(b"a" * 16) == [number]
+    assert requests.pending_count == 1
+    assert requests.receive(m.ObjectDeleteReply(number), 1.0) == []
+    assert requests.receive(m.ObjectDeleteReply(other), 1.0) == [Done(other)]
+    assert requests.next_deadline() == float("inf")
+
+
+def test_a_delete_of_nothing_is_refused_because_it_would_end_the_owner() -> None:
+    with pytest.raises(ValueError, match="nothing"):
+        make().delete([], ME, 0.0)

@@ -20,13 +20,14 @@ from scaler_protocol.service.event_loop import run as run_event_loop
 from scaler_protocol.service.memory import give_back_free_memory, rss_bytes
 from scaler_protocol.service.readiness import Readiness
 from scaler_protocol.service.signals import StopSignals
-from scaler_protocol.storage import StoreRequests
+from scaler_protocol.storage import StoreRequests, TooManyRequestsError
 from scaler_protocol.transport import DealerLink, RouterListener, SendOutcome, TransportError
 from scaler_protocol.transport.publisher import Publisher
 from scaler_protocol.wire import UNSEQUENCED, Frame, decode_envelope, encode_envelope
 from scaler_scheduler.core import (
     CallWebhook,
     Incoming,
+    KeepOwner,
     PeerUnreachable,
     Publish,
     RelayedPeer,
@@ -339,6 +340,9 @@ class _Server:
                     unreachable |= self._send(effect, now)
                 elif isinstance(effect, ToStore):
                     self._tell_store(effect.message, now)
+                elif isinstance(effect, KeepOwner):
+                    assert self._store_requests is not None
+                    self._store_requests.keep_owner(effect.client)
                 elif isinstance(effect, Publish):
                     self._feed.publish(effect.message)
                 elif isinstance(effect, CallWebhook):
@@ -369,11 +373,16 @@ class _Server:
     def _tell_store(self, message: m.Message, now: float) -> None:
         requests = self._store_requests
         assert requests is not None
-        if isinstance(message, m.ObjectDelete):
-            requests.delete(message.ids, message.owner, now)
-        elif isinstance(message, m.ClientGone) or self._store_child is not None:
-            assert isinstance(message, m.ClientGone | m.Shutdown)
-            requests.tell(message, now)
+        try:
+            if isinstance(message, m.ObjectDelete):
+                requests.delete(message.ids, message.owner, now)
+            elif isinstance(message, m.ClientGone):
+                requests.end_owner(message.client, now)
+            elif self._store_child is not None:
+                assert isinstance(message, m.Shutdown)
+                requests.tell(message, now)
+        except TooManyRequestsError as error:
+            logger.warning("objects that nobody needs stay in object storage: %s", error)
         self._flush_store(now)
 
     def _sleep(self, now: float) -> None:

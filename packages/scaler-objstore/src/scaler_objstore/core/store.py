@@ -2,7 +2,7 @@
 
 peer ──Hello──▶ Welcome           every peer first, and again after UnknownPeer
 peer ──ObjectPut, ObjectGet, ObjectDelete──▶ one answer each, by request number
-scheduler ──ClientGone, Shutdown──▶ nothing
+scheduler ──Shutdown──▶ nothing
 peer ──anything else──▶ Refused       it takes us for a scheduler
 """
 

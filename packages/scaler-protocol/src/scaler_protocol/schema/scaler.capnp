@@ -292,7 +292,7 @@ struct ObjectDelete {
   # C→O, S→O
   request @0 :UInt64;                    # 0: no answer wanted
   owner @1 :Data;
-  ids @2 :Data;
+  ids @2 :Data;                          # none, from a scheduler: the owner has ended, all of its objects go
 }
 
 struct StoreStatus {

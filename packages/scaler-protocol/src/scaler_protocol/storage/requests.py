@@ -187,13 +187,40 @@ class StoreRequests:
         return pending.request
 
     def delete(self, object_ids: Sequence[bytes], owner: bytes, now: float) -> int:
-        """Delete objects of `owner`. Objects that do not exist count as deleted. Returns the request's number."""
+        """Delete objects of `owner`. Objects that do not exist count as deleted. Returns the request's number.
+
+        Raises ValueError without ids: that would end the owner.
+        """
+        if not object_ids:
+            raise ValueError("nothing to delete")
         pending = self._new_pending(m.ObjectDelete(0, owner, tuple(object_ids)))
         self._held_deletes.append(pending)
         self._release_deletes(now)
         return pending.request
 
-    def tell(self, message: m.ClientGone | m.Shutdown | m.StoreStatusRequest, now: float) -> None:
+    def end_owner(self, owner: bytes, now: float) -> int:
+        """Free everything of `owner`, which has ended. Returns the request's number. Only a scheduler is obeyed.
+
+        Asked until it is answered, however long that takes: nobody else would ever free it.
+        """
+        pending = self._new_pending(m.ObjectDelete(0, owner, ()))
+        self._send(pending.request, pending, now, deadline=float("inf"))
+        return pending.request
+
+    def keep_owner(self, owner: bytes) -> list[int]:
+        """`owner` lives after all: stop asking for its end. Returns the requests that will not complete."""
+        numbers = [
+            number
+            for number, pending in self._pending.items()
+            if isinstance(pending.message, m.ObjectDelete)
+            and pending.message.owner == owner
+            and not pending.message.ids
+        ]
+        for number in numbers:
+            del self._pending[number]
+        return numbers
+
+    def tell(self, message: m.Shutdown | m.StoreStatusRequest, now: float) -> None:
         """Send what needs no answer, or may be asked again. Only a peer that says hello as scheduler is obeyed."""
         self.introduce(now)
         self._outgoing.append(message)
@@ -394,12 +421,14 @@ class StoreRequests:
             else:
                 self._send(pending.request, pending, now)
 
-    def _send(self, number: int, pending: _Pending, now: float, delay: float = 0.0) -> None:
-        """Ask for the first time; with a delay, through the timer for repeats."""
+    def _send(
+        self, number: int, pending: _Pending, now: float, delay: float = 0.0, deadline: float | None = None
+    ) -> None:
+        """Ask for the first time; with a delay, through the timer for repeats. `deadline` is in place of the usual one."""
         pending.message.request = number
         pending.repeats = 0
         pending.sent_at = now
-        pending.deadline = now + self._timeout_seconds + self._allowance(pending)
+        pending.deadline = now + self._timeout_seconds + self._allowance(pending) if deadline is None else deadline
         self._pending[number] = pending
         self.introduce(now)
         if delay > 0:

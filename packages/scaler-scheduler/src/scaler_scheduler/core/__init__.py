@@ -7,7 +7,7 @@ They work on the tables of `SchedulerState` (state): `ReadyQueues`, `AgentPool`,
 """
 
 from scaler_scheduler.core.config import ScalingConfig, SchedulerConfig
-from scaler_scheduler.core.effects import CallWebhook, Effect, Publish, Send, Stop, ToStore
+from scaler_scheduler.core.effects import CallWebhook, Effect, KeepOwner, Publish, Send, Stop, ToStore
 from scaler_scheduler.core.events import (
     Event,
     Incoming,
@@ -29,6 +29,7 @@ __all__ = [
     "Event",
     "Incoming",
     "InvariantError",
+    "KeepOwner",
     "PeerUnreachable",
     "Publish",
     "RelayedPeer",

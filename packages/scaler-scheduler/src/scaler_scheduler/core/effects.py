@@ -29,6 +29,13 @@ class ToStore:
 
 
 @value
+class KeepOwner:
+    """A client that was given up is back: if its end is still being told to the object storage server, that is over."""
+
+    client: bytes
+
+
+@value
 class Publish:
     """Give a message to whoever monitors."""
 
@@ -62,4 +69,4 @@ class CallWebhook:
     timeout_s: float
 
 
-Effect = Send | ToStore | Publish | Stop | Log | CallWebhook
+Effect = Send | ToStore | KeepOwner | Publish | Stop | Log | CallWebhook

@@ -19,7 +19,7 @@ from scaler_protocol.wire import Envelope
 from scaler_scheduler.core.agents import NEVER, AgentRecord
 from scaler_scheduler.core.clients import ClientRecord
 from scaler_scheduler.core.config import SchedulerConfig
-from scaler_scheduler.core.effects import Effect, Publish, Stop
+from scaler_scheduler.core.effects import Effect, KeepOwner, Publish, Stop
 from scaler_scheduler.core.events import (
     Event,
     Incoming,
@@ -266,6 +266,7 @@ class SchedulerCore:
         self.clients[client.id] = client
         self._peers[peer] = client
         self._retained.pop(client.id, None)
+        self.outbox.add(KeepOwner(client.id))
         if not isinstance(peer, RelayedPeer):
             self.outbox.log("info", f"client {hello.name} connected from {hello.hostname}")
         return client

@@ -1,7 +1,8 @@
-"""ObjectDelete: nobody needs these objects any more. All of them or none."""
+"""ObjectDelete: nobody needs these objects any more, or their owner has ended. All of them or none."""
 
 from __future__ import annotations
 
+from scaler_objstore.core.commands.owner_end import free_all_of
 from scaler_objstore.core.peers import Peer
 from scaler_objstore.core.state import StoreState
 from scaler_protocol import messages as m
@@ -9,9 +10,14 @@ from scaler_protocol.ids import short
 
 
 def delete(state: StoreState, address: bytes, peer: Peer, message: m.ObjectDelete, now: float) -> None:
-    """Free objects of the named owner. Those that do not exist count as deleted, so that it can be asked again."""
+    """Free objects of the named owner. Those that do not exist count as deleted, so that it can be asked again.
+
+    A scheduler that names none says that the owner has ended.
+    """
     refusal = _refusal(state, peer, message)
-    if refusal is None:
+    if refusal is None and not message.ids and peer.role is m.Role.SCHEDULER:
+        free_all_of(state, message.owner, now)
+    elif refusal is None:
         for object_id in message.ids:
             stored = state.catalogue.find(object_id)
             if stored is not None:

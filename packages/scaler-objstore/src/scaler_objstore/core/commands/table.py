@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from scaler_objstore.core.commands.client_gone import client_gone
 from scaler_objstore.core.commands.delete import delete
 from scaler_objstore.core.commands.get import get
 from scaler_objstore.core.commands.goodbye import goodbye
@@ -22,7 +21,6 @@ COMMANDS: dict[type[Any], Command] = {
     m.ObjectPut: put,
     m.ObjectGet: get,
     m.ObjectDelete: delete,
-    m.ClientGone: client_gone,
     m.Goodbye: goodbye,
     m.Shutdown: shutdown,
     m.StoreStatusRequest: status,

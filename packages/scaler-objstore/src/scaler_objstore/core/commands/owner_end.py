@@ -1,19 +1,8 @@
-"""ClientGone: a client has ended, and everything it owns with it. Only the scheduler may say so."""
+"""The end of a client, and of everything it owns."""
 
 from __future__ import annotations
 
-from scaler_objstore.core.peers import Peer
 from scaler_objstore.core.state import StoreState
-from scaler_protocol import messages as m
-from scaler_protocol.ids import short
-
-
-def client_gone(state: StoreState, address: bytes, peer: Peer, message: m.ClientGone, now: float) -> None:
-    """Free all objects of a client."""
-    if peer.role is not m.Role.SCHEDULER:
-        state.warn(f"{peer} says that client {short(message.client)} has ended: only a scheduler may")
-        return
-    free_all_of(state, message.client, now)
 
 
 def free_all_of(state: StoreState, owner: bytes, now: float) -> None:
