@@ -294,6 +294,42 @@ def test_threads_race_for_one_future(owner: Owner) -> None:
         assert future.cancelled() or future.result() == 1
 
 
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda future: answer(future, value(1)),
+        lambda future: answer(future, failure_payload(KeyError("k")), Status.FAILED),
+        lambda future: answer(future, b"", Status.CANCELED),
+        lambda future: future.end_cancelled(),
+        lambda future: future.end_failed(RuntimeError()),
+        lambda future: future.end_with(1),
+        lambda future: future.set_exception(RuntimeError()),
+    ],
+)
+@pytest.mark.parametrize("conditioned", [False, True])
+def test_everybody_who_waits_for_a_result_is_woken_by_its_end(
+    future: ScalerFuture, end: Callable[[ScalerFuture], None], conditioned: bool
+) -> None:
+    if conditioned:
+        future.add_done_callback(lambda _: None)
+    sleepers = [threading.Thread(target=_outcome, args=(future,)) for _ in range(3)]
+    for sleeper in sleepers:
+        sleeper.start()
+    deadline = time.monotonic() + 10
+    while len(vars(future).get("_sleepers", ())) < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    end(future)
+    for sleeper in sleepers:
+        sleeper.join(10)
+        assert not sleeper.is_alive()
+
+
+def _outcome(future: ScalerFuture) -> None:
+    with contextlib.suppress(KeyError, RuntimeError, cf.CancelledError):
+        future.result()
+
+
 def test_many_are_completed_quickly(owner: Owner) -> None:
     futures = [ScalerFuture(owner) for _ in range(10_000)]
     payload = value(1)

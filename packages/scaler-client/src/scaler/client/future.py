@@ -267,6 +267,15 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
     def end_with(self, value: Any) -> None:
         """Give it a value that needed no task."""
         self.set_result(value)
+
+    def set_result(self, result: Any) -> None:
+        """As in the standard library."""
+        super().set_result(result)
+        self._wake_sleepers()
+
+    def set_exception(self, exception: BaseException | None) -> None:
+        """As in the standard library."""
+        super().set_exception(exception)
         self._wake_sleepers()
 
     def end_failed(self, error: BaseException) -> None:
@@ -325,12 +334,11 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
                 sleepers.remove(sleeper)
 
     def _wake_sleepers(self) -> None:
-        """It has just ended."""
-        if "_sleepers" in self.__dict__:
-            with _LOCK:
-                sleepers = self.__dict__.pop("_sleepers", ())
-            for sleeper in sleepers:
-                sleeper.release()
+        """It has just ended. Whoever looks at its state from now on, with the lock, does not fall asleep."""
+        with _LOCK:
+            sleepers = self.__dict__.pop("_sleepers", ())
+        for sleeper in sleepers:
+            sleeper.release()
 
     def _restore(self, payload: Payload) -> None:
         """Turn the answer's bytes into `_result` or `_exception`."""
