@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _list(systems, workloads)
         return 0
     if arguments.show is not None:
-        _show(Results.load(arguments.show), workloads, arguments)
+        _show(Results.joined([Results.load(path) for path in arguments.show]), workloads, arguments)
         return 0
     chosen_systems = _chosen(systems, arguments.system, "system")
     chosen_workloads = _chosen(workloads, arguments.workload, "workload")
@@ -85,7 +85,13 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, metavar="FILE", help="where the raw samples go (JSON)")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table as Markdown, too")
     parser.add_argument("--plots", type=Path, metavar="FOLDER", help="draw the pictures into this folder")
-    parser.add_argument("--show", type=Path, metavar="FILE", help="measure nothing; show the results in this file")
+    parser.add_argument(
+        "--show",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="measure nothing; show the results in these files, together",
+    )
     parser.add_argument(
         "--environments",
         type=Path,

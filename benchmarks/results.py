@@ -87,6 +87,22 @@ class Results:
             raise ValueError(f"{path}: not a results file of this version")
         return cls(**fields)
 
+    @classmethod
+    def joined(cls, runs: Sequence[Results]) -> Results:
+        """Return several runs as one: their rounds follow one another. Raises ValueError where the machines differ."""
+        first, *others = runs
+        whole = cls(**{name: getattr(first, name) for name in cls.__slots__})
+        whole.samples = list(first.samples)
+        for run in others:
+            if {**run.machine, "load_average": 0} != {**first.machine, "load_average": 0}:
+                raise ValueError(f"the runs of {first.date} and {run.date} were made on different machines")
+            rounds = max((sample["round"] for sample in whole.samples), default=0)
+            whole.samples += [{**sample, "round": rounds + sample["round"]} for sample in run.samples]
+            if run.revision != first.revision:
+                whole.revision += f" and {run.revision}"
+            whole.systems = {**run.systems, **whole.systems}
+        return whole
+
 
 def reached(median: float, target: float, better: Better) -> bool:
     return median >= target if better is Better.HIGHER else median <= target

@@ -183,3 +183,18 @@ def test_what_is_measured_has_bytecode(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     prepare(SCALER, tmp_path / "environments")
     assert list((tmp_path / "package" / "__pycache__").glob("installed_module.*.pyc"))
+
+
+def test_several_runs_are_shown_as_one_with_their_rounds_one_after_the_other() -> None:
+    first = results([sample("scaler", 1.0, 1), sample("scaler", 2.0, 2)])
+    second = results([sample("scaler", 9.0, 1)])
+    second.revision = "def"
+    second.machine = {**second.machine, "load_average": 5.0}
+    whole = Results.joined([first, second])
+    assert [entry["round"] for entry in whole.samples] == [1, 2, 3]
+    assert whole.median("submit", "scaler", "tasks_per_s") == 2.0
+    assert whole.revision == "abc and def"
+    assert len(first.samples) == 2
+    second.machine = {**second.machine, "cores": 64}
+    with pytest.raises(ValueError, match="different machines"):
+        Results.joined([first, second])
