@@ -477,8 +477,8 @@ class Cluster:
         strangers = [client.name for client in self.scheduler.core.clients.values() if client.id not in nested]
         if strangers:
             raise SimulationError(f"the scheduler still knows {strangers}, which have left")
-        # Whoever dies while there is no scheduler leaves objects that nobody knows to be orphaned.
-        orphans_excused = self.plan.scheduler_dies and self.plan.kills
+        # Whoever dies, or leaves, while there is no scheduler leaves objects that nobody knows to be orphaned.
+        orphans_excused = self.plan.scheduler_dies
         if self.storage.core.object_count and not self.ledger.excuses.store_deaths and not orphans_excused:
             raise SimulationError(f"{self.storage.core.object_count} objects outlive their clients")
         cores = {self.scheduler.name: self.scheduler.core, **{agent.name: agent.core for agent in self.living_agents}}

@@ -227,11 +227,11 @@ def test_a_cancelled_get_does_not_complete() -> None:
 
 def test_what_is_told_follows_a_hello() -> None:
     requests = make()
-    requests.tell(m.ClientGone(ME), 0.0)
+    requests.tell(m.StoreStatusRequest(7), 0.0)
     requests.tell(m.Shutdown("enough"), 0.0)
-    hello, gone, shutdown = requests.take_outgoing()
+    hello, asked, shutdown = requests.take_outgoing()
     assert isinstance(hello, m.Hello)
-    assert (gone, shutdown) == (m.ClientGone(ME), m.Shutdown("enough"))
+    assert (asked, shutdown) == (m.StoreStatusRequest(7), m.Shutdown("enough"))
 
 
 def test_unanswered_requests_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
