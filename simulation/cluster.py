@@ -477,10 +477,12 @@ class Cluster:
         strangers = [client.name for client in self.scheduler.core.clients.values() if client.id not in nested]
         if strangers:
             raise SimulationError(f"the scheduler still knows {strangers}, which have left")
-        # Whoever dies, or leaves, while there is no scheduler leaves objects that nobody knows to be orphaned.
-        orphans_excused = self.plan.scheduler_dies
-        if self.storage.core.object_count and not self.ledger.excuses.store_deaths and not orphans_excused:
-            raise SimulationError(f"{self.storage.core.object_count} objects outlive their clients")
+        # Whoever dies, or leaves, while there is no scheduler leaves objects that nobody alive knows to be orphaned.
+        excused = self.plan.scheduler_dies
+        known = self.scheduler.clients_known
+        orphaned = [owner for owner in self.storage.core.state.catalogue.owners() if owner in known or not excused]
+        if orphaned and not self.ledger.excuses.store_deaths:
+            raise SimulationError(f"objects outlive their clients: {[owner[:4].hex() for owner in orphaned]}")
         cores = {self.scheduler.name: self.scheduler.core, **{agent.name: agent.core for agent in self.living_agents}}
         for name, core in cores.items():
             held = objects_held_by(core)

@@ -31,6 +31,8 @@ class SchedulerProcess(Process):
         self.incarnation = random.randbytes(16)
         self.stop_reason = ""
         self.published = 0
+        self.clients_known: set[bytes] = set()
+        """All that have ever connected to this scheduler."""
         config = scheduler.SchedulerConfig(
             incarnation=self.incarnation, object_storage_address=storage_address, **settings
         )
@@ -93,6 +95,7 @@ class SchedulerProcess(Process):
             elif isinstance(effect.message, m.Shutdown):
                 self.storage.tell(effect.message)
         elif isinstance(effect, scheduler.KeepOwner):
+            self.clients_known.add(effect.client)
             self.storage.keep_owner(effect.client)
         elif isinstance(effect, scheduler.Publish):
             self.published += 1

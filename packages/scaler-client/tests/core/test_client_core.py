@@ -567,3 +567,13 @@ def test_a_number_queue_is_a_queue_with_a_fast_in() -> None:
     assert not queue
     queue.append(7)
     assert list(queue) == [7]
+
+
+def test_a_batch_without_results_answers_nothing(core: ClientCore, scheduler: Scheduler) -> None:
+    (number,) = submit(core)
+    core.flush()
+    scheduler.exchange(0.2)
+    scheduler.answer([], 0.3)
+    assert scheduler.take(e.Completed) == []
+    scheduler.answer([number], 0.4)
+    assert [completed.numbers for completed in scheduler.take(e.Completed)] == [[number]]

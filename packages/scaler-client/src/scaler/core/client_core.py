@@ -415,7 +415,7 @@ class ClientCore:
     def _on_results(self, batch: m.ResultBatch) -> None:
         numbers = list(batch.numbers)
         pop = self.table.tasks.pop
-        tasks = [pop(number, None) for number in numbers] if len(numbers) > 1 else [pop(numbers[0], None)]
+        tasks = [pop(number, None) for number in numbers] if len(numbers) != 1 else [pop(numbers[0], None)]
         payloads = batch.payloads.split()
         object_rows = set(batch.object_positions) if len(batch.object_positions) else None
         if object_rows is None and all(tasks):

@@ -117,9 +117,9 @@ def _check_graphs(core: SchedulerCore) -> None:
                     lacking += 1
                     # Handed over behind it: to the same agent, which sees to it that both go on or come back.
                     before = client.tasks.get(graph.first_number + dependency)
-                    # A cancelled one only waits for the word that it has ended, whatever has become of those before it.
+                    # Or it is cancelled, what it needed has come back, and the word that it has ended is on its way.
                     _require(
-                        task.canceled
+                        (task.canceled and dependency in graph.returned)
                         or (before is not None and before.agent is task.agent is not None and task.chain is not None),
                         f"{name}: row {row} was released before row {dependency} and is not behind it",
                     )
