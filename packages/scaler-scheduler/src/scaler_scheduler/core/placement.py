@@ -65,16 +65,10 @@ class Placement:
         """Assign the only ready task, where that is simple: no graph, no queue, nothing to share. What latency consists of."""
         if task.graph is not None:
             return False
-        options = task.options
-        for group in self.agents.groups_for(options.signature):
+        for group in self.agents.groups_for(task.options.signature):
             agent = group.least_loaded()
             if agent is not None:
-                task.state = _ASSIGNED
-                task.agent = agent
-                task.attempt += 1
-                agent.tasks[task] = None
-                options.client.assigned_count += 1
-                self.send_tasks(agent, options, [task], now)
+                self.assign(agent, [task], now)
                 self.agents.reinsert(agent)
                 return True
         return False
