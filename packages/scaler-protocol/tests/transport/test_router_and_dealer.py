@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from scaler_protocol.errors import TransportError
-from scaler_protocol.transport import DealerLink, RouterListener, SendOutcome, router
+from scaler_protocol.transport import DealerLink, RouterListener, SendOutcome, endpoints, router
 from scaler_protocol.wire import Frame
 
 PATIENCE_S = 10.0
@@ -73,8 +73,13 @@ class Ends:
             self.receive(server, 1, dealer)
 
 
-@pytest.fixture
-def ends() -> Iterator[Ends]:
+@pytest.fixture(params=["short road", "TCP"])
+def ends(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ends]:
+    """Ends that meet over the local socket beside a loopback address, and such that meet at the address itself."""
+    if request.param == "TCP":
+        monkeypatch.setattr(endpoints, "SHORT_ROAD", False)
+    elif not endpoints.SHORT_ROAD:
+        pytest.skip("this system has no short road")
     with ExitStack() as stack:
         yield Ends(stack)
 

@@ -10,8 +10,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from scaler_protocol.errors import WireError
+from scaler_protocol.transport.endpoints import begin_connect
 from scaler_protocol.transport.epoll import IN, OUT, Epoll
-from scaler_protocol.transport.stream import Stream, begin_connect
+from scaler_protocol.transport.stream import Stream
 from scaler_protocol.transport.wakeup import Wakeup
 from scaler_protocol.transport.zmtp import SocketType
 from scaler_protocol.wire import Frame

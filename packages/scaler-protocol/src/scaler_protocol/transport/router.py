@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from enum import Enum
 
 from scaler_protocol.errors import WireError
+from scaler_protocol.transport.endpoints import listen, prepare
 from scaler_protocol.transport.epoll import IN, OUT, Epoll
-from scaler_protocol.transport.stream import Stream, listen, prepare
+from scaler_protocol.transport.stream import Stream
 from scaler_protocol.transport.zmtp import SocketType
 from scaler_protocol.wire import Frame
 
@@ -68,9 +69,10 @@ class RouterListener:
     """
 
     def __init__(self, address: str) -> None:
-        self._listener, self.address = listen(address, BACKLOG)
+        listeners, self.address = listen(address, BACKLOG)
+        self._listeners = {listener.fileno(): listener for listener in listeners}
         self._epoll = Epoll()
-        self._epoll.register(self._listener.fileno(), IN)
+        self._watch_listeners()
         self._peers: dict[int, _Peer] = {}
         """By descriptor."""
         self._by_identity: dict[bytes, _Peer] = {}
@@ -112,7 +114,7 @@ class RouterListener:
             for fd, events in ready:
                 peer = self._peers.get(fd)
                 if peer is None:
-                    self._accept()
+                    self._accept(fd)
                     continue
                 if events & ~OUT:
                     self._read(peer)
@@ -182,7 +184,8 @@ class RouterListener:
         self._closed = True
         for peer in list(self._peers.values()):
             self._close(peer)
-        self._listener.close()
+        for listener in self._listeners.values():
+            listener.close()
         if self.address.startswith("ipc://") and not self.address.startswith("ipc://@"):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.address.removeprefix("ipc://"))
@@ -190,16 +193,24 @@ class RouterListener:
 
     # --- inside
 
-    def _accept(self) -> None:
-        while True:
+    def _watch_listeners(self) -> None:
+        for fd in self._listeners:
+            self._epoll.register(fd, IN)
+
+    def _accept(self, fd: int) -> None:
+        listener = self._listeners.get(fd)
+        # Otherwise a peer that was closed earlier in the same turn.
+        while listener is not None:
             try:
-                connected, _ = self._listener.accept()
+                connected, _ = listener.accept()
             except BlockingIOError:
                 return
             except OSError as error:
                 if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS):
                     # The connection stays where it is, and the descriptor readable: look away for a while.
-                    self._epoll.unregister(self._listener.fileno())
+                    if self._accept_again_at is None:
+                        for each in self._listeners:
+                            self._epoll.unregister(each)
                     self._accept_again_at = time.monotonic() + ACCEPT_PAUSE_SECONDS
                     return
                 # That one was given up before it was accepted.
@@ -299,4 +310,4 @@ class RouterListener:
             self._close(peer)
         if self._accept_again_at is not None and now >= self._accept_again_at:
             self._accept_again_at = None
-            self._epoll.register(self._listener.fileno(), IN)
+            self._watch_listeners()

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import socket
 import sys
 from collections.abc import Sequence
 
-from scaler_protocol.address import Address, AddressError
-from scaler_protocol.errors import TransportError
 from scaler_protocol.transport.zmtp import LARGE_FRAME_BYTES, Decoder, SocketType, frame_message, frame_short_message
 from scaler_protocol.wire import Frame
 
@@ -22,11 +19,6 @@ TURN_BYTES_MAX = 4 * 1024 * 1024
 
 PIECES_MAX = 512
 """Pieces given to the system in one call; it takes 1,024."""
-
-KEEP_ALIVE_IDLE_SECONDS, KEEP_ALIVE_INTERVAL_SECONDS, KEEP_ALIVE_PROBES = 10, 5, 3
-USER_TIMEOUT_MILLISECONDS = 25_000
-"""A peer whose host went away is noticed within half a minute; the system's own default is two hours."""
-
 
 _NOT_NOW = {errno.EAGAIN, errno.EWOULDBLOCK}
 if sys.platform == "win32":
@@ -188,105 +180,3 @@ else:
     def _send_pieces(connected: socket.socket, pieces: list[Frame]) -> int:
         # Windows has no call for several pieces that Python offers.
         return connected.send(pieces[0])
-
-
-# --- sockets for addresses
-
-
-def listen(address: str, backlog: int) -> tuple[socket.socket, str]:
-    """Return a listening socket and the address it got. Raises TransportError."""
-    listener = None
-    try:
-        parsed = Address.parse(address)
-        listener, place = _socket_for(parsed, passive=True)
-        if parsed.transport == "tcp":
-            # Otherwise a server that is started again would wait for old connections to be forgotten.
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        else:
-            _remove_stale(parsed.path)
-        listener.bind(place)
-        listener.listen(backlog)
-    except (OSError, AddressError) as error:
-        if listener is not None:
-            listener.close()
-        raise TransportError(f"cannot listen on {address}: {_reason(error)}") from None
-    if parsed.transport == "tcp":
-        host, port = listener.getsockname()[:2]
-        return listener, str(Address("tcp", host=host, port=port))
-    return listener, address
-
-
-def begin_connect(address: str) -> socket.socket:
-    """Return a socket that is connecting. Raises TransportError when the address cannot be used at all, OSError when it
-    cannot be reached right now."""
-    try:
-        parsed = Address.parse(address)
-    except AddressError as error:
-        raise TransportError(f"cannot connect to {address}: {error}") from None
-    if not parsed.can_be_connected:
-        raise TransportError(f"cannot connect to {address}: it is an address to listen on")
-    connecting, place = _socket_for(parsed, passive=False)
-    try:
-        with contextlib.suppress(BlockingIOError):
-            connecting.connect(place)
-    except BaseException:
-        connecting.close()
-        raise
-    return connecting
-
-
-def prepare(connected: socket.socket) -> None:
-    """Set what every connection needs."""
-    connected.setblocking(False)
-    if connected.family == getattr(socket, "AF_UNIX", None):
-        return
-    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in (
-        ("TCP_KEEPIDLE", KEEP_ALIVE_IDLE_SECONDS),
-        ("TCP_KEEPINTVL", KEEP_ALIVE_INTERVAL_SECONDS),
-        ("TCP_KEEPCNT", KEEP_ALIVE_PROBES),
-        ("TCP_USER_TIMEOUT", USER_TIMEOUT_MILLISECONDS),
-    ):
-        # Not every system has all of them.
-        number = getattr(socket, option, None)
-        if number is not None:
-            connected.setsockopt(socket.IPPROTO_TCP, number, value)
-
-
-def _socket_for(address: Address, *, passive: bool) -> tuple[socket.socket, tuple[str, int] | str]:
-    """Return an unconnected socket and where to bind or connect it."""
-    if address.transport == "ipc":
-        if sys.platform == "win32":
-            raise OSError("ipc addresses do not exist on Windows")
-        created = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        place: tuple[str, int] | str = "\0" + address.path[1:] if address.path.startswith("@") else address.path
-    else:
-        # Only where asked for: looked up as IPv6 first, names fail on hosts that have none.
-        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-        flags = socket.AI_PASSIVE if passive else 0
-        host = None if address.host == "*" else address.host
-        found = socket.getaddrinfo(host, address.port, family, socket.SOCK_STREAM, 0, flags)
-        created = socket.socket(family, socket.SOCK_STREAM)
-        place = found[0][4]  # type: ignore[assignment]
-    prepare(created)
-    return created, place
-
-
-def _remove_stale(path: str) -> None:
-    """Remove the socket file of a listener that is dead."""
-    if path.startswith("@"):
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            os.unlink(path)
-        except OSError:
-            # Nothing there, or nothing that can be judged from here: binding says the rest.
-            return
-
-
-def _reason(error: Exception) -> str:
-    strerror = getattr(error, "strerror", None)
-    return str(strerror or error)

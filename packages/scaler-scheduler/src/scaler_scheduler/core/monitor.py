@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from scaler_scheduler.core.functions import FunctionRegistry
     from scaler_scheduler.core.tasks import Task
 
-EVENTS_PER_SECOND = 3_000
+EVENTS_PER_SECOND = 2_000
 """Task events told to monitors; when more happen, tasks are left out."""
 
-EVENTS_AT_ONCE = 4_000
+EVENTS_AT_ONCE = 2_000
 """Events of one second that are told before the stride follows within that second: what a burst may cost monitors."""
 
 EVENTS_MAX = 50_000
