@@ -16,13 +16,18 @@ from scaler_protocol.timeline import start_times
 from scaler_ui.model.bars import Bar, BarStore, Lane
 from scaler_ui.model.failures import FailedTask, read_error, status_name
 from scaler_ui.model.history import History
-from scaler_ui.model.tasks import FINISHED, STATES, TaskRow, TaskTable
+from scaler_ui.model.tasks import STATES, TaskRow, TaskTable
 
 MonitorMessage = MonitorSnapshot | MonitorEvents | MonitorFailures | MonitorLog
 
 _NO_WORKER = 0xFFFF
 _NO_SLOT = 0xFFFF
 _MICROSECONDS = 1e-6
+
+# Plain numbers, as they arrive: comparing with members of an enumeration takes several times as long.
+_SUBMITTED, _ASSIGNED, _RETURNED = int(TaskEvent.SUBMITTED), int(TaskEvent.ASSIGNED), int(TaskEvent.RETURNED)
+_SUCCESS = int(TaskEvent.SUCCESS)
+_ENDS = frozenset({_SUCCESS, int(TaskEvent.FAILED), int(TaskEvent.CANCELED)})
 
 GONE_CLIENTS_MAX = 200
 
@@ -125,7 +130,7 @@ class ClusterModel:
         self._log_seen = 0
         self.failure_count = 0
         self.stride = 1
-        self.tasks.forget([row for row in self.tasks.newest_first() if row.state not in FINISHED])
+        self.tasks.forget(list(self.tasks.unfinished))
 
     def _count_missed(self, message: MonitorSnapshot | MonitorEvents) -> None:
         last = self._sequences.get(type(message))
@@ -149,52 +154,60 @@ class ClusterModel:
 
     def _end_tasks_of(self, clients: set[bytes], at: float) -> None:
         """A client that is gone takes its tasks along; no event tells of each."""
-        for row in self.tasks.newest_first():
-            if row.client in clients and row.state not in FINISHED:
+        for row in list(self.tasks.unfinished):
+            if row.client in clients:
                 row.state = "canceled"
                 row.ended_at = at
+                del self.tasks.unfinished[row]
 
     def _accept_events(self, events: MonitorEvents) -> None:
         self.omitted_events += events.dropped
         finished: list[tuple[TaskRow, int, float]] = []
+        unfinished = self.tasks.unfinished
         capabilities = events.capabilities
         slots = events.slots
         functions, workers, clients = events.function_table, events.worker_table, events.client_table
-        for index, state in enumerate(events.states):
-            at = events.time_seconds[index]
+        columns = zip(
+            events.states,
+            events.time_seconds,
+            events.clients,
+            events.numbers,
+            events.functions,
+            events.workers,
+            strict=True,
+        )
+        for index, (state, at, client, number, function, worker) in enumerate(columns):
             capability = events.capability_table[capabilities[index]] if len(capabilities) else ""
-            row = self.tasks.row(
-                clients[events.clients[index]], events.numbers[index], functions[events.functions[index]], capability
-            )
-            if row.state in FINISHED and state < TaskEvent.SUCCESS:
+            row = self.tasks.row(clients[client], number, functions[function], capability)
+            if state < _SUCCESS and row not in unfinished:
                 # Announced again after a restart, or a number that tells an older story: it begins anew.
+                unfinished[row] = None
                 row.attempts = 0
                 row.ended_at = 0.0
             row.state = STATES[state] if state < len(STATES) else "submitted"
-            worker = events.workers[index]
-            if state == TaskEvent.SUBMITTED:
+            if state == _SUBMITTED:
                 row.submitted_at = at
                 continue
             if worker != _NO_WORKER:
                 row.agent = workers[worker]
-            if state == TaskEvent.ASSIGNED:
+            if state == _ASSIGNED:
                 row.assigned_at = at
                 row.attempts += 1
-            elif state in (TaskEvent.SUCCESS, TaskEvent.FAILED, TaskEvent.CANCELED):
+            elif state in _ENDS:
+                unfinished.pop(row, None)
                 slot = slots[index] if len(slots) else _NO_SLOT
                 row.slot = -1 if slot == _NO_SLOT else slot
                 row.ended_at = at
                 row.duration_s = events.durations[index] * _MICROSECONDS
                 if row.agent and (row.duration_s or row.slot >= 0):
                     finished.append((row, state, at))
-            elif state == TaskEvent.RETURNED:
+            elif state == _RETURNED:
+                unfinished[row] = None
                 row.agent = ""
         self._add_bars(finished)
         if events.stride > self.stride:
             # The end of tasks that are left out from now on will not be told.
-            self.tasks.forget(
-                [row for row in self.tasks.newest_first() if row.state not in FINISHED and row.number % events.stride]
-            )
+            self.tasks.forget([row for row in unfinished if row.number % events.stride])
         self.stride = max(1, events.stride)
 
     def _add_bars(self, finished: list[tuple[TaskRow, int, float]]) -> None:

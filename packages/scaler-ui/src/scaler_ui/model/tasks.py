@@ -35,6 +35,8 @@ class TaskTable:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
+        self.unfinished: dict[TaskRow, None] = {}
+        """The rows whose state is none of `FINISHED`; whoever changes a state keeps them."""
         # Ordered: a plain dictionary looks past the places of all that were deleted to find its first entry.
         self._rows: OrderedDict[tuple[bytes, int], TaskRow] = OrderedDict()
 
@@ -51,8 +53,10 @@ class TaskTable:
         row = self._rows.get(key)
         if row is None:
             row = self._rows[key] = TaskRow(client, number, function, capabilities)
+            self.unfinished[row] = None
             if len(self._rows) > self.limit:
-                self._rows.popitem(last=False)
+                _, oldest = self._rows.popitem(last=False)
+                self.unfinished.pop(oldest, None)
         return row
 
     def newest_first(self) -> Iterator[TaskRow]:
@@ -63,7 +67,9 @@ class TaskTable:
         """Drop tasks."""
         for row in rows:
             self._rows.pop((row.client, row.number), None)
+            self.unfinished.pop(row, None)
 
     def clear(self) -> None:
         """Drop all."""
         self._rows.clear()
+        self.unfinished.clear()
