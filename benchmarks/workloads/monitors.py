@@ -37,7 +37,7 @@ from benchmarks.tasks import identity
 from benchmarks.workload import Better, Metric, Run, Workload, check, growing
 
 ROUND_SECONDS = 1.2
-CYCLES, CYCLES_QUICK = 12, 2
+CYCLES, CYCLES_QUICK = 16, 2
 SETTLE_SECONDS = 1.5
 FILL_SECONDS, FILL_SECONDS_QUICK = 40.0, 5.0
 """By then a stopped monitor's queue is as full as it gets: it is cut off after 25 to 30 s."""

@@ -404,7 +404,9 @@ class SchedulerCore:
         client.credit_granted = max(0, client.credit_granted - len(tasks))
         client.credit_moved_at = now
         if self.monitor.listening:
-            self.monitor.record(m.TaskEvent.SUBMITTED, tasks, [task.number for task in tasks], "", now)
+            # The batch's own column wherever no task of it was dropped.
+            numbers = batch.numbers if len(tasks) == len(batch.numbers) else [task.number for task in tasks]
+            self.monitor.record(m.TaskEvent.SUBMITTED, tasks, numbers, "", now)
         if batch.flags & m.TaskFlag.REANNOUNCED:
             tasks = self.lifecycle.recover(client, tasks, now)
         if tasks:
