@@ -113,7 +113,8 @@ def test_a_port_in_use_is_one_clear_error(adapter: ChildService, scheduler_addre
         capture_output=True,
         text=True,
     )
-    assert second.returncode == 2
+    # Not 2, which systemd takes for a mistake in the settings: the port may be free the next time.
+    assert second.returncode == 1
     assert f"--host, --port: cannot listen on 127.0.0.1 port {port}: Address already in use" in second.stderr
 
 

@@ -70,7 +70,7 @@ async def _serve(settings: ObjectStorageSettings, address: Address) -> int:
             watchdog = asyncio.create_task(readiness.keep_alive())
             try:
                 reason = await server.serve()
-                logger.info("stopping: %s", reason)
+                logger.info("object storage stops: %s", reason)
                 readiness.stopping()
                 await server.drain()
             finally:

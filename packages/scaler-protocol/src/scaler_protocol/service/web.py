@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import signal
 import socket
@@ -16,7 +17,7 @@ from typing import Any
 import uvicorn
 
 from scaler_protocol.service import event_loop as event_loops
-from scaler_protocol.service.errors import ConfigurationError
+from scaler_protocol.service.errors import ConfigurationError, ServiceError
 from scaler_protocol.service.event_loop import EventLoopName
 from scaler_protocol.service.readiness import Readiness
 from scaler_protocol.service.signals import StopSignals
@@ -53,7 +54,9 @@ def run_application(
     try:
         listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
-        raise ConfigurationError(f"--host, --port: cannot listen on {host} port {port}: {error.strerror}") from None
+        # As with every service: whoever holds the port may let go of it, a wrong host stays wrong.
+        kind = ServiceError if error.errno == errno.EADDRINUSE else ConfigurationError
+        raise kind(f"--host, --port: cannot listen on {host} port {port}: {error.strerror}") from None
 
     async def serve() -> int:
         # log_config None: its lines go to the root logger, in the form of all others.

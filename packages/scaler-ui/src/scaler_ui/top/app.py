@@ -34,7 +34,9 @@ from scaler_ui.model.blocks import (
 )
 from scaler_ui.top.settings import TopSettings
 
-REFRESH_SECONDS = 1.0
+REFRESH_SECONDS = 2.0
+"""`top` takes three. Drawing takes ten milliseconds, nearly all that this program costs; keys draw at once."""
+
 POLL_SECONDS = 0.05
 
 VIEWS = {"1": "workers", "2": "clients", "3": "failures"}

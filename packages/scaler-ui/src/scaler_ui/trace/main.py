@@ -22,6 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(settings: TraceSettings) -> int:
     # Imported late, so that -h and mistakes in flags are answered at once.
+    from scaler_ui.priority import give_way
+
+    give_way()
     from scaler_ui.trace.writer import run
 
     return run(settings)
