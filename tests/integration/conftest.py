@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from scaler import Client
-from tests.integration.deployment import Deployment, Traces, become_subreaper, traces, wait_for
+from tests.integration.deployment import Deployment, Traces, become_subreaper, heed_interrupts, traces, wait_for
 
 become_subreaper()
+heed_interrupts()
 
 _open: list[Deployment] = []
 

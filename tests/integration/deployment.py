@@ -237,6 +237,12 @@ def _is_somebody_else_s(thread: threading.Thread) -> bool:
     return thread.name.startswith("pytest_timeout") or type(thread).__name__ == "GarbageCollectorThread"
 
 
+def heed_interrupts() -> None:
+    """Have Ctrl-C mean something to the processes of tests, also where a shell runs these in the background and ignores it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def become_subreaper() -> None:
     """From now on an orphan of our children becomes our child, so that none gets lost. Linux."""
     pr_set_child_subreaper = 36
