@@ -29,6 +29,7 @@ from scaler_ui.model.chrome_trace import chrome_trace
 from scaler_ui.model.failures import IN_STORAGE, NOT_KEPT, UNREADABLE, read_error
 from scaler_ui.model.metrics import render_metrics
 from scaler_ui.model.names import NameTable
+from scaler_ui.model.tasks import FINISHED
 
 SMALL = Limits(samples=20, tasks=50, bars=64, failures=5, log_lines=10)
 
@@ -279,6 +280,25 @@ def test_what_was_told_before_tasks_were_left_out_does_not_stay_unfinished() -> 
     rows = [(UNIX, ALICE, number, m.TaskEvent.SUBMITTED, "", "f", 0, -1) for number in range(1, 9)]
     model.accept(events(1, rows, stride=4), 1)
     assert [row.number for row in model.tasks.newest_first()] == [8, 4]
+
+
+def test_unfinished_tasks_are_those_whose_state_says_so() -> None:
+    model = ClusterModel(Limits(tasks=4))
+    story = (
+        *((number, m.TaskEvent.SUBMITTED) for number in range(1, 7)),
+        (3, m.TaskEvent.SUCCESS),
+        (4, m.TaskEvent.FAILED),
+        (4, m.TaskEvent.ASSIGNED),
+        (5, m.TaskEvent.CANCELED),
+        (5, m.TaskEvent.RETURNED),
+        (6, m.TaskEvent.SUCCESS),
+        (6, m.TaskEvent.SUCCESS),
+    )
+    for sequence, (number, state) in enumerate(story, 1):
+        model.accept(events(sequence, [(UNIX, ALICE, number, state, "agent", "f", 1, 0)]), 1.0)
+        unfinished = {row.number for row in model.tasks.newest_first() if row.state not in FINISHED}
+        assert {row.number for row in model.tasks.unfinished} == unfinished
+    assert unfinished == {4, 5}
 
 
 def test_metrics_carry_names_and_figures() -> None:

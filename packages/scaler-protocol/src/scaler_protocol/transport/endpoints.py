@@ -47,9 +47,13 @@ def listen(address: str, backlog: int) -> tuple[list[socket.socket], str]:
                 host, port = listener.getsockname()[:2]
                 bound = str(Address("tcp", host=host, port=port))
                 # The wildcard is reached by its loopback address too.
-                beside = _local_listener("127.0.0.1" if host == _WILDCARD else host, port)
+                beside = _local_socket("127.0.0.1" if host == _WILDCARD else host, port)
                 if beside is not None:
-                    listeners.append(opened.enter_context(beside))
+                    local, name = beside
+                    opened.enter_context(local)
+                    # The address is ours, so nobody honest has its name: whoever has would get what is meant for us.
+                    local.bind(name)
+                    listeners.append(local)
             for each in listeners:
                 each.listen(backlog)
         except (OSError, AddressError) as error:
@@ -69,10 +73,17 @@ def begin_connect(address: str) -> socket.socket:
         raise TransportError(f"cannot connect to {address}: it is an address to listen on")
     connecting, place = _socket_for(parsed, passive=False)
     if parsed.transport == "tcp":
-        beside = _connect_locally(*place[:2])
+        beside = _local_socket(*place[:2])
         if beside is not None:
-            connecting.close()
-            return beside
+            local, name = beside
+            try:
+                # Succeeds or fails at once: nobody listens there, or more wait than the listener holds ready. TCP can wait.
+                local.connect(name)
+            except OSError:
+                local.close()
+            else:
+                connecting.close()
+                return local
     try:
         with contextlib.suppress(BlockingIOError):
             connecting.connect(place)
@@ -130,43 +141,18 @@ def local_name(host: str, port: int) -> str | None:
     return f"\0scaler-{Address('tcp', host=host, port=port)}" if SHORT_ROAD and is_loopback_host(host) else None
 
 
-def _local_listener(host: str, port: int) -> socket.socket | None:
-    """Return a socket bound to the name beside an address that is held already, so nobody honest has that name: raises
-    OSError then, since its owner would get what is meant for us. None where there is no such name, or no such socket."""
+def _local_socket(host: str, port: int) -> tuple[socket.socket, str] | None:
+    """Return an unconnected local socket and the name beside an address; None where there is no such name, or where this
+    process may not have such sockets, so that all goes by TCP."""
     name = local_name(host, port)
     if name is None:
         return None
     try:
         created = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     except OSError:
-        # Forbidden to this service. All will come by TCP.
         return None
-    try:
-        prepare(created)
-        created.bind(name)
-    except BaseException:
-        created.close()
-        raise
-    return created
-
-
-def _connect_locally(host: str, port: int) -> socket.socket | None:
-    """Return a socket connected to the name beside an address, None where nobody listens there."""
-    name = local_name(host, port)
-    if name is None:
-        return None
-    try:
-        connecting = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    except OSError:
-        return None
-    try:
-        prepare(connecting)
-        # Succeeds or fails at once. Also fails where more wait than the listener holds ready; TCP waits then.
-        connecting.connect(name)
-    except OSError:
-        connecting.close()
-        return None
-    return connecting
+    prepare(created)
+    return created, name
 
 
 # --- both

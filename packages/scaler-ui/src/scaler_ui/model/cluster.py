@@ -16,7 +16,7 @@ from scaler_protocol.timeline import start_times
 from scaler_ui.model.bars import Bar, BarStore, Lane
 from scaler_ui.model.failures import FailedTask, read_error, status_name
 from scaler_ui.model.history import History
-from scaler_ui.model.tasks import STATES, TaskRow, TaskTable
+from scaler_ui.model.tasks import FINISHED, STATES, TaskRow, TaskTable
 
 MonitorMessage = MonitorSnapshot | MonitorEvents | MonitorFailures | MonitorLog
 
@@ -27,7 +27,6 @@ _MICROSECONDS = 1e-6
 # Plain numbers, as they arrive: comparing with members of an enumeration takes several times as long.
 _SUBMITTED, _ASSIGNED, _RETURNED = int(TaskEvent.SUBMITTED), int(TaskEvent.ASSIGNED), int(TaskEvent.RETURNED)
 _SUCCESS = int(TaskEvent.SUCCESS)
-_ENDS = frozenset({_SUCCESS, int(TaskEvent.FAILED), int(TaskEvent.CANCELED)})
 
 GONE_CLIENTS_MAX = 200
 
@@ -156,14 +155,12 @@ class ClusterModel:
         """A client that is gone takes its tasks along; no event tells of each."""
         for row in list(self.tasks.unfinished):
             if row.client in clients:
-                row.state = "canceled"
+                self.tasks.enter(row, "canceled")
                 row.ended_at = at
-                del self.tasks.unfinished[row]
 
     def _accept_events(self, events: MonitorEvents) -> None:
         self.omitted_events += events.dropped
         finished: list[tuple[TaskRow, int, float]] = []
-        unfinished = self.tasks.unfinished
         capabilities = events.capabilities
         slots = events.slots
         functions, workers, clients = events.function_table, events.worker_table, events.client_table
@@ -179,12 +176,11 @@ class ClusterModel:
         for index, (state, at, client, number, function, worker) in enumerate(columns):
             capability = events.capability_table[capabilities[index]] if len(capabilities) else ""
             row = self.tasks.row(clients[client], number, functions[function], capability)
-            if state < _SUCCESS and row not in unfinished:
+            if state < _SUCCESS and row.state in FINISHED:
                 # Announced again after a restart, or a number that tells an older story: it begins anew.
-                unfinished[row] = None
                 row.attempts = 0
                 row.ended_at = 0.0
-            row.state = STATES[state] if state < len(STATES) else "submitted"
+            self.tasks.enter(row, STATES[state] if state < len(STATES) else "submitted")
             if state == _SUBMITTED:
                 row.submitted_at = at
                 continue
@@ -193,8 +189,7 @@ class ClusterModel:
             if state == _ASSIGNED:
                 row.assigned_at = at
                 row.attempts += 1
-            elif state in _ENDS:
-                unfinished.pop(row, None)
+            elif row.state in FINISHED:
                 slot = slots[index] if len(slots) else _NO_SLOT
                 row.slot = -1 if slot == _NO_SLOT else slot
                 row.ended_at = at
@@ -202,12 +197,11 @@ class ClusterModel:
                 if row.agent and (row.duration_s or row.slot >= 0):
                     finished.append((row, state, at))
             elif state == _RETURNED:
-                unfinished[row] = None
                 row.agent = ""
         self._add_bars(finished)
         if events.stride > self.stride:
             # The end of tasks that are left out from now on will not be told.
-            self.tasks.forget([row for row in unfinished if row.number % events.stride])
+            self.tasks.forget([row for row in self.tasks.unfinished if row.number % events.stride])
         self.stride = max(1, events.stride)
 
     def _add_bars(self, finished: list[tuple[TaskRow, int, float]]) -> None:

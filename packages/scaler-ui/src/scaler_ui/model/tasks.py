@@ -36,7 +36,7 @@ class TaskTable:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.unfinished: dict[TaskRow, None] = {}
-        """The rows whose state is none of `FINISHED`; whoever changes a state keeps them."""
+        """The rows whose state is none of `FINISHED`."""
         # Ordered: a plain dictionary looks past the places of all that were deleted to find its first entry.
         self._rows: OrderedDict[tuple[bytes, int], TaskRow] = OrderedDict()
 
@@ -58,6 +58,14 @@ class TaskTable:
                 _, oldest = self._rows.popitem(last=False)
                 self.unfinished.pop(oldest, None)
         return row
+
+    def enter(self, row: TaskRow, state: str) -> None:
+        """Change a row's state."""
+        row.state = state
+        if state in FINISHED:
+            self.unfinished.pop(row, None)
+        else:
+            self.unfinished[row] = None
 
     def newest_first(self) -> Iterator[TaskRow]:
         """Return all tasks, the last one first."""

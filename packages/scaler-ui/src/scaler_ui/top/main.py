@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from scaler_protocol.service.interrupts import quiet_interrupts
+from scaler_ui.priority import give_way
 
 if TYPE_CHECKING:
     from scaler_ui.top.settings import TopSettings
@@ -21,10 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(settings: TopSettings) -> int:
-    # Imported late, so that -h and mistakes in flags are answered at once.
-    from scaler_ui.priority import give_way
-
+    # Already what is imported now takes a second of a core.
     give_way()
+    # Imported late, so that -h and mistakes in flags are answered at once.
     from scaler_ui.top.app import run
 
     return run(settings)
