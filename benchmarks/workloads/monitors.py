@@ -6,9 +6,12 @@ and ends when ZeroMQ's heartbeats cut it off, within half a minute. So what the 
 and what has none goes on growing: the growth that counts begins when that queue has had time to fill and to be given up, and
 stands beside the growth in as long a time without monitors.
 
-Then the rates, in many short rounds. In each cycle: without, attached, stopped (the monitors' processes by SIGSTOP), and back
-the same way, so that whatever the machine does slowly meets all three alike. A ratio compares neighbouring rounds; their median
-counts. The monitors run on the same machine: with two cores, what they compute themselves is taken from the cluster too.
+Then the rates, of two clusters that stand side by side: one is watched, the other is not, and rounds of a fraction of a
+second take turns, so that whatever the machine does meets both alike. In each turn: the other cluster, the watched one,
+and the watched one with its monitors stopped by SIGSTOP. They are stopped whenever it is not their turn, too; what they missed
+meanwhile they read in it. In further turns nobody is watched: how far such a comparison may be trusted. Clusters differ a little
+by themselves, so each is watched as often as the other, and a ratio is the geometric mean of both medians. The monitors run on
+the same machine: with two cores, what they compute themselves is taken from the cluster too.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import IO, Any, NamedTuple
 
 import psutil
@@ -36,8 +40,15 @@ from benchmarks.system import Cluster, free_ports
 from benchmarks.tasks import identity
 from benchmarks.workload import Better, Metric, Run, Workload, check, growing
 
-ROUND_SECONDS = 1.2
-CYCLES, CYCLES_QUICK = 16, 2
+ROUND_SECONDS = 0.4
+TURNS, TURNS_QUICK = 40, 4
+"""In each block."""
+BLOCKS = 2
+"""How often each of the two clusters is watched."""
+SHARE_ROUNDS = 5
+"""As long as so many rounds the monitors' own share is measured, at once."""
+PAUSE_SECONDS = 0.1
+"""Before each round, whichever it is."""
 SETTLE_SECONDS = 1.5
 FILL_SECONDS, FILL_SECONDS_QUICK = 40.0, 5.0
 """By then a stopped monitor's queue is as full as it gets: it is cut off after 25 to 30 s."""
@@ -74,44 +85,126 @@ class Monitors(Workload):
     metrics = (
         Metric("attached_ratio", "submit with monitors : without", "", Better.HIGHER, target=0.97),
         Metric("stopped_ratio", "submit with stopped monitors : without", "", Better.HIGHER, target=0.97),
+        Metric("control_ratio", "the same comparison with nobody watching", "", Better.HIGHER),
         Metric("attached_cpu_ratio", "processor time per task: without : with monitors", "", Better.HIGHER),
         Metric("stopped_cpu_ratio", "processor time per task: without : stopped monitors", "", Better.HIGHER),
+        Metric("control_cpu_ratio", "processor time per task: nobody watching", "", Better.HIGHER),
         Metric("stopped_growth_mib", "scheduler's growth with stopped monitors", "MiB", Better.LOWER, target=2),
         Metric("unwatched_growth_mib", "scheduler's growth in as long without", "MiB", Better.LOWER),
         Metric("held_mib", "what it holds for stopped monitors", "MiB", Better.LOWER, target=16),
     )
     systems = ("scaler",)
-    limit_s = 900.0
+    limit_s = 1_500.0
 
     def run(self, run: Run) -> dict[str, float]:
-        with run.cluster() as cluster:
+        with run.cluster() as first, run.cluster() as second:
+            memory = _watch_memory(first, quick=run.quick)
+            count, _ = growing(lambda count: _submit(first, count), first=200, last=200_000, seconds=ROUND_SECONDS)
+            # The second one's caches and estimates are to be as warm.
+            growing(lambda count: _submit(second, count), first=200, last=count, seconds=ROUND_SECONDS)
+            return memory | _compare(first, second, count, TURNS_QUICK if run.quick else TURNS)
 
-            def measure(count: int) -> float:
-                begin = time.perf_counter()
-                results = cluster.gather([cluster.submit(identity, number) for number in range(count)])
-                taken = time.perf_counter() - begin
-                check(results, list(range(count)))
-                return taken
 
-            memory = _watch_memory(cluster, lambda: measure(BURST_TASKS), quick=run.quick)
-            count, _ = growing(measure, first=200, last=200_000, seconds=ROUND_SECONDS)
-
-            def sample() -> _Round:
-                before = _cpu_seconds()
-                taken = measure(count)
-                return _Round(count / taken, (_cpu_seconds() - before) / count)
-
-            return memory | _compare(cluster, sample, CYCLES_QUICK if run.quick else CYCLES)
+def _submit(cluster: Cluster, count: int) -> float:
+    """Run so many tasks; return the seconds they took."""
+    begin = time.perf_counter()
+    results = cluster.gather([cluster.submit(identity, number) for number in range(count)])
+    taken = time.perf_counter() - begin
+    check(results, list(range(count)))
+    return taken
 
 
 class _Round(NamedTuple):
     rate: float
     cpu_per_task: float
-    """Seconds of processor time of client, cluster and monitors together: hardly moved by what else the machine does."""
+    """Seconds of processor time of client, clusters and monitors together: hardly moved by what else the machine does."""
 
 
-def _cpu_seconds() -> float:
-    pids = {os.getpid(), *(process.pid for process in processes.of_this_sample())}
+class _Pair(NamedTuple):
+    """One round beside another."""
+
+    rate: float
+    cpu: float
+    """Of the other one's processor time a task: below 1 where this one's is higher."""
+
+
+class _Comparison:
+    """Pairs of rounds, apart for each of the two clusters: the clusters themselves differ a little."""
+
+    def __init__(self) -> None:
+        self._pairs: tuple[list[_Pair], list[_Pair]] = ([], [])
+
+    def add(self, which: int, one: _Round, other: _Round) -> None:
+        self._pairs[which].append(_Pair(one.rate / other.rate, other.cpu_per_task / one.cpu_per_task))
+
+    def figures(self, name: str) -> dict[str, float]:
+        pairs = self._pairs[0] + self._pairs[1]
+        return {
+            f"{name}_ratio": self._middle(lambda pair: pair.rate),
+            f"{name}_cpu_ratio": self._middle(lambda pair: pair.cpu),
+            f"{name}_lowest": min(pair.rate for pair in pairs),
+            f"{name}_highest": max(pair.rate for pair in pairs),
+            f"{name}_pairs": len(pairs),
+        }
+
+    def _middle(self, read: Callable[[_Pair], float]) -> float:
+        return statistics.geometric_mean(statistics.median(map(read, pairs)) for pairs in self._pairs)
+
+
+def _compare(first: Cluster, second: Cluster, count: int, turns: int) -> dict[str, float]:
+    attached, stopped, control = _Comparison(), _Comparison(), _Comparison()
+    shares: list[float] = []
+    clusters = first, second
+    for block in range(2 * BLOCKS):
+        # One after the other, then the other way round.
+        which = (block + block // 2) % 2
+        watched, alone = clusters[which], clusters[1 - which]
+        pids = _pids()
+        for turn in range(turns):
+            one, other = _in_turn(turn, partial(_round, watched, count, pids), partial(_round, alone, count, pids))
+            control.add(which, one, other)
+        with _attached(watched.monitor_address()) as watching:
+            # What they do when they start is over by then.
+            time.sleep(2 * SETTLE_SECONDS)
+            shares.append(watching.cpu_share(partial(_submit, watched, SHARE_ROUNDS * count)))
+            pids = _pids()
+            with watching.stopped():
+                for turn in range(turns):
+                    one, other = _in_turn(
+                        turn,
+                        partial(watching.going_on, partial(_round, watched, count, pids)),
+                        partial(_round, alone, count, pids),
+                    )
+                    attached.add(which, one, other)
+                    stopped.add(which, _round(watched, count, pids), other)
+    return {
+        **attached.figures("attached"),
+        **stopped.figures("stopped"),
+        **control.figures("control"),
+        "monitors_cpu_share": statistics.median(shares),
+    }
+
+
+def _in_turn(turn: int, one: Callable[[], _Round], other: Callable[[], _Round]) -> tuple[_Round, _Round]:
+    """Return a round of each; every other time the other one is first."""
+    if turn % 2:
+        after = other()
+        return one(), after
+    return one(), other()
+
+
+def _round(cluster: Cluster, count: int, pids: list[int]) -> _Round:
+    time.sleep(PAUSE_SECONDS)
+    before = _cpu_seconds(pids)
+    taken = _submit(cluster, count)
+    return _Round(count / taken, (_cpu_seconds(pids) - before) / count)
+
+
+def _pids() -> list[int]:
+    return list({os.getpid(), *(process.pid for process in processes.of_this_sample())})
+
+
+def _cpu_seconds(pids: list[int]) -> float:
     total = 0.0
     for pid in pids:
         with contextlib.suppress(OSError):
@@ -119,48 +212,7 @@ def _cpu_seconds() -> float:
     return total
 
 
-def _compare(cluster: Cluster, sample: Callable[[], _Round], cycles: int) -> dict[str, float]:
-    attached_ratios: list[float] = []
-    stopped_ratios: list[float] = []
-    attached_cpu: list[float] = []
-    stopped_cpu: list[float] = []
-    shares: list[float] = []
-    for _ in range(cycles):
-        without = sample()
-        with _attached(cluster.monitor_address()) as watching:
-            # What they do when they start is over by then.
-            time.sleep(2 * SETTLE_SECONDS)
-            before, began = watching.cpu_seconds(), time.perf_counter()
-            attached = sample()
-            shares.append((watching.cpu_seconds() - before) / (time.perf_counter() - began))
-            with watching.stopped():
-                stopped = sample()
-                stopped_again = sample()
-            time.sleep(SETTLE_SECONDS)
-            attached_again = sample()
-        time.sleep(SETTLE_SECONDS)
-        without_again = sample()
-        for one, alone in ((attached, without), (attached_again, without_again)):
-            attached_ratios.append(one.rate / alone.rate)
-            attached_cpu.append(alone.cpu_per_task / one.cpu_per_task)
-        for one in (stopped, stopped_again):
-            stopped_ratios.append(2 * one.rate / (without.rate + without_again.rate))
-            stopped_cpu.append((without.cpu_per_task + without_again.cpu_per_task) / 2 / one.cpu_per_task)
-    return {
-        "attached_ratio": statistics.median(attached_ratios),
-        "stopped_ratio": statistics.median(stopped_ratios),
-        "attached_cpu_ratio": statistics.median(attached_cpu),
-        "stopped_cpu_ratio": statistics.median(stopped_cpu),
-        "attached_lowest": min(attached_ratios),
-        "attached_highest": max(attached_ratios),
-        "stopped_lowest": min(stopped_ratios),
-        "stopped_highest": max(stopped_ratios),
-        "monitors_cpu_share": statistics.median(shares),
-        "pairs": len(attached_ratios),
-    }
-
-
-def _watch_memory(cluster: Cluster, load: Callable[[], object], *, quick: bool) -> dict[str, float]:
+def _watch_memory(cluster: Cluster, *, quick: bool) -> dict[str, float]:
     scheduler = psutil.Process(cluster.scheduler_pid())
     seconds = WATCH_SECONDS_QUICK if quick else WATCH_SECONDS
 
@@ -170,7 +222,7 @@ def _watch_memory(cluster: Cluster, load: Callable[[], object], *, quick: bool) 
         now = time.monotonic()
         ends, due = now + seconds, now
         while (now := time.monotonic()) < ends:
-            load()
+            _submit(cluster, BURST_TASKS)
             if now >= due:
                 sizes.append(scheduler.memory_full_info().uss / 1024**2)
                 due = now + READ_SECONDS
@@ -205,18 +257,31 @@ class _Watching:
     def __init__(self, ui: int, others: list[int]) -> None:
         self._pids = [ui, *others]
 
-    def cpu_seconds(self) -> float:
-        return sum(processes.cpu_seconds(pid) for pid in self._pids)
+    def cpu_share(self, load: Callable[[], object]) -> float:
+        """Return how much of a core they use while the load runs."""
+        before, began = _cpu_seconds(self._pids), time.perf_counter()
+        load()
+        return (_cpu_seconds(self._pids) - before) / (time.perf_counter() - began)
 
     @contextlib.contextmanager
     def stopped(self) -> Iterator[None]:
-        for pid in self._pids:
-            os.kill(pid, signal.SIGSTOP)
+        self._signal(signal.SIGSTOP)
         try:
             yield
         finally:
-            for pid in self._pids:
-                os.kill(pid, signal.SIGCONT)
+            self._signal(signal.SIGCONT)
+
+    def going_on(self, load: Callable[[], _Round]) -> _Round:
+        """Run the load with them, while they are stopped otherwise."""
+        self._signal(signal.SIGCONT)
+        try:
+            return load()
+        finally:
+            self._signal(signal.SIGSTOP)
+
+    def _signal(self, number: signal.Signals) -> None:
+        for pid in self._pids:
+            os.kill(pid, number)
 
 
 @contextlib.contextmanager
