@@ -530,7 +530,7 @@ class Engine(ABC):
                 core.handle(event, now)
                 if type(event.message) is not m.ResultBatch:
                     self._known_deadline = None
-            self._waiting = core.table.waiting_count()
+            self._waiting = core.table.waiting_count() if core.table.tasks else 0
             if self._waiting:
                 self._known_deadline = None
             self._send_effects()

@@ -28,11 +28,11 @@ from scaler_protocol.errors import SessionError
 from scaler_protocol.payloads import OBJECT
 from scaler_protocol.session import (
     Connection,
+    ConnectionEvent,
     Established,
     HeartbeatDue,
     Lost,
     Received,
-    RefusedByPeer,
 )
 
 OUTBOX_BYTES_MAX = 64 * 1024 * 1024
@@ -252,7 +252,7 @@ class ClientCore:
         make small batches of results, and each batch costs everybody on the way as much as dozens of tasks.
         """
         table = self.table
-        waiting = table.waiting_count()
+        waiting = table.waiting_count() if table.tasks else 0
         if not (waiting or table.graphs):
             self._hold_until = math.inf
             return
@@ -341,13 +341,7 @@ class ClientCore:
     def handle(self, event: e.Event, now: float) -> None:
         """Take one event in; effects follow."""
         if isinstance(event, e.Incoming):
-            try:
-                happened = self.connection.receive(event.envelope, event.message, now)
-            except SessionError as error:
-                self._fail_session(error)
-                return
-            for each in happened:
-                self._on_connection(each, now)
+            self._on_incoming(event, now)
             self.flush_unhurried(now)
         elif isinstance(event, e.Tick):
             for each in self.connection.tick(now):
@@ -366,7 +360,25 @@ class ClientCore:
                 self.uses.refused[event.object_id] = event.text
             self._fail_tasks_of_refused_objects()
 
-    def _on_connection(self, event: Established | Received | RefusedByPeer | HeartbeatDue | Lost, now: float) -> None:
+    def _on_incoming(self, event: e.Incoming, now: float) -> None:
+        message = event.message
+        results = message if type(message) is m.ResultBatch else None
+        happenings: Sequence[ConnectionEvent] = ()
+        try:
+            if results is None:
+                # It has to do with the session itself, or may have.
+                happenings = self.connection.receive(event.envelope, message, now)
+            elif not self.connection.accept(event.envelope, results, now):
+                results = None
+        except SessionError as error:
+            self._fail_session(error)
+            return
+        if results is not None:
+            self._on_results(results)
+        for happened in happenings:
+            self._on_connection(happened, now)
+
+    def _on_connection(self, event: ConnectionEvent, now: float) -> None:
         if isinstance(event, Received):
             self._on_message(event.message, now)
         elif isinstance(event, HeartbeatDue):
@@ -397,9 +409,7 @@ class ClientCore:
             self._effects.append(e.Connected(event.welcome, True))
 
     def _on_message(self, message: m.Message, now: float) -> None:
-        if isinstance(message, m.ResultBatch):
-            self._on_results(message)
-        elif isinstance(message, m.CreditGrant):
+        if isinstance(message, m.CreditGrant):
             self.credit.grant(message.count)
             self._effects.append(e.CreditArrived())
         elif isinstance(message, m.Output):
@@ -415,7 +425,10 @@ class ClientCore:
     def _on_results(self, batch: m.ResultBatch) -> None:
         numbers = list(batch.numbers)
         pop = self.table.tasks.pop
-        tasks = [pop(number, None) for number in numbers] if len(numbers) != 1 else [pop(numbers[0], None)]
+        if len(numbers) == 1 and not len(batch.object_positions) and numbers[0] in self.table.tasks:
+            self._on_lone_result(batch, pop(numbers[0]))
+            return
+        tasks = [pop(number, None) for number in numbers]
         payloads = batch.payloads.split()
         object_rows = set(batch.object_positions) if len(batch.object_positions) else None
         if object_rows is None and all(tasks):
@@ -440,6 +453,21 @@ class ClientCore:
                     self._finish(task)
         if completed.tokens:
             self._effects.append(completed)
+
+    def _on_lone_result(self, batch: m.ResultBatch, task: Task) -> None:
+        """As `_on_results`, for the one answer a client with one task under way waits for: what latency consists of."""
+        completed = e.Completed(
+            [batch.numbers[0]],
+            [task.token],
+            [bytes(batch.payloads.data)],
+            batch.statuses,
+            batch.durations,
+            batch.cpu_times,
+            batch.memory_peaks,
+        )
+        if self.uses.counts or self.table.graphs:
+            self._finish(task)
+        self._effects.append(completed)
 
     def _sort_out(
         self,

@@ -2,6 +2,7 @@
 
 from scaler_protocol.session.connection import (
     Connection,
+    ConnectionEvent,
     ConnectionState,
     Established,
     HeartbeatDue,
@@ -13,6 +14,7 @@ from scaler_protocol.session.sequencing import Outgoing, Session, message_bytes
 
 __all__ = [
     "Connection",
+    "ConnectionEvent",
     "ConnectionState",
     "Established",
     "HeartbeatDue",

@@ -53,7 +53,7 @@ class Lost:
     silent_seconds: float
 
 
-Event = Established | Received | RefusedByPeer | HeartbeatDue | Lost
+ConnectionEvent = Established | Received | RefusedByPeer | HeartbeatDue | Lost
 
 
 _OUTSIDE_SESSIONS = (m.Refused, m.Welcome, m.UnknownPeer)
@@ -119,19 +119,11 @@ class Connection:
 
     # --- receiving
 
-    def receive(self, envelope: Envelope, message: m.Message, now: float) -> list[Event]:
+    def receive(self, envelope: Envelope, message: m.Message, now: float) -> list[ConnectionEvent]:
         """Take one message in. Raises SessionError when the other end breaks the rules."""
         if isinstance(message, _OUTSIDE_SESSIONS):
             return self._receive_outside(envelope, message, now)
-        session = self.session
-        if not self.established or envelope.epoch != session.epoch:
-            return []
-        self.silent_since = now
-        self._reported_lost = False
-        accepted = session.accept(envelope, now, message_bytes(message))
-        if session.answer_due:
-            self._answer_session(now)
-        if not accepted:
+        if not self.accept(envelope, message, now):
             return []
         if isinstance(message, m.Heartbeat):
             if message.echo_seconds:
@@ -139,9 +131,24 @@ class Connection:
             return []
         return [Received(message)]
 
+    def accept(self, envelope: Envelope, message: m.Message, now: float) -> bool:
+        """Take in a message that belongs into a session; return whether it is new and in order. Raises as `receive`.
+
+        The part of `receive` that is left where the owner sees by itself what kind of message it has.
+        """
+        session = self.session
+        if not self.established or envelope.epoch != session.epoch:
+            return False
+        self.silent_since = now
+        self._reported_lost = False
+        accepted = session.accept(envelope, now, message_bytes(message))
+        if session.gap or session.resend_wanted or session.acknowledge_due:
+            self._answer_session(now)
+        return accepted
+
     def _receive_outside(
         self, envelope: Envelope, message: m.Refused | m.Welcome | m.UnknownPeer, now: float
-    ) -> list[Event]:
+    ) -> list[ConnectionEvent]:
         if self.state is ConnectionState.CLOSED:
             return []
         if isinstance(message, m.Welcome):
@@ -155,11 +162,11 @@ class Connection:
             self._say_hello(now)
         return []
 
-    def tick(self, now: float) -> list[Event]:
+    def tick(self, now: float) -> list[ConnectionEvent]:
         """Do what time demands. Call at `next_deadline()`, or more often."""
         if self.state is ConnectionState.CLOSED:
             return []
-        events: list[Event] = []
+        events: list[ConnectionEvent] = []
         silent = now - self.silent_since
         if silent >= self._give_up_seconds and not self._reported_lost:
             self._reported_lost = True
@@ -205,7 +212,7 @@ class Connection:
         envelope = self.session.plain(hello).envelope if known else UNSEQUENCED
         self.outgoing.append(Outgoing(envelope, hello))
 
-    def _on_welcome(self, envelope: Envelope, welcome: m.Welcome, now: float) -> list[Event]:
+    def _on_welcome(self, envelope: Envelope, welcome: m.Welcome, now: float) -> list[ConnectionEvent]:
         if welcome.hello_number != self._hello_number or not self._hello_unanswered:
             return []
         self._hello_unanswered = False

@@ -76,6 +76,7 @@ class Session:
         "_requested_at",
         "_requested_for",
         "_unacknowledged",
+        "acknowledge_due",
         "epoch",
         "gap",
         "outbox_bytes",
@@ -93,6 +94,7 @@ class Session:
         self.outbox_bytes_max = outbox_bytes_max
         self.gap = False
         self.resend_wanted = False
+        self.acknowledge_due = False
         self._unacknowledged: deque[tuple[int, int, m.Message]] = deque()
         self._received_since_stamp = 0
         self._received_bytes = 0
@@ -112,6 +114,7 @@ class Session:
         self.outbox_bytes += size
         self._unacknowledged.append((self.sent, size, message))
         self._received_since_stamp = self._received_bytes = 0
+        self.acknowledge_due = False
         # Without the detour over the classes' own constructors: this is done for every message.
         return _new(Outgoing, (_new(Envelope, (self.sent, self.received, SEQUENCED, self.epoch)), message))
 
@@ -130,6 +133,7 @@ class Session:
         """Return everything unacknowledged, to be sent again in this order."""
         self.resend_wanted = False
         self._received_since_stamp = self._received_bytes = 0
+        self.acknowledge_due = False
         return [
             Outgoing(Envelope(number, self.received, SEQUENCED, self.epoch), message)
             for number, _, message in self._unacknowledged
@@ -163,30 +167,20 @@ class Session:
                 self.gap = False
                 self._received_since_stamp += 1
                 self._received_bytes += size
+                if self._received_since_stamp >= ACKNOWLEDGE_MESSAGES or self._received_bytes >= ACKNOWLEDGE_BYTES:
+                    self.acknowledge_due = True
                 return True
             if sequence <= self.received:
                 # Seen before: the other end has not heard our acknowledgement.
                 self._received_since_stamp += 1
+                if self._received_since_stamp >= ACKNOWLEDGE_MESSAGES:
+                    self.acknowledge_due = True
                 return False
             self._note_gap(now)
             return False
         if sequence > self.received:
             self._note_gap(now)
         return True
-
-    @property
-    def acknowledge_due(self) -> bool:
-        return self._received_since_stamp >= ACKNOWLEDGE_MESSAGES or self._received_bytes >= ACKNOWLEDGE_BYTES
-
-    @property
-    def answer_due(self) -> bool:
-        """Whether the owner has something to send on account of what was received, whatever else it sends."""
-        return (
-            self.gap
-            or self.resend_wanted
-            or self._received_since_stamp >= ACKNOWLEDGE_MESSAGES
-            or self._received_bytes >= ACKNOWLEDGE_BYTES
-        )
 
     @property
     def acknowledge_pending(self) -> bool:
@@ -197,6 +191,7 @@ class Session:
 
     def _stamp(self, flags: int) -> Envelope:
         self._received_since_stamp = self._received_bytes = 0
+        self.acknowledge_due = False
         return Envelope(self.sent, self.received, flags, self.epoch)
 
     def _note_gap(self, now: float) -> None:

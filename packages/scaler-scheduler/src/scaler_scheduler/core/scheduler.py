@@ -83,22 +83,23 @@ class SchedulerCore:
         self._watched = False
         """Whether any monitor listens."""
         self._unix_offset = 0.0
-        self._handlers: dict[type[Any], Callable[[Any, Any, float], None]] = {
-            m.TaskBatch: self._on_task_batch,
-            m.GraphSubmit: self._on_graph_submit,
-            m.FunctionDefine: self._on_function_define,
-            m.TaskCancel: self._on_task_cancel,
-            m.CreditRequest: self._on_credit_request,
-            m.Shutdown: self._on_shutdown,
-            m.ResultBatch: self._on_result_batch,
-            m.TaskReturn: self._on_task_return,
-            m.Inventory: self._on_inventory,
-            m.ClientGone: self._on_client_gone,
-            m.Drain: self._on_drain,
-            m.Output: self._on_output,
-            m.ChunkFailures: self._on_chunk_failures,
-            m.Relay: self._on_relay,
+        self._handlers: dict[type[Any], tuple[type[PeerRecord], Callable[[Any, Any, float], None]]] = {
+            m.TaskBatch: (ClientRecord, self._on_task_batch),
+            m.GraphSubmit: (ClientRecord, self._on_graph_submit),
+            m.FunctionDefine: (ClientRecord, self._on_function_define),
+            m.TaskCancel: (ClientRecord, self._on_task_cancel),
+            m.CreditRequest: (ClientRecord, self._on_credit_request),
+            m.Shutdown: (ClientRecord, self._on_shutdown),
+            m.ResultBatch: (AgentRecord, self._on_result_batch),
+            m.TaskReturn: (AgentRecord, self._on_task_return),
+            m.Inventory: (AgentRecord, self._on_inventory),
+            m.ClientGone: (AgentRecord, self._on_client_gone),
+            m.Drain: (AgentRecord, self._on_drain),
+            m.Output: (AgentRecord, self._on_output),
+            m.ChunkFailures: (AgentRecord, self._on_chunk_failures),
+            m.Relay: (AgentRecord, self._on_relay),
         }
+        """By kind of message: who may send it, and what to do about it."""
 
     def handle(self, event: Event, now: float) -> None:
         """Take one event in. Never raises for what a peer did: a peer that breaks the rules is given up."""
@@ -167,17 +168,23 @@ class SchedulerCore:
             record.lost_at = NEVER
         session = record.session
         accepted = session.accept(envelope, now, message_bytes(message))
-        if session.answer_due:
-            if session.gap:
-                self.outbox.request_resend(record, now)
-            if session.resend_wanted:
-                self.outbox.send_all(peer, session.resend())
-            elif session.acknowledge_due:
-                self.outbox.send_plain(record, m.Heartbeat())
+        if session.gap:
+            self.outbox.request_resend(record, now)
+        if session.resend_wanted:
+            self.outbox.send_all(peer, session.resend())
+        elif session.acknowledge_due:
+            self.outbox.send_plain(record, m.Heartbeat())
         if not accepted:
             return
-        handler = self._handlers.get(kind)
-        if handler is not None:
+        handled = self._handlers.get(kind)
+        if handled is not None:
+            role, handler = handled
+            if type(record) is not role:
+                raise SessionError(
+                    f"a {kind.__name__} from {record.hello.name}, whose role is {record.hello.role.name}"
+                )
+            if role is ClientRecord and getattr(message, "client", record.id) != record.id:
+                raise SessionError(f"{record.hello.name} speaks in the name of client {short(message.client)}")  # type: ignore[union-attr]
             handler(record, message, now)
         elif kind is m.Heartbeat:
             self._on_heartbeat(record, message, now)  # type: ignore[arg-type]
@@ -370,15 +377,12 @@ class SchedulerCore:
             self.outbox.to_store(m.ClientGone(client.id))
         self.marks.placement_due = self.marks.credit_due = True
 
-    def _on_function_define(self, client: PeerRecord, message: m.FunctionDefine, now: float) -> None:
-        self._require(client, ClientRecord, message)
+    def _on_function_define(self, client: ClientRecord, message: m.FunctionDefine, now: float) -> None:
         names = message.names or ("",) * len(message.ids)
         for function_id, body, name in zip(message.ids, message.bodies.split(), names, strict=False):
             self.functions.define(client.id, function_id, body, name)
 
-    def _on_task_batch(self, client: PeerRecord, batch: m.TaskBatch, now: float) -> None:
-        self._require(client, ClientRecord, batch)
-        assert isinstance(client, ClientRecord)
+    def _on_task_batch(self, client: ClientRecord, batch: m.TaskBatch, now: float) -> None:
         self._check_functions(client, batch.functions, batch.serializer)
         options = client.options_of_batch(batch, self.config.enforce_capabilities)
         payloads = batch.payloads.split()
@@ -413,9 +417,7 @@ class SchedulerCore:
             self.ready.add_all(tasks)
             self.marks.placement_due = True
 
-    def _on_graph_submit(self, client: PeerRecord, message: m.GraphSubmit, now: float) -> None:
-        self._require(client, ClientRecord, message)
-        assert isinstance(client, ClientRecord)
+    def _on_graph_submit(self, client: ClientRecord, message: m.GraphSubmit, now: float) -> None:
         self._check_functions(client, message.functions, message.serializer)
         options = client.options_for(
             message.depth,
@@ -439,9 +441,7 @@ class SchedulerCore:
                 graph.attempts_before = max(graph.attempts_before, claim.attempt)
                 self.outbox.send(claim.agent, m.TaskCancel(client.id, [number], [claim.attempt]))
 
-    def _on_task_cancel(self, client: PeerRecord, message: m.TaskCancel, now: float) -> None:
-        self._require(client, ClientRecord, message)
-        assert isinstance(client, ClientRecord)
+    def _on_task_cancel(self, client: ClientRecord, message: m.TaskCancel, now: float) -> None:
         to_agents: dict[AgentRecord, list[Task]] = {}
         for number in message.numbers:
             task = client.tasks.get(number)
@@ -457,23 +457,18 @@ class SchedulerCore:
         for agent, tasks in to_agents.items():
             self._send_cancel(agent, tasks)
 
-    def _on_credit_request(self, client: PeerRecord, message: m.CreditRequest, now: float) -> None:
-        self._require(client, ClientRecord, message)
-        assert isinstance(client, ClientRecord)
+    def _on_credit_request(self, client: ClientRecord, message: m.CreditRequest, now: float) -> None:
         client.credit_wanted = message.count
         self.marks.credit_due = True
 
-    def _on_shutdown(self, client: PeerRecord, message: m.Shutdown, now: float) -> None:
-        self._require(client, ClientRecord, message)
+    def _on_shutdown(self, client: ClientRecord, message: m.Shutdown, now: float) -> None:
         if self.config.protected:
             notice = m.Notice("this scheduler is protected: clients cannot shut it down", kind="protected")
             self.outbox.send_plain(client, notice)
             return
         self._shut_down(f"client {client.hello.name} asked for it")
 
-    def _on_result_batch(self, agent: PeerRecord, batch: m.ResultBatch, now: float) -> None:
-        self._require(agent, AgentRecord, batch)
-        assert isinstance(agent, AgentRecord)
+    def _on_result_batch(self, agent: AgentRecord, batch: m.ResultBatch, now: float) -> None:
         if batch.capacity:
             agent.capacity = batch.capacity
         self.agents.changed(agent)
@@ -496,9 +491,7 @@ class SchedulerCore:
         client.finished_count += len(tasks)
         self.outbox.send(client, batch)
 
-    def _on_task_return(self, agent: PeerRecord, message: m.TaskReturn, now: float) -> None:
-        self._require(agent, AgentRecord, message)
-        assert isinstance(agent, AgentRecord)
+    def _on_task_return(self, agent: AgentRecord, message: m.TaskReturn, now: float) -> None:
         self.agents.changed(agent)
         client = self.clients.get(message.client)
         if client is None:
@@ -520,10 +513,8 @@ class SchedulerCore:
         for task in reversed(returned):
             self.lifecycle.requeue(task)
 
-    def _on_inventory(self, agent: PeerRecord, message: m.Inventory, now: float) -> None:
+    def _on_inventory(self, agent: AgentRecord, message: m.Inventory, now: float) -> None:
         """An agent in a new session says what it holds: adopt what is still wanted, stop the rest."""
-        self._require(agent, AgentRecord, message)
-        assert isinstance(agent, AgentRecord)
         client = self.clients.get(message.client)
         unwanted = m.TaskCancel(message.client, [], [])
         for number, attempt in zip(message.numbers, message.attempts, strict=True):
@@ -548,27 +539,22 @@ class SchedulerCore:
         # The agent knows this client's functions from before.
         agent.functions.setdefault(message.client, set())
 
-    def _on_client_gone(self, agent: PeerRecord, message: m.ClientGone, now: float) -> None:
-        self._require(agent, AgentRecord, message)
+    def _on_client_gone(self, agent: AgentRecord, message: m.ClientGone, now: float) -> None:
         client = self.clients.get(message.client)
         # Only the agent a client is relayed by can say so.
-        if client is not None and client.peer == RelayedPeer(agent.peer, client.id):  # type: ignore[arg-type]
+        if client is not None and client.peer == RelayedPeer(agent.peer, client.id):
             self._drop(client, "it ended", now, counted=False)
 
-    def _on_drain(self, agent: PeerRecord, message: m.Drain, now: float) -> None:
-        self._require(agent, AgentRecord, message)
-        assert isinstance(agent, AgentRecord)
+    def _on_drain(self, agent: AgentRecord, message: m.Drain, now: float) -> None:
         agent.draining = True
         self.agents.changed(agent)
 
-    def _on_output(self, agent: PeerRecord, message: m.Output, now: float) -> None:
-        self._require(agent, AgentRecord, message)
+    def _on_output(self, agent: AgentRecord, message: m.Output, now: float) -> None:
         client = self.clients.get(message.client)
         if client is not None:
             self.outbox.send_plain(client, message)
 
-    def _on_chunk_failures(self, agent: PeerRecord, message: m.ChunkFailures, now: float) -> None:
-        self._require(agent, AgentRecord, message)
+    def _on_chunk_failures(self, agent: AgentRecord, message: m.ChunkFailures, now: float) -> None:
         client = self.clients.get(message.client)
         task = client.tasks.get(message.number) if client is not None else None
         if client is None or task is None or task.agent is not agent or task.attempt != message.attempt:
@@ -577,9 +563,8 @@ class SchedulerCore:
         name = self.functions.name(task.function)
         self.monitor.note_chunk_failures(task, message.count, message.payload, agent.name, name, now)
 
-    def _on_relay(self, agent: PeerRecord, message: m.Relay, now: float) -> None:
-        # The shell hands the relayed message over as an event of its own; here it only counts as a sign of life.
-        self._require(agent, AgentRecord, message)
+    def _on_relay(self, agent: AgentRecord, message: m.Relay, now: float) -> None:
+        """A sign of life, no more: the shell hands the relayed message over as an event of its own."""
 
     def _set_capacity(self, agent: AgentRecord, capacity: int) -> None:
         if agent.capacity != capacity:
@@ -705,18 +690,6 @@ class SchedulerCore:
         for client_id, group in by_client.items():
             numbers, attempts = [task.number for task in group], [task.attempt & 0xFFFF for task in group]
             self.outbox.send(agent, m.TaskCancel(client_id, numbers, attempts))
-
-    def _require(self, record: PeerRecord, role: type[Any], message: m.Message) -> bool:
-        """Raise unless the message comes from the right kind of peer, and a client speaks only of itself."""
-        if type(record) is not role:
-            raise SessionError(
-                f"a {type(message).__name__} from {record.hello.name}, whose role is {record.hello.role.name}"
-            )
-        if role is ClientRecord:
-            named = getattr(message, "client", None)
-            if named is not None and named != record.id:
-                raise SessionError(f"{record.hello.name} speaks in the name of client {short(named)}")
-        return True
 
     def _check_functions(self, client: ClientRecord, functions: Sequence[bytes], serializer: bytes) -> None:
         for function_id in (*functions, serializer) if serializer else functions:

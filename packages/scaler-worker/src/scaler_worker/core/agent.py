@@ -21,7 +21,15 @@ from scaler_protocol import messages as m
 from scaler_protocol.errors import SessionError
 from scaler_protocol.messages import ProcessorState as State
 from scaler_protocol.messages import Status
-from scaler_protocol.session import Connection, Established, HeartbeatDue, Lost, Received, RefusedByPeer
+from scaler_protocol.session import (
+    Connection,
+    ConnectionEvent,
+    Established,
+    HeartbeatDue,
+    Lost,
+    Received,
+    RefusedByPeer,
+)
 from scaler_worker.core import effects as do
 from scaler_worker.core import events as on
 from scaler_worker.core.durations import OVERHEAD_MICROSECONDS, Durations
@@ -264,19 +272,24 @@ class AgentCore:
     # --- the scheduler speaks
 
     def _on_incoming(self, event: on.Incoming) -> None:
+        message = event.message
+        handler = self._message_handlers.get(type(message))
         session_before = self._connection.session
+        happenings: Sequence[ConnectionEvent] = ()
         try:
-            events = self._connection.receive(event.envelope, event.message, self._now)
+            if handler is None:
+                # It has to do with the session itself, or may have.
+                happenings = self._connection.receive(event.envelope, message, self._now)
+            elif not self._connection.accept(event.envelope, message, self._now):
+                handler = None
         except SessionError as error:
             self._stop(f"the scheduler broke the session: {error}", 1)
             return
-        for happened in events:
-            if type(happened) is Received:
-                handler = self._message_handlers.get(type(happened.message))
-                if handler is None:
-                    self._log(WARNING, f"ignored a {type(happened.message).__name__}, which is not for agents")
-                else:
-                    handler(happened.message)
+        if handler is not None:
+            handler(message)
+        for happened in happenings:
+            if isinstance(happened, Received):
+                self._log(WARNING, f"ignored a {type(message).__name__}, which is not for agents")
             elif isinstance(happened, Established):
                 self._on_established(happened, session_before.unacknowledged())
             elif isinstance(happened, RefusedByPeer):
