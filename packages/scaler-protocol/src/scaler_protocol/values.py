@@ -8,9 +8,12 @@ never hashed.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, dataclass_transform
+from typing import Any, Final, TypeVar, dataclass_transform
 
 T = TypeVar("T")
+
+new_tuple: Final = tuple.__new__
+"""`new_tuple(Kind, (one, other))` makes a named tuple without the call that its own constructor is."""
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))

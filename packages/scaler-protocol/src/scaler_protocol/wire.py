@@ -10,6 +10,7 @@ import struct
 from typing import Any, NamedTuple
 
 from scaler_protocol.errors import MalformedMessageError
+from scaler_protocol.values import new_tuple
 
 SEQUENCED = 1
 """Flag: the message is itself numbered."""
@@ -51,9 +52,6 @@ _WORDS = 5
 _POINTER = 4 << 32
 
 
-_new = tuple.__new__
-
-
 class Envelope(NamedTuple):
     """Who has sent and seen what. See `session.sequencing`."""
 
@@ -80,4 +78,4 @@ def decode_envelope(frame: Frame) -> Envelope:
     if segments or words != _WORDS or pointer != _POINTER:
         raise MalformedMessageError("not an envelope")
     # Without the detour over the class's own constructor: this is done for every message.
-    return _new(Envelope, (sequence, acknowledged, flags, epoch))
+    return new_tuple(Envelope, (sequence, acknowledged, flags, epoch))

@@ -23,6 +23,7 @@ from scaler_protocol.service.signals import StopSignals
 from scaler_protocol.storage import StoreRequests, TooManyRequestsError
 from scaler_protocol.transport import DealerLink, RouterListener, SendOutcome, TransportError
 from scaler_protocol.transport.publisher import Publisher
+from scaler_protocol.values import new_tuple
 from scaler_protocol.wire import UNSEQUENCED, Frame, decode_envelope, encode_envelope
 from scaler_scheduler.core import (
     CallWebhook,
@@ -52,9 +53,6 @@ if TYPE_CHECKING:
     from scaler_scheduler.webhooks import Webhooks
 
 logger = logging.getLogger(__name__)
-
-_new = tuple.__new__
-"""To make a named tuple without the detour over its own constructor."""
 
 DRAIN_MESSAGES = 256
 """Messages taken in one go before the core places tasks and answers leave."""
@@ -316,7 +314,7 @@ class _Server:
             logger.warning("disconnected %s: %s", _printable(identity), error)
             self._router.disconnect(identity)
             return
-        self._core.handle(_new(Incoming, (identity, envelope, message)), now)
+        self._core.handle(new_tuple(Incoming, (identity, envelope, message)), now)
         if type(message) is m.Relay:
             self._receive_relayed(identity, message, now)
 

@@ -28,6 +28,7 @@ from scaler_protocol.service.errors import ServiceError
 from scaler_protocol.service.readiness import Readiness
 from scaler_protocol.service.signals import StopSignals
 from scaler_protocol.transport import DealerLink
+from scaler_protocol.values import new_tuple
 from scaler_protocol.wire import decode_envelope, encode_envelope
 from scaler_worker.core import AgentCore, AgentOptions
 from scaler_worker.core import effects as do
@@ -236,7 +237,7 @@ class Agent:
         received = self._link.receive(RECEIVE_MAX)
         for frames in received:
             try:
-                event = on.Incoming(decode_envelope(frames[0]), decode(frames[1:]))
+                event = new_tuple(on.Incoming, (decode_envelope(frames[0]), decode(frames[1:])))
             except (MalformedMessageError, MessageTooLargeError) as error:
                 # It will not understand itself any better the next time.
                 self._end(do.Stop(f"the scheduler sent what cannot be understood: {error}", 1))

@@ -125,9 +125,6 @@ class ConnectionEngine(Engine):
 
     # --- LinkOwner
 
-    def on_messages(self, messages: list[list[Frame]]) -> None:
-        self._receive(messages)
-
     def before_sleep(self) -> None:
         if self._others:
             self._perform_others()

@@ -32,6 +32,7 @@ from scaler_protocol.codec import decode, encode
 from scaler_protocol.errors import WireError
 from scaler_protocol.random_ids import new_id
 from scaler_protocol.task_context import current_task_context
+from scaler_protocol.values import new_tuple
 from scaler_protocol.wire import Frame, decode_envelope, encode_envelope
 
 logger = logging.getLogger("scaler")
@@ -515,12 +516,12 @@ class Engine(ABC):
             self._send_effects()
         self._perform_others()
 
-    def _receive(self, messages: Sequence[list[Frame]]) -> None:
+    def on_messages(self, messages: Sequence[list[Frame]]) -> None:
         """Take messages of the scheduler in; `_perform_others` is the caller's to call."""
         incoming = []
         for frames in messages:
             try:
-                incoming.append(e.Incoming(decode_envelope(frames[0]), decode(frames[1:])))
+                incoming.append(new_tuple(e.Incoming, (decode_envelope(frames[0]), decode(frames[1:]))))
             except (WireError, IndexError) as error:
                 logger.error("the scheduler sent something that is no message: %s", error)
         now = time.monotonic()

@@ -93,7 +93,7 @@ class NestedEngine(Engine):
 
     def _on_frames(self, frames: list[Frame]) -> None:
         self._receiving_thread = threading.get_ident()
-        self._receive([frames])
+        self.on_messages([frames])
         # The scheduler asks now and then whether a quiet client still lives: this answers, while the task computes.
         self._tick()
         self._perform_others()

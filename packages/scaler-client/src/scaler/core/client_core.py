@@ -34,6 +34,7 @@ from scaler_protocol.session import (
     Lost,
     Received,
 )
+from scaler_protocol.values import new_tuple
 
 OUTBOX_BYTES_MAX = 64 * 1024 * 1024
 """Unacknowledged bytes beyond which batches wait in this core instead of in the network's queues."""
@@ -52,10 +53,6 @@ HOLD_SECONDS = 0.002
 
 GOODBYE_GRACE_SECONDS = 10.0
 """After the scheduler said goodbye: how long one may come back before unanswered tasks are given up."""
-
-
-_new = tuple.__new__
-"""To make a named tuple without the detour over its own constructor."""
 
 
 class ClientCore:
@@ -172,7 +169,7 @@ class ClientCore:
         table.next_number = number + 1
         # In this order: an exception in between (Ctrl-C) must not leave a task that never leaves.
         group.pending.append(number)
-        table.tasks[number] = _new(Task, (group, function, payload, objects, token))
+        table.tasks[number] = new_tuple(Task, (group, function, payload, objects, token))
         left = self.credit.left
         if left is not None:
             self.credit.left = left - 1

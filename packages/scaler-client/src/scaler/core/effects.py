@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum
+from typing import NamedTuple
 
 from scaler_protocol import messages as m
 from scaler_protocol.columns import EMPTY, Column
@@ -14,8 +15,7 @@ from scaler_protocol.wire import Envelope, Frame
 # --- events -----------------------------------------------------------------------------------------------------------
 
 
-@value
-class Incoming:
+class Incoming(NamedTuple):
     """A message of the scheduler."""
 
     envelope: Envelope

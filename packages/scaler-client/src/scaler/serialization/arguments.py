@@ -30,12 +30,9 @@ from scaler_protocol.payloads import (
     frame_arguments,
     frame_payloads,
 )
+from scaler_protocol.values import new_tuple
 
 Buffer = bytes | bytearray | memoryview
-
-
-_new = tuple.__new__
-"""To make a named tuple without the detour over its own constructor."""
 
 
 class ObjectSink(Protocol):
@@ -113,7 +110,7 @@ class Packer:
                 # The way of nearly all small tasks: worth every tenth of a microsecond.
                 pickled = pickle.dumps((args, kwargs), PROTOCOL)
                 if len(pickled) <= INLINE_BYTES_MAX:
-                    return _new(Packed, (PICKLED + pickled, ()))
+                    return new_tuple(Packed, (PICKLED + pickled, ()))
             elif not self._needs_list(args, kwargs):
                 packed = self._call_whole(function, args, kwargs)
                 if packed is not None:

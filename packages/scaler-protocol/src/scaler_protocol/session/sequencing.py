@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from scaler_protocol import messages as m
 from scaler_protocol.errors import SessionError
+from scaler_protocol.values import new_tuple
 from scaler_protocol.wire import RESEND, SEQUENCED, Envelope
 
 RESEND_INTERVAL_SECONDS = 1.0
@@ -30,9 +31,6 @@ MESSAGE_OVERHEAD_BYTES = 200
 
 OUTBOX_BYTES_MAX = 2 * 1024**3
 """Unacknowledged bytes one end keeps at most; past that the other end is given up."""
-
-
-_new = tuple.__new__
 
 
 class Outgoing(NamedTuple):
@@ -116,7 +114,7 @@ class Session:
         self._received_since_stamp = self._received_bytes = 0
         self.acknowledge_due = False
         # Without the detour over the classes' own constructors: this is done for every message.
-        return _new(Outgoing, (_new(Envelope, (self.sent, self.received, SEQUENCED, self.epoch)), message))
+        return new_tuple(Outgoing, (new_tuple(Envelope, (self.sent, self.received, SEQUENCED, self.epoch)), message))
 
     def plain(self, message: m.Message) -> Outgoing:
         """Envelope a message that may be lost without harm."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from scaler_protocol import messages as m
 from scaler_protocol.errors import SessionError
 from scaler_protocol.session import Outgoing
+from scaler_protocol.values import new_tuple
 from scaler_protocol.wire import UNSEQUENCED, Envelope
 from scaler_scheduler.core.agents import AgentPool, AgentRecord
 from scaler_scheduler.core.clients import ClientRecord
@@ -15,10 +16,6 @@ from scaler_scheduler.core.events import Peer, RelayedPeer
 from scaler_scheduler.core.monitor import Monitor
 
 PeerRecord = ClientRecord | AgentRecord
-
-
-_new = tuple.__new__
-"""To make a named tuple without the detour over its own constructor."""
 
 
 class Outbox:
@@ -53,7 +50,7 @@ class Outbox:
             return
         peer = record.peer
         if type(peer) is bytes:
-            self._effects.append(_new(Send, (peer, envelope, message, None)))
+            self._effects.append(new_tuple(Send, (peer, envelope, message, None)))
         else:
             self._add_send(peer, envelope, message)
 

@@ -128,7 +128,7 @@ class Placement:
 
     def assign(self, agent: AgentRecord, tasks: list[Task], now: float) -> None:
         held = agent.tasks
-        if agent.hello.takes_chains:
+        if (len(tasks) > 1 or tasks[0].graph is not None) and agent.hello.takes_chains:
             tasks = self.with_chains(agent, tasks, now)
         groups: dict[TaskOptions, list[Task]] = {}
         for task in tasks:

@@ -7,6 +7,7 @@ in the order of handing over, for that processor: their *index*. A processor run
 from __future__ import annotations
 
 from dataclasses import field
+from typing import NamedTuple
 
 from scaler_protocol import messages as m
 from scaler_protocol.columns import EMPTY, Column
@@ -19,8 +20,7 @@ class Tick:
     """Time has passed: `next_deadline` is reached."""
 
 
-@value
-class Incoming:
+class Incoming(NamedTuple):
     """A message from the scheduler, decoded."""
 
     envelope: Envelope

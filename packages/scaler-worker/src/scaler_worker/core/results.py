@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from scaler_protocol import messages as m
 from scaler_protocol.columns import EMPTY, Column, Packed
+from scaler_protocol.values import new_tuple
 
 NO_SLOT = 0xFFFF
 """In the column of slots: no worker ran the task, or none knows which one did."""
@@ -113,7 +114,8 @@ class ResultCollector:
             and client not in self._firsts
             and not (len(statuses) or len(cpu_times) or len(memory_peaks))
         ):
-            self._firsts[client] = _First(numbers, attempts, lengths, payloads, durations, slot)
+            first = (numbers, attempts, lengths, payloads, durations, slot)
+            self._firsts[client] = new_tuple(_First, first)
             return
         columns = self._columns(client)
         before = len(columns.numbers)
@@ -186,18 +188,20 @@ class ResultCollector:
         self._by_client = {}
         self._firsts = {}
         self.rows = 0
-        batches = [
-            m.ResultBatch(
-                client,
-                first.numbers,
-                first.attempts,
-                Packed(first.lengths, first.payloads),
-                durations=first.durations,
-                capacity=capacity,
-                slots=[first.slot] * len(first.numbers),
+        batches = []
+        for client, first in firsts.items():
+            numbers, attempts, lengths, payloads, durations, slot = first
+            batches.append(
+                m.ResultBatch(
+                    client,
+                    numbers,
+                    attempts,
+                    Packed(lengths, payloads),
+                    durations=durations,
+                    capacity=capacity,
+                    slots=[slot] * len(numbers),
+                )
             )
-            for client, first in firsts.items()
-        ]
         if entries:
             batches += self._take_columns(entries, capacity)
         return batches

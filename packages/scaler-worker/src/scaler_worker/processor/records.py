@@ -17,6 +17,7 @@ from itertools import repeat
 from typing import NamedTuple
 
 from scaler_protocol.columns import Column
+from scaler_protocol.values import new_tuple
 
 PACKET_BYTES_MAX = 64 * 1024
 """Safely below the send buffer the kernel gives everybody."""
@@ -287,7 +288,9 @@ def one_task_parts(
 def read_one_task(body: bytes) -> Tasks:
     index, generation, depth, kind, flags, number, client, function = _ONE_TASK.unpack_from(body)
     payload = body[_ONE_TASK.size :]
-    return Tasks(index, generation, depth, kind, flags, client, b"", [function], (), (number,), [payload], {}, [], [])
+    return new_tuple(
+        Tasks, (index, generation, depth, kind, flags, client, b"", [function], (), (number,), [payload], {}, [], [])
+    )
 
 
 # --- results ---------------------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from scaler_protocol.ids import NO_ID
 from scaler_protocol.messages import Status, TaskFlag, TaskKind
 from scaler_protocol.payloads import PICKLED
 from scaler_protocol.task_context import RelayReceiver, set_task_context
+from scaler_protocol.values import new_tuple
 from scaler_protocol.wire import Frame
 from scaler_worker.processor import output
 from scaler_worker.processor.channel import AgentGoneError, Channel
@@ -247,7 +248,8 @@ class Processor:
             self._came_alone = True
             with self._rows_lock:
                 if tasks.generation == self._generation:
-                    self._rows.append(Row(tasks.first_index, 0, tasks.functions[0], tasks.payloads[0], tasks))
+                    row = (tasks.first_index, 0, tasks.functions[0], tasks.payloads[0], tasks)
+                    self._rows.append(new_tuple(Row, row))
                     self._next_index = tasks.first_index + 1
             return True
         if kind == Kind.TASKS:
