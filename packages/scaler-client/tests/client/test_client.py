@@ -623,7 +623,7 @@ class TestConnection:
         def fail(*_: Any) -> None:
             raise MemoryError("no more")
 
-        monkeypatch.setattr(client._operations.engine, "_receive", fail)
+        monkeypatch.setattr(client._operations.engine, "on_messages", fail)
         cluster.resume()
         with pytest.raises(errors.DisconnectedError, match="no more"):
             future.result(10)
