@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         quick=arguments.quick,
     )
     results.settings = {name: getattr(settings, name) for name in settings.__slots__}
-    output = arguments.output or ROOT / "benchmarks" / "results" / f"{datetime.now():%Y-%m-%d-%H%M}.json"
+    output = arguments.output or ROOT / "benchmarks" / "results" / f"{datetime.now():%Y-%m-%d-%H%M%S}.json"
     begin = time.monotonic()
     # Asked to end, it ends as by Ctrl-C: the running sample's processes are ended, too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
