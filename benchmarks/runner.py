@@ -9,6 +9,7 @@ import secrets
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -105,7 +106,9 @@ def _sample(workload: Workload, system: System, environment: Environment, settin
             with contextlib.suppress(FileNotFoundError):
                 outcome = json.loads(output.read_text(encoding="utf-8"))
         if outcome["status"] not in ("ok", "unsupported"):
-            outcome["log"] = log.read_text(encoding="utf-8", errors="replace")[-LOG_TAIL_CHARACTERS:]
+            # Results are published: no paths of this machine.
+            text = log.read_text(encoding="utf-8", errors="replace")[-LOG_TAIL_CHARACTERS:]
+            outcome["log"] = text.replace(str(ROOT), "…").replace(sys.base_prefix, "…/python")
     finally:
         # Nothing else that the runner starts is alive now.
         left_behind = processes.kill(
