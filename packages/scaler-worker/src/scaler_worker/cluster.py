@@ -206,8 +206,7 @@ class Agent:
     def _report(self, event: on.Event) -> None:
         """Take note of an event, for the turn that is about to come."""
         self._events.append(event)
-        if not self._turn_due:
-            self._schedule_turn()
+        self._schedule_turn()
 
     def _on_readable(self) -> None:
         """Read from everything that is ready, then handle all of it in one turn."""

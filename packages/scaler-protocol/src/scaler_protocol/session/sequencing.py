@@ -159,23 +159,21 @@ class Session:
         if flags & RESEND:
             self.resend_wanted = True
         if flags & SEQUENCED:
-            if sequence == self.received + 1:
+            if sequence > self.received + 1:
+                self._note_gap(now)
+                return False
+            new = sequence > self.received
+            if new:
                 self.received = sequence
                 # Whatever was missing before this message has come in the meantime.
                 self.gap = False
-                self._received_since_stamp += 1
                 self._received_bytes += size
-                if self._received_since_stamp >= ACKNOWLEDGE_MESSAGES or self._received_bytes >= ACKNOWLEDGE_BYTES:
-                    self.acknowledge_due = True
-                return True
-            if sequence <= self.received:
-                # Seen before: the other end has not heard our acknowledgement.
-                self._received_since_stamp += 1
-                if self._received_since_stamp >= ACKNOWLEDGE_MESSAGES:
-                    self.acknowledge_due = True
-                return False
-            self._note_gap(now)
-            return False
+            # Also where it was seen before: the other end has not heard our acknowledgement.
+            self._received_since_stamp += 1
+            if self._received_since_stamp >= ACKNOWLEDGE_MESSAGES or self._received_bytes >= ACKNOWLEDGE_BYTES:
+                # Kept, not asked for: both ends look at it for every message.
+                self.acknowledge_due = True
+            return new
         if sequence > self.received:
             self._note_gap(now)
         return True

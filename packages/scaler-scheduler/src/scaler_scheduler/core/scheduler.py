@@ -183,8 +183,9 @@ class SchedulerCore:
                 raise SessionError(
                     f"a {kind.__name__} from {record.hello.name}, whose role is {record.hello.role.name}"
                 )
-            if role is ClientRecord and getattr(message, "client", record.id) != record.id:
-                raise SessionError(f"{record.hello.name} speaks in the name of client {short(message.client)}")  # type: ignore[union-attr]
+            named = getattr(message, "client", record.id) if role is ClientRecord else record.id
+            if named != record.id:
+                raise SessionError(f"{record.hello.name} speaks in the name of client {short(named)}")
             handler(record, message, now)
         elif kind is m.Heartbeat:
             self._on_heartbeat(record, message, now)  # type: ignore[arg-type]

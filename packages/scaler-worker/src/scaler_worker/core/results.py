@@ -188,20 +188,18 @@ class ResultCollector:
         self._by_client = {}
         self._firsts = {}
         self.rows = 0
-        batches = []
-        for client, first in firsts.items():
-            numbers, attempts, lengths, payloads, durations, slot = first
-            batches.append(
-                m.ResultBatch(
-                    client,
-                    numbers,
-                    attempts,
-                    Packed(lengths, payloads),
-                    durations=durations,
-                    capacity=capacity,
-                    slots=[slot] * len(numbers),
-                )
+        batches = [
+            m.ResultBatch(
+                client,
+                first.numbers,
+                first.attempts,
+                Packed(first.lengths, first.payloads),
+                durations=first.durations,
+                capacity=capacity,
+                slots=[first.slot] * len(first.numbers),
             )
+            for client, first in firsts.items()
+        ]
         if entries:
             batches += self._take_columns(entries, capacity)
         return batches
