@@ -5,33 +5,51 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from scaler_protocol.service.interrupts import quiet_interrupts
+from scaler_protocol.service.host import run_alone
 
 if TYPE_CHECKING:
+    from scaler_protocol.service.child import ChildService
+    from scaler_protocol.service.host import Host
     from scaler_scheduler.settings import SchedulerSettings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command with these arguments (default: those of this process); returns its exit status."""
-    with quiet_interrupts():
-        from scaler_protocol.service.command import run_command
+    return run_alone(part, arguments)
+
+
+def part() -> SchedulerPart:
+    """The scheduler as a part of a process; see `scaler_protocol.service.host`."""
+    return SchedulerPart()
+
+
+class SchedulerPart:
+    """Imports late, so that -h and mistakes in flags are answered at once."""
+
+    def __init__(self) -> None:
+        self._store: ChildService | None = None
+
+    @property
+    def settings_class(self) -> type[SchedulerSettings]:
         from scaler_scheduler.settings import SchedulerSettings
 
-    return run_command(SchedulerSettings, _run, arguments)
+        return SchedulerSettings
 
+    def prepare(self, settings: SchedulerSettings, *, alone: bool) -> None:
+        if settings.own_object_storage_address is not None:
+            from scaler_scheduler.store_process import fork_store
 
-def _run(settings: SchedulerSettings) -> int:
-    # Imported late, so that -h and mistakes in flags are answered at once.
-    from scaler_protocol.service.readiness import Readiness
-    from scaler_scheduler.store_process import STORE_STOP_SECONDS, fork_store
+            # It imports what this process does not, at the same time.
+            self._store = fork_store(settings)
+        import scaler_scheduler.server  # noqa: F401
 
-    # First of all, because it takes out of the environment what the storage server must not inherit.
-    readiness = Readiness.from_environment()
-    store = None if settings.own_object_storage_address is None else fork_store(settings)
-    try:
-        from scaler_scheduler.server import run
+    async def serve(self, settings: SchedulerSettings, host: Host) -> int:
+        from scaler_scheduler.server import serve
 
-        return run(settings, readiness, store)
-    finally:
-        if store is not None:
-            store.terminate(STORE_STOP_SECONDS)
+        return await serve(settings, host, self._store)
+
+    def close(self) -> None:
+        if self._store is not None:
+            from scaler_scheduler.store_process import STORE_STOP_SECONDS
+
+            self._store.terminate(STORE_STOP_SECONDS)

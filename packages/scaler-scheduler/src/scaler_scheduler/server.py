@@ -16,10 +16,8 @@ from scaler_protocol.errors import WireError
 from scaler_protocol.random_ids import new_id
 from scaler_protocol.service.child import ChildService
 from scaler_protocol.service.errors import ConfigurationError, ServiceError
-from scaler_protocol.service.event_loop import run as run_event_loop
+from scaler_protocol.service.host import Host
 from scaler_protocol.service.memory import give_back_free_memory, rss_bytes
-from scaler_protocol.service.readiness import Readiness
-from scaler_protocol.service.signals import StopSignals
 from scaler_protocol.storage import StoreRequests, TooManyRequestsError
 from scaler_protocol.transport import DealerLink, RouterListener, SendOutcome, TransportError
 from scaler_protocol.transport.publisher import Publisher
@@ -57,13 +55,6 @@ logger = logging.getLogger(__name__)
 DRAIN_MESSAGES = 256
 """Messages taken in one go before the core places tasks and answers leave."""
 
-STAY_SECONDS = 0.001
-"""How long to wait for the next message right after one, before the event loop has its turn again: a pass through it costs
-as much as a task does, and answers come at once."""
-
-STAY_SECONDS_MAX = 0.005
-"""How long timers, signals and everything else may have to wait for that."""
-
 LONGEST_SLEEP_SECONDS = 0.5
 """How often connections are looked after that are lost, or that never said who they are, when nothing else happens."""
 
@@ -80,25 +71,26 @@ STORE_STATUS_SECONDS = 10.0
 """How long the object storage server may take to say how much it holds, before it is asked again."""
 
 
-def run(settings: SchedulerSettings, readiness: Readiness, store: ChildService | None) -> int:
-    """Run a scheduler until it is asked to stop; return the exit status of the process.
+async def serve(settings: SchedulerSettings, host: Host, store: ChildService | None) -> int:
+    """Run a scheduler until it is asked to stop; return its exit status.
 
     `store`: its own object storage server, which waits for its address; None where the settings name one.
     """
-    return run_event_loop(lambda: _Server(settings, readiness, store).serve(), settings.event_loop)
+    return await _Server(settings, host, store).serve()
 
 
 class _Server:
-    def __init__(self, settings: SchedulerSettings, readiness: Readiness, store: ChildService | None) -> None:
+    def __init__(self, settings: SchedulerSettings, host: Host, store: ChildService | None) -> None:
         self._settings = settings
-        self._readiness = readiness
+        self._host = host
+        self._loop = asyncio.get_running_loop()
+        self._seat = host.turns.join(self._turn, self._rest)
         self._cpu_seconds, self._cpu_read_at = time.process_time(), time.monotonic()
         self._stopped = asyncio.Event()
         self._exit_status = 0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("-inf")
         self._was_loaded = False
-        self._drain_scheduled = False
         self._store_child = store
         self._store_link: DealerLink | None = None
         self._store_requests: StoreRequests | None = None
@@ -111,15 +103,17 @@ class _Server:
         self._store_asked_at = float("-inf")
 
     async def serve(self) -> int:
-        self._loop = asyncio.get_running_loop()
         self._webhooks = self._open_webhooks()
         with contextlib.ExitStack() as stack:
             logging.getLogger().addHandler(self._recent_log)
             stack.callback(logging.getLogger().removeHandler, self._recent_log)
+            stack.callback(self._host.turns.leave, self._seat)
             stack.callback(self._stop_store)
             self._router = self._bind()
             stack.callback(self._router.close)
             bound = Address.parse(self._router.address)
+            self._host.listeners[str(bound)] = self._router
+            stack.callback(self._host.listeners.pop, str(bound))
             self._publisher = self._publish_at(self._monitor_address(bound))
             stack.callback(self._publisher.close)
             self._feed = MonitorFeed(self._publisher, self._recent_log)
@@ -129,25 +123,23 @@ class _Server:
             )
             self._connect_store(str(store_address))
             stack.callback(self._disconnect_store)
-            self._loop.add_reader(self._router.fd, self._drain)
-            stack.callback(self._loop.remove_reader, self._router.fd)
             logger.info("scheduler listens on %s", bound)
             logger.info("object storage is at %s", store_address)
             logger.info("monitors connect to %s", self._publisher.address)
             logger.info("use event loop: %s", self._settings.event_loop)
             # From here on a signal means a clean end; whoever waits for readiness may send one at once.
-            stack.enter_context(StopSignals(lambda signal_number: self._on_stop_signal(signal_number.name)))
-            self._readiness.ready(
-                {"scheduler": bound, "object_storage": store_address, "monitor": self._publisher.address}
+            stack.enter_context(self._host.stop_signals(lambda signal_number: self._on_stop_signal(signal_number.name)))
+            self._host.ready(
+                {"scheduler": bound, "object_storage": store_address, "monitor": Address.parse(self._publisher.address)}
             )
-            keep_alive = asyncio.create_task(self._readiness.keep_alive())
             watch_store = asyncio.create_task(self._watch_store())
-            self._drain()
+            self._host.turns.add(self._router.fd, self._turn)
+            stack.callback(self._host.turns.remove, self._router.fd)
+            self._seat.schedule()
             await self._stopped.wait()
-            self._readiness.stopping()
-            keep_alive.cancel()
+            self._host.stopping()
             watch_store.cancel()
-            await asyncio.gather(keep_alive, watch_store, return_exceptions=True)
+            await asyncio.gather(watch_store, return_exceptions=True)
             if self._webhooks is not None:
                 await self._webhooks.close()
             await self._say_goodbye()
@@ -158,7 +150,7 @@ class _Server:
 
     def _bind(self) -> RouterListener:
         try:
-            return RouterListener(str(self._settings.address))
+            return RouterListener(str(self._settings.address), self._seat.schedule)
         except TransportError as error:
             raise ServiceError(str(error)) from None
 
@@ -285,27 +277,19 @@ class _Server:
 
     # --- the loop
 
-    def _drain(self) -> None:
-        """Take what is waiting, let the core place once, perform its effects, and see that nothing is left asleep."""
-        self._drain_scheduled = False
+    def _turn(self) -> None:
+        """Take what has come, let the core place once, and perform its effects."""
         router, core = self._router, self._core
         now = time.monotonic()
-        until = now + STAY_SECONDS_MAX
-        while True:
-            received = router.receive(DRAIN_MESSAGES)
-            for identity, frames in received:
-                self._receive(identity, frames, now)
-            if now >= core.next_deadline():
-                core.handle(self._tick(), now)
-            core.place(now)
-            self._perform(now)
-            if not received or now >= until or not router.wait(STAY_SECONDS):
-                break
-            now = time.monotonic()
-        if router.has_received:
-            self._schedule_drain()
-        else:
-            self._sleep(now)
+        received = router.receive(DRAIN_MESSAGES)
+        for identity, frames in received:
+            self._receive(identity, frames, now)
+        if now >= core.next_deadline():
+            core.handle(self._tick(), now)
+        core.place(now)
+        self._perform(now)
+        if len(received) == DRAIN_MESSAGES:
+            self._seat.schedule()
 
     def _receive(self, identity: bytes, frames: list[Frame], now: float) -> None:
         try:
@@ -383,8 +367,9 @@ class _Server:
             logger.warning("objects that nobody needs stay in object storage: %s", error)
         self._flush_store(now)
 
-    def _sleep(self, now: float) -> None:
+    def _rest(self) -> None:
         """Come back at the core's deadline, or soon where a peer's queue waits, or after the longest sleep."""
+        now = time.monotonic()
         wake_at = min(self._core.next_deadline(), now + LONGEST_SLEEP_SECONDS)
         if self._router.has_queued:
             self._router.flush()
@@ -405,7 +390,7 @@ class _Server:
 
     def _on_timer(self) -> None:
         self._timer_at = float("-inf")
-        self._drain()
+        self._seat.schedule()
         self._give_back_memory()
 
     def _give_back_memory(self) -> None:
@@ -416,11 +401,6 @@ class _Server:
         elif unfinished == 0 and self._was_loaded:
             self._was_loaded = False
             give_back_free_memory()
-
-    def _schedule_drain(self) -> None:
-        if not self._drain_scheduled:
-            self._drain_scheduled = True
-            self._loop.call_soon(self._drain)
 
     def _tick(self) -> Tick:
         monitors, events, joined = self._feed.update()
@@ -445,7 +425,7 @@ class _Server:
 
     def _on_webhook(self, event: WebhookAnswered | WebhookFailed) -> None:
         self._core.handle(event, time.monotonic())
-        self._schedule_drain()
+        self._seat.schedule()
 
     # --- stop
 

@@ -14,7 +14,8 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from scaler_protocol import messages as m
@@ -23,13 +24,12 @@ from scaler_protocol.capabilities import parse_capabilities
 from scaler_protocol.codec import decode, encode
 from scaler_protocol.errors import MalformedMessageError, MessageTooLargeError, TransportError
 from scaler_protocol.random_ids import new_id
-from scaler_protocol.service import event_loop
 from scaler_protocol.service.errors import ServiceError
-from scaler_protocol.service.readiness import Readiness
-from scaler_protocol.service.signals import StopSignals
+from scaler_protocol.service.host import Host
 from scaler_protocol.transport import DealerLink
+from scaler_protocol.transport.inside import InsideLink
 from scaler_protocol.values import new_tuple
-from scaler_protocol.wire import decode_envelope, encode_envelope
+from scaler_protocol.wire import Frame, decode_envelope, encode_envelope
 from scaler_worker.core import AgentCore, AgentOptions
 from scaler_worker.core import effects as do
 from scaler_worker.core import events as on
@@ -39,7 +39,6 @@ from scaler_worker.settings import ClusterSettings
 from scaler_worker.shell.figures import ProcessMeter, free_bytes
 from scaler_worker.shell.object_cache import make_object_folder
 from scaler_worker.shell.pool import ProcessorPool
-from scaler_worker.shell.read_hub import ReadHub
 from scaler_worker.shell.storage_link import StorageLink
 from scaler_worker.shell.template_process import TemplateProcess
 
@@ -48,13 +47,6 @@ logger = logging.getLogger(__name__)
 RECEIVE_MAX = 256
 """Messages taken in per turn, so that processors and timers have theirs under load."""
 
-STAY_SECONDS = 0.001
-"""How long to wait for more right after a turn, before the event loop has its own again: a pass through it costs as much as a
-task does, and answers come at once."""
-
-STAY_SECONDS_MAX = 0.005
-"""How long timers, signals and everything else may have to wait for that."""
-
 CONNECTION_SECONDS = 0.5
 """How often a connection that is lost is looked after, when nothing else wakes the agent."""
 
@@ -62,26 +54,16 @@ GRACE_SECONDS = 5.0
 """How long running tasks may go on when this process is asked to stop."""
 
 
-def run(settings: ClusterSettings, address: Address, readiness: Readiness, template: TemplateProcess) -> int:
+async def serve(settings: ClusterSettings, address: Address, host: Host, template: TemplateProcess) -> int:
     """Work for the scheduler at `address` until stopped; return the exit status.
 
     Processors are forked from `template`. Raises ServiceError when there is no going on.
     """
-    return event_loop.run(lambda: _serve(settings, address, readiness, template), settings.event_loop)
-
-
-async def _serve(settings: ClusterSettings, address: Address, readiness: Readiness, template: TemplateProcess) -> int:
-    try:
-        link = DealerLink(str(address), identity := new_id())
-    except TransportError as error:
-        raise ServiceError(f"ADDRESS: {error}") from None
-    agent = Agent(settings, address, identity, link, readiness, template)
-    with StopSignals(agent.on_stop_signal):
-        watchdog = asyncio.create_task(readiness.keep_alive())
+    agent = Agent(settings, address, host, template)
+    with host.stop_signals(agent.on_stop_signal):
         try:
             stop = await agent.serve()
         finally:
-            watchdog.cancel()
             agent.close()
     if stop.status:
         raise ServiceError(stop.reason)
@@ -100,11 +82,11 @@ class Agent:
         self,
         settings: ClusterSettings,
         address: Address,
-        incarnation: bytes,
-        link: DealerLink,
-        readiness: Readiness,
+        host: Host,
         template: TemplateProcess,
     ) -> None:
+        incarnation = new_id()
+        self._link = self._connect(host, str(address), incarnation)
         hostname = socket.gethostname()
         folder, cache_bytes = make_object_folder()
         names = _worker_names(settings, hostname)
@@ -126,20 +108,18 @@ class Agent:
             )
         )
         self._incarnation = incarnation
-        self._link = link
-        self._readiness = readiness
+        self._host = host
         self._folder = folder
         self._figures_seconds = min(settings.heartbeat_interval_seconds, 2.0)
         self._loop = asyncio.get_running_loop()
         self._stopped: asyncio.Future[do.Stop] = self._loop.create_future()
         self._ended = False
         self._events: list[on.Event] = []
-        self._turn_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._storage: StorageLink | None = None
         self._meter = ProcessMeter(os.getpid())
-        self._hub = ReadHub(self._on_readable)
+        self._seat = host.turns.join(self._turn, self._rest)
         self._pool = ProcessorPool(
             ProcessorOptions(
                 scheduler_address=str(address),
@@ -151,7 +131,7 @@ class Agent:
                 logging_format=settings.logging_format,
             ),
             template,
-            self._hub,
+            host.turns,
             self._report,
         )
         self._performers: dict[type[Any], Callable[[Any], None]] = {
@@ -181,15 +161,16 @@ class Agent:
 
     async def serve(self) -> do.Stop:
         """Run until the core says stop."""
-        self._hub.add(self._link.fd, self._receive)
+        if isinstance(self._link, DealerLink):
+            self._host.turns.add(self._link.fd, partial(self._receive, self._link))
         self._core.start(time.monotonic())
         self._measure()
-        self._schedule_turn()
+        self._seat.schedule()
         self._check_link()
         return await self._stopped
 
     def on_stop_signal(self, number: signal.Signals) -> None:
-        self._readiness.stopping()
+        self._host.stopping()
         self._report(on.StopRequested(number.name, GRACE_SECONDS))
 
     def close(self) -> None:
@@ -198,62 +179,51 @@ class Agent:
         if self._storage is not None:
             self._storage.close("the worker stops")
         self._pool.close()
-        self._hub.close()
+        if isinstance(self._link, DealerLink):
+            self._host.turns.remove(self._link.fd)
         self._link.close()
+        self._host.turns.leave(self._seat)
+
+    def _connect(self, host: Host, address: str, identity: bytes) -> DealerLink | InsideLink:
+        listener = host.listeners.get(address)
+        if listener is not None:
+            return InsideLink(listener, identity, self._take)
+        try:
+            return DealerLink(address, identity)
+        except TransportError as error:
+            raise ServiceError(f"ADDRESS: {error}") from None
 
     # --- in
 
     def _report(self, event: on.Event) -> None:
         """Take note of an event, for the turn that is about to come."""
         self._events.append(event)
-        self._schedule_turn()
+        if not self._seat.is_due:
+            self._seat.schedule()
 
-    def _on_readable(self) -> None:
-        """Read from everything that is ready, then handle all of it in one turn."""
-        until = time.monotonic() + STAY_SECONDS_MAX
-        seconds = 0.0
-        while True:
-            # So that what is reported meanwhile schedules no further turn.
-            self._turn_due = True
-            ready = self._hub.read_ready(seconds)
-            if not ready and seconds:
-                self._turn_due = False
-                break
-            now = self._turn()
-            if self._ended:
-                return
-            if now >= until:
-                break
-            seconds = STAY_SECONDS
-        self._set_timer()
+    def _receive(self, link: DealerLink) -> None:
+        for frames in link.receive(RECEIVE_MAX):
+            self._take(frames)
+        if link.has_received:
+            self._loop.call_soon(self._receive, link)
 
-    def _schedule_turn(self) -> None:
-        if not self._turn_due:
-            self._turn_due = True
-            self._loop.call_soon(self._scheduled_turn)
+    def _take(self, frames: Sequence[Frame]) -> None:
+        """Take in a message of the scheduler's, for the turn that is about to come."""
+        try:
+            event = new_tuple(on.Incoming, (decode_envelope(frames[0]), decode(frames[1:])))
+        except (MalformedMessageError, MessageTooLargeError) as error:
+            # It will not understand itself any better the next time.
+            self._end(do.Stop(f"the scheduler sent what cannot be understood: {error}", 1))
+            return
+        self._events.append(event)
+        if not self._seat.is_due:
+            self._seat.schedule()
 
-    def _receive(self) -> None:
-        received = self._link.receive(RECEIVE_MAX)
-        for frames in received:
-            try:
-                event = new_tuple(on.Incoming, (decode_envelope(frames[0]), decode(frames[1:])))
-            except (MalformedMessageError, MessageTooLargeError) as error:
-                # It will not understand itself any better the next time.
-                self._end(do.Stop(f"the scheduler sent what cannot be understood: {error}", 1))
-                return
-            self._events.append(event)
-        if received:
-            if not self._turn_due:
-                self._schedule_turn()
-            if self._link.has_received:
-                self._loop.call_soon(self._receive)
-
-    def _turn(self) -> float:
-        """Handle everything that has come, then do everything that follows. Returns when that was."""
-        self._turn_due = False
-        now = time.monotonic()
+    def _turn(self) -> None:
+        """Handle everything that has come, then do everything that follows."""
         if self._ended:
-            return now
+            return
+        now = time.monotonic()
         core, performers = self._core, self._performers
         events, self._events = self._events, []
         try:
@@ -268,14 +238,11 @@ class Agent:
         except Exception as error:
             logger.exception("the agent failed")
             self._end(do.Stop(f"the agent failed: {type(error).__name__}: {error}", 1))
-        return now
 
-    def _scheduled_turn(self) -> None:
-        self._turn()
-        if not self._ended:
-            self._set_timer()
-
-    def _set_timer(self) -> None:
+    def _rest(self) -> None:
+        """Come back at the core's deadline."""
+        if self._ended:
+            return
         deadline = self._core.next_deadline()
         if self._timer is not None:
             # Firing early costs a look; setting a timer anew for every turn costs more.
@@ -293,7 +260,7 @@ class Agent:
         if self._core.next_deadline() <= time.monotonic():
             self._report(on.Tick())
         else:
-            self._set_timer()
+            self._rest()
 
     def _measure(self) -> None:
         cpu_percent, rss_bytes = self._meter.read()
@@ -330,7 +297,7 @@ class Agent:
         self._link.send([encode_envelope(effect.envelope), *encode(effect.message)])
 
     def _use_storage(self, effect: do.UseStorage) -> None:
-        self._readiness.ready()
+        self._host.ready()
         if self._storage is not None and self._storage.address == effect.address:
             return
         if self._storage is not None:

@@ -5,39 +5,52 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from scaler_protocol.service.interrupts import quiet_interrupts
+from scaler_protocol.service.host import run_alone
 
 if TYPE_CHECKING:
-    from scaler_protocol.service.readiness import Readiness
+    from scaler_protocol.address import Address
+    from scaler_protocol.service.host import Host
     from scaler_worker.settings import ClusterSettings
-    from scaler_worker.shell.template_process import TemplateProcess
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command with these arguments (default: those of this process); returns its exit status."""
-    with quiet_interrupts():
-        from scaler_protocol.service.child import die_with_parent
-        from scaler_protocol.service.readiness import Readiness
+    return run_alone(part, arguments)
+
+
+def part() -> WorkerPart:
+    """The agent, with its processors, as a part of a process; see `scaler_protocol.service.host`."""
+    return WorkerPart()
+
+
+class WorkerPart:
+    """Imports late, so that -h and mistakes in flags are answered at once."""
+
+    def __init__(self) -> None:
         from scaler_worker.shell.template_process import TemplateProcess
 
-        # First of all, because these take out of the environment what processors must not inherit.
-        die_with_parent()
-        readiness = Readiness.from_environment()
-        template = TemplateProcess()
-        # While the template imports what processors need. It shares none of this.
-        from scaler_protocol.service.command import run_command
+        # It imports what processors need while this process imports its own things. It shares none of those.
+        self._template = TemplateProcess()
+        self._address: Address | None = None
+
+    @property
+    def settings_class(self) -> type[ClusterSettings]:
         from scaler_worker.settings import ClusterSettings
 
-    try:
-        return run_command(ClusterSettings, lambda settings: _run(settings, readiness, template), arguments)
-    finally:
-        template.close()
+        return ClusterSettings
 
+    def prepare(self, settings: ClusterSettings, *, alone: bool) -> None:
+        # Before the address is asked for: whoever gives it on standard input may wait for a scheduler that starts meanwhile.
+        import scaler_worker.cluster  # noqa: F401
+        from scaler_protocol.service.late_address import ON_INPUT, address_now
 
-def _run(settings: ClusterSettings, readiness: Readiness, template: TemplateProcess) -> int:
-    # Imported late, so that -h and mistakes in flags are answered at once. The address is asked for last: whoever gives it
-    # on standard input may be waiting for a scheduler that starts at the same time.
-    from scaler_protocol.service.late_address import address_now
-    from scaler_worker.cluster import run
+        if alone or settings.address != ON_INPUT:
+            self._address = address_now(settings.address)
 
-    return run(settings, address_now(settings.address), readiness, template)
+    async def serve(self, settings: ClusterSettings, host: Host) -> int:
+        from scaler_worker.cluster import serve
+
+        return await serve(settings, self._address or host.addresses["scheduler"], host, self._template)
+
+    def close(self) -> None:
+        self._template.close()

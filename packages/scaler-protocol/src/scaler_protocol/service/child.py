@@ -41,8 +41,9 @@ _REPORT_BYTES_MAX = 65_536
 class ChildService:
     """One running service, a `python -m <module>`. Make it with `ChildService.start` or `fork`."""
 
-    def __init__(self, module: str, process: subprocess.Popen[bytes] | ForkedProcess, ready_fd: int) -> None:
-        self.module = module
+    def __init__(self, name: str, process: subprocess.Popen[bytes] | ForkedProcess, ready_fd: int) -> None:
+        self.name = name
+        """What errors call it."""
         self.process = process
         self._ready_fd = ready_fd
 
@@ -52,6 +53,7 @@ class ChildService:
         module: str,
         arguments: Sequence[str] = (),
         *,
+        name: str | None = None,
         environment: Mapping[str, str] | None = None,
         late_address: bool = False,
         stdout: int | IO[bytes] | None = None,
@@ -60,8 +62,8 @@ class ChildService:
         """Starts `python -m module arguments…` with this interpreter, in a process group of its own.
 
         A group of its own keeps Ctrl-C in a terminal from reaching the child beside its parent: the parent stops its
-        children in order. `environment` is added to that of this process. `late_address`: the child is started with
-        the address `-`, and `give_address` tells it.
+        children in order. `name`: what errors call it, the module by default. `environment` is added to that of this
+        process. `late_address`: the child is started with the address `-`, and `give_address` tells it.
         """
         # Services that start no other do without.
         import subprocess
@@ -87,7 +89,7 @@ class ChildService:
             raise
         finally:
             os.close(write_fd)
-        return cls(module, process, read_fd)
+        return cls(name or module, process, read_fd)
 
     @classmethod
     def fork(cls, module: str, arguments: Sequence[str] = ()) -> ChildService:
@@ -156,8 +158,8 @@ class ChildService:
         # The pipe's end comes before the process can be reaped; a child that closed it and lives on is not ready.
         if not self._ends_within(1.0):
             self.terminate(1.0)
-            raise ServiceError(f"{self.module} did not become ready within {timeout_s:g} s")
-        raise ServiceError(f"{self.module} ended before it was ready: {describe_exit(self.process.wait())}")
+            raise ServiceError(f"{self.name} did not become ready within {timeout_s:g} s")
+        raise ServiceError(f"{self.name} ended before it was ready: {describe_exit(self.process.wait())}")
 
     def _read_report(self, deadline: float) -> bytes:
         """Everything up to the first line's end, or less when the pipe ends or the deadline passes before."""
@@ -193,7 +195,7 @@ class ChildService:
     def join(self, timeout_s: float | None = None) -> int:
         """Wait until the child ends by itself; return its exit status. Raises TimeoutError after `timeout_s` seconds."""
         if not self._ends_within(timeout_s):
-            raise TimeoutError(f"{self.module} still runs after {timeout_s} s")
+            raise TimeoutError(f"{self.name} still runs after {timeout_s} s")
         return self.process.wait()
 
     def _ends_within(self, timeout_s: float | None) -> bool:

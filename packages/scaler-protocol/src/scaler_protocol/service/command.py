@@ -61,14 +61,24 @@ def run_command(
     try:
         die_with_parent()
         settings = settings_class.from_command_line(arguments)
-        set_up_logging(
-            settings.logging_paths, settings.logging_level, settings.logging_config_file, settings.logging_format
-        )
+        set_up(settings)
         return run(settings)
     except ServiceError as error:
-        for line in str(error).splitlines():
-            print(f"{settings_class.command}: {line}", file=sys.stderr)
-        return error.exit_status
+        return tell(settings_class.command, error)
     except KeyboardInterrupt:
         # Ctrl-C before the service has its own signal handlers: leave quietly, with the shell's status for SIGINT.
         return 130
+
+
+def set_up(settings: CommandSettings) -> None:
+    """Do for this process what the settings of any command say. Raises ConfigurationError."""
+    set_up_logging(
+        settings.logging_paths, settings.logging_level, settings.logging_config_file, settings.logging_format
+    )
+
+
+def tell(command: str, error: ServiceError) -> int:
+    """Say on stderr why a command ends, one line each; return its exit status."""
+    for line in str(error).splitlines():
+        print(f"{command}: {line}", file=sys.stderr)
+    return error.exit_status

@@ -7,7 +7,7 @@ import errno
 import os
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 
 from scaler_protocol.errors import WireError
@@ -68,7 +68,8 @@ class RouterListener:
     call `receive` then: it accepts, reads, and sends what was queued. Raises TransportError when the address cannot be bound.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, on_taken: Callable[[], None] | None = None) -> None:
+        """`on_taken` is called when `receive` has something to give that `fd` does not tell: a message of an `InsideLink`."""
         listeners, self.address = listen(address, BACKLOG)
         self._listeners = {listener.fileno(): listener for listener in listeners}
         self._epoll = Epoll()
@@ -76,6 +77,11 @@ class RouterListener:
         self._peers: dict[int, _Peer] = {}
         """By descriptor."""
         self._by_identity: dict[bytes, _Peer] = {}
+        self._inside: dict[bytes, Callable[[Sequence[Frame]], None]] = {}
+        """What takes messages for peers in this thread, by identity."""
+        self._on_taken = on_taken
+        self._looked_away = False
+        """Whether the last `receive` gave what was there without looking at the sockets."""
         self._strangers: dict[_Peer, None] = {}
         """Connections that have not said who they are, oldest first."""
         self._queued: dict[_Peer, None] = {}
@@ -108,7 +114,11 @@ class RouterListener:
     def receive(self, limit: int) -> list[tuple[bytes, list[Frame]]]:
         """Return up to `limit` waiting messages as (peer identity, frames), and do what else the connections need."""
         received = self._received
-        if not received:
+        # Where peers in this thread keep it busy, every other time will do for the rest.
+        if received and (len(received) >= limit or not self._looked_away):
+            self._looked_away = True
+        else:
+            self._looked_away = False
             ready = self._ready or self._epoll.poll(0, EVENTS_MAX)
             self._ready = []
             for fd, events in ready:
@@ -132,7 +142,11 @@ class RouterListener:
         """Send to one peer, in order with what is queued for it."""
         peer = self._by_identity.get(identity)
         if peer is None:
-            return SendOutcome.GONE
+            take = self._inside.get(identity)
+            if take is None:
+                return SendOutcome.GONE
+            take(frames)
+            return SendOutcome.SENT
         queue, stream = peer.queue, peer.stream
         if not queue and not stream.pending:
             try:
@@ -172,6 +186,7 @@ class RouterListener:
 
     def disconnect(self, identity: bytes) -> None:
         """Close the connection of a peer that does not keep to the protocol. It may connect again."""
+        self._inside.pop(identity, None)
         peer = self._by_identity.get(identity)
         if peer is not None:
             self._drop_queue(peer)
@@ -184,12 +199,34 @@ class RouterListener:
         self._closed = True
         for peer in list(self._peers.values()):
             self._close(peer)
+        self._inside.clear()
         for listener in self._listeners.values():
             listener.close()
         if self.address.startswith("ipc://") and not self.address.startswith("ipc://@"):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.address.removeprefix("ipc://"))
         self._epoll.close()
+
+    # --- peers in this thread, see `InsideLink`
+
+    def admit(self, identity: bytes, take: Callable[[Sequence[Frame]], None]) -> None:
+        """Let a peer of this thread in: what is sent to it, `take` is called with. Who had that identity before has lost it."""
+        if not self._closed and self._inside.get(identity) != take:
+            self._displace(identity)
+            self._inside[identity] = take
+
+    def take(self, identity: bytes, take: Callable[[Sequence[Frame]], None], frames: list[Frame]) -> None:
+        """Take a message of such a peer. Dropped, like one for a dead connection, when it is not connected."""
+        if self._closed or self._inside.get(identity) != take:
+            return
+        if not self._received and self._on_taken is not None:
+            self._on_taken()
+        self._received.append((identity, frames))
+
+    def dismiss(self, identity: bytes, take: Callable[[Sequence[Frame]], None]) -> None:
+        """End the connection of such a peer, if it still has it."""
+        if self._inside.get(identity) == take:
+            del self._inside[identity]
 
     # --- inside
 
@@ -244,12 +281,16 @@ class RouterListener:
         self._strangers.pop(peer, None)
         # Nobody chooses an identity that begins with zero: those are for peers that did not choose any.
         peer.identity = peer.stream.peer_identity or b"\0" + os.urandom(_ANONYMOUS_BYTES)
-        before = self._by_identity.get(peer.identity)
+        self._displace(peer.identity)
+        self._by_identity[peer.identity] = peer
+
+    def _displace(self, identity: bytes) -> None:
+        self._inside.pop(identity, None)
+        before = self._by_identity.get(identity)
         if before is not None:
             self._read(before)
             self._drop_queue(before)
             self._close(before)
-        self._by_identity[peer.identity] = peer
 
     def _flush(self, peer: _Peer) -> None:
         stream, queue = peer.stream, peer.queue

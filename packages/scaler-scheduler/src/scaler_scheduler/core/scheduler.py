@@ -19,7 +19,7 @@ from scaler_protocol.wire import Envelope
 from scaler_scheduler.core.agents import NEVER, AgentRecord
 from scaler_scheduler.core.clients import ClientRecord
 from scaler_scheduler.core.config import SchedulerConfig
-from scaler_scheduler.core.effects import Effect, KeepOwner, Publish, Stop
+from scaler_scheduler.core.effects import KeepOwner, Publish, Stop
 from scaler_scheduler.core.events import (
     Event,
     Incoming,
@@ -69,6 +69,8 @@ class SchedulerCore:
         self.recovering = state.recovering
         self.monitor = state.monitor
         self.outbox = state.outbox
+        self.take_effects = state.outbox.take
+        """Returns what is to be done, in order. The method itself, as it is called after every message."""
         self.marks = state.marks
         self.lifecycle = TaskLifecycle(state)
         self.placement = Placement(state)
@@ -131,9 +133,6 @@ class SchedulerCore:
         if self.marks.credit_due:
             self.marks.credit_due = False
             self.placement.grant_credits(now)
-
-    def take_effects(self) -> list[Effect]:
-        return self.outbox.take()
 
     @property
     def unfinished_count(self) -> int:

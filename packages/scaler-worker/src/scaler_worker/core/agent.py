@@ -217,7 +217,7 @@ class AgentCore:
 
     def take_first_effects(self) -> list[do.Effect]:
         """Return what is to be done before the rest is even settled: processors wait for their tasks."""
-        if not (self._stopped or self._handed_over):
+        if self._queue.count and not (self._stopped or self._handed_over):
             self._hand_over()
         effects = self._effects
         if effects:
@@ -816,7 +816,7 @@ class AgentCore:
             self._assign()
 
     def _settle(self) -> None:
-        if not self._handed_over:
+        if not self._handed_over and (self._queue.count or self._now >= self._return_at):
             self._hand_over()
         if self._connection.established:
             self._report()

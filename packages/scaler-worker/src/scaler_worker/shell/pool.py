@@ -9,6 +9,7 @@ import os
 import socket
 from collections.abc import Callable
 
+from scaler_protocol.service.turns import Turns
 from scaler_worker.core import events as on
 from scaler_worker.processor.options import ProcessorOptions
 from scaler_worker.processor.protocol import (
@@ -22,7 +23,6 @@ from scaler_worker.processor.protocol import (
 )
 from scaler_worker.shell.figures import ProcessMeter
 from scaler_worker.shell.processor_link import ProcessorLink
-from scaler_worker.shell.read_hub import ReadHub
 from scaler_worker.shell.template_process import TemplateProcess
 
 logger = logging.getLogger(__name__)
@@ -34,10 +34,10 @@ class ProcessorPool:
     """Starts, finds and buries processors. `report` takes the events."""
 
     def __init__(
-        self, options: ProcessorOptions, template: TemplateProcess, hub: ReadHub, report: Callable[[on.Event], None]
+        self, options: ProcessorOptions, template: TemplateProcess, turns: Turns, report: Callable[[on.Event], None]
     ) -> None:
         self._options = options
-        self._hub = hub
+        self._turns = turns
         self._report = report
         self._loop = asyncio.get_running_loop()
         self._links: dict[int, ProcessorLink] = {}
@@ -56,7 +56,7 @@ class ProcessorPool:
     # --- processors
 
     def start(self, number: int, slot: int) -> None:
-        link = ProcessorLink(number, slot, self._hub, self._report, self._import_ahead)
+        link = ProcessorLink(number, slot, self._turns, self._report, self._import_ahead)
         self._links[number] = link
         try:
             socket.send_fds(self._socket, [START.pack(number)], link.child_descriptors)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 from scaler_protocol.ids import ID_BYTES, NO_ID
 from scaler_protocol.service.child import describe_exit
+from scaler_protocol.service.turns import Turns
 from scaler_worker.core import effects as do
 from scaler_worker.core import events as on
 from scaler_worker.core.slices import TaskSlice
@@ -38,7 +39,6 @@ from scaler_worker.processor.records import (
     relay_parts,
     tasks_parts,
 )
-from scaler_worker.shell.read_hub import ReadHub
 
 PACKETS_PER_TURN = 32
 """Read from one processor before the others have their turn."""
@@ -110,14 +110,14 @@ class ProcessorLink:
         self,
         number: int,
         slot: int,
-        hub: ReadHub,
+        turns: Turns,
         report: Callable[[on.Event], None],
         import_ahead: Callable[[str], None],
     ) -> None:
         self.number = number
         self.slot = slot
         self.pid = 0
-        self._hub = hub
+        self._turns = turns
         self._report = report
         self._import_ahead = import_ahead
         self._loop = asyncio.get_running_loop()
@@ -134,7 +134,7 @@ class ProcessorLink:
         os.set_blocking(self._stderr, False)
         self.child_descriptors = [tasks_end.detach(), control_end.detach(), page, stderr_end]
         """To be passed to the processor, and closed here."""
-        hub.add(self._tasks.fileno(), self._read_tasks_channel)
+        turns.add(self._tasks.fileno(), self._read_tasks_channel)
         self._loop.add_reader(self._stderr, self._read_stderr)
 
     # --- to the processor
@@ -188,7 +188,7 @@ class ProcessorLink:
         except OSError:
             packet = b""
         if not packet:
-            self._hub.remove(self._tasks.fileno())
+            self._turns.remove(self._tasks.fileno())
             return None
         record = self._assembler.add(packet)
         if record is None:
@@ -258,7 +258,7 @@ class ProcessorLink:
         return event
 
     def close(self) -> None:
-        self._hub.remove(self._tasks.fileno())
+        self._turns.remove(self._tasks.fileno())
         self._loop.remove_reader(self._stderr)
         self._task_sender.close()
         self._control_sender.close()
