@@ -108,7 +108,7 @@ class Service:
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
 
     def wait_log(self, text: str, timeout_s: float = WAIT_S) -> None:
-        wait_for(f"{text!r} in the log of {self.child.module}", lambda: text in self.log(), timeout_s)
+        wait_for(f"{text!r} in the log of {self.child.name}", lambda: text in self.log(), timeout_s)
 
     def children(self) -> list[int]:
         """Process ids of everything it has started."""

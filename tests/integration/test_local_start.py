@@ -36,23 +36,32 @@ def test_a_port_that_is_taken(capfd: pytest.CaptureFixture[str]) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         address = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
-        with pytest.raises(ServiceError, match="scaler_scheduler ended before it was ready: exit status 1"):
+        with pytest.raises(ServiceError, match="the local cluster ended before it was ready: exit status 1"):
             SchedulerClusterCombo(address, n_workers=1)
     (line,) = capfd.readouterr().err.splitlines()
     assert line == f"scaler_scheduler: cannot listen on {address}: Address already in use"
 
 
 def test_a_setting_of_the_workers_that_is_wrong(capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ServiceError, match="scaler_worker ended before it was ready: exit status 2"):
+    with pytest.raises(ServiceError, match="the local cluster ended before it was ready: exit status 2"):
         SchedulerClusterCombo(n_workers=0)
     assert capfd.readouterr().err == ("scaler_cluster: --num-of-workers: Input should be greater than or equal to 1\n")
 
 
 def test_a_setting_of_the_scheduler_that_is_wrong(capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ServiceError, match="scaler_scheduler ended before it was ready: exit status 2"):
+    with pytest.raises(ServiceError, match="the local cluster ended before it was ready: exit status 2"):
         SchedulerClusterCombo(n_workers=1, max_task_attempts=0)
     assert capfd.readouterr().err == (
         "scaler_scheduler: --max-task-attempts: Input should be greater than or equal to 1\n"
+    )
+
+
+def test_wrong_settings_of_both_are_told_at_once(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ServiceError, match="the local cluster ended before it was ready: exit status 2"):
+        SchedulerClusterCombo(n_workers=0, max_task_attempts=0)
+    assert capfd.readouterr().err == (
+        "scaler_scheduler: --max-task-attempts: Input should be greater than or equal to 1\n"
+        "scaler_cluster: --num-of-workers: Input should be greater than or equal to 1\n"
     )
 
 
@@ -77,8 +86,8 @@ def test_each_service_reports_for_itself_alone(tmp_path: Path, monkeypatch: pyte
         with contextlib.suppress(BlockingIOError):
             while True:
                 reports.append(manager.recv(4096))
-    # The scheduler and the agent; the storage server is the scheduler's business.
-    assert sum(b"READY=1" in report for report in reports) == 2
+    # The process of scheduler and agent; the storage server is the scheduler's business.
+    assert sum(b"READY=1" in report for report in reports) == 1
 
 
 def test_workers_may_be_started_before_their_scheduler() -> None:

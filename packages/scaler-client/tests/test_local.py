@@ -59,7 +59,7 @@ def test_a_service_that_ends_at_once(monkeypatch: Any) -> None:
     from scaler_protocol.service.errors import ServiceError
 
     # Any module will do that can be started and does not report that it is ready.
-    service = Service("this", "address", {})
+    service = Service("this", ["address"])
     service.start()
     with pytest.raises(RuntimeError, match="started already"):
         service.start()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from scaler.local.services import WORKER, LocalService, Service
+from scaler.local.services import WORKER, LocalService, Service, command_line, require
 
 
 class Cluster(LocalService):
@@ -36,7 +36,12 @@ class Cluster(LocalService):
         logging_level: str | None = None,
     ) -> None:
         settings = {name: value for name, value in locals().items() if name not in ("self", "address", "n_workers")}
-        self._service = Service(WORKER, address, {"num_of_workers": n_workers, **settings})
+        self._service = Service(WORKER, [address, *command_line({"num_of_workers": n_workers, **settings})])
+
+    def launch(self) -> None:
+        """Start the process without waiting; `wait_ready` does that."""
+        require([WORKER])
+        super().launch()
 
     def wait_ready(self, address: str | None = None) -> None:
         """Wait until the scheduler knows the workers.

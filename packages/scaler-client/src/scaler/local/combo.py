@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Self
+from typing import Any, Self
 
 from scaler.local.cluster import Cluster
 from scaler.local.scheduler import Scheduler
-from scaler.local.services import OBJECT_STORAGE, ON_INPUT, SCHEDULER, WORKER, Service, require
+from scaler.local.services import (
+    OBJECT_STORAGE,
+    ON_INPUT,
+    SCHEDULER,
+    STOP_SECONDS,
+    TOGETHER,
+    TOGETHER_SEPARATOR,
+    WORKER,
+    Service,
+    command_line,
+    require,
+)
 
 
 class SchedulerClusterCombo:
@@ -17,7 +28,8 @@ class SchedulerClusterCombo:
             print(client.map(math.sqrt, range(100)))
 
     All of it ends with `shutdown`, with the `with` block, or with this process. Keyword arguments are the settings of the
-    three commands; None stands for the command's default.
+    three commands; None stands for the command's default. Scheduler and agent share a process, which makes the way of a task
+    shorter; `Scheduler` and `Cluster` have one each.
     """
 
     def __init__(
@@ -68,7 +80,7 @@ class SchedulerClusterCombo:
         """
         require([SCHEDULER, OBJECT_STORAGE, WORKER])
         self._storage: Service | None = None
-        logging_settings = {
+        logging_settings: dict[str, Any] = {
             "logging_paths": logging_paths,
             "logging_config_file": logging_config_file,
             "logging_level": logging_level,
@@ -79,23 +91,26 @@ class SchedulerClusterCombo:
         ):
             self._storage = Service(
                 OBJECT_STORAGE,
-                object_storage_address or "tcp://127.0.0.1:0",
-                {
-                    "memory_limit_bytes": memory_limit_bytes,
-                    "object_size_limit_bytes": object_size_limit_bytes,
-                    "event_loop": event_loop,
-                    **logging_settings,
-                },
+                [
+                    object_storage_address or "tcp://127.0.0.1:0",
+                    *command_line(
+                        {
+                            "memory_limit_bytes": memory_limit_bytes,
+                            "object_size_limit_bytes": object_size_limit_bytes,
+                            "event_loop": event_loop,
+                            **logging_settings,
+                        }
+                    ),
+                ],
             )
-        self._scheduler: Scheduler | None = None
-        self._cluster: Cluster | None = None
+        self._service: Service | None = None
         try:
             storage_address = None
             if self._storage is not None:
                 self._storage.start()
                 (bound,) = self._storage.wait_ready().values()
                 storage_address = str(bound)
-            self._scheduler = Scheduler(
+            scheduler = Scheduler(
                 address,
                 object_storage_address=storage_address,
                 monitor_address=monitor_address,
@@ -112,12 +127,9 @@ class SchedulerClusterCombo:
                 load_balance_trigger_times=load_balance_trigger_times,
                 event_loop=event_loop,
                 io_threads=scheduler_io_threads,
-                logging_paths=logging_paths,
-                logging_config_file=logging_config_file,
-                logging_level=logging_level,
+                **logging_settings,
             )
-            self._scheduler.launch()
-            self._cluster = Cluster(
+            cluster = Cluster(
                 ON_INPUT,
                 n_workers,
                 worker_names=worker_names,
@@ -132,45 +144,45 @@ class SchedulerClusterCombo:
                 hard_processor_suspend=hard_processor_suspend,
                 event_loop=event_loop,
                 io_threads=worker_io_threads,
-                logging_paths=logging_paths,
-                logging_config_file=logging_config_file,
-                logging_level=logging_level,
+                **logging_settings,
             )
-            # All of them import their libraries at the same time, and so does this process what its clients will need.
-            # Only then does anybody wait for another.
-            self._cluster.launch()
+            self._service = Service(
+                TOGETHER,
+                [*scheduler.command_line, TOGETHER_SEPARATOR, *cluster.command_line],
+                name="the local cluster",
+                # First the workers, then the scheduler.
+                stop_seconds=2 * STOP_SECONDS,
+            )
+            self._service.start()
+            # While it imports its libraries, so does this process what its clients will need.
             import scaler.client.operations  # noqa: F401
 
-            self._scheduler.wait_ready()
-            self._cluster.wait_ready(self._scheduler.get_address())
+            self._service.wait_ready()
         except BaseException:
             self.shutdown()
             raise
 
     def get_address(self) -> str:
         """Return where clients connect."""
-        return self._started().get_address()
+        return self._address_of("scheduler")
 
     def get_object_storage_address(self) -> str:
-        return self._started().get_object_storage_address()
+        return self._address_of("object_storage")
 
     def get_monitor_address(self) -> str:
         """Return where `scaler_top` and `scaler_ui` connect."""
-        return self._started().get_monitor_address()
+        return self._address_of("monitor")
 
     def shutdown(self) -> None:
         """End workers, scheduler and object storage server, in this order. Idempotent."""
-        if self._cluster is not None:
-            self._cluster.terminate()
-        if self._scheduler is not None:
-            self._scheduler.terminate()
+        if self._service is not None:
+            self._service.terminate()
         if self._storage is not None:
             self._storage.terminate()
 
-    def _started(self) -> Scheduler:
-        if self._scheduler is None:
-            raise RuntimeError("the cluster is not started")
-        return self._scheduler
+    def _address_of(self, role: str) -> str:
+        assert self._service is not None
+        return self._service.address_of(role)
 
     def __enter__(self) -> Self:
         return self
@@ -180,5 +192,5 @@ class SchedulerClusterCombo:
 
     def __del__(self) -> None:
         # A constructor that raised early has made none of the attributes.
-        if hasattr(self, "_cluster"):
+        if hasattr(self, "_service"):
             self.shutdown()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scaler.local.services import OBJECT_STORAGE, SCHEDULER, LocalService, Service, require
+from scaler.local.services import OBJECT_STORAGE, SCHEDULER, LocalService, Service, command_line, require
 
 ANY_PORT = "tcp://127.0.0.1:0"
 
@@ -44,7 +44,7 @@ class Scheduler(LocalService):
     ) -> None:
         """`address` None takes a free port of this machine; `get_address` tells which, once started."""
         settings = {name: value for name, value in locals().items() if name not in ("self", "address")}
-        self._service = Service(SCHEDULER, address or ANY_PORT, settings)
+        self._service = Service(SCHEDULER, [address or ANY_PORT, *command_line(settings)])
         self._needs_storage = object_storage_address is None
 
     def launch(self) -> None:
@@ -54,16 +54,11 @@ class Scheduler(LocalService):
 
     def get_address(self) -> str:
         """Return where clients and workers connect."""
-        return self._address_of("scheduler")
+        return self._service.address_of("scheduler")
 
     def get_object_storage_address(self) -> str:
-        return self._address_of("object_storage")
+        return self._service.address_of("object_storage")
 
     def get_monitor_address(self) -> str:
         """Return where `scaler_top` and `scaler_ui` connect."""
-        return self._address_of("monitor")
-
-    def _address_of(self, role: str) -> str:
-        if role not in self._service.addresses:
-            raise RuntimeError("the scheduler is not started")
-        return str(self._service.addresses[role])
+        return self._service.address_of("monitor")

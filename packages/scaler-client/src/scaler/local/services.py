@@ -7,7 +7,7 @@ import importlib.util
 import os
 import sys
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
@@ -20,6 +20,9 @@ STOP_SECONDS = 10.0
 SCHEDULER = "scaler_scheduler"
 OBJECT_STORAGE = "scaler_objstore"
 WORKER = "scaler_worker"
+TOGETHER = "scaler_protocol.service.together"
+"""Runs several of them in one process, each with its arguments, with the separator between them."""
+TOGETHER_SEPARATOR = "--"
 
 ON_INPUT = "-"
 """As an address: the service reads it from its standard input, see `Service.give_address`."""
@@ -63,12 +66,19 @@ def _capability(name: str, amount: int) -> str:
 class Service:
     """One child process, from `start` to `terminate`. It ends with this process, whatever happens."""
 
-    def __init__(self, module: str, address: str, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self, module: str, arguments: Sequence[str], *, name: str | None = None, stop_seconds: float = STOP_SECONDS
+    ) -> None:
+        """`arguments`: those of the module's command. `name`: what errors call it, the module by default.
+
+        `stop_seconds`: how long it may take to end before it is killed.
+        """
         self.module = module
-        self.address = address
+        self.arguments = list(arguments)
         self.addresses: dict[str, Address] = {}
         """Where it answers, by role, once it is ready."""
-        self._settings = dict(settings)
+        self._name = name or module
+        self._stop_seconds = stop_seconds
         self._owner_pid = os.getpid()
         self._child: ChildService | None = None
 
@@ -79,14 +89,11 @@ class Service:
     def start(self) -> None:
         """Start the process; `wait_ready` says when it can be used. Raises RuntimeError when it runs already."""
         if self._child is not None:
-            raise RuntimeError(f"{self.module} is started already")
-        require([self.module])
+            raise RuntimeError(f"{self._name} is started already")
         from scaler_protocol.service.child import ChildService
 
         self._child = ChildService.start(
-            self.module,
-            [self.address, *command_line(self._settings)],
-            late_address=self.address == ON_INPUT,
+            self.module, self.arguments, name=self._name, late_address=self.arguments[:1] == [ON_INPUT]
         )
         _running.add(self)
 
@@ -109,12 +116,18 @@ class Service:
             raise
         return self.addresses
 
+    def address_of(self, role: str) -> str:
+        """Return where it answers in that role. Raises RuntimeError before it is ready."""
+        if role not in self.addresses:
+            raise RuntimeError(f"{self._name} is not started")
+        return str(self.addresses[role])
+
     def terminate(self) -> None:
         """End the process, gently first. Idempotent."""
         _running.discard(self)
         # A forked child has a copy of this object, and no right to end what its parent needs.
         if self._child is not None and os.getpid() == self._owner_pid:
-            self._child.terminate(STOP_SECONDS)
+            self._child.terminate(self._stop_seconds)
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until the process ends by itself. Raises TimeoutError after `timeout` seconds."""
@@ -126,6 +139,11 @@ class LocalService:
     """What can be done with a service of this machine, whichever it is."""
 
     _service: Service
+
+    @property
+    def command_line(self) -> list[str]:
+        """What it is started with: the module and its arguments."""
+        return [self._service.module, *self._service.arguments]
 
     def start(self) -> None:
         """Start the process and wait until it is ready."""
