@@ -82,6 +82,10 @@ class System(ABC):
     def start(self, workers: int) -> Cluster:
         """Start a cluster on this machine that runs so many tasks at once; return when it takes tasks."""
 
+    def start_apart(self, workers: int) -> Cluster:
+        """As `start`, with a scheduler that shares its process with nothing else, where there is a choice."""
+        return self.start(workers)
+
 
 def free_ports(count: int) -> int:
     """Return the first of `count` adjoining TCP ports on the loopback interface that are free now."""

@@ -47,10 +47,10 @@ class Run:
     clusters: list[Cluster] = field(default_factory=list)
 
     @contextlib.contextmanager
-    def cluster(self) -> Iterator[Cluster]:
-        """A started cluster whose workers have each run something."""
+    def cluster(self, *, apart: bool = False) -> Iterator[Cluster]:
+        """A started cluster whose workers have each run something. `apart`: with a process for its scheduler alone."""
         self.system.load()
-        cluster = self.system.start(self.workers)
+        cluster = (self.system.start_apart if apart else self.system.start)(self.workers)
         try:
             warm_up(cluster, self.workers)
             yield cluster

@@ -30,18 +30,31 @@ def _with_literals_as_nodes(graph: Graph) -> dict[str, Any]:
 class ScalerCluster(Cluster):
     """A `SchedulerClusterCombo` and a `Client`."""
 
-    def __init__(self, workers: int, *, map_takes_tuples: bool = False, literals_are_nodes: bool = False) -> None:
-        """`map_takes_tuples`: `map` wants tuples of arguments. `literals_are_nodes`: arguments in graphs are keys, always."""
+    def __init__(
+        self,
+        workers: int,
+        *,
+        map_takes_tuples: bool = False,
+        literals_are_nodes: bool = False,
+        apart: bool = False,
+    ) -> None:
+        """`map_takes_tuples`: `map` wants tuples of arguments. `literals_are_nodes`: arguments in graphs are keys, always.
+
+        `apart`: a `Scheduler` and a `Cluster` in the combo's place, which have processes of their own.
+        """
         from scaler import Client, SchedulerClusterCombo
 
         self._map_takes_tuples = map_takes_tuples
         self._literals_are_nodes = literals_are_nodes
         # Scheduler, object storage and monitor: the older two number them on from the address.
         self._port = free_ports(3)
-        self._combo = SchedulerClusterCombo(
-            address=f"tcp://127.0.0.1:{self._port}", n_workers=workers, logging_level="WARNING"
+        address = f"tcp://127.0.0.1:{self._port}"
+        self._combo = (
+            _Apart(address, workers)
+            if apart
+            else SchedulerClusterCombo(address=address, n_workers=workers, logging_level="WARNING")
         )
-        self._client = Client(f"tcp://127.0.0.1:{self._port}")
+        self._client = Client(address)
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return self._client.submit(function, *arguments)
@@ -74,3 +87,23 @@ class ScalerCluster(Cluster):
     def close(self) -> None:
         self._client.disconnect()
         self._combo.shutdown()
+
+
+class _Apart:
+    """A scheduler and workers, with the face of a combo."""
+
+    def __init__(self, address: str, workers: int) -> None:
+        from scaler import Cluster as Workers
+        from scaler import Scheduler
+
+        self._scheduler = Scheduler(address, logging_level="WARNING")
+        self._scheduler.start()
+        self._workers = Workers(address, n_workers=workers, logging_level="WARNING")
+        self._workers.start()
+
+    def get_monitor_address(self) -> str:
+        return self._scheduler.get_monitor_address()
+
+    def shutdown(self) -> None:
+        self._workers.terminate()
+        self._scheduler.terminate()

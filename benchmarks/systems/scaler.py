@@ -18,5 +18,8 @@ class Scaler(System):
     def start(self, workers: int) -> Cluster:
         return ScalerCluster(workers)
 
+    def start_apart(self, workers: int) -> Cluster:
+        return ScalerCluster(workers, apart=True)
+
 
 SYSTEM = Scaler()

@@ -24,7 +24,7 @@ class SchedulerCpu(Workload):
 
     def run(self, run: Run) -> dict[str, float]:
         used = 0.0
-        with run.cluster() as cluster:
+        with run.cluster(apart=True) as cluster:
             pid = cluster.scheduler_pid()
 
             def measure(count: int) -> float:
