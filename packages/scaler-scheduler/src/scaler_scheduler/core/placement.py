@@ -69,7 +69,8 @@ class Placement:
             agent = group.least_loaded()
             if agent is not None:
                 self.assign(agent, [task], now)
-                self.agents.reinsert(agent)
+                # Counted in the next pass, with what its result changes.
+                self.agents.changed(agent)
                 return True
         return False
 

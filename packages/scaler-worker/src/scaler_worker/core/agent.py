@@ -908,12 +908,17 @@ class AgentCore:
 
     def _assign(self) -> None:
         """Hand tasks to processors: first one share to each idle one, then ahead to those that run short ones."""
-        queue = self._queue
-        if queue.count == 1 and self._counts[State.IDLE] and self._counts[State.RUNNING] < self._slots:
-            # One task, which an idle processor takes: nothing to share, nothing to hand over ahead.
+        queue, counts = self._queue, self._counts
+        if (
+            queue.count == 1
+            and counts[State.IDLE]
+            and counts[State.RUNNING] < self._slots
+            and counts[State.BLOCKED] <= self._slots
+        ):
+            # One task, which an idle processor takes: nothing to share, nothing to hand over ahead, no depth that is closed.
             for processor in self._processors.values():
                 if processor.state is State.IDLE:
-                    self._fill(processor, 1)
+                    self._hand(processor, queue.take_only())
                     break
             return
         running = [processor for processor in self._processors.values() if processor.state is State.RUNNING]

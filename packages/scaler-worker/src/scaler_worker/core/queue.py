@@ -66,6 +66,11 @@ class TaskQueue:
         self.count -= count
         return taken
 
+    def take_only(self) -> TaskSlice:
+        """Remove and return the only task there is."""
+        self.count = 0
+        return self._by_depth.pop(self._depths.pop()).popleft()
+
     def count_open(self, closed: Container[int]) -> int:
         """Return how many tasks are not of a closed depth."""
         return sum(len(tasks) for depth, line in self._by_depth.items() if depth not in closed for tasks in line)
