@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from scaler_protocol.messages import Capabilities, Hello, TaskBatch
+from scaler_protocol.messages import Capabilities, Hello
 from scaler_protocol.session import Session
 from scaler_scheduler.core.events import Peer
 from scaler_scheduler.core.graphs import Graph
@@ -71,9 +71,6 @@ class ClientRecord:
             options = TaskOptions(self, depth, kind, flags, capabilities, serializer, signature)
             self._options[key] = options
         return options
-
-    def options_of_batch(self, batch: TaskBatch, enforce: bool) -> TaskOptions:
-        return self.options_for(batch.depth, batch.kind, batch.flags, batch.capabilities, batch.serializer, enforce)
 
     def graph_of(self, number: int) -> Graph | None:
         """Return the graph that `number` is a row of, or None."""

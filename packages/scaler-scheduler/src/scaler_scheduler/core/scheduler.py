@@ -384,17 +384,27 @@ class SchedulerCore:
 
     def _on_task_batch(self, client: ClientRecord, batch: m.TaskBatch, now: float) -> None:
         self._check_functions(client, batch.functions, batch.serializer)
-        options = client.options_of_batch(batch, self.config.enforce_capabilities)
-        payloads = batch.payloads.split()
-        functions = batch.functions
-        if len(batch.function_indexes):
-            per_task: Iterable[bytes] = [functions[index] for index in batch.function_indexes]
+        options = client.options_for(
+            batch.depth,
+            batch.kind,
+            batch.flags,
+            batch.capabilities,
+            batch.serializer,
+            self.config.enforce_capabilities,
+        )
+        numbers, functions = batch.numbers, batch.functions
+        if len(numbers) == 1 and not batch.function_indexes:
+            tasks = [Task(numbers[0], functions[0], bytes(batch.payloads.data), options)]
         else:
-            per_task = functions * len(payloads)
-        tasks = [
-            Task(number, function, payload, options)
-            for number, function, payload in zip(batch.numbers, per_task, payloads, strict=False)
-        ]
+            payloads = batch.payloads.split()
+            if len(batch.function_indexes):
+                per_task: Iterable[bytes] = [functions[index] for index in batch.function_indexes]
+            else:
+                per_task = functions * len(payloads)
+            tasks = [
+                Task(number, function, payload, options)
+                for number, function, payload in zip(numbers, per_task, payloads, strict=False)
+            ]
         known = client.tasks
         if not known.keys().isdisjoint(batch.numbers):
             # In a session nothing arrives twice; a number used twice is the client's mistake, the first use stands.

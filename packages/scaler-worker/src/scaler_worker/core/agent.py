@@ -227,7 +227,15 @@ class AgentCore:
     def take_effects(self) -> list[do.Effect]:
         """Settle what follows from the events since, and return all that is to be done, in order."""
         if not self._stopped:
-            self._settle()
+            if not self._handed_over and (self._queue.count or self._now >= self._return_at):
+                self._hand_over()
+            if self._connection.established:
+                self._report()
+            if self._leaving is not None:
+                self._leave_when_done(self._leaving)
+            elif self._slots > self._unblocked_count():
+                self._staff()
+            self._send_outgoing()
         effects = self._effects
         if effects:
             self._effects = []
@@ -814,17 +822,6 @@ class AgentCore:
             self._make_room()
         if self._queue.count:
             self._assign()
-
-    def _settle(self) -> None:
-        if not self._handed_over and (self._queue.count or self._now >= self._return_at):
-            self._hand_over()
-        if self._connection.established:
-            self._report()
-        if self._leaving is not None:
-            self._leave_when_done(self._leaving)
-        elif self._slots > self._unblocked_count():
-            self._staff()
-        self._send_outgoing()
 
     def _set_state(self, processor: Processor, state: State) -> None:
         self._counts[processor.state] -= 1

@@ -26,8 +26,9 @@ class Durations:
         count = len(durations)
         average = sum(durations) / count + OVERHEAD_MICROSECONDS
         kept = WEIGHT_KEPT**count
-        self._by_function[function] = _blend(self._by_function.get(function), average, kept)
-        self.mean = _blend(self.mean, average, kept)
+        known, mean = self._by_function.get(function), self.mean
+        self._by_function[function] = average if known is None else average + kept * (known - average)
+        self.mean = average if mean is None else average + kept * (mean - average)
 
     def at_least(self, function: bytes, duration: float) -> None:
         """A task of this function has been running for so long and has not ended."""
@@ -41,7 +42,3 @@ class Durations:
 
     def forget(self, function: bytes) -> None:
         self._by_function.pop(function, None)
-
-
-def _blend(old: float | None, new: float, kept: float) -> float:
-    return new if old is None else old * kept + new * (1.0 - kept)
