@@ -156,7 +156,7 @@ def test_whoever_always_wants_more_leaves_timers_and_readers_their_time(on_loop:
         os.write(writing, b"x")
         await asyncio.sleep(0.05)
         assert read_after
-        assert log.count("one turn") > turns_before > TURNS_MAX
+        assert log.count("one turn") > turns_before >= TURNS_MAX
         service.in_turn = lambda: None
         os.close(reading)
         os.close(writing)
@@ -187,6 +187,25 @@ def test_a_turn_that_fails_is_told_and_keeps_nobody_from_theirs(
     with caplog.at_level(logging.ERROR):
         on_loop(main)
     assert "out of order" in caplog.text
+
+
+def test_a_rest_that_fails_is_told_and_keeps_nobody_from_theirs(
+    on_loop: OnLoop, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main(turns: Turns) -> None:
+        def fail() -> None:
+            raise RuntimeError("no rest")
+
+        turns.join(lambda: None, fail)
+        log: list[str] = []
+        service = Service(turns, "one", log)
+        service.seat.schedule()
+        await service.rested.wait()
+        assert log == ["one turn", "one rest"]
+
+    with caplog.at_level(logging.ERROR):
+        on_loop(main)
+    assert "no rest" in caplog.text
 
 
 def test_who_has_left_has_no_turn_any_more(on_loop: OnLoop) -> None:

@@ -83,26 +83,29 @@ class Turns:
         until = time.monotonic() + STAY_SECONDS_MAX
         stay, seconds = False, 0.0
         while not self._epoll.closed:
-            try:
-                ready = self._epoll.poll(seconds, READY_MAX)
-                if ready:
-                    stay = True
-                elif not self._due:
-                    break
-                for descriptor, _ in ready:
-                    read = self._readers.get(descriptor)
-                    # One reader may remove another.
-                    if read is not None:
+            ready = self._epoll.poll(seconds, READY_MAX)
+            if ready:
+                stay = True
+            elif not self._due:
+                break
+            # What fails in one service keeps no other from its turn.
+            for descriptor, _ in ready:
+                read = self._readers.get(descriptor)
+                # One reader may remove another.
+                if read is not None:
+                    try:
                         read()
-                for _ in range(TURNS_MAX):
-                    if not self._due:
-                        break
-                    seat = self._due.popleft()
-                    seat.is_due = False
+                    except Exception:
+                        logger.exception("a reader failed")
+            for _ in range(TURNS_MAX):
+                if not self._due:
+                    break
+                seat = self._due.popleft()
+                seat.is_due = False
+                try:
                     seat.turn()
-            except Exception:
-                # What fails in one service keeps no other from its turn.
-                logger.exception("a turn failed")
+                except Exception:
+                    logger.exception("a turn failed")
             if time.monotonic() >= until:
                 break
             if self._due:
@@ -112,8 +115,11 @@ class Turns:
             else:
                 break
         self._awake = False
-        for seat in self._seats:
-            seat.rest()
+        for seat in list(self._seats):
+            try:
+                seat.rest()
+            except Exception:
+                logger.exception("a service could not set its timers")
         if self._due and not self._awake:
             self._wake()
 
