@@ -110,6 +110,19 @@ def test_workers_that_are_told_a_wrong_address(capfd: pytest.CaptureFixture[str]
     assert "scaler_cluster: ADDRESS: on standard input: 'nowhere' is not an address" in capfd.readouterr().err
 
 
+def test_workers_that_share_a_process_with_no_scheduler() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "scaler_protocol.service.together", "scaler_worker", "-", "-n", "1", "-ll", "WARNING"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 2
+    assert done.stderr == (
+        "scaler_cluster: ADDRESS: - means the scheduler before it in this process, and there is none\n"
+    )
+
+
 # Says which processes it has as soon as it has all of them, and goes on starting.
 STARTING = textwrap.dedent(
     """

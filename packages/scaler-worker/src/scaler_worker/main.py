@@ -48,9 +48,13 @@ class WorkerPart:
             self._address = address_now(settings.address)
 
     async def serve(self, settings: ClusterSettings, host: Host) -> int:
+        from scaler_protocol.service.errors import ConfigurationError
         from scaler_worker.cluster import serve
 
-        return await serve(settings, self._address or host.addresses["scheduler"], host, self._template)
+        address = self._address or host.addresses.get("scheduler")
+        if address is None:
+            raise ConfigurationError("ADDRESS: - means the scheduler before it in this process, and there is none")
+        return await serve(settings, address, host, self._template)
 
     def close(self) -> None:
         self._template.close()

@@ -12,8 +12,6 @@ from scaler.local.services import (
     ON_INPUT,
     SCHEDULER,
     STOP_SECONDS,
-    TOGETHER,
-    TOGETHER_SEPARATOR,
     WORKER,
     Service,
     command_line,
@@ -79,6 +77,8 @@ class SchedulerClusterCombo:
         scaler_protocol.service.errors.ServiceError when a service does not start.
         """
         require([SCHEDULER, OBJECT_STORAGE, WORKER])
+        from scaler_protocol.service import together
+
         self._storage: Service | None = None
         logging_settings: dict[str, Any] = {
             "logging_paths": logging_paths,
@@ -147,8 +147,8 @@ class SchedulerClusterCombo:
                 **logging_settings,
             )
             self._service = Service(
-                TOGETHER,
-                [*scheduler.command_line, TOGETHER_SEPARATOR, *cluster.command_line],
+                together.MODULE,
+                together.joined([scheduler.command_line, cluster.command_line]),
                 name="the local cluster",
                 # First the workers, then the scheduler.
                 stop_seconds=2 * STOP_SECONDS,

@@ -20,9 +20,6 @@ STOP_SECONDS = 10.0
 SCHEDULER = "scaler_scheduler"
 OBJECT_STORAGE = "scaler_objstore"
 WORKER = "scaler_worker"
-TOGETHER = "scaler_protocol.service.together"
-"""Runs several of them in one process, each with its arguments, with the separator between them."""
-TOGETHER_SEPARATOR = "--"
 
 ON_INPUT = "-"
 """As an address: the service reads it from its standard input, see `Service.give_address`."""

@@ -58,13 +58,22 @@ def run_command(
 
     A `ServiceError` from any of these ends the command with its message on stderr, one line each, and its exit status.
     """
-    try:
+
+    def whole() -> int:
         die_with_parent()
         settings = settings_class.from_command_line(arguments)
         set_up(settings)
         return run(settings)
+
+    return status_of(settings_class.command, whole)
+
+
+def status_of(command: str, run: Callable[[], int]) -> int:
+    """Return the exit status of `run`. A ServiceError is told in the name of `command`, an interrupt is not."""
+    try:
+        return run()
     except ServiceError as error:
-        return tell(settings_class.command, error)
+        return tell(command, error)
     except KeyboardInterrupt:
         # Ctrl-C before the service has its own signal handlers: leave quietly, with the shell's status for SIGINT.
         return 130

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from scaler_protocol.service.interrupts import quiet_interrupts
@@ -38,7 +39,7 @@ class Part(Protocol):
         """End what was started, be it in `prepare` or when this was made."""
 
 
-class Host:
+class Host(ABC):
     """What a service has from its process, and what it has to tell it."""
 
     def __init__(self, turns: Turns, addresses: dict[str, Address], listeners: dict[str, RouterListener]) -> None:
@@ -48,17 +49,17 @@ class Host:
         self.listeners = listeners
         """Those of this process, by address: an `InsideLink` reaches them."""
 
+    @abstractmethod
     def ready(self, addresses: Mapping[str, Address] | None = None) -> None:
         """Say, once, that the service answers on these addresses, given by role."""
-        raise NotImplementedError
 
+    @abstractmethod
     def stopping(self) -> None:
         """Say that a graceful end has begun."""
-        raise NotImplementedError
 
+    @abstractmethod
     def stop_signals(self, on_stop: OnStop) -> AbstractContextManager[object]:
         """While entered, `on_stop` is called when the service is to stop."""
-        raise NotImplementedError
 
 
 class _OwnProcess(Host):
@@ -78,32 +79,28 @@ class _OwnProcess(Host):
         return StopSignals(on_stop)
 
 
-def run_alone(make_part: Callable[[], Part], arguments: Sequence[str] | None = None) -> int:
-    """Run a service as the command that it is, with these arguments (default: those of this process); return its exit status."""
-    with ExitStack() as started:
-        with quiet_interrupts():
-            from scaler_protocol.service.child import die_with_parent
-            from scaler_protocol.service.readiness import Readiness
+def begin(make_parts: Sequence[Callable[[], Part]], started: ExitStack) -> tuple[Readiness, list[Part]]:
+    """Make the parts of this process, and import what their settings need; leaving `started` closes them."""
+    with quiet_interrupts():
+        from scaler_protocol.service.child import die_with_parent
+        from scaler_protocol.service.readiness import Readiness
 
-            # First of all, because these take out of the environment what child processes must not inherit.
-            die_with_parent()
-            readiness = Readiness.from_environment()
-            part = make_part()
-            started.callback(part.close)
-            from scaler_protocol.service.command import run_command
-
-            settings_class = part.settings_class
-
-        def run(settings: EventLoopSettings) -> int:
-            from scaler_protocol.service import event_loop
-
-            part.prepare(settings, alone=True)
-            return event_loop.run(lambda: _serve_alone(part, settings, readiness), settings.event_loop)
-
-        return run_command(settings_class, run, arguments)
+        # First of all, because these take out of the environment what child processes must not inherit.
+        die_with_parent()
+        readiness = Readiness.from_environment()
+        parts = []
+        for make_part in make_parts:
+            parts.append(make_part())
+            started.callback(parts[-1].close)
+        # All of them have begun what goes on beside this.
+        for part in parts:
+            _ = part.settings_class
+    return readiness, parts
 
 
-async def _serve_alone(part: Part, settings: EventLoopSettings, readiness: Readiness) -> int:
+@asynccontextmanager
+async def turns_of(readiness: Readiness) -> AsyncIterator[Turns]:
+    """The turns of the running event loop, which gives signs of life meanwhile."""
     import asyncio
 
     from scaler_protocol.service.turns import Turns
@@ -111,7 +108,25 @@ async def _serve_alone(part: Part, settings: EventLoopSettings, readiness: Readi
     turns = Turns()
     keep_alive = asyncio.create_task(readiness.keep_alive())
     try:
-        return await part.serve(settings, _OwnProcess(turns, readiness))
+        yield turns
     finally:
         keep_alive.cancel()
         turns.close()
+
+
+def run_alone(make_part: Callable[[], Part], arguments: Sequence[str] | None = None) -> int:
+    """Run a service as the command that it is, with these arguments (default: those of this process); return its exit status."""
+    with ExitStack() as started:
+        readiness, (part,) = begin([make_part], started)
+        from scaler_protocol.service import event_loop
+        from scaler_protocol.service.command import run_command
+
+        async def serve(settings: EventLoopSettings) -> int:
+            async with turns_of(readiness) as turns:
+                return await part.serve(settings, _OwnProcess(turns, readiness))
+
+        def run(settings: EventLoopSettings) -> int:
+            part.prepare(settings, alone=True)
+            return event_loop.run(lambda: serve(settings), settings.event_loop)
+
+        return run_command(part.settings_class, run, arguments)

@@ -53,6 +53,7 @@ class Turns:
             self._seats.remove(seat)
         if seat in self._due:
             self._due.remove(seat)
+        # So that asking for a turn does nothing from here on.
         seat.is_due = True
 
     def add(self, descriptor: int, read: Callable[[], None]) -> None:
