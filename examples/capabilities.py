@@ -5,7 +5,7 @@ from scaler import Client, Cluster, Scheduler
 
 def main() -> None:
     with (
-        Scheduler(address="tcp://127.0.0.1:0", allocate_policy="capability") as scheduler,
+        Scheduler(address="tcp://127.0.0.1:0") as scheduler,
         Cluster(address=scheduler.get_address(), n_workers=1, per_worker_capabilities={"linux": -1}),
         Cluster(address=scheduler.get_address(), n_workers=1, per_worker_capabilities={"linux": -1, "gpu": -1}),
         Client(address=scheduler.get_address()) as client,

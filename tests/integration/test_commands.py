@@ -195,11 +195,13 @@ def test_protected(deployment: Deployment, flag: str) -> None:
         (("--allocate-policy", "capability"), True),
         (("-ap", "capability"), True),
         (("--allocate-policy", "EVEN"), False),
-        ((), False),
+        ((), True),
     ],
     ids=["long", "short", "even", "default"],
 )
-def test_allocate_policy(deployment: Deployment, flags: tuple[str, ...], goes_to_gpu: bool) -> None:
+def test_allocate_policy(
+    deployment: Deployment, flags: tuple[str, ...], goes_to_gpu: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     scheduler = deployment.scheduler(*flags)
     deployment.workers(scheduler, "-pwc", "gpu,linux", count=1)
     plain = deployment.workers(scheduler, "-pwc", "linux", count=1)
@@ -210,8 +212,14 @@ def test_allocate_policy(deployment: Deployment, flags: tuple[str, ...], goes_to
     on_plain = {pid.result(timeout=30) for pid in pids} & set(plain.children())
     for future in futures:
         future.result(timeout=30)
+    told = [record.getMessage() for record in caplog.records if "ignores them" in record.getMessage()]
     if goes_to_gpu:
         assert not on_plain
+        assert not told
+    else:
+        # Once, however many tasks ask.
+        assert len(told) == 1
+        assert "--allocate-policy even" in told[0]
 
 
 @pytest.mark.parametrize("flag", ["--max-number-of-tasks-waiting"])

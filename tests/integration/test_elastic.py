@@ -114,7 +114,7 @@ def test_both_ends_may_be_killed_in_the_middle(deployment: Deployment) -> None:
 
 
 def test_tasks_that_ask_for_a_capability_get_it(deployment: Deployment) -> None:
-    scheduler, adapter = elastic(deployment, "--allocate-policy=capability", "-scs=capability")
+    scheduler, adapter = elastic(deployment, "-scs=capability")
     client = deployment.client(scheduler)
     future = client.submit_verbose(square, (3,), capabilities={"gpu": -1})
     assert future.result(timeout=30) == 9
@@ -123,7 +123,7 @@ def test_tasks_that_ask_for_a_capability_get_it(deployment: Deployment) -> None:
 
 
 def test_a_task_nobody_can_ever_run_fails_after_the_set_time(deployment: Deployment) -> None:
-    scheduler, _ = elastic(deployment, "--allocate-policy=capability", "--no-worker-timeout-seconds=3")
+    scheduler, _ = elastic(deployment, "--no-worker-timeout-seconds=3")
     client = deployment.client(scheduler)
     future = client.submit_verbose(square, (3,), capabilities={"gpu": -1})
     with pytest.raises(NoWorkerError, match="no worker adapter can bring"):
@@ -201,10 +201,10 @@ def round_trips(client: Client, seconds: float) -> list[float]:
 @pytest.mark.soak
 @pytest.mark.timeout(120)
 def test_adapters_that_misbehave_do_not_slow_the_scheduler(deployment: Deployment) -> None:
-    quiet = deployment.scheduler("--allocate-policy=capability")
+    quiet = deployment.scheduler()
     deployment.workers(quiet, count=1)
     with misbehaving_adapter() as url:
-        beside = deployment.scheduler("-ap=capability", "-scs=capability", "-awu", url, f"{url}/second")
+        beside = deployment.scheduler("-scs=capability", "-awu", url, f"{url}/second")
         deployment.workers(beside, count=1)
         clients = [deployment.client(quiet), deployment.client(beside)]
         for client in clients:

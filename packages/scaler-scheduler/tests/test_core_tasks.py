@@ -318,12 +318,43 @@ class TestCapabilities:
         assert len(plain.tasks()) == 2
         assert gpu.tasks() == []
 
-    def test_the_even_policy_does_not_look_at_them(self) -> None:
+    def test_the_default_honours_them_and_carries_their_values(self) -> None:
         harness = Harness()
-        client, agent = Client(harness, "client"), Agent(harness, "agent")
+        client, plain = Client(harness, "client"), Agent(harness, "plain")
+        gpu = Agent(harness, "gpu", capabilities=(("gpu", 1),))
         client.define()
-        (number,) = client.submit(1, capabilities=(("gpu", -1),))
-        assert [n for _, n, _ in agent.tasks()] == [number]
+        (number,) = client.submit(1, capabilities=(("gpu", 8),))
+        assert plain.tasks() == []
+        (batch,) = gpu.take(m.TaskBatch)
+        assert (list(batch.numbers), batch.capabilities) == ([number], (("gpu", 8),))
+        harness.advance(10)
+        assert client.take(m.Notice) == []
+
+    def test_the_even_policy_does_not_look_at_them_and_says_so_once(self) -> None:
+        harness = Harness(enforce_capabilities=False)
+        client, other, agent = Client(harness, "client"), Client(harness, "other"), Agent(harness, "agent")
+        for each in (client, other):
+            each.define()
+        numbers = [*client.submit(1, capabilities=(("gpu", -1),)), *client.submit(1, capabilities=(("fpga", -1),))]
+        client.send(
+            m.GraphSubmit(
+                client.id,
+                functions=(FUNCTION,),
+                payloads=Packed.of([b"Pa"]),
+                dependency_counts=[0],
+                dependencies=[],
+                wanted=[0],
+                capabilities=(("gpu", -1),),
+                first_number=100,
+            )
+        )
+        other.submit(1)
+        assert [n for _, n, _ in agent.tasks()][:2] == numbers
+        assert [notice.kind for notice in client.take(m.Notice)] == ["capabilities_ignored"]
+        assert other.take(m.Notice) == []
+        other.submit(1, capabilities=(("gpu", -1),))
+        (notice,) = other.take(m.Notice)
+        assert "--allocate-policy even" in notice.text
 
 
 class TestBackPressure:
@@ -407,6 +438,33 @@ class TestBalancing:
         assert recall.count == 5
         busy.send(m.TaskReturn(client.id, [n for _, n, _ in held[5:]], [a for _, _, a in held[5:]]))
         assert [number for _, number, _ in idle.tasks()] == numbers[5:]
+
+    def test_tasks_that_no_idle_worker_has_the_capabilities_for_stay(self) -> None:
+        harness = Harness(load_balance_interval=1, load_balance_trigger_times=2)
+        client, gpu = Client(harness, "client"), Agent(harness, "gpu", capacity=10, capabilities=(("gpu", 1),))
+        Agent(harness, "idle", capacity=10)
+        client.define()
+        client.submit(10, capabilities=(("gpu", -1),))
+        harness.advance(10)
+        assert gpu.take(m.TaskRecall) == []
+        more_gpu = Agent(harness, "more", capacity=10, capabilities=(("gpu", 1), ("linux", -1)))
+        harness.advance(3)
+        assert [recall.count for recall in gpu.take(m.TaskRecall)][:1] == [6]
+        assert more_gpu.take(m.TaskRecall) == []
+
+    def test_tasks_that_idle_workers_cannot_run_keep_nobody_from_balancing(self) -> None:
+        harness = Harness(load_balance_interval=1, load_balance_trigger_times=2)
+        client = Client(harness, "client")
+        Agent(harness, "gpu", capacity=1, capabilities=(("gpu", 1),))
+        busy = Agent(harness, "busy", capacity=10)
+        client.define()
+        # One more than the worker that can run them takes: it waits at the scheduler.
+        client.submit(2, capabilities=(("gpu", -1),))
+        client.submit(10)
+        assert len(busy.tasks()) == 10
+        Agent(harness, "idle", capacity=10)
+        harness.advance(3)
+        assert busy.take(m.TaskRecall) != []
 
     def test_nobody_is_disturbed_while_no_worker_is_idle(self) -> None:
         harness = Harness()

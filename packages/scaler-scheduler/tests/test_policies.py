@@ -32,7 +32,7 @@ def test_equal_agents_get_equal_shares() -> None:
     assert share_of(75, 0, 25, 4, 1, 1000) == 25
 
 
-loads = st.lists(st.builds(Load, st.integers(0, 500), st.integers(1, 32)), max_size=12)
+loads = st.lists(st.builds(Load, st.integers(0, 500), st.integers(1, 32), st.integers(0, 500)), max_size=12)
 
 
 @given(loads)
@@ -40,11 +40,12 @@ def test_only_what_cannot_run_at_once_is_recalled(agents: list[Load]) -> None:
     for load, recall in zip(agents, tasks_to_recall(agents), strict=True):
         assert recall >= 0
         assert recall == 0 or load.assigned - recall >= load.slots
+        assert recall <= load.movable
 
 
 @given(loads)
 def test_nothing_is_recalled_while_all_workers_have_work(agents: list[Load]) -> None:
-    busy = [Load(max(load.assigned, load.slots), load.slots) for load in agents]
+    busy = [Load(max(load.assigned, load.slots), load.slots, load.movable) for load in agents]
     assert not any(tasks_to_recall(busy))
 
 

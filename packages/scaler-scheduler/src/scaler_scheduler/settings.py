@@ -72,8 +72,9 @@ class SchedulerSettings(EventLoopSettings):
         default=False, description="refuse a client's wish to shut the cluster down"
     )
     allocate_policy: Annotated[Literal["even", "capability"], BeforeValidator(_lower), Short("ap")] = Field(
-        default="even",
-        description="even spreads tasks over all workers; capability looks for workers that offer what a task asks for",
+        default="capability",
+        description="capability sends a task to workers that offer what it asks for, and spreads tasks that ask for nothing "
+        "evenly; even spreads all tasks over all workers, whatever they ask for",
     )
     max_number_of_tasks_waiting: Annotated[int, Short("mt")] = Field(
         default=-1,

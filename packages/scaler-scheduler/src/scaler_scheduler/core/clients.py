@@ -40,6 +40,8 @@ class ClientRecord:
         """Items of map chunks that failed; their chunks are among the finished ones."""
         self.unservable_told: set[tuple[frozenset[str], str]] = set()
         """Capabilities and kinds of notice it was told about."""
+        self.ignored_capabilities_told = False
+        """Whether it was told that its tasks' capabilities are ignored."""
         self._options: dict[tuple[int, int, int, Capabilities, bytes], TaskOptions] = {}
 
     @property

@@ -26,7 +26,7 @@ class SchedulerConfig:
     incarnation: bytes
     object_storage_address: str = ""
     monitor_address: str = ""
-    enforce_capabilities: bool = False
+    enforce_capabilities: bool = True
     waiting_tasks_max: int = -1
     client_timeout: float = 60.0
     worker_timeout: float = 60.0

@@ -5,11 +5,11 @@ How much an agent gets is the policies' arithmetic; who runs what is recorded he
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from scaler_protocol import messages as m
 from scaler_protocol.columns import NO_ITEMS, Packed
-from scaler_scheduler.core.agents import AgentGroup, AgentRecord
+from scaler_scheduler.core.agents import AgentGroup, AgentRecord, Names
 from scaler_scheduler.core.ready import SignatureQueue
 from scaler_scheduler.core.state import SchedulerState
 from scaler_scheduler.core.tasks import Chain, Task, TaskOptions, TaskState
@@ -307,11 +307,12 @@ class Placement:
     def balance(self) -> None:
         """Recall tasks that have not started from busy agents for idle ones, when that is needed several looks in a row."""
         agents = [agent for agent in self.agents.by_peer.values() if not agent.draining]
-        if self.ready.count and not any(queue.unservable_since is not None for queue in self.ready.non_empty()):
-            # Idle agents get what is ready first.
+        idle = {agent.capability_names for agent in agents if agent.units < agent.slots}
+        if any(queue.signature <= names for queue in self.ready.non_empty() for names in idle):
+            # Idle agents get what is ready first, where they can run it.
             self._unevenness = 0
             return
-        recalls = tasks_to_recall([Load(agent.units, agent.slots) for agent in agents])
+        recalls = tasks_to_recall([Load(agent.units, agent.slots, _movable(agent, idle)) for agent in agents])
         if not any(recalls):
             self._unevenness = 0
             return
@@ -322,3 +323,15 @@ class Placement:
         for agent, count in zip(agents, recalls, strict=True):
             if count:
                 self.outbox.send(agent, m.TaskRecall(count))
+
+
+def _movable(agent: AgentRecord, idle: Set[Names]) -> int:
+    """Return how many of a busy agent's tasks an idle agent has the capabilities for; `idle` holds the names these offer.
+
+    Recalling other tasks would be in vain: they would come back to agents like this one.
+    """
+    if agent.units <= agent.slots:
+        return 0
+    if idle and all(agent.capability_names <= names for names in idle):
+        return len(agent.tasks)
+    return sum(1 for task in agent.tasks if any(task.options.signature <= names for names in idle))

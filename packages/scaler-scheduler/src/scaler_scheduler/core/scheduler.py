@@ -34,6 +34,7 @@ from scaler_scheduler.core.events import (
     WebhookFailed,
 )
 from scaler_scheduler.core.graphs import Graph
+from scaler_scheduler.core.ignored_capabilities import tell_ignored
 from scaler_scheduler.core.lifecycle import TaskLifecycle
 from scaler_scheduler.core.monitor import StoreFigures
 from scaler_scheduler.core.outbox import PeerRecord
@@ -392,6 +393,8 @@ class SchedulerCore:
             batch.serializer,
             self.config.enforce_capabilities,
         )
+        if batch.capabilities and not self.config.enforce_capabilities:
+            tell_ignored(client, self.outbox)
         numbers, functions = batch.numbers, batch.functions
         if len(numbers) == 1 and not batch.function_indexes:
             tasks = [Task(numbers[0], functions[0], bytes(batch.payloads.data), options)]
@@ -437,6 +440,8 @@ class SchedulerCore:
             message.serializer,
             self.config.enforce_capabilities,
         )
+        if message.capabilities and not self.config.enforce_capabilities:
+            tell_ignored(client, self.outbox)
         graph = Graph(message, options)
         client.graphs.append(graph)
         if message.flags & m.TaskFlag.REANNOUNCED:

@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 
 class Load(NamedTuple):
-    """One agent: tasks assigned to it, and how many it can run at once."""
+    """One agent: tasks assigned to it, how many it can run at once, and how many of the tasks an idle agent may run."""
 
     assigned: int
     slots: int
+    movable: int
 
 
 def tasks_to_recall(loads: Sequence[Load]) -> list[int]:
@@ -24,7 +25,7 @@ def tasks_to_recall(loads: Sequence[Load]) -> list[int]:
     if not idle or not slots:
         return recalls
     level = sum(load.assigned for load in loads) / slots
-    excess = [max(0, int(load.assigned - max(load.slots, level * load.slots))) for load in loads]
+    excess = [min(load.movable, max(0, int(load.assigned - max(load.slots, level * load.slots)))) for load in loads]
     for index in sorted(range(len(loads)), key=lambda index: excess[index], reverse=True):
         if idle <= 0 or excess[index] <= 0:
             break
