@@ -15,7 +15,7 @@ from simulation.clock import Clock
 from simulation.ledger import Ledger, SimulationError
 from simulation.network import Network
 from simulation.process import Process
-from simulation.programs import Action, Library, Program
+from simulation.programs import Action, Death, Library, Program
 from simulation.services import SchedulerProcess, StorageProcess
 
 SCHEDULER_ADDRESS = "tcp://scheduler:2345"
@@ -187,7 +187,7 @@ class Cluster:
         if dice < 0.06:
             return self.library.add(Action.FAIL, duration)
         if dice < 0.08 and self.plan.kills:
-            return self.library.add(Action.EXIT, duration)
+            return self.library.add(Action.EXIT, duration, death=self.random.choice(list(Death)))
         # Results of tasks inside tasks stay small: the cache of their host would have to be read back.
         large = depth == 0 and random.random() < 0.08
         return self.library.add(Action.RETURN, duration, stubborn=random.random() < 0.3, large_result=large)

@@ -23,7 +23,7 @@ from simulation.client import FUNCTIONS, ClientDriver
 from simulation.clock import Timer
 from simulation.ledger import Entry, SimulationError
 from simulation.process import Process
-from simulation.programs import Action, Program, is_object, program_number, value_of
+from simulation.programs import Action, Death, Program, is_object, program_number, value_of
 
 if TYPE_CHECKING:
     from simulation.agent import AgentProcess
@@ -87,6 +87,8 @@ class Processor(Process):
         self._queue: deque[_Row] = deque()
         self._functions: dict[bytes, bytes] = {}
         self._running: _Running | None = None
+        self._begun: int | None = None
+        """The task that was begun last: what the real one writes into the page it shares with its agent."""
         self._answers: list[_Answer] = []
         self._kept: dict[int, bytes] = {}
         """Results by index, for the rows behind in their chain."""
@@ -133,8 +135,7 @@ class Processor(Process):
         if running is not None:
             key = (running.row.client, running.row.number)
             self.agent.ledger.tell(key, f"{self.name} died while running it: {reason}")
-        index = None if running is None else running.row.index
-        self._tell(on.ProcessorExited(self.number, index, f"process {self.pid} ended: {reason}"))
+        self._tell(on.ProcessorExited(self.number, self._begun, f"process {self.pid} ended: {reason}"))
         self.end()
 
     def after_end(self) -> None:
@@ -222,6 +223,9 @@ class Processor(Process):
             )
             self.agent.ledger.tell((tasks.client, number), f"attempt {attempt} handed to {self.name}")
             at += length
+            if _dies(program, Death.READING) and self._running is None and len(self._queue) == 1:
+                self.die("exit status 3, while it read a task")
+                return
 
     def _drop_rest(self) -> tuple[int, int]:
         """Drop what has not started; return (generation, next index)."""
@@ -252,6 +256,7 @@ class Processor(Process):
         while self._running is None and self._queue and self.alive:
             row = self._queue.popleft()
             self._next_index = row.index + 1
+            self._begun = row.index
             if row.ending is not None:
                 self._answer(row, _Answer(row.ending[1].encode(), row.ending[0], 0))
                 continue
@@ -269,6 +274,9 @@ class Processor(Process):
     def _start(self, row: _Row) -> None:
         running = self._running = _Running(row, self.clock.now)
         self.agent.ledger.started((row.client, row.number), self.name)
+        if _dies(row.program, Death.LOADING):
+            self.die("exit status 3, while it loaded the arguments")
+            return
         if self.random.random() < FLUSH_SHARE:
             self._flush()
         stored = [unframe_object(value) for value in row.inputs if isinstance(value, bytes)]
@@ -303,9 +311,19 @@ class Processor(Process):
             return
         when = self.clock.now + program.duration_s
         if program.action is Action.EXIT:
-            running.timer = self.clock.at(when, lambda: self.die("exit status 3"))
+            running.timer = self.clock.at(when, lambda: self.post(lambda: self._exit(running)))
         else:
             running.timer = self.clock.at(when, lambda: self.post(lambda: self._return(running)))
+
+    def _exit(self, running: _Running) -> None:
+        """End the processor, as the running task wants it."""
+        if self._running is not running:
+            return
+        if _dies(running.row.program, Death.ANSWERING):
+            # Not sent any more, like the answers before it that wait for company.
+            self._running = None
+            self._answer(running.row, _Answer(b"never sent", m.Status.SUCCESS, self._elapsed(running)))
+        self.die("exit status 3")
 
     def _return(self, running: _Running) -> None:
         if self._running is not running:
@@ -432,3 +450,7 @@ class Processor(Process):
         if self._nested is not None and event.client == self._nested.core.client_id:
             envelope = decode_envelope(event.frames[0])
             self._nested.handle(e.Incoming(envelope, decode([bytes(frame) for frame in event.frames[1:]])))
+
+
+def _dies(program: Program, death: Death) -> bool:
+    return program.action is Action.EXIT and program.death is death

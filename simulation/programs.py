@@ -21,9 +21,20 @@ class Action(Enum):
     RETURN = "return"
     FAIL = "fail"
     EXIT = "exit"
-    """Ends its processor in the middle of the task, every time."""
+    """Ends its processor every time, at a moment of its own: see `Death`."""
     NEST = "nest"
     """Submits its children from inside the task and blocks until all are answered."""
+
+
+class Death(Enum):
+    """When a program that ends its processor does so."""
+
+    READING = "reading"
+    """Before the task has begun, while the processor takes it from its channel."""
+    LOADING = "loading"
+    RUNNING = "running"
+    ANSWERING = "answering"
+    """The task has ended: what became of it is described, pickled or about to be sent."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -37,6 +48,7 @@ class Program:
     """Does not react to a cooperative cancellation."""
     large_result: bool = False
     children: tuple[int, ...] = ()
+    death: Death = Death.RUNNING
 
     @property
     def payload(self) -> bytes:
@@ -78,8 +90,9 @@ class Library:
         stubborn: bool = False,
         large_result: bool = False,
         children: tuple[int, ...] = (),
+        death: Death = Death.RUNNING,
     ) -> Program:
-        program = Program(len(self._programs), action, duration_s, stubborn, large_result, children)
+        program = Program(len(self._programs), action, duration_s, stubborn, large_result, children, death)
         self._programs.append(program)
         return program
 

@@ -13,7 +13,8 @@ from scaler_protocol.columns import Packed
 from scaler_protocol.messages import Status
 from scaler_worker.core import effects as do
 from scaler_worker.core import events as on
-from scaler_worker.core.agent import HOLD_SECONDS, TAKE_BACK_SECONDS
+from scaler_worker.core.agent import FAILED_STARTS_MAX, HOLD_SECONDS, TAKE_BACK_SECONDS
+from scaler_worker.core.deaths import DELAY_SECONDS_MAX, UNSTARTED_DEATHS_MAX
 
 
 def returned(harness: AgentHarness) -> list[int]:
@@ -383,6 +384,94 @@ def test_a_processor_that_dies_between_tasks_costs_nobody_an_attempt() -> None:
     assert harness.status(1) == Status.SUCCESS
 
 
+def test_a_processor_that_dies_before_its_answer_is_here_died_of_the_task_it_began_last() -> None:
+    """It had run 0 and 1, and died while it described, pickled or sent what became of them."""
+    harness = AgentHarness(slots=1)
+    harness.learn(microseconds=100)
+    harness.submit(range(4))
+    first = harness.core._processors[0].front_index
+    harness.step(on.ProcessorExited(0, first + 1, "it ended"))
+    assert (harness.results[CLIENT, 1]) == (1, Status.PROCESSOR_DIED, b"it ended")
+    harness.step(on.ProcessorReady(1, 2000))
+    assert [number for _, number in harness.handed[1]] == [0, 2, 3]
+
+
+def test_a_task_that_is_answered_has_nothing_to_do_with_a_later_death() -> None:
+    harness = AgentHarness(slots=1)
+    harness.learn(microseconds=100)
+    harness.submit(range(2))
+    first = harness.core._processors[0].front_index
+    harness.finish(0)
+    harness.step(on.ProcessorExited(0, first, "it ended"))
+    harness.step(on.ProcessorReady(1, 2000))
+    assert [number for _, number in harness.handed[1]] == [1]
+    assert (CLIENT, 1) not in harness.results
+
+
+def test_a_task_that_is_always_next_when_its_processor_dies_is_counted_in_the_end() -> None:
+    """For instance because its processor dies of reading it."""
+    harness = AgentHarness(slots=1)
+    harness.submit([1])
+    for number in range(UNSTARTED_DEATHS_MAX):
+        assert (CLIENT, 1) not in harness.results
+        assert [task for _, task in harness.handed[number]] == [1]
+        harness.step(on.ProcessorExited(number, None, "it ended"))
+        harness.wait(DELAY_SECONDS_MAX)
+        harness.step(on.ProcessorReady(number + 1, 2000))
+    assert harness.results[CLIENT, 1] == (1, Status.PROCESSOR_DIED, b"it ended")
+    # The next attempt is counted anew.
+    harness.submit([1], attempt=2)
+    harness.step(on.ProcessorExited(UNSTARTED_DEATHS_MAX, None, "it ended"))
+    assert harness.core._queue.count == 1
+
+
+def test_processors_that_die_again_and_again_are_started_more_and_more_slowly() -> None:
+    harness = AgentHarness(slots=1)
+    waits = []
+    for number in range(12):
+        harness.submit([number])
+        before = harness.now
+        harness.step(on.ProcessorExited(number, 0, "it ended"))
+        while not harness.take(do.StartProcessor):
+            assert harness.core.next_deadline() - harness.now <= DELAY_SECONDS_MAX
+            harness.now = harness.core.next_deadline()
+            harness.plain(m.Heartbeat())
+            harness.step(on.Tick())
+        waits.append(harness.now - before)
+        harness.step(on.ProcessorReady(number + 1, 2000))
+    assert waits[0] == 0
+    assert waits[1:5] == pytest.approx([0.01, 0.02, 0.04, 0.08])
+    assert waits[-1] == pytest.approx(DELAY_SECONDS_MAX)
+    # One that answers a task ends the row.
+    harness.submit([100])
+    harness.finish(12)
+    harness.step(on.ProcessorExited(12, 0, "it ended"))
+    assert harness.take(do.StartProcessor) == [do.StartProcessor(13, 0)]
+
+
+def test_one_that_retires_is_replaced_at_once_and_costs_nobody_anything() -> None:
+    harness = AgentHarness(slots=1)
+    for number in range(2 * UNSTARTED_DEATHS_MAX):
+        harness.submit([number]) if not number else None
+        # What came after it had answered and before it was gone.
+        harness.step(on.ProcessorExited(number, None, "its descriptors were closed", retired=True))
+        assert harness.take(do.StartProcessor)[-1] == do.StartProcessor(number + 1, 0)
+        harness.step(on.ProcessorReady(number + 1, 2000))
+    assert harness.running() == [0]
+    assert not harness.results
+
+
+def test_a_faulty_processor_is_killed_and_its_task_has_used_up_an_attempt() -> None:
+    harness = AgentHarness(slots=1)
+    harness.submit([1])
+    harness.step(on.ProcessorFaulty(0, "sent a record that cannot be read"))
+    harness.step(on.ProcessorFaulty(0, "sent a record that cannot be read"))
+    assert harness.take(do.KillProcessor) == [do.KillProcessor(0)]
+    harness.step(on.ProcessorExited(0, 0, "processor 1000 was killed"))
+    text = b"processor 1000 was killed; it sent a record that cannot be read"
+    assert harness.results[CLIENT, 1] == (1, Status.PROCESSOR_DIED, text)
+
+
 def test_cancelled_tasks_of_a_dead_processor_are_answered() -> None:
     harness = AgentHarness(slots=1)
     harness.learn(microseconds=100)
@@ -397,7 +486,8 @@ def test_cancelled_tasks_of_a_dead_processor_are_answered() -> None:
 def test_processors_that_cannot_start_stop_the_agent() -> None:
     harness = AgentHarness(slots=1, ready=False)
     harness.welcome()
-    for _ in range(3):
+    for _ in range(FAILED_STARTS_MAX):
+        harness.wait(DELAY_SECONDS_MAX)
         (started,) = harness.take(do.StartProcessor)
         harness.step(on.ProcessorExited(started.processor, None, "no memory"))
     assert harness.take(do.Stop) == [do.Stop("no processor can be started: no memory", 1)]

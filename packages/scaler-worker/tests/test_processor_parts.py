@@ -351,12 +351,12 @@ def test_memory_figures_are_plausible() -> None:
     assert peak_bytes() > 30_000_000
 
 
-def test_the_running_page_tells_what_ran() -> None:
+def test_the_running_page_tells_what_was_begun() -> None:
     descriptor = RunningPage.create()
     ours, theirs = RunningPage(descriptor), RunningPage(descriptor)
     os.close(descriptor)
-    assert ours.running_index is None
+    assert ours.begun_index is None
     theirs.word[0] = 41 + 1
-    assert ours.running_index == 41
+    assert ours.begun_index == 41
     for page in (ours, theirs):
         page.close()

@@ -32,6 +32,7 @@ from scaler_protocol.session import (
 )
 from scaler_worker.core import effects as do
 from scaler_worker.core import events as on
+from scaler_worker.core.deaths import Backoff, UnstartedDeaths
 from scaler_worker.core.durations import OVERHEAD_MICROSECONDS, Durations
 from scaler_worker.core.functions import FunctionTable
 from scaler_worker.core.processors import Ending, Processor
@@ -68,7 +69,9 @@ HOLD_SECONDS = 0.020
 HOLD_ROWS_MAX = 256
 """Under load results travel together, see `_may_hold`: for no longer than the queue behind the pipes lasts."""
 
-FAILED_STARTS_MAX = 3
+FAILED_STARTS_MAX = 10
+"""So many processors in a row that ended before they were ready: the agent gives up, after about two seconds of `Backoff`."""
+
 RETURN_REPEAT_SECONDS = 1.0
 SHUTDOWN_GRACE_SECONDS = 1.0
 
@@ -143,6 +146,8 @@ class AgentCore:
         """Processors by state; every change goes through `_set_state`."""
         self._next_processor = 0
         self._failed_starts = 0
+        self._backoff = Backoff()
+        self._unstarted_deaths = UnstartedDeaths()
         self._homes: dict[bytes, int] = {}
         """Clients inside tasks: the processor each lives in."""
         self._gone_untold: list[bytes] = []
@@ -163,6 +168,7 @@ class AgentCore:
             on.ProcessorBlocked: self._on_blocked,
             on.ProcessorUnblocked: self._on_unblocked,
             on.ProcessorGaveBack: self._on_gave_back,
+            on.ProcessorFaulty: self._on_faulty,
             on.ProcessorExited: self._on_exited,
             on.ProcessorOutput: self._on_output,
             on.ChunkFailures: self._on_chunk_failures,
@@ -233,7 +239,7 @@ class AgentCore:
                 self._report()
             if self._leaving is not None:
                 self._leave_when_done(self._leaving)
-            elif self._slots > self._unblocked_count():
+            elif self._slots > self._unblocked_count() and self._backoff.due(self._now) <= self._now:
                 self._staff()
             self._send_outgoing()
         effects = self._effects
@@ -251,7 +257,12 @@ class AgentCore:
         if self._results.rows and self._connection.established:
             deadline = min(deadline, self._hold_until)
         timeout = self.options.task_timeout_seconds
-        extra = self._unblocked_count() > self._slots
+        unblocked = self._unblocked_count()
+        extra = unblocked > self._slots
+        if self._backoff.deaths and unblocked < self._slots and self._leaving is None:
+            start_due = self._backoff.due(self._now)
+            if start_due > self._now:
+                deadline = min(deadline, start_due)
         for processor in self._processors.values():
             if processor.state is State.IDLE:
                 if extra:
@@ -446,9 +457,10 @@ class AgentCore:
         if processor is None:
             return
         if event.first_index != processor.front_index or event.count > processor.rows:
-            self._log(ERROR, f"processor {processor.pid} answers tasks it was not given; it is replaced")
-            self._kill(processor)
+            self._replace_faulty(processor, "answers tasks it was not given")
             return
+        if self._backoff.deaths:
+            self._backoff.note_success()
         row = byte = 0
         while row < event.count:
             tasks = processor.pop(event.count - row)
@@ -597,20 +609,39 @@ class AgentCore:
         self._transfers.forget_processor(processor.number)
         for client in sorted(processor.clients):
             self._client_ended(client)
+        died = processor.state is not State.STOPPING or bool(processor.fault)
+        if died and not event.retired:
+            self._backoff.note_death(self._now)
         if processor.state is State.STARTING:
             self._failed_starts += 1
             if event.fatal or self._failed_starts >= FAILED_STARTS_MAX:
                 self._stop(f"no processor can be started: {event.reason}", 1)
                 return
-        if processor.state is not State.STOPPING:
-            self._log(WARNING, f"Worker[{processor.slot}]: {event.reason}")
+        reason = event.reason + (f"; it {processor.fault}" if processor.fault else "")
+        if died:
+            self._log(INFO if event.retired else WARNING, f"Worker[{processor.slot}]: {reason}")
+        index = self._responsible_index(processor, event, died)
         pieces = processor.pop_from(0)
-        if event.running_index is not None:
-            pieces = self._answer_running(processor, pieces, event.running_index, event.reason)
+        if index is not None:
+            pieces = self._answer_running(processor, pieces, index, reason, died)
         self._requeue(processor, pieces)
 
+    def _responsible_index(self, processor: Processor, event: on.ProcessorExited, died: bool) -> int | None:
+        """Return the task whose business a processor's end was: the last one it began, unless that is answered.
+
+        Where it had begun none of those it has, the next one is held responsible only after several such deaths.
+        """
+        begun = event.begun_index
+        if begun is not None and begun >= processor.front_index:
+            return begun
+        if died and not event.retired and processor.pipe:
+            front = processor.pipe[0]
+            if self._unstarted_deaths.is_too_many(front.client, front.numbers[0]):
+                return front.index
+        return None
+
     def _answer_running(
-        self, processor: Processor, pieces: list[TaskSlice], running_index: int, reason: str
+        self, processor: Processor, pieces: list[TaskSlice], running_index: int, reason: str, died: bool
     ) -> list[TaskSlice]:
         """Report the task in which a processor ended; return all others it had."""
         others: list[TaskSlice] = []
@@ -622,7 +653,7 @@ class AgentCore:
             others.extend(stays)
             for running in out:
                 ending = processor.endings.get(running_index)
-                if ending is None and processor.state is State.STOPPING:
+                if ending is None and not died:
                     # The agent meant the task before it, which ended in the meantime.
                     others.append(running)
                     continue
@@ -640,6 +671,18 @@ class AgentCore:
                     processor.slot,
                 )
         return others
+
+    def _on_faulty(self, event: on.ProcessorFaulty) -> None:
+        processor = self._processors.get(event.processor)
+        if processor is not None:
+            self._replace_faulty(processor, event.fault)
+
+    def _replace_faulty(self, processor: Processor, fault: str) -> None:
+        """Kill a processor that cannot be relied on any more; that counts as a death for the task that was its business."""
+        if not processor.fault:
+            processor.fault = fault
+            self._log(ERROR, f"processor {processor.pid} {fault}; it is replaced")
+            self._kill(processor)
 
     def _on_output(self, event: on.ProcessorOutput) -> None:
         processor = self._processors.get(event.processor)

@@ -90,15 +90,26 @@ class ProcessorGaveBack:
 class ProcessorExited:
     """A processor has ended, for whatever reason; nothing more comes from it.
 
-    `running_index` is the task inside which it ended (None: none was running). `reason` says pid, exit code or signal,
-    memory and last lines of stderr, as part of a sentence. `fatal` means that another one would end the same
-    way (a preload that fails): the agent stops.
+    `begun_index` is the last task it began (None: it began none), whether that has been answered or not. So an end while it
+    describes, pickles or sends what became of a task counts as one inside the task. `reason` says pid, exit code or signal,
+    memory and last lines of stderr, as part of a sentence. `fatal` means that another one would end the same way (a
+    preload that fails): the agent stops. `retired` means that it ended by itself after it had answered, because a task left
+    the process in a state that no other task should run in.
     """
 
     processor: int
-    running_index: int | None
+    begun_index: int | None
     reason: str
     fatal: bool = False
+    retired: bool = False
+
+
+@value
+class ProcessorFaulty:
+    """A processor does what none should, such as writing records nobody can read. `fault` is the end of a sentence."""
+
+    processor: int
+    fault: str
 
 
 @value
@@ -216,6 +227,7 @@ Event = (
     | ProcessorUnblocked
     | ProcessorGaveBack
     | ProcessorExited
+    | ProcessorFaulty
     | ProcessorOutput
     | ChunkFailures
     | RelayOpened

@@ -40,6 +40,8 @@ class Processor:
     endings: dict[int, Ending] = field(default_factory=dict)
     known: KnownFunctions = field(default_factory=KnownFunctions)
     clients: set[bytes] = field(default_factory=set)
+    fault: str = ""
+    """Why it is replaced, as the end of a sentence; empty while it does what a processor should."""
 
     @property
     def front_index(self) -> int:

@@ -1,4 +1,4 @@
-"""A page of memory an agent shares with one processor: which task is running, readable after the processor died."""
+"""A page of memory an agent shares with one processor: which task it began last, readable after the processor died."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ PAGE_BYTES = 4096
 
 
 class RunningPage:
-    """One 64-bit word: the index of the running task plus one, 0 between tasks.
+    """One 64-bit word: the index of the task that was begun last plus one, 0 before the first.
 
-    It is written for every task, so `word[0]` is set directly.
+    It stays when the task has ended: until the agent has the answer, the processor's death is that task's business. It is
+    written for every task, so `word[0]` is set directly.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -26,7 +27,7 @@ class RunningPage:
         return descriptor
 
     @property
-    def running_index(self) -> int | None:
+    def begun_index(self) -> int | None:
         value = self.word[0]
         return value - 1 if value else None
 

@@ -57,6 +57,8 @@ class Kind(IntEnum):
     CHUNK_FAILURES = 43
     ONE_RESULT = 44
     """Short form of RESULTS."""
+    RETIRED = 45
+    """The last one: the processor has answered what it began and ends. The body says why, as the end of a sentence."""
 
 
 def packets(kind: int, parts: Sequence[Bytes]) -> list[bytes]:
@@ -391,11 +393,14 @@ def read_results(body: bytes) -> Results:
         positions = reader.column("I", stored_count)
         sizes = reader.column("Q", stored_count)
         objects = tuple(reader.ids(stored_count))
+    payloads = body[reader.at :]
+    if sum(lengths) != len(payloads) or len(durations) != count:
+        raise ValueError(f"results of {sum(lengths)} bytes in a record that has {len(payloads)}")
     return Results(
         first_index,
         count,
         lengths,
-        body[reader.at :],
+        payloads,
         durations,
         statuses,
         cpu_times,

@@ -369,7 +369,6 @@ class Processor:
             ended_at = time.perf_counter()
             result = self._end_badly(row, error, started_at, ended_at)
         finally:
-            self._page.word[0] = 0
             self._current = None
             if self._cancels:
                 self._cancels.pop(index, None)
@@ -629,9 +628,11 @@ class Processor:
         if kind == Kind.CANCEL:
             index, status, text = read_cancel(body)
             self._cancels[index] = (status, text)
-            if self._page.word[0] == index + 1:
+            row = self._current
+            if row is not None and row.task_index == index:
                 signal.pthread_kill(self._main_thread, CANCEL_SIGNAL)
-            elif index < self._oldest_index():
+            elif index < self._page.word[0]:
+                # It has ended.
                 self._cancels.pop(index, None)
         elif kind == Kind.TAKE_BACK:
             self._give_back()
@@ -642,11 +643,6 @@ class Processor:
                 receiver(list(frames))
         elif kind == Kind.STORAGE_ADDRESS:
             self._storage_address = body.decode()
-
-    def _oldest_index(self) -> int:
-        """Return an index that is not above any task that has not ended."""
-        row = self._current
-        return row.task_index if row is not None else 0
 
     def _give_back(self) -> None:
         with self._rows_lock:

@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import socket
+import struct
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -123,6 +124,7 @@ class ProcessorLink:
         self._loop = asyncio.get_running_loop()
         self._assembler = Assembler()
         self._start_error = ""
+        self._retirement = ""
         self._stderr_tail = b""
         self._tasks, tasks_end = _socket_pair()
         control, control_end = _socket_pair()
@@ -170,6 +172,9 @@ class ProcessorLink:
         if self.pid:
             with contextlib.suppress(OSError):
                 os.killpg(self.pid, signal.SIGKILL)
+            # A task may have put its process into another group.
+            with contextlib.suppress(OSError):
+                os.kill(self.pid, signal.SIGKILL)
 
     # --- from the processor
 
@@ -190,43 +195,54 @@ class ProcessorLink:
         if not packet:
             self._turns.remove(self._tasks.fileno())
             return None
-        record = self._assembler.add(packet)
-        if record is None:
-            return 0
-        self._on_record(*record)
+        try:
+            record = self._assembler.add(packet)
+            if record is None:
+                return 0
+            event = self._event_of(*record)
+        except (ValueError, IndexError, struct.error) as error:
+            # Whatever a task has done to the processor must not be felt here.
+            record = (0, b"")
+            event = on.ProcessorFaulty(self.number, f"sent a record that cannot be read ({error})")
+        if event is not None:
+            self._report(event)
         return record[0]
 
-    def _on_record(self, kind: int, body: bytes) -> None:
+    def _event_of(self, kind: int, body: bytes) -> on.Event | None:
+        """Return what the agent's core is told of a record; None where the record is for us."""
         number = self.number
         if kind == Kind.ONE_RESULT:
-            self._report(on.ProcessorResults(number, *read_one_result(body)))
-        elif kind == Kind.RESULTS:
-            self._report(on.ProcessorResults(number, *read_results(body)))
-        elif kind == Kind.BLOCKED:
-            self._report(on.ProcessorBlocked(number, *read_given_back(body)))
-        elif kind == Kind.UNBLOCKED:
-            self._report(on.ProcessorUnblocked(number))
-        elif kind == Kind.GAVE_BACK:
-            self._report(on.ProcessorGaveBack(number, *read_given_back(body)))
-        elif kind == Kind.OUTPUT:
-            self._report(on.ProcessorOutput(number, *read_output(body)))
-        elif kind == Kind.CHUNK_FAILURES:
-            self._report(on.ChunkFailures(number, *read_chunk_failures(body)))
-        elif kind == Kind.RELAY:
+            return on.ProcessorResults(number, *read_one_result(body))
+        if kind == Kind.RESULTS:
+            return on.ProcessorResults(number, *read_results(body))
+        if kind == Kind.BLOCKED:
+            return on.ProcessorBlocked(number, *read_given_back(body))
+        if kind == Kind.UNBLOCKED:
+            return on.ProcessorUnblocked(number)
+        if kind == Kind.GAVE_BACK:
+            return on.ProcessorGaveBack(number, *read_given_back(body))
+        if kind == Kind.OUTPUT:
+            return on.ProcessorOutput(number, *read_output(body))
+        if kind == Kind.CHUNK_FAILURES:
+            return on.ChunkFailures(number, *read_chunk_failures(body))
+        if kind == Kind.RELAY:
             client, frames = read_relay(body)
-            self._report(on.RelayFrames(number, client, list(frames)))
-        elif kind == Kind.RELAY_OPEN:
-            self._report(on.RelayOpened(number, body[:ID_BYTES]))
+            return on.RelayFrames(number, client, list(frames))
+        if kind == Kind.RELAY_OPEN:
             self._import_ahead(body[ID_BYTES:].decode())
-        elif kind == Kind.RELAY_CLOSE:
-            self._report(on.RelayClosed(number, body))
-        elif kind == Kind.OBJECT_WANTED:
-            self._report(on.ObjectWanted(number, *read_object_wanted(body)))
-        elif kind == Kind.READY:
+            return on.RelayOpened(number, body[:ID_BYTES])
+        if kind == Kind.RELAY_CLOSE:
+            return on.RelayClosed(number, body)
+        if kind == Kind.OBJECT_WANTED:
+            return on.ObjectWanted(number, *read_object_wanted(body))
+        if kind == Kind.READY:
             self.pid = int.from_bytes(body[:PID_BYTES], "little")
-            self._report(on.ProcessorReady(number, self.pid))
-        elif kind == Kind.START_FAILED:
+            return on.ProcessorReady(number, self.pid)
+        if kind == Kind.START_FAILED:
             self._start_error = body.decode()
+        elif kind == Kind.RETIRED:
+            self._retirement = body.decode(errors="replace")
+        return None
 
     def _read_stderr(self) -> None:
         try:
@@ -252,7 +268,11 @@ class ProcessorLink:
                 if self._stderr_tail == before:
                     break
         event = on.ProcessorExited(
-            self.number, self._page.running_index, self._reason(status, peak_bytes), bool(self._start_error)
+            self.number,
+            self._page.begun_index,
+            self._reason(status, peak_bytes),
+            bool(self._start_error),
+            bool(self._retirement),
         )
         self.close()
         return event
@@ -268,6 +288,8 @@ class ProcessorLink:
     def _reason(self, status: int | None, peak_bytes: int) -> str:
         if self._start_error:
             return self._start_error
+        if self._retirement:
+            return f"processor {self.pid} is replaced: {self._retirement}"
         how = "ended together with the process it was forked from" if status is None else _ended_how(status)
         text = f"processor {self.pid} {how}"
         if peak_bytes:
