@@ -182,7 +182,7 @@ class Cluster:
         duration = random.choice((0.0, 0.0001, 0.001, 0.01, 0.1, random.uniform(0.0, 3.0)))
         if self.plan.nested and depth < 3 and random.random() < 0.15:
             children = tuple(self.program(depth + 1).number for _ in range(random.randint(1, 3)))
-            return self.library.add(Action.NEST, duration, children=children)
+            return self.library.add(Action.NEST, duration, children=children, silent=random.random() < 0.5)
         dice = random.random()
         if dice < 0.06:
             return self.library.add(Action.FAIL, duration)

@@ -72,7 +72,10 @@ class _Running:
     wanted: list[bytes] = field(default_factory=list)
     timer: Timer | None = None
     children: list[Entry] = field(default_factory=list)
+    waiting: bool = False
+    """For its children."""
     blocked: bool = False
+    """It has said that it waits."""
 
 
 class Processor(Process):
@@ -96,6 +99,7 @@ class Processor(Process):
         self._next_index = 0
         self._stopping = False
         self._nested: ClientDriver | None = None
+        self._told_unfinished = False
         # What the agent and we send each other keeps its order, as on a socket pair.
         self._arrives_at = 0.0
         self._told_at = 0.0
@@ -161,6 +165,8 @@ class Processor(Process):
             if self.clock.now >= nested.core.next_deadline():
                 nested.handle(e.Tick())
             nested.perform()
+            if self._running is None or not self._running.blocked:
+                self._tell_unfinished(nested)
         self._go_on()
 
     def next_deadline(self) -> float:
@@ -368,8 +374,7 @@ class Processor(Process):
     def _finish(self, running: _Running, answer: _Answer) -> None:
         self._running = None
         if running.blocked:
-            running.blocked = False
-            self._tell(on.ProcessorUnblocked(self.number))
+            self._unblock(running)
         self._answer(running.row, answer)
         if self.random.random() < FLUSH_SHARE:
             self._flush()
@@ -418,18 +423,33 @@ class Processor(Process):
                 self._finish(running, _Answer(b"the client inside is disconnected", m.Status.FAILED, 0))
                 return
             running.children.append(entry)
-        self._flush()
-        running.blocked = True
-        self._tell(on.ProcessorBlocked(self.number, *self._drop_rest()))
+        running.waiting = True
+        if not running.row.program.silent:
+            self._flush()
+            running.blocked = True
+            self._tell(on.ProcessorBlocked(self.number, *self._drop_rest()))
 
     def _look_at_children(self) -> None:
         running = self._running
-        if running is None or not running.blocked or not all(child.end for child in running.children):
+        if running is None or not running.waiting or not all(child.end for child in running.children):
             return
-        running.blocked = False
-        self._tell(on.ProcessorUnblocked(self.number))
+        running.waiting = False
+        if running.blocked:
+            self._unblock(running)
         when = self.clock.now + running.row.program.duration_s
         running.timer = self.clock.at(when, lambda: self.post(lambda: self._return(running)))
+
+    def _unblock(self, running: _Running) -> None:
+        assert self._nested is not None
+        running.blocked = False
+        self._told_unfinished = self._nested.core.unanswered_count > 0
+        self._tell(on.ProcessorUnblocked(self.number, self._told_unfinished))
+
+    def _tell_unfinished(self, nested: ClientDriver) -> None:
+        unfinished = nested.core.unanswered_count > 0
+        if unfinished is not self._told_unfinished:
+            self._told_unfinished = unfinished
+            self._tell(on.ProcessorUnfinished(self.number, unfinished))
 
     def _open_client(self) -> ClientDriver:
         client_id = self.random.randbytes(16)
@@ -443,6 +463,8 @@ class Processor(Process):
 
     def _relay(self, envelope: Envelope, message: m.Message) -> None:
         assert self._nested is not None
+        if self._nested.core.unanswered_count:
+            self._tell_unfinished(self._nested)
         frames = [encode_envelope(envelope), *(bytes(frame) for frame in encode(message))]
         self._tell(on.RelayFrames(self.number, self._nested.core.client_id, list(frames)))
 

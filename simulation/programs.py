@@ -23,7 +23,7 @@ class Action(Enum):
     EXIT = "exit"
     """Ends its processor every time, at a moment of its own: see `Death`."""
     NEST = "nest"
-    """Submits its children from inside the task and blocks until all are answered."""
+    """Submits its children from inside the task and waits until all are answered."""
 
 
 class Death(Enum):
@@ -49,6 +49,8 @@ class Program:
     large_result: bool = False
     children: tuple[int, ...] = ()
     death: Death = Death.RUNNING
+    silent: bool = False
+    """Waits for its children without saying so: by an event, say, which nobody outside the task knows of."""
 
     @property
     def payload(self) -> bytes:
@@ -91,8 +93,9 @@ class Library:
         large_result: bool = False,
         children: tuple[int, ...] = (),
         death: Death = Death.RUNNING,
+        silent: bool = False,
     ) -> Program:
-        program = Program(len(self._programs), action, duration_s, stubborn, large_result, children, death)
+        program = Program(len(self._programs), action, duration_s, stubborn, large_result, children, death, silent)
         self._programs.append(program)
         return program
 

@@ -480,7 +480,7 @@ def test_a_client_inside_a_task_speaks_through_the_agent(start: Start) -> None:
             answers.extend(len(frame) for frame in frames)
             arrived.set()
 
-        context.open_relay(b"n" * 16, on_answer, "pickle")
+        context.open_relay(b"n" * 16, on_answer, lambda: None, "pickle")
         context.relay(b"n" * 16, [b"envelope", b"y" * 200_000])
         assert arrived.wait(5)
         context.close_relay(b"n" * 16)

@@ -17,7 +17,7 @@ from scaler.client.nested_engine import NestedEngine
 from scaler.testing import InProcessCluster
 from scaler.worker.agent.processor.processor import Processor
 from scaler_protocol import messages as m
-from scaler_protocol.task_context import RelayReceiver, set_task_context
+from scaler_protocol.task_context import RelayAttendant, RelayReceiver, set_task_context
 from scaler_protocol.transport.dealer import DealerLink
 from scaler_protocol.wire import Frame
 
@@ -34,17 +34,22 @@ class Context:
         self.blocked = 0
         self.most_blocked = 0
         self.times_blocked = 0
+        self.unfinished: list[bool] = []
+        """What its clients said of their unanswered tasks, in order."""
+        self.attends = False
         self._links: dict[bytes, DealerLink] = {}
         self._stopping = False
         self._threads: list[threading.Thread] = []
 
-    def open_relay(self, client: bytes, receiver: RelayReceiver, module: str) -> None:
+    def open_relay(self, client: bytes, receiver: RelayReceiver, attendant: RelayAttendant, module: str) -> None:
         link = self._links[client] = DealerLink(self.scheduler_address, client)
 
         def receive() -> None:
             while not self._stopping:
                 for frames in link.receive(10):
                     receiver(frames)
+                if self.attends:
+                    attendant()
                 time.sleep(0.001)
 
         self._threads.append(threading.Thread(target=receive, daemon=True))
@@ -65,6 +70,9 @@ class Context:
 
     def exit_blocked(self) -> None:
         self.blocked -= 1
+
+    def note_unfinished(self, client: bytes, unfinished: bool) -> None:
+        self.unfinished.append(unfinished)
 
     def close(self) -> None:
         self._stopping = True
@@ -172,6 +180,50 @@ def test_other_threads_of_a_task_do_not_block_it(context: Context, cluster: InPr
     with cf.ThreadPoolExecutor(1) as pool:
         assert pool.submit(lambda: client.submit(abs, -1).result(5)).result(5) == 1
     assert context.times_blocked == 1 if context.times_blocked else True
+
+
+def test_the_processor_is_told_when_there_are_unanswered_tasks(context: Context, cluster: InProcessCluster) -> None:
+    client = Client()
+    cluster.hold()
+    futures = [client.submit(abs, -i) for i in range(3)]
+    assert context.unfinished == [True]
+    cluster.resume()
+    cf.wait(futures, timeout=5)
+    assert context.unfinished == [True, False]
+    cluster.hold()
+    client.get({"a": (abs, -1)}, ["a"], block=False)["a"].cancel()
+    assert context.unfinished == [True, False, True, False]
+
+
+def test_a_client_with_a_connection_of_its_own_tells_the_processor_too(
+    context: Context, cluster: InProcessCluster
+) -> None:
+    cluster.hold()
+    with Client(cluster.address) as client:
+        client.submit(abs, -1)
+        deadline = time.monotonic() + 5
+        while not context.unfinished:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+    assert context.unfinished == [True, False]
+    assert context.relayed == 0
+
+
+def test_a_client_nobody_waits_in_finds_a_scheduler_that_started_again(
+    context: Context, cluster: InProcessCluster
+) -> None:
+    context.attends = True
+    client = Client()
+    client.submit(abs, -1).result(5)
+    cluster.silent = True
+    answered = threading.Event()
+    client.submit(abs, -2).add_done_callback(lambda _: answered.set())
+    # What was submitted has been received, and nobody has taken it in.
+    for _ in range(3):
+        cluster.call(lambda: None)
+    cluster.restart()
+    cluster.silent = False
+    assert answered.wait(30)
 
 
 def test_tasks_leave_at_once_although_nobody_waits(context: Context, cluster: InProcessCluster) -> None:

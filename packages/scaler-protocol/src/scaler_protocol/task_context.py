@@ -14,6 +14,9 @@ from scaler_protocol.wire import Frame
 RelayReceiver = Callable[[list[Frame]], None]
 """Called on the processor's control thread with the frames of one message (envelope first)."""
 
+RelayAttendant = Callable[[], None]
+"""Called on the processor's control thread every now and then while the client has unanswered tasks."""
+
 
 class TaskContext(Protocol):
     """One processor, as seen from the task code that runs in it."""
@@ -32,10 +35,11 @@ class TaskContext(Protocol):
     def task_number(self) -> int | None:
         """Number of the running task within its client; None between tasks."""
 
-    def open_relay(self, client: bytes, receiver: RelayReceiver, module: str) -> None:
+    def open_relay(self, client: bytes, receiver: RelayReceiver, attendant: RelayAttendant, module: str) -> None:
         """Let the agent carry messages of a client in this process; answers go to `receiver`.
 
-        `module` is what another processor has to import before it can have such a client: a tree of tasks needs many.
+        `attendant` does what time demands of the client, because nobody may be waiting in it. `module` is what another
+        processor has to import before it can have such a client: a tree of tasks needs many.
         """
 
     def relay(self, client: bytes, frames: Sequence[Frame]) -> None:
@@ -49,6 +53,12 @@ class TaskContext(Protocol):
 
     def exit_blocked(self) -> None:
         """The running task goes on."""
+
+    def note_unfinished(self, client: bytes, unfinished: bool) -> None:
+        """A client of this process has unanswered tasks, or has none any more. From any thread.
+
+        However the task waits for these: its slot is lent when they cannot start otherwise.
+        """
 
 
 _current: TaskContext | None = None

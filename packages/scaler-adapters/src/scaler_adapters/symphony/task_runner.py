@@ -296,7 +296,9 @@ def _make_context(task: RemoteTask) -> Any:
         def end_task(self) -> None:
             self.task_number = None
 
-        def open_relay(self, client: bytes, receiver: Callable[[list[Any]], None], module: str) -> None:
+        def open_relay(
+            self, client: bytes, receiver: Callable[[list[Any]], None], attendant: Callable[[], None], module: str
+        ) -> None:
             link = self._links[client] = DealerLink(self.scheduler_address, client)
 
             def receive() -> None:
@@ -305,6 +307,8 @@ def _make_context(task: RemoteTask) -> Any:
                     if link.has_received or link.wait(0.5):
                         for frames in link.receive(256):
                             receiver(frames)
+                    else:
+                        attendant()
 
             threading.Thread(target=receive, daemon=True, name="scaler-nested-client").start()
 
@@ -320,6 +324,10 @@ def _make_context(task: RemoteTask) -> Any:
             return
 
         def exit_blocked(self) -> None:
+            return
+
+        def note_unfinished(self, client: bytes, unfinished: bool) -> None:
+            # Deeper tasks always start here, however those above them wait.
             return
 
     return DirectContext()

@@ -31,7 +31,7 @@ from scaler_protocol import messages as m
 from scaler_protocol.codec import decode, encode
 from scaler_protocol.errors import WireError
 from scaler_protocol.random_ids import new_id
-from scaler_protocol.task_context import current_task_context
+from scaler_protocol.task_context import TaskContext, current_task_context
 from scaler_protocol.values import new_tuple
 from scaler_protocol.wire import Frame, decode_envelope, encode_envelope
 
@@ -78,6 +78,9 @@ class Engine(ABC):
         self._channel_lock = threading.Lock()
         self._snapshots = Snapshots()
         self._references: Counter[bytes] = Counter()
+        self._task_context = current_task_context()
+        """The processor this engine was made in. It is told whether there are unanswered tasks."""
+        self._told_unfinished = False
         _engines.add(self)
 
     # --- how messages travel
@@ -554,6 +557,9 @@ class Engine(ABC):
 
     def _send_effects(self) -> bool:
         """Send what the core wants sent; return whether there is something else to do, without the lock."""
+        if self._task_context is not None:
+            # Before what is sent, so that word of it can travel along.
+            self._tell_unfinished(self._task_context)
         for effect in self._core.take_effects():
             if type(effect) is e.Send:
                 self._transmit([encode_envelope(effect.envelope), *encode(effect.message)])
@@ -564,6 +570,13 @@ class Engine(ABC):
                         self._snapshots.drop(object_id)
                 self._others.append(effect)
         return bool(self._others)
+
+    def _tell_unfinished(self, context: TaskContext) -> None:
+        """Tell the processor when the first task is unanswered, and when none is any more."""
+        unfinished = self._core.unanswered_count > 0
+        if unfinished is not self._told_unfinished and not self.forked:
+            self._told_unfinished = unfinished
+            context.note_unfinished(self.client_id, unfinished)
 
     def _perform_others(self) -> None:
         """Perform, without the lock, all effects that are no messages."""

@@ -1,7 +1,8 @@
 """The engine of clients inside a task: all of one processor share it, and its messages travel through the agent.
 
 There is no thread of its own: messages arrive on the processor's control thread, submitting sends at once, and what time
-demands is done by threads that wait, or when the scheduler asks whether this client lives.
+demands is done by threads that wait here, by the control thread while tasks are unanswered, or when the scheduler asks whether
+this client lives.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class NestedEngine(Engine):
         )
         self._context = context
         self._receiving_thread: int | None = None
-        context.open_relay(self.client_id, self._on_frames, MODULE)
+        context.open_relay(self.client_id, self._on_frames, self._on_time, MODULE)
         with self._lock:
             core.start(time.monotonic())
             self._send_effects()
@@ -90,6 +91,11 @@ class NestedEngine(Engine):
     def _attend(self) -> None:
         self._tick()
         self._perform_others()
+
+    def _on_time(self) -> None:
+        """Nobody may be waiting in the engine: a task can wait for its futures in any way it likes."""
+        self._receiving_thread = threading.get_ident()
+        self._attend()
 
     def _on_frames(self, frames: list[Frame]) -> None:
         self._receiving_thread = threading.get_ident()

@@ -12,7 +12,7 @@ change state; what follows from it for everyone (who starts, who gets which task
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil, inf
 from typing import Any
@@ -35,6 +35,7 @@ from scaler_worker.core import events as on
 from scaler_worker.core.deaths import Backoff, UnstartedDeaths
 from scaler_worker.core.durations import OVERHEAD_MICROSECONDS, Durations
 from scaler_worker.core.functions import FunctionTable
+from scaler_worker.core.lending import Lending
 from scaler_worker.core.processors import Ending, Processor
 from scaler_worker.core.queue import TaskQueue
 from scaler_worker.core.results import ResultCollector
@@ -143,7 +144,8 @@ class AgentCore:
         self._transfers = ObjectTransfers(options.object_cache_bytes)
         self._processors: dict[int, Processor] = {}
         self._counts = [0] * (max(State) + 1)
-        """Processors by state; every change goes through `_set_state`."""
+        """Processors by state."""
+        self._lending = Lending(self._slots, self._processors, self._counts, self._queue)
         self._next_processor = 0
         self._failed_starts = 0
         self._backoff = Backoff()
@@ -167,6 +169,7 @@ class AgentCore:
             on.ProcessorResults: self._on_results,
             on.ProcessorBlocked: self._on_blocked,
             on.ProcessorUnblocked: self._on_unblocked,
+            on.ProcessorUnfinished: self._on_unfinished,
             on.ProcessorGaveBack: self._on_gave_back,
             on.ProcessorFaulty: self._on_faulty,
             on.ProcessorExited: self._on_exited,
@@ -239,7 +242,7 @@ class AgentCore:
                 self._report()
             if self._leaving is not None:
                 self._leave_when_done(self._leaving)
-            elif self._slots > self._unblocked_count() and self._backoff.due(self._now) <= self._now:
+            elif self._slots > self._lending.unblocked_count() and self._backoff.due(self._now) <= self._now:
                 self._staff()
             self._send_outgoing()
         effects = self._effects
@@ -256,8 +259,13 @@ class AgentCore:
             deadline = min(deadline, self._leaving.deadline)
         if self._results.rows and self._connection.established:
             deadline = min(deadline, self._hold_until)
+        if self._lending.parents:
+            due_at = self._lending.due_at()
+            # What is due has been done; what kept it from having an effect ends with another event.
+            if due_at > self._now:
+                deadline = min(deadline, due_at)
         timeout = self.options.task_timeout_seconds
-        unblocked = self._unblocked_count()
+        unblocked = self._lending.unblocked_count()
         extra = unblocked > self._slots
         if self._backoff.deaths and unblocked < self._slots and self._leaving is None:
             start_due = self._backoff.due(self._now)
@@ -286,7 +294,11 @@ class AgentCore:
             wanted = 1
         else:
             wanted = ceil(HELD_MICROSECONDS / mean) + 1
-        return self._slots * min(wanted, self.options.queue_limit) + self._counts[State.BLOCKED]
+        lent = self._counts[State.BLOCKED]
+        if self._now >= self._lending.due_at():
+            # Nested tasks that could have these slots must be able to come here.
+            lent += len(self._lending.lenders())
+        return self._slots * min(wanted, self.options.queue_limit) + lent
 
     # --- the scheduler speaks
 
@@ -554,14 +566,22 @@ class AgentCore:
         if processor is None:
             return
         self._take_back(processor, event.generation, event.next_index)
-        if processor.state is State.RUNNING:
-            self._set_state(processor, State.BLOCKED)
+        if processor.state in (State.RUNNING, State.BLOCKED):
+            processor.lent_unasked = False
+            self._lending.set_state(processor, State.BLOCKED)
             self._return_at = self._now
 
     def _on_unblocked(self, event: on.ProcessorUnblocked) -> None:
         processor = self._processors.get(event.processor)
-        if processor is not None and processor.state is State.BLOCKED:
-            self._set_state(processor, State.RUNNING)
+        if processor is not None:
+            if processor.state is State.BLOCKED:
+                self._lending.set_state(processor, State.RUNNING)
+            self._lending.note_unfinished(processor, event.unfinished, self._now)
+
+    def _on_unfinished(self, event: on.ProcessorUnfinished) -> None:
+        processor = self._processors.get(event.processor)
+        if processor is not None:
+            self._lending.note_unfinished(processor, event.unfinished, self._now)
 
     def _on_gave_back(self, event: on.ProcessorGaveBack) -> None:
         processor = self._processors.get(event.processor)
@@ -575,6 +595,12 @@ class AgentCore:
     def _take_back(self, processor: Processor, generation: int, next_index: int) -> None:
         processor.generation = generation
         self._requeue(processor, processor.pop_from(next_index))
+
+    def _take_back_behind(self, processor: Processor) -> None:
+        """Have the processor give back what lies behind its running task."""
+        if not processor.taking_back:
+            processor.taking_back = True
+            self._effects.append(do.TakeBack(processor.number))
 
     def _requeue(self, processor: Processor, pieces: list[TaskSlice]) -> None:
         """Queue tasks again that were handed over and did not run, in front, without counting an attempt.
@@ -606,6 +632,7 @@ class AgentCore:
         if processor is None:
             return
         self._counts[processor.state] -= 1
+        self._lending.forget(processor)
         self._transfers.forget_processor(processor.number)
         for client in sorted(processor.clients):
             self._client_ended(client)
@@ -716,6 +743,9 @@ class AgentCore:
             self._homes[event.client] = event.processor
 
     def _on_relay_frames(self, event: on.RelayFrames) -> None:
+        processor = self._processors.get(event.processor)
+        if event.unfinished and processor is not None:
+            self._lending.note_unfinished(processor, True, self._now)
         # Relays are plain: before the session stands they are lost, and the client inside repeats them.
         if self._connection.established and event.client in self._homes:
             self._connection.send_plain(m.Relay(event.client, [bytes(frame) for frame in event.frames]))
@@ -797,8 +827,7 @@ class AgentCore:
                 front = processor.pipe[0]
                 index = front.function_indexes[0] if len(front.function_indexes) else 0
                 self._durations.at_least(_duration_key(front.batch, index), (now - processor.front_since) * 1e6)
-                processor.taking_back = True
-                self._effects.append(do.TakeBack(processor.number))
+                self._take_back_behind(processor)
         self._dismiss_extra()
 
     def _kill_due(self, processor: Processor) -> float:
@@ -808,16 +837,16 @@ class AgentCore:
 
     def _kill(self, processor: Processor) -> None:
         if processor.state is not State.STOPPING:
-            self._set_state(processor, State.STOPPING)
+            self._lending.set_state(processor, State.STOPPING)
             self._effects.append(do.KillProcessor(processor.number))
 
     def _dismiss_extra(self) -> None:
-        extra = self._unblocked_count() - self._slots
+        extra = self._lending.unblocked_count() - self._slots
         for processor in self._processors.values():
             if extra <= 0:
                 return
             if processor.state is State.IDLE and self._now >= processor.idle_since + IDLE_SECONDS:
-                self._set_state(processor, State.STOPPING)
+                self._lending.set_state(processor, State.STOPPING)
                 self._effects.append(do.StopProcessor(processor.number))
                 extra -= 1
 
@@ -838,9 +867,8 @@ class AgentCore:
         self._log(INFO, f"leaving: {reason}")
         self._give_back(self._queue.recall(self._queue.count))
         for processor in self._processors.values():
-            if processor.rows > 1 and processor.state is State.RUNNING and not processor.taking_back:
-                processor.taking_back = True
-                self._effects.append(do.TakeBack(processor.number))
+            if processor.rows > 1 and processor.state is State.RUNNING:
+                self._take_back_behind(processor)
         if self._connection.established:
             self._connection.send(m.Drain())
 
@@ -861,15 +889,23 @@ class AgentCore:
 
     def _hand_over(self) -> None:
         self._handed_over = True
-        if self._now >= self._return_at:
+        lending = self._lending
+        if not lending.parents:
+            if self._now >= self._return_at:
+                self._make_room()
+            if self._queue.count:
+                self._assign()
+            return
+        lending.take_back_unneeded()
+        due = self._now >= lending.due_at()
+        if self._now >= self._return_at or (due and self._return_at == inf):
             self._make_room()
         if self._queue.count:
             self._assign()
-
-    def _set_state(self, processor: Processor, state: State) -> None:
-        self._counts[processor.state] -= 1
-        self._counts[state] += 1
-        processor.state = state
+        if self._queue.count and self._now >= lending.due_at():
+            for processor in lending.lend():
+                self._take_back_behind(processor)
+            self._assign()
 
     def _set_idle(self, processor: Processor) -> None:
         counts = self._counts
@@ -878,48 +914,27 @@ class AgentCore:
         processor.state = State.IDLE
         processor.idle_since = self._now
 
-    def _unblocked_count(self) -> int:
-        """Return how many processors start, are idle or run."""
-        counts = self._counts
-        return len(self._processors) - counts[State.BLOCKED] - counts[State.STOPPING]
-
-    def _closed_depths(self, target: Processor | None = None) -> Collection[int]:
-        """Return the depths at which no further task may start (at `target`, behind what it has).
-
-        Every blocked task keeps a process. While no more are blocked than there are slots, any task may start; beyond that
-        no more than one per slot of each depth. So processes are bounded by the deepest nesting, branches of a recursion
-        go on side by side, and the deepest blocked task's own children can always start: nothing of their depth blocks.
-        """
-        if self._counts[State.BLOCKED] <= self._slots:
-            return ()
-        begun: dict[int, int] = {}
-        for processor in self._processors.values():
-            if processor is not target:
-                pipe = processor.pipe
-                depths = (pipe[0].depth,) if len(pipe) == 1 else {tasks.depth for tasks in pipe}
-                for depth in depths:
-                    begun[depth] = begun.get(depth, 0) + 1
-        return {depth for depth, count in begun.items() if count >= self._slots}
-
     def _make_room(self) -> None:
         """Give back tasks that may not start, where they take the room of deeper ones that could come in their place.
 
         Without this the queue could be full of tasks that may not start, while the one all others wait for cannot come.
-        Looked at whenever a task blocks, and repeatedly, because the deeper one may become known to the scheduler later.
+        Looked at whenever a task blocks or lending becomes due, and repeatedly, because the deeper one may become known to the
+        scheduler later.
         """
-        closed = self._closed_depths()
-        if not closed:
+        closed = self._lending.closed_depths()
+        lending_due = self._now >= self._lending.due_at()
+        if not closed and not lending_due:
             self._return_at = inf
             return
         self._return_at = self._now + RETURN_REPEAT_SECONDS
-        if (
-            self._queue.count
-            and self._counts[State.RUNNING] < self._slots
-            and self._held() >= self.capacity()
-            and self._queue.head(closed) is None
-            and self._connection.established
-        ):
-            self._give_back(self._queue.recall(self._queue.count))
+        if not self._queue.count or self._held() < self.capacity() or not self._connection.established:
+            return
+        if self._counts[State.RUNNING] < self._slots:
+            if self._queue.head(closed) is None:
+                self._give_back(self._queue.recall(self._queue.count))
+        elif lending_due and not self._lending.nested_count(1):
+            # Slots are not lent to what is queued here. The scheduler sends the deepest tasks first.
+            self._give_back(self._queue.recall(self._slots))
 
     def _held(self) -> int:
         """Return how many tasks are here that the scheduler counts as assigned."""
@@ -927,9 +942,9 @@ class AgentCore:
 
     def _staff(self) -> None:
         """Start processors: one per slot that is not blocked, while there is something for it to run."""
-        wanted = self._slots - self._unblocked_count()
+        wanted = self._slots - self._lending.unblocked_count()
         if self._counts[State.BLOCKED] > self._slots:
-            ready = self._queue.count_open(self._closed_depths())
+            ready = self._queue.count_open(self._lending.closed_depths())
             wanted = min(wanted, ready - self._counts[State.STARTING] - self._counts[State.IDLE])
         for _ in range(wanted):
             number = self._next_processor
@@ -970,14 +985,20 @@ class AgentCore:
                         break
                     running.append(processor)
         if queue.count and len(running) <= self._slots:
+            parents = self._lending.parents
             for processor in running:
-                if not processor.taking_back:
+                # Behind a task that has run for long, or waits for others, they would only be taken back again.
+                if (
+                    not processor.taking_back
+                    and self._now < processor.front_since + TAKE_BACK_SECONDS
+                    and processor.number not in parents
+                ):
                     self._fill(processor, share)
 
     def _fill(self, processor: Processor, share: int) -> bool:
         """Hand a processor what it should have now; return whether it has anything."""
         queue = self._queue
-        closed = self._closed_depths(processor)
+        closed = self._lending.closed_depths(processor)
         bytes_left = PIPE_BYTES_MAX - processor.pipe_bytes()
         while queue.count and (head := queue.head(closed)) is not None:
             room = 1 if queue.count == 1 and not processor.rows else self._room(processor, head, share)
@@ -995,7 +1016,7 @@ class AgentCore:
         missing = known.update(functions)
         forgotten = known.take_forgotten(len(functions))
         if processor.state is not State.RUNNING:
-            self._set_state(processor, State.RUNNING)
+            self._lending.set_state(processor, State.RUNNING)
         handed = processor.push(tasks, self._now)
         bodies = self._functions.bodies
         self._effects.append(
@@ -1053,10 +1074,15 @@ class AgentCore:
         Asked shortly after others have left. Only while tasks are queued beyond what processors have in their pipes: then
         more results are certain to come, nobody runs dry meanwhile (an agent holds ten times as much work), and what keeps a
         client busy is the stream, not the single result. So the first result after a pause and the last ones of a burst
-        leave at once, and an agent with one task at a time never holds. Nor while a task here is blocked: that one may be
-        waiting for just this result.
+        leave at once, and an agent with one task at a time never holds. Nor while a task here is blocked, or
+        has unfinished work: that one may be waiting for just this result.
         """
-        return self._queue.count > 0 and self._results.rows < HOLD_ROWS_MAX and not self._counts[State.BLOCKED]
+        return (
+            self._queue.count > 0
+            and self._results.rows < HOLD_ROWS_MAX
+            and not self._counts[State.BLOCKED]
+            and not self._lending.parents
+        )
 
     def _is_short_of_room(self) -> bool:
         """Whether the scheduler, for all it knows, may not send a task for each slot.

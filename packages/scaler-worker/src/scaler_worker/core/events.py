@@ -72,9 +72,18 @@ class ProcessorBlocked:
 
 @value
 class ProcessorUnblocked:
-    """The blocked task goes on."""
+    """The blocked task goes on. `unfinished`: clients inside still have unanswered tasks."""
 
     processor: int
+    unfinished: bool = False
+
+
+@value
+class ProcessorUnfinished:
+    """Clients inside this processor have unanswered tasks, or have none any more."""
+
+    processor: int
+    unfinished: bool
 
 
 @value
@@ -143,11 +152,15 @@ class RelayOpened:
 
 @value
 class RelayFrames:
-    """A client inside this processor sends one message (envelope first)."""
+    """A client inside this processor sends one message (envelope first).
+
+    `unfinished`: clients inside have unanswered tasks from now on, as in `ProcessorUnfinished`.
+    """
 
     processor: int
     client: bytes
     frames: list[Frame]
+    unfinished: bool = False
 
 
 @value
@@ -225,6 +238,7 @@ Event = (
     | ProcessorResults
     | ProcessorBlocked
     | ProcessorUnblocked
+    | ProcessorUnfinished
     | ProcessorGaveBack
     | ProcessorExited
     | ProcessorFaulty

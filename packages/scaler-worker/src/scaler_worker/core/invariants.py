@@ -56,6 +56,12 @@ def check_invariants(core: AgentCore) -> None:
         _require(next_index <= processor.next_index, f"{name}: an index was not given out")
         for client in processor.clients:
             _require(core._homes.get(client) == processor.number, f"{name}: a client inside is not known")
+    parents = core._lending.parents
+    for number, parent in parents.items():
+        _require(core._processors.get(number) is parent, f"processor {number} has unfinished work and does not exist")
+    for processor in core._processors.values():
+        if processor.state is State.BLOCKED and processor.lent_unasked:
+            _require(processor.number in parents, f"processor {processor.number} lends unasked and waits for nothing")
     for client, home in core._homes.items():
         _require(
             home in core._processors and client in core._processors[home].clients, "a client lives in no processor"
@@ -72,7 +78,13 @@ def check_invariants(core: AgentCore) -> None:
     _require(len(waiting) == len(set(waiting)), "a task has two results")
     if core._leaving is not None:
         _require(core._queue.count == 0, "an agent that leaves has tasks queued")
-    elif not core._stopped and core._queue.head(core._closed_depths()) is not None:
+    elif not core._stopped and core._queue.head(core._lending.closed_depths()) is not None:
         idle = any(processor.state is State.IDLE for processor in core._processors.values())
         running = sum(processor.state is State.RUNNING for processor in core._processors.values())
         _require(not idle or running >= core._slots, "tasks are queued while a slot and a processor are free")
+    if core._leaving is None and not core._stopped and core._now >= core._lending.due_at():
+        free_to_lend = any(processor.rows == 1 for processor in core._lending.lenders())
+        _require(
+            not free_to_lend or not core._lending.nested_count(1),
+            "nested tasks are queued while every slot is held by a task that could lend it",
+        )

@@ -24,6 +24,8 @@ class Processor:
     """A child process. `pipe` holds what was handed to it and is not answered, in order; its first row is the one running.
 
     `front_since` is when that row became the first. `endings` are tasks of the pipe, by index, that are being cancelled.
+    `unfinished_since` is when a client inside last began to have unanswered tasks, or its task last went on after it was
+    blocked. `lent_unasked` says of a BLOCKED one that it did not ask for it (see `lending`).
     """
 
     number: int
@@ -36,6 +38,8 @@ class Processor:
     rows: int = 0
     front_since: float = 0.0
     idle_since: float = 0.0
+    unfinished_since: float = 0.0
+    lent_unasked: bool = False
     taking_back: bool = False
     endings: dict[int, Ending] = field(default_factory=dict)
     known: KnownFunctions = field(default_factory=KnownFunctions)

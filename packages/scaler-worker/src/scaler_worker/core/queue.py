@@ -71,9 +71,14 @@ class TaskQueue:
         self.count = 0
         return self._by_depth.pop(self._depths.pop()).popleft()
 
-    def count_open(self, closed: Container[int]) -> int:
-        """Return how many tasks are not of a closed depth."""
-        return sum(len(tasks) for depth, line in self._by_depth.items() if depth not in closed for tasks in line)
+    def count_open(self, closed: Container[int], depth_min: int = 0) -> int:
+        """Return how many tasks are of this depth or deeper, and not of a closed one."""
+        return sum(
+            len(tasks)
+            for depth, line in self._by_depth.items()
+            if depth >= depth_min and depth not in closed
+            for tasks in line
+        )
 
     def recall(self, count: int) -> list[TaskSlice]:
         """Remove and return up to `count` tasks, shallowest first, newest first.

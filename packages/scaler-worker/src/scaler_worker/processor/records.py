@@ -27,6 +27,9 @@ ID = 16
 Bytes = bytes | bytearray | memoryview
 
 
+TRUE, FALSE = b"\x01", b"\x00"
+"""Bodies of UNFINISHED and UNBLOCKED."""
+
 PID_BYTES = 4
 """A READY record is the process id of its sender: the template's report of it may come later."""
 
@@ -59,6 +62,10 @@ class Kind(IntEnum):
     """Short form of RESULTS."""
     RETIRED = 45
     """The last one: the processor has answered what it began and ends. The body says why, as the end of a sentence."""
+    UNFINISHED = 46
+    """Whether clients inside have unanswered tasks: one byte. UNBLOCKED carries the same."""
+    RELAY_UNFINISHED = 47
+    """RELAY, and clients inside have unanswered tasks from now on."""
 
 
 def packets(kind: int, parts: Sequence[Bytes]) -> list[bytes]:
@@ -483,7 +490,7 @@ def read_object_answer(body: bytes) -> tuple[bytes, int, str]:
 
 
 def relay_parts(client: bytes, frames: Sequence[Bytes]) -> list[Bytes]:
-    """For RELAY and RELAY_DELIVER."""
+    """For RELAY, RELAY_UNFINISHED and RELAY_DELIVER."""
     return [client, struct.pack("=I", len(frames)), _raw("Q", [len(frame) for frame in frames]), *frames]
 
 

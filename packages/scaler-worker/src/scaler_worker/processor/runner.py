@@ -28,13 +28,14 @@ from typing import Any, NamedTuple
 from scaler_protocol.ids import NO_ID
 from scaler_protocol.messages import Status, TaskFlag, TaskKind
 from scaler_protocol.payloads import PICKLED
-from scaler_protocol.task_context import RelayReceiver, set_task_context
+from scaler_protocol.task_context import RelayAttendant, RelayReceiver, set_task_context
 from scaler_protocol.values import new_tuple
 from scaler_protocol.wire import Frame
 from scaler_worker.processor import output
 from scaler_worker.processor.channel import AgentGoneError, Channel
 from scaler_worker.processor.failures import NOT_RESTORED, failure_payload, shown_failure, text_failure_payload
 from scaler_worker.processor.host_objects import HostObjects, PlaceGoneError
+from scaler_worker.processor.inside_clients import InsideClients
 from scaler_worker.processor.memory import Housekeeping, peak_bytes, reset_peak
 from scaler_worker.processor.options import ProcessorOptions
 from scaler_worker.processor.page import RunningPage
@@ -53,9 +54,7 @@ from scaler_worker.processor.records import (
     read_cancel,
     read_object_answer,
     read_one_task,
-    read_relay,
     read_tasks,
-    relay_parts,
     results_parts,
 )
 from scaler_worker.processor.values import (
@@ -156,7 +155,7 @@ class Processor:
         self._flushed_at = 0.0
         self._wake_descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._control_awake = False
-        self._receivers: dict[bytes, RelayReceiver] = {}
+        self._clients = InsideClients(tasks.send, self._wake_control)
         self._storage_address = ""
         self._main_thread = threading.main_thread().ident or 0
 
@@ -180,16 +179,17 @@ class Processor:
         row = self._current
         return row.tasks.numbers[row.position] if row is not None else None
 
-    def open_relay(self, client: bytes, receiver: RelayReceiver, module: str) -> None:
-        self._receivers[client] = receiver
-        self._tasks.send(Kind.RELAY_OPEN, [client, module.encode()])
+    def open_relay(self, client: bytes, receiver: RelayReceiver, attendant: RelayAttendant, module: str) -> None:
+        self._clients.open(client, receiver, attendant, module)
 
     def relay(self, client: bytes, frames: Sequence[Frame]) -> None:
-        self._tasks.send(Kind.RELAY, relay_parts(client, frames))
+        self._clients.relay(client, frames)
 
     def close_relay(self, client: bytes) -> None:
-        if self._receivers.pop(client, None) is not None:
-            self._tasks.send(Kind.RELAY_CLOSE, [client])
+        self._clients.close(client)
+
+    def note_unfinished(self, client: bytes, unfinished: bool) -> None:
+        self._clients.note(client, unfinished)
 
     def enter_blocked(self) -> None:
         row = self._current
@@ -201,6 +201,7 @@ class Processor:
             return
         self._capture.flush()
         self._flush()
+        self._clients.enter_blocked()
         with self._rows_lock:
             self._generation += 1
             self._rows.clear()
@@ -212,7 +213,7 @@ class Processor:
             return
         self._blocked_depth -= 1
         if not self._blocked_depth:
-            self._tasks.send(Kind.UNBLOCKED)
+            self._clients.exit_blocked()
 
     # --- life
 
@@ -593,12 +594,13 @@ class Processor:
         idle_ticks = 0
         try:
             while True:
-                timeout = LATEST_FLUSH_SECONDS * 1000 if self._control_awake else None
+                timeout = LATEST_FLUSH_SECONDS * 1000 if self._control_awake else self._clients.poll_milliseconds
                 for descriptor, _ in poller.poll(timeout):
                     if descriptor == self._wake_descriptor:
                         os.eventfd_read(self._wake_descriptor)
                     else:
                         self._obey(*self._control.receive())
+                self._clients.attend()
                 if self._flush_late():
                     idle_ticks = 0
                 elif self._control_awake:
@@ -612,6 +614,10 @@ class Processor:
             # The agent has gone, or wants us to: the main thread sees its own channel closed. A task that goes on
             # regardless is ended by the agent, or by the kernel when the agent's helper has died.
             return
+
+    def _wake_control(self) -> None:
+        """Have the control thread look again how long it may sleep."""
+        os.eventfd_write(self._wake_descriptor, 1)
 
     def _flush_late(self) -> bool:
         """Send what has waited too long; return whether anything waits."""
@@ -637,10 +643,7 @@ class Processor:
         elif kind == Kind.TAKE_BACK:
             self._give_back()
         elif kind == Kind.RELAY_DELIVER:
-            client, frames = read_relay(body)
-            receiver = self._receivers.get(client)
-            if receiver is not None:
-                receiver(list(frames))
+            self._clients.deliver(body)
         elif kind == Kind.STORAGE_ADDRESS:
             self._storage_address = body.decode()
 

@@ -23,6 +23,7 @@ from scaler_worker.processor.records import (
     ONE_TASK_BYTES_MAX,
     PACKET_BYTES_MAX,
     PID_BYTES,
+    TRUE,
     Assembler,
     Bytes,
     Kind,
@@ -218,16 +219,18 @@ class ProcessorLink:
         if kind == Kind.BLOCKED:
             return on.ProcessorBlocked(number, *read_given_back(body))
         if kind == Kind.UNBLOCKED:
-            return on.ProcessorUnblocked(number)
+            return on.ProcessorUnblocked(number, body == TRUE)
+        if kind == Kind.UNFINISHED:
+            return on.ProcessorUnfinished(number, body == TRUE)
         if kind == Kind.GAVE_BACK:
             return on.ProcessorGaveBack(number, *read_given_back(body))
         if kind == Kind.OUTPUT:
             return on.ProcessorOutput(number, *read_output(body))
         if kind == Kind.CHUNK_FAILURES:
             return on.ChunkFailures(number, *read_chunk_failures(body))
-        if kind == Kind.RELAY:
+        if kind in (Kind.RELAY, Kind.RELAY_UNFINISHED):
             client, frames = read_relay(body)
-            return on.RelayFrames(number, client, list(frames))
+            return on.RelayFrames(number, client, list(frames), kind == Kind.RELAY_UNFINISHED)
         if kind == Kind.RELAY_OPEN:
             self._import_ahead(body[ID_BYTES:].decode())
             return on.RelayOpened(number, body[:ID_BYTES])

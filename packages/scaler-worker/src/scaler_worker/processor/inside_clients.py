@@ -1,0 +1,112 @@
+"""Clients inside tasks: their messages, which the agent carries, and whether they have unanswered tasks.
+
+The agent lends the slot of a task that waits for tasks of its own. It cannot see how the task waits, so it has to know that there
+is something to wait for. Word of this travels with what is sent anyway wherever it can.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from scaler_protocol.task_context import RelayAttendant, RelayReceiver
+from scaler_protocol.wire import Frame
+from scaler_worker.processor.records import FALSE, TRUE, Bytes, Kind, read_relay, relay_parts
+
+ATTEND_SECONDS = 1.0
+"""How often clients with unanswered tasks look whether something is due: nobody may be waiting in them."""
+
+
+class InsideClients:
+    """All clients of one processor.
+
+    `send` writes a record to the agent, `wake` has the control thread look at `poll_milliseconds`; both from any thread.
+    """
+
+    def __init__(self, send: Callable[[Kind, Sequence[Bytes]], None], wake: Callable[[], None]) -> None:
+        self._send = send
+        self._wake = wake
+        # Re-entrant, because a finalizer may submit or cancel at any moment.
+        self._lock = threading.RLock()
+        """Keeps what the agent is told in the order in which it becomes true."""
+        self._relayed: dict[bytes, tuple[RelayReceiver, RelayAttendant]] = {}
+        self._unfinished: set[bytes] = set()
+        self._told = False
+        self._blocked = False
+        self._attend_at = 0.0
+
+    def open(self, client: bytes, receiver: RelayReceiver, attendant: RelayAttendant, module: str) -> None:
+        self._relayed[client] = (receiver, attendant)
+        self._send(Kind.RELAY_OPEN, [client, module.encode()])
+        self._wake()
+
+    def relay(self, client: bytes, frames: Sequence[Frame]) -> None:
+        with self._lock:
+            kind = Kind.RELAY
+            if self._unfinished and not self._told:
+                self._told = True
+                kind = Kind.RELAY_UNFINISHED
+            self._send(kind, relay_parts(client, frames))
+
+    def deliver(self, body: bytes) -> None:
+        """Pass on a message that came for a client. On the control thread."""
+        client, frames = read_relay(body)
+        relayed = self._relayed.get(client)
+        if relayed is not None:
+            relayed[0](list(frames))
+
+    def close(self, client: bytes) -> None:
+        if self._relayed.pop(client, None) is not None:
+            self.note(client, False)
+            self._send(Kind.RELAY_CLOSE, [client])
+
+    def note(self, client: bytes, unfinished: bool) -> None:
+        """A client has unanswered tasks, or has none any more."""
+        with self._lock:
+            if unfinished:
+                self._unfinished.add(client)
+                if client in self._relayed:
+                    # What it submits is about to be relayed, and says so.
+                    return
+            else:
+                self._unfinished.discard(client)
+            if not self._blocked:
+                self._tell()
+
+    def enter_blocked(self) -> None:
+        """The agent lends the slot from now on: what becomes of unanswered tasks can be told when that ends."""
+        with self._lock:
+            self._blocked = True
+
+    def exit_blocked(self) -> None:
+        """The task goes on: tell the agent so, and whether tasks are left unanswered."""
+        with self._lock:
+            self._blocked = False
+            self._told = bool(self._unfinished)
+            self._send(Kind.UNBLOCKED, [TRUE if self._told else FALSE])
+
+    def _tell(self) -> None:
+        unfinished = bool(self._unfinished)
+        if unfinished is not self._told:
+            self._told = unfinished
+            self._send(Kind.UNFINISHED, [TRUE if unfinished else FALSE])
+
+    # --- time
+
+    @property
+    def poll_milliseconds(self) -> float | None:
+        """How long the control thread may sleep; None where nothing is due by itself."""
+        # Whether tasks are unanswered or not: waking the thread for every first task would cost more.
+        return ATTEND_SECONDS * 1000 if self._relayed else None
+
+    def attend(self) -> None:
+        """Let clients do what is due. On the control thread, whenever it wakes."""
+        if self._unfinished:
+            now = time.monotonic()
+            if now >= self._attend_at:
+                self._attend_at = now + ATTEND_SECONDS
+                for client in list(self._unfinished):
+                    relayed = self._relayed.get(client)
+                    if relayed is not None:
+                        relayed[1]()
