@@ -15,7 +15,7 @@ import pytest
 from scaler_protocol import messages as m
 from scaler_protocol.codec import decode, decode_with_library, encode, encode_with_library
 from scaler_protocol.columns import Packed
-from scaler_protocol.errors import MalformedMessageError
+from scaler_protocol.errors import MalformedMessageError, UnencodableMessageError
 
 CLIENT, FUNCTION, OBJECT = bytes(range(16)), bytes(range(16, 32)), bytes(range(32, 48))
 # The file the codec loaded: the library ends the process when it meets one schema in two places.
@@ -152,5 +152,5 @@ def test_numbers_that_do_not_fit_are_refused_by_the_sender() -> None:
         m.TaskBatch(CLIENT, [1], (FUNCTION,), Packed.of([b""]), flags=-1),
         m.TaskBatch(CLIENT, [2**64], (FUNCTION,), Packed.of([b""])),
     ):
-        with pytest.raises((struct.error, OverflowError)):
+        with pytest.raises(UnencodableMessageError, match=r"TaskBatch\.(depth|flags|numbers) cannot be written"):
             encode(batch)

@@ -43,9 +43,14 @@ def test_damaged_arguments_are_malformed_or_other_arguments(
         unframe_arguments(bytes(framed))
 
 
-def test_too_many_arguments_are_refused_by_the_sender() -> None:
-    with pytest.raises(ValueError, match="at most 65,535"):
-        frame_arguments([Argument(Source.VALUE, b"")] * 65_536, {})
+def test_any_number_of_arguments_and_any_name_python_takes() -> None:
+    positional = [Argument(Source.VALUE, b"")] * 70_000
+    keyword = dict.fromkeys(
+        ["n" * 70_000, "a\udcff", "", "a\0b", *map(str, range(70_000))], Argument(Source.OBJECT, b"o")
+    )
+    again_positional, again_keyword = unframe_arguments(frame_arguments(positional, keyword))
+    assert again_positional == positional
+    assert list(again_keyword.items()) == list(keyword.items())
 
 
 @given(st.lists(st.binary(max_size=20)))

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from scaler_protocol import messages as m
 from scaler_protocol.codec import decode, encode
 from scaler_protocol.columns import Packed
+from scaler_protocol.errors import MessageTooLargeError, UnencodableMessageError
 
 ROWS_MAX = 20
 
@@ -310,3 +311,34 @@ def test_every_message_comes_back_as_it_was(
 def test_a_result_batch_is_passed_on_in_the_frames_it_came_in(batch: m.ResultBatch) -> None:
     frames = encode(batch)
     assert [bytes(frame) for frame in encode(decode(frames))] == [bytes(frame) for frame in frames]
+
+
+def test_text_that_utf8_cannot_hold_is_written_with_question_marks() -> None:
+    define = m.FunctionDefine(bytes(16), (bytes(16),), Packed.of([b"P"]), ("work\udcff",))
+    again = decode(encode(define))
+    assert isinstance(again, m.FunctionDefine)
+    assert again.names == ("work?",)
+    assert decode(encode(m.Goodbye("\ud800 is gone"))) == m.Goodbye("? is gone")
+    counted = decode(encode(m.MonitorSnapshot(1, 1.0, bytes(16), functions=(m.Counter("work\udcff", 3),))))
+    assert isinstance(counted, m.MonitorSnapshot)
+    assert counted.functions == (m.Counter("work?", 3),)
+
+
+@pytest.mark.parametrize(
+    ("message", "named"),
+    [
+        (m.TaskBatch(bytes(16), [1], (bytes(16),), Packed.of([b"P"]), capabilities=(("gpu", 2**70),)), "capabilities"),
+        (m.TaskBatch(bytes(16), [1], (bytes(16),), Packed.of([b"P"]), depth=70_000), "depth"),
+        (m.TaskBatch(bytes(16), [-1], (bytes(16),), Packed.of([b"P"])), "numbers"),
+        (m.Notice("text", numbers=[2**64]), "numbers"),
+        (m.CreditRequest(-1), "CreditRequest"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_named(message: m.Message, named: str) -> None:
+    with pytest.raises(UnencodableMessageError, match=named):
+        encode(message)
+
+
+def test_what_no_peer_would_accept_is_not_sent() -> None:
+    with pytest.raises(MessageTooLargeError):
+        encode(m.ObjectPut(1, bytes(16), bytes(16), [b""] * 2000))

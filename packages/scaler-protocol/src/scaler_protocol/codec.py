@@ -19,12 +19,13 @@ import capnp
 
 from scaler_protocol import messages as m
 from scaler_protocol.columns import EMPTY, Packed, column_reader, pack_column, split_ids, unpack_column
-from scaler_protocol.errors import MalformedMessageError, MessageTooLargeError
+from scaler_protocol.errors import MalformedMessageError, MessageTooLargeError, UnencodableMessageError, WireError
 from scaler_protocol.flat import SHAPE_START, FlatStruct, Reader
 from scaler_protocol.ids import ID_BYTES
 from scaler_protocol.one_row import OneResult, OneTask
 from scaler_protocol.segments.place import PLACE_BYTES
 from scaler_protocol.wire import FRAMES_MAX, HEADER_BYTES_MAX, MESSAGE_BYTES_MAX, Frame, raw_view
+from scaler_protocol.wire_text import with_writable_text
 
 TRAVERSALS_MAX = 4
 TRAVERSAL_WORDS_MIN = 1024
@@ -627,19 +628,54 @@ KIND_NAMES: dict[type[Any], str] = {
 
 
 def encode(message: m.Message) -> list[Frame]:
-    """Return header and payload frames of `message` (the caller puts the envelope in front)."""
+    """Return header and payload frames of `message` (the caller puts the envelope in front).
+
+    Text that UTF-8 cannot hold (lone surrogates) is written with question marks. Raises UnencodableMessageError for any
+    other value that does not fit, MessageTooLargeError for what no peer would accept, and nothing else.
+    """
     if type(message) is m.ResultBatch and message.frames is not None:
         return list(message.frames)
-    flat = _FLAT_BY_TYPE.get(type(message))
-    if flat is not None:
-        frames = flat.one_row.write(message) or flat.encode(message)
-        if frames is not None:
-            return frames
-    return encode_with_library(message)
+    try:
+        flat = _FLAT_BY_TYPE.get(type(message))
+        if flat is not None:
+            frames = flat.one_row.write(message) or flat.encode(message)
+            if frames is not None:
+                return frames
+        return encode_with_library(message)
+    except WireError:
+        raise
+    except Exception:
+        return _encode_repaired(message)
+
+
+def _encode_repaired(message: m.Message) -> list[Frame]:
+    """Encode what could not be encoded as it is: with its text made writable, or raise an error that names the field."""
+    repaired = with_writable_text(message)
+    try:
+        return encode_with_library(repaired)
+    except WireError:
+        raise
+    except Exception as error:
+        field = _field_at_fault(repaired)
+        # Before that, the library says which line of its own source refuses.
+        text = str(error).partition("\n")[0].rpartition(": failed: ")[2] or type(error).__name__
+        raise UnencodableMessageError(f"{type(message).__name__}{field} cannot be written: {text}") from None
+
+
+def _field_at_fault(message: m.Message) -> str:
+    layout = _BY_TYPE.get(type(message))
+    if layout is None:
+        return ""
+    for field in layout.fields:
+        try:
+            _set(_Message.new_message().init(layout.member), field, field.write(getattr(message, field.attribute)))
+        except Exception:
+            return f".{field.attribute}"
+    return ""
 
 
 def encode_with_library(message: m.Message) -> list[Frame]:
-    """As `encode`, always through the Cap'n Proto library."""
+    """As `encode`, always through the Cap'n Proto library, which raises what it likes for values that do not fit."""
     scalar = _SCALAR_BY_TYPE.get(type(message))
     builder = _Message.new_message()
     if scalar is not None:
@@ -670,7 +706,10 @@ def encode_with_library(message: m.Message) -> list[Frame]:
     elif layout.raw:
         value = getattr(message, layout.raw)
         payload = list(value) if isinstance(value, list) else [value]
-    return [builder.to_bytes(), *payload]
+    frames: list[Frame] = [builder.to_bytes(), *payload]
+    # Whoever received more would close the connection, and be sent the same again.
+    check_limits(frames)
+    return frames
 
 
 def _set(builder: Any, field: _Field, value: Any) -> None:

@@ -3,6 +3,7 @@
 WireError
 ├── MalformedMessageError   bytes that are no message of this protocol; costs the sender its connection
 ├── MessageTooLargeError    a frame or message over the limits of `codec`
+├── UnencodableMessageError a message with a value that its field on the wire cannot hold
 ├── SessionError            the session rules were broken or the session cannot go on
 └── TransportError          a socket cannot listen or connect where it was told to
 """
@@ -18,6 +19,10 @@ class MalformedMessageError(WireError):
 
 class MessageTooLargeError(WireError):
     """The message is over a limit; nothing of it was kept."""
+
+
+class UnencodableMessageError(WireError):
+    """A message cannot be written; the text names the field and the reason. Nothing of it was sent."""
 
 
 class SessionError(WireError):

@@ -40,6 +40,7 @@ from enum import IntEnum
 
 from scaler_protocol.errors import MalformedMessageError
 from scaler_protocol.ids import ID_BYTES, ObjectId
+from scaler_protocol.wire import MESSAGE_BYTES_MAX
 
 PICKLED = b"P"
 CUSTOM = b"S"
@@ -52,6 +53,9 @@ FRAMED = b"F"
 
 INLINE_BYTES_MAX = 48 * 1024
 """Arguments and results up to this size travel inside batches; larger ones become objects."""
+
+OBJECT_BYTES_MAX = MESSAGE_BYTES_MAX - 1024**2
+"""Largest object in storage, and so the largest value: a message less its envelope and header."""
 
 
 class Source(IntEnum):
@@ -106,20 +110,19 @@ def identity(value: object) -> object:
     return value
 
 
-_COUNTS = struct.Struct("<HH")
-_ARGUMENT = struct.Struct("<BI")
-_LENGTH16 = struct.Struct("<H")
+_COUNTS = struct.Struct("<II")
+_ARGUMENT = struct.Struct("<BQ")
 _LENGTH32 = struct.Struct("<I")
+_NAME_ERRORS = "surrogatepass"
+"""Python takes any text as the name of a keyword argument, lone surrogates included."""
 
 
 def frame_arguments(positional: Sequence[Argument], keyword: dict[str, Argument]) -> bytes:
-    """Return an ARGUMENTS payload. Raises ValueError beyond 65,535 arguments."""
-    if len(positional) > 0xFFFF or len(keyword) > 0xFFFF:
-        raise ValueError(f"{len(positional)} positional and {len(keyword)} keyword arguments; at most 65,535 of each")
+    """Return an ARGUMENTS payload."""
     parts = [ARGUMENTS, _COUNTS.pack(len(positional), len(keyword))]
     for name in keyword:
-        encoded = name.encode()
-        parts += (_LENGTH16.pack(len(encoded)), encoded)
+        encoded = name.encode("utf-8", _NAME_ERRORS)
+        parts += (_LENGTH32.pack(len(encoded)), encoded)
     for argument in (*positional, *keyword.values()):
         parts += (_ARGUMENT.pack(argument.source, len(argument.data)), argument.data)
     return b"".join(parts)
@@ -132,9 +135,9 @@ def unframe_arguments(payload: bytes) -> tuple[list[Argument], dict[str, Argumen
         at = 1 + _COUNTS.size
         names = []
         for _ in range(keyword_count):
-            (length,) = _LENGTH16.unpack_from(payload, at)
-            at += _LENGTH16.size
-            names.append(bytes(payload[at : at + length]).decode())
+            (length,) = _LENGTH32.unpack_from(payload, at)
+            at += _LENGTH32.size
+            names.append(bytes(payload[at : at + length]).decode("utf-8", _NAME_ERRORS))
             at += length
         arguments = []
         for _ in range(positional_count + keyword_count):

@@ -388,3 +388,16 @@ def test_an_owner_that_lives_after_all_is_not_ended_any_more() -> None:
 def test_a_delete_of_nothing_is_refused_because_it_would_end_the_owner() -> None:
     with pytest.raises(ValueError, match="nothing"):
         make().delete([], ME, 0.0)
+
+
+def test_a_message_that_cannot_be_sent_refuses_its_request_alone() -> None:
+    requests = greeted()
+    first = requests.put(OBJECT, ME, [b"a"], 0.0)
+    second = requests.get(OBJECT, 0.0)
+    put, get = requests.take_outgoing()
+    [refused] = requests.refuse(put, "its name is no text", 0.0)
+    assert refused == Refused(first, m.ObjectStatus.MALFORMED, "its name is no text")
+    assert requests.refuse(put, "again", 0.0) == []
+    assert requests.refuse(m.Hello(m.Role.CLIENT, "me", ME), "no request at all", 0.0) == []
+    assert isinstance(get, m.ObjectGet)
+    assert requests.receive(m.ObjectData(get.request, OBJECT, [b"a"]), 0.0) == [Done(second, [b"a"])]

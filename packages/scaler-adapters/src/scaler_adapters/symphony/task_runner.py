@@ -151,18 +151,18 @@ class _Values:
         if payload[:1] == b"P":
             args, kwargs = pickle.loads(payload[1:], buffers=buffers)
             return args, kwargs
-        positional_count, keyword_count = struct.unpack_from("<HH", payload, 1)
-        at = 5
+        positional_count, keyword_count = struct.unpack_from("<II", payload, 1)
+        at = 9
         names = []
         for _ in range(keyword_count):
-            (length,) = struct.unpack_from("<H", payload, at)
-            names.append(payload[at + 2 : at + 2 + length].decode())
-            at += 2 + length
+            (length,) = struct.unpack_from("<I", payload, at)
+            names.append(payload[at + 4 : at + 4 + length].decode("utf-8", "surrogatepass"))
+            at += 4 + length
         values = []
         for _ in range(positional_count + keyword_count):
-            source, length = struct.unpack_from("<BI", payload, at)
-            values.append(self._argument(source, payload[at + 5 : at + 5 + length]))
-            at += 5 + length
+            source, length = struct.unpack_from("<BQ", payload, at)
+            values.append(self._argument(source, payload[at + 9 : at + 9 + length]))
+            at += 9 + length
         return values[:positional_count], dict(zip(names, values[positional_count:]))  # noqa: B905 - Python 3.9
 
     def _argument(self, source: int, data: bytes) -> Any:
@@ -178,16 +178,43 @@ class _Values:
         return self.load(self._task.inputs[index])
 
     def _evaluate(self, expression: Any) -> Any:
-        if isinstance(expression, _InputReference):
-            return self._input(expression.index)
-        if isinstance(expression, _Call):
-            function = self._evaluate(expression.function)
-            return function(*[self._evaluate(argument) for argument in expression.arguments])
-        if type(expression) in (list, tuple):
-            return type(expression)(self._evaluate(item) for item in expression)
-        if type(expression) is dict:
-            return {key: self._evaluate(value) for key, value in expression.items()}
-        return expression
+        """As `scaler_protocol.expressions.evaluate`: without recursion, what occurs twice evaluated once."""
+        finished: dict[int, Any] = {}
+        frames: list[tuple[Any, Sequence[Any], list[Any]]] = []
+        pending = expression
+        while True:
+            kind = type(pending)
+            is_open = False
+            result = pending
+            if kind is _InputReference:
+                result = self._input(pending.index)
+            elif kind is _Call:
+                frames.append((pending, pending.arguments, []))
+                is_open = True
+            elif kind in (list, tuple, dict):
+                is_open = id(pending) not in finished
+                if is_open:
+                    finished[id(pending)] = pending
+                    frames.append((pending, list(pending.values()) if kind is dict else pending, []))
+                else:
+                    result = finished[id(pending)]
+            while True:
+                if not is_open:
+                    if not frames:
+                        return result
+                    frames[-1][2].append(result)
+                original, parts, values = frames[-1]
+                if len(values) < len(parts):
+                    pending = parts[len(values)]
+                    break
+                frames.pop()
+                is_open = False
+                if type(original) is _Call:
+                    result = original.function(*values)
+                elif type(original) is dict:
+                    result = finished[id(original)] = dict(zip(original, values))  # noqa: B905 - Python 3.9
+                else:
+                    result = finished[id(original)] = type(original)(values)
 
     def _calls(self, payload: bytes) -> list[Callable[[], tuple[Sequence[Any], Mapping[str, Any]]]]:
         """One thunk per item of a map chunk, so that an item that cannot be restored fails alone."""

@@ -85,6 +85,8 @@ class ObjectChannel:
         self._requests = StoreRequests(hello, timeout_seconds=timeout_seconds)
         self._puts: dict[int, _Put] = {}
         self._pending_bytes = 0
+        self._unsendable: list[Completion] = []
+        """Of requests that no message can carry: completed by the thread, in its next turn."""
         self._gets: dict[int, _Get] = {}
         self._waiting_gets: deque[_Get] = deque()
         self._pool: SegmentPool | None = None
@@ -204,10 +206,14 @@ class ObjectChannel:
     def on_turn(self) -> None:
         with self._lock:
             completions = self._requests.tick(time.monotonic())
+            completions += self._unsendable
+            self._unsendable.clear()
         self._finish(completions)
         with self._lock:
             self._fill_gets_locked()
             self._send_locked()
+            if self._unsendable:
+                self._thread.wake()
             if self._closing and not self._requests.pending_count:
                 self._drained.set()
 
@@ -289,7 +295,12 @@ class ObjectChannel:
 
     def _send_locked(self) -> None:
         for message in self._requests.take_outgoing():
-            self._thread.send([_ENVELOPE, *encode(message)])
+            try:
+                frames = encode(message)
+            except WireError as error:
+                self._unsendable += self._requests.refuse(message, str(error), time.monotonic())
+                continue
+            self._thread.send([_ENVELOPE, *frames])
 
     def _finish(self, completions: Sequence[Completion]) -> None:
         listener = self._listener

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from scaler.core import effects as e
 from scaler.core.holdings import Credit, Functions, ObjectUses
 from scaler.core.tasks import Graph, Task, TaskGroup, TaskTable
+from scaler.core.unsendable import tasks_in
 from scaler.errors import ClientQuitException, ConnectionRefusedByScheduler, DisconnectedError, ScalerError
 from scaler_protocol import messages as m
 from scaler_protocol.columns import EMPTY, Column
@@ -35,6 +36,7 @@ from scaler_protocol.session import (
     Received,
 )
 from scaler_protocol.values import new_tuple
+from scaler_protocol.wire import SEQUENCED, Envelope
 
 OUTBOX_BYTES_MAX = 64 * 1024 * 1024
 """Unacknowledged bytes beyond which batches wait in this core instead of in the network's queues."""
@@ -316,6 +318,23 @@ class ClientCore:
     def hold_object(self, object_id: bytes) -> None:
         """Count one more use of an object of this client: it is not deleted before `release_objects` or its task."""
         self.uses.hold(object_id)
+
+    def fail_unsendable(self, envelope: Envelope, message: m.Message, text: str) -> m.Message:
+        """A message cannot be written: fail the tasks in it, and return what to send in its place."""
+        if not envelope.flags & SEQUENCED:
+            return m.Heartbeat()
+        filler = m.TaskCancel(self.client_id, ())
+        self.connection.session.replace(envelope.sequence, filler)
+        if isinstance(message, m.FunctionDefine):
+            self.functions.defined.difference_update(message.ids)
+        tasks = {number: self.table.tasks.pop(number) for number in tasks_in(message, self.table)}
+        if tasks:
+            tokens = [task.token for task in tasks.values()]
+            reasons: list[e.Payload] = [f"it cannot be sent: {text}".encode("utf-8", "replace")] * len(tasks)
+            self._effects.append(e.Completed(list(tasks), tokens, reasons, [m.Status.NOT_RUN] * len(tasks)))
+        for task in tasks.values():
+            self._finish(task)
+        return filler
 
     def release_objects(self, object_ids: Sequence[bytes]) -> None:
         """Undo one `hold_object` each; what nobody uses any more is deleted (`DeleteObjects`)."""

@@ -116,6 +116,14 @@ class Session:
         # Without the detour over the classes' own constructors: this is done for every message.
         return new_tuple(Outgoing, (new_tuple(Envelope, (self.sent, self.received, SEQUENCED, self.epoch)), message))
 
+    def replace(self, number: int, message: m.Message) -> None:
+        """Let a smaller message stand for one that cannot be sent, whose number is used up."""
+        for position, (sequence, size, _) in enumerate(self._unacknowledged):
+            if sequence == number:
+                self.outbox_bytes += message_bytes(message) - size
+                self._unacknowledged[position] = (sequence, message_bytes(message), message)
+                return
+
     def plain(self, message: m.Message) -> Outgoing:
         """Envelope a message that may be lost without harm."""
         return Outgoing(self._stamp(0), message)

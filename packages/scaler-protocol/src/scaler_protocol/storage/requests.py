@@ -28,8 +28,9 @@ from typing import Any
 
 from scaler_protocol import messages as m
 from scaler_protocol.errors import MessageTooLargeError, WireError
+from scaler_protocol.payloads import OBJECT_BYTES_MAX
 from scaler_protocol.values import record, value
-from scaler_protocol.wire import FRAMES_MAX, MESSAGE_BYTES_MAX, raw_view
+from scaler_protocol.wire import FRAMES_MAX, raw_view
 
 TIMEOUT_SECONDS = 60.0
 """How long a request may stay unanswered, beside the time its bytes need and the time it asked the store to wait."""
@@ -45,9 +46,6 @@ WAIT_SECONDS_MAX = 10.0
 
 PUT_WINDOW_BYTES = 256 * 1024 * 1024
 """Bytes of puts sent and not answered; further puts wait. One larger object goes alone."""
-
-OBJECT_BYTES_MAX = MESSAGE_BYTES_MAX - 1024**2
-"""Largest object: a message less its envelope and header."""
 
 OBJECT_BUFFERS_MAX = FRAMES_MAX - 2
 
@@ -259,6 +257,15 @@ class StoreRequests:
             self._refused_text = message.text
             return self._refuse_all()
         return []
+
+    def refuse(self, message: m.Message, text: str, now: float) -> list[Completion]:
+        """A message of `take_outgoing` cannot be sent, now or ever; return what is finished by that."""
+        number = getattr(message, "request", 0)
+        pending = self._pending.get(number)
+        if pending is None:
+            return []
+        self._finish(number, now)
+        return [Refused(pending.request, m.ObjectStatus.MALFORMED, text)]
 
     def tick(self, now: float) -> list[Completion]:
         """Repeat what is due, give up what is out of time."""

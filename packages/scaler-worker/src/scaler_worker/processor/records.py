@@ -345,7 +345,7 @@ def results_parts(results: Sequence[Result]) -> list[Bytes]:
     count = len(results)
     columns = [
         array("I", map(len, payloads)).tobytes(),
-        array("I", [min(result[2], 0xFFFFFFFF) for result in results]).tobytes(),
+        array("I", [_microseconds(result[2]) for result in results]).tobytes(),
     ]
     flags = stored_count = 0
     if any(result[3] is not None for result in results):
@@ -356,8 +356,8 @@ def results_parts(results: Sequence[Result]) -> list[Bytes]:
             columns.append(bytes(extra.status for extra in extras))
         if any(extra.cpu_time or extra.memory_peak for extra in extras):
             flags |= _HAS_PROFILE
-            columns.append(array("I", [min(extra.cpu_time, 0xFFFFFFFF) for extra in extras]).tobytes())
-            columns.append(array("Q", [extra.memory_peak for extra in extras]).tobytes())
+            columns.append(array("I", [_microseconds(extra.cpu_time) for extra in extras]).tobytes())
+            columns.append(array("Q", [max(extra.memory_peak, 0) for extra in extras]).tobytes())
         stored = [(position, extra) for position, extra in enumerate(extras) if extra.object_id]
         stored_count = len(stored)
         if stored:
@@ -372,7 +372,12 @@ _ONE_RESULT = struct.Struct("=QI")
 
 def one_result_parts(result: Result) -> list[Bytes]:
     """Return the body of a ONE_RESULT record, in parts: of a result with nothing unusual about it."""
-    return [_ONE_RESULT.pack(result[0], min(result[2], 0xFFFFFFFF)), result[1]]
+    return [_ONE_RESULT.pack(result[0], _microseconds(result[2])), result[1]]
+
+
+def _microseconds(measured: int) -> int:
+    """Return a time as 32 bits hold it. Clocks may go wrong: a task can replace those of its process."""
+    return measured if 0 <= measured <= 0xFFFFFFFF else max(0, min(measured, 0xFFFFFFFF))
 
 
 def read_one_result(body: bytes) -> tuple[int, int, Column, bytes, Column]:
@@ -429,7 +434,7 @@ _WANTED = struct.Struct("=16s?")
 
 
 def cancel_parts(index: int, status: int, text: str) -> list[Bytes]:
-    return [_CANCEL.pack(index, status), text.encode()]
+    return [_CANCEL.pack(index, status), text.encode("utf-8", "replace")]
 
 
 def read_cancel(body: bytes) -> tuple[int, int, str]:
@@ -480,7 +485,7 @@ def read_object_wanted(body: bytes) -> tuple[bytes, bool]:
 
 
 def object_answer_parts(object_id: bytes, status: int, text: str) -> list[Bytes]:
-    return [_ANSWER.pack(object_id, status), text.encode()]
+    return [_ANSWER.pack(object_id, status), text.encode("utf-8", "replace")]
 
 
 def read_object_answer(body: bytes) -> tuple[bytes, int, str]:

@@ -66,6 +66,7 @@ from scaler_worker.processor.values import (
     load_arguments,
     load_chunk,
     load_value,
+    serialized,
 )
 
 logger = logging.getLogger(__name__)
@@ -228,7 +229,7 @@ class Processor:
                 run_preload(self._options.preload)
             except PreloadError as error:
                 logger.error("%s", error)
-                self._tasks.send(Kind.START_FAILED, [str(error).encode()])
+                self._tasks.send(Kind.START_FAILED, [str(error).encode("utf-8", "replace")])
                 return START_FAILED_STATUS
         gc.freeze()
         self._tasks.send(Kind.READY, [os.getpid().to_bytes(PID_BYTES, "little")])
@@ -430,7 +431,7 @@ class Processor:
             def call_item(payload: bytes) -> Any:
                 args, kwargs = self._load_arguments(payload, (), serializer)
                 value = function.call(*args, **kwargs)
-                return value if serializer is None else serializer.serialize(value)
+                return value if serializer is None else serialized(value, serializer)
 
             return _map_all(map, call_item, chunk, failures), failures
         star, items = chunk
@@ -458,7 +459,7 @@ class Processor:
                 size = self._objects.write(outcome.object_id, outcome.buffers)
             except OSError as error:
                 text = f"a large result could not be kept on the worker's host: {error}"
-                return row.task_index, text.encode(), 0, Extra(Status.STORAGE_FAILED)
+                return row.task_index, text.encode("utf-8", "replace"), 0, Extra(Status.STORAGE_FAILED)
         extra = None
         if outcome.object_id or cpu_time or memory_peak:
             extra = Extra(SUCCESS, cpu_time, memory_peak, outcome.object_id, size)
@@ -470,12 +471,13 @@ class Processor:
             raise error
         if isinstance(error, TaskCanceled):
             status, text = self._cancels.get(row.task_index, (CANCELED, ""))
-            return row.task_index, text.encode(), microseconds, Extra(status)
+            return row.task_index, text.encode("utf-8", "replace"), microseconds, Extra(status)
         if isinstance(error, _SkippedError):
             return row.task_index, b"", 0, Extra(Status.SKIPPED)
         if isinstance(error, _NotRestoredError):
             if isinstance(error.cause, ObjectUnavailableError):
-                return row.task_index, str(error.cause).encode(), microseconds, Extra(error.cause.status)
+                reason = str(error.cause).encode("utf-8", "replace")
+                return row.task_index, reason, microseconds, Extra(error.cause.status)
             payload = text_failure_payload(NOT_RESTORED, str(error), error.cause)
         elif isinstance(error, _NotSerializableError):
             payload = error.payload

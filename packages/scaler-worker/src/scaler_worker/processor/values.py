@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from scaler_protocol.errors import MalformedMessageError
+from scaler_protocol.expressions import evaluate
 from scaler_protocol.ids import ObjectId
 from scaler_protocol.payloads import (
     ARGUMENTS,
@@ -15,13 +16,12 @@ from scaler_protocol.payloads import (
     FRAMED,
     INLINE_BYTES_MAX,
     OBJECT,
+    OBJECT_BYTES_MAX,
     PAYLOADS,
     PICKLED,
     RAW_BYTEARRAY,
     RAW_BYTES,
     Argument,
-    Call,
-    InputReference,
     Source,
     frame_object,
     unframe_arguments,
@@ -137,23 +137,6 @@ def load_arguments(
     return [load(argument) for argument in positional], {name: load(value) for name, value in keyword.items()}
 
 
-def evaluate(expression: Any, load_input: Callable[[int], Any]) -> Any:
-    """Fill in the inputs of an expression and make its calls, innermost first."""
-    if isinstance(expression, InputReference):
-        return load_input(expression.index)
-    if isinstance(expression, Call):
-        function: Any = evaluate(expression.function, load_input)
-        return function(*(evaluate(argument, load_input) for argument in expression.arguments))
-    kind = type(expression)
-    if kind is list:
-        return [evaluate(item, load_input) for item in expression]
-    if kind is tuple:
-        return tuple(evaluate(item, load_input) for item in expression)
-    if kind is dict:
-        return {key: evaluate(value, load_input) for key, value in expression.items()}
-    return expression
-
-
 def load_chunk(payload: bytes, fetch: FetchObject) -> tuple[bool, Sequence[Any]] | list[bytes]:
     """Return (star, items) of a map chunk, or the argument payloads of its items where it has those."""
     buffers: Sequence[memoryview] = ()
@@ -195,8 +178,7 @@ def dump_pickle(value: Any, buffers: list[pickle.PickleBuffer] | None = None) ->
 def dump_result(value: Any, serializer: Serializer | None) -> Outcome:
     """Serialize what a task returned. Raises whatever pickling raises."""
     if serializer is not None:
-        data = serializer.serialize(value)
-        return _inline_or_object(CUSTOM + data)
+        return _inline_or_object(CUSTOM + serialized(value, serializer))
     kind = type(value)
     if (kind is bytes or kind is bytearray) and len(value) > INLINE_BYTES_MAX:
         return _as_object([RAW_BYTES if kind is bytes else RAW_BYTEARRAY, value])
@@ -209,11 +191,26 @@ def dump_result(value: Any, serializer: Serializer | None) -> Outcome:
     return _as_object([PICKLED + data, *(buffer.raw() for buffer in buffers)])
 
 
+def serialized(value: Any, serializer: Serializer) -> bytes:
+    """Return the bytes a custom serializer makes of a value. Raises what it raises, TypeError where it has none."""
+    data: Any = serializer.serialize(value)
+    if isinstance(data, bytearray | memoryview):
+        return bytes(data)
+    if not isinstance(data, bytes):
+        raise TypeError(f"the client's serializer returned a {type(data).__name__}, not bytes")
+    return data
+
+
 def _inline_or_object(payload: bytes) -> Outcome:
     # An object's header has the same form as a payload: tag and bytes.
     return Outcome(payload) if len(payload) <= INLINE_BYTES_MAX else _as_object([payload])
 
 
 def _as_object(buffers: Sequence[bytes | bytearray | memoryview]) -> Outcome:
+    size = sum(buffer.nbytes if isinstance(buffer, memoryview) else len(buffer) for buffer in buffers)
+    if size > OBJECT_BYTES_MAX:
+        raise ValueError(
+            f"it takes {size:,} bytes, and one value can have {OBJECT_BYTES_MAX:,} at most, which is 4 GiB less 1 MiB"
+        )
     object_id = new_id()
     return Outcome(frame_object(ObjectId(object_id)), object_id, buffers)

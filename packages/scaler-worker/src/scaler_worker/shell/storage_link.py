@@ -130,7 +130,14 @@ class StorageLink:
 
     def _send(self) -> None:
         for message in self._requests.take_outgoing():
-            self._link.send([_ENVELOPE, *encode(message)])
+            try:
+                frames = encode(message)
+            except WireError as error:
+                refused = self._requests.refuse(message, str(error), self._loop.time())
+                # Later: whoever asked has not noted the number of its request yet.
+                self._loop.call_soon(self._complete, refused)
+                continue
+            self._link.send([_ENVELOPE, *frames])
         self._set_timer()
 
     def _receive(self) -> None:

@@ -1,0 +1,107 @@
+"""A message that cannot be written costs the tasks in it, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from scaler.core import ClientCore, check_invariants
+from scaler.core import effects as e
+from scaler_protocol import messages as m
+from scaler_protocol.codec import encode
+from scaler_protocol.columns import Packed
+from scaler_protocol.errors import WireError
+from scaler_protocol.session import Session
+
+CLIENT = b"c" * 16
+FUNCTION, OTHER = b"f" * 16, b"g" * 16
+OBJECT = b"o" * 16
+
+
+@pytest.fixture
+def core() -> ClientCore:
+    core = ClientCore(CLIENT, m.Hello(m.Role.CLIENT, "c", CLIENT), timeout_seconds=20.0)
+    core.define_function(FUNCTION, b"body", "module.name")
+    core.define_function(OTHER, b"body", "module.other")
+    core.start(0.0)
+    hello = core.take_effects()[0]
+    assert isinstance(hello, e.Send)
+    assert isinstance(hello.message, m.Hello)
+    welcome = m.Welcome(b"s" * 16, hello_number=hello.message.hello_number)
+    core.handle(e.Incoming(*Session(hello.message.hello_number).plain(welcome)), 0.1)
+    core.take_effects()
+    return core
+
+
+def transmit(core: ClientCore) -> tuple[list[m.Message], list[e.Completed]]:
+    """Write what leaves, as a shell does; return what the other end gets, and what has ended."""
+    sent: list[m.Message] = []
+    completed: list[e.Completed] = []
+    effects: list[Any] = core.take_effects()
+    received = Session(core.connection.session.epoch)
+    for effect in effects:
+        if isinstance(effect, e.Send):
+            message = effect.message
+            try:
+                encode(message)
+            except WireError as error:
+                message = core.fail_unsendable(effect.envelope, message, str(error))
+                encode(message)
+                effects += core.take_effects()
+            assert received.accept(effect.envelope, 0.0)
+            assert not received.gap
+            sent.append(message)
+        elif isinstance(effect, e.Completed):
+            completed.append(effect)
+    check_invariants(core)
+    return sent, completed
+
+
+def test_tasks_of_such_a_batch_fail_and_the_others_run(core: ClientCore) -> None:
+    bad = core.group(capabilities=(("gpu", 2**70),))
+    core.hold_object(OBJECT)
+    failing = [core.submit(bad, FUNCTION, b"P", (OBJECT,), "bad"), core.submit(bad, FUNCTION, b"P", (), "bad too")]
+    working = core.submit(core.group(), FUNCTION, b"P", (), "good")
+    core.flush()
+    sent, [failed] = transmit(core)
+    assert [number for message in sent if isinstance(message, m.TaskBatch) for number in message.numbers] == [working]
+    assert failed.numbers == failing
+    assert failed.tokens == ["bad", "bad too"]
+    assert set(failed.statuses) == {m.Status.NOT_RUN}
+    assert b"TaskBatch.capabilities cannot be written" in failed.payloads[0]  # type: ignore[operator]
+    assert not core.uses.counts
+    assert core.unanswered_count == 1
+
+
+def test_rows_of_such_a_graph_fail(core: ClientCore) -> None:
+    graph = m.GraphSubmit(
+        CLIENT, 0, (FUNCTION,), Packed.of([b"P", b"P"]), [0, 1], [0], [1], depth=70_000, objects=(OBJECT,)
+    )
+    core.hold_object(OBJECT)
+    core.submit_graph(graph, ["row"])
+    core.flush()
+    _, [failed] = transmit(core)
+    assert failed.tokens == ["row"]
+    assert not core.uses.counts
+    assert not core.table.graphs
+
+
+def test_a_function_that_cannot_be_defined_fails_those_that_need_it(core: ClientCore) -> None:
+    core.submit(core.group(), FUNCTION, b"P", (), "first")
+    core.submit(core.group(), OTHER, b"P", (), "second")
+    define = m.FunctionDefine(CLIENT, (OTHER,), Packed.of([b"body"]))
+    core.connection.send(define)
+    outgoing = core.connection.outgoing[-1]
+    core.fail_unsendable(outgoing.envelope, define, "too long")
+    [failed] = [effect for effect in core.take_effects() if isinstance(effect, e.Completed)]
+    assert failed.tokens == ["second"]
+    check_invariants(core)
+
+
+def test_what_is_sent_again_is_the_harmless_message(core: ClientCore) -> None:
+    core.submit(core.group(capabilities=(("gpu", 2**70),)), FUNCTION, b"P", (), "bad")
+    core.flush()
+    transmit(core)
+    for outgoing in core.connection.session.resend():
+        encode(outgoing.message)
