@@ -16,7 +16,8 @@ ScalerError
 ├── NoWorkerError               there is no worker that could run the task
 ├── RemoteTaskError             the task raised an exception that cannot be restored here
 ├── GraphError                  a graph that cannot be computed; also a ValueError
-│   └── GraphKeyError           a key that is not in the graph; also a KeyError
+│   ├── GraphKeyError           a key that is not in the graph, or asked for twice; also a KeyError
+│   └── GraphCycleError         nodes that need each other; also a graphlib.CycleError
 ├── SerializationError          an argument or function cannot be sent; also a TypeError
 ├── DeserializeObjectError      a result cannot be restored here
 ├── MissingObjects              an object is not, or no longer, in object storage
@@ -28,6 +29,7 @@ An exception raised inside a task is not in this tree: it arrives as itself.
 from __future__ import annotations
 
 from concurrent.futures import CancelledError
+from graphlib import CycleError
 
 
 class ScalerError(Exception):
@@ -111,10 +113,17 @@ class GraphError(ScalerError, ValueError):
 
 
 class GraphKeyError(GraphError, KeyError):
-    """A key was asked for that is not in the graph."""
+    """A key was asked for that is not in the graph, or twice."""
 
     def __str__(self) -> str:
         # KeyError would show the representation of the text.
+        return str(self.args[0])
+
+
+class GraphCycleError(GraphError, CycleError):
+    """Nodes need each other. `args[1]` is the list of their keys, the first of them again at its end, as in graphlib."""
+
+    def __str__(self) -> str:
         return str(self.args[0])
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scaler import Client, Serializer, errors
+from scaler import Client, ScalerFuture, Serializer, errors
 from scaler.testing import InProcessCluster
 from scaler_protocol import messages as m
 from scaler_protocol.codec import decode
@@ -41,6 +41,10 @@ def client(cluster: InProcessCluster) -> Iterator[Client]:
 
 def raise_error(text: str) -> None:
     raise LookupError(text)
+
+
+async def awaited(future: ScalerFuture) -> Any:
+    return await future
 
 
 def wait_until(condition: Any, seconds: float = 5.0) -> None:
@@ -630,9 +634,12 @@ class TestConnection:
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
     @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-    def test_a_forked_child_is_told(self, client: Client) -> None:
-        future = client.submit(abs, -1)
-        future.result(5)
+    def test_a_forked_child_is_told(self, client: Client, cluster: InProcessCluster) -> None:
+        done = client.submit(abs, -1)
+        done.result(5)
+        cluster.hold()
+        future = client.submit(abs, -3)
+        graph = {"a": (abs, -1)}
         reader, writer = os.pipe()
         pid = os.fork()
         if not pid:
@@ -640,14 +647,32 @@ class TestConnection:
                 texts = []
                 for use in (
                     lambda: client.submit(abs, 1),
+                    lambda: client.submit_verbose(abs, (1,)),
                     lambda: client.map(abs, [1]),
-                    lambda: client.clear(),
+                    lambda: client.starmap(pow, [(1, 2)]),
+                    lambda: client.get(graph, "a"),
+                    lambda: client.send_object(1),
+                    client.clear,
+                    client.shutdown,
+                    lambda: client.trace("nowhere"),
+                    future.result,
+                    lambda: future.result(1.0),
+                    future.exception,
+                    future.cancel,
+                    lambda: future.cancel(1.0),
+                    lambda: future.add_done_callback(print),
+                    lambda: cf.wait([future]),
+                    lambda: next(cf.as_completed([future])),
+                    lambda: asyncio.run(awaited(future)),
+                    lambda: asyncio.wrap_future(future, loop=asyncio.new_event_loop()),
                 ):
                     try:
                         use()
                         texts.append("nothing raised")
                     except errors.ClientForkedError as error:
                         texts.append(str(error))
+                # What is done answers, and what is shown is shown.
+                texts.append(f"forked {done.result()} {done.exception()} {future.done()} {client!r} {future!r}")
                 client.disconnect()
                 os.write(writer, "\n".join(texts).encode())
             finally:
@@ -656,9 +681,12 @@ class TestConnection:
         os.waitpid(pid, 0)
         lines = os.read(reader, 10_000).decode().splitlines()
         os.close(reader)
-        assert len(lines) == 3
-        assert all("forked" in line for line in lines)
+        assert len(lines) == 20
+        assert [line for line in lines if "forked" not in line] == []
+        assert "forked 1 None False" in lines[-1]
+        cluster.resume()
         assert client.submit(abs, -2).result(5) == 2
+        assert future.result(5) == 3
 
 
 class TestWhatIsShown:

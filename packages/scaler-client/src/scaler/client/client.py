@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Self
@@ -49,7 +49,8 @@ class Client:
         `object_storage_address`: where large values go; by default what the scheduler says.
 
         Raises DisconnectedError when nobody answers in time, ConnectionRefusedByScheduler when the scheduler will not
-        have us, ValueError for an address that is none, or for none outside a task.
+        have us, ValueError for an address that is none, or for none outside a task; TypeError and ValueError for other
+        settings that cannot be used.
         """
         from scaler.client.operations import Operations
 
@@ -85,7 +86,10 @@ class Client:
         kwargs: Mapping[str, Any] | None = None,
         capabilities: Mapping[str, int] | None = None,
     ) -> ScalerFuture:
-        """As `submit`, on a worker with these capabilities, such as `{"gpu": -1}`; -1 means: any amount."""
+        """As `submit`, on a worker with these capabilities, such as `{"gpu": -1}`; -1 means: any amount.
+
+        Raises TypeError and ValueError for capabilities that are no names with integers of 64 bits.
+        """
         return self._operations.submit_verbose(self, fn, tuple(args), dict(kwargs or {}), capabilities)
 
     def map(
@@ -117,27 +121,40 @@ class Client:
     def get(
         self,
         graph: Mapping[Any, Any],
-        keys: Sequence[Any],
+        keys: Iterable[Any] | Hashable,
         block: bool = True,
         capabilities: Mapping[str, int] | None = None,
     ) -> dict[Any, Any]:
-        """Compute a graph and return the values of `keys`, in their order.
+        """Compute a graph and return the values of `keys`, in their order, as a dictionary.
 
         A graph is a dictionary as Dask describes it: a value is a task, that is a tuple of a callable and its arguments;
         or the key of another node; or a list of such; or anything else, which stands for itself. Arguments may be nested
-        lists, tuples and tasks. With `block=False` the values are futures.
+        lists, tuples, dictionaries and tasks. Dask's own task objects (`dask.Task` and its kin) are refused.
 
-        Raises GraphError before anything runs, for cycles, duplicate keys and (GraphKeyError) missing ones.
+        As in Dask, whatever equals a key names its node, inside data too: in `{"columns": ["a"], "a": 1}` the value of
+        "columns" is `[1]`, and True names the node of a key 1. Give data that might equal keys other names, or pass it
+        through `send_object`.
+
+        `keys` is an iterable of keys. A text, or anything else that is a key of the graph by itself, asks for that one
+        alone: `get(graph, "total")` is `{"total": …}`, and so for a tuple that is a key. Lists of lists, which Dask answers
+        with lists of lists, are refused. With `block=False` the values are futures.
+
+        Raises, before anything runs: GraphCycleError, also a `graphlib.CycleError`; GraphKeyError, also a KeyError, for keys
+        that are missing or asked for twice; GraphError, also a ValueError, for what else cannot be computed; TypeError
+        where a function cannot take its arguments.
         """
         return self._operations.get(self, graph, keys, block, capabilities)
 
     def send_object(self, obj: Any, name: str | None = None) -> ObjectReference:
         """Store `obj` once, for many tasks: the reference stands for it as an argument, an item or a graph's node.
 
-        `name` is for people. Raises SerializationError, or ObjectStorageException where there is no storage. The object
-        travels on after this returns: should storage refuse it, the tasks that use it fail with ObjectStorageException.
+        `name` is for people, 1,000 bytes at most. The object travels on after this returns: should storage refuse it, the
+        tasks that use it fail with ObjectStorageException.
+
+        Raises SerializationError for what cannot be pickled or has more than 4 GiB, ObjectStorageException where there is
+        no storage.
         """
-        return self._operations.send_object(obj, name or "")
+        return self._operations.send_object(obj, name)
 
     def trace(self, path: str | PathLike[str]) -> AbstractContextManager[None]:
         """Record where and when this client's tasks run, for as long as the block lasts, and write it to `path`.

@@ -23,7 +23,8 @@ from scaler.client.task_output import show_output
 from scaler.core import effects as e
 from scaler.core.client_core import COMPANY_TASKS, ClientCore
 from scaler.core.tasks import TaskGroup
-from scaler.serialization.arguments import object_buffers
+from scaler.serialization.arguments import object_buffers, require_storable
+from scaler.serialization.faults import explain
 from scaler.serialization.functions import Pickled
 from scaler.serialization.results import load_error, load_value
 from scaler.serialization.serializer import AnySerializer
@@ -310,6 +311,7 @@ class Engine(ABC):
             return None, error
 
     def cancel(self, futures: Sequence[ScalerFuture], timeout: float | None) -> list[ScalerFuture]:
+        self.check_process()
         by_number = {future.number: future for future in futures}
         if timeout is not None:
             with self._lock:
@@ -340,6 +342,8 @@ class Engine(ABC):
         self._wait(partial(sleeper.acquire, True), done, timeout)
 
     def _wait(self, pause: Callable[[float], object], done: Callable[[], bool], timeout: float | None) -> None:
+        if self.forked:
+            self.check_process()
         if self.must_not_wait():
             raise errors.ScalerError("a callback of a future waits for another one: only its own thread completes it")
         if self._waiting:
@@ -418,7 +422,8 @@ class Engine(ABC):
         try:
             buffers = object_buffers(value)
         except Exception as error:
-            raise errors.SerializationError(f"the object cannot be serialized: {error}") from error
+            raise errors.SerializationError(explain("the object", value, error)) from error
+        require_storable(buffers, "the object")
         object_id = self._store(buffers, name)
         with self._lock:
             self._references[object_id] += 1
@@ -560,15 +565,25 @@ class Engine(ABC):
         if self._task_context is not None:
             # Before what is sent, so that word of it can travel along.
             self._tell_unfinished(self._task_context)
+        unsendable = False
         for effect in self._core.take_effects():
             if type(effect) is e.Send:
-                self._transmit([encode_envelope(effect.envelope), *encode(effect.message)])
+                envelope = effect.envelope
+                try:
+                    frames = encode(effect.message)
+                except WireError as error:
+                    frames = encode(self._core.fail_unsendable(envelope, effect.message, str(error)))
+                    unsendable = True
+                self._transmit([encode_envelope(envelope), *frames])
             else:
                 if isinstance(effect, e.DeleteObjects):
                     # Here, where no use of them can begin.
                     for object_id in effect.object_ids:
                         self._snapshots.drop(object_id)
                 self._others.append(effect)
+        if unsendable:
+            # Its tasks have failed, which is an effect as well.
+            return self._send_effects()
         return bool(self._others)
 
     def _tell_unfinished(self, context: TaskContext) -> None:

@@ -17,6 +17,7 @@ from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, RUNNING
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
+from scaler.client.seconds import checked_timeout
 from scaler.errors import ClientCancelledException
 from scaler.serialization.serializer import AnySerializer
 
@@ -215,8 +216,14 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
         does not run any more.
         """
         if self._state == RUNNING:
-            self.client.owner.cancel([self], timeout)
+            self.client.owner.cancel([self], checked_timeout(timeout))
         return self._state == CANCELLED_AND_NOTIFIED
+
+    def add_done_callback(self, fn: Callable[[Future[Any]], object]) -> None:
+        """As in the standard library. Raises ClientForkedError in a forked child, where it would never be called."""
+        if self._state == RUNNING:
+            self.client.owner.before_wait()
+        super().add_done_callback(fn)
 
     def __await__(self) -> Generator[Any, None, Any]:
         # Whoever awaits has it imported; importing it with this module would double what `import scaler` costs.
@@ -237,6 +244,10 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of task {self.number}: {self._shown_state}>"
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        # Nobody would ever complete a copy, here or in a task.
+        raise TypeError(f"a future cannot be copied or sent, and {self!r} is one: call .result() first")
 
     def _repr_html_(self) -> str:
         """For notebooks. The value is not shown: restoring it here could take long, and keep it in memory."""
@@ -312,6 +323,8 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
     # --- inside
 
     def _wait(self, timeout: float | None) -> None:
+        if timeout is not None:
+            timeout = checked_timeout(timeout)
         # By a bare lock: who is woken from a condition has to wait once more, for whoever woke it to let go of that.
         sleeper = threading.Lock()
         sleeper.acquire()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import cloudpickle
@@ -11,10 +12,12 @@ import cloudpickle
 from scaler.client.engine import Engine
 from scaler.client.future import ScalerFuture
 from scaler.client.object_reference import ObjectReference
-from scaler.core.graph import GraphPlan, RowInputs, is_task
+from scaler.core.graph import NO_KEY, GraphPlan, RowInputs, is_task
 from scaler.core.tasks import FUNCTIONS_MAX, TaskGroup
 from scaler.errors import GraphError, SerializationError
-from scaler.serialization.arguments import Packer, name_of
+from scaler.serialization.arguments import Packer
+from scaler.serialization.faults import explain
+from scaler.serialization.names import name_of, shown, type_name_of
 from scaler.serialization.pickling import PROTOCOL
 from scaler_protocol import messages as m
 from scaler_protocol.columns import EMPTY, Packed
@@ -27,18 +30,25 @@ def submit_graph(
     engine: Engine,
     packer: Packer,
     graph: Mapping[Any, Any],
-    keys: Sequence[Any],
+    keys: Any,
     *,
     group: TaskGroup,
     make_future: Callable[[], ScalerFuture],
 ) -> dict[Hashable, ScalerFuture]:
     """Submit what `keys` need and return their futures, in order. Nothing is submitted when anything is wrong."""
+    if not isinstance(graph, Mapping):
+        raise TypeError(f"a graph is a dictionary of keys and computations, not a {type_name_of(graph)}")
+    # A mapping may be of the user's own making; and nobody is to change it meanwhile.
+    graph = dict(graph)
     plan = GraphPlan(graph, keys)
     encoder = _Encoder(engine, packer, plan, graph)
-    targets = {key: plan.resolve(key) for key in keys}
+    targets = plan.asked
     # A reference stands for an object that lives in storage: whoever wants it gets it through a task.
     for target in targets.values():
-        if type(graph[target]) is ObjectReference:
+        value = graph[target]
+        if isinstance(value, Future):
+            raise SerializationError(explain(f"node {shown(target)}", value, TypeError()))
+        if type(value) is ObjectReference:
             encoder.add_literal_row(target)
     futures: dict[Hashable, ScalerFuture] = {}
     by_row: dict[int, ScalerFuture] = {}
@@ -101,16 +111,17 @@ class _Encoder:
         inputs = RowInputs(self._plan, self._graph)
         named: list[bytes] = []
         try:
-            if any(_names_something(value, self._plan) for value in arguments):
+            if any(map(self._plan.names_something, arguments)):
                 positional = [
                     self._argument(function, position, value, inputs, named) for position, value in enumerate(arguments)
                 ]
-                packed = self._packer.framed(frame_arguments(positional, {}), named)
+                what = f"the list of the arguments of {name_of(function)}"
+                packed = self._packer.framed(frame_arguments(positional, {}), named, what)
             else:
                 packed = self._packer.call(function, tuple(arguments), {})
-        except SerializationError as error:
+        except (SerializationError, GraphError) as error:
             self.objects += named
-            raise SerializationError(f"node {key!r}: {error}") from error
+            raise type(error)(f"node {shown(key)}: {error}") from error
         except BaseException:
             self.objects += named
             raise
@@ -123,21 +134,23 @@ class _Encoder:
         self._dependencies.extend(inputs.rows)
 
     def _argument(self, function: Any, position: int, value: Any, inputs: RowInputs, named: list[bytes]) -> Argument:
-        if self._plan.is_key(value) and not is_task(value):
-            key = self._plan.resolve(value)
+        plan = self._plan
+        name = NO_KEY if is_task(value) else plan.find(value)
+        if name is not NO_KEY:
+            key = plan.resolve(name)
             index = inputs.index_of(key)
             if index is None:
                 return self._literal(function, position, key, named)
             if index <= _INDEX_MAX:
                 return Argument(Source.INPUT, index.to_bytes(2, "little"))
-        if not _names_something(value, self._plan):
+        if not plan.names_something(value):
             return self._packer.argument(function, position, value, named)
+        expression = inputs.expression(value)
         try:
-            return Argument(Source.EXPRESSION, cloudpickle.dumps(inputs.expression(value), PROTOCOL))
+            return Argument(Source.EXPRESSION, cloudpickle.dumps(expression, PROTOCOL))
         except Exception as error:
-            raise SerializationError(
-                f"argument {position + 1} of {name_of(function)} cannot be serialized: {error}"
-            ) from error
+            what = f"argument {position + 1} of {name_of(function)}"
+            raise SerializationError(explain(what, value, error)) from error
 
     def _literal(self, function: Any, position: int, key: Hashable, named: list[bytes]) -> Argument:
         """Return the argument a literal node is. A large one is stored once, however many rows use it."""
@@ -185,12 +198,3 @@ class _Encoder:
             object_positions=self._object_positions,
             objects=tuple(self.objects),
         )
-
-
-def _names_something(value: Any, plan: GraphPlan) -> bool:
-    """Whether a value names nodes or holds tasks, so that it must be evaluated by the worker."""
-    if is_task(value) or plan.is_key(value):
-        return True
-    if type(value) is list or type(value) is tuple:
-        return any(_names_something(item, plan) for item in value)
-    return type(value) is dict and any(_names_something(item, plan) for item in value.values())

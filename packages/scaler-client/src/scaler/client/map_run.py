@@ -76,6 +76,8 @@ class MapRun:
         self._changed = threading.Condition()
         self._ended: deque[_Chunk] = deque()
         self._chunks: list[_Chunk | None] = []
+        self._submitted = 0
+        """Items in the chunks so far."""
         self._outcomes: dict[int, list[Any]] = {}
         self._failed: tuple[int, BaseException] | None = None
         """The first failure in the order of items, of those known: (position of its chunk, exception)."""
@@ -136,7 +138,7 @@ class MapRun:
         return all(chunk is None for chunk in self._chunks[: self._failed[0]])
 
     def _submit(self, items: list[Any], planner: ChunkPlanner) -> None:
-        packed = self._packer.chunk(self._function, self._star, items)
+        packed = self._packer.chunk(self._function, self._star, items, self._submitted)
         try:
             function: Pickled = self._packer.function(self._function)
         except BaseException:
@@ -144,6 +146,7 @@ class MapRun:
             raise
         chunk = _Chunk(self, len(self._chunks), len(items), time.monotonic())
         self._chunks.append(chunk)
+        self._submitted += len(items)
         planner.on_sent(len(items), len(packed.payload))
         chunk.number = self._engine.submit(
             self._group,

@@ -14,6 +14,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from scaler import errors
+from scaler.client.checks import (
+    checked_address,
+    checked_capabilities,
+    checked_object_name,
+    checked_serializer,
+    checked_switch,
+)
 from scaler.client.connection_engine import ConnectionEngine
 from scaler.client.engine import Engine
 from scaler.client.future import FutureSource, ScalerFuture
@@ -22,14 +29,15 @@ from scaler.client.map_run import MapRun
 from scaler.client.nested_engine import NestedEngine
 from scaler.client.object_reference import ObjectReference
 from scaler.client.progress import ProgressBar
+from scaler.client.seconds import checked_seconds
 from scaler.core import effects as e
 from scaler.core.tasks import TaskGroup
 from scaler.serialization.arguments import Packer
 from scaler.serialization.serializer import AnySerializer
 from scaler_protocol import messages as m
-from scaler_protocol.address import Address
 from scaler_protocol.random_ids import new_id
 from scaler_protocol.task_context import current_task_context
+from scaler_protocol.wire_text import writable
 
 SHUTDOWN_SECONDS = 10.0
 
@@ -48,11 +56,17 @@ class Operations:
         stream_output: bool,
         object_storage_address: str | None,
     ) -> None:
-        if timeout_seconds <= 0 or heartbeat_interval_seconds <= 0:
-            raise ValueError("timeout_seconds and heartbeat_interval_seconds must be greater than 0")
-        for text in (address, object_storage_address):
-            if text is not None and not Address.parse(text).can_be_connected:
-                raise ValueError(f"{text!r} is no address to connect to: it needs a host and a port other than 0")
+        timeout_seconds = checked_seconds("timeout_seconds", timeout_seconds)
+        heartbeat_interval_seconds = checked_seconds("heartbeat_interval_seconds", heartbeat_interval_seconds)
+        profiling, stream_output = (
+            checked_switch("profiling", profiling),
+            checked_switch("stream_output", stream_output),
+        )
+        serializer = checked_serializer(serializer)
+        if address is not None:
+            address = checked_address("address", address)
+        if object_storage_address is not None:
+            checked_address("object_storage_address", object_storage_address)
         self.engine: Engine
         if address is not None:
             self.engine = ConnectionEngine(
@@ -97,7 +111,7 @@ class Operations:
         kwargs: dict[str, Any],
         capabilities: Mapping[str, int] | None,
     ) -> ScalerFuture:
-        return self._submit(client, self._group(m.TaskKind.CALL, _capabilities(capabilities)), fn, args, kwargs)
+        return self._submit(client, self._group(m.TaskKind.CALL, checked_capabilities(capabilities)), fn, args, kwargs)
 
     def _submit(
         self,
@@ -164,7 +178,7 @@ class Operations:
         progress: bool,
     ) -> list[Any]:
         self.require_open()
-        group = self._group(m.TaskKind.MAP_CHUNK, _capabilities(capabilities))
+        group = self._group(m.TaskKind.MAP_CHUNK, checked_capabilities(capabilities))
         if not progress:
             run = MapRun(self.engine, self._packer, group, fn, star=star, serializer=self._serializer)
             return run.run(items, total)
@@ -184,7 +198,7 @@ class Operations:
         self,
         client: FutureSource,
         graph: Mapping[Any, Any],
-        keys: Sequence[Any],
+        keys: Any,
         block: bool,
         capabilities: Mapping[str, int] | None,
     ) -> dict[Any, Any]:
@@ -194,7 +208,7 @@ class Operations:
             self._packer,
             graph,
             keys,
-            group=self._group(m.TaskKind.CALL, _capabilities(capabilities)),
+            group=self._group(m.TaskKind.CALL, checked_capabilities(capabilities)),
             make_future=lambda: ScalerFuture(client),
         )
         if not block:
@@ -208,9 +222,9 @@ class Operations:
 
     # --- objects
 
-    def send_object(self, value: Any, name: str) -> ObjectReference:
+    def send_object(self, value: Any, name: str | None) -> ObjectReference:
         self.require_open()
-        reference = self.engine.send_object(value, name)
+        reference = self.engine.send_object(value, checked_object_name(name))
         with self._lock:
             self._references[reference.object_id] += 1
         return reference
@@ -313,7 +327,7 @@ class Operations:
 
 
 def _hello(timeout_seconds: float, stream_output: bool) -> m.Hello:
-    hostname = socket.gethostname()
+    hostname = writable(socket.gethostname())
     return m.Hello(
         role=m.Role.CLIENT,
         name=f"client|{hostname}|{os.getpid()}",
@@ -323,12 +337,3 @@ def _hello(timeout_seconds: float, stream_output: bool) -> m.Hello:
         stream_output=stream_output,
         timeout_seconds=timeout_seconds,
     )
-
-
-def _capabilities(capabilities: Mapping[str, int] | None) -> m.Capabilities:
-    """Return capabilities as tasks carry them. Raises TypeError for what is no mapping of names to integers."""
-    if not capabilities:
-        return ()
-    if not all(isinstance(name, str) and isinstance(value, int) for name, value in capabilities.items()):
-        raise TypeError(f"capabilities are names with integers, such as {{'gpu': -1}}, not {capabilities!r}")
-    return tuple(sorted(capabilities.items()))

@@ -7,101 +7,185 @@ A graph maps keys to computations. A computation is
     [computation, …]            a list of values; tuples and dictionaries likewise
     anything else               itself
 
-Nodes that stand for themselves are no rows: their values go where they are needed.
+Whatever equals a key names its node, inside data too: so it is in Dask. Nodes that stand for themselves are no rows: their
+values go where they are needed.
+
+Users' values are looked at in two ways only: they are looked up among the keys, which asks for their hash and perhaps
+compares them, and whatever that raises means that they name nothing. Nothing here recurses, as data may be nested deeply,
+and nothing follows a container twice, as containers may be shared or hold themselves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from scaler.errors import GraphError, GraphKeyError
+from scaler.errors import GraphCycleError, GraphError, GraphKeyError
+from scaler.serialization.names import shown, type_name_of
 from scaler_protocol.payloads import Call, InputReference
 
-_DONE = -1
+NO_KEY: Any = object()
+"""What `GraphPlan.find` returns for a value that names no node. None, -1 and the like may be keys."""
+
+_DONE: Any = object()
+_TASK: Any = object()
+
+_DASK_MODULE = "dask._task_spec"
+_PLAIN = frozenset({str, bytes, int, float, bool, complex, type(None)})
 
 
 class GraphPlan:
     """What has to be computed for some keys of a graph.
 
-    `order` has the keys of rows, each after those it needs; `row_of` is the inverse.
+    `asked` maps the keys asked for, in their order, to the nodes that have their values. `order` has the keys of rows, each
+    after those it needs; `row_of` is the inverse.
     """
 
-    def __init__(self, graph: Mapping[Any, Any], keys: Sequence[Any]) -> None:
-        """Raises GraphKeyError for keys that are not in the graph, GraphError for duplicates and cycles."""
+    def __init__(self, graph: Mapping[Any, Any], keys: Any) -> None:
+        """`keys`: an iterable of keys, or a single one.
+
+        Raises GraphKeyError for keys that are not in the graph or asked for twice, GraphCycleError for cycles, GraphError
+        for what is no key and for nodes that cannot be computed.
+        """
         self._graph = graph
-        seen: set[Hashable] = set()
-        for key in keys:
-            if key in seen:
-                raise GraphError(f"key {key!r} is asked for twice")
-            seen.add(key)
-            if key not in graph:
-                raise GraphKeyError(f"key {key!r} is not in the graph")
+        self._names: dict[Any, Any] = dict(zip(graph, graph, strict=True))
+        self._checked_types: set[int] = set()
         self.order: list[Hashable] = []
         self.row_of: dict[Hashable, int] = {}
-        self._visit(keys)
+        wanted = self._find_asked(_listed(keys, self._names))
+        self._visit(list(wanted.values()))
+        self.asked = {key: self.resolve(node) for key, node in wanted.items()}
 
-    def is_key(self, value: Any) -> bool:
-        """Whether a value names a node."""
+    def find(self, value: Any) -> Any:
+        """Return the key that a value names, as the graph has it, or NO_KEY."""
         try:
-            return value in self._graph
-        except TypeError:
-            return False
+            return self._names.get(value, NO_KEY)
+        except Exception:
+            # Without a hash, or compared to a key in a way of its own.
+            return NO_KEY
 
     def resolve(self, key: Hashable) -> Hashable:
         """Follow nodes that are only other nodes' names; the plan is free of cycles."""
-        while self.is_key(self._graph[key]) and not is_task(self._graph[key]):
-            key = self._graph[key]
-        return key
+        while True:
+            computation = self._graph[key]
+            following = NO_KEY if is_task(computation) else self.find(computation)
+            if following is NO_KEY:
+                return key
+            key = following
 
     def dependencies(self, computation: Any) -> Iterator[Hashable]:
-        """Yield the keys a computation names, with repetitions; those inside literals' nodes are not looked for."""
+        """Yield the keys a computation names; those inside literals' nodes are not looked for."""
+        return self._mentioned(computation, tasks=False)
+
+    def names_something(self, computation: Any) -> bool:
+        """Whether a computation names nodes or holds tasks, so that it must be evaluated by the worker."""
+        return next(self._mentioned(computation, tasks=True), _DONE) is not _DONE
+
+    def _mentioned(self, computation: Any, *, tasks: bool) -> Iterator[Any]:
+        """Yield the keys a computation names, and `_TASK` for each task in it where `tasks`."""
+        find, plain = self.find, _PLAIN
         stack = [computation]
+        seen: set[int] = set()
         while stack:
             value = stack.pop()
-            if is_task(value):
-                stack.extend(reversed(value[1:]))
-            elif self.is_key(value):
-                yield value
-            elif type(value) is list or type(value) is tuple:
-                stack.extend(reversed(value))
-            elif type(value) is dict:
-                stack.extend(reversed(value.values()))
+            kind = type(value)
+            if kind is tuple:
+                if is_task(value):
+                    self._require_known(value[0], computation)
+                    if tasks:
+                        yield _TASK
+                    parts: Iterable[Any] = value[:0:-1]
+                else:
+                    key = find(value)
+                    if key is not NO_KEY:
+                        yield key
+                        continue
+                    parts = reversed(value)
+            elif kind is list:
+                parts = reversed(value)
+            elif kind is dict:
+                parts = reversed(value.values())
+            else:
+                if kind not in plain:
+                    self._require_known(value, computation)
+                key = find(value)
+                if key is not NO_KEY:
+                    yield key
+                continue
+            if id(value) not in seen:
+                seen.add(id(value))
+                stack.extend(parts)
+
+    def _require_known(self, value: Any, computation: Any) -> None:
+        """Raise for Dask's own task objects, which would be passed on as if they were data."""
+        kind = type(value)
+        if id(kind) in self._checked_types:
+            return
+        if any(vars(base).get("__module__") == _DASK_MODULE for base in kind.__mro__):
+            where = path_to(computation, lambda part: part is value)
+            raise _UnknownComputationError(
+                f"{where} is a {type_name_of(value)}: Dask's task objects are not understood, write it as a tuple of a "
+                "callable and its arguments, as a key, or as plain data"
+            )
+        self._checked_types.add(id(kind))
+
+    def _find_asked(self, keys: Sequence[Any]) -> dict[Any, Any]:
+        """Return the graph's own key for each key asked for."""
+        wanted: dict[Any, Any] = {}
+        for key in keys:
+            try:
+                known, duplicate = self._names.get(key, NO_KEY), key in wanted
+            except Exception as error:
+                nested = isinstance(key, list | set | dict)
+                hint = ": keys must be one flat list" if nested else f": it cannot be looked up ({error})"
+                raise GraphError(f"{shown(key)} was asked for, which is no key{hint}") from None
+            if known is NO_KEY:
+                raise GraphKeyError(f"key {shown(key)} is not in the graph")
+            if duplicate:
+                raise GraphKeyError(f"key {shown(key)} is asked for twice")
+            wanted[key] = known
+        return wanted
 
     def _visit(self, keys: Sequence[Any]) -> None:
         """Depth first, without recursion: chains are long. A key with an iterator on the stack is being visited."""
         graph = self._graph
         finished: set[Hashable] = set()
         visiting: set[Hashable] = set()
-        for key in keys:
-            if key in finished:
-                continue
-            stack: list[tuple[Hashable, Iterator[Hashable]]] = [(key, self.dependencies(graph[key]))]
-            visiting.add(key)
-            while stack:
-                current, needed = stack[-1]
-                following = next(needed, _DONE)
-                if following is _DONE:
-                    stack.pop()
-                    visiting.discard(current)
-                    finished.add(current)
-                    if self._is_row(current):
-                        self.row_of[current] = len(self.order)
-                        self.order.append(current)
-                elif following in visiting:
-                    path = [name for name, _ in stack]
-                    cycle = [*path[path.index(following) :], following]
-                    raise GraphError(f"the graph has a cycle: {_arrows(cycle)}")
-                elif following not in finished:
-                    visiting.add(following)
-                    stack.append((following, self.dependencies(graph[following])))
+        current = NO_KEY
+        try:
+            for key in keys:
+                if key in finished:
+                    continue
+                stack: list[tuple[Hashable, Iterator[Hashable]]] = [(key, self.dependencies(graph[key]))]
+                visiting.add(key)
+                while stack:
+                    current, needed = stack[-1]
+                    following = next(needed, _DONE)
+                    if following is _DONE:
+                        stack.pop()
+                        visiting.discard(current)
+                        finished.add(current)
+                        if self._is_row(current):
+                            self.row_of[current] = len(self.order)
+                            self.order.append(current)
+                    elif following in visiting:
+                        path = [name for name, _ in stack]
+                        cycle = [*path[path.index(following) :], following]
+                        raise GraphCycleError(f"the graph has a cycle: {_arrows(cycle)}", cycle)
+                    elif following not in finished:
+                        visiting.add(following)
+                        stack.append((following, self.dependencies(graph[following])))
+        except _UnknownComputationError as error:
+            raise GraphError(f"node {shown(current)}: {error}") from None
 
     def _is_row(self, key: Hashable) -> bool:
         """Whether a node has to be computed: it is a task, or a container that names nodes."""
         computation = self._graph[key]
         if is_task(computation):
             return True
-        return not self.is_key(computation) and next(self.dependencies(computation), _DONE) is not _DONE
+        if type(computation) in _PLAIN or self.find(computation) is not NO_KEY:
+            return False
+        return self.names_something(computation)
 
 
 class RowInputs:
@@ -125,20 +209,74 @@ class RowInputs:
         return index
 
     def expression(self, value: Any) -> Any:
-        """Return `value` with the keys and tasks in it replaced by what stands for them."""
-        if is_task(value):
-            return Call(value[0], tuple(map(self.expression, value[1:])))
-        if self._plan.is_key(value):
-            key = self._plan.resolve(value)
-            index = self.index_of(key)
-            return self._graph[key] if index is None else InputReference(index)
-        if type(value) is list:
-            return [self.expression(item) for item in value]
-        if type(value) is tuple:
-            return tuple(self.expression(item) for item in value)
-        if type(value) is dict:
-            return {name: self.expression(item) for name, item in value.items()}
-        return value
+        """Return `value` with the keys and tasks in it replaced by what stands for them; what names nothing stays itself.
+
+        Raises GraphError for a container that names nodes and holds itself.
+        """
+        finished: dict[int, Any] = {}
+        inside: set[int] = set()
+        holds_itself: set[int] = set()
+        frames: list[_Frame] = []
+        pending = value
+        while True:
+            kind = type(pending)
+            is_container = kind is tuple or kind is list or kind is dict
+            key = NO_KEY if kind is list or kind is dict or is_task(pending) else self._plan.find(pending)
+            if key is not NO_KEY or not is_container:
+                result = pending if key is NO_KEY else self._stand_in(key)
+            elif id(pending) in finished:
+                result = finished[id(pending)]
+            elif id(pending) in inside:
+                holds_itself.add(id(pending))
+                result = pending
+            else:
+                inside.add(id(pending))
+                frames.append(_Frame.of(pending))
+                result = _DONE
+            # Hand the result to the container it is for, then take the next part of the innermost that is not complete.
+            while True:
+                if result is not _DONE:
+                    if not frames:
+                        return result
+                    frames[-1].built.append(result)
+                frame = frames[-1]
+                if len(frame.built) < len(frame.parts):
+                    pending = frame.parts[len(frame.built)]
+                    break
+                frames.pop()
+                inside.discard(id(frame.original))
+                result = finished[id(frame.original)] = frame.rebuilt()
+                if result is not frame.original and id(frame.original) in holds_itself:
+                    raise GraphError(f"a {type_name_of(frame.original)} holds itself, and names other nodes")
+
+    def _stand_in(self, key: Hashable) -> Any:
+        target = self._plan.resolve(key)
+        index = self.index_of(target)
+        return self._graph[target] if index is None else InputReference(index)
+
+
+class _Frame(NamedTuple):
+    """A container whose parts are being replaced, one after another."""
+
+    original: Any
+    parts: Sequence[Any]
+    built: list[Any]
+
+    @classmethod
+    def of(cls, container: Any) -> _Frame:
+        if type(container) is dict:
+            return cls(container, list(container.values()), [])
+        return cls(container, container[1:] if is_task(container) else container, [])
+
+    def rebuilt(self) -> Any:
+        original, built = self.original, self.built
+        if is_task(original):
+            return Call(original[0], tuple(built))
+        if all(new is old for new, old in zip(built, self.parts, strict=True)):
+            return original
+        if type(original) is dict:
+            return dict(zip(original, built, strict=True))
+        return tuple(built) if type(original) is tuple else built
 
 
 def is_task(value: Any) -> bool:
@@ -146,8 +284,51 @@ def is_task(value: Any) -> bool:
     return type(value) is tuple and len(value) > 0 and callable(value[0])
 
 
+def path_to(computation: Any, is_wanted: Callable[[Any], bool]) -> str:
+    """Say where inside a computation a part is: "it" for the computation itself."""
+    stack: list[tuple[Any, str]] = [(computation, "")]
+    seen: set[int] = set()
+    while stack:
+        value, path = stack.pop()
+        if is_wanted(value):
+            return path or "it"
+        kind = type(value)
+        if id(value) in seen or kind not in (tuple, list, dict):
+            continue
+        seen.add(id(value))
+        if kind is dict:
+            stack.extend((part, f"{path}[{shown(name)}]") for name, part in value.items())
+        elif not path and is_task(value):
+            stack.append((value[0], "its function"))
+            stack.extend((part, f"argument {position}") for position, part in enumerate(value[1:], 1))
+        else:
+            stack.extend((part, f"{path}[{position}]") for position, part in enumerate(value))
+    return "a part of it"
+
+
+class _UnknownComputationError(Exception):
+    """A computation holds what stands for a task elsewhere and is none here."""
+
+
+def _listed(keys: Any, names: Mapping[Any, Any]) -> list[Any]:
+    """Return the keys asked for: a text or anything else that is a key by itself means that one."""
+    if isinstance(keys, str | bytes):
+        return [keys]
+    try:
+        single = keys in names
+    except Exception:
+        single = False
+    if single:
+        return [keys]
+    try:
+        iterator = iter(keys)
+    except TypeError:
+        return [keys]
+    return list(iterator)
+
+
 def _arrows(cycle: Sequence[Any]) -> str:
-    shown = [repr(key) for key in cycle]
-    if len(shown) > 10:
-        shown = [*shown[:5], "…", *shown[-4:]]
-    return " -> ".join(shown)
+    texts = [shown(key) for key in cycle]
+    if len(texts) > 10:
+        texts = [*texts[:5], "…", *texts[-4:]]
+    return " -> ".join(texts)

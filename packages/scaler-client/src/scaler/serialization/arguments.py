@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 from typing import Any, NamedTuple, Protocol
 
 import cloudpickle
 
 from scaler.client.object_reference import ObjectReference
 from scaler.errors import ScalerError, SerializationError
+from scaler.serialization.faults import explain
 from scaler.serialization.functions import FunctionCache, Pickled
+from scaler.serialization.names import name_of, shown, text_of, type_name_of
 from scaler.serialization.pickling import NUMBERS, PROTOCOL, dumps, dumps_apart, is_plain, plain_items, size_hint
 from scaler.serialization.serializer import AnySerializer
 from scaler_protocol.ids import content_id
@@ -22,6 +25,7 @@ from scaler_protocol.payloads import (
     FRAMED,
     INLINE_BYTES_MAX,
     OBJECT,
+    OBJECT_BYTES_MAX,
     PICKLED,
     RAW_BYTEARRAY,
     RAW_BYTES,
@@ -68,7 +72,10 @@ class Packer:
         self.serializer_function: Pickled | None = None
         """How the custom serializer itself travels."""
         if serializer is not None:
-            body = PICKLED + cloudpickle.dumps(serializer, PROTOCOL)
+            try:
+                body = PICKLED + cloudpickle.dumps(serializer, PROTOCOL)
+            except Exception as error:
+                raise SerializationError(explain("the serializer", serializer, error)) from error
             self.serializer_function = Pickled(content_id(body), body, (), "serializer")
 
     # --- functions
@@ -82,7 +89,7 @@ class Packer:
             raise TypeError(f"{function!r} is not callable")
         try:
             if self._serializer is not None:
-                body = CUSTOM + self._serializer.serialize(function)
+                body = CUSTOM + self._serialized(function)
                 if len(body) > INLINE_BYTES_MAX:
                     return self._stored_function(function, [body])
             else:
@@ -93,11 +100,11 @@ class Packer:
         except ScalerError:
             raise
         except Exception as error:
-            raise SerializationError(f"function {name_of(function)} cannot be serialized: {error}") from error
+            raise SerializationError(self._explained(f"function {name_of(function)}", function, error)) from error
         return Pickled(content_id(body), body, (), name_of(function))
 
     def _stored_function(self, function: Any, buffers: Sequence[Buffer]) -> Pickled:
-        object_id = self._sink.store(buffers)
+        object_id = self._store(buffers, f"function {name_of(function)}")
         body = OBJECT + object_id
         return Pickled(content_id(body), body, (object_id,), name_of(function))
 
@@ -130,23 +137,24 @@ class Packer:
                 return None
             return Packed(PICKLED + (dumps(call) if buffers else pickled))
         except Exception as error:
-            raise self._explain(function, args, kwargs, error) from error
+            raise self._explain_call(function, args, kwargs, error) from error
 
     def _call_list(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Packed:
         objects: list[bytes] = []
         try:
             positional = [self.argument(function, position, value, objects) for position, value in enumerate(args)]
             keyword = {name: self.argument(function, name, value, objects) for name, value in kwargs.items()}
-            return self.framed(frame_arguments(positional, keyword), objects)
+            what = f"the list of the arguments of {name_of(function)}"
+            return self.framed(frame_arguments(positional, keyword), objects, what)
         except BaseException:
             self._sink.release(objects)
             raise
 
-    def framed(self, payload: bytes, objects: list[bytes]) -> Packed:
+    def framed(self, payload: bytes, objects: list[bytes], what: str) -> Packed:
         """Return a payload as it is, or as an object where it is large. `objects` are those it names."""
         if len(payload) <= INLINE_BYTES_MAX:
             return Packed(payload, tuple(objects))
-        object_id = self._sink.store([FRAMED + payload])
+        object_id = self._store([FRAMED + payload], what)
         objects.append(object_id)
         return Packed(OBJECT + object_id, tuple(objects))
 
@@ -160,19 +168,18 @@ class Packer:
             except ScalerError:
                 raise
             except Exception as error:
-                raise SerializationError(
-                    f"{_label(label)} of {name_of(function)} cannot be serialized: {error}"
-                ) from error
+                what = f"{_label(label)} of {name_of(function)}"
+                raise SerializationError(self._explained(what, value, error)) from error
             if isinstance(buffers, bytes):
                 return Argument(Source.VALUE, buffers)
-            object_id = self._sink.store(buffers)
+            object_id = self._store(buffers, f"{_label(label)} of {name_of(function)}")
         objects.append(object_id)
         return Argument(Source.OBJECT, object_id)
 
     def _value_buffers(self, value: Any) -> bytes | list[Buffer]:
         """Return the bytes of a small value, or the buffers of a large one as it is stored."""
         if self._serializer is not None:
-            data = self._serializer.serialize(value)
+            data = self._serialized(value)
             return data if len(data) <= INLINE_BYTES_MAX else [CUSTOM + data]
         if size_hint(value) <= INLINE_BYTES_MAX:
             pickled, buffers = dumps_apart(value)
@@ -181,47 +188,86 @@ class Packer:
             return [PICKLED + pickled, *buffers]
         return object_buffers(value)
 
+    def _serialized(self, value: Any) -> bytes:
+        """Return the bytes a custom serializer makes of a value. Raises what it raises, TypeError where it has none."""
+        assert self._serializer is not None
+        if isinstance(value, Future):
+            # Whatever becomes of it there, nobody would ever complete the copy.
+            raise TypeError("a future cannot be sent")
+        data: Any = self._serializer.serialize(value)
+        if isinstance(data, bytearray | memoryview):
+            return bytes(data)
+        if not isinstance(data, bytes):
+            raise TypeError(f"{name_of(self._serializer)}.serialize returned a {type_name_of(data)}, not bytes")
+        return data
+
+    def _store(self, buffers: Sequence[Buffer], what: str) -> bytes:
+        require_storable(buffers, what)
+        return self._sink.store(buffers)
+
     # --- maps
 
-    def chunk(self, function: Any, star: bool, items: list[Any]) -> Packed:
-        """Return the payload of a map chunk: `items` are tuples of arguments with `star`, else single arguments."""
+    def chunk(self, function: Any, star: bool, items: list[Any], first: int = 0) -> Packed:
+        """Return the payload of a map chunk: `items` are tuples of arguments with `star`, else single arguments.
+
+        `first` is the number of the first one among all items of the map, for error messages.
+        """
         if self._serializer is None:
             arguments = [value for item in items for value in item] if star else items
             small = plain_items(arguments) and max(map(size_hint, arguments), default=0) <= INLINE_BYTES_MAX
             if small or not any(map(_is_large_or_reference, arguments)):
-                packed = self._chunk_whole(function, star, items, small)
+                packed = self._chunk_whole(function, star, items, small, first)
                 if packed is not None:
                     return packed
         objects: list[bytes] = []
+        payloads: list[bytes] = []
         try:
-            payloads = []
             for item in items:
                 packed = self.call(function, tuple(item) if star else (item,), {})
                 payloads.append(packed.payload)
                 objects.extend(packed.objects)
-            return self.framed(frame_payloads(payloads), objects)
+            return self.framed(frame_payloads(payloads), objects, f"a chunk of items for {name_of(function)}")
+        except SerializationError as error:
+            self._sink.release(objects)
+            raise SerializationError(f"item {first + len(payloads)}: {error}") from error
         except BaseException:
             self._sink.release(objects)
             raise
 
-    def _chunk_whole(self, function: Any, star: bool, items: list[Any], plain: bool) -> Packed | None:
+    def _chunk_whole(self, function: Any, star: bool, items: list[Any], plain: bool, first: int) -> Packed | None:
         """Return one pickle of all items; None when that would be large and some item is large by itself."""
         try:
             dump: Callable[..., bytes] = pickle.dumps if plain else cloudpickle.dumps
             pickled = dump((star, items), PROTOCOL)
         except Exception as error:
-            raise SerializationError(f"an item for {name_of(function)} cannot be serialized: {error}") from error
+            raise self._explain_items(function, star, items, first, error) from error
         if len(pickled) <= INLINE_BYTES_MAX:
             return Packed(PICKLED + pickled)
         if len(pickled) > INLINE_BYTES_MAX * len(items):
             return None
-        object_id = self._sink.store([PICKLED + pickled])
+        object_id = self._store([PICKLED + pickled], f"a chunk of items for {name_of(function)}")
         return Packed(OBJECT + object_id, (object_id,))
 
     # --- errors
 
-    def _explain(
-        self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], error: BaseException
+    def _explained(self, what: str, value: Any, error: Exception) -> str:
+        return explain(what, value, error, None if self._serializer is None else self._serialized)
+
+    def _explain_items(
+        self, function: Any, star: bool, items: list[Any], first: int, error: Exception
+    ) -> SerializationError:
+        """Find the item at fault."""
+        for number, item in enumerate(items, first):
+            try:
+                dumps(item)
+            except Exception as cause:
+                if star:
+                    return SerializationError(f"item {number}: {self._explain_call(function, tuple(item), {}, cause)}")
+                return SerializationError(explain(f"item {number} for {name_of(function)}", item, cause))
+        return SerializationError(f"items for {name_of(function)} cannot be serialized: {text_of(error)}")
+
+    def _explain_call(
+        self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], error: Exception
     ) -> SerializationError:
         """Find the argument at fault."""
         labelled: list[tuple[int | str, Any]] = [*enumerate(args), *kwargs.items()]
@@ -229,8 +275,22 @@ class Packer:
             try:
                 dumps(value)
             except Exception as cause:
-                return SerializationError(f"{_label(label)} of {name_of(function)} cannot be serialized: {cause}")
-        return SerializationError(f"arguments of {name_of(function)} cannot be serialized: {error}")
+                return SerializationError(explain(f"{_label(label)} of {name_of(function)}", value, cause))
+        return SerializationError(f"arguments of {name_of(function)} cannot be serialized: {text_of(error)}")
+
+
+def require_storable(buffers: Sequence[Buffer], what: str) -> None:
+    """Raise SerializationError for a value that is too large for an object in storage."""
+    size = sum(map(_size_of, buffers))
+    if size > OBJECT_BYTES_MAX:
+        raise SerializationError(
+            f"{what} takes {size:,} bytes; one value can have {OBJECT_BYTES_MAX:,} at most, which is 4 GiB less 1 MiB: "
+            "send it in parts"
+        )
+
+
+def _size_of(buffer: Buffer) -> int:
+    return buffer.nbytes if isinstance(buffer, memoryview) else len(buffer)
 
 
 def object_buffers(value: Any) -> list[Buffer]:
@@ -243,13 +303,6 @@ def object_buffers(value: Any) -> list[Buffer]:
     return [PICKLED + pickled, *buffers]
 
 
-def name_of(function: Any) -> str:
-    """Return `module.qualname` of a callable, for people."""
-    name = getattr(function, "__qualname__", None) or type(function).__qualname__
-    module = getattr(function, "__module__", None) or type(function).__module__
-    return f"{module}.{name}"
-
-
 def _all_small_and_plain(values: Iterable[Any]) -> bool:
     # A generator for `all` would cost more than the whole check.
     for value in values:
@@ -259,7 +312,7 @@ def _all_small_and_plain(values: Iterable[Any]) -> bool:
 
 
 def _label(label: int | str) -> str:
-    return f"argument {label + 1}" if isinstance(label, int) else f"argument {label!r}"
+    return f"argument {label + 1}" if isinstance(label, int) else f"argument {shown(label)}"
 
 
 def _is_large_or_reference(value: Any) -> bool:

@@ -23,16 +23,29 @@ _ITEMS_MAX = 32
 """Larger containers are not looked through: cloudpickle's cost per call does not matter beside theirs."""
 
 
-def is_plain(value: Any) -> bool:
+_LEVELS_MAX = 10
+"""Containers nested more deeply likewise; pickle takes far more levels than looking through them here could."""
+
+
+def is_plain(value: Any, levels: int = _LEVELS_MAX) -> bool:
     """Whether pickle alone is certainly right for `value`: built-in values, small containers of them, number arrays."""
     kind = type(value)
     if kind in _ATOMS:
         return True
     if kind is tuple or kind is list:
-        return len(value) <= _ITEMS_MAX and all(type(item) in _ATOMS or is_plain(item) for item in value)
+        return (
+            len(value) <= _ITEMS_MAX
+            and levels > 0
+            and all(type(item) in _ATOMS or is_plain(item, levels - 1) for item in value)
+        )
     if kind is dict:
-        return len(value) <= _ITEMS_MAX and all(
-            type(key) in _ATOMS and (type(item) in _ATOMS or is_plain(item)) for key, item in value.items()
+        return (
+            len(value) <= _ITEMS_MAX
+            and levels > 0
+            and all(
+                type(key) in _ATOMS and (type(item) in _ATOMS or is_plain(item, levels - 1))
+                for key, item in value.items()
+            )
         )
     return kind is _array_type() and not value.dtype.hasobject
 

@@ -12,6 +12,7 @@ import tblib.pickling_support
 
 from scaler.serialization.results import load_value
 from scaler.serialization.serializer import AnySerializer
+from scaler_protocol.expressions import evaluate
 from scaler_protocol.messages import Status, TaskKind
 from scaler_protocol.payloads import (
     ARGUMENTS,
@@ -22,8 +23,6 @@ from scaler_protocol.payloads import (
     PAYLOADS,
     PICKLED,
     Argument,
-    Call,
-    InputReference,
     Source,
     unframe_arguments,
     unframe_payloads,
@@ -114,24 +113,12 @@ class Execution:
             return load_value(self._find(argument.data), self._serializer)
         if argument.source is Source.INPUT:
             return self._input(inputs[int.from_bytes(argument.data, "little")])
-        return self._evaluate(pickle.loads(argument.data), inputs)
+        return evaluate(pickle.loads(argument.data), lambda index: self._input(inputs[index]))
 
     def _input(self, payload: bytes) -> Any:
         if payload[:1] == OBJECT:
             return load_value(self._find(payload[1:]), self._serializer)
         return load_value(payload, self._serializer)
-
-    def _evaluate(self, expression: Any, inputs: Sequence[bytes]) -> Any:
-        if isinstance(expression, InputReference):
-            return self._input(inputs[expression.index])
-        if isinstance(expression, Call):
-            function: Any = expression.function
-            return function(*(self._evaluate(item, inputs) for item in expression.arguments))
-        if type(expression) in (list, tuple):
-            return type(expression)(self._evaluate(item, inputs) for item in expression)
-        if type(expression) is dict:
-            return {name: self._evaluate(item, inputs) for name, item in expression.items()}
-        return expression
 
     def _find(self, object_id: bytes) -> Sequence[Frame]:
         try:

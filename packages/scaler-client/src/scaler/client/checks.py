@@ -1,0 +1,100 @@
+"""Checks of what users hand over, made where they do: each error names the value, and nothing has happened yet."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from typing import Any
+
+from scaler_protocol import messages as m
+from scaler_protocol.address import Address
+
+NAME_BYTES_MAX = 1_000
+"""Longest name of a capability or an object."""
+
+CAPABILITIES_MAX = 1_000
+_INTEGER_MAX = 2**63 - 1
+
+
+def checked_switch(name: str, value: Any) -> bool:
+    """Return a setting that is on or off. Raises TypeError for text, which would always be on."""
+    if isinstance(value, str | bytes):
+        raise TypeError(f"{name} must be True or False, not {value!r}")
+    return bool(value)
+
+
+def checked_address(name: str, value: Any) -> str:
+    """Return an address that can be connected to. Raises TypeError for what is no text, ValueError for what is none."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a text such as tcp://127.0.0.1:2345, not {value!r}")
+    _require_text(f"{name} {value!r}", value)
+    if not Address.parse(value).can_be_connected:
+        raise ValueError(f"{value!r} is no address to connect to: it needs a host and a port other than 0")
+    return value
+
+
+def checked_serializer(value: Any) -> Any:
+    """Return a serializer, or None for none. Raises TypeError for what has not both of its methods."""
+    if value is None:
+        return None
+    for method in ("serialize", "deserialize"):
+        if not callable(getattr(value, method, None)):
+            raise TypeError(f"serializer {value!r} has no method {method}: derive it from scaler.Serializer")
+    return value
+
+
+def checked_capabilities(capabilities: Any) -> m.Capabilities:
+    """Return capabilities as tasks carry them.
+
+    Raises TypeError for what is no mapping of names to integers, ValueError for what is too large or cannot be written.
+    """
+    if capabilities is None:
+        return ()
+    if not isinstance(capabilities, Mapping):
+        raise TypeError(f"capabilities are names with integers, such as {{'gpu': -1}}, not {capabilities!r}")
+    if len(capabilities) > CAPABILITIES_MAX:
+        raise ValueError(f"{len(capabilities):,} capabilities; a task can have {CAPABILITIES_MAX:,} at most")
+    checked: dict[str, int] = {}
+    for name, value in capabilities.items():
+        if not isinstance(name, str):
+            raise TypeError(f"capabilities: the name {name!r} is a {type(name).__qualname__}, not a str")
+        if not name:
+            raise ValueError("capabilities: a name is empty")
+        _require_text(f"capability {_shortened(name)}", name)
+        checked[str(name)] = _capability_value(name, value)
+    return tuple(sorted(checked.items()))
+
+
+def checked_object_name(name: Any) -> str:
+    """Return the name of an object: empty for None. Raises TypeError for what is no text, ValueError for bad text."""
+    if name is None:
+        return ""
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a str or None, not {name!r}")
+    _require_text(f"name {_shortened(name)}", name)
+    return str(name)
+
+
+def _capability_value(name: str, value: Any) -> int:
+    if isinstance(value, bool):
+        raise TypeError(f"capability {_shortened(name)} is {value!r}, not an integer; -1 means any amount")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"capabilities: the value of {_shortened(name)} is {value!r}, not an integer") from None
+    if not -_INTEGER_MAX - 1 <= number <= _INTEGER_MAX:
+        raise ValueError(f"capability {_shortened(name)} has a value of more than 64 bits")
+    return number
+
+
+def _require_text(what: str, text: str) -> None:
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise ValueError(f"{what} has characters that cannot be encoded as UTF-8") from None
+    if size > NAME_BYTES_MAX:
+        raise ValueError(f"{what} has {size:,} bytes; at most {NAME_BYTES_MAX:,} are possible")
+
+
+def _shortened(text: str) -> str:
+    return repr(text) if len(text) <= 60 else f"{text[:60]!r}…"
