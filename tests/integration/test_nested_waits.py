@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures as cf
 import contextlib
+import os
 import queue
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from scaler import Client, SchedulerClusterCombo
+from tests.integration.deployment import Deployment, wait_for
 
 WAIT_SECONDS = 30.0
 """A task that waits longer has been forgotten: it says so instead of blocking the test."""
@@ -203,3 +207,134 @@ def test_one_worker_is_lent_however_its_task_waits(one_worker: Client, wait: Cal
 @pytest.mark.parametrize("wait", WAYS, ids=lambda wait: wait.__name__)
 def test_two_workers_three_levels_deep(two_workers: Client, wait: Callable[..., Any], kind: str) -> None:
     run(two_workers, wait, kind, depth=3, count=3)
+
+
+# --- other arrangements
+
+
+def call_in_thread(call: Callable[[], Any]) -> Any:
+    """What a task's own thread does while it waits is nothing that could be seen from outside."""
+    returned: list[Any] = []
+    helper = threading.Thread(target=lambda: returned.append(call()))
+    helper.start()
+    helper.join(WAIT_SECONDS)
+    return returned[0]
+
+
+def map_in_thread(count: int) -> list[int]:
+    client = Client()
+    return list(call_in_thread(lambda: client.map(double, range(count))))
+
+
+def graph_in_thread(links: int) -> int:
+    """A chain, and a row beside it that needs its end."""
+    client = Client()
+    graph: dict[str, Any] = {"0": (double, 1)}
+    graph.update({str(link): (double, str(link - 1)) for link in range(1, links)})
+    graph["sum"] = (sum, ["0", str(links - 1)])
+    return int(call_in_thread(lambda: client.get(graph, ["sum"]))["sum"])
+
+
+def test_maps_and_graphs_of_helper_threads(one_worker: Client) -> None:
+    maps = [one_worker.submit(map_in_thread, 50) for _ in range(2)]
+    graphs = [one_worker.submit(graph_in_thread, 10) for _ in range(2)]
+    assert [future.result(60.0) for future in maps] == [[2 * n for n in range(50)]] * 2
+    assert [future.result(60.0) for future in graphs] == [2 + 2**10] * 2
+
+
+def submit_with(wait: Callable[..., Any], capability: str, value: int) -> int:
+    client = Client()
+    futures = [client.submit_verbose(double, (value,), capabilities={capability: -1}) for _ in range(2)]
+    return sum(wait(futures))
+
+
+def test_parents_on_every_host_and_children_with_capabilities(deployment: Deployment) -> None:
+    scheduler = deployment.scheduler()
+    deployment.workers(scheduler, "--per-worker-capabilities", "gpu", count=1)
+    deployment.workers(scheduler, count=1)
+    client, other = deployment.client(scheduler), deployment.client(scheduler)
+    for wait in (by_event, by_asyncio, by_helper_thread):
+        # More parents than there are slots, on both hosts; the children of all fit on one of them only.
+        plain = [client.submit(submit_with, wait, "gpu", n) for n in range(4)]
+        special = [client.submit_verbose(submit_with, (wait, "gpu", n), capabilities={"gpu": -1}) for n in range(4)]
+        anywhere = [client.submit(nest, wait, "implicit", None, "", 2, n) for n in range(4)]
+        strangers = [other.submit(double, n) for n in range(20)]
+        assert [future.result(60.0) for future in plain + special] == [4 * n for n in range(4)] * 2
+        assert [future.result(60.0) for future in anywhere] == [8 * n for n in range(4)]
+        assert [future.result(60.0) for future in strangers] == [2 * n for n in range(20)]
+
+
+def wait_unseen_for(child: Callable[..., Any], *arguments: Any) -> Any:
+    return by_event([Client().submit(child, *arguments)])[0]
+
+
+@pytest.mark.parametrize("end", ["cancelled", "killed"])
+def test_a_parent_that_ends_gives_back_what_it_lent(one_worker: Client, tmp_path: Path, end: str) -> None:
+    begun, may_end, pid = tmp_path / "begun", tmp_path / "may end", tmp_path / "pid"
+
+    def child() -> None:
+        begun.touch()
+        while not may_end.exists():
+            time.sleep(0.01)
+
+    def parent() -> None:
+        pid.write_text(str(os.getpid()))
+        wait_unseen_for(child)
+
+    parents = one_worker.submit(parent)
+    wait_for("the child to begin in the parent's place", begun.exists)
+    if end == "cancelled":
+        assert parents.cancel()
+    else:
+        # Its next attempts find what they wait for.
+        may_end.touch()
+        os.kill(int(pid.read_text()), signal.SIGKILL)
+        assert parents.result(60.0) is None
+    may_end.touch()
+
+    def note(number: int) -> tuple[float, float]:
+        began = time.monotonic()
+        time.sleep(0.05)
+        return began, time.monotonic()
+
+    assert most_at_once([f.result(60.0) for f in [one_worker.submit(note, n) for n in range(8)]]) == 1
+
+
+def most_at_once(spans: list[tuple[float, float]]) -> int:
+    edges = sorted([(began, 1) for began, _ in spans] + [(ended, -1) for _, ended in spans])
+    running = most = 0
+    for _, change in edges:
+        running += change
+        most = max(most, running)
+    return most
+
+
+def test_a_parent_that_goes_on_computing_lends_nothing_while_its_children_run_elsewhere(two_workers: Client) -> None:
+    def child() -> tuple[float, float]:
+        began = time.monotonic()
+        time.sleep(0.05)
+        return began, time.monotonic()
+
+    def parent() -> list[tuple[float, float]]:
+        began = time.monotonic()
+        client = Client()
+        futures = [client.submit(child) for _ in range(20)]
+        while time.monotonic() < began + 1.0:
+            sum(range(10_000))
+        ended = time.monotonic()
+        return [(began, ended), *(future.result() for future in futures)]
+
+    # Once, so that all processors there may be have started.
+    two_workers.submit(nest, by_event, "implicit", None, "", 2, 1).result(60.0)
+    assert most_at_once(two_workers.submit(parent).result(60.0)) == 2
+
+
+def test_processes_are_bounded_by_the_depth(deployment: Deployment) -> None:
+    scheduler = deployment.scheduler()
+    workers = deployment.workers(scheduler, count=1)
+    client = deployment.client(scheduler)
+    depth = 6
+    futures = [client.submit(nest, by_event, "implicit", None, "", depth, 1) for _ in range(3)]
+    assert [future.result(100.0) for future in futures] == [2 ** (depth + 1)] * 3
+    # One for each level and two more, the template, and those that are about to end.
+    assert len(workers.children()) <= depth + 4

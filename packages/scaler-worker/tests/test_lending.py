@@ -254,3 +254,34 @@ def test_a_task_that_went_on_has_its_time_again() -> None:
     assert harness.running() == [1]
     harness.wait(DUE)
     assert harness.running() == [1, 3]
+
+
+def test_a_task_that_lent_its_slot_unasked_lends_it_again_at_once() -> None:
+    harness = nesting()
+    parent = begin_parent(harness, 1)
+    for number in (2, 3, 4):
+        harness.submit([number], client=NESTED, depth=1)
+        if number == 2:
+            harness.wait(DUE)
+            ready(harness)
+        assert harness.running() == [1, number]
+        harness.finish(harness.holder(number))
+        harness.step(on.ProcessorUnfinished(parent, False))
+        harness.step(on.ProcessorUnfinished(parent, True))
+
+
+def test_room_is_made_at_once_when_a_parent_submits_more() -> None:
+    harness = nesting(queue_limit=1)
+    parent = begin_parent(harness, 1)
+    harness.step(on.RelayOpened(parent, NESTED))
+    harness.submit([2], client=NESTED, depth=1)
+    harness.wait(DUE)
+    ready(harness)
+    harness.submit([3], depth=0)
+    harness.finish(harness.holder(2))
+    assert returned(harness) == [3]
+    harness.submit([3], depth=0, attempt=2)
+    assert harness.running() == [1]
+    assert returned(harness) == []
+    harness.step(on.RelayFrames(parent, NESTED, [b"a task, perhaps"]))
+    assert returned(harness) == [3]

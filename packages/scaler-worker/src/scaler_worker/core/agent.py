@@ -744,8 +744,12 @@ class AgentCore:
 
     def _on_relay_frames(self, event: on.RelayFrames) -> None:
         processor = self._processors.get(event.processor)
-        if event.unfinished and processor is not None:
-            self._lending.note_unfinished(processor, True, self._now)
+        if processor is not None:
+            if event.unfinished:
+                self._lending.note_unfinished(processor, True, self._now)
+            if processor.number in self._lending.parents and processor.state is State.RUNNING:
+                # This may be a task that needs room here: the scheduler hears of it before it hears of the room.
+                self._return_at = self._now
         # Relays are plain: before the session stands they are lost, and the client inside repeats them.
         if self._connection.established and event.client in self._homes:
             self._connection.send_plain(m.Relay(event.client, [bytes(frame) for frame in event.frames]))
@@ -897,8 +901,7 @@ class AgentCore:
                 self._assign()
             return
         lending.take_back_unneeded()
-        due = self._now >= lending.due_at()
-        if self._now >= self._return_at or (due and self._return_at == inf):
+        if self._now >= self._return_at or lending.has_become_due(self._now):
             self._make_room()
         if self._queue.count:
             self._assign()
@@ -927,14 +930,15 @@ class AgentCore:
             self._return_at = inf
             return
         self._return_at = self._now + RETURN_REPEAT_SECONDS
-        if not self._queue.count or self._held() < self.capacity() or not self._connection.established:
+        too_many = self._held() - self.capacity()
+        if not self._queue.count or too_many < 0 or not self._connection.established:
             return
         if self._counts[State.RUNNING] < self._slots:
             if self._queue.head(closed) is None:
                 self._give_back(self._queue.recall(self._queue.count))
         elif lending_due and not self._lending.nested_count(1):
             # Slots are not lent to what is queued here. The scheduler sends the deepest tasks first.
-            self._give_back(self._queue.recall(self._slots))
+            self._give_back(self._queue.recall(too_many + self._slots))
 
     def _held(self) -> int:
         """Return how many tasks are here that the scheduler counts as assigned."""

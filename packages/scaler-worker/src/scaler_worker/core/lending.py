@@ -36,6 +36,7 @@ class Lending:
         self._queue = queue
         self.parents: dict[int, Processor] = {}
         """Processors in which clients have unanswered tasks, whatever their state."""
+        self._was_due_at = inf
 
     # --- what is known
 
@@ -96,11 +97,22 @@ class Lending:
             if processor.state is State.RUNNING:
                 if processor.number in self.parents:
                     lenders = True
+                    if processor.lent_index == processor.front_index:
+                        # It was found to wait once, and is taken to do so again.
+                        continue
                     until = max(processor.unfinished_since, processor.front_since) + UNASKED_SECONDS
                 else:
                     until = processor.front_since + PATIENCE_SECONDS
                 latest = max(latest, until)
         return latest if lenders else inf
+
+    def has_become_due(self, now: float) -> bool:
+        """Whether lending is due for another reason than when this was last asked."""
+        due_at = self.due_at()
+        if due_at > now:
+            return False
+        before, self._was_due_at = self._was_due_at, due_at
+        return due_at != before
 
     def lenders(self) -> Sequence[Processor]:
         """Return the processors that hold a slot and could lend it, those whose task began first in front."""
@@ -125,6 +137,7 @@ class Lending:
                 encumbered.append(processor)
             else:
                 processor.lent_unasked = True
+                processor.lent_index = processor.front_index
                 self.set_state(processor, State.BLOCKED)
         return encumbered
 

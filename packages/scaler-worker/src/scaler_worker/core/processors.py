@@ -25,7 +25,8 @@ class Processor:
 
     `front_since` is when that row became the first. `endings` are tasks of the pipe, by index, that are being cancelled.
     `unfinished_since` is when a client inside last began to have unanswered tasks, or its task last went on after it was
-    blocked. `lent_unasked` says of a BLOCKED one that it did not ask for it (see `lending`).
+    blocked. `lent_unasked` says of a BLOCKED one that it did not ask for it, `lent_index` for which task this last was so (see
+    `lending`).
     """
 
     number: int
@@ -40,6 +41,7 @@ class Processor:
     idle_since: float = 0.0
     unfinished_since: float = 0.0
     lent_unasked: bool = False
+    lent_index: int = -1
     taking_back: bool = False
     endings: dict[int, Ending] = field(default_factory=dict)
     known: KnownFunctions = field(default_factory=KnownFunctions)
