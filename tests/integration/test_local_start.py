@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import psutil
 import pytest
 
 from scaler import Client, Cluster, Scheduler, SchedulerClusterCombo
+from scaler.local import services
 from scaler_protocol.service.errors import ServiceError
 from tests.integration.deployment import is_gone, wait_for
 
@@ -37,15 +39,18 @@ def test_a_port_that_is_taken(capfd: pytest.CaptureFixture[str]) -> None:
         taken.listen()
         address = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(ServiceError, match="the local cluster ended before it was ready: exit status 1"):
-            SchedulerClusterCombo(address, n_workers=1)
+            SchedulerClusterCombo(n_workers=1, address=address)
     (line,) = capfd.readouterr().err.splitlines()
     assert line == f"scaler_scheduler: cannot listen on {address}: Address already in use"
 
 
 def test_a_setting_of_the_workers_that_is_wrong(capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ServiceError, match="the local cluster ended before it was ready: exit status 2"):
-        SchedulerClusterCombo(n_workers=0)
-    assert capfd.readouterr().err == ("scaler_cluster: --num-of-workers: Input should be greater than or equal to 1\n")
+    with pytest.raises(ServiceError) as caught:
+        SchedulerClusterCombo(n_workers=-1)
+    line = "scaler_cluster: --num-of-workers: Input should be greater than or equal to 1"
+    assert capfd.readouterr().err == f"{line}\n"
+    # A notebook does not show what services write to stderr.
+    assert str(caught.value) == f"the local cluster ended before it was ready: exit status 2\n{line}"
 
 
 def test_a_setting_of_the_scheduler_that_is_wrong(capfd: pytest.CaptureFixture[str]) -> None:
@@ -58,15 +63,29 @@ def test_a_setting_of_the_scheduler_that_is_wrong(capfd: pytest.CaptureFixture[s
 
 def test_wrong_settings_of_both_are_told_at_once(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ServiceError, match="the local cluster ended before it was ready: exit status 2"):
-        SchedulerClusterCombo(n_workers=0, max_task_attempts=0)
+        SchedulerClusterCombo(n_workers=-1, max_task_attempts=0)
     assert capfd.readouterr().err == (
         "scaler_scheduler: --max-task-attempts: Input should be greater than or equal to 1\n"
         "scaler_cluster: --num-of-workers: Input should be greater than or equal to 1\n"
     )
 
 
+def test_no_workers_at_all() -> None:
+    with SchedulerClusterCombo(0) as combo, Client(combo.get_address()) as client:
+        future = client.submit(pow, 2, 3)
+        with Cluster(combo.get_address(), n_workers=1):
+            assert future.result(timeout=60) == 8
+
+
+def test_the_number_of_workers_comes_first() -> None:
+    with pytest.raises(TypeError, match="n_workers is a number, and comes first"):
+        SchedulerClusterCombo("tcp://127.0.0.1:0", 1)  # type: ignore[arg-type]
+
+
 def test_a_setting_of_the_object_storage_server_that_is_wrong(capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ServiceError, match="scaler_objstore ended before it was ready: exit status 2"):
+    with pytest.raises(
+        ServiceError, match=r"(?s)scaler_objstore ended before .* exit status 2.*--memory-limit-bytes: "
+    ):
         SchedulerClusterCombo(n_workers=1, memory_limit_bytes=0)
     assert "--memory-limit-bytes: Input should be greater than 0" in capfd.readouterr().err
 
@@ -154,3 +173,113 @@ def test_a_program_that_ends_while_its_cluster_starts(signal_number: signal.Sign
     wait_for("its processes are gone", lambda: all(is_gone(pid) for pid in pids))
     # A program that was interrupted says so itself; its cluster adds nothing.
     assert "scaler_" not in "".join(line for line in errors.splitlines() if not line.startswith((" ", "Traceback")))
+
+
+# --- ready means that workers can run
+
+PRELOADS = """
+import os, sys, time
+
+def fail():
+    raise RuntimeError("the licence server does not answer")
+
+def leave():
+    os._exit(7)
+
+def quit():
+    sys.exit("no licence")
+
+def hang():
+    time.sleep(600)
+
+def talk():
+    for number in range(20_000):
+        print("line", number, "x" * 100)
+        print("line", number, "x" * 100, file=sys.stderr)
+
+def wait_for(path):
+    while not os.path.exists(path):
+        time.sleep(0.01)
+    os.environ["PRELOADED"] = path
+"""
+
+
+@pytest.fixture
+def preloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "preloads_of_test.py").write_text(PRELOADS)
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("preload", "reason"),
+    [
+        ("nowhere_to_be_found:f()", "ModuleNotFoundError: No module named 'nowhere_to_be_found'"),
+        ("preloads_of_test:fail()", "RuntimeError: the licence server does not answer"),
+        ("preloads_of_test:quit()", "SystemExit: no licence"),
+        ("preloads_of_test:leave()", "ended with exit code 7"),
+        ("preloads_of_test:missing()", "has no attribute 'missing'"),
+        ("no call", "expected package.module:function(arguments)"),
+    ],
+)
+@pytest.mark.usefixtures("preloads")
+def test_a_preload_that_fails_is_an_error_that_says_why(preload: str, reason: str) -> None:
+    with pytest.raises(ServiceError, match="the local cluster ended before it was ready: exit status 1") as caught:
+        SchedulerClusterCombo(n_workers=2, preload=preload)
+    assert reason in str(caught.value)
+    assert len(str(caught.value)) < 5_000
+
+
+@pytest.mark.usefixtures("preloads")
+def test_a_preload_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(services, "PRELOAD_SECONDS", -55.0)
+    with pytest.raises(ServiceError) as caught:
+        SchedulerClusterCombo(n_workers=2, preload="preloads_of_test:hang()")
+    assert str(caught.value) == (
+        "the local cluster did not become ready within 5 s: 2 of 2 workers still run --preload preloads_of_test:hang()"
+    )
+
+
+@pytest.mark.usefixtures("preloads")
+def test_a_preload_that_says_much_holds_nothing_up(capfd: pytest.CaptureFixture[str]) -> None:
+    with SchedulerClusterCombo(n_workers=1, preload="preloads_of_test:talk()") as combo:
+        assert "line 19999" in capfd.readouterr().out
+        with Client(combo.get_address()) as client:
+            assert client.submit(pow, 2, 3).result(timeout=60) == 8
+
+
+@pytest.mark.usefixtures("preloads")
+def test_workers_have_done_their_preload_when_their_cluster_is_there(tmp_path: Path) -> None:
+    mark = tmp_path / "go"
+    timer = threading.Timer(1.0, mark.touch)
+    timer.start()
+    with SchedulerClusterCombo(n_workers=2, preload=f"preloads_of_test:wait_for({str(mark)!r})") as combo:
+        assert mark.exists()
+        with Client(combo.get_address()) as client:
+            assert client.submit(os.getenv, "PRELOADED").result(timeout=60) == str(mark)
+    timer.join()
+
+
+def test_workers_start_without_their_scheduler() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    with Cluster(address, n_workers=1) as cluster:
+        assert cluster.is_running
+        with Scheduler(address) as scheduler, Client(scheduler.get_address()) as client:
+            assert client.submit(pow, 2, 3).result(timeout=60) == 8
+
+
+@pytest.mark.usefixtures("preloads")
+def test_workers_that_cannot_start_say_so_without_a_scheduler() -> None:
+    cluster = Cluster("tcp://127.0.0.1:1", n_workers=1, preload="preloads_of_test:fail()")
+    with pytest.raises(ServiceError, match=r"(?s)scaler_worker ended before it was ready.*the licence server"):
+        cluster.start()
+    assert not cluster.is_running
+
+
+def test_waiting_for_a_scheduler_that_does_not_come_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(services, "START_SECONDS", 4.0)
+    cluster = Cluster("tcp://127.0.0.1:1", n_workers=1, logging_level="ERROR")
+    cluster.launch()
+    with pytest.raises(ServiceError, match=r"within 4 s: no scheduler has answered at tcp://127\.0\.0\.1:1 yet"):
+        cluster.wait_ready()

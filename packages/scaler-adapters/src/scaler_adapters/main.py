@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from scaler_protocol.service.interrupts import quiet_interrupts
+from scaler_protocol.service.process_start import starting
 
 if TYPE_CHECKING:
     from scaler_adapters.adapter import WorkerAdapter
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command with these arguments (default: those of this process); returns its exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    with quiet_interrupts():
+    with starting():
         from importlib.metadata import entry_points
 
         from scaler_adapters.adapter import ENTRY_POINTS

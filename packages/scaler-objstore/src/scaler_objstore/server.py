@@ -59,7 +59,7 @@ def run(settings: ObjectStorageSettings) -> int:
 
 
 async def _serve(settings: ObjectStorageSettings, address: Address) -> int:
-    readiness = Readiness.from_environment()
+    readiness = Readiness.of_process()
     incarnation = new_id()
     raise_descriptor_limit()
     with _listening(address) as listener, contextlib.closing(HeldSegments(incarnation)) as segments:

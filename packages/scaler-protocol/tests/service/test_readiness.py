@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from scaler_protocol.address import Address
-from scaler_protocol.service.readiness import Readiness
+from scaler_protocol.service.readiness import REASON_CHARACTERS_MAX, Readiness
+from scaler_protocol.service.reports import Reports
 
 
 @pytest.fixture
@@ -86,7 +87,37 @@ def test_a_parent_reads_the_bound_addresses_once(monkeypatch: pytest.MonkeyPatch
     readiness.ready({"object_storage": "tcp://127.0.0.1:4711"})
     readiness.ready({"object_storage": "again"})
     with os.fdopen(read_fd, "rb") as pipe:
-        assert json.loads(pipe.read()) == {"object_storage": "tcp://127.0.0.1:4711"}
+        assert json.loads(pipe.read()) == {"ready": {"object_storage": "tcp://127.0.0.1:4711"}}
+
+
+def test_a_parent_hears_what_is_waited_for_and_why_a_service_ends() -> None:
+    read_fd, write_fd = os.pipe()
+    readiness = Readiness(ready_fd=write_fd)
+    reports = Reports(read_fd)
+    readiness.status("a worker still runs its preload")
+    readiness.started()
+    assert reports.wait("started", 5)
+    assert not reports.wait("ready", 0)
+    assert reports.status == "a worker still runs its preload"
+    readiness.failed("".join(f"line {number}\n" for number in range(100)) + "é" * 100_000)
+    os.write(write_fd, b"nonsense\n[1]\n")
+    os.close(write_fd)
+    assert not reports.wait("ready", 5)
+    assert reports.ended
+    assert not reports.started or reports.addresses is None
+    assert reports.failure == "é" * REASON_CHARACTERS_MAX
+    reports.close()
+
+
+def test_a_service_that_reports_without_end_is_given_up() -> None:
+    read_fd, write_fd = os.pipe()
+    reports = Reports(read_fd)
+    with os.fdopen(write_fd, "wb", buffering=0) as pipe:
+        for _ in range(40):
+            pipe.write(b"x" * 4096)
+            if reports.wait("ready", 0.01) or reports.ended:
+                break
+    assert reports.ended
 
 
 def test_deaf_listeners_do_not_stop_a_service(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from scaler_protocol.errors import MalformedMessageError, MessageTooLargeError, 
 from scaler_protocol.random_ids import new_id
 from scaler_protocol.service.errors import ServiceError
 from scaler_protocol.service.host import Host
+from scaler_protocol.service.module_path import task_path
 from scaler_protocol.transport import DealerLink
 from scaler_protocol.transport.inside import InsideLink
 from scaler_protocol.values import new_tuple
@@ -39,6 +40,7 @@ from scaler_worker.settings import ClusterSettings
 from scaler_worker.shell.figures import ProcessMeter, free_bytes
 from scaler_worker.shell.object_cache import make_object_folder
 from scaler_worker.shell.pool import ProcessorPool
+from scaler_worker.shell.start_up import StartUp
 from scaler_worker.shell.storage_link import StorageLink
 from scaler_worker.shell.template_process import TemplateProcess
 
@@ -120,6 +122,8 @@ class Agent:
         self._storage: StorageLink | None = None
         self._meter = ProcessMeter(os.getpid())
         self._seat = host.turns.join(self._turn, self._rest)
+        self._start_up = StartUp(host, len(names), settings.preload or "", str(address))
+        path = task_path()
         self._pool = ProcessorPool(
             ProcessorOptions(
                 scheduler_address=str(address),
@@ -129,6 +133,9 @@ class Agent:
                 trim_memory_threshold_bytes=settings.trim_memory_threshold_bytes,
                 logging_level=settings.logging_level,
                 logging_format=settings.logging_format,
+                worker_names=names,
+                task_path=path.entries,
+                path_source=path.source,
             ),
             template,
             host.turns,
@@ -230,7 +237,7 @@ class Agent:
             for event in events:
                 core.handle(event, now)
                 if type(event) is on.ProcessorReady:
-                    self._log_started(event)
+                    self._on_started(event)
             for effect in core.take_first_effects():
                 performers[type(effect)](effect)
             for effect in core.take_effects():
@@ -275,9 +282,10 @@ class Agent:
         self._link.flush()
         self._loop.call_later(min(CONNECTION_SECONDS, self._link.retry_seconds()), self._check_link)
 
-    def _log_started(self, event: on.ProcessorReady) -> None:
+    def _on_started(self, event: on.ProcessorReady) -> None:
         link = self._pool.find(event.processor)
         if link is not None:
+            self._start_up.on_worker_started(link.slot)
             logger.info("Worker[%d] started: processor %d", link.slot, event.pid)
 
     # --- out
@@ -297,7 +305,7 @@ class Agent:
         self._link.send([encode_envelope(effect.envelope), *encode(effect.message)])
 
     def _use_storage(self, effect: do.UseStorage) -> None:
-        self._host.ready()
+        self._start_up.on_registered()
         if self._storage is not None and self._storage.address == effect.address:
             return
         if self._storage is not None:

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import selectors
 import signal
 import subprocess
-import sys
-import time
 from collections.abc import Mapping, Sequence
 
 import psutil
 
 from scaler_protocol.service.child import PARENT_PID_VARIABLE, describe_exit
 from scaler_protocol.service.errors import ServiceError
+from scaler_protocol.service.module_path import service_command, service_environment
 from scaler_protocol.service.readiness import READY_FD_VARIABLE
+from scaler_protocol.service.reports import Reports
+from scaler_protocol.service.standard_streams import pipe
 
 KILL_SECONDS = 5.0
 """How long a process may take to end after SIGKILL, which only a hung kernel call delays."""
@@ -29,17 +29,21 @@ class WorkerProcess:
 
     def __init__(self, process: psutil.Process | psutil.Popen, ready_fd: int = -1) -> None:
         self._process = process
-        self._ready_fd = ready_fd
+        self._reports = Reports(ready_fd)
 
     @classmethod
     def start(cls, module: str, arguments: Sequence[str], environment: Mapping[str, str]) -> WorkerProcess:
         """Start `python -m module arguments…` in a session of its own, with these variables added."""
-        inherited = {name: value for name, value in os.environ.items() if name != PARENT_PID_VARIABLE}
-        read_fd, write_fd = os.pipe()
+        inherited = {
+            name: value
+            for name, value in service_environment(module, environment).items()
+            if name != PARENT_PID_VARIABLE
+        }
+        read_fd, write_fd = pipe()
         try:
             process = psutil.Popen(
-                [sys.executable, "-m", module, *arguments],
-                env={**inherited, **environment, READY_FD_VARIABLE: str(write_fd)},
+                service_command(module, arguments),
+                env={**inherited, READY_FD_VARIABLE: str(write_fd)},
                 pass_fds=(write_fd,),
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
@@ -67,25 +71,21 @@ class WorkerProcess:
 
     def wait_ready(self, timeout_s: float) -> None:
         """Wait until it says that it is ready. Raises ServiceError when it ends first or takes too long: it is stopped then."""
-        deadline = time.monotonic() + timeout_s
-        report = b""
+        reports = self._reports
         try:
-            with selectors.DefaultSelector() as selector:
-                selector.register(self._ready_fd, selectors.EVENT_READ)
-                while not report.endswith(b"\n") and selector.select(max(0.0, deadline - time.monotonic())):
-                    chunk = os.read(self._ready_fd, 4096)
-                    if not chunk:
-                        break
-                    report += chunk
+            if reports.wait("ready", timeout_s):
+                return
         finally:
-            os.close(self._ready_fd)
-        if report.endswith(b"\n"):
-            return
-        with contextlib.suppress(psutil.TimeoutExpired):
-            # The pipe's end comes before the process can be reaped.
-            raise ServiceError(f"ended before it was ready: {describe_exit(self._process.wait(1.0) or 0)}")
+            reports.close()
+        if reports.ended:
+            with contextlib.suppress(psutil.TimeoutExpired):
+                # The pipe's end comes before the process can be reaped.
+                status = describe_exit(self._process.wait(1.0) or 0)
+                said = f": {reports.failure}" if reports.failure else ""
+                raise ServiceError(f"ended before it was ready: {status}{said}")
         self.terminate(1.0)
-        raise ServiceError(f"it was not ready within {timeout_s:g} s")
+        waits = f": {reports.status}" if reports.status else ""
+        raise ServiceError(f"it was not ready within {timeout_s:g} s{waits}")
 
     def terminate(self, timeout_s: float) -> None:
         """End it in stages: SIGTERM, and SIGKILL to its whole session's group after `timeout_s` seconds. Idempotent."""

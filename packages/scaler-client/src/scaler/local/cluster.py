@@ -10,7 +10,8 @@ from scaler.local.services import WORKER, LocalService, Service, command_line, r
 class Cluster(LocalService):
     """Workers as child processes, for the scheduler at `address`. Keyword arguments are the settings of `scaler_cluster`.
 
-    None stands for the command's default; for `n_workers` that is the number of `worker_names`, or of CPUs.
+    None stands for the command's default; for `n_workers` that is the number of `worker_names`, or of CPUs. Tasks find the
+    modules that this process finds.
     """
 
     def __init__(
@@ -36,7 +37,20 @@ class Cluster(LocalService):
         logging_level: str | None = None,
     ) -> None:
         settings = {name: value for name, value in locals().items() if name not in ("self", "address", "n_workers")}
-        self._service = Service(WORKER, [address, *command_line({"num_of_workers": n_workers, **settings})])
+        self._service = Service(
+            WORKER,
+            [address, *command_line({"num_of_workers": n_workers, **settings})],
+            runs_tasks=True,
+            preloads=preload is not None,
+        )
+
+    def start(self) -> None:
+        """Start the workers, and return when they can run tasks, their preload done. The scheduler may come later.
+
+        Raises scaler_protocol.service.errors.ServiceError when they do not start.
+        """
+        self.launch()
+        self._service.wait_started()
 
     def launch(self) -> None:
         """Start the process without waiting; `wait_ready` does that."""
@@ -44,7 +58,7 @@ class Cluster(LocalService):
         super().launch()
 
     def wait_ready(self, address: str | None = None) -> None:
-        """Wait until the scheduler knows the workers.
+        """Wait until the workers can run tasks and the scheduler knows them.
 
         `address` is the scheduler's, for a cluster that was made with the address `-` to learn it only now.
         """

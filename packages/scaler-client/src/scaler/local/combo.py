@@ -32,8 +32,8 @@ class SchedulerClusterCombo:
 
     def __init__(
         self,
-        address: str | None = None,
         n_workers: int | None = None,
+        address: str | None = None,
         object_storage_address: str | None = None,
         monitor_address: str | None = None,
         per_worker_capabilities: Mapping[str, int] | str | None = None,
@@ -67,15 +67,18 @@ class SchedulerClusterCombo:
         logging_config_file: str | None = None,
         logging_level: str | None = "WARNING",
     ) -> None:
-        """Start everything, and wait until the workers are ready.
+        """Start everything, and return when the workers can run tasks, their preload done.
 
-        `address`: where the scheduler listens; None takes free ports. `n_workers`: None for as many as CPUs.
+        `n_workers`: None for as many as CPUs; 0 for a scheduler that waits for workers from elsewhere. `address`: where the
+        scheduler listens; None takes free ports. Tasks find the modules that this process finds.
         `object_storage_address`: where the object storage server listens; by default next to the scheduler.
         `protected`: clients cannot shut the cluster down.
 
         Raises ImportError where the three distributions are not installed, and
-        scaler_protocol.service.errors.ServiceError when a service does not start.
+        scaler_protocol.service.errors.ServiceError when a service does not start: it says why.
         """
+        if isinstance(n_workers, str):
+            raise TypeError(f"n_workers is a number, and comes first; {n_workers!r} belongs to address=")
         require([SCHEDULER, OBJECT_STORAGE, WORKER])
         from scaler_protocol.service import together
 
@@ -146,10 +149,14 @@ class SchedulerClusterCombo:
                 io_threads=worker_io_threads,
                 **logging_settings,
             )
+            has_workers = n_workers is None or n_workers != 0
+            services = [scheduler.command_line, cluster.command_line] if has_workers else [scheduler.command_line]
             self._service = Service(
                 together.MODULE,
-                together.joined([scheduler.command_line, cluster.command_line]),
+                together.joined(services),
                 name="the local cluster",
+                runs_tasks=has_workers,
+                preloads=has_workers and preload is not None,
                 # First the workers, then the scheduler.
                 stop_seconds=2 * STOP_SECONDS,
             )

@@ -11,10 +11,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
+    from scaler.local.path_source import PathSource
     from scaler_protocol.address import Address
     from scaler_protocol.service.child import ChildService
 
 START_SECONDS = 60.0
+"""How long a service may take to start, apart from what a preload takes."""
+
+PRELOAD_SECONDS = 600.0
+"""How much longer where every worker runs a preload first."""
+
 STOP_SECONDS = 10.0
 
 SCHEDULER = "scaler_scheduler"
@@ -64,17 +70,28 @@ class Service:
     """One child process, from `start` to `terminate`. It ends with this process, whatever happens."""
 
     def __init__(
-        self, module: str, arguments: Sequence[str], *, name: str | None = None, stop_seconds: float = STOP_SECONDS
+        self,
+        module: str,
+        arguments: Sequence[str],
+        *,
+        name: str | None = None,
+        runs_tasks: bool = False,
+        preloads: bool = False,
+        stop_seconds: float = STOP_SECONDS,
     ) -> None:
         """`arguments`: those of the module's command. `name`: what errors call it, the module by default.
 
-        `stop_seconds`: how long it may take to end before it is killed.
+        `runs_tasks`: its tasks look for modules where this process does. `preloads`: it is ready only when a preload, which
+        may take long, is done. `stop_seconds`: how long it may take to end before it is killed.
         """
         self.module = module
         self.arguments = list(arguments)
         self.addresses: dict[str, Address] = {}
         """Where it answers, by role, once it is ready."""
         self._name = name or module
+        self._runs_tasks = runs_tasks
+        self._start_seconds = START_SECONDS + (PRELOAD_SECONDS if preloads else 0.0)
+        self._path_source: PathSource | None = None
         self._stop_seconds = stop_seconds
         self._owner_pid = os.getpid()
         self._child: ChildService | None = None
@@ -88,9 +105,21 @@ class Service:
         if self._child is not None:
             raise RuntimeError(f"{self._name} is started already")
         from scaler_protocol.service.child import ChildService
+        from scaler_protocol.service.module_path import TASK_PATH_VARIABLE, TaskPath, program_path
 
+        environment = {}
+        if self._runs_tasks:
+            from scaler.local.path_source import PathSource
+
+            self._path_source = PathSource()
+            path = TaskPath(tuple(program_path()), self._path_source.name)
+            environment[TASK_PATH_VARIABLE] = path.to_variable()
         self._child = ChildService.start(
-            self.module, self.arguments, name=self._name, late_address=self.arguments[:1] == [ON_INPUT]
+            self.module,
+            self.arguments,
+            name=self._name,
+            environment=environment,
+            late_address=self.arguments[:1] == [ON_INPUT],
         )
         _running.add(self)
 
@@ -107,11 +136,20 @@ class Service:
         """
         assert self._child is not None
         try:
-            self.addresses = self._child.wait_ready(START_SECONDS)
+            self.addresses = self._child.wait_ready(self._start_seconds)
         except BaseException:
             self.terminate()
             raise
         return self.addresses
+
+    def wait_started(self) -> None:
+        """Wait until everything of the service runs that does not need another service. Raises as `wait_ready`."""
+        assert self._child is not None
+        try:
+            self._child.wait_started(self._start_seconds)
+        except BaseException:
+            self.terminate()
+            raise
 
     def address_of(self, role: str) -> str:
         """Return where it answers in that role. Raises RuntimeError before it is ready."""
@@ -125,6 +163,8 @@ class Service:
         # A forked child has a copy of this object, and no right to end what its parent needs.
         if self._child is not None and os.getpid() == self._owner_pid:
             self._child.terminate(self._stop_seconds)
+        if self._path_source is not None:
+            self._path_source.close()
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until the process ends by itself. Raises TimeoutError after `timeout` seconds."""

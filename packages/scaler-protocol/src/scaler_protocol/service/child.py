@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
-import json
 import logging
 import os
 import runpy
@@ -17,14 +16,16 @@ import select
 import signal
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Mapping, Sequence
-from typing import IO, TYPE_CHECKING, NoReturn
+from typing import IO, TYPE_CHECKING, Literal, NoReturn
 
 from scaler_protocol.address import Address
 from scaler_protocol.service.errors import ServiceError
-from scaler_protocol.service.readiness import READY_FD_VARIABLE
+from scaler_protocol.service.module_path import service_command, service_environment
+from scaler_protocol.service.readiness import READY_FD_VARIABLE, Readiness
+from scaler_protocol.service.reports import Reports
+from scaler_protocol.service.standard_streams import inherited_stream, pipe
 
 if TYPE_CHECKING:
     import subprocess
@@ -35,8 +36,6 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _NAME_BYTES_MAX = 15
 
-_REPORT_BYTES_MAX = 65_536
-
 
 class ChildService:
     """One running service, a `python -m <module>`. Make it with `ChildService.start` or `fork`."""
@@ -45,7 +44,7 @@ class ChildService:
         self.name = name
         """What errors call it."""
         self.process = process
-        self._ready_fd = ready_fd
+        self._reports = Reports(ready_fd)
 
     @classmethod
     def start(
@@ -68,20 +67,19 @@ class ChildService:
         # Services that start no other do without.
         import subprocess
 
-        read_fd, write_fd = os.pipe()
+        read_fd, write_fd = pipe()
         try:
             process = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments],
+                service_command(module, arguments),
                 env={
-                    **os.environ,
-                    **(environment or {}),
+                    **service_environment(module, environment),
                     READY_FD_VARIABLE: str(write_fd),
                     PARENT_PID_VARIABLE: str(os.getpid()),
                 },
                 pass_fds=(write_fd,),
                 stdin=subprocess.PIPE if late_address else subprocess.DEVNULL,
-                stdout=stdout,
-                stderr=stderr,
+                stdout=inherited_stream(1) if stdout is None else stdout,
+                stderr=inherited_stream(2) if stderr is None else stderr,
                 process_group=0,
             )
         except BaseException:
@@ -100,8 +98,8 @@ class ChildService:
         """
         if threading.active_count() > 1:
             return cls.start(module, arguments, late_address=True)
-        read_fd, write_fd = os.pipe()
-        input_read_fd, input_write_fd = os.pipe()
+        read_fd, write_fd = pipe()
+        input_read_fd, input_write_fd = pipe()
         parent_pid = os.getpid()
         # What is imported stays; unless the collector leaves it alone, looking at it would copy every page of it.
         gc.collect()
@@ -144,45 +142,35 @@ class ChildService:
         return self.process.poll() is None
 
     def wait_ready(self, timeout_s: float = 30.0) -> dict[str, Address]:
-        """The addresses the child reports once it answers on them, by role. May be called once.
+        """The addresses the child reports once it answers on them, by role.
 
-        Raises `ServiceError` when the child ends first, or says nothing for `timeout_s` seconds; it is then terminated.
+        Raises `ServiceError` when the child ends first, with what it said last, or is not ready within `timeout_s` seconds,
+        with what it waits for; it is then terminated.
         """
-        try:
-            report = self._read_report(time.monotonic() + timeout_s)
-        finally:
-            os.close(self._ready_fd)
-            self._ready_fd = -1
-        if report.endswith(b"\n"):
-            return {role: Address.parse(text) for role, text in json.loads(report).items()}
-        # The pipe's end comes before the process can be reaped; a child that closed it and lives on is not ready.
-        if not self._ends_within(1.0):
-            self.terminate(1.0)
-            raise ServiceError(f"{self.name} did not become ready within {timeout_s:g} s")
-        raise ServiceError(f"{self.name} ended before it was ready: {describe_exit(self.process.wait())}")
+        self._wait_for("ready", timeout_s)
+        return {role: Address.parse(text) for role, text in (self._reports.addresses or {}).items()}
 
-    def _read_report(self, deadline: float) -> bytes:
-        """Everything up to the first line's end, or less when the pipe ends or the deadline passes before."""
-        report = b""
-        poller = select.poll()
-        poller.register(self._ready_fd, select.POLLIN)
-        while not report.endswith(b"\n") and len(report) < _REPORT_BYTES_MAX:
-            if not poller.poll(max(0.0, deadline - time.monotonic()) * 1000):
-                break
-            chunk = os.read(self._ready_fd, 4096)
-            if not chunk:
-                break
-            report += chunk
-        return report
+    def wait_started(self, timeout_s: float = 30.0) -> None:
+        """Wait until everything of the child runs that does not need another service. Raises as `wait_ready`."""
+        self._wait_for("started", timeout_s)
+
+    def _wait_for(self, kind: Literal["started", "ready"], timeout_s: float) -> None:
+        if self._reports.wait(kind, timeout_s):
+            return
+        # The pipe's end comes before the process can be reaped; a child that closed it and lives on is not ready.
+        if not self._reports.ended or not self._ends_within(1.0):
+            self.terminate(1.0)
+            waits = f": {self._reports.status}" if self._reports.status else ""
+            raise ServiceError(f"{self.name} did not become ready within {timeout_s:g} s{waits}")
+        said = f"\n{self._reports.failure}" if self._reports.failure else ""
+        raise ServiceError(f"{self.name} ended before it was ready: {describe_exit(self.process.wait())}{said}")
 
     def terminate(self, timeout_s: float = 10.0) -> int:
         """Ends the child in stages: SIGTERM, and SIGKILL after `timeout_s` seconds. Returns its exit status.
 
         Idempotent. After SIGKILL the whole process group is killed, so that nothing the child started stays behind.
         """
-        if self._ready_fd >= 0:
-            os.close(self._ready_fd)
-            self._ready_fd = -1
+        self._reports.close()
         self.process.terminate()
         if self.process.stdin is not None:
             # After the signal: one that waits for its address has nothing to complain about.
@@ -275,7 +263,9 @@ def _become_service(module: str, arguments: Sequence[str], input_fd: int, ready_
     except SystemExit as leaving:
         status = leaving.code
     except BaseException:
-        traceback.print_exc()
+        with contextlib.suppress(Exception):
+            Readiness.of_process().failed(traceback.format_exc())
+            traceback.print_exc()
     finally:
         with contextlib.suppress(Exception):
             sys.stdout.flush()

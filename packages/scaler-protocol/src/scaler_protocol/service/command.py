@@ -14,6 +14,7 @@ from scaler_protocol.service.child import die_with_parent
 from scaler_protocol.service.errors import ServiceError
 from scaler_protocol.service.event_loop import EventLoopName
 from scaler_protocol.service.log import set_up_logging
+from scaler_protocol.service.readiness import Readiness
 from scaler_protocol.service.settings import ServiceSettings, Short, TakesSeveral, TextListSetting
 
 
@@ -88,6 +89,8 @@ def set_up(settings: CommandSettings) -> None:
 
 def tell(command: str, error: ServiceError) -> int:
     """Say on stderr why a command ends, one line each; return its exit status."""
-    for line in str(error).splitlines():
-        print(f"{command}: {line}", file=sys.stderr)
+    lines = [f"{command}: {line}" for line in str(error).splitlines()]
+    Readiness.of_process().failed("\n".join(lines))
+    for line in lines:
+        print(line, file=sys.stderr)
     return error.exit_status

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from scaler_protocol.service.interrupts import quiet_interrupts
+from scaler_protocol.service.process_start import starting
 
 if TYPE_CHECKING:
     import signal
@@ -42,8 +42,15 @@ class Part(Protocol):
 class Host(ABC):
     """What a service has from its process, and what it has to tell it."""
 
-    def __init__(self, turns: Turns, addresses: dict[str, Address], listeners: dict[str, RouterListener]) -> None:
+    def __init__(
+        self,
+        turns: Turns,
+        readiness: Readiness,
+        addresses: dict[str, Address],
+        listeners: dict[str, RouterListener],
+    ) -> None:
         self.turns = turns
+        self._readiness = readiness
         self.addresses = addresses
         """Where the services before it in this process answer, by role."""
         self.listeners = listeners
@@ -52,6 +59,14 @@ class Host(ABC):
     @abstractmethod
     def ready(self, addresses: Mapping[str, Address] | None = None) -> None:
         """Say, once, that the service answers on these addresses, given by role."""
+
+    @abstractmethod
+    def started(self) -> None:
+        """Say that everything of this service runs that does not need another one."""
+
+    def status(self, text: str) -> None:
+        """Say what the service waits for before it is ready."""
+        self._readiness.status(text)
 
     @abstractmethod
     def stopping(self) -> None:
@@ -64,11 +79,13 @@ class Host(ABC):
 
 class _OwnProcess(Host):
     def __init__(self, turns: Turns, readiness: Readiness) -> None:
-        super().__init__(turns, {}, {})
-        self._readiness = readiness
+        super().__init__(turns, readiness, {}, {})
 
     def ready(self, addresses: Mapping[str, Address] | None = None) -> None:
         self._readiness.ready(addresses)
+
+    def started(self) -> None:
+        self._readiness.started()
 
     def stopping(self) -> None:
         self._readiness.stopping()
@@ -81,7 +98,7 @@ class _OwnProcess(Host):
 
 def begin(make_parts: Sequence[Callable[[], Part]], started: ExitStack) -> tuple[Readiness, list[Part]]:
     """Make the parts of this process, and import what their settings need; leaving `started` closes them."""
-    with quiet_interrupts():
+    with starting():
         from scaler_protocol.service.child import die_with_parent
         from scaler_protocol.service.readiness import Readiness
 

@@ -2,8 +2,9 @@
 
 Two listeners, each optional and found in the environment:
 
-- a parent process of ours (`service.child`) reads one JSON line with the addresses really bound from the pipe
-  `SCALER_READY_FD`, so that it can ask for port 0 and learn which port came of it;
+- a parent process of ours (`service.child`) reads lines from the pipe `SCALER_READY_FD`, each a JSON object with one key:
+  `status` (what it waits for now), `started` (it needs nothing more of its own machine), `failed` (why it ends), and last
+  `ready`, with the addresses really bound, so that a parent can ask for port 0 and learn which port came of it;
 - systemd reads datagrams from `NOTIFY_SOCKET` (see sd_notify(3)) and restarts a service that misses its watchdog.
 """
 
@@ -12,15 +13,26 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
+import traceback
 from collections.abc import Mapping
+from types import TracebackType
+from typing import ClassVar
 
 READY_FD_VARIABLE = "SCALER_READY_FD"
+
+REASON_LINES_MAX = 20
+REASON_CHARACTERS_MAX = 2_000
+"""Of what a service says of its failure, so much of the end goes to the parent: a pipe nobody reads takes several of these."""
 
 logger = logging.getLogger(__name__)
 
 
 class Readiness:
     """Reports the life of one service process. Reports never raise: a deaf listener must not stop a service."""
+
+    _of_process: ClassVar[Readiness | None] = None
+    """What this process found in its environment."""
 
     def __init__(self, ready_fd: int | None = None, notify_socket: str | None = None, watchdog_s: float | None = None):
         self._ready_fd = ready_fd
@@ -41,24 +53,44 @@ class Readiness:
         watched = watchdog_us is not None and watchdog_us.isdecimal() and watchdog_pid == str(os.getpid())
         if ready_fd is not None:
             os.set_inheritable(int(ready_fd), False)
-        return cls(
+            sys.excepthook = _tell_parent_and_print
+        found = cls(
             ready_fd=None if ready_fd is None else int(ready_fd),
             notify_socket=notify_socket,
             watchdog_s=int(watchdog_us) / 1e6 if watched and watchdog_us is not None else None,
         )
+        cls._of_process = found
+        return found
+
+    @classmethod
+    def of_process(cls) -> Readiness:
+        """Return what this process found in its environment; look there first where something new is."""
+        if cls._of_process is None or READY_FD_VARIABLE in os.environ:
+            return cls.from_environment()
+        return cls._of_process
 
     def ready(self, addresses: Mapping[str, object] | None = None) -> None:
         """Says, once, that this service answers on these addresses, given by role: `{"scheduler": address, …}`."""
         texts = {role: str(address) for role, address in (addresses or {}).items()}
+        self._tell_parent("ready", texts)
         if self._ready_fd is not None:
             ready_fd, self._ready_fd = self._ready_fd, None
-            try:
-                os.write(ready_fd, json.dumps(texts).encode() + b"\n")
-            except OSError as error:
-                logger.warning("cannot report readiness to the parent process: %s", error)
-            finally:
-                os.close(ready_fd)
+            os.close(ready_fd)
         self._notify("READY=1\nSTATUS=" + ", ".join(f"{role} on {text}" for role, text in texts.items()))
+
+    def started(self) -> None:
+        """Says that everything of this service runs that does not need another one; it may still wait for others."""
+        self._tell_parent("started", True)
+
+    def status(self, text: str) -> None:
+        """Says what the service waits for before it is ready."""
+        self._tell_parent("status", text)
+        self._notify(f"STATUS={text}")
+
+    def failed(self, text: str) -> None:
+        """Says why the service is about to end; before it was ready, its parent hears the last lines."""
+        lines = text.strip().splitlines()[-REASON_LINES_MAX:]
+        self._tell_parent("failed", "\n".join(lines)[-REASON_CHARACTERS_MAX:])
 
     def stopping(self) -> None:
         """Says that a graceful end has begun."""
@@ -77,6 +109,14 @@ class Readiness:
             # sd_watchdog_enabled(3) recommends half the limit; a third leaves room for one that comes late.
             await asyncio.sleep(self.watchdog_s / 3)
 
+    def _tell_parent(self, kind: str, value: object) -> None:
+        if self._ready_fd is None:
+            return
+        try:
+            os.write(self._ready_fd, json.dumps({kind: value}).encode() + b"\n")
+        except OSError as error:
+            logger.warning("cannot report to the parent process: %s", error)
+
     def _notify(self, state: str) -> None:
         if not self._notify_socket:
             return
@@ -90,3 +130,9 @@ class Readiness:
                 notify.sendto(state.encode(), path)
         except OSError as error:
             logger.warning("cannot notify the service manager: %s", error)
+
+
+def _tell_parent_and_print(kind: type[BaseException], error: BaseException, frames: TracebackType | None) -> None:
+    """An exception that ends the process: on stderr as always, where a notebook does not show it, and to the parent."""
+    Readiness.of_process().failed("".join(traceback.format_exception(kind, error, frames)))
+    sys.__excepthook__(kind, error, frames)

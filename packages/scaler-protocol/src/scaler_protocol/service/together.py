@@ -121,7 +121,7 @@ class _Company:
         async with turns_of(self._readiness) as turns:
             try:
                 for part, settings in parts:
-                    member = _Member(part, settings, turns, addresses, listeners, self._watch_signals)
+                    member = _Member(part, settings, turns, self._readiness, addresses, listeners, self._watch_signals)
                     self._members.append(member)
                     tasks.append(member.task)
                     awaited: list[asyncio.Future[Any]] = [*tasks, member.is_ready]
@@ -164,13 +164,14 @@ class _Member(Host):
         part: Part,
         settings: Any,
         turns: Turns,
+        readiness: Readiness,
         addresses: dict[str, Address],
         listeners: dict[str, RouterListener],
         watch_signals: Callable[[], None],
     ) -> None:
         import asyncio
 
-        super().__init__(turns, addresses, listeners)
+        super().__init__(turns, readiness, addresses, listeners)
         self._watch_signals = watch_signals
         self._on_stop: OnStop | None = None
         self._is_asked = False
@@ -201,6 +202,9 @@ class _Member(Host):
         if not self.is_ready.done():
             self.addresses.update(addresses or {})
             self.is_ready.set_result(None)
+
+    def started(self) -> None:
+        """Whoever waits for services that share a process waits until all of them are ready."""
 
     def stopping(self) -> None:
         """The process stops when the first of its services is asked to, and says so then."""

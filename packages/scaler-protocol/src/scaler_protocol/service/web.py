@@ -50,7 +50,7 @@ def run_application(
     Raises `ConfigurationError` when the port cannot be listened on. `role` names the address in the readiness report.
     `on_stop` is called as soon as the end is asked for, so that answers without an end can be brought to one.
     """
-    readiness = Readiness.from_environment()
+    readiness = Readiness.of_process()
     try:
         listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from scaler_protocol.service.interrupts import quiet_interrupts
+from scaler_protocol.service.process_start import starting
 
 if TYPE_CHECKING:
     from scaler_ui.dump.settings import DumpSettings
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command with these arguments (default: those of this process); returns its exit status."""
-    with quiet_interrupts():
+    with starting():
         from scaler_protocol.service.command import run_command
         from scaler_ui.dump.settings import DumpSettings
 

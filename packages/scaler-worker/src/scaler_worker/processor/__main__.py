@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from scaler_worker.processor.template import main
+from scaler_protocol.service.process_start import starting
+
+with starting():
+    from scaler_worker.processor.template import main
 
 sys.exit(main(sys.argv[1:]))

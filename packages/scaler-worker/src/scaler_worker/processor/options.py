@@ -19,3 +19,9 @@ class ProcessorOptions:
     logging_level: str = "INFO"
     """Least severe level that reaches the worker's own log."""
     logging_format: Literal["text", "json"] = "text"
+    worker_names: tuple[str, ...] = ()
+    """By slot."""
+    task_path: tuple[str, ...] = ()
+    """`sys.path` for what tasks import."""
+    path_source: str = ""
+    """The local socket that tells what the client's `sys.path` has become since; empty where nobody does."""

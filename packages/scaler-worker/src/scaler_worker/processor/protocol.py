@@ -1,7 +1,7 @@
 """What an agent and its template say to each other: one SEQPACKET packet each.
 
 agent ── ProcessorOptions as JSON, first of all ──▶ template
-agent ── START (number; four descriptors beside it) ──▶ template
+agent ── START (number and slot; four descriptors beside it) ──▶ template
       ◀── FORKED (number, pid), EXITED (number, pid, status, peak memory) ──
 """
 
@@ -15,7 +15,8 @@ DESCRIPTORS = 4
 OPTIONS_BYTES_MAX = 128 * 1024
 MODULE_NAME_BYTES_MAX = 1024
 
-START = struct.Struct("=Q")
+START = struct.Struct("=QI")
+"""(number, slot)"""
 REPORT = struct.Struct("=BQiqQ")
 """(FORKED or EXITED, number, pid, exit status as `subprocess` gives it, peak memory in bytes)"""
 

@@ -37,6 +37,7 @@ from scaler_worker.processor.failures import NOT_RESTORED, failure_payload, show
 from scaler_worker.processor.host_objects import HostObjects, PlaceGoneError
 from scaler_worker.processor.inside_clients import InsideClients
 from scaler_worker.processor.memory import Housekeeping, peak_bytes, reset_peak
+from scaler_worker.processor.module_search import explained
 from scaler_worker.processor.options import ProcessorOptions
 from scaler_worker.processor.page import RunningPage
 from scaler_worker.processor.preload import PreloadError, run_preload
@@ -671,7 +672,7 @@ class _NotRestoredError(Exception):
     """The function or its arguments cannot be made from their bytes."""
 
     def __init__(self, what: str, cause: Exception) -> None:
-        super().__init__(f"{what} of the task could not be restored on the worker: {type(cause).__name__}: {cause}")
+        super().__init__(explained(what, cause))
         self.cause = cause
 
 

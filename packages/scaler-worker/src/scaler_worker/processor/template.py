@@ -24,6 +24,7 @@ from dataclasses import dataclass
 import cloudpickle  # noqa: F401 (imported for the processors)
 
 from scaler_protocol.log_lines import formatter
+from scaler_worker.processor import module_search
 from scaler_worker.processor.channel import Channel
 from scaler_worker.processor.options import ProcessorOptions
 from scaler_worker.processor.page import RunningPage
@@ -85,7 +86,7 @@ class Template:
         if not descriptors:
             self._import(message.decode())
             return True
-        (number,) = START.unpack(message)
+        number, slot = START.unpack(message)
         try:
             pid = os.fork()
         except OSError:
@@ -93,7 +94,7 @@ class Template:
             pid = 0
         else:
             if pid == 0:
-                self._become_processor(descriptors)
+                self._become_processor(descriptors, slot)
             pidfd = os.pidfd_open(pid)
             self._children[pidfd] = _Child(number, pid)
             poller.register(pidfd, select.POLLIN)
@@ -117,7 +118,7 @@ class Template:
         gc.collect()
         gc.freeze()
 
-    def _become_processor(self, descriptors: list[int]) -> None:
+    def _become_processor(self, descriptors: list[int], slot: int) -> None:
         """In the child: never returns."""
         status = 1
         try:
@@ -137,6 +138,7 @@ class Template:
             os.close(standard_error)
             # The old object knows another kind of file.
             sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace", closefd=False)
+            module_search.install(self._options, slot)
             running_page = RunningPage(page)
             os.close(page)
             processor = Processor(

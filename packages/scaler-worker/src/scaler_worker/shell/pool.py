@@ -59,7 +59,7 @@ class ProcessorPool:
         link = ProcessorLink(number, slot, self._turns, self._report, self._import_ahead)
         self._links[number] = link
         try:
-            socket.send_fds(self._socket, [START.pack(number)], link.child_descriptors)
+            socket.send_fds(self._socket, [START.pack(number, slot)], link.child_descriptors)
         except OSError as error:
             # Also when the template has just died: its end is noticed next.
             logger.warning("cannot ask for a processor: %s", error)

@@ -256,8 +256,10 @@ class ProcessorLink:
             self._loop.remove_reader(self._stderr)
             return
         self._stderr_tail = (self._stderr_tail + data)[-STDERR_TAIL_BYTES:]
-        sys.stderr.write(data.decode(errors="backslashreplace"))
-        sys.stderr.flush()
+        # A terminal may be gone, and a pipe without a reader.
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(data.decode(errors="backslashreplace"))
+            sys.stderr.flush()
 
     # --- its end
 

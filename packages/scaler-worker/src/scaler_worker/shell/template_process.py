@@ -10,12 +10,15 @@ import contextlib
 import json
 import socket
 import subprocess
-import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from scaler_protocol.service.module_path import service_command, service_environment
+
 if TYPE_CHECKING:
     from scaler_worker.processor.options import ProcessorOptions
+
+_MODULE = "scaler_worker.processor"
 
 TEMPLATE_END_SECONDS = 5.0
 """How long the template may take to kill processors and clean up."""
@@ -28,7 +31,8 @@ class TemplateProcess:
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "scaler_worker.processor", str(theirs.fileno())],
+                service_command(_MODULE, [str(theirs.fileno())]),
+                env=service_environment(_MODULE),
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 # Out of reach of signals for the terminal's foreground group: the agent ends its processors in order.
