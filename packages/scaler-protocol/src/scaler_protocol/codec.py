@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import MISSING, fields
 from enum import IntEnum
 from itertools import pairwise
@@ -34,7 +35,26 @@ TRAVERSAL_WORDS_MIN = 1024
 def _load_schema() -> Any:
     capnp.remove_import_hook()
     # Beside this module, as wheels and source trees have it; importlib.resources would be a tenth of this import.
-    return capnp.load(os.path.join(os.path.dirname(__file__), "schema", "scaler.capnp"))
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "schema", "scaler.capnp")
+    with _existing_working_directory():
+        return capnp.load(path)
+
+
+@contextmanager
+def _existing_working_directory() -> Iterator[None]:
+    """Be elsewhere for a moment where the working directory was removed: Cap'n Proto would end the process."""
+    try:
+        os.getcwd()
+    except OSError:
+        gone = os.open(".", os.O_RDONLY)
+        try:
+            os.chdir("/")
+            yield
+            os.fchdir(gone)
+        finally:
+            os.close(gone)
+    else:
+        yield
 
 
 _schema = _load_schema()

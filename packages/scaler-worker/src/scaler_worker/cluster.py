@@ -90,7 +90,10 @@ class Agent:
         incarnation = new_id()
         self._link = self._connect(host, str(address), incarnation)
         hostname = socket.gethostname()
-        folder, cache_bytes = make_object_folder()
+        try:
+            folder, cache_bytes = make_object_folder()
+        except OSError as error:
+            raise ServiceError(f"there is no folder for the objects of tasks: {error}") from None
         names = _worker_names(settings, hostname)
         storage_address = str(settings.object_storage_address) if settings.object_storage_address else ""
         self._core = AgentCore(

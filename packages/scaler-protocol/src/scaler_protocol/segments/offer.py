@@ -9,7 +9,6 @@ whatever files its host has.
 from __future__ import annotations
 
 import os
-import secrets
 import struct
 
 from scaler_protocol.ids import ID_BYTES
@@ -23,7 +22,7 @@ class Offer:
     """The server's end. Raises OSError where the system does not give it memory."""
 
     def __init__(self, incarnation: bytes) -> None:
-        self.token = secrets.token_bytes(TOKEN_BYTES)
+        self.token = os.urandom(TOKEN_BYTES)
         self._descriptor = new_memory(_PROOF_BYTES)
         os.pwrite(self._descriptor, MAGIC + incarnation + self.token, 0)
         self.raw = _OFFER.pack(os.getpid(), self._descriptor)

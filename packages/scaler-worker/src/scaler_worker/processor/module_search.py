@@ -56,14 +56,14 @@ class _LatePath:
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if path is not None or not self._source:
+        # The path of an ordinary package is a list; one that is spread over several folders looks at `sys.path` again.
+        if isinstance(path, list) or not self._source:
             return None
         entries = self._ask()
-        new = [entry for entry in entries if entry not in sys.path]
-        if not new:
+        if all(entry in sys.path for entry in entries):
             return None
         _look_in(entries)
-        return PathFinder.find_spec(fullname, new, target)
+        return PathFinder.find_spec(fullname, path, target)
 
     def _ask(self) -> list[str]:
         with contextlib.suppress(OSError, ValueError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
