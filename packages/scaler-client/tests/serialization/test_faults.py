@@ -14,7 +14,7 @@ import cloudpickle
 import pytest
 
 from scaler.serialization.faults import explain
-from scaler.serialization.names import name_of, shown, text_of, type_name_of
+from scaler_protocol.names import name_of, shown, text_of, type_name_of
 
 LOCK = threading.Lock()
 NO_LOCK = "cannot pickle '_thread.lock' object"

@@ -22,7 +22,7 @@ _OPEN: Any = object()
 def evaluate(
     expression: Any,
     load_input: Callable[[int], Any],
-    call: Callable[[Any, Sequence[Any]], Any] = lambda function, arguments: function(*arguments),
+    call: Callable[[Any, Sequence[Any]], Any],
 ) -> Any:
     """Fill in the inputs of an expression and make its calls with `call`, innermost first, from left to right.
 

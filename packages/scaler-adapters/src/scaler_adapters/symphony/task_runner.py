@@ -13,7 +13,7 @@ import pickle
 import struct
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -102,13 +102,13 @@ class _Values:
         function = self.load(task.function)
         if not task.is_chunk:
             args, kwargs = self._arguments(task.arguments)
-            return self._dump(function(*args, **kwargs))
+            return self._dump(_completed(function(*args, **kwargs)))
         values: list[Any] = []
         failures: dict[int, bytes] = {}
         for index, call in enumerate(self._calls(task.arguments)):
             try:
                 args, kwargs = call()
-                value = function(*args, **kwargs)
+                value = _completed(function(*args, **kwargs))
                 values.append(value if self._serializer is None else self._serializer.serialize(value))
             except Exception as error:
                 values.append(None)
@@ -210,7 +210,7 @@ class _Values:
                 frames.pop()
                 is_open = False
                 if type(original) is _Call:
-                    result = original.function(*values)
+                    result = _completed(original.function(*values))
                 elif type(original) is dict:
                     result = finished[id(original)] = dict(zip(original, values))  # noqa: B905 - Python 3.9
                 else:
@@ -235,6 +235,15 @@ class _Values:
         if self._serializer is not None:
             return b"S" + bytes(self._serializer.serialize(value))
         return b"P" + _dumps(value)
+
+
+def _completed(value: Any) -> Any:
+    """What a coroutine comes to; any other value as it is."""
+    if not isinstance(value, Coroutine):
+        return value
+    import asyncio
+
+    return asyncio.run(value)
 
 
 def _as_is(args: Sequence[Any]) -> tuple[Sequence[Any], Mapping[str, Any]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from scaler_protocol import messages as m
 from scaler_protocol.address import Address
+from scaler_protocol.names import shown, type_name_of
 
 NAME_BYTES_MAX = 1_000
 """Longest name of a capability or an object."""
@@ -19,17 +20,17 @@ _INTEGER_MAX = 2**63 - 1
 def checked_switch(name: str, value: Any) -> bool:
     """Return a setting that is on or off. Raises TypeError for text, which would always be on."""
     if isinstance(value, str | bytes):
-        raise TypeError(f"{name} must be True or False, not {value!r}")
+        raise TypeError(f"{name} must be True or False, not {shown(value)}")
     return bool(value)
 
 
 def checked_address(name: str, value: Any) -> str:
     """Return an address that can be connected to. Raises TypeError for what is no text, ValueError for what is none."""
     if not isinstance(value, str):
-        raise TypeError(f"{name} must be a text such as tcp://127.0.0.1:2345, not {value!r}")
-    _require_text(f"{name} {value!r}", value)
+        raise TypeError(f"{name} must be a text such as tcp://127.0.0.1:2345, not {shown(value)}")
+    _require_text(f"{name} {shown(value)}", value)
     if not Address.parse(value).can_be_connected:
-        raise ValueError(f"{value!r} is no address to connect to: it needs a host and a port other than 0")
+        raise ValueError(f"{shown(value)} is no address to connect to: it needs a host and a port other than 0")
     return value
 
 
@@ -39,8 +40,24 @@ def checked_serializer(value: Any) -> Any:
         return None
     for method in ("serialize", "deserialize"):
         if not callable(getattr(value, method, None)):
-            raise TypeError(f"serializer {value!r} has no method {method}: derive it from scaler.Serializer")
+            raise TypeError(f"serializer {shown(value)} has no method {method}: derive it from scaler.Serializer")
     return value
+
+
+def checked_arguments(args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return positional and keyword arguments, as copies. Raises TypeError for what are none."""
+    try:
+        positional = tuple(args)
+    except TypeError:
+        raise TypeError(f"args must be a tuple of arguments, not {shown(args)}") from None
+    try:
+        keyword = dict(kwargs or {})
+    except (TypeError, ValueError):
+        raise TypeError(f"kwargs must be a dictionary of arguments by name, not {shown(kwargs)}") from None
+    for name in keyword:
+        if not isinstance(name, str):
+            raise TypeError(f"kwargs: the name {shown(name)} is a {type_name_of(name)}, not a str")
+    return positional, keyword
 
 
 def checked_capabilities(capabilities: Any) -> m.Capabilities:
@@ -51,13 +68,13 @@ def checked_capabilities(capabilities: Any) -> m.Capabilities:
     if capabilities is None:
         return ()
     if not isinstance(capabilities, Mapping):
-        raise TypeError(f"capabilities are names with integers, such as {{'gpu': -1}}, not {capabilities!r}")
+        raise TypeError(f"capabilities are names with integers, such as {{'gpu': -1}}, not {shown(capabilities)}")
     if len(capabilities) > CAPABILITIES_MAX:
         raise ValueError(f"{len(capabilities):,} capabilities; a task can have {CAPABILITIES_MAX:,} at most")
     checked: dict[str, int] = {}
     for name, value in capabilities.items():
         if not isinstance(name, str):
-            raise TypeError(f"capabilities: the name {name!r} is a {type(name).__qualname__}, not a str")
+            raise TypeError(f"capabilities: the name {shown(name)} is a {type_name_of(name)}, not a str")
         if not name:
             raise ValueError("capabilities: a name is empty")
         _require_text(f"capability {_shortened(name)}", name)
@@ -70,18 +87,18 @@ def checked_object_name(name: Any) -> str:
     if name is None:
         return ""
     if not isinstance(name, str):
-        raise TypeError(f"name must be a str or None, not {name!r}")
+        raise TypeError(f"name must be a str or None, not {shown(name)}")
     _require_text(f"name {_shortened(name)}", name)
     return str(name)
 
 
 def _capability_value(name: str, value: Any) -> int:
     if isinstance(value, bool):
-        raise TypeError(f"capability {_shortened(name)} is {value!r}, not an integer; -1 means any amount")
+        raise TypeError(f"capability {_shortened(name)} is {shown(value)}, not an integer; -1 means any amount")
     try:
         number = operator.index(value)
     except TypeError:
-        raise TypeError(f"capabilities: the value of {_shortened(name)} is {value!r}, not an integer") from None
+        raise TypeError(f"capabilities: the value of {_shortened(name)} is {shown(value)}, not an integer") from None
     if not -_INTEGER_MAX - 1 <= number <= _INTEGER_MAX:
         raise ValueError(f"capability {_shortened(name)} has a value of more than 64 bits")
     return number

@@ -90,7 +90,7 @@ class Client:
 
         Raises TypeError and ValueError for capabilities that are no names with integers of 64 bits.
         """
-        return self._operations.submit_verbose(self, fn, tuple(args), dict(kwargs or {}), capabilities)
+        return self._operations.submit_verbose(self, fn, args, kwargs, capabilities)
 
     def map(
         self,

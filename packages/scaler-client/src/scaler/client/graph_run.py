@@ -17,10 +17,11 @@ from scaler.core.tasks import FUNCTIONS_MAX, TaskGroup
 from scaler.errors import GraphError, SerializationError
 from scaler.serialization.arguments import Packer
 from scaler.serialization.faults import explain
-from scaler.serialization.names import name_of, shown, type_name_of
 from scaler.serialization.pickling import PROTOCOL
+from scaler.serialization.signatures import Check
 from scaler_protocol import messages as m
 from scaler_protocol.columns import EMPTY, Packed
+from scaler_protocol.names import name_of, shown, type_name_of
 from scaler_protocol.payloads import Argument, Source, frame_arguments, identity
 
 _INDEX_MAX = 0xFFFF
@@ -87,6 +88,8 @@ class _Encoder:
         self._function_indexes = array("H")
         self._functions: dict[bytes, int] = {}
         self._index_by_identity: dict[int, int] = {}
+        self._checks: list[Check | None] = []
+        """Of each function, by its index."""
         self._dependency_counts = array("I")
         self._dependencies = array("I")
         self._object_positions = array("I")
@@ -110,6 +113,13 @@ class _Encoder:
     def _append(self, key: Hashable, function: Callable[..., Any], arguments: Sequence[Any]) -> None:
         inputs = RowInputs(self._plan, self._graph)
         named: list[bytes] = []
+        function_index = self._function_index(function)
+        check = self._checks[function_index]
+        if check is not None:
+            try:
+                check(*arguments)
+            except TypeError as error:
+                raise TypeError(f"node {shown(key)}: {error}") from None
         try:
             if any(map(self._plan.names_something, arguments)):
                 positional = [
@@ -126,7 +136,7 @@ class _Encoder:
             self.objects += named
             raise
         self.objects += packed.objects
-        self._function_indexes.append(self._function_index(function))
+        self._function_indexes.append(function_index)
         row = len(self._payloads)
         self._object_positions.extend([row] * (len(self.objects) - len(self._object_positions)))
         self._payloads.append(packed.payload)
@@ -174,6 +184,7 @@ class _Encoder:
             index = self._functions[pickled.function_id] = len(self._functions)
             if index >= FUNCTIONS_MAX:
                 raise GraphError(f"the graph has more than {FUNCTIONS_MAX} different functions")
+            self._checks.append(pickled.check)
             self._engine.define(pickled)
         self._index_by_identity[id(function)] = index
         return index

@@ -144,6 +144,8 @@ class MapRun:
         except BaseException:
             self._engine.release(packed.objects)
             raise
+        if not self._chunks:
+            self._check_first(items[0], function, packed.objects)
         chunk = _Chunk(self, len(self._chunks), len(items), time.monotonic())
         self._chunks.append(chunk)
         self._submitted += len(items)
@@ -155,6 +157,16 @@ class MapRun:
             (*packed.objects, *function.objects),
             chunk,
         )
+
+    def _check_first(self, item: Any, function: Pickled, objects: tuple[bytes, ...]) -> None:
+        """Raise TypeError where the function does not take the first item. What later ones raise comes in their turn."""
+        if function.check is None:
+            return
+        try:
+            function.check(*item) if self._star else function.check(item)
+        except TypeError:
+            self._engine.release((*objects, *function.objects))
+            raise
 
     def _take(self, chunk: _Chunk, planner: ChunkPlanner) -> None:
         position = chunk.position

@@ -16,6 +16,7 @@ from typing import Any
 from scaler import errors
 from scaler.client.checks import (
     checked_address,
+    checked_arguments,
     checked_capabilities,
     checked_object_name,
     checked_serializer,
@@ -107,11 +108,13 @@ class Operations:
         self,
         client: FutureSource,
         fn: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
+        args: Any,
+        kwargs: Any,
         capabilities: Mapping[str, int] | None,
     ) -> ScalerFuture:
-        return self._submit(client, self._group(m.TaskKind.CALL, checked_capabilities(capabilities)), fn, args, kwargs)
+        positional, keyword = checked_arguments(args, kwargs)
+        group = self._group(m.TaskKind.CALL, checked_capabilities(capabilities))
+        return self._submit(client, group, fn, positional, keyword)
 
     def _submit(
         self,
@@ -128,6 +131,8 @@ class Operations:
         function = packer.function(fn)
         objects = function.objects
         try:
+            if function.check is not None:
+                function.check(*args, **kwargs)
             packed = packer.call(fn, args, kwargs)
         except BaseException:
             engine.release(objects)

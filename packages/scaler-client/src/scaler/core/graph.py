@@ -21,7 +21,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from typing import Any, NamedTuple
 
 from scaler.errors import GraphCycleError, GraphError, GraphKeyError
-from scaler.serialization.names import shown, type_name_of
+from scaler_protocol.names import shown, type_name_of
 from scaler_protocol.payloads import Call, InputReference
 
 NO_KEY: Any = object()

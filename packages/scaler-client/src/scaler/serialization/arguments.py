@@ -16,10 +16,11 @@ from scaler.client.object_reference import ObjectReference
 from scaler.errors import ScalerError, SerializationError
 from scaler.serialization.faults import explain
 from scaler.serialization.functions import FunctionCache, Pickled
-from scaler.serialization.names import name_of, shown, text_of, type_name_of
 from scaler.serialization.pickling import NUMBERS, PROTOCOL, dumps, dumps_apart, is_plain, plain_items, size_hint
 from scaler.serialization.serializer import AnySerializer
+from scaler.serialization.signatures import check_of, is_async_generator_function
 from scaler_protocol.ids import content_id
+from scaler_protocol.names import name_of, shown, text_of, type_name_of
 from scaler_protocol.payloads import (
     CUSTOM,
     FRAMED,
@@ -86,7 +87,12 @@ class Packer:
 
     def _make_function(self, function: Any) -> Pickled:
         if not callable(function):
-            raise TypeError(f"{function!r} is not callable")
+            raise TypeError(f"{shown(function)} is not callable")
+        if is_async_generator_function(function):
+            raise SerializationError(
+                f"{name_of(function)} is an async generator function, whose values cannot be sent one by one: "
+                "let it return a list of them"
+            )
         try:
             if self._serializer is not None:
                 body = CUSTOM + self._serialized(function)
@@ -101,12 +107,12 @@ class Packer:
             raise
         except Exception as error:
             raise SerializationError(self._explained(f"function {name_of(function)}", function, error)) from error
-        return Pickled(content_id(body), body, (), name_of(function))
+        return Pickled(content_id(body), body, (), name_of(function), check_of(function))
 
     def _stored_function(self, function: Any, buffers: Sequence[Buffer]) -> Pickled:
         object_id = self._store(buffers, f"function {name_of(function)}")
         body = OBJECT + object_id
-        return Pickled(content_id(body), body, (object_id,), name_of(function))
+        return Pickled(content_id(body), body, (object_id,), name_of(function), check_of(function))
 
     # --- calls
 

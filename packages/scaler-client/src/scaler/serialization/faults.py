@@ -11,7 +11,7 @@ from typing import Any
 
 import cloudpickle
 
-from scaler.serialization.names import name_of, shown, text_of, type_name_of
+from scaler_protocol.names import name_of, shown, text_of, type_name_of
 
 _DEPTH_MAX = 50
 _SECONDS = 2.0

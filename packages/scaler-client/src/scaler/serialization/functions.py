@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 
 import cloudpickle
 
+from scaler.serialization.signatures import Check
+
 _MISSING: Any = object()
 _ATOMS = (int, float, str, bytes, bool, complex, type(None), type(Ellipsis), type(NotImplemented), range)
 _FUNCTION_TYPES = (types.FunctionType, types.BuiltinFunctionType, type)
@@ -35,6 +37,8 @@ class Pickled(NamedTuple):
     body: bytes
     objects: tuple[bytes, ...]
     name: str
+    check: Check | None = None
+    """Raises TypeError for arguments that the function does not take; None where that is not known."""
 
 
 class _Watch(NamedTuple):

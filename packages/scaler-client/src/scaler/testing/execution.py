@@ -12,6 +12,7 @@ import tblib.pickling_support
 
 from scaler.serialization.results import load_value
 from scaler.serialization.serializer import AnySerializer
+from scaler_protocol.coroutines import call_and_complete, completed
 from scaler_protocol.expressions import evaluate
 from scaler_protocol.messages import Status, TaskKind
 from scaler_protocol.payloads import (
@@ -52,7 +53,7 @@ class Execution:
             if kind == TaskKind.MAP_CHUNK:
                 return Status.SUCCESS, self._outcome(self._run_chunk(function, payload), outcome=True)
             args, kwargs = self._arguments(payload, inputs)
-            return Status.SUCCESS, self._outcome(function(*args, **kwargs))
+            return Status.SUCCESS, self._outcome(completed(function(*args, **kwargs)))
         except KeyError as error:
             if isinstance(error, _MissingObjectError):
                 return Status.MISSING_OBJECT, f"object {error.args[0]} is not in storage".encode()
@@ -65,7 +66,7 @@ class Execution:
         failures: dict[int, bytes] = {}
         for index, (args, kwargs) in enumerate(self._items(payload)):
             try:
-                value = function(*args, **kwargs)
+                value = completed(function(*args, **kwargs))
                 values.append(value if self._serializer is None else self._serializer.serialize(value))
             except Exception as error:
                 values.append(None)
@@ -113,7 +114,7 @@ class Execution:
             return load_value(self._find(argument.data), self._serializer)
         if argument.source is Source.INPUT:
             return self._input(inputs[int.from_bytes(argument.data, "little")])
-        return evaluate(pickle.loads(argument.data), lambda index: self._input(inputs[index]))
+        return evaluate(pickle.loads(argument.data), lambda index: self._input(inputs[index]), call_and_complete)
 
     def _input(self, payload: bytes) -> Any:
         if payload[:1] == OBJECT:

@@ -23,10 +23,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, NamedTuple
 
+from scaler_protocol.coroutines import awaiting, cancel_running, completed, is_cancellation
 from scaler_protocol.ids import NO_ID
 from scaler_protocol.messages import Status, TaskFlag, TaskKind
+from scaler_protocol.names import text_of, type_name_of
 from scaler_protocol.payloads import PICKLED
 from scaler_protocol.task_context import RelayAttendant, RelayReceiver, set_task_context
 from scaler_protocol.values import new_tuple
@@ -358,6 +361,9 @@ class Processor:
                     self._inside = False
                     result: Result = (index, PICKLED + pickle.dumps(value, 5), int((ended_at - started_at) * 1e6), None)
                 else:
+                    if type(value) is CoroutineType:
+                        value = completed(value)
+                        ended_at = time.perf_counter()
                     result = self._result(row, started_at, ended_at, self._dump(value, None))
                     self._inside = False
             else:
@@ -404,7 +410,7 @@ class Processor:
             if tasks.kind == MAP_CHUNK:
                 values, failures = self._run_chunk(chunk, function, serializer)
             else:
-                value = function.call(*args, **kwargs)
+                value = completed(function.call(*args, **kwargs))
             ended_at = time.perf_counter()
         finally:
             self._capture.end()
@@ -427,16 +433,17 @@ class Processor:
     ) -> tuple[list[Any], dict[int, bytes]]:
         """Return the values of all items and the failures by item."""
         failures: dict[int, bytes] = {}
+        call = awaiting(function.call)
         if isinstance(chunk, list):
 
             def call_item(payload: bytes) -> Any:
                 args, kwargs = self._load_arguments(payload, (), serializer)
-                value = function.call(*args, **kwargs)
+                value = call(*args, **kwargs)
                 return value if serializer is None else serialized(value, serializer)
 
             return _map_all(map, call_item, chunk, failures), failures
         star, items = chunk
-        return _map_all(itertools.starmap if star else map, function.call, items, failures), failures
+        return _map_all(itertools.starmap if star else map, call, items, failures), failures
 
     def _dump_chunk(self, values: list[Any], failures: dict[int, bytes], serializer: Serializer | None) -> Outcome:
         try:
@@ -444,6 +451,12 @@ class Processor:
         except Exception:
             # Find out which ones it is that cannot be pickled; the others are not to suffer.
             for index, value in enumerate(values):
+                try:
+                    # Of a function that is none of coroutines itself, and makes some.
+                    values[index] = value = completed(value)
+                except Exception as error:
+                    failures[index] = failure_payload(error)
+                    values[index] = value = None
                 try:
                     dump_pickle(value)
                 except Exception as error:
@@ -470,7 +483,7 @@ class Processor:
         microseconds = int((ended_at - started_at) * 1e6)
         if isinstance(error, AgentGoneError):
             raise error
-        if isinstance(error, TaskCanceled):
+        if isinstance(error, TaskCanceled) or (row.task_index in self._cancels and is_cancellation(error)):
             status, text = self._cancels.get(row.task_index, (CANCELED, ""))
             return row.task_index, text.encode("utf-8", "replace"), microseconds, Extra(status)
         if isinstance(error, _SkippedError):
@@ -664,6 +677,8 @@ class Processor:
     def _on_cancel_signal(self, _number: int, _frame: object) -> None:
         row = self._current
         if self._inside and row is not None and row.task_index in self._cancels:
+            if cancel_running(self._main_thread):
+                return
             self._inside = False
             raise TaskCanceled
 
@@ -689,13 +704,17 @@ class _NotSerializableError(Exception):
 
 
 def _not_serializable(value: object, cause: Exception) -> bytes:
-    kind = type(value)
     error = pickle.PicklingError(
-        f"the task's result, of type {kind.__module__}.{kind.__qualname__}, cannot be serialized: "
-        f"{type(cause).__name__}: {cause}"
+        f"the task's result, of type {type_name_of(value)}, cannot be serialized: {type(cause).__name__}: "
+        f"{text_of(cause)}{_hint_for(value)}"
     )
     error.__cause__ = cause
     return failure_payload(error)
+
+
+def _hint_for(value: object) -> str:
+    """What to do instead, where somebody returns what yields values."""
+    return "; return a list of what it yields" if isinstance(value, GeneratorType | AsyncGeneratorType) else ""
 
 
 def _map_all(

@@ -7,6 +7,7 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from scaler_protocol.coroutines import call_and_complete
 from scaler_protocol.errors import MalformedMessageError
 from scaler_protocol.expressions import evaluate
 from scaler_protocol.ids import ObjectId
@@ -132,7 +133,11 @@ def load_arguments(
             return load_object(fetch(ObjectId(argument.data)), serializer, fetch)
         if argument.source is Source.INPUT:
             return load_value(inputs[struct.unpack("<H", argument.data)[0]], serializer, fetch)
-        return evaluate(pickle.loads(argument.data), lambda index: load_value(inputs[index], serializer, fetch))
+        return evaluate(
+            pickle.loads(argument.data),
+            lambda index: load_value(inputs[index], serializer, fetch),
+            call_and_complete,
+        )
 
     return [load(argument) for argument in positional], {name: load(value) for name, value in keyword.items()}
 

@@ -1,0 +1,223 @@
+"""What users hand over, through real processes: values that surprise, functions that are coroutines, calls that cannot be."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import operator
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scaler import Client, ScalerFuture, Serializer, errors
+from tests.integration.deployment import wait_for
+
+
+async def double(value: int) -> int:
+    await asyncio.sleep(0.001)
+    return 2 * value
+
+
+async def add(a: int, b: int) -> int:
+    await asyncio.sleep(0)
+    return a + b
+
+
+async def fail(text: str) -> None:
+    await asyncio.sleep(0)
+    raise LookupError(text)
+
+
+def note(path: str) -> None:
+    Path(path).touch()
+
+
+async def sleep_until_cancelled(started: str, ended: str) -> None:
+    note(started)
+    try:
+        await asyncio.gather(asyncio.sleep(1000), asyncio.sleep(1000))
+    finally:
+        note(ended)
+
+
+async def submit_inside(value: int) -> int:
+    client = Client()
+    return await client.submit(double, value) + int(await client.submit(abs, -1))
+
+
+def makes_a_coroutine(value: int) -> Any:
+    return double(value)
+
+
+def default_loop() -> int:
+    return int(asyncio.get_event_loop_policy().get_event_loop().run_until_complete(double(4)))
+
+
+class Doubler:
+    async def __call__(self, value: int) -> int:
+        return await double(value)
+
+    async def method(self, value: int) -> int:
+        return await double(value)
+
+
+async def generate() -> AsyncIterator[int]:
+    yield 1
+
+
+def returns_a_generator() -> Iterator[int]:
+    return (value for value in [1])
+
+
+def returns_an_async_generator() -> AsyncIterator[int]:
+    return generate()
+
+
+class TestCoroutines:
+    @pytest.mark.parametrize(
+        "function",
+        [
+            double,
+            Doubler(),
+            Doubler().method,
+            functools.partial(double),
+            functools.partial(Doubler()),
+            makes_a_coroutine,
+        ],
+    )
+    def test_they_are_awaited(self, client: Client, function: Any) -> None:
+        assert client.submit(function, 4).result(30) == 8
+        assert client.submit_verbose(function, (4,)).result(30) == 8
+        assert client.map(function, range(50)) == [2 * value for value in range(50)]
+        assert client.starmap(function, [(1,), (2,)]) == [2, 4]
+        graph = {"a": (function, 4), "b": (operator.add, "a", (function, (function, 5)))}
+        assert client.get(graph, ["a", "b"]) == {"a": 8, "b": 28}
+
+    def test_others_live_on(self, client: Client) -> None:
+        assert client.submit(submit_inside, 3).result(30) == 7
+        assert client.map(add, [1, 2], [3, 4]) == [4, 6]
+        with pytest.raises(LookupError, match="gone"):
+            client.submit(fail, "gone").result(30)
+        with pytest.raises(LookupError, match="gone"):
+            client.map(fail, ["gone", "too"])
+        for _ in range(4):
+            client.submit(double, 1).result(30)
+            # A processor's main thread still makes the loop it always made.
+            assert client.submit(default_loop).result(30) == 8
+
+    def test_one_that_is_cancelled_ends_in_its_own_way(self, client: Client, tmp_path: Path) -> None:
+        for number in range(3):
+            started, ended = (str(tmp_path / f"{name}{number}") for name in ("started", "ended"))
+            future = client.submit(sleep_until_cancelled, started, ended)
+            wait_for("it runs", Path(started).exists)
+            before = time.monotonic()
+            assert future.cancel(timeout=30)
+            # Sooner than by the end of its processor, which would come a second later.
+            wait_for("its finally has run", Path(ended).exists)
+            assert time.monotonic() - before < 10
+        assert client.submit(double, 4).result(30) == 8
+
+    def test_with_a_serializer_output_and_profile(self, address: str, capfd: Any) -> None:
+        with Client(address, serializer=Pickles, stream_output=True, profiling=True) as client:
+            future = client.submit(prints, 4)
+            assert future.result(30) == 8
+            assert client.map(double, [1, 2]) == [2, 4]
+            assert future.profiling_info().duration_s > 0
+            wait_for("it was heard", lambda: "inside 4" in capfd.readouterr().out)
+
+    def test_generators_are_refused_with_a_hint(self, client: Client) -> None:
+        with pytest.raises(errors.SerializationError, match=r"generate is an async generator function, .* list"):
+            client.submit(generate)
+        for function in (returns_a_generator, returns_an_async_generator):
+            with pytest.raises(Exception, match=r"generator.*; return a list of what it yields"):
+                client.submit(function).result(30)
+
+
+async def prints(value: int) -> int:
+    print("inside", value)
+    return await double(value)
+
+
+class Pickles(Serializer):
+    @staticmethod
+    def serialize(obj: Any) -> bytes:
+        import cloudpickle
+
+        return bytes(cloudpickle.dumps(obj))
+
+    @staticmethod
+    def deserialize(payload: bytes) -> Any:
+        import pickle
+
+        return pickle.loads(payload)
+
+
+class SpeaksText(Pickles):
+    """Right until it has a result to serialize."""
+
+    @staticmethod
+    def serialize(obj: Any) -> Any:
+        return "no bytes" if obj == 55 else Pickles.serialize(obj)
+
+
+def returns_future() -> list[Any]:
+    return [Client().submit(abs, -1)]
+
+
+def waits_inside(value: int) -> Any:
+    return Client().submit(returns_future).exception(30), value
+
+
+def named_oddly() -> int:
+    return 7
+
+
+def keywords(**values: Any) -> list[str]:
+    return list(values)
+
+
+class TestValues:
+    def test_a_future_that_is_returned_is_named(self, client: Client) -> None:
+        with pytest.raises(Exception, match=r"the task's result, of type list, cannot be serialized: .*a future"):
+            client.submit(returns_future).result(30)
+        error, value = client.submit(waits_inside, 3).result(30)
+        assert value == 3
+        assert "call .result() first" in str(error)
+
+    def test_odd_names_of_functions(self, client: Client) -> None:
+        for name in ("w\udcff", "x" * 1_000_000, "", "a\0b"):
+            function: Any = lambda: 7  # noqa: E731
+            function.__qualname__ = function.__name__ = name
+            function.__module__ = name or 5
+            assert client.submit(function).result(30) == 7
+            assert client.map(lambda _, function=function: function(), [1, 2]) == [7, 7]
+
+    def test_any_arguments(self, client: Client) -> None:
+        names = ["n" * 70_000, "a\udcff", "", "ordinary"]
+        for value in (1, b"x" * 100_000):
+            assert client.submit(keywords, **dict.fromkeys(names, value)).result(30) == names
+        assert client.submit(max, *range(70_000)).result(30) == 69_999
+
+    def test_what_a_serializer_returns_on_the_worker(self, address: str) -> None:
+        with Client(address, serializer=SpeaksText) as client:
+            for call in (lambda: client.submit(abs, -55).result(30), lambda: client.map(abs, [-1, -55])):
+                with pytest.raises(Exception, match="returned a str, not bytes"):
+                    call()
+            assert client.submit(abs, -5).result(30) == 5
+
+    def test_a_value_that_is_refused_costs_no_other(self, client: Client) -> None:
+        waiting: list[ScalerFuture] = []
+        for _ in range(20):
+            waiting.append(client.submit(double, len(waiting)))
+            for bad in ({"gpu": 2**70}, {"a\udcff": -1}, {"n" * 70_000: 1}):
+                with pytest.raises(ValueError, match="capability"):
+                    client.submit_verbose(abs, (1,), capabilities=bad)
+            with pytest.raises(errors.SerializationError):
+                client.submit(abs, threading.Lock())
+            with pytest.raises(ValueError, match="name"):
+                client.send_object([1], name="a\udcff")
+        assert [future.result(30) for future in waiting] == [2 * value for value in range(20)]
