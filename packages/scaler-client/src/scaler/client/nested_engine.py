@@ -56,9 +56,10 @@ class NestedEngine(Engine):
         )
         self._context = context
         self._receiving_thread: int | None = None
+        # Before anybody is told of it: who attends to it would find a session that has been silent for ever.
+        core.start(time.monotonic())
         context.open_relay(self.client_id, self._on_frames, self._on_time, MODULE)
         with self._lock:
-            core.start(time.monotonic())
             self._send_effects()
 
     @classmethod
