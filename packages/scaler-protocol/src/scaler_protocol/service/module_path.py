@@ -25,8 +25,8 @@ TASK_PATH_VARIABLE = "SCALER_TASK_PATH"
 TASK_PATH_BYTES_MAX = 64 * 1024
 """A variable of the environment may be twice as long; longer paths are asked for when they are needed."""
 
-_PACKAGES = ("scaler_protocol", "scaler_scheduler", "scaler_objstore", "scaler_worker")
-"""Those that a service may start another service of."""
+_PACKAGES = ("scaler_protocol", "scaler_scheduler", "scaler_objstore", "scaler_worker", "scaler_adapters", "scaler_ui")
+"""Ours, as far as services are made of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +69,22 @@ def _own_folders(module: str, path: Sequence[str]) -> list[str]:
 
     known = {*site.getsitepackages(), site.getusersitepackages(), os.path.dirname(os.__file__)}
     top = module.partition(".")[0]
-    own = []
-    for entry in dict.fromkeys(path):
-        names = [os.path.join(entry, package) for package in (top, *_PACKAGES)]
-        if entry not in known and (any(map(os.path.isdir, names)) or os.path.isfile(f"{names[0]}.py")):
-            own.append(os.path.abspath(entry))
-    return own
+    # Ours are folders: a file of such a name is the user's.
+    file_name = "" if top in _PACKAGES else f"{top}.py"
+    return [
+        os.path.abspath(entry)
+        for entry in dict.fromkeys(path)
+        if entry not in known
+        and (
+            _holds_ours(entry)
+            or os.path.isdir(os.path.join(entry, top))
+            or os.path.isfile(os.path.join(entry, file_name))
+        )
+    ]
+
+
+def _holds_ours(folder: str) -> bool:
+    return any(os.path.isdir(os.path.join(folder, package)) for package in _PACKAGES)
 
 
 def separate_modules() -> None:
@@ -89,7 +99,7 @@ def separate_modules() -> None:
         if python_path:
             os.environ["PYTHONPATH"] = python_path
             sys.path.extend(entry for entry in _python_path() if entry not in sys.path)
-    elif not sys.flags.safe_path and sys.path[:1] == [working_directory()]:
+    elif not sys.flags.safe_path and sys.path[:1] == [working_directory()] and not _holds_ours(sys.path[0]):
         del sys.path[0]
     text = os.environ.pop(TASK_PATH_VARIABLE, None)
     if text is not None:
