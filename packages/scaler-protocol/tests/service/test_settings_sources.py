@@ -128,6 +128,95 @@ def test_what_cannot_be_understood_is_refused(file: Path) -> None:
     assert "sets the same thing twice: host and web_host" in refusal(ADDRESS, "-c", str(file))
 
 
+def test_a_misspelt_section_is_warned_of(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "scaler_protocol.service.settings_file.KNOWN_SECTIONS", frozenset({"clock", "scheduler", "top"})
+    )
+    for section in ("clcok", "Clock", "clock_", "clocks", "CLOCK"):
+        file.write_text(f"[{section}]\noffset = 3\n[scheduler]\n[database]\n[tool.ruff]\n")
+        assert ClockSettings.from_command_line([ADDRESS, "-c", str(file)]).offset == 0
+        assert capsys.readouterr().err == (
+            f"scaler_clock: warning: {file}: nobody reads the section [{section}]; did you mean [clock]?\n"
+        )
+    file.write_text("[[clocks]]\noffset = 3\n")
+    ClockSettings.from_command_line([ADDRESS, "-c", str(file)])
+    assert "did you mean [clock]?" in capsys.readouterr().err
+    # Whose business it is says so, and nobody else.
+    file.write_text("[shceduler]\nprotected = true\n[toop]\n[clock]\noffset = 3\n")
+    assert ClockSettings.from_command_line([ADDRESS, "-c", str(file)]).offset == 3
+    assert capsys.readouterr().err == ""
+
+
+def test_settings_outside_of_all_sections_are_warned_of(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file.write_text("offset = 3\ntitle = 'ours'\n[clock]\n")
+    assert ClockSettings.from_command_line([ADDRESS, "-c", str(file)]).offset == 0
+    assert capsys.readouterr().err == (
+        f"scaler_clock: warning: {file}: 'offset' stands outside of all sections and is ignored; put it under [clock]\n"
+    )
+
+
+def test_a_byte_order_mark_is_passed_over(file: Path) -> None:
+    file.write_text("[clock]\noffset = 3\n", encoding="utf-8-sig")
+    assert ClockSettings.from_command_line([ADDRESS, "-c", str(file)]).offset == 3
+
+
+def test_misspelt_names_come_with_the_nearest_one_and_with_all_other_mistakes(file: Path) -> None:
+    file.write_text("[clock]\noffest = 1\ntick-seconds = 2\nhost = 4\nquark = 1\nchimes = 'perhaps'\n")
+    lines = refusal("nowhere", "--chmies", "--offset", "x", "-c", str(file)).splitlines()
+    assert lines[0] == "unrecognized arguments: --chmies; did you mean '--chimes'? (-h lists the flags)"
+    assert lines[1].startswith(f"{file}: [clock] has no setting 'offest'; did you mean 'offset'? known are: address,")
+    assert lines[2].startswith(f"{file}: [clock] has no setting 'tick-seconds'; did you mean 'tick_seconds'? known")
+    assert lines[3].startswith(f"{file}: [clock] has no setting 'quark'; known are: ")
+    assert lines[4] == "ADDRESS: 'nowhere' is not an address: expected tcp://host:port or ipc://path"
+    assert lines[5:] == [
+        f"{file}: [clock] chimes: Input should be a valid boolean, unable to interpret input",
+        "--offset: Input should be a valid integer, unable to parse string as an integer",
+        f"{file}: [clock] host: Input should be a valid string",
+    ]
+    assert refusal(ADDRESS, "--no-chime=1").startswith(
+        "unrecognized arguments: --no-chime=1; did you mean '--no-chimes'?"
+    )
+
+
+def test_an_address_under_a_misspelt_key_is_not_missing_as_well(file: Path) -> None:
+    file.write_text(f"[clock]\nadress = '{ADDRESS}'\n")
+    (line,) = refusal("-c", str(file)).splitlines()
+    assert "did you mean 'address'?" in line
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"[clock]\noffset = 1\noffset = 2\n", "Cannot overwrite a value"),
+        (b"[clock]\n[clock]\n", "Cannot declare"),
+        (b'[clock]\nhost = "\xe9"\n', "it is not UTF-8"),
+        ("[clock]\noffset = 1\n".encode("utf-16"), "it is not UTF-8"),
+        (b"a = " + b"[" * 5_000, "nested too deeply"),
+        (b"[[clock]]\noffset = 1\n", "'clock' is not a section; write [clock]"),
+        (b"clock = [1, 2]\n", "'clock' is not a section; write [clock]"),
+        (b"[clock]\naddress = 5\n", "expected text like tcp://127.0.0.1:2345, not int"),
+        (b"[clock]\nzones = 5\n", "zones: Input should be a valid tuple"),
+        (b"[clock]\nzones = [5]\n", "zones: Input should be a valid string"),
+        (b"[clock.offset]\nminutes = 5\n", "offset: Input should be a valid integer"),
+        (b"[clock]\noffset = 2026-11-27\n", "offset: Input should be a valid integer"),
+        (b"[clock]\noffset = 1.5\n", "offset: Input should be a valid integer"),
+        (b"[clock]\ntick_seconds = nan\n", "tick_seconds: Input should be greater than 0"),
+    ],
+)
+def test_files_that_say_something_else_are_refused_in_one_line(file: Path, content: bytes, told: str) -> None:
+    file.write_bytes(content)
+    arguments = ["-c", str(file)] if b"address" in content else [ADDRESS, "-c", str(file)]
+    (line,) = refusal(*arguments).splitlines()
+    assert str(file) in line
+    assert told in line
+
+
+def test_a_file_that_is_a_folder(tmp_path: Path) -> None:
+    assert refusal(ADDRESS, "-c", str(tmp_path)) == f"cannot read {tmp_path}: Is a directory"
+
+
 def test_help_names_every_flag_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         ClockSettings.from_command_line(["-h"])

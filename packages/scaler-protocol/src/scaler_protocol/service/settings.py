@@ -12,7 +12,7 @@
 A field `tick_seconds` is the flag `--tick-seconds`, its short form `-ts` and the TOML key `tick_seconds`. A setting
 given on the command line wins over the section of the file named by `--config`, which wins over the default. The
 environment is not read: what a service does can be seen from its command line and its file alone. Sections of other
-services in the same file are not looked at.
+services in the same file are not looked at; a section that nobody reads and that is named nearly like this one is warned of.
 
 pydantic-settings does the parsing. Added here: single-dash flags of several letters (`-ts`), flags that take
 several words, and errors as one line per flag or key, with exit status 2.
@@ -23,7 +23,6 @@ from __future__ import annotations
 import argparse
 import inspect
 import sys
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +43,7 @@ from pydantic_settings import (
 from scaler_protocol.address import Address
 from scaler_protocol.capabilities import format_capabilities, parse_capabilities
 from scaler_protocol.service.errors import ConfigurationError
+from scaler_protocol.service.settings_file import hint, nearest, read_document, section_of, suspicions
 
 __all__ = [
     "AddressSetting",
@@ -180,26 +180,36 @@ class ServiceSettings(BaseSettings):
 
         Raises `ConfigurationError` with one line per setting at fault. `-h` prints the help and exits with status 0.
         """
-        arguments = list(sys.argv[1:] if arguments is None else arguments)
+        problems: list[str] = []
+        guessed: set[str | None] = set()
+        config_path: Path | None = None
+        given: Mapping[str, Any] = {}
+        settings: Self | None = None
         try:
-            command_line = cls._command_line_source(arguments)
+            command_line = cls._command_line_source(list(sys.argv[1:] if arguments is None else arguments), problems)
             given = command_line()
             config_path = Path(given["config"]) if "config" in given else None
-            section = {} if config_path is None else cls._read_section(config_path)
+            section = {} if config_path is None else cls._read_section(config_path, problems, guessed)
             # A field can have several names: the command line's value under one replaces the file's under another.
             overridden = {cls._field_of(key) for key in given}
             kept = {name: value for name, value in section.items() if name not in overridden}
-            return cls(_cli_settings_source=command_line, **kept)
+            settings = cls(_cli_settings_source=command_line, **kept)
         except ValidationError as error:
-            lines = [
+            problems += [
                 cls._explain(detail, given, config_path)
                 for detail in error.errors(include_url=False)
                 # A default derived from another setting could not be made, because of that one's own error.
                 if detail["type"] != "default_factory_not_called"
+                # Nor is missing what is there under a name that is nearly right.
+                and not (detail["type"] == "missing" and cls._field_of(str(detail["loc"][0])) in guessed)
             ]
-            raise ConfigurationError("\n".join(dict.fromkeys(lines))) from None
         except SettingsError as error:
-            raise ConfigurationError(str(error)) from None
+            problems.append(str(error))
+        except ConfigurationError as error:
+            problems += str(error).splitlines()
+        if problems or settings is None:
+            raise ConfigurationError("\n".join(dict.fromkeys(problems)))
+        return settings
 
     def to_command_line(self, fields: Iterable[str] | None = None) -> list[str]:
         """Arguments from which `from_command_line` makes equal settings; defaults are left out, and so is the file.
@@ -229,7 +239,7 @@ class ServiceSettings(BaseSettings):
         return frozenset(key for name in cls.model_fields if name != "config" for key in cls._names_of(name))
 
     @classmethod
-    def _command_line_source(cls, arguments: list[str]) -> CliSettingsSource[Self]:
+    def _command_line_source(cls, arguments: list[str], problems: list[str]) -> CliSettingsSource[Self]:
         positionals = [name.upper() for name, field in cls.model_fields.items() if _is_positional(field)]
         parser = _Parser(
             prog=cls.command,
@@ -248,7 +258,7 @@ class ServiceSettings(BaseSettings):
                 if isinstance(mark, Short)
             },
             root_parser=parser,
-            parse_args_method=argparse.ArgumentParser.parse_args,
+            parse_args_method=lambda parser, words: cls._parse_flags(parser, words, problems),
             add_argument_method=cls._add_argument,
         )
 
@@ -270,32 +280,58 @@ class ServiceSettings(BaseSettings):
         return _as_action(container.add_argument(*names, **options))
 
     @classmethod
-    def _read_section(cls, path: Path) -> dict[str, Any]:
-        try:
-            document = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigurationError(f"cannot read {path}: {error.strerror}") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigurationError(f"{path} is not valid TOML: {error}") from None
-        section = document.get(cls.section, {})
-        if not isinstance(section, dict):
-            raise ConfigurationError(f"{path}: {cls.section!r} is not a section; write [{cls.section}]")
-        problems = [
-            f"{path}: [{cls.section}] has no setting {key!r}; known are: {', '.join(sorted(cls.toml_keys()))}"
-            for key in section
-            if key not in cls.toml_keys()
-        ]
-        twice: dict[str, list[str]] = {}
+    def _read_section(cls, path: Path, problems: list[str], guessed: set[str | None]) -> dict[str, Any]:
+        """Return the settings in this command's section, by field.
+
+        What is wrong is added to `problems`, and to `guessed` the fields that were probably meant by unknown names.
+        """
+        document = read_document(path)
+        section = section_of(document, cls.section, path)
+        known = cls.toml_keys()
+        for line in suspicions(document, cls.section, known, path):
+            print(f"{cls.command}: warning: {line}", file=sys.stderr)
+        for key in section.keys() - known:
+            guessed.add(cls._field_of(nearest(key, known) or ""))
+        all_known = f"known are: {', '.join(sorted(known))}"
         for key in section:
-            twice.setdefault(cls._field_of(key), []).append(key)
+            if key not in known:
+                meant = hint(key, known)
+                problems.append(
+                    f"{path}: [{cls.section}] has no setting {key!r}{meant}{' ' if meant else '; '}{all_known}"
+                )
+        names: dict[str, list[str]] = {}
+        for key in section:
+            if key in known:
+                names.setdefault(cls._field_of(key), []).append(key)
         problems += [
             f"{path}: [{cls.section}] sets the same thing twice: {' and '.join(keys)}"
-            for keys in twice.values()
+            for keys in names.values()
             if len(keys) > 1
         ]
-        if problems:
-            raise ConfigurationError("\n".join(problems))
-        return {cls._field_of(key): value for key, value in section.items()}
+        return {name: section[keys[-1]] for name, keys in names.items()}
+
+    @classmethod
+    def _parse_flags(
+        cls, parser: argparse.ArgumentParser, arguments: list[str], problems: list[str]
+    ) -> argparse.Namespace:
+        """Let argparse read the command line; flags it does not know are told with all other mistakes."""
+        namespace, unknown = parser.parse_known_args(arguments)
+        if unknown:
+            flags = cls._long_flags()
+            hints = "".join(hint(word.partition("=")[0], flags) for word in unknown if word.startswith("-"))
+            problems.append(f"unrecognized arguments: {' '.join(unknown)}{hints} (-h lists the flags)")
+        return namespace
+
+    @classmethod
+    def _long_flags(cls) -> list[str]:
+        """All flags by their long forms."""
+        flags = []
+        for field_name, field in cls.model_fields.items():
+            if not _is_positional(field):
+                for name in cls._names_of(field_name):
+                    words = name.replace("_", "-")
+                    flags += [f"--{words}", f"--no-{words}"] if field.annotation is bool else [f"--{words}"]
+        return flags
 
     @classmethod
     def _explain(cls, detail: Any, given: Mapping[str, Any], config_path: Path | None) -> str:

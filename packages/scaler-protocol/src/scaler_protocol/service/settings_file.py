@@ -1,0 +1,101 @@
+"""The TOML file of settings: a section for each command, written by hand, so that names in it may be misspelt."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from scaler_protocol.service.errors import ConfigurationError
+
+KNOWN_SECTIONS = frozenset(
+    {
+        "scheduler",
+        "cluster",
+        "object_storage_server",
+        "webui",
+        "top",
+        "trace",
+        "dump",
+        "native_worker_adapter",
+        "symphony_worker_adapter",
+        "slurm_worker_adapter",
+        "ecs_worker_adapter",
+    }
+)
+"""Sections that some command of Scaler reads."""
+
+ADAPTER_SUFFIX = "_worker_adapter"
+"""How the sections of worker adapters end, those of others too."""
+
+SIMILAR = 0.7
+"""How alike two names must be for one to be the other, misspelt; 1 means equal."""
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """Return what the file says. Raises ConfigurationError, in one line, where it cannot be read."""
+    try:
+        # Some editors put a byte-order mark first, which TOML does not know.
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{path} is not valid TOML: it is not UTF-8: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{path} is not valid TOML: {error}") from None
+    except RecursionError:
+        raise ConfigurationError(f"{path} is not valid TOML: it is nested too deeply") from None
+
+
+def section_of(document: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]:
+    """Return a section, an empty one where there is none. Raises ConfigurationError for what is no section."""
+    section = document.get(name, {})
+    if not isinstance(section, dict):
+        raise ConfigurationError(f"{path}: {name!r} is not a section; write [{name}]")
+    return section
+
+
+def suspicions(document: Mapping[str, Any], name: str, keys: Collection[str], path: Path) -> list[str]:
+    """Return, a line each, what was probably meant for section `name`, whose keys are `keys`, and is not in it."""
+    lines = []
+    for other, value in document.items():
+        if not isinstance(value, dict) and not _is_list_of_tables(value):
+            if other in keys:
+                lines.append(f"{path}: {other!r} stands outside of all sections and is ignored; put it under [{name}]")
+        elif other not in KNOWN_SECTIONS and nearest(other, KNOWN_SECTIONS) == name and not _is_of_other_adapter(other):
+            lines.append(f"{path}: nobody reads the section [{other}]; did you mean [{name}]?")
+    return lines
+
+
+def nearest(name: str, known: Collection[str]) -> str | None:
+    """Return the known name that this one probably is, misspelt; None where it is like none of them."""
+    by_form = {_form(each): each for each in known}
+    found = difflib.get_close_matches(_form(name), by_form, 1, SIMILAR)
+    return by_form[found[0]] if found else None
+
+
+def hint(name: str, known: Collection[str]) -> str:
+    """Return a question that ends an error about an unknown name, or nothing."""
+    similar = nearest(name, known)
+    return f"; did you mean {similar!r}?" if similar is not None else ""
+
+
+def _form(name: str) -> str:
+    """Spellings that differ in case and in what joins their words are the same."""
+    return name.casefold().replace("-", "_")
+
+
+def _is_list_of_tables(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(each, dict) for each in value)
+
+
+def _is_of_other_adapter(section: str) -> bool:
+    """Whether it belongs to a worker adapter that somebody has installed beside ours."""
+    if not section.endswith(ADAPTER_SUFFIX):
+        return False
+    from importlib.metadata import entry_points
+
+    names = {entry.name for entry in entry_points(group="scaler.worker_adapters")}
+    return section.removesuffix(ADAPTER_SUFFIX) in names
