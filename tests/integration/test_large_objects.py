@@ -216,6 +216,6 @@ def test_the_first_large_value_waits_for_the_server_only_a_moment(monkeypatch: p
     hello = m.Hello(m.Role.CLIENT, "test", os.urandom(16))
     channel = ObjectChannel("tcp://127.0.0.1:9", hello, listener, timeout_seconds=1.0)
     try:
-        assert channel.snapshot(os.urandom(16), [bytearray(MIB)]).lease is None
+        assert channel.put(os.urandom(16), [bytearray(MIB)]).lease is None
     finally:
         channel.close()

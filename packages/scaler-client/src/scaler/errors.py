@@ -4,8 +4,8 @@ ScalerError
 ├── DisconnectedError           no scheduler answers, or it ended the session
 │   ├── ConnectionRefusedByScheduler    the scheduler will not have this client; also a ConnectionRefusedError
 │   └── ClientForkedError       a client was used in a child made by fork
-├── ClientQuitException         the client was disconnected while the future was pending
-├── ClientShutdownException     the cluster was shut down through this client
+├── ClientQuitException         the client was disconnected while the future was pending; also a CancelledError
+├── ClientShutdownException     the cluster was shut down while the future was pending; also a CancelledError
 ├── ClientCancelledException    the future was cancelled by `Client.clear`; also a CancelledError
 ├── TaskNotFoundError           the scheduler does not know the task
 ├── TaskTimeoutError            the task ran longer than it may; also a TimeoutError
@@ -48,11 +48,11 @@ class ClientForkedError(DisconnectedError):
     """A client was used in a process made by `os.fork`; its connection belongs to the parent."""
 
 
-class ClientQuitException(ScalerError):
+class ClientQuitException(ScalerError, CancelledError):
     """The client was disconnected before the task was answered, or is used after it was disconnected."""
 
 
-class ClientShutdownException(ScalerError):
+class ClientShutdownException(ScalerError, CancelledError):
     """The cluster was shut down through this client before the task was answered."""
 
 

@@ -69,11 +69,18 @@ def test_a_client_says_hello_before_it_waits_for_anything(
         def send(self, frames: list[Any]) -> None:
             sent.append(decode(frames[1:]))
 
-        def start(self) -> None:
+        def wake(self) -> None:
+            return
+
+        def stop(self) -> None:
             self._link.close()
-            raise Starting
+
+    def start(thread: Any) -> None:
+        thread.stop()
+        raise Starting
 
     monkeypatch.setattr("scaler.client.connection_engine.LinkThread", Thread)
+    monkeypatch.setattr("scaler.client.connection_engine.start", start)
     with pytest.raises(Starting):
         Client(cluster.address)
     assert [type(message) for message in sent] == [m.Hello]

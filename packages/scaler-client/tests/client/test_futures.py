@@ -14,6 +14,7 @@ import cloudpickle
 import pytest
 
 from scaler.client.future import ScalerFuture, answer_futures
+from scaler.client.sleepers import Sleepers
 from scaler.serialization.results import load_error, load_value
 from scaler.testing.execution import failure_payload
 from scaler_protocol.messages import Status
@@ -34,10 +35,11 @@ class Owner:
     def before_wait(self) -> None:
         self.flushes += 1
 
-    def wait(self, condition: threading.Condition, done: Callable[[], bool], timeout: float | None) -> None:
+    def wait(self, sleepers: Sleepers, done: Callable[[], bool], timeout: float | None) -> None:
         self.waits += 1
-        with condition:
-            condition.wait_for(done, timeout)
+        deadline = time.monotonic() + (5 if timeout is None else timeout)
+        while not done() and (remaining := deadline - time.monotonic()) > 0:
+            sleepers.sleep(done, remaining)
 
     def sleep(self, sleeper: threading.Lock, done: Callable[[], bool], timeout: float | None) -> None:
         self.waits += 1
@@ -52,12 +54,11 @@ class Owner:
             return load_value(payload, serializer), None
         return None, load_error(status, payload, number)
 
-    def cancel(self, futures: Sequence[ScalerFuture], timeout: float | None) -> list[ScalerFuture]:
+    def cancel(self, futures: Sequence[ScalerFuture], timeout: float | None) -> None:
         if self.lets_cancel:
             self.cancelled += futures
             for future in futures:
                 future.end_cancelled()
-        return list(futures)
 
 
 @pytest.fixture

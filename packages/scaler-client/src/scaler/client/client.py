@@ -64,7 +64,7 @@ class Client:
             "stream_output": stream_output,
             "object_storage_address": object_storage_address,
         }
-        self._operations: Operations = Operations(address, **self._settings)
+        self._operations: Operations = Operations(address, **self._settings, holder=self)
         self._submit = self._operations.submit
         self.owner: FutureOwner = self._operations.engine
         finalizer = weakref.finalize(self, self._operations.forget)
@@ -180,13 +180,13 @@ class Client:
         self._operations.clear(self)
 
     def disconnect(self) -> None:
-        """End the session. Unanswered futures fail with ClientQuitException. Idempotent."""
+        """End the session. Unanswered futures are cancelled, with ClientQuitException. Idempotent."""
         self._operations.disconnect(self)
 
     def shutdown(self) -> None:
         """Stop the scheduler and its workers, and disconnect. Idempotent.
 
-        Unanswered futures fail with ClientShutdownException. Raises ValueError when the scheduler is protected.
+        Unanswered futures are cancelled, with ClientShutdownException. Raises ValueError when the scheduler is protected.
         """
         self._operations.shut_down(self)
 

@@ -6,17 +6,20 @@ import atexit
 import threading
 import time
 import weakref
+from functools import partial
 from typing import Any
 
 from scaler import errors
-from scaler.client.engine import Engine
+from scaler.client.engine import Engine, Submission
 from scaler.client.link_thread import LinkThread
+from scaler.client.steps import start
 from scaler.core import effects as e
 from scaler.core.client_core import ClientCore
 from scaler_protocol import messages as m
-from scaler_protocol.errors import TransportError
+from scaler_protocol.codec import encode
+from scaler_protocol.errors import TransportError, WireError
 from scaler_protocol.transport.dealer import DealerLink
-from scaler_protocol.wire import Frame
+from scaler_protocol.wire import Frame, encode_envelope
 
 JOIN_SECONDS = 5.0
 
@@ -32,8 +35,11 @@ class ConnectionEngine(Engine):
         timeout_seconds: float,
         heartbeat_seconds: float,
         object_address: str | None,
+        holder: object,
     ) -> None:
-        """Raises DisconnectedError or ConnectionRefusedByScheduler when no session begins in time."""
+        """`holder`: the client. When nothing refers to it any more, the engine closes once no task is unanswered.
+
+        Raises DisconnectedError or ConnectionRefusedByScheduler when no session begins in time."""
         core = ClientCore(
             hello.incarnation,
             hello,
@@ -44,20 +50,19 @@ class ConnectionEngine(Engine):
         )
         super().__init__(core, hello, timeout_seconds=timeout_seconds, object_address=object_address)
         self.address = address
-        self._ended = threading.Event()
         self._closing_when_idle = False
+        # The callback is an append, no Python code: whatever interrupts the constructor, the thread does not stay.
+        self._holder = weakref.ref(holder, self._steps.queue.append)
         try:
             link = DealerLink(address, hello.incarnation)
         except TransportError as error:
             raise errors.DisconnectedError(f"cannot connect to {address}: {error}") from None
         self._thread = LinkThread(link, self, "scaler-client")
-        self._thread_ident: int | None = None
+        self._steps.wake = self._thread.wake
         core.start(time.monotonic())
-        with self._lock:
-            # Its hello: the thread sends what is due, and this is due only when it has to be said again.
-            self._send_effects()
-        self._thread.start()
-        self._thread_ident = self._thread.ident
+        # Its hello: the thread sends what is due, and this is due only when it has to be said again.
+        self._send_effects()
+        start(self._thread)
         _open.add(self)
         try:
             # The core reports silence itself; the margin lets it tell the better story.
@@ -69,25 +74,19 @@ class ConnectionEngine(Engine):
             self.close(e.Cause.CLOSED, "it was interrupted while it connected")
             raise
 
-    @property
-    def flushes_each(self) -> bool:
-        return False
-
     def must_not_wait(self) -> bool:
-        return threading.get_ident() == self._thread_ident
+        return self._steps.is_owner
 
     def close(self, cause: e.Cause = e.Cause.CLOSED, text: str = "the client was disconnected") -> None:
         """End the session; what is unanswered fails with `cause` and `text`. Idempotent."""
         if self.forked:
             return
-        with self._lock:
-            self._core.close(cause, text)
-            self._send_effects()
+        if not self._steps.closed:
+            self._steps.do(partial(self._core.close, cause, text))
         self._close_channel()
         self._thread.stop()
-        if not self.must_not_wait():
-            self._thread.join(JOIN_SECONDS)
-        self._perform_others()
+        if not self._steps.is_owner:
+            self._thread.wait_ended(JOIN_SECONDS)
         _open.discard(self)
 
     def close_when_idle(self) -> None:
@@ -98,36 +97,52 @@ class ConnectionEngine(Engine):
 
     def shut_down_cluster(self, reason: str, timeout: float) -> None:
         """Ask the scheduler to stop everything, and wait until it has heard it."""
-        with self._lock:
-            if self._core.unusable is not None:
-                raise self._core.unusable.with_traceback(None)
-            self._core.shut_down_cluster(reason)
-            self._send_effects()
+        if self._core.unusable is not None:
+            raise self._core.unusable.with_traceback(None)
+        self._ask(partial(self._core.shut_down_cluster, reason))
         deadline = time.monotonic() + timeout
-        while time.monotonic() < deadline and not self._shutdown_heard():
+        while time.monotonic() < deadline and self._core.unusable is None and self._core.goodbye_text is None:
             time.sleep(0.01)
-
-    def _shutdown_heard(self) -> bool:
-        with self._lock:
-            return self._core.unusable is not None or self._core.goodbye_text is not None
 
     # --- Engine
 
     def _transmit(self, frames: list[Frame]) -> None:
         self._thread.send(frames)
 
-    def _attend(self) -> None:
-        if self.must_not_wait():
-            self._tick()
-            self._perform_others()
-        else:
-            self._thread.wake()
+    def _send_ahead(self, submission: Submission) -> bool:
+        # The lock may be this thread's own: the collector can run what calls this anywhere.
+        if self._lock.locked() or self._steps.is_owner or self._task_context is not None:
+            return False
+        # Taken and entered in one step, where it is a lock of the interpreter's.
+        with self._lock:
+            queue = self._steps.queue
+            if len(queue) != 1 or queue[0] is not submission:
+                return False
+            number, _, task = submission
+            found = self._core.message_ahead(number, task)
+            if found is None:
+                return False
+            envelope, message = found
+            try:
+                frames = [encode_envelope(envelope), *encode(message)]
+            except WireError:
+                # Its step fails the task.
+                return False
+            if not self._thread.send_now(frames):
+                return False
+            # Interrupted before this, it is sent once more in the same envelope, and the scheduler drops it.
+            self._ahead = submission, message
+        return True
 
     # --- LinkOwner
+
+    def on_start(self, ident: int) -> None:
+        self._steps.owner_ident = ident
 
     def before_sleep(self) -> None:
         if self._others:
             self._perform_others()
+        self._steps.note_turn()
 
     def on_turn(self) -> None:
         self._tick()
@@ -146,13 +161,14 @@ class ConnectionEngine(Engine):
         """However the thread ends, nothing stays silent."""
         text = "the client was disconnected" if error is None else f"the client's connection thread ended: {error!r}"
         with self._lock:
+            self._take_steps()
             self._core.close(e.Cause.CLOSED if error is None else e.Cause.DISCONNECTED, text)
             if error is None:
                 self._send_effects()
             else:
                 self._others.extend(x for x in self._core.take_effects() if not isinstance(x, e.Send))
         self._perform_others()
-        self._ended.set()
+        self._steps.close()
 
 
 def _connect_error(error: errors.DisconnectedError, address: str, timeout_seconds: float) -> errors.DisconnectedError:

@@ -11,18 +11,22 @@ import weakref
 from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from scaler import errors
 from scaler.client.future import ScalerFuture, answer_futures
 from scaler.client.object_channel import ObjectChannel
 from scaler.client.object_reference import ObjectReference
-from scaler.client.snapshots import Buffer, Snapshot, Snapshots, flat, key_of
+from scaler.client.object_uses import HeldObject, ObjectUse, UsesByReference
+from scaler.client.sleepers import Sleepers
+from scaler.client.snapshots import Buffer, Key, Snapshot, Snapshots, flat, key_of
+from scaler.client.steps import Answer, Step, Steps
 from scaler.client.task_output import show_output
 from scaler.core import effects as e
 from scaler.core.client_core import COMPANY_TASKS, ClientCore
-from scaler.core.tasks import TaskGroup
+from scaler.core.tasks import Task, TaskGroup
 from scaler.serialization.arguments import object_buffers, require_storable
 from scaler.serialization.faults import explain
 from scaler.serialization.functions import Pickled
@@ -41,11 +45,28 @@ logger = logging.getLogger("scaler")
 WAIT_SECONDS = 1.0
 """Longest sleep at once of a thread that waits: Windows delivers Ctrl-C only in between."""
 
+ANSWER_GRACE_SECONDS = 30.0
+"""How much longer than its own timeout the owner's thread may take to answer a question, before it counts as dead."""
+
+TURN_SECONDS = 0.01
+"""How long a thread that submits without pause waits for the owner's thread to send what it has submitted."""
+
+TURN_TASKS = 2 * COMPANY_TASKS
+"""Submitted tasks that wait for the owner's thread, before the thread that submits them lets it have its turn."""
+
+T = TypeVar("T")
+
+Submission = tuple[int, Pickled, Task]
+"""One task on its way from the thread that submits it to the core: its number, its function, and what the core keeps of it."""
+
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 
 class Answered(Protocol):
     """What is given to `submit` in place of a future, and told the answer itself."""
+
+    number: int
+    """The task's, set by `submit`."""
 
     def on_answer(self, status: int, payload: e.Payload, duration: int) -> None:
         """The task ended with this; `duration` in microseconds, 0 where unknown."""
@@ -55,7 +76,16 @@ class Answered(Protocol):
 
 
 class Engine(ABC):
-    """Owns a `ClientCore`. Every use of the core is under `_lock`; futures complete and user code runs without it."""
+    """Owns a `ClientCore`.
+
+    Threads of the application may be interrupted between any two bytecodes, by Ctrl-C, by an exception another thread sends, by
+    a signal handler or a `__del__` that call the client again. So they never touch the core. What they want is a *step*: they
+    append it to a deque, which is one operation that nothing interrupts, and the owner's thread takes it. Before the append
+    nothing has happened; after it everything will. See `scaler.client.steps`.
+
+    Every use of the core is under `_lock`, by threads of our own; futures complete and user code runs without it. An
+    application's thread takes it only to send a task on ahead, which changes nothing in the core.
+    """
 
     def __init__(self, core: ClientCore, hello: m.Hello, *, timeout_seconds: float, object_address: str | None) -> None:
         self.client_id = core.client_id
@@ -64,19 +94,28 @@ class Engine(ABC):
         self._hello = hello
         self._core = core
         self._lock = threading.Lock()
-        self._changed = threading.Condition()
-        """Notified when the session begins or ends, when credit arrives, when a cancel is confirmed."""
+        self._steps = Steps()
+        self._take_number = core.table.take_number
+        self._ahead: tuple[Submission, m.TaskBatch] | None = None
+        """A task that has left before its step was taken, with the message it left in."""
+        self._without_credit: deque[Submission] = deque()
+        """Submitted by several threads for one permission: those it was not enough for."""
+        self._uses = UsesByReference(self._steps.queue.append)
+        self._holder: weakref.ref[object] | None = None
+        """The client, where the engine is its alone."""
+        self._changed = Sleepers()
+        """Woken when the session begins or ends."""
+        self._credit = Sleepers()
+        """Threads that wait for permission to submit."""
         self._waiting = 0
-        """Tasks that were submitted since the last flush."""
+        """Tasks in the core that wait to leave."""
         self._known_deadline: float | None = None
         """The core's next deadline, as the thread that keeps it knows it; None where nobody does, or it may have come nearer."""
-        self._others: deque[e.Effect] = deque()
+        self._others: deque[e.Effect | Step] = deque()
         self._welcome: m.Welcome | None = None
-        self._credit_waiters = 0
-        self._confirmations: dict[int, bool] = {}
+        self._confirmations: dict[int, Confirmation] = {}
         self._object_address = object_address
         self._channel: ObjectChannel | None = None
-        self._channel_lock = threading.Lock()
         self._snapshots = Snapshots()
         self._references: Counter[bytes] = Counter()
         self._task_context = current_task_context()
@@ -91,17 +130,16 @@ class Engine(ABC):
         """Send one message. Called with the lock held."""
 
     @abstractmethod
-    def _attend(self) -> None:
-        """See to it that waiting tasks leave and other effects are performed. Called without the lock."""
-
-    @abstractmethod
     def must_not_wait(self) -> bool:
         """Whether the current thread is the one that completes futures."""
 
-    @property
-    @abstractmethod
-    def flushes_each(self) -> bool:
-        """Whether every submitted task leaves at once, because no thread would send it later."""
+    def close_when_idle(self) -> None:
+        """Called when nobody holds the client any more; from any thread, with any lock held."""
+        return
+
+    def _send_ahead(self, submission: Submission) -> bool:
+        """Send a task from this thread, if it is the only one and can leave at once. Where not, its step does."""
+        return False
 
     def wait_seconds(self) -> float:
         """How long a waiting thread may sleep before `_attend` is due."""
@@ -126,8 +164,13 @@ class Engine(ABC):
 
     def wait_connected(self, timeout: float) -> None:
         """Wait for the session to begin. Raises what ended it, or DisconnectedError after `timeout` seconds."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._welcome is not None or self._core.unusable is not None, timeout)
+        deadline = time.monotonic() + timeout
+
+        def is_settled() -> bool:
+            return self._welcome is not None or self._core.unusable is not None
+
+        while not is_settled() and (remaining := deadline - time.monotonic()) > 0:
+            self._changed.sleep(is_settled, min(remaining, WAIT_SECONDS))
         if self._core.unusable is not None:
             raise self._core.unusable.with_traceback(None)
         if self._welcome is None:
@@ -154,21 +197,19 @@ class Engine(ABC):
     ) -> TaskGroup:
         """Return the core's group of tasks with these properties."""
         self.check_process()
-        with self._lock:
-            if serializer is not None:
-                self._core.define_function(serializer.function_id, serializer.body, serializer.name)
-            return self._core.group(
-                kind=kind,
-                depth=depth,
-                capabilities=capabilities,
-                serializer=serializer.function_id if serializer is not None else b"",
-                flags=flags,
-            )
+        if serializer is not None:
+            self.define(serializer)
+        return self._core.group(
+            kind=kind,
+            depth=depth,
+            capabilities=capabilities,
+            serializer=serializer.function_id if serializer is not None else b"",
+            flags=flags,
+        )
 
     def define(self, function: Pickled) -> None:
         """Make a function known before a graph that names it."""
-        with self._lock:
-            self._core.define_function(function.function_id, function.body, function.name)
+        self._core.define_function(function.function_id, function.body, function.name)
 
     def submit(
         self,
@@ -185,120 +226,203 @@ class Engine(ABC):
         """
         if self.forked:
             self.check_process()
-        core = self._core
-        with self._lock:
-            if core.credit.left is not None and not core.may_submit():
-                self._wait_for_credit()
-            if function.function_id not in core.functions.bodies:
-                core.define_function(function.function_id, function.body, function.name)
-            waiting = self._waiting + 1
-            if core.idle:
-                number = core.submit_alone(group, function.function_id, payload, objects, token)
-                waiting = 0
-            else:
-                number = core.submit(group, function.function_id, payload, objects, token)
-                if waiting >= COMPANY_TASKS or self.flushes_each:
-                    core.flush()
-                    waiting = 0
-            if type(token) is ScalerFuture:
-                token.number = number
-            self._waiting = waiting
-            attend = waiting == 1 if waiting else self._send_effects()
-        if attend:
-            self._attend()
+        core, steps = self._core, self._steps
+        if core.unusable is not None:
+            raise core.unusable.with_traceback(None)
+        if core.credit.left is not None and not self._has_credit():
+            self._wait_for_credit()
+        queue = steps.queue
+        token.number = number = self._take_number()
+        submission = (number, function, new_tuple(Task, (group, function.function_id, payload, objects, token)))
+        alone = not queue and not core.table.tasks
+        # From here on it is submitted.
+        queue.append(submission)
+        if not (alone and not objects and self._send_ahead(submission)):
+            steps.wake()
+            if len(queue) >= TURN_TASKS and not steps.is_owner:
+                # Many wait: let the owner have its turn, or workers would wait until this thread does something else.
+                steps.wait_for_turn(TURN_SECONDS)
         return number
 
     def may_submit_now(self) -> bool:
         """Whether the scheduler permits one more task without waiting; where not, ask for it."""
-        core = self._core
-        if core.credit.left is None:
+        if self._has_credit():
             return True
-        with self._lock:
-            allowed = core.may_submit()
-            if not allowed:
-                core.ask_credit(1)
-                self._send_effects()
-        return allowed
+        self._steps.do(partial(self._ask_credit, 1))
+        return False
 
     def submit_graph(self, submit: m.GraphSubmit, tokens: Sequence[object]) -> int:
         """Submit a graph and return its first number; `tokens` has one element per wanted row."""
         self.check_process()
-        with self._lock:
-            first = self._core.submit_graph(submit, tokens)
-            for row, token in zip(submit.wanted, tokens, strict=True):
-                if isinstance(token, ScalerFuture):
-                    token.number = first + row
-            self._core.flush()
-            attend = self._send_effects()
-        if attend:
-            self._attend()
+        if self._core.unusable is not None:
+            raise self._core.unusable.with_traceback(None)
+        first = submit.first_number = self._core.table.take_numbers(len(submit.payloads))
+        for row, token in zip(submit.wanted, tokens, strict=True):
+            if isinstance(token, ScalerFuture):
+                token.number = first + row
+        self._steps.do(partial(self._take_graph, submit, tokens))
         return first
 
-    def flush(self) -> None:
-        """Send all waiting tasks now, from this thread."""
-        if self.forked:
-            self.check_process()
-        if self._waiting:
-            with self._lock:
-                self._waiting = 0
-                self._core.flush()
-                attend = self._send_effects()
-            if attend:
-                self._attend()
-
-    def cancel_numbers(self, numbers: Sequence[int]) -> list[int]:
-        """Stop tasks; return those that had not been answered."""
-        self.check_process()
-        with self._lock:
-            cancelled = self._core.cancel(numbers)
-            attend = self._send_effects()
-        if attend:
-            self._attend()
-        return cancelled
+    def cancel_numbers(self, numbers: Sequence[int]) -> None:
+        """Stop tasks that are not answered; nobody is told their end."""
+        self._steps.do(partial(self._cancel_numbers, numbers))
 
     def unanswered(self) -> list[tuple[int, object]]:
         """Return (number, token) of all tasks that are not answered."""
-        with self._lock:
-            core = self._core
-            pending = [(number, task.token) for number, task in core.table.tasks.items()]
-            return pending + [(number, task.token) for number, (task, _) in core.fetching.items()]
+        return self._ask(self._list_unanswered)
+
+    def _list_unanswered(self) -> list[tuple[int, object]]:
+        core = self._core
+        pending = [(number, task.token) for number, task in core.table.tasks.items()]
+        pending += [(number, task.token) for number, _, task in self._without_credit]
+        return pending + [(number, task.token) for number, (task, _) in core.fetching.items()]
+
+    def _has_credit(self) -> bool:
+        left = self._core.credit.left
+        return left is None or left > len(self._steps.queue) + len(self._without_credit)
 
     def _wait_for_credit(self) -> None:
-        """Wait until one task may be submitted. Lock held before and after, not in between."""
+        """Wait until one task may be submitted."""
         deadline = time.monotonic() + self.timeout_seconds
         core = self._core
-        self._credit_waiters += 1
-        try:
-            while not core.may_submit():
-                if core.unusable is not None:
-                    raise core.unusable.with_traceback(None)
-                remaining = deadline - time.monotonic()
-                if remaining <= 0:
-                    raise errors.TooManyTasksError(
-                        f"the scheduler's limit of waiting tasks was reached, and no room came free for "
-                        f"{self.timeout_seconds:g} s"
-                    )
-                core.ask_credit(self._credit_waiters)
-                core.flush()
-                self._waiting = 0
-                attend = self._send_effects()
-                self._lock.release()
-                try:
-                    if attend:
-                        self._attend()
-                    self.wait(self._changed, self._credit_arrived, min(remaining, WAIT_SECONDS))
-                finally:
-                    self._lock.acquire()
-        finally:
-            self._credit_waiters -= 1
+        while not self._has_credit():
+            if core.unusable is not None:
+                raise core.unusable.with_traceback(None)
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                raise errors.TooManyTasksError(
+                    f"the scheduler's limit of waiting tasks was reached, and no room came free for "
+                    f"{self.timeout_seconds:g} s"
+                )
+            self._steps.do(partial(self._ask_credit, 1))
+            self.wait(self._credit, self._credit_arrived, min(remaining, WAIT_SECONDS))
 
     def _credit_arrived(self) -> bool:
-        return self._core.may_submit() or self._core.unusable is not None
+        return self._has_credit() or self._core.unusable is not None
+
+    # --- steps: the owner's thread takes them
+
+    def _ask(self, step: Callable[[], T]) -> T:
+        """Have the owner's thread call `step`, with the lock held, and return what it returns."""
+        if not self.must_not_wait():
+            try:
+                return self._steps.ask(step, self.timeout_seconds + ANSWER_GRACE_SECONDS)
+            except TimeoutError:
+                raise self._core.unusable or errors.DisconnectedError(
+                    "the client's connection thread has ended"
+                ) from None
+        answer = Answer(step)
+        self._steps.queue.append(answer.take)
+        self._take_steps_here()
+        return answer.value()
+
+    def _take_steps_here(self) -> None:
+        """In the owner's thread: take the steps now. Raises in the middle of the core, where only the collector calls this."""
+        if self._lock.locked():
+            raise errors.ScalerError(
+                "the garbage collector ran this in the middle of the client: it cannot wait for the client here"
+            )
+        with self._lock:
+            self._take_steps()
+            self._send_effects()
+
+    def _take_steps(self) -> None:
+        """Take all steps, before anything else happens to the core. Lock held."""
+        queue = self._steps.queue
+        while queue:
+            step = queue.popleft()
+            if type(step) is tuple:
+                self._take_submission(step)
+            elif type(step) is weakref.ref:
+                if step is self._holder:
+                    self.close_when_idle()
+                else:
+                    self._release(self._uses.died(step))
+            else:
+                try:
+                    step()
+                except Exception as error:
+                    # It fails one call, never the client.
+                    logger.exception("the client could not do what it was asked: %r", error)
+
+    def _take_submission(self, submission: Submission) -> None:
+        core = self._core
+        number, function, task = submission
+        if self._ahead is not None:
+            ahead, self._ahead = self._ahead, None
+            if ahead[0] is submission:
+                core.submit_ahead(number, task, ahead[1])
+                return
+        if core.unusable is not None:
+            # The session ended while it was on its way here: it ends as all the others have.
+            self._others.append(partial(_fail, task.token, _copy_of(core.unusable)))
+            return
+        if core.credit.left is not None and not core.may_submit():
+            self._without_credit.append(submission)
+            self._ask_credit(0)
+            return
+        if function.function_id not in core.functions.bodies:
+            core.define_function(function.function_id, function.body, function.name)
+        leaves_at_once = not core.table.tasks
+        if task.objects:
+            task = task._replace(objects=self._uses.take_over(task.objects))
+        core.take(number, task)
+        self._waiting += 1
+        if leaves_at_once or self._waiting >= COMPANY_TASKS:
+            core.flush()
+            self._waiting = 0
+
+    def _take_graph(self, submit: m.GraphSubmit, tokens: Sequence[object]) -> None:
+        core = self._core
+        if core.unusable is not None:
+            for token in tokens:
+                self._others.append(partial(_fail, token, _copy_of(core.unusable)))
+            return
+        submit.objects = self._uses.take_over(submit.objects)
+        core.submit_graph(submit, tokens)
+        core.flush()
+        self._waiting = 0
+
+    def _cancel_numbers(self, numbers: Sequence[int]) -> None:
+        self._without_credit = deque(x for x in self._without_credit if x[0] not in numbers)
+        self._core.cancel(numbers)
+
+    def _cancel_futures(
+        self, futures: Sequence[ScalerFuture], error: Exception | None, confirmation: Confirmation
+    ) -> None:
+        numbers = [future.number for future in futures]
+        self._cancel_numbers(numbers)
+        for number in numbers:
+            if number in self._core.cancelling:
+                confirmation.left.add(number)
+                self._confirmations[number] = confirmation
+        if not confirmation.left:
+            confirmation.sleepers.wake()
+        confirmation.is_taken = True
+        self._others.append(partial(_end_cancelled, futures, error))
+
+    def _ask_credit(self, count: int) -> None:
+        """Ask for permission for all that wait for it, and at least so many."""
+        core = self._core
+        core.ask_credit(max(count, len(self._credit) + len(self._without_credit)))
+        core.flush()
+        self._waiting = core.table.waiting_count()
+
+    def _use_credit(self) -> None:
+        """Credit has arrived, or the session has ended: take what waits for it."""
+        waiting, self._without_credit = self._without_credit, deque()
+        for submission in waiting:
+            self._take_submission(submission)
+
+    def _release(self, object_ids: Sequence[bytes]) -> None:
+        if object_ids:
+            self._core.release_objects(object_ids)
 
     # --- what futures ask
 
     def before_wait(self) -> None:
-        self.flush()
+        if self.forked:
+            self.check_process()
 
     def restore(
         self, status: int, payload: e.Payload, number: int, serializer: AnySerializer | None
@@ -310,32 +434,27 @@ class Engine(ABC):
         except errors.DeserializeObjectError as error:
             return None, error
 
-    def cancel(self, futures: Sequence[ScalerFuture], timeout: float | None) -> list[ScalerFuture]:
+    def cancel(self, futures: Sequence[ScalerFuture], timeout: float | None) -> None:
+        confirmation = self._cancel(futures, None)
+        if timeout is not None:
+            self.wait(confirmation.sleepers, confirmation.done, timeout)
+
+    def end_futures(self, futures: Sequence[ScalerFuture], error: Exception) -> None:
+        """Cancel these futures, whose `result` raises `error` then, and stop their tasks."""
+        self._cancel(futures, error)
+
+    def _cancel(self, futures: Sequence[ScalerFuture], error: Exception | None) -> Confirmation:
         self.check_process()
-        by_number = {future.number: future for future in futures}
-        if timeout is not None:
-            with self._lock:
-                self._confirmations.update(dict.fromkeys(by_number, False))
-        cancelled = self.cancel_numbers(list(by_number))
-        ended = [by_number[number] for number in cancelled]
-        for future in ended:
-            future.end_cancelled()
-        if timeout is not None:
-            self.wait(self._changed, lambda: all(self._confirmations[number] for number in cancelled), timeout)
-            with self._lock:
-                for number in by_number:
-                    self._confirmations.pop(number, None)
-        return ended
+        confirmation = Confirmation()
+        # First the step, which also does what an interrupt keeps this thread from doing.
+        self._steps.do(partial(self._cancel_futures, tuple(futures), error, confirmation))
+        for future in futures:
+            future.mark_cancelled(error)
+        return confirmation
 
-    def wait(self, condition: threading.Condition, done: Callable[[], bool], timeout: float | None) -> None:
+    def wait(self, sleepers: Sleepers, done: Callable[[], bool], timeout: float | None) -> None:
         """Wait until `done()`, or so many seconds. Inside a task, its processor is told that the task blocks."""
-
-        def pause(seconds: float) -> None:
-            with condition:
-                if not done():
-                    condition.wait(seconds)
-
-        self._wait(pause, done, timeout)
+        self._wait(partial(sleepers.sleep, done), done, timeout)
 
     def sleep(self, sleeper: threading.Lock, done: Callable[[], bool], timeout: float | None) -> None:
         """As `wait`, by a lock that is released when `done()` becomes true."""
@@ -346,8 +465,6 @@ class Engine(ABC):
             self.check_process()
         if self.must_not_wait():
             raise errors.ScalerError("a callback of a future waits for another one: only its own thread completes it")
-        if self._waiting:
-            self.flush()
         if current_task_context() is None:
             self._pause(pause, done, timeout)
         elif not done():
@@ -394,89 +511,113 @@ class Engine(ABC):
     def resolve(self, reference: ObjectReference) -> bytes:
         """Count one use of a reference's object. Raises MissingObjects for one that was cleared."""
         object_id = reference.object_id
-        with self._lock:
-            if reference.owner == self.client_id and object_id not in self._references:
-                label = f" {reference.name!r}" if reference.name else ""
-                raise errors.MissingObjects(f"object reference{label} ({object_id.hex()}) was cleared")
-            if reference.owner != self.client_id and object_id not in self._core.uses.counts:
-                # Another client's: never ours to delete, so one use of it stays counted.
-                self._core.hold_object(object_id)
-            self._core.hold_object(object_id)
-        return object_id
+        use = ObjectUse(object_id)
+        if not self._ask(partial(self._count_reference, reference, use)):
+            label = f" {reference.name!r}" if reference.name else ""
+            raise errors.MissingObjects(f"object reference{label} ({object_id.hex()}) was cleared")
+        return HeldObject(use)
 
-    def hold(self, object_id: bytes) -> None:
-        """Count one more use of an object that has one."""
-        with self._lock:
+    def _count_reference(self, reference: ObjectReference, use: ObjectUse) -> bool:
+        object_id = reference.object_id
+        if reference.owner == self.client_id and object_id not in self._references:
+            return False
+        if reference.owner != self.client_id and object_id not in self._core.uses.counts:
+            # Another client's: never ours to delete, so one use of it stays counted.
             self._core.hold_object(object_id)
+        self._count(use)
+        return True
+
+    def hold(self, object_id: bytes) -> bytes:
+        """Count one more use of an object that has one, and return it."""
+        use = ObjectUse(object_id)
+        self._steps.do(partial(self._count, use))
+        return HeldObject(use)
+
+    def _count(self, use: ObjectUse) -> None:
+        self._core.hold_object(use.object_id)
+        self._uses.count(use)
 
     def release(self, object_ids: Sequence[bytes]) -> None:
-        """Undo one use of each."""
+        """Undo one use of each now. It ends by itself when the last reference to what `store` and the others returned is gone."""
         if object_ids:
-            with self._lock:
-                self._core.release_objects(object_ids)
-                self._send_effects()
-            self._attend()
+            self._steps.do(partial(self._release_uses, tuple(object_ids)))
 
-    def send_object(self, value: Any, name: str) -> ObjectReference:
-        """Store `value`; it stays until the reference is cleared."""
+    def _release_uses(self, object_ids: Sequence[bytes]) -> None:
+        self._release(self._uses.take_over(object_ids))
+
+    def send_object(self, value: Any, name: str, references: deque[bytes]) -> ObjectReference:
+        """Store `value`; it stays until the reference is cleared. Its id is appended to `references`."""
         try:
             buffers = object_buffers(value)
         except Exception as error:
             raise errors.SerializationError(explain("the object", value, error)) from error
         require_storable(buffers, "the object")
-        object_id = self._store(buffers, name)
-        with self._lock:
-            self._references[object_id] += 1
-        return ObjectReference(object_id, self.client_id, name, sum(memoryview(buffer).nbytes for buffer in buffers))
+        held = self._store(buffers, name)
+        object_id = bytes(held)
+        reference = ObjectReference(
+            object_id, self.client_id, name, sum(memoryview(buffer).nbytes for buffer in buffers)
+        )
+        self._ask(partial(self._keep_reference, held, references))
+        return reference
 
-    def drop_references(self, object_ids: Sequence[bytes]) -> None:
-        """References with these ids are not valid any more."""
-        with self._lock:
-            for object_id in object_ids:
-                self._references[object_id] -= 1
-                if not self._references[object_id]:
-                    del self._references[object_id]
-        self.release(object_ids)
+    def drop_references(self, references: deque[bytes]) -> None:
+        """References to these objects are not valid any more. Takes them out of `references`."""
+        self._steps.do(partial(self._drop_references, references))
+
+    def _keep_reference(self, held: bytes, references: deque[bytes]) -> None:
+        (object_id,) = self._uses.take_over((held,))
+        self._references[object_id] += 1
+        references.append(object_id)
+
+    def _drop_references(self, references: deque[bytes]) -> None:
+        while references:
+            object_id = references.popleft()
+            self._references[object_id] -= 1
+            if not self._references[object_id]:
+                del self._references[object_id]
+            self._release((object_id,))
 
     def _store(self, buffers: Sequence[Buffer], name: str) -> bytes:
         self.check_process()
-        channel = self._open_channel()
+        if self._core.unusable is not None:
+            raise self._core.unusable.with_traceback(None)
+        channel = self._channel or self._ask(self._open_channel)
         flattened = [flat(buffer) for buffer in buffers]
         key = key_of(flattened)
-        with self._lock:
-            if self._core.unusable is not None:
-                raise self._core.unusable.with_traceback(None)
-            candidates = self._snapshots.candidates(key)
-            for candidate, _ in candidates:
-                self._core.hold_object(candidate)
-        # Compared without the lock: this takes as long as reading the object.
-        found = next((candidate for candidate, kept in candidates if kept.equals(flattened)), None)
-        self.release([candidate for candidate, _ in candidates if candidate != found])
-        if found is not None:
-            return found
-        object_id: bytes = new_id()
-        copy = channel.snapshot(object_id, flattened)
-        with self._lock:
-            self._core.hold_object(object_id)
-            self._snapshots.add(object_id, key, copy)
-        try:
-            channel.put(object_id, copy, name)
-        except BaseException:
-            self.release([object_id])
-            raise
-        return object_id
+        # Compared in this thread: it takes as long as reading the object.
+        for held, kept in self._ask(partial(self._hold_candidates, key)):
+            if kept.equals(flattened):
+                return held
+        use = ObjectUse(new_id())
+        held = HeldObject(use)
+        # Counted before it is stored: should this thread be interrupted, the end of the use is what has it deleted again.
+        self._steps.do(partial(self._count, use))
+        copy = channel.put(held, flattened, name)
+        self._steps.do(partial(self._keep_copy, held, key, copy))
+        return held
+
+    def _hold_candidates(self, key: Key) -> list[tuple[HeldObject, Snapshot]]:
+        found = []
+        for object_id, kept in self._snapshots.candidates(key):
+            use = ObjectUse(object_id)
+            self._count(use)
+            found.append((HeldObject(use), kept))
+        return found
+
+    def _keep_copy(self, held: bytes, key: Key, copy: Snapshot) -> None:
+        self._snapshots.add(bytes(held), key, copy)
 
     def _open_channel(self) -> ObjectChannel:
-        with self._channel_lock:
-            if self._channel is None:
-                welcome = self._welcome
-                address = self._object_address or (welcome.object_storage_address if welcome is not None else "")
-                if not address:
-                    raise errors.ObjectStorageException(
-                        "this cluster has no object storage server, and the value is too large to travel without one"
-                    )
-                self._channel = ObjectChannel(address, self._hello, self, timeout_seconds=self.timeout_seconds)
-            return self._channel
+        """Return the channel, made when it is first needed. By the owner's thread."""
+        if self._channel is None:
+            welcome = self._welcome
+            address = self._object_address or (welcome.object_storage_address if welcome is not None else "")
+            if not address:
+                raise errors.ObjectStorageException(
+                    "this cluster has no object storage server, and the value is too large to travel without one"
+                )
+            self._channel = ObjectChannel(address, self._hello, self, timeout_seconds=self.timeout_seconds)
+        return self._channel
 
     def on_object_fetched(self, number: int, buffers: Sequence[Frame]) -> None:
         self._handle(e.ObjectFetched(number, buffers))
@@ -503,7 +644,7 @@ class Engine(ABC):
                 wanted = object_id in self._core.uses.counts
             if channel is not None and wanted:
                 try:
-                    channel.put(object_id, copy)
+                    channel.put_again(object_id, copy)
                 except errors.ObjectStorageException as error:
                     self.on_object_refused(object_id, str(error))
 
@@ -511,8 +652,7 @@ class Engine(ABC):
         logger.error("the connection to object storage ended: %r", error)
 
     def _close_channel(self) -> None:
-        with self._channel_lock:
-            channel, self._channel = self._channel, None
+        channel = self._channel
         if channel is not None:
             channel.close()
 
@@ -520,6 +660,7 @@ class Engine(ABC):
 
     def _handle(self, event: e.Event) -> None:
         with self._lock:
+            self._take_steps()
             self._core.handle(event, time.monotonic())
             self._send_effects()
         self._perform_others()
@@ -535,6 +676,8 @@ class Engine(ABC):
         now = time.monotonic()
         core = self._core
         with self._lock:
+            if self._steps.queue:
+                self._take_steps()
             for event in incoming:
                 core.handle(event, now)
                 if type(event.message) is not m.ResultBatch:
@@ -548,6 +691,9 @@ class Engine(ABC):
         """Do what is due, and send what waits; `_perform_others` is the caller's to call."""
         now = time.monotonic()
         with self._lock:
+            stepped = bool(self._steps.queue)
+            if stepped:
+                self._take_steps()
             deadline = self._known_deadline
             due = now >= (self._core.next_deadline() if deadline is None else deadline)
             if due:
@@ -555,13 +701,13 @@ class Engine(ABC):
             if self._waiting:
                 self._core.flush_unhurried(now)
                 self._waiting = self._core.table.waiting_count()
-            elif not due:
+            elif not due and not stepped:
                 return
             self._known_deadline = None
             self._send_effects()
 
-    def _send_effects(self) -> bool:
-        """Send what the core wants sent; return whether there is something else to do, without the lock."""
+    def _send_effects(self) -> None:
+        """Send what the core wants sent, and keep what else there is to do, without the lock."""
         if self._task_context is not None:
             # Before what is sent, so that word of it can travel along.
             self._tell_unfinished(self._task_context)
@@ -583,8 +729,7 @@ class Engine(ABC):
                 self._others.append(effect)
         if unsendable:
             # Its tasks have failed, which is an effect as well.
-            return self._send_effects()
-        return bool(self._others)
+            self._send_effects()
 
     def _tell_unfinished(self, context: TaskContext) -> None:
         """Tell the processor when the first task is unanswered, and when none is any more."""
@@ -603,18 +748,21 @@ class Engine(ABC):
                 return
             self._perform(effect)
 
-    def _perform(self, effect: e.Effect) -> None:
+    def _perform(self, effect: e.Effect | Step) -> None:
         if type(effect) is e.Completed:
             self._complete(effect)
+        elif callable(effect):
+            effect()
         elif isinstance(effect, e.FetchObject):
             try:
-                self._open_channel().fetch(effect.number, effect.object_id)
+                with self._lock:
+                    channel = self._open_channel()
+                channel.fetch(effect.number, effect.object_id)
             except errors.ScalerError as error:
                 self.on_fetch_failed(effect.number, m.Status.STORAGE_FAILED, str(error))
         elif isinstance(effect, e.DeleteObjects):
-            channel = self._channel
-            if channel is not None:
-                channel.delete(effect.object_ids)
+            if self._channel is not None:
+                self._channel.delete(effect.object_ids)
         elif isinstance(effect, e.Abandoned):
             self._abandon(effect)
         elif isinstance(effect, e.WriteOutput):
@@ -622,16 +770,20 @@ class Engine(ABC):
         elif isinstance(effect, e.ShowNotice):
             logger.log(logging.WARNING if effect.level else logging.INFO, "%s", effect.text)
         elif isinstance(effect, e.CancelConfirmed):
-            with self._changed:
-                for number in effect.numbers:
-                    if number in self._confirmations:
-                        self._confirmations[number] = True
-                self._changed.notify_all()
+            for number in effect.numbers:
+                confirmation = self._confirmations.pop(number, None)
+                if confirmation is not None:
+                    confirmation.left.discard(number)
+                    if not confirmation.left:
+                        confirmation.sleepers.wake()
         else:
-            with self._changed:
-                if isinstance(effect, e.Connected):
-                    self._welcome = effect.welcome
-                self._changed.notify_all()
+            if isinstance(effect, e.Connected):
+                self._welcome = effect.welcome
+            if isinstance(effect, e.CreditArrived):
+                if self._without_credit:
+                    self._steps.do(self._use_credit)
+                self._credit.wake()
+            self._changed.wake()
 
     def _complete(self, completed: e.Completed) -> None:
         tokens = completed.tokens
@@ -664,11 +816,39 @@ class Engine(ABC):
 
     def _abandon(self, abandoned: e.Abandoned) -> None:
         for token in abandoned.tokens:
-            error = _abandoned_error(abandoned)
-            if isinstance(token, ScalerFuture):
-                token.end_failed(error)
-            else:
-                token.on_abandoned(error)  # type: ignore[attr-defined]
+            _fail(token, _abandoned_error(abandoned))
+
+
+class Confirmation:
+    """Tells whoever waits that cancelled tasks do not run any more."""
+
+    def __init__(self) -> None:
+        self.left: set[int] = set()
+        self.is_taken = False
+        self.sleepers = Sleepers()
+
+    def done(self) -> bool:
+        return self.is_taken and not self.left
+
+
+def _end_cancelled(futures: Sequence[ScalerFuture], error: Exception | None) -> None:
+    for future in futures:
+        future.end_cancelled(error)
+
+
+def _copy_of(error: errors.ScalerError) -> errors.ScalerError:
+    """Return the same error for somebody else to raise: each has a traceback of its own."""
+    return type(error)(*error.args)
+
+
+def _fail(token: object, error: errors.ScalerError) -> None:
+    """End what will not be answered. Where that is because somebody left or cleared it, it is cancelled."""
+    if not isinstance(token, ScalerFuture):
+        token.on_abandoned(error)  # type: ignore[attr-defined]
+    elif isinstance(error, CancelledError):
+        token.end_cancelled(error)
+    else:
+        token.end_failed(error)
 
 
 _ABANDONED: dict[e.Cause, type[errors.ScalerError]] = {

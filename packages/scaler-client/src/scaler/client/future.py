@@ -1,34 +1,40 @@
 """`ScalerFuture`: a real `concurrent.futures.Future` that costs next to nothing until somebody waits for it.
 
 Making a standard future makes a lock, a condition and two lists, and takes longer than sending a task. Here they are made
-when they are first asked for. Until then the state is guarded by one lock for all futures, held for a few assignments;
-from then on by the condition, as the standard library's functions expect. The answer stays bytes until somebody wants the
-value: it is then restored in the thread that wants it.
+when they are first asked for. The answer stays bytes until somebody wants the value: it is then restored in the thread that
+wants it.
+
+Nor is there a lock. A standard future's condition stays taken for ever where Ctrl-C comes between taking it and the block that
+gives it back, and blocks the thread that would complete the future, and with it all others. So a future ends by one
+`dict.setdefault`, which nothing interrupts: the first to set `_ended` decides how. Who wants to hear of it first puts itself into
+a list and then looks at `_ended`; who ends it first sets `_ended` and then empties the lists. Whoever takes an element out tells
+it.
 """
 
 from __future__ import annotations
 
-import os
+import logging
+import operator
 import threading
-from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import CancelledError, Future
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import CancelledError, Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, RUNNING
 from contextlib import AbstractContextManager
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, Protocol
 
 from scaler.client.seconds import checked_timeout
+from scaler.client.sleepers import Sleepers, forget, wake
 from scaler.errors import ClientCancelledException
 from scaler.serialization.serializer import AnySerializer
 
 if TYPE_CHECKING:
     from scaler.core.effects import Payload
 
-_LOCK = threading.Lock()
-
-if hasattr(os, "register_at_fork"):
-    # A child must not inherit the lock from a thread it does not have.
-    os.register_at_fork(before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release)
+logger = logging.getLogger("concurrent.futures")
+"""Where the standard library tells of callbacks that raise."""
 
 _SUCCESS = 0
 _CANCELED = 2
@@ -52,10 +58,10 @@ class FutureOwner(Protocol):
     """What futures ask of the client that made them."""
 
     def before_wait(self) -> None:
-        """Somebody is about to wait: let nothing lie about unsent."""
+        """Somebody is about to wait: raise where nobody would ever end it."""
 
-    def wait(self, condition: threading.Condition, done: Callable[[], bool], timeout: float | None) -> None:
-        """Wait until `done()` or for `timeout` seconds; `condition`, which is not held, is notified of changes."""
+    def wait(self, sleepers: Sleepers, done: Callable[[], bool], timeout: float | None) -> None:
+        """Wait until `done()` or for `timeout` seconds; `sleepers` are woken when it may have become true."""
 
     def sleep(self, sleeper: threading.Lock, done: Callable[[], bool], timeout: float | None) -> None:
         """As `wait`, where `sleeper`, which is locked, is released as soon as `done()` becomes true."""
@@ -68,67 +74,152 @@ class FutureOwner(Protocol):
     ) -> tuple[Any, BaseException | None]:
         """Return (value, None) or (None, exception) of an answer. Never raises."""
 
-    def cancel(self, futures: Sequence[ScalerFuture], timeout: float | None) -> list[ScalerFuture]:
-        """Stop the tasks of these futures; return those that were not answered before."""
+    def cancel(self, futures: Sequence[ScalerFuture], timeout: float | None) -> None:
+        """Cancel these futures, unless they are done, and stop their tasks."""
 
 
-class _LazyCondition:
-    """Makes a future's condition when it is first asked for; the instance attribute then hides this."""
+class _View:
+    """Stands where the standard library expects a future's condition.
+
+    `concurrent.futures.wait` and `as_completed` take the conditions of all futures, look at the states, and put a waiter into
+    each future. What they rely on is that no state changes in between. Here it may: but the thread that has "taken" this goes on
+    seeing the state of that moment, and a waiter put into a future that has ended since is told at once. Taking it anew looks
+    anew, so that one which was never given back, because of an interrupt, does no harm.
+    """
+
+    __slots__ = ("_future", "_seen")
+
+    def __init__(self, future: ScalerFuture) -> None:
+        self._future = future
+        self._seen: dict[int, str] = {}
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        self._seen[threading.get_ident()] = self._future._ended or RUNNING
+        return True
+
+    def release(self) -> None:
+        self._seen.pop(threading.get_ident(), None)
+
+    def __enter__(self) -> bool:
+        return self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self._future.sleep_until_done(timeout)
+        return self._future.done()
+
+    def wait_for(self, predicate: Callable[[], bool], timeout: float | None = None) -> bool:
+        self._future.sleep_until_done(timeout)
+        return predicate()
+
+    def notify(self, n: int = 1) -> None:
+        """Nothing to do: whoever sleeps is woken by the future's end."""
+
+    def notify_all(self) -> None:
+        """Nothing to do: whoever sleeps is woken by the future's end."""
+
+    @property
+    def seen(self) -> str | None:
+        """The state the current thread saw when it took this; None where it has not."""
+        return self._seen.get(threading.get_ident())
+
+
+class _LazyView:
+    """Makes a future's view when it is first asked for; the instance attribute then hides this."""
 
     def __get__(self, future: ScalerFuture | None, _owner: type | None = None) -> Any:
         if future is None:
             return self
-        with _LOCK:
-            condition = future.__dict__.get("_condition")
-            if condition is None:
-                condition = future.__dict__["_condition"] = threading.Condition()
-        if future._state == RUNNING:
+        if future._ended is None:
             future.client.owner.before_wait()
-        return condition
+        return future.__dict__.setdefault("_condition", _View(future))
 
 
 class _LazyWaiters:
-    """Makes the list in which `concurrent.futures.wait` and `as_completed` put their waiters. Condition held."""
+    """Makes the list in which `concurrent.futures.wait` and `as_completed` put their waiters."""
 
     def __get__(self, future: ScalerFuture | None, _owner: type | None = None) -> Any:
         if future is None:
             return self
-        return future.__dict__.setdefault("_waiters", _WaiterList(future))
+        return future.__dict__.setdefault("_waiters", _Waiters(future))
 
 
-class _WaiterList(list[Any]):
-    """Lets the future's owner know when the thread of a waiter blocks."""
+class _Waiters:
+    """The waiters of a future. Lets the future's owner know when the thread of one blocks."""
+
+    __slots__ = ("_future", "_waiters")
 
     def __init__(self, future: ScalerFuture) -> None:
-        super().__init__()
         self._future = future
+        self._waiters: deque[Any] = deque()
 
     def append(self, waiter: Any) -> None:
+        future = self._future
         if not isinstance(waiter.event, _WaiterEvent):
-            waiter.event = _WaiterEvent(self._future.client.owner)
-        super().append(waiter)
+            waiter.event = _WaiterEvent(future.client.owner)
+            if hasattr(waiter, "lock"):
+                # What the collector runs while this thread holds it may end a future that is waited for here.
+                waiter.lock = threading.RLock()
+        if future._state != RUNNING:
+            # Whoever waits has seen that it is done, and counts on being told of the others only.
+            return
+        self._waiters.append(waiter)
+        if future._ended is not None:
+            self.tell()
+
+    def remove(self, waiter: Any) -> None:
+        """Take one out; one that was told is not in here any more."""
+        try:
+            self._waiters.remove(waiter)
+        except (ValueError, IndexError):
+            return
+
+    def tell(self) -> None:
+        """The future has ended: tell all, each once."""
+        future, waiters = self._future, self._waiters
+        while waiters:
+            try:
+                waiter = waiters.popleft()
+            except IndexError:
+                return
+            if future._ended != FINISHED:
+                waiter.add_cancelled(future)
+            elif future.failed:
+                waiter.add_exception(future)
+            else:
+                waiter.add_result(future)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(tuple(self._waiters))
+
+    def __len__(self) -> int:
+        return len(self._waiters)
 
 
-class _WaiterEvent(threading.Event):
+class _WaiterEvent:
     """The event of a waiter, whose wait goes through the owner of the futures waited for."""
 
     def __init__(self, owner: FutureOwner) -> None:
-        super().__init__()
         self._owner = owner
+        self._is_set = False
+        self._sleepers = Sleepers()
+
+    def is_set(self) -> bool:
+        return self._is_set
+
+    def set(self) -> None:
+        self._is_set = True
+        self._sleepers.wake()
+
+    def clear(self) -> None:
+        self._is_set = False
 
     def wait(self, timeout: float | None = None) -> bool:
-        if not self.is_set():
-            self._owner.wait(self._cond, self.is_set, timeout)  # type: ignore[attr-defined]
-        return self.is_set()
-
-
-class _LazyCallbacks:
-    """Makes the list of callbacks. Condition held."""
-
-    def __get__(self, future: ScalerFuture | None, _owner: type | None = None) -> Any:
-        if future is None:
-            return self
-        return future.__dict__.setdefault("_done_callbacks", [])
+        if not self._is_set:
+            self._owner.wait(self._sleepers, self.is_set, timeout)
+        return self._is_set
 
 
 class ScalerFuture(Future):  # type: ignore[type-arg]
@@ -138,13 +229,15 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
     `cancel` also stops a task that is running.
     """
 
-    _state: str = RUNNING
-    _result: Any = None
-    _exception: BaseException | None = None
-    _condition = _LazyCondition()
+    _ended: str | None = None
+    """How it ended, in the standard library's words, or None. Set once, with `setdefault`, after everything it goes with."""
+    _condition = _LazyView()
     _waiters = _LazyWaiters()
-    _done_callbacks = _LazyCallbacks()
 
+    _outcome: tuple[Any, BaseException | None] | None = None
+    """Value and exception, once restored. The first restored ones stay."""
+    _cancel_error: BaseException | None = None
+    """What a cancelled one raises, where it is not a plain CancelledError."""
     _status: int = _SUCCESS
     _payload: Payload | None = None
     _profile: tuple[int | None, int | None, int | None] = (None, None, None)
@@ -159,8 +252,15 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
 
     def done(self) -> bool:
         """Whether it has a value, an exception, or was cancelled."""
-        # The state is written once, by one assignment: the base class's lock would add nothing.
-        return self._state is not RUNNING
+        return self._ended is not None
+
+    def running(self) -> bool:
+        """Whether it is not done: a task counts as running from submission on."""
+        return self._ended is None
+
+    def cancelled(self) -> bool:
+        """Whether it was cancelled, be it because its client was disconnected."""
+        return self._ended == CANCELLED_AND_NOTIFIED
 
     @property
     def task_id(self) -> int:
@@ -186,13 +286,14 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
 
         Raises TimeoutError when it takes longer, CancelledError when the future was cancelled.
         """
-        if self._state == RUNNING:
+        if self._ended is None:
             self._wait(timeout)
-        if self._payload is not None:
-            self._restore(self._payload)
-        if self._state == FINISHED and self._exception is None:
-            return self._result
-        exception = self._exception or CancelledError()
+        if self._ended == FINISHED:
+            value, exception = self._outcome or self._restore()
+            if exception is None:
+                return value
+        else:
+            exception = self._cancel_error if self._cancel_error is not None else CancelledError()
         try:
             raise exception
         finally:
@@ -201,13 +302,11 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Return the task's exception, or None where it has a value; waits and raises as `result` does."""
-        if self._state == RUNNING:
+        if self._ended is None:
             self._wait(timeout)
-        if self._state == CANCELLED_AND_NOTIFIED:
-            raise self._exception or CancelledError()
-        if self._payload is not None:
-            self._restore(self._payload)
-        return self._exception
+        if self._ended != FINISHED:
+            raise self._cancel_error if self._cancel_error is not None else CancelledError()
+        return (self._outcome or self._restore())[1]
 
     def cancel(self, timeout: float | None = None) -> bool:
         """Cancel the future and stop its task, running or not. Return whether it is cancelled; False: it was done.
@@ -215,22 +314,27 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
         The future is cancelled at once. With `timeout`, wait up to so many seconds for the confirmation that the task
         does not run any more.
         """
-        if self._state == RUNNING:
+        if self._ended is None:
             self.client.owner.cancel([self], checked_timeout(timeout))
-        return self._state == CANCELLED_AND_NOTIFIED
+        return self.cancelled()
 
     def add_done_callback(self, fn: Callable[[Future[Any]], object]) -> None:
-        """As in the standard library. Raises ClientForkedError in a forked child, where it would never be called."""
-        if self._state == RUNNING:
+        """Call `fn(self)` once when it is done: at once where it is, otherwise from the thread that completes it.
+
+        Raises ClientForkedError in a forked child, where it would never be called.
+        """
+        if self._ended is None:
             self.client.owner.before_wait()
-        super().add_done_callback(fn)
+        self.__dict__.setdefault("_done_callbacks", deque()).append(fn)
+        if self._ended is not None:
+            self._invoke_callbacks()
 
     def __await__(self) -> Generator[Any, None, Any]:
         # Whoever awaits has it imported; importing it with this module would double what `import scaler` costs.
         import asyncio
 
         self.client.owner.before_wait()
-        if self._state != RUNNING:
+        if self._ended is not None:
             return self.result()
         with self.client.owner.blocking():
             return (yield from asyncio.wrap_future(self).__await__())
@@ -238,9 +342,9 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
     @property
     def _shown_state(self) -> str:
         """For people: running, finished, failed or cancelled. Looks at nothing that would have to be unpickled."""
-        if self._state == FINISHED:
-            return "finished" if self._exception is None and self._status == _SUCCESS else "failed"
-        return "cancelled" if self._state == CANCELLED_AND_NOTIFIED else "running"
+        if self._ended == FINISHED:
+            return "failed" if self.failed else "finished"
+        return "running" if self._ended is None else "cancelled"
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of task {self.number}: {self._shown_state}>"
@@ -254,114 +358,152 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
         from scaler.client.notebook import facts_table
 
         facts: dict[str, object] = {"task": self.number, "state": self._shown_state}
-        if self._exception is not None:
-            facts["error"] = f"{type(self._exception).__name__}: {self._exception}"
+        exception = self._outcome[1] if self._ended == FINISHED and self._outcome is not None else self._cancel_error
+        if exception is not None:
+            facts["error"] = f"{type(exception).__name__}: {exception}"
         if self._profile[0] is not None:
             facts["duration"] = f"{self._profile[0] / 1e6:.6f} s"
         return facts_table(type(self).__name__, facts)
 
     # --- what the owner says
 
-    def end_cancelled(self, error: BaseException | None = None) -> None:
-        """Mark it cancelled; `result` raises `error`, or a plain CancelledError. Done futures stay as they are."""
-        with self._condition:
-            if self._state != RUNNING:
-                return
-            self._exception = error
-            self._state = CANCELLED_AND_NOTIFIED
-            for waiter in self._waiters:
-                waiter.add_cancelled(self)
-            self._condition.notify_all()
+    def mark_cancelled(self, error: BaseException | None = None) -> bool:
+        """Mark it cancelled, unless it is done; `result` raises `error`, or a plain CancelledError. Return whether it did.
+
+        For a thread that may be interrupted: whatever that leaves undone, `end_cancelled` does later.
+        """
+        if self._ended is not None:
+            return False
+        if error is not None:
+            self._cancel_error = error
+        if self.__dict__.setdefault("_ended", CANCELLED_AND_NOTIFIED) != CANCELLED_AND_NOTIFIED:
+            return False
         self._wake_sleepers()
-        self._invoke_callbacks()  # type: ignore[attr-defined]
+        self._invoke_callbacks()
+        return True
+
+    def end_cancelled(self, error: BaseException | None = None) -> None:
+        """As `mark_cancelled`, and tell everybody who is to hear of its end, be it that it was marked or done before."""
+        self.mark_cancelled(error)
+        self._tell()
 
     def end_with(self, value: Any) -> None:
         """Give it a value that needed no task."""
-        self.set_result(value)
-
-    def set_result(self, result: Any) -> None:
-        """As in the standard library."""
-        super().set_result(result)
-        self._wake_sleepers()
-
-    def set_exception(self, exception: BaseException | None) -> None:
-        """As in the standard library."""
-        super().set_exception(exception)
-        self._wake_sleepers()
+        self._finish(value, None)
 
     def end_failed(self, error: BaseException) -> None:
         """Give it an exception. Done futures stay as they are."""
-        with self._condition:
-            if self._state != RUNNING:
-                return
-            self._exception = error
-            self._state = FINISHED
-            for waiter in self._waiters:
-                waiter.add_exception(self)
-            self._condition.notify_all()
-        self._wake_sleepers()
-        self._invoke_callbacks()  # type: ignore[attr-defined]
+        self._finish(None, error)
 
-    def _end_answered(self) -> None:
-        """`_payload` and `_status` are set, and somebody may be waiting."""
-        with self._condition:
-            if self._state != RUNNING:
-                return
-            self._state = FINISHED
-            # Both lists exist only where somebody has asked for them.
-            for waiter in self.__dict__.get("_waiters", ()):
-                if self._status == _SUCCESS:
-                    waiter.add_result(self)
-                else:
-                    waiter.add_exception(self)
-            self._condition.notify_all()
-            called = "_done_callbacks" in self.__dict__
-        self._wake_sleepers()
-        if called:
-            self._invoke_callbacks()  # type: ignore[attr-defined]
+    def set_result(self, result: Any) -> None:
+        """As in the standard library."""
+        self._require_pending()
+        self._finish(result, None)
+
+    def set_exception(self, exception: BaseException | None) -> None:
+        """As in the standard library."""
+        self._require_pending()
+        self._finish(None, exception)
+
+    def set_running_or_notify_cancel(self) -> bool:
+        """As in the standard library: whether it is to be run. It counts as running from submission on."""
+        return not self.cancelled()
+
+    def end_answered(self) -> None:
+        """It was answered (see `answer_futures`): tell everybody who is to hear of it."""
+        self._tell()
 
     # --- inside
+
+    @property
+    def _state(self) -> str:  # type: ignore[override]
+        """What the standard library's functions look at; see `_View`."""
+        view = self.__dict__.get("_condition")
+        return (None if view is None else view.seen) or self._ended or RUNNING
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended with an exception. Looks at nothing that would have to be unpickled."""
+        return self._status != _SUCCESS if self._outcome is None else self._outcome[1] is not None
+
+    def _get_snapshot(self) -> tuple[bool, bool, Any, BaseException | None]:
+        """Return (done, cancelled, value, exception), as the standard library of Python 3.14 asks for it."""
+        if self._ended == FINISHED:
+            return (True, False, *(self._outcome or self._restore()))
+        return self._ended is not None, self._ended is not None, None, None
+
+    def _require_pending(self) -> None:
+        if self._ended is not None:
+            raise InvalidStateError(f"{self._ended}: {self!r}")
+
+    def _finish(self, value: Any, exception: BaseException | None) -> None:
+        fields = self.__dict__
+        if self._ended is None:
+            fields.setdefault("_outcome", (value, exception))
+            fields.setdefault("_ended", FINISHED)
+        self._tell()
+
+    def _tell(self) -> None:
+        """It has ended: tell whoever has not been told. Lists exist only where somebody has asked for them."""
+        waiters = self.__dict__.get("_waiters")
+        if waiters is not None:
+            waiters.tell()
+        self._wake_sleepers()
+        self._invoke_callbacks()
+
+    def _invoke_callbacks(self) -> None:
+        callbacks = self.__dict__.get("_done_callbacks")
+        if not callbacks:
+            return
+        # Taken out and called in one step, so that no interrupt falls between the two: one may hit the callback, not lose it.
+        calls = map(operator.call, iter(callbacks.popleft, None), repeat(self))
+        while callbacks:
+            try:
+                next(calls)
+            except IndexError as error:
+                if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
+                    logger.exception("exception calling callback for %r", self)
+                # Otherwise another thread took the last one.
+            except Exception:
+                logger.exception("exception calling callback for %r", self)
 
     def _wait(self, timeout: float | None) -> None:
         if timeout is not None:
             timeout = checked_timeout(timeout)
+        self.sleep_until_done(timeout)
+        if self._ended is None:
+            raise FutureTimeoutError(f"task {self.number} is not done after {timeout} s")
+
+    def sleep_until_done(self, timeout: float | None) -> None:
+        """Wait until it is done, or so many seconds."""
         # By a bare lock: who is woken from a condition has to wait once more, for whoever woke it to let go of that.
         sleeper = threading.Lock()
         sleeper.acquire()
-        with _LOCK:
-            if self._state != RUNNING:
-                return
-            self.__dict__.setdefault("_sleepers", []).append(sleeper)
+        sleepers: deque[threading.Lock] = self.__dict__.setdefault("_sleepers", deque())
         try:
-            self.client.owner.sleep(sleeper, self.done, timeout)
+            sleepers.append(sleeper)
+            if self._ended is None:
+                self.client.owner.sleep(sleeper, self.done, timeout)
         finally:
-            if self._state == RUNNING:
-                self._forget_sleeper(sleeper)
-        if self._state == RUNNING:
-            raise FutureTimeoutError(f"task {self.number} is not done after {timeout} s")
-
-    def _forget_sleeper(self, sleeper: threading.Lock) -> None:
-        with _LOCK:
-            sleepers = self.__dict__.get("_sleepers", [])
-            if sleeper in sleepers:
-                sleepers.remove(sleeper)
+            if self._ended is None:
+                forget(sleepers, sleeper)
 
     def _wake_sleepers(self) -> None:
-        """It has just ended. Whoever looks at its state from now on, with the lock, does not fall asleep."""
-        with _LOCK:
-            sleepers = self.__dict__.pop("_sleepers", ())
-        for sleeper in sleepers:
-            sleeper.release()
+        sleepers = self.__dict__.get("_sleepers")
+        if sleepers:
+            wake(sleepers)
 
-    def _restore(self, payload: Payload) -> None:
-        """Turn the answer's bytes into `_result` or `_exception`."""
+    def _restore(self) -> tuple[Any, BaseException | None]:
+        """Turn the answer's bytes into value or exception. Of two threads that do so the first one's stay."""
+        payload = self._payload
+        if payload is None:
+            assert self._outcome is not None
+            return self._outcome
         client = self.client
-        result, exception = client.owner.restore(self._status, payload, self.number, client.serializer)
-        with _LOCK:
-            # Two threads may have restored it, or it was cancelled meanwhile: what was there first stays.
-            if self._payload is not None and self._state == FINISHED:
-                self._result, self._exception = result, exception
-            self._payload = None
+        restored = client.owner.restore(self._status, payload, self.number, client.serializer)
+        outcome: tuple[Any, BaseException | None] = self.__dict__.setdefault("_outcome", restored)
+        self._payload = None
+        return outcome
 
 
 class ProfilingInfo:
@@ -386,36 +528,37 @@ def answer_futures(
     statuses: Sequence[int],
     profiles: Sequence[tuple[int | None, int | None, int | None]] | None,
 ) -> None:
-    """Complete many futures: those nobody waits for under one lock, the others one by one.
+    """Complete many futures, and only then tell whoever waits for them.
 
     `statuses` may be empty: all succeeded. `profiles` has (microseconds, CPU microseconds, bytes) of each, or is None.
     """
     awaited = []
     cancelled = []
-    sleepers: list[threading.Lock] = []
-    with _LOCK:
-        for position, future in enumerate(futures):
-            if future._state != RUNNING:
+    sleepers: list[deque[threading.Lock]] = []
+    for position, future in enumerate(futures):
+        fields = future.__dict__
+        if "_ended" in fields:
+            continue
+        if statuses:
+            if statuses[position] == _CANCELED:
+                cancelled.append(future)
                 continue
-            if statuses:
-                if statuses[position] == _CANCELED:
-                    cancelled.append(future)
-                    continue
-                future._status = statuses[position]
-            future._payload = payloads[position]
-            if profiles is not None:
-                future._profile = profiles[position]
-            fields = future.__dict__
-            if "_condition" in fields:
-                awaited.append(future)
-            else:
-                future._state = FINISHED
-                if "_sleepers" in fields:
-                    sleepers += fields.pop("_sleepers")
+            fields["_status"] = statuses[position]
+        fields["_payload"] = payloads[position]
+        if profiles is not None:
+            fields["_profile"] = profiles[position]
+        if fields.setdefault("_ended", FINISHED) is not FINISHED:
+            # It was cancelled just now.
+            fields.pop("_payload", None)
+            continue
+        if "_waiters" in fields or "_done_callbacks" in fields:
+            awaited.append(future)
+        elif "_sleepers" in fields:
+            sleepers.append(fields["_sleepers"])
     for future in awaited:
-        future._end_answered()
+        future.end_answered()
     for future in cancelled:
         future.end_cancelled(ClientCancelledException(f"task {future.number} was cancelled"))
-    for sleeper in sleepers:
+    for waiting in sleepers:
         # As the last thing: who wakes wants the interpreter, which this thread holds until it sleeps.
-        sleeper.release()
+        wake(waiting)

@@ -168,8 +168,7 @@ class _Encoder:
         if known is None:
             known = self._literals[key] = self._packer.argument(function, position, self._graph[key], named)
         elif known.source is Source.OBJECT:
-            self._engine.hold(known.data)
-            named.append(known.data)
+            named.append(self._engine.hold(known.data))
         return known
 
     def _function_index(self, function: Callable[..., Any]) -> int:

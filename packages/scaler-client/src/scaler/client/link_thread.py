@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Protocol
 
+from scaler.client.sleepers import Sleepers
 from scaler_protocol.transport.dealer import DealerLink
 from scaler_protocol.transport.wakeup import Wakeup
 from scaler_protocol.wire import Frame
@@ -15,6 +17,9 @@ MESSAGES_PER_TURN = 64
 
 class LinkOwner(Protocol):
     """Who the thread works for. All methods are called by the thread, none with a lock held."""
+
+    def on_start(self, ident: int) -> None:
+        """The thread has started; `ident` is its own."""
 
     def on_messages(self, messages: list[list[Frame]]) -> None:
         """These arrived."""
@@ -40,7 +45,13 @@ class LinkThread(threading.Thread):
         self._link = link
         self._owner = owner
         self._wakeup = Wakeup()
+        self.wake: Callable[[], None] = self._wakeup.set
+        """Makes the thread take a turn soon, from any thread, which may be interrupted."""
+        self.send_now = link.send_now
+        """Sends one short message if it can leave now, and returns whether it has. From any thread, which may be interrupted."""
         self._stopping = False
+        self._has_ended = False
+        self._end = Sleepers()
 
     def send(self, frames: list[Frame]) -> None:
         """Send one message, from any thread."""
@@ -48,18 +59,24 @@ class LinkThread(threading.Thread):
             # Also from this thread: it may be about to sleep.
             self._wakeup.set()
 
-    def wake(self) -> None:
-        """Make the thread take a turn soon, from any thread."""
-        self._wakeup.set()
-
     def stop(self) -> None:
         """Ask the thread to end; it sends what `on_turn` sends a last time. Does not wait."""
         self._stopping = True
         self._wakeup.set()
 
+    def wait_ended(self, seconds: float) -> None:
+        """Wait until it has ended, or so many seconds. Not from the thread itself."""
+        deadline = time.monotonic() + seconds
+        while not self._has_ended and (remaining := deadline - time.monotonic()) > 0:
+            self._end.sleep(self._is_over, remaining)
+
+    def _is_over(self) -> bool:
+        return self._has_ended
+
     def run(self) -> None:
         error: BaseException | None = None
         try:
+            self._owner.on_start(threading.get_ident())
             self._loop()
         except BaseException as caught:
             error = caught
@@ -69,6 +86,8 @@ class LinkThread(threading.Thread):
             finally:
                 self._link.close()
                 self._wakeup.close()
+                self._has_ended = True
+                self._end.wake()
 
     def _loop(self) -> None:
         link, owner, wakeup = self._link, self._owner, self._wakeup

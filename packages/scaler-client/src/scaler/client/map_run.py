@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -10,6 +9,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from scaler.client.engine import Engine
+from scaler.client.sleepers import Sleepers
 from scaler.core.chunking import ChunkPlanner
 from scaler.core.effects import Payload
 from scaler.core.tasks import TaskGroup
@@ -73,7 +73,7 @@ class MapRun:
         self._star = star
         self._serializer = serializer
         self._on_items_done = on_items_done
-        self._changed = threading.Condition()
+        self._changed = Sleepers()
         self._ended: deque[_Chunk] = deque()
         self._chunks: list[_Chunk | None] = []
         self._submitted = 0
@@ -84,9 +84,8 @@ class MapRun:
 
     def on_ended(self, chunk: _Chunk) -> None:
         """Called by the engine's thread."""
-        with self._changed:
-            self._ended.append(chunk)
-            self._changed.notify()
+        self._ended.append(chunk)
+        self._changed.wake()
 
     def run(self, items: Iterator[Any], total: int | None) -> list[Any]:
         """Return the results in the order of `items`; raise what the first failing item raised."""
@@ -150,7 +149,7 @@ class MapRun:
         self._chunks.append(chunk)
         self._submitted += len(items)
         planner.on_sent(len(items), len(packed.payload))
-        chunk.number = self._engine.submit(
+        self._engine.submit(
             self._group,
             function,
             packed.payload,

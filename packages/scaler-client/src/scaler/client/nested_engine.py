@@ -1,8 +1,7 @@
 """The engine of clients inside a task: all of one processor share it, and its messages travel through the agent.
 
-There is no thread of its own: messages arrive on the processor's control thread, submitting sends at once, and what time
-demands is done by threads that wait here, by the control thread while tasks are unanswered, or when the scheduler asks whether
-this client lives.
+Messages arrive on the processor's control thread. What tasks want, which may be interrupted anywhere, a thread of its own does
+for them (see `scaler.client.steps`), and what time demands as well.
 """
 
 from __future__ import annotations
@@ -11,8 +10,11 @@ import os
 import socket
 import threading
 import time
+from functools import partial
+from queue import Empty, SimpleQueue
 
 from scaler.client.engine import WAIT_SECONDS, Engine
+from scaler.client.steps import start
 from scaler.core.client_core import ClientCore
 from scaler_protocol import messages as m
 from scaler_protocol.random_ids import new_id
@@ -25,7 +27,8 @@ HEARTBEAT_SECONDS = 2.0
 MODULE = "scaler.client.operations"
 """With this a process has all that a client inside a task needs."""
 
-_lock = threading.Lock()
+# The collector can run what makes a client anywhere.
+_lock = threading.RLock()
 _shared: NestedEngine | None = None
 
 
@@ -56,11 +59,14 @@ class NestedEngine(Engine):
         )
         self._context = context
         self._receiving_thread: int | None = None
+        # Putting something in is one step, which nothing interrupts.
+        self._alarm: SimpleQueue[None] = SimpleQueue()
+        self._steps.wake = partial(self._alarm.put, None)
         # Before anybody is told of it: who attends to it would find a session that has been silent for ever.
         core.start(time.monotonic())
         context.open_relay(self.client_id, self._on_frames, self._on_time, MODULE)
-        with self._lock:
-            self._send_effects()
+        self._steps.queue.append(self._send_effects)
+        start(threading.Thread(target=self._run, name="scaler-nested", daemon=True))
 
     @classmethod
     def of(cls, context: TaskContext, object_address: str | None) -> NestedEngine:
@@ -71,36 +77,42 @@ class NestedEngine(Engine):
                 _shared = cls(context, object_address)
             return _shared
 
-    @property
-    def flushes_each(self) -> bool:
-        return True
-
     def must_not_wait(self) -> bool:
-        return threading.get_ident() == self._receiving_thread
-
-    def wait_seconds(self) -> float:
-        with self._lock:
-            return max(0.0, min(WAIT_SECONDS, self._core.next_deadline() - time.monotonic()))
-
-    def on_waited(self) -> None:
-        self._tick()
-        self._perform_others()
+        return self._steps.is_owner or threading.get_ident() == self._receiving_thread
 
     def _transmit(self, frames: list[Frame]) -> None:
         self._context.relay(self.client_id, frames)
 
-    def _attend(self) -> None:
+    def _run(self) -> None:
+        """The thread: take steps, do what is due, sleep."""
+        self._steps.owner_ident = threading.get_ident()
+        while not (self.forked or self._core.closed):
+            self._turn()
+            self._steps.note_turn()
+            seconds = max(0.0, min(WAIT_SECONDS, self._next_deadline() - time.monotonic()))
+            try:
+                self._alarm.get(timeout=seconds)
+                while True:
+                    self._alarm.get_nowait()
+            except Empty:
+                continue
+        self._steps.close()
+
+    def _next_deadline(self) -> float:
+        with self._lock:
+            return self._core.next_deadline()
+
+    def _turn(self) -> None:
         self._tick()
         self._perform_others()
 
     def _on_time(self) -> None:
         """Nobody may be waiting in the engine: a task can wait for its futures in any way it likes."""
         self._receiving_thread = threading.get_ident()
-        self._attend()
+        self._turn()
 
     def _on_frames(self, frames: list[Frame]) -> None:
         self._receiving_thread = threading.get_ident()
         self.on_messages([frames])
         # The scheduler asks now and then whether a quiet client still lives: this answers, while the task computes.
-        self._tick()
-        self._perform_others()
+        self._turn()

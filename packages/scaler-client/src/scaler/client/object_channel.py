@@ -9,11 +9,14 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple, Protocol, TypeVar
 
 from scaler.client.link_thread import LinkThread
+from scaler.client.sleepers import Sleepers
 from scaler.client.snapshots import Buffer, Snapshot, snapshot
+from scaler.client.steps import Steps
 from scaler.errors import ObjectStorageException
 from scaler_protocol import messages as m
 from scaler_protocol.codec import decode, encode
@@ -45,6 +48,8 @@ WELCOME_SECONDS = 1.0
 
 _ENVELOPE = encode_envelope(UNSEQUENCED)
 
+T = TypeVar("T")
+
 
 class ObjectListener(Protocol):
     """Who wants to know what became of objects. Called by the channel's thread, without its lock."""
@@ -73,7 +78,11 @@ class _Get(NamedTuple):
 
 
 class ObjectChannel:
-    """Stores, fetches and deletes objects of one client. Usable from any thread."""
+    """Stores, fetches and deletes objects of one client.
+
+    What threads of the application want, which may be interrupted anywhere, its own thread does for them (see
+    `scaler.client.steps`); `fetch` and `delete` are for other threads of the client.
+    """
 
     def __init__(self, address: str, hello: m.Hello, listener: ObjectListener, *, timeout_seconds: float) -> None:
         self._address = address
@@ -81,7 +90,9 @@ class ObjectChannel:
         self._listener = listener
         self._timeout_seconds = timeout_seconds
         self._lock = threading.Lock()
-        self._room = threading.Condition(self._lock)
+        self._steps = Steps()
+        self._room = Sleepers()
+        """Threads that wait until fewer bytes are under way."""
         self._requests = StoreRequests(hello, timeout_seconds=timeout_seconds)
         self._puts: dict[int, _Put] = {}
         self._pending_bytes = 0
@@ -92,16 +103,19 @@ class ObjectChannel:
         self._pool: SegmentPool | None = None
         self._reader: SegmentReader | None = None
         self._store_incarnation = b""
-        self._welcomed = threading.Event()
+        self._is_welcomed = False
+        self._welcomed = Sleepers()
         self._welcome_until = time.monotonic() + WELCOME_SECONDS
         self._ended: str | None = None
-        self._drained = threading.Event()
+        self._is_drained = False
+        self._drained = Sleepers()
         self._closing = False
         try:
             link = DealerLink(address, new_id())
         except TransportError as error:
             raise ObjectStorageException(f"cannot connect to object storage at {address}: {error}") from None
         self._thread = LinkThread(link, self, "scaler-objects")
+        self._steps.wake = self._thread.wake
         self._thread.start()
         with self._lock:
             self._requests.introduce(time.monotonic())
@@ -109,42 +123,74 @@ class ObjectChannel:
 
     # --- from any thread
 
-    def snapshot(self, object_id: bytes, buffers: Sequence[Buffer]) -> Snapshot:
-        """Return a copy of `buffers` for `put`: in a segment, where they are large and the server is on this host."""
-        if sum(map(len, buffers)) >= SEGMENT_BYTES_MIN:
-            self._welcomed.wait(WELCOME_SECONDS)
-            pool = self._pool
-            lease = pool.write(object_id, buffers) if pool is not None else None
-            if lease is not None:
-                return Snapshot(lease)
-        return snapshot(buffers)
+    def put(self, held: bytes, buffers: Sequence[Buffer], name: str = "") -> Snapshot:
+        """Copy `buffers`, and send the copy, which is returned. `held`: the object's id, referred to until it is under way.
 
-    def put(self, object_id: bytes, snapshot: Snapshot, name: str = "") -> None:
-        """Send an object. Waits while too many bytes are under way.
-
+        The copy is in a segment where it is large and the server is on this host. Waits while too many bytes are under way.
         Raises ObjectStorageException when room does not come free in time.
         """
-        size = snapshot.size_bytes
+        size = sum(map(len, buffers))
+        if size >= SEGMENT_BYTES_MIN and not self._is_welcomed:
+            self._welcomed.sleep(self._knows_server, WELCOME_SECONDS)
         deadline = time.monotonic() + self._timeout_seconds
-        with self._room:
-            while self._pending_bytes and self._pending_bytes + size > PENDING_BYTES_MAX:
+        while True:
+            while not self._has_room(size):
                 remaining = deadline - time.monotonic()
-                if remaining <= 0 or self._ended is not None:
-                    break
-                self._room.wait(min(remaining, 1.0))
-            self._require_open()
-            if self._pending_bytes and self._pending_bytes + size > PENDING_BYTES_MAX:
-                raise ObjectStorageException(
-                    f"object storage at {self._address} took none of {self._pending_bytes} waiting bytes for "
-                    f"{self._timeout_seconds:g} s"
-                )
-            try:
-                self._put_locked(_Put(object_id, snapshot, name), by_socket=False)
-            except WireError as error:
-                raise ObjectStorageException(str(error)) from None
-            self._pending_bytes += size
-            self._send_locked()
+                if remaining <= 0:
+                    raise ObjectStorageException(
+                        f"object storage at {self._address} took none of {self._pending_bytes} waiting bytes for "
+                        f"{self._timeout_seconds:g} s"
+                    )
+                self._room.sleep(partial(self._has_room, size), min(remaining, 1.0))
+            copy = self._ask(partial(self._put_copy, held, buffers, size, name))
+            if copy is not None:
+                return copy
+
+    def put_again(self, object_id: bytes, copy: Snapshot) -> None:
+        """Send a copy that was sent to another server before. Raises ObjectStorageException."""
+        with self._lock:
+            self._start_put_locked(_Put(object_id, copy, ""))
         self._thread.wake()
+
+    def _ask(self, step: Callable[[], T]) -> T:
+        if self._steps.is_owner:
+            return step()
+        try:
+            return self._steps.ask(step, self._timeout_seconds)
+        except TimeoutError:
+            raise ObjectStorageException(self._ended or f"object storage at {self._address} is busy") from None
+
+    def _put_copy(self, held: bytes, buffers: Sequence[Buffer], size: int, name: str) -> Snapshot | None:
+        """Start to store an object; None where others were faster and there is no room any more."""
+        self._require_open()
+        if not self._has_room(size):
+            return None
+        object_id = bytes(held)
+        pool = self._pool
+        # Without the lock: it takes as long as reading the object.
+        lease = pool.write(object_id, buffers) if pool is not None and size >= SEGMENT_BYTES_MIN else None
+        copy = Snapshot(lease) if lease is not None else snapshot(buffers)
+        with self._lock:
+            self._start_put_locked(_Put(object_id, copy, name))
+        return copy
+
+    def _start_put_locked(self, put: _Put) -> None:
+        self._require_open()
+        try:
+            self._put_locked(put, by_socket=False)
+        except WireError as error:
+            raise ObjectStorageException(str(error)) from None
+        self._pending_bytes += put.snapshot.size_bytes
+        self._send_locked()
+
+    def _has_room(self, size: int) -> bool:
+        return not self._pending_bytes or self._pending_bytes + size <= PENDING_BYTES_MAX or self._ended is not None
+
+    def _knows_server(self) -> bool:
+        return self._is_welcomed
+
+    def _has_drained(self) -> bool:
+        return self._is_drained
 
     def fetch(self, number: int, object_id: bytes) -> None:
         """Get the object that answers a task; the listener is told what became of it."""
@@ -175,12 +221,13 @@ class ObjectChannel:
         """Stop, after what is under way has had a short while to finish. Idempotent."""
         self._closing = True
         self._thread.wake()
-        own = threading.current_thread() is self._thread
-        if not own:
-            self._drained.wait(LINGER_SECONDS)
+        if not self._steps.is_owner:
+            deadline = time.monotonic() + LINGER_SECONDS
+            while not self._is_drained and (remaining := deadline - time.monotonic()) > 0:
+                self._drained.sleep(self._has_drained, remaining)
         self._thread.stop()
-        if not own:
-            self._thread.join(LINGER_SECONDS)
+        if not self._steps.is_owner:
+            self._thread.wait_ended(LINGER_SECONDS)
 
     # --- the thread's
 
@@ -197,13 +244,18 @@ class ObjectChannel:
             if isinstance(message, m.Welcome):
                 self._on_welcome()
             elif isinstance(message, m.Refused):
-                self._welcomed.set()
+                self._set_welcomed()
         self._finish(completions)
+
+    def on_start(self, ident: int) -> None:
+        self._steps.owner_ident = ident
 
     def before_sleep(self) -> None:
         return
 
     def on_turn(self) -> None:
+        while self._steps.queue:
+            self._steps.queue.popleft()()
         with self._lock:
             completions = self._requests.tick(time.monotonic())
             completions += self._unsendable
@@ -215,16 +267,16 @@ class ObjectChannel:
             if self._unsendable:
                 self._thread.wake()
             if self._closing and not self._requests.pending_count:
-                self._drained.set()
+                self._set_drained()
 
     def next_deadline(self) -> float:
         with self._lock:
             due = self._requests.next_deadline()
-            waits = bool(self._waiting_gets) and not self._welcomed.is_set()
+            waits = bool(self._waiting_gets) and not self._is_welcomed
             return min(due, self._welcome_until) if waits else due
 
     def on_end(self, error: BaseException | None) -> None:
-        with self._room:
+        with self._lock:
             self._ended = f"the connection to object storage at {self._address} has ended" + (
                 f": {error!r}" if error is not None else ""
             )
@@ -232,10 +284,11 @@ class ObjectChannel:
             self._gets.clear()
             self._waiting_gets.clear()
             self._puts.clear()
-            self._room.notify_all()
             pool, self._pool = self._pool, None
-        self._drained.set()
-        self._welcomed.set()
+        self._steps.close()
+        self._room.wake()
+        self._set_drained()
+        self._set_welcomed()
         if pool is not None:
             pool.close()
         for number in fetches:
@@ -245,12 +298,20 @@ class ObjectChannel:
 
     # --- inside
 
+    def _set_welcomed(self) -> None:
+        self._is_welcomed = True
+        self._welcomed.wake()
+
+    def _set_drained(self) -> None:
+        self._is_drained = True
+        self._drained.wake()
+
     def _require_open(self) -> None:
         if self._ended is not None:
             raise ObjectStorageException(self._ended)
 
     def _fill_gets_locked(self) -> None:
-        if not self._welcomed.is_set() and time.monotonic() < self._welcome_until:
+        if not self._is_welcomed and time.monotonic() < self._welcome_until:
             return
         while self._waiting_gets and len(self._gets) < FETCHES_MAX:
             self._get_locked(self._waiting_gets.popleft(), mappable=self._reader is not None)
@@ -291,7 +352,7 @@ class ObjectChannel:
             if pool is not None:
                 # Its segments bear the token of another server.
                 pool.close()
-        self._welcomed.set()
+        self._set_welcomed()
 
     def _send_locked(self) -> None:
         for message in self._requests.take_outgoing():
@@ -308,14 +369,15 @@ class ObjectChannel:
             if isinstance(completion, StoreChanged):
                 listener.on_store_changed()
                 continue
-            with self._room:
+            with self._lock:
                 put = self._puts.pop(completion.request, None)
                 get = self._gets.pop(completion.request, None)
                 if put is not None:
                     if self._put_again_locked(put, completion):
                         continue
                     self._pending_bytes -= put.snapshot.size_bytes
-                    self._room.notify_all()
+            if put is not None:
+                self._room.wake()
             if get is not None:
                 number = get.number
                 if isinstance(completion, Done):

@@ -8,8 +8,7 @@ from __future__ import annotations
 import operator
 import os
 import socket
-import threading
-from collections import Counter
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -56,7 +55,9 @@ class Operations:
         serializer: AnySerializer | None,
         stream_output: bool,
         object_storage_address: str | None,
+        holder: object,
     ) -> None:
+        """`holder`: the client, see `ConnectionEngine`."""
         timeout_seconds = checked_seconds("timeout_seconds", timeout_seconds)
         heartbeat_interval_seconds = checked_seconds("heartbeat_interval_seconds", heartbeat_interval_seconds)
         profiling, stream_output = (
@@ -76,6 +77,7 @@ class Operations:
                 timeout_seconds=timeout_seconds,
                 heartbeat_seconds=heartbeat_interval_seconds,
                 object_address=object_storage_address,
+                holder=holder,
             )
             self.address = address
         else:
@@ -92,9 +94,10 @@ class Operations:
         self._flags = (m.TaskFlag.PROFILE if profiling else 0) | (m.TaskFlag.STREAM_OUTPUT if stream_output else 0)
         self._groups: dict[tuple[int, int, m.Capabilities], TaskGroup] = {}
         self._plain_group = self._group(m.TaskKind.CALL, ())
-        self._references: Counter[bytes] = Counter()
+        self._references: deque[bytes] = deque()
+        """Objects of this client's references, one for each."""
         self._closed: errors.ScalerError | None = None
-        self._lock = threading.Lock()
+        self._has_left = False
 
     # --- tasks
 
@@ -222,24 +225,23 @@ class Operations:
             with self.engine.blocking():
                 return {key: future.result() for key, future in futures.items()}
         except BaseException:
-            self.engine.cancel([future for future in futures.values() if not future.done()], None)
+            pending = [future for future in futures.values() if not future.done()]
+            if pending:
+                self.engine.cancel(pending, None)
             raise
 
     # --- objects
 
     def send_object(self, value: Any, name: str | None) -> ObjectReference:
         self.require_open()
-        reference = self.engine.send_object(value, checked_object_name(name))
-        with self._lock:
-            self._references[reference.object_id] += 1
-        return reference
+        return self.engine.send_object(value, checked_object_name(name), self._references)
 
     # --- ends
 
     def clear(self, client: FutureSource) -> None:
         self.require_open()
         self._end_futures(client, errors.ClientCancelledException("the client was cleared"))
-        self._drop_references()
+        self.engine.drop_references(self._references)
 
     def disconnect(self, client: FutureSource) -> None:
         self._close(client, e.Cause.CLOSED, errors.ClientQuitException("the client was disconnected"))
@@ -286,33 +288,25 @@ class Operations:
 
     def _close(self, client: FutureSource, cause: e.Cause, error: errors.ScalerError) -> None:
         # In a forked child the session is the parent's, and stays: leaving a `with` block there is no mistake.
-        if self._closed is not None or self.engine.forked:
+        if self._has_left or self.engine.forked:
             return
-        if isinstance(self.engine, ConnectionEngine):
+        if self._closed is None:
             self._closed = error
-            self.engine.close(cause, str(error))
-            return
-        # Other clients of this process share the engine.
-        self._end_futures(client, error)
-        self._drop_references()
-        self._closed = error
+        # All of it can be done again, where the first time was interrupted.
+        if isinstance(self.engine, ConnectionEngine):
+            self.engine.close(cause, str(self._closed))
+        else:
+            # Other clients of this process share the engine.
+            self._end_futures(client, self._closed)
+            self.engine.drop_references(self._references)
+        self._has_left = True
 
     def _end_futures(self, client: FutureSource, error: errors.ScalerError) -> None:
-        mine = {
-            number: token
-            for number, token in self.engine.unanswered()
-            if isinstance(token, ScalerFuture) and token.client is client
-        }
-        for number in self.engine.cancel_numbers(list(mine)):
-            if isinstance(error, errors.ClientCancelledException):
-                mine[number].end_cancelled(error)
-            else:
-                mine[number].end_failed(error)
-
-    def _drop_references(self) -> None:
-        with self._lock:
-            references, self._references = self._references, Counter()
-        self.engine.drop_references(list(references.elements()))
+        mine = [
+            token for _, token in self.engine.unanswered() if isinstance(token, ScalerFuture) and token.client is client
+        ]
+        if mine:
+            self.engine.end_futures(mine, error)
 
     # --- inside
 

@@ -166,48 +166,64 @@ class ClientCore:
         if self.unusable is not None:
             # The same error is raised many times: without this its traceback would grow.
             raise self.unusable.with_traceback(None)
-        table = self.table
-        number = table.next_number
-        table.next_number = number + 1
-        # In this order: an exception in between (Ctrl-C) must not leave a task that never leaves.
-        group.pending.append(number)
-        table.tasks[number] = new_tuple(Task, (group, function, payload, objects, token))
+        number = self.table.take_number()
+        self.take(number, new_tuple(Task, (group, function, payload, objects, token)))
+        return number
+
+    def take(self, number: int, task: Task) -> None:
+        """As `submit`, for a task whose number was taken before. Only while usable."""
+        group = task.source
+        numbers = group.pending.numbers  # type: ignore[union-attr]
+        if numbers and number < numbers[-1]:
+            # Threads may take numbers in one order and come here in another.
+            group.pending.insert(number)  # type: ignore[union-attr]
+        else:
+            numbers.append(number)
+        self.table.tasks[number] = task
         left = self.credit.left
         if left is not None:
             self.credit.left = left - 1
-        if objects and self.uses.refused:
+        if task.objects and self.uses.refused:
             self._fail_tasks_of_refused_objects()
-        return number
 
-    def submit_alone(
-        self, group: TaskGroup, function: bytes, payload: bytes, objects: tuple[bytes, ...], token: object
-    ) -> int:
-        """As `submit` and then `flush`, while nothing else is under way: what latency consists of."""
-        number = self.submit(group, function, payload, objects, token)
-        connection, table, pending = self.connection, self.table, group.pending
+    def message_ahead(self, number: int, task: Task) -> tuple[Envelope, m.TaskBatch] | None:
+        """Return the message `task` would leave in if it were submitted now, or None where others go before it.
+
+        Changes nothing: who sends it says so with `submit_ahead`, before anything else happens to this core.
+        """
+        connection, table = self.connection, self.table
+        session = connection.session
+        group: TaskGroup = task.source  # type: ignore[assignment]
+        pending = group.pending
         if (
-            connection.established
-            and function in self.functions.defined
-            and not group.serializer
-            and len(table.tasks) == 1
-            and len(pending.numbers) - pending.start == 1
-            and connection.session.outbox_bytes < OUTBOX_BYTES_MAX
+            not connection.established
+            or table.tasks
+            or task.function not in self.functions.defined
+            or group.serializer
+            or len(pending.numbers) > pending.start
+            or self.unusable is not None
+            or self.credit.left is not None
+            or session.outbox_bytes >= OUTBOX_BYTES_MAX
         ):
-            # As with `next_batch`: it waits no longer only once it has left.
-            if self._send(table.batch_of_one(group, [number], group.flags)):
-                pending.drop(1)
-        else:
-            self.flush()
-        return number
+            return None
+        return session.next_envelope(), table.batch_of_one(group, number, task, group.flags)
+
+    def submit_ahead(self, number: int, task: Task, message: m.TaskBatch) -> None:
+        """Take in a task that has left already, in the message and envelope that `message_ahead` returned."""
+        self.table.tasks[number] = task
+        self.connection.session.sequence(message)
 
     def submit_graph(self, submit: m.GraphSubmit, tokens: Sequence[object]) -> int:
         """Take a graph in; return its first number. `tokens`: one per element of `submit.wanted`.
 
-        `submit.first_number` is set here. Each of `submit.objects` must have been held once per occurrence.
+        `submit.first_number` is set here, unless its numbers were taken before. Each of `submit.objects` must have been held
+        once per occurrence.
         """
         if self.unusable is not None:
             # The same error is raised many times: without this its traceback would grow.
             raise self.unusable.with_traceback(None)
+        if not submit.first_number:
+            submit.first_number = self.table.take_numbers(len(submit.payloads))
         graph = self.table.add_graph(submit, list(tokens))
         if graph.objects and self.uses.refused:
             self._fail_tasks_of_refused_objects()
@@ -679,8 +695,6 @@ def check_invariants(core: ClientCore) -> None:
     for name, others in (("fetched", set(core.fetching)), ("being cancelled", set(core.cancelling))):
         if numbers & others:
             raise InvariantError(f"tasks {sorted(numbers & others)[:5]} are unanswered and {name}")
-    if any(number >= table.next_number for number in numbers):
-        raise InvariantError("a task has a number that was not given out yet")
     waiting: list[int] = [number for group in table.groups() for number in (*group.pending, *group.again)]
     if len(waiting) != len(set(waiting)):
         raise InvariantError("a task waits twice to leave")

@@ -6,11 +6,12 @@ made when a batch leaves.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, insort
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import islice
+from itertools import count, islice
 from typing import NamedTuple
 
 from scaler_protocol import messages as m
@@ -37,8 +38,13 @@ class NumberQueue:
         self.numbers: list[int] = numbers or []
         """Those before position `start` were taken."""
         self.start = 0
+
         self.append = self.numbers.append
         """Add a number behind the others, which must be smaller."""
+
+    def insert(self, number: int) -> None:
+        """Add a number that may belong in between."""
+        insort(self.numbers, number, self.start)
 
     def head(self, count: int) -> list[int]:
         """Return the first `count` numbers."""
@@ -120,9 +126,15 @@ class TaskTable:
     def __init__(self, client_id: bytes) -> None:
         self.tasks: dict[int, Task] = {}
         self.graphs: dict[int, Graph] = {}
-        self.next_number = 1
+        self._numbers = count(1)
+        self.take_number: Callable[[], int] = self._numbers.__next__
+        """Returns a number that is nobody's. Any thread may call it, at any time: it is one step."""
         self._client_id = client_id
         self._groups: dict[tuple[int, int, m.Capabilities, bytes, int], TaskGroup] = {}
+
+    def take_numbers(self, rows: int) -> int:
+        """Return the first of so many numbers in a row that are nobody's; at least one. One step as well."""
+        return deque(islice(self._numbers, rows), maxlen=1)[0] - rows + 1
 
     def group(self, kind: int, depth: int, capabilities: m.Capabilities, serializer: bytes, flags: int) -> TaskGroup:
         """Return the one group of tasks with these properties."""
@@ -136,10 +148,8 @@ class TaskTable:
         return list(self._groups.values())
 
     def add_graph(self, submit: m.GraphSubmit, tokens: list[object]) -> Graph:
-        """Take a graph in; `tokens` has one element per wanted row. Its numbers follow the last used one."""
-        submit.first_number = self.next_number
+        """Take a graph in, its numbers taken before; `tokens` has one element per wanted row."""
         graph = Graph(submit, tuple(submit.objects), len(submit.wanted))
-        self.next_number += graph.rows
         self.graphs[submit.first_number] = graph
         for row, token in zip(submit.wanted, tokens, strict=True):
             self.tasks[submit.first_number + row] = Task(graph, b"", b"", (), token)
@@ -200,12 +210,11 @@ class TaskTable:
                 return numbers[: position + 1], head.index(numbers[position + 1])
         return numbers, len(head)
 
-    def batch_of_one(self, group: TaskGroup, numbers: list[int], flags: int) -> m.TaskBatch:
+    def batch_of_one(self, group: TaskGroup, number: int, task: Task, flags: int) -> m.TaskBatch:
         """Return the message for a single task, made on the shortest way: this is what latency consists of."""
-        task = self.tasks[numbers[0]]
         return m.TaskBatch(
             self._client_id,
-            numbers,
+            [number],
             (task.function,),
             Packed((len(task.payload),), task.payload),
             EMPTY,
@@ -223,7 +232,7 @@ class TaskTable:
 
     def _batch(self, group: TaskGroup, numbers: list[int], flags: int) -> m.TaskBatch:
         if len(numbers) == 1:
-            return self.batch_of_one(group, numbers, flags)
+            return self.batch_of_one(group, numbers[0], self.tasks[numbers[0]], flags)
         tasks = [self.tasks[number] for number in numbers]
         table: dict[bytes, int] = {}
         for task in tasks:

@@ -61,7 +61,7 @@ class DealerLink:
         with self._lock:
             if self._closed:
                 return False
-            stream = self._stream
+            stream = self._settled()
             if stream is not None and stream.ready and not self._queue and not stream.pending:
                 try:
                     if stream.send(frames):
@@ -75,6 +75,17 @@ class DealerLink:
             if self._epoll is not None:
                 self._watch()
             return True
+
+    def send_now(self, frames: Sequence[Frame]) -> bool:
+        """Send a short message if it can leave now; return whether it has. Safe to interrupt by an exception anywhere.
+
+        Where it returns False, or raises, a part of the message or all of it may be under way all the same.
+        """
+        with self._lock:
+            stream = self._stream
+            if stream is None or stream.attempt is not None or not stream.ready or self._queue or stream.pending:
+                return False
+            return stream.send_short(frames)
 
     def flush(self) -> None:
         """Try again what `send` had to queue."""
@@ -101,7 +112,7 @@ class DealerLink:
             if self._closed:
                 return []
             if not received:
-                stream = self._stream
+                stream = self._settled()
                 if stream is None or not stream.ready or stream.pending or self._queue:
                     self._attend()
                     stream = self._stream
@@ -151,7 +162,7 @@ class DealerLink:
         thing; should it send something that is queued, it must set `wakeup`.
         """
         with self._lock:
-            stream = self._stream
+            stream = self._settled()
             if stream is not None and stream.ready and not (self._closed or self._queue or stream.pending):
                 fd, writing, connecting = stream.fd, False, False
             else:
@@ -182,6 +193,13 @@ class DealerLink:
                 self._epoll.close()
 
     # --- inside; all with the lock held
+
+    def _settled(self) -> Stream | None:
+        """Return the stream, after taking note of what an interrupted `send_now` has done."""
+        stream = self._stream
+        if stream is not None and stream.attempt is not None:
+            stream.settle()
+        return stream
 
     def _connect(self) -> None:
         self._retry_at = time.monotonic() + self._pause

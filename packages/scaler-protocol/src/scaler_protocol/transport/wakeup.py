@@ -13,25 +13,28 @@ class Wakeup:
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)
-        self._is_set = False
+        self._unset = [True]
+        """Emptied by whoever has set it. A new one for each time, so that a late one empties none of a later time."""
 
     def fileno(self) -> int:
         return self._reader.fileno()
 
     def set(self) -> None:
         """Wake the sleeper; from any thread. A second call before `clear` costs nothing."""
-        if self._is_set:
+        unset = self._unset
+        if not unset:
             return
-        self._is_set = True
         # Full means it is awake already; closed means nobody sleeps any more.
         with contextlib.suppress(OSError):
             self._writer.send(b"\0")
+        # Last: whoever is interrupted before has only made the next one send as well.
+        unset.clear()
 
     def clear(self) -> None:
         """Called by the sleeper when it is awake, before it looks at what there is to do."""
         with contextlib.suppress(OSError):
             self._reader.recv(64)
-        self._is_set = False
+        self._unset = [True]
 
     def close(self) -> None:
         self._reader.close()
