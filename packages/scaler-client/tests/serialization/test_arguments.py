@@ -17,7 +17,7 @@ from scaler.serialization.arguments import Buffer, Packer
 from scaler.serialization.pickling import is_plain
 from scaler.testing.execution import Execution
 from scaler_protocol.messages import Status, TaskKind
-from scaler_protocol.payloads import INLINE_BYTES_MAX, Source, unframe_arguments
+from scaler_protocol.payloads import INLINE_BYTES_MAX, OBJECT, PER_CALL, Source, unframe_arguments
 
 
 class Storage:
@@ -226,7 +226,7 @@ def test_a_function_with_a_large_closure_is_an_object(storage: Storage, packer: 
         return int(array.sum())
 
     pickled = packer.function(total)
-    assert len(pickled.body) == 17
+    assert pickled.body == PER_CALL + OBJECT + pickled.objects[0]
     assert list(pickled.objects) == list(storage.objects)
     execution = Execution(lambda object_id: storage.objects[object_id], storage.store, None)
     assert execution.load_function(pickled.body)() == total()

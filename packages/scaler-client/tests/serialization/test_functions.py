@@ -16,6 +16,7 @@ import pytest
 from scaler.serialization.arguments import Packer
 from scaler.serialization.functions import FunctionCache, Pickled, is_importable
 from scaler_protocol.ids import content_id
+from scaler_protocol.payloads import unframe_function
 
 
 class Cache:
@@ -25,13 +26,13 @@ class Cache:
         self.made = 0
         self.cache = FunctionCache(self._make)
 
-    def _make(self, function: Any) -> Pickled:
+    def _make(self, function: Any, tag: bytes) -> Pickled:
         self.made += 1
-        body = b"P" + cloudpickle.dumps(function)
+        body = tag + b"P" + cloudpickle.dumps(function)
         return Pickled(content_id(body), body, (), "")
 
     def run(self, function: Any, *args: Any) -> Any:
-        return pickle.loads(self.cache.get(function).body[1:])(*args)
+        return pickle.loads(unframe_function(self.cache.get(function).body)[1][1:])(*args)
 
 
 @pytest.fixture

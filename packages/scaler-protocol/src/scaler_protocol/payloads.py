@@ -4,6 +4,7 @@ The scheduler and the object storage server never look inside. The first byte is
 it does not pickle: that is the serializer's business.
 
     function body   PICKLED + pickle | CUSTOM + bytes of the client's serializer | OBJECT + object id
+                    | PER_CALL + any of the three
     arguments       PICKLED + pickle of (args, kwargs) | ARGUMENTS + the list below | OBJECT + object id of such bytes
     map chunk       PICKLED + pickle of (star, items) | PAYLOADS + many argument payloads | OBJECT + object id of such bytes
     result          PICKLED + pickle | CUSTOM + bytes | OBJECT + object id
@@ -14,7 +15,11 @@ An object in storage is a list of buffers. The first one is a header: PICKLED + 
 buffers), RAW_BYTES or RAW_BYTEARRAY (the second is the value), CUSTOM + bytes, or FRAMED + any payload above.
 "OBJECT + object id of such bytes" names an object with header FRAMED + the payload, or PICKLED + pickle of the value.
 
-Pickle means: restored by `pickle.loads`; made by pickle or cloudpickle.
+Pickle means: restored by `pickle.loads`; made by pickle or `scaler_protocol.by_value`.
+
+Functions: a worker restores a body once and keeps what came of it. That is right for code only. What carries state (a bound
+method, a callable object, a closure over a list) is PER_CALL: restored for each call, in a map for each item, so that
+no call sees what another one has changed.
 
 Map chunks: with `star` an item is a tuple of positional arguments, without it the only argument. Where an item failed,
 `values` holds None at its index.
@@ -50,6 +55,7 @@ PAYLOADS = b"L"
 RAW_BYTES = b"b"
 RAW_BYTEARRAY = b"a"
 FRAMED = b"F"
+PER_CALL = b"N"
 
 INLINE_BYTES_MAX = 48 * 1024
 """Arguments and results up to this size travel inside batches; larger ones become objects."""
@@ -145,11 +151,16 @@ def unframe_arguments(payload: bytes) -> tuple[list[Argument], dict[str, Argumen
             at += _ARGUMENT.size
             arguments.append(Argument(Source(source), bytes(payload[at : at + length])))
             at += length
-    except (struct.error, ValueError) as error:
+    except (struct.error, ValueError, OverflowError) as error:
         raise MalformedMessageError(f"not an argument list: {error}") from None
     if at != len(payload):
         raise MalformedMessageError("not an argument list: its lengths do not add up")
     return arguments[:positional_count], dict(zip(names, arguments[positional_count:], strict=True))
+
+
+def unframe_function(body: bytes) -> tuple[bool, bytes]:
+    """Return whether a function must be restored for each call, and the body that says what it is."""
+    return (True, body[1:]) if body[:1] == PER_CALL else (False, body)
 
 
 def frame_payloads(payloads: Sequence[bytes]) -> bytes:

@@ -17,7 +17,7 @@ from scaler_adapters.symphony.task_runner import RemoteResult, RemoteTask
 from scaler_protocol import messages as m
 from scaler_protocol.columns import Packed
 from scaler_protocol.errors import SessionError
-from scaler_protocol.payloads import FRAMED, INLINE_BYTES_MAX, OBJECT
+from scaler_protocol.payloads import FRAMED, INLINE_BYTES_MAX, OBJECT, unframe_function
 from scaler_protocol.session import Connection, Established, HeartbeatDue, Lost, Received, RefusedByPeer
 from scaler_protocol.wire import Envelope
 
@@ -510,7 +510,8 @@ class SymphonyCore:
                 return
             self._queue.remove(task)
             needed = {*task.objects}
-            for payload in (self._body(task.function), self._body(task.batch.serializer)):
+            for body in (self._body(task.function), self._body(task.batch.serializer)):
+                _, payload = unframe_function(body)
                 if payload[:1] == OBJECT:
                     needed.add(payload[1:])
             task.objects = tuple(needed)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import array
 import importlib
+import inspect
 import pickle
 import threading
+import zlib
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -18,10 +20,17 @@ import cloudpickle
 
 from scaler_adapters.symphony import task_runner
 from scaler_adapters.symphony.task_runner import RemoteResult, RemoteTask
+from scaler_protocol import by_value
+from scaler_protocol.by_value import classes, enums, pickler
 from scaler_protocol.service.errors import ServiceError
 
 # The service's host need not have this package: the runner travels inside the task.
 cloudpickle.register_pickle_by_value(task_runner)
+
+_MODULES = {
+    module.__name__: zlib.compress(inspect.getsource(module).encode()) for module in (classes, enums, pickler, by_value)
+}
+"""What payloads name, each after those it imports."""
 
 EARLY_RESPONSES_MAX = 10_000
 """Responses kept for tasks whose submission has not returned yet."""
@@ -72,7 +81,7 @@ class SymphonySession:
     def submit(self, key: int, task: RemoteTask) -> None:
         """Send one task. It ends with `on_ended(key, …)`, now or later."""
         try:
-            payload = cloudpickle.dumps((task_runner.run_task, *task))
+            payload = cloudpickle.dumps((task_runner.run_task_with, _MODULES, *task))
             attributes = self._soamapi.TaskSubmissionAttributes()
             attributes.set_task_input(self._message_class(payload))
             handle = self._session.send_task_input(attributes)

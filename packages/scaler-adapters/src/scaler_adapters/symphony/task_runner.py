@@ -1,18 +1,22 @@
 """What runs inside a Symphony service: one Scaler task, from payload bytes to payload bytes.
 
 This module travels by value inside each task: a service that was deployed for Scaler needs `cloudpickle` and nothing of
-ours. So it imports the standard library only, except where a task brings more itself; formats are those of
-`scaler_protocol.payloads`.
+ours. So it imports the standard library only, except where a task brings more itself: `scaler_protocol.by_value`, which
+payloads name, comes along as source. Formats are those of `scaler_protocol.payloads`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import pickle
 import struct
+import sys
 import time
 import traceback
+import types
+import zlib
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -45,6 +49,36 @@ class RemoteResult(NamedTuple):
     duration: int
     cpu_time: int
     memory_peak_bytes: int
+
+
+def run_task_with(modules: Mapping[str, bytes], *fields: Any) -> tuple[Any, ...]:
+    """As `run_task`, with compressed sources of modules of ours that payloads name and that may not be installed here."""
+    _provide(modules)
+    return run_task(*fields)
+
+
+def _provide(modules: Mapping[str, bytes]) -> None:
+    """Make modules from their sources, in this order, where they cannot be imported."""
+    try:
+        for name in modules:
+            importlib.import_module(name)
+    except ImportError:
+        for name, source in modules.items():
+            parent = name.rpartition(".")[0]
+            while parent and parent not in sys.modules:
+                package = sys.modules[parent] = types.ModuleType(parent)
+                package.__path__ = []
+                parent = parent.rpartition(".")[0]
+            module = sys.modules[name] = sys.modules.get(name) or types.ModuleType(name)
+            exec(compile(zlib.decompress(source), f"<{name}>", "exec"), module.__dict__)
+
+
+def _open_class_scope() -> None:
+    """Have classes that payloads restore from now on be what these payloads say (see `scaler_protocol.by_value`)."""
+    classes = sys.modules.get("scaler_protocol.by_value.classes")
+    if classes is not None:
+        scope = object()
+        classes.set_scope(lambda: scope)
 
 
 def run_task(*fields: Any) -> tuple[Any, ...]:
@@ -99,7 +133,11 @@ class _Values:
         task = self._task
         if task.serializer:
             self._serializer = self.load(task.serializer)
-        function = self.load(task.function)
+        _open_class_scope()
+        per_call, body = task.function[:1] == b"N", task.function
+        if per_call:
+            body = body[1:]
+        function = self.load(body)
         if not task.is_chunk:
             args, kwargs = self._arguments(task.arguments)
             return self._dump(_completed(function(*args, **kwargs)))
@@ -107,6 +145,9 @@ class _Values:
         failures: dict[int, bytes] = {}
         for index, call in enumerate(self._calls(task.arguments)):
             try:
+                if per_call and index:
+                    _open_class_scope()
+                    function = self.load(body)
                 args, kwargs = call()
                 value = _completed(function(*args, **kwargs))
                 values.append(value if self._serializer is None else self._serializer.serialize(value))
@@ -254,9 +295,13 @@ def _dumps(value: Any) -> bytes:
     try:
         return pickle.dumps(value, 5)
     except Exception:
-        import cloudpickle
+        return _by_value(value)
 
-        return bytes(cloudpickle.dumps(value, 5))
+
+def _by_value(value: Any) -> bytes:
+    from scaler_protocol import by_value
+
+    return by_value.dumps(value)
 
 
 def _failure(error: BaseException) -> bytes:
@@ -267,13 +312,11 @@ def _failure(error: BaseException) -> bytes:
         frames = frames.tb_next
     error.__traceback__ = frames
     try:
-        import cloudpickle
-
         with contextlib.suppress(ImportError):
             from tblib import pickling_support
 
             pickling_support.install(error)
-        pickled = bytes(cloudpickle.dumps(error))
+        pickled = _by_value(error)
     except Exception:
         pickled = b""
     try:

@@ -7,8 +7,6 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-import cloudpickle
-
 from scaler.client.engine import Engine
 from scaler.client.future import ScalerFuture
 from scaler.client.object_reference import ObjectReference
@@ -17,8 +15,8 @@ from scaler.core.tasks import FUNCTIONS_MAX, TaskGroup
 from scaler.errors import GraphError, SerializationError
 from scaler.serialization.arguments import Packer
 from scaler.serialization.faults import explain
-from scaler.serialization.pickling import PROTOCOL
 from scaler.serialization.signatures import Check
+from scaler_protocol import by_value
 from scaler_protocol import messages as m
 from scaler_protocol.columns import EMPTY, Packed
 from scaler_protocol.names import name_of, shown, type_name_of
@@ -157,7 +155,7 @@ class _Encoder:
             return self._packer.argument(function, position, value, named)
         expression = inputs.expression(value)
         try:
-            return Argument(Source.EXPRESSION, cloudpickle.dumps(expression, PROTOCOL))
+            return Argument(Source.EXPRESSION, by_value.dumps(expression))
         except Exception as error:
             what = f"argument {position + 1} of {name_of(function)}"
             raise SerializationError(explain(what, value, error)) from error

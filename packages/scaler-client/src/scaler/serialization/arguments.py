@@ -6,11 +6,9 @@ Everything is a snapshot: when a function of this module returns, nothing it mad
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple, Protocol
-
-import cloudpickle
 
 from scaler.client.object_reference import ObjectReference
 from scaler.errors import ScalerError, SerializationError
@@ -19,6 +17,7 @@ from scaler.serialization.functions import FunctionCache, Pickled
 from scaler.serialization.pickling import NUMBERS, PROTOCOL, dumps, dumps_apart, is_plain, plain_items, size_hint
 from scaler.serialization.serializer import AnySerializer
 from scaler.serialization.signatures import check_of, is_async_generator_function
+from scaler_protocol import by_value
 from scaler_protocol.ids import content_id
 from scaler_protocol.names import name_of, shown, text_of, type_name_of
 from scaler_protocol.payloads import (
@@ -74,7 +73,7 @@ class Packer:
         """How the custom serializer itself travels."""
         if serializer is not None:
             try:
-                body = PICKLED + cloudpickle.dumps(serializer, PROTOCOL)
+                body = PICKLED + dumps(serializer)
             except Exception as error:
                 raise SerializationError(explain("the serializer", serializer, error)) from error
             self.serializer_function = Pickled(content_id(body), body, (), "serializer")
@@ -85,7 +84,7 @@ class Packer:
         """Return what stands for `function`. Where that names objects, each has one more use counted."""
         return self._functions.get(function)
 
-    def _make_function(self, function: Any) -> Pickled:
+    def _make_function(self, function: Any, tag: bytes) -> Pickled:
         if not callable(function):
             raise TypeError(f"{shown(function)} is not callable")
         if is_async_generator_function(function):
@@ -97,21 +96,22 @@ class Packer:
             if self._serializer is not None:
                 body = CUSTOM + self._serialized(function)
                 if len(body) > INLINE_BYTES_MAX:
-                    return self._stored_function(function, [body])
+                    return self._stored_function(function, tag, [body])
             else:
                 pickled, buffers = dumps_apart(function)
                 if len(pickled) + sum(buffer.nbytes for buffer in buffers) > INLINE_BYTES_MAX:
-                    return self._stored_function(function, [PICKLED + pickled, *buffers])
-                body = PICKLED + (cloudpickle.dumps(function, PROTOCOL) if buffers else pickled)
+                    return self._stored_function(function, tag, [PICKLED + pickled, *buffers])
+                body = PICKLED + (dumps(function) if buffers else pickled)
         except ScalerError:
             raise
         except Exception as error:
             raise SerializationError(self._explained(f"function {name_of(function)}", function, error)) from error
+        body = tag + body
         return Pickled(content_id(body), body, (), name_of(function), check_of(function))
 
-    def _stored_function(self, function: Any, buffers: Sequence[Buffer]) -> Pickled:
+    def _stored_function(self, function: Any, tag: bytes, buffers: Sequence[Buffer]) -> Pickled:
         object_id = self._store(buffers, f"function {name_of(function)}")
-        body = OBJECT + object_id
+        body = tag + OBJECT + object_id
         return Pickled(content_id(body), body, (object_id,), name_of(function), check_of(function))
 
     # --- calls
@@ -243,8 +243,8 @@ class Packer:
     def _chunk_whole(self, function: Any, star: bool, items: list[Any], plain: bool, first: int) -> Packed | None:
         """Return one pickle of all items; None when that would be large and some item is large by itself."""
         try:
-            dump: Callable[..., bytes] = pickle.dumps if plain else cloudpickle.dumps
-            pickled = dump((star, items), PROTOCOL)
+            chunk = (star, items)
+            pickled = pickle.dumps(chunk, PROTOCOL) if plain else by_value.dumps(chunk)
         except Exception as error:
             raise self._explain_items(function, star, items, first, error) from error
         if len(pickled) <= INLINE_BYTES_MAX:

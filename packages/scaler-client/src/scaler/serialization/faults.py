@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
-import cloudpickle
-
+from scaler_protocol import by_value
 from scaler_protocol.names import name_of, shown, text_of, type_name_of
 
 _DEPTH_MAX = 50
@@ -25,7 +24,7 @@ Dump = Callable[[Any], object]
 def explain(what: str, value: Any, error: BaseException, dump: Dump | None = None) -> str:
     """Return one sentence: `what` (such as "argument 1 of f") cannot be serialized, because of which part of `value`.
 
-    `dump` raises for what cannot be serialized; by default it is cloudpickle.
+    `dump` raises for what cannot be serialized; by default `by_value` pickles.
     """
     if _is_too_deep(error):
         return f"{what} cannot be serialized: {_TOO_DEEP}"
@@ -173,4 +172,4 @@ class _Nowhere:
 
 
 def _dump(value: Any) -> None:
-    cloudpickle.Pickler(_Nowhere(), protocol=5, buffer_callback=lambda _: None).dump(value)
+    by_value.Pickler(_Nowhere(), by_value.PROTOCOL, buffer_callback=lambda _: None).dump(value)

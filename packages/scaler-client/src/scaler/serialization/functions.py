@@ -6,10 +6,15 @@ and those of functions it refers to. As long as all of this is immutable and the
 says what a new one would; otherwise it is made anew, and found equal, or not, by content.
 
 Not looked at: a function's name, documentation string and annotations, which its behaviour does not depend on.
+
+The same look tells whether a worker may keep what it restores: a function that captures nothing but immutable values, and
+writes to none of the places it captures, is code. All else has state, and its body says so (`PER_CALL`).
 """
 
 from __future__ import annotations
 
+import functools
+import operator
 import sys
 import types
 import weakref
@@ -18,11 +23,14 @@ from typing import Any, NamedTuple
 
 import cloudpickle
 
+from scaler.serialization.code_effects import changes_what_it_keeps
+from scaler.serialization.immutable import is_immutable
 from scaler.serialization.signatures import Check
+from scaler_protocol.payloads import PER_CALL
 
 _MISSING: Any = object()
-_ATOMS = (int, float, str, bytes, bool, complex, type(None), type(Ellipsis), type(NotImplemented), range)
 _FUNCTION_TYPES = (types.FunctionType, types.BuiltinFunctionType, type)
+_OPERATORS = (operator.itemgetter, operator.attrgetter, operator.methodcaller)
 _WATCHES_MAX = 256
 """A function that captures more is pickled every time: checking would cost as much."""
 
@@ -81,6 +89,20 @@ class _Parts(NamedTuple):
         )
 
 
+class _Captured:
+    """What a function takes along: places to watch, and the functions pickled by value that it consists of."""
+
+    def __init__(self) -> None:
+        self.watches: list[_Watch] = []
+        self.functions: dict[int, types.FunctionType] = {}
+        self.refers_to_functions = False
+
+    def watch(
+        self, read: Callable[[Any, Any], Any], owner: Any, name: Any, expected: Any, *, weak: bool = False
+    ) -> None:
+        self.watches.append(_Watch(read, owner, name, expected, weak))
+
+
 class _Entry(NamedTuple):
     reference: weakref.ref[Any]
     parts: _Parts | None
@@ -90,9 +112,12 @@ class _Entry(NamedTuple):
 
 
 class FunctionCache:
-    """Functions by identity. `make` turns one into bytes; it is called when what was made before may be stale."""
+    """Functions by identity. `make` turns one into bytes; it is called when what was made before may be stale.
 
-    def __init__(self, make: Callable[[Any], Pickled]) -> None:
+    It also gets what goes in front of the body: nothing, or `PER_CALL`.
+    """
+
+    def __init__(self, make: Callable[[Any, bytes], Pickled]) -> None:
         self._make = make
         self._entries: dict[int, _Entry] = {}
 
@@ -116,16 +141,16 @@ class FunctionCache:
             else:
                 return entry.pickled
         # What it captures is read before it is pickled: a change between the two makes the entry stale, not wrong.
-        captured = None if by_value_modules else _capture_of(function)
-        pickled = self._make(function)
+        parts, captured = _look_at(function)
+        pickled = self._make(function, b"" if _is_code(function, captured) else PER_CALL)
         # A body that names an object in storage lives only as long as its tasks.
-        if captured is None or pickled.objects:
+        if captured is None or pickled.objects or by_value_modules:
             entries.pop(key, None)
         else:
             if len(entries) >= _ENTRIES_MAX:
                 entries.pop(next(iter(entries)), None)
             reference = weakref.ref(function, lambda _: entries.pop(key, None))
-            entries[key] = _Entry(reference, *captured, pickled)
+            entries[key] = _Entry(reference, parts, tuple(captured.watches), pickled)
         return pickled
 
 
@@ -143,73 +168,98 @@ def is_importable(value: Any) -> bool:
     return found is value
 
 
-def _capture_of(function: Any) -> tuple[_Parts | None, tuple[_Watch, ...]] | None:
-    """Return what must stay as it is for the pickle of `function` to stay right; None when that cannot be watched."""
-    if isinstance(function, _FUNCTION_TYPES) and is_importable(function):
-        return None, ()
-    if type(function) is not types.FunctionType:
-        return None
-    parts = _Parts.of(function)
-    watches: list[_Watch] = []
-    return (parts, tuple(watches)) if _collect(function, watches, set()) else None
+def is_code(function: Any) -> bool:
+    """Whether a worker may restore `function` once for all calls: no call can leave anything in it for the next one.
+
+    What an importable function leaves behind, it leaves in its module, in any process.
+    """
+    return _is_code(function, _look_at(function)[1])
 
 
-def _collect_referred(function: types.FunctionType, watches: list[_Watch], seen: set[int]) -> bool:
-    """Append all places of a function that another one refers to; False when one holds something that may change."""
-    if id(function) in seen:
-        return True
-    reference = weakref.ref(function)
-    for name in ("__code__", "__closure__", "__defaults__", "__kwdefaults__"):
-        watches.append(_Watch(_read_attribute, reference, name, getattr(function, name), False))
-    watches.append(_Watch(_read_length, function.__dict__, None, len(function.__dict__), False))
-    return _collect(function, watches, seen)
-
-
-def _collect(function: types.FunctionType, watches: list[_Watch], seen: set[int]) -> bool:
-    """Append all places `function` takes values from, but for its parts; False when one may change inside."""
-    seen.add(id(function))
-    code = function.__code__
-    if function.__defaults__ is not None and not _is_immutable(function.__defaults__):
-        return False
-    for cell in function.__closure__ or ():
-        if not _capture(_read_cell, cell, None, watches, seen):
-            return False
-    for name in _global_names(code):
-        if not _capture(_read_item, function.__globals__, name, watches, seen):
-            return False
-    keyword_defaults = function.__kwdefaults__ or {}
-    if keyword_defaults:
-        watches.append(_Watch(_read_length, keyword_defaults, None, len(keyword_defaults), False))
-    for mapping in (keyword_defaults, function.__dict__):
-        for name in mapping:
-            if not _capture(_read_item, mapping, name, watches, seen):
-                return False
-    return len(watches) <= _WATCHES_MAX
-
-
-def _capture(read: Callable[[Any, Any], Any], owner: Any, name: Any, watches: list[_Watch], seen: set[int]) -> bool:
-    """Watch one place; False when what it holds may change inside."""
-    value = read(owner, name)
-    if value is _MISSING or _is_immutable(value):
-        watches.append(_Watch(read, owner, name, value, False))
-        return True
-    if isinstance(value, types.ModuleType):
-        watches.append(_Watch(read, owner, name, value, False))
-        return sys.modules.get(value.__name__) is value and getattr(value, "__spec__", None) is not None
-    if isinstance(value, _FUNCTION_TYPES) and is_importable(value):
-        watches.append(_Watch(read, owner, name, weakref.ref(value), True))
-        return True
-    if type(value) is types.FunctionType:
-        watches.append(_Watch(read, owner, name, weakref.ref(value), True))
-        return _collect_referred(value, watches, seen)
+def _is_code(function: Any, captured: _Captured | None) -> bool:
+    if captured is not None:
+        functions = list(captured.functions.values())
+        return not changes_what_it_keeps(functions, refer_to_functions=captured.refers_to_functions)
+    if type(function) is functools.partial:
+        return (
+            not function.__dict__
+            and is_immutable(function.args)
+            and all(map(is_immutable, function.keywords.values()))
+            and is_code(function.func)
+        )
+    if type(function) in _OPERATORS:
+        reduced = function.__reduce__()
+        return reduced[0] is type(function) and is_immutable(reduced[1])
     return False
 
 
-def _is_immutable(value: Any) -> bool:
-    kind = type(value)
-    if kind in _ATOMS:
+def _look_at(function: Any) -> tuple[_Parts | None, _Captured | None]:
+    """Return what must stay as it is for the pickle of `function` to stay right; None when that cannot be watched."""
+    if isinstance(function, _FUNCTION_TYPES) and is_importable(function):
+        return None, None if _is_registered_by_value(function) else _Captured()
+    if type(function) is not types.FunctionType:
+        return None, None
+    parts = _Parts.of(function)
+    captured = _Captured()
+    return (parts, captured) if _collect(function, captured) else (None, None)
+
+
+def _is_registered_by_value(value: Any) -> bool:
+    parents = value.__module__.split(".")
+    registered = cloudpickle.list_registry_pickle_by_value()
+    return any(".".join(parents[:count]) in registered for count in range(1, len(parents) + 1))
+
+
+def _collect_referred(function: types.FunctionType, captured: _Captured) -> bool:
+    """Collect all places of a function that another one refers to; False when one holds something that may change."""
+    captured.refers_to_functions = True
+    if id(function) in captured.functions:
         return True
-    return (kind is tuple or kind is frozenset) and all(map(_is_immutable, value))
+    reference = weakref.ref(function)
+    for name in ("__code__", "__closure__", "__defaults__", "__kwdefaults__"):
+        captured.watch(_read_attribute, reference, name, getattr(function, name))
+    captured.watch(_read_length, function.__dict__, None, len(function.__dict__))
+    return _collect(function, captured)
+
+
+def _collect(function: types.FunctionType, captured: _Captured) -> bool:
+    """Collect all places `function` takes values from, but for its parts; False when one may change inside."""
+    captured.functions[id(function)] = function
+    code = function.__code__
+    if function.__defaults__ is not None and not is_immutable(function.__defaults__):
+        return False
+    for cell in function.__closure__ or ():
+        if not _capture(_read_cell, cell, None, captured):
+            return False
+    for name in _global_names(code):
+        if not _capture(_read_item, function.__globals__, name, captured):
+            return False
+    keyword_defaults = function.__kwdefaults__ or {}
+    if keyword_defaults:
+        captured.watch(_read_length, keyword_defaults, None, len(keyword_defaults))
+    for mapping in (keyword_defaults, function.__dict__):
+        for name in mapping:
+            if not _capture(_read_item, mapping, name, captured):
+                return False
+    return len(captured.watches) <= _WATCHES_MAX
+
+
+def _capture(read: Callable[[Any, Any], Any], owner: Any, name: Any, captured: _Captured) -> bool:
+    """Watch one place; False when what it holds may change inside."""
+    value = read(owner, name)
+    if value is _MISSING or is_immutable(value):
+        captured.watch(read, owner, name, value)
+        return True
+    if isinstance(value, types.ModuleType):
+        captured.watch(read, owner, name, value)
+        return sys.modules.get(value.__name__) is value and getattr(value, "__spec__", None) is not None
+    if isinstance(value, _FUNCTION_TYPES) and is_importable(value):
+        captured.watch(read, owner, name, weakref.ref(value), weak=True)
+        return not _is_registered_by_value(value)
+    if type(value) is types.FunctionType:
+        captured.watch(read, owner, name, weakref.ref(value), weak=True)
+        return _collect_referred(value, captured)
+    return False
 
 
 def _global_names(code: types.CodeType) -> set[str]:

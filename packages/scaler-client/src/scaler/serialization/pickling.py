@@ -1,26 +1,28 @@
-"""Pickle where it is enough, cloudpickle where it is not.
+"""Pickle where it is enough, `scaler_protocol.by_value` where it is not.
 
 Pickle is ten times faster and refers to classes and functions by name; that is right only for what every worker has. So it
-is used for plain values alone, told by their exact types. Everything else goes through cloudpickle.
+is used for plain values alone, told by their exact types. Everything else goes by value where it must.
 """
 
 from __future__ import annotations
 
 import pickle
 import sys
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-import cloudpickle
+from scaler_protocol import by_value
 
-PROTOCOL = 5
+PROTOCOL = by_value.PROTOCOL
 
 NUMBERS = frozenset({int, float, bool, type(None), complex})
 """Exact types that pickle is right for and that are small, but for integers of absurd length."""
 
 _ATOMS = NUMBERS | {str, bytes}
 _ITEMS_MAX = 32
-"""Larger containers are not looked through: cloudpickle's cost per call does not matter beside theirs."""
+"""Larger containers are not looked through: what another pickler costs per call does not matter beside theirs."""
+
+_dump_plain = partial(pickle.dumps, protocol=PROTOCOL)
 
 
 _LEVELS_MAX = 10
@@ -60,16 +62,12 @@ def dumps(value: Any) -> bytes:
     """Return a pickle of `value`, everything inside it."""
     if is_plain(value):
         return pickle.dumps(value, PROTOCOL)
-    return cloudpickle.dumps(value, PROTOCOL)  # type: ignore[no-any-return]
+    return by_value.dumps(value)
 
 
 def dumps_apart(value: Any) -> tuple[bytes, list[memoryview]]:
     """Return a pickle of `value` and its large buffers beside it, which are views of the value's own memory."""
-    buffers: list[pickle.PickleBuffer] = []
-    # `None` from a callback means: out of band.
-    collect: Callable[[pickle.PickleBuffer], Any] = buffers.append
-    dump = pickle.dumps if is_plain(value) else cloudpickle.dumps
-    return dump(value, PROTOCOL, buffer_callback=collect), [buffer.raw() for buffer in buffers]
+    return by_value.dumps_apart(value, _dump_plain if is_plain(value) else by_value.dumps)
 
 
 def size_hint(value: Any) -> int:

@@ -86,7 +86,7 @@ def load_outcomes(payload: Payload, serializer: AnySerializer | None = None) -> 
 def _load_object(buffers: Sequence[Frame], serializer: AnySerializer | None) -> Any:
     header = bytes(buffers[0])
     if header[:1] == PICKLED:
-        return pickle.loads(header[1:], buffers=buffers[1:])
+        return pickle.loads(header[1:], buffers=[_writable(buffer) for buffer in buffers[1:]])
     if header == RAW_BYTES:
         # Here, as only large results come as objects.
         from scaler_protocol.large_bytes import make_bytes
@@ -95,6 +95,11 @@ def _load_object(buffers: Sequence[Frame], serializer: AnySerializer | None) -> 
     if header == RAW_BYTEARRAY:
         return bytearray(buffers[1])
     return _load_framed(header, serializer)
+
+
+def _writable(buffer: Frame) -> Frame:
+    # Small frames of a message are `bytes`, and an array over one would be read-only. One that was read-only says so.
+    return bytearray(buffer) if isinstance(buffer, bytes) else buffer
 
 
 def _load_framed(payload: bytes, serializer: AnySerializer | None) -> Any:

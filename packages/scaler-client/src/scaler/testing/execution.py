@@ -5,13 +5,14 @@ from __future__ import annotations
 import pickle
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
-import cloudpickle
 import tblib.pickling_support
 
 from scaler.serialization.results import load_value
 from scaler.serialization.serializer import AnySerializer
+from scaler_protocol import by_value
 from scaler_protocol.coroutines import call_and_complete, completed
 from scaler_protocol.expressions import evaluate
 from scaler_protocol.messages import Status, TaskKind
@@ -26,6 +27,7 @@ from scaler_protocol.payloads import (
     Argument,
     Source,
     unframe_arguments,
+    unframe_function,
     unframe_payloads,
 )
 from scaler_protocol.wire import Frame
@@ -43,9 +45,15 @@ class Execution:
         self._serializer = serializer
 
     def load_function(self, body: bytes) -> Any:
-        if body[:1] == OBJECT:
-            return load_value(self._fetch(body[1:]), self._serializer)
-        return load_value(body, self._serializer)
+        """Return the function of a body; what it calls is restored for each call, where that is so."""
+        per_call, body = unframe_function(body)
+        return partial(self._load_and_call, body) if per_call else self._load(body)
+
+    def _load(self, body: bytes) -> Any:
+        return load_value(self._find(body[1:]) if body[:1] == OBJECT else body, self._serializer)
+
+    def _load_and_call(self, body: bytes, *args: Any, **kwargs: Any) -> Any:
+        return self._load(body)(*args, **kwargs)
 
     def run(self, function: Any, kind: int, payload: bytes, inputs: Sequence[bytes]) -> tuple[int, bytes]:
         """Return (status, payload) of a task."""
@@ -131,7 +139,7 @@ class Execution:
         if self._serializer is not None and not outcome:
             payload = CUSTOM + self._serializer.serialize(value)
         else:
-            payload = PICKLED + cloudpickle.dumps(value)
+            payload = PICKLED + by_value.dumps(value)
         return payload if len(payload) <= INLINE_BYTES_MAX else OBJECT + self._store([payload])
 
 
@@ -143,7 +151,7 @@ def failure_payload(error: BaseException) -> bytes:
     """Return the payload of a task that raised `error`."""
     tblib.pickling_support.install(error)
     try:
-        pickled = cloudpickle.dumps(error)
+        pickled = by_value.dumps(error)
     except Exception:
         pickled = b""
     name = f"{type(error).__module__}.{type(error).__qualname__}"

@@ -49,11 +49,12 @@ def _text(error: BaseException) -> str:
 
 def _pickled(error: BaseException) -> bytes:
     try:
-        import cloudpickle
         from tblib import pickling_support
 
+        from scaler_protocol import by_value
+
         pickling_support.install(error)
-        return bytes(cloudpickle.dumps(error))
+        return by_value.dumps(error)
     except Exception:
         return b""
 

@@ -26,11 +26,12 @@ from dataclasses import dataclass
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, NamedTuple
 
+from scaler_protocol.by_value.classes import set_scope
 from scaler_protocol.coroutines import awaiting, cancel_running, completed, is_cancellation
 from scaler_protocol.ids import NO_ID
 from scaler_protocol.messages import Status, TaskFlag, TaskKind
 from scaler_protocol.names import text_of, type_name_of
-from scaler_protocol.payloads import PICKLED
+from scaler_protocol.payloads import PICKLED, unframe_function
 from scaler_protocol.task_context import RelayAttendant, RelayReceiver, set_task_context
 from scaler_protocol.values import new_tuple
 from scaler_protocol.wire import Frame
@@ -154,6 +155,7 @@ class Processor:
         """How many inputs of tasks here are the result of the task with this index, which has not ended."""
         self._kept: dict[int, bytes] = {}
         """Results by index, until the last input that is one of them was read."""
+        self._calls_restored = 0
         self._blocked_depth = 0
         self._buffer: deque[Result] = deque()
         self._flush_lock = threading.Lock()
@@ -228,6 +230,7 @@ class Processor:
         output.install(self._capture)
         threading.Thread(target=self._serve_control, name="scaler-control", daemon=True).start()
         set_task_context(self)
+        set_scope(self._class_scope)
         if self._options.preload:
             try:
                 run_preload(self._options.preload)
@@ -532,13 +535,28 @@ class Processor:
         return payloads
 
     def _load_function(self, row: Row) -> Function:
-        try:
-            serializer = self._serializer(row.tasks.serializer)
-            call = load_value(self._bodies[row.function], serializer, self._fetch)
-        except Exception as error:
-            raise _NotRestoredError("the function", error) from error
-        function = self._functions[row.function] = Function(row.function, call)
+        serializer_id = row.tasks.serializer
+        per_call, body = unframe_function(self._bodies[row.function])
+
+        def load() -> Callable[..., Any]:
+            try:
+                loaded: Callable[..., Any] = load_value(body, self._serializer(serializer_id), self._fetch)
+            except Exception as error:
+                raise _NotRestoredError("the function", error) from error
+            return loaded
+
+        def load_and_call(*args: Any, **kwargs: Any) -> Any:
+            # A scope of its own: classes are what they are for the function, whatever the arguments say of them.
+            self._calls_restored += 1
+            return load()(*args, **kwargs)
+
+        function = self._functions[row.function] = Function(row.function, load_and_call if per_call else load())
         return function
+
+    def _class_scope(self) -> tuple[int, int]:
+        """Return what a task, or a call that restores its function, has to itself (see `by_value.classes`)."""
+        row = self._current
+        return -1 if row is None else row.task_index, self._calls_restored
 
     def _serializer(self, function: bytes) -> Serializer | None:
         if function == NO_ID:
@@ -731,6 +749,12 @@ def _map_all(
             if len(values) < total:
                 raise RuntimeError("the function raised StopIteration")
         except (Exception, SystemExit, KeyboardInterrupt) as error:
-            failures[len(values)] = failure_payload(error)
+            failures[len(values)] = _item_failure(error)
             values.append(None)
     return values
+
+
+def _item_failure(error: BaseException) -> bytes:
+    if isinstance(error, _NotRestoredError):
+        return text_failure_payload(NOT_RESTORED, str(error), error.cause)
+    return failure_payload(error)

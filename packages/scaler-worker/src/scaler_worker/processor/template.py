@@ -21,8 +21,6 @@ import socket
 import sys
 from dataclasses import dataclass
 
-import cloudpickle  # noqa: F401 (imported for the processors)
-
 from scaler_protocol.log_lines import formatter
 from scaler_worker.processor import module_search
 from scaler_worker.processor.channel import Channel

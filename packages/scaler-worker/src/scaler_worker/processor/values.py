@@ -5,8 +5,10 @@ from __future__ import annotations
 import pickle
 import struct
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
+from scaler_protocol import by_value
 from scaler_protocol.coroutines import call_and_complete
 from scaler_protocol.errors import MalformedMessageError
 from scaler_protocol.expressions import evaluate
@@ -30,10 +32,6 @@ from scaler_protocol.payloads import (
     unframe_payloads,
 )
 from scaler_protocol.random_ids import new_id
-
-OUT_OF_BAND_BYTES_MIN = 16 * 1024
-"""Smaller buffers stay inside the pickle: a buffer of its own costs more than copying it."""
-
 
 Arguments = tuple[Sequence[Any], dict[str, Any]]
 FetchObject = Callable[[bytes], Sequence[memoryview]]
@@ -158,26 +156,26 @@ def load_chunk(payload: bytes, fetch: FetchObject) -> tuple[bool, Sequence[Any]]
 # --- writing ---------------------------------------------------------------------------------------------------------
 
 
-def dump_pickle(value: Any, buffers: list[pickle.PickleBuffer] | None = None) -> bytes:
-    """Return a pickle of `value`, by value where it cannot go by reference; large buffers go to `buffers`, where given."""
+_CANNOT_NAME = (pickle.PicklingError, AttributeError, TypeError)
+"""What pickle raises for lambdas, local classes and what lives in `__main__`."""
 
-    def keep_inside(buffer: pickle.PickleBuffer) -> bool:
-        assert buffers is not None
-        if buffer.raw().nbytes < OUT_OF_BAND_BYTES_MIN:
-            return True
-        buffers.append(buffer)
-        return False
+_dump_by_reference = partial(pickle.dumps, protocol=by_value.PROTOCOL)
 
-    callback: Any = None if buffers is None else keep_inside
+
+def dump_pickle(value: Any) -> bytes:
+    """Return a pickle of `value`, by value where it cannot go by reference."""
     try:
-        return pickle.dumps(value, 5, buffer_callback=callback)
-    except (pickle.PicklingError, AttributeError, TypeError):
-        # Lambdas, local classes and what lives in __main__: by value.
-        import cloudpickle
+        return _dump_by_reference(value)
+    except _CANNOT_NAME:
+        return by_value.dumps(value)
 
-        if buffers is not None:
-            buffers.clear()
-        return bytes(cloudpickle.dumps(value, 5, buffer_callback=callback))
+
+def _dump_apart(value: Any) -> tuple[bytes, list[memoryview]]:
+    """As `dump_pickle`, and the large buffers beside it."""
+    try:
+        return by_value.dumps_apart(value, _dump_by_reference)
+    except _CANNOT_NAME:
+        return by_value.dumps_apart(value)
 
 
 def dump_result(value: Any, serializer: Serializer | None) -> Outcome:
@@ -187,13 +185,12 @@ def dump_result(value: Any, serializer: Serializer | None) -> Outcome:
     kind = type(value)
     if (kind is bytes or kind is bytearray) and len(value) > INLINE_BYTES_MAX:
         return _as_object([RAW_BYTES if kind is bytes else RAW_BYTEARRAY, value])
-    buffers: list[pickle.PickleBuffer] = []
-    data = dump_pickle(value, buffers)
+    data, buffers = _dump_apart(value)
     if not buffers:
         return _inline_or_object(PICKLED + data)
-    if len(data) + sum(buffer.raw().nbytes for buffer in buffers) <= INLINE_BYTES_MAX:
+    if len(data) + sum(buffer.nbytes for buffer in buffers) <= INLINE_BYTES_MAX:
         return Outcome(PICKLED + dump_pickle(value))
-    return _as_object([PICKLED + data, *(buffer.raw() for buffer in buffers)])
+    return _as_object([PICKLED + data, *buffers])
 
 
 def serialized(value: Any, serializer: Serializer) -> bytes:

@@ -1,0 +1,212 @@
+"""Classes by value: how one is taken apart, and how the receiver makes it, or finds it, again.
+
+A class that travels by value has an identity: an id that goes along, the same that cloudpickle uses. So whoever gets its
+own class back finds the very same one, and all copies in one process are one class.
+
+What a pickle says of a class that is there already counts as follows. A class that was *defined* in this process is never
+changed: a result would set it back to what it was when the task was submitted. A class that was *restored* here is set to
+what the pickle says once in a *scope*. An application has one scope, so the first definition stays. In a worker every call
+is a scope: what was submitted with the call is what its code sees, whatever earlier tasks did to the class.
+"""
+
+from __future__ import annotations
+
+import abc
+import types
+import weakref
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from cloudpickle import cloudpickle as tracking
+
+_DESCRIPTORS_OF_LAYOUT = (types.MemberDescriptorType, types.GetSetDescriptorType)
+_REMADE = frozenset(
+    {"__annotate_func__", "_abc_impl", "_abc_cache", "_abc_negative_cache", "_abc_negative_cache_version"}
+)
+"""Attributes the interpreter makes for every class anew."""
+
+Reduced = tuple[Any, ...]
+
+
+class _Restored:
+    """A class that was made from a pickle here."""
+
+    __slots__ = ("names", "reference", "scope")
+
+    def __init__(self, reference: weakref.ref[type]) -> None:
+        self.reference = reference
+        self.scope: Hashable = _NO_SCOPE
+        self.names: frozenset[str] = frozenset()
+        """The attributes it had when it was complete for the first time."""
+
+
+_NO_SCOPE = object()
+_restored: dict[str, _Restored] = {}
+_scope_of_process: Callable[[], Hashable] = bool
+"""Returns what stands for the present scope. `bool()` is the same for ever."""
+
+
+def set_scope(scope: Callable[[], Hashable]) -> None:
+    """Say how to tell the present scope: classes restored here are set to what a pickle says once in each."""
+    global _scope_of_process
+    _scope_of_process = scope
+
+
+# --- taking apart ----------------------------------------------------------------------------------------------------
+
+
+def reduce_class(cls: type) -> Reduced:
+    """Return how `pickle` is to write a class by value."""
+    tracker_id = tracking._get_or_create_tracker_id(cls)
+    attributes = own_attributes(cls)
+    namespace: dict[str, Any] = {}
+    for name in ("__module__", "__orig_bases__"):
+        if name in attributes:
+            # `Generic` looks at the second while the class is made.
+            namespace[name] = attributes[name]
+    if "__slots__" in attributes:
+        namespace["__slots__"] = _slot_names(cls)
+        if not isinstance(attributes["__slots__"], str | tuple | list | dict):
+            # An iterator, which has nothing left to give.
+            attributes["__slots__"] = namespace["__slots__"]
+    if isinstance(cls.__dict__.get("__dict__"), property):
+        namespace["__dict__"] = attributes.pop("__dict__")
+    arguments = (tracker_id, type(cls), cls.__name__, cls.__qualname__, cls.__bases__, namespace)
+    return make_class, arguments, (tracker_id, attributes, registered_with(cls)), None, None, set_class_state
+
+
+def own_attributes(cls: type) -> dict[str, Any]:
+    """Return the attributes of a class's own, but for those that making it brings along."""
+    return {
+        name: value
+        for name, value in cls.__dict__.items()
+        if name not in _REMADE and not (type(value) in _DESCRIPTORS_OF_LAYOUT and value.__objclass__ is cls)
+    }
+
+
+def registered_with(cls: type) -> list[type]:
+    """Return the classes that were registered as virtual subclasses of an abstract base class."""
+    if not isinstance(cls, abc.ABCMeta):
+        return []
+    # What `ABCMeta._dump_registry` prints.
+    references = abc._get_dump(cls)[0]  # type: ignore[attr-defined]
+    return [subclass for subclass in (reference() for reference in references) if subclass is not None]
+
+
+def _slot_names(cls: type) -> tuple[str, ...]:
+    """Return slots from what they have become, which is right for any form and for private names."""
+    return tuple(
+        name
+        for name, value in cls.__dict__.items()
+        if type(value) in _DESCRIPTORS_OF_LAYOUT and value.__objclass__ is cls
+    )
+
+
+# --- making ----------------------------------------------------------------------------------------------------------
+
+
+def find_class(tracker_id: str) -> type | None:
+    """Return the class with this identity where this process has it."""
+    with tracking._DYNAMIC_CLASS_TRACKER_LOCK:
+        found: type | None = tracking._DYNAMIC_CLASS_TRACKER_BY_ID.get(tracker_id)
+    return found
+
+
+def make_class(
+    tracker_id: str, metaclass: type, name: str, qualified_name: str, bases: tuple[type, ...], namespace: dict[str, Any]
+) -> type:
+    """Return the class with this identity, made without attributes where it is not here. They come with its state."""
+    found = find_class(tracker_id)
+    if found is not None:
+        return found
+    try:
+        made = types.new_class(name, bases, {"metaclass": metaclass}, lambda space: space.update(namespace))
+    except Exception:
+        # A metaclass, or an `__init_subclass__`, that wants attributes or class keywords.
+        made = _make_plainly(metaclass, name, bases, namespace)
+    type.__setattr__(made, "__qualname__", qualified_name)
+    return keep_restored(tracker_id, made)
+
+
+def keep_restored(tracker_id: str, made: type) -> type:
+    """Note a class as restored; return it, or the one that another thread was faster with."""
+    kept: type = tracking._lookup_class_or_track(tracker_id, made)
+    if kept is made:
+        _restored[tracker_id] = _Restored(weakref.ref(made, lambda _: _restored.pop(tracker_id, None)))
+    return kept
+
+
+class _Shield:
+    """In front of other bases: keeps their `__init_subclass__` from being called."""
+
+    __slots__ = ()
+
+    def __init_subclass__(cls, **_: Any) -> None:
+        pass
+
+
+class _ShieldWithAttributes:
+    """The same for classes whose objects have a dictionary: the layout must be that of the bases."""
+
+    def __init_subclass__(cls, **_: Any) -> None:
+        pass
+
+
+def _make_plainly(metaclass: type, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> type:
+    """Make a class without a word from its metaclass or its bases: they had theirs where the class was defined."""
+    new: Any = abc.ABCMeta.__new__ if issubclass(metaclass, abc.ABCMeta) else type.__new__
+    try:
+        return new(metaclass, name, bases, dict(namespace))  # type: ignore[no-any-return]
+    except Exception:
+        for shield in (_Shield, _ShieldWithAttributes):
+            made = new(metaclass, name, (shield, *bases), dict(namespace))
+            try:
+                type.__setattr__(made, "__bases__", bases)
+            except TypeError:
+                continue
+            return made  # type: ignore[no-any-return]
+        raise
+
+
+# --- setting ---------------------------------------------------------------------------------------------------------
+
+
+def set_class_state(cls: type, state: tuple[str, dict[str, Any], list[type]]) -> None:
+    """Give a class that was restored here the attributes a pickle says it has, once in a scope."""
+    tracker_id, attributes, registered = state
+    restored = begin_setting(tracker_id)
+    if restored is None:
+        return
+    set_attributes(cls, attributes, restored)
+    for subclass in registered:
+        abc.ABCMeta.register(cls, subclass)  # type: ignore[arg-type]
+    end_setting(cls, restored)
+
+
+def begin_setting(tracker_id: str) -> _Restored | None:
+    """Return the record of a class that is to be set now; None for one that stays as it is."""
+    restored = _restored.get(tracker_id)
+    if restored is None:
+        # Defined here.
+        return None
+    return None if restored.scope == _scope_of_process() else restored
+
+
+def end_setting(cls: type, restored: _Restored) -> None:
+    """Note that a class is complete for this scope: one whose setting failed is set by the next pickle."""
+    restored.scope = _scope_of_process()
+    if not restored.names:
+        restored.names = frozenset(cls.__dict__)
+
+
+def set_attributes(cls: type, attributes: dict[str, Any], restored: _Restored) -> None:
+    """Set the attributes of a class, and remove those that tasks have added since."""
+    if restored.names:
+        for name in [name for name in cls.__dict__ if name not in restored.names and name not in attributes]:
+            type.__delattr__(cls, name)
+    # Past the metaclass: it may forbid what it allowed once, or make something else of it.
+    for name, value in attributes.items():
+        type.__setattr__(cls, name, value)
+    if "__firstlineno__" in attributes:
+        # Python 3.13 deletes it when anything else is set.
+        type.__setattr__(cls, "__firstlineno__", attributes["__firstlineno__"])
