@@ -97,14 +97,7 @@ def test_what_pages_say_is_what_happened(deployment: Deployment, tmp_path: Path)
     assert f'scaler_tasks_finished_total{{result="failed"}} {float(BAD)}' in metrics
     trace = get(base, "/api/trace")
     assert sum(event["ph"] == "X" for event in trace["traceEvents"]) == GOOD + BAD
-    top = subprocess.run(
-        [sys.executable, "-m", "scaler_ui.top", str(scheduler.addresses["monitor"]), "--once", "--json"],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=True,
-    )
-    once = json.loads(top.stdout)
+    once = top_once(scheduler)
     assert once["task_manager"] == shown["tasks"]
     assert [len(once["workers"]), len(once["failures"])] == [2, BAD]
     del reference
@@ -305,3 +298,65 @@ def test_an_hour_of_traffic_leaves_the_memory_of_the_ui_flat() -> None:
     script = Path(__file__).with_name("hour_of_monitoring.py")
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=1_800, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def pause_beside_children(seconds: float) -> None:
+    client = Client()
+    for future in [client.submit(pause, seconds) for _ in range(2)]:
+        future.result()
+
+
+def top_once(scheduler: Service) -> Any:
+    top = subprocess.run(
+        [sys.executable, "-m", "scaler_ui.top", str(scheduler.addresses["monitor"]), "--once", "--json"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    return json.loads(top.stdout)
+
+
+def test_the_first_figures_count_the_objects_there_are(deployment: Deployment) -> None:
+    scheduler = deployment.scheduler()
+    client = deployment.client(scheduler)
+    references = [client.send_object(os.urandom(OBJECT_BYTES)) for _ in range(3)]
+    # Nobody has listened before, and the store has not been asked.
+    assert top_once(scheduler)["objects"]["count"] == 3
+    client.clear()
+    del references
+    # It answers with what it holds when it is asked, which may be before it has heard of this.
+    wait_for("the store to have dropped them", lambda: top_once(scheduler)["objects"]["count"] == 0)
+
+
+def test_busy_workers_are_seen_to_be_busy_after_nested_tasks_and_deaths(deployment: Deployment) -> None:
+    scheduler = deployment.scheduler()
+    deployment.workers(scheduler, "-his", "0.5", count=3)
+    base = start_ui(deployment, scheduler)
+    wait_live(base)
+    client = deployment.client(scheduler)
+    # Each of these leaves a processor behind.
+    for future in [client.submit(pause_beside_children, 0.1) for _ in range(6)]:
+        future.result(60)
+    with pytest.raises(Exception, match="attempt 3 of 3"):
+        client.submit(functions.kill_self).result(60)
+    failures = wait_for("the failure is shown", lambda: get(base, "/api/failures?limit=10"))
+    assert [failure["attempt"] for failure in failures] == [3]
+    before = get(base, "/api/overview")["bars"]
+    futures = [client.submit(pause, 6.0) for _ in range(3)]
+
+    def all_busy() -> bool:
+        workers = get(base, "/api/workers")["workers"]
+        return [worker["state"] for worker in workers] == ["running"] * 3
+
+    wait_for("all three workers are shown to be busy", all_busy, 6.0)
+    shown = get(base, "/api/workers")["workers"]
+    assert len({worker["task"] for worker in shown}) == 3
+    assert len({worker["pid"] for worker in shown}) == 3
+    table = top_once(scheduler)["workers"]
+    assert [worker["sent"] - worker["queued"] for worker in table] == [1, 1, 1]
+    for future in futures:
+        future.result(60)
+    wait_for("the bars", lambda: get(base, "/api/overview")["bars"] == before + 3)
+    bars = [event for event in get(base, "/api/trace")["traceEvents"] if event["ph"] == "X"]
+    assert len({(bar["pid"], bar["tid"]) for bar in sorted(bars, key=lambda bar: bar["ts"] + bar["dur"])[-3:]}) == 3

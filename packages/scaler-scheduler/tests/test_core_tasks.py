@@ -734,3 +734,18 @@ def test_a_client_that_comes_back_is_not_ended_at_the_object_storage_server() ->
     harness.other_effects.clear()
     Client(harness, "client")
     assert KeepOwner(client.id) in harness.other_effects
+
+
+def test_a_task_may_come_back_more_often_than_its_number_of_attempts_can_say() -> None:
+    harness = Harness()
+    client, agent = Client(harness, "client"), Agent(harness, "agent", capacity=4)
+    client.define()
+    client.submit(1)
+    (task,) = harness.core.clients[client.id].tasks.values()
+    agent.tasks()
+    task.attempt = 0xFFFE
+    for attempt in (0xFFFF, 1, 2):
+        agent.send(m.TaskReturn(client.id, [task.number], [task.attempt]))
+        assert agent.tasks() == [(client.id, task.number, attempt)]
+    agent.answer([(client.id, task.number, 2)])
+    assert client.results() == {task.number: (m.Status.SUCCESS, b"Presult")}

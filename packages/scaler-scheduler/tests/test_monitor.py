@@ -169,6 +169,63 @@ def test_what_a_worker_runs_now_is_shown() -> None:
     assert (idle.task, idle.function, idle.task_seconds) == (0, "", 0.0)
 
 
+def test_the_tasks_an_agent_runs_are_shown_with_the_workers_that_run_them() -> None:
+    harness, client, agent = running(workers=3)
+    client.submit(4)
+    agent.tasks()
+    agent.connection.heartbeat(
+        m.Heartbeat(
+            capacity=9,
+            queued=2,
+            processor_states=[1, 2, 3],
+            processor_tasks=[0, 1, 2],
+            processor_functions=(bytes(16), FUNCTION, FUNCTION),
+            processor_milliseconds=[0, 5, 5],
+        ),
+        harness.now,
+    )
+    harness.settle()
+    (snapshot,) = of_kind(listen(harness), m.MonitorSnapshot)
+    assert [(worker.sent - worker.queued, worker.queued) for worker in snapshot.workers] == [(0, 1), (1, 1), (1, 0)]
+
+
+def test_an_attempt_is_a_run_that_began_and_not_a_hand_over() -> None:
+    harness, client, agent = running()
+    client.submit(3)
+    # Handed over again and again, because agents gave them back.
+    for _ in range(4):
+        for client_id, number, attempt in agent.tasks():
+            agent.send(m.TaskReturn(client_id, [number], [attempt]))
+        harness.settle()
+    tasks = sorted(agent.tasks(), key=lambda task: task[1])
+    agent.answer(tasks[:1], status=m.Status.FAILED, payload=b"Pwhy")
+    agent.answer(tasks[1:2], status=m.Status.PROCESSOR_DIED, payload=b"it died")
+    agent.answer(agent.tasks(), status=m.Status.FAILED, payload=b"Pwhy")
+    for _ in range(harness.core.config.attempts_max):
+        agent.answer([*tasks[2:], *agent.tasks()], status=m.Status.PROCESSOR_DIED, payload=b"it died")
+        tasks = tasks[:2]
+    (told,) = of_kind(listen(harness, joined=True), m.MonitorFailures)
+    assert dict(zip(told.numbers, told.attempts, strict=True)) == {1: 1, 2: 2, 3: harness.core.config.attempts_max}
+
+
+def test_tasks_that_only_waited_at_a_lost_agent_are_told_to_have_come_back() -> None:
+    harness, client, agent = running(workers=1)
+    client.submit(3)
+    agent.tasks()
+    listen(harness)
+    # Nothing an agent may ask for: it is given up.
+    agent.send(m.CreditRequest(1))
+    harness.settle()
+    told = of_kind(listen(harness), m.MonitorEvents)
+    returned = [
+        number
+        for events in told
+        for number, state in zip(events.numbers, events.states, strict=True)
+        if state == m.TaskEvent.RETURNED
+    ]
+    assert returned == [2, 3]
+
+
 def test_failures_are_told_once_and_again_to_whoever_joins() -> None:
     harness, client, agent = running()
     listen(harness)
@@ -201,6 +258,29 @@ def test_what_the_object_store_says_is_passed_on() -> None:
     (snapshot,) = of_kind(listen(harness), m.MonitorSnapshot)
     assert (snapshot.object_count, snapshot.object_bytes, snapshot.object_limit_bytes) == (3, 1000, 5000)
     assert (snapshot.clients[0].object_count, snapshot.clients[0].object_bytes) == (2, 800)
+
+
+def test_who_joins_gets_no_snapshot_before_the_object_store_has_answered() -> None:
+    harness, _, _ = running()
+    harness.now += 1.1
+    tick = Tick(monitors=1, joined=True, store_asked=True)
+    harness.core.handle(tick, harness.now)
+    harness.settle()
+    assert not of_kind(
+        [effect.message for effect in harness.other_effects if isinstance(effect, Publish)], m.MonitorSnapshot
+    )
+    harness.core.handle(StoreReported(m.StoreStatus(1, 3, 1000, 5000)), harness.now + 0.01)
+    assert harness.core.next_deadline() <= harness.now + 0.01
+    (snapshot,) = of_kind(listen(harness, 0.01), m.MonitorSnapshot)
+    assert snapshot.object_count == 3
+
+
+def test_who_joins_does_not_wait_for_an_object_store_that_does_not_answer() -> None:
+    harness, _, _ = running()
+    harness.now += 1.1
+    harness.core.handle(Tick(monitors=1, joined=True, store_asked=True), harness.now)
+    assert harness.core.next_deadline() <= harness.now + 0.5
+    assert of_kind(listen(harness, 0.5), m.MonitorSnapshot)
 
 
 def test_a_dump_is_json_bounded_and_finds_a_task() -> None:

@@ -74,6 +74,10 @@ def test_blocks_wrap_where_the_terminal_is_narrow() -> None:
 
 def test_functions_are_spread_over_the_workers_of_an_agent_as_tasks_are() -> None:
     agents = (AgentStatus("agent", functions=(Counter("m.f", 5), Counter("m.g", 2))),)
-    workers = tuple(WorkerStatus(name, "agent") for name in "abc")
+    workers = (
+        WorkerStatus("a", "agent", sent=3),
+        WorkerStatus("b", "agent", sent=2, function="m.g"),
+        WorkerStatus("c", "agent", sent=2),
+    )
     shown = functions_by_worker(MonitorSnapshot(1, 0.0, b"", workers=workers, agents=agents))
-    assert shown == {("agent", "a"): "f 2, g 1", ("agent", "b"): "f 2", ("agent", "c"): "f 1, g 1"}
+    assert shown == {("agent", "a"): "f 2, g 1", ("agent", "b"): "f 1, g 1", ("agent", "c"): "f 2"}

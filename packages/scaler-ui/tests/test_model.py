@@ -112,7 +112,7 @@ def test_the_life_of_a_task() -> None:
     model.accept(events(4, [(UNIX + 4, ALICE, 7, T.ASSIGNED, "node01", "m.f", 0, -1)]), 4)
     model.accept(events(5, [(UNIX + 6, ALICE, 7, T.SUCCESS, "node01", "m.f", 1_500_000, 2)]), 6)
     (task,) = figures.find_tasks(model)["tasks"]
-    assert (task["state"], task["agent"], task["slot"], task["attempts"]) == ("success", "node01", 2, 2)
+    assert (task["state"], task["agent"], task["slot"], task["attempts"]) == ("success", "node01", 2, 1)
     assert (task["waited_seconds"], task["duration_seconds"]) == (3.0, 1.5)
     (bar,) = model.bars.bars()
     assert bar == Bar(UNIX + 4.5, 1.5, Lane("node01", 2), "m.f", "gpu", ALICE, 7, 2)

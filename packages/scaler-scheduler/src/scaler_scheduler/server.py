@@ -258,6 +258,8 @@ class _Server:
                 if isinstance(message, m.StoreStatus):
                     self._store_asked_at = float("-inf")
                     self._core.handle(StoreReported(message), now)
+                    # A snapshot may have waited for this.
+                    self._rest()
                 else:
                     requests.receive(message, now)
             except WireError as error:
@@ -412,21 +414,26 @@ class _Server:
         if not monitors:
             return Tick()
         now, unix_time = time.monotonic(), time.time()
+        store_asked = False
         if self._feed.publish_own(self._core, now, unix_time, joined=joined):
-            self._ask_store(now)
+            store_asked = self._ask_store(now, anew=joined)
         cpu_seconds, elapsed = time.process_time(), max(now - self._cpu_read_at, 1e-3)
         cpu_percent = 100 * (cpu_seconds - self._cpu_seconds) / elapsed
         self._cpu_seconds, self._cpu_read_at = cpu_seconds, now
-        return Tick(cpu_percent, rss_bytes(), monitors, unix_time, events, joined)
+        return Tick(cpu_percent, rss_bytes(), monitors, unix_time, events, joined, store_asked)
 
-    def _ask_store(self, now: float) -> None:
-        """Ask how much the object storage server holds; what it says comes back as an event."""
+    def _ask_store(self, now: float, *, anew: bool) -> bool:
+        """Ask how much the object storage server holds; what it says comes back as an event. Return whether it was asked.
+
+        `anew`: also where the last question has not been answered.
+        """
         requests = self._store_requests
-        if requests is None or now < self._store_asked_at + STORE_STATUS_SECONDS:
-            return
+        if requests is None or (not anew and now < self._store_asked_at + STORE_STATUS_SECONDS):
+            return False
         self._store_asked_at = now
         requests.tell(m.StoreStatusRequest(1), now)
         self._flush_store(now)
+        return True
 
     def _on_webhook(self, event: WebhookAnswered | WebhookFailed) -> None:
         self._core.handle(event, time.monotonic())

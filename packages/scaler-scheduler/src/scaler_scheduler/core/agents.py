@@ -1,4 +1,4 @@
-"""Worker hosts: what the scheduler knows of each, and which of them can take work at what load."""
+"""Agents: what the scheduler knows of each, and which of them can take work at what load."""
 
 from __future__ import annotations
 

@@ -70,6 +70,8 @@ class Tick:
     """Whether anybody wants to know of single tasks."""
     joined: bool = False
     """Whether a monitor has come since the last tick: it knows nothing yet."""
+    store_asked: bool = False
+    """Whether the object storage server was asked just now how much it holds: `StoreReported` follows soon."""
 
 
 @value

@@ -16,6 +16,8 @@ from scaler_scheduler.core.tasks import Task, TaskState
 _READY, _ASSIGNED = TaskState.READY, TaskState.ASSIGNED
 _RECOVERING, _FORGOTTEN = TaskState.RECOVERING, TaskState.FORGOTTEN
 
+ATTEMPT_MAX = 0xFFFF
+
 
 class TaskLifecycle:
     """Moves tasks between the tables of `SchedulerState`."""
@@ -91,6 +93,9 @@ class TaskLifecycle:
             self.functions.unfinished[task.function] -= 1
             return
         task.state = _READY
+        if task.attempt >= ATTEMPT_MAX:
+            # It travels in two bytes. Results of that long ago are not on their way any more.
+            task.attempt = 0
         self.ready.add_first(task)
         self.marks.placement_due = True
 
@@ -160,6 +165,8 @@ class TaskLifecycle:
                 self.free_objects(client, objects.get(row, ()))
                 self.answer(task, m.Status.CANCELED, b"", now)
             elif status is m.Status.SKIPPED:
+                if self.monitor.listening:
+                    self.monitor.record(m.TaskEvent.RETURNED, (task,), (number,), agent.name, now)
                 self.requeue(task)
             elif status in (m.Status.PROCESSOR_DIED, m.Status.CANCELED):
                 self.try_again(task, status, payloads[row], agent, now)

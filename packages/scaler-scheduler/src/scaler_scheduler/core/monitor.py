@@ -185,7 +185,7 @@ class Monitor:
         self, task: Task, status: m.Status, payload: bytes, agent: str, duration: int, name: str, now: float, items: int
     ) -> None:
         kept = payload if len(payload) <= FAILURE_PAYLOAD_BYTES_MAX else b""
-        client_id, attempt = task.options.client.id, task.attempt & 0xFFFF
+        client_id, attempt = task.options.client.id, min(attempts_begun(task, status), 0xFFFF)
         self._failures.append(
             _Failure(now, client_id, task.number, attempt, int(status), name, agent, duration, kept, items)
         )
@@ -354,6 +354,15 @@ class Monitor:
         )
 
 
+_NEVER_BEGUN = frozenset({m.Status.NO_WORKER, m.Status.NOT_RUN})
+_COUNTED = frozenset({m.Status.PROCESSOR_DIED, m.Status.WORKER_DIED})
+
+
+def attempts_begun(task: Task, status: m.Status) -> int:
+    """Return how often a task that ended with `status` was begun. It may have been handed over more often."""
+    return task.failures + (status not in _NEVER_BEGUN and status not in _COUNTED)
+
+
 def _counters(counts: dict[str, int]) -> tuple[m.Counter, ...]:
     return tuple(m.Counter(name, count) for name, count in sorted(counts.items()))
 
@@ -363,7 +372,7 @@ def _capability_text(capabilities: m.Capabilities) -> str:
 
 
 def _worker_statuses(agent: AgentRecord, functions: FunctionRegistry, now: float) -> Iterable[m.WorkerStatus]:
-    """One row per worker. Tasks are assigned to the host; they are shown spread over its workers."""
+    """One row per worker. Tasks are assigned to the agent; they are shown with the workers that run them, or spread."""
     beat = agent.heartbeat
     names = agent.hello.worker_names or (agent.hello.name,)
     count = len(names)
@@ -371,17 +380,16 @@ def _worker_statuses(agent: AgentRecord, functions: FunctionRegistry, now: float
     assigned, queued = len(agent.tasks), min(beat.queued, len(agent.tasks))
     limit = agent.hello.queue_limit or agent.capacity
     silent = max(0.0, now - agent.last_seen)
+    busy = [index < len(beat.processor_functions) and any(beat.processor_functions[index]) for index in range(count)]
+    working = _spread(assigned - queued, sorted(range(count), key=lambda index: not busy[index]))
+    waiting = _spread(queued, range(count))
     for index, name in enumerate(names):
-
-        def spread(total: int, index: int = index) -> int:
-            return total // count + (index < total % count)
 
         def of(column: Sequence[Any], default: Any = 0, index: int = index) -> Any:
             return column[index] if index < len(column) else default
 
-        sent = spread(assigned)
-        function = of(beat.processor_functions, b"")
-        runs = any(function)
+        sent = working[index] + waiting[index]
+        runs = busy[index]
         yield m.WorkerStatus(
             name=name,
             agent=agent.hello.name,
@@ -395,14 +403,22 @@ def _worker_statuses(agent: AgentRecord, functions: FunctionRegistry, now: float
             rss_free_bytes=beat.rss_free_bytes,
             free=max(0, limit - sent),
             sent=sent,
-            queued=min(sent, spread(queued)),
+            queued=waiting[index],
             capabilities=capabilities,
             latency_seconds=beat.latency_seconds,
             last_seen_seconds=silent,
             task=of(beat.processor_tasks) if runs else 0,
-            function=functions.name(function) if runs else "",
+            function=functions.name(beat.processor_functions[index]) if runs else "",
             task_seconds=of(beat.processor_milliseconds) / 1000 if runs else 0.0,
         )
+
+
+def _spread(total: int, order: Sequence[int]) -> list[int]:
+    """Return equal shares of a number by index; what is left over goes to the first ones in `order`."""
+    shares = [total // len(order)] * len(order)
+    for index in order[: total % len(order)]:
+        shares[index] += 1
+    return shares
 
 
 def _agent_status(agent: AgentRecord, functions: FunctionRegistry, now: float) -> m.AgentStatus:

@@ -51,6 +51,9 @@ _RECOVERING, _FORGOTTEN = TaskState.RECOVERING, TaskState.FORGOTTEN
 MAINTENANCE_INTERVAL_SECONDS = 0.5
 """How often silence, retention and reports are looked at."""
 
+STORE_ANSWER_SECONDS = 0.5
+"""How long a snapshot waits for the figures of the object storage server when a monitor has come."""
+
 PROBE_AFTER_HEARTBEATS = 1.5
 """A peer that missed so many heartbeats is sent one: if its connection is gone, the transport says so."""
 
@@ -82,7 +85,8 @@ class SchedulerCore:
         self._retained: dict[bytes, float] = {}
         self._balance_at = now + config.load_balance_interval
         self._maintenance_at = now + MAINTENANCE_INTERVAL_SECONDS
-        self._snapshot_at = now
+        self._snapshot_at = self._snapshot_due = now
+        """When the next snapshot goes out, and when it would if that did not wait for the object storage server."""
         self._watched = False
         """Whether any monitor listens."""
         self._unix_offset = 0.0
@@ -123,6 +127,7 @@ class SchedulerCore:
             self.outbox.log("warning", f"object storage server: {event.reason}")
         elif isinstance(event, StoreReported):
             self.monitor.store = StoreFigures.of(event.status)
+            self._snapshot_at = min(self._snapshot_at, self._snapshot_due)
         elif isinstance(event, StopRequested):
             self._stop(event.reason)
 
@@ -337,6 +342,15 @@ class SchedulerCore:
         agent.tasks.clear()
         for task in suspects:
             task.failures += 1
+        if self.monitor.listening:
+            began = set(suspects)
+            by_client: dict[bytes, list[Task]] = {}
+            for task in held:
+                if task not in began and not task.canceled:
+                    by_client.setdefault(task.options.client.id, []).append(task)
+            for tasks in by_client.values():
+                numbers = [task.number for task in tasks]
+                self.monitor.record(m.TaskEvent.RETURNED, tasks, numbers, agent.name, now)
         for task in reversed(held):
             self.lifecycle.unassign(task)
             if task.canceled:
@@ -589,6 +603,9 @@ class SchedulerCore:
 
     def _on_tick(self, tick: Tick, now: float) -> None:
         self._watched = tick.monitors > 0
+        if tick.joined and tick.store_asked:
+            # What was last heard of the store is as old as the last monitor, or nothing yet.
+            self._snapshot_at = max(self._snapshot_due, now + STORE_ANSWER_SECONDS)
         if self.monitor.listening and not tick.events:
             self.monitor.forget_events()
         self.monitor.listening = tick.events
@@ -663,7 +680,7 @@ class SchedulerCore:
         if failures is not None:
             self.outbox.add(Publish(failures))
         if now >= self._snapshot_at:
-            self._snapshot_at = now + self.config.snapshot_interval
+            self._snapshot_at = self._snapshot_due = now + self.config.snapshot_interval
             if self.scaling is not None:
                 self.monitor.adapters = self.scaling.statuses()
             snapshot = self.monitor.snapshot(

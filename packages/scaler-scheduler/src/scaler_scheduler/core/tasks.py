@@ -96,6 +96,7 @@ class Task:
         self.options = options
         self.state = TaskState.READY
         self.attempt = 0
+        """How often it was assigned: a number that tells the results of these times apart."""
         self.failures = 0
         """Attempts that ended with the death of whoever ran it."""
         self.agent: AgentRecord | None = None

@@ -89,23 +89,42 @@ def block_lines(snapshot: MonitorSnapshot, width: int | None = None) -> list[str
 
 
 def functions_by_worker(snapshot: MonitorSnapshot) -> dict[tuple[str, str], str]:
-    """Counts of assigned tasks by function, as text, by (agent, worker): an agent's are spread over its workers."""
-    counts = {agent.name: agent.functions for agent in snapshot.agents}
-    slots: dict[str, list[str]] = {}
+    """Counts of assigned tasks by function, as text, by (agent, worker): first what a worker runs, the rest dealt out."""
+    workers: dict[str, list[WorkerStatus]] = {}
     for worker in snapshot.workers:
-        slots.setdefault(worker.agent, []).append(worker.name)
-    texts: dict[tuple[str, str], str] = {}
-    for agent, names in slots.items():
-        for slot, name in enumerate(names):
-            # One function's spare tasks go where the one before it left off, so that the sums agree with `sent`.
-            parts, given = [], 0
-            for counter in counts.get(agent, ()):
-                share = (given + counter.count - slot - 1) // len(names) - (given - slot - 1) // len(names)
-                given += counter.count
-                if share:
-                    parts.append(f"{counter.name.rpartition('.')[2]} {share}")
-            texts[agent, name] = ", ".join(parts)
+        workers.setdefault(worker.agent, []).append(worker)
+    texts = {(worker.agent, worker.name): "" for worker in snapshot.workers}
+    for agent in snapshot.agents:
+        counts = {counter.name: counter.count for counter in agent.functions}
+        for worker, share in zip(workers.get(agent.name, []), _dealt(counts, workers.get(agent.name, [])), strict=True):
+            parts = [f"{function.rpartition('.')[2]} {share[function]}" for function in counts if function in share]
+            texts[agent.name, worker.name] = ", ".join(parts)
     return texts
+
+
+def _dealt(counts: dict[str, int], workers: Sequence[WorkerStatus]) -> list[dict[str, int]]:
+    """Return each worker's part of an agent's tasks: no more than were sent to it, and the one that it runs among them."""
+    shares: list[dict[str, int]] = [{} for _ in workers]
+    room = [worker.sent for worker in workers]
+    left = dict(counts)
+
+    def give(index: int, function: str, count: int) -> None:
+        shares[index][function] = shares[index].get(function, 0) + count
+        room[index] -= count
+        left[function] -= count
+
+    for index, worker in enumerate(workers):
+        if room[index] and left.get(worker.function):
+            give(index, worker.function, 1)
+    for function in counts:
+        while left[function] and (takers := [index for index in range(len(workers)) if room[index]]):
+            # As many each as all can have; what is left over goes to those with most room.
+            each = min(left[function] // len(takers), *(room[index] for index in takers))
+            if not each:
+                takers = sorted(takers, key=lambda index: -room[index])[: left[function]]
+            for index in takers:
+                give(index, function, max(1, each))
+    return shares
 
 
 def heading(name: str, sorted_by: str) -> str:

@@ -197,7 +197,9 @@ class ClusterModel:
                 if row.agent and (row.duration_s or row.slot >= 0):
                     finished.append((row, state, at))
             elif state == _RETURNED:
+                # It did not begin there.
                 row.agent = ""
+                row.attempts = max(0, row.attempts - 1)
         self._add_bars(finished)
         if events.stride > self.stride:
             # The end of tasks that are left out from now on will not be told.
@@ -206,8 +208,9 @@ class ClusterModel:
 
     def _add_bars(self, finished: list[tuple[TaskRow, int, float]]) -> None:
         lanes = [Lane(row.agent, row.slot) for row, _, _ in finished]
+        # Not across clients: a task ends with those it has submitted, and ran beside them.
         ended = [
-            (lane if lane.slot >= 0 else None, at, row.duration_s)
+            ((lane, row.client) if lane.slot >= 0 else None, at, row.duration_s)
             for lane, (row, _, at) in zip(lanes, finished, strict=True)
         ]
         for (row, state, _), lane, start in zip(finished, lanes, start_times(ended), strict=True):

@@ -91,7 +91,7 @@ def history_after(model: ClusterModel, seen: int) -> dict[str, Any]:
 
 
 def workers(model: ClusterModel) -> dict[str, Any]:
-    """All workers, and the hosts (agents) they are on."""
+    """All workers, and the agents they belong to."""
     snapshot = model.snapshot
     if snapshot is None:
         return {"workers": [], "agents": []}

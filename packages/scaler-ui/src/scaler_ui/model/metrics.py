@@ -55,7 +55,7 @@ def _of_snapshot(snapshot: MonitorSnapshot) -> Iterable[Metric]:
     yield _counters("scaler_scheduler_messages_sent", "Messages sent, by kind", "kind", sent)
     yield _counters("scaler_scheduler_messages_received", "Messages received, by kind", "kind", received)
     yield _gauge("scaler_workers", "Connected workers", len(snapshot.workers))
-    yield _gauge("scaler_agents", "Connected worker hosts", len(snapshot.agents))
+    yield _gauge("scaler_agents", "Connected agents; each has one or more workers", len(snapshot.agents))
     yield _gauge("scaler_clients", "Connected clients", len(snapshot.clients))
     yield _gauge("scaler_graphs", "Graphs in progress", len(snapshot.graphs))
     yield _gauge("scaler_objects", "Objects in storage", snapshot.object_count)
@@ -77,7 +77,9 @@ def _of_workers(snapshot: MonitorSnapshot) -> Iterable[Metric]:
         assigned.add_metric(values, worker.sent)
     yield from (cpu, memory, assigned)
     of_agent = ("agent", "host")
-    free = GaugeMetricFamily("scaler_agent_host_memory_free_bytes", "Memory left on the agent's host", labels=of_agent)
+    free = GaugeMetricFamily(
+        "scaler_agent_host_memory_free_bytes", "Memory left on the agent's machine", labels=of_agent
+    )
     latency = GaugeMetricFamily(
         "scaler_agent_latency_seconds", "Round trip between agent and scheduler", labels=of_agent
     )

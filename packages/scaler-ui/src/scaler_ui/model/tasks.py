@@ -28,6 +28,7 @@ class TaskRow:
     ended_at: float = 0.0
     duration_s: float = 0.0
     attempts: int = 0
+    """How often it was given to an agent, without the times it came back before it began."""
 
 
 class TaskTable:

@@ -93,7 +93,7 @@ def create_application(
     async def show_history(seen: Seen = 0) -> Response:
         return read(lambda model: figures.history_after(model, seen))
 
-    @application.get("/api/workers", summary="Workers, and the agents (hosts) they belong to")
+    @application.get("/api/workers", summary="Workers, and the agents they belong to")
     async def show_workers() -> Response:
         return read(figures.workers)
 

@@ -36,7 +36,7 @@ from scaler_worker.core.deaths import Backoff, UnstartedDeaths
 from scaler_worker.core.durations import OVERHEAD_MICROSECONDS, Durations
 from scaler_worker.core.functions import FunctionTable
 from scaler_worker.core.lending import Lending
-from scaler_worker.core.processors import Ending, Processor
+from scaler_worker.core.processors import Ending, Processor, free_slot, shown_processors
 from scaler_worker.core.queue import TaskQueue
 from scaler_worker.core.results import ResultCollector
 from scaler_worker.core.slices import TaskSlice, split_out
@@ -1020,6 +1020,8 @@ class AgentCore:
         missing = known.update(functions)
         forgotten = known.take_forgotten(len(functions))
         if processor.state is not State.RUNNING:
+            if self._counts[State.RUNNING]:
+                processor.slot = free_slot(processor, self._processors.values(), self._slots)
             self._lending.set_state(processor, State.RUNNING)
         handed = processor.push(tasks, self._now)
         bodies = self._functions.bodies
@@ -1104,7 +1106,7 @@ class AgentCore:
         capacity = self.capacity()
         pids, cpus, rss, states = [], [], [], []
         tasks, functions, milliseconds = [], [], []
-        for processor in self._shown_processors():
+        for processor in shown_processors(self._processors.values(), self._slots):
             front = processor.pipe[0] if processor is not None and processor.pipe else None
             if processor is None or front is None:
                 tasks.append(0)
@@ -1137,15 +1139,6 @@ class AgentCore:
             processor_milliseconds=milliseconds,
         )
 
-    def _shown_processors(self) -> list[Processor | None]:
-        """Return one processor per slot: the one that does most for it, a blocked one where there is no other."""
-        shown: list[Processor | None] = [None] * self._slots
-        for processor in self._processors.values():
-            best = shown[processor.slot]
-            if best is None or _SHOWN_FIRST[processor.state] > _SHOWN_FIRST[best.state]:
-                shown[processor.slot] = processor
-        return shown
-
     def _send_outgoing(self) -> None:
         outgoing = self._connection.outgoing
         if outgoing:
@@ -1155,8 +1148,6 @@ class AgentCore:
     def _log(self, level: int, text: str) -> None:
         self._effects.append(do.Log(level, text))
 
-
-_SHOWN_FIRST = {State.RUNNING: 4, State.IDLE: 3, State.BLOCKED: 2, State.STARTING: 1, State.STOPPING: 0}
 
 _MAP_PREFIX = b"map:"
 

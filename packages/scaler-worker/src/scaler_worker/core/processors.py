@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from scaler_protocol.messages import ProcessorState
@@ -21,7 +22,9 @@ class Ending:
 
 @dataclass(slots=True, eq=False)
 class Processor:
-    """A child process. `pipe` holds what was handed to it and is not answered, in order; its first row is the one running.
+    """A child process, which works for the worker in `slot`: that can be another one for every task that begins.
+
+    `pipe` holds what was handed to it and is not answered, in order; its first row is the one running.
 
     `front_since` is when that row became the first. `endings` are tasks of the pipe, by index, that are being cancelled.
     `unfinished_since` is when a client inside last began to have unanswered tasks, or its task last went on after it was
@@ -91,3 +94,41 @@ class Processor:
             if tasks.index <= index < tasks.index + len(tasks):
                 return tasks, tasks.start + index - tasks.index
         return None
+
+
+def free_slot(processor: Processor, processors: Iterable[Processor], slots: int) -> int:
+    """Return the slot in which a processor should begin to run: its own, or another one where its own runs something else."""
+    held = {other.slot for other in processors if other.state is ProcessorState.RUNNING}
+    if processor.slot not in held:
+        return processor.slot
+    return next((slot for slot in range(slots) if slot not in held), processor.slot)
+
+
+_SHOWN_FIRST = {
+    ProcessorState.RUNNING: 4,
+    ProcessorState.BLOCKED: 3,
+    ProcessorState.IDLE: 2,
+    ProcessorState.STARTING: 1,
+    ProcessorState.STOPPING: 0,
+}
+
+
+def shown_processors(processors: Iterable[Processor], slots: int) -> list[Processor | None]:
+    """Return the processor to show for each slot: the one that does most for it.
+
+    A task that went on after it was blocked may run beside another one in the same slot. It is shown in one where nothing
+    runs, so that as many workers are seen to be busy as are.
+    """
+    shown: list[Processor | None] = [None] * slots
+    others: list[Processor] = []
+    for processor in processors:
+        best = shown[processor.slot]
+        hidden: Processor | None = processor
+        if best is None or _SHOWN_FIRST[processor.state] > _SHOWN_FIRST[best.state]:
+            shown[processor.slot], hidden = processor, best
+        if hidden is not None and hidden.state is ProcessorState.RUNNING:
+            others.append(hidden)
+    for slot, best in enumerate(shown):
+        if others and (best is None or best.state is not ProcessorState.RUNNING):
+            shown[slot] = others.pop(0)
+    return shown

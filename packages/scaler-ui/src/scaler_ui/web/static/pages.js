@@ -75,7 +75,7 @@ class Overview {
     set("failed", integer(data.tasks.failed), [data.failed_items ? `and ${plural(data.failed_items, "item")} of maps` : "", data.failed_rate ? `${rate(data.failed_rate)}/s` : ""].filter(Boolean).join(", "));
     this.tiles.failed.node.classList.toggle("bad", data.tasks.failed > 0 || data.failed_items > 0);
     set("rate", rate(data.success_rate + data.failed_rate), "just now");
-    set("workers", integer(data.workers), `${integer(data.worker_states.running ?? 0)} busy on ${integer(data.agents)} host${data.agents === 1 ? "" : "s"}`);
+    set("workers", integer(data.workers), `${integer(data.worker_states.running ?? 0)} busy, ${integer(data.agents)} agent${data.agents === 1 ? "" : "s"}`);
     set("clients", integer(data.clients), data.graphs ? plural(data.graphs, "graph") : "");
     set("objects", bytes(data.objects.bytes), plural(data.objects.count, "object"));
     set("scheduler", percent(data.scheduler.cpu_percent), `${bytes(data.scheduler.rss_bytes)}, up ${elapsed(data.uptime_seconds)}`);
@@ -92,7 +92,7 @@ class Overview {
 
 class Workers {
   constructor() {
-    this.hosts = new Table({ label: "Hosts", id: (row) => `${row.hostname}/${row.name}/${row.pid}`, sort: "name", onOpen: (row) => this.openHost(row), empty: "no agent is connected", columns: [
+    this.agents = new Table({ label: "Agents", id: (row) => `${row.hostname}/${row.name}/${row.pid}`, sort: "name", onOpen: (row) => this.openAgent(row), empty: "no agent is connected", columns: [
       { key: "name", label: "agent" }, { key: "hostname", label: "host" }, { key: "workers", label: "workers", number: true },
       { key: "assigned", label: "tasks", number: true, show: (row) => integer(row.assigned) }, { key: "queued", label: "queued", number: true, show: (row) => integer(row.queued) },
       { key: "capacity", label: "wants", number: true, show: (row) => integer(row.capacity) },
@@ -110,18 +110,18 @@ class Workers {
       { key: "pid", label: "pid", number: true }, { key: "agent", label: "agent" },
     ] });
     this.words = "";
-    this.node = element("div", {}, title("Workers"), this.hosts.node, element("div", { class: "row" }, searchField("search workers, functions, hosts", (text) => { this.words = text.toLowerCase(); this.show(); })), this.workers.node);
+    this.node = element("div", {}, title("Workers"), this.agents.node, element("div", { class: "row" }, searchField("search workers, functions, agents", (text) => { this.words = text.toLowerCase(); this.show(); })), this.workers.node);
   }
 
   async update() { this.data = await fetchJson("/api/workers"); this.show(); }
 
   show() {
     if (!this.data) return;
-    this.hosts.show(this.data.agents);
+    this.agents.show(this.data.agents);
     this.workers.show(this.data.workers.filter((row) => `${row.name} ${row.agent} ${row.hostname} ${row.function} ${row.state} ${row.capabilities}`.toLowerCase().includes(this.words)), this.words ? "no worker matches" : undefined);
   }
 
-  openHost(row) {
+  openAgent(row) {
     const functions = new Table({ label: "Functions", id: (one) => one.name, sort: "count", descending: true, columns: [{ key: "name", label: "function", mono: true }, { key: "count", label: "tasks", number: true }] });
     functions.show(Object.entries(row.functions).map(([name, count]) => ({ name, count })));
     openDetail(`Agent ${row.name}`, [["host", row.hostname], ["pid", row.pid], ["workers", row.workers], ["capabilities", row.capabilities], ["tasks", integer(row.assigned)], ["not started", integer(row.queued)], ["memory free", bytes(row.rss_free_bytes)]], functions.node);
