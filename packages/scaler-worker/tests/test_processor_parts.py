@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from scaler_protocol.ids import NO_ID
-from scaler_protocol.payloads import INLINE_BYTES_MAX, OBJECT, PICKLED, RAW_BYTEARRAY, RAW_BYTES, Call, InputReference
+from scaler_protocol.payloads import INLINE_BYTES_MAX, OBJECT, PICKLED, RAW_BYTEARRAY, RAW_BYTES
 from scaler_protocol.segments import Offer, adopt
 from scaler_protocol.service.memory import rss_bytes
+from scaler_worker.processor import values
 from scaler_worker.processor.host_objects import PLACE_BYTES, HostObjects, PlaceGoneError
 from scaler_worker.processor.memory import peak_bytes, reset_peak
 from scaler_worker.processor.object_files import drop_object, map_object, read_place, write_object, write_token
@@ -29,9 +30,13 @@ from scaler_worker.processor.records import (
     Assembler,
     Extra,
     Kind,
+    cancel_parts,
+    object_answer_parts,
     one_result_parts,
     one_task_parts,
     packets,
+    read_cancel,
+    read_object_answer,
     read_one_result,
     read_one_task,
     read_results,
@@ -39,7 +44,7 @@ from scaler_worker.processor.records import (
     results_parts,
     tasks_parts,
 )
-from scaler_worker.processor.values import dump_result, evaluate, load_object
+from scaler_worker.processor.values import dump_result, load_object
 
 OBJECT_ID = b"o" * 16
 MIB = 1024 * 1024
@@ -262,9 +267,25 @@ def test_arrays_go_out_of_band_only_when_that_is_worth_it() -> None:
     assert len(large.buffers[0]) < 1000
 
 
-def test_expressions_are_evaluated_innermost_first() -> None:
-    expression = {"k": [Call(max, (InputReference(0), Call(sum, ([InputReference(1), 5],)))), (InputReference(0),)]}
-    assert evaluate(expression, [10, 7].__getitem__) == {"k": [12, (10,)]}
+def test_a_result_over_what_an_object_can_be_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(values, "OBJECT_BYTES_MAX", 100_000)
+    for large in (b"x" * 100_001, bytearray(100_001), "x" * 100_001):
+        with pytest.raises(ValueError, match=r"it takes 100,.* bytes, and one value can have 100,000 at most"):
+            dump_result(large, None)
+    assert dump_result(b"x" * 99_000, None).object_id
+
+
+@pytest.mark.parametrize(("measured", "told"), [(-5, 0), (2**40, 2**32 - 1), (7, 7)])
+def test_times_that_no_clock_should_say_fit_into_records(measured: int, told: int) -> None:
+    assert list(read_one_result(b"".join(one_result_parts((3, b"P", measured, None))))[4]) == [told]
+    extra = Extra(0, measured, measured)
+    read = read_results(b"".join(results_parts([(3, b"P", measured, extra)])))
+    assert (list(read.durations), list(read.cpu_times)) == ([told], [told])
+
+
+def test_texts_that_utf8_cannot_hold_reach_the_other_side() -> None:
+    assert read_cancel(b"".join(cancel_parts(1, 2, "a\udcff"))) == (1, 2, "a?")
+    assert read_object_answer(b"".join(object_answer_parts(OBJECT_ID, 2, "a\udcff"))) == (OBJECT_ID, 2, "a?")
 
 
 # --- preload

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scaler import Client
+from scaler import Client, errors
 from scaler.client.checks import CAPABILITIES_MAX, checked_capabilities
+from scaler.serialization import arguments
 from scaler.testing import InProcessCluster
 
 
@@ -185,3 +186,27 @@ def test_a_serializer_whose_bytes_are_none(cluster: InProcessCluster) -> None:
         pytest.raises(TypeError, match=re.escape("serialize returned a str, not bytes")),
     ):
         client.submit(abs, -1)
+
+
+def test_values_over_what_an_object_can_be(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arguments, "OBJECT_BYTES_MAX", 100_000)
+    limit = r" takes [\d,]+ bytes; one value can have 100,000 at most"
+    large = b"x" * 110_000
+    captured = lambda: large  # noqa: E731
+    for call, what in (
+        (lambda: client.submit(len, large), "argument 1 of builtins.len"),
+        (lambda: client.submit(keywords, k=bytearray(large)), "argument 'k' of .*keywords"),
+        (lambda: client.submit(len, np.zeros(110_000, "u1")), "argument 1 of builtins.len"),
+        (
+            lambda: client.submit(count, *[str(number) * 20 for number in range(2000)], b"y" * 60_000),
+            "the list of the arguments of .*count",
+        ),
+        (lambda: client.submit(captured), "function .*<lambda>"),
+        (lambda: client.map(len, [b"", large]), "item 1: argument 1 of builtins.len"),
+        (lambda: client.starmap(pow, [(1, 2), (int.from_bytes(large), 2)]), "item 1: argument 1 of builtins.pow"),
+        (lambda: client.get({"a": (len, large)}, "a"), "node 'a': argument 1 of builtins.len"),
+        (lambda: client.send_object(large), "the object"),
+    ):
+        with pytest.raises(errors.SerializationError, match=what + limit):
+            call()
+    assert client.submit(len, large[:90_000]).result(5) == 90_000

@@ -6,7 +6,7 @@ Everything is a snapshot: when a function of this module returns, nothing it mad
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple, Protocol
 
@@ -35,6 +35,8 @@ from scaler_protocol.payloads import (
     frame_payloads,
 )
 from scaler_protocol.values import new_tuple
+
+_dumps = pickle.dumps
 
 Buffer = bytes | bytearray | memoryview
 
@@ -68,7 +70,8 @@ class Packer:
     def __init__(self, sink: ObjectSink, serializer: AnySerializer | None = None) -> None:
         self._sink = sink
         self._serializer = serializer
-        self._functions = FunctionCache(self._make_function)
+        self.function = FunctionCache(self._make_function).get
+        """Return what stands for a function. Where that names objects, each has one more use counted."""
         self.serializer_function: Pickled | None = None
         """How the custom serializer itself travels."""
         if serializer is not None:
@@ -79,10 +82,6 @@ class Packer:
             self.serializer_function = Pickled(content_id(body), body, (), "serializer")
 
     # --- functions
-
-    def function(self, function: Any) -> Pickled:
-        """Return what stands for `function`. Where that names objects, each has one more use counted."""
-        return self._functions.get(function)
 
     def _make_function(self, function: Any, tag: bytes) -> Pickled:
         if not callable(function):
@@ -119,9 +118,15 @@ class Packer:
     def call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Packed:
         """Return the argument payload of `function(*args, **kwargs)`; the function is for error messages only."""
         if self._serializer is None:
-            if _all_small_and_plain(args) and (not kwargs or _all_small_and_plain(kwargs.values())):
-                # The way of nearly all small tasks: worth every tenth of a microsecond.
-                pickled = pickle.dumps((args, kwargs), PROTOCOL)
+            # The way of nearly all small tasks: worth every tenth of a microsecond, and so without a call for the loop.
+            for value in args:
+                if type(value) not in NUMBERS and not _is_small_and_plain(value):
+                    is_plain_call = False
+                    break
+            else:
+                is_plain_call = not kwargs or all(map(_is_small_and_plain, kwargs.values()))
+            if is_plain_call:
+                pickled = _dumps((args, kwargs), PROTOCOL)
                 if len(pickled) <= INLINE_BYTES_MAX:
                     return new_tuple(Packed, (PICKLED + pickled, ()))
             elif not self._needs_list(args, kwargs):
@@ -309,12 +314,8 @@ def object_buffers(value: Any) -> list[Buffer]:
     return [PICKLED + pickled, *buffers]
 
 
-def _all_small_and_plain(values: Iterable[Any]) -> bool:
-    # A generator for `all` would cost more than the whole check.
-    for value in values:
-        if type(value) not in NUMBERS and not (is_plain(value) and size_hint(value) <= INLINE_BYTES_MAX):
-            return False
-    return True
+def _is_small_and_plain(value: Any) -> bool:
+    return is_plain(value) and size_hint(value) <= INLINE_BYTES_MAX
 
 
 def _label(label: int | str) -> str:
