@@ -79,11 +79,13 @@ class GraphPlan:
 
     def names_something(self, computation: Any) -> bool:
         """Whether a computation names nodes or holds tasks, so that it must be evaluated by the worker."""
+        if type(computation) in _PLAIN:
+            return self.find(computation) is not NO_KEY
         return next(self._mentioned(computation, tasks=True), _DONE) is not _DONE
 
     def _mentioned(self, computation: Any, *, tasks: bool) -> Iterator[Any]:
         """Yield the keys a computation names, and `_TASK` for each task in it where `tasks`."""
-        find, plain = self.find, _PLAIN
+        find, plain, checked = self.find, _PLAIN, self._checked_types
         stack = [computation]
         seen: set[int] = set()
         while stack:
@@ -91,7 +93,8 @@ class GraphPlan:
             kind = type(value)
             if kind is tuple:
                 if is_task(value):
-                    self._require_known(value[0], computation)
+                    if id(type(value[0])) not in checked:
+                        self._require_known(value[0], computation)
                     if tasks:
                         yield _TASK
                     parts: Iterable[Any] = value[:0:-1]
@@ -106,7 +109,7 @@ class GraphPlan:
             elif kind is dict:
                 parts = reversed(value.values())
             else:
-                if kind not in plain:
+                if kind not in plain and id(kind) not in checked:
                     self._require_known(value, computation)
                 key = find(value)
                 if key is not NO_KEY:
@@ -119,8 +122,6 @@ class GraphPlan:
     def _require_known(self, value: Any, computation: Any) -> None:
         """Raise for Dask's own task objects, which would be passed on as if they were data."""
         kind = type(value)
-        if id(kind) in self._checked_types:
-            return
         if any(vars(base).get("__module__") == _DASK_MODULE for base in kind.__mro__):
             where = path_to(computation, lambda part: part is value)
             raise _UnknownComputationError(
