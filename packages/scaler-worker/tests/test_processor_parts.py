@@ -323,10 +323,10 @@ def test_a_preload_that_fails_says_how() -> None:
 def test_output_is_kept_in_order_and_to_the_running_task() -> None:
     sent: list[tuple[int, int, bytes, int]] = []
     capture = OutputCapture(lambda *record: sent.append(record))
-    assert not capture.write(STDOUT, "of nobody")
+    assert not capture.write(STDOUT, b"of nobody")
     capture.begin(5)
     for stream, text in ((STDOUT, "a"), (STDOUT, "b"), (STDERR, "c"), (STDOUT, "ä")):
-        assert capture.write(stream, text)
+        assert capture.write(stream, text.encode())
     capture.end()
     assert not capture.capturing
     assert sent == [(5, STDOUT, b"ab", 0), (5, STDERR, b"c", 0), (5, STDOUT, "ä".encode(), 0)]
@@ -342,10 +342,10 @@ def test_log_records_are_sent_in_order_with_what_is_printed() -> None:
     handler = TaskLogHandler(capture)
     handler.handle(record("of nobody"))
     capture.begin(5)
-    capture.write(STDOUT, "a")
+    capture.write(STDOUT, b"a")
     handler.handle(record("%d%% done", 50))
     handler.handle(record("all done"))
-    capture.write(STDOUT, "b")
+    capture.write(STDOUT, b"b")
     capture.end()
     assert [(index, stream) for index, stream, _, _ in sent] == [(5, STDOUT), (5, LOG), (5, STDOUT)]
     entries = [json.loads(line) for line in sent[1][2].splitlines()]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import select
 import socket
-import threading
 from collections.abc import Sequence
+from os import close
+from threading import Lock
 
+from scaler_worker.processor.descriptors import identity
 from scaler_worker.processor.records import PACKET_BYTES_MAX, Assembler, Bytes, packets
 
 
@@ -15,24 +17,46 @@ class AgentGoneError(Exception):
 
 
 class Channel:
-    """One blocking SEQPACKET socket. Any thread may send; one receives."""
+    """One blocking SEQPACKET socket. Any thread may send; one receives.
+
+    Tasks may patch or close whatever they find: methods are bound once, and what is sent goes to the agent or nowhere.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
+        self._descriptor = sock.fileno()
+        self._identity = identity(self._descriptor)
+        self._send_packet = sock.send
+        self._receive_packet = sock.recv
         self._assembler = Assembler()
-        self._send_lock = threading.Lock()
+        self._send_lock = Lock()
         self._poller = select.poll()
         self._poller.register(sock.fileno(), select.POLLIN)
+        self._abandoned = False
 
     def fileno(self) -> int:
-        return self._socket.fileno()
+        return self._descriptor
+
+    @property
+    def is_intact(self) -> bool:
+        """Whether the descriptor still is what it was: a task may have closed it, or put something else in its place."""
+        return identity(self._descriptor) == self._identity and not self._abandoned
+
+    def abandon(self) -> None:
+        """In a process forked from the one whose channel this is: never to be used again there."""
+        self._abandoned = True
+        self._send_lock = Lock()
+        if identity(self._descriptor) == self._identity:
+            close(self._descriptor)
 
     def send(self, kind: int, parts: Sequence[Bytes] = ()) -> None:
         """Send one record, whole, between those of other threads. Raises AgentGoneError."""
         with self._send_lock:
             try:
+                if not self.is_intact:
+                    raise AgentGoneError("the channel was closed inside this process")
                 for packet in packets(kind, parts):
-                    self._socket.send(packet)
+                    self._send_packet(packet)
             except OSError as error:
                 raise AgentGoneError(str(error)) from None
 
@@ -44,7 +68,7 @@ class Channel:
         """Wait for the next record; return (kind, body). Raises AgentGoneError at the end."""
         while True:
             try:
-                packet = self._socket.recv(PACKET_BYTES_MAX)
+                packet = self._receive_packet(PACKET_BYTES_MAX)
             except OSError as error:
                 raise AgentGoneError(str(error)) from None
             if not packet:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
+from time import monotonic
 
 from scaler_protocol.segments import SEGMENT_BYTES_MIN, Lease, SegmentPool
 from scaler_protocol.segments.mapping_cache import MappingCache
@@ -66,7 +66,7 @@ class HostObjects:
             lease = self._lease(object_id, views)
             if lease is not None:
                 write_place(self._folder, object_id, lease.place)
-                self._untaken.append((time.monotonic(), lease))
+                self._untaken.append((monotonic(), lease))
                 return PLACE_BYTES
         return write_object(self._folder, object_id, views)
 
@@ -82,7 +82,7 @@ class HostObjects:
 
     def _let_go(self) -> None:
         """Give up the leases of results that the server holds by now, or that were given up."""
-        before = time.monotonic() - HANDOVER_SECONDS
+        before = monotonic() - HANDOVER_SECONDS
         # Made anew, as a task that is cancelled may interrupt this anywhere.
         self._untaken = [
             (written_at, lease) for written_at, lease in self._untaken if not lease.taken and written_at > before

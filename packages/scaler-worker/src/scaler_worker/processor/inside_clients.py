@@ -7,8 +7,8 @@ is something to wait for. Word of this travels with what is sent anyway wherever
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Sequence
+from time import monotonic
 
 from scaler_protocol.task_context import RelayAttendant, RelayReceiver
 from scaler_protocol.wire import Frame
@@ -61,6 +61,12 @@ class InsideClients:
             self.note(client, False)
             self._send(Kind.RELAY_CLOSE, [client])
 
+    def abandon(self) -> None:
+        """In a process forked from this one: the clients are the other's, and a thread that is not here may hold the lock."""
+        self._lock = threading.RLock()
+        self._relayed.clear()
+        self._unfinished.clear()
+
     def note(self, client: bytes, unfinished: bool) -> None:
         """A client has unanswered tasks, or has none any more."""
         with self._lock:
@@ -103,7 +109,7 @@ class InsideClients:
     def attend(self) -> None:
         """Let clients do what is due. On the control thread, whenever it wakes."""
         if self._unfinished:
-            now = time.monotonic()
+            now = monotonic()
             if now >= self._attend_at:
                 self._attend_at = now + ATTEND_SECONDS
                 for client in list(self._unfinished):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
-import time
+from time import monotonic
 
 from scaler_protocol.service.memory import give_back_free_memory, rss_bytes
 
@@ -41,17 +41,17 @@ class Housekeeping:
     def __init__(self, collect_interval_seconds: float, trim_threshold_bytes: int) -> None:
         self._collect_interval = collect_interval_seconds
         self._trim_threshold = trim_threshold_bytes
-        now = time.monotonic()
+        now = monotonic()
         self._collect_at = now + collect_interval_seconds
         self._trim_at = now + TRIM_INTERVAL_SECONDS
 
     def run(self) -> None:
         """Do what is due. Cheap when nothing is."""
-        now = time.monotonic()
+        now = monotonic()
         if now >= self._collect_at:
             gc.collect()
-            self._collect_at = time.monotonic() + self._collect_interval
+            self._collect_at = monotonic() + self._collect_interval
         if now >= self._trim_at:
             if rss_bytes() > self._trim_threshold:
                 give_back_free_memory()
-            self._trim_at = time.monotonic() + TRIM_INTERVAL_SECONDS
+            self._trim_at = monotonic() + TRIM_INTERVAL_SECONDS

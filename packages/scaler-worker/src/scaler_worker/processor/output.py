@@ -1,14 +1,11 @@
-"""What tasks print and log: to the client that asked for it, to the worker's own streams and log otherwise."""
+"""What tasks print and log: to the client that asked for it, to the worker's own streams (`streams`) and log otherwise."""
 
 from __future__ import annotations
 
-import io
 import json
 import logging
-import sys
 import threading
 from collections.abc import Callable
-from typing import TextIO
 
 STDOUT, STDERR, LOG = 1, 2, 3
 """As in the schema's `Output.stream`."""
@@ -55,12 +52,17 @@ class OutputCapture:
                 self._send(self._index, self._stream, b"", self._dropped)
             self._index = None
 
-    def write(self, stream: int, text: str) -> bool:
-        """Take `text` for the client; return False where no client wants it."""
+    def abandon(self) -> None:
+        """In a process forked from this one: nobody listens, and a thread that is not here may hold the lock."""
+        self._lock = threading.RLock()
+        self._index = None
+        self._pending = bytearray()
+
+    def write(self, stream: int, data: bytes) -> bool:
+        """Take what was written, in UTF-8, for the client; return False where no client wants it."""
         with self._lock:
             if self._index is None:
                 return False
-            data = text.encode(errors="replace")
             self._add(stream, data, data[: self._left])
             return True
 
@@ -124,52 +126,39 @@ class TaskLogHandler(logging.Handler):
         if self._capture.capturing:
             try:
                 self._capture.write_record(record)
-            except (TypeError, ValueError):
-                # A message that does not fit its arguments: said as every handler of the standard library says it.
+            except RecursionError:
+                raise
+            except Exception:
+                # Arguments that do not fit, or that raise when they are printed: said as the standard library's handlers say it.
                 self.handleError(record)
 
 
-class TaskStream(io.TextIOBase):
-    """Stands in for `sys.stdout` or `sys.stderr` of a processor."""
+def install_logging(capture: OutputCapture) -> None:
+    """Give records to the clients that want them, and what no handler of the task's takes to the worker's log.
 
-    def __init__(self, stream: int, original: TextIO, capture: OutputCapture) -> None:
-        self._stream = stream
-        self._original = original
-        self._capture = capture
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        return self._original.encoding
-
-    def writable(self) -> bool:
-        return True
-
-    def isatty(self) -> bool:
-        return False
-
-    def fileno(self) -> int:
-        return self._original.fileno()
-
-    def write(self, text: str) -> int:
-        if not isinstance(text, str):
-            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
-        if not self._capture.write(self._stream, text):
-            self._original.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        self._original.flush()
-
-
-def install(capture: OutputCapture) -> None:
-    """Put `TaskStream`s in the place of the standard streams, and a `TaskLogHandler` beside the handlers of the root."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A processor may be killed at any time: nothing must lie in a buffer.
-        sys.stdout.reconfigure(line_buffering=True)
-    sys.stdout = TaskStream(STDOUT, sys.stdout, capture)
-    sys.stderr = TaskStream(STDERR, sys.stderr, capture)
+    The root logger keeps no handler of ours: with one, `logging.basicConfig` in a task would do nothing. The worker's own handler
+    becomes the one of last resort, and clients' records are taken where they are handed to handlers.
+    """
     root = logging.getLogger()
     for handler in root.handlers:
         # As with prints: what goes to a client does not go to the worker's log too.
         handler.addFilter(lambda _record: not capture.capturing)
-    root.addHandler(TaskLogHandler(capture))
+        logging.lastResort = handler
+    root.handlers.clear()
+    to_client = TaskLogHandler(capture)
+    call_handlers = logging.Logger.callHandlers
+
+    def call_all_handlers(logger: logging.Logger, record: logging.LogRecord) -> None:
+        if capture.capturing and _reaches_root(logger):
+            to_client.handle(record)
+        call_handlers(logger, record)
+
+    logging.Logger.callHandlers = call_all_handlers  # type: ignore[method-assign, assignment]
+
+
+def _reaches_root(logger: logging.Logger) -> bool:
+    while logger.parent is not None:
+        if not logger.propagate:
+            return False
+        logger = logger.parent
+    return True

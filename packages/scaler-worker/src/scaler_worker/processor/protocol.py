@@ -2,7 +2,7 @@
 
 agent ── ProcessorOptions as JSON, first of all ──▶ template
 agent ── START (number and slot; four descriptors beside it) ──▶ template
-      ◀── FORKED (number, pid), EXITED (number, pid, status, peak memory) ──
+      ◀── FORKED (number, pid), EXITED (number, pid, status, peak memory), STOPPED (number, pid) ──
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ MODULE_NAME_BYTES_MAX = 1024
 START = struct.Struct("=QI")
 """(number, slot)"""
 REPORT = struct.Struct("=BQiqQ")
-"""(FORKED or EXITED, number, pid, exit status as `subprocess` gives it, peak memory in bytes)"""
+"""(FORKED, EXITED or STOPPED, number, pid, exit status as `subprocess` gives it, peak memory in bytes)"""
 
-FORKED, EXITED = 1, 2
+FORKED, EXITED, STOPPED = 1, 2, 3
 
 FORK_FAILED_STATUS = -1
 """With pid 0: no process was made."""

@@ -18,11 +18,18 @@ import os
 import pickle
 import select
 import signal
+import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass
+from os import eventfd_read, eventfd_write, getpid
+from pickle import dumps, loads
+from signal import pthread_kill
+from sys import getprofile, gettrace, setprofile, settrace
+from threading import get_ident
+from time import perf_counter, process_time
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, NamedTuple
 
@@ -35,16 +42,19 @@ from scaler_protocol.payloads import PICKLED, unframe_function
 from scaler_protocol.task_context import RelayAttendant, RelayReceiver, set_task_context
 from scaler_protocol.values import new_tuple
 from scaler_protocol.wire import Frame
-from scaler_worker.processor import output
 from scaler_worker.processor.channel import AgentGoneError, Channel
+from scaler_worker.processor.descriptors import moved_out_of_reach
 from scaler_worker.processor.failures import NOT_RESTORED, failure_payload, shown_failure, text_failure_payload
+from scaler_worker.processor.forked import leave
 from scaler_worker.processor.host_objects import HostObjects, PlaceGoneError
 from scaler_worker.processor.inside_clients import InsideClients
 from scaler_worker.processor.memory import Housekeeping, peak_bytes, reset_peak
 from scaler_worker.processor.module_search import explained
 from scaler_worker.processor.options import ProcessorOptions
+from scaler_worker.processor.output import OutputCapture, install_logging
 from scaler_worker.processor.page import RunningPage
 from scaler_worker.processor.preload import PreloadError, run_preload
+from scaler_worker.processor.process_state import ProcessState
 from scaler_worker.processor.records import (
     PID_BYTES,
     Extra,
@@ -62,6 +72,7 @@ from scaler_worker.processor.records import (
     read_tasks,
     results_parts,
 )
+from scaler_worker.processor.streams import TaskStreams
 from scaler_worker.processor.values import (
     ObjectUnavailableError,
     Outcome,
@@ -95,6 +106,15 @@ OBJECT_TRIES = 3
 
 START_FAILED_STATUS = 3
 """Exit status of a processor whose preload failed."""
+
+RETIRED_STATUS = 0
+BROKEN_STATUS = 4
+"""Exit status of a processor that cannot answer any more: what a task has done to it reached its channel, or its loop."""
+
+QUICK_MICROSECONDS = 500
+"""A task of a known function that takes less is not looked after at once, but with the next answer."""
+
+UNDESCRIBED = text_failure_payload("Exception", "the task raised an exception that cannot be described")
 
 CALL, MAP_CHUNK = int(TaskKind.CALL), int(TaskKind.MAP_CHUNK)
 PROFILE, STREAM_OUTPUT = int(TaskFlag.PROFILE), int(TaskFlag.STREAM_OUTPUT)
@@ -137,7 +157,15 @@ class Processor:
         self._page = page
         self._objects = HostObjects(options.object_folder)
         self._housekeeping = Housekeeping(options.garbage_collect_interval_seconds, options.trim_memory_threshold_bytes)
-        self._capture = output.OutputCapture(self._send_output)
+        self._capture = OutputCapture(self._send_output)
+        self._streams = TaskStreams(self._capture)
+        self._state: ProcessState | None = None
+        """Until the preload is done there is none."""
+        self._pid = getpid()
+        self._is_forked = False
+        """In a process that a task has forked from this one."""
+        self._items: Any = None
+        """The iterator over the items of the map chunk that runs."""
         self._bodies: dict[bytes, bytes] = {}
         self._functions: dict[bytes, Function] = {}
         self._serializers: dict[bytes, Serializer] = {}
@@ -160,11 +188,12 @@ class Processor:
         self._buffer: deque[Result] = deque()
         self._flush_lock = threading.Lock()
         self._flushed_at = 0.0
-        self._wake_descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._wake_descriptor = moved_out_of_reach(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
         self._control_awake = False
         self._clients = InsideClients(tasks.send, self._wake_control)
         self._storage_address = ""
         self._main_thread = threading.main_thread().ident or 0
+        self._control_thread = threading.Thread(target=self._serve_control, name="scaler-control", daemon=True)
 
     # --- TaskContext
 
@@ -200,7 +229,7 @@ class Processor:
 
     def enter_blocked(self) -> None:
         row = self._current
-        if threading.get_ident() != self._main_thread or row is None:
+        if get_ident() != self._main_thread or row is None:
             # Other threads of a task may wait without the task standing still.
             return
         self._blocked_depth += 1
@@ -216,7 +245,7 @@ class Processor:
             self._tasks.send(Kind.BLOCKED, given_back_parts(self._generation, self._next_index))
 
     def exit_blocked(self) -> None:
-        if threading.get_ident() != self._main_thread or not self._blocked_depth:
+        if get_ident() != self._main_thread or not self._blocked_depth:
             return
         self._blocked_depth -= 1
         if not self._blocked_depth:
@@ -227,8 +256,9 @@ class Processor:
     def run(self) -> int:
         """Work until the agent closes the task channel; return the exit status."""
         signal.signal(CANCEL_SIGNAL, self._on_cancel_signal)
-        output.install(self._capture)
-        threading.Thread(target=self._serve_control, name="scaler-control", daemon=True).start()
+        install_logging(self._capture)
+        os.register_at_fork(before=self._streams.flush, after_in_child=self._become_fork)
+        self._control_thread.start()
         set_task_context(self)
         set_scope(self._class_scope)
         if self._options.preload:
@@ -239,16 +269,58 @@ class Processor:
                 self._tasks.send(Kind.START_FAILED, [str(error).encode("utf-8", "replace")])
                 return START_FAILED_STATUS
         gc.freeze()
-        self._tasks.send(Kind.READY, [os.getpid().to_bytes(PID_BYTES, "little")])
+        self._state = ProcessState(self._streams)
+        self._tasks.send(Kind.READY, [self._pid.to_bytes(PID_BYTES, "little")])
         try:
             while True:
                 kind, body = self._tasks.receive()
                 # The only other kind, an answer about an object nobody waits for any more, is late.
                 self._take_in(kind, body)
-                self._run_rows()
+                self._run_rows(self._state)
                 self._housekeeping.run()
-        except AgentGoneError:
+        except BaseException as error:
+            return self._end(error)
+
+    def _end(self, error: BaseException) -> int:
+        """Return the exit status of a processor that cannot go on. What it has not begun is given to others by the agent.
+
+        Nothing but the agent's leaving, or what a task has done to this process, gets here: a signal handler that raises between
+        tasks, an exception set from another thread, built-in functions that are gone.
+        """
+        if self._is_forked:
+            leave(error)
+        if isinstance(error, AgentGoneError) and self._tasks.is_intact:
             return 0
+        fault = (
+            error.fault if isinstance(error, _RetiredError) else f"{type(error).__name__} between two tasks: {error}"
+        )
+        try:
+            if self._state is not None:
+                self._state.restore()
+            self._flush()
+            self._tasks.send(Kind.RETIRED, [fault.encode(errors="replace")])
+        except BaseException:
+            self._streams.stderr.write(f"the processor cannot go on: {fault}\n")
+            return BROKEN_STATUS
+        return RETIRED_STATUS
+
+    def _become_fork(self) -> None:
+        """In a process that a task has forked from this one: only the one that was handed the task answers."""
+        self._is_forked = True
+        self._tasks.abandon()
+        self._control.abandon()
+        self._capture.abandon()
+        self._streams.abandon()
+        self._clients.abandon()
+        self._flush_lock = threading.Lock()
+        self._rows_lock = threading.Lock()
+        self._buffer.clear()
+        self._rows.clear()
+        # For the agent it is not in a task: a client made here connects by itself.
+        set_task_context(None)
+        if self._items is not None:
+            # Beyond its end: there are no further items for the built-in `map`, which would go on with them otherwise.
+            self._items.__setstate__(sys.maxsize)
 
     def _take_in(self, kind: int, body: bytes) -> bool:
         """Have the tasks of a record wait for their turn; return whether it was one of tasks."""
@@ -304,7 +376,7 @@ class Processor:
 
     # --- running tasks
 
-    def _run_rows(self) -> None:
+    def _run_rows(self, state: ProcessState) -> None:
         rows = self._rows
         buffer = self._buffer
         while True:
@@ -315,7 +387,7 @@ class Processor:
             function = self._functions.get(row.function)
             if buffer and (function is None or function.seconds > SLOW_SECONDS):
                 self._flush()
-            result, ended_at = self._run_row(row, function)
+            result, ended_at = self._run_row(row, function, state)
             buffer.append(result)
             if self._readers and row.task_index in self._readers and (result[3] is None or not result[3].status):
                 self._kept[row.task_index] = result[1]
@@ -327,23 +399,38 @@ class Processor:
                 self._flush()
             elif not self._control_awake:
                 self._control_awake = True
-                os.eventfd_write(self._wake_descriptor, 1)
+                eventfd_write(self._wake_descriptor, 1)
+            if rows and (function is None or result[2] >= QUICK_MICROSECONDS or result[3] is not None):
+                # Before the next task can feel what this one has left.
+                self._look_after(state)
         # Whoever was to read these was taken back.
         self._readers.clear()
         self._kept.clear()
         # What is here already is more work for certain; what may come is not. A task that came alone is not kept waiting.
         if buffer and (self._came_alone or not self._tasks.has_waiting()):
             self._flush()
+        # Behind the answer, which so need not wait for it.
+        self._look_after(state)
+
+    def _look_after(self, state: ProcessState) -> None:
+        """Put back what tasks have changed of the process; raise _RetiredError where that is not possible."""
+        fault = state.restore()
+        if not (self._tasks.is_intact and self._control.is_intact):
+            fault = "a task closed the channels of its processor"
+        elif not self._control_thread.is_alive():
+            fault = "a task ended a thread of its processor"
+        if fault:
+            raise _RetiredError(fault)
 
     def _seconds_of(self, function_id: bytes) -> float:
         """How long a task of this function takes; 0 where nobody knows."""
         function = self._functions.get(function_id)
         return function.seconds if function is not None and function.seconds < float("inf") else 0.0
 
-    def _run_row(self, row: Row, function: Function | None) -> tuple[Result, float]:
+    def _run_row(self, row: Row, function: Function | None, state: ProcessState) -> tuple[Result, float]:
         """Run one task; return its result and when it ended. Never raises because of what the task does."""
         index = row.task_index
-        started_at = time.perf_counter()
+        started_at = perf_counter()
         self._current = row
         try:
             # In this order: a cancel that is not in the table when we look finds the task running, and signals.
@@ -357,20 +444,29 @@ class Processor:
             if tasks.kind == CALL and not tasks.flags and not tasks.serializer and row.payload[:1] == PICKLED:
                 # The way of nearly all small tasks: no more than unpickle, call, pickle.
                 args, kwargs = self._unpickle(row.payload)
-                started_at = time.perf_counter()
-                value = function.call(*args, **kwargs)
-                ended_at = time.perf_counter()
+                started_at = perf_counter()
+                value = copy_context().run(function.call, *args, **kwargs)
+                ended_at = perf_counter()
+                if self._is_forked:
+                    leave(None)
+                # Called inside the processor, they could raise there.
+                if gettrace() is not state.trace:
+                    settrace(state.trace)
+                if getprofile() is not state.profile:
+                    setprofile(state.profile)
                 if type(value) in _INLINE_TYPES:
                     self._inside = False
-                    result: Result = (index, PICKLED + pickle.dumps(value, 5), int((ended_at - started_at) * 1e6), None)
+                    result: Result = (index, PICKLED + dumps(value, 5), int((ended_at - started_at) * 1e6), None)
                 else:
                     if type(value) is CoroutineType:
                         value = completed(value)
-                        ended_at = time.perf_counter()
+                        ended_at = perf_counter()
+                        if self._is_forked:
+                            leave(None)
                     result = self._result(row, started_at, ended_at, self._dump(value, None))
                     self._inside = False
             else:
-                result, ended_at = self._run_other(row, function)
+                result, ended_at = self._run_other(row, function, state)
                 self._inside = False
             seconds = ended_at - started_at
             known = function.seconds
@@ -378,8 +474,18 @@ class Processor:
         except BaseException as error:
             # The signal may come once more while this runs.
             self._inside = False
-            ended_at = time.perf_counter()
-            result = self._end_badly(row, error, started_at, ended_at)
+            if self._is_forked:
+                leave(error)
+            ended_at = perf_counter()
+            settrace(state.trace)
+            setprofile(state.profile)
+            try:
+                result = self._end_badly(row, error, started_at, ended_at)
+            except AgentGoneError:
+                raise
+            except BaseException:
+                # Exceptions are objects of the user's too.
+                result = (index, UNDESCRIBED, int((ended_at - started_at) * 1e6), Extra(FAILED))
         finally:
             self._current = None
             if self._cancels:
@@ -390,7 +496,7 @@ class Processor:
             self.exit_blocked()
         return result, ended_at
 
-    def _run_other(self, row: Row, function: Function) -> tuple[Result, float]:
+    def _run_other(self, row: Row, function: Function, state: ProcessState) -> tuple[Result, float]:
         """Run a task that is a map chunk, is profiled or listened to, or has arguments from elsewhere."""
         tasks = row.tasks
         serializer = self._serializer(tasks.serializer)
@@ -408,13 +514,17 @@ class Processor:
                 args, kwargs = self._load_arguments(row.payload, inputs, serializer)
             if profiled:
                 reset_peak()
-                cpu_started_at = time.process_time()
-            started_at = time.perf_counter()
+                cpu_started_at = process_time()
+            started_at = perf_counter()
             if tasks.kind == MAP_CHUNK:
-                values, failures = self._run_chunk(chunk, function, serializer)
+                values, failures = copy_context().run(self._run_chunk, chunk, function, serializer)
             else:
-                value = completed(function.call(*args, **kwargs))
-            ended_at = time.perf_counter()
+                value = completed(copy_context().run(function.call, *args, **kwargs))
+            ended_at = perf_counter()
+            if self._is_forked:
+                leave(None)
+            settrace(state.trace)
+            setprofile(state.profile)
         finally:
             self._capture.end()
         is_chunk = tasks.kind == MAP_CHUNK
@@ -422,7 +532,7 @@ class Processor:
         if is_chunk and failures:
             first = shown_failure(failures[min(failures)])
             self._tasks.send(Kind.CHUNK_FAILURES, chunk_failures_parts(row.task_index, len(failures), first))
-        cpu_time = int((time.process_time() - cpu_started_at) * 1e6) if profiled else 0
+        cpu_time = int((process_time() - cpu_started_at) * 1e6) if profiled else 0
         return (
             self._result(row, started_at, ended_at, outcome, cpu_time, peak_bytes() if profiled else 0),
             ended_at,
@@ -444,25 +554,62 @@ class Processor:
                 value = call(*args, **kwargs)
                 return value if serializer is None else serialized(value, serializer)
 
-            return _map_all(map, call_item, chunk, failures), failures
+            return self._map_all(map, call_item, chunk, failures), failures
         star, items = chunk
-        return _map_all(itertools.starmap if star else map, call, items, failures), failures
+        return self._map_all(itertools.starmap if star else map, call, items, failures), failures
+
+    def _map_all(
+        self,
+        mapper: Callable[..., Iterable[Any]],
+        call: Callable[..., Any],
+        items: Sequence[Any],
+        failures: dict[int, bytes],
+    ) -> list[Any]:
+        """Call for every item at the speed of the built-in `map`; where one fails, note it and go on with the next."""
+        values: list[Any] = []
+        total = len(items)
+        iterator = self._items = iter(items if type(items) in (list, tuple) else list(items))
+        while len(values) < total:
+            try:
+                # Keeps what came before an exception.
+                values.extend(mapper(call, iterator))
+                if self._is_forked:
+                    leave(None)
+                if len(values) < total:
+                    raise RuntimeError("the function raised StopIteration")
+            except (AgentGoneError, TaskCanceled) as error:
+                if self._is_forked:
+                    leave(error)
+                raise
+            except BaseException as error:
+                if self._is_forked:
+                    leave(error)
+                failures[len(values)] = _item_failure(error)
+                values.append(None)
+        self._items = None
+        return values
 
     def _dump_chunk(self, values: list[Any], failures: dict[int, bytes], serializer: Serializer | None) -> Outcome:
         try:
             return dump_result((values, failures), None)
-        except Exception:
+        except TaskCanceled:
+            raise
+        except BaseException:
             # Find out which ones it is that cannot be pickled; the others are not to suffer.
             for index, value in enumerate(values):
                 try:
                     # Of a function that is none of coroutines itself, and makes some.
                     values[index] = value = completed(value)
-                except Exception as error:
-                    failures[index] = failure_payload(error)
+                except TaskCanceled:
+                    raise
+                except BaseException as error:
+                    failures[index] = _described(error)
                     values[index] = value = None
                 try:
                     dump_pickle(value)
-                except Exception as error:
+                except TaskCanceled:
+                    raise
+                except BaseException as error:
                     failures[index] = _not_serializable(value, error)
                     values[index] = None
             return dump_result((values, failures), None)
@@ -499,12 +646,12 @@ class Processor:
         elif isinstance(error, _NotSerializableError):
             payload = error.payload
         else:
-            payload = failure_payload(error)
+            payload = _described(error)
         return row.task_index, payload, microseconds, Extra(FAILED)
 
     def _unpickle(self, payload: bytes) -> tuple[Sequence[Any], dict[str, Any]]:
         try:
-            args, kwargs = pickle.loads(memoryview(payload)[1:])
+            args, kwargs = loads(memoryview(payload)[1:])
         except Exception as error:
             raise _NotRestoredError("the arguments", error) from error
         return args, kwargs
@@ -617,7 +764,7 @@ class Processor:
             elif count:
                 results = [buffer.popleft() for _ in range(count)]
                 self._tasks.send(Kind.RESULTS, results_parts(results))
-            self._flushed_at = time.perf_counter()
+            self._flushed_at = perf_counter()
 
     # --- the control thread
 
@@ -631,10 +778,10 @@ class Processor:
                 timeout = LATEST_FLUSH_SECONDS * 1000 if self._control_awake else self._clients.poll_milliseconds
                 for descriptor, _ in poller.poll(timeout):
                     if descriptor == self._wake_descriptor:
-                        os.eventfd_read(self._wake_descriptor)
+                        eventfd_read(self._wake_descriptor)
                     else:
-                        self._obey(*self._control.receive())
-                self._clients.attend()
+                        self._safely(self._obey, *self._control.receive())
+                self._safely(self._clients.attend)
                 if self._flush_late():
                     idle_ticks = 0
                 elif self._control_awake:
@@ -660,9 +807,18 @@ class Processor:
             return True
         if not self._buffer:
             return False
-        if time.perf_counter() - self._flushed_at >= LATEST_FLUSH_SECONDS:
+        if perf_counter() - self._flushed_at >= LATEST_FLUSH_SECONDS:
             self._flush()
         return True
+
+    def _safely(self, act: Callable[..., None], *arguments: Any) -> None:
+        try:
+            act(*arguments)
+        except AgentGoneError:
+            raise
+        except Exception:
+            # A client inside a task could not take its message; the next one concerns somebody else.
+            logger.exception("the processor's control thread could not do what was asked of it")
 
     def _obey(self, kind: int, body: bytes) -> None:
         if kind == Kind.CANCEL:
@@ -670,7 +826,7 @@ class Processor:
             self._cancels[index] = (status, text)
             row = self._current
             if row is not None and row.task_index == index:
-                signal.pthread_kill(self._main_thread, CANCEL_SIGNAL)
+                pthread_kill(self._main_thread, CANCEL_SIGNAL)
             elif index < self._page.word[0]:
                 # It has ended.
                 self._cancels.pop(index, None)
@@ -701,6 +857,14 @@ class Processor:
             raise TaskCanceled
 
 
+class _RetiredError(Exception):
+    """A task has left the process in a state in which no other should run: `fault` says how, as the end of a sentence."""
+
+    def __init__(self, fault: str) -> None:
+        super().__init__(fault)
+        self.fault = fault
+
+
 class _NotRestoredError(Exception):
     """The function or its arguments cannot be made from their bytes."""
 
@@ -721,13 +885,23 @@ class _NotSerializableError(Exception):
         self.payload = payload
 
 
-def _not_serializable(value: object, cause: Exception) -> bytes:
+def _described(error: BaseException) -> bytes:
+    """Return the failure payload of what was raised. Exceptions are objects of the user's: they may do anything meanwhile."""
+    try:
+        return failure_payload(error)
+    except (AgentGoneError, TaskCanceled):
+        raise
+    except BaseException:
+        return UNDESCRIBED
+
+
+def _not_serializable(value: object, cause: BaseException) -> bytes:
     error = pickle.PicklingError(
         f"the task's result, of type {type_name_of(value)}, cannot be serialized: {type(cause).__name__}: "
         f"{text_of(cause)}{_hint_for(value)}"
     )
     error.__cause__ = cause
-    return failure_payload(error)
+    return _described(error)
 
 
 def _hint_for(value: object) -> str:
@@ -735,26 +909,7 @@ def _hint_for(value: object) -> str:
     return "; return a list of what it yields" if isinstance(value, GeneratorType | AsyncGeneratorType) else ""
 
 
-def _map_all(
-    mapper: Callable[..., Iterable[Any]], call: Callable[..., Any], items: Iterable[Any], failures: dict[int, bytes]
-) -> list[Any]:
-    """Call for every item at the speed of the built-in `map`; where one fails, note it and go on with the next."""
-    values: list[Any] = []
-    total = len(items)  # type: ignore[arg-type]
-    iterator = iter(items)
-    while len(values) < total:
-        try:
-            # Keeps what came before an exception.
-            values.extend(mapper(call, iterator))
-            if len(values) < total:
-                raise RuntimeError("the function raised StopIteration")
-        except (Exception, SystemExit, KeyboardInterrupt) as error:
-            failures[len(values)] = _item_failure(error)
-            values.append(None)
-    return values
-
-
 def _item_failure(error: BaseException) -> bytes:
     if isinstance(error, _NotRestoredError):
         return text_failure_payload(NOT_RESTORED, str(error), error.cause)
-    return failure_payload(error)
+    return _described(error)

@@ -20,10 +20,13 @@ import signal
 import socket
 import sys
 from dataclasses import dataclass
+from os import _exit
+from time import monotonic
 
 from scaler_protocol.log_lines import formatter
-from scaler_worker.processor import module_search
+from scaler_worker.processor import module_search, orphans
 from scaler_worker.processor.channel import Channel
+from scaler_worker.processor.descriptors import moved_out_of_reach
 from scaler_worker.processor.options import ProcessorOptions
 from scaler_worker.processor.page import RunningPage
 from scaler_worker.processor.protocol import (
@@ -35,12 +38,19 @@ from scaler_worker.processor.protocol import (
     OPTIONS_BYTES_MAX,
     REPORT,
     START,
+    STOPPED,
 )
 from scaler_worker.processor.runner import Processor
 
 logger = logging.getLogger(__name__)
 
 _PR_SET_PDEATHSIG = 1
+
+STOPPED_SECONDS = 5.0
+"""A processor that was stopped (SIGSTOP) and is after so long ends: nobody else may run what it was handed."""
+
+KILL_SECONDS = 2.0
+"""How long the end of what tasks have left behind may take."""
 
 
 @dataclass(slots=True)
@@ -55,23 +65,53 @@ class Template:
     def __init__(self, agent: socket.socket, options: ProcessorOptions) -> None:
         self._agent = agent
         self._options = options
+        self._wake = -1
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._children: dict[int, _Child] = {}
         """By pidfd."""
+        self._stopped: dict[int, float] = {}
+        """Since when, by pidfd."""
 
     def run(self) -> None:
         """Serve until the agent closes its end."""
         poller = select.poll()
         poller.register(self._agent.fileno(), select.POLLIN)
+        orphans.become_subreaper()
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        poller.register(self._wake, select.POLLIN)
+        signal.signal(signal.SIGCHLD, lambda _number, _frame: os.eventfd_write(self._wake, 1))
         agent_gone = False
         while not agent_gone:
-            for descriptor, _ in poller.poll():
+            for descriptor, _ in poller.poll(1000 if self._stopped else None):
                 if descriptor == self._agent.fileno():
                     agent_gone = not self._serve_agent(poller)
+                elif descriptor == self._wake:
+                    os.eventfd_read(self._wake)
+                    self._look_at_children()
                 else:
                     poller.unregister(descriptor)
                     self._bury(descriptor)
+            if self._stopped:
+                self._kill_stopped()
         self._end()
+
+    def _look_at_children(self) -> None:
+        """A child has stopped, or one that became ours has ended."""
+        for pidfd, child in self._children.items():
+            with contextlib.suppress(ChildProcessError):
+                if os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOHANG) is not None:
+                    self._stopped[pidfd] = monotonic()
+        orphans.reap({child.pid for child in self._children.values()})
+
+    def _kill_stopped(self) -> None:
+        for pidfd, since in list(self._stopped.items()):
+            child = self._children[pidfd]
+            if not orphans.is_stopped(child.pid):
+                del self._stopped[pidfd]
+            elif monotonic() >= since + STOPPED_SECONDS:
+                del self._stopped[pidfd]
+                self._report(STOPPED, child.number, child.pid, 0, 0)
+                os.kill(child.pid, signal.SIGKILL)
 
     def _serve_agent(self, poller: select.poll) -> bool:
         """Fork one processor, or import a module; return False when the agent is gone."""
@@ -128,12 +168,15 @@ class Template:
                 os.setpgid(0, 0)
             signal.signal(signal.SIGINT, signal.default_int_handler)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self._agent.close()
+            os.close(self._wake)
             for pidfd in self._children:
                 os.close(pidfd)
             tasks, control, page, standard_error = descriptors
             os.dup2(standard_error, 2)
             os.close(standard_error)
+            tasks, control = moved_out_of_reach(tasks), moved_out_of_reach(control)
             # The old object knows another kind of file.
             sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace", closefd=False)
             module_search.install(self._options, slot)
@@ -151,15 +194,14 @@ class Template:
         except BaseException:
             logger.exception("the processor failed")
         finally:
-            with contextlib.suppress(Exception):
-                sys.stdout.flush()
-                sys.stderr.flush()
-            # Not sys.exit: threads and exit handlers of user code could hold the process up for ever.
-            os._exit(status)
+            # Not sys.exit: threads and exit handlers of user code could hold the process up for ever. Bound at the import, so
+            # that nothing comes back from here to the code of the template, whatever a task has done to modules.
+            _exit(status)
 
     def _bury(self, pidfd: int) -> None:
         """Reap a child, and kill what it has started: the group keeps its number until the child is reaped."""
         child = self._children.pop(pidfd)
+        self._stopped.pop(pidfd, None)
         with contextlib.suppress(OSError):
             os.killpg(child.pid, signal.SIGKILL)
         _, status, usage = os.wait4(child.pid, 0)
@@ -174,9 +216,7 @@ class Template:
         for child in self._children.values():
             with contextlib.suppress(OSError):
                 os.killpg(child.pid, signal.SIGKILL)
-        for child in self._children.values():
-            with contextlib.suppress(OSError):
-                os.waitpid(child.pid, 0)
+        orphans.kill_all(KILL_SECONDS)
         shutil.rmtree(self._options.object_folder, ignore_errors=True)
 
 

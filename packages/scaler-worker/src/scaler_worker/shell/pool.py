@@ -20,6 +20,7 @@ from scaler_worker.processor.protocol import (
     MODULE_NAME_BYTES_MAX,
     REPORT,
     START,
+    STOPPED,
 )
 from scaler_worker.shell.figures import ProcessMeter
 from scaler_worker.shell.processor_link import ProcessorLink
@@ -125,6 +126,10 @@ class ProcessorPool:
                 if status == FORK_FAILED_STATUS and not pid:
                     logger.error("the system does not allow another process")
                 self._bury(number, status, peak_bytes)
+            elif what == STOPPED:
+                link = self._links.get(number)
+                if link is not None:
+                    link.was_stopped = True
 
     def _bury(self, number: int, status: int | None, peak_bytes: int) -> None:
         link = self._links.pop(number, None)

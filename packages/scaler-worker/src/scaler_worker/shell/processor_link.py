@@ -48,6 +48,7 @@ PACKETS_PER_TURN = 32
 SOCKET_BUFFER_BYTES = 1024 * 1024
 
 STDERR_TAIL_BYTES = 2000
+STDERR_READS_MAX = 16
 SMALL_TABLE = 16
 """Function tables up to this size are passed on as they are."""
 
@@ -119,6 +120,8 @@ class ProcessorLink:
         self.number = number
         self.slot = slot
         self.pid = 0
+        self.was_stopped = False
+        """Whether it is killed because it was stopped, and nothing let it go on."""
         self._turns = turns
         self._report = report
         self._import_ahead = import_ahead
@@ -247,19 +250,21 @@ class ProcessorLink:
             self._retirement = body.decode(errors="replace")
         return None
 
-    def _read_stderr(self) -> None:
+    def _read_stderr(self) -> bool:
+        """Take in what was written there; return whether there was anything."""
         try:
             data = os.read(self._stderr, 65_536)
         except BlockingIOError:
-            return
+            return False
         if not data:
             self._loop.remove_reader(self._stderr)
-            return
+            return False
         self._stderr_tail = (self._stderr_tail + data)[-STDERR_TAIL_BYTES:]
         # A terminal may be gone, and a pipe without a reader.
         with contextlib.suppress(OSError, ValueError):
             sys.stderr.write(data.decode(errors="backslashreplace"))
             sys.stderr.flush()
+        return True
 
     # --- its end
 
@@ -268,9 +273,9 @@ class ProcessorLink:
         while self._read_packet() is not None:
             pass
         with contextlib.suppress(OSError):
-            while before := self._stderr_tail:
-                self._read_stderr()
-                if self._stderr_tail == before:
+            # Bounded, as what it has started may go on writing.
+            for _ in range(STDERR_READS_MAX):
+                if not self._read_stderr():
                     break
         event = on.ProcessorExited(
             self.number,
@@ -296,6 +301,8 @@ class ProcessorLink:
         if self._retirement:
             return f"processor {self.pid} is replaced: {self._retirement}"
         how = "ended together with the process it was forked from" if status is None else _ended_how(status)
+        if self.was_stopped:
+            how += " because it was stopped (SIGSTOP) and did not go on"
         text = f"processor {self.pid} {how}"
         if peak_bytes:
             text += f", peak memory {peak_bytes / 1024**2:.0f} MiB"

@@ -1,0 +1,144 @@
+"""`sys.stdout` and `sys.stderr` of a processor: text streams like any other, whose bytes go to a client that asked for them."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import sys
+from collections.abc import Callable
+from os import write
+from threading import RLock
+from typing import Any
+
+from scaler_worker.processor.output import STDERR, STDOUT, OutputCapture
+
+LINE_BYTES_MAX = 8 * 1024
+
+_Settings = tuple[str, str | None, bool, bool, bool]
+
+
+class TaskBuffer(io.BufferedIOBase):
+    """The binary stream below: takes bytes for the client, or writes them to the process's own descriptor, line by line.
+
+    Writing never raises `OSError`: a task that closes the descriptor makes nobody's `print` fail. The stream cannot be closed
+    either, as the next task needs it.
+    """
+
+    mode = "wb"
+
+    def __init__(self, stream: int, name: str, encoding: Callable[[], str], capture: OutputCapture) -> None:
+        self._stream = stream
+        self.name = name
+        self._encoding = encoding
+        self._capture = capture
+        self._lock = RLock()
+        self._line = bytearray()
+
+    @property
+    def raw(self) -> io.FileIO:
+        """The descriptor itself. What is written here reaches no client."""
+        return io.FileIO(self._stream, "w", closefd=False)
+
+    def write(self, data: Any, /) -> int:
+        if isinstance(data, str):
+            raise TypeError("a bytes-like object is required, not 'str'")
+        content = bytes(memoryview(data))
+        if self._capture.capturing:
+            encoding = self._encoding()
+            text = content if encoding == "utf-8" else content.decode(encoding, "replace").encode(errors="replace")
+            if self._capture.write(self._stream, text):
+                return len(content)
+        with self._lock:
+            self._line += content
+            # A processor may be killed at any time: no finished line must lie in a buffer.
+            if b"\n" in content or len(self._line) >= LINE_BYTES_MAX:
+                self.flush()
+        return len(content)
+
+    def flush(self) -> None:
+        with self._lock:
+            line, self._line = self._line, bytearray()
+            try:
+                left = memoryview(line)
+                while left:
+                    left = left[write(self._stream, left) :]
+            except OSError:
+                # It is closed, or nobody reads it any more.
+                pass
+
+    def abandon(self) -> None:
+        """In a process forked from this one: what was not written yet is the other's to write."""
+        self._lock = RLock()
+        self._line = bytearray()
+
+    def close(self) -> None:
+        self.flush()
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._stream
+
+    def isatty(self) -> bool:
+        # Also where the worker was started in a terminal: that is shared by all tasks.
+        return False
+
+
+class TaskStreams:
+    """Puts streams in the place of `sys.stdout` and `sys.stderr`, and puts them back where a task has replaced them."""
+
+    def __init__(self, capture: OutputCapture) -> None:
+        self._capture = capture
+        self._standard = sys.stdout, sys.stderr
+        self.stdout: io.TextIOWrapper
+        self.stderr: io.TextIOWrapper
+        self._buffers: list[TaskBuffer] = []
+        self._settings: tuple[_Settings, _Settings] | None = None
+        self.install()
+
+    def install(self) -> None:
+        """Make new ones."""
+        self._buffers = []
+        self.stdout = self._make(STDOUT, "<stdout>", self._standard[0], "strict")
+        self.stderr = self._make(STDERR, "<stderr>", self._standard[1], "backslashreplace")
+        sys.stdout, sys.stderr = self.stdout, self.stderr
+        self._settings = _settings(self.stdout), _settings(self.stderr)
+
+    def _make(self, stream: int, name: str, standard: object, errors: str) -> io.TextIOWrapper:
+        # One spelling for one encoding: it is compared with where things are written.
+        encoding = codecs.lookup(getattr(standard, "encoding", None) or "utf-8").name
+        buffer = TaskBuffer(stream, name, lambda: text.encoding, self._capture)
+        self._buffers.append(buffer)
+        text = io.TextIOWrapper(buffer, encoding, getattr(standard, "errors", None) or errors, write_through=True)
+        text.mode = "w"  # type: ignore[misc]
+        return text
+
+    def restore(self) -> None:
+        """Undo what a task has left of replacing, detaching or reconfiguring them."""
+        try:
+            if (
+                sys.stdout is self.stdout
+                and sys.stderr is self.stderr
+                and (_settings(self.stdout), _settings(self.stderr)) == self._settings
+            ):
+                return
+        except ValueError:
+            # One was detached.
+            pass
+        self.flush()
+        self.install()
+
+    def flush(self) -> None:
+        for buffer in self._buffers:
+            buffer.flush()
+
+    def abandon(self) -> None:
+        """In a process forked from this one; see `TaskBuffer.abandon`."""
+        for buffer in self._buffers:
+            buffer.abandon()
+
+
+def _settings(stream: io.TextIOWrapper) -> _Settings:
+    # `closed` raises where it was detached.
+    return stream.encoding, stream.errors, stream.line_buffering, stream.write_through, stream.closed
