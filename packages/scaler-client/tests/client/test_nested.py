@@ -264,3 +264,19 @@ def test_the_current_processor(context: Context) -> None:
     assert Processor.get_current_processor() is context
     set_task_context(None)
     assert Processor.get_current_processor() is None
+
+
+def levels(address: str, depth: int) -> int:
+    if not depth:
+        return 1
+    with Client(address) as client:
+        answered = threading.Event()
+        future = client.submit(levels, address, depth - 1)
+        future.add_done_callback(lambda _: answered.set())
+        assert answered.wait(10)
+        return 1 + int(future.result())
+
+
+def test_tasks_in_the_cluster_for_tests_may_wait_for_their_own() -> None:
+    with InProcessCluster(workers=1) as cluster, Client(cluster.address) as client:
+        assert [client.submit(levels, cluster.address, 3).result(20) for _ in range(2)] == [4, 4]

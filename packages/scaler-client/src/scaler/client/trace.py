@@ -82,6 +82,10 @@ class Recording:
         for row, agent, slot, duration_s, start in zip(ended, agents, slots, durations, start_times(told), strict=True):
             number = events.numbers[row]
             args: dict[str, Any] = {"task": number}
+            worker = self._workers.get((agent, slot))
+            if worker is not None and worker[1]:
+                # As it is now: later another process may work for this worker.
+                args["worker"], args["pid"] = worker
             submitted_at = self._submitted.pop(number, None)
             if submitted_at is not None:
                 args["waited_us"] = max(0, round((start - submitted_at) * 1e6))
@@ -96,7 +100,7 @@ class Recording:
         """Write the trace."""
         names = {place: name for place, (name, _) in self._workers.items()}
         spans = [
-            span._replace(args={**span.args, "worker": worker[0], "pid": worker[1]})
+            span._replace(args={"worker": worker[0], "pid": worker[1], **span.args})
             if (worker := self._workers.get((span.agent, span.slot))) is not None
             else span
             for span in self._spans

@@ -4,7 +4,8 @@
         assert client.submit(pow, 2, 10).result() == 1024
 
 It starts in milliseconds and needs no other distribution. It keeps the protocol's rules, sessions included, and knows
-nothing of workers, capabilities, priorities or limits; tasks share one process and one interpreter lock.
+nothing of workers, capabilities, priorities or limits; tasks share one process and one interpreter lock. A task may wait
+for tasks of its own: where none has begun or ended for a moment while some wait, one more thread runs them.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ from scaler_protocol.random_ids import new_id
 from scaler_protocol.session import Session
 from scaler_protocol.transport.router import RouterListener
 from scaler_protocol.wire import UNSEQUENCED, Envelope, Frame, decode_envelope, encode_envelope
+
+STUCK_SECONDS = 0.1
+WORKERS_MAX = 100
 
 
 @dataclass(slots=True, eq=False)
@@ -86,6 +90,8 @@ class InProcessCluster:
         self._queue: queue.Queue[_Task | None] = queue.Queue()
         self._may_run = threading.Event()
         self._may_run.set()
+        self._moved_at = time.monotonic()
+        """When a task last began or ended, or there was none to begin."""
         self._done: deque[tuple[_Task, int, bytes, int]] = deque()
         self._calls: deque[Callable[[], None]] = deque()
         self._stopping = False
@@ -93,8 +99,7 @@ class InProcessCluster:
         self._store = RouterListener("tcp://127.0.0.1:0")
         self.address = self._scheduler.address
         self._threads = [threading.Thread(target=self._serve, name="in-process-scheduler", daemon=True)]
-        for _ in range(workers):
-            self._threads.append(threading.Thread(target=self._work, name="in-process-worker", daemon=True))
+        self._threads += [self._new_worker() for _ in range(workers)]
         for thread in self._threads:
             thread.start()
 
@@ -177,6 +182,7 @@ class InProcessCluster:
                 busy = True
                 self._calls.popleft()()
             busy = self._answer() or busy
+            self._help_out()
             self._scheduler.flush()
             self._store.flush()
             if not busy:
@@ -369,13 +375,28 @@ class InProcessCluster:
 
     # --- workers
 
+    def _new_worker(self) -> threading.Thread:
+        return threading.Thread(target=self._work, name="in-process-worker", daemon=True)
+
+    def _help_out(self) -> None:
+        """Start one more worker where all of them run tasks that may be waiting for those in the queue."""
+        now = time.monotonic()
+        if self._queue.empty() or not self._may_run.is_set():
+            self._moved_at = now
+        elif now > self._moved_at + STUCK_SECONDS and len(self._threads) <= WORKERS_MAX:
+            self._moved_at = now
+            self._threads.append(self._new_worker())
+            self._threads[-1].start()
+
     def _work(self) -> None:
         while (task := self._queue.get()) is not None:
             self._may_run.wait()
+            self._moved_at = time.monotonic()
             if task.canceled or self._stopping:
                 continue
             began = time.perf_counter()
             status, payload = self._run(task)
+            self._moved_at = time.monotonic()
             self._done.append((task, status, payload, int((time.perf_counter() - began) * 1e6)))
 
     def _run(self, task: _Task) -> tuple[int, bytes]:

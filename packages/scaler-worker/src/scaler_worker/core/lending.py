@@ -19,7 +19,7 @@ from scaler_protocol.messages import ProcessorState as State
 from scaler_worker.core.processors import Processor
 from scaler_worker.core.queue import TaskQueue
 
-UNASKED_SECONDS = 0.010
+UNASKED_SECONDS = 0.005
 """A task that has unfinished work for so long, and did not say that it blocks, may be waiting in a way nobody sees."""
 
 PATIENCE_SECONDS = 0.5
