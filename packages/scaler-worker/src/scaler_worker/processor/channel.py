@@ -64,6 +64,10 @@ class Channel:
         """Whether `receive` would find something, or the end, at once."""
         return bool(self._poller.poll(0))
 
+    def wait(self) -> None:
+        """Wait until `receive` finds something, or the end. An exception raised here by a signal loses nothing."""
+        self._poller.poll()
+
     def receive(self) -> tuple[int, bytes]:
         """Wait for the next record; return (kind, body). Raises AgentGoneError at the end."""
         while True:

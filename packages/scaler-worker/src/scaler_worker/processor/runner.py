@@ -57,6 +57,7 @@ from scaler_worker.processor.preload import PreloadError, run_preload
 from scaler_worker.processor.process_state import ProcessState
 from scaler_worker.processor.records import (
     PID_BYTES,
+    Bytes,
     Extra,
     Kind,
     Result,
@@ -190,7 +191,7 @@ class Processor:
         self._flushed_at = 0.0
         self._wake_descriptor = moved_out_of_reach(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
         self._control_awake = False
-        self._clients = InsideClients(tasks.send, self._wake_control)
+        self._clients = InsideClients(self._send, self._wake_control)
         self._storage_address = ""
         self._main_thread = threading.main_thread().ident or 0
         self._control_thread = threading.Thread(target=self._serve_control, name="scaler-control", daemon=True)
@@ -235,14 +236,18 @@ class Processor:
         self._blocked_depth += 1
         if self._blocked_depth > 1:
             return
-        self._capture.flush()
-        self._flush()
-        self._clients.enter_blocked()
-        with self._rows_lock:
-            self._generation += 1
-            self._rows.clear()
-            self._next_index = row.task_index + 1
-            self._tasks.send(Kind.BLOCKED, given_back_parts(self._generation, self._next_index))
+        inside = self._leave_task()
+        try:
+            self._capture.flush()
+            self._flush()
+            self._clients.enter_blocked()
+            with self._rows_lock:
+                self._generation += 1
+                self._rows.clear()
+                self._next_index = row.task_index + 1
+                self._tasks.send(Kind.BLOCKED, given_back_parts(self._generation, self._next_index))
+        finally:
+            self._return_to_task(inside)
 
     def exit_blocked(self) -> None:
         if get_ident() != self._main_thread or not self._blocked_depth:
@@ -531,7 +536,7 @@ class Processor:
         outcome = self._dump_chunk(values, failures, serializer) if is_chunk else self._dump(value, serializer)
         if is_chunk and failures:
             first = shown_failure(failures[min(failures)])
-            self._tasks.send(Kind.CHUNK_FAILURES, chunk_failures_parts(row.task_index, len(failures), first))
+            self._send(Kind.CHUNK_FAILURES, chunk_failures_parts(row.task_index, len(failures), first))
         cpu_time = int((process_time() - cpu_started_at) * 1e6) if profiled else 0
         return (
             self._result(row, started_at, ended_at, outcome, cpu_time, peak_bytes() if profiled else 0),
@@ -731,8 +736,12 @@ class Processor:
                     return buffers
             except PlaceGoneError:
                 place_gone = True
-            self._flush()
-            self._tasks.send(Kind.OBJECT_WANTED, object_wanted_parts(object_id, place_gone))
+            inside = self._leave_task()
+            try:
+                self._flush()
+                self._tasks.send(Kind.OBJECT_WANTED, object_wanted_parts(object_id, place_gone))
+            finally:
+                self._return_to_task(inside)
             self._wait_for_object(object_id)
         raise ObjectUnavailableError(
             Status.STORAGE_FAILED, f"object {object_id.hex()} does not stay in this host's cache: it is too small"
@@ -740,8 +749,15 @@ class Processor:
 
     def _wait_for_object(self, object_id: bytes) -> None:
         while True:
-            kind, body = self._tasks.receive()
-            if self._take_in(kind, body):
+            # Here a cancelled task may end: nothing has been read yet.
+            self._tasks.wait()
+            inside = self._leave_task()
+            try:
+                kind, body = self._tasks.receive()
+                taken_in = self._take_in(kind, body)
+            finally:
+                self._return_to_task(inside)
+            if taken_in:
                 continue
             answered, status, text = read_object_answer(body)
             if answered == object_id:
@@ -752,7 +768,15 @@ class Processor:
     # --- answering
 
     def _send_output(self, index: int, stream: int, data: bytes, dropped_bytes: int) -> None:
-        self._tasks.send(Kind.OUTPUT, output_parts(index, stream, data, dropped_bytes))
+        self._send(Kind.OUTPUT, output_parts(index, stream, data, dropped_bytes))
+
+    def _send(self, kind: Kind, parts: Sequence[Bytes] = ()) -> None:
+        """Send a record, from inside a task too, and from any thread."""
+        inside = self._leave_task()
+        try:
+            self._tasks.send(kind, parts)
+        finally:
+            self._return_to_task(inside)
 
     def _flush(self) -> None:
         """Send all buffered results. From either thread."""
@@ -847,6 +871,25 @@ class Processor:
                 except IndexError:
                     break
             self._tasks.send(Kind.GAVE_BACK, given_back_parts(self._generation, self._next_index))
+
+    def _leave_task(self) -> bool:
+        """The machinery works on behalf of a task: what cancels it waits. Return whether that may be raised again later.
+
+        Raised in the middle of this, it would lose a record just read or results about to be sent, or cut a record in half.
+        """
+        if get_ident() != self._main_thread:
+            return False
+        inside, self._inside = self._inside, False
+        return inside
+
+    def _return_to_task(self, inside: bool) -> None:
+        """Go on with the task, unless it was cancelled meanwhile. `inside` is what `_leave_task` returned."""
+        if inside:
+            self._inside = True
+            row = self._current
+            if row is not None and row.task_index in self._cancels:
+                self._inside = False
+                raise TaskCanceled
 
     def _on_cancel_signal(self, _number: int, _frame: object) -> None:
         row = self._current
