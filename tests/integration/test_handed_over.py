@@ -221,3 +221,28 @@ class TestValues:
             with pytest.raises(ValueError, match="name"):
                 client.send_object([1], name="a\udcff")
         assert [future.result(30) for future in waiting] == [2 * value for value in range(20)]
+
+
+class Shy:
+    """Iterates, and answers no question of its length."""
+
+    def __iter__(self) -> Iterator[int]:
+        return iter([1, 2])
+
+    def __len__(self) -> int:
+        raise RuntimeError("no length")
+
+
+class TestMaps:
+    def test_what_is_not_there_is_said_as_for_a_task(self, address: str, client: Client) -> None:
+        with Client(address) as other:
+            reference = other.send_object(b"x" * 100_000)
+        for call in (lambda: client.submit(len, reference).result(60), lambda: client.map(len, [b"", reference])):
+            with pytest.raises(
+                errors.MissingObjects, match=f"object {reference.object_id.hex()} is not in object stor"
+            ):
+                call()
+
+    def test_a_length_that_cannot_be_told_is_not_needed(self, client: Client) -> None:
+        assert client.map(operator.neg, Shy()) == [-1, -2]
+        assert client.starmap(operator.add, zip(Shy(), Shy(), strict=True)) == [2, 4]

@@ -33,7 +33,7 @@ serializer's bytes. Expressions and failures are pickled whatever the serializer
 Failures: `Failure.pickled` is the pickle of the exception after `tblib.pickling_support.install(exception)`, so that
 traceback, cause and notes come along; empty where it cannot be pickled. A result that cannot be serialized is a
 failure. Where function or arguments cannot be restored on the worker, `pickled` is empty and `type_name` is
-"DeserializeObjectError".
+"DeserializeObjectError"; where an item of a chunk lacks an object, "MissingObjects" or "ObjectStorageException".
 """
 
 from __future__ import annotations

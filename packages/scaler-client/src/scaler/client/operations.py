@@ -160,7 +160,7 @@ class Operations:
     ) -> list[Any]:
         if not iterables:
             raise TypeError("map() needs at least one iterable")
-        totals = [operator.length_hint(iterable, -1) for iterable in iterables]
+        totals = [_length_of(iterable) for iterable in iterables]
         total = min(totals) if min(totals) >= 0 else None
         if len(iterables) == 1:
             return self._map(fn, iter(iterables[0]), total, False, capabilities, progress)
@@ -173,7 +173,7 @@ class Operations:
         capabilities: Mapping[str, int] | None,
         progress: bool,
     ) -> list[Any]:
-        total = operator.length_hint(iterable, -1)
+        total = _length_of(iterable)
         return self._map(fn, map(tuple, iterable), total if total >= 0 else None, True, capabilities, progress)
 
     def _map(
@@ -323,6 +323,14 @@ class Operations:
                 flags=self._flags,
             )
         return group
+
+
+def _length_of(iterable: Any) -> int:
+    """Return how many items an iterable says it has, -1 where it does not. Nothing depends on its being right."""
+    try:
+        return operator.length_hint(iterable, -1)
+    except Exception:
+        return -1
 
 
 def _hello(timeout_seconds: float, stream_output: bool) -> m.Hello:

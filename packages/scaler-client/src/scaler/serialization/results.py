@@ -27,6 +27,12 @@ _ERRORS: dict[Status, Callable[[str], errors.ScalerError]] = {
     Status.STORAGE_FAILED: errors.ObjectStorageException,
 }
 
+_OWN_ERRORS: dict[str, type[errors.ScalerError]] = {
+    error.__name__: error
+    for error in (errors.DeserializeObjectError, errors.MissingObjects, errors.ObjectStorageException)
+}
+"""What workers answer by name: nothing of the user's was raised."""
+
 
 def load_value(payload: Payload, serializer: AnySerializer | None = None) -> Any:
     """Return the value of a successful answer. Raises DeserializeObjectError."""
@@ -59,8 +65,8 @@ def load_failure(payload: Payload, number: int) -> BaseException:
         failure = Failure(*load_value(payload))
     except Exception as error:
         return errors.DeserializeObjectError(f"task {number} failed, and its exception cannot be restored: {error}")
-    if failure.type_name == errors.DeserializeObjectError.__name__ and not failure.pickled:
-        return errors.DeserializeObjectError(failure.text)
+    if not failure.pickled and failure.type_name in _OWN_ERRORS:
+        return _OWN_ERRORS[failure.type_name](failure.text)
     try:
         exception = pickle.loads(failure.pickled)
         if isinstance(exception, BaseException):

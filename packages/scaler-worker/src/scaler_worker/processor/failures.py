@@ -17,6 +17,9 @@ _OWN_FOLDER = os.path.dirname(os.path.abspath(__file__))
 NOT_RESTORED = "DeserializeObjectError"
 """`Failure.type_name` for a function or argument that cannot be restored on the worker; nothing is pickled then."""
 
+OBJECT_MISSING, STORAGE_FAILED = "MissingObjects", "ObjectStorageException"
+"""The same for an item of a map chunk that needs an object which is not there, or cannot be had."""
+
 
 def failure_payload(error: BaseException) -> bytes:
     """Return the failure payload of what a task raised. Never raises: what cannot be pickled goes as text."""

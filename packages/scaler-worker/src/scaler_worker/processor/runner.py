@@ -44,7 +44,14 @@ from scaler_protocol.values import new_tuple
 from scaler_protocol.wire import Frame
 from scaler_worker.processor.channel import AgentGoneError, Channel
 from scaler_worker.processor.descriptors import moved_out_of_reach
-from scaler_worker.processor.failures import NOT_RESTORED, failure_payload, shown_failure, text_failure_payload
+from scaler_worker.processor.failures import (
+    NOT_RESTORED,
+    OBJECT_MISSING,
+    STORAGE_FAILED,
+    failure_payload,
+    shown_failure,
+    text_failure_payload,
+)
 from scaler_worker.processor.forked import leave
 from scaler_worker.processor.host_objects import HostObjects, PlaceGoneError
 from scaler_worker.processor.inside_clients import InsideClients
@@ -953,6 +960,9 @@ def _hint_for(value: object) -> str:
 
 
 def _item_failure(error: BaseException) -> bytes:
-    if isinstance(error, _NotRestoredError):
-        return text_failure_payload(NOT_RESTORED, str(error), error.cause)
-    return _described(error)
+    if not isinstance(error, _NotRestoredError):
+        return _described(error)
+    if isinstance(error.cause, ObjectUnavailableError):
+        missing = error.cause.status == Status.MISSING_OBJECT
+        return text_failure_payload(OBJECT_MISSING if missing else STORAGE_FAILED, str(error.cause))
+    return text_failure_payload(NOT_RESTORED, str(error), error.cause)
