@@ -6,10 +6,15 @@ import select
 import socket
 from collections.abc import Sequence
 from os import close
+from socket import SOL_SOCKET
 from threading import Lock
 
-from scaler_worker.processor.descriptors import identity
 from scaler_worker.processor.records import PACKET_BYTES_MAX, Assembler, Bytes, packets
+
+_SO_COOKIE = 57
+"""From Linux' `asm-generic/socket.h`: a number no other socket has or will have."""
+
+_COOKIE_BYTES = 8
 
 
 class AgentGoneError(Exception):
@@ -25,7 +30,8 @@ class Channel:
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._descriptor = sock.fileno()
-        self._identity = identity(self._descriptor)
+        self._option = sock.getsockopt
+        self._cookie = sock.getsockopt(SOL_SOCKET, _SO_COOKIE, _COOKIE_BYTES)
         self._send_packet = sock.send
         self._receive_packet = sock.recv
         self._assembler = Assembler()
@@ -40,14 +46,17 @@ class Channel:
     @property
     def is_intact(self) -> bool:
         """Whether the descriptor still is what it was: a task may have closed it, or put something else in its place."""
-        return identity(self._descriptor) == self._identity and not self._abandoned
+        try:
+            return self._option(SOL_SOCKET, _SO_COOKIE, _COOKIE_BYTES) == self._cookie and not self._abandoned
+        except OSError:
+            return False
 
     def abandon(self) -> None:
         """In a process forked from the one whose channel this is: never to be used again there."""
+        if self.is_intact:
+            close(self._descriptor)
         self._abandoned = True
         self._send_lock = Lock()
-        if identity(self._descriptor) == self._identity:
-            close(self._descriptor)
 
     def send(self, kind: int, parts: Sequence[Bytes] = ()) -> None:
         """Send one record, whole, between those of other threads. Raises AgentGoneError."""

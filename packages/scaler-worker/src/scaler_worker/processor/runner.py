@@ -120,7 +120,9 @@ BROKEN_STATUS = 4
 """Exit status of a processor that cannot answer any more: what a task has done to it reached its channel, or its loop."""
 
 QUICK_MICROSECONDS = 500
-"""A task of a known function that takes less is not looked after at once, but with the next answer."""
+LOOK_AFTER_SECONDS = 0.01
+"""What the first task of a function, a failed one, or one that takes longer has left of its process is looked for at once; what a
+quick one of a function that has run before has left, after so long: looking costs as much as such a task."""
 
 UNDESCRIBED = text_failure_payload("Exception", "the task raised an exception that cannot be described")
 
@@ -196,6 +198,7 @@ class Processor:
         self._buffer: deque[Result] = deque()
         self._flush_lock = threading.Lock()
         self._flushed_at = 0.0
+        self._looked_after_at = 0.0
         self._wake_descriptor = moved_out_of_reach(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
         self._control_awake = False
         self._clients = InsideClients(self._send, self._wake_control)
@@ -391,6 +394,8 @@ class Processor:
     def _run_rows(self, state: ProcessState) -> None:
         rows = self._rows
         buffer = self._buffer
+        is_due = False
+        ended_at = 0.0
         while True:
             try:
                 row = rows.popleft()
@@ -412,9 +417,12 @@ class Processor:
             elif not self._control_awake:
                 self._control_awake = True
                 eventfd_write(self._wake_descriptor, 1)
-            if rows and (function is None or result[2] >= QUICK_MICROSECONDS or result[3] is not None):
-                # Before the next task can feel what this one has left.
-                self._look_after(state)
+            if function is None or result[2] >= QUICK_MICROSECONDS or result[3] is not None:
+                is_due = True
+                if rows:
+                    # Before the next task can feel what this one has left.
+                    self._look_after(state)
+                    is_due = False
         # Whoever was to read these was taken back.
         self._readers.clear()
         self._kept.clear()
@@ -422,7 +430,9 @@ class Processor:
         if buffer and (self._came_alone or not self._tasks.has_waiting()):
             self._flush()
         # Behind the answer, which so need not wait for it.
-        self._look_after(state)
+        if is_due or ended_at >= self._looked_after_at + LOOK_AFTER_SECONDS:
+            self._looked_after_at = ended_at
+            self._look_after(state)
 
     def _look_after(self, state: ProcessState) -> None:
         """Put back what tasks have changed of the process; raise _RetiredError where that is not possible."""
