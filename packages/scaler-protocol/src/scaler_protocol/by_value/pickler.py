@@ -39,26 +39,33 @@ def dumps(value: Any, buffer_callback: Callable[[pickle.PickleBuffer], Any] | No
 def dumps_apart(value: Any, dump: Dump = dumps) -> tuple[bytes, list[memoryview]]:
     """Return a pickle of `value` and its large buffers beside it, which are views of the value's own memory.
 
-    `dump` pickles, with `buffer_callback`. Where the large buffers are too many, the largest go beside the pickle.
+    `dump` pickles, with a `buffer_callback`. Where the large buffers are too many, the largest go beside the pickle.
     """
-    bytes_min = APART_BYTES_MIN
     buffers: list[memoryview] = []
 
     def keep_inside(buffer: pickle.PickleBuffer) -> bool:
         view = buffer.raw()
-        if view.nbytes < bytes_min or len(buffers) > found_max:
+        if view.nbytes < APART_BYTES_MIN:
             return True
         buffers.append(view)
         return False
 
-    found_max = sys.maxsize
     pickled = dump(value, buffer_callback=keep_inside)
-    if len(buffers) > APART_MAX:
-        bytes_min = sorted((view.nbytes for view in buffers), reverse=True)[APART_MAX - 1]
-        buffers.clear()
-        found_max = APART_MAX - 1
-        pickled = dump(value, buffer_callback=keep_inside)
-    return pickled, buffers
+    return (pickled, buffers) if len(buffers) <= APART_MAX else _dumps_largest_apart(value, dump, buffers)
+
+
+def _dumps_largest_apart(value: Any, dump: Dump, all_buffers: list[memoryview]) -> tuple[bytes, list[memoryview]]:
+    bytes_min = sorted((view.nbytes for view in all_buffers), reverse=True)[APART_MAX - 1]
+    buffers: list[memoryview] = []
+
+    def keep_inside(buffer: pickle.PickleBuffer) -> bool:
+        view = buffer.raw()
+        if view.nbytes < bytes_min or len(buffers) == APART_MAX:
+            return True
+        buffers.append(view)
+        return False
+
+    return dump(value, buffer_callback=keep_inside), buffers
 
 
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]

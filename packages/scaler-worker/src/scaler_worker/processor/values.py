@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 import struct
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from scaler_protocol import by_value
@@ -159,7 +158,13 @@ def load_chunk(payload: bytes, fetch: FetchObject) -> tuple[bool, Sequence[Any]]
 _CANNOT_NAME = (pickle.PicklingError, AttributeError, TypeError)
 """What pickle raises for lambdas, local classes and what lives in `__main__`."""
 
-_dump_by_reference = partial(pickle.dumps, protocol=by_value.PROTOCOL)
+_ATOMS = frozenset((int, float, bool, type(None), str))
+_ITEMS_MAX = 32
+"""Longer lists are not looked through for having buffers: to pickle them as if they had costs little beside the rest."""
+
+
+def _dump_by_reference(value: Any, buffer_callback: Callable[[pickle.PickleBuffer], Any] | None = None) -> bytes:
+    return pickle.dumps(value, by_value.PROTOCOL, buffer_callback=buffer_callback)
 
 
 def dump_pickle(value: Any) -> bytes:
@@ -185,6 +190,10 @@ def dump_result(value: Any, serializer: Serializer | None) -> Outcome:
     kind = type(value)
     if (kind is bytes or kind is bytearray) and len(value) > INLINE_BYTES_MAX:
         return _as_object([RAW_BYTES if kind is bytes else RAW_BYTEARRAY, value])
+    if kind is str or (
+        (kind is list or kind is tuple) and len(value) <= _ITEMS_MAX and _ATOMS.issuperset(map(type, value))
+    ):
+        return _inline_or_object(PICKLED + pickle.dumps(value, by_value.PROTOCOL))
     data, buffers = _dump_apart(value)
     if not buffers:
         return _inline_or_object(PICKLED + data)
