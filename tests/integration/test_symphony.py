@@ -17,6 +17,7 @@ from scaler import Client, Serializer
 from scaler.errors import ProcessorDiedError
 from tests.integration.deployment import ROOT, Deployment, Service, wait_for
 from tests.integration.functions import fail, keyword_only, mark_and_wait, sleep_and_return, square
+from tests.integration.main_program import run_program
 
 STAND_IN = ROOT / "packages" / "scaler-adapters" / "tests" / "symphony_stand_in"
 BASE_CONCURRENCY = 2
@@ -251,3 +252,8 @@ def test_many_threads_of_callbacks(symphony: Symphony) -> None:
     wait_for("all results", lambda: len(results) == 120, 50)
     for thread in threads:
         thread.join()
+
+
+@pytest.mark.parametrize("program", ["state.py", "classes.py", "buffers.py"])
+def test_programs_whose_functions_and_classes_travel_by_value(symphony: Symphony, program: str) -> None:
+    assert run_program(program, str(symphony.scheduler.address)) == {}

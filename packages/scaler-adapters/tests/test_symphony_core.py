@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import pickle
+import subprocess
+import sys
 from collections.abc import Iterator
+from typing import Any
 
+import cloudpickle
 import pytest
 
 from scaler_adapters.symphony import core as c
+from scaler_adapters.symphony import soam, task_runner
 from scaler_adapters.symphony.task_runner import RemoteResult, RemoteTask, run_task
+from scaler_protocol import by_value
 from scaler_protocol import messages as m
 from scaler_protocol.columns import Packed
-from scaler_protocol.payloads import INLINE_BYTES_MAX, OBJECT
+from scaler_protocol.payloads import INLINE_BYTES_MAX, OBJECT, PER_CALL, PICKLED
 from scaler_protocol.session import Session
 from scaler_protocol.task_context import set_task_context
 
@@ -225,3 +232,30 @@ def test_the_runner_reports_whatever_happens() -> None:
     result = RemoteResult(*run_task(*broken))
     assert result.status == m.Status.FAILED
     assert b"UnpicklingError" in result.payload
+
+
+SERVICE = """
+import pickle, sys
+class Nothing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("scaler", "scaler_protocol", "scaler_adapters"):
+            raise ImportError(name)
+sys.meta_path.insert(0, Nothing())
+fn, *args = pickle.loads(bytes.fromhex(sys.argv[1]))
+sys.stdout.write(pickle.dumps([fn(*args) for _ in range(2)]).hex())
+"""
+
+
+def test_what_travels_by_value_needs_nothing_of_ours_in_the_service() -> None:
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    exec("import enum\nclass C(enum.Enum):\n A = 1\n B = 1\nn = 0", namespace)
+    exec("def f():\n global n\n n += 1\n return C.B, n", namespace)
+    function = PER_CALL + PICKLED + by_value.dumps(namespace["f"])
+    task = RemoteTask(function, PICKLED + pickle.dumps(((), {})), [], b"", {}, False, 1, 0, "", "")
+    payload = cloudpickle.dumps((task_runner.run_task_with, soam.MODULES, *task))
+    done = subprocess.run([sys.executable, "-c", SERVICE, payload.hex()], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for fields in pickle.loads(bytes.fromhex(done.stdout.decode())):
+        result = RemoteResult(*fields)
+        assert result.status == task_runner.SUCCESS, result.payload
+        assert pickle.loads(result.payload[1:]) == (namespace["C"].A, 1)

@@ -6,6 +6,7 @@ Prints one line of JSON: what went wrong.
 from __future__ import annotations
 
 import array
+import contextlib
 import datetime
 import json
 import pickle
@@ -170,6 +171,19 @@ ROADS: dict[str, Callable[[Client, Any], Any]] = {
 }
 
 
+@contextlib.contextmanager
+def open_cluster(where: str) -> Iterator[str]:
+    """Yield the address of a cluster of one worker, of one in this process, or the one that `where` is."""
+    if where == "in process":
+        with InProcessCluster() as cluster:
+            yield cluster.address
+    elif where == "cluster":
+        with SchedulerClusterCombo(n_workers=1) as combo:
+            yield combo.get_address()
+    else:
+        yield where
+
+
 def main() -> None:
     problems: dict[str, str] = {}
 
@@ -177,27 +191,23 @@ def main() -> None:
         if found != expected:
             problems[name] = f"{found!r}, not {expected!r}"
 
-    in_process = sys.argv[1] == "in process"
-    cluster: Any = InProcessCluster() if in_process else SchedulerClusterCombo(n_workers=1)
-    with cluster:
-        address = cluster.address if in_process else cluster.get_address()
-        with Client(address) as client:
-            for part in (try_sizes, try_many):
+    with open_cluster(sys.argv[1]) as address, Client(address) as client:
+        for part in (try_sizes, try_many):
+            try:
+                part(client, expect)
+            except Exception as error:
+                problems[part.__name__] = f"{type(error).__name__}: {str(error)[:300]}"
+        for name, value in values():
+            if not isinstance(value, memoryview):
+                # As any pool answers.
+                assert same(value, pickle.loads(pickle.dumps(value))), name
+            for road, give in ROADS.items():
                 try:
-                    part(client, expect)
+                    found = give(client, value)
+                    if not same(found, value):
+                        problems[f"{name}, {road}"] = f"{type(found)} {found!r}"[:200]
                 except Exception as error:
-                    problems[part.__name__] = f"{type(error).__name__}: {str(error)[:300]}"
-            for name, value in values():
-                if not isinstance(value, memoryview):
-                    # As any pool answers.
-                    assert same(value, pickle.loads(pickle.dumps(value))), name
-                for road, give in ROADS.items():
-                    try:
-                        found = give(client, value)
-                        if not same(found, value):
-                            problems[f"{name}, {road}"] = f"{type(found)} {found!r}"[:200]
-                    except Exception as error:
-                        problems[f"{name}, {road}"] = f"{type(error).__name__}: {str(error)[:200]}"
+                    problems[f"{name}, {road}"] = f"{type(error).__name__}: {str(error)[:200]}"
     print(json.dumps(problems))
 
 

@@ -14,7 +14,7 @@ import json
 import sys
 import typing
 from collections.abc import Callable, Iterator
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, NewType, ParamSpec, Protocol, TypeVar, TypeVarTuple
 
 from scaler import Client, SchedulerClusterCombo
 from scaler.testing import InProcessCluster
@@ -218,6 +218,56 @@ class Record(typing.TypedDict):
     a: int
 
 
+class Event:
+    kinds: list[type] = []
+
+    def __init_subclass__(cls) -> None:
+        Event.kinds.append(cls)
+
+
+class Started(Event):
+    pass
+
+
+class Stopped(Event):
+    pass
+
+
+P = ParamSpec("P")
+Ts = TypeVarTuple("Ts")
+Number = NewType("Number", int)
+
+
+class Callback(Generic[P]):
+    pass
+
+
+class Row(Generic[*Ts]):
+    number: Number
+
+
+@functools.singledispatch
+def name_kind(_: Any) -> str:
+    return "any"
+
+
+@name_kind.register
+def _(_: int) -> str:
+    return "int"
+
+
+class Namer:
+    @functools.singledispatchmethod
+    def kind(self, _: Any) -> str:
+        return "any"
+
+    @kind.register
+    def _(self, _: int) -> str:
+        return "int"
+
+    five = functools.partialmethod(lambda self, number: number, 5)
+
+
 class Outer:
     class Inner(enum.Enum):
         Q = 1
@@ -290,6 +340,12 @@ VALUES: dict[str, tuple[Any, Callable[[Any], bool]]] = {
     "metaclass": (Checked(), lambda v: v.needed == 1 and type(type(v)).__name__ == "Strict"),
     "cached property": (Lazy(), check_lazy),
     "typed dict": (Record, lambda v: v(a=1) == {"a": 1}),
+    "subclasses that register": (Started(), lambda v: [kind.__name__ for kind in v.kinds] == ["Started", "Stopped"]),
+    "parameters": (Callback(), lambda v: type(v).__parameters__[0].__name__ == "P"),
+    "type variables": (Row(), lambda v: type(v).__parameters__[0].__name__ == "Ts"),
+    "new type": (Number, lambda v: v(3) == 3 and v.__supertype__ is int),
+    "dispatch": (name_kind, lambda v: (v(1), v("")) == ("int", "any")),
+    "dispatch of methods": (Namer(), lambda v: (v.kind(1), v.kind(""), v.five()) == ("int", "any", 5)),
     "nested class": (Outer.Inner.Q, lambda v: type(v).__qualname__ == "Outer.Inner"),
     "cached function": (double, lambda v: v(2) == 4 and v.cache_info().maxsize == 3),
     "class that names itself": (Ring(), lambda v: v.other is type(v)),
@@ -411,7 +467,7 @@ def in_a_nested_client(_: Any) -> tuple[bool, int]:
     return type(found) is Model, Model.version
 
 
-def try_versions(client: Client, problems: dict[str, str], *, in_process: bool) -> None:
+def try_versions(client: Client, problems: dict[str, str], where: str) -> None:
     """What was submitted is what runs, and what comes back changes nothing."""
 
     def expect(name: str, found: Any, expected: Any) -> None:
@@ -438,12 +494,14 @@ def try_versions(client: Client, problems: dict[str, str], *, in_process: bool) 
     expect("a large object sent before", client.submit(agree, stored).result(), (True, 2, 2))
     expect("an argument", client.submit(agree, Model()).result(), (True, 2, 2))
     expect("a graph", client.get({"a": (make_model,), "b": (agree, "a")}, ["b"])["b"], (True, 2, 2))
-    if not in_process:
+    if where != "in process":
         # There, tasks and client share one class.
         expect("calls one after another", [client.submit(count_up, 1).result() for _ in range(3)], [3, 3, 3])
         expect("items one after another", client.map(count_up, range(3)), [3, 3, 3])
-        client.submit(keep, Model()).result()
-        expect("what a task has kept", client.submit(is_kept).result(), True)
+        if where == "cluster":
+            # It has one processor.
+            client.submit(keep, Model()).result()
+            expect("what a task has kept", client.submit(is_kept).result(), True)
         expect("in a nested client", client.submit(in_a_nested_client, 1).result(), (True, 7))
     seen: list[Any] = []
     future = client.submit(make_model)
@@ -452,15 +510,25 @@ def try_versions(client: Client, problems: dict[str, str], *, in_process: bool) 
     expect("after a callback", (Model.version, Model().describe()), (2, "two"))
 
 
+@contextlib.contextmanager
+def open_cluster(where: str) -> Iterator[str]:
+    """Yield the address of a cluster of one worker, of one in this process, or the one that `where` is."""
+    if where == "in process":
+        with InProcessCluster() as cluster:
+            yield cluster.address
+    elif where == "cluster":
+        with SchedulerClusterCombo(n_workers=1) as combo:
+            yield combo.get_address()
+    else:
+        yield where
+
+
 def main() -> None:
     problems: dict[str, str] = {}
-    in_process = sys.argv[1] == "in process"
-    cluster: Any = InProcessCluster() if in_process else SchedulerClusterCombo(n_workers=1)
-    with cluster:
-        address = cluster.address if in_process else cluster.get_address()
-        with Client(address) as client:
-            try_values(client, problems)
-            try_versions(client, problems, in_process=in_process)
+    where = sys.argv[1]
+    with open_cluster(where) as address, Client(address) as client:
+        try_values(client, problems)
+        try_versions(client, problems, where)
     print(json.dumps(problems))
 
 

@@ -5,12 +5,13 @@ Prints one line of JSON: what each kind of function answered, on every road, whe
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import random
 import sys
 from collections import Counter as Tally
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import cloudpickle
@@ -233,26 +234,36 @@ def first_of(pair: tuple[Callable[[Any], Any], Any]) -> Any:
     return pair[0](2)
 
 
+@contextlib.contextmanager
+def open_cluster(where: str) -> Iterator[str]:
+    """Yield the address of a cluster of one worker, of one in this process, or the one that `where` is."""
+    if where == "in process":
+        with InProcessCluster() as cluster:
+            yield cluster.address
+    elif where == "cluster":
+        with SchedulerClusterCombo(n_workers=1) as combo:
+            yield combo.get_address()
+    else:
+        yield where
+
+
 def main() -> None:
     in_process = sys.argv[1] == "in process"
     serializer = Pickles if sys.argv[2:] == ["serializer"] else None
-    cluster: Any = InProcessCluster() if in_process else SchedulerClusterCombo(n_workers=1)
     problems: dict[str, Any] = {}
-    with cluster:
-        address = cluster.address if in_process else cluster.get_address()
-        with Client(address, serializer=serializer) as client:
-            for name, function in FUNCTIONS.items():
-                if in_process and name in ("class method", "class_attribute"):
-                    # There, tasks and client share one class.
-                    continue
-                try:
-                    found = answers(client, function, nested=not in_process)
-                    if len({answer for road in found.values() for answer in road}) != 1:
-                        problems[name] = found
-                except Exception as error:
-                    problems[name] = f"{type(error).__name__}: {str(error)[:200]}"
-            if equal_objects(client) != [1] * 4:
-                problems["equal objects"] = equal_objects(client)
+    with open_cluster(sys.argv[1]) as address, Client(address, serializer=serializer) as client:
+        for name, function in FUNCTIONS.items():
+            if in_process and name in ("class method", "class_attribute"):
+                # There, tasks and client share one class.
+                continue
+            try:
+                found = answers(client, function, nested=not in_process)
+                if len({answer for road in found.values() for answer in road}) != 1:
+                    problems[name] = found
+            except Exception as error:
+                problems[name] = f"{type(error).__name__}: {str(error)[:200]}"
+        if equal_objects(client) != [1] * 4:
+            problems["equal objects"] = equal_objects(client)
     if items or number or small[0] or large[0] or (Counter.total and not in_process):
         problems["the client's own"] = [items, number, small[0], large[0], Counter.total]
     print(json.dumps(problems))

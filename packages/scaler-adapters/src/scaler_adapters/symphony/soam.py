@@ -27,7 +27,7 @@ from scaler_protocol.service.errors import ServiceError
 # The service's host need not have this package: the runner travels inside the task.
 cloudpickle.register_pickle_by_value(task_runner)
 
-_MODULES = {
+MODULES = {
     module.__name__: zlib.compress(inspect.getsource(module).encode()) for module in (classes, enums, pickler, by_value)
 }
 """What payloads name, each after those it imports."""
@@ -81,7 +81,7 @@ class SymphonySession:
     def submit(self, key: int, task: RemoteTask) -> None:
         """Send one task. It ends with `on_ended(key, …)`, now or later."""
         try:
-            payload = cloudpickle.dumps((task_runner.run_task_with, _MODULES, *task))
+            payload = cloudpickle.dumps((task_runner.run_task_with, MODULES, *task))
             attributes = self._soamapi.TaskSubmissionAttributes()
             attributes.set_task_input(self._message_class(payload))
             handle = self._session.send_task_input(attributes)

@@ -8,6 +8,8 @@ import io
 import pickle
 import sys
 import types
+import typing
+import weakref
 from collections import ChainMap
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +17,7 @@ from typing import Any
 import cloudpickle
 from cloudpickle import cloudpickle as tracking
 
-from scaler_protocol.by_value.classes import reduce_class
+from scaler_protocol.by_value.classes import find_class, reduce_class
 from scaler_protocol.by_value.enums import reduce_enum
 
 PROTOCOL = 5
@@ -106,14 +108,19 @@ _LRU_CACHE: type = functools._lru_cache_wrapper
 # --- what cloudpickle cannot write, or restores as something else ----------------------------------------------------
 
 
+def _is_importable(value: Any, name: str) -> bool:
+    """Whether the receiver finds this very object by its module and name."""
+    module = value.__module__
+    found: Any = sys.modules.get(module) if isinstance(module, str) and module != "__main__" else None
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found is value
+
+
 def _reduce_lru_cache(cached: Any) -> Any:
     """Return how to write a function with `functools.lru_cache`: empty, as in every new process."""
-    found: Any = sys.modules.get(cached.__module__) if isinstance(cached.__module__, str) else None
-    if cached.__module__ != "__main__" and found is not None:
-        for part in cached.__qualname__.split("."):
-            found = getattr(found, part, None)
-        if found is cached:
-            return NotImplemented
+    if _is_importable(cached, cached.__qualname__):
+        return NotImplemented
     parameters = cached.cache_parameters()
     attributes = {
         name: value for name, value in vars(cached).items() if name not in ("__wrapped__", "cache_parameters")
@@ -138,6 +145,45 @@ def make_cached_property(function: Any, name: str | None) -> Any:
     return value
 
 
+def _reduce_type_parameter(value: Any) -> Any:
+    """Return how to write a `ParamSpec`, `TypeVarTuple` or `NewType` that has no importable name."""
+    name = value.__name__
+    if _is_importable(value, name):
+        return name
+    keywords = {}
+    if isinstance(value, typing.ParamSpec):
+        keywords = {
+            "covariant": value.__covariant__,
+            "contravariant": value.__contravariant__,
+            "bound": value.__bound__,
+        }
+    elif isinstance(value, typing.NewType):
+        keywords = {"tp": value.__supertype__}
+    return make_type_parameter, (
+        tracking._get_or_create_tracker_id(value),
+        type(value),
+        name,
+        value.__module__,
+        keywords,
+    )
+
+
+def make_type_parameter(tracker_id: str, kind: Any, name: str, module: str, keywords: dict[str, Any]) -> Any:
+    """Return the one with this identity, made where it is not here."""
+    found: Any = find_class(tracker_id)
+    if found is None:
+        made = kind(name, **keywords)
+        if kind is typing.NewType:
+            made.__module__ = module
+        found = tracking._lookup_class_or_track(tracker_id, made)
+    return found
+
+
+def _reduce_weak_keys(value: Any) -> Any:
+    # `functools.singledispatch` has one.
+    return weakref.WeakKeyDictionary, (), None, None, iter(list(value.items()))
+
+
 def _reduce_memoryview(view: memoryview) -> Any:
     data = view.tobytes() if view.readonly else bytearray(view.tobytes())
     return make_memoryview, (data, view.format, view.shape)
@@ -152,6 +198,13 @@ def make_memoryview(data: bytes | bytearray, view_format: str, shape: tuple[int,
 
 
 Pickler.dispatch_table = ChainMap(
-    {functools.cached_property: _reduce_cached_property, memoryview: _reduce_memoryview},
+    {
+        functools.cached_property: _reduce_cached_property,
+        memoryview: _reduce_memoryview,
+        typing.NewType: _reduce_type_parameter,
+        typing.ParamSpec: _reduce_type_parameter,
+        typing.TypeVarTuple: _reduce_type_parameter,
+        weakref.WeakKeyDictionary: _reduce_weak_keys,
+    },
     cloudpickle.Pickler.dispatch_table,
 )
