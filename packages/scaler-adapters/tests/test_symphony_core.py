@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import subprocess
 import sys
@@ -259,3 +260,22 @@ def test_what_travels_by_value_needs_nothing_of_ours_in_the_service() -> None:
         result = RemoteResult(*fields)
         assert result.status == task_runner.SUCCESS, result.payload
         assert pickle.loads(result.payload[1:]) == (namespace["C"].A, 1)
+
+
+def fork_and_wait(fails: bool) -> int:
+    """Return, as the parent, how the child ended."""
+    pid = os.fork()
+    if pid:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if fails:
+        raise ValueError("in the child")
+    return -1
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_process_that_a_task_forks_does_not_answer(fails: bool) -> None:
+    function = b"P" + cloudpickle.dumps(fork_and_wait)
+    arguments = b"P" + pickle.dumps(((fails,), {}))
+    result = RemoteResult(*run_task(*RemoteTask(function, arguments, (), b"", {}, False, 1, 0, "", "")))
+    assert result.status == m.Status.SUCCESS
+    assert pickle.loads(result.payload[1:]) == int(fails)

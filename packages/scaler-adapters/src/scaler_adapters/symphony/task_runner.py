@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import os
 import pickle
 import struct
 import sys
@@ -84,12 +85,16 @@ def _open_class_scope() -> None:
 def run_task(*fields: Any) -> tuple[Any, ...]:
     """Run the task of these fields of `RemoteTask` and return the fields of a `RemoteResult`. Never raises."""
     task = RemoteTask(*fields)
+    process = os.getpid()
     started, cpu_started = time.perf_counter(), time.process_time()
     try:
         with _task_context(task):
             status, payload = SUCCESS, _Values(task).run()
     except Exception as error:
         status, payload = FAILED, _failure(error)
+    if os.getpid() != process:
+        # A process that the task has forked came back out of its code: only the one that was handed the task answers.
+        os._exit(status)
     duration = int((time.perf_counter() - started) * 1e6)
     cpu_time = int((time.process_time() - cpu_started) * 1e6)
     return tuple(RemoteResult(status, payload, duration, cpu_time, _memory_peak_bytes()))
