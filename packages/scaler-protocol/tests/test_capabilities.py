@@ -20,6 +20,8 @@ def test_a_name_alone_has_no_value() -> None:
         ("=4", "a name is missing in '=4'"),
         ("linux,,gpu", "a name is missing"),
         ("gpu,gpu=1", "'gpu' is given twice"),
+        (f"gpu={2**63}", "the value of 'gpu' has more than 64 bits"),
+        (f"gpu={-(2**70)}", "the value of 'gpu' has more than 64 bits"),
     ],
 )
 def test_mistakes_are_named(text: str, reason: str) -> None:

@@ -10,6 +10,9 @@ from collections.abc import Mapping
 
 NO_VALUE = -1
 
+VALUE_MIN, VALUE_MAX = -(2**63), 2**63 - 1
+"""What a message can carry."""
+
 
 class CapabilitiesError(ValueError):
     """A text that is not a list of capabilities. The message names the part at fault."""
@@ -32,6 +35,8 @@ def parse_capabilities(text: str) -> dict[str, int]:
             raise CapabilitiesError(
                 f"capabilities {text!r}: the value of {name!r} is not an integer: {value_text!r}"
             ) from None
+        if not VALUE_MIN <= capabilities[name] <= VALUE_MAX:
+            raise CapabilitiesError(f"capabilities {text!r}: the value of {name!r} has more than 64 bits")
     return capabilities
 
 

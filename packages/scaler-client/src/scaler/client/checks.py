@@ -8,13 +8,13 @@ from typing import Any
 
 from scaler_protocol import messages as m
 from scaler_protocol.address import Address
+from scaler_protocol.capabilities import VALUE_MAX, VALUE_MIN
 from scaler_protocol.names import shown, type_name_of
 
 NAME_BYTES_MAX = 1_000
 """Longest name of a capability or an object."""
 
 CAPABILITIES_MAX = 1_000
-_INTEGER_MAX = 2**63 - 1
 
 
 def checked_switch(name: str, value: Any) -> bool:
@@ -99,7 +99,7 @@ def _capability_value(name: str, value: Any) -> int:
         number = operator.index(value)
     except TypeError:
         raise TypeError(f"capabilities: the value of {_shortened(name)} is {shown(value)}, not an integer") from None
-    if not -_INTEGER_MAX - 1 <= number <= _INTEGER_MAX:
+    if not VALUE_MIN <= number <= VALUE_MAX:
         raise ValueError(f"capability {_shortened(name)} has a value of more than 64 bits")
     return number
 

@@ -717,7 +717,7 @@ class Processor:
         def load_and_call(*args: Any, **kwargs: Any) -> Any:
             # A scope of its own: classes are what they are for the function, whatever the arguments say of them.
             self._calls_restored += 1
-            return load()(*args, **kwargs)
+            return completed(load()(*args, **kwargs))
 
         function = self._functions[row.function] = Function(row.function, load_and_call if per_call else load())
         return function
