@@ -40,7 +40,7 @@ class Store:
         self.core = StoreCore(STORE, MemoryStorage(memory_bytes), hash_function, limits)  # type: ignore[arg-type]
         self.now = 0.0
         for peer, role in ROLES.items():
-            self.say(peer, m.Hello(role, "", peer))
+            self.say(peer, m.Hello(role, "", peer, to_object_storage=True))
 
     def say(self, peer: bytes, message: m.Message) -> list[Effect]:
         self.core.handle(Incoming(peer, message), self.now)
@@ -84,9 +84,9 @@ def end_of(owner: bytes) -> m.ObjectDelete:
 
 
 def test_hello_is_answered_with_the_incarnation_of_the_store_and_the_number_of_the_hello() -> None:
-    assert Store().answer(ALICE, m.Hello(m.Role.CLIENT, "alice", ALICE, hello_number=7)) == m.Welcome(
-        STORE, hello_number=7
-    )
+    assert Store().answer(
+        ALICE, m.Hello(m.Role.CLIENT, "alice", ALICE, hello_number=7, to_object_storage=True)
+    ) == m.Welcome(STORE, hello_number=7)
 
 
 def test_a_stranger_is_asked_for_a_hello_whatever_it_wants() -> None:
@@ -105,9 +105,22 @@ def test_a_stranger_is_asked_for_a_hello_whatever_it_wants() -> None:
 
 def test_another_protocol_version_is_refused_with_a_sentence_and_may_do_nothing() -> None:
     store = Store()
-    refused = store.answer(b"old", m.Hello(m.Role.CLIENT, "old", BOB, protocol_version=99, software_version="9.9"))
+    refused = store.answer(
+        b"old", m.Hello(m.Role.CLIENT, "old", BOB, protocol_version=99, software_version="9.9", to_object_storage=True)
+    )
     assert refused == m.Refused("this object storage server speaks protocol version 1, old (scaler 9.9) version 99")
     assert store.answer(b"old", m.ObjectGet(1, X)) == m.UnknownPeer()
+
+
+@pytest.mark.parametrize("role", [m.Role.CLIENT, m.Role.AGENT])
+def test_who_says_hello_to_a_scheduler_is_told_and_may_do_nothing(role: m.Role) -> None:
+    store = Store()
+    warning, answer = store.say(b"lost", m.Hello(role, "lost", BOB))
+    assert isinstance(warning, Warn)
+    assert warning.text == "lost takes this object storage server for a scheduler"
+    assert isinstance(answer, Send)
+    assert answer.message == m.Refused("this is an object storage server; the scheduler has another address")
+    assert store.answer(b"lost", m.ObjectGet(1, X)) == m.UnknownPeer()
 
 
 def test_answers_to_nothing_are_ignored() -> None:
@@ -132,7 +145,7 @@ def test_the_peer_silent_longest_is_forgotten_when_there_are_too_many() -> None:
     store.say(BOB, m.ObjectGet(1, X))
     store.say(AGENT, m.ObjectGet(1, X))
     store.say(SCHEDULER, m.ObjectGet(1, X))
-    store.say(b"fifth", m.Hello(m.Role.CLIENT, "", b"5" * 16))
+    store.say(b"fifth", m.Hello(m.Role.CLIENT, "", b"5" * 16, to_object_storage=True))
     assert store.answer(ALICE, m.ObjectGet(6, X)) == m.UnknownPeer()
     assert store.core.next_deadline() == float("inf"), "its waiting gets are forgotten too"
 
@@ -246,7 +259,7 @@ def test_a_client_that_had_been_given_up_and_comes_back_may_go_on() -> None:
     store = Store()
     store.say(SCHEDULER, end_of(ALICE))
     assert store.answer(ALICE, m.ObjectGet(1, X)) == m.UnknownPeer()
-    store.say(ALICE, m.Hello(m.Role.CLIENT, "", ALICE))
+    store.say(ALICE, m.Hello(m.Role.CLIENT, "", ALICE, to_object_storage=True))
     assert store.put(AGENT, X, b"result", owner=ALICE).status == m.ObjectStatus.DONE
 
 
@@ -467,7 +480,7 @@ def test_any_sequence_of_requests_keeps_the_invariants_and_matches_a_plain_model
             store.say(SCHEDULER, end_of(peer))
             # It lives after all, and is told that it has to say so.
             assert store.answer(peer, m.ObjectGet(1, X)) == m.UnknownPeer()
-            store.say(peer, m.Hello(m.Role.CLIENT, "", peer))
+            store.say(peer, m.Hello(m.Role.CLIENT, "", peer, to_object_storage=True))
             model = {key: value for key, value in model.items() if value[0] != peer}
         else:
             store.core.handle(Tick(), store.now)
@@ -512,7 +525,7 @@ def put_segment(store: Store, peer: bytes, object_id: bytes, place: bytes, *buff
 
 def test_every_peer_is_offered_segments() -> None:
     core = StoreCore(STORE, MemoryStorage(1000), KeyedContentHash(b"12345678"), segment_offer=b"offer")
-    core.handle(Incoming(ALICE, m.Hello(m.Role.CLIENT, "", ALICE, hello_number=3)), 0.0)
+    core.handle(Incoming(ALICE, m.Hello(m.Role.CLIENT, "", ALICE, hello_number=3, to_object_storage=True)), 0.0)
     assert core.take_effects() == [Send(ALICE, m.Welcome(STORE, hello_number=3, segment_offer=b"offer"))]
 
 

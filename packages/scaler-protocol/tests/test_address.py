@@ -18,6 +18,7 @@ from scaler_protocol.address import IPC_PATH_BYTES_MAX, Address, AddressError
         "tcp://[::1]:65535",
         "ipc:///tmp/scaler",
         "ipc://@name",
+        "ipc:///tmp/with/slashes/",
     ],
 )
 def test_an_address_reads_back_as_written(text: str) -> None:
@@ -39,6 +40,14 @@ def test_an_address_reads_back_as_written(text: str) -> None:
         ("tcp://host:٣", "is not a number"),
         ("tcp://::1:2345", "in brackets"),
         ("tcp://[nonsense]:2345", "not an IPv6 address"),
+        ("tcp://host:2345/", "nothing may follow the port, not even '/'; did you mean tcp://host:2345\\?"),
+        ("tcp://host:2345/path", "not even '/path'; did you mean tcp://host:2345"),
+        ("tcp://host/", "not even '/'$"),
+        ("host:2345", "did you mean tcp://host:2345\\?"),
+        ("http://host:2345/x", "did you mean tcp://host:2345\\?"),
+        ("[::1]:2345", "did you mean tcp://\\[::1\\]:2345\\?"),
+        ("host", "expected tcp://host:port or ipc://path$"),
+        ("tcp://a\0b:2345", "no usable host"),
         ("ipc://", "has no path"),
         ("ipc://" + "x" * (IPC_PATH_BYTES_MAX + 1), "at most 107 bytes"),
     ],
@@ -46,6 +55,10 @@ def test_an_address_reads_back_as_written(text: str) -> None:
 def test_anything_else_is_refused_with_its_reason(text: str, reason: str) -> None:
     with pytest.raises(AddressError, match=reason):
         Address.parse(text)
+
+
+def test_the_scheme_is_read_in_any_case() -> None:
+    assert Address.parse(" TCP://Host:1 ") == Address("tcp", "Host", 1)
 
 
 @given(st.text())

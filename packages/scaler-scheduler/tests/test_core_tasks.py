@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import pytest
-from harness import FUNCTION, Agent, Client, Harness, identity
+from harness import FUNCTION, Agent, Client, Harness, Peer, identity
 
 from scaler_protocol import messages as m
 from scaler_protocol.columns import Packed
@@ -280,6 +280,15 @@ class TestFairness:
         middle = client.submit(1, depth=1)
         agent = Agent(harness, "agent", capacity=1)
         assert agent.run_all() == deep + middle + shallow
+
+
+class TestWrongAddresses:
+    def test_who_takes_it_for_an_object_storage_server_is_told(self) -> None:
+        harness = Harness()
+        hello = m.Hello(m.Role.CLIENT, "lost", identity("lost"), to_object_storage=True)
+        peer = Peer(harness, identity("lost"), hello)
+        assert not peer.connection.established
+        assert harness.core.clients == {}
 
 
 class TestCapabilities:

@@ -25,7 +25,7 @@ from scaler_protocol.errors import MalformedMessageError, MessageTooLargeError, 
 from scaler_protocol.ids import short
 from scaler_protocol.random_ids import new_id
 from scaler_protocol.service import event_loop
-from scaler_protocol.service.errors import ServiceError
+from scaler_protocol.service.errors import cannot_listen
 from scaler_protocol.service.late_address import bind_address_now
 from scaler_protocol.service.readiness import Readiness
 from scaler_protocol.service.signals import StopSignals
@@ -83,7 +83,7 @@ def _listening(address: Address) -> Iterator[RouterListener]:
     try:
         listener = RouterListener(str(address))
     except TransportError as error:
-        raise ServiceError(str(error)) from None
+        raise cannot_listen(error) from None
     with contextlib.closing(listener):
         yield listener
 

@@ -37,14 +37,19 @@ class Address:
     def parse(cls, text: str) -> Address:
         """Reads `tcp://host:port`, `tcp://[v6]:port` or `ipc://path`; raises `AddressError` for anything else."""
         transport, separator, rest = text.strip().partition("://")
+        transport = transport.lower()
         if separator and transport == "tcp":
             return cls._parse_tcp(text, rest)
         if separator and transport == "ipc":
             return cls._parse_ipc(text, rest)
-        raise AddressError(f"{text!r} is not an address: expected tcp://host:port or ipc://path")
+        problem = f"{text!r} is not an address: expected tcp://host:port or ipc://path"
+        raise AddressError(problem + _meant(rest if separator else text.strip()))
 
     @classmethod
     def _parse_tcp(cls, text: str, rest: str) -> Address:
+        rest, slash, path = rest.partition("/")
+        if slash:
+            raise AddressError(f"{text!r}: nothing may follow the port, not even {slash + path!r}{_meant(rest)}")
         host, separator, port_text = rest.rpartition(":")
         if not separator:
             raise AddressError(f"{text!r} has no port: expected tcp://host:port")
@@ -56,7 +61,7 @@ class Address:
                 raise AddressError(f"{text!r}: [{host}] is not an IPv6 address") from None
         elif ":" in host:
             raise AddressError(f"{text!r}: an IPv6 host is written in brackets, as in tcp://[::1]:2345")
-        if not host or any(character.isspace() or character in "/@?#" for character in host):
+        if not host or any(character.isspace() or character in "/@?#\0" for character in host):
             raise AddressError(f"{text!r} has no usable host: expected tcp://host:port")
         # str.isdecimal alone would accept digits of other scripts, which int() accepts as well.
         if not (port_text.isascii() and port_text.isdecimal()) or int(port_text) > PORT_MAX:
@@ -110,6 +115,15 @@ class Address:
         if self.transport == "ipc":
             return Address._parse_ipc(f"{self}_{offset}", f"{self.path}_{offset}")
         return self if self.port == 0 else self.with_port(self.port + offset)
+
+
+def _meant(host_and_port: str) -> str:
+    """Return a question that ends an error where only the beginning, or the end, of an address is wrong."""
+    try:
+        address = Address._parse_tcp("", host_and_port.partition("/")[0])
+    except AddressError:
+        return ""
+    return f"; did you mean {address}?"
 
 
 def is_loopback_host(host: str) -> bool:

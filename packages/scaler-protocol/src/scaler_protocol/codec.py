@@ -353,7 +353,7 @@ _LAYOUTS: tuple[_Layout, ...] = (
             _Field("role", "role", int, lambda value: m.Role(value.raw)),
             *_plain("protocol_version", "python_version", "software_version", "name", "incarnation", "hostname"),
             *_plain("pid", "scheduler_incarnation", "capacity", "queue_limit", "stream_output", "timeout_seconds"),
-            *_plain("hello_number", "takes_chains"),
+            *_plain("hello_number", "takes_chains", "to_object_storage"),
             *_texts("worker_names"),
             *_capabilities(),
         ),

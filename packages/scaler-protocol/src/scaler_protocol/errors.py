@@ -2,6 +2,7 @@
 
 WireError
 ├── MalformedMessageError   bytes that are no message of this protocol; costs the sender its connection
+│   └── WrongSocketError    the other end is a ZeroMQ socket of another kind
 ├── MessageTooLargeError    a frame or message over the limits of `codec`
 ├── UnencodableMessageError a message with a value that its field on the wire cannot hold
 ├── SessionError            the session rules were broken or the session cannot go on
@@ -17,6 +18,15 @@ class MalformedMessageError(WireError):
     """The bytes are not a message of this protocol version."""
 
 
+class WrongSocketError(MalformedMessageError):
+    """The other end is a ZeroMQ socket of another kind, `found`: it serves something else."""
+
+    def __init__(self, found: str, wanted: str) -> None:
+        purpose = ", which is what publishes to monitors" if found in ("PUB", "XPUB") else ""
+        super().__init__(f"what answers there is a ZeroMQ socket of type {found}{purpose}, not a {wanted}")
+        self.found = found
+
+
 class MessageTooLargeError(WireError):
     """The message is over a limit; nothing of it was kept."""
 
@@ -30,4 +40,11 @@ class SessionError(WireError):
 
 
 class TransportError(WireError):
-    """A socket cannot listen on, or connect to, an address. The message names the address and the reason."""
+    """A socket cannot listen on, or connect to, an address. The message names the address and the reason.
+
+    `is_final`: it never will, as long as address and machine stay what they are.
+    """
+
+    def __init__(self, text: str, *, is_final: bool = False) -> None:
+        super().__init__(text)
+        self.is_final = is_final

@@ -109,6 +109,7 @@ class Hello:
     software_version: str = SOFTWARE_VERSION
     hello_number: int = 0
     takes_chains: bool = False
+    to_object_storage: bool = False
 
 
 @record

@@ -44,6 +44,16 @@ EXAMPLES: dict[str, m.Message] = {
         software_version="0.1.0",
         hello_number=1,
     ),
+    "hello-to-object-storage": m.Hello(
+        role=m.Role.CLIENT,
+        name="notebook",
+        incarnation=CLIENT,
+        protocol_version=1,
+        python_version="3.11",
+        software_version="0.1.0",
+        hello_number=2,
+        to_object_storage=True,
+    ),
     "hello-agent": m.Hello(
         role=m.Role.AGENT,
         name="node-7",

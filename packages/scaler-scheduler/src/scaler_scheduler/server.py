@@ -15,7 +15,7 @@ from scaler_protocol.codec import decode, encode
 from scaler_protocol.errors import WireError
 from scaler_protocol.random_ids import new_id
 from scaler_protocol.service.child import ChildService
-from scaler_protocol.service.errors import ConfigurationError, ServiceError
+from scaler_protocol.service.errors import ConfigurationError, ServiceError, cannot_listen
 from scaler_protocol.service.host import Host
 from scaler_protocol.service.memory import give_back_free_memory, rss_bytes
 from scaler_protocol.storage import StoreRequests, TooManyRequestsError
@@ -96,6 +96,7 @@ class _Server:
         self._store_child = store
         self._store_link: DealerLink | None = None
         self._store_requests: StoreRequests | None = None
+        self._store_trouble = ""
         self._webhooks: Webhooks | None = None
         self._core: SchedulerCore
         self._router: RouterListener
@@ -154,7 +155,7 @@ class _Server:
         try:
             return RouterListener(str(self._settings.address), self._seat.schedule)
         except TransportError as error:
-            raise ServiceError(str(error)) from None
+            raise cannot_listen(error) from None
 
     def _open_webhooks(self) -> Webhooks | None:
         settings = self._settings
@@ -255,6 +256,10 @@ class _Server:
         for frames in link.receive(DRAIN_MESSAGES):
             try:
                 message = decode(frames[1:])
+                if isinstance(message, m.Refused):
+                    logger.error(
+                        "the object storage server at %s refuses this scheduler: %s", link.address, message.text
+                    )
                 if isinstance(message, m.StoreStatus):
                     self._store_asked_at = float("-inf")
                     self._core.handle(StoreReported(message), now)
@@ -278,6 +283,9 @@ class _Server:
         if link.has_queued:
             # Connects again where the connection is lost.
             link.flush()
+        if link.misdirected and link.trouble != self._store_trouble:
+            self._store_trouble = link.trouble
+            logger.error("no object storage server answers at %s: %s", link.address, link.trouble)
 
     # --- the loop
 

@@ -24,7 +24,7 @@ from scaler_protocol.capabilities import parse_capabilities
 from scaler_protocol.codec import decode, encode
 from scaler_protocol.errors import MalformedMessageError, MessageTooLargeError, TransportError
 from scaler_protocol.random_ids import new_id
-from scaler_protocol.service.errors import ServiceError
+from scaler_protocol.service.errors import ConfigurationError, ServiceError
 from scaler_protocol.service.host import Host
 from scaler_protocol.service.module_path import task_path
 from scaler_protocol.transport import DealerLink
@@ -67,6 +67,8 @@ async def serve(settings: ClusterSettings, address: Address, host: Host, templat
             stop = await agent.serve()
         finally:
             agent.close()
+    if stop.status == ConfigurationError.exit_status:
+        raise ConfigurationError(stop.reason)
     if stop.status:
         raise ServiceError(stop.reason)
     logger.info("stopped: %s", stop.reason)
@@ -123,6 +125,7 @@ class Agent:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._storage: StorageLink | None = None
+        self._link_trouble = ""
         self._meter = ProcessMeter(os.getpid())
         self._seat = host.turns.join(self._turn, self._rest)
         self._start_up = StartUp(host, len(names), settings.preload or "", str(address))
@@ -283,7 +286,19 @@ class Agent:
         if self._ended:
             return
         self._link.flush()
+        if isinstance(self._link, DealerLink) and self._link.trouble:
+            self._on_link_trouble(self._link)
         self._loop.call_later(min(CONNECTION_SECONDS, self._link.retry_seconds()), self._check_link)
+
+    def _on_link_trouble(self, link: DealerLink) -> None:
+        """Say what is wrong with the connection, each time it is something else. Give up where it can never be made."""
+        if self._start_up.registered or link.trouble == self._link_trouble:
+            return
+        self._link_trouble = link.trouble
+        if link.misdirected and link.has_answered:
+            self._end(do.Stop(f"ADDRESS: {link.address} is not the address of a scheduler: {link.trouble}", 2))
+        else:
+            logger.warning("no scheduler answers at %s, and is waited for: %s", link.address, link.trouble)
 
     def _on_started(self, event: on.ProcessorReady) -> None:
         link = self._pool.find(event.processor)

@@ -39,7 +39,8 @@ class ConnectionEngine(Engine):
     ) -> None:
         """`holder`: the client. When nothing refers to it any more, the engine closes once no task is unanswered.
 
-        Raises DisconnectedError or ConnectionRefusedByScheduler when no session begins in time."""
+        Raises DisconnectedError or ConnectionRefusedByScheduler when no session begins in time, or it never can.
+        """
         core = ClientCore(
             hello.incarnation,
             hello,
@@ -57,6 +58,7 @@ class ConnectionEngine(Engine):
             link = DealerLink(address, hello.incarnation)
         except TransportError as error:
             raise errors.DisconnectedError(f"cannot connect to {address}: {error}") from None
+        self._link = link
         self._thread = LinkThread(link, self, "scaler-client")
         self._steps.wake = self._thread.wake
         core.start(time.monotonic())
@@ -67,9 +69,9 @@ class ConnectionEngine(Engine):
         try:
             # The core reports silence itself; the margin lets it tell the better story.
             self.wait_connected(timeout_seconds + 1.0)
-        except errors.DisconnectedError as error:
+        except errors.ScalerError as error:
             self.close(e.Cause.CLOSED, "it never connected")
-            raise _connect_error(error, address, timeout_seconds) from None
+            raise _connect_error(error, link, timeout_seconds) from None
         except BaseException:
             self.close(e.Cause.CLOSED, "it was interrupted while it connected")
             raise
@@ -146,6 +148,12 @@ class ConnectionEngine(Engine):
 
     def on_turn(self) -> None:
         self._tick()
+        if self._welcome is None and self._link.misdirected:
+            # A scheduler that is not there yet may come; what serves something else will not become one.
+            with self._lock:
+                self._core.close(e.Cause.DISCONNECTED, self._link.trouble)
+                self._send_effects()
+            self._perform_others()
         if self._closing_when_idle and not self._core.unanswered_count:
             self._closing_when_idle = False
             threading.Thread(target=self.close, name="scaler-close", daemon=True).start()
@@ -171,11 +179,14 @@ class ConnectionEngine(Engine):
         self._steps.close()
 
 
-def _connect_error(error: errors.DisconnectedError, address: str, timeout_seconds: float) -> errors.DisconnectedError:
+def _connect_error(error: errors.ScalerError, link: DealerLink, timeout_seconds: float) -> errors.DisconnectedError:
     if isinstance(error, errors.ConnectionRefusedByScheduler):
         return error
+    if link.misdirected:
+        return errors.DisconnectedError(f"{link.address} is not the address of a scheduler: {link.trouble}")
+    trouble = f" ({link.trouble})" if link.trouble else ""
     return errors.DisconnectedError(
-        f"no scheduler answers at {address} (waited {timeout_seconds:g} s): is it running, and is the address right?"
+        f"no scheduler answers at {link.address}{trouble}, waited {timeout_seconds:g} s: is it running, and is the address right?"
     )
 
 

@@ -94,6 +94,7 @@ struct Hello {
   timeoutSeconds @14 :Float64;           # silence after which the scheduler may give this peer up; 0: its own setting
   helloNumber @15 :UInt32;               # counts this peer's hellos; the answer names it, so that late answers are told apart
   takesChains @16 :Bool;                 # agents: batches may have chains
+  toObjectStorage @17 :Bool;             # whom it takes the other end for; false: for a scheduler
 
   enum Role { client @0; agent @1; scheduler @2; monitor @3; }
 }

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from scaler_protocol.errors import TransportError
+
 
 class ServiceError(Exception):
     """A service cannot start or go on. The message is complete: it is printed as it is, without a traceback."""
@@ -19,3 +21,8 @@ class ConfigurationError(ServiceError):
     """What was asked for cannot be done; each line of the message names one flag, TOML key or file."""
 
     exit_status: ClassVar[int] = 2
+
+
+def cannot_listen(error: TransportError) -> ServiceError:
+    """Return what a service that cannot listen where it was told to ends with."""
+    return ConfigurationError(str(error)) if error.is_final else ServiceError(str(error))

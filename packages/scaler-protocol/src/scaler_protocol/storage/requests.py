@@ -336,7 +336,7 @@ class StoreRequests:
         self._welcomed = False
         self._hello_number += 1
         self._hello_at = now
-        self._outgoing.append(replace(self._hello, hello_number=self._hello_number))
+        self._outgoing.append(replace(self._hello, hello_number=self._hello_number, to_object_storage=True))
 
     def _hello_due(self) -> float:
         return self._hello_at + REPEAT_SECONDS

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import select
+import socket
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
 from scaler_protocol.errors import WireError
-from scaler_protocol.transport.endpoints import begin_connect
+from scaler_protocol.transport.endpoints import begin_connect, is_unknown_host, reason
 from scaler_protocol.transport.epoll import IN, OUT, Epoll
 from scaler_protocol.transport.stream import Stream
 from scaler_protocol.transport.wakeup import Wakeup
@@ -49,6 +50,12 @@ class DealerLink:
         self._retry_at = 0.0
         self._pause = RETRY_SECONDS_MIN
         self._connect_deadline = math.inf
+        self.trouble = ""
+        """Why there is no connection, as far as is known."""
+        self.misdirected = False
+        """Whether the trouble is with the address: there is no such host, or what answers there serves something else."""
+        self.has_answered = False
+        """Whether, where the trouble is with the address, somebody was there: a name that is unknown may become known."""
         self._epoll: Epoll | None = None
         self._sleeper = _Sleeper()
         with self._lock:
@@ -206,7 +213,12 @@ class DealerLink:
         self._pause = min(2 * self._pause, RETRY_SECONDS_MAX)
         try:
             connecting = begin_connect(self.address)
-        except OSError:
+        except socket.gaierror as error:
+            self.trouble = f"the host cannot be found: {reason(error)}"
+            self.misdirected = is_unknown_host(error)
+            return
+        except OSError as error:
+            self.trouble, self.misdirected = reason(error), False
             return
         self._connect_deadline = time.monotonic() + CONNECT_SECONDS_MAX
         self._stream = stream = Stream(connecting, SocketType.DEALER, self._identity)
@@ -221,6 +233,7 @@ class DealerLink:
                 self._connect()
             return
         if not stream.ready and time.monotonic() >= self._connect_deadline:
+            self.trouble, self.misdirected = "what listens there does not answer", False
             self._drop(stream)
             return
         if not stream.pending and not self._queue:
@@ -251,12 +264,15 @@ class DealerLink:
         was_ready = stream.ready
         try:
             messages = stream.receive()
-        except (OSError, WireError):
+        except (OSError, WireError) as error:
             # Nonsense costs the connection; whether the next one is better will show.
+            self.trouble = reason(error)
+            self.misdirected = self.has_answered = not was_ready and isinstance(error, WireError)
             self._drop(stream)
             return []
         if stream.pending or not was_ready:
             if stream.ready and not was_ready:
+                self.trouble, self.misdirected = "", False
                 self._pause = RETRY_SECONDS_MIN
                 self._connect_deadline = math.inf
             self._attend()

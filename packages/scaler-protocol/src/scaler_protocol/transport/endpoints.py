@@ -9,6 +9,7 @@ namespace, exactly as it does loopback addresses: it is found from where the add
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import sys
@@ -57,7 +58,7 @@ def listen(address: str, backlog: int) -> tuple[list[socket.socket], str]:
             for each in listeners:
                 each.listen(backlog)
         except (OSError, AddressError) as error:
-            raise TransportError(f"cannot listen on {address}: {_reason(error)}") from None
+            raise TransportError(f"cannot listen on {address}: {reason(error)}", is_final=_is_final(error)) from None
         opened.pop_all()
     return listeners, bound
 
@@ -71,7 +72,10 @@ def begin_connect(address: str) -> socket.socket:
         raise TransportError(f"cannot connect to {address}: {error}") from None
     if not parsed.can_be_connected:
         raise TransportError(f"cannot connect to {address}: it is an address to listen on")
-    connecting, place = _socket_for(parsed, passive=False)
+    try:
+        connecting, place = _socket_for(parsed, passive=False)
+    except AddressError as error:
+        raise TransportError(f"cannot connect: {error}") from None
     if parsed.transport == "tcp":
         beside = _local_socket(*place[:2])
         if beside is not None:
@@ -126,7 +130,10 @@ def _socket_for(address: Address, *, passive: bool) -> tuple[socket.socket, tupl
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         flags = socket.AI_PASSIVE if passive else 0
         host = None if address.host == "*" else address.host
-        found = socket.getaddrinfo(host, address.port, family, socket.SOCK_STREAM, 0, flags)
+        try:
+            found = socket.getaddrinfo(host, address.port, family, socket.SOCK_STREAM, 0, flags)
+        except UnicodeError:
+            raise AddressError(f"{address}: {address.host!r} cannot be the name of a host") from None
         created = socket.socket(family, socket.SOCK_STREAM)
         place = found[0][4]  # type: ignore[assignment]
     prepare(created)
@@ -158,6 +165,15 @@ def _local_socket(host: str, port: int) -> tuple[socket.socket, str] | None:
 # --- both
 
 
+NO_SUCH_HOST = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
+"""Answers about a name that are final; others mean that nobody could be asked."""
+
+
+def is_unknown_host(error: socket.gaierror) -> bool:
+    """Whether there is no host of that name, as far as those know who were asked."""
+    return error.errno in NO_SUCH_HOST
+
+
 def _remove_stale(path: str) -> None:
     """Remove the socket file of a listener that is dead."""
     if path.startswith("@"):
@@ -172,6 +188,14 @@ def _remove_stale(path: str) -> None:
             return
 
 
-def _reason(error: Exception) -> str:
+def _is_final(error: Exception) -> bool:
+    """Whether an address can never be listened on here: a port that is taken may become free."""
+    if isinstance(error, socket.gaierror):
+        return is_unknown_host(error)
+    return isinstance(error, AddressError) or getattr(error, "errno", None) == errno.EADDRNOTAVAIL
+
+
+def reason(error: Exception) -> str:
+    """Return what is wrong, as the system says it, without numbers."""
     strerror = getattr(error, "strerror", None)
     return str(strerror or error)

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from enum import Enum
 
-from scaler_protocol.errors import MalformedMessageError, MessageTooLargeError
+from scaler_protocol.errors import MalformedMessageError, MessageTooLargeError, WrongSocketError
 from scaler_protocol.wire import FRAMES_MAX, MESSAGE_BYTES_MAX, Frame
 
 LARGE_FRAME_BYTES = 64 * 1024
@@ -259,7 +259,7 @@ class Decoder:
         wanted = self._socket_type.peer.value
         if metadata.get(b"socket-type") != wanted:
             found = metadata.get(b"socket-type", b"")[:20]
-            raise MalformedMessageError(f"the other end is a {found!r} socket, not a {wanted!r} one")
+            raise WrongSocketError(found.decode("ascii", "replace"), wanted.decode())
         self.peer_identity = metadata.get(b"identity", b"")
         self.ready = True
 

@@ -249,6 +249,8 @@ class SchedulerCore:
                 f"(Scaler {hello.software_version}) speak {hello.protocol_version}; install the same Scaler version "
                 f"on both sides"
             )
+        if hello.to_object_storage:
+            return "this is a scheduler; object storage has another address"
         if hello.role not in (m.Role.CLIENT, m.Role.AGENT):
             return f"a {hello.role.name.lower()} does not connect here"
         if self.stopping:

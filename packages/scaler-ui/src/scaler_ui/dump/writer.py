@@ -16,6 +16,7 @@ from scaler_protocol.transport.publisher import Subscriber
 from scaler_ui.dump.settings import DumpSettings
 from scaler_ui.model import ClusterModel, figures
 from scaler_ui.model.figures import log_after
+from scaler_ui.monitor_address import check_monitor_address
 
 _POLL_SECONDS = 0.2
 
@@ -41,6 +42,7 @@ def write(path: Path, text: str) -> None:
 
 def collect(settings: DumpSettings) -> dict[str, Any]:
     """Return the dump, the figures, failures and log lines. Raises `ServiceError` where none come in time."""
+    check_monitor_address(settings.monitor_address)
     wanted = tuple(dict.fromkeys(settings.tasks)) or (0,)
     dumps: dict[int, MonitorDump] = {}
     model = ClusterModel()

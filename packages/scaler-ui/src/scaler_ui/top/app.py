@@ -32,6 +32,7 @@ from scaler_ui.model.blocks import (
     render_text,
     sorted_workers,
 )
+from scaler_ui.monitor_address import check_monitor_address
 from scaler_ui.top.settings import TopSettings
 
 REFRESH_SECONDS = 2.0
@@ -316,6 +317,7 @@ BROKEN_PIPE_STATUS = 141
 
 def run(settings: TopSettings) -> int:
     """Shows the cluster until the person leaves, or prints it once."""
+    check_monitor_address(settings.monitor_address)
     if settings.once:
         with MonitorFeed(settings.monitor_address, FIGURES_ONLY) as feed:
             return _print(read_once(feed, settings.timeout, as_json=settings.as_json))

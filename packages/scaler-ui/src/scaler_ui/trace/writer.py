@@ -9,6 +9,7 @@ from pathlib import Path
 from scaler_protocol.service.errors import ServiceError
 from scaler_ui.feed import MonitorFeed
 from scaler_ui.model.chrome_trace import chrome_trace
+from scaler_ui.monitor_address import check_monitor_address
 from scaler_ui.trace.settings import TraceSettings
 
 _POLL_SECONDS = 0.05
@@ -16,6 +17,7 @@ _POLL_SECONDS = 0.05
 
 def run(settings: TraceSettings) -> int:
     """Watches, writes the file, and returns the exit status."""
+    check_monitor_address(settings.monitor_address)
     with MonitorFeed(settings.monitor_address) as feed:
         _wait_for_scheduler(feed, settings.timeout)
         with contextlib.suppress(KeyboardInterrupt):

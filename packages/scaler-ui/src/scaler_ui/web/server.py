@@ -23,6 +23,7 @@ from scaler_ui.model.blocks import snapshot_data
 from scaler_ui.model.chrome_trace import chrome_trace
 from scaler_ui.model.cluster import ClusterModel
 from scaler_ui.model.metrics import render_metrics
+from scaler_ui.monitor_address import check_monitor_address
 from scaler_ui.web.access import AccessControl
 from scaler_ui.web.settings import WebSettings
 
@@ -201,6 +202,7 @@ class _FreshFiles(StaticFiles):
 
 def run(settings: WebSettings) -> int:
     """Serves the pages until it is asked to stop."""
+    check_monitor_address(settings.monitor_address, host_may_come=True)
     stopping = threading.Event()
     with MonitorFeed(settings.monitor_address) as feed, _telemetry(feed, settings.otel_endpoint):
         application = create_application(

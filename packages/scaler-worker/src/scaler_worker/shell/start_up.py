@@ -15,7 +15,8 @@ class StartUp:
         self._workers = workers
         self._preload = preload
         self._scheduler = scheduler
-        self._registered = False
+        self.registered = False
+        """Whether the scheduler has welcomed the agent, at any time."""
         self._ready = False
         if preload:
             self._say_missing()
@@ -30,19 +31,19 @@ class StartUp:
                 self._say_missing()
             return
         self._host.started()
-        if not self._registered:
+        if not self.registered:
             self._host.status(f"no scheduler has answered at {self._scheduler} yet")
         self._check()
 
     def on_registered(self) -> None:
         """The scheduler has welcomed the agent."""
-        self._registered = True
+        self.registered = True
         self._check()
 
     def _say_missing(self) -> None:
         self._host.status(f"{len(self._missing)} of {self._workers} workers still run --preload {self._preload}")
 
     def _check(self) -> None:
-        if self._registered and not self._missing and not self._ready:
+        if self.registered and not self._missing and not self._ready:
             self._ready = True
             self._host.ready()

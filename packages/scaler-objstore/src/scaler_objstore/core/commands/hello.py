@@ -9,7 +9,7 @@ from scaler_protocol.version import PROTOCOL_VERSION
 
 
 def hello(state: StoreState, address: bytes, message: m.Hello, now: float) -> None:
-    """Welcome a peer, or refuse one of another protocol version."""
+    """Welcome a peer, or refuse one of another protocol version, or that looks for a scheduler."""
     if message.protocol_version != PROTOCOL_VERSION:
         state.forget_peer(address)
         text = (
@@ -17,6 +17,10 @@ def hello(state: StoreState, address: bytes, message: m.Hello, now: float) -> No
             f"{message.name or 'the peer'} (scaler {message.software_version}) version {message.protocol_version}"
         )
         state.send(address, m.Refused(text))
+        return
+    if not message.to_object_storage:
+        state.warn(f"{message.name or 'a peer'} takes this object storage server for a scheduler")
+        state.send(address, m.Refused("this is an object storage server; the scheduler has another address"))
         return
     if message.role is m.Role.CLIENT:
         state.ended_owners.remove(message.incarnation)

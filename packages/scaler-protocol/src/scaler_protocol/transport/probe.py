@@ -1,0 +1,53 @@
+"""What listens at an address: asked where a wrong one would only look like silence."""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+
+from scaler_protocol.errors import TransportError, WireError, WrongSocketError
+from scaler_protocol.transport.endpoints import begin_connect, is_unknown_host, reason
+from scaler_protocol.transport.stream import Stream
+from scaler_protocol.transport.zmtp import SocketType
+
+PUBLISHERS = ("PUB", "XPUB")
+
+
+def require_publisher(address: str, seconds: float = 1.0, *, host_may_come: bool = False) -> None:
+    """Raise TransportError where something else than a publisher answers, or there is no such host. Nobody at all may be there.
+
+    Waits for the answer for up to so many seconds. `host_may_come`: a host that is not known yet is no error either.
+    """
+    deadline = time.monotonic() + seconds
+    try:
+        connecting = begin_connect(address)
+    except socket.gaierror as error:
+        if is_unknown_host(error) and not host_may_come:
+            raise TransportError(f"the host cannot be found: {reason(error)}") from None
+        return
+    except OSError:
+        return
+    stream = Stream(connecting, SocketType.DEALER)
+    try:
+        while not stream.ready and (left := deadline - time.monotonic()) > 0:
+            wanted: list[int] = [stream.fd] if stream.pending else []
+            select.select([stream.fd], wanted, [stream.fd], left)
+            stream.flush()
+            stream.receive()
+    except WrongSocketError as error:
+        if error.found not in PUBLISHERS:
+            raise TransportError(
+                f"what answers there is a ZeroMQ socket of type {error.found}, not a publisher"
+            ) from None
+    except WireError as error:
+        raise TransportError(str(error)) from None
+    except OSError:
+        return
+    else:
+        if stream.ready:
+            raise TransportError(
+                "a scheduler or an object storage server listens there; monitors have an address of their own"
+            )
+    finally:
+        stream.close()

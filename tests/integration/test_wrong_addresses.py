@@ -1,0 +1,110 @@
+"""Addresses that are not what they are taken for: one clear line, at once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from scaler import Client, SchedulerClusterCombo
+from scaler.errors import DisconnectedError, ObjectStorageException
+
+AT_ONCE_S = 10.0
+"""What a loaded machine may need for what takes milliseconds; the client's own limit is six times as long."""
+
+
+@pytest.fixture(scope="module")
+def combo() -> Iterator[SchedulerClusterCombo]:
+    with SchedulerClusterCombo(n_workers=1, logging_level="CRITICAL") as combo:
+        yield combo
+
+
+def refusal(address: str) -> str:
+    started = time.monotonic()
+    with pytest.raises(DisconnectedError) as caught:
+        Client(address)
+    assert time.monotonic() - started < AT_ONCE_S
+    (line,) = str(caught.value).splitlines()
+    assert address in line
+    return line
+
+
+def test_a_client_at_the_object_storage_server(combo: SchedulerClusterCombo) -> None:
+    told = refusal(combo.get_object_storage_address())
+    assert told.endswith("this is an object storage server; the scheduler has another address")
+
+
+def test_a_client_at_the_monitors_address(combo: SchedulerClusterCombo) -> None:
+    assert "is not the address of a scheduler: what answers there" in refusal(combo.get_monitor_address())
+    assert "publishes to monitors" in refusal(combo.get_monitor_address())
+
+
+def test_a_client_at_a_host_that_is_unknown() -> None:
+    assert "the host cannot be found: " in refusal("tcp://no.such.host.invalid:2345")
+
+
+def test_a_client_that_nobody_answers_says_what_it_saw() -> None:
+    with pytest.raises(
+        DisconnectedError, match=r"no scheduler answers at tcp://127.0.0.1:1 \(Connection refused\), waited 1 s"
+    ):
+        Client("tcp://127.0.0.1:1", timeout_seconds=1)
+
+
+def test_a_client_with_the_scheduler_for_object_storage(combo: SchedulerClusterCombo) -> None:
+    address = combo.get_address()
+    with Client(address, object_storage_address=address) as client:
+        with pytest.raises(ObjectStorageException, match="this is a scheduler; object storage has another address"):
+            client.submit(len, b"x" * 1_000_000).result(timeout=30)
+        assert client.submit(len, b"x").result(timeout=30) == 1
+
+
+def command(module: str, *arguments: str) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", module, *arguments, "--logging-level=CRITICAL"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    (line,) = done.stderr.splitlines()
+    return done.returncode, line
+
+
+def test_workers_at_addresses_of_others(combo: SchedulerClusterCombo) -> None:
+    status, line = command("scaler_worker", combo.get_monitor_address(), "-n", "1")
+    assert status == 2
+    assert line.startswith(
+        f"scaler_cluster: ADDRESS: {combo.get_monitor_address()} is not the address of a scheduler: "
+    )
+    status, line = command("scaler_worker", combo.get_object_storage_address(), "-n", "1")
+    assert status == 1
+    assert "this is an object storage server; the scheduler has another address" in line
+
+
+@pytest.mark.parametrize("module", ["scaler_ui.top", "scaler_ui.web", "scaler_ui.dump", "scaler_ui.trace"])
+def test_monitors_at_addresses_of_others(combo: SchedulerClusterCombo, module: str) -> None:
+    flags = {"scaler_ui.top": ["--once"], "scaler_ui.web": ["--port=0"]}.get(module, [])
+    for address in (combo.get_address(), combo.get_object_storage_address()):
+        status, line = command(module, address, *flags)
+        assert status == 2
+        assert f"MONITOR_ADDRESS: {address} is not where a scheduler publishes: " in line
+        assert "monitors have an address of their own" in line
+
+
+@pytest.mark.parametrize("module", ["scaler_scheduler", "scaler_objstore", "scaler_worker", "scaler_ui.top"])
+def test_addresses_without_a_scheme(module: str) -> None:
+    status, line = command(module, "localhost:2345")
+    assert status == 2
+    assert line.endswith(
+        "ADDRESS: 'localhost:2345' is not an address: expected tcp://host:port or ipc://path; did you mean tcp://localhost:2345?"
+    )
+
+
+@pytest.mark.parametrize("module", ["scaler_scheduler", "scaler_objstore"])
+def test_addresses_of_other_machines(module: str) -> None:
+    status, line = command(module, "tcp://192.0.2.1:0")
+    assert status == 2
+    assert "cannot listen on tcp://192.0.2.1:0: " in line
