@@ -54,8 +54,8 @@ def test_method_keywords() -> None:
 def test_combo_keywords_are_written_out() -> None:
     names = keywords(SchedulerClusterCombo.__init__)
     assert names[:8] == [
-        "address",
         "n_workers",
+        "address",
         "object_storage_address",
         "monitor_address",
         "per_worker_capabilities",
