@@ -36,7 +36,10 @@ from scaler_protocol.service.errors import ServiceError
 logger = logging.getLogger(__name__)
 
 START_SECONDS = 60.0
-"""How long workers may take until they work for their scheduler."""
+"""How long workers may take until they work for their scheduler, apart from what a preload takes."""
+
+PRELOAD_SECONDS = 600.0
+"""How much longer where every worker runs a preload first."""
 
 STOP_SECONDS = 15.0
 """How long workers may take to finish after SIGTERM; they give running tasks a few seconds themselves."""
@@ -94,7 +97,7 @@ class NativeAdapter(WorkerAdapter):
                 process = WorkerProcess.start(WORKER_MODULE, arguments, {GROUP_VARIABLE: self._described(group)})
                 self._unready.add(process)
             try:
-                process.wait_ready(START_SECONDS)
+                process.wait_ready(START_SECONDS + (PRELOAD_SECONDS if self._settings.preload else 0.0))
             finally:
                 with self._lock:
                     self._unready.discard(process)

@@ -81,7 +81,7 @@ class WorkerProcess:
             with contextlib.suppress(psutil.TimeoutExpired):
                 # The pipe's end comes before the process can be reaped.
                 status = describe_exit(self._process.wait(1.0) or 0)
-                said = f": {reports.failure}" if reports.failure else ""
+                said = f": {'; '.join(reports.failure.splitlines())}" if reports.failure else ""
                 raise ServiceError(f"ended before it was ready: {status}{said}")
         self.terminate(1.0)
         waits = f": {reports.status}" if reports.status else ""
