@@ -89,19 +89,31 @@ class NoWorkerError(ScalerError):
 
 
 class RemoteTaskError(ScalerError):
-    """The task raised an exception whose class cannot be restored in this process.
+    """The task raised an exception that cannot be restored in this process. This says all that is known of it.
 
-    `type_name` is its qualified class name, `text` its message, `traceback_text` the remote traceback.
+    `type_name` is its class with its module, `text` what `str()` says of it, `traceback_text` the remote traceback with the
+    causes, `arguments_text` the representation of its `args`, `reason` why it could not be restored. Very long texts are cut
+    in the middle. Its notes are notes of this exception; its cause and context, where they can be restored, are this
+    exception's.
     """
 
-    def __init__(self, type_name: str, text: str, traceback_text: str) -> None:
-        super().__init__(type_name, text, traceback_text)
+    def __init__(
+        self, type_name: str, text: str, traceback_text: str, arguments_text: str = "", reason: str = ""
+    ) -> None:
+        super().__init__(type_name, text, traceback_text, arguments_text, reason)
         self.type_name = type_name
         self.text = text
         self.traceback_text = traceback_text
+        self.arguments_text = arguments_text
+        self.reason = reason
 
     def __str__(self) -> str:
-        return f"{self.type_name}: {self.text}\n\nTraceback in the task:\n{self.traceback_text}"
+        parts = [f"{self.type_name}: {self.text}"]
+        if self.reason:
+            parts.append(f"It arrives as a RemoteTaskError because {self.reason}.")
+        if self.arguments_text:
+            parts.append(f"Its arguments: {self.arguments_text}")
+        return "\n\n".join([*parts, f"Traceback in the task:\n{self.traceback_text}"])
 
 
 class SerializationError(ScalerError, TypeError):

@@ -93,4 +93,4 @@ def cancel_running(thread: int) -> bool:
 def is_cancellation(error: BaseException) -> bool:
     """Whether an exception says that a coroutine was cancelled."""
     asyncio = sys.modules.get("asyncio")
-    return asyncio is not None and isinstance(error, asyncio.CancelledError)
+    return asyncio is not None and issubclass(type(error), asyncio.CancelledError)

@@ -8,6 +8,14 @@ from typing import Any, NamedTuple
 from scaler_protocol.payloads import Call, InputReference
 
 
+class CallFailedError(Exception):
+    """A call of an expression has raised `error`: what the task is to raise, as nothing is wrong with its arguments."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+
 class _Frame(NamedTuple):
     """A container or a call whose parts are being evaluated, one after another."""
 
@@ -25,6 +33,8 @@ def evaluate(
     call: Callable[[Any, Sequence[Any]], Any],
 ) -> Any:
     """Fill in the inputs of an expression and make its calls with `call`, innermost first, from left to right.
+
+    Raises CallFailedError where a call raises.
 
     A container that occurs several times is evaluated once, and stays one object. Does not recurse: expressions may be
     nested as deeply as pickles can be.
@@ -59,7 +69,10 @@ def evaluate(
             frames.pop()
             original = frame.original
             if type(original) is Call:
-                result = call(original.function, frame.values)
+                try:
+                    result = call(original.function, frame.values)
+                except Exception as error:
+                    raise CallFailedError(error) from None
             else:
                 result = finished[id(original)] = _rebuilt(original, frame)
 

@@ -30,10 +30,12 @@ OBJECT argument's header is CUSTOM unless it was stored by `send_object`, whose 
 results are CUSTOM, or OBJECT whose header is CUSTOM. In a map outcome, which stays PICKLED, each of `values` is the
 serializer's bytes. Expressions and failures are pickled whatever the serializer. Map chunks are always PAYLOADS.
 
-Failures: `Failure.pickled` is the pickle of the exception after `tblib.pickling_support.install(exception)`, so that
-traceback, cause and notes come along; empty where it cannot be pickled. A result that cannot be serialized is a
-failure. Where function or arguments cannot be restored on the worker, `pickled` is empty and `type_name` is
-"DeserializeObjectError"; where an item of a chunk lacks an object, "MissingObjects" or "ObjectStorageException".
+Failures: `scaler_protocol.failures` makes them on all roads. The texts are plain and bounded, so that monitors can show
+them; `Failure.pickled` is what `load_exception` there makes the exception of, with traceback, cause, context and notes, or
+a description of one that cannot be restored. It is empty where `type_name` is enough: an error of ours that is made anew
+by its name ("DeserializeObjectError" where function or arguments cannot be restored on the worker, "MissingObjects",
+"ObjectStorageException"), and a map item that is not the first of its chunk to fail. A result that cannot be serialized is
+a failure.
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from scaler_protocol.errors import MalformedMessageError
 from scaler_protocol.ids import ID_BYTES, ObjectId
@@ -98,12 +101,8 @@ class Argument:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """An exception raised by a task.
-
-    `pickled` restores it, traceback included, where its class can be imported; the texts always work.
-    """
+class Failure(NamedTuple):
+    """An exception raised by a task. See `scaler_protocol.failures`, which makes and reads `pickled`."""
 
     pickled: bytes
     type_name: str

@@ -20,17 +20,19 @@ import cloudpickle
 
 from scaler_adapters.symphony import task_runner
 from scaler_adapters.symphony.task_runner import RemoteResult, RemoteTask
-from scaler_protocol import by_value
+from scaler_protocol import by_value, failures
 from scaler_protocol.by_value import classes, enums, pickler
+from scaler_protocol.failures import facts, payload, texts, tracebacks, transport
 from scaler_protocol.service.errors import ServiceError
 
 # The service's host need not have this package: the runner travels inside the task.
 cloudpickle.register_pickle_by_value(task_runner)
 
 MODULES = {
-    module.__name__: zlib.compress(inspect.getsource(module).encode()) for module in (classes, enums, pickler, by_value)
+    module.__name__: zlib.compress(inspect.getsource(module).encode())
+    for module in (classes, enums, pickler, by_value, facts, tracebacks, texts, transport, payload, failures)
 }
-"""What payloads name, each after those it imports."""
+"""What payloads name and the runner uses, each after those it imports."""
 
 EARLY_RESPONSES_MAX = 10_000
 """Responses kept for tasks whose submission has not returned yet."""
@@ -81,9 +83,9 @@ class SymphonySession:
     def submit(self, key: int, task: RemoteTask) -> None:
         """Send one task. It ends with `on_ended(key, …)`, now or later."""
         try:
-            payload = cloudpickle.dumps((task_runner.run_task_with, MODULES, *task))
+            packed = cloudpickle.dumps((task_runner.run_task_with, MODULES, *task))
             attributes = self._soamapi.TaskSubmissionAttributes()
-            attributes.set_task_input(self._message_class(payload))
+            attributes.set_task_input(self._message_class(packed))
             handle = self._session.send_task_input(attributes)
         except Exception as error:
             self._on_ended(key, None, f"it could not be sent: {_text(error)}")

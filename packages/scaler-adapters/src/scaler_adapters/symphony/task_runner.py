@@ -2,7 +2,7 @@
 
 This module travels by value inside each task: a service that was deployed for Scaler needs `cloudpickle` and nothing of
 ours. So it imports the standard library only, except where a task brings more itself: `scaler_protocol.by_value`, which
-payloads name, comes along as source. Formats are those of `scaler_protocol.payloads`.
+payloads name, and `scaler_protocol.failures` come along as source. Formats are those of `scaler_protocol.payloads`.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import pickle
 import struct
 import sys
 import time
-import traceback
 import types
 import zlib
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
+from types import CodeType
 from typing import Any, NamedTuple
 
 SUCCESS, FAILED = 0, 1
@@ -87,11 +87,9 @@ def run_task(*fields: Any) -> tuple[Any, ...]:
     task = RemoteTask(*fields)
     process = os.getpid()
     started, cpu_started = time.perf_counter(), time.process_time()
-    try:
-        with _task_context(task):
-            status, payload = SUCCESS, _Values(task).run()
-    except Exception as error:
-        status, payload = FAILED, _failure(error)
+    with _task_context(task):
+        # Inside: a context manager may not be able to pass an exception on that forbids assignments.
+        status, payload = _Values(task).run()
     if os.getpid() != process:
         # A process that the task has forked came back out of its code: only the one that was handed the task answers.
         os._exit(status)
@@ -134,32 +132,66 @@ class _Values:
         self._task = task
         self._serializer: Any = None
 
-    def run(self) -> bytes:
+    def run(self) -> tuple[int, bytes]:
+        """Return status and payload. Never raises: what a task raises to end its program is its failure, too."""
+        from scaler_protocol import failures
+
         task = self._task
-        if task.serializer:
-            self._serializer = self.load(task.serializer)
-        _open_class_scope()
-        per_call, body = task.function[:1] == b"N", task.function
-        if per_call:
-            body = body[1:]
-        function = self.load(body)
-        if not task.is_chunk:
-            args, kwargs = self._arguments(task.arguments)
-            return self._dump(_completed(function(*args, **kwargs)))
+        try:
+            try:
+                if task.serializer:
+                    self._serializer = self.load(task.serializer)
+                _open_class_scope()
+                per_call, body = task.function[:1] == b"N", task.function
+                if per_call:
+                    body = body[1:]
+                function = self.load(body)
+            except Exception as error:
+                return FAILED, failures.not_restored_payload("the function", error)
+            try:
+                calls = self._calls(task.arguments) if task.is_chunk else []
+                args, kwargs = ((), {}) if task.is_chunk else self._arguments(task.arguments)
+            except _CallFailedError as error:
+                return FAILED, failures.failure_payload(error.error, is_own_code=_is_own_code)
+            except Exception as error:
+                return FAILED, failures.not_restored_payload("the arguments", error)
+            if task.is_chunk:
+                return SUCCESS, _dump_chunk(*self._run_chunk(function, calls, body if per_call else b""))
+            value = _completed(function(*args, **kwargs))
+            try:
+                return SUCCESS, self._dump(value)
+            except Exception as error:
+                return FAILED, failures.failure_payload(failures.result_error(value, error))
+        except BaseException as error:
+            return FAILED, failures.failure_payload(error, is_own_code=_is_own_code)
+
+    def _run_chunk(
+        self,
+        function: Any,
+        calls: Sequence[Callable[[], tuple[Sequence[Any], Mapping[str, Any]]]],
+        body: bytes,
+    ) -> tuple[list[Any], dict[int, bytes]]:
+        """Return values and failures by index. With a `body` the function is restored for each item."""
+        from scaler_protocol.failures import failure_payload, not_restored_payload
+
         values: list[Any] = []
         failures: dict[int, bytes] = {}
-        for index, call in enumerate(self._calls(task.arguments)):
+        for index, call in enumerate(calls):
+            values.append(None)
             try:
-                if per_call and index:
+                if body and index:
                     _open_class_scope()
                     function = self.load(body)
                 args, kwargs = call()
-                value = _completed(function(*args, **kwargs))
-                values.append(value if self._serializer is None else self._serializer.serialize(value))
             except Exception as error:
-                values.append(None)
-                failures[index] = _failure(error)
-        return b"P" + _dumps((values, failures))
+                failures[index] = not_restored_payload("the arguments", error)
+                continue
+            try:
+                value = _completed(function(*args, **kwargs))
+                values[index] = value if self._serializer is None else self._serializer.serialize(value)
+            except BaseException as error:
+                failures[index] = failure_payload(error, is_own_code=_is_own_code)
+        return values, failures
 
     def load(self, payload: bytes) -> Any:
         tag = payload[:1]
@@ -256,7 +288,7 @@ class _Values:
                 frames.pop()
                 is_open = False
                 if type(original) is _Call:
-                    result = _completed(original.function(*values))
+                    result = _call(original.function, values)
                 elif type(original) is dict:
                     result = finished[id(original)] = dict(zip(original, values))  # noqa: B905 - Python 3.9
                 else:
@@ -292,6 +324,21 @@ def _completed(value: Any) -> Any:
     return asyncio.run(value)
 
 
+class _CallFailedError(Exception):
+    """A call that an argument consists of has failed."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+
+def _call(function: Any, arguments: Sequence[Any]) -> Any:
+    try:
+        return _completed(function(*arguments))
+    except Exception as error:
+        raise _CallFailedError(error) from None
+
+
 def _as_is(args: Sequence[Any]) -> tuple[Sequence[Any], Mapping[str, Any]]:
     return args, {}
 
@@ -309,27 +356,32 @@ def _by_value(value: Any) -> bytes:
     return by_value.dumps(value)
 
 
-def _failure(error: BaseException) -> bytes:
-    """The failure payload of what was raised, with its traceback where tblib is installed."""
-    frames = error.__traceback__
-    while frames is not None and frames.tb_frame.f_code.co_filename == run_task.__code__.co_filename:
-        # What the user's code was called from is of no use to the user.
-        frames = frames.tb_next
-    error.__traceback__ = frames
-    try:
-        with contextlib.suppress(ImportError):
-            from tblib import pickling_support
+def _dump_chunk(values: list[Any], failures: dict[int, bytes]) -> bytes:
+    from scaler_protocol.failures import failure_payload, result_error
 
-            pickling_support.install(error)
-        pickled = _by_value(error)
-    except Exception:
-        pickled = b""
     try:
-        text = str(error)
+        return b"P" + _dumps((values, failures))
     except Exception:
-        text = f"<{type(error).__qualname__} that cannot be printed>"
-    lines = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    return b"P" + pickle.dumps((pickled, type(error).__qualname__, text, lines))
+        # Find out which ones it is that cannot be pickled; the others are not to suffer.
+        for index, value in enumerate(values):
+            try:
+                _dumps(value)
+            except Exception as error:
+                failures[index] = failure_payload(result_error(value, error))
+                values[index] = None
+        return b"P" + _dumps((values, failures))
+
+
+def _is_own_code(code: CodeType) -> bool:
+    """Whether a frame is one of this module: what the user's code was called from is of no use to the user."""
+    # The file alone does not tell: all code that travels by value may claim the same one.
+    own = run_task.__code__
+    return code.co_filename == own.co_filename and code.co_qualname.partition(".")[0] in (
+        "run_task",
+        "_Values",
+        "_call",
+        "_completed",
+    )
 
 
 def _memory_peak_bytes() -> int:

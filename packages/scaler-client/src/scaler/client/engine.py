@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import threading
@@ -10,12 +9,13 @@ import time
 import weakref
 from abc import ABC, abstractmethod
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from scaler import errors
+from scaler.client.blocking import TaskBlocks
 from scaler.client.future import ScalerFuture, answer_futures
 from scaler.client.object_channel import ObjectChannel
 from scaler.client.object_reference import ObjectReference
@@ -485,18 +485,8 @@ class Engine(ABC):
                 return
             self.on_waited()
 
-    @contextlib.contextmanager
-    def blocking(self) -> Iterator[None]:
-        context = current_task_context()
-        # Only the task's own thread blocks the task; threads it started do not.
-        if context is None or threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        context.enter_blocked()
-        try:
-            yield
-        finally:
-            context.exit_blocked()
+    def blocking(self) -> TaskBlocks:
+        return TaskBlocks()
 
     def on_waited(self) -> None:
         """A waiting thread has slept as long as `wait_seconds` allows."""

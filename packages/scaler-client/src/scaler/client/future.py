@@ -25,6 +25,7 @@ from contextlib import AbstractContextManager
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Protocol
 
+from scaler.client.awaiting import for_asyncio
 from scaler.client.seconds import checked_timeout
 from scaler.client.sleepers import Sleepers, forget, wake
 from scaler.errors import ClientCancelledException
@@ -306,7 +307,7 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
             self._wait(timeout)
         if self._ended != FINISHED:
             raise self._cancel_error if self._cancel_error is not None else CancelledError()
-        return (self._outcome or self._restore())[1]
+        return for_asyncio((self._outcome or self._restore())[1])
 
     def cancel(self, timeout: float | None = None) -> bool:
         """Cancel the future and stop its task, running or not. Return whether it is cancelled; False: it was done.
@@ -360,7 +361,9 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
         facts: dict[str, object] = {"task": self.number, "state": self._shown_state}
         exception = self._outcome[1] if self._ended == FINISHED and self._outcome is not None else self._cancel_error
         if exception is not None:
-            facts["error"] = f"{type(exception).__name__}: {exception}"
+            from scaler_protocol.failures import named_text_of
+
+            facts["error"] = named_text_of(exception)
         if self._profile[0] is not None:
             facts["duration"] = f"{self._profile[0] / 1e6:.6f} s"
         return facts_table(type(self).__name__, facts)
@@ -464,8 +467,18 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
                 if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
                     logger.exception("exception calling callback for %r", self)
                 # Otherwise another thread took the last one.
-            except Exception:
+            except KeyboardInterrupt as error:
+                if threading.current_thread() is threading.main_thread() and not self._is_outcome(error):
+                    raise
                 logger.exception("exception calling callback for %r", self)
+            except BaseException:
+                # Also what ends programs: a callback that asks for the result of a task gets what the task raised, and
+                # the thread it would end completes all other futures.
+                logger.exception("exception calling callback for %r", self)
+
+    def _is_outcome(self, error: BaseException) -> bool:
+        """Whether this is what its task raised."""
+        return self._outcome is not None and self._outcome[1] is error
 
     def _wait(self, timeout: float | None) -> None:
         if timeout is not None:

@@ -117,10 +117,16 @@ class MapRun:
             raise
         if self._failed is not None:
             self._cancel_rest()
+            error = self._failed[1]
+            self._failed = None
             try:
-                raise self._failed[1]
+                if issubclass(type(error), StopIteration):
+                    # Whoever iterates over something around this call would take it for its end.
+                    raise RuntimeError("a call of the mapped function raised StopIteration") from error
+                raise error
             finally:
-                self._failed = None
+                # The traceback refers to this frame, and would to the exception.
+                del error
         results: list[Any] = []
         for position in range(len(self._chunks)):
             results += self._outcomes.pop(position)

@@ -529,6 +529,9 @@ class ClientCore:
             else:
                 known.append(row)
         self._confirm(confirmed)
+        if len(batch.statuses) and unwanted:
+            wanted = {bytes(completed.payloads[0][1:]) for _, completed in self.fetching.values()}  # type: ignore[arg-type]
+            unwanted = [object_id for object_id in unwanted if object_id not in wanted]
         if unwanted:
             self._effects.append(e.DeleteObjects(tuple(unwanted)))
         return known
@@ -546,8 +549,12 @@ class ClientCore:
         if failure is not None:
             completed.statuses = [failure]
         self._effects.append(completed)
-        if failure is None:
+        if failure is None and not (len(completed.statuses) and self._is_awaited(stored)):
             self._effects.append(e.DeleteObjects((stored[1:],)))
+
+    def _is_awaited(self, stored: e.Payload) -> bool:
+        """Whether other rows of a graph, which failed for the same reason, wait for the same object."""
+        return any(other.payloads[0] == stored for _, other in self.fetching.values())
 
     def _confirm(self, numbers: Sequence[int]) -> None:
         if numbers:
@@ -563,9 +570,14 @@ class ClientCore:
 
     def _drop_fetched(self, numbers: Sequence[int]) -> None:
         """Nobody wants these answers any more, which are objects."""
-        stored = [self.fetching.pop(number)[1].payloads[0] for number in numbers]
+        dropped = [self.fetching.pop(number)[1] for number in numbers]
+        stored = dict.fromkeys(
+            bytes(one.payloads[0][1:])  # type: ignore[arg-type]
+            for one in dropped
+            if not (len(one.statuses) and self._is_awaited(one.payloads[0]))
+        )
         if stored:
-            self._effects.append(e.DeleteObjects(tuple(bytes(payload[1:]) for payload in stored)))  # type: ignore[arg-type]
+            self._effects.append(e.DeleteObjects(tuple(stored)))
 
     def _finish_graph_row(self, graph: Graph, stop: list[int] | None) -> None:
         """One wanted row is answered, or cancelled (`stop` then collects what has to be stopped with the last one)."""

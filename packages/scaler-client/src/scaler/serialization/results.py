@@ -10,6 +10,7 @@ from scaler import errors
 from scaler.core.effects import Payload
 from scaler.serialization.serializer import AnySerializer
 from scaler_protocol.errors import MalformedMessageError
+from scaler_protocol.failures import StandIn, load_exception, named_text_of, same_text, text_of, type_name_of
 from scaler_protocol.messages import Status
 from scaler_protocol.payloads import CUSTOM, FRAMED, PICKLED, RAW_BYTEARRAY, RAW_BYTES, Failure
 from scaler_protocol.wire import Frame
@@ -27,11 +28,11 @@ _ERRORS: dict[Status, Callable[[str], errors.ScalerError]] = {
     Status.STORAGE_FAILED: errors.ObjectStorageException,
 }
 
-_OWN_ERRORS: dict[str, type[errors.ScalerError]] = {
-    error.__name__: error
-    for error in (errors.DeserializeObjectError, errors.MissingObjects, errors.ObjectStorageException)
+_NAMED: dict[str, Callable[[str], errors.ScalerError]] = {
+    kind.__name__: kind
+    for kind in (errors.DeserializeObjectError, errors.MissingObjects, errors.ObjectStorageException)
 }
-"""What workers answer by name: nothing of the user's was raised."""
+"""Errors of ours that are the failure of a task or an item: they travel by name."""
 
 
 def load_value(payload: Payload, serializer: AnySerializer | None = None) -> Any:
@@ -44,7 +45,7 @@ def load_value(payload: Payload, serializer: AnySerializer | None = None) -> Any
             return _load_framed(payload, serializer)
         return _load_object(payload, serializer)
     except Exception as error:
-        raise errors.DeserializeObjectError(f"a result cannot be restored: {type(error).__name__}: {error}") from error
+        raise errors.DeserializeObjectError(f"a result cannot be restored: {named_text_of(error)}") from error
 
 
 def load_error(status: int, payload: Payload, number: int) -> BaseException:
@@ -60,22 +61,46 @@ def load_error(status: int, payload: Payload, number: int) -> BaseException:
 
 
 def load_failure(payload: Payload, number: int) -> BaseException:
-    """Return the exception a task raised: itself where it can be restored, else a RemoteTaskError with its texts."""
+    """Return the exception a task raised: itself where it can be restored, else a RemoteTaskError that describes it.
+
+    Never raises, but for KeyboardInterrupt: restoring may run code of the exception's class.
+    """
     try:
         failure = Failure(*load_value(payload))
     except Exception as error:
-        return errors.DeserializeObjectError(f"task {number} failed, and its exception cannot be restored: {error}")
-    if not failure.pickled and failure.type_name in _OWN_ERRORS:
-        return _OWN_ERRORS[failure.type_name](failure.text)
+        return errors.DeserializeObjectError(
+            f"task {number} failed, and its exception cannot be restored: {named_text_of(error)}"
+        )
+    if not failure.pickled:
+        own = _NAMED.get(failure.type_name)
+        return own(failure.text) if own is not None else errors.RemoteTaskError(*failure[1:])
     try:
-        exception = pickle.loads(failure.pickled)
-        if isinstance(exception, BaseException):
-            exception.add_note(f"(raised in task {number})")
-            return exception
-    except Exception:
-        # Its class is not importable here, or cannot be made from what it was pickled as: the texts have to do.
-        pass
-    return errors.RemoteTaskError(failure.type_name, failure.text, failure.traceback_text)
+        exception = load_exception(failure.pickled, _describe)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        reason = f"restoring it here raises {named_text_of(error)}"
+        return errors.RemoteTaskError(*failure[1:], reason=reason)
+    if type(exception) is not errors.RemoteTaskError:
+        # Not by the whole name: a class made by value knows only the last part of it.
+        if type_name_of(type(exception)).rpartition(".")[2] != failure.type_name.rpartition(".")[2]:
+            reason = f"it is restored here as {type_name_of(type(exception))}"
+            return errors.RemoteTaskError(*failure[1:], reason=reason)
+        text = text_of(exception)
+        if not same_text(text, failure.text) and same_text(text, text_of(exception)):
+            # Its class says something else here than there, though the exception is the same.
+            BaseException.add_note(exception, f"(in the task, its text was: {failure.text})")
+    return exception
+
+
+def _describe(known: StandIn) -> BaseException:
+    """Make the exception for one that cannot be restored."""
+    error = errors.RemoteTaskError(
+        known.type_name, known.text, known.traceback_text, known.arguments_text, known.reason
+    )
+    for note in known.notes:
+        error.add_note(note)
+    return error
 
 
 def load_outcomes(payload: Payload, serializer: AnySerializer | None = None) -> tuple[list[Any], dict[int, bytes]]:
@@ -85,7 +110,7 @@ def load_outcomes(payload: Payload, serializer: AnySerializer | None = None) -> 
         try:
             values = [None if i in failures else serializer.deserialize(value) for i, value in enumerate(values)]
         except Exception as error:
-            raise errors.DeserializeObjectError(f"a result cannot be restored: {error}") from error
+            raise errors.DeserializeObjectError(f"a result cannot be restored: {named_text_of(error)}") from error
     return values, failures
 
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import pickle
-import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
+from types import CodeType
 from typing import Any
-
-import tblib.pickling_support
 
 from scaler.serialization.results import load_value
 from scaler.serialization.serializer import AnySerializer
 from scaler_protocol import by_value
 from scaler_protocol.coroutines import call_and_complete, completed
-from scaler_protocol.expressions import evaluate
+from scaler_protocol.expressions import CallFailedError, evaluate
+from scaler_protocol.failures import failure_payload, not_restored_payload, result_error
 from scaler_protocol.messages import Status, TaskKind
 from scaler_protocol.payloads import (
     ARGUMENTS,
@@ -60,14 +59,25 @@ class Execution:
         try:
             if kind == TaskKind.MAP_CHUNK:
                 return Status.SUCCESS, self._outcome(self._run_chunk(function, payload), outcome=True)
-            args, kwargs = self._arguments(payload, inputs)
-            return Status.SUCCESS, self._outcome(completed(function(*args, **kwargs)))
-        except KeyError as error:
-            if isinstance(error, _MissingObjectError):
-                return Status.MISSING_OBJECT, f"object {error.args[0]} is not in storage".encode()
-            return Status.FAILED, failure_payload(error)
+            try:
+                args, kwargs = self._arguments(payload, inputs)
+            except CallFailedError as failed:
+                return self._failed(failed.error)
+            except Exception as error:
+                return _not_restored("the arguments", error)
+            value = completed(function(*args, **kwargs))
+            try:
+                return Status.SUCCESS, self._outcome(value)
+            except Exception as error:
+                return Status.FAILED, failure_payload(result_error(value, error))
+        except _MissingObjectError as error:
+            return _not_restored("the arguments", error)
         except BaseException as error:
-            return Status.FAILED, failure_payload(error)
+            return self._failed(error)
+
+    def _failed(self, error: BaseException) -> tuple[int, bytes]:
+        payload = failure_payload(error, is_own_code=_is_own_code)
+        return Status.FAILED, payload if len(payload) <= INLINE_BYTES_MAX else OBJECT + self._store([payload])
 
     def _run_chunk(self, function: Any, payload: bytes) -> tuple[list[Any], dict[int, bytes]]:
         values: list[Any] = []
@@ -76,9 +86,9 @@ class Execution:
             try:
                 value = completed(function(*args, **kwargs))
                 values.append(value if self._serializer is None else self._serializer.serialize(value))
-            except Exception as error:
+            except BaseException as error:
                 values.append(None)
-                failures[index] = failure_payload(error)
+                failures[index] = failure_payload(error, is_own_code=_is_own_code)
         return values, failures
 
     def _items(self, payload: bytes) -> list[tuple[Sequence[Any], dict[str, Any]]]:
@@ -147,13 +157,11 @@ class _MissingObjectError(KeyError):
     pass
 
 
-def failure_payload(error: BaseException) -> bytes:
-    """Return the payload of a task that raised `error`."""
-    tblib.pickling_support.install(error)
-    try:
-        pickled = by_value.dumps(error)
-    except Exception:
-        pickled = b""
-    name = f"{type(error).__module__}.{type(error).__qualname__}"
-    text = "".join(traceback.format_exception(error))
-    return PICKLED + pickle.dumps((pickled, name, str(error), text))
+def _not_restored(what: str, error: Exception) -> tuple[int, bytes]:
+    if type(error) is _MissingObjectError:
+        return Status.MISSING_OBJECT, f"object {error.args[0]} is not in storage".encode()
+    return Status.FAILED, not_restored_payload(what, error)
+
+
+def _is_own_code(code: CodeType) -> bool:
+    return code.co_filename == __file__

@@ -267,7 +267,7 @@ class TaskLifecycle:
         row = task.number - graph.first_number
         self.forget(task, status, now, payload, agent.name, batch, row_in_batch)
         if status is not m.Status.SUCCESS:
-            self.fail_row(client, graph, row, status, payload, task.attempt, now)
+            self.fail_row(client, graph, row, status, payload, task.attempt, now, objects)
             return []
         result = RowResult(
             payload,
@@ -286,9 +286,20 @@ class TaskLifecycle:
         return released
 
     def fail_row(
-        self, client: ClientRecord, graph: Graph, row: int, status: m.Status, payload: bytes, attempt: int, now: float
+        self,
+        client: ClientRecord,
+        graph: Graph,
+        row: int,
+        status: m.Status,
+        payload: bytes,
+        attempt: int,
+        now: float,
+        objects: Sequence[bytes] = (),
     ) -> None:
-        """A row failed: the client hears it for every wanted row that needed it."""
+        """A row failed: the client hears it for every wanted row that needed it.
+
+        `objects` are those its payload names, at most one, where the failure is large: the client's to delete.
+        """
         failed, freed = graph.fail(row)
         self.free_objects(client, freed)
         for r in failed[1:]:
@@ -307,8 +318,18 @@ class TaskLifecycle:
             count = len(numbers)
             self.outbox.send(
                 client,
-                m.ResultBatch(client.id, numbers, [attempt] * count, Packed.of([payload] * count), [status] * count),
+                m.ResultBatch(
+                    client.id,
+                    numbers,
+                    [attempt] * count,
+                    Packed.of([payload] * count),
+                    [status] * count,
+                    object_positions=list(range(count)) if objects else (),
+                    objects=(objects[0],) * count if objects else (),
+                ),
             )
+        else:
+            self.free_objects(client, objects)
         self.deliver_rows(client, graph, sorted(inputs))
 
     def deliver_rows(self, client: ClientRecord, graph: Graph, rows: Iterable[int]) -> None:

@@ -532,7 +532,10 @@ class AgentCore:
             cpu_time = event.cpu_times[at] if len(event.cpu_times) else 0
             peak = event.memory_peaks[at] if len(event.memory_peaks) else 0
             if at in objects:
-                stored = StoredResult(tasks.client, number, attempt, payload, event.durations[at], cpu_time, peak, slot)
+                status = event.statuses[at] if len(event.statuses) else Status.SUCCESS
+                stored = StoredResult(
+                    tasks.client, number, attempt, payload, event.durations[at], cpu_time, peak, slot, status
+                )
                 ended = self._transfers.store(*objects[at], stored, self._effects)
                 if ended is not None:
                     self._on_store_ended(ended)
@@ -791,6 +794,7 @@ class AgentCore:
                 result.cpu_time,
                 result.memory_peak,
                 result.slot,
+                result.status,
             )
         else:
             self._results.add_ended(

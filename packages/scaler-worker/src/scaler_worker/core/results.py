@@ -141,10 +141,12 @@ class ResultCollector:
         cpu_time: int,
         memory_peak: int,
         slot: int = NO_SLOT,
+        status: int = m.Status.SUCCESS,
     ) -> None:
-        """Add one success whose value is an object in storage."""
+        """Add one outcome whose value, or exception, is an object in storage."""
         optional = ([cpu_time], [memory_peak]) if cpu_time or memory_peak else (EMPTY, EMPTY)
-        self.add(client, [number], [attempt], [len(payload)], payload, [duration], EMPTY, *optional, slot=slot)
+        statuses = [int(status)] if status else EMPTY
+        self.add(client, [number], [attempt], [len(payload)], payload, [duration], statuses, *optional, slot=slot)
         columns = self._columns(client)
         columns.object_positions.append(len(columns.numbers) - 1)
         columns.objects.append(object_id)

@@ -20,7 +20,7 @@ PREFETCHES_MAX = 64
 
 @dataclass(slots=True, frozen=True)
 class StoredResult:
-    """A task's success that is told once its object is stored."""
+    """What a task ended with, told once the object that holds it is stored."""
 
     client: bytes
     number: int
@@ -30,6 +30,7 @@ class StoredResult:
     cpu_time: int
     memory_peak: int
     slot: int
+    status: int = m.Status.SUCCESS
 
 
 @dataclass(slots=True)

@@ -1,39 +1,102 @@
-"""Exceptions of tasks as bytes, with their traceback, cause and notes."""
+"""Failure payloads of a processor: of what tasks raise, and of what is wrong with their functions, arguments and results."""
 
 from __future__ import annotations
 
 import os
 import pickle
-import traceback
-from types import TracebackType
+from types import CodeType
 
+import scaler_protocol
+from scaler_protocol.failures import (
+    failure_payload,
+    named_failure_payload,
+    result_error,
+    text_of,
+    type_name_of,
+)
+from scaler_protocol.messages import Status
 from scaler_protocol.payloads import PICKLED
+from scaler_worker.processor.module_search import explained
+from scaler_worker.processor.time_limit import TimeLimit
+from scaler_worker.processor.values import ObjectUnavailableError
 
 SHOWN_TEXT_MAX, SHOWN_TRACEBACK_MAX = 1_000, 4_000
 """Characters of an item's failure that monitors get."""
 
-_OWN_FOLDER = os.path.dirname(os.path.abspath(__file__))
+BRIEF_TEXT_MAX = 200
+"""Characters of the text of an item that is not the first to fail in its chunk."""
 
-NOT_RESTORED = "DeserializeObjectError"
-"""`Failure.type_name` for a function or argument that cannot be restored on the worker; nothing is pickled then."""
+_NAMES: dict[int, str] = {Status.MISSING_OBJECT: "MissingObjects", Status.STORAGE_FAILED: "ObjectStorageException"}
+"""What an object that cannot be had is called where only an item of a map chunk needs it."""
+
+_OWN_FOLDERS = (os.path.dirname(os.path.abspath(__file__)), os.path.dirname(os.path.abspath(scaler_protocol.__file__)))
 
 OBJECT_MISSING, STORAGE_FAILED = "MissingObjects", "ObjectStorageException"
 """The same for an item of a map chunk that needs an object which is not there, or cannot be had."""
 
 
-def failure_payload(error: BaseException) -> bytes:
-    """Return the failure payload of what a task raised. Never raises: what cannot be pickled goes as text."""
-    error.__traceback__ = _without_own_frames(error.__traceback__)
-    type_name = type(error).__qualname__
-    text = _text(error)
-    lines = "".join(traceback.format_exception(error))
-    return PICKLED + pickle.dumps((_pickled(error), type_name, text, lines))
+class NotRestoredError(Exception):
+    """The function or its arguments cannot be made from their bytes."""
+
+    def __init__(self, what: str, cause: Exception) -> None:
+        super().__init__(what)
+        self.what = what
+        self.cause = cause
 
 
-def text_failure_payload(type_name: str, text: str, cause: BaseException | None = None) -> bytes:
-    """Return a failure payload that carries no exception object."""
-    lines = "" if cause is None else "".join(traceback.format_exception(cause))
-    return PICKLED + pickle.dumps((b"", type_name, text, lines))
+class NotSerializableError(Exception):
+    """What the task returned cannot be serialized; `payload` is the failure."""
+
+    def __init__(self, payload: bytes) -> None:
+        super().__init__()
+        self.payload = payload
+
+
+class FailureWriter:
+    """Makes failure payloads. None of its methods raises because of what an exception is or does."""
+
+    def __init__(self, limit: TimeLimit) -> None:
+        self._limit = limit
+
+    def payload(self, error: BaseException) -> bytes:
+        """Return the failure payload of what a task, or an item of a map chunk, ended with."""
+        unavailable = unavailable_object(error)
+        if unavailable is not None:
+            return named_failure_payload(_NAMES[unavailable.status], text_of(unavailable))
+        if type(error) is NotRestoredError:
+            return named_failure_payload("DeserializeObjectError", explained(error.what, error.cause), error.cause)
+        if type(error) is NotSerializableError:
+            return error.payload
+        self._limit.begin()
+        try:
+            return failure_payload(error, self._limit.run, _is_own_code)
+        finally:
+            self._limit.end()
+
+    def not_serializable(self, value: object, cause: BaseException) -> bytes:
+        """Return the failure payload of a result that cannot be pickled, because of `cause`."""
+        return self.payload(result_error(value, cause))
+
+    def item(self, error: BaseException, is_first: bool) -> bytes:
+        """Return the failure payload of an item of a map chunk.
+
+        Whoever called `map` gets the first failure. Of the others it only counts that there were some.
+        """
+        return self.payload(error) if is_first else self._brief(error)
+
+    def _brief(self, error: BaseException) -> bytes:
+        self._limit.begin()
+        try:
+            text = text_of(error, self._limit.run)[:BRIEF_TEXT_MAX]
+        finally:
+            self._limit.end()
+        return named_failure_payload(type_name_of(type(error)), text)
+
+
+def unavailable_object(error: BaseException) -> ObjectUnavailableError | None:
+    """Return why a task could not even begin, where that is an object it needs."""
+    cause = error.cause if type(error) is NotRestoredError else None
+    return cause if type(cause) is ObjectUnavailableError else None
 
 
 def shown_failure(payload: bytes) -> bytes:
@@ -42,28 +105,6 @@ def shown_failure(payload: bytes) -> bytes:
     return PICKLED + pickle.dumps((b"", type_name, text[:SHOWN_TEXT_MAX], lines[-SHOWN_TRACEBACK_MAX:]))
 
 
-def _text(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:
-        # An exception class of the user's whose __str__ fails.
-        return f"<{type(error).__qualname__} that cannot be printed>"
-
-
-def _pickled(error: BaseException) -> bytes:
-    try:
-        from tblib import pickling_support
-
-        from scaler_protocol import by_value
-
-        pickling_support.install(error)
-        return by_value.dumps(error)
-    except Exception:
-        return b""
-
-
-def _without_own_frames(frames: TracebackType | None) -> TracebackType | None:
-    """Leave out the frames of the processor itself, above the user's."""
-    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_OWN_FOLDER):
-        frames = frames.tb_next
-    return frames
+def _is_own_code(code: CodeType) -> bool:
+    """Whether a frame is one of the processor itself, above the user's."""
+    return code.co_filename.startswith(_OWN_FOLDERS)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
+from scaler_protocol.failures import named_text_of
 from scaler_worker.processor.options import ProcessorOptions
 
 ASK_SECONDS = 1.0
@@ -35,8 +36,8 @@ def install(options: ProcessorOptions, slot: int) -> None:
 
 def explained(what: str, error: BaseException) -> str:
     """Return the sentence for something of a task, "the function" say, that `error` kept from being restored here."""
-    text = f"{what} of the task could not be restored on worker {_worker_name}: {type(error).__name__}: {error}"
-    if isinstance(error, ModuleNotFoundError) and error.name:
+    text = f"{what} of the task could not be restored on worker {_worker_name}: {named_text_of(error)}"
+    if type(error) is ModuleNotFoundError and error.name:
         places = ", ".join(entry or "." for entry in sys.path)
         text += f". The worker looks for modules in: {places}; install {error.name.partition('.')[0]!r} there"
     return text

@@ -15,7 +15,6 @@ import gc
 import itertools
 import logging
 import os
-import pickle
 import select
 import signal
 import sys
@@ -30,14 +29,15 @@ from signal import pthread_kill
 from sys import getprofile, gettrace, setprofile, settrace
 from threading import get_ident
 from time import perf_counter, process_time
-from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from types import CoroutineType, FrameType
 from typing import Any, NamedTuple
 
 from scaler_protocol.by_value.classes import set_scope
 from scaler_protocol.coroutines import awaiting, cancel_running, completed, is_cancellation
+from scaler_protocol.expressions import CallFailedError
+from scaler_protocol.failures import named_failure_payload
 from scaler_protocol.ids import NO_ID
 from scaler_protocol.messages import Status, TaskFlag, TaskKind
-from scaler_protocol.names import text_of, type_name_of
 from scaler_protocol.payloads import PICKLED, unframe_function
 from scaler_protocol.task_context import RelayAttendant, RelayReceiver, set_task_context
 from scaler_protocol.values import new_tuple
@@ -45,18 +45,16 @@ from scaler_protocol.wire import Frame
 from scaler_worker.processor.channel import AgentGoneError, Channel
 from scaler_worker.processor.descriptors import moved_out_of_reach
 from scaler_worker.processor.failures import (
-    NOT_RESTORED,
-    OBJECT_MISSING,
-    STORAGE_FAILED,
-    failure_payload,
+    FailureWriter,
+    NotRestoredError,
+    NotSerializableError,
     shown_failure,
-    text_failure_payload,
+    unavailable_object,
 )
 from scaler_worker.processor.forked import leave
 from scaler_worker.processor.host_objects import HostObjects, PlaceGoneError
 from scaler_worker.processor.inside_clients import InsideClients
 from scaler_worker.processor.memory import Housekeeping, peak_bytes, reset_peak
-from scaler_worker.processor.module_search import explained
 from scaler_worker.processor.options import ProcessorOptions
 from scaler_worker.processor.output import OutputCapture, install_logging
 from scaler_worker.processor.page import RunningPage
@@ -81,12 +79,14 @@ from scaler_worker.processor.records import (
     results_parts,
 )
 from scaler_worker.processor.streams import TaskStreams
+from scaler_worker.processor.time_limit import TimeLimit, is_importing
 from scaler_worker.processor.values import (
     ObjectUnavailableError,
     Outcome,
     Serializer,
     dump_pickle,
     dump_result,
+    inline_or_object,
     load_arguments,
     load_chunk,
     load_value,
@@ -108,7 +108,10 @@ AWAKE_TICKS = 10
 """Times `LATEST_FLUSH_SECONDS` the control thread stays awake without finding anything."""
 
 CANCEL_SIGNAL = signal.SIGRTMIN + 3
-"""Interrupts the main thread to look whether its task was cancelled. Hardly any library uses it."""
+"""Interrupts the main thread to look whether its task was cancelled, or its exception takes too long to describe.
+
+Hardly any library uses it.
+"""
 
 OBJECT_TRIES = 3
 
@@ -124,7 +127,7 @@ LOOK_AFTER_SECONDS = 0.01
 """What the first task of a function, a failed one, or one that takes longer has left of its process is looked for at once; what a
 quick one of a function that has run before has left, after so long: looking costs as much as such a task."""
 
-UNDESCRIBED = text_failure_payload("Exception", "the task raised an exception that cannot be described")
+UNDESCRIBED = named_failure_payload("Exception", "the task raised an exception that cannot be described")
 
 CALL, MAP_CHUNK = int(TaskKind.CALL), int(TaskKind.MAP_CHUNK)
 PROFILE, STREAM_OUTPUT = int(TaskFlag.PROFILE), int(TaskFlag.STREAM_OUTPUT)
@@ -202,6 +205,10 @@ class Processor:
         self._wake_descriptor = moved_out_of_reach(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
         self._control_awake = False
         self._clients = InsideClients(self._send, self._wake_control)
+        self._postponed = False
+        """Whether the main thread was signalled while it imported something."""
+        self._limit = TimeLimit(self._keep_control_awake)
+        self._failures = FailureWriter(self._limit)
         self._storage_address = ""
         self._main_thread = threading.main_thread().ident or 0
         self._control_thread = threading.Thread(target=self._serve_control, name="scaler-control", daemon=True)
@@ -415,8 +422,7 @@ class Processor:
             ):
                 self._flush()
             elif not self._control_awake:
-                self._control_awake = True
-                eventfd_write(self._wake_descriptor, 1)
+                self._keep_control_awake()
             if function is None or result[2] >= QUICK_MICROSECONDS or result[3] is not None:
                 is_due = True
                 if rows:
@@ -443,6 +449,12 @@ class Processor:
             fault = "a task ended a thread of its processor"
         if fault:
             raise _RetiredError(fault)
+
+    def _keep_control_awake(self) -> None:
+        """Have the control thread look around every few milliseconds, as long as there is something to look after."""
+        if not self._control_awake:
+            self._control_awake = True
+            eventfd_write(self._wake_descriptor, 1)
 
     def _seconds_of(self, function_id: bytes) -> float:
         """How long a task of this function takes; 0 where nobody knows."""
@@ -530,7 +542,7 @@ class Processor:
                 try:
                     chunk = load_chunk(row.payload, self._fetch)
                 except Exception as error:
-                    raise _NotRestoredError("the arguments", error) from error
+                    raise NotRestoredError("the arguments", error) from error
             else:
                 inputs = self._inputs(tasks.inputs[row.position]) if row.position in tasks.inputs else ()
                 args, kwargs = self._load_arguments(row.payload, inputs, serializer)
@@ -598,7 +610,7 @@ class Processor:
                 if self._is_forked:
                     leave(None)
                 if len(values) < total:
-                    raise RuntimeError("the function raised StopIteration")
+                    raise RuntimeError("the function raised StopIteration, which would end the loop over its items")
             except (AgentGoneError, TaskCanceled) as error:
                 if self._is_forked:
                     leave(error)
@@ -606,10 +618,17 @@ class Processor:
             except BaseException as error:
                 if self._is_forked:
                     leave(error)
-                failures[len(values)] = _item_failure(error)
+                failures[len(values)] = self._failures.item(error, not failures)
                 values.append(None)
+                self._check_canceled()
         self._items = None
         return values
+
+    def _check_canceled(self) -> None:
+        row = self._current
+        if row is not None and row.task_index in self._cancels:
+            self._inside = False
+            raise TaskCanceled
 
     def _dump_chunk(self, values: list[Any], failures: dict[int, bytes], serializer: Serializer | None) -> Outcome:
         try:
@@ -625,14 +644,14 @@ class Processor:
                 except TaskCanceled:
                     raise
                 except BaseException as error:
-                    failures[index] = _described(error)
+                    failures[index] = self._failures.payload(error)
                     values[index] = value = None
                 try:
                     dump_pickle(value)
                 except TaskCanceled:
                     raise
                 except BaseException as error:
-                    failures[index] = _not_serializable(value, error)
+                    failures[index] = self._failures.not_serializable(value, error)
                     values[index] = None
             return dump_result((values, failures), None)
 
@@ -653,29 +672,36 @@ class Processor:
 
     def _end_badly(self, row: Row, error: BaseException, started_at: float, ended_at: float) -> Result:
         microseconds = int((ended_at - started_at) * 1e6)
-        if isinstance(error, AgentGoneError):
+        # By its type alone: `isinstance` asks the exception for its `__class__`, which may be a property that raises.
+        kind = type(error)
+        if issubclass(kind, AgentGoneError):
             raise error
-        if isinstance(error, TaskCanceled) or (row.task_index in self._cancels and is_cancellation(error)):
+        if kind is TaskCanceled or (row.task_index in self._cancels and is_cancellation(error)):
             status, text = self._cancels.get(row.task_index, (CANCELED, ""))
             return row.task_index, text.encode("utf-8", "replace"), microseconds, Extra(status)
-        if isinstance(error, _SkippedError):
+        if kind is _SkippedError:
             return row.task_index, b"", 0, Extra(Status.SKIPPED)
-        if isinstance(error, _NotRestoredError):
-            if isinstance(error.cause, ObjectUnavailableError):
-                reason = str(error.cause).encode("utf-8", "replace")
-                return row.task_index, reason, microseconds, Extra(error.cause.status)
-            payload = text_failure_payload(NOT_RESTORED, str(error), error.cause)
-        elif isinstance(error, _NotSerializableError):
-            payload = error.payload
-        else:
-            payload = _described(error)
-        return row.task_index, payload, microseconds, Extra(FAILED)
+        unavailable = unavailable_object(error)
+        if unavailable is not None:
+            return row.task_index, str(unavailable).encode("utf-8", "replace"), microseconds, Extra(unavailable.status)
+        return self._failed(row, self._failures.payload(error), microseconds)
+
+    def _failed(self, row: Row, payload: bytes, microseconds: int) -> Result:
+        """Return the result of a task with this failure payload; a large one goes into storage as large values do."""
+        outcome = inline_or_object(payload)
+        if not outcome.object_id:
+            return row.task_index, payload, microseconds, Extra(FAILED)
+        try:
+            size = self._objects.write(outcome.object_id, outcome.buffers)
+        except OSError:
+            return row.task_index, shown_failure(payload), microseconds, Extra(FAILED)
+        return row.task_index, outcome.payload, microseconds, Extra(FAILED, 0, 0, outcome.object_id, size)
 
     def _unpickle(self, payload: bytes) -> tuple[Sequence[Any], dict[str, Any]]:
         try:
             args, kwargs = loads(memoryview(payload)[1:])
         except Exception as error:
-            raise _NotRestoredError("the arguments", error) from error
+            raise NotRestoredError("the arguments", error) from error
         return args, kwargs
 
     def _load_arguments(
@@ -683,8 +709,12 @@ class Processor:
     ) -> tuple[Sequence[Any], dict[str, Any]]:
         try:
             return load_arguments(payload, inputs, serializer, self._fetch)
+        except CallFailedError as failed:
+            error_of_call = failed.error
         except Exception as error:
-            raise _NotRestoredError("the arguments", error) from error
+            raise NotRestoredError("the arguments", error) from error
+        # Behind the handler: within it, the interpreter would take what it handles for this one's context.
+        raise error_of_call
 
     def _inputs(self, inputs: Sequence[bytes | int]) -> list[bytes]:
         """Return the payloads of a task's inputs. Raises `_SkippedError` where one has not come about."""
@@ -711,7 +741,7 @@ class Processor:
             try:
                 loaded: Callable[..., Any] = load_value(body, self._serializer(serializer_id), self._fetch)
             except Exception as error:
-                raise _NotRestoredError("the function", error) from error
+                raise NotRestoredError("the function", error) from error
             return loaded
 
         def load_and_call(*args: Any, **kwargs: Any) -> Any:
@@ -739,7 +769,7 @@ class Processor:
         try:
             return dump_result(value, serializer)
         except Exception as error:
-            raise _NotSerializableError(_not_serializable(value, error)) from None
+            raise NotSerializableError(self._failures.not_serializable(value, error)) from None
 
     # --- objects
 
@@ -831,7 +861,7 @@ class Processor:
                         idle_ticks = 0
                         self._control_awake = False
                         # What was buffered just before saw us awake.
-                        self._control_awake = bool(self._buffer)
+                        self._control_awake = bool(self._buffer) or self._limit.is_set
         except AgentGoneError:
             # The agent has gone, or wants us to: the main thread sees its own channel closed. A task that goes on
             # regardless is ended by the agent, or by the kernel when the agent's helper has died.
@@ -839,15 +869,18 @@ class Processor:
 
     def _wake_control(self) -> None:
         """Have the control thread look again how long it may sleep."""
-        os.eventfd_write(self._wake_descriptor, 1)
+        eventfd_write(self._wake_descriptor, 1)
 
     def _flush_late(self) -> bool:
         """Send what has waited too long; return whether anything waits."""
+        if self._postponed or self._limit.is_over:
+            self._postponed = False
+            pthread_kill(self._main_thread, CANCEL_SIGNAL)
         if self._capture.has_pending:
             self._capture.flush()
             return True
         if not self._buffer:
-            return False
+            return self._limit.is_set
         if perf_counter() - self._flushed_at >= LATEST_FLUSH_SECONDS:
             self._flush()
         return True
@@ -908,7 +941,14 @@ class Processor:
                 self._inside = False
                 raise TaskCanceled
 
-    def _on_cancel_signal(self, _number: int, _frame: object) -> None:
+    def _on_cancel_signal(self, _number: int, frame: FrameType | None) -> None:
+        if is_importing(frame):
+            # Half a module would stay behind, for all tasks that come after: the control thread signals once more.
+            self._postponed = True
+            self._keep_control_awake()
+            return
+        if self._limit.on_signal():
+            return
         row = self._current
         if self._inside and row is not None and row.task_index in self._cancels:
             if cancel_running(self._main_thread):
@@ -925,54 +965,5 @@ class _RetiredError(Exception):
         self.fault = fault
 
 
-class _NotRestoredError(Exception):
-    """The function or its arguments cannot be made from their bytes."""
-
-    def __init__(self, what: str, cause: Exception) -> None:
-        super().__init__(explained(what, cause))
-        self.cause = cause
-
-
 class _SkippedError(Exception):
     """A link of a chain cannot run: the one before it has failed, or was cancelled."""
-
-
-class _NotSerializableError(Exception):
-    """What the task returned cannot be serialized; `payload` is the failure."""
-
-    def __init__(self, payload: bytes) -> None:
-        super().__init__()
-        self.payload = payload
-
-
-def _described(error: BaseException) -> bytes:
-    """Return the failure payload of what was raised. Exceptions are objects of the user's: they may do anything meanwhile."""
-    try:
-        return failure_payload(error)
-    except (AgentGoneError, TaskCanceled):
-        raise
-    except BaseException:
-        return UNDESCRIBED
-
-
-def _not_serializable(value: object, cause: BaseException) -> bytes:
-    error = pickle.PicklingError(
-        f"the task's result, of type {type_name_of(value)}, cannot be serialized: {type(cause).__name__}: "
-        f"{text_of(cause)}{_hint_for(value)}"
-    )
-    error.__cause__ = cause
-    return _described(error)
-
-
-def _hint_for(value: object) -> str:
-    """What to do instead, where somebody returns what yields values."""
-    return "; return a list of what it yields" if isinstance(value, GeneratorType | AsyncGeneratorType) else ""
-
-
-def _item_failure(error: BaseException) -> bytes:
-    if not isinstance(error, _NotRestoredError):
-        return _described(error)
-    if isinstance(error.cause, ObjectUnavailableError):
-        missing = error.cause.status == Status.MISSING_OBJECT
-        return text_failure_payload(OBJECT_MISSING if missing else STORAGE_FAILED, str(error.cause))
-    return text_failure_payload(NOT_RESTORED, str(error), error.cause)

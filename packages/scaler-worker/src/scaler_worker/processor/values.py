@@ -186,17 +186,17 @@ def _dump_apart(value: Any) -> tuple[bytes, list[memoryview]]:
 def dump_result(value: Any, serializer: Serializer | None) -> Outcome:
     """Serialize what a task returned. Raises whatever pickling raises."""
     if serializer is not None:
-        return _inline_or_object(CUSTOM + serialized(value, serializer))
+        return inline_or_object(CUSTOM + serialized(value, serializer))
     kind = type(value)
     if (kind is bytes or kind is bytearray) and len(value) > INLINE_BYTES_MAX:
         return _as_object([RAW_BYTES if kind is bytes else RAW_BYTEARRAY, value])
     if kind is str or (
         (kind is list or kind is tuple) and len(value) <= _ITEMS_MAX and _ATOMS.issuperset(map(type, value))
     ):
-        return _inline_or_object(PICKLED + pickle.dumps(value, by_value.PROTOCOL))
+        return inline_or_object(PICKLED + pickle.dumps(value, by_value.PROTOCOL))
     data, buffers = _dump_apart(value)
     if not buffers:
-        return _inline_or_object(PICKLED + data)
+        return inline_or_object(PICKLED + data)
     if len(data) + sum(buffer.nbytes for buffer in buffers) <= INLINE_BYTES_MAX:
         return Outcome(PICKLED + dump_pickle(value))
     return _as_object([PICKLED + data, *buffers])
@@ -212,7 +212,8 @@ def serialized(value: Any, serializer: Serializer) -> bytes:
     return data
 
 
-def _inline_or_object(payload: bytes) -> Outcome:
+def inline_or_object(payload: bytes) -> Outcome:
+    """Return a payload as it is, or as an object where it is large."""
     # An object's header has the same form as a payload: tag and bytes.
     return Outcome(payload) if len(payload) <= INLINE_BYTES_MAX else _as_object([payload])
 

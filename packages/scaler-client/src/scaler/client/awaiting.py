@@ -1,0 +1,23 @@
+"""What asyncio is told of a task that raised StopIteration.
+
+A coroutine cannot be given that exception, for it would mean the coroutine's own end. Before Python 3.12 asyncio's futures
+refuse it: `asyncio.wrap_future` then fails inside a callback of the event loop, and whoever awaits waits for ever. Later
+versions make a RuntimeError of it, as is done here.
+"""
+
+from __future__ import annotations
+
+import sys
+
+_ASYNCIO_REFUSES = sys.version_info < (3, 12)
+
+
+def for_asyncio(error: BaseException | None) -> BaseException | None:
+    """Return `error`, as a future's `exception()` should if asyncio called it. Call it from there."""
+    if not _ASYNCIO_REFUSES or error is None or not issubclass(type(error), StopIteration):
+        return error
+    if sys._getframe(2).f_globals.get("__name__") != "asyncio.futures":
+        return error
+    refused = RuntimeError("the task raised StopIteration, which cannot be raised into a coroutine")
+    refused.__cause__ = error
+    return refused

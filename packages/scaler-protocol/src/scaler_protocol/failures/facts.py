@@ -1,0 +1,222 @@
+"""What an exception is, read without running its class's code.
+
+Exceptions are arbitrary objects: `__class__`, `__traceback__`, `__cause__`, `args` or `__dict__` may be properties that
+raise, and `__setattr__` may refuse. So everything here goes to the fields the interpreter itself uses. Texts are the
+exception: `text_of` runs the class's `__str__`, behind a guard, and bounds what comes back.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Callable
+from types import MemberDescriptorType, TracebackType, WrapperDescriptorType
+from typing import Any
+
+TEXT_MAX = 16_000
+"""Characters of an exception's text that travel beside the exception."""
+
+_WEIGHT_MAX = 100_000
+_LOOKED_THROUGH_MAX = 200
+_NOTES_MAX = 50
+_HEAP_TYPE_FLAG = 1 << 9
+"""`Py_TPFLAGS_HEAPTYPE`: set for classes made by a class statement."""
+
+_ATOMS = (int, float, bool, complex, type(None), str, bytes)
+
+Run = Callable[..., Any]
+"""Calls its first argument with the others: a place where a user's code may run, and may be stopped."""
+
+
+def run(function: Callable[..., Any], *arguments: Any) -> Any:
+    """The `Run` without a time limit."""
+    return function(*arguments)
+
+
+def args_of(error: BaseException) -> tuple[Any, ...]:
+    """Return `error.args`."""
+    args: tuple[Any, ...] = BaseException.args.__get__(error)  # type: ignore[attr-defined]
+    return args
+
+
+def attributes_of(error: BaseException) -> dict[str, Any]:
+    """Return the instance dictionary. `__notes__` is in it."""
+    attributes: dict[str, Any] = BaseException.__dict__["__dict__"].__get__(error)
+    return attributes
+
+
+def traceback_of(error: BaseException) -> TracebackType | None:
+    """Return `error.__traceback__`."""
+    frames: TracebackType | None = BaseException.__dict__["__traceback__"].__get__(error)
+    return frames
+
+
+def cause_of(error: BaseException) -> BaseException | None:
+    """Return `error.__cause__`."""
+    cause: BaseException | None = BaseException.__dict__["__cause__"].__get__(error)
+    return cause
+
+
+def context_of(error: BaseException) -> BaseException | None:
+    """Return `error.__context__`."""
+    context: BaseException | None = BaseException.__dict__["__context__"].__get__(error)
+    return context
+
+
+def suppresses_context(error: BaseException) -> bool:
+    """Return `error.__suppress_context__`."""
+    return bool(BaseException.__dict__["__suppress_context__"].__get__(error))
+
+
+def members_of_group(error: BaseException) -> tuple[BaseException, ...] | None:
+    """Return the exceptions of a group; None for any other exception."""
+    if not issubclass(type(error), BaseExceptionGroup):
+        return None
+    members: tuple[BaseException, ...] = BaseExceptionGroup.__dict__["exceptions"].__get__(error)
+    return members
+
+
+def notes_of(error: BaseException) -> list[str]:
+    """Return the texts of an exception's notes, cut to a reasonable length."""
+    notes = attributes_of(error).get("__notes__")
+    if type(notes) is not list and type(notes) is not tuple:
+        return []
+    return [_cut(str.__str__(note)) for note in notes[:_NOTES_MAX] if issubclass(type(note), str)]
+
+
+def type_name_of(kind: type) -> str:
+    """Return the name of an exception's class as tracebacks show it: with its module, unless that is built in."""
+    name: str = type.__dict__["__qualname__"].__get__(kind)
+    try:
+        module = type.__dict__["__module__"].__get__(kind)
+    except AttributeError:
+        return name
+    return name if type(module) is not str or module in ("builtins", "__main__") else f"{module}.{name}"
+
+
+def text_of(error: BaseException, run: Run = run) -> str:
+    """Return `str(error)`, cut where it is very long; never raises. `run` calls what may be a user's code."""
+    try:
+        args = args_of(error)
+        if _weight(args, 0) > _WEIGHT_MAX and _is_text_of_arguments(type(error)):
+            # The text of a large argument takes longer than anything else here: it is made from parts of it.
+            return _cut(_short(args[0] if len(args) == 1 else args))
+        kind = type(error)
+        # Most texts are made by the interpreter from plain values: nothing there has to be stopped.
+        plain = is_plain(args) and type(type.__getattribute__(kind, "__str__")) is WrapperDescriptorType
+        return _cut(str.__str__(str(error) if plain else run(str, error)))
+    except BaseException as problem:
+        return _unprintable(type(error), "str", problem)
+
+
+def arguments_text_of(error: BaseException, run: Run = run) -> str:
+    """Return `repr(error.args)`, cut where it is very long; never raises."""
+    parts = []
+    for argument in args_of(error)[:_LOOKED_THROUGH_MAX]:
+        try:
+            parts.append(_short(argument) if _weight(argument, 0) > _WEIGHT_MAX else str.__str__(run(repr, argument)))
+        except BaseException as problem:
+            parts.append(_unprintable(type(argument), "repr", problem))
+    return _cut("(" + ", ".join(parts) + (",)" if len(parts) == 1 else ")"))
+
+
+def is_plain(value: Any) -> bool:
+    """Whether a value is a number, text, bytes or None, or a short tuple of these, for which pickle is certainly right."""
+    kind = type(value)
+    if kind is tuple:
+        return len(value) <= 8 and all(type(item) in _ATOMS for item in value)
+    return kind in _ATOMS
+
+
+def is_built_in(kind: type) -> bool:
+    """Whether a class is written in C, as those are that come with the interpreter."""
+    return not type.__dict__["__flags__"].__get__(kind) & _HEAP_TYPE_FLAG
+
+
+def fields_of_class(kind: type) -> list[tuple[str, Any, bool]]:
+    """Return (name, descriptor, whether None means unset) of all fields that instances keep outside their dictionary.
+
+    These are slots, and what exceptions written in C keep in their own structure: `errno`, `encoding`, `lineno`, `code`.
+    """
+    fields = []
+    for base in type.__dict__["__mro__"].__get__(kind):
+        built_in = is_built_in(base)
+        for name, descriptor in type.__dict__["__dict__"].__get__(base).items():
+            if name in _NOT_COPIED:
+                continue
+            if type(descriptor) is MemberDescriptorType or (built_in and name == "characters_written"):
+                fields.append((name, descriptor, built_in))
+    return fields
+
+
+_NOT_COPIED = frozenset({"__suppress_context__", "message", "exceptions", "obj", "__weakref__"})
+"""Fields that are set otherwise, cannot be set, or (`AttributeError.obj`) may be anything at all: pickle leaves it, too."""
+
+
+def has_own_reduction(kind: type) -> bool:
+    """Whether a class says itself how its instances are pickled."""
+    if type.__getattribute__(kind, "__reduce_ex__") is not object.__reduce_ex__:
+        return True
+    for base in type.__dict__["__mro__"].__get__(kind):
+        own = type.__dict__["__dict__"].__get__(base)
+        if not is_built_in(base) and any(
+            name in own for name in ("__reduce__", "__getstate__", "__setstate__", "__getnewargs__")
+        ):
+            return True
+    return False
+
+
+def _unprintable(kind: type, function: str, problem: BaseException) -> str:
+    return f"<{type_name_of(kind)} that cannot be printed: {function}() raised {type_name_of(type(problem))}>"
+
+
+def _is_text_of_arguments(kind: type) -> bool:
+    method = type.__getattribute__(kind, "__str__")
+    return method is BaseException.__str__ or method is KeyError.__str__
+
+
+def _cut(text: str) -> str:
+    if len(text) <= TEXT_MAX:
+        return text
+    return f"{text[: TEXT_MAX * 3 // 4]} … [{len(text):,} characters, cut] … {text[-TEXT_MAX // 4 :]}"
+
+
+def _weight(value: Any, depth: int) -> int:
+    """Return about how many characters a built-in value's text has; 0 for what is not known."""
+    kind = type(value)
+    if kind is str or kind is bytes or kind is bytearray:
+        return len(value)
+    if kind is int:
+        return int(value.bit_length()) // 3
+    if depth < 3:
+        if kind is list or kind is tuple:
+            return len(value) + sum(_weight(item, depth + 1) for item in value[:_LOOKED_THROUGH_MAX])
+        if kind is dict:
+            items = list(value.items())[:_LOOKED_THROUGH_MAX] if len(value) <= _WEIGHT_MAX else []
+            return len(value) + sum(_weight(item, depth + 1) for pair in items for item in pair)
+        if kind is set or kind is frozenset:
+            return len(value)
+    return 0
+
+
+class _Short(reprlib.Repr):
+    """Texts of large values, made from some of their parts only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = self.maxdict = 20
+        self.maxstring = self.maxother = 1_000
+
+    def repr_bytes(self, value: bytes, _level: int) -> str:
+        return repr(value) if len(value) <= 1_000 else f"{value[:500]!r}...{value[-500:]!r}"
+
+    def repr_bytearray(self, value: bytearray, level: int) -> str:
+        return f"bytearray({self.repr_bytes(bytes(value[:1_001]), level)})"
+
+
+def _short(value: Any) -> str:
+    kind = type(value)
+    if kind is str:
+        return _cut(value)
+    if kind is int:
+        return hex(value)[:1_000] + "…"
+    return _Short().repr(value)

@@ -1,0 +1,58 @@
+"""The failure payload: an exception with all texts that monitors show (see `scaler_protocol.payloads.Failure`)."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from types import AsyncGeneratorType, CodeType, GeneratorType
+
+from scaler_protocol.failures.facts import TEXT_MAX, Run, run, text_of, type_name_of
+from scaler_protocol.failures.texts import full_text
+from scaler_protocol.failures.transport import dump_exception
+
+_PICKLED = b"P"
+"""As in `scaler_protocol.payloads`, which does not travel with this."""
+
+
+def failure_payload(
+    error: BaseException, run: Run = run, is_own_code: Callable[[CodeType], bool] = lambda _: False
+) -> bytes:
+    """Return the failure payload of what a task raised. Never raises.
+
+    `run` calls what may be a user's code, and may stop it; leading frames that are `is_own_code` are left out.
+    """
+    text = text_of(error, run)
+    lines = full_text(error, text, run, is_own_code)
+    pickled = dump_exception(error, text, run, is_own_code)
+    return _PICKLED + pickle.dumps((pickled, type_name_of(type(error)), text, lines), 5)
+
+
+def named_failure_payload(type_name: str, text: str, cause: BaseException | None = None) -> bytes:
+    """Return the failure payload of an error of ours: it is made anew, by its name, where it is read. Never raises."""
+    lines = "" if cause is None else full_text(cause, text_of(cause))
+    return _PICKLED + pickle.dumps((b"", type_name, text[:TEXT_MAX], lines), 5)
+
+
+def not_restored_payload(what: str, cause: BaseException) -> bytes:
+    """Return the failure payload of a task whose function or arguments cannot be made from their bytes. Never raises."""
+    text = f"{what} of the task could not be restored on the worker: {named_text_of(cause)}"
+    return named_failure_payload("DeserializeObjectError", text, cause)
+
+
+def result_error(value: object, cause: BaseException) -> pickle.PicklingError:
+    """Return the error for a result that cannot be serialized because of `cause`. Never raises."""
+    kind = type(value)
+    module = type.__dict__["__module__"].__get__(kind)
+    name = f"{module}.{kind.__qualname__}" if type(module) is str else type_name_of(kind)
+    # What to do instead, where somebody returns what yields values.
+    hint = "; return a list of what it yields" if kind in (GeneratorType, AsyncGeneratorType) else ""
+    text = f"the task's result, of type {name}, cannot be serialized: {named_text_of(cause)}{hint}"
+    error = pickle.PicklingError(text)
+    error.__cause__ = cause
+    return error
+
+
+def named_text_of(error: BaseException) -> str:
+    """Return an exception's type and text, as the end of a sentence. Never raises."""
+    text = text_of(error)
+    return f"{type_name_of(type(error))}: {text}" if text else type_name_of(type(error))

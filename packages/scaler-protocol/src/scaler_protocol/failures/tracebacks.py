@@ -1,0 +1,227 @@
+"""Tracebacks as plain values: taken from frames, shown as text, and made into real tracebacks again elsewhere."""
+
+from __future__ import annotations
+
+import linecache
+import sys
+import traceback
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import islice
+from types import CodeType, FrameType, TracebackType
+from typing import Any, NamedTuple
+
+FRAMES_MAX = 1_200
+"""Frames of one traceback that travel: all of a recursion that the interpreter ended, else the outermost and innermost."""
+
+_OUTER_FRAMES = 600
+_LINE_MAX = 2_000
+_REPEATED_SHOWN = 3
+_PLACES_MAX = 512
+
+
+class Place(NamedTuple):
+    """Where a frame stood. Columns are those of the interpreter: bytes from the line's beginning; None for unknown ones."""
+
+    filename: str
+    function: str
+    line: int
+    end_line: int | None
+    column: int | None
+    end_column: int | None
+    source: str
+    """The source line as it is in the file; empty where nobody knows it."""
+    module: str
+
+
+Frames = list[tuple[tuple[Any, ...], str]]
+"""The fields of a `Place`, and the lines that show it. Places that are the same are the same object: pickle knows them again."""
+
+_places: dict[tuple[int, int], tuple[CodeType, tuple[Any, ...], str]] = {}
+"""What was found out about (code, instruction). A function that fails often fails at the same place."""
+
+_stubs: dict[tuple[int, int, int], CodeType] = {}
+
+
+def frames_of(frames: TracebackType | None, is_own: Callable[[CodeType], bool] = lambda _: False) -> Frames:
+    """Return (place, text) of the frames of a traceback, outermost first. Leading frames that are `is_own` are left out."""
+    while frames is not None and is_own(frames.tb_frame.f_code):
+        frames = frames.tb_next
+    found: Frames = []
+    last: deque[TracebackType] = deque(maxlen=FRAMES_MAX - _OUTER_FRAMES)
+    while frames is not None:
+        if len(found) < _OUTER_FRAMES:
+            found.append(_look_up(frames))
+        else:
+            last.append(frames)
+        frames = frames.tb_next
+    found += map(_look_up, last)
+    return found
+
+
+def stack_text(frames: Frames) -> str:
+    """Return the lines of a traceback's frames, as the standard library shows them: repeated ones are counted."""
+    parts: list[str] = []
+    last: tuple[str, int, str] | None = None
+    count = 0
+    for (filename, function, line, *_), text in frames:
+        at = (filename, line, function)
+        if at != last:
+            parts.append(_repeated(count))
+            last, count = at, 0
+        count += 1
+        if count <= _REPEATED_SHOWN:
+            parts.append(text)
+    parts.append(_repeated(count))
+    return "".join(parts)
+
+
+def make_traceback(places: Sequence[tuple[Any, ...]]) -> TracebackType | None:
+    """Return a traceback that reads like the one these places were taken from."""
+    top: TracebackType | None = None
+    for fields in reversed(places):
+        place = Place(*fields)
+        _remember_line(place)
+        frame = _make_frame(place)
+        top = TracebackType(top, frame, frame.f_lasti, place.line)
+    return top
+
+
+def _look_up(frames: TracebackType) -> tuple[tuple[Any, ...], str]:
+    code, instruction = frames.tb_frame.f_code, frames.tb_lasti
+    key = (id(code), instruction)
+    known = _places.get(key)
+    if known is not None and known[0] is code:
+        return known[1], known[2]
+    found = _place_of(frames)
+    place, text = tuple(found), _text_of(found)
+    if len(_places) >= _PLACES_MAX:
+        _places.clear()
+    _places[key] = (code, place, text)
+    return place, text
+
+
+def _place_of(frames: TracebackType) -> Place:
+    frame, code = frames.tb_frame, frames.tb_frame.f_code
+    line: int = frames.tb_lineno or code.co_firstlineno
+    end_line = column = end_column = None
+    for start_line, end_line, column, end_column in islice(code.co_positions(), frames.tb_lasti // 2, None):
+        if start_line != line:
+            end_line = column = end_column = None
+        break
+    filename = str.__str__(code.co_filename)
+    module = dict.get(frame.f_globals, "__name__")
+    source = _source_line(filename, line, frame)
+    return Place(
+        filename,
+        str.__str__(code.co_name),
+        line,
+        end_line,
+        column,
+        end_column,
+        source,
+        str.__str__(module) if issubclass(type(module), str) else "",
+    )
+
+
+def _source_line(filename: str, line: int, frame: FrameType) -> str:
+    try:
+        linecache.checkcache(filename)
+        # Modules in archives have their lines from their loader.
+        linecache.lazycache(filename, frame.f_globals)
+        return linecache.getline(filename, line)[:_LINE_MAX]
+    except Exception:
+        # The loader of a module may be anybody's code.
+        return ""
+
+
+def _text_of(place: Place) -> str:
+    plain = f'  File "{place.filename}", line {place.line}, in {place.function}\n'
+    if not place.source.strip():
+        return plain
+    try:
+        summary = traceback.FrameSummary(
+            place.filename,
+            place.line,
+            place.function,
+            lookup_line=False,
+            line=place.source,
+            end_lineno=place.end_line,
+            colno=place.column,
+            end_colno=place.end_column,
+        )
+        return "".join(traceback.StackSummary.from_list([summary]).format())
+    except Exception:
+        # Positions may belong to another version of the line: the line by itself is always right.
+        return f"{plain}    {place.source.strip()}\n"
+
+
+def _repeated(count: int) -> str:
+    more = count - _REPEATED_SHOWN
+    return f"  [Previous line repeated {more} more time{'s' if more > 1 else ''}]\n" if more > 0 else ""
+
+
+def _remember_line(place: Place) -> None:
+    """Let the standard library find a line of a file that exists elsewhere only."""
+    if not place.source.strip():
+        return
+    try:
+        if linecache.getline(place.filename, place.line):
+            return
+        remember_lines(place.filename, place.line, [place.source])
+    except Exception:
+        # Somebody has put something else into the line cache: then lines are missing, and nothing else.
+        return
+
+
+def remember_lines(filename: str, first: int, lines: Sequence[str]) -> None:
+    """Put lines of a file that is not on this machine where the standard library looks for them, beside those there."""
+    entry: Any = linecache.cache.get(filename)
+    known: list[str] = list(entry[2]) if entry is not None and len(entry) == 4 else []
+    if first < 1 or first > 10_000_000:
+        return
+    known += ["\n"] * (first - 1 + len(lines) - len(known))
+    for index, line in enumerate(lines, first - 1):
+        known[index] = line if line.endswith("\n") else line + "\n"
+    # Without a time of modification: the line cache does not look for the file again.
+    linecache.cache[filename] = (sum(map(len, known)), None, known, filename)
+
+
+def _make_frame(place: Place) -> FrameType:
+    """Return a frame that has raised at this place."""
+    lines = (place.end_line or place.line) - place.line
+    known = place.column is not None and place.end_column is not None and lines >= 0
+    # Without columns no part of the line is marked.
+    stub = _stub(lines, place.column or 0, place.end_column or 0) if known else _stub(0, 0, 0)
+    code = stub.replace(
+        co_filename=place.filename, co_name=place.function, co_qualname=place.function, co_firstlineno=place.line
+    )
+    try:
+        exec(code, {"__name__": place.module, "__file__": place.filename, "_raised": _Raised})
+    except _Raised as raised:
+        frames = raised.__traceback__
+        while frames is not None and frames.tb_frame.f_code is not code:
+            frames = frames.tb_next
+        if frames is not None:
+            return frames.tb_frame
+    return sys._getframe()
+
+
+def _stub(lines: int, column: int, end_column: int) -> CodeType:
+    """Return code that raises from the columns given of its first line, over so many further lines."""
+    code = _stubs.get((lines, column, end_column))
+    if code is None:
+        # Here, because it takes a while, and most processes restore no exception.
+        import ast
+
+        where: Any = {"lineno": 1, "end_lineno": 1 + lines, "col_offset": column, "end_col_offset": end_column}
+        raised = ast.Raise(exc=ast.Name(id="_raised", ctx=ast.Load(), **where), cause=None, **where)
+        code = compile(ast.Module(body=[raised], type_ignores=[]), "<raised elsewhere>", "exec")
+        if len(_stubs) >= _PLACES_MAX:
+            _stubs.clear()
+        _stubs[lines, column, end_column] = code
+    return code
+
+
+class _Raised(Exception):
+    """Makes a frame stop where it is."""

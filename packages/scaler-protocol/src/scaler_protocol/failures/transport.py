@@ -1,0 +1,455 @@
+"""Exceptions to bytes and back, so that what arrives is what was raised.
+
+Pickle by itself leaves out traceback, cause and context, calls classes with the wrong arguments, and asks the exception how
+it wants to be made. So there are two ways for each exception. FIELDS: its fields are read and written as the interpreter
+keeps them, and no code of its class runs on either side. OWN: as its class says (`__reduce__`, `__setstate__`). A class that
+says something goes its OWN way first, all others the way of FIELDS. What was made is restored once, here, and compared
+with the original; where they differ, or where something cannot be pickled, the other way is tried. What goes neither way is
+replaced by a `StandIn`, which says all of it in words; its causes, and those whose cause it is, still arrive as themselves.
+"""
+
+from __future__ import annotations
+
+import builtins
+import io
+import pickle
+import re
+from collections.abc import Callable, Sequence
+from types import CodeType, TracebackType
+from typing import Any, NamedTuple
+
+from scaler_protocol.failures.facts import (
+    Run,
+    args_of,
+    arguments_text_of,
+    attributes_of,
+    cause_of,
+    context_of,
+    fields_of_class,
+    has_own_reduction,
+    is_built_in,
+    is_plain,
+    members_of_group,
+    notes_of,
+    run,
+    suppresses_context,
+    text_of,
+    traceback_of,
+    type_name_of,
+)
+from scaler_protocol.failures.texts import full_text
+from scaler_protocol.failures.tracebacks import Frames, frames_of, make_traceback
+
+EXCEPTIONS_MAX = 200
+"""Causes, contexts and members of groups that travel as exceptions. Those beyond are in the text, as far as that goes."""
+
+_ROUNDS_MAX = 4
+_PROTOCOL = 5
+_FIELDS, _OWN, _STAND_IN = "fields", "own", "stand-in"
+_ADDRESS = re.compile(r"\b0x[0-9a-fA-F]+\b")
+
+
+class StandIn(NamedTuple):
+    """What is known of an exception that cannot be restored: for whoever makes an exception of it."""
+
+    type_name: str
+    text: str
+    traceback_text: str
+    arguments_text: str
+    reason: str
+    notes: tuple[str, ...]
+
+
+class UnrestoredError(Exception):
+    """A `StandIn` as an exception, where nobody has asked for another class."""
+
+    def __init__(self, stand_in: StandIn) -> None:
+        super().__init__(*stand_in)
+        self.stand_in = stand_in
+
+
+class _Limits(NamedTuple):
+    run: Run
+    is_own_code: Callable[[CodeType], bool]
+
+
+_classes: dict[Any, Any] = {}
+"""Picklers and unpicklers for exceptions, by their base class."""
+
+
+def dump_exception(
+    error: BaseException, text: str, run: Run = run, is_own_code: Callable[[CodeType], bool] = lambda _: False
+) -> bytes:
+    """Return the bytes from which `load_exception` makes `error` again, or as much of it as can be. Never raises.
+
+    `text` is what `text_of` says; `run` calls what may be a user's code; `is_own_code` tells leading frames to leave out.
+    """
+    kind = type(error)
+    if (
+        type(kind) is type
+        and kind in _PLAIN
+        and not attributes_of(error)
+        and cause_of(error) is None
+        and context_of(error) is None
+    ):
+        args = args_of(error)
+        # An OSError distinguishes fields that are None from those that are not set: that has to be tried.
+        if is_plain(args) and not (None in args and issubclass(kind, OSError)):
+            # The way of most: nothing can go wrong, and nothing has to be tried.
+            plain = (kind, args, _read_fields(error), suppresses_context(error), _places_of(error, is_own_code))
+            return pickle.dumps(plain, _PROTOCOL)
+    return _Dump(error, text, _Limits(run, is_own_code)).to_bytes()
+
+
+def load_exception(
+    data: bytes | memoryview,
+    make_stand_in: Callable[[StandIn], BaseException] = UnrestoredError,
+    unpickler: Any = pickle.Unpickler,
+) -> BaseException:
+    """Return the exception that `dump_exception` was given. Raises whatever unpickling raises."""
+
+    restored = _unpickler_class(unpickler)(io.BytesIO(data), make_stand_in).load()
+    if type(restored) is tuple:
+        kind, args, fields, suppress, places = restored
+        error = new_exception(kind, ())
+        write_fields(error, (args, {}, fields, None, None, suppress, places))
+        return error
+    if not issubclass(type(restored), BaseException):
+        raise pickle.UnpicklingError(f"an exception was restored as {type_name_of(type(restored))}")
+    return restored  # type: ignore[no-any-return]
+
+
+def same_text(one: str, other: str) -> bool:
+    """Whether two texts of exceptions say the same: addresses differ between processes, and so does the order of sets."""
+    if one == other:
+        return True
+    one, other = _ADDRESS.sub("0x", one), _ADDRESS.sub("0x", other)
+    return one == other or sorted(one) == sorted(other)
+
+
+class _Dump:
+    """One exception with all that belongs to it, on its way to bytes."""
+
+    def __init__(self, error: BaseException, text: str, limits: _Limits) -> None:
+        self._error = error
+        self._text = text
+        self._limits = limits
+        self._parts = _parts_of(error)
+        self._travels = {id(part) for part in self._parts}
+        self._ways: dict[int, list[str]] = {}
+        """By exception: the ways that are left, the present one first."""
+        self._reasons: dict[int, str] = {}
+        self._alone: int | None = None
+        """The one part that is tried by itself; others stand aside."""
+
+    def to_bytes(self) -> bytes:
+        for _ in range(_ROUNDS_MAX):
+            try:
+                data: bytes = self._limits.run(self._dumps, self._error)
+                copy = self._limits.run(load_exception, data)
+            except BaseException as problem:
+                self._blame(problem)
+                continue
+            differing = self._differences(copy)
+            if not differing:
+                return data
+            for part, reason in differing:
+                self._give_up_way(part, reason)
+        # Two of them may be impossible only together, or it never comes to rest.
+        self._ways = {id(part): [_STAND_IN] for part in self._parts}
+        try:
+            return self._dumps(self._error)
+        except BaseException:
+            return b""
+
+    # --- which way each takes
+
+    def _way_of(self, error: BaseException) -> str:
+        ways = self._ways.get(id(error))
+        if ways is None:
+            own_first = has_own_reduction(type(error))
+            ways = self._ways[id(error)] = [_OWN, _FIELDS, _STAND_IN] if own_first else [_FIELDS, _OWN, _STAND_IN]
+        return ways[0]
+
+    def _give_up_way(self, error: BaseException, reason: str) -> None:
+        if self._way_of(error) != _STAND_IN:
+            self._ways[id(error)].pop(0)
+        # The first reason is that of the way its class is meant to go.
+        self._reasons.setdefault(id(error), reason)
+
+    def _blame(self, problem: BaseException) -> None:
+        """Find the parts that spoil the whole, and send them another way."""
+        if len(self._parts) == 1:
+            self._give_up_way(self._error, _reason(problem))
+            return
+        for part in self._parts:
+            if self._way_of(part) == _STAND_IN:
+                continue
+            self._alone = id(part)
+            try:
+                data = self._limits.run(self._dumps, part)
+                self._limits.run(load_exception, data)
+            except BaseException as own_problem:
+                self._give_up_way(part, _reason(own_problem))
+            finally:
+                self._alone = None
+
+    # --- bytes
+
+    def _dumps(self, error: BaseException) -> bytes:
+        stream = io.BytesIO()
+        try:
+            _pickler_class(pickle.Pickler)(stream, self._reduce).dump(error)
+        except (pickle.PicklingError, AttributeError, TypeError):
+            # Local classes, and those of __main__: by value.
+            from scaler_protocol import by_value
+
+            stream = io.BytesIO()
+            _pickler_class(by_value.Pickler)(stream, self._reduce).dump(error)
+        return stream.getvalue()
+
+    def _reduce(self, error: BaseException) -> Any:
+        """Say how one exception is pickled: of the chain, or found anywhere in another one's attributes."""
+        if self._alone is not None and id(error) != self._alone and id(error) in self._travels:
+            return Exception, ()
+        way = self._way_of(error)
+        links = self._links(error)
+        if way == _STAND_IN:
+            return make_stand_in, tuple(self._stand_in(error)), ((), {}, {}, *links), None, None, write_fields
+        if way == _OWN:
+            reduced = error.__reduce_ex__(_PROTOCOL)
+            if type(reduced) is not tuple or len(reduced) < 2:
+                return reduced
+            function, args, own_state, items, pairs, setter = (*reduced, None, None, None, None)[:6]
+            return function, args, (own_state, setter, *links), items, pairs, write_own_state
+        members = members_of_group(error)
+        made_from = () if members is None else (BaseExceptionGroup.__dict__["message"].__get__(error), list(members))
+        state = (args_of(error), attributes_of(error), _read_fields(error), *links)
+        return new_exception, (type(error), made_from), state, None, None, write_fields
+
+    def _links(self, error: BaseException) -> tuple[Any, ...]:
+        cause, context = cause_of(error), context_of(error)
+        return (
+            cause if id(cause) in self._travels else None,
+            context if id(context) in self._travels else None,
+            suppresses_context(error),
+            _places_of(error, self._limits.is_own_code),
+        )
+
+    def _stand_in(self, error: BaseException) -> StandIn:
+        run = self._limits.run
+        text = self._text if error is self._error else text_of(error, run)
+        return StandIn(
+            type_name_of(type(error)),
+            text,
+            full_text(error, text, run, self._limits.is_own_code),
+            arguments_text_of(error, run),
+            self._reasons.get(id(error), "it cannot be pickled together with its causes"),
+            tuple(notes_of(error)),
+        )
+
+    # --- the proof
+
+    def _differences(self, copy: BaseException) -> list[tuple[BaseException, str]]:
+        """Return the parts that are not the same after having been restored, each with what differs."""
+        copies = _parts_of(copy)
+        if len(copies) != len(self._parts):
+            return [(self._error, "its causes, contexts or members would not be the same")]
+        differing = []
+        for part, one in zip(self._parts, copies, strict=True):
+            if self._way_of(part) != _STAND_IN:
+                text = self._text if part is self._error else text_of(part, self._limits.run)
+                reason = _difference(part, one, text, self._limits.run)
+                if reason:
+                    differing.append((part, reason))
+        return differing
+
+
+# --- what pickles name -----------------------------------------------------------------------------------------------
+
+
+def new_exception(kind: type[BaseException], made_from: tuple[Any, ...]) -> BaseException:
+    """Return a new exception without fields; `made_from` are message and members of a group. None of its code runs."""
+    built_in = next(base for base in type.__dict__["__mro__"].__get__(kind) if is_built_in(base))
+    error: BaseException = built_in.__new__(kind, *made_from)
+    return error
+
+
+def write_fields(error: BaseException, state: tuple[Any, ...]) -> None:
+    """Give an exception the fields of another one. No code of its class runs."""
+    args, attributes, fields, *links = state
+    if args:
+        BaseException.__dict__["args"].__set__(error, args)
+    if attributes:
+        attributes_of(error).update(attributes)
+    if fields:
+        descriptors = {name: descriptor for name, descriptor, _ in reversed(fields_of_class(type(error)))}
+        for name, value in fields.items():
+            descriptors[name].__set__(error, value)
+    _write_links(error, *links)
+
+
+def write_own_state(error: Any, state: tuple[Any, ...]) -> None:
+    """Do what pickle does with the state an exception says it has, and add what pickle leaves out."""
+    own_state, setter, *links = state
+    if setter is not None:
+        setter(error, own_state)
+    elif own_state is not None:
+        set_state = getattr(error, "__setstate__", None)
+        if set_state is not None:
+            set_state(own_state)
+        else:
+            attributes, slots = own_state if type(own_state) is tuple and len(own_state) == 2 else (own_state, None)
+            attributes_of(error).update(attributes or {})
+            for name, value in (slots or {}).items():
+                setattr(error, name, value)
+    if issubclass(type(error), BaseException):
+        _write_links(error, *links)
+
+
+def make_stand_in(*fields: Any) -> BaseException:
+    """What pickles call for an exception that cannot be restored. `load_exception` replaces it."""
+    return UnrestoredError(StandIn(*fields))
+
+
+def _write_links(
+    error: BaseException,
+    cause: BaseException | None,
+    context: BaseException | None,
+    suppress: bool,
+    places: Sequence[tuple[Any, ...]],
+) -> None:
+    own = BaseException.__dict__
+    if cause is not None:
+        own["__cause__"].__set__(error, cause)
+    if context is not None:
+        own["__context__"].__set__(error, context)
+    # Setting a cause sets this, too.
+    own["__suppress_context__"].__set__(error, suppress)
+    if places:
+        own["__traceback__"].__set__(error, make_traceback(places))
+
+
+# --- inside ----------------------------------------------------------------------------------------------------------
+
+
+def _pickler_class(base: Any) -> Any:
+    return _classes.get(base) or _classes.setdefault(base, _make_pickler_class(base))
+
+
+def _unpickler_class(base: Any) -> Any:
+    return _classes.get(base) or _classes.setdefault(base, _make_unpickler_class(base))
+
+
+def _make_pickler_class(base: Any) -> Any:
+    class ExceptionPickler(base):  # type: ignore[misc]
+        def __init__(self, stream: io.BytesIO, reduce: Callable[[BaseException], Any]) -> None:
+            super().__init__(stream, _PROTOCOL)
+            self._reduce = reduce
+
+        def reducer_override(self, value: Any) -> Any:
+            kind = type(value)
+            if issubclass(kind, BaseException):
+                return self._reduce(value)
+            if kind is TracebackType:
+                return make_traceback, (_as_tuples(frames_of(value)),)
+            return super().reducer_override(value) if base is not pickle.Pickler else NotImplemented
+
+    return ExceptionPickler
+
+
+def _make_unpickler_class(base: Any) -> Any:
+    class ExceptionUnpickler(base):  # type: ignore[misc]
+        def __init__(self, stream: io.BytesIO, make: Callable[[StandIn], BaseException]) -> None:
+            super().__init__(stream)
+            self._make = make
+
+        def find_class(self, module_name: str, global_name: str) -> Any:
+            if global_name == "make_stand_in" and module_name == __name__:
+                return lambda *fields: self._make(StandIn(*fields))
+            return super().find_class(module_name, global_name)
+
+    return ExceptionUnpickler
+
+
+def _parts_of(error: BaseException) -> list[BaseException]:
+    """Return `error` and all exceptions it refers to as cause, context or member of a group, in a certain order."""
+    parts = [error]
+    seen = {id(error)}
+    for part in parts:
+        for other in (cause_of(part), context_of(part), *(members_of_group(part) or ())):
+            if other is not None and id(other) not in seen and len(parts) < EXCEPTIONS_MAX:
+                seen.add(id(other))
+                parts.append(other)
+    return parts
+
+
+def _places_of(error: BaseException, is_own_code: Callable[[CodeType], bool]) -> tuple[tuple[Any, ...], ...]:
+    return _as_tuples(frames_of(traceback_of(error), is_own_code))
+
+
+def _as_tuples(frames: Frames) -> tuple[tuple[Any, ...], ...]:
+    return tuple([place for place, _ in frames])
+
+
+def _read_fields(error: BaseException) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for name, descriptor, none_is_unset in fields_of_class(type(error)):
+        if name not in fields:
+            try:
+                value = descriptor.__get__(error)
+            except AttributeError:
+                continue
+            if value is not None or not none_is_unset:
+                fields[name] = value
+    return fields
+
+
+def _difference(error: BaseException, copy: BaseException, text: str, run: Run) -> str:
+    """Return what of `copy` is not as in `error`, whose text is `text`; empty where nothing is."""
+    if type(copy) is not type(error):
+        return f"it would be restored as {type_name_of(type(copy))}"
+    if not _alike(args_of(error), args_of(copy)):
+        return "its args would not be the same"
+    if not _alike(attributes_of(error), attributes_of(copy)):
+        return "its attributes would not be the same"
+    if not _alike(_read_fields(error), _read_fields(copy)):
+        return "its fields would not be the same"
+    # A text that is another one each time says nothing.
+    if not same_text(text, text_of(copy, run)) and same_text(text, text_of(error, run)):
+        return "its text would not be the same"
+    return ""
+
+
+def _alike(one: Any, other: Any, depth: int = 0) -> bool:
+    """Whether two values are the same as far as can be said without running code of theirs."""
+    kind = type(one)
+    if type(other) is UnrestoredError:
+        # The other exceptions of a group are not to suffer for one that has to be described.
+        return issubclass(kind, BaseException)
+    if kind is not type(other):
+        # Classes that travel by value may be made anew.
+        return type_name_of(kind) == type_name_of(type(other))
+    if kind in (int, str, bytes, bool, type(None)):
+        return bool(one == other)
+    if kind is tuple or kind is list:
+        return len(one) == len(other) and (
+            depth > 3 or all(_alike(*pair, depth + 1) for pair in zip(one[:100], other[:100], strict=True))
+        )
+    if kind is dict:
+        if len(one) != len(other):
+            return False
+        pairs = list(zip(one.items(), other.items(), strict=True))[:100] if depth <= 3 else []
+        return all(_alike(*pair, depth + 1) for pair in pairs)
+    return True
+
+
+def _reason(problem: BaseException) -> str:
+    return f"{type_name_of(type(problem))}: {text_of(problem)}"[:1_000]
+
+
+_PLAIN = frozenset(
+    kind
+    for kind in vars(builtins).values()
+    if isinstance(kind, type) and issubclass(kind, BaseException) and not issubclass(kind, BaseExceptionGroup)
+)
