@@ -75,12 +75,12 @@ def test_a_client_says_hello_before_it_waits_for_anything(
         def stop(self) -> None:
             self._link.close()
 
-    def start(thread: Any) -> None:
-        thread.stop()
+    def start(self: Any) -> None:
+        self._threads[0].stop()
         raise Starting
 
     monkeypatch.setattr("scaler.client.connection_engine.LinkThread", Thread)
-    monkeypatch.setattr("scaler.client.connection_engine.start", start)
+    monkeypatch.setattr("scaler.client.connection_engine.Start.__call__", start)
     with pytest.raises(Starting):
         Client(cluster.address)
     assert [type(message) for message in sent] == [m.Hello]

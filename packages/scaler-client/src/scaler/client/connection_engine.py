@@ -12,13 +12,13 @@ from typing import Any
 from scaler import errors
 from scaler.client.engine import Engine, Submission
 from scaler.client.link_thread import LinkThread
-from scaler.client.steps import start
+from scaler.client.steps import Start
 from scaler.core import effects as e
 from scaler.core.client_core import ClientCore
 from scaler_protocol import messages as m
 from scaler_protocol.codec import encode
 from scaler_protocol.errors import TransportError, WireError
-from scaler_protocol.transport.dealer import DealerLink
+from scaler_protocol.transport.dealer import Ahead, DealerLink
 from scaler_protocol.wire import Frame, encode_envelope
 
 JOIN_SECONDS = 5.0
@@ -64,7 +64,8 @@ class ConnectionEngine(Engine):
         core.start(time.monotonic())
         # Its hello: the thread sends what is due, and this is due only when it has to be said again.
         self._send_effects()
-        start(self._thread)
+        self._start = Start(self._thread)
+        self._start()
         _open.add(self)
         try:
             # The core reports silence itself; the margin lets it tell the better story.
@@ -112,29 +113,49 @@ class ConnectionEngine(Engine):
         self._thread.send(frames)
 
     def _send_ahead(self, submission: Submission) -> bool:
-        # The lock may be this thread's own: the collector can run what calls this anywhere.
-        if self._lock.locked() or self._steps.is_owner or self._task_context is not None:
+        lock, queue = self._lock, self._steps.queue
+        if (
+            lock.held
+            or self._steps.is_owner
+            or self._task_context is not None
+            or not queue
+            or queue[0] is not submission
+        ):
             return False
-        # Taken and entered in one step, where it is a lock of the interpreter's.
-        with self._lock:
-            queue = self._steps.queue
-            if len(queue) != 1 or queue[0] is not submission:
-                return False
-            number, _, task = submission
-            found = self._core.message_ahead(number, task)
-            if found is None:
-                return False
-            envelope, message = found
-            try:
-                frames = [encode_envelope(envelope), *encode(message)]
-            except WireError:
-                # Its step fails the task.
-                return False
-            if not self._thread.send_now(frames):
-                return False
-            # Interrupted before this, it is sent once more in the same envelope, and the scheduler drops it.
-            self._ahead = submission, message
-        return True
+        number, _, task = submission
+        # What is read here is right if the owner of the core is still not at it when the message leaves.
+        found = self._core.message_ahead(number, task)
+        if found is None:
+            return False
+        envelope, message = found
+        try:
+            ahead = self._thread.send_ahead([encode_envelope(envelope), *encode(message)])
+        except WireError:
+            # Its step fails the task.
+            return False
+        if ahead is None:
+            return False
+        self._ahead = submission, message, ahead
+        stream, attempt, none = ahead.stream, ahead.attempt, ()
+        try:
+            # One expression: no other thread and no interrupt comes between its conditions and the call.
+            ahead.taken.extend(
+                attempt if not lock.held and queue and queue[0] is submission and not stream.pending else none
+            )
+        except OSError:
+            ahead.failed = True
+        except BaseException:
+            # A signal's handler, called by the system call in place of sending.
+            ahead.failed = True
+            raise
+        return ahead.has_left
+
+    def _has_left(self, ahead: Ahead) -> bool:
+        sent = ahead.outcome()
+        if sent is None or 0 < sent < ahead.size_bytes:
+            # Over the next connection it is sent whole, with the rest of the session.
+            self._thread.give_up(ahead)
+        return sent == ahead.size_bytes
 
     # --- LinkOwner
 

@@ -22,7 +22,7 @@ from scaler.client.object_reference import ObjectReference
 from scaler.client.object_uses import HeldObject, ObjectUse, UsesByReference
 from scaler.client.sleepers import Sleepers
 from scaler.client.snapshots import Buffer, Key, Snapshot, Snapshots, flat, key_of
-from scaler.client.steps import Answer, Step, Steps
+from scaler.client.steps import Answer, OwnersLock, Step, Steps
 from scaler.client.task_output import show_output
 from scaler.core import effects as e
 from scaler.core.client_core import COMPANY_TASKS, ClientCore
@@ -37,6 +37,7 @@ from scaler_protocol.codec import decode, encode
 from scaler_protocol.errors import WireError
 from scaler_protocol.random_ids import new_id
 from scaler_protocol.task_context import TaskContext, current_task_context
+from scaler_protocol.transport.dealer import Ahead
 from scaler_protocol.values import new_tuple
 from scaler_protocol.wire import Frame, decode_envelope, encode_envelope
 
@@ -83,8 +84,8 @@ class Engine(ABC):
     append it to a deque, which is one operation that nothing interrupts, and the owner's thread takes it. Before the append
     nothing has happened; after it everything will. See `scaler.client.steps`.
 
-    Every use of the core is under `_lock`, by threads of our own; futures complete and user code runs without it. An
-    application's thread takes it only to send a task on ahead, which changes nothing in the core.
+    Every use of the core is under `_lock`, by threads of our own; futures complete and user code runs without it. A thread of the
+    application that sends a task on ahead takes no lock, and changes nothing in the core.
     """
 
     def __init__(self, core: ClientCore, hello: m.Hello, *, timeout_seconds: float, object_address: str | None) -> None:
@@ -93,11 +94,13 @@ class Engine(ABC):
         self.forked = False
         self._hello = hello
         self._core = core
-        self._lock = threading.Lock()
+        self._lock = OwnersLock()
         self._steps = Steps()
         self._take_number = core.table.take_number
-        self._ahead: tuple[Submission, m.TaskBatch] | None = None
-        """A task that has left before its step was taken, with the message it left in."""
+        self._start: Callable[[], None] = lambda: None
+        """Starts the owner's thread, where it has not started."""
+        self._ahead: tuple[Submission, m.TaskBatch, Ahead] | None = None
+        """A task that has left before its step was taken, or is about to, with the message it leaves in."""
         self._without_credit: deque[Submission] = deque()
         """Submitted by several threads for one permission: those it was not enough for."""
         self._uses = UsesByReference(self._steps.queue.append)
@@ -141,6 +144,10 @@ class Engine(ABC):
         """Send a task from this thread, if it is the only one and can leave at once. Where not, its step does."""
         return False
 
+    def _has_left(self, ahead: Ahead) -> bool:
+        """Whether the message of an attempt has been sent."""
+        return bool(ahead.outcome())
+
     def wait_seconds(self) -> float:
         """How long a waiting thread may sleep before `_attend` is due."""
         return WAIT_SECONDS
@@ -171,6 +178,7 @@ class Engine(ABC):
 
         while not is_settled() and (remaining := deadline - time.monotonic()) > 0:
             self._changed.sleep(is_settled, min(remaining, WAIT_SECONDS))
+            self._start()
         if self._core.unusable is not None:
             raise self._core.unusable.with_traceback(None)
         if self._welcome is None:
@@ -318,7 +326,7 @@ class Engine(ABC):
 
     def _take_steps_here(self) -> None:
         """In the owner's thread: take the steps now. Raises in the middle of the core, where only the collector calls this."""
-        if self._lock.locked():
+        if self._lock.held:
             raise errors.ScalerError(
                 "the garbage collector ran this in the middle of the client: it cannot wait for the client here"
             )
@@ -350,7 +358,8 @@ class Engine(ABC):
         number, function, task = submission
         if self._ahead is not None:
             ahead, self._ahead = self._ahead, None
-            if ahead[0] is submission:
+            # Now that the submission is taken out, no attempt begins any more; one that has begun ends soon.
+            if ahead[0] is submission and self._has_left(ahead[2]):
                 core.submit_ahead(number, task, ahead[1])
                 return
         if core.unusable is not None:

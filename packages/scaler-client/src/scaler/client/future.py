@@ -230,6 +230,8 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
     `cancel` also stops a task that is running.
     """
 
+    client: FutureSource
+    """The client whose task it is."""
     _ended: str | None = None
     """How it ended, in the standard library's words, or None. Set once, with `setdefault`, after everything it goes with."""
     _condition = _LazyView()
@@ -247,7 +249,9 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
 
     def __init__(self, client: FutureSource) -> None:
         # Not the base's: it would make the condition and lists that are made when needed.
-        self.client = client
+        # By its dictionary, which so exists before other threads know the future: in Python 3.11 two threads that are the first
+        # to ask for it destroy it.
+        self.__dict__["client"] = client
 
     # --- what people ask
 

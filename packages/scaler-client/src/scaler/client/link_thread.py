@@ -47,8 +47,10 @@ class LinkThread(threading.Thread):
         self._wakeup = Wakeup()
         self.wake: Callable[[], None] = self._wakeup.set
         """Makes the thread take a turn soon, from any thread, which may be interrupted."""
-        self.send_now = link.send_now
-        """Sends one short message if it can leave now, and returns whether it has. From any thread, which may be interrupted."""
+        self.send_ahead = link.send_ahead
+        """See `DealerLink.send_ahead`."""
+        self.give_up = link.give_up
+        """See `DealerLink.give_up`."""
         self._stopping = False
         self._has_ended = False
         self._end = Sleepers()

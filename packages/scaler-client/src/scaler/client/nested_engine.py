@@ -14,7 +14,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 
 from scaler.client.engine import WAIT_SECONDS, Engine
-from scaler.client.steps import start
+from scaler.client.steps import Start
 from scaler.core.client_core import ClientCore
 from scaler_protocol import messages as m
 from scaler_protocol.random_ids import new_id
@@ -66,7 +66,8 @@ class NestedEngine(Engine):
         core.start(time.monotonic())
         context.open_relay(self.client_id, self._on_frames, self._on_time, MODULE)
         self._steps.queue.append(self._send_effects)
-        start(threading.Thread(target=self._run, name="scaler-nested", daemon=True))
+        self._start = Start(threading.Thread(target=self._run, name="scaler-nested", daemon=True))
+        self._start()
 
     @classmethod
     def of(cls, context: TaskContext, object_address: str | None) -> NestedEngine:

@@ -91,13 +91,45 @@ class Steps:
         self._sleepers.wake()
 
 
-def start(thread: threading.Thread) -> None:
-    """Start a thread, from one that may be interrupted: it is either started or not.
+class OwnersLock:
+    """A lock that threads of the client's own take. One of the application's only looks whether it is held."""
+
+    __slots__ = ("_lock", "held")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.held = False
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        self.held = True
+
+    def __exit__(self, *_: object) -> None:
+        self.held = False
+        self._lock.release()
+
+
+class Start:
+    """Starts a thread once, from one that may be interrupted.
 
     `Thread.start` waits for the new thread with a lock, which an interrupt can leave taken: then the new one hangs. So another
-    new thread calls it, which no signal interrupts.
+    new thread calls it, which no signal interrupts. An exception sent to this thread can hit that one instead, before it knows
+    its own identity: so call this again while the thread has not started.
     """
-    _thread.start_new_thread(thread.start, ())
+
+    def __init__(self, thread: threading.Thread) -> None:
+        self._threads = deque([thread])
+
+    def __call__(self) -> None:
+        if self._threads:
+            _thread.start_new_thread(self._start, ())
+
+    def _start(self) -> None:
+        try:
+            thread = self._threads.popleft()
+        except IndexError:
+            return
+        thread.start()
 
 
 def _nobody() -> None:

@@ -9,19 +9,25 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import chain
 
 from scaler_protocol.errors import WireError
 from scaler_protocol.transport.endpoints import begin_connect, is_unknown_host, reason
 from scaler_protocol.transport.epoll import IN, OUT, Epoll
 from scaler_protocol.transport.stream import Stream
 from scaler_protocol.transport.wakeup import Wakeup
-from scaler_protocol.transport.zmtp import SocketType
+from scaler_protocol.transport.zmtp import SocketType, frame_short_message
 from scaler_protocol.wire import Frame
 
 RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 0.05, 2.0
 """Pause before connecting again; doubled each time."""
 
 LONGEST_SLEEP_SECONDS = 60.0
+
+SPIN_SECONDS = 0.00005
+
+UNDER_WAY_SECONDS = 1.0
+"""How long one system call may seem to last, before the connection is given up."""
 
 CONNECT_SECONDS_MAX = 10.0
 """How long a connection may take until both ends know each other."""
@@ -68,7 +74,7 @@ class DealerLink:
         with self._lock:
             if self._closed:
                 return False
-            stream = self._settled()
+            stream = self._stream
             if stream is not None and stream.ready and not self._queue and not stream.pending:
                 try:
                     if stream.send(frames):
@@ -83,16 +89,19 @@ class DealerLink:
                 self._watch()
             return True
 
-    def send_now(self, frames: Sequence[Frame]) -> bool:
-        """Send a short message if it can leave now; return whether it has. Safe to interrupt by an exception anywhere.
+    def send_ahead(self, frames: Sequence[Frame]) -> Ahead | None:
+        """Prepare to send a short message from a thread that may be interrupted; None where others would go before it."""
+        stream = self._stream
+        if stream is None or not stream.ready or stream.pending or self._queue:
+            return None
+        data = frame_short_message(frames)
+        return None if data is None else Ahead(stream, data)
 
-        Where it returns False, or raises, a part of the message or all of it may be under way all the same.
-        """
+    def give_up(self, ahead: Ahead) -> None:
+        """Only a part of a message has left: nothing can follow it. Whoever cares sends everything again."""
         with self._lock:
-            stream = self._stream
-            if stream is None or stream.attempt is not None or not stream.ready or self._queue or stream.pending:
-                return False
-            return stream.send_short(frames)
+            if self._stream is ahead.stream and not self._closed:
+                self._drop(ahead.stream)
 
     def flush(self) -> None:
         """Try again what `send` had to queue."""
@@ -119,7 +128,7 @@ class DealerLink:
             if self._closed:
                 return []
             if not received:
-                stream = self._settled()
+                stream = self._stream
                 if stream is None or not stream.ready or stream.pending or self._queue:
                     self._attend()
                     stream = self._stream
@@ -169,7 +178,7 @@ class DealerLink:
         thing; should it send something that is queued, it must set `wakeup`.
         """
         with self._lock:
-            stream = self._settled()
+            stream = self._stream
             if stream is not None and stream.ready and not (self._closed or self._queue or stream.pending):
                 fd, writing, connecting = stream.fd, False, False
             else:
@@ -200,13 +209,6 @@ class DealerLink:
                 self._epoll.close()
 
     # --- inside; all with the lock held
-
-    def _settled(self) -> Stream | None:
-        """Return the stream, after taking note of what an interrupted `send_now` has done."""
-        stream = self._stream
-        if stream is not None and stream.attempt is not None:
-            stream.settle()
-        return stream
 
     def _connect(self) -> None:
         self._retry_at = time.monotonic() + self._pause
@@ -298,6 +300,43 @@ class DealerLink:
     def _watch(self) -> None:
         if self._epoll is not None and self._stream is not None:
             self._epoll.modify(self._stream.fd, self._events())
+
+
+class Ahead:
+    """A message that a thread sends without a lock, while the one that attends to the link sleeps.
+
+    The thread may be interrupted anywhere, by code that waits for what others do under a lock. So it takes none: it calls
+    `taken.extend(attempt)`, in the same expression as it looks whether it still may, so that nothing comes between the two. That
+    is one operation, which leaves in `taken` nothing where it has not begun, one element while it is under way, two afterwards.
+    """
+
+    __slots__ = ("attempt", "failed", "size_bytes", "stream", "taken")
+
+    def __init__(self, stream: Stream, data: bytes) -> None:
+        self.stream = stream
+        self.size_bytes = len(data)
+        self.taken: list[int] = []
+        self.attempt = chain((0,), map(stream.write, (data,)))
+        self.failed = False
+        """Set by the thread, where the attempt raised: nothing has left."""
+
+    @property
+    def has_left(self) -> bool:
+        """Whether all of it was sent."""
+        return len(self.taken) == 2 and self.taken[1] == self.size_bytes
+
+    def outcome(self) -> int | None:
+        """Return how many bytes have left, after waiting for an attempt that is under way; None where that cannot be known.
+
+        No attempt may begin meanwhile.
+        """
+        deadline = time.monotonic() + UNDER_WAY_SECONDS
+        while len(self.taken) == 1 and not self.failed:
+            # The system never keeps it waiting: this is a matter of microseconds.
+            if time.monotonic() > deadline:
+                return None
+            time.sleep(SPIN_SECONDS)
+        return self.taken[1] if len(self.taken) == 2 else 0
 
 
 if hasattr(select, "poll"):

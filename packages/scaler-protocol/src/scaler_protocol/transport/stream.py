@@ -29,17 +29,15 @@ if sys.platform == "win32":
 class Stream:
     """Sends one message at a time: while `pending`, only `flush` goes on. Raises OSError when the connection is over."""
 
-    __slots__ = ("_decoder", "_socket", "_taken", "attempt", "drained", "fd", "pending", "ready")
+    __slots__ = ("_decoder", "_socket", "drained", "fd", "pending", "ready", "write")
 
     def __init__(self, connected: socket.socket, socket_type: SocketType, identity: bytes = b"") -> None:
         """`connected` may still be connecting; should that fail, `flush` or `receive` says why."""
         self._socket = connected
         self.fd = connected.fileno()
+        self.write = connected.send
+        """The system's own: no Python code, so nothing interrupts it. For framed messages, while nothing is pending."""
         self._decoder = Decoder(socket_type, identity)
-        self.attempt: bytes | None = None
-        """What `send_short` was sending when it was interrupted: call `settle` before anything else. None when it was not."""
-        self._taken: list[int] = []
-        """How much of it the network has taken."""
         self.pending: list[Frame] = []
         """What the network has not taken: call `flush` when the socket is writable."""
         self.ready = False
@@ -69,36 +67,6 @@ class Stream:
             return True
         self.pending = [memoryview(data)[sent:]]
         return False
-
-    def send_short(self, frames: Sequence[Frame]) -> bool:
-        """As `send`, for a thread that an exception may interrupt anywhere. A message that is not short is not sent at all."""
-        data = frame_short_message(frames)
-        if data is None:
-            return False
-        taken = self._taken
-        taken.clear()
-        self.attempt = data
-        try:
-            # In one step, so that what the network says it took is not lost on the way into a variable.
-            taken.extend(map(self._socket.send, (data,)))
-        except OSError:
-            # Not now, or never again: the receiver finds the end behind the last message that came.
-            self.attempt = None
-            return False
-        if taken[0] == len(data):
-            self.attempt = None
-            return True
-        self.settle()
-        return False
-
-    def settle(self) -> None:
-        """Take note of what `send_short` has sent. Only while nothing is pending; may be interrupted itself."""
-        data = self.attempt
-        if data is None:
-            return
-        if self._taken and self._taken[0] < len(data):
-            self.pending = [memoryview(data)[self._taken[0] :]]
-        self.attempt = None
 
     def flush(self) -> bool:
         """Send what is pending; return whether nothing is left."""
