@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures as cf
 import math
 import re
 from collections.abc import Iterator
@@ -163,6 +164,9 @@ def test_times_of_futures(client: Client, cluster: InProcessCluster) -> None:
                 wait(gone)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="timeout"):
         future.cancel("5")  # type: ignore[arg-type]
+    for wait_for_any in (cf.wait, lambda futures, timeout: list(cf.as_completed(futures, timeout))):
+        with pytest.raises(ValueError, match="nan"):
+            wait_for_any([future], timeout=math.nan)
     cluster.resume()
     for endless in (math.inf, 1e300, 10**400, None):
         assert future.result(endless) == 1

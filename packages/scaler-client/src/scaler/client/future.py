@@ -219,7 +219,7 @@ class _WaiterEvent:
 
     def wait(self, timeout: float | None = None) -> bool:
         if not self._is_set:
-            self._owner.wait(self._sleepers, self.is_set, timeout)
+            self._owner.wait(self._sleepers, self.is_set, checked_timeout(timeout))
         return self._is_set
 
 

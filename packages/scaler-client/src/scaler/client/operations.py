@@ -35,6 +35,7 @@ from scaler.core.tasks import TaskGroup
 from scaler.serialization.arguments import Packer
 from scaler.serialization.serializer import AnySerializer
 from scaler_protocol import messages as m
+from scaler_protocol.names import name_of
 from scaler_protocol.random_ids import new_id
 from scaler_protocol.task_context import current_task_context
 from scaler_protocol.wire_text import writable
@@ -190,7 +191,7 @@ class Operations:
         if not progress:
             run = MapRun(self.engine, self._packer, group, fn, star=star, serializer=self._serializer)
             return run.run(items, total)
-        with ProgressBar(total, getattr(fn, "__name__", "")) as bar:
+        with ProgressBar(total, name_of(fn).rpartition(".")[2]) as bar:
             run = MapRun(
                 self.engine,
                 self._packer,
