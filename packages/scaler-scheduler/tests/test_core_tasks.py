@@ -693,6 +693,26 @@ class TestRestart:
         assert sorted(agent.run_all()) == list(batch.numbers[3:])
         assert sorted(client.results()) == list(batch.numbers[3:])
 
+    def test_what_an_agent_gives_back_before_its_client_is_there_runs_elsewhere(self) -> None:
+        harness = Harness()
+        client, agent = Client(harness, "client"), Agent(harness, "agent", capacity=3)
+        client.define()
+        batch = client.batch(2)
+        client.send(batch)
+        held = agent.tasks()
+        self.restarted(harness, recovery_grace=5)
+        agent.capacity = 10
+        harness.advance(3)
+        agent.send(m.Inventory(client.id, [n for _, n, _ in held], [1, 1], [0, 0]))
+        agent.send(m.TaskReturn(client.id, [held[1][1]], [1]))
+        batch.flags = m.TaskFlag.REANNOUNCED
+        client.define()
+        client.send(batch)
+        harness.advance(5)
+        assert [n for _, n, _ in agent.tasks()] == [held[1][1]]
+        agent.answer(held)
+        assert sorted(client.results()) == list(batch.numbers)
+
     def test_a_late_agent_is_told_to_stop_what_runs_elsewhere(self) -> None:
         harness = Harness()
         client, agent = Client(harness, "client"), Agent(harness, "agent")

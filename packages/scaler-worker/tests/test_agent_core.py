@@ -207,6 +207,18 @@ def test_what_is_left_of_a_chain_after_its_processor_died_goes_back_to_the_sched
     assert harness.core._queue.count == 0
 
 
+def test_links_of_a_chain_come_back_from_the_last_to_the_first_where_answers_were_lost() -> None:
+    harness = AgentHarness(slots=1)
+    submit_chains(harness, [5])
+    harness.finish(0)
+    harness.sent.clear()
+    # It had run two more, and had not yet said so, when it died in the fourth.
+    harness.step(on.ProcessorExited(0, 3, "it died"))
+    told = [list(message.numbers) for message in harness.sent if isinstance(message, m.TaskReturn | m.ResultBatch)]
+    assert told == [[4], [3], [1, 2]]
+    assert harness.core._queue.count == 0
+
+
 def test_a_chain_that_had_not_begun_when_its_processor_died_stays() -> None:
     harness = AgentHarness(slots=1)
     harness.learn(100)

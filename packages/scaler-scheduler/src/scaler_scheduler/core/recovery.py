@@ -6,6 +6,7 @@ arrive before their client are kept here until the client announces the task, or
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from scaler_protocol.columns import Packed
@@ -61,6 +62,15 @@ class Recovery:
     def take_claim(self, client_id: bytes, number: int) -> Claim | None:
         absent = self._absent.get(client_id)
         return absent.claims.pop(number, None) if absent is not None else None
+
+    def withdraw_claims(self, client_id: bytes, numbers: Iterable[int], agent: AgentRecord) -> None:
+        """An agent no longer holds these tasks: whoever announces them must not wait for it."""
+        absent = self._absent.get(client_id)
+        if absent is not None:
+            for number in numbers:
+                claim = absent.claims.get(number)
+                if claim is not None and claim.agent is agent:
+                    del absent.claims[number]
 
     def take_result(self, client_id: bytes, number: int) -> ResultBatch | None:
         absent = self._absent.get(client_id)

@@ -524,6 +524,7 @@ class SchedulerCore:
 
     def _on_task_return(self, agent: AgentRecord, message: m.TaskReturn, now: float) -> None:
         self.agents.changed(agent)
+        self.recovery.withdraw_claims(message.client, message.numbers, agent)
         client = self.clients.get(message.client)
         if client is None:
             return

@@ -654,6 +654,12 @@ class AgentCore:
         pieces = processor.pop_from(0)
         if index is not None:
             pieces = self._answer_running(processor, pieces, index, reason, died)
+            if pieces and pieces[0].index < index:
+                # Answers were lost with the processor. The scheduler must hear of a chain's links from the last to the first:
+                # of those behind this task, of this task, of those before it.
+                self._requeue(processor, [tasks for tasks in pieces if tasks.index > index])
+                self._send_results(self.capacity())
+                pieces = [tasks for tasks in pieces if tasks.index < index]
         self._requeue(processor, pieces)
 
     def _responsible_index(self, processor: Processor, event: on.ProcessorExited, died: bool) -> int | None:
@@ -1069,14 +1075,18 @@ class AgentCore:
         if self._results.rows:
             if self._now < self._hold_until and self._may_hold():
                 return
-            for batch in self._results.take(capacity):
-                self._connection.send(batch)
-            self._told_capacity = capacity
+            self._send_results(capacity)
             ahead_seconds = self._queue.count * (self._durations.mean or 0.0) / self._slots / 1e6
             self._hold_until = self._now + min(HOLD_SECONDS, ahead_seconds)
         elif capacity > self._told_capacity and self._is_short_of_room():
             # No answer is wanted: this is news, not a question.
             self._connection.send_plain(self._heartbeat())
+
+    def _send_results(self, capacity: int) -> None:
+        if self._connection.established:
+            for batch in self._results.take(capacity):
+                self._connection.send(batch)
+            self._told_capacity = capacity
 
     def _may_hold(self) -> bool:
         """Whether results may wait a moment for more: a message costs everybody as much as many results do.
