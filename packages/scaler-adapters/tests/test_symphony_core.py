@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import pickle
 import subprocess
@@ -13,7 +14,7 @@ import cloudpickle
 import pytest
 
 from scaler_adapters.symphony import core as c
-from scaler_adapters.symphony import soam, task_runner
+from scaler_adapters.symphony import task_runner
 from scaler_adapters.symphony.task_runner import RemoteResult, RemoteTask, run_task
 from scaler_protocol import by_value
 from scaler_protocol import messages as m
@@ -247,7 +248,15 @@ sys.stdout.write(pickle.dumps([fn(*args) for _ in range(2)]).hex())
 """
 
 
-def test_what_travels_by_value_needs_nothing_of_ours_in_the_service() -> None:
+@pytest.fixture
+def soam() -> Iterator[Any]:
+    """The module that sends the runner by value, which it tells all of this process; other tests need not hear it."""
+    yield importlib.import_module("scaler_adapters.symphony.soam")
+    cloudpickle.unregister_pickle_by_value(task_runner)
+    del sys.modules["scaler_adapters.symphony.soam"]
+
+
+def test_what_travels_by_value_needs_nothing_of_ours_in_the_service(soam: Any) -> None:
     namespace: dict[str, Any] = {"__name__": "__main__"}
     exec("import enum\nclass C(enum.Enum):\n A = 1\n B = 1\nn = 0", namespace)
     exec("def f():\n global n\n n += 1\n return C.B, n", namespace)

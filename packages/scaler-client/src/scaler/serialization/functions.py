@@ -24,8 +24,8 @@ from typing import Any, NamedTuple
 import cloudpickle
 
 from scaler.serialization.code_effects import changes_what_it_keeps
-from scaler.serialization.immutable import is_immutable
 from scaler.serialization.signatures import Check
+from scaler_protocol.immutable import is_immutable
 from scaler_protocol.payloads import PER_CALL
 
 _MISSING: Any = object()

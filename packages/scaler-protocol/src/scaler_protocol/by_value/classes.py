@@ -25,6 +25,9 @@ _REMADE = frozenset(
 )
 """Attributes the interpreter makes for every class anew."""
 
+_NOTES = frozenset({"__slotnames__"})
+"""Attributes that `copyreg` adds to a class when one of its objects is pickled."""
+
 Reduced = tuple[Any, ...]
 
 
@@ -80,7 +83,7 @@ def own_attributes(cls: type) -> dict[str, Any]:
     return {
         name: value
         for name, value in cls.__dict__.items()
-        if name not in _REMADE and not (type(value) in _DESCRIPTORS_OF_LAYOUT and value.__objclass__ is cls)
+        if name not in _REMADE | _NOTES and not (type(value) in _DESCRIPTORS_OF_LAYOUT and value.__objclass__ is cls)
     }
 
 
@@ -192,6 +195,17 @@ def begin_setting(tracker_id: str) -> _Restored | None:
     return None if restored.scope == _scope_of_process() else restored
 
 
+def restored_class(cls: type) -> _Restored | None:
+    """Return the record of a class that was made from a pickle here, and None for any other."""
+    restored = _restored.get(tracking._DYNAMIC_CLASS_TRACKER_BY_CLASS.get(cls))
+    return restored if restored is not None and restored.reference() is cls else None
+
+
+def set_already(restored: _Restored) -> None:
+    """Note that a class is what the present scope's function says."""
+    restored.scope = _scope_of_process()
+
+
 def end_setting(cls: type, restored: _Restored) -> None:
     """Note that a class is complete for this scope: one whose setting failed is set by the next pickle."""
     restored.scope = _scope_of_process()
@@ -202,7 +216,8 @@ def end_setting(cls: type, restored: _Restored) -> None:
 def set_attributes(cls: type, attributes: dict[str, Any], restored: _Restored) -> None:
     """Set the attributes of a class, and remove those that tasks have added since."""
     if restored.names:
-        for name in [name for name in cls.__dict__ if name not in restored.names and name not in attributes]:
+        known = restored.names | attributes.keys() | _NOTES
+        for name in [name for name in cls.__dict__ if name not in known]:
             type.__delattr__(cls, name)
     # Past the metaclass: it may forbid what it allowed once, or make something else of it.
     for name, value in attributes.items():

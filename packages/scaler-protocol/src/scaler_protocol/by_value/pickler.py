@@ -108,7 +108,7 @@ _LRU_CACHE: type = functools._lru_cache_wrapper
 # --- what cloudpickle cannot write, or restores as something else ----------------------------------------------------
 
 
-def _is_importable(value: Any, name: str) -> bool:
+def is_importable(value: Any, name: str) -> bool:
     """Whether the receiver finds this very object by its module and name."""
     module = value.__module__
     found: Any = sys.modules.get(module) if isinstance(module, str) and module != "__main__" else None
@@ -119,7 +119,7 @@ def _is_importable(value: Any, name: str) -> bool:
 
 def _reduce_lru_cache(cached: Any) -> Any:
     """Return how to write a function with `functools.lru_cache`: empty, as in every new process."""
-    if _is_importable(cached, cached.__qualname__):
+    if is_importable(cached, cached.__qualname__):
         return NotImplemented
     parameters = cached.cache_parameters()
     attributes = {
@@ -148,7 +148,7 @@ def make_cached_property(function: Any, name: str | None) -> Any:
 def _reduce_type_parameter(value: Any) -> Any:
     """Return how to write a `ParamSpec`, `TypeVarTuple` or `NewType` that has no importable name."""
     name = value.__name__
-    if _is_importable(value, name):
+    if is_importable(value, name):
         return name
     keywords = {}
     if isinstance(value, typing.ParamSpec):

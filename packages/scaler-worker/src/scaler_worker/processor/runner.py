@@ -80,6 +80,7 @@ from scaler_worker.processor.records import (
 )
 from scaler_worker.processor.streams import TaskStreams
 from scaler_worker.processor.time_limit import TimeLimit, is_importing
+from scaler_worker.processor.unchanged import Restoring
 from scaler_worker.processor.values import (
     ObjectUnavailableError,
     Outcome,
@@ -744,12 +745,14 @@ class Processor:
                 raise NotRestoredError("the function", error) from error
             return loaded
 
-        def load_and_call(*args: Any, **kwargs: Any) -> Any:
+        restoring = Restoring(load)
+
+        def restore_and_call(*args: Any, **kwargs: Any) -> Any:
             # A scope of its own: classes are what they are for the function, whatever the arguments say of them.
             self._calls_restored += 1
-            return completed(load()(*args, **kwargs))
+            return completed(restoring.function()(*args, **kwargs))
 
-        function = self._functions[row.function] = Function(row.function, load_and_call if per_call else load())
+        function = self._functions[row.function] = Function(row.function, restore_and_call if per_call else load())
         return function
 
     def _class_scope(self) -> tuple[int, int]:
