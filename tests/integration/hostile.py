@@ -964,6 +964,12 @@ def stop_if(stop: bool) -> None:
         os.kill(os.getpid(), signal.SIGSTOP)
 
 
+def stop_parent_and_exit() -> None:
+    """SIGSTOP to the parent, then the end."""
+    os.kill(os.getppid(), signal.SIGSTOP)
+    os._exit(3)
+
+
 # --- streams and logs
 
 

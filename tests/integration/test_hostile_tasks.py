@@ -253,6 +253,9 @@ def test_a_processor_that_stands_still_is_replaced(deployment: Deployment) -> No
     with pytest.raises(ProcessorDiedError, match="SIGSTOP"):
         stopped.result(LIMIT_S)
     assert [future.result(LIMIT_S) for future in behind] == [None] * 5
+    with pytest.raises(ProcessorDiedError, match="exit code 3"):
+        client.submit(h.stop_parent_and_exit).result(LIMIT_S)
+    assert_innocent_tasks_work(client)
 
 
 def test_no_process_is_left_behind(deployment: Deployment) -> None:

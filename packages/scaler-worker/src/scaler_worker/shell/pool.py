@@ -81,7 +81,8 @@ class ProcessorPool:
             link.tell_storage_address(address)
 
     def figures(self) -> dict[int, on.ProcessorFigures]:
-        """Measure every processor; CPU is that since the last call."""
+        """Measure every processor; CPU is that since the last call. And let a template go on that a task has stopped."""
+        self._template.let_go_on()
         return {number: on.ProcessorFigures(*meter.read()) for number, meter in self._meters.items()}
 
     def close(self) -> None:

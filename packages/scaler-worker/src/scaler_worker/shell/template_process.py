@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import socket
 import subprocess
 from dataclasses import asdict
@@ -59,6 +60,10 @@ class TemplateProcess:
         except subprocess.TimeoutExpired:
             return False
         return True
+
+    def let_go_on(self) -> None:
+        """A task may have sent SIGSTOP to what it takes for the program that started it. Without that, this does nothing."""
+        self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """End it at once, and wait for that. Its processors end with it, but may leave files behind."""
