@@ -190,6 +190,8 @@ class Value:
 
 
 def act(what: str) -> Any:
+    if what == "fork":
+        return str, ("parent" if _fork_pid() else "child",)
     if what == "exit":
         os._exit(6)
     if what == "kill":
@@ -229,6 +231,17 @@ def return_that_leaves() -> Value:
 def return_that_closes() -> Value:
     """A result whose pickling raises GeneratorExit."""
     return Value("generator exit")
+
+
+def return_that_forks() -> Value:
+    """A result that forks while it is pickled."""
+    return Value("fork")
+
+
+def append_line(path: str, _: Any) -> int:
+    with Path(path).open("a") as file:
+        file.write("once\n")
+    return len(Path(path).read_text().splitlines())
 
 
 def return_that_never_comes() -> Value:
@@ -392,6 +405,18 @@ def redirect_everything() -> str:
         if int(name) not in (left.fileno(), right.fileno()):
             os.dup2(left.fileno(), int(name))
     right.detach()
+    return "done"
+
+
+def write_garbage() -> str:
+    """Write to every socket there is, as one who takes a wrong descriptor for one's own."""
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            is_socket = os.readlink(f"/proc/self/fd/{name}").startswith("socket:")
+            for kind in range(64) if is_socket else ():
+                os.write(int(name), bytes([kind, 0]) + b"garbage")
+        except OSError:
+            continue
     return "done"
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -28,6 +29,7 @@ class Ends(Enum):
     RAISES = "its exception, or one that says what can be said of it"
     DIES = "ProcessorDiedError, after as many attempts as there may be"
     TIMES_OUT = "TaskTimeoutError"
+    ANSWERS = "its result or an exception, as the task has spoilt what results are made with"
     SOMEHOW = "with its result, or ProcessorDiedError: that depends on the machine's limits"
 
 
@@ -60,6 +62,7 @@ CASES: list[tuple[Callable[[], Any], Any]] = [
     (h.close_standard, "done"),
     (h.redirect_standard, "done"),
     (h.redirect_everything, Ends.DIES),
+    (h.write_garbage, Ends.DIES),
     (h.close_objects, Ends.SOMEHOW),
     (h.replace_stdout, "done"),
     (h.no_streams, "done"),
@@ -69,10 +72,10 @@ CASES: list[tuple[Callable[[], Any], Any]] = [
     (h.read_stdin, "nobody"),
     (h.patch_clock, "done"),
     (h.patch_ids, "done"),
-    (h.patch_pickle, "done"),
+    (h.patch_pickle, Ends.ANSWERS),
     (h.patch_struct, "done"),
     (h.patch_socket, "done"),
-    (h.spoil_len, Ends.RAISES),
+    (h.spoil_len, Ends.ANSWERS),
     (h.spoil_builtins, Ends.DIES),
     (h.lower_recursion_limit, "done"),
     (h.clear_modules, "done"),
@@ -159,6 +162,8 @@ def assert_ends(future: Any, ends: object) -> None:
         assert "attempt 3 of 3" in str(error)
     elif ends is Ends.TIMES_OUT:
         assert isinstance(error, TaskTimeoutError)
+    elif ends is Ends.ANSWERS:
+        assert not isinstance(error, ProcessorDiedError)
     elif ends is Ends.SOMEHOW:
         assert error is None or isinstance(error, ProcessorDiedError)
     else:
@@ -221,6 +226,16 @@ def test_the_same_on_every_road(client: Client) -> None:
 
 def test_an_item_that_forks_answers_once(client: Client) -> None:
     assert client.map(h.fork_item, range(10)) == [(value, True) for value in range(10)]
+
+
+def test_a_fork_while_arguments_are_restored_runs_nothing_and_a_result_that_forks_comes_once(
+    client: Client, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "lines")
+    assert client.submit(h.append_line, path, h.Restored("fork")).result(LIMIT_S) == 1
+    assert client.submit(h.return_that_forks).result(LIMIT_S) == "parent"
+    assert Path(path).read_text().splitlines() == ["once"]
+    assert_innocent_tasks_work(client)
 
 
 def test_a_graph_row_that_forks_answers_once(client: Client) -> None:

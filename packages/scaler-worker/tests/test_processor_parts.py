@@ -7,6 +7,8 @@ import logging
 import os
 import pickle
 import random
+import resource
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,9 @@ from scaler_protocol.payloads import INLINE_BYTES_MAX, OBJECT, PICKLED, RAW_BYTE
 from scaler_protocol.segments import Offer, adopt
 from scaler_protocol.service.memory import rss_bytes
 from scaler_worker.processor import values
+from scaler_worker.processor.channel import AgentGoneError, Channel
+from scaler_worker.processor.descriptors import COUNT_MAX, FIRST_NUMBER, identity, moved_out_of_reach
+from scaler_worker.processor.forked import leave
 from scaler_worker.processor.host_objects import PLACE_BYTES, HostObjects, PlaceGoneError
 from scaler_worker.processor.memory import peak_bytes, reset_peak
 from scaler_worker.processor.object_files import drop_object, map_object, read_place, write_object, write_token
@@ -44,6 +49,7 @@ from scaler_worker.processor.records import (
     results_parts,
     tasks_parts,
 )
+from scaler_worker.processor.streams import TaskBuffer
 from scaler_worker.processor.values import dump_result, load_object
 
 OBJECT_ID = b"o" * 16
@@ -381,3 +387,87 @@ def test_the_running_page_tells_what_was_begun() -> None:
     assert ours.begun_index == 41
     for page in (ours, theirs):
         page.close()
+
+
+# --- what tasks may do to their process
+
+
+def test_a_channel_sends_to_its_agent_or_nowhere() -> None:
+    """A task may put another socket in the place of the processor's."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs, left, right:
+        channel = Channel(theirs)
+        channel.send(Kind.UNBLOCKED)
+        assert ours.recv(100) == bytes((Kind.UNBLOCKED, 0))
+        os.dup2(left.fileno(), theirs.fileno())
+        assert not channel.is_intact
+        with pytest.raises(AgentGoneError):
+            channel.send(Kind.UNBLOCKED)
+        right.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            right.recv(100)
+
+
+def test_a_fork_has_no_channel() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours:
+        channel = Channel(theirs)
+        channel.abandon()
+        with pytest.raises(AgentGoneError):
+            channel.send(Kind.UNBLOCKED)
+        assert ours.recv(100) == b""
+        theirs.detach()
+
+
+def test_descriptors_out_of_reach_are_above_those_that_programs_close() -> None:
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    before = os.memfd_create("here")
+    same = identity(before)
+    moved = moved_out_of_reach(before)
+    try:
+        assert identity(moved) == same
+        assert identity(before) is None
+        assert moved >= min(FIRST_NUMBER, limit[0] - COUNT_MAX)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == limit
+    finally:
+        os.close(moved)
+
+
+def test_results_whose_lengths_do_not_fit_are_refused() -> None:
+    """They come from a processor in which a task has changed what `len` means."""
+    body = bytearray(b"".join(results_parts([(0, b"abc", 1, None), (1, b"d", 1, None)])))
+    assert read_results(bytes(body)).payloads == b"abcd"
+    with pytest.raises(ValueError, match="4 bytes"):
+        read_results(bytes(body) + b"more")
+
+
+def test_a_record_whose_arguments_cannot_be_printed_is_told_by_logging(capsys: pytest.CaptureFixture[str]) -> None:
+    class Unprintable:
+        def __str__(self) -> str:
+            raise KeyError("no text")
+
+    capture = OutputCapture(lambda *record: None)
+    capture.begin(1)
+    TaskLogHandler(capture).handle(record("a %s", Unprintable()))
+    assert "--- Logging error ---" in capsys.readouterr().err
+
+
+def test_what_is_written_in_another_encoding_reaches_the_client_in_utf_8() -> None:
+    sent: list[tuple[int, int, bytes, int]] = []
+    capture = OutputCapture(lambda *record: sent.append(record))
+    capture.begin(1)
+    buffer = TaskBuffer(STDOUT, "<stdout>", lambda: "latin-1", capture)
+    assert buffer.write("äöü".encode("latin-1")) == 3
+    capture.end()
+    assert sent == [(1, STDOUT, "äöü".encode(), 0)]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(None, 0), (SystemExit(), 0), (SystemExit(3), 3), (SystemExit("no"), 1), (ValueError(), 1)]
+)
+def test_a_fork_that_comes_back_ends_as_a_program_would(error: BaseException | None, status: int) -> None:
+    pid = os.fork()
+    if not pid:
+        leave(error)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == status

@@ -17,12 +17,15 @@ from itertools import repeat
 from typing import NamedTuple
 
 from scaler_protocol.columns import Column
+from scaler_protocol.messages import Status
 from scaler_protocol.values import new_tuple
 
 PACKET_BYTES_MAX = 64 * 1024
 """Safely below the send buffer the kernel gives everybody."""
 
 ID = 16
+
+_STATUS_MAX = max(Status)
 
 Bytes = bytes | bytearray | memoryview
 
@@ -406,7 +409,7 @@ def read_results(body: bytes) -> Results:
         sizes = reader.column("Q", stored_count)
         objects = tuple(reader.ids(stored_count))
     payloads = body[reader.at :]
-    if sum(lengths) != len(payloads) or len(durations) != count:
+    if sum(lengths) != len(payloads) or len(durations) != count or (len(statuses) and max(statuses) > _STATUS_MAX):
         raise ValueError(f"results of {sum(lengths)} bytes in a record that has {len(payloads)}")
     return Results(
         first_index,
@@ -461,6 +464,8 @@ def output_parts(index: int, stream: int, data: bytes, dropped_bytes: int) -> li
 def read_output(body: bytes) -> tuple[int, int, bytes, int]:
     """Return (index, stream, data, dropped bytes)."""
     index, stream, dropped = _OUTPUT.unpack_from(body)
+    if not 1 <= stream <= 3:
+        raise ValueError(f"output of stream {stream}")
     return index, stream, body[_OUTPUT.size :], dropped
 
 

@@ -314,9 +314,8 @@ class Processor:
             leave(error)
         if isinstance(error, AgentGoneError) and self._tasks.is_intact:
             return 0
-        fault = (
-            error.fault if isinstance(error, _RetiredError) else f"{type(error).__name__} between two tasks: {error}"
-        )
+        # Not its text: an exception of a user's may do anything when it is printed.
+        fault = error.fault if isinstance(error, _RetiredError) else f"{type(error).__name__} came between two tasks"
         try:
             if self._state is not None:
                 self._state.restore()
@@ -479,6 +478,8 @@ class Processor:
             if tasks.kind == CALL and not tasks.flags and not tasks.serializer and row.payload[:1] == PICKLED:
                 # The way of nearly all small tasks: no more than unpickle, call, pickle.
                 args, kwargs = self._unpickle(row.payload)
+                if self._is_forked:
+                    leave(None)
                 started_at = perf_counter()
                 value = copy_context().run(function.call, *args, **kwargs)
                 ended_at = perf_counter()
@@ -550,6 +551,8 @@ class Processor:
             if profiled:
                 reset_peak()
                 cpu_started_at = process_time()
+            if self._is_forked:
+                leave(None)
             started_at = perf_counter()
             if tasks.kind == MAP_CHUNK:
                 values, failures = copy_context().run(self._run_chunk, chunk, function, serializer)

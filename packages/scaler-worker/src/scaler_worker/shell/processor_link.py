@@ -127,6 +127,9 @@ class ProcessorLink:
         self._import_ahead = import_ahead
         self._loop = asyncio.get_running_loop()
         self._assembler = Assembler()
+        self._is_ready = False
+        self._is_faulty = False
+        """Whether it has sent what cannot be read: nothing that comes behind it is believed."""
         self._start_error = ""
         self._retirement = ""
         self._stderr_tail = b""
@@ -199,6 +202,8 @@ class ProcessorLink:
         if not packet:
             self._turns.remove(self._tasks.fileno())
             return None
+        if self._is_faulty:
+            return 0
         try:
             record = self._assembler.add(packet)
             if record is None:
@@ -207,6 +212,7 @@ class ProcessorLink:
         except (ValueError, IndexError, struct.error) as error:
             # Whatever a task has done to the processor must not be felt here.
             record = (0, b"")
+            self._is_faulty = True
             event = on.ProcessorFaulty(self.number, f"sent a record that cannot be read ({error})")
         if event is not None:
             self._report(event)
@@ -234,20 +240,24 @@ class ProcessorLink:
         if kind in (Kind.RELAY, Kind.RELAY_UNFINISHED):
             client, frames = read_relay(body)
             return on.RelayFrames(number, client, list(frames), kind == Kind.RELAY_UNFINISHED)
-        if kind == Kind.RELAY_OPEN:
+        if kind == Kind.RELAY_OPEN and len(body) > ID_BYTES:
             self._import_ahead(body[ID_BYTES:].decode())
             return on.RelayOpened(number, body[:ID_BYTES])
-        if kind == Kind.RELAY_CLOSE:
+        if kind == Kind.RELAY_CLOSE and len(body) == ID_BYTES:
             return on.RelayClosed(number, body)
         if kind == Kind.OBJECT_WANTED:
             return on.ObjectWanted(number, *read_object_wanted(body))
         if kind == Kind.READY:
-            self.pid = int.from_bytes(body[:PID_BYTES], "little")
+            self._is_ready = True
+            # Later ones a task has written: nobody else's process is to be killed in the place of its own.
+            self.pid = self.pid or int.from_bytes(body[:PID_BYTES], "little")
             return on.ProcessorReady(number, self.pid)
-        if kind == Kind.START_FAILED:
+        if kind == Kind.START_FAILED and not self._is_ready:
             self._start_error = body.decode()
         elif kind == Kind.RETIRED:
             self._retirement = body.decode(errors="replace")
+        else:
+            raise ValueError(f"kind {kind}, {len(body)} bytes")
         return None
 
     def _read_stderr(self) -> bool:
