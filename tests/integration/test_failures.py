@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import importlib
+import linecache
 import multiprocessing
 import pickle
 import subprocess
@@ -336,3 +337,23 @@ def test_ten_thousand_items_fail(client: Client) -> None:
         client.map(raise_named, ["required arguments"] * 10_000)
     assert caught.value.code == 4
     assert time.monotonic() - began < WAIT_S
+
+
+def test_tracebacks_show_the_lines_of_a_notebook(client: Client) -> None:
+    name, source = "<ipython-input-3-0badcafe>", "def cell(x):\n    return {}[x]  # in the cell\n"
+    linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+    scope: dict[str, Any] = {"__name__": "__main__", "__builtins__": __builtins__}
+    exec(compile(source + "    # holds a lock\n", name, "exec"), scope)
+    error = client.submit(scope["cell"], 1).exception(WAIT_S)
+    assert error is not None
+    shown = "".join(traceback.format_exception(error))
+    assert f'  File "{name}", line 2, in cell\n    return {{}}[x]  # in the cell\n' in shown
+    # And what the worker itself says, as monitors show it.
+    described = client.submit(scope["cell"], raising.OwnLock()).exception(WAIT_S)
+    assert isinstance(described, RemoteTaskError)
+    assert "return {}[x]  # in the cell" in described.traceback_text
+
+
+def test_calls_in_the_arguments_of_a_row_raise_as_themselves(client: Client) -> None:
+    with pytest.raises(raising.RequiredArguments, match="4: no"):
+        client.get({"x": (str, (raise_named, "required arguments"))}, ["x"])

@@ -275,6 +275,16 @@ class SleepsInReduce(Exception):
             time.sleep(0.01)
 
 
+class OwnLock:
+    """A value that arrives with a lock, and cannot go back."""
+
+    def __reduce__(self) -> Any:
+        return threading.Lock, ()
+
+    def __hash__(self) -> int:
+        return 1
+
+
 # --- how they are raised
 
 

@@ -21,7 +21,7 @@ import cloudpickle
 from scaler_adapters.symphony import task_runner
 from scaler_adapters.symphony.task_runner import RemoteResult, RemoteTask
 from scaler_protocol import by_value, failures
-from scaler_protocol.by_value import classes, enums, pickler
+from scaler_protocol.by_value import classes, enums, pickler, sources
 from scaler_protocol.failures import facts, payload, texts, tracebacks, transport
 from scaler_protocol.service.errors import ServiceError
 
@@ -30,7 +30,7 @@ cloudpickle.register_pickle_by_value(task_runner)
 
 MODULES = {
     module.__name__: zlib.compress(inspect.getsource(module).encode())
-    for module in (classes, enums, pickler, by_value, facts, tracebacks, texts, transport, payload, failures)
+    for module in (classes, enums, sources, pickler, by_value, facts, tracebacks, texts, transport, payload, failures)
 }
 """What payloads name and the runner uses, each after those it imports."""
 

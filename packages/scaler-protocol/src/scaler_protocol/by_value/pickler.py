@@ -19,6 +19,7 @@ from cloudpickle import cloudpickle as tracking
 
 from scaler_protocol.by_value.classes import find_class, reduce_class
 from scaler_protocol.by_value.enums import reduce_enum
+from scaler_protocol.by_value.sources import reduce_code
 
 PROTOCOL = 5
 
@@ -71,13 +72,15 @@ def _dumps_largest_apart(value: Any, dump: Dump, all_buffers: list[memoryview]) 
 
 
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """cloudpickle's pickler, but for classes and the few types below."""
+    """cloudpickle's pickler, but for classes, code and the few types below."""
 
     def reducer_override(self, obj: Any) -> Any:
         """Return how to write what pickle itself would name, or cannot write."""
         kind = type(obj)
         if kind is types.FunctionType:
             return self._function_reduce(obj)
+        if kind is types.CodeType:
+            return reduce_code(obj, self.__dict__.setdefault("_written_lines", {}))
         try:
             is_class = issubclass(kind, type)
         except TypeError:

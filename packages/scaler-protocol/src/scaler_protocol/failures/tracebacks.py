@@ -11,6 +11,8 @@ from itertools import islice
 from types import CodeType, FrameType, TracebackType
 from typing import Any, NamedTuple
 
+from scaler_protocol.by_value.sources import remember_lines
+
 FRAMES_MAX = 1_200
 """Frames of one traceback that travel: all of a recursion that the interpreter ended, else the outermost and innermost."""
 
@@ -172,19 +174,6 @@ def _remember_line(place: Place) -> None:
     except Exception:
         # Somebody has put something else into the line cache: then lines are missing, and nothing else.
         return
-
-
-def remember_lines(filename: str, first: int, lines: Sequence[str]) -> None:
-    """Put lines of a file that is not on this machine where the standard library looks for them, beside those there."""
-    entry: Any = linecache.cache.get(filename)
-    known: list[str] = list(entry[2]) if entry is not None and len(entry) == 4 else []
-    if first < 1 or first > 10_000_000:
-        return
-    known += ["\n"] * (first - 1 + len(lines) - len(known))
-    for index, line in enumerate(lines, first - 1):
-        known[index] = line if line.endswith("\n") else line + "\n"
-    # Without a time of modification: the line cache does not look for the file again.
-    linecache.cache[filename] = (sum(map(len, known)), None, known, filename)
 
 
 def _make_frame(place: Place) -> FrameType:
