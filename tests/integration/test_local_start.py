@@ -231,11 +231,11 @@ def test_a_preload_that_fails_is_an_error_that_says_why(preload: str, reason: st
 
 @pytest.mark.usefixtures("preloads")
 def test_a_preload_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(services, "PRELOAD_SECONDS", -55.0)
+    monkeypatch.setattr(services, "PRELOAD_SECONDS", -45.0)
     with pytest.raises(ServiceError) as caught:
         SchedulerClusterCombo(n_workers=2, preload="preloads_of_test:hang()")
     assert str(caught.value) == (
-        "the local cluster did not become ready within 5 s: 2 of 2 workers still run --preload preloads_of_test:hang()"
+        "the local cluster did not become ready within 15 s: 2 of 2 workers still run --preload preloads_of_test:hang()"
     )
 
 
@@ -278,8 +278,8 @@ def test_workers_that_cannot_start_say_so_without_a_scheduler() -> None:
 
 
 def test_waiting_for_a_scheduler_that_does_not_come_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(services, "START_SECONDS", 4.0)
+    monkeypatch.setattr(services, "START_SECONDS", 15.0)
     cluster = Cluster("tcp://127.0.0.1:1", n_workers=1, logging_level="ERROR")
     cluster.launch()
-    with pytest.raises(ServiceError, match=r"within 4 s: no scheduler has answered at tcp://127\.0\.0\.1:1 yet"):
+    with pytest.raises(ServiceError, match=r"within 15 s: no scheduler has answered at tcp://127\.0\.0\.1:1 yet"):
         cluster.wait_ready()
