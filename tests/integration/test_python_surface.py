@@ -98,7 +98,9 @@ def test_unknown_keyword_arguments_are_a_type_error(client: Client) -> None:
 
 def test_submit_verbose_takes_tuples_and_capabilities(client: Client) -> None:
     assert client.submit_verbose(f.add, args=(1, 2)).result() == 3
-    assert client.submit_verbose(f.add, args=(1,), kwargs={"right": 3}, capabilities={"linux": -1}).result() == 4
+    waiting = client.submit_verbose(f.add, args=(1,), kwargs={"right": 3}, capabilities={"linux": -1})
+    with scaler.Cluster(client.address, n_workers=1, per_worker_capabilities={"linux": 2}, logging_level="ERROR"):
+        assert waiting.result(timeout=50) == 4
     assert client.submit_verbose(round, args=(3.15,), kwargs={}).result() == 3
 
 
