@@ -756,7 +756,7 @@ class AgentCore:
         if processor is not None:
             if event.unfinished:
                 self._lending.note_unfinished(processor, True, self._now)
-            if processor.number in self._lending.parents and processor.state is State.RUNNING:
+            if processor.state is State.RUNNING and self._lending.waits_unseen(processor, self._now):
                 # This may be a task that needs room here: the scheduler hears of it before it hears of the room.
                 self._return_at = self._now
         # Relays are plain: before the session stands they are lost, and the client inside repeats them.

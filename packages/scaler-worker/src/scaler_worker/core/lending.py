@@ -106,6 +106,13 @@ class Lending:
                 latest = max(latest, until)
         return latest if lenders else inf
 
+    def waits_unseen(self, processor: Processor, now: float) -> bool:
+        """Whether a running task has unfinished work and has had its time."""
+        return processor.number in self.parents and (
+            processor.lent_index == processor.front_index
+            or now >= max(processor.unfinished_since, processor.front_since) + UNASKED_SECONDS
+        )
+
     def has_become_due(self, now: float) -> bool:
         """Whether lending is due for another reason than when this was last asked."""
         due_at = self.due_at()
