@@ -607,8 +607,7 @@ def test_shutdown_tells_everybody() -> None:
     harness = Harness()
     client, agent = Client(harness, "client"), Agent(harness, "agent")
     client.send(m.Shutdown())
-    assert len(agent.take(m.Shutdown)) == 1
-    assert len(client.take(m.Goodbye)) == 1
+    assert len(agent.take(m.Shutdown)) == len(client.take(m.Shutdown)) == 1
     assert any(isinstance(message, m.Shutdown) for message in harness.to_store())
     harness.core.handle(StopRequested("again"), harness.now)
     assert harness.core.take_effects() == []
@@ -619,7 +618,18 @@ def test_a_scheduler_that_is_stopped_leaves_the_cluster_standing_for_its_success
     client, agent = Client(harness, "client"), Agent(harness, "agent")
     harness.core.handle(StopRequested("SIGTERM"), harness.now)
     harness.settle()
-    assert agent.take(m.Shutdown) == client.take(m.Goodbye) == []
+    assert agent.take(m.Shutdown) == client.take(m.Shutdown) == []
+    assert any(isinstance(effect, Stop) for effect in harness.other_effects)
+
+
+def test_a_scheduler_without_successor_ends_the_cluster_when_it_is_stopped() -> None:
+    harness = Harness(ends_cluster=True)
+    client, agent = Client(harness, "client"), Agent(harness, "agent")
+    assert client.connection.welcome is not None
+    assert client.connection.welcome.ends_cluster
+    harness.core.handle(StopRequested("SIGTERM"), harness.now)
+    harness.settle()
+    assert len(agent.take(m.Shutdown)) == len(client.take(m.Shutdown)) == 1
     assert any(isinstance(effect, Stop) for effect in harness.other_effects)
 
 

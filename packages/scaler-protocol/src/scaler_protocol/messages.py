@@ -128,6 +128,8 @@ class Welcome:
     hello_number: int = 0
     segment_offer: bytes = b""
     """Object storage: where a peer on the same host finds proof of it (see `segments.offer`)."""
+    ends_cluster: bool = False
+    """A scheduler that has no successor: when it ends, so does its cluster."""
 
 
 @record

@@ -211,6 +211,7 @@ class _Server:
                 settings.scaling_strategy, settings.adapter_webhook_urls, settings.scaling_cool_down_seconds
             ),
             protected=settings.protected,
+            ends_cluster=settings.ends_cluster,
         )
 
     # --- object storage

@@ -71,6 +71,10 @@ class SchedulerSettings(EventLoopSettings):
     protected: Annotated[bool, Short("p")] = Field(
         default=False, description="refuse a client's wish to shut the cluster down"
     )
+    ends_cluster: Annotated[bool, Short("ec")] = Field(
+        default=False,
+        description="no other scheduler comes after this one: when it is stopped, workers end, and clients hear so at once",
+    )
     allocate_policy: Annotated[Literal["even", "capability"], BeforeValidator(_lower), Short("ap")] = Field(
         default="capability",
         description="capability sends a task to workers that offer what it asks for, and spreads tasks that ask for nothing "

@@ -55,6 +55,9 @@ CONNECTION_SECONDS = 0.5
 GRACE_SECONDS = 5.0
 """How long running tasks may go on when this process is asked to stop."""
 
+SHARED_GRACE_SECONDS = 1.0
+"""The same where the scheduler ends with this process: its clients wait to hear that the cluster has ended."""
+
 
 async def serve(settings: ClusterSettings, address: Address, host: Host, template: TemplateProcess) -> int:
     """Work for the scheduler at `address` until stopped; return the exit status.
@@ -184,7 +187,8 @@ class Agent:
 
     def on_stop_signal(self, number: signal.Signals) -> None:
         self._host.stopping()
-        self._report(on.StopRequested(number.name, GRACE_SECONDS))
+        grace_seconds = SHARED_GRACE_SECONDS if isinstance(self._link, InsideLink) else GRACE_SECONDS
+        self._report(on.StopRequested(number.name, grace_seconds))
 
     def close(self) -> None:
         if self._timer is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import math
 import threading
 import time
 import weakref
@@ -22,6 +23,9 @@ from scaler_protocol.transport.dealer import Ahead, DealerLink
 from scaler_protocol.wire import Frame, encode_envelope
 
 JOIN_SECONDS = 5.0
+
+UNREACHABLE_SECONDS = 1.0
+"""How long a scheduler that has no successor may be out of reach. Meanwhile the link tries several times to connect again."""
 
 
 class ConnectionEngine(Engine):
@@ -59,6 +63,8 @@ class ConnectionEngine(Engine):
         except TransportError as error:
             raise errors.DisconnectedError(f"cannot connect to {address}: {error}") from None
         self._link = link
+        self._link = link
+        self._unreachable_since = math.inf
         self._thread = LinkThread(link, self, "scaler-client")
         self._steps.wake = self._thread.wake
         core.start(time.monotonic())
@@ -169,6 +175,8 @@ class ConnectionEngine(Engine):
 
     def on_turn(self) -> None:
         self._tick()
+        if self._welcome is not None and self._welcome.ends_cluster:
+            self._notice_end()
         if self._welcome is None and self._link.misdirected:
             # A scheduler that is not there yet may come; what serves something else will not become one.
             with self._lock:
@@ -178,6 +186,18 @@ class ConnectionEngine(Engine):
         if self._closing_when_idle and not self._core.unanswered_count:
             self._closing_when_idle = False
             threading.Thread(target=self.close, name="scaler-close", daemon=True).start()
+
+    def _notice_end(self) -> None:
+        """A scheduler that has no successor and cannot be reached any more has ended, however that was."""
+        if self._link.connected:
+            self._unreachable_since = math.inf
+        elif self._unreachable_since == math.inf:
+            self._unreachable_since = time.monotonic()
+        elif time.monotonic() >= self._unreachable_since + UNREACHABLE_SECONDS and self._core.unusable is None:
+            with self._lock:
+                self._take_steps()
+                self._core.scheduler_ended("its process cannot be reached any more")
+                self._send_effects()
 
     def next_deadline(self) -> float:
         deadline = self._known_deadline

@@ -86,6 +86,7 @@ class ClientCore:
         self._address = address
         self._timeout_seconds = timeout_seconds
         self._goodbye: tuple[float, str] | None = None
+        self._asked_for_shutdown = False
         self._window_full = False
         self._hold_until = math.inf
         self._effects: list[e.Effect] = []
@@ -358,6 +359,7 @@ class ClientCore:
 
     def shut_down_cluster(self, reason: str) -> None:
         """Ask the scheduler to stop everything. It is the caller's business whether that is permitted."""
+        self._asked_for_shutdown = True
         self._send(m.Shutdown(reason))
 
     def close(self, cause: e.Cause, text: str) -> None:
@@ -367,6 +369,15 @@ class ClientCore:
         self.closed = True
         self._give_up(cause, text, final=True, error=ClientQuitException(text))
         self.connection.close(text)
+
+    def scheduler_ended(self, text: str) -> None:
+        """The cluster was shut down: nobody will answer any more, and no other scheduler comes. `text` says how."""
+        if self._asked_for_shutdown:
+            # Whoever asked for it closes this now, and has words of its own for what is unanswered.
+            self._goodbye = (math.inf, text)
+        elif self.unusable is None:
+            self._goodbye = None
+            self._disconnect(f"the cluster of the scheduler at {self._address} has ended: {text}")
 
     # --- what happens
 
@@ -448,6 +459,8 @@ class ClientCore:
             self._effects.append(e.WriteOutput(message.number, message.stream, message.data, message.dropped_bytes))
         elif isinstance(message, m.Notice):
             self._effects.append(e.ShowNotice(message.level, message.text, message.kind))
+        elif isinstance(message, m.Shutdown):
+            self.scheduler_ended(message.text)
         elif isinstance(message, m.Goodbye) and self._goodbye is None:
             self._goodbye = (now + min(GOODBYE_GRACE_SECONDS, self._timeout_seconds), message.text)
         # Every other kind is not for clients; a scheduler of a later version may send it.

@@ -118,6 +118,7 @@ class SchedulerClusterCombo:
                 object_storage_address=storage_address,
                 monitor_address=monitor_address,
                 protected=protected,
+                ends_cluster=True,
                 allocate_policy=allocate_policy,
                 scaling_controller_strategy=scaling_controller_strategy,
                 adapter_webhook_urls=adapter_webhook_urls,

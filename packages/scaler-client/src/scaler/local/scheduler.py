@@ -26,6 +26,7 @@ class Scheduler(LocalService):
         object_storage_address: str | None = None,
         monitor_address: str | None = None,
         protected: bool | None = None,
+        ends_cluster: bool | None = None,
         allocate_policy: str | None = None,
         scaling_controller_strategy: str | None = None,
         adapter_webhook_urls: Sequence[str] | None = None,

@@ -113,6 +113,7 @@ struct Welcome {
   capabilityPolicy @10 :Bool;            # whether capabilities are enforced
   helloNumber @11 :UInt32;               # of the hello this answers
   segmentOffer @12 :Data;                # O→any: pid and descriptor, U32 each, of the file that proves to be on its host; empty: none
+  endsCluster @13 :Bool;                 # nobody comes after this scheduler: when it ends, or its connection does, wait for none
 }
 
 struct Heartbeat {

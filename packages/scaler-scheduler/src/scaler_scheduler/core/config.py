@@ -35,6 +35,8 @@ class SchedulerConfig:
     load_balance_trigger_times: int = 2
     attempts_max: int = 3
     protected: bool = False
+    ends_cluster: bool = False
+    """Nobody comes after this scheduler: when it is stopped, the whole cluster ends."""
     heartbeat: float = 2.0
     recovery_grace: float = 6.0
     """After a start, tasks that clients announce again wait this long for the agents that may hold them."""

@@ -129,7 +129,10 @@ class SchedulerCore:
             self.monitor.store = StoreFigures.of(event.status)
             self._snapshot_at = min(self._snapshot_at, self._snapshot_due)
         elif isinstance(event, StopRequested):
-            self._stop(event.reason)
+            if self.config.ends_cluster:
+                self._shut_down(event.reason)
+            else:
+                self._stop(event.reason)
 
     def place(self, now: float) -> None:
         """Do what the handlers marked. Once per drained batch of events."""
@@ -235,6 +238,7 @@ class SchedulerCore:
             task_credit=-1 if self.config.waiting_tasks_max < 0 else 0,
             capability_policy=self.config.enforce_capabilities,
             hello_number=hello.hello_number,
+            ends_cluster=self.config.ends_cluster,
         )
         if resumed:
             session.accept(envelope, now)
@@ -703,10 +707,8 @@ class SchedulerCore:
         if self.stopping:
             return
         for record in self._peers.values():
-            if isinstance(record, AgentRecord):
-                self.outbox.send_plain(record, m.Shutdown(reason))
-            else:
-                self.outbox.send_plain(record, m.Goodbye(f"the cluster was shut down: {reason}"))
+            # Not a goodbye: after that a client waits for a successor.
+            self.outbox.send_plain(record, m.Shutdown(reason))
         self._stop(reason)
 
     def _stop(self, reason: str) -> None:
