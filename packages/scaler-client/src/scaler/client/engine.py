@@ -52,7 +52,7 @@ ANSWER_GRACE_SECONDS = 30.0
 TURN_SECONDS = 0.01
 """How long a thread that submits without pause waits for the owner's thread to send what it has submitted."""
 
-TURN_TASKS = 2 * COMPANY_TASKS
+TURN_TASKS = COMPANY_TASKS
 """Submitted tasks that wait for the owner's thread, before the thread that submits them lets it have its turn."""
 
 T = TypeVar("T")
