@@ -19,11 +19,12 @@ from typing import Any, NamedTuple
 import capnp
 
 from scaler_protocol import messages as m
+from scaler_protocol.column_table import Shape, columns_of, wire_name
 from scaler_protocol.columns import EMPTY, Packed, column_reader, pack_column, split_ids, unpack_column
 from scaler_protocol.errors import MalformedMessageError, MessageTooLargeError, UnencodableMessageError, WireError
 from scaler_protocol.flat import SHAPE_START, FlatStruct, Reader
 from scaler_protocol.ids import ID_BYTES
-from scaler_protocol.one_row import OneResult, OneTask
+from scaler_protocol.one_row import one_row_of
 from scaler_protocol.segments.place import PLACE_BYTES
 from scaler_protocol.wire import FRAMES_MAX, HEADER_BYTES_MAX, MESSAGE_BYTES_MAX, Frame, raw_view
 from scaler_protocol.wire_text import with_writable_text
@@ -73,11 +74,6 @@ class _Field(NamedTuple):
     """Fields of each element, where the field is a list of structs."""
 
 
-def _wire_name(attribute: str) -> str:
-    head, *rest = attribute.split("_")
-    return head + "".join(word.capitalize() for word in rest)
-
-
 def _same(value: Any) -> Any:
     return value
 
@@ -88,14 +84,14 @@ def _number_of_enum(value: Any) -> Any:
 
 
 def _plain(*attributes: str) -> list[_Field]:
-    return [_Field(a, _wire_name(a), _number_of_enum, _same) for a in attributes]
+    return [_Field(a, wire_name(a), _number_of_enum, _same) for a in attributes]
 
 
 def _column(typecode: str, *attributes: str) -> list[_Field]:
     def write(values: Any) -> bytes:
         return pack_column(typecode, values)
 
-    return [_Field(a, _wire_name(a), write, column_reader(typecode)) for a in attributes]
+    return [_Field(a, wire_name(a), write, column_reader(typecode)) for a in attributes]
 
 
 _read_lengths = column_reader("I")
@@ -106,7 +102,26 @@ def _ids(*attributes: str) -> list[_Field]:
         # Most tables have one function in them.
         return (raw,) if len(raw) == ID_BYTES else tuple(split_ids(raw))
 
-    return [_Field(a, _wire_name(a), b"".join, read) for a in attributes]
+    return [_Field(a, wire_name(a), b"".join, read) for a in attributes]
+
+
+_BLOB_SHAPES = (Shape.BLOBS, Shape.SPARSE_BLOBS)
+
+_WRITING_ORDER = "QHBI"
+"""Typecodes of columns in the order in which these are written; ids follow. Any order will do, this one is pinned."""
+
+
+def _declared(message_type: type[Any]) -> list[_Field]:
+    """Return the columns that are declared with a message type, but for its byte strings."""
+    specs = [spec for spec in columns_of(message_type) if spec.shape not in _BLOB_SHAPES]
+    integers = sorted((spec for spec in specs if spec.typecode), key=lambda spec: _WRITING_ORDER.index(spec.typecode))
+    written = [field for spec in integers for field in _column(spec.typecode, spec.name)]
+    return written + [field for spec in specs if not spec.typecode for field in _ids(spec.name)]
+
+
+def _declared_blobs(message_type: type[Any]) -> tuple[tuple[str, str], ...]:
+    """Return (attribute, wire name of the lengths) of the byte strings that are declared with a message type."""
+    return tuple((spec.name, spec.wire) for spec in columns_of(message_type) if spec.shape in _BLOB_SHAPES)
 
 
 class _Capability(NamedTuple):
@@ -128,14 +143,14 @@ def _capabilities() -> list[_Field]:
 
 
 def _texts(*attributes: str) -> list[_Field]:
-    return [_Field(a, _wire_name(a), list, lambda value: tuple(str(text) for text in value)) for a in attributes]
+    return [_Field(a, wire_name(a), list, lambda value: tuple(str(text) for text in value)) for a in attributes]
 
 
 def _structs(message_type: type[Any], fields: Sequence[_Field], *attributes: str) -> list[_Field]:
     def read(values: Any) -> tuple[Any, ...]:
         return tuple(message_type(**{f.attribute: f.read(getattr(value, f.wire)) for f in fields}) for value in values)
 
-    return [_Field(a, _wire_name(a), _same, read, tuple(fields)) for a in attributes]
+    return [_Field(a, wire_name(a), _same, read, tuple(fields)) for a in attributes]
 
 
 class _Layout(NamedTuple):
@@ -184,20 +199,49 @@ def _check_functions(message: Any, rows: int) -> None:
         raise MalformedMessageError(f"{type(message).__name__} names a function outside its table of {table}")
 
 
+class _ColumnCheck:
+    """Counts the rows of every declared column of a batch, before anybody indexes with them."""
+
+    def __init__(self, message_type: type[Any]) -> None:
+        specs = columns_of(message_type)
+        self._blobs = [spec.name for spec in specs if spec.shape is Shape.BLOBS]
+        rows = [spec for spec in specs if spec.shape is Shape.ROWS and spec.name != "numbers"]
+        self._required = [spec.name for spec in rows if spec.absent is None]
+        self._optional = [spec.name for spec in rows if spec.absent is not None]
+        self._sparse_blobs = [spec.name for spec in specs if spec.shape is Shape.SPARSE_BLOBS]
+        self._sparse = [
+            (spec.name, [(other.name, other.shape) for other in specs if other.positions == spec.name])
+            for spec in specs
+            if spec.shape is Shape.POSITIONS
+        ]
+
+    def __call__(self, message: Any) -> None:
+        """Raise MalformedMessageError or ValueError where a column does not fit the batch's rows."""
+        rows = len(message.numbers)
+        for name in self._blobs:
+            getattr(message, name).check(rows)
+        _check_exact(message, rows, *self._required)
+        _check_rows(message, rows, *self._optional)
+        for name in self._sparse_blobs:
+            getattr(message, name).check()
+        for positions, columns in self._sparse:
+            # Most batches have none of these.
+            if len(getattr(message, positions)) or any(len(getattr(message, name)) for name, _ in columns):
+                for name, shape in columns:
+                    if shape is not Shape.SPARSE_ROWS or len(getattr(message, name)):
+                        _check_sparse(message, rows, positions, name)
+
+
+_check_task_columns = _ColumnCheck(m.TaskBatch)
+_check_result_columns = _ColumnCheck(m.ResultBatch)
+
+
 def _check_tasks(message: m.TaskBatch) -> None:
-    rows = len(message.numbers)
     _check_id(message, "client")
-    message.payloads.check(rows)
-    _check_rows(message, rows, "attempts")
-    _check_functions(message, rows)
-    # Most batches have none of these.
-    if message.object_positions or message.objects:
-        _check_sparse(message, rows, "object_positions", "objects")
-    if message.input_positions or len(message.inputs) or len(message.inputs.data):
-        message.inputs.check()
-        _check_sparse(message, rows, "input_positions", "inputs")
+    _check_task_columns(message)
+    _check_functions(message, len(message.numbers))
     if message.input_sources or message.chain_ends:
-        _check_chains(message, rows)
+        _check_chains(message, len(message.numbers))
 
 
 def _check_chains(message: m.TaskBatch, rows: int) -> None:
@@ -206,10 +250,6 @@ def _check_chains(message: m.TaskBatch, rows: int) -> None:
     if len(ends) == 0 or ends[-1] != rows or any(a >= b for a, b in pairwise((0, *ends))):
         raise MalformedMessageError(f"TaskBatch.chain_ends does not divide its {rows} rows")
     sources = message.input_sources
-    if len(sources) not in (0, len(message.input_positions)):
-        raise MalformedMessageError(
-            f"TaskBatch.input_sources has {len(sources)} elements for {len(message.input_positions)} inputs"
-        )
     for position, source, length in zip(message.input_positions, sources, message.inputs.lengths, strict=False):
         before = bisect_right(ends, position)
         if source and (length or source > position - (ends[before - 1] if before else 0)):
@@ -217,14 +257,8 @@ def _check_chains(message: m.TaskBatch, rows: int) -> None:
 
 
 def _check_results(message: m.ResultBatch) -> None:
-    rows = len(message.numbers)
     _check_id(message, "client")
-    message.payloads.check(rows)
-    if len(message.attempts) != rows:
-        raise MalformedMessageError(f"ResultBatch.attempts has {len(message.attempts)} elements for {rows} rows")
-    _check_rows(message, rows, "statuses", "durations", "cpu_times", "memory_peaks", "slots")
-    if message.object_positions or message.objects:
-        _check_sparse(message, rows, "object_positions", "objects")
+    _check_result_columns(message)
 
 
 def _check_graph(message: m.GraphSubmit) -> None:
@@ -379,30 +413,16 @@ _LAYOUTS: tuple[_Layout, ...] = (
     _Layout(
         "taskBatch",
         m.TaskBatch,
-        (
-            *_plain("client", "depth", "kind", "flags", "serializer"),
-            *_column("Q", "numbers"),
-            *_column("H", "attempts", "function_indexes"),
-            *_column("I", "object_positions", "input_positions", "input_sources", "chain_ends"),
-            *_ids("functions", "objects"),
-            *_capabilities(),
-        ),
-        packed=(("payloads", "payloadLengths"), ("inputs", "inputLengths")),
+        (*_plain("client", "depth", "kind", "flags", "serializer"), *_declared(m.TaskBatch), *_capabilities()),
+        packed=_declared_blobs(m.TaskBatch),
         check=_check_tasks,
         flat=True,
     ),
     _Layout(
         "resultBatch",
         m.ResultBatch,
-        (
-            *_plain("client", "capacity"),
-            *_column("Q", "numbers", "memory_peaks"),
-            *_column("H", "attempts", "slots"),
-            *_column("B", "statuses"),
-            *_column("I", "durations", "cpu_times", "object_positions"),
-            *_ids("objects"),
-        ),
-        packed=(("payloads", "payloadLengths"),),
+        (*_plain("client", "capacity"), *_declared(m.ResultBatch)),
+        packed=_declared_blobs(m.ResultBatch),
         check=_check_results,
         flat=True,
     ),
@@ -592,7 +612,7 @@ class _FlatLayout:
         required = {field.name for field in fields(layout.message_type) if field.default is MISSING}
         self.required = [(blob.attribute, blob.read(b"")) for blob in self.blobs if blob.attribute in required]
 
-        self.one_row: Any = (OneTask if layout.message_type is m.TaskBatch else OneResult)(struct)
+        self.one_row = one_row_of(layout.message_type, struct)
 
     def encode(self, message: Any) -> list[Frame] | None:
         """Return the frames of `message`, or None where it is a matter for the library."""

@@ -10,6 +10,7 @@ from dataclasses import field
 from enum import IntEnum
 from typing import Any
 
+from scaler_protocol.column_table import Hop, Shape, column
 from scaler_protocol.columns import EMPTY, Column, Packed
 from scaler_protocol.values import record
 from scaler_protocol.version import PROTOCOL_VERSION, PYTHON_VERSION, SOFTWARE_VERSION
@@ -50,6 +51,10 @@ class Status(IntEnum):
     NOT_RUN = 8
     STORAGE_FAILED = 9
     SKIPPED = 10
+
+
+NO_SLOT = 0xFFFF
+"""In `ResultBatch.slots`: no worker ran the task, or none knows which one did."""
 
 
 class HeldState(IntEnum):
@@ -166,41 +171,57 @@ class Goodbye:
     text: str
 
 
+_TASK = Hop.SUBMIT | Hop.ASSIGN
+_TASK_AND_RUN = _TASK | Hop.RUN
+_RESULT = Hop.RESULT | Hop.ANSWER
+_REPORT_AND_RESULT = Hop.REPORT | _RESULT
+
+
 @record
 class TaskBatch:
     client: bytes
-    numbers: Column
-    functions: tuple[bytes, ...]
-    payloads: Packed
-    attempts: Column = EMPTY
-    function_indexes: Column = EMPTY
+    numbers: Column = field(metadata=column(Shape.ROWS, _TASK_AND_RUN, "Q"))
+    functions: tuple[bytes, ...] = field(metadata=column(Shape.TABLE, _TASK_AND_RUN))
+    payloads: Packed = field(metadata=column(Shape.BLOBS, _TASK_AND_RUN))
+    attempts: Column = field(default=EMPTY, metadata=column(Shape.ROWS, Hop.ASSIGN, "H", absent=1))
+    function_indexes: Column = field(default=EMPTY, metadata=column(Shape.ROWS, _TASK_AND_RUN, "H", absent=0))
     depth: int = 0
     kind: int = TaskKind.CALL
     flags: int = 0
     capabilities: Capabilities = ()
     serializer: bytes = b""
-    object_positions: Column = EMPTY
-    objects: tuple[bytes, ...] = ()
-    input_positions: Column = EMPTY
-    inputs: Packed = field(default_factory=Packed)
-    input_sources: Column = EMPTY
-    chain_ends: Column = EMPTY
+    object_positions: Column = field(default=EMPTY, metadata=column(Shape.POSITIONS, _TASK, "I"))
+    objects: tuple[bytes, ...] = field(
+        default=(), metadata=column(Shape.SPARSE_IDS, _TASK, positions="object_positions")
+    )
+    input_positions: Column = field(default=EMPTY, metadata=column(Shape.POSITIONS, Hop.ASSIGN | Hop.RUN, "I"))
+    inputs: Packed = field(
+        default_factory=Packed,
+        metadata=column(Shape.SPARSE_BLOBS, Hop.ASSIGN | Hop.RUN, positions="input_positions"),
+    )
+    input_sources: Column = field(
+        default=EMPTY,
+        metadata=column(Shape.SPARSE_ROWS, Hop.ASSIGN | Hop.RUN, "I", absent=0, positions="input_positions"),
+    )
+    chain_ends: Column = field(default=EMPTY, metadata=column(Shape.ENDS, Hop.ASSIGN, "I"))
 
 
 @record
 class ResultBatch:
     client: bytes
-    numbers: Column
-    attempts: Column
-    payloads: Packed
-    statuses: Column = EMPTY
-    durations: Column = EMPTY
-    cpu_times: Column = EMPTY
-    memory_peaks: Column = EMPTY
-    object_positions: Column = EMPTY
-    objects: tuple[bytes, ...] = ()
+    numbers: Column = field(metadata=column(Shape.ROWS, _RESULT, "Q"))
+    attempts: Column = field(metadata=column(Shape.ROWS, _RESULT, "H"))
+    payloads: Packed = field(metadata=column(Shape.BLOBS, _REPORT_AND_RESULT))
+    statuses: Column = field(default=EMPTY, metadata=column(Shape.ROWS, _REPORT_AND_RESULT, "B", absent=Status.SUCCESS))
+    durations: Column = field(default=EMPTY, metadata=column(Shape.ROWS, _REPORT_AND_RESULT, "I", absent=0))
+    cpu_times: Column = field(default=EMPTY, metadata=column(Shape.ROWS, _REPORT_AND_RESULT, "I", absent=0))
+    memory_peaks: Column = field(default=EMPTY, metadata=column(Shape.ROWS, _REPORT_AND_RESULT, "Q", absent=0))
+    object_positions: Column = field(default=EMPTY, metadata=column(Shape.POSITIONS, _REPORT_AND_RESULT, "I"))
+    objects: tuple[bytes, ...] = field(
+        default=(), metadata=column(Shape.SPARSE_IDS, _REPORT_AND_RESULT, positions="object_positions")
+    )
     capacity: int = 0
-    slots: Column = EMPTY
+    slots: Column = field(default=EMPTY, metadata=column(Shape.ROWS, _RESULT, "H", absent=NO_SLOT))
     frames: Any = field(default=None, compare=False, repr=False)
     """Header and payload frames as received, so that a batch passed on whole is not encoded again."""
 
