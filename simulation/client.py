@@ -9,7 +9,7 @@ from typing import Any
 from scaler.core import effects as e
 from scaler.core.client_core import ClientCore, check_invariants
 from scaler_protocol import messages as m
-from scaler_protocol.columns import Column, Packed
+from scaler_protocol.columns import Packed
 from scaler_protocol.payloads import FRAMED
 from scaler_protocol.storage import Done, Missing, Refused, StoreRequests, TimedOut
 from scaler_protocol.wire import UNSEQUENCED, Envelope
@@ -199,7 +199,7 @@ class ClientDriver:
             self.ledger.tell_message("client sends", effect.message)
             self.send(effect.envelope, effect.message)
         elif isinstance(effect, e.Completed):
-            statuses: Column = effect.statuses if len(effect.statuses) else [m.Status.SUCCESS] * len(effect.numbers)
+            statuses = effect.reported.statuses or [m.Status.SUCCESS] * len(effect.numbers)
             for number, token, payload, status in zip(
                 effect.numbers, effect.tokens, effect.payloads, statuses, strict=True
             ):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from scaler.core import effects as e
 from scaler.core.client_core import ClientCore
 from scaler_protocol import messages as m
+from scaler_protocol.batch_rows import Reported
 from scaler_protocol.codec import decode, encode
 from scaler_protocol.ids import ObjectId
 from scaler_protocol.payloads import frame_object, unframe_object
@@ -404,8 +405,10 @@ class Processor(Process):
                 count=len(answers),
                 payload_lengths=[len(answer.payload) for answer in answers],
                 payloads=b"".join(answer.payload for answer in answers),
-                durations=[answer.duration for answer in answers],
-                statuses=[answer.status for answer in answers] if any(answer.status for answer in answers) else (),
+                reported=Reported(
+                    statuses=[answer.status for answer in answers] if any(answer.status for answer in answers) else (),
+                    durations=[answer.duration for answer in answers],
+                ),
                 object_positions=[at for at, _ in stored],
                 objects=tuple(answer.object_id for _, answer in stored),
                 object_sizes=[answer.object_bytes for _, answer in stored],

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from scaler_protocol import messages as m
-from scaler_protocol.columns import Packed
+from scaler_protocol.batch_rows import Reported
+from scaler_protocol.columns import Column, Packed
 from scaler_protocol.session import Session
 from scaler_protocol.wire import UNSEQUENCED
 from scaler_worker.core import AgentCore, AgentOptions, check_invariants
@@ -121,7 +122,9 @@ class AgentHarness:
 
     # --- processors
 
-    def finish(self, processor: int, count: int = 1, microseconds: int = 10_000, **fields: Any) -> None:
+    def finish(
+        self, processor: int, count: int = 1, microseconds: int = 10_000, statuses: Column = (), **fields: Any
+    ) -> None:
         """Let a processor answer the next tasks it has."""
         first = self.core._processors[processor].front_index
         payloads = [b"r%d" % index for index in range(first, first + count)]
@@ -132,7 +135,7 @@ class AgentHarness:
                 count,
                 [len(payload) for payload in payloads],
                 b"".join(payloads),
-                [microseconds] * count,
+                Reported(statuses, [microseconds] * count),
                 **fields,
             )
         )

@@ -9,6 +9,7 @@ import pytest
 from agent_harness import CLIENT, FUNCTION, OTHER, AgentHarness
 
 from scaler_protocol import messages as m
+from scaler_protocol.batch_rows import Reported
 from scaler_protocol.columns import Packed
 from scaler_protocol.messages import Status
 from scaler_worker.core import effects as do
@@ -515,9 +516,9 @@ def test_a_preload_that_fails_stops_the_agent_at_once() -> None:
 def test_a_processor_that_answers_what_it_was_not_given_is_replaced() -> None:
     harness = AgentHarness(slots=1)
     harness.submit([1])
-    harness.step(on.ProcessorResults(0, 5, 1, [1], b"x", [1]))
+    harness.step(on.ProcessorResults(0, 5, 1, [1], b"x", Reported(durations=[1])))
     assert harness.take(do.KillProcessor) == [do.KillProcessor(0)]
-    harness.step(on.ProcessorResults(99, 0, 1, [1], b"x", [1]))
+    harness.step(on.ProcessorResults(99, 0, 1, [1], b"x", Reported(durations=[1])))
 
 
 # --- nesting
@@ -941,7 +942,7 @@ def test_shutdown_by_the_scheduler_ends_soon() -> None:
     [
         on.Tick(),
         on.ProcessorReady(77, 1),
-        on.ProcessorResults(77, 0, 1, [0], b"", [0]),
+        on.ProcessorResults(77, 0, 1, [0], b"", Reported(durations=[0])),
         on.ProcessorBlocked(77, 1, 1),
         on.ProcessorUnblocked(77),
         on.ProcessorGaveBack(77, 1, 1),

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from scaler_protocol.batch_rows import Reported
 from scaler_protocol.ids import NO_ID
 from scaler_protocol.payloads import INLINE_BYTES_MAX, OBJECT, PICKLED, RAW_BYTEARRAY, RAW_BYTES
 from scaler_protocol.segments import Offer, adopt
@@ -101,18 +102,19 @@ def test_results_round_trip() -> None:
     results = [
         (5, b"one", 10, None),
         (6, b"", 2**40, Extra(1)),
-        (7, b"three", 30, Extra(0, 400, 500, OBJECT_ID, 600)),
+        (7, b"three", 30, Extra(0, {"cpu_times": 400, "memory_peaks": 500}, OBJECT_ID, 600)),
     ]
     read = read_results(b"".join(results_parts(results)))
     assert (read.first_index, read.rows, list(read.payload_lengths), read.payloads) == (5, 3, [3, 0, 5], b"onethree")
-    assert (list(read.durations), list(read.statuses)) == ([10, 0xFFFFFFFF, 30], [0, 1, 0])
-    assert (list(read.cpu_times), list(read.memory_peaks)) == ([0, 0, 400], [0, 0, 500])
+    assert (list(read.reported.durations), list(read.reported.statuses)) == ([10, 0xFFFFFFFF, 30], [0, 1, 0])
+    assert (list(read.reported.cpu_times), list(read.reported.memory_peaks)) == ([0, 0, 400], [0, 0, 500])
     assert (list(read.object_positions), read.objects, list(read.object_sizes)) == ([2], (OBJECT_ID,), [600])
 
 
 def test_plain_results_carry_no_optional_columns() -> None:
     read = read_results(b"".join(results_parts([(0, b"a", 1, None), (1, b"b", 2, None)])))
-    assert [len(column) for column in (read.statuses, read.cpu_times, read.memory_peaks, read.objects)] == [0, 0, 0, 0]
+    assert read.reported._replace(durations=()) == Reported((), (), (), ())
+    assert not len(read.objects)
 
 
 @pytest.mark.parametrize("payload", [b"", b"x" * ONE_TASK_BYTES_MAX])
@@ -146,9 +148,10 @@ def test_the_short_form_of_a_task_says_what_the_long_one_does(payload: bytes) ->
 def test_the_short_form_of_a_result_says_what_the_long_one_does() -> None:
     result = (2**40, b"value", 2**40, None)
     read = read_results(b"".join(results_parts([result])))
-    first_index, rows, lengths, payloads, durations = read_one_result(b"".join(one_result_parts(result)))
+    first_index, rows, lengths, payloads, reported = read_one_result(b"".join(one_result_parts(result)))
     assert (first_index, rows, payloads) == (read.first_index, read.rows, read.payloads)
-    assert (list(lengths), list(durations)) == (list(read.payload_lengths), list(read.durations))
+    assert list(lengths) == list(read.payload_lengths)
+    assert list(map(list, reported)) == list(map(list, read.reported))
 
 
 # --- objects

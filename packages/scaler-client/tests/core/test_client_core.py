@@ -193,7 +193,7 @@ def test_answers_come_with_what_was_submitted(core: ClientCore, scheduler: Sched
     scheduler.answer([2, 1], 0.3, statuses=[0, 1], durations=[7, 8])
     (completed,) = scheduler.take(e.Completed)
     assert completed.tokens == ["future1", "future0"]
-    assert list(completed.statuses) == [0, 1]
+    assert list(completed.reported.statuses) == [0, 1]
     assert completed.payloads == [b"P2", b"P1"]
     assert core.unanswered_count == 0
     assert core.idle
@@ -398,7 +398,7 @@ def test_a_refused_object_fails_its_tasks(core: ClientCore, scheduler: Scheduler
     core.submit(core.group(), FUNCTION, b"payload", (OBJECT_ID,), "second")
     scheduler.exchange(0.2)
     failed = scheduler.take(e.Completed)
-    assert [(one.tokens, list(one.statuses), one.payloads) for one in failed] == [
+    assert [(one.tokens, list(one.reported.statuses), one.payloads) for one in failed] == [
         (["first"], [m.Status.STORAGE_FAILED], [b"storage is full"]),
         (["second"], [m.Status.STORAGE_FAILED], [b"storage is full"]),
     ]
@@ -429,7 +429,7 @@ def test_an_answer_that_storage_lost_is_a_failure(core: ClientCore, scheduler: S
     core.handle(e.ObjectFetchFailed(1, m.Status.MISSING_OBJECT, "gone"), 0.4)
     scheduler.exchange(0.4)
     (completed,) = scheduler.take(e.Completed)
-    assert (completed.statuses, completed.payloads) == ([m.Status.MISSING_OBJECT], [b"gone"])
+    assert (completed.reported.statuses, completed.payloads) == ([m.Status.MISSING_OBJECT], [b"gone"])
 
 
 def graph_of(rows: int, wanted: list[int]) -> m.GraphSubmit:

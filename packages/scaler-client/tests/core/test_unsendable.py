@@ -68,7 +68,7 @@ def test_tasks_of_such_a_batch_fail_and_the_others_run(core: ClientCore) -> None
     assert [number for message in sent if isinstance(message, m.TaskBatch) for number in message.numbers] == [working]
     assert failed.numbers == failing
     assert failed.tokens == ["bad", "bad too"]
-    assert set(failed.statuses) == {m.Status.NOT_RUN}
+    assert set(failed.reported.statuses) == {m.Status.NOT_RUN}
     assert b"TaskBatch.capabilities cannot be written" in failed.payloads[0]  # type: ignore[operator]
     assert not core.uses.counts
     assert core.unanswered_count == 1

@@ -786,14 +786,14 @@ class Engine(ABC):
 
     def _complete(self, completed: e.Completed) -> None:
         tokens = completed.tokens
-        statuses, durations = completed.statuses, completed.durations
+        statuses, durations, cpu_times, memory_peaks = completed.reported
         if type(tokens[0]) is ScalerFuture and (
             len(tokens) == 1 or all(type(token) is ScalerFuture for token in tokens)
         ):
             profiles = None
-            if len(completed.cpu_times) and len(durations):
-                peaks = completed.memory_peaks if len(completed.memory_peaks) else [0] * len(tokens)
-                profiles = list(zip(durations, completed.cpu_times, peaks, strict=True))
+            if len(cpu_times) and len(durations):
+                peaks = memory_peaks if len(memory_peaks) else [0] * len(tokens)
+                profiles = list(zip(durations, cpu_times, peaks, strict=True))
             answer_futures(tokens, completed.payloads, statuses, profiles)  # type: ignore[arg-type]
             return
         for position, token in enumerate(tokens):
@@ -802,10 +802,7 @@ class Engine(ABC):
                     [completed.numbers[position]],
                     [token],
                     [completed.payloads[position]],
-                    *(
-                        column[position : position + 1]
-                        for column in (statuses, durations, completed.cpu_times, completed.memory_peaks)
-                    ),
+                    completed.reported.cut(position, position + 1),
                 )
                 self._complete(one)
                 continue

@@ -24,7 +24,7 @@ from scaler.core.tasks import Graph, Task, TaskGroup, TaskTable
 from scaler.core.unsendable import tasks_in
 from scaler.errors import ClientQuitException, ConnectionRefusedByScheduler, DisconnectedError, ScalerError
 from scaler_protocol import messages as m
-from scaler_protocol.columns import EMPTY, Column
+from scaler_protocol.batch_rows import Reported, reported_of
 from scaler_protocol.errors import SessionError
 from scaler_protocol.payloads import OBJECT
 from scaler_protocol.session import (
@@ -348,7 +348,7 @@ class ClientCore:
         if tasks:
             tokens = [task.token for task in tasks.values()]
             reasons: list[e.Payload] = [f"it cannot be sent: {text}".encode("utf-8", "replace")] * len(tasks)
-            self._effects.append(e.Completed(list(tasks), tokens, reasons, [m.Status.NOT_RUN] * len(tasks)))
+            self._effects.append(e.Completed(list(tasks), tokens, reasons, Reported([m.Status.NOT_RUN] * len(tasks))))
         for task in tasks.values():
             self._finish(task)
         return filler
@@ -482,10 +482,7 @@ class ClientCore:
                 numbers,
                 [],
                 payloads,
-                batch.statuses,
-                batch.durations,
-                batch.cpu_times,
-                batch.memory_peaks,
+                reported_of(batch),
             )
         else:
             known = self._sort_out(batch, numbers, tasks, payloads, object_rows or set())
@@ -505,10 +502,7 @@ class ClientCore:
             [batch.numbers[0]],
             [task.token],
             [bytes(batch.payloads.data)],
-            batch.statuses,
-            batch.durations,
-            batch.cpu_times,
-            batch.memory_peaks,
+            reported_of(batch),
         )
         if self.uses.counts or self.table.graphs:
             self._finish(task)
@@ -560,7 +554,7 @@ class ClientCore:
         completed.tokens.append(task.token)
         completed.payloads = [payload]
         if failure is not None:
-            completed.statuses = [failure]
+            completed.reported = completed.reported._replace(statuses=[failure])
         self._effects.append(completed)
         if failure is None and not (len(completed.statuses) and self._is_awaited(stored)):
             self._effects.append(e.DeleteObjects((stored[1:],)))
@@ -664,7 +658,7 @@ class ClientCore:
                 list(victims),
                 [task.token for task, _ in victims.values()],
                 [reason.encode() for _, reason in victims.values()],
-                [m.Status.STORAGE_FAILED] * len(victims),
+                Reported([m.Status.STORAGE_FAILED] * len(victims)),
             )
         )
         self.cancel(list(victims))
@@ -695,17 +689,11 @@ class ClientCore:
 def _rows(batch: m.ResultBatch, numbers: list[int], payloads: list[bytes], rows: Sequence[int]) -> e.Completed:
     """Return the part of a batch that these rows are, without tokens."""
 
-    def column(values: Column) -> Column:
-        return [values[row] for row in rows] if len(values) else EMPTY
-
     return e.Completed(
         [numbers[row] for row in rows],
         [],
         [payloads[row] for row in rows],
-        column(batch.statuses),
-        column(batch.durations),
-        column(batch.cpu_times),
-        column(batch.memory_peaks),
+        reported_of(batch).pick(rows),
     )
 
 

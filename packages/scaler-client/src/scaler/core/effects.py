@@ -7,7 +7,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from scaler_protocol import messages as m
-from scaler_protocol.columns import EMPTY, Column
+from scaler_protocol.batch_rows import NOTHING_REPORTED, Reported
 from scaler_protocol.session import Outgoing
 from scaler_protocol.values import record, value
 from scaler_protocol.wire import Envelope, Frame
@@ -66,18 +66,14 @@ Payload = bytes | Sequence[Frame]
 
 @record
 class Completed:
-    """Tasks were answered. All sequences have one element per task; an empty optional column means: not told."""
+    """Tasks were answered. All sequences have one element per task."""
 
     numbers: list[int]
     tokens: list[object]
     """What was given to `submit` for each task."""
     payloads: Sequence[Payload]
-    statuses: Column = EMPTY
-    """`Status` of each; empty: all SUCCESS."""
-    durations: Column = EMPTY
-    """Microseconds in the processor."""
-    cpu_times: Column = EMPTY
-    memory_peaks: Column = EMPTY
+    reported: Reported = NOTHING_REPORTED
+    """What their processors say of them, columns as in `ResultBatch`: where all succeeded, the statuses are empty."""
 
 
 class Cause(Enum):

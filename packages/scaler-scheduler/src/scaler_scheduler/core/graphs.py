@@ -16,6 +16,7 @@ from enum import IntEnum
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
+from scaler_protocol.batch_rows import Reported
 from scaler_protocol.messages import GraphSubmit
 from scaler_scheduler.core.tasks import Task, TaskOptions, TaskState
 
@@ -44,13 +45,12 @@ _WAITING, _RELEASED, _DONE = int(RowState.WAITING), int(RowState.RELEASED), int(
 
 
 class RowResult(NamedTuple):
-    """A finished row's result: payload bytes, the objects they name, and how long it took (microseconds)."""
+    """A finished row's result: payload bytes, the objects they name, and what its processor reported."""
 
     payload: bytes
     objects: tuple[bytes, ...]
-    duration: int
-    cpu_time: int
-    memory_peak: int
+    reported: Reported
+    """Columns of this one row."""
     attempt: int
 
 
@@ -139,11 +139,10 @@ class Graph:
         """A released row is done. Return tasks for the rows that became ready, and objects nobody reads any more."""
         self.states[row] = _DONE
         self.unfinished -= 1
-        known = self._mean_duration
+        known, durations = self._mean_duration, result.reported.durations
+        duration = float(durations[0]) if len(durations) else 0.0
         self._mean_duration = (
-            float(result.duration)
-            if known is None
-            else known * DURATION_WEIGHT_KEPT + result.duration * (1.0 - DURATION_WEIGHT_KEPT)
+            duration if known is None else known * DURATION_WEIGHT_KEPT + duration * (1.0 - DURATION_WEIGHT_KEPT)
         )
         freed = self._drop_inputs_of(row)
         if self._readers[row]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from scaler_protocol import messages as m
+from scaler_protocol.batch_rows import pick_rows, reported_of
 from scaler_protocol.columns import Packed
 from scaler_scheduler.core.agents import AgentRecord
 from scaler_scheduler.core.clients import ClientRecord
 from scaler_scheduler.core.graphs import Graph, RowResult, RowState
-from scaler_scheduler.core.recovery import result_rows
 from scaler_scheduler.core.state import SchedulerState
 from scaler_scheduler.core.tasks import Task, TaskState
 
@@ -180,9 +180,9 @@ class TaskLifecycle:
         for tasks in released.values():
             self.queue_new(client, tasks, now)
         if passed:
-            self.outbox.send(client, result_rows(batch, passed))
+            self.outbox.send(client, pick_rows(batch, passed))
         if early:
-            self.recovery.keep_result(result_rows(batch, early), self.announcement_deadline(client))
+            self.recovery.keep_result(pick_rows(batch, early), self.announcement_deadline(client))
 
     def try_again(self, task: Task, status: m.Status, payload: bytes, agent: AgentRecord, now: float) -> None:
         """Its processor died, or it was stopped though nobody wanted that: an attempt is used up either way.
@@ -269,14 +269,8 @@ class TaskLifecycle:
         if status is not m.Status.SUCCESS:
             self.fail_row(client, graph, row, status, payload, task.attempt, now, objects)
             return []
-        result = RowResult(
-            payload,
-            tuple(objects),
-            batch.durations[row_in_batch] if len(batch.durations) else 0,
-            batch.cpu_times[row_in_batch] if len(batch.cpu_times) else 0,
-            batch.memory_peaks[row_in_batch] if len(batch.memory_peaks) else 0,
-            task.attempt,
-        )
+        reported = reported_of(batch).pick([row_in_batch])
+        result = RowResult(payload, tuple(objects), reported, task.attempt)
         released, freed = graph.complete(row, result, agent)
         if freed:
             self.free_objects(client, freed)
@@ -338,7 +332,6 @@ class TaskLifecycle:
             result = graph.read_by_client(row)
             if result is None:
                 continue
-            profiled = graph.options.flags & m.TaskFlag.PROFILE
             self.outbox.send(
                 client,
                 m.ResultBatch(
@@ -346,11 +339,9 @@ class TaskLifecycle:
                     [graph.first_number + row],
                     [result.attempt],
                     Packed.of([result.payload]),
-                    durations=[result.duration],
-                    cpu_times=[result.cpu_time] if profiled else (),
-                    memory_peaks=[result.memory_peak] if profiled else (),
                     object_positions=[0] * len(result.objects),
                     objects=result.objects,
+                    **result.reported._asdict(),
                 ),
             )
         if graph.finished and graph in client.graphs:

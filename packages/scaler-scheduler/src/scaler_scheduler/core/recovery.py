@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-from scaler_protocol.columns import Packed
+from scaler_protocol.batch_rows import pick_rows
 from scaler_protocol.messages import ResultBatch
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Recovery:
             return
         absent = self._of(batch.client, deadline)
         for row in range(len(batch.numbers)):
-            single = result_rows(batch, [row])
+            single = pick_rows(batch, [row])
             number = single.numbers[0]
             absent.claims.pop(number, None)
             absent.results[number] = single
@@ -105,33 +105,3 @@ class Recovery:
         if absent is None:
             absent = self._absent[client_id] = _Absent(deadline)
         return absent
-
-
-def result_rows(batch: ResultBatch, rows: list[int]) -> ResultBatch:
-    """Return a batch of some rows of `batch`."""
-    payloads = batch.payloads.split()
-
-    def pick(column: object) -> list[int]:
-        return [column[row] for row in rows] if len(column) else []  # type: ignore[arg-type, index]
-
-    positions: list[int] = []
-    objects: list[bytes] = []
-    if batch.objects:
-        new_row = {row: position for position, row in enumerate(rows)}
-        for row, object_id in zip(batch.object_positions, batch.objects, strict=True):
-            if row in new_row:
-                positions.append(new_row[row])
-                objects.append(object_id)
-    return ResultBatch(
-        client=batch.client,
-        numbers=pick(batch.numbers),
-        attempts=pick(batch.attempts),
-        payloads=Packed.of([payloads[row] for row in rows]),
-        statuses=pick(batch.statuses),
-        durations=pick(batch.durations),
-        cpu_times=pick(batch.cpu_times),
-        memory_peaks=pick(batch.memory_peaks),
-        object_positions=positions,
-        objects=tuple(objects),
-        slots=pick(batch.slots),
-    )

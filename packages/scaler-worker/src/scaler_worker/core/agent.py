@@ -488,15 +488,13 @@ class AgentCore:
 
     def _collect(self, event: on.ProcessorResults, tasks: TaskSlice, row: int, end: int, byte: int, slot: int) -> int:
         """Take the outcomes of rows `row` to `end` of an event, which are those of `tasks`; return the next byte."""
-        lengths, durations = event.payload_lengths, event.durations
+        lengths, reported = event.payload_lengths, event.reported
         payloads: bytes | memoryview = event.payloads
-        statuses, cpu_times, peaks = event.statuses, event.cpu_times, event.memory_peaks
         if end - row < event.count:
-            lengths, durations = lengths[row:end], durations[row:end]
+            lengths, reported = lengths[row:end], reported.cut(row, end)
             payloads = memoryview(payloads)[byte : byte + sum(lengths)]
-            statuses, cpu_times, peaks = statuses[row:end], cpu_times[row:end], peaks[row:end]
-        if not statuses or Status.SKIPPED not in statuses:
-            self._observe(tasks, durations)
+        if not reported.statuses or Status.SKIPPED not in reported.statuses:
+            self._observe(tasks, reported.durations)
         if tasks.abandoned:
             pass
         elif event.object_positions:
@@ -504,16 +502,7 @@ class AgentCore:
         else:
             batch, rows = tasks.batch, slice(tasks.start, tasks.stop)
             self._results.add(
-                batch.client,
-                batch.numbers[rows],
-                batch.attempts[rows],
-                lengths,
-                payloads,
-                durations,
-                statuses,
-                cpu_times,
-                peaks,
-                slot,
+                batch.client, batch.numbers[rows], batch.attempts[rows], lengths, payloads, reported, slot
             )
         return byte + len(payloads)
 
@@ -529,29 +518,14 @@ class AgentCore:
             byte += len(payload)
             number = tasks.batch.numbers[tasks.start + at - row]
             attempt = tasks.batch.attempts[tasks.start + at - row]
-            cpu_time = event.cpu_times[at] if len(event.cpu_times) else 0
-            peak = event.memory_peaks[at] if len(event.memory_peaks) else 0
+            reported = event.reported.cut(at, at + 1)
             if at in objects:
-                status = event.statuses[at] if len(event.statuses) else Status.SUCCESS
-                stored = StoredResult(
-                    tasks.client, number, attempt, payload, event.durations[at], cpu_time, peak, slot, status
-                )
+                stored = StoredResult(tasks.client, number, attempt, payload, reported, slot)
                 ended = self._transfers.store(*objects[at], stored, self._effects)
                 if ended is not None:
                     self._on_store_ended(ended)
                 continue
-            self._results.add(
-                tasks.client,
-                [number],
-                [attempt],
-                [len(payload)],
-                payload,
-                [event.durations[at]],
-                event.statuses[at : at + 1],
-                event.cpu_times[at : at + 1],
-                event.memory_peaks[at : at + 1],
-                slot,
-            )
+            self._results.add(tasks.client, [number], [attempt], [len(payload)], payload, reported, slot)
 
     def _observe(self, tasks: TaskSlice, durations: Sequence[int]) -> None:
         if not tasks.batch.function_indexes:
@@ -796,11 +770,8 @@ class AgentCore:
                 result.attempt,
                 result.payload,
                 ended.id,
-                result.duration,
-                result.cpu_time,
-                result.memory_peak,
+                result.reported,
                 result.slot,
-                result.status,
             )
         else:
             self._results.add_ended(
@@ -809,7 +780,7 @@ class AgentCore:
                 [result.attempt],
                 ended.status,
                 ended.text,
-                result.duration,
+                result.reported.durations[0],
                 result.slot,
             )
 

@@ -10,6 +10,7 @@ from dataclasses import field
 from typing import NamedTuple
 
 from scaler_protocol import messages as m
+from scaler_protocol.batch_rows import Reported
 from scaler_protocol.columns import EMPTY, Column
 from scaler_protocol.values import value
 from scaler_protocol.wire import Envelope, Frame
@@ -48,10 +49,7 @@ class ProcessorResults:
     count: int
     payload_lengths: Column
     payloads: bytes
-    durations: Column
-    statuses: Column = EMPTY
-    cpu_times: Column = EMPTY
-    memory_peaks: Column = EMPTY
+    reported: Reported
     object_positions: Column = EMPTY
     objects: tuple[bytes, ...] = ()
     object_sizes: Column = EMPTY

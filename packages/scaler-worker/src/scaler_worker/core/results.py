@@ -7,77 +7,61 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from scaler_protocol import messages as m
-from scaler_protocol.columns import EMPTY, Column, Packed
+from scaler_protocol.batch_rows import ABSENT, REPORTED, GrowingColumn, Reported
+from scaler_protocol.columns import Column, Packed
+from scaler_protocol.messages import NO_SLOT
 from scaler_protocol.values import new_tuple
-
-NO_SLOT = 0xFFFF
-"""In the column of slots: no worker ran the task, or none knows which one did."""
 
 BATCH_BYTES_MAX = 64 * 1024 * 1024
 """Payload bytes after which a client's results go out as a further batch."""
 
 
 class _Columns:
-    """Growing columns of one client's batch. The optional ones stay empty until a row needs them."""
+    """Growing columns of one client's batch."""
 
     __slots__ = (
         "attempts",
-        "cpu_times",
-        "durations",
         "lengths",
-        "memory_peaks",
         "numbers",
         "object_positions",
         "objects",
         "payload_bytes",
         "payloads",
+        "reported",
         "slots",
-        "statuses",
     )
 
     def __init__(self) -> None:
         self.numbers: array[int] = array("Q")
         self.attempts: array[int] = array("H")
         self.lengths: array[int] = array("I")
-        self.durations: array[int] = array("I")
-        self.statuses: array[int] = array("B")
-        self.cpu_times: array[int] = array("I")
-        self.memory_peaks: array[int] = array("Q")
+        self.reported = [GrowingColumn(spec.typecode, absent) for spec, absent in zip(REPORTED, ABSENT, strict=True)]
         self.object_positions: array[int] = array("I")
         self.objects: list[bytes] = []
         self.slots: array[int] = array("H")
         self.payloads: list[bytes | memoryview] = []
         self.payload_bytes = 0
 
-    def add(self, first: _First) -> None:
-        """Begin with these."""
-        self.numbers.extend(first.numbers)
-        self.attempts.extend(first.attempts)
-        self.lengths.extend(first.lengths)
-        self.durations.extend(first.durations)
-        self.slots.extend(array("H", [first.slot]) * len(first.numbers))
-        self.payloads.append(first.payloads)
-        self.payload_bytes += len(first.payloads)
+    def add(self, some: _Some) -> None:
+        before, rows = len(self.numbers), len(some.numbers)
+        self.numbers.extend(some.numbers)
+        self.attempts.extend(some.attempts)
+        self.lengths.extend(some.lengths)
+        for column, values in zip(self.reported, some.reported, strict=True):
+            column.extend(before, rows, values)
+        self.slots.extend(array("H", [some.slot]) * rows)
+        self.payloads.append(some.payloads)
+        self.payload_bytes += len(some.payloads)
 
 
-def _extend_optional(column: array[int], rows_before: int, rows: int, values: Column) -> None:
-    """Append `values` to a column that is empty while all its rows are zero."""
-    if len(values):
-        if len(column) < rows_before:
-            column.extend(bytes(rows_before - len(column)))
-        column.extend(values)
-    elif len(column):
-        column.extend(bytes(rows))
-
-
-class _First(NamedTuple):
-    """A client's first results, plain successes: most often nothing joins them, and no columns need be built."""
+class _Some(NamedTuple):
+    """Results of one client that came together. Most often no others join them, and no columns need be built."""
 
     numbers: Column
     attempts: Column
     lengths: Column
     payloads: bytes | memoryview
-    durations: Column
+    reported: Reported
     slot: int
 
 
@@ -88,7 +72,7 @@ class ResultCollector:
 
     def __init__(self) -> None:
         self.rows = 0
-        self._firsts: dict[bytes, _First] = {}
+        self._firsts: dict[bytes, _Some] = {}
         """By client, where there are no columns for it."""
         self._by_client: dict[bytes, _Columns] = {}
         self._full: list[tuple[bytes, _Columns]] = []
@@ -100,35 +84,16 @@ class ResultCollector:
         attempts: Column,
         lengths: Column,
         payloads: bytes | memoryview,
-        durations: Column,
-        statuses: Column = EMPTY,
-        cpu_times: Column = EMPTY,
-        memory_peaks: Column = EMPTY,
+        reported: Reported,
         slot: int = NO_SLOT,
     ) -> None:
         """Add the outcomes of some tasks of one client, as columns; all of them ran in `slot`."""
-        rows = len(numbers)
-        self.rows += rows
-        if (
-            client not in self._by_client
-            and client not in self._firsts
-            and not (len(statuses) or len(cpu_times) or len(memory_peaks))
-        ):
-            first = (numbers, attempts, lengths, payloads, durations, slot)
-            self._firsts[client] = new_tuple(_First, first)
-            return
-        columns = self._columns(client)
-        before = len(columns.numbers)
-        columns.numbers.extend(numbers)
-        columns.attempts.extend(attempts)
-        columns.lengths.extend(lengths)
-        columns.durations.extend(durations)
-        columns.slots.extend(array("H", [slot]) * rows)
-        _extend_optional(columns.statuses, before, rows, statuses)
-        _extend_optional(columns.cpu_times, before, rows, cpu_times)
-        _extend_optional(columns.memory_peaks, before, rows, memory_peaks)
-        columns.payloads.append(payloads)
-        columns.payload_bytes += len(payloads)
+        self.rows += len(numbers)
+        some = new_tuple(_Some, (numbers, attempts, lengths, payloads, reported, slot))
+        if client in self._by_client or client in self._firsts:
+            self._columns(client).add(some)
+        else:
+            self._firsts[client] = some
 
     def add_object(
         self,
@@ -137,16 +102,11 @@ class ResultCollector:
         attempt: int,
         payload: bytes,
         object_id: bytes,
-        duration: int,
-        cpu_time: int,
-        memory_peak: int,
+        reported: Reported,
         slot: int = NO_SLOT,
-        status: int = m.Status.SUCCESS,
     ) -> None:
         """Add one outcome whose value, or exception, is an object in storage."""
-        optional = ([cpu_time], [memory_peak]) if cpu_time or memory_peak else (EMPTY, EMPTY)
-        statuses = [int(status)] if status else EMPTY
-        self.add(client, [number], [attempt], [len(payload)], payload, [duration], statuses, *optional, slot=slot)
+        self.add(client, [number], [attempt], [len(payload)], payload, reported, slot)
         columns = self._columns(client)
         columns.object_positions.append(len(columns.numbers) - 1)
         columns.objects.append(object_id)
@@ -164,8 +124,8 @@ class ResultCollector:
         """Add tasks that ended without a value, all in the same way."""
         rows = len(numbers)
         payload = text.encode(errors="replace")
-        lengths, durations, statuses = [len(payload)] * rows, [duration] * rows, [int(status)] * rows
-        self.add(client, numbers, attempts, lengths, payload * rows, durations, statuses, slot=slot)
+        reported = Reported(statuses=[int(status)] * rows, durations=[duration] * rows)
+        self.add(client, numbers, attempts, [len(payload)] * rows, payload * rows, reported, slot)
 
     def drop_client(self, client: bytes) -> None:
         self._firsts.pop(client, None)
@@ -175,7 +135,7 @@ class ResultCollector:
 
     def task_keys(self) -> list[tuple[bytes, int]]:
         """Return (client, number) of every result that waits, for invariants."""
-        entries: list[tuple[bytes, _Columns | _First]] = [
+        entries: list[tuple[bytes, _Columns | _Some]] = [
             *self._full,
             *self._by_client.items(),
             *self._firsts.items(),
@@ -192,13 +152,13 @@ class ResultCollector:
         self.rows = 0
         batches = [
             m.ResultBatch(
-                client,
-                first.numbers,
-                first.attempts,
-                Packed(first.lengths, first.payloads),
-                durations=first.durations,
+                client=client,
+                numbers=first.numbers,
+                attempts=first.attempts,
+                payloads=Packed(first.lengths, first.payloads),
                 capacity=capacity,
                 slots=[first.slot] * len(first.numbers),
+                **first.reported._asdict(),
             )
             for client, first in firsts.items()
         ]
@@ -213,14 +173,11 @@ class ResultCollector:
                 numbers=columns.numbers,
                 attempts=columns.attempts,
                 payloads=Packed(columns.lengths, _join(columns.payloads)),
-                statuses=columns.statuses,
-                durations=columns.durations,
-                cpu_times=columns.cpu_times,
-                memory_peaks=columns.memory_peaks,
                 object_positions=columns.object_positions,
                 objects=tuple(columns.objects),
                 capacity=capacity,
                 slots=columns.slots,
+                **{spec.name: column.values for spec, column in zip(REPORTED, columns.reported, strict=True)},
             )
             for client, columns in entries
         ]

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from scaler_protocol import messages as m
+from scaler_protocol.batch_rows import Reported
 from scaler_worker.core.effects import AnswerObject, DropObject, Effect, FetchObject, PutObject
 from scaler_worker.core.events import ObjectFetched, ObjectStored
 
@@ -26,11 +27,9 @@ class StoredResult:
     number: int
     attempt: int
     payload: bytes
-    duration: int
-    cpu_time: int
-    memory_peak: int
+    reported: Reported
+    """Of this one row."""
     slot: int
-    status: int = m.Status.SUCCESS
 
 
 @dataclass(slots=True)

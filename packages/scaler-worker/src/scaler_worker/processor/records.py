@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
 from itertools import repeat
 from typing import NamedTuple
 
-from scaler_protocol.columns import Column
+from scaler_protocol.batch_rows import REPORTED, Reported
+from scaler_protocol.columns import EMPTY, Column
 from scaler_protocol.messages import Status
 from scaler_protocol.values import new_tuple
 
@@ -308,16 +309,19 @@ def read_one_task(body: bytes) -> Tasks:
 # --- results ---------------------------------------------------------------------------------------------------------
 
 _RESULTS = struct.Struct("=QIBI")
-_HAS_STATUSES = 1
-_HAS_PROFILE = 2
+"""First index, rows, which of `REPORTED` follow (a bit each), and how many results are objects."""
+
+_LIMITS = tuple((1 << 8 * array(spec.typecode).itemsize) - 1 for spec in REPORTED)
+_DURATIONS = Reported._fields.index("durations")
+assert len(REPORTED) <= 8
 
 
 class Extra(NamedTuple):
     """What most results do not have."""
 
     status: int = 0
-    cpu_time: int = 0
-    memory_peak: int = 0
+    measured: Mapping[str, int] = {}
+    """By the name of its column in `Reported`, beside status and duration."""
     object_id: bytes = b""
     object_size: int = 0
 
@@ -333,34 +337,32 @@ class Results(NamedTuple):
     rows: int
     payload_lengths: Column
     payloads: bytes
-    durations: Column
-    statuses: Column
-    cpu_times: Column
-    memory_peaks: Column
-    object_positions: Column
-    objects: tuple[bytes, ...]
-    object_sizes: Column
+    reported: Reported
+    object_positions: Column = ()
+    objects: tuple[bytes, ...] = ()
+    object_sizes: Column = ()
 
 
 def results_parts(results: Sequence[Result]) -> list[Bytes]:
     """Return the body of a RESULTS record, in parts."""
     payloads = [result[1] for result in results]
     count = len(results)
-    columns = [
-        array("I", map(len, payloads)).tobytes(),
-        array("I", [_microseconds(result[2]) for result in results]).tobytes(),
-    ]
+    columns = [array("I", map(len, payloads)).tobytes()]
     flags = stored_count = 0
-    if any(result[3] is not None for result in results):
-        plain = Extra()
-        extras = [result[3] or plain for result in results]
-        if any(extra.status for extra in extras):
-            flags |= _HAS_STATUSES
-            columns.append(bytes(extra.status for extra in extras))
-        if any(extra.cpu_time or extra.memory_peak for extra in extras):
-            flags |= _HAS_PROFILE
-            columns.append(array("I", [_microseconds(extra.cpu_time) for extra in extras]).tobytes())
-            columns.append(array("Q", [max(extra.memory_peak, 0) for extra in extras]).tobytes())
+    has_extras = any(result[3] is not None for result in results)
+    plain = Extra()
+    extras = [result[3] or plain for result in results] if has_extras else []
+    for position, (spec, limit) in enumerate(zip(REPORTED, _LIMITS, strict=True)):
+        if position == _DURATIONS:
+            values = [result[2] for result in results]
+        elif spec.name == "statuses":
+            values = [extra.status for extra in extras]
+        else:
+            values = [extra.measured.get(spec.name, 0) for extra in extras]
+        if position == _DURATIONS or any(values):
+            flags |= 1 << position
+            columns.append(array(spec.typecode, [_bounded(value, limit) for value in values]).tobytes())
+    if has_extras:
         stored = [(position, extra) for position, extra in enumerate(extras) if extra.object_id]
         stored_count = len(stored)
         if stored:
@@ -375,55 +377,45 @@ _ONE_RESULT = struct.Struct("=QI")
 
 def one_result_parts(result: Result) -> list[Bytes]:
     """Return the body of a ONE_RESULT record, in parts: of a result with nothing unusual about it."""
-    return [_ONE_RESULT.pack(result[0], _microseconds(result[2])), result[1]]
+    return [_ONE_RESULT.pack(result[0], _bounded(result[2], 0xFFFFFFFF)), result[1]]
 
 
-def _microseconds(measured: int) -> int:
-    """Return a time as 32 bits hold it. Clocks may go wrong: a task can replace those of its process."""
-    return measured if 0 <= measured <= 0xFFFFFFFF else max(0, min(measured, 0xFFFFFFFF))
+def _bounded(measured: int, limit: int) -> int:
+    """Return a measured number as its column holds it. Clocks may go wrong: a task can replace those of its process."""
+    return measured if 0 <= measured <= limit else max(0, min(measured, limit))
 
 
-def read_one_result(body: bytes) -> tuple[int, int, Column, bytes, Column]:
+def read_one_result(body: bytes) -> tuple[int, int, Column, bytes, Reported]:
     """Return the first fields of `Results`; the others are empty."""
     index, duration = _ONE_RESULT.unpack_from(body)
     payload = body[_ONE_RESULT.size :]
-    return index, 1, (len(payload),), payload, (duration,)
+    return index, 1, (len(payload),), payload, Reported(durations=(duration,))
 
 
 def read_results(body: bytes) -> Results:
     first_index, count, flags, stored_count = _RESULTS.unpack_from(body)
     reader = _Reader(body, _RESULTS.size)
     lengths = reader.column("I", count)
-    durations = reader.column("I", count)
-    statuses: Column = reader.column("B", count) if flags & _HAS_STATUSES else ()
-    cpu_times: Column = ()
-    peaks: Column = ()
-    if flags & _HAS_PROFILE:
-        cpu_times = reader.column("I", count)
-        peaks = reader.column("Q", count)
-    positions: Column = ()
-    sizes: Column = ()
+    reported = Reported._make(
+        reader.column(spec.typecode, count) if flags & 1 << position else EMPTY
+        for position, spec in enumerate(REPORTED)
+    )
+    positions: Column = EMPTY
+    sizes: Column = EMPTY
     objects: tuple[bytes, ...] = ()
     if stored_count:
         positions = reader.column("I", stored_count)
         sizes = reader.column("Q", stored_count)
         objects = tuple(reader.ids(stored_count))
     payloads = body[reader.at :]
-    if sum(lengths) != len(payloads) or len(durations) != count or (len(statuses) and max(statuses) > _STATUS_MAX):
+    statuses = reported.statuses
+    if (
+        sum(lengths) != len(payloads)
+        or len(reported.durations) != count
+        or (len(statuses) and max(statuses) > _STATUS_MAX)
+    ):
         raise ValueError(f"results of {sum(lengths)} bytes in a record that has {len(payloads)}")
-    return Results(
-        first_index,
-        count,
-        lengths,
-        payloads,
-        durations,
-        statuses,
-        cpu_times,
-        peaks,
-        positions,
-        objects,
-        sizes,
-    )
+    return Results(first_index, count, lengths, payloads, reported, positions, objects, sizes)
 
 
 # --- small ones ------------------------------------------------------------------------------------------------------

@@ -671,7 +671,8 @@ class Processor:
                 return row.task_index, text.encode("utf-8", "replace"), 0, Extra(Status.STORAGE_FAILED)
         extra = None
         if outcome.object_id or cpu_time or memory_peak:
-            extra = Extra(SUCCESS, cpu_time, memory_peak, outcome.object_id, size)
+            measured = {"cpu_times": cpu_time, "memory_peaks": memory_peak} if cpu_time or memory_peak else {}
+            extra = Extra(SUCCESS, measured, outcome.object_id, size)
         return row.task_index, outcome.payload, int((ended_at - started_at) * 1e6), extra
 
     def _end_badly(self, row: Row, error: BaseException, started_at: float, ended_at: float) -> Result:

@@ -1,0 +1,106 @@
+"""Parts of batches: some rows of one, or the rows of several end to end. Every declared column comes along."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import Any, Final, NamedTuple, TypeVar
+
+from scaler_protocol import messages as m
+from scaler_protocol.column_table import Shape, columns_of
+from scaler_protocol.columns import EMPTY, Column, Packed
+from scaler_protocol.values import new_tuple
+
+Batch = TypeVar("Batch", m.TaskBatch, m.ResultBatch)
+
+
+class Reported(NamedTuple):
+    """The columns of a `ResultBatch` that a processor fills in, beside payloads and objects: they travel as one value.
+
+    Each is declared in `messages`; the hops between do not look at them, so that none can be lost on the way.
+    """
+
+    statuses: Column = EMPTY
+    durations: Column = EMPTY
+    cpu_times: Column = EMPTY
+    memory_peaks: Column = EMPTY
+
+    def cut(self, start: int, stop: int) -> Reported:
+        """Return the columns of the rows from `start` to `stop`."""
+        return Reported(*(column[start:stop] for column in self))
+
+    def pick(self, rows: Sequence[int]) -> Reported:
+        """Return the columns of these rows."""
+        return Reported(*(pick(column, rows) for column in self))
+
+    def row(self, row: int) -> tuple[int, ...]:
+        """Return what each column has in this row."""
+        return tuple(column[row] if len(column) else absent for column, absent in zip(self, ABSENT, strict=True))
+
+
+NOTHING_REPORTED: Final = Reported()
+
+_SPECS = {spec.name: spec for spec in columns_of(m.ResultBatch)}
+REPORTED = tuple(_SPECS[name] for name in Reported._fields)
+"""The declarations of what is `Reported`."""
+
+ABSENT = tuple(spec.absent or 0 for spec in REPORTED)
+"""What an empty column of `Reported` means."""
+
+
+_reported = attrgetter(*Reported._fields)
+
+
+def reported_of(batch: m.ResultBatch) -> Reported:
+    """Return the part of a batch that its processor filled in."""
+    return new_tuple(Reported, _reported(batch))
+
+
+def pick(column: Column, rows: Sequence[int]) -> Column:
+    """Return the values of these rows; nothing where the column is empty."""
+    return [column[row] for row in rows] if len(column) else EMPTY
+
+
+def pick_rows(batch: m.ResultBatch, rows: Sequence[int]) -> m.ResultBatch:
+    """Return a batch of these rows of `batch`, in their order. It says nothing of capacity."""
+    new_row = {row: position for position, row in enumerate(rows)}
+    values: dict[str, Any] = {"client": batch.client}
+    for spec in columns_of(m.ResultBatch):
+        column = getattr(batch, spec.name)
+        if spec.shape is Shape.ROWS:
+            values[spec.name] = pick(column, rows)
+        elif spec.shape is Shape.BLOBS:
+            items = column.split()
+            values[spec.name] = Packed.of([items[row] for row in rows])
+        elif spec.shape is Shape.SPARSE_IDS:
+            places = getattr(batch, spec.positions)
+            kept = [at for at, row in enumerate(places) if row in new_row]
+            values[spec.positions] = [new_row[places[at]] for at in kept]
+            values[spec.name] = tuple(column[at] for at in kept)
+        elif spec.shape is not Shape.POSITIONS:
+            raise TypeError(f"a result's {spec.name} is of a shape that cannot be picked from: {spec.shape}")
+    return m.ResultBatch(**values)
+
+
+class GrowingColumn:
+    """A column of integers that is empty as long as all its rows are what an empty one means."""
+
+    __slots__ = ("_absent", "values")
+
+    def __init__(self, typecode: str, absent: int) -> None:
+        self.values: array[int] = array(typecode)
+        self._absent = absent
+
+    def extend(self, rows_before: int, rows: int, values: Column) -> None:
+        """Append `values`, which may be absent, behind `rows_before` rows."""
+        if len(values):
+            self._fill(rows_before)
+            self.values.extend(values)
+        elif len(self.values):
+            self._fill(rows_before + rows)
+
+    def _fill(self, rows: int) -> None:
+        missing = rows - len(self.values)
+        if missing > 0:
+            self.values.extend(array(self.values.typecode, [self._absent]) * missing)
