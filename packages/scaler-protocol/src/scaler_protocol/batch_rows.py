@@ -34,10 +34,6 @@ class Reported(NamedTuple):
         """Return the columns of these rows."""
         return Reported(*(pick(column, rows) for column in self))
 
-    def row(self, row: int) -> tuple[int, ...]:
-        """Return what each column has in this row."""
-        return tuple(column[row] if len(column) else absent for column, absent in zip(self, ABSENT, strict=True))
-
 
 NOTHING_REPORTED: Final = Reported()
 
@@ -63,7 +59,7 @@ def pick(column: Column, rows: Sequence[int]) -> Column:
 
 
 def pick_rows(batch: m.ResultBatch, rows: Sequence[int]) -> m.ResultBatch:
-    """Return a batch of these rows of `batch`, in their order. It says nothing of capacity."""
+    """Return a batch of these rows of `batch`, which are ascending. It says nothing of capacity."""
     new_row = {row: position for position, row in enumerate(rows)}
     values: dict[str, Any] = {"client": batch.client}
     for spec in columns_of(m.ResultBatch):
@@ -76,8 +72,9 @@ def pick_rows(batch: m.ResultBatch, rows: Sequence[int]) -> m.ResultBatch:
         elif spec.shape is Shape.SPARSE_IDS:
             places = getattr(batch, spec.positions)
             kept = [at for at, row in enumerate(places) if row in new_row]
-            values[spec.positions] = [new_row[places[at]] for at in kept]
-            values[spec.name] = tuple(column[at] for at in kept)
+            if kept:
+                values[spec.positions] = [new_row[places[at]] for at in kept]
+                values[spec.name] = tuple(column[at] for at in kept)
         elif spec.shape is not Shape.POSITIONS:
             raise TypeError(f"a result's {spec.name} is of a shape that cannot be picked from: {spec.shape}")
     return m.ResultBatch(**values)
