@@ -6,12 +6,23 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from scaler_protocol import messages as m
-from scaler_protocol.batch_rows import ABSENT, REPORTED, GrowingColumn, Reported, pick_rows, reported_of
+from scaler_protocol.batch_rows import (
+    ABSENT,
+    CARRIED,
+    REPORTED,
+    GrowingColumn,
+    Reported,
+    carried_columns,
+    carried_rows,
+    pick_rows,
+    reported_of,
+)
 from scaler_protocol.codec import decode, decode_with_library, encode, encode_with_library
 from scaler_protocol.column_table import ColumnSpec, Hop, Shape, columns_of
 from scaler_protocol.columns import Packed
@@ -126,6 +137,33 @@ def test_a_growing_column_stays_empty_until_a_row_needs_it() -> None:
     column.extend(3, 2, ())
     assert column.values == array("H", [0xFFFF, 0xFFFF, 5, 0xFFFF, 0xFFFF])
     assert len(ABSENT) == len(REPORTED)
+
+
+PRIORITY = ColumnSpec("priorities", Shape.ROWS, Hop.SUBMIT | Hop.ASSIGN | Hop.RUN, "B", absent=3)
+BUDGET = ColumnSpec("budgets", Shape.ROWS, Hop.SUBMIT | Hop.ASSIGN | Hop.RUN, "Q", absent=0)
+
+
+def test_what_tasks_carry_becomes_columns_and_rows_again() -> None:
+    tasks = [(), (5, 0), (3, 7)]
+    columns = carried_columns(tasks, (PRIORITY, BUDGET))
+    assert columns == {"priorities": [3, 5, 3], "budgets": [0, 0, 7]}
+    assert list(carried_rows(SimpleNamespace(**columns), 3, (PRIORITY, BUDGET))) == [(3, 0), (5, 0), (3, 7)]
+
+
+def test_a_column_that_nothing_is_in_is_left_out() -> None:
+    assert carried_columns([(), ()], (PRIORITY, BUDGET)) == {}
+    assert carried_columns([(3, 1), ()], (PRIORITY, BUDGET)) == {"budgets": [1, 0]}
+    assert list(carried_rows(SimpleNamespace(priorities=(), budgets=()), 2, (PRIORITY, BUDGET))) == [(), ()]
+
+
+def test_columns_from_the_client_to_the_running_task_are_carried() -> None:
+    special = {"numbers", "function_indexes"}
+    passed_on = {
+        spec.name
+        for spec in columns_of(m.TaskBatch)
+        if spec.shape is Shape.ROWS and Hop.SUBMIT in spec.hops and Hop.RUN in spec.hops
+    }
+    assert {spec.name for spec in CARRIED} == passed_on - special
 
 
 def _plain(column: Any) -> Sequence[Any]:

@@ -286,10 +286,10 @@ def test_a_result_over_what_an_object_can_be_is_refused(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize(("measured", "told"), [(-5, 0), (2**40, 2**32 - 1), (7, 7)])
 def test_times_that_no_clock_should_say_fit_into_records(measured: int, told: int) -> None:
-    assert list(read_one_result(b"".join(one_result_parts((3, b"P", measured, None))))[4]) == [told]
-    extra = Extra(0, measured, measured)
+    assert list(read_one_result(b"".join(one_result_parts((3, b"P", measured, None))))[4].durations) == [told]
+    extra = Extra(0, {"cpu_times": measured, "memory_peaks": measured})
     read = read_results(b"".join(results_parts([(3, b"P", measured, extra)])))
-    assert (list(read.durations), list(read.cpu_times)) == ([told], [told])
+    assert (list(read.reported.durations), list(read.reported.cpu_times)) == ([told], [told])
 
 
 def test_texts_that_utf8_cannot_hold_reach_the_other_side() -> None:

@@ -8,7 +8,7 @@ from operator import attrgetter
 from typing import Any, Final, NamedTuple, TypeVar
 
 from scaler_protocol import messages as m
-from scaler_protocol.column_table import Shape, columns_of
+from scaler_protocol.column_table import ColumnSpec, Hop, Shape, columns_of
 from scaler_protocol.columns import EMPTY, Column, Packed
 from scaler_protocol.values import new_tuple
 
@@ -51,6 +51,44 @@ _reported = attrgetter(*Reported._fields)
 def reported_of(batch: m.ResultBatch) -> Reported:
     """Return the part of a batch that its processor filled in."""
     return new_tuple(Reported, _reported(batch))
+
+
+CARRIED = tuple(
+    spec
+    for spec in columns_of(m.TaskBatch)
+    if spec.shape is Shape.ROWS
+    and spec.absent is not None
+    and Hop.SUBMIT | Hop.RUN in spec.hops
+    # Says which of the batch's functions a row calls: each hop has tables of its own.
+    and spec.name != "function_indexes"
+)
+"""The declarations of columns that a client fills in and that go to the running task, through hops that only pass them on."""
+
+Carried = tuple[int, ...]
+"""What one task has in each column of `CARRIED`; empty where it has nothing but what is absent."""
+
+
+def carried_columns(tasks: Sequence[Carried], specs: Sequence[ColumnSpec] = CARRIED) -> dict[str, Any]:
+    """Return the columns, by name, that say of each task what it carries; those that nothing is in are left out."""
+    columns: dict[str, Any] = {}
+    if specs and any(tasks):
+        for position, spec in enumerate(specs):
+            absent = spec.absent or 0
+            column = [carried[position] if carried else absent for carried in tasks]
+            if any(value != absent for value in column):
+                columns[spec.name] = column
+    return columns
+
+
+def carried_rows(batch: Any, rows: int, specs: Sequence[ColumnSpec] = CARRIED) -> Sequence[Carried]:
+    """Return what each row of a batch, or of any part of one with columns of the same names, carries."""
+    columns = [getattr(batch, spec.name) for spec in specs]
+    if not any(map(len, columns)):
+        return ((),) * rows
+    filled = [
+        column if len(column) else (spec.absent or 0,) * rows for spec, column in zip(specs, columns, strict=True)
+    ]
+    return list(zip(*filled, strict=True))
 
 
 def pick(column: Column, rows: Sequence[int]) -> Column:

@@ -33,6 +33,7 @@ from scaler.serialization.functions import Pickled
 from scaler.serialization.results import load_error, load_value
 from scaler.serialization.serializer import AnySerializer
 from scaler_protocol import messages as m
+from scaler_protocol.batch_rows import Carried
 from scaler_protocol.codec import decode, encode
 from scaler_protocol.errors import WireError
 from scaler_protocol.random_ids import new_id
@@ -226,6 +227,7 @@ class Engine(ABC):
         payload: bytes,
         objects: tuple[bytes, ...],
         token: ScalerFuture | Answered,
+        carried: Carried = (),
     ) -> int:
         """Submit one task and return its number. `objects` have a use counted each, which the task takes over.
 
@@ -241,7 +243,11 @@ class Engine(ABC):
             self._wait_for_credit()
         queue = steps.queue
         token.number = number = self._take_number()
-        submission = (number, function, new_tuple(Task, (group, function.function_id, payload, objects, token)))
+        submission = (
+            number,
+            function,
+            new_tuple(Task, (group, function.function_id, payload, objects, token, carried)),
+        )
         alone = not queue and not core.table.tasks
         # From here on it is submitted.
         queue.append(submission)
@@ -786,14 +792,15 @@ class Engine(ABC):
 
     def _complete(self, completed: e.Completed) -> None:
         tokens = completed.tokens
-        statuses, durations, cpu_times, memory_peaks = completed.reported
+        reported = completed.reported
+        statuses, durations = reported.statuses, reported.durations
         if type(tokens[0]) is ScalerFuture and (
             len(tokens) == 1 or all(type(token) is ScalerFuture for token in tokens)
         ):
             profiles = None
-            if len(cpu_times) and len(durations):
-                peaks = memory_peaks if len(memory_peaks) else [0] * len(tokens)
-                profiles = list(zip(durations, cpu_times, peaks, strict=True))
+            if len(reported.cpu_times) and len(durations):
+                peaks = reported.memory_peaks if len(reported.memory_peaks) else [0] * len(tokens)
+                profiles = list(zip(durations, reported.cpu_times, peaks, strict=True))
             answer_futures(tokens, completed.payloads, statuses, profiles)  # type: ignore[arg-type]
             return
         for position, token in enumerate(tokens):

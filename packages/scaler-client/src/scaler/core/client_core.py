@@ -24,7 +24,7 @@ from scaler.core.tasks import Graph, Task, TaskGroup, TaskTable
 from scaler.core.unsendable import tasks_in
 from scaler.errors import ClientQuitException, ConnectionRefusedByScheduler, DisconnectedError, ScalerError
 from scaler_protocol import messages as m
-from scaler_protocol.batch_rows import Reported, reported_of
+from scaler_protocol.batch_rows import Carried, Reported, reported_of
 from scaler_protocol.errors import SessionError
 from scaler_protocol.payloads import OBJECT
 from scaler_protocol.session import (
@@ -158,6 +158,7 @@ class ClientCore:
         payload: bytes,
         objects: tuple[bytes, ...] = (),
         token: object = None,
+        carried: Carried = (),
     ) -> int:
         """Take a task in and return its number; it leaves with the next `flush`.
 
@@ -168,7 +169,7 @@ class ClientCore:
             # The same error is raised many times: without this its traceback would grow.
             raise self.unusable.with_traceback(None)
         number = self.table.take_number()
-        self.take(number, new_tuple(Task, (group, function, payload, objects, token)))
+        self.take(number, new_tuple(Task, (group, function, payload, objects, token, carried)))
         return number
 
     def take(self, number: int, task: Task) -> None:

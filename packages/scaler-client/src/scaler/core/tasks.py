@@ -15,6 +15,7 @@ from itertools import count, islice
 from typing import NamedTuple
 
 from scaler_protocol import messages as m
+from scaler_protocol.batch_rows import Carried, carried_columns
 from scaler_protocol.columns import EMPTY, NO_ITEMS, Packed
 
 BATCH_TASKS_MAX = 4096
@@ -118,6 +119,8 @@ class Task(NamedTuple):
     payload: bytes
     objects: tuple[bytes, ...]
     token: object
+    carried: Carried = ()
+    """For the columns that go to the running task (see `batch_rows.CARRIED`)."""
 
 
 class TaskTable:
@@ -212,7 +215,7 @@ class TaskTable:
 
     def batch_of_one(self, group: TaskGroup, number: int, task: Task, flags: int) -> m.TaskBatch:
         """Return the message for a single task, made on the shortest way: this is what latency consists of."""
-        return m.TaskBatch(
+        batch = m.TaskBatch(
             self._client_id,
             [number],
             (task.function,),
@@ -229,6 +232,7 @@ class TaskTable:
             (),
             NO_ITEMS,
         )
+        return replace(batch, **carried_columns([task.carried])) if task.carried else batch
 
     def _batch(self, group: TaskGroup, numbers: list[int], flags: int) -> m.TaskBatch:
         if len(numbers) == 1:
@@ -257,4 +261,5 @@ class TaskTable:
             serializer=group.serializer,
             object_positions=positions,
             objects=tuple(objects),
+            **carried_columns([task.carried for task in tasks]),
         )

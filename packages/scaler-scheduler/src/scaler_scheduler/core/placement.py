@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence, Set
 
 from scaler_protocol import messages as m
+from scaler_protocol.batch_rows import carried_columns
 from scaler_protocol.columns import NO_ITEMS, Packed
 from scaler_scheduler.core.agents import AgentGroup, AgentRecord, Names
 from scaler_scheduler.core.ready import SignatureQueue
@@ -224,6 +225,7 @@ class Placement:
             inputs=Packed.of(inputs),
             input_sources=sources + [0] * (len(inputs) - len(sources)) if sources else (),
             chain_ends=chain_ends,
+            **carried_columns([task.carried for task in tasks]),
         )
         if self.monitor.listening:
             self.monitor.record(m.TaskEvent.ASSIGNED, tasks, batch.numbers, agent.name, now)
@@ -236,7 +238,14 @@ class Placement:
         """
         client_id, function = options.client.id, task.function
         known = agent.functions.get(client_id)
-        if known is None or function not in known or options.serializer or task.objects or task.graph is not None:
+        if (
+            known is None
+            or function not in known
+            or options.serializer
+            or task.objects
+            or task.carried
+            or task.graph is not None
+        ):
             return False
         batch = m.TaskBatch(
             client_id,

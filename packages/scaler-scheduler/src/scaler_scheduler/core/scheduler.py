@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from scaler_protocol import messages as m
+from scaler_protocol.batch_rows import CARRIED, carried_rows
 from scaler_protocol.errors import SessionError
 from scaler_protocol.ids import short
 from scaler_protocol.session import Session, message_bytes
@@ -428,6 +429,9 @@ class SchedulerCore:
                 Task(number, function, payload, options)
                 for number, function, payload in zip(numbers, per_task, payloads, strict=False)
             ]
+        if CARRIED:
+            for task, carried in zip(tasks, carried_rows(batch, len(tasks)), strict=True):
+                task.carried = carried
         known = client.tasks
         if not known.keys().isdisjoint(batch.numbers):
             # In a session nothing arrives twice; a number used twice is the client's mistake, the first use stands.

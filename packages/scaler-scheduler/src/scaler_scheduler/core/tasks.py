@@ -15,6 +15,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from scaler_protocol.batch_rows import Carried
 from scaler_protocol.messages import Capabilities
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class Task:
         "agent",
         "attempt",
         "canceled",
+        "carried",
         "chain",
         "failures",
         "function",
@@ -103,6 +105,8 @@ class Task:
         self.canceled = False
         """Its client wants no result; the agent was told to stop it."""
         self.objects: tuple[bytes, ...] = ()
+        self.carried: Carried = ()
+        """What its client has for the running task, passed on as it is (see `batch_rows.CARRIED`)."""
         self.graph: Graph | None = None
         """The graph this is a row of, if any (row = number - graph.first_number)."""
         self.chain: Chain | None = None

@@ -16,7 +16,7 @@ from enum import IntEnum
 from itertools import repeat
 from typing import NamedTuple
 
-from scaler_protocol.batch_rows import REPORTED, Reported
+from scaler_protocol.batch_rows import CARRIED, REPORTED, Carried, Reported
 from scaler_protocol.columns import EMPTY, Column
 from scaler_protocol.messages import Status
 from scaler_protocol.values import new_tuple
@@ -146,7 +146,8 @@ class _Reader:
 
 # --- tasks -----------------------------------------------------------------------------------------------------------
 
-_TASKS = struct.Struct("=QIIHBBHHHBBIB16s16s")
+_TASKS = struct.Struct("=QIIHBBHHHBBIBI16s16s")
+assert len(CARRIED) <= 32
 
 
 class Tasks(NamedTuple):
@@ -167,6 +168,8 @@ class Tasks(NamedTuple):
     payloads: list[bytes]
     inputs: dict[int, list[bytes | int]]
     """Row to its graph inputs, which most rows do not have: payloads, or of which task's result (its index) it is."""
+    carried: Sequence[Carried]
+    """What each row carries (see `batch_rows.CARRIED`); empty where none carries anything."""
     new_functions: list[tuple[bytes, bytes]]
     forgotten: list[bytes]
 
@@ -188,6 +191,7 @@ def tasks_parts(
     input_positions: Column,
     inputs: Sequence[bytes],
     input_sources: Column,
+    carried: Sequence[Column] = ((),) * len(CARRIED),
     new_functions: Sequence[tuple[bytes, bytes]],
     forgotten: Sequence[bytes],
 ) -> list[Bytes]:
@@ -206,6 +210,7 @@ def tasks_parts(
         1 if serializer else 0,
         len(inputs),
         1 if len(input_sources) else 0,
+        sum(1 << position for position, column in enumerate(carried) if len(column)),
         client,
         serializer,
     )
@@ -222,6 +227,7 @@ def tasks_parts(
         parts += (_raw("I", input_positions), _raw("I", [len(data) for data in inputs]), *inputs)
         if len(input_sources):
             parts.append(_raw("I", input_sources))
+    parts += (_raw(spec.typecode, column) for spec, column in zip(CARRIED, carried, strict=True) if len(column))
     return parts
 
 
@@ -240,6 +246,7 @@ def read_tasks(body: bytes) -> Tasks:
         has_serializer,
         input_count,
         has_sources,
+        carried_bits,
         client,
         serializer,
     ) = _TASKS.unpack_from(body)
@@ -260,6 +267,13 @@ def read_tasks(body: bytes) -> Tasks:
         sources: Iterable[int] = reader.column("I", input_count) if has_sources else repeat(0)
         for position, data, source in zip(positions, payloads_in, sources, strict=False):
             inputs.setdefault(position, []).append(first_index + position - source if source else data)
+    carried: Sequence[Carried] = ()
+    if carried_bits:
+        columns = [
+            reader.column(spec.typecode, count) if carried_bits & 1 << position else (spec.absent or 0,) * count
+            for position, spec in enumerate(CARRIED)
+        ]
+        carried = list(zip(*columns, strict=True))
     return Tasks(
         first_index,
         generation,
@@ -273,6 +287,7 @@ def read_tasks(body: bytes) -> Tasks:
         numbers,
         payloads,
         inputs,
+        carried,
         new_functions,
         forgotten,
     )
@@ -302,7 +317,8 @@ def read_one_task(body: bytes) -> Tasks:
     index, generation, depth, kind, flags, number, client, function = _ONE_TASK.unpack_from(body)
     payload = body[_ONE_TASK.size :]
     return new_tuple(
-        Tasks, (index, generation, depth, kind, flags, client, b"", [function], (), (number,), [payload], {}, [], [])
+        Tasks,
+        (index, generation, depth, kind, flags, client, b"", [function], (), (number,), [payload], {}, (), [], []),
     )
 
 

@@ -12,6 +12,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from scaler_protocol.batch_rows import CARRIED
 from scaler_protocol.ids import ID_BYTES, NO_ID
 from scaler_protocol.service.child import describe_exit
 from scaler_protocol.service.turns import Turns
@@ -346,6 +347,7 @@ def _one_task_record(effect: do.SendTasks) -> list[Bytes] | None:
         or effect.forgotten
         or batch.serializer
         or batch.input_positions
+        or (CARRIED and any(len(getattr(batch, spec.name)) for spec in CARRIED))
         or size > ONE_TASK_BYTES_MAX
     ):
         return None
@@ -386,6 +388,7 @@ def _tasks_record(effect: do.SendTasks) -> list[Bytes]:
         input_positions=positions,
         inputs=inputs,
         input_sources=sources,
+        carried=[getattr(batch, spec.name)[tasks.start : tasks.stop] for spec in CARRIED],
         new_functions=effect.functions,
         forgotten=effect.forgotten,
     )
