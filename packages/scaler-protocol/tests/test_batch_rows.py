@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from random import Random
 from types import SimpleNamespace
 from typing import Any
@@ -104,6 +104,12 @@ def test_what_processors_report_is_what_is_declared_so() -> None:
     assert all(spec.absent is not None for spec in declared)
     batch = every_column(m.ResultBatch)
     assert [list(column) for column in reported_of(batch)] == [list(getattr(batch, spec.name)) for spec in declared]
+
+
+def test_what_is_reported_stands_behind_the_payloads_of_a_result_batch() -> None:
+    names = tuple(entry.name for entry in fields(m.ResultBatch))
+    start = names.index("payloads") + 1
+    assert names[start : start + len(REPORTED)] == Reported._fields
 
 
 def test_reported_columns_are_cut_and_picked_whole() -> None:

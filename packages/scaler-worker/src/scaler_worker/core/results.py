@@ -151,14 +151,15 @@ class ResultCollector:
         self._firsts = {}
         self.rows = 0
         batches = [
+            # By position, as a task that travels alone waits for this: a test holds the order.
             m.ResultBatch(
-                client=client,
-                numbers=first.numbers,
-                attempts=first.attempts,
-                payloads=Packed(first.lengths, first.payloads),
+                client,
+                first.numbers,
+                first.attempts,
+                Packed(first.lengths, first.payloads),
+                *first.reported,
                 capacity=capacity,
                 slots=[first.slot] * len(first.numbers),
-                **first.reported._asdict(),
             )
             for client, first in firsts.items()
         ]

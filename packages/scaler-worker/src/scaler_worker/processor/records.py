@@ -16,7 +16,7 @@ from enum import IntEnum
 from itertools import repeat
 from typing import NamedTuple
 
-from scaler_protocol.batch_rows import CARRIED, REPORTED, Carried, Reported
+from scaler_protocol.batch_rows import CARRIED, NOTHING_REPORTED, REPORTED, Carried, Reported
 from scaler_protocol.columns import EMPTY, Column
 from scaler_protocol.messages import Status
 from scaler_protocol.values import new_tuple
@@ -329,6 +329,7 @@ _RESULTS = struct.Struct("=QIBI")
 
 _LIMITS = tuple((1 << 8 * array(spec.typecode).itemsize) - 1 for spec in REPORTED)
 _DURATIONS = Reported._fields.index("durations")
+_BEFORE, _BEHIND = NOTHING_REPORTED[:_DURATIONS], NOTHING_REPORTED[_DURATIONS + 1 :]
 assert len(REPORTED) <= 8
 
 
@@ -405,7 +406,7 @@ def read_one_result(body: bytes) -> tuple[int, int, Column, bytes, Reported]:
     """Return the first fields of `Results`; the others are empty."""
     index, duration = _ONE_RESULT.unpack_from(body)
     payload = body[_ONE_RESULT.size :]
-    return index, 1, (len(payload),), payload, Reported(durations=(duration,))
+    return index, 1, (len(payload),), payload, new_tuple(Reported, (*_BEFORE, (duration,), *_BEHIND))
 
 
 def read_results(body: bytes) -> Results:
