@@ -76,9 +76,9 @@ def module_deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Depl
 
 @pytest.fixture(scope="module")
 def address(module_deployment: Deployment) -> str:
-    """A scheduler with two workers for all tests of a module."""
+    """A scheduler with two workers, which have the capability "linux", for all tests of a module."""
     scheduler = module_deployment.scheduler()
-    module_deployment.workers(scheduler)
+    module_deployment.workers(scheduler, "--per-worker-capabilities", "linux")
     return scheduler.address
 
 

@@ -139,7 +139,7 @@ class Agent:
             self.answers[read_one_result(body)[0]] = int(Status.SUCCESS)
         elif kind == Kind.RESULTS:
             results = read_results(body)
-            statuses = results.statuses or [int(Status.SUCCESS)] * results.rows
+            statuses = results.reported.statuses or [int(Status.SUCCESS)] * results.rows
             self.answers.update({results.first_index + row: statuses[row] for row in range(results.rows)})
         return kind
 

@@ -557,7 +557,7 @@ class ClientCore:
         if failure is not None:
             completed.reported = completed.reported._replace(statuses=[failure])
         self._effects.append(completed)
-        if failure is None and not (len(completed.statuses) and self._is_awaited(stored)):
+        if failure is None and not (len(completed.reported.statuses) and self._is_awaited(stored)):
             self._effects.append(e.DeleteObjects((stored[1:],)))
 
     def _is_awaited(self, stored: e.Payload) -> bool:
@@ -582,7 +582,7 @@ class ClientCore:
         stored = dict.fromkeys(
             bytes(one.payloads[0][1:])  # type: ignore[arg-type]
             for one in dropped
-            if not (len(one.statuses) and self._is_awaited(one.payloads[0]))
+            if not (len(one.reported.statuses) and self._is_awaited(one.payloads[0]))
         )
         if stored:
             self._effects.append(e.DeleteObjects(tuple(stored)))

@@ -700,7 +700,7 @@ class Processor:
             size = self._objects.write(outcome.object_id, outcome.buffers)
         except OSError:
             return row.task_index, shown_failure(payload), microseconds, Extra(FAILED)
-        return row.task_index, outcome.payload, microseconds, Extra(FAILED, 0, 0, outcome.object_id, size)
+        return row.task_index, outcome.payload, microseconds, Extra(FAILED, {}, outcome.object_id, size)
 
     def _unpickle(self, payload: bytes) -> tuple[Sequence[Any], dict[str, Any]]:
         try:
