@@ -8,6 +8,7 @@ from functools import partial
 from types import CodeType
 from typing import Any
 
+from scaler.errors import DeserializeObjectError
 from scaler.serialization.results import load_value
 from scaler.serialization.serializer import AnySerializer
 from scaler_protocol import by_value
@@ -52,14 +53,19 @@ class Execution:
         return load_value(self._find(body[1:]) if body[:1] == OBJECT else body, self._serializer)
 
     def _load_and_call(self, body: bytes, *args: Any, **kwargs: Any) -> Any:
-        return self._load(body)(*args, **kwargs)
+        try:
+            function = self._load(body)
+        except DeserializeObjectError as error:
+            raise _FunctionNotRestoredError(error) from error
+        return function(*args, **kwargs)
 
     def run(self, function: Any, kind: int, payload: bytes, inputs: Sequence[bytes]) -> tuple[int, bytes]:
         """Return (status, payload) of a task."""
         try:
-            if kind == TaskKind.MAP_CHUNK:
-                return Status.SUCCESS, self._outcome(self._run_chunk(function, payload), outcome=True)
             try:
+                if kind == TaskKind.MAP_CHUNK:
+                    items = self._items(payload)
+                    return Status.SUCCESS, self._chunk_outcome(*self._run_items(function, items))
                 args, kwargs = self._arguments(payload, inputs)
             except CallFailedError as failed:
                 return self._failed(failed.error)
@@ -76,20 +82,35 @@ class Execution:
             return self._failed(error)
 
     def _failed(self, error: BaseException) -> tuple[int, bytes]:
-        payload = failure_payload(error, is_own_code=_is_own_code)
+        payload = _payload_of(error)
         return Status.FAILED, payload if len(payload) <= INLINE_BYTES_MAX else OBJECT + self._store([payload])
 
-    def _run_chunk(self, function: Any, payload: bytes) -> tuple[list[Any], dict[int, bytes]]:
+    def _run_items(
+        self, function: Any, items: list[tuple[Sequence[Any], dict[str, Any]]]
+    ) -> tuple[list[Any], dict[int, bytes]]:
+        """Return the values of a chunk's items, and the failures by item."""
         values: list[Any] = []
         failures: dict[int, bytes] = {}
-        for index, (args, kwargs) in enumerate(self._items(payload)):
+        for index, (args, kwargs) in enumerate(items):
             try:
                 value = completed(function(*args, **kwargs))
                 values.append(value if self._serializer is None else self._serializer.serialize(value))
             except BaseException as error:
                 values.append(None)
-                failures[index] = failure_payload(error, is_own_code=_is_own_code)
+                failures[index] = _payload_of(error)
         return values, failures
+
+    def _chunk_outcome(self, values: list[Any], failures: dict[int, bytes]) -> bytes:
+        try:
+            return self._outcome((values, failures), outcome=True)
+        except Exception:
+            # Items whose values cannot be pickled fail; the others are not to suffer.
+            for index, value in enumerate(values):
+                try:
+                    by_value.dumps(value)
+                except Exception as error:
+                    values[index], failures[index] = None, failure_payload(result_error(value, error))
+            return self._outcome((values, failures), outcome=True)
 
     def _items(self, payload: bytes) -> list[tuple[Sequence[Any], dict[str, Any]]]:
         value = self._unwrap(payload)
@@ -155,6 +176,27 @@ class Execution:
 
 class _MissingObjectError(KeyError):
     pass
+
+
+class _FunctionNotRestoredError(Exception):
+    """A function that is restored for each call cannot be."""
+
+    def __init__(self, error: DeserializeObjectError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def _payload_of(error: BaseException) -> bytes:
+    """Return the payload of what a task raised."""
+    if type(error) is _FunctionNotRestoredError:
+        return function_not_restored(error.error)
+    return failure_payload(error, is_own_code=_is_own_code)
+
+
+def function_not_restored(error: DeserializeObjectError) -> bytes:
+    """Return the payload of a task whose function cannot be restored."""
+    cause = error.__cause__
+    return not_restored_payload("the function", cause if isinstance(cause, Exception) else error)
 
 
 def _not_restored(what: str, error: Exception) -> tuple[int, bytes]:

@@ -10,7 +10,6 @@ for tasks of its own: where none has begun or ended for a moment while some wait
 
 from __future__ import annotations
 
-import contextlib
 import queue
 import threading
 import time
@@ -19,8 +18,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from scaler.errors import DeserializeObjectError
 from scaler.serialization.results import load_value
-from scaler.testing.execution import Execution
+from scaler.testing.execution import Execution, function_not_restored
 from scaler_protocol import messages as m
 from scaler_protocol.codec import decode, encode
 from scaler_protocol.columns import Packed
@@ -401,17 +401,20 @@ class InProcessCluster:
 
     def _run(self, task: _Task) -> tuple[int, bytes]:
         client = task.client
-        serializer = None
-        if task.serializer:
-            serializer = client.loaded.get(task.serializer)
-            if serializer is None:
-                serializer = client.loaded[task.serializer] = load_value(client.functions[task.serializer])
-        execution = Execution(self._fetch, self._keep, serializer)
-        with contextlib.suppress(KeyError):
+        try:
+            serializer = None
+            if task.serializer:
+                serializer = client.loaded.get(task.serializer)
+                if serializer is None:
+                    serializer = client.loaded[task.serializer] = load_value(client.functions[task.serializer])
+            execution = Execution(self._fetch, self._keep, serializer)
             function = client.loaded.get(task.function)
             if function is None:
                 function = client.loaded[task.function] = execution.load_function(client.functions[task.function])
             graph = task.graph
             inputs = [graph.results[row][1] for row in task.dependencies] if graph is not None else []
-            return execution.run(function, task.kind, task.payload, inputs)
-        return m.Status.MISSING_OBJECT, b"the function's object is not in storage"
+        except KeyError:
+            return m.Status.MISSING_OBJECT, b"the function's object is not in storage"
+        except DeserializeObjectError as error:
+            return m.Status.FAILED, function_not_restored(error)
+        return execution.run(function, task.kind, task.payload, inputs)
