@@ -22,6 +22,7 @@ import sys
 import tempfile
 import threading
 import time
+import typing
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,7 +123,7 @@ class TextError(Exception):
 
 class TracebackError(Exception):
     @property
-    def __traceback__(self) -> Any:  # type: ignore[override]
+    def __traceback__(self) -> Any:
         raise OSError("no traceback")
 
     @__traceback__.setter
@@ -436,7 +437,7 @@ def replace_stdout() -> str:
 
 def no_streams() -> str:
     """`sys.stdout = None`, as in programs without a console."""
-    sys.stdout = sys.stderr = sys.stdin = None  # type: ignore[assignment]
+    sys.stdout = sys.stderr = sys.stdin = None
     return "done"
 
 
@@ -449,13 +450,13 @@ def close_streams() -> str:
 
 def detach_streams() -> str:
     """`sys.stdout.detach()`, as one does to write bytes."""
-    sys.stdout.detach()  # type: ignore[attr-defined]
+    typing.cast("io.TextIOWrapper", sys.stdout).detach()
     return "done"
 
 
 def reconfigure_streams() -> str:
     """Leave an encoding that has no umlauts."""
-    sys.stdout.reconfigure(encoding="ascii")  # type: ignore[attr-defined]
+    typing.cast("io.TextIOWrapper", sys.stdout).reconfigure(encoding="ascii")
     return "done"
 
 
@@ -472,14 +473,14 @@ def read_stdin() -> str:
 
 def patch_clock() -> str:
     """A patched clock, as tests and simulations have it."""
-    time.perf_counter = time.time = time.monotonic = lambda: 1 / 0  # type: ignore[assignment]
+    time.perf_counter = time.time = time.monotonic = lambda: 1 / 0
     return "done"
 
 
 def patch_ids() -> str:
     """`os.getpid` and `os._exit` replaced."""
     os.getpid = lambda: -1
-    os._exit = lambda status: None  # type: ignore[assignment]
+    os._exit = lambda status: None  # type: ignore[assignment, return-value]
     return "done"
 
 
@@ -571,7 +572,7 @@ def profile_raising() -> str:
 
 def spoil_hooks() -> str:
     """Hooks for uncaught exceptions that raise."""
-    sys.excepthook = threading.excepthook = sys.unraisablehook = lambda *args: 1 / 0  # type: ignore[assignment, return-value]
+    sys.excepthook = threading.excepthook = sys.unraisablehook = lambda *args: 1 / 0  # type: ignore[assignment]
     threading.Thread(target=lambda: 1 / 0).start()
     return "done"
 
@@ -579,6 +580,7 @@ def spoil_hooks() -> str:
 def raise_in_main_thread() -> str:
     """An exception is set for the main thread from another one, after the task."""
     main = threading.main_thread().ident
+    assert main is not None
 
     def later() -> None:
         time.sleep(0.02)
@@ -950,6 +952,7 @@ def raise_between_tasks() -> int:
     """Have a thread set an exception for the main thread, once that has left this task."""
     main = threading.main_thread().ident
     assert main is not None
+    assert main is not None
 
     def has_left() -> bool:
         frame = sys._current_frames()[main]
@@ -1012,7 +1015,7 @@ def describe_streams() -> list[dict[str, Any]]:
 def write_in_all_ways() -> str:
     sys.stdout.buffer.write(b"written as bytes\n")
     sys.stdout.writelines(["first of lines\n", "second of lines\n"])
-    sys.stdout.reconfigure(encoding="latin-1")  # type: ignore[attr-defined]
+    typing.cast("io.TextIOWrapper", sys.stdout).reconfigure(encoding="latin-1")
     print("in Latin-1: äöü")
     print("the end")
     return "done"

@@ -212,10 +212,8 @@ class Roads:
 
     def garbage(self) -> None:
         pending = self.client.submit(time.sleep, 0.001)
-        last_words: Callable[[], object] = self.chance.choice(
-            [pending.cancel, self.submit, lambda: pending.cancel(timeout=0)]
-        )
-        Cycle(last_words)
+        last_words: list[Callable[[], object]] = [pending.cancel, self.submit, lambda: pending.cancel(timeout=0)]
+        Cycle(self.chance.choice(last_words))
 
     def with_exit(self) -> None:
         with Client(self.address) as client:

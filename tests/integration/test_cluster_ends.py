@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import subprocess
 import sys
@@ -78,7 +79,7 @@ ROADS: dict[str, Callable[[Client], object]] = {
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_whoever_waits_hears_of_the_end_of_a_local_cluster(number: signal.Signals) -> None:
     with program() as (process, address), Client(address) as client:
-        waits = {name: outcome_of(lambda road=road: road(client)) for name, road in ROADS.items()}
+        waits = {name: outcome_of(functools.partial(road, client)) for name, road in ROADS.items()}
         wait_for("tasks are there", lambda: "0 unanswered" not in repr(client))
         began = time.monotonic()
         process.send_signal(number)

@@ -111,7 +111,7 @@ def answers_of_a_pool() -> dict[str, Any]:
             answers[name] = facts(pool.submit(raise_named, name).exception(WAIT_S))
         except BaseException as error:
             answers[name] = facts(error)
-        if pool._broken:  # type: ignore[attr-defined]
+        if pool._broken:
             pool.shutdown()
             pool = None
     return answers
@@ -182,19 +182,19 @@ def test_other_roads(client: Client, address: str, road: str, name: str) -> None
     elif road == "graph":
         error = error_of(lambda: client.get({"x": (raise_named, name)}, ["x"]))
     elif road == "graph behind another row":
-        graph = {"x": (raise_named, name), "y": (str, "x"), "z": (str, "y")}
+        graph: dict[str, Any] = {"x": (raise_named, name), "y": (str, "x"), "z": (str, "y")}
         futures = client.get(graph, ["z", "y"], block=False)
         error = error_of(lambda: futures["z"].result(WAIT_S))
         assert facts(futures["y"].exception(WAIT_S)) == facts(error)
     elif road == "nested":
         error = error_of(lambda: client.submit(raise_in_child, client, name).result(WAIT_S))
     else:
-        options: dict[str, Any] = {
+        options: dict[str, dict[str, Any]] = {
             "serializer": {"serializer": PlainSerializer()},
             "profiled": {"profiling": True},
             "streamed": {"stream_output": True},
-        }[road]
-        with Client(address, **options) as other:
+        }
+        with Client(address, **options[road]) as other:
             error = error_of(lambda: other.submit(raise_named, name).result(WAIT_S))
     assert facts(error) == facts(raised(name))
     assert chain(error) == chain(raised(name))

@@ -46,7 +46,8 @@ async def sleep_until_cancelled(started: str, ended: str) -> None:
 
 async def submit_inside(value: int) -> int:
     client = Client()
-    return await client.submit(double, value) + int(await client.submit(abs, -1))
+    doubled, one = await client.submit(double, value), await client.submit(abs, -1)
+    return int(doubled + one)
 
 
 def makes_a_coroutine(value: int) -> Any:

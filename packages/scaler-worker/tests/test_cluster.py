@@ -168,7 +168,12 @@ def test_what_cannot_be_pickled_is_said_clearly(start: Start) -> None:
     assert failure.type_name == "ValueError"
     assert "with a lock" in failure.text
     described: list[StandIn] = []
-    load_exception(failure.pickled, lambda known: described.append(known) or RuntimeError())
+
+    def describe(known: StandIn) -> BaseException:
+        described.append(known)
+        return RuntimeError()
+
+    load_exception(failure.pickled, describe)
     assert "_thread.lock" in described[0].reason
 
 

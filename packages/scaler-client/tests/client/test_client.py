@@ -14,7 +14,7 @@ import pickle
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -652,7 +652,7 @@ class TestConnection:
         if not pid:
             try:
                 texts = []
-                for use in (
+                uses: tuple[Callable[[], object], ...] = (
                     lambda: client.submit(abs, 1),
                     lambda: client.submit_verbose(abs, (1,)),
                     lambda: client.map(abs, [1]),
@@ -672,7 +672,8 @@ class TestConnection:
                     lambda: next(cf.as_completed([future])),
                     lambda: asyncio.run(awaited(future)),
                     lambda: asyncio.wrap_future(future, loop=asyncio.new_event_loop()),
-                ):
+                )
+                for use in uses:
                     try:
                         use()
                         texts.append("nothing raised")

@@ -16,7 +16,7 @@ import pytest
 from scaler.client.future import ScalerFuture, answer_futures
 from scaler.client.sleepers import Sleepers
 from scaler.serialization.results import load_error, load_value
-from scaler.testing.execution import failure_payload
+from scaler_protocol.failures import failure_payload
 from scaler_protocol.messages import Status
 
 

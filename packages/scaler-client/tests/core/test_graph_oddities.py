@@ -5,6 +5,7 @@ from __future__ import annotations
 import graphlib
 import math
 import pickle
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -111,7 +112,8 @@ def test_keys_may_come_from_any_iterable() -> None:
     graph = {"a": 1, "b": (abs, 1)}
     for keys in ((key for key in "ab"), ("a", "b"), {"a": 0, "b": 0}, iter(["a", "b"]), graph.keys()):
         assert list(GraphPlan(graph, keys).asked) == ["a", "b"]
-    for nothing in ([], (), iter(()), {}):
+    nothings: tuple[Iterable[Any], ...] = ([], (), iter(()), {})
+    for nothing in nothings:
         assert GraphPlan(graph, nothing).asked == GraphPlan({}, nothing).asked == {}
 
 

@@ -69,7 +69,7 @@ def test_tasks_of_such_a_batch_fail_and_the_others_run(core: ClientCore) -> None
     assert failed.numbers == failing
     assert failed.tokens == ["bad", "bad too"]
     assert set(failed.reported.statuses) == {m.Status.NOT_RUN}
-    assert b"TaskBatch.capabilities cannot be written" in failed.payloads[0]  # type: ignore[operator]
+    assert b"TaskBatch.capabilities cannot be written" in failed.payloads[0]
     assert not core.uses.counts
     assert core.unanswered_count == 1
 

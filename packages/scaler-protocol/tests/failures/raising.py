@@ -118,7 +118,7 @@ class Group(ExceptionGroup[Exception]):
 
     code: int
 
-    def derive(self, members: Any) -> Group:
+    def derive(self, members: Any) -> Group:  # type: ignore[override]  # as narrow as its constructor
         return Group(self.message, members, self.code)
 
 
@@ -443,13 +443,15 @@ def _blocking() -> NoReturn:
     raise BlockingIOError(11, "would block", 7)
 
 
+EMPTY: dict[object, object] = {}
+
 RESTORED: dict[str, Callable[[], object]] = {
     "value": lambda: _raise(ValueError("text", 1, None)),
     "no arguments": lambda: _raise(RuntimeError()),
     "class": lambda: _raise(Plain),  # type: ignore[arg-type]
     "division": lambda: 1 / 0,
-    "key": lambda: {}["missing"],  # type: ignore[var-annotated]
-    "key of a tuple": lambda: {}[1, "a"],  # type: ignore[var-annotated]
+    "key": lambda: EMPTY["missing"],
+    "key of a tuple": lambda: EMPTY[1, "a"],
     "attribute": lambda: None.nothing,  # type: ignore[attr-defined]
     "name": lambda: undefined_name,  # type: ignore[name-defined]  # noqa: F821
     "import": lambda: __import__("no_such_module_at_all"),

@@ -151,8 +151,9 @@ def test_a_cause_that_cannot_be_pickled_spoils_nothing_else() -> None:
     assert copy.__cause__.known.text == "5: with a lock"
     assert copy.__traceback__ is not None
 
-    group = ExceptionGroup("group", [ValueError(1), raising.RequiredArguments(1, "fine")])
-    group.exceptions[1].lock = threading.Lock()  # type: ignore[attr-defined]
+    member = raising.RequiredArguments(1, "fine")
+    member.__dict__["lock"] = threading.Lock()
+    group = ExceptionGroup("group", [ValueError(1), member])
     _, copy = sent(group)
     assert isinstance(copy, ExceptionGroup)
     assert [type(member) for member in copy.exceptions] == [ValueError, Described]

@@ -422,11 +422,13 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
 
     # --- inside
 
-    @property
-    def _state(self) -> str:  # type: ignore[override]
+    def _seen_state(self) -> str:
         """What the standard library's functions look at; see `_View`."""
         view = self.__dict__.get("_condition")
         return (None if view is None else view.seen) or self._ended or RUNNING
+
+    # `Any`, because type checkers would not take a future with a read-only `_state` as an argument of `as_completed`.
+    _state: Any = property(_seen_state)
 
     @property
     def failed(self) -> bool:
