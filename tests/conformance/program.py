@@ -33,7 +33,7 @@ from tests.conformance.outcomes import error_outcome, outcome_of, raised_text
 from tests.conformance.roads import EVERY_CALL, ONE_ARGUMENT, Call, Clients, PickleSerializer, Road
 from tests.conformance.values import values
 
-DEADLINE_SECONDS = 240.0
+DEADLINE_SECONDS = 540.0
 """After this the program prints what every thread does, and ends."""
 
 ROUNDS = 4
