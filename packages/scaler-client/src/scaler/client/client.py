@@ -164,7 +164,8 @@ class Client:
 
         The file is a Chrome trace: https://ui.perfetto.dev opens it. Each worker has a track; a bar says function, task, worker,
         pid, how long it waited and how long it ran. A map chunk is one bar. When more happens than the scheduler tells
-        monitors, some tasks are left out, and the log and the file say so. Entering and leaving take a second or two each.
+        monitors, some tasks are left out, and the log and the file say so. Entering and leaving take a second or two each. A
+        block that raises is written as well, without that wait.
 
         Raises DisconnectedError where the scheduler's monitor address cannot be reached, OSError for the file.
         """
@@ -173,7 +174,7 @@ class Client:
         engine = self._operations.engine
         self._operations.require_open()
         monitor_address = engine.welcome.monitor_address if engine.welcome is not None else ""
-        return record(path, self.identity, monitor_address, engine.timeout_seconds)
+        return record(path, self.identity, monitor_address, engine.timeout_seconds, lambda: engine.unusable)
 
     def clear(self) -> None:
         """Cancel this client's futures and make its references invalid. The client stays usable."""

@@ -6,12 +6,15 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from scaler.errors import DisconnectedError
+from scaler.client.sleepers import Sleepers
+from scaler.client.steps import Start
+from scaler.errors import DisconnectedError, ScalerError
 from scaler_protocol import messages as m
 from scaler_protocol.codec import decode
 from scaler_protocol.errors import TransportError, WireError
@@ -27,6 +30,9 @@ SPANS_MAX = 500_000
 POLL_SECONDS = 0.1
 LATE_SECONDS = 5.0
 """How long, at most, the end of a recording waits for what the scheduler has still to say."""
+
+LISTENER_SECONDS = 5.0
+"""How long the listener may take to end. It looks every `POLL_SECONDS` whether it should."""
 
 _NONE = 0xFFFF
 _ENDS = {m.TaskEvent.SUCCESS: "success", m.TaskEvent.FAILED: "failed", m.TaskEvent.CANCELED: "canceled"}
@@ -44,7 +50,12 @@ class Recording:
         self._stride = 1
         self._left_out = 0
         self.snapshots = 0
-        self.heard = threading.Condition()
+        self.trouble: BaseException | None = None
+        """Why nothing more is heard, where that is not because the block has ended."""
+        self.is_over = False
+        """Whether nothing more comes: then it may be read."""
+        self.heard = Sleepers()
+        """Woken by every snapshot, and by the end."""
 
     def accept(self, message: m.Message) -> None:
         """Take one message of the monitor stream in."""
@@ -55,9 +66,8 @@ class Recording:
             for worker in message.workers:
                 slot = slots[worker.agent] = slots.get(worker.agent, -1) + 1
                 self._workers[worker.agent, slot] = (worker.name, worker.pid)
-            with self.heard:
-                self.snapshots += 1
-                self.heard.notify_all()
+            self.snapshots += 1
+            self.heard.wake()
 
     def _accept_events(self, events: m.MonitorEvents) -> None:
         self._stride = max(self._stride, events.stride)
@@ -118,58 +128,119 @@ class Recording:
             )
 
 
+class _Block:
+    """Stands for the block that is recorded: the listener ends with it.
+
+    The thread that leaves the block may be interrupted before it says so. Then nothing refers to this any more.
+    """
+
+    __slots__ = ("__weakref__", "has_ended")
+
+    def __init__(self) -> None:
+        self.has_ended = False
+
+
 @contextlib.contextmanager
-def record(path: str | PathLike[str], client: bytes, monitor_address: str, timeout_seconds: float) -> Iterator[None]:
-    """See `Client.trace`."""
+def record(
+    path: str | PathLike[str],
+    client: bytes,
+    monitor_address: str,
+    timeout_seconds: float,
+    unusable: Callable[[], ScalerError | None],
+) -> Iterator[None]:
+    """See `Client.trace`. `unusable` returns why the client's session has ended, or None: then nothing more is waited for."""
     file = Path(path)
     if not monitor_address:
         raise DisconnectedError("the scheduler has not said where monitors connect to: nothing can be traced")
     # Now, so that a path that cannot be written to costs no work.
     file.write_text("", encoding="utf-8")
-    recording = Recording(client)
-    ending = threading.Event()
+    block, recording = _Block(), Recording(client)
+    listener = Start(
+        threading.Thread(
+            target=_listen,
+            args=(monitor_address, recording, weakref.ref(block)),
+            name="scaler-trace",
+            daemon=True,
+        )
+    )
+
+    def wait_for_snapshots(count: int, seconds: float) -> bool:
+        """Return whether so many came in time."""
+        deadline = time.monotonic() + seconds
+
+        def is_settled() -> bool:
+            return recording.snapshots >= count or recording.is_over or unusable() is not None
+
+        while not is_settled() and (remaining := deadline - time.monotonic()) > 0:
+            listener()
+            recording.heard.sleep(is_settled, min(remaining, POLL_SECONDS))
+        return recording.snapshots >= count
+
     try:
-        # In this order: whoever is sent figures is sent events from then on.
-        subscriber = Subscriber(monitor_address, (EVENTS, FIGURES))
-    except TransportError as error:
-        raise DisconnectedError(f"cannot listen to the scheduler at {monitor_address}: {error}") from None
-    listener = threading.Thread(target=_listen, args=(subscriber, recording, ending), name="scaler-trace", daemon=True)
-    listener.start()
-    try:
-        if not _wait_for_snapshots(recording, 1, timeout_seconds):
+        if not wait_for_snapshots(1, timeout_seconds):
+            ended = unusable()
+            if ended is not None:
+                raise ended.with_traceback(None)
+            if recording.trouble is not None:
+                raise DisconnectedError(f"cannot listen to the scheduler at {monitor_address}: {recording.trouble}")
             raise DisconnectedError(
                 f"the scheduler says nothing to monitors at {monitor_address} (waited {timeout_seconds:g} s): nothing can "
                 "be traced from here"
             )
         try:
             yield
-        finally:
-            # The next one may have been on its way; what comes with the one after it is all there was.
-            if not _wait_for_snapshots(recording, recording.snapshots + 2, min(LATE_SECONDS, timeout_seconds)):
-                logger.warning("%s: the scheduler has gone silent; the last tasks may be missing", file)
+        except GeneratorExit:
+            # Nobody leaves the block any more: there is nobody to write it for.
+            raise
+        except BaseException:
+            block.has_ended = True
+            _write(recording, file)
+            raise
+        # The next one may have been on its way; what comes with the one after it is all there was.
+        if not wait_for_snapshots(recording.snapshots + 2, min(LATE_SECONDS, timeout_seconds)):
+            logger.warning("%s: the scheduler has gone silent; the last tasks may be missing", file)
     finally:
-        ending.set()
-        listener.join()
+        block.has_ended = True
+    _write(recording, file)
+
+
+def _write(recording: Recording, file: Path) -> None:
+    """Write what was recorded, when the listener has ended, which was told to."""
+    deadline = time.monotonic() + LISTENER_SECONDS
+    while not recording.is_over and (remaining := deadline - time.monotonic()) > 0:
+        recording.heard.sleep(lambda: recording.is_over, remaining)
     recording.write(file)
 
 
-def _wait_for_snapshots(recording: Recording, count: int, seconds: float) -> bool:
-    with recording.heard:
-        return recording.heard.wait_for(lambda: recording.snapshots >= count, seconds)
-
-
-def _listen(subscriber: Subscriber, recording: Recording, ending: threading.Event) -> None:
-    warned_at = float("-inf")
+def _listen(address: str, recording: Recording, block: weakref.ref[_Block]) -> None:
+    """The thread: record until the block has ended."""
     try:
-        while not ending.is_set():
-            frames = subscriber.receive(POLL_SECONDS)
-            if frames is None:
-                continue
-            try:
-                recording.accept(decode(frames[1:]))
-            except WireError as error:
-                if time.monotonic() > warned_at + 60:
-                    warned_at = time.monotonic()
-                    logger.warning("a monitor message cannot be read: %s", error)
+        # In this order: whoever is sent figures is sent events from then on.
+        subscriber = Subscriber(address, (EVENTS, FIGURES))
+        try:
+            _record_all(subscriber, recording, block)
+        finally:
+            subscriber.close()
+    except Exception as error:
+        recording.trouble = error
+        if not isinstance(error, TransportError):
+            logger.exception("the recording of tasks cannot go on: %r", error)
     finally:
-        subscriber.close()
+        recording.is_over = True
+        recording.heard.wake()
+
+
+def _record_all(subscriber: Subscriber, recording: Recording, block: weakref.ref[_Block]) -> None:
+    warned_at = float("-inf")
+    while (lasting := block()) is not None and not lasting.has_ended:
+        # Not to be what keeps it alive.
+        del lasting
+        frames = subscriber.receive(POLL_SECONDS)
+        if frames is None:
+            continue
+        try:
+            recording.accept(decode(frames[1:]))
+        except WireError as error:
+            if time.monotonic() > warned_at + 60:
+                warned_at = time.monotonic()
+                logger.warning("a monitor message cannot be read: %s", error)
