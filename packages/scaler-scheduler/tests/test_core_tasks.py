@@ -9,7 +9,7 @@ from harness import FUNCTION, Agent, Client, Harness, Peer, identity
 
 from scaler_protocol import messages as m
 from scaler_protocol.columns import Packed
-from scaler_scheduler.core import KeepOwner, PeerUnreachable, RelayedPeer, Stop, StopRequested
+from scaler_scheduler.core import KeepOwner, PeerUnreachable, RelayedPeer, Stop, StopAnnounced, StopRequested
 
 
 def test_a_task_goes_to_an_agent_and_its_result_to_the_client() -> None:
@@ -631,6 +631,40 @@ def test_a_scheduler_without_successor_ends_the_cluster_when_it_is_stopped() -> 
     harness.settle()
     assert len(agent.take(m.Shutdown)) == len(client.take(m.Shutdown)) == 1
     assert any(isinstance(effect, Stop) for effect in harness.other_effects)
+
+
+def test_clients_hear_of_the_end_before_the_workers_do() -> None:
+    harness = Harness(ends_cluster=True)
+    client, agent = Client(harness, "client"), Agent(harness, "agent")
+    client.define()
+    client.submit()
+    assert len(agent.tasks()) == 1
+    harness.core.handle(StopAnnounced("SIGTERM"), harness.now)
+    harness.settle()
+    assert [message.text for message in client.take(m.Shutdown)] == ["SIGTERM"]
+    assert agent.take(m.Shutdown) == agent.take(m.TaskCancel) == []
+    assert not any(isinstance(effect, Stop) for effect in harness.other_effects)
+    # Nobody waits for what has not started, nor begins to.
+    client.submit()
+    assert agent.tasks() == []
+    (refused,) = Client(harness, "late").received
+    assert "stopping" in refused.reason
+    harness.core.handle(StopRequested("SIGTERM"), harness.now)
+    harness.settle()
+    assert client.take(m.Shutdown) == []
+    assert len(agent.take(m.Shutdown)) == 1
+    assert any(isinstance(effect, Stop) for effect in harness.other_effects)
+
+
+def test_a_stop_that_is_announced_says_nothing_where_a_successor_may_come() -> None:
+    harness = Harness()
+    client = Client(harness, "client")
+    harness.core.handle(StopAnnounced("SIGTERM"), harness.now)
+    harness.settle()
+    assert client.take(m.Shutdown) == []
+    client.define()
+    client.submit()
+    assert len(Agent(harness, "agent").tasks()) == 1
 
 
 class TestClosedConnections:

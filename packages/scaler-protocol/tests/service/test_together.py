@@ -75,6 +75,8 @@ def test_they_start_in_order_and_stop_in_the_opposite_one(
         f"second prepared alone=False in {pid}",
         "first starts beside []",
         "second starts beside ['first']",
+        f"first hears that it will be: {number!r}",
+        f"second hears that it will be: {number!r}",
         f"second is asked to stop: {number!r}",
         "second ends",
         f"first is asked to stop: {number!r}",

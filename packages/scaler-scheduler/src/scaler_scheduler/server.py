@@ -35,6 +35,7 @@ from scaler_scheduler.core import (
     SchedulerCore,
     Send,
     Stop,
+    StopAnnounced,
     StopRequested,
     StoreLost,
     StoreReported,
@@ -131,7 +132,12 @@ class _Server:
             logger.info("monitors connect to %s", self._publisher.address)
             logger.info("use event loop: %s", self._settings.event_loop)
             # From here on a signal means a clean end; whoever waits for readiness may send one at once.
-            stack.enter_context(self._host.stop_signals(lambda signal_number: self._on_stop_signal(signal_number.name)))
+            stack.enter_context(
+                self._host.stop_signals(
+                    lambda signal_number: self._on_stop_signal(StopRequested(f"{signal_number.name} received")),
+                    lambda signal_number: self._on_stop_signal(StopAnnounced(f"{signal_number.name} received")),
+                )
+            )
             self._host.ready(
                 {"scheduler": bound, "object_storage": store_address, "monitor": Address.parse(self._publisher.address)}
             )
@@ -450,8 +456,8 @@ class _Server:
 
     # --- stop
 
-    def _on_stop_signal(self, name: str) -> None:
-        self._core.handle(StopRequested(f"{name} received"), time.monotonic())
+    def _on_stop_signal(self, event: StopAnnounced | StopRequested) -> None:
+        self._core.handle(event, time.monotonic())
         self._perform(time.monotonic())
 
     async def _say_goodbye(self) -> None:

@@ -17,7 +17,7 @@ from scaler.client.link_thread import LinkThread
 from scaler.client.sleepers import Sleepers
 from scaler.client.snapshots import Buffer, Snapshot, snapshot
 from scaler.client.steps import Steps
-from scaler.errors import ObjectStorageException
+from scaler.errors import ObjectStorageException, ScalerError
 from scaler_protocol import messages as m
 from scaler_protocol.codec import decode, encode
 from scaler_protocol.errors import TransportError, WireError
@@ -53,6 +53,10 @@ T = TypeVar("T")
 
 class ObjectListener(Protocol):
     """Who wants to know what became of objects. Called by the channel's thread, without its lock."""
+
+    @property
+    def unusable(self) -> ScalerError | None:
+        """Why no object is needed any more, or None. Asked by threads that wait to store one."""
 
     def on_object_fetched(self, number: int, buffers: Sequence[Frame]) -> None: ...
 
@@ -127,7 +131,7 @@ class ObjectChannel:
         """Copy `buffers`, and send the copy, which is returned. `held`: the object's id, referred to until it is under way.
 
         The copy is in a segment where it is large and the server is on this host. Waits while too many bytes are under way.
-        Raises ObjectStorageException when room does not come free in time.
+        Raises ObjectStorageException when room does not come free in time, and the listener's `unusable`.
         """
         size = sum(map(len, buffers))
         if size >= SEGMENT_BYTES_MIN and not self._is_welcomed:
@@ -135,6 +139,9 @@ class ObjectChannel:
         deadline = time.monotonic() + self._timeout_seconds
         while True:
             while not self._has_room(size):
+                ended = self._listener.unusable
+                if ended is not None:
+                    raise ended.with_traceback(None)
                 remaining = deadline - time.monotonic()
                 if remaining <= 0:
                     raise ObjectStorageException(

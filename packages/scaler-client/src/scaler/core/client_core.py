@@ -378,7 +378,9 @@ class ClientCore:
             self._goodbye = (math.inf, text)
         elif self.unusable is None:
             self._goodbye = None
-            self._disconnect(f"the cluster of the scheduler at {self._address} has ended: {text}")
+            text = f"the cluster of the scheduler at {self._address} has ended: {text}"
+            # Its running tasks have a moment left: they are not stopped from here.
+            self._disconnect(text, stop_tasks=False)
 
     # --- what happens
 
@@ -605,7 +607,7 @@ class ClientCore:
         self._give_up(e.Cause.DISCONNECTED, text, final=True, error=DisconnectedError(text))
         self.connection.close(text)
 
-    def _disconnect(self, text: str) -> None:
+    def _disconnect(self, text: str, *, stop_tasks: bool = True) -> None:
         """Give up what is unanswered, and go on trying: the client is usable again when a session stands."""
         outstanding: list[int] = []
         permitted = 0
@@ -617,7 +619,7 @@ class ClientCore:
         # Should the session resume, the scheduler still counts on what it has permitted and never seen.
         self.credit.give_back(permitted)
         self._give_up(e.Cause.DISCONNECTED, text, final=False, error=DisconnectedError(text))
-        if outstanding and self.established:
+        if stop_tasks and outstanding and self.established:
             # Should the session resume after all, nobody waits for these any more.
             self.connection.send(m.TaskCancel(self.client_id, outstanding))
 

@@ -73,8 +73,11 @@ class Host(ABC):
         """Say that a graceful end has begun."""
 
     @abstractmethod
-    def stop_signals(self, on_stop: OnStop) -> AbstractContextManager[object]:
-        """While entered, `on_stop` is called when the service is to stop."""
+    def stop_signals(self, on_stop: OnStop, on_announced: OnStop | None = None) -> AbstractContextManager[object]:
+        """While entered, `on_stop` is called when the service is to stop.
+
+        `on_announced` is called before, where other services of the process stop first, which may take a while.
+        """
 
 
 class _OwnProcess(Host):
@@ -90,7 +93,7 @@ class _OwnProcess(Host):
     def stopping(self) -> None:
         self._readiness.stopping()
 
-    def stop_signals(self, on_stop: OnStop) -> AbstractContextManager[object]:
+    def stop_signals(self, on_stop: OnStop, on_announced: OnStop | None = None) -> AbstractContextManager[object]:
         from scaler_protocol.service.signals import StopSignals
 
         return StopSignals(on_stop)

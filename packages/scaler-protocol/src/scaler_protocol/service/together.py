@@ -133,6 +133,7 @@ class _Company:
                     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                 if self._asked is None:
                     self._readiness.stopping()
+                    self._announce(signal.SIGTERM)
                 for member in reversed(self._members):
                     member.ask(self._asked or signal.SIGTERM)
                     await asyncio.wait([member.task])
@@ -152,8 +153,14 @@ class _Company:
     def _on_signal(self, number: signal.Signals) -> None:
         self._asked = number
         self._readiness.stopping()
+        self._announce(number)
         # The others follow when this one has ended.
         self._members[-1].ask(number)
+
+    def _announce(self, number: signal.Signals) -> None:
+        """Tell all services that they will be asked to stop, each when those behind it have ended."""
+        for member in self._members:
+            member.announce(number)
 
 
 class _Member(Host):
@@ -174,6 +181,7 @@ class _Member(Host):
         super().__init__(turns, readiness, addresses, listeners)
         self._watch_signals = watch_signals
         self._on_stop: OnStop | None = None
+        self._on_announced: OnStop | None = None
         self._is_asked = False
         self.is_ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.task: asyncio.Task[int] = asyncio.create_task(self._serve(part, settings))
@@ -185,6 +193,11 @@ class _Member(Host):
             return await part.serve(settings, self)
         except ServiceError as error:
             return tell(part.settings_class.command, error)
+
+    def announce(self, number: signal.Signals) -> None:
+        """Tell it that it will be asked to stop."""
+        if self._on_announced is not None and not self.task.done():
+            self._on_announced(number)
 
     def ask(self, number: signal.Signals) -> None:
         """Ask it to stop, once. One that listens to no signals yet has nothing to finish."""
@@ -210,13 +223,13 @@ class _Member(Host):
         """The process stops when the first of its services is asked to, and says so then."""
 
     @contextmanager
-    def stop_signals(self, on_stop: OnStop) -> Iterator[None]:
+    def stop_signals(self, on_stop: OnStop, on_announced: OnStop | None = None) -> Iterator[None]:
         self._watch_signals()
-        self._on_stop = on_stop
+        self._on_stop, self._on_announced = on_stop, on_announced
         try:
             yield
         finally:
-            self._on_stop = None
+            self._on_stop = self._on_announced = None
 
 
 if __name__ == "__main__":

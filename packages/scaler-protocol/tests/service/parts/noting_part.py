@@ -59,7 +59,7 @@ class NotingPart:
                 raise ServiceError(f"{self.name} does not start")
             if what == "be-slow":
                 await stopped.wait()
-            with host.stop_signals(on_stop):
+            with host.stop_signals(on_stop, lambda number: self.note(f"hears that it will be: {number!r}")):
                 if what != "never-ready":
                     host.ready({self.name: Address.parse("tcp://127.0.0.1:4711")})
                 if what == "fail-later":

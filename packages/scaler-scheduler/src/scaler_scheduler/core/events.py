@@ -51,6 +51,13 @@ class StoreReported:
 
 
 @value
+class StopAnnounced:
+    """`StopRequested` will come, when the workers of this process have ended."""
+
+    reason: str
+
+
+@value
 class StopRequested:
     """Somebody outside (a signal, the service manager) wants the scheduler to end."""
 
@@ -91,4 +98,14 @@ class WebhookFailed:
     reason: str
 
 
-Event = Incoming | PeerUnreachable | StoreLost | StoreReported | StopRequested | Tick | WebhookAnswered | WebhookFailed
+Event = (
+    Incoming
+    | PeerUnreachable
+    | StoreLost
+    | StoreReported
+    | StopAnnounced
+    | StopRequested
+    | Tick
+    | WebhookAnswered
+    | WebhookFailed
+)

@@ -27,6 +27,7 @@ from scaler_scheduler.core.events import (
     Peer,
     PeerUnreachable,
     RelayedPeer,
+    StopAnnounced,
     StopRequested,
     StoreLost,
     StoreReported,
@@ -82,6 +83,8 @@ class SchedulerCore:
         self.scaling = None if config.scaling is None else Scaling(state, config.scaling, now)
         self._unservable = UnservableTasks(state, self.lifecycle, self.scaling)
         self.stopping = False
+        self._is_announced = False
+        """Whether clients have heard that the cluster ends; its workers end first."""
         self._peers: dict[Peer, PeerRecord] = {}
         self._retained: dict[bytes, float] = {}
         self._balance_at = now + config.load_balance_interval
@@ -129,6 +132,9 @@ class SchedulerCore:
         elif isinstance(event, StoreReported):
             self.monitor.store = StoreFigures.of(event.status)
             self._snapshot_at = min(self._snapshot_at, self._snapshot_due)
+        elif isinstance(event, StopAnnounced):
+            if self.config.ends_cluster:
+                self._announce_end(event.reason)
         elif isinstance(event, StopRequested):
             if self.config.ends_cluster:
                 self._shut_down(event.reason)
@@ -137,7 +143,7 @@ class SchedulerCore:
 
     def place(self, now: float) -> None:
         """Do what the handlers marked. Once per drained batch of events."""
-        if self.marks.placement_due:
+        if self.marks.placement_due and not self._is_announced:
             self.marks.placement_due = False
             self.placement.place_ready(now)
         if self.marks.credit_due:
@@ -258,7 +264,7 @@ class SchedulerCore:
             return "this is a scheduler; object storage has another address"
         if hello.role not in (m.Role.CLIENT, m.Role.AGENT):
             return f"a {hello.role.name.lower()} does not connect here"
-        if self.stopping:
+        if self.stopping or self._is_announced:
             return "the scheduler is stopping"
         if isinstance(peer, RelayedPeer) and (hello.role is not m.Role.CLIENT or peer.agent not in self.agents.by_peer):
             return "only clients inside tasks of a connected agent are relayed"
@@ -706,13 +712,22 @@ class SchedulerCore:
             )
             self.outbox.add(Publish(snapshot))
 
+    def _announce_end(self, reason: str) -> None:
+        """Tell clients, those inside tasks too, that the cluster ends. Nobody waits any more for what has not started."""
+        if self.stopping or self._is_announced:
+            return
+        self._is_announced = True
+        for client in self.clients.values():
+            # Not a goodbye: after that a client waits for a successor.
+            self.outbox.send_plain(client, m.Shutdown(reason))
+
     def _shut_down(self, reason: str) -> None:
         """End the whole cluster."""
         if self.stopping:
             return
-        for record in self._peers.values():
-            # Not a goodbye: after that a client waits for a successor.
-            self.outbox.send_plain(record, m.Shutdown(reason))
+        self._announce_end(reason)
+        for agent in self.agents.by_peer.values():
+            self.outbox.send_plain(agent, m.Shutdown(reason))
         self._stop(reason)
 
     def _stop(self, reason: str) -> None:
