@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from scaler import SchedulerClusterCombo
+from scaler.testing import InProcessCluster
+
+_ROOT = Path(__file__).parents[2]
 _PROGRAMS = Path(__file__).parent / "main_programs"
 _SECONDS = 240
 
@@ -16,6 +23,8 @@ def run_program(program: str, *arguments: str) -> dict[str, Any]:
     """Run a program and return the problems it has found."""
     done = subprocess.run(
         [sys.executable, str(_PROGRAMS / program), *arguments],
+        # For `open_cluster`, which programs use.
+        env={**os.environ, "PYTHONPATH": str(_ROOT)},
         capture_output=True,
         text=True,
         timeout=_SECONDS,
@@ -24,3 +33,16 @@ def run_program(program: str, *arguments: str) -> dict[str, Any]:
     assert done.returncode == 0, done.stderr[-4000:]
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
+
+
+@contextmanager
+def open_cluster(where: str) -> Iterator[str]:
+    """For programs: yield the address of a cluster of one worker, of one in this process, or the one that `where` is."""
+    if where == "in process":
+        with InProcessCluster() as cluster:
+            yield cluster.address
+    elif where == "cluster":
+        with SchedulerClusterCombo(n_workers=1) as combo:
+            yield combo.get_address()
+    else:
+        yield where

@@ -6,7 +6,6 @@ Prints one line of JSON: what went wrong.
 from __future__ import annotations
 
 import array
-import contextlib
 import datetime
 import json
 import pickle
@@ -17,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from scaler import Client, SchedulerClusterCombo
-from scaler.testing import InProcessCluster
+from scaler import Client
+from tests.integration.main_program import open_cluster
 
 KIB = 1024
 SIZES = [1, 7, 15, 16, 17, 32, 47, 48, 49, 56, 63, 64, 65, 96, 128, 255, 256, 257, 512, 1024]
@@ -169,19 +168,6 @@ ROADS: dict[str, Callable[[Client, Any], Any]] = {
     "mapped": lambda client, value: client.map(identity, [value])[0],
     "object": lambda client, value: client.submit(identity, client.send_object(value)).result(),
 }
-
-
-@contextlib.contextmanager
-def open_cluster(where: str) -> Iterator[str]:
-    """Yield the address of a cluster of one worker, of one in this process, or the one that `where` is."""
-    if where == "in process":
-        with InProcessCluster() as cluster:
-            yield cluster.address
-    elif where == "cluster":
-        with SchedulerClusterCombo(n_workers=1) as combo:
-            yield combo.get_address()
-    else:
-        yield where
 
 
 def main() -> None:

@@ -16,8 +16,8 @@ import typing
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, NamedTuple, NewType, ParamSpec, Protocol, TypeVar, TypeVarTuple
 
-from scaler import Client, SchedulerClusterCombo
-from scaler.testing import InProcessCluster
+from scaler import Client
+from tests.integration.main_program import open_cluster
 
 T = TypeVar("T")
 
@@ -508,19 +508,6 @@ def try_versions(client: Client, problems: dict[str, str], where: str) -> None:
     future.add_done_callback(lambda done: seen.append(done.result()))
     future.result()
     expect("after a callback", (Model.version, Model().describe()), (2, "two"))
-
-
-@contextlib.contextmanager
-def open_cluster(where: str) -> Iterator[str]:
-    """Yield the address of a cluster of one worker, of one in this process, or the one that `where` is."""
-    if where == "in process":
-        with InProcessCluster() as cluster:
-            yield cluster.address
-    elif where == "cluster":
-        with SchedulerClusterCombo(n_workers=1) as combo:
-            yield combo.get_address()
-    else:
-        yield where
 
 
 def main() -> None:

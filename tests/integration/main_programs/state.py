@@ -5,20 +5,19 @@ Prints one line of JSON: what each kind of function answered, on every road, whe
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import random
 import sys
 from collections import Counter as Tally
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import cloudpickle
 import numpy as np
 
-from scaler import Client, SchedulerClusterCombo, Serializer
-from scaler.testing import InProcessCluster
+from scaler import Client, Serializer
+from tests.integration.main_program import open_cluster
 
 
 class Counter:
@@ -232,19 +231,6 @@ def answers(client: Client, function: Callable[[Any], Any], *, nested: bool) -> 
 
 def first_of(pair: tuple[Callable[[Any], Any], Any]) -> Any:
     return pair[0](2)
-
-
-@contextlib.contextmanager
-def open_cluster(where: str) -> Iterator[str]:
-    """Yield the address of a cluster of one worker, of one in this process, or the one that `where` is."""
-    if where == "in process":
-        with InProcessCluster() as cluster:
-            yield cluster.address
-    elif where == "cluster":
-        with SchedulerClusterCombo(n_workers=1) as combo:
-            yield combo.get_address()
-    else:
-        yield where
 
 
 def main() -> None:

@@ -27,18 +27,6 @@ from scaler_protocol.codec import decode
 from scaler_protocol.transport.dealer import DealerLink
 
 
-@pytest.fixture
-def cluster() -> Iterator[InProcessCluster]:
-    with InProcessCluster() as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def client(cluster: InProcessCluster) -> Iterator[Client]:
-    with Client(cluster.address, timeout_seconds=10) as client:
-        yield client
-
-
 def raise_error(text: str) -> None:
     raise LookupError(text)
 
@@ -534,9 +522,10 @@ class TestCredit:
 
 class TestConnection:
     def test_nobody_answers(self) -> None:
+        before = threading.enumerate()
         with pytest.raises(errors.DisconnectedError, match=r"tcp://127\.0\.0\.1:9.*is it running"):
             Client("tcp://127.0.0.1:9", timeout_seconds=0.3)
-        assert not [t for t in threading.enumerate() if t.name.startswith("scaler")]
+        assert not [t for t in threading.enumerate() if t.name.startswith("scaler") and t not in before]
 
     @pytest.mark.parametrize("address", ["nonsense", "tcp://127.0.0.1:0", "http://x:1", "tcp://*:5"])
     def test_no_address(self, address: str) -> None:

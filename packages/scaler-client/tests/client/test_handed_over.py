@@ -5,7 +5,6 @@ from __future__ import annotations
 import concurrent.futures as cf
 import math
 import re
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -16,18 +15,6 @@ from scaler import Client, errors
 from scaler.client.checks import CAPABILITIES_MAX, checked_capabilities
 from scaler.serialization import arguments
 from scaler.testing import InProcessCluster
-
-
-@pytest.fixture
-def cluster() -> Iterator[InProcessCluster]:
-    with InProcessCluster() as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def client(cluster: InProcessCluster) -> Iterator[Client]:
-    with Client(cluster.address, timeout_seconds=10) as client:
-        yield client
 
 
 def keywords(**values: Any) -> list[str]:

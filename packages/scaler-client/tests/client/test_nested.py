@@ -91,12 +91,6 @@ def wait_until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
 
 
 @pytest.fixture
-def cluster() -> Iterator[InProcessCluster]:
-    with InProcessCluster() as cluster:
-        yield cluster
-
-
-@pytest.fixture
 def context(cluster: InProcessCluster) -> Iterator[Context]:
     context = Context(cluster)
     set_task_context(context)

@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import graphlib
 import operator
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
 from scaler import Client, errors
-from scaler.testing import InProcessCluster
-
-
-@pytest.fixture
-def client() -> Iterator[Client]:
-    with InProcessCluster() as cluster, Client(cluster.address, timeout_seconds=10) as client:
-        yield client
 
 
 def nested(levels: int, innermost: Any = 1) -> Any:

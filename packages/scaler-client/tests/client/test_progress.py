@@ -17,18 +17,11 @@ from tqdm.auto import tqdm
 
 import scaler
 from scaler import Client, errors
-from scaler.testing import InProcessCluster
 
 
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
-
-
-@pytest.fixture
-def client() -> Iterator[Client]:
-    with InProcessCluster() as cluster, Client(cluster.address, timeout_seconds=10) as client:
-        yield client
 
 
 def sit_at(monkeypatch: pytest.MonkeyPatch) -> Terminal:

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from scaler import Client, ScalerFuture, errors
 from scaler.client import object_channel
-from scaler.testing import InProcessCluster
 from scaler_protocol import messages as m
 from scaler_protocol.codec import encode
 from scaler_protocol.errors import UnencodableMessageError
-
-
-@pytest.fixture
-def client() -> Iterator[Client]:
-    with InProcessCluster() as cluster, Client(cluster.address, timeout_seconds=10) as client:
-        yield client
 
 
 @pytest.mark.parametrize("busy", [False, True])

@@ -14,7 +14,7 @@ import cloudpickle
 import pytest
 
 from scaler.serialization.faults import explain
-from scaler_protocol.names import name_of, shown, text_of, type_name_of
+from scaler_protocol.names import name_of, shown, shown_error, shown_type
 
 LOCK = threading.Lock()
 NO_LOCK = "cannot pickle '_thread.lock' object"
@@ -175,8 +175,8 @@ def test_names_are_short_and_can_be_written() -> None:
     assert name_of(functools.partial(max)) == "functools.partial"
     assert name_of(Hostile()).endswith(".Hostile")
     assert name_of(OfMeta()).endswith("OfMeta")
-    assert type_name_of(OfMeta()).endswith("OfMeta")
-    assert type_name_of(1) == "int"
+    assert shown_type(OfMeta()).endswith("OfMeta")
+    assert shown_type(1) == "int"
     assert shown(Hostile()) == f"<{__name__}.Hostile>"
     assert len(shown("x" * 1000)) == 100
-    assert text_of(ValueError()) == "ValueError"
+    assert shown_error(ValueError()) == "ValueError"

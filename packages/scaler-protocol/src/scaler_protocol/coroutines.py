@@ -20,18 +20,21 @@ def is_coroutine(value: Any) -> bool:
     return type(value) is CoroutineType or isinstance(value, Coroutine)
 
 
-def awaiting(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that awaits what `function` makes where that is a coroutine function; else `function` itself."""
+def runs_function_of(kind: Callable[[Any], bool], function: Any) -> bool:
+    """Whether a call of `function` runs a function that is of a `kind`, looking through partials and objects that are called."""
     try:
-        called: Any = function
-        while isinstance(called, functools.partial):
-            called = called.func
+        while isinstance(function, functools.partial):
+            function = function.func
         # Of an object that is called, its class has the function.
-        is_async = any(map(inspect.iscoroutinefunction, (called, getattr(type(called), "__call__", None))))  # noqa: B004
+        return kind(function) or kind(getattr(type(function), "__call__", None))  # noqa: B004
     except Exception:
         # Some objects answer no question of this kind; they can be called nevertheless.
-        is_async = False
-    if not is_async:
+        return False
+
+
+def awaiting(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that awaits what `function` makes where that is a coroutine function; else `function` itself."""
+    if not runs_function_of(inspect.iscoroutinefunction, function):
         return function
 
     def call(*args: Any, **kwargs: Any) -> Any:

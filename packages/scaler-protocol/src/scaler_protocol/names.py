@@ -17,7 +17,7 @@ def name_of(function: Any) -> str:
     return _bounded(f"{module}.{name}", NAME_CHARACTERS_MAX)
 
 
-def type_name_of(value: Any) -> str:
+def shown_type(value: Any) -> str:
     """Return `module.qualname` of a value's type, the module only where it is not built in."""
     kind = type(value)
     module = _text(kind, "__module__")
@@ -30,10 +30,10 @@ def shown(value: Any) -> str:
     try:
         return _bounded(repr(value), _SHOWN_MAX)
     except Exception:
-        return f"<{type_name_of(value)}>"
+        return f"<{shown_type(value)}>"
 
 
-def text_of(error: BaseException) -> str:
+def shown_error(error: BaseException) -> str:
     """Return what an error says."""
     try:
         return writable(str(error)) or type(error).__name__

@@ -9,7 +9,7 @@ from typing import Any
 from scaler_protocol import messages as m
 from scaler_protocol.address import Address
 from scaler_protocol.capabilities import VALUE_MAX, VALUE_MIN
-from scaler_protocol.names import shown, type_name_of
+from scaler_protocol.names import shown, shown_type
 
 NAME_BYTES_MAX = 1_000
 """Longest name of a capability or an object."""
@@ -56,7 +56,7 @@ def checked_arguments(args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str
         raise TypeError(f"kwargs must be a dictionary of arguments by name, not {shown(kwargs)}") from None
     for name in keyword:
         if not isinstance(name, str):
-            raise TypeError(f"kwargs: the name {shown(name)} is a {type_name_of(name)}, not a str")
+            raise TypeError(f"kwargs: the name {shown(name)} is a {shown_type(name)}, not a str")
     return positional, keyword
 
 
@@ -74,7 +74,7 @@ def checked_capabilities(capabilities: Any) -> m.Capabilities:
     checked: dict[str, int] = {}
     for name, value in capabilities.items():
         if not isinstance(name, str):
-            raise TypeError(f"capabilities: the name {shown(name)} is a {type_name_of(name)}, not a str")
+            raise TypeError(f"capabilities: the name {shown(name)} is a {shown_type(name)}, not a str")
         if not name:
             raise ValueError("capabilities: a name is empty")
         _require_text(f"capability {_shortened(name)}", name)

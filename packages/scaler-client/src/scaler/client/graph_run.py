@@ -19,7 +19,7 @@ from scaler.serialization.signatures import Check
 from scaler_protocol import by_value
 from scaler_protocol import messages as m
 from scaler_protocol.columns import EMPTY, Packed
-from scaler_protocol.names import name_of, shown, type_name_of
+from scaler_protocol.names import name_of, shown, shown_type
 from scaler_protocol.payloads import Argument, Source, frame_arguments, identity
 
 _INDEX_MAX = 0xFFFF
@@ -36,7 +36,7 @@ def submit_graph(
 ) -> dict[Hashable, ScalerFuture]:
     """Submit what `keys` need and return their futures, in order. Nothing is submitted when anything is wrong."""
     if not isinstance(graph, Mapping):
-        raise TypeError(f"a graph is a dictionary of keys and computations, not a {type_name_of(graph)}")
+        raise TypeError(f"a graph is a dictionary of keys and computations, not a {shown_type(graph)}")
     # A mapping may be of the user's own making; and nobody is to change it meanwhile.
     graph = dict(graph)
     plan = GraphPlan(graph, keys)

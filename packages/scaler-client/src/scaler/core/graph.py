@@ -21,7 +21,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from typing import Any, NamedTuple
 
 from scaler.errors import GraphCycleError, GraphError, GraphKeyError
-from scaler_protocol.names import shown, type_name_of
+from scaler_protocol.names import shown, shown_type
 from scaler_protocol.payloads import Call, InputReference
 
 NO_KEY: Any = object()
@@ -125,7 +125,7 @@ class GraphPlan:
         if any(vars(base).get("__module__") == _DASK_MODULE for base in kind.__mro__):
             where = path_to(computation, lambda part: part is value)
             raise _UnknownComputationError(
-                f"{where} is a {type_name_of(value)}: Dask's task objects are not understood, write it as a tuple of a "
+                f"{where} is a {shown_type(value)}: Dask's task objects are not understood, write it as a tuple of a "
                 "callable and its arguments, as a key, or as plain data"
             )
         self._checked_types.add(id(kind))
@@ -248,7 +248,7 @@ class RowInputs:
                 inside.discard(id(frame.original))
                 result = finished[id(frame.original)] = frame.rebuilt()
                 if result is not frame.original and id(frame.original) in holds_itself:
-                    raise GraphError(f"a {type_name_of(frame.original)} holds itself, and names other nodes")
+                    raise GraphError(f"a {shown_type(frame.original)} holds itself, and names other nodes")
 
     def _stand_in(self, key: Hashable) -> Any:
         target = self._plan.resolve(key)

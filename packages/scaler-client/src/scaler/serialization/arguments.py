@@ -5,6 +5,7 @@ Everything is a snapshot: when a function of this module returns, nothing it mad
 
 from __future__ import annotations
 
+import inspect
 import pickle
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -16,10 +17,11 @@ from scaler.serialization.faults import explain
 from scaler.serialization.functions import FunctionCache, Pickled
 from scaler.serialization.pickling import NUMBERS, PROTOCOL, dumps, dumps_apart, is_plain, plain_items, size_hint
 from scaler.serialization.serializer import AnySerializer
-from scaler.serialization.signatures import check_of, is_async_generator_function
+from scaler.serialization.signatures import check_of
 from scaler_protocol import by_value
+from scaler_protocol.coroutines import runs_function_of
 from scaler_protocol.ids import content_id
-from scaler_protocol.names import name_of, shown, text_of, type_name_of
+from scaler_protocol.names import name_of, shown, shown_error, shown_type
 from scaler_protocol.payloads import (
     CUSTOM,
     FRAMED,
@@ -86,7 +88,7 @@ class Packer:
     def _make_function(self, function: Any, tag: bytes) -> Pickled:
         if not callable(function):
             raise TypeError(f"{shown(function)} is not callable")
-        if is_async_generator_function(function):
+        if runs_function_of(inspect.isasyncgenfunction, function):
             raise SerializationError(
                 f"{name_of(function)} is an async generator function, whose values cannot be sent one by one: "
                 "let it return a list of them"
@@ -209,7 +211,7 @@ class Packer:
         if isinstance(data, bytearray | memoryview):
             return bytes(data)
         if not isinstance(data, bytes):
-            raise TypeError(f"{name_of(self._serializer)}.serialize returned a {type_name_of(data)}, not bytes")
+            raise TypeError(f"{name_of(self._serializer)}.serialize returned a {shown_type(data)}, not bytes")
         return data
 
     def _store(self, buffers: Sequence[Buffer], what: str) -> bytes:
@@ -275,7 +277,7 @@ class Packer:
                 if star:
                     return SerializationError(f"item {number}: {self._explain_call(function, tuple(item), {}, cause)}")
                 return SerializationError(explain(f"item {number} for {name_of(function)}", item, cause))
-        return SerializationError(f"items for {name_of(function)} cannot be serialized: {text_of(error)}")
+        return SerializationError(f"items for {name_of(function)} cannot be serialized: {shown_error(error)}")
 
     def _explain_call(
         self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], error: Exception
@@ -287,7 +289,7 @@ class Packer:
                 dumps(value)
             except Exception as cause:
                 return SerializationError(explain(f"{_label(label)} of {name_of(function)}", value, cause))
-        return SerializationError(f"arguments of {name_of(function)} cannot be serialized: {text_of(error)}")
+        return SerializationError(f"arguments of {name_of(function)} cannot be serialized: {shown_error(error)}")
 
 
 def require_storable(buffers: Sequence[Buffer], what: str) -> None:

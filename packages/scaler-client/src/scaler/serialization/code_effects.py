@@ -51,7 +51,7 @@ def changes_what_it_keeps(functions: Sequence[types.FunctionType], *, refer_to_f
 def _instructions_and_names(code: types.CodeType) -> tuple[frozenset[int], frozenset[str]]:
     found = _walked.get(code)
     if found is None:
-        codes = list(_nested(code))
+        codes = list(nested_code(code))
         # Every other byte is an instruction; what it says beside is not looked at.
         opcodes = frozenset().union(*(each.co_code[::2] for each in codes))
         names: frozenset[str] = frozenset().union(*(each.co_names for each in codes))
@@ -59,16 +59,25 @@ def _instructions_and_names(code: types.CodeType) -> tuple[frozenset[int], froze
     return found
 
 
-def _nested(code: types.CodeType) -> Iterator[types.CodeType]:
+def nested_code(code: types.CodeType) -> Iterator[types.CodeType]:
+    """Yield a code object and those of all functions and classes inside it."""
     yield code
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            yield from _nested(constant)
+            yield from nested_code(constant)
+
+
+def global_names(code: types.CodeType) -> set[str]:
+    """Return the names a function may look up in its globals, those of the functions inside it included.
+
+    Names of attributes are among them; that makes checks stricter, never weaker.
+    """
+    return {name for each in nested_code(code) for name in each.co_names}
 
 
 def _stores_cell(code: types.CodeType, captured: Iterable[str]) -> bool:
     return any(
         instruction.opcode in _STORE_CELL and instruction.argval in captured
-        for each in _nested(code)
+        for each in nested_code(code)
         for instruction in dis.get_instructions(each)
     )

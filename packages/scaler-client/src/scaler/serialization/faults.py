@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
+from scaler.serialization.code_effects import global_names
 from scaler_protocol import by_value
-from scaler_protocol.names import name_of, shown, text_of, type_name_of
+from scaler_protocol.names import name_of, shown, shown_error, shown_type
 
 _DEPTH_MAX = 50
 _SECONDS = 2.0
@@ -34,14 +35,14 @@ def explain(what: str, value: Any, error: BaseException, dump: Dump | None = Non
         return f"{subject} a future, {shown(culprit)}; call .result() first"
     if not path:
         return f"{what} cannot be serialized: {_reason(culprit, cause)}"
-    return f"{what} cannot be serialized: {_joined(path)} is a {type_name_of(culprit)}: {_reason(culprit, cause)}"
+    return f"{what} cannot be serialized: {_joined(path)} is a {shown_type(culprit)}: {_reason(culprit, cause)}"
 
 
 def _reason(culprit: Any, cause: BaseException) -> str:
     hint = ""
     if isinstance(culprit, types.GeneratorType | types.AsyncGeneratorType):
         hint = "; make a list of what it yields"
-    return text_of(cause) + hint
+    return shown_error(cause) + hint
 
 
 def _find(value: Any, error: BaseException, dump: Dump) -> tuple[list[str], Any, BaseException]:
@@ -108,7 +109,7 @@ def _parts_of_function(function: types.FunctionType) -> Iterator[tuple[str, Any]
         except ValueError:
             # Not assigned yet.
             continue
-    for variable in sorted(_names_in(function.__code__)):
+    for variable in sorted(global_names(function.__code__)):
         if variable in function.__globals__:
             yield f"the global variable {variable!r} of {name}", function.__globals__[variable]
     code = function.__code__
@@ -120,14 +121,6 @@ def _parts_of_function(function: types.FunctionType) -> Iterator[tuple[str, Any]
     for each, part in (function.__kwdefaults__ or {}).items():
         yield f"the default of {each!r} of {name}", part
     yield from ((f"the attribute {each!r} of {name}", part) for each, part in vars(function).items())
-
-
-def _names_in(code: types.CodeType) -> set[str]:
-    names = set(code.co_names)
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            names |= _names_in(constant)
-    return names
 
 
 def _parts_of_object(value: Any) -> Iterator[tuple[str, Any]]:

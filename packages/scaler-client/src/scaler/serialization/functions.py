@@ -23,8 +23,9 @@ from typing import Any, NamedTuple
 
 import cloudpickle
 
-from scaler.serialization.code_effects import changes_what_it_keeps
+from scaler.serialization.code_effects import changes_what_it_keeps, global_names
 from scaler.serialization.signatures import Check
+from scaler_protocol.by_value import pickler
 from scaler_protocol.immutable import is_immutable
 from scaler_protocol.payloads import PER_CALL
 
@@ -158,14 +159,11 @@ def is_importable(value: Any) -> bool:
     """Whether a worker finds this function, class or built-in by module and name, so that pickles only name it."""
     module_name = getattr(value, "__module__", None)
     name = getattr(value, "__qualname__", None)
-    if not isinstance(module_name, str) or not isinstance(name, str) or module_name == "__main__":
+    if not isinstance(module_name, str) or not isinstance(name, str):
         return False
-    found: Any = sys.modules.get(module_name)
-    if found is None or getattr(found, "__spec__", None) is None:
-        return False
-    for part in name.split("."):
-        found = getattr(found, part, None)
-    return found is value
+    # A module that is not of a file, or that a program has made itself, is known to this process only.
+    is_of_import = getattr(sys.modules.get(module_name), "__spec__", None) is not None
+    return is_of_import and pickler.is_importable(value, name)
 
 
 def is_code(function: Any) -> bool:
@@ -231,7 +229,7 @@ def _collect(function: types.FunctionType, captured: _Captured) -> bool:
     for cell in function.__closure__ or ():
         if not _capture(_read_cell, cell, None, captured):
             return False
-    for name in _global_names(code):
+    for name in global_names(code):
         if not _capture(_read_item, function.__globals__, name, captured):
             return False
     keyword_defaults = function.__kwdefaults__ or {}
@@ -260,18 +258,6 @@ def _capture(read: Callable[[Any, Any], Any], owner: Any, name: Any, captured: _
         captured.watch(read, owner, name, weakref.ref(value), weak=True)
         return _collect_referred(value, captured)
     return False
-
-
-def _global_names(code: types.CodeType) -> set[str]:
-    """Return the names a function may look up in its globals, those of the functions inside it included.
-
-    Names of attributes are among them; that makes the check stricter, never weaker.
-    """
-    names = set(code.co_names)
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            names |= _global_names(constant)
-    return names
 
 
 def _read_attribute(reference: weakref.ref[Any], name: str) -> Any:

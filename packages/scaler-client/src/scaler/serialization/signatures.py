@@ -49,18 +49,6 @@ def check_of(function: Any, levels: int = _LEVELS_MAX) -> Check | None:
     return _bound(call, levels) if type(call) is types.FunctionType else None
 
 
-def is_async_generator_function(function: Any) -> bool:
-    """Whether what it returns when called is an async generator."""
-    try:
-        while isinstance(function, functools.partial):
-            function = function.func
-        # Of an object that is called, its class has the function.
-        call = getattr(type(function), "__call__", None)  # noqa: B004
-        return inspect.isasyncgenfunction(function) or inspect.isasyncgenfunction(call)
-    except Exception:
-        return False
-
-
 def _bound(function: Any, levels: int) -> Check | None:
     check = check_of(function, levels - 1)
     return check and functools.partial(check, None)

@@ -42,11 +42,9 @@ def not_restored_payload(what: str, cause: BaseException) -> bytes:
 def result_error(value: object, cause: BaseException) -> pickle.PicklingError:
     """Return the error for a result that cannot be serialized because of `cause`. Never raises."""
     kind = type(value)
-    module = type.__dict__["__module__"].__get__(kind)
-    name = f"{module}.{kind.__qualname__}" if type(module) is str else type_name_of(kind)
     # What to do instead, where somebody returns what yields values.
     hint = "; return a list of what it yields" if kind in (GeneratorType, AsyncGeneratorType) else ""
-    text = f"the task's result, of type {name}, cannot be serialized: {named_text_of(cause)}{hint}"
+    text = f"the task's result, of type {type_name_of(kind)}, cannot be serialized: {named_text_of(cause)}{hint}"
     error = pickle.PicklingError(text)
     error.__cause__ = cause
     return error

@@ -27,12 +27,9 @@ BRIEF_TEXT_MAX = 200
 """Characters of the text of an item that is not the first to fail in its chunk."""
 
 _NAMES: dict[int, str] = {Status.MISSING_OBJECT: "MissingObjects", Status.STORAGE_FAILED: "ObjectStorageException"}
-"""What an object that cannot be had is called where only an item of a map chunk needs it."""
+"""The error's name where an item of a map chunk needs an object that is not there, or that cannot be had."""
 
 _OWN_FOLDERS = (os.path.dirname(os.path.abspath(__file__)), os.path.dirname(os.path.abspath(scaler_protocol.__file__)))
-
-OBJECT_MISSING, STORAGE_FAILED = "MissingObjects", "ObjectStorageException"
-"""The same for an item of a map chunk that needs an object which is not there, or cannot be had."""
 
 
 class NotRestoredError(Exception):
