@@ -204,6 +204,7 @@ class ConnectionEngine(Engine):
         if deadline is None:
             with self._lock:
                 deadline = self._known_deadline = self._core.next_deadline()
+                self._steps.looks_soon = self._core.is_holding
         return deadline
 
     def on_end(self, error: BaseException | None) -> None:

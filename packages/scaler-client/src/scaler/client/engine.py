@@ -252,9 +252,11 @@ class Engine(ABC):
         # From here on it is submitted.
         queue.append(submission)
         if not (alone and not objects and self._send_ahead(submission)):
-            steps.wake()
-            if len(queue) >= TURN_TASKS and not steps.is_owner:
-                # Many wait: let the owner have its turn, or workers would wait until this thread does something else.
+            many = len(queue) >= TURN_TASKS
+            if many or not steps.looks_soon:
+                steps.wake()
+            if many and not steps.is_owner:
+                # Let the owner have its turn, or workers would wait until this thread does something else.
                 steps.wait_for_turn(TURN_SECONDS)
         return number
 
@@ -342,8 +344,11 @@ class Engine(ABC):
 
     def _take_steps(self) -> None:
         """Take all steps, before anything else happens to the core. Lock held."""
-        queue = self._steps.queue
+        core, queue = self._core, self._steps.queue
         while queue:
+            if type(queue[0]) is tuple and self._ahead is None and core.table.tasks and core.takes_more:
+                self._take_company()
+                continue
             step = queue.popleft()
             if type(step) is tuple:
                 self._take_submission(step)
@@ -358,6 +363,24 @@ class Engine(ABC):
                 except Exception as error:
                     # It fails one call, never the client.
                     logger.exception("the client could not do what it was asked: %r", error)
+
+    def _take_company(self) -> None:
+        """Take the submissions that come next, as `_take_submission`, while others are under way and nothing limits them."""
+        core, queue = self._core, self._steps.queue
+        bodies, take = core.functions.bodies, core.take
+        waiting = self._waiting
+        while queue and type(queue[0]) is tuple:
+            number, function, task = queue.popleft()
+            if function.function_id not in bodies:
+                core.define_function(function.function_id, function.body, function.name)
+            if task.objects:
+                task = task._replace(objects=self._uses.take_over(task.objects))
+            take(number, task)
+            waiting += 1
+            if waiting >= COMPANY_TASKS:
+                core.flush()
+                waiting = 0
+        self._waiting = waiting
 
     def _take_submission(self, submission: Submission) -> None:
         core = self._core
@@ -696,6 +719,8 @@ class Engine(ABC):
         """Do what is due, and send what waits; `_perform_others` is the caller's to call."""
         now = time.monotonic()
         with self._lock:
+            # Before it looks: who still saw it set has its step taken now.
+            self._steps.looks_soon = False
             stepped = bool(self._steps.queue)
             if stepped:
                 self._take_steps()

@@ -26,7 +26,7 @@ LOOK_SECONDS = 1.0
 class Steps:
     """A queue of steps for one thread, the owner. What an element is and how it is taken is the owner's business."""
 
-    __slots__ = ("_sleepers", "_turns", "closed", "owner_ident", "queue", "wake")
+    __slots__ = ("_sleepers", "_turns", "closed", "looks_soon", "owner_ident", "queue", "wake")
 
     def __init__(self) -> None:
         self.queue: deque[Any] = deque()
@@ -35,6 +35,8 @@ class Steps:
         self._turns = 0
         self.wake: Callable[[], object] = _nobody
         """Makes the owner take steps soon. Set by the owner; called from any thread, which may be interrupted."""
+        self.looks_soon = False
+        """Whether the owner looks within milliseconds by itself: a step that can wait so long need not wake it."""
         self.owner_ident: int | None = None
         """The thread that takes them."""
         self.closed = False

@@ -103,6 +103,16 @@ class ClientCore:
         return None if self._goodbye is None else self._goodbye[1]
 
     @property
+    def takes_more(self) -> bool:
+        """Whether tasks may be submitted, as many as one likes."""
+        return self.unusable is None and self.credit.left is None
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether a few tasks wait a moment for more, until `next_deadline` at the latest: see `flush_unhurried`."""
+        return self._hold_until < math.inf
+
+    @property
     def unanswered_count(self) -> int:
         """Tasks that were submitted and not answered; wanted rows only where they are a graph's."""
         return len(self.table.tasks) + len(self.fetching)
