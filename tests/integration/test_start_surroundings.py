@@ -404,7 +404,9 @@ ENVIRONMENTS: dict[str, dict[str, str | None]] = {
 @pytest.mark.parametrize("environment", ENVIRONMENTS.values(), ids=ENVIRONMENTS.keys())
 def test_odd_environments(tmp_path: Path, environment: dict[str, str | None]) -> None:
     script = write(tmp_path / "program.py", PLAIN)
-    assert run([str(script)], tmp_path, environment) == PLAIN_SAYS
+    lines = run([str(script)], tmp_path, environment)
+    # In development mode asyncio warns of turns that take 100 ms, as they do on a loaded machine.
+    assert [line for line in lines if " Executing <" not in line] == PLAIN_SAYS
 
 
 def test_a_long_temporary_folder(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import os
 import socket
 import threading
 import time
+from _queue import Empty, SimpleQueue
 from functools import partial
-from queue import Empty, SimpleQueue
 
 from scaler.client.engine import WAIT_SECONDS, Engine
 from scaler.client.steps import Start
