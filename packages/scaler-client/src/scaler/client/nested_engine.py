@@ -10,6 +10,8 @@ import os
 import socket
 import threading
 import time
+
+# Not from `queue`, which may be a user's file beside the script.
 from _queue import Empty, SimpleQueue
 from functools import partial
 
