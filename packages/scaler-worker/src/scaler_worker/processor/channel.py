@@ -62,7 +62,8 @@ class Channel:
         """Send one record, whole, between those of other threads. Raises AgentGoneError."""
         with self._send_lock:
             try:
-                if not self.is_intact:
+                # As `is_intact`; this is done for every record.
+                if self._abandoned or self._option(SOL_SOCKET, _SO_COOKIE, _COOKIE_BYTES) != self._cookie:
                     raise AgentGoneError("the channel was closed inside this process")
                 for packet in packets(kind, parts):
                     self._send_packet(packet)

@@ -329,6 +329,7 @@ _RESULTS = struct.Struct("=QIBI")
 
 _LIMITS = tuple((1 << 8 * array(spec.typecode).itemsize) - 1 for spec in REPORTED)
 _DURATIONS = Reported._fields.index("durations")
+_ONLY_DURATIONS, _DURATION_TYPE = 1 << _DURATIONS, REPORTED[_DURATIONS].typecode
 _BEFORE, _BEHIND = NOTHING_REPORTED[:_DURATIONS], NOTHING_REPORTED[_DURATIONS + 1 :]
 assert len(REPORTED) <= 8
 
@@ -366,12 +367,16 @@ def results_parts(results: Sequence[Result]) -> list[Bytes]:
     count = len(results)
     columns = [array("I", map(len, payloads)).tobytes()]
     flags = stored_count = 0
-    has_extras = any(result[3] is not None for result in results)
+    unusual = [result[3] for result in results]
+    durations = [result[2] for result in results]
+    if unusual.count(None) == count and min(durations) >= 0 and max(durations) <= _LIMITS[_DURATIONS]:
+        header = _RESULTS.pack(results[0][0], count, _ONLY_DURATIONS, 0)
+        return [header, *columns, array(_DURATION_TYPE, durations).tobytes(), *payloads]
     plain = Extra()
-    extras = [result[3] or plain for result in results] if has_extras else []
+    extras = [extra or plain for extra in unusual]
     for position, (spec, limit) in enumerate(zip(REPORTED, _LIMITS, strict=True)):
         if position == _DURATIONS:
-            values = [result[2] for result in results]
+            values = durations
         elif spec.name == "statuses":
             values = [extra.status for extra in extras]
         else:
@@ -379,13 +384,12 @@ def results_parts(results: Sequence[Result]) -> list[Bytes]:
         if position == _DURATIONS or any(values):
             flags |= 1 << position
             columns.append(array(spec.typecode, [_bounded(value, limit) for value in values]).tobytes())
-    if has_extras:
-        stored = [(position, extra) for position, extra in enumerate(extras) if extra.object_id]
-        stored_count = len(stored)
-        if stored:
-            columns.append(array("I", [position for position, _ in stored]).tobytes())
-            columns.append(array("Q", [extra.object_size for _, extra in stored]).tobytes())
-            columns.extend(extra.object_id for _, extra in stored)
+    stored = [(position, extra) for position, extra in enumerate(extras) if extra.object_id]
+    stored_count = len(stored)
+    if stored:
+        columns.append(array("I", [position for position, _ in stored]).tobytes())
+        columns.append(array("Q", [extra.object_size for _, extra in stored]).tobytes())
+        columns.extend(extra.object_id for _, extra in stored)
     return [_RESULTS.pack(results[0][0], count, flags, stored_count), *columns, *payloads]
 
 
@@ -413,10 +417,13 @@ def read_results(body: bytes) -> Results:
     first_index, count, flags, stored_count = _RESULTS.unpack_from(body)
     reader = _Reader(body, _RESULTS.size)
     lengths = reader.column("I", count)
-    reported = Reported._make(
-        reader.column(spec.typecode, count) if flags & 1 << position else EMPTY
-        for position, spec in enumerate(REPORTED)
-    )
+    if flags == _ONLY_DURATIONS:
+        reported = new_tuple(Reported, (*_BEFORE, reader.column(_DURATION_TYPE, count), *_BEHIND))
+    else:
+        reported = Reported._make(
+            reader.column(spec.typecode, count) if flags & 1 << position else EMPTY
+            for position, spec in enumerate(REPORTED)
+        )
     positions: Column = EMPTY
     sizes: Column = EMPTY
     objects: tuple[bytes, ...] = ()

@@ -149,6 +149,8 @@ class Function:
     id: bytes
     call: Callable[..., Any]
     seconds: float = float("inf")
+    item_call: Callable[..., Any] | None = None
+    """As `call`, for the items of map chunks, where there have been any: it awaits what a coroutine function makes."""
 
 
 class Row(NamedTuple):
@@ -584,7 +586,9 @@ class Processor:
     ) -> tuple[list[Any], dict[int, bytes]]:
         """Return the values of all items and the failures by item."""
         failures: dict[int, bytes] = {}
-        call = awaiting(function.call)
+        if function.item_call is None:
+            function.item_call = awaiting(function.call)
+        call = function.item_call
         if isinstance(chunk, list):
 
             def call_item(payload: bytes) -> Any:
