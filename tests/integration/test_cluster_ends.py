@@ -184,7 +184,8 @@ def test_a_task_that_waits_for_another_hears_of_the_end(tmp_path: Path) -> None:
         began = time.time()
         process.send_signal(signal.SIGTERM)
         wait_for("it has heard", told.exists, HEARD_SECONDS)
-        kind, text, at = wait_for("all is written", lambda: told.read_text() and json.loads(told.read_text()))
+        wait_for("all is written", told.read_text)
+        kind, text, at = json.loads(told.read_text())
     assert kind == "DisconnectedError"
     assert "has ended" in text
     assert at - began < HEARD_SECONDS
