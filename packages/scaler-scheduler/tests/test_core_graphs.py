@@ -95,6 +95,56 @@ def test_a_wanted_object_goes_to_the_client_only_when_nobody_else_reads_it() -> 
     assert harness.to_store() == []
 
 
+def test_a_large_failure_goes_to_every_wanted_row_and_is_the_client_s_to_delete() -> None:
+    harness = Harness()
+    client, agent = Client(harness, "client"), Agent(harness, "agent", capacity=10)
+    client.define()
+    first = submit_graph(client, [[], [0], [0], [1]], [0, 2, 3])
+    big = b"b" * 16
+    failed = [task for task in agent.tasks() if task[1] == first]
+    agent.answer(failed, m.Status.FAILED, b"O" + big, object_positions=[0], objects=(big,))
+    (batch,) = client.take(m.ResultBatch)
+    assert sorted(batch.numbers) == [first, first + 2, first + 3]
+    assert list(batch.statuses) == [m.Status.FAILED] * 3
+    assert batch.payloads.split() == [b"O" + big] * 3
+    assert (list(batch.object_positions), batch.objects) == ([0, 1, 2], (big,) * 3)
+    assert harness.to_store() == []
+    assert harness.core.clients[client.id].graphs == []
+
+
+def test_a_large_failure_that_nobody_wants_is_deleted() -> None:
+    harness = Harness()
+    client, agent = Client(harness, "client"), Agent(harness, "agent", capacity=10)
+    client.define()
+    first = submit_graph(client, [[], [], [0, 1], []], [2, 3])
+    big = b"b" * 16
+    tasks = agent.tasks()
+    client.send(m.TaskCancel(client.id, [first + 2]))
+    assert client.results() == {first + 2: (m.Status.CANCELED, b"")}
+    failed = [task for task in tasks if task[1] == first]
+    agent.answer(failed, m.Status.FAILED, b"O" + big, object_positions=[0], objects=(big,))
+    assert client.results() == {}
+    assert harness.to_store() == [m.ObjectDelete(0, client.id, (big,))]
+
+
+def test_large_failures_of_single_tasks_are_passed_on_with_their_objects_unless_cancelled() -> None:
+    harness = Harness()
+    client, agent = Client(harness, "client"), Agent(harness, "agent", capacity=10)
+    client.define()
+    one, other = client.submit(2)
+    tasks = agent.tasks()
+    client.send(m.TaskCancel(client.id, [other]))
+    big, unwanted = b"b" * 16, b"u" * 16
+    agent.answer(tasks, m.Status.FAILED, b"O" + big, object_positions=[0, 1], objects=(big, unwanted))
+    passed, ended = client.take(m.ResultBatch)
+    if list(passed.numbers) != [one]:
+        passed, ended = ended, passed
+    assert (list(passed.numbers), list(passed.statuses)) == ([one], [m.Status.FAILED])
+    assert (list(passed.object_positions), passed.objects) == ([0], (big,))
+    assert (list(ended.numbers), list(ended.statuses)) == ([other], [m.Status.CANCELED])
+    assert harness.to_store() == [m.ObjectDelete(0, client.id, (unwanted,))]
+
+
 def test_cancelling_rows_ends_what_depends_on_them() -> None:
     harness = Harness()
     client, agent = Client(harness, "client"), Agent(harness, "agent")

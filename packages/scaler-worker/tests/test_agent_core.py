@@ -728,6 +728,31 @@ def test_a_large_result_is_told_when_it_is_stored() -> None:
     assert (list(batch.numbers), list(batch.object_positions), batch.objects) == ([2], [0], (b"o" * 16,))
 
 
+def test_a_large_exception_is_told_as_a_failure_when_it_is_stored() -> None:
+    harness = AgentHarness(slots=1)
+    harness.learn(microseconds=100)
+    harness.submit([1, 2, 3])
+    statuses = [Status.SUCCESS, Status.FAILED, Status.FAILED]
+    harness.finish(0, 3, statuses=statuses, object_positions=[1], objects=(b"o" * 16,), object_sizes=[10])
+    assert (harness.status(1), harness.status(3)) == (Status.SUCCESS, Status.FAILED)
+    assert (CLIENT, 2) not in harness.results
+    (put,) = harness.take(do.PutObject)
+    harness.step(on.ObjectStored(put.request))
+    batch = harness.said(m.ResultBatch)[-1]
+    assert (list(batch.numbers), list(batch.statuses)) == ([2], [Status.FAILED])
+    assert (list(batch.object_positions), batch.objects) == ([0], (b"o" * 16,))
+
+
+def test_a_large_exception_that_cannot_be_stored_is_a_failure_of_storage() -> None:
+    harness = AgentHarness(slots=1)
+    harness.submit([1])
+    statuses = [Status.FAILED]
+    harness.finish(0, statuses=statuses, object_positions=[0], objects=(b"o" * 16,), object_sizes=[10])
+    (put,) = harness.take(do.PutObject)
+    harness.step(on.ObjectStored(put.request, "storage is full"))
+    assert harness.status(1) == Status.STORAGE_FAILED
+
+
 def test_a_large_result_that_cannot_be_stored_is_a_failure() -> None:
     harness = AgentHarness(slots=1)
     harness.submit([1])

@@ -432,6 +432,101 @@ def test_an_answer_that_storage_lost_is_a_failure(core: ClientCore, scheduler: S
     assert (completed.reported.statuses, completed.payloads) == ([m.Status.MISSING_OBJECT], [b"gone"])
 
 
+def test_a_large_failure_is_fetched_and_stays_a_failure(core: ClientCore, scheduler: Scheduler) -> None:
+    submit(core)
+    core.flush()
+    scheduler.exchange(0.2)
+    columns = {"statuses": [m.Status.FAILED], "object_positions": [0], "objects": (OBJECT_ID,)}
+    scheduler.answer([1], 0.3, payloads=[b"O" + OBJECT_ID], **columns)
+    assert scheduler.take(e.FetchObject) == [e.FetchObject(1, OBJECT_ID)]
+    core.handle(e.ObjectFetched(1, [b"Pbig"]), 0.4)
+    scheduler.exchange(0.4)
+    (completed,) = scheduler.take(e.Completed)
+    assert (list(completed.reported.statuses), completed.payloads) == ([m.Status.FAILED], [[b"Pbig"]])
+    assert scheduler.take(e.DeleteObjects) == [e.DeleteObjects((OBJECT_ID,))]
+
+
+class TestFailureOfSeveralRows:
+    """Rows of a graph that failed for the same reason share the object that says so: the last one to read it deletes it."""
+
+    @pytest.fixture(autouse=True)
+    def graph(self, core: ClientCore, scheduler: Scheduler) -> None:
+        core.submit_graph(graph_of(3, [0, 1, 2]), ["a", "b", "c"])
+        core.flush()
+        scheduler.exchange(0.2)
+
+    def fail(self, scheduler: Scheduler) -> None:
+        scheduler.answer(
+            [1, 2, 3],
+            0.3,
+            payloads=[b"O" + OBJECT_ID] * 3,
+            statuses=[m.Status.FAILED] * 3,
+            object_positions=[0, 1, 2],
+            objects=(OBJECT_ID,) * 3,
+        )
+
+    def test_it_is_deleted_when_all_have_it(self, core: ClientCore, scheduler: Scheduler) -> None:
+        self.fail(scheduler)
+        assert [fetch.number for fetch in scheduler.take(e.FetchObject)] == [1, 2, 3]
+        for number in (2, 1):
+            core.handle(e.ObjectFetched(number, [b"Pbig"]), 0.4)
+            scheduler.exchange(0.4)
+            assert not scheduler.take(e.DeleteObjects)
+        core.handle(e.ObjectFetched(3, [b"Pbig"]), 0.4)
+        scheduler.exchange(0.4)
+        assert [one.tokens for one in scheduler.take(e.Completed)] == [["b"], ["a"], ["c"]]
+        assert scheduler.take(e.DeleteObjects) == [e.DeleteObjects((OBJECT_ID,))]
+
+    def test_rows_that_are_cancelled_while_it_is_fetched_leave_it_to_the_others(
+        self, core: ClientCore, scheduler: Scheduler
+    ) -> None:
+        self.fail(scheduler)
+        core.cancel([1, 3])
+        scheduler.exchange(0.4)
+        assert not scheduler.take(e.DeleteObjects)
+        core.handle(e.ObjectFetched(2, [b"Pbig"]), 0.4)
+        scheduler.exchange(0.4)
+        assert scheduler.take(e.DeleteObjects) == [e.DeleteObjects((OBJECT_ID,))]
+
+    def test_the_last_one_that_is_cancelled_deletes_it_once(self, core: ClientCore, scheduler: Scheduler) -> None:
+        self.fail(scheduler)
+        core.handle(e.ObjectFetched(2, [b"Pbig"]), 0.4)
+        core.cancel([1, 3])
+        scheduler.exchange(0.4)
+        assert scheduler.take(e.DeleteObjects) == [e.DeleteObjects((OBJECT_ID,))]
+
+    def test_rows_that_were_cancelled_before_leave_it_to_the_others(
+        self, core: ClientCore, scheduler: Scheduler
+    ) -> None:
+        core.cancel([1])
+        scheduler.exchange(0.25)
+        self.fail(scheduler)
+        assert [fetch.number for fetch in scheduler.take(e.FetchObject)] == [2, 3]
+        assert not scheduler.take(e.DeleteObjects)
+        core.cancel([2, 3])
+        scheduler.exchange(0.4)
+        assert scheduler.take(e.DeleteObjects) == [e.DeleteObjects((OBJECT_ID,))]
+
+    def test_a_client_that_closes_deletes_it_once(self, core: ClientCore, scheduler: Scheduler) -> None:
+        self.fail(scheduler)
+        core.close(e.Cause.CLOSED, "done")
+        scheduler.exchange(0.4)
+        assert scheduler.take(e.DeleteObjects) == [e.DeleteObjects((OBJECT_ID,))]
+
+
+def test_a_client_stops_nothing_in_a_cluster_that_ends(core: ClientCore, scheduler: Scheduler) -> None:
+    submit(core)
+    core.flush()
+    scheduler.exchange(0.2)
+    core.handle(e.Incoming(*scheduler.session.plain(m.Shutdown("SIGTERM received"))), 0.3)
+    assert not any(isinstance(message, m.TaskCancel) for message in scheduler.exchange(0.3))
+    (abandoned,) = scheduler.take(e.Abandoned)
+    assert abandoned.cause is e.Cause.DISCONNECTED
+    assert "has ended" in abandoned.text
+    with pytest.raises(DisconnectedError, match="has ended"):
+        submit(core)
+
+
 def graph_of(rows: int, wanted: list[int]) -> m.GraphSubmit:
     return m.GraphSubmit(
         client=CLIENT,
