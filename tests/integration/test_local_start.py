@@ -47,7 +47,7 @@ def test_a_port_that_is_taken(capfd: pytest.CaptureFixture[str]) -> None:
 def test_a_setting_of_the_workers_that_is_wrong(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ServiceError) as caught:
         SchedulerClusterCombo(n_workers=-1)
-    line = "scaler_cluster: --num-of-workers: Input should be greater than or equal to 1"
+    line = "scaler_cluster: --num-of-workers: must be greater than or equal to 1, not '-1'"
     assert capfd.readouterr().err == f"{line}\n"
     # A notebook does not show what services write to stderr.
     assert str(caught.value) == f"the local cluster ended before it was ready: exit status 2\n{line}"
@@ -57,7 +57,7 @@ def test_a_setting_of_the_scheduler_that_is_wrong(capfd: pytest.CaptureFixture[s
     with pytest.raises(ServiceError, match="the local cluster ended before it was ready: exit status 2"):
         SchedulerClusterCombo(n_workers=1, max_task_attempts=0)
     assert capfd.readouterr().err == (
-        "scaler_scheduler: --max-task-attempts: Input should be greater than or equal to 1\n"
+        "scaler_scheduler: --max-task-attempts: must be greater than or equal to 1, not '0'\n"
     )
 
 
@@ -65,8 +65,8 @@ def test_wrong_settings_of_both_are_told_at_once(capfd: pytest.CaptureFixture[st
     with pytest.raises(ServiceError, match="the local cluster ended before it was ready: exit status 2"):
         SchedulerClusterCombo(n_workers=-1, max_task_attempts=0)
     assert capfd.readouterr().err == (
-        "scaler_scheduler: --max-task-attempts: Input should be greater than or equal to 1\n"
-        "scaler_cluster: --num-of-workers: Input should be greater than or equal to 1\n"
+        "scaler_scheduler: --max-task-attempts: must be greater than or equal to 1, not '0'\n"
+        "scaler_cluster: --num-of-workers: must be greater than or equal to 1, not '-1'\n"
     )
 
 
@@ -87,7 +87,7 @@ def test_a_setting_of_the_object_storage_server_that_is_wrong(capfd: pytest.Capt
         ServiceError, match=r"(?s)scaler_objstore ended before .* exit status 2.*--memory-limit-bytes: "
     ):
         SchedulerClusterCombo(n_workers=1, memory_limit_bytes=0)
-    assert "--memory-limit-bytes: Input should be greater than 0" in capfd.readouterr().err
+    assert "--memory-limit-bytes: must be greater than 0, not '0'" in capfd.readouterr().err
 
 
 def _variables_of_services() -> list[str]:

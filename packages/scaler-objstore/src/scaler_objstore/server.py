@@ -109,7 +109,7 @@ class Server:
         self._stopped: asyncio.Future[str] = self._loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
         self._malformed = _Occurrences("peers disconnected for malformed messages; the last")
-        self._unwelcome = _Occurrences("requests not obeyed; the last")
+        self._unwelcome = _Occurrences("rejected requests; the last")
 
     async def serve(self) -> str:
         """Answer until `stop` is called or the scheduler says so; return the reason."""

@@ -30,7 +30,7 @@ def set_up_logging(
     for handler in handlers:
         handler.setFormatter(formatter(log_format))
     logging.basicConfig(level=level, handlers=handlers, force=True)
-    logging.getLogger(__name__).info("logging to %s", tuple(paths))
+    logging.getLogger(__name__).info("logging to %s", ", ".join(paths) or "nowhere")
 
 
 def _open_handler(path: str) -> logging.Handler:

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import reprlib
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -131,11 +132,34 @@ TextListSetting = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_te
 """Several texts: a TOML array, or one text separated by commas."""
 
 
+_PLAIN_WORDS = {
+    "Input should be ": "must be ",
+    "a valid boolean": "true or false",
+    "a valid integer": "a whole number",
+    "a valid number": "a number",
+    "a valid string": "text",
+    "a valid tuple": "a list",
+}
+
+
 class _Parser(argparse.ArgumentParser):
     """Reports what is wrong as an exception, so that every refusal of a command looks the same."""
 
     def error(self, message: str) -> NoReturn:
         raise ConfigurationError(f"{message} (-h lists the flags)")
+
+
+class _ShowVersion(argparse.Action):
+    """Prints the version that all packages of Scaler carry, and ends the command."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **options: Any) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, default=argparse.SUPPRESS, **options)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object, **__: object) -> NoReturn:
+        from importlib.metadata import version
+
+        print(f"{parser.prog} {version('scaler-protocol')}")
+        parser.exit()
 
 
 class ServiceSettings(BaseSettings):
@@ -248,6 +272,8 @@ class ServiceSettings(BaseSettings):
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
+        # Asked only when it is wanted: reading what is installed takes longer than reading the flags.
+        parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show the version of Scaler and exit")
         return CliSettingsSource[Self](
             cls,
             cli_parse_args=arguments,
@@ -292,13 +318,11 @@ class ServiceSettings(BaseSettings):
             print(f"{cls.command}: warning: {line}", file=sys.stderr)
         for key in section.keys() - known:
             guessed.add(cls._field_of(nearest(key, known) or ""))
-        all_known = f"known are: {', '.join(sorted(known))}"
+        all_known = f"; known are: {', '.join(sorted(known))}"
         for key in section:
             if key not in known:
-                meant = hint(key, known)
-                problems.append(
-                    f"{path}: [{cls.section}] has no setting {key!r}{meant}{' ' if meant else '; '}{all_known}"
-                )
+                meant = hint(key, known) or all_known
+                problems.append(f"{path}: [{cls.section}] has no setting {key!r}{meant}")
         names: dict[str, list[str]] = {}
         for key in section:
             if key in known:
@@ -373,6 +397,8 @@ def _metavar(name: str, field: FieldInfo) -> str:
     """What stands for the value in the help: its unit where it has one."""
     if name.endswith(("_seconds", "_bytes")):
         return name.rpartition("_")[2].upper()
+    if name in ("seconds", "timeout"):
+        return "SECONDS"
     annotation = str(field.annotation)
     known = {"Address": "ADDRESS", "Path": "FILE", "int": "N", "float": "X"}
     return next((metavar for type_name, metavar in known.items() if type_name in annotation), "TEXT")
@@ -400,5 +426,15 @@ def _as_action(added: object) -> argparse.Action:
 
 
 def _reason(detail: Any) -> str:
-    """pydantic's message without its prefix for errors that our own validators raise."""
-    return str(detail["msg"]).removeprefix("Value error, ")
+    """What is wrong with a value, and the value, in words of TOML files and command lines instead of pydantic's."""
+    message = str(detail["msg"])
+    if not message.startswith("Input should be "):
+        # Our own validators name the value themselves.
+        return message.removeprefix("Value error, ")
+    for theirs, ours in _PLAIN_WORDS.items():
+        message = message.replace(theirs, ours)
+    expected = message.partition(", unable to ")[0].partition(", got ")[0]
+    if "token" in str(detail["loc"][0]):
+        # Secrets have no business in logs.
+        return expected
+    return f"{expected}, not {reprlib.repr(detail['input'])}"
