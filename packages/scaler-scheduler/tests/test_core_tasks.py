@@ -114,7 +114,7 @@ def test_a_task_whose_processor_dies_is_tried_a_limited_number_of_times() -> Non
         agent.answer(tasks, m.Status.PROCESSOR_DIED, b"processor 7 was killed by SIGSEGV")
     status, payload = client.results()[number]
     assert status == m.Status.PROCESSOR_DIED
-    assert payload == b"task 1: attempt 3 of 3 failed; processor 7 was killed by SIGSEGV"
+    assert payload == b"task 1 (module.f): attempt 3 of 3 failed; processor 7 was killed by SIGSEGV"
     assert agent.tasks() == []
 
 
@@ -129,7 +129,10 @@ def test_a_task_stopped_without_its_client_wanting_it_is_tried_a_limited_number_
     agent.answer([(client.id, number, 2)], m.Status.CANCELED, b"")
     status, payload = client.results()[number]
     assert status == m.Status.WORKER_DIED
-    assert payload == b"task 1: attempt 2 of 2 failed; agent agent stopped it, though its client had not cancelled it"
+    assert (
+        payload
+        == b"task 1 (module.f): attempt 2 of 2 failed; agent agent stopped it, though its client had not cancelled it"
+    )
 
 
 def test_of_tasks_stopped_in_one_batch_only_the_cancelled_one_is_answered_so() -> None:

@@ -531,7 +531,7 @@ def test_no_scheduler_for_too_long_ends_the_command() -> None:
     command = [sys.executable, "-m", "scaler_worker", "tcp://127.0.0.1:1", "-n", "1", "-dts", "0.5"]
     ended = subprocess.run(command, capture_output=True, timeout=20)
     assert ended.returncode == 1
-    assert b"no scheduler has answered" in ended.stderr
+    assert b"no scheduler has answered at tcp://127.0.0.1:1 for " in ended.stderr
 
 
 def test_sigterm_lets_a_running_task_finish(start: Start) -> None:

@@ -113,6 +113,7 @@ class Agent:
                 heartbeat_seconds=settings.heartbeat_interval_seconds,
                 task_timeout_seconds=settings.task_timeout_seconds,
                 death_timeout_seconds=settings.death_timeout_seconds,
+                scheduler_address=str(address),
                 object_storage_address=storage_address,
                 object_cache_bytes=cache_bytes,
             )
@@ -169,7 +170,7 @@ class Agent:
             do.Log: lambda effect: logger.log(effect.level, "%s", effect.text),
             do.Stop: self._end,
         }
-        logger.info("%d workers for %s: %s", len(names), address, ", ".join(names))
+        logger.info("workers for %s: %s", address, ", ".join(names))
         if settings.hard_processor_suspend:
             logger.info(
                 "--hard-processor-suspend has no effect: a task that waits for its own tasks must hear from them"

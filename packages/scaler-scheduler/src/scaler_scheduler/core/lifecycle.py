@@ -197,8 +197,12 @@ class TaskLifecycle:
         if status is m.Status.CANCELED:
             status = m.Status.WORKER_DIED
             payload = f"agent {agent.name} stopped it, though its client had not cancelled it".encode()
-        sentence = f"task {task.number}: attempt {task.failures} of {self.config.attempts_max} failed; ".encode()
-        self.answer(task, status, sentence + payload, now)
+        self.answer(task, status, self.all_attempts_failed(task).encode() + payload, now)
+
+    def all_attempts_failed(self, task: Task) -> str:
+        """Begin the error of a task that is not tried again. The function's name tells people which of theirs it is."""
+        name = self.functions.name(task.function)
+        return f"task {task.number} ({name}): attempt {task.failures} of {self.config.attempts_max} failed; "
 
     def forget(
         self,

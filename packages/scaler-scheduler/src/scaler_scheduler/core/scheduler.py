@@ -369,10 +369,8 @@ class SchedulerCore:
             if task.canceled:
                 self.lifecycle.answer(task, m.Status.CANCELED, b"", now)
             elif task.failures >= self.config.attempts_max:
-                sentence = (
-                    f"task {task.number}: attempt {task.failures} of {self.config.attempts_max} failed; agent {agent.name} "
-                    f"(pid {agent.hello.pid} on {agent.hello.hostname}) was lost: {reason}"
-                )
+                lost = f"agent {agent.name} (pid {agent.hello.pid} on {agent.hello.hostname}) was lost: {reason}"
+                sentence = self.lifecycle.all_attempts_failed(task) + lost
                 self.lifecycle.answer(task, m.Status.WORKER_DIED, sentence.encode(), now)
             else:
                 self.lifecycle.requeue(task)

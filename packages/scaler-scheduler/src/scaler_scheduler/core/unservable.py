@@ -53,14 +53,17 @@ class UnservableTasks:
         if self._scaling is not None:
             coming = self._scaling.groups_under_way(queue.signature, now)
             if coming:
-                return WORKERS_COMING, f"tasks wait for {wanted}, which are on their way ({coming} groups are starting)"
+                return (
+                    WORKERS_COMING,
+                    f"tasks wait for {wanted}, which are on their way (worker groups starting: {coming})",
+                )
             if self._scaling.can_bring(queue.signature):
                 errors = "; ".join(self._scaling.troubles())
                 return WORKERS_DELAYED, f"tasks wait for {wanted}, which no worker adapter starts now" + (
                     f": {errors}" if errors else ""
                 )
         text = (
-            f"tasks wait for {wanted}, which none of the {len(self._agents)} connected agents offers"
+            f"tasks wait for {wanted}, which no connected worker offers"
             if queue.signature
             else "tasks wait: no worker is connected"
         )

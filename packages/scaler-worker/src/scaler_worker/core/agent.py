@@ -98,6 +98,8 @@ class AgentOptions:
     task_timeout_seconds: float = 0.0
     """Longest a task may run; 0 for no limit."""
     death_timeout_seconds: float = 300.0
+    scheduler_address: str = ""
+    """Where no scheduler answers, the error names it."""
     object_storage_address: str = ""
     """Overrides what the scheduler says."""
     object_cache_bytes: int = 1024**3
@@ -792,7 +794,8 @@ class AgentCore:
             if isinstance(happened, HeartbeatDue):
                 self._send_heartbeat()
             elif isinstance(happened, Lost):
-                self._stop(f"no scheduler has answered for {happened.silent_seconds:.0f} s", 1)
+                where = f" at {self.options.scheduler_address}" if self.options.scheduler_address else ""
+                self._stop(f"no scheduler has answered{where} for {happened.silent_seconds:.0f} s", 1)
                 return
         timeout = self.options.task_timeout_seconds
         for processor in list(self._processors.values()):
