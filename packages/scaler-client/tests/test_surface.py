@@ -27,6 +27,11 @@ def test_the_readme_imports() -> None:
         assert inspect.isclass(getattr(scaler, name))
 
 
+def test_errors_that_programs_catch_are_found_at_the_top() -> None:
+    for name in ("ProcessorDiedError", "RemoteTaskError", "SerializationError", "NoWorkerError", "DisconnectedError"):
+        assert getattr(scaler, name) is getattr(errors, name)
+
+
 def test_client_keywords() -> None:
     assert keywords(Client.__init__) == [
         "address",
