@@ -171,6 +171,9 @@ def test_a_program_that_ends_while_its_cluster_starts(signal_number: signal.Sign
             program.kill()
     assert pids
     wait_for("its processes are gone", lambda: all(is_gone(pid) for pid in pids))
+    if signal_number == signal.SIGKILL:
+        # A service may see its starter's pipe end before the kernel's signal ends it, and say so.
+        errors = errors.replace("scaler_object_storage_server: ADDRESS: standard input ended without one", "")
     # A program that was interrupted says so itself; its cluster adds nothing.
     assert "scaler_" not in "".join(line for line in errors.splitlines() if not line.startswith((" ", "Traceback")))
 

@@ -100,18 +100,21 @@ def test_a_working_directory_in_the_path(taken: Path) -> None:
     assert run(["-P", "-c", program], taken) == PLAIN_SAYS
 
 
-@pytest.mark.parametrize("name", ["secrets", "queue", "runpy", "statistics", "configparser", "pydantic", "zmq"])
-def test_a_file_beside_the_script(tmp_path: Path, name: str) -> None:
-    # Only such as the client does not import: Python itself gives the script's folder precedence there.
+NAMES_FOR_SERVICES = ("secrets", "queue", "runpy", "statistics", "configparser", "pydantic", "zmq")
+"""Only such as the client does not import: Python itself gives the script's folder, and PYTHONPATH, precedence there."""
+
+
+def test_files_beside_the_script(tmp_path: Path) -> None:
     script = write(tmp_path / "program.py", PLAIN)
-    write(tmp_path / f"{name}.py", f"raise SystemExit('{name} of the user was imported')")
+    for name in NAMES_FOR_SERVICES:
+        write(tmp_path / f"{name}.py", f"raise SystemExit('{name} of the user was imported')")
     assert run([str(script)], tmp_path) == PLAIN_SAYS
 
 
-@pytest.mark.parametrize("name", ["secrets", "queue", "statistics", "configparser", "pydantic", "zmq"])
-def test_a_file_in_pythonpath(tmp_path: Path, name: str) -> None:
+def test_files_in_pythonpath(tmp_path: Path) -> None:
     script = write(tmp_path / "elsewhere" / "program.py", PLAIN)
-    write(tmp_path / "library" / f"{name}.py", f"raise SystemExit('{name} of the user was imported')")
+    for name in set(NAMES_FOR_SERVICES):
+        write(tmp_path / "library" / f"{name}.py", f"raise SystemExit('{name} of the user was imported')")
     assert run([str(script)], tmp_path, {"PYTHONPATH": str(tmp_path / "library")}) == PLAIN_SAYS
 
 
