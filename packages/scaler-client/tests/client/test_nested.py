@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures as cf
 import pickle
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -59,6 +60,12 @@ class Context:
     def relay(self, client: bytes, frames: Sequence[Frame]) -> None:
         self.relayed += 1
         self._links[client].send(frames)
+
+    def prepare_relay(self, client: bytes, frames: Sequence[Frame]) -> None:
+        """Everything goes through `relay`."""
+
+    def note_prepared(self) -> None:
+        raise AssertionError("nothing was prepared")
 
     def close_relay(self, client: bytes) -> None:
         self._links.pop(client).close()
@@ -274,3 +281,107 @@ def levels(address: str, depth: int) -> int:
 def test_tasks_in_the_cluster_for_tests_may_wait_for_their_own() -> None:
     with InProcessCluster(workers=1) as cluster, Client(cluster.address) as client:
         assert [client.submit(levels, cluster.address, 3).result(20) for _ in range(2)] == [4, 4]
+
+
+class Packets:
+    """A processor's way out, through which a task's thread sends one packet by one operation."""
+
+    def __init__(self, context: Context) -> None:
+        near, self._far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._near = near
+        self.write = near.send
+        self.pending = False
+        self._context = context
+        self._thread = threading.Thread(target=self._forward, daemon=True)
+        self._thread.start()
+
+    def _forward(self) -> None:
+        while packet := self._far.recv(1 << 20):
+            client, frames = pickle.loads(packet)
+            self._context.relay(client, frames)
+
+    def close(self) -> None:
+        self._near.close()
+        self._thread.join(5)
+        self._far.close()
+
+
+class AheadContext(Context):
+    """As a processor: a task's thread may send tasks itself."""
+
+    def __init__(self, cluster: InProcessCluster) -> None:
+        super().__init__(cluster)
+        self.packets = Packets(self)
+        self.prepared = 0
+        self.left = 0
+
+    def prepare_relay(self, client: bytes, frames: Sequence[Frame]) -> Any:
+        self.prepared += 1
+        packet = pickle.dumps((client, [bytes(frame) for frame in frames]))
+        return self.packets, packet, int(socket.MSG_DONTWAIT)
+
+    def note_prepared(self) -> None:
+        self.left += 1
+
+    def close(self) -> None:
+        self.packets.close()
+        super().close()
+
+
+@pytest.fixture
+def ahead(cluster: InProcessCluster) -> Iterator[AheadContext]:
+    context = AheadContext(cluster)
+    set_task_context(context)
+    try:
+        yield context
+    finally:
+        set_task_context(None)
+        context.close()
+
+
+def test_the_task_s_thread_sends_a_few_tasks_itself(ahead: AheadContext) -> None:
+    with Client() as client:
+        # The function is made known on the way all others go.
+        assert client.submit(abs, -1).result(5) == 1
+        left = ahead.left
+        futures = [client.submit(abs, -n) for n in range(5)]
+        assert ahead.left > left
+        assert [future.result(5) for future in futures] == [0, 1, 2, 3, 4]
+        assert client.submit(abs, -7).result(5) == 7
+
+
+def test_many_tasks_travel_together(ahead: AheadContext) -> None:
+    with Client() as client:
+        assert client.submit(abs, -1).result(5) == 1
+        futures = [client.submit(abs, -n) for n in range(500)]
+        assert [future.result(5) for future in futures] == list(range(500))
+        assert ahead.left < 100
+
+
+def test_what_cannot_be_sent_ahead_goes_the_other_way(ahead: AheadContext) -> None:
+    with Client() as client:
+        assert client.submit(abs, -1).result(5) == 1
+        left = ahead.left
+        # Another thread's message is half sent.
+        ahead.packets.pending = True
+        assert client.submit(abs, -2).result(5) == 2
+        ahead.packets.pending = False
+        # Nothing more fits.
+        taken, ahead.packets.write = ahead.packets.write, socket.socket().send
+        assert client.submit(abs, -3).result(5) == 3
+        ahead.packets.write = taken
+        assert ahead.left == left
+        assert client.submit(abs, -4).result(5) == 4
+        assert ahead.left == left + 1
+
+
+def test_a_task_that_was_sent_ahead_is_cancelled(ahead: AheadContext, cluster: InProcessCluster) -> None:
+    with Client() as client:
+        assert client.submit(abs, -1).result(5) == 1
+        future = client.submit(time.sleep, 0.0)
+        assert future.result(5) is None
+        left = ahead.left
+        future = client.submit(time.sleep, 1.5)
+        assert ahead.left == left + 1
+        assert future.cancel()
+        assert client.submit(abs, -2).result(5) == 2

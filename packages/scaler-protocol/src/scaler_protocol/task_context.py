@@ -7,9 +7,12 @@ its futures say here that they block. Neither package imports the other.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from scaler_protocol.wire import Frame
+
+if TYPE_CHECKING:
+    from scaler_protocol.transport.dealer import Outlet
 
 RelayReceiver = Callable[[list[Frame]], None]
 """Called on the processor's control thread with the frames of one message (envelope first)."""
@@ -44,6 +47,16 @@ class TaskContext(Protocol):
 
     def relay(self, client: bytes, frames: Sequence[Frame]) -> None:
         """Send one message (envelope first) to the scheduler through the agent. From any thread."""
+
+    def prepare_relay(self, client: bytes, frames: Sequence[Frame]) -> tuple[Outlet, bytes, int] | None:
+        """Prepare to send a message of tasks ahead (see `Ahead`); None where it has to go through `relay`.
+
+        Returns what it leaves through, its bytes, and the flag that goes with them. Only from the task's thread. Until
+        `note_unfinished` says otherwise, the client has unanswered tasks from now on.
+        """
+
+    def note_prepared(self) -> None:
+        """What was prepared has left. Only from the task's thread."""
 
     def close_relay(self, client: bytes) -> None:
         """The client has ended."""

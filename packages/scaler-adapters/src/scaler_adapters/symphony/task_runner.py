@@ -451,6 +451,12 @@ def _make_context(task: RemoteTask) -> Any:
         def relay(self, client: bytes, frames: Sequence[Any]) -> None:
             self._links[client].send(frames)
 
+        def prepare_relay(self, client: bytes, frames: Sequence[Any]) -> None:
+            """Everything goes through `relay`."""
+
+        def note_prepared(self) -> None:
+            return
+
         def close_relay(self, client: bytes) -> None:
             link = self._links.pop(client, None)
             if link is not None:

@@ -11,15 +11,16 @@ from functools import partial
 from typing import Any
 
 from scaler import errors
-from scaler.client.engine import Engine, Submission
+from scaler.client.engine import Engine
 from scaler.client.link_thread import LinkThread
+from scaler.client.sent_ahead import SentAhead, Submission
 from scaler.client.steps import Start
 from scaler.core import effects as e
 from scaler.core.client_core import ClientCore
 from scaler_protocol import messages as m
 from scaler_protocol.codec import encode
 from scaler_protocol.errors import TransportError, WireError
-from scaler_protocol.transport.dealer import Ahead, DealerLink
+from scaler_protocol.transport.dealer import DealerLink
 from scaler_protocol.wire import Frame, encode_envelope
 
 JOIN_SECONDS = 5.0
@@ -126,6 +127,7 @@ class ConnectionEngine(Engine):
             or self._task_context is not None
             or not queue
             or queue[0] is not submission
+            or self._core.table.tasks
         ):
             return False
         number, _, task = submission
@@ -141,7 +143,8 @@ class ConnectionEngine(Engine):
             return False
         if ahead is None:
             return False
-        self._ahead = submission, message, ahead
+        entry = SentAhead(submission, message, ahead)
+        self._aheads.add(entry)
         stream, attempt, none = ahead.stream, ahead.attempt, ()
         try:
             # One expression: no other thread and no interrupt comes between its conditions and the call.
@@ -154,9 +157,12 @@ class ConnectionEngine(Engine):
             # A signal's handler, called by the system call in place of sending.
             ahead.failed = True
             raise
+        if not ahead.taken:
+            self._aheads.remove(entry)
         return ahead.has_left
 
-    def _has_left(self, ahead: Ahead) -> bool:
+    def _has_left(self, entry: SentAhead) -> bool:
+        ahead = entry.ahead
         sent = ahead.outcome()
         if sent is None or 0 < sent < ahead.size_bytes:
             # Over the next connection it is sent whole, with the rest of the session.

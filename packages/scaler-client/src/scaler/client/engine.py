@@ -20,6 +20,7 @@ from scaler.client.future import ScalerFuture, answer_futures
 from scaler.client.object_channel import ObjectChannel
 from scaler.client.object_reference import ObjectReference
 from scaler.client.object_uses import HeldObject, ObjectUse, UsesByReference
+from scaler.client.sent_ahead import SentAhead, SentAheads, Submission
 from scaler.client.sleepers import Sleepers
 from scaler.client.snapshots import Buffer, Key, Snapshot, Snapshots, flat, key_of
 from scaler.client.steps import Answer, OwnersLock, Step, Steps
@@ -27,7 +28,7 @@ from scaler.client.task_output import show_output
 from scaler.core import effects as e
 from scaler.core.client_core import COMPANY_TASKS, ClientCore
 from scaler.core.tasks import Task, TaskGroup
-from scaler.serialization.arguments import object_buffers, require_storable
+from scaler.serialization.arguments import Packer, object_buffers, require_storable
 from scaler.serialization.faults import explain
 from scaler.serialization.functions import Pickled
 from scaler.serialization.results import load_error, load_value
@@ -38,7 +39,6 @@ from scaler_protocol.codec import decode, encode
 from scaler_protocol.errors import WireError
 from scaler_protocol.random_ids import new_id
 from scaler_protocol.task_context import TaskContext, current_task_context
-from scaler_protocol.transport.dealer import Ahead
 from scaler_protocol.values import new_tuple
 from scaler_protocol.wire import Frame, decode_envelope, encode_envelope
 
@@ -57,9 +57,6 @@ TURN_TASKS = COMPANY_TASKS
 """Submitted tasks that wait for the owner's thread, before the thread that submits them lets it have its turn."""
 
 T = TypeVar("T")
-
-Submission = tuple[int, Pickled, Task]
-"""One task on its way from the thread that submits it to the core: its number, its function, and what the core keeps of it."""
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 
@@ -100,8 +97,8 @@ class Engine(ABC):
         self._take_number = core.table.take_number
         self._start: Callable[[], None] = lambda: None
         """Starts the owner's thread, where it has not started."""
-        self._ahead: tuple[Submission, m.TaskBatch, Ahead] | None = None
-        """A task that has left before its step was taken, or is about to, with the message it leaves in."""
+        self._aheads = SentAheads()
+        """Tasks that have left before their steps were taken, or are about to."""
         self._without_credit: deque[Submission] = deque()
         """Submitted by several threads for one permission: those it was not enough for."""
         self._uses = UsesByReference(self._steps.queue.append)
@@ -141,13 +138,16 @@ class Engine(ABC):
         """Called when nobody holds the client any more; from any thread, with any lock held."""
         return
 
+    _sends_several_ahead = False
+    """Whether `_send_ahead` may be called while there are other tasks."""
+
     def _send_ahead(self, submission: Submission) -> bool:
-        """Send a task from this thread, if it is the only one and can leave at once. Where not, its step does."""
+        """Send a task from this thread, if it can leave at once. Where not, its step does."""
         return False
 
-    def _has_left(self, ahead: Ahead) -> bool:
-        """Whether the message of an attempt has been sent."""
-        return bool(ahead.outcome())
+    def _has_left(self, entry: SentAhead) -> bool:
+        """Whether the message of an attempt has been sent. With the lock held."""
+        return bool(entry.ahead.outcome())
 
     def wait_seconds(self) -> float:
         """How long a waiting thread may sleep before `_attend` is due."""
@@ -251,7 +251,7 @@ class Engine(ABC):
         alone = not queue and not core.table.tasks
         # From here on it is submitted.
         queue.append(submission)
-        if not (alone and not objects and self._send_ahead(submission)):
+        if objects or not ((alone or self._sends_several_ahead) and self._send_ahead(submission)):
             many = len(queue) >= TURN_TASKS
             if many or not steps.looks_soon:
                 steps.wake()
@@ -346,7 +346,7 @@ class Engine(ABC):
         """Take all steps, before anything else happens to the core. Lock held."""
         core, queue = self._core, self._steps.queue
         while queue:
-            if type(queue[0]) is tuple and self._ahead is None and core.table.tasks and core.takes_more:
+            if type(queue[0]) is tuple and not self._aheads and core.table.tasks and core.takes_more:
                 self._take_company()
                 continue
             step = queue.popleft()
@@ -385,12 +385,13 @@ class Engine(ABC):
     def _take_submission(self, submission: Submission) -> None:
         core = self._core
         number, function, task = submission
-        if self._ahead is not None:
-            ahead, self._ahead = self._ahead, None
+        if self._aheads:
             # Now that the submission is taken out, no attempt begins any more; one that has begun ends soon.
-            if ahead[0] is submission and self._has_left(ahead[2]):
-                core.submit_ahead(number, task, ahead[1])
+            entry = self._aheads.take(submission)
+            if entry is not None and self._has_left(entry):
+                core.submit_ahead(number, task, entry.message)
                 return
+            self._aheads.forget_stale(self._steps.queue)
         if core.unusable is not None:
             # The session ended while it was on its way here: it ends as all the others have.
             self._others.append(partial(_fail, task.token, _copy_of(core.unusable)))
@@ -531,6 +532,10 @@ class Engine(ABC):
         return
 
     # --- objects (the sink of `serialization.arguments`)
+
+    def packer(self, serializer: AnySerializer | None) -> Packer:
+        """Return what turns calls into bytes, for a client with this serializer."""
+        return Packer(self, serializer)
 
     def store(self, buffers: Sequence[Buffer]) -> bytes:
         """Keep a copy of `buffers` in object storage and count one use of it. Equal content is sent once."""

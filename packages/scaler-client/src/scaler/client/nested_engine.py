@@ -1,7 +1,8 @@
 """The engine of clients inside a task: all of one processor share it, and its messages travel through the agent.
 
 Messages arrive on the processor's control thread. What tasks want, which may be interrupted anywhere, a thread of its own does
-for them (see `scaler.client.steps`), and what time demands as well.
+for them (see `scaler.client.steps`), and what time demands as well. Waking that one and waiting for it costs as much as a small
+task: so the first few tasks that a task submits its own thread sends itself (see `scaler.client.sent_ahead`).
 """
 
 from __future__ import annotations
@@ -16,15 +17,24 @@ from _queue import Empty, SimpleQueue
 from functools import partial
 
 from scaler.client.engine import WAIT_SECONDS, Engine
+from scaler.client.sent_ahead import SentAhead, Submission
 from scaler.client.steps import Start
 from scaler.core.client_core import ClientCore
+from scaler.serialization.arguments import Packer
+from scaler.serialization.serializer import AnySerializer
 from scaler_protocol import messages as m
+from scaler_protocol.codec import encode
+from scaler_protocol.errors import WireError
 from scaler_protocol.random_ids import new_id
 from scaler_protocol.task_context import TaskContext
-from scaler_protocol.wire import Frame
+from scaler_protocol.transport.dealer import Ahead
+from scaler_protocol.wire import Frame, encode_envelope
 
 TIMEOUT_SECONDS = 60.0
 HEARTBEAT_SECONDS = 2.0
+
+AHEAD_TASKS = 8
+"""So many unanswered tasks leave one by one. Where there are more, they had better travel together."""
 
 MODULE = "scaler.client.operations"
 """With this a process has all that a client inside a task needs."""
@@ -60,7 +70,10 @@ class NestedEngine(Engine):
             object_address=object_address or context.object_storage_address or None,
         )
         self._context = context
+        self._plain_packer = Packer(self)
         self._receiving_thread: int | None = None
+        self._last_ahead: SentAhead | None = None
+        """The last task that has left before its step was taken."""
         # Putting something in is one step, which nothing interrupts.
         self._alarm: SimpleQueue[None] = SimpleQueue()
         self._steps.wake = partial(self._alarm.put, None)
@@ -80,8 +93,86 @@ class NestedEngine(Engine):
                 _shared = cls(context, object_address)
             return _shared
 
+    def packer(self, serializer: AnySerializer | None) -> Packer:
+        # Each task that gets a client makes a new one: functions it has pickled before are not pickled again for that.
+        return self._plain_packer if serializer is None else Packer(self, serializer)
+
     def must_not_wait(self) -> bool:
         return self._steps.is_owner or threading.get_ident() == self._receiving_thread
+
+    _sends_several_ahead = True
+
+    def _send_ahead(self, submission: Submission) -> bool:
+        """Send a task from this thread where all steps before its own are such tasks as well.
+
+        Nobody is woken for it: the control thread takes the steps when the first answer comes, which finds it awake anyway, and
+        our thread does within a second.
+        """
+        lock, queue, core = self._lock, self._steps.queue, self._core
+        if lock.held or self.must_not_wait():
+            return False
+        position = self._position(submission)
+        if position is None or len(core.table.tasks) + position >= AHEAD_TASKS:
+            return False
+        number, _, task = submission
+        # What is read here is right if the submission has still not been taken when the message leaves.
+        found = core.message_ahead(number, task, position)
+        if found is None:
+            return False
+        envelope, message = found
+        try:
+            prepared = self._context.prepare_relay(self.client_id, [encode_envelope(envelope), *encode(message)])
+        except WireError:
+            # Its step fails the task.
+            return False
+        if prepared is None:
+            return False
+        outlet, packet, flag = prepared
+        ahead = Ahead(outlet, packet, flag)
+        attempt, none = ahead.attempt, ()
+        entry = SentAhead(submission, message, ahead, position)
+        self._aheads.add(entry)
+        try:
+            # One expression: no other thread and no interrupt comes between its conditions and the call.
+            ahead.taken.extend(
+                attempt if not lock.held and queue and queue[-1] is submission and not outlet.pending else none
+            )
+        except OSError:
+            ahead.failed = True
+        except BaseException:
+            ahead.failed = True
+            raise
+        if not ahead.taken:
+            self._aheads.remove(entry)
+        if not ahead.has_left:
+            return False
+        self._last_ahead = entry
+        self._context.note_prepared()
+        return True
+
+    def _position(self, submission: Submission) -> int | None:
+        """Return how many steps wait before this one, where all of them are tasks that have left, and none waits behind."""
+        queue = self._steps.queue
+        try:
+            if queue[-1] is not submission:
+                return None
+            count = len(queue)
+            if count == 1:
+                return 0
+            last = self._last_ahead
+            if last is not None and queue[-2] is last.submission and last.position == count - 2:
+                return count - 1
+        except IndexError:
+            # The owner has taken them meanwhile.
+            pass
+        return None
+
+    def _has_left(self, entry: SentAhead) -> bool:
+        # Preparing it has said that tasks are unanswered, whether it has left or not.
+        self._told_unfinished = True
+        # The system never keeps such a message waiting: one whose attempt does not end has failed, and its thread was interrupted
+        # before it could say so.
+        return entry.ahead.outcome() == entry.ahead.size_bytes
 
     def _transmit(self, frames: list[Frame]) -> None:
         self._context.relay(self.client_id, frames)
@@ -102,8 +193,11 @@ class NestedEngine(Engine):
         self._steps.close()
 
     def _next_deadline(self) -> float:
-        with self._lock:
-            return self._core.next_deadline()
+        deadline = self._known_deadline
+        if deadline is None:
+            with self._lock:
+                deadline = self._known_deadline = self._core.next_deadline()
+        return deadline
 
     def _turn(self) -> None:
         self._tick()

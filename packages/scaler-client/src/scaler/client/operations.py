@@ -32,7 +32,6 @@ from scaler.client.progress import ProgressBar
 from scaler.client.seconds import checked_seconds
 from scaler.core import effects as e
 from scaler.core.tasks import TaskGroup
-from scaler.serialization.arguments import Packer
 from scaler.serialization.serializer import AnySerializer
 from scaler_protocol import messages as m
 from scaler_protocol.names import name_of
@@ -91,7 +90,7 @@ class Operations:
             self.engine = NestedEngine.of(context, object_storage_address)
             self.address = context.scheduler_address
         self._serializer = serializer
-        self._packer = Packer(self.engine, serializer)
+        self._packer = self.engine.packer(serializer)
         self._flags = (m.TaskFlag.PROFILE if profiling else 0) | (m.TaskFlag.STREAM_OUTPUT if stream_output else 0)
         self._groups: dict[tuple[int, int, m.Capabilities], TaskGroup] = {}
         self._plain_group = self._group(m.TaskKind.CALL, ())

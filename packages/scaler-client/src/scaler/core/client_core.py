@@ -198,10 +198,11 @@ class ClientCore:
         if task.objects and self.uses.refused:
             self._fail_tasks_of_refused_objects()
 
-    def message_ahead(self, number: int, task: Task) -> tuple[Envelope, m.TaskBatch] | None:
+    def message_ahead(self, number: int, task: Task, position: int = 0) -> tuple[Envelope, m.TaskBatch] | None:
         """Return the message `task` would leave in if it were submitted now, or None where others go before it.
 
-        Changes nothing: who sends it says so with `submit_ahead`, before anything else happens to this core.
+        `position`: how many such messages have left that this core does not know of yet.
+        Changes nothing: who sends it says so with `submit_ahead`, in order, before anything else happens to this core.
         """
         connection, table = self.connection, self.table
         session = connection.session
@@ -209,7 +210,6 @@ class ClientCore:
         pending = group.pending
         if (
             not connection.established
-            or table.tasks
             or task.function not in self.functions.defined
             or group.serializer
             or len(pending.numbers) > pending.start
@@ -218,7 +218,7 @@ class ClientCore:
             or session.outbox_bytes >= OUTBOX_BYTES_MAX
         ):
             return None
-        return session.next_envelope(), table.batch_of_one(group, number, task, group.flags)
+        return session.next_envelope(position), table.batch_of_one(group, number, task, group.flags)
 
     def submit_ahead(self, number: int, task: Task, message: m.TaskBatch) -> None:
         """Take in a task that has left already, in the message and envelope that `message_ahead` returned."""

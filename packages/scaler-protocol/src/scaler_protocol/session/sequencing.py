@@ -124,9 +124,9 @@ class Session:
                 self._unacknowledged[position] = (sequence, message_bytes(message), message)
                 return
 
-    def next_envelope(self) -> Envelope:
-        """Return the envelope `sequence` would give the next message. Changes nothing."""
-        return new_tuple(Envelope, (self.sent + 1, self.received, SEQUENCED, self.epoch))
+    def next_envelope(self, position: int = 0) -> Envelope:
+        """Return the envelope `sequence` would give the next message, or the one so many behind it. Changes nothing."""
+        return new_tuple(Envelope, (self.sent + 1 + position, self.received, SEQUENCED, self.epoch))
 
     def plain(self, message: m.Message) -> Outgoing:
         """Envelope a message that may be lost without harm."""

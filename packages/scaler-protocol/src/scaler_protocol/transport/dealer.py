@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import chain
+from typing import Protocol
 
 from scaler_protocol.errors import WireError
 from scaler_protocol.transport.endpoints import begin_connect, is_unknown_host, reason
@@ -302,6 +303,21 @@ class DealerLink:
             self._epoll.modify(self._stream.fd, self._events())
 
 
+class Outlet(Protocol):
+    """What a message can be sent through by one operation."""
+
+    @property
+    def write(self) -> Callable[..., int]:
+        """The operation: a function that is not written in Python. Takes the data, and flags where it needs some.
+
+        Returns how many bytes have left. Never waits: raises OSError instead.
+        """
+
+    @property
+    def pending(self) -> object:
+        """True while a message is half sent, so that nothing may come between."""
+
+
 class Ahead:
     """A message that a thread sends without a lock, while the one that attends to the link sleeps.
 
@@ -312,11 +328,11 @@ class Ahead:
 
     __slots__ = ("attempt", "failed", "size_bytes", "stream", "taken")
 
-    def __init__(self, stream: Stream, data: bytes) -> None:
+    def __init__(self, stream: Outlet, data: bytes, *flags: int) -> None:
         self.stream = stream
         self.size_bytes = len(data)
         self.taken: list[int] = []
-        self.attempt = chain((0,), map(stream.write, (data,)))
+        self.attempt = chain((0,), map(stream.write, (data,), *zip(flags)))
         self.failed = False
         """Set by the thread, where the attempt raised: nothing has left."""
 

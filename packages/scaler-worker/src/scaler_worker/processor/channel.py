@@ -6,7 +6,7 @@ import select
 import socket
 from collections.abc import Sequence
 from os import close
-from socket import SOL_SOCKET
+from socket import MSG_DONTWAIT, SOL_SOCKET
 from threading import Lock
 
 from scaler_worker.processor.records import PACKET_BYTES_MAX, Assembler, Bytes, packets
@@ -27,6 +27,8 @@ class Channel:
     Tasks may patch or close whatever they find: methods are bound once, and what is sent goes to the agent or nowhere.
     """
 
+    write_flag = int(MSG_DONTWAIT)
+
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._descriptor = sock.fileno()
@@ -36,6 +38,10 @@ class Channel:
         self._receive_packet = sock.recv
         self._assembler = Assembler()
         self._send_lock = Lock()
+        self.write = self._send_packet
+        """Sends one packet by one operation, with the flag `write_flag`: it raises where it would have to wait."""
+        self.pending = False
+        """Whether a record is being sent, between whose packets no other may come."""
         self._poller = select.poll()
         self._poller.register(sock.fileno(), select.POLLIN)
         self._abandoned = False
@@ -65,10 +71,20 @@ class Channel:
                 # As `is_intact`; this is done for every record.
                 if self._abandoned or self._option(SOL_SOCKET, _SO_COOKIE, _COOKIE_BYTES) != self._cookie:
                     raise AgentGoneError("the channel was closed inside this process")
-                for packet in packets(kind, parts):
+                found = packets(kind, parts)
+                if len(found) > 1:
+                    self.pending = True
+                for packet in found:
                     self._send_packet(packet)
             except OSError as error:
                 raise AgentGoneError(str(error)) from None
+            finally:
+                self.pending = False
+
+    def prepare(self, kind: int, parts: Sequence[Bytes]) -> bytes | None:
+        """Return the record as the one packet that `write` sends, where it is one and the channel is there."""
+        found = packets(kind, parts)
+        return found[0] if len(found) == 1 and self.is_intact else None
 
     def has_waiting(self) -> bool:
         """Whether `receive` would find something, or the end, at once."""

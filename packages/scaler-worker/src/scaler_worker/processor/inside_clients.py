@@ -34,6 +34,8 @@ class InsideClients:
         self._unfinished: set[bytes] = set()
         self._told = False
         self._blocked = False
+        self._switching = False
+        """Whether the task's thread is telling whether tasks are left unanswered."""
         self._attend_at = 0.0
 
     def open(self, client: bytes, receiver: RelayReceiver, attendant: RelayAttendant, module: str) -> None:
@@ -48,6 +50,21 @@ class InsideClients:
                 self._told = True
                 kind = Kind.RELAY_UNFINISHED
             self._send(kind, relay_parts(client, frames))
+
+    def prepare(self, client: bytes, frames: Sequence[Frame]) -> tuple[Kind, list[Bytes]] | None:
+        """Return the record in which the task's thread can send a message of new tasks itself.
+
+        Without the lock, because that thread may be interrupted by code that uses the client again. That is well: nobody else
+        tells the agent that nothing is unanswered, as long as a task has not been taken in by its client.
+        """
+        if self._switching or client not in self._relayed:
+            return None
+        self._unfinished.add(client)
+        return Kind.RELAY if self._told else Kind.RELAY_UNFINISHED, relay_parts(client, frames)
+
+    def note_prepared(self) -> None:
+        """What was prepared has left: the agent knows."""
+        self._told = True
 
     def deliver(self, body: bytes) -> None:
         """Pass on a message that came for a client. On the control thread."""
@@ -88,9 +105,13 @@ class InsideClients:
     def exit_blocked(self) -> None:
         """The task goes on: tell the agent so, and whether tasks are left unanswered."""
         with self._lock:
-            self._blocked = False
-            self._told = bool(self._unfinished)
-            self._send(Kind.UNBLOCKED, [TRUE if self._told else FALSE])
+            self._switching = True
+            try:
+                self._blocked = False
+                self._told = bool(self._unfinished)
+                self._send(Kind.UNBLOCKED, [TRUE if self._told else FALSE])
+            finally:
+                self._switching = False
 
     def _tell(self) -> None:
         unfinished = bool(self._unfinished)

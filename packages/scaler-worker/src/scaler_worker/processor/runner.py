@@ -30,7 +30,7 @@ from sys import getprofile, gettrace, setprofile, settrace
 from threading import get_ident
 from time import perf_counter, process_time
 from types import CoroutineType, FrameType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scaler_protocol.by_value.classes import set_scope
 from scaler_protocol.coroutines import awaiting, cancel_running, completed, is_cancellation
@@ -94,6 +94,9 @@ from scaler_worker.processor.values import (
     serialized,
 )
 
+if TYPE_CHECKING:
+    from scaler_protocol.transport.dealer import Outlet
+
 logger = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 0.004
@@ -126,7 +129,8 @@ BROKEN_STATUS = 4
 QUICK_MICROSECONDS = 500
 LOOK_AFTER_SECONDS = 0.01
 """What the first task of a function, a failed one, or one that takes longer has left of its process is looked for at once; what a
-quick one of a function that has run before has left, after so long: looking costs as much as such a task."""
+quick one of a function that has run before has left, after so long: looking costs as much as such a task. The time in which a
+task waits for tasks of its own does not count: others use the processor then."""
 
 UNDESCRIBED = named_failure_payload("Exception", "the task raised an exception that cannot be described")
 
@@ -201,6 +205,9 @@ class Processor:
         """Results by index, until the last input that is one of them was read."""
         self._calls_restored = 0
         self._blocked_depth = 0
+        self._blocked_at = 0.0
+        self._blocked_seconds = 0.0
+        """How long the running task, or the last one, has waited for tasks of its own."""
         self._buffer: deque[Result] = deque()
         self._flush_lock = threading.Lock()
         self._flushed_at = 0.0
@@ -242,6 +249,16 @@ class Processor:
     def relay(self, client: bytes, frames: Sequence[Frame]) -> None:
         self._clients.relay(client, frames)
 
+    def prepare_relay(self, client: bytes, frames: Sequence[Frame]) -> tuple[Outlet, bytes, int] | None:
+        if get_ident() != self._main_thread:
+            return None
+        record = self._clients.prepare(client, frames)
+        packet = self._tasks.prepare(*record) if record is not None else None
+        return None if packet is None else (self._tasks, packet, self._tasks.write_flag)
+
+    def note_prepared(self) -> None:
+        self._clients.note_prepared()
+
     def close_relay(self, client: bytes) -> None:
         self._clients.close(client)
 
@@ -256,6 +273,7 @@ class Processor:
         self._blocked_depth += 1
         if self._blocked_depth > 1:
             return
+        self._blocked_at = perf_counter()
         inside = self._leave_task()
         try:
             self._capture.flush()
@@ -274,6 +292,7 @@ class Processor:
             return
         self._blocked_depth -= 1
         if not self._blocked_depth:
+            self._blocked_seconds += perf_counter() - self._blocked_at
             self._clients.exit_blocked()
 
     # --- life
@@ -425,7 +444,11 @@ class Processor:
                 self._flush()
             elif not self._control_awake:
                 self._keep_control_awake()
-            if function is None or result[2] >= QUICK_MICROSECONDS or result[3] is not None:
+            took = result[2]
+            if self._blocked_seconds:
+                took -= int(self._blocked_seconds * 1e6)
+                self._blocked_seconds = 0.0
+            if function is None or took >= QUICK_MICROSECONDS or result[3] is not None:
                 is_due = True
                 if rows:
                     # Before the next task can feel what this one has left.
