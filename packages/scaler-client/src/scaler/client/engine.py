@@ -640,11 +640,15 @@ class Engine(ABC):
     def _keep_copy(self, held: bytes, key: Key, copy: Snapshot) -> None:
         self._snapshots.add(bytes(held), key, copy)
 
+    def _storage_address(self) -> str:
+        """Return where large values go; empty where that is nowhere."""
+        welcome = self._welcome
+        return self._object_address or (welcome.object_storage_address if welcome is not None else "")
+
     def _open_channel(self) -> ObjectChannel:
         """Return the channel, made when it is first needed. By the owner's thread."""
         if self._channel is None:
-            welcome = self._welcome
-            address = self._object_address or (welcome.object_storage_address if welcome is not None else "")
+            address = self._storage_address()
             if not address:
                 raise errors.ObjectStorageException(
                     "this cluster has no object storage server, and the value is too large to travel without one"
@@ -814,6 +818,9 @@ class Engine(ABC):
         else:
             if isinstance(effect, e.Connected):
                 self._welcome = effect.welcome
+                if self._channel is not None:
+                    # A scheduler that was started again may have its object storage elsewhere.
+                    self._channel.move_to(self._storage_address() or self._channel.address)
             if isinstance(effect, e.CreditArrived):
                 if self._without_credit:
                     self._steps.do(self._use_credit)

@@ -51,6 +51,8 @@ class LinkThread(threading.Thread):
         """See `DealerLink.send_ahead`."""
         self.give_up = link.give_up
         """See `DealerLink.give_up`."""
+        self.redirect = link.redirect
+        """See `DealerLink.redirect`. For the thread itself."""
         self._stopping = False
         self._has_ended = False
         self._end = Sleepers()

@@ -67,7 +67,7 @@ class NestedEngine(Engine):
             core,
             hello,
             timeout_seconds=TIMEOUT_SECONDS,
-            object_address=object_address or context.object_storage_address or None,
+            object_address=object_address,
         )
         self._context = context
         self._plain_packer = Packer(self)
@@ -83,6 +83,10 @@ class NestedEngine(Engine):
         self._steps.queue.append(self._send_effects)
         self._start = Start(threading.Thread(target=self._run, name="scaler-nested", daemon=True))
         self._start()
+
+    def _storage_address(self) -> str:
+        # The worker may be told of another one than clients are, and of another one later.
+        return self._object_address or self._context.object_storage_address or super()._storage_address()
 
     @classmethod
     def of(cls, context: TaskContext, object_address: str | None) -> NestedEngine:

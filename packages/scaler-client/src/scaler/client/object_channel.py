@@ -6,6 +6,7 @@ segments (see `scaler_protocol.segments`), and only places travel.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -33,6 +34,8 @@ from scaler_protocol.segments import (
 from scaler_protocol.storage import Completion, Done, Missing, Refused, StoreChanged, StoreRequests, TimedOut
 from scaler_protocol.transport.dealer import DealerLink
 from scaler_protocol.wire import UNSEQUENCED, Frame, encode_envelope
+
+logger = logging.getLogger("scaler")
 
 PENDING_BYTES_MAX = 512 * 1024 * 1024
 """Bytes of objects that are copied and not stored yet; whoever submits more of them waits."""
@@ -110,6 +113,8 @@ class ObjectChannel:
         self._is_welcomed = False
         self._welcomed = Sleepers()
         self._welcome_until = time.monotonic() + WELCOME_SECONDS
+        self._has_moved = False
+        """Whether the link has still to be told of another address, which only its own thread may do."""
         self._ended: str | None = None
         self._is_drained = False
         self._drained = Sleepers()
@@ -152,6 +157,18 @@ class ObjectChannel:
             copy = self._ask(partial(self._put_copy, held, buffers, size, name))
             if copy is not None:
                 return copy
+
+    @property
+    def address(self) -> str:
+        """Where the server is."""
+        return self._address
+
+    def move_to(self, address: str) -> None:
+        """Go on with the server at another address. What waits for an answer is asked there."""
+        if address != self._address:
+            self._address = address
+            self._has_moved = True
+            self._thread.wake()
 
     def put_again(self, object_id: bytes, copy: Snapshot) -> None:
         """Send a copy that was sent to another server before. Raises ObjectStorageException."""
@@ -263,6 +280,9 @@ class ObjectChannel:
     def on_turn(self) -> None:
         while self._steps.queue:
             self._steps.queue.popleft()()
+        if self._has_moved:
+            self._has_moved = False
+            self._follow()
         with self._lock:
             completions = self._requests.tick(time.monotonic())
             completions += self._unsendable
@@ -304,6 +324,13 @@ class ObjectChannel:
             self._listener.on_channel_ended(error)
 
     # --- inside
+
+    def _follow(self) -> None:
+        try:
+            self._thread.redirect(self._address)
+        except TransportError as error:
+            # Requests are repeated until their time is over, and another address may be told by then.
+            logger.error("cannot connect to object storage at %s: %s", self._address, error)
 
     def _set_welcomed(self) -> None:
         self._is_welcomed = True

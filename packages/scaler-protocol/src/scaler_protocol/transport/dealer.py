@@ -194,6 +194,20 @@ class DealerLink:
 
     # --- the end
 
+    def redirect(self, address: str) -> None:
+        """Connect to another address instead; what is not sent goes there. For who attends to the link.
+
+        Raises TransportError where the address is none.
+        """
+        with self._lock:
+            if self._closed or address == self.address:
+                return
+            self.address = address
+            self._pause = RETRY_SECONDS_MIN
+            if self._stream is not None:
+                self._drop(self._stream)
+            self._connect()
+
     def close(self, linger_seconds: float = 0.5) -> None:
         """Close, after what is queued has had `linger_seconds` to leave. Idempotent."""
         deadline = time.monotonic() + linger_seconds
