@@ -38,6 +38,9 @@ CHECK_SECONDS = 30.0
 LONGEST_DELAY_SECONDS = 0.004
 """Interrupts come up to so long after the action has begun: all but the slowest actions end sooner, and begin again."""
 
+VANISHED_SECONDS = 10.0
+"""After so long an interrupt that was sent has vanished: something has caught it and said nothing."""
+
 KINDS = ("signal", "signal", "exception", "exception", "reenter")
 
 LARGE, SEGMENT = 70_000, 400_000
@@ -54,6 +57,8 @@ class Interrupter:
     def __init__(self) -> None:
         self.reentered = 0
         self.swallowed = 0
+        self.vanished = 0
+        self._sent = 0
         self._main = threading.get_ident()
         self._orders: SimpleQueue[tuple[str, float] | None] = SimpleQueue()
         self._inside: Callable[[], object] = int
@@ -66,11 +71,17 @@ class Interrupter:
     def during(self, action: Callable[[], object], kind: str, delay: float, inside: Callable[[], object]) -> None:
         """Do `action` again and again until it was interrupted. `inside` is what a signal handler does then, for "reenter"."""
         self._inside = inside
-        reentered, swallowed = self.reentered, self.swallowed
+        reentered, swallowed, sent = self.reentered, self.swallowed, self._sent
+        until = time.monotonic() + VANISHED_SECONDS
         try:
             self._orders.put((kind, delay))
             while self.reentered == reentered and self.swallowed == swallowed:
                 action()
+                if time.monotonic() > until and self._sent != sent:
+                    # Not to be taken for a call that never returns: this would go on for ever.
+                    self.vanished += 1
+                    print("  it has vanished", file=sys.stderr)
+                    return
         except Interrupted:
             return
 
@@ -88,6 +99,7 @@ class Interrupter:
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._main), exception)
             else:
                 signal.pthread_kill(self._main, signal.SIGINT if kind == "signal" else signal.SIGUSR1)
+            self._sent += 1
 
     def _on_interrupt(self, _number: int, _frame: FrameType | None) -> None:
         raise Interrupted
@@ -272,6 +284,7 @@ def run(address: str, interrupts: int, seed: int) -> dict[str, Any]:
         "interrupts": interrupts,
         "swallowed": interrupter.swallowed,
         "reentered": interrupter.reentered,
+        "vanished": interrupter.vanished,
         "slowest_s": round(slowest, 3),
         "slower_than_1_s": slow,
     }

@@ -32,6 +32,8 @@ def test_two_thousand_interrupts() -> None:
     assert not ended.returncode, f"seed {seed}\n{ended.stderr[-6000:]}"
     report = json.loads(ended.stdout)
     assert report["reentered"] > INTERRUPTS / 20, report
+    # About one in 20,000 vanishes: what was under way goes on as if nothing had come. Where it is caught is not known.
+    assert report["vanished"] <= INTERRUPTS / 1000, report
     print(report)
 
 
