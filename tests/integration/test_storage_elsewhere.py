@@ -27,7 +27,7 @@ def storages() -> Iterator[list[Scheduler]]:
 
 
 def _length_of_nested(client: Client, size: int) -> int:
-    return client.submit(len, bytes(size)).result(SECONDS) + len(client.submit(bytes, size).result(SECONDS))
+    return int(client.submit(len, bytes(size)).result(SECONDS) + len(client.submit(bytes, size).result(SECONDS)))
 
 
 def test_large_values_follow_the_scheduler_to_another_object_storage(storages: list[Scheduler]) -> None:
