@@ -243,7 +243,7 @@ class Nothing:
         if name.partition(".")[0] in ("scaler", "scaler_protocol", "scaler_adapters"):
             raise ImportError(name)
 sys.meta_path.insert(0, Nothing())
-fn, *args = pickle.loads(bytes.fromhex(sys.argv[1]))
+fn, *args = pickle.loads(bytes.fromhex(sys.stdin.read()))
 sys.stdout.write(pickle.dumps([fn(*args) for _ in range(2)]).hex())
 """
 
@@ -263,7 +263,10 @@ def test_what_travels_by_value_needs_nothing_of_ours_in_the_service(soam: Any) -
     function = PER_CALL + PICKLED + by_value.dumps(namespace["f"])
     task = RemoteTask(function, PICKLED + pickle.dumps(((), {})), [], b"", {}, False, 1, 0, "", "")
     payload = cloudpickle.dumps((task_runner.run_task_with, soam.MODULES, *task))
-    done = subprocess.run([sys.executable, "-c", SERVICE, payload.hex()], capture_output=True, check=False)
+    # By standard input: one argument of a command line holds 128 KiB at most.
+    done = subprocess.run(
+        [sys.executable, "-c", SERVICE], input=payload.hex().encode(), capture_output=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     for fields in pickle.loads(bytes.fromhex(done.stdout.decode())):
         result = RemoteResult(*fields)

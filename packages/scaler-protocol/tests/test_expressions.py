@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from scaler_protocol.expressions import evaluate
+from scaler_protocol.expressions import CallFailedError, evaluate
 from scaler_protocol.payloads import Call, InputReference
 
 
@@ -61,6 +61,7 @@ def test_a_list_that_holds_itself_stays_as_it_is() -> None:
     assert values[1] is cyclic
 
 
-def test_what_a_call_raises_comes_through() -> None:
-    with pytest.raises(ZeroDivisionError):
+def test_what_a_call_raises_is_told_from_what_restoring_raises() -> None:
+    with pytest.raises(CallFailedError) as caught:
         evaluate([Call(divmod, (1, 0))], lambda _: None, call)
+    assert isinstance(caught.value.error, ZeroDivisionError)

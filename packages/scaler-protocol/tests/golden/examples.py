@@ -86,6 +86,9 @@ EXAMPLES: dict[str, m.Message] = {
         hello_number=9,
         segment_offer=bytes(range(8)),
     ),
+    "welcome-local-cluster": m.Welcome(
+        incarnation=SCHEDULER, protocol_version=1, software_version="0.1.0", ends_cluster=True
+    ),
     "refused": m.Refused("Python 3.10 is not 3.11, which this cluster runs"),
     "unknown-peer": m.UnknownPeer(),
     "heartbeat": m.Heartbeat(
