@@ -339,8 +339,7 @@ def _check_events(message: m.MonitorEvents) -> None:
     ):
         if len(column) and max(column) >= len(table):
             raise MalformedMessageError("MonitorEvents: a row names something outside its table")
-    # 65535 stands for none.
-    if any(len(message.worker_table) <= worker != 0xFFFF for worker in set(message.workers)):
+    if any(len(message.worker_table) <= worker != m.NO_WORKER for worker in set(message.workers)):
         raise MalformedMessageError("MonitorEvents: a row names a worker outside its table")
 
 

@@ -54,7 +54,10 @@ class Status(IntEnum):
 
 
 NO_SLOT = 0xFFFF
-"""In `ResultBatch.slots`: no worker ran the task, or none knows which one did."""
+"""In columns of slots: no worker ran the task, or it is not known which one did."""
+
+NO_WORKER = 0xFFFF
+"""In `MonitorEvents.workers`: no worker is concerned."""
 
 
 class HeldState(IntEnum):

@@ -39,8 +39,6 @@ FAILURE_PAYLOAD_BYTES_MAX = 16 * 1024
 
 FAILED_FUNCTIONS_MAX = 1_000
 GRAPHS_MAX = 1_000
-NO_WORKER = 0xFFFF
-NO_SLOT = 0xFFFF
 
 
 class _Run(NamedTuple):
@@ -211,9 +209,9 @@ class Monitor:
             times.extend(array("d", [run.at + unix_offset]) * rows)
             columns["n"].extend(run.numbers)
             columns["d"].extend(run.durations if len(run.durations) else array("I", [0]) * rows)
-            columns["l"].extend(run.slots if len(run.slots) else array("H", [NO_SLOT]) * rows)
+            columns["l"].extend(run.slots if len(run.slots) else array("H", [m.NO_SLOT]) * rows)
             columns["f"].extend([names.setdefault(function, len(names)) & 0xFFFF for function in run.functions])
-            worker = workers.setdefault(run.agent, len(workers)) if run.agent else NO_WORKER
+            worker = workers.setdefault(run.agent, len(workers)) if run.agent else m.NO_WORKER
             capability = capabilities.setdefault(_capability_text(run.capabilities), len(capabilities))
             client = clients.setdefault(run.client, len(clients))
             for column, value in (("c", client), ("s", int(run.state)), ("w", worker), ("k", capability)):

@@ -6,6 +6,8 @@ from collections import Counter, deque
 from dataclasses import dataclass
 
 from scaler_protocol.messages import (
+    NO_SLOT,
+    NO_WORKER,
     MonitorEvents,
     MonitorFailures,
     MonitorLog,
@@ -20,8 +22,6 @@ from scaler_ui.model.tasks import FINISHED, STATES, TaskRow, TaskTable
 
 MonitorMessage = MonitorSnapshot | MonitorEvents | MonitorFailures | MonitorLog
 
-_NO_WORKER = 0xFFFF
-_NO_SLOT = 0xFFFF
 _MICROSECONDS = 1e-6
 
 # Plain numbers, as they arrive: comparing with members of an enumeration takes several times as long.
@@ -184,14 +184,14 @@ class ClusterModel:
             if state == _SUBMITTED:
                 row.submitted_at = at
                 continue
-            if worker != _NO_WORKER:
+            if worker != NO_WORKER:
                 row.agent = workers[worker]
             if state == _ASSIGNED:
                 row.assigned_at = at
                 row.attempts += 1
             elif row.state in FINISHED:
-                slot = slots[index] if len(slots) else _NO_SLOT
-                row.slot = -1 if slot == _NO_SLOT else slot
+                slot = slots[index] if len(slots) else NO_SLOT
+                row.slot = -1 if slot == NO_SLOT else slot
                 row.ended_at = at
                 row.duration_s = events.durations[index] * _MICROSECONDS
                 if row.agent and (row.duration_s or row.slot >= 0):
