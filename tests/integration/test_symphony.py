@@ -3,6 +3,7 @@ packages/scaler-adapters/tests/symphony_stand_in. The service is the one of Scal
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import time
@@ -98,6 +99,14 @@ def exit_once(marker: str) -> int:
         path.write_text("")
         os._exit(7)
     return 1
+
+
+def nested_with_a_large_argument(mebibytes: int, started: str, go: str) -> tuple[int, int]:
+    """Return this process's id, and how long its task has found the large value to be."""
+    mark_and_wait(started, go)
+    with Client() as client:
+        length: int = client.submit(len, os.urandom(mebibytes << 20)).result()
+        return os.getpid(), length
 
 
 def mark(path: str, seconds: float) -> None:
@@ -238,6 +247,39 @@ def test_the_scheduler_may_be_killed(symphony: Symphony) -> None:
         "--monitor-address=tcp://127.0.0.1:0", "-osa", storage.address, address=symphony.scheduler.address
     )
     assert [future.result(timeout=50) for future in futures] == list(range(12))
+
+
+def test_object_storage_may_be_elsewhere_afterwards(
+    deployment: Deployment, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Service processes live on, and so do clients that tasks have made in them."""
+    symphony = Symphony(deployment, tmp_path_factory.mktemp("moving"))
+
+    def ask_processes(name: str) -> set[int]:
+        # Both places are taken until both have begun: so each task is in a process of its own.
+        started, go = tmp_path / name, tmp_path / f"go-{name}"
+        futures = [
+            symphony.client.submit(nested_with_a_large_argument, 2, str(started), str(go))
+            for _ in range(BASE_CONCURRENCY)
+        ]
+        wait_for("both have begun", lambda: started.exists() and len(started.read_text().splitlines()) == 2)
+        go.touch()
+        answers = [future.result(timeout=50) for future in futures]
+        assert [length for _, length in answers] == [2 << 20] * BASE_CONCURRENCY
+        return {pid for pid, _ in answers}
+
+    before: set[int] = set()
+    for turn in itertools.count():
+        before |= ask_processes(f"before-{turn}")
+        if len(before) == INSTANCES:
+            break
+    storage = deployment.storage()
+    symphony.scheduler.kill()
+    deployment.scheduler(
+        "--monitor-address=tcp://127.0.0.1:0", "-osa", storage.address, address=symphony.scheduler.address
+    )
+    assert ask_processes("after") <= before, "the same processes as before"
+    assert ask_processes("again") <= before
 
 
 def test_many_threads_of_callbacks(symphony: Symphony) -> None:

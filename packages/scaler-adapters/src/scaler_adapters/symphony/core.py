@@ -539,7 +539,7 @@ class SymphonyCore:
             number=task.number,
             depth=task.depth,
             scheduler_address=self.options.scheduler_address,
-            object_storage_address=self._storage,
+            object_storage_address=self.options.object_storage_address,
         )
         self._effects.append(RunTask(task.key, remote))
 

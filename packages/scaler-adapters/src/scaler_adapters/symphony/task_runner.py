@@ -40,6 +40,7 @@ class RemoteTask(NamedTuple):
     depth: int
     scheduler_address: str
     object_storage_address: str
+    """The adapter's setting; empty where clients inside the task ask the scheduler, whose object storage may move."""
 
 
 class RemoteResult(NamedTuple):
@@ -402,7 +403,7 @@ def _task_context(task: RemoteTask) -> Any:
         return
     # A service process runs many tasks; clients made in an earlier one go on over the line they have.
     context: Any = task_context.current_task_context()
-    if not hasattr(context, "begin_task"):
+    if not hasattr(context, "begin_task") or not context.serves(task):
         context = _make_context(task)
     context.begin_task(task.number, task.depth)
     task_context.set_task_context(context)
@@ -425,6 +426,11 @@ def _make_context(task: RemoteTask) -> Any:
             self.depth = task.depth
             self.task_number: int | None = None
             self._links: dict[bytes, DealerLink] = {}
+
+        def serves(self, task: RemoteTask) -> bool:
+            """Whether the task comes from where this context's clients are connected to."""
+            addresses = self.scheduler_address, self.object_storage_address
+            return addresses == (task.scheduler_address, task.object_storage_address)
 
         def begin_task(self, number: int, depth: int) -> None:
             self.task_number, self.depth = number, depth

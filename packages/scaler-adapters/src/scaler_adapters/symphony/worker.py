@@ -265,12 +265,16 @@ class _Agent:
     # --- object storage
 
     def _use_storage(self, address: str) -> None:
-        if self._storage is not None and self._storage.address == address:
+        before = self._storage
+        if before is not None and before.address == address:
             return
-        if self._storage is not None:
-            self._storage.close()
         hello = m.Hello(m.Role.AGENT, self._options.name, self._options.incarnation, pid=os.getpid())
         self._storage = _Storage(address, hello, self.report_from_elsewhere) if address else None
+        if before is not None:
+            before.close()
+            # The old server will not answer any more; clients send their objects to the new one as well.
+            for effect in before.unanswered():
+                self._perform(effect)
 
 
 class _Storage:
@@ -296,6 +300,10 @@ class _Storage:
         number = self._requests.put(effect.object_id, effect.owner, list(effect.buffers), time.monotonic())
         self._asked[number] = effect
         self._send()
+
+    def unanswered(self) -> list[core.FetchObject | core.PutObject]:
+        """What has been asked and has not ended yet, in the order it was asked."""
+        return list(self._asked.values())
 
     def close(self) -> None:
         self._closed = True

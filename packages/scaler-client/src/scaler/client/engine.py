@@ -614,7 +614,9 @@ class Engine(ABC):
         self.check_process()
         if self._core.unusable is not None:
             raise self._core.unusable.with_traceback(None)
-        channel = self._channel or self._ask(self._open_channel)
+        channel = self._channel
+        if channel is None or channel.address != self._storage_address():
+            channel = self._ask(self._open_channel)
         flattened = [flat(buffer) for buffer in buffers]
         key = key_of(flattened)
         # Compared in this thread: it takes as long as reading the object.
@@ -646,15 +648,23 @@ class Engine(ABC):
         return self._object_address or (welcome.object_storage_address if welcome is not None else "")
 
     def _open_channel(self) -> ObjectChannel:
-        """Return the channel, made when it is first needed. By the owner's thread."""
-        if self._channel is None:
-            address = self._storage_address()
-            if not address:
-                raise errors.ObjectStorageException(
-                    "this cluster has no object storage server, and the value is too large to travel without one"
-                )
+        """Return the channel to where large values go now; made when it is first needed. By the owner's thread."""
+        address = self._storage_address()
+        if self._channel is not None:
+            # A scheduler that was started again may have its object storage elsewhere.
+            self._channel.move_to(address or self._channel.address)
+        elif address:
             self._channel = ObjectChannel(address, self._hello, self, timeout_seconds=self.timeout_seconds)
+        else:
+            raise errors.ObjectStorageException(
+                "this cluster has no object storage server, and the value is too large to travel without one"
+            )
         return self._channel
+
+    def _follow_storage(self) -> None:
+        """Have what waits for an answer of object storage asked where it is now."""
+        if self._channel is not None:
+            self._open_channel()
 
     def on_object_fetched(self, number: int, buffers: Sequence[Frame]) -> None:
         self._handle(e.ObjectFetched(number, buffers))
@@ -818,9 +828,7 @@ class Engine(ABC):
         else:
             if isinstance(effect, e.Connected):
                 self._welcome = effect.welcome
-                if self._channel is not None:
-                    # A scheduler that was started again may have its object storage elsewhere.
-                    self._channel.move_to(self._storage_address() or self._channel.address)
+                self._follow_storage()
             if isinstance(effect, e.CreditArrived):
                 if self._without_credit:
                     self._steps.do(self._use_credit)

@@ -210,6 +210,8 @@ class NestedEngine(Engine):
     def _on_time(self) -> None:
         """Nobody may be waiting in the engine: a task can wait for its futures in any way it likes."""
         self._receiving_thread = threading.get_ident()
+        # The agent may have told this process of another object storage server after the scheduler told the client.
+        self._follow_storage()
         self._turn()
 
     def _on_frames(self, frames: list[Frame]) -> None:
