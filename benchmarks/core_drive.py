@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 import psutil
 
 from benchmarks.workload import WrongResult
-from scaler_protocol import messages as m
-from scaler_protocol.columns import Packed
 from scaler_protocol.ids import content_id
 from scaler_protocol.session import Connection, Received
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.columns import Packed
 from scaler_scheduler.core import Incoming, SchedulerConfig, SchedulerCore, Send
 
 WORKERS_PER_HOST = 10

@@ -18,11 +18,11 @@ from pathlib import Path
 import matplotlib as mpl
 
 from scaler import Client
-from scaler_protocol.codec import decode
-from scaler_protocol.messages import MonitorSnapshot
-from scaler_protocol.monitor_topics import FIGURES
+from scaler_protocol.monitoring.topics import FIGURES
 from scaler_protocol.service.child import ChildService
 from scaler_protocol.transport.publisher import Subscriber
+from scaler_protocol.wire.codec import decode
+from scaler_protocol.wire.messages import MonitorSnapshot
 
 mpl.use("agg")
 

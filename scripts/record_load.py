@@ -24,11 +24,11 @@ from pathlib import Path
 from types import ModuleType
 
 from scaler import Client
-from scaler_protocol.codec import decode
-from scaler_protocol.messages import MonitorEvents, TaskEvent
-from scaler_protocol.monitor_topics import EVENTS
+from scaler_protocol.monitoring.topics import EVENTS
 from scaler_protocol.service.child import ChildService
 from scaler_protocol.transport.publisher import Subscriber
+from scaler_protocol.wire.codec import decode
+from scaler_protocol.wire.messages import MonitorEvents, TaskEvent
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKERS = 2

@@ -5,9 +5,9 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from scaler_protocol import messages as m
-from scaler_protocol.storage import Done, Missing, Refused, TimedOut
-from scaler_protocol.wire import Envelope
+from scaler_protocol.objects.storage import Done, Missing, Refused, TimedOut
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.envelope import Envelope
 from scaler_worker.core import AgentCore, AgentOptions, check_invariants
 from scaler_worker.core import effects as do
 from scaler_worker.core import events as on

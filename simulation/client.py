@@ -8,11 +8,11 @@ from typing import Any
 
 from scaler.core import effects as e
 from scaler.core.client_core import ClientCore, check_invariants
-from scaler_protocol import messages as m
-from scaler_protocol.columns import Packed
-from scaler_protocol.payloads import FRAMED
-from scaler_protocol.storage import Done, Missing, Refused, StoreRequests, TimedOut
-from scaler_protocol.wire import UNSEQUENCED, Envelope
+from scaler_protocol.objects.storage import Done, Missing, Refused, StoreRequests, TimedOut
+from scaler_protocol.payloads.framing import FRAMED
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.columns import Packed
+from scaler_protocol.wire.envelope import UNSEQUENCED, Envelope
 from simulation.clock import Clock
 from simulation.ledger import Entry, Ledger, SimulationError
 from simulation.network import Network

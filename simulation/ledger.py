@@ -10,8 +10,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from scaler.core import effects as client_effects
-from scaler_protocol import messages as m
 from scaler_protocol.ids import short
+from scaler_protocol.wire import messages as m
 from simulation.clock import Clock
 from simulation.programs import Library
 

@@ -19,9 +19,9 @@ from collections.abc import Callable
 from random import Random
 from typing import Protocol
 
-from scaler_protocol import messages as m
-from scaler_protocol.codec import decode, encode
-from scaler_protocol.wire import Envelope, decode_envelope, encode_envelope
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.codec import decode, encode
+from scaler_protocol.wire.envelope import Envelope, decode_envelope, encode_envelope
 from simulation.clock import Clock
 
 # Round trips inside a machine room, with a tail: one message in fifty takes a hundred times longer.

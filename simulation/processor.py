@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from scaler.core import effects as e
 from scaler.core.client_core import ClientCore
-from scaler_protocol import messages as m
-from scaler_protocol.batch_rows import Reported
-from scaler_protocol.codec import decode, encode
 from scaler_protocol.ids import ObjectId
-from scaler_protocol.payloads import frame_object, unframe_object
-from scaler_protocol.wire import Envelope, decode_envelope, encode_envelope
+from scaler_protocol.payloads.framing import frame_object, unframe_object
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.batch_rows import Reported
+from scaler_protocol.wire.codec import decode, encode
+from scaler_protocol.wire.envelope import Envelope, decode_envelope, encode_envelope
 from scaler_worker.core import effects as do
 from scaler_worker.core import events as on
 from simulation.client import FUNCTIONS, ClientDriver

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from scaler_protocol.payloads import OBJECT, PICKLED
+from scaler_protocol.payloads.framing import OBJECT, PICKLED
 
 _PAYLOAD = struct.Struct("<cI")
 

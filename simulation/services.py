@@ -7,9 +7,9 @@ from random import Random
 from typing import Any
 
 from scaler_objstore import core as objstore
-from scaler_protocol import messages as m
-from scaler_protocol.codec import decode, encode
-from scaler_protocol.wire import UNSEQUENCED, Envelope, decode_envelope, encode_envelope
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.codec import decode, encode
+from scaler_protocol.wire.envelope import UNSEQUENCED, Envelope, decode_envelope, encode_envelope
 from scaler_scheduler import core as scheduler
 from scaler_scheduler.core.effects import Log
 from simulation.client import ObjectStorage

@@ -95,6 +95,33 @@ def test_each_distribution_imports_no_other_but_the_protocol() -> None:
     assert not list(offences(lambda _: True, is_foreign))
 
 
+ROOT_OF_THE_PROTOCOL = {"address", "capabilities", "errors", "ids", "version"}
+"""Its modules that are in none of its packages: all packages share them, and they need none."""
+
+
+def test_modules_of_the_protocol_are_in_packages_that_say_what_they_are_about() -> None:
+    names = [module.name.split(".") for module in modules() if not module.is_package]
+    assert {name[1] for name in names if name[0] == "scaler_protocol" and len(name) == 2} == ROOT_OF_THE_PROTOCOL
+
+
+def test_the_root_of_the_protocol_needs_none_of_its_packages() -> None:
+    root = {f"scaler_protocol.{name}" for name in ROOT_OF_THE_PROTOCOL}
+
+    def is_in_a_package(_: Module, imported: Import) -> bool:
+        return is_within(imported.module, "scaler_protocol") and resolve(imported.module) not in root
+
+    assert not list(offences(lambda module: module.name in root, is_in_a_package))
+
+
+def test_only_tests_import_what_is_for_tests() -> None:
+    assert not list(
+        offences(
+            lambda module: not is_within(module.name, "scaler_protocol.testing"),
+            lambda _, imported: is_within(imported.module, "scaler_protocol.testing"),
+        )
+    )
+
+
 def test_capnp_is_imported_in_one_module() -> None:
     importers = {m.name for m in modules() for imported in imports(m) if is_within(imported.module, "capnp")}
     assert len(importers) == 1

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from scaler import Client, Serializer
-from scaler_protocol.by_value import dumps
+from scaler_protocol.payloads.by_value import dumps
 from tests.conformance.describing import Description, renumbered
 from tests.conformance.outcomes import error_outcome, outcome_of, settled, value_outcome
 

@@ -19,9 +19,9 @@ import pytest
 
 from scaler import Client
 from scaler.errors import ScalerError, TaskTimeoutError
-from scaler_protocol import messages as m
-from scaler_protocol.codec import decode
 from scaler_protocol.transport.publisher import Subscriber
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.codec import decode
 from tests.integration import functions as f
 from tests.integration.deployment import (
     Deployment,

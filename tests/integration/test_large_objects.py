@@ -15,9 +15,9 @@ import pytest
 from scaler import Client
 from scaler.client.object_channel import ObjectChannel
 from scaler.errors import ScalerError
-from scaler_protocol import messages as m
-from scaler_protocol.segments import SegmentPool
+from scaler_protocol.objects.segments import SegmentPool
 from scaler_protocol.transport.dealer import DealerLink
+from scaler_protocol.wire import messages as m
 from tests.integration import functions as f
 from tests.integration.deployment import Deployment, Service, segments_of, wait_for
 

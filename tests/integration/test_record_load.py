@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from scaler import Client
-from scaler_protocol.messages import MonitorEvents
+from scaler_protocol.wire.messages import MonitorEvents
 from scripts.record_load import Recorder, read_departures, record_job
 from tests.integration.functions import sleep_and_return
 

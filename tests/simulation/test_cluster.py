@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from scaler_protocol import messages as m
+from scaler_protocol.wire import messages as m
 from simulation.cluster import Cluster, objects_held_by
 from simulation.ledger import Entry, Excuses, SimulationError
 from simulation.programs import Action, Library, value_of

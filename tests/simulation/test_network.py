@@ -8,9 +8,9 @@ from random import Random
 
 import pytest
 
-from scaler_protocol import messages as m
 from scaler_protocol.session import Connection, Established, Received, Session
-from scaler_protocol.wire import SEQUENCED, UNSEQUENCED, Envelope
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.envelope import SEQUENCED, UNSEQUENCED, Envelope
 from simulation.clock import Clock
 from simulation.network import Network
 

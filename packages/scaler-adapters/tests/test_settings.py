@@ -16,7 +16,7 @@ from scaler_adapters.slurm.settings import SlurmAdapterSettings
 from scaler_adapters.symphony.settings import SymphonyAdapterSettings
 from scaler_adapters.webhook_settings import WebhookSettings
 from scaler_protocol.service.errors import ConfigurationError
-from scaler_protocol.service.settings_testing import WORKER_FLAGS, DocumentedFlag, check_flag, check_table_is_complete
+from scaler_protocol.testing.settings import WORKER_FLAGS, DocumentedFlag, check_flag, check_table_is_complete
 
 ADDRESS = "tcp://127.0.0.1:2345"
 

@@ -16,12 +16,12 @@ import pytest
 from scaler_adapters.symphony import core as c
 from scaler_adapters.symphony import task_runner
 from scaler_adapters.symphony.task_runner import RemoteResult, RemoteTask, run_task
-from scaler_protocol import by_value
-from scaler_protocol import messages as m
-from scaler_protocol.columns import Packed
-from scaler_protocol.payloads import INLINE_BYTES_MAX, OBJECT, PER_CALL, PICKLED
+from scaler_protocol.payloads import by_value
+from scaler_protocol.payloads.framing import INLINE_BYTES_MAX, OBJECT, PER_CALL, PICKLED
+from scaler_protocol.runtime.task_context import set_task_context
 from scaler_protocol.session import Session
-from scaler_protocol.task_context import set_task_context
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.columns import Packed
 
 
 @pytest.fixture(autouse=True)

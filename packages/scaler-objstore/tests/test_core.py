@@ -21,8 +21,8 @@ from scaler_objstore.core import (
     Warn,
     check_invariants,
 )
-from scaler_protocol import messages as m
-from scaler_protocol.wire import Frame
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.envelope import Frame
 
 STORE = b"S" * 16
 ALICE, BOB, AGENT, SCHEDULER = b"a" * 16, b"b" * 16, b"g" * 16, b"s" * 16

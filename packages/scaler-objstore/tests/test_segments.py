@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from scaler_objstore.segments import HeldSegments
-from scaler_protocol import messages as m
-from scaler_protocol.segments import Lease, SegmentPool, accept_offer, pack_place, unpack_place
+from scaler_protocol.objects.segments import Lease, SegmentPool, accept_offer, pack_place, unpack_place
+from scaler_protocol.wire import messages as m
 
 STORE = b"S" * 16
 

@@ -13,9 +13,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from scaler_protocol import messages as m
-from scaler_protocol.codec import decode, encode
-from scaler_protocol.segments import (
+from scaler_protocol.objects.segments import (
     Lease,
     Place,
     SegmentPool,
@@ -24,11 +22,13 @@ from scaler_protocol.segments import (
     pack_place,
     unpack_place,
 )
+from scaler_protocol.objects.storage import Completion, Done, Missing, Refused, StoreChanged, StoreRequests
 from scaler_protocol.service.child import ChildService
 from scaler_protocol.service.errors import ServiceError
-from scaler_protocol.storage import Completion, Done, Missing, Refused, StoreChanged, StoreRequests
 from scaler_protocol.transport import DealerLink
-from scaler_protocol.wire import UNSEQUENCED, Frame, encode_envelope
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.codec import decode, encode
+from scaler_protocol.wire.envelope import UNSEQUENCED, Frame, encode_envelope
 
 MIB = 1024 * 1024
 ENVELOPE = encode_envelope(UNSEQUENCED)

@@ -19,7 +19,7 @@ hypothesis.settings.load_profile("scaler")
 
 
 def _load_examples() -> ModuleType:
-    path = Path(__file__).parent / "golden" / "examples.py"
+    path = Path(__file__).parent / "wire" / "golden" / "examples.py"
     specification = importlib.util.spec_from_file_location("scaler_protocol_golden_examples", path)
     assert specification is not None
     assert specification.loader is not None
@@ -51,7 +51,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def examples() -> ModuleType:
-    """The module `golden/examples.py`."""
+    """The module `wire/golden/examples.py`."""
     return _examples
 
 

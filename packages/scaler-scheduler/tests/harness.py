@@ -4,10 +4,10 @@
 
 from __future__ import annotations
 
-from scaler_protocol import messages as m
-from scaler_protocol.columns import Packed
 from scaler_protocol.ids import content_id
 from scaler_protocol.session import Connection, Established, HeartbeatDue, Received
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.columns import Packed
 from scaler_scheduler.core import (
     Incoming,
     RelayedPeer,

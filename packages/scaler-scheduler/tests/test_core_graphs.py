@@ -10,8 +10,8 @@ from collections import Counter
 import pytest
 from harness import FUNCTION, Agent, Client, Harness
 
-from scaler_protocol import messages as m
-from scaler_protocol.columns import Packed
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.columns import Packed
 from scaler_scheduler.core import Tick
 
 

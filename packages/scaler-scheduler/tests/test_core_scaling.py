@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from harness import Agent, Client, Harness
 
-from scaler_protocol import messages as m
+from scaler_protocol.wire import messages as m
 from scaler_scheduler.core import CallWebhook, ScalingConfig, WebhookAnswered, WebhookFailed
 from scaler_scheduler.core.effects import Log
 

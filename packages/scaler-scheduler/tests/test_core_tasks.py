@@ -7,8 +7,8 @@ from __future__ import annotations
 import pytest
 from harness import FUNCTION, Agent, Client, Harness, Peer, identity
 
-from scaler_protocol import messages as m
-from scaler_protocol.columns import Packed
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.columns import Packed
 from scaler_scheduler.core import KeepOwner, PeerUnreachable, RelayedPeer, Stop, StopAnnounced, StopRequested
 
 

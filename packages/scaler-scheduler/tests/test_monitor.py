@@ -9,10 +9,10 @@ from collections import Counter
 
 from harness import FUNCTION, Agent, Client, Harness, identity
 
-from scaler_protocol import messages as m
-from scaler_protocol.codec import decode, encode
-from scaler_protocol.columns import Packed
-from scaler_protocol.monitor_topics import EVENTS, FIGURES, dump_topic, dumped_task
+from scaler_protocol.monitoring.topics import EVENTS, FIGURES, dump_topic, dumped_task
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.codec import decode, encode
+from scaler_protocol.wire.columns import Packed
 from scaler_scheduler.core import Publish, StoreReported, Tick
 from scaler_scheduler.core.dump import TASKS_MAX, describe
 from scaler_scheduler.core.monitor import EVENTS_MAX, FAILURE_PAYLOAD_BYTES_MAX, FAILURES_KEPT

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from harness import Agent, Client, Harness
 
-from scaler_protocol import messages as m
+from scaler_protocol.wire import messages as m
 from scaler_scheduler.core import check_invariants
 
 

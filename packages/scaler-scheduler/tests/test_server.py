@@ -14,16 +14,16 @@ from collections.abc import Callable, Iterator
 import pytest
 from harness import FUNCTION
 
-from scaler_protocol import messages as m
 from scaler_protocol.address import Address
-from scaler_protocol.codec import decode, encode
-from scaler_protocol.columns import Packed
-from scaler_protocol.random_ids import new_id
+from scaler_protocol.runtime.random_ids import new_id
 from scaler_protocol.service.child import ChildService
 from scaler_protocol.session import Connection, Received
 from scaler_protocol.transport import DealerLink
 from scaler_protocol.transport.publisher import Subscriber
-from scaler_protocol.wire import decode_envelope, encode_envelope
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.codec import decode, encode
+from scaler_protocol.wire.columns import Packed
+from scaler_protocol.wire.envelope import decode_envelope, encode_envelope
 
 DEADLINE_SECONDS = 15.0
 

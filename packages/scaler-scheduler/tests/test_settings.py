@@ -8,7 +8,7 @@ import pytest
 
 from scaler_protocol.address import Address
 from scaler_protocol.service.errors import ConfigurationError
-from scaler_protocol.service.settings_testing import SERVER_FLAGS, DocumentedFlag, check_flag, check_table_is_complete
+from scaler_protocol.testing.settings import SERVER_FLAGS, DocumentedFlag, check_flag, check_table_is_complete
 from scaler_scheduler.settings import SchedulerSettings
 
 ARGUMENTS = ["tcp://127.0.0.1:2345"]

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Sequence
 from random import Random
 
-from scaler_protocol import messages as m
-from scaler_protocol.codec import encode
-from scaler_protocol.columns import Packed
-from scaler_protocol.monitor_topics import EVENTS, FIGURES
+from scaler_protocol.monitoring.topics import EVENTS, FIGURES
 from scaler_protocol.transport.publisher import Publisher
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.codec import encode
+from scaler_protocol.wire.columns import Packed
 
 INCARNATION = b"first scheduler.".ljust(16)[:16]
 ALICE, BOB = b"alice".ljust(16, b"."), b"bob".ljust(16, b".")

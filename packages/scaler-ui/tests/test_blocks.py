@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from scaler_protocol.messages import AgentStatus, ClientStatus, Counter, MonitorSnapshot, WorkerStatus
+from scaler_protocol.wire.messages import AgentStatus, ClientStatus, Counter, MonitorSnapshot, WorkerStatus
 from scaler_ui.model.blocks import (
     SORT_KEYS,
     block_lines,

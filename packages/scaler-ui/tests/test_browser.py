@@ -20,8 +20,8 @@ from synthetic_cluster import (
     snapshot,
 )
 
-from scaler_protocol.messages import AdapterStatus, Counter, TaskEvent
 from scaler_protocol.service.child import ChildService
+from scaler_protocol.wire.messages import AdapterStatus, Counter, TaskEvent
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from synthetic_cluster import snapshot
 
-from scaler_protocol.messages import AdapterStatus
+from scaler_protocol.wire.messages import AdapterStatus
 from scaler_ui.model import ClusterModel
 from scaler_ui.model.metrics import render_metrics
 

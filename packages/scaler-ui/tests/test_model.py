@@ -21,8 +21,8 @@ from synthetic_cluster import (
     worker,
 )
 
-from scaler_protocol import messages as m
-from scaler_protocol.messages import TaskEvent as T
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.messages import TaskEvent as T
 from scaler_ui.model import ClusterModel, Limits, figures
 from scaler_ui.model.bars import Bar, BarStore, Lane
 from scaler_ui.model.chrome_trace import chrome_trace
@@ -320,7 +320,7 @@ def test_metrics_carry_names_and_figures() -> None:
 
 
 def test_messages_with_columns_as_decoded_are_as_good() -> None:
-    from scaler_protocol.codec import decode, encode
+    from scaler_protocol.wire.codec import decode, encode
 
     model, again = ClusterModel(), ClusterModel()
     for message in (snapshot(1), finished_tasks(20), failures(1, 2), log(1, (20, "x"))):

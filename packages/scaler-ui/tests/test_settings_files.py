@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scaler_protocol.service.settings_testing import DocumentedFlag, check_flag, check_table_is_complete
+from scaler_protocol.testing.settings import DocumentedFlag, check_flag, check_table_is_complete
 from scaler_ui.dump.settings import DumpSettings
 from scaler_ui.trace.settings import TraceSettings
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from scaler_protocol.service.errors import ConfigurationError
-from scaler_protocol.service.settings_testing import DocumentedFlag, check_flag, check_table_is_complete
+from scaler_protocol.testing.settings import DocumentedFlag, check_flag, check_table_is_complete
 from scaler_ui.top.settings import TopSettings
 
 ARGUMENTS = ["tcp://127.0.0.1:2347"]

@@ -14,7 +14,7 @@ from textual.pilot import Pilot
 from textual.widgets import DataTable, Static
 
 from scaler_protocol.address import Address
-from scaler_protocol.monitor_topics import EVENTS
+from scaler_protocol.monitoring.topics import EVENTS
 from scaler_ui.feed import FIGURES_ONLY, MonitorFeed
 from scaler_ui.top.app import Detail, TopApplication
 

@@ -7,11 +7,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from scaler_protocol import messages as m
-from scaler_protocol.batch_rows import Reported
-from scaler_protocol.columns import Column, Packed
 from scaler_protocol.session import Session
-from scaler_protocol.wire import UNSEQUENCED
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.batch_rows import Reported
+from scaler_protocol.wire.columns import Column, Packed
+from scaler_protocol.wire.envelope import UNSEQUENCED
 from scaler_worker.core import AgentCore, AgentOptions, check_invariants
 from scaler_worker.core import effects as do
 from scaler_worker.core import events as on

@@ -10,14 +10,14 @@ from typing import Any
 
 import cloudpickle
 
-from scaler_protocol import messages as m
-from scaler_protocol.codec import decode, encode
-from scaler_protocol.columns import Packed
 from scaler_protocol.ids import content_id
-from scaler_protocol.payloads import PICKLED
+from scaler_protocol.payloads.framing import PICKLED
 from scaler_protocol.session import Session
 from scaler_protocol.transport import RouterListener
-from scaler_protocol.wire import UNSEQUENCED, decode_envelope, encode_envelope
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.codec import decode, encode
+from scaler_protocol.wire.columns import Packed
+from scaler_protocol.wire.envelope import UNSEQUENCED, decode_envelope, encode_envelope
 
 CLIENT = b"c" * 16
 

@@ -8,10 +8,10 @@ from itertools import accumulate
 import pytest
 from agent_harness import CLIENT, FUNCTION, OTHER, AgentHarness
 
-from scaler_protocol import messages as m
-from scaler_protocol.batch_rows import Reported
-from scaler_protocol.columns import Packed
-from scaler_protocol.messages import Status
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.batch_rows import Reported
+from scaler_protocol.wire.columns import Packed
+from scaler_protocol.wire.messages import Status
 from scaler_worker.core import effects as do
 from scaler_worker.core import events as on
 from scaler_worker.core.agent import FAILED_STARTS_MAX, HOLD_SECONDS, TAKE_BACK_SECONDS

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from scaler_protocol.ids import NO_ID
-from scaler_protocol.messages import Status
-from scaler_protocol.payloads import PICKLED, Argument, Source, frame_arguments
+from scaler_protocol.payloads.framing import PICKLED, Argument, Source, frame_arguments
+from scaler_protocol.wire.messages import Status
 from scaler_worker.processor.page import RunningPage
 from scaler_worker.processor.records import (
     PACKET_BYTES_MAX,

@@ -16,10 +16,8 @@ from typing import Any
 import pytest
 from fake_scheduler import CLIENT, FakeScheduler, arguments, value_of
 
-from scaler_protocol import messages as m
 from scaler_protocol.failures import StandIn, load_exception
-from scaler_protocol.messages import Status
-from scaler_protocol.payloads import (
+from scaler_protocol.payloads.framing import (
     PICKLED,
     RAW_BYTES,
     Argument,
@@ -32,6 +30,8 @@ from scaler_protocol.payloads import (
     frame_payloads,
     unframe_object,
 )
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.messages import Status
 
 Start = Callable[..., tuple[FakeScheduler, subprocess.Popen[bytes]]]
 
@@ -224,7 +224,7 @@ def test_graph_inputs_and_expressions(start: Start) -> None:
     def collect(*args: Any, **kwargs: Any) -> Any:
         return args, kwargs
 
-    from scaler_protocol.columns import Packed
+    from scaler_protocol.wire.columns import Packed
 
     inputs = Packed.of([PICKLED + pickle.dumps(10), PICKLED + pickle.dumps("second")])
     numbers = scheduler.submit(collect, [payload], input_positions=[0, 0], inputs=inputs)
@@ -452,7 +452,7 @@ def test_a_blocked_task_lets_others_run(start: Start) -> None:
     scheduler, _ = start()
 
     def wait_for(path: str) -> str:
-        from scaler_protocol.task_context import current_task_context
+        from scaler_protocol.runtime.task_context import current_task_context
 
         context = current_task_context()
         assert context is not None
@@ -478,7 +478,7 @@ def test_a_client_inside_a_task_speaks_through_the_agent(start: Start) -> None:
     def converse() -> list[int]:
         import threading
 
-        from scaler_protocol.task_context import current_task_context
+        from scaler_protocol.runtime.task_context import current_task_context
 
         context = current_task_context()
         assert context is not None

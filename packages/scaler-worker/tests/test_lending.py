@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from agent_harness import CLIENT, FUNCTION, AgentHarness
 
-from scaler_protocol import messages as m
-from scaler_protocol.messages import ProcessorState, Status
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.messages import ProcessorState, Status
 from scaler_worker.core import effects as do
 from scaler_worker.core import events as on
 from scaler_worker.core.lending import PATIENCE_SECONDS, UNASKED_SECONDS

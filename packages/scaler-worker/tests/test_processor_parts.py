@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from scaler_protocol.batch_rows import Reported
 from scaler_protocol.ids import NO_ID
-from scaler_protocol.payloads import INLINE_BYTES_MAX, OBJECT, PICKLED, RAW_BYTEARRAY, RAW_BYTES
-from scaler_protocol.segments import Offer, adopt
+from scaler_protocol.objects.segments import Offer, adopt
+from scaler_protocol.payloads.framing import INLINE_BYTES_MAX, OBJECT, PICKLED, RAW_BYTEARRAY, RAW_BYTES
 from scaler_protocol.service.memory import rss_bytes
+from scaler_protocol.wire.batch_rows import Reported
 from scaler_worker.processor import values
 from scaler_worker.processor.channel import AgentGoneError, Channel
 from scaler_worker.processor.descriptors import COUNT_MAX, FIRST_NUMBER, identity, moved_out_of_reach

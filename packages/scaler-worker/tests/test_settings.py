@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scaler_protocol.service.errors import ConfigurationError
-from scaler_protocol.service.settings_testing import WORKER_FLAGS, DocumentedFlag, check_flag, check_table_is_complete
+from scaler_protocol.testing.settings import WORKER_FLAGS, DocumentedFlag, check_flag, check_table_is_complete
 from scaler_worker.settings import ClusterSettings
 
 ARGUMENTS = ["tcp://127.0.0.1:2345"]

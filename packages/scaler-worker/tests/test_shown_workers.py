@@ -6,8 +6,8 @@ from itertools import pairwise
 
 from agent_harness import CLIENT, FUNCTION, AgentHarness
 
-from scaler_protocol import messages as m
-from scaler_protocol.messages import ProcessorState as State
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.messages import ProcessorState as State
 from scaler_worker.core import effects as do
 from scaler_worker.core import events as on
 from scaler_worker.core.processors import Processor, shown_processors

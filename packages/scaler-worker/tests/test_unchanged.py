@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from scaler_protocol import by_value
-from scaler_protocol.by_value.classes import set_scope
+from scaler_protocol.payloads import by_value
+from scaler_protocol.payloads.by_value.classes import set_scope
 from scaler_worker.processor.unchanged import Restoring
 
 _scope = 0

@@ -22,9 +22,9 @@ import pytest
 
 from scaler import Client, ScalerFuture, Serializer, errors
 from scaler.testing import InProcessCluster
-from scaler_protocol import messages as m
-from scaler_protocol.codec import decode
 from scaler_protocol.transport.dealer import DealerLink
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.codec import decode
 
 
 def raise_error(text: str) -> None:

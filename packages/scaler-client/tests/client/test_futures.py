@@ -17,7 +17,7 @@ from scaler.client.future import ScalerFuture, answer_futures
 from scaler.client.sleepers import Sleepers
 from scaler.serialization.results import load_error, load_value
 from scaler_protocol.failures import failure_payload
-from scaler_protocol.messages import Status
+from scaler_protocol.wire.messages import Status
 
 
 class Owner:

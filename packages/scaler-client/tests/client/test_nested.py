@@ -18,10 +18,10 @@ from scaler.client.nested_engine import NestedEngine
 from scaler.errors import ClientQuitException
 from scaler.testing import InProcessCluster
 from scaler.worker.agent.processor.processor import Processor
-from scaler_protocol import messages as m
-from scaler_protocol.task_context import RelayAttendant, RelayReceiver, set_task_context
+from scaler_protocol.runtime.task_context import RelayAttendant, RelayReceiver, set_task_context
 from scaler_protocol.transport.dealer import DealerLink
-from scaler_protocol.wire import Frame
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.envelope import Frame
 
 
 class Context:

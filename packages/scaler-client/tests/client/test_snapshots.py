@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from scaler.client.snapshots import CANDIDATES_MAX, Snapshot, Snapshots, flat, key_of, snapshot
-from scaler_protocol.segments import SegmentPool, supported
+from scaler_protocol.objects.segments import SegmentPool, supported
 
 
 def test_equal_buffers_are_found() -> None:

@@ -16,10 +16,10 @@ import pytest
 
 from scaler.client import trace
 from scaler.errors import DisconnectedError
-from scaler_protocol import messages as m
-from scaler_protocol.codec import encode
-from scaler_protocol.monitor_topics import FIGURES
+from scaler_protocol.monitoring.topics import FIGURES
 from scaler_protocol.transport.publisher import Publisher
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.codec import encode
 
 ME = b"c" * 16
 SECONDS = 20.0

@@ -8,9 +8,9 @@ import pytest
 
 from scaler import Client, ScalerFuture, errors
 from scaler.client import object_channel
-from scaler_protocol import messages as m
-from scaler_protocol.codec import encode
 from scaler_protocol.errors import UnencodableMessageError
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.codec import encode
 
 
 @pytest.mark.parametrize("busy", [False, True])

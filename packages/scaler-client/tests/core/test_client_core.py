@@ -12,10 +12,10 @@ from scaler.core import effects as e
 from scaler.core.client_core import COMPANY_TASKS, HOLD_SECONDS, PIPELINE_TASKS, WINDOW_TASKS
 from scaler.core.tasks import NumberQueue
 from scaler.errors import ClientQuitException, ConnectionRefusedByScheduler, DisconnectedError
-from scaler_protocol import messages as m
-from scaler_protocol.columns import Packed
 from scaler_protocol.session import Session
-from scaler_protocol.wire import Envelope
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.columns import Packed
+from scaler_protocol.wire.envelope import Envelope
 
 CLIENT = b"c" * 16
 FUNCTION = b"f" * 16

@@ -8,7 +8,7 @@ import pytest
 
 from scaler.core.graph import GraphPlan, RowInputs, is_task
 from scaler.errors import GraphError, GraphKeyError
-from scaler_protocol.payloads import Call, InputReference
+from scaler_protocol.payloads.framing import Call, InputReference
 
 
 def test_rows_follow_those_they_need() -> None:

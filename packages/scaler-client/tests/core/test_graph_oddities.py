@@ -13,7 +13,7 @@ import pytest
 
 from scaler.core.graph import GraphPlan, RowInputs
 from scaler.errors import GraphCycleError, GraphError, GraphKeyError
-from scaler_protocol.payloads import Call, InputReference
+from scaler_protocol.payloads.framing import Call, InputReference
 
 
 class Raising:

@@ -8,11 +8,11 @@ import pytest
 
 from scaler.core import ClientCore, check_invariants
 from scaler.core import effects as e
-from scaler_protocol import messages as m
-from scaler_protocol.codec import encode
-from scaler_protocol.columns import Packed
 from scaler_protocol.errors import WireError
 from scaler_protocol.session import Session
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.codec import encode
+from scaler_protocol.wire.columns import Packed
 
 CLIENT = b"c" * 16
 FUNCTION, OTHER = b"f" * 16, b"g" * 16

@@ -16,8 +16,8 @@ from scaler.serialization import Serializer
 from scaler.serialization.arguments import Buffer, Packer
 from scaler.serialization.pickling import is_plain
 from scaler.testing.execution import Execution
-from scaler_protocol.messages import Status, TaskKind
-from scaler_protocol.payloads import INLINE_BYTES_MAX, OBJECT, PER_CALL, Source, unframe_arguments
+from scaler_protocol.payloads.framing import INLINE_BYTES_MAX, OBJECT, PER_CALL, Source, unframe_arguments
+from scaler_protocol.wire.messages import Status, TaskKind
 
 
 class Storage:

@@ -14,7 +14,7 @@ import cloudpickle
 import pytest
 
 from scaler.serialization.faults import explain
-from scaler_protocol.names import name_of, shown, shown_error, shown_type
+from scaler_protocol.runtime.names import name_of, shown, shown_error, shown_type
 
 LOCK = threading.Lock()
 NO_LOCK = "cannot pickle '_thread.lock' object"

@@ -16,7 +16,7 @@ import pytest
 from scaler.serialization.arguments import Packer
 from scaler.serialization.functions import FunctionCache, Pickled, is_importable
 from scaler_protocol.ids import content_id
-from scaler_protocol.payloads import unframe_function
+from scaler_protocol.payloads.framing import unframe_function
 
 
 class Cache:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import xxhash
 
-from scaler_protocol.wire import Frame
+from scaler_protocol.wire.envelope import Frame
 
 SEED_BYTES = 8
 

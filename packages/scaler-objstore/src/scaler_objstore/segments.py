@@ -7,8 +7,8 @@ import resource
 import weakref
 from dataclasses import replace
 
-from scaler_protocol import messages as m
-from scaler_protocol.segments import Offer, adopt, pack_place, supported, unpack_place
+from scaler_protocol.objects.segments import Offer, adopt, pack_place, supported, unpack_place
+from scaler_protocol.wire import messages as m
 
 logger = logging.getLogger(__name__)
 

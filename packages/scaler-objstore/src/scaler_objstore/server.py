@@ -18,19 +18,19 @@ from scaler_objstore.content_hash import SEED_BYTES, KeyedContentHash
 from scaler_objstore.core import Incoming, Limits, MemoryStorage, PeerGone, Send, Stop, StoreCore, Tick, Warn
 from scaler_objstore.segments import HeldSegments, raise_descriptor_limit
 from scaler_objstore.settings import ObjectStorageSettings
-from scaler_protocol import messages as m
 from scaler_protocol.address import Address
-from scaler_protocol.codec import decode, encode
 from scaler_protocol.errors import MalformedMessageError, MessageTooLargeError, TransportError
 from scaler_protocol.ids import short
-from scaler_protocol.random_ids import new_id
+from scaler_protocol.runtime.random_ids import new_id
 from scaler_protocol.service import event_loop
 from scaler_protocol.service.errors import cannot_listen
 from scaler_protocol.service.late_address import bind_address_now
 from scaler_protocol.service.readiness import Readiness
 from scaler_protocol.service.signals import StopSignals
 from scaler_protocol.transport import RouterListener, SendOutcome
-from scaler_protocol.wire import MESSAGE_BYTES_MAX, UNSEQUENCED, Frame, encode_envelope
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.codec import decode, encode
+from scaler_protocol.wire.envelope import MESSAGE_BYTES_MAX, UNSEQUENCED, Frame, encode_envelope
 
 logger = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 WireError
 ├── MalformedMessageError   bytes that are no message of this protocol; costs the sender its connection
 │   └── WrongSocketError    the other end is a ZeroMQ socket of another kind
-├── MessageTooLargeError    a frame or message over the limits of `codec`
+├── MessageTooLargeError    a frame or message over the limits of `wire.envelope`
 ├── UnencodableMessageError a message with a value that its field on the wire cannot hold
 ├── SessionError            the session rules were broken or the session cannot go on
 └── TransportError          a socket cannot listen or connect where it was told to

@@ -1,6 +1,6 @@
 """Identities: who is who and what is what, as small immutable values.
 
-Random ids are made by `scaler_protocol.random_ids`: a core gets them from outside.
+Random ids are made by `scaler_protocol.runtime.random_ids`: a core gets them from outside.
 """
 
 import hashlib

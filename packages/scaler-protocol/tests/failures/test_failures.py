@@ -37,7 +37,7 @@ from scaler_protocol.failures.facts import (
     traceback_of,
 )
 from scaler_protocol.failures.texts import LINES_MAX, full_text
-from scaler_protocol.payloads import Failure
+from scaler_protocol.payloads.framing import Failure
 
 raising = importlib.import_module("packages.scaler-protocol.tests.failures.raising")
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from scaler_protocol import by_value
-from scaler_protocol.by_value.sources import LINES_MAX
+from scaler_protocol.payloads import by_value
+from scaler_protocol.payloads.by_value.sources import LINES_MAX
 
 SOURCE = """
 def outer(x):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from scaler_protocol import messages as m
 from scaler_protocol.errors import SessionError
 from scaler_protocol.session import Connection, Established, HeartbeatDue, Lost, Outgoing, Received, RefusedByPeer
-from scaler_protocol.wire import RESEND, SEQUENCED, UNSEQUENCED, Envelope
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.envelope import RESEND, SEQUENCED, UNSEQUENCED, Envelope
 
 ME, SCHEDULER, OTHER_SCHEDULER = b"m" * 16, b"s" * 16, b"t" * 16
 NOTE = m.Notice("note")

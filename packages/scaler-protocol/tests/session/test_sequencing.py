@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from scaler_protocol import messages as m
-from scaler_protocol.columns import Packed
 from scaler_protocol.errors import SessionError
 from scaler_protocol.session import Session, message_bytes
 from scaler_protocol.session import sequencing as rules
-from scaler_protocol.wire import RESEND, SEQUENCED, Envelope
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.columns import Packed
+from scaler_protocol.wire.envelope import RESEND, SEQUENCED, Envelope
 
 NOTE = m.Notice("note")
 

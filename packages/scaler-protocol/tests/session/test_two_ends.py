@@ -15,10 +15,10 @@ from random import Random
 
 import pytest
 
-from scaler_protocol import messages as m
-from scaler_protocol.codec import decode, encode
 from scaler_protocol.session import Connection, Established, HeartbeatDue, Outgoing, Received, RefusedByPeer, Session
-from scaler_protocol.wire import UNSEQUENCED, Envelope, decode_envelope, encode_envelope
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.codec import decode, encode
+from scaler_protocol.wire.envelope import UNSEQUENCED, Envelope, decode_envelope, encode_envelope
 
 HEARTBEAT_S = 2.0
 HEALED_S = 15.0

@@ -9,7 +9,7 @@ import pytest
 
 from scaler_protocol.transport import DealerLink, RouterListener, SendOutcome
 from scaler_protocol.transport.inside import InsideLink
-from scaler_protocol.wire import Frame
+from scaler_protocol.wire.envelope import Frame
 
 FREE_PORT = "tcp://127.0.0.1:0"
 

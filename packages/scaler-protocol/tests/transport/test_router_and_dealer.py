@@ -16,7 +16,7 @@ import pytest
 
 from scaler_protocol.errors import TransportError
 from scaler_protocol.transport import DealerLink, RouterListener, SendOutcome, endpoints, router
-from scaler_protocol.wire import Frame
+from scaler_protocol.wire.envelope import Frame
 
 PATIENCE_S = 10.0
 FREE_PORT = "tcp://127.0.0.1:0"

@@ -9,10 +9,10 @@ from collections import deque
 from itertools import islice
 from typing import NamedTuple
 
-from scaler_protocol import messages as m
-from scaler_protocol.codec import encode
-from scaler_protocol.monitor_topics import EVENTS, FIGURES, dump_topic, dumped_task
+from scaler_protocol.monitoring.topics import EVENTS, FIGURES, dump_topic, dumped_task
 from scaler_protocol.transport.publisher import Publisher
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.codec import encode
 from scaler_scheduler.core import SchedulerCore
 from scaler_scheduler.core.dump import describe
 

@@ -9,20 +9,20 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from scaler_protocol import messages as m
 from scaler_protocol.address import Address
-from scaler_protocol.codec import decode, encode
 from scaler_protocol.errors import WireError
-from scaler_protocol.random_ids import new_id
+from scaler_protocol.objects.storage import StoreRequests, TooManyRequestsError
+from scaler_protocol.runtime.random_ids import new_id
+from scaler_protocol.runtime.values import new_tuple
 from scaler_protocol.service.child import ChildService
 from scaler_protocol.service.errors import ConfigurationError, ServiceError, cannot_listen
 from scaler_protocol.service.host import Host
 from scaler_protocol.service.memory import give_back_free_memory, rss_bytes
-from scaler_protocol.storage import StoreRequests, TooManyRequestsError
 from scaler_protocol.transport import DealerLink, RouterListener, SendOutcome, TransportError
 from scaler_protocol.transport.publisher import Publisher
-from scaler_protocol.values import new_tuple
-from scaler_protocol.wire import UNSEQUENCED, Frame, decode_envelope, encode_envelope
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.codec import decode, encode
+from scaler_protocol.wire.envelope import UNSEQUENCED, Frame, decode_envelope, encode_envelope
 from scaler_scheduler.core import (
     CallWebhook,
     Incoming,

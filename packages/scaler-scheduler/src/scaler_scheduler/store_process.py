@@ -9,8 +9,6 @@ from __future__ import annotations
 # Forked with them, the other process need not import them again. None of them starts a thread.
 import asyncio  # noqa: F401
 
-import scaler_protocol.codec
-import scaler_protocol.transport  # noqa: F401
 from scaler_protocol.address import Address
 from scaler_protocol.service.child import ChildService
 from scaler_scheduler.settings import SchedulerSettings

@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from scaler_protocol.address import Address
-from scaler_protocol.codec import decode
 from scaler_protocol.errors import WireError
-from scaler_protocol.messages import MonitorEvents, MonitorFailures, MonitorLog, MonitorSnapshot
-from scaler_protocol.monitor_topics import EVENTS, FIGURES
+from scaler_protocol.monitoring.topics import EVENTS, FIGURES
 from scaler_protocol.transport.publisher import Subscriber
+from scaler_protocol.wire.codec import decode
+from scaler_protocol.wire.messages import MonitorEvents, MonitorFailures, MonitorLog, MonitorSnapshot
 from scaler_ui.model import ClusterModel
 
 logger = logging.getLogger(__name__)

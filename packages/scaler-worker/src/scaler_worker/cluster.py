@@ -18,19 +18,19 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from scaler_protocol import messages as m
 from scaler_protocol.address import Address
 from scaler_protocol.capabilities import parse_capabilities
-from scaler_protocol.codec import decode, encode
 from scaler_protocol.errors import MalformedMessageError, MessageTooLargeError, TransportError
-from scaler_protocol.random_ids import new_id
+from scaler_protocol.runtime.random_ids import new_id
+from scaler_protocol.runtime.values import new_tuple
 from scaler_protocol.service.errors import ConfigurationError, ServiceError
 from scaler_protocol.service.host import Host
 from scaler_protocol.service.module_path import task_path
 from scaler_protocol.transport import DealerLink
 from scaler_protocol.transport.inside import InsideLink
-from scaler_protocol.values import new_tuple
-from scaler_protocol.wire import Frame, decode_envelope, encode_envelope
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.codec import decode, encode
+from scaler_protocol.wire.envelope import Frame, decode_envelope, encode_envelope
 from scaler_worker.core import AgentCore, AgentOptions
 from scaler_worker.core import effects as do
 from scaler_worker.core import events as on

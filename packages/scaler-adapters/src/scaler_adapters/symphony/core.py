@@ -14,12 +14,12 @@ from math import inf
 from typing import Any, NamedTuple
 
 from scaler_adapters.symphony.task_runner import RemoteResult, RemoteTask
-from scaler_protocol import messages as m
-from scaler_protocol.columns import Packed
 from scaler_protocol.errors import SessionError
-from scaler_protocol.payloads import FRAMED, INLINE_BYTES_MAX, OBJECT, unframe_function
+from scaler_protocol.payloads.framing import FRAMED, INLINE_BYTES_MAX, OBJECT, unframe_function
 from scaler_protocol.session import Connection, Established, HeartbeatDue, Lost, Received, RefusedByPeer
-from scaler_protocol.wire import Envelope
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.columns import Packed
+from scaler_protocol.wire.envelope import Envelope
 
 STALLED_SECONDS = 1.0
 """Nothing has ended for so long while all places are taken: what cannot start goes back."""

@@ -20,9 +20,10 @@ import cloudpickle
 
 from scaler_adapters.symphony import task_runner
 from scaler_adapters.symphony.task_runner import RemoteResult, RemoteTask
-from scaler_protocol import by_value, failures
-from scaler_protocol.by_value import classes, enums, pickler, sources
+from scaler_protocol import failures
 from scaler_protocol.failures import facts, payload, texts, tracebacks, transport
+from scaler_protocol.payloads import by_value
+from scaler_protocol.payloads.by_value import classes, enums, pickler, sources
 from scaler_protocol.service.errors import ServiceError
 
 # The service's host need not have this package: the runner travels inside the task.

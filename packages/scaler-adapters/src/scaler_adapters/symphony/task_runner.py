@@ -1,8 +1,9 @@
 """What runs inside a Symphony service: one Scaler task, from payload bytes to payload bytes.
 
 This module travels by value inside each task: a service that was deployed for Scaler needs `cloudpickle` and nothing of
-ours. So it imports the standard library only, except where a task brings more itself: `scaler_protocol.by_value`, which
-payloads name, and `scaler_protocol.failures` come along as source. Formats are those of `scaler_protocol.payloads`.
+ours. So it imports the standard library only, except where a task brings more itself: `scaler_protocol.payloads.by_value`,
+which payloads name, and `scaler_protocol.failures` come along as source. Formats are those of
+`scaler_protocol.payloads.framing`.
 """
 
 from __future__ import annotations
@@ -76,8 +77,11 @@ def _provide(modules: Mapping[str, bytes]) -> None:
 
 
 def _open_class_scope() -> None:
-    """Have classes that payloads restore from now on be what these payloads say (see `scaler_protocol.by_value`)."""
-    classes = sys.modules.get("scaler_protocol.by_value.classes")
+    """Have classes that payloads restore from now on be what these payloads say.
+
+    See `scaler_protocol.payloads.by_value`.
+    """
+    classes = sys.modules.get("scaler_protocol.payloads.by_value.classes")
     if classes is not None:
         scope = object()
         classes.set_scope(lambda: scope)
@@ -100,7 +104,7 @@ def run_task(*fields: Any) -> tuple[Any, ...]:
 
 
 class _InputReference:
-    """Stands in for `scaler_protocol.payloads.InputReference`, which may not be installed here."""
+    """Stands in for `scaler_protocol.payloads.framing.InputReference`, which may not be installed here."""
 
     index: int
 
@@ -109,7 +113,7 @@ class _InputReference:
 
 
 class _Call:
-    """Stands in for `scaler_protocol.payloads.Call`."""
+    """Stands in for `scaler_protocol.payloads.framing.Call`."""
 
     function: Any
     arguments: tuple[Any, ...]
@@ -121,7 +125,7 @@ class _Call:
 class _ExpressionUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         stand_ins = {"InputReference": _InputReference, "Call": _Call}
-        if module == "scaler_protocol.payloads" and name in stand_ins:
+        if module == "scaler_protocol.payloads.framing" and name in stand_ins:
             return stand_ins[name]
         return super().find_class(module, name)
 
@@ -257,7 +261,7 @@ class _Values:
         return self.load(self._task.inputs[index])
 
     def _evaluate(self, expression: Any) -> Any:
-        """As `scaler_protocol.expressions.evaluate`: without recursion, what occurs twice evaluated once."""
+        """As `scaler_protocol.payloads.expressions.evaluate`: without recursion, what occurs twice evaluated once."""
         finished: dict[int, Any] = {}
         frames: list[tuple[Any, Sequence[Any], list[Any]]] = []
         pending = expression
@@ -352,7 +356,7 @@ def _dumps(value: Any) -> bytes:
 
 
 def _by_value(value: Any) -> bytes:
-    from scaler_protocol import by_value
+    from scaler_protocol.payloads import by_value
 
     return by_value.dumps(value)
 
@@ -397,7 +401,7 @@ def _memory_peak_bytes() -> int:
 def _task_context(task: RemoteTask) -> Any:
     """Lets clients inside the task know where they are, where Scaler is installed at all."""
     try:
-        from scaler_protocol import task_context
+        from scaler_protocol.runtime import task_context
     except ImportError:
         yield
         return

@@ -18,13 +18,13 @@ from scaler_adapters.symphony import core
 from scaler_adapters.symphony.settings import SymphonyAdapterSettings
 from scaler_adapters.symphony.soam import SymphonySession
 from scaler_adapters.symphony.task_runner import RemoteResult
-from scaler_protocol import messages as m
-from scaler_protocol.codec import decode, encode
 from scaler_protocol.errors import WireError
-from scaler_protocol.random_ids import new_id
-from scaler_protocol.storage import Completion, Done, Refused, StoreRequests, TimedOut
+from scaler_protocol.objects.storage import Completion, Done, Refused, StoreRequests, TimedOut
+from scaler_protocol.runtime.random_ids import new_id
 from scaler_protocol.transport import DealerLink
-from scaler_protocol.wire import UNSEQUENCED, decode_envelope, encode_envelope
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.codec import decode, encode
+from scaler_protocol.wire.envelope import UNSEQUENCED, decode_envelope, encode_envelope
 
 logger = logging.getLogger(__name__)
 

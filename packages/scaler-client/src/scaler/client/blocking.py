@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from scaler_protocol.task_context import current_task_context
+from scaler_protocol.runtime.task_context import current_task_context
 
 
 class TaskBlocks:

@@ -6,10 +6,10 @@ import operator
 from collections.abc import Mapping
 from typing import Any
 
-from scaler_protocol import messages as m
 from scaler_protocol.address import Address
 from scaler_protocol.capabilities import VALUE_MAX, VALUE_MIN
-from scaler_protocol.names import shown, shown_type
+from scaler_protocol.runtime.names import shown, shown_type
+from scaler_protocol.wire import messages as m
 
 NAME_BYTES_MAX = 1_000
 """Longest name of a capability or an object."""

@@ -228,6 +228,6 @@ class Client:
 
 def _restore(client_type: type[Client], address: str, settings: dict[str, Any]) -> Client:
     """Make the client that a pickled one stands for, here."""
-    from scaler_protocol.task_context import current_task_context
+    from scaler_protocol.runtime.task_context import current_task_context
 
     return client_type(None if current_task_context() is not None else address, **settings)

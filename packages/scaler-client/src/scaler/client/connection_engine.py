@@ -17,11 +17,11 @@ from scaler.client.sent_ahead import SentAhead, Submission
 from scaler.client.steps import Start
 from scaler.core import effects as e
 from scaler.core.client_core import ClientCore
-from scaler_protocol import messages as m
-from scaler_protocol.codec import encode
 from scaler_protocol.errors import TransportError, WireError
 from scaler_protocol.transport.dealer import DealerLink
-from scaler_protocol.wire import Frame, encode_envelope
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.codec import encode
+from scaler_protocol.wire.envelope import Frame, encode_envelope
 
 JOIN_SECONDS = 5.0
 

@@ -33,14 +33,14 @@ from scaler.serialization.faults import explain
 from scaler.serialization.functions import Pickled
 from scaler.serialization.results import load_error, load_value
 from scaler.serialization.serializer import AnySerializer
-from scaler_protocol import messages as m
-from scaler_protocol.batch_rows import Carried
-from scaler_protocol.codec import decode, encode
 from scaler_protocol.errors import WireError
-from scaler_protocol.random_ids import new_id
-from scaler_protocol.task_context import TaskContext, current_task_context
-from scaler_protocol.values import new_tuple
-from scaler_protocol.wire import Frame, decode_envelope, encode_envelope
+from scaler_protocol.runtime.random_ids import new_id
+from scaler_protocol.runtime.task_context import TaskContext, current_task_context
+from scaler_protocol.runtime.values import new_tuple
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.batch_rows import Carried
+from scaler_protocol.wire.codec import decode, encode
+from scaler_protocol.wire.envelope import Frame, decode_envelope, encode_envelope
 
 logger = logging.getLogger("scaler")
 

@@ -39,7 +39,7 @@ logger = logging.getLogger("concurrent.futures")
 
 _SUCCESS = 0
 _CANCELED = 2
-"""As in `scaler_protocol.messages.Status`, which this module does without so that `import scaler` stays light."""
+"""As in `scaler_protocol.wire.messages.Status`, which this module does without so that `import scaler` stays light."""
 
 
 class FutureSource(Protocol):

@@ -16,11 +16,11 @@ from scaler.errors import GraphError, SerializationError
 from scaler.serialization.arguments import Packer
 from scaler.serialization.faults import explain
 from scaler.serialization.signatures import Check
-from scaler_protocol import by_value
-from scaler_protocol import messages as m
-from scaler_protocol.columns import EMPTY, Packed
-from scaler_protocol.names import name_of, shown, shown_type
-from scaler_protocol.payloads import Argument, Source, frame_arguments, identity
+from scaler_protocol.payloads import by_value
+from scaler_protocol.payloads.framing import Argument, Source, frame_arguments, identity
+from scaler_protocol.runtime.names import name_of, shown, shown_type
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.columns import EMPTY, Packed
 
 _INDEX_MAX = 0xFFFF
 

@@ -10,7 +10,7 @@ from typing import Protocol
 from scaler.client.sleepers import Sleepers
 from scaler_protocol.transport.dealer import DealerLink
 from scaler_protocol.transport.wakeup import Wakeup
-from scaler_protocol.wire import Frame
+from scaler_protocol.wire.envelope import Frame
 
 MESSAGES_PER_TURN = 64
 

@@ -18,7 +18,7 @@ from scaler.serialization.arguments import Packer
 from scaler.serialization.functions import Pickled
 from scaler.serialization.results import load_error, load_failure, load_outcomes
 from scaler.serialization.serializer import AnySerializer
-from scaler_protocol.messages import Status
+from scaler_protocol.wire.messages import Status
 
 NOTHING_COMPLETED_SECONDS = 0.05
 

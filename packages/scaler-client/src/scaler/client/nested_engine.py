@@ -22,13 +22,13 @@ from scaler.client.steps import Start
 from scaler.core.client_core import ClientCore
 from scaler.serialization.arguments import Packer
 from scaler.serialization.serializer import AnySerializer
-from scaler_protocol import messages as m
-from scaler_protocol.codec import encode
 from scaler_protocol.errors import WireError
-from scaler_protocol.random_ids import new_id
-from scaler_protocol.task_context import TaskContext
+from scaler_protocol.runtime.random_ids import new_id
+from scaler_protocol.runtime.task_context import TaskContext
 from scaler_protocol.transport.dealer import Ahead
-from scaler_protocol.wire import Frame, encode_envelope
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.codec import encode
+from scaler_protocol.wire.envelope import Frame, encode_envelope
 
 TIMEOUT_SECONDS = 60.0
 HEARTBEAT_SECONDS = 2.0

@@ -1,7 +1,7 @@
 """The client's road to object storage: a link and a thread of its own, made when the first object needs them.
 
 Large copies in this thread do not delay the answers of small tasks. Where the server is on this host, large objects lie in
-segments (see `scaler_protocol.segments`), and only places travel.
+segments (see `scaler_protocol.objects.segments`), and only places travel.
 """
 
 from __future__ import annotations
@@ -19,11 +19,8 @@ from scaler.client.sleepers import Sleepers
 from scaler.client.snapshots import Buffer, Snapshot, snapshot
 from scaler.client.steps import Steps
 from scaler.errors import ObjectStorageException, ScalerError
-from scaler_protocol import messages as m
-from scaler_protocol.codec import decode, encode
 from scaler_protocol.errors import TransportError, WireError
-from scaler_protocol.random_ids import new_id
-from scaler_protocol.segments import (
+from scaler_protocol.objects.segments import (
     SEGMENT_BYTES_MIN,
     SegmentPool,
     SegmentReader,
@@ -31,9 +28,12 @@ from scaler_protocol.segments import (
     pack_place,
     unpack_place,
 )
-from scaler_protocol.storage import Completion, Done, Missing, Refused, StoreChanged, StoreRequests, TimedOut
+from scaler_protocol.objects.storage import Completion, Done, Missing, Refused, StoreChanged, StoreRequests, TimedOut
+from scaler_protocol.runtime.random_ids import new_id
 from scaler_protocol.transport.dealer import DealerLink
-from scaler_protocol.wire import UNSEQUENCED, Frame, encode_envelope
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.codec import decode, encode
+from scaler_protocol.wire.envelope import UNSEQUENCED, Frame, encode_envelope
 
 logger = logging.getLogger("scaler")
 

@@ -33,11 +33,11 @@ from scaler.client.seconds import checked_seconds
 from scaler.core import effects as e
 from scaler.core.tasks import TaskGroup
 from scaler.serialization.serializer import AnySerializer
-from scaler_protocol import messages as m
-from scaler_protocol.names import name_of
-from scaler_protocol.random_ids import new_id
-from scaler_protocol.task_context import current_task_context
-from scaler_protocol.wire_text import writable
+from scaler_protocol.runtime.names import name_of
+from scaler_protocol.runtime.random_ids import new_id
+from scaler_protocol.runtime.task_context import current_task_context
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.text import writable
 
 SHUTDOWN_SECONDS = 10.0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from scaler_protocol.names import shown
+from scaler_protocol.runtime.names import shown
 
 SECONDS_MAX = 1_000_000_000.0
 """Some thirty years. Waiting functions of the system refuse a few times as much."""

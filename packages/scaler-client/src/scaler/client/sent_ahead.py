@@ -12,8 +12,8 @@ from typing import Any
 
 from scaler.core.tasks import Task
 from scaler.serialization.functions import Pickled
-from scaler_protocol import messages as m
 from scaler_protocol.transport.dealer import Ahead
+from scaler_protocol.wire import messages as m
 
 Submission = tuple[int, Pickled, Task]
 """One task on its way from the thread that submits it to the core: its number, its function, and what the core keeps of it."""

@@ -12,8 +12,8 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from scaler_protocol.comparison import same_buffers
-from scaler_protocol.segments import Lease
+from scaler_protocol.objects.comparison import same_buffers
+from scaler_protocol.objects.segments import Lease
 
 Buffer = bytes | bytearray | memoryview
 Key = tuple[object, ...]

@@ -15,12 +15,12 @@ from typing import Any
 from scaler.client.sleepers import Sleepers
 from scaler.client.steps import Start
 from scaler.errors import DisconnectedError, ScalerError
-from scaler_protocol import messages as m
-from scaler_protocol.codec import decode
 from scaler_protocol.errors import TransportError, WireError
-from scaler_protocol.monitor_topics import EVENTS, FIGURES
-from scaler_protocol.timeline import TaskSpan, chrome_trace, start_times
+from scaler_protocol.monitoring.timeline import TaskSpan, chrome_trace, start_times
+from scaler_protocol.monitoring.topics import EVENTS, FIGURES
 from scaler_protocol.transport.publisher import Subscriber
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.codec import decode
 
 logger = logging.getLogger("scaler")
 

@@ -23,10 +23,9 @@ from scaler.core.holdings import Credit, Functions, ObjectUses
 from scaler.core.tasks import Graph, Task, TaskGroup, TaskTable
 from scaler.core.unsendable import tasks_in
 from scaler.errors import ClientQuitException, ConnectionRefusedByScheduler, DisconnectedError, ScalerError
-from scaler_protocol import messages as m
-from scaler_protocol.batch_rows import Carried, Reported, reported_of
 from scaler_protocol.errors import SessionError
-from scaler_protocol.payloads import OBJECT
+from scaler_protocol.payloads.framing import OBJECT
+from scaler_protocol.runtime.values import new_tuple
 from scaler_protocol.session import (
     Connection,
     ConnectionEvent,
@@ -35,8 +34,9 @@ from scaler_protocol.session import (
     Lost,
     Received,
 )
-from scaler_protocol.values import new_tuple
-from scaler_protocol.wire import SEQUENCED, Envelope
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.batch_rows import Carried, Reported, reported_of
+from scaler_protocol.wire.envelope import SEQUENCED, Envelope
 
 OUTBOX_BYTES_MAX = 64 * 1024 * 1024
 """Unacknowledged bytes beyond which batches wait in this core instead of in the network's queues."""

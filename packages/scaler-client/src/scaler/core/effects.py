@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import NamedTuple
 
-from scaler_protocol import messages as m
-from scaler_protocol.batch_rows import NOTHING_REPORTED, Reported
+from scaler_protocol.runtime.values import record, value
 from scaler_protocol.session import Outgoing
-from scaler_protocol.values import record, value
-from scaler_protocol.wire import Envelope, Frame
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.batch_rows import NOTHING_REPORTED, Reported
+from scaler_protocol.wire.envelope import Envelope, Frame
 
 # --- events -----------------------------------------------------------------------------------------------------------
 
@@ -61,7 +61,7 @@ Send = Outgoing
 """(envelope, message): send this to the scheduler, in this order."""
 
 Payload = bytes | Sequence[Frame]
-"""An answer: payload bytes as in `scaler_protocol.payloads`, or the buffers of the object it was stored as."""
+"""An answer: payload bytes as in `scaler_protocol.payloads.framing`, or the buffers of the object it was stored as."""
 
 
 @record

@@ -21,8 +21,8 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from typing import Any, NamedTuple
 
 from scaler.errors import GraphCycleError, GraphError, GraphKeyError
-from scaler_protocol.names import shown, shown_type
-from scaler_protocol.payloads import Call, InputReference
+from scaler_protocol.payloads.framing import Call, InputReference
+from scaler_protocol.runtime.names import shown, shown_type
 
 NO_KEY: Any = object()
 """What `GraphPlan.find` returns for a value that names no node. None, -1 and the like may be keys."""

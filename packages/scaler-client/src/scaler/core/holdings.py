@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from scaler_protocol import messages as m
-from scaler_protocol.columns import Packed
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.columns import Packed
 
 
 class Functions:

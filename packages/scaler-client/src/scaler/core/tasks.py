@@ -14,9 +14,9 @@ from functools import partial
 from itertools import count, islice
 from typing import NamedTuple
 
-from scaler_protocol import messages as m
-from scaler_protocol.batch_rows import Carried, carried_columns
-from scaler_protocol.columns import EMPTY, NO_ITEMS, Packed
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.batch_rows import Carried, carried_columns
+from scaler_protocol.wire.columns import EMPTY, NO_ITEMS, Packed
 
 BATCH_TASKS_MAX = 4096
 """Tasks in one message at most, so that no message keeps the scheduler busy for long."""

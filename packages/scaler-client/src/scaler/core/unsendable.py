@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from scaler.core.tasks import TaskTable
-from scaler_protocol import messages as m
+from scaler_protocol.wire import messages as m
 
 
 def tasks_in(message: m.Message, table: TaskTable) -> list[int]:

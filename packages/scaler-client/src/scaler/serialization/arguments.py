@@ -1,4 +1,4 @@
-"""Calls to payload bytes, as `scaler_protocol.payloads` describes them; large parts become objects in storage.
+"""Calls to payload bytes, as `scaler_protocol.payloads.framing` describes them; large parts become objects in storage.
 
 Everything is a snapshot: when a function of this module returns, nothing it made refers to memory the caller may change.
 """
@@ -18,11 +18,9 @@ from scaler.serialization.functions import FunctionCache, Pickled
 from scaler.serialization.pickling import NUMBERS, PROTOCOL, dumps, dumps_apart, is_plain, plain_items, size_hint
 from scaler.serialization.serializer import AnySerializer
 from scaler.serialization.signatures import check_of
-from scaler_protocol import by_value
-from scaler_protocol.coroutines import runs_function_of
 from scaler_protocol.ids import content_id
-from scaler_protocol.names import name_of, shown, shown_error, shown_type
-from scaler_protocol.payloads import (
+from scaler_protocol.payloads import by_value
+from scaler_protocol.payloads.framing import (
     CUSTOM,
     FRAMED,
     INLINE_BYTES_MAX,
@@ -36,7 +34,9 @@ from scaler_protocol.payloads import (
     frame_arguments,
     frame_payloads,
 )
-from scaler_protocol.values import new_tuple
+from scaler_protocol.runtime.coroutines import runs_function_of
+from scaler_protocol.runtime.names import name_of, shown, shown_error, shown_type
+from scaler_protocol.runtime.values import new_tuple
 
 _dumps = pickle.dumps
 

@@ -10,8 +10,8 @@ from concurrent.futures import Future
 from typing import Any
 
 from scaler.serialization.code_effects import global_names
-from scaler_protocol import by_value
-from scaler_protocol.names import name_of, shown, shown_error, shown_type
+from scaler_protocol.payloads import by_value
+from scaler_protocol.runtime.names import name_of, shown, shown_error, shown_type
 
 _DEPTH_MAX = 50
 _SECONDS = 2.0

@@ -25,9 +25,9 @@ import cloudpickle
 
 from scaler.serialization.code_effects import changes_what_it_keeps, global_names
 from scaler.serialization.signatures import Check
-from scaler_protocol.by_value import pickler
-from scaler_protocol.immutable import is_immutable
-from scaler_protocol.payloads import PER_CALL
+from scaler_protocol.payloads.by_value import pickler
+from scaler_protocol.payloads.framing import PER_CALL
+from scaler_protocol.payloads.immutable import is_immutable
 
 _MISSING: Any = object()
 _FUNCTION_TYPES = (types.FunctionType, types.BuiltinFunctionType, type)

@@ -1,4 +1,4 @@
-"""Pickle where it is enough, `scaler_protocol.by_value` where it is not.
+"""Pickle where it is enough, `scaler_protocol.payloads.by_value` where it is not.
 
 Pickle is ten times faster and refers to classes and functions by name; that is right only for what every worker has. So it
 is used for plain values alone, told by their exact types. Everything else goes by value where it must.
@@ -11,7 +11,7 @@ import sys
 from functools import partial
 from typing import Any
 
-from scaler_protocol import by_value
+from scaler_protocol.payloads import by_value
 
 PROTOCOL = by_value.PROTOCOL
 

@@ -11,9 +11,9 @@ from scaler.core.effects import Payload
 from scaler.serialization.serializer import AnySerializer
 from scaler_protocol.errors import MalformedMessageError
 from scaler_protocol.failures import StandIn, load_exception, named_text_of, same_text, text_of, type_name_of
-from scaler_protocol.messages import Status
-from scaler_protocol.payloads import CUSTOM, FRAMED, PICKLED, RAW_BYTEARRAY, RAW_BYTES, Failure
-from scaler_protocol.wire import Frame
+from scaler_protocol.payloads.framing import CUSTOM, FRAMED, PICKLED, RAW_BYTEARRAY, RAW_BYTES, Failure
+from scaler_protocol.wire.envelope import Frame
+from scaler_protocol.wire.messages import Status
 
 _PICKLED, _CUSTOM, _FRAMED = PICKLED[0], CUSTOM[0], FRAMED[0]
 
@@ -120,7 +120,7 @@ def _load_object(buffers: Sequence[Frame], serializer: AnySerializer | None) -> 
         return pickle.loads(header[1:], buffers=[_writable(buffer) for buffer in buffers[1:]])
     if header == RAW_BYTES:
         # Here, as only large results come as objects.
-        from scaler_protocol.large_bytes import make_bytes
+        from scaler_protocol.objects.large_bytes import make_bytes
 
         return make_bytes(buffers[1])
     if header == RAW_BYTEARRAY:

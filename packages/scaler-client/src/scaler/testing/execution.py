@@ -11,12 +11,10 @@ from typing import Any
 from scaler.errors import DeserializeObjectError
 from scaler.serialization.results import load_value
 from scaler.serialization.serializer import AnySerializer
-from scaler_protocol import by_value
-from scaler_protocol.coroutines import call_and_complete, completed
-from scaler_protocol.expressions import CallFailedError, evaluate
 from scaler_protocol.failures import failure_payload, not_restored_payload, result_error
-from scaler_protocol.messages import Status, TaskKind
-from scaler_protocol.payloads import (
+from scaler_protocol.payloads import by_value
+from scaler_protocol.payloads.expressions import CallFailedError, evaluate
+from scaler_protocol.payloads.framing import (
     ARGUMENTS,
     CUSTOM,
     FRAMED,
@@ -30,7 +28,9 @@ from scaler_protocol.payloads import (
     unframe_function,
     unframe_payloads,
 )
-from scaler_protocol.wire import Frame
+from scaler_protocol.runtime.coroutines import call_and_complete, completed
+from scaler_protocol.wire.envelope import Frame
+from scaler_protocol.wire.messages import Status, TaskKind
 
 Fetch = Callable[[bytes], Sequence[Frame]]
 Store = Callable[[Sequence[Any]], bytes]

@@ -21,14 +21,14 @@ from typing import Any, Self
 from scaler.errors import DeserializeObjectError
 from scaler.serialization.results import load_value
 from scaler.testing.execution import Execution, function_not_restored
-from scaler_protocol import messages as m
-from scaler_protocol.codec import decode, encode
-from scaler_protocol.columns import Packed
-from scaler_protocol.payloads import OBJECT
-from scaler_protocol.random_ids import new_id
+from scaler_protocol.payloads.framing import OBJECT
+from scaler_protocol.runtime.random_ids import new_id
 from scaler_protocol.session import Session
 from scaler_protocol.transport.router import RouterListener
-from scaler_protocol.wire import UNSEQUENCED, Envelope, Frame, decode_envelope, encode_envelope
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.codec import decode, encode
+from scaler_protocol.wire.columns import Packed
+from scaler_protocol.wire.envelope import UNSEQUENCED, Envelope, Frame, decode_envelope, encode_envelope
 
 STUCK_SECONDS = 0.1
 WORKERS_MAX = 100

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from scaler_protocol.wire import FRAMES_MAX, MESSAGE_BYTES_MAX
+from scaler_protocol.wire.envelope import FRAMES_MAX, MESSAGE_BYTES_MAX
 
 
 @dataclass(slots=True, frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from scaler_objstore.core.limits import Limits
-from scaler_protocol import messages as m
 from scaler_protocol.ids import short
+from scaler_protocol.wire import messages as m
 
 
 @dataclass(slots=True, frozen=True)

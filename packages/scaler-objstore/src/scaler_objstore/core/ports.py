@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from scaler_protocol import messages as m
+from scaler_protocol.wire import messages as m
 
 
 @dataclass(slots=True, frozen=True)

@@ -9,7 +9,7 @@ from scaler_objstore.core.peers import EndedOwners, Peers
 from scaler_objstore.core.ports import Effect, Send, Warn
 from scaler_objstore.core.storage import Storage
 from scaler_objstore.core.waiters import Waiters
-from scaler_protocol import messages as m
+from scaler_protocol.wire import messages as m
 
 
 class StoreState:

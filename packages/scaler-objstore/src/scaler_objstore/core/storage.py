@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NewType, Protocol
 
-from scaler_protocol.comparison import same_buffers
-from scaler_protocol.wire import Frame
+from scaler_protocol.objects.comparison import same_buffers
+from scaler_protocol.wire.envelope import Frame
 
 StorageKey = NewType("StorageKey", int)
 """Names one content in its storage. Never used again after the content was removed."""

@@ -16,7 +16,7 @@ from scaler_objstore.core.limits import Limits
 from scaler_objstore.core.ports import Effect, Event, Incoming, PeerGone
 from scaler_objstore.core.state import StoreState
 from scaler_objstore.core.storage import Storage
-from scaler_protocol import messages as m
+from scaler_protocol.wire import messages as m
 
 IGNORED = (m.Welcome, m.UnknownPeer, m.Refused)
 """Answers; they ask nothing of a store."""

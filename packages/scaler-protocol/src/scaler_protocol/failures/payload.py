@@ -1,4 +1,4 @@
-"""The failure payload: an exception with all texts that monitors show (see `scaler_protocol.payloads.Failure`)."""
+"""The failure payload: an exception with all texts that monitors show (see `Failure` in `payloads.framing`)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scaler_protocol.failures.texts import full_text
 from scaler_protocol.failures.transport import dump_exception
 
 _PICKLED = b"P"
-"""As in `scaler_protocol.payloads`, which does not travel with this."""
+"""As in `scaler_protocol.payloads.framing`, which does not travel with this."""
 
 
 def failure_payload(

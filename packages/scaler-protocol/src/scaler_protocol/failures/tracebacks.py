@@ -11,7 +11,7 @@ from itertools import islice
 from types import CodeType, FrameType, TracebackType
 from typing import Any, NamedTuple
 
-from scaler_protocol.by_value.sources import remember_lines
+from scaler_protocol.payloads.by_value.sources import remember_lines
 
 FRAMES_MAX = 1_200
 """Frames of one traceback that travel: all of a recursion that the interpreter ended, else the outermost and innermost."""

@@ -202,7 +202,7 @@ class _Dump:
             _pickler_class(pickle.Pickler)(stream, self._reduce).dump(error)
         except (pickle.PicklingError, AttributeError, TypeError):
             # Local classes, and those of __main__: by value.
-            from scaler_protocol import by_value
+            from scaler_protocol.payloads import by_value
 
             stream = io.BytesIO()
             _pickler_class(by_value.Pickler)(stream, self._reduce).dump(error)

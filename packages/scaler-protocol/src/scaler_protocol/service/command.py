@@ -9,7 +9,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field
 
-from scaler_protocol.log_lines import LogFormat
+from scaler_protocol.runtime.log_lines import LogFormat
 from scaler_protocol.service.child import die_with_parent
 from scaler_protocol.service.errors import ServiceError
 from scaler_protocol.service.event_loop import EventLoopName

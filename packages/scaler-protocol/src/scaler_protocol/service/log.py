@@ -1,4 +1,4 @@
-"""Where a service logs to: one or several files and standard streams, in the form of `scaler_protocol.log_lines`."""
+"""Where a service logs to: one or several files and standard streams, in the form of `runtime.log_lines`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from scaler_protocol.log_lines import LogFormat, formatter
+from scaler_protocol.runtime.log_lines import LogFormat, formatter
 from scaler_protocol.service.errors import ConfigurationError
 
 # Opening these by name would truncate or fail under a service manager whose standard streams are sockets.

@@ -12,11 +12,11 @@ from __future__ import annotations
 from dataclasses import replace
 from enum import Enum
 
-from scaler_protocol import messages as m
 from scaler_protocol.errors import SessionError
+from scaler_protocol.runtime.values import value
 from scaler_protocol.session.sequencing import Outgoing, Session, message_bytes
-from scaler_protocol.values import value
-from scaler_protocol.wire import UNSEQUENCED, Envelope
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.envelope import UNSEQUENCED, Envelope
 
 
 @value

@@ -19,10 +19,10 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
-from scaler_protocol import messages as m
 from scaler_protocol.errors import SessionError
-from scaler_protocol.values import new_tuple
-from scaler_protocol.wire import RESEND, SEQUENCED, Envelope
+from scaler_protocol.runtime.values import new_tuple
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.envelope import RESEND, SEQUENCED, Envelope
 
 RESEND_INTERVAL_SECONDS = 1.0
 ACKNOWLEDGE_MESSAGES = 64

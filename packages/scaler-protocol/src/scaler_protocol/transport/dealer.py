@@ -18,7 +18,7 @@ from scaler_protocol.transport.epoll import IN, OUT, Epoll
 from scaler_protocol.transport.stream import Stream
 from scaler_protocol.transport.wakeup import Wakeup
 from scaler_protocol.transport.zmtp import SocketType, frame_short_message
-from scaler_protocol.wire import Frame
+from scaler_protocol.wire.envelope import Frame
 
 RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 0.05, 2.0
 """Pause before connecting again; doubled each time."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from scaler_protocol.transport.router import RouterListener
-from scaler_protocol.wire import Frame
+from scaler_protocol.wire.envelope import Frame
 
 
 class InsideLink:

@@ -11,7 +11,7 @@ import zmq
 
 from scaler_protocol.errors import TransportError
 from scaler_protocol.transport.zmq_sockets import bind, configure, connect, descriptor, receive_frames, send_frames
-from scaler_protocol.wire import Frame
+from scaler_protocol.wire.envelope import Frame
 
 SEND_QUEUE_MESSAGES = 32
 """Messages that wait for one subscriber, beyond what the system's socket buffers hold; what is more it loses.

@@ -15,7 +15,7 @@ from scaler_protocol.transport.endpoints import listen, prepare
 from scaler_protocol.transport.epoll import IN, OUT, Epoll
 from scaler_protocol.transport.stream import Stream
 from scaler_protocol.transport.zmtp import SocketType
-from scaler_protocol.wire import Frame
+from scaler_protocol.wire.envelope import Frame
 
 QUEUE_MESSAGES_MAX = 100_000
 QUEUE_BYTES_MAX = 1024**3

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from scaler_protocol.transport.zmtp import LARGE_FRAME_BYTES, Decoder, SocketType, frame_message, frame_short_message
-from scaler_protocol.wire import Frame
+from scaler_protocol.wire.envelope import Frame
 
 RECEIVE_BYTES = 64 * 1024
 """Taken from a socket at once: what makes a system call cheap beside the bytes it moves."""

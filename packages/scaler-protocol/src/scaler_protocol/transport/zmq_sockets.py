@@ -8,7 +8,7 @@ from typing import Any
 import zmq
 
 from scaler_protocol.errors import TransportError
-from scaler_protocol.wire import MESSAGE_BYTES_MAX, Frame
+from scaler_protocol.wire.envelope import MESSAGE_BYTES_MAX, Frame
 
 COPY_THRESHOLD_BYTES = 64 * 1024
 """Below, copying a frame is cheaper than tracking its buffer; above, the buffer is handed over."""

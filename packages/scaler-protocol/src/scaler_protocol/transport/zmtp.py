@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from enum import Enum
 
 from scaler_protocol.errors import MalformedMessageError, MessageTooLargeError, WrongSocketError
-from scaler_protocol.wire import FRAMES_MAX, MESSAGE_BYTES_MAX, Frame
+from scaler_protocol.wire.envelope import FRAMES_MAX, MESSAGE_BYTES_MAX, Frame
 
 LARGE_FRAME_BYTES = 64 * 1024
 """Larger frames are received into a buffer of their own, and sent without being copied."""

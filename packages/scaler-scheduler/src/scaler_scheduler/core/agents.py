@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from heapq import heappop, heappush
 
-from scaler_protocol.messages import Heartbeat, Hello
 from scaler_protocol.session import Session
+from scaler_protocol.wire.messages import Heartbeat, Hello
 from scaler_scheduler.core.tasks import Task
 
 Names = frozenset[str]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from scaler_protocol.messages import Capabilities, Hello
 from scaler_protocol.session import Session
+from scaler_protocol.wire.messages import Capabilities, Hello
 from scaler_scheduler.core.events import Peer
 from scaler_scheduler.core.graphs import Graph
 from scaler_scheduler.core.tasks import Task, TaskOptions

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from scaler_protocol.messages import Message
-from scaler_protocol.values import value
-from scaler_protocol.wire import Envelope
+from scaler_protocol.runtime.values import value
+from scaler_protocol.wire.envelope import Envelope
+from scaler_protocol.wire.messages import Message
 from scaler_scheduler.core.events import Peer
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from scaler_protocol.messages import Message, StoreStatus
-from scaler_protocol.values import value
-from scaler_protocol.wire import Envelope
+from scaler_protocol.runtime.values import value
+from scaler_protocol.wire.envelope import Envelope
+from scaler_protocol.wire.messages import Message, StoreStatus
 
 
 class RelayedPeer(NamedTuple):

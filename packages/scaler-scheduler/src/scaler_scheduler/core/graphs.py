@@ -16,8 +16,8 @@ from enum import IntEnum
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
-from scaler_protocol.batch_rows import Reported
-from scaler_protocol.messages import GraphSubmit
+from scaler_protocol.wire.batch_rows import Reported
+from scaler_protocol.wire.messages import GraphSubmit
 from scaler_scheduler.core.tasks import Task, TaskOptions, TaskState
 
 if TYPE_CHECKING:

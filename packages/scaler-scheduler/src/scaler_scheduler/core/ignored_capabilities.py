@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scaler_protocol import messages as m
+from scaler_protocol.wire import messages as m
 from scaler_scheduler.core.clients import ClientRecord
 from scaler_scheduler.core.outbox import Outbox
 

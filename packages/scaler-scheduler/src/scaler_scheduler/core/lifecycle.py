@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from scaler_protocol import messages as m
-from scaler_protocol.batch_rows import pick_rows, reported_of
-from scaler_protocol.columns import Packed
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.batch_rows import pick_rows, reported_of
+from scaler_protocol.wire.columns import Packed
 from scaler_scheduler.core.agents import AgentRecord
 from scaler_scheduler.core.clients import ClientRecord
 from scaler_scheduler.core.graphs import Graph, RowResult, RowState

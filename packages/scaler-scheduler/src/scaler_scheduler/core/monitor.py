@@ -14,8 +14,8 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from scaler_protocol import messages as m
-from scaler_protocol.columns import Column, Packed
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.columns import Column, Packed
 from scaler_scheduler.core.graphs import Graph, RowState
 
 if TYPE_CHECKING:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from scaler_protocol import messages as m
 from scaler_protocol.errors import SessionError
+from scaler_protocol.runtime.values import new_tuple
 from scaler_protocol.session import Outgoing
-from scaler_protocol.values import new_tuple
-from scaler_protocol.wire import UNSEQUENCED, Envelope
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.envelope import UNSEQUENCED, Envelope
 from scaler_scheduler.core.agents import AgentPool, AgentRecord
 from scaler_scheduler.core.clients import ClientRecord
 from scaler_scheduler.core.effects import Effect, Log, Send, ToStore

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Set
 
-from scaler_protocol import messages as m
-from scaler_protocol.batch_rows import carried_columns
-from scaler_protocol.columns import NO_ITEMS, Packed
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.batch_rows import carried_columns
+from scaler_protocol.wire.columns import NO_ITEMS, Packed
 from scaler_scheduler.core.agents import AgentGroup, AgentRecord, Names
 from scaler_scheduler.core.ready import SignatureQueue
 from scaler_scheduler.core.state import SchedulerState

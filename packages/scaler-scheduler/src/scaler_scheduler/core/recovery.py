@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-from scaler_protocol.batch_rows import pick_rows
-from scaler_protocol.messages import ResultBatch
+from scaler_protocol.wire.batch_rows import pick_rows
+from scaler_protocol.wire.messages import ResultBatch
 
 if TYPE_CHECKING:
     from scaler_scheduler.core.agents import AgentRecord

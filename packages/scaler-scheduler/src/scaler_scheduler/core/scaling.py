@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from itertools import islice
 from math import inf
 
-from scaler_protocol import messages as m
 from scaler_protocol.ids import short
+from scaler_protocol.wire import messages as m
 from scaler_scheduler.core.adapters import Adapter, Group
 from scaler_scheduler.core.agents import AgentRecord
 from scaler_scheduler.core.config import ScalingConfig

@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from scaler_protocol import messages as m
-from scaler_protocol.batch_rows import CARRIED, carried_rows
 from scaler_protocol.errors import SessionError
 from scaler_protocol.ids import short
 from scaler_protocol.session import Session, message_bytes
 from scaler_protocol.version import PROTOCOL_VERSION, SOFTWARE_VERSION
-from scaler_protocol.wire import Envelope
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.batch_rows import CARRIED, carried_rows
+from scaler_protocol.wire.envelope import Envelope
 from scaler_scheduler.core.agents import NEVER, AgentRecord
 from scaler_scheduler.core.clients import ClientRecord
 from scaler_scheduler.core.config import SchedulerConfig

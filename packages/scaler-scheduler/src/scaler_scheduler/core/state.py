@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scaler_protocol import messages as m
+from scaler_protocol.wire import messages as m
 from scaler_scheduler.core.agents import AgentPool
 from scaler_scheduler.core.clients import ClientRecord
 from scaler_scheduler.core.config import SchedulerConfig

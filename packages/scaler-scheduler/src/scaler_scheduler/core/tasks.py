@@ -15,8 +15,8 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from scaler_protocol.batch_rows import Carried
-from scaler_protocol.messages import Capabilities
+from scaler_protocol.wire.batch_rows import Carried
+from scaler_protocol.wire.messages import Capabilities
 
 if TYPE_CHECKING:
     from scaler_scheduler.core.agents import AgentRecord

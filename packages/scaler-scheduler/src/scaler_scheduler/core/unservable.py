@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scaler_protocol import messages as m
+from scaler_protocol.wire import messages as m
 from scaler_scheduler.core.lifecycle import TaskLifecycle
 from scaler_scheduler.core.ready import SignatureQueue
 from scaler_scheduler.core.scaling import Scaling

@@ -7,12 +7,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from scaler_protocol.codec import decode
 from scaler_protocol.errors import WireError
-from scaler_protocol.messages import MonitorDump, MonitorEvents, MonitorFailures, MonitorLog, MonitorSnapshot
-from scaler_protocol.monitor_topics import FIGURES, dump_topic, dumped_task
+from scaler_protocol.monitoring.topics import FIGURES, dump_topic, dumped_task
 from scaler_protocol.service.errors import ServiceError
 from scaler_protocol.transport.publisher import Subscriber
+from scaler_protocol.wire.codec import decode
+from scaler_protocol.wire.messages import MonitorDump, MonitorEvents, MonitorFailures, MonitorLog, MonitorSnapshot
 from scaler_ui.dump.settings import DumpSettings
 from scaler_ui.model import ClusterModel, figures
 from scaler_ui.model.figures import log_after

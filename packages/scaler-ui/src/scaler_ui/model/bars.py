@@ -13,7 +13,7 @@ CAPABILITIES_MAX = 5_000
 CLIENTS_MAX = 20_000
 
 SUCCESS, FAILED, CANCELED = 2, 3, 4
-"""States of bars, as in `scaler_protocol.messages.TaskEvent`."""
+"""States of bars, as in `scaler_protocol.wire.messages.TaskEvent`."""
 
 
 class Lane(NamedTuple):

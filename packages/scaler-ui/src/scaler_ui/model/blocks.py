@@ -7,7 +7,7 @@ from dataclasses import fields, is_dataclass
 from itertools import zip_longest
 from typing import Any
 
-from scaler_protocol.messages import Counter, MonitorSnapshot, WorkerStatus
+from scaler_protocol.wire.messages import Counter, MonitorSnapshot, WorkerStatus
 
 _COUNTERS = frozenset({"task_states", "sent", "received", "functions", "failed_functions"})
 

@@ -1,10 +1,10 @@
-"""The task stream as a Chrome trace, see `scaler_protocol.timeline`."""
+"""The task stream as a Chrome trace, see `scaler_protocol.monitoring.timeline`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from scaler_protocol import timeline
+from scaler_protocol.monitoring import timeline
 from scaler_ui.model.bars import FAILED, SUCCESS
 from scaler_ui.model.cluster import ClusterModel
 

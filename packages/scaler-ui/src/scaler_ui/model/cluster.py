@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter, deque
 from dataclasses import dataclass
 
-from scaler_protocol.messages import (
+from scaler_protocol.monitoring.timeline import start_times
+from scaler_protocol.wire.messages import (
     NO_SLOT,
     NO_WORKER,
     MonitorEvents,
@@ -14,7 +15,6 @@ from scaler_protocol.messages import (
     MonitorSnapshot,
     TaskEvent,
 )
-from scaler_protocol.timeline import start_times
 from scaler_ui.model.bars import Bar, BarStore, Lane
 from scaler_ui.model.failures import FailedTask, read_error, status_name
 from scaler_ui.model.history import History

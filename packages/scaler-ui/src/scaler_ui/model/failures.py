@@ -7,8 +7,8 @@ import pickle
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from scaler_protocol.messages import Status
-from scaler_protocol.payloads import OBJECT, PICKLED
+from scaler_protocol.payloads.framing import OBJECT, PICKLED
+from scaler_protocol.wire.messages import Status
 
 NOT_KEPT = "the error was too large to be kept by the scheduler; the client has it"
 IN_STORAGE = "the error is in object storage; the client has it"

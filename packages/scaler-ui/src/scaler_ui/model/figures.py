@@ -6,7 +6,7 @@ from collections import Counter as Count
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from scaler_protocol.messages import Counter, ProcessorState, WorkerStatus
+from scaler_protocol.wire.messages import Counter, ProcessorState, WorkerStatus
 from scaler_ui.model.cluster import ClusterModel
 from scaler_ui.model.failures import FailedTask
 from scaler_ui.model.history import state_counts

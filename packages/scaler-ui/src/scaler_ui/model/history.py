@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 
-from scaler_protocol.messages import MonitorSnapshot, ProcessorState
+from scaler_protocol.wire.messages import MonitorSnapshot, ProcessorState
 
 SERIES = (
     "waiting",

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from scaler_protocol.messages import MonitorSnapshot
+from scaler_protocol.wire.messages import MonitorSnapshot
 from scaler_ui.model.cluster import ClusterModel
 from scaler_ui.model.figures import counts
 from scaler_ui.model.history import state_counts

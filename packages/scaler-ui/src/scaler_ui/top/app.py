@@ -17,8 +17,8 @@ from textual.coordinate import Coordinate
 from textual.screen import ModalScreen
 from textual.widgets import ContentSwitcher, DataTable, Footer, Static
 
-from scaler_protocol.messages import MonitorSnapshot
 from scaler_protocol.service.errors import ServiceError
+from scaler_protocol.wire.messages import MonitorSnapshot
 from scaler_ui.feed import FIGURES_ONLY, MonitorFeed
 from scaler_ui.model import ClusterModel, figures
 from scaler_ui.model.blocks import (

@@ -17,10 +17,7 @@ from dataclasses import dataclass
 from math import ceil, inf
 from typing import Any
 
-from scaler_protocol import messages as m
 from scaler_protocol.errors import SessionError
-from scaler_protocol.messages import ProcessorState as State
-from scaler_protocol.messages import Status
 from scaler_protocol.session import (
     Connection,
     ConnectionEvent,
@@ -30,6 +27,9 @@ from scaler_protocol.session import (
     Received,
     RefusedByPeer,
 )
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.messages import ProcessorState as State
+from scaler_protocol.wire.messages import Status
 from scaler_worker.core import effects as do
 from scaler_worker.core import events as on
 from scaler_worker.core.deaths import Backoff, UnstartedDeaths

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from scaler_protocol import messages as m
+from scaler_protocol.runtime.values import value
 from scaler_protocol.session import Outgoing
-from scaler_protocol.values import value
+from scaler_protocol.wire import messages as m
 from scaler_worker.core.slices import TaskSlice
 
 Send = Outgoing

@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import field
 from typing import NamedTuple
 
-from scaler_protocol import messages as m
-from scaler_protocol.batch_rows import Reported
-from scaler_protocol.columns import EMPTY, Column
-from scaler_protocol.values import value
-from scaler_protocol.wire import Envelope, Frame
+from scaler_protocol.runtime.values import value
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.batch_rows import Reported
+from scaler_protocol.wire.columns import EMPTY, Column
+from scaler_protocol.wire.envelope import Envelope, Frame
 
 
 @value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scaler_protocol.messages import ProcessorState as State
+from scaler_protocol.wire.messages import ProcessorState as State
 from scaler_worker.core.agent import AgentCore
 from scaler_worker.core.slices import TaskSlice
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from math import inf
 
-from scaler_protocol.messages import ProcessorState as State
+from scaler_protocol.wire.messages import ProcessorState as State
 from scaler_worker.core.processors import Processor
 from scaler_worker.core.queue import TaskQueue
 

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from scaler_protocol.messages import ProcessorState
+from scaler_protocol.wire.messages import ProcessorState
 from scaler_worker.core.functions import KnownFunctions
 from scaler_worker.core.slices import TaskSlice
 

@@ -6,11 +6,11 @@ from array import array
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from scaler_protocol import messages as m
-from scaler_protocol.batch_rows import ABSENT, REPORTED, GrowingColumn, Reported
-from scaler_protocol.columns import Column, Packed
-from scaler_protocol.messages import NO_SLOT
-from scaler_protocol.values import new_tuple
+from scaler_protocol.runtime.values import new_tuple
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.batch_rows import ABSENT, REPORTED, GrowingColumn, Reported
+from scaler_protocol.wire.columns import Column, Packed
+from scaler_protocol.wire.messages import NO_SLOT
 
 BATCH_BYTES_MAX = 64 * 1024 * 1024
 """Payload bytes after which a client's results go out as a further batch."""

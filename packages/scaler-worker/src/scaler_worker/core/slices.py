@@ -6,8 +6,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scaler_protocol import messages as m
-from scaler_protocol.columns import Column
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.columns import Column
 
 
 @dataclass(slots=True, eq=False)

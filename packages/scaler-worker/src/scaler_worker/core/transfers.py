@@ -1,7 +1,7 @@
 """Objects of this host: which ones are in its cache, which are being fetched or stored. Pure bookkeeping.
 
 A host fetches an object once, however many tasks name it. Requests are repeated and given up by
-`scaler_protocol.storage`, which the shell owns: each effect made here is answered by exactly one event.
+`scaler_protocol.objects.storage`, which the shell owns: each effect made here is answered by exactly one event.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from scaler_protocol import messages as m
-from scaler_protocol.batch_rows import Reported
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.batch_rows import Reported
 from scaler_worker.core.effects import AnswerObject, DropObject, Effect, FetchObject, PutObject
 from scaler_worker.core.events import ObjectFetched, ObjectStored
 

@@ -14,8 +14,8 @@ from scaler_protocol.failures import (
     text_of,
     type_name_of,
 )
-from scaler_protocol.messages import Status
-from scaler_protocol.payloads import PICKLED
+from scaler_protocol.payloads.framing import PICKLED
+from scaler_protocol.wire.messages import Status
 from scaler_worker.processor.module_search import explained
 from scaler_worker.processor.time_limit import TimeLimit
 from scaler_worker.processor.values import ObjectUnavailableError

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from time import monotonic
 
-from scaler_protocol.segments import SEGMENT_BYTES_MIN, Lease, SegmentPool
-from scaler_protocol.segments.mapping_cache import MappingCache
+from scaler_protocol.objects.segments import SEGMENT_BYTES_MIN, Lease, SegmentPool
+from scaler_protocol.objects.segments.mapping_cache import MappingCache
 from scaler_worker.processor.object_files import (
     Buffer,
     map_object,

@@ -10,8 +10,8 @@ import threading
 from collections.abc import Callable, Sequence
 from time import monotonic
 
-from scaler_protocol.task_context import RelayAttendant, RelayReceiver
-from scaler_protocol.wire import Frame
+from scaler_protocol.runtime.task_context import RelayAttendant, RelayReceiver
+from scaler_protocol.wire.envelope import Frame
 from scaler_worker.processor.records import FALSE, TRUE, Bytes, Kind, read_relay, relay_parts
 
 ATTEND_SECONDS = 1.0

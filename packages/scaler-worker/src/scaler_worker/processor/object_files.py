@@ -4,8 +4,8 @@ A file has a small table (number of buffers, their lengths) and the buffers, eac
 object's id; it gets that name when it is complete. A mapping is private: writing to an array that was unpickled from it
 changes neither the file nor what other tasks see, and costs memory only for the pages written to.
 
-An object in a segment of this host (see `scaler_protocol.segments`) is not copied into the cache: a symbolic link of its name
-says where it lies. Such a place can be out of date; whoever finds it so asks for the object once more.
+An object in a segment of this host (see `scaler_protocol.objects.segments`) is not copied into the cache: a symbolic link
+of its name says where it lies. Such a place can be out of date; whoever finds it so asks for the object once more.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import struct
 from collections.abc import Sequence
 from pathlib import Path
 
-from scaler_protocol.segments import Place, pack_place, unpack_place
+from scaler_protocol.objects.segments import Place, pack_place, unpack_place
 
 Buffer = bytes | bytearray | memoryview
 

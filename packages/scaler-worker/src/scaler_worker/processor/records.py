@@ -16,10 +16,10 @@ from enum import IntEnum
 from itertools import repeat
 from typing import NamedTuple
 
-from scaler_protocol.batch_rows import CARRIED, NOTHING_REPORTED, REPORTED, Carried, Reported
-from scaler_protocol.columns import EMPTY, Column
-from scaler_protocol.messages import Status
-from scaler_protocol.values import new_tuple
+from scaler_protocol.runtime.values import new_tuple
+from scaler_protocol.wire.batch_rows import CARRIED, NOTHING_REPORTED, REPORTED, Carried, Reported
+from scaler_protocol.wire.columns import EMPTY, Column
+from scaler_protocol.wire.messages import Status
 
 PACKET_BYTES_MAX = 64 * 1024
 """Safely below the send buffer the kernel gives everybody."""

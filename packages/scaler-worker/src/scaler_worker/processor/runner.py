@@ -32,16 +32,16 @@ from time import perf_counter, process_time
 from types import CoroutineType, FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from scaler_protocol.by_value.classes import set_scope
-from scaler_protocol.coroutines import awaiting, cancel_running, completed, is_cancellation
-from scaler_protocol.expressions import CallFailedError
 from scaler_protocol.failures import named_failure_payload
 from scaler_protocol.ids import NO_ID
-from scaler_protocol.messages import Status, TaskFlag, TaskKind
-from scaler_protocol.payloads import PICKLED, unframe_function
-from scaler_protocol.task_context import RelayAttendant, RelayReceiver, set_task_context
-from scaler_protocol.values import new_tuple
-from scaler_protocol.wire import Frame
+from scaler_protocol.payloads.by_value.classes import set_scope
+from scaler_protocol.payloads.expressions import CallFailedError
+from scaler_protocol.payloads.framing import PICKLED, unframe_function
+from scaler_protocol.runtime.coroutines import awaiting, cancel_running, completed, is_cancellation
+from scaler_protocol.runtime.task_context import RelayAttendant, RelayReceiver, set_task_context
+from scaler_protocol.runtime.values import new_tuple
+from scaler_protocol.wire.envelope import Frame
+from scaler_protocol.wire.messages import Status, TaskFlag, TaskKind
 from scaler_worker.processor.channel import AgentGoneError, Channel
 from scaler_worker.processor.descriptors import moved_out_of_reach
 from scaler_worker.processor.failures import (

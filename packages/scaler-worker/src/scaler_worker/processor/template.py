@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from os import _exit
 from time import monotonic
 
-from scaler_protocol.log_lines import formatter
+from scaler_protocol.runtime.log_lines import formatter
 from scaler_worker.processor import module_search, orphans
 from scaler_worker.processor.channel import Channel
 from scaler_worker.processor.descriptors import moved_out_of_reach

@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping
 from operator import is_
 from typing import Any
 
-from scaler_protocol.by_value.classes import restored_class, set_already
-from scaler_protocol.by_value.pickler import is_importable
-from scaler_protocol.immutable import is_immutable
+from scaler_protocol.payloads.by_value.classes import restored_class, set_already
+from scaler_protocol.payloads.by_value.pickler import is_importable
+from scaler_protocol.payloads.immutable import is_immutable
 
 _PLACES_MAX = 64
 

@@ -1,4 +1,4 @@
-"""Payload bytes to functions, arguments and results, and back (see `scaler_protocol.payloads`)."""
+"""Payload bytes to functions, arguments and results, and back (see `scaler_protocol.payloads.framing`)."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from scaler_protocol import by_value
-from scaler_protocol.coroutines import call_and_complete
 from scaler_protocol.errors import MalformedMessageError
-from scaler_protocol.expressions import evaluate
 from scaler_protocol.ids import ObjectId
-from scaler_protocol.payloads import (
+from scaler_protocol.payloads import by_value
+from scaler_protocol.payloads.expressions import evaluate
+from scaler_protocol.payloads.framing import (
     ARGUMENTS,
     CUSTOM,
     FRAMED,
@@ -30,7 +29,8 @@ from scaler_protocol.payloads import (
     unframe_object,
     unframe_payloads,
 )
-from scaler_protocol.random_ids import new_id
+from scaler_protocol.runtime.coroutines import call_and_complete
+from scaler_protocol.runtime.random_ids import new_id
 
 Arguments = tuple[Sequence[Any], dict[str, Any]]
 FetchObject = Callable[[bytes], Sequence[memoryview]]

@@ -12,10 +12,10 @@ import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from scaler_protocol.batch_rows import CARRIED
 from scaler_protocol.ids import ID_BYTES, NO_ID
 from scaler_protocol.service.child import describe_exit
 from scaler_protocol.service.turns import Turns
+from scaler_protocol.wire.batch_rows import CARRIED
 from scaler_worker.core import effects as do
 from scaler_worker.core import events as on
 from scaler_worker.core.slices import TaskSlice

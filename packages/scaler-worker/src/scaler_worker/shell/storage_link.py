@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scaler_protocol import messages as m
-from scaler_protocol.codec import decode, encode
 from scaler_protocol.errors import WireError
-from scaler_protocol.segments import Place, SegmentReader, accept_offer, pack_place, unpack_place
-from scaler_protocol.storage import Completion, Done, Missing, Refused, StoreRequests, TimedOut
+from scaler_protocol.objects.segments import Place, SegmentReader, accept_offer, pack_place, unpack_place
+from scaler_protocol.objects.storage import Completion, Done, Missing, Refused, StoreRequests, TimedOut
 from scaler_protocol.transport import DealerLink
-from scaler_protocol.wire import UNSEQUENCED, encode_envelope
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.codec import decode, encode
+from scaler_protocol.wire.envelope import UNSEQUENCED, encode_envelope
 from scaler_worker.core import effects as do
 from scaler_worker.core import events as on
 from scaler_worker.processor.host_objects import PLACE_BYTES

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from scaler_objstore.core.peers import Peer
 from scaler_objstore.core.state import StoreState
-from scaler_protocol import messages as m
 from scaler_protocol.version import PROTOCOL_VERSION
+from scaler_protocol.wire import messages as m
 
 
 def hello(state: StoreState, address: bytes, message: m.Hello, now: float) -> None:

@@ -9,8 +9,8 @@ from scaler_objstore.core.catalogue import StoredObject
 from scaler_objstore.core.peers import Peer
 from scaler_objstore.core.state import StoreState
 from scaler_objstore.core.storage import StorageFullError
-from scaler_protocol import messages as m
 from scaler_protocol.ids import short
+from scaler_protocol.wire import messages as m
 
 
 def put(state: StoreState, address: bytes, peer: Peer, message: m.ObjectPut, now: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from scaler_objstore.core.peers import Peer
 from scaler_objstore.core.ports import Stop
 from scaler_objstore.core.state import StoreState
-from scaler_protocol import messages as m
+from scaler_protocol.wire import messages as m
 
 
 def shutdown(state: StoreState, address: bytes, peer: Peer, message: m.Shutdown, now: float) -> None:

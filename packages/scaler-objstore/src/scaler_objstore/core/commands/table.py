@@ -13,7 +13,7 @@ from scaler_objstore.core.commands.shutdown import shutdown
 from scaler_objstore.core.commands.status import status
 from scaler_objstore.core.peers import Peer
 from scaler_objstore.core.state import StoreState
-from scaler_protocol import messages as m
+from scaler_protocol.wire import messages as m
 
 Command = Callable[[StoreState, bytes, Peer, Any, float], None]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scaler_protocol.task_context import TaskContext, current_task_context
+from scaler_protocol.runtime.task_context import TaskContext, current_task_context
 
 
 class Processor:

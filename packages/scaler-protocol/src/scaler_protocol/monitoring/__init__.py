@@ -1,0 +1,1 @@
+"""What monitors read: the streams of the monitor socket, and the timeline of tasks."""

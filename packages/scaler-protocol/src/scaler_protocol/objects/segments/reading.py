@@ -1,0 +1,120 @@
+"""Mapping segments: the readers' way, and the server's."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import stat
+import weakref
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from scaler_protocol.objects.segments.layout import (
+    TAKEN_AT,
+    is_segment,
+    lock_shared,
+    offsets,
+    read_lengths,
+    slices,
+    supported,
+)
+from scaler_protocol.objects.segments.place import Place
+from scaler_protocol.wire.envelope import Frame
+
+MAPPINGS_MAX = 4096
+DESCRIPTOR_SHARE = 4
+"""A process spends at most this part (a quarter) of the descriptors it may have on mappings that are in use."""
+
+
+class SegmentReader:
+    """Maps segments for one process. Safe to use from several threads."""
+
+    def __init__(self, mappings_max: int | None = None) -> None:
+        self._mappings_max = mappings_max if mappings_max is not None else descriptors_to_spend(MAPPINGS_MAX)
+        self._mapped: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
+
+    def read(self, place: Place) -> list[Frame] | None:
+        """Return the buffers at `place`; None where that content is not there (any more), or cannot be opened.
+
+        They are writable, and nobody else sees what is written. They are views of a private mapping, which holds the
+        segment until the last of them is gone; copies, where this process has very many of those already.
+        """
+        try:
+            descriptor = os.open(place.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError:
+            return None
+        try:
+            if not lock_shared(descriptor):
+                return None
+            lengths = read_lengths(descriptor, place.stamp)
+            if lengths is None:
+                return None
+            if len(self._mapped) >= self._mappings_max:
+                return _copies(descriptor, lengths)
+            # The mapping keeps a copy of the descriptor, and so the lock.
+            private = {"flags": mmap.MAP_PRIVATE, "prot": mmap.PROT_READ | mmap.PROT_WRITE}
+            mapping = mmap.mmap(descriptor, offsets(lengths)[-1], **private)
+        except OSError:
+            return None
+        finally:
+            os.close(descriptor)
+        self._mapped.add(mapping)
+        return list(slices(memoryview(mapping), lengths))
+
+
+def _copies(descriptor: int, lengths: Sequence[int]) -> list[Frame]:
+    copies: list[Frame] = []
+    for at, length in zip(offsets(lengths), lengths, strict=False):
+        copy = bytearray(length)
+        if os.preadv(descriptor, [copy], at) != length:
+            raise OSError("a segment ended early")
+        copies.append(copy)
+    return copies
+
+
+class Adopted(NamedTuple):
+    """A segment that this process holds: its buffers, read-only, and where others find it here."""
+
+    buffers: list[memoryview]
+    place: Place
+
+
+def adopt(place: Place, token: bytes, device: int) -> Adopted | None:
+    """Hold the segment at `place` for as long as its buffers are referenced; None where that cannot be.
+
+    `token` and `device` are those of the offer: nothing but a segment of somebody who has read it is opened.
+    """
+    if not supported():
+        return None
+    try:
+        found = os.stat(place.path)
+        # Looked at before it is opened: opening a device or a pipe can do things.
+        if not stat.S_ISREG(found.st_mode) or found.st_dev != device:
+            return None
+        descriptor = os.open(place.path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return None
+    mapping, lengths = None, None
+    try:
+        if is_segment(descriptor) and lock_shared(descriptor):
+            lengths = read_lengths(descriptor, place.stamp, token)
+            if lengths is not None:
+                mapping = mmap.mmap(descriptor, offsets(lengths)[-1], mmap.MAP_SHARED, mmap.PROT_READ)
+                os.pwrite(descriptor, place.stamp, TAKEN_AT)
+    except OSError:
+        mapping = None
+    finally:
+        if mapping is None:
+            os.close(descriptor)
+    if mapping is None or lengths is None:
+        return None
+    weakref.finalize(mapping, os.close, descriptor).atexit = False
+    return Adopted(slices(memoryview(mapping), lengths), Place(os.getpid(), descriptor, place.stamp))
+
+
+def descriptors_to_spend(most: int) -> int:
+    """Return `most`, or the part of the descriptors this process may have that may go into mappings, where that is less."""
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return most if soft == resource.RLIM_INFINITY else min(most, soft // DESCRIPTOR_SHARE)

@@ -1,0 +1,23 @@
+"""Asking the object storage server: the requesting end's rules, for clients, agents and the scheduler. Pure."""
+
+from scaler_protocol.objects.storage.requests import (
+    Completion,
+    Done,
+    Missing,
+    Refused,
+    StoreChanged,
+    StoreRequests,
+    TimedOut,
+    TooManyRequestsError,
+)
+
+__all__ = [
+    "Completion",
+    "Done",
+    "Missing",
+    "Refused",
+    "StoreChanged",
+    "StoreRequests",
+    "TimedOut",
+    "TooManyRequestsError",
+]

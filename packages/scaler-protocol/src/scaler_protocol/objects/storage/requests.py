@@ -1,0 +1,479 @@
+"""The requesting end of object storage: numbered requests, repeated until they are answered or out of time.
+
+    requests = StoreRequests(hello)                          # hello: role, name and incarnation of this peer
+    number = requests.put(object_id, owner, buffers, now)    # or get, delete
+    for message in requests.take_outgoing(): …               # send each to the store, in envelope UNSEQUENCED
+    completions = requests.receive(message, now)             # for every message from the store
+    completions = requests.tick(now)                         # at next_deadline(), or more often
+
+Every request ends in exactly one completion: `Done`, `Refused`, `Missing` or `TimedOut`, with the number that `put`,
+`get` or `delete` returned. There is no session: a link may lose anything, so a request is asked again (with back-off)
+until it is answered, and doing one twice does no harm, because objects are immutable. Before a request is repeated a
+hello must be answered: gigabytes are not sent again to somebody who is not there. A store that does not know us (it was
+restarted, or forgot a peer that was silent for long) says UnknownPeer; then we say hello and ask everything again.
+
+Order: puts go out in the order they were made, at most `PUT_WINDOW_BYTES` at a time. A delete waits until the puts of
+its objects are answered: a put repeated behind its delete would bring the object back for ever. Gets overtake puts.
+
+This module knows no clock, socket or thread: the owner passes the time, and holds a lock where threads share it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
+from dataclasses import field, replace
+from typing import Any
+
+from scaler_protocol.errors import MessageTooLargeError, WireError
+from scaler_protocol.payloads.framing import OBJECT_BYTES_MAX
+from scaler_protocol.runtime.values import record, value
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.envelope import FRAMES_MAX, raw_view
+
+TIMEOUT_SECONDS = 60.0
+"""How long a request may stay unanswered, beside the time its bytes need and the time it asked the store to wait."""
+
+REPEAT_SECONDS = 2.0
+REPEAT_SECONDS_MAX = 15.0
+
+SLOWEST_BYTES_PER_SECOND = 10_000_000
+"""A link slower than this makes uploads be repeated, and in the end time out."""
+
+WAIT_SECONDS_MAX = 10.0
+"""Longest wait asked of the store at once. Longer ones are asked in pieces, so that a restarted store is noticed."""
+
+PUT_WINDOW_BYTES = 256 * 1024 * 1024
+"""Bytes of puts sent and not answered; further puts wait. One larger object goes alone."""
+
+OBJECT_BUFFERS_MAX = FRAMES_MAX - 2
+
+PENDING_MAX = 100_000
+"""Unanswered requests at most."""
+
+
+class TooManyRequestsError(WireError):
+    """More than `PENDING_MAX` requests are unanswered: wait for some to complete."""
+
+
+@value
+class Done:
+    """A put or delete was done, or a get found its object: `buffers` are then the object's, as received.
+
+    A get that was told a place will do may have that instead (see `scaler_protocol.objects.segments`).
+    """
+
+    request: int
+    buffers: Sequence[Any] = ()
+    place: bytes = b""
+
+
+@value
+class Refused:
+    """The store will not do it. `text` is one sentence; `status` the reason, or None when it refuses us altogether."""
+
+    request: int
+    status: m.ObjectStatus | None
+    text: str
+
+
+@value
+class Missing:
+    """A get whose object the store does not have, and did not receive within the time it was asked to wait."""
+
+    request: int
+
+
+@value
+class TimedOut:
+    """The store did not answer in time. Whether the request was done is unknown."""
+
+    request: int
+    seconds: float
+
+
+@value
+class StoreChanged:
+    """The store is another process than before: objects it held are gone. Unanswered requests are asked again."""
+
+    incarnation: bytes
+
+
+Completion = Done | Refused | Missing | TimedOut | StoreChanged
+
+
+@record
+class _Pending:
+    request: int
+    message: m.ObjectPut | m.ObjectGet | m.ObjectDelete
+    size_bytes: int = 0
+    wait_until: float = 0.0
+    """Gets: until when to go on asking for an object that is not there yet."""
+    sent_at: float = 0.0
+    repeats: int = 0
+    unheard: bool = False
+    """To be asked again as soon as a hello is answered."""
+    deadline: float = field(default=float("inf"))
+    due: float = field(default=float("inf"))
+    """When to look at it again: to repeat it or to give it up."""
+
+
+class StoreRequests:
+    """Requests to one object storage server. See the module."""
+
+    def __init__(self, hello: m.Hello, *, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+        self._hello = hello
+        self._timeout_seconds = timeout_seconds
+        self._outgoing: list[m.Message] = []
+        self._last_number = 0
+        # Keyed by the number on the wire. A get that waits in pieces takes a new one for every piece.
+        self._pending: dict[int, _Pending] = {}
+        self._waiting_puts: deque[_Pending] = deque()
+        self._held_deletes: list[_Pending] = []
+        self._unanswered_puts: Counter[bytes] = Counter()
+        self._window_bytes = 0
+        self._pending_bytes = 0
+        self._timers: list[tuple[float, int]] = []
+        self._hello_number = 0
+        self._hello_at = 0.0
+        self._welcomed = False
+        self._unknown = False
+        self._store_incarnation = b""
+        self._segment_offer = b""
+        self._refused_text: str | None = None
+
+    # --- requests
+
+    def introduce(self, now: float) -> None:
+        """Say hello, unless that has been done: `store_incarnation` and `segment_offer` tell what came of it."""
+        if not self._hello_number:
+            self._say_hello(now)
+
+    def put(
+        self, object_id: bytes, owner: bytes, buffers: Sequence[Any], now: float, *, name: str = "", place: bytes = b""
+    ) -> int:
+        """Store an object; `owner` is the client incarnation it ends with. Returns the request's number.
+
+        With `place` its bytes are in a segment there, and `buffers` is empty; when that is refused as NO_SEGMENT, the
+        bytes can be put instead. The buffers are kept, not copied, and must not change until the request completes: it may
+        have to be repeated.
+        Raises MessageTooLargeError for what no message can carry, and ValueError for buffers that are not in one piece.
+        """
+        views = [raw_view(buffer) for buffer in buffers]
+        size = sum(len(view) for view in views)
+        if size > OBJECT_BYTES_MAX or len(views) > OBJECT_BUFFERS_MAX:
+            raise MessageTooLargeError(
+                f"an object of {len(views)} buffers and {size} bytes; at most {OBJECT_BUFFERS_MAX} buffers and "
+                f"{OBJECT_BYTES_MAX} bytes fit into a message"
+            )
+        pending = self._new_pending(m.ObjectPut(0, object_id, owner, views, name, place), size)
+        self._unanswered_puts[object_id] += 1
+        self._pending_bytes += size
+        self._waiting_puts.append(pending)
+        self._fill_window(now)
+        return pending.request
+
+    def get(self, object_id: bytes, now: float, *, wait_seconds: float = 0.0, mappable: bool = False) -> int:
+        """Fetch an object, waiting so long for one that has not arrived yet. Returns the request's number.
+
+        `mappable` says that a place will do instead of its bytes: only of a store whose offer was accepted.
+        """
+        pending = self._new_pending(m.ObjectGet(0, object_id, min(wait_seconds, WAIT_SECONDS_MAX), mappable))
+        pending.wait_until = now + wait_seconds
+        self._send(pending.request, pending, now)
+        return pending.request
+
+    def delete(self, object_ids: Sequence[bytes], owner: bytes, now: float) -> int:
+        """Delete objects of `owner`. Objects that do not exist count as deleted. Returns the request's number.
+
+        Raises ValueError without ids: that would end the owner.
+        """
+        if not object_ids:
+            raise ValueError("nothing to delete")
+        pending = self._new_pending(m.ObjectDelete(0, owner, tuple(object_ids)))
+        self._held_deletes.append(pending)
+        self._release_deletes(now)
+        return pending.request
+
+    def end_owner(self, owner: bytes, now: float) -> int:
+        """Free everything of `owner`, which has ended. Returns the request's number. Only a scheduler is obeyed.
+
+        Asked until it is answered, however long that takes: nobody else would ever free it.
+        """
+        pending = self._new_pending(m.ObjectDelete(0, owner, ()))
+        self._send(pending.request, pending, now, deadline=float("inf"))
+        return pending.request
+
+    def keep_owner(self, owner: bytes) -> list[int]:
+        """`owner` lives after all: stop asking for its end. Returns the requests that will not complete."""
+        numbers = [
+            number
+            for number, pending in self._pending.items()
+            if isinstance(pending.message, m.ObjectDelete)
+            and pending.message.owner == owner
+            and not pending.message.ids
+        ]
+        for number in numbers:
+            del self._pending[number]
+        return numbers
+
+    def tell(self, message: m.Shutdown | m.StoreStatusRequest, now: float) -> None:
+        """Send what needs no answer, or may be asked again. Only a peer that says hello as scheduler is obeyed."""
+        self.introduce(now)
+        self._outgoing.append(message)
+
+    def cancel(self, request: int) -> None:
+        """Forget a get: it will not complete, and a late answer is dropped. Unknown numbers are ignored."""
+        # A get that waits in pieces is under another number now.
+        numbers = [request] if request in self._pending else list(self._pending)
+        for number in numbers:
+            pending = self._pending[number]
+            if pending.request == request and isinstance(pending.message, m.ObjectGet):
+                del self._pending[number]
+                return
+
+    # --- what comes and goes
+
+    def take_outgoing(self) -> list[m.Message]:
+        """Return what must be sent to the store now, in order, and forget it."""
+        outgoing, self._outgoing = self._outgoing, []
+        return outgoing
+
+    def receive(self, message: m.Message, now: float) -> list[Completion]:
+        """Take one message from the store; return what is finished by it. Late and unknown answers are dropped."""
+        if isinstance(message, m.ObjectData):
+            return self._on_data(message, now)
+        if isinstance(message, m.ObjectPutReply | m.ObjectDeleteReply):
+            return self._on_reply(message, now)
+        if isinstance(message, m.Welcome):
+            return self._on_welcome(message, now)
+        if isinstance(message, m.UnknownPeer):
+            # Comes once per request that was under way; one hello is enough for all.
+            self._unknown = True
+            if self._welcomed:
+                self._say_hello(now)
+        elif isinstance(message, m.Refused):
+            self._refused_text = message.text
+            return self._refuse_all()
+        return []
+
+    def refuse(self, message: m.Message, text: str, now: float) -> list[Completion]:
+        """A message of `take_outgoing` cannot be sent, now or ever; return what is finished by that."""
+        number = getattr(message, "request", 0)
+        pending = self._pending.get(number)
+        if pending is None:
+            return []
+        self._finish(number, now)
+        return [Refused(pending.request, m.ObjectStatus.MALFORMED, text)]
+
+    def tick(self, now: float) -> list[Completion]:
+        """Repeat what is due, give up what is out of time."""
+        if self._refused_text is not None:
+            return self._refuse_all()
+        completions: list[Completion] = []
+        timers = self._timers
+        while timers and timers[0][0] <= now:
+            due, number = heapq.heappop(timers)
+            pending = self._pending.get(number)
+            if pending is None or pending.due != due:
+                continue
+            if now >= pending.deadline:
+                completions.append(TimedOut(pending.request, now - pending.sent_at))
+                self._finish(number, now)
+            else:
+                pending.repeats += 1
+                pending.unheard = True
+                self._schedule(number, pending, now + self._repeat_after(pending))
+                if self._welcomed:
+                    self._say_hello(now)
+        if self._pending and not self._welcomed and now >= self._hello_due():
+            self._say_hello(now)
+        return completions
+
+    def next_deadline(self) -> float:
+        """When `tick` has something to do next; inf for never."""
+        if self._refused_text is not None:
+            return 0.0 if self.pending_count else float("inf")
+        timers = self._timers
+        while timers:
+            due, number = timers[0]
+            pending = self._pending.get(number)
+            if pending is not None and pending.due == due:
+                break
+            heapq.heappop(timers)
+        if not timers:
+            return float("inf")
+        return timers[0][0] if self._welcomed else min(timers[0][0], self._hello_due())
+
+    @property
+    def pending_count(self) -> int:
+        """Requests that have not completed."""
+        return len(self._pending) + len(self._waiting_puts) + len(self._held_deletes)
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes of buffers kept for puts that have not completed. Bounding it is the owner's business."""
+        return self._pending_bytes
+
+    @property
+    def store_incarnation(self) -> bytes:
+        """Of the store that welcomed us last; empty before that."""
+        return self._store_incarnation
+
+    @property
+    def segment_offer(self) -> bytes:
+        """What that store's welcome said of segments: for `scaler_protocol.objects.segments.accept_offer`."""
+        return self._segment_offer
+
+    # --- hello
+
+    def _say_hello(self, now: float) -> None:
+        if self._unknown:
+            self._unknown = False
+            for pending in self._pending.values():
+                pending.unheard = True
+        self._welcomed = False
+        self._hello_number += 1
+        self._hello_at = now
+        self._outgoing.append(replace(self._hello, hello_number=self._hello_number, to_object_storage=True))
+
+    def _hello_due(self) -> float:
+        return self._hello_at + REPEAT_SECONDS
+
+    def _on_welcome(self, welcome: m.Welcome, now: float) -> list[Completion]:
+        if welcome.hello_number != self._hello_number:
+            return []
+        self._welcomed = True
+        self._unknown = False
+        for number, pending in self._pending.items():
+            if pending.unheard:
+                self._transmit(number, pending, now)
+        self._segment_offer = welcome.segment_offer
+        known, self._store_incarnation = self._store_incarnation, welcome.incarnation
+        return [StoreChanged(welcome.incarnation)] if known not in (b"", welcome.incarnation) else []
+
+    # --- answers
+
+    def _on_data(self, data: m.ObjectData, now: float) -> list[Completion]:
+        pending = self._pending.get(data.request)
+        if pending is None or not isinstance(pending.message, m.ObjectGet):
+            return []
+        if data.missing and now < pending.wait_until:
+            self._wait_on(data.request, pending, now)
+            return []
+        self._finish(data.request, now)
+        return [Missing(pending.request) if data.missing else Done(pending.request, data.buffers, data.place)]
+
+    def _wait_on(self, answered: int, pending: _Pending, now: float) -> None:
+        """Ask for the next piece of a wait, under a new number: a late answer to the last piece must not end it."""
+        assert isinstance(pending.message, m.ObjectGet)
+        del self._pending[answered]
+        waited = now - pending.sent_at
+        early = waited < pending.message.wait_seconds / 2
+        pending.message = replace(pending.message, wait_seconds=min(pending.wait_until - now, WAIT_SECONDS_MAX))
+        self._last_number += 1
+        self._send(self._last_number, pending, now, delay=REPEAT_SECONDS - waited if early else 0.0)
+
+    def _on_reply(self, reply: m.ObjectPutReply | m.ObjectDeleteReply, now: float) -> list[Completion]:
+        pending = self._pending.get(reply.request)
+        asked = m.ObjectPut if isinstance(reply, m.ObjectPutReply) else m.ObjectDelete
+        if pending is None or not isinstance(pending.message, asked):
+            return []
+        self._finish(reply.request, now)
+        if reply.status == m.ObjectStatus.DONE:
+            return [Done(pending.request)]
+        try:
+            status = m.ObjectStatus(reply.status)
+        except ValueError:
+            status = m.ObjectStatus.MALFORMED
+        return [Refused(pending.request, status, reply.text)]
+
+    def _refuse_all(self) -> list[Completion]:
+        assert self._refused_text is not None
+        text = self._refused_text
+        everything: Iterable[_Pending] = (*self._pending.values(), *self._waiting_puts, *self._held_deletes)
+        completions: list[Completion] = [
+            Refused(pending.request, None, text) for pending in sorted(everything, key=lambda pending: pending.request)
+        ]
+        self._pending.clear()
+        self._waiting_puts.clear()
+        self._held_deletes.clear()
+        self._unanswered_puts.clear()
+        self._timers.clear()
+        self._window_bytes = self._pending_bytes = 0
+        return completions
+
+    # --- inside
+
+    def _new_pending(self, message: m.ObjectPut | m.ObjectGet | m.ObjectDelete, size_bytes: int = 0) -> _Pending:
+        if self.pending_count >= PENDING_MAX:
+            raise TooManyRequestsError(f"{self.pending_count} requests to object storage are unanswered")
+        self._last_number += 1
+        return _Pending(self._last_number, message, size_bytes)
+
+    def _fill_window(self, now: float) -> None:
+        waiting = self._waiting_puts
+        while waiting and (not self._window_bytes or self._window_bytes + waiting[0].size_bytes <= PUT_WINDOW_BYTES):
+            pending = waiting.popleft()
+            self._window_bytes += pending.size_bytes
+            self._send(pending.request, pending, now)
+
+    def _release_deletes(self, now: float) -> None:
+        held, self._held_deletes = self._held_deletes, []
+        for pending in held:
+            assert isinstance(pending.message, m.ObjectDelete)
+            if any(self._unanswered_puts[object_id] for object_id in pending.message.ids):
+                self._held_deletes.append(pending)
+            else:
+                self._send(pending.request, pending, now)
+
+    def _send(
+        self, number: int, pending: _Pending, now: float, delay: float = 0.0, deadline: float | None = None
+    ) -> None:
+        """Ask for the first time; with a delay, through the timer for repeats. `deadline` is in place of the usual one."""
+        pending.message.request = number
+        pending.repeats = 0
+        pending.sent_at = now
+        pending.deadline = now + self._timeout_seconds + self._allowance(pending) if deadline is None else deadline
+        self._pending[number] = pending
+        self.introduce(now)
+        if delay > 0:
+            self._schedule(number, pending, now + delay)
+        else:
+            self._transmit(number, pending, now)
+
+    def _transmit(self, number: int, pending: _Pending, now: float) -> None:
+        pending.unheard = False
+        self._schedule(number, pending, now + self._repeat_after(pending))
+        if self._refused_text is None:
+            self._outgoing.append(pending.message)
+
+    def _schedule(self, number: int, pending: _Pending, due: float) -> None:
+        pending.due = min(due, pending.deadline)
+        heapq.heappush(self._timers, (pending.due, number))
+
+    def _repeat_after(self, pending: _Pending) -> float:
+        backed_off = REPEAT_SECONDS * (1 << min(pending.repeats, 10))
+        return min(backed_off, REPEAT_SECONDS_MAX) + self._allowance(pending)
+
+    def _allowance(self, pending: _Pending) -> float:
+        """Seconds an answer may take on top of the ordinary, because of what was asked."""
+        if isinstance(pending.message, m.ObjectGet):
+            return pending.message.wait_seconds
+        # A put travels behind all those of the window that went before it.
+        return self._window_bytes / SLOWEST_BYTES_PER_SECOND if pending.size_bytes else 0.0
+
+    def _finish(self, number: int, now: float) -> None:
+        pending = self._pending.pop(number)
+        if not isinstance(pending.message, m.ObjectPut):
+            return
+        object_id = pending.message.id
+        self._window_bytes -= pending.size_bytes
+        self._pending_bytes -= pending.size_bytes
+        self._unanswered_puts[object_id] -= 1
+        if not self._unanswered_puts[object_id]:
+            del self._unanswered_puts[object_id]
+        self._fill_window(now)
+        if self._held_deletes:
+            self._release_deletes(now)

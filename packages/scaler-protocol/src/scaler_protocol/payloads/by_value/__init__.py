@@ -1,0 +1,12 @@
+"""Pickling by value what the other end cannot import: functions and classes of `__main__`, of notebooks and of functions.
+
+cloudpickle does most of it. This package adds three things. A class is restored as it is, with its slots, its enumeration
+members and its class keywords. Restoring a class never changes one that the receiver already has (see `classes`). And code
+keeps the name of its file and brings its source lines along (see `sources`).
+
+The modules here need the standard library and cloudpickle only, as the Symphony adapter sends them to where no more is.
+"""
+
+from scaler_protocol.payloads.by_value.pickler import PROTOCOL, Pickler, dumps, dumps_apart
+
+__all__ = ["PROTOCOL", "Pickler", "dumps", "dumps_apart"]

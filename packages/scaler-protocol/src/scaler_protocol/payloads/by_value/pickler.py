@@ -1,0 +1,213 @@
+"""The pickler, and which of a value's buffers go beside the pickle."""
+
+from __future__ import annotations
+
+import enum
+import functools
+import io
+import pickle
+import sys
+import types
+import typing
+import weakref
+from collections import ChainMap
+from collections.abc import Callable
+from typing import Any
+
+import cloudpickle
+from cloudpickle import cloudpickle as tracking
+
+from scaler_protocol.payloads.by_value.classes import find_class, reduce_class
+from scaler_protocol.payloads.by_value.enums import reduce_enum
+from scaler_protocol.payloads.by_value.sources import reduce_code
+
+PROTOCOL = 5
+
+APART_BYTES_MIN = 16 * 1024
+"""Smaller buffers stay inside the pickle: a buffer of its own costs more than copying it."""
+
+APART_MAX = 1000
+"""Most buffers of one value that go beside its pickle; an object in storage may not have many more."""
+
+Dump = Callable[..., bytes]
+
+
+def dumps(value: Any, buffer_callback: Callable[[pickle.PickleBuffer], Any] | None = None) -> bytes:
+    """Return a pickle of `value`; what the receiver cannot import is in it by value. Raises whatever pickling raises."""
+    with io.BytesIO() as file:
+        Pickler(file, PROTOCOL, buffer_callback).dump(value)
+        return file.getvalue()
+
+
+def dumps_apart(value: Any, dump: Dump = dumps) -> tuple[bytes, list[memoryview]]:
+    """Return a pickle of `value` and its large buffers beside it, which are views of the value's own memory.
+
+    `dump` pickles, with a `buffer_callback`. Where the large buffers are too many, the largest go beside the pickle.
+    """
+    buffers: list[memoryview] = []
+
+    def keep_inside(buffer: pickle.PickleBuffer) -> bool:
+        view = buffer.raw()
+        if view.nbytes < APART_BYTES_MIN:
+            return True
+        buffers.append(view)
+        return False
+
+    pickled = dump(value, buffer_callback=keep_inside)
+    return (pickled, buffers) if len(buffers) <= APART_MAX else _dumps_largest_apart(value, dump, buffers)
+
+
+def _dumps_largest_apart(value: Any, dump: Dump, all_buffers: list[memoryview]) -> tuple[bytes, list[memoryview]]:
+    bytes_min = sorted((view.nbytes for view in all_buffers), reverse=True)[APART_MAX - 1]
+    buffers: list[memoryview] = []
+
+    def keep_inside(buffer: pickle.PickleBuffer) -> bool:
+        view = buffer.raw()
+        if view.nbytes < bytes_min or len(buffers) == APART_MAX:
+            return True
+        buffers.append(view)
+        return False
+
+    return dump(value, buffer_callback=keep_inside), buffers
+
+
+class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """cloudpickle's pickler, but for classes, code and the few types below."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Return how to write what pickle itself would name, or cannot write."""
+        kind = type(obj)
+        if kind is types.FunctionType:
+            return self._function_reduce(obj)
+        if kind is types.CodeType:
+            return reduce_code(obj, self.__dict__.setdefault("_written_lines", {}))
+        try:
+            is_class = issubclass(kind, type)
+        except TypeError:
+            return NotImplemented
+        if not is_class:
+            return _reduce_lru_cache(obj) if kind is _LRU_CACHE else NotImplemented
+        reduced = _reduce_builtin_type(obj)
+        if reduced is not None:
+            return reduced
+        if tracking._should_pickle_by_reference(obj):
+            return NotImplemented
+        return reduce_enum(obj) if issubclass(kind, enum.EnumMeta) else reduce_class(obj)
+
+
+def _reduce_builtin_type(cls: Any) -> Any:
+    """Return how to write types that have no name where they say they are; None for all others."""
+    if cls in _SINGLETONS:
+        return type, (_SINGLETONS[cls],)
+    if cls in tracking._BUILTIN_TYPE_NAMES:
+        return tracking._builtin_type, (tracking._BUILTIN_TYPE_NAMES[cls],)
+    return None
+
+
+_SINGLETONS: dict[type, Any] = {type(None): None, type(Ellipsis): Ellipsis, type(NotImplemented): NotImplemented}
+_LRU_CACHE: type = functools._lru_cache_wrapper
+
+
+# --- what cloudpickle cannot write, or restores as something else ----------------------------------------------------
+
+
+def is_importable(value: Any, name: str) -> bool:
+    """Whether the receiver finds this very object by its module and name."""
+    module = value.__module__
+    found: Any = sys.modules.get(module) if isinstance(module, str) and module != "__main__" else None
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found is value
+
+
+def _reduce_lru_cache(cached: Any) -> Any:
+    """Return how to write a function with `functools.lru_cache`: empty, as in every new process."""
+    if is_importable(cached, cached.__qualname__):
+        return NotImplemented
+    parameters = cached.cache_parameters()
+    attributes = {
+        name: value for name, value in vars(cached).items() if name not in ("__wrapped__", "cache_parameters")
+    }
+    return make_lru_cache, (parameters["maxsize"], parameters["typed"], cached.__wrapped__, attributes)
+
+
+def make_lru_cache(maxsize: int | None, typed: bool, function: Any, attributes: dict[str, Any]) -> Any:
+    cached = functools.lru_cache(maxsize, typed)(function)
+    vars(cached).update(attributes)
+    return cached
+
+
+def _reduce_cached_property(value: Any) -> Any:
+    # Before Python 3.12 it has a lock, which cannot be pickled.
+    return make_cached_property, (value.func, value.attrname)
+
+
+def make_cached_property(function: Any, name: str | None) -> Any:
+    value = functools.cached_property(function)
+    value.attrname = name
+    return value
+
+
+def _reduce_type_parameter(value: Any) -> Any:
+    """Return how to write a `ParamSpec`, `TypeVarTuple` or `NewType` that has no importable name."""
+    name = value.__name__
+    if is_importable(value, name):
+        return name
+    keywords = {}
+    if isinstance(value, typing.ParamSpec):
+        keywords = {
+            "covariant": value.__covariant__,
+            "contravariant": value.__contravariant__,
+            "bound": value.__bound__,
+        }
+    elif isinstance(value, typing.NewType):
+        keywords = {"tp": value.__supertype__}
+    return make_type_parameter, (
+        tracking._get_or_create_tracker_id(value),
+        type(value),
+        name,
+        value.__module__,
+        keywords,
+    )
+
+
+def make_type_parameter(tracker_id: str, kind: Any, name: str, module: str, keywords: dict[str, Any]) -> Any:
+    """Return the one with this identity, made where it is not here."""
+    found: Any = find_class(tracker_id)
+    if found is None:
+        made = kind(name, **keywords)
+        if kind is typing.NewType:
+            made.__module__ = module
+        found = tracking._lookup_class_or_track(tracker_id, made)
+    return found
+
+
+def _reduce_weak_keys(value: Any) -> Any:
+    # `functools.singledispatch` has one.
+    return weakref.WeakKeyDictionary, (), None, None, iter(list(value.items()))
+
+
+def _reduce_memoryview(view: memoryview) -> Any:
+    data = view.tobytes() if view.readonly else bytearray(view.tobytes())
+    return make_memoryview, (data, view.format, view.shape)
+
+
+def make_memoryview(data: bytes | bytearray, view_format: str, shape: tuple[int, ...]) -> memoryview:
+    view = memoryview(data)
+    if view_format == "B" and len(shape) == 1:
+        return view
+    cast: Any = view.cast
+    return cast(view_format) if len(shape) == 1 else cast(view_format, shape)  # type: ignore[no-any-return]
+
+
+Pickler.dispatch_table = ChainMap(
+    {
+        functools.cached_property: _reduce_cached_property,
+        memoryview: _reduce_memoryview,
+        typing.NewType: _reduce_type_parameter,
+        typing.ParamSpec: _reduce_type_parameter,
+        typing.TypeVarTuple: _reduce_type_parameter,
+        weakref.WeakKeyDictionary: _reduce_weak_keys,
+    },
+    cloudpickle.Pickler.dispatch_table,
+)

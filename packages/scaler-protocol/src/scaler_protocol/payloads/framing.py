@@ -1,0 +1,199 @@
+"""What the payload bytes of tasks, results, functions and objects mean to clients and processors.
+
+The scheduler and the object storage server never look inside. The first byte is a tag; this module frames and unframes,
+it does not pickle: that is the serializer's business.
+
+    function body   PICKLED + pickle | CUSTOM + bytes of the client's serializer | OBJECT + object id
+                    | PER_CALL + any of the three
+    arguments       PICKLED + pickle of (args, kwargs) | ARGUMENTS + the list below | OBJECT + object id of such bytes
+    map chunk       PICKLED + pickle of (star, items) | PAYLOADS + many argument payloads | OBJECT + object id of such bytes
+    result          PICKLED + pickle | CUSTOM + bytes | OBJECT + object id
+    failure         PICKLED + pickle of `Failure`'s fields, a tuple of four
+    map outcome     as a result; its value is (values, {index: failure payload})
+
+An object in storage is a list of buffers. The first one is a header: PICKLED + pickle (the others are its out-of-band
+buffers), RAW_BYTES or RAW_BYTEARRAY (the second is the value), CUSTOM + bytes, or FRAMED + any payload above.
+"OBJECT + object id of such bytes" names an object with header FRAMED + the payload, or PICKLED + pickle of the value.
+
+Pickle means: restored by `pickle.loads`; made by pickle or `scaler_protocol.payloads.by_value`.
+
+Functions: a worker restores a body once and keeps what came of it. That is right for code only. What carries state (a bound
+method, a callable object, a closure over a list) is PER_CALL: restored for each call, in a map for each item, so that
+no call sees what another one has changed.
+
+Map chunks: with `star` an item is a tuple of positional arguments, without it the only argument. Where an item failed,
+`values` holds None at its index.
+
+Custom serializer (a batch or graph names one): its class travels as a function body, PICKLED. Function bodies are then
+CUSTOM; argument lists are always ARGUMENTS, and a VALUE is the serializer's bytes (without serializer: a pickle); an
+OBJECT argument's header is CUSTOM unless it was stored by `send_object`, whose header is PICKLED or RAW as always;
+results are CUSTOM, or OBJECT whose header is CUSTOM. In a map outcome, which stays PICKLED, each of `values` is the
+serializer's bytes. Expressions and failures are pickled whatever the serializer. Map chunks are always PAYLOADS.
+
+Failures: `scaler_protocol.failures` makes them on all roads. The texts are plain and bounded, so that monitors can show
+them; `Failure.pickled` is what `load_exception` there makes the exception of, with traceback, cause, context and notes, or
+a description of one that cannot be restored. It is empty where `type_name` is enough: an error of ours that is made anew
+by its name ("DeserializeObjectError" where function or arguments cannot be restored on the worker, "MissingObjects",
+"ObjectStorageException"), and a map item that is not the first of its chunk to fail. A result that cannot be serialized is
+a failure.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple
+
+from scaler_protocol.errors import MalformedMessageError
+from scaler_protocol.ids import ID_BYTES, ObjectId
+from scaler_protocol.wire.envelope import MESSAGE_BYTES_MAX
+
+PICKLED = b"P"
+CUSTOM = b"S"
+OBJECT = b"O"
+ARGUMENTS = b"A"
+PAYLOADS = b"L"
+RAW_BYTES = b"b"
+RAW_BYTEARRAY = b"a"
+FRAMED = b"F"
+PER_CALL = b"N"
+
+INLINE_BYTES_MAX = 48 * 1024
+"""Arguments and results up to this size travel inside batches; larger ones become objects."""
+
+OBJECT_BYTES_MAX = MESSAGE_BYTES_MAX - 1024**2
+"""Largest object in storage, and so the largest value: a message less its envelope and header."""
+
+
+class Source(IntEnum):
+    """Where an argument's value comes from."""
+
+    VALUE = 0
+    """Serialized bytes, right here."""
+    OBJECT = 1
+    """An object in storage: 16 bytes."""
+    INPUT = 2
+    """The result of the task's n-th graph predecessor: U16."""
+    EXPRESSION = 3
+    """Pickle of lists, tuples and dictionaries in which `InputReference` and `Call` stand for values to be filled in."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputReference:
+    """In an expression: the result of the task's n-th graph predecessor."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """In an expression: a call to make, as Dask's nested task tuples ask for."""
+
+    function: object
+    arguments: tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    source: Source
+    data: bytes
+
+
+class Failure(NamedTuple):
+    """An exception raised by a task. See `scaler_protocol.failures`, which makes and reads `pickled`."""
+
+    pickled: bytes
+    type_name: str
+    text: str
+    traceback_text: str
+
+
+def identity(value: object) -> object:
+    """Return `value`: the function of graph nodes that only pass values on. Every worker can import it."""
+    return value
+
+
+_COUNTS = struct.Struct("<II")
+_ARGUMENT = struct.Struct("<BQ")
+_LENGTH32 = struct.Struct("<I")
+_NAME_ERRORS = "surrogatepass"
+"""Python takes any text as the name of a keyword argument, lone surrogates included."""
+
+
+def frame_arguments(positional: Sequence[Argument], keyword: dict[str, Argument]) -> bytes:
+    """Return an ARGUMENTS payload."""
+    parts = [ARGUMENTS, _COUNTS.pack(len(positional), len(keyword))]
+    for name in keyword:
+        encoded = name.encode("utf-8", _NAME_ERRORS)
+        parts += (_LENGTH32.pack(len(encoded)), encoded)
+    for argument in (*positional, *keyword.values()):
+        parts += (_ARGUMENT.pack(argument.source, len(argument.data)), argument.data)
+    return b"".join(parts)
+
+
+def unframe_arguments(payload: bytes) -> tuple[list[Argument], dict[str, Argument]]:
+    """Return (positional, keyword) of an ARGUMENTS payload. Raises MalformedMessageError."""
+    try:
+        positional_count, keyword_count = _COUNTS.unpack_from(payload, 1)
+        at = 1 + _COUNTS.size
+        names = []
+        for _ in range(keyword_count):
+            (length,) = _LENGTH32.unpack_from(payload, at)
+            at += _LENGTH32.size
+            names.append(bytes(payload[at : at + length]).decode("utf-8", _NAME_ERRORS))
+            at += length
+        arguments = []
+        for _ in range(positional_count + keyword_count):
+            source, length = _ARGUMENT.unpack_from(payload, at)
+            at += _ARGUMENT.size
+            arguments.append(Argument(Source(source), bytes(payload[at : at + length])))
+            at += length
+    except (struct.error, ValueError, OverflowError) as error:
+        raise MalformedMessageError(f"not an argument list: {error}") from None
+    if at != len(payload):
+        raise MalformedMessageError("not an argument list: its lengths do not add up")
+    return arguments[:positional_count], dict(zip(names, arguments[positional_count:], strict=True))
+
+
+def unframe_function(body: bytes) -> tuple[bool, bytes]:
+    """Return whether a function must be restored for each call, and the body that says what it is."""
+    return (True, body[1:]) if body[:1] == PER_CALL else (False, body)
+
+
+def frame_payloads(payloads: Sequence[bytes]) -> bytes:
+    """Return a PAYLOADS payload: many argument payloads in one."""
+    lengths = b"".join(_LENGTH32.pack(len(payload)) for payload in payloads)
+    return b"".join((PAYLOADS, _LENGTH32.pack(len(payloads)), lengths, *payloads))
+
+
+def unframe_payloads(payload: bytes) -> list[bytes]:
+    """Return the argument payloads inside a PAYLOADS payload. Raises MalformedMessageError."""
+    try:
+        (count,) = _LENGTH32.unpack_from(payload, 1)
+        lengths = struct.unpack_from(f"<{count}I", payload, 1 + _LENGTH32.size)
+    except struct.error as error:
+        raise MalformedMessageError(f"not a list of payloads: {error}") from None
+    at = 1 + _LENGTH32.size * (1 + count)
+    items = []
+    for length in lengths:
+        items.append(payload[at : at + length])
+        at += length
+    if at != len(payload):
+        raise MalformedMessageError("not a list of payloads: its lengths do not add up")
+    return items
+
+
+def frame_object(object_id: ObjectId) -> bytes:
+    """Return a payload that says: the real one is this object."""
+    return OBJECT + object_id
+
+
+def unframe_object(payload: bytes) -> ObjectId | None:
+    """Return the object a payload stands for, or None where it is no OBJECT payload."""
+    if payload[:1] != OBJECT:
+        return None
+    if len(payload) != 1 + ID_BYTES:
+        raise MalformedMessageError(f"an object reference has {1 + ID_BYTES} bytes, not {len(payload)}")
+    return ObjectId(bytes(payload[1:]))

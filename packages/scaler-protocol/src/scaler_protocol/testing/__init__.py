@@ -1,0 +1,1 @@
+"""Help for the tests of several distributions. Nothing that runs in production imports it."""

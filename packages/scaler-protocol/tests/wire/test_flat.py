@@ -1,0 +1,156 @@
+"""The headers written and read by hand are the library's, in both directions."""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Callable, Sequence
+from importlib.resources import files
+from random import Random
+from typing import Any
+
+import capnp
+import pytest
+
+from scaler_protocol.errors import MalformedMessageError, UnencodableMessageError
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.codec import decode, decode_with_library, encode, encode_with_library
+from scaler_protocol.wire.columns import Packed
+
+CLIENT, FUNCTION, OBJECT = bytes(range(16)), bytes(range(16, 32)), bytes(range(32, 48))
+# The file the codec loaded: the library ends the process when it meets one schema in two places.
+SCHEMA = capnp.load(str(files("scaler_protocol.wire") / "schema" / "scaler.capnp"))
+
+
+def random_batch(chance: Random, rows_max: int = 40) -> m.TaskBatch | m.ResultBatch:
+    rows = chance.randint(0, rows_max)
+
+    def column(typecode: str, limit: int, *, optional: bool = True) -> Sequence[int]:
+        if optional and chance.random() < 0.5:
+            return ()
+        values = [chance.randrange(limit) for _ in range(rows)]
+        return chance.choice([values, tuple(values), array(typecode, values)])
+
+    payloads = Packed.of([chance.randbytes(chance.randrange(20)) for _ in range(rows)])
+    positions = sorted(chance.randrange(rows) for _ in range(chance.randrange(4))) if rows else []
+    objects = tuple(chance.randbytes(16) for _ in positions)
+    if chance.random() < 0.5:
+        return m.ResultBatch(
+            client=CLIENT,
+            numbers=column("Q", 2**64, optional=False),
+            attempts=column("H", 2**16, optional=False),
+            payloads=payloads,
+            statuses=column("B", 10),
+            durations=column("I", 2**32),
+            cpu_times=column("I", 2**32),
+            memory_peaks=column("Q", 2**64),
+            object_positions=positions,
+            objects=objects,
+            capacity=chance.choice([0, 1, 2**32 - 1]),
+            slots=column("H", 2**16),
+        )
+    return m.TaskBatch(
+        client=CLIENT,
+        numbers=column("Q", 2**64, optional=False),
+        functions=(FUNCTION, OBJECT),
+        payloads=payloads,
+        attempts=column("H", 2**16),
+        function_indexes=column("H", 2),
+        depth=chance.choice([0, 1, 2**16 - 1]),
+        kind=chance.choice(list(m.TaskKind)),
+        flags=chance.randrange(256),
+        capabilities=chance.choice([(), (), (("gpu", -1),)]),
+        serializer=chance.choice([b"", FUNCTION]),
+        object_positions=positions,
+        objects=objects,
+        input_positions=positions,
+        inputs=Packed.of([chance.randbytes(3) for _ in positions]),
+        chain_ends=sorted({*(chance.randint(1, rows) for _ in range(chance.randrange(3))), rows}) if rows else (),
+    )
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_the_bytes_are_those_of_the_library(seed: int) -> None:
+    batch = random_batch(Random(seed))
+    assert encode(batch) == encode_with_library(batch)
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_the_meaning_is_that_of_the_library(seed: int, canonical: Callable[[Any], Any]) -> None:
+    # Over 1,000 words the library uses several segments, which are for it to read.
+    batch = random_batch(Random(seed), rows_max=3000)
+    for frames in (encode(batch), encode_with_library(batch)):
+        assert canonical(decode(frames)) == canonical(decode_with_library(frames)) == canonical(batch)
+
+
+def outcome(decoder: Callable[[Any], m.Message], frames: Any, canonical: Callable[[Any], Any]) -> Any:
+    try:
+        return canonical(decoder(frames))
+    except MalformedMessageError:
+        return "malformed"
+
+
+@pytest.mark.parametrize("name", ["task-batch", "task-batch-smallest", "result-batch", "result-batch-smallest"])
+def test_damaged_headers_are_taken_as_the_library_takes_them(
+    name: str, examples: Any, canonical: Callable[[Any], Any]
+) -> None:
+    chance = Random(name)
+    _, header, *payload = examples.read_frames(name)
+    damaged = []
+    for bit in range(8 * len(header)):
+        flipped = bytearray(header)
+        flipped[bit // 8] ^= 1 << bit % 8
+        damaged.append(flipped)
+    for _ in range(2000):
+        scrambled = bytearray(header)
+        for _ in range(chance.randint(1, 4)):
+            # Whole words too: pointers into the wild, onto each other, backwards.
+            at = chance.randrange(len(header) // 8) * 8
+            scrambled[at : at + 8] = chance.choice([header[8:16], bytes(8), chance.randbytes(8), header[-24:-16]])
+        damaged.append(scrambled)
+    for each in damaged:
+        frames = [bytes(each), *payload]
+        assert outcome(decode, frames, canonical) == outcome(decode_with_library, frames, canonical)
+
+
+def test_a_header_of_an_older_schema_with_fewer_fields_is_read(canonical: Callable[[Any], Any]) -> None:
+    """Ten pointers instead of eleven: what a sender writes that does not know the last field yet."""
+    batch = m.ResultBatch(CLIENT, [1], [1], Packed.of([b"x"]), capacity=7)
+    header, payload = encode(batch)
+    words = struct.unpack(f"<{len(header) // 8}Q", bytes(header))
+    # The body pointer stands behind segment table, root pointer and the message's data words.
+    at = next(position for position, word in enumerate(words) if word >> 48 == 11)
+    count = words[at] >> 48
+    last_pointer = at + 1 + (words[at] >> 32 & 0xFFFF) + count - 1
+    assert words[last_pointer] == 0
+    older = [*words]
+    older[at] -= 1 << 48
+    del older[last_pointer]
+    older[0] -= 1 << 32
+    for position in range(at + 2, last_pointer):
+        # Distances shrink by the word that went.
+        older[position] -= 4 if older[position] else 0
+    frames = [struct.pack(f"<{len(older)}Q", *older), payload]
+    assert canonical(decode(frames)) == canonical(batch)
+
+
+def test_fields_set_in_any_order_and_twice_are_read(canonical: Callable[[Any], Any]) -> None:
+    message = SCHEMA.Message.new_message()
+    body = message.init("taskBatch")
+    body.payloadLengths = array("I", [3]).tobytes()
+    body.numbers = array("Q", [8]).tobytes()
+    body.numbers = array("Q", [9]).tobytes()
+    body.functions = FUNCTION
+    body.client = CLIENT
+    expected = m.TaskBatch(CLIENT, [9], (FUNCTION,), Packed.of([b"abc"]))
+    assert canonical(decode([message.to_bytes(), b"abc"])) == canonical(expected)
+
+
+def test_numbers_that_do_not_fit_are_refused_by_the_sender() -> None:
+    for batch in (
+        m.TaskBatch(CLIENT, [1], (FUNCTION,), Packed.of([b""]), depth=2**16),
+        m.TaskBatch(CLIENT, [1], (FUNCTION,), Packed.of([b""]), flags=-1),
+        m.TaskBatch(CLIENT, [2**64], (FUNCTION,), Packed.of([b""])),
+    ):
+        with pytest.raises(UnencodableMessageError, match=r"TaskBatch\.(depth|flags|numbers) cannot be written"):
+            encode(batch)
