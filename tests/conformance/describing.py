@@ -7,6 +7,7 @@ an object met again is named by the order in which it was met first, so cycles e
 from __future__ import annotations
 
 import copyreg
+import ctypes
 import enum
 import hashlib
 import re
@@ -38,6 +39,11 @@ _EXCEPTION_FIELDS_LEFT_OUT = frozenset(
 _RECURSION_LIMIT = 40_000
 _PADDED = "gGT"
 """Types of numpy whose bytes are not only the value: padding, and pointers."""
+
+_MET, _MET_IN_PART = "met before", "met before in this part"
+"""Say that an object is described already, by its number in the whole, or in a part that is numbered by itself."""
+
+_ARRAY_TYPE: Any = type(ctypes.Array)
 
 own_classes: list[type] = []
 """Classes of this process that no module has, which a value must come back as."""
@@ -73,7 +79,10 @@ def first_difference(left: Description, right: Description) -> str:
 
 
 def renumbered(part: Description, less: int) -> Description:
-    """Return the description of a part as that of a whole: `less` objects were met before it."""
+    """Return the description of a part as that of a whole: `less` objects were met before it.
+
+    What is numbered by itself, as members of sets are, keeps its numbers.
+    """
     with deep_recursion():
         return _renumbered(part, less)
 
@@ -81,8 +90,8 @@ def renumbered(part: Description, less: int) -> Description:
 def _renumbered(part: Description, less: int) -> Description:
     if type(part) is not tuple:
         return part
-    if len(part) == 2 and part[0] == "met before":
-        return "met before", part[1] - less
+    if len(part) == 2 and part[0] == _MET:
+        return _MET, part[1] - less
     return tuple(_renumbered(item, less) for item in part)
 
 
@@ -105,8 +114,9 @@ def _short(part: Description) -> str:
 
 
 class _Describer:
-    def __init__(self) -> None:
+    def __init__(self, word: str = _MET) -> None:
         self._met: dict[int, int] = {}
+        self._word = word
         self._kept: list[Any] = []
         """Objects made on the way stay alive, so that no id is used twice."""
 
@@ -134,7 +144,7 @@ class _Describer:
             return (kind.__name__,)
         met = self._met.get(id(value))
         if met is not None:
-            return "met before", met
+            return self._word, met
         self._met[id(value)] = len(self._met)
         self._kept.append(value)
         return self._object(value, kind)
@@ -145,7 +155,7 @@ class _Describer:
         if kind is dict:
             return ("dict", *((self.value(key), self.value(item)) for key, item in value.items()))
         if kind is set or kind is frozenset:
-            return (kind.__name__, *sorted((_Describer().value(item) for item in value), key=repr))
+            return (kind.__name__, *sorted((_Describer(_MET_IN_PART).value(item) for item in value), key=repr))
         if kind is bytearray:
             return "bytearray", _cut_bytes(bytes(value))
         if isinstance(value, BaseException):
@@ -168,6 +178,10 @@ class _Describer:
         return self._reduced(value, kind)
 
     def _class(self, value: type) -> Description:
+        array: Any = value
+        if isinstance(array, _ARRAY_TYPE) and array._type_ * array._length_ is array:
+            # Its module is that of whoever made it first.
+            return "array type", self._class(array._type_), array._length_
         return "class", value.__module__, value.__qualname__, _is_own(value)
 
     def _member(self, value: enum.Enum) -> Description:
@@ -277,7 +291,7 @@ def _is_own(value: Any) -> bool:
 
 def _code(code: types.CodeType) -> Description:
     constants = tuple(
-        _code(constant) if isinstance(constant, types.CodeType) else _Describer().value(constant)
+        _code(constant) if isinstance(constant, types.CodeType) else _Describer(_MET_IN_PART).value(constant)
         for constant in code.co_consts
     )
     return code.co_name, code.co_code.hex(), code.co_names, code.co_varnames, constants

@@ -78,6 +78,8 @@ DIFFERENCES: list[Difference] = [
         (
             "values/closure",
             "values/closure over a list",
+            "values/ctypes array*",
+            "values/ctypes string buffer",
             "values/dict_keys",
             "values/lambda",
             "values/local class",
@@ -86,6 +88,9 @@ DIFFERENCES: list[Difference] = [
             "values/object of a local class",
             "values/own module",
             "values/recursive closure",
+            "values/sys.float_info",
+            "values/type of a lock",
+            "values/type of dict_keys",
         ),
     ),
     Difference(
@@ -97,11 +102,13 @@ DIFFERENCES: list[Difference] = [
         "What cannot be pickled is refused where it is handed over, by an error that names the argument. The pool's future "
         "fails later, with pickle's own error.",
         (
+            "values/ctypes pointer",
             "values/frame",
             "values/generator",
             "values/list with a lock",
             "values/lock",
             "values/object that refuses to be sent",
+            "values/sys.version_info",
         ),
         ours="^SerializationError: .*cannot be serialized",
     ),
@@ -178,6 +185,20 @@ DIFFERENCES: list[Difference] = [
         "A generator cannot be sent: the error names the type of the result. The pool raises pickle's own.",
         ("callables/generator function",),
         ours="^PicklingError: the task's result, of type .* cannot be serialized: TypeError: cannot pickle 'generator' object",
+    ),
+    Difference(
+        "Arrays of ctypes and types written in C travel, as other types that pickle cannot name; the pool refuses them.",
+        (
+            "callables/makes a ctypes array",
+            "callables/makes an array of structures",
+            "callables/makes a type of C code",
+        ),
+        shows="'value' against 'raised'",
+    ),
+    Difference(
+        "A pointer, and what each process has one of, cannot be sent: the error names the type of the result.",
+        ("callables/makes a pointer", "callables/makes what each process has one of"),
+        ours="^PicklingError: the task's result, of type .* cannot be serialized: .*cannot",
     ),
     Difference(
         "An asynchronous generator function is refused where it is handed over, with a hint. The pool runs it, and cannot "

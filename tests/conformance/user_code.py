@@ -11,6 +11,7 @@ import abc
 import asyncio
 import collections
 import contextlib
+import ctypes
 import dataclasses
 import enum
 import functools
@@ -338,6 +339,35 @@ class TypedPair(typing.NamedTuple):
 
     def joined(self) -> str:
         return f"{self.left}{self.right}"
+
+
+class Record(ctypes.Structure):
+    _fields_ = (("number", ctypes.c_int), ("share", ctypes.c_double))
+
+
+class Header(ctypes.BigEndianStructure):
+    _pack_ = 1
+    _fields_ = (("kind", ctypes.c_uint8), ("length", ctypes.c_uint32))
+
+
+def make_ctypes_array(*numbers: int) -> Any:
+    return (ctypes.c_int * len(numbers))(*numbers)
+
+
+def make_records(*numbers: int) -> Any:
+    return (Record * len(numbers))(*(Record(number, 0.5) for number in numbers))
+
+
+def make_pointer() -> Any:
+    return ctypes.pointer(ctypes.c_int(3))
+
+
+def version_of_python() -> Any:
+    return sys.version_info
+
+
+def type_of_iterator() -> Any:
+    return type(iter([]))
 
 
 class Color(enum.Enum):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import collections
+import ctypes
 import datetime
 import decimal
 import fractions
@@ -18,6 +19,7 @@ import pathlib
 import random
 import re
 import string
+import sys
 import threading
 import types
 import uuid
@@ -310,14 +312,27 @@ def _refused() -> dict[str, Maker]:
         "open file": lambda: open(os.devnull),
         "list with a lock": lambda: [1, {"deep": threading.Lock()}],
         "dict_keys": lambda: {"a": 1}.keys(),
+        "type of dict_keys": lambda: type({}.keys()),
+        "type of a lock": lambda: type(threading.Lock()),
+        "sys.float_info": lambda: sys.float_info,
+        "sys.version_info": lambda: sys.version_info,
+        "ctypes array": lambda: (ctypes.c_int * 3)(1, 2, 3),
+        "ctypes array of arrays": lambda: _ctypes_rows(),
+        "ctypes array of 300 KiB": lambda: (ctypes.c_double * (300 * KIB // 8))(*range(100)),
+        "ctypes string buffer": lambda: ctypes.create_string_buffer(b"text", 9),
+        "ctypes array type": lambda: ctypes.c_int * 3,
+        "ctypes pointer": lambda: ctypes.pointer(ctypes.c_int(3)),
         "frame": lambda: _frame(),
         "lambda": lambda: lambda value: value + 1,
     }
 
 
-def _frame() -> Any:
-    import sys
+def _ctypes_rows() -> Any:
+    row = ctypes.c_double * 2
+    return [(row * 2)(row(0.5, 1.5), row(2.5, 3.5))]
 
+
+def _frame() -> Any:
     return sys._getframe()
 
 
@@ -330,6 +345,7 @@ def _users(user: Any) -> dict[str, Maker]:
         "slots": lambda: user.Slotted([1], {"b": 2}),
         "slots and dictionary": lambda: user.SlottedChild(1, 2, [3]),
         "slots not all filled": lambda: user.PartlyFilled(1),
+        "ctypes number": lambda: user.Pair(ctypes.c_int(3), ctypes.c_char(b"a")),
         "namedtuple": lambda: user.Pair(1, [2]),
         "typed namedtuple": lambda: user.TypedPair(1),
         "list subclass": lambda: _with_attribute(user.ListChild([1, 2])),
@@ -357,6 +373,9 @@ def _users(user: Any) -> dict[str, Maker]:
         "object that cannot be shown": lambda: user.Unprintable(3),
         "object with descriptors": lambda: user.Described(3),
         "counter": lambda: user.Counter(3),
+        "ctypes structure": lambda: user.Record(3, 0.5),
+        "big-endian structure": lambda: [user.Header(3, 500)],
+        "ctypes array of structures": lambda: (user.Record * 2)(user.Record(1, 0.5), user.Record(2, 1.5)),
         "object that refuses to be sent": lambda: user.Unpicklable(),
         "object that refuses to be restored": lambda: user.Unrestorable(),
         "large dataclass": lambda: user.Point(1.0, tags=["t" * 70 * KIB]),

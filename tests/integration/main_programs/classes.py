@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import ctypes
 import dataclasses
 import enum
 import functools
@@ -233,6 +234,31 @@ class Stopped(Event):
     pass
 
 
+class Size(ctypes.Structure):
+    _fields_ = (("width", ctypes.c_int), ("height", ctypes.c_double))
+
+    def area(self) -> float:
+        return float(self.width * self.height)
+
+
+class Packet(ctypes.BigEndianStructure):
+    _pack_ = 1
+    _fields_ = (("kind", ctypes.c_uint8), ("size", ctypes.c_uint32))
+
+
+class Node(ctypes.Structure):
+    def last(self) -> Any:
+        return self.after.contents.last() if self.after else self
+
+
+# A type that names itself: only now it can.
+Node._fields_ = [("number", ctypes.c_int), ("after", ctypes.POINTER(Node))]
+
+
+def last_number(number: int) -> Any:
+    return Node(1, ctypes.pointer(Node(number))).last().number
+
+
 P = ParamSpec("P")
 Ts = TypeVarTuple("Ts")
 Number = NewType("Number", int)
@@ -348,6 +374,13 @@ VALUES: dict[str, tuple[Any, Callable[[Any], bool]]] = {
     "dispatch of methods": (Namer(), lambda v: (v.kind(1), v.kind(""), v.five()) == ("int", "any", 5)),
     "nested class": (Outer.Inner.Q, lambda v: type(v).__qualname__ == "Outer.Inner"),
     "cached function": (double, lambda v: v(2) == 4 and v.cache_info().maxsize == 3),
+    "ctypes array": ((ctypes.c_int * 3)(1, 2, 3), lambda v: list(v) == [1, 2, 3]),
+    "ctypes structure": (Size(2, 1.5), lambda v: v.area() == 3),
+    "ctypes structures": ((Size * 2)(Size(2, 1.5), Size(4, 0.5)), lambda v: [each.area() for each in v] == [3, 2]),
+    "ctypes, big endian": (Packet(1, 2), lambda v: bytes(v) == bytes([1, 0, 0, 0, 2])),
+    "ctypes structure with a pointer": (last_number, lambda v: v(7) == 7),
+    "type of C code": (type({}.keys()), lambda v: isinstance({}.keys(), v) and not isinstance({}.values(), v)),
+    "numbers of the interpreter": (sys.float_info, lambda v: v.max > 1e300 and v.radix == 2),
     "class that names itself": (Ring(), lambda v: v.other is type(v)),
 }
 

@@ -23,7 +23,7 @@ from scaler_adapters.symphony.task_runner import RemoteResult, RemoteTask
 from scaler_protocol import failures
 from scaler_protocol.failures import facts, payload, texts, tracebacks, transport
 from scaler_protocol.payloads import by_value
-from scaler_protocol.payloads.by_value import classes, enums, pickler, sources
+from scaler_protocol.payloads.by_value import classes, ctypes_types, enums, interpreter_types, pickler, sources
 from scaler_protocol.service.errors import ServiceError
 
 # The service's host need not have this package: the runner travels inside the task.
@@ -31,7 +31,21 @@ cloudpickle.register_pickle_by_value(task_runner)
 
 MODULES = {
     module.__name__: zlib.compress(inspect.getsource(module).encode())
-    for module in (classes, enums, sources, pickler, by_value, facts, tracebacks, texts, transport, payload, failures)
+    for module in (
+        classes,
+        enums,
+        interpreter_types,
+        ctypes_types,
+        sources,
+        pickler,
+        by_value,
+        facts,
+        tracebacks,
+        texts,
+        transport,
+        payload,
+        failures,
+    )
 }
 """What payloads name and the runner uses, each after those it imports."""
 

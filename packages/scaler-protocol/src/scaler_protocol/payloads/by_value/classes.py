@@ -127,7 +127,7 @@ def make_class(
     except Exception:
         # A metaclass, or an `__init_subclass__`, that wants attributes or class keywords.
         made = _make_plainly(metaclass, name, bases, namespace)
-    type.__setattr__(made, "__qualname__", qualified_name)
+    _plain_metaclass(made).__setattr__(made, "__qualname__", qualified_name)
     return keep_restored(tracker_id, made)
 
 
@@ -215,13 +215,23 @@ def end_setting(cls: type, restored: _Restored) -> None:
 
 def set_attributes(cls: type, attributes: dict[str, Any], restored: _Restored) -> None:
     """Set the attributes of a class, and remove those that tasks have added since."""
+    plain = _plain_metaclass(cls)
     if restored.names:
         known = restored.names | attributes.keys() | _NOTES
         for name in [name for name in cls.__dict__ if name not in known]:
-            type.__delattr__(cls, name)
-    # Past the metaclass: it may forbid what it allowed once, or make something else of it.
+            plain.__delattr__(cls, name)
+    # Past a metaclass of users: it may forbid what it allowed once, or make something else of it.
     for name, value in attributes.items():
-        type.__setattr__(cls, name, value)
+        plain.__setattr__(cls, name, value)
     if "__firstlineno__" in attributes:
         # Python 3.13 deletes it when anything else is set.
-        type.__setattr__(cls, "__firstlineno__", attributes["__firstlineno__"])
+        plain.__setattr__(cls, "__firstlineno__", attributes["__firstlineno__"])
+
+
+def _plain_metaclass(cls: type) -> Any:
+    """Return what sets attributes of a class without users' code: `type`, but for classes of `ctypes`, which has its own."""
+    kind: Any = type(cls)
+    for metaclass in kind.__mro__:
+        if isinstance(metaclass.__dict__.get("__setattr__"), types.WrapperDescriptorType):
+            return metaclass
+    return type

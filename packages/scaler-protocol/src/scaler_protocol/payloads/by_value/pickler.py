@@ -18,7 +18,13 @@ import cloudpickle
 from cloudpickle import cloudpickle as tracking
 
 from scaler_protocol.payloads.by_value.classes import find_class, reduce_class
+from scaler_protocol.payloads.by_value.ctypes_types import reduce_ctypes_type
 from scaler_protocol.payloads.by_value.enums import reduce_enum
+from scaler_protocol.payloads.by_value.interpreter_types import (
+    is_interpreter_type,
+    reduce_interpreter_type,
+    refuse_lone_value,
+)
 from scaler_protocol.payloads.by_value.sources import reduce_code
 
 PROTOCOL = 5
@@ -86,13 +92,18 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         except TypeError:
             return NotImplemented
         if not is_class:
+            refuse_lone_value(obj)
             return _reduce_lru_cache(obj) if kind is _LRU_CACHE else NotImplemented
         reduced = _reduce_builtin_type(obj)
         if reduced is not None:
             return reduced
         if tracking._should_pickle_by_reference(obj):
             return NotImplemented
-        return reduce_enum(obj) if issubclass(kind, enum.EnumMeta) else reduce_class(obj)
+        if issubclass(kind, enum.EnumMeta):
+            return reduce_enum(obj)
+        if is_interpreter_type(obj):
+            return reduce_interpreter_type(obj)
+        return reduce_ctypes_type(obj) or reduce_class(obj)
 
 
 def _reduce_builtin_type(cls: Any) -> Any:
