@@ -8,9 +8,7 @@ from typing import Any
 from scaler_protocol.objects.storage import Done, Missing, Refused, TimedOut
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.envelope import Envelope
-from scaler_worker.core import AgentCore, AgentOptions, check_invariants
-from scaler_worker.core import effects as do
-from scaler_worker.core import events as on
+from scaler_worker.core import AgentCore, AgentOptions, effects, events
 from simulation.client import ObjectStorage
 from simulation.ledger import Ledger
 from simulation.network import Network
@@ -67,26 +65,25 @@ class AgentProcess(Process):
         self.storage.on_activity = lambda: self.post(lambda: None)
         self.link = network.connect(self.incarnation, scheduler_address, self)
         self._deliver_rest = True
-        self.core.start(self.clock.now)
-        self.post(lambda: None)
+        self.post(events.Start())
 
     def deliver(self, peer: bytes, envelope: Envelope, message: m.Message) -> None:
-        self.post(on.Incoming(envelope, message))
+        self.post(events.Incoming(envelope, message))
 
-    def take_turn(self, events: list[Any]) -> None:
+    def take_turn(self, mail: list[Any]) -> None:
         self.storage.work()
-        for event in events:
+        for event in mail:
             if callable(event):
                 event()
             else:
-                if isinstance(event, on.Incoming):
+                if isinstance(event, events.Incoming):
                     self.ledger.tell_message(f"{self.name} receives", event.message)
                 self.core.handle(event, self.clock.now)
         if self.clock.now >= self.core.next_deadline():
-            self.core.handle(on.Tick(), self.clock.now)
-        effects = self.core.take_effects()
-        check_invariants(self.core)
-        for effect in effects:
+            self.core.handle(events.Tick(), self.clock.now)
+        to_do = self.core.take_effects()
+        self.core.check_invariants()
+        for effect in to_do:
             self._perform(effect)
         self.storage.flush()
         if self.stop_reason:
@@ -97,11 +94,14 @@ class AgentProcess(Process):
 
     def drain(self, grace_seconds: float) -> None:
         """Ask the agent to finish what runs and leave."""
-        self.post(on.StopRequested("asked to stop", grace_seconds))
+        self.post(events.StopRequested("asked to stop", grace_seconds))
 
     def end(self, *, gracefully: bool = False) -> None:
         self._deliver_rest = gracefully or self.random.random() < 0.5
         super().end()
+
+    def processor_ended(self, number: int) -> None:
+        self.processors.pop(number, None)
 
     def after_end(self) -> None:
         self.link.close(deliver_rest=self._deliver_rest)
@@ -109,52 +109,52 @@ class AgentProcess(Process):
         for processor in list(self.processors.values()):
             processor.end()
 
-    def _perform(self, effect: do.Effect) -> None:
-        if isinstance(effect, do.Send):
+    def _perform(self, effect: effects.Effect) -> None:
+        if isinstance(effect, effects.Send):
             self.ledger.tell_message(f"{self.name} sends", effect.message)
             self.link.send(effect.envelope, effect.message)
-        elif isinstance(effect, do.StartProcessor):
+        elif isinstance(effect, effects.StartProcessor):
             self.processors[effect.processor] = Processor(self, effect.processor)
-        elif isinstance(effect, do.KillProcessor):
+        elif isinstance(effect, effects.KillProcessor):
             processor = self.processors.get(effect.processor)
             if processor is not None:
                 processor.die("killed by its agent")
-        elif isinstance(effect, do.FetchObject):
+        elif isinstance(effect, effects.FetchObject):
             self._fetch(effect)
-        elif isinstance(effect, do.PutObject):
+        elif isinstance(effect, effects.PutObject):
             self._put(effect)
-        elif isinstance(effect, do.DropObject):
+        elif isinstance(effect, effects.DropObject):
             self.cache.pop(effect.id, None)
-        elif isinstance(effect, do.Stop):
+        elif isinstance(effect, effects.Stop):
             self.stop_reason = effect.reason
             self.ledger.tell_all(f"{self.name} stops: {effect.reason}")
-        elif isinstance(effect, do.UseStorage | do.Log):
+        elif isinstance(effect, effects.UseStorage | effects.Log):
             pass
         else:
             receiver = self.processors.get(effect.processor)
             if receiver is not None:
                 receiver.receive(effect)
 
-    def _fetch(self, effect: do.FetchObject) -> None:
+    def _fetch(self, effect: effects.FetchObject) -> None:
         def answered(completion: Done | Missing | Refused | TimedOut) -> None:
             if isinstance(completion, Done):
                 content = bytes(completion.buffers[1])
                 self.cache[effect.id] = content
-                event = on.ObjectFetched(effect.request, size_bytes=len(content))
+                event = events.ObjectFetched(effect.request, size_bytes=len(content))
             elif isinstance(completion, Missing):
-                event = on.ObjectFetched(effect.request, missing=True)
+                event = events.ObjectFetched(effect.request, missing=True)
             else:
-                event = on.ObjectFetched(effect.request, error=str(completion))
+                event = events.ObjectFetched(effect.request, error=str(completion))
             self.core.handle(event, self.clock.now)
 
         self.storage.get(effect.id, FETCH_WAIT_S, answered)
 
-    def _put(self, effect: do.PutObject) -> None:
+    def _put(self, effect: effects.PutObject) -> None:
         def answered(completion: Done | Missing | Refused | TimedOut) -> None:
             if isinstance(completion, Done):
-                event = on.ObjectStored(effect.request)
+                event = events.ObjectStored(effect.request)
             else:
-                event = on.ObjectStored(effect.request, str(completion))
+                event = events.ObjectStored(effect.request, str(completion))
             self.core.handle(event, self.clock.now)
 
         self.storage.put(effect.id, effect.owner, self.cache[effect.id], answered)

@@ -289,9 +289,9 @@ class ClientProcess(Process):
     def deliver(self, peer: bytes, envelope: Envelope, message: m.Message) -> None:
         self.post(e.Incoming(envelope, message))
 
-    def take_turn(self, events: list[Any]) -> None:
+    def take_turn(self, mail: list[Any]) -> None:
         self.storage.work()
-        for event in events:
+        for event in mail:
             if callable(event):
                 event()
             else:

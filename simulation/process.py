@@ -32,8 +32,8 @@ class Process:
 
     # --- for subclasses
 
-    def take_turn(self, events: list[Any]) -> None:
-        """Handle `events` (none when only a deadline has passed) and perform what follows from them."""
+    def take_turn(self, mail: list[Any]) -> None:
+        """Handle `mail` (nothing when only a deadline has passed) and perform what follows from them."""
         raise NotImplementedError
 
     def next_deadline(self) -> float:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from random import Random
+from typing import Any, Protocol
 
 from scaler.core import effects as e
 from scaler.core.client_core import ClientCore
@@ -18,16 +19,12 @@ from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import Reported
 from scaler_protocol.wire.codec import decode, encode
 from scaler_protocol.wire.envelope import Envelope, decode_envelope, encode_envelope
-from scaler_worker.core import effects as do
-from scaler_worker.core import events as on
-from simulation.client import FUNCTIONS, ClientDriver
-from simulation.clock import Timer
-from simulation.ledger import Entry, SimulationError
+from scaler_worker.core import effects, events
+from simulation.client import FUNCTIONS, ClientDriver, ObjectStorage
+from simulation.clock import Clock, Timer
+from simulation.ledger import Entry, Ledger, SimulationError
 from simulation.process import Process
-from simulation.programs import Action, Death, Program, is_object, program_number, value_of
-
-if TYPE_CHECKING:
-    from simulation.agent import AgentProcess
+from simulation.programs import Action, Death, Library, Program, is_object, program_number, value_of
 
 START_S = (0.05, 0.5)
 PIPE_S = (0.00002, 0.0002)
@@ -79,12 +76,31 @@ class _Running:
     """It has said that it waits."""
 
 
+class WorkerHost(Protocol):
+    """What a processor has from the machine it runs on, and from the agent there, which is told what happens."""
+
+    name: str
+    clock: Clock
+    random: Random
+    ledger: Ledger
+    library: Library
+    cache: dict[bytes, bytes]
+    """The objects of this machine, by id."""
+    storage: ObjectStorage
+
+    def post(self, event: Any) -> None:
+        """Tell the agent."""
+
+    def processor_ended(self, number: int) -> None:
+        """Note that this process is no more, before the agent is told."""
+
+
 class Processor(Process):
     """Process `number` of an agent. Its mailbox takes the agent's effects, and callables for its own timers."""
 
-    def __init__(self, agent: AgentProcess, number: int) -> None:
-        super().__init__(f"{agent.name}/processor {number}", agent.clock, agent.random)
-        self.agent = agent
+    def __init__(self, host: WorkerHost, number: int) -> None:
+        super().__init__(f"{host.name}/processor {number}", host.clock, host.random)
+        self._host = host
         self.number = number
         self.pid = 10_000 + number
         self._generation = 0
@@ -123,39 +139,39 @@ class Processor(Process):
         self._arrives_at = max(self._arrives_at, self.clock.now + self.random.uniform(*PIPE_S))
         self.clock.at(self._arrives_at, lambda: self.post(effect))
 
-    def _tell(self, event: on.Event) -> None:
+    def _tell(self, event: events.Event) -> None:
         self._told_at = max(self._told_at, self.clock.now + self.random.uniform(*PIPE_S))
-        self.clock.at(self._told_at, lambda: self.agent.post(event))
+        self.clock.at(self._told_at, lambda: self._host.post(event))
 
     def _ready(self) -> None:
         if self.alive:
-            self._tell(on.ProcessorReady(self.number, self.pid))
+            self._tell(events.ProcessorReady(self.number, self.pid))
 
     def die(self, reason: str) -> None:
         """The process ends at once; its agent is told after everything that was written before."""
         if not self.alive:
             return
-        self.agent.ledger.excuses.processor_ends += 1
+        self._host.ledger.excuses.processor_ends += 1
         running = self._running
         if running is not None:
             key = (running.row.client, running.row.number)
-            self.agent.ledger.tell(key, f"{self.name} died while running it: {reason}")
-        self._tell(on.ProcessorExited(self.number, self._begun, f"process {self.pid} ended: {reason}"))
+            self._host.ledger.tell(key, f"{self.name} died while running it: {reason}")
+        self._tell(events.ProcessorExited(self.number, self._begun, f"process {self.pid} ended: {reason}"))
         self.end()
 
     def after_end(self) -> None:
-        self.agent.processors.pop(self.number, None)
+        self._host.processor_ended(self.number)
         if self._running is not None and self._running.timer is not None:
             self._running.timer.cancel()
         if self._nested is not None:
             for entry in list(self._nested.entries.values()):
-                self.agent.ledger.forgotten(entry)
+                self._host.ledger.forgotten(entry)
             self._nested.entries.clear()
 
     # --- turns
 
-    def take_turn(self, events: list[Any]) -> None:
-        for event in events:
+    def take_turn(self, mail: list[Any]) -> None:
+        for event in mail:
             if not self.alive:
                 return
             self._handle(event)
@@ -176,23 +192,23 @@ class Processor(Process):
     def _handle(self, event: Any) -> None:
         if callable(event):
             event()
-        elif isinstance(event, do.SendTasks):
+        elif isinstance(event, effects.SendTasks):
             self._on_tasks(event)
-        elif isinstance(event, do.CancelTask):
+        elif isinstance(event, effects.CancelTask):
             self._on_cancel(event)
-        elif isinstance(event, do.TakeBack):
+        elif isinstance(event, effects.TakeBack):
             self._flush()
-            self._tell(on.ProcessorGaveBack(self.number, *self._drop_rest()))
-        elif isinstance(event, do.StopProcessor):
+            self._tell(events.ProcessorGaveBack(self.number, *self._drop_rest()))
+        elif isinstance(event, effects.StopProcessor):
             self._stopping = True
-        elif isinstance(event, do.AnswerObject):
+        elif isinstance(event, effects.AnswerObject):
             self._on_object(event)
-        elif isinstance(event, do.DeliverRelay):
+        elif isinstance(event, effects.DeliverRelay):
             self._on_relay(event)
         else:
             raise SimulationError(f"a processor cannot do {event}")
 
-    def _on_tasks(self, event: do.SendTasks) -> None:
+    def _on_tasks(self, event: effects.SendTasks) -> None:
         for function_id in event.forgotten:
             self._functions.pop(function_id, None)
         self._functions.update(event.functions)
@@ -216,7 +232,7 @@ class Processor(Process):
                 for position, object_id in zip(batch.object_positions, batch.objects, strict=True)
                 if position == tasks.start + row
             ]
-            program = self.agent.library[program_number(payload[at : at + length])]
+            program = self._host.library[program_number(payload[at : at + length])]
             row_inputs: list[bytes | int] = [
                 event.first_index + row - source if source else value
                 for position, value, source in zip(positions, inputs, sources, strict=True)
@@ -228,7 +244,7 @@ class Processor(Process):
             self._queue.append(
                 _Row(event.first_index + row, tasks.client, number, attempt, batch.depth, program, row_inputs, objects)
             )
-            self.agent.ledger.tell((tasks.client, number), f"attempt {attempt} handed to {self.name}")
+            self._host.ledger.tell((tasks.client, number), f"attempt {attempt} handed to {self.name}")
             at += length
             if _dies(program, Death.READING) and self._running is None and len(self._queue) == 1:
                 self.die("exit status 3, while it read a task")
@@ -244,7 +260,7 @@ class Processor(Process):
         self._queue.clear()
         return self._generation, next_index
 
-    def _on_cancel(self, event: do.CancelTask) -> None:
+    def _on_cancel(self, event: effects.CancelTask) -> None:
         running = self._running
         if running is not None and running.row.index == event.index:
             if running.row.ending is None:
@@ -280,7 +296,7 @@ class Processor(Process):
 
     def _start(self, row: _Row) -> None:
         running = self._running = _Running(row, self.clock.now)
-        self.agent.ledger.started((row.client, row.number), self.name)
+        self._host.ledger.started((row.client, row.number), self.name)
         if _dies(row.program, Death.LOADING):
             self.die("exit status 3, while it loaded the arguments")
             return
@@ -290,21 +306,21 @@ class Processor(Process):
         needed = dict.fromkeys([*row.objects, *(object_id for object_id in stored if object_id is not None)])
         running.wanted = list(needed)
         for object_id in running.wanted:
-            self._tell(on.ObjectWanted(self.number, object_id))
+            self._tell(events.ObjectWanted(self.number, object_id))
         if not running.wanted:
             self._compute(running)
 
-    def _on_object(self, event: do.AnswerObject) -> None:
+    def _on_object(self, event: effects.AnswerObject) -> None:
         running = self._running
         if running is None or event.id not in running.wanted:
             return
         if event.status != m.Status.SUCCESS:
             self._finish(running, _Answer(event.text.encode(), event.status, self._elapsed(running)))
             return
-        content = self.agent.cache.get(event.id)
+        content = self._host.cache.get(event.id)
         if content is None:
             # Dropped from the cache before we could open it.
-            self._tell(on.ObjectWanted(self.number, event.id))
+            self._tell(events.ObjectWanted(self.number, event.id))
             return
         running.wanted.remove(event.id)
         running.contents[event.id] = content
@@ -352,10 +368,10 @@ class Processor(Process):
         children = [child.value for child in running.children]
         value = value_of(row.program, inputs, contents, children)
         if row.index % CHUNK_FAILURES_EVERY == 0:
-            self._tell(on.ChunkFailures(self.number, row.index, 2, b"the failure of the first"))
+            self._tell(events.ChunkFailures(self.number, row.index, 2, b"the failure of the first"))
         if row.program.large_result:
             stored = ObjectId(self.random.randbytes(16))
-            self.agent.cache[stored] = value
+            self._host.cache[stored] = value
             answer = _Answer(frame_object(stored), m.Status.SUCCESS, self._elapsed(running), stored, len(value))
             self._finish(running, answer)
         else:
@@ -399,7 +415,7 @@ class Processor(Process):
             return
         stored = [(at, answer) for at, answer in enumerate(answers) if answer.object_id]
         self._tell(
-            on.ProcessorResults(
+            events.ProcessorResults(
                 processor=self.number,
                 first_index=self._first_unanswered,
                 count=len(answers),
@@ -421,7 +437,7 @@ class Processor(Process):
         nested = self._nested or self._open_client()
         nested.on_ended = lambda _: self._look_at_children()
         for number in running.row.program.children:
-            entry = nested.submit(self.agent.library[number], depth=running.row.depth + 1)
+            entry = nested.submit(self._host.library[number], depth=running.row.depth + 1)
             if entry is None:
                 self._finish(running, _Answer(b"the client inside is disconnected", m.Status.FAILED, 0))
                 return
@@ -430,7 +446,7 @@ class Processor(Process):
         if not running.row.program.silent:
             self._flush()
             running.blocked = True
-            self._tell(on.ProcessorBlocked(self.number, *self._drop_rest()))
+            self._tell(events.ProcessorBlocked(self.number, *self._drop_rest()))
 
     def _look_at_children(self) -> None:
         running = self._running
@@ -446,21 +462,21 @@ class Processor(Process):
         assert self._nested is not None
         running.blocked = False
         self._told_unfinished = self._nested.core.unanswered_count > 0
-        self._tell(on.ProcessorUnblocked(self.number, self._told_unfinished))
+        self._tell(events.ProcessorUnblocked(self.number, self._told_unfinished))
 
     def _tell_unfinished(self, nested: ClientDriver) -> None:
         unfinished = nested.core.unanswered_count > 0
         if unfinished is not self._told_unfinished:
             self._told_unfinished = unfinished
-            self._tell(on.ProcessorUnfinished(self.number, unfinished))
+            self._tell(events.ProcessorUnfinished(self.number, unfinished))
 
     def _open_client(self) -> ClientDriver:
         client_id = self.random.randbytes(16)
         hello = m.Hello(m.Role.CLIENT, f"inside {self.name}", client_id, hostname="worker host")
         core = ClientCore(client_id, hello)
-        nested = ClientDriver(core, self.agent.ledger, self.clock, self._relay, self.agent.storage, self.random)
+        nested = ClientDriver(core, self._host.ledger, self.clock, self._relay, self._host.storage, self.random)
         self._nested = nested
-        self._tell(on.RelayOpened(self.number, client_id))
+        self._tell(events.RelayOpened(self.number, client_id))
         core.start(self.clock.now)
         return nested
 
@@ -469,9 +485,9 @@ class Processor(Process):
         if self._nested.core.unanswered_count:
             self._tell_unfinished(self._nested)
         frames = [encode_envelope(envelope), *(bytes(frame) for frame in encode(message))]
-        self._tell(on.RelayFrames(self.number, self._nested.core.client_id, list(frames)))
+        self._tell(events.RelayFrames(self.number, self._nested.core.client_id, list(frames)))
 
-    def _on_relay(self, event: do.DeliverRelay) -> None:
+    def _on_relay(self, event: effects.DeliverRelay) -> None:
         if self._nested is not None and event.client == self._nested.core.client_id:
             envelope = decode_envelope(event.frames[0])
             self._nested.handle(e.Incoming(envelope, decode([bytes(frame) for frame in event.frames[1:]])))

@@ -47,10 +47,10 @@ class SchedulerProcess(Process):
     def deliver(self, peer: bytes, envelope: Envelope, message: m.Message) -> None:
         self.post((peer, envelope, message))
 
-    def take_turn(self, events: list[Any]) -> None:
+    def take_turn(self, mail: list[Any]) -> None:
         self.storage.work()
         now = self.clock.now
-        for event in events:
+        for event in mail:
             if callable(event):
                 event()
                 continue
@@ -136,8 +136,8 @@ class StorageProcess(Process):
     def deliver(self, peer: bytes, envelope: Envelope, message: m.Message) -> None:
         self.post(objstore.Incoming(peer, message))
 
-    def take_turn(self, events: list[Any]) -> None:
-        for event in events:
+    def take_turn(self, mail: list[Any]) -> None:
+        for event in mail:
             self.core.handle(event, self.clock.now)
         if self.clock.now >= self.core.next_deadline():
             self.core.handle(objstore.Tick(), self.clock.now)

@@ -12,10 +12,8 @@ from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import Reported
 from scaler_protocol.wire.columns import Column, Packed
 from scaler_protocol.wire.envelope import UNSEQUENCED
-from scaler_worker.core import AgentCore, AgentOptions, check_invariants
-from scaler_worker.core import effects as do
-from scaler_worker.core import events as on
-from scaler_worker.core.agent import HOLD_SECONDS
+from scaler_worker.core import AgentCore, AgentOptions, AgentSnapshot, effects, events
+from scaler_worker.core.reporting import HOLD_SECONDS
 
 CLIENT = b"c" * 16
 OTHER = b"d" * 16
@@ -34,37 +32,36 @@ class AgentHarness:
         self.now = 100.0
         self.storage = storage
         self.session = Session()
-        self.effects: list[do.Effect] = []
+        self.effects: list[effects.Effect] = []
         self.sent: list[m.Message] = []
         self.results: dict[tuple[bytes, int], tuple[int, int, bytes]] = {}
         """(client, number) to (attempt, status, payload)."""
         self.handed: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
         """Processor to (index, task number) of everything it was handed."""
-        self.core.start(self.now)
-        self.settle()
+        self.step(events.Start())
         if ready:
             self.welcome()
-            for started in self.take(do.StartProcessor):
-                self.step(on.ProcessorReady(started.processor, 1000 + started.processor))
+            for started in self.take(effects.StartProcessor):
+                self.step(events.ProcessorReady(started.processor, 1000 + started.processor))
             self.define(FUNCTION)
 
     # --- time and events
 
-    def step(self, event: on.Event) -> None:
+    def step(self, event: events.Event) -> None:
         self.core.handle(event, self.now)
         self.settle()
 
     def settle(self) -> None:
         for effect in self.core.take_effects():
-            if isinstance(effect, do.Send):
+            if isinstance(effect, effects.Send):
                 if isinstance(effect.message, m.Hello) or self.session.accept(effect.envelope, self.now):
                     self._take(effect.message)
             else:
                 self.effects.append(effect)
-                if isinstance(effect, do.SendTasks):
+                if isinstance(effect, effects.SendTasks):
                     numbers = enumerate(effect.tasks.numbers, effect.first_index)
                     self.handed[effect.processor].extend(numbers)
-        check_invariants(self.core)
+        self.core.check_invariants()
 
     def _take(self, message: m.Message) -> None:
         self.sent.append(message)
@@ -81,9 +78,9 @@ class AgentHarness:
         while (deadline := self.core.next_deadline()) <= until:
             self.now = max(self.now, deadline)
             # The scheduler is alive, whatever else is the matter.
-            if self.core.established:
+            if self.look().established:
                 self.plain(m.Heartbeat())
-            self.step(on.Tick())
+            self.step(events.Tick())
         self.now = until
 
     # --- the scheduler
@@ -94,16 +91,16 @@ class AgentHarness:
             self.session = Session(hello.hello_number)
         address = "tcp://127.0.0.1:1" if self.storage else ""
         welcome = m.Welcome(incarnation, resumed, address, hello_number=hello.hello_number)
-        self.step(on.Incoming(self.session.plain(welcome).envelope, welcome))
+        self.step(events.Incoming(self.session.plain(welcome).envelope, welcome))
 
     def unknown_peer(self) -> None:
-        self.step(on.Incoming(UNSEQUENCED, m.UnknownPeer()))
+        self.step(events.Incoming(UNSEQUENCED, m.UnknownPeer()))
 
     def say(self, message: m.Message) -> None:
-        self.step(on.Incoming(*self.session.sequence(message)))
+        self.step(events.Incoming(*self.session.sequence(message)))
 
     def plain(self, message: m.Message) -> None:
-        self.step(on.Incoming(*self.session.plain(message)))
+        self.step(events.Incoming(*self.session.plain(message)))
 
     def define(self, function: bytes, client: bytes = CLIENT) -> None:
         self.say(m.FunctionDefine(client, (function,), Packed.of([b"Pbody"])))
@@ -126,10 +123,10 @@ class AgentHarness:
         self, processor: int, count: int = 1, microseconds: int = 10_000, statuses: Column = (), **fields: Any
     ) -> None:
         """Let a processor answer the next tasks it has."""
-        first = self.core._processors[processor].front_index
+        first = self.front_index(processor)
         payloads = [b"r%d" % index for index in range(first, first + count)]
         self.step(
-            on.ProcessorResults(
+            events.ProcessorResults(
                 processor,
                 first,
                 count,
@@ -153,9 +150,17 @@ class AgentHarness:
 
     def block(self, processor: int, generation: int = 1) -> None:
         """The running task of this processor waits for one of its own."""
-        self.step(on.ProcessorBlocked(processor, generation, self.core._processors[processor].front_index + 1))
+        self.step(events.ProcessorBlocked(processor, generation, self.front_index(processor) + 1))
 
     # --- what came of it
+
+    def look(self) -> AgentSnapshot:
+        """Return what the agent holds and knows now."""
+        return self.core.snapshot()
+
+    def front_index(self, processor: int) -> int:
+        """Return the index of the task that a processor runs, or of the next one it will be handed."""
+        return self.look().processors[processor].front_index
 
     def take(self, kind: type[EffectType]) -> list[EffectType]:
         """Return and forget the effects of one kind."""
@@ -171,7 +176,7 @@ class AgentHarness:
 
     def running(self) -> list[int]:
         """Return the numbers of the tasks that are first in a pipe."""
-        return sorted(p.pipe[0].numbers[0] for p in self.core._processors.values() if p.pipe)
+        return sorted(processor.tasks[0] for processor in self.look().processors.values() if processor.tasks)
 
     def status(self, number: int, client: bytes = CLIENT) -> int:
         return self.results[client, number][1]

@@ -12,10 +12,11 @@ from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import Reported
 from scaler_protocol.wire.columns import Packed
 from scaler_protocol.wire.messages import Status
-from scaler_worker.core import effects as do
-from scaler_worker.core import events as on
-from scaler_worker.core.agent import FAILED_STARTS_MAX, HOLD_SECONDS, TAKE_BACK_SECONDS
+from scaler_worker.core import effects, events
 from scaler_worker.core.deaths import DELAY_SECONDS_MAX, UNSTARTED_DEATHS_MAX
+from scaler_worker.core.endings import TAKE_BACK_SECONDS
+from scaler_worker.core.lifecycle import FAILED_STARTS_MAX
+from scaler_worker.core.reporting import HOLD_SECONDS
 
 
 def returned(harness: AgentHarness) -> list[int]:
@@ -61,27 +62,27 @@ def test_long_tasks_are_never_handed_over_ahead() -> None:
     harness.learn(microseconds=2_000_000)
     harness.submit(range(10))
     assert harness.running() == [0, 1]
-    assert [processor.rows for processor in harness.core._processors.values()] == [1, 1]
+    assert [len(processor.tasks) for processor in harness.look().processors.values()] == [1, 1]
 
 
 def test_capacity_follows_the_measured_duration() -> None:
     harness = AgentHarness(slots=2, queue_limit=500)
-    assert harness.core.capacity() == 4
+    assert harness.look().capacity == 4
     harness.learn(microseconds=2_000_000)
-    assert harness.core.capacity() == 2
+    assert harness.look().capacity == 2
     for number in range(40):
         harness.submit([number])
         harness.finish(harness.holder(number), microseconds=10_000)
-    assert 10 <= harness.core.capacity() <= 14
+    assert 10 <= harness.look().capacity <= 14
     for number in range(100, 200):
         harness.submit([number])
         harness.finish(harness.holder(number), microseconds=1)
-    assert harness.core.capacity() == 1000
+    assert harness.look().capacity == 1000
 
 
 def test_a_queue_limit_of_one_holds_one_task_per_worker() -> None:
     harness = AgentHarness(slots=2, queue_limit=1)
-    assert harness.core.capacity() == 2
+    assert harness.look().capacity == 2
 
 
 def test_deeper_tasks_go_first() -> None:
@@ -100,7 +101,7 @@ def test_functions_are_sent_to_each_processor_once() -> None:
     for number in range(3):
         harness.submit([number])
         harness.finish(0)
-    assert [effect.functions for effect in harness.take(do.SendTasks)] == [((FUNCTION, b"Pbody"),), (), ()]
+    assert [effect.functions for effect in harness.take(effects.SendTasks)] == [((FUNCTION, b"Pbody"),), (), ()]
 
 
 def test_a_task_whose_function_was_never_sent_is_refused_with_a_sentence() -> None:
@@ -139,7 +140,7 @@ def test_payload_columns_are_cut_where_the_slices_are() -> None:
     slices = []
     for _ in range(4):
         harness.finish(0, microseconds=3_000)
-        slices += harness.take(do.SendTasks)
+        slices += harness.take(effects.SendTasks)
     assert b"".join(bytes(effect.tasks.payload()) for effect in slices) == b"abbcccdddd"
     inputs = {
         effect.tasks.numbers[position]: payload
@@ -168,9 +169,9 @@ def submit_chains(harness: AgentHarness, lengths: Sequence[int], first: int = 0)
 def test_a_chain_stays_on_one_processor() -> None:
     harness = AgentHarness(slots=2)
     harness.learn(1)
-    harness.take(do.SendTasks)
+    harness.take(effects.SendTasks)
     submit_chains(harness, [10, 10, 1, 10])
-    handed = harness.take(do.SendTasks)
+    handed = harness.take(effects.SendTasks)
     assert {effect.processor for effect in handed} == {0, 1}
     for effect in handed:
         tasks = effect.tasks
@@ -183,7 +184,7 @@ def test_a_chain_stays_on_one_processor() -> None:
 def test_a_chain_of_unknown_length_in_time_is_handed_over_whole_and_nothing_with_it() -> None:
     harness = AgentHarness(slots=1)
     submit_chains(harness, [5, 5])
-    (effect,) = harness.take(do.SendTasks)
+    (effect,) = harness.take(effects.SendTasks)
     assert list(effect.tasks.numbers) == [0, 1, 2, 3, 4]
 
 
@@ -201,11 +202,11 @@ def test_what_is_left_of_a_chain_after_its_processor_died_goes_back_to_the_sched
     submit_chains(harness, [4])
     harness.finish(0)
     harness.said(m.ResultBatch)
-    harness.step(on.ProcessorExited(0, 1, "it died"))
+    harness.step(events.ProcessorExited(0, 1, "it died"))
     assert returned(harness) == [2, 3]
     assert harness.status(1) == Status.PROCESSOR_DIED
     # What had come before it is told after what comes back, so the scheduler never queues a link that is still here.
-    assert harness.core._queue.count == 0
+    assert not harness.look().queued
 
 
 def test_links_of_a_chain_come_back_from_the_last_to_the_first_where_answers_were_lost() -> None:
@@ -214,31 +215,31 @@ def test_links_of_a_chain_come_back_from_the_last_to_the_first_where_answers_wer
     harness.finish(0)
     harness.sent.clear()
     # It had run two more, and had not yet said so, when it died in the fourth.
-    harness.step(on.ProcessorExited(0, 3, "it died"))
+    harness.step(events.ProcessorExited(0, 3, "it died"))
     told = [list(message.numbers) for message in harness.sent if isinstance(message, m.TaskReturn | m.ResultBatch)]
     assert told == [[4], [3], [1, 2]]
-    assert harness.core._queue.count == 0
+    assert not harness.look().queued
 
 
 def test_a_chain_that_had_not_begun_when_its_processor_died_stays() -> None:
     harness = AgentHarness(slots=1)
     harness.learn(100)
     submit_chains(harness, [2, 2])
-    harness.step(on.ProcessorExited(0, harness.core._processors[0].front_index, "it died"))
+    harness.step(events.ProcessorExited(0, harness.front_index(0), "it died"))
     assert returned(harness) == [1]
-    assert [list(tasks.numbers) for tasks in harness.core._queue] == [[2, 3]]
+    assert [list(numbers) for numbers in harness.look().queued] == [[2, 3]]
 
 
 def test_a_slow_link_loses_those_behind_it_to_the_scheduler() -> None:
     harness = AgentHarness(slots=1)
     submit_chains(harness, [4])
     harness.wait(TAKE_BACK_SECONDS)
-    (effect,) = harness.take(do.TakeBack)
-    front = harness.core._processors[0].front_index
-    harness.step(on.ProcessorGaveBack(effect.processor, 1, front + 1))
+    (effect,) = harness.take(effects.TakeBack)
+    front = harness.front_index(0)
+    harness.step(events.ProcessorGaveBack(effect.processor, 1, front + 1))
     assert returned(harness) == [1, 2, 3]
     harness.wait(1.0)
-    assert harness.take(do.TakeBack) == []
+    assert harness.take(effects.TakeBack) == []
 
 
 def test_a_link_that_blocks_loses_those_behind_it_to_the_scheduler() -> None:
@@ -255,16 +256,16 @@ def test_cancelling_a_link_in_the_queue_returns_those_behind_it() -> None:
     harness.say(m.TaskCancel(CLIENT, [1]))
     assert returned(harness) == [2, 3]
     assert harness.status(1) == Status.CANCELED
-    assert [list(tasks.numbers) for tasks in harness.core._queue] == [[0], [4, 5]]
+    assert [list(numbers) for numbers in harness.look().queued] == [[0], [4, 5]]
 
 
 def test_skipped_links_say_nothing_about_how_long_tasks_take() -> None:
     harness = AgentHarness(slots=1)
     submit_chains(harness, [3])
     harness.finish(0, microseconds=5_000_000)
-    known = harness.core._durations.mean
+    known = harness.look().mean_task_microseconds
     harness.finish(0, 2, microseconds=0, statuses=[Status.FAILED, Status.SKIPPED])
-    assert harness.core._durations.mean == known
+    assert harness.look().mean_task_microseconds == known
     assert harness.status(2) == Status.SKIPPED
 
 
@@ -293,7 +294,7 @@ def test_a_queued_task_is_cancelled_at_once() -> None:
     harness.submit(range(4))
     harness.say(m.TaskCancel(CLIENT, [3]))
     assert harness.status(3) == Status.CANCELED
-    assert harness.take(do.CancelTask) == []
+    assert harness.take(effects.CancelTask) == []
 
 
 def test_a_cancel_of_another_attempt_is_ignored() -> None:
@@ -307,11 +308,11 @@ def test_a_running_task_is_asked_to_end_and_its_answer_passed_on() -> None:
     harness = AgentHarness(slots=1)
     harness.submit([1])
     harness.say(m.TaskCancel(CLIENT, [1]))
-    assert harness.take(do.CancelTask) == [do.CancelTask(0, 0, Status.CANCELED)]
+    assert harness.take(effects.CancelTask) == [effects.CancelTask(0, 0, Status.CANCELED)]
     harness.finish(0, statuses=[Status.CANCELED])
     harness.wait(5)
     assert harness.status(1) == Status.CANCELED
-    assert harness.take(do.KillProcessor) == []
+    assert harness.take(effects.KillProcessor) == []
 
 
 def test_a_task_that_does_not_end_when_asked_ends_with_its_processor() -> None:
@@ -319,14 +320,14 @@ def test_a_task_that_does_not_end_when_asked_ends_with_its_processor() -> None:
     harness.submit([1])
     harness.say(m.TaskCancel(CLIENT, [1]))
     harness.wait(0.9)
-    assert harness.take(do.KillProcessor) == []
+    assert harness.take(effects.KillProcessor) == []
     harness.wait(0.2)
-    assert harness.take(do.KillProcessor) == [do.KillProcessor(0)]
+    assert harness.take(effects.KillProcessor) == [effects.KillProcessor(0)]
     harness.submit([2])
-    harness.step(on.ProcessorExited(0, 0, "killed"))
+    harness.step(events.ProcessorExited(0, 0, "killed"))
     assert harness.status(1) == Status.CANCELED
-    assert harness.take(do.StartProcessor) == [do.StartProcessor(1, 0)]
-    harness.step(on.ProcessorReady(1, 2000))
+    assert harness.take(effects.StartProcessor) == [effects.StartProcessor(1, 0)]
+    harness.step(events.ProcessorReady(1, 2000))
     assert harness.running() == [2]
 
 
@@ -336,11 +337,11 @@ def test_the_task_after_one_that_had_to_be_killed_does_not_pay_for_it() -> None:
     harness.submit([1, 2])
     harness.say(m.TaskCancel(CLIENT, [1]))
     harness.wait(1.1)
-    assert harness.take(do.KillProcessor) == [do.KillProcessor(0)]
+    assert harness.take(effects.KillProcessor) == [effects.KillProcessor(0)]
     harness.finish(0)
-    running = harness.core._processors[0].front_index if harness.core._processors[0].rows else None
-    harness.step(on.ProcessorExited(0, running, "killed"))
-    harness.step(on.ProcessorReady(1, 2000))
+    running = harness.front_index(0) if harness.look().processors[0].tasks else None
+    harness.step(events.ProcessorExited(0, running, "killed"))
+    harness.step(events.ProcessorReady(1, 2000))
     assert harness.running() == [2]
     assert (CLIENT, 2) not in harness.results
 
@@ -349,13 +350,13 @@ def test_a_task_times_out() -> None:
     harness = AgentHarness(slots=1, task_timeout_seconds=3)
     harness.submit([1, 2])
     harness.wait(2.9)
-    assert harness.take(do.CancelTask) == []
+    assert harness.take(effects.CancelTask) == []
     harness.wait(0.2)
-    (cancel,) = harness.take(do.CancelTask)
+    (cancel,) = harness.take(effects.CancelTask)
     assert (cancel.index, cancel.status) == (0, Status.TIMED_OUT)
     assert "3 s" in cancel.text
     harness.wait(1.1)
-    harness.step(on.ProcessorExited(0, 0, "killed"))
+    harness.step(events.ProcessorExited(0, 0, "killed"))
     assert harness.status(1) == Status.TIMED_OUT
     assert harness.results[CLIENT, 1][2] == cancel.text.encode()
 
@@ -364,11 +365,11 @@ def test_tasks_behind_a_slow_one_are_taken_back_for_others() -> None:
     harness = AgentHarness(slots=1)
     harness.learn(microseconds=100)
     harness.submit(range(10))
-    assert harness.core._processors[0].rows == 10
+    assert len(harness.look().processors[0].tasks) == 10
     harness.wait(0.06)
-    assert harness.take(do.TakeBack) == [do.TakeBack(0)]
-    first = harness.core._processors[0].front_index
-    harness.step(on.ProcessorGaveBack(0, 1, first + 1))
+    assert harness.take(effects.TakeBack) == [effects.TakeBack(0)]
+    first = harness.front_index(0)
+    harness.step(events.ProcessorGaveBack(0, 1, first + 1))
     harness.say(m.TaskRecall(100))
     assert returned(harness) == list(range(1, 10))
     assert harness.running() == [0]
@@ -381,18 +382,18 @@ def test_only_the_running_task_of_a_dead_processor_fails() -> None:
     harness = AgentHarness(slots=1)
     harness.learn(microseconds=100)
     harness.submit(range(10))
-    first = harness.core._processors[0].front_index
-    harness.step(on.ProcessorExited(0, first + 2, "processor 1000 was killed by SIGSEGV"))
+    first = harness.front_index(0)
+    harness.step(events.ProcessorExited(0, first + 2, "processor 1000 was killed by SIGSEGV"))
     assert harness.results[CLIENT, 2] == (1, Status.PROCESSOR_DIED, b"processor 1000 was killed by SIGSEGV")
-    harness.step(on.ProcessorReady(1, 2000))
+    harness.step(events.ProcessorReady(1, 2000))
     assert [number for _, number in harness.handed[1]] == [0, 1, 3, 4, 5, 6, 7, 8, 9]
 
 
 def test_a_processor_that_dies_between_tasks_costs_nobody_an_attempt() -> None:
     harness = AgentHarness(slots=1)
     harness.submit([1])
-    harness.step(on.ProcessorExited(0, None, "killed"))
-    harness.step(on.ProcessorReady(1, 2000))
+    harness.step(events.ProcessorExited(0, None, "killed"))
+    harness.step(events.ProcessorReady(1, 2000))
     harness.finish(1)
     assert harness.status(1) == Status.SUCCESS
 
@@ -402,10 +403,10 @@ def test_a_processor_that_dies_before_its_answer_is_here_died_of_the_task_it_beg
     harness = AgentHarness(slots=1)
     harness.learn(microseconds=100)
     harness.submit(range(4))
-    first = harness.core._processors[0].front_index
-    harness.step(on.ProcessorExited(0, first + 1, "it ended"))
+    first = harness.front_index(0)
+    harness.step(events.ProcessorExited(0, first + 1, "it ended"))
     assert (harness.results[CLIENT, 1]) == (1, Status.PROCESSOR_DIED, b"it ended")
-    harness.step(on.ProcessorReady(1, 2000))
+    harness.step(events.ProcessorReady(1, 2000))
     assert [number for _, number in harness.handed[1]] == [0, 2, 3]
 
 
@@ -413,10 +414,10 @@ def test_a_task_that_is_answered_has_nothing_to_do_with_a_later_death() -> None:
     harness = AgentHarness(slots=1)
     harness.learn(microseconds=100)
     harness.submit(range(2))
-    first = harness.core._processors[0].front_index
+    first = harness.front_index(0)
     harness.finish(0)
-    harness.step(on.ProcessorExited(0, first, "it ended"))
-    harness.step(on.ProcessorReady(1, 2000))
+    harness.step(events.ProcessorExited(0, first, "it ended"))
+    harness.step(events.ProcessorReady(1, 2000))
     assert [number for _, number in harness.handed[1]] == [1]
     assert (CLIENT, 1) not in harness.results
 
@@ -428,14 +429,14 @@ def test_a_task_that_is_always_next_when_its_processor_dies_is_counted_in_the_en
     for number in range(UNSTARTED_DEATHS_MAX):
         assert (CLIENT, 1) not in harness.results
         assert [task for _, task in harness.handed[number]] == [1]
-        harness.step(on.ProcessorExited(number, None, "it ended"))
+        harness.step(events.ProcessorExited(number, None, "it ended"))
         harness.wait(DELAY_SECONDS_MAX)
-        harness.step(on.ProcessorReady(number + 1, 2000))
+        harness.step(events.ProcessorReady(number + 1, 2000))
     assert harness.results[CLIENT, 1] == (1, Status.PROCESSOR_DIED, b"it ended")
     # The next attempt is counted anew.
     harness.submit([1], attempt=2)
-    harness.step(on.ProcessorExited(UNSTARTED_DEATHS_MAX, None, "it ended"))
-    assert harness.core._queue.count == 1
+    harness.step(events.ProcessorExited(UNSTARTED_DEATHS_MAX, None, "it ended"))
+    assert sum(map(len, harness.look().queued)) == 1
 
 
 def test_processors_that_die_again_and_again_are_started_more_and_more_slowly() -> None:
@@ -444,22 +445,22 @@ def test_processors_that_die_again_and_again_are_started_more_and_more_slowly() 
     for number in range(12):
         harness.submit([number])
         before = harness.now
-        harness.step(on.ProcessorExited(number, 0, "it ended"))
-        while not harness.take(do.StartProcessor):
+        harness.step(events.ProcessorExited(number, 0, "it ended"))
+        while not harness.take(effects.StartProcessor):
             assert harness.core.next_deadline() - harness.now <= DELAY_SECONDS_MAX
             harness.now = harness.core.next_deadline()
             harness.plain(m.Heartbeat())
-            harness.step(on.Tick())
+            harness.step(events.Tick())
         waits.append(harness.now - before)
-        harness.step(on.ProcessorReady(number + 1, 2000))
+        harness.step(events.ProcessorReady(number + 1, 2000))
     assert waits[0] == 0
     assert waits[1:5] == pytest.approx([0.01, 0.02, 0.04, 0.08])
     assert waits[-1] == pytest.approx(DELAY_SECONDS_MAX)
     # One that answers a task ends the row.
     harness.submit([100])
     harness.finish(12)
-    harness.step(on.ProcessorExited(12, 0, "it ended"))
-    assert harness.take(do.StartProcessor) == [do.StartProcessor(13, 0)]
+    harness.step(events.ProcessorExited(12, 0, "it ended"))
+    assert harness.take(effects.StartProcessor) == [effects.StartProcessor(13, 0)]
 
 
 def test_one_that_retires_is_replaced_at_once_and_costs_nobody_anything() -> None:
@@ -467,9 +468,9 @@ def test_one_that_retires_is_replaced_at_once_and_costs_nobody_anything() -> Non
     for number in range(2 * UNSTARTED_DEATHS_MAX):
         harness.submit([number]) if not number else None
         # What came after it had answered and before it was gone.
-        harness.step(on.ProcessorExited(number, None, "its descriptors were closed", retired=True))
-        assert harness.take(do.StartProcessor)[-1] == do.StartProcessor(number + 1, 0)
-        harness.step(on.ProcessorReady(number + 1, 2000))
+        harness.step(events.ProcessorExited(number, None, "its descriptors were closed", retired=True))
+        assert harness.take(effects.StartProcessor)[-1] == effects.StartProcessor(number + 1, 0)
+        harness.step(events.ProcessorReady(number + 1, 2000))
     assert harness.running() == [0]
     assert not harness.results
 
@@ -477,10 +478,10 @@ def test_one_that_retires_is_replaced_at_once_and_costs_nobody_anything() -> Non
 def test_a_faulty_processor_is_killed_and_its_task_has_used_up_an_attempt() -> None:
     harness = AgentHarness(slots=1)
     harness.submit([1])
-    harness.step(on.ProcessorFaulty(0, "sent a record that cannot be read"))
-    harness.step(on.ProcessorFaulty(0, "sent a record that cannot be read"))
-    assert harness.take(do.KillProcessor) == [do.KillProcessor(0)]
-    harness.step(on.ProcessorExited(0, 0, "processor 1000 was killed"))
+    harness.step(events.ProcessorFaulty(0, "sent a record that cannot be read"))
+    harness.step(events.ProcessorFaulty(0, "sent a record that cannot be read"))
+    assert harness.take(effects.KillProcessor) == [effects.KillProcessor(0)]
+    harness.step(events.ProcessorExited(0, 0, "processor 1000 was killed"))
     text = b"processor 1000 was killed; it sent a record that cannot be read"
     assert harness.results[CLIENT, 1] == (1, Status.PROCESSOR_DIED, text)
 
@@ -490,9 +491,9 @@ def test_cancelled_tasks_of_a_dead_processor_are_answered() -> None:
     harness.learn(microseconds=100)
     harness.submit(range(4))
     harness.say(m.TaskCancel(CLIENT, [0, 2]))
-    harness.step(on.ProcessorExited(0, harness.core._processors[0].front_index, "killed"))
+    harness.step(events.ProcessorExited(0, harness.front_index(0), "killed"))
     assert (harness.status(0), harness.status(2)) == (Status.CANCELED, Status.CANCELED)
-    harness.step(on.ProcessorReady(1, 2000))
+    harness.step(events.ProcessorReady(1, 2000))
     assert [number for _, number in harness.handed[1]] == [1, 3]
 
 
@@ -501,24 +502,24 @@ def test_processors_that_cannot_start_stop_the_agent() -> None:
     harness.welcome()
     for _ in range(FAILED_STARTS_MAX):
         harness.wait(DELAY_SECONDS_MAX)
-        (started,) = harness.take(do.StartProcessor)
-        harness.step(on.ProcessorExited(started.processor, None, "no memory"))
-    assert harness.take(do.Stop) == [do.Stop("no processor can be started: no memory", 1)]
+        (started,) = harness.take(effects.StartProcessor)
+        harness.step(events.ProcessorExited(started.processor, None, "no memory"))
+    assert harness.take(effects.Stop) == [effects.Stop("no processor can be started: no memory", 1)]
 
 
 def test_a_preload_that_fails_stops_the_agent_at_once() -> None:
     harness = AgentHarness(slots=2, ready=False)
-    harness.step(on.ProcessorExited(0, None, "--preload x: no", fatal=True))
-    assert harness.take(do.Stop) == [do.Stop("no processor can be started: --preload x: no", 1)]
-    assert harness.core.stopped
+    harness.step(events.ProcessorExited(0, None, "--preload x: no", fatal=True))
+    assert harness.take(effects.Stop) == [effects.Stop("no processor can be started: --preload x: no", 1)]
+    assert harness.look().stopped
 
 
 def test_a_processor_that_answers_what_it_was_not_given_is_replaced() -> None:
     harness = AgentHarness(slots=1)
     harness.submit([1])
-    harness.step(on.ProcessorResults(0, 5, 1, [1], b"x", Reported(durations=[1])))
-    assert harness.take(do.KillProcessor) == [do.KillProcessor(0)]
-    harness.step(on.ProcessorResults(99, 0, 1, [1], b"x", Reported(durations=[1])))
+    harness.step(events.ProcessorResults(0, 5, 1, [1], b"x", Reported(durations=[1])))
+    assert harness.take(effects.KillProcessor) == [effects.KillProcessor(0)]
+    harness.step(events.ProcessorResults(99, 0, 1, [1], b"x", Reported(durations=[1])))
 
 
 # --- nesting
@@ -527,15 +528,15 @@ def test_a_processor_that_answers_what_it_was_not_given_is_replaced() -> None:
 def test_a_blocked_task_lends_its_slot() -> None:
     harness = AgentHarness(slots=1)
     harness.submit([1])
-    before = harness.core.capacity()
+    before = harness.look().capacity
     harness.block(0)
-    assert harness.core.capacity() == before + 1
-    (started,) = harness.take(do.StartProcessor)[-1:]
-    harness.step(on.ProcessorReady(started.processor, 2000))
+    assert harness.look().capacity == before + 1
+    (started,) = harness.take(effects.StartProcessor)[-1:]
+    harness.step(events.ProcessorReady(started.processor, 2000))
     harness.submit([2], depth=1)
     assert harness.running() == [1, 2]
     harness.finish(started.processor)
-    harness.step(on.ProcessorUnblocked(0))
+    harness.step(events.ProcessorUnblocked(0))
     harness.finish(0)
     assert harness.status(1) == harness.status(2) == Status.SUCCESS
 
@@ -544,10 +545,10 @@ def test_what_was_handed_over_behind_a_blocked_task_runs_elsewhere() -> None:
     harness = AgentHarness(slots=1)
     harness.learn(microseconds=100)
     harness.submit([1, 2, 3])
-    harness.take(do.StartProcessor)
+    harness.take(effects.StartProcessor)
     harness.block(0)
-    (started,) = harness.take(do.StartProcessor)
-    harness.step(on.ProcessorReady(started.processor, 2000))
+    (started,) = harness.take(effects.StartProcessor)
+    harness.step(events.ProcessorReady(started.processor, 2000))
     assert [number for _, number in harness.handed[started.processor]] == [2, 3]
 
 
@@ -555,9 +556,9 @@ def test_no_new_task_starts_while_more_run_than_there_are_slots() -> None:
     harness = AgentHarness(slots=1)
     harness.submit([1])
     harness.block(0)
-    harness.step(on.ProcessorReady(1, 2000))
+    harness.step(events.ProcessorReady(1, 2000))
     harness.submit([2], depth=1)
-    harness.step(on.ProcessorUnblocked(0))
+    harness.step(events.ProcessorUnblocked(0))
     harness.submit([3], depth=1)
     harness.finish(1)
     assert harness.running() == [1]
@@ -569,15 +570,15 @@ def test_beyond_the_slots_one_task_of_each_depth_starts_per_slot() -> None:
     harness = AgentHarness(slots=1)
     harness.submit([1])
     harness.block(0)
-    harness.step(on.ProcessorReady(1, 2000))
+    harness.step(events.ProcessorReady(1, 2000))
     harness.submit([2], depth=1)
     harness.block(1)
     harness.submit([3], depth=0)
     harness.submit([4], depth=1)
     assert harness.running() == [1, 2]
     harness.submit([5], depth=2)
-    (started,) = harness.take(do.StartProcessor)[-1:]
-    harness.step(on.ProcessorReady(started.processor, 2001))
+    (started,) = harness.take(effects.StartProcessor)[-1:]
+    harness.step(events.ProcessorReady(started.processor, 2001))
     assert harness.running() == [1, 2, 5]
 
 
@@ -585,15 +586,15 @@ def test_branches_of_a_recursion_go_on_side_by_side() -> None:
     harness = AgentHarness(slots=2)
     for depth in range(4):
         harness.submit([depth, 100 + depth], depth=depth)
-        for started in harness.take(do.StartProcessor):
-            harness.step(on.ProcessorReady(started.processor, 2000 + started.processor))
+        for started in harness.take(effects.StartProcessor):
+            harness.step(events.ProcessorReady(started.processor, 2000 + started.processor))
         if depth < 3:
             harness.block(harness.holder(depth))
             harness.block(harness.holder(100 + depth))
     assert harness.running() == [0, 1, 2, 3, 100, 101, 102, 103]
     # One branch is done three levels up: its next one may start, although the other branch is deeper.
     for depth in (3, 2, 1):
-        harness.step(on.ProcessorUnblocked(harness.holder(depth)))
+        harness.step(events.ProcessorUnblocked(harness.holder(depth)))
         harness.finish(harness.holder(depth))
     harness.submit([50, 51], depth=1)
     assert harness.running() == [0, 50, 100, 101, 102, 103]
@@ -604,7 +605,7 @@ def test_tasks_that_may_not_start_make_room_for_deeper_ones_where_they_take_it()
     harness = AgentHarness(slots=1)
     harness.submit([1])
     harness.block(0)
-    harness.step(on.ProcessorReady(1, 2000))
+    harness.step(events.ProcessorReady(1, 2000))
     harness.submit([2], depth=1)
     harness.submit([3], depth=0)
     harness.block(1)
@@ -622,37 +623,37 @@ def test_a_hundred_levels_need_a_hundred_processors_and_no_more() -> None:
     harness = AgentHarness(slots=1)
     for depth in range(100):
         harness.submit([depth], depth=depth)
-        for started in harness.take(do.StartProcessor):
-            harness.step(on.ProcessorReady(started.processor, 2000 + started.processor))
+        for started in harness.take(effects.StartProcessor):
+            harness.step(events.ProcessorReady(started.processor, 2000 + started.processor))
         harness.block(harness.holder(depth))
-    assert len(harness.core._processors) <= 102
+    assert len(harness.look().processors) <= 102
     for depth in reversed(range(100)):
-        harness.step(on.ProcessorUnblocked(harness.holder(depth)))
+        harness.step(events.ProcessorUnblocked(harness.holder(depth)))
         harness.finish(harness.holder(depth))
     assert len(harness.results) == 100
     harness.wait(11)
-    assert len(harness.take(do.StopProcessor)) >= 99
-    alive = [p for p in harness.core._processors.values() if p.state is not m.ProcessorState.STOPPING]
+    assert len(harness.take(effects.StopProcessor)) >= 99
+    alive = [p for p in harness.look().processors.values() if p.state is not m.ProcessorState.STOPPING]
     assert len(alive) == 1
 
 
 def test_relays_find_the_processor_their_client_lives_in() -> None:
     harness = AgentHarness(slots=2)
-    harness.step(on.RelayOpened(1, OTHER))
-    harness.step(on.RelayFrames(1, OTHER, [b"envelope", b"header"]))
+    harness.step(events.RelayOpened(1, OTHER))
+    harness.step(events.RelayFrames(1, OTHER, [b"envelope", b"header"]))
     assert harness.said(m.Relay) == [m.Relay(OTHER, [b"envelope", b"header"])]
     harness.plain(m.Relay(OTHER, [b"answer"]))
-    assert harness.take(do.DeliverRelay) == [do.DeliverRelay(1, OTHER, [b"answer"])]
-    harness.step(on.RelayClosed(1, OTHER))
+    assert harness.take(effects.DeliverRelay) == [effects.DeliverRelay(1, OTHER, [b"answer"])]
+    harness.step(events.RelayClosed(1, OTHER))
     assert harness.said(m.ClientGone) == [m.ClientGone(OTHER)]
     harness.plain(m.Relay(OTHER, [b"late"]))
-    assert harness.take(do.DeliverRelay) == []
+    assert harness.take(effects.DeliverRelay) == []
 
 
 def test_clients_inside_a_dead_processor_are_reported_gone() -> None:
     harness = AgentHarness(slots=1)
-    harness.step(on.RelayOpened(0, OTHER))
-    harness.step(on.ProcessorExited(0, None, "killed"))
+    harness.step(events.RelayOpened(0, OTHER))
+    harness.step(events.ProcessorExited(0, None, "killed"))
     assert harness.said(m.ClientGone) == [m.ClientGone(OTHER)]
 
 
@@ -665,7 +666,7 @@ def test_the_tasks_of_a_client_that_is_gone_are_dropped() -> None:
     harness.submit([1, 2, 3])
     harness.submit([1], OTHER)
     harness.say(m.ClientGone(CLIENT))
-    assert harness.take(do.CancelTask) == [do.CancelTask(0, 0, Status.CANCELED)]
+    assert harness.take(effects.CancelTask) == [effects.CancelTask(0, 0, Status.CANCELED)]
     harness.finish(0, statuses=[Status.CANCELED])
     harness.finish(0)
     assert list(harness.results) == [(OTHER, 1)]
@@ -678,8 +679,8 @@ def test_a_client_that_comes_back_is_served_though_its_old_task_still_ends() -> 
     harness.define(FUNCTION)
     harness.submit([1], attempt=1)
     harness.wait(1.1)
-    harness.step(on.ProcessorExited(0, 0, "killed"))
-    harness.step(on.ProcessorReady(1, 2000))
+    harness.step(events.ProcessorExited(0, 0, "killed"))
+    harness.step(events.ProcessorReady(1, 2000))
     harness.finish(1)
     assert harness.status(1) == Status.SUCCESS
 
@@ -690,29 +691,29 @@ def test_a_client_that_comes_back_is_served_though_its_old_task_still_ends() -> 
 def test_objects_named_by_a_batch_are_fetched_once_and_ahead() -> None:
     harness = AgentHarness(slots=2)
     harness.submit([1, 2], object_positions=[0, 1], objects=(b"o" * 16, b"o" * 16))
-    (fetch,) = harness.take(do.FetchObject)
-    harness.step(on.ObjectWanted(0, b"o" * 16))
-    harness.step(on.ObjectWanted(1, b"o" * 16))
-    harness.step(on.ObjectFetched(fetch.request, 100))
-    assert [(e.processor, e.status) for e in harness.take(do.AnswerObject)] == [(0, 0), (1, 0)]
-    harness.step(on.ObjectWanted(1, b"o" * 16))
-    assert [(e.processor, e.status) for e in harness.take(do.AnswerObject)] == [(1, 0)]
-    assert harness.take(do.FetchObject) == []
+    (fetch,) = harness.take(effects.FetchObject)
+    harness.step(events.ObjectWanted(0, b"o" * 16))
+    harness.step(events.ObjectWanted(1, b"o" * 16))
+    harness.step(events.ObjectFetched(fetch.request, 100))
+    assert [(e.processor, e.status) for e in harness.take(effects.AnswerObject)] == [(0, 0), (1, 0)]
+    harness.step(events.ObjectWanted(1, b"o" * 16))
+    assert [(e.processor, e.status) for e in harness.take(effects.AnswerObject)] == [(1, 0)]
+    assert harness.take(effects.FetchObject) == []
 
 
 def test_an_object_that_cannot_be_had_is_said_to_be() -> None:
     harness = AgentHarness(slots=1)
     for event_fields, status in (({"missing": True}, Status.MISSING_OBJECT), ({"error": "x"}, Status.STORAGE_FAILED)):
-        harness.step(on.ObjectWanted(0, b"o" * 16))
-        (fetch,) = harness.take(do.FetchObject)
-        harness.step(on.ObjectFetched(fetch.request, **event_fields))
-        assert [answer.status for answer in harness.take(do.AnswerObject)] == [status]
+        harness.step(events.ObjectWanted(0, b"o" * 16))
+        (fetch,) = harness.take(effects.FetchObject)
+        harness.step(events.ObjectFetched(fetch.request, **event_fields))
+        assert [answer.status for answer in harness.take(effects.AnswerObject)] == [status]
 
 
 def test_without_a_storage_server_objects_cannot_be_had() -> None:
     harness = AgentHarness(slots=1, storage=False)
-    harness.step(on.ObjectWanted(0, b"o" * 16))
-    assert [answer.status for answer in harness.take(do.AnswerObject)] == [Status.STORAGE_FAILED]
+    harness.step(events.ObjectWanted(0, b"o" * 16))
+    assert [answer.status for answer in harness.take(effects.AnswerObject)] == [Status.STORAGE_FAILED]
 
 
 def test_a_large_result_is_told_when_it_is_stored() -> None:
@@ -721,9 +722,9 @@ def test_a_large_result_is_told_when_it_is_stored() -> None:
     harness.submit([1, 2, 3])
     harness.finish(0, 3, object_positions=[1], objects=(b"o" * 16,), object_sizes=[10])
     assert sorted(number for _, number in harness.results if number < 10) == [1, 3]
-    (put,) = harness.take(do.PutObject)
+    (put,) = harness.take(effects.PutObject)
     assert (put.id, put.owner) == (b"o" * 16, CLIENT)
-    harness.step(on.ObjectStored(put.request))
+    harness.step(events.ObjectStored(put.request))
     batch = harness.said(m.ResultBatch)[-1]
     assert (list(batch.numbers), list(batch.object_positions), batch.objects) == ([2], [0], (b"o" * 16,))
 
@@ -736,8 +737,8 @@ def test_a_large_exception_is_told_as_a_failure_when_it_is_stored() -> None:
     harness.finish(0, 3, statuses=statuses, object_positions=[1], objects=(b"o" * 16,), object_sizes=[10])
     assert (harness.status(1), harness.status(3)) == (Status.SUCCESS, Status.FAILED)
     assert (CLIENT, 2) not in harness.results
-    (put,) = harness.take(do.PutObject)
-    harness.step(on.ObjectStored(put.request))
+    (put,) = harness.take(effects.PutObject)
+    harness.step(events.ObjectStored(put.request))
     batch = harness.said(m.ResultBatch)[-1]
     assert (list(batch.numbers), list(batch.statuses)) == ([2], [Status.FAILED])
     assert (list(batch.object_positions), batch.objects) == ([0], (b"o" * 16,))
@@ -748,8 +749,8 @@ def test_a_large_exception_that_cannot_be_stored_is_a_failure_of_storage() -> No
     harness.submit([1])
     statuses = [Status.FAILED]
     harness.finish(0, statuses=statuses, object_positions=[0], objects=(b"o" * 16,), object_sizes=[10])
-    (put,) = harness.take(do.PutObject)
-    harness.step(on.ObjectStored(put.request, "storage is full"))
+    (put,) = harness.take(effects.PutObject)
+    harness.step(events.ObjectStored(put.request, "storage is full"))
     assert harness.status(1) == Status.STORAGE_FAILED
 
 
@@ -757,8 +758,8 @@ def test_a_large_result_that_cannot_be_stored_is_a_failure() -> None:
     harness = AgentHarness(slots=1)
     harness.submit([1])
     harness.finish(0, object_positions=[0], objects=(b"o" * 16,), object_sizes=[10])
-    (put,) = harness.take(do.PutObject)
-    harness.step(on.ObjectStored(put.request, "storage is full"))
+    (put,) = harness.take(effects.PutObject)
+    harness.step(events.ObjectStored(put.request, "storage is full"))
     assert harness.status(1) == Status.STORAGE_FAILED
     assert b"storage is full" in harness.results[CLIENT, 1][2]
 
@@ -768,8 +769,8 @@ def test_a_task_cancelled_while_its_result_is_stored_is_answered_once() -> None:
     harness.submit([1])
     harness.finish(0, object_positions=[0], objects=(b"o" * 16,), object_sizes=[10])
     harness.say(m.TaskCancel(CLIENT, [1]))
-    (put,) = harness.take(do.PutObject)
-    harness.step(on.ObjectStored(put.request))
+    (put,) = harness.take(effects.PutObject)
+    harness.step(events.ObjectStored(put.request))
     assert harness.status(1) == Status.CANCELED
 
 
@@ -778,43 +779,43 @@ def test_cancelling_an_attempt_leaves_the_upload_of_another_one_alone() -> None:
     harness.submit([1], attempt=2)
     harness.finish(0, object_positions=[0], objects=(b"o" * 16,), object_sizes=[10])
     harness.say(m.TaskCancel(CLIENT, [1], [1]))
-    (put,) = harness.take(do.PutObject)
-    harness.step(on.ObjectStored(put.request))
+    (put,) = harness.take(effects.PutObject)
+    harness.step(events.ObjectStored(put.request))
     assert harness.results[CLIENT, 1][:2] == (2, Status.SUCCESS)
 
 
 def test_the_cache_forgets_what_was_not_used_for_longest() -> None:
     harness = AgentHarness(slots=1, object_cache_bytes=100)
     for name in (b"1", b"2", b"3"):
-        harness.step(on.ObjectWanted(0, name * 16))
-        (fetch,) = harness.take(do.FetchObject)
-        harness.step(on.ObjectFetched(fetch.request, 40))
-    assert harness.take(do.DropObject) == [do.DropObject(b"1" * 16)]
+        harness.step(events.ObjectWanted(0, name * 16))
+        (fetch,) = harness.take(effects.FetchObject)
+        harness.step(events.ObjectFetched(fetch.request, 40))
+    assert harness.take(effects.DropObject) == [effects.DropObject(b"1" * 16)]
 
 
 def test_a_place_that_is_out_of_date_makes_the_host_fetch_the_object_itself() -> None:
     harness = AgentHarness(slots=2)
     harness.submit([1], object_positions=[0], objects=(b"o" * 16,))
-    (fetch,) = harness.take(do.FetchObject)
+    (fetch,) = harness.take(effects.FetchObject)
     assert not fetch.whole
-    harness.step(on.ObjectFetched(fetch.request, 100))
-    harness.step(on.ObjectWanted(0, b"o" * 16, place_gone=True))
-    assert harness.take(do.DropObject) == [do.DropObject(b"o" * 16)]
-    (fetch,) = harness.take(do.FetchObject)
+    harness.step(events.ObjectFetched(fetch.request, 100))
+    harness.step(events.ObjectWanted(0, b"o" * 16, place_gone=True))
+    assert harness.take(effects.DropObject) == [effects.DropObject(b"o" * 16)]
+    (fetch,) = harness.take(effects.FetchObject)
     assert fetch.whole
     # Another processor finds it out meanwhile: one fetch serves both.
-    harness.step(on.ObjectWanted(1, b"o" * 16, place_gone=True))
-    assert harness.take(do.FetchObject) == []
-    harness.step(on.ObjectFetched(fetch.request, 100))
-    assert [(answer.processor, answer.status) for answer in harness.take(do.AnswerObject)] == [(0, 0), (1, 0)]
+    harness.step(events.ObjectWanted(1, b"o" * 16, place_gone=True))
+    assert harness.take(effects.FetchObject) == []
+    harness.step(events.ObjectFetched(fetch.request, 100))
+    assert [(answer.processor, answer.status) for answer in harness.take(effects.AnswerObject)] == [(0, 0), (1, 0)]
 
 
 def test_a_result_that_went_with_its_processor_may_be_computed_again() -> None:
     harness = AgentHarness(slots=1)
     harness.submit([1])
     harness.finish(0, object_positions=[0], objects=(b"o" * 16,), object_sizes=[10])
-    (put,) = harness.take(do.PutObject)
-    harness.step(on.ObjectStored(put.request, "its processor has died", lost=True))
+    (put,) = harness.take(effects.PutObject)
+    harness.step(events.ObjectStored(put.request, "its processor has died", lost=True))
     assert harness.status(1) == Status.PROCESSOR_DIED
     assert b"has died" in harness.results[CLIENT, 1][2]
 
@@ -858,7 +859,7 @@ def test_a_scheduler_that_starts_again_hears_what_is_held_before_it_may_send_any
     harness.welcome(incarnation=b"t" * 16)
     told = [message for message in harness.sent if isinstance(message, m.Hello | m.Inventory | m.Heartbeat)]
     assert [type(message) for message in told] == [m.Hello, m.Inventory, m.Heartbeat]
-    assert [getattr(message, "capacity", None) for message in told] == [0, None, harness.core.capacity()]
+    assert [getattr(message, "capacity", None) for message in told] == [0, None, harness.look().capacity]
 
 
 def test_a_resumed_session_needs_no_inventory() -> None:
@@ -874,7 +875,7 @@ def test_a_resumed_session_needs_no_inventory() -> None:
 def test_the_agent_ends_when_no_scheduler_answers() -> None:
     harness = AgentHarness(slots=1, ready=False, death_timeout_seconds=30)
     harness.wait(31)
-    (stop,) = harness.take(do.Stop)
+    (stop,) = harness.take(effects.Stop)
     assert stop.status == 1
     assert "30 s" in stop.reason
 
@@ -882,13 +883,13 @@ def test_the_agent_ends_when_no_scheduler_answers() -> None:
 def test_an_agent_that_is_refused_says_why() -> None:
     harness = AgentHarness(slots=1, ready=False)
     harness.plain(m.Refused("python 2.7 is too old"))
-    assert harness.take(do.Stop) == [do.Stop("the scheduler refuses this agent: python 2.7 is too old", 1)]
+    assert harness.take(effects.Stop) == [effects.Stop("the scheduler refuses this agent: python 2.7 is too old", 1)]
 
 
 def test_a_heartbeat_shows_every_worker() -> None:
     harness = AgentHarness(slots=2)
     harness.submit([7])
-    harness.step(on.Figures(5.0, 10, 20, {0: on.ProcessorFigures(12.5, 1000)}))
+    harness.step(events.Figures(5.0, 10, 20, {0: events.ProcessorFigures(12.5, 1000)}))
     harness.said(m.Heartbeat)
     harness.wait(2.1)
     heartbeat = harness.said(m.Heartbeat)[-1]
@@ -900,16 +901,16 @@ def test_a_heartbeat_shows_every_worker() -> None:
 def test_output_is_passed_on_with_the_task_s_number() -> None:
     harness = AgentHarness(slots=1)
     harness.submit([7])
-    harness.step(on.ProcessorOutput(0, 0, 1, b"hello\n"))
-    harness.step(on.ProcessorOutput(0, 5, 1, b"of no task"))
+    harness.step(events.ProcessorOutput(0, 0, 1, b"hello\n"))
+    harness.step(events.ProcessorOutput(0, 5, 1, b"of no task"))
     assert harness.said(m.Output) == [m.Output(CLIENT, 7, 1, b"hello\n")]
 
 
 def test_failed_items_of_a_chunk_are_told_before_its_result() -> None:
     harness = AgentHarness(slots=1)
     harness.submit([7])
-    harness.step(on.ChunkFailures(0, 0, 2, b"the first"))
-    harness.step(on.ChunkFailures(0, 5, 2, b"of no task"))
+    harness.step(events.ChunkFailures(0, 0, 2, b"the first"))
+    harness.step(events.ChunkFailures(0, 5, 2, b"of no task"))
     assert harness.said(m.ChunkFailures) == [m.ChunkFailures(CLIENT, 7, 1, 2, b"the first")]
 
 
@@ -919,15 +920,15 @@ def test_failed_items_of_a_chunk_are_told_before_its_result() -> None:
 def test_stopping_gives_back_what_has_not_started_and_waits_for_the_rest() -> None:
     harness = AgentHarness(slots=1)
     harness.submit([1, 2, 3])
-    harness.step(on.StopRequested("SIGTERM", 5.0))
+    harness.step(events.StopRequested("SIGTERM", 5.0))
     assert returned(harness) == [2, 3]
     assert harness.said(m.Drain) == [m.Drain()]
-    assert harness.core.capacity() == 0
+    assert harness.look().capacity == 0
     harness.submit([4])
     assert returned(harness) == [4]
-    assert harness.take(do.Stop) == []
+    assert harness.take(effects.Stop) == []
     harness.finish(0)
-    assert harness.take(do.Stop) == [do.Stop("SIGTERM", 0)]
+    assert harness.take(effects.Stop) == [effects.Stop("SIGTERM", 0)]
     assert harness.status(1) == Status.SUCCESS
     assert harness.said(m.Goodbye) == [m.Goodbye("SIGTERM")]
 
@@ -935,11 +936,11 @@ def test_stopping_gives_back_what_has_not_started_and_waits_for_the_rest() -> No
 def test_stopping_does_not_wait_longer_than_its_grace() -> None:
     harness = AgentHarness(slots=1)
     harness.submit([1])
-    harness.step(on.StopRequested("SIGTERM", 5.0))
+    harness.step(events.StopRequested("SIGTERM", 5.0))
     harness.wait(4.9)
-    assert harness.take(do.Stop) == []
+    assert harness.take(effects.Stop) == []
     harness.wait(0.2)
-    assert harness.take(do.Stop) == [do.Stop("SIGTERM", 0)]
+    assert harness.take(effects.Stop) == [effects.Stop("SIGTERM", 0)]
 
 
 def test_draining_takes_back_what_lies_in_pipes() -> None:
@@ -947,11 +948,11 @@ def test_draining_takes_back_what_lies_in_pipes() -> None:
     harness.learn(microseconds=100)
     harness.submit([1, 2, 3])
     harness.say(m.Drain())
-    assert harness.take(do.TakeBack) == [do.TakeBack(0)]
-    harness.step(on.ProcessorGaveBack(0, 1, harness.core._processors[0].front_index + 1))
+    assert harness.take(effects.TakeBack) == [effects.TakeBack(0)]
+    harness.step(events.ProcessorGaveBack(0, 1, harness.front_index(0) + 1))
     assert returned(harness) == [2, 3]
     harness.finish(0)
-    assert harness.take(do.Stop) == [do.Stop("drained", 0)]
+    assert harness.take(effects.Stop) == [effects.Stop("drained", 0)]
 
 
 def test_shutdown_by_the_scheduler_ends_soon() -> None:
@@ -959,33 +960,33 @@ def test_shutdown_by_the_scheduler_ends_soon() -> None:
     harness.submit([1])
     harness.say(m.Shutdown("enough"))
     harness.wait(1.1)
-    assert harness.take(do.Stop) == [do.Stop("enough", 0)]
+    assert harness.take(effects.Stop) == [effects.Stop("enough", 0)]
 
 
 @pytest.mark.parametrize(
     "event",
     [
-        on.Tick(),
-        on.ProcessorReady(77, 1),
-        on.ProcessorResults(77, 0, 1, [0], b"", Reported(durations=[0])),
-        on.ProcessorBlocked(77, 1, 1),
-        on.ProcessorUnblocked(77),
-        on.ProcessorGaveBack(77, 1, 1),
-        on.ProcessorExited(77, None, "x"),
-        on.ProcessorOutput(77, 0, 1, b""),
-        on.ChunkFailures(77, 0, 1, b""),
-        on.RelayOpened(77, OTHER),
-        on.RelayFrames(77, OTHER, []),
-        on.RelayClosed(77, OTHER),
-        on.ObjectWanted(77, b"o" * 16),
-        on.ObjectFetched(77),
-        on.ObjectStored(77),
-        on.Figures(),
+        events.Tick(),
+        events.ProcessorReady(77, 1),
+        events.ProcessorResults(77, 0, 1, [0], b"", Reported(durations=[0])),
+        events.ProcessorBlocked(77, 1, 1),
+        events.ProcessorUnblocked(77),
+        events.ProcessorGaveBack(77, 1, 1),
+        events.ProcessorExited(77, None, "x"),
+        events.ProcessorOutput(77, 0, 1, b""),
+        events.ChunkFailures(77, 0, 1, b""),
+        events.RelayOpened(77, OTHER),
+        events.RelayFrames(77, OTHER, []),
+        events.RelayClosed(77, OTHER),
+        events.ObjectWanted(77, b"o" * 16),
+        events.ObjectFetched(77),
+        events.ObjectStored(77),
+        events.Figures(),
     ],
     ids=lambda event: type(event).__name__,
 )
 @pytest.mark.parametrize("stage", ["connecting", "idle", "running", "blocked", "leaving", "stopped"])
-def test_events_of_what_does_not_exist_change_nothing(event: on.Event, stage: str) -> None:
+def test_events_of_what_does_not_exist_change_nothing(event: events.Event, stage: str) -> None:
     harness = AgentHarness(slots=1, ready=stage != "connecting")
     if stage in ("running", "blocked", "leaving"):
         harness.submit([1])

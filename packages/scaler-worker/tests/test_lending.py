@@ -9,8 +9,7 @@ from agent_harness import CLIENT, FUNCTION, AgentHarness
 
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.messages import ProcessorState, Status
-from scaler_worker.core import effects as do
-from scaler_worker.core import events as on
+from scaler_worker.core import effects, events
 from scaler_worker.core.lending import PATIENCE_SECONDS, UNASKED_SECONDS
 
 NESTED = b"n" * 16
@@ -29,17 +28,17 @@ def begin_parent(harness: AgentHarness, number: int, depth: int = 0) -> int:
     harness.submit([number], depth=depth, client=NESTED if depth else CLIENT)
     ready(harness)
     processor = harness.holder(number)
-    harness.step(on.ProcessorUnfinished(processor, True))
+    harness.step(events.ProcessorUnfinished(processor, True))
     return processor
 
 
 def ready(harness: AgentHarness) -> None:
-    for started in harness.take(do.StartProcessor):
-        harness.step(on.ProcessorReady(started.processor, 2000 + started.processor))
+    for started in harness.take(effects.StartProcessor):
+        harness.step(events.ProcessorReady(started.processor, 2000 + started.processor))
 
 
 def state(harness: AgentHarness, processor: int) -> ProcessorState:
-    return harness.core._processors[processor].state
+    return harness.look().processors[processor].state
 
 
 def returned(harness: AgentHarness) -> list[int]:
@@ -56,7 +55,7 @@ def test_a_task_with_unfinished_work_lends_its_slot_unasked() -> None:
     assert harness.running() == [1, 2]
     child = harness.holder(2)
     harness.finish(child)
-    harness.step(on.ProcessorUnfinished(parent, False))
+    harness.step(events.ProcessorUnfinished(parent, False))
     assert state(harness, parent) is ProcessorState.RUNNING
     harness.finish(parent)
     assert harness.status(1) == harness.status(2, NESTED) == Status.SUCCESS
@@ -66,7 +65,7 @@ def test_work_that_cannot_be_handed_on_yet_is_asked_for_when_lending_is_due() ->
     harness = nesting(queue_limit=1)
     begin_parent(harness, 1)
     # Full: the scheduler may send nothing more.
-    assert harness.core.capacity() == 1
+    assert harness.look().capacity == 1
     harness.said(m.Heartbeat)
     harness.wait(DUE)
     assert [heartbeat.capacity for heartbeat in harness.said(m.Heartbeat)] == [2]
@@ -151,12 +150,12 @@ def test_who_ends_gives_back_what_it_lent(end: str) -> None:
     assert harness.running() == [1, 2]
     harness.submit([4], depth=0)
     if end == "died":
-        harness.step(on.ProcessorExited(parent, harness.core._processors[parent].front_index, "it was killed"))
+        harness.step(events.ProcessorExited(parent, harness.front_index(parent), "it was killed"))
         ready(harness)
     elif end == "cancelled":
         harness.say(m.TaskCancel(CLIENT, [1]))
         harness.finish(parent, statuses=[Status.CANCELED])
-        harness.step(on.ProcessorUnfinished(parent, False))
+        harness.step(events.ProcessorUnfinished(parent, False))
     else:
         harness.finish(parent)
     # The child runs in the only slot; nothing new starts beside it.
@@ -176,9 +175,9 @@ def test_a_task_that_lends_unasked_may_still_say_that_it_blocks() -> None:
     harness.block(parent)
     harness.finish(harness.holder(2))
     assert state(harness, parent) is ProcessorState.BLOCKED
-    harness.step(on.ProcessorUnblocked(parent, False))
+    harness.step(events.ProcessorUnblocked(parent, False))
     assert state(harness, parent) is ProcessorState.RUNNING
-    assert not harness.core._lending.parents
+    assert not harness.look().parents
 
 
 def test_what_lies_behind_a_parent_is_taken_back_and_runs_elsewhere() -> None:
@@ -186,12 +185,11 @@ def test_what_lies_behind_a_parent_is_taken_back_and_runs_elsewhere() -> None:
     harness.learn(microseconds=100)
     harness.submit([1, 2])
     parent = harness.holder(1)
-    harness.step(on.ProcessorUnfinished(parent, True))
+    harness.step(events.ProcessorUnfinished(parent, True))
     harness.submit([3], client=NESTED, depth=1)
     harness.wait(DUE)
-    (taken,) = harness.take(do.TakeBack)
-    processor = harness.core._processors[parent]
-    harness.step(on.ProcessorGaveBack(taken.processor, 1, processor.front_index + 1))
+    (taken,) = harness.take(effects.TakeBack)
+    harness.step(events.ProcessorGaveBack(taken.processor, 1, harness.front_index(parent) + 1))
     ready(harness)
     assert harness.running() == [1, 3]
 
@@ -202,10 +200,10 @@ def test_tasks_are_not_handed_over_again_behind_one_they_were_taken_back_from() 
     harness.submit([1, 2])
     holder = harness.holder(1)
     harness.wait(0.06)
-    harness.take(do.TakeBack)
-    harness.step(on.ProcessorGaveBack(holder, 1, harness.core._processors[holder].front_index + 1))
+    harness.take(effects.TakeBack)
+    harness.step(events.ProcessorGaveBack(holder, 1, harness.front_index(holder) + 1))
     harness.wait(0.2)
-    assert not harness.take(do.TakeBack)
+    assert not harness.take(effects.TakeBack)
     harness.finish(holder)
     assert harness.running() == [2]
 
@@ -216,11 +214,11 @@ def test_fifty_levels_that_wait_unseen_need_fifty_processors_and_no_more() -> No
         harness.submit([depth], depth=depth, client=NESTED if depth else CLIENT)
         harness.wait(DUE)
         ready(harness)
-        harness.step(on.ProcessorUnfinished(harness.holder(depth), True))
+        harness.step(events.ProcessorUnfinished(harness.holder(depth), True))
     assert len(harness.running()) == 50
-    assert len(harness.core._processors) <= 52
+    assert len(harness.look().processors) <= 52
     for depth in reversed(range(50)):
-        harness.step(on.ProcessorUnfinished(harness.holder(depth), False))
+        harness.step(events.ProcessorUnfinished(harness.holder(depth), False))
         harness.finish(harness.holder(depth))
     assert len(harness.results) == 50
 
@@ -232,7 +230,7 @@ def test_beyond_the_slots_depth_bounds_what_is_lent_unasked() -> None:
     harness.wait(DUE)
     ready(harness)
     assert harness.running() == [1, 2]
-    harness.step(on.ProcessorUnfinished(harness.holder(2), True))
+    harness.step(events.ProcessorUnfinished(harness.holder(2), True))
     # Of depth 1 no more may start, and so nothing is lent for it; of depth 2 one may.
     harness.wait(2.0)
     ready(harness)
@@ -249,7 +247,7 @@ def test_a_task_that_went_on_has_its_time_again() -> None:
     ready(harness)
     harness.submit([2, 3], client=NESTED, depth=1)
     assert harness.running() == [1, 2]
-    harness.step(on.ProcessorUnblocked(parent, True))
+    harness.step(events.ProcessorUnblocked(parent, True))
     harness.finish(harness.holder(2))
     assert harness.running() == [1]
     harness.wait(DUE)
@@ -266,14 +264,14 @@ def test_a_task_that_lent_its_slot_unasked_lends_it_again_at_once() -> None:
             ready(harness)
         assert harness.running() == [1, number]
         harness.finish(harness.holder(number))
-        harness.step(on.ProcessorUnfinished(parent, False))
-        harness.step(on.ProcessorUnfinished(parent, True))
+        harness.step(events.ProcessorUnfinished(parent, False))
+        harness.step(events.ProcessorUnfinished(parent, True))
 
 
 def test_room_is_made_at_once_when_a_parent_submits_more() -> None:
     harness = nesting(queue_limit=1)
     parent = begin_parent(harness, 1)
-    harness.step(on.RelayOpened(parent, NESTED))
+    harness.step(events.RelayOpened(parent, NESTED))
     harness.submit([2], client=NESTED, depth=1)
     harness.wait(DUE)
     ready(harness)
@@ -283,5 +281,5 @@ def test_room_is_made_at_once_when_a_parent_submits_more() -> None:
     harness.submit([3], depth=0, attempt=2)
     assert harness.running() == [1]
     assert returned(harness) == []
-    harness.step(on.RelayFrames(parent, NESTED, [b"a task, perhaps"]))
+    harness.step(events.RelayFrames(parent, NESTED, [b"a task, perhaps"]))
     assert returned(harness) == [3]

@@ -8,16 +8,15 @@ from agent_harness import CLIENT, FUNCTION, AgentHarness
 
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.messages import ProcessorState as State
-from scaler_worker.core import effects as do
-from scaler_worker.core import events as on
+from scaler_worker.core import effects, events
 from scaler_worker.core.processors import Processor, shown_processors
 
 NESTED = b"n" * 16
 
 
 def ready(harness: AgentHarness) -> None:
-    for started in harness.take(do.StartProcessor):
-        harness.step(on.ProcessorReady(started.processor, 2000 + started.processor))
+    for started in harness.take(effects.StartProcessor):
+        harness.step(events.ProcessorReady(started.processor, 2000 + started.processor))
 
 
 def heartbeat(harness: AgentHarness) -> m.Heartbeat:
@@ -46,7 +45,7 @@ def nest(harness: AgentHarness, first: int = 1) -> None:
     for number in children:
         harness.finish(harness.holder(number))
     for number in parents:
-        harness.step(on.ProcessorUnblocked(harness.holder(number)))
+        harness.step(events.ProcessorUnblocked(harness.holder(number)))
         harness.finish(harness.holder(number))
 
 
@@ -68,7 +67,7 @@ def test_after_a_death_every_busy_worker_is_one_of_its_own() -> None:
     harness = AgentHarness(slots=3)
     nest(harness)
     harness.submit([11, 12, 13])
-    harness.step(on.ProcessorExited(harness.holder(12), None, "it was killed"))
+    harness.step(events.ProcessorExited(harness.holder(12), None, "it was killed"))
     harness.submit([14])
     harness.wait(5.0)
     ready(harness)

@@ -31,9 +31,7 @@ from scaler_protocol.transport.inside import InsideLink
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode, encode
 from scaler_protocol.wire.envelope import Frame, decode_envelope, encode_envelope
-from scaler_worker.core import AgentCore, AgentOptions
-from scaler_worker.core import effects as do
-from scaler_worker.core import events as on
+from scaler_worker.core import AgentCore, AgentOptions, effects, events
 from scaler_worker.processor.object_files import drop_object
 from scaler_worker.processor.options import ProcessorOptions
 from scaler_worker.settings import ClusterSettings
@@ -101,9 +99,10 @@ class Agent:
             raise ServiceError(f"there is no folder for the objects of tasks: {error}") from None
         names = _worker_names(settings, hostname)
         storage_address = str(settings.object_storage_address) if settings.object_storage_address else ""
+        self._name = f"{hostname}-{os.getpid()}"
         self._core = AgentCore(
             AgentOptions(
-                name=f"{hostname}-{os.getpid()}",
+                name=self._name,
                 incarnation=incarnation,
                 worker_names=names,
                 capabilities=tuple(sorted(parse_capabilities(settings.per_worker_capabilities).items())),
@@ -123,9 +122,9 @@ class Agent:
         self._folder = folder
         self._figures_seconds = min(settings.heartbeat_interval_seconds, 2.0)
         self._loop = asyncio.get_running_loop()
-        self._stopped: asyncio.Future[do.Stop] = self._loop.create_future()
+        self._stopped: asyncio.Future[effects.Stop] = self._loop.create_future()
         self._ended = False
-        self._events: list[on.Event] = []
+        self._events: list[events.Event] = []
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._storage: StorageLink | None = None
@@ -152,23 +151,23 @@ class Agent:
             self._report,
         )
         self._performers: dict[type[Any], Callable[[Any], None]] = {
-            do.Send: self._send,
-            do.StartProcessor: lambda effect: self._pool.start(effect.processor, effect.slot),
-            do.SendTasks: self._send_tasks,
-            do.CancelTask: lambda effect: self._to(effect, lambda link: link.cancel(effect)),
-            do.TakeBack: lambda effect: self._to(effect, lambda link: link.take_back()),
-            do.KillProcessor: lambda effect: self._to(effect, lambda link: link.kill()),
-            do.StopProcessor: lambda effect: self._to(effect, lambda link: link.stop()),
-            do.DeliverRelay: lambda effect: self._to(
+            effects.Send: self._send,
+            effects.StartProcessor: lambda effect: self._pool.start(effect.processor, effect.slot),
+            effects.SendTasks: self._send_tasks,
+            effects.CancelTask: lambda effect: self._to(effect, lambda link: link.cancel(effect)),
+            effects.TakeBack: lambda effect: self._to(effect, lambda link: link.take_back()),
+            effects.KillProcessor: lambda effect: self._to(effect, lambda link: link.kill()),
+            effects.StopProcessor: lambda effect: self._to(effect, lambda link: link.stop()),
+            effects.DeliverRelay: lambda effect: self._to(
                 effect, lambda link: link.deliver_relay(effect.client, effect.frames)
             ),
-            do.AnswerObject: lambda effect: self._to(effect, lambda link: link.answer_object(effect)),
-            do.UseStorage: self._use_storage,
-            do.FetchObject: self._fetch_object,
-            do.PutObject: self._put_object,
-            do.DropObject: lambda effect: drop_object(self._folder, effect.id),
-            do.Log: lambda effect: logger.log(effect.level, "%s", effect.text),
-            do.Stop: self._end,
+            effects.AnswerObject: lambda effect: self._to(effect, lambda link: link.answer_object(effect)),
+            effects.UseStorage: self._use_storage,
+            effects.FetchObject: self._fetch_object,
+            effects.PutObject: self._put_object,
+            effects.DropObject: lambda effect: drop_object(self._folder, effect.id),
+            effects.Log: lambda effect: logger.log(effect.level, "%s", effect.text),
+            effects.Stop: self._end,
         }
         logger.info("workers for %s: %s", address, ", ".join(names))
         if settings.hard_processor_suspend:
@@ -176,20 +175,19 @@ class Agent:
                 "--hard-processor-suspend has no effect: a task that waits for its own tasks must hear from them"
             )
 
-    async def serve(self) -> do.Stop:
+    async def serve(self) -> effects.Stop:
         """Run until the core says stop."""
         if isinstance(self._link, DealerLink):
             self._host.turns.add(self._link.fd, partial(self._receive, self._link))
-        self._core.start(time.monotonic())
+        self._report(events.Start())
         self._measure()
-        self._seat.schedule()
         self._check_link()
         return await self._stopped
 
     def on_stop_signal(self, number: signal.Signals) -> None:
         self._host.stopping()
         grace_seconds = SHARED_GRACE_SECONDS if isinstance(self._link, InsideLink) else GRACE_SECONDS
-        self._report(on.StopRequested(number.name, grace_seconds))
+        self._report(events.StopRequested(number.name, grace_seconds))
 
     def close(self) -> None:
         if self._timer is not None:
@@ -213,7 +211,7 @@ class Agent:
 
     # --- in
 
-    def _report(self, event: on.Event) -> None:
+    def _report(self, event: events.Event) -> None:
         """Take note of an event, for the turn that is about to come."""
         self._events.append(event)
         if not self._seat.is_due:
@@ -228,10 +226,10 @@ class Agent:
     def _take(self, frames: Sequence[Frame]) -> None:
         """Take in a message of the scheduler's, for the turn that is about to come."""
         try:
-            event = new_tuple(on.Incoming, (decode_envelope(frames[0]), decode(frames[1:])))
+            event = new_tuple(events.Incoming, (decode_envelope(frames[0]), decode(frames[1:])))
         except (MalformedMessageError, MessageTooLargeError) as error:
             # It will not understand itself any better the next time.
-            self._end(do.Stop(f"the scheduler sent what cannot be understood: {error}", 1))
+            self._end(effects.Stop(f"the scheduler sent what cannot be understood: {error}", 1))
             return
         self._events.append(event)
         if not self._seat.is_due:
@@ -243,19 +241,17 @@ class Agent:
             return
         now = time.monotonic()
         core, performers = self._core, self._performers
-        events, self._events = self._events, []
+        arrived, self._events = self._events, []
         try:
-            for event in events:
+            for event in arrived:
                 core.handle(event, now)
-                if type(event) is on.ProcessorReady:
+                if type(event) is events.ProcessorReady:
                     self._on_started(event)
-            for effect in core.take_first_effects():
-                performers[type(effect)](effect)
             for effect in core.take_effects():
                 performers[type(effect)](effect)
         except Exception as error:
             logger.exception("the agent failed")
-            self._end(do.Stop(f"the agent failed: {type(error).__name__}: {error}", 1))
+            self._end(effects.Stop(f"the agent failed: {type(error).__name__}: {error}", 1))
 
     def _rest(self) -> None:
         """Come back at the core's deadline."""
@@ -276,13 +272,13 @@ class Agent:
     def _on_timer(self) -> None:
         self._timer = None
         if self._core.next_deadline() <= time.monotonic():
-            self._report(on.Tick())
+            self._report(events.Tick())
         else:
             self._rest()
 
     def _measure(self) -> None:
         cpu_percent, rss_bytes = self._meter.read()
-        self._report(on.Figures(cpu_percent, rss_bytes, free_bytes(), self._pool.figures()))
+        self._report(events.Figures(cpu_percent, rss_bytes, free_bytes(), self._pool.figures()))
         if not self._ended:
             self._loop.call_later(self._figures_seconds, self._measure)
 
@@ -301,11 +297,11 @@ class Agent:
             return
         self._link_trouble = link.trouble
         if link.misdirected and link.has_answered:
-            self._end(do.Stop(f"ADDRESS: {link.address} is not the address of a scheduler: {link.trouble}", 2))
+            self._end(effects.Stop(f"ADDRESS: {link.address} is not the address of a scheduler: {link.trouble}", 2))
         else:
             logger.warning("no scheduler answers at %s, and is waited for: %s", link.address, link.trouble)
 
-    def _on_started(self, event: on.ProcessorReady) -> None:
+    def _on_started(self, event: events.ProcessorReady) -> None:
         link = self._pool.find(event.processor)
         if link is not None:
             self._start_up.on_worker_started(link.slot)
@@ -319,15 +315,15 @@ class Agent:
         if link is not None:
             perform(link)
 
-    def _send_tasks(self, effect: do.SendTasks) -> None:
+    def _send_tasks(self, effect: effects.SendTasks) -> None:
         link = self._pool.find(effect.processor)
         if link is not None:
             link.send_tasks(effect)
 
-    def _send(self, effect: do.Send) -> None:
+    def _send(self, effect: effects.Send) -> None:
         self._link.send([encode_envelope(effect.envelope), *encode(effect.message)])
 
-    def _use_storage(self, effect: do.UseStorage) -> None:
+    def _use_storage(self, effect: effects.UseStorage) -> None:
         self._start_up.on_registered()
         if self._storage is not None and self._storage.address == effect.address:
             return
@@ -336,23 +332,23 @@ class Agent:
             self._storage = None
         self._pool.tell_storage_address(effect.address)
         if effect.address:
-            hello = m.Hello(role=m.Role.AGENT, name=self._core.options.name, incarnation=self._incarnation)
+            hello = m.Hello(role=m.Role.AGENT, name=self._name, incarnation=self._incarnation)
             link = DealerLink(effect.address, self._incarnation)
             self._storage = StorageLink(effect.address, hello, self._folder, link, self._report)
 
-    def _fetch_object(self, effect: do.FetchObject) -> None:
+    def _fetch_object(self, effect: effects.FetchObject) -> None:
         if self._storage is None:
-            self._report(on.ObjectFetched(effect.request, error="there is no object storage server"))
+            self._report(events.ObjectFetched(effect.request, error="there is no object storage server"))
         else:
             self._storage.fetch(effect)
 
-    def _put_object(self, effect: do.PutObject) -> None:
+    def _put_object(self, effect: effects.PutObject) -> None:
         if self._storage is None:
-            self._report(on.ObjectStored(effect.request, "there is no object storage server"))
+            self._report(events.ObjectStored(effect.request, "there is no object storage server"))
         else:
             self._storage.put(effect)
 
-    def _end(self, stop: do.Stop) -> None:
+    def _end(self, stop: effects.Stop) -> None:
         if not self._ended:
             self._ended = True
             self._stopped.set_result(stop)

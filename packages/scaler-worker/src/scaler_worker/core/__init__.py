@@ -1,6 +1,7 @@
 """The agent's decisions, without sockets, processes, clock or randomness."""
 
-from scaler_worker.core.agent import AgentCore, AgentOptions
-from scaler_worker.core.invariants import InvariantError, check_invariants
+from scaler_worker.core.agent import AgentCore
+from scaler_worker.core.options import AgentOptions
+from scaler_worker.core.snapshot import AgentSnapshot
 
-__all__ = ["AgentCore", "AgentOptions", "InvariantError", "check_invariants"]
+__all__ = ["AgentCore", "AgentOptions", "AgentSnapshot"]

@@ -17,6 +17,11 @@ from scaler_protocol.wire.envelope import Envelope, Frame
 
 
 @value
+class Start:
+    """The agent begins, and says hello to the scheduler. This is the first event."""
+
+
+@value
 class Tick:
     """Time has passed: `next_deadline` is reached."""
 
@@ -230,7 +235,8 @@ class StopRequested:
 
 
 Event = (
-    Tick
+    Start
+    | Tick
     | Incoming
     | ProcessorReady
     | ProcessorResults

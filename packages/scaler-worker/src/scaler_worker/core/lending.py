@@ -16,7 +16,7 @@ from collections.abc import Collection, Sequence
 from math import inf
 
 from scaler_protocol.wire.messages import ProcessorState as State
-from scaler_worker.core.processors import Processor
+from scaler_worker.core.processors import Processor, ProcessorTable
 from scaler_worker.core.queue import TaskQueue
 
 UNASKED_SECONDS = 0.005
@@ -27,18 +27,30 @@ PATIENCE_SECONDS = 0.5
 
 
 class Lending:
-    """Shares the agent's processors, their counts by state, and its queue; owns the rules above."""
+    """The rules above, over the agent's processors and its queue. Alone writes what a processor has lent, and since when."""
 
-    def __init__(self, slots: int, processors: dict[int, Processor], counts: list[int], queue: TaskQueue) -> None:
-        self._slots = slots
-        self._processors = processors
-        self._counts = counts
+    def __init__(self, table: ProcessorTable, queue: TaskQueue) -> None:
+        self._table = table
+        self._slots = table.slots
+        self._processors = table.by_number
+        self._counts = table.counts
         self._queue = queue
         self.parents: dict[int, Processor] = {}
         """Processors in which clients have unanswered tasks, whatever their state."""
         self._was_due_at = inf
 
     # --- what is known
+
+    def block(self, processor: Processor) -> None:
+        """The running task of a processor says that it waits for a task of its own: its slot is lent."""
+        processor.lent_unasked = False
+        self._table.set_state(processor, State.BLOCKED)
+
+    def unblock(self, processor: Processor, unfinished: bool, now: float) -> None:
+        """A blocked task goes on; `unfinished` as in `note_unfinished`."""
+        if processor.state is State.BLOCKED:
+            self._table.set_state(processor, State.RUNNING)
+        self.note_unfinished(processor, unfinished, now)
 
     def note_unfinished(self, processor: Processor, unfinished: bool, now: float) -> None:
         """Clients inside a processor have unanswered tasks since now, or have none any more."""
@@ -48,22 +60,11 @@ class Lending:
             return
         self.parents.pop(processor.number, None)
         if processor.lent_unasked and processor.state is State.BLOCKED:
-            self.set_state(processor, State.RUNNING)
+            self._table.set_state(processor, State.RUNNING)
 
     def forget(self, processor: Processor) -> None:
         """The processor has ended: whatever it lent is taken back with it."""
         self.parents.pop(processor.number, None)
-
-    def set_state(self, processor: Processor, state: State) -> None:
-        """Every change of a processor's state, except where it ends, goes through here."""
-        self._counts[processor.state] -= 1
-        self._counts[state] += 1
-        processor.state = state
-
-    def unblocked_count(self) -> int:
-        """Return how many processors start, are idle or run."""
-        counts = self._counts
-        return len(self._processors) - counts[State.BLOCKED] - counts[State.STOPPING]
 
     def closed_depths(self, target: Processor | None = None, further: int = 0) -> Collection[int]:
         """Return the depths at which no further task may start (at `target`, behind what it has).
@@ -145,7 +146,7 @@ class Lending:
             else:
                 processor.lent_unasked = True
                 processor.lent_index = processor.front_index
-                self.set_state(processor, State.BLOCKED)
+                self._table.set_state(processor, State.BLOCKED)
         return encumbered
 
     def take_back_unneeded(self) -> None:
@@ -161,5 +162,5 @@ class Lending:
         for processor in reversed(loans):
             if unneeded <= 0:
                 return
-            self.set_state(processor, State.RUNNING)
+            self._table.set_state(processor, State.RUNNING)
             unneeded -= 1

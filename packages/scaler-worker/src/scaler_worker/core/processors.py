@@ -1,4 +1,4 @@
-"""What the agent knows about one of its processors."""
+"""What the agent knows about its processors."""
 
 from __future__ import annotations
 
@@ -70,12 +70,18 @@ class Processor:
         self.rows += rows
         return TaskSlice(tasks.batch, tasks.start, tasks.stop, tasks.first_byte, tasks.abandoned, tasks.index)
 
-    def pop(self, count: int) -> TaskSlice:
-        """Remove and return up to `count` rows from the front of the pipe: those of its first slice."""
+    def pop(self, count: int, now: float) -> TaskSlice:
+        """Remove and return up to `count` rows from the front of the pipe: those of its first slice. The next one runs now."""
+        self.front_since = now
         front = self.pipe[0]
         taken = self.pipe.popleft() if front.stop - front.start <= count else front.take(count)
         self.rows -= taken.stop - taken.start
         return taken
+
+    def drop_endings(self) -> None:
+        """Forget the endings of tasks that have been answered."""
+        front = self.front_index
+        self.endings = {index: ending for index, ending in self.endings.items() if index >= front}
 
     def pop_from(self, index: int) -> list[TaskSlice]:
         """Remove and return all rows from `index` on, in order."""
@@ -96,12 +102,72 @@ class Processor:
         return None
 
 
-def free_slot(processor: Processor, processors: Iterable[Processor], slots: int) -> int:
-    """Return the slot in which a processor should begin to run: its own, or another one where its own runs something else."""
-    held = {other.slot for other in processors if other.state is ProcessorState.RUNNING}
-    if processor.slot not in held:
-        return processor.slot
-    return next((slot for slot in range(slots) if slot not in held), processor.slot)
+class ProcessorTable:
+    """All processors of a host by number, and how many of them are in each state.
+
+    Nothing else changes a processor's `state`, or adds or removes processors.
+    """
+
+    __slots__ = ("_next_number", "by_number", "counts", "slots")
+
+    def __init__(self, slots: int) -> None:
+        self.slots = slots
+        """How many tasks may run at the same time."""
+        self.by_number: dict[int, Processor] = {}
+        self.counts = [0] * (max(ProcessorState) + 1)
+        """Processors by state."""
+        self._next_number = 0
+
+    def add(self) -> Processor:
+        """Add a processor that is being started, in the slot with the fewest processors, and return it."""
+        number = self._next_number
+        self._next_number += 1
+        processor = self.by_number[number] = Processor(number, self._emptiest_slot())
+        self.counts[ProcessorState.STARTING] += 1
+        return processor
+
+    def remove(self, number: int) -> Processor | None:
+        """Remove a processor that has ended and return it; None if it is not known."""
+        processor = self.by_number.pop(number, None)
+        if processor is not None:
+            self.counts[processor.state] -= 1
+        return processor
+
+    def set_state(self, processor: Processor, state: ProcessorState) -> None:
+        self.counts[processor.state] -= 1
+        self.counts[state] += 1
+        processor.state = state
+
+    def set_ready(self, processor: Processor, pid: int, now: float) -> None:
+        """Note that a processor has started."""
+        processor.pid = pid
+        self.set_idle(processor, now)
+
+    def set_idle(self, processor: Processor, now: float) -> None:
+        """Note that a processor has nothing to run."""
+        counts = self.counts
+        counts[processor.state] -= 1
+        counts[ProcessorState.IDLE] += 1
+        processor.state = ProcessorState.IDLE
+        processor.idle_since = now
+
+    def unblocked_count(self) -> int:
+        """Return how many processors start, are idle or run."""
+        counts = self.counts
+        return len(self.by_number) - counts[ProcessorState.BLOCKED] - counts[ProcessorState.STOPPING]
+
+    def take_free_slot(self, processor: Processor) -> None:
+        """Let a processor that begins to run have a slot where nothing runs; its own, if that is one."""
+        held = {other.slot for other in self.by_number.values() if other.state is ProcessorState.RUNNING}
+        if processor.slot in held:
+            processor.slot = next((slot for slot in range(self.slots) if slot not in held), processor.slot)
+
+    def _emptiest_slot(self) -> int:
+        counts = [0] * self.slots
+        for processor in self.by_number.values():
+            if processor.state not in (ProcessorState.BLOCKED, ProcessorState.STOPPING):
+                counts[processor.slot] += 1
+        return counts.index(min(counts))
 
 
 _SHOWN_FIRST = {

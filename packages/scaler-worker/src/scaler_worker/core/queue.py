@@ -109,7 +109,7 @@ class TaskQueue:
         Returns them, and what lost its predecessors with them, which is removed too.
         """
         removed: list[TaskSlice] = []
-        bereft: list[TaskSlice] = []
+        orphaned: list[TaskSlice] = []
         for depth in list(self._depths):
             line = self._by_depth[depth]
             if not any(tasks.client == client for tasks in line):
@@ -126,15 +126,15 @@ class TaskQueue:
                     for piece in stays:
                         continued = piece.continued()
                         if continued:
-                            bereft.append(piece.take(continued))
+                            orphaned.append(piece.take(continued))
                         if len(piece):
                             kept.append(piece)
             if kept:
                 self._by_depth[depth] = kept
             else:
                 self._drop_line(depth)
-        self.count -= sum(len(tasks) for tasks in (*removed, *bereft))
-        return removed, bereft
+        self.count -= sum(len(tasks) for tasks in (*removed, *orphaned))
+        return removed, orphaned
 
     def _line(self, depth: int) -> deque[TaskSlice]:
         line = self._by_depth.get(depth)

@@ -10,10 +10,10 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from scaler_protocol.runtime.core import Outbox
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import Reported
-from scaler_worker.core.effects import AnswerObject, DropObject, Effect, FetchObject, PutObject
-from scaler_worker.core.events import ObjectFetched, ObjectStored
+from scaler_worker.core import effects, events
 
 PREFETCHES_MAX = 64
 """Objects fetched at once before any task asks for them."""
@@ -57,7 +57,8 @@ class StoreEnded:
 class ObjectTransfers:
     """The host's object cache and its requests. `cache_bytes_max` bounds what is kept for reuse."""
 
-    def __init__(self, cache_bytes_max: int) -> None:
+    def __init__(self, cache_bytes_max: int, outbox: Outbox[effects.Effect]) -> None:
+        self._outbox = outbox
         self.available = False
         """Whether there is an object storage server to ask."""
         self._cache_bytes_max = cache_bytes_max
@@ -70,7 +71,7 @@ class ObjectTransfers:
 
     # --- fetching
 
-    def prefetch(self, ids: Iterable[bytes], effects: list[Effect]) -> None:
+    def prefetch(self, ids: Iterable[bytes]) -> None:
         """Begin to fetch what a batch names, as far as bounds allow; the rest is fetched when a task asks."""
         if not self.available:
             return
@@ -78,30 +79,30 @@ class ObjectTransfers:
             if object_id in self._cached:
                 self._cached.move_to_end(object_id)
             elif object_id not in self._request_of and len(self._fetches) < PREFETCHES_MAX:
-                self._begin_fetch(object_id, effects)
+                self._begin_fetch(object_id)
 
-    def want(self, processor: int, object_id: bytes, place_gone: bool, effects: list[Effect]) -> None:
+    def want(self, processor: int, object_id: bytes, place_gone: bool) -> None:
         """A processor waits for an object: `AnswerObject` follows, now or later.
 
         With `place_gone` what the cache has of it is of no use.
         """
         if place_gone and object_id in self._cached:
             self._cached_bytes -= self._cached.pop(object_id)
-            effects.append(DropObject(object_id))
+            self._outbox.add(effects.DropObject(object_id))
         if object_id in self._cached:
             self._cached.move_to_end(object_id)
-            effects.append(AnswerObject(processor, object_id))
+            self._outbox.add(effects.AnswerObject(processor, object_id))
             return
         request = self._request_of.get(object_id)
         if request is None:
             if not self.available:
                 text = f"object {object_id.hex()} cannot be fetched: there is no object storage server"
-                effects.append(AnswerObject(processor, object_id, m.Status.STORAGE_FAILED, text))
+                self._outbox.add(effects.AnswerObject(processor, object_id, m.Status.STORAGE_FAILED, text))
                 return
-            request = self._begin_fetch(object_id, effects, whole=place_gone)
+            request = self._begin_fetch(object_id, whole=place_gone)
         self._fetches[request].processors.append(processor)
 
-    def on_fetched(self, event: ObjectFetched, effects: list[Effect]) -> None:
+    def on_fetched(self, event: events.ObjectFetched) -> None:
         fetch = self._fetches.pop(event.request, None)
         if fetch is None:
             return
@@ -112,25 +113,24 @@ class ObjectTransfers:
         elif event.error:
             status, text = m.Status.STORAGE_FAILED, f"object {fetch.id.hex()} cannot be fetched: {event.error}"
         else:
-            self._keep(fetch.id, event.size_bytes, effects)
-        effects.extend(AnswerObject(processor, fetch.id, status, text) for processor in fetch.processors)
+            self._keep(fetch.id, event.size_bytes)
+        for processor in fetch.processors:
+            self._outbox.add(effects.AnswerObject(processor, fetch.id, status, text))
 
     # --- storing
 
-    def store(
-        self, object_id: bytes, size_bytes: int, result: StoredResult, effects: list[Effect]
-    ) -> StoreEnded | None:
+    def store(self, object_id: bytes, size_bytes: int, result: StoredResult) -> StoreEnded | None:
         """Upload an object a processor has put into the cache. Returns at once only when that cannot be."""
-        self._keep(object_id, size_bytes, effects)
+        self._keep(object_id, size_bytes)
         if not self.available:
             text = f"a result of {size_bytes} bytes cannot be stored: there is no object storage server"
             return StoreEnded(result, object_id, m.Status.STORAGE_FAILED, text)
         request = self._new_request()
         self._puts[request] = _Put(object_id, result)
-        effects.append(PutObject(request, object_id, result.client))
+        self._outbox.add(effects.PutObject(request, object_id, result.client))
         return None
 
-    def on_stored(self, event: ObjectStored) -> StoreEnded | None:
+    def on_stored(self, event: events.ObjectStored) -> StoreEnded | None:
         put = self._puts.pop(event.request, None)
         if put is None:
             return None
@@ -165,14 +165,14 @@ class ObjectTransfers:
         self._next_request += 1
         return request
 
-    def _begin_fetch(self, object_id: bytes, effects: list[Effect], *, whole: bool = False) -> int:
+    def _begin_fetch(self, object_id: bytes, *, whole: bool = False) -> int:
         request = self._new_request()
         self._fetches[request] = _Fetch(object_id)
         self._request_of[object_id] = request
-        effects.append(FetchObject(request, object_id, whole))
+        self._outbox.add(effects.FetchObject(request, object_id, whole))
         return request
 
-    def _keep(self, object_id: bytes, size_bytes: int, effects: list[Effect]) -> None:
+    def _keep(self, object_id: bytes, size_bytes: int) -> None:
         if object_id not in self._cached:
             self._cached[object_id] = size_bytes
             self._cached_bytes += size_bytes
@@ -181,4 +181,4 @@ class ObjectTransfers:
             # The newest one is about to be mapped or uploaded. Whoever reads another has it open already.
             oldest, size = self._cached.popitem(last=False)
             self._cached_bytes -= size
-            effects.append(DropObject(oldest))
+            self._outbox.add(effects.DropObject(oldest))

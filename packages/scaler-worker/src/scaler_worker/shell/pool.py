@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable
 
 from scaler_protocol.service.turns import Turns
-from scaler_worker.core import events as on
+from scaler_worker.core import events
 from scaler_worker.processor.options import ProcessorOptions
 from scaler_worker.processor.protocol import (
     DESCRIPTORS,
@@ -35,7 +35,7 @@ class ProcessorPool:
     """Starts, finds and buries processors. `report` takes the events."""
 
     def __init__(
-        self, options: ProcessorOptions, template: TemplateProcess, turns: Turns, report: Callable[[on.Event], None]
+        self, options: ProcessorOptions, template: TemplateProcess, turns: Turns, report: Callable[[events.Event], None]
     ) -> None:
         self._options = options
         self._turns = turns
@@ -80,10 +80,10 @@ class ProcessorPool:
         for link in self._links.values():
             link.tell_storage_address(address)
 
-    def figures(self) -> dict[int, on.ProcessorFigures]:
+    def figures(self) -> dict[int, events.ProcessorFigures]:
         """Measure every processor; CPU is that since the last call. And let a template go on that a task has stopped."""
         self._template.let_go_on()
-        return {number: on.ProcessorFigures(*meter.read()) for number, meter in self._meters.items()}
+        return {number: events.ProcessorFigures(*meter.read()) for number, meter in self._meters.items()}
 
     def close(self) -> None:
         """End everything, at once. Blocks for up to some seconds; afterwards nothing is left."""

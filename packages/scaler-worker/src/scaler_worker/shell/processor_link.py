@@ -16,8 +16,7 @@ from scaler_protocol.ids import ID_BYTES, NO_ID
 from scaler_protocol.service.child import describe_exit
 from scaler_protocol.service.turns import Turns
 from scaler_protocol.wire.batch_rows import CARRIED
-from scaler_worker.core import effects as do
-from scaler_worker.core import events as on
+from scaler_worker.core import effects, events
 from scaler_worker.core.slices import TaskSlice
 from scaler_worker.processor.page import RunningPage
 from scaler_worker.processor.records import (
@@ -115,7 +114,7 @@ class ProcessorLink:
         number: int,
         slot: int,
         turns: Turns,
-        report: Callable[[on.Event], None],
+        report: Callable[[events.Event], None],
         import_ahead: Callable[[str], None],
     ) -> None:
         self.number = number
@@ -149,17 +148,17 @@ class ProcessorLink:
 
     # --- to the processor
 
-    def send_tasks(self, effect: do.SendTasks) -> None:
+    def send_tasks(self, effect: effects.SendTasks) -> None:
         parts = _one_task_record(effect)
         if parts is not None:
             self._task_sender.send(Kind.ONE_TASK, parts)
         else:
             self._task_sender.send(Kind.TASKS, _tasks_record(effect))
 
-    def answer_object(self, effect: do.AnswerObject) -> None:
+    def answer_object(self, effect: effects.AnswerObject) -> None:
         self._task_sender.send(Kind.OBJECT_ANSWER, object_answer_parts(effect.id, effect.status, effect.text))
 
-    def cancel(self, effect: do.CancelTask) -> None:
+    def cancel(self, effect: effects.CancelTask) -> None:
         self._control_sender.send(Kind.CANCEL, cancel_parts(effect.index, effect.status, effect.text))
 
     def take_back(self) -> None:
@@ -214,45 +213,45 @@ class ProcessorLink:
             # Whatever a task has done to the processor must not be felt here.
             record = (0, b"")
             self._is_faulty = True
-            event = on.ProcessorFaulty(self.number, f"sent a record that cannot be read ({error})")
+            event = events.ProcessorFaulty(self.number, f"sent a record that cannot be read ({error})")
         if event is not None:
             self._report(event)
         return record[0]
 
-    def _event_of(self, kind: int, body: bytes) -> on.Event | None:
+    def _event_of(self, kind: int, body: bytes) -> events.Event | None:
         """Return what the agent's core is told of a record; None where the record is for us."""
         number = self.number
         if kind == Kind.ONE_RESULT:
-            return on.ProcessorResults(number, *read_one_result(body))
+            return events.ProcessorResults(number, *read_one_result(body))
         if kind == Kind.RESULTS:
-            return on.ProcessorResults(number, *read_results(body))
+            return events.ProcessorResults(number, *read_results(body))
         if kind == Kind.BLOCKED:
-            return on.ProcessorBlocked(number, *read_given_back(body))
+            return events.ProcessorBlocked(number, *read_given_back(body))
         if kind == Kind.UNBLOCKED:
-            return on.ProcessorUnblocked(number, body == TRUE)
+            return events.ProcessorUnblocked(number, body == TRUE)
         if kind == Kind.UNFINISHED:
-            return on.ProcessorUnfinished(number, body == TRUE)
+            return events.ProcessorUnfinished(number, body == TRUE)
         if kind == Kind.GAVE_BACK:
-            return on.ProcessorGaveBack(number, *read_given_back(body))
+            return events.ProcessorGaveBack(number, *read_given_back(body))
         if kind == Kind.OUTPUT:
-            return on.ProcessorOutput(number, *read_output(body))
+            return events.ProcessorOutput(number, *read_output(body))
         if kind == Kind.CHUNK_FAILURES:
-            return on.ChunkFailures(number, *read_chunk_failures(body))
+            return events.ChunkFailures(number, *read_chunk_failures(body))
         if kind in (Kind.RELAY, Kind.RELAY_UNFINISHED):
             client, frames = read_relay(body)
-            return on.RelayFrames(number, client, list(frames), kind == Kind.RELAY_UNFINISHED)
+            return events.RelayFrames(number, client, list(frames), kind == Kind.RELAY_UNFINISHED)
         if kind == Kind.RELAY_OPEN and len(body) > ID_BYTES:
             self._import_ahead(body[ID_BYTES:].decode())
-            return on.RelayOpened(number, body[:ID_BYTES])
+            return events.RelayOpened(number, body[:ID_BYTES])
         if kind == Kind.RELAY_CLOSE and len(body) == ID_BYTES:
-            return on.RelayClosed(number, body)
+            return events.RelayClosed(number, body)
         if kind == Kind.OBJECT_WANTED:
-            return on.ObjectWanted(number, *read_object_wanted(body))
+            return events.ObjectWanted(number, *read_object_wanted(body))
         if kind == Kind.READY:
             self._is_ready = True
             # Later ones a task has written: nobody else's process is to be killed in the place of its own.
             self.pid = self.pid or int.from_bytes(body[:PID_BYTES], "little")
-            return on.ProcessorReady(number, self.pid)
+            return events.ProcessorReady(number, self.pid)
         if kind == Kind.START_FAILED and not self._is_ready:
             self._start_error = body.decode()
         elif kind == Kind.RETIRED:
@@ -279,7 +278,7 @@ class ProcessorLink:
 
     # --- its end
 
-    def bury(self, status: int | None, peak_bytes: int) -> on.ProcessorExited:
+    def bury(self, status: int | None, peak_bytes: int) -> events.ProcessorExited:
         """Take in the last it said, release everything, and return what is to be reported. `status` None: unknown."""
         while self._read_packet() is not None:
             pass
@@ -288,7 +287,7 @@ class ProcessorLink:
             for _ in range(STDERR_READS_MAX):
                 if not self._read_stderr():
                     break
-        event = on.ProcessorExited(
+        event = events.ProcessorExited(
             self.number,
             self._page.begun_index,
             self._reason(status, peak_bytes),
@@ -336,7 +335,7 @@ def _socket_pair() -> tuple[socket.socket, socket.socket]:
     return ours, theirs
 
 
-def _one_task_record(effect: do.SendTasks) -> list[Bytes] | None:
+def _one_task_record(effect: effects.SendTasks) -> list[Bytes] | None:
     """Return the short form, or None where this is more than one task with nothing out of the ordinary about it."""
     tasks = effect.tasks
     batch, start = tasks.batch, tasks.start
@@ -367,7 +366,7 @@ def _one_task_record(effect: do.SendTasks) -> list[Bytes] | None:
     )
 
 
-def _tasks_record(effect: do.SendTasks) -> list[Bytes]:
+def _tasks_record(effect: effects.SendTasks) -> list[Bytes]:
     tasks = effect.tasks
     batch = tasks.batch
     functions, indexes = _function_table(tasks)

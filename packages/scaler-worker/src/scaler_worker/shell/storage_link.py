@@ -18,8 +18,7 @@ from scaler_protocol.transport import DealerLink
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode, encode
 from scaler_protocol.wire.envelope import UNSEQUENCED, encode_envelope
-from scaler_worker.core import effects as do
-from scaler_worker.core import events as on
+from scaler_worker.core import effects, events
 from scaler_worker.processor.host_objects import PLACE_BYTES
 from scaler_worker.processor.object_files import map_object, read_place, write_object, write_place, write_token
 
@@ -51,7 +50,7 @@ class StorageLink:
     """Performs `FetchObject` and `PutObject`; each ends in one event. `report` takes those."""
 
     def __init__(
-        self, address: str, hello: m.Hello, folder: str, link: DealerLink, report: Callable[[on.Event], None]
+        self, address: str, hello: m.Hello, folder: str, link: DealerLink, report: Callable[[events.Event], None]
     ) -> None:
         self.address = address
         self._folder = folder
@@ -72,24 +71,24 @@ class StorageLink:
         self._requests.introduce(self._loop.time())
         self._send()
 
-    def fetch(self, effect: do.FetchObject) -> None:
+    def fetch(self, effect: effects.FetchObject) -> None:
         try:
             mappable = self._is_local and not effect.whole
             number = self._requests.get(effect.id, self._loop.time(), wait_seconds=WAIT_SECONDS, mappable=mappable)
         except WireError as error:
-            self._report(on.ObjectFetched(effect.request, error=str(error)))
+            self._report(events.ObjectFetched(effect.request, error=str(error)))
             return
         self._fetches[number] = _Asked(effect.request, effect.id)
         self._send()
 
-    def put(self, effect: do.PutObject) -> None:
+    def put(self, effect: effects.PutObject) -> None:
         asked = _Asked(effect.request, effect.id, effect.owner, read_place(self._folder, effect.id))
         if asked.place is not None:
             self._put(asked, (), pack_place(asked.place))
             return
         buffers = map_object(self._folder, effect.id)
         if buffers is None:
-            self._report(on.ObjectStored(effect.request, "it has left this host's cache"))
+            self._report(events.ObjectStored(effect.request, "it has left this host's cache"))
             return
         self._put(asked, buffers)
 
@@ -100,9 +99,9 @@ class StorageLink:
         if self._timer is not None:
             self._timer.cancel()
         for asked in self._fetches.values():
-            self._report(on.ObjectFetched(asked.request, error=reason))
+            self._report(events.ObjectFetched(asked.request, error=reason))
         for asked in self._puts.values():
-            self._report(on.ObjectStored(asked.request, reason))
+            self._report(events.ObjectStored(asked.request, reason))
         self._link.close(linger_seconds=0.1)
 
     # --- inside
@@ -111,7 +110,7 @@ class StorageLink:
         try:
             number = self._requests.put(asked.object_id, asked.owner, buffers, self._loop.time(), place=place)
         except WireError as error:
-            self._report(on.ObjectStored(asked.request, str(error)))
+            self._report(events.ObjectStored(asked.request, str(error)))
             return
         self._puts[number] = asked
         self._send()
@@ -124,7 +123,7 @@ class StorageLink:
         buffers = self._reader.read(asked.place)
         if buffers is None:
             text = f"it is not in the memory of processor {asked.place.pid} any more"
-            self._report(on.ObjectStored(asked.request, text, lost=True))
+            self._report(events.ObjectStored(asked.request, text, lost=True))
             return
         self._put(asked, buffers)
 
@@ -192,7 +191,7 @@ class StorageLink:
                 if asked.place is not None and _has_no_segment(completion):
                     self._put_whole(asked)
                     continue
-                self._report(on.ObjectStored(asked.request, _error_text(completion)))
+                self._report(events.ObjectStored(asked.request, _error_text(completion)))
             elif request in self._fetches:
                 asked = self._fetches.pop(request)
                 if isinstance(completion, Done) and completion.place:
@@ -201,7 +200,7 @@ class StorageLink:
                     self._keep(asked, completion.buffers)
                 else:
                     missing = isinstance(completion, Missing)
-                    self._report(on.ObjectFetched(asked.request, missing=missing, error=_error_text(completion)))
+                    self._report(events.ObjectFetched(asked.request, missing=missing, error=_error_text(completion)))
 
     def _keep(self, asked: _Asked, buffers: Sequence[Any]) -> None:
         if sum(len(buffer) for buffer in buffers) < THREAD_BYTES_MIN:
@@ -218,19 +217,19 @@ class StorageLink:
         task.add_done_callback(self._writes.discard)
 
 
-def _write(folder: str, asked: _Asked, buffers: Sequence[Any]) -> on.ObjectFetched:
+def _write(folder: str, asked: _Asked, buffers: Sequence[Any]) -> events.ObjectFetched:
     try:
-        return on.ObjectFetched(asked.request, write_object(folder, asked.object_id, buffers))
+        return events.ObjectFetched(asked.request, write_object(folder, asked.object_id, buffers))
     except OSError as error:
-        return on.ObjectFetched(asked.request, error=f"it cannot be kept on the worker's host: {error}")
+        return events.ObjectFetched(asked.request, error=f"it cannot be kept on the worker's host: {error}")
 
 
-def _keep_place(folder: str, asked: _Asked, place: Place) -> on.ObjectFetched:
+def _keep_place(folder: str, asked: _Asked, place: Place) -> events.ObjectFetched:
     try:
         write_place(folder, asked.object_id, place)
     except OSError as error:
-        return on.ObjectFetched(asked.request, error=f"its place cannot be kept on the worker's host: {error}")
-    return on.ObjectFetched(asked.request, PLACE_BYTES)
+        return events.ObjectFetched(asked.request, error=f"its place cannot be kept on the worker's host: {error}")
+    return events.ObjectFetched(asked.request, PLACE_BYTES)
 
 
 def _has_no_segment(completion: Completion) -> bool:

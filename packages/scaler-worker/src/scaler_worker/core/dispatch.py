@@ -1,0 +1,144 @@
+"""Which tasks each processor is handed, and when."""
+
+from __future__ import annotations
+
+from math import ceil
+
+from scaler_protocol.wire.messages import ProcessorState as State
+from scaler_worker.core import effects
+from scaler_worker.core.durations import OVERHEAD_MICROSECONDS
+from scaler_worker.core.endings import TAKE_BACK_SECONDS
+from scaler_worker.core.nesting import Nesting
+from scaler_worker.core.processors import Processor
+from scaler_worker.core.returns import TaskReturns
+from scaler_worker.core.slices import TaskSlice
+from scaler_worker.core.state import AgentState
+
+PIPE_MICROSECONDS = 24_000
+"""Work that lies in a processor's pipe at most."""
+
+PIPE_TASKS_MAX = 512
+PIPE_BYTES_MAX = 4 * 1024 * 1024
+
+AHEAD_MICROSECONDS = 20_000
+"""Up to this duration, a task may lie ready behind a running one when there is work for everybody."""
+
+
+class Dispatcher:
+    """Moves tasks from the queue into the pipes of processors: nobody else does."""
+
+    def __init__(self, state: AgentState, returns: TaskReturns, nesting: Nesting) -> None:
+        self._state = state
+        self._slots = state.slots
+        self._queue = state.queue
+        self._table = state.processors
+        self._processors = state.processors.by_number
+        self._counts = state.processors.counts
+        self._lending = state.lending
+        self._parents = state.lending.parents
+        self._durations = state.durations
+        self._bodies = state.functions.bodies
+        self._outbox = state.outbox
+        self._returns = returns
+        self._nesting = nesting
+
+    def hand_over(self, now: float) -> None:
+        """Hand queued tasks to processors that should have more, and lend slots where that is due."""
+        lending, nesting, queue = self._lending, self._nesting, self._queue
+        if not self._parents:
+            if now >= nesting.return_at:
+                nesting.make_room(now)
+            if queue.count:
+                self._assign(now)
+            return
+        lending.take_back_unneeded()
+        if now >= nesting.return_at or lending.has_become_due(now):
+            nesting.make_room(now)
+        if queue.count:
+            self._assign(now)
+        if queue.count and now >= lending.due_at():
+            for processor in lending.lend():
+                self._returns.take_back_behind(processor)
+            self._assign(now)
+
+    def _assign(self, now: float) -> None:
+        """Hand tasks to processors: first one share to each idle one, then ahead to those that run short ones."""
+        queue, counts = self._queue, self._counts
+        if (
+            queue.count == 1
+            and counts[State.IDLE]
+            and counts[State.RUNNING] < self._slots
+            and counts[State.BLOCKED] <= self._slots
+        ):
+            # One task, which an idle processor takes: nothing to share, nothing to hand over ahead, no depth that is closed.
+            for processor in self._processors.values():
+                if processor.state is State.IDLE:
+                    self._hand(processor, queue.take_only(), now)
+                    break
+            return
+        running = [processor for processor in self._processors.values() if processor.state is State.RUNNING]
+        share = ceil((queue.count + sum([processor.rows for processor in running])) / self._slots)
+        if counts[State.IDLE] and len(running) < self._slots:
+            for processor in self._processors.values():
+                if processor.state is State.IDLE:
+                    if len(running) >= self._slots or not self._fill(processor, share, now):
+                        break
+                    running.append(processor)
+        if queue.count and len(running) <= self._slots:
+            parents = self._parents
+            for processor in running:
+                # Behind a task that has run for long, or waits for others, they would only be taken back again.
+                if (
+                    not processor.taking_back
+                    and now < processor.front_since + TAKE_BACK_SECONDS
+                    and processor.number not in parents
+                ):
+                    self._fill(processor, share, now)
+
+    def _fill(self, processor: Processor, share: int, now: float) -> bool:
+        """Hand a processor what it should have now; return whether it has anything."""
+        queue = self._queue
+        closed = self._lending.closed_depths(processor)
+        bytes_left = PIPE_BYTES_MAX - processor.pipe_bytes()
+        while queue.count and (head := queue.head(closed)) is not None:
+            room = 1 if queue.count == 1 and not processor.rows else self._room(processor, head, share)
+            if room <= 0 or (bytes_left <= 0 and processor.rows):
+                break
+            tasks = queue.take(head, room, max(bytes_left, 0))
+            if queue.count:
+                bytes_left -= tasks.payload_bytes()
+            self._hand(processor, tasks, now)
+        return processor.rows > 0
+
+    def _hand(self, processor: Processor, tasks: TaskSlice, now: float) -> None:
+        functions = tasks.functions()
+        known = processor.known
+        missing = known.update(functions)
+        forgotten = known.take_forgotten(len(functions))
+        if processor.state is not State.RUNNING:
+            if self._counts[State.RUNNING]:
+                self._table.take_free_slot(processor)
+            self._table.set_state(processor, State.RUNNING)
+        handed = processor.push(tasks, now)
+        bodies = self._bodies
+        self._outbox.add(
+            effects.SendTasks(
+                processor.number,
+                processor.generation,
+                handed.index,
+                handed,
+                tuple([(function, bodies[function]) for function in missing]) if missing else (),
+                forgotten,
+            )
+        )
+
+    def _room(self, processor: Processor, head: TaskSlice, share: int) -> int:
+        """Return how many tasks like `head` the processor should be handed now."""
+        estimate = self._durations.of(head)
+        if estimate is None or estimate > AHEAD_MICROSECONDS:
+            return 0 if processor.rows else 1
+        budget = max(2, min(int(PIPE_MICROSECONDS / max(estimate, OVERHEAD_MICROSECONDS)), PIPE_TASKS_MAX))
+        if processor.rows > budget // 2:
+            # Refill in larger pieces: a slice costs as much as several tasks.
+            return 0
+        return max(min(budget, share) - processor.rows, 0 if processor.rows else 1)

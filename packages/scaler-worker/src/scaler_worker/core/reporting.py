@@ -1,0 +1,196 @@
+"""What the scheduler is told, and when: results, output, capacity, heartbeats, and what is held when a session begins."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable
+from math import inf
+
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.messages import ProcessorState as State
+from scaler_worker.core import events
+from scaler_worker.core.capacity import Capacity
+from scaler_worker.core.processors import shown_processors
+from scaler_worker.core.state import AgentState
+
+HOLD_SECONDS = 0.020
+HOLD_ROWS_MAX = 256
+"""Under load results travel together, see `_may_hold`: for no longer than the queue behind the pipes lasts."""
+
+NO_FUNCTION = bytes(16)
+"""In heartbeats: this processor runs nothing."""
+
+
+class Reporter:
+    """Sends what is due once per `take_effects`, and heartbeats when the session asks for one."""
+
+    def __init__(self, state: AgentState, capacity: Capacity) -> None:
+        self._state = state
+        self._connection = state.connection
+        self._results = state.results
+        self._queue = state.queue
+        self._counts = state.processors.counts
+        self._parents = state.lending.parents
+        self._capacity = capacity
+        self._figures = events.Figures()
+        self._told_capacity = 0
+        self.hold_until = -inf
+        """Until when results may be held back; so long after the last ones left."""
+
+    # --- results and capacity
+
+    def report(self, now: float) -> None:
+        """Send the results that wait, or how much is wanted, if it is time for it. Only while a session stands."""
+        capacity = self._capacity.wanted(now)
+        if self._results.rows:
+            if now < self.hold_until and self._may_hold():
+                return
+            self._send_results(capacity)
+            mean = self._state.durations.mean_microseconds or 0.0
+            ahead_seconds = self._queue.count * mean / self._state.slots / 1e6
+            self.hold_until = now + min(HOLD_SECONDS, ahead_seconds)
+        elif capacity > self._told_capacity and self._is_short_of_room():
+            # No answer is wanted: this is news, not a question.
+            self._connection.send_plain(self._heartbeat(now))
+
+    def send_results(self, now: float) -> None:
+        """Send the results that wait, whether it is time for it or not."""
+        if self._connection.established:
+            self._send_results(self._capacity.wanted(now))
+
+    def _send_results(self, capacity: int) -> None:
+        for batch in self._results.take(capacity):
+            self._connection.send(batch)
+        self._told_capacity = capacity
+
+    def _may_hold(self) -> bool:
+        """Whether results may wait a moment for more: a message costs everybody as much as many results do.
+
+        Asked shortly after others have left. Only while tasks are queued beyond what processors have in their pipes: then
+        more results are certain to come, nobody runs dry meanwhile (an agent holds ten times as much work), and what keeps a
+        client busy is the stream, not the single result. So the first result after a pause and the last ones of a burst
+        leave at once, and an agent with one task at a time never holds. Nor while a task here is blocked, or
+        has unfinished work: that one may be waiting for just this result.
+        """
+        return (
+            self._queue.count > 0
+            and self._results.rows < HOLD_ROWS_MAX
+            and not self._counts[State.BLOCKED]
+            and not self._parents
+        )
+
+    def _is_short_of_room(self) -> bool:
+        """Whether the scheduler, for all it knows, may not send a task for each slot.
+
+        Each task that blocks makes room for one more. That is told with the next results, unless there is none left.
+        """
+        return not self._counts[State.BLOCKED] or self._told_capacity - self._capacity.held() < self._state.slots
+
+    # --- what running tasks say
+
+    def on_output(self, event: events.ProcessorOutput, now: float) -> None:
+        processor = self._state.processors.by_number.get(event.processor)
+        found = processor.find(event.index) if processor is not None else None
+        if found is None or not self._connection.established:
+            return
+        tasks, row = found
+        if not tasks.abandoned:
+            number = tasks.batch.numbers[row]
+            self._connection.send_plain(m.Output(tasks.client, number, event.stream, event.data, event.dropped_bytes))
+
+    def on_chunk_failures(self, event: events.ChunkFailures, now: float) -> None:
+        processor = self._state.processors.by_number.get(event.processor)
+        found = processor.find(event.index) if processor is not None else None
+        # Monitors only show it: while no session stands there is nobody to tell, and nothing is kept for later.
+        if found is None or not self._connection.established:
+            return
+        tasks, row = found
+        if not tasks.abandoned:
+            batch = tasks.batch
+            self._connection.send(
+                m.ChunkFailures(tasks.client, batch.numbers[row], batch.attempts[row], event.count, event.payload)
+            )
+
+    # --- heartbeats
+
+    def on_figures(self, event: events.Figures, now: float) -> None:
+        self._figures = event
+
+    def send_heartbeat(self, now: float) -> None:
+        if self._connection.established:
+            self._connection.heartbeat(self._heartbeat(now), now)
+
+    def _heartbeat(self, now: float) -> m.Heartbeat:
+        figures = self._figures
+        processors = self._state.processors.by_number
+        capacity = self._capacity.wanted(now)
+        pids, cpus, rss, states = [], [], [], []
+        tasks, functions, milliseconds = [], [], []
+        for processor in shown_processors(processors.values(), self._state.slots):
+            front = processor.pipe[0] if processor is not None and processor.pipe else None
+            if processor is None or front is None:
+                tasks.append(0)
+                functions.append(NO_FUNCTION)
+                milliseconds.append(0)
+            else:
+                index = front.function_indexes[0] if len(front.function_indexes) else 0
+                tasks.append(front.numbers[0])
+                functions.append(front.batch.functions[index])
+                milliseconds.append(max(0, min(int((now - processor.front_since) * 1000), 0xFFFFFFFF)))
+            used = figures.processors.get(processor.number) if processor is not None else None
+            pids.append(processor.pid if processor is not None else 0)
+            states.append(processor.state if processor is not None else State.STARTING)
+            cpus.append(min(int(used.cpu_percent * 10), 0xFFFF) if used is not None else 0)
+            rss.append(used.rss_bytes if used is not None else 0)
+        self._told_capacity = capacity
+        return m.Heartbeat(
+            capacity=capacity,
+            cpu_percent=figures.cpu_percent,
+            rss_bytes=figures.rss_bytes,
+            rss_free_bytes=figures.rss_free_bytes,
+            queued=self._queue.count + sum(max(0, p.rows - 1) for p in processors.values()),
+            latency_seconds=self._connection.latency_seconds,
+            processor_pids=pids,
+            processor_cpu_percents=cpus,
+            processor_rss_bytes=rss,
+            processor_states=states,
+            processor_tasks=tasks,
+            processor_functions=tuple(functions),
+            processor_milliseconds=milliseconds,
+        )
+
+    # --- a new session
+
+    def announce(self, unacknowledged: Iterable[m.Message]) -> None:
+        """Tell a scheduler that knows nothing of this agent what it holds, and what the last one has not acknowledged."""
+        for inventory in self._inventories():
+            self._connection.send(inventory)
+        for message in unacknowledged:
+            # What else was under way means nothing to a scheduler that starts anew.
+            if isinstance(message, m.ResultBatch | m.ClientGone):
+                self._connection.send(message)
+        self._told_capacity = -1
+        # Results that wait are not in the inventory: they follow it at once.
+        self.hold_until = -inf
+
+    def _inventories(self) -> list[m.Inventory]:
+        held: dict[bytes, tuple[array[int], array[int], array[int]]] = {}
+
+        def note(client: bytes, numbers: Iterable[int], attempts: Iterable[int], state: m.HeldState) -> None:
+            columns = held.setdefault(client, (array("Q"), array("H"), array("B")))
+            columns[0].extend(numbers)
+            columns[1].extend(attempts)
+            columns[2].extend([state] * (len(columns[0]) - len(columns[2])))
+
+        for tasks in self._queue:
+            note(tasks.client, tasks.numbers, tasks.attempts, m.HeldState.QUEUED)
+        for processor in self._state.processors.by_number.values():
+            for position, tasks in enumerate(processor.pipe):
+                if tasks.abandoned:
+                    continue
+                running = 1 if position == 0 else 0
+                note(tasks.client, tasks.numbers[:running], tasks.attempts[:running], m.HeldState.RUNNING)
+                note(tasks.client, tasks.numbers[running:], tasks.attempts[running:], m.HeldState.QUEUED)
+        for result in self._state.transfers.storing():
+            note(result.client, [result.number], [result.attempt], m.HeldState.RUNNING)
+        return [m.Inventory(client, *columns) for client, columns in held.items()]
