@@ -46,8 +46,8 @@ def test_a_port_that_is_taken(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_a_setting_of_the_workers_that_is_wrong(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ServiceError) as caught:
-        SchedulerClusterCombo(n_workers=-1)
-    line = "scaler_cluster: --num-of-workers: must be greater than or equal to 1, not '-1'"
+        SchedulerClusterCombo(n_workers=1, per_worker_task_queue_size=0)
+    line = "scaler_cluster: --per-worker-task-queue-size: must be greater than or equal to 1, not '0'"
     assert capfd.readouterr().err == f"{line}\n"
     # A notebook does not show what services write to stderr.
     assert str(caught.value) == f"the local cluster ended before it was ready: exit status 2\n{line}"
@@ -63,10 +63,10 @@ def test_a_setting_of_the_scheduler_that_is_wrong(capfd: pytest.CaptureFixture[s
 
 def test_wrong_settings_of_both_are_told_at_once(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ServiceError, match="the local cluster ended before it was ready: exit status 2"):
-        SchedulerClusterCombo(n_workers=-1, max_task_attempts=0)
+        SchedulerClusterCombo(n_workers=1, per_worker_task_queue_size=0, max_task_attempts=0)
     assert capfd.readouterr().err == (
         "scaler_scheduler: --max-task-attempts: must be greater than or equal to 1, not '0'\n"
-        "scaler_cluster: --num-of-workers: must be greater than or equal to 1, not '-1'\n"
+        "scaler_cluster: --per-worker-task-queue-size: must be greater than or equal to 1, not '0'\n"
     )
 
 

@@ -67,3 +67,23 @@ def test_a_service_that_ends_at_once(monkeypatch: Any) -> None:
         service.wait_ready()
     service.terminate()
     assert not service.is_running
+
+
+@pytest.mark.parametrize("count", [-1, 65_536, 10**6, 2**70])
+def test_a_number_of_workers_out_of_bounds_is_refused_at_once(count: int) -> None:
+    why = "as one process numbers its workers with 16 bits"
+    with pytest.raises(ValueError, match=f"^n_workers must be from 0 to 65,535, {why}, not {count}$"):
+        SchedulerClusterCombo(count)
+    with pytest.raises(ValueError, match=f"^n_workers must be from 1 to 65,535, {why}, not {count}$"):
+        Cluster("tcp://127.0.0.1:1", count)
+
+
+def test_a_cluster_by_itself_has_workers() -> None:
+    with pytest.raises(ValueError, match=r"^n_workers must be from 1 to 65,535, .*, not 0$"):
+        Cluster("tcp://127.0.0.1:1", 0)
+
+
+@pytest.mark.parametrize("count", [True, 2.5, [1]])
+def test_what_is_no_number_of_workers_is_named(count: Any) -> None:
+    with pytest.raises(TypeError, match=r"^n_workers must be a whole number, not "):
+        SchedulerClusterCombo(count)

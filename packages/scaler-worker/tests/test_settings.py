@@ -49,3 +49,19 @@ def test_the_scheduler_cannot_be_on_port_0() -> None:
 def test_capabilities_are_checked() -> None:
     with pytest.raises(ConfigurationError, match=r"--per-worker-capabilities: .*'cpu' is not an integer: 'many'"):
         ClusterSettings.from_command_line(["tcp://127.0.0.1:2345", "-pwc", "linux,cpu=many"])
+
+
+@pytest.mark.parametrize("count", [-1, 0, 65_536, 10**6])
+def test_a_number_of_workers_out_of_bounds_says_the_bounds(count: int, tmp_path: Path) -> None:
+    reason = f"must be from 1 to 65,535, as one process numbers its workers with 16 bits, not {count}"
+    with pytest.raises(ConfigurationError, match=f"^--num-of-workers: {reason}$"):
+        ClusterSettings.from_command_line([*ARGUMENTS, f"--num-of-workers={count}"])
+    path = tmp_path / "scaler.toml"
+    path.write_text(f"[cluster]\nnum_of_workers = {count}\n")
+    with pytest.raises(ConfigurationError, match=rf"\[cluster\] num_of_workers: {reason}$"):
+        ClusterSettings.from_command_line([*ARGUMENTS, "--config", str(path)])
+
+
+def test_as_many_names_as_one_process_can_number() -> None:
+    with pytest.raises(ValueError, match=r"must be from 1 to 65,535, .*, not 65536"):
+        ClusterSettings(address=ARGUMENTS[0], worker_names=[f"name-{number}" for number in range(65_536)])

@@ -9,7 +9,8 @@ from pydantic import Field, model_validator
 
 from scaler_protocol.service.late_address import LateAddressSetting
 from scaler_protocol.service.settings import AlsoKey, CliPositionalArg, Short, TextListSetting
-from scaler_protocol.service.worker_settings import WorkerSettings
+from scaler_protocol.service.worker_count import check_worker_count
+from scaler_protocol.service.worker_settings import WorkerCountSetting, WorkerSettings
 
 
 def _default_worker_count(earlier: dict[str, Any]) -> int:
@@ -31,15 +32,16 @@ class ClusterSettings(WorkerSettings):
     worker_names: Annotated[TextListSetting, Short("wn")] = Field(
         default=(), description="names of the workers, separated by commas (default: host name and number)"
     )
-    num_of_workers: Annotated[int, Short("n")] = Field(
+    num_of_workers: Annotated[WorkerCountSetting, Short("n")] = Field(
         default_factory=_default_worker_count,
-        ge=1,
         description="number of workers (default: as many as names, else the number of CPUs)",
     )
 
     @model_validator(mode="after")
     def _check_names(self) -> Self:
         names = self.worker_names
+        # What is made from them is no value that was given.
+        check_worker_count(self.num_of_workers)
         if names and len(names) != self.num_of_workers:
             raise ValueError(f"--worker-names has {len(names)} names for --num-of-workers {self.num_of_workers}")
         if len(set(names)) != len(names):

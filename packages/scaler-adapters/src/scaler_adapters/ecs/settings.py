@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from scaler_adapters.capability_templates import parse_templates
 from scaler_adapters.webhook_settings import WebhookSettings
 from scaler_protocol.service.settings import Short, TakesSeveral, TextListSetting
+from scaler_protocol.service.worker_settings import WorkerCountSetting
 
 
 def _upper(value: object) -> object:
@@ -28,8 +29,8 @@ class EcsAdapterSettings(WebhookSettings):
     max_workers: Annotated[int, Short("mw")] = Field(
         default=-1, ge=-1, description="most workers at one time, waiting tasks included; -1 for no limit"
     )
-    workers_per_task: Annotated[int, Short("n")] = Field(
-        default=1, ge=1, description="workers of one task: as many as the task definition has CPUs"
+    workers_per_task: Annotated[WorkerCountSetting, Short("n")] = Field(
+        default=1, description="workers of one task: as many as the task definition has CPUs"
     )
     cluster: str = Field(default="default", min_length=1, description="name or ARN of the cluster")
     task_definition: Annotated[str, Short("td")] = Field(

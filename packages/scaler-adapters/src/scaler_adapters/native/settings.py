@@ -8,6 +8,7 @@ from pydantic import Field
 
 from scaler_adapters.webhook_settings import WebhookSettings
 from scaler_protocol.service.settings import Short
+from scaler_protocol.service.worker_settings import WorkerCountSetting
 
 
 class NativeAdapterSettings(WebhookSettings):
@@ -22,6 +23,6 @@ class NativeAdapterSettings(WebhookSettings):
     max_workers: Annotated[int, Short("mw")] = Field(
         default=-1, ge=-1, description="most workers at one time; -1 for no limit"
     )
-    workers_per_group: Annotated[int, Short("wpg")] = Field(
-        default=1, ge=1, description="workers that are started and stopped together, in one process"
+    workers_per_group: Annotated[WorkerCountSetting, Short("wpg")] = Field(
+        default=1, description="workers that are started and stopped together, in one process"
     )

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 from scaler_adapters.capability_templates import parse_templates
 from scaler_adapters.webhook_settings import WebhookSettings
 from scaler_protocol.service.settings import Short
+from scaler_protocol.service.worker_settings import WorkerCountSetting
 
 
 class SlurmAdapterSettings(WebhookSettings):
@@ -25,8 +26,8 @@ class SlurmAdapterSettings(WebhookSettings):
     max_workers: Annotated[int, Short("mw")] = Field(
         default=-1, ge=-1, description="most workers at one time, waiting jobs included; -1 for no limit"
     )
-    workers_per_job: Annotated[int, Short("n")] = Field(
-        default=1, ge=1, description="workers of one job, which asks for as many CPUs on one node"
+    workers_per_job: Annotated[WorkerCountSetting, Short("n")] = Field(
+        default=1, description="workers of one job, which asks for as many CPUs on one node"
     )
     jobs_per_group: Annotated[int, Short("jpg")] = Field(
         default=1, ge=1, description="jobs that are started and stopped together, as one job array"

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from scaler_adapters.webhook_settings import WebhookSettings
 from scaler_protocol.service.settings import Short
+from scaler_protocol.service.worker_settings import WorkerCountSetting
 
 
 class SymphonyAdapterSettings(WebhookSettings):
@@ -23,8 +24,7 @@ class SymphonyAdapterSettings(WebhookSettings):
     service_name: Annotated[str, Short("sn")] = Field(
         min_length=1, description="name of the application in Symphony whose service runs the tasks (required)"
     )
-    base_concurrency: Annotated[int, Short("n")] = Field(
+    base_concurrency: Annotated[WorkerCountSetting, Short("n")] = Field(
         default_factory=lambda: os.cpu_count() or 1,
-        ge=1,
         description="tasks in Symphony at one time, nested ones not counted; recommended: cores minus deepest nesting",
     )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from scaler.local.services import WORKER, LocalService, Service, command_line, require
+from scaler.local.services import WORKER, LocalService, Service, command_line, require, require_worker_count
 
 
 class Cluster(LocalService):
     """Workers as child processes, for the scheduler at `address`. Keyword arguments are the settings of `scaler_cluster`.
 
     None stands for the command's default; for `n_workers` that is the number of `worker_names`, or of CPUs. Tasks find the
-    modules that this process finds.
+    modules that this process finds. Raises ValueError for a number of workers below 1 or over 65,535.
     """
 
     def __init__(
@@ -36,6 +36,7 @@ class Cluster(LocalService):
         logging_config_file: str | None = None,
         logging_level: str | None = None,
     ) -> None:
+        require_worker_count(n_workers, 1)
         settings = {name: value for name, value in locals().items() if name not in ("self", "address", "n_workers")}
         self._service = Service(
             WORKER,

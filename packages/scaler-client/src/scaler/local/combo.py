@@ -16,6 +16,7 @@ from scaler.local.services import (
     Service,
     command_line,
     require,
+    require_worker_count,
 )
 
 
@@ -74,11 +75,12 @@ class SchedulerClusterCombo:
         `object_storage_address`: where the object storage server listens; by default next to the scheduler.
         `protected`: clients cannot shut the cluster down.
 
-        Raises ImportError where the three distributions are not installed, and
-        scaler_protocol.service.errors.ServiceError when a service does not start: it says why.
+        Raises ValueError for a number of workers below 0 or over 65,535, ImportError where the three distributions are not
+        installed, and scaler_protocol.service.errors.ServiceError when a service does not start: it says why.
         """
         if isinstance(n_workers, str):
             raise TypeError(f"n_workers is a number, and comes first; {n_workers!r} belongs to address=")
+        require_worker_count(n_workers, 0)
         require([SCHEDULER, OBJECT_STORAGE, WORKER])
         from scaler_protocol.service import together
 
@@ -135,7 +137,7 @@ class SchedulerClusterCombo:
             )
             cluster = Cluster(
                 ON_INPUT,
-                n_workers,
+                n_workers or None,
                 worker_names=worker_names,
                 preload=preload,
                 per_worker_capabilities=per_worker_capabilities,

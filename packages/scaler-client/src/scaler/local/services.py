@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import importlib.util
+import operator
 import os
 import sys
 import weakref
@@ -42,6 +43,20 @@ def require(modules: Iterable[str]) -> None:
         )
     if sys.platform == "win32":
         raise OSError("schedulers and workers run on Linux; on Windows connect a Client to one")
+
+
+def require_worker_count(count: Any, least: int) -> None:
+    """Raise TypeError or ValueError for what is no number of workers; None leaves it to the command."""
+    from scaler_protocol.service.worker_count import check_worker_count
+
+    if count is None:
+        return
+    if isinstance(count, bool) or not hasattr(count, "__index__"):
+        raise TypeError(f"n_workers must be a whole number, not {count!r}")
+    try:
+        check_worker_count(operator.index(count), least)
+    except ValueError as error:
+        raise ValueError(f"n_workers {error}") from None
 
 
 def command_line(settings: Mapping[str, Any]) -> list[str]:

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AliasChoices, Field
+from pydantic import AfterValidator, AliasChoices, Field
 
 from scaler_protocol.service.command import EventLoopSettings
 from scaler_protocol.service.settings import AddressSetting, CapabilitiesSetting, Short
+from scaler_protocol.service.worker_count import check_worker_count
+
+WorkerCountSetting = Annotated[int, AfterValidator(check_worker_count)]
+"""How many workers one agent has."""
 
 
 class WorkerSettings(EventLoopSettings):
