@@ -1,7 +1,7 @@
 """A cluster that grows and shrinks with its work, and a picture of it: `python examples/elastic.py [--output FILE]`.
 
 Starts a scheduler without any workers and a native worker adapter that may start some on this machine, sends waves of tasks,
-and draws what the scheduler publishes to monitors: tasks that are not done, workers that the scaling policy wishes for,
+and draws what the scheduler publishes to monitors: tasks that are not done, workers that the scaling policy requests,
 and workers that are connected. This program made the picture in docs/elastic.md. It needs matplotlib.
 """
 
@@ -42,14 +42,14 @@ class Record:
 
     times: list[float] = field(default_factory=list)
     demand: list[int] = field(default_factory=list)
-    wished: list[int] = field(default_factory=list)
+    requested: list[int] = field(default_factory=list)
     workers: list[int] = field(default_factory=list)
 
     def add(self, at: float, snapshot: MonitorSnapshot) -> None:
         counts = {counter.name: counter.count for counter in snapshot.task_states}
         self.times.append(at)
         self.demand.append(counts["unassigned"] + counts["running"])
-        self.wished.append(sum(a.wished_groups * a.workers_per_group for a in snapshot.adapters))
+        self.requested.append(sum(a.requested_groups * a.workers_per_group for a in snapshot.adapters))
         self.workers.append(len(snapshot.workers))
 
 
@@ -83,7 +83,7 @@ def draw(found: Record, path: Path) -> None:
     above.fill_between(found.times, found.demand, step="post", color="#4477aa", alpha=0.35, linewidth=0)
     above.step(found.times, found.demand, where="post", color="#4477aa")
     above.set_ylabel("tasks not done")
-    below.step(found.times, found.wished, where="post", color="#ee6677", label="workers wished for", linewidth=2)
+    below.step(found.times, found.requested, where="post", color="#ee6677", label="requested workers", linewidth=2)
     below.step(found.times, found.workers, where="post", color="#228833", label="workers connected", linewidth=2)
     below.axhline(WORKERS_MAX, color="#bbbbbb", linestyle="--", linewidth=1)
     below.text(found.times[0], WORKERS_MAX + 0.1, "limit of the adapter", color="#888888", fontsize=9)

@@ -487,4 +487,4 @@ def test_monitors_are_told_of_adapters(cluster: ElasticCluster) -> None:
     cluster.run(10.0)
     (status,) = cluster.scaling.statuses()
     assert (status.url, status.state) == (f"{URL}/0", "ok")
-    assert status.wished_groups >= status.groups > 0
+    assert status.requested_groups >= status.groups > 0

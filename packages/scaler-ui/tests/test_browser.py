@@ -153,7 +153,7 @@ def test_workers_are_searched_and_opened(visit: Visit) -> None:
     visit.wait("document.querySelectorAll('table[aria-label=Workers] tbody tr').length === 4")
     visit.page.locator("table[aria-label=Workers] tbody tr").first.press("Enter")
     assert "node02-0" in text(visit, "#detail-title")
-    assert "runs" in text(visit, "#detail-body")
+    assert "features.extract, task 200, for" in text(visit, "#detail-body")
     visit.page.keyboard.press("Escape")
     assert not visit.page.locator("#detail").is_visible()
 
@@ -189,7 +189,7 @@ def test_an_empty_cluster_says_so_and_its_axes_count_in_whole_steps(browser: Bro
             stage.scheduler.publish(snapshot(second, agents=0, clients=(), functions=(), graphs=(), task_states=()))
         visit = Visit(browser, stage.base)
         for page, told in (
-            ("tasks", "no task was submitted since this page's service started"),
+            ("tasks", "no task was submitted since scaler_ui started"),
             ("errors", "no task has failed"),
             ("workers", "no worker is connected"),
         ):
@@ -318,7 +318,7 @@ def test_live_updates_silence_and_a_restarted_scheduler(browser: Browser) -> Non
                 first.publish(snapshot(count, success=count))
                 visit.wait(f"document.getElementById('tile-success').textContent === '{count}'")
             visit.wait("document.querySelector('.status.silent')")
-            assert "has been silent for" in text(visit, "#status-text")
+            assert "no message from the scheduler for" in text(visit, "#status-text")
             assert text(visit, "#tile-success") == "11"
             first.__exit__()
             with SyntheticScheduler(address) as second:
@@ -326,7 +326,7 @@ def test_live_updates_silence_and_a_restarted_scheduler(browser: Browser) -> Non
                 second.publish(snapshot(1, success=3, incarnation=b"2" * 16))
                 visit.wait("document.querySelector('.status.live')")
                 visit.wait("document.getElementById('tile-success').textContent === '3'")
-                assert "the scheduler was started again once" in text(visit, "#status-text")
+                assert "the scheduler was restarted once" in text(visit, "#status-text")
             visit.close()
         finally:
             assert child.terminate(10) == 0

@@ -303,7 +303,7 @@ def test_unfinished_tasks_are_those_whose_state_says_so() -> None:
 
 def test_metrics_carry_names_and_figures() -> None:
     model = ClusterModel()
-    model.accept(snapshot(1, success=77, adapters=(m.AdapterStatus("http://a/", "ok", 2, wished_groups=3),)), 1.0)
+    model.accept(snapshot(1, success=77, adapters=(m.AdapterStatus("http://a/", "ok", 2, requested_groups=3),)), 1.0)
     text = render_metrics(model, 0.2).decode()
     for line in (
         'scaler_tasks{state="unassigned"} 120.0',
@@ -312,7 +312,7 @@ def test_metrics_carry_names_and_figures() -> None:
         "scaler_workers 8.0",
         "scaler_object_memory_bytes 3.145728e+06",
         'scaler_worker_tasks{agent="node00",host="node00.example.org",worker="node00-0"} 4.0',
-        'scaler_adapter_groups{adapter="http://a/",kind="wished"} 3.0',
+        'scaler_adapter_groups{adapter="http://a/",kind="requested"} 3.0',
     ):
         assert line in text.splitlines()
     names = {line.split("{")[0].split()[0] for line in text.splitlines() if not line.startswith("#")}

@@ -1,7 +1,7 @@
 """Every message that crosses a process boundary, as typed values. `codec` turns them into frames and back.
 
-The meaning of each field stands in `schema/scaler.capnp`, beside the field. Messages are values: whoever receives one
-may keep it, nobody changes it after it was sent.
+The line below a field says what it means. `schema/scaler.capnp` says how it is written, for readers in other languages. Messages
+are values: a receiver may keep them, and nobody changes one after it was sent.
 """
 
 from __future__ import annotations
@@ -16,162 +16,269 @@ from scaler_protocol.wire.column_table import Hop, Shape, column
 from scaler_protocol.wire.columns import EMPTY, Column, Packed
 
 Capabilities = tuple[tuple[str, int], ...]
-"""(name, value) pairs, sorted by name; value -1 where none was given."""
+"""(name, value) pairs, sorted by name. The value is -1 if none was given."""
 
 
 class Role(IntEnum):
+    """What a peer is."""
+
     CLIENT = 0
+    """It submits tasks: an application, or code inside a task."""
     AGENT = 1
+    """It runs the tasks of one machine's workers."""
     SCHEDULER = 2
+    """It assigns tasks to agents."""
     MONITOR = 3
+    """It shows what a cluster does, and only listens."""
 
 
 class TaskKind(IntEnum):
+    """What the payload of a task holds."""
+
     CALL = 0
-    """Payload is one call's arguments."""
+    """The arguments of one call."""
     MAP_CHUNK = 1
-    """Payload is many calls' arguments; the result has one outcome per item."""
+    """The arguments of many calls. The result has one outcome per item."""
 
 
 class TaskFlag(IntEnum):
+    """Bits of `TaskBatch.flags` and `GraphSubmit.flags`."""
+
     PROFILE = 1
+    """Measure the CPU time and peak memory of each task."""
     STREAM_OUTPUT = 2
+    """Send what the tasks print and log to their client."""
     REANNOUNCED = 4
+    """The client announces these tasks again, because the scheduler does not know its session; an agent may hold them."""
 
 
 class Status(IntEnum):
+    """How a task ended. The payload of a success is the result, that of FAILED the exception; all others have one
+    UTF-8 sentence."""
+
     SUCCESS = 0
+    """The function returned."""
     FAILED = 1
+    """The function raised."""
     CANCELED = 2
+    """The client cancelled the task."""
     PROCESSOR_DIED = 3
+    """The processor that ran the task died."""
     TIMED_OUT = 4
+    """The task ran longer than its time limit."""
     WORKER_DIED = 5
+    """The agent that held the task was lost."""
     NO_WORKER = 6
+    """No worker could run the task in time."""
     MISSING_OBJECT = 7
+    """An object that the task needs does not exist."""
     NOT_RUN = 8
+    """The task was refused before it ran."""
     STORAGE_FAILED = 9
+    """Object storage refused the result, or did not answer."""
     SKIPPED = 10
+    """To the scheduler only: a link of a chain whose predecessor has no result. It did not run."""
 
 
 NO_SLOT = 0xFFFF
-"""In columns of slots: no worker ran the task, or it is not known which one did."""
+"""In columns of slots: no worker ran the task, or it is unknown which one did."""
 
 NO_WORKER = 0xFFFF
-"""In `MonitorEvents.workers`: no worker is concerned."""
+"""In `MonitorEvents.workers`: the event concerns no worker."""
 
 
 class HeldState(IntEnum):
-    """In an `Inventory`: how far a task has come at its agent."""
+    """In an `Inventory`: what the agent has done with a task."""
 
     QUEUED = 0
+    """It has not started."""
     RUNNING = 1
+    """A processor runs it."""
 
 
 class ProcessorState(IntEnum):
+    """What a processor does."""
+
     STARTING = 0
+    """It cannot run tasks yet."""
     IDLE = 1
+    """It runs no task."""
     RUNNING = 2
+    """It runs a task."""
     BLOCKED = 3
+    """Its task waits for a task of its own; the slot may be lent."""
     STOPPING = 4
+    """It gets no more tasks."""
 
 
 class ObjectStatus(IntEnum):
+    """What the object storage server answers to a put or a delete."""
+
     DONE = 0
+    """The request was carried out."""
     TOO_LARGE = 1
+    """Refused: the object is larger than the limit for one object."""
     STORAGE_FULL = 2
+    """Refused: it would exceed the memory limit."""
     MALFORMED = 3
+    """Refused: the request contradicts itself."""
     NOT_YOURS = 4
+    """Refused: the sender may not do this for that owner."""
     CONFLICT = 5
-    """The id already stands for other bytes: objects never change."""
+    """Refused: the id already stands for other bytes, and objects never change."""
     NO_SEGMENT = 6
-    """What was put is not at its place, or cannot be opened: its bytes may be sent instead."""
+    """Refused: the segment at `ObjectPut.place` cannot be opened. Send the bytes instead."""
 
 
 class TaskEvent(IntEnum):
     """In `MonitorEvents`: what happened to a task."""
 
     SUBMITTED = 0
+    """The scheduler received it."""
     ASSIGNED = 1
+    """It was sent to an agent."""
     SUCCESS = 2
+    """It succeeded."""
     FAILED = 3
+    """It failed."""
     CANCELED = 4
+    """It was cancelled."""
     RETURNED = 5
+    """An agent gave it back, and it is queued again."""
 
 
 @record
 class Hello:
+    """The first message of every peer, sent again whenever it doubts that its session still exists."""
+
     role: Role
+    """What the sender is."""
     name: str
+    """A stable name, shown to people."""
     incarnation: bytes
+    """16 random bytes that identify this process, or this client."""
     hostname: str = ""
+    """The name of the sender's machine."""
     pid: int = 0
+    """The sender's process id."""
     scheduler_incarnation: bytes = b""
+    """The scheduler of the session to resume; empty for a new session."""
     worker_names: tuple[str, ...] = ()
+    """Agents: the name of each worker."""
     capabilities: Capabilities = ()
+    """Agents: what each of their workers offers."""
     capacity: int = 0
+    """Agents: how many tasks they want to hold at first."""
     queue_limit: int = 0
+    """Agents: how many tasks they ever accept for each worker."""
     stream_output: bool = False
+    """Clients: whether they want what their tasks print and log."""
     timeout_seconds: float = 0.0
+    """Silence after which the scheduler may give the sender up; 0: the scheduler's own setting."""
     protocol_version: int = PROTOCOL_VERSION
+    """Must equal the scheduler's."""
     python_version: str = PYTHON_VERSION
+    """Major and minor version, as in "3.11". Must be the same for all clients and agents of a scheduler."""
     software_version: str = SOFTWARE_VERSION
+    """The version of Scaler, shown to people."""
     hello_number: int = 0
+    """Counts the sender's hellos. The answer names it, so that a late answer is recognised."""
     takes_chains: bool = False
+    """Agents: whether their batches may contain chains."""
     to_object_storage: bool = False
+    """Whether the sender takes the receiver for an object storage server; otherwise for a scheduler."""
 
 
 @record
 class Welcome:
+    """The answer to a `Hello` that is accepted."""
+
     incarnation: bytes
+    """16 bytes that identify the scheduler or object storage server."""
     resumed: bool = False
+    """Whether the session goes on. If not, counters start at 0, and the peer announces what it holds."""
     object_storage_address: str = ""
+    """Where object storage is; empty: there is none."""
     monitor_address: str = ""
+    """Where monitors connect; empty: nowhere."""
     heartbeat_seconds: float = 2.0
+    """The peer must send something at least this often."""
     timeout_seconds: float = 60.0
+    """Silence after which the peer is given up."""
     protected: bool = False
+    """Whether clients may not shut the cluster down."""
     task_credit: int = -1
+    """Clients: how many tasks they may submit without asking; -1: no limit."""
     protocol_version: int = PROTOCOL_VERSION
+    """The sender's protocol version."""
     software_version: str = SOFTWARE_VERSION
+    """The sender's version of Scaler."""
     capability_policy: bool = False
+    """Whether the scheduler enforces capabilities."""
     hello_number: int = 0
+    """The `hello_number` of the hello that this answers."""
     segment_offer: bytes = b""
-    """Object storage: where a peer on the same host finds proof of it (see `objects.segments.offer`)."""
+    """Object storage: which file proves that a peer runs on the same machine (see `objects.segments.offer`)."""
     ends_cluster: bool = False
-    """A scheduler that has no successor: when it ends, so does its cluster."""
+    """Whether the cluster ends with this scheduler. If so, peers do not wait for another one."""
 
 
 @record
 class Refused:
+    """The answer to a `Hello` that is not accepted. No session was started."""
+
     text: str
+    """Why, in one sentence."""
 
 
 @record
 class UnknownPeer:
-    pass
+    """The scheduler has no session with the sender of a message: it must say hello."""
 
 
 @record
 class Heartbeat:
+    """Proof of life in either direction, with figures for monitors. The columns have one element per worker and come
+    from agents only."""
+
     sent_at_seconds: float = 0.0
+    """The sender's clock. The scheduler returns it unchanged in `echo_seconds`."""
     echo_seconds: float = 0.0
+    """The `sent_at_seconds` of the heartbeat that this answers."""
     capacity: int = 0
+    """Agents: how many tasks they want to hold now, running ones included."""
     cpu_percent: float = 0.0
+    """CPU of the sending process; 100 is one core."""
     rss_bytes: int = 0
+    """Resident memory of the sending process."""
     rss_free_bytes: int = 0
+    """Free memory of its machine."""
     queued: int = 0
+    """Agents: how many tasks they hold that have not started."""
     latency_seconds: float = 0.0
+    """The last measured round trip to the scheduler."""
     processor_pids: Column = EMPTY
+    """Process ids."""
     processor_cpu_percents: Column = EMPTY
+    """CPU in tenths of a percent."""
     processor_rss_bytes: Column = EMPTY
+    """Resident memory."""
     processor_states: Column = EMPTY
+    """`ProcessorState`s."""
     processor_tasks: Column = EMPTY
+    """Numbers of the running tasks; without meaning where none runs."""
     processor_functions: tuple[bytes, ...] = ()
+    """Functions of the running tasks; 16 zeros where none runs."""
     processor_milliseconds: Column = EMPTY
+    """How long the running tasks have run."""
 
 
 @record
 class Goodbye:
+    """The session ends now."""
+
     text: str
+    """Why, for people."""
 
 
 _TASK = Hop.SUBMIT | Hop.ASSIGN
@@ -182,403 +289,709 @@ _REPORT_AND_RESULT = Hop.REPORT | _RESULT
 
 @record
 class TaskBatch:
+    """Tasks, one per row. All rows share client, depth, kind, flags, capabilities and serializer."""
+
     client: bytes
+    """The incarnation of the client that submitted the tasks."""
     numbers: Column = field(metadata=column(Shape.ROWS, _TASK_AND_RUN, "Q"))
+    """One per row: the task's number, chosen by the client and used once."""
     functions: tuple[bytes, ...] = field(metadata=column(Shape.TABLE, _TASK_AND_RUN))
+    """Ids of the functions that the rows use."""
     payloads: Packed = field(metadata=column(Shape.BLOBS, _TASK_AND_RUN))
+    """One per row: the arguments."""
     attempts: Column = field(default=EMPTY, metadata=column(Shape.ROWS, Hop.ASSIGN, "H", absent=1))
+    """One per row: the number of the dispatch, from 1."""
     function_indexes: Column = field(default=EMPTY, metadata=column(Shape.ROWS, _TASK_AND_RUN, "H", absent=0))
+    """One per row: its function's place in `functions`."""
     depth: int = 0
+    """How deeply the tasks are nested: 0 from an application, 1 from its tasks, and so on."""
     kind: int = TaskKind.CALL
+    """A `TaskKind`."""
     flags: int = 0
+    """`TaskFlag`s."""
     capabilities: Capabilities = ()
+    """What a worker must offer to run the tasks."""
     serializer: bytes = b""
+    """Id of the function that is the client's serializer class; empty: the default serializer."""
     object_positions: Column = field(default=EMPTY, metadata=column(Shape.POSITIONS, _TASK, "I"))
+    """Rows that `objects` belong to."""
     objects: tuple[bytes, ...] = field(
         default=(), metadata=column(Shape.SPARSE_IDS, _TASK, positions="object_positions")
     )
+    """Objects that the arguments name."""
     input_positions: Column = field(default=EMPTY, metadata=column(Shape.POSITIONS, Hop.ASSIGN | Hop.RUN, "I"))
+    """Rows that `inputs` belong to."""
     inputs: Packed = field(
         default_factory=Packed,
         metadata=column(Shape.SPARSE_BLOBS, Hop.ASSIGN | Hop.RUN, positions="input_positions"),
     )
+    """Results of predecessors in a graph, in the order of the row's dependencies."""
     input_sources: Column = field(
         default=EMPTY,
         metadata=column(Shape.SPARSE_ROWS, Hop.ASSIGN | Hop.RUN, "I", absent=0, positions="input_positions"),
     )
+    """For each input: n > 0 if it is the result of the task n rows before; then the input itself is empty."""
     chain_ends: Column = field(default=EMPTY, metadata=column(Shape.ENDS, Hop.ASSIGN, "I"))
+    """The rows before each end are a chain, which one processor runs in order; empty: every row stands alone."""
 
 
 @record
 class ResultBatch:
+    """Results, one per row, of tasks of one client."""
+
     client: bytes
+    """The client that submitted the tasks."""
     numbers: Column = field(metadata=column(Shape.ROWS, _RESULT, "Q"))
+    """One per row: the task's number."""
     attempts: Column = field(metadata=column(Shape.ROWS, _RESULT, "H"))
+    """One per row: the attempt that this result is of."""
     payloads: Packed = field(metadata=column(Shape.BLOBS, _REPORT_AND_RESULT))
+    """One per row: result, exception or sentence (see `Status`)."""
     statuses: Column = field(default=EMPTY, metadata=column(Shape.ROWS, _REPORT_AND_RESULT, "B", absent=Status.SUCCESS))
+    """One per row: a `Status`."""
     durations: Column = field(default=EMPTY, metadata=column(Shape.ROWS, _REPORT_AND_RESULT, "I", absent=0))
+    """One per row: how long the function ran, in microseconds."""
     cpu_times: Column = field(default=EMPTY, metadata=column(Shape.ROWS, _REPORT_AND_RESULT, "I", absent=0))
+    """One per row: CPU time in microseconds; only with PROFILE."""
     memory_peaks: Column = field(default=EMPTY, metadata=column(Shape.ROWS, _REPORT_AND_RESULT, "Q", absent=0))
+    """One per row: peak memory in bytes; only with PROFILE."""
     object_positions: Column = field(default=EMPTY, metadata=column(Shape.POSITIONS, _REPORT_AND_RESULT, "I"))
+    """Rows that `objects` belong to."""
     objects: tuple[bytes, ...] = field(
         default=(), metadata=column(Shape.SPARSE_IDS, _REPORT_AND_RESULT, positions="object_positions")
     )
+    """Objects that the results name."""
     capacity: int = 0
+    """To the scheduler: how many tasks the agent wants to hold now."""
     slots: Column = field(default=EMPTY, metadata=column(Shape.ROWS, _RESULT, "H", absent=NO_SLOT))
+    """One per row: which worker of the agent ran the task."""
     frames: Any = field(default=None, compare=False, repr=False)
     """Header and payload frames as received, so that a batch passed on whole is not encoded again."""
 
 
 @record
 class FunctionDefine:
+    """Bodies of functions. It comes before the first batch of a session that names them."""
+
     client: bytes
+    """The client that needs the functions; when it has ended, they may be forgotten."""
     ids: tuple[bytes, ...]
+    """16 bytes each, made from the content."""
     bodies: Packed
+    """The pickled functions, in the order of `ids`."""
     names: tuple[str, ...] = ()
+    """One per id, for people: "module.qualname". May be empty."""
 
 
 @record
 class TaskCancel:
+    """The client no longer wants these tasks. A running task is interrupted."""
+
     client: bytes
+    """The client that submitted the tasks."""
     numbers: Column
+    """The tasks' numbers."""
     attempts: Column = EMPTY
+    """One per row; empty from clients."""
 
 
 @record
 class TaskRecall:
+    """Scheduler to agent: give back tasks that have not started."""
+
     count: int
+    """How many at most."""
 
 
 @record
 class TaskReturn:
+    """Agent to scheduler: tasks given back. They have not started, or are the rest of a chain."""
+
     client: bytes
+    """The client that submitted the tasks."""
     numbers: Column
+    """The tasks' numbers."""
     attempts: Column = EMPTY
+    """One per row: the attempt that ends unused."""
 
 
 @record
 class Inventory:
+    """The first message of an agent in a new session: which tasks of one client it holds. Finished results follow as
+    batches."""
+
     client: bytes
+    """The client that submitted the tasks."""
     numbers: Column
+    """The tasks' numbers."""
     attempts: Column
+    """One per row: its attempt."""
     states: Column
+    """One per row: a `HeldState`."""
 
 
 @record
 class GraphSubmit:
+    """A whole graph. Row i is the task `first_number + i`."""
+
     client: bytes
+    """The client that submits the graph."""
     first_number: int
+    """The number of row 0."""
     functions: tuple[bytes, ...]
+    """Ids of the functions that the rows use."""
     payloads: Packed
+    """One per row: the arguments."""
     dependency_counts: Column
+    """One per row: on how many rows it depends."""
     dependencies: Column
+    """The rows that each row depends on, the lists of all rows one after another. The j-th is the row's input j."""
     wanted: Column
+    """The rows whose results the client wants."""
     function_indexes: Column = EMPTY
+    """One per row: its function's place in `functions`; empty: all use the first."""
     capabilities: Capabilities = ()
+    """What a worker must offer to run the rows."""
     serializer: bytes = b""
+    """As in `TaskBatch`."""
     flags: int = 0
+    """`TaskFlag`s."""
     depth: int = 0
+    """As in `TaskBatch`."""
     object_positions: Column = EMPTY
+    """Rows that `objects` belong to."""
     objects: tuple[bytes, ...] = ()
+    """Objects that the arguments name."""
 
 
 @record
 class ClientGone:
+    """A client incarnation has ended. The receiver forgets all that belongs to it."""
+
     client: bytes
+    """The client that has ended."""
 
 
 @record
 class CreditRequest:
+    """Client to scheduler: tasks wait for permission to be submitted."""
+
     count: int
+    """How many wait."""
 
 
 @record
 class CreditGrant:
+    """Scheduler to client: permission to submit further tasks."""
+
     count: int
+    """How many more may be submitted."""
 
 
 @record
 class Shutdown:
+    """From a client: stop the cluster. To an agent or the object storage server: stop."""
+
     text: str = ""
+    """The reason, for people."""
 
 
 @record
 class Notice:
+    """Scheduler to client: something people should know, which is not a result."""
+
     text: str
+    """The notice itself."""
     level: int = 1
+    """0: information, 1: warning."""
     numbers: Column = EMPTY
+    """The tasks concerned; may be empty."""
     kind: str = ""
+    """A stable word for programs, as in "unservable"."""
 
 
 @record
 class Output:
+    """What a task printed or logged, in the order in which it did."""
+
     client: bytes
+    """The client that submitted the task."""
     number: int
+    """The task's number."""
     stream: int
+    """1: stdout, 2: stderr, 3: log records, one JSON object a line (the schema lists its keys)."""
     data: bytes
+    """The bytes of this piece."""
     dropped_bytes: int = 0
+    """How many bytes were left out because the task's budget is used up."""
 
 
 @record
 class ChunkFailures:
+    """Agent to scheduler, for monitors only: items of a map chunk failed. The chunk's own result is a success and
+    follows."""
+
     client: bytes
+    """The client that submitted the chunk."""
     number: int
+    """The chunk's task number."""
     attempt: int
+    """Its attempt."""
     count: int
+    """How many items failed."""
     payload: bytes
     """The failure of the first failed item."""
 
 
 @record
 class Relay:
+    """Between agent and scheduler: a message of a client that lives inside a task of this agent."""
+
     client: bytes
+    """That client."""
     inner: list[bytes]
     """Frames of the relayed message, its envelope first."""
 
 
 @record
 class ObjectPut:
+    """Store an object."""
+
     request: int
+    """Returned in the answer. A repeated request is answered again, and carried out once."""
     id: bytes
+    """The object's 16 bytes."""
     owner: bytes
+    """The client incarnation with which the object ends."""
     buffers: list[Any]
     """The object's buffers: anything with the buffer protocol. On the wire one frame each."""
     name: str = ""
+    """A name for people; may be empty."""
     place: bytes = b""
     """Where the buffers lie in a segment of this host (see `objects.segments`), instead of in frames."""
 
 
 @record
 class ObjectPutReply:
+    """The answer to `ObjectPut`."""
+
     request: int
+    """The number of the request."""
     status: int = ObjectStatus.DONE
+    """An `ObjectStatus`."""
     text: str = ""
+    """Why it was refused, in one sentence."""
 
 
 @record
 class ObjectGet:
+    """Ask for an object."""
+
     request: int
+    """Returned in the answer."""
     id: bytes
+    """The object's 16 bytes."""
     wait_seconds: float = 0.0
+    """How long the server may wait for an object that has not arrived yet; 0: answer now."""
     mappable: bool = False
-    """Whether a place will do."""
+    """Whether the receiver can map a segment, so that `ObjectData.place` is enough."""
 
 
 @record
 class ObjectData:
+    """The answer to `ObjectGet`."""
+
     request: int
+    """The number of the request."""
     id: bytes
+    """The object's 16 bytes."""
     buffers: list[Any] = field(default_factory=list)
+    """The object's buffers, in the order in which they were put."""
     missing: bool = False
+    """Whether there is no such object."""
     place: bytes = b""
     """Where the buffers lie in a segment of this host, instead of in frames."""
 
 
 @record
 class ObjectDelete:
+    """Delete objects. An owner deletes its own; the scheduler may delete for any owner."""
+
     request: int
+    """Returned in the answer; 0: no answer is wanted."""
     owner: bytes
+    """Whose objects they are."""
     ids: tuple[bytes, ...]
+    """The objects. None, from a scheduler: the owner has ended, and all its objects are deleted."""
 
 
 @record
 class ObjectDeleteReply:
+    """The answer to `ObjectDelete`."""
+
     request: int
+    """The number of the request."""
     status: int = ObjectStatus.DONE
+    """An `ObjectStatus`."""
     text: str = ""
+    """Why it was refused, in one sentence."""
 
 
 @record
 class Counter:
+    """A name and how many there are of it."""
+
     name: str
+    """What is counted."""
     count: int
+    """How many."""
 
 
 @record
 class WorkerStatus:
+    """One worker, as monitors see it."""
+
     name: str
+    """The worker's name."""
     agent: str
+    """The name of its agent."""
     hostname: str = ""
+    """The name of its machine."""
     pid: int = 0
+    """The processor's process id."""
     state: int = 0
+    """A `ProcessorState`."""
     agent_cpu_percent: float = 0.0
+    """CPU of the agent; 100 is one core."""
     agent_rss_bytes: int = 0
+    """Resident memory of the agent."""
     cpu_percent: float = 0.0
+    """CPU of the processor; 100 is one core."""
     rss_bytes: int = 0
+    """Resident memory of the processor."""
     rss_free_bytes: int = 0
+    """Free memory of the machine."""
     free: int = 0
+    """How many more tasks it would accept."""
     sent: int = 0
+    """Assigned tasks without a result."""
     queued: int = 0
+    """How many of these have not started."""
     capabilities: str = ""
+    """What it offers, as text."""
     latency_seconds: float = 0.0
+    """The last round trip between agent and scheduler."""
     last_seen_seconds: float = 0.0
+    """Seconds since the agent's last message."""
     task: int = 0
+    """The number of the running task; without meaning where `function` is empty."""
     function: str = ""
+    """The name of the running task's function; empty: none runs."""
     task_seconds: float = 0.0
+    """How long that task has run."""
 
 
 @record
 class AgentStatus:
+    """One agent, as monitors see it."""
+
     name: str
+    """The agent's name."""
     hostname: str = ""
+    """The name of its machine."""
     pid: int = 0
+    """Its process id."""
     workers: int = 0
+    """How many workers it has."""
     capacity: int = 0
+    """How many tasks it wants to hold now."""
     assigned: int = 0
+    """Tasks assigned to it without a result."""
     queued: int = 0
+    """How many of these have not started."""
     cpu_percent: float = 0.0
+    """CPU of the agent's own process; 100 is one core."""
     rss_bytes: int = 0
+    """Resident memory of that process."""
     rss_free_bytes: int = 0
+    """Free memory of the machine."""
     latency_seconds: float = 0.0
+    """The last round trip to the scheduler."""
     last_seen_seconds: float = 0.0
+    """Seconds since its last message."""
     draining: bool = False
+    """Whether it gets no more tasks because it is leaving."""
     capabilities: str = ""
+    """What its workers offer, as text."""
     functions: tuple[Counter, ...] = ()
+    """Assigned tasks by function name."""
     incarnation: bytes = b""
+    """The agent's 16 bytes."""
 
 
 @record
 class ClientStatus:
+    """One client, as monitors see it."""
+
     name: str
+    """The client's name."""
     incarnation: bytes
+    """The client's 16 bytes."""
     hostname: str = ""
+    """The name of its machine."""
     pid: int = 0
+    """Its process id."""
     waiting: int = 0
+    """Tasks that are not assigned."""
     running: int = 0
+    """Tasks that are assigned to agents."""
     finished: int = 0
+    """Tasks that succeeded."""
     failed: int = 0
+    """Tasks that failed."""
     last_seen_seconds: float = 0.0
+    """Seconds since its last message."""
     nested: bool = False
+    """Whether it lives inside a task."""
     graphs: int = 0
+    """Its unfinished graphs."""
     object_count: int = 0
+    """Objects it owns."""
     object_bytes: int = 0
+    """Bytes of these, each object in full."""
     connected_seconds: float = 0.0
+    """Seconds since it connected."""
     failed_items: int = 0
+    """Failed items of its map chunks."""
 
 
 @record
 class GraphStatus:
+    """One unfinished graph, as monitors see it."""
+
     client: bytes
+    """The client that submitted it."""
     first_number: int
+    """The task number of its row 0."""
     rows: int = 0
+    """How many rows it has."""
     waiting: int = 0
+    """Rows that wait for other rows."""
     released: int = 0
+    """Rows that are queued or assigned."""
     done: int = 0
+    """Rows that succeeded."""
     failed: int = 0
+    """Rows that failed."""
     held_results: int = 0
+    """Results in memory that other rows will read."""
 
 
 @record
 class AdapterStatus:
+    """One worker adapter, as the scaling policy sees it."""
+
     url: str
+    """Where its webhook is."""
     state: str = ""
+    """One word: "ok", "unreachable" and the like."""
     groups: int = 0
+    """Worker groups that exist."""
     groups_max: int = -1
+    """How many groups it can have; -1: no limit."""
     workers_per_group: int = 0
-    wished_groups: int = 0
+    """Workers in each group."""
+    requested_groups: int = 0
+    """How many groups the scaling policy wants now."""
     starting_groups: int = 0
+    """Groups that were requested and do not exist yet."""
     capabilities: str = ""
+    """What its workers offer, as text."""
     text: str = ""
+    """Its last error, for people; empty: none."""
 
 
 @record
 class MonitorSnapshot:
+    """Figures of the whole cluster, published about once a second while a monitor subscribes."""
+
     sequence: int
+    """Counts snapshots: a gap means that messages were lost."""
     time_seconds: float
+    """Unix time."""
     incarnation: bytes
+    """The scheduler's 16 bytes."""
     cpu_percent: float = 0.0
+    """CPU of the scheduler; 100 is one core."""
     rss_bytes: int = 0
+    """Resident memory of the scheduler."""
     task_states: tuple[Counter, ...] = ()
+    """Tasks by state: unassigned, running, success, failed, canceled."""
     sent: tuple[Counter, ...] = ()
+    """Messages sent since the scheduler started, by kind."""
     received: tuple[Counter, ...] = ()
+    """Messages received since the scheduler started, by kind."""
     workers: tuple[WorkerStatus, ...] = ()
+    """Connected workers."""
     clients: tuple[ClientStatus, ...] = ()
+    """Connected clients."""
     functions: tuple[Counter, ...] = ()
+    """Unfinished tasks by function name."""
     object_count: int = 0
+    """Objects in object storage."""
     object_bytes: int = 0
+    """Bytes they use."""
     object_limit_bytes: int = 0
+    """The memory limit of object storage; 0: not known."""
     agents: tuple[AgentStatus, ...] = ()
+    """Connected agents."""
     graphs: tuple[GraphStatus, ...] = ()
+    """Unfinished graphs, at most 1,000."""
     adapters: tuple[AdapterStatus, ...] = ()
+    """Worker adapters."""
     started_seconds: float = 0.0
+    """Unix time at which the scheduler started."""
     stale_results: int = 0
+    """Results dropped because the task was answered, cancelled or assigned elsewhere."""
     scaling_strategy: str = ""
+    """The scaling strategy; empty: none."""
     events_omitted: int = 0
+    """Task events left out of the stream of events since the scheduler started."""
     failed_functions: tuple[Counter, ...] = ()
+    """Failed tasks by function name."""
     failed_items: int = 0
+    """Failed items of map chunks since the scheduler started. Their tasks count as successes."""
 
 
 @record
 class MonitorEvents:
+    """Changes of tasks, one per row. When there are too many, tasks whose number is not a multiple of `stride` are
+    left out."""
+
     sequence: int
+    """Counts these messages: a gap means that messages were lost."""
     time_seconds: Any
+    """One per row: Unix time at the scheduler."""
     clients: Column
+    """One per row: its place in `client_table`."""
     client_table: tuple[bytes, ...]
+    """Client incarnations."""
     numbers: Column
+    """One per row: the task's number."""
     states: Column
+    """One per row: a `TaskEvent`."""
     workers: Column
+    """One per row: its place in `worker_table`, or `NO_WORKER`."""
     worker_table: tuple[str, ...]
+    """Names of agents."""
     functions: Column
+    """One per row: its place in `function_table`."""
     function_table: tuple[str, ...]
+    """Names of functions."""
     durations: Column
+    """One per row: microseconds that a finished task ran."""
     dropped: int = 0
+    """Events left out since the last message."""
     slots: Column = EMPTY
+    """One per row: which worker of the agent ran the task, or `NO_SLOT`."""
     stride: int = 1
+    """1: no task is left out."""
     incarnation: bytes = b""
+    """The scheduler's 16 bytes."""
     capabilities: Column = EMPTY
+    """One per row: its place in `capability_table`."""
     capability_table: tuple[str, ...] = ()
+    """What tasks ask for, as in "gpu,linux"; may contain the empty text."""
 
 
 @record
 class MonitorFailures:
+    """Failed tasks, one per row, with what their client received. The last ones are sent again whenever a monitor
+    connects."""
+
     incarnation: bytes
+    """The scheduler's 16 bytes."""
     first_number: int
+    """The number of row 0. Failures are numbered from 1."""
     time_seconds: Any
+    """One per row: Unix time."""
     clients: tuple[bytes, ...]
+    """One per row: the client's incarnation."""
     numbers: Column
+    """One per row: the task's number."""
     attempts: Column
+    """One per row: the attempt that failed."""
     statuses: Column
+    """One per row: a `Status`."""
     functions: tuple[str, ...]
+    """One per row: the function's name."""
     workers: tuple[str, ...]
+    """One per row: the agent's name."""
     durations: Column
+    """One per row: microseconds that the task ran."""
     payloads: Packed
+    """One per row: the failure; empty where it was too large to keep."""
     items: Column = EMPTY
+    """One per row: 0 if the task failed; otherwise it is a map chunk, and this many of its items failed."""
 
 
 @record
 class MonitorLog:
+    """Lines that the scheduler logged. The last ones are sent again whenever a monitor connects."""
+
     incarnation: bytes
+    """The scheduler's 16 bytes."""
     first_number: int
+    """The number of row 0. Lines are numbered from 1."""
     time_seconds: Any
+    """One per row: Unix time."""
     levels: Column
+    """One per row: the level, as in Python's logging (10 debug … 50 critical)."""
     texts: tuple[str, ...]
+    """One per row: the line."""
 
 
 @record
 class MonitorDump:
+    """The scheduler's tables at one moment, for people and programs that look into a problem."""
+
     time_seconds: float
+    """Unix time."""
     json: str
+    """The tables as a JSON object."""
 
 
 @record
 class StoreStatusRequest:
+    """Scheduler to object storage: how much is stored?"""
+
     request: int
+    """Returned in the answer."""
 
 
 @record
 class StoreStatus:
+    """The answer to `StoreStatusRequest`."""
+
     request: int
+    """The number of the request."""
     object_count: int = 0
+    """How many objects there are."""
     used_bytes: int = 0
+    """Memory they use; identical contents count once."""
     limit_bytes: int = 0
+    """The memory limit."""
     owners: tuple[bytes, ...] = ()
+    """Client incarnations that own objects."""
     owner_objects: Column = EMPTY
+    """One per owner: how many objects."""
     owner_bytes: Column = EMPTY
+    """One per owner: bytes of these, each object in full."""
 
 
 @record
 class Drain:
-    pass
+    """Agent to scheduler: send no more tasks, I am about to leave. Scheduler to agent: finish what you have and leave."""
 
 
 Message = (

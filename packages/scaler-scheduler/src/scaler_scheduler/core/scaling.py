@@ -149,7 +149,7 @@ class Scaling:
                 groups=len(adapter.groups),
                 groups_max=-1 if view.groups_max is None else view.groups_max,
                 workers_per_group=adapter.workers_per_group,
-                wished_groups=sum(wish.values()),
+                requested_groups=sum(wish.values()),
                 starting_groups=adapter.groups_under_way(now, PLAIN),
                 capabilities=",".join(sorted(adapter.offers)),
                 text=adapter.last_error,

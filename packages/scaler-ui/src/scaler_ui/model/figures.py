@@ -198,7 +198,7 @@ def scaling(model: ClusterModel) -> dict[str, Any]:
                 "groups": adapter.groups,
                 "groups_max": None if adapter.groups_max < 0 else adapter.groups_max,
                 "workers_per_group": adapter.workers_per_group,
-                "wished_groups": adapter.wished_groups,
+                "requested_groups": adapter.requested_groups,
                 "starting_groups": adapter.starting_groups,
                 "capabilities": adapter.capabilities,
                 "text": adapter.text,

@@ -22,7 +22,7 @@ SERIES = (
     "object_bytes",
     "received_rate",
     "sent_rate",
-    "wished_workers",
+    "requested_workers",
 )
 """Rates are per second; the CPU percentage of workers is the sum over all of them, 100 being one busy core."""
 
@@ -69,7 +69,7 @@ class History:
             "object_bytes": snapshot.object_bytes,
             "received_rate": rate(messages(snapshot, "received"), messages(last, "received")),
             "sent_rate": rate(messages(snapshot, "sent"), messages(last, "sent")),
-            "wished_workers": sum(a.wished_groups * a.workers_per_group for a in snapshot.adapters),
+            "requested_workers": sum(a.requested_groups * a.workers_per_group for a in snapshot.adapters),
         }
         self.count += 1
         self.times.append(snapshot.time_seconds)

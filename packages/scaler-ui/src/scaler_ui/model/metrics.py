@@ -95,7 +95,7 @@ def _of_adapters(snapshot: MonitorSnapshot) -> Iterable[Metric]:
     groups = GaugeMetricFamily("scaler_adapter_groups", "Worker groups of an adapter", labels=("adapter", "kind"))
     for adapter in snapshot.adapters:
         groups.add_metric((adapter.url, "existing"), adapter.groups)
-        groups.add_metric((adapter.url, "wished"), adapter.wished_groups)
+        groups.add_metric((adapter.url, "requested"), adapter.requested_groups)
         groups.add_metric((adapter.url, "starting"), adapter.starting_groups)
     yield groups
 

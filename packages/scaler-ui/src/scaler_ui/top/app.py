@@ -36,7 +36,7 @@ from scaler_ui.monitor_address import check_monitor_address
 from scaler_ui.top.settings import TopSettings
 
 REFRESH_SECONDS = 2.0
-"""`top` takes three. Drawing takes ten milliseconds, nearly all that this program costs; keys draw at once."""
+"""`top` uses three seconds. One drawing takes ten milliseconds, nearly all the CPU of this program. Keys draw at once."""
 
 POLL_SECONDS = 0.05
 
@@ -44,7 +44,7 @@ VIEWS = {"1": "workers", "2": "clients", "3": "failures"}
 
 
 class Detail(ModalScreen[None]):
-    """One thing in full, over everything else."""
+    """One row in full, shown over the tables."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,enter", "dismiss", "close")]
     CSS = """
@@ -57,13 +57,13 @@ class Detail(ModalScreen[None]):
         self._text = text
 
     def compose(self) -> ComposeResult:
-        """The text, scrolling."""
+        """Yield the text, with a scroll bar."""
         with VerticalScroll(id="detail"):
             yield Static(self._text, markup=False, id="detail-text")
 
 
 class TopApplication(App[int]):
-    """Shows what a feed knows; keys choose the column to sort by and what is shown."""
+    """Shows the model of a feed. Keys choose the table and the column to sort by."""
 
     TITLE = "scaler_top"
     ENABLE_COMMAND_PALETTE = False
@@ -89,7 +89,7 @@ class TopApplication(App[int]):
         self._shown: dict[str, list[tuple[str, ...]]] = {}
 
     def compose(self) -> ComposeResult:
-        """A line on the connection, the blocks, and one table at a time."""
+        """Yield a line about the connection, the blocks of figures, and the tables, one of which is shown."""
         yield Static(id="status", markup=False)
         yield Static(id="blocks", markup=False)
         with ContentSwitcher(initial="workers"):
@@ -98,28 +98,28 @@ class TopApplication(App[int]):
         yield Footer()
 
     def on_mount(self) -> None:
-        """Draws at once, and then regularly."""
+        """Draw now, and then every `REFRESH_SECONDS`."""
         self.set_interval(REFRESH_SECONDS, self.redraw)
         self.query_one("#workers", DataTable).focus()
         self.redraw()
 
     def on_resize(self) -> None:
-        """The blocks stand side by side as far as they fit."""
+        """Draw again, because the width decides how many blocks fit beside each other."""
         self.call_after_refresh(self.redraw)
 
     def action_sort_by(self, sort_key: str) -> None:
-        """Sorts the workers by the column of that key."""
+        """Sort the workers by the column of that key."""
         self._sort_key = sort_key
         self.action_show_view("workers")
 
     def action_show_view(self, name: str) -> None:
-        """Shows one of the tables."""
+        """Show one of the tables."""
         self.query_one(ContentSwitcher).current = name
         self.query_one(f"#{name}", DataTable).focus()
         self.redraw()
 
     def action_open_row(self) -> None:
-        """Shows the row under the cursor in full, or closes what is shown."""
+        """Show the row under the cursor in full, or close the row that is shown."""
         if isinstance(self.screen, Detail):
             self.screen.dismiss()
             return
@@ -131,18 +131,18 @@ class TopApplication(App[int]):
             self.push_screen(Detail(text))
 
     def redraw(self) -> None:
-        """Shows what the feed knows now."""
+        """Draw what the feed has received so far."""
         if isinstance(self.screen, Detail):
             return
         silent_s = self._feed.silent_s()
         with self._feed.model() as model:
-            text, troubled = status_line(model, silent_s, self._timeout_s, str(self._feed.monitor_address))
+            text, problem = status_line(model, silent_s, self._timeout_s, str(self._feed.monitor_address))
             width = self.size.width
             blocks = "\n".join(block_lines(model.snapshot, width)) if model.snapshot is not None else ""
             view = self.query_one(ContentSwitcher).current or "workers"
             columns, rows = TABLES[view](model, self._sort_key)
         status = self.query_one("#status", Static)
-        status.set_class(troubled, "bad")
+        status.set_class(problem, "bad")
         status.update(text)
         self.query_one("#blocks", Static).update(blocks)
         self._show_table(view, columns, rows)
@@ -151,7 +151,7 @@ class TopApplication(App[int]):
         table = self.query_one(f"#{view}", DataTable)
         if [str(column.label) for column in table.ordered_columns] != list(columns):
             table.clear(columns=True)
-            # As text, not as markup: the brackets around the sorted column are meant to be seen.
+            # As text, not as markup, which would hide the brackets around the sorted column.
             for name in columns:
                 table.add_column(Text(name))
             self._shown[view] = []
@@ -172,17 +172,17 @@ class TopApplication(App[int]):
 
 
 def _cell(text: str) -> Text:
-    """A cell as text, not as markup; figures stand right."""
+    """Return a cell as text, not as markup. Numbers are aligned to the right."""
     return Text(text, justify="right" if text[:1].isdigit() else "left")
 
 
 def status_line(model: ClusterModel, silent_s: float, timeout_s: float, address: str) -> tuple[str, bool]:
-    """One line on how far what is shown can be trusted, and whether it is bad news."""
+    """Return one line about the connection, and whether it reports a problem."""
     state = figures.connection_state(model, silent_s, timeout_s)
     if state == "waiting":
-        return f"waiting for a scheduler at {address}, {silent_s:.0f} s", silent_s > timeout_s
+        return f"waiting for a scheduler at {address} for {silent_s:.0f} s", silent_s > timeout_s
     if state == "silent":
-        return f"the scheduler has been silent for {silent_s:.0f} s; this is what it said last", True
+        return f"no message from the scheduler for {silent_s:.0f} s; the figures are from its last one", True
     snapshot = model.snapshot
     assert snapshot is not None
     notes = [
@@ -195,14 +195,14 @@ def status_line(model: ClusterModel, silent_s: float, timeout_s: float, address:
     if snapshot.failed_items:
         notes.insert(4, f"{snapshot.failed_items:,} failed item(s) of maps")
     if model.restarts:
-        notes.insert(1, f"started again {model.restarts}x")
+        notes.insert(1, f"restarted {model.restarts}x")
     if model.missed_messages:
-        notes.insert(1, f"{model.missed_messages} messages of the scheduler were missed")
+        notes.insert(1, f"{model.missed_messages} messages from the scheduler were lost")
     return "  ".join(notes), False
 
 
 def worker_table(model: ClusterModel, sort_key: str) -> tuple[list[str], list[tuple[str, ...]]]:
-    """Columns and rows of the workers, in the order of one of `SORT_KEYS`."""
+    """Return columns and rows of the workers, sorted by one of `SORT_KEYS`."""
     sorted_by = SORT_KEYS[sort_key][0]
     columns = [heading("worker", sorted_by), *(heading(name, sorted_by) for name, _ in WORKER_COLUMNS), "functions"]
     snapshot = model.snapshot
@@ -217,7 +217,7 @@ def worker_table(model: ClusterModel, sort_key: str) -> tuple[list[str], list[tu
 
 
 def client_table(model: ClusterModel, _sort_key: str) -> tuple[list[str], list[tuple[str, ...]]]:
-    """Columns and rows of the clients."""
+    """Return columns and rows of the clients."""
     columns = [
         "client",
         "host",
@@ -248,7 +248,7 @@ def client_table(model: ClusterModel, _sort_key: str) -> tuple[list[str], list[t
 
 
 def failure_table(model: ClusterModel, _sort_key: str) -> tuple[list[str], list[tuple[str, ...]]]:
-    """Columns and rows of the last failures, the newest first."""
+    """Return columns and rows of the last failures, the newest first."""
     columns = ["no.", "time", "error", "items", "text", "function", "task", "attempt", "agent", "client"]
     rows: list[tuple[str, ...]] = [
         (
@@ -276,7 +276,7 @@ TABLES: dict[str, Callable[[ClusterModel, str], tuple[list[str], list[tuple[str,
 
 
 def describe_row(model: ClusterModel, view: str, row: int, sort_key: str) -> str | None:
-    """A row of a table in full, as text; None where there is no such row any more."""
+    """Return a row of a table in full, as text; None if the row no longer exists."""
     if view == "failures":
         failures = figures.failures(model)
         return _describe_failure(failures[row]) if row < len(failures) else None
@@ -312,17 +312,17 @@ def _lines(data: dict[str, object]) -> str:
 
 
 BROKEN_PIPE_STATUS = 141
-"""What a shell says of a program that a closed pipe ended."""
+"""The status that a shell reports for a program ended by a closed pipe."""
 
 
 def run(settings: TopSettings) -> int:
-    """Shows the cluster until the person leaves, or prints it once."""
+    """Show the cluster until the user leaves, or print it once. Returns the exit status."""
     check_monitor_address(settings.monitor_address)
     if settings.once:
         with MonitorFeed(settings.monitor_address, FIGURES_ONLY) as feed:
             return _print(read_once(feed, settings.timeout, as_json=settings.as_json))
     if not sys.stdout.isatty() or os.environ.get("TERM") in (None, "", "dumb"):
-        raise ServiceError("this is no terminal to draw on; --once prints what there is, with --json for programs")
+        raise ServiceError("standard output is not a terminal; use --once to print text, or --once --json for programs")
     with MonitorFeed(settings.monitor_address, FIGURES_ONLY) as feed:
         return TopApplication(feed, settings.timeout).run() or 0
 
@@ -331,21 +331,21 @@ def _print(text: str) -> int:
     try:
         print(text, flush=True)
     except BrokenPipeError:
-        # Whoever read it has seen enough (`| head`): no reason for a traceback, here or when Python flushes at its end.
+        # The reader closed the pipe, as `head` does. That needs no traceback, here or when Python flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE_STATUS
     return 0
 
 
 def read_once(feed: MonitorFeed, timeout_s: float, *, as_json: bool) -> str:
-    """Return the first snapshot as text or JSON. Raises `ServiceError` where none comes within `timeout_s` seconds."""
+    """Return the first snapshot as text or JSON. Raises `ServiceError` if none arrives within `timeout_s` seconds."""
     deadline = time.monotonic() + timeout_s
     snapshot: MonitorSnapshot | None = None
     while snapshot is None:
         if time.monotonic() >= deadline:
             raise ServiceError(
-                f"no scheduler has said anything at {feed.monitor_address} within {timeout_s:g} s; is it running, and is this "
-                f"the monitor address that it printed?"
+                f"no message from a scheduler at {feed.monitor_address} within {timeout_s:g} s; is it running, and is this "
+                f"the monitor address that it logged?"
             )
         time.sleep(POLL_SECONDS)
         with feed.model() as model:

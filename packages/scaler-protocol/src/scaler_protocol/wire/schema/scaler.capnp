@@ -421,7 +421,7 @@ struct MonitorSnapshot {
     groups @2 :UInt32;                   # that exist
     groupsMax @3 :Int32;                 # -1: no limit
     workersPerGroup @4 :UInt32;
-    wishedGroups @5 :UInt32;             # that scaling wants now
+    requestedGroups @5 :UInt32;             # that scaling wants now
     startingGroups @6 :UInt32;           # asked for, not there yet
     capabilities @7 :Text;
     text @8 :Text;                       # the last error, for people; empty: none

@@ -37,8 +37,8 @@ async function update() {
     await history.update(latest.samples);
     if (shown === page) await shown.update(latest);
   } catch (error) {
-    // The service went away between the stream's word and our question; the stream's silence says so.
-    showStatus("lost", "the service of this page does not answer; trying again");
+    // scaler_ui ended between the stream's last message and this request; the stream reports that itself.
+    showStatus("lost", "scaler_ui does not answer; trying again");
   } finally { updating = false; }
   if (shown !== page) update();
 }
@@ -51,11 +51,11 @@ function showStatus(kind, text) {
 }
 
 function describe(data) {
-  if (data.connection === "waiting") return ["waiting", `waiting for a scheduler at ${data.monitor_address}, ${elapsed(data.silent_seconds)}`];
-  if (data.connection === "silent") return ["silent", `the scheduler has been silent for ${elapsed(data.silent_seconds)}; this is what it said last`];
+  if (data.connection === "waiting") return ["waiting", `waiting for a scheduler at ${data.monitor_address} for ${elapsed(data.silent_seconds)}`];
+  if (data.connection === "silent") return ["silent", `no message from the scheduler for ${elapsed(data.silent_seconds)}; the figures are from its last one`];
   const notes = [`connected to ${data.monitor_address}`];
-  if (data.restarts) notes.push(`the scheduler was started again ${data.restarts === 1 ? "once" : `${data.restarts} times`}`);
-  if (data.missed_messages) notes.push(`${integer(data.missed_messages)} messages were missed`);
+  if (data.restarts) notes.push(`the scheduler was restarted ${data.restarts === 1 ? "once" : `${data.restarts} times`}`);
+  if (data.missed_messages) notes.push(`${integer(data.missed_messages)} messages were lost`);
   return ["live", notes.join(" · ")];
 }
 
@@ -69,7 +69,7 @@ listen((data) => {
     if (data.failures) link.append(element("span", { class: "count", "aria-label": `${data.failures} failed tasks` }, integer(data.failures)));
   }
   update();
-}, () => showStatus("lost", "the service of this page does not answer; trying again"));
+}, () => showStatus("lost", "scaler_ui does not answer; trying again"));
 
 function nextTheme() {
   const root = document.documentElement;
@@ -96,7 +96,7 @@ addEventListener("hashchange", () => { open(); holder.focus({ preventScroll: tru
 addEventListener("visibilitychange", () => { if (!document.hidden && latest) update(); });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => page?.recolour?.());
 
-// For those who measure: how long the last frames of the task stream took, in milliseconds.
+// For measurements: how long the last frames of the task stream took, in milliseconds.
 window.scaler = { frameTimes: () => page?.stream?.frameTimes ?? [], page: () => page };
 
 if (document.readyState === "loading") addEventListener("DOMContentLoaded", open);

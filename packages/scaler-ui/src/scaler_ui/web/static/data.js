@@ -1,4 +1,4 @@
-// Where the pages' data comes from: one stream that says when there is more, and plain requests for the rest.
+// The pages' data: one event stream that says when there is more, and plain requests for the rest.
 
 export async function fetchJson(path) {
   const response = await fetch(path, { headers: { accept: "application/json" } });
@@ -6,7 +6,7 @@ export async function fetchJson(path) {
   return response.json();
 }
 
-// Calls `onOverview(data)` about once a second, `onLost()` when this service does not answer; reconnects by itself.
+// Calls `onOverview(data)` about once a second, and `onLost()` when scaler_ui does not answer. Reconnects by itself.
 export function listen(onOverview, onLost) {
   let source = null;
   let silence = null;
@@ -18,7 +18,7 @@ export function listen(onOverview, onLost) {
     watch();
   }
 
-  // A connection that is cut without a word raises no error: silence does.
+  // A connection that is cut raises no error, so too long a silence counts as one.
   function watch() {
     clearTimeout(silence);
     silence = setTimeout(() => { onLost(); source.close(); connect(); }, 6000);
@@ -28,7 +28,7 @@ export function listen(onOverview, onLost) {
   addEventListener("pageshow", (event) => { if (event.persisted) { source.close(); connect(); } });
 }
 
-// All samples of the last hour, asked for once and then only continued.
+// All samples of the last hour: requested once, then only continued.
 export class History {
   constructor() { this.count = 0; this.time = []; this.series = {}; this.limit = 3600; }
 

@@ -1,4 +1,4 @@
-// Making elements, and tables that change in place: rows keep their identity, so focus and scrolling stay.
+// Makes elements, and tables that change in place: a row keeps its element, so focus and scroll position stay.
 
 export function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
@@ -27,7 +27,7 @@ const collator = new Intl.Collator("en", { numeric: true });
 // columns: { key, label, number, wide, mono, value(row) for sorting, show(row) text or element, mark(row) what `show` depends on
 // where that is more than row[key] }. `onOpen(row)` makes rows open something.
 export class Table {
-  constructor({ columns, id, label, sort, descending = false, onOpen = null, empty = "nothing here", rowsMax = 1000 }) {
+  constructor({ columns, id, label, sort, descending = false, onOpen = null, empty = "no rows", rowsMax = 1000 }) {
     Object.assign(this, { columns, id, sort, descending, onOpen, rowsMax, empty });
     this.emptyNow = empty;
     this.rows = new Map();
@@ -73,7 +73,7 @@ export class Table {
     });
   }
 
-  // `empty`: what it means that there are no rows, where that is not always the same.
+  // `empty`: the text to show when there are no rows, if it differs from the table's own.
   show(data, empty = this.empty) {
     this.data = data;
     this.emptyNow = empty;

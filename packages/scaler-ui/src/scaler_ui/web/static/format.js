@@ -1,4 +1,4 @@
-// Numbers, times and colours for people.
+// Numbers, times and colours as people read them.
 
 const UNITS = ["B", "KiB", "MiB", "GiB", "TiB"];
 
@@ -30,7 +30,7 @@ export function seconds(value) {
   return value ? `${Math.round(value * 1e6)} µs` : "0 s";
 }
 
-// How long something has lasted that goes on: nobody reads its hundredths.
+// How long something has lasted that still goes on. Hundredths would only flicker.
 export function elapsed(value) {
   return value !== null && value < 60 ? `${Math.floor(value ?? 0)} s` : seconds(value);
 }
@@ -44,7 +44,7 @@ export function clockFine(unix) {
 
 export const percent = (value) => `${value >= 100 ? Math.round(value) : value.toFixed(1)} %`;
 
-// Twelve colours that stay apart on both grounds, none of them the red of failures; a name keeps its colour on every page and reload.
+// Twelve colours that differ on both backgrounds. None is the red of failures. A name has the same colour on every page and after a reload.
 export const PALETTE = ["#4c8dff", "#f08c3a", "#35b58a", "#d65db1", "#8f7bf0", "#c9a227", "#22a7c9", "#7d8fa9", "#7fae3c", "#b3749c", "#5f9ea0", "#a77b52"];
 
 export function colourOf(name) {
@@ -53,7 +53,7 @@ export function colourOf(name) {
   return PALETTE[(hash >>> 0) % PALETTE.length];
 }
 
-// Names that are shown together get different colours as long as there are any.
+// Names that are shown together get different colours until all colours are used.
 export function colours(names) {
   const taken = new Map();
   const used = new Set();

@@ -1,4 +1,4 @@
-// One class per page: `node` is what is shown, `update(overview)` is called about once a second while it is.
+// One class per page. `node` is the page's element; `update(overview)` is called about once a second while the page is shown.
 
 import { Chart } from "./charts.js";
 import { fetchJson } from "./data.js";
@@ -16,20 +16,20 @@ function searchField(label, onInput) {
 function showFailure(failure) {
   openDetail(`Task ${failure.number}: ${failure.kind}`, [
     ["function", failure.function], ["client", failure.client_name], ["agent", failure.agent], ["status", chip(failure.status)],
-    ...(failure.items ? [["failed items", `${integer(failure.items)} of a map chunk; the first one's error is shown`]] : []),
+    ...(failure.items ? [["failed items", `${integer(failure.items)} of a map chunk; this is the error of the first one`]] : []),
     ["attempt", failure.attempt], ["at", clockFine(failure.at)], ["ran for", seconds(failure.duration_seconds)],
   ], element("h2", {}, "Error"), element("pre", { class: "error-text" }, failure.text || "(no text)"), ...(failure.traceback ? [element("h2", {}, "Remote traceback"), element("pre", { class: "traceback" }, failure.traceback)] : []));
 }
 
 async function showTask(client, number) {
   let found;
-  try { found = await fetchJson(`/api/tasks/${client}/${number}`); } catch (error) { openDetail(`Task ${number}`, [["", "nothing more is known of it"]]); return; }
+  try { found = await fetchJson(`/api/tasks/${client}/${number}`); } catch (error) { openDetail(`Task ${number}`, [["", "no details are stored for this task"]]); return; }
   const { task, failures } = found;
   if (!task) { showFailure(failures[0]); return; }
   openDetail(`Task ${task.number}: ${task.function}`, [
     ["state", chip(task.state)], ["client", task.client_name], ["agent", task.agent], ["worker", task.slot === null ? "" : `no. ${task.slot + 1} of the agent`],
     ["capabilities", task.capabilities], ["submitted", task.submitted_at && clockFine(task.submitted_at)], ["assigned", task.assigned_at && clockFine(task.assigned_at)],
-    ["ended", task.ended_at && clockFine(task.ended_at)], ["waited", seconds(task.waited_seconds)], ["ran for", seconds(task.duration_seconds)], ["attempts seen", task.attempts],
+    ["ended", task.ended_at && clockFine(task.ended_at)], ["waited", seconds(task.waited_seconds)], ["ran for", seconds(task.duration_seconds)], ["attempts", task.attempts],
   ], ...failures.flatMap((failure) => [element("h2", {}, `${failure.kind}, attempt ${failure.attempt}`), element("pre", { class: "error-text" }, failure.text), ...(failure.traceback ? [element("pre", { class: "traceback" }, failure.traceback)] : [])]));
 }
 
@@ -45,10 +45,10 @@ class Overview {
     this.functions = new Table({ label: "Functions", id: (row) => row.name, sort: "unfinished", descending: true, empty: "no unfinished tasks", columns: [{ key: "name", label: "function", mono: true }, { key: "unfinished", label: "unfinished", number: true, show: (row) => integer(row.unfinished) }, { key: "failed", label: "failed", number: true, show: (row) => integer(row.failed) }] });
     this.traffic = new Table({ label: "Messages", id: (row) => row.kind, sort: "received", descending: true, columns: [{ key: "kind", label: "message", mono: true }, { key: "received", label: "received", number: true, show: (row) => integer(row.received) }, { key: "sent", label: "sent", number: true, show: (row) => integer(row.sent) }] });
     const plots = [
-      ["Throughput", "tasks answered per second", [{ name: "success_rate", label: "succeeded", colour: "#35b58a", fill: true }, { name: "failed_rate", label: "failed", colour: "#e05d5d" }], rate],
-      ["Tasks", "unfinished", [{ name: "waiting", label: "waiting", colour: "#f08c3a" }, { name: "running", label: "at workers", colour: "#4c8dff" }], whole],
+      ["Throughput", "finished tasks per second", [{ name: "success_rate", label: "succeeded", colour: "#35b58a", fill: true }, { name: "failed_rate", label: "failed", colour: "#e05d5d" }], rate],
+      ["Tasks", "unfinished", [{ name: "waiting", label: "waiting", colour: "#f08c3a" }, { name: "running", label: "assigned", colour: "#4c8dff" }], whole],
       ["Workers", "connected and busy", [{ name: "workers", label: "connected", colour: "#8f7bf0" }, { name: "busy_workers", label: "busy", colour: "#35b58a", fill: true }], whole],
-      ["Processor time", "100 % is one busy core", [{ name: "worker_cpu_percent", label: "workers", colour: "#22a7c9", fill: true }, { name: "scheduler_cpu_percent", label: "scheduler", colour: "#f08c3a" }], wholePercent],
+      ["CPU", "100 % is one busy core", [{ name: "worker_cpu_percent", label: "workers", colour: "#22a7c9", fill: true }, { name: "scheduler_cpu_percent", label: "scheduler", colour: "#f08c3a" }], wholePercent],
       ["Memory", "resident", [{ name: "worker_rss_bytes", label: "workers", colour: "#22a7c9" }, { name: "object_bytes", label: "objects", colour: "#d65db1" }, { name: "scheduler_rss_bytes", label: "scheduler", colour: "#f08c3a" }], bytes],
     ];
     const grid = element("div", { class: "grid" });
@@ -69,7 +69,7 @@ class Overview {
   update(data) {
     if (!data.tasks) return;
     const set = (key, value, note = "") => { this.tiles[key].value.textContent = value; this.tiles[key].note.textContent = note; };
-    set("running", integer(data.tasks.running), "at workers");
+    set("running", integer(data.tasks.running), "assigned to workers");
     set("waiting", integer(data.tasks.unassigned), "not assigned");
     set("success", integer(data.tasks.success), `${integer(data.tasks.canceled)} canceled`);
     set("failed", integer(data.tasks.failed), [data.failed_items ? `and ${plural(data.failed_items, "item")} of maps` : "", data.failed_rate ? `${rate(data.failed_rate)}/s` : ""].filter(Boolean).join(", "));
@@ -95,16 +95,16 @@ class Workers {
     this.agents = new Table({ label: "Agents", id: (row) => `${row.hostname}/${row.name}/${row.pid}`, sort: "name", onOpen: (row) => this.openAgent(row), empty: "no agent is connected", columns: [
       { key: "name", label: "agent" }, { key: "hostname", label: "host" }, { key: "workers", label: "workers", number: true },
       { key: "assigned", label: "tasks", number: true, show: (row) => integer(row.assigned) }, { key: "queued", label: "queued", number: true, show: (row) => integer(row.queued) },
-      { key: "capacity", label: "wants", number: true, show: (row) => integer(row.capacity) },
+      { key: "capacity", label: "capacity", number: true, show: (row) => integer(row.capacity) },
       { key: "cpu_percent", label: "agent CPU", number: true, show: (row) => percent(row.cpu_percent) }, { key: "rss_bytes", label: "agent memory", number: true, show: (row) => bytes(row.rss_bytes) },
       { key: "rss_free_bytes", label: "host memory free", number: true, show: (row) => bytes(row.rss_free_bytes) }, { key: "latency_seconds", label: "latency", number: true, show: (row) => seconds(row.latency_seconds) },
       { key: "last_seen_seconds", label: "last seen", number: true, show: (row) => `${seconds(row.last_seen_seconds)} ago` }, { key: "capabilities", label: "capabilities" },
-      { key: "draining", label: "leaving", show: (row) => (row.draining ? chip("draining") : "") },
+      { key: "draining", label: "draining", show: (row) => (row.draining ? chip("draining") : "") },
     ] });
     this.workers = new Table({ label: "Workers", id: (row) => `${row.agent}/${row.name}/${row.pid}`, sort: "name", onOpen: (row) => this.openWorker(row), empty: "no worker is connected", columns: [
       { key: "name", label: "worker" }, { key: "state", label: "state", show: (row) => chip(row.state) },
       { key: "cpu_percent", label: "CPU", number: true, show: (row) => meter(row.cpu_percent / 100, percent(row.cpu_percent)) }, { key: "rss_bytes", label: "memory", number: true, show: (row) => bytes(row.rss_bytes) },
-      { key: "function", label: "runs now", mono: true }, { key: "task_seconds", label: "for", number: true, mark: (row) => (row.function ? row.task_seconds : -1), show: (row) => (row.function ? seconds(row.task_seconds) : "") },
+      { key: "function", label: "running function", mono: true }, { key: "task_seconds", label: "running for", number: true, mark: (row) => (row.function ? row.task_seconds : -1), show: (row) => (row.function ? seconds(row.task_seconds) : "") },
       { key: "sent", label: "tasks", number: true, show: (row) => integer(row.sent) }, { key: "working", label: "working", number: true, show: (row) => integer(row.working) },
       { key: "queued", label: "queued", number: true, show: (row) => integer(row.queued) }, { key: "free", label: "free", number: true, show: (row) => integer(row.free) },
       { key: "pid", label: "pid", number: true }, { key: "agent", label: "agent" },
@@ -128,7 +128,7 @@ class Workers {
   }
 
   openWorker(row) {
-    openDetail(`Worker ${row.name}`, [["agent", row.agent], ["host", row.hostname], ["pid", row.pid], ["state", chip(row.state)], ["CPU", percent(row.cpu_percent)], ["memory", bytes(row.rss_bytes)], ["runs", row.function && `${row.function}, task ${row.task}, for ${seconds(row.task_seconds)}`], ["tasks", integer(row.sent)], ["queued", integer(row.queued)], ["capabilities", row.capabilities], ["last seen", `${seconds(row.last_seen_seconds)} ago`]]);
+    openDetail(`Worker ${row.name}`, [["agent", row.agent], ["host", row.hostname], ["pid", row.pid], ["state", chip(row.state)], ["CPU", percent(row.cpu_percent)], ["memory", bytes(row.rss_bytes)], ["running", row.function && `${row.function}, task ${row.task}, for ${seconds(row.task_seconds)}`], ["tasks", integer(row.sent)], ["queued", integer(row.queued)], ["capabilities", row.capabilities], ["last seen", `${seconds(row.last_seen_seconds)} ago`]]);
   }
 }
 
@@ -164,7 +164,7 @@ class Stream {
 
   describe() {
     const { bars, following, span } = this.stream;
-    this.note.textContent = bars.length ? `${integer(bars.length)} tasks on ${bars.lanes.length} workers, ${seconds(span)} shown${following ? ", following" : ""}${this.stride > 1 ? `; 1 of ${this.stride} tasks is drawn, as there are many` : ""}` : "no task has ended since this page's service started";
+    this.note.textContent = bars.length ? `${integer(bars.length)} tasks on ${bars.lanes.length} workers, ${seconds(span)} shown${following ? ", following" : ""}${this.stride > 1 ? `; too many tasks to draw all: 1 of ${this.stride} is drawn` : ""}` : "no task has ended since scaler_ui started";
   }
 
   shown() { this.stream.start(); }
@@ -196,8 +196,8 @@ class Tasks {
     this.asked = asked;
     const data = await fetchJson(`/api/tasks?${asked}`);
     if (asked !== this.asked) return;
-    this.note.textContent = `${integer(data.matching)} of the last ${integer(data.known)} tasks${data.stride > 1 ? ` (1 of ${data.stride} is told, as there are many)` : ""}`;
-    this.table.show(data.tasks, data.known ? undefined : "no task was submitted since this page's service started");
+    this.note.textContent = `${integer(data.matching)} of the last ${integer(data.known)} tasks${data.stride > 1 ? ` (too many to show all: 1 of ${data.stride} is shown)` : ""}`;
+    this.table.show(data.tasks, data.known ? undefined : "no task was submitted since scaler_ui started");
   }
 }
 
@@ -216,7 +216,7 @@ class Errors {
 
 class Clients {
   constructor() {
-    this.table = new Table({ label: "Clients", id: (row) => row.id, sort: "name", empty: "no client is connected", onOpen: (row) => openDetail(`Client ${row.name}`, [["id", row.id], ["host", row.hostname], ["pid", row.pid], ["connected", `${elapsed(row.connected_seconds)} ago`], ["waiting", integer(row.waiting)], ["running", integer(row.running)], ["succeeded", integer(row.finished)], ["failed", integer(row.failed)], ["failed items of maps", integer(row.failed_items)], ["graphs", row.graphs], ["objects", `${integer(row.object_count)}, ${bytes(row.object_bytes)}`], ["lives", row.nested ? "inside a task" : ""]]), columns: [
+    this.table = new Table({ label: "Clients", id: (row) => row.id, sort: "name", empty: "no client is connected", onOpen: (row) => openDetail(`Client ${row.name}`, [["id", row.id], ["host", row.hostname], ["pid", row.pid], ["connected", `${elapsed(row.connected_seconds)} ago`], ["waiting", integer(row.waiting)], ["running", integer(row.running)], ["succeeded", integer(row.finished)], ["failed", integer(row.failed)], ["failed items of maps", integer(row.failed_items)], ["graphs", row.graphs], ["objects", `${integer(row.object_count)}, ${bytes(row.object_bytes)}`], ["nested", row.nested ? "runs inside a task" : ""]]), columns: [
       { key: "name", label: "client", show: (row) => (row.nested ? element("span", {}, row.name, " ", chip("nested")) : row.name) }, { key: "hostname", label: "host" }, { key: "pid", label: "pid", number: true },
       { key: "waiting", label: "waiting", number: true, show: (row) => integer(row.waiting) }, { key: "running", label: "running", number: true, show: (row) => integer(row.running) }, { key: "finished", label: "succeeded", number: true, show: (row) => integer(row.finished) }, { key: "failed", label: "failed", number: true, show: (row) => integer(row.failed) }, { key: "failed_items", label: "failed items", number: true, show: (row) => integer(row.failed_items) },
       { key: "graphs", label: "graphs", number: true }, { key: "object_count", label: "objects", number: true, show: (row) => integer(row.object_count) }, { key: "object_bytes", label: "bytes", number: true, show: (row) => bytes(row.object_bytes) }, { key: "connected_seconds", label: "connected for", number: true, show: (row) => elapsed(row.connected_seconds) }, { key: "last_seen_seconds", label: "last seen", number: true, show: (row) => `${seconds(row.last_seen_seconds)} ago` },
@@ -238,7 +238,7 @@ class Graphs {
     const count = (key, label) => ({ key, label, number: true, show: (row) => integer(row[key]) });
     this.table = new Table({ label: "Graphs", id: (row) => `${row.client}/${row.first_number}`, sort: "client_name", empty: "no graph is in progress", columns: [
       { key: "client_name", label: "client" }, { key: "first_number", label: "first task", number: true }, { key: "progress", label: "progress", value: (row) => row.done / Math.max(1, row.rows), mark: (row) => `${row.done}/${row.failed}/${row.released}`, show: progress },
-      count("rows", "nodes"), count("done", "done"), count("released", "ready or running"), count("waiting", "waiting"), count("failed", "failed"), count("held_results", "results held"),
+      count("rows", "nodes"), count("done", "done"), count("released", "ready or running"), count("waiting", "waiting"), count("failed", "failed"), count("held_results", "results in memory"),
     ] });
     this.node = element("div", {}, title("Graphs in progress"), this.table.node);
   }
@@ -251,9 +251,9 @@ class Objects {
     this.facts = element("div", { class: "tiles" });
     this.holder = element("div", { role: "img", "aria-label": "Object memory over the last ten minutes" });
     this.table = new Table({ label: "Objects by client", id: (row) => row.id, sort: "object_bytes", descending: true, empty: "no connected client has objects", columns: [
-      { key: "name", label: "client" }, { key: "object_count", label: "objects", number: true, show: (row) => integer(row.object_count) }, { key: "object_bytes", label: "bytes, each object in full", number: true, show: (row) => bytes(row.object_bytes) },
+      { key: "name", label: "client" }, { key: "object_count", label: "objects", number: true, show: (row) => integer(row.object_count) }, { key: "object_bytes", label: "bytes (shared objects counted for each client)", number: true, show: (row) => bytes(row.object_bytes) },
     ] });
-    this.node = element("div", {}, title("Objects"), this.facts, element("div", { class: "grid" }, card("Memory in use", "identical objects are kept once", this.holder), card("By client", "", this.table.node)));
+    this.node = element("div", {}, title("Objects"), this.facts, element("div", { class: "grid" }, card("Memory in use", "identical objects count once", this.holder), card("By client", "", this.table.node)));
   }
 
   shown() { this.chart = new Chart(this.holder, [{ name: "object_bytes", label: "bytes", colour: "#d65db1", fill: true }], bytes, { minimum: 1024 }); }
@@ -275,19 +275,19 @@ class Objects {
 class Scaling {
   constructor() {
     this.note = element("p", {}, "");
-    this.holder = element("div", { role: "img", "aria-label": "Workers wished for and connected, and unfinished tasks, over the last hour" });
+    this.holder = element("div", { role: "img", "aria-label": "Requested, connected and busy workers over the last hour" });
     this.table = new Table({ label: "Worker adapters", id: (row) => row.url, sort: "url", empty: "no worker adapter is in use", columns: [
-      { key: "url", label: "adapter" }, { key: "state", label: "state", show: (row) => chip(row.state) }, { key: "groups", label: "groups", number: true }, { key: "wished_groups", label: "wished", number: true }, { key: "starting_groups", label: "starting", number: true },
-      { key: "groups_max", label: "at most", number: true, show: (row) => row.groups_max ?? "no limit" }, { key: "workers_per_group", label: "workers each", number: true }, { key: "capabilities", label: "capabilities" }, { key: "text", label: "last trouble", wide: true },
+      { key: "url", label: "adapter" }, { key: "state", label: "state", show: (row) => chip(row.state) }, { key: "groups", label: "groups", number: true }, { key: "requested_groups", label: "requested", number: true }, { key: "starting_groups", label: "starting", number: true },
+      { key: "groups_max", label: "limit", number: true, show: (row) => row.groups_max ?? "no limit" }, { key: "workers_per_group", label: "workers per group", number: true }, { key: "capabilities", label: "capabilities" }, { key: "text", label: "last error", wide: true },
     ] });
-    this.node = element("div", {}, title("Scaling"), this.note, this.table.node, element("div", { class: "grid" }, card("Wishes and workers", "last hour", this.holder)));
+    this.node = element("div", {}, title("Scaling"), this.note, this.table.node, element("div", { class: "grid" }, card("Requested and connected workers", "last hour", this.holder)));
   }
 
-  shown() { this.chart = new Chart(this.holder, [{ name: "wished_workers", label: "wished", colour: "#f08c3a" }, { name: "workers", label: "connected", colour: "#8f7bf0" }, { name: "busy_workers", label: "busy", colour: "#35b58a" }], whole, { seconds: 3600 }); }
+  shown() { this.chart = new Chart(this.holder, [{ name: "requested_workers", label: "requested", colour: "#f08c3a" }, { name: "workers", label: "connected", colour: "#8f7bf0" }, { name: "busy_workers", label: "busy", colour: "#35b58a" }], whole, { seconds: 3600 }); }
 
   async update() {
     const data = await fetchJson("/api/scaling");
-    this.note.textContent = data.strategy ? `Strategy: ${data.strategy}` : "The scheduler does not scale: no strategy was chosen and no adapter named.";
+    this.note.textContent = data.strategy ? `Strategy: ${data.strategy}` : "The scheduler does not start or stop workers: it has neither a scaling strategy nor an adapter.";
     this.table.show(data.adapters);
     this.chart?.update();
   }
@@ -323,7 +323,7 @@ class Logs {
     const atEnd = this.list.scrollTop + this.list.clientHeight >= this.list.scrollHeight - 30;
     const shown = this.lines.filter((line) => line.level >= this.level && line.text.toLowerCase().includes(this.words));
     this.list.replaceChildren(...shown.map((line) => element("div", { class: `l${line.level}` }, element("span", { class: "time" }, clock(line.at)), `${LEVELS.findLast(([level]) => level <= line.level)?.[1] ?? line.level}  ${line.text}`)));
-    if (!shown.length) this.list.replaceChildren(element("p", { class: "empty" }, this.lines.length ? "no line matches" : "nothing was logged yet"));
+    if (!shown.length) this.list.replaceChildren(element("p", { class: "empty" }, this.lines.length ? "no line matches" : "the scheduler has logged nothing yet"));
     if (atEnd) this.list.scrollTop = this.list.scrollHeight;
   }
 }

@@ -9,7 +9,7 @@ const MARGIN = 150;
 const COLUMNS = ["start", "duration", "number", "state", "lane", "function", "capability", "client"];
 const ZOOM_MIN_SECONDS = 20e-6;
 
-// Bars as columns of numbers, continued with every request, the oldest leaving first.
+// Bars as columns of numbers. Every request appends to them; the oldest are dropped first.
 export class Bars {
   constructor() { this.generation = 0; this.clear(); this.limit = 100000; this.loading = false; }
 
@@ -94,7 +94,7 @@ export class TaskStream {
     this.observer = new ResizeObserver(() => this.draw());
   }
 
-  // Once the canvas is part of the page.
+  // Call this when the canvas is part of the page.
   start() { this.observer.observe(this.canvas.parentElement); }
 
   destroy() { this.observer.disconnect(); }
@@ -105,7 +105,7 @@ export class TaskStream {
     requestAnimationFrame(() => { this.scheduled = false; this.paint(); });
   }
 
-  // Colour and name of every value of what bars are coloured by.
+  // The colour and name of each value that bars are coloured by.
   key() {
     const { bars } = this;
     if (this.colourBy === "state") return { column: "state", names: Object.values(STATE_NAMES), colourOf: (value) => STATE_COLOURS[value] ?? "#888888" };
@@ -115,7 +115,7 @@ export class TaskStream {
     return { column, names, colourOf: (value) => chosen.get(names[value]) ?? "#888888" };
   }
 
-  // Lanes that have bars, in the order of their names.
+  // The lanes that have bars, ordered by name.
   order() {
     const { bars } = this;
     const collator = new Intl.Collator("en", { numeric: true });
@@ -172,7 +172,7 @@ export class TaskStream {
     const from = this.end - this.span;
     const scale = (canvas.width - left) / this.span;
     const gap = laneHeight >= 6 ? Math.max(1, Math.round(ratio)) : 0;
-    // Long bars first: a task that waits for tasks of its own has them on top of it.
+    // Long bars first, so that the nested tasks of a waiting task are drawn on top of it.
     for (const wide of [true, false]) {
       for (let at = 0; at < bars.length; at += 1) {
         const x0 = (start[at] - from) * scale;
