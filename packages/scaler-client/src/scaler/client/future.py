@@ -367,7 +367,7 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
         if exception is not None:
             from scaler_protocol.failures import named_text_of
 
-            facts["error"] = named_text_of(exception)
+            facts["error"] = named_text_of(exception, interrupts=True)
         if self._profile[0] is not None:
             facts["duration"] = f"{self._profile[0] / 1e6:.6f} s"
         return facts_table(type(self).__name__, facts)

@@ -45,11 +45,15 @@ def load_value(payload: Payload, serializer: AnySerializer | None = None) -> Any
             return _load_framed(payload, serializer)
         return _load_object(payload, serializer)
     except Exception as error:
-        raise errors.DeserializeObjectError(f"a result cannot be restored: {named_text_of(error)}") from error
+        raise _not_restored(error) from error
+
+
+def _not_restored(error: Exception) -> errors.DeserializeObjectError:
+    return errors.DeserializeObjectError(f"a result cannot be restored: {named_text_of(error, interrupts=True)}")
 
 
 def load_error(status: int, payload: Payload, number: int) -> BaseException:
-    """Return the exception of a failed answer; never raises."""
+    """Return the exception of a failed answer. Never raises, but for KeyboardInterrupt."""
     if status == Status.FAILED:
         return load_failure(payload, number)
     text = payload.decode("utf-8", "replace") if isinstance(payload, bytes) else ""
@@ -69,7 +73,7 @@ def load_failure(payload: Payload, number: int) -> BaseException:
         failure = Failure(*load_value(payload))
     except Exception as error:
         return errors.DeserializeObjectError(
-            f"task {number} failed, and its exception cannot be restored: {named_text_of(error)}"
+            f"task {number} failed, and its exception cannot be restored: {named_text_of(error, interrupts=True)}"
         )
     if not failure.pickled:
         own = _NAMED.get(failure.type_name)
@@ -79,15 +83,15 @@ def load_failure(payload: Payload, number: int) -> BaseException:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        reason = f"restoring it here raises {named_text_of(error)}"
+        reason = f"restoring it here raises {named_text_of(error, interrupts=True)}"
         return errors.RemoteTaskError(*failure[1:], reason=reason)
     if type(exception) is not errors.RemoteTaskError:
         # Not by the whole name: a class made by value knows only the last part of it.
         if type_name_of(type(exception)).rpartition(".")[2] != failure.type_name.rpartition(".")[2]:
             reason = f"it is restored here as {type_name_of(type(exception))}"
             return errors.RemoteTaskError(*failure[1:], reason=reason)
-        text = text_of(exception)
-        if not same_text(text, failure.text) and same_text(text, text_of(exception)):
+        text = text_of(exception, interrupts=True)
+        if not same_text(text, failure.text) and same_text(text, text_of(exception, interrupts=True)):
             # Its class says something else here than there, though the exception is the same.
             BaseException.add_note(exception, f"(in the task, its text was: {failure.text})")
     return exception
@@ -110,7 +114,7 @@ def load_outcomes(payload: Payload, serializer: AnySerializer | None = None) -> 
         try:
             values = [None if i in failures else serializer.deserialize(value) for i, value in enumerate(values)]
         except Exception as error:
-            raise errors.DeserializeObjectError(f"a result cannot be restored: {named_text_of(error)}") from error
+            raise _not_restored(error) from error
     return values, failures
 
 

@@ -93,8 +93,26 @@ def type_name_of(kind: type) -> str:
     return name if type(module) is not str or module in ("builtins", "__main__") else f"{module}.{name}"
 
 
-def text_of(error: BaseException, run: Run = run) -> str:
-    """Return `str(error)`, cut where it is very long; never raises. `run` calls what may be a user's code."""
+def text_of(error: BaseException, run: Run = run, interrupts: bool = False) -> str:
+    """Return `str(error)`, cut where it is very long; never raises. `run` calls what may be a user's code.
+
+    With `interrupts` a Ctrl-C gets through, as KeyboardInterrupt. An exception whose own text raises that does so each time.
+    """
+    if interrupts:
+        try:
+            return _text_of(error, run, KeyboardInterrupt)
+        except KeyboardInterrupt as interrupt:
+            try:
+                _text_of(error, run, KeyboardInterrupt)
+            except KeyboardInterrupt:
+                # Not from outside: see below for how it is described.
+                pass
+            else:
+                raise interrupt from None
+    return _text_of(error, run, ())
+
+
+def _text_of(error: BaseException, run: Run, passed_on: type[BaseException] | tuple[()]) -> str:
     try:
         args = args_of(error)
         if _weight(args, 0) > _WEIGHT_MAX and _is_text_of_arguments(type(error)):
@@ -105,6 +123,8 @@ def text_of(error: BaseException, run: Run = run) -> str:
         plain = is_plain(args) and type(type.__getattribute__(kind, "__str__")) is WrapperDescriptorType
         return _cut(str.__str__(str(error) if plain else run(str, error)))
     except BaseException as problem:
+        if isinstance(problem, passed_on):
+            raise
         return _unprintable(type(error), "str", problem)
 
 

@@ -50,7 +50,7 @@ def result_error(value: object, cause: BaseException) -> pickle.PicklingError:
     return error
 
 
-def named_text_of(error: BaseException) -> str:
-    """Return an exception's type and text, as the end of a sentence. Never raises."""
-    text = text_of(error)
+def named_text_of(error: BaseException, interrupts: bool = False) -> str:
+    """Return an exception's type and text, as the end of a sentence. Never raises, but as `text_of` says of `interrupts`."""
+    text = text_of(error, interrupts=interrupts)
     return f"{type_name_of(type(error))}: {text}" if text else type_name_of(type(error))
