@@ -1,4 +1,4 @@
-"""What every worker adapter can be told: whom its workers serve, and where its webhook listens."""
+"""The settings of every worker adapter: the scheduler of its workers, and the address of its webhook."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ class WebhookSettings(WorkerSettings):
     """Settings of a worker adapter: those of its webhook, and those of the workers it starts."""
 
     address: Annotated[CliPositionalArg[AddressSetting], AlsoKey("scheduler_address")] = Field(
-        description="scheduler that the workers serve, as in tcp://127.0.0.1:2345",
+        description="scheduler that the workers connect to, as in tcp://127.0.0.1:2345",
     )
     host: str = Field(
         default="127.0.0.1",
         validation_alias=AliasChoices("host", "adapter_web_host"),
-        description="network interface the webhook listens on",
+        description="network interface that the webhook listens on",
     )
     port: Annotated[int, Short("p")] = Field(
         default=8080,
         ge=0,
         le=65_535,
         validation_alias=AliasChoices("port", "adapter_web_port"),
-        description="port the webhook listens on; 0 takes a free one",
+        description="port that the webhook listens on; 0 chooses a free port",
     )
     auth_token_file: Annotated[Path | None, Short("atf")] = Field(
-        default=None, description="file with the token that callers of the webhook must give"
+        default=None, description="file with the token that callers of the webhook must send"
     )
-    insecure: bool = Field(default=False, description="let the webhook listen beyond this machine without a token")
+    insecure: bool = Field(default=False, description="let other machines call the webhook without a token")

@@ -17,26 +17,26 @@ def _half_of_memory() -> int:
 
 
 class ObjectStorageSettings(EventLoopSettings):
-    """Holds the bytes of large arguments and results by id until nobody needs them."""
+    """Stores large arguments and results of tasks until nobody needs them."""
 
     command: ClassVar[str] = "scaler_object_storage_server"
     section: ClassVar[str] = "object_storage_server"
 
     address: Annotated[CliPositionalArg[LateBindAddressSetting], AlsoKey("object_storage_address")] = Field(
-        description="where to listen, as in tcp://127.0.0.1:2346; port 0 takes a free one; - reads it from standard "
-        "input",
+        description="address to listen on, as in tcp://127.0.0.1:2346; port 0 chooses a free port; - reads the address from "
+        "standard input",
     )
     memory_limit_bytes: Annotated[int, Short("ml")] = Field(
         default_factory=_half_of_memory,
         gt=0,
-        description="bytes of objects held in memory at most, by default half of this machine's memory",
+        description="largest size of all stored objects in bytes (default: half of this machine's memory)",
     )
     object_size_limit_bytes: Annotated[int, Short("osl")] = Field(
-        default=16 * 1024**3, gt=0, description="largest object that is accepted"
+        default=16 * 1024**3, gt=0, description="largest size of one object in bytes"
     )
     io_threads: Annotated[int, Short("wit")] = Field(
         default=1,
         ge=1,
         validation_alias=AliasChoices("io_threads", "worker_io_threads"),
-        description="accepted for older command lines; no threads are needed",
+        description="accepted for older command lines, without effect: the server needs no further threads",
     )

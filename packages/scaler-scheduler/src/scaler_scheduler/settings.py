@@ -30,85 +30,89 @@ def _lower(value: object) -> object:
 
 
 class SchedulerSettings(EventLoopSettings):
-    """Routes tasks from clients to workers, and remembers each until it is answered.
+    """Assigns tasks of clients to workers, and keeps each task until its result has arrived.
 
-    Clients and workers connect to ADDRESS. Unless an object storage server is named, one is started beside it.
+    Clients and workers connect to ADDRESS. The scheduler starts an object storage server unless one is named.
     """
 
     command: ClassVar[str] = "scaler_scheduler"
     section: ClassVar[str] = "scheduler"
 
     address: Annotated[CliPositionalArg[BindAddressSetting], AlsoKey("scheduler_address")] = Field(
-        description="where clients and workers connect, as in tcp://127.0.0.1:2345; port 0 takes a free one"
+        description="address that clients and workers connect to, as in tcp://127.0.0.1:2345; port 0 chooses a free port"
     )
     object_storage_address: Annotated[AddressSetting | None, Short("osa")] = Field(
-        default=None, description="object storage server to use; without it, one is started on the port after ADDRESS"
+        default=None, description="object storage server to use (default: one is started on the port after ADDRESS)"
     )
     monitor_address: Annotated[BindAddressSetting | None, Short("ma")] = Field(
-        default=None, description="where monitors connect (default: two ports after ADDRESS)"
+        default=None, description="address that monitors connect to (default: two ports after ADDRESS)"
     )
     scaling_controller_strategy: Annotated[ScalingStrategy | None, BeforeValidator(_lower), Short("scs")] = Field(
         default=None,
-        description="when worker adapters are asked for more or fewer workers: none, vanilla (one adapter), "
-        "fixed_elastic (two), capability (default: vanilla with a webhook url, else none)",
+        description="how the scheduler requests workers from worker adapters: none, vanilla (one adapter), "
+        "fixed_elastic (two), capability (any number); default: vanilla if there is a webhook URL, otherwise none",
     )
     adapter_webhook_urls: Annotated[TextListSetting, Short("awu"), TakesSeveral()] = Field(
         default=(),
         validation_alias=AliasChoices("adapter_webhook_urls", "adapter_webhook_url"),
-        description="worker adapters to ask for workers, as in http://127.0.0.1:8080",
+        description="webhooks of the worker adapters to use, as in http://127.0.0.1:8080",
     )
     adapter_webhook_token_file: Annotated[Path | None, Short("awtf")] = Field(
-        default=None, description="file with the token that the worker adapters ask for"
+        default=None, description="file with the token that the worker adapters require"
     )
     scaling_cool_down_seconds: Annotated[float, Short("scd")] = Field(
-        default=30, ge=0, description="how long workers that are not needed any more are kept"
+        default=30, ge=0, description="seconds that workers are kept after they were last needed"
     )
     no_worker_timeout_seconds: Annotated[float, Short("nwt")] = Field(
         default=0,
         ge=0,
-        description="a task that no worker can run, with none on their way, fails after this time; 0: never",
+        description="seconds after which a task fails if no worker can run it and none is starting; 0: never",
     )
     protected: Annotated[bool, Short("p")] = Field(
-        default=False, description="refuse a client's wish to shut the cluster down"
+        default=False, description="refuse requests of clients to shut the cluster down"
     )
     ends_cluster: Annotated[bool, Short("ec")] = Field(
         default=False,
-        description="no other scheduler comes after this one: when it is stopped, workers end, and clients hear so at once",
+        description="the cluster ends with this scheduler: when it is stopped, workers stop too, and clients are told at once",
     )
     allocate_policy: Annotated[Literal["even", "capability"], BeforeValidator(_lower), Short("ap")] = Field(
         default="capability",
-        description="capability sends a task to workers that offer what it asks for, and spreads tasks that ask for nothing "
-        "evenly; even spreads all tasks over all workers, whatever they ask for",
+        description="how tasks are assigned: capability sends each task to a worker that offers the capabilities it "
+        "asks for, even ignores capabilities; both spread tasks evenly",
     )
     max_number_of_tasks_waiting: Annotated[int, Short("mt")] = Field(
         default=-1,
         ge=-1,
-        description="tasks that may wait for a worker before clients are held back (those that nobody can run hold back their "
-        "own client only); -1 for no limit",
+        description="largest number of tasks that wait for a worker; then clients must wait before they submit more; "
+        "tasks that no worker can run count against their own client only; -1: no limit",
     )
     max_task_attempts: Annotated[int, Short("mta")] = Field(
-        default=3, ge=1, description="how often a task is started whose worker dies while running it"
+        default=3, ge=1, description="how many times a task is tried if workers die while they run it"
     )
     client_timeout_seconds: Annotated[float, Short("ct")] = Field(
-        default=60, gt=0, description="silence after which a client counts as lost and its tasks are cancelled"
+        default=60,
+        gt=0,
+        description="seconds without a message after which a client counts as lost and its tasks are cancelled",
     )
     worker_timeout_seconds: Annotated[float, Short("wt")] = Field(
-        default=60, gt=0, description="silence after which a worker counts as lost and its tasks go elsewhere"
+        default=60,
+        gt=0,
+        description="seconds without a message after which workers count as lost and their tasks run elsewhere",
     )
     object_retention_seconds: Annotated[float, Short("ot")] = Field(
-        default=60, ge=0, description="how long objects are kept after the client that owns them is lost"
+        default=60, ge=0, description="seconds that objects are kept after the client that owns them was lost"
     )
     load_balance_seconds: Annotated[float, Short("ls")] = Field(
-        default=1, gt=0, description="time between two looks at how evenly waiting tasks are spread"
+        default=1, gt=0, description="seconds between two checks of how evenly waiting tasks are spread"
     )
     load_balance_trigger_times: Annotated[int, Short("lbt")] = Field(
-        default=2, ge=1, description="uneven looks in a row before waiting tasks are moved"
+        default=2, ge=1, description="uneven checks in a row after which waiting tasks are moved"
     )
     io_threads: Annotated[int, Short("wit")] = Field(
         default=1,
         ge=1,
         validation_alias=AliasChoices("io_threads", "worker_io_threads"),
-        description="threads that send to monitors",
+        description="number of threads that send to monitors",
     )
 
     @field_validator("adapter_webhook_urls")

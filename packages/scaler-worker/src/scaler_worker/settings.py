@@ -27,14 +27,14 @@ class ClusterSettings(WorkerSettings):
     section: ClassVar[str] = "cluster"
 
     address: Annotated[CliPositionalArg[LateAddressSetting], AlsoKey("scheduler_address")] = Field(
-        description="scheduler to work for, as in tcp://127.0.0.1:2345; - reads it from standard input",
+        description="scheduler to connect to, as in tcp://127.0.0.1:2345; - reads the address from standard input",
     )
     worker_names: Annotated[TextListSetting, Short("wn")] = Field(
         default=(), description="names of the workers, separated by commas (default: host name and number)"
     )
     num_of_workers: Annotated[WorkerCountSetting, Short("n")] = Field(
         default_factory=_default_worker_count,
-        description="number of workers (default: as many as names, else the number of CPUs)",
+        description="number of workers (default: the number of --worker-names, otherwise of CPUs)",
     )
 
     @model_validator(mode="after")

@@ -27,19 +27,21 @@ class EcsAdapterSettings(WebhookSettings):
     section: ClassVar[str] = "ecs_worker_adapter"
 
     max_workers: Annotated[int, Short("mw")] = Field(
-        default=-1, ge=-1, description="most workers at one time, waiting tasks included; -1 for no limit"
+        default=-1,
+        ge=-1,
+        description="largest number of workers at one time, including those of waiting ECS tasks; -1: no limit",
     )
     workers_per_task: Annotated[WorkerCountSetting, Short("n")] = Field(
-        default=1, description="workers of one task: as many as the task definition has CPUs"
+        default=1, description="workers of one ECS task; give as many as the task definition has CPUs"
     )
-    cluster: str = Field(default="default", min_length=1, description="name or ARN of the cluster")
+    cluster: str = Field(default="default", min_length=1, description="name or ARN of the ECS cluster")
     task_definition: Annotated[str, Short("td")] = Field(
         min_length=1, description="task definition of the workers, as family or family:revision (required)"
     )
     capability_task_definitions: str = Field(
         default="",
-        description="capabilities that tasks can be given beside --per-worker-capabilities, with the task definition that "
-        "brings each: 'gpu=workers-gpu bigmem=workers-big:3'",
+        description="further capabilities that ECS tasks can have beside --per-worker-capabilities, each with its task "
+        "definition: 'gpu=workers-gpu bigmem=workers-big:3'",
     )
     container_name: str = Field(
         default="", description="container that runs the workers (default: the definition's first essential one)"
@@ -49,14 +51,14 @@ class EcsAdapterSettings(WebhookSettings):
         description="FARGATE, EC2 or EXTERNAL; empty for the cluster's default capacity provider strategy",
     )
     subnets: Annotated[TextListSetting, TakesSeveral()] = Field(
-        default=(), description="subnets of the tasks, several words or separated by commas; needed for FARGATE"
+        default=(), description="subnets of the ECS tasks, as several words or separated by commas; needed for FARGATE"
     )
     security_groups: Annotated[TextListSetting, TakesSeveral()] = Field(
-        default=(), description="security groups of the tasks (default: the network's)"
+        default=(), description="security groups of the ECS tasks (default: the network's)"
     )
-    assign_public_ip: bool = Field(default=False, description="give each task a public address")
-    region: str = Field(default="", description="AWS region (default: where boto3 finds one)")
-    endpoint_url: str = Field(default="", description="address of the ECS API, where it is not AWS's own")
+    assign_public_ip: bool = Field(default=False, description="give each ECS task a public IP address")
+    region: str = Field(default="", description="AWS region (default: the one that boto3 finds)")
+    endpoint_url: str = Field(default="", description="address of the ECS API, if it is not AWS's own")
     python: str = Field(default="python", min_length=1, description="Python in the image, with scaler-worker installed")
 
     @field_validator("capability_task_definitions")
@@ -68,9 +70,9 @@ class EcsAdapterSettings(WebhookSettings):
     @model_validator(mode="after")
     def _check_network(self) -> Self:
         if self.launch_type == "FARGATE" and not self.subnets:
-            raise ValueError("--subnets is missing: tasks of launch type FARGATE have a network of their own")
+            raise ValueError("--subnets is missing: ECS tasks of launch type FARGATE need it")
         return self
 
     def definitions_by_capability(self) -> dict[str, str]:
-        """The task definition for each capability that has to be asked for."""
+        """Return the task definition for each capability of `--capability-task-definitions`."""
         return parse_templates(self.capability_task_definitions.split())

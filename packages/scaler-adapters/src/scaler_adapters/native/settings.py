@@ -21,8 +21,8 @@ class NativeAdapterSettings(WebhookSettings):
     section: ClassVar[str] = "native_worker_adapter"
 
     max_workers: Annotated[int, Short("mw")] = Field(
-        default=-1, ge=-1, description="most workers at one time; -1 for no limit"
+        default=-1, ge=-1, description="largest number of workers at one time; -1: no limit"
     )
     workers_per_group: Annotated[WorkerCountSetting, Short("wpg")] = Field(
-        default=1, description="workers that are started and stopped together, in one process"
+        default=1, description="workers in one group, which is one process; they start and stop together"
     )

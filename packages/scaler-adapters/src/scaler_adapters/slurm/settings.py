@@ -24,28 +24,29 @@ class SlurmAdapterSettings(WebhookSettings):
     section: ClassVar[str] = "slurm_worker_adapter"
 
     max_workers: Annotated[int, Short("mw")] = Field(
-        default=-1, ge=-1, description="most workers at one time, waiting jobs included; -1 for no limit"
+        default=-1,
+        ge=-1,
+        description="largest number of workers at one time, including those of waiting jobs; -1: no limit",
     )
     workers_per_job: Annotated[WorkerCountSetting, Short("n")] = Field(
-        default=1, description="workers of one job, which asks for as many CPUs on one node"
+        default=1, description="workers of one job; the job requests one CPU for each, all on one node"
     )
     jobs_per_group: Annotated[int, Short("jpg")] = Field(
-        default=1, ge=1, description="jobs that are started and stopped together, as one job array"
+        default=1, ge=1, description="jobs in one group, which is one job array; they start and stop together"
     )
     partition: str = Field(default="", description="partition to submit to (default: the cluster's)")
     time_limit: str = Field(
-        default="", description="longest a job may run, as sbatch --time understands it (default: the partition's)"
+        default="",
+        description="longest time that a job may run, in the form of sbatch --time (default: the partition's)",
     )
-    sbatch_options: str = Field(
-        default="", description="further options for sbatch, as on a command line: '--account=a --mem=4G'"
-    )
+    sbatch_options: str = Field(default="", description="further options for sbatch, as in '--account=a --mem=4G'")
     capability_options: str = Field(
         default="",
-        description="capabilities that jobs can be given beside --per-worker-capabilities, with the sbatch option each "
-        "needs: 'gpu=--gres=gpu:1 bigmem=--mem=64G'",
+        description="further capabilities that jobs can have beside --per-worker-capabilities, each with its sbatch "
+        "option: 'gpu=--gres=gpu:1 bigmem=--mem=64G'",
     )
     drain_seconds: Annotated[float, Short("ds")] = Field(
-        default=60, ge=0, description="so long before its time limit a job is given no more tasks"
+        default=60, ge=0, description="seconds before its time limit in which a job gets no new tasks"
     )
     python: str = Field(
         default=sys.executable, min_length=1, description="Python on the nodes, with scaler-worker installed"
@@ -66,5 +67,5 @@ class SlurmAdapterSettings(WebhookSettings):
         return text
 
     def options_by_capability(self) -> dict[str, str]:
-        """The sbatch option for each capability that has to be asked for."""
+        """Return the sbatch option for each capability of `--capability-options`."""
         return parse_templates(shlex.split(self.capability_options))

@@ -26,5 +26,5 @@ class SymphonyAdapterSettings(WebhookSettings):
     )
     base_concurrency: Annotated[WorkerCountSetting, Short("n")] = Field(
         default_factory=lambda: os.cpu_count() or 1,
-        description="tasks in Symphony at one time, nested ones not counted; recommended: cores minus deepest nesting",
+        description="most tasks in Symphony at once, nested ones not counted; recommended: cores minus the deepest nesting",
     )

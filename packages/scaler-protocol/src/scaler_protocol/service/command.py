@@ -28,16 +28,16 @@ class CommandSettings(ServiceSettings):
     logging_paths: Annotated[TextListSetting, Short("lp"), TakesSeveral()] = Field(
         default=("/dev/stdout",),
         min_length=1,
-        description="files to log to, several words or separated by commas; missing folders are created",
+        description="files to log to, as several words or separated by commas; missing folders are created",
     )
     logging_config_file: Annotated[Path | None, Short("lcf")] = Field(
-        default=None, description="file for Python's logging.config.fileConfig; replaces the other logging settings"
+        default=None, description="file for Python's logging.config.fileConfig; it replaces the other logging settings"
     )
     logging_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper), Short("ll")
     ] = Field(default="INFO", description="least severe level that is logged")
     logging_format: Annotated[LogFormat, Short("lf")] = Field(
-        default="text", description="form of a log line: text, or json with one object a line"
+        default="text", description="form of log lines: text, or one JSON object a line"
     )
 
 
@@ -45,7 +45,7 @@ class EventLoopSettings(CommandSettings):
     """What every command with an event loop of its own can be told besides."""
 
     event_loop: Annotated[EventLoopName, Short("el")] = Field(
-        default="builtin", description="asyncio event loop: Python's own, or uvloop"
+        default="builtin", description="event loop: Python's own (builtin) or uvloop"
     )
 
 

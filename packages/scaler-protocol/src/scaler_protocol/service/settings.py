@@ -183,7 +183,7 @@ class ServiceSettings(BaseSettings):
     section: ClassVar[str]
 
     config: Annotated[Path | None, Short("c")] = Field(
-        default=None, description="TOML file whose section for this command sets what the command line leaves out"
+        default=None, description="TOML file; the section of this command sets what the command line does not"
     )
 
     @classmethod

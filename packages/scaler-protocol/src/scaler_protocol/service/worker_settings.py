@@ -14,47 +14,49 @@ from scaler_protocol.service.settings import AddressSetting, CapabilitiesSetting
 from scaler_protocol.service.worker_count import check_worker_count
 
 WorkerCountSetting = Annotated[int, AfterValidator(check_worker_count)]
-"""How many workers one agent has."""
+"""The number of workers of one agent."""
 
 
 class WorkerSettings(EventLoopSettings):
-    """What may be said about every worker, whoever starts it."""
+    """Settings of workers, whether `scaler_cluster` or a worker adapter starts them."""
 
     per_worker_capabilities: Annotated[CapabilitiesSetting, Short("pwc")] = Field(
-        default="", description="what each worker offers, as in linux,cpu=4; a task may ask for these names"
+        default="", description="capabilities of each worker, as in linux,cpu=4; tasks may ask for these names"
     )
     per_worker_task_queue_size: Annotated[int, Short("wtqs")] = Field(
-        default=1000, ge=1, description="most tasks a worker holds, running and waiting"
+        default=1000, ge=1, description="largest number of tasks that a worker holds, running and waiting"
     )
     heartbeat_interval_seconds: Annotated[float, Short("his")] = Field(
-        default=2, gt=0, description="time between two signs of life to the scheduler"
+        default=2, gt=0, description="seconds between two heartbeats to the scheduler"
     )
     task_timeout_seconds: Annotated[float, Short("tts")] = Field(
-        default=0, ge=0, description="longest a task may run before it is ended with an error; 0 for no limit"
+        default=0, ge=0, description="seconds after which a running task is stopped and fails; 0: no limit"
     )
     death_timeout_seconds: Annotated[float, Short("dts")] = Field(
-        default=300, gt=0, description="give up and end when no scheduler answers for so long"
+        default=300, gt=0, description="seconds without an answer from a scheduler after which workers stop"
     )
     garbage_collect_interval_seconds: Annotated[float, Short("gc")] = Field(
-        default=30, gt=0, description="time between two garbage collections in a worker's process"
+        default=30, gt=0, description="seconds between two garbage collections in a worker's process"
     )
     trim_memory_threshold_bytes: Annotated[int, Short("tm")] = Field(
-        default=1024**3, ge=0, description="resident memory above which a worker's process gives free memory back"
+        default=1024**3,
+        ge=0,
+        description="resident memory in bytes above which a worker's process returns free memory to the system",
     )
     hard_processor_suspend: Annotated[bool, Short("hps")] = Field(
         default=False,
-        description="accepted for older configurations, without effect: a task that waits for its own tasks must hear from them",
+        description="accepted without effect, for older configurations: a suspended task could not receive results",
     )
     object_storage_address: Annotated[AddressSetting | None, Short("osa")] = Field(
-        default=None, description="object storage server, where it differs from what the scheduler says"
+        default=None, description="object storage server, if it is not the one the scheduler names"
     )
     preload: str | None = Field(
         default=None,
-        description="run once in every worker's process before its first task: pkg.module:function(arguments)",
+        description="call made once in every worker's process before its first task: pkg.module:function(arguments)",
     )
     io_threads: Annotated[int, Short("wit")] = Field(
         default=1,
         ge=1,
         validation_alias=AliasChoices("io_threads", "worker_io_threads"),
-        description="accepted for older command lines; no threads are needed",
+        description="accepted for older command lines, without effect: the server needs no further threads",
     )

@@ -28,9 +28,9 @@ def _split(value: object) -> object:
 
 
 class DumpSettings(CommandSettings):
-    """Writes the scheduler's state to a file, and what is known of chosen tasks, also while it is under load.
+    """Writes the scheduler's state to a file, with the whole records of chosen tasks. It works under load.
 
-    MONITOR_ADDRESS is printed by the scheduler when it starts.
+    The scheduler logs MONITOR_ADDRESS when it starts.
     """
 
     command: ClassVar[str] = "scaler_dump"
@@ -40,13 +40,13 @@ class DumpSettings(CommandSettings):
         description="monitor address of the scheduler, as in tcp://127.0.0.1:2347",
     )
     output: Annotated[Path, Short("o")] = Field(
-        default=Path("scaler-dump.json"), description="file to write, as JSON; - for standard output"
+        default=Path("scaler-dump.json"), description="JSON file to write; - is standard output"
     )
     tasks: Annotated[tuple[int, ...], NoDecode, BeforeValidator(_split), Short("t"), TakesSeveral()] = Field(
-        default=(), max_length=8, description="numbers of up to eight tasks that are told in full"
+        default=(), max_length=8, description="numbers of up to eight tasks whose whole records are added"
     )
     timeout: float = Field(default=30, gt=0, description="seconds to wait for the scheduler's answer")
     # The dump may go to standard output, where log lines would spoil it.
     logging_paths: Annotated[TextListSetting, Short("lp"), TakesSeveral()] = Field(
-        default=(), description="files to log to, several words or separated by commas; missing folders are created"
+        default=(), description="files to log to, as several words or separated by commas; missing folders are created"
     )

@@ -18,9 +18,9 @@ from scaler_protocol.service.settings import (
 
 
 class TopSettings(CommandSettings):
-    """Shows in a terminal what a cluster is doing, like top.
+    """Shows in a terminal what a cluster is doing.
 
-    MONITOR_ADDRESS is printed by the scheduler when it starts.
+    The scheduler logs MONITOR_ADDRESS when it starts.
     """
 
     command: ClassVar[str] = "scaler_top"
@@ -31,17 +31,19 @@ class TopSettings(CommandSettings):
     )
     # It draws on the whole terminal, where log lines would be in the way.
     logging_paths: Annotated[TextListSetting, Short("lp"), TakesSeveral()] = Field(
-        default=(), description="files to log to, several words or separated by commas; missing folders are created"
+        default=(), description="files to log to, as several words or separated by commas; missing folders are created"
     )
     timeout: Annotated[float, Short("t")] = Field(
-        default=5, gt=0, description="seconds of silence after which the scheduler is shown as not answering"
+        default=5, gt=0, description="seconds without a message after which the scheduler is shown as silent"
     )
-    once: bool = Field(default=False, description="print what there is once and end, with status 1 where nothing came")
+    once: bool = Field(
+        default=False, description="print the figures once and exit; the status is 1 if no message arrives in time"
+    )
     # `json` is taken: pydantic models have a method of that name.
     as_json: Annotated[bool, Short("j")] = Field(
         default=False,
         validation_alias=AliasChoices("json", "as_json"),
-        description="with --once: print one JSON object, for scripts",
+        description="with --once, print one JSON object, for scripts",
     )
 
     @model_validator(mode="after")

@@ -12,9 +12,9 @@ from scaler_protocol.service.settings import AddressSetting, AlsoKey, CliPositio
 
 
 class TraceSettings(CommandSettings):
-    """Watches a cluster for some seconds and writes what ran where and when as a Chrome trace, which Perfetto opens.
+    """Watches a cluster for some seconds and writes when each task ran on which worker, as a Chrome trace for Perfetto.
 
-    MONITOR_ADDRESS is printed by the scheduler when it starts.
+    The scheduler logs MONITOR_ADDRESS when it starts.
     """
 
     command: ClassVar[str] = "scaler_trace"
@@ -28,8 +28,8 @@ class TraceSettings(CommandSettings):
         default=10,
         gt=0,
         le=86_400,
-        description="seconds to watch, from the scheduler's first sign of life; Ctrl-C ends earlier",
+        description="seconds to watch, from the scheduler's first message on; Ctrl-C ends earlier",
     )
     timeout: Annotated[float, Short("t")] = Field(
-        default=5, gt=0, description="seconds to wait for the scheduler's first sign of life"
+        default=5, gt=0, description="seconds to wait for the scheduler's first message"
     )

@@ -21,7 +21,7 @@ from scaler_protocol.service.settings import (
 class WebSettings(CommandSettings):
     """Shows in a browser what a cluster is doing, at http://HOST:PORT.
 
-    MONITOR_ADDRESS is printed by the scheduler when it starts.
+    The scheduler logs MONITOR_ADDRESS when it starts.
     """
 
     command: ClassVar[str] = "scaler_ui"
@@ -33,26 +33,26 @@ class WebSettings(CommandSettings):
     host: str = Field(
         default="127.0.0.1",
         validation_alias=AliasChoices("host", "web_host"),
-        description="network interface to listen on; beyond this machine a --token is needed",
+        description="network interface to listen on; needs --token if other machines can reach it",
     )
     port: int = Field(
         default=50_001,
         ge=0,
         le=65_535,
         validation_alias=AliasChoices("port", "web_port"),
-        description="port to listen on; 0 takes a free one",
+        description="port to listen on; 0 chooses a free port",
     )
     token: str = Field(
         default="",
-        description="secret to be shown by whoever looks: once as http://HOST:PORT/?token=…, or as a bearer token",
+        description="secret that every visitor must give: once as http://HOST:PORT/?token=…, or as a bearer token",
     )
-    insecure: bool = Field(default=False, description="let everybody who reaches --host look, without a token")
+    insecure: bool = Field(default=False, description="show the pages without a token to everyone who reaches --host")
     allowed_hosts: Annotated[TextListSetting, TakesSeveral()] = Field(
         default=(),
-        description="further host names under which the pages may be asked for; this machine's and plain IP addresses may",
+        description="further host names that requests may use; this machine's names and IP addresses are always allowed",
     )
     timeout: Annotated[float, Short("t")] = Field(
-        default=5, gt=0, description="seconds of silence after which the scheduler is shown as not answering"
+        default=5, gt=0, description="seconds without a message after which the scheduler is shown as silent"
     )
 
     otel_endpoint: str = Field(
