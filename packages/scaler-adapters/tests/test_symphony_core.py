@@ -17,7 +17,7 @@ from scaler_adapters.symphony import core as c
 from scaler_adapters.symphony import task_runner
 from scaler_adapters.symphony.task_runner import RemoteResult, RemoteTask, run_task
 from scaler_protocol.payloads import by_value
-from scaler_protocol.payloads.framing import INLINE_BYTES_MAX, OBJECT, PER_CALL, PICKLED
+from scaler_protocol.payloads.framing import OBJECT, PER_CALL, PICKLED
 from scaler_protocol.runtime.task_context import set_task_context
 from scaler_protocol.session import Session
 from scaler_protocol.wire import messages as m
@@ -83,10 +83,17 @@ class Harness:
     def key_of(self, number: int) -> int:
         return next(key for key, task in self.running.items() if task.number == number)
 
-    def end(self, number: int, payload: bytes = b"Presult", error: str = "") -> None:
+    def end(
+        self,
+        number: int,
+        payload: bytes = b"Presult",
+        error: str = "",
+        buffers: tuple[bytes, ...] = (),
+        status: m.Status = m.Status.SUCCESS,
+    ) -> None:
         key = self.key_of(number)
         del self.running[key]
-        result = None if error else RemoteResult(m.Status.SUCCESS, payload, 5, 4, 3)
+        result = None if error else RemoteResult(status, payload, buffers, 5, 4, 3)
         self.handle(c.TaskEnded(key, result, error))
 
     def numbers(self) -> list[int]:
@@ -173,17 +180,32 @@ def test_cancelled_tasks_are_answered_once_and_keep_their_place(harness: Harness
     assert harness.numbers() == [2, 4]
 
 
-def test_large_results_become_objects(harness: Harness) -> None:
+@pytest.mark.parametrize("status", [m.Status.SUCCESS, m.Status.FAILED])
+def test_large_results_and_exceptions_are_stored_first(harness: Harness, status: m.Status) -> None:
+    object_id, buffers = b"r" * 16, (b"Ppickle", b"its buffer")
     harness.submit(1)
-    harness.end(1, payload=b"P" + bytes(INLINE_BYTES_MAX))
-    put = harness.others[-1]
-    assert isinstance(put, c.PutObject)
+    harness.end(1, OBJECT + object_id, buffers=buffers, status=status)
+    assert harness.others[-1] == c.PutObject(object_id, CLIENT, buffers)
     assert harness.answers() == {}
-    harness.handle(c.ObjectStored(put.object_id, ""))
+    harness.handle(c.ObjectStored(object_id, ""))
     (batch,) = harness.take(m.ResultBatch)
     assert isinstance(batch, m.ResultBatch)
-    assert batch.payloads.split() == [OBJECT + put.object_id]
-    assert batch.objects == (put.object_id,)
+    assert batch.payloads.split() == [OBJECT + object_id]
+    assert batch.objects == (object_id,)
+    assert (list(batch.statuses) or [m.Status.SUCCESS]) == [status]
+
+
+def test_a_result_that_cannot_be_stored_is_an_answer_and_a_failure_stays_one(harness: Harness) -> None:
+    harness.submit(1, 2)
+    harness.end(1, OBJECT + b"1" * 16, buffers=(b"Presult",))
+    harness.end(2, OBJECT + b"2" * 16, buffers=(b"Pfailure",), status=m.Status.FAILED)
+    harness.handle(c.ObjectStored(b"1" * 16, "it is full"))
+    harness.handle(c.ObjectStored(b"2" * 16, "it is full"))
+    answers = [batch for batch in harness.take(m.ResultBatch) if isinstance(batch, m.ResultBatch)]
+    assert [(*batch.statuses, batch.payloads.split()) for batch in answers] == [
+        (m.Status.STORAGE_FAILED, [b"it is full"]),
+        (m.Status.FAILED, [b"Pfailure"]),
+    ]
 
 
 def test_objects_are_fetched_before_a_task_runs(harness: Harness) -> None:
@@ -270,7 +292,7 @@ def test_what_travels_by_value_needs_nothing_of_ours_in_the_service(soam: Any) -
     assert done.returncode == 0, done.stderr
     for fields in pickle.loads(bytes.fromhex(done.stdout.decode())):
         result = RemoteResult(*fields)
-        assert result.status == task_runner.SUCCESS, result.payload
+        assert result.status == m.Status.SUCCESS, result.payload
         assert pickle.loads(result.payload[1:]) == (namespace["C"].A, 1)
 
 

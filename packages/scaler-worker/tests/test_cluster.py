@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_scheduler import CLIENT, FakeScheduler, arguments, value_of
 
 from scaler_protocol.failures import StandIn, load_exception
 from scaler_protocol.payloads.framing import (
@@ -30,6 +29,7 @@ from scaler_protocol.payloads.framing import (
     frame_payloads,
     unframe_object,
 )
+from scaler_protocol.testing.fake_scheduler import CLIENT, FakeScheduler, arguments, value_of
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.messages import Status
 

@@ -17,10 +17,11 @@ import pytest
 
 from scaler_protocol.ids import NO_ID
 from scaler_protocol.objects.segments import Offer, adopt
+from scaler_protocol.payloads import values
 from scaler_protocol.payloads.framing import INLINE_BYTES_MAX, OBJECT, PICKLED, RAW_BYTEARRAY, RAW_BYTES
+from scaler_protocol.payloads.values import dump_result, load_object
 from scaler_protocol.service.memory import rss_bytes
 from scaler_protocol.wire.batch_rows import Reported
-from scaler_worker.processor import values
 from scaler_worker.processor.channel import AgentGoneError, Channel
 from scaler_worker.processor.descriptors import COUNT_MAX, FIRST_NUMBER, identity, moved_out_of_reach
 from scaler_worker.processor.forked import leave
@@ -51,7 +52,6 @@ from scaler_worker.processor.records import (
     tasks_parts,
 )
 from scaler_worker.processor.streams import TaskBuffer
-from scaler_worker.processor.values import dump_result, load_object
 
 OBJECT_ID = b"o" * 16
 MIB = 1024 * 1024

@@ -15,9 +15,16 @@ from scaler.errors import SerializationError
 from scaler.serialization import Serializer
 from scaler.serialization.arguments import Buffer, Packer
 from scaler.serialization.pickling import is_plain
-from scaler.testing.execution import Execution
-from scaler_protocol.payloads.framing import INLINE_BYTES_MAX, OBJECT, PER_CALL, Source, unframe_arguments
-from scaler_protocol.wire.messages import Status, TaskKind
+from scaler_protocol.payloads.framing import (
+    INLINE_BYTES_MAX,
+    OBJECT,
+    PER_CALL,
+    Source,
+    unframe_arguments,
+    unframe_function,
+)
+from scaler_protocol.payloads.values import load_arguments, load_chunk, load_value
+from scaler_protocol.wire.messages import TaskKind
 
 
 class Storage:
@@ -31,6 +38,9 @@ class Storage:
         object_id = b"%16d" % len(self.objects)
         self.objects[object_id] = [bytes(buffer) for buffer in buffers]
         return object_id
+
+    def fetch(self, object_id: bytes) -> list[memoryview]:
+        return [memoryview(buffer) for buffer in self.objects[object_id]]
 
     def resolve(self, reference: ObjectReference) -> bytes:
         return reference.object_id
@@ -65,17 +75,20 @@ def give_back(*args: Any, **kwargs: Any) -> tuple[Any, ...]:
     return args, kwargs
 
 
-def run(storage: Storage, payload: bytes, serializer: Any = None, kind: int = TaskKind.CALL) -> Any:
-    """Return what `give_back` returns for a payload, as a worker would."""
-    execution = Execution(lambda object_id: storage.objects[object_id], storage.store, serializer)
-    seen: list[Any] = []
+def read(storage: Storage, payload: bytes, serializer: Any = None, kind: int = TaskKind.CALL) -> Any:
+    """Return the arguments of a payload, of a chunk those of all items, as whoever runs the task restores them."""
 
-    def record(*args: Any, **kwargs: Any) -> None:
-        seen.append((args, kwargs))
+    def arguments(payload: bytes) -> Any:
+        args, kwargs = load_arguments(payload, (), serializer, storage.fetch)
+        return tuple(args), kwargs
 
-    status, _ = execution.run(record, kind, payload, ())
-    assert status == Status.SUCCESS
-    return seen if kind == TaskKind.MAP_CHUNK else seen[0]
+    if kind != TaskKind.MAP_CHUNK:
+        return arguments(payload)
+    chunk = load_chunk(payload, storage.fetch)
+    if isinstance(chunk, list):
+        return [arguments(item) for item in chunk]
+    star, items = chunk
+    return [(tuple(item) if star else (item,), {}) for item in items]
 
 
 @pytest.mark.parametrize(
@@ -100,12 +113,12 @@ def test_small_values_travel_inside(storage: Storage, packer: Packer, value: Any
     packed = packer.call(give_back, (value,), {"name": value})
     assert not packed.objects
     assert len(packed.payload) < INLINE_BYTES_MAX
-    assert run(storage, packed.payload) == ((value,), {"name": value})
+    assert read(storage, packed.payload) == ((value,), {"name": value})
 
 
 def test_what_arguments_share_stays_shared(storage: Storage, packer: Packer) -> None:
     shared: list[int] = []
-    args, _ = run(storage, packer.call(give_back, (shared, {"k": shared}), {}).payload)
+    args, _ = read(storage, packer.call(give_back, (shared, {"k": shared}), {}).payload)
     assert args[0] is args[1]["k"]
 
 
@@ -125,7 +138,7 @@ def test_large_values_become_objects(storage: Storage, packer: Packer, value: An
     assert len(packed.payload) < 1000
     assert list(packed.objects) == list(storage.objects)
     assert [len(parts) for parts in storage.objects.values()] == [buffers]
-    (one, restored), kwargs = run(storage, packed.payload)
+    (one, restored), kwargs = read(storage, packed.payload)
     assert (one, kwargs) == (1, {"k": 2})
     assert type(restored) is type(value)
     np.testing.assert_equal(restored, value)
@@ -135,7 +148,7 @@ def test_many_small_arguments_become_one_object(storage: Storage, packer: Packer
     values = tuple(bytes([i]) * 1000 for i in range(100))
     packed = packer.call(give_back, values, {})
     assert len(packed.objects) == 1
-    assert run(storage, packed.payload)[0] == values
+    assert read(storage, packed.payload)[0] == values
 
 
 def test_a_large_value_in_a_class_of_its_own(storage: Storage, packer: Packer) -> None:
@@ -145,7 +158,7 @@ def test_a_large_value_in_a_class_of_its_own(storage: Storage, packer: Packer) -
 
     packed = packer.call(give_back, (Holder(),), {})
     assert len(packed.objects) == 1
-    (restored,), _ = run(storage, packed.payload)
+    (restored,), _ = read(storage, packed.payload)
     assert restored.array.sum() == 0
 
 
@@ -160,7 +173,7 @@ def test_references_are_named_apart(storage: Storage, packer: Packer) -> None:
         Source.VALUE,
         Source.OBJECT,
     ]
-    assert run(storage, packed.payload) == (("the object", 1), {"k": "the object"})
+    assert read(storage, packed.payload) == (("the object", 1), {"k": "the object"})
 
 
 @pytest.mark.parametrize("large", [False, True])
@@ -169,7 +182,7 @@ def test_chunks(storage: Storage, packer: Packer, large: bool, star: bool, make:
     items = [make(bytes([i]) * (100_000 if large else 10)) for i in range(3)]
     packed = packer.chunk(give_back, star, items)
     assert len(packed.objects) == (3 if large else 0)
-    calls = run(storage, packed.payload, kind=TaskKind.MAP_CHUNK)
+    calls = read(storage, packed.payload, kind=TaskKind.MAP_CHUNK)
     assert [args if star else args[0] for args, _ in calls] == items
 
 
@@ -177,14 +190,14 @@ def test_a_chunk_of_many_middling_items_is_one_object(storage: Storage, packer: 
     items = [bytes([i]) * 10_000 for i in range(20)]
     packed = packer.chunk(give_back, False, items)
     assert len(packed.objects) == 1
-    assert [args[0] for args, _ in run(storage, packed.payload, kind=TaskKind.MAP_CHUNK)] == items
+    assert [args[0] for args, _ in read(storage, packed.payload, kind=TaskKind.MAP_CHUNK)] == items
 
 
 def test_a_chunk_with_references(storage: Storage, packer: Packer) -> None:
     storage.objects[b"r" * 16] = [b"P" + pickle.dumps("the object")]
     packed = packer.chunk(give_back, False, [ObjectReference(b"r" * 16, b"c" * 16), 2])
     assert packed.objects == (b"r" * 16,)
-    calls = run(storage, packed.payload, kind=TaskKind.MAP_CHUNK)
+    calls = read(storage, packed.payload, kind=TaskKind.MAP_CHUNK)
     assert [args for args, _ in calls] == [("the object",), (2,)]
 
 
@@ -228,8 +241,8 @@ def test_a_function_with_a_large_closure_is_an_object(storage: Storage, packer: 
     pickled = packer.function(total)
     assert pickled.body == PER_CALL + OBJECT + pickled.objects[0]
     assert list(pickled.objects) == list(storage.objects)
-    execution = Execution(lambda object_id: storage.objects[object_id], storage.store, None)
-    assert execution.load_function(pickled.body)() == total()
+    _, body = unframe_function(pickled.body)
+    assert load_value(body, None, storage.fetch)() == total()
 
 
 def test_a_custom_serializer_is_used_for_function_and_arguments(storage: Storage) -> None:
@@ -240,7 +253,7 @@ def test_a_custom_serializer_is_used_for_function_and_arguments(storage: Storage
     assert len(packed.objects) == 1
     positional, _ = unframe_arguments(packed.payload)
     assert positional[0].data == Upside.serialize(1)
-    assert run(storage, packed.payload, Upside) == ((1, "x" * 100_000), {"k": 2})
+    assert read(storage, packed.payload, Upside) == ((1, "x" * 100_000), {"k": 2})
     assert packer.serializer_function is not None
     assert pickle.loads(packer.serializer_function.body[1:]).deserialize(Upside.serialize(5)) == 5
 

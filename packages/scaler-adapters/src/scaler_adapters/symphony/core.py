@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from scaler_adapters.symphony.task_runner import RemoteResult, RemoteTask
 from scaler_protocol.errors import SessionError
-from scaler_protocol.payloads.framing import FRAMED, INLINE_BYTES_MAX, OBJECT, unframe_function
+from scaler_protocol.payloads.framing import OBJECT, unframe_function, unframe_object
 from scaler_protocol.session import Connection, Established, HeartbeatDue, Lost, Received, RefusedByPeer
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.columns import Packed
@@ -443,22 +443,26 @@ class SymphonyCore:
             self._answer(task, m.Status.PROCESSOR_DIED, sentence.encode())
             return
         result = event.result
-        if len(result.payload) <= INLINE_BYTES_MAX or not self._storage or result.status != m.Status.SUCCESS:
+        object_id = unframe_object(result.payload) if result.buffers else None
+        if object_id is None:
             self._answer(task, result.status, result.payload, result)
             return
-        object_id = self._new_id()
         task.result = result
         self._storing[object_id] = task
-        self._effects.append(PutObject(object_id, task.client, [FRAMED + result.payload]))
+        self._effects.append(PutObject(object_id, task.client, result.buffers))
 
     def _on_stored(self, event: ObjectStored) -> None:
         task = self._storing.pop(event.object_id, None)
-        if task is None:
+        if task is None or task.result is None:
             return
-        if event.error:
-            self._answer(task, m.Status.STORAGE_FAILED, event.error.encode())
+        result = task.result
+        if not event.error:
+            self._answer(task, result.status, result.payload, result, event.object_id)
+        elif result.status == m.Status.FAILED:
+            # An object's header has the form of a payload: the exception counts for more than its size.
+            self._answer(task, result.status, result.buffers[0], result)
         else:
-            self._answer(task, m.Status.SUCCESS, OBJECT + event.object_id, task.result, event.object_id)
+            self._answer(task, m.Status.STORAGE_FAILED, event.error.encode())
 
     def _on_fetched(self, event: ObjectFetched) -> None:
         if event.buffers is not None:

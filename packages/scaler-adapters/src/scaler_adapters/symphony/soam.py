@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import array
 import importlib
-import inspect
 import pickle
 import threading
-import zlib
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -19,34 +17,14 @@ from typing import Any
 import cloudpickle
 
 from scaler_adapters.symphony import task_runner
+from scaler_adapters.symphony.sources import compressed_sources
 from scaler_adapters.symphony.task_runner import RemoteResult, RemoteTask
-from scaler_protocol import failures
-from scaler_protocol.failures import facts, payload, texts, tracebacks, transport
-from scaler_protocol.payloads import by_value
-from scaler_protocol.payloads.by_value import classes, ctypes_types, enums, interpreter_types, pickler, sources
 from scaler_protocol.service.errors import ServiceError
 
 # The service's host need not have this package: the runner travels inside the task.
 cloudpickle.register_pickle_by_value(task_runner)
 
-MODULES = {
-    module.__name__: zlib.compress(inspect.getsource(module).encode())
-    for module in (
-        classes,
-        enums,
-        interpreter_types,
-        ctypes_types,
-        sources,
-        pickler,
-        by_value,
-        facts,
-        tracebacks,
-        texts,
-        transport,
-        payload,
-        failures,
-    )
-}
+MODULES = compressed_sources("scaler_protocol.payloads.execution")
 """What payloads name and the runner uses, each after those it imports."""
 
 EARLY_RESPONSES_MAX = 10_000

@@ -1,29 +1,21 @@
 """What runs inside a Symphony service: one Scaler task, from payload bytes to payload bytes.
 
 This module travels by value inside each task: a service that was deployed for Scaler needs `cloudpickle` and nothing of
-ours. So it imports the standard library only, except where a task brings more itself: `scaler_protocol.payloads.by_value`,
-which payloads name, and `scaler_protocol.failures` come along as source. Formats are those of
-`scaler_protocol.payloads.framing`.
+ours. So it imports the standard library only. What payloads mean, `scaler_protocol.payloads.execution`, comes along as source
+with all that it imports, and is imported only once it is there.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib
-import io
 import os
-import pickle
-import struct
 import sys
 import time
 import types
 import zlib
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from functools import partial
-from types import CodeType
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
-
-SUCCESS, FAILED = 0, 1
 
 
 class RemoteTask(NamedTuple):
@@ -49,6 +41,8 @@ class RemoteResult(NamedTuple):
 
     status: int
     payload: bytes
+    buffers: Sequence[bytes]
+    """Those of the object that the payload names, where it is an object: it is still to be stored."""
     duration: int
     cpu_time: int
     memory_peak_bytes: int
@@ -76,17 +70,6 @@ def _provide(modules: Mapping[str, bytes]) -> None:
             exec(compile(zlib.decompress(source), f"<{name}>", "exec"), module.__dict__)
 
 
-def _open_class_scope() -> None:
-    """Have classes that payloads restore from now on be what these payloads say.
-
-    See `scaler_protocol.payloads.by_value`.
-    """
-    classes = sys.modules.get("scaler_protocol.payloads.by_value.classes")
-    if classes is not None:
-        scope = object()
-        classes.set_scope(lambda: scope)
-
-
 def run_task(*fields: Any) -> tuple[Any, ...]:
     """Run the task of these fields of `RemoteTask` and return the fields of a `RemoteResult`. Never raises."""
     task = RemoteTask(*fields)
@@ -94,299 +77,36 @@ def run_task(*fields: Any) -> tuple[Any, ...]:
     started, cpu_started = time.perf_counter(), time.process_time()
     with _task_context(task):
         # Inside: a context manager may not be able to pass an exception on that forbids assignments.
-        status, payload = _Values(task).run()
+        status, payload, buffers = _execute(task)
     if os.getpid() != process:
         # A process that the task has forked came back out of its code: only the one that was handed the task answers.
         os._exit(status)
     duration = int((time.perf_counter() - started) * 1e6)
     cpu_time = int((time.process_time() - cpu_started) * 1e6)
-    return tuple(RemoteResult(status, payload, duration, cpu_time, _memory_peak_bytes()))
+    return tuple(RemoteResult(status, payload, buffers, duration, cpu_time, _memory_peak_bytes()))
 
 
-class _InputReference:
-    """Stands in for `scaler_protocol.payloads.framing.InputReference`, which may not be installed here."""
+def _execute(task: RemoteTask) -> tuple[int, bytes, tuple[bytes, ...]]:
+    """Return status, payload, and the buffers of the object that the payload names, if it names one."""
+    from scaler_protocol.payloads.by_value.classes import set_scope
+    from scaler_protocol.payloads.execution import Execution, TaskPayloads
+    from scaler_protocol.payloads.values import ObjectUnavailableError
+    from scaler_protocol.wire.status import Status
 
-    index: int
+    def open_scope() -> None:
+        scope = object()
+        set_scope(lambda: scope)
 
-    def __setstate__(self, fields: Sequence[Any]) -> None:
-        (self.index,) = fields
+    def fetch(object_id: bytes) -> list[memoryview]:
+        buffers = task.objects.get(bytes(object_id))
+        if buffers is None:
+            raise ObjectUnavailableError(Status.MISSING_OBJECT, f"object {object_id.hex()} did not come with the task")
+        # A copy: values restored from these buffers may be changed by the task.
+        return [memoryview(bytearray(buffer)) for buffer in buffers]
 
-
-class _Call:
-    """Stands in for `scaler_protocol.payloads.framing.Call`."""
-
-    function: Any
-    arguments: tuple[Any, ...]
-
-    def __setstate__(self, fields: Sequence[Any]) -> None:
-        self.function, self.arguments = fields
-
-
-class _ExpressionUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        stand_ins = {"InputReference": _InputReference, "Call": _Call}
-        if module == "scaler_protocol.payloads.framing" and name in stand_ins:
-            return stand_ins[name]
-        return super().find_class(module, name)
-
-
-class _Values:
-    """Payload bytes to values and back, for one task."""
-
-    def __init__(self, task: RemoteTask) -> None:
-        self._task = task
-        self._serializer: Any = None
-
-    def run(self) -> tuple[int, bytes]:
-        """Return status and payload. Never raises: what a task raises to end its program is its failure, too."""
-        from scaler_protocol import failures
-
-        task = self._task
-        try:
-            try:
-                if task.serializer:
-                    self._serializer = self.load(task.serializer)
-                _open_class_scope()
-                per_call, body = task.function[:1] == b"N", task.function
-                if per_call:
-                    body = body[1:]
-                function = self.load(body)
-            except Exception as error:
-                return FAILED, failures.not_restored_payload("the function", error)
-            try:
-                calls = self._calls(task.arguments) if task.is_chunk else []
-                args, kwargs = ((), {}) if task.is_chunk else self._arguments(task.arguments)
-            except _CallFailedError as error:
-                return FAILED, failures.failure_payload(error.error, is_own_code=_is_own_code)
-            except Exception as error:
-                return FAILED, failures.not_restored_payload("the arguments", error)
-            if task.is_chunk:
-                return SUCCESS, _dump_chunk(*self._run_chunk(function, calls, body if per_call else b""))
-            value = _completed(function(*args, **kwargs))
-            try:
-                return SUCCESS, self._dump(value)
-            except Exception as error:
-                return FAILED, failures.failure_payload(failures.result_error(value, error))
-        except BaseException as error:
-            return FAILED, failures.failure_payload(error, is_own_code=_is_own_code)
-
-    def _run_chunk(
-        self,
-        function: Any,
-        calls: Sequence[Callable[[], tuple[Sequence[Any], Mapping[str, Any]]]],
-        body: bytes,
-    ) -> tuple[list[Any], dict[int, bytes]]:
-        """Return values and failures by index. With a `body` the function is restored for each item."""
-        from scaler_protocol.failures import failure_payload, not_restored_payload
-
-        values: list[Any] = []
-        failures: dict[int, bytes] = {}
-        for index, call in enumerate(calls):
-            values.append(None)
-            try:
-                if body and index:
-                    _open_class_scope()
-                    function = self.load(body)
-                args, kwargs = call()
-            except Exception as error:
-                failures[index] = not_restored_payload("the arguments", error)
-                continue
-            try:
-                value = _completed(function(*args, **kwargs))
-                values[index] = value if self._serializer is None else self._serializer.serialize(value)
-            except BaseException as error:
-                failures[index] = failure_payload(error, is_own_code=_is_own_code)
-        return values, failures
-
-    def load(self, payload: bytes) -> Any:
-        tag = payload[:1]
-        if tag == b"P":
-            return pickle.loads(payload[1:])
-        if tag == b"S":
-            return self._serializer.deserialize(payload[1:])
-        return self._load_object(payload[1:])
-
-    def _load_object(self, object_id: bytes) -> Any:
-        buffers = self._task.objects[bytes(object_id)]
-        header, rest = bytes(buffers[0]), buffers[1:]
-        if header[:1] == b"P":
-            return pickle.loads(header[1:], buffers=[bytearray(buffer) for buffer in rest])
-        if header[:1] == b"b":
-            return bytes(rest[0])
-        if header[:1] == b"a":
-            return bytearray(rest[0])
-        if header[:1] == b"S":
-            return self._serializer.deserialize(header[1:])
-        return self.load(header[1:])
-
-    def _whole(self, payload: bytes) -> tuple[bytes, list[bytearray]]:
-        """The payload itself, where it went into storage as a whole, with its out-of-band buffers."""
-        if payload[:1] != b"O":
-            return payload, []
-        buffers = self._task.objects[bytes(payload[1:])]
-        header = bytes(buffers[0])
-        if header[:1] == b"F":
-            return header[1:], []
-        return header, [bytearray(buffer) for buffer in buffers[1:]]
-
-    def _arguments(self, payload: bytes) -> tuple[Sequence[Any], Mapping[str, Any]]:
-        payload, buffers = self._whole(payload)
-        if payload[:1] == b"P":
-            args, kwargs = pickle.loads(payload[1:], buffers=buffers)
-            return args, kwargs
-        positional_count, keyword_count = struct.unpack_from("<II", payload, 1)
-        at = 9
-        names = []
-        for _ in range(keyword_count):
-            (length,) = struct.unpack_from("<I", payload, at)
-            names.append(payload[at + 4 : at + 4 + length].decode("utf-8", "surrogatepass"))
-            at += 4 + length
-        values = []
-        for _ in range(positional_count + keyword_count):
-            source, length = struct.unpack_from("<BQ", payload, at)
-            values.append(self._argument(source, payload[at + 9 : at + 9 + length]))
-            at += 9 + length
-        return values[:positional_count], dict(zip(names, values[positional_count:]))  # noqa: B905 - Python 3.9
-
-    def _argument(self, source: int, data: bytes) -> Any:
-        if source == 0:
-            return pickle.loads(data) if self._serializer is None else self._serializer.deserialize(data)
-        if source == 1:
-            return self._load_object(data)
-        if source == 2:
-            return self._input(struct.unpack("<H", data)[0])
-        return self._evaluate(_ExpressionUnpickler(io.BytesIO(data)).load())
-
-    def _input(self, index: int) -> Any:
-        return self.load(self._task.inputs[index])
-
-    def _evaluate(self, expression: Any) -> Any:
-        """As `scaler_protocol.payloads.expressions.evaluate`: without recursion, what occurs twice evaluated once."""
-        finished: dict[int, Any] = {}
-        frames: list[tuple[Any, Sequence[Any], list[Any]]] = []
-        pending = expression
-        while True:
-            kind = type(pending)
-            is_open = False
-            result = pending
-            if kind is _InputReference:
-                result = self._input(pending.index)
-            elif kind is _Call:
-                frames.append((pending, pending.arguments, []))
-                is_open = True
-            elif kind in (list, tuple, dict):
-                is_open = id(pending) not in finished
-                if is_open:
-                    finished[id(pending)] = pending
-                    frames.append((pending, list(pending.values()) if kind is dict else pending, []))
-                else:
-                    result = finished[id(pending)]
-            while True:
-                if not is_open:
-                    if not frames:
-                        return result
-                    frames[-1][2].append(result)
-                original, parts, values = frames[-1]
-                if len(values) < len(parts):
-                    pending = parts[len(values)]
-                    break
-                frames.pop()
-                is_open = False
-                if type(original) is _Call:
-                    result = _call(original.function, values)
-                elif type(original) is dict:
-                    result = finished[id(original)] = dict(zip(original, values))  # noqa: B905 - Python 3.9
-                else:
-                    result = finished[id(original)] = type(original)(values)
-
-    def _calls(self, payload: bytes) -> list[Callable[[], tuple[Sequence[Any], Mapping[str, Any]]]]:
-        """One thunk per item of a map chunk, so that an item that cannot be restored fails alone."""
-        payload, buffers = self._whole(payload)
-        if payload[:1] == b"P":
-            star, items = pickle.loads(payload[1:], buffers=buffers)
-            return [partial(_as_is, item if star else (item,)) for item in items]
-        (count,) = struct.unpack_from("<I", payload, 1)
-        lengths = struct.unpack_from(f"<{count}I", payload, 5)
-        at = 5 + 4 * count
-        pieces = []
-        for length in lengths:
-            pieces.append(payload[at : at + length])
-            at += length
-        return [partial(self._arguments, piece) for piece in pieces]
-
-    def _dump(self, value: Any) -> bytes:
-        if self._serializer is not None:
-            return b"S" + bytes(self._serializer.serialize(value))
-        return b"P" + _dumps(value)
-
-
-def _completed(value: Any) -> Any:
-    """What a coroutine comes to; any other value as it is."""
-    if not isinstance(value, Coroutine):
-        return value
-    import asyncio
-
-    return asyncio.run(value)
-
-
-class _CallFailedError(Exception):
-    """A call that an argument consists of has failed."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__()
-        self.error = error
-
-
-def _call(function: Any, arguments: Sequence[Any]) -> Any:
-    try:
-        return _completed(function(*arguments))
-    except Exception as error:
-        raise _CallFailedError(error) from None
-
-
-def _as_is(args: Sequence[Any]) -> tuple[Sequence[Any], Mapping[str, Any]]:
-    return args, {}
-
-
-def _dumps(value: Any) -> bytes:
-    try:
-        return pickle.dumps(value, 5)
-    except Exception:
-        return _by_value(value)
-
-
-def _by_value(value: Any) -> bytes:
-    from scaler_protocol.payloads import by_value
-
-    return by_value.dumps(value)
-
-
-def _dump_chunk(values: list[Any], failures: dict[int, bytes]) -> bytes:
-    from scaler_protocol.failures import failure_payload, result_error
-
-    try:
-        return b"P" + _dumps((values, failures))
-    except Exception:
-        # Find out which ones it is that cannot be pickled; the others are not to suffer.
-        for index, value in enumerate(values):
-            try:
-                _dumps(value)
-            except Exception as error:
-                failures[index] = failure_payload(result_error(value, error))
-                values[index] = None
-        return b"P" + _dumps((values, failures))
-
-
-def _is_own_code(code: CodeType) -> bool:
-    """Whether a frame is one of this module: what the user's code was called from is of no use to the user."""
-    # The file alone does not tell: all code that travels by value may claim the same one.
-    own = run_task.__code__
-    return code.co_filename == own.co_filename and code.co_qualname.partition(".")[0] in (
-        "run_task",
-        "_Values",
-        "_call",
-        "_completed",
-    )
+    payloads = TaskPayloads(task.function, task.arguments, task.inputs, task.serializer, task.is_chunk)
+    status, outcome = Execution(fetch, open_scope).run(payloads)
+    return int(status), outcome.payload, tuple(bytes(buffer) for buffer in outcome.buffers)
 
 
 def _memory_peak_bytes() -> int:

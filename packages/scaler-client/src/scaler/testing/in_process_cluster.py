@@ -16,12 +16,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Self
 
-from scaler.errors import DeserializeObjectError
-from scaler.serialization.results import load_value
-from scaler.testing.execution import Execution, function_not_restored
+from scaler_protocol.payloads.execution import Execution, TaskPayloads
 from scaler_protocol.payloads.framing import OBJECT
+from scaler_protocol.payloads.values import ObjectUnavailableError
 from scaler_protocol.runtime.random_ids import new_id
 from scaler_protocol.session import Session
 from scaler_protocol.transport.router import RouterListener
@@ -64,8 +63,8 @@ class _Graph:
 class _Client:
     id: bytes
     session: Session
+    execution: Execution
     functions: dict[bytes, bytes] = field(default_factory=dict)
-    loaded: dict[bytes, Any] = field(default_factory=dict)
     tasks: dict[int, _Task] = field(default_factory=dict)
 
 
@@ -222,7 +221,9 @@ class InProcessCluster:
         client = self._clients.get(peer)
         resumed = client is not None and hello.scheduler_incarnation == self._incarnation
         if client is None or not resumed:
-            client = self._clients[peer] = _Client(hello.incarnation, Session(hello.hello_number))
+            client = self._clients[peer] = _Client(
+                hello.incarnation, Session(hello.hello_number), Execution(self._fetch)
+            )
         else:
             client.session.accept(envelope, time.monotonic())
         welcome = m.Welcome(
@@ -360,18 +361,16 @@ class InProcessCluster:
         if answer is not None:
             self._store.send(peer, [encode_envelope(UNSEQUENCED), *encode(answer)])
 
-    def _fetch(self, object_id: bytes) -> Sequence[Frame]:
+    def _fetch(self, object_id: bytes) -> Sequence[memoryview]:
         # The object may be on its way while its task is here already.
         deadline = time.monotonic() + 1.0
         while object_id not in self.objects and time.monotonic() < deadline:
             time.sleep(0.002)
+        buffers = self.objects.get(object_id)
+        if buffers is None:
+            raise ObjectUnavailableError(m.Status.MISSING_OBJECT, f"object {object_id.hex()} is not in storage")
         # A copy: values restored from these buffers may be changed by the task.
-        return [bytearray(buffer) for buffer in self.objects[object_id]]
-
-    def _keep(self, buffers: Sequence[Any]) -> bytes:
-        object_id = new_id()
-        self.objects[object_id] = [bytes(buffer) for buffer in buffers]
-        return object_id
+        return [memoryview(bytearray(buffer)) for buffer in buffers]
 
     # --- workers
 
@@ -400,21 +399,15 @@ class InProcessCluster:
             self._done.append((task, status, payload, int((time.perf_counter() - began) * 1e6)))
 
     def _run(self, task: _Task) -> tuple[int, bytes]:
-        client = task.client
-        try:
-            serializer = None
-            if task.serializer:
-                serializer = client.loaded.get(task.serializer)
-                if serializer is None:
-                    serializer = client.loaded[task.serializer] = load_value(client.functions[task.serializer])
-            execution = Execution(self._fetch, self._keep, serializer)
-            function = client.loaded.get(task.function)
-            if function is None:
-                function = client.loaded[task.function] = execution.load_function(client.functions[task.function])
-            graph = task.graph
-            inputs = [graph.results[row][1] for row in task.dependencies] if graph is not None else []
-        except KeyError:
-            return m.Status.MISSING_OBJECT, b"the function's object is not in storage"
-        except DeserializeObjectError as error:
-            return m.Status.FAILED, function_not_restored(error)
-        return execution.run(function, task.kind, task.payload, inputs)
+        client, graph = task.client, task.graph
+        payloads = TaskPayloads(
+            function=client.functions[task.function],
+            arguments=task.payload,
+            inputs=[graph.results[row][1] for row in task.dependencies] if graph is not None else (),
+            serializer=client.functions[task.serializer] if task.serializer else b"",
+            is_chunk=task.kind == m.TaskKind.MAP_CHUNK,
+        )
+        status, outcome = client.execution.run(payloads)
+        if outcome.object_id:
+            self.objects[outcome.object_id] = [bytes(buffer) for buffer in outcome.buffers]
+        return status, outcome.payload

@@ -7,6 +7,7 @@ an exception is or does, and nothing needs more than the standard library, but f
 
 from scaler_protocol.failures.facts import TEXT_MAX, Run, text_of, type_name_of
 from scaler_protocol.failures.payload import (
+    brief_failure_payload,
     failure_payload,
     named_failure_payload,
     named_text_of,
@@ -19,6 +20,7 @@ __all__ = [
     "TEXT_MAX",
     "Run",
     "StandIn",
+    "brief_failure_payload",
     "failure_payload",
     "load_exception",
     "named_failure_payload",

@@ -14,6 +14,10 @@ _PICKLED = b"P"
 """As in `scaler_protocol.payloads.framing`, which does not travel with this."""
 
 
+BRIEF_TEXT_MAX = 200
+"""Characters of the text of an item that is not the first to fail in its chunk."""
+
+
 def failure_payload(
     error: BaseException, run: Run = run, is_own_code: Callable[[CodeType], bool] = lambda _: False
 ) -> bytes:
@@ -31,6 +35,11 @@ def named_failure_payload(type_name: str, text: str, cause: BaseException | None
     """Return the failure payload of an error of ours: it is made anew, by its name, where it is read. Never raises."""
     lines = "" if cause is None else full_text(cause, text_of(cause))
     return _PICKLED + pickle.dumps((b"", type_name, text[:TEXT_MAX], lines), 5)
+
+
+def brief_failure_payload(error: BaseException, run: Run = run) -> bytes:
+    """Return the failure payload of an item of a map chunk that is not the first to fail there. Never raises."""
+    return named_failure_payload(type_name_of(type(error)), text_of(error, run)[:BRIEF_TEXT_MAX])
 
 
 def not_restored_payload(what: str, cause: BaseException) -> bytes:

@@ -14,6 +14,7 @@ from scaler_protocol.runtime.values import record
 from scaler_protocol.version import PROTOCOL_VERSION, PYTHON_VERSION, SOFTWARE_VERSION
 from scaler_protocol.wire.column_table import Hop, Shape, column
 from scaler_protocol.wire.columns import EMPTY, Column, Packed
+from scaler_protocol.wire.status import Status as Status
 
 Capabilities = tuple[tuple[str, int], ...]
 """(name, value) pairs, sorted by name. The value is -1 if none was given."""
@@ -50,34 +51,6 @@ class TaskFlag(IntEnum):
     """Send what the tasks print and log to their client."""
     REANNOUNCED = 4
     """The client announces these tasks again, because the scheduler does not know its session; an agent may hold them."""
-
-
-class Status(IntEnum):
-    """How a task ended. The payload of a success is the result, that of FAILED the exception; all others have one
-    UTF-8 sentence."""
-
-    SUCCESS = 0
-    """The function returned."""
-    FAILED = 1
-    """The function raised."""
-    CANCELED = 2
-    """The client cancelled the task."""
-    PROCESSOR_DIED = 3
-    """The processor that ran the task died."""
-    TIMED_OUT = 4
-    """The task ran longer than its time limit."""
-    WORKER_DIED = 5
-    """The agent that held the task was lost."""
-    NO_WORKER = 6
-    """No worker could run the task in time."""
-    MISSING_OBJECT = 7
-    """An object that the task needs does not exist."""
-    NOT_RUN = 8
-    """The task was refused before it ran."""
-    STORAGE_FAILED = 9
-    """Object storage refused the result, or did not answer."""
-    SKIPPED = 10
-    """To the scheduler only: a link of a chain whose predecessor has no result. It did not run."""
 
 
 NO_SLOT = 0xFFFF

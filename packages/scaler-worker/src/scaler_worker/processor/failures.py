@@ -8,37 +8,20 @@ from types import CodeType
 
 import scaler_protocol
 from scaler_protocol.failures import (
+    brief_failure_payload,
     failure_payload,
     named_failure_payload,
     result_error,
-    text_of,
-    type_name_of,
 )
 from scaler_protocol.payloads.framing import PICKLED
-from scaler_protocol.wire.messages import Status
+from scaler_protocol.payloads.values import NotRestoredError, unavailable_object
 from scaler_worker.processor.module_search import explained
 from scaler_worker.processor.time_limit import TimeLimit
-from scaler_worker.processor.values import ObjectUnavailableError
 
 SHOWN_TEXT_MAX, SHOWN_TRACEBACK_MAX = 1_000, 4_000
 """Characters of an item's failure that monitors get."""
 
-BRIEF_TEXT_MAX = 200
-"""Characters of the text of an item that is not the first to fail in its chunk."""
-
-_NAMES: dict[int, str] = {Status.MISSING_OBJECT: "MissingObjects", Status.STORAGE_FAILED: "ObjectStorageException"}
-"""The error's name where an item of a map chunk needs an object that is not there, or that cannot be had."""
-
 _OWN_FOLDERS = (os.path.dirname(os.path.abspath(__file__)), os.path.dirname(os.path.abspath(scaler_protocol.__file__)))
-
-
-class NotRestoredError(Exception):
-    """The function or its arguments cannot be made from their bytes."""
-
-    def __init__(self, what: str, cause: Exception) -> None:
-        super().__init__(what)
-        self.what = what
-        self.cause = cause
 
 
 class NotSerializableError(Exception):
@@ -59,7 +42,7 @@ class FailureWriter:
         """Return the failure payload of what a task, or an item of a map chunk, ended with."""
         unavailable = unavailable_object(error)
         if unavailable is not None:
-            return named_failure_payload(_NAMES[unavailable.status], text_of(unavailable))
+            return unavailable.failure_payload()
         if type(error) is NotRestoredError:
             return named_failure_payload("DeserializeObjectError", explained(error.what, error.cause), error.cause)
         if type(error) is NotSerializableError:
@@ -82,18 +65,13 @@ class FailureWriter:
         return self.payload(error) if is_first else self._brief(error)
 
     def _brief(self, error: BaseException) -> bytes:
+        if type(error) is NotRestoredError:
+            return self.payload(error)
         self._limit.begin()
         try:
-            text = text_of(error, self._limit.run)[:BRIEF_TEXT_MAX]
+            return brief_failure_payload(error, self._limit.run)
         finally:
             self._limit.end()
-        return named_failure_payload(type_name_of(type(error)), text)
-
-
-def unavailable_object(error: BaseException) -> ObjectUnavailableError | None:
-    """Return why a task could not even begin, where that is an object it needs."""
-    cause = error.cause if type(error) is NotRestoredError else None
-    return cause if type(cause) is ObjectUnavailableError else None
 
 
 def shown_failure(payload: bytes) -> bytes:

@@ -37,6 +37,20 @@ from scaler_protocol.ids import NO_ID
 from scaler_protocol.payloads.by_value.classes import set_scope
 from scaler_protocol.payloads.expressions import CallFailedError
 from scaler_protocol.payloads.framing import PICKLED, unframe_function
+from scaler_protocol.payloads.values import (
+    NotRestoredError,
+    ObjectUnavailableError,
+    Outcome,
+    Serializer,
+    dump_pickle,
+    dump_result,
+    inline_or_object,
+    load_arguments,
+    load_chunk,
+    load_value,
+    serialized,
+    unavailable_object,
+)
 from scaler_protocol.runtime.coroutines import awaiting, cancel_running, completed, is_cancellation
 from scaler_protocol.runtime.task_context import RelayAttendant, RelayReceiver, set_task_context
 from scaler_protocol.runtime.values import new_tuple
@@ -46,10 +60,8 @@ from scaler_worker.processor.channel import AgentGoneError, Channel
 from scaler_worker.processor.descriptors import moved_out_of_reach
 from scaler_worker.processor.failures import (
     FailureWriter,
-    NotRestoredError,
     NotSerializableError,
     shown_failure,
-    unavailable_object,
 )
 from scaler_worker.processor.forked import leave
 from scaler_worker.processor.host_objects import HostObjects, PlaceGoneError
@@ -81,18 +93,6 @@ from scaler_worker.processor.records import (
 from scaler_worker.processor.streams import TaskStreams
 from scaler_worker.processor.time_limit import TimeLimit, is_importing
 from scaler_worker.processor.unchanged import Restoring
-from scaler_worker.processor.values import (
-    ObjectUnavailableError,
-    Outcome,
-    Serializer,
-    dump_pickle,
-    dump_result,
-    inline_or_object,
-    load_arguments,
-    load_chunk,
-    load_value,
-    serialized,
-)
 
 if TYPE_CHECKING:
     from scaler_protocol.transport.dealer import Outlet
@@ -766,12 +766,12 @@ class Processor:
         return payloads
 
     def _load_function(self, row: Row) -> Function:
-        serializer_id = row.tasks.serializer
+        serializer = self._serializer(row.tasks.serializer)
         per_call, body = unframe_function(self._bodies[row.function])
 
         def load() -> Callable[..., Any]:
             try:
-                loaded: Callable[..., Any] = load_value(body, self._serializer(serializer_id), self._fetch)
+                loaded: Callable[..., Any] = load_value(body, serializer, self._fetch)
             except Exception as error:
                 raise NotRestoredError("the function", error) from error
             return loaded
@@ -796,7 +796,10 @@ class Processor:
             return None
         serializer = self._serializers.get(function)
         if serializer is None:
-            serializer = self._serializers[function] = load_value(self._bodies[function], None, self._fetch)
+            try:
+                serializer = self._serializers[function] = load_value(self._bodies[function], None, self._fetch)
+            except Exception as error:
+                raise NotRestoredError("the serializer", error) from error
         return serializer
 
     def _dump(self, value: Any, serializer: Serializer | None) -> Outcome:

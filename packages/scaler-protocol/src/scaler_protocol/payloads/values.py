@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from scaler_protocol.errors import MalformedMessageError
+from scaler_protocol.failures import named_failure_payload
 from scaler_protocol.ids import ObjectId
 from scaler_protocol.payloads import by_value
 from scaler_protocol.payloads.expressions import evaluate
@@ -31,6 +32,7 @@ from scaler_protocol.payloads.framing import (
 )
 from scaler_protocol.runtime.coroutines import call_and_complete
 from scaler_protocol.runtime.random_ids import new_id
+from scaler_protocol.wire.status import Status
 
 Arguments = tuple[Sequence[Any], dict[str, Any]]
 FetchObject = Callable[[bytes], Sequence[memoryview]]
@@ -38,11 +40,31 @@ FetchObject = Callable[[bytes], Sequence[memoryview]]
 
 
 class ObjectUnavailableError(Exception):
-    """An object a task needs cannot be had; `status` is what the task is answered with."""
+    """An object that a task needs cannot be had; `status` is what the task is answered with."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
         self.status = status
+
+    def failure_payload(self) -> bytes:
+        """Return the failure of an item of a map chunk that needs the object: the others do not."""
+        name = "MissingObjects" if self.status == Status.MISSING_OBJECT else "ObjectStorageException"
+        return named_failure_payload(name, str(self))
+
+
+class NotRestoredError(Exception):
+    """What a task consists of, "the function" say, cannot be made from its bytes."""
+
+    def __init__(self, what: str, cause: Exception) -> None:
+        super().__init__(what)
+        self.what = what
+        self.cause = cause
+
+
+def unavailable_object(error: BaseException) -> ObjectUnavailableError | None:
+    """Return why a task could not even begin, where that is an object it needs."""
+    cause = error.cause if type(error) is NotRestoredError else None
+    return cause if type(cause) is ObjectUnavailableError else None
 
 
 class Serializer(Protocol):

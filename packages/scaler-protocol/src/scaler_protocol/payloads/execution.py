@@ -1,0 +1,227 @@
+"""What it means to run a task: restore, call, serialize. In the fewest words, for runners that need no more than that.
+
+`scaler.testing.InProcessCluster` and the service processes of the Symphony adapter run tasks by this. The worker's processor does
+the same with shortcuts of its own, and with a way to cancel. `scaler_protocol.testing.payload_vectors` holds all of them to it.
+
+This module and those it imports need the standard library and cloudpickle only, and of this package neither the codec nor a
+transport: the Symphony adapter sends their source to where nothing of ours is installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextvars import copy_context
+from dataclasses import dataclass
+from types import CodeType
+from typing import Any
+
+from scaler_protocol.failures import brief_failure_payload, failure_payload, not_restored_payload, result_error
+from scaler_protocol.payloads import expressions, framing, values
+from scaler_protocol.payloads.expressions import CallFailedError
+from scaler_protocol.payloads.framing import unframe_function
+from scaler_protocol.payloads.values import (
+    Arguments,
+    FetchObject,
+    NotRestoredError,
+    Outcome,
+    Serializer,
+    dump_pickle,
+    dump_result,
+    inline_or_object,
+    load_arguments,
+    load_chunk,
+    load_value,
+    serialized,
+    unavailable_object,
+)
+from scaler_protocol.runtime import coroutines
+from scaler_protocol.runtime.coroutines import completed
+from scaler_protocol.wire.status import Status
+
+STOP_TEXT = "the function raised StopIteration, which would end the loop over its items"
+
+
+@dataclass(frozen=True)
+class TaskPayloads:
+    """The bytes of one task, as a `TaskBatch` and `FunctionDefine`s have them."""
+
+    function: bytes
+    """A function body."""
+    arguments: bytes
+    """An argument payload, or a map chunk."""
+    inputs: Sequence[bytes] = ()
+    """Results of its predecessors in a graph."""
+    serializer: bytes = b""
+    """Body of the class of the client's serializer; empty for none."""
+    is_chunk: bool = False
+
+
+class Execution:
+    """Runs tasks of one client. What it restores of function bodies that are not PER_CALL it keeps."""
+
+    def __init__(self, fetch: FetchObject, open_scope: Callable[[], None] = lambda: None) -> None:
+        """`fetch` gets the objects that payloads name; `open_scope` is called before functions are restored.
+
+        From then on classes that travel by value are what the payloads that follow say (see `by_value.classes.set_scope`).
+        """
+        self._fetch = fetch
+        self._open_scope = open_scope
+        self._restored: dict[tuple[bytes, bytes], Any] = {}
+
+    def run(self, task: TaskPayloads) -> tuple[Status, Outcome]:
+        """Return how the task ended, and its answer: what it returned, or a failure. Never raises.
+
+        Where an object cannot be had that a task needs before it can begin, the status is that of ObjectUnavailableError.
+        """
+        try:
+            return Status.SUCCESS, self._run(task)
+        except BaseException as error:
+            # Of a user's: not even SystemExit may end the process that runs tasks.
+            unavailable = unavailable_object(error)
+            if unavailable is not None:
+                return Status(unavailable.status), Outcome(str(unavailable).encode("utf-8", "replace"))
+            return Status.FAILED, inline_or_object(_failure(error))
+
+    def _run(self, task: TaskPayloads) -> Outcome:
+        serializer = self._serializer(task.serializer)
+        function = self._function(task.function, task.serializer, serializer)
+        if task.is_chunk:
+            chunk = _restored("the arguments", lambda: load_chunk(task.arguments, self._fetch))
+            return _dump_chunk(*copy_context().run(self._run_chunk, function, chunk, serializer))
+        args, kwargs = self._arguments(task.arguments, task.inputs, serializer)
+        # In a context of its own: decimal contexts and the like end with their task.
+        value = completed(copy_context().run(function, *args, **kwargs))
+        try:
+            return dump_result(value, serializer)
+        except Exception as error:
+            unserializable = result_error(value, error)
+        raise unserializable
+
+    def _serializer(self, body: bytes) -> Serializer | None:
+        if not body:
+            return None
+        key = (body, b"")
+        if key not in self._restored:
+            self._restored[key] = _restored("the serializer", lambda: load_value(body, None, self._fetch))
+        serializer: Serializer = self._restored[key]
+        return serializer
+
+    def _function(self, body: bytes, serializer_body: bytes, serializer: Serializer | None) -> Callable[..., Any]:
+        per_call, code = unframe_function(body)
+
+        def load() -> Callable[..., Any]:
+            self._open_scope()
+            loaded: Callable[..., Any] = load_value(code, serializer, self._fetch)
+            return loaded
+
+        def restore_and_call(*args: Any, **kwargs: Any) -> Any:
+            return _restored("the function", load)(*args, **kwargs)
+
+        if per_call:
+            return restore_and_call
+        key = (body, serializer_body)
+        if key not in self._restored:
+            self._restored[key] = _restored("the function", load)
+        function: Callable[..., Any] = self._restored[key]
+        return function
+
+    def _arguments(self, payload: bytes, inputs: Sequence[bytes], serializer: Serializer | None) -> Arguments:
+        try:
+            arguments: Arguments = _restored(
+                "the arguments", lambda: load_arguments(payload, inputs, serializer, self._fetch)
+            )
+            return arguments
+        except NotRestoredError as error:
+            if type(error.cause) is not CallFailedError:
+                raise
+            error_of_call = error.cause.error
+        # Nothing is wrong with the arguments: a call that they consist of has raised. Behind the handler, because within it
+        # the interpreter would take what it handles for this one's context.
+        raise error_of_call
+
+    def _run_chunk(
+        self,
+        function: Callable[..., Any],
+        chunk: tuple[bool, Sequence[Any]] | list[bytes],
+        serializer: Serializer | None,
+    ) -> tuple[list[Any], dict[int, bytes]]:
+        """Return the values of all items and the failures by item."""
+        items: Sequence[Any]
+        if isinstance(chunk, list):
+            star, items = True, chunk
+        else:
+            star, items = chunk
+
+        def call(item: Any) -> Any:
+            kwargs: dict[str, Any] = {}
+            if isinstance(chunk, list):
+                args, kwargs = self._arguments(item, (), serializer)
+            else:
+                args = tuple(item) if star else (item,)
+            value = completed(function(*args, **kwargs))
+            return value if serializer is None else serialized(value, serializer)
+
+        results: list[Any] = []
+        failures: dict[int, bytes] = {}
+        for index, item in enumerate(items):
+            try:
+                results.append(call(item))
+            except BaseException as error:
+                results.append(None)
+                failed = RuntimeError(STOP_TEXT) if type(error) is StopIteration else error
+                # Whoever called `map` gets the first failure. Of the others it only counts that there were some.
+                failures[index] = _brief_failure(failed) if failures else _failure(failed)
+        return results, failures
+
+
+def _restored(what: str, load: Callable[[], Any]) -> Any:
+    try:
+        return load()
+    except Exception as error:
+        raise NotRestoredError(what, error) from error
+
+
+def _dump_chunk(results: list[Any], failures: dict[int, bytes]) -> Outcome:
+    try:
+        return dump_result((results, failures), None)
+    except BaseException:
+        # Find out which ones it is that cannot be pickled; the others are not to suffer.
+        for index, value in enumerate(results):
+            try:
+                dump_pickle(value)
+            except BaseException as error:
+                results[index], failures[index] = None, _failure(result_error(value, error))
+        return dump_result((results, failures), None)
+
+
+def _failure(error: BaseException) -> bytes:
+    """Return the failure payload of what a task, or an item of a map chunk, ended with."""
+    unavailable = unavailable_object(error)
+    if unavailable is not None:
+        return unavailable.failure_payload()
+    if type(error) is NotRestoredError:
+        return not_restored_payload(error.what, error.cause)
+    return failure_payload(error, is_own_code=_is_own_code)
+
+
+def _brief_failure(error: BaseException) -> bytes:
+    known = unavailable_object(error) is not None or type(error) is NotRestoredError
+    return _failure(error) if known else brief_failure_payload(error)
+
+
+_OWN_FILES = frozenset(
+    function.__code__.co_filename
+    for function in (
+        Execution.run,
+        expressions.evaluate,
+        framing.unframe_function,
+        values.load_value,
+        coroutines.completed,
+    )
+)
+"""Where these modules came from as source, their files are not where they are here."""
+
+
+def _is_own_code(code: CodeType) -> bool:
+    """Whether a frame is one of the machinery's, above the user's."""
+    return code.co_filename in _OWN_FILES

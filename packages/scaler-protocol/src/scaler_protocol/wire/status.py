@@ -1,0 +1,34 @@
+"""How tasks end. A module of its own, because its source travels to where nothing else of ours is installed: see
+`scaler_protocol.payloads.execution`."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Status(IntEnum):
+    """How a task ended. The payload of a success is the result, that of FAILED the exception; all others have one
+    UTF-8 sentence."""
+
+    SUCCESS = 0
+    """The function returned."""
+    FAILED = 1
+    """The function raised."""
+    CANCELED = 2
+    """The client cancelled the task."""
+    PROCESSOR_DIED = 3
+    """The processor that ran the task died."""
+    TIMED_OUT = 4
+    """The task ran longer than its time limit."""
+    WORKER_DIED = 5
+    """The agent that held the task was lost."""
+    NO_WORKER = 6
+    """No worker could run the task in time."""
+    MISSING_OBJECT = 7
+    """An object that the task needs does not exist."""
+    NOT_RUN = 8
+    """The task was refused before it ran."""
+    STORAGE_FAILED = 9
+    """Object storage refused the result, or did not answer."""
+    SKIPPED = 10
+    """To the scheduler only: a link of a chain whose predecessor has no result. It did not run."""
