@@ -131,7 +131,17 @@ def test_workers_that_are_told_a_wrong_address(capfd: pytest.CaptureFixture[str]
 
 def test_workers_that_share_a_process_with_no_scheduler() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "scaler_protocol.service.together", "scaler_worker", "-", "-n", "1", "-ll", "WARNING"],
+        [
+            sys.executable,
+            "-m",
+            "scaler_protocol.service.shared_process",
+            "scaler_worker",
+            "-",
+            "-n",
+            "1",
+            "-ll",
+            "WARNING",
+        ],
         capture_output=True,
         text=True,
         timeout=30,

@@ -7,7 +7,7 @@ from typing import Any
 from scaler_worker.shell.start_up import StartUp
 
 
-class Host:
+class Context:
     """Takes note of what is said to it."""
 
     def __init__(self) -> None:
@@ -24,27 +24,27 @@ class Host:
 
 
 def test_workers_then_scheduler() -> None:
-    host: Any = Host()
-    start_up = StartUp(host, 2, "", "tcp://there:1")
+    context: Any = Context()
+    start_up = StartUp(context, 2, "", "tcp://there:1")
     start_up.on_worker_started(1)
     # Its processor died and another took its place.
     start_up.on_worker_started(1)
-    assert host.heard == []
+    assert context.heard == []
     start_up.on_worker_started(0)
-    assert host.heard == ["started", "no scheduler has answered at tcp://there:1 yet"]
+    assert context.heard == ["started", "no scheduler has answered at tcp://there:1 yet"]
     start_up.on_registered()
     start_up.on_registered()
     start_up.on_worker_started(0)
-    assert host.heard[2:] == ["ready"]
+    assert context.heard[2:] == ["ready"]
 
 
 def test_scheduler_then_workers_with_a_preload() -> None:
-    host: Any = Host()
-    start_up = StartUp(host, 2, "pkg:load()", "tcp://there:1")
+    context: Any = Context()
+    start_up = StartUp(context, 2, "pkg:load()", "tcp://there:1")
     start_up.on_registered()
     start_up.on_worker_started(0)
     start_up.on_worker_started(1)
-    assert host.heard == [
+    assert context.heard == [
         "2 of 2 workers still run --preload pkg:load()",
         "1 of 2 workers still run --preload pkg:load()",
         "started",

@@ -5,25 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from scaler_protocol.service.host import run_alone
+from scaler_protocol.service.process import run_alone
 
 if TYPE_CHECKING:
     from scaler_protocol.service.child import ChildService
-    from scaler_protocol.service.host import Host
+    from scaler_protocol.service.process import ServiceContext
     from scaler_scheduler.settings import SchedulerSettings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command with these arguments (default: those of this process); returns its exit status."""
-    return run_alone(part, arguments)
+    return run_alone(service, arguments)
 
 
-def part() -> SchedulerPart:
-    """The scheduler as a part of a process; see `scaler_protocol.service.host`."""
-    return SchedulerPart()
+def service() -> SchedulerService:
+    """The scheduler as a part of a process; see `scaler_protocol.service.process`."""
+    return SchedulerService()
 
 
-class SchedulerPart:
+class SchedulerService:
     """Imports late, so that -h and mistakes in flags are answered at once."""
 
     def __init__(self) -> None:
@@ -43,10 +43,10 @@ class SchedulerPart:
             self._store = fork_store(settings)
         import scaler_scheduler.server  # noqa: F401
 
-    async def serve(self, settings: SchedulerSettings, host: Host) -> int:
+    async def serve(self, settings: SchedulerSettings, context: ServiceContext) -> int:
         from scaler_scheduler.server import serve
 
-        return await serve(settings, host, self._store)
+        return await serve(settings, context, self._store)
 
     def close(self) -> None:
         if self._store is not None:

@@ -16,8 +16,8 @@ from scaler_protocol.runtime.random_ids import new_id
 from scaler_protocol.runtime.values import new_tuple
 from scaler_protocol.service.child import ChildService
 from scaler_protocol.service.errors import ConfigurationError, ServiceError, cannot_listen
-from scaler_protocol.service.host import Host
 from scaler_protocol.service.memory import give_back_free_memory, rss_bytes
+from scaler_protocol.service.process import ServiceContext
 from scaler_protocol.transport import DealerLink, RouterListener, SendOutcome, TransportError
 from scaler_protocol.transport.publisher import Publisher
 from scaler_protocol.wire import messages as m
@@ -72,20 +72,20 @@ STORE_STATUS_SECONDS = 10.0
 """How long the object storage server may take to say how much it holds, before it is asked again."""
 
 
-async def serve(settings: SchedulerSettings, host: Host, store: ChildService | None) -> int:
+async def serve(settings: SchedulerSettings, context: ServiceContext, store: ChildService | None) -> int:
     """Run a scheduler until it is asked to stop; return its exit status.
 
     `store`: its own object storage server, which waits for its address; None where the settings name one.
     """
-    return await _Server(settings, host, store).serve()
+    return await _Server(settings, context, store).serve()
 
 
 class _Server:
-    def __init__(self, settings: SchedulerSettings, host: Host, store: ChildService | None) -> None:
+    def __init__(self, settings: SchedulerSettings, context: ServiceContext, store: ChildService | None) -> None:
         self._settings = settings
-        self._host = host
+        self._context = context
         self._loop = asyncio.get_running_loop()
-        self._seat = host.turns.join(self._turn, self._rest)
+        self._registration = context.reactor.register(self._turn, self._on_idle)
         self._cpu_seconds, self._cpu_read_at = time.process_time(), time.monotonic()
         self._stopped = asyncio.Event()
         self._exit_status = 0
@@ -111,13 +111,13 @@ class _Server:
         with contextlib.ExitStack() as stack:
             logging.getLogger().addHandler(self._recent_log)
             stack.callback(logging.getLogger().removeHandler, self._recent_log)
-            stack.callback(self._host.turns.leave, self._seat)
+            stack.callback(self._context.reactor.unregister, self._registration)
             stack.callback(self._stop_store)
             self._router = self._bind()
             stack.callback(self._router.close)
             bound = Address.parse(self._router.address)
-            self._host.listeners[str(bound)] = self._router
-            stack.callback(self._host.listeners.pop, str(bound))
+            self._context.listeners[str(bound)] = self._router
+            stack.callback(self._context.listeners.pop, str(bound))
             self._publisher = self._publish_at(self._monitor_address(bound))
             stack.callback(self._publisher.close)
             self._feed = MonitorFeed(self._publisher, self._recent_log)
@@ -133,20 +133,20 @@ class _Server:
             logger.info("use event loop: %s", self._settings.event_loop)
             # From here on a signal means a clean end; whoever waits for readiness may send one at once.
             stack.enter_context(
-                self._host.stop_signals(
+                self._context.stop_signals(
                     lambda signal_number: self._on_stop_signal(StopRequested(f"{signal_number.name} received")),
                     lambda signal_number: self._on_stop_signal(StopAnnounced(f"{signal_number.name} received")),
                 )
             )
-            self._host.ready(
+            self._context.ready(
                 {"scheduler": bound, "object_storage": store_address, "monitor": Address.parse(self._publisher.address)}
             )
             watch_store = asyncio.create_task(self._watch_store())
-            self._host.turns.add(self._router.fd, self._turn)
-            stack.callback(self._host.turns.remove, self._router.fd)
-            self._seat.schedule()
+            self._context.reactor.add_reader(self._router.fd, self._turn)
+            stack.callback(self._context.reactor.remove_reader, self._router.fd)
+            self._registration.schedule()
             await self._stopped.wait()
-            self._host.stopping()
+            self._context.stopping()
             watch_store.cancel()
             await asyncio.gather(watch_store, return_exceptions=True)
             if self._webhooks is not None:
@@ -159,7 +159,7 @@ class _Server:
 
     def _bind(self) -> RouterListener:
         try:
-            return RouterListener(str(self._settings.address), self._seat.schedule)
+            return RouterListener(str(self._settings.address), self._registration.schedule)
         except TransportError as error:
             raise cannot_listen(error) from None
 
@@ -271,7 +271,7 @@ class _Server:
                     self._store_asked_at = float("-inf")
                     self._core.handle(StoreReported(message), now)
                     # A snapshot may have waited for this.
-                    self._rest()
+                    self._on_idle()
                 else:
                     requests.receive(message, now)
             except WireError as error:
@@ -310,7 +310,7 @@ class _Server:
         core.place(now)
         self._perform(now)
         if len(received) == DRAIN_MESSAGES:
-            self._seat.schedule()
+            self._registration.schedule()
 
     def _receive(self, identity: bytes, frames: list[Frame], now: float) -> None:
         try:
@@ -388,7 +388,7 @@ class _Server:
             logger.warning("objects that nobody needs stay in object storage: %s", error)
         self._flush_store(now)
 
-    def _rest(self) -> None:
+    def _on_idle(self) -> None:
         """Come back at the core's deadline, or soon where a peer's queue waits, or after the longest sleep."""
         now = time.monotonic()
         wake_at = min(self._core.next_deadline(), now + LONGEST_SLEEP_SECONDS)
@@ -412,7 +412,7 @@ class _Server:
     def _on_timer(self) -> None:
         self._timer_at = float("-inf")
         self._is_tick_due = True
-        self._seat.schedule()
+        self._registration.schedule()
         self._give_back_memory()
 
     def _give_back_memory(self) -> None:
@@ -452,7 +452,7 @@ class _Server:
 
     def _on_webhook(self, event: WebhookAnswered | WebhookFailed) -> None:
         self._core.handle(event, time.monotonic())
-        self._seat.schedule()
+        self._registration.schedule()
 
     # --- stop
 

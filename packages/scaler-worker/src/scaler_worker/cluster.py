@@ -24,10 +24,10 @@ from scaler_protocol.errors import MalformedMessageError, MessageTooLargeError, 
 from scaler_protocol.runtime.random_ids import new_id
 from scaler_protocol.runtime.values import new_tuple
 from scaler_protocol.service.errors import ConfigurationError, ServiceError
-from scaler_protocol.service.host import Host
 from scaler_protocol.service.module_path import task_path
+from scaler_protocol.service.process import ServiceContext
 from scaler_protocol.transport import DealerLink
-from scaler_protocol.transport.inside import InsideLink
+from scaler_protocol.transport.in_process import InProcessLink
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode, encode
 from scaler_protocol.wire.envelope import Frame, decode_envelope, encode_envelope
@@ -57,13 +57,13 @@ SHARED_GRACE_SECONDS = 1.0
 """The same where the scheduler ends with this process: its clients wait to hear that the cluster has ended."""
 
 
-async def serve(settings: ClusterSettings, address: Address, host: Host, template: TemplateProcess) -> int:
+async def serve(settings: ClusterSettings, address: Address, context: ServiceContext, template: TemplateProcess) -> int:
     """Work for the scheduler at `address` until stopped; return the exit status.
 
     Processors are forked from `template`. Raises ServiceError when there is no going on.
     """
-    agent = Agent(settings, address, host, template)
-    with host.stop_signals(agent.on_stop_signal):
+    agent = Agent(settings, address, context, template)
+    with context.stop_signals(agent.on_stop_signal):
         try:
             stop = await agent.serve()
         finally:
@@ -87,11 +87,11 @@ class Agent:
         self,
         settings: ClusterSettings,
         address: Address,
-        host: Host,
+        context: ServiceContext,
         template: TemplateProcess,
     ) -> None:
         incarnation = new_id()
-        self._link = self._connect(host, str(address), incarnation)
+        self._link = self._connect(context, str(address), incarnation)
         hostname = socket.gethostname()
         try:
             folder, cache_bytes = make_object_folder()
@@ -118,7 +118,7 @@ class Agent:
             )
         )
         self._incarnation = incarnation
-        self._host = host
+        self._context = context
         self._folder = folder
         self._figures_seconds = min(settings.heartbeat_interval_seconds, 2.0)
         self._loop = asyncio.get_running_loop()
@@ -130,8 +130,8 @@ class Agent:
         self._storage: StorageLink | None = None
         self._link_trouble = ""
         self._meter = ProcessMeter(os.getpid())
-        self._seat = host.turns.join(self._turn, self._rest)
-        self._start_up = StartUp(host, len(names), settings.preload or "", str(address))
+        self._registration = context.reactor.register(self._turn, self._on_idle)
+        self._start_up = StartUp(context, len(names), settings.preload or "", str(address))
         path = task_path()
         self._pool = ProcessorPool(
             ProcessorOptions(
@@ -147,7 +147,7 @@ class Agent:
                 path_source=path.source,
             ),
             template,
-            host.turns,
+            context.reactor,
             self._report,
         )
         self._performers: dict[type[Any], Callable[[Any], None]] = {
@@ -178,15 +178,15 @@ class Agent:
     async def serve(self) -> effects.Stop:
         """Run until the core says stop."""
         if isinstance(self._link, DealerLink):
-            self._host.turns.add(self._link.fd, partial(self._receive, self._link))
+            self._context.reactor.add_reader(self._link.fd, partial(self._receive, self._link))
         self._report(events.Start())
         self._measure()
         self._check_link()
         return await self._stopped
 
     def on_stop_signal(self, number: signal.Signals) -> None:
-        self._host.stopping()
-        grace_seconds = SHARED_GRACE_SECONDS if isinstance(self._link, InsideLink) else GRACE_SECONDS
+        self._context.stopping()
+        grace_seconds = SHARED_GRACE_SECONDS if isinstance(self._link, InProcessLink) else GRACE_SECONDS
         self._report(events.StopRequested(number.name, grace_seconds))
 
     def close(self) -> None:
@@ -196,14 +196,14 @@ class Agent:
             self._storage.close("the worker stops")
         self._pool.close()
         if isinstance(self._link, DealerLink):
-            self._host.turns.remove(self._link.fd)
+            self._context.reactor.remove_reader(self._link.fd)
         self._link.close()
-        self._host.turns.leave(self._seat)
+        self._context.reactor.unregister(self._registration)
 
-    def _connect(self, host: Host, address: str, identity: bytes) -> DealerLink | InsideLink:
-        listener = host.listeners.get(address)
+    def _connect(self, context: ServiceContext, address: str, identity: bytes) -> DealerLink | InProcessLink:
+        listener = context.listeners.get(address)
         if listener is not None:
-            return InsideLink(listener, identity, self._take)
+            return InProcessLink(listener, identity, self._take)
         try:
             return DealerLink(address, identity)
         except TransportError as error:
@@ -214,8 +214,8 @@ class Agent:
     def _report(self, event: events.Event) -> None:
         """Take note of an event, for the turn that is about to come."""
         self._events.append(event)
-        if not self._seat.is_due:
-            self._seat.schedule()
+        if not self._registration.is_due:
+            self._registration.schedule()
 
     def _receive(self, link: DealerLink) -> None:
         for frames in link.receive(RECEIVE_MAX):
@@ -232,8 +232,8 @@ class Agent:
             self._end(effects.Stop(f"the scheduler sent what cannot be understood: {error}", 1))
             return
         self._events.append(event)
-        if not self._seat.is_due:
-            self._seat.schedule()
+        if not self._registration.is_due:
+            self._registration.schedule()
 
     def _turn(self) -> None:
         """Handle everything that has come, then do everything that follows."""
@@ -253,7 +253,7 @@ class Agent:
             logger.exception("the agent failed")
             self._end(effects.Stop(f"the agent failed: {type(error).__name__}: {error}", 1))
 
-    def _rest(self) -> None:
+    def _on_idle(self) -> None:
         """Come back at the core's deadline."""
         if self._ended:
             return
@@ -274,7 +274,7 @@ class Agent:
         if self._core.next_deadline() <= time.monotonic():
             self._report(events.Tick())
         else:
-            self._rest()
+            self._on_idle()
 
     def _measure(self) -> None:
         cpu_percent, rss_bytes = self._meter.read()

@@ -5,25 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from scaler_protocol.service.host import run_alone
+from scaler_protocol.service.process import run_alone
 
 if TYPE_CHECKING:
     from scaler_protocol.address import Address
-    from scaler_protocol.service.host import Host
+    from scaler_protocol.service.process import ServiceContext
     from scaler_worker.settings import ClusterSettings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command with these arguments (default: those of this process); returns its exit status."""
-    return run_alone(part, arguments)
+    return run_alone(service, arguments)
 
 
-def part() -> WorkerPart:
-    """The agent, with its processors, as a part of a process; see `scaler_protocol.service.host`."""
-    return WorkerPart()
+def service() -> WorkerService:
+    """The agent, with its processors, as a part of a process; see `scaler_protocol.service.process`."""
+    return WorkerService()
 
 
-class WorkerPart:
+class WorkerService:
     """Imports late, so that -h and mistakes in flags are answered at once."""
 
     def __init__(self) -> None:
@@ -47,14 +47,14 @@ class WorkerPart:
         if alone or settings.address != ON_INPUT:
             self._address = address_now(settings.address)
 
-    async def serve(self, settings: ClusterSettings, host: Host) -> int:
+    async def serve(self, settings: ClusterSettings, context: ServiceContext) -> int:
         from scaler_protocol.service.errors import ConfigurationError
         from scaler_worker.cluster import serve
 
-        address = self._address or host.addresses.get("scheduler")
+        address = self._address or context.addresses.get("scheduler")
         if address is None:
             raise ConfigurationError("ADDRESS: - means the scheduler before it in this process, and there is none")
-        return await serve(settings, address, host, self._template)
+        return await serve(settings, address, context, self._template)
 
     def close(self) -> None:
         self._template.close()

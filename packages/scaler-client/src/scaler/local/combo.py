@@ -82,7 +82,7 @@ class SchedulerClusterCombo:
             raise TypeError(f"n_workers is a number, and comes first; {n_workers!r} belongs to address=")
         require_worker_count(n_workers, 0)
         require([SCHEDULER, OBJECT_STORAGE, WORKER])
-        from scaler_protocol.service import together
+        from scaler_protocol.service import shared_process
 
         self._storage: Service | None = None
         logging_settings: dict[str, Any] = {
@@ -155,8 +155,8 @@ class SchedulerClusterCombo:
             has_workers = n_workers is None or n_workers != 0
             services = [scheduler.command_line, cluster.command_line] if has_workers else [scheduler.command_line]
             self._service = Service(
-                together.MODULE,
-                together.joined(services),
+                shared_process.MODULE,
+                shared_process.join_command_lines(services),
                 name="the local cluster",
                 runs_tasks=has_workers,
                 preloads=has_workers and preload is not None,

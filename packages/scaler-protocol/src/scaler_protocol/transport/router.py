@@ -69,7 +69,7 @@ class RouterListener:
     """
 
     def __init__(self, address: str, on_taken: Callable[[], None] | None = None) -> None:
-        """`on_taken` is called when `receive` has something to give that `fd` does not tell: a message of an `InsideLink`."""
+        """`on_taken` is called when `receive` has something to give that `fd` does not tell: a message of an `InProcessLink`."""
         listeners, self.address = listen(address, BACKLOG)
         self._listeners = {listener.fileno(): listener for listener in listeners}
         self._epoll = Epoll()
@@ -82,7 +82,7 @@ class RouterListener:
         self._on_taken = on_taken
         self._looked_away = False
         """Whether the last `receive` gave what was there without looking at the sockets."""
-        self._strangers: dict[_Peer, None] = {}
+        self._unknown_peers: dict[_Peer, None] = {}
         """Connections that have not said who they are, oldest first."""
         self._queued: dict[_Peer, None] = {}
         self._gone: list[bytes] = []
@@ -130,8 +130,8 @@ class RouterListener:
                     self._read(peer)
                 if events & OUT:
                     self._flush(peer)
-            if self._strangers or self._accept_again_at is not None:
-                self._look_after_strangers()
+            if self._unknown_peers or self._accept_again_at is not None:
+                self._look_after_unknown_peers()
         if len(received) <= limit:
             self._received = []
             return received
@@ -207,7 +207,7 @@ class RouterListener:
                 os.unlink(self.address.removeprefix("ipc://"))
         self._epoll.close()
 
-    # --- peers in this thread, see `InsideLink`
+    # --- peers in this thread, see `InProcessLink`
 
     def admit(self, identity: bytes, take: Callable[[Sequence[Frame]], None]) -> None:
         """Let a peer of this thread in: what is sent to it, `take` is called with. Who had that identity before has lost it."""
@@ -255,7 +255,7 @@ class RouterListener:
             prepare(connected)
             peer = _Peer(Stream(connected, SocketType.ROUTER), time.monotonic())
             self._peers[peer.stream.fd] = peer
-            self._strangers[peer] = None
+            self._unknown_peers[peer] = None
             self._epoll.register(peer.stream.fd, IN)
             self._flush(peer)
 
@@ -278,7 +278,7 @@ class RouterListener:
 
     def _introduce(self, peer: _Peer) -> None:
         """The peer has said who it is. Who had that identity before has lost it."""
-        self._strangers.pop(peer, None)
+        self._unknown_peers.pop(peer, None)
         # Nobody chooses an identity that begins with zero: those are for peers that did not choose any.
         peer.identity = peer.stream.peer_identity or b"\0" + os.urandom(_ANONYMOUS_BYTES)
         self._displace(peer.identity)
@@ -337,15 +337,15 @@ class RouterListener:
     def _close(self, peer: _Peer) -> None:
         if self._peers.pop(peer.stream.fd, None) is None:
             return
-        self._strangers.pop(peer, None)
+        self._unknown_peers.pop(peer, None)
         if self._by_identity.get(peer.identity) is peer:
             del self._by_identity[peer.identity]
         self._epoll.unregister(peer.stream.fd)
         peer.stream.close()
 
-    def _look_after_strangers(self) -> None:
+    def _look_after_unknown_peers(self) -> None:
         now = time.monotonic()
-        for peer in list(self._strangers):
+        for peer in list(self._unknown_peers):
             if now < peer.accepted_at + HANDSHAKE_SECONDS_MAX:
                 break
             self._close(peer)

@@ -90,7 +90,7 @@ class Template:
                     self._look_at_children()
                 else:
                     poller.unregister(descriptor)
-                    self._bury(descriptor)
+                    self._reap(descriptor)
             if self._stopped:
                 self._kill_stopped()
         self._end()
@@ -198,7 +198,7 @@ class Template:
             # that nothing comes back from here to the code of the template, whatever a task has done to modules.
             _exit(status)
 
-    def _bury(self, pidfd: int) -> None:
+    def _reap(self, pidfd: int) -> None:
         """Reap a child, and kill what it has started: the group keeps its number until the child is reaped."""
         child = self._children.pop(pidfd)
         self._stopped.pop(pidfd, None)

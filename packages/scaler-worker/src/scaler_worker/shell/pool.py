@@ -9,7 +9,7 @@ import os
 import socket
 from collections.abc import Callable
 
-from scaler_protocol.service.turns import Turns
+from scaler_protocol.service.reactor import Reactor
 from scaler_worker.core import events
 from scaler_worker.processor.options import ProcessorOptions
 from scaler_worker.processor.protocol import (
@@ -32,13 +32,17 @@ REPORTS_PER_TURN = 64
 
 
 class ProcessorPool:
-    """Starts, finds and buries processors. `report` takes the events."""
+    """Starts, finds and removes processors. `report` takes the events."""
 
     def __init__(
-        self, options: ProcessorOptions, template: TemplateProcess, turns: Turns, report: Callable[[events.Event], None]
+        self,
+        options: ProcessorOptions,
+        template: TemplateProcess,
+        reactor: Reactor,
+        report: Callable[[events.Event], None],
     ) -> None:
         self._options = options
-        self._turns = turns
+        self._reactor = reactor
         self._report = report
         self._loop = asyncio.get_running_loop()
         self._links: dict[int, ProcessorLink] = {}
@@ -57,14 +61,14 @@ class ProcessorPool:
     # --- processors
 
     def start(self, number: int, slot: int) -> None:
-        link = ProcessorLink(number, slot, self._turns, self._report, self._import_ahead)
+        link = ProcessorLink(number, slot, self._reactor, self._report, self._import_ahead)
         self._links[number] = link
         try:
             socket.send_fds(self._socket, [START.pack(number, slot)], link.child_descriptors)
         except OSError as error:
             # Also when the template has just died: its end is noticed next.
             logger.warning("cannot ask for a processor: %s", error)
-            self._bury(number, None, 0)
+            self._remove(number, None, 0)
         finally:
             assert len(link.child_descriptors) == DESCRIPTORS
             for descriptor in link.child_descriptors:
@@ -126,17 +130,17 @@ class ProcessorPool:
             elif what == EXITED:
                 if status == FORK_FAILED_STATUS and not pid:
                     logger.error("the system does not allow another process")
-                self._bury(number, status, peak_bytes)
+                self._remove(number, status, peak_bytes)
             elif what == STOPPED:
                 link = self._links.get(number)
                 if link is not None:
                     link.was_stopped = True
 
-    def _bury(self, number: int, status: int | None, peak_bytes: int) -> None:
+    def _remove(self, number: int, status: int | None, peak_bytes: int) -> None:
         link = self._links.pop(number, None)
         self._meters.pop(number, None)
         if link is not None:
-            self._report(link.bury(status, peak_bytes))
+            self._report(link.end(status, peak_bytes))
 
     def _on_template_died(self) -> None:
         """All processors died with it. Start another, and let the agent start processors anew."""
@@ -148,4 +152,4 @@ class ProcessorPool:
         self._imported.clear()
         for number, link in list(self._links.items()):
             link.kill()
-            self._bury(number, None, 0)
+            self._remove(number, None, 0)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from scaler_protocol.ids import ID_BYTES, NO_ID
 from scaler_protocol.service.child import describe_exit
-from scaler_protocol.service.turns import Turns
+from scaler_protocol.service.reactor import Reactor
 from scaler_protocol.wire.batch_rows import CARRIED
 from scaler_worker.core import effects, events
 from scaler_worker.core.slices import TaskSlice
@@ -104,7 +104,7 @@ class _Sender:
 
 
 class ProcessorLink:
-    """One processor, from its start to its burial.
+    """One processor, from its start to its end.
 
     `report` takes the events it gives rise to; `import_ahead` the module a client inside it needs.
     """
@@ -113,7 +113,7 @@ class ProcessorLink:
         self,
         number: int,
         slot: int,
-        turns: Turns,
+        reactor: Reactor,
         report: Callable[[events.Event], None],
         import_ahead: Callable[[str], None],
     ) -> None:
@@ -122,7 +122,7 @@ class ProcessorLink:
         self.pid = 0
         self.was_stopped = False
         """Whether it is killed because it was stopped, and nothing let it go on."""
-        self._turns = turns
+        self._reactor = reactor
         self._report = report
         self._import_ahead = import_ahead
         self._loop = asyncio.get_running_loop()
@@ -143,7 +143,7 @@ class ProcessorLink:
         os.set_blocking(self._stderr, False)
         self.child_descriptors = [tasks_end.detach(), control_end.detach(), page, stderr_end]
         """To be passed to the processor, and closed here."""
-        turns.add(self._tasks.fileno(), self._read_tasks_channel)
+        reactor.add_reader(self._tasks.fileno(), self._read_tasks_channel)
         self._loop.add_reader(self._stderr, self._read_stderr)
 
     # --- to the processor
@@ -200,7 +200,7 @@ class ProcessorLink:
         except OSError:
             packet = b""
         if not packet:
-            self._turns.remove(self._tasks.fileno())
+            self._reactor.remove_reader(self._tasks.fileno())
             return None
         if self._is_faulty:
             return 0
@@ -278,7 +278,7 @@ class ProcessorLink:
 
     # --- its end
 
-    def bury(self, status: int | None, peak_bytes: int) -> events.ProcessorExited:
+    def end(self, status: int | None, peak_bytes: int) -> events.ProcessorExited:
         """Take in the last it said, release everything, and return what is to be reported. `status` None: unknown."""
         while self._read_packet() is not None:
             pass
@@ -298,7 +298,7 @@ class ProcessorLink:
         return event
 
     def close(self) -> None:
-        self._turns.remove(self._tasks.fileno())
+        self._reactor.remove_reader(self._tasks.fileno())
         self._loop.remove_reader(self._stderr)
         self._task_sender.close()
         self._control_sender.close()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from scaler_protocol.service.host import Host
+from scaler_protocol.service.process import ServiceContext
 
 
 class StartUp:
-    """Takes note of what has happened and tells the host, each thing once."""
+    """Takes note of what has happened and tells the context, each thing once."""
 
-    def __init__(self, host: Host, workers: int, preload: str, scheduler: str) -> None:
-        self._host = host
+    def __init__(self, context: ServiceContext, workers: int, preload: str, scheduler: str) -> None:
+        self._context = context
         self._missing = set(range(workers))
         """Slots of workers that cannot run a task yet."""
         self._workers = workers
@@ -30,9 +30,9 @@ class StartUp:
             if self._preload:
                 self._say_missing()
             return
-        self._host.started()
+        self._context.started()
         if not self.registered:
-            self._host.status(f"no scheduler has answered at {self._scheduler} yet")
+            self._context.status(f"no scheduler has answered at {self._scheduler} yet")
         self._check()
 
     def on_registered(self) -> None:
@@ -41,9 +41,9 @@ class StartUp:
         self._check()
 
     def _say_missing(self) -> None:
-        self._host.status(f"{len(self._missing)} of {self._workers} workers still run --preload {self._preload}")
+        self._context.status(f"{len(self._missing)} of {self._workers} workers still run --preload {self._preload}")
 
     def _check(self) -> None:
         if self.registered and not self._missing and not self._ready:
             self._ready = True
-            self._host.ready()
+            self._context.ready()

@@ -1,6 +1,6 @@
 """Several services in one process, one event loop and one thread, for a cluster on a single machine.
 
-    python -m scaler_protocol.service.together MODULE ARGUMENTS... [-- MODULE ARGUMENTS...]...
+    python -m scaler_protocol.service.shared_process MODULE ARGUMENTS... [-- MODULE ARGUMENTS...]...
 
 Each is what `python -m MODULE ARGUMENTS...` would be. They start in this order, each when the one before is ready, and stop in
 the opposite one; when one ends, all do. What travels between them needs no socket and wakes no process, which saves two of the
@@ -17,26 +17,26 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from scaler_protocol.service.errors import ServiceError
-from scaler_protocol.service.host import Host, begin, turns_of
+from scaler_protocol.service.process import ServiceContext, make_services, running_reactor
 
 if TYPE_CHECKING:
     import asyncio
     import signal
 
     from scaler_protocol.address import Address
-    from scaler_protocol.service.host import OnStop, Part
+    from scaler_protocol.service.process import OnStop, Service
+    from scaler_protocol.service.reactor import Reactor
     from scaler_protocol.service.readiness import Readiness
-    from scaler_protocol.service.turns import Turns
     from scaler_protocol.transport import RouterListener
 
-MODULE = "scaler_protocol.service.together"
+MODULE = "scaler_protocol.service.shared_process"
 
 _SEPARATOR = "--"
 
-USAGE = "usage: python -m scaler_protocol.service.together MODULE ARGUMENTS... [-- MODULE ARGUMENTS...]..."
+USAGE = "usage: python -m scaler_protocol.service.shared_process MODULE ARGUMENTS... [-- MODULE ARGUMENTS...]..."
 
 
-def joined(command_lines: Sequence[Sequence[str]]) -> list[str]:
+def join_command_lines(command_lines: Sequence[Sequence[str]]) -> list[str]:
     """Return the arguments that run these, each a module and its own arguments."""
     arguments = list(command_lines[0])
     for command_line in command_lines[1:]:
@@ -48,18 +48,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the services that these arguments name (default: those of this process); return the exit status."""
     command_lines = _split(sys.argv[1:] if arguments is None else arguments)
     with ExitStack() as started:
-        readiness, parts = begin([_maker(module) for module, *_ in command_lines], started)
+        readiness, services = make_services([_maker(module) for module, *_ in command_lines], started)
         from scaler_protocol.service.command import status_of
 
         # What concerns all of them is in the first one's settings.
         return status_of(
-            parts[0].settings_class.command,
-            lambda: _run(parts, [rest for _, *rest in command_lines], readiness),
+            services[0].settings_class.command,
+            lambda: _run(services, [arguments for _, *arguments in command_lines], readiness),
         )
 
 
 def _split(arguments: Sequence[str]) -> list[list[str]]:
-    """Undo `joined`. Ends the program with the usage where a module is missing."""
+    """Undo `join_command_lines`. Ends the program with the usage where a module is missing."""
     command_lines: list[list[str]] = [[]]
     for argument in arguments:
         if argument == _SEPARATOR:
@@ -71,46 +71,46 @@ def _split(arguments: Sequence[str]) -> list[list[str]]:
     return command_lines
 
 
-def _maker(module: str) -> Callable[[], Part]:
-    def make_part() -> Part:
-        part: Part = importlib.import_module(f"{module}.main").part()
-        return part
+def _maker(module: str) -> Callable[[], Service]:
+    def make_service() -> Service:
+        service: Service = importlib.import_module(f"{module}.main").service()
+        return service
 
-    return make_part
+    return make_service
 
 
-def _run(parts: Sequence[Part], arguments: Sequence[Sequence[str]], readiness: Readiness) -> int:
+def _run(services: Sequence[Service], arguments: Sequence[Sequence[str]], readiness: Readiness) -> int:
     from scaler_protocol.service import event_loop
     from scaler_protocol.service.command import set_up, tell
 
     settings: list[Any] = []
     status = 0
-    for part, given in zip(parts, arguments, strict=True):
+    for service, given in zip(services, arguments, strict=True):
         try:
-            settings.append(part.settings_class.from_command_line(given))
+            settings.append(service.settings_class.from_command_line(given))
         except ServiceError as error:
             # All mistakes are told at once.
-            status = tell(part.settings_class.command, error)
+            status = tell(service.settings_class.command, error)
     if status:
         return status
     set_up(settings[0])
-    for part, own in zip(parts, settings, strict=True):
-        part.prepare(own, alone=False)
+    for service, own in zip(services, settings, strict=True):
+        service.prepare(own, alone=False)
     return event_loop.run(
-        lambda: _Company(readiness).serve(list(zip(parts, settings, strict=True))), settings[0].event_loop
+        lambda: _ServiceGroup(readiness).serve(list(zip(services, settings, strict=True))), settings[0].event_loop
     )
 
 
-class _Company:
+class _ServiceGroup:
     """Services that start and stop in order."""
 
     def __init__(self, readiness: Readiness) -> None:
         self._readiness = readiness
-        self._members: list[_Member] = []
+        self._members: list[_SharedService] = []
         self._signals: ExitStack | None = None
         self._asked: signal.Signals | None = None
 
-    async def serve(self, parts: Sequence[tuple[Part, Any]]) -> int:
+    async def serve(self, services: Sequence[tuple[Service, Any]]) -> int:
         """Run them, each with its settings, until one of them ends or a signal comes; return the exit status."""
         import asyncio
         import signal
@@ -118,10 +118,12 @@ class _Company:
         addresses: dict[str, Address] = {}
         listeners: dict[str, RouterListener] = {}
         tasks: list[asyncio.Task[int]] = []
-        async with turns_of(self._readiness) as turns:
+        async with running_reactor(self._readiness) as reactor:
             try:
-                for part, settings in parts:
-                    member = _Member(part, settings, turns, self._readiness, addresses, listeners, self._watch_signals)
+                for service, settings in services:
+                    member = _SharedService(
+                        service, settings, reactor, self._readiness, addresses, listeners, self._watch_signals
+                    )
                     self._members.append(member)
                     tasks.append(member.task)
                     awaited: list[asyncio.Future[Any]] = [*tasks, member.is_ready]
@@ -163,14 +165,14 @@ class _Company:
             member.announce(number)
 
 
-class _Member(Host):
+class _SharedService(ServiceContext):
     """One service, from its start to its end."""
 
     def __init__(
         self,
-        part: Part,
+        service: Service,
         settings: Any,
-        turns: Turns,
+        reactor: Reactor,
         readiness: Readiness,
         addresses: dict[str, Address],
         listeners: dict[str, RouterListener],
@@ -178,21 +180,21 @@ class _Member(Host):
     ) -> None:
         import asyncio
 
-        super().__init__(turns, readiness, addresses, listeners)
+        super().__init__(reactor, readiness, addresses, listeners)
         self._watch_signals = watch_signals
         self._on_stop: OnStop | None = None
         self._on_announced: OnStop | None = None
         self._is_asked = False
         self.is_ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.task: asyncio.Task[int] = asyncio.create_task(self._serve(part, settings))
+        self.task: asyncio.Task[int] = asyncio.create_task(self._serve(service, settings))
 
-    async def _serve(self, part: Part, settings: Any) -> int:
+    async def _serve(self, service: Service, settings: Any) -> int:
         from scaler_protocol.service.command import tell
 
         try:
-            return await part.serve(settings, self)
+            return await service.serve(settings, self)
         except ServiceError as error:
-            return tell(part.settings_class.command, error)
+            return tell(service.settings_class.command, error)
 
     def announce(self, number: signal.Signals) -> None:
         """Tell it that it will be asked to stop."""
@@ -209,7 +211,7 @@ class _Member(Host):
         else:
             self._on_stop(number)
 
-    # --- Host
+    # --- for the service
 
     def ready(self, addresses: Mapping[str, Address] | None = None) -> None:
         if not self.is_ready.done():

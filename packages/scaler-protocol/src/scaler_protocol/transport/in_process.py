@@ -9,7 +9,7 @@ from scaler_protocol.transport.router import RouterListener
 from scaler_protocol.wire.envelope import Frame
 
 
-class InsideLink:
+class InProcessLink:
     """The calling end of a connection to a `RouterListener` of the same thread, with the face of `DealerLink` for sending.
 
     There is nothing to wait for, and nothing to receive: `take` is called with each message while the other end sends it. It

@@ -11,11 +11,11 @@ from pydantic import Field
 from scaler_protocol.address import Address
 from scaler_protocol.service.command import EventLoopSettings
 from scaler_protocol.service.errors import ServiceError
-from scaler_protocol.service.host import Host
+from scaler_protocol.service.process import ServiceContext
 from scaler_protocol.service.settings import Short
 
 
-class NotingPart:
+class NotingService:
     """`what`: what it does when it is started."""
 
     name: ClassVar[str]
@@ -45,9 +45,9 @@ class NotingPart:
     def prepare(self, settings: object, *, alone: bool) -> None:
         self.note(f"prepared alone={alone} in {os.getpid()}")
 
-    async def serve(self, settings: object, host: Host) -> int:
+    async def serve(self, settings: object, context: ServiceContext) -> int:
         what = settings.what  # type: ignore[attr-defined]
-        self.note(f"starts beside {sorted(host.addresses)}")
+        self.note(f"starts beside {sorted(context.addresses)}")
         stopped = asyncio.Event()
 
         def on_stop(number: object) -> None:
@@ -59,9 +59,9 @@ class NotingPart:
                 raise ServiceError(f"{self.name} does not start")
             if what == "be-slow":
                 await stopped.wait()
-            with host.stop_signals(on_stop, lambda number: self.note(f"hears that it will be: {number!r}")):
+            with context.stop_signals(on_stop, lambda number: self.note(f"hears that it will be: {number!r}")):
                 if what != "never-ready":
-                    host.ready({self.name: Address.parse("tcp://127.0.0.1:4711")})
+                    context.ready({self.name: Address.parse("tcp://127.0.0.1:4711")})
                 if what == "fail-later":
                     raise ServiceError(f"{self.name} cannot go on")
                 if what == "raise":

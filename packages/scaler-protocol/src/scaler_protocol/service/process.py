@@ -1,4 +1,4 @@
-"""A service and the process it runs in: alone there (`run_alone`), or beside others (`service.together`)."""
+"""A service and what it has from its process, which it has to itself (`run_alone`) or shares (`service.shared_process`)."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
     from scaler_protocol.address import Address
     from scaler_protocol.service.command import EventLoopSettings
+    from scaler_protocol.service.reactor import Reactor
     from scaler_protocol.service.readiness import Readiness
-    from scaler_protocol.service.turns import Turns
     from scaler_protocol.transport import RouterListener
 
     OnStop = Callable[[signal.Signals], None]
 
 
-class Part(Protocol):
+class Service(Protocol):
     """A service, from the start of its process. It is made before anything large is imported, and closed whatever happens."""
 
     @property
@@ -32,29 +32,29 @@ class Part(Protocol):
     def prepare(self, settings: Any, *, alone: bool) -> None:
         """Do what is to be done before there is an event loop, a socket or a thread: fork, wait for standard input when alone."""
 
-    async def serve(self, settings: Any, host: Host) -> int:
+    async def serve(self, settings: Any, context: ServiceContext) -> int:
         """Run until stopped; return the exit status. Raises ServiceError when there is no starting or going on."""
 
     def close(self) -> None:
         """End what was started, be it in `prepare` or when this was made."""
 
 
-class Host(ABC):
-    """What a service has from its process, and what it has to tell it."""
+class ServiceContext(ABC):
+    """What a service is given by its process, and what it has to tell it."""
 
     def __init__(
         self,
-        turns: Turns,
+        reactor: Reactor,
         readiness: Readiness,
         addresses: dict[str, Address],
         listeners: dict[str, RouterListener],
     ) -> None:
-        self.turns = turns
+        self.reactor = reactor
         self._readiness = readiness
         self.addresses = addresses
         """Where the services before it in this process answer, by role."""
         self.listeners = listeners
-        """Those of this process, by address: an `InsideLink` reaches them."""
+        """Those of this process, by address: an `InProcessLink` reaches them."""
 
     @abstractmethod
     def ready(self, addresses: Mapping[str, Address] | None = None) -> None:
@@ -80,9 +80,9 @@ class Host(ABC):
         """
 
 
-class _OwnProcess(Host):
-    def __init__(self, turns: Turns, readiness: Readiness) -> None:
-        super().__init__(turns, readiness, {}, {})
+class _OwnProcess(ServiceContext):
+    def __init__(self, reactor: Reactor, readiness: Readiness) -> None:
+        super().__init__(reactor, readiness, {}, {})
 
     def ready(self, addresses: Mapping[str, Address] | None = None) -> None:
         self._readiness.ready(addresses)
@@ -99,8 +99,8 @@ class _OwnProcess(Host):
         return StopSignals(on_stop)
 
 
-def begin(make_parts: Sequence[Callable[[], Part]], started: ExitStack) -> tuple[Readiness, list[Part]]:
-    """Make the parts of this process, and import what their settings need; leaving `started` closes them."""
+def make_services(factories: Sequence[Callable[[], Service]], started: ExitStack) -> tuple[Readiness, list[Service]]:
+    """Make the services of this process, and import what their settings need; leaving `started` closes them."""
     with starting():
         from scaler_protocol.service.child import die_with_parent
         from scaler_protocol.service.readiness import Readiness
@@ -108,45 +108,45 @@ def begin(make_parts: Sequence[Callable[[], Part]], started: ExitStack) -> tuple
         # First of all, because these take out of the environment what child processes must not inherit.
         die_with_parent()
         readiness = Readiness.from_environment()
-        parts = []
-        for make_part in make_parts:
-            parts.append(make_part())
-            started.callback(parts[-1].close)
-        # All of them have begun what goes on beside this.
-        for part in parts:
-            _ = part.settings_class
-    return readiness, parts
+        services = []
+        for make_service in factories:
+            services.append(make_service())
+            started.callback(services[-1].close)
+        # By now every service has started its background work, which goes on during these imports.
+        for service in services:
+            _ = service.settings_class
+    return readiness, services
 
 
 @asynccontextmanager
-async def turns_of(readiness: Readiness) -> AsyncIterator[Turns]:
-    """The turns of the running event loop, which gives signs of life meanwhile."""
+async def running_reactor(readiness: Readiness) -> AsyncIterator[Reactor]:
+    """A reactor for the running event loop. Meanwhile, whoever waits for this process is told that it is alive."""
     import asyncio
 
-    from scaler_protocol.service.turns import Turns
+    from scaler_protocol.service.reactor import Reactor
 
-    turns = Turns()
+    reactor = Reactor()
     keep_alive = asyncio.create_task(readiness.keep_alive())
     try:
-        yield turns
+        yield reactor
     finally:
         keep_alive.cancel()
-        turns.close()
+        reactor.close()
 
 
-def run_alone(make_part: Callable[[], Part], arguments: Sequence[str] | None = None) -> int:
+def run_alone(make_service: Callable[[], Service], arguments: Sequence[str] | None = None) -> int:
     """Run a service as the command that it is, with these arguments (default: those of this process); return its exit status."""
     with ExitStack() as started:
-        readiness, (part,) = begin([make_part], started)
+        readiness, (service,) = make_services([make_service], started)
         from scaler_protocol.service import event_loop
         from scaler_protocol.service.command import run_command
 
         async def serve(settings: EventLoopSettings) -> int:
-            async with turns_of(readiness) as turns:
-                return await part.serve(settings, _OwnProcess(turns, readiness))
+            async with running_reactor(readiness) as reactor:
+                return await service.serve(settings, _OwnProcess(reactor, readiness))
 
         def run(settings: EventLoopSettings) -> int:
-            part.prepare(settings, alone=True)
+            service.prepare(settings, alone=True)
             return event_loop.run(lambda: serve(settings), settings.event_loop)
 
-        return run_command(part.settings_class, run, arguments)
+        return run_command(service.settings_class, run, arguments)

@@ -15,12 +15,12 @@ from scaler_protocol.address import Address
 from scaler_protocol.service.child import ChildService
 from scaler_protocol.service.errors import ServiceError
 
-MODULE = "scaler_protocol.service.together"
-PARTS = Path(__file__).parent / "parts"
+MODULE = "scaler_protocol.service.shared_process"
+SERVICES = Path(__file__).parent / "services"
 PATIENCE_S = 30.0
 
 
-class Company:
+class SharedProcess:
     """A process with two services, and what they have noted."""
 
     def __init__(self, child: ChildService, output: Path, errors: Path) -> None:
@@ -35,26 +35,26 @@ class Company:
         return self._errors.read_text()
 
 
-Start = Callable[..., Company]
+Start = Callable[..., SharedProcess]
 
 
 @pytest.fixture
 def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Start]:
-    monkeypatch.setenv("PYTHONPATH", str(PARTS))
-    companies: list[Company] = []
+    monkeypatch.setenv("PYTHONPATH", str(SERVICES))
+    processes: list[SharedProcess] = []
 
-    def start(first: str = "run", second: str = "run", event_loop: str = "builtin") -> Company:
+    def start(first: str = "run", second: str = "run", event_loop: str = "builtin") -> SharedProcess:
         arguments = ["first", "--what", first, "--event-loop", event_loop, "--logging-level", "ERROR"]
         with (tmp_path / "output").open("wb") as output, (tmp_path / "errors").open("wb") as errors:
             child = ChildService.start(
                 MODULE, [*arguments, "--", "second", "--what", second], name="both", stdout=output, stderr=errors
             )
-        companies.append(Company(child, tmp_path / "output", tmp_path / "errors"))
-        return companies[-1]
+        processes.append(SharedProcess(child, tmp_path / "output", tmp_path / "errors"))
+        return processes[-1]
 
     yield start
-    for company in companies:
-        company.child.terminate(0)
+    for process in processes:
+        process.child.terminate(0)
 
 
 @pytest.mark.parametrize("event_loop", ["builtin", "uvloop"])
@@ -62,13 +62,13 @@ def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Start]:
 def test_they_start_in_order_and_stop_in_the_opposite_one(
     start: Start, number: signal.Signals, event_loop: str
 ) -> None:
-    company = start(event_loop=event_loop)
+    process = start(event_loop=event_loop)
     address = Address.parse("tcp://127.0.0.1:4711")
-    assert company.child.wait_ready(PATIENCE_S) == {"first": address, "second": address}
-    os.kill(company.child.pid, number)
-    assert company.child.join(PATIENCE_S) == 0
-    pid = company.child.pid
-    assert company.notes() == [
+    assert process.child.wait_ready(PATIENCE_S) == {"first": address, "second": address}
+    os.kill(process.child.pid, number)
+    assert process.child.join(PATIENCE_S) == 0
+    pid = process.child.pid
+    assert process.notes() == [
         "first made",
         "second made",
         f"first prepared alone=False in {pid}",
@@ -84,23 +84,23 @@ def test_they_start_in_order_and_stop_in_the_opposite_one(
         "second closed",
         "first closed",
     ]
-    assert company.errors() == ""
+    assert process.errors() == ""
 
 
 def test_a_second_signal_ends_the_process_at_once(start: Start) -> None:
-    company = start()
-    company.child.wait_ready(PATIENCE_S)
-    os.kill(company.child.pid, signal.SIGTERM)
-    os.kill(company.child.pid, signal.SIGINT)
-    assert company.child.join(PATIENCE_S) in (128 + signal.SIGTERM, 128 + signal.SIGINT)
+    process = start()
+    process.child.wait_ready(PATIENCE_S)
+    os.kill(process.child.pid, signal.SIGTERM)
+    os.kill(process.child.pid, signal.SIGINT)
+    assert process.child.join(PATIENCE_S) in (128 + signal.SIGTERM, 128 + signal.SIGINT)
 
 
 def test_a_second_that_does_not_start_takes_the_first_along(start: Start) -> None:
-    company = start(second="fail")
+    process = start(second="fail")
     with pytest.raises(ServiceError, match="both ended before it was ready: exit status 1"):
-        company.child.wait_ready(PATIENCE_S)
-    assert company.errors() == "scaler_second: second does not start\n"
-    assert company.notes()[-4:] == [
+        process.child.wait_ready(PATIENCE_S)
+    assert process.errors() == "scaler_second: second does not start\n"
+    assert process.notes()[-4:] == [
         f"first is asked to stop: {signal.SIGTERM!r}",
         "first ends",
         "second closed",
@@ -109,54 +109,54 @@ def test_a_second_that_does_not_start_takes_the_first_along(start: Start) -> Non
 
 
 def test_a_first_that_does_not_start_is_all(start: Start) -> None:
-    company = start(first="fail")
+    process = start(first="fail")
     with pytest.raises(ServiceError, match="both ended before it was ready: exit status 1"):
-        company.child.wait_ready(PATIENCE_S)
-    assert company.errors() == "scaler_first: first does not start\n"
-    assert not any("second starts" in note for note in company.notes())
+        process.child.wait_ready(PATIENCE_S)
+    assert process.errors() == "scaler_first: first does not start\n"
+    assert not any("second starts" in note for note in process.notes())
 
 
 @pytest.mark.parametrize("which", ["first", "second"])
 def test_when_one_ends_so_do_all(start: Start, which: str) -> None:
-    company = start(**{which: "end"})
-    assert company.child.join(PATIENCE_S) == 0
-    assert {"first ends", "first closed", "second closed"} <= set(company.notes())
-    assert company.errors() == ""
+    process = start(**{which: "end"})
+    assert process.child.join(PATIENCE_S) == 0
+    assert {"first ends", "first closed", "second closed"} <= set(process.notes())
+    assert process.errors() == ""
 
 
 @pytest.mark.parametrize("which", ["first", "second"])
 def test_when_one_cannot_go_on_its_command_says_so(start: Start, which: str) -> None:
-    company = start(**{which: "fail-later"})
-    assert company.child.join(PATIENCE_S) == 1
-    assert company.errors() == f"scaler_{which}: {which} cannot go on\n"
+    process = start(**{which: "fail-later"})
+    assert process.child.join(PATIENCE_S) == 1
+    assert process.errors() == f"scaler_{which}: {which} cannot go on\n"
 
 
 @pytest.mark.parametrize("which", ["first", "second"])
 def test_a_mistake_in_one_is_shown_and_ends_all(start: Start, which: str) -> None:
-    company = start(**{which: "raise"})
-    assert company.child.join(PATIENCE_S) == 1
-    assert "ZeroDivisionError: a mistake in the program" in company.errors()
-    assert company.notes()[-2:] == ["second closed", "first closed"]
+    process = start(**{which: "raise"})
+    assert process.child.join(PATIENCE_S) == 1
+    assert "ZeroDivisionError: a mistake in the program" in process.errors()
+    assert process.notes()[-2:] == ["second closed", "first closed"]
 
 
 @pytest.mark.parametrize("second", ["never-ready", "be-slow"])
 def test_a_signal_while_the_second_starts_ends_both(start: Start, second: str) -> None:
-    company = start(second=second)
-    while not any("second starts" in note for note in company.notes()):
-        assert company.child.is_running
-    os.kill(company.child.pid, signal.SIGTERM)
-    assert company.child.join(PATIENCE_S) == 0
-    assert [note for note in company.notes() if note.endswith("ends")] == ["second ends", "first ends"]
+    process = start(second=second)
+    while not any("second starts" in note for note in process.notes()):
+        assert process.child.is_running
+    os.kill(process.child.pid, signal.SIGTERM)
+    assert process.child.join(PATIENCE_S) == 0
+    assert [note for note in process.notes() if note.endswith("ends")] == ["second ends", "first ends"]
 
 
 def test_mistakes_in_the_settings_of_both_are_told_at_once(start: Start) -> None:
-    company = start(first="dance", second="sing")
+    process = start(first="dance", second="sing")
     with pytest.raises(ServiceError, match="exit status 2"):
-        company.child.wait_ready(PATIENCE_S)
-    first, second = company.errors().splitlines()
+        process.child.wait_ready(PATIENCE_S)
+    first, second = process.errors().splitlines()
     assert first.startswith("scaler_first: --what: ")
     assert second.startswith("scaler_second: --what: ")
-    assert company.notes() == ["first made", "second made", "second closed", "first closed"]
+    assert process.notes() == ["first made", "second made", "second closed", "first closed"]
 
 
 @pytest.mark.parametrize("arguments", [[], ["first", "--"], ["--", "second"], ["first", "--", "--", "second"]])
@@ -165,4 +165,4 @@ def test_a_command_line_that_names_nothing_is_answered_with_the_usage(arguments:
         [sys.executable, "-m", MODULE, *arguments], capture_output=True, text=True, timeout=PATIENCE_S
     )
     assert done.returncode == 1
-    assert done.stderr.startswith("usage: python -m scaler_protocol.service.together MODULE")
+    assert done.stderr.startswith("usage: python -m scaler_protocol.service.shared_process MODULE")
