@@ -29,12 +29,12 @@ INSTANCES = 5
 class Symphony:
     """A scheduler, an application in the stand-in, and the adapter between them."""
 
-    def __init__(self, deployment: Deployment, folder: Path, *flags: str) -> None:
+    def __init__(self, deployment: Deployment, folder: Path, *flags: str, instances: int = INSTANCES) -> None:
         self.deployment = deployment
         self.application = folder / "applications" / "ScalerService"
         self.application.mkdir(parents=True)
         (self.application / "service.py").write_text((STAND_IN / "service.txt").read_text())
-        (self.application / "instances").write_text(str(INSTANCES))
+        (self.application / "instances").write_text(str(instances))
         self.scheduler = deployment.scheduler("--monitor-address=tcp://127.0.0.1:0")
         self.flags = flags
         self.adapter = self.start_adapter()
@@ -253,7 +253,8 @@ def test_object_storage_may_be_elsewhere_afterwards(
     deployment: Deployment, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Service processes live on, and so do clients that tasks have made in them."""
-    symphony = Symphony(deployment, tmp_path_factory.mktemp("moving"))
+    instances = BASE_CONCURRENCY + 1
+    symphony = Symphony(deployment, tmp_path_factory.mktemp("moving"), instances=instances)
 
     def ask_processes(name: str) -> set[int]:
         # Both places are taken until both have begun: so each task is in a process of its own.
@@ -271,7 +272,7 @@ def test_object_storage_may_be_elsewhere_afterwards(
     before: set[int] = set()
     for turn in itertools.count():
         before |= ask_processes(f"before-{turn}")
-        if len(before) == INSTANCES:
+        if len(before) == instances:
             break
     storage = deployment.storage()
     symphony.scheduler.kill()

@@ -39,6 +39,9 @@ class Context:
         self.unfinished: list[bool] = []
         """What its clients said of their unanswered tasks, in order."""
         self.attends = False
+        self.lets_through = threading.Event()
+        """While it is not set, nothing reaches the clients."""
+        self.lets_through.set()
         self._links: dict[bytes, DealerLink] = {}
         self._stopping = False
         self._threads: list[threading.Thread] = []
@@ -48,6 +51,7 @@ class Context:
 
         def receive() -> None:
             while not self._stopping:
+                self.lets_through.wait()
                 for frames in link.receive(10):
                     receiver(frames)
                 if self.attends:
@@ -84,6 +88,7 @@ class Context:
 
     def close(self) -> None:
         self._stopping = True
+        self.lets_through.set()
         for thread in self._threads:
             thread.join(5)
         for link in self._links.values():
@@ -117,6 +122,15 @@ def test_an_address_is_not_needed(context: Context, cluster: InProcessCluster) -
     assert context.relayed
     # No connection of its own, only the thread that does what tasks want.
     assert {t.name for t in threading.enumerate() if t.name.startswith("scaler")} == {"scaler-nested"}
+
+
+def test_a_large_value_waits_until_the_scheduler_has_said_where_it_goes(context: Context) -> None:
+    context.lets_through.clear()
+    with Client() as client:
+        timer = threading.Timer(0.1, context.lets_through.set)
+        timer.start()
+        assert client.submit(len, bytes(300_000)).result(5) == 300_000
+        timer.join()
 
 
 def test_tasks_are_one_deeper(context: Context, cluster: InProcessCluster) -> None:

@@ -614,6 +614,9 @@ class Engine(ABC):
         self.check_process()
         if self._core.unusable is not None:
             raise self._core.unusable.with_traceback(None)
+        if not self._storage_address() and self._welcome is None and not self.must_not_wait():
+            # A client inside a task is used before the scheduler has answered it, and only that answer says where.
+            self.wait_connected(self.timeout_seconds)
         channel = self._channel
         if channel is None or channel.address != self._storage_address():
             channel = self._ask(self._open_channel)
