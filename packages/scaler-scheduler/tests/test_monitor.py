@@ -10,12 +10,13 @@ from collections import Counter
 from harness import FUNCTION, Agent, Client, Harness, identity
 
 from scaler_protocol.monitoring.topics import EVENTS, FIGURES, dump_topic, dumped_task
+from scaler_protocol.payloads.framing import FAILURE_KEPT_BYTES_MAX
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode, encode
 from scaler_protocol.wire.columns import Packed
 from scaler_scheduler.core import Publish, StoreReported, Tick
 from scaler_scheduler.core.dump import TASKS_MAX, describe
-from scaler_scheduler.core.monitor import EVENTS_MAX, FAILURE_PAYLOAD_BYTES_MAX, FAILURES_KEPT
+from scaler_scheduler.core.monitor import EVENTS_MAX, FAILURES_KEPT
 from scaler_scheduler.monitor_feed import LINES_KEPT, RecentLog
 
 
@@ -232,7 +233,7 @@ def test_failures_are_told_once_and_again_to_whoever_joins() -> None:
     client.submit(FAILURES_KEPT + 5)
     tasks = agent.tasks()
     agent.answer(tasks[:-1], status=m.Status.FAILED, payload=b"Pwhy", durations=[9] * (len(tasks) - 1))
-    agent.answer(tasks[-1:], status=m.Status.FAILED, payload=b"P" + bytes(FAILURE_PAYLOAD_BYTES_MAX))
+    agent.answer(tasks[-1:], status=m.Status.FAILED, payload=b"P" + bytes(FAILURE_KEPT_BYTES_MAX))
     (told,) = of_kind(listen(harness), m.MonitorFailures)
     assert (told.first_number, len(told.numbers)) == (6, FAILURES_KEPT)
     assert told.payloads.split()[0] == b"Pwhy"
@@ -335,6 +336,28 @@ def test_failed_items_of_chunks_are_counted_and_told() -> None:
     (snapshot,) = of_kind(told, m.MonitorSnapshot)
     assert (snapshot.failed_items, snapshot.clients[0].failed_items) == (3, 3)
     assert counts(snapshot.task_states)["success"] == 2
+
+
+def test_a_failure_that_is_too_large_is_told_in_its_short_form() -> None:
+    harness, client, agent = running()
+    listen(harness)
+    client.submit(3)
+    tasks = agent.tasks()
+    (_, first, _), (_, second, _), (_, third, _) = tasks
+    large = b"P" + bytes(FAILURE_KEPT_BYTES_MAX)
+    agent.send(m.ChunkFailures(client.id, first, 1, 0, b"short"))
+    agent.send(m.ChunkFailures(client.id, second, 1, 0, bytes(FAILURE_KEPT_BYTES_MAX + 1)))
+    agent.send(m.ChunkFailures(client.id, 99, 1, 0, b"of no task"))
+    agent.answer(tasks[:2], status=m.Status.FAILED, payload=large)
+    agent.send(m.ChunkFailures(client.id, third, 1, 0, b"of a task that ends otherwise"))
+    agent.answer(tasks[2:])
+    told = listen(harness)
+    (failures,) = of_kind(told, m.MonitorFailures)
+    assert list(failures.numbers) == [first, second]
+    assert failures.payloads.split() == [b"short", b""]
+    assert list(failures.items) == [0, 0]
+    (snapshot,) = of_kind(told, m.MonitorSnapshot)
+    assert snapshot.failed_items == 0
 
 
 def test_a_burst_is_thinned_within_its_first_second() -> None:

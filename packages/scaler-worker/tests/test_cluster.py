@@ -17,6 +17,9 @@ import pytest
 
 from scaler_protocol.failures import StandIn, load_exception
 from scaler_protocol.payloads.framing import (
+    FAILURE_KEPT_BYTES_MAX,
+    INLINE_BYTES_MAX,
+    OBJECT,
     PICKLED,
     RAW_BYTES,
     Argument,
@@ -209,6 +212,27 @@ def test_a_map_chunk_keeps_values_and_failures_apart(start: Start) -> None:
     assert scheduler.values(scheduler.submit(max, [starred], kind=m.TaskKind.MAP_CHUNK)) == [([2, 4], {})]
     listed = frame_payloads([arguments(1, 2), arguments(5, 4)])
     assert scheduler.values(scheduler.submit(max, [listed], kind=m.TaskKind.MAP_CHUNK)) == [([2, 5], {})]
+
+
+@pytest.mark.parametrize("size", [FAILURE_KEPT_BYTES_MAX // 4, INLINE_BYTES_MAX + 1, 3 * 1024**2])
+def test_of_a_large_failure_monitors_get_a_short_form_before_it(start: Start, size: int) -> None:
+    scheduler, _ = start()
+
+    def fail(size: int) -> None:
+        raise ValueError("b" * size, bytes(size))
+
+    numbers = scheduler.submit(fail, [arguments(size)])
+    ((status, payload),) = scheduler.wait_for_results(numbers)
+    assert status == Status.FAILED
+    assert payload[:1] == OBJECT or FAILURE_KEPT_BYTES_MAX < len(payload) <= INLINE_BYTES_MAX
+    (told,) = [message for message in scheduler.received if isinstance(message, m.ChunkFailures)]
+    assert (told.number, told.attempt, told.count) == (numbers[0], 1, 0)
+    assert len(told.payload) <= FAILURE_KEPT_BYTES_MAX
+    short = Failure(*value_of(told.payload))
+    assert (short.pickled, short.type_name) == (b"", "ValueError")
+    assert short.text.startswith("('bbb")
+    assert short.text.endswith(" characters, cut]")
+    assert " characters, cut] … " in short.traceback_text
 
 
 def test_graph_inputs_and_expressions(start: Start) -> None:

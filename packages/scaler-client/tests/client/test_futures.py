@@ -263,6 +263,19 @@ def test_profiling(owner: Owner) -> None:
         ScalerFuture(Owner()).profiling_info()
 
 
+def test_without_a_value_there_is_no_profiling_info(owner: Owner) -> None:
+    owner.profiling = True
+    failed, cancelled, unmeasured = ScalerFuture(owner), ScalerFuture(owner), ScalerFuture(owner)
+    answer_futures([failed], [b"it died"], [Status.PROCESSOR_DIED], [(None, None, None)])
+    cancelled.cancel()
+    answer_futures([unmeasured], [value(1)], [], [(None, None, None)])
+    for future, reason in ((failed, "failed; only tasks"), (cancelled, "was cancelled; only tasks")):
+        with pytest.raises(ValueError, match=f"{reason} that return a value have profiling information"):
+            future.profiling_info()
+    with pytest.raises(ValueError, match="was not measured by its worker"):
+        unmeasured.profiling_info()
+
+
 def test_threads_race_for_one_future(owner: Owner) -> None:
     """Completion, cancellation, waiters and callbacks at once: one outcome, everybody told."""
     for _ in range(200):

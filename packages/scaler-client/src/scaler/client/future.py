@@ -275,7 +275,7 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
     def profiling_info(self) -> ProfilingInfo:
         """Return what the task took.
 
-        Raises ValueError before the task is done, when it did not run to its end, or without `profiling=True`.
+        Raises ValueError before the task is done, when it failed or was cancelled, or without `profiling=True`.
         """
         if not self.client.profiling:
             raise ValueError(f"task {self.number} is not profiled: make the client with profiling=True")
@@ -283,7 +283,11 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
             raise ValueError(f"task {self.number} is not done yet")
         duration, cpu_time, memory_peak = self._profile
         if duration is None:
-            raise ValueError(f"task {self.number} did not run, or its worker did not profile it")
+            # What it did until then is not told: its time may be that of another attempt, or of a process that is gone.
+            reason = {"failed": "failed", "cancelled": "was cancelled"}.get(self._shown_state)
+            if reason is None:
+                raise ValueError(f"task {self.number} was not measured by its worker")
+            raise ValueError(f"task {self.number} {reason}; only tasks that return a value have profiling information")
         return ProfilingInfo(duration / 1e6, (cpu_time or 0) / 1e6, memory_peak or 0)
 
     def result(self, timeout: float | None = None) -> Any:

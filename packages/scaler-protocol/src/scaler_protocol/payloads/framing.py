@@ -60,6 +60,9 @@ RAW_BYTEARRAY = b"a"
 FRAMED = b"F"
 PER_CALL = b"N"
 
+FAILURE_KEPT_BYTES_MAX = 24 * 1024
+"""Failure payloads up to this size are kept for monitors. Of a larger one they get a short form that fits."""
+
 INLINE_BYTES_MAX = 48 * 1024
 """Arguments and results up to this size travel inside batches; larger ones become objects."""
 

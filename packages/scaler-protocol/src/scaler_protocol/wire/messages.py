@@ -502,7 +502,7 @@ class Output:
 @record
 class ChunkFailures:
     """Agent to scheduler, for monitors only: items of a map chunk failed. The chunk's own result is a success and
-    follows."""
+    follows. Or the task itself failed, with more than monitors get: what follows is its failure."""
 
     client: bytes
     """The client that submitted the chunk."""
@@ -511,9 +511,9 @@ class ChunkFailures:
     attempt: int
     """Its attempt."""
     count: int
-    """How many items failed."""
+    """How many items failed; 0: the task itself."""
     payload: bytes
-    """The failure of the first failed item."""
+    """The failure of the first failed item, or the task's: without the exception itself, long texts cut."""
 
 
 @record

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from scaler_protocol.payloads.framing import FAILURE_KEPT_BYTES_MAX
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.columns import Column, Packed
 from scaler_scheduler.core.graphs import Graph, RowState
@@ -34,8 +35,7 @@ EVENTS_MAX = 50_000
 """Events kept between two publications, should even that not be enough; more are left out."""
 
 FAILURES_KEPT = 200
-FAILURE_PAYLOAD_BYTES_MAX = 16 * 1024
-"""A failure's answer is kept for monitors up to this size: all of them together stay under a few megabytes."""
+"""With at most `FAILURE_KEPT_BYTES_MAX` each they stay under a few megabytes."""
 
 FAILED_FUNCTIONS_MAX = 1_000
 GRAPHS_MAX = 1_000
@@ -105,6 +105,7 @@ class Monitor:
         self.scaling_strategy = ""
         self.adapters: tuple[m.AdapterStatus, ...] = ()
         """What scaling knows of each worker adapter; set by whoever scales."""
+        self._short_forms: dict[tuple[bytes, int], bytes] = {}
         self._incarnation = incarnation
         self._snapshots = 0
         self._messages = 0
@@ -182,13 +183,23 @@ class Monitor:
     def _keep_failure(
         self, task: Task, status: m.Status, payload: bytes, agent: str, duration: int, name: str, now: float, items: int
     ) -> None:
-        kept = payload if len(payload) <= FAILURE_PAYLOAD_BYTES_MAX else b""
         client_id, attempt = task.options.client.id, min(attempts_begun(task, status), 0xFFFF)
+        short_form = self._short_forms.pop((client_id, task.number), None) if self._short_forms and not items else None
+        kept = payload if short_form is None else short_form
+        if len(kept) > FAILURE_KEPT_BYTES_MAX:
+            kept = b""
         self._failures.append(
             _Failure(now, client_id, task.number, attempt, int(status), name, agent, duration, kept, items)
         )
         self._failures_untold += 1
         self._failures_total += 1
+
+    def note_short_form(self, task: Task, payload: bytes) -> None:
+        """What monitors get of a failure that is too large to be kept, and is about to come."""
+        if len(self._short_forms) == FAILURES_KEPT:
+            # That of a task which ended otherwise.
+            del self._short_forms[next(iter(self._short_forms))]
+        self._short_forms[task.options.client.id, task.number] = payload
 
     # --- what is told
 

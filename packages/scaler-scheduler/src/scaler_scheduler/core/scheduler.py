@@ -603,6 +603,9 @@ class SchedulerCore:
         task = client.tasks.get(message.number) if client is not None else None
         if client is None or task is None or task.agent is not agent or task.attempt != message.attempt:
             return
+        if not message.count:
+            self.monitor.note_short_form(task, message.payload)
+            return
         client.failed_item_count += message.count
         name = self.functions.name(task.function)
         self.monitor.note_chunk_failures(task, message.count, message.payload, agent.name, name, now)

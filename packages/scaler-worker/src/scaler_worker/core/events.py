@@ -137,7 +137,10 @@ class ProcessorOutput:
 
 @value
 class ChunkFailures:
-    """`count` items of the map chunk of this index failed, the first with `payload`; the chunk's result follows."""
+    """`count` items of the map chunk of this index failed, the first with `payload`; the chunk's result follows.
+
+    With a `count` of 0 the task itself failed, and `payload` is the short form of its failure.
+    """
 
     processor: int
     index: int

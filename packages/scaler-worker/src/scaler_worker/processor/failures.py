@@ -19,7 +19,7 @@ from scaler_worker.processor.module_search import explained
 from scaler_worker.processor.time_limit import TimeLimit
 
 SHOWN_TEXT_MAX, SHOWN_TRACEBACK_MAX = 1_000, 4_000
-"""Characters of an item's failure that monitors get."""
+"""Characters of a failure that monitors get, where it is an item's or too large to be kept as it is."""
 
 _OWN_FOLDERS = (os.path.dirname(os.path.abspath(__file__)), os.path.dirname(os.path.abspath(scaler_protocol.__file__)))
 
@@ -77,7 +77,11 @@ class FailureWriter:
 def shown_failure(payload: bytes) -> bytes:
     """Return a failure payload of this process as monitors show it: without the exception itself, long texts cut."""
     _, type_name, text, lines = pickle.loads(payload[len(PICKLED) :])
-    return PICKLED + pickle.dumps((b"", type_name, text[:SHOWN_TEXT_MAX], lines[-SHOWN_TRACEBACK_MAX:]))
+    if len(text) > SHOWN_TEXT_MAX:
+        text = f"{text[:SHOWN_TEXT_MAX]} … [{len(text):,} characters, cut]"
+    if len(lines) > SHOWN_TRACEBACK_MAX:
+        lines = f"[{len(lines):,} characters, cut] … {lines[-SHOWN_TRACEBACK_MAX:]}"
+    return PICKLED + pickle.dumps((b"", type_name, text, lines))
 
 
 def _is_own_code(code: CodeType) -> bool:

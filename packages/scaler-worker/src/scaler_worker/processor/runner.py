@@ -36,7 +36,7 @@ from scaler_protocol.failures import named_failure_payload
 from scaler_protocol.ids import NO_ID
 from scaler_protocol.payloads.by_value.classes import set_scope
 from scaler_protocol.payloads.expressions import CallFailedError
-from scaler_protocol.payloads.framing import PICKLED, unframe_function
+from scaler_protocol.payloads.framing import FAILURE_KEPT_BYTES_MAX, PICKLED, unframe_function
 from scaler_protocol.payloads.values import (
     NotRestoredError,
     ObjectUnavailableError,
@@ -720,6 +720,8 @@ class Processor:
 
     def _failed(self, row: Row, payload: bytes, microseconds: int) -> Result:
         """Return the result of a task with this failure payload; a large one goes into storage as large values do."""
+        if len(payload) > FAILURE_KEPT_BYTES_MAX:
+            self._send(Kind.CHUNK_FAILURES, chunk_failures_parts(row.task_index, 0, shown_failure(payload)))
         outcome = inline_or_object(payload)
         if not outcome.object_id:
             return row.task_index, payload, microseconds, Extra(FAILED)

@@ -250,6 +250,7 @@ struct ChunkFailures {
   number @1 :UInt64;
   attempt @2 :UInt16;
   count @3 :UInt32;                      # of failed items. Frame 2: the failure of the first, without what is pickled in it
+                                         # 0: the task itself failed, with more than is kept for monitors; frame 2 is cut
 }
 
 struct Relay {
