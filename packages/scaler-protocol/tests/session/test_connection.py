@@ -188,3 +188,31 @@ def test_goodbye_is_said_once() -> None:
     connection.close("done")
     assert [o.message for o in sent(connection)] == [m.Goodbye("done")]
     assert connection.receive(Envelope(1, 0, SEQUENCED, 1), NOTE, 1.0) == []
+
+
+def test_goodbye_before_the_welcome_belongs_to_the_last_hello() -> None:
+    connection = make()
+    connection.start(0.0)
+    connection.tick(1.0)
+    assert hello_of(connection).hello_number == 2
+    connection.close("interrupted")
+    assert sent(connection) == [Outgoing(Envelope(0, 0, 0, 2), m.Goodbye("interrupted"))]
+    connection.close("again")
+    assert sent(connection) == []
+
+
+def test_goodbye_while_it_is_not_known_whether_a_session_still_stands_is_said_in_both() -> None:
+    connection = established()
+    connection.tick(9.0)
+    assert hello_of(connection).hello_number == 2
+    connection.close("done")
+    assert [(each.envelope.epoch, each.message) for each in sent(connection)] == [
+        (1, m.Goodbye("done")),
+        (2, m.Goodbye("done")),
+    ]
+
+
+def test_nothing_is_said_to_somebody_who_never_heard_a_hello() -> None:
+    connection = make()
+    connection.close("not begun")
+    assert sent(connection) == []

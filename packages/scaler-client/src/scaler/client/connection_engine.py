@@ -68,19 +68,21 @@ class ConnectionEngine(Engine):
         self._unreachable_since = math.inf
         self._thread = LinkThread(link, self, "scaler-client")
         self._steps.wake = self._thread.wake
-        core.start(time.monotonic())
-        # Its hello: the thread sends what is due, and this is due only when it has to be said again.
-        self._send_effects()
         self._start = Start(self._thread)
-        self._start()
-        _open.add(self)
         try:
+            core.start(time.monotonic())
+            # Its hello: the thread sends what is due, and this is due only when it has to be said again.
+            self._send_effects()
+            self._start()
+            _open.add(self)
             # The core reports silence itself; the margin lets it tell the better story.
             self.wait_connected(timeout_seconds + 1.0)
         except errors.ScalerError as error:
             self.close(e.Cause.CLOSED, "it never connected")
             raise _connect_error(error, link, timeout_seconds) from None
         except BaseException:
+            # Its hello may have left, and only the thread can say goodbye.
+            self._start()
             self.close(e.Cause.CLOSED, "it was interrupted while it connected")
             raise
 

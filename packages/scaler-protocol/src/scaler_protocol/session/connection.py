@@ -113,9 +113,15 @@ class Connection:
 
     def close(self, reason: str) -> None:
         """Say goodbye; nothing is sent or accepted afterwards."""
-        if self.state is not ConnectionState.CLOSED:
-            self.outgoing.append(self.session.plain(m.Goodbye(reason)))
-            self._enter(ConnectionState.CLOSED)
+        if self.state is ConnectionState.CLOSED:
+            return
+        goodbye = m.Goodbye(reason)
+        if self.established:
+            self.outgoing.append(self.session.plain(goodbye))
+        if self._hello_unanswered:
+            # The other end may have begun a session with this hello, and knows only what belongs to that one.
+            self.outgoing.append(Session(self._hello_number).plain(goodbye))
+        self._enter(ConnectionState.CLOSED)
 
     # --- receiving
 
