@@ -13,8 +13,10 @@ from typing import Any
 import cloudpickle
 import pytest
 
-from scaler_adapters.symphony import core as c
 from scaler_adapters.symphony import task_runner
+from scaler_adapters.symphony.core import effects, events
+from scaler_adapters.symphony.core.agent import SymphonyCore
+from scaler_adapters.symphony.core.options import SymphonyOptions
 from scaler_adapters.symphony.task_runner import RemoteResult, RemoteTask, run_task
 from scaler_protocol.payloads import by_value
 from scaler_protocol.payloads.framing import OBJECT, PER_CALL, PICKLED
@@ -41,39 +43,38 @@ class Harness:
 
     def __init__(self) -> None:
         names = tuple(f"place-{number}" for number in range(BASE))
-        options = c.SymphonyOptions("symphony", b"a" * 16, names, "tcp://127.0.0.1:1", task_timeout_seconds=100.0)
-        ids = iter(range(1, 1_000))
-        self.core = c.SymphonyCore(options, lambda: next(ids).to_bytes(16, "big"))
+        options = SymphonyOptions("symphony", b"a" * 16, names, "tcp://127.0.0.1:1", task_timeout_seconds=100.0)
+        self.core = SymphonyCore(options)
         self.now = 100.0
         self.sent: list[m.Message] = []
         self.running: dict[int, RemoteTask] = {}
-        self.others: list[c.Effect] = []
-        self.core.start(self.now)
-        self.settle()
+        self.others: list[effects.Effect] = []
+        self.handle(events.Start())
         hello = self.sent.pop(0)
         assert isinstance(hello, m.Hello)
         self.session = Session(hello.hello_number)
         welcome = m.Welcome(b"s" * 16, object_storage_address="tcp://127.0.0.1:2", hello_number=hello.hello_number)
         self.incoming(welcome, sequenced=False)
-        self.handle(c.SessionOpened())
+        self.handle(events.SessionOpened())
         self.incoming(m.FunctionDefine(CLIENT, (FUNCTION,), Packed.of([b"Pbody"])))
 
-    def handle(self, event: c.Event) -> None:
+    def handle(self, event: events.Event) -> None:
         self.core.handle(event, self.now)
         self.settle()
 
     def incoming(self, message: m.Message, *, sequenced: bool = True) -> None:
         outgoing = self.session.sequence(message) if sequenced else self.session.plain(message)
-        self.handle(c.Incoming(outgoing.envelope, message))
+        self.handle(events.Incoming(outgoing.envelope, message))
 
     def settle(self) -> None:
         for effect in self.core.take_effects():
-            if isinstance(effect, c.Send):
+            if isinstance(effect, effects.Send):
                 self.sent.append(effect.message)
-            elif isinstance(effect, c.RunTask):
+            elif isinstance(effect, effects.RunTask):
                 self.running[effect.key] = effect.task
-            elif not isinstance(effect, c.Log):
+            elif not isinstance(effect, effects.Log):
                 self.others.append(effect)
+        self.core.check_invariants()
 
     def submit(self, *numbers: int, depth: int = 0) -> None:
         self.incoming(
@@ -94,7 +95,7 @@ class Harness:
         key = self.key_of(number)
         del self.running[key]
         result = None if error else RemoteResult(status, payload, buffers, 5, 4, 3)
-        self.handle(c.TaskEnded(key, result, error))
+        self.handle(events.TaskEnded(key, result, error))
 
     def numbers(self) -> list[int]:
         return sorted(task.number for task in self.running.values())
@@ -114,7 +115,7 @@ class Harness:
 
     def advance(self, seconds: float) -> None:
         self.now += seconds
-        self.handle(c.Tick())
+        self.handle(events.Tick())
 
 
 @pytest.fixture
@@ -151,7 +152,7 @@ def test_what_cannot_start_goes_back_when_nothing_ends(harness: Harness) -> None
     (returned,) = harness.take(m.TaskReturn)
     assert isinstance(returned, m.TaskReturn)
     assert list(returned.numbers) == [3]
-    assert harness.core.capacity() == BASE + 1, "room for one deeper task"
+    assert harness.core.snapshot().capacity == BASE + 1, "room for one deeper task"
     harness.submit(4, depth=1)
     assert harness.numbers() == [1, 2, 4]
 
@@ -160,13 +161,13 @@ def test_a_service_that_dies_and_a_session_that_is_lost_use_up_an_attempt(harnes
     harness.submit(1, 2, 3)
     harness.end(1, error="the service instance exited")
     assert harness.answers() == {1: m.Status.PROCESSOR_DIED}
-    harness.handle(c.SessionLost("cut"))
+    harness.handle(events.SessionLost("cut"))
     assert harness.answers() == {2: m.Status.PROCESSOR_DIED, 3: m.Status.PROCESSOR_DIED}
-    assert harness.core.capacity() == 0
+    assert harness.core.snapshot().capacity == 0
     harness.running.clear()
-    assert c.OpenSession() not in harness.others[1:]
+    assert effects.OpenSession() not in harness.others[1:]
     harness.advance(1.0)
-    assert harness.others[-1] == c.OpenSession()
+    assert harness.others[-1] == effects.OpenSession()
 
 
 def test_cancelled_tasks_are_answered_once_and_keep_their_place(harness: Harness) -> None:
@@ -185,9 +186,9 @@ def test_large_results_and_exceptions_are_stored_first(harness: Harness, status:
     object_id, buffers = b"r" * 16, (b"Ppickle", b"its buffer")
     harness.submit(1)
     harness.end(1, OBJECT + object_id, buffers=buffers, status=status)
-    assert harness.others[-1] == c.PutObject(object_id, CLIENT, buffers)
+    assert harness.others[-1] == effects.PutObject(object_id, CLIENT, buffers)
     assert harness.answers() == {}
-    harness.handle(c.ObjectStored(object_id, ""))
+    harness.handle(events.ObjectStored(object_id, ""))
     (batch,) = harness.take(m.ResultBatch)
     assert isinstance(batch, m.ResultBatch)
     assert batch.payloads.split() == [OBJECT + object_id]
@@ -199,8 +200,8 @@ def test_a_result_that_cannot_be_stored_is_an_answer_and_a_failure_stays_one(har
     harness.submit(1, 2)
     harness.end(1, OBJECT + b"1" * 16, buffers=(b"Presult",))
     harness.end(2, OBJECT + b"2" * 16, buffers=(b"Pfailure",), status=m.Status.FAILED)
-    harness.handle(c.ObjectStored(b"1" * 16, "it is full"))
-    harness.handle(c.ObjectStored(b"2" * 16, "it is full"))
+    harness.handle(events.ObjectStored(b"1" * 16, "it is full"))
+    harness.handle(events.ObjectStored(b"2" * 16, "it is full"))
     answers = [batch for batch in harness.take(m.ResultBatch) if isinstance(batch, m.ResultBatch)]
     assert [(*batch.statuses, batch.payloads.split()) for batch in answers] == [
         (m.Status.STORAGE_FAILED, [b"it is full"]),
@@ -215,15 +216,15 @@ def test_objects_are_fetched_before_a_task_runs(harness: Harness) -> None:
             CLIENT, [1, 2], (FUNCTION,), Packed.of([b"P", b"P"]), object_positions=[0, 1], objects=(wanted,) * 2
         )
     )
-    assert harness.others.count(c.FetchObject(wanted)) == 1
+    assert harness.others.count(effects.FetchObject(wanted)) == 1
     assert harness.numbers() == []
-    harness.handle(c.ObjectFetched(wanted, [b"Pvalue"], ""))
+    harness.handle(events.ObjectFetched(wanted, [b"Pvalue"], ""))
     assert harness.numbers() == [1, 2]
     harness.incoming(
         m.TaskBatch(CLIENT, [3], (FUNCTION,), Packed.of([b"P"]), object_positions=[0], objects=(b"x" * 16,))
     )
     harness.end(1)
-    harness.handle(c.ObjectFetched(b"x" * 16, None, "it is gone"))
+    harness.handle(events.ObjectFetched(b"x" * 16, None, "it is gone"))
     assert harness.answers()[3] == m.Status.MISSING_OBJECT
 
 
@@ -240,9 +241,9 @@ def test_draining_finishes_what_runs(harness: Harness) -> None:
     assert isinstance(returned, m.TaskReturn)
     assert list(returned.numbers) == [3]
     harness.end(1)
-    assert not harness.core.stopped
+    assert not harness.core.snapshot().stopped
     harness.end(2)
-    assert harness.core.stopped
+    assert harness.core.snapshot().stopped
     assert harness.answers() == {1: m.Status.SUCCESS, 2: m.Status.SUCCESS}
 
 

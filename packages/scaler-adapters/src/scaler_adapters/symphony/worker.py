@@ -14,7 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from scaler_adapters.symphony import core
+from scaler_adapters.symphony.core import effects, events
+from scaler_adapters.symphony.core.agent import SymphonyCore
+from scaler_adapters.symphony.core.options import SymphonyOptions
 from scaler_adapters.symphony.settings import SymphonyAdapterSettings
 from scaler_adapters.symphony.soam import SymphonySession
 from scaler_adapters.symphony.task_runner import RemoteResult
@@ -68,7 +70,7 @@ class SymphonyWorker:
         loop, agent = self._loop, self._agent
         if loop is not None and agent is not None and self.is_running:
             try:
-                loop.call_soon_threadsafe(agent.report, core.StopRequested("stopped by the adapter", GRACE_SECONDS))
+                loop.call_soon_threadsafe(agent.report, events.StopRequested("stopped by the adapter", GRACE_SECONDS))
             except RuntimeError:
                 # It has just ended by itself.
                 logger.debug("the agent's loop is closed already")
@@ -85,7 +87,7 @@ class SymphonyWorker:
     async def _serve(self) -> None:
         settings = self._settings
         hostname = socket.gethostname()
-        options = core.SymphonyOptions(
+        options = SymphonyOptions(
             name=f"symphony-{self.group_id}",
             incarnation=new_id(),
             worker_names=self.worker_names,
@@ -119,8 +121,8 @@ def _open_session(
 
 
 class _Agent:
-    def __init__(self, options: core.SymphonyOptions, open_session: OpenSession) -> None:
-        self._core = core.SymphonyCore(options, new_id)
+    def __init__(self, options: SymphonyOptions, open_session: OpenSession) -> None:
+        self._core = SymphonyCore(options)
         self._options = options
         self._open_session = open_session
         self._loop = asyncio.get_running_loop()
@@ -129,14 +131,13 @@ class _Agent:
         self._session: SymphonySession | None = None
         self._session_number = 0
         self._storage: _Storage | None = None
-        self._stopped: asyncio.Future[core.Stop] = self._loop.create_future()
+        self._stopped: asyncio.Future[effects.Stop] = self._loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
 
     async def serve(self) -> None:
         """Run until the core says stop."""
         self._loop.add_reader(self._link.fd, self._receive)
-        self._core.start(time.monotonic())
-        self._turn()
+        self.report(events.Start())
         try:
             stop = await self._stopped
             logger.log(logging.ERROR if stop.failed else logging.INFO, "Symphony agent stopped: %s", stop.reason)
@@ -152,12 +153,12 @@ class _Agent:
             self._symphony.shutdown(wait=False)
             self._link.close()
 
-    def report(self, event: core.Event) -> None:
+    def report(self, event: events.Event) -> None:
         """Take an event in and do what follows. On the loop's thread."""
         self._core.handle(event, time.monotonic())
         self._turn()
 
-    def report_from_elsewhere(self, event: core.Event) -> None:
+    def report_from_elsewhere(self, event: events.Event) -> None:
         """The same from any thread."""
         try:
             self._loop.call_soon_threadsafe(self.report, event)
@@ -170,7 +171,7 @@ class _Agent:
         received = self._link.receive(RECEIVE_MAX)
         for frames in received:
             try:
-                event = core.Incoming(decode_envelope(frames[0] if frames else b""), decode(frames[1:]))
+                event = events.Incoming(decode_envelope(frames[0] if frames else b""), decode(frames[1:]))
             except WireError as error:
                 logger.warning("the scheduler sent what cannot be understood: %s", error)
                 continue
@@ -187,7 +188,7 @@ class _Agent:
     def _turn(self) -> None:
         now = time.monotonic()
         if now >= self._core.next_deadline():
-            self._core.handle(core.Tick(), now)
+            self._core.handle(events.Tick(), now)
         for effect in self._core.take_effects():
             self._perform(effect)
         if self._timer is not None:
@@ -200,27 +201,27 @@ class _Agent:
         self._receive()
         self._turn()
 
-    def _perform(self, effect: core.Effect) -> None:
-        if isinstance(effect, core.Send):
+    def _perform(self, effect: effects.Effect) -> None:
+        if isinstance(effect, effects.Send):
             self._link.send([encode_envelope(effect.envelope), *encode(effect.message)])
-        elif isinstance(effect, core.RunTask):
+        elif isinstance(effect, effects.RunTask):
             self._symphony.submit(self._submit, self._session, effect)
-        elif isinstance(effect, core.OpenSession):
+        elif isinstance(effect, effects.OpenSession):
             self._session_number += 1
             self._symphony.submit(self._open, self._session_number, self._session)
-        elif isinstance(effect, core.UseStorage):
+        elif isinstance(effect, effects.UseStorage):
             self._use_storage(effect.address)
-        elif isinstance(effect, core.FetchObject):
+        elif isinstance(effect, effects.FetchObject):
             if self._storage is None:
-                self.report_from_elsewhere(core.ObjectFetched(effect.object_id, None, "there is no object storage"))
+                self.report_from_elsewhere(events.ObjectFetched(effect.object_id, None, "there is no object storage"))
             else:
                 self._storage.fetch(effect)
-        elif isinstance(effect, core.PutObject):
+        elif isinstance(effect, effects.PutObject):
             if self._storage is None:
-                self.report_from_elsewhere(core.ObjectStored(effect.object_id, "there is no object storage"))
+                self.report_from_elsewhere(events.ObjectStored(effect.object_id, "there is no object storage"))
             else:
                 self._storage.put(effect)
-        elif isinstance(effect, core.Stop):
+        elif isinstance(effect, effects.Stop):
             if not self._stopped.done():
                 self._stopped.set_result(effect)
         else:
@@ -233,7 +234,7 @@ class _Agent:
             self._loop.call_soon_threadsafe(self._on_lost, number, reason)
 
         def on_ended(key: int, result: RemoteResult | None, error: str) -> None:
-            self.report_from_elsewhere(core.TaskEnded(key, result, error))
+            self.report_from_elsewhere(events.TaskEnded(key, result, error))
 
         if before is not None:
             before.close()
@@ -241,26 +242,26 @@ class _Agent:
             session = self._open_session(f"{self._options.name}-{number}", on_ended, on_lost)
         except Exception as error:
             # soamapi raises its own classes; whatever it is, there is no session.
-            self.report_from_elsewhere(core.SessionLost(f"cannot open a session: {type(error).__name__}: {error}"))
+            self.report_from_elsewhere(events.SessionLost(f"cannot open a session: {type(error).__name__}: {error}"))
             return
         self._loop.call_soon_threadsafe(self._on_opened, number, session)
 
-    def _submit(self, session: SymphonySession | None, effect: core.RunTask) -> None:
+    def _submit(self, session: SymphonySession | None, effect: effects.RunTask) -> None:
         if session is None:
-            self.report_from_elsewhere(core.TaskEnded(effect.key, None, "there is no session"))
+            self.report_from_elsewhere(events.TaskEnded(effect.key, None, "there is no session"))
         else:
             session.submit(effect.key, effect.task)
 
     def _on_opened(self, number: int, session: SymphonySession) -> None:
         self._session = session
-        self.report(core.SessionOpened())
+        self.report(events.SessionOpened())
 
     def _on_lost(self, number: int, reason: str) -> None:
         # Closing a session that is lost may fail once more; that one is not news.
         if number == self._session_number and self._session is not None:
             session, self._session = self._session, None
             self._symphony.submit(session.close)
-            self.report(core.SessionLost(reason))
+            self.report(events.SessionLost(reason))
 
     # --- object storage
 
@@ -280,28 +281,28 @@ class _Agent:
 class _Storage:
     """Objects in and out; each request ends in one event."""
 
-    def __init__(self, address: str, hello: m.Hello, report: Callable[[core.Event], None]) -> None:
+    def __init__(self, address: str, hello: m.Hello, report: Callable[[events.Event], None]) -> None:
         self.address = address
         self._report = report
         self._loop = asyncio.get_running_loop()
         self._requests = StoreRequests(hello)
         self._link = DealerLink(address, hello.incarnation)
-        self._asked: dict[int, core.FetchObject | core.PutObject] = {}
+        self._asked: dict[int, effects.FetchObject | effects.PutObject] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
         self._loop.add_reader(self._link.fd, self._receive)
 
-    def fetch(self, effect: core.FetchObject) -> None:
+    def fetch(self, effect: effects.FetchObject) -> None:
         number = self._requests.get(effect.object_id, time.monotonic(), wait_seconds=OBJECT_WAIT_SECONDS)
         self._asked[number] = effect
         self._send()
 
-    def put(self, effect: core.PutObject) -> None:
+    def put(self, effect: effects.PutObject) -> None:
         number = self._requests.put(effect.object_id, effect.owner, list(effect.buffers), time.monotonic())
         self._asked[number] = effect
         self._send()
 
-    def unanswered(self) -> list[core.FetchObject | core.PutObject]:
+    def unanswered(self) -> list[effects.FetchObject | effects.PutObject]:
         """What has been asked and has not ended yet, in the order it was asked."""
         return list(self._asked.values())
 
@@ -341,13 +342,13 @@ class _Storage:
             if asked is None:
                 continue
             error = _error(completion)
-            if isinstance(asked, core.PutObject):
-                self._report(core.ObjectStored(asked.object_id, error))
+            if isinstance(asked, effects.PutObject):
+                self._report(events.ObjectStored(asked.object_id, error))
             elif isinstance(completion, Done):
                 buffers = [bytes(buffer) for buffer in completion.buffers]
-                self._report(core.ObjectFetched(asked.object_id, buffers, ""))
+                self._report(events.ObjectFetched(asked.object_id, buffers, ""))
             else:
-                self._report(core.ObjectFetched(asked.object_id, None, error))
+                self._report(events.ObjectFetched(asked.object_id, None, error))
 
 
 def _error(completion: Completion) -> str:

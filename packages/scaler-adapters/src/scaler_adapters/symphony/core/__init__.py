@@ -1,0 +1,1 @@
+"""The agent whose slots are in Symphony, as decisions: see `core.agent`."""

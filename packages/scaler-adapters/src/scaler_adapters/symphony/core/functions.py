@@ -1,0 +1,38 @@
+"""Bodies of the functions that tasks name, as long as a client has defined them."""
+
+from __future__ import annotations
+
+from scaler_protocol.payloads.framing import OBJECT, unframe_function
+from scaler_protocol.wire import messages as m
+
+
+class FunctionTable:
+    """Function bodies by id, each with the clients that defined it."""
+
+    def __init__(self) -> None:
+        self._bodies: dict[bytes, bytes] = {}
+        self._clients: dict[bytes, set[bytes]] = {}
+
+    def __contains__(self, function: bytes) -> bool:
+        return function in self._bodies
+
+    def define(self, message: m.FunctionDefine) -> None:
+        for function, body in zip(message.ids, message.bodies.split(), strict=True):
+            self._bodies.setdefault(function, body)
+            self._clients.setdefault(function, set()).add(message.client)
+
+    def drop_client(self, client: bytes) -> None:
+        """Forget the functions that nobody else has defined."""
+        for function, clients in list(self._clients.items()):
+            clients.discard(client)
+            if not clients:
+                del self._clients[function], self._bodies[function]
+
+    def body(self, function: bytes) -> bytes:
+        """Return the body; empty for a function that is not known, as for the id of no serializer."""
+        return self._bodies.get(function, b"")
+
+    def object_of(self, function: bytes) -> bytes | None:
+        """Return the id of the object that holds a function, if one does."""
+        _, payload = unframe_function(self.body(function))
+        return payload[1:] if payload[:1] == OBJECT else None
