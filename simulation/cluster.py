@@ -205,7 +205,7 @@ class Cluster:
             driver = client.driver
             self.waiting_to_submit.remove(client)
             while programs:
-                if not driver.core.may_submit() and driver.core.unusable is None:
+                if not driver.core.admission.allows(1) and driver.core.unusable is None:
                     # The application waits for its permission, as `submit` does.
                     driver.core.ask_credit(len(programs))
                     self.waiting_to_submit.append(client)
@@ -461,11 +461,12 @@ class Cluster:
             if busy:
                 raise SimulationError(f"{busy[0].name} still runs a task that nobody waits for")
         for client in self.living_clients:
-            driver = client.driver
-            if driver.core.unanswered_count or driver.core.cancelling or client.storage.pending_count:
+            known = client.driver.core.snapshot()
+            unanswered, unconfirmed = len(known.unanswered) + len(known.fetching), len(known.unconfirmed)
+            if unanswered or unconfirmed or client.storage.pending_count:
                 raise SimulationError(
-                    f"{client.name} keeps {driver.core.unanswered_count} unanswered tasks, "
-                    f"{len(driver.core.cancelling)} unconfirmed cancellations, {client.storage.pending_count} requests"
+                    f"{client.name} keeps {unanswered} unanswered tasks, "
+                    f"{unconfirmed} unconfirmed cancellations, {client.storage.pending_count} requests"
                 )
 
     def everybody_leaves(self) -> None:
@@ -496,7 +497,7 @@ class Cluster:
         client = self.living_clients[0] if self.living_clients else self.start_client()
 
         def act() -> None:
-            if client.driver.core.established:
+            if client.driver.core.snapshot().established:
                 client.driver.core.shut_down_cluster("a client asked for it")
             else:
                 self.clock.after(1.0, lambda: client.post(act))

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Protocol
 
-from scaler.core import effects as e
-from scaler.core.client_core import ClientCore
+from scaler.core import ClientCore
+from scaler.core import events as client_events
 from scaler_protocol.ids import ObjectId
 from scaler_protocol.payloads.framing import frame_object, unframe_object
 from scaler_protocol.wire import messages as m
@@ -180,7 +180,7 @@ class Processor(Process):
         nested = self._nested
         if nested is not None:
             if self.clock.now >= nested.core.next_deadline():
-                nested.handle(e.Tick())
+                nested.handle(client_events.Tick())
             nested.perform()
             if self._running is None or not self._running.blocked:
                 self._tell_unfinished(nested)
@@ -490,7 +490,7 @@ class Processor(Process):
     def _on_relay(self, event: effects.DeliverRelay) -> None:
         if self._nested is not None and event.client == self._nested.core.client_id:
             envelope = decode_envelope(event.frames[0])
-            self._nested.handle(e.Incoming(envelope, decode([bytes(frame) for frame in event.frames[1:]])))
+            self._nested.handle(client_events.Incoming(envelope, decode([bytes(frame) for frame in event.frames[1:]])))
 
 
 def _dies(program: Program, death: Death) -> bool:

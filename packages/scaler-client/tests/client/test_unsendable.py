@@ -17,9 +17,9 @@ from scaler_protocol.wire.codec import encode
 def test_such_a_task_fails_and_others_run(client: Client, busy: bool) -> None:
     engine, packer = client._operations.engine, client._operations._packer
     others = [client.submit(abs, -number) for number in range(50)] if busy else []
-    group = engine.group(capabilities=(("gpu", 2**70),))
+    group = engine.tasks.group(capabilities=(("gpu", 2**70),))
     failing = ScalerFuture(client)
-    engine.submit(group, packer.function(abs), packer.call(abs, (-1,), {}).payload, (), failing)
+    engine.tasks.submit(group, packer.function(abs), packer.call(abs, (-1,), {}).payload, (), failing)
     others += [client.submit(abs, -number) for number in range(50)]
     with pytest.raises(errors.TaskNotRunError, match=r"cannot be sent: TaskBatch\.capabilities cannot be written"):
         failing.result(5)

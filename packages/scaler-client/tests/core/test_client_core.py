@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from scaler.core import ClientCore, check_invariants
-from scaler.core import effects as e
-from scaler.core.client_core import COMPANY_TASKS, HOLD_SECONDS, PIPELINE_TASKS, WINDOW_TASKS
+from scaler.core import ClientCore, effects, events
+from scaler.core.task_sender import BATCH_TASKS_MIN, HOLD_SECONDS, PIPELINE_TASKS, WINDOW_TASKS
 from scaler.core.tasks import NumberQueue
 from scaler.errors import ClientQuitException, ConnectionRefusedByScheduler, DisconnectedError
 from scaler_protocol.session import Session
@@ -30,13 +29,13 @@ class Scheduler:
         self.session = Session()
         self.incarnation = b"s" * 16
         self.hello: m.Hello | None = None
-        self.effects: list[e.Effect] = []
+        self.effects: list[effects.Effect] = []
 
     def exchange(self, now: float) -> list[m.Message]:
         """Take what the core has sent; keep other effects."""
         sent: list[m.Message] = []
         for effect in self.core.take_effects():
-            if isinstance(effect, e.Send):
+            if isinstance(effect, effects.Send):
                 if isinstance(effect.message, m.Hello):
                     self.hello = effect.message
                 elif self.session.epoch == effect.envelope.epoch:
@@ -44,7 +43,7 @@ class Scheduler:
                 sent.append(effect.message)
             else:
                 self.effects.append(effect)
-        check_invariants(self.core)
+        self.core.check_invariants()
         return sent
 
     def welcome(self, now: float, *, resumed: bool = False, credit: int = -1) -> list[m.Message]:
@@ -52,11 +51,11 @@ class Scheduler:
         if not resumed:
             self.session = Session(self.hello.hello_number)
         message = m.Welcome(self.incarnation, resumed=resumed, task_credit=credit, hello_number=self.hello.hello_number)
-        self.core.handle(e.Incoming(*self.session.plain(message)), now)
+        self.core.handle(events.Incoming(*self.session.plain(message)), now)
         return self.exchange(now)
 
     def send(self, message: m.Message, now: float) -> list[m.Message]:
-        self.core.handle(e.Incoming(*self.session.sequence(message)), now)
+        self.core.handle(events.Incoming(*self.session.sequence(message)), now)
         return self.exchange(now)
 
     def answer(self, numbers: list[int], now: float, **columns: Any) -> list[m.Message]:
@@ -75,7 +74,7 @@ def core() -> Iterator[ClientCore]:
     core = ClientCore(CLIENT, m.Hello(m.Role.CLIENT, "c", CLIENT), address="tcp://there:1", timeout_seconds=20.0)
     core.define_function(FUNCTION, b"body", "module.name")
     yield core
-    check_invariants(core)
+    core.check_invariants()
 
 
 @pytest.fixture
@@ -85,7 +84,7 @@ def scheduler(core: ClientCore) -> Scheduler:
     core.start(0.0)
     assert isinstance(scheduler.exchange(0.0)[0], m.Hello)
     scheduler.welcome(0.1)
-    assert scheduler.take(e.Connected)
+    assert scheduler.take(effects.Connected)
     return scheduler
 
 
@@ -130,7 +129,7 @@ def test_a_few_tasks_wait_for_company_while_many_are_under_way(core: ClientCore,
     assert core.next_deadline() == 0.3 + HOLD_SECONDS
     submit(core, 2)
     assert batches(scheduler.answer(numbers[5:6], 0.3 + HOLD_SECONDS / 2)) == []
-    core.handle(e.Tick(), 0.3 + HOLD_SECONDS)
+    core.handle(events.Tick(), 0.3 + HOLD_SECONDS)
     assert batches(scheduler.exchange(0.31)) == [5]
     assert core.next_deadline() > 1.0
 
@@ -139,8 +138,8 @@ def test_enough_tasks_wait_for_nobody(core: ClientCore, scheduler: Scheduler) ->
     numbers = submit(core, 2 * PIPELINE_TASKS)
     core.flush()
     scheduler.exchange(0.2)
-    submit(core, COMPANY_TASKS)
-    assert batches(scheduler.answer(numbers[:5], 0.3)) == [COMPANY_TASKS]
+    submit(core, BATCH_TASKS_MIN)
+    assert batches(scheduler.answer(numbers[:5], 0.3)) == [BATCH_TASKS_MIN]
 
 
 def test_no_task_waits_for_company_once_few_are_under_way(core: ClientCore, scheduler: Scheduler) -> None:
@@ -191,7 +190,7 @@ def test_answers_come_with_what_was_submitted(core: ClientCore, scheduler: Sched
     core.flush()
     scheduler.exchange(0.2)
     scheduler.answer([2, 1], 0.3, statuses=[0, 1], durations=[7, 8])
-    (completed,) = scheduler.take(e.Completed)
+    (completed,) = scheduler.take(effects.Completed)
     assert completed.tokens == ["future1", "future0"]
     assert list(completed.reported.statuses) == [0, 1]
     assert completed.payloads == [b"P2", b"P1"]
@@ -205,7 +204,7 @@ def test_an_answer_comes_once(core: ClientCore, scheduler: Scheduler) -> None:
     scheduler.exchange(0.2)
     scheduler.answer([1], 0.3)
     scheduler.answer([1], 0.4)
-    assert len(scheduler.take(e.Completed)) == 1
+    assert len(scheduler.take(effects.Completed)) == 1
 
 
 def test_after_a_restart_everything_unanswered_is_announced_again(core: ClientCore, scheduler: Scheduler) -> None:
@@ -213,7 +212,7 @@ def test_after_a_restart_everything_unanswered_is_announced_again(core: ClientCo
     core.flush()
     scheduler.exchange(0.2)
     scheduler.answer([2], 0.3)
-    core.handle(e.Incoming(Envelope(0, 0, 0), m.UnknownPeer()), 0.4)
+    core.handle(events.Incoming(Envelope(0, 0, 0), m.UnknownPeer()), 0.4)
     scheduler.exchange(0.4)
     scheduler.incarnation = b"t" * 16
     core.submit(core.group(), FUNCTION, b"new")
@@ -231,7 +230,7 @@ def test_a_resumed_session_goes_on_where_it_was(core: ClientCore, scheduler: Sch
     core.flush()
     lost = core.take_effects()
     assert len(lost) == 2
-    core.handle(e.Tick(), 5.0)
+    core.handle(events.Tick(), 5.0)
     scheduler.exchange(5.0)
     messages = scheduler.welcome(5.1, resumed=True)
     assert [type(message) for message in messages] == [m.FunctionDefine, m.TaskBatch]
@@ -243,9 +242,9 @@ def test_silence_ends_every_task_in_bounded_time(core: ClientCore, scheduler: Sc
     core.flush()
     scheduler.exchange(0.2)
     now = 0.2
-    while not scheduler.take(e.Abandoned) and now < 100:
+    while not scheduler.take(effects.Abandoned) and now < 100:
         now = core.next_deadline()
-        core.handle(e.Tick(), now)
+        core.handle(events.Tick(), now)
         scheduler.exchange(now)
     assert now <= 20.5
     with pytest.raises(DisconnectedError, match=r"tcp://there:1 for 20\.. s"):
@@ -258,10 +257,10 @@ def test_a_client_that_was_given_up_is_usable_again_when_the_scheduler_returns(
     submit(core)
     core.flush()
     scheduler.exchange(0.2)
-    core.handle(e.Tick(), 30.0)
+    core.handle(events.Tick(), 30.0)
     # Should the session be resumed after all, the scheduler learns that nobody waits for the task any more.
     assert m.TaskCancel(CLIENT, [1]) in scheduler.exchange(30.0)
-    assert scheduler.take(e.Abandoned)
+    assert scheduler.take(effects.Abandoned)
     scheduler.welcome(31.0, resumed=True)
     assert submit(core) == [2]
 
@@ -270,13 +269,13 @@ def test_goodbye_leaves_some_seconds_for_a_successor(core: ClientCore, scheduler
     submit(core)
     core.flush()
     scheduler.exchange(0.2)
-    core.handle(e.Incoming(*scheduler.session.plain(m.Goodbye("maintenance"))), 1.0)
-    core.handle(e.Tick(), 5.0)
+    core.handle(events.Incoming(*scheduler.session.plain(m.Goodbye("maintenance"))), 1.0)
+    core.handle(events.Tick(), 5.0)
     scheduler.exchange(5.0)
-    assert not scheduler.take(e.Abandoned)
-    core.handle(e.Tick(), 11.1)
+    assert not scheduler.take(effects.Abandoned)
+    core.handle(events.Tick(), 11.1)
     scheduler.exchange(11.1)
-    (abandoned,) = scheduler.take(e.Abandoned)
+    (abandoned,) = scheduler.take(effects.Abandoned)
     assert "maintenance" in abandoned.text
 
 
@@ -284,10 +283,10 @@ def test_refused_is_final(core: ClientCore) -> None:
     scheduler = Scheduler(core)
     core.start(0.0)
     submit(core)
-    core.handle(e.Incoming(Envelope(0, 0, 0), m.Refused("wrong version")), 0.1)
+    core.handle(events.Incoming(Envelope(0, 0, 0), m.Refused("wrong version")), 0.1)
     scheduler.exchange(0.1)
-    (abandoned,) = scheduler.take(e.Abandoned)
-    assert abandoned.cause is e.Cause.REFUSED
+    (abandoned,) = scheduler.take(effects.Abandoned)
+    assert abandoned.cause is effects.Cause.REFUSED
     with pytest.raises(ConnectionRefusedByScheduler, match="wrong version"):
         submit(core)
     assert core.next_deadline() == float("inf")
@@ -301,8 +300,8 @@ def test_cancel_stops_what_has_left_and_waits_for_the_confirmation(core: ClientC
     (message,) = scheduler.exchange(0.3)
     assert message == m.TaskCancel(CLIENT, [2])
     scheduler.answer([2], 0.4, statuses=[m.Status.CANCELED])
-    assert scheduler.take(e.CancelConfirmed) == [e.CancelConfirmed((2,))]
-    assert not scheduler.take(e.Completed)
+    assert scheduler.take(effects.CancelConfirmed) == [effects.CancelConfirmed((2,))]
+    assert not scheduler.take(effects.Completed)
 
 
 def test_a_task_cancelled_before_it_left_never_leaves(core: ClientCore, scheduler: Scheduler) -> None:
@@ -312,7 +311,7 @@ def test_a_task_cancelled_before_it_left_never_leaves(core: ClientCore, schedule
     batch = scheduler.exchange(0.2)[-1]
     assert isinstance(batch, m.TaskBatch)
     assert list(batch.numbers) == [1, 3]
-    assert scheduler.take(e.CancelConfirmed)
+    assert scheduler.take(effects.CancelConfirmed)
 
 
 def test_credit_is_asked_for_as_a_whole_and_spent(core: ClientCore) -> None:
@@ -320,9 +319,9 @@ def test_credit_is_asked_for_as_a_whole_and_spent(core: ClientCore) -> None:
     core.start(0.0)
     scheduler.exchange(0.0)
     scheduler.welcome(0.1, credit=1)
-    assert core.may_submit()
+    assert core.admission.allows(1)
     submit(core)
-    assert not core.may_submit()
+    assert not core.admission.allows(1)
     core.ask_credit(1)
     assert scheduler.exchange(0.2) == [m.CreditRequest(1)]
     core.ask_credit(3)
@@ -331,9 +330,9 @@ def test_credit_is_asked_for_as_a_whole_and_spent(core: ClientCore) -> None:
     assert scheduler.exchange(0.2) == []
     scheduler.effects.clear()
     scheduler.send(m.CreditGrant(2), 0.3)
-    assert scheduler.take(e.CreditArrived)
-    assert core.may_submit(2)
-    assert not core.may_submit(3)
+    assert scheduler.take(effects.CreditArrived)
+    assert core.admission.allows(2)
+    assert not core.admission.allows(3)
 
 
 def test_a_task_that_is_cancelled_before_it_leaves_gives_its_permission_back(core: ClientCore) -> None:
@@ -342,9 +341,9 @@ def test_a_task_that_is_cancelled_before_it_leaves_gives_its_permission_back(cor
     scheduler.exchange(0.0)
     scheduler.welcome(0.1, credit=1)
     number = core.submit(core.group(), FUNCTION, b"payload")
-    assert not core.may_submit()
+    assert not core.admission.allows(1)
     assert core.cancel([number]) == [number]
-    assert core.may_submit()
+    assert core.admission.allows(1)
 
 
 def test_tasks_given_up_before_they_left_give_their_permission_back(core: ClientCore) -> None:
@@ -356,11 +355,11 @@ def test_tasks_given_up_before_they_left_give_their_permission_back(core: Client
     core.flush()
     scheduler.exchange(0.2)
     submit(core)
-    core.handle(e.Tick(), 60.0)
+    core.handle(events.Tick(), 60.0)
     scheduler.exchange(60.0)
     scheduler.welcome(60.1, resumed=True)
-    assert core.may_submit()
-    assert not core.may_submit(2)
+    assert core.admission.allows(1)
+    assert not core.admission.allows(2)
 
 
 def test_what_was_asked_for_is_asked_again_of_a_new_scheduler(core: ClientCore) -> None:
@@ -370,7 +369,7 @@ def test_what_was_asked_for_is_asked_again_of_a_new_scheduler(core: ClientCore) 
     scheduler.welcome(0.1, credit=0)
     core.ask_credit(2)
     scheduler.exchange(0.2)
-    core.handle(e.Incoming(Envelope(0, 0, 0), m.UnknownPeer()), 0.4)
+    core.handle(events.Incoming(Envelope(0, 0, 0), m.UnknownPeer()), 0.4)
     scheduler.exchange(0.4)
     assert m.CreditRequest(2) in scheduler.welcome(0.5, credit=0)
 
@@ -384,9 +383,9 @@ def test_objects_are_deleted_with_their_last_task(core: ClientCore, scheduler: S
     assert isinstance(batch, m.TaskBatch)
     assert (list(batch.object_positions), batch.objects) == ([0, 1], (OBJECT_ID, OBJECT_ID))
     scheduler.answer([1], 0.3)
-    assert not scheduler.take(e.DeleteObjects)
+    assert not scheduler.take(effects.DeleteObjects)
     scheduler.answer([2], 0.4)
-    assert scheduler.take(e.DeleteObjects) == [e.DeleteObjects((OBJECT_ID,))]
+    assert scheduler.take(effects.DeleteObjects) == [effects.DeleteObjects((OBJECT_ID,))]
 
 
 def test_a_refused_object_fails_its_tasks(core: ClientCore, scheduler: Scheduler) -> None:
@@ -394,10 +393,10 @@ def test_a_refused_object_fails_its_tasks(core: ClientCore, scheduler: Scheduler
     core.hold_object(OBJECT_ID)
     core.submit(core.group(), FUNCTION, b"payload", (OBJECT_ID,), "first")
     submit(core)
-    core.handle(e.ObjectRefused(OBJECT_ID, "storage is full"), 0.2)
+    core.handle(events.ObjectRefused(OBJECT_ID, "storage is full"), 0.2)
     core.submit(core.group(), FUNCTION, b"payload", (OBJECT_ID,), "second")
     scheduler.exchange(0.2)
-    failed = scheduler.take(e.Completed)
+    failed = scheduler.take(effects.Completed)
     assert [(one.tokens, list(one.reported.statuses), one.payloads) for one in failed] == [
         (["first"], [m.Status.STORAGE_FAILED], [b"storage is full"]),
         (["second"], [m.Status.STORAGE_FAILED], [b"storage is full"]),
@@ -410,15 +409,15 @@ def test_an_answer_in_storage_is_fetched_and_then_deleted(core: ClientCore, sche
     core.flush()
     scheduler.exchange(0.2)
     scheduler.answer([1, 2], 0.3, payloads=[b"O" + OBJECT_ID, b"Pvalue"], object_positions=[0], objects=(OBJECT_ID,))
-    assert scheduler.take(e.FetchObject) == [e.FetchObject(1, OBJECT_ID)]
-    (inline,) = scheduler.take(e.Completed)
+    assert scheduler.take(effects.FetchObject) == [effects.FetchObject(1, OBJECT_ID)]
+    (inline,) = scheduler.take(effects.Completed)
     assert inline.tokens == ["future1"]
     assert core.unanswered_count == 1
-    core.handle(e.ObjectFetched(1, [b"Pbig"]), 0.4)
+    core.handle(events.ObjectFetched(1, [b"Pbig"]), 0.4)
     scheduler.exchange(0.4)
-    (fetched,) = scheduler.take(e.Completed)
+    (fetched,) = scheduler.take(effects.Completed)
     assert (fetched.tokens, fetched.payloads) == (["future0"], [[b"Pbig"]])
-    assert scheduler.take(e.DeleteObjects) == [e.DeleteObjects((OBJECT_ID,))]
+    assert scheduler.take(effects.DeleteObjects) == [effects.DeleteObjects((OBJECT_ID,))]
 
 
 def test_an_answer_that_storage_lost_is_a_failure(core: ClientCore, scheduler: Scheduler) -> None:
@@ -426,9 +425,9 @@ def test_an_answer_that_storage_lost_is_a_failure(core: ClientCore, scheduler: S
     core.flush()
     scheduler.exchange(0.2)
     scheduler.answer([1], 0.3, payloads=[b"O" + OBJECT_ID], object_positions=[0], objects=(OBJECT_ID,))
-    core.handle(e.ObjectFetchFailed(1, m.Status.MISSING_OBJECT, "gone"), 0.4)
+    core.handle(events.ObjectFetchFailed(1, m.Status.MISSING_OBJECT, "gone"), 0.4)
     scheduler.exchange(0.4)
-    (completed,) = scheduler.take(e.Completed)
+    (completed,) = scheduler.take(effects.Completed)
     assert (completed.reported.statuses, completed.payloads) == ([m.Status.MISSING_OBJECT], [b"gone"])
 
 
@@ -438,12 +437,12 @@ def test_a_large_failure_is_fetched_and_stays_a_failure(core: ClientCore, schedu
     scheduler.exchange(0.2)
     columns = {"statuses": [m.Status.FAILED], "object_positions": [0], "objects": (OBJECT_ID,)}
     scheduler.answer([1], 0.3, payloads=[b"O" + OBJECT_ID], **columns)
-    assert scheduler.take(e.FetchObject) == [e.FetchObject(1, OBJECT_ID)]
-    core.handle(e.ObjectFetched(1, [b"Pbig"]), 0.4)
+    assert scheduler.take(effects.FetchObject) == [effects.FetchObject(1, OBJECT_ID)]
+    core.handle(events.ObjectFetched(1, [b"Pbig"]), 0.4)
     scheduler.exchange(0.4)
-    (completed,) = scheduler.take(e.Completed)
+    (completed,) = scheduler.take(effects.Completed)
     assert (list(completed.reported.statuses), completed.payloads) == ([m.Status.FAILED], [[b"Pbig"]])
-    assert scheduler.take(e.DeleteObjects) == [e.DeleteObjects((OBJECT_ID,))]
+    assert scheduler.take(effects.DeleteObjects) == [effects.DeleteObjects((OBJECT_ID,))]
 
 
 class TestFailureOfSeveralRows:
@@ -467,15 +466,15 @@ class TestFailureOfSeveralRows:
 
     def test_it_is_deleted_when_all_have_it(self, core: ClientCore, scheduler: Scheduler) -> None:
         self.fail(scheduler)
-        assert [fetch.number for fetch in scheduler.take(e.FetchObject)] == [1, 2, 3]
+        assert [fetch.number for fetch in scheduler.take(effects.FetchObject)] == [1, 2, 3]
         for number in (2, 1):
-            core.handle(e.ObjectFetched(number, [b"Pbig"]), 0.4)
+            core.handle(events.ObjectFetched(number, [b"Pbig"]), 0.4)
             scheduler.exchange(0.4)
-            assert not scheduler.take(e.DeleteObjects)
-        core.handle(e.ObjectFetched(3, [b"Pbig"]), 0.4)
+            assert not scheduler.take(effects.DeleteObjects)
+        core.handle(events.ObjectFetched(3, [b"Pbig"]), 0.4)
         scheduler.exchange(0.4)
-        assert [one.tokens for one in scheduler.take(e.Completed)] == [["b"], ["a"], ["c"]]
-        assert scheduler.take(e.DeleteObjects) == [e.DeleteObjects((OBJECT_ID,))]
+        assert [one.tokens for one in scheduler.take(effects.Completed)] == [["b"], ["a"], ["c"]]
+        assert scheduler.take(effects.DeleteObjects) == [effects.DeleteObjects((OBJECT_ID,))]
 
     def test_rows_that_are_cancelled_while_it_is_fetched_leave_it_to_the_others(
         self, core: ClientCore, scheduler: Scheduler
@@ -483,17 +482,17 @@ class TestFailureOfSeveralRows:
         self.fail(scheduler)
         core.cancel([1, 3])
         scheduler.exchange(0.4)
-        assert not scheduler.take(e.DeleteObjects)
-        core.handle(e.ObjectFetched(2, [b"Pbig"]), 0.4)
+        assert not scheduler.take(effects.DeleteObjects)
+        core.handle(events.ObjectFetched(2, [b"Pbig"]), 0.4)
         scheduler.exchange(0.4)
-        assert scheduler.take(e.DeleteObjects) == [e.DeleteObjects((OBJECT_ID,))]
+        assert scheduler.take(effects.DeleteObjects) == [effects.DeleteObjects((OBJECT_ID,))]
 
     def test_the_last_one_that_is_cancelled_deletes_it_once(self, core: ClientCore, scheduler: Scheduler) -> None:
         self.fail(scheduler)
-        core.handle(e.ObjectFetched(2, [b"Pbig"]), 0.4)
+        core.handle(events.ObjectFetched(2, [b"Pbig"]), 0.4)
         core.cancel([1, 3])
         scheduler.exchange(0.4)
-        assert scheduler.take(e.DeleteObjects) == [e.DeleteObjects((OBJECT_ID,))]
+        assert scheduler.take(effects.DeleteObjects) == [effects.DeleteObjects((OBJECT_ID,))]
 
     def test_rows_that_were_cancelled_before_leave_it_to_the_others(
         self, core: ClientCore, scheduler: Scheduler
@@ -501,27 +500,27 @@ class TestFailureOfSeveralRows:
         core.cancel([1])
         scheduler.exchange(0.25)
         self.fail(scheduler)
-        assert [fetch.number for fetch in scheduler.take(e.FetchObject)] == [2, 3]
-        assert not scheduler.take(e.DeleteObjects)
+        assert [fetch.number for fetch in scheduler.take(effects.FetchObject)] == [2, 3]
+        assert not scheduler.take(effects.DeleteObjects)
         core.cancel([2, 3])
         scheduler.exchange(0.4)
-        assert scheduler.take(e.DeleteObjects) == [e.DeleteObjects((OBJECT_ID,))]
+        assert scheduler.take(effects.DeleteObjects) == [effects.DeleteObjects((OBJECT_ID,))]
 
     def test_a_client_that_closes_deletes_it_once(self, core: ClientCore, scheduler: Scheduler) -> None:
         self.fail(scheduler)
-        core.close(e.Cause.CLOSED, "done")
+        core.close(effects.Cause.CLOSED, "done")
         scheduler.exchange(0.4)
-        assert scheduler.take(e.DeleteObjects) == [e.DeleteObjects((OBJECT_ID,))]
+        assert scheduler.take(effects.DeleteObjects) == [effects.DeleteObjects((OBJECT_ID,))]
 
 
 def test_a_client_stops_nothing_in_a_cluster_that_ends(core: ClientCore, scheduler: Scheduler) -> None:
     submit(core)
     core.flush()
     scheduler.exchange(0.2)
-    core.handle(e.Incoming(*scheduler.session.plain(m.Shutdown("SIGTERM received"))), 0.3)
+    core.handle(events.Incoming(*scheduler.session.plain(m.Shutdown("SIGTERM received"))), 0.3)
     assert not any(isinstance(message, m.TaskCancel) for message in scheduler.exchange(0.3))
-    (abandoned,) = scheduler.take(e.Abandoned)
-    assert abandoned.cause is e.Cause.DISCONNECTED
+    (abandoned,) = scheduler.take(effects.Abandoned)
+    assert abandoned.cause is effects.Cause.DISCONNECTED
     assert "has ended" in abandoned.text
     with pytest.raises(DisconnectedError, match="has ended"):
         submit(core)
@@ -549,9 +548,9 @@ def test_a_graph_takes_a_range_of_numbers(core: ClientCore, scheduler: Scheduler
     assert isinstance(graph, m.GraphSubmit)
     assert graph.first_number == 2
     scheduler.answer([4, 3], 0.3)
-    (completed,) = scheduler.take(e.Completed)
+    (completed,) = scheduler.take(effects.Completed)
     assert completed.tokens == ["two", "one"]
-    assert not core.table.graphs
+    assert not core.snapshot().graphs
 
 
 def test_a_graph_is_announced_again_with_what_is_still_wanted(core: ClientCore, scheduler: Scheduler) -> None:
@@ -559,7 +558,7 @@ def test_a_graph_is_announced_again_with_what_is_still_wanted(core: ClientCore, 
     core.flush()
     scheduler.exchange(0.2)
     scheduler.answer([2], 0.3)
-    core.handle(e.Incoming(Envelope(0, 0, 0), m.UnknownPeer()), 0.4)
+    core.handle(events.Incoming(Envelope(0, 0, 0), m.UnknownPeer()), 0.4)
     scheduler.exchange(0.4)
     graph = scheduler.welcome(0.5)[-1]
     assert isinstance(graph, m.GraphSubmit)
@@ -576,10 +575,10 @@ def test_cancelling_the_last_wanted_row_stops_the_whole_graph(core: ClientCore, 
 
 def test_closing_abandons_everything_and_says_goodbye(core: ClientCore, scheduler: Scheduler) -> None:
     submit(core, 2)
-    core.close(e.Cause.CLOSED, "done")
-    core.close(e.Cause.CLOSED, "again")
+    core.close(effects.Cause.CLOSED, "done")
+    core.close(effects.Cause.CLOSED, "again")
     assert scheduler.exchange(0.2) == [m.Goodbye("done")]
-    (abandoned,) = scheduler.take(e.Abandoned)
+    (abandoned,) = scheduler.take(effects.Abandoned)
     assert abandoned.tokens == ["future0", "future1"]
     with pytest.raises(ClientQuitException, match="done"):
         submit(core)
@@ -606,21 +605,21 @@ def test_an_unacknowledged_flood_waits_in_the_client(core: ClientCore, scheduler
     first = scheduler.exchange(0.2)
     assert 60 <= sum(len(message.numbers) for message in first if isinstance(message, m.TaskBatch)) < 100
     # A heartbeat acknowledges what was received; the rest follows.
-    core.handle(e.Incoming(*scheduler.session.plain(m.Heartbeat())), 0.3)
+    core.handle(events.Incoming(*scheduler.session.plain(m.Heartbeat())), 0.3)
     rest = scheduler.exchange(0.3)
     assert sum(len(message.numbers) for message in [*first, *rest] if isinstance(message, m.TaskBatch)) == 100
 
 
 def test_output_and_notices_are_passed_on(core: ClientCore, scheduler: Scheduler) -> None:
     scheduler.send(m.Notice("no worker has gpu", kind="unservable"), 0.2)
-    core.handle(e.Incoming(*scheduler.session.plain(m.Output(CLIENT, 1, 2, b"text", 3))), 0.3)
+    core.handle(events.Incoming(*scheduler.session.plain(m.Output(CLIENT, 1, 2, b"text", 3))), 0.3)
     scheduler.exchange(0.3)
-    assert scheduler.take(e.ShowNotice) == [e.ShowNotice(1, "no worker has gpu", "unservable")]
-    assert scheduler.take(e.WriteOutput) == [e.WriteOutput(1, 2, b"text", 3)]
+    assert scheduler.take(effects.ShowNotice) == [effects.ShowNotice(1, "no worker has gpu", "unservable")]
+    assert scheduler.take(effects.WriteOutput) == [effects.WriteOutput(1, 2, b"text", 3)]
 
 
 def test_heartbeats_go_out_while_nothing_else_does(core: ClientCore, scheduler: Scheduler) -> None:
-    core.handle(e.Tick(), core.next_deadline())
+    core.handle(events.Tick(), core.next_deadline())
     assert [type(message) for message in scheduler.exchange(2.2)] == [m.Heartbeat]
 
 
@@ -669,6 +668,6 @@ def test_a_batch_without_results_answers_nothing(core: ClientCore, scheduler: Sc
     core.flush()
     scheduler.exchange(0.2)
     scheduler.answer([], 0.3)
-    assert scheduler.take(e.Completed) == []
+    assert scheduler.take(effects.Completed) == []
     scheduler.answer([number], 0.4)
-    assert [completed.numbers for completed in scheduler.take(e.Completed)] == [[number]]
+    assert [completed.numbers for completed in scheduler.take(effects.Completed)] == [[number]]

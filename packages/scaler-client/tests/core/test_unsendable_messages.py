@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from scaler.core import ClientCore, check_invariants
-from scaler.core import effects as e
+from scaler.core import ClientCore, effects, events
 from scaler_protocol.errors import WireError
 from scaler_protocol.session import Session
 from scaler_protocol.wire import messages as m
@@ -17,6 +14,8 @@ from scaler_protocol.wire.columns import Packed
 CLIENT = b"c" * 16
 FUNCTION, OTHER = b"f" * 16, b"g" * 16
 OBJECT = b"o" * 16
+EPOCH = 1
+"""The session that begins with the first hello."""
 
 
 @pytest.fixture
@@ -26,35 +25,35 @@ def core() -> ClientCore:
     core.define_function(OTHER, b"body", "module.other")
     core.start(0.0)
     hello = core.take_effects()[0]
-    assert isinstance(hello, e.Send)
+    assert isinstance(hello, effects.Send)
     assert isinstance(hello.message, m.Hello)
     welcome = m.Welcome(b"s" * 16, hello_number=hello.message.hello_number)
-    core.handle(e.Incoming(*Session(hello.message.hello_number).plain(welcome)), 0.1)
+    core.handle(events.Incoming(*Session(hello.message.hello_number).plain(welcome)), 0.1)
     core.take_effects()
     return core
 
 
-def transmit(core: ClientCore) -> tuple[list[m.Message], list[e.Completed]]:
+def transmit(core: ClientCore) -> tuple[list[m.Message], list[effects.Completed]]:
     """Write what leaves, as a shell does; return what the other end gets, and what has ended."""
     sent: list[m.Message] = []
-    completed: list[e.Completed] = []
-    effects: list[Any] = core.take_effects()
-    received = Session(core.connection.session.epoch)
-    for effect in effects:
-        if isinstance(effect, e.Send):
+    completed: list[effects.Completed] = []
+    waiting = core.take_effects()
+    received = Session(EPOCH)
+    for effect in waiting:
+        if isinstance(effect, effects.Send):
             message = effect.message
             try:
                 encode(message)
             except WireError as error:
                 message = core.fail_unsendable(effect.envelope, message, str(error))
                 encode(message)
-                effects += core.take_effects()
+                waiting += core.take_effects()
             assert received.accept(effect.envelope, 0.0)
             assert not received.gap
             sent.append(message)
-        elif isinstance(effect, e.Completed):
+        elif isinstance(effect, effects.Completed):
             completed.append(effect)
-    check_invariants(core)
+    core.check_invariants()
     return sent, completed
 
 
@@ -70,7 +69,7 @@ def test_tasks_of_such_a_batch_fail_and_the_others_run(core: ClientCore) -> None
     assert failed.tokens == ["bad", "bad too"]
     assert set(failed.reported.statuses) == {m.Status.NOT_RUN}
     assert b"TaskBatch.capabilities cannot be written" in failed.payloads[0]
-    assert not core.uses.counts
+    assert not core.snapshot().object_uses
     assert core.unanswered_count == 1
 
 
@@ -83,25 +82,29 @@ def test_rows_of_such_a_graph_fail(core: ClientCore) -> None:
     core.flush()
     _, [failed] = transmit(core)
     assert failed.tokens == ["row"]
-    assert not core.uses.counts
-    assert not core.table.graphs
+    assert not core.snapshot().object_uses
+    assert not core.snapshot().graphs
 
 
 def test_a_function_that_cannot_be_defined_fails_those_that_need_it(core: ClientCore) -> None:
     core.submit(core.group(), FUNCTION, b"P", (), "first")
+    core.flush()
+    core.take_effects()
     core.submit(core.group(), OTHER, b"P", (), "second")
-    define = m.FunctionDefine(CLIENT, (OTHER,), Packed.of([b"body"]))
-    core.connection.send(define)
-    outgoing = core.connection.outgoing[-1]
-    core.fail_unsendable(outgoing.envelope, define, "too long")
-    [failed] = [effect for effect in core.take_effects() if isinstance(effect, e.Completed)]
+    core.flush()
+    define = core.take_effects()[0]
+    assert isinstance(define, effects.Send)
+    assert isinstance(define.message, m.FunctionDefine)
+    core.fail_unsendable(define.envelope, define.message, "too long")
+    [failed] = [effect for effect in core.take_effects() if isinstance(effect, effects.Completed)]
     assert failed.tokens == ["second"]
-    check_invariants(core)
+    core.check_invariants()
 
 
 def test_what_is_sent_again_is_the_harmless_message(core: ClientCore) -> None:
     core.submit(core.group(capabilities=(("gpu", 2**70),)), FUNCTION, b"P", (), "bad")
     core.flush()
-    transmit(core)
-    for outgoing in core.connection.session.resend():
-        encode(outgoing.message)
+    sent, _ = transmit(core)
+    core.handle(events.Incoming(Session(EPOCH).request_resend(1.0), m.Heartbeat()), 1.0)
+    again, _ = transmit(core)
+    assert again == sent

@@ -66,7 +66,7 @@ class Client:
         }
         self._operations: Operations = Operations(address, **self._settings, holder=self)
         self._submit = self._operations.submit
-        self.owner: FutureOwner = self._operations.engine
+        self.owner: FutureOwner = self._operations.engine.futures
         finalizer = weakref.finalize(self, self._operations.forget)
         # At exit the engines end by themselves, in good order.
         finalizer.atexit = False

@@ -13,15 +13,14 @@ from typing import Any
 from scaler import errors
 from scaler.client.engine import Engine
 from scaler.client.link_thread import LinkThread
-from scaler.client.sent_ahead import SentAhead, Submission
+from scaler.client.sent_ahead import SentAhead
 from scaler.client.steps import Start
-from scaler.core import effects as e
+from scaler.core import effects
 from scaler.core.client_core import ClientCore
-from scaler_protocol.errors import TransportError, WireError
-from scaler_protocol.transport.dealer import DealerLink
+from scaler_protocol.errors import TransportError
+from scaler_protocol.transport.dealer import Ahead, DealerLink
 from scaler_protocol.wire import messages as m
-from scaler_protocol.wire.codec import encode
-from scaler_protocol.wire.envelope import Frame, encode_envelope
+from scaler_protocol.wire.envelope import Frame
 
 JOIN_SECONDS = 5.0
 
@@ -58,16 +57,15 @@ class ConnectionEngine(Engine):
         self.address = address
         self._closing_when_idle = False
         # The callback is an append, no Python code: whatever interrupts the constructor, the thread does not stay.
-        self._holder = weakref.ref(holder, self._steps.queue.append)
+        self._holder = weakref.ref(holder, self.steps.queue.append)
         try:
             link = DealerLink(address, hello.incarnation)
         except TransportError as error:
             raise errors.DisconnectedError(f"cannot connect to {address}: {error}") from None
         self._link = link
-        self._link = link
         self._unreachable_since = math.inf
         self._thread = LinkThread(link, self, "scaler-client")
-        self._steps.wake = self._thread.wake
+        self.steps.wake = self._thread.wake
         self._start = Start(self._thread)
         try:
             core.start(time.monotonic())
@@ -78,26 +76,26 @@ class ConnectionEngine(Engine):
             # The core reports silence itself; the margin lets it tell the better story.
             self.wait_connected(timeout_seconds + 1.0)
         except errors.ScalerError as error:
-            self.close(e.Cause.CLOSED, "it never connected")
+            self.close(effects.Cause.CLOSED, "it never connected")
             raise _connect_error(error, link, timeout_seconds) from None
         except BaseException:
             # Its hello may have left, and only the thread can say goodbye.
             self._start()
-            self.close(e.Cause.CLOSED, "it was interrupted while it connected")
+            self.close(effects.Cause.CLOSED, "it was interrupted while it connected")
             raise
 
     def must_not_wait(self) -> bool:
-        return self._steps.is_owner
+        return self.steps.is_owner
 
-    def close(self, cause: e.Cause = e.Cause.CLOSED, text: str = "the client was disconnected") -> None:
+    def close(self, cause: effects.Cause = effects.Cause.CLOSED, text: str = "the client was disconnected") -> None:
         """End the session; what is unanswered fails with `cause` and `text`. Idempotent."""
         if self.forked:
             return
-        if not self._steps.closed:
-            self._steps.do(partial(self._core.close, cause, text))
-        self._close_channel()
+        if not self.steps.closed:
+            self.steps.do(partial(self.core.close, cause, text))
+        self.objects.close()
         self._thread.stop()
-        if not self._steps.is_owner:
+        if not self.steps.is_owner:
             self._thread.wait_ended(JOIN_SECONDS)
         _open.discard(self)
 
@@ -109,11 +107,10 @@ class ConnectionEngine(Engine):
 
     def shut_down_cluster(self, reason: str, timeout: float) -> None:
         """Ask the scheduler to stop everything, and wait until it has heard it."""
-        if self._core.unusable is not None:
-            raise self._core.unusable.with_traceback(None)
-        self._ask(partial(self._core.shut_down_cluster, reason))
+        self.core.admission.require_usable()
+        self.ask(partial(self.core.shut_down_cluster, reason))
         deadline = time.monotonic() + timeout
-        while time.monotonic() < deadline and self._core.unusable is None and self._core.goodbye_text is None:
+        while time.monotonic() < deadline and self.core.unusable is None and self.core.goodbye_text is None:
             time.sleep(0.01)
 
     # --- Engine
@@ -121,77 +118,42 @@ class ConnectionEngine(Engine):
     def _transmit(self, frames: list[Frame]) -> None:
         self._thread.send(frames)
 
-    def _send_ahead(self, submission: Submission) -> bool:
-        lock, queue = self._lock, self._steps.queue
-        if (
-            lock.held
-            or self._steps.is_owner
-            or self._task_context is not None
-            or not queue
-            or queue[0] is not submission
-            or self._core.table.tasks
-        ):
-            return False
-        number, _, task = submission
-        # What is read here is right if the owner of the core is still not at it when the message leaves.
-        found = self._core.message_ahead(number, task)
-        if found is None:
-            return False
-        envelope, message = found
-        try:
-            ahead = self._thread.send_ahead([encode_envelope(envelope), *encode(message)])
-        except WireError:
-            # Its step fails the task.
-            return False
-        if ahead is None:
-            return False
-        entry = SentAhead(submission, message, ahead)
-        self._aheads.add(entry)
-        stream, attempt, none = ahead.stream, ahead.attempt, ()
-        try:
-            # One expression: no other thread and no interrupt comes between its conditions and the call.
-            ahead.taken.extend(
-                attempt if not lock.held and queue and queue[0] is submission and not stream.pending else none
-            )
-        except OSError:
-            ahead.failed = True
-        except BaseException:
-            # A signal's handler, called by the system call in place of sending.
-            ahead.failed = True
-            raise
-        if not ahead.taken:
-            self._aheads.remove(entry)
-        return ahead.has_left
+    def may_send_ahead(self, position: int) -> bool:
+        # Where tasks are under way, more will follow: they had better travel in batches.
+        return not position and self.core.idle and self._task_context is None and not self.steps.is_owner
 
-    def _has_left(self, entry: SentAhead) -> bool:
+    def prepare_ahead(self, frames: list[Frame]) -> Ahead | None:
+        return self._thread.send_ahead(frames)
+
+    def has_left(self, entry: SentAhead) -> bool:
         ahead = entry.ahead
         sent = ahead.outcome()
         if sent is None or 0 < sent < ahead.size_bytes:
-            # Over the next connection it is sent whole, with the rest of the session.
+            # Over the next connection it is sent whole, with all other messages of the session.
             self._thread.give_up(ahead)
         return sent == ahead.size_bytes
 
     # --- LinkOwner
 
     def on_start(self, ident: int) -> None:
-        self._steps.owner_ident = ident
+        self.steps.owner_ident = ident
 
     def before_sleep(self) -> None:
-        if self._others:
-            self._perform_others()
-        self._steps.note_turn()
+        if self._later:
+            self._perform_later()
+        self.steps.note_turn()
 
     def on_turn(self) -> None:
         self._tick()
-        if self._welcome is not None and self._welcome.ends_cluster:
+        if self.welcome is not None and self.welcome.ends_cluster:
             self._notice_end()
-        if self._welcome is None and self._link.misdirected:
+        if self.welcome is None and self._link.misdirected:
             # A scheduler that is not there yet may come; what serves something else will not become one.
-            with self._lock:
-                self._core.close(e.Cause.DISCONNECTED, self._link.trouble)
+            with self.lock:
+                self.core.close(effects.Cause.DISCONNECTED, self._link.trouble)
                 self._send_effects()
-            self._perform_others()
-        if self._closing_when_idle and not self._core.unanswered_count:
+            self._perform_later()
+        if self._closing_when_idle and not self.core.unanswered_count:
             self._closing_when_idle = False
             threading.Thread(target=self.close, name="scaler-close", daemon=True).start()
 
@@ -201,32 +163,29 @@ class ConnectionEngine(Engine):
             self._unreachable_since = math.inf
         elif self._unreachable_since == math.inf:
             self._unreachable_since = time.monotonic()
-        elif time.monotonic() >= self._unreachable_since + UNREACHABLE_SECONDS and self._core.unusable is None:
-            with self._lock:
+        elif time.monotonic() >= self._unreachable_since + UNREACHABLE_SECONDS and self.core.unusable is None:
+            with self.lock:
                 self._take_steps()
-                self._core.scheduler_ended("its process cannot be reached any more")
+                self.core.scheduler_ended("its process cannot be reached any more")
                 self._send_effects()
 
     def next_deadline(self) -> float:
-        deadline = self._known_deadline
-        if deadline is None:
-            with self._lock:
-                deadline = self._known_deadline = self._core.next_deadline()
-                self._steps.looks_soon = self._core.is_holding
-        return deadline
+        with self.lock:
+            self.steps.looks_soon = self.core.is_holding
+            return self.core.next_deadline()
 
     def on_end(self, error: BaseException | None) -> None:
         """However the thread ends, nothing stays silent."""
         text = "the client was disconnected" if error is None else f"the client's connection thread ended: {error!r}"
-        with self._lock:
+        with self.lock:
             self._take_steps()
-            self._core.close(e.Cause.CLOSED if error is None else e.Cause.DISCONNECTED, text)
+            self.core.close(effects.Cause.CLOSED if error is None else effects.Cause.DISCONNECTED, text)
             if error is None:
                 self._send_effects()
             else:
-                self._others.extend(x for x in self._core.take_effects() if not isinstance(x, e.Send))
-        self._perform_others()
-        self._steps.close()
+                self._later.extend(x for x in self.core.take_effects() if not isinstance(x, effects.Send))
+        self._perform_later()
+        self.steps.close()
 
 
 def _connect_error(error: errors.ScalerError, link: DealerLink, timeout_seconds: float) -> errors.DisconnectedError:
@@ -247,4 +206,4 @@ _open: weakref.WeakSet[Any] = weakref.WeakSet()
 @atexit.register
 def _close_all() -> None:
     for engine in list(_open):
-        engine.close(e.Cause.CLOSED, "the program ended")
+        engine.close(effects.Cause.CLOSED, "the program ended")

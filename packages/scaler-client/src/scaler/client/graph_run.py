@@ -63,9 +63,9 @@ def submit_graph(
                 future = by_row.get(row) or by_row.setdefault(row, make_future())
             futures[key] = future
         if by_row:
-            engine.submit_graph(encoder.message(group, list(by_row)), list(by_row.values()))
+            engine.tasks.submit_graph(encoder.message(group, list(by_row)), list(by_row.values()))
     except BaseException:
-        engine.release(encoder.objects)
+        engine.objects.release(encoder.objects)
         raise
     return futures
 
@@ -166,7 +166,7 @@ class _Encoder:
         if known is None:
             known = self._literals[key] = self._packer.argument(function, position, self._graph[key], named)
         elif known.source is Source.OBJECT:
-            named.append(self._engine.hold(known.data))
+            named.append(self._engine.objects.hold(known.data))
         return known
 
     def _function_index(self, function: Callable[..., Any]) -> int:
@@ -182,7 +182,7 @@ class _Encoder:
             if index >= FUNCTIONS_MAX:
                 raise GraphError(f"the graph has more than {FUNCTIONS_MAX} different functions")
             self._checks.append(pickled.check)
-            self._engine.define(pickled)
+            self._engine.tasks.define(pickled)
         self._index_by_identity[id(function)] = index
         return index
 

@@ -90,7 +90,7 @@ class MapRun:
     def run(self, items: Iterator[Any], total: int | None) -> list[Any]:
         """Return the results in the order of `items`; raise what the first failing item raised."""
         # Inside a task: one word that it blocks, not one per chunk.
-        with self._engine.blocking():
+        with self._engine.futures.blocking():
             return self._run(items, total)
 
     def _run(self, items: Iterator[Any], total: int | None) -> list[Any]:
@@ -107,7 +107,7 @@ class MapRun:
                     self._submit(taken, planner)
                 if self._finished(exhausted):
                     break
-                self._engine.wait(self._changed, lambda: bool(self._ended), NOTHING_COMPLETED_SECONDS)
+                self._engine.futures.wait(self._changed, lambda: bool(self._ended), NOTHING_COMPLETED_SECONDS)
                 if not self._ended and not exhausted:
                     planner.on_nothing_completed()
                 while self._ended:
@@ -134,7 +134,7 @@ class MapRun:
 
     def _may_submit(self, planner: ChunkPlanner) -> bool:
         """Whether to submit now. Where the scheduler holds us back, our own chunks coming back make room."""
-        return planner.in_flight == 0 or self._engine.may_submit_now()
+        return planner.in_flight == 0 or self._engine.tasks.may_submit_now()
 
     def _finished(self, exhausted: bool) -> bool:
         if self._failed is None:
@@ -147,7 +147,7 @@ class MapRun:
         try:
             function: Pickled = self._packer.function(self._function)
         except BaseException:
-            self._engine.release(packed.objects)
+            self._engine.objects.release(packed.objects)
             raise
         if not self._chunks:
             self._check_first(items[0], function, packed.objects)
@@ -155,7 +155,7 @@ class MapRun:
         self._chunks.append(chunk)
         self._submitted += len(items)
         planner.on_sent(len(items), len(packed.payload))
-        self._engine.submit(
+        self._engine.tasks.submit(
             self._group,
             function,
             packed.payload,
@@ -170,7 +170,7 @@ class MapRun:
         try:
             function.check(*item) if self._star else function.check(item)
         except TypeError:
-            self._engine.release((*objects, *function.objects))
+            self._engine.objects.release((*objects, *function.objects))
             raise
 
     def _take(self, chunk: _Chunk, planner: ChunkPlanner) -> None:
@@ -199,4 +199,4 @@ class MapRun:
     def _cancel_rest(self) -> None:
         numbers = [chunk.number for chunk in self._chunks if chunk is not None and chunk.number]
         if numbers:
-            self._engine.cancel_numbers(numbers)
+            self._engine.tasks.cancel(numbers)

@@ -30,7 +30,7 @@ from scaler.client.nested_engine import NestedEngine
 from scaler.client.object_reference import ObjectReference
 from scaler.client.progress import ProgressBar
 from scaler.client.seconds import checked_seconds
-from scaler.core import effects as e
+from scaler.core import effects
 from scaler.core.tasks import TaskGroup
 from scaler.serialization.serializer import AnySerializer
 from scaler_protocol.runtime.names import name_of
@@ -138,16 +138,16 @@ class Operations:
                 function.check(*args, **kwargs)
             packed = packer.call(fn, args, kwargs)
         except BaseException:
-            engine.release(objects)
+            engine.objects.release(objects)
             raise
         if packed.objects:
             objects = (*packed.objects, *objects)
         future = ScalerFuture(client)
         try:
-            engine.submit(group, function, packed.payload, objects, future)
+            engine.tasks.submit(group, function, packed.payload, objects, future)
         except BaseException:
             if not future.number:
-                engine.release(objects)
+                engine.objects.release(objects)
             raise
         return future
 
@@ -222,29 +222,29 @@ class Operations:
         if not block:
             return dict(futures)
         try:
-            with self.engine.blocking():
+            with self.engine.futures.blocking():
                 return {key: future.result() for key, future in futures.items()}
         except BaseException:
             pending = [future for future in futures.values() if not future.done()]
             if pending:
-                self.engine.cancel(pending, None)
+                self.engine.futures.cancel(pending, None)
             raise
 
     # --- objects
 
     def send_object(self, value: Any, name: str | None) -> ObjectReference:
         self.require_open()
-        return self.engine.send_object(value, checked_object_name(name), self._references)
+        return self.engine.objects.send_object(value, checked_object_name(name), self._references)
 
     # --- ends
 
     def clear(self, client: FutureSource) -> None:
         self.require_open()
         self._end_futures(client, errors.ClientCancelledException("the client was cleared"))
-        self.engine.drop_references(self._references)
+        self.engine.objects.drop_references(self._references)
 
     def disconnect(self, client: FutureSource) -> None:
-        self._close(client, e.Cause.CLOSED, errors.ClientQuitException("the client was disconnected"))
+        self._close(client, effects.Cause.CLOSED, errors.ClientQuitException("the client was disconnected"))
 
     def shut_down(self, client: FutureSource) -> None:
         if self._closed is not None:
@@ -257,7 +257,7 @@ class Operations:
             raise ValueError(f"the scheduler at {self.address} is protected: clients cannot shut it down")
         engine.shut_down_cluster(f"client {engine.client_id.hex()[:8]} asked for it", SHUTDOWN_SECONDS)
         error = errors.ClientShutdownException("the cluster was shut down by this client")
-        self._close(client, e.Cause.SHUT_DOWN, error)
+        self._close(client, effects.Cause.SHUT_DOWN, error)
 
     def forget(self) -> None:
         """Nobody holds the client or one of its futures any more. Called with any lock held, from any thread."""
@@ -286,7 +286,7 @@ class Operations:
             facts["version of the scheduler"] = engine.welcome.software_version
         return facts
 
-    def _close(self, client: FutureSource, cause: e.Cause, error: errors.ScalerError) -> None:
+    def _close(self, client: FutureSource, cause: effects.Cause, error: errors.ScalerError) -> None:
         # In a forked child the session is the parent's, and stays: leaving a `with` block there is no mistake.
         if self._has_left or self.engine.forked:
             return
@@ -298,15 +298,14 @@ class Operations:
         else:
             # Other clients of this process share the engine.
             self._end_futures(client, self._closed)
-            self.engine.drop_references(self._references)
+            self.engine.objects.drop_references(self._references)
         self._has_left = True
 
     def _end_futures(self, client: FutureSource, error: errors.ScalerError) -> None:
-        mine = [
-            token for _, token in self.engine.unanswered() if isinstance(token, ScalerFuture) and token.client is client
-        ]
+        tokens = self.engine.tasks.unanswered_tokens()
+        mine = [token for token in tokens if isinstance(token, ScalerFuture) and token.client is client]
         if mine:
-            self.engine.end_futures(mine, error)
+            self.engine.futures.end(mine, error)
 
     # --- inside
 
@@ -315,7 +314,7 @@ class Operations:
         key = (kind, 0 if context is None else context.depth + 1, capabilities)
         group = self._groups.get(key)
         if group is None:
-            group = self._groups[key] = self.engine.group(
+            group = self._groups[key] = self.engine.tasks.group(
                 kind=kind,
                 depth=key[1],
                 capabilities=capabilities,

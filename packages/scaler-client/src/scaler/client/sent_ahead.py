@@ -7,16 +7,15 @@ whether the task has left.
 
 from __future__ import annotations
 
-from collections import deque
-from typing import Any
+from typing import Protocol
 
-from scaler.core.tasks import Task
-from scaler.serialization.functions import Pickled
+from scaler.client.core_owner import CoreOwner
+from scaler.core.client_core import Submission
+from scaler_protocol.errors import WireError
 from scaler_protocol.transport.dealer import Ahead
 from scaler_protocol.wire import messages as m
-
-Submission = tuple[int, Pickled, Task]
-"""One task on its way from the thread that submits it to the core: its number, its function, and what the core keeps of it."""
+from scaler_protocol.wire.codec import encode
+from scaler_protocol.wire.envelope import Frame, encode_envelope
 
 
 class SentAhead:
@@ -24,7 +23,7 @@ class SentAhead:
 
     __slots__ = ("ahead", "message", "position", "submission")
 
-    def __init__(self, submission: Submission, message: m.TaskBatch, ahead: Ahead, position: int = 0) -> None:
+    def __init__(self, submission: Submission, message: m.TaskBatch, ahead: Ahead, position: int) -> None:
         self.submission = submission
         self.message = message
         self.ahead = ahead
@@ -32,36 +31,109 @@ class SentAhead:
         """How many such tasks are before it in the queue."""
 
 
+class DirectRoad(CoreOwner, Protocol):
+    """An engine whose messages a thread of the application can send itself."""
+
+    def may_send_ahead(self, position: int) -> bool:
+        """Whether this thread may send a task, behind so many others that were sent so and whose steps still wait."""
+
+    def prepare_ahead(self, frames: list[Frame]) -> Ahead | None:
+        """Prepare to send one message; None where others would go before it. Raises WireError where it cannot be sent."""
+
+    def on_sent_ahead(self) -> None:
+        """A message that was prepared has left."""
+
+    def has_left(self, entry: SentAhead) -> bool:
+        """Whether the message of an attempt has been sent. With the lock held, where no attempt begins any more."""
+
+
 class SentAheads:
     """Those whose steps were not taken, by number."""
 
-    __slots__ = ("_entries",)
+    __slots__ = ("_entries", "_last", "_road")
 
-    def __init__(self) -> None:
+    def __init__(self, road: DirectRoad) -> None:
+        self._road = road
         self._entries: dict[int, SentAhead] = {}
+        self._last: SentAhead | None = None
+        """The last task that has left before its step was taken."""
 
     def __len__(self) -> int:
         return len(self._entries)
 
     # --- from any thread
 
-    def add(self, entry: SentAhead) -> None:
-        """Before it is sent."""
-        self._entries[entry.submission[0]] = entry
+    def send(self, submission: Submission) -> bool:
+        """Send a task whose step was appended just now, if nothing goes before it. Where not, its step does it."""
+        road = self._road
+        lock, queue = road.lock, road.steps.queue
+        position = None if lock.held else self._position(submission)
+        if position is None or not road.may_send_ahead(position):
+            return False
+        number, _, task = submission
+        # What is read here is right if the owner of the core is still not at it when the message leaves.
+        found = road.core.message_ahead(number, task, position)
+        if found is None:
+            return False
+        envelope, message = found
+        try:
+            ahead = road.prepare_ahead([encode_envelope(envelope), *encode(message)])
+        except WireError:
+            # Its step fails the task.
+            return False
+        if ahead is None:
+            return False
+        self._entries[number] = entry = SentAhead(submission, message, ahead, position)
+        outlet, attempt, none = ahead.stream, ahead.attempt, ()
+        try:
+            # One expression: no other thread and no interrupt comes between its conditions and the call.
+            ahead.taken.extend(
+                attempt if not lock.held and queue and queue[-1] is submission and not outlet.pending else none
+            )
+        except OSError:
+            ahead.failed = True
+        except BaseException:
+            # A signal's handler, called by the system call in place of sending.
+            ahead.failed = True
+            raise
+        if not ahead.taken:
+            self._entries.pop(number, None)
+        if not ahead.has_left:
+            return False
+        self._last = entry
+        road.on_sent_ahead()
+        return True
 
-    def remove(self, entry: SentAhead) -> None:
-        """It was not sent, and will not be."""
-        self._entries.pop(entry.submission[0], None)
+    def _position(self, submission: Submission) -> int | None:
+        """Return how many steps wait before this one, where all of them are tasks that have left, and none waits behind."""
+        queue = self._road.steps.queue
+        try:
+            if queue[-1] is not submission:
+                return None
+            count = len(queue)
+            if count == 1:
+                return 0
+            last = self._last
+            if last is not None and queue[-2] is last.submission and last.position == count - 2:
+                return count - 1
+        except IndexError:
+            # The owner has taken them meanwhile.
+            pass
+        return None
 
     # --- the owner's
 
-    def take(self, submission: Submission) -> SentAhead | None:
-        """Return what there is of a submission that was taken out of the queue: no attempt begins any more."""
-        return self._entries.pop(submission[0], None)
+    def take(self, submission: Submission) -> m.TaskBatch | None:
+        """Return the message in which a submission has left that was taken out of the queue just now; None where it has not."""
+        entry = self._entries.pop(submission[0], None)
+        if entry is not None and self._road.has_left(entry):
+            return entry.message
+        self._forget_stale()
+        return None
 
-    def forget_stale(self, queue: deque[Any]) -> None:
-        """Drop those that an interrupt kept their threads from removing. With the lock held, where no attempt begins."""
-        waiting = {id(step) for step in queue.copy()}
+    def _forget_stale(self) -> None:
+        """Drop those that an interrupt kept their threads from removing."""
+        waiting = {id(step) for step in self._road.steps.queue.copy()}
         for number, entry in list(self._entries.items()):
             if id(entry.submission) not in waiting:
                 self._entries.pop(number, None)

@@ -1,61 +1,15 @@
-"""What a `ClientCore` is told, and what it asks its owner to do. Values without behaviour."""
+"""What a `ClientCore` asks its owner to do. Values without behaviour."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum
-from typing import NamedTuple
 
 from scaler_protocol.runtime.values import record, value
 from scaler_protocol.session import Outgoing
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import NOTHING_REPORTED, Reported
-from scaler_protocol.wire.envelope import Envelope, Frame
-
-# --- events -----------------------------------------------------------------------------------------------------------
-
-
-class Incoming(NamedTuple):
-    """A message of the scheduler."""
-
-    envelope: Envelope
-    message: m.Message
-
-
-@value
-class Tick:
-    """`next_deadline()` has come."""
-
-
-@value
-class ObjectFetched:
-    """Answer to `FetchObject`: the object's buffers, header first."""
-
-    number: int
-    buffers: Sequence[Frame]
-
-
-@value
-class ObjectFetchFailed:
-    """Answer to `FetchObject`: there will be no buffers. `status` is MISSING_OBJECT or STORAGE_FAILED."""
-
-    number: int
-    status: m.Status
-    text: str
-
-
-@value
-class ObjectRefused:
-    """An object that was to be stored could not be: every task that names it must fail."""
-
-    object_id: bytes
-    text: str
-
-
-Event = Incoming | Tick | ObjectFetched | ObjectFetchFailed | ObjectRefused
-
-
-# --- effects ----------------------------------------------------------------------------------------------------------
+from scaler_protocol.wire.envelope import Frame
 
 Send = Outgoing
 """(envelope, message): send this to the scheduler, in this order."""

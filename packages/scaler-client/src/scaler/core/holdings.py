@@ -19,7 +19,8 @@ class Functions:
         self.defined: set[bytes] = set()
         """Those the scheduler knows."""
 
-    def add(self, function_id: bytes, body: bytes, name: str) -> None:
+    def add(self, function_id: bytes, body: bytes, name: str = "") -> None:
+        """Make a function known. Doing it again costs nothing."""
         self.bodies.setdefault(function_id, (body, name))
 
     def forget_session(self) -> None:

@@ -139,8 +139,16 @@ class TaskTable:
         """Return the first of so many numbers in a row that are nobody's; at least one. One step as well."""
         return deque(islice(self._numbers, rows), maxlen=1)[0] - rows + 1
 
-    def group(self, kind: int, depth: int, capabilities: m.Capabilities, serializer: bytes, flags: int) -> TaskGroup:
-        """Return the one group of tasks with these properties."""
+    def group(
+        self,
+        *,
+        kind: int = m.TaskKind.CALL,
+        depth: int = 0,
+        capabilities: m.Capabilities = (),
+        serializer: bytes = b"",
+        flags: int = 0,
+    ) -> TaskGroup:
+        """Return the group of tasks with these properties: the same object for the same ones. `submit` takes it."""
         key = (kind, depth, capabilities, serializer, flags)
         group = self._groups.get(key)
         if group is None:
@@ -148,7 +156,27 @@ class TaskTable:
         return group
 
     def groups(self) -> list[TaskGroup]:
+        """Return all groups."""
         return list(self._groups.values())
+
+    def add(self, number: int, task: Task) -> None:
+        """Take a task in, its number taken before. It waits to leave."""
+        pending = task.source.pending
+        numbers = pending.numbers  # type: ignore[union-attr]
+        if numbers and number < numbers[-1]:
+            # Threads may take numbers in one order and come here in another.
+            pending.insert(number)  # type: ignore[union-attr]
+        else:
+            numbers.append(number)
+        self.tasks[number] = task
+
+    def clear(self) -> None:
+        """Forget all tasks."""
+        self.tasks.clear()
+        self.graphs.clear()
+        for group in self._groups.values():
+            group.pending.clear()
+            group.again.clear()
 
     def add_graph(self, submit: m.GraphSubmit, tokens: list[object]) -> Graph:
         """Take a graph in, its numbers taken before; `tokens` has one element per wanted row."""

@@ -1,0 +1,253 @@
+"""A client's objects in storage: the large values it hands over, the references it gives out, and who uses which.
+
+Its parts: the uses of objects that threads of the application hold (`object_uses`), copies of recent values (`snapshots`), and
+the link to object storage (`object_channel`), which is made when the first object needs it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import weakref
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from scaler import errors
+from scaler.client.core_owner import CoreOwner
+from scaler.client.object_channel import ObjectChannel
+from scaler.client.object_reference import ObjectReference
+from scaler.client.object_uses import HeldObject, ObjectUse, UsesByReference
+from scaler.client.snapshots import Buffer, Key, Snapshot, Snapshots, flat, key_of
+from scaler.core import effects, events
+from scaler.serialization.arguments import object_buffers, require_storable
+from scaler.serialization.faults import explain
+from scaler_protocol.runtime.random_ids import new_id
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.envelope import Frame
+
+logger = logging.getLogger("scaler")
+
+
+class StoredObjects:
+    """See the module. The sink of `serialization.arguments`, and the listener of the channel to object storage."""
+
+    def __init__(self, owner: CoreOwner, hello: m.Hello, address: Callable[[], str]) -> None:
+        """`address` returns where large values go now; an empty text where that is nowhere."""
+        self._owner = owner
+        self._core = owner.core
+        self._hello = hello
+        self._address = address
+        self._uses = UsesByReference(owner.steps.queue.append)
+        self.take_over = self._uses.take_over
+        """See `UsesByReference.take_over`: ends uses that a task or a graph takes over. In the owner's thread."""
+        self._channel: ObjectChannel | None = None
+        self._snapshots = Snapshots()
+        self._references: Counter[bytes] = Counter()
+        """Valid references to each object."""
+
+    # --- from any thread
+
+    def store(self, buffers: Sequence[Buffer]) -> bytes:
+        """Keep a copy of `buffers` in object storage and count one use of it. Equal content is sent once."""
+        return self._store(buffers, "")
+
+    def resolve(self, reference: ObjectReference) -> bytes:
+        """Count one use of a reference's object. Raises MissingObjects for one that was cleared."""
+        object_id = reference.object_id
+        use = ObjectUse(object_id)
+        if not self._owner.ask(partial(self._count_reference, reference, use)):
+            label = f" {reference.name!r}" if reference.name else ""
+            raise errors.MissingObjects(f"object reference{label} ({object_id.hex()}) was cleared")
+        return HeldObject(use)
+
+    def hold(self, object_id: bytes) -> bytes:
+        """Count one more use of an object that has one, and return it."""
+        use = ObjectUse(object_id)
+        self._owner.steps.do(partial(self._count, use))
+        return HeldObject(use)
+
+    def release(self, object_ids: Sequence[bytes]) -> None:
+        """Undo one use of each now. It ends by itself when the last reference to what `store` and the others returned is gone."""
+        if object_ids:
+            self._owner.steps.do(partial(self._release_uses, tuple(object_ids)))
+
+    def send_object(self, value: Any, name: str, references: deque[bytes]) -> ObjectReference:
+        """Store `value`; it stays until the reference is cleared. Its id is appended to `references`."""
+        try:
+            buffers = object_buffers(value)
+        except Exception as error:
+            raise errors.SerializationError(explain("the object", value, error)) from error
+        require_storable(buffers, "the object")
+        held = self._store(buffers, name)
+        object_id = bytes(held)
+        size = sum(memoryview(buffer).nbytes for buffer in buffers)
+        reference = ObjectReference(object_id, self._owner.client_id, name, size)
+        self._owner.ask(partial(self._keep_reference, held, references))
+        return reference
+
+    def drop_references(self, references: deque[bytes]) -> None:
+        """References to these objects are not valid any more. Takes them out of `references`."""
+        self._owner.steps.do(partial(self._drop_references, references))
+
+    def _store(self, buffers: Sequence[Buffer], name: str) -> bytes:
+        owner = self._owner
+        owner.check_process()
+        self._core.admission.require_usable()
+        if not self._address() and owner.welcome is None and not owner.must_not_wait():
+            # A client inside a task is used before the scheduler has answered it, and only that answer says where.
+            owner.wait_connected(owner.timeout_seconds)
+        channel = self._channel
+        if channel is None or channel.address != self._address():
+            channel = owner.ask(self._open_channel)
+        flattened = [flat(buffer) for buffer in buffers]
+        key = key_of(flattened)
+        # Compared in this thread: it takes as long as reading the object.
+        for held, kept in owner.ask(partial(self._hold_candidates, key)):
+            if kept.equals(flattened):
+                return held
+        use = ObjectUse(new_id())
+        held = HeldObject(use)
+        # Counted before it is stored: should this thread be interrupted, the end of the use is what has it deleted again.
+        owner.steps.do(partial(self._count, use))
+        copy = channel.put(held, flattened, name)
+        owner.steps.do(partial(self._keep_copy, held, key, copy))
+        return held
+
+    # --- the owner's, with the lock held
+
+    def use_ended(self, reference: weakref.ref[ObjectUse]) -> None:
+        """Nobody holds a use any more that was counted: the step that the end of a use appends by itself."""
+        self._core.release_objects(self._uses.died(reference))
+
+    def _count(self, use: ObjectUse) -> None:
+        self._core.hold_object(use.object_id)
+        self._uses.count(use)
+
+    def _count_reference(self, reference: ObjectReference, use: ObjectUse) -> bool:
+        object_id = reference.object_id
+        is_own = reference.owner == self._owner.client_id
+        if is_own and object_id not in self._references:
+            return False
+        if not is_own and not self._core.holds_object(object_id):
+            # Another client's: never ours to delete, so one use of it stays counted.
+            self._core.hold_object(object_id)
+        self._count(use)
+        return True
+
+    def _release_uses(self, object_ids: Sequence[bytes]) -> None:
+        self._core.release_objects(self._uses.take_over(object_ids))
+
+    def _keep_reference(self, held: bytes, references: deque[bytes]) -> None:
+        (object_id,) = self._uses.take_over((held,))
+        self._references[object_id] += 1
+        references.append(object_id)
+
+    def _drop_references(self, references: deque[bytes]) -> None:
+        while references:
+            object_id = references.popleft()
+            self._references[object_id] -= 1
+            if not self._references[object_id]:
+                del self._references[object_id]
+            self._core.release_objects((object_id,))
+
+    def _hold_candidates(self, key: Key) -> list[tuple[HeldObject, Snapshot]]:
+        found = []
+        for object_id, kept in self._snapshots.candidates(key):
+            use = ObjectUse(object_id)
+            self._count(use)
+            found.append((HeldObject(use), kept))
+        return found
+
+    def _keep_copy(self, held: bytes, key: Key, copy: Snapshot) -> None:
+        self._snapshots.add(bytes(held), key, copy)
+
+    def forget_copies(self, object_ids: Sequence[bytes]) -> None:
+        """These objects are about to be deleted: no use of their copies may begin."""
+        for object_id in object_ids:
+            self._snapshots.drop(object_id)
+
+    # --- the link to object storage
+
+    def _open_channel(self) -> ObjectChannel:
+        """Return the channel to where large values go now; made when it is first needed. With the lock held."""
+        address = self._address()
+        if self._channel is not None:
+            # A scheduler that was started again may have its object storage elsewhere.
+            self._channel.move_to(address or self._channel.address)
+        elif address:
+            self._channel = ObjectChannel(address, self._hello, self, timeout_seconds=self._owner.timeout_seconds)
+        else:
+            raise errors.ObjectStorageException(
+                "this cluster has no object storage server, and the value is too large to travel without one"
+            )
+        return self._channel
+
+    def follow_storage(self) -> None:
+        """Have what waits for an answer of object storage asked where it is now."""
+        if self._channel is not None:
+            self._open_channel()
+
+    def fetch(self, fetch: effects.FetchObject) -> None:
+        """Get the object that answers a task, and give it to the core. Without the lock."""
+        try:
+            with self._owner.lock:
+                channel = self._open_channel()
+            channel.fetch(fetch.number, fetch.object_id)
+        except errors.ScalerError as error:
+            self.on_fetch_failed(fetch.number, m.Status.STORAGE_FAILED, str(error))
+
+    def delete(self, object_ids: Sequence[bytes]) -> None:
+        """Delete objects. Without the lock."""
+        if self._channel is not None:
+            self._channel.delete(object_ids)
+
+    def close(self) -> None:
+        """Close the channel. Idempotent."""
+        channel = self._channel
+        if channel is not None:
+            channel.close()
+
+    # --- ObjectListener: the channel's thread
+
+    @property
+    def unusable(self) -> errors.ScalerError | None:
+        """Why no object is needed any more, or None."""
+        return self._core.unusable
+
+    def on_object_fetched(self, number: int, buffers: Sequence[Frame]) -> None:
+        """The object that answers a task has come."""
+        self._owner.handle(events.ObjectFetched(number, buffers))
+
+    def on_fetch_failed(self, number: int, status: m.Status, text: str) -> None:
+        """The object that answers a task will not come."""
+        self._owner.handle(events.ObjectFetchFailed(number, status, text))
+
+    def on_object_refused(self, object_id: bytes, text: str) -> None:
+        """An object could not be stored."""
+        with self._owner.lock:
+            self._snapshots.drop(object_id)
+        self._owner.handle(events.ObjectRefused(object_id, text))
+
+    def on_store_changed(self) -> None:
+        """The new server has none of our objects: give it those that are still at hand."""
+        with self._owner.lock:
+            kept = self._snapshots.all()
+        logger.warning("the object storage server was replaced; %d recent objects are sent to it again", len(kept))
+        threading.Thread(target=self._store_again, args=(kept,), name="scaler-objects-again", daemon=True).start()
+
+    def on_channel_ended(self, error: BaseException) -> None:
+        """The channel's thread has ended."""
+        logger.error("the connection to object storage ended: %r", error)
+
+    def _store_again(self, kept: Sequence[tuple[bytes, Snapshot]]) -> None:
+        channel = self._channel
+        for object_id, copy in kept:
+            with self._owner.lock:
+                wanted = self._core.holds_object(object_id)
+            if channel is not None and wanted:
+                try:
+                    channel.put_again(object_id, copy)
+                except errors.ObjectStorageException as error:
+                    self.on_object_refused(object_id, str(error))

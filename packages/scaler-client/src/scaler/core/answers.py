@@ -1,0 +1,132 @@
+"""What becomes of answers: they complete tasks, or they are objects that must be fetched first, or nobody wants them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from scaler.core import effects
+from scaler.core.endings import Endings
+from scaler.core.tasks import Task, TaskTable
+from scaler_protocol.payloads.framing import OBJECT
+from scaler_protocol.runtime.core import Outbox
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.batch_rows import reported_of
+
+
+class Answers:
+    """Takes answers in. Owns the tasks whose answer is being fetched from object storage."""
+
+    def __init__(self, table: TaskTable, endings: Endings, outbox: Outbox[effects.Effect]) -> None:
+        self.fetching: dict[int, tuple[Task, effects.Completed]] = {}
+        """Answered tasks whose answer is an object: what `Completed` will say of them, without the payload."""
+        self._table = table
+        self._endings = endings
+        self._outbox = outbox
+
+    def on_results(self, batch: m.ResultBatch) -> None:
+        """Tasks have ended, cancelled ones among them."""
+        numbers = list(batch.numbers)
+        pop = self._table.tasks.pop
+        if len(numbers) == 1 and not len(batch.object_positions) and numbers[0] in self._table.tasks:
+            self._on_single_result(batch, pop(numbers[0]))
+            return
+        tasks = [pop(number, None) for number in numbers]
+        payloads = batch.payloads.split()
+        object_rows = set(batch.object_positions) if len(batch.object_positions) else None
+        if object_rows is None and all(tasks):
+            done: list[Task | None] = tasks
+            completed = effects.Completed(numbers, [], payloads, reported_of(batch))
+        else:
+            known = self._sort_out(batch, numbers, tasks, payloads, object_rows or set())
+            done = [tasks[row] for row in known]
+            completed = _rows(batch, numbers, payloads, known)
+        completed.tokens = [task.token for task in done if task is not None]
+        if self._endings.free_something:
+            for task in done:
+                if task is not None:
+                    self._endings.finish(task)
+        if completed.tokens:
+            self._outbox.add(completed)
+
+    def _on_single_result(self, batch: m.ResultBatch, task: Task) -> None:
+        """As `on_results`, for one task with a plain answer. A client that waits for each task in turn gets only such."""
+        completed = effects.Completed(
+            [batch.numbers[0]], [task.token], [bytes(batch.payloads.data)], reported_of(batch)
+        )
+        if self._endings.free_something:
+            self._endings.finish(task)
+        self._outbox.add(completed)
+
+    def _sort_out(
+        self,
+        batch: m.ResultBatch,
+        numbers: list[int],
+        tasks: list[Task | None],
+        payloads: list[bytes],
+        object_rows: set[int],
+    ) -> list[int]:
+        """Return the rows that complete now: not those of cancelled tasks, nor those whose answer must be fetched."""
+        known = []
+        confirmed = []
+        unwanted: list[bytes] = []
+        for row, task in enumerate(tasks):
+            number = numbers[row]
+            payload = payloads[row]
+            is_object = row in object_rows and payload[:1] == OBJECT
+            if task is None:
+                if number in self._endings.unconfirmed:
+                    confirmed.append(number)
+                if is_object:
+                    unwanted.append(payload[1:])
+            elif is_object:
+                self.fetching[number] = (task, _rows(batch, numbers, payloads, [row]))
+                self._endings.finish(task)
+                self._outbox.add(effects.FetchObject(number, payload[1:]))
+            else:
+                known.append(row)
+        self._endings.confirm(confirmed)
+        if len(batch.statuses) and unwanted:
+            wanted = {bytes(completed.payloads[0][1:]) for _, completed in self.fetching.values()}  # type: ignore[arg-type]
+            unwanted = [object_id for object_id in unwanted if object_id not in wanted]
+        if unwanted:
+            self._outbox.add(effects.DeleteObjects(tuple(unwanted)))
+        return known
+
+    def on_fetched(self, number: int, payload: effects.Payload, failure: m.Status | None) -> None:
+        """The object that answers a task has come; or, with `failure`, a text that says why it has not."""
+        entry = self.fetching.pop(number, None)
+        if entry is None:
+            # Cancelled while it was fetched.
+            return
+        task, completed = entry
+        stored = completed.payloads[0]
+        assert isinstance(stored, bytes)
+        completed.tokens.append(task.token)
+        completed.payloads = [payload]
+        if failure is not None:
+            completed.reported = completed.reported._replace(statuses=[failure])
+        self._outbox.add(completed)
+        if failure is None and not (len(completed.reported.statuses) and self._is_awaited(stored)):
+            self._outbox.add(effects.DeleteObjects((stored[1:],)))
+
+    def drop_fetched(self, numbers: Sequence[int]) -> None:
+        """Nobody wants these answers any more, which are objects."""
+        dropped = [self.fetching.pop(number)[1] for number in numbers]
+        stored = dict.fromkeys(
+            bytes(one.payloads[0][1:])  # type: ignore[arg-type]
+            for one in dropped
+            if not (len(one.reported.statuses) and self._is_awaited(one.payloads[0]))
+        )
+        if stored:
+            self._outbox.add(effects.DeleteObjects(tuple(stored)))
+
+    def _is_awaited(self, stored: effects.Payload) -> bool:
+        """Whether other rows of a graph, which failed for the same reason, wait for the same object."""
+        return any(other.payloads[0] == stored for _, other in self.fetching.values())
+
+
+def _rows(batch: m.ResultBatch, numbers: list[int], payloads: list[bytes], rows: Sequence[int]) -> effects.Completed:
+    """Return what these rows of a batch say, without tokens."""
+    return effects.Completed(
+        [numbers[row] for row in rows], [], [payloads[row] for row in rows], reported_of(batch).pick(rows)
+    )

@@ -1,0 +1,140 @@
+"""Ends tasks before they are answered.
+
+Somebody cancels them, what they need cannot be stored, they cannot be sent, or there is no hope of an answer any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from scaler.core import effects
+from scaler.core.admission import Admission
+from scaler.core.answers import Answers
+from scaler.core.endings import Endings
+from scaler.core.holdings import ObjectUses
+from scaler.core.task_sender import TaskSender
+from scaler.core.tasks import Graph, Task, TaskTable
+from scaler.errors import ScalerError
+from scaler_protocol.runtime.core import Outbox
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.batch_rows import Reported
+
+
+class Cancellation:
+    """See the module. The parts of a client core that it works on stay their own owners."""
+
+    def __init__(
+        self,
+        table: TaskTable,
+        uses: ObjectUses,
+        admission: Admission,
+        sender: TaskSender,
+        answers: Answers,
+        endings: Endings,
+        outbox: Outbox[effects.Effect],
+        stop: Callable[[list[int]], None],
+    ) -> None:
+        """`stop` tells the scheduler to stop tasks, while a session stands."""
+        self._table = table
+        self._uses = uses
+        self._admission = admission
+        self._sender = sender
+        self._answers = answers
+        self._endings = endings
+        self._outbox = outbox
+        self._stop = stop
+
+    def cancel(self, numbers: Sequence[int]) -> list[int]:
+        """See `ClientCore.cancel`."""
+        cancelled = []
+        remote: list[int] = []
+        confirmed: list[int] = []
+        for number in numbers:
+            task = self._table.tasks.pop(number, None)
+            if task is None:
+                if number in self._answers.fetching:
+                    self._answers.drop_fetched([number])
+                    cancelled.append(number)
+                    confirmed.append(number)
+                continue
+            cancelled.append(number)
+            source = task.source
+            if isinstance(source, Graph):
+                self._endings.finish_graph_row(source, stop=remote)
+            if self._sender.has_left(number, task):
+                remote.append(number)
+                self._endings.unconfirmed[number] = task.objects
+            else:
+                if not isinstance(source, Graph):
+                    self._admission.give_back(1)
+                confirmed.append(number)
+                self._endings.release(task.objects)
+        if remote:
+            self._stop(sorted(set(remote)))
+        if confirmed:
+            self._outbox.add(effects.CancelConfirmed(tuple(confirmed)))
+        return cancelled
+
+    def fail_tasks_of_refused_objects(self) -> None:
+        """Fail the tasks that need an object that could not be stored; those that have left are stopped."""
+        refused = self._uses.refused
+        if not refused:
+            return
+        victims: dict[int, tuple[Task, str]] = {}
+        for number, task in self._table.tasks.items():
+            named = task.source.objects if isinstance(task.source, Graph) else task.objects
+            reason = next((refused[object_id] for object_id in named if object_id in refused), None)
+            if reason is not None:
+                victims[number] = (task, reason)
+        if not victims:
+            return
+        self._outbox.add(
+            effects.Completed(
+                list(victims),
+                [task.token for task, _ in victims.values()],
+                [reason.encode() for _, reason in victims.values()],
+                Reported([m.Status.STORAGE_FAILED] * len(victims)),
+            )
+        )
+        self.cancel(list(victims))
+
+    def fail(self, numbers: Sequence[int], reason: str) -> None:
+        """Fail tasks that will not be sent, and that the scheduler does not know."""
+        tasks = [self._table.tasks.pop(number) for number in numbers]
+        if tasks:
+            reasons: list[effects.Payload] = [reason.encode("utf-8", "replace")] * len(tasks)
+            reported = Reported([m.Status.NOT_RUN] * len(tasks))
+            self._outbox.add(effects.Completed(list(numbers), [task.token for task in tasks], reasons, reported))
+        for task in tasks:
+            self._endings.finish(task)
+
+    def stop_counting(self) -> list[int]:
+        """Before `give_up`: return the tasks that have left, and give back the permission for the others."""
+        left = []
+        permitted = 0
+        for number, task in self._table.tasks.items():
+            if self._sender.has_left(number, task):
+                left.append(number)
+            elif not isinstance(task.source, Graph):
+                permitted += 1
+        # Should the session resume, the scheduler still counts on what it has permitted and never seen.
+        self._admission.give_back(permitted)
+        return left
+
+    def give_up(self, cause: effects.Cause, text: str, *, final: bool, error: ScalerError) -> None:
+        """Abandon all unanswered tasks, and take none until a session stands, or never again (`final`)."""
+        table, answers, endings = self._table, self._answers, self._endings
+        self._admission.close(error)
+        entries = [(number, task.token) for number, task in table.tasks.items()]
+        entries += [(number, task.token) for number, (task, _) in answers.fetching.items()]
+        for task in table.tasks.values():
+            endings.release(task.objects)
+        for graph in table.graphs.values():
+            endings.release(graph.objects)
+        table.clear()
+        answers.drop_fetched(list(answers.fetching))
+        endings.confirm(list(endings.unconfirmed))
+        self._outbox.add(effects.Unusable(cause, text, final))
+        self._outbox.add(effects.CreditArrived())
+        if entries:
+            self._outbox.add(effects.Abandoned([n for n, _ in entries], [t for _, t in entries], cause, text))

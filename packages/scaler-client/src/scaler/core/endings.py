@@ -1,0 +1,56 @@
+"""What becomes free when a task ends, however it ends: its objects, its graph, its cancellation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from scaler.core import effects
+from scaler.core.holdings import ObjectUses
+from scaler.core.tasks import Graph, Task, TaskTable
+from scaler_protocol.runtime.core import Outbox
+
+
+class Endings:
+    """Frees what tasks used. Owns the cancelled tasks whose end was not confirmed."""
+
+    def __init__(self, table: TaskTable, uses: ObjectUses, outbox: Outbox[effects.Effect]) -> None:
+        self.unconfirmed: dict[int, tuple[bytes, ...]] = {}
+        """Cancelled tasks of which no confirmation has come, with the objects they still use."""
+        self._table = table
+        self._uses = uses
+        self._outbox = outbox
+
+    @property
+    def free_something(self) -> bool:
+        """Whether `finish` has anything to do for a task. Where not, it need not be called."""
+        return bool(self._uses.counts or self._table.graphs)
+
+    def finish(self, task: Task) -> None:
+        """A task is answered: free what it used."""
+        self.release(task.objects)
+        if isinstance(task.source, Graph):
+            self.finish_graph_row(task.source, stop=None)
+
+    def finish_graph_row(self, graph: Graph, stop: list[int] | None) -> None:
+        """A wanted row is answered, or cancelled: `stop` then collects the numbers to be stopped with the last such row."""
+        graph.unanswered -= 1
+        if graph.unanswered:
+            return
+        del self._table.graphs[graph.first_number]
+        self.release(graph.objects)
+        if stop is not None and not graph.pending:
+            stop.extend(range(graph.first_number, graph.first_number + graph.rows))
+
+    def release(self, object_ids: Sequence[bytes]) -> None:
+        """Undo one use of each object; what nobody uses any more is deleted."""
+        if object_ids:
+            free = self._uses.release(object_ids)
+            if free:
+                self._outbox.add(effects.DeleteObjects(free))
+
+    def confirm(self, numbers: Sequence[int]) -> None:
+        """These cancelled tasks do not run any more: free what they used."""
+        if numbers:
+            for number in numbers:
+                self.release(self.unconfirmed.pop(number))
+            self._outbox.add(effects.CancelConfirmed(tuple(numbers)))
