@@ -13,8 +13,8 @@ from typing import Any
 import hypothesis
 import pytest
 
-# How long an example takes says more about the machine than about the code; pytest-timeout ends what hangs.
-hypothesis.settings.register_profile("scaler", deadline=None)
+# How long an example takes, or is made, says more about the machine than about the code; pytest-timeout ends what hangs.
+hypothesis.settings.register_profile("scaler", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("scaler")
 
 
