@@ -17,7 +17,7 @@ from scaler_protocol.ids import content_id
 from scaler_protocol.session import Connection, Received
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.columns import Packed
-from scaler_scheduler.core import Incoming, SchedulerConfig, SchedulerCore, Send
+from scaler_scheduler.core import SchedulerConfig, SchedulerCore, effects, events
 
 WORKERS_PER_HOST = 10
 SUBMIT_BATCH = 1000
@@ -163,20 +163,19 @@ class _Drive:
 
     def _exchange(self, senders: Sequence[_Peer]) -> list[_Peer]:
         """Deliver what these peers have to send, let the core place once, deliver its answers; return who got something."""
-        incoming: list[Incoming] = []
+        incoming: list[events.Incoming] = []
         for peer in senders:
             outgoing, peer.connection.outgoing = peer.connection.outgoing, []
-            incoming += [Incoming(peer.id, envelope, message) for envelope, message in outgoing]
+            incoming += [events.Incoming(peer.id, envelope, message) for envelope, message in outgoing]
         # Processor time: what else the machine does must not show.
         begin = time.thread_time()
         for message in incoming:
             self._core.handle(message, self._now)
-        self._core.place(self._now)
-        effects = self._core.take_effects()
+        due = self._core.take_effects()
         self.core_s += time.thread_time() - begin
         reached: dict[bytes, _Peer] = {}
-        for effect in effects:
-            if isinstance(effect, Send) and isinstance(effect.peer, bytes):
+        for effect in due:
+            if isinstance(effect, effects.Send) and isinstance(effect.peer, bytes):
                 peer = self._peers[effect.peer]
                 for event in peer.connection.receive(effect.envelope, effect.message, self._now):
                     if isinstance(event, Received):

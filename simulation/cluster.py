@@ -66,7 +66,7 @@ class Plan:
     storage_dies: bool
     stalls: bool
     nested: bool
-    enforce_capabilities: bool
+    allocate_policy: str
     task_timeout_seconds: float
     tasks_waiting_max: int
     shutdown: bool
@@ -86,7 +86,7 @@ class Plan:
             storage_dies=faults and random.random() < 0.2,
             stalls=faults and random.random() < 0.4,
             nested=random.random() < 0.6,
-            enforce_capabilities=random.random() < 0.5,
+            allocate_policy="capability" if random.random() < 0.5 else "even",
             task_timeout_seconds=random.choice((0.0, 0.0, 2.0)),
             tasks_waiting_max=random.choice((-1, -1, -1, 5)),
             shutdown=random.random() < 0.3,
@@ -129,12 +129,12 @@ class Cluster:
             STORAGE_ADDRESS,
             self.ledger,
             self.random,
-            enforce_capabilities=self.plan.enforce_capabilities,
-            waiting_tasks_max=self.plan.tasks_waiting_max,
-            client_timeout=PEER_TIMEOUT_S,
-            worker_timeout=PEER_TIMEOUT_S,
-            object_retention=OBJECT_RETENTION_S,
-            attempts_max=ATTEMPTS_MAX,
+            allocate_policy=self.plan.allocate_policy,
+            max_number_of_tasks_waiting=self.plan.tasks_waiting_max,
+            client_timeout_seconds=PEER_TIMEOUT_S,
+            worker_timeout_seconds=PEER_TIMEOUT_S,
+            object_retention_seconds=OBJECT_RETENTION_S,
+            max_task_attempts=ATTEMPTS_MAX,
         )
 
     def start_storage(self) -> None:
@@ -447,14 +447,16 @@ class Cluster:
     def check_nothing_is_kept(self) -> None:
         """With all tasks answered, no core holds anything of them."""
         assert self.scheduler is not None
-        core = self.scheduler.core
-        left = [task for client in core.clients.values() for task in client.tasks.values()]
-        if left or core.ready.count or core.recovering or any(client.graphs for client in core.clients.values()):
-            first = left[0] if left else None
+        snapshot = self.scheduler.core.snapshot(self.clock.now)
+        clients, counts = snapshot["clients"], snapshot["counts"]
+        left = [
+            (bytes.fromhex(client["incarnation"]), task["number"]) for client in clients for task in client["tasks"]
+        ]
+        if left or counts["ready"] or counts["recovering"] or any(client["graphs"] for client in clients):
             raise SimulationError(
-                f"the scheduler keeps {len(left)} answered tasks, {core.ready.count} ready ones, "
-                f"{len(core.recovering)} recovering ones: {first!r}",
-                None if first is None else (first.options.client.id, first.number),
+                f"the scheduler keeps {len(left)} answered tasks, {counts['ready']} ready ones, {counts['recovering']} "
+                f"recovering ones, {sum(len(client['graphs']) for client in clients)} graphs",
+                left[0] if left else None,
             )
         for agent in self.living_agents:
             busy = [processor for processor in agent.processors.values() if processor.busy]
@@ -477,9 +479,10 @@ class Cluster:
         assert self.scheduler is not None
         assert self.storage is not None
         nested = {p.client_id for agent in self.living_agents for p in agent.processors.values()}
-        strangers = [client.name for client in self.scheduler.core.clients.values() if client.id not in nested]
-        if strangers:
-            raise SimulationError(f"the scheduler still knows {strangers}, which have left")
+        known_clients = self.scheduler.core.snapshot(self.clock.now)["clients"]
+        staying = [client["name"] for client in known_clients if bytes.fromhex(client["incarnation"]) not in nested]
+        if staying:
+            raise SimulationError(f"the scheduler still knows {staying}, which have left")
         # Whoever dies, or leaves, while there is no scheduler leaves objects that nobody alive knows to be orphaned.
         excused = self.plan.scheduler_dies
         known = self.scheduler.clients_known

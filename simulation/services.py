@@ -10,8 +10,7 @@ from scaler_objstore import core as objstore
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode, encode
 from scaler_protocol.wire.envelope import UNSEQUENCED, Envelope, decode_envelope, encode_envelope
-from scaler_scheduler import core as scheduler
-from scaler_scheduler.core.effects import Log
+from scaler_scheduler.core import SchedulerConfig, SchedulerCore, effects, events
 from simulation.client import ObjectStorage
 from simulation.ledger import Ledger
 from simulation.network import Network
@@ -33,10 +32,8 @@ class SchedulerProcess(Process):
         self.published = 0
         self.clients_known: set[bytes] = set()
         """All that have ever connected to this scheduler."""
-        config = scheduler.SchedulerConfig(
-            incarnation=self.incarnation, object_storage_address=storage_address, **settings
-        )
-        self.core = scheduler.SchedulerCore(config, self.clock.now)
+        config = SchedulerConfig(incarnation=self.incarnation, object_storage_address=storage_address, **settings)
+        self.core = SchedulerCore(config, self.clock.now)
         hello = m.Hello(m.Role.SCHEDULER, self.name, self.incarnation)
         self.storage = ObjectStorage(network, storage_address, hello, self.incarnation, self.clock)
         self.storage.on_activity = lambda: self.post(lambda: None)
@@ -57,17 +54,16 @@ class SchedulerProcess(Process):
             peer, envelope, message = event
             self._receive(peer, envelope, message)
             if isinstance(message, m.Relay):
-                inside = scheduler.RelayedPeer(peer, message.client)
+                inside = events.RelayedPeer(peer, message.client)
                 frames = [bytes(frame) for frame in message.inner]
                 self._receive(inside, decode_envelope(frames[0]), decode(frames[1:]))
         if now >= self.core.next_deadline():
-            self.core.handle(scheduler.Tick(monitors=self.monitors, unix_time=now, events=bool(self.monitors)), now)
-        self.core.place(now)
-        scheduler.check_invariants(self.core)
+            self.core.handle(events.Tick(monitors=self.monitors, unix_time=now, events=bool(self.monitors)), now)
         # Performing effects tells the core of peers without a connection, which may have effects again.
-        while effects := self.core.take_effects():
-            for effect in effects:
+        while due := self.core.take_effects():
+            for effect in due:
                 self._perform(effect)
+        self.core.check_invariants()
         self.storage.flush()
         if self.stop_reason:
             self.end()
@@ -79,40 +75,40 @@ class SchedulerProcess(Process):
         self.network.stop_listening(self.address, deliver_rest=bool(self.stop_reason))
         self.storage.link.close(deliver_rest=bool(self.stop_reason))
 
-    def _receive(self, peer: bytes | scheduler.RelayedPeer, envelope: Envelope, message: m.Message) -> None:
+    def _receive(self, peer: bytes | events.RelayedPeer, envelope: Envelope, message: m.Message) -> None:
         self.ledger.tell_message("scheduler receives", message)
-        self.core.handle(scheduler.Incoming(peer, envelope, message), self.clock.now)
+        self.core.handle(events.Incoming(peer, envelope, message), self.clock.now)
 
-    def _perform(self, effect: scheduler.Effect) -> None:
-        if isinstance(effect, scheduler.Send):
+    def _perform(self, effect: effects.Effect) -> None:
+        if isinstance(effect, effects.Send):
             self.ledger.tell_message("scheduler sends", effect.message)
             self._send(effect)
-        elif isinstance(effect, scheduler.ToStore):
+        elif isinstance(effect, effects.ToStore):
             if isinstance(effect.message, m.ObjectDelete):
                 self.storage.delete(effect.message.ids, effect.message.owner)
             elif isinstance(effect.message, m.ClientGone):
                 self.storage.end_owner(effect.message.client)
             elif isinstance(effect.message, m.Shutdown):
                 self.storage.tell(effect.message)
-        elif isinstance(effect, scheduler.KeepOwner):
+        elif isinstance(effect, effects.KeepOwner):
             self.clients_known.add(effect.client)
             self.storage.keep_owner(effect.client)
-        elif isinstance(effect, scheduler.Publish):
+        elif isinstance(effect, effects.Publish):
             self.published += 1
-        elif isinstance(effect, scheduler.Stop):
+        elif isinstance(effect, effects.Stop):
             self.stop_reason = effect.reason
-        elif isinstance(effect, Log):
+        elif isinstance(effect, effects.Log):
             self.ledger.tell_all(f"scheduler: {effect.text}")
 
-    def _send(self, effect: scheduler.Send) -> None:
+    def _send(self, effect: effects.Send) -> None:
         peer, envelope, message, around = effect
-        if isinstance(peer, scheduler.RelayedPeer):
+        if isinstance(peer, events.RelayedPeer):
             assert around is not None
             frames = [encode_envelope(envelope), *(bytes(frame) for frame in encode(message))]
             envelope, message = around, m.Relay(peer.client, frames)
             peer = peer.agent
         if not self.network.send(self.address, peer, envelope, message):
-            self.core.handle(scheduler.PeerUnreachable(peer, "no connection"), self.clock.now)
+            self.core.handle(events.PeerUnreachable(peer, "no connection"), self.clock.now)
 
 
 def _content_hash(buffers: Any) -> Any:

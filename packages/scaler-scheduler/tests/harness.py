@@ -4,21 +4,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from scaler_protocol.ids import content_id
 from scaler_protocol.session import Connection, Established, HeartbeatDue, Received
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.columns import Packed
-from scaler_scheduler.core import (
-    Incoming,
-    RelayedPeer,
-    SchedulerConfig,
-    SchedulerCore,
-    Send,
-    Tick,
-    ToStore,
-    check_invariants,
-)
-from scaler_scheduler.core.effects import Effect
+from scaler_scheduler.core import SchedulerConfig, SchedulerCore, effects, events
 
 FUNCTION = content_id(b"function")
 
@@ -30,7 +22,7 @@ def identity(name: str) -> bytes:
 class Peer:
     """One end of a session with the scheduler; `received` collects what came up."""
 
-    def __init__(self, harness: Harness, peer: bytes | RelayedPeer, hello: m.Hello) -> None:
+    def __init__(self, harness: Harness, peer: bytes | events.RelayedPeer, hello: m.Hello) -> None:
         self.harness = harness
         self.peer = peer
         self.id = hello.incarnation
@@ -55,7 +47,7 @@ class Peer:
 
 class Client(Peer):
     def __init__(self, harness: Harness, name: str, relayed_by: Agent | None = None) -> None:
-        peer = identity(name) if relayed_by is None else RelayedPeer(relayed_by.peer, identity(name))
+        peer = identity(name) if relayed_by is None else events.RelayedPeer(relayed_by.peer, identity(name))
         super().__init__(harness, peer, m.Hello(m.Role.CLIENT, name, identity(name)))
         self.next_number = 1
 
@@ -162,7 +154,7 @@ class Harness:
         self.now = 1000.0
         self.core = SchedulerCore(SchedulerConfig(incarnation=identity("scheduler"), **config), self.now)
         self.peers: dict[object, Peer] = {}
-        self.other_effects: list[Effect] = []
+        self.other_effects: list[effects.Effect] = []
 
     def settle(self) -> None:
         """Deliver until nothing is under way."""
@@ -173,20 +165,20 @@ class Harness:
                 outgoing, peer.connection.outgoing = peer.connection.outgoing, []
                 for envelope, message in outgoing:
                     if peer.reachable:
-                        self.core.handle(Incoming(peer.peer, envelope, message), self.now)
+                        self.core.handle(events.Incoming(peer.peer, envelope, message), self.now)
                         moved = True
-            self.core.place(self.now)
-            check_invariants(self.core)
-            for effect in self.core.take_effects():
-                if isinstance(effect, Send):
+            due = self.core.take_effects()
+            self.core.check_invariants()
+            for effect in due:
+                if isinstance(effect, effects.Send):
                     moved = True
                     self._deliver(effect)
                 else:
                     self.other_effects.append(effect)
 
-    def _deliver(self, effect: Send) -> None:
+    def _deliver(self, effect: effects.Send) -> None:
         if effect.around is not None:
-            assert isinstance(effect.peer, RelayedPeer)
+            assert isinstance(effect.peer, events.RelayedPeer)
             carrier = self.peers.get(effect.peer.agent)
             if carrier is not None and carrier.reachable:
                 carrier.connection.receive(effect.around, m.Relay(effect.peer.client, []), self.now)
@@ -211,7 +203,7 @@ class Harness:
                         capacity = getattr(peer, "capacity", 0)
                         states = [1] if isinstance(peer, Agent) else []
                         peer.connection.heartbeat(m.Heartbeat(capacity=capacity, processor_states=states), self.now)
-            self.core.handle(Tick(), self.now)
+            self.core.handle(events.Tick(), self.now)
             self.settle()
 
     def vanish(self, peer: Peer) -> None:
@@ -219,7 +211,21 @@ class Harness:
         peer.reachable = False
         del self.peers[peer.peer]
 
+    def snapshot(self) -> dict[str, Any]:
+        """All tables of the core as plain values."""
+        return self.core.snapshot(self.now)
+
+    def seen(self, peer: Peer) -> dict[str, Any]:
+        """What the core knows of a client or agent; empty where it does not know it."""
+        snapshot = self.snapshot()
+        known = snapshot["clients"] + snapshot["agents"]
+        return next((row for row in known if row["incarnation"] == peer.id.hex()), {})
+
+    def count(self, name: str) -> int:
+        """One of the core's counts: `ready`, `stale_results`, …"""
+        return int(self.snapshot()["counts"][name])
+
     def to_store(self) -> list[m.Message]:
-        found = [effect.message for effect in self.other_effects if isinstance(effect, ToStore)]
-        self.other_effects = [effect for effect in self.other_effects if not isinstance(effect, ToStore)]
+        found = [effect.message for effect in self.other_effects if isinstance(effect, effects.ToStore)]
+        self.other_effects = [effect for effect in self.other_effects if not isinstance(effect, effects.ToStore)]
         return found

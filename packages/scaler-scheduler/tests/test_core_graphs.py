@@ -12,7 +12,7 @@ from harness import FUNCTION, Agent, Client, Harness
 
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.columns import Packed
-from scaler_scheduler.core import Tick
+from scaler_scheduler.core import effects, events
 
 
 def submit_graph(client: Client, dependencies: list[list[int]], wanted: list[int]) -> int:
@@ -48,7 +48,7 @@ def test_inputs_travel_with_the_task_in_the_order_of_its_dependencies() -> None:
     assert last.inputs.split() == [b"Pone", b"Pzero"]
     agent.answer([(client.id, first + 2, 1)], payload=b"Ptwo")
     assert client.results() == {first + 2: (m.Status.SUCCESS, b"Ptwo")}
-    assert harness.core.clients[client.id].graphs == []
+    assert harness.seen(client)["graphs"] == []
 
 
 def test_a_failed_row_fails_all_that_need_it_and_only_those() -> None:
@@ -61,7 +61,7 @@ def test_a_failed_row_fails_all_that_need_it_and_only_those() -> None:
     agent.answer([task for task in tasks if task[1] == first + 3])
     failed = (m.Status.FAILED, b"Pboom")
     assert client.results() == {first + 1: failed, first + 2: failed, first + 3: (m.Status.SUCCESS, b"Presult")}
-    assert harness.core.clients[client.id].graphs == []
+    assert harness.seen(client)["graphs"] == []
 
 
 def test_objects_of_intermediate_results_are_freed_when_the_last_reader_is_done() -> None:
@@ -109,7 +109,7 @@ def test_a_large_failure_goes_to_every_wanted_row_and_is_the_client_s_to_delete(
     assert batch.payloads.split() == [b"O" + big] * 3
     assert (list(batch.object_positions), batch.objects) == ([0, 1, 2], (big,) * 3)
     assert harness.to_store() == []
-    assert harness.core.clients[client.id].graphs == []
+    assert harness.seen(client)["graphs"] == []
 
 
 def test_a_large_failure_that_nobody_wants_is_deleted() -> None:
@@ -153,7 +153,7 @@ def test_cancelling_rows_ends_what_depends_on_them() -> None:
     client.send(m.TaskCancel(client.id, [first + 2, first + 3]))
     assert client.results() == {first + 3: (m.Status.CANCELED, b"")}
     agent.run_all()
-    assert harness.core.clients[client.id].graphs == []
+    assert harness.seen(client)["graphs"] == []
 
 
 def test_random_graphs_run_every_row_once_after_its_dependencies() -> None:
@@ -182,7 +182,7 @@ def test_random_graphs_run_every_row_once_after_its_dependencies() -> None:
                 break
         assert len(done) == rows
         assert sorted(client.results()) == [first + row for row in wanted], f"seed {seed}"
-        assert harness.core.clients[client.id].graphs == []
+        assert harness.seen(client)["graphs"] == []
 
 
 def test_a_graph_announced_again_stops_what_agents_hold_of_it_and_never_reuses_their_attempts() -> None:
@@ -220,7 +220,7 @@ class TestChains:
     """Rows that could run only one after another anyway go to an agent in one trip."""
 
     def held(self, agent: Agent) -> int:
-        return next(len(r.tasks) for r in agent.harness.core.agents.by_peer.values() if r.id == agent.id)
+        return int(agent.harness.seen(agent)["assigned"])
 
     def test_one_trip_carries_a_chain_and_says_whose_result_each_link_takes(self) -> None:
         harness = Harness()
@@ -235,7 +235,7 @@ class TestChains:
         assert batch.inputs.split() == [b"", b"", b""]
         agent.answer([(client.id, number, 1) for number in batch.numbers])
         assert client.results() == {first + 3: (m.Status.SUCCESS, b"Presult")}
-        assert harness.core.clients[client.id].graphs == []
+        assert harness.seen(client)["graphs"] == []
 
     def test_an_agent_that_takes_no_chains_gets_link_after_link(self) -> None:
         harness = Harness()
@@ -326,7 +326,7 @@ class TestChains:
         assert self.held(agent) == 0
         agent.answer(tasks[2:], m.Status.SKIPPED, b"")
         assert client.results() == {}
-        assert harness.core.monitor.stale_count == 0
+        assert harness.count("stale_results") == 0
 
     def test_a_processor_that_dies_costs_the_running_link_an_attempt_and_no_other(self) -> None:
         harness = Harness()
@@ -357,7 +357,7 @@ class TestChains:
         other = Agent(harness, "other")
         harness.advance(61)
         assert other.tasks() == [(client.id, first + row, 2) for row in (1, 2, 3)]
-        failures = [task.failures for task in harness.core.clients[client.id].tasks.values()]
+        failures = [task["died_attempts"] for task in harness.seen(client)["tasks"]]
         assert sorted(failures) == [0, 0, 1]
 
     def test_a_chain_is_recalled_whole_and_runs_elsewhere(self) -> None:
@@ -381,11 +381,10 @@ class TestChains:
         first = submit_graph(client, CHAIN, [3])
         tasks = agent.tasks()
         agent.send(m.TaskReturn(client.id, [first + 1, first + 2, first + 3], [1] * 3))
-        (graph,) = harness.core.clients[client.id].graphs
-        assert sorted(graph.returned) == [1, 2, 3]
+        assert [graph["waiting_again"] for graph in harness.seen(client)["graphs"]] == [3]
         assert agent.tasks() == []
         agent.answer(tasks[:1])
-        assert graph.returned == {}
+        assert [graph["waiting_again"] for graph in harness.seen(client)["graphs"]] == [0]
         assert agent.tasks() == [(client.id, first + row, 2) for row in (1, 2, 3)]
 
     def test_cancelling_a_link_ends_it_and_what_is_behind_it(self) -> None:
@@ -402,7 +401,7 @@ class TestChains:
         assert client.results() == {first + 3: (m.Status.CANCELED, b"")}
         agent.answer(tasks[:2])
         assert list(client.results()) == [first + 1]
-        assert harness.core.clients[client.id].graphs == []
+        assert harness.seen(client)["graphs"] == []
 
     def test_a_whole_chain_that_comes_back_cancelled_is_answered_once(self) -> None:
         harness = Harness()
@@ -414,17 +413,16 @@ class TestChains:
         agent.send(m.TaskReturn(client.id, [number for _, number, _ in tasks], [1] * 4))
         canceled = (m.Status.CANCELED, b"")
         assert client.results() == {first: canceled, first + 3: canceled}
-        assert harness.core.clients[client.id].graphs == []
+        assert harness.seen(client)["graphs"] == []
 
     def test_a_client_that_is_gone_leaves_no_count_behind(self) -> None:
         harness = Harness()
         client, agent = Client(harness, "client"), Agent(harness, "agent")
         client.define()
         submit_graph(client, CHAIN, [3])
-        (record,) = harness.core.agents.by_peer.values()
-        assert record.behind == 3
+        assert harness.seen(agent)["assigned_behind_others"] == 3
         client.send(m.Goodbye("done"))
-        assert record.behind == 0
+        assert harness.seen(agent)["assigned_behind_others"] == 0
         assert agent.take(m.ClientGone) == [m.ClientGone(client.id)]
 
     def test_a_link_may_be_done_before_its_predecessor_is_stored(self) -> None:
@@ -439,19 +437,22 @@ class TestChains:
         agent.answer([head], payload=b"O" + big, object_positions=[0], objects=(big,))
         # Its one reader is done: nobody needs it any more.
         assert harness.to_store() == [m.ObjectDelete(0, client.id, (big,))]
-        assert harness.core.clients[client.id].graphs == []
+        assert harness.seen(client)["graphs"] == []
 
     def test_monitors_see_every_link_submitted_assigned_and_done(self) -> None:
         harness = Harness()
-        harness.core.handle(Tick(monitors=1, events=True), harness.now)
+        harness.core.handle(events.Tick(monitors=1, events=True), harness.now)
         client, agent = Client(harness, "client"), Agent(harness, "agent")
         client.define()
         submit_graph(client, CHAIN, [3])
         agent.answer(agent.tasks(), durations=[10, 20, 30, 40], slots=[0] * 4)
-        events = harness.core.monitor.take_events(harness.core.functions, harness.now, 0.0)
-        counts = Counter(m.TaskEvent(kind) for kind in events.states)
+        harness.core.handle(events.Tick(monitors=1, events=True), harness.now)
+        harness.settle()
+        published = [effect.message for effect in harness.other_effects if isinstance(effect, effects.Publish)]
+        (told,) = [message for message in published if isinstance(message, m.MonitorEvents)]
+        counts = Counter(m.TaskEvent(kind) for kind in told.states)
         assert counts == {m.TaskEvent.SUBMITTED: 4, m.TaskEvent.ASSIGNED: 4, m.TaskEvent.SUCCESS: 4}
-        assert [duration for duration in events.durations if duration] == [10, 20, 30, 40]
+        assert [duration for duration in told.durations if duration] == [10, 20, 30, 40]
 
 
 class TestData:
@@ -499,8 +500,8 @@ class TestData:
         (root,) = maker.tasks()
         other = Agent(harness, "other", capacity=1)
         self.large(maker, root)
-        (graph,) = harness.core.clients[client.id].graphs
-        assert [agent.name for agent in graph.holders[0]] == ["maker", "other"]
+        (graph,) = harness.seen(client)["graphs"]
+        assert graph["results_held_by"] == {"maker": 1, "other": 1}
         maker.answer(maker.tasks())
         other.answer(other.tasks())
         assert harness.to_store() == [m.ObjectDelete(0, client.id, (self.BIG,))]
@@ -522,13 +523,13 @@ class TestData:
 def test_many_hellos_that_waited_in_the_network_start_one_session() -> None:
     harness = Harness()
     client = Client(harness, "client")
-    record = harness.core.clients[client.id]
+    harness.advance(1)
     for _ in range(5):
         client.connection.welcome = None
         client.connection._say_hello(harness.now)
         harness.settle()
-    assert harness.core.clients[client.id] is record
+    # It was not given up in between: that would have ended what it owns.
     assert harness.to_store() == []
     client.define()
     client.submit()
-    assert harness.core.ready.count == 1
+    assert harness.count("ready") == 1

@@ -10,8 +10,7 @@ import pytest
 from harness import Agent, Client, Harness
 
 from scaler_protocol.wire import messages as m
-from scaler_scheduler.core import CallWebhook, ScalingConfig, WebhookAnswered, WebhookFailed
-from scaler_scheduler.core.effects import Log
+from scaler_scheduler.core import ScalingConfig, effects, events
 
 URL = "http://adapter:8080"
 COOL_DOWN = 5.0
@@ -36,10 +35,10 @@ class PretendedAdapter:
         self.extra_rows: list[Any] = []
         self.calls: list[str] = []
         self.stopped: list[str] = []
-        self.fault: Callable[[CallWebhook], tuple[int, Any] | str | None] = lambda call: None
-        self.after_fault: Callable[[CallWebhook], tuple[int, Any] | str | None] = lambda call: None
+        self.fault: Callable[[effects.CallWebhook], tuple[int, Any] | str | None] = lambda call: None
+        self.after_fault: Callable[[effects.CallWebhook], tuple[int, Any] | str | None] = lambda call: None
 
-    def answer(self, call: CallWebhook) -> tuple[int, Any] | str:
+    def answer(self, call: effects.CallWebhook) -> tuple[int, Any] | str:
         action = "list" if call.body is None else str(call.body["action"])
         self.calls.append(action)
         fault = self.fault(call)
@@ -48,14 +47,14 @@ class PretendedAdapter:
         answer = getattr(self, f"_{action}")(call)
         return self.after_fault(call) or answer
 
-    def _get_worker_adapter_info(self, _call: CallWebhook) -> tuple[int, Any]:
+    def _get_worker_adapter_info(self, _call: effects.CallWebhook) -> tuple[int, Any]:
         return 200, {
             "max_worker_groups": self.groups_max,
             "workers_per_group": 1,
             "base_capabilities": dict.fromkeys(self.offers, -1),
         }
 
-    def _list(self, _call: CallWebhook) -> tuple[int, Any]:
+    def _list(self, _call: effects.CallWebhook) -> tuple[int, Any]:
         if not self.lists:
             return 405, None
         rows = [self._row(group_id) for group_id in self.groups]
@@ -69,7 +68,7 @@ class PretendedAdapter:
             "state": self.states.get(group_id, "pending" if self.pending else "running"),
         }
 
-    def _start_worker_group(self, call: CallWebhook) -> tuple[int, Any]:
+    def _start_worker_group(self, call: effects.CallWebhook) -> tuple[int, Any]:
         assert call.body is not None
         metadata: Any = call.body["metadata"]
         wanted: Any = call.body.get("capabilities", {})
@@ -90,7 +89,7 @@ class PretendedAdapter:
             capabilities = tuple((name, -1) for name in sorted({*self.offers, *self.capabilities[group_id]}))
             self.groups[group_id] = self.cluster.agent(group_id, capabilities)
 
-    def _shutdown_worker_group(self, call: CallWebhook) -> tuple[int, Any]:
+    def _shutdown_worker_group(self, call: effects.CallWebhook) -> tuple[int, Any]:
         assert call.body is not None
         group_id = str(call.body["worker_group_id"])
         if group_id not in self.groups:
@@ -106,8 +105,8 @@ class ElasticCluster:
 
     def __init__(self, strategy: str = "vanilla", adapters: int = 1, task_s: float = 1.0, **config: Any) -> None:
         urls = tuple(f"{URL}/{index}" for index in range(adapters))
-        scaling = ScalingConfig(strategy, urls, cool_down_seconds=COOL_DOWN, arrival_seconds=20.0)
-        self.harness = Harness(scaling=scaling, **config)
+        scaling = ScalingConfig(strategy, urls, arrival_seconds=20.0)
+        self.harness = Harness(scaling=scaling, scaling_cool_down_seconds=COOL_DOWN, **config)
         self.adapters = [PretendedAdapter(self, url) for url in urls]
         self.task_s = task_s
         self.answer_s = 0.05
@@ -121,10 +120,9 @@ class ElasticCluster:
     def adapter(self) -> PretendedAdapter:
         return self.adapters[0]
 
-    @property
-    def scaling(self):
-        assert self.harness.core.scaling is not None
-        return self.harness.core.scaling
+    def known_groups(self) -> list[dict[str, Any]]:
+        """The groups of the first adapter, as the core knows them."""
+        return list(self.harness.snapshot()["adapters"][0]["groups"])
 
     def later(self, seconds: float, action: Callable[[], None]) -> None:
         self._timers.append((self.harness.now + seconds, action))
@@ -162,23 +160,23 @@ class ElasticCluster:
         self.harness.vanish(agent)
 
     def _call_webhooks(self) -> None:
-        effects, self.harness.other_effects = self.harness.other_effects, []
-        for effect in effects:
-            if isinstance(effect, Log):
+        due, self.harness.other_effects = self.harness.other_effects, []
+        for effect in due:
+            if isinstance(effect, effects.Log):
                 self.logs.append(effect.text)
-            elif isinstance(effect, CallWebhook):
+            elif isinstance(effect, effects.CallWebhook):
                 adapter = next(adapter for adapter in self.adapters if adapter.url == effect.url)
                 answer = adapter.answer(effect)
                 event = (
-                    WebhookFailed(effect.call, answer)
+                    events.WebhookFailed(effect.call, answer)
                     if isinstance(answer, str)
-                    else WebhookAnswered(effect.call, *answer)
+                    else events.WebhookAnswered(effect.call, *answer)
                 )
                 self.later(self.answer_s, lambda event=event: self._report(event))  # type: ignore[misc]
             else:
                 self.harness.other_effects.append(effect)
 
-    def _report(self, event: WebhookAnswered | WebhookFailed) -> None:
+    def _report(self, event: events.WebhookAnswered | events.WebhookFailed) -> None:
         self.harness.core.handle(event, self.harness.now)
         self.harness.settle()
 
@@ -255,7 +253,7 @@ def test_a_running_task_is_finished_before_its_worker_is_stopped() -> None:
 def test_a_lost_answer_is_asked_for_again_and_starts_nothing_twice(cluster: ElasticCluster) -> None:
     lost = iter([True, True, False, False, False, False])
 
-    def lose(call: CallWebhook) -> str | None:
+    def lose(call: effects.CallWebhook) -> str | None:
         is_start = call.body is not None and call.body["action"] == "start_worker_group"
         return "no answer within 60 s" if is_start and next(lost) else None
 
@@ -302,7 +300,7 @@ def test_groups_that_leave_take_room_until_they_are_gone(cluster: ElasticCluster
         adapter.groups_max = 2
     else:
 
-        def full(call: CallWebhook) -> tuple[int, Any] | None:
+        def full(call: effects.CallWebhook) -> tuple[int, Any] | None:
             starts = call.body is not None and call.body["action"] == "start_worker_group"
             return (429, {"error": "full"}) if starts and len(adapter.groups) >= 2 else None
 
@@ -311,8 +309,11 @@ def test_groups_that_leave_take_room_until_they_are_gone(cluster: ElasticCluster
     cluster.run(2.0)
     client.submit(20)
     assert cluster.run(60.0, lambda: len(client.results()) > 0 and len(adapter.groups) == 2)
-    (known,) = cluster.scaling.adapters
-    assert cluster.run(60.0, lambda: len(known.groups) == 2 and all(group.leaving for group in known.groups.values()))
+
+    def both_leave() -> bool:
+        return [group["leaving"] for group in cluster.known_groups()] == [True, True]
+
+    assert cluster.run(60.0, both_leave)
     client.results()
     client.submit(20)
     asked = adapter.calls.count("start_worker_group")
@@ -417,7 +418,7 @@ def test_rows_that_make_no_sense_are_passed_over(cluster: ElasticCluster) -> Non
 def test_a_request_accepted_and_not_finished_is_repeated(cluster: ElasticCluster) -> None:
     accepted = iter([True, True, True])
 
-    def accept(call: CallWebhook) -> tuple[int, Any] | None:
+    def accept(call: effects.CallWebhook) -> tuple[int, Any] | None:
         is_start = call.body is not None and call.body["action"] == "start_worker_group"
         return (202, {"status": "pending"}) if is_start and next(accepted, False) else None
 
@@ -440,7 +441,7 @@ def test_the_first_adapter_is_filled_first_and_the_second_shrinks_first() -> Non
 
 
 def test_capabilities_are_brought_for_those_who_ask() -> None:
-    cluster = ElasticCluster("capability", enforce_capabilities=True)
+    cluster = ElasticCluster("capability", allocate_policy="capability")
     client = client_of(cluster)
     client.submit(2, capabilities=(("gpu", -1),))
     client.submit(2)
@@ -452,7 +453,7 @@ def test_capabilities_are_brought_for_those_who_ask() -> None:
 
 
 def test_a_capability_nobody_can_bring_is_told_and_ends_after_the_set_time() -> None:
-    cluster = ElasticCluster("capability", enforce_capabilities=True, no_worker_timeout=10.0)
+    cluster = ElasticCluster("capability", allocate_policy="capability", no_worker_timeout_seconds=10.0)
     cluster.adapter.fault = lambda call: (
         (400, {"error": "no gpu here"}) if call.body is not None and "capabilities" in call.body else None
     )
@@ -472,7 +473,7 @@ def test_a_capability_nobody_can_bring_is_told_and_ends_after_the_set_time() -> 
 
 
 def test_without_adapters_a_task_may_fail_after_the_set_time_too() -> None:
-    harness = Harness(no_worker_timeout=5.0)
+    harness = Harness(no_worker_timeout_seconds=5.0)
     client = Client(harness, "client")
     client.define()
     (number,) = client.submit(1)
@@ -485,6 +486,10 @@ def test_without_adapters_a_task_may_fail_after_the_set_time_too() -> None:
 def test_monitors_are_told_of_adapters(cluster: ElasticCluster) -> None:
     client_of(cluster).submit(50)
     cluster.run(10.0)
-    (status,) = cluster.scaling.statuses()
+    cluster.harness.core.handle(events.Tick(monitors=1), cluster.harness.now)
+    cluster.harness.settle()
+    published = [effect.message for effect in cluster.harness.other_effects if isinstance(effect, effects.Publish)]
+    (snapshot,) = [message for message in published if isinstance(message, m.MonitorSnapshot)]
+    (status,) = snapshot.adapters
     assert (status.url, status.state) == (f"{URL}/0", "ok")
     assert status.requested_groups >= status.groups > 0

@@ -9,7 +9,7 @@ from harness import FUNCTION, Agent, Client, Harness, Peer, identity
 
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.columns import Packed
-from scaler_scheduler.core import KeepOwner, PeerUnreachable, RelayedPeer, Stop, StopAnnounced, StopRequested
+from scaler_scheduler.core import SchedulerConfig, SchedulerCore, effects, events
 
 
 def test_a_task_goes_to_an_agent_and_its_result_to_the_client() -> None:
@@ -24,7 +24,7 @@ def test_a_task_goes_to_an_agent_and_its_result_to_the_client() -> None:
     assert tasks == [(client.id, number, 1)]
     agent.answer(tasks)
     assert client.results() == {number: (m.Status.SUCCESS, b"Presult")}
-    assert not harness.core.clients[client.id].tasks
+    assert not harness.seen(client)["tasks"]
 
 
 def test_a_function_is_sent_once_to_each_agent() -> None:
@@ -87,11 +87,11 @@ def test_stale_results_are_dropped_and_counted() -> None:
     ((_, number, attempt),) = agent.tasks()
     agent.answer([(client.id, number, attempt + 1)])
     assert client.results() == {}
-    assert harness.core.monitor.stale_count == 1
+    assert harness.count("stale_results") == 1
     agent.answer([(client.id, number, attempt)])
     agent.answer([(client.id, number, attempt)])
     assert list(client.results()) == [number]
-    assert harness.core.monitor.stale_count == 2
+    assert harness.count("stale_results") == 2
 
 
 def test_failures_reach_the_client_as_they_are() -> None:
@@ -104,7 +104,7 @@ def test_failures_reach_the_client_as_they_are() -> None:
 
 
 def test_a_task_whose_processor_dies_is_tried_a_limited_number_of_times() -> None:
-    harness = Harness(attempts_max=3)
+    harness = Harness(max_task_attempts=3)
     client, agent = Client(harness, "client"), Agent(harness, "agent")
     client.define()
     (number,) = client.submit()
@@ -119,7 +119,7 @@ def test_a_task_whose_processor_dies_is_tried_a_limited_number_of_times() -> Non
 
 
 def test_a_task_stopped_without_its_client_wanting_it_is_tried_a_limited_number_of_times() -> None:
-    harness = Harness(attempts_max=2)
+    harness = Harness(max_task_attempts=2)
     client, agent = Client(harness, "client"), Agent(harness, "agent")
     client.define()
     (number,) = client.submit()
@@ -148,7 +148,7 @@ def test_of_tasks_stopped_in_one_batch_only_the_cancelled_one_is_answered_so() -
 
 
 def test_only_tasks_that_may_have_run_pay_for_a_lost_agent() -> None:
-    harness = Harness(attempts_max=1, worker_timeout=10)
+    harness = Harness(max_task_attempts=1, worker_timeout_seconds=10)
     client, agent = Client(harness, "client"), Agent(harness, "agent", workers=2, capacity=5)
     client.define()
     numbers = client.submit(5)
@@ -166,7 +166,7 @@ def test_only_tasks_that_may_have_run_pay_for_a_lost_agent() -> None:
 
 
 def test_tasks_of_a_lost_agent_run_elsewhere_before_younger_ones() -> None:
-    harness = Harness(worker_timeout=10)
+    harness = Harness(worker_timeout_seconds=10)
     client, agent = Client(harness, "client"), Agent(harness, "agent", capacity=2)
     client.define()
     numbers = client.submit(4)
@@ -177,7 +177,7 @@ def test_tasks_of_a_lost_agent_run_elsewhere_before_younger_ones() -> None:
 
 
 def test_an_agent_that_leaves_politely_costs_nobody_an_attempt() -> None:
-    harness = Harness(attempts_max=1)
+    harness = Harness(max_task_attempts=1)
     client, agent = Client(harness, "client"), Agent(harness, "agent")
     client.define()
     (number,) = client.submit()
@@ -234,7 +234,7 @@ class TestCancel:
         assert client.results() == {number: (m.Status.CANCELED, b"")}
 
     def test_a_cancelled_task_does_not_come_back_from_a_lost_agent(self) -> None:
-        harness = Harness(worker_timeout=10)
+        harness = Harness(worker_timeout_seconds=10)
         client, agent = Client(harness, "client"), Agent(harness, "agent")
         client.define()
         (number,) = client.submit()
@@ -269,9 +269,8 @@ class TestFairness:
         busy.submit(1000)
         agent.tasks()
         light.submit()
-        first_round = harness.core.clients[busy.id].tasks
-        assigned = [task for task in first_round.values() if task.agent is not None]
-        agent.answer([(busy.id, task.number, task.attempt) for task in assigned[:2]])
+        assigned = [task for task in harness.seen(busy)["tasks"] if task["agent"] is not None]
+        agent.answer([(busy.id, task["number"], task["times_assigned"]) for task in assigned[:2]])
         assert light.id in {client for client, _, _ in agent.tasks()}
 
     def test_deeper_tasks_go_first(self) -> None:
@@ -291,12 +290,12 @@ class TestWrongAddresses:
         hello = m.Hello(m.Role.CLIENT, "lost", identity("lost"), to_object_storage=True)
         peer = Peer(harness, identity("lost"), hello)
         assert not peer.connection.established
-        assert harness.core.clients == {}
+        assert harness.snapshot()["clients"] == []
 
 
 class TestCapabilities:
     def test_a_task_goes_only_where_its_capabilities_are(self) -> None:
-        harness = Harness(enforce_capabilities=True)
+        harness = Harness(allocate_policy="capability")
         client = Client(harness, "client")
         plain = Agent(harness, "plain", capacity=10)
         gpu = Agent(harness, "gpu", capacity=10, capabilities=(("gpu", 4), ("linux", -1)))
@@ -306,7 +305,7 @@ class TestCapabilities:
         assert [number for _, number, _ in gpu.tasks()] == wanted
 
     def test_an_unservable_task_blocks_nobody_and_is_reported_once(self) -> None:
-        harness = Harness(enforce_capabilities=True)
+        harness = Harness(allocate_policy="capability")
         client, agent = Client(harness, "client"), Agent(harness, "agent")
         client.define()
         unservable = client.submit(2, capabilities=(("gpu", -1),))
@@ -322,7 +321,7 @@ class TestCapabilities:
         assert gpu.run_all() == unservable
 
     def test_the_least_special_worker_is_preferred(self) -> None:
-        harness = Harness(enforce_capabilities=True)
+        harness = Harness(allocate_policy="capability")
         client = Client(harness, "client")
         gpu, plain = Agent(harness, "gpu", capabilities=(("gpu", 1),)), Agent(harness, "plain")
         client.define()
@@ -343,7 +342,7 @@ class TestCapabilities:
         assert client.take(m.Notice) == []
 
     def test_the_even_policy_does_not_look_at_them_and_says_so_once(self) -> None:
-        harness = Harness(enforce_capabilities=False)
+        harness = Harness(allocate_policy="even")
         client, other, agent = Client(harness, "client"), Client(harness, "other"), Agent(harness, "agent")
         for each in (client, other):
             each.define()
@@ -371,7 +370,7 @@ class TestCapabilities:
 
 class TestBackPressure:
     def test_no_more_tasks_wait_than_allowed(self) -> None:
-        harness = Harness(waiting_tasks_max=5)
+        harness = Harness(max_number_of_tasks_waiting=5)
         client = Client(harness, "client")
         (welcome,) = client.take(m.Welcome)
         assert welcome.task_credit == 0
@@ -387,14 +386,14 @@ class TestBackPressure:
         assert len(agent.tasks()) == 3
 
     def test_clients_share_what_is_allowed(self) -> None:
-        harness = Harness(waiting_tasks_max=5)
+        harness = Harness(max_number_of_tasks_waiting=5)
         first, second = Client(harness, "first"), Client(harness, "second")
         first.connection.send(m.CreditRequest(20))
         second.send(m.CreditRequest(20))
         assert sorted(c.take(m.CreditGrant)[0].count for c in (first, second)) == [2, 3]
 
     def test_tasks_that_nobody_can_run_hold_back_their_own_client_only(self) -> None:
-        harness = Harness(waiting_tasks_max=5, enforce_capabilities=True)
+        harness = Harness(max_number_of_tasks_waiting=5, allocate_policy="capability")
         stuck, other = Client(harness, "stuck"), Client(harness, "other")
         agent = Agent(harness, "agent", capacity=1)
         for client in (stuck, other):
@@ -416,7 +415,7 @@ class TestBackPressure:
         assert [grant.count for grant in stuck.take(m.CreditGrant)] == [3]
 
     def test_tasks_that_nobody_could_run_count_again_once_somebody_can(self) -> None:
-        harness = Harness(waiting_tasks_max=5, enforce_capabilities=True)
+        harness = Harness(max_number_of_tasks_waiting=5, allocate_policy="capability")
         stuck, other = Client(harness, "stuck"), Client(harness, "other")
         stuck.define()
         stuck.send(m.CreditRequest(5))
@@ -426,7 +425,7 @@ class TestBackPressure:
         assert [grant.count for grant in other.take(m.CreditGrant)] == [1]
 
     def test_permissions_that_are_not_used_keep_nobody_waiting_for_long(self) -> None:
-        harness = Harness(waiting_tasks_max=5)
+        harness = Harness(max_number_of_tasks_waiting=5)
         first, second = Client(harness, "first"), Client(harness, "second")
         first.send(m.CreditRequest(5))
         second.send(m.CreditRequest(4))
@@ -437,7 +436,7 @@ class TestBackPressure:
 
 class TestBalancing:
     def test_tasks_that_wait_at_a_busy_agent_are_recalled_for_an_idle_one(self) -> None:
-        harness = Harness(load_balance_interval=1, load_balance_trigger_times=2)
+        harness = Harness(load_balance_seconds=1, load_balance_trigger_times=2)
         client, busy = Client(harness, "client"), Agent(harness, "busy", capacity=10)
         client.define()
         numbers = client.submit(10)
@@ -452,7 +451,7 @@ class TestBalancing:
         assert [number for _, number, _ in idle.tasks()] == numbers[5:]
 
     def test_tasks_that_no_idle_worker_has_the_capabilities_for_stay(self) -> None:
-        harness = Harness(load_balance_interval=1, load_balance_trigger_times=2)
+        harness = Harness(load_balance_seconds=1, load_balance_trigger_times=2)
         client, gpu = Client(harness, "client"), Agent(harness, "gpu", capacity=10, capabilities=(("gpu", 1),))
         Agent(harness, "idle", capacity=10)
         client.define()
@@ -465,7 +464,7 @@ class TestBalancing:
         assert more_gpu.take(m.TaskRecall) == []
 
     def test_tasks_that_idle_workers_cannot_run_keep_nobody_from_balancing(self) -> None:
-        harness = Harness(load_balance_interval=1, load_balance_trigger_times=2)
+        harness = Harness(load_balance_seconds=1, load_balance_trigger_times=2)
         client = Client(harness, "client")
         Agent(harness, "gpu", capacity=1, capabilities=(("gpu", 1),))
         busy = Agent(harness, "busy", capacity=10)
@@ -498,23 +497,23 @@ class TestClientsThatGo:
         harness.settle()
         assert [gone.client for gone in agent.take(m.ClientGone)] == [client.id]
         assert [type(message) for message in harness.to_store()] == [m.ClientGone]
-        assert harness.core.ready.count == 0
-        assert len(harness.core.functions) == 0
+        assert harness.count("ready") == 0
+        assert harness.count("functions") == 0
 
     def test_a_silent_client_is_given_up_and_its_objects_are_kept_for_a_while(self) -> None:
-        harness = Harness(client_timeout=10, object_retention=30)
+        harness = Harness(client_timeout_seconds=10, object_retention_seconds=30)
         client = Client(harness, "client")
         client.define()
         client.submit()
         harness.vanish(client)
         harness.advance(12)
-        assert client.id not in harness.core.clients
+        assert not harness.seen(client)
         assert harness.to_store() == []
         harness.advance(31)
         assert harness.to_store() == [m.ClientGone(client.id)]
 
     def test_a_nested_client_ends_with_its_agent(self) -> None:
-        harness = Harness(worker_timeout=10)
+        harness = Harness(worker_timeout_seconds=10)
         agent = Agent(harness, "agent")
         nested = Client(harness, "nested", relayed_by=agent)
         assert nested.connection.established
@@ -523,7 +522,7 @@ class TestClientsThatGo:
         harness.vanish(agent)
         harness.vanish(nested)
         harness.advance(12)
-        assert not harness.core.clients
+        assert not harness.snapshot()["clients"]
 
     def test_what_goes_to_a_nested_client_does_not_announce_what_follows_it(self) -> None:
         harness = Harness()
@@ -531,22 +530,22 @@ class TestClientsThatGo:
         nested = Client(harness, "nested", relayed_by=agent)
         nested.define()
         nested.submit(2)
-        heartbeats = harness.core.monitor.received["Heartbeat"]
+        heartbeats = harness.snapshot()["received"].get("Heartbeat", 0)
         # One turn sends the result to the client, by way of the agent, and then the next task to the agent itself.
         agent.answer(agent.tasks())
         assert len(nested.results()) == 1
         assert len(agent.tasks()) == 1
         # The agent missed nothing, so it asked for nothing.
-        assert harness.core.monitor.received["Heartbeat"] == heartbeats
+        assert harness.snapshot()["received"].get("Heartbeat", 0) == heartbeats
 
     def test_only_its_own_agent_can_end_a_nested_client(self) -> None:
         harness = Harness()
         agent, other = Agent(harness, "agent"), Agent(harness, "other")
         nested = Client(harness, "nested", relayed_by=agent)
         other.send(m.ClientGone(nested.id))
-        assert nested.id in harness.core.clients
+        assert harness.seen(nested)
         agent.send(m.ClientGone(nested.id))
-        assert nested.id not in harness.core.clients
+        assert not harness.seen(nested)
 
 
 class TestBadPeers:
@@ -572,16 +571,16 @@ class TestBadPeers:
         other.define()
         other.submit()
         client.connection.send(message)
-        epoch = harness.core.clients[client.id].session.epoch
+        epoch = harness.seen(client)["session"]
         harness.settle()
-        assert harness.core.clients[client.id].session.epoch > epoch
+        assert harness.seen(client)["session"] > epoch
         assert len(agent.tasks()) == 1
 
     def test_an_agent_cannot_submit(self) -> None:
         harness = Harness()
         agent = Agent(harness, "agent")
         agent.send(m.TaskBatch(agent.id, [1], (FUNCTION,), Packed.of([b"P"])))
-        assert not harness.core.clients
+        assert not harness.snapshot()["clients"]
 
     def test_shutdown_of_a_protected_scheduler_is_refused_with_a_notice(self) -> None:
         harness = Harness(protected=True)
@@ -589,7 +588,7 @@ class TestBadPeers:
         client.send(m.Shutdown())
         (notice,) = client.take(m.Notice)
         assert notice.kind == "protected"
-        assert not harness.core.stopping
+        assert not harness.snapshot()["stopping"]
 
 
 def test_versions_must_match() -> None:
@@ -612,17 +611,17 @@ def test_shutdown_tells_everybody() -> None:
     client.send(m.Shutdown())
     assert len(agent.take(m.Shutdown)) == len(client.take(m.Shutdown)) == 1
     assert any(isinstance(message, m.Shutdown) for message in harness.to_store())
-    harness.core.handle(StopRequested("again"), harness.now)
+    harness.core.handle(events.StopRequested("again"), harness.now)
     assert harness.core.take_effects() == []
 
 
 def test_a_scheduler_that_is_stopped_leaves_the_cluster_standing_for_its_successor() -> None:
     harness = Harness()
     client, agent = Client(harness, "client"), Agent(harness, "agent")
-    harness.core.handle(StopRequested("SIGTERM"), harness.now)
+    harness.core.handle(events.StopRequested("SIGTERM"), harness.now)
     harness.settle()
     assert agent.take(m.Shutdown) == client.take(m.Shutdown) == []
-    assert any(isinstance(effect, Stop) for effect in harness.other_effects)
+    assert any(isinstance(effect, effects.Stop) for effect in harness.other_effects)
 
 
 def test_a_scheduler_without_successor_ends_the_cluster_when_it_is_stopped() -> None:
@@ -630,10 +629,10 @@ def test_a_scheduler_without_successor_ends_the_cluster_when_it_is_stopped() -> 
     client, agent = Client(harness, "client"), Agent(harness, "agent")
     assert client.connection.welcome is not None
     assert client.connection.welcome.ends_cluster
-    harness.core.handle(StopRequested("SIGTERM"), harness.now)
+    harness.core.handle(events.StopRequested("SIGTERM"), harness.now)
     harness.settle()
     assert len(agent.take(m.Shutdown)) == len(client.take(m.Shutdown)) == 1
-    assert any(isinstance(effect, Stop) for effect in harness.other_effects)
+    assert any(isinstance(effect, effects.Stop) for effect in harness.other_effects)
 
 
 def test_clients_hear_of_the_end_before_the_workers_do() -> None:
@@ -642,27 +641,27 @@ def test_clients_hear_of_the_end_before_the_workers_do() -> None:
     client.define()
     client.submit()
     assert len(agent.tasks()) == 1
-    harness.core.handle(StopAnnounced("SIGTERM"), harness.now)
+    harness.core.handle(events.StopAnnounced("SIGTERM"), harness.now)
     harness.settle()
     assert [message.text for message in client.take(m.Shutdown)] == ["SIGTERM"]
     assert agent.take(m.Shutdown) == agent.take(m.TaskCancel) == []
-    assert not any(isinstance(effect, Stop) for effect in harness.other_effects)
+    assert not any(isinstance(effect, effects.Stop) for effect in harness.other_effects)
     # Nobody waits for what has not started, nor begins to.
     client.submit()
     assert agent.tasks() == []
     (refused,) = Client(harness, "late").received
     assert "stopping" in refused.reason
-    harness.core.handle(StopRequested("SIGTERM"), harness.now)
+    harness.core.handle(events.StopRequested("SIGTERM"), harness.now)
     harness.settle()
     assert client.take(m.Shutdown) == []
     assert len(agent.take(m.Shutdown)) == 1
-    assert any(isinstance(effect, Stop) for effect in harness.other_effects)
+    assert any(isinstance(effect, effects.Stop) for effect in harness.other_effects)
 
 
 def test_a_stop_that_is_announced_says_nothing_where_a_successor_may_come() -> None:
     harness = Harness()
     client = Client(harness, "client")
-    harness.core.handle(StopAnnounced("SIGTERM"), harness.now)
+    harness.core.handle(events.StopAnnounced("SIGTERM"), harness.now)
     harness.settle()
     assert client.take(m.Shutdown) == []
     client.define()
@@ -672,45 +671,43 @@ def test_a_stop_that_is_announced_says_nothing_where_a_successor_may_come() -> N
 
 class TestClosedConnections:
     def test_an_agent_whose_connection_closes_is_given_up_soon(self) -> None:
-        harness = Harness(worker_timeout=60, disconnect_grace=5)
+        harness = Harness(worker_timeout_seconds=60, disconnect_grace_seconds=5)
         client, agent = Client(harness, "client"), Agent(harness, "agent")
         client.define()
         (number,) = client.submit()
         harness.vanish(agent)
-        harness.core.handle(PeerUnreachable(agent.peer, "gone"), harness.now)
+        harness.core.handle(events.PeerUnreachable(agent.peer, "gone"), harness.now)
         harness.advance(6)
         other = Agent(harness, "other")
         assert other.tasks() == [(client.id, number, 2)]
 
     def test_one_that_comes_back_keeps_its_tasks(self) -> None:
-        harness = Harness(worker_timeout=60, disconnect_grace=5)
+        harness = Harness(worker_timeout_seconds=60, disconnect_grace_seconds=5)
         client, agent = Client(harness, "client"), Agent(harness, "agent")
         client.define()
         client.submit()
         tasks = agent.tasks()
-        harness.core.handle(PeerUnreachable(agent.peer, "gone"), harness.now)
+        harness.core.handle(events.PeerUnreachable(agent.peer, "gone"), harness.now)
         harness.advance(20)
         agent.answer(tasks)
         assert len(client.results()) == 1
 
     def test_after_a_long_silence_only_the_timeout_counts(self) -> None:
-        harness = Harness(worker_timeout=60, disconnect_grace=5)
+        harness = Harness(worker_timeout_seconds=60, disconnect_grace_seconds=5)
         agent = Agent(harness, "agent")
         harness.vanish(agent)
         harness.advance(20)
-        harness.core.handle(PeerUnreachable(agent.peer, "no answer"), harness.now)
+        harness.core.handle(events.PeerUnreachable(agent.peer, "no answer"), harness.now)
         harness.advance(20)
-        assert len(harness.core.agents) == 1
+        assert len(harness.snapshot()["agents"]) == 1
         harness.advance(25)
-        assert len(harness.core.agents) == 0
+        assert len(harness.snapshot()["agents"]) == 0
 
 
 class TestRestart:
     """The scheduler's state is soft: clients and agents bring it back."""
 
     def restarted(self, harness: Harness, **config) -> None:
-        from scaler_scheduler.core import SchedulerConfig, SchedulerCore
-
         harness.core = SchedulerCore(SchedulerConfig(incarnation=identity("second"), **config), harness.now)
 
     def test_what_agents_hold_is_adopted_and_the_rest_runs_after_the_grace(self) -> None:
@@ -720,7 +717,7 @@ class TestRestart:
         batch = client.batch(6)
         client.send(batch)
         held = agent.tasks()
-        self.restarted(harness, recovery_grace=5)
+        self.restarted(harness, recovery_grace_seconds=5)
         agent.answer(held[:1])
         agent.capacity = 10
         harness.advance(3)
@@ -747,7 +744,7 @@ class TestRestart:
         batch = client.batch(2)
         client.send(batch)
         held = agent.tasks()
-        self.restarted(harness, recovery_grace=5)
+        self.restarted(harness, recovery_grace_seconds=5)
         agent.capacity = 10
         harness.advance(3)
         agent.send(m.Inventory(client.id, [n for _, n, _ in held], [1, 1], [0, 0]))
@@ -768,7 +765,7 @@ class TestRestart:
         client.send(batch)
         ((_, number, _),) = agent.tasks()
         harness.vanish(agent)
-        self.restarted(harness, recovery_grace=5)
+        self.restarted(harness, recovery_grace_seconds=5)
         harness.advance(3)
         batch.flags = m.TaskFlag.REANNOUNCED
         client.define()
@@ -782,19 +779,19 @@ class TestRestart:
         assert list(cancel.numbers) == [number]
 
     def test_tasks_of_a_client_that_never_returns_are_dropped(self) -> None:
-        harness = Harness(client_timeout=20)
+        harness = Harness(client_timeout_seconds=20)
         agent = Agent(harness, "agent")
         agent.send(m.Inventory(identity("ghost"), [1, 2], [1, 1], [0, 1]))
         harness.advance(25)
         assert [gone.client for gone in agent.take(m.ClientGone)] == [identity("ghost")]
-        assert len(harness.core.recovery) == 0
+        assert harness.count("absent_clients") == 0
 
 
 def test_a_nested_client_is_reached_through_its_agent() -> None:
     harness = Harness()
     agent = Agent(harness, "agent", capacity=5)
     nested = Client(harness, "nested", relayed_by=agent)
-    assert isinstance(nested.peer, RelayedPeer)
+    assert isinstance(nested.peer, events.RelayedPeer)
     nested.define()
     (number,) = nested.submit(1, depth=1)
     agent.answer(agent.tasks())
@@ -809,19 +806,20 @@ def test_a_client_that_comes_back_is_not_ended_at_the_object_storage_server() ->
     assert harness.to_store() == [m.ClientGone(client.id)]
     harness.other_effects.clear()
     Client(harness, "client")
-    assert KeepOwner(client.id) in harness.other_effects
+    assert effects.KeepOwner(client.id) in harness.other_effects
 
 
 def test_a_task_may_come_back_more_often_than_its_number_of_attempts_can_say() -> None:
     harness = Harness()
-    client, agent = Client(harness, "client"), Agent(harness, "agent", capacity=4)
+    client, holder = Client(harness, "client"), Agent(harness, "holder", capacity=0)
     client.define()
-    client.submit(1)
-    (task,) = harness.core.clients[client.id].tasks.values()
-    agent.tasks()
-    task.attempt = 0xFFFE
-    for attempt in (0xFFFF, 1, 2):
-        agent.send(m.TaskReturn(client.id, [task.number], [task.attempt]))
-        assert agent.tasks() == [(client.id, task.number, attempt)]
-    agent.answer([(client.id, task.number, 2)])
-    assert client.results() == {task.number: (m.Status.SUCCESS, b"Presult")}
+    (number,) = client.submit(1)
+    holder.send(m.Inventory(client.id, [number], [0xFFFE], [1]))
+    agent = Agent(harness, "agent", capacity=4)
+    holder.send(m.TaskReturn(client.id, [number], [0xFFFE]))
+    for attempt, following in ((0xFFFF, 1), (1, 2)):
+        assert agent.tasks() == [(client.id, number, attempt)]
+        agent.send(m.TaskReturn(client.id, [number], [attempt]))
+        assert harness.seen(client)["tasks"][0]["times_assigned"] == following
+    agent.answer(agent.tasks())
+    assert client.results() == {number: (m.Status.SUCCESS, b"Presult")}

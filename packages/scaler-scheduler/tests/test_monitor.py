@@ -14,18 +14,18 @@ from scaler_protocol.payloads.framing import FAILURE_KEPT_BYTES_MAX
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode, encode
 from scaler_protocol.wire.columns import Packed
-from scaler_scheduler.core import Publish, StoreReported, Tick
-from scaler_scheduler.core.dump import TASKS_MAX, describe
+from scaler_scheduler.core import effects, events
 from scaler_scheduler.core.monitor import EVENTS_MAX, FAILURES_KEPT
+from scaler_scheduler.core.snapshot import TASKS_MAX
 from scaler_scheduler.monitor_feed import LINES_KEPT, RecentLog
 
 
 def listen(harness: Harness, seconds: float = 1.1, *, joined: bool = False) -> list[m.Message]:
     """Let time pass while a monitor listens; return what it was told, as it arrives on the other side."""
     harness.now += seconds
-    harness.core.handle(Tick(1.0, 2, 2, 5000.0, events=True, joined=joined), harness.now)
+    harness.core.handle(events.Tick(1.0, 2, 2, 5000.0, events=True, joined=joined), harness.now)
     harness.settle()
-    told = [decode(encode(effect.message)) for effect in harness.other_effects if isinstance(effect, Publish)]
+    told = [decode(encode(effect.message)) for effect in harness.other_effects if isinstance(effect, effects.Publish)]
     harness.other_effects.clear()
     return told
 
@@ -50,7 +50,7 @@ def test_nobody_listens_and_nothing_is_kept() -> None:
     client.submit(50)
     agent.run_all()
     harness.advance(3)
-    assert not [effect for effect in harness.other_effects if isinstance(effect, Publish)]
+    assert not [effect for effect in harness.other_effects if isinstance(effect, effects.Publish)]
     assert not of_kind(listen(harness), m.MonitorEvents)
 
 
@@ -88,11 +88,11 @@ def test_far_too_many_events_are_thinned_by_whole_tasks_and_counted() -> None:
     for _ in range(6):
         client.submit(20_000)
         agent.answer(agent.tasks())
-        for events in of_kind(listen(harness), m.MonitorEvents):
-            assert len(events.numbers) <= EVENTS_MAX
-            told.update(events.states)
-            omitted += events.dropped
-            stride = events.stride
+        for batch in of_kind(listen(harness), m.MonitorEvents):
+            assert len(batch.numbers) <= EVENTS_MAX
+            told.update(batch.states)
+            omitted += batch.dropped
+            stride = batch.stride
     assert stride > 1
     assert sum(told.values()) + omitted == 3 * 6 * 20_000
     last = of_kind(listen(harness), m.MonitorSnapshot)[-1]
@@ -202,11 +202,11 @@ def test_an_attempt_is_a_run_that_began_and_not_a_hand_over() -> None:
     agent.answer(tasks[:1], status=m.Status.FAILED, payload=b"Pwhy")
     agent.answer(tasks[1:2], status=m.Status.PROCESSOR_DIED, payload=b"it died")
     agent.answer(agent.tasks(), status=m.Status.FAILED, payload=b"Pwhy")
-    for _ in range(harness.core.config.attempts_max):
+    for _ in range(harness.core.config.max_task_attempts):
         agent.answer([*tasks[2:], *agent.tasks()], status=m.Status.PROCESSOR_DIED, payload=b"it died")
         tasks = tasks[:2]
     (told,) = of_kind(listen(harness, joined=True), m.MonitorFailures)
-    assert dict(zip(told.numbers, told.attempts, strict=True)) == {1: 1, 2: 2, 3: harness.core.config.attempts_max}
+    assert dict(zip(told.numbers, told.attempts, strict=True)) == {1: 1, 2: 2, 3: harness.core.config.max_task_attempts}
 
 
 def test_tasks_that_only_waited_at_a_lost_agent_are_told_to_have_come_back() -> None:
@@ -255,7 +255,7 @@ def test_graphs_in_progress_are_counted_by_row() -> None:
 def test_what_the_object_store_says_is_passed_on() -> None:
     harness, client, _ = running()
     status = m.StoreStatus(1, 3, 1000, 5000, (client.id, identity("gone")), [2, 1], [800, 200])
-    harness.core.handle(StoreReported(status), harness.now)
+    harness.core.handle(events.StoreReported(status), harness.now)
     (snapshot,) = of_kind(listen(harness), m.MonitorSnapshot)
     assert (snapshot.object_count, snapshot.object_bytes, snapshot.object_limit_bytes) == (3, 1000, 5000)
     assert (snapshot.clients[0].object_count, snapshot.clients[0].object_bytes) == (2, 800)
@@ -264,13 +264,13 @@ def test_what_the_object_store_says_is_passed_on() -> None:
 def test_who_joins_gets_no_snapshot_before_the_object_store_has_answered() -> None:
     harness, _, _ = running()
     harness.now += 1.1
-    tick = Tick(monitors=1, joined=True, store_asked=True)
+    tick = events.Tick(monitors=1, joined=True, store_asked=True)
     harness.core.handle(tick, harness.now)
     harness.settle()
     assert not of_kind(
-        [effect.message for effect in harness.other_effects if isinstance(effect, Publish)], m.MonitorSnapshot
+        [effect.message for effect in harness.other_effects if isinstance(effect, effects.Publish)], m.MonitorSnapshot
     )
-    harness.core.handle(StoreReported(m.StoreStatus(1, 3, 1000, 5000)), harness.now + 0.01)
+    harness.core.handle(events.StoreReported(m.StoreStatus(1, 3, 1000, 5000)), harness.now + 0.01)
     assert harness.core.next_deadline() <= harness.now + 0.01
     (snapshot,) = of_kind(listen(harness, 0.01), m.MonitorSnapshot)
     assert snapshot.object_count == 3
@@ -279,7 +279,7 @@ def test_who_joins_gets_no_snapshot_before_the_object_store_has_answered() -> No
 def test_who_joins_does_not_wait_for_an_object_store_that_does_not_answer() -> None:
     harness, _, _ = running()
     harness.now += 1.1
-    harness.core.handle(Tick(monitors=1, joined=True, store_asked=True), harness.now)
+    harness.core.handle(events.Tick(monitors=1, joined=True, store_asked=True), harness.now)
     assert harness.core.next_deadline() <= harness.now + 0.5
     assert of_kind(listen(harness, 0.5), m.MonitorSnapshot)
 
@@ -287,7 +287,7 @@ def test_who_joins_does_not_wait_for_an_object_store_that_does_not_answer() -> N
 def test_a_dump_is_json_bounded_and_finds_a_task() -> None:
     harness, client, _ = running(capacity=4)
     client.submit(TASKS_MAX + 100)
-    data = json.loads(json.dumps(describe(harness.core, harness.now, 2)))
+    data = json.loads(json.dumps(harness.core.snapshot(harness.now, 2)))
     assert data["clients"][0]["unfinished"] == TASKS_MAX + 100
     assert len(data["clients"][0]["tasks"]) == TASKS_MAX
     (story,) = data["tasks_asked_for"]

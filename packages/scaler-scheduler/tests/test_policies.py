@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scaler_scheduler.policy.balancing import Load, tasks_to_recall
-from scaler_scheduler.policy.locality import Host, better_host
-from scaler_scheduler.policy.placement import share_of
+from scaler_scheduler.policy.locality import AgentFigures, better_agent
+from scaler_scheduler.policy.spread import share_of
 
 counts = st.integers(0, 1000)
 
@@ -50,16 +50,16 @@ def test_nothing_is_recalled_while_all_workers_have_work(agents: list[Load]) -> 
 
 
 def test_a_task_goes_where_its_inputs_are_unless_it_would_wait_there() -> None:
-    idle = Host(inputs=0, busy=0, slots=2, spare=4)
-    assert better_host(idle, [Host(1, 1, 2, 3)]) == 0
-    # Its workers are busy, and the planned host's are not.
-    assert better_host(idle, [Host(1, 2, 2, 2)]) is None
+    idle = AgentFigures(inputs=0, busy=0, slots=2, spare=4)
+    assert better_agent(idle, [AgentFigures(1, 1, 2, 3)]) == 0
+    # Its workers are busy, and the planned agent's are not.
+    assert better_agent(idle, [AgentFigures(1, 2, 2, 2)]) is None
     # Both would let it wait.
-    assert better_host(Host(0, 3, 2, 1), [Host(1, 3, 2, 1)]) == 0
-    assert better_host(Host(0, 3, 2, 1), [Host(1, 4, 2, 1)]) is None
+    assert better_agent(AgentFigures(0, 3, 2, 1), [AgentFigures(1, 3, 2, 1)]) == 0
+    assert better_agent(AgentFigures(0, 3, 2, 1), [AgentFigures(1, 4, 2, 1)]) is None
     # No room.
-    assert better_host(idle, [Host(1, 1, 2, 0)]) is None
+    assert better_agent(idle, [AgentFigures(1, 1, 2, 0)]) is None
     # Most inputs first, then the least busy.
-    assert better_host(idle, [Host(1, 0, 2, 4), Host(2, 1, 2, 3), Host(2, 0, 2, 4)]) == 2
-    assert better_host(Host(2, 0, 2, 4), [Host(1, 0, 2, 4), Host(2, 0, 2, 4)]) is None
-    assert better_host(idle, []) is None
+    assert better_agent(idle, [AgentFigures(1, 0, 2, 4), AgentFigures(2, 1, 2, 3), AgentFigures(2, 0, 2, 4)]) == 2
+    assert better_agent(AgentFigures(2, 0, 2, 4), [AgentFigures(1, 0, 2, 4), AgentFigures(2, 0, 2, 4)]) is None
+    assert better_agent(idle, []) is None

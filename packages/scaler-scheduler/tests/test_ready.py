@@ -7,7 +7,6 @@ import pytest
 from harness import Agent, Client, Harness
 
 from scaler_protocol.wire import messages as m
-from scaler_scheduler.core import check_invariants
 
 
 def submitted(harness: Harness, client: Client, batches: int) -> list[int]:
@@ -29,7 +28,7 @@ def test_batches_that_arrive_together_leave_together(batches: int) -> None:
     harness.settle()
     (batch,) = agent.take(m.TaskBatch)
     assert list(batch.numbers) == numbers
-    assert harness.core.ready.count == 0
+    assert harness.count("ready") == 0
 
 
 def test_without_room_it_waits_its_turn_in_a_queue() -> None:
@@ -37,7 +36,7 @@ def test_without_room_it_waits_its_turn_in_a_queue() -> None:
     client = Client(harness, "client")
     client.define()
     first = client.submit()
-    assert harness.core.ready.count == 1
+    assert harness.count("ready") == 1
     second = client.submit()
     agent = Agent(harness, "agent", capacity=10)
     assert [number for _, number, _ in agent.tasks()] == first + second
@@ -52,7 +51,7 @@ def test_it_can_be_cancelled_before_it_is_placed() -> None:
     harness.settle()
     assert client.results() == {number: (m.Status.CANCELED, b"")}
     assert agent.tasks() == []
-    check_invariants(harness.core)
+    harness.core.check_invariants()
 
 
 def test_it_goes_with_its_client() -> None:
@@ -63,12 +62,12 @@ def test_it_goes_with_its_client() -> None:
     client.connection.close("done")
     harness.settle()
     assert agent.tasks() == []
-    assert harness.core.ready.count == 0
-    check_invariants(harness.core)
+    assert harness.count("ready") == 0
+    harness.core.check_invariants()
 
 
 def test_it_goes_to_the_least_loaded_agent_that_may_run_it() -> None:
-    harness = Harness(enforce_capabilities=True)
+    harness = Harness(allocate_policy="capability")
     client = Client(harness, "client")
     agents = [Agent(harness, name, capacity=10, capabilities=(("gpu", -1),)) for name in ("one", "other")]
     plain = Agent(harness, "plain", capacity=10)

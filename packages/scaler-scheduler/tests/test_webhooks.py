@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from scaler_scheduler.core import CallWebhook, WebhookAnswered, WebhookFailed
+from scaler_scheduler.core import effects, events
 from scaler_scheduler.webhooks import ANSWER_BYTES_MAX, Webhooks, read_token
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-Event = WebhookAnswered | WebhookFailed
+Event = events.WebhookAnswered | events.WebhookFailed
 
 TIMEOUT_S = 0.5
 
@@ -75,7 +75,7 @@ async def call(handler: Handler, *, calls: int = 1, token: str | None = None) ->
     webhooks = Webhooks(events.append, token)
     deadline = time.monotonic() + 10
     for number in range(calls):
-        webhooks.call(CallWebhook(number, f"http://127.0.0.1:{port}", {"action": "x"}, TIMEOUT_S))
+        webhooks.call(effects.CallWebhook(number, f"http://127.0.0.1:{port}", {"action": "x"}, TIMEOUT_S))
     while len(events) < calls:
         assert time.monotonic() < deadline, "a call did not end"
         await asyncio.sleep(0.001)
@@ -91,13 +91,13 @@ def one(handler: Handler, **options: str) -> Event:
 
 
 def test_an_answer_is_handed_on() -> None:
-    assert one(answering(b'{"a": 1}')) == WebhookAnswered(0, 200, {"a": 1})
-    assert one(answering(b'{"error": "full"}', "429 Too Many")) == WebhookAnswered(0, 429, {"error": "full"})
+    assert one(answering(b'{"a": 1}')) == events.WebhookAnswered(0, 200, {"a": 1})
+    assert one(answering(b'{"error": "full"}', "429 Too Many")) == events.WebhookAnswered(0, 429, {"error": "full"})
 
 
 @pytest.mark.parametrize("text", [b"", b"<html>", b"{", b"[" * 100_000])
 def test_what_is_no_json_is_none(text: bytes) -> None:
-    assert one(answering(text)) == WebhookAnswered(0, 200, None)
+    assert one(answering(text)) == events.WebhookAnswered(0, 200, None)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_what_is_no_json_is_none(text: bytes) -> None:
 )
 def test_half_dead_servers_are_failures(handler: Handler, reason: str) -> None:
     event = one(handler)
-    assert isinstance(event, WebhookFailed)
+    assert isinstance(event, events.WebhookFailed)
     assert reason in event.reason
 
 
@@ -121,12 +121,12 @@ def test_nobody_listening_is_a_failure() -> None:
         events: asyncio.Queue[Event] = asyncio.Queue()
         webhooks = Webhooks(events.put_nowait)
         for number, url in enumerate(["http://127.0.0.1:1", "http://[::1", "http://127.0.0.1:99999"]):
-            webhooks.call(CallWebhook(number, url, None, TIMEOUT_S))
+            webhooks.call(effects.CallWebhook(number, url, None, TIMEOUT_S))
         ended = [await asyncio.wait_for(events.get(), 10) for _ in range(3)]
         await webhooks.close()
         return ended
 
-    assert [type(event) for event in asyncio.run(refused())] == [WebhookFailed] * 3
+    assert [type(event) for event in asyncio.run(refused())] == [events.WebhookFailed] * 3
 
 
 def test_redirects_are_not_followed() -> None:
@@ -135,7 +135,7 @@ def test_redirects_are_not_followed() -> None:
         writer.write(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n")
         await writer.drain()
 
-    assert one(redirect) == WebhookAnswered(0, 302, None)
+    assert one(redirect) == events.WebhookAnswered(0, 302, None)
 
 
 def test_the_token_travels_in_body_and_header() -> None:
@@ -163,9 +163,11 @@ def test_many_calls_that_hang_are_bounded_and_hold_nothing_up() -> None:
         hanging.discard(reader)
 
     # Waiting for one after the other would take more than a minute; `call` allows ten seconds.
-    events = asyncio.run(call(count, calls=200))
-    assert len(events) == 200
-    assert sum("under way already" in event.reason for event in events if isinstance(event, WebhookFailed)) == 72
+    reported = asyncio.run(call(count, calls=200))
+    assert len(reported) == 200
+    assert (
+        sum("under way already" in event.reason for event in reported if isinstance(event, events.WebhookFailed)) == 72
+    )
     # The server shares the loop: it takes a second call while the first one hangs only if nothing holds the loop up.
     assert max(at_once) > 1
 

@@ -14,7 +14,6 @@ from scaler_protocol.transport.publisher import Publisher
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import encode
 from scaler_scheduler.core import SchedulerCore
-from scaler_scheduler.core.dump import describe
 
 LINES_KEPT = 500
 LINE_CHARACTERS_MAX = 2_000
@@ -96,6 +95,6 @@ class MonitorFeed:
             self._publisher.send([FIGURES, *encode(lines)])
         numbers = [number for topic in self._publisher.topics() if (number := dumped_task(topic)) is not None]
         for number in numbers[:DUMPS_AT_ONCE]:
-            text = json.dumps(describe(core, now, number))
+            text = json.dumps(core.snapshot(now, number))
             self._publisher.send([dump_topic(number), *encode(m.MonitorDump(unix_time, text))])
         return True

@@ -23,27 +23,7 @@ from scaler_protocol.transport.publisher import Publisher
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode, encode
 from scaler_protocol.wire.envelope import UNSEQUENCED, Frame, decode_envelope, encode_envelope
-from scaler_scheduler.core import (
-    CallWebhook,
-    Incoming,
-    KeepOwner,
-    PeerUnreachable,
-    Publish,
-    RelayedPeer,
-    ScalingConfig,
-    SchedulerConfig,
-    SchedulerCore,
-    Send,
-    Stop,
-    StopAnnounced,
-    StopRequested,
-    StoreLost,
-    StoreReported,
-    Tick,
-    ToStore,
-    WebhookAnswered,
-    WebhookFailed,
-)
+from scaler_scheduler.core import SchedulerCore, effects, events
 from scaler_scheduler.monitor_feed import MonitorFeed, RecentLog
 from scaler_scheduler.settings import SchedulerSettings
 from scaler_scheduler.store_process import STORE_STOP_SECONDS, start_store
@@ -122,9 +102,8 @@ class _Server:
             stack.callback(self._publisher.close)
             self._feed = MonitorFeed(self._publisher, self._recent_log)
             store_address = self._object_storage()
-            self._core = SchedulerCore(
-                self._configuration(str(store_address), self._publisher.address), time.monotonic()
-            )
+            config = self._settings.core_config(new_id(), str(store_address), self._publisher.address)
+            self._core = SchedulerCore(config, time.monotonic())
             self._connect_store(str(store_address))
             stack.callback(self._disconnect_store)
             logger.info("scheduler listens on %s", bound)
@@ -134,8 +113,8 @@ class _Server:
             # From here on a signal means a clean end; whoever waits for readiness may send one at once.
             stack.enter_context(
                 self._context.stop_signals(
-                    lambda signal_number: self._on_stop_signal(StopRequested(f"{signal_number.name} received")),
-                    lambda signal_number: self._on_stop_signal(StopAnnounced(f"{signal_number.name} received")),
+                    lambda signal_number: self._on_stop_signal(events.StopRequested(f"{signal_number.name} received")),
+                    lambda signal_number: self._on_stop_signal(events.StopAnnounced(f"{signal_number.name} received")),
                 )
             )
             self._context.ready(
@@ -196,30 +175,6 @@ class _Server:
         # Nobody is served yet whom waiting here could hold up.
         return self._store_child.wait_ready(STORE_START_SECONDS)["object_storage"]
 
-    def _configuration(self, store_address: str, monitor_address: str) -> SchedulerConfig:
-        settings = self._settings
-        return SchedulerConfig(
-            incarnation=new_id(),
-            object_storage_address=store_address,
-            monitor_address=monitor_address,
-            enforce_capabilities=settings.allocate_policy == "capability",
-            waiting_tasks_max=settings.max_number_of_tasks_waiting,
-            client_timeout=settings.client_timeout_seconds,
-            worker_timeout=settings.worker_timeout_seconds,
-            object_retention=settings.object_retention_seconds,
-            load_balance_interval=settings.load_balance_seconds,
-            load_balance_trigger_times=settings.load_balance_trigger_times,
-            attempts_max=settings.max_task_attempts,
-            no_worker_timeout=settings.no_worker_timeout_seconds,
-            scaling=None
-            if settings.scaling_strategy == "none"
-            else ScalingConfig(
-                settings.scaling_strategy, settings.adapter_webhook_urls, settings.scaling_cool_down_seconds
-            ),
-            protected=settings.protected,
-            ends_cluster=settings.ends_cluster,
-        )
-
     # --- object storage
 
     def _connect_store(self, address: str) -> None:
@@ -246,7 +201,7 @@ class _Server:
             if self._store_child.is_running:
                 continue
             self._core.handle(
-                StoreLost(f"it ended with status {self._store_child.process.returncode}"), time.monotonic()
+                events.StoreLost(f"it ended with status {self._store_child.process.returncode}"), time.monotonic()
             )
             self._store_child = start_store(self._settings, Address.parse(self._core.config.object_storage_address))
             try:
@@ -269,7 +224,7 @@ class _Server:
                     )
                 if isinstance(message, m.StoreStatus):
                     self._store_asked_at = float("-inf")
-                    self._core.handle(StoreReported(message), now)
+                    self._core.handle(events.StoreReported(message), now)
                     # A snapshot may have waited for this.
                     self._on_idle()
                 else:
@@ -297,7 +252,7 @@ class _Server:
     # --- the loop
 
     def _turn(self) -> None:
-        """Take what has come, let the core place once, and perform its effects."""
+        """Take what has come, and perform what the core makes of it."""
         router, core = self._router, self._core
         now = time.monotonic()
         received = router.receive(DRAIN_MESSAGES)
@@ -307,7 +262,6 @@ class _Server:
             self._is_tick_due = False
             if now >= core.next_deadline():
                 core.handle(self._tick(), now)
-        core.place(now)
         self._perform(now)
         if len(received) == DRAIN_MESSAGES:
             self._registration.schedule()
@@ -319,57 +273,57 @@ class _Server:
             logger.warning("disconnected %s: %s", _printable(identity), error)
             self._router.disconnect(identity)
             return
-        self._core.handle(new_tuple(Incoming, (identity, envelope, message)), now)
+        self._core.handle(new_tuple(events.Incoming, (identity, envelope, message)), now)
         if type(message) is m.Relay:
             self._receive_relayed(identity, message, now)
 
     def _receive_relayed(self, identity: bytes, relay: m.Relay, now: float) -> None:
-        peer = RelayedPeer(identity, relay.client)
+        peer = events.RelayedPeer(identity, relay.client)
         try:
             envelope, message = decode_envelope(relay.inner[0] if relay.inner else b""), decode(relay.inner[1:])
         except WireError as error:
             # The agent only carries it, and others' messages too: its connection stays.
             logger.warning("dropped a message from a client at %s: %s", _printable(identity), error)
             return
-        self._core.handle(Incoming(peer, envelope, message), now)
+        self._core.handle(events.Incoming(peer, envelope, message), now)
 
     def _perform(self, now: float) -> None:
         core = self._core
-        effects = core.take_effects()
-        while effects:
+        due = core.take_effects()
+        while due:
             unreachable = False
-            for effect in effects:
-                if isinstance(effect, Send):
+            for effect in due:
+                if isinstance(effect, effects.Send):
                     unreachable |= self._send(effect, now)
-                elif isinstance(effect, ToStore):
+                elif isinstance(effect, effects.ToStore):
                     self._tell_store(effect.message, now)
-                elif isinstance(effect, KeepOwner):
+                elif isinstance(effect, effects.KeepOwner):
                     assert self._store_requests is not None
                     self._store_requests.keep_owner(effect.client)
-                elif isinstance(effect, Publish):
+                elif isinstance(effect, effects.Publish):
                     self._feed.publish(effect.message)
-                elif isinstance(effect, CallWebhook):
+                elif isinstance(effect, effects.CallWebhook):
                     assert self._webhooks is not None
                     self._webhooks.call(effect)
-                elif isinstance(effect, Stop):
+                elif isinstance(effect, effects.Stop):
                     self._exit_status = effect.exit_status
                     self._stopped.set()
                 else:
                     logger.log(logging.getLevelNamesMapping()[effect.level.upper()], effect.text)
             # Nothing else gives the core a reason to want more.
-            effects = core.take_effects() if unreachable else []
+            due = core.take_effects() if unreachable else []
 
-    def _send(self, effect: Send, now: float) -> bool:
+    def _send(self, effect: effects.Send, now: float) -> bool:
         """Send a message; return whether its peer turned out to be out of reach, which the core has been told."""
         peer, envelope, message, around = effect
         frames: list[Any] = [encode_envelope(envelope), *encode(message)]
         if around is not None:
-            assert isinstance(peer, RelayedPeer)
+            assert isinstance(peer, events.RelayedPeer)
             frames = [encode_envelope(around), *encode(m.Relay(peer.client, frames))]
             peer = peer.agent
         outcome = self._router.send(peer, frames)  # type: ignore[arg-type]
         if outcome is SendOutcome.GONE or outcome is SendOutcome.FULL:
-            self._core.handle(PeerUnreachable(peer, outcome.value), now)  # type: ignore[arg-type]
+            self._core.handle(events.PeerUnreachable(peer, outcome.value), now)  # type: ignore[arg-type]
             return True
         return False
 
@@ -424,10 +378,10 @@ class _Server:
             self._was_loaded = False
             give_back_free_memory()
 
-    def _tick(self) -> Tick:
-        monitors, events, joined = self._feed.update()
+    def _tick(self) -> events.Tick:
+        monitors, wants_events, joined = self._feed.update()
         if not monitors:
-            return Tick()
+            return events.Tick()
         now, unix_time = time.monotonic(), time.time()
         store_asked = False
         if self._feed.publish_own(self._core, now, unix_time, joined=joined):
@@ -435,7 +389,7 @@ class _Server:
         cpu_seconds, elapsed = time.process_time(), max(now - self._cpu_read_at, 1e-3)
         cpu_percent = 100 * (cpu_seconds - self._cpu_seconds) / elapsed
         self._cpu_seconds, self._cpu_read_at = cpu_seconds, now
-        return Tick(cpu_percent, rss_bytes(), monitors, unix_time, events, joined, store_asked)
+        return events.Tick(cpu_percent, rss_bytes(), monitors, unix_time, wants_events, joined, store_asked)
 
     def _ask_store(self, now: float, *, anew: bool) -> bool:
         """Ask how much the object storage server holds; what it says comes back as an event. Return whether it was asked.
@@ -450,13 +404,13 @@ class _Server:
         self._flush_store(now)
         return True
 
-    def _on_webhook(self, event: WebhookAnswered | WebhookFailed) -> None:
+    def _on_webhook(self, event: events.WebhookAnswered | events.WebhookFailed) -> None:
         self._core.handle(event, time.monotonic())
         self._registration.schedule()
 
     # --- stop
 
-    def _on_stop_signal(self, event: StopAnnounced | StopRequested) -> None:
+    def _on_stop_signal(self, event: events.StopAnnounced | events.StopRequested) -> None:
         self._core.handle(event, time.monotonic())
         self._perform(time.monotonic())
 

@@ -1,12 +1,15 @@
-"""The settings of `scaler_scheduler`."""
+"""The settings of `scaler_scheduler`.
+
+What only the process needs is declared here. What the core needs is declared in `core.config` and becomes a setting too.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_type_hints
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, BeforeValidator, Field, field_validator, model_validator
+from pydantic import AliasChoices, BeforeValidator, Field, create_model, field_validator, model_validator
 
 from scaler_protocol.address import Address
 from scaler_protocol.service.command import EventLoopSettings
@@ -19,6 +22,7 @@ from scaler_protocol.service.settings import (
     TakesSeveral,
     TextListSetting,
 )
+from scaler_scheduler.core.config import Flag, ScalingConfig, SchedulerConfig, flags
 
 ScalingStrategy = Literal["none", "vanilla", "fixed_elastic", "capability"]
 
@@ -29,7 +33,7 @@ def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
-class SchedulerSettings(EventLoopSettings):
+class _ProcessSettings(EventLoopSettings):
     """Assigns tasks of clients to workers, and keeps each task until its result has arrived.
 
     Clients and workers connect to ADDRESS. The scheduler starts an object storage server unless one is named.
@@ -59,54 +63,6 @@ class SchedulerSettings(EventLoopSettings):
     )
     adapter_webhook_token_file: Annotated[Path | None, Short("awtf")] = Field(
         default=None, description="file with the token that the worker adapters require"
-    )
-    scaling_cool_down_seconds: Annotated[float, Short("scd")] = Field(
-        default=30, ge=0, description="seconds that workers are kept after they were last needed"
-    )
-    no_worker_timeout_seconds: Annotated[float, Short("nwt")] = Field(
-        default=0,
-        ge=0,
-        description="seconds after which a task fails if no worker can run it and none is starting; 0: never",
-    )
-    protected: Annotated[bool, Short("p")] = Field(
-        default=False, description="refuse requests of clients to shut the cluster down"
-    )
-    ends_cluster: Annotated[bool, Short("ec")] = Field(
-        default=False,
-        description="the cluster ends with this scheduler: when it is stopped, workers stop too, and clients are told at once",
-    )
-    allocate_policy: Annotated[Literal["even", "capability"], BeforeValidator(_lower), Short("ap")] = Field(
-        default="capability",
-        description="how tasks are assigned: capability sends each task to a worker that offers the capabilities it "
-        "asks for, even ignores capabilities; both spread tasks evenly",
-    )
-    max_number_of_tasks_waiting: Annotated[int, Short("mt")] = Field(
-        default=-1,
-        ge=-1,
-        description="largest number of tasks that wait for a worker; then clients must wait before they submit more; "
-        "tasks that no worker can run count against their own client only; -1: no limit",
-    )
-    max_task_attempts: Annotated[int, Short("mta")] = Field(
-        default=3, ge=1, description="how many times a task is tried if workers die while they run it"
-    )
-    client_timeout_seconds: Annotated[float, Short("ct")] = Field(
-        default=60,
-        gt=0,
-        description="seconds without a message after which a client counts as lost and its tasks are cancelled",
-    )
-    worker_timeout_seconds: Annotated[float, Short("wt")] = Field(
-        default=60,
-        gt=0,
-        description="seconds without a message after which workers count as lost and their tasks run elsewhere",
-    )
-    object_retention_seconds: Annotated[float, Short("ot")] = Field(
-        default=60, ge=0, description="seconds that objects are kept after the client that owns them was lost"
-    )
-    load_balance_seconds: Annotated[float, Short("ls")] = Field(
-        default=1, gt=0, description="seconds between two checks of how evenly waiting tasks are spread"
-    )
-    load_balance_trigger_times: Annotated[int, Short("lbt")] = Field(
-        default=2, ge=1, description="uneven checks in a row after which waiting tasks are moved"
     )
     io_threads: Annotated[int, Short("wit")] = Field(
         default=1,
@@ -159,3 +115,40 @@ class SchedulerSettings(EventLoopSettings):
     def own_object_storage_address(self) -> Address | None:
         """Where to start an object storage server; None when an existing one was named."""
         return self.address.with_port_offset(1) if self.object_storage_address is None else None
+
+    def core_config(self, incarnation: bytes, object_storage_address: str, monitor_address: str) -> SchedulerConfig:
+        """What the core is told: these addresses, and every setting that it declares."""
+        strategy = self.scaling_strategy
+        return SchedulerConfig(
+            incarnation=incarnation,
+            object_storage_address=object_storage_address,
+            monitor_address=monitor_address,
+            scaling=None if strategy == "none" else ScalingConfig(strategy, self.adapter_webhook_urls),
+            **{name: getattr(self, name) for name in flags()},
+        )
+
+
+def _field(kind: Any, default: Any, flag: Flag) -> tuple[Any, Any]:
+    """A field of the settings for one of the core's configuration."""
+    if flag.choices:
+        kind = Annotated[Literal[flag.choices], BeforeValidator(_lower)]
+    field = Field(default=default, gt=flag.above, ge=flag.at_least, description=flag.meaning)
+    return Annotated[kind, Short(flag.short)], field
+
+
+if TYPE_CHECKING:
+
+    class SchedulerSettings(_ProcessSettings):
+        """See `_ProcessSettings`; with the flags of `core.config` besides."""
+
+        def __getattr__(self, name: str) -> Any: ...
+
+else:
+    _kinds = get_type_hints(SchedulerConfig)
+    SchedulerSettings = create_model(
+        "SchedulerSettings",
+        __base__=_ProcessSettings,
+        __module__=__name__,
+        __doc__=_ProcessSettings.__doc__,
+        **{name: _field(_kinds[name], default, flag) for name, (default, flag) in flags().items()},
+    )

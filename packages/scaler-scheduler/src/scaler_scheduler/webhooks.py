@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 
-from scaler_scheduler.core import CallWebhook, WebhookAnswered, WebhookFailed
+from scaler_scheduler.core import effects, events
 
 ANSWER_BYTES_MAX = 2 * 1024 * 1024
 """Longest answer; a list of ten thousand groups fits."""
@@ -26,7 +26,7 @@ CALLS_MAX = 128
 STOP_SECONDS = 1.0
 """How long calls under way may take to notice that they are cancelled."""
 
-Report = Callable[[WebhookAnswered | WebhookFailed], None]
+Report = Callable[[events.WebhookAnswered | events.WebhookFailed], None]
 
 
 class Webhooks:
@@ -49,10 +49,10 @@ class Webhooks:
             limits=httpx.Limits(max_connections=CALLS_MAX, max_keepalive_connections=16),
         )
 
-    def call(self, effect: CallWebhook) -> None:
+    def call(self, effect: effects.CallWebhook) -> None:
         """Begin one call; returns at once."""
         if len(self._tasks) >= CALLS_MAX:
-            self._report(WebhookFailed(effect.call, f"{CALLS_MAX} calls are under way already"))
+            self._report(events.WebhookFailed(effect.call, f"{CALLS_MAX} calls are under way already"))
             return
         task = asyncio.create_task(self._perform(effect))
         self._tasks.add(task)
@@ -66,19 +66,19 @@ class Webhooks:
             await asyncio.wait(self._tasks, timeout=STOP_SECONDS)
         await self._client.aclose()
 
-    async def _perform(self, effect: CallWebhook) -> None:
+    async def _perform(self, effect: effects.CallWebhook) -> None:
         try:
             async with asyncio.timeout(effect.timeout_s):
                 event = await self._ask(effect)
         except TimeoutError:
-            self._report(WebhookFailed(effect.call, f"no answer within {effect.timeout_s:g} s"))
+            self._report(events.WebhookFailed(effect.call, f"no answer within {effect.timeout_s:g} s"))
         except Exception as error:
             # Whatever it is, the core waits for the end of this call: OverflowError for a port, say.
-            self._report(WebhookFailed(effect.call, f"{type(error).__name__}: {error}"[:500]))
+            self._report(events.WebhookFailed(effect.call, f"{type(error).__name__}: {error}"[:500]))
         else:
             self._report(event)
 
-    async def _ask(self, effect: CallWebhook) -> WebhookAnswered | WebhookFailed:
+    async def _ask(self, effect: effects.CallWebhook) -> events.WebhookAnswered | events.WebhookFailed:
         body: dict[str, object] | None = None
         if effect.body is not None:
             body = dict(effect.body) if self._token is None else {**effect.body, "auth_token": self._token}
@@ -89,10 +89,10 @@ class Webhooks:
             async for chunk in response.aiter_bytes():
                 content += chunk
                 if len(content) > ANSWER_BYTES_MAX:
-                    return WebhookFailed(effect.call, f"the answer is longer than {ANSWER_BYTES_MAX} bytes")
+                    return events.WebhookFailed(effect.call, f"the answer is longer than {ANSWER_BYTES_MAX} bytes")
         finally:
             await response.aclose()
-        return WebhookAnswered(effect.call, response.status_code, _parsed(bytes(content)))
+        return events.WebhookAnswered(effect.call, response.status_code, _parsed(bytes(content)))
 
 
 def read_token(path: Path | None) -> str | None:

@@ -13,8 +13,8 @@ from enum import Enum
 from math import inf
 from typing import Any
 
-from scaler_scheduler.core.effects import CallWebhook
-from scaler_scheduler.core.outbox import Outbox
+from scaler_scheduler.core import effects
+from scaler_scheduler.core.outbox import MessageOutbox
 from scaler_scheduler.policy.scaling import PLAIN, AdapterView, Names
 
 INFO_SECONDS = 60.0
@@ -116,7 +116,9 @@ class _Refusals:
 class Adapter:
     """See the module. `tick` issues the calls that are due, `on_answer` and `on_failure` take in what became of them."""
 
-    def __init__(self, url: str, outbox: Outbox, new_call: Callable[[], int], new_request: Callable[[], str]) -> None:
+    def __init__(
+        self, url: str, outbox: MessageOutbox, new_call: Callable[[], int], new_request: Callable[[], str]
+    ) -> None:
         self.url = url
         self.ready = False
         """Whether it has said what it can do."""
@@ -300,7 +302,7 @@ class Adapter:
     def _call(self, call: _Call, body: Mapping[str, object] | None, timeout_s: float) -> None:
         number = self._new_call()
         self._calls[number] = call
-        self._outbox.add(CallWebhook(number, self.url, body, timeout_s))
+        self._outbox.add(effects.CallWebhook(number, self.url, body, timeout_s))
 
     def _finish(self, call_number: int) -> _Call:
         call = self._calls.pop(call_number)

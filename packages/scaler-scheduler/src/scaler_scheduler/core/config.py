@@ -1,51 +1,130 @@
-"""What a scheduler core needs to know before it starts."""
+"""What a scheduler core needs to know before it starts.
+
+A number that users set is declared here and nowhere else: its field is also the flag and the TOML key of that name. The
+command's settings (`scaler_scheduler.settings`) and its help are made from these declarations.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from scaler_scheduler.policy.listed import PLACEMENT_POLICIES
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """How users set a field of `SchedulerConfig`."""
+
+    short: str
+    """The short form of the flag, without its dash."""
+    meaning: str
+    """One sentence for the command's help."""
+    above: float | None = None
+    """Exclusive lower bound."""
+    at_least: float | None = None
+    """Inclusive lower bound."""
+    choices: tuple[str, ...] = ()
+    """The texts that are allowed, where not any is."""
+
+
+def _flag(default: Any, short: str, meaning: str, **limits: Any) -> Any:
+    return field(default=default, metadata={"flag": Flag(short, meaning, **limits)})
 
 
 @dataclass(frozen=True, slots=True)
 class ScalingConfig:
-    """How workers are asked for. Times are in seconds."""
+    """Who is asked for workers, and how. Times are in seconds."""
 
     strategy: str
     """A value of `policy.scaling.Strategy`."""
     urls: tuple[str, ...]
     """Webhooks of the worker adapters, in the order in which they are filled."""
-    cool_down_seconds: float = 30.0
-    """Workers that are not needed any more are kept for so long."""
     arrival_seconds: float = 60.0
     """Workers that an adapter has started must have connected after so long."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SchedulerConfig:
-    """Times are in seconds. See `scaler_scheduler.settings` for the meaning to users."""
+    """Everything that one scheduler differs from another in."""
 
     incarnation: bytes
     object_storage_address: str = ""
     monitor_address: str = ""
-    enforce_capabilities: bool = True
-    waiting_tasks_max: int = -1
-    client_timeout: float = 60.0
-    worker_timeout: float = 60.0
-    object_retention: float = 60.0
-    load_balance_interval: float = 1.0
-    load_balance_trigger_times: int = 2
-    attempts_max: int = 3
-    protected: bool = False
-    ends_cluster: bool = False
-    """Nobody comes after this scheduler: when it is stopped, the whole cluster ends."""
-    heartbeat: float = 2.0
-    recovery_grace: float = 6.0
-    """After a start, tasks that clients announce again wait this long for the agents that may hold them."""
-    disconnect_grace: float = 5.0
-    """An agent whose connection closed may come back within this time."""
-    unservable_grace: float = 2.0
-    """A task whose capabilities nobody has is reported to its client after this time."""
-    no_worker_timeout: float = 0.0
-    """A task that nobody can run fails after this time; 0: it waits."""
-    snapshot_interval: float = 1.0
     scaling: ScalingConfig | None = None
     """None: nobody is asked for workers."""
+
+    # --- what users set
+
+    scaling_cool_down_seconds: float = _flag(
+        30, "scd", "seconds that workers are kept after they were last needed", at_least=0
+    )
+    no_worker_timeout_seconds: float = _flag(
+        0,
+        "nwt",
+        "seconds after which a task fails if no worker can run it and none is starting; 0: never",
+        at_least=0,
+    )
+    protected: bool = _flag(False, "p", "refuse requests of clients to shut the cluster down")
+    ends_cluster: bool = _flag(
+        False,
+        "ec",
+        "the cluster ends with this scheduler: when it is stopped, workers stop too, and clients are told at once",
+    )
+    allocate_policy: str = _flag(
+        "capability",
+        "ap",
+        "how tasks are assigned: "
+        + "; ".join(f"{name} {policy.summary}" for name, policy in PLACEMENT_POLICIES.items()),
+        choices=tuple(PLACEMENT_POLICIES),
+    )
+    max_number_of_tasks_waiting: int = _flag(
+        -1,
+        "mt",
+        "largest number of tasks that wait for a worker; then clients must wait before they submit more; tasks that no worker "
+        "can run count against their own client only; -1: no limit",
+        at_least=-1,
+    )
+    max_task_attempts: int = _flag(
+        3, "mta", "how many times a task is tried if workers die while they run it", at_least=1
+    )
+    client_timeout_seconds: float = _flag(
+        60,
+        "ct",
+        "seconds without a message after which a client counts as lost and its tasks are cancelled",
+        above=0,
+    )
+    worker_timeout_seconds: float = _flag(
+        60,
+        "wt",
+        "seconds without a message after which workers count as lost and their tasks run elsewhere",
+        above=0,
+    )
+    object_retention_seconds: float = _flag(
+        60, "ot", "seconds that objects are kept after the client that owns them was lost", at_least=0
+    )
+    load_balance_seconds: float = _flag(
+        1, "ls", "seconds between two checks of how evenly waiting tasks are spread", above=0
+    )
+    load_balance_trigger_times: int = _flag(
+        2, "lbt", "uneven checks in a row after which waiting tasks are moved", at_least=1
+    )
+
+    # --- what is the same for all users
+
+    heartbeat_seconds: float = 2.0
+    """Peers send a sign of life as often as this."""
+    recovery_grace_seconds: float = 6.0
+    """After a start, tasks that clients announce again wait this long for the agents that may hold them."""
+    disconnect_grace_seconds: float = 5.0
+    """An agent whose connection closed may come back within this time."""
+    unservable_grace_seconds: float = 2.0
+    """A task whose capabilities nobody has is reported to its client after this time."""
+    snapshot_interval_seconds: float = 1.0
+    """How often monitors get a snapshot."""
+
+
+def flags() -> Mapping[str, tuple[Any, Flag]]:
+    """Return the default and the flag of each field that users set."""
+    return {item.name: (item.default, item.metadata["flag"]) for item in fields(SchedulerConfig) if item.metadata}

@@ -5,23 +5,22 @@ stays until its last reader is done: readers are the dependent rows, and the cli
 
 A row may be RELEASED before that, behind the predecessors it still lacks: when it is the one row that a predecessor sets
 free, they go to an agent together as a chain. Should it come back without them, it is WAITING again.
+
+A graph deals in rows only. It knows neither tasks nor agents; who holds a result is a value that it compares and never
+looks into.
 """
 
 from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from enum import IntEnum
 from itertools import accumulate
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from scaler_protocol.wire.batch_rows import Reported
 from scaler_protocol.wire.messages import GraphSubmit
-from scaler_scheduler.core.tasks import Task, TaskOptions, TaskState
-
-if TYPE_CHECKING:
-    from scaler_scheduler.core.agents import AgentRecord
 
 CHAIN_ROWS_MAX = 128
 CHAIN_BYTES_MAX = 1024 * 1024
@@ -31,6 +30,9 @@ CHAIN_MICROSECONDS = 20_000.0
 """Work in a chain, as far as known: it can be neither balanced nor overtaken, and a trip costs a twentieth of this."""
 
 DURATION_WEIGHT_KEPT = 0.9
+
+Holder = TypeVar("Holder", bound=Hashable)
+"""Who may hold the objects of a result: an agent."""
 
 
 class RowState(IntEnum):
@@ -54,14 +56,36 @@ class RowResult(NamedTuple):
     attempt: int
 
 
-class Graph:
+class FailedRows(NamedTuple):
+    """What a failure has ended."""
+
+    rows: list[int]
+    """The row that failed first, then all that needed it."""
+    wanted: list[int]
+    """Those of the rows whose results the client wants."""
+    freed: list[bytes]
+    """Objects nobody reads any more."""
+
+
+class ReleasedRow(NamedTuple):
+    """What the task of a released row consists of."""
+
+    function: bytes
+    payload: bytes
+    objects: tuple[bytes, ...]
+    attempt: int
+    """The number of its last attempt, or of the last one that an earlier scheduler may have given it."""
+    failures: int
+    """Attempts of it that failed before the row had to wait again."""
+
+
+class Graph(Generic[Holder]):
     """One submitted graph."""
 
-    def __init__(self, message: GraphSubmit, options: TaskOptions) -> None:
+    def __init__(self, message: GraphSubmit) -> None:
         rows = len(message.payloads)
         self.first_number = message.first_number
         self.row_count = rows
-        self.options = options
         self.attempts_before = 0
         """Highest attempt that an earlier scheduler gave to a row; those of this one's tasks follow."""
         self.unfinished = rows
@@ -69,12 +93,12 @@ class Graph:
         """Of the unfinished rows, those that no task exists for yet."""
         self.results: dict[int, RowResult] = {}
         """Results that still have readers."""
-        self.holders: dict[int, list[AgentRecord]] = {}
+        self.holders: dict[int, list[Holder]] = {}
         """Which agents made or read a row's result, where that is an object and has readers."""
-        self.returned: dict[int, Task] = {}
-        """Tasks of rows that wait again."""
-        self._mean_duration: float | None = None
-        """Moving average over finished rows, in microseconds."""
+        self.returned: dict[int, tuple[int, int]] = {}
+        """Last attempt and failed attempts of rows that wait again."""
+        self._mean_microseconds: float | None = None
+        """Moving average over the durations of finished rows."""
         self._functions = message.functions
         self._function_indexes = message.function_indexes
         data = message.payloads.data
@@ -82,9 +106,9 @@ class Graph:
         self._payload_ends = array("Q", accumulate(message.payloads.lengths))
         self._dependencies = array("I", message.dependencies)
         self._dependency_ends = array("Q", accumulate(message.dependency_counts))
-        self._objects: dict[int, list[bytes]] = {}
+        self._objects: dict[int, tuple[bytes, ...]] = {}
         for row, object_id in zip(message.object_positions, message.objects, strict=True):
-            self._objects.setdefault(row, []).append(object_id)
+            self._objects[row] = (*self._objects.get(row, ()), object_id)
         self.wanted = bytearray(rows)
         for row in message.wanted:
             self.wanted[row] = 1
@@ -131,24 +155,43 @@ class Graph:
 
     # --- moving
 
-    def release_roots(self) -> list[Task]:
-        """Return tasks for all rows without predecessors."""
-        return [self._release(row) for row, missing in enumerate(self._missing) if missing == 0]
+    def release_roots(self) -> list[int]:
+        """Release all rows without predecessors, and return them."""
+        roots = [row for row, missing in enumerate(self._missing) if missing == 0]
+        for row in roots:
+            self.states[row] = _RELEASED
+        self.waiting -= len(roots)
+        return roots
 
-    def complete(self, row: int, result: RowResult, agent: AgentRecord) -> tuple[list[Task], list[bytes]]:
-        """A released row is done. Return tasks for the rows that became ready, and objects nobody reads any more."""
+    def content(self, row: int) -> ReleasedRow:
+        """Return what a task for the released row consists of. Once for each release."""
+        start = self._payload_ends[row - 1] if row else 0
+        index = self._function_indexes[row] if len(self._function_indexes) else 0
+        attempt, failures = self.attempts_before, 0
+        if self.returned:
+            attempt, failures = self.returned.pop(row, (attempt, failures))
+        return ReleasedRow(
+            self._functions[index],
+            self._payloads[start : self._payload_ends[row]],
+            self._objects.get(row, ()),
+            attempt,
+            failures,
+        )
+
+    def complete(self, row: int, result: RowResult, holder: Holder) -> tuple[list[int], list[bytes]]:
+        """A released row is done. Return the rows that this releases, and objects nobody reads any more."""
         self.states[row] = _DONE
         self.unfinished -= 1
-        known, durations = self._mean_duration, result.reported.durations
+        known, durations = self._mean_microseconds, result.reported.durations
         duration = float(durations[0]) if len(durations) else 0.0
-        self._mean_duration = (
+        self._mean_microseconds = (
             duration if known is None else known * DURATION_WEIGHT_KEPT + duration * (1.0 - DURATION_WEIGHT_KEPT)
         )
         freed = self._drop_inputs_of(row)
         if self._readers[row]:
             self.results[row] = result
             if result.objects:
-                self.holders[row] = [agent]
+                self.holders[row] = [holder]
         else:
             # Everything that would have read it has failed.
             freed.extend(result.objects)
@@ -157,11 +200,13 @@ class Graph:
         for dependent in self.dependents_of(row):
             missing[dependent] -= 1
             if missing[dependent] == 0 and states[dependent] == _WAITING:
-                released.append(self._release(dependent))
+                states[dependent] = _RELEASED
+                released.append(dependent)
+        self.waiting -= len(released)
         return released, freed
 
-    def fail(self, row: int) -> tuple[list[int], list[bytes]]:
-        """A row failed (or was cancelled): so do all that need it. Return these rows, `row` first, and freed objects.
+    def fail(self, row: int) -> FailedRows:
+        """A row failed (or was cancelled): so do all that need it.
 
         What needs it is waiting, was released behind it, or, having been that, is done already and stays so.
         """
@@ -185,7 +230,10 @@ class Graph:
                 failed.append(dependent)
             freed += self._drop_inputs_of(current)
             self._readers[current] = 0
-        return failed, freed
+        wanted = [current for current in failed if self.wanted[current]]
+        for current in wanted:
+            self.wanted[current] = 0
+        return FailedRows(failed, wanted, freed)
 
     def read_by_client(self, row: int) -> RowResult | None:
         """Hand a wanted row's result over, once. None where it was handed over or has other readers of its objects.
@@ -204,30 +252,36 @@ class Graph:
             self.holders.pop(row, None)
         return result
 
-    def inputs_held(self, row: int) -> Counter[AgentRecord]:
+    def inputs_held(self, row: int) -> Counter[Holder]:
         """Return how many of the row's large inputs each agent has that made or read any."""
-        return Counter(agent for dependency in self.dependencies_of(row) for agent in self.holders.get(dependency, ()))
+        return Counter(
+            holder for dependency in self.dependencies_of(row) for holder in self.holders.get(dependency, ())
+        )
 
-    def is_read_at(self, row: int, agent: AgentRecord) -> None:
-        """The row is handed to this agent: it will have what the row reads."""
+    def note_reader(self, row: int, holder: Holder) -> None:
+        """The row is assigned to this agent: it will hold what the row reads."""
         for dependency in self.dependencies_of(row):
             holders = self.holders.get(dependency)
-            if holders is not None and agent not in holders:
-                holders.append(agent)
+            if holders is not None and holder not in holders:
+                holders.append(holder)
 
-    def release_behind(self, row: int) -> list[Task]:
-        """Return tasks for the rows that may go to an agent together with the released `row`, in the order to run them.
+    def note_attempt(self, attempt: int) -> None:
+        """An earlier scheduler gave this attempt to a row: the tasks made from now on are numbered after it."""
+        self.attempts_before = max(self.attempts_before, attempt)
+
+    def release_behind(self, row: int) -> list[int]:
+        """Release the rows that may go to an agent together with the released `row`; return them in the order to run.
 
         Each is the one row that those before it set free, so nothing could run beside it: only a trip is saved.
         """
         rows_max = CHAIN_ROWS_MAX
-        if self._mean_duration is not None:
-            rows_max = min(rows_max, int(CHAIN_MICROSECONDS / max(self._mean_duration, 1.0)))
+        if self._mean_microseconds is not None:
+            rows_max = min(rows_max, int(CHAIN_MICROSECONDS / max(self._mean_microseconds, 1.0)))
         size_bytes = self._payload_bytes(row)
         states, missing = self.states, self._missing
         lacking: dict[int, int] = {}
         """How many results outside the chain a row still waits for."""
-        chain: list[Task] = []
+        chain: list[int] = []
         for _ in range(rows_max - 1):
             following = -1
             dependents = self.dependents_of(row)
@@ -248,7 +302,9 @@ class Graph:
             size_bytes += self._payload_bytes(following)
             if size_bytes > CHAIN_BYTES_MAX:
                 return chain
-            chain.append(self._release(following))
+            states[following] = _RELEASED
+            self.waiting -= 1
+            chain.append(following)
             row = following
         return chain
 
@@ -256,41 +312,17 @@ class Graph:
         """Whether a predecessor is not done yet."""
         return self._missing[row] > 0
 
-    def take_back(self, task: Task) -> bool:
-        """A task is assigned no longer. Return whether it waits again, because a predecessor is not done."""
-        row = task.number - self.first_number
+    def take_back(self, row: int, attempt: int, failures: int) -> bool:
+        """A released row is assigned no longer. Return whether it waits again, because a predecessor is not done."""
         if not self._missing[row]:
             return False
         self.states[row] = RowState.WAITING
         self.waiting += 1
-        self.returned[row] = task
-        task.state = TaskState.WAITING
+        self.returned[row] = (attempt, failures)
         return True
 
     def _payload_bytes(self, row: int) -> int:
         return self._payload_ends[row] - (self._payload_ends[row - 1] if row else 0)
-
-    def _release(self, row: int) -> Task:
-        self.states[row] = _RELEASED
-        self.waiting -= 1
-        task = self.returned.pop(row, None) if self.returned else None
-        if task is not None:
-            task.state = TaskState.READY
-            return task
-        start = self._payload_ends[row - 1] if row else 0
-        index = self._function_indexes[row] if len(self._function_indexes) else 0
-        task = Task(
-            self.first_number + row,
-            self._functions[index],
-            self._payloads[start : self._payload_ends[row]],
-            self.options,
-        )
-        task.graph = self
-        task.attempt = self.attempts_before
-        objects = self._objects.pop(row, None)
-        if objects:
-            task.objects = tuple(objects)
-        return task
 
     def _drop_inputs_of(self, row: int) -> list[bytes]:
         freed: list[bytes] = []

@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
 
-from scaler_scheduler.core.agents import AgentRecord
+from scaler_protocol.runtime.core import InvariantError
 from scaler_scheduler.core.graphs import RowState
-from scaler_scheduler.core.tasks import TaskState
-
-if TYPE_CHECKING:
-    from scaler_scheduler.core.scheduler import SchedulerCore
-
-
-class InvariantError(AssertionError):
-    """Two parts of the scheduler's state contradict each other."""
+from scaler_scheduler.core.records import AgentRecord, TaskState
+from scaler_scheduler.core.state import SchedulerState
 
 
 def _require(condition: bool, text: str) -> None:
@@ -22,36 +15,36 @@ def _require(condition: bool, text: str) -> None:
         raise InvariantError(text)
 
 
-def check_invariants(core: SchedulerCore) -> None:
+def check_state(state: SchedulerState) -> None:
     """Raise InvariantError unless every unfinished task has exactly one reason to progress and all indexes agree."""
-    _check_tasks(core)
-    _check_agents(core)
-    _check_graphs(core)
-    for client_id, client in core.clients.items():
+    _check_tasks(state)
+    _check_agents(state)
+    _check_graphs(state)
+    for client_id, client in state.clients.items():
         _require(client.id == client_id, "a client is filed under another id")
-        _require(core._peers.get(client.peer) is client, f"client {client.name} is not among the peers")
+        _require(state.peers.get(client.peer) is client, f"client {client.name} is not among the peers")
         assigned = sum(1 for task in client.tasks.values() if task.agent is not None)
         _require(
             client.assigned_count == assigned, f"client {client.name}: {client.assigned_count} != {assigned} assigned"
         )
-    for record in core._peers.values():
-        known = core.agents.by_peer.get(record.peer) if isinstance(record, AgentRecord) else core.clients.get(record.id)
+    for record in state.peers.values():
+        known = (
+            state.agents.by_peer.get(record.peer) if isinstance(record, AgentRecord) else state.clients.get(record.id)
+        )
         _require(known is record, f"peer {record.hello.name} is in no table")
 
 
-def _check_tasks(core: SchedulerCore) -> None:
-    queued = [task for queue in core.ready.non_empty() for task in queue.tasks()]
+def _check_tasks(state: SchedulerState) -> None:
+    queued = [task for queue in state.ready.non_empty() for task in queue.tasks()]
     queued_set = set(queued)
-    _require(len(queued_set) <= len(queued), "impossible")
-    recovering = set(core.recovering)
-    _require(len(recovering) == len(core.recovering), "a task recovers twice")
+    recovering = state.recovering.keys()
     _require(
-        core.ready.count == len(queued_set), f"{core.ready.count} tasks counted as ready, {len(queued_set)} queued"
+        state.ready.count == len(queued_set), f"{state.ready.count} tasks counted as ready, {len(queued_set)} queued"
     )
-    for queue in core.ready.non_empty():
+    for queue in state.ready.non_empty():
         count = len(set(queue.tasks()))
         _require(queue.count == count, f"signature {set(queue.signature)}: {queue.count} counted, {count} queued")
-    for client in core.clients.values():
+    for client in state.clients.values():
         for number, task in client.tasks.items():
             where = f"{task!r} of {client.name}"
             _require(task.number == number and task.options.client is client, f"{where} is filed wrongly")
@@ -60,25 +53,22 @@ def _check_tasks(core: SchedulerCore) -> None:
             _require(
                 (task.agent is not None) == (task.state is TaskState.ASSIGNED), f"{where}: agent and state disagree"
             )
-            _require(
-                task.state not in (TaskState.FORGOTTEN, TaskState.WAITING),
-                f"{where} is {task.state.name} and still filed",
-            )
+            _require(task.state is not TaskState.DROPPED, f"{where} is dropped and still filed")
             _require(task.chain is None or task.agent is not None, f"{where} is in a chain and at no agent")
             _require(not task.canceled or task.agent is not None, f"{where} is cancelled and nobody stops it")
             if task.agent is not None:
                 _require(task in task.agent.tasks, f"{where} is not in its agent's table")
-                _require(core.agents.by_peer.get(task.agent.peer) is task.agent, f"{where} is at a dead agent")
+                _require(state.agents.by_peer.get(task.agent.peer) is task.agent, f"{where} is at a dead agent")
     for task in queued_set | recovering:
         _require(task.options.client.tasks.get(task.number) is task, f"{task!r} is queued for nobody")
 
 
-def _check_agents(core: SchedulerCore) -> None:
-    core.agents.refresh()
-    for group in core.agents.groups_for(frozenset()):
+def _check_agents(state: SchedulerState) -> None:
+    state.agents.refresh()
+    for group in state.agents.groups_for(frozenset()):
         held = sum(len(agent.tasks) for agent in group.agents)
         _require(group.assigned == held, f"group {set(group.names)}: {group.assigned} counted, {held} assigned")
-    for agent in core.agents.by_peer.values():
+    for agent in state.agents.by_peer.values():
         for task in agent.tasks:
             _require(task.agent is agent, f"{task!r} is in the table of {agent.name}, which it is not assigned to")
             _require(task.options.client.tasks.get(task.number) is task, f"{task!r} at {agent.name} belongs to nobody")
@@ -86,11 +76,11 @@ def _check_agents(core: SchedulerCore) -> None:
         for chain, length in lengths.items():
             _require(chain.length == length, f"a chain at {agent.name}: {chain.length} counted, {length} assigned")
         behind = lengths.total() - len(lengths)
-        _require(agent.behind == behind, f"{agent.name}: {agent.behind} counted behind others, {behind} are")
+        _require(agent.followers == behind, f"{agent.name}: {agent.followers} counted behind others, {behind} are")
 
 
-def _check_graphs(core: SchedulerCore) -> None:
-    for client in core.clients.values():
+def _check_graphs(state: SchedulerState) -> None:
+    for client in state.clients.values():
         for graph in client.graphs:
             name = f"graph {graph.first_number} of {client.name}"
             waiting = sum(1 for _ in graph.rows_in(RowState.WAITING))
@@ -126,7 +116,6 @@ def _check_graphs(core: SchedulerCore) -> None:
                 _require(graph.is_behind(row) == (lacking > 0), f"{name}: row {row} has miscounted its predecessors")
             for row in graph.holders:
                 _require(row in graph.results, f"{name}: agents hold the result of row {row}, which is gone")
-            for row, task in graph.returned.items():
-                where = f"{name}: row {row}"
-                _require(graph.states[row] == RowState.WAITING, f"{where} waits again and is {graph.states[row]}")
-                _require(task.state is TaskState.WAITING and task.agent is None, f"{where} waits again as {task!r}")
+            for row in graph.returned:
+                _require(graph.states[row] == RowState.WAITING, f"{name}: row {row} has come back and is not waiting")
+                _require(graph.first_number + row not in client.tasks, f"{name}: row {row} waits and has a task")

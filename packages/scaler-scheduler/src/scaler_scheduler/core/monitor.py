@@ -12,18 +12,14 @@ from collections import Counter as Count
 from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from scaler_protocol.payloads.framing import FAILURE_KEPT_BYTES_MAX
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.columns import Column, Packed
+from scaler_scheduler.core.functions import FunctionRegistry
 from scaler_scheduler.core.graphs import Graph, RowState
-
-if TYPE_CHECKING:
-    from scaler_scheduler.core.agents import AgentRecord
-    from scaler_scheduler.core.clients import ClientRecord
-    from scaler_scheduler.core.functions import FunctionRegistry
-    from scaler_scheduler.core.tasks import Task
+from scaler_scheduler.core.records import AgentRecord, ClientRecord, Task
 
 EVENTS_PER_SECOND = 2_000
 """Task events told to monitors; when more happen, tasks are left out."""
@@ -455,7 +451,7 @@ def _agent_status(agent: AgentRecord, functions: FunctionRegistry, now: float) -
     )
 
 
-def _graph_status(client: ClientRecord, graph: Graph) -> m.GraphStatus:
+def _graph_status(client: ClientRecord, graph: Graph[AgentRecord]) -> m.GraphStatus:
     return m.GraphStatus(
         client=client.id,
         first_number=graph.first_number,

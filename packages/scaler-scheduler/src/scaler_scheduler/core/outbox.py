@@ -5,38 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from scaler_protocol.errors import SessionError
+from scaler_protocol.runtime.core import Outbox
 from scaler_protocol.runtime.values import new_tuple
 from scaler_protocol.session import Outgoing
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.envelope import UNSEQUENCED, Envelope
-from scaler_scheduler.core.agents import AgentPool, AgentRecord
-from scaler_scheduler.core.clients import ClientRecord
-from scaler_scheduler.core.effects import Effect, Log, Send, ToStore
+from scaler_scheduler.core import effects
+from scaler_scheduler.core.agents import AgentPool
 from scaler_scheduler.core.events import Peer, RelayedPeer
 from scaler_scheduler.core.monitor import Monitor
+from scaler_scheduler.core.records import PeerRecord
 
-PeerRecord = ClientRecord | AgentRecord
 
-
-class Outbox:
+class MessageOutbox(Outbox[effects.Effect]):
     """Effects that the shell has not taken yet."""
 
+    __slots__ = ("_agents", "_monitor")
+
     def __init__(self, monitor: Monitor, agents: AgentPool) -> None:
+        super().__init__()
         self._monitor = monitor
         self._agents = agents
-        self._effects: list[Effect] = []
-
-    def add(self, effect: Effect) -> None:
-        self._effects.append(effect)
-
-    def take(self) -> list[Effect]:
-        effects = self._effects
-        if effects:
-            self._effects = []
-        return effects
 
     def to_store(self, message: m.ClientGone | m.ObjectDelete | m.Shutdown) -> None:
-        self._effects.append(ToStore(message))
+        """Send a message to the object storage server."""
+        self._effects.append(effects.ToStore(message))
 
     def send(self, record: PeerRecord, message: m.Message) -> None:
         """Send what must not be lost."""
@@ -45,12 +38,13 @@ class Outbox:
             envelope, message = record.session.sequence(message)
         except SessionError as error:
             # Too much waits for this peer. It is given up at the next look, not in the middle of a transition.
-            record.last_seen = float("-inf")
-            self.log("warning", f"{record.hello.name} does not keep up: {error}")
+            if not record.overflowed:
+                record.overflowed = True
+                self.log("warning", f"{record.hello.name} does not keep up: {error}")
             return
         peer = record.peer
         if type(peer) is bytes:
-            self._effects.append(new_tuple(Send, (peer, envelope, message, None)))
+            self._effects.append(new_tuple(effects.Send, (peer, envelope, message, None)))
         else:
             self._add_send(peer, envelope, message)
 
@@ -77,9 +71,9 @@ class Outbox:
             if agent is not None:
                 # Stamped here, in order: later it would name messages to the agent that go out behind it, and the agent
                 # would miss these and ask for them again.
-                self._effects.append(Send(peer, envelope, message, agent.session.plain(message).envelope))
+                self._effects.append(effects.Send(peer, envelope, message, agent.session.plain(message).envelope))
             return
-        self._effects.append(Send(peer, envelope, message))
+        self._effects.append(effects.Send(peer, envelope, message))
 
     def log(self, level: str, text: str) -> None:
-        self._effects.append(Log(level, text))
+        self._effects.append(effects.Log(level, text))

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterator
 from itertools import islice
 
-from scaler_scheduler.core.tasks import Task, TaskState
+from scaler_scheduler.core.records import Task, TaskState
 
 _READY = TaskState.READY
 

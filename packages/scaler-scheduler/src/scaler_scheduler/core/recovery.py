@@ -7,13 +7,11 @@ arrive before their client are kept here until the client announces the task, or
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from scaler_protocol.wire.batch_rows import pick_rows
 from scaler_protocol.wire.messages import ResultBatch
-
-if TYPE_CHECKING:
-    from scaler_scheduler.core.agents import AgentRecord
+from scaler_scheduler.core.records import AgentRecord
 
 ORPHAN_BYTES_MAX = 256 * 1024 * 1024
 """Results kept for absent clients, in all; beyond it the tasks run again when their client returns."""

@@ -18,12 +18,11 @@ from math import inf
 
 from scaler_protocol.ids import short
 from scaler_protocol.wire import messages as m
+from scaler_scheduler.core import events
 from scaler_scheduler.core.adapters import Adapter, Group
-from scaler_scheduler.core.agents import AgentRecord
 from scaler_scheduler.core.config import ScalingConfig
-from scaler_scheduler.core.events import WebhookAnswered, WebhookFailed
+from scaler_scheduler.core.records import AgentRecord, Task
 from scaler_scheduler.core.state import SchedulerState
-from scaler_scheduler.core.tasks import Task
 from scaler_scheduler.policy.scaling import (
     PLAIN,
     AdapterView,
@@ -64,6 +63,7 @@ class Scaling:
         self.strategy = Strategy(config.strategy)
         self.durations = state.durations
         self._config = config
+        self._cool_down_s = state.config.scaling_cool_down_seconds
         self._agents = state.agents
         self._ready = state.ready
         self._outbox = state.outbox
@@ -75,7 +75,7 @@ class Scaling:
         self.adapters = [Adapter(url, state.outbox, self._new_call, self._new_request) for url in config.urls]
         self._look_at = now
         # Clients and agents of a scheduler before this one need a while to come back with their work.
-        self._shrink_from = now + max(config.cool_down_seconds, state.config.recovery_grace)
+        self._shrink_from = now + max(self._cool_down_s, state.config.recovery_grace_seconds)
         self._history: dict[Names, deque[tuple[float, int]]] = {}
         self._oldest: dict[AgentRecord, tuple[Task, float]] = {}
         self._members: dict[Group, list[AgentRecord]] = {}
@@ -90,10 +90,10 @@ class Scaling:
         for task, duration in zip(tasks, durations, strict=False):
             self.durations.observe((task.function, task.options.kind), duration / 1e6)
 
-    def on_webhook(self, event: WebhookAnswered | WebhookFailed, now: float) -> None:
+    def on_webhook(self, event: events.WebhookAnswered | events.WebhookFailed, now: float) -> None:
         for adapter in self.adapters:
             if adapter.owns(event.call):
-                if isinstance(event, WebhookAnswered):
+                if isinstance(event, events.WebhookAnswered):
                     adapter.on_answer(event.call, event.status, event.body, now)
                 else:
                     adapter.on_failure(event.call, event.reason, now)
@@ -221,22 +221,25 @@ class Scaling:
             for task in queue.front(SAMPLE_TASKS):
                 self._sample(tally, task)
         for agent in self._agents.by_peer.values():
-            last: _Tally | None = None
-            seen = 0
-            for task in islice(agent.tasks, agent.slots + SAMPLE_TASKS):
-                last = tallies.setdefault(task.options.signature, _Tally())
-                if seen < agent.slots:
-                    last.running += 1
-                else:
-                    last.waiting += 1
-                self._sample(last, task)
-                seen += 1
-            if last is not None:
-                last.waiting += len(agent.tasks) - seen
+            self._count_assigned(agent, tallies)
         return [
             Demand(kind, tally.waiting, tally.running, tally.seconds / tally.sampled if tally.sampled else None)
             for kind, tally in tallies.items()
         ]
+
+    def _count_assigned(self, agent: AgentRecord, tallies: dict[Names, _Tally]) -> None:
+        """Count what an agent holds: one task for each worker as running, the others as waiting, as the last one looked at."""
+        tally = _Tally()
+        seen = 0
+        for task in islice(agent.tasks, agent.slots + SAMPLE_TASKS):
+            tally = tallies.setdefault(task.options.signature, _Tally())
+            if seen < agent.slots:
+                tally.running += 1
+            else:
+                tally.waiting += 1
+            self._sample(tally, task)
+            seen += 1
+        tally.waiting += len(agent.tasks) - seen
 
     def _sample(self, tally: _Tally, task: Task) -> None:
         seconds = self.durations.of((task.function, task.options.kind))
@@ -263,7 +266,7 @@ class Scaling:
     # --- wishes
 
     def _steady_needs(self, needs: Mapping[Names, int], now: float) -> dict[Names, int]:
-        cool_down = self._config.cool_down_seconds
+        cool_down = self._cool_down_s
         result: dict[Names, int] = {}
         for kind in needs.keys() | self._history.keys():
             history = self._history.setdefault(kind, deque())
@@ -312,8 +315,7 @@ class Scaling:
         self._outbox.log("info", f"group {group.id} leaves once it has finished what it runs: {why}")
         for agent in self._members.get(group, ()):
             if not agent.draining:
-                agent.draining = True
-                self._agents.changed(agent)
+                self._agents.drain(agent)
                 self._outbox.send(agent, m.Drain())
 
     def _load(self, group: Group) -> float:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from scaler_protocol.wire import messages as m
 from scaler_scheduler.core.agents import AgentPool
-from scaler_scheduler.core.clients import ClientRecord
 from scaler_scheduler.core.config import SchedulerConfig
+from scaler_scheduler.core.events import Peer
 from scaler_scheduler.core.functions import FunctionRegistry
 from scaler_scheduler.core.monitor import Monitor
-from scaler_scheduler.core.outbox import Outbox
+from scaler_scheduler.core.outbox import MessageOutbox
 from scaler_scheduler.core.ready import ReadyQueues
+from scaler_scheduler.core.records import ClientRecord, PeerRecord, Task
 from scaler_scheduler.core.recovery import Recovery
-from scaler_scheduler.core.tasks import Task
 from scaler_scheduler.policy.durations import Durations
+from scaler_scheduler.policy.listed import PLACEMENT_POLICIES
 
 
 class Marks:
@@ -28,11 +26,14 @@ class Marks:
 
 
 class SchedulerState:
-    """Each table is a module of its own, which owns its consistency."""
+    """Each table is a class of its own, which keeps itself consistent."""
 
     def __init__(self, config: SchedulerConfig, now: float) -> None:
         self.config = config
+        self.policy = PLACEMENT_POLICIES[config.allocate_policy]
         self.started_at = now
+        self.peers: dict[Peer, PeerRecord] = {}
+        """Everybody with a session; the clients among them are also in `clients`, the agents in `agents`."""
         self.clients: dict[bytes, ClientRecord] = {}
         self.agents = AgentPool()
         self.ready = ReadyQueues()
@@ -41,16 +42,7 @@ class SchedulerState:
         self.recovering: dict[Task, None] = {}
         """Tasks announced again after a restart, while agents may still claim them."""
         self.monitor = Monitor(config.incarnation)
-        self.outbox = Outbox(self.monitor, self.agents)
+        self.outbox = MessageOutbox(self.monitor, self.agents)
         self.durations = Durations()
         """By (function, kind of task); kept up to date only where workers are asked for."""
         self.marks = Marks()
-
-    def enter_rows(self, client: ClientRecord, tasks: Sequence[Task], now: float) -> None:
-        """File the tasks that graph rows became: in the same step the caller queues or assigns them."""
-        client.tasks.update((task.number, task) for task in tasks)
-        self.functions.unfinished.update([task.function for task in tasks])
-        if self.monitor.listening:
-            # What came back from an agent and waited again has been told of before.
-            new = [task for task in tasks if task.graph is not None and task.attempt == task.graph.attempts_before]
-            self.monitor.record(m.TaskEvent.SUBMITTED, new, [task.number for task in new], "", now)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scaler_protocol.wire import messages as m
-from scaler_scheduler.core.lifecycle import TaskLifecycle
+from scaler_scheduler.core.answers import Answers
 from scaler_scheduler.core.ready import SignatureQueue
 from scaler_scheduler.core.scaling import Scaling
 from scaler_scheduler.core.state import SchedulerState
@@ -24,23 +24,27 @@ WORKERS_DELAYED = "workers_delayed"
 class UnservableTasks:
     """Works on the tables of `SchedulerState`. Notices are kinds of the message `Notice`."""
 
-    def __init__(self, state: SchedulerState, lifecycle: TaskLifecycle, scaling: Scaling | None) -> None:
+    def __init__(self, state: SchedulerState, answers: Answers, scaling: Scaling | None) -> None:
         self._config = state.config
         self._clients = state.clients
         self._agents = state.agents
         self._ready = state.ready
         self._outbox = state.outbox
-        self._lifecycle = lifecycle
+        self._answers = answers
         self._scaling = scaling
 
     def report(self, now: float) -> None:
         """Tell the clients of every kind of task that has been unservable for the grace; end those over their time."""
         for queue in self._ready.non_empty():
             since = queue.unservable_since
-            if since is None or now - since < self._config.unservable_grace or self._agents.groups_for(queue.signature):
+            if (
+                since is None
+                or now - since < self._config.unservable_grace_seconds
+                or self._agents.groups_for(queue.signature)
+            ):
                 continue
             kind, text = self._situation(queue, now)
-            timeout = self._config.no_worker_timeout
+            timeout = self._config.no_worker_timeout_seconds
             if timeout and now - since >= timeout and kind != WORKERS_COMING:
                 self._end(queue, f"{text}; gave up after {timeout:g} s", now)
             else:
@@ -86,5 +90,4 @@ class UnservableTasks:
     def _end(self, queue: SignatureQueue, text: str, now: float) -> None:
         sentence = text.encode()
         for task in list(queue.tasks()):
-            self._lifecycle.withdraw(task)
-            self._lifecycle.answer(task, m.Status.NO_WORKER, sentence, now)
+            self._answers.withdraw(task, m.Status.NO_WORKER, sentence, now)

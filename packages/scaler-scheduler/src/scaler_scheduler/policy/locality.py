@@ -6,31 +6,33 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 
-class Host(NamedTuple):
-    """An agent that could take the task: how many of its inputs are there, and how busy it is."""
+class AgentFigures(NamedTuple):
+    """An agent that could take the task: how many of the task's inputs are on its machine, and how busy it is."""
 
     inputs: int
-    """Large inputs of the task that this host made or has read: no need to fetch them."""
+    """Large inputs of the task that the agent made or has read: it need not fetch them."""
     busy: int
-    """Tasks (and chains) assigned to it."""
+    """Units of work assigned to it: single tasks, and whole chains."""
     slots: int
     spare: int
-    """How many more it would take."""
+    """How many more tasks it would take."""
 
 
-def better_host(planned: Host, others: Sequence[Host]) -> int | None:
+def better_agent(planned: AgentFigures, others: Sequence[AgentFigures]) -> int | None:
     """Return which of `others` should run the task instead of `planned`, or None.
 
     One that has more of its inputs, if the task would not wait longer there: a worker is free, or it is no busier than the
-    planned host. Of these the one with most inputs, the least busy, the first.
+    planned agent. Of these the one with most inputs, the least busy, the first.
     """
     best = None
     best_key = (planned.inputs, 0.0)
-    for index, host in enumerate(others):
-        load = host.busy / host.slots
-        if host.spare <= 0 or host.inputs <= planned.inputs or (load >= 1.0 and load > planned.busy / planned.slots):
+    for index, agent in enumerate(others):
+        load = agent.busy / agent.slots
+        if agent.spare <= 0 or agent.inputs <= planned.inputs:
             continue
-        key = (host.inputs, -load)
+        if load >= 1.0 and load > planned.busy / planned.slots:
+            continue
+        key = (agent.inputs, -load)
         if best is None or key > best_key:
             best, best_key = index, key
     return best

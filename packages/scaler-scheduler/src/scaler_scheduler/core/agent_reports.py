@@ -1,0 +1,166 @@
+"""What agents report: results, tasks given back, tasks held since before, what tasks write, how much they want."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from scaler_protocol.wire import messages as m
+from scaler_scheduler.core.answers import Answers
+from scaler_scheduler.core.departures import Departures
+from scaler_scheduler.core.events import RelayedPeer
+from scaler_scheduler.core.lifecycle import TaskLifecycle
+from scaler_scheduler.core.records import AgentRecord, TaskState
+from scaler_scheduler.core.recovery import Claim
+from scaler_scheduler.core.scaling import Scaling
+from scaler_scheduler.core.sessions import Handler
+from scaler_scheduler.core.state import SchedulerState
+
+_DROPPED = TaskState.DROPPED
+
+
+class AgentReports:
+    """One handler for each kind of message that only agents may send, and their heartbeats."""
+
+    def __init__(
+        self,
+        state: SchedulerState,
+        lifecycle: TaskLifecycle,
+        answers: Answers,
+        departures: Departures,
+        scaling: Scaling | None,
+    ) -> None:
+        self._config = state.config
+        self._clients = state.clients
+        self._agents = state.agents
+        self._functions = state.functions
+        self._recovery = state.recovery
+        self._monitor = state.monitor
+        self._outbox = state.outbox
+        self._marks = state.marks
+        self._lifecycle = lifecycle
+        self._answers = answers
+        self._departures = departures
+        self._scaling = scaling
+        self.handlers: Mapping[type[Any], Handler[AgentRecord]] = {
+            m.ResultBatch: self._on_result_batch,
+            m.TaskReturn: self._on_task_return,
+            m.Inventory: self._on_inventory,
+            m.ClientGone: self._on_client_gone,
+            m.Drain: self._on_drain,
+            m.Output: self._on_output,
+            m.ChunkFailures: self._on_chunk_failures,
+            m.Relay: self._on_relay,
+        }
+
+    def on_heartbeat(self, agent: AgentRecord, heartbeat: m.Heartbeat) -> None:
+        """Keep what the agent says of its workers."""
+        if not heartbeat.processor_states:
+            return
+        agent.heartbeat = heartbeat
+        if agent.capacity != heartbeat.capacity:
+            agent.capacity = heartbeat.capacity
+            self._agents.changed(agent)
+            self._marks.placement_due = True
+
+    def _on_result_batch(self, agent: AgentRecord, batch: m.ResultBatch, now: float) -> None:
+        if batch.capacity:
+            agent.capacity = batch.capacity
+        self._agents.changed(agent)
+        self._marks.placement_due = True
+        client = self._clients.get(batch.client)
+        if client is None:
+            self._recovery.keep_result(batch, now + self._config.client_timeout_seconds)
+            return
+        tasks = self._lifecycle.finish_successes(agent, client, batch)
+        if tasks is None:
+            self._answers.finish(agent, client, batch, now)
+            return
+        if self._scaling is not None:
+            self._scaling.observe(tasks, batch.durations)
+        if self._monitor.listening:
+            self._monitor.record(
+                m.TaskEvent.SUCCESS, tasks, batch.numbers, agent.name, now, batch.durations, batch.slots
+            )
+        self._outbox.send(client, batch)
+
+    def _on_task_return(self, agent: AgentRecord, message: m.TaskReturn, now: float) -> None:
+        self._agents.changed(agent)
+        self._recovery.withdraw_claims(message.client, message.numbers, agent)
+        client = self._clients.get(message.client)
+        if client is None:
+            return
+        returned = []
+        for number, attempt in zip(message.numbers, message.attempts, strict=False):
+            task = client.tasks.get(number)
+            if task is None or task.agent is not agent or task.attempt != attempt:
+                continue
+            self._lifecycle.unassign(task)
+            returned.append(task)
+        for task in returned:
+            if task.canceled and task.state is not _DROPPED:
+                self._answers.answer(task, m.Status.CANCELED, b"", now)
+        # What needed a cancelled one has ended with it.
+        returned = [task for task in returned if task.state is not _DROPPED]
+        if self._monitor.listening:
+            self._monitor.record(m.TaskEvent.RETURNED, returned, [task.number for task in returned], agent.name, now)
+        for task in reversed(returned):
+            self._lifecycle.requeue(task)
+
+    def _on_inventory(self, agent: AgentRecord, message: m.Inventory, now: float) -> None:
+        """An agent in a new session says what it holds: adopt what is still wanted, stop the rest."""
+        client = self._clients.get(message.client)
+        unwanted_numbers: list[int] = []
+        unwanted_attempts: list[int] = []
+        for number, attempt in zip(message.numbers, message.attempts, strict=True):
+            task = client.tasks.get(number) if client is not None else None
+            graph = client.graph_of(number) if client is not None else None
+            if client is None or (task is None and graph is None and self._answers.may_still_announce(client, now)):
+                deadline = (
+                    now + self._config.client_timeout_seconds
+                    if client is None
+                    else self._answers.announcement_deadline(client)
+                )
+                self._recovery.claim(message.client, number, Claim(agent, attempt), deadline)
+                continue
+            if task is not None and task.agent is None:
+                self._lifecycle.withdraw(task)
+                self._lifecycle.adopt(task, agent, attempt)
+            else:
+                if graph is not None:
+                    graph.note_attempt(attempt)
+                unwanted_numbers.append(number)
+                unwanted_attempts.append(attempt)
+        if unwanted_numbers:
+            self._outbox.send(agent, m.TaskCancel(message.client, unwanted_numbers, unwanted_attempts))
+        # The agent knows this client's functions from before.
+        agent.note_functions(message.client)
+
+    def _on_client_gone(self, agent: AgentRecord, message: m.ClientGone, now: float) -> None:
+        client = self._clients.get(message.client)
+        # Only the agent a client is relayed by can say so.
+        if client is not None and client.peer == RelayedPeer(agent.peer, client.id):
+            self._departures.remove(client, "it ended", now, counted=False)
+
+    def _on_drain(self, agent: AgentRecord, message: m.Drain, now: float) -> None:
+        self._agents.drain(agent)
+
+    def _on_output(self, agent: AgentRecord, message: m.Output, now: float) -> None:
+        client = self._clients.get(message.client)
+        if client is not None:
+            self._outbox.send_plain(client, message)
+
+    def _on_chunk_failures(self, agent: AgentRecord, message: m.ChunkFailures, now: float) -> None:
+        client = self._clients.get(message.client)
+        task = client.tasks.get(message.number) if client is not None else None
+        if client is None or task is None or task.agent is not agent or task.attempt != message.attempt:
+            return
+        if not message.count:
+            self._monitor.note_short_form(task, message.payload)
+            return
+        client.failed_item_count += message.count
+        name = self._functions.name(task.function)
+        self._monitor.note_chunk_failures(task, message.count, message.payload, agent.name, name, now)
+
+    def _on_relay(self, agent: AgentRecord, message: m.Relay, now: float) -> None:
+        """A sign of life, no more: the shell hands the relayed message over as an event of its own."""

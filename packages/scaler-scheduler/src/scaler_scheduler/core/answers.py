@@ -1,0 +1,148 @@
+"""How tasks end: results that agents report row by row, and answers that the scheduler gives itself."""
+
+from __future__ import annotations
+
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.batch_rows import pick_rows
+from scaler_protocol.wire.columns import Packed
+from scaler_scheduler.core.graph_rows import GraphRows
+from scaler_scheduler.core.graphs import Graph
+from scaler_scheduler.core.lifecycle import TaskLifecycle
+from scaler_scheduler.core.records import AgentRecord, ClientRecord, Task, TaskOptions
+from scaler_scheduler.core.state import SchedulerState
+
+
+class Answers:
+    """Decides for each ended run: an answer to the client, another attempt, or rows of a graph that may run now."""
+
+    def __init__(self, state: SchedulerState, lifecycle: TaskLifecycle, rows: GraphRows) -> None:
+        self._config = state.config
+        self._functions = state.functions
+        self._recovery = state.recovery
+        self._monitor = state.monitor
+        self._outbox = state.outbox
+        self._started_at = state.started_at
+        self._lifecycle = lifecycle
+        self._rows = rows
+
+    def answer(self, task: Task, status: m.Status, payload: bytes, now: float) -> None:
+        """End an unassigned task with an answer of the scheduler's own."""
+        self._lifecycle.drop(task, status, now, payload)
+        client = task.options.client
+        if task.graph is not None:
+            row = task.number - task.graph.first_number
+            self._rows.fail(client, task.graph, row, status, payload, task.attempt, now)
+        else:
+            attempts = [task.attempt & 0xFFFF]
+            self._outbox.send(client, m.ResultBatch(client.id, [task.number], attempts, Packed.of([payload]), [status]))
+
+    def withdraw(self, task: Task, status: m.Status, payload: bytes, now: float) -> None:
+        """End a task that no agent has with an answer of the scheduler's own."""
+        self._lifecycle.withdraw(task)
+        self.answer(task, status, payload, now)
+
+    def finish(self, agent: AgentRecord, client: ClientRecord, batch: m.ResultBatch, now: float) -> None:
+        """Row by row: failures, cancelled and stale tasks, graph rows, deaths that deserve another attempt."""
+        passed: list[int] = []
+        early: list[int] = []
+        payloads: list[bytes] | None = None
+        objects: dict[int, list[bytes]] = {}
+        for row, object_id in zip(batch.object_positions, batch.objects, strict=True):
+            objects.setdefault(row, []).append(object_id)
+        released: dict[Graph[AgentRecord], tuple[TaskOptions, list[int]]] = {}
+        status = m.Status.SUCCESS
+        for row, (number, attempt) in enumerate(zip(batch.numbers, batch.attempts, strict=True)):
+            task = client.tasks.get(number)
+            if len(batch.statuses):
+                status = m.Status(batch.statuses[row])
+            if task is None and self.may_still_announce(client, now):
+                early.append(row)
+                continue
+            if task is None or task.agent is not agent or task.attempt != attempt:
+                if status is not m.Status.SKIPPED:
+                    self._monitor.stale_count += 1
+                self._rows.free_objects(client, objects.get(row, ()))
+                continue
+            self._lifecycle.unassign(task)
+            if payloads is None:
+                payloads = batch.payloads.split()
+            if task.canceled:
+                self._rows.free_objects(client, objects.get(row, ()))
+                self.answer(task, m.Status.CANCELED, b"", now)
+            elif status is m.Status.SKIPPED:
+                if self._monitor.listening:
+                    self._monitor.record(m.TaskEvent.RETURNED, (task,), (number,), agent.name, now)
+                self._lifecycle.requeue(task)
+            elif status in (m.Status.PROCESSOR_DIED, m.Status.CANCELED):
+                self._try_again(task, status, payloads[row], agent, now)
+            elif task.graph is not None:
+                ready = self._rows.finish(task, status, agent, batch, row, payloads[row], objects.get(row, ()), now)
+                if ready:
+                    released.setdefault(task.graph, (task.options, []))[1].extend(ready)
+            else:
+                self._lifecycle.drop(task, status, now, payloads[row], agent.name, batch, row)
+                passed.append(row)
+        for graph, (options, ready) in released.items():
+            self._rows.queue(graph, ready, options, now)
+        if passed:
+            self._outbox.send(client, pick_rows(batch, passed))
+        if early:
+            self._recovery.keep_result(pick_rows(batch, early), self.announcement_deadline(client))
+
+    def _try_again(self, task: Task, status: m.Status, payload: bytes, agent: AgentRecord, now: float) -> None:
+        """Its processor died, or it was stopped though nobody wanted that: an attempt is used up either way.
+
+        Only a client decides that its task is cancelled. A stop that was meant for another task may have hit this one while
+        it ran, so the attempt counts, and an agent that stops everything it is given comes to an end.
+        """
+        self._lifecycle.note_failed_attempt(task)
+        if task.failures < self._config.max_task_attempts:
+            self._lifecycle.requeue(task)
+            return
+        if status is m.Status.CANCELED:
+            status = m.Status.WORKER_DIED
+            payload = f"agent {agent.name} stopped it, though its client had not cancelled it".encode()
+        self.answer(task, status, self._all_attempts_failed(task).encode() + payload, now)
+
+    def answer_or_requeue(self, task: Task, lost: str, now: float) -> None:
+        """An unassigned task has lost its agent: `lost` says how."""
+        if task.canceled:
+            self.answer(task, m.Status.CANCELED, b"", now)
+        elif task.failures >= self._config.max_task_attempts:
+            self.answer(task, m.Status.WORKER_DIED, (self._all_attempts_failed(task) + lost).encode(), now)
+        else:
+            self._lifecycle.requeue(task)
+
+    def _all_attempts_failed(self, task: Task) -> str:
+        """Begin the error of a task that is not tried again. The function's name tells people which of theirs it is."""
+        name = self._functions.name(task.function)
+        return f"task {task.number} ({name}): attempt {task.failures} of {self._config.max_task_attempts} failed; "
+
+    # --- after a restart
+
+    def recover(self, client: ClientRecord, tasks: list[Task], now: float) -> list[Task]:
+        """Tasks announced again: answer, attach or hold back those that agents may have; return the rest."""
+        rest = []
+        waiting = now < self._started_at + self._config.recovery_grace_seconds
+        for task in tasks:
+            result = self._recovery.take_result(client.id, task.number)
+            claim = self._recovery.take_claim(client.id, task.number)
+            if result is not None and not (len(result.statuses) and result.statuses[0] == m.Status.PROCESSOR_DIED):
+                status = m.Status(result.statuses[0]) if len(result.statuses) else m.Status.SUCCESS
+                self._lifecycle.drop(task, status, now, bytes(result.payloads.data))
+                self._outbox.send(client, result)
+            elif claim is not None:
+                self._lifecycle.adopt(task, claim.agent, claim.attempt)
+            elif waiting:
+                self._lifecycle.hold_back(task)
+            else:
+                rest.append(task)
+        return rest
+
+    def announcement_deadline(self, client: ClientRecord) -> float:
+        """Return until when the client may announce tasks of an earlier session."""
+        return client.connected_at + self._config.recovery_grace_seconds
+
+    def may_still_announce(self, client: ClientRecord, now: float) -> bool:
+        """Whether the client came back so recently that announcements of older tasks may be on their way."""
+        return bool(client.hello.scheduler_incarnation) and now < self.announcement_deadline(client)

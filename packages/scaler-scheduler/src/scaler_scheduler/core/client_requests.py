@@ -1,0 +1,142 @@
+"""What clients ask for: functions, tasks, graphs, cancellations, permission to submit, the end of the cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from scaler_protocol.errors import SessionError
+from scaler_protocol.ids import short
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.batch_rows import CARRIED, carried_rows
+from scaler_scheduler.core.answers import Answers
+from scaler_scheduler.core.credits import Credits
+from scaler_scheduler.core.dispatch import Dispatch
+from scaler_scheduler.core.graph_rows import GraphRows
+from scaler_scheduler.core.graphs import Graph
+from scaler_scheduler.core.ignored_capabilities import tell_ignored
+from scaler_scheduler.core.lifecycle import TaskLifecycle
+from scaler_scheduler.core.records import AgentRecord, ClientRecord, Task, TaskOptions
+from scaler_scheduler.core.sessions import Handler
+from scaler_scheduler.core.shutdown import Shutdown
+from scaler_scheduler.core.state import SchedulerState
+
+
+class ClientRequests:
+    """One handler for each kind of message that only clients may send."""
+
+    def __init__(
+        self,
+        state: SchedulerState,
+        lifecycle: TaskLifecycle,
+        rows: GraphRows,
+        answers: Answers,
+        client_credits: Credits,
+        shutdown: Shutdown,
+    ) -> None:
+        self._protected = state.config.protected
+        self._is_limited = state.config.max_number_of_tasks_waiting >= 0
+        self._policy = state.policy
+        self._functions = state.functions
+        self._monitor = state.monitor
+        self._outbox = state.outbox
+        self._lifecycle = lifecycle
+        self._rows = rows
+        self._answers = answers
+        self._credits = client_credits
+        self._dispatch = Dispatch(state)
+        self._shutdown = shutdown
+        self.handlers: Mapping[type[Any], Handler[ClientRecord]] = {
+            m.TaskBatch: self._on_task_batch,
+            m.GraphSubmit: self._on_graph_submit,
+            m.FunctionDefine: self._on_function_define,
+            m.TaskCancel: self._on_task_cancel,
+            m.CreditRequest: self._on_credit_request,
+            m.Shutdown: self._on_shutdown,
+        }
+
+    def _on_function_define(self, client: ClientRecord, message: m.FunctionDefine, now: float) -> None:
+        names = message.names or ("",) * len(message.ids)
+        for function_id, body, name in zip(message.ids, message.bodies.split(), names, strict=False):
+            self._functions.define(client.id, function_id, body, name)
+
+    def _on_task_batch(self, client: ClientRecord, batch: m.TaskBatch, now: float) -> None:
+        options = self._options(client, batch, batch.kind, batch.flags)
+        numbers, functions = batch.numbers, batch.functions
+        if len(numbers) == 1 and not batch.function_indexes:
+            tasks = [Task(numbers[0], functions[0], bytes(batch.payloads.data), options)]
+        else:
+            payloads = batch.payloads.split()
+            if len(batch.function_indexes):
+                per_task: Iterable[bytes] = [functions[index] for index in batch.function_indexes]
+            else:
+                per_task = functions * len(payloads)
+            tasks = [
+                Task(number, function, payload, options)
+                for number, function, payload in zip(numbers, per_task, payloads, strict=False)
+            ]
+        if batch.objects:
+            _attach_objects(tasks, batch)
+        if CARRIED:
+            for task, carried in zip(tasks, carried_rows(batch, len(tasks)), strict=True):
+                task.carried = carried
+        if not client.tasks.keys().isdisjoint(numbers):
+            # In a session nothing arrives twice; a number used twice is the client's mistake, the first use stands.
+            tasks = [task for task in tasks if task.number not in client.tasks]
+        self._lifecycle.enter(client, tasks)
+        if self._is_limited:
+            self._credits.use(client, len(tasks), now)
+        if self._monitor.listening:
+            # The batch's own column wherever no task of it was dropped.
+            filed = numbers if len(tasks) == len(numbers) else [task.number for task in tasks]
+            self._monitor.record(m.TaskEvent.SUBMITTED, tasks, filed, "", now)
+        if batch.flags & m.TaskFlag.REANNOUNCED:
+            tasks = self._answers.recover(client, tasks, now)
+        self._lifecycle.queue(tasks)
+
+    def _on_graph_submit(self, client: ClientRecord, message: m.GraphSubmit, now: float) -> None:
+        options = self._options(client, message, m.TaskKind.CALL, message.flags & ~m.TaskFlag.REANNOUNCED)
+        graph: Graph[AgentRecord] = Graph(message)
+        self._rows.open(graph, options, now, anew=bool(message.flags & m.TaskFlag.REANNOUNCED))
+
+    def _options(self, client: ClientRecord, batch: m.TaskBatch | m.GraphSubmit, kind: int, flags: int) -> TaskOptions:
+        """Return what the tasks share, after a look at whether they may be run like this."""
+        functions, serializer = batch.functions, batch.serializer
+        for function_id in (*functions, serializer) if serializer else functions:
+            if not self._functions.knows(client.id, function_id):
+                raise SessionError(f"{client.name} uses function {short(function_id)} before defining it")
+        enforce = self._policy.enforces_capabilities
+        if batch.capabilities and not enforce:
+            tell_ignored(client, self._policy.name, self._outbox)
+        return client.options_for(batch.depth, kind, flags, batch.capabilities, serializer, enforce)
+
+    def _on_task_cancel(self, client: ClientRecord, message: m.TaskCancel, now: float) -> None:
+        to_agents: dict[AgentRecord, list[Task]] = {}
+        for number in message.numbers:
+            task = client.tasks.get(number)
+            if task is None:
+                self._rows.cancel(client, number, now)
+            elif task.agent is not None:
+                if not task.canceled:
+                    self._lifecycle.note_cancellation(task)
+                    to_agents.setdefault(task.agent, []).append(task)
+            else:
+                self._answers.withdraw(task, m.Status.CANCELED, b"", now)
+        for agent, tasks in to_agents.items():
+            self._dispatch.cancel(agent, tasks)
+
+    def _on_credit_request(self, client: ClientRecord, message: m.CreditRequest, now: float) -> None:
+        self._credits.request(client, message.count)
+
+    def _on_shutdown(self, client: ClientRecord, message: m.Shutdown, now: float) -> None:
+        if self._protected:
+            notice = m.Notice("this scheduler is protected: clients cannot shut it down", kind="protected")
+            self._outbox.send_plain(client, notice)
+            return
+        self._shutdown.end_cluster(f"client {client.hello.name} asked for it")
+
+
+def _attach_objects(tasks: Sequence[Task], batch: m.TaskBatch) -> None:
+    for row, object_id in zip(batch.object_positions, batch.objects, strict=True):
+        task = tasks[row]
+        task.objects = (*task.objects, object_id)

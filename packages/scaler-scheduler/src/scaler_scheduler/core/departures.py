@@ -1,0 +1,126 @@
+"""What ends with a peer: an agent's tasks go elsewhere, and everything of a client is given up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from scaler_protocol.ids import short
+from scaler_protocol.wire import messages as m
+from scaler_scheduler.core.answers import Answers
+from scaler_scheduler.core.events import RelayedPeer
+from scaler_scheduler.core.graph_rows import GraphRows
+from scaler_scheduler.core.lifecycle import TaskLifecycle
+from scaler_scheduler.core.records import AgentRecord, Chain, ClientRecord, PeerRecord, Task
+from scaler_scheduler.core.state import SchedulerState
+
+
+class Departures:
+    """Removes peers, at once or when the time in which they may come back is over."""
+
+    def __init__(self, state: SchedulerState, lifecycle: TaskLifecycle, rows: GraphRows, answers: Answers) -> None:
+        self._config = state.config
+        self._peers = state.peers
+        self._clients = state.clients
+        self._agents = state.agents
+        self._functions = state.functions
+        self._recovery = state.recovery
+        self._monitor = state.monitor
+        self._outbox = state.outbox
+        self._marks = state.marks
+        self._lifecycle = lifecycle
+        self._rows = rows
+        self._answers = answers
+        self._retained: dict[bytes, float] = {}
+        """Clients that are given up, and until when their objects are kept."""
+
+    def remove(self, record: PeerRecord, reason: str, now: float, *, counted: bool, retain: bool = False) -> None:
+        """End a peer's session and everything that belongs to it.
+
+        `counted`: what an agent was running has used up an attempt. `retain`: a client's objects are kept for a while.
+        """
+        if self._peers.get(record.peer) is record:
+            del self._peers[record.peer]
+        if isinstance(record, AgentRecord):
+            self._remove_agent(record, reason, now, counted)
+        else:
+            self._remove_client(record, now, retain)
+
+    def keep(self, client_id: bytes) -> None:
+        """A client is here again: its objects stay."""
+        self._retained.pop(client_id, None)
+
+    def _remove_agent(self, agent: AgentRecord, reason: str, now: float, counted: bool) -> None:
+        self._agents.remove(agent)
+        self._recovery.drop_agent(agent)
+        for client in list(self._clients.values()):
+            if isinstance(client.peer, RelayedPeer) and client.peer.agent == agent.peer:
+                self.remove(client, "its worker is gone", now, counted=False)
+        held = list(agent.tasks)
+        # Oldest first is the order in which an agent starts tasks: as many as it has workers may have been running. Only
+        # these have used up an attempt; the others just waited there.
+        suspects = _first_of_units(held, agent.slots) if counted else []
+        for task in suspects:
+            self._lifecycle.note_failed_attempt(task)
+        if self._monitor.listening:
+            self._record_returned(agent, held, set(suspects), now)
+        lost = f"agent {agent.name} (pid {agent.hello.pid} on {agent.hello.hostname}) was lost: {reason}"
+        for task in reversed(held):
+            self._lifecycle.unassign(task)
+            self._answers.answer_or_requeue(task, lost, now)
+
+    def _record_returned(self, agent: AgentRecord, held: list[Task], began: set[Task], now: float) -> None:
+        by_client: dict[bytes, list[Task]] = {}
+        for task in held:
+            if task not in began and not task.canceled:
+                by_client.setdefault(task.options.client.id, []).append(task)
+        for tasks in by_client.values():
+            self._monitor.record(m.TaskEvent.RETURNED, tasks, [task.number for task in tasks], agent.name, now)
+
+    def _remove_client(self, client: ClientRecord, now: float, retain: bool) -> None:
+        del self._clients[client.id]
+        self._lifecycle.drop_all(client)
+        self._rows.close_all(client)
+        self._functions.drop_client(client.id)
+        self._recovery.drop_client(client.id)
+        self._tell_agents(client.id)
+        if retain and self._config.object_retention_seconds > 0:
+            self._retained[client.id] = now + self._config.object_retention_seconds
+        else:
+            self._outbox.to_store(m.ClientGone(client.id))
+        self._marks.placement_due = self._marks.credit_due = True
+
+    def _tell_agents(self, client_id: bytes) -> None:
+        for agent in self._agents.by_peer.values():
+            if agent.forget_functions(client_id):
+                self._outbox.send(agent, m.ClientGone(client_id))
+
+    def expire(self, now: float) -> None:
+        """Give up what is kept for clients that did not come back in time."""
+        for client_id in self._recovery.expired(now):
+            claims = self._recovery.drop_client(client_id)
+            if client_id in self._clients:
+                # It is back, and did not announce these: they were answered before.
+                for number, claim in claims.items():
+                    self._outbox.send(claim.agent, m.TaskCancel(client_id, [number], [claim.attempt]))
+                continue
+            self._outbox.log("info", f"client {short(client_id)} did not come back: its tasks are dropped")
+            self._tell_agents(client_id)
+            self._outbox.to_store(m.ClientGone(client_id))
+        for client_id in [c for c, deadline in self._retained.items() if now >= deadline]:
+            del self._retained[client_id]
+            self._outbox.to_store(m.ClientGone(client_id))
+
+
+def _first_of_units(tasks: Iterable[Task], count: int) -> list[Task]:
+    """Return the first of `tasks`, but no more than one of each chain."""
+    first: list[Task] = []
+    chains: set[Chain] = set()
+    for task in tasks:
+        if len(first) == count:
+            break
+        if task.chain is not None:
+            if task.chain in chains:
+                continue
+            chains.add(task.chain)
+        first.append(task)
+    return first

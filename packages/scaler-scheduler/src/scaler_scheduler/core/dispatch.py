@@ -1,0 +1,140 @@
+"""The messages in which tasks and the functions they need go to agents."""
+
+from __future__ import annotations
+
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.batch_rows import carried_columns
+from scaler_protocol.wire.columns import NO_ITEMS, Packed
+from scaler_scheduler.core.records import AgentRecord, Task, TaskOptions
+from scaler_scheduler.core.state import SchedulerState
+
+# An enum's operators cost more than what they are used for here.
+_REANNOUNCED = int(m.TaskFlag.REANNOUNCED)
+
+
+class Dispatch:
+    """Sends assigned tasks, and stops them."""
+
+    def __init__(self, state: SchedulerState) -> None:
+        self._functions = state.functions
+        self._monitor = state.monitor
+        self._outbox = state.outbox
+
+    def cancel(self, agent: AgentRecord, tasks: list[Task]) -> None:
+        """Have the agent stop tasks it holds."""
+        by_client: dict[bytes, list[Task]] = {}
+        for task in tasks:
+            by_client.setdefault(task.options.client.id, []).append(task)
+        for client_id, group in by_client.items():
+            numbers, attempts = [task.number for task in group], [task.attempt & 0xFFFF for task in group]
+            self._outbox.send(agent, m.TaskCancel(client_id, numbers, attempts))
+
+    def send(self, agent: AgentRecord, options: TaskOptions, tasks: list[Task], now: float) -> None:
+        """One batch of tasks that share their options, after the functions they need."""
+        if len(tasks) == 1 and self._send_plain_task(agent, options, tasks[0], now):
+            return
+        table: dict[bytes, int] = {}
+        indexes = [table.setdefault(task.function, len(table)) for task in tasks]
+        functions = tuple(table)
+        needed = (*functions, options.serializer) if options.serializer else functions
+        self._define_functions(agent, options.client.id, needed)
+        positions: list[int] = []
+        objects: list[bytes] = []
+        input_positions: list[int] = []
+        inputs: list[bytes] = []
+        sources: list[int] = []
+        chain_ends: list[int] = []
+        if any(task.chain is not None for task in tasks):
+            chain_ends = [
+                end
+                for end in range(1, len(tasks))
+                if tasks[end].chain is None or tasks[end].chain is not tasks[end - 1].chain
+            ]
+            chain_ends.append(len(tasks))
+        if any(task.objects or task.graph is not None for task in tasks):
+            place = {task.number: position for position, task in enumerate(tasks)} if chain_ends else {}
+            for position, task in enumerate(tasks):
+                positions.extend([position] * len(task.objects))
+                objects.extend(task.objects)
+                graph = task.graph
+                if graph is not None:
+                    for dependency in graph.dependencies_of(task.number - graph.first_number):
+                        input_positions.append(position)
+                        result = graph.results.get(dependency)
+                        if result is None:
+                            # It is in this batch, in the same chain.
+                            sources.extend([0] * (len(inputs) - len(sources)))
+                            sources.append(position - place[graph.first_number + dependency])
+                            inputs.append(b"")
+                            continue
+                        inputs.append(result.payload)
+                        positions.extend([position] * len(result.objects))
+                        objects.extend(result.objects)
+        batch = m.TaskBatch(
+            client=options.client.id,
+            numbers=[task.number for task in tasks],
+            functions=functions,
+            payloads=Packed.of([task.payload for task in tasks]),
+            attempts=[task.attempt & 0xFFFF for task in tasks],
+            function_indexes=indexes if len(table) > 1 else (),
+            depth=options.depth,
+            kind=options.kind,
+            flags=options.flags & ~m.TaskFlag.REANNOUNCED,
+            capabilities=options.capabilities,
+            serializer=options.serializer,
+            object_positions=positions,
+            objects=tuple(objects),
+            input_positions=input_positions,
+            inputs=Packed.of(inputs),
+            input_sources=sources + [0] * (len(inputs) - len(sources)) if sources else (),
+            chain_ends=chain_ends,
+            **carried_columns([task.carried for task in tasks]),
+        )
+        if self._monitor.listening:
+            self._monitor.record(m.TaskEvent.ASSIGNED, tasks, batch.numbers, agent.name, now)
+        self._outbox.send(agent, batch)
+
+    def _send_plain_task(self, agent: AgentRecord, options: TaskOptions, task: Task, now: float) -> bool:
+        """Send a single task without anything special to an agent that knows its function: what latency consists of.
+
+        Returns False, and does nothing, where it is not like that.
+        """
+        client_id, function = options.client.id, task.function
+        known = agent.functions.get(client_id)
+        if (
+            known is None
+            or function not in known
+            or options.serializer
+            or task.objects
+            or task.carried
+            or task.graph is not None
+        ):
+            return False
+        batch = m.TaskBatch(
+            client_id,
+            (task.number,),
+            (function,),
+            Packed((len(task.payload),), task.payload),
+            (task.attempt & 0xFFFF,),
+            (),
+            options.depth,
+            options.kind,
+            options.flags & ~_REANNOUNCED,
+            options.capabilities,
+            b"",
+            (),
+            (),
+            (),
+            NO_ITEMS,
+        )
+        if self._monitor.listening:
+            self._monitor.record(m.TaskEvent.ASSIGNED, (task,), batch.numbers, agent.name, now)
+        self._outbox.send(agent, batch)
+        return True
+
+    def _define_functions(self, agent: AgentRecord, client_id: bytes, needed: tuple[bytes, ...]) -> None:
+        missing = agent.note_functions(client_id, needed)
+        if missing:
+            bodies = Packed.of([self._functions.body(function_id) for function_id in missing])
+            names = tuple(self._functions.name(function_id) for function_id in missing)
+            self._outbox.send(agent, m.FunctionDefine(client_id, tuple(missing), bodies, names))

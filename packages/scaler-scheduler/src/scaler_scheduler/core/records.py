@@ -1,0 +1,299 @@
+"""What the scheduler knows of one task, one agent and one client.
+
+The three records refer to each other, so they stand in one module. Each attribute is assigned by one module only, whatever
+class that module holds; `tests/architecture/test_one_writer.py` has the list.
+
+    (graph row) ──predecessors done──▶ READY ──placed──▶ ASSIGNED ──result──▶ DROPPED
+                 RECOVERING ──grace over──▶ ▲ │                 │
+                      │                     │ └──cancelled──────┴──▶ DROPPED
+                      └──claimed by agent───┼────────────────▶ ASSIGNED ◀──assigned behind its predecessor── (graph row)
+                                            └──agent lost, task returned, processor died (attempts left)
+
+A task that leaves its agent while a predecessor of its row is unfinished is dropped too, and its row waits again. When the
+predecessors are done, a new task stands for the row.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from scaler_protocol.session import Session
+from scaler_protocol.wire.batch_rows import Carried
+from scaler_protocol.wire.messages import Capabilities, Heartbeat, Hello
+from scaler_scheduler.core.events import Peer
+from scaler_scheduler.core.graphs import Graph
+
+Names = frozenset[str]
+"""Capability names."""
+
+NO_CAPABILITIES: Names = frozenset()
+
+NEVER = float("inf")
+
+
+class TaskState(IntEnum):
+    READY = 0
+    """In a ready queue."""
+    ASSIGNED = 1
+    """At `agent`, under number `attempt`."""
+    RECOVERING = 2
+    """Announced again after a restart; an agent may still claim to hold it."""
+    DROPPED = 3
+    """Answered, or only a row of its graph again. Only stale entries of queues still refer to it."""
+
+
+class Chain:
+    """Graph rows that were assigned to an agent together, to be run in order by one processor."""
+
+    __slots__ = ("length",)
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+        """How many of its tasks are still assigned."""
+
+
+class TaskOptions:
+    """What all tasks of a batch share. One instance per distinct combination and client, so `is` compares them."""
+
+    __slots__ = ("capabilities", "client", "depth", "flags", "kind", "serializer", "signature")
+
+    def __init__(
+        self,
+        client: ClientRecord,
+        depth: int,
+        kind: int,
+        flags: int,
+        capabilities: Capabilities,
+        serializer: bytes,
+        signature: Names,
+    ) -> None:
+        self.client = client
+        self.depth = depth
+        self.kind = kind
+        self.flags = flags
+        self.capabilities = capabilities
+        self.serializer = serializer
+        self.signature = signature
+        """Capability names that decide who may run the task; empty where capabilities are not enforced."""
+
+
+class Task:
+    """One submitted call. The scheduler never looks into its payload."""
+
+    __slots__ = (
+        "agent",
+        "attempt",
+        "canceled",
+        "carried",
+        "chain",
+        "failures",
+        "function",
+        "graph",
+        "number",
+        "objects",
+        "options",
+        "payload",
+        "state",
+    )
+
+    def __init__(
+        self,
+        number: int,
+        function: bytes,
+        payload: bytes,
+        options: TaskOptions,
+        objects: tuple[bytes, ...] = (),
+        carried: Carried = (),
+        graph: Graph[AgentRecord] | None = None,
+        attempt: int = 0,
+        failures: int = 0,
+    ) -> None:
+        self.number = number
+        self.function = function
+        self.payload = payload
+        self.options = options
+        self.state = TaskState.READY
+        self.attempt = attempt
+        """How often it was assigned: a number that tells the results of these times apart."""
+        self.failures = failures
+        """Attempts that ended with the death of the processor or agent that ran the task."""
+        self.agent: AgentRecord | None = None
+        self.canceled = False
+        """Its client wants no result; the agent was told to stop it."""
+        self.objects = objects
+        """Ids of the objects that its arguments name."""
+        self.carried = carried
+        """What its client has for the running task, passed on as it is (see `batch_rows.CARRIED`)."""
+        self.graph = graph
+        """The graph this is a row of, if any (row = number - graph.first_number)."""
+        self.chain: Chain | None = None
+        """The chain it was assigned in, while it is assigned."""
+
+    def __repr__(self) -> str:
+        return f"<Task {self.number} {self.state.name} attempt {self.attempt}>"
+
+
+class _SessionRecord:
+    """The session that a peer has with the scheduler."""
+
+    __slots__ = ("hello", "id", "last_seen", "overflowed", "peer", "session")
+
+    def __init__(self, peer: Peer, hello: Hello, session: Session, now: float) -> None:
+        self.peer = peer
+        self.id = hello.incarnation
+        self.hello = hello
+        self.session = session
+        self.last_seen = now
+        """When its last message came."""
+        self.overflowed = False
+        """More messages wait for it than a session holds: the scheduler gives it up at the next look."""
+
+    @property
+    def name(self) -> str:
+        return self.hello.name
+
+    def is_untouched(self, hello: Hello) -> bool:
+        """Whether this is the same peer and no message has been sequenced in its session yet."""
+        return hello.incarnation == self.id and self.session.received == self.session.sent == 0
+
+    def begin_session(self, hello: Hello) -> None:
+        """Begin the session with this hello instead of the one before."""
+        self.hello = hello
+        self.session = Session(hello.hello_number)
+
+
+class AgentRecord(_SessionRecord):
+    """An agent incarnation with a session, and the tasks assigned to it (oldest first)."""
+
+    __slots__ = (
+        "capability_names",
+        "capacity",
+        "counted",
+        "draining",
+        "followers",
+        "functions",
+        "heartbeat",
+        "load_key",
+        "lost_at",
+        "pool_index",
+        "slots",
+        "tasks",
+    )
+
+    peer: bytes
+
+    def __init__(self, peer: bytes, hello: Hello, session: Session, now: float) -> None:
+        super().__init__(peer, hello, session, now)
+        self.lost_at = NEVER
+        """When to give it up because its connection is gone; a sign of life takes that back."""
+        self.slots = max(1, len(hello.worker_names))
+        self.capacity = hello.capacity
+        """Tasks it wants in all, as it last said."""
+        self.capability_names: Names = frozenset(name for name, _ in hello.capabilities)
+        self.tasks: dict[Task, None] = {}
+        self.followers = 0
+        """Of `tasks`, those that run behind another one of their chain: no worker is needed for them."""
+        self.functions: dict[bytes, set[bytes]] = {}
+        """Client id to the functions this agent was sent for it."""
+        self.counted = 0
+        """Of `tasks`, how many its group has counted."""
+        self.draining = False
+        """It finishes what it holds and gets nothing new."""
+        self.heartbeat = Heartbeat()
+        """The last one."""
+        self.pool_index = 0
+        self.load_key = -1.0
+
+    @property
+    def units(self) -> int:
+        """Units of work a worker counts: a single task, or a whole chain."""
+        return len(self.tasks) - self.followers
+
+    @property
+    def assigned(self) -> int:
+        """How many tasks it holds."""
+        return len(self.tasks)
+
+    @property
+    def spare(self) -> int:
+        """Tasks it would take now. A long chain keeps one worker busy, not the others."""
+        if self.draining:
+            return 0
+        spare = self.capacity - len(self.tasks)
+        return max(spare, min(self.slots, self.capacity) - self.units) if self.followers else spare
+
+    def note_functions(self, client_id: bytes, functions: tuple[bytes, ...] = ()) -> list[bytes]:
+        """Note that the agent knows this client and these functions of it; return the functions that it lacked."""
+        known = self.functions.setdefault(client_id, set())
+        lacked = [function for function in functions if function not in known]
+        known.update(lacked)
+        return lacked
+
+    def forget_functions(self, client_id: bytes) -> bool:
+        """Forget what the agent knows of a client; return whether it knew the client."""
+        return self.functions.pop(client_id, None) is not None
+
+
+class ClientRecord(_SessionRecord):
+    """A client incarnation with a session, and its unfinished tasks by number."""
+
+    __slots__ = (
+        "_options",
+        "assigned_count",
+        "connected_at",
+        "credit_granted",
+        "credit_moved_at",
+        "credit_wanted",
+        "failed_count",
+        "failed_item_count",
+        "finished_count",
+        "graphs",
+        "ignored_capabilities_told",
+        "tasks",
+        "unservable_told",
+    )
+
+    def __init__(self, peer: Peer, hello: Hello, session: Session, now: float) -> None:
+        super().__init__(peer, hello, session, now)
+        self.connected_at = now
+        self.tasks: dict[int, Task] = {}
+        self.graphs: list[Graph[AgentRecord]] = []
+        self.credit_granted = 0
+        """Tasks it may still submit where the number of waiting tasks is limited."""
+        self.credit_moved_at = now
+        """When it last was granted, or used, any of them."""
+        self.credit_wanted = 0
+        """Tasks it has asked permission for and not got it."""
+        self.assigned_count = 0
+        """Of `tasks`, those that are at an agent."""
+        self.finished_count = 0
+        self.failed_count = 0
+        self.failed_item_count = 0
+        """Items of map chunks that failed; their chunks are among the finished ones."""
+        self.unservable_told: set[tuple[Names, str]] = set()
+        """Capabilities and kinds of notice it was told about."""
+        self.ignored_capabilities_told = False
+        """Whether it was told that its tasks' capabilities are ignored."""
+        self._options: dict[tuple[int, int, int, Capabilities, bytes], TaskOptions] = {}
+
+    def options_for(
+        self, depth: int, kind: int, flags: int, capabilities: Capabilities, serializer: bytes, enforce: bool
+    ) -> TaskOptions:
+        """Return the one instance for this combination. `enforce`: whether capabilities decide who may run the tasks."""
+        key = (depth, kind, flags, capabilities, serializer)
+        options = self._options.get(key)
+        if options is None:
+            signature = frozenset(name for name, _ in capabilities) if enforce else NO_CAPABILITIES
+            options = TaskOptions(self, depth, kind, flags, capabilities, serializer, signature)
+            self._options[key] = options
+        return options
+
+    def graph_of(self, number: int) -> Graph[AgentRecord] | None:
+        """Return the graph that `number` is a row of, or None."""
+        for graph in self.graphs:
+            if graph.first_number <= number < graph.first_number + graph.row_count:
+                return graph
+        return None
+
+
+PeerRecord = AgentRecord | ClientRecord

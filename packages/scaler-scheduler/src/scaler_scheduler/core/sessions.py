@@ -1,0 +1,250 @@
+"""Who is connected: greetings, sequences, silence. What an accepted message means is for others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from scaler_protocol.errors import SessionError
+from scaler_protocol.ids import short
+from scaler_protocol.session import Session, message_bytes
+from scaler_protocol.version import PROTOCOL_VERSION, SOFTWARE_VERSION
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.envelope import Envelope
+from scaler_scheduler.core import effects, events
+from scaler_scheduler.core.departures import Departures
+from scaler_scheduler.core.events import Peer, RelayedPeer
+from scaler_scheduler.core.records import NEVER, AgentRecord, ClientRecord, PeerRecord
+from scaler_scheduler.core.shutdown import Shutdown
+from scaler_scheduler.core.state import SchedulerState
+
+PROBE_AFTER_HEARTBEATS = 1.5
+"""A peer that missed so many heartbeats is sent one: if its connection is gone, the transport says so."""
+
+Record = TypeVar("Record", AgentRecord, ClientRecord)
+"""Whoever may send a message."""
+
+Handler = Callable[[Record, Any, float], None]
+"""Takes the sender, its message and the time."""
+
+
+class PeerSessions:
+    """The sessions of all peers."""
+
+    def __init__(
+        self,
+        state: SchedulerState,
+        departures: Departures,
+        shutdown: Shutdown,
+        from_clients: Mapping[type[Any], Handler[ClientRecord]],
+        from_agents: Mapping[type[Any], Handler[AgentRecord]],
+        on_heartbeat: Callable[[AgentRecord, m.Heartbeat], None],
+    ) -> None:
+        """`from_clients` and `from_agents`: what to do about each kind of message that only they may send."""
+        self._config = state.config
+        self._policy = state.policy
+        self._peers = state.peers
+        self._clients = state.clients
+        self._agents = state.agents
+        self._monitor = state.monitor
+        self._outbox = state.outbox
+        self._marks = state.marks
+        self._departures = departures
+        self._shutdown = shutdown
+        self._on_agent_heartbeat = on_heartbeat
+        self._handlers: dict[type[Any], tuple[type[PeerRecord], Callable[[Any, Any, float], None]]] = {
+            **{kind: (ClientRecord, on_request) for kind, on_request in from_clients.items()},
+            **{kind: (AgentRecord, on_report) for kind, on_report in from_agents.items()},
+        }
+
+    def receive(self, peer: Peer, envelope: Envelope, message: m.Message, now: float) -> None:
+        """Take a message in. Raises SessionError where the peer breaks the rules."""
+        kind = type(message)
+        self._monitor.received[kind.__name__] += 1
+        if kind is m.Hello:
+            self._on_hello(peer, envelope, message, now)  # type: ignore[arg-type]
+            return
+        record = self._peers.get(peer)
+        if record is None:
+            self._outbox.send_outside_session(peer, m.UnknownPeer())
+            return
+        if envelope.epoch != record.session.epoch:
+            return
+        record.last_seen = now
+        if type(record) is AgentRecord:
+            record.lost_at = NEVER
+        session = record.session
+        accepted = session.accept(envelope, now, message_bytes(message))
+        if session.gap:
+            self._outbox.request_resend(record, now)
+        if session.resend_wanted:
+            self._outbox.send_all(peer, session.resend())
+        elif session.acknowledge_due:
+            self._outbox.send_plain(record, m.Heartbeat())
+        if not accepted:
+            return
+        handled = self._handlers.get(kind)
+        if handled is not None:
+            role, handler = handled
+            if type(record) is not role:
+                raise SessionError(
+                    f"a {kind.__name__} from {record.hello.name}, whose role is {record.hello.role.name}"
+                )
+            named = getattr(message, "client", record.id) if role is ClientRecord else record.id
+            if named != record.id:
+                raise SessionError(f"{record.hello.name} speaks in the name of client {short(named)}")
+            handler(record, message, now)
+        elif kind is m.Heartbeat:
+            self._on_heartbeat(record, message)  # type: ignore[arg-type]
+        elif kind is m.Goodbye:
+            self._on_goodbye(record, message, now)  # type: ignore[arg-type]
+        else:
+            raise SessionError(f"a {kind.__name__} is not for the scheduler")
+
+    def _on_hello(self, peer: Peer, envelope: Envelope, hello: m.Hello, now: float) -> None:
+        refusal = self._refusal(peer, hello)
+        if refusal is not None:
+            name = hello.name or short(hello.incarnation)
+            self._outbox.log("warning", f"refused {hello.role.name.lower()} {name}: {refusal}")
+            self._outbox.send_outside_session(peer, m.Refused(refusal))
+            return
+        record = self._peers.get(peer)
+        resumed = (
+            record is not None
+            and hello.scheduler_incarnation == self._config.incarnation
+            and record.id == hello.incarnation
+            and record.session.epoch == envelope.epoch
+        )
+        if record is None or not resumed:
+            if record is not None and record.is_untouched(hello):
+                # One of several hellos that waited in the network together: nothing has happened since the last.
+                record.begin_session(hello)
+            else:
+                if record is not None:
+                    self._departures.remove(record, "it started its session anew", now, counted=False)
+                record = self._admit(peer, hello, now)
+        record.last_seen = now
+        session = record.session
+        if resumed:
+            session.accept(envelope, now)
+        self._outbox.send_plain(record, self._welcome(hello, resumed=resumed))
+        if resumed:
+            self._outbox.send_all(peer, session.resend())
+
+    def _welcome(self, hello: m.Hello, *, resumed: bool) -> m.Welcome:
+        config = self._config
+        is_agent = hello.role is m.Role.AGENT
+        return m.Welcome(
+            incarnation=config.incarnation,
+            resumed=resumed,
+            object_storage_address=config.object_storage_address,
+            monitor_address=config.monitor_address,
+            heartbeat_seconds=config.heartbeat_seconds,
+            timeout_seconds=config.worker_timeout_seconds if is_agent else config.client_timeout_seconds,
+            protected=config.protected,
+            task_credit=-1 if config.max_number_of_tasks_waiting < 0 else 0,
+            capability_policy=self._policy.enforces_capabilities,
+            hello_number=hello.hello_number,
+            ends_cluster=config.ends_cluster,
+        )
+
+    def _refusal(self, peer: Peer, hello: m.Hello) -> str | None:
+        if hello.protocol_version != PROTOCOL_VERSION:
+            return (
+                f"this scheduler (Scaler {SOFTWARE_VERSION}) speaks protocol version {PROTOCOL_VERSION}, you "
+                f"(Scaler {hello.software_version}) speak {hello.protocol_version}; install the same Scaler version "
+                f"on both sides"
+            )
+        if hello.to_object_storage:
+            return "this is a scheduler; object storage has another address"
+        if hello.role not in (m.Role.CLIENT, m.Role.AGENT):
+            return f"a {hello.role.name.lower()} does not connect here"
+        if self._shutdown.stopping or self._shutdown.announced:
+            return "the scheduler is stopping"
+        if isinstance(peer, RelayedPeer) and (
+            hello.role is not m.Role.CLIENT or peer.agent not in self._agents.by_peer
+        ):
+            return "only clients inside tasks of a connected agent are relayed"
+        for other in self._peers.values():
+            if other.hello.python_version != hello.python_version:
+                return (
+                    f"Python {hello.python_version} does not fit this cluster, where {other.hello.name} runs Python "
+                    f"{other.hello.python_version}: pickled functions do not move between Python versions"
+                )
+            # Everybody here passed this check, so one comparison speaks for all.
+            break
+        return None
+
+    def _admit(self, peer: Peer, hello: m.Hello, now: float) -> PeerRecord:
+        session = Session(hello.hello_number)
+        if hello.role is m.Role.AGENT:
+            assert isinstance(peer, bytes)
+            agent = AgentRecord(peer, hello, session, now)
+            self._agents.add(agent)
+            self._peers[peer] = agent
+            self._marks.placement_due = True
+            self._outbox.log("info", f"agent {hello.name} with {agent.slots} workers connected from {hello.hostname}")
+            return agent
+        client = ClientRecord(peer, hello, session, now)
+        self._clients[client.id] = client
+        self._peers[peer] = client
+        self._departures.keep(client.id)
+        self._outbox.add(effects.KeepOwner(client.id))
+        if not isinstance(peer, RelayedPeer):
+            self._outbox.log("info", f"client {hello.name} connected from {hello.hostname}")
+        return client
+
+    def _on_heartbeat(self, record: PeerRecord, heartbeat: m.Heartbeat) -> None:
+        if isinstance(record, AgentRecord):
+            self._on_agent_heartbeat(record, heartbeat)
+        if heartbeat.sent_at_seconds:
+            self._outbox.send_plain(record, m.Heartbeat(echo_seconds=heartbeat.sent_at_seconds))
+
+    def _on_goodbye(self, record: PeerRecord, message: m.Goodbye, now: float) -> None:
+        kind = "agent" if isinstance(record, AgentRecord) else "client"
+        if not isinstance(record.peer, RelayedPeer):
+            self._outbox.log("info", f"{kind} {record.hello.name} left: {message.text}")
+        self._departures.remove(record, message.text or "it left", now, counted=False)
+
+    def on_unreachable(self, event: events.PeerUnreachable, now: float) -> None:
+        """A connection is gone. Alone that is no reason to give a peer up: it may reconnect and resume.
+
+        But an agent that was heard from until just now did not fall silent in a network failure: its process ended, or its
+        connection was reset. Either it is back within `disconnect_grace_seconds`, or its tasks go elsewhere.
+        """
+        record = self._peers.get(event.peer)
+        if not isinstance(record, AgentRecord) or record.lost_at != NEVER:
+            return
+        if now - record.last_seen < PROBE_AFTER_HEARTBEATS * 2 * self._config.heartbeat_seconds:
+            record.lost_at = now + self._config.disconnect_grace_seconds
+            self._outbox.log("debug", f"agent {record.name} is unreachable: {event.reason}")
+
+    def give_up(self, peer: Peer, reason: str, now: float) -> None:
+        """The peer has broken the rules: end its session."""
+        record = self._peers.get(peer)
+        if record is None:
+            return
+        self._outbox.log("warning", f"gave up {record.hello.name}: {reason}")
+        self._departures.remove(record, reason, now, counted=True)
+        # It learns from this that its session has ended, should it still live.
+        self._outbox.send_outside_session(peer, m.UnknownPeer())
+
+    def look_after_peers(self, now: float) -> None:
+        """Give up who is gone for good, and probe or acknowledge the others where that is due."""
+        for record in list(self._peers.values()):
+            if self._peers.get(record.peer) is not record:
+                continue
+            is_agent = isinstance(record, AgentRecord)
+            timeout = self._config.worker_timeout_seconds if is_agent else self._config.client_timeout_seconds
+            silent = now - record.last_seen
+            if record.overflowed:
+                self.give_up(record.peer, "it does not keep up with what it is sent", now)
+            elif isinstance(record, AgentRecord) and now >= record.lost_at:
+                self._outbox.log("warning", f"agent {record.name} lost its connection and did not come back: given up")
+                self._departures.remove(record, "its connection closed and it did not come back", now, counted=True)
+            elif silent > timeout:
+                kind = "agent" if is_agent else "client"
+                self._outbox.log("warning", f"{kind} {record.hello.name} was silent for {silent:.0f} s: given up")
+                self._departures.remove(record, f"silent for {silent:.0f} s", now, counted=True, retain=True)
+            elif record.session.acknowledge_pending or silent > PROBE_AFTER_HEARTBEATS * self._config.heartbeat_seconds:
+                self._outbox.send_plain(record, m.Heartbeat())
