@@ -23,6 +23,7 @@ class RequestGuard:
         self._hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer it with an error, as ASGI asks for."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -1,1 +1,1 @@
-"""Holds immutable bytes by id until nobody needs them."""
+"""The object storage server: it holds immutable bytes by id until nobody needs them."""

@@ -1,4 +1,4 @@
-"""Segments of writers on this host, held by this process for as long as the objects in them live."""
+"""Segments that writers on this machine have filled. This process maps them while their objects exist."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ logger = logging.getLogger(__name__)
 
 DESCRIPTORS_EACH = 2
 DESCRIPTOR_SHARE = 2
-"""Half of the descriptors this process may have are left for connections."""
+"""Half of the descriptors of this process are left for connections."""
 
 
 class HeldSegments:
-    """Turns puts that name a place into puts with buffers. Without an offer nobody is told that there are segments."""
+    """Replaces the place in a put by the buffers that lie there. If there is no offer, peers send bytes instead."""
 
     def __init__(self, incarnation: bytes, held_max: int | None = None) -> None:
-        """`held_max` is by default what the descriptors of this process are enough for."""
+        """`held_max`: most segments to map (default: as many as the descriptors of this process allow)."""
         self._offer: Offer | None = None
         self._held_max = (
             held_max if held_max is not None else descriptors_allowed() // DESCRIPTOR_SHARE // DESCRIPTORS_EACH
@@ -35,36 +35,37 @@ class HeldSegments:
 
     @property
     def offer(self) -> bytes:
-        """What the welcome says; empty for nothing."""
+        """The offer for the welcome; empty: there are no segments."""
         return self._offer.raw if self._offer is not None else b""
 
     def resolve(self, put: m.ObjectPut) -> m.ObjectPut:
-        """Return `put` with the buffers at its place, and with where this process has them; without buffers in vain."""
+        """Return `put` with the buffers at its place, and with their place in this process; without buffers if it cannot map them."""
         if self._offer is None:
             return put
         adopted = adopt(unpack_place(put.place), self._offer.token, self._offer.device)
         if adopted is None:
             return put
         if len(self._held) >= self._held_max:
-            # Too many are mapped already: these bytes are kept like those from a socket.
+            # Too many segments are mapped already, so these bytes are copied, like bytes from a socket.
             return replace(put, buffers=[bytes(buffer) for buffer in adopted.buffers], place=b"")
         for buffer in adopted.buffers[:1]:
             self._held.add(buffer.obj)
         return replace(put, buffers=list(adopted.buffers), place=pack_place(adopted.place))
 
     def close(self) -> None:
+        """Close the file that proves to peers that they run on this machine."""
         if self._offer is not None:
             self._offer.close()
 
 
 def descriptors_allowed() -> int:
-    """Return how many descriptors this process may have."""
+    """Return how many descriptors this process may open."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return soft if soft != resource.RLIM_INFINITY else 1_000_000
 
 
 def raise_descriptor_limit() -> None:
-    """Let this process have all the descriptors it is allowed to ask for."""
+    """Raise this process's limit of open descriptors as far as it is allowed to."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

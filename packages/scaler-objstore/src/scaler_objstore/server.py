@@ -2,7 +2,7 @@
 
 frames ──RouterListener──▶ message (──HeldSegments──▶ with buffers) ──StoreCore──▶ effects ──RouterListener──▶ frames
 
-One thread does all of it. What it takes in at once is bounded, so that signals and timers get their turn under load.
+One thread does all of it. It reads a bounded number of messages at a time, so that signals and timers are handled under load.
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ from scaler_protocol.wire.envelope import MESSAGE_BYTES_MAX, UNSEQUENCED, Frame,
 logger = logging.getLogger(__name__)
 
 ADDRESS_ROLE = "object_storage"
-"""Under this name the bound address is reported to whoever started the server."""
+"""The name under which the bound address is reported to the parent process."""
 
 DRAIN_MESSAGES = 64
-"""Messages taken in before timers and signals get their turn."""
+"""Most messages that are handled before timers and signals."""
 
 FLUSH_SECONDS = 0.002
-"""Pause before trying again to send to a peer that takes nothing."""
+"""Pause before sending again to a peer that accepted nothing."""
 
 LONGEST_SLEEP_SECONDS = 1.0
-"""How often connections are looked after that never said who they are, when nothing else happens."""
+"""How often connections that never identified themselves are checked, if nothing else happens."""
 
 GRACE_SECONDS = 2.0
-"""How long answers that are already queued may take to leave when the server stops."""
+"""How long queued answers may take to leave when the server stops."""
 
 _ENVELOPE = encode_envelope(UNSEQUENCED)
 
 
 def run(settings: ObjectStorageSettings) -> int:
-    """Serve until told to stop; return the exit status. Raises ServiceError when the address cannot be used."""
+    """Serve until told to stop. Returns the exit status. Raises ServiceError if the address cannot be used."""
     address = bind_address_now(settings.address)
     return event_loop.run(lambda: _serve(settings, address), settings.event_loop)
 
@@ -99,7 +99,7 @@ def _make_core(settings: ObjectStorageSettings, incarnation: bytes, segment_offe
 
 
 class Server:
-    """Moves messages between a listener and a core, on the running event loop; maps the segments that puts name."""
+    """Moves messages between a listener and a core, on the running event loop, and maps the segments of puts."""
 
     def __init__(self, listener: RouterListener, core: StoreCore, segments: HeldSegments) -> None:
         self._listener = listener
@@ -112,7 +112,7 @@ class Server:
         self._unwelcome = _Occurrences("rejected requests; the last")
 
     async def serve(self) -> str:
-        """Answer until `stop` is called or the scheduler says so; return the reason."""
+        """Answer requests until `stop` is called or the scheduler stops the server. Returns the reason."""
         self._loop.add_reader(self._listener.fd, self._turn)
         try:
             self._turn()
@@ -123,19 +123,19 @@ class Server:
                 self._timer.cancel()
 
     def stop(self, reason: str) -> None:
-        """End `serve`. Further calls change nothing."""
+        """End `serve`. Further calls have no effect."""
         if not self._stopped.done():
             self._stopped.set_result(reason)
 
     async def drain(self) -> None:
-        """Let answers that are queued leave, for `GRACE_SECONDS` at most."""
+        """Send queued answers, for `GRACE_SECONDS` at most."""
         deadline = self._loop.time() + GRACE_SECONDS
         while self._listener.has_queued and self._loop.time() < deadline:
             self._flush()
             await asyncio.sleep(FLUSH_SECONDS)
 
     def _turn(self) -> None:
-        """Take in what waits, answer it, and arrange for the next turn."""
+        """Handle the messages that wait, and schedule the next call."""
         if self._stopped.done():
             return
         try:
@@ -146,7 +146,7 @@ class Server:
             self._core.handle(Tick(), self._loop.time())
             self._perform()
         finally:
-            # Whatever went wrong, the event loop logs it, and the other peers' requests go on.
+            # The event loop logs the error, and the requests of other peers go on.
             self._schedule()
 
     def _take_in(self, peer: bytes, frames: list[Frame]) -> None:
@@ -174,8 +174,8 @@ class Server:
         if outcome is SendOutcome.GONE:
             self._core.handle(PeerGone(effect.peer), self._loop.time())
         elif outcome is SendOutcome.FULL:
-            # It asks again when it has taken in what is queued for it.
-            self._unwelcome.note(f"{short(effect.peer)} does not take its answers; one was dropped")
+            # The peer asks again when it has read the queued answers.
+            self._unwelcome.note(f"{short(effect.peer)} does not read its answers; one was dropped")
 
     def _flush(self) -> None:
         for peer in self._listener.flush():

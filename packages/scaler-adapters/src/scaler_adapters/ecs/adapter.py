@@ -80,6 +80,7 @@ class EcsAdapter(WorkerAdapter):
             raise ServiceError(f"the tasks of cluster {settings.cluster!r} cannot be listed: {error}") from None
 
     def info(self) -> AdapterInfo:
+        """Return the limit, the size of a group, and the capabilities that every worker has."""
         return AdapterInfo(self._room.groups_max, self._room.workers_per_group, self._capabilities)
 
     def list(self) -> Sequence[WorkerGroup]:

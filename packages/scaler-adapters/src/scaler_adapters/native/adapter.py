@@ -69,6 +69,7 @@ class NativeAdapter(WorkerAdapter):
             logger.info("found group %s of an earlier run: %s", found.group.group_id, ", ".join(found.group.worker_ids))
 
     def info(self) -> AdapterInfo:
+        """Return the limit, the size of a group, and the capabilities that every worker has."""
         return AdapterInfo(self._room.groups_max, self._room.workers_per_group, self._base_capabilities)
 
     def list(self) -> Sequence[WorkerGroup]:

@@ -59,6 +59,7 @@ class SlurmAdapter(WorkerAdapter):
         self._job_name = adapter_name(settings)
 
     def info(self) -> AdapterInfo:
+        """Return the limit, the size of a group, and the capabilities that every worker has."""
         return AdapterInfo(self._room.groups_max, self._room.workers_per_group, self._capabilities)
 
     def list(self) -> Sequence[WorkerGroup]:
@@ -145,6 +146,7 @@ class SlurmAdapter(WorkerAdapter):
         self._end([group_id])
 
     def close(self) -> None:
+        """Cancel the jobs of all groups and wait until they have left the queue."""
         self._room.close()
         self._end([*self._by_group()])
 

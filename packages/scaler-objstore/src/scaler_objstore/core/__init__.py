@@ -1,4 +1,4 @@
-"""What the object storage server decides, without sockets, clock or threads. `StoreCore` is the way in."""
+"""The decisions of the object storage server, without sockets, clock or threads. Begin with `StoreCore`."""
 
 from scaler_objstore.core.invariants import InvariantError, check_invariants
 from scaler_objstore.core.limits import Limits

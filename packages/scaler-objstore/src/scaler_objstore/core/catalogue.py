@@ -1,4 +1,4 @@
-"""Which objects exist, what they contain, and with which client they end."""
+"""The table of objects: their contents, and the clients that own them."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ class Catalogue:
         return [self._objects[object_id] for object_id in self._by_owner.get(owner, ())]
 
     def figures_of(self, owner: bytes) -> tuple[int, int]:
-        """Return how many objects an owner has, and their bytes: shared contents count for each object."""
+        """Return how many objects an owner has, and their bytes. A shared content counts for each object."""
         return len(self._by_owner.get(owner, ())), self._bytes_by_owner.get(owner, 0)
 
     def owners(self) -> Iterable[bytes]:
-        """Return whoever owns anything."""
+        """Return the clients that own objects."""
         return self._by_owner.keys()
 
     def all(self) -> Iterable[StoredObject]:

@@ -1,7 +1,7 @@
-"""Content addressing: identical contents are kept once, however many objects have them.
+"""Content addressing: identical contents are stored once, however many objects have them.
 
-A hash finds candidates and a comparison of the bytes decides, so that a collision costs time and never gives anybody
-someone else's data. The hash is keyed per process: nobody outside can prepare contents that collide.
+A hash finds candidates, and a comparison of the bytes decides. So a collision costs time, but never gives a client another
+client's data. The hash has a random key per process, so that nobody can prepare contents that collide.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ ContentHash = Callable[[Buffers], bytes]
 """Equal contents have equal hashes; different ones mostly different hashes."""
 
 CANDIDATES_MAX = 8
-"""Contents of equal hash that are compared, the latest first: a hash that does not look at every byte may find many."""
+"""How many contents of equal hash are compared, the latest first. A hash of samples may find many."""
 
 
 @dataclass(slots=True, eq=False)
@@ -26,7 +26,7 @@ class Content:
     digest: bytes
     size_bytes: int
     place: bytes
-    """Where peers on this host can map it; empty: nowhere."""
+    """Where peers on this machine can map it; empty: nowhere."""
     references: int = 0
 
 
@@ -39,10 +39,10 @@ class Contents:
         self._by_digest: dict[bytes, list[Content]] = {}
 
     def acquire(self, buffers: Buffers, place: bytes = b"", *, compare: bool = True) -> Content:
-        """Return the content equal to `buffers`, kept from now on if it was not yet. Raises StorageFullError.
+        """Return the content equal to `buffers`, and store it if there is none. Raises StorageFullError.
 
-        `place` is where they lie in a segment, if they do. Without `compare` they are kept by themselves: `place`, which
-        no other content has, is their digest then.
+        `place` says where the buffers lie in a segment; empty: they do not. Without `compare` they are always stored as a
+        new content. Their digest is then `place`, which no other content has.
         """
         digest = self._hash(buffers) if compare else place
         candidates = self._by_digest.get(digest, [])
@@ -76,12 +76,12 @@ class Contents:
 
     @property
     def used_bytes(self) -> int:
-        """What the storage has in use."""
+        """How many bytes the storage uses."""
         return self._storage.used_bytes
 
     @property
     def limit_bytes(self) -> int:
-        """What the storage may have in use."""
+        """How many bytes the storage may use."""
         return self._storage.limit_bytes
 
     def all(self) -> list[Content]:

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 
 class InvariantError(AssertionError):
-    """The store contradicts itself."""
+    """Facts of the store contradict each other."""
 
 
 def check_invariants(core: StoreCore) -> None:
-    """Raise InvariantError unless every fact that is held twice agrees, and every bound is kept."""
+    """Raise InvariantError unless all facts that are stored twice agree, and all limits are kept."""
     state = core.state
     _expect(
         Counter(id(stored.content) for stored in state.catalogue.all())

@@ -12,23 +12,23 @@ class Limits:
     """Bounds of one store. The defaults suit any machine; memory is bounded by the storage itself."""
 
     object_bytes_max: int = MESSAGE_BYTES_MAX
-    """Largest object, all its buffers together."""
+    """Largest object in bytes, all its buffers together."""
 
     object_buffers_max: int = FRAMES_MAX - 2
-    """Buffers of one object: a message has two frames beside them."""
+    """Most buffers of one object. A message has two further frames."""
 
     peers_max: int = 10_000
-    """Peers remembered. The one that was silent longest is forgotten first; it says hello again when it comes back."""
+    """Most peers. The one that has been silent longest is forgotten first; it says hello again when it returns."""
 
     peer_waiters_max: int = 10_000
-    """Gets of one peer that wait for their object. Further ones are answered at once."""
+    """Most gets of one peer that wait for their object. Further ones are answered at once."""
 
     waiters_max: int = 200_000
-    """Gets of all peers that wait."""
+    """Most gets of all peers together that wait for their object."""
 
     wait_seconds_max: float = 60.0
-    """Longest wait for an object; who wants to wait longer asks again."""
+    """Longest wait for an object. A peer that wants to wait longer asks again."""
 
     ended_owners_max: int = 10_000
     ended_owner_seconds: float = 60.0
-    """How long objects are refused on behalf of a client that ended: as long as an agent repeats its requests."""
+    """How long objects are refused for a client that has ended. Agents repeat their requests for this long."""

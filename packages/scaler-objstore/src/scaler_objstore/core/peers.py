@@ -1,4 +1,4 @@
-"""Who has said hello, and which clients have ended."""
+"""The tables of peers that have said hello, and of clients that have ended."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scaler_protocol.wire import messages as m
 
 @dataclass(slots=True, frozen=True)
 class Peer:
-    """Somebody who said hello, as they described themselves."""
+    """A peer that has said hello, as it described itself."""
 
     role: m.Role
     incarnation: bytes
@@ -20,7 +20,7 @@ class Peer:
     def may_act_for(self, owner: bytes) -> bool:
         """Whether this peer may store and delete objects of `owner`.
 
-        An agent does so for the tasks it runs, the scheduler for the graphs it holds; anybody else only for itself.
+        Agents may do so for the tasks they run, and the scheduler for its graphs. All others may only do so for themselves.
         """
         return self.role in (m.Role.AGENT, m.Role.SCHEDULER) or owner == self.incarnation
 
@@ -29,14 +29,14 @@ class Peer:
 
 
 class Peers:
-    """Peers by address, those heard last at the end."""
+    """Peers by address, ordered by their last message."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._peers: dict[bytes, Peer] = {}
 
     def add(self, address: bytes, peer: Peer) -> bytes | None:
-        """Remember a peer; return the address of one that had to be forgotten for it."""
+        """Add a peer. Return the address of a peer that had to be forgotten for it, otherwise None."""
         self._peers.pop(address, None)
         forgotten = next(iter(self._peers)) if len(self._peers) >= self._limits.peers_max else None
         if forgotten is not None:
@@ -45,14 +45,14 @@ class Peers:
         return forgotten
 
     def heard(self, address: bytes) -> Peer | None:
-        """Return the peer at this address, which has just said something; None where it never said hello."""
+        """Return the peer that has just sent a message from this address; None if it has not said hello."""
         peer = self._peers.pop(address, None)
         if peer is not None:
             self._peers[address] = peer
         return peer
 
     def addresses_of(self, incarnation: bytes) -> list[bytes]:
-        """Return where a client said hello from: one address, or none."""
+        """Return the addresses from which a client said hello: one or none."""
         return [
             address
             for address, peer in self._peers.items()
@@ -60,7 +60,7 @@ class Peers:
         ]
 
     def remove(self, address: bytes) -> None:
-        """Forget a peer, known or not."""
+        """Forget a peer. Unknown addresses are ignored."""
         self._peers.pop(address, None)
 
     def __contains__(self, address: bytes) -> bool:
@@ -71,14 +71,14 @@ class Peers:
 
 
 class EndedOwners:
-    """Clients that ended a short while ago: what agents still send for them would never be freed."""
+    """Clients that have ended recently. Objects that agents still send for them would never be deleted."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._ended: dict[bytes, float] = {}
 
     def add(self, owner: bytes, now: float) -> None:
-        """Note that `owner` ended."""
+        """Record that `owner` has ended."""
         self._ended.pop(owner, None)
         self._ended[owner] = now
         oldest = next(iter(self._ended))
@@ -86,11 +86,11 @@ class EndedOwners:
             del self._ended[oldest]
 
     def remove(self, owner: bytes) -> None:
-        """`owner` said hello: it had been given up, and is back."""
+        """Record that `owner` has said hello again: it is alive after all."""
         self._ended.pop(owner, None)
 
     def has(self, owner: bytes, now: float) -> bool:
-        """Whether `owner` ended within the last `ended_owner_seconds`."""
+        """Whether `owner` has ended within the last `ended_owner_seconds`."""
         return owner in self._ended and not self._is_past(owner, now)
 
     def _is_past(self, owner: bytes, now: float) -> bool:

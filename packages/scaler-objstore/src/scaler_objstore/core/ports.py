@@ -1,4 +1,4 @@
-"""What goes into the core (events) and what comes out (effects), as values."""
+"""Events and effects of the core, as values."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from scaler_protocol.wire import messages as m
 class Incoming:
     """A message from a peer; `peer` is the address to answer to, chosen by the transport.
 
-    An `ObjectPut` that names a place comes with what is there: the shell holds the segment for as long as anybody
-    references `buffers`, and `place` is where others find it with this server. No `buffers`: it could not be held.
+    An `ObjectPut` that names a place comes with the buffers found there. The shell holds the segment while anything
+    references `buffers`, and `place` is then where readers find it in this server. Without `buffers` it could not be mapped.
     """
 
     peer: bytes
@@ -36,7 +36,7 @@ Event = Incoming | PeerGone | Tick
 
 @dataclass(slots=True, frozen=True)
 class Send:
-    """Send `message` to `peer`. It may get lost: the peer will ask again."""
+    """Send `message` to `peer`. If it is lost, the peer asks again."""
 
     peer: bytes
     message: m.Message
@@ -51,7 +51,7 @@ class Stop:
 
 @dataclass(slots=True, frozen=True)
 class Warn:
-    """Tell the operator: a peer did what it may not do."""
+    """Log that a peer sent a request that it is not allowed to send."""
 
     text: str
 

@@ -1,4 +1,4 @@
-"""All that a store knows: one owner per fact, and an outbox."""
+"""The state of a store: its tables, and an outbox."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scaler_protocol.wire import messages as m
 
 
 class StoreState:
-    """What commands read and change."""
+    """The tables that commands read and change."""
 
     def __init__(
         self, incarnation: bytes, storage: Storage, content_hash: ContentHash, limits: Limits, segment_offer: bytes
@@ -29,25 +29,25 @@ class StoreState:
         self.outbox: list[Effect] = []
 
     def send(self, address: bytes, message: m.Message) -> None:
-        """Have a message sent."""
+        """Send a message."""
         self.outbox.append(Send(address, message))
 
     def data(self, request: int, object_id: bytes, content: Content, mappable: bool) -> m.ObjectData:
-        """Return the answer that holds a content, or says where it lies to somebody who can map it."""
+        """Return the answer with a content, or with its place if the reader can map it."""
         if mappable and content.place:
             return m.ObjectData(request, object_id, place=content.place)
         return m.ObjectData(request, object_id, list(self.contents.read(content)))
 
     def warn(self, text: str) -> None:
-        """Have the operator told."""
+        """Log a refused request."""
         self.outbox.append(Warn(text))
 
     def free(self, stored: StoredObject) -> None:
-        """End an object; its bytes go when no other object shares them."""
+        """Delete an object. Its bytes are freed unless another object shares them."""
         self.catalogue.remove(stored)
         self.contents.release(stored.content)
 
     def forget_peer(self, address: bytes) -> None:
-        """Drop what depends on a peer's connection. Its objects stay: they end with their client."""
+        """Forget everything that depends on a peer's connection. Its objects stay until their client ends."""
         self.peers.remove(address)
         self.waiters.remove_peer(address)

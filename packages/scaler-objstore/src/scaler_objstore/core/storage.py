@@ -1,4 +1,4 @@
-"""Where contents are kept. The core names them by keys of the storage, and knows nothing else about where they are."""
+"""Storage of contents. The core knows contents by their keys only, and not where they are stored."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from scaler_protocol.objects.comparison import same_buffers
 from scaler_protocol.wire.envelope import Frame
 
 StorageKey = NewType("StorageKey", int)
-"""Names one content in its storage. Never used again after the content was removed."""
+"""Identifies one content in its storage. A key is never reused."""
 
 Buffers = Sequence[Frame]
 """The content of an object: a header and any number of raw buffers, never joined."""
@@ -19,7 +19,7 @@ BUFFER_OVERHEAD_BYTES = 200
 
 
 class StorageFullError(Exception):
-    """There is no room; nothing was changed. The message is one sentence that says how much is used of how much."""
+    """There is not enough room; nothing has changed. The text says how much is used of how much."""
 
 
 class Storage(Protocol):
@@ -27,32 +27,32 @@ class Storage(Protocol):
 
     @property
     def used_bytes(self) -> int:
-        """What the contents take up, bookkeeping included."""
+        """Bytes that the contents use, bookkeeping included."""
 
     @property
     def limit_bytes(self) -> int:
-        """What they may take up."""
+        """Bytes that the contents may use."""
 
     def add(self, buffers: Buffers) -> StorageKey:
-        """Keep `buffers` as they are, without copying. Raises StorageFullError."""
+        """Store `buffers` without copying them, and return their key. Raises StorageFullError."""
 
     def read(self, key: StorageKey) -> Buffers:
         """Return the buffers of a content."""
 
     def holds(self, key: StorageKey, buffers: Buffers) -> bool:
-        """Whether a content equals `buffers`: as many, with the same bytes each."""
+        """Whether a content has the same number of buffers, with the same bytes."""
 
     def remove(self, key: StorageKey) -> None:
         """Forget a content and free its room."""
 
 
 def content_bytes(buffers: Buffers) -> int:
-    """Return how many bytes `buffers` take up in memory, bookkeeping included."""
+    """Return how many bytes of memory `buffers` use, bookkeeping included."""
     return CONTENT_OVERHEAD_BYTES + sum(BUFFER_OVERHEAD_BYTES + len(buffer) for buffer in buffers)
 
 
 class MemoryStorage:
-    """Contents in memory, in the very buffers they arrived in, which may be views of a segment. A `Storage`."""
+    """A `Storage` in memory. It keeps the buffers that arrived, which may be views of a segment."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
@@ -62,13 +62,16 @@ class MemoryStorage:
 
     @property
     def used_bytes(self) -> int:
+        """Bytes of all contents."""
         return self._used_bytes
 
     @property
     def limit_bytes(self) -> int:
+        """The largest number of bytes it holds."""
         return self._limit_bytes
 
     def add(self, buffers: Buffers) -> StorageKey:
+        """Keep these buffers and return their key. Raises `StorageFullError` if they exceed the limit."""
         size = content_bytes(buffers)
         if self._used_bytes + size > self._limit_bytes:
             raise StorageFullError(
@@ -81,10 +84,13 @@ class MemoryStorage:
         return key
 
     def read(self, key: StorageKey) -> Buffers:
+        """Return the buffers of a key."""
         return self._contents[key]
 
     def holds(self, key: StorageKey, buffers: Buffers) -> bool:
+        """Return whether the buffers of a key equal these."""
         return same_buffers(self._contents[key], buffers)
 
     def remove(self, key: StorageKey) -> None:
+        """Forget the buffers of a key."""
         self._used_bytes -= content_bytes(self._contents.pop(key))

@@ -3,7 +3,7 @@
 peer ──Hello──▶ Welcome           every peer first, and again after UnknownPeer
 peer ──ObjectPut, ObjectGet, ObjectDelete──▶ one answer each, by request number
 scheduler ──Shutdown──▶ nothing
-peer ──anything else──▶ Refused       it takes us for a scheduler
+peer ──anything else──▶ Refused       it wants a scheduler
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from scaler_objstore.core.storage import Storage
 from scaler_protocol.wire import messages as m
 
 IGNORED = (m.Welcome, m.UnknownPeer, m.Refused)
-"""Answers; they ask nothing of a store."""
+"""Answers. A store ignores them."""
 
 
 class StoreCore:
     """One object store.
 
     `incarnation` names this process. `content_hash` must be equal for equal contents; it should be keyed with something
-    nobody outside knows (see `contents`). `segment_offer` is what every peer is told of segments, empty where there are
+    nobody outside knows (see `contents`). `segment_offer` is the welcome's offer of segments, empty if there are
     none.
     """
 
@@ -42,7 +42,7 @@ class StoreCore:
         self.state = StoreState(incarnation, storage, content_hash, limits, segment_offer)
 
     def handle(self, event: Event, now: float) -> None:
-        """Take one event in; `now` in seconds of a clock that never goes back."""
+        """Handle one event at `now`, in seconds of a monotonic clock."""
         answer_expired(self.state, now)
         if isinstance(event, Incoming):
             self._on_message(event.peer, event.message, now)
@@ -50,7 +50,7 @@ class StoreCore:
             self.state.forget_peer(event.peer)
 
     def take_effects(self) -> list[Effect]:
-        """Return what must be done, in order, and forget it."""
+        """Return the effects in order, and forget them."""
         effects, self.state.outbox = self.state.outbox, []
         return effects
 
@@ -60,12 +60,12 @@ class StoreCore:
 
     @property
     def object_count(self) -> int:
-        """Objects that exist."""
+        """How many objects exist."""
         return len(self.state.catalogue)
 
     @property
     def used_bytes(self) -> int:
-        """What the storage has in use."""
+        """How many bytes the storage uses."""
         return self.state.contents.used_bytes
 
     def _on_message(self, address: bytes, message: m.Message, now: float) -> None:
@@ -77,14 +77,14 @@ class StoreCore:
             return
         peer = state.peers.heard(address)
         if peer is None:
-            # A Goodbye from a stranger needs no answer: it has left.
+            # A Goodbye from an unknown peer needs no answer: the peer has left.
             if not isinstance(message, m.Goodbye):
                 state.send(address, m.UnknownPeer())
             return
         command = COMMANDS.get(type(message))
         if command is None:
-            # Most likely it was given our address for the scheduler's, and would wait for ever.
-            state.warn(f"{peer} sent {type(message).__name__}, which is nothing an object storage server does")
+            # Most likely the peer was given this address as the scheduler's. Without an answer it would wait forever.
+            state.warn(f"{peer} sent {type(message).__name__}, which an object storage server does not handle")
             state.send(address, m.Refused("this is an object storage server; the scheduler has another address"))
             return
         command(state, address, peer, message, now)

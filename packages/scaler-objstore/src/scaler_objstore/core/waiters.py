@@ -1,4 +1,4 @@
-"""Who waits for an object that has not arrived yet, and until when."""
+"""The table of gets that wait for an object to arrive."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from scaler_objstore.core.limits import Limits
 
 @dataclass(slots=True, frozen=True)
 class Waiter:
-    """One get that waits. (peer, request) names it."""
+    """One waiting get, identified by (peer, request)."""
 
     peer: bytes
     request: int
     object_id: bytes
     deadline: float
     mappable: bool
-    """Whether it may be told a place instead of bytes."""
+    """Whether the answer may be a place instead of bytes."""
 
 
 class Waiters:
@@ -28,11 +28,11 @@ class Waiters:
         self._by_peer: dict[bytes, dict[int, Waiter]] = {}
         self._by_object: dict[bytes, dict[tuple[bytes, int], Waiter]] = {}
         self._count = 0
-        # Entries outlive their waiters; they are recognised and dropped when they come up.
+        # Entries stay after their waiters have gone. They are recognised and dropped when they come to the front.
         self._deadlines: list[tuple[float, bytes, int]] = []
 
     def add(self, waiter: Waiter) -> bool:
-        """Let a get wait, in place of the one with the same number; return False when too many wait already."""
+        """Let a get wait. It replaces one with the same number. Returns False if too many gets wait already."""
         self.remove(waiter.peer, waiter.request)
         of_peer = self._by_peer.get(waiter.peer, {})
         if len(of_peer) >= self._limits.peer_waiters_max or self._count >= self._limits.waiters_max:
@@ -67,14 +67,14 @@ class Waiters:
             self.remove(peer, request)
 
     def take_for(self, object_id: bytes) -> list[Waiter]:
-        """Return and forget all who wait for this object, in the order they came."""
+        """Return and forget all waiters for this object, in the order of their requests."""
         waiters = list(self._by_object.get(object_id, {}).values())
         for waiter in waiters:
             self.remove(waiter.peer, waiter.request)
         return waiters
 
     def take_expired(self, now: float) -> list[Waiter]:
-        """Return and forget all whose deadline has come."""
+        """Return and forget all waiters whose deadline has come."""
         expired = []
         while self.next_deadline() <= now:
             _, peer, request = heapq.heappop(self._deadlines)
@@ -83,7 +83,7 @@ class Waiters:
         return expired
 
     def next_deadline(self) -> float:
-        """Return when the next waiter must be answered; inf where nobody waits."""
+        """Return when the next waiter must be answered; inf if there is none."""
         deadlines = self._deadlines
         while deadlines:
             deadline, peer, request = deadlines[0]
@@ -94,7 +94,7 @@ class Waiters:
         return float("inf")
 
     def objects(self) -> list[bytes]:
-        """Return the objects that are waited for."""
+        """Return the objects that gets wait for."""
         return list(self._by_object)
 
     def all(self) -> list[Waiter]:

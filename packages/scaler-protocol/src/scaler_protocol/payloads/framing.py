@@ -100,6 +100,8 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Argument:
+    """One argument of a task: where its bytes come from, and the bytes."""
+
     source: Source
     data: bytes
 

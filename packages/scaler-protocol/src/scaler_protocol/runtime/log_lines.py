@@ -25,6 +25,7 @@ class JsonFormatter(logging.Formatter):
     """One JSON object a line: `time` (ISO 8601 with zone), `level`, `logger`, `message`, and `traceback` if any."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """Return the record as one line of JSON."""
         entry = {
             "time": datetime.fromtimestamp(record.created).astimezone().isoformat(),
             "level": record.levelname,

@@ -25,10 +25,12 @@ class TaskContext(Protocol):
     """One processor, as seen from the task code that runs in it."""
 
     @property
-    def scheduler_address(self) -> str: ...
+    def scheduler_address(self) -> str:
+        """The address of the scheduler, as the agent reaches it."""
 
     @property
-    def object_storage_address(self) -> str: ...
+    def object_storage_address(self) -> str:
+        """The address of object storage; empty: there is none."""
 
     @property
     def depth(self) -> int:

@@ -60,6 +60,8 @@ _OUTSIDE_SESSIONS = (m.Refused, m.Welcome, m.UnknownPeer)
 
 
 class ConnectionState(Enum):
+    """How far a connection has come."""
+
     CONNECTING = "connecting"
     ESTABLISHED = "established"
     CLOSED = "closed"
@@ -107,6 +109,7 @@ class Connection:
         self.outgoing.append(self.session.plain(message))
 
     def heartbeat(self, heartbeat: m.Heartbeat, now: float) -> None:
+        """Send a heartbeat, stamped with `now`."""
         heartbeat.sent_at_seconds = now
         self._heartbeat_at = now
         self.send_plain(heartbeat)

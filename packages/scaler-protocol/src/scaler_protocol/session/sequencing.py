@@ -151,9 +151,11 @@ class Session:
 
     @property
     def unacknowledged_count(self) -> int:
+        """How many sent messages the other end has not acknowledged."""
         return len(self._unacknowledged)
 
     def unacknowledged(self) -> list[m.Message]:
+        """Return the sent messages that the other end has not acknowledged, in order."""
         return [message for _, _, message in self._unacknowledged]
 
     # --- receiving

@@ -112,6 +112,7 @@ class DealerLink:
 
     @property
     def has_queued(self) -> bool:
+        """Whether messages wait because the network did not take them."""
         return bool(self._queue)
 
     @property

@@ -18,12 +18,15 @@ else:
             self._events: dict[int, int] = {}
 
         def register(self, fd: int, events: int) -> None:
+            """Watch a descriptor for these events."""
             self._events[fd] = events
 
         def modify(self, fd: int, events: int) -> None:
+            """Watch a descriptor for other events."""
             self._events[fd] = events
 
         def unregister(self, fd: int) -> None:
+            """Watch a descriptor no longer."""
             del self._events[fd]
 
         def poll(self, timeout: float, maxevents: int) -> list[tuple[int, int]]:
@@ -41,7 +44,9 @@ else:
             return list(found.items())[:maxevents]
 
         def fileno(self) -> int:
+            """Raise OSError: there is no descriptor that stands for all watched ones."""
             raise OSError("this system has no epoll: use wait")
 
         def close(self) -> None:
+            """Watch nothing any more."""
             self._events.clear()

@@ -81,6 +81,7 @@ class Publisher:
             send_frames(self._socket, frames, zmq.NOBLOCK)
 
     def close(self) -> None:
+        """Close the socket. Messages that have not been sent are lost."""
         self._socket.close()
         self._context.term()
 
@@ -103,6 +104,7 @@ class Subscriber:
 
     @property
     def fd(self) -> int:
+        """The descriptor that becomes readable when messages may have arrived."""
         return descriptor(self._socket)
 
     def receive(self, timeout_seconds: float) -> list[Frame] | None:
@@ -112,5 +114,6 @@ class Subscriber:
         return receive_frames(self._socket)
 
     def close(self) -> None:
+        """Close the socket."""
         self._socket.close(linger=0)
         self._context.term()

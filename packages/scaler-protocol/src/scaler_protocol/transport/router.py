@@ -36,6 +36,8 @@ _ANONYMOUS_BYTES = 4
 
 
 class SendOutcome(Enum):
+    """What became of a message given to `send`."""
+
     SENT = "sent"
     QUEUED = "queued"
     """The peer takes nothing right now; kept, in order, and sent when it does."""
@@ -94,6 +96,7 @@ class RouterListener:
 
     @property
     def fd(self) -> int:
+        """The descriptor that becomes readable when `receive` has something to do."""
         return self._epoll.fileno()
 
     def readable(self) -> bool:

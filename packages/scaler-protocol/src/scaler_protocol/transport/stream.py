@@ -48,6 +48,7 @@ class Stream:
 
     @property
     def peer_identity(self) -> bytes:
+        """The identity that the other end has announced; empty if none."""
         return self._decoder.peer_identity
 
     def send(self, frames: Sequence[Frame]) -> bool:

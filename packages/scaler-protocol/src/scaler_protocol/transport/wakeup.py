@@ -17,6 +17,7 @@ class Wakeup:
         """Emptied by whoever has set it. A new one for each time, so that a late one empties none of a later time."""
 
     def fileno(self) -> int:
+        """Return the descriptor that is readable after `set`."""
         return self._reader.fileno()
 
     def set(self) -> None:
@@ -37,5 +38,6 @@ class Wakeup:
         self._unset = [True]
 
     def close(self) -> None:
+        """Close both sockets."""
         self._reader.close()
         self._writer.close()

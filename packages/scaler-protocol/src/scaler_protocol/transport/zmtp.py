@@ -49,6 +49,7 @@ class SocketType(Enum):
 
     @property
     def peer(self) -> SocketType:
+        """The type of socket at the other end."""
         return SocketType.ROUTER if self is SocketType.DEALER else SocketType.DEALER
 
 

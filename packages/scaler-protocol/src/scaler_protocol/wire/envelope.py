@@ -66,6 +66,7 @@ UNSEQUENCED = Envelope(0, 0, 0, 0)
 
 
 def encode_envelope(envelope: Envelope) -> bytes:
+    """Return the 48 bytes of an envelope."""
     return _ENVELOPE.pack(0, _WORDS, _POINTER, *envelope)
 
 

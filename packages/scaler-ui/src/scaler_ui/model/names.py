@@ -23,6 +23,7 @@ class NameTable(Generic[Name]):
 
     @property
     def full(self) -> bool:
+        """Whether a further name would exceed the limit."""
         return len(self._numbers) >= self.limit
 
     def number(self, name: Name) -> int:

@@ -39,6 +39,7 @@ class AccessControl:
         self._hosts = {name.lower() for name in ("localhost", socket.gethostname(), *allowed_hosts)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer it with an error, as ASGI asks for."""
         if scope["type"] != "http":
             await self._application(scope, receive, send)
             return

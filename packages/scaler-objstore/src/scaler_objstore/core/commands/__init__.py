@@ -1,1 +1,1 @@
-"""What a peer may ask for: one module per command, one function each. `table` is the whole of it."""
+"""The requests of peers: one module with one function for each. `table` lists all of them."""

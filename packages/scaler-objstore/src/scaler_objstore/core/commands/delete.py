@@ -1,4 +1,4 @@
-"""ObjectDelete: nobody needs these objects any more, or their owner has ended. All of them or none."""
+"""ObjectDelete: delete these objects, or all objects of an owner that has ended. If one is refused, none is deleted."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from scaler_protocol.wire import messages as m
 
 
 def delete(state: StoreState, address: bytes, peer: Peer, message: m.ObjectDelete, now: float) -> None:
-    """Free objects of the named owner. Those that do not exist count as deleted, so that it can be asked again.
+    """Delete objects of the named owner. Missing objects count as deleted, so that the request can be repeated.
 
-    A scheduler that names none says that the owner has ended.
+    A request without ids, from a scheduler, means that the owner has ended.
     """
     refusal = _refusal(state, peer, message)
     if refusal is None and not message.ids and peer.role is m.Role.SCHEDULER:

@@ -1,4 +1,4 @@
-"""ObjectGet: the buffers of an object, now or as soon as it arrives. Whoever knows the id may read."""
+"""ObjectGet: return an object now, or as soon as it arrives. Anyone who knows the id may read it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from scaler_protocol.wire import messages as m
 
 
 def get(state: StoreState, address: bytes, peer: Peer, message: m.ObjectGet, now: float) -> None:
-    """Answer with the object, let the peer wait for it, or say that it is missing."""
+    """Answer with the object, let the peer wait for it, or answer that it is missing."""
     stored = state.catalogue.find(message.id)
     if stored is not None:
-        # A repeated request may have waited under this number.
+        # This may be a repeated request, and the first one may still wait under its number.
         state.waiters.remove(address, message.request)
         state.send(address, state.data(message.request, message.id, stored.content, message.mappable))
         return
-    # Written so that NaN does not wait.
+    # A comparison with NaN is false, so NaN does not wait.
     if message.wait_seconds > 0:
         deadline = now + min(message.wait_seconds, state.limits.wait_seconds_max)
         if state.waiters.add(Waiter(address, message.request, message.id, deadline, message.mappable)):
@@ -25,6 +25,6 @@ def get(state: StoreState, address: bytes, peer: Peer, message: m.ObjectGet, now
 
 
 def answer_expired(state: StoreState, now: float) -> None:
-    """Tell everybody who has waited long enough that their object is missing."""
+    """Answer all gets whose waiting time is over: their object is missing."""
     for waiter in state.waiters.take_expired(now):
         state.send(waiter.peer, m.ObjectData(waiter.request, waiter.object_id, missing=True))

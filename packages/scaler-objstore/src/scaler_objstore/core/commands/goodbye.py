@@ -1,4 +1,4 @@
-"""Goodbye: this peer leaves. A client takes its objects with it."""
+"""Goodbye: this peer leaves. If it is a client, its objects are deleted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from scaler_protocol.wire import messages as m
 
 
 def goodbye(state: StoreState, address: bytes, peer: Peer, message: m.Goodbye, now: float) -> None:
-    """Forget the peer, and free a client's objects without waiting for its scheduler to say that it has ended."""
+    """Forget the peer, and delete a client's objects without waiting for its scheduler to report its end."""
     state.forget_peer(address)
     if peer.role is m.Role.CLIENT:
         free_all_of(state, peer.incarnation, now)

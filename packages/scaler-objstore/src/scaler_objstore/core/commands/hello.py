@@ -1,4 +1,4 @@
-"""Hello: who are you, and do we speak the same protocol?"""
+"""Hello: register a peer, if it speaks the same protocol version."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from scaler_protocol.wire import messages as m
 
 
 def hello(state: StoreState, address: bytes, message: m.Hello, now: float) -> None:
-    """Welcome a peer, or refuse one of another protocol version, or that looks for a scheduler."""
+    """Welcome a peer. Refuse it if its protocol version differs, or if it wants a scheduler."""
     if message.protocol_version != PROTOCOL_VERSION:
         state.forget_peer(address)
         text = (

@@ -1,4 +1,4 @@
-"""The end of a client, and of everything it owns."""
+"""The end of a client, and of all objects it owns."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from scaler_objstore.core.state import StoreState
 
 
 def free_all_of(state: StoreState, owner: bytes, now: float) -> None:
-    """Free what `owner` has, and take nothing more on its behalf for a while.
+    """Delete all objects of `owner`, and refuse new ones for it for a while.
 
-    Its connection counts as that of a stranger from now on: what it sent before its end may still be on its way, and must not
-    bring it back. Should it live after all, it says hello again, and asks again for what was not answered.
+    The owner's connection is forgotten too: messages that it sent before its end may still arrive, and must not register it
+    again. If it is alive after all, it says hello again and repeats its unanswered requests.
     """
     for address in state.peers.addresses_of(owner):
         state.forget_peer(address)

@@ -1,6 +1,6 @@
-"""ObjectPut: keep these buffers under this id until their owner ends.
+"""ObjectPut: store these buffers under this id until their owner ends.
 
-They come in frames, or lie in a segment that the shell has mapped: `ports.Incoming` says how that looks here.
+The buffers come in frames, or lie in a segment that the shell has mapped (see `ports.Incoming`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from scaler_protocol.wire import messages as m
 
 
 def put(state: StoreState, address: bytes, peer: Peer, message: m.ObjectPut, now: float) -> None:
-    """Store an object and answer everybody who waits for it. One that is there already is confirmed."""
+    """Store an object and answer all gets that wait for it. An object that exists already is confirmed."""
     refusal = _refusal(state, peer, message, now)
     if refusal is None:
         refusal = _store(state, peer, message)
@@ -45,13 +45,13 @@ def _store(state: StoreState, peer: Peer, message: m.ObjectPut) -> tuple[m.Objec
     if stored is not None:
         if stored.owner != message.owner:
             return m.ObjectStatus.NOT_YOURS, f"object {short(message.id)} belongs to another client"
-        # A put that is repeated may come when its writer has been told the answer, and uses the segment again.
+        # A repeated put may arrive after its writer has received the first answer and has reused the segment.
         if not _has_no_segment(message) and not state.contents.holds(stored.content, message.buffers):
             return m.ObjectStatus.CONFLICT, f"object {short(message.id)} exists with other bytes; objects never change"
         return None
     if _has_no_segment(message):
         return m.ObjectStatus.NO_SEGMENT, f"the segment of object {short(message.id)} cannot be opened here"
-    # A result in a segment was not sent here, and mostly goes in a moment: to compare it costs more than its room is worth.
+    # A result in a segment is mostly deleted in a moment. Comparing it would cost more than the memory it might save.
     compare = not (message.place and peer.role is m.Role.AGENT)
     try:
         content = state.contents.acquire(message.buffers, message.place, compare=compare)

@@ -1,4 +1,4 @@
-"""Shutdown: the scheduler stops the cluster."""
+"""Shutdown: the scheduler stops this server."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from scaler_protocol.wire import messages as m
 
 
 def shutdown(state: StoreState, address: bytes, peer: Peer, message: m.Shutdown, now: float) -> None:
-    """Stop, when the scheduler says so."""
+    """Stop if a scheduler asks for it; refuse anybody else."""
     if peer.role is not m.Role.SCHEDULER:
         state.warn(f"{peer} asks for a shutdown: only a scheduler may")
         return

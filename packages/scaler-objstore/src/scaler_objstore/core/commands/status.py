@@ -1,4 +1,4 @@
-"""StoreStatusRequest: how much is held, for monitors."""
+"""StoreStatusRequest: how much is stored, for monitors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from scaler_protocol.wire import messages as m
 
 
 def status(state: StoreState, address: bytes, peer: Peer, message: m.StoreStatusRequest, now: float) -> None:
-    """Tell the scheduler what is held; nobody else may know whose objects there are."""
+    """Tell the scheduler how much each client stores. Nobody else may know which clients have objects."""
     if peer.role is not m.Role.SCHEDULER:
         state.warn(f"{peer} asks how much is held: only a scheduler may")
         return

@@ -1,4 +1,4 @@
-"""Which message is which command. A command gets the state, the address to answer to, the peer, the message, the time."""
+"""The command for each message. It receives the state, the address to answer to, the peer, the message and the time."""
 
 from __future__ import annotations
 
@@ -25,4 +25,4 @@ COMMANDS: dict[type[Any], Command] = {
     m.Shutdown: shutdown,
     m.StoreStatusRequest: status,
 }
-"""Hello is not among them: it is what makes somebody a peer."""
+"""Hello is missing here, because it has no peer yet: it registers one."""

@@ -62,6 +62,7 @@ def _reduce_made_on_demand(ctypes: Any, cls: Any) -> Reduced | None:
 
 
 def make_prototype(result: Any, arguments: tuple[Any, ...], flags: int) -> Any:
+    """Return the `CFUNCTYPE` of a function with this result and these arguments."""
     import _ctypes
     import ctypes
 

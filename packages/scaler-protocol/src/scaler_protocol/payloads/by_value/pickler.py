@@ -143,6 +143,7 @@ def _reduce_lru_cache(cached: Any) -> Any:
 
 
 def make_lru_cache(maxsize: int | None, typed: bool, function: Any, attributes: dict[str, Any]) -> Any:
+    """Return an `lru_cache` around `function`, empty, with the attributes that the original had."""
     cached = functools.lru_cache(maxsize, typed)(function)
     vars(cached).update(attributes)
     return cached
@@ -154,6 +155,7 @@ def _reduce_cached_property(value: Any) -> Any:
 
 
 def make_cached_property(function: Any, name: str | None) -> Any:
+    """Return a `cached_property` that knows its name, as one in a class body does."""
     value = functools.cached_property(function)
     value.attrname = name
     return value
@@ -204,6 +206,7 @@ def _reduce_memoryview(view: memoryview) -> Any:
 
 
 def make_memoryview(data: bytes | bytearray, view_format: str, shape: tuple[int, ...]) -> memoryview:
+    """Return a memoryview of `data` with this format and shape."""
     view = memoryview(data)
     if view_format == "B" and len(shape) == 1:
         return view
