@@ -260,9 +260,9 @@ def test_other_capabilities_come_with_other_task_definitions(ecs: EcsStandIn) ->
     (override,) = words["overrides"]["containerOverrides"]
     assert override["name"] == "gpu-worker"
     assert "--per-worker-capabilities=linux,gpu,cuda" in override["command"]
-    with pytest.raises(MalformedRequestError, match="brings no fpga"):
+    with pytest.raises(MalformedRequestError, match="does not offer fpga"):
         adapter.start(StartRequest({"fpga": -1}))
-    with pytest.raises(MalformedRequestError, match="no single template brings all of gpu, big"):
+    with pytest.raises(MalformedRequestError, match="no single template has all of gpu, big"):
         adapter.start(StartRequest({"gpu": -1, "big": -1}))
 
 

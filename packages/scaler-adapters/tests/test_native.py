@@ -202,7 +202,7 @@ def test_beyond_this_machine_a_token_is_needed(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("")
     refused = run_command(*words, "--auth-token-file", str(tmp_path / "token"))
     assert refused.returncode == 2
-    assert "holds no token" in refused.stderr
+    assert "contains no token" in refused.stderr
     refused = run_command(*words, "--auth-token-file", str(tmp_path / "missing"))
     assert (refused.returncode, "cannot read" in refused.stderr) == (2, True)
     (tmp_path / "token").write_text("secret\n")

@@ -93,7 +93,7 @@ def test_workers_that_cannot_be_stopped_at_the_end_are_told_of_in_one_line(
     with TestClient(create_application(workers)):
         pass
     (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
-    assert record.getMessage() == "what this adapter has started could not be stopped: squeue: no answer"
+    assert record.getMessage() == "the groups of this adapter could not be stopped: squeue: no answer"
     assert record.exc_info is None
 
 

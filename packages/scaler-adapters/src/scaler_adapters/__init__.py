@@ -1,1 +1,1 @@
-"""Starts and stops workers on somebody's machines."""
+"""Worker adapters: they start and stop workers when a scheduler asks for it."""

@@ -1,7 +1,7 @@
-"""What a worker adapter is: a small class that starts, stops and lists groups of workers on somebody's machines.
+"""The interface of a worker adapter: a class that starts, stops and lists groups of workers on one kind of machine.
 
-The webhook around it (`scaler_adapters.application`) does the rest: HTTP, tokens, limits, repeated requests. `docs/adapters.md`
-shows how to write one. Adapters are found by their entry point in the group `ENTRY_POINTS`.
+The webhook around it (`scaler_adapters.application`) handles HTTP, tokens, limits and repeated requests. `docs/adapters.md`
+shows how to write an adapter. Adapters are found by their entry point in the group `ENTRY_POINTS`.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ from typing import Any, ClassVar
 from scaler_adapters.webhook_settings import WebhookSettings
 
 ENTRY_POINTS = "scaler.worker_adapters"
-"""Group of entry points, each naming a subclass of `WorkerAdapter`."""
+"""The group of entry points; each names a subclass of `WorkerAdapter`."""
 
 
 class GroupState(Enum):
-    """How far a group is, as far as the adapter can see."""
+    """The state of a group, as far as the adapter knows."""
 
     PENDING = "pending"
-    """It waits for its machines: nobody need expect its workers yet."""
+    """It waits for its machines, so its workers cannot register yet."""
     RUNNING = "running"
+    """Its workers run, or are about to."""
     ENDING = "ending"
     """Its machines go away soon: the scheduler should let its workers finish and leave."""
 
@@ -34,17 +35,17 @@ class WorkerGroup:
 
     group_id: str
     worker_ids: tuple[str, ...]
-    """The names under which the workers appear at the scheduler: its only way to recognise them."""
+    """The names under which the workers register. The scheduler recognises them by these only."""
     capabilities: Mapping[str, int] = field(default_factory=dict)
-    """All that each of the workers offers."""
+    """All capabilities that each of the workers offers."""
     state: GroupState = GroupState.RUNNING
     request_id: str = ""
-    """Of the request that started it, where that is known, so that a repeated one finds it even after a restart."""
+    """The id of the request that started it, if known. A repeated request finds the group by it, even after a restart."""
 
 
 @dataclass(frozen=True, slots=True)
 class AdapterInfo:
-    """What an adapter can do. `max_worker_groups` -1 stands for no limit."""
+    """What an adapter can do. `max_worker_groups` is -1 if there is no limit."""
 
     max_worker_groups: int
     workers_per_group: int
@@ -53,49 +54,49 @@ class AdapterInfo:
 
 @dataclass(frozen=True, slots=True)
 class StartRequest:
-    """A group that somebody wants."""
+    """A request to start a group."""
 
     capabilities: Mapping[str, int] = field(default_factory=dict)
-    """What its workers should offer besides the basic ones; value -1 where none was given."""
+    """The capabilities its workers should offer besides the basic ones. The value is -1 if none was given."""
     request_id: str = ""
-    """Keep it with the group if you can; empty where none was given."""
+    """The id of the request; empty if it has none. Store it with the group if you can."""
 
 
 class WorkerAdapter(ABC):
-    """One kind of machines. Methods may block; they are called from several threads at once.
+    """Base class of adapters, one for each kind of machine. Methods may block. They are called from several threads at once.
 
-    Errors to raise are the subclasses of `AdapterError`; anything else is answered as a failure to provision.
+    Raise subclasses of `AdapterError`. Any other exception is answered like a `ProvisioningError`.
     """
 
     settings_class: ClassVar[type[WebhookSettings]] = WebhookSettings
-    """The adapter is made with an instance of this, read from the command line and the TOML section it names."""
+    """The class of its settings. They are read from the command line and the TOML section, and passed to the constructor."""
 
     @abstractmethod
     def __init__(self, settings: Any) -> None:
-        """Prepare, and find what an earlier process of this adapter has started. Raises ServiceError."""
+        """Prepare, and find the groups that an earlier process of this adapter has started. Raises ServiceError."""
 
     @abstractmethod
     def info(self) -> AdapterInfo:
-        """What this adapter can do. Called often: answer at once."""
+        """Return what this adapter can do. It is called often, so answer at once."""
 
     @abstractmethod
     def start(self, request: StartRequest) -> WorkerGroup:
-        """Start a group and return it; a group that waits for machines may be returned as PENDING."""
+        """Start a group and return it. Return it as PENDING if it waits for machines."""
 
     @abstractmethod
     def stop(self, group_id: str) -> None:
-        """Stop a group and everything in it, what runs being given the chance to finish; return once it is gone."""
+        """Stop a group, giving running tasks a chance to finish. Return when all its workers have ended."""
 
     @abstractmethod
     def list(self) -> Sequence[WorkerGroup]:
-        """The groups that exist now, learnt from where they are rather than remembered."""
+        """Return the groups that exist now. Ask the machines for them; do not rely on memory."""
 
     def close(self) -> None:  # noqa: B027 - nothing to do is a good default
-        """The adapter's process ends in good order. What should not outlive it is to be stopped here."""
+        """Stop the groups that should not outlive the adapter. Called when its process ends in an orderly way."""
 
 
 class AdapterError(Exception):
-    """A wish of the scheduler that is not fulfilled; `status` is the HTTP status of the answer.
+    """A request that fails. `status` is the HTTP status of the answer.
 
     AdapterError
     ├── MalformedRequestError   400  do not repeat it
@@ -109,25 +110,25 @@ class AdapterError(Exception):
 
 
 class MalformedRequestError(AdapterError):
-    """The request says something that has no meaning, or that this adapter can never do."""
+    """The request is malformed, or asks for something that this adapter can never do."""
 
     status = 400
 
 
 class UnauthorizedError(AdapterError):
-    """The token is missing or another one."""
+    """The token is missing or wrong."""
 
     status = 401
 
 
 class UnknownGroupError(AdapterError):
-    """There is no group of that id, or no more."""
+    """There is no group with that id."""
 
     status = 404
 
 
 class NoCapacityError(AdapterError):
-    """As many workers as there may be exist already."""
+    """The limit of workers is reached, or there are no machines now."""
 
     status = 429
 

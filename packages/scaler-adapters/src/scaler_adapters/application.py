@@ -1,8 +1,8 @@
 """The worker adapter webhook of the OpenGRIS standard: one endpoint, three actions, over any `WorkerAdapter`.
 
-The standard's older words (`start_worker`, `shutdown_worker`, `worker_id`) are understood and answered too. A request with a
-`request_id` in its metadata is performed once however often it is repeated; where it takes long it is answered 202, and
-repeating it, or asking `GET /requests/{request_id}`, tells what became of it.
+The standard's older names (`start_worker`, `shutdown_worker`, `worker_id`) work too. A request with a `request_id` in its
+metadata is performed once, however often it is repeated. If it takes long, it is answered with 202; repeating it, or asking
+`GET /requests/{request_id}`, returns its result.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ from scaler_protocol.capabilities import CapabilitiesError, format_capabilities,
 logger = logging.getLogger(__name__)
 
 REMEMBERED_REQUESTS_MAX = 1_000
-"""How many answers are kept for requests that may be repeated; the oldest are forgotten first."""
+"""How many answers are kept for repeated requests. The oldest are forgotten first."""
 
 ANSWER_SECONDS = 5.0
-"""A request that can be repeated and takes longer than this is answered 202."""
+"""A request with an id that takes longer than this is answered with 202."""
 
 ACTIONS_MAX = 32
-"""Groups started or stopped at the same time; more are told to come back."""
+"""Most groups that are started or stopped at the same time. Further requests are refused with 429."""
 
 QUESTIONS_MAX = 4
 QUESTION_SECONDS = 10.0
-"""How long the adapter may take to say what exists."""
+"""How long the adapter may take to list its groups."""
 
 CLOSE_SECONDS = 60.0
 
@@ -65,22 +65,20 @@ class WebhookRequest(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     action: ShortText = Field(description="get_worker_adapter_info, start_worker_group or shutdown_worker_group")
-    worker_group_id: ShortText | None = Field(
-        default=None, description="the group to shut down; when starting, ignored"
-    )
-    worker_id: ShortText | None = Field(default=None, description="older word for worker_group_id")
+    worker_group_id: ShortText | None = Field(default=None, description="the group to shut down; ignored when starting")
+    worker_id: ShortText | None = Field(default=None, description="older name of worker_group_id")
     capabilities: dict[ShortText, int | None] | list[ShortText] | None = Field(
         default=None,
         max_length=CAPABILITIES_MAX,
-        description="names, or names and values, that the workers of a new group should offer",
+        description="capabilities that the workers of a new group should offer: names, or names and values",
     )
     metadata: dict[str, Any] | None = Field(
-        default=None, description="free; requests with the same request_id in it are one request"
+        default=None, description="any object; requests with the same request_id in it count as one request"
     )
     auth_token: str | None = Field(default=None, description="or as a header: Authorization: Bearer TOKEN")
 
     def wanted_capabilities(self) -> dict[str, int]:
-        """The capabilities as names and values, -1 where no value was given. Raises MalformedRequestError."""
+        """Return the capabilities as names and values, -1 if no value was given. Raises MalformedRequestError."""
         if self.capabilities is None:
             return {}
         pairs = (
@@ -93,10 +91,10 @@ class WebhookRequest(BaseModel):
                 return pairs
         except CapabilitiesError as error:
             raise MalformedRequestError(str(error)) from None
-        raise MalformedRequestError(f"capabilities {list(pairs)} are no plain names")
+        raise MalformedRequestError(f"capabilities {list(pairs)} are not plain names")
 
     def request_id(self) -> str:
-        """The id under which this request may be repeated; empty where it has none."""
+        """The id under which this request may be repeated; empty if it has none."""
         request_id = (self.metadata or {}).get("request_id", "")
         if not isinstance(request_id, str | int) or len(str(request_id)) > NAME_LENGTH_MAX:
             raise MalformedRequestError(f"metadata.request_id must be a text of up to {NAME_LENGTH_MAX} characters")
@@ -104,7 +102,7 @@ class WebhookRequest(BaseModel):
 
 
 class _Pending(Exception):
-    """The request is being performed; ask again."""
+    """The request is still being performed: ask again."""
 
     def __init__(self, request_id: str) -> None:
         super().__init__(request_id)
@@ -112,7 +110,7 @@ class _Pending(Exception):
 
 
 class _Webhook:
-    """The three actions, each performed once however often its request is repeated."""
+    """Performs the three actions, each once, however often its request is repeated."""
 
     def __init__(self, adapter: WorkerAdapter, token: str | None, answer_s: float) -> None:
         self._adapter = adapter
@@ -120,7 +118,7 @@ class _Webhook:
         self._answer_s = answer_s
         self._performed: OrderedDict[str, asyncio.Future[Answer]] = OrderedDict()
         self._recovered: dict[str, WorkerGroup] | None = None
-        """Groups that existed when this process began, by the request that started them; None: not known yet."""
+        """Groups that existed when this process started, by the request that started them; None: not known yet."""
         self._busy = 0
         self._doing = ThreadPoolExecutor(ACTIONS_MAX, "adapter-action")
         self._asking = ThreadPoolExecutor(QUESTIONS_MAX, "adapter-question")
@@ -137,7 +135,7 @@ class _Webhook:
         scheme, _, value = (header or "").partition(" ")
         given = token if token is not None else value if scheme.lower() == "bearer" else ""
         if not hmac.compare_digest(given.encode(), self._token.encode()):
-            raise UnauthorizedError("this adapter asks for a token: auth_token, or Authorization: Bearer")
+            raise UnauthorizedError("this adapter needs a token: auth_token, or Authorization: Bearer")
 
     async def answer(self, request: WebhookRequest) -> Answer:
         """Perform the action in a thread, because starting and stopping takes time."""
@@ -154,17 +152,17 @@ class _Webhook:
         if performing is None:
             self._make_room()
             performing = asyncio.ensure_future(self._do(action, request))
-            # Nobody may come back for a failure; it is logged all the same.
+            # Log a failure here, because the caller may never ask for it.
             performing.add_done_callback(lambda done: None if done.cancelled() else done.exception())
             self._performed[request_id] = performing
-        # Waited for without cancelling: the caller that gives up must not take the answer from the one that asks again.
+        # Wait without cancelling: if this caller gives up, the next one still needs the answer.
         done, _ = await asyncio.wait([performing], timeout=self._answer_s)
         if not done:
             raise _Pending(request_id)
         return self._take(request_id, performing)
 
     def look_up(self, request_id: str) -> Answer:
-        """What became of an earlier request."""
+        """Return the result of an earlier request."""
         performing = self._performed.get(request_id)
         if performing is None:
             error = AdapterError(f"no request {request_id!r} is known")
@@ -178,7 +176,7 @@ class _Webhook:
         try:
             return performed.result()
         except AdapterError:
-            # A refusal is not remembered: the same request may be fulfilled later.
+            # Refusals are not stored, because the same request may succeed later.
             self._performed.pop(request_id, None)
             raise
 
@@ -193,7 +191,7 @@ class _Webhook:
 
     async def _do(self, action: Callable[[WebhookRequest], Answer], request: WebhookRequest) -> Answer:
         if self._busy >= ACTIONS_MAX:
-            raise NoCapacityError(f"{ACTIONS_MAX} groups are being started or stopped; come back later")
+            raise NoCapacityError(f"{ACTIONS_MAX} groups are being started or stopped; try again later")
         self._busy += 1
         try:
             if self._recovered is None and action == self._start:
@@ -204,7 +202,7 @@ class _Webhook:
             logger.warning("%s: %s", request.action, error)
             raise
         except Exception as error:
-            # An adapter is somebody else's code: whatever it raises is answered, and shown here in full.
+            # An adapter may be anybody's code. Whatever it raises is answered, and logged in full.
             logger.exception("%s failed", request.action)
             raise ProvisioningError(f"{type(error).__name__}: {error}") from error
         finally:
@@ -253,9 +251,9 @@ class _Webhook:
         try:
             await asyncio.wait_for(closing, CLOSE_SECONDS)
         except TimeoutError:
-            logger.error("what this adapter has started has not ended after %g s", CLOSE_SECONDS)
+            logger.error("the groups of this adapter have not ended after %g s", CLOSE_SECONDS)
         except AdapterError as error:
-            logger.error("what this adapter has started could not be stopped: %s", error)
+            logger.error("the groups of this adapter could not be stopped: %s", error)
         for pool in (self._doing, self._asking):
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -277,10 +275,10 @@ def create_application(
     hosts: frozenset[str] | None = None,
     answer_s: float = ANSWER_SECONDS,
 ) -> FastAPI:
-    """The webhook over this adapter, which is closed when the application ends.
+    """Return the webhook of this adapter. It closes the adapter when the application ends.
 
-    `token`: what callers must know; None asks for nothing. `hosts`: names under which browsers and others may address this
-    server; None allows any. `answer_s`: patience, in seconds, before a request is answered 202.
+    `token`: the token that callers must send; None: they need none. `hosts`: host names under which requests are accepted;
+    None: any. `answer_s`: seconds after which a request is answered with 202.
     """
     webhook = _Webhook(adapter, token, answer_s)
 
@@ -308,7 +306,7 @@ def create_application(
         return JSONResponse({"error": "; ".join(places)}, MalformedRequestError.status)
 
     responses: Mapping[int | str, dict[str, Any]] = {
-        202: {"description": "Accepted and not finished: repeat the request, or ask the address in `poll`"},
+        202: {"description": "Accepted and not finished: repeat the request, or get the address in `poll`"},
         **{status: {"description": text} for status, text in _ERRORS.items()},
     }
 
@@ -319,17 +317,17 @@ def create_application(
         webhook.authorize(request.auth_token, authorization)
         return await webhook.answer(request)
 
-    @application.get("/", summary="What this adapter can do, and the groups that exist")
+    @application.get("/", summary="Return what this adapter can do, and the groups that exist")
     async def overview(authorization: Annotated[str | None, Header()] = None) -> Answer:
         webhook.authorize(None, authorization)
         return await webhook.overview()
 
-    @application.get("/requests/{request_id}", summary="What became of a request", responses=dict(responses))
+    @application.get("/requests/{request_id}", summary="Return the result of a request", responses=dict(responses))
     async def look_up(request_id: str, authorization: Annotated[str | None, Header()] = None) -> Answer:
         webhook.authorize(None, authorization)
         return webhook.look_up(request_id)
 
-    @application.get("/healthz", summary="Whether this adapter answers")
+    @application.get("/healthz", summary="Return 200 while this adapter runs")
     async def health() -> Answer:
         return {"status": "ok"}
 
@@ -337,8 +335,8 @@ def create_application(
 
 
 _ERRORS = {
-    400: "Malformed, an unknown action, or nothing this adapter can ever do: do not repeat it",
-    401: "The token is missing or another one",
+    400: "Malformed, an unknown action, or something this adapter can never do: do not repeat it",
+    401: "The token is missing or wrong",
     404: "There is no such group or request",
     429: "No capacity: repeat it later",
     500: "Provisioning failed: repeat it, with growing pauses",

@@ -1,4 +1,4 @@
-"""Capabilities that only some machines bring: each with the template that such machines are made from."""
+"""Capabilities that only some machines have, each with the template for starting such machines."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from scaler_adapters.adapter import MalformedRequestError
 
 
 def parse_templates(words: Iterable[str]) -> dict[str, str]:
-    """Read words of the form `name=template`. Raises ValueError."""
+    """Return the templates of words like `name=template`, by name. Raises ValueError."""
     found = {}
     for word in words:
         name, separator, template = word.partition("=")
@@ -21,12 +21,12 @@ def parse_templates(words: Iterable[str]) -> dict[str, str]:
 def needed_templates(
     wanted: Mapping[str, int], offered: Mapping[str, int], templates: Mapping[str, str], flag: str
 ) -> dict[str, str]:
-    """Return what is wanted beside what every worker offers, each with its template. Raises MalformedRequestError.
+    """Return the wanted capabilities that not every worker has, each with its template. Raises MalformedRequestError.
 
-    `flag` is where users say the templates.
+    `flag` is the flag that sets the templates; the error names it.
     """
     extra = [name for name in wanted if name not in offered]
     unknown = [name for name in extra if name not in templates]
     if unknown:
-        raise MalformedRequestError(f"this adapter brings no {', '.join(unknown)}: see {flag}")
+        raise MalformedRequestError(f"this adapter does not offer {', '.join(unknown)}: see {flag}")
     return {name: templates[name] for name in extra}

@@ -1,4 +1,4 @@
-"""What is refused before an application looks at it: bodies too long, foreign host names, calls from other sites' pages."""
+"""Refuses requests before the application sees them: long bodies, foreign host names, requests from pages of other sites."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from urllib.parse import urlsplit
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 BODY_BYTES_MAX = 64 * 1024
-"""Longest request. The actions of the standard need a few hundred bytes."""
+"""Longest body of a request in bytes. The actions of the standard need a few hundred."""
 
 
 class RequestGuard:
-    """ASGI middleware. `hosts` are the host names this server answers to (None: any).
+    """ASGI middleware. `hosts` are the host names under which requests are accepted (None: any).
 
-    The host check keeps out pages whose name an attacker has made resolve to this machine; the origin check keeps out
-    pages of other sites, whatever content type they send.
+    The host check refuses pages whose host name an attacker has pointed at this machine. The origin check refuses pages of
+    other sites, whatever content type they send.
     """
 
     def __init__(self, app: ASGIApp, hosts: frozenset[str] | None = None) -> None:
@@ -30,11 +30,11 @@ class RequestGuard:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         host = headers.get(b"host", "")
         if self._hosts is not None and _host_name(host) not in self._hosts:
-            await _refuse(send, 400, f"this server does not answer to the name {host!r}")
+            await _refuse(send, 400, f"this server does not accept requests for the host name {host!r}")
             return
         origin = headers.get(b"origin")
         if origin is not None and urlsplit(origin).netloc != host:
-            await _refuse(send, 403, f"calls from pages of {origin!r} are not allowed")
+            await _refuse(send, 403, f"requests from pages of {origin!r} are not allowed")
             return
         body = await _read(receive)
         if body is None:
@@ -53,7 +53,7 @@ class RequestGuard:
 
 
 async def _read(receive: Receive) -> bytes | None:
-    """The whole body, or None when it is too long."""
+    """Return the whole body, or None if it is too long."""
     body = bytearray()
     while True:
         message = await receive()

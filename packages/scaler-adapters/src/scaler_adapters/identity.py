@@ -1,6 +1,6 @@
-"""By what an adapter that is started again knows what it had started: names and marks on that itself.
+"""Names and marks by which a restarted adapter recognises the workers it has started.
 
-Nothing else is kept anywhere.
+They are written onto jobs, tasks and processes. Nothing else is stored anywhere.
 """
 
 from __future__ import annotations
@@ -15,39 +15,39 @@ from typing import Self
 from scaler_adapters.webhook_settings import WebhookSettings
 
 GROUP_VARIABLE = "SCALER_WORKER_GROUP"
-"""In the environment of workers: which group they are and whose, as JSON."""
+"""Environment variable of workers with their group and adapter, as JSON."""
 
 
 def adapter_name(settings: WebhookSettings) -> str:
-    """Return the name of this adapter: the same scheduler, host and port are the same adapter, started again.
+    """Return the name of this adapter. An adapter restarted for the same scheduler, host and port has the same name.
 
-    At a port of the system's choice nobody could find it again, nor it its workers; then every process has its own.
+    With port 0 the address changes at each start, so each process then has a name of its own.
     """
     at_a_port = f"{settings.address} {settings.host}:{settings.port}"
     return f"scaler-{digest(at_a_port if settings.port else uuid.uuid4().hex)}"
 
 
 def digest(text: str) -> str:
-    """Twelve characters that are the same for the same text, and hardly ever for another."""
+    """Return twelve characters of a hash of `text`."""
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class GroupMark:
-    """What an adapter writes onto a group's job or task."""
+    """The mark that an adapter writes onto the job or task of a group."""
 
     name: str
     request_id: str
     capabilities: Mapping[str, int]
 
     def to_json(self) -> str:
-        """In one line, as short as may be."""
+        """Return the mark as one short line."""
         words = {"name": self.name, "request_id": self.request_id, "capabilities": dict(self.capabilities)}
         return json.dumps(words, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str, otherwise: str) -> Self:
-        """Read it again. Where somebody has changed it the group is named `otherwise`: it can still be seen and stopped."""
+        """Parse a mark. If somebody has changed it, the group is named `otherwise` and can still be stopped."""
         try:
             words = json.loads(text)
             return cls(words["name"], words["request_id"], words["capabilities"])

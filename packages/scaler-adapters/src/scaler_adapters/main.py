@@ -1,4 +1,4 @@
-"""The command `python -m scaler_adapters NAME`: whichever adapter is installed under this name."""
+"""The command `python -m scaler_adapters NAME`, which runs the adapter installed under this name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command with these arguments (default: those of this process); returns its exit status."""
+    """Run the command with these arguments (default: those of this process). Returns its exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     with starting():
         from importlib.metadata import entry_points

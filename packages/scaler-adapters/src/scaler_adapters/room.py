@@ -1,4 +1,4 @@
-"""How many groups there may be at one time, those that are just being started included."""
+"""The limit on groups at one time. Groups that are being started count too."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from scaler_adapters.adapter import NoCapacityError
 
 
 class Room:
-    """Keeps an adapter to its limit of workers, and from starting anything once it is closed. Thread-safe.
+    """Holds an adapter to its limit of workers, and prevents starts after it was closed. Thread-safe.
 
-    A group is counted once, by its id, whether it is being started or exists already: whoever is asked for a group may list it
-    before he has answered.
+    A group is counted once, by its id, whether it is being started or exists already, because an adapter may list a group
+    before its start has returned.
     """
 
     def __init__(self, max_workers: int, workers_per_group: int) -> None:
-        """`max_workers` -1 stands for no limit."""
+        """`max_workers` is -1 for no limit."""
         self._max_workers = max_workers
         self.workers_per_group = workers_per_group
         self.groups_max = -1 if max_workers < 0 else max_workers // workers_per_group
@@ -27,7 +27,7 @@ class Room:
 
     @contextmanager
     def for_group(self, group_id: str, existing: Callable[[], Iterable[str]]) -> Iterator[None]:
-        """Start a group inside this; `existing` lists the ids of those that exist. Raises NoCapacityError."""
+        """Return a context in which to start a group. `existing` lists the ids of the groups. Raises NoCapacityError."""
         with self._lock:
             if self.closed:
                 raise NoCapacityError("this adapter is stopping")
@@ -41,6 +41,6 @@ class Room:
                 self._starting.discard(group_id)
 
     def close(self) -> None:
-        """From now on nothing is started."""
+        """Prevent all further starts."""
         with self._lock:
             self.closed = True

@@ -1,4 +1,4 @@
-"""From a command line to a running adapter, the same for every one: `python -m scaler_adapters NAME ADDRESS …`."""
+"""Runs an adapter from a command line. All adapters share it: `python -m scaler_adapters NAME ADDRESS …`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from scaler_adapters.adapter import WorkerAdapter
 
 ROLE = "webhook"
-"""Under this name the address listened on is reported to whoever started the process."""
+"""The name under which the webhook's address is reported to the parent process."""
 
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -23,13 +23,13 @@ _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 def run_adapter_command(
     settings_class: type[WebhookSettings], load: Callable[[], type[WorkerAdapter]], arguments: Sequence[str] | None
 ) -> int:
-    """Run an adapter with these arguments; return the exit status. `load` is called after the flags were read."""
+    """Run an adapter with these arguments. Returns the exit status. `load` is called after the flags were read."""
     return run_command(settings_class, lambda settings: serve(load(), settings), arguments)
 
 
 def serve(adapter_class: type[WorkerAdapter], settings: WebhookSettings) -> int:
-    """Serve the webhook of an adapter until it is asked to stop; return the exit status."""
-    # Imported late, so that -h and mistakes in flags are answered at once.
+    """Serve the webhook of an adapter until it is asked to stop. Returns the exit status."""
+    # Imported late, so that -h and wrong flags are answered at once.
     from scaler_adapters.application import create_application
     from scaler_protocol.service.web import run_application
 
@@ -37,8 +37,8 @@ def serve(adapter_class: type[WorkerAdapter], settings: WebhookSettings) -> int:
     loopback = is_loopback_host(settings.host)
     if not loopback and token is None and not settings.insecure:
         raise ConfigurationError(
-            f"--host: on {settings.host} anybody who reaches port {settings.port} could start processes here; give "
-            "--auth-token-file, or --insecure if that is meant"
+            f"--host: anybody who reaches port {settings.port} on {settings.host} could start processes here; give "
+            "--auth-token-file, or --insecure to allow that"
         )
     hosts = _LOOPBACK_NAMES | {settings.host} if loopback else None
     application = create_application(adapter_class(settings), token=token, hosts=hosts)
@@ -53,5 +53,5 @@ def _read_token(path: Path | None) -> str | None:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"--auth-token-file: cannot read {path}: {error}") from None
     if not token or not token.isascii() or not token.isprintable():
-        raise ConfigurationError(f"--auth-token-file: {path} holds no token, which is one line of ASCII characters")
+        raise ConfigurationError(f"--auth-token-file: {path} contains no token (one line of ASCII characters)")
     return token

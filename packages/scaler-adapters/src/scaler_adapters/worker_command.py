@@ -1,4 +1,4 @@
-"""How an adapter's workers are called, whatever machine they run on."""
+"""The command line of an adapter's workers, on whatever machine they run."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ WORKER_MODULE = "scaler_worker"
 
 
 def worker_arguments(settings: WebhookSettings, count: int, capabilities: Mapping[str, int]) -> list[str]:
-    """Arguments of `python -m scaler_worker` for `count` workers that offer these; their names are the caller's to add."""
-    # The capabilities of each worker are made of the basic ones and those it was asked for.
+    """Return the arguments of `python -m scaler_worker` for `count` workers with these capabilities, without their names."""
+    # A worker offers the basic capabilities and the requested ones.
     passed_on = set(WorkerSettings.model_fields) - {"per_worker_capabilities"}
     words = [str(settings.address), f"--num-of-workers={count}", *settings.to_command_line(passed_on)]
     if capabilities:

@@ -39,7 +39,7 @@ class HeldSegments:
         return self._offer.raw if self._offer is not None else b""
 
     def resolve(self, put: m.ObjectPut) -> m.ObjectPut:
-        """Return `put` with the buffers at its place, and with their place in this process; without buffers if it cannot map them."""
+        """Return `put` with the buffers at its place, and with their place in this process; unchanged if it cannot map them."""
         if self._offer is None:
             return put
         adopted = adopt(unpack_place(put.place), self._offer.token, self._offer.device)

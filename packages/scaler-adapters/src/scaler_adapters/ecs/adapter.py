@@ -1,8 +1,8 @@
-"""Groups of workers as tasks of AWS ECS: one task for each group, one worker host process in each task.
+"""Groups of workers as tasks of AWS ECS: one task for each group, with one agent in it.
 
-Which tasks are this adapter's stands in their `startedBy`, whose they are in the environment they were started with. So an
-adapter that starts anew finds them, and a task that ends by itself (its image cannot be pulled, AWS takes its machine back)
-is seen at the next look.
+The `startedBy` of a task names the adapter, and the environment it was started with names the group. So a restarted adapter
+finds its tasks. A task that ends by itself, because its image cannot be pulled or AWS takes its machine back, is noticed at
+the next listing.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ from scaler_protocol.service.errors import ServiceError
 logger = logging.getLogger(__name__)
 
 STOP_SECONDS = 150.0
-"""How long a task may take to end: ECS lets a definition give its processes up to 120 s after SIGTERM."""
+"""How long a task may take to end. ECS allows up to 120 s between SIGTERM and SIGKILL."""
 
 LOOK_SECONDS = 1.0
 
 UNSEEN_SECONDS = 30.0
-"""ECS may list a task only some seconds after it was started."""
+"""How long ECS may take to list a task that was started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class _Started:
 
 
 class EcsAdapter(WorkerAdapter):
-    """Starts, stops and finds tasks."""
+    """Starts, stops and lists ECS tasks."""
 
     settings_class: ClassVar = EcsAdapterSettings
 
@@ -74,7 +74,7 @@ class EcsAdapter(WorkerAdapter):
         """Tasks that were started and have not been listed yet, by ARN."""
         self._ends_told: set[str] = set()
         try:
-            # Credentials, cluster and rights are tried before anybody relies on them.
+            # This tries credentials, cluster and rights, so that mistakes are reported at the start.
             self._tasks()
         except AdapterError as error:
             raise ServiceError(f"the tasks of cluster {settings.cluster!r} cannot be listed: {error}") from None
@@ -84,13 +84,13 @@ class EcsAdapter(WorkerAdapter):
         return AdapterInfo(self._room.groups_max, self._room.workers_per_group, self._capabilities)
 
     def list(self) -> Sequence[WorkerGroup]:
-        """The groups whose task has not ended; of those that ended by themselves the log says why, once."""
+        """Return the groups whose task has not ended. Log once why a task has ended by itself."""
         return [self._described(task) for task in self._tasks().values()]
 
     def start(self, request: StartRequest) -> WorkerGroup:
-        """Start a task and return at once: ECS needs from seconds to minutes to bring it up."""
+        """Start a task and return at once, because ECS needs seconds to minutes to run it."""
         definition = self._definition_for(request)
-        # The same request gets the same name, and ECS the same token: it starts nothing twice when an answer is lost.
+        # The same request has the same name and the same token, so ECS starts nothing twice when an answer is lost.
         name = digest(f"{self._started_by} {request.request_id}") if request.request_id else uuid.uuid4().hex[:12]
         with self._room.for_group(_group_id(name), self._tasks):
             task = self._run(name, definition, request)
@@ -100,7 +100,7 @@ class EcsAdapter(WorkerAdapter):
             self._api.stop(task.arn, "the adapter is stopping")
             raise NoCapacityError("this adapter is stopping")
         if task.is_over:
-            # The same request was fulfilled before, and what it brought has ended since.
+            # The same request was performed before, and its task has ended since.
             raise ProvisioningError(f"task {task.arn} has ended: {task.end or task.status}")
         return self._described(task)
 
@@ -109,7 +109,7 @@ class EcsAdapter(WorkerAdapter):
         needed = needed_templates(request.capabilities, self._capabilities, self._extra_definitions, flag)
         definition, *others = {*needed.values()} or {self._settings.task_definition}
         if others:
-            raise MalformedRequestError(f"no single template brings all of {', '.join(needed)}: see {flag}")
+            raise MalformedRequestError(f"no single template has all of {', '.join(needed)}: see {flag}")
         return definition
 
     def _run(self, name: str, definition: str, request: StartRequest) -> EcsTask:
@@ -134,11 +134,11 @@ class EcsAdapter(WorkerAdapter):
         return task
 
     def stop(self, group_id: str) -> None:
-        """Ask the task to end, and wait until it has."""
+        """Ask the task to end, and wait until it has ended."""
         task = self._tasks().get(group_id)
         if task is None:
             raise UnknownGroupError(f"there is no group {group_id!r} of this adapter")
-        self._api.stop(task.arn, "the scheduler needs it no more")
+        self._api.stop(task.arn, "the scheduler no longer needs it")
         deadline = time.monotonic() + STOP_SECONDS
         while group_id in self._tasks():
             if time.monotonic() >= deadline:
@@ -146,20 +146,20 @@ class EcsAdapter(WorkerAdapter):
             time.sleep(LOOK_SECONDS)
 
     def close(self) -> None:
-        """Ask all tasks to end. ECS sees to it, whether this process waits or not."""
+        """Ask all tasks to end. ECS ends them, so this process need not wait."""
         self._room.close()
         for task in self._tasks().values():
             if not task.is_to_stop:
                 self._api.stop(task.arn, "the adapter is stopping")
 
     def _tasks(self) -> Mapping[str, EcsTask]:
-        """This adapter's tasks that have not ended, by group."""
+        """Return this adapter's tasks that have not ended, by group."""
         with self._lock:
             unseen = {*self._unseen}
         listed = {task.arn: task for task in self._api.tasks(self._started_by)}
         with self._lock:
             self._tell_ends(listed)
-            # What was started while ECS was asked is none of this list's business.
+            # Tasks that were started during the call may be missing in its answer.
             for arn in unseen & self._unseen.keys():
                 if arn in listed or time.monotonic() >= self._unseen[arn].deadline:
                     del self._unseen[arn]
@@ -171,7 +171,7 @@ class EcsAdapter(WorkerAdapter):
             if task.is_over and arn not in self._ends_told:
                 self._ends_told.add(arn)
                 logger.info("task %s has ended: %s", arn, task.end or task.status)
-        # What ECS has forgotten is not told of again.
+        # ECS no longer lists these, so they need not be remembered as reported.
         self._ends_told &= listed.keys()
 
     def _described(self, task: EcsTask) -> WorkerGroup:

@@ -1,4 +1,4 @@
-"""AWS ECS through boto3: run, list and stop tasks. What it answers is understood here and nowhere else."""
+"""AWS ECS through boto3: run, list and stop tasks. Only this module interprets ECS's answers."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from scaler_protocol.service.errors import ServiceError
 CONNECT_SECONDS = 5
 READ_SECONDS = 20
 TRIES = 3
-"""Calls that fail in a way that may pass (throttling, a lost connection) are repeated by boto3, with growing pauses."""
+"""How boto3 repeats calls after passing failures (throttling, a lost connection): with growing pauses."""
 
 DESCRIBED_AT_ONCE = 100
-"""ECS describes no more tasks in one call."""
+"""The most tasks that ECS describes in one call."""
 
 _NEVER = frozenset(
     {
@@ -34,7 +34,7 @@ _NEVER_TEXTS = ("task definition", "taskdefinition")
 _LATER = frozenset({"LimitExceededException", "ServiceQuotaExceededException"})
 _LATER_TEXTS = ("capacity is unavailable", "reached the limit", "limit on the number of", "no container instances")
 _NO_ROOM = ("RESOURCE", "CAPACITY", "AGENT", "ATTRIBUTE")
-"""Beginnings of the reasons for which a task found no machine: one may come, or come free."""
+"""How ECS's reasons begin when a task finds no machine now, and may find one later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,22 +43,22 @@ class EcsTask:
 
     arn: str
     status: str
-    """ECS's word: PROVISIONING, PENDING, ACTIVATING, RUNNING, DEACTIVATING, STOPPING, DEPROVISIONING, STOPPED."""
+    """The status in ECS's words: PROVISIONING, PENDING, ACTIVATING, RUNNING, DEACTIVATING, STOPPING, DEPROVISIONING, STOPPED."""
     is_to_stop: bool
-    """Somebody has asked for its end: we, a person, or AWS, which takes its machine back."""
+    """Whether somebody has asked ECS to stop it: this adapter, a person, or AWS, which takes its machine back."""
     environment: Mapping[str, str]
-    """What it was started with beside the task definition."""
+    """The environment it was started with, beside the task definition's."""
     end: str
-    """Why it has stopped, or is about to; empty where ECS says nothing."""
+    """Why it has stopped or is about to; empty if ECS gives no reason."""
 
     @property
     def is_over(self) -> bool:
-        """Nothing runs in it any more: ECS only tidies up."""
+        """Whether no process of it runs any more."""
         return self.status in ("DEPROVISIONING", "STOPPED", "DELETED")
 
 
 class EcsApi:
-    """The calls of ECS for one cluster. May be used by several threads at once."""
+    """The ECS API for one cluster. Thread-safe."""
 
     def __init__(self, settings: EcsAdapterSettings) -> None:
         try:
@@ -86,7 +86,7 @@ class EcsApi:
             raise ServiceError(f"ECS cannot be used: {error} (see --region, --endpoint-url)") from None
 
     def container_of(self, task_definition: str) -> str:
-        """Name of the container that is to run the workers. Raises ServiceError."""
+        """Return the name of the container that runs the workers. Raises ServiceError."""
         try:
             answer = self._ecs.describe_task_definition(taskDefinition=task_definition)
         except self._errors as error:
@@ -105,7 +105,7 @@ class EcsApi:
         started_by: str,
         token: str,
     ) -> EcsTask:
-        """Start one task. The same token starts it once, however often it is asked for. Raises AdapterError."""
+        """Start one task. Repeated calls with the same token start it once. Raises AdapterError."""
         settings = self._settings
         words: dict[str, Any] = {}
         if settings.launch_type:
@@ -135,25 +135,25 @@ class EcsApi:
         if answer["tasks"]:
             return _task(answer["tasks"][0])
         failure: Mapping[str, str] = next(iter(answer.get("failures", [])), {})
-        reason = failure.get("reason", "ECS says neither task nor failure")
+        reason = failure.get("reason", "ECS answered with neither a task nor a failure")
         kind = NoCapacityError if reason.upper().startswith(_NO_ROOM) else ProvisioningError
         raise kind(f"ECS did not place the task: {' '.join([reason, failure.get('detail', '')]).strip()}")
 
     def tasks(self, started_by: str) -> list[EcsTask]:
-        """All tasks of this name that ECS has not forgotten, those that stopped within the last hour included."""
+        """Return all tasks of this name that ECS still lists, including those that stopped within the last hour."""
         arns: list[str] = []
-        # A task that is asked to stop is listed under STOPPED from then on, though it still runs.
+        # ECS lists a task under STOPPED as soon as it is asked to stop, although it still runs.
         for status in ("RUNNING", "STOPPED"):
             arns += self._list(startedBy=started_by, desiredStatus=status)
         found = []
         for first in range(0, len(arns), DESCRIBED_AT_ONCE):
             part = arns[first : first + DESCRIBED_AT_ONCE]
             found += self._call("describe_tasks", cluster=self._settings.cluster, tasks=part)["tasks"]
-        # One that was asked to stop between the two lists is in both.
+        # A task that was asked to stop between the two calls is in both lists.
         return [*{task.arn: task for task in map(_task, found)}.values()]
 
     def stop(self, arn: str, reason: str) -> None:
-        """Ask a task to end: its processes get SIGTERM, and SIGKILL after the definition's stopTimeout."""
+        """Ask ECS to stop a task. Its processes get SIGTERM, and SIGKILL after the definition's stopTimeout."""
         self._call("stop_task", cluster=self._settings.cluster, task=arn, reason=reason)
 
     def _list(self, **words: str) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Groups of workers, each a `scaler_cluster` process on this machine.
 
-Nothing is written down: what a worker process belongs to stands in its environment, and an adapter that was killed and
-started again at the same address finds its processes there.
+The environment of a worker process names its group and adapter. So an adapter that was killed and restarted at the same
+address finds its processes, and nothing has to be stored.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from scaler_protocol.service.errors import ServiceError
 logger = logging.getLogger(__name__)
 
 START_SECONDS = 60.0
-"""How long workers may take until they work for their scheduler, apart from what a preload takes."""
+"""How long workers may take to register at their scheduler, without their preload."""
 
 PRELOAD_SECONDS = 600.0
-"""How much longer where every worker runs a preload first."""
+"""How much longer they may take with a preload."""
 
 STOP_SECONDS = 15.0
-"""How long workers may take to finish after SIGTERM; they give running tasks a few seconds themselves."""
+"""How long workers may take to end after SIGTERM. They give running tasks a few seconds themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class _Running:
 
 
 class NativeAdapter(WorkerAdapter):
-    """Starts, stops and finds the workers of this machine."""
+    """Starts, stops and lists the workers of this machine."""
 
     settings_class: ClassVar = NativeAdapterSettings
 
@@ -73,7 +73,7 @@ class NativeAdapter(WorkerAdapter):
         return AdapterInfo(self._room.groups_max, self._room.workers_per_group, self._base_capabilities)
 
     def list(self) -> Sequence[WorkerGroup]:
-        """The groups whose process lives; those that ended by themselves are forgotten here."""
+        """Return the groups whose process is alive. Groups that have ended by themselves are forgotten."""
         with self._lock:
             self._forget_ended()
             return [running.group for running in self._running.values()]
@@ -91,7 +91,7 @@ class NativeAdapter(WorkerAdapter):
         arguments = worker_arguments(self._settings, len(names), capabilities)
         arguments.append(f"--worker-names={','.join(names)}")
         try:
-            # Under the lock: a process is known before `close` looks, or not started at all.
+            # Under the lock, so that `close` either finds the process or prevents its start.
             with self._lock:
                 if self._room.closed:
                     raise NoCapacityError("this adapter is stopping")
@@ -136,7 +136,7 @@ class NativeAdapter(WorkerAdapter):
                 logger.info("group %s has ended: %s", group_id, running.process.describe_end())
                 del self._running[group_id]
 
-    # --- finding them again
+    # --- finding processes of an earlier run
 
     def _described(self, group: WorkerGroup) -> str:
         return json.dumps(
@@ -150,7 +150,7 @@ class NativeAdapter(WorkerAdapter):
         )
 
     def _find(self) -> Iterator[_Running]:
-        """The worker processes of an earlier process of this adapter. Their own children carry the same environment."""
+        """Return the worker processes that an earlier process of this adapter has started, without their child processes."""
         marked = {process.pid: text for process in psutil.process_iter() if (text := _group_text(process)) is not None}
         for pid, text in marked.items():
             try:
@@ -166,7 +166,7 @@ class NativeAdapter(WorkerAdapter):
                     request_id=described["request_id"],
                 )
             except (psutil.Error, ValueError, KeyError, TypeError):
-                # It has just ended, or somebody else uses the variable.
+                # The process has just ended, or another program uses the variable.
                 continue
             yield _Running(group, WorkerProcess(process))
 
@@ -175,6 +175,6 @@ def _group_text(process: psutil.Process) -> str | None:
     try:
         text: str | None = process.environ().get(GROUP_VARIABLE)
     except (psutil.Error, OSError):
-        # Another user's process, or one that has just ended.
+        # The process belongs to another user, or has just ended.
         return None
     return text

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command with these arguments (default: those of this process); returns its exit status."""
+    """Run the command with these arguments (default: those of this process). Returns its exit status."""
     with starting():
         from scaler_adapters.native.settings import NativeAdapterSettings
         from scaler_adapters.service import run_adapter_command
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _load() -> type[NativeAdapter]:
-    # Imported late, so that -h and mistakes in flags are answered at once.
+    # Imported late, so that -h and wrong flags are answered at once.
     from scaler_adapters.native.adapter import NativeAdapter
 
     return NativeAdapter

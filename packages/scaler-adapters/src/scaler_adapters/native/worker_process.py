@@ -1,6 +1,6 @@
-"""A worker process that outlives the process that started it.
+"""A worker process that outlives the adapter that started it, so that the next adapter finds it.
 
-`scaler_protocol.service.child` is for children that end with their parent; these are to be found again by the next one.
+`scaler_protocol.service.child` is for children that end with their parent.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from scaler_protocol.service.reports import Reports
 from scaler_protocol.service.standard_streams import pipe
 
 KILL_SECONDS = 5.0
-"""How long a process may take to end after SIGKILL, which only a hung kernel call delays."""
+"""How long a process may take to end after SIGKILL. Only a hung system call can delay it."""
 
 
 class WorkerProcess:
-    """A running process, ours or found."""
+    """A running process, started here or found."""
 
     def __init__(self, process: psutil.Process | psutil.Popen, ready_fd: int = -1) -> None:
         self._process = process
@@ -33,7 +33,7 @@ class WorkerProcess:
 
     @classmethod
     def start(cls, module: str, arguments: Sequence[str], environment: Mapping[str, str]) -> WorkerProcess:
-        """Start `python -m module arguments…` in a session of its own, with these variables added."""
+        """Start `python -m module arguments…` in its own session, with these environment variables added."""
         inherited = {
             name: value
             for name, value in service_environment(module, environment).items()
@@ -57,7 +57,7 @@ class WorkerProcess:
 
     @property
     def is_running(self) -> bool:
-        """Whether it has not ended; a zombie has."""
+        """Whether it has not ended. A zombie counts as ended."""
         if isinstance(self._process, psutil.Popen):
             return self._process.poll() is None
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -65,12 +65,12 @@ class WorkerProcess:
         return False
 
     def describe_end(self) -> str:
-        """How it ended, in words, where that can be known."""
+        """Return how it ended, in words, as far as that is known."""
         status = self._process.poll() if isinstance(self._process, psutil.Popen) else None
-        return "it is gone" if status is None else describe_exit(status)
+        return "it does not exist any more" if status is None else describe_exit(status)
 
     def wait_ready(self, timeout_s: float) -> None:
-        """Wait until it says that it is ready. Raises ServiceError when it ends first or takes too long: it is stopped then."""
+        """Wait until it reports that it is ready. If it ends first or takes too long, stop it and raise ServiceError."""
         reports = self._reports
         try:
             if reports.wait("ready", timeout_s):
@@ -79,7 +79,7 @@ class WorkerProcess:
             reports.close()
         if reports.ended:
             with contextlib.suppress(psutil.TimeoutExpired):
-                # The pipe's end comes before the process can be reaped.
+                # The pipe ends a moment before the process can be waited for.
                 status = describe_exit(self._process.wait(1.0) or 0)
                 said = f": {'; '.join(reports.failure.splitlines())}" if reports.failure else ""
                 raise ServiceError(f"ended before it was ready: {status}{said}")
@@ -88,7 +88,7 @@ class WorkerProcess:
         raise ServiceError(f"it was not ready within {timeout_s:g} s{waits}")
 
     def terminate(self, timeout_s: float) -> None:
-        """End it in stages: SIGTERM, and SIGKILL to its whole session's group after `timeout_s` seconds. Idempotent."""
+        """Stop it with SIGTERM, and its whole process group with SIGKILL after `timeout_s` seconds. Idempotent."""
         with contextlib.suppress(psutil.NoSuchProcess):
             self._process.terminate()
             try:

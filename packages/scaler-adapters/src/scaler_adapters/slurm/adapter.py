@@ -1,8 +1,8 @@
-"""Groups of workers as Slurm jobs: one job array for each group, one worker host process for each of its elements.
+"""Groups of workers as Slurm jobs: one job array for each group, with one agent in each of its elements.
 
-Nothing is remembered: which jobs are this adapter's stands in their name, whose they are in their comment. So an adapter that
-starts anew finds them, and what Slurm does by itself (ending jobs at their time limit, running them again when a node is
-lost) is seen at the next look.
+The name of a job names the adapter, and its comment names the group. So a restarted adapter finds its jobs, and nothing has
+to be stored. What Slurm does by itself (ending jobs at their time limit, running them again when a node is lost) is noticed at
+the next listing.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ from scaler_protocol.capabilities import parse_capabilities
 logger = logging.getLogger(__name__)
 
 JUDGE_SECONDS = 3.0
-"""How long a new job is watched for a reason that it can never run."""
+"""How long to watch a new job, in case Slurm reports that it can never run."""
 
 STOP_SECONDS = 20.0
-"""How long workers may take to finish after they were asked to, and jobs to end after they were cancelled."""
+"""How long workers may take to end after they were asked to, and jobs after they were cancelled."""
 
 LOOK_SECONDS = 0.25
 
 
 class SlurmAdapter(WorkerAdapter):
-    """Starts, stops and finds jobs."""
+    """Starts, stops and lists Slurm jobs."""
 
     settings_class: ClassVar = SlurmAdapterSettings
 
@@ -63,7 +63,7 @@ class SlurmAdapter(WorkerAdapter):
         return AdapterInfo(self._room.groups_max, self._room.workers_per_group, self._capabilities)
 
     def list(self) -> Sequence[WorkerGroup]:
-        """The groups that Slurm runs or keeps waiting; jobs that can never run are cancelled here."""
+        """Return the groups whose jobs run or wait. Jobs that can never run are cancelled."""
         groups = []
         for group_id, elements in self._by_group().items():
             impossible = next((job.reason for job in elements if job.reason in commands.IMPOSSIBLE_REASONS), None)
@@ -75,7 +75,7 @@ class SlurmAdapter(WorkerAdapter):
         return groups
 
     def start(self, request: StartRequest) -> WorkerGroup:
-        """Submit a job array. It is returned as soon as it waits or runs."""
+        """Submit a job array, and return its group as soon as it waits or runs."""
         options = needed_templates(
             request.capabilities, self._capabilities, self._extra_options, "--capability-options"
         )
@@ -89,7 +89,7 @@ class SlurmAdapter(WorkerAdapter):
         return self._judge(group_id)
 
     def _submit(self, token: str, request: StartRequest, options: Sequence[str]) -> None:
-        """Submit the job array of a group. Its id is ours: Slurm gives the numbers of lost jobs to others."""
+        """Submit the job array of a group. The group has its own id, because Slurm reuses the numbers of jobs."""
         settings = self._settings
         capabilities = {**self._capabilities, **request.capabilities}
         words = [
@@ -99,7 +99,7 @@ class SlurmAdapter(WorkerAdapter):
             "--nodes=1",
             "--ntasks=1",
             f"--cpus-per-task={settings.workers_per_job}",
-            # A job whose node is lost runs again elsewhere, its workers under the same names.
+            # If a job's node is lost, Slurm runs it elsewhere, with the same names of workers.
             "--requeue",
         ]
         if settings.partition:
@@ -112,7 +112,7 @@ class SlurmAdapter(WorkerAdapter):
         logger.info("group %s is job %s", _group_id(token), job_id)
 
     def _judge(self, group_id: str) -> WorkerGroup:
-        """Look at a new job until it runs, or a while: what can never run is refused instead of waited for."""
+        """Watch a new job for a while, or until it runs. Raises MalformedRequestError if it can never run."""
         deadline = time.monotonic() + JUDGE_SECONDS
         while True:
             elements = self._by_group().get(group_id)
@@ -136,11 +136,11 @@ class SlurmAdapter(WorkerAdapter):
             *worker_arguments(settings, settings.workers_per_job, capabilities),
         ]
         names = ",".join(_worker_name(token, "${SLURM_ARRAY_TASK_ID}", i) for i in range(settings.workers_per_job))
-        # exec: the signals that Slurm sends to the batch process reach the workers' agent itself.
+        # With exec, the signals that Slurm sends to the batch process reach the agent.
         return f'#!/bin/sh\nexec {shlex.join(words)} --worker-names="{names}"\n'
 
     def stop(self, group_id: str) -> None:
-        """Ask the workers to finish; cancel what has not ended then."""
+        """Ask the workers to finish, then cancel the jobs that have not ended."""
         if group_id not in self._by_group():
             raise UnknownGroupError(f"there is no group {group_id!r} of this adapter")
         self._end([group_id])
@@ -153,7 +153,7 @@ class SlurmAdapter(WorkerAdapter):
     def _end(self, group_ids: Sequence[str]) -> None:
         for group_id, elements in self._by_group().items():
             if group_id in group_ids:
-                # Elements that wait would start while the running ones finish.
+                # Otherwise waiting elements would start while the running ones finish.
                 waiting = any(job.state == "PENDING" for job in elements)
                 (commands.cancel if waiting else commands.signal_workers)(elements[0].job_id)
         if self._wait_gone(group_ids):
@@ -162,7 +162,7 @@ class SlurmAdapter(WorkerAdapter):
             if group_id in group_ids:
                 commands.cancel(elements[0].job_id)
         if not self._wait_gone(group_ids):
-            raise ProvisioningError(f"{', '.join(group_ids)}: cancelled, and not ended")
+            raise ProvisioningError(f"{', '.join(group_ids)} have not ended after they were cancelled")
 
     def _wait_gone(self, group_ids: Sequence[str]) -> bool:
         deadline = time.monotonic() + STOP_SECONDS
@@ -194,7 +194,7 @@ class SlurmAdapter(WorkerAdapter):
         return WorkerGroup(group_id, tuple(names), mark.capabilities, state, mark.request_id)
 
     def _drain_seconds(self, job: Job) -> float:
-        # A job that may run for less than that would otherwise be given no work at all.
+        # Otherwise a job with a shorter time limit would get no tasks at all.
         return min(self._settings.drain_seconds, job.seconds_limit / 4)
 
 

@@ -1,4 +1,4 @@
-"""Slurm through its commands: submit, list, cancel. What they print is understood here and nowhere else."""
+"""Slurm through its commands: submit, list, cancel. Only this module interprets their output."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scaler_adapters.adapter import AdapterError, MalformedRequestError, NoCapac
 from scaler_protocol.service.errors import ServiceError
 
 COMMAND_SECONDS = 30.0
-"""How long one command may take; slurmctld answers late while it is busy or restarts."""
+"""How long one command may take. slurmctld answers late while it is busy or restarts."""
 
 IMPOSSIBLE_REASONS = frozenset(
     {
@@ -28,7 +28,7 @@ IMPOSSIBLE_REASONS = frozenset(
         "QOSNotAllowed",
     }
 )
-"""Slurm accepts such jobs and keeps them waiting for ever: squeue's reasons that no freed node can change."""
+"""Reasons of squeue for jobs that wait forever: no node that becomes free can help them."""
 
 _NEVER = (
     "requested node configuration is not available",
@@ -52,10 +52,10 @@ class Job:
     """One element of a job array, as squeue shows it."""
 
     job_id: str
-    """Of the array."""
+    """The number of the job array."""
     index: str
     state: str
-    """Slurm's long word: PENDING, RUNNING, COMPLETING, …"""
+    """The state in Slurm's long form: PENDING, RUNNING, COMPLETING, …"""
     seconds_left: float
     seconds_limit: float
     reason: str
@@ -63,26 +63,26 @@ class Job:
 
     @property
     def is_ending(self) -> bool:
-        """Nothing runs in it any more: Slurm only tidies up."""
+        """Whether no process of it runs any more."""
         return self.state in ("COMPLETING", "COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "PREEMPTED")
 
 
 def check_installed() -> None:
-    """Raise ServiceError unless the commands are there."""
+    """Raise ServiceError unless Slurm's commands are installed."""
     missing = [command for command in ("sbatch", "squeue", "scancel") if shutil.which(command) is None]
     if missing:
-        raise ServiceError(f"{', '.join(missing)} is not on the PATH: this adapter runs where jobs can be submitted")
+        raise ServiceError(f"{', '.join(missing)} is not on the PATH: run this adapter where jobs can be submitted")
 
 
 def submit(options: Sequence[str], script: str) -> str:
-    """Submit a batch script and return the job's id. Raises AdapterError."""
+    """Submit a batch script. Returns the job's id. Raises AdapterError."""
     printed = _run(["sbatch", "--parsable", *options], script)
     # JOBID, or JOBID;CLUSTER.
     return printed.strip().splitlines()[-1].partition(";")[0]
 
 
 def jobs(job_name: str) -> list[Job]:
-    """All jobs of this user with this name that Slurm has not forgotten, array elements apart."""
+    """Return all jobs of this user with this name that Slurm still lists, one for each array element."""
     printed = _run(["squeue", "--me", "--array", "--noheader", f"--name={job_name}", f"--format={_FORMAT}"])
     found = []
     for line in printed.splitlines():
@@ -94,17 +94,17 @@ def jobs(job_name: str) -> list[Job]:
 
 
 def signal_workers(job_id: str) -> None:
-    """Ask the workers of a job to stop. A job that does not run yet is not affected."""
+    """Ask the workers of a running job to stop. A waiting job is not affected."""
     _cancel(["--signal=TERM", "--batch", job_id])
 
 
 def cancel(job_id: str) -> None:
-    """End a job, waiting or running."""
+    """Cancel a job, waiting or running."""
     _cancel([job_id])
 
 
 def seconds(text: str) -> float:
-    """Slurm's times: `[days-][[hours:]minutes:]seconds`; anything else (`UNLIMITED`, `INVALID`) is infinite."""
+    """Return the seconds of a time like `[days-][[hours:]minutes:]seconds`; inf for `UNLIMITED`, `INVALID` and the like."""
     days_text, dash, clock = text.rpartition("-")
     try:
         days = int(days_text) if dash else 0
@@ -120,7 +120,7 @@ def _cancel(words: Sequence[str]) -> None:
     try:
         _run(["scancel", *words])
     except ProvisioningError as error:
-        # It has ended in the meantime, which is what was wanted.
+        # The job has ended in the meantime, as wanted.
         if "invalid job id" not in str(error).lower() and "already completing" not in str(error).lower():
             raise
 
