@@ -24,6 +24,7 @@ import threading
 import time
 import typing
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -94,6 +95,11 @@ INNOCENT = {
     "import": True,
     "collects": True,
 }
+
+
+def do_at_last(task: Callable[[], Any] | None) -> Any:
+    """Return at once, or do something hostile, which is as quick."""
+    return None if task is None else task()
 
 
 # --- exceptions, arguments and results that misbehave
@@ -719,6 +725,11 @@ def limit(name: str, value: int, hard: bool = False) -> str:
 def limit_memory() -> str:
     """No memory beyond what there is."""
     return limit("AS", 1024)
+
+
+def limit_data() -> str:
+    """No more data, however it is asked for."""
+    return limit("DATA", 1024)
 
 
 def limit_memory_for_good() -> str:

@@ -102,6 +102,7 @@ CASES: list[tuple[Callable[[], Any], Any]] = [
     (h.clear_environment, "done"),
     (h.strict_umask, "done"),
     (h.limit_memory, "done"),
+    (h.limit_data, "done"),
     (h.limit_memory_for_good, "done"),
     (h.limit_files, "done"),
     (h.limit_file_size, "done"),
@@ -175,6 +176,41 @@ def assert_ends(future: Any, ends: object) -> None:
 def test_an_innocent_task_works_after(client: Client, task: Callable[[], Any], ends: object) -> None:
     assert_ends(client.submit(task), ends)
     assert_innocent_tasks_work(client)
+
+
+@pytest.mark.parametrize("task", [task for task, ends in CASES if ends == "done"], ids=lambda task: task.__name__)
+def test_an_innocent_task_works_after_one_of_many_quick_ones(client: Client, task: Callable[[], Any]) -> None:
+    """The function is known to be quick, and has been harmless 50 times; the innocent task waits behind it."""
+    assert client.submit(h.do_at_last, None).result(LIMIT_S) is None
+    quick = [client.submit(h.do_at_last, None) for _ in range(50)]
+    hostile = client.submit(h.do_at_last, task)
+    innocent = client.submit(h.innocent)
+    assert [future.result(LIMIT_S) for future in quick] == [None] * 50
+    assert hostile.result(LIMIT_S) == "done"
+    assert innocent.result(LIMIT_S) == h.INNOCENT
+
+
+def test_an_innocent_task_works_after_quick_ones_on_every_road(client: Client) -> None:
+    with (
+        Client(address=client.address, profiling=True) as profiling,
+        Client(address=client.address, stream_output=True) as streaming,
+    ):
+        for harmless in ([None] * 8, [None] * 8):
+            assert client.map(h.do_at_last, harmless) == harmless
+        for task in (h.limit_files, h.patch_clock, h.close_streams, h.strict_umask, h.socket_timeout):
+            hostile = [
+                client.submit(h.do_at_last, task),
+                profiling.submit(h.do_at_last, task),
+                streaming.submit(h.do_at_last, task),
+                client.get({"a": (h.do_at_last, task)}, "a", block=False)["a"],
+            ]
+            innocent = [client.submit(h.innocent) for _ in hostile]
+            for future in hostile:
+                assert_ends(future, "done")
+            assert [future.result(LIMIT_S) for future in innocent] == [h.INNOCENT] * len(innocent)
+            chunks = client.map(h.do_at_last, [None, None, task])
+            assert chunks == [None, None, "done"]
+            assert_innocent_tasks_work(client)
 
 
 def test_endless_tasks_end_at_their_time_limit(deployment: Deployment) -> None:

@@ -9,6 +9,7 @@ from os import close
 from socket import MSG_DONTWAIT, SOL_SOCKET
 from threading import Lock
 
+from scaler_worker.processor.changes import CHANGES
 from scaler_worker.processor.records import PACKET_BYTES_MAX, Assembler, Bytes, packets
 
 _SO_COOKIE = 57
@@ -57,6 +58,11 @@ class Channel:
         except OSError:
             return False
 
+    @property
+    def _is_doubtful(self) -> bool:
+        # To ask the kernel for every record would cost as much as to send it.
+        return CHANGES.noted or self._abandoned
+
     def abandon(self) -> None:
         """In a process forked from the one whose channel this is: never to be used again there."""
         if self.is_intact:
@@ -68,8 +74,7 @@ class Channel:
         """Send one record, whole, between those of other threads. Raises AgentGoneError."""
         with self._send_lock:
             try:
-                # As `is_intact`; this is done for every record.
-                if self._abandoned or self._option(SOL_SOCKET, _SO_COOKIE, _COOKIE_BYTES) != self._cookie:
+                if self._is_doubtful and not self.is_intact:
                     raise AgentGoneError("the channel was closed inside this process")
                 found = packets(kind, parts)
                 if len(found) > 1:
@@ -84,7 +89,7 @@ class Channel:
     def prepare(self, kind: int, parts: Sequence[Bytes]) -> bytes | None:
         """Return the record as the one packet that `write` sends, where it is one and the channel is there."""
         found = packets(kind, parts)
-        return found[0] if len(found) == 1 and self.is_intact else None
+        return found[0] if len(found) == 1 and (not self._is_doubtful or self.is_intact) else None
 
     def has_waiting(self) -> bool:
         """Whether `receive` would find something, or the end, at once."""

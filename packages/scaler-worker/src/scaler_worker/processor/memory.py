@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+from os import close
+from resource import RUSAGE_SELF, getrusage
 from time import monotonic
 
 from scaler_protocol.service.memory import give_back_free_memory, rss_bytes
@@ -23,16 +25,21 @@ def reset_peak() -> None:
         # Then the peak is that of the process's life.
         pass
     finally:
-        os.close(descriptor)
+        close(descriptor)
 
 
 def peak_bytes() -> int:
     """Return the largest resident memory since `reset_peak`."""
-    with open("/proc/self/status", "rb") as status:
-        for line in status:
-            if line.startswith(b"VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return rss_bytes()
+    try:
+        with open("/proc/self/status", "rb") as status:
+            for line in status:
+                if line.startswith(b"VmHWM:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        # The task may open nothing any more.
+        pass
+    # That of the process's life.
+    return getrusage(RUSAGE_SELF).ru_maxrss * 1024
 
 
 class Housekeeping:

@@ -16,6 +16,7 @@ import mmap
 import os
 import struct
 from collections.abc import Sequence
+from os import close
 from pathlib import Path
 
 from scaler_protocol.objects.segments import Place, pack_place, unpack_place
@@ -55,7 +56,7 @@ def write_object(folder: str, object_id: bytes, buffers: Sequence[Buffer]) -> in
             os.unlink(unfinished)
         raise
     finally:
-        os.close(descriptor)
+        close(descriptor)
     return sum(len(view) for view in views)
 
 
@@ -97,7 +98,7 @@ def map_object(folder: str, object_id: bytes) -> list[memoryview] | None:
     try:
         mapping = mmap.mmap(descriptor, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
     finally:
-        os.close(descriptor)
+        close(descriptor)
     view = memoryview(mapping)
     (count,) = _COUNT.unpack_from(view)
     lengths = struct.unpack_from(f"={count}Q", view, _COUNT.size)
@@ -119,7 +120,7 @@ def write_token(folder: str, token: bytes | None) -> None:
     try:
         os.write(descriptor, token)
     finally:
-        os.close(descriptor)
+        close(descriptor)
     os.rename(f"{path}.new", path)
 
 

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from os import eventfd_read, eventfd_write, getpid
 from pickle import dumps, loads
 from signal import pthread_kill
-from sys import getprofile, gettrace, setprofile, settrace
+from sys import setprofile, settrace
 from threading import get_ident
 from time import perf_counter, process_time
 from types import CoroutineType, FrameType
@@ -56,6 +56,7 @@ from scaler_protocol.runtime.task_context import RelayAttendant, RelayReceiver, 
 from scaler_protocol.runtime.values import new_tuple
 from scaler_protocol.wire.envelope import Frame
 from scaler_protocol.wire.messages import Status, TaskFlag, TaskKind
+from scaler_worker.processor.changes import CHANGES, watch
 from scaler_worker.processor.channel import AgentGoneError, Channel
 from scaler_worker.processor.descriptors import moved_out_of_reach
 from scaler_worker.processor.failures import (
@@ -128,9 +129,9 @@ BROKEN_STATUS = 4
 
 QUICK_MICROSECONDS = 500
 LOOK_AFTER_SECONDS = 0.01
-"""What the first task of a function, a failed one, or one that takes longer has left of its process is looked for at once; what a
-quick one of a function that has run before has left, after so long: looking costs as much as such a task. The time in which a
-task waits for tasks of its own does not count: others use the processor then."""
+"""What a task has left of its process is looked for at once where it was seen to change something (`changes`), was the first of
+its function, has failed, or took longer. What was not seen of a quick one is looked for after so long, as looking costs as much
+as such a task. The time in which a task waits for tasks of its own does not count: others use the processor then."""
 
 UNDESCRIBED = named_failure_payload("Exception", "the task raised an exception that cannot be described")
 
@@ -303,6 +304,7 @@ class Processor:
         install_logging(self._capture)
         os.register_at_fork(before=self._streams.flush, after_in_child=self._become_fork)
         self._control_thread.start()
+        watch()
         set_task_context(self)
         set_scope(self._class_scope)
         if self._options.preload:
@@ -448,7 +450,7 @@ class Processor:
             if self._blocked_seconds:
                 took -= int(self._blocked_seconds * 1e6)
                 self._blocked_seconds = 0.0
-            if function is None or took >= QUICK_MICROSECONDS or result[3] is not None:
+            if function is None or took >= QUICK_MICROSECONDS or result[3] is not None or state.may_have_changed():
                 is_due = True
                 if rows:
                     # Before the next task can feel what this one has left.
@@ -510,10 +512,9 @@ class Processor:
                 ended_at = perf_counter()
                 if self._is_forked:
                     leave(None)
-                # Called inside the processor, they could raise there.
-                if gettrace() is not state.trace:
+                if CHANGES.noted:
+                    # What a task traces or profiles with could raise inside the processor.
                     settrace(state.trace)
-                if getprofile() is not state.profile:
                     setprofile(state.profile)
                 if type(value) in _INLINE_TYPES:
                     self._inside = False
@@ -733,7 +734,8 @@ class Processor:
 
     def _unpickle(self, payload: bytes) -> tuple[Sequence[Any], dict[str, Any]]:
         try:
-            args, kwargs = loads(memoryview(payload)[1:])
+            # A copy, because to make a view takes longer: such a payload is small.
+            args, kwargs = loads(payload[1:])
         except Exception as error:
             raise NotRestoredError("the arguments", error) from error
         return args, kwargs

@@ -10,6 +10,7 @@ from os import write
 from threading import RLock
 from typing import Any
 
+from scaler_worker.processor.changes import CHANGES
 from scaler_worker.processor.output import STDERR, STDOUT, OutputCapture
 
 LINE_BYTES_MAX = 8 * 1024
@@ -52,10 +53,16 @@ class TaskBuffer(io.BufferedIOBase):
             self._line += content
             # A processor may be killed at any time: no finished line must lie in a buffer.
             if b"\n" in content or len(self._line) >= LINE_BYTES_MAX:
-                self.flush()
+                self.write_out()
         return len(content)
 
     def flush(self) -> None:
+        # The text stream above calls this also where it is detached or reconfigured.
+        CHANGES.noted = True
+        self.write_out()
+
+    def write_out(self) -> None:
+        """Write what is left of a line."""
         with self._lock:
             line, self._line = self._line, bytearray()
             try:
@@ -131,7 +138,7 @@ class TaskStreams:
 
     def flush(self) -> None:
         for buffer in self._buffers:
-            buffer.flush()
+            buffer.write_out()
 
     def abandon(self) -> None:
         """In a process forked from this one; see `TaskBuffer.abandon`."""

@@ -14,6 +14,7 @@ import os
 import struct
 import sys
 from collections.abc import Sequence
+from os import close
 from typing import Any
 
 from scaler_protocol.ids import ID_BYTES
@@ -132,7 +133,7 @@ def new_memory(capacity: int) -> int:
         # Whoever maps a file that others can shrink can be killed by them.
         fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
     except BaseException:
-        os.close(descriptor)
+        close(descriptor)
         raise
     return descriptor
 

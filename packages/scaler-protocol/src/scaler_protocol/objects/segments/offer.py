@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import struct
+from os import close
 
 from scaler_protocol.ids import ID_BYTES
 from scaler_protocol.objects.segments.layout import MAGIC, TOKEN_BYTES, new_memory, supported
@@ -35,7 +36,7 @@ class Offer:
 
     def close(self) -> None:
         """Withdraw it: peers that have the token keep it."""
-        os.close(self._descriptor)
+        close(self._descriptor)
 
 
 def accept_offer(raw: bytes, incarnation: bytes) -> bytes | None:
@@ -52,7 +53,7 @@ def accept_offer(raw: bytes, incarnation: bytes) -> bytes | None:
     except OSError:
         return None
     finally:
-        os.close(descriptor)
+        close(descriptor)
     if len(proof) != _PROOF_BYTES or not proof.startswith(MAGIC + incarnation):
         return None
     return proof[-TOKEN_BYTES:]

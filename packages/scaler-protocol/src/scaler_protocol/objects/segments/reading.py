@@ -7,6 +7,7 @@ import os
 import stat
 import weakref
 from collections.abc import Sequence
+from os import close
 from typing import NamedTuple
 
 from scaler_protocol.objects.segments.layout import (
@@ -57,7 +58,7 @@ class SegmentReader:
         except OSError:
             return None
         finally:
-            os.close(descriptor)
+            close(descriptor)
         self._mapped.add(mapping)
         return list(slices(memoryview(mapping), lengths))
 
@@ -105,10 +106,10 @@ def adopt(place: Place, token: bytes, device: int) -> Adopted | None:
         mapping = None
     finally:
         if mapping is None:
-            os.close(descriptor)
+            close(descriptor)
     if mapping is None or lengths is None:
         return None
-    weakref.finalize(mapping, os.close, descriptor).atexit = False
+    weakref.finalize(mapping, close, descriptor).atexit = False
     return Adopted(slices(memoryview(mapping), lengths), Place(os.getpid(), descriptor, place.stamp))
 
 
