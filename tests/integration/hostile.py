@@ -14,6 +14,7 @@ import multiprocessing
 import os
 import pickle
 import resource
+import select
 import signal
 import socket
 import struct
@@ -422,6 +423,23 @@ def write_garbage() -> str:
             is_socket = os.readlink(f"/proc/self/fd/{name}").startswith("socket:")
             for kind in range(64) if is_socket else ():
                 os.write(int(name), bytes([kind, 0]) + b"garbage")
+        except OSError:
+            continue
+    return "done"
+
+
+def write_without_end() -> str:
+    """Write parts of a record to every socket, and never the last: whoever keeps them keeps more and more."""
+    part = bytes((34, 1)).ljust(64 * 1024, b"x")
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if not os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
+                continue
+            with socket.socket(fileno=os.dup(int(name))) as found:
+                for _ in range(100_000):
+                    if not select.select([], [found], [], 1.0)[1]:
+                        break
+                    found.send(part, socket.MSG_DONTWAIT)
         except OSError:
             continue
     return "done"

@@ -63,6 +63,7 @@ CASES: list[tuple[Callable[[], Any], Any]] = [
     (h.redirect_standard, "done"),
     (h.redirect_everything, Ends.DIES),
     (h.write_garbage, Ends.DIES),
+    (h.write_without_end, Ends.DIES),
     (h.close_objects, Ends.SOMEHOW),
     (h.replace_stdout, "done"),
     (h.no_streams, "done"),

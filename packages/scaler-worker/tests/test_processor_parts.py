@@ -22,6 +22,7 @@ from scaler_protocol.payloads.framing import INLINE_BYTES_MAX, OBJECT, PICKLED, 
 from scaler_protocol.payloads.values import dump_result, load_object
 from scaler_protocol.service.memory import rss_bytes
 from scaler_protocol.wire.batch_rows import Reported
+from scaler_worker.processor import records
 from scaler_worker.processor.channel import AgentGoneError, Channel
 from scaler_worker.processor.descriptors import COUNT_MAX, FIRST_NUMBER, identity, moved_out_of_reach
 from scaler_worker.processor.forked import leave
@@ -34,6 +35,8 @@ from scaler_worker.processor.preload import PreloadError, parse_preload, run_pre
 from scaler_worker.processor.records import (
     ONE_TASK_BYTES_MAX,
     PACKET_BYTES_MAX,
+    RECORD_BYTES_MAX,
+    RELAY_BYTES_MAX,
     Assembler,
     Extra,
     Kind,
@@ -65,6 +68,29 @@ def test_records_of_any_size_are_put_together_again(size: int) -> None:
     assert all(len(packet) <= PACKET_BYTES_MAX for packet in cut)
     records = [record for packet in cut if (record := assembler.add(packet)) is not None]
     assert records == [(7, body)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "bytes_max"), [(Kind.RESULTS, RECORD_BYTES_MAX), (Kind.RELAY, RELAY_BYTES_MAX), (99, RECORD_BYTES_MAX)]
+)
+def test_a_record_without_an_end_is_not_kept(monkeypatch: pytest.MonkeyPatch, kind: int, bytes_max: int) -> None:
+    # A thousandth of the real bounds.
+    monkeypatch.setattr(records, "RECORD_BYTES_MAX", RECORD_BYTES_MAX // 1024 * 8)
+    monkeypatch.setattr(records, "RELAY_BYTES_MAX", RELAY_BYTES_MAX // 1024 * 8)
+    fitting = bytes_max // 1024 * 8 // PACKET_BYTES_MAX
+    assembler = Assembler(bounded=True)
+    part = bytes((kind, 1)).ljust(PACKET_BYTES_MAX, b"x")
+    for _ in range(fitting):
+        assert assembler.add(part) is None
+    with pytest.raises(ValueError, match=r"^more than \d+ MiB in one record$"):
+        assembler.add(part)
+    # Nothing is left of it.
+    assert assembler.add(bytes((7, 0)) + b"next") == (7, b"next")
+
+
+def test_a_record_of_small_parts_is_not_kept() -> None:
+    with pytest.raises(ValueError, match="a part of 2 bytes, though more follow"):
+        Assembler(bounded=True).add(bytes((Kind.RESULTS, 1)))
 
 
 def test_tasks_round_trip() -> None:

@@ -84,17 +84,33 @@ def packets(kind: int, parts: Sequence[Bytes]) -> list[bytes]:
     ]
 
 
+RECORD_BYTES_MAX = 64 * 1024 * 1024
+"""Largest record of a processor. Results leave together until there are 256, and large ones are in storage."""
+
+RELAY_BYTES_MAX = 1024 * 1024 * 1024
+"""The same of a message of a client inside: a graph is one message, whatever its size."""
+
+_RELAYS = frozenset((Kind.RELAY, Kind.RELAY_UNFINISHED))
+
+
 class Assembler:
-    """Puts records together from packets."""
+    """Puts records together from packets.
 
-    __slots__ = ("_parts",)
+    With `bounded`, `add` raises ValueError for what no processor of ours sends, and what was there of the record is dropped:
+    a task can write to its processor's channel, and must not fill the agent's memory.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_bounded", "_parts")
+
+    def __init__(self, bounded: bool = False) -> None:
         self._parts: list[bytes] = []
+        self._bounded = bounded
 
     def add(self, packet: bytes) -> tuple[int, bytes] | None:
         """Return (kind, body) when `packet` completes a record."""
         if packet[1]:
+            if self._bounded:
+                self._check(packet)
             self._parts.append(packet[2:])
             return None
         if not self._parts:
@@ -103,6 +119,19 @@ class Assembler:
         body = b"".join(self._parts)
         self._parts.clear()
         return packet[0], body
+
+    def _check(self, packet: bytes) -> None:
+        """Raise ValueError where there is more of a record than there may be."""
+        bytes_max = RELAY_BYTES_MAX if packet[0] in _RELAYS else RECORD_BYTES_MAX
+        if len(packet) != PACKET_BYTES_MAX:
+            # Any number of small ones would cost more than their bytes.
+            problem = f"a part of {len(packet)} bytes, though more follow"
+        elif (len(self._parts) + 1) * PACKET_BYTES_MAX > bytes_max:
+            problem = f"more than {bytes_max // 1024**2} MiB in one record"
+        else:
+            return
+        self._parts.clear()
+        raise ValueError(problem)
 
 
 def _raw(typecode: str, column: Column) -> bytes:

@@ -126,7 +126,7 @@ class ProcessorLink:
         self._report = report
         self._import_ahead = import_ahead
         self._loop = asyncio.get_running_loop()
-        self._assembler = Assembler()
+        self._assembler = Assembler(bounded=True)
         self._is_ready = False
         self._is_faulty = False
         """Whether it has sent what cannot be read: nothing that comes behind it is believed."""
