@@ -18,18 +18,9 @@ from scaler_protocol.ids import NO_ID
 from scaler_protocol.payloads.framing import PICKLED, Argument, Source, frame_arguments
 from scaler_protocol.wire.messages import Status
 from scaler_worker.processor.page import RunningPage
-from scaler_worker.processor.records import (
-    PACKET_BYTES_MAX,
-    Assembler,
-    Bytes,
-    Kind,
-    cancel_parts,
-    one_task_parts,
-    packets,
-    read_one_result,
-    read_results,
-    tasks_parts,
-)
+from scaler_worker.processor.records import PACKET_BYTES_MAX, Assembler, Bytes, Kind, cancel_parts, packets
+from scaler_worker.processor.result_records import read_one_result, read_results
+from scaler_worker.processor.task_records import one_task_parts, tasks_parts
 
 CLIENT = b"c" * 16
 FUNCTION = b"f" * 16

@@ -33,28 +33,26 @@ from scaler_worker.processor.output import LOG, STDERR, STDOUT, TASK_BYTES_MAX, 
 from scaler_worker.processor.page import RunningPage
 from scaler_worker.processor.preload import PreloadError, parse_preload, run_preload
 from scaler_worker.processor.records import (
-    ONE_TASK_BYTES_MAX,
     PACKET_BYTES_MAX,
     RECORD_BYTES_MAX,
     RELAY_BYTES_MAX,
     Assembler,
-    Extra,
     Kind,
     cancel_parts,
     object_answer_parts,
-    one_result_parts,
-    one_task_parts,
     packets,
     read_cancel,
     read_object_answer,
-    read_one_result,
+)
+from scaler_worker.processor.result_records import Extra, one_result_parts, read_one_result, read_results, results_parts
+from scaler_worker.processor.streams import TaskBuffer
+from scaler_worker.processor.task_records import (
+    ONE_TASK_BYTES_MAX,
+    one_task_parts,
     read_one_task,
-    read_results,
     read_tasks,
-    results_parts,
     tasks_parts,
 )
-from scaler_worker.processor.streams import TaskBuffer
 
 OBJECT_ID = b"o" * 16
 MIB = 1024 * 1024

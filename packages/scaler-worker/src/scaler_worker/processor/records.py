@@ -11,22 +11,15 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from enum import IntEnum
-from itertools import repeat
-from typing import NamedTuple
 
-from scaler_protocol.runtime.values import new_tuple
-from scaler_protocol.wire.batch_rows import CARRIED, NOTHING_REPORTED, REPORTED, Carried, Reported
-from scaler_protocol.wire.columns import EMPTY, Column
-from scaler_protocol.wire.messages import Status
+from scaler_protocol.wire.columns import Column
 
 PACKET_BYTES_MAX = 64 * 1024
 """Safely below the send buffer the kernel gives everybody."""
 
 ID = 16
-
-_STATUS_MAX = max(Status)
 
 Bytes = bytes | bytearray | memoryview
 
@@ -134,11 +127,11 @@ class Assembler:
         raise ValueError(problem)
 
 
-def _raw(typecode: str, column: Column) -> bytes:
+def raw_column(typecode: str, column: Column) -> bytes:
     return (column if isinstance(column, array) and column.typecode == typecode else array(typecode, column)).tobytes()
 
 
-class _Reader:
+class Reader:
     """Cuts columns off a body, front to back."""
 
     __slots__ = ("at", "body")
@@ -173,305 +166,7 @@ class _Reader:
         return strings
 
 
-# --- tasks -----------------------------------------------------------------------------------------------------------
-
-_TASKS = struct.Struct("=QIIHBBHHHBBIBI16s16s")
-assert len(CARRIED) <= 32
-
-
-class Tasks(NamedTuple):
-    """Tasks handed to a processor; one row each where a field is a list."""
-
-    first_index: int
-    generation: int
-    depth: int
-    kind: int
-    flags: int
-    client: bytes
-    serializer: bytes
-    """Function id, or empty."""
-    functions: list[bytes]
-    function_indexes: Column
-    """Empty where all rows use the first function."""
-    numbers: Column
-    payloads: list[bytes]
-    inputs: dict[int, list[bytes | int]]
-    """Row to its graph inputs, which most rows do not have: payloads, or of which task's result (its index) it is."""
-    carried: Sequence[Carried]
-    """What each row carries (see `batch_rows.CARRIED`); empty where none carries anything."""
-    new_functions: list[tuple[bytes, bytes]]
-    forgotten: list[bytes]
-
-
-def tasks_parts(
-    *,
-    first_index: int,
-    generation: int,
-    depth: int,
-    kind: int,
-    flags: int,
-    client: bytes,
-    serializer: bytes,
-    functions: Sequence[bytes],
-    function_indexes: Column,
-    numbers: Column,
-    payload_lengths: Column,
-    payload: Bytes,
-    input_positions: Column,
-    inputs: Sequence[bytes],
-    input_sources: Column,
-    carried: Sequence[Column] = ((),) * len(CARRIED),
-    new_functions: Sequence[tuple[bytes, bytes]],
-    forgotten: Sequence[bytes],
-) -> list[Bytes]:
-    """Return the body of a TASKS record, in parts."""
-    header = _TASKS.pack(
-        first_index,
-        generation,
-        len(numbers),
-        depth,
-        kind,
-        flags,
-        len(functions),
-        len(new_functions),
-        len(forgotten),
-        1 if len(function_indexes) else 0,
-        1 if serializer else 0,
-        len(inputs),
-        1 if len(input_sources) else 0,
-        sum(1 << position for position, column in enumerate(carried) if len(column)),
-        client,
-        serializer,
-    )
-    parts: list[Bytes] = [header, *functions]
-    if new_functions:
-        parts.extend(function for function, _ in new_functions)
-        parts.append(_raw("Q", [len(body) for _, body in new_functions]))
-        parts.extend(body for _, body in new_functions)
-    parts.extend(forgotten)
-    if len(function_indexes):
-        parts.append(_raw("H", function_indexes))
-    parts += (_raw("Q", numbers), _raw("I", payload_lengths), payload)
-    if inputs:
-        parts += (_raw("I", input_positions), _raw("I", [len(data) for data in inputs]), *inputs)
-        if len(input_sources):
-            parts.append(_raw("I", input_sources))
-    parts += (_raw(spec.typecode, column) for spec, column in zip(CARRIED, carried, strict=True) if len(column))
-    return parts
-
-
-def read_tasks(body: bytes) -> Tasks:
-    (
-        first_index,
-        generation,
-        count,
-        depth,
-        kind,
-        flags,
-        function_count,
-        new_count,
-        forgotten_count,
-        has_indexes,
-        has_serializer,
-        input_count,
-        has_sources,
-        carried_bits,
-        client,
-        serializer,
-    ) = _TASKS.unpack_from(body)
-    reader = _Reader(body, _TASKS.size)
-    functions = reader.ids(function_count)
-    new_functions: list[tuple[bytes, bytes]] = []
-    if new_count:
-        ids = reader.ids(new_count)
-        new_functions = list(zip(ids, reader.strings(reader.column("Q", new_count)), strict=True))
-    forgotten = reader.ids(forgotten_count)
-    indexes: Column = reader.column("H", count) if has_indexes else ()
-    numbers = reader.column("Q", count)
-    payloads = reader.strings(reader.column("I", count))
-    inputs: dict[int, list[bytes | int]] = {}
-    if input_count:
-        positions = reader.column("I", input_count)
-        payloads_in = reader.strings(reader.column("I", input_count))
-        sources: Iterable[int] = reader.column("I", input_count) if has_sources else repeat(0)
-        for position, data, source in zip(positions, payloads_in, sources, strict=False):
-            inputs.setdefault(position, []).append(first_index + position - source if source else data)
-    carried: Sequence[Carried] = ()
-    if carried_bits:
-        columns = [
-            reader.column(spec.typecode, count) if carried_bits & 1 << position else (spec.absent or 0,) * count
-            for position, spec in enumerate(CARRIED)
-        ]
-        carried = list(zip(*columns, strict=True))
-    return Tasks(
-        first_index,
-        generation,
-        depth,
-        kind,
-        flags,
-        client,
-        serializer if has_serializer else b"",
-        functions,
-        indexes,
-        numbers,
-        payloads,
-        inputs,
-        carried,
-        new_functions,
-        forgotten,
-    )
-
-
-_ONE_TASK = struct.Struct("=QIHBBQ16s16s")
-ONE_TASK_BYTES_MAX = PACKET_BYTES_MAX - 2 - _ONE_TASK.size
-"""Payload of a task whose record has the short form."""
-
-
-def one_task_parts(
-    index: int,
-    generation: int,
-    depth: int,
-    kind: int,
-    flags: int,
-    number: int,
-    client: bytes,
-    function: bytes,
-    payload: Bytes,
-) -> list[Bytes]:
-    """Return the body of a ONE_TASK record, in parts."""
-    return [_ONE_TASK.pack(index, generation, depth, kind, flags, number, client, function), payload]
-
-
-def read_one_task(body: bytes) -> Tasks:
-    index, generation, depth, kind, flags, number, client, function = _ONE_TASK.unpack_from(body)
-    payload = body[_ONE_TASK.size :]
-    return new_tuple(
-        Tasks,
-        (index, generation, depth, kind, flags, client, b"", [function], (), (number,), [payload], {}, (), [], []),
-    )
-
-
-# --- results ---------------------------------------------------------------------------------------------------------
-
-_RESULTS = struct.Struct("=QIBI")
-"""First index, rows, which of `REPORTED` follow (a bit each), and how many results are objects."""
-
-_LIMITS = tuple((1 << 8 * array(spec.typecode).itemsize) - 1 for spec in REPORTED)
-_DURATIONS = Reported._fields.index("durations")
-_ONLY_DURATIONS, _DURATION_TYPE = 1 << _DURATIONS, REPORTED[_DURATIONS].typecode
-_BEFORE, _BEHIND = NOTHING_REPORTED[:_DURATIONS], NOTHING_REPORTED[_DURATIONS + 1 :]
-assert len(REPORTED) <= 8
-
-
-class Extra(NamedTuple):
-    """What most results do not have."""
-
-    status: int = 0
-    measured: Mapping[str, int] = {}
-    """By the name of its column in `Reported`, beside status and duration."""
-    object_id: bytes = b""
-    object_size: int = 0
-
-
-Result = tuple[int, bytes, int, Extra | None]
-"""(index, payload, microseconds, what is unusual about it)."""
-
-
-class Results(NamedTuple):
-    """As `events.ProcessorResults`, without the processor."""
-
-    first_index: int
-    rows: int
-    payload_lengths: Column
-    payloads: bytes
-    reported: Reported
-    object_positions: Column = ()
-    objects: tuple[bytes, ...] = ()
-    object_sizes: Column = ()
-
-
-def results_parts(results: Sequence[Result]) -> list[Bytes]:
-    """Return the body of a RESULTS record, in parts."""
-    payloads = [result[1] for result in results]
-    count = len(results)
-    columns = [array("I", map(len, payloads)).tobytes()]
-    flags = stored_count = 0
-    unusual = [result[3] for result in results]
-    durations = [result[2] for result in results]
-    if unusual.count(None) == count and min(durations) >= 0 and max(durations) <= _LIMITS[_DURATIONS]:
-        header = _RESULTS.pack(results[0][0], count, _ONLY_DURATIONS, 0)
-        return [header, *columns, array(_DURATION_TYPE, durations).tobytes(), *payloads]
-    plain = Extra()
-    extras = [extra or plain for extra in unusual]
-    for position, (spec, limit) in enumerate(zip(REPORTED, _LIMITS, strict=True)):
-        if position == _DURATIONS:
-            values = durations
-        elif spec.name == "statuses":
-            values = [extra.status for extra in extras]
-        else:
-            values = [extra.measured.get(spec.name, 0) for extra in extras]
-        if position == _DURATIONS or any(values):
-            flags |= 1 << position
-            columns.append(array(spec.typecode, [_bounded(value, limit) for value in values]).tobytes())
-    stored = [(position, extra) for position, extra in enumerate(extras) if extra.object_id]
-    stored_count = len(stored)
-    if stored:
-        columns.append(array("I", [position for position, _ in stored]).tobytes())
-        columns.append(array("Q", [extra.object_size for _, extra in stored]).tobytes())
-        columns.extend(extra.object_id for _, extra in stored)
-    return [_RESULTS.pack(results[0][0], count, flags, stored_count), *columns, *payloads]
-
-
-_ONE_RESULT = struct.Struct("=QI")
-
-
-def one_result_parts(result: Result) -> list[Bytes]:
-    """Return the body of a ONE_RESULT record, in parts: of a result with nothing unusual about it."""
-    return [_ONE_RESULT.pack(result[0], _bounded(result[2], 0xFFFFFFFF)), result[1]]
-
-
-def _bounded(measured: int, limit: int) -> int:
-    """Return a measured number as its column holds it. Clocks may go wrong: a task can replace those of its process."""
-    return measured if 0 <= measured <= limit else max(0, min(measured, limit))
-
-
-def read_one_result(body: bytes) -> tuple[int, int, Column, bytes, Reported]:
-    """Return the first fields of `Results`; the others are empty."""
-    index, duration = _ONE_RESULT.unpack_from(body)
-    payload = body[_ONE_RESULT.size :]
-    return index, 1, (len(payload),), payload, new_tuple(Reported, (*_BEFORE, (duration,), *_BEHIND))
-
-
-def read_results(body: bytes) -> Results:
-    first_index, count, flags, stored_count = _RESULTS.unpack_from(body)
-    reader = _Reader(body, _RESULTS.size)
-    lengths = reader.column("I", count)
-    if flags == _ONLY_DURATIONS:
-        reported = new_tuple(Reported, (*_BEFORE, reader.column(_DURATION_TYPE, count), *_BEHIND))
-    else:
-        reported = Reported._make(
-            reader.column(spec.typecode, count) if flags & 1 << position else EMPTY
-            for position, spec in enumerate(REPORTED)
-        )
-    positions: Column = EMPTY
-    sizes: Column = EMPTY
-    objects: tuple[bytes, ...] = ()
-    if stored_count:
-        positions = reader.column("I", stored_count)
-        sizes = reader.column("Q", stored_count)
-        objects = tuple(reader.ids(stored_count))
-    payloads = body[reader.at :]
-    statuses = reported.statuses
-    if (
-        sum(lengths) != len(payloads)
-        or len(reported.durations) != count
-        or (len(statuses) and max(statuses) > _STATUS_MAX)
-    ):
-        raise ValueError(f"results of {sum(lengths)} bytes in a record that has {len(payloads)}")
-    return Results(first_index, count, lengths, payloads, reported, positions, objects, sizes)
-
-
-# --- small ones ------------------------------------------------------------------------------------------------------
+# --- records of few fields
 
 _CANCEL = struct.Struct("=QB")
 _GIVEN_BACK = struct.Struct("=IQ")
@@ -546,11 +241,11 @@ def read_object_answer(body: bytes) -> tuple[bytes, int, str]:
 
 def relay_parts(client: bytes, frames: Sequence[Bytes]) -> list[Bytes]:
     """For RELAY, RELAY_UNFINISHED and RELAY_DELIVER."""
-    return [client, struct.pack("=I", len(frames)), _raw("Q", [len(frame) for frame in frames]), *frames]
+    return [client, struct.pack("=I", len(frames)), raw_column("Q", [len(frame) for frame in frames]), *frames]
 
 
 def read_relay(body: bytes) -> tuple[bytes, list[bytes]]:
     """Return (client, frames)."""
     (count,) = struct.unpack_from("=I", body, ID)
-    reader = _Reader(body, ID + 4)
+    reader = Reader(body, ID + 4)
     return body[:ID], reader.strings(reader.column("Q", count))

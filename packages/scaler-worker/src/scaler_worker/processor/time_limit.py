@@ -32,7 +32,7 @@ class TimeLimit:
         self._seconds = seconds
         self._until: float | None = None
         self._describing = False
-        self._inside = False
+        self._in_users_code = False
 
     def begin(self) -> None:
         """An exception is about to be described: it has all the time."""
@@ -52,12 +52,12 @@ class TimeLimit:
             self._wake()
         elif self.is_over:
             raise TookTooLong
-        before = self._inside
+        before = self._in_users_code
         try:
-            self._inside = True
+            self._in_users_code = True
             return function(*arguments)
         finally:
-            self._inside = before
+            self._in_users_code = before
 
     @property
     def is_set(self) -> bool:
@@ -76,7 +76,7 @@ class TimeLimit:
         Return whether an exception is being described, so that nothing else may be raised now: it would be taken for
         something that the user's code raised.
         """
-        if self._inside and self.is_over:
+        if self._in_users_code and self.is_over:
             raise TookTooLong
         return self._describing
 

@@ -1,4 +1,4 @@
-"""The agent's end of one processor: its channels, its page, and the last it wrote to its standard error."""
+"""The agent's end of one processor: its channels, its page, and the last lines it wrote to its standard error."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from scaler_worker.core import effects, events
 from scaler_worker.core.slices import TaskSlice
 from scaler_worker.processor.page import RunningPage
 from scaler_worker.processor.records import (
-    ONE_TASK_BYTES_MAX,
     PACKET_BYTES_MAX,
     PID_BYTES,
     TRUE,
@@ -29,21 +28,19 @@ from scaler_worker.processor.records import (
     Kind,
     cancel_parts,
     object_answer_parts,
-    one_task_parts,
     packets,
     read_chunk_failures,
     read_given_back,
     read_object_wanted,
-    read_one_result,
     read_output,
     read_relay,
-    read_results,
     relay_parts,
-    tasks_parts,
 )
+from scaler_worker.processor.result_records import read_one_result, read_results
+from scaler_worker.processor.task_records import ONE_TASK_BYTES_MAX, one_task_parts, tasks_parts
 
 PACKETS_PER_TURN = 32
-"""Read from one processor before the others have their turn."""
+"""Packets read from one processor before the others are looked at."""
 
 SOCKET_BUFFER_BYTES = 1024 * 1024
 
@@ -71,7 +68,7 @@ class _Sender:
             if len(cut) == 1 and self._socket.send(cut[0]):
                 return
         except OSError:
-            # Not now, or never again: whichever it is shows below.
+            # The socket is full, or the processor is gone: `_flush` finds out which.
             pass
         queue.extend(cut)
         self._flush()
@@ -129,7 +126,7 @@ class ProcessorLink:
         self._assembler = Assembler(bounded=True)
         self._is_ready = False
         self._is_faulty = False
-        """Whether it has sent what cannot be read: nothing that comes behind it is believed."""
+        """Whether it has sent something that cannot be read. Everything after that is ignored."""
         self._start_error = ""
         self._retirement = ""
         self._stderr_tail = b""
@@ -171,7 +168,7 @@ class ProcessorLink:
         self._control_sender.send(Kind.STORAGE_ADDRESS, [address.encode()])
 
     def stop(self) -> None:
-        """Let it end when it has nothing more to do."""
+        """Have it end when it has nothing more to do."""
         with contextlib.suppress(OSError):
             self._tasks.shutdown(socket.SHUT_WR)
 
@@ -187,12 +184,12 @@ class ProcessorLink:
 
     def _read_tasks_channel(self) -> None:
         for _ in range(PACKETS_PER_TURN):
-            # Who sends a result alone has no other: the next look at all descriptors costs less than finding that out.
+            # A result that is sent alone is the only one. Finding out that nothing follows would cost a system call.
             if self._read_packet() in (None, Kind.ONE_RESULT):
                 return
 
     def _read_packet(self) -> int | None:
-        """Read what comes next; return the kind of record that is complete with it, 0 for none; None: nothing is there."""
+        """Read one packet. Return the kind of the record it completes; 0 if it completes none, None if there is no packet."""
         try:
             packet = self._tasks.recv(PACKET_BYTES_MAX)
         except BlockingIOError:
@@ -210,7 +207,7 @@ class ProcessorLink:
                 return 0
             event = self._event_of(*record)
         except (ValueError, IndexError, struct.error) as error:
-            # Whatever a task has done to the processor must not be felt here.
+            # A task may have written anything into the channel. That must not end the agent.
             record = (0, b"")
             self._is_faulty = True
             event = events.ProcessorFaulty(self.number, f"sent a record that cannot be read ({error})")
@@ -219,7 +216,7 @@ class ProcessorLink:
         return record[0]
 
     def _event_of(self, kind: int, body: bytes) -> events.Event | None:
-        """Return what the agent's core is told of a record; None where the record is for us."""
+        """Return the event for the agent's core that a record stands for; None if it concerns this link only."""
         number = self.number
         if kind == Kind.ONE_RESULT:
             return events.ProcessorResults(number, *read_one_result(body))
@@ -249,7 +246,7 @@ class ProcessorLink:
             return events.ObjectWanted(number, *read_object_wanted(body))
         if kind == Kind.READY:
             self._is_ready = True
-            # Later ones a task has written: nobody else's process is to be killed in the place of its own.
+            # A second READY was written by a task: its number could be that of any process, which would be killed.
             self.pid = self.pid or int.from_bytes(body[:PID_BYTES], "little")
             return events.ProcessorReady(number, self.pid)
         if kind == Kind.START_FAILED and not self._is_ready:
@@ -261,7 +258,7 @@ class ProcessorLink:
         return None
 
     def _read_stderr(self) -> bool:
-        """Take in what was written there; return whether there was anything."""
+        """Read what was written to standard error; return whether there was anything."""
         try:
             data = os.read(self._stderr, 65_536)
         except BlockingIOError:
@@ -276,14 +273,14 @@ class ProcessorLink:
             sys.stderr.flush()
         return True
 
-    # --- its end
+    # --- the end
 
     def end(self, status: int | None, peak_bytes: int) -> events.ProcessorExited:
-        """Take in the last it said, release everything, and return what is to be reported. `status` None: unknown."""
+        """Read what it sent last, release everything, and return the event to report. `status` is None if it is not known."""
         while self._read_packet() is not None:
             pass
         with contextlib.suppress(OSError):
-            # Bounded, as what it has started may go on writing.
+            # Bounded, because processes that it has started may go on writing.
             for _ in range(STDERR_READS_MAX):
                 if not self._read_stderr():
                     break

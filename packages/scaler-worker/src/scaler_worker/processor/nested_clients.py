@@ -18,7 +18,7 @@ ATTEND_SECONDS = 1.0
 """How often clients with unanswered tasks look whether something is due: nobody may be waiting in them."""
 
 
-class InsideClients:
+class NestedClients:
     """All clients of one processor.
 
     `send` writes a record to the agent, `wake` has the control thread look at `poll_milliseconds`; both from any thread.

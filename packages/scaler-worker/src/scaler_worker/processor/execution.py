@@ -1,0 +1,272 @@
+"""Runs one task: restores its function and arguments, calls, and makes a result of what comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextvars import copy_context
+from pickle import dumps, loads
+from sys import setprofile, settrace
+from time import perf_counter, process_time
+from types import CoroutineType
+from typing import Any
+
+from scaler_protocol.failures import named_failure_payload
+from scaler_protocol.payloads.expressions import CallFailedError
+from scaler_protocol.payloads.framing import FAILURE_KEPT_BYTES_MAX, PICKLED
+from scaler_protocol.payloads.values import (
+    NotRestoredError,
+    Outcome,
+    Serializer,
+    dump_result,
+    inline_or_object,
+    load_arguments,
+    load_chunk,
+    unavailable_object,
+)
+from scaler_protocol.runtime.coroutines import completed, is_cancellation
+from scaler_protocol.wire.messages import Status, TaskFlag, TaskKind
+from scaler_worker.processor.blocking import Blocking
+from scaler_worker.processor.chain_results import ChainResults, SkippedError
+from scaler_worker.processor.changes import CHANGES
+from scaler_worker.processor.channel import AgentGoneError
+from scaler_worker.processor.failures import FailureWriter, NotSerializableError, shown_failure
+from scaler_worker.processor.forked import leave
+from scaler_worker.processor.functions import Function, FunctionTable
+from scaler_worker.processor.host_objects import HostObjects
+from scaler_worker.processor.inbox import Row
+from scaler_worker.processor.map_chunks import MapChunks
+from scaler_worker.processor.memory import peak_bytes, reset_peak
+from scaler_worker.processor.object_reader import ObjectReader
+from scaler_worker.processor.output import OutputCapture
+from scaler_worker.processor.process_state import ProcessState
+from scaler_worker.processor.records import Bytes, Kind, chunk_failures_parts
+from scaler_worker.processor.result_records import Extra, Result
+from scaler_worker.processor.running_task import RunningTask, TaskCanceled
+
+UNDESCRIBED = named_failure_payload("Exception", "the task raised an exception that cannot be described")
+
+CALL, MAP_CHUNK = int(TaskKind.CALL), int(TaskKind.MAP_CHUNK)
+PROFILE, STREAM_OUTPUT = int(TaskFlag.PROFILE), int(TaskFlag.STREAM_OUTPUT)
+SUCCESS, FAILED, CANCELED = int(Status.SUCCESS), int(Status.FAILED), int(Status.CANCELED)
+
+_INLINE_TYPES = frozenset((type(None), bool, int, float))
+"""Results whose pickle is small for certain, and needs no look at buffers."""
+
+
+class TaskExecution:
+    """On the main thread. Whatever a task does or raises, `run` returns a result."""
+
+    def __init__(
+        self,
+        running: RunningTask,
+        functions: FunctionTable,
+        chain_results: ChainResults,
+        reader: ObjectReader,
+        objects: HostObjects,
+        failures: FailureWriter,
+        capture: OutputCapture,
+        blocking: Blocking,
+        send: Callable[[Kind, Sequence[Bytes]], None],
+    ) -> None:
+        self._running = running
+        self._functions = functions
+        self._chain_results = chain_results
+        self._fetch = reader.fetch
+        self._objects = objects
+        self._failures = failures
+        self._capture = capture
+        self._blocking = blocking
+        self._send = send
+        self.chunks = MapChunks(running, failures, self._load_arguments)
+
+    def run(self, row: Row, function: Function | None, state: ProcessState) -> tuple[Result, float]:
+        """Run one task; return its result and when it ended. Raises AgentGoneError only."""
+        running = self._running
+        cancels = running.cancels
+        index = row.task_index
+        started_at = perf_counter()
+        running.row = row
+        try:
+            # In this order: a cancel that is not in the table when we look finds the task running, and signals.
+            running.in_code = True
+            running.page.word[0] = index + 1
+            if cancels and index in cancels:
+                raise TaskCanceled
+            tasks = row.tasks
+            if function is None:
+                function = self._functions.load(row.function, tasks.serializer, self._fetch)
+            if tasks.kind == CALL and not tasks.flags and not tasks.serializer and row.payload[:1] == PICKLED:
+                # The way of nearly all small tasks: no more than unpickle, call, pickle.
+                args, kwargs = _unpickle(row.payload)
+                if running.is_forked:
+                    leave(None)
+                started_at = perf_counter()
+                value = copy_context().run(function.call, *args, **kwargs)
+                ended_at = perf_counter()
+                if running.is_forked:
+                    leave(None)
+                if CHANGES.noted:
+                    # What a task traces or profiles with could raise inside the processor.
+                    settrace(state.trace)
+                    setprofile(state.profile)
+                if type(value) in _INLINE_TYPES:
+                    running.in_code = False
+                    result: Result = (index, PICKLED + dumps(value, 5), int((ended_at - started_at) * 1e6), None)
+                else:
+                    if type(value) is CoroutineType:
+                        value = completed(value)
+                        ended_at = perf_counter()
+                        if running.is_forked:
+                            leave(None)
+                    result = self._succeeded(row, started_at, ended_at, self._dump(value, None))
+                    running.in_code = False
+            else:
+                result, ended_at = self._run_other(row, function, state)
+                running.in_code = False
+            seconds = ended_at - started_at
+            known = function.seconds
+            function.seconds = seconds if known == float("inf") else known * 0.8 + seconds * 0.2
+        except BaseException as error:
+            # The signal may come once more while this runs.
+            running.in_code = False
+            if running.is_forked:
+                leave(error)
+            ended_at = perf_counter()
+            settrace(state.trace)
+            setprofile(state.profile)
+            try:
+                result = self._end_badly(row, error, started_at, ended_at)
+            except AgentGoneError:
+                raise
+            except BaseException:
+                # Exceptions are objects of the user's too.
+                result = (index, UNDESCRIBED, int((ended_at - started_at) * 1e6), Extra(FAILED))
+        finally:
+            running.row = None
+            if cancels:
+                cancels.pop(index, None)
+        if self._blocking.depth:
+            self._blocking.end()
+        return result, ended_at
+
+    def _run_other(self, row: Row, function: Function, state: ProcessState) -> tuple[Result, float]:
+        """Run a task that is a map chunk, is profiled or listened to, or has arguments from elsewhere."""
+        running = self._running
+        tasks = row.tasks
+        serializer = self._functions.serializer(tasks.serializer, self._fetch)
+        profiled = tasks.flags & PROFILE
+        if tasks.flags & STREAM_OUTPUT:
+            self._capture.begin(row.task_index)
+        try:
+            if tasks.kind == MAP_CHUNK:
+                try:
+                    chunk = load_chunk(row.payload, self._fetch)
+                except Exception as error:
+                    raise NotRestoredError("the arguments", error) from error
+            else:
+                inputs = tasks.inputs.get(row.position)
+                payloads = self._chain_results.payloads(inputs) if inputs is not None else ()
+                args, kwargs = self._load_arguments(row.payload, payloads, serializer)
+            if profiled:
+                reset_peak()
+                cpu_started_at = process_time()
+            if running.is_forked:
+                leave(None)
+            started_at = perf_counter()
+            if tasks.kind == MAP_CHUNK:
+                values, failures = copy_context().run(self.chunks.run, chunk, function, serializer)
+            else:
+                value = completed(copy_context().run(function.call, *args, **kwargs))
+            ended_at = perf_counter()
+            if running.is_forked:
+                leave(None)
+            settrace(state.trace)
+            setprofile(state.profile)
+        finally:
+            self._capture.end()
+        is_chunk = tasks.kind == MAP_CHUNK
+        outcome = self.chunks.dump(values, failures) if is_chunk else self._dump(value, serializer)
+        if is_chunk and failures:
+            first = shown_failure(failures[min(failures)])
+            self._send(Kind.CHUNK_FAILURES, chunk_failures_parts(row.task_index, len(failures), first))
+        cpu_time = int((process_time() - cpu_started_at) * 1e6) if profiled else 0
+        memory_peak = peak_bytes() if profiled else 0
+        return self._succeeded(row, started_at, ended_at, outcome, cpu_time, memory_peak), ended_at
+
+    # --- arguments and values
+
+    def _load_arguments(
+        self, payload: bytes, inputs: Sequence[bytes], serializer: Serializer | None
+    ) -> tuple[Sequence[Any], dict[str, Any]]:
+        try:
+            return load_arguments(payload, inputs, serializer, self._fetch)
+        except CallFailedError as failed:
+            error_of_call = failed.error
+        except Exception as error:
+            raise NotRestoredError("the arguments", error) from error
+        # Behind the handler: within it, the interpreter would take what it handles for this one's context.
+        raise error_of_call
+
+    def _dump(self, value: Any, serializer: Serializer | None) -> Outcome:
+        try:
+            return dump_result(value, serializer)
+        except Exception as error:
+            raise NotSerializableError(self._failures.not_serializable(value, error)) from None
+
+    # --- results
+
+    def _succeeded(
+        self, row: Row, started_at: float, ended_at: float, outcome: Outcome, cpu_time: int = 0, memory_peak: int = 0
+    ) -> Result:
+        size = 0
+        if outcome.object_id:
+            try:
+                size = self._objects.write(outcome.object_id, outcome.buffers)
+            except OSError as error:
+                text = f"a large result could not be kept on the worker's host: {error}"
+                return row.task_index, text.encode("utf-8", "replace"), 0, Extra(Status.STORAGE_FAILED)
+        extra = None
+        if outcome.object_id or cpu_time or memory_peak:
+            measured = {"cpu_times": cpu_time, "memory_peaks": memory_peak} if cpu_time or memory_peak else {}
+            extra = Extra(SUCCESS, measured, outcome.object_id, size)
+        return row.task_index, outcome.payload, int((ended_at - started_at) * 1e6), extra
+
+    def _end_badly(self, row: Row, error: BaseException, started_at: float, ended_at: float) -> Result:
+        """Return the result of a task that raised, or could not begin."""
+        microseconds = int((ended_at - started_at) * 1e6)
+        # By its type alone: `isinstance` asks the exception for its `__class__`, which may be a property that raises.
+        kind = type(error)
+        if issubclass(kind, AgentGoneError):
+            raise error
+        cancels = self._running.cancels
+        if kind is TaskCanceled or (row.task_index in cancels and is_cancellation(error)):
+            status, text = cancels.get(row.task_index, (CANCELED, ""))
+            return row.task_index, text.encode("utf-8", "replace"), microseconds, Extra(status)
+        if kind is SkippedError:
+            return row.task_index, b"", 0, Extra(Status.SKIPPED)
+        unavailable = unavailable_object(error)
+        if unavailable is not None:
+            return row.task_index, str(unavailable).encode("utf-8", "replace"), microseconds, Extra(unavailable.status)
+        return self._failed(row, self._failures.payload(error), microseconds)
+
+    def _failed(self, row: Row, payload: bytes, microseconds: int) -> Result:
+        """Return the result of a task with this failure payload; a large one goes into storage as large values do."""
+        if len(payload) > FAILURE_KEPT_BYTES_MAX:
+            self._send(Kind.CHUNK_FAILURES, chunk_failures_parts(row.task_index, 0, shown_failure(payload)))
+        outcome = inline_or_object(payload)
+        if not outcome.object_id:
+            return row.task_index, payload, microseconds, Extra(FAILED)
+        try:
+            size = self._objects.write(outcome.object_id, outcome.buffers)
+        except OSError:
+            return row.task_index, shown_failure(payload), microseconds, Extra(FAILED)
+        return row.task_index, outcome.payload, microseconds, Extra(FAILED, {}, outcome.object_id, size)
+
+
+def _unpickle(payload: bytes) -> tuple[Sequence[Any], dict[str, Any]]:
+    try:
+        # A copy, because to make a view takes longer: such a payload is small.
+        args, kwargs = loads(payload[1:])
+    except Exception as error:
+        raise NotRestoredError("the arguments", error) from error
+    return args, kwargs

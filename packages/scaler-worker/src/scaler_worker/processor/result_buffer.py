@@ -1,0 +1,47 @@
+"""Results that wait to be sent, because a packet costs as much as several tasks."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from time import perf_counter
+
+from scaler_worker.processor.channel import Channel
+from scaler_worker.processor.records import Kind
+from scaler_worker.processor.result_records import Result, one_result_parts, results_parts
+
+LATEST_FLUSH_SECONDS = 0.016
+"""How long results wait at most, whatever the main thread does."""
+
+
+class ResultBuffer:
+    """The main thread appends to `results`; it and the control thread send them."""
+
+    __slots__ = ("_channel", "_lock", "flushed_at", "results")
+
+    def __init__(self, channel: Channel) -> None:
+        self.results: deque[Result] = deque()
+        self.flushed_at = 0.0
+        self._channel = channel
+        self._lock = threading.Lock()
+
+    def flush(self) -> None:
+        """Send all results. From either thread."""
+        with self._lock:
+            results = self.results
+            count = len(results)
+            if count == 1 and results[0][3] is None:
+                self._channel.send(Kind.ONE_RESULT, one_result_parts(results.popleft()))
+            elif count:
+                self._channel.send(Kind.RESULTS, results_parts([results.popleft() for _ in range(count)]))
+            self.flushed_at = perf_counter()
+
+    def flush_late(self) -> None:
+        """Send results that have waited for too long."""
+        if perf_counter() - self.flushed_at >= LATEST_FLUSH_SECONDS:
+            self.flush()
+
+    def abandon(self) -> None:
+        """In a process forked from this one: the results are the other's, and a thread that is not here may hold the lock."""
+        self._lock = threading.Lock()
+        self.results.clear()

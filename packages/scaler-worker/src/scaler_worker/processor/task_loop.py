@@ -1,0 +1,108 @@
+"""The processor's main loop: runs the tasks that wait, decides when their results are sent, and looks after the process.
+
+Results are buffered, because a packet costs as much as several tasks. They are sent when there is nothing more to do, when they
+are `FLUSH_RESULTS_MAX`, when others were sent `FLUSH_SECONDS` ago (so the first one after a pause leaves at once), before a
+function that is known to be slow or not known, and at the latest after `LATEST_FLUSH_SECONDS`, by the control thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from scaler_worker.processor.blocking import Blocking
+from scaler_worker.processor.chain_results import ChainResults
+from scaler_worker.processor.channel import Channel
+from scaler_worker.processor.control_thread import Awakening
+from scaler_worker.processor.execution import TaskExecution
+from scaler_worker.processor.functions import FunctionTable
+from scaler_worker.processor.inbox import Inbox
+from scaler_worker.processor.process_state import ProcessState
+from scaler_worker.processor.result_buffer import ResultBuffer
+
+FLUSH_SECONDS = 0.004
+FLUSH_AHEAD_SECONDS = 0.010
+"""How long results wait for others: the second where the work that lies ahead lasts longer than they have waited."""
+
+FLUSH_RESULTS_MAX = 256
+SLOW_SECONDS = 0.002
+"""Functions that take longer have earlier results sent before they run."""
+
+QUICK_MICROSECONDS = 500
+LOOK_AFTER_SECONDS = 0.01
+"""What a task has left of its process is looked for at once where it was seen to change something (`changes`), was the first of
+its function, has failed, or took longer. What was not seen of a quick one is looked for after so long, as looking costs as much
+as such a task. The time in which a task waits for tasks of its own does not count: others use the processor then."""
+
+
+class TaskLoop:
+    """On the main thread. `look_after` restores the process after a task; it raises if that is not possible."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        inbox: Inbox,
+        functions: FunctionTable,
+        chain_results: ChainResults,
+        execution: TaskExecution,
+        results: ResultBuffer,
+        blocking: Blocking,
+        awakening: Awakening,
+        look_after: Callable[[ProcessState], None],
+    ) -> None:
+        self._channel = channel
+        self._inbox = inbox
+        self._functions = functions
+        self._chain_results = chain_results
+        self._execution = execution
+        self._results = results
+        self._blocking = blocking
+        self._awakening = awakening
+        self._look_after = look_after
+        self._looked_after_at = 0.0
+
+    def run(self, state: ProcessState) -> None:
+        """Run all tasks that wait, and those that come meanwhile while one waits for an object."""
+        rows, functions, blocking = self._inbox.rows, self._functions, self._blocking
+        results, chain_results = self._results, self._chain_results
+        buffer, awakening, run = results.results, self._awakening, self._execution.run
+        is_due = False
+        ended_at = 0.0
+        while True:
+            try:
+                row = rows.popleft()
+            except IndexError:
+                break
+            function = functions.loaded.get(row.function)
+            if buffer and (function is None or function.seconds > SLOW_SECONDS):
+                results.flush()
+            result, ended_at = run(row, function, state)
+            buffer.append(result)
+            readers = chain_results.readers
+            if readers and row.task_index in readers and (result[3] is None or not result[3].status):
+                chain_results.keep(row.task_index, result[1])
+            waited = ended_at - results.flushed_at
+            if len(buffer) >= FLUSH_RESULTS_MAX or (
+                waited >= FLUSH_SECONDS
+                and (waited >= FLUSH_AHEAD_SECONDS or len(rows) * functions.seconds_of(row.function) < waited)
+            ):
+                results.flush()
+            elif not awakening.is_awake:
+                awakening.keep_awake()
+            took = result[2]
+            if blocking.seconds:
+                took -= int(blocking.seconds * 1e6)
+                blocking.seconds = 0.0
+            if function is None or took >= QUICK_MICROSECONDS or result[3] is not None or state.may_have_changed():
+                is_due = True
+                if rows:
+                    # Before the next task can feel what this one has left.
+                    self._look_after(state)
+                    is_due = False
+        chain_results.clear()
+        # What is here already is more work for certain; what may come is not. A task that came alone is not kept waiting.
+        if buffer and (self._inbox.came_alone or not self._channel.has_waiting()):
+            results.flush()
+        # Behind the answer, which so need not wait for it.
+        if is_due or ended_at >= self._looked_after_at + LOOK_AFTER_SECONDS:
+            self._looked_after_at = ended_at
+            self._look_after(state)
