@@ -81,7 +81,7 @@ def _worker_names(settings: ClusterSettings, hostname: str) -> tuple[str, ...]:
 
 
 class Agent:
-    """Reads, lets the core decide, and performs."""
+    """Passes what arrives to the core as events, and performs the core's effects."""
 
     def __init__(
         self,
@@ -212,7 +212,7 @@ class Agent:
     # --- in
 
     def _report(self, event: events.Event) -> None:
-        """Take note of an event, for the turn that is about to come."""
+        """Keep an event for the next turn."""
         self._events.append(event)
         if not self._registration.is_due:
             self._registration.schedule()
@@ -224,11 +224,11 @@ class Agent:
             self._loop.call_soon(self._receive, link)
 
     def _take(self, frames: Sequence[Frame]) -> None:
-        """Take in a message of the scheduler's, for the turn that is about to come."""
+        """Keep a message from the scheduler for the next turn."""
         try:
             event = new_tuple(events.Incoming, (decode_envelope(frames[0]), decode(frames[1:])))
         except (MalformedMessageError, MessageTooLargeError) as error:
-            # It will not understand itself any better the next time.
+            # Sent again, it would be the same.
             self._end(effects.Stop(f"the scheduler sent what cannot be understood: {error}", 1))
             return
         self._events.append(event)
@@ -236,7 +236,7 @@ class Agent:
             self._registration.schedule()
 
     def _turn(self) -> None:
-        """Handle everything that has come, then do everything that follows."""
+        """Handle all events that have come, then perform all effects."""
         if self._ended:
             return
         now = time.monotonic()
@@ -254,12 +254,12 @@ class Agent:
             self._end(effects.Stop(f"the agent failed: {type(error).__name__}: {error}", 1))
 
     def _on_idle(self) -> None:
-        """Come back at the core's deadline."""
+        """Set the timer for the core's deadline."""
         if self._ended:
             return
         deadline = self._core.next_deadline()
         if self._timer is not None:
-            # Firing early costs a look; setting a timer anew for every turn costs more.
+            # A timer that fires too early costs less than a new timer for every turn.
             if self._timer_at <= deadline:
                 return
             self._timer.cancel()
@@ -283,7 +283,7 @@ class Agent:
             self._loop.call_later(self._figures_seconds, self._measure)
 
     def _check_link(self) -> None:
-        """Look after the link when nothing else does."""
+        """Send what waits and look for errors of the connection, when nothing else does."""
         if self._ended:
             return
         self._link.flush()
@@ -292,7 +292,7 @@ class Agent:
         self._loop.call_later(min(CONNECTION_SECONDS, self._link.retry_seconds()), self._check_link)
 
     def _on_link_trouble(self, link: DealerLink) -> None:
-        """Say what is wrong with the connection, each time it is something else. Give up where it can never be made."""
+        """Log what is wrong with the connection whenever that changes. Give up if it can never be made."""
         if self._start_up.registered or link.trouble == self._link_trouble:
             return
         self._link_trouble = link.trouble
@@ -311,7 +311,7 @@ class Agent:
 
     def _to(self, effect: Any, perform: Callable[[Any], None]) -> None:
         link = self._pool.find(effect.processor)
-        # One that has just died is reported in the next turn.
+        # A processor that has just died is reported in the next turn.
         if link is not None:
             perform(link)
 

@@ -84,9 +84,9 @@ class UseStorage:
 
 @value
 class FetchObject:
-    """Get an object into the host's cache, waiting for one that is still on its way. `ObjectFetched` follows.
+    """Get an object into the host's cache, and wait for it if it is still on its way. `ObjectFetched` follows.
 
-    Unless `whole` is set it will do to know where it lies on this host.
+    Unless `whole` is set, the cache may hold only where the object lies on this host.
     """
 
     request: int
@@ -96,7 +96,7 @@ class FetchObject:
 
 @value
 class PutObject:
-    """Store an object of the host's cache in the name of a client. `ObjectStored` follows."""
+    """Store an object of the host's cache, owned by a client. `ObjectStored` follows."""
 
     request: int
     id: bytes
@@ -115,7 +115,7 @@ class AnswerObject:
 
 @value
 class DropObject:
-    """Remove an object from the host's cache. Who has it mapped keeps it."""
+    """Remove an object from the host's cache. Processors that have it mapped keep it."""
 
     id: bytes
 

@@ -42,7 +42,7 @@ class _Columns:
         self.payloads: list[bytes | memoryview] = []
         self.payload_bytes = 0
 
-    def add(self, some: _Some) -> None:
+    def add(self, some: _Rows) -> None:
         before, rows = len(self.numbers), len(some.numbers)
         self.numbers.extend(some.numbers)
         self.attempts.extend(some.attempts)
@@ -54,8 +54,8 @@ class _Columns:
         self.payload_bytes += len(some.payloads)
 
 
-class _Some(NamedTuple):
-    """Results of one client that came together. Most often no others join them, and no columns need be built."""
+class _Rows(NamedTuple):
+    """Results of one client that arrived in one event. Mostly they leave alone, and no columns are built."""
 
     numbers: Column
     attempts: Column
@@ -66,14 +66,14 @@ class _Some(NamedTuple):
 
 
 class ResultCollector:
-    """What is to be told to the scheduler with the next flush. `rows` is how many results that are."""
+    """Results that wait to be sent to the scheduler. `rows` is how many."""
 
-    __slots__ = ("_by_client", "_firsts", "_full", "rows")
+    __slots__ = ("_by_client", "_full", "_unjoined", "rows")
 
     def __init__(self) -> None:
         self.rows = 0
-        self._firsts: dict[bytes, _Some] = {}
-        """By client, where there are no columns for it."""
+        self._unjoined: dict[bytes, _Rows] = {}
+        """By client: rows that no others have joined, so that there are no columns for them."""
         self._by_client: dict[bytes, _Columns] = {}
         self._full: list[tuple[bytes, _Columns]] = []
 
@@ -89,11 +89,11 @@ class ResultCollector:
     ) -> None:
         """Add the outcomes of some tasks of one client, as columns; all of them ran in `slot`."""
         self.rows += len(numbers)
-        some = new_tuple(_Some, (numbers, attempts, lengths, payloads, reported, slot))
-        if client in self._by_client or client in self._firsts:
+        some = new_tuple(_Rows, (numbers, attempts, lengths, payloads, reported, slot))
+        if client in self._by_client or client in self._unjoined:
             self._columns(client).add(some)
         else:
-            self._firsts[client] = some
+            self._unjoined[client] = some
 
     def add_object(
         self,
@@ -128,27 +128,27 @@ class ResultCollector:
         self.add(client, numbers, attempts, [len(payload)] * rows, payload * rows, reported, slot)
 
     def drop_client(self, client: bytes) -> None:
-        self._firsts.pop(client, None)
+        self._unjoined.pop(client, None)
         self._by_client.pop(client, None)
         self._full = [entry for entry in self._full if entry[0] != client]
         self.rows = len(self.task_keys())
 
     def task_keys(self) -> list[tuple[bytes, int]]:
         """Return (client, number) of every result that waits, for invariants."""
-        entries: list[tuple[bytes, _Columns | _Some]] = [
+        entries: list[tuple[bytes, _Columns | _Rows]] = [
             *self._full,
             *self._by_client.items(),
-            *self._firsts.items(),
+            *self._unjoined.items(),
         ]
         return [(client, number) for client, columns in entries for number in columns.numbers]
 
     def take(self, capacity: int) -> list[m.ResultBatch]:
         """Return everything as batches that carry `capacity`."""
         entries: Sequence[tuple[bytes, _Columns]] = [*self._full, *self._by_client.items()]
-        firsts = self._firsts
+        unjoined = self._unjoined
         self._full = []
         self._by_client = {}
-        self._firsts = {}
+        self._unjoined = {}
         self.rows = 0
         batches = [
             # By position, as a task that travels alone waits for this: a test holds the order.
@@ -161,7 +161,7 @@ class ResultCollector:
                 capacity=capacity,
                 slots=[first.slot] * len(first.numbers),
             )
-            for client, first in firsts.items()
+            for client, first in unjoined.items()
         ]
         if entries:
             batches += self._take_columns(entries, capacity)
@@ -190,7 +190,7 @@ class ResultCollector:
             columns = None
         if columns is None:
             columns = self._by_client[client] = _Columns()
-            first = self._firsts.pop(client, None)
+            first = self._unjoined.pop(client, None)
             if first is not None:
                 columns.add(first)
         return columns

@@ -21,7 +21,7 @@ PREFETCHES_MAX = 64
 
 @dataclass(slots=True, frozen=True)
 class StoredResult:
-    """What a task ended with, told once the object that holds it is stored."""
+    """The result of a task, which is reported once the object that holds it is stored."""
 
     client: bytes
     number: int
@@ -46,7 +46,7 @@ class _Put:
 
 @dataclass(slots=True, frozen=True)
 class StoreEnded:
-    """An upload has ended: `result` may be told, or failed with `status` and `text`."""
+    """An upload has ended: `result` may be reported, or it failed with `status` and `text`."""
 
     result: StoredResult
     id: bytes
@@ -84,7 +84,7 @@ class ObjectTransfers:
     def want(self, processor: int, object_id: bytes, place_gone: bool) -> None:
         """A processor waits for an object: `AnswerObject` follows, now or later.
 
-        With `place_gone` what the cache has of it is of no use.
+        With `place_gone`, the entry in the cache is of no use: the object is not where the entry says.
         """
         if place_gone and object_id in self._cached:
             self._cached_bytes -= self._cached.pop(object_id)
@@ -158,7 +158,7 @@ class ObjectTransfers:
         for fetch in self._fetches.values():
             fetch.processors = [waiting for waiting in fetch.processors if waiting != processor]
 
-    # --- inside
+    # --- private
 
     def _new_request(self) -> int:
         request = self._next_request

@@ -6,7 +6,7 @@ from scaler_protocol.service.process import ServiceContext
 
 
 class StartUp:
-    """Takes note of what has happened and tells the context, each thing once."""
+    """Tells the service context what has been reached, each thing once."""
 
     def __init__(self, context: ServiceContext, workers: int, preload: str, scheduler: str) -> None:
         self._context = context

@@ -1,6 +1,6 @@
-"""The agent's line to the object storage server: objects into the host's cache, large results out of it.
+"""The agent's connection to the object storage server: it fetches objects into the host's cache, and stores large results.
 
-Where the server is on this host, the agent moves no large object: it passes on where they lie.
+If the server is on this host, the agent moves no large object. It passes on where the object lies in memory.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ class _Asked:
     object_id: bytes
     owner: bytes = b""
     place: Place | None = None
-    """Puts: where the object lies, if it is not in the cache itself."""
+    """Of puts: where the object lies, if it is not in the cache itself."""
 
 
 class StorageLink:
-    """Performs `FetchObject` and `PutObject`; each ends in one event. `report` takes those."""
+    """Performs `FetchObject` and `PutObject`. Each is answered by one event, which is passed to `report`."""
 
     def __init__(
         self, address: str, hello: m.Hello, folder: str, link: DealerLink, report: Callable[[events.Event], None]
@@ -93,7 +93,7 @@ class StorageLink:
         self._put(asked, buffers)
 
     def close(self, reason: str) -> None:
-        """Give up what is under way, and tell so."""
+        """Give up requests that are not answered, and report that."""
         self._closed = True
         self._loop.remove_reader(self._link.fd)
         if self._timer is not None:
@@ -104,7 +104,7 @@ class StorageLink:
             self._report(events.ObjectStored(asked.request, reason))
         self._link.close(linger_seconds=0.1)
 
-    # --- inside
+    # --- private
 
     def _put(self, asked: _Asked, buffers: Sequence[Any], place: bytes = b"") -> None:
         try:
@@ -158,7 +158,7 @@ class StorageLink:
         self._send()
 
     def _on_welcome(self) -> None:
-        """A store we have not seen before: see whether it is on this host, and tell the processors."""
+        """Find out whether a server that is new to this agent is on this host, and tell the processors."""
         incarnation = self._requests.store_incarnation
         if incarnation == self._store_incarnation:
             return
