@@ -17,8 +17,8 @@ class Counting(Process):
         self.deadline = float("inf")
         self.ended = 0
 
-    def take_turn(self, events: list[Any]) -> None:
-        self.turns.append(events)
+    def take_turn(self, mail: list[Any]) -> None:
+        self.turns.append(mail)
         self.deadline = float("inf")
 
     def next_deadline(self) -> float:

@@ -79,7 +79,7 @@ class RouterListener:
         self._peers: dict[int, _Peer] = {}
         """By descriptor."""
         self._by_identity: dict[bytes, _Peer] = {}
-        self._inside: dict[bytes, Callable[[Sequence[Frame]], None]] = {}
+        self._same_process: dict[bytes, Callable[[Sequence[Frame]], None]] = {}
         """What takes messages for peers in this thread, by identity."""
         self._on_taken = on_taken
         self._looked_away = False
@@ -145,7 +145,7 @@ class RouterListener:
         """Send to one peer, in order with what is queued for it."""
         peer = self._by_identity.get(identity)
         if peer is None:
-            take = self._inside.get(identity)
+            take = self._same_process.get(identity)
             if take is None:
                 return SendOutcome.GONE
             take(frames)
@@ -189,7 +189,7 @@ class RouterListener:
 
     def disconnect(self, identity: bytes) -> None:
         """Close the connection of a peer that does not keep to the protocol. It may connect again."""
-        self._inside.pop(identity, None)
+        self._same_process.pop(identity, None)
         peer = self._by_identity.get(identity)
         if peer is not None:
             self._drop_queue(peer)
@@ -202,7 +202,7 @@ class RouterListener:
         self._closed = True
         for peer in list(self._peers.values()):
             self._close(peer)
-        self._inside.clear()
+        self._same_process.clear()
         for listener in self._listeners.values():
             listener.close()
         if self.address.startswith("ipc://") and not self.address.startswith("ipc://@"):
@@ -214,13 +214,13 @@ class RouterListener:
 
     def admit(self, identity: bytes, take: Callable[[Sequence[Frame]], None]) -> None:
         """Let a peer of this thread in: what is sent to it, `take` is called with. Who had that identity before has lost it."""
-        if not self._closed and self._inside.get(identity) != take:
+        if not self._closed and self._same_process.get(identity) != take:
             self._displace(identity)
-            self._inside[identity] = take
+            self._same_process[identity] = take
 
     def take(self, identity: bytes, take: Callable[[Sequence[Frame]], None], frames: list[Frame]) -> None:
         """Take a message of such a peer. Dropped, like one for a dead connection, when it is not connected."""
-        if self._closed or self._inside.get(identity) != take:
+        if self._closed or self._same_process.get(identity) != take:
             return
         if not self._received and self._on_taken is not None:
             self._on_taken()
@@ -228,10 +228,10 @@ class RouterListener:
 
     def dismiss(self, identity: bytes, take: Callable[[Sequence[Frame]], None]) -> None:
         """End the connection of such a peer, if it still has it."""
-        if self._inside.get(identity) == take:
-            del self._inside[identity]
+        if self._same_process.get(identity) == take:
+            del self._same_process[identity]
 
-    # --- inside
+    # --- private
 
     def _watch_listeners(self) -> None:
         for fd in self._listeners:
@@ -288,7 +288,7 @@ class RouterListener:
         self._by_identity[peer.identity] = peer
 
     def _displace(self, identity: bytes) -> None:
-        self._inside.pop(identity, None)
+        self._same_process.pop(identity, None)
         before = self._by_identity.get(identity)
         if before is not None:
             self._read(before)

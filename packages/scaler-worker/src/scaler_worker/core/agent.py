@@ -61,6 +61,8 @@ class AgentCore:
 
     def __init__(self, options: AgentOptions) -> None:
         self._state = state = AgentState(options)
+        self._slots = state.slots
+        self._outbox = state.outbox
         self._connection = state.connection
         self._departure = state.departure
         self._queue = state.queue
@@ -140,10 +142,11 @@ class AgentCore:
                 self._reporter.report(now)
             if departure.leaving:
                 self._leaving.stop_when_done(now)
-            elif self._state.slots > self._processors.unblocked_count():
+            elif self._slots > self._processors.unblocked_count():
                 self._lifecycle.start_missing(now)
-            departure.send_outgoing()
-        return self._state.outbox.take()
+            if self._connection.outgoing:
+                departure.send_outgoing()
+        return self._outbox.take()
 
     def next_deadline(self) -> float:
         """When a `Tick` has something to do next; `inf` for never."""
@@ -154,9 +157,10 @@ class AgentCore:
             self._connection.next_deadline(),
             self._nesting.return_at,
             departure.deadline,
-            self._lifecycle.next_deadline(now),
             self._endings.next_deadline(),
         )
+        if self._slots != self._processors.unblocked_count():
+            deadline = min(deadline, self._lifecycle.next_deadline(now))
         if self._results.rows and self._connection.established:
             deadline = min(deadline, self._reporter.hold_until)
         if self._lending.parents:

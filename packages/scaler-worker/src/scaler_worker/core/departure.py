@@ -43,7 +43,6 @@ class Departure:
     def send_outgoing(self) -> None:
         """Move the session's messages into the outbox, behind everything that is in it."""
         outgoing = self._connection.outgoing
-        if outgoing:
-            for message in outgoing:
-                self._outbox.add(message)
-            outgoing.clear()
+        for message in outgoing:
+            self._outbox.add(message)
+        outgoing.clear()

@@ -89,7 +89,7 @@ class ProcessorLifecycle:
                 extra -= 1
 
     def next_deadline(self, now: float) -> float:
-        """When processors are to be started or stopped next."""
+        """When processors are to be started or stopped next: never while one per slot is there that is not blocked."""
         deadline = inf
         unblocked, slots = self._table.unblocked_count(), self._state.slots
         if unblocked < slots:
