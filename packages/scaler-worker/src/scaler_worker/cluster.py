@@ -21,6 +21,7 @@ from typing import Any
 from scaler_protocol.address import Address
 from scaler_protocol.capabilities import parse_capabilities
 from scaler_protocol.errors import MalformedMessageError, MessageTooLargeError, TransportError
+from scaler_protocol.runtime.core import Core
 from scaler_protocol.runtime.random_ids import new_id
 from scaler_protocol.runtime.values import new_tuple
 from scaler_protocol.service.errors import ConfigurationError, ServiceError
@@ -100,7 +101,7 @@ class Agent:
         names = _worker_names(settings, hostname)
         storage_address = str(settings.object_storage_address) if settings.object_storage_address else ""
         self._name = f"{hostname}-{os.getpid()}"
-        self._core = AgentCore(
+        self._core: Core[events.Event, effects.Effect] = AgentCore(
             AgentOptions(
                 name=self._name,
                 incarnation=incarnation,
