@@ -64,6 +64,8 @@ class ConnectionEngine(Engine):
             raise errors.DisconnectedError(f"cannot connect to {address}: {error}") from None
         self._link = link
         self._unreachable_since = math.inf
+        self._deadline = 0.0
+        """When the next turn is due at the latest, as the last one found."""
         self._thread = LinkThread(link, self, "scaler-client")
         self.steps.wake = self._thread.wake
         self._start = Start(self._thread)
@@ -144,7 +146,8 @@ class ConnectionEngine(Engine):
         self.steps.note_turn()
 
     def on_turn(self) -> None:
-        self._tick()
+        self._deadline = self._tick()
+        self.steps.looks_soon = self.core.is_holding
         if self.welcome is not None and self.welcome.ends_cluster:
             self._notice_end()
         if self.welcome is None and self._link.misdirected:
@@ -170,9 +173,7 @@ class ConnectionEngine(Engine):
                 self._send_effects()
 
     def next_deadline(self) -> float:
-        with self.lock:
-            self.steps.looks_soon = self.core.is_holding
-            return self.core.next_deadline()
+        return self._deadline
 
     def on_end(self, error: BaseException | None) -> None:
         """However the thread ends, nothing stays silent."""

@@ -241,20 +241,25 @@ class Engine(ABC):
                 handle(event, now)
             self._send_effects()
 
-    def _tick(self) -> None:
-        """Take steps, do what is due, send what waits; `_perform_later` is the caller's to call."""
+    def _tick(self) -> float:
+        """Take steps, do what is due, send what waits; return when to come back. `_perform_later` is the caller's to call."""
         now = time.monotonic()
         core, steps = self.core, self.steps
         with self.lock:
             # Before it looks: who still saw it set has its step taken now.
             steps.looks_soon = False
-            if steps.queue:
+            stepped = bool(steps.queue)
+            if stepped:
                 self._take_steps()
-            if now >= core.next_deadline():
+            deadline = core.next_deadline()
+            if now >= deadline:
                 core.handle(events.Tick(), now)
-            else:
+            elif stepped or not core.idle:
                 core.flush_or_hold(now)
+            else:
+                return deadline
             self._send_effects()
+            return core.next_deadline()
 
     def _send_effects(self) -> None:
         """Send what the core wants sent, and keep what else there is to do, without the lock."""

@@ -134,9 +134,9 @@ class NestedEngine(Engine):
         """The thread: take steps, do what is due, sleep."""
         self.steps.owner_ident = threading.get_ident()
         while not (self.forked or self.core.closed):
-            self._turn()
+            deadline = self._turn()
             self.steps.note_turn()
-            seconds = max(0.0, min(WAIT_SECONDS, self._next_deadline() - time.monotonic()))
+            seconds = max(0.0, min(WAIT_SECONDS, deadline - time.monotonic()))
             try:
                 self._alarm.get(timeout=seconds)
                 while True:
@@ -145,13 +145,11 @@ class NestedEngine(Engine):
                 continue
         self.steps.close()
 
-    def _next_deadline(self) -> float:
-        with self.lock:
-            return self.core.next_deadline()
-
-    def _turn(self) -> None:
-        self._tick()
+    def _turn(self) -> float:
+        """Do all that is to be done now; return when to come back."""
+        deadline = self._tick()
         self._perform_later()
+        return deadline
 
     def _on_time(self) -> None:
         """Nobody may be waiting in the engine: a task can wait for its futures in any way it likes."""
