@@ -120,7 +120,7 @@ def batches(messages: list[m.Message]) -> list[int]:
     return [len(message.numbers) for message in messages if isinstance(message, m.TaskBatch)]
 
 
-def test_a_few_tasks_wait_for_company_while_many_are_under_way(core: ClientCore, scheduler: Scheduler) -> None:
+def test_a_few_tasks_are_held_back_while_many_are_under_way(core: ClientCore, scheduler: Scheduler) -> None:
     numbers = submit(core, PIPELINE_TASKS + 10)
     core.flush()
     scheduler.exchange(0.2)
@@ -134,7 +134,7 @@ def test_a_few_tasks_wait_for_company_while_many_are_under_way(core: ClientCore,
     assert core.next_deadline() > 1.0
 
 
-def test_enough_tasks_wait_for_nobody(core: ClientCore, scheduler: Scheduler) -> None:
+def test_enough_tasks_for_a_batch_are_not_held_back(core: ClientCore, scheduler: Scheduler) -> None:
     numbers = submit(core, 2 * PIPELINE_TASKS)
     core.flush()
     scheduler.exchange(0.2)
@@ -142,7 +142,7 @@ def test_enough_tasks_wait_for_nobody(core: ClientCore, scheduler: Scheduler) ->
     assert batches(scheduler.answer(numbers[:5], 0.3)) == [BATCH_TASKS_MIN]
 
 
-def test_no_task_waits_for_company_once_few_are_under_way(core: ClientCore, scheduler: Scheduler) -> None:
+def test_no_task_is_held_back_once_few_are_under_way(core: ClientCore, scheduler: Scheduler) -> None:
     numbers = submit(core, PIPELINE_TASKS)
     core.flush()
     scheduler.exchange(0.2)
@@ -150,7 +150,7 @@ def test_no_task_waits_for_company_once_few_are_under_way(core: ClientCore, sche
     assert batches(scheduler.answer(numbers[:5], 0.3)) == [3]
 
 
-def test_a_flush_sends_what_waits_for_company(core: ClientCore, scheduler: Scheduler) -> None:
+def test_a_flush_sends_what_is_held_back(core: ClientCore, scheduler: Scheduler) -> None:
     numbers = submit(core, PIPELINE_TASKS + 10)
     core.flush()
     scheduler.exchange(0.2)

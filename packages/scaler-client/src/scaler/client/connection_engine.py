@@ -87,6 +87,7 @@ class ConnectionEngine(Engine):
             raise
 
     def must_not_wait(self) -> bool:
+        """See `Engine`."""
         return self.steps.is_owner
 
     def close(self, cause: effects.Cause = effects.Cause.CLOSED, text: str = "the client was disconnected") -> None:
@@ -121,13 +122,16 @@ class ConnectionEngine(Engine):
         self._thread.send(frames)
 
     def may_send_ahead(self, position: int) -> bool:
+        """See `sent_ahead.DirectRoad`."""
         # Where tasks are under way, more will follow: they had better travel in batches.
         return not position and self.core.idle and self._task_context is None and not self.steps.is_owner
 
     def prepare_ahead(self, frames: list[Frame]) -> Ahead | None:
+        """See `sent_ahead.DirectRoad`."""
         return self._thread.send_ahead(frames)
 
     def has_left(self, entry: SentAhead) -> bool:
+        """See `sent_ahead.DirectRoad`."""
         ahead = entry.ahead
         sent = ahead.outcome()
         if sent is None or 0 < sent < ahead.size_bytes:
@@ -138,14 +142,17 @@ class ConnectionEngine(Engine):
     # --- LinkOwner
 
     def on_start(self, ident: int) -> None:
+        """See `LinkOwner`."""
         self.steps.owner_ident = ident
 
     def before_sleep(self) -> None:
+        """See `LinkOwner`: complete futures, and let threads that submit go on."""
         if self._later:
             self._perform_later()
         self.steps.note_turn()
 
     def on_turn(self) -> None:
+        """See `LinkOwner`."""
         self._deadline = self._tick()
         self.steps.looks_soon = self.core.is_holding
         if self.welcome is not None and self.welcome.ends_cluster:
@@ -173,6 +180,7 @@ class ConnectionEngine(Engine):
                 self._send_effects()
 
     def next_deadline(self) -> float:
+        """See `LinkOwner`."""
         return self._deadline
 
     def on_end(self, error: BaseException | None) -> None:

@@ -46,13 +46,16 @@ class FutureSource(Protocol):
     """The client a future comes from, which lives as long as its futures."""
 
     @property
-    def owner(self) -> FutureOwner: ...
+    def owner(self) -> FutureOwner:
+        """Whom the future asks to wait, cancel and restore."""
 
     @property
-    def serializer(self) -> AnySerializer | None: ...
+    def serializer(self) -> AnySerializer | None:
+        """The client's serializer, or None for the usual one."""
 
     @property
-    def profiling(self) -> bool: ...
+    def profiling(self) -> bool:
+        """Whether its tasks are measured."""
 
 
 class FutureOwner(Protocol):

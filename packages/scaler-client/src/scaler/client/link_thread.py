@@ -78,6 +78,7 @@ class LinkThread(threading.Thread):
         return self._has_ended
 
     def run(self) -> None:
+        """The thread: work for the owner until `stop`, or until something fails."""
         error: BaseException | None = None
         try:
             self._owner.on_start(threading.get_ident())

@@ -96,10 +96,12 @@ class NestedEngine(Engine):
             return _shared
 
     def packer(self, serializer: AnySerializer | None) -> Packer:
+        """See `Engine`."""
         # Each task that gets a client makes a new one: functions it has pickled before are not pickled again for that.
         return self._plain_packer if serializer is None else Packer(self.objects, serializer)
 
     def must_not_wait(self) -> bool:
+        """See `Engine`."""
         return self.steps.is_owner or threading.get_ident() == self._receiving_thread
 
     def may_send_ahead(self, position: int) -> bool:
@@ -111,6 +113,7 @@ class NestedEngine(Engine):
         return self.core.unanswered_count + position < AHEAD_TASKS and not self.must_not_wait()
 
     def prepare_ahead(self, frames: list[Frame]) -> Ahead | None:
+        """See `sent_ahead.DirectRoad`."""
         prepared = self._context.prepare_relay(self.client_id, frames)
         if prepared is None:
             return None
@@ -118,9 +121,11 @@ class NestedEngine(Engine):
         return Ahead(outlet, packet, flag)
 
     def on_sent_ahead(self) -> None:
+        """See `sent_ahead.DirectRoad`."""
         self._context.note_prepared()
 
     def has_left(self, entry: SentAhead) -> bool:
+        """See `sent_ahead.DirectRoad`."""
         # Preparing it has said that tasks are unanswered, whether it has left or not.
         self._told_unfinished = True
         # The system never keeps such a message waiting: one whose attempt does not end has failed, and its thread was interrupted

@@ -61,15 +61,20 @@ class ObjectListener(Protocol):
     def unusable(self) -> ScalerError | None:
         """Why no object is needed any more, or None. Asked by threads that wait to store one."""
 
-    def on_object_fetched(self, number: int, buffers: Sequence[Frame]) -> None: ...
+    def on_object_fetched(self, number: int, buffers: Sequence[Frame]) -> None:
+        """The object that answers a task has come: its buffers, header first."""
 
-    def on_fetch_failed(self, number: int, status: m.Status, text: str) -> None: ...
+    def on_fetch_failed(self, number: int, status: m.Status, text: str) -> None:
+        """The object that answers a task will not come; `text` says why."""
 
-    def on_object_refused(self, object_id: bytes, text: str) -> None: ...
+    def on_object_refused(self, object_id: bytes, text: str) -> None:
+        """An object was not stored; `text` says why."""
 
-    def on_store_changed(self) -> None: ...
+    def on_store_changed(self) -> None:
+        """Another server answers, which has none of the objects stored before."""
 
-    def on_channel_ended(self, error: BaseException) -> None: ...
+    def on_channel_ended(self, error: BaseException) -> None:
+        """The channel's thread has ended because of `error`."""
 
 
 class _Put(NamedTuple):
@@ -256,6 +261,7 @@ class ObjectChannel:
     # --- the thread's
 
     def on_messages(self, messages: list[list[Frame]]) -> None:
+        """See `LinkOwner`."""
         completions: list[Completion] = []
         for frames in messages:
             try:
@@ -272,12 +278,15 @@ class ObjectChannel:
         self._finish(completions)
 
     def on_start(self, ident: int) -> None:
+        """See `LinkOwner`."""
         self._steps.owner_ident = ident
 
     def before_sleep(self) -> None:
+        """See `LinkOwner`: nobody waits to be told."""
         return
 
     def on_turn(self) -> None:
+        """See `LinkOwner`."""
         while self._steps.queue:
             self._steps.queue.popleft()()
         if self._has_moved:
@@ -297,12 +306,14 @@ class ObjectChannel:
                 self._set_drained()
 
     def next_deadline(self) -> float:
+        """See `LinkOwner`."""
         with self._lock:
             due = self._requests.next_deadline()
             waits = bool(self._waiting_gets) and not self._is_welcomed
             return min(due, self._welcome_until) if waits else due
 
     def on_end(self, error: BaseException | None) -> None:
+        """See `LinkOwner`: fail what waits."""
         with self._lock:
             self._ended = f"the connection to object storage at {self._address} has ended" + (
                 f": {error!r}" if error is not None else ""

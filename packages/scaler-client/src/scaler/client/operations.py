@@ -104,6 +104,7 @@ class Operations:
     def submit(
         self, client: FutureSource, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> ScalerFuture:
+        """See `Client.submit`."""
         group = self._plain_group if current_task_context() is None else self._group(m.TaskKind.CALL, ())
         return self._submit(client, group, fn, args, kwargs)
 
@@ -115,6 +116,7 @@ class Operations:
         kwargs: Any,
         capabilities: Mapping[str, int] | None,
     ) -> ScalerFuture:
+        """See `Client.submit_verbose`."""
         positional, keyword = checked_arguments(args, kwargs)
         group = self._group(m.TaskKind.CALL, checked_capabilities(capabilities))
         return self._submit(client, group, fn, positional, keyword)
@@ -158,6 +160,7 @@ class Operations:
         capabilities: Mapping[str, int] | None,
         progress: bool,
     ) -> list[Any]:
+        """See `Client.map`."""
         if not iterables:
             raise TypeError("map() needs at least one iterable")
         totals = [_length_of(iterable) for iterable in iterables]
@@ -173,6 +176,7 @@ class Operations:
         capabilities: Mapping[str, int] | None,
         progress: bool,
     ) -> list[Any]:
+        """See `Client.starmap`."""
         total = _length_of(iterable)
         return self._map(fn, map(tuple, iterable), total if total >= 0 else None, True, capabilities, progress)
 
@@ -210,6 +214,7 @@ class Operations:
         block: bool,
         capabilities: Mapping[str, int] | None,
     ) -> dict[Any, Any]:
+        """See `Client.get`."""
         self.require_open()
         futures = submit_graph(
             self.engine,
@@ -233,20 +238,24 @@ class Operations:
     # --- objects
 
     def send_object(self, value: Any, name: str | None) -> ObjectReference:
+        """See `Client.send_object`."""
         self.require_open()
         return self.engine.objects.send_object(value, checked_object_name(name), self._references)
 
     # --- ends
 
     def clear(self, client: FutureSource) -> None:
+        """See `Client.clear`."""
         self.require_open()
         self._end_futures(client, errors.ClientCancelledException("the client was cleared"))
         self.engine.objects.drop_references(self._references)
 
     def disconnect(self, client: FutureSource) -> None:
+        """See `Client.disconnect`."""
         self._close(client, effects.Cause.CLOSED, errors.ClientQuitException("the client was disconnected"))
 
     def shut_down(self, client: FutureSource) -> None:
+        """See `Client.shutdown`."""
         if self._closed is not None:
             return
         engine = self.engine

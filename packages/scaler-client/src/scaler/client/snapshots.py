@@ -49,10 +49,12 @@ class Snapshot(NamedTuple):
     copies: Sequence[Buffer] = ()
 
     def buffers(self) -> Sequence[Buffer]:
+        """Return the copied buffers, in the object's order."""
         return self.copies if self.lease is None else self.lease.buffers()
 
     @property
     def size_bytes(self) -> int:
+        """Bytes of all buffers."""
         return sum(map(len, self.copies)) if self.lease is None else self.lease.size_bytes
 
     @property
@@ -85,6 +87,7 @@ class Snapshots:
         return [(object_id, self._kept[object_id][1]) for object_id in reversed(ids)][:CANDIDATES_MAX]
 
     def add(self, object_id: bytes, key: Key, snapshot: Snapshot) -> None:
+        """Keep a copy; the oldest ones are dropped where too many bytes are kept."""
         size = snapshot.own_bytes
         if size > self._kept_bytes_max:
             return
@@ -107,4 +110,5 @@ class Snapshots:
             del self._by_key[key]
 
     def all(self) -> list[tuple[bytes, Snapshot]]:
+        """Return (object id, snapshot) of all copies that are kept."""
         return [(object_id, snapshot) for object_id, (_, snapshot, _) in self._kept.items()]

@@ -163,6 +163,7 @@ class Answer(Generic[T]):
         self.sleepers.wake()
 
     def taken(self) -> bool:
+        """Whether the step was taken."""
         return self.is_taken
 
     def value(self) -> T:

@@ -14,7 +14,7 @@ from scaler.core.endings import Endings
 from scaler.core.holdings import ObjectUses
 from scaler.core.task_sender import TaskSender
 from scaler.core.tasks import Graph, Task, TaskTable
-from scaler.errors import ScalerError
+from scaler.errors import DisconnectedError, ScalerError
 from scaler_protocol.runtime.core import Outbox
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import Reported
@@ -108,8 +108,8 @@ class Cancellation:
         for task in tasks:
             self._endings.finish(task)
 
-    def stop_counting(self) -> list[int]:
-        """Before `give_up`: return the tasks that have left, and give back the permission for the others."""
+    def disconnect(self, text: str, *, stop_tasks: bool = True) -> None:
+        """Give up what is unanswered, and go on trying: the client is usable again when a session stands."""
         left = []
         permitted = 0
         for number, task in self._table.tasks.items():
@@ -119,7 +119,10 @@ class Cancellation:
                 permitted += 1
         # Should the session resume, the scheduler still counts on what it has permitted and never seen.
         self._admission.give_back(permitted)
-        return left
+        self.give_up(effects.Cause.DISCONNECTED, text, final=False, error=DisconnectedError(text))
+        if stop_tasks and left:
+            # Should the session resume after all, nobody waits for these any more.
+            self._stop(left)
 
     def give_up(self, cause: effects.Cause, text: str, *, final: bool, error: ScalerError) -> None:
         """Abandon all unanswered tasks, and take none until a session stands, or never again (`final`)."""

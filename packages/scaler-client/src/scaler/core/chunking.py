@@ -56,6 +56,7 @@ class ChunkPlanner:
         return max(1, int(size))
 
     def on_sent(self, items: int, payload_bytes: int) -> None:
+        """A chunk of so many items left."""
         self.in_flight += 1
         if self.remaining is not None:
             self.remaining = max(0, self.remaining - items)

@@ -321,7 +321,7 @@ class ClientCore:
             self._goodbye = None
             text = f"the cluster of the scheduler at {self._address} has ended: {text}"
             # Its running tasks have a moment left: they are not stopped from here.
-            self._disconnect(text, stop_tasks=False)
+            self._cancellation.disconnect(text, stop_tasks=False)
         self._session_deadline = None
 
     # --- what happens
@@ -341,7 +341,7 @@ class ClientCore:
             if self._goodbye is not None and now >= self._goodbye[0]:
                 text = self._goodbye[1]
                 self._goodbye = None
-                self._disconnect(f"the scheduler at {self._address} has ended the session: {text}")
+                self._cancellation.disconnect(f"the scheduler at {self._address} has ended the session: {text}")
             self._session_changed()
             self._sender.flush_or_hold(now)
         elif isinstance(event, events.ObjectFetched):
@@ -385,7 +385,9 @@ class ClientCore:
         elif isinstance(event, Established):
             self._on_established(event)
         elif isinstance(event, Lost):
-            self._disconnect(f"no answer from the scheduler at {self._address} for {event.silent_seconds:.1f} s")
+            self._cancellation.disconnect(
+                f"no answer from the scheduler at {self._address} for {event.silent_seconds:.1f} s"
+            )
         else:
             text = f"the scheduler at {self._address} refuses this client: {event.reason}"
             self.closed = True
@@ -431,14 +433,6 @@ class ClientCore:
         self._cancellation.give_up(effects.Cause.DISCONNECTED, text, final=True, error=DisconnectedError(text))
         self._connection.close(text)
         self._session_changed()
-
-    def _disconnect(self, text: str, *, stop_tasks: bool = True) -> None:
-        """Give up what is unanswered, and go on trying: the client is usable again when a session stands."""
-        left = self._cancellation.stop_counting()
-        self._cancellation.give_up(effects.Cause.DISCONNECTED, text, final=False, error=DisconnectedError(text))
-        if stop_tasks and left:
-            # Should the session resume after all, nobody waits for these any more.
-            self._stop(left)
 
     # --- the session
 

@@ -51,6 +51,7 @@ class ObjectUses:
         """Objects that storage would not take, with its reason, for as long as somebody uses them."""
 
     def hold(self, object_id: bytes) -> None:
+        """Count one more use."""
         self.counts[object_id] += 1
 
     def release(self, object_ids: Iterable[bytes]) -> tuple[bytes, ...]:
@@ -82,6 +83,7 @@ class Credit:
         return asked
 
     def allows(self, count: int) -> bool:
+        """Whether `count` more tasks are permitted."""
         return self.left is None or self.left >= count
 
     def give_back(self, count: int) -> None:
@@ -100,6 +102,7 @@ class Credit:
         return self.asked
 
     def grant(self, count: int) -> None:
+        """The scheduler permits `count` more tasks."""
         if self.left is not None:
             self.left += count
         self.asked = max(0, self.asked - count)

@@ -60,6 +60,7 @@ class NumberQueue:
             self.start = 0
 
     def clear(self) -> None:
+        """Remove all numbers."""
         self.numbers.clear()
         self.start = 0
 
@@ -100,14 +101,17 @@ class Graph:
     again: bool = False
 
     def mark_left(self) -> None:
+        """It was sent."""
         self.pending = self.again = False
 
     @property
     def first_number(self) -> int:
+        """The number of its first row; the others follow."""
         return self.submit.first_number
 
     @property
     def rows(self) -> int:
+        """How many rows it has."""
         return len(self.submit.payloads)
 
 

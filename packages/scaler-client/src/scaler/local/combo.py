@@ -177,6 +177,7 @@ class SchedulerClusterCombo:
         return self._address_of("scheduler")
 
     def get_object_storage_address(self) -> str:
+        """Return where large values are stored."""
         return self._address_of("object_storage")
 
     def get_monitor_address(self) -> str:

@@ -58,6 +58,7 @@ class Scheduler(LocalService):
         return self._service.address_of("scheduler")
 
     def get_object_storage_address(self) -> str:
+        """Return where large values are stored."""
         return self._service.address_of("object_storage")
 
     def get_monitor_address(self) -> str:

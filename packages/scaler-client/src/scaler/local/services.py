@@ -113,6 +113,7 @@ class Service:
 
     @property
     def is_running(self) -> bool:
+        """Whether its process runs."""
         return self._child is not None and self._child.is_running
 
     def start(self) -> None:
@@ -220,6 +221,7 @@ class LocalService:
 
     @property
     def is_running(self) -> bool:
+        """Whether its process runs."""
         return self._service.is_running
 
     def __enter__(self) -> Self:

@@ -162,6 +162,7 @@ class InProcessCluster:
         self.call(send)
 
     def unfinished(self) -> int:
+        """Tasks that are not answered."""
         return sum(len(client.tasks) for client in self._clients.values())
 
     # --- the scheduler's thread
