@@ -133,7 +133,7 @@ def test_an_exception_arrives_with_its_traceback_and_without_our_frames(start: S
     failure = failure_of(scheduler.wait_for_results(scheduler.submit(divide, [arguments()]))[0])
     assert (failure.type_name, failure.text) == ("ZeroDivisionError", "division by zero")
     assert "in divide" in failure.traceback_text
-    assert "runner.py" not in failure.traceback_text
+    assert "scaler_worker" not in failure.traceback_text
     error = load_exception(failure.pickled)
     assert isinstance(error, ZeroDivisionError)
     assert error.__traceback__ is not None
