@@ -27,9 +27,6 @@ class Answers:
         """Tasks have ended, cancelled ones among them."""
         numbers = list(batch.numbers)
         pop = self._table.tasks.pop
-        if len(numbers) == 1 and not len(batch.object_positions) and numbers[0] in self._table.tasks:
-            self._on_single_result(batch, pop(numbers[0]))
-            return
         tasks = [pop(number, None) for number in numbers]
         payloads = batch.payloads.split()
         object_rows = set(batch.object_positions) if len(batch.object_positions) else None
@@ -47,15 +44,6 @@ class Answers:
                     self._endings.finish(task)
         if completed.tokens:
             self._outbox.add(completed)
-
-    def _on_single_result(self, batch: m.ResultBatch, task: Task) -> None:
-        """As `on_results`, for one task with a plain answer. A client that waits for each task in turn gets only such."""
-        completed = effects.Completed(
-            [batch.numbers[0]], [task.token], [bytes(batch.payloads.data)], reported_of(batch)
-        )
-        if self._endings.free_something:
-            self._endings.finish(task)
-        self._outbox.add(completed)
 
     def _sort_out(
         self,

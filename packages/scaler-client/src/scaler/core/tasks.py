@@ -233,9 +233,6 @@ class TaskTable:
     def _head(self, waiting: NumberQueue) -> tuple[list[int], int]:
         """Return what of the head of `waiting` one message may carry, without cancelled tasks, and the head's length."""
         tasks = self.tasks
-        if len(waiting.numbers) - waiting.start == 1:
-            number = waiting.numbers[waiting.start]
-            return ([number] if number in tasks else []), 1
         head = waiting.head(BATCH_TASKS_MAX)
         numbers = [number for number in head if number in tasks]
         size = 0
