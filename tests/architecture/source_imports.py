@@ -10,6 +10,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ROOT / "packages"
+PROGRAMS = ("benchmarks", "simulation")
+"""Folders at the root that are packages of their own, though not installed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,7 @@ class Import:
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """One Python file of a package's `src` folder."""
+    """One Python file of a package's `src` folder, or of a program."""
 
     name: str
     path: Path
@@ -47,14 +49,24 @@ class Module:
 @cache
 def modules() -> tuple[Module, ...]:
     """All modules of all packages."""
-    found = []
-    for path in sorted(PACKAGES.glob("*/src/**/*.py")):
-        distribution = path.relative_to(PACKAGES).parts[0]
-        parts = list(path.relative_to(PACKAGES / distribution / "src").with_suffix("").parts)
+    found: list[Module] = []
+    for package in sorted(PACKAGES.glob("*/src")):
+        found += _modules_in(package, package, package.parent.name)
+    return tuple(found)
+
+
+@cache
+def program_modules(program: str) -> tuple[Module, ...]:
+    """All modules of a program at the root."""
+    return tuple(_modules_in(ROOT / program, ROOT, program))
+
+
+def _modules_in(folder: Path, root: Path, distribution: str) -> Iterator[Module]:
+    for path in sorted(folder.rglob("*.py")):
+        parts = list(path.relative_to(root).with_suffix("").parts)
         if parts[-1] == "__init__":
             parts.pop()
-        found.append(Module(".".join(parts), path, distribution))
-    return tuple(found)
+        yield Module(".".join(parts), path, distribution)
 
 
 @cache
@@ -95,9 +107,9 @@ def is_within(name: str, *packages: str) -> bool:
     return any(name == package or name.startswith(package + ".") for package in packages)
 
 
-def resolve(name: str) -> str | None:
+def resolve(name: str, among: tuple[Module, ...] | None = None) -> str | None:
     """The module of ours that importing `name` runs: itself, or its parent when it is something defined in there."""
-    names = {module.name for module in modules()}
+    names = {module.name for module in among or modules()}
     while name and name not in names:
         name = name.rpartition(".")[0]
     return name or None

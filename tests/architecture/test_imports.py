@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
 
 import pytest
 
-from tests.architecture.source_imports import Import, Module, imports, is_within, modules, resolve
+from tests.architecture.source_imports import (
+    PROGRAMS,
+    Import,
+    Module,
+    imports,
+    is_within,
+    modules,
+    program_modules,
+    resolve,
+)
 
 DISTRIBUTIONS = {
     "scaler",
@@ -186,19 +196,46 @@ def test_modules_are_named_after_what_they_are() -> None:
     assert not [m.name for m in modules() if vague & set(m.name.split(".")) and not is_within(m.name, kept)]
 
 
-@pytest.mark.parametrize("distribution", sorted(DISTRIBUTIONS))
-def test_no_module_imports_itself_in_a_circle(distribution: str) -> None:
+def circle_in(among: tuple[Module, ...]) -> list[str]:
+    """Some of these modules that import each other in a circle, wherever the imports stand; none where there is no circle."""
     graph: dict[str, set[str]] = {}
-    for module in modules():
-        if module.top == distribution:
-            targets = {resolve(imported.module) for imported in imports(module) if imported.at_start}
-            # A package's own __init__ runs before its modules; naming a parent package is no circle by itself.
-            graph[module.name] = {
-                name
-                for name in targets
-                if name is not None and name != module.name and not module.name.startswith(name + ".")
-            }
+    for module in among:
+        targets = {resolve(imported.module, among) for imported in imports(module)}
+        # A package's own __init__ runs before its modules; naming a parent package is no circle by itself.
+        graph[module.name] = {
+            name
+            for name in targets
+            if name is not None and name != module.name and not module.name.startswith(name + ".")
+        }
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
-        pytest.fail(" -> ".join(error.args[1]))
+        return list(error.args[1])
+    return []
+
+
+@pytest.mark.parametrize("name", [*sorted(DISTRIBUTIONS), *PROGRAMS])
+def test_no_modules_import_each_other_in_a_circle(name: str) -> None:
+    """Not at start, not late in a function, and not for types alone: such modules cannot be understood one after another."""
+    among = program_modules(name) if name in PROGRAMS else tuple(m for m in modules() if m.top == name)
+    assert among
+    circle = circle_in(among)
+    assert not circle, " -> ".join(circle)
+
+
+@pytest.mark.parametrize(
+    "back",
+    [
+        "import top.first",
+        "if TYPE_CHECKING:\n    from top.first import something",
+        "def late():\n    from top import first",
+    ],
+    ids=["at start", "for types", "late"],
+)
+def test_a_circle_is_seen_wherever_its_imports_stand(tmp_path: Path, back: str) -> None:
+    (tmp_path / "first.py").write_text("from top.second import name")
+    (tmp_path / "second.py").write_text(back)
+    among = tuple(Module(f"top.{name}", tmp_path / f"{name}.py", "top") for name in ("first", "second"))
+    assert set(circle_in(among)) == {"top.first", "top.second"}
+    (tmp_path / "third.py").write_text("import top.second")
+    assert circle_in((among[1], Module("top.third", tmp_path / "third.py", "top"))) == []
