@@ -29,6 +29,8 @@ class Peer:
         self.connection = Connection(hello)
         self.received: list[m.Message] = []
         self.reachable = True
+        self.hears = True
+        """Whether what is sent to it arrives."""
         self.connection.start(harness.now)
         harness.peers[peer] = self
         harness.settle()
@@ -183,7 +185,7 @@ class Harness:
             if carrier is not None and carrier.reachable:
                 carrier.connection.receive(effect.around, m.Relay(effect.peer.client, []), self.now)
         peer = self.peers.get(effect.peer)
-        if peer is None or not peer.reachable:
+        if peer is None or not peer.reachable or not peer.hears:
             return
         for event in peer.connection.receive(effect.envelope, effect.message, self.now):
             if isinstance(event, Received):

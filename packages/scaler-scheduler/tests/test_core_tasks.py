@@ -7,6 +7,7 @@ from __future__ import annotations
 import pytest
 from harness import FUNCTION, Agent, Client, Harness, Peer, identity
 
+from scaler_protocol.session.sequencing import OUTBOX_BYTES_MAX
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.columns import Packed
 from scaler_scheduler.core import SchedulerConfig, SchedulerCore, effects, events
@@ -785,6 +786,46 @@ class TestRestart:
         harness.advance(25)
         assert [gone.client for gone in agent.take(m.ClientGone)] == [identity("ghost")]
         assert harness.count("absent_clients") == 0
+
+
+def test_a_claimed_task_that_comes_back_is_queued_once() -> None:
+    harness = Harness()
+    client, holder = Client(harness, "client"), Agent(harness, "holder", capacity=0)
+    client.define()
+    numbers = client.submit(3)
+    holder.send(m.Inventory(client.id, numbers[:1], [1], [1]))
+    holder.send(m.TaskReturn(client.id, numbers[:1], [1]))
+    agent = Agent(harness, "agent", capacity=10)
+    assert agent.tasks() == [(client.id, numbers[0], 2), (client.id, numbers[1], 1), (client.id, numbers[2], 1)]
+
+
+def test_results_that_name_a_task_twice_count_it_once() -> None:
+    harness = Harness()
+    client, agent = Client(harness, "client"), Agent(harness, "agent", capacity=2)
+    client.define()
+    (number, _) = client.submit(2)
+    agent.send(m.ResultBatch(client.id, [number, number], [1, 1], Packed.of([b"P", b"P"]), capacity=2))
+    seen = harness.seen(client)
+    assert (seen["unfinished"], seen["assigned"], seen["finished"]) == (1, 1, 1)
+
+
+def test_a_peer_that_missed_a_message_is_given_up_even_though_it_speaks() -> None:
+    harness = Harness()
+    client, agent = Client(harness, "client"), Agent(harness, "agent", capacity=3)
+    client.define()
+    session = harness.seen(client)["session"]
+    client.submit(3)
+    large = bytes(OUTBOX_BYTES_MAX // 2 + 1)
+    client.hears = False
+    for task in agent.tasks():
+        agent.send(m.ResultBatch(task[0], [task[1]], [task[2]], Packed((len(large),), large), capacity=3))
+    client.connection.heartbeat(m.Heartbeat(), harness.now)
+    harness.settle()
+    assert harness.seen(client)["session"] == session
+    client.hears = True
+    harness.core.handle(events.Tick(), harness.now + 0.5)
+    harness.settle()
+    assert harness.seen(client)["session"] > session
 
 
 def test_a_nested_client_is_reached_through_its_agent() -> None:

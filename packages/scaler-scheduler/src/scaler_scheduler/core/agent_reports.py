@@ -124,8 +124,7 @@ class AgentReports:
                 self._recovery.claim(message.client, number, Claim(agent, attempt), deadline)
                 continue
             if task is not None and task.agent is None:
-                self._lifecycle.withdraw(task)
-                self._lifecycle.adopt(task, agent, attempt)
+                self._lifecycle.claim(task, agent, attempt)
             else:
                 if graph is not None:
                     graph.note_attempt(attempt)

@@ -37,6 +37,7 @@ def check_state(state: SchedulerState) -> None:
 def _check_tasks(state: SchedulerState) -> None:
     queued = [task for queue in state.ready.non_empty() for task in queue.tasks()]
     queued_set = set(queued)
+    _require(len(queued_set) == len(queued), "a task is queued twice")
     recovering = state.recovering.keys()
     _require(
         state.ready.count == len(queued_set), f"{state.ready.count} tasks counted as ready, {len(queued_set)} queued"

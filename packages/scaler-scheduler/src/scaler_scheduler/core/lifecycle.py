@@ -87,17 +87,17 @@ class TaskLifecycle:
         """Ready tasks go to an agent. Return them by their options, as they are sent."""
         held = agent.tasks
         groups: dict[TaskOptions, list[Task]] = {}
+        options: TaskOptions | None = None
         for task in tasks:
             task.state = _ASSIGNED
             task.agent = agent
             task.attempt += 1
             held[task] = None
-            options = task.options
-            group = groups.get(options)
-            if group is None:
-                groups[options] = [task]
-            else:
-                group.append(task)
+            # Nearly always those of the task before.
+            if task.options is not options:
+                options = task.options
+                group = groups.setdefault(options, [])
+            group.append(task)
         for options, group in groups.items():
             options.client.assigned_count += len(group)
         return groups
@@ -118,6 +118,26 @@ class TaskLifecycle:
         task.options.client.assigned_count += 1
         agent.note_functions(task.options.client.id)
         self._agents.changed(agent)
+
+    def claim(self, task: Task, agent: AgentRecord, attempt: int) -> None:
+        """An agent holds this task already, which waits for one."""
+        self.withdraw(task)
+        if task.state is _READY:
+            # Its entry stays in the queue. Should it come back, only one entry may count, so another record stands for it.
+            task.state = _DROPPED
+            task = Task(
+                task.number,
+                task.function,
+                task.payload,
+                task.options,
+                task.objects,
+                task.carried,
+                task.graph,
+                task.attempt,
+                task.failures,
+            )
+            task.options.client.tasks[task.number] = task
+        self.adopt(task, agent, attempt)
 
     def note_failed_attempt(self, task: Task) -> None:
         """Whoever ran the task died: that attempt is used up."""
@@ -160,7 +180,7 @@ class TaskLifecycle:
         self._marks.placement_due = True
 
     def withdraw(self, task: Task) -> None:
-        """A task that no agent has leaves its queue; the caller says where it goes in the same step."""
+        """A task that no agent has leaves its queue for good; the caller says where it goes in the same step."""
         if task.state is _READY:
             self._ready.withdraw(task)
         else:
