@@ -1,6 +1,6 @@
 """The settings of `scaler_scheduler`.
 
-What only the process needs is declared here. What the core needs is declared in `core.config` and becomes a setting too.
+What only the process needs is declared here. What the core needs is declared in `config` and becomes a setting too.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_t
 from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, BeforeValidator, Field, create_model, field_validator, model_validator
+from pydantic_settings import SettingsConfigDict
 
 from scaler_protocol.address import Address
 from scaler_protocol.service.command import EventLoopSettings
@@ -22,7 +23,7 @@ from scaler_protocol.service.settings import (
     TakesSeveral,
     TextListSetting,
 )
-from scaler_scheduler.core.config import Flag, ScalingConfig, SchedulerConfig, flags
+from scaler_scheduler.config import Flag, ScalingConfig, SchedulerConfig, flags
 
 ScalingStrategy = Literal["none", "vanilla", "fixed_elastic", "capability"]
 
@@ -38,6 +39,9 @@ class _ProcessSettings(EventLoopSettings):
 
     Clients and workers connect to ADDRESS. The scheduler starts an object storage server unless one is named.
     """
+
+    # Only the class below, which has all fields, is ever used: building both takes twice as long.
+    model_config = SettingsConfigDict(defer_build=True)
 
     command: ClassVar[str] = "scaler_scheduler"
     section: ClassVar[str] = "scheduler"
@@ -139,7 +143,7 @@ def _field(kind: Any, default: Any, flag: Flag) -> tuple[Any, Any]:
 if TYPE_CHECKING:
 
     class SchedulerSettings(_ProcessSettings):
-        """See `_ProcessSettings`; with the flags of `core.config` besides."""
+        """See `_ProcessSettings`; with the flags of `config` besides."""
 
         def __getattr__(self, name: str) -> Any: ...
 
@@ -150,5 +154,6 @@ else:
         __base__=_ProcessSettings,
         __module__=__name__,
         __doc__=_ProcessSettings.__doc__,
+        __cls_kwargs__={"defer_build": False},
         **{name: _field(_kinds[name], default, flag) for name, (default, flag) in flags().items()},
     )

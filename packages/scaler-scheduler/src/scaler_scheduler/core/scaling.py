@@ -18,9 +18,9 @@ from math import inf
 
 from scaler_protocol.ids import short
 from scaler_protocol.wire import messages as m
+from scaler_scheduler.config import ScalingConfig
 from scaler_scheduler.core import events
 from scaler_scheduler.core.adapters import Adapter, Group
-from scaler_scheduler.core.config import ScalingConfig
 from scaler_scheduler.core.records import AgentRecord, Task
 from scaler_scheduler.core.state import SchedulerState
 from scaler_scheduler.policy.scaling import (

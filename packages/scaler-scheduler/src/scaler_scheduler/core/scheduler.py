@@ -18,11 +18,11 @@ from __future__ import annotations
 from typing import Any
 
 from scaler_protocol.errors import SessionError
+from scaler_scheduler.config import SchedulerConfig
 from scaler_scheduler.core import effects, events
 from scaler_scheduler.core.agent_reports import AgentReports
 from scaler_scheduler.core.answers import Answers
 from scaler_scheduler.core.client_requests import ClientRequests
-from scaler_scheduler.core.config import SchedulerConfig
 from scaler_scheduler.core.credits import Credits
 from scaler_scheduler.core.departures import Departures
 from scaler_scheduler.core.graph_rows import GraphRows

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from scaler_scheduler.config import SchedulerConfig
 from scaler_scheduler.core.agents import AgentPool
-from scaler_scheduler.core.config import SchedulerConfig
 from scaler_scheduler.core.events import Peer
 from scaler_scheduler.core.functions import FunctionRegistry
 from scaler_scheduler.core.monitor import Monitor

@@ -1,7 +1,8 @@
 """What a scheduler core needs to know before it starts.
 
 A number that users set is declared here and nowhere else: its field is also the flag and the TOML key of that name. The
-command's settings (`scaler_scheduler.settings`) and its help are made from these declarations.
+command's settings (`scaler_scheduler.settings`) and its help are made from these declarations. The core is not imported here:
+settings are read before that.
 """
 
 from __future__ import annotations
