@@ -486,7 +486,7 @@ class Cluster:
         # Whoever dies, or leaves, while there is no scheduler leaves objects that nobody alive knows to be orphaned.
         excused = self.plan.scheduler_dies
         known = self.scheduler.clients_known
-        orphaned = [owner for owner in self.storage.core.state.catalogue.owners() if owner in known or not excused]
+        orphaned = [owner for owner in self.storage.core.snapshot().owners if owner in known or not excused]
         if orphaned and not self.ledger.excuses.store_deaths:
             raise SimulationError(f"objects outlive their clients: {[owner[:4].hex() for owner in orphaned]}")
         cores = {self.scheduler.name: self.scheduler.core, **{agent.name: agent.core for agent in self.living_agents}}

@@ -6,7 +6,9 @@ import hashlib
 from random import Random
 from typing import Any
 
-from scaler_objstore import core as objstore
+from scaler_objstore.core import MemoryStorage, StoreCore
+from scaler_objstore.core import effects as store_effects
+from scaler_objstore.core import events as store_events
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode, encode
 from scaler_protocol.wire.envelope import UNSEQUENCED, Envelope, decode_envelope, encode_envelope
@@ -125,25 +127,25 @@ class StorageProcess(Process):
         super().__init__("object storage", network.clock, random)
         self.network = network
         self.address = address
-        self.core = objstore.StoreCore(random.randbytes(16), objstore.MemoryStorage(100_000_000), _content_hash)
+        self.core = StoreCore(random.randbytes(16), MemoryStorage(100_000_000), _content_hash)
         self.stop_reason = ""
         network.listen(address, self)
 
     def deliver(self, peer: bytes, envelope: Envelope, message: m.Message) -> None:
-        self.post(objstore.Incoming(peer, message))
+        self.post(store_events.Incoming(peer, message))
 
     def take_turn(self, mail: list[Any]) -> None:
         for event in mail:
             self.core.handle(event, self.clock.now)
         if self.clock.now >= self.core.next_deadline():
-            self.core.handle(objstore.Tick(), self.clock.now)
-        effects = self.core.take_effects()
-        objstore.check_invariants(self.core)
-        for effect in effects:
-            if isinstance(effect, objstore.Send):
+            self.core.handle(store_events.Tick(), self.clock.now)
+        due = self.core.take_effects()
+        self.core.check_invariants()
+        for effect in due:
+            if isinstance(effect, store_effects.Send):
                 if not self.network.send(self.address, effect.peer, UNSEQUENCED, effect.message):
-                    self.post(objstore.PeerGone(effect.peer))
-            elif isinstance(effect, objstore.Stop):
+                    self.post(store_events.PeerGone(effect.peer))
+            elif isinstance(effect, store_effects.Stop):
                 self.stop_reason = effect.reason
         if self.stop_reason:
             self.end()

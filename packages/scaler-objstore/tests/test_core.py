@@ -8,19 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from scaler_objstore.content_hash import KeyedContentHash
-from scaler_objstore.core import (
-    Effect,
-    Incoming,
-    Limits,
-    MemoryStorage,
-    PeerGone,
-    Send,
-    Stop,
-    StoreCore,
-    Tick,
-    Warn,
-    check_invariants,
-)
+from scaler_objstore.core import Limits, MemoryStorage, StoreCore, effects, events
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.envelope import Frame
 
@@ -42,18 +30,18 @@ class Store:
         for peer, role in ROLES.items():
             self.say(peer, m.Hello(role, "", peer, to_object_storage=True))
 
-    def say(self, peer: bytes, message: m.Message) -> list[Effect]:
-        self.core.handle(Incoming(peer, message), self.now)
+    def say(self, peer: bytes, message: m.Message) -> list[effects.Effect]:
+        self.core.handle(events.Incoming(peer, message), self.now)
         return self.effects()
 
-    def effects(self) -> list[Effect]:
-        check_invariants(self.core)
+    def effects(self) -> list[effects.Effect]:
+        self.core.check_invariants()
         return self.core.take_effects()
 
     def answer(self, peer: bytes, message: m.Message) -> m.Message:
         # Others, whose wait this ends, are answered before.
         *_, effect = self.say(peer, message)
-        assert isinstance(effect, Send)
+        assert isinstance(effect, effects.Send)
         assert effect.peer == peer
         return effect.message
 
@@ -100,7 +88,7 @@ def test_a_stranger_is_asked_for_a_hello_whatever_it_wants() -> None:
     ):
         assert store.answer(b"stranger", message) == m.UnknownPeer()
     assert store.say(b"stranger", m.Goodbye("")) == []
-    assert store.core.object_count == 0
+    assert store.core.snapshot().object_count == 0
 
 
 def test_another_protocol_version_is_refused_with_a_sentence_and_may_do_nothing() -> None:
@@ -116,9 +104,9 @@ def test_another_protocol_version_is_refused_with_a_sentence_and_may_do_nothing(
 def test_who_says_hello_to_a_scheduler_is_told_and_may_do_nothing(role: m.Role) -> None:
     store = Store()
     warning, answer = store.say(b"lost", m.Hello(role, "lost", BOB))
-    assert isinstance(warning, Warn)
+    assert isinstance(warning, effects.Warn)
     assert warning.text == "lost takes this object storage server for a scheduler"
-    assert isinstance(answer, Send)
+    assert isinstance(answer, effects.Send)
     assert answer.message == m.Refused("this is an object storage server; the scheduler has another address")
     assert store.answer(b"lost", m.ObjectGet(1, X)) == m.UnknownPeer()
 
@@ -130,9 +118,9 @@ def test_answers_to_nothing_are_ignored() -> None:
 @pytest.mark.parametrize("message", [m.Heartbeat(), m.TaskRecall(1)])
 def test_who_takes_it_for_a_scheduler_is_told_and_reported(message: m.Message) -> None:
     warning, answer = Store().say(ALICE, message)
-    assert isinstance(warning, Warn)
+    assert isinstance(warning, effects.Warn)
     assert type(message).__name__ in warning.text
-    assert isinstance(answer, Send)
+    assert isinstance(answer, effects.Send)
     assert answer.message == m.Refused("this is an object storage server; the scheduler has another address")
 
 
@@ -176,7 +164,7 @@ def test_an_object_may_be_empty() -> None:
 def test_a_repeated_put_is_confirmed_again_and_changes_nothing() -> None:
     store = Store()
     assert store.put(ALICE, X, b"1") == store.put(ALICE, X, b"1") == m.ObjectPutReply(1)
-    assert store.core.object_count == 1
+    assert store.core.snapshot().object_count == 1
 
 
 def test_an_object_never_changes() -> None:
@@ -192,7 +180,7 @@ def test_delete_frees_and_may_be_repeated() -> None:
     store.put(ALICE, X, b"x" * 1000)
     assert store.delete(ALICE, X, Y).status == m.ObjectStatus.DONE
     assert store.delete(ALICE, X, Y).status == m.ObjectStatus.DONE
-    assert (store.core.object_count, store.core.used_bytes) == (0, 0)
+    assert (store.core.snapshot().object_count, store.core.snapshot().used_bytes) == (0, 0)
 
 
 def test_a_delete_with_number_zero_is_done_and_not_answered() -> None:
@@ -200,7 +188,7 @@ def test_a_delete_with_number_zero_is_done_and_not_answered() -> None:
     store.put(ALICE, X, b"x")
     assert store.say(ALICE, m.ObjectDelete(0, ALICE, (X,))) == []
     assert store.say(ALICE, m.ObjectDelete(0, BOB, (X,))) == []
-    assert store.core.object_count == 0
+    assert store.core.snapshot().object_count == 0
 
 
 # --- ownership
@@ -221,7 +209,7 @@ def test_a_refused_delete_deletes_nothing() -> None:
     store.put(ALICE, X, b"hers")
     store.put(BOB, Y, b"his")
     assert store.delete(BOB, Y, X).status == m.ObjectStatus.NOT_YOURS
-    assert store.core.object_count == 2
+    assert store.core.snapshot().object_count == 2
 
 
 def test_agents_and_the_scheduler_act_for_the_client_they_name() -> None:
@@ -238,12 +226,12 @@ def test_everything_of_a_client_ends_when_the_scheduler_says_so_and_only_then() 
     store.put(BOB, Z, b"3" * 100)
     for peer in (ALICE, BOB, AGENT):
         store.say(peer, end_of(ALICE))
-    assert store.core.object_count == 3
+    assert store.core.snapshot().object_count == 3
     assert store.answer(SCHEDULER, end_of(ALICE)) == m.ObjectDeleteReply(9)
     # The answer may have been lost.
     assert store.answer(SCHEDULER, end_of(ALICE)) == m.ObjectDeleteReply(9)
     assert store.get(BOB, Z) == [b"3" * 100]
-    assert store.core.object_count == 1
+    assert store.core.snapshot().object_count == 1
 
 
 def test_late_results_for_a_client_that_ended_are_refused_for_a_while() -> None:
@@ -270,7 +258,7 @@ def test_what_a_client_sent_before_its_end_does_not_bring_it_back() -> None:
     for late in (m.ObjectDelete(2, ALICE, (X,)), m.ObjectPut(3, Y, ALICE, [b"2"])):
         assert store.answer(ALICE, late) == m.UnknownPeer()
     assert store.put(AGENT, Z, b"3", owner=ALICE).status == m.ObjectStatus.NOT_YOURS
-    assert store.core.object_count == 0
+    assert store.core.snapshot().object_count == 0
 
 
 def test_ended_clients_are_remembered_within_bounds() -> None:
@@ -286,9 +274,9 @@ def test_a_client_that_says_goodbye_takes_its_objects_along() -> None:
     store.put(ALICE, X, b"1")
     store.put(AGENT, Y, b"2", owner=BOB)
     store.say(AGENT, m.Goodbye("agent leaves"))
-    assert store.core.object_count == 2, "an agent's results belong to clients"
+    assert store.core.snapshot().object_count == 2, "an agent's results belong to clients"
     store.say(ALICE, m.Goodbye("done"))
-    assert store.core.object_count == 1
+    assert store.core.snapshot().object_count == 1
     assert store.answer(ALICE, m.ObjectGet(1, X)) == m.UnknownPeer()
 
 
@@ -296,8 +284,8 @@ def test_only_the_scheduler_can_stop_the_store() -> None:
     store = Store()
     for peer in (ALICE, AGENT):
         (warning,) = store.say(peer, m.Shutdown("mine now"))
-        assert isinstance(warning, Warn)
-    assert store.say(SCHEDULER, m.Shutdown("enough")) == [Stop("enough")]
+        assert isinstance(warning, effects.Warn)
+    assert store.say(SCHEDULER, m.Shutdown("enough")) == [effects.Stop("enough")]
 
 
 # --- content addressing
@@ -306,13 +294,13 @@ def test_only_the_scheduler_can_stop_the_store() -> None:
 def test_identical_contents_are_kept_once_until_the_last_object_ends() -> None:
     store = Store()
     store.put(ALICE, X, b"same", b"bytes")
-    used = store.core.used_bytes
+    used = store.core.snapshot().used_bytes
     store.put(BOB, Y, b"same", b"bytes")
-    assert store.core.used_bytes == used
+    assert store.core.snapshot().used_bytes == used
     store.delete(ALICE, X)
     assert store.get(BOB, Y) == [b"same", b"bytes"]
     store.delete(BOB, Y)
-    assert store.core.used_bytes == 0
+    assert store.core.snapshot().used_bytes == 0
 
 
 def test_borders_between_buffers_are_part_of_the_content() -> None:
@@ -329,11 +317,11 @@ def test_when_hashes_collide_the_bytes_decide() -> None:
 
     store = Store(content_hash=always_collides)
     store.put(ALICE, X, b"mine")
-    used = store.core.used_bytes
+    used = store.core.snapshot().used_bytes
     store.put(BOB, Y, b"his!")
-    assert store.core.used_bytes == 2 * used
+    assert store.core.snapshot().used_bytes == 2 * used
     store.put(BOB, Z, b"mine")
-    assert store.core.used_bytes == 2 * used
+    assert store.core.snapshot().used_bytes == 2 * used
     assert [store.get(ALICE, object_id) for object_id in (X, Y, Z)] == [[b"mine"], [b"his!"], [b"mine"]]
     store.delete(ALICE, X)
     assert [store.get(ALICE, object_id) for object_id in (X, Y, Z)] == [None, [b"his!"], [b"mine"]]
@@ -389,11 +377,10 @@ def test_a_get_waits_for_its_object_and_is_answered_once() -> None:
     assert store.say(BOB, m.ObjectGet(7, X, wait_seconds=5.0)) == []
     assert store.say(AGENT, m.ObjectGet(8, X, wait_seconds=9.0)) == []
     assert store.core.next_deadline() == 5.0
-    effects = store.say(ALICE, m.ObjectPut(1, X, ALICE, [b"x"]))
-    assert effects == [
-        Send(BOB, m.ObjectData(7, X, [b"x"])),
-        Send(AGENT, m.ObjectData(8, X, [b"x"])),
-        Send(ALICE, m.ObjectPutReply(1)),
+    assert store.say(ALICE, m.ObjectPut(1, X, ALICE, [b"x"])) == [
+        effects.Send(BOB, m.ObjectData(7, X, [b"x"])),
+        effects.Send(AGENT, m.ObjectData(8, X, [b"x"])),
+        effects.Send(ALICE, m.ObjectPutReply(1)),
     ]
     assert store.core.next_deadline() == float("inf")
 
@@ -402,11 +389,11 @@ def test_a_wait_ends_with_missing_at_its_deadline() -> None:
     store = Store()
     store.say(BOB, m.ObjectGet(7, X, wait_seconds=5.0))
     store.now = 4.9
-    store.core.handle(Tick(), store.now)
+    store.core.handle(events.Tick(), store.now)
     assert store.effects() == []
     store.now = store.core.next_deadline()
-    store.core.handle(Tick(), store.now)
-    assert store.effects() == [Send(BOB, m.ObjectData(7, X, missing=True))]
+    store.core.handle(events.Tick(), store.now)
+    assert store.effects() == [effects.Send(BOB, m.ObjectData(7, X, missing=True))]
 
 
 def test_a_repeated_get_waits_in_place_of_the_first() -> None:
@@ -442,9 +429,9 @@ def test_gets_of_a_peer_that_is_gone_do_not_wait_on() -> None:
     store = Store()
     store.say(BOB, m.ObjectGet(1, X, wait_seconds=5.0))
     store.say(ALICE, m.ObjectGet(1, X, wait_seconds=5.0))
-    store.core.handle(PeerGone(BOB), 1.0)
+    store.core.handle(events.PeerGone(BOB), 1.0)
     assert [
-        effect.peer for effect in store.say(AGENT, m.ObjectPut(1, X, ALICE, [b"x"])) if isinstance(effect, Send)
+        effect.peer for effect in store.say(AGENT, m.ObjectPut(1, X, ALICE, [b"x"])) if isinstance(effect, effects.Send)
     ] == [
         ALICE,
         AGENT,
@@ -483,9 +470,9 @@ def test_any_sequence_of_requests_keeps_the_invariants_and_matches_a_plain_model
             store.say(peer, m.Hello(m.Role.CLIENT, "", peer, to_object_storage=True))
             model = {key: value for key, value in model.items() if value[0] != peer}
         else:
-            store.core.handle(Tick(), store.now)
+            store.core.handle(events.Tick(), store.now)
         store.effects()
-    assert store.core.object_count == len(model)
+    assert store.core.snapshot().object_count == len(model)
 
 
 def test_the_scheduler_is_told_what_is_held_and_by_whom() -> None:
@@ -496,7 +483,7 @@ def test_the_scheduler_is_told_what_is_held_and_by_whom() -> None:
     status = store.answer(SCHEDULER, m.StoreStatusRequest(7))
     assert isinstance(status, m.StoreStatus)
     assert (status.request, status.object_count, status.limit_bytes) == (7, 3, 1_000_000)
-    assert status.used_bytes == store.core.used_bytes
+    assert status.used_bytes == store.core.snapshot().used_bytes
     figures = zip(status.owner_objects, status.owner_bytes, strict=True)
     assert dict(zip(status.owners, figures, strict=True)) == {ALICE: (1, 12), BOB: (2, 19)}
     store.say(BOB, m.ObjectDelete(1, BOB, (Z,)))
@@ -508,7 +495,7 @@ def test_the_scheduler_is_told_what_is_held_and_by_whom() -> None:
 
 def test_nobody_else_is_told_what_is_held() -> None:
     (effect,) = Store().say(ALICE, m.StoreStatusRequest(1))
-    assert isinstance(effect, Warn)
+    assert isinstance(effect, effects.Warn)
 
 
 # --- segments
@@ -525,8 +512,8 @@ def put_segment(store: Store, peer: bytes, object_id: bytes, place: bytes, *buff
 
 def test_every_peer_is_offered_segments() -> None:
     core = StoreCore(STORE, MemoryStorage(1000), KeyedContentHash(b"12345678"), segment_offer=b"offer")
-    core.handle(Incoming(ALICE, m.Hello(m.Role.CLIENT, "", ALICE, hello_number=3, to_object_storage=True)), 0.0)
-    assert core.take_effects() == [Send(ALICE, m.Welcome(STORE, hello_number=3, segment_offer=b"offer"))]
+    core.handle(events.Incoming(ALICE, m.Hello(m.Role.CLIENT, "", ALICE, hello_number=3, to_object_storage=True)), 0.0)
+    assert core.take_effects() == [effects.Send(ALICE, m.Welcome(STORE, hello_number=3, segment_offer=b"offer"))]
 
 
 def test_who_can_map_is_told_the_place_and_everybody_else_gets_the_bytes() -> None:
@@ -544,8 +531,11 @@ def test_who_waits_is_answered_in_the_way_it_asked_for() -> None:
     store.say(AGENT, m.ObjectGet(1, X, 5.0, mappable=True))
     store.say(BOB, m.ObjectGet(1, X, 5.0))
     *answers, reply = store.say(ALICE, m.ObjectPut(1, X, ALICE, [b"body"], "", PLACE))
-    assert reply == Send(ALICE, m.ObjectPutReply(1))
-    assert answers == [Send(AGENT, m.ObjectData(1, X, place=PLACE)), Send(BOB, m.ObjectData(1, X, [b"body"]))]
+    assert reply == effects.Send(ALICE, m.ObjectPutReply(1))
+    assert answers == [
+        effects.Send(AGENT, m.ObjectData(1, X, place=PLACE)),
+        effects.Send(BOB, m.ObjectData(1, X, [b"body"])),
+    ]
 
 
 def test_a_segment_that_cannot_be_opened_is_refused_so_that_its_bytes_can_be_sent() -> None:
@@ -569,10 +559,10 @@ def test_equal_segments_of_clients_are_kept_once_and_results_are_not_compared() 
     put_segment(store, ALICE, X, PLACE, b"body")
     put_segment(store, ALICE, Y, OTHER_PLACE, b"body")
     assert store.answer(AGENT, m.ObjectGet(7, Y, mappable=True)) == m.ObjectData(7, Y, place=PLACE)
-    used = store.core.used_bytes
+    used = store.core.snapshot().used_bytes
     put_segment(store, AGENT, Z, OTHER_PLACE, b"body")
     assert store.answer(AGENT, m.ObjectGet(7, Z, mappable=True)) == m.ObjectData(7, Z, place=OTHER_PLACE)
-    assert store.core.used_bytes == 2 * used
+    assert store.core.snapshot().used_bytes == 2 * used
 
 
 def test_segments_count_against_the_limit() -> None:

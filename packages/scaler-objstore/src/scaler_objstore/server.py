@@ -15,7 +15,7 @@ import signal
 from collections.abc import Iterator
 
 from scaler_objstore.content_hash import SEED_BYTES, KeyedContentHash
-from scaler_objstore.core import Incoming, Limits, MemoryStorage, PeerGone, Send, Stop, StoreCore, Tick, Warn
+from scaler_objstore.core import Limits, MemoryStorage, StoreCore, effects, events
 from scaler_objstore.segments import HeldSegments, raise_descriptor_limit
 from scaler_objstore.settings import ObjectStorageSettings
 from scaler_protocol.address import Address
@@ -143,7 +143,7 @@ class Server:
                 self._flush()
             for peer, frames in self._listener.receive(DRAIN_MESSAGES):
                 self._take_in(peer, frames)
-            self._core.handle(Tick(), self._loop.time())
+            self._core.handle(events.Tick(), self._loop.time())
             self._perform()
         finally:
             # The event loop logs the error, and the requests of other peers go on.
@@ -158,28 +158,28 @@ class Server:
             return
         if isinstance(message, m.ObjectPut) and message.place:
             message = self._segments.resolve(message)
-        self._core.handle(Incoming(peer, message), self._loop.time())
+        self._core.handle(events.Incoming(peer, message), self._loop.time())
 
     def _perform(self) -> None:
         for effect in self._core.take_effects():
-            if isinstance(effect, Send):
+            if isinstance(effect, effects.Send):
                 self._send(effect)
-            elif isinstance(effect, Warn):
+            elif isinstance(effect, effects.Warn):
                 self._unwelcome.note(effect.text)
-            elif isinstance(effect, Stop):
+            elif isinstance(effect, effects.Stop):
                 self.stop(effect.reason)
 
-    def _send(self, effect: Send) -> None:
+    def _send(self, effect: effects.Send) -> None:
         outcome = self._listener.send(effect.peer, [_ENVELOPE, *encode(effect.message)])
         if outcome is SendOutcome.GONE:
-            self._core.handle(PeerGone(effect.peer), self._loop.time())
+            self._core.handle(events.PeerGone(effect.peer), self._loop.time())
         elif outcome is SendOutcome.FULL:
             # The peer asks again when it has read the queued answers.
             self._unwelcome.note(f"{short(effect.peer)} does not read its answers; one was dropped")
 
     def _flush(self) -> None:
         for peer in self._listener.flush():
-            self._core.handle(PeerGone(peer), self._loop.time())
+            self._core.handle(events.PeerGone(peer), self._loop.time())
 
     def _schedule(self) -> None:
         if self._timer is not None:

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
 
+from scaler_objstore.core.state import StoreState
 from scaler_objstore.core.storage import content_bytes
-
-if TYPE_CHECKING:
-    from scaler_objstore.core.store import StoreCore
+from scaler_protocol.runtime.core import InvariantError
 
 
-class InvariantError(AssertionError):
-    """Facts of the store contradict each other."""
-
-
-def check_invariants(core: StoreCore) -> None:
+def check_state(state: StoreState) -> None:
     """Raise InvariantError unless all facts that are stored twice agree, and all limits are kept."""
-    state = core.state
     _expect(
         Counter(id(stored.content) for stored in state.catalogue.all())
         == Counter({id(content): content.references for content in state.contents.all()}),
         "every content is referenced by as many objects as it counts, and by at least one",
     )
     _expect(
-        sum(content_bytes(state.contents.read(content)) for content in state.contents.all()) == core.used_bytes,
+        sum(content_bytes(state.contents.read(content)) for content in state.contents.all())
+        == state.contents.used_bytes,
         "the storage uses what its contents need",
     )
     owned = [stored for owner in state.catalogue.owners() for stored in state.catalogue.owned_by(owner)]
@@ -46,8 +40,11 @@ def check_invariants(core: StoreCore) -> None:
         sorted(state.waiters.objects()) == sorted({waiter.object_id for waiter in waiters}),
         "waiters are found by their object",
     )
-    _expect(all(state.catalogue.find(waiter.object_id) is None for waiter in waiters), "nobody waits for what is there")
-    _expect(all(waiter.peer in state.peers for waiter in waiters), "who waits has said hello")
+    _expect(
+        all(state.catalogue.find(waiter.object_id) is None for waiter in waiters),
+        "no get waits for an object that exists",
+    )
+    _expect(all(waiter.peer in state.peers for waiter in waiters), "every waiting peer has said hello")
     of_peer = Counter(waiter.peer for waiter in waiters)
     _expect(
         all(count <= state.limits.peer_waiters_max for count in of_peer.values()), "each peer's waiters are bounded"

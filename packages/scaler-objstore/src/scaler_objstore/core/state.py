@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from scaler_objstore.core import effects
 from scaler_objstore.core.catalogue import Catalogue, StoredObject
 from scaler_objstore.core.contents import Content, ContentHash, Contents
 from scaler_objstore.core.limits import Limits
 from scaler_objstore.core.peers import EndedOwners, Peers
-from scaler_objstore.core.ports import Effect, Send, Warn
 from scaler_objstore.core.storage import Storage
 from scaler_objstore.core.waiters import Waiters
+from scaler_protocol.runtime.core import Outbox
 from scaler_protocol.wire import messages as m
 
 
@@ -26,11 +27,11 @@ class StoreState:
         self.waiters = Waiters(limits)
         self.peers = Peers(limits)
         self.ended_owners = EndedOwners(limits)
-        self.outbox: list[Effect] = []
+        self.outbox: Outbox[effects.Effect] = Outbox()
 
     def send(self, address: bytes, message: m.Message) -> None:
         """Send a message."""
-        self.outbox.append(Send(address, message))
+        self.outbox.add(effects.Send(address, message))
 
     def data(self, request: int, object_id: bytes, content: Content, mappable: bool) -> m.ObjectData:
         """Return the answer with a content, or with its place if the reader can map it."""
@@ -40,7 +41,7 @@ class StoreState:
 
     def warn(self, text: str) -> None:
         """Log a refused request."""
-        self.outbox.append(Warn(text))
+        self.outbox.add(effects.Warn(text))
 
     def free(self, stored: StoredObject) -> None:
         """Delete an object. Its bytes are freed unless another object shares them."""

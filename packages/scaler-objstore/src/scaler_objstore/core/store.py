@@ -8,12 +8,14 @@ peer ──anything else──▶ Refused       it wants a scheduler
 
 from __future__ import annotations
 
+from scaler_objstore.core import effects, events
 from scaler_objstore.core.commands.get import answer_expired
 from scaler_objstore.core.commands.hello import hello
 from scaler_objstore.core.commands.table import COMMANDS
 from scaler_objstore.core.contents import ContentHash
+from scaler_objstore.core.invariants import check_state
 from scaler_objstore.core.limits import Limits
-from scaler_objstore.core.ports import Effect, Event, Incoming, PeerGone
+from scaler_objstore.core.snapshot import StoreSnapshot, take_snapshot
 from scaler_objstore.core.state import StoreState
 from scaler_objstore.core.storage import Storage
 from scaler_protocol.wire import messages as m
@@ -23,7 +25,7 @@ IGNORED = (m.Welcome, m.UnknownPeer, m.Refused)
 
 
 class StoreCore:
-    """One object store.
+    """One object store. It keeps the contract of `scaler_protocol.runtime.core.Core`.
 
     `incarnation` names this process. `content_hash` must be equal for equal contents; it should be keyed with something
     nobody outside knows (see `contents`). `segment_offer` is the welcome's offer of segments, empty if there are
@@ -39,37 +41,34 @@ class StoreCore:
         segment_offer: bytes = b"",
     ) -> None:
         limits = limits if limits is not None else Limits()
-        self.state = StoreState(incarnation, storage, content_hash, limits, segment_offer)
+        self._state = StoreState(incarnation, storage, content_hash, limits, segment_offer)
 
-    def handle(self, event: Event, now: float) -> None:
+    def handle(self, event: events.Event, now: float) -> None:
         """Handle one event at `now`, in seconds of a monotonic clock."""
-        answer_expired(self.state, now)
-        if isinstance(event, Incoming):
+        answer_expired(self._state, now)
+        if isinstance(event, events.Incoming):
             self._on_message(event.peer, event.message, now)
-        elif isinstance(event, PeerGone):
-            self.state.forget_peer(event.peer)
+        elif isinstance(event, events.PeerGone):
+            self._state.forget_peer(event.peer)
 
-    def take_effects(self) -> list[Effect]:
+    def take_effects(self) -> list[effects.Effect]:
         """Return the effects in order, and forget them."""
-        effects, self.state.outbox = self.state.outbox, []
-        return effects
+        return self._state.outbox.take()
 
     def next_deadline(self) -> float:
         """When `Tick` is due next; inf for never."""
-        return self.state.waiters.next_deadline()
+        return self._state.waiters.next_deadline()
 
-    @property
-    def object_count(self) -> int:
-        """How many objects exist."""
-        return len(self.state.catalogue)
+    def check_invariants(self) -> None:
+        """Raise InvariantError unless facts that are stored twice agree and limits are kept. For tests and the simulation."""
+        check_state(self._state)
 
-    @property
-    def used_bytes(self) -> int:
-        """How many bytes the storage uses."""
-        return self.state.contents.used_bytes
+    def snapshot(self) -> StoreSnapshot:
+        """Return what the store holds now. For tests and the simulation."""
+        return take_snapshot(self._state)
 
     def _on_message(self, address: bytes, message: m.Message, now: float) -> None:
-        state = self.state
+        state = self._state
         if isinstance(message, m.Hello):
             hello(state, address, message, now)
             return

@@ -1,6 +1,6 @@
 """ObjectPut: store these buffers under this id until their owner ends.
 
-The buffers come in frames, or lie in a segment that the shell has mapped (see `ports.Incoming`).
+The buffers come in frames, or lie in a segment that the shell has mapped (see `events.Incoming`).
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from scaler_objstore.core import effects
 from scaler_objstore.core.peers import Peer
-from scaler_objstore.core.ports import Stop
 from scaler_objstore.core.state import StoreState
 from scaler_protocol.wire import messages as m
 
@@ -13,4 +13,4 @@ def shutdown(state: StoreState, address: bytes, peer: Peer, message: m.Shutdown,
     if peer.role is not m.Role.SCHEDULER:
         state.warn(f"{peer} asks for a shutdown: only a scheduler may")
         return
-    state.outbox.append(Stop(message.text or f"{peer} asks for it"))
+    state.outbox.add(effects.Stop(message.text or f"{peer} asks for it"))

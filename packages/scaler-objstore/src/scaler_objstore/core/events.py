@@ -1,4 +1,4 @@
-"""Events and effects of the core, as values."""
+"""What can happen to an object store. The shell makes these and passes them to `StoreCore.handle`."""
 
 from __future__ import annotations
 
@@ -32,28 +32,3 @@ class Tick:
 
 
 Event = Incoming | PeerGone | Tick
-
-
-@dataclass(slots=True, frozen=True)
-class Send:
-    """Send `message` to `peer`. If it is lost, the peer asks again."""
-
-    peer: bytes
-    message: m.Message
-
-
-@dataclass(slots=True, frozen=True)
-class Stop:
-    """Stop the server in an orderly way."""
-
-    reason: str
-
-
-@dataclass(slots=True, frozen=True)
-class Warn:
-    """Log that a peer sent a request that it is not allowed to send."""
-
-    text: str
-
-
-Effect = Send | Stop | Warn
