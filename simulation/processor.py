@@ -8,23 +8,20 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from random import Random
-from typing import Any, Protocol
+from typing import Any
 
-from scaler.core import ClientCore
-from scaler.core import events as client_events
 from scaler_protocol.ids import ObjectId
 from scaler_protocol.payloads.framing import frame_object, unframe_object
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import Reported
-from scaler_protocol.wire.codec import decode, encode
-from scaler_protocol.wire.envelope import Envelope, decode_envelope, encode_envelope
 from scaler_worker.core import effects, events
-from simulation.client import FUNCTIONS, ClientDriver, ObjectStorage
-from simulation.clock import Clock, Timer
-from simulation.ledger import Entry, Ledger, SimulationError
+from simulation.client import FUNCTIONS
+from simulation.clock import Timer
+from simulation.ledger import Entry, SimulationError
+from simulation.nested_client import NestedClient
 from simulation.process import Process
-from simulation.programs import Action, Death, Library, Program, is_object, program_number, value_of
+from simulation.programs import Action, Death, Program, is_object, program_number, value_of
+from simulation.worker_host import WorkerHost
 
 START_S = (0.05, 0.5)
 PIPE_S = (0.00002, 0.0002)
@@ -76,25 +73,6 @@ class _Running:
     """It has said that it waits."""
 
 
-class WorkerHost(Protocol):
-    """What a processor has from the machine it runs on, and from the agent there, which is told what happens."""
-
-    name: str
-    clock: Clock
-    random: Random
-    ledger: Ledger
-    library: Library
-    cache: dict[bytes, bytes]
-    """The objects of this machine, by id."""
-    storage: ObjectStorage
-
-    def post(self, event: Any) -> None:
-        """Tell the agent."""
-
-    def processor_ended(self, number: int) -> None:
-        """Note that this process is no more, before the agent is told."""
-
-
 class Processor(Process):
     """Process `number` of an agent. Its mailbox takes the agent's effects, and callables for its own timers."""
 
@@ -115,8 +93,7 @@ class Processor(Process):
         self._first_unanswered = 0
         self._next_index = 0
         self._stopping = False
-        self._nested: ClientDriver | None = None
-        self._told_unfinished = False
+        self._nested: NestedClient | None = None
         # What the agent and we send each other keeps its order, as on a socket pair.
         self._arrives_at = 0.0
         self._told_at = 0.0
@@ -130,7 +107,7 @@ class Processor(Process):
     @property
     def client_id(self) -> bytes | None:
         """The client inside, if a task has made one."""
-        return None if self._nested is None else self._nested.core.client_id
+        return None if self._nested is None else self._nested.id
 
     # --- the pipe
 
@@ -164,9 +141,7 @@ class Processor(Process):
         if self._running is not None and self._running.timer is not None:
             self._running.timer.cancel()
         if self._nested is not None:
-            for entry in list(self._nested.entries.values()):
-                self._host.ledger.forgotten(entry)
-            self._nested.entries.clear()
+            self._nested.end()
 
     # --- turns
 
@@ -177,17 +152,14 @@ class Processor(Process):
             self._handle(event)
         if not self.alive:
             return
-        nested = self._nested
-        if nested is not None:
-            if self.clock.now >= nested.core.next_deadline():
-                nested.handle(client_events.Tick())
-            nested.perform()
+        if self._nested is not None:
+            self._nested.work()
             if self._running is None or not self._running.blocked:
-                self._tell_unfinished(nested)
+                self._nested.tell_unfinished()
         self._go_on()
 
     def next_deadline(self) -> float:
-        return self._nested.core.next_deadline() if self._nested is not None else float("inf")
+        return self._nested.next_deadline() if self._nested is not None else float("inf")
 
     def _handle(self, event: Any) -> None:
         if callable(event):
@@ -204,7 +176,8 @@ class Processor(Process):
         elif isinstance(event, effects.AnswerObject):
             self._on_object(event)
         elif isinstance(event, effects.DeliverRelay):
-            self._on_relay(event)
+            if self._nested is not None:
+                self._nested.receive(event)
         else:
             raise SimulationError(f"a processor cannot do {event}")
 
@@ -434,10 +407,10 @@ class Processor(Process):
     # --- tasks inside tasks
 
     def _nest(self, running: _Running) -> None:
-        nested = self._nested or self._open_client()
-        nested.on_ended = lambda _: self._look_at_children()
+        if self._nested is None:
+            self._nested = NestedClient(self._host, self.number, self._tell, self._look_at_children)
         for number in running.row.program.children:
-            entry = nested.submit(self._host.library[number], depth=running.row.depth + 1)
+            entry = self._nested.submit(number, running.row.depth + 1)
             if entry is None:
                 self._finish(running, _Answer(b"the client inside is disconnected", m.Status.FAILED, 0))
                 return
@@ -461,36 +434,7 @@ class Processor(Process):
     def _unblock(self, running: _Running) -> None:
         assert self._nested is not None
         running.blocked = False
-        self._told_unfinished = self._nested.core.unanswered_count > 0
-        self._tell(events.ProcessorUnblocked(self.number, self._told_unfinished))
-
-    def _tell_unfinished(self, nested: ClientDriver) -> None:
-        unfinished = nested.core.unanswered_count > 0
-        if unfinished is not self._told_unfinished:
-            self._told_unfinished = unfinished
-            self._tell(events.ProcessorUnfinished(self.number, unfinished))
-
-    def _open_client(self) -> ClientDriver:
-        client_id = self.random.randbytes(16)
-        hello = m.Hello(m.Role.CLIENT, f"inside {self.name}", client_id, hostname="worker host")
-        core = ClientCore(client_id, hello)
-        nested = ClientDriver(core, self._host.ledger, self.clock, self._relay, self._host.storage, self.random)
-        self._nested = nested
-        self._tell(events.RelayOpened(self.number, client_id))
-        core.start(self.clock.now)
-        return nested
-
-    def _relay(self, envelope: Envelope, message: m.Message) -> None:
-        assert self._nested is not None
-        if self._nested.core.unanswered_count:
-            self._tell_unfinished(self._nested)
-        frames = [encode_envelope(envelope), *(bytes(frame) for frame in encode(message))]
-        self._tell(events.RelayFrames(self.number, self._nested.core.client_id, list(frames)))
-
-    def _on_relay(self, event: effects.DeliverRelay) -> None:
-        if self._nested is not None and event.client == self._nested.core.client_id:
-            envelope = decode_envelope(event.frames[0])
-            self._nested.handle(client_events.Incoming(envelope, decode([bytes(frame) for frame in event.frames[1:]])))
+        self._nested.tell_unblocked()
 
 
 def _dies(program: Program, death: Death) -> bool:
