@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from scaler import Client
+from scaler_protocol.testing.waiting import wait_until
 
 DEADLINE_SECONDS = 30.0
 QUEUED = 8
@@ -47,7 +48,7 @@ def mark_and_wait(started: str, until: str, value: Any = None) -> Any:
     folder = os.path.dirname(until)
     deadline = time.monotonic() + DEADLINE_SECONDS
     while not os.path.exists(until) and os.path.exists(folder) and time.monotonic() < deadline:
-        time.sleep(0.005)
+        time.sleep(0.005)  # sleeps: a task that polls for a file
     return value
 
 
@@ -119,13 +120,6 @@ def handle_signal() -> list[int]:
 # --- stories
 
 
-def _wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come about"
-        time.sleep(0.002)
-
-
 def _name_of_error(future: Future[Any]) -> str:
     """Return the name of the exception a future raises, of "none"."""
     try:
@@ -165,7 +159,7 @@ def _error_of(future: Future[Any]) -> BaseException | None:
 def cancel_while_running(executor: Executor, folder: Path) -> Any:
     started, gate = folder / "started", folder / "gate"
     future = executor.submit(mark_and_wait, str(started), str(gate), 5)
-    _wait_for(started.exists)
+    wait_until(started.exists, DEADLINE_SECONDS)
     cancelled = future.cancel()
     gate.touch()
     return cancelled, future.cancelled(), _name_of_error(future), executor.submit(identity, 6).result(DEADLINE_SECONDS)
@@ -186,7 +180,7 @@ def result_in_time(executor: Executor, folder: Path) -> Any:
             call(timeout=0.05)
         except TimeoutError as error:
             seen.append(type(error).__name__)
-    _wait_for(started.exists)
+    wait_until(started.exists, DEADLINE_SECONDS)
     running = future.running(), future.done()
     gate.touch()
     return seen, running, future.result(DEADLINE_SECONDS)
@@ -222,7 +216,7 @@ def callbacks(executor: Executor, folder: Path) -> Any:
     future.add_done_callback(lambda done: seen.append(("second", done.result(0))))
     gate.touch()
     future.result(DEADLINE_SECONDS)
-    _wait_for(lambda: len(seen) == 2)
+    wait_until(lambda: len(seen) == 2, DEADLINE_SECONDS)
     future.add_done_callback(lambda done: seen.append("at once"))
     return seen
 
@@ -237,7 +231,7 @@ def callback_that_raises(executor: Executor, folder: Path) -> Any:
         future.add_done_callback(lambda _: fail("in a callback"))
         future.add_done_callback(lambda done: seen.append(done.result(0)))
         gate.touch()
-        _wait_for(lambda: bool(seen))
+        wait_until(lambda: bool(seen), DEADLINE_SECONDS)
     finally:
         logger.level = level
     return seen, future.result(0), executor.submit(identity, 6).result(DEADLINE_SECONDS)
@@ -252,7 +246,7 @@ def callback_of_cancelled(executor: Executor, folder: Path) -> Any:
     seen: list[Any] = []
     last.add_done_callback(lambda done: seen.append((done.cancelled(), done.done())))
     last.cancel()
-    _wait_for(lambda: bool(seen))
+    wait_until(lambda: bool(seen), DEADLINE_SECONDS)
     gate.touch()
     concurrent.futures.wait(before, DEADLINE_SECONDS)
     return seen

@@ -10,7 +10,6 @@ import re
 import signal
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ import psutil
 from scaler import Client
 from scaler_protocol.address import Address
 from scaler_protocol.service.child import ChildService
+from scaler_protocol.testing.waiting import wait_until
 
 Value = TypeVar("Value")
 
@@ -35,14 +35,7 @@ LOG_TAIL_CHARACTERS = 6_000
 
 def wait_for(what: str, look: Callable[[], Value], timeout_s: float = WAIT_S) -> Value:
     """Return the first true value of `look`; fail with `what` when there is none in time."""
-    deadline = time.monotonic() + timeout_s
-    while True:
-        value = look()
-        if value:
-            return value
-        if time.monotonic() >= deadline:
-            raise AssertionError(f"not within {timeout_s:g} s: {what}")
-        time.sleep(0.02)
+    return wait_until(look, timeout_s, what=what, pause_seconds=0.02)
 
 
 def free_ports(count: int) -> list[int]:

@@ -28,7 +28,7 @@ def fail(text: str) -> None:
 
 
 def sleep_and_return(seconds: float, value: Any = None) -> Any:
-    time.sleep(seconds)
+    time.sleep(seconds)  # sleeps: the task takes so long
     return value
 
 
@@ -59,7 +59,7 @@ def pass_on_after_death(value: Any, path: str) -> Any:
 def wait_for_file(value: Any, path: str) -> Any:
     """Return `value` once the file exists."""
     while not Path(path).exists():
-        time.sleep(0.01)
+        time.sleep(0.01)  # sleeps: a task that polls for a file
     return value
 
 
@@ -67,7 +67,7 @@ def mark_and_sleep(path: str, seconds: float) -> str:
     """Leave a line that says which process runs this, then sleep."""
     with Path(path).open("a") as file:
         file.write(f"{os.getpid()}\n")
-    time.sleep(seconds)
+    time.sleep(seconds)  # sleeps: the task takes so long
     return path
 
 
@@ -76,7 +76,7 @@ def mark_and_wait(path: str, until: str) -> int:
     with Path(path).open("a") as file:
         file.write(f"{os.getpid()}\n")
     while not Path(until).exists():
-        time.sleep(0.01)
+        time.sleep(0.01)  # sleeps: a task that polls for a file
     return os.getpid()
 
 

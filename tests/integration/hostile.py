@@ -212,7 +212,7 @@ def act(what: str) -> Any:
         raise GeneratorExit
     if what == "never":
         while True:
-            time.sleep(0.01)
+            time.sleep(0.01)  # sleeps: it never ends
     raise AssertionError(what)
 
 
@@ -304,7 +304,7 @@ def spin_without_end() -> None:
     """A task that catches every exception and never ends."""
     while True:
         try:
-            time.sleep(0.05)
+            time.sleep(0.05)  # sleeps: a task that never ends
         except BaseException:
             continue
 
@@ -347,7 +347,7 @@ def terminate_parent() -> str:
 def interrupt_self() -> None:
     """SIGINT to itself: KeyboardInterrupt, in the task."""
     os.kill(os.getpid(), signal.SIGINT)
-    time.sleep(10)
+    time.sleep(10)  # sleeps: the interrupt ends it
 
 
 def overflow_stack() -> int:
@@ -607,7 +607,7 @@ def raise_in_main_thread() -> str:
     assert main is not None
 
     def later() -> None:
-        time.sleep(0.02)
+        time.sleep(0.02)  # sleeps: the task has ended by then, which nobody here is told
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(main), ctypes.py_object(KeyboardInterrupt))
 
     threading.Thread(target=later).start()
@@ -787,7 +787,7 @@ def leave_daemon_thread() -> str:
         while True:
             print("still here")
             logging.getLogger("thread").info("still here")
-            time.sleep(0.01)
+            time.sleep(0.01)  # sleeps: a thread that goes on beside later tasks
 
     threading.Thread(target=go_on, daemon=True).start()
     return "done"
@@ -803,7 +803,7 @@ def leave_raising_thread() -> str:
     """A thread that raises after the task."""
 
     def later() -> None:
-        time.sleep(0.01)
+        time.sleep(0.01)  # sleeps: the task has ended by then, which nobody here is told
         raise ValueError("in a thread left behind")
 
     threading.Thread(target=later).start()
@@ -900,7 +900,7 @@ def fork_and_outlive() -> str:
     """The child returns after its parent has."""
     if os.fork():
         return "parent"
-    time.sleep(0.05)
+    time.sleep(0.05)  # sleeps: the parent has returned by then
     print("printed by the child")
     return "child"
 
@@ -993,7 +993,7 @@ def raise_between_tasks() -> int:
 
     def later() -> None:
         while not has_left():
-            time.sleep(0.001)
+            time.sleep(0.001)  # sleeps: a thread that polls for the task's end
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(main), ctypes.py_object(KeyboardInterrupt))
 
     threading.Thread(target=later).start()

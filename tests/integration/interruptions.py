@@ -31,6 +31,7 @@ from typing import Any
 
 from scaler import Client
 from scaler.errors import MissingObjects
+from scaler_protocol.testing.waiting import wait_until
 
 CHECK_SECONDS = 30.0
 """How long the task after an interrupt may take. Most take a millisecond; others share this machine."""
@@ -93,7 +94,7 @@ class Interrupter:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGUSR1})
         while (order := self._orders.get()) is not None:
             kind, delay = order
-            time.sleep(delay)
+            time.sleep(delay)  # sleeps: the interrupt comes after a random time
             if kind == "exception":
                 exception = ctypes.py_object(Interrupted)
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._main), exception)
@@ -298,13 +299,11 @@ def _descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-def _wait_for(look: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not look():
-        if time.monotonic() > deadline:
-            names = [thread.name for thread in threading.enumerate()]
-            raise AssertionError(f"{what}: {names}, {_descriptors()} descriptors")
-        time.sleep(0.05)
+def _wait_for(look: Callable[[], bool], what: str) -> None:
+    def state() -> str:
+        return f"{what}: {[thread.name for thread in threading.enumerate()]}, {_descriptors()} descriptors"
+
+    wait_until(look, 20.0, what=state, pause_seconds=0.05)
 
 
 def main() -> int:

@@ -115,7 +115,7 @@ class SlurmCluster:
             for process in self._processes_of(node):
                 with contextlib.suppress(psutil.Error):
                     process.kill()
-            time.sleep(0.1)
+            time.sleep(0.1)  # sleeps: what was just about to be started is found at the next look
 
     def _processes_of(self, node: str) -> list[psutil.Process]:
         found = []
@@ -194,4 +194,4 @@ class SlurmCluster:
                 for path in (*self.folder.glob("*.out"), *self.folder.glob("*.log"))
             )
             raise AssertionError(f"{name} does not come up\n{logs}")
-        time.sleep(0.1)
+        time.sleep(0.1)  # sleeps: between two looks of a loop with a deadline

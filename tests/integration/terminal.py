@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from scaler_protocol.testing.waiting import wait_until
+
 WIDTH, HEIGHT = 150, 32
 WAIT_SECONDS = 30.0
 
@@ -49,12 +51,12 @@ class Terminal:
 
     def wait_for(self, text: str, *, gone: bool = False) -> None:
         """Wait until the screen shows a text, or does not show it any more."""
-        deadline = time.monotonic() + WAIT_SECONDS
-        while (text in (screen := self.screen())) == gone:
-            assert time.monotonic() < deadline, (
-                f"{text!r} did not {'leave' if gone else 'appear on'} the screen:\n{screen}"
-            )
-            time.sleep(0.05)
+        wait_until(
+            lambda: (text in self.screen()) != gone,
+            WAIT_SECONDS,
+            what=lambda: f"{text!r} did not {'leave' if gone else 'appear on'} the screen:\n{self.screen()}",
+            pause_seconds=0.05,
+        )
 
     def picture(self, file: Path) -> None:
         """Take a picture of it in an xterm. Call only where `can_take_pictures`."""
@@ -67,10 +69,9 @@ class Terminal:
                 stderr=subprocess.DEVNULL,
             )
             try:
-                deadline = time.monotonic() + WAIT_SECONDS
-                while not self._run("list-clients"):
-                    assert time.monotonic() < deadline, "xterm did not attach"
-                    time.sleep(0.05)
+                wait_until(
+                    lambda: self._run("list-clients"), WAIT_SECONDS, what="xterm did not attach", pause_seconds=0.05
+                )
                 _take_once_it_stands(file, environment)
             finally:
                 xterm.kill()
@@ -141,4 +142,4 @@ def _take_once_it_stands(file: Path, environment: dict[str, str]) -> None:
             return
         before = size
         assert time.monotonic() < deadline, "the terminal's picture stays empty"
-        time.sleep(0.2)
+        time.sleep(0.2)  # sleeps: between two looks of a loop with a deadline

@@ -204,7 +204,7 @@ def test_a_running_task_has_a_second_to_end(tmp_path: Path) -> None:
 
 def finish_soon(path: str, seconds: float) -> None:
     Path(path + ".runs").touch()
-    time.sleep(seconds)
+    time.sleep(seconds)  # sleeps: the task takes so long
     Path(path).touch()
 
 
@@ -257,7 +257,7 @@ def ignore_cancellation(path: str) -> None:
     Path(path).touch()
     while True:
         try:
-            time.sleep(300)
+            time.sleep(300)  # sleeps: a task that never ends
         except BaseException:
             continue
 

@@ -542,7 +542,7 @@ def test_preload_runs_once_in_every_processor(deployment: Deployment, tmp_path: 
     def look() -> tuple[int, str]:
         import preloaded  # type: ignore[import-not-found]
 
-        time.sleep(0.05)
+        time.sleep(0.05)  # sleeps: the task takes so long that both workers get some
         return os.getpid(), preloaded.ready
 
     seen = dict(client.map(lambda _: look(), range(20)))

@@ -146,7 +146,7 @@ class _Misbehaving(http.server.BaseHTTPRequestHandler):
         if b"get_worker_adapter_info" in asked:
             self._answer(200, b'{"max_worker_groups": -1, "workers_per_group": 1, "base_capabilities": {}}')
         elif cls.turn % 5 == 0:
-            time.sleep(5)
+            time.sleep(5)  # sleeps: an adapter that does not answer in time
         elif cls.turn % 5 == 1:
             self._answer(429, b'{"error": "full"}')
         elif cls.turn % 5 == 2:
@@ -156,7 +156,7 @@ class _Misbehaving(http.server.BaseHTTPRequestHandler):
         else:
             self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n{")
             self.wfile.flush()
-            time.sleep(5)
+            time.sleep(5)  # sleeps: an adapter that does not answer in time
 
     def do_GET(self) -> None:
         type(self).turn += 1

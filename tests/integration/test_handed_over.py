@@ -18,7 +18,7 @@ from tests.integration.deployment import wait_for
 
 
 async def double(value: int) -> int:
-    await asyncio.sleep(0.001)
+    await asyncio.sleep(0.001)  # sleeps: the coroutine takes so long
     return 2 * value
 
 
@@ -39,7 +39,8 @@ def note(path: str) -> None:
 async def sleep_until_cancelled(started: str, ended: str) -> None:
     note(started)
     try:
-        await asyncio.gather(asyncio.sleep(1000), asyncio.sleep(1000))
+        waits = [asyncio.sleep(1000) for _ in range(2)]  # sleeps: a coroutine that does not end by itself
+        await asyncio.gather(*waits)
     finally:
         note(ended)
 

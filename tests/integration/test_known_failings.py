@@ -127,7 +127,7 @@ def test_point_7_limits_do_what_they_say(deployment: Deployment, tmp_path: Path)
         try:
             lost = Client(scheduler.address)
             lost.send_object(os.urandom(40_000_000))
-            time.sleep(60)
+            time.sleep(60)  # sleeps: it is killed meanwhile
         finally:
             os._exit(0)
     try:
@@ -168,7 +168,7 @@ def test_a_running_task_that_ignores_everything_is_stopped_all_the_same(deployme
         Path(path).touch()
         while True:
             try:
-                time.sleep(0.01)
+                time.sleep(0.01)  # sleeps: a task that never ends
             except BaseException:
                 continue
 

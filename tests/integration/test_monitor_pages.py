@@ -39,7 +39,7 @@ def price_option(steps: int) -> float:
 def load_quotes(symbol: str) -> str:
     if symbol == "XYZ":
         raise LookupError(f"no quotes for {symbol!r}")
-    time.sleep(0.02)
+    time.sleep(0.02)  # sleeps: the task takes so long
     return symbol
 
 
@@ -62,7 +62,7 @@ def busy(deployment: Deployment) -> Iterator[tuple[Service, str]]:
             client.submit(simulate_path, 60_000 + 9_000 * (number % 9))
             client.submit(price_option, 150_000)
             client.submit(load_quotes, "XYZ" if number == 7 else "ABC")
-        time.sleep(0.25)
+        time.sleep(0.25)  # sleeps: the rate of the load that the pages show
     graph: dict[str, Any] = {f"leaf{n}": (load_quotes, "ABC") for n in range(400)}
     client.get(graph, list(graph), block=False)
     yield scheduler, base
@@ -114,7 +114,7 @@ OBJECT_BYTES = 3 * 1024**2
 
 
 def hold(seconds: float) -> None:
-    time.sleep(seconds)
+    time.sleep(seconds)  # sleeps: the task takes so long
 
 
 def fail_on(number: int) -> int:

@@ -43,7 +43,7 @@ def fail_on_tens(number: int) -> int:
 
 
 def pause(seconds: float) -> None:
-    time.sleep(seconds)
+    time.sleep(seconds)  # sleeps: the task takes so long
 
 
 def start_ui(deployment: Deployment, scheduler: Service, *arguments: str) -> str:
@@ -253,7 +253,7 @@ def test_stopped_monitors_leave_the_scheduler_s_memory_flat(deployment: Deployme
             futures = [client.submit(functions.square, number) for number in range(400)]
             assert [future.result(60) for future in futures] == [number * number for number in range(400)]
             done += len(futures)
-            time.sleep(0.1)
+            time.sleep(0.1)  # sleeps: the rate of the load
         return own_memory() - before
 
     def own_memory() -> int:

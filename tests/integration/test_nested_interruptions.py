@@ -51,7 +51,7 @@ def submit_while_interrupted(path: str, kind: str, seed: int) -> tuple[int, int]
 
     def interrupt() -> None:
         while (delay := orders.get()) is not None:
-            time.sleep(delay)
+            time.sleep(delay)  # sleeps: the interrupt comes after a random time
             if kind == "exception":
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(main), ctypes.py_object(Interrupted))
             else:
@@ -68,7 +68,7 @@ def submit_while_interrupted(path: str, kind: str, seed: int) -> tuple[int, int]
             while True:
                 for _ in range(chance.randrange(1, 5)):
                     submit()
-                time.sleep(0.0002)
+                time.sleep(0.0002)  # sleeps: leaves room for interrupts between calls
         except Interrupted:
             interrupted += 1
         for number, future in submitted[known:]:

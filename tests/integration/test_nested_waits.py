@@ -93,7 +93,7 @@ def by_polling(futures: list[Any]) -> list[int]:
     deadline = time.monotonic() + WAIT_SECONDS
     while not all(future.done() for future in futures):
         assert time.monotonic() < deadline
-        time.sleep(0.002)
+        time.sleep(0.002)  # sleeps: a task that polls, which is what is tested
     return [future.result() for future in futures]
 
 
@@ -275,7 +275,7 @@ def test_a_parent_that_ends_gives_back_what_it_lent(one_worker: Client, tmp_path
     def child() -> None:
         begun.touch()
         while not may_end.exists():
-            time.sleep(0.01)
+            time.sleep(0.01)  # sleeps: a task that polls for a file
 
     def parent() -> None:
         pid.write_text(str(os.getpid()))
@@ -294,7 +294,7 @@ def test_a_parent_that_ends_gives_back_what_it_lent(one_worker: Client, tmp_path
 
     def note(number: int) -> tuple[float, float]:
         began = time.monotonic()
-        time.sleep(0.05)
+        time.sleep(0.05)  # sleeps: the task takes so long
         return began, time.monotonic()
 
     assert most_at_once([f.result(60.0) for f in [one_worker.submit(note, n) for n in range(8)]]) == 1
@@ -312,7 +312,7 @@ def most_at_once(spans: list[tuple[float, float]]) -> int:
 def test_a_parent_that_goes_on_computing_lends_nothing_while_its_children_run_elsewhere(two_workers: Client) -> None:
     def child() -> tuple[float, float]:
         began = time.monotonic()
-        time.sleep(0.05)
+        time.sleep(0.05)  # sleeps: the task takes so long
         return began, time.monotonic()
 
     def parent() -> list[tuple[float, float]]:

@@ -8,7 +8,8 @@ from random import Random
 
 import pytest
 
-from scaler_protocol.session import Connection, Established, Received, Session
+from scaler_protocol.session import Connection, Established, Outgoing, Received
+from scaler_protocol.testing.session_peer import SessionPeer
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.envelope import SEQUENCED, UNSEQUENCED, Envelope
 from simulation.clock import Clock
@@ -207,53 +208,31 @@ class Answerer:
 
     def __init__(self, world: World, incarnation: bytes) -> None:
         self.world = world
-        self.incarnation = incarnation
-        self.session: Session | None = None
+        self.end = SessionPeer(incarnation)
         self.hello_seen = 0
         self.texts: list[str] = []
         world.network.listen(ADDRESS, self)
 
     def deliver(self, peer: bytes, envelope: Envelope, message: m.Message) -> None:
-        now = self.world.clock.now
         if isinstance(message, m.Hello):
-            self.on_hello(envelope, message, now)
-            return
-        session = self.session
-        if session is None:
-            self.send(UNSEQUENCED, m.UnknownPeer())
-            return
-        accepted = session.accept(envelope, now)
-        if session.gap:
-            self.send(session.request_resend(now), m.Heartbeat())
-        if session.resend_wanted:
-            for outgoing in session.resend():
-                self.send(*outgoing)
-        if accepted and isinstance(message, m.Notice):
-            self.texts.append(message.text)
-            self.send(*session.sequence(m.Notice(message.text)))
-        elif accepted and isinstance(message, m.Heartbeat):
-            self.send(*session.plain(m.Heartbeat()))
+            if message.hello_number <= self.hello_seen:
+                return
+            self.hello_seen = message.hello_number
+        accepted = self.end.receive(envelope, message, self.world.clock.now)
+        if isinstance(accepted, m.Hello):
+            if not self.end.may_resume:
+                self.texts.clear()
+            self.send(self.end.welcome())
+        elif isinstance(accepted, m.Notice):
+            self.texts.append(accepted.text)
+            self.send(self.end.say(m.Notice(accepted.text)))
+        elif isinstance(accepted, m.Heartbeat):
+            self.send(self.end.say_plain(m.Heartbeat()))
+        self.send(*self.end.take_outgoing())
 
-    def on_hello(self, envelope: Envelope, hello: m.Hello, now: float) -> None:
-        if hello.hello_number <= self.hello_seen:
-            return
-        self.hello_seen = hello.hello_number
-        resumed = self.session is not None and hello.scheduler_incarnation == self.incarnation
-        if resumed:
-            assert self.session is not None
-            self.session.accept(envelope, now)
-        else:
-            self.session = Session(hello.hello_number)
-            self.texts.clear()
-        assert self.session is not None
-        welcome = m.Welcome(self.incarnation, resumed=resumed, hello_number=hello.hello_number)
-        self.send(*self.session.plain(welcome))
-        if resumed:
-            for outgoing in self.session.resend():
-                self.send(*outgoing)
-
-    def send(self, envelope: Envelope, message: m.Message) -> None:
-        self.world.network.send(ADDRESS, b"c", envelope, message)
+    def send(self, *messages: Outgoing) -> None:
+        for envelope, message in messages:
+            self.world.network.send(ADDRESS, b"c", envelope, message)
 
 
 @pytest.mark.parametrize("seed", range(20))

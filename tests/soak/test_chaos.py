@@ -27,7 +27,7 @@ END_S = 90.0
 
 
 def work(number: int, seconds: float) -> int:
-    time.sleep(seconds)
+    time.sleep(seconds)  # sleeps: the task takes so long
     return number * 7
 
 
@@ -64,7 +64,7 @@ def test_everything_is_killed_at_random(tmp_path: Path) -> None:
                 hosts.append(deployment.workers(scheduler, count=2))
             elif victim == "scheduler":
                 scheduler.kill()
-                time.sleep(dice.uniform(0.0, 2.0))
+                time.sleep(dice.uniform(0.0, 2.0))  # sleeps: how long there is no scheduler
                 scheduler = deployment.scheduler("-osa", storage.address, "-mta", "10", address=scheduler.address)
         done, silent = wait([future for _, future in futures], timeout=END_S)
         assert not silent, f"{len(silent)} of {len(futures)} futures are silent"

@@ -7,8 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -18,6 +17,7 @@ import pytest
 from scaler_adapters.native.worker_process import WorkerProcess
 from scaler_protocol.service.child import ChildService
 from scaler_protocol.service.errors import ServiceError
+from scaler_protocol.testing.waiting import wait_until
 
 # Found before the real scaler_worker, so that this package is tested without it: reports ready, waits for the end.
 STAND_IN = """
@@ -53,13 +53,6 @@ def adapter(scheduler_address: str) -> Iterator[ChildService]:
     )
     yield child
     child.terminate(10)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def url(adapter: ChildService) -> str:

@@ -21,7 +21,7 @@ from scaler_adapters.symphony.task_runner import RemoteResult, RemoteTask, run_t
 from scaler_protocol.payloads import by_value
 from scaler_protocol.payloads.framing import OBJECT, PER_CALL, PICKLED
 from scaler_protocol.runtime.task_context import set_task_context
-from scaler_protocol.session import Session
+from scaler_protocol.testing.session_peer import SessionPeer
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.columns import Packed
 
@@ -45,16 +45,14 @@ class Harness:
         names = tuple(f"place-{number}" for number in range(BASE))
         options = SymphonyOptions("symphony", b"a" * 16, names, "tcp://127.0.0.1:1", task_timeout_seconds=100.0)
         self.core = SymphonyCore(options)
+        self.scheduler = SessionPeer()
         self.now = 100.0
         self.sent: list[m.Message] = []
         self.running: dict[int, RemoteTask] = {}
         self.others: list[effects.Effect] = []
         self.handle(events.Start())
-        hello = self.sent.pop(0)
-        assert isinstance(hello, m.Hello)
-        self.session = Session(hello.hello_number)
-        welcome = m.Welcome(b"s" * 16, object_storage_address="tcp://127.0.0.1:2", hello_number=hello.hello_number)
-        self.incoming(welcome, sequenced=False)
+        self.sent.clear()
+        self.handle(events.Incoming(*self.scheduler.welcome(object_storage_address="tcp://127.0.0.1:2")))
         self.handle(events.SessionOpened())
         self.incoming(m.FunctionDefine(CLIENT, (FUNCTION,), Packed.of([b"Pbody"])))
 
@@ -62,13 +60,13 @@ class Harness:
         self.core.handle(event, self.now)
         self.settle()
 
-    def incoming(self, message: m.Message, *, sequenced: bool = True) -> None:
-        outgoing = self.session.sequence(message) if sequenced else self.session.plain(message)
-        self.handle(events.Incoming(outgoing.envelope, message))
+    def incoming(self, message: m.Message) -> None:
+        self.handle(events.Incoming(*self.scheduler.say(message)))
 
     def settle(self) -> None:
         for effect in self.core.take_effects():
             if isinstance(effect, effects.Send):
+                assert self.scheduler.receive(effect.envelope, effect.message, self.now) is not None
                 self.sent.append(effect.message)
             elif isinstance(effect, effects.RunTask):
                 self.running[effect.key] = effect.task

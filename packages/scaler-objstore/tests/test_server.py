@@ -244,7 +244,6 @@ def test_a_killed_and_restarted_server_is_noticed_and_used_again(server: Server)
     server.service.join()
     request = client.requests.put(object_id := os.urandom(16), client.incarnation, [b"kept"], time.monotonic())
     client.flush()
-    time.sleep(0.1)
     server.start()
     assert isinstance(client.wait(request), Done)
     assert client.store_changes == 1
@@ -278,7 +277,7 @@ def test_an_answer_under_way_still_arrives_when_the_server_stops(server: Server)
     object_id = client.put(body)
     request = client.requests.get(object_id, time.monotonic())
     client.flush()
-    time.sleep(0.1)
+    assert select.select([client.link.fd], [], [], PATIENCE_S)[0], "the answer begins"
     assert server.service is not None
     server.service.process.terminate()
     assert client.wait(request) == Done(request, [body])

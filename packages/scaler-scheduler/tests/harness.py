@@ -1,18 +1,18 @@
-# mypy: allow-untyped-defs, allow-incomplete-defs, allow-any-generics, allow-untyped-calls
-# mypy: disable-error-code="union-attr,arg-type,attr-defined"
 """A scheduler core with clients and agents around it that speak the real session protocol, in one thread, without sockets."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 from scaler_protocol.ids import content_id
-from scaler_protocol.session import Connection, Established, HeartbeatDue, Received
+from scaler_protocol.session import Connection, ConnectionEvent, Established, HeartbeatDue, Received
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.columns import Packed
 from scaler_scheduler.core import SchedulerConfig, SchedulerCore, effects, events
 
 FUNCTION = content_id(b"function")
+
+MessageType = TypeVar("MessageType")
 
 
 def identity(name: str) -> bytes:
@@ -27,7 +27,7 @@ class Peer:
         self.peer = peer
         self.id = hello.incarnation
         self.connection = Connection(hello)
-        self.received: list[m.Message] = []
+        self.received: list[m.Message | ConnectionEvent] = []
         self.reachable = True
         self.hears = True
         """Whether what is sent to it arrives."""
@@ -40,16 +40,17 @@ class Peer:
             self.connection.send(message)
         self.harness.settle()
 
-    def take(self, kind: type) -> list:
+    def take(self, kind: type[MessageType]) -> list[MessageType]:
         """Remove and return what was received of one kind."""
-        found = [message for message in self.received if isinstance(message, kind)]
+        received: list[object] = [*self.received]
+        found = [message for message in received if isinstance(message, kind)]
         self.received = [message for message in self.received if not isinstance(message, kind)]
         return found
 
 
 class Client(Peer):
     def __init__(self, harness: Harness, name: str, relayed_by: Agent | None = None) -> None:
-        peer = identity(name) if relayed_by is None else events.RelayedPeer(relayed_by.peer, identity(name))
+        peer = identity(name) if relayed_by is None else events.RelayedPeer(relayed_by.id, identity(name))
         super().__init__(harness, peer, m.Hello(m.Role.CLIENT, name, identity(name)))
         self.next_number = 1
 
@@ -59,13 +60,13 @@ class Client(Peer):
             m.FunctionDefine(self.id, functions, Packed.of([b"Pbody"] * len(functions)), ("module.f",) * len(functions))
         )
 
-    def batch(self, count: int, **options) -> m.TaskBatch:
+    def batch(self, count: int, **options: Any) -> m.TaskBatch:
         numbers = list(range(self.next_number, self.next_number + count))
         self.next_number += count
         payloads = Packed.of([b"P%d" % number for number in numbers])
         return m.TaskBatch(self.id, numbers, (FUNCTION,), payloads, **options)
 
-    def submit(self, count: int = 1, **options) -> list[int]:
+    def submit(self, count: int = 1, **options: Any) -> list[int]:
         batch = self.batch(count, **options)
         self.send(batch)
         return list(batch.numbers)
@@ -119,7 +120,7 @@ class Agent(Peer):
         tasks: list[tuple[bytes, int, int]],
         status: int = m.Status.SUCCESS,
         payload: bytes = b"Presult",
-        **columns,
+        **columns: Any,
     ) -> None:
         by_client: dict[bytes, list[tuple[int, int]]] = {}
         for client, number, attempt in tasks:
@@ -152,7 +153,7 @@ class Agent(Peer):
 class Harness:
     """Delivers everything at once and in order; `advance` moves the clock."""
 
-    def __init__(self, **config) -> None:
+    def __init__(self, **config: Any) -> None:
         self.now = 1000.0
         self.core = SchedulerCore(SchedulerConfig(incarnation=identity("scheduler"), **config), self.now)
         self.peers: dict[object, Peer] = {}

@@ -1,5 +1,3 @@
-# mypy: allow-untyped-defs, allow-incomplete-defs, allow-any-generics, allow-untyped-calls
-# mypy: disable-error-code="union-attr,arg-type,attr-defined"
 """Graphs: rows wait for rows, inputs travel with tasks, results live as long as somebody reads them."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# mypy: allow-untyped-defs, allow-incomplete-defs
 """Workers come when there is work and go when there is none: the core with worker adapters that fail in every way."""
 
 from __future__ import annotations

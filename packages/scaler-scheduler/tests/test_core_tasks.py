@@ -1,12 +1,13 @@
-# mypy: allow-untyped-defs, allow-incomplete-defs, allow-any-generics, allow-untyped-calls
-# mypy: disable-error-code="union-attr,arg-type,attr-defined"
 """From submission to answer: placement, attempts, cancellation, deaths, fairness, limits."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from harness import FUNCTION, Agent, Client, Harness, Peer, identity
 
+from scaler_protocol.session import RefusedByPeer
 from scaler_protocol.session.sequencing import OUTBOX_BYTES_MAX
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.columns import Packed
@@ -602,6 +603,7 @@ def test_versions_must_match() -> None:
 
         peer = Peer(harness, hello.incarnation, hello)
         (event,) = peer.received
+        assert isinstance(event, RefusedByPeer)
         assert words in event.reason
     assert agent.connection.established
 
@@ -645,12 +647,14 @@ def test_clients_hear_of_the_end_before_the_workers_do() -> None:
     harness.core.handle(events.StopAnnounced("SIGTERM"), harness.now)
     harness.settle()
     assert [message.text for message in client.take(m.Shutdown)] == ["SIGTERM"]
-    assert agent.take(m.Shutdown) == agent.take(m.TaskCancel) == []
+    assert agent.take(m.Shutdown) == []
+    assert agent.take(m.TaskCancel) == []
     assert not any(isinstance(effect, effects.Stop) for effect in harness.other_effects)
     # Nobody waits for what has not started, nor begins to.
     client.submit()
     assert agent.tasks() == []
     (refused,) = Client(harness, "late").received
+    assert isinstance(refused, RefusedByPeer)
     assert "stopping" in refused.reason
     harness.core.handle(events.StopRequested("SIGTERM"), harness.now)
     harness.settle()
@@ -677,7 +681,7 @@ class TestClosedConnections:
         client.define()
         (number,) = client.submit()
         harness.vanish(agent)
-        harness.core.handle(events.PeerUnreachable(agent.peer, "gone"), harness.now)
+        harness.core.handle(events.PeerUnreachable(agent.id, "gone"), harness.now)
         harness.advance(6)
         other = Agent(harness, "other")
         assert other.tasks() == [(client.id, number, 2)]
@@ -688,7 +692,7 @@ class TestClosedConnections:
         client.define()
         client.submit()
         tasks = agent.tasks()
-        harness.core.handle(events.PeerUnreachable(agent.peer, "gone"), harness.now)
+        harness.core.handle(events.PeerUnreachable(agent.id, "gone"), harness.now)
         harness.advance(20)
         agent.answer(tasks)
         assert len(client.results()) == 1
@@ -698,7 +702,7 @@ class TestClosedConnections:
         agent = Agent(harness, "agent")
         harness.vanish(agent)
         harness.advance(20)
-        harness.core.handle(events.PeerUnreachable(agent.peer, "no answer"), harness.now)
+        harness.core.handle(events.PeerUnreachable(agent.id, "no answer"), harness.now)
         harness.advance(20)
         assert len(harness.snapshot()["agents"]) == 1
         harness.advance(25)
@@ -708,7 +712,7 @@ class TestClosedConnections:
 class TestRestart:
     """The scheduler's state is soft: clients and agents bring it back."""
 
-    def restarted(self, harness: Harness, **config) -> None:
+    def restarted(self, harness: Harness, **config: Any) -> None:
         harness.core = SchedulerCore(SchedulerConfig(incarnation=identity("second"), **config), harness.now)
 
     def test_what_agents_hold_is_adopted_and_the_rest_runs_after_the_grace(self) -> None:

@@ -1,4 +1,3 @@
-# mypy: allow-untyped-defs, allow-any-generics, allow-untyped-calls, disable-error-code="union-attr,arg-type,attr-defined"
 """What the scheduler tells monitors: complete, bounded, and right."""
 
 from __future__ import annotations
@@ -6,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
+from collections.abc import Sequence
+from typing import TypeVar
 
 from harness import FUNCTION, Agent, Client, Harness, identity
 
@@ -30,7 +31,10 @@ def listen(harness: Harness, seconds: float = 1.1, *, joined: bool = False) -> l
     return told
 
 
-def of_kind(messages: list[m.Message], kind: type) -> list:
+MessageType = TypeVar("MessageType")
+
+
+def of_kind(messages: Sequence[object], kind: type[MessageType]) -> list[MessageType]:
     return [message for message in messages if isinstance(message, kind)]
 
 

@@ -1,4 +1,3 @@
-# mypy: allow-untyped-defs, allow-incomplete-defs, allow-any-generics, allow-untyped-calls
 """The only ready task lies beside the queues until somebody looks at them: nothing else may tell the difference."""
 
 from __future__ import annotations

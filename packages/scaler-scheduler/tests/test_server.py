@@ -1,5 +1,3 @@
-# mypy: allow-untyped-defs, allow-incomplete-defs, allow-any-generics, allow-untyped-calls
-# mypy: disable-error-code="union-attr,arg-type,attr-defined,list-item"
 """The scheduler as a real process on real sockets. No object storage server is started: one is named that nobody needs."""
 
 from __future__ import annotations
@@ -8,8 +6,10 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import pytest
 from harness import FUNCTION
@@ -17,7 +17,8 @@ from harness import FUNCTION
 from scaler_protocol.address import Address
 from scaler_protocol.runtime.random_ids import new_id
 from scaler_protocol.service.child import ChildService
-from scaler_protocol.session import Connection, Received
+from scaler_protocol.session import Connection, ConnectionEvent, Received
+from scaler_protocol.testing.waiting import wait_until
 from scaler_protocol.transport import DealerLink
 from scaler_protocol.transport.publisher import Subscriber
 from scaler_protocol.wire import messages as m
@@ -26,6 +27,8 @@ from scaler_protocol.wire.columns import Packed
 from scaler_protocol.wire.envelope import decode_envelope, encode_envelope
 
 DEADLINE_SECONDS = 15.0
+
+MessageType = TypeVar("MessageType")
 
 
 class Scheduler:
@@ -51,7 +54,7 @@ class LivePeer:
         self.id = hello.incarnation
         self.link = DealerLink(str(address), hello.name.encode() + hello.incarnation)
         self.connection = Connection(hello)
-        self.received: list[m.Message] = []
+        self.received: list[m.Message | ConnectionEvent] = []
         self.connection.start(time.monotonic())
 
     def pump(self) -> None:
@@ -65,21 +68,24 @@ class LivePeer:
             self.link.send([encode_envelope(envelope), *encode(message)])
 
     def wait_for(self, condition: Callable[[], object]) -> None:
-        deadline = time.monotonic() + DEADLINE_SECONDS
-        while not condition():
-            assert time.monotonic() < deadline, f"nothing happened; received {self.received}"
-            self.pump()
-            time.sleep(0.002)
+        wait_until(condition, DEADLINE_SECONDS, what=lambda: f"received {self.received}", step=self.pump)
 
-    def wait_for_message(self, kind: type) -> m.Message:
+    def wait_for_session(self) -> None:
+        self.wait_for(lambda: self.connection.established)
+
+    def wait_for_message(self, kind: type[MessageType]) -> MessageType:
         self.wait_for(lambda: any(isinstance(message, kind) for message in self.received))
         found = next(message for message in self.received if isinstance(message, kind))
         self.received.remove(found)
         return found
 
 
+MakePeer = Callable[[Address, m.Hello], LivePeer]
+Start = Callable[..., Scheduler]
+
+
 @pytest.fixture
-def peers() -> Iterator[Callable[[Address, m.Hello], LivePeer]]:
+def peers() -> Iterator[MakePeer]:
     made: list[LivePeer] = []
 
     def make(address: Address, hello: m.Hello) -> LivePeer:
@@ -92,7 +98,7 @@ def peers() -> Iterator[Callable[[Address, m.Hello], LivePeer]]:
 
 
 @pytest.fixture
-def start() -> Iterator[Callable[..., Scheduler]]:
+def start() -> Iterator[Start]:
     made: list[Scheduler] = []
 
     def make(*arguments: str, address: str = "tcp://127.0.0.1:0") -> Scheduler:
@@ -102,8 +108,10 @@ def start() -> Iterator[Callable[..., Scheduler]]:
     yield make
     for scheduler in made:
         scheduler.stop()
-        if scheduler.child.process.stdout is not None:
-            scheduler.child.process.stdout.close()
+        process = scheduler.child.process
+        assert isinstance(process, subprocess.Popen)
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def client_hello() -> m.Hello:
@@ -114,11 +122,11 @@ def agent_hello() -> m.Hello:
     return m.Hello(m.Role.AGENT, "agent", new_id(), worker_names=("w0",), capacity=2, queue_limit=10)
 
 
-def test_a_task_makes_the_whole_way(start, peers) -> None:
+def test_a_task_makes_the_whole_way(start: Start, peers: MakePeer) -> None:
     scheduler = start()
     client, agent = peers(scheduler.address, client_hello()), peers(scheduler.address, agent_hello())
-    client.wait_for(lambda: client.connection.established)
-    agent.wait_for(lambda: agent.connection.established)
+    client.wait_for_session()
+    agent.wait_for_session()
     client.connection.send(m.FunctionDefine(client.id, (FUNCTION,), Packed.of([b"Pbody"])))
     client.connection.send(m.TaskBatch(client.id, [1, 2], (FUNCTION,), Packed.of([b"Pone", b"Ptwo"])))
     client.pump()
@@ -133,15 +141,17 @@ def test_a_task_makes_the_whole_way(start, peers) -> None:
     assert list(result.numbers) == [1, 2]
 
 
-def test_a_nested_client_is_relayed_by_its_agent(start, peers) -> None:
+def test_a_nested_client_is_relayed_by_its_agent(start: Start, peers: MakePeer) -> None:
     scheduler = start()
     agent = peers(scheduler.address, agent_hello())
-    agent.wait_for(lambda: agent.connection.established)
+    agent.wait_for_session()
     nested = Connection(client_hello())
     nested.start(time.monotonic())
     envelope, hello = nested.outgoing.pop()
+    assert isinstance(hello, m.Hello)
     client_id = hello.incarnation
-    agent.connection.send_plain(m.Relay(client_id, [encode_envelope(envelope), *encode(hello)]))
+    frames = [encode_envelope(envelope), *map(bytes, encode(hello))]
+    agent.connection.send_plain(m.Relay(client_id, frames))
     relayed = agent.wait_for_message(m.Relay)
     assert isinstance(relayed, m.Relay)
     assert relayed.client == client_id
@@ -152,10 +162,12 @@ def test_a_nested_client_is_relayed_by_its_agent(start, peers) -> None:
 @pytest.mark.parametrize(
     "frames", [[b"x"], [b""], [b"\0" * 48, b"garbage"], [b"\0" * 48] + [b""] * 50, [b"x" * 16] * 3]
 )
-def test_garbage_costs_its_sender_the_connection_and_nobody_else_anything(start, peers, frames: list[bytes]) -> None:
+def test_garbage_costs_its_sender_the_connection_and_nobody_else_anything(
+    start: Start, peers: MakePeer, frames: list[bytes]
+) -> None:
     scheduler = start()
     client = peers(scheduler.address, client_hello())
-    client.wait_for(lambda: client.connection.established)
+    client.wait_for_session()
     vandal = DealerLink(str(scheduler.address), b"vandal")
     deadline = time.monotonic() + DEADLINE_SECONDS
     while not vandal.connected:
@@ -173,18 +185,18 @@ def test_garbage_costs_its_sender_the_connection_and_nobody_else_anything(start,
     client.wait_for(lambda: client.connection.latency_seconds != asked)
 
 
-def test_what_is_no_zmtp_costs_nobody_anything(start, peers) -> None:
+def test_what_is_no_zmtp_costs_nobody_anything(start: Start, peers: MakePeer) -> None:
     scheduler = start()
     with socket.create_connection(("127.0.0.1", scheduler.address.port), DEADLINE_SECONDS) as raw:
         raw.sendall(b"GET / HTTP/1.1\r\n\r\n" * 10)
         client = peers(scheduler.address, client_hello())
-        client.wait_for(lambda: client.connection.established)
+        client.wait_for_session()
 
 
-def test_monitors_get_numbered_snapshots(start, peers) -> None:
+def test_monitors_get_numbered_snapshots(start: Start, peers: MakePeer) -> None:
     scheduler = start()
     agent = peers(scheduler.address, agent_hello())
-    agent.wait_for(lambda: agent.connection.established)
+    agent.wait_for_session()
     subscriber = Subscriber(str(scheduler.addresses["monitor"]))
     try:
         sequences: list[int] = []
@@ -204,7 +216,7 @@ def test_monitors_get_numbered_snapshots(start, peers) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_cleanly_and_frees_the_port(start, number: signal.Signals) -> None:
+def test_a_signal_ends_it_cleanly_and_frees_the_port(start: Start, number: signal.Signals) -> None:
     scheduler = start()
     os.kill(scheduler.child.pid, number)
     assert scheduler.child.join(10) == 0
@@ -213,11 +225,11 @@ def test_a_signal_ends_it_cleanly_and_frees_the_port(start, number: signal.Signa
         again.bind(("127.0.0.1", scheduler.address.port))
 
 
-def test_a_client_can_shut_it_down_unless_it_is_protected(start, peers) -> None:
+def test_a_client_can_shut_it_down_unless_it_is_protected(start: Start, peers: MakePeer) -> None:
     open_one, guarded = start(), start("--protected")
     for scheduler in (open_one, guarded):
         client = peers(scheduler.address, client_hello())
-        client.wait_for(lambda client=client: client.connection.established)
+        client.wait_for_session()
         client.connection.send(m.Shutdown("test"))
         client.pump()
         if scheduler is guarded:
@@ -227,10 +239,10 @@ def test_a_client_can_shut_it_down_unless_it_is_protected(start, peers) -> None:
             assert scheduler.child.join(10) == 0
 
 
-def test_an_address_in_use_is_one_clear_line(start) -> None:
+def test_an_address_in_use_is_one_clear_line(start: Start) -> None:
     first = start()
     second = subprocess.run(
-        [*first.child.process.args[:3], str(first.address), "-osa", "tcp://127.0.0.1:9"],
+        [sys.executable, "-m", "scaler_scheduler", str(first.address), "-osa", "tcp://127.0.0.1:9"],
         capture_output=True,
         text=True,
         timeout=20,
@@ -241,10 +253,10 @@ def test_an_address_in_use_is_one_clear_line(start) -> None:
     assert "Traceback" not in second.stderr
 
 
-def test_a_session_goes_on_after_a_restart_on_the_same_port(start, peers) -> None:
+def test_a_session_goes_on_after_a_restart_on_the_same_port(start: Start, peers: MakePeer) -> None:
     first = start()
     client = peers(first.address, client_hello())
-    client.wait_for(lambda: client.connection.established)
+    client.wait_for_session()
     assert client.connection.welcome is not None
     incarnation = client.connection.welcome.incarnation
     os.kill(first.child.pid, signal.SIGKILL)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
+from scaler_protocol.testing.waiting import wait_until_async
 from scaler_scheduler.core import effects, events
 from scaler_scheduler.webhooks import ANSWER_BYTES_MAX, Webhooks, read_token
 
@@ -41,7 +41,7 @@ async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
     while not writer.is_closing():
         writer.write(b" ")
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)  # sleeps: a server that sends a byte from time to time
 
 
 async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -73,12 +73,9 @@ async def call(handler: Handler, *, calls: int = 1, token: str | None = None) ->
     port = server.sockets[0].getsockname()[1]
     events: list[Event] = []
     webhooks = Webhooks(events.append, token)
-    deadline = time.monotonic() + 10
     for number in range(calls):
         webhooks.call(effects.CallWebhook(number, f"http://127.0.0.1:{port}", {"action": "x"}, TIMEOUT_S))
-    while len(events) < calls:
-        assert time.monotonic() < deadline, "a call did not end"
-        await asyncio.sleep(0.001)
+    await wait_until_async(lambda: len(events) >= calls, what="a call did not end")
     await webhooks.close()
     server.close()
     return events

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pickle
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from random import Random
 
 from scaler_protocol.monitoring.topics import EVENTS, FIGURES
+from scaler_protocol.testing.waiting import wait_until
 from scaler_protocol.transport.publisher import Publisher
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import encode
@@ -208,7 +208,7 @@ class SyntheticScheduler:
 
     def wait_for_monitor(self, topics: int = 2) -> None:
         """Wait until somebody has subscribed to so many streams."""
-        wait_until(lambda: self._publisher.update_subscribers() >= topics)
+        wait_until(lambda: self._publisher.update_subscribers() >= topics, 20)
 
     def topics(self) -> list[bytes]:
         """What is subscribed to."""
@@ -223,11 +223,3 @@ class SyntheticScheduler:
     def publish_raw(self, *frames: bytes) -> None:
         """Send anything."""
         self._publisher.send(frames)
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    """Wait for a condition, with a deadline."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from synthetic_cluster import ALICE, UNIX, SyntheticScheduler, events, failure_payload, failures, snapshot, wait_until
+from synthetic_cluster import ALICE, UNIX, SyntheticScheduler, events, failure_payload, failures, snapshot
 
 from scaler_protocol.service.child import ChildService
+from scaler_protocol.testing.waiting import wait_until
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.columns import Packed
 

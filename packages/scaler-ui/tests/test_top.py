@@ -9,12 +9,13 @@ import sys
 from collections.abc import Awaitable, Callable
 
 import pytest
-from synthetic_cluster import SyntheticScheduler, failures, snapshot, wait_until, worker
+from synthetic_cluster import SyntheticScheduler, failures, snapshot, worker
 from textual.pilot import Pilot
 from textual.widgets import DataTable, Static
 
 from scaler_protocol.address import Address
 from scaler_protocol.monitoring.topics import EVENTS
+from scaler_protocol.testing.waiting import wait_until, wait_until_async
 from scaler_ui.feed import FIGURES_ONLY, MonitorFeed
 from scaler_ui.top.app import Detail, TopApplication
 
@@ -108,11 +109,12 @@ def test_it_follows_what_happens_and_keeps_the_cursor(scheduler: SyntheticSchedu
     async def follow(application: TopApplication, pilot: Pilot[int]) -> None:
         await pilot.press("down", "down")
         scheduler.publish(snapshot(2, workers=(*(worker(0, slot) for slot in range(3)), worker(9, 9, cpu_percent=1.0))))
-        for _ in range(100):
+
+        def follows() -> bool:
             application.redraw()
-            if "node09-9" in column(application, "workers", "worker"):
-                break
-            await asyncio.sleep(0.05)
+            return "node09-9" in column(application, "workers", "worker")
+
+        await wait_until_async(follows)
         assert column(application, "workers", "worker") == ["node00-0", "node00-1", "node00-2", "node09-9"]
         assert application.query_one("#workers", DataTable).cursor_row == 2
 
@@ -133,9 +135,11 @@ def test_a_narrow_terminal_gets_the_same(scheduler: SyntheticScheduler) -> None:
 
 def test_silence_is_said(scheduler: SyntheticScheduler) -> None:
     async def look(application: TopApplication, _pilot: Pilot[int]) -> None:
-        await asyncio.sleep(0.3)
-        application.redraw()
-        assert "no message from the scheduler for" in text_of(application, "status")
+        def is_silent() -> bool:
+            application.redraw()
+            return "no message from the scheduler for" in text_of(application, "status")
+
+        await wait_until_async(is_silent)
         assert application.query_one("#status").has_class("bad")
         assert column(application, "workers", "worker")
 

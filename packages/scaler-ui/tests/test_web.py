@@ -19,11 +19,11 @@ from synthetic_cluster import (
     finished_tasks,
     log,
     snapshot,
-    wait_until,
 )
 
 from scaler_protocol.address import Address
 from scaler_protocol.service.child import ChildService
+from scaler_protocol.testing.waiting import wait_until
 from scaler_ui.feed import MonitorFeed
 from scaler_ui.model import ClusterModel
 from scaler_ui.web.server import create_application

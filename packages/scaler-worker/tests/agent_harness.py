@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from scaler_protocol.session import Session
+from scaler_protocol.testing.session_peer import SessionPeer
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import Reported
 from scaler_protocol.wire.columns import Column, Packed
@@ -31,7 +31,7 @@ class AgentHarness:
         self.core = AgentCore(AgentOptions("agent", b"a" * 16, names, **options))
         self.now = 100.0
         self.storage = storage
-        self.session = Session()
+        self.scheduler = SessionPeer()
         self.effects: list[effects.Effect] = []
         self.sent: list[m.Message] = []
         self.results: dict[tuple[bytes, int], tuple[int, int, bytes]] = {}
@@ -54,8 +54,9 @@ class AgentHarness:
     def settle(self) -> None:
         for effect in self.core.take_effects():
             if isinstance(effect, effects.Send):
-                if isinstance(effect.message, m.Hello) or self.session.accept(effect.envelope, self.now):
-                    self._take(effect.message)
+                message = self.scheduler.receive(effect.envelope, effect.message, self.now)
+                if message is not None:
+                    self._take(message)
             else:
                 self.effects.append(effect)
                 if isinstance(effect, effects.SendTasks):
@@ -86,21 +87,19 @@ class AgentHarness:
     # --- the scheduler
 
     def welcome(self, *, resumed: bool = False, incarnation: bytes = b"s" * 16) -> None:
-        hello = next(message for message in reversed(self.sent) if isinstance(message, m.Hello))
-        if not resumed:
-            self.session = Session(hello.hello_number)
         address = "tcp://127.0.0.1:1" if self.storage else ""
-        welcome = m.Welcome(incarnation, resumed, address, hello_number=hello.hello_number)
-        self.step(events.Incoming(self.session.plain(welcome).envelope, welcome))
+        self.scheduler.incarnation = incarnation
+        welcome = self.scheduler.welcome(resumed=resumed, object_storage_address=address)
+        self.step(events.Incoming(*welcome))
 
     def unknown_peer(self) -> None:
         self.step(events.Incoming(UNSEQUENCED, m.UnknownPeer()))
 
     def say(self, message: m.Message) -> None:
-        self.step(events.Incoming(*self.session.sequence(message)))
+        self.step(events.Incoming(*self.scheduler.say(message)))
 
     def plain(self, message: m.Message) -> None:
-        self.step(events.Incoming(*self.session.plain(message)))
+        self.step(events.Incoming(*self.scheduler.say_plain(message)))
 
     def define(self, function: bytes, client: bytes = CLIENT) -> None:
         self.say(m.FunctionDefine(client, (function,), Packed.of([b"Pbody"])))

@@ -826,7 +826,7 @@ def test_a_result_that_went_with_its_processor_may_be_computed_again() -> None:
 def test_nothing_is_lost_while_there_is_no_scheduler_yet() -> None:
     harness = AgentHarness(slots=1)
     harness.submit([1, 2])
-    harness.session = type(harness.session)()
+    harness.scheduler.session = None
     harness.finish(0)
     harness.unknown_peer()
     harness.welcome(incarnation=b"t" * 16)

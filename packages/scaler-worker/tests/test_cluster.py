@@ -33,6 +33,7 @@ from scaler_protocol.payloads.framing import (
     unframe_object,
 )
 from scaler_protocol.testing.fake_scheduler import CLIENT, FakeScheduler, arguments, value_of
+from scaler_protocol.testing.waiting import wait_until
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.messages import Status
 
@@ -50,10 +51,7 @@ def descendants(pid: int) -> list[int]:
 
 def wait_gone(pids: list[int], seconds: float = 5.0) -> None:
     """Wait until none of these lives. A zombie is dead: whoever inherits orphans here may not reap them."""
-    deadline = time.monotonic() + seconds
-    while alive := [pid for pid in pids if _lives(pid)]:
-        assert time.monotonic() < deadline, f"still there: {alive}"
-        time.sleep(0.01)
+    wait_until(lambda: not any(map(_lives, pids)), seconds, what=lambda: f"still there: {list(filter(_lives, pids))}")
 
 
 def _lives(pid: int) -> bool:
@@ -303,7 +301,7 @@ def test_results_of_short_tasks_do_not_wait_for_a_long_one(start: Start) -> None
 
     def sleep_sometimes(seconds: float) -> None:
         if seconds:
-            time.sleep(seconds)
+            time.sleep(seconds)  # sleeps: the task takes so long
 
     scheduler.values(scheduler.submit(sleep_sometimes, [arguments(0)] * 200))
     numbers = scheduler.submit(sleep_sometimes, [arguments(0)] * 5 + [arguments(1.5)])
@@ -443,7 +441,7 @@ def test_a_running_task_is_cancelled_politely(start: Start) -> None:
     scheduler, _ = start()
     (pid,) = scheduler.values(scheduler.submit(os.getpid, [arguments()]))
     numbers = scheduler.submit(time.sleep, [arguments(30)])
-    scheduler.serve_for(0.2)
+    scheduler.wait_until_running()
     scheduler.send(m.TaskCancel(CLIENT, list(numbers)))
     assert scheduler.wait_for_results(numbers, 0.9)[0][0] == Status.CANCELED
     assert scheduler.values(scheduler.submit(os.getpid, [arguments()])) == [pid]
@@ -455,10 +453,10 @@ def test_a_task_that_refuses_to_end_is_cancelled_with_its_processor(start: Start
     def stubborn() -> None:
         while True:
             with contextlib.suppress(BaseException):
-                time.sleep(10)
+                time.sleep(10)  # sleeps: a task that goes on after it was cancelled
 
     numbers = scheduler.submit(stubborn, [arguments()])
-    scheduler.serve_for(0.3)
+    scheduler.wait_until_running()
     scheduler.send(m.TaskCancel(CLIENT, list(numbers)))
     assert scheduler.wait_for_results(numbers, 5)[0][0] == Status.CANCELED
     assert scheduler.values(scheduler.submit(len, [arguments("abc")])) == [3]
@@ -483,7 +481,7 @@ def test_a_blocked_task_lets_others_run(start: Start) -> None:
         context.enter_blocked()
         try:
             while not os.path.exists(path):
-                time.sleep(0.01)
+                time.sleep(0.01)  # sleeps: a task that polls for a file
         finally:
             context.exit_blocked()
         os.unlink(path)
@@ -562,14 +560,16 @@ def test_sigterm_lets_a_running_task_finish(start: Start) -> None:
     scheduler, agent = start()
     scheduler.values(scheduler.submit(len, [arguments("")]))
     numbers = scheduler.submit(time.sleep, [arguments(0.7), arguments(9)])
-    scheduler.serve_for(0.2)
+    scheduler.wait_until_running()
     agent.terminate()
+    assert scheduler.values(numbers[:1]) == [None]
+    scheduler.wait_until(
+        lambda: any(isinstance(x, m.TaskReturn) and list(x.numbers) == [numbers[1]] for x in scheduler.received)
+    )
     scheduler.wait_until(lambda: agent.poll() is not None)
-    scheduler.serve_for(0.1)
+    scheduler.poll()
     assert agent.returncode == 0
-    assert scheduler.results[numbers[0]][0] == Status.SUCCESS
     assert numbers[1] not in scheduler.results
-    assert any(isinstance(x, m.TaskReturn) and list(x.numbers) == [numbers[1]] for x in scheduler.received)
 
 
 def test_a_killed_agent_leaves_nothing_behind(start: Start) -> None:
@@ -580,7 +580,7 @@ def test_a_killed_agent_leaves_nothing_behind(start: Start) -> None:
 
     (child,) = scheduler.values(scheduler.submit(start_child, [arguments()]))
     scheduler.submit(time.sleep, [arguments(30)] * 2)
-    scheduler.serve_for(0.2)
+    scheduler.wait_until_running(2)
     children = descendants(agent.pid)
     assert child in children
     agent.kill()
@@ -589,17 +589,11 @@ def test_a_killed_agent_leaves_nothing_behind(start: Start) -> None:
     assert object_folders(agent.pid) == []
 
 
-def runs_something(scheduler: FakeScheduler) -> bool:
-    """Whether the last heartbeat says that a task is running."""
-    heartbeats = [message for message in scheduler.received if isinstance(message, m.Heartbeat)]
-    return bool(heartbeats) and m.ProcessorState.RUNNING in heartbeats[-1].processor_states
-
-
 def test_the_agent_survives_the_death_of_the_template(start: Start) -> None:
     scheduler, agent = start()
     scheduler.values(scheduler.submit(len, [arguments("")]))
     numbers = scheduler.submit(time.sleep, [arguments(30)])
-    scheduler.wait_until(lambda: runs_something(scheduler))
+    scheduler.wait_until_running()
     os.kill(descendants(agent.pid)[0], signal.SIGKILL)
     assert scheduler.wait_for_results(numbers)[0][0] == Status.PROCESSOR_DIED
     assert scheduler.values(scheduler.submit(len, [arguments("abc")])) == [3]
@@ -608,7 +602,7 @@ def test_the_agent_survives_the_death_of_the_template(start: Start) -> None:
 def test_a_scheduler_that_starts_again_learns_what_is_held(start: Start) -> None:
     scheduler, _ = start()
     numbers = scheduler.submit(time.sleep, [arguments(2), arguments(0)])
-    scheduler.wait_until(lambda: runs_something(scheduler))
+    scheduler.wait_until_running()
     scheduler.forget_session(b"t" * 16)
     scheduler.wait_until(lambda: any(isinstance(x, m.Inventory) for x in scheduler.received))
     inventory = next(x for x in scheduler.received if isinstance(x, m.Inventory))

@@ -22,6 +22,7 @@ import pytest
 
 from scaler import Client, ScalerFuture, Serializer, errors
 from scaler.testing import InProcessCluster
+from scaler_protocol.testing.waiting import wait_until
 from scaler_protocol.transport.dealer import DealerLink
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode
@@ -33,13 +34,6 @@ def raise_error(text: str) -> None:
 
 async def awaited(future: ScalerFuture) -> Any:
     return await future
-
-
-def wait_until(condition: Any, seconds: float = 5.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.005)
 
 
 def test_a_client_says_hello_before_it_waits_for_anything(

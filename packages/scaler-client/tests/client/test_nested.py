@@ -8,7 +8,7 @@ import pickle
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -19,6 +19,7 @@ from scaler.errors import ClientQuitException
 from scaler.testing import InProcessCluster
 from scaler.worker.agent.processor.processor import Processor
 from scaler_protocol.runtime.task_context import RelayAttendant, RelayReceiver, set_task_context
+from scaler_protocol.testing.waiting import wait_until
 from scaler_protocol.transport.dealer import DealerLink
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.envelope import Frame
@@ -56,7 +57,7 @@ class Context:
                     receiver(frames)
                 if self.attends:
                     attendant()
-                time.sleep(0.001)
+                link.wait(0.001)
 
         self._threads.append(threading.Thread(target=receive, daemon=True))
         self._threads[-1].start()
@@ -93,13 +94,6 @@ class Context:
             thread.join(5)
         for link in self._links.values():
             link.close()
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.001)
 
 
 @pytest.fixture
@@ -227,10 +221,7 @@ def test_a_client_with_a_connection_of_its_own_tells_the_processor_too(
     cluster.hold()
     with Client(cluster.address) as client:
         client.submit(abs, -1)
-        deadline = time.monotonic() + 5
-        while not context.unfinished:
-            assert time.monotonic() < deadline
-            time.sleep(0.001)
+        wait_until(lambda: context.unfinished)
     assert context.unfinished == [True, False]
     assert context.relayed == 0
 
@@ -255,10 +246,7 @@ def test_a_client_nobody_waits_in_finds_a_scheduler_that_started_again(
 def test_tasks_leave_at_once_although_nobody_waits(context: Context, cluster: InProcessCluster) -> None:
     client = Client()
     futures = [client.submit(abs, -i) for i in range(5)]
-    deadline = time.monotonic() + 5
-    while not all(future.done() for future in futures):
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    wait_until(lambda: all(future.done() for future in futures))
 
 
 def test_disconnecting_leaves_the_other_clients(context: Context, cluster: InProcessCluster) -> None:

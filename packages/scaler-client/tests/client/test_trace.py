@@ -17,6 +17,7 @@ import pytest
 from scaler.client import trace
 from scaler.errors import DisconnectedError
 from scaler_protocol.monitoring.topics import FIGURES
+from scaler_protocol.testing.waiting import wait_until
 from scaler_protocol.transport.publisher import Publisher
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import encode
@@ -66,13 +67,6 @@ def listeners() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name == "scaler-trace"]
 
 
-def wait_for(what: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_its_thread_may_be_interrupted_at_every_line(monitored: Monitored, tmp_path: Path) -> None:
     def use() -> None:
         with monitored.record(tmp_path / "trace.json"):
@@ -81,7 +75,7 @@ def test_its_thread_may_be_interrupted_at_every_line(monitored: Monitored, tmp_p
     line, hits = 0, 1
     while hits:
         hits = interrupt_at(line, use)
-        wait_for(lambda: not listeners())
+        wait_until(lambda: not listeners())
         line += 1
     assert line > 30
     assert json.loads((tmp_path / "trace.json").read_text())["traceEvents"] == []
@@ -132,7 +126,7 @@ def test_a_cluster_that_has_ended_is_not_waited_for(monitored: Monitored, tmp_pa
     with pytest.raises(DisconnectedError, match="has ended"), monitored.record(tmp_path / "trace.json"):
         pytest.fail("it was entered")
     assert time.monotonic() - began < 4.0
-    wait_for(lambda: not listeners())
+    wait_until(lambda: not listeners())
 
 
 def test_a_listener_that_fails_is_told_at_once(tmp_path: Path) -> None:
@@ -141,4 +135,4 @@ def test_a_listener_that_fails_is_told_at_once(tmp_path: Path) -> None:
         trace.record(tmp_path / "trace.json", ME, "nonsense://1", SECONDS, lambda: None),
     ):
         pytest.fail("it was entered")
-    wait_for(lambda: not listeners())
+    wait_until(lambda: not listeners())

@@ -11,7 +11,7 @@ from scaler.core import ClientCore, effects, events
 from scaler.core.task_sender import BATCH_TASKS_MIN, HOLD_SECONDS, PIPELINE_TASKS, WINDOW_TASKS
 from scaler.core.tasks import NumberQueue
 from scaler.errors import ClientQuitException, ConnectionRefusedByScheduler, DisconnectedError
-from scaler_protocol.session import Session
+from scaler_protocol.testing.session_peer import SessionPeer
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.columns import Packed
 from scaler_protocol.wire.envelope import Envelope
@@ -26,9 +26,7 @@ class Scheduler:
 
     def __init__(self, core: ClientCore) -> None:
         self.core = core
-        self.session = Session()
-        self.incarnation = b"s" * 16
-        self.hello: m.Hello | None = None
+        self.peer = SessionPeer()
         self.effects: list[effects.Effect] = []
 
     def exchange(self, now: float) -> list[m.Message]:
@@ -36,10 +34,7 @@ class Scheduler:
         sent: list[m.Message] = []
         for effect in self.core.take_effects():
             if isinstance(effect, effects.Send):
-                if isinstance(effect.message, m.Hello):
-                    self.hello = effect.message
-                elif self.session.epoch == effect.envelope.epoch:
-                    self.session.accept(effect.envelope, now)
+                self.peer.receive(effect.envelope, effect.message, now)
                 sent.append(effect.message)
             else:
                 self.effects.append(effect)
@@ -47,15 +42,11 @@ class Scheduler:
         return sent
 
     def welcome(self, now: float, *, resumed: bool = False, credit: int = -1) -> list[m.Message]:
-        assert self.hello is not None
-        if not resumed:
-            self.session = Session(self.hello.hello_number)
-        message = m.Welcome(self.incarnation, resumed=resumed, task_credit=credit, hello_number=self.hello.hello_number)
-        self.core.handle(events.Incoming(*self.session.plain(message)), now)
+        self.core.handle(events.Incoming(*self.peer.welcome(resumed=resumed, task_credit=credit)), now)
         return self.exchange(now)
 
     def send(self, message: m.Message, now: float) -> list[m.Message]:
-        self.core.handle(events.Incoming(*self.session.sequence(message)), now)
+        self.core.handle(events.Incoming(*self.peer.say(message)), now)
         return self.exchange(now)
 
     def answer(self, numbers: list[int], now: float, **columns: Any) -> list[m.Message]:
@@ -214,7 +205,7 @@ def test_after_a_restart_everything_unanswered_is_announced_again(core: ClientCo
     scheduler.answer([2], 0.3)
     core.handle(events.Incoming(Envelope(0, 0, 0), m.UnknownPeer()), 0.4)
     scheduler.exchange(0.4)
-    scheduler.incarnation = b"t" * 16
+    scheduler.peer.incarnation = b"t" * 16
     core.submit(core.group(), FUNCTION, b"new")
     messages = scheduler.welcome(0.5)
     assert [type(message) for message in messages] == [m.FunctionDefine, m.TaskBatch, m.TaskBatch]
@@ -269,7 +260,7 @@ def test_goodbye_leaves_some_seconds_for_a_successor(core: ClientCore, scheduler
     submit(core)
     core.flush()
     scheduler.exchange(0.2)
-    core.handle(events.Incoming(*scheduler.session.plain(m.Goodbye("maintenance"))), 1.0)
+    core.handle(events.Incoming(*scheduler.peer.say_plain(m.Goodbye("maintenance"))), 1.0)
     core.handle(events.Tick(), 5.0)
     scheduler.exchange(5.0)
     assert not scheduler.take(effects.Abandoned)
@@ -517,7 +508,7 @@ def test_a_client_stops_nothing_in_a_cluster_that_ends(core: ClientCore, schedul
     submit(core)
     core.flush()
     scheduler.exchange(0.2)
-    core.handle(events.Incoming(*scheduler.session.plain(m.Shutdown("SIGTERM received"))), 0.3)
+    core.handle(events.Incoming(*scheduler.peer.say_plain(m.Shutdown("SIGTERM received"))), 0.3)
     assert not any(isinstance(message, m.TaskCancel) for message in scheduler.exchange(0.3))
     (abandoned,) = scheduler.take(effects.Abandoned)
     assert abandoned.cause is effects.Cause.DISCONNECTED
@@ -605,14 +596,14 @@ def test_an_unacknowledged_flood_waits_in_the_client(core: ClientCore, scheduler
     first = scheduler.exchange(0.2)
     assert 60 <= sum(len(message.numbers) for message in first if isinstance(message, m.TaskBatch)) < 100
     # A heartbeat acknowledges what was received; the rest follows.
-    core.handle(events.Incoming(*scheduler.session.plain(m.Heartbeat())), 0.3)
+    core.handle(events.Incoming(*scheduler.peer.say_plain(m.Heartbeat())), 0.3)
     rest = scheduler.exchange(0.3)
     assert sum(len(message.numbers) for message in [*first, *rest] if isinstance(message, m.TaskBatch)) == 100
 
 
 def test_output_and_notices_are_passed_on(core: ClientCore, scheduler: Scheduler) -> None:
     scheduler.send(m.Notice("no worker has gpu", kind="unservable"), 0.2)
-    core.handle(events.Incoming(*scheduler.session.plain(m.Output(CLIENT, 1, 2, b"text", 3))), 0.3)
+    core.handle(events.Incoming(*scheduler.peer.say_plain(m.Output(CLIENT, 1, 2, b"text", 3))), 0.3)
     scheduler.exchange(0.3)
     assert scheduler.take(effects.ShowNotice) == [effects.ShowNotice(1, "no worker has gpu", "unservable")]
     assert scheduler.take(effects.WriteOutput) == [effects.WriteOutput(1, 2, b"text", 3)]

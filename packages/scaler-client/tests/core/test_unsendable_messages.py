@@ -7,6 +7,7 @@ import pytest
 from scaler.core import ClientCore, effects, events
 from scaler_protocol.errors import WireError
 from scaler_protocol.session import Session
+from scaler_protocol.testing.session_peer import SessionPeer
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import encode
 from scaler_protocol.wire.columns import Packed
@@ -26,9 +27,9 @@ def core() -> ClientCore:
     core.start(0.0)
     hello = core.take_effects()[0]
     assert isinstance(hello, effects.Send)
-    assert isinstance(hello.message, m.Hello)
-    welcome = m.Welcome(b"s" * 16, hello_number=hello.message.hello_number)
-    core.handle(events.Incoming(*Session(hello.message.hello_number).plain(welcome)), 0.1)
+    scheduler = SessionPeer()
+    scheduler.receive(hello.envelope, hello.message, 0.0)
+    core.handle(events.Incoming(*scheduler.welcome()), 0.1)
     core.take_effects()
     return core
 

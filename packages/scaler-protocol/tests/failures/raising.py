@@ -265,14 +265,14 @@ class HostileClass(Exception, metaclass=_Meta):
 
 class SleepsInStr(Exception):
     def __str__(self) -> str:
-        time.sleep(3600)
+        time.sleep(3600)  # sleeps: a text that takes for ever
         return "late"
 
 
 class SleepsInReduce(Exception):
     def __reduce__(self) -> Any:
         while True:
-            time.sleep(0.01)
+            time.sleep(0.01)  # sleeps: a text that takes for ever
 
 
 class OwnLock:

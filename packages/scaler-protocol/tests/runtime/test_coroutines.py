@@ -69,7 +69,7 @@ def test_what_goes_on_is_cancelled_and_closed() -> None:
 
     async def forever() -> None:
         try:
-            await asyncio.sleep(1000)
+            await asyncio.sleep(1000)  # sleeps: a coroutine that does not end by itself
         except asyncio.CancelledError:
             ended.append("task")
             raise
@@ -99,7 +99,7 @@ def test_a_coroutine_is_cancelled_from_outside() -> None:
 
     async def work() -> None:
         try:
-            await asyncio.sleep(1000)
+            await asyncio.sleep(1000)  # sleeps: a coroutine that does not end by itself
         finally:
             ended.append("finally")
 

@@ -18,6 +18,7 @@ import pytest
 from scaler_protocol.address import Address
 from scaler_protocol.service.child import ChildService, describe_exit
 from scaler_protocol.service.errors import ServiceError
+from scaler_protocol.testing.waiting import wait_until
 
 HERE = Path(__file__).parent
 
@@ -36,13 +37,6 @@ def start_clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[StartClock]:
     yield start
     for child in children:
         child.terminate(0)
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float = 10) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def is_gone(pid: int) -> bool:
@@ -68,7 +62,7 @@ def test_a_second_signal_ends_a_service_that_hangs(start_clock: StartClock, sign
     child = start_clock("--stubborn")
     child.wait_ready(30)
     os.kill(child.pid, signal_number)
-    time.sleep(0.2)
+    time.sleep(0.2)  # sleeps: it must not end in that time
     assert child.is_running
     os.kill(child.pid, signal_number)
     assert child.join(10) == 128 + signal_number
@@ -126,7 +120,7 @@ def test_a_child_ends_with_its_parent_process_but_not_with_a_thread_of_it(
         try:
             assert parent.stdout is not None
             child_pid = int(parent.stdout.readline())
-            time.sleep(0.3)
+            time.sleep(0.3)  # sleeps: it must not end in that time
             assert not is_gone(child_pid)
         finally:
             parent.kill()

@@ -13,6 +13,7 @@ import pytest
 
 from scaler_protocol.service.event_loop import EventLoopName, run
 from scaler_protocol.service.reactor import TURNS_MAX, Reactor, Registration
+from scaler_protocol.testing.waiting import wait_until_async
 
 PATIENCE_S = 10.0
 
@@ -151,10 +152,10 @@ def test_whoever_always_wants_more_leaves_timers_and_readers_their_time(on_loop:
             read_after.append(len(log))
 
         reactor.add_reader(reading, read)
-        await asyncio.sleep(0.01)
+        await wait_until_async(lambda: log.count("one turn") >= TURNS_MAX)
         turns_before = log.count("one turn")
         os.write(writing, b"x")
-        await asyncio.sleep(0.05)
+        await wait_until_async(lambda: read_after and log.count("one turn") > turns_before)
         assert read_after
         assert log.count("one turn") > turns_before >= TURNS_MAX
         service.in_turn = lambda: None

@@ -16,9 +16,10 @@ from random import Random
 import pytest
 
 from scaler_protocol.session import Connection, Established, HeartbeatDue, Outgoing, Received, RefusedByPeer, Session
+from scaler_protocol.testing.session_peer import SessionPeer
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode, encode
-from scaler_protocol.wire.envelope import UNSEQUENCED, Envelope, decode_envelope, encode_envelope
+from scaler_protocol.wire.envelope import Envelope, decode_envelope, encode_envelope
 
 HEARTBEAT_S = 2.0
 HEALED_S = 15.0
@@ -86,67 +87,38 @@ class Caller:
 
 
 class Answerer:
-    """The listening end, as a scheduler keeps it: one record for each peer that said hello."""
+    """The listening end: a `SessionPeer` that answers every hello and says marks."""
 
     def __init__(self, incarnation: bytes) -> None:
-        self.incarnation = incarnation
-        self.outgoing: list[Outgoing] = []
-        self.session: Session | None = None
-        self.peer = b""
+        self.end = SessionPeer(incarnation)
         self.mark: Mark | None = None
         self.receiver = Receiver(-1)
 
+    @property
+    def session(self) -> Session | None:
+        return self.end.session
+
+    @property
+    def outgoing(self) -> list[Outgoing]:
+        return self.end.outgoing
+
     def forget_peer(self) -> None:
-        self.session = None
+        self.end.session = None
 
     def say(self) -> None:
         if self.session is not None and self.mark is not None:
-            self.outgoing.append(self.session.sequence(self.mark.next()))
+            self.outgoing.append(self.end.say(self.mark.next()))
 
     def deliver(self, envelope: Envelope, message: m.Message, now: float) -> None:
-        if isinstance(message, m.Hello):
-            self._on_hello(envelope, message, now)
-            return
-        session = self.session
-        if session is None:
-            self.outgoing.append(Outgoing(UNSEQUENCED, m.UnknownPeer()))
-            return
-        if envelope.epoch != session.epoch:
-            return
-        accepted = session.accept(envelope, now)
-        if session.gap:
-            self.outgoing.append(Outgoing(session.request_resend(now), m.Heartbeat()))
-        if session.resend_wanted:
-            self.outgoing.extend(session.resend())
-        elif session.acknowledge_due:
-            self.outgoing.append(session.plain(m.Heartbeat()))
-        if not accepted:
-            return
-        if isinstance(message, m.Heartbeat):
-            if message.sent_at_seconds:
-                self.outgoing.append(session.plain(m.Heartbeat(echo_seconds=message.sent_at_seconds)))
-        else:
-            self.receiver.take(message)
-
-    def _on_hello(self, envelope: Envelope, hello: m.Hello, now: float) -> None:
-        session = self.session
-        resumed = (
-            session is not None
-            and self.peer == hello.incarnation
-            and hello.scheduler_incarnation == self.incarnation
-            and session.epoch == envelope.epoch
-        )
-        if session is None or not resumed:
-            session = self.session = Session(hello.hello_number)
-            self.peer = hello.incarnation
-            self.mark = Mark(session)
-            self.receiver = Receiver(session.epoch)
-        else:
-            session.accept(envelope, now)
-        welcome = m.Welcome(self.incarnation, resumed=resumed, hello_number=hello.hello_number)
-        self.outgoing.append(session.plain(welcome))
-        if resumed:
-            self.outgoing.extend(session.resend())
+        accepted = self.end.receive(envelope, message, now)
+        if isinstance(accepted, m.Hello):
+            before, position = self.session, len(self.outgoing)
+            # In front of what a resumed session sends again.
+            self.outgoing.insert(position, self.end.welcome())
+            if self.session is not None and self.session is not before:
+                self.mark, self.receiver = Mark(self.session), Receiver(self.session.epoch)
+        elif accepted is not None and not isinstance(accepted, m.Heartbeat):
+            self.receiver.take(accepted)
 
 
 class Link:

@@ -111,7 +111,7 @@ def test_what_monitors_connect_to(other_server: str, no_server: str) -> None:
     def serve() -> None:
         while not ended.is_set():
             router.receive(10)
-            time.sleep(0.01)
+            router.wait(0.05)
 
     thread = threading.Thread(target=serve)
     thread.start()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 import zmq
 
 from scaler_protocol.errors import TransportError
+from scaler_protocol.testing.waiting import wait_until
 from scaler_protocol.transport.publisher import Publisher, Subscriber
 
 PATIENCE_S = 10.0
@@ -22,23 +23,16 @@ def publisher() -> Iterator[Publisher]:
         yield publisher
 
 
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.002)
-
-
 def test_everybody_gets_everything(publisher: Publisher) -> None:
     with closing(Subscriber(publisher.address)) as first, closing(Subscriber(publisher.address)) as second:
-        until(lambda: publisher.update_subscribers() == 2)
+        wait_until(lambda: publisher.update_subscribers() == 2)
         publisher.send([b"topic", b"body"])
         assert first.receive(PATIENCE_S) == second.receive(PATIENCE_S) == [b"topic", b"body"]
 
 
 def test_a_topic_is_the_beginning_of_the_first_frame(publisher: Publisher) -> None:
     with closing(Subscriber(publisher.address, [b"ev"])) as subscriber:
-        until(publisher.update_subscribers)
+        wait_until(publisher.update_subscribers)
         assert publisher.topics() == [b"ev"]
         assert publisher.wanted(b"events")
         assert not publisher.wanted(b"figures")
@@ -50,15 +44,15 @@ def test_a_topic_is_the_beginning_of_the_first_frame(publisher: Publisher) -> No
 def test_nobody_listens_after_the_last_one_left(publisher: Publisher) -> None:
     for _ in range(2):
         with closing(Subscriber(publisher.address)):
-            until(lambda: publisher.update_subscribers() == 1)
+            wait_until(lambda: publisher.update_subscribers() == 1)
             assert publisher.wanted(b"anything")
-        until(lambda: publisher.update_subscribers() == 0)
+        wait_until(lambda: publisher.update_subscribers() == 0)
         assert not publisher.wanted(b"anything")
 
 
 def test_one_who_does_not_keep_up_loses_messages_and_delays_nobody(publisher: Publisher) -> None:
     with closing(Subscriber(publisher.address)) as slow:
-        until(publisher.update_subscribers)
+        wait_until(publisher.update_subscribers)
         started = time.monotonic()
         for number in range(20_000):
             publisher.send([number.to_bytes(4, "big"), bytes(1000)])
@@ -78,7 +72,7 @@ def test_what_waits_for_one_that_does_not_read_is_little(publisher: Publisher) -
         slow.setsockopt(zmq.RCVBUF, 64 * 1024)
         slow.setsockopt(zmq.SUBSCRIBE, b"")
         slow.connect(publisher.address)
-        until(publisher.update_subscribers)
+        wait_until(publisher.update_subscribers)
         for number in range(2_000):
             publisher.send([number.to_bytes(4, "big"), bytes(size)])
         received = []

@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from scaler_protocol.errors import TransportError
+from scaler_protocol.testing.waiting import wait_until
 from scaler_protocol.transport import DealerLink, RouterListener, SendOutcome, endpoints, router
 from scaler_protocol.wire.envelope import Frame
 
@@ -47,7 +48,7 @@ class Ends:
                 assert end.receive(0) == []
             return condition()
 
-        until(attend)
+        wait_until(attend)
 
     def receive(
         self, end: RouterListener | DealerLink, count: int, *further: RouterListener | DealerLink
@@ -82,14 +83,6 @@ def ends(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
         pytest.skip("this system has no short road")
     with ExitStack() as stack:
         yield Ends(stack)
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Wait for something that another thread or process brings about."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.002)
 
 
 def test_messages_go_both_ways_in_order(ends: Ends) -> None:
@@ -270,7 +263,7 @@ def test_a_thread_can_sleep_on_the_descriptor(ends: Ends) -> None:
     for number in range(50):
         server.send(b"dealer", [str(number).encode()])
         if number % 10 == 0:
-            time.sleep(0.005)
+            time.sleep(0.005)  # sleeps: the reader falls asleep meanwhile
     thread.join(PATIENCE_S)
     assert not thread.is_alive()
     assert received == [str(number).encode() for number in range(50)]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from typing import Any
 
@@ -15,17 +14,11 @@ from hypothesis import strategies as st
 
 from scaler_protocol.address import Address
 from scaler_protocol.errors import MalformedMessageError, MessageTooLargeError, WireError
+from scaler_protocol.testing.waiting import wait_until
 from scaler_protocol.transport import DealerLink, RouterListener, SendOutcome, router, zmtp
 from scaler_protocol.transport.zmtp import LARGE_FRAME_BYTES, Decoder, SocketType, frame_message
 
 PATIENCE_S = 10.0
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.002)
 
 
 def shake_hands(identity: bytes = b"me") -> tuple[Decoder, Decoder]:
@@ -194,13 +187,13 @@ def test_a_libzmq_dealer_talks_to_our_router(libzmq: zmq.Context[Any]) -> None:
             received.extend((peer, [bytes(frame) for frame in frames]) for peer, frames in server.receive(10))
             return len(received) == len(MESSAGES)
 
-        until(all_here)
+        wait_until(all_here)
         assert received == [(b"foreign", message) for message in MESSAGES]
         for message in MESSAGES:
             assert server.send(b"foreign", message) is not SendOutcome.GONE
         # Long enough for its heartbeats to be wanted.
         for message in MESSAGES:
-            until(lambda: server.receive(0) or dealer.poll(30))
+            wait_until(lambda: server.receive(0) or dealer.poll(30))
             assert dealer.recv_multipart() == message
         assert server.send(b"foreign", [b"still here"]) is SendOutcome.SENT
 
@@ -212,7 +205,7 @@ def test_our_dealer_talks_to_a_libzmq_router(libzmq: zmq.Context[Any]) -> None:
         for message in MESSAGES:
             dealer.send(message)
         for message in MESSAGES:
-            until(lambda: dealer.receive(0) or server.poll(5))
+            wait_until(lambda: dealer.receive(0) or server.poll(5))
             assert server.recv_multipart() == [b"ours", *message]
         for message in MESSAGES:
             server.send_multipart([b"ours", *message])
@@ -222,7 +215,7 @@ def test_our_dealer_talks_to_a_libzmq_router(libzmq: zmq.Context[Any]) -> None:
             received.extend([bytes(frame) for frame in frames] for frames in dealer.receive(10))
             return len(received) == len(MESSAGES)
 
-        until(all_here)
+        wait_until(all_here)
         assert received == MESSAGES
 
 
@@ -231,7 +224,7 @@ def test_a_peer_without_an_identity_gets_one(libzmq: zmq.Context[Any]) -> None:
         dealer = libzmq.socket(zmq.DEALER)
         dealer.connect(server.address)
         dealer.send(b"who am I")
-        until(lambda: server.receive(0) or server.has_received)
+        wait_until(lambda: server.receive(0) or server.has_received)
         ((peer, frames),) = server.receive(1)
         assert frames == [b"who am I"]
         assert peer.startswith(b"\0")
@@ -269,16 +262,16 @@ def test_nonsense_costs_its_sender_the_connection_and_nobody_else_anything() -> 
             return len(messages) == count
 
         good.send([b"before"])
-        until(lambda: heard(1))
+        wait_until(lambda: heard(1))
         with connect(server) as vandal:
             vandal.sendall(b"GET / HTTP/1.1\r\n\r\n")
-            until(lambda: is_closed(vandal, server))
+            wait_until(lambda: is_closed(vandal, server))
         good.send([b"after"])
-        until(lambda: heard(2))
+        wait_until(lambda: heard(2))
         assert messages == [[b"before"], [b"after"]]
 
 
 def test_who_says_nothing_is_shown_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(router, "HANDSHAKE_SECONDS_MAX", 0.1)
     with closing(RouterListener("tcp://127.0.0.1:0")) as server, connect(server) as silent:
-        until(lambda: is_closed(silent, server))
+        wait_until(lambda: is_closed(silent, server))

@@ -12,7 +12,9 @@ import cloudpickle
 
 from scaler_protocol.ids import content_id
 from scaler_protocol.payloads.framing import PICKLED
-from scaler_protocol.session import Session
+from scaler_protocol.session import Outgoing
+from scaler_protocol.testing.session_peer import SessionPeer
+from scaler_protocol.testing.waiting import wait_until
 from scaler_protocol.transport import RouterListener
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode, encode
@@ -39,7 +41,6 @@ class FakeScheduler:
     def __init__(self, *, storage: bool = False, incarnation: bytes = b"s" * 16) -> None:
         self._router = RouterListener("tcp://127.0.0.1:0")
         self.address = self._router.address
-        self.incarnation = incarnation
         self._store = RouterListener("tcp://127.0.0.1:0") if storage else None
         self.objects: dict[bytes, list[bytes]] = {}
         self.puts: list[m.ObjectPut] = []
@@ -49,8 +50,10 @@ class FakeScheduler:
         """Number to (status, payload)."""
         self.durations: dict[int, int] = {}
         self.capacity = 0
+        self.processor_states: list[int] = []
+        """What the agent's last heartbeat said of its processors."""
         self.gets = 0
-        self._session = Session()
+        self._session = SessionPeer(incarnation)
         self._peer = b""
         self._numbers = 0
 
@@ -62,12 +65,14 @@ class FakeScheduler:
     # --- talking
 
     def send(self, message: m.Message) -> None:
-        envelope, _ = self._session.sequence(message)
-        self._router.send(self._peer, [encode_envelope(envelope), *encode(message)])
+        self._transmit(self._session.say(message))
 
     def send_plain(self, message: m.Message) -> None:
-        envelope, _ = self._session.plain(message)
-        self._router.send(self._peer, [encode_envelope(envelope), *encode(message)])
+        self._transmit(self._session.say_plain(message))
+
+    def _transmit(self, *outgoing: Outgoing) -> None:
+        for envelope, message in outgoing:
+            self._router.send(self._peer, [encode_envelope(envelope), *encode(message)])
 
     def define(self, function: Callable[..., Any], client: bytes = CLIENT) -> bytes:
         return self.define_body(PICKLED + cloudpickle.dumps(function), client)
@@ -99,8 +104,7 @@ class FakeScheduler:
 
     def forget_session(self, incarnation: bytes) -> None:
         """Be a scheduler that has just started and knows nobody."""
-        self.incarnation = incarnation
-        self._session = Session(epoch=1_000_000)
+        self._session = SessionPeer(incarnation)
 
     # --- listening
 
@@ -108,35 +112,21 @@ class FakeScheduler:
         """Take in what has come."""
         for peer, frames in self._router.receive(100):
             envelope, message = decode_envelope(frames[0]), decode(frames[1:])
-            if isinstance(message, m.Hello):
-                self._welcome(peer, message)
-            elif envelope.epoch == self._session.epoch and self._session.accept(envelope, time.monotonic()):
-                self._take(message)
-            elif envelope.epoch != self._session.epoch:
-                self._router.send(
-                    peer, [encode_envelope(self._session.plain(message).envelope), *encode(m.UnknownPeer())]
-                )
-
+            self._peer = peer
+            accepted = self._session.receive(envelope, message, time.monotonic())
+            if isinstance(accepted, m.Hello):
+                self._welcome(accepted)
+            elif accepted is not None:
+                self._take(accepted)
+            self._transmit(*self._session.take_outgoing())
         if self._store is not None:
             for peer, frames in self._store.receive(100):
                 self._serve_storage(self._store, peer, decode(frames[1:]))
 
-    def _welcome(self, peer: bytes, hello: m.Hello) -> None:
-        resumed = hello.scheduler_incarnation == self.incarnation and self._peer == peer
-        self.hello, self._peer, self.capacity = hello, peer, hello.capacity
-        if not resumed:
-            self._session = Session(hello.hello_number)
-        welcome = m.Welcome(
-            self.incarnation,
-            resumed,
-            heartbeat_seconds=0.2,
-            hello_number=hello.hello_number,
-            object_storage_address=self._store.address if self._store is not None else "",
-        )
-        self.send_plain(welcome)
-        if resumed:
-            for envelope, message in self._session.resend():
-                self._router.send(self._peer, [encode_envelope(envelope), *encode(message)])
+    def _welcome(self, hello: m.Hello) -> None:
+        self.hello, self.capacity = hello, hello.capacity
+        address = self._store.address if self._store is not None else ""
+        self._transmit(self._session.welcome(heartbeat_seconds=0.2, object_storage_address=address))
 
     def _serve_storage(self, store: RouterListener, peer: bytes, message: m.Message) -> None:
         answer: m.Message
@@ -157,7 +147,7 @@ class FakeScheduler:
         self.received.append(message)
         if isinstance(message, m.Heartbeat):
             self.capacity = message.capacity
-            self.send_plain(m.Heartbeat(echo_seconds=message.sent_at_seconds))
+            self.processor_states = list(message.processor_states)
         elif isinstance(message, m.ResultBatch):
             self.capacity = message.capacity
             statuses = message.statuses if len(message.statuses) else [0] * len(message.numbers)
@@ -170,15 +160,11 @@ class FakeScheduler:
 
     def wait_until(self, condition: Callable[[], object], seconds: float = 10.0) -> None:
         """Serve until the condition holds; AssertionError when it does not within so many seconds."""
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, f"not within {seconds} s; last: {self.received[-3:]}"
-            self.poll()
-            time.sleep(0.0005)
+        wait_until(condition, seconds, what=lambda: f"last: {self.received[-3:]}", step=self.poll, pause_seconds=0.0005)
 
-    def serve_for(self, seconds: float) -> None:
-        until = time.monotonic() + seconds
-        self.wait_until(lambda: time.monotonic() >= until, seconds + 5)
+    def wait_until_running(self, tasks: int = 1) -> None:
+        """Wait until the agent says that so many tasks run."""
+        self.wait_until(lambda: self.processor_states.count(m.ProcessorState.RUNNING) == tasks)
 
     def wait_for_results(self, numbers: Sequence[int], seconds: float = 10.0) -> list[tuple[int, bytes]]:
         self.wait_until(lambda: all(number in self.results for number in numbers), seconds)

@@ -8,7 +8,6 @@ import random
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from scaler_protocol.objects.segments import (
     unpack_place,
 )
 from scaler_protocol.objects.segments.mapping_cache import MappingCache
+from scaler_protocol.testing.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(not supported(), reason="segments exist on Linux only")
 
@@ -41,7 +41,7 @@ PATIENCE_S = 20.0
 def no_thread_is_left() -> Iterator[None]:
     yield
     gc.collect()
-    wait_for(lambda: not [t for t in threading.enumerate() if t.name == "scaler-segments"])
+    wait_until(lambda: not [t for t in threading.enumerate() if t.name == "scaler-segments"])
 
 
 def stamp(number: int = 0) -> bytes:
@@ -62,13 +62,6 @@ def open_descriptors() -> list[str]:
         except OSError:
             continue
     return [target for target in found if "scaler-segment" in target]
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("buffers", [[b"header"], [b"h", b"", os.urandom(300_000), b"x" * 63], [b"y"] * 1000, []])
@@ -218,7 +211,7 @@ def test_idle_segments_are_given_back() -> None:
     leases = [write(pool, number, [bytes(300_000)]) for number in range(3)]
     assert len(open_descriptors()) == before + 3
     del leases
-    wait_for(lambda: len(open_descriptors()) == before)
+    wait_until(lambda: len(open_descriptors()) == before)
     # And the pool goes on.
     lease = write(pool, 9, [b"x" * 300_000])
     assert bytes(lease.buffers()[0]) == b"x" * 300_000
@@ -386,7 +379,7 @@ def test_a_mapping_that_is_not_used_holds_its_segment_only_for_a_while() -> None
         used_again.append(write(pool, 2, [bytes(5_000_000)]))
         return used_again[-1].place.descriptor == descriptor
 
-    wait_for(is_used_again)
+    wait_until(is_used_again)
 
 
 def test_few_mappings_are_kept() -> None:

@@ -68,8 +68,7 @@ class NotingService:
                     raise ZeroDivisionError("a mistake in the program")
                 if what != "end":
                     await stopped.wait()
-                    # A moment in which the others must still be there.
-                    await asyncio.sleep(0.05)
+                    await asyncio.sleep(0.05)  # sleeps: the others must still be there in that time
             return 0
         finally:
             self.note("ends")
