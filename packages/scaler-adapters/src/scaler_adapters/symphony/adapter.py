@@ -37,13 +37,16 @@ class SymphonyAdapter(WorkerAdapter):
         self.start(StartRequest())
 
     def info(self) -> AdapterInfo:
+        """Return that there is one group, and what its workers offer."""
         return AdapterInfo(1, self._settings.base_concurrency, self._capabilities)
 
     def list(self) -> Sequence[WorkerGroup]:
+        """Return the agent, if it runs."""
         worker = self._worker
         return [self._group(worker)] if worker is not None and worker.is_running else []
 
     def start(self, request: StartRequest) -> WorkerGroup:
+        """Start the agent. Raises NoCapacityError if it runs already."""
         missing = request.capabilities.keys() - self._capabilities.keys()
         if missing:
             raise MalformedRequestError(f"the service in Symphony does not offer {', '.join(sorted(missing))}")
@@ -56,6 +59,7 @@ class SymphonyAdapter(WorkerAdapter):
             return self._group(self._worker)
 
     def stop(self, group_id: str) -> None:
+        """Stop the agent."""
         with self._lock:
             worker = self._worker
             if worker is None or worker.group_id != group_id or not worker.is_running:
@@ -64,6 +68,7 @@ class SymphonyAdapter(WorkerAdapter):
             self._worker = None
 
     def close(self) -> None:
+        """Stop the agent, if it runs."""
         with self._lock:
             if self._worker is not None:
                 self._worker.stop()

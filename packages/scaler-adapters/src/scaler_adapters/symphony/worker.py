@@ -59,9 +59,11 @@ class SymphonyWorker:
 
     @property
     def is_running(self) -> bool:
+        """Whether the agent's thread runs."""
         return self._thread.is_alive()
 
     def start(self) -> None:
+        """Start the thread, and wait until the agent runs."""
         self._thread.start()
         self._began.wait(STOP_SECONDS)
 

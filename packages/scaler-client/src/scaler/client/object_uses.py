@@ -28,6 +28,7 @@ class HeldObject(bytes):
     use: ObjectUse
 
     def __new__(cls, use: ObjectUse) -> HeldObject:
+        """Return the id of the object that is in use."""
         held = super().__new__(cls, use.object_id)
         held.use = use
         return held

@@ -123,6 +123,7 @@ class Start:
         self._threads = deque([thread])
 
     def __call__(self) -> None:
+        """Start the thread, unless it has been started."""
         if self._threads:
             _thread.start_new_thread(self._start, ())
 

@@ -70,8 +70,11 @@ def unavailable_object(error: BaseException) -> ObjectUnavailableError | None:
 class Serializer(Protocol):
     """The class users derive from: static methods used for the function, each argument and the result."""
 
-    def serialize(self, obj: Any, /) -> bytes: ...
-    def deserialize(self, payload: bytes, /) -> Any: ...
+    def serialize(self, obj: Any, /) -> bytes:
+        """Return the bytes of a function, an argument or a result."""
+
+    def deserialize(self, payload: bytes, /) -> Any:
+        """Return what `serialize` made these bytes of."""
 
 
 class Outcome(NamedTuple):

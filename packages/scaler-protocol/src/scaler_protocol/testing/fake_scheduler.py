@@ -58,6 +58,7 @@ class FakeScheduler:
         self._numbers = 0
 
     def close(self) -> None:
+        """Close the sockets."""
         self._router.close()
         if self._store is not None:
             self._store.close()
@@ -65,9 +66,11 @@ class FakeScheduler:
     # --- talking
 
     def send(self, message: m.Message) -> None:
+        """Send a sequenced message to the peer."""
         self._transmit(self._session.say(message))
 
     def send_plain(self, message: m.Message) -> None:
+        """Send a message to the peer that is not sequenced."""
         self._transmit(self._session.say_plain(message))
 
     def _transmit(self, *outgoing: Outgoing) -> None:
@@ -75,9 +78,11 @@ class FakeScheduler:
             self._router.send(self._peer, [encode_envelope(envelope), *encode(message)])
 
     def define(self, function: Callable[..., Any], client: bytes = CLIENT) -> bytes:
+        """Send a function to the peer, and return its id."""
         return self.define_body(PICKLED + cloudpickle.dumps(function), client)
 
     def define_body(self, body: bytes, client: bytes = CLIENT) -> bytes:
+        """Send the body of a function to the peer, and return its id."""
         self.send(m.FunctionDefine(client, (content_id(body),), Packed.of([body])))
         return content_id(body)
 
@@ -167,6 +172,7 @@ class FakeScheduler:
         self.wait_until(lambda: self.processor_states.count(m.ProcessorState.RUNNING) == tasks)
 
     def wait_for_results(self, numbers: Sequence[int], seconds: float = 10.0) -> list[tuple[int, bytes]]:
+        """Wait for these results, and return status and payload of each."""
         self.wait_until(lambda: all(number in self.results for number in numbers), seconds)
         return [self.results[number] for number in numbers]
 

@@ -80,5 +80,6 @@ class SessionPeer:
         return Outgoing(UNSEQUENCED, message) if self.session is None else self.session.plain(message)
 
     def take_outgoing(self) -> list[Outgoing]:
+        """Return the messages to send, and forget them."""
         outgoing, self.outgoing = self.outgoing, []
         return outgoing

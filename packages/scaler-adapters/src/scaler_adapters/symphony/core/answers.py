@@ -42,6 +42,7 @@ class Answers:
         self._answers.append(Answer(task, status, payload, result, object_id))
 
     def drop_client(self, client: bytes) -> None:
+        """Forget the answers to a client that has ended."""
         self._answers = [answer for answer in self._answers if answer.task.client != client]
 
     def take_batches(self, capacity: int) -> list[m.ResultBatch]:

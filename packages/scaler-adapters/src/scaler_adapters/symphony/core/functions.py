@@ -17,6 +17,7 @@ class FunctionTable:
         return function in self._bodies
 
     def define(self, message: m.FunctionDefine) -> None:
+        """Keep the bodies that a client has defined."""
         for function, body in zip(message.ids, message.bodies.split(), strict=True):
             self._bodies.setdefault(function, body)
             self._clients.setdefault(function, set()).add(message.client)

@@ -37,6 +37,7 @@ class Task:
 
     @property
     def depth(self) -> int:
+        """How deeply the task is nested."""
         return self.batch.depth
 
 
@@ -78,9 +79,11 @@ class TaskTable:
             )
 
     def unanswered(self) -> list[Task]:
+        """Return the tasks that the scheduler has no answer to."""
         return [task for task in self._all() if not task.answered]
 
     def has_unanswered(self) -> bool:
+        """Return whether there are such tasks."""
         return any(not task.answered for task in self._all())
 
     def abandoned_count(self) -> int:
