@@ -18,9 +18,16 @@ and nothing follows a container twice, as containers may be shared or hold thems
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from scaler.errors import GraphCycleError, GraphError, GraphKeyError
+from scaler_protocol.payloads.expressions import (
+    OPEN,
+    HoldsItselfError,
+    join_container,
+    parts_of_container,
+    rebuild,
+)
 from scaler_protocol.payloads.framing import Call, InputReference
 from scaler_protocol.runtime.names import shown, shown_type
 
@@ -214,41 +221,19 @@ class RowInputs:
 
         Raises GraphError for a container that names nodes and holds itself.
         """
-        finished: dict[int, Any] = {}
-        inside: set[int] = set()
-        holds_itself: set[int] = set()
-        frames: list[_Frame] = []
-        pending = value
-        while True:
-            kind = type(pending)
-            is_container = kind is tuple or kind is list or kind is dict
-            key = NO_KEY if kind is list or kind is dict or is_task(pending) else self._plan.find(pending)
-            if key is not NO_KEY or not is_container:
-                result = pending if key is NO_KEY else self._stand_in(key)
-            elif id(pending) in finished:
-                result = finished[id(pending)]
-            elif id(pending) in inside:
-                holds_itself.add(id(pending))
-                result = pending
-            else:
-                inside.add(id(pending))
-                frames.append(_Frame.of(pending))
-                result = _DONE
-            # Hand the result to the container it is for, then take the next part of the innermost that is not complete.
-            while True:
-                if result is not _DONE:
-                    if not frames:
-                        return result
-                    frames[-1].built.append(result)
-                frame = frames[-1]
-                if len(frame.built) < len(frame.parts):
-                    pending = frame.parts[len(frame.built)]
-                    break
-                frames.pop()
-                inside.discard(id(frame.original))
-                result = finished[id(frame.original)] = frame.rebuilt()
-                if result is not frame.original and id(frame.original) in holds_itself:
-                    raise GraphError(f"a {shown_type(frame.original)} holds itself, and names other nodes")
+        try:
+            return rebuild(value, self._resolve, _parts_of, _join)
+        except HoldsItselfError as error:
+            raise GraphError(f"a {shown_type(error.container)} holds itself, and names other nodes") from None
+
+    def _resolve(self, value: Any) -> Any:
+        kind = type(value)
+        if kind is list or kind is dict or is_task(value):
+            return OPEN
+        key = self._plan.find(value)
+        if key is not NO_KEY:
+            return self._stand_in(key)
+        return OPEN if kind is tuple else value
 
     def _stand_in(self, key: Hashable) -> Any:
         target = self._plan.resolve(key)
@@ -256,28 +241,12 @@ class RowInputs:
         return self._graph[target] if index is None else InputReference(index)
 
 
-class _Frame(NamedTuple):
-    """A container whose parts are being replaced, one after another."""
+def _parts_of(container: Any) -> Sequence[Any]:
+    return container[1:] if is_task(container) else parts_of_container(container)
 
-    original: Any
-    parts: Sequence[Any]
-    built: list[Any]
 
-    @classmethod
-    def of(cls, container: Any) -> _Frame:
-        if type(container) is dict:
-            return cls(container, list(container.values()), [])
-        return cls(container, container[1:] if is_task(container) else container, [])
-
-    def rebuilt(self) -> Any:
-        original, built = self.original, self.built
-        if is_task(original):
-            return Call(original[0], tuple(built))
-        if all(new is old for new, old in zip(built, self.parts, strict=True)):
-            return original
-        if type(original) is dict:
-            return dict(zip(original, built, strict=True))
-        return tuple(built) if type(original) is tuple else built
+def _join(original: Any, parts: Sequence[Any], values: list[Any]) -> Any:
+    return Call(original[0], tuple(values)) if is_task(original) else join_container(original, parts, values)
 
 
 def is_task(value: Any) -> bool:

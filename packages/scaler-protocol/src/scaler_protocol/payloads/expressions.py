@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from scaler_protocol.payloads.framing import Call, InputReference
 
@@ -16,15 +16,79 @@ class CallFailedError(Exception):
         self.error = error
 
 
-class _Frame(NamedTuple):
-    """A container or a call whose parts are being evaluated, one after another."""
+class HoldsItselfError(Exception):
+    """A container in which parts are to be replaced holds itself: it cannot be built anew."""
 
-    original: Any
-    parts: Sequence[Any]
-    values: list[Any]
+    def __init__(self, container: Any) -> None:
+        super().__init__()
+        self.container = container
 
 
-_OPEN: Any = object()
+OPEN: Any = object()
+"""What a `resolve` returns for a value that is looked into."""
+
+
+def rebuild(
+    value: Any,
+    resolve: Callable[[Any], Any],
+    parts_of: Callable[[Any], Sequence[Any]],
+    join: Callable[[Any, Sequence[Any], list[Any]], Any],
+) -> Any:
+    """Replace parts of nested containers, innermost first, from left to right. Raises HoldsItselfError.
+
+    `resolve` says what stands for a value, or OPEN for a container; `parts_of` a container's parts; `join` makes the
+    container anew of what stands for them. A container that occurs several times is built once, and stays one object;
+    a `Call` is made wherever it occurs. Does not recurse: containers may be nested as deeply as pickles can be.
+    """
+    finished: dict[int, Any] = {}
+    holds_itself: set[int] = set()
+    frames: list[tuple[Any, Sequence[Any], list[Any]]] = []
+    pending = value
+    while True:
+        result = resolve(pending)
+        if result is OPEN:
+            known = finished.get(id(pending), frames)
+            if known is frames or type(pending) is Call:
+                finished[id(pending)] = OPEN
+                frames.append((pending, parts_of(pending), []))
+            elif known is OPEN:
+                # Where a container holds itself, it is found as it is.
+                holds_itself.add(id(pending))
+                result = pending
+            else:
+                result = known
+        # Hand the result to the container it is for, then take the next part of the innermost that is not complete.
+        while True:
+            if result is not OPEN:
+                if not frames:
+                    return result
+                frames[-1][2].append(result)
+            original, parts, values = frames[-1]
+            if len(values) < len(parts):
+                pending = parts[len(values)]
+                break
+            frames.pop()
+            result = finished[id(original)] = join(original, parts, values)
+            if holds_itself and result is not original and id(original) in holds_itself:
+                raise HoldsItselfError(original)
+
+
+def parts_of_container(container: Any) -> Sequence[Any]:
+    """Return the parts of a list, a tuple or a dictionary in which something may stand for something else."""
+    parts: Sequence[Any] = list(container.values()) if type(container) is dict else container
+    return parts
+
+
+def join_container(original: Any, parts: Sequence[Any], values: list[Any]) -> Any:
+    """Return a container like `original` with these values; the original where nothing has changed.
+
+    So what it shares with others stays shared.
+    """
+    if all(value is part for value, part in zip(values, parts, strict=True)):
+        return original
+    if type(original) is dict:
+        return dict(zip(original, values, strict=True))
+    return tuple(values) if type(original) is tuple else values
 
 
 def evaluate(
@@ -35,52 +99,27 @@ def evaluate(
     """Fill in the inputs of an expression and make its calls with `call`, innermost first, from left to right.
 
     Raises CallFailedError where a call raises.
-
-    A container that occurs several times is evaluated once, and stays one object. Does not recurse: expressions may be
-    nested as deeply as pickles can be.
     """
-    finished: dict[int, Any] = {}
-    frames: list[_Frame] = []
-    pending = expression
-    while True:
-        kind = type(pending)
+
+    def resolve(value: Any) -> Any:
+        kind = type(value)
         if kind is InputReference:
-            result = load_input(pending.index)
-        elif kind is Call:
-            frames.append(_Frame(pending, pending.arguments, []))
-            result = _OPEN
-        elif kind is list or kind is tuple or kind is dict:
-            result = finished.get(id(pending), _OPEN)
-            if result is _OPEN:
-                # Where a container holds itself it names nothing, and is found here as it is until it is complete.
-                finished[id(pending)] = pending
-                frames.append(_Frame(pending, list(pending.values()) if kind is dict else pending, []))
-        else:
-            result = pending
-        while True:
-            if result is not _OPEN:
-                if not frames:
-                    return result
-                frames[-1].values.append(result)
-            frame = frames[-1]
-            if len(frame.values) < len(frame.parts):
-                pending = frame.parts[len(frame.values)]
-                break
-            frames.pop()
-            original = frame.original
-            if type(original) is Call:
-                try:
-                    result = call(original.function, frame.values)
-                except Exception as error:
-                    raise CallFailedError(error) from None
-            else:
-                result = finished[id(original)] = _rebuilt(original, frame)
+            return load_input(value.index)
+        return OPEN if kind in _OPENED else value
+
+    def join(original: Any, parts: Sequence[Any], values: list[Any]) -> Any:
+        if type(original) is not Call:
+            return join_container(original, parts, values)
+        try:
+            return call(original.function, values)
+        except Exception as error:
+            raise CallFailedError(error) from None
+
+    return rebuild(expression, resolve, _parts_of, join)
 
 
-def _rebuilt(original: Any, frame: _Frame) -> Any:
-    # What nothing was filled into stays itself, so that what it shares with others stays shared.
-    if all(value is part for value, part in zip(frame.values, frame.parts, strict=True)):
-        return original
-    if type(original) is dict:
-        return dict(zip(original, frame.values, strict=True))
-    return tuple(frame.values) if type(original) is tuple else frame.values
+_OPENED = frozenset((list, tuple, dict, Call))
+
+
+def _parts_of(value: Any) -> Sequence[Any]:
+    return value.arguments if type(value) is Call else parts_of_container(value)
