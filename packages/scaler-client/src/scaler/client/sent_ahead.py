@@ -50,16 +50,14 @@ class DirectRoad(CoreOwner, Protocol):
 class SentAheads:
     """Those whose steps were not taken, by number."""
 
-    __slots__ = ("_entries", "_last", "_road")
+    __slots__ = ("_last", "_road", "entries")
 
     def __init__(self, road: DirectRoad) -> None:
         self._road = road
-        self._entries: dict[int, SentAhead] = {}
+        self.entries: dict[int, SentAhead] = {}
+        """Read by others only to see whether there are any."""
         self._last: SentAhead | None = None
         """The last task that has left before its step was taken."""
-
-    def __len__(self) -> int:
-        return len(self._entries)
 
     # --- from any thread
 
@@ -83,7 +81,7 @@ class SentAheads:
             return False
         if ahead is None:
             return False
-        self._entries[number] = entry = SentAhead(submission, message, ahead, position)
+        self.entries[number] = entry = SentAhead(submission, message, ahead, position)
         outlet, attempt, none = ahead.stream, ahead.attempt, ()
         try:
             # One expression: no other thread and no interrupt comes between its conditions and the call.
@@ -97,7 +95,7 @@ class SentAheads:
             ahead.failed = True
             raise
         if not ahead.taken:
-            self._entries.pop(number, None)
+            self.entries.pop(number, None)
         if not ahead.has_left:
             return False
         self._last = entry
@@ -125,7 +123,7 @@ class SentAheads:
 
     def take(self, submission: Submission) -> m.TaskBatch | None:
         """Return the message in which a submission has left that was taken out of the queue just now; None where it has not."""
-        entry = self._entries.pop(submission[0], None)
+        entry = self.entries.pop(submission[0], None)
         if entry is not None and self._road.has_left(entry):
             return entry.message
         self._forget_stale()
@@ -134,6 +132,6 @@ class SentAheads:
     def _forget_stale(self) -> None:
         """Drop those that an interrupt kept their threads from removing."""
         waiting = {id(step) for step in self._road.steps.queue.copy()}
-        for number, entry in list(self._entries.items()):
+        for number, entry in list(self.entries.items()):
             if id(entry.submission) not in waiting:
-                self._entries.pop(number, None)
+                self.entries.pop(number, None)

@@ -176,7 +176,16 @@ class TaskIntake:
     def take_submissions(self) -> None:
         """Take the submissions at the head of the queue, of which there is at least one."""
         core, queue = self._core, self._steps.queue
-        if self._aheads or not self._admission.accepts_freely:
+        if self._aheads.entries:
+            # Now that the submission is taken out, no attempt begins any more; one that has begun ends soon.
+            submission = queue.popleft()
+            message = self._aheads.take(submission)
+            if message is not None:
+                core.submit_ahead(submission[0], submission[2], message)
+            else:
+                self._take(submission)
+            return
+        if not self._admission.accepts_freely:
             self._take(queue.popleft())
             return
         taken: list[Submission] = []
@@ -186,13 +195,8 @@ class TaskIntake:
         core.take_all(taken)
 
     def _take(self, submission: Submission) -> None:
+        """Take one submission that has not left, if the core takes any and the scheduler permits it."""
         core, admission = self._core, self._admission
-        if self._aheads:
-            # Now that the submission is taken out, no attempt begins any more; one that has begun ends soon.
-            message = self._aheads.take(submission)
-            if message is not None:
-                core.submit_ahead(submission[0], submission[2], message)
-                return
         if admission.unusable is not None:
             # The session ended while it was on its way here: it ends as all the others have.
             self._owner.perform_later(partial(fail, submission[2].token, _copy_of(admission.unusable)))
