@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scaler import Client, Serializer
+from scaler import Client
 from scaler.errors import RemoteTaskError
 from tests.integration.deployment import ROOT, Deployment
+from tests.integration.serializers import Reversed
 
 WAIT_S = 30
 raising = importlib.import_module("packages.scaler-protocol.tests.failures.raising")
@@ -128,16 +129,6 @@ def pool_answers() -> dict[str, Any]:
     return answers
 
 
-class PlainSerializer(Serializer):
-    @staticmethod
-    def serialize(obj: Any) -> bytes:
-        return pickle.dumps(obj)
-
-    @staticmethod
-    def deserialize(payload: bytes) -> Any:
-        return pickle.loads(payload)
-
-
 def error_of(call: Any) -> BaseException:
     try:
         call()
@@ -190,7 +181,7 @@ def test_other_roads(client: Client, address: str, road: str, name: str) -> None
         error = error_of(lambda: client.submit(raise_in_child, client, name).result(WAIT_S))
     else:
         options: dict[str, dict[str, Any]] = {
-            "serializer": {"serializer": PlainSerializer()},
+            "serializer": {"serializer": Reversed()},
             "profiled": {"profiling": True},
             "streamed": {"stream_output": True},
         }

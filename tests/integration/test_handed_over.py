@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from scaler import Client, ScalerFuture, Serializer, errors
+from scaler import Client, ScalerFuture, errors
 from tests.integration.deployment import wait_for
+from tests.integration.serializers import Reversed
 
 
 async def double(value: int) -> int:
@@ -124,7 +125,7 @@ class TestCoroutines:
         assert client.submit(double, 4).result(30) == 8
 
     def test_with_a_serializer_output_and_profile(self, address: str, capfd: Any) -> None:
-        with Client(address, serializer=Pickles, stream_output=True, profiling=True) as client:
+        with Client(address, serializer=Reversed, stream_output=True, profiling=True) as client:
             future = client.submit(prints, 4)
             assert future.result(30) == 8
             assert client.map(double, [1, 2]) == [2, 4]
@@ -144,26 +145,12 @@ async def prints(value: int) -> int:
     return await double(value)
 
 
-class Pickles(Serializer):
-    @staticmethod
-    def serialize(obj: Any) -> bytes:
-        import cloudpickle
-
-        return bytes(cloudpickle.dumps(obj))
-
-    @staticmethod
-    def deserialize(payload: bytes) -> Any:
-        import pickle
-
-        return pickle.loads(payload)
-
-
-class SpeaksText(Pickles):
+class SpeaksText(Reversed):
     """Right until it has a result to serialize."""
 
     @staticmethod
     def serialize(obj: Any) -> Any:
-        return "no bytes" if obj == 55 else Pickles.serialize(obj)
+        return "no bytes" if obj == 55 else Reversed.serialize(obj)
 
 
 def returns_future() -> list[Any]:

@@ -9,16 +9,16 @@ import threading
 import time
 from concurrent.futures import CancelledError
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
-from scaler import Client, Serializer
+from scaler import Client
 from scaler.errors import ProcessorDiedError
 from tests.integration.deployment import ROOT, Deployment, Service, wait_for
 from tests.integration.functions import fail, keyword_only, mark_and_sleep, mark_and_wait, sleep_and_return, square
 from tests.integration.main_program import run_program
+from tests.integration.serializers import Reversed
 
 STAND_IN = ROOT / "packages" / "scaler-adapters" / "tests" / "symphony_stand_in"
 BASE_CONCURRENCY = 2
@@ -60,22 +60,6 @@ class Symphony:
 @pytest.fixture(scope="module")
 def symphony(module_deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -> Symphony:
     return Symphony(module_deployment, tmp_path_factory.mktemp("symphony"))
-
-
-class Reversed(Serializer):
-    """Bytes nobody else could read."""
-
-    @staticmethod
-    def serialize(obj: Any) -> bytes:
-        import cloudpickle
-
-        return bytes(reversed(cloudpickle.dumps(obj)))
-
-    @staticmethod
-    def deserialize(payload: bytes) -> Any:
-        import cloudpickle
-
-        return cloudpickle.loads(bytes(reversed(payload)))
 
 
 def fibonacci(client: Client, n: int) -> int:
