@@ -248,7 +248,7 @@ class ClientDriver:
         elif isinstance(effect, effects.ShowNotice) and effect.kind == "unservable":
             self.unservable_notices += 1
 
-    # --- inside
+    # --- internal
 
     def _submitted(self, entry: Entry) -> None:
         self.entries[entry.number] = entry

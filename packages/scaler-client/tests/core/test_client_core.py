@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from scaler.core import ClientCore, effects, events
+from scaler.core.client_core import Submission
 from scaler.core.task_sender import BATCH_TASKS_MIN, HOLD_SECONDS, PIPELINE_TASKS, WINDOW_TASKS
-from scaler.core.tasks import NumberQueue
+from scaler.core.tasks import NumberQueue, Task
 from scaler.errors import ClientQuitException, ConnectionRefusedByScheduler, DisconnectedError
 from scaler_protocol.testing.session_peer import SessionPeer
 from scaler_protocol.wire import messages as m
@@ -150,6 +151,95 @@ def test_a_flush_sends_what_is_held_back(core: ClientCore, scheduler: Scheduler)
     core.flush()
     assert batches(scheduler.exchange(0.3)) == [3]
     assert core.next_deadline() > 1.0
+
+
+class Function(NamedTuple):
+    """A function as whoever submits its tasks has it."""
+
+    function_id: bytes = FUNCTION
+    body: bytes = b"body"
+    name: str = "module.name"
+
+
+PLAIN = Function()
+
+
+def submissions(core: ClientCore, numbers: list[int], function: Function = PLAIN) -> list[Submission]:
+    group = core.group()
+    return [(number, function, Task(group, function.function_id, b"P", (), f"future{number}")) for number in numbers]
+
+
+def test_submissions_define_their_function_and_leave_at_once_where_nothing_is_under_way(
+    core: ClientCore, scheduler: Scheduler
+) -> None:
+    other = Function(b"g" * 16, b"another body", "module.other")
+    core.take_all(submissions(core, [1, 2, 3], other))
+    definition, batch = scheduler.exchange(0.2)
+    assert isinstance(definition, m.FunctionDefine)
+    assert (definition.ids, definition.names) == ((other.function_id,), (other.name,))
+    assert isinstance(batch, m.TaskBatch)
+    assert list(batch.numbers) == [1, 2, 3]
+    core.take_all(submissions(core, [4, 5], other))
+    assert scheduler.exchange(0.3) == []
+    assert core.snapshot().waiting == (4, 5)
+
+
+def test_submissions_leave_as_soon_as_there_are_enough_for_a_batch(core: ClientCore, scheduler: Scheduler) -> None:
+    submit(core)
+    core.flush()
+    scheduler.exchange(0.2)
+    core.take_all(submissions(core, [core.take_number() for _ in range(2 * BATCH_TASKS_MIN + 5)]))
+    assert batches(scheduler.exchange(0.3)) == [BATCH_TASKS_MIN, BATCH_TASKS_MIN]
+    assert len(core.snapshot().waiting) == 5
+
+
+def test_submissions_of_several_threads_may_come_in_any_order(core: ClientCore, scheduler: Scheduler) -> None:
+    core.take_all(submissions(core, [3, 1, 4, 2]))
+    assert [list(batch.numbers) for batch in scheduler.exchange(0.2) if isinstance(batch, m.TaskBatch)] == [
+        [1, 2, 3, 4]
+    ]
+
+
+def test_a_message_sent_ahead_is_the_one_the_core_would_send(core: ClientCore, scheduler: Scheduler) -> None:
+    submit(core)
+    core.flush()
+    scheduler.exchange(0.2)
+    ((number, _, task),) = submissions(core, [core.take_number()])
+    found = core.message_ahead(number, task)
+    assert found is not None
+    envelope, message = found
+    assert scheduler.peer.receive(envelope, message, 0.3), "its number is the next one"
+    core.submit_ahead(number, task, message)
+    assert core.snapshot().unanswered == (1, number)
+    assert scheduler.exchange(0.3) == []
+    scheduler.answer([number], 0.4)
+    assert [completed.tokens for completed in scheduler.take(effects.Completed)] == [[task.token]]
+
+
+def test_nothing_is_sent_ahead_of_tasks_that_wait_or_of_an_unknown_function(
+    core: ClientCore, scheduler: Scheduler
+) -> None:
+    ((number, _, task),) = submissions(core, [core.take_number()])
+    assert core.message_ahead(number, task) is None, "the scheduler does not know the function"
+    submit(core)
+    core.flush()
+    scheduler.exchange(0.2)
+    assert core.message_ahead(number, task) is not None
+    submit(core)
+    assert core.message_ahead(number, task) is None, "another task waits"
+
+
+def test_effects_come_in_the_order_they_were_decided(core: ClientCore, scheduler: Scheduler) -> None:
+    submit(core)
+    core.flush()
+    core.cancel([1])
+    submit(core)
+    core.flush()
+    core.cancel([2])
+    kinds = [
+        type(effect.message) if isinstance(effect, effects.Send) else type(effect) for effect in core.take_effects()
+    ]
+    assert kinds == [m.FunctionDefine, m.TaskBatch, m.TaskCancel, m.TaskBatch, m.TaskCancel]
 
 
 def test_groups_travel_apart(core: ClientCore, scheduler: Scheduler) -> None:

@@ -427,7 +427,7 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
         """It was answered (see `answer_futures`): tell everybody who is to hear of it."""
         self._tell()
 
-    # --- inside
+    # --- internal
 
     def _seen_state(self) -> str:
         """What the standard library's functions look at; see `_View`."""

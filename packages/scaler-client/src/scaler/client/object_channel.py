@@ -334,7 +334,7 @@ class ObjectChannel:
         if error is not None:
             self._listener.on_channel_ended(error)
 
-    # --- inside
+    # --- internal
 
     def _follow(self) -> None:
         try:

@@ -316,7 +316,7 @@ class Operations:
         if mine:
             self.engine.futures.end(mine, error)
 
-    # --- inside
+    # --- internal
 
     def _group(self, kind: int, capabilities: m.Capabilities) -> TaskGroup:
         context = current_task_context()
