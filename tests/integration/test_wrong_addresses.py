@@ -90,7 +90,7 @@ def test_monitors_at_addresses_of_others(combo: SchedulerClusterCombo, module: s
     for address in (combo.get_address(), combo.get_object_storage_address()):
         status, line = command(module, address, *flags)
         assert status == 2
-        assert f"MONITOR_ADDRESS: {address} is not where a scheduler publishes: " in line
+        assert f"MONITOR_ADDRESS: {address} is not the monitor address of a scheduler: " in line
         assert "monitors have an address of their own" in line
 
 

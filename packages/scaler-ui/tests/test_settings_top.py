@@ -36,5 +36,5 @@ def test_json_goes_with_once(form: str) -> None:
     settings = TopSettings.from_command_line([*ARGUMENTS, "--once", form])
     assert settings.as_json
     assert TopSettings.from_command_line(settings.to_command_line()) == settings
-    with pytest.raises(ConfigurationError, match="--json goes with --once"):
+    with pytest.raises(ConfigurationError, match="--json needs --once"):
         TopSettings.from_command_line([*ARGUMENTS, form])

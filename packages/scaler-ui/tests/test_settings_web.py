@@ -40,7 +40,7 @@ def test_every_setting_is_documented() -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "node.example.org"])
 def test_everybody_may_look_only_where_that_was_said(host: str) -> None:
-    with pytest.raises(ConfigurationError, match="give a --token, or --insecure"):
+    with pytest.raises(ConfigurationError, match="give --token, or --insecure"):
         WebSettings.from_command_line([*ARGUMENTS, "--host", host])
     assert WebSettings.from_command_line([*ARGUMENTS, "--host", host, "--insecure"]).host == host
     assert WebSettings.from_command_line([*ARGUMENTS, "--host", host, "--token", "secret"]).host == host

@@ -118,7 +118,7 @@ def test_a_receiver_that_is_not_there_holds_nothing_up(scheduler: SyntheticSched
     assert child.terminate(30) == 0
 
 
-@pytest.mark.parametrize(("arguments", "text"), [(("--otel-endpoint=ftp://x",), "no URL")])
+@pytest.mark.parametrize(("arguments", "text"), [(("--otel-endpoint=ftp://x",), "not a URL")])
 def test_mistakes_are_named(arguments: tuple[str, ...], text: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "scaler_ui.web", "tcp://127.0.0.1:1", *arguments],

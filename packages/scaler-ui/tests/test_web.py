@@ -124,7 +124,7 @@ def test_one_task_and_its_errors(feed: MonitorFeed) -> None:
     assert failed["task"] is None
     assert failed["failures"][0]["kind"] == "ValueError"
     assert ask(feed, f"/api/tasks/{ALICE.hex()}/77777").status_code == 404
-    assert "no client id" in ask(feed, "/api/tasks/xyz/1").json()["detail"]
+    assert "not a client id" in ask(feed, "/api/tasks/xyz/1").json()["detail"]
 
 
 @pytest.mark.parametrize(

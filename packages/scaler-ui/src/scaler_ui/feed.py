@@ -1,4 +1,4 @@
-"""The scheduler's monitor stream, received in a thread and kept in a model that any thread may look into."""
+"""Receives the scheduler's monitor streams in a thread and keeps them in a model that any thread may read."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.2
 _WARN_SECONDS = 60.0
-"""One line about messages that cannot be read in so much time, however many there are."""
+"""Messages that cannot be read are logged at most once in this time."""
 
 EVERYTHING = (FIGURES, EVENTS)
 FIGURES_ONLY = (FIGURES,)
-"""For monitors that show no single tasks: the scheduler then gathers none for them."""
+"""For monitors that show no single tasks. The scheduler then collects no task events for them."""
 
 
 class MonitorFeed:
-    """Receives until closed; reconnects by itself. Use it as a context manager."""
+    """Receives until it is closed, and reconnects by itself. Use it as a context manager."""
 
     def __init__(
         self,
@@ -58,18 +58,18 @@ class MonitorFeed:
 
     @contextlib.contextmanager
     def model(self) -> Iterator[ClusterModel]:
-        """The model, for as long as the block lasts: nothing is received meanwhile."""
+        """Return a context with the model. Nothing is received while it lasts."""
         with self._guard:
             yield self._model
 
     def silent_s(self) -> float:
-        """Return for how many seconds no snapshot came: since the start, where none ever did."""
+        """Return how many seconds ago the last snapshot came; the seconds since the start if none has come."""
         with self._guard:
             since = self._model.snapshot_at if self._model.snapshot is not None else self.started_at
         return max(0.0, self._clock() - since)
 
     def _receive(self) -> None:
-        # The socket belongs to this thread, so it is closed here too.
+        # The socket belongs to this thread, which therefore also closes it.
         try:
             while not self._closing.is_set():
                 frames = self._subscriber.receive(_POLL_SECONDS)
@@ -89,4 +89,4 @@ class MonitorFeed:
         now = self._clock()
         if now >= self._unreadable_until:
             self._unreadable_until = now + _WARN_SECONDS
-            logger.warning("%s sent what is not of this protocol: %s", self.monitor_address, error)
+            logger.warning("%s sent a message that is not part of this protocol: %s", self.monitor_address, error)

@@ -1,4 +1,4 @@
-"""Whether a monitor was given the address that the scheduler has for monitors: any other one would only look like silence."""
+"""Checks that an address is a scheduler's monitor address. Any other address would only look like silence."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from scaler_protocol.transport.probe import require_publisher
 
 
 def check_monitor_address(address: Address, *, host_may_come: bool = False) -> None:
-    """Raise ConfigurationError where something else than a scheduler's publisher answers. Nobody at all may be there yet.
+    """Raise ConfigurationError if something other than a scheduler's publisher answers. There may be no answer at all yet.
 
-    `host_may_come`: nor need its name be known yet.
+    `host_may_come`: the host name may still be unknown too.
     """
     try:
         require_publisher(str(address), host_may_come=host_may_come)
     except TransportError as error:
-        raise ConfigurationError(f"MONITOR_ADDRESS: {address} is not where a scheduler publishes: {error}") from None
+        raise ConfigurationError(
+            f"MONITOR_ADDRESS: {address} is not the monitor address of a scheduler: {error}"
+        ) from None

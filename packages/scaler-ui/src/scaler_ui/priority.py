@@ -1,14 +1,14 @@
-"""Monitors give way: on a machine whose cores are all busy, what is watched goes before who watches."""
+"""Lowers the priority of monitors: on a busy machine the watched cluster goes first."""
 
 from __future__ import annotations
 
 import os
 
 PRIORITY = 10
-"""As by `nice -n 10`: a tenth of the weight of other processes. Still prompt on a full machine: a monitor needs 2 % of a core."""
+"""The niceness of monitors: a tenth of the weight of other processes. A monitor needs 2 % of a core, so it stays prompt."""
 
 
 def give_way() -> None:
-    """Lower this process's priority, unless somebody has chosen one. To be called before it has further threads."""
+    """Lower this process's priority, unless the user has chosen one. Call it before starting threads."""
     if os.getpriority(os.PRIO_PROCESS, 0) == 0:
         os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command with these arguments (default: those of this process); returns its exit status."""
+    """Run the command with these arguments (default: those of this process). Returns its exit status."""
     with starting():
         from scaler_protocol.service.command import run_command
         from scaler_ui.dump.settings import DumpSettings
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(settings: DumpSettings) -> int:
-    # Imported late, so that -h and mistakes in flags are answered at once.
+    # Imported late, so that -h and wrong flags are answered at once.
     from scaler_ui.dump.writer import run
 
     return run(settings)

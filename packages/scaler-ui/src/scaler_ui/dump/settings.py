@@ -46,7 +46,7 @@ class DumpSettings(CommandSettings):
         default=(), max_length=8, description="numbers of up to eight tasks whose whole records are added"
     )
     timeout: float = Field(default=30, gt=0, description="seconds to wait for the scheduler's answer")
-    # The dump may go to standard output, where log lines would spoil it.
+    # The dump may go to standard output, so log lines need another place.
     logging_paths: Annotated[TextListSetting, Short("lp"), TakesSeveral()] = Field(
         default=(), description="files to log to, as several words or separated by commas; missing folders are created"
     )

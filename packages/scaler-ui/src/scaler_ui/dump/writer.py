@@ -1,4 +1,4 @@
-"""Asks for dumps by subscribing to them, and puts them together with what monitors are told in one file."""
+"""Subscribes to dumps of the scheduler and writes one to a file, with the figures and failures of the monitor streams."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _POLL_SECONDS = 0.2
 
 
 def run(settings: DumpSettings) -> int:
-    """Writes the file; returns the exit status."""
+    """Write the file. Returns the exit status."""
     text = json.dumps(collect(settings), indent=1)
     if str(settings.output) == "-":
         print(text)
@@ -33,7 +33,7 @@ def run(settings: DumpSettings) -> int:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a file. Raises `ServiceError` where that cannot be done."""
+    """Write a file. Raises `ServiceError` if that fails."""
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
@@ -41,7 +41,7 @@ def write(path: Path, text: str) -> None:
 
 
 def collect(settings: DumpSettings) -> dict[str, Any]:
-    """Return the dump, the figures, failures and log lines. Raises `ServiceError` where none come in time."""
+    """Return the dump, figures, failures and log lines. Raises `ServiceError` if none arrive in time."""
     check_monitor_address(settings.monitor_address)
     wanted = tuple(dict.fromkeys(settings.tasks)) or (0,)
     dumps: dict[int, MonitorDump] = {}
@@ -53,7 +53,7 @@ def collect(settings: DumpSettings) -> dict[str, Any]:
             if time.monotonic() >= deadline:
                 raise ServiceError(
                     f"the scheduler did not answer at {settings.monitor_address} within {settings.timeout:g} s; is it running, "
-                    f"and is this the monitor address that it printed?"
+                    f"and is this the monitor address that it logged?"
                 )
             frames = subscriber.receive(_POLL_SECONDS)
             if frames is None:

@@ -1,4 +1,5 @@
-"""What a monitor knows of a cluster: bounded, without sockets, clock or screen. Both faces and the metrics read it."""
+"""The view model: what a monitor knows of a cluster. It is bounded, and has no socket, clock or screen. Terminal, pages and
+metrics read it."""
 
 from scaler_ui.model.cluster import ClusterModel, Limits
 

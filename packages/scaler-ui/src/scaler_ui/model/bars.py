@@ -1,4 +1,4 @@
-"""The task stream: one bar per finished task, where and when it ran. The last hundred thousand, as columns."""
+"""The task stream: one bar per finished task, with place and time. The last hundred thousand are kept, as columns."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ SUCCESS, FAILED, CANCELED = 2, 3, 4
 
 
 class Lane(NamedTuple):
-    """Where a task ran: a worker of an agent. Slot -1: it is not known which."""
+    """Where a task ran: a worker of an agent. Slot -1: the worker is not known."""
 
     agent: str
     slot: int
 
 
 class Bar(NamedTuple):
-    """One finished task; Unix times in seconds."""
+    """One finished task. Times are Unix times in seconds."""
 
     start: float
     duration_s: float
@@ -37,7 +37,7 @@ class Bar(NamedTuple):
 
 
 class BarStore:
-    """Bars in the order in which they came. `count` is how many there ever were: a reader asks for those after what it has."""
+    """Bars in the order of their arrival. `count` counts all bars ever added; a reader asks for the bars after those it has."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -60,11 +60,11 @@ class BarStore:
 
     @property
     def generation(self) -> int:
-        """Changes when numbers of names have been given anew: a reader must then begin from nothing."""
+        """Changes when names get new numbers. A reader must then read all bars again."""
         return sum(table.generation for table, _ in self._tables())
 
     def add(self, bar: Bar) -> None:
-        """Add one bar; the oldest go when there are too many."""
+        """Add one bar. The oldest are dropped when there are too many."""
         for table, column in self._tables():
             if table.full:
                 table.compact(column, [column])
@@ -83,7 +83,7 @@ class BarStore:
                 del column[:surplus]
 
     def after(self, seen: int, limit: int) -> tuple[int, dict[str, list[float]]]:
-        """Return up to `limit` bars after the first `seen` ever, oldest first, and the count a reader has seen then."""
+        """Return up to `limit` bars after the first `seen` ones, oldest first, and the reader's new `seen`."""
         missing = self.count - seen
         if not 0 <= missing <= len(self._starts):
             missing = len(self._starts)

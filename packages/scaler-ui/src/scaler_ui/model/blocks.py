@@ -1,4 +1,4 @@
-"""A snapshot as plain text: the blocks and rows of `scaler_top`, and the snapshot as data."""
+"""A snapshot as plain text, with the blocks and rows of `scaler_top`, and as data."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SORT_KEYS: dict[str, tuple[str, Callable[[WorkerStatus], Any]]] = {
     "w": ("working", lambda worker: -(worker.sent - worker.queued)),
     "q": ("queued", lambda worker: -worker.queued),
 }
-"""By the key pressed: the name of the column, and what to sort workers by (numbers: largest first)."""
+"""For each key: the name of its column, and the value to sort workers by (numbers: largest first)."""
 
 WORKER_COLUMNS: tuple[tuple[str, Callable[[WorkerStatus], str]], ...] = (
     ("agt_cpu", lambda worker: f"{worker.agent_cpu_percent:.1f}%"),
@@ -36,7 +36,7 @@ WORKER_COLUMNS: tuple[tuple[str, Callable[[WorkerStatus], str]], ...] = (
 
 
 def format_bytes(count: int) -> str:
-    """A short size: `812b`, `37.1m`."""
+    """Return a short text for a size: `812b`, `37.1m`."""
     size = float(count)
     for unit in _UNITS[:-1]:
         if size < 1024:
@@ -49,13 +49,13 @@ SHORTCUTS = " ".join(f"{name}[{key}]" for key, (name, _) in SORT_KEYS.items())
 
 
 def sorted_workers(snapshot: MonitorSnapshot, sort_key: str = "n") -> list[WorkerStatus]:
-    """The workers in the order of one of `SORT_KEYS`; equal ones by name."""
+    """Return the workers sorted by one of `SORT_KEYS`, equal ones by name."""
     _, value = SORT_KEYS[sort_key]
     return sorted(snapshot.workers, key=lambda worker: (value(worker), worker.name))
 
 
 def render_text(snapshot: MonitorSnapshot, sort_key: str = "n") -> str:
-    """The whole snapshot as lines of text: the scheduler's blocks, then one row per worker."""
+    """Return the whole snapshot as text: the scheduler's blocks, then one row per worker."""
     workers = sorted_workers(snapshot, sort_key)
     return "\n".join(
         [
@@ -70,7 +70,7 @@ def render_text(snapshot: MonitorSnapshot, sort_key: str = "n") -> str:
 
 
 def block_lines(snapshot: MonitorSnapshot, width: int | None = None) -> list[str]:
-    """The blocks `scheduler`, `task_manager`, `scheduler_sent` and `scheduler_received`, as many side by side as fit."""
+    """Return the blocks `scheduler`, `task_manager`, `scheduler_sent` and `scheduler_received`, side by side if they fit."""
     blocks = [
         ("scheduler", [("cpu", f"{snapshot.cpu_percent:.1f}%"), ("rss", format_bytes(snapshot.rss_bytes))]),
         ("task_manager", _counted(snapshot.task_states)),
@@ -89,7 +89,7 @@ def block_lines(snapshot: MonitorSnapshot, width: int | None = None) -> list[str
 
 
 def functions_by_worker(snapshot: MonitorSnapshot) -> dict[tuple[str, str], str]:
-    """Counts of assigned tasks by function, as text, by (agent, worker): first what a worker runs, the rest dealt out."""
+    """Return, for each (agent, worker), its assigned tasks by function, as text. The running function comes first."""
     workers: dict[str, list[WorkerStatus]] = {}
     for worker in snapshot.workers:
         workers.setdefault(worker.agent, []).append(worker)
@@ -103,7 +103,7 @@ def functions_by_worker(snapshot: MonitorSnapshot) -> dict[tuple[str, str], str]
 
 
 def _dealt(counts: dict[str, int], workers: Sequence[WorkerStatus]) -> list[dict[str, int]]:
-    """Return each worker's part of an agent's tasks: no more than were sent to it, and the one that it runs among them."""
+    """Divide an agent's tasks among its workers: at most as many each as it was sent, with its running one."""
     shares: list[dict[str, int]] = [{} for _ in workers]
     room = [worker.sent for worker in workers]
     left = dict(counts)
@@ -118,7 +118,7 @@ def _dealt(counts: dict[str, int], workers: Sequence[WorkerStatus]) -> list[dict
             give(index, worker.function, 1)
     for function in counts:
         while left[function] and (takers := [index for index in range(len(workers)) if room[index]]):
-            # As many each as all can have; what is left over goes to those with most room.
+            # First the same number for all; what is left over goes to the workers with most room.
             each = min(left[function] // len(takers), *(room[index] for index in takers))
             if not each:
                 takers = sorted(takers, key=lambda index: -room[index])[: left[function]]
@@ -128,12 +128,12 @@ def _dealt(counts: dict[str, int], workers: Sequence[WorkerStatus]) -> list[dict
 
 
 def heading(name: str, sorted_by: str) -> str:
-    """A column's name, in brackets where it is the one sorted by."""
+    """Return a column's name, in brackets if the table is sorted by it."""
     return f"[{name}]" if name == sorted_by else name
 
 
 def snapshot_data(snapshot: MonitorSnapshot) -> dict[str, Any]:
-    """The snapshot as JSON-ready data; ids as hexadecimal text, counters as objects of name and count."""
+    """Return the snapshot as data for JSON: ids as hexadecimal text, counters as objects of name and count."""
     data: dict[str, Any] = _as_data(snapshot)
     return data
 

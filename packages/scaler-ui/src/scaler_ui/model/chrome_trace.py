@@ -1,4 +1,4 @@
-"""The task stream as a Chrome trace, see `scaler_protocol.monitoring.timeline`."""
+"""The task stream as a Chrome trace (see `scaler_protocol.monitoring.timeline`)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _STATES = {SUCCESS: "success", FAILED: "failed"}
 
 
 def chrome_trace(model: ClusterModel) -> Iterator[str]:
-    """Return the trace in pieces of text that make one JSON document together."""
+    """Return the trace as pieces of one JSON document."""
     spans = [
         timeline.TaskSpan(
             bar.start,

@@ -1,4 +1,4 @@
-"""The cluster as monitor messages tell it. Everything in here has a bound, so an hour of traffic costs what a minute does."""
+"""The cluster as monitor messages describe it. All tables have a limit, so memory does not grow with time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MonitorMessage = MonitorSnapshot | MonitorEvents | MonitorFailures | MonitorLog
 
 _MICROSECONDS = 1e-6
 
-# Plain numbers, as they arrive: comparing with members of an enumeration takes several times as long.
+# Plain numbers, as they arrive. Comparing with members of an enumeration takes several times as long.
 _SUBMITTED, _ASSIGNED, _RETURNED = int(TaskEvent.SUBMITTED), int(TaskEvent.ASSIGNED), int(TaskEvent.RETURNED)
 _SUCCESS = int(TaskEvent.SUCCESS)
 
@@ -33,10 +33,10 @@ GONE_CLIENTS_MAX = 200
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much is remembered."""
+    """Limits of the model."""
 
     samples: int = 3_600
-    """Snapshots, one a second: an hour."""
+    """Snapshots; one comes each second, so this is an hour."""
     tasks: int = 20_000
     bars: int = 100_000
     failures: int = 1_000
@@ -45,7 +45,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """One line that the scheduler logged; `level` as in Python's logging."""
+    """One line that the scheduler logged. `level` is as in Python's logging."""
 
     number: int
     at: float
@@ -54,38 +54,38 @@ class LogLine:
 
 
 class ClusterModel:
-    """Feed it with `accept`; read what it holds."""
+    """The view model. `accept` takes the messages of the monitor streams."""
 
     def __init__(self, limits: Limits | None = None) -> None:
         self.limits = limits if limits is not None else Limits()
         self.snapshot: MonitorSnapshot | None = None
         self.snapshot_at = 0.0
-        """When the last snapshot came, on the clock of whoever feeds."""
+        """When the last snapshot came, on the clock of `accept`."""
         self.restarts = 0
-        """How often another scheduler process answered than before."""
+        """How many times a new scheduler process has taken the place of another."""
         self.missed_messages = 0
         self.omitted_events = 0
-        """Task events that the scheduler left out since this monitor listens, because there were too many."""
+        """Task events that the scheduler left out since this monitor connected, because there were too many."""
         self.stride = 1
-        """Only tasks whose number is a multiple of it are told singly."""
+        """Events come only for tasks whose number is a multiple of this."""
         self.history = History(self.limits.samples)
         self.tasks = TaskTable(self.limits.tasks)
         self.bars = BarStore(self.limits.bars)
         self.failures: deque[FailedTask] = deque(maxlen=self.limits.failures)
         self.failure_count = 0
-        """Number of the last failure."""
+        """The number of the last failure."""
         self.log_lines: deque[LogLine] = deque(maxlen=self.limits.log_lines)
         self.log_count = 0
-        """Number of the last line, counted over all schedulers."""
+        """The number of the last log line, counted over all schedulers."""
         self.version = 0
-        """Changes with everything that is accepted."""
+        """Changes with every accepted message."""
         self._incarnation = b""
         self._log_seen = 0
         self._sequences: dict[type[MonitorMessage], int] = {}
         self._client_names: dict[bytes, str] = {}
 
     def accept(self, message: MonitorMessage, now: float) -> None:
-        """Take one message of the monitor stream in; `now` is the reader's clock, in seconds."""
+        """Take in one message of the monitor streams, at `now` on the reader's clock, in seconds."""
         if message.incarnation != self._incarnation:
             self._begin(message.incarnation)
         self.version += 1
@@ -101,27 +101,27 @@ class ClusterModel:
             self._accept_log(message)
 
     def client_name(self, client: bytes) -> str:
-        """Return a client's name, a part of its id where it was not seen."""
+        """Return a client's name; the beginning of its id if it was never seen."""
         return self._client_names.get(client, client[:4].hex())
 
     def worker_name(self, lane: Lane) -> str:
-        """Return the name of the worker that a lane belongs to."""
+        """Return the name of a lane's worker."""
         return self.worker_names().get(lane, lane.agent if lane.slot < 0 else f"{lane.agent} #{lane.slot}")
 
     def worker_names(self) -> dict[Lane, str]:
-        """Return the names of all connected workers by lane, each different."""
+        """Return the names of all connected workers by lane. No two are the same."""
         names: dict[Lane, str] = {}
         slots: dict[str, int] = {}
         for worker in self.snapshot.workers if self.snapshot is not None else ():
             slot = slots.get(worker.agent, 0)
             slots[worker.agent] = slot + 1
             names[Lane(worker.agent, slot)] = worker.name
-        # Two clusters on one host call their workers the same.
+        # Two agents on one machine may have workers of the same name.
         shared = {name for name, count in Counter(names.values()).items() if count > 1}
         return {lane: f"{name} ({lane.agent})" if name in shared else name for lane, name in names.items()}
 
     def _begin(self, incarnation: bytes) -> None:
-        """Another scheduler process: what was unfinished is announced to it anew; history and finished tasks stay."""
+        """Note a new scheduler process. Unfinished tasks are announced to it again; history and finished tasks stay."""
         if self._incarnation:
             self.restarts += 1
         self._incarnation = incarnation
@@ -143,7 +143,7 @@ class ClusterModel:
         self.snapshot_at = now
         self.history.add(snapshot)
         present = {client.incarnation: client.name for client in snapshot.clients}
-        # The names of the last ones that left are kept: their tasks are still shown.
+        # Keep the names of the clients that left last, because their tasks are still shown.
         gone = [(client, name) for client, name in self._client_names.items() if client not in present]
         self._client_names = {**dict(gone[-GONE_CLIENTS_MAX:]), **present}
         if before is not None and before.incarnation == snapshot.incarnation:
@@ -152,7 +152,7 @@ class ClusterModel:
                 self._end_tasks_of(left, snapshot.time_seconds)
 
     def _end_tasks_of(self, clients: set[bytes], at: float) -> None:
-        """A client that is gone takes its tasks along; no event tells of each."""
+        """Drop the unfinished tasks of clients that have left. There are no events for them."""
         for row in list(self.tasks.unfinished):
             if row.client in clients:
                 self.tasks.enter(row, "canceled")
@@ -177,7 +177,7 @@ class ClusterModel:
             capability = events.capability_table[capabilities[index]] if len(capabilities) else ""
             row = self.tasks.row(clients[client], number, functions[function], capability)
             if state < _SUCCESS and row.state in FINISHED:
-                # Announced again after a restart, or a number that tells an older story: it begins anew.
+                # The task was announced again after a restart, or its number was used before: start its record again.
                 row.attempts = 0
                 row.ended_at = 0.0
             self.tasks.enter(row, STATES[state] if state < len(STATES) else "submitted")
@@ -197,18 +197,18 @@ class ClusterModel:
                 if row.agent and (row.duration_s or row.slot >= 0):
                     finished.append((row, state, at))
             elif state == _RETURNED:
-                # It did not begin there.
+                # The task did not begin there.
                 row.agent = ""
                 row.attempts = max(0, row.attempts - 1)
         self._add_bars(finished)
         if events.stride > self.stride:
-            # The end of tasks that are left out from now on will not be told.
+            # There will be no further events for tasks that are left out from now on.
             self.tasks.forget([row for row in self.tasks.unfinished if row.number % events.stride])
         self.stride = max(1, events.stride)
 
     def _add_bars(self, finished: list[tuple[TaskRow, int, float]]) -> None:
         lanes = [Lane(row.agent, row.slot) for row, _, _ in finished]
-        # Not across clients: a task ends with those it has submitted, and ran beside them.
+        # Not across clients: a task may run beside the tasks it has submitted, and end with them.
         ended = [
             ((lane, row.client) if lane.slot >= 0 else None, at, row.duration_s)
             for lane, (row, _, at) in zip(lanes, finished, strict=True)
@@ -222,7 +222,7 @@ class ClusterModel:
         payloads = message.payloads.split()
         for index, number in enumerate(range(message.first_number, message.first_number + len(payloads))):
             if number <= self.failure_count:
-                # Told again for somebody who joined.
+                # Sent again because another monitor has connected.
                 continue
             status = message.statuses[index]
             self.failures.append(

@@ -1,4 +1,4 @@
-"""Failed tasks, with the error their client got, made readable without running anybody's code."""
+"""Failed tasks with the error that their client received, made readable without running code of users."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from typing import Any, NoReturn
 from scaler_protocol.payloads.framing import OBJECT, PICKLED
 from scaler_protocol.wire.messages import Status
 
-NOT_KEPT = "the error was too large to be kept by the scheduler; the client has it"
+NOT_KEPT = "the error was too large for the scheduler to keep; the client has it"
 IN_STORAGE = "the error is in object storage; the client has it"
 UNREADABLE = "the error cannot be shown here; the client has it"
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorText:
-    """An error for people: `kind` is the exception's type or the status, `text` one line or more, `traceback` may be empty."""
+    """An error as shown to people. `kind` is the exception's type or the status; `text` has one or more lines; `traceback` may be
+    empty."""
 
     kind: str
     text: str
@@ -26,7 +27,7 @@ class ErrorText:
 
 @dataclass(frozen=True, slots=True)
 class FailedTask:
-    """One failure. `number` counts failures of one scheduler; times are Unix times."""
+    """One failure. `number` counts the failures of one scheduler. Times are Unix times."""
 
     number: int
     at: float
@@ -39,11 +40,11 @@ class FailedTask:
     duration_s: float
     error: ErrorText
     items: int = 0
-    """Failed items of a map chunk, of which `error` is the first one's; 0: the task itself failed."""
+    """How many items of a map chunk failed; `error` is the first one's. 0: the task itself failed."""
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Builds texts, bytes, numbers and containers of them. Payloads come from tasks: whatever names a class is refused."""
+    """Unpickles texts, bytes, numbers and containers of them only. Payloads come from tasks, so everything else is refused."""
 
     def find_class(self, module_name: str, global_name: str) -> NoReturn:
         raise pickle.UnpicklingError(f"{module_name}.{global_name} is not plain data")
@@ -53,7 +54,7 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 def status_name(status: int) -> str:
-    """The name of a task's status: `failed`, `processor_died`, …"""
+    """Return the name of a task's status: `failed`, `processor_died`, …"""
     try:
         return Status(status).name.lower()
     except ValueError:
@@ -61,7 +62,7 @@ def status_name(status: int) -> str:
 
 
 def read_error(status: int, payload: bytes) -> ErrorText:
-    """Return what an answer's payload says. Never raises: what cannot be read is said so."""
+    """Return the error in a payload. It never raises: if the payload cannot be read, the text says so."""
     name = status_name(status)
     if status != Status.FAILED:
         return ErrorText(name, payload.decode("utf-8", "replace") or NOT_KEPT)
@@ -73,7 +74,7 @@ def read_error(status: int, payload: bytes) -> ErrorText:
         return ErrorText(name, UNREADABLE)
     try:
         _, kind, text, traceback = _PlainUnpickler(io.BytesIO(payload[1:])).load()
-    # A pickle is a program: a broken one can fail in nearly any way.
+    # A pickle is a program, and a broken one can fail in nearly any way.
     except Exception:
         return ErrorText(name, UNREADABLE)
     return ErrorText(str(kind), str(text), str(traceback))

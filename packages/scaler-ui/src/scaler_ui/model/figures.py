@@ -1,4 +1,4 @@
-"""What the model knows as JSON-ready data: what pages show and what scripts read. Ids are hexadecimal text."""
+"""The model as data for JSON, for pages and scripts. Ids are hexadecimal text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PROCESSOR_STATES = {state.value: state.name.lower() for state in ProcessorState
 
 
 def overview(model: ClusterModel, silent_s: float, silent_after_s: float) -> dict[str, Any]:
-    """The state of the connection and the cluster in a few figures."""
+    """Return the state of the connection and of the cluster in a few figures."""
     snapshot = model.snapshot
     data: dict[str, Any] = {
         "version": model.version,
@@ -65,14 +65,14 @@ def overview(model: ClusterModel, silent_s: float, silent_after_s: float) -> dic
 
 
 def connection_state(model: ClusterModel, silent_s: float, silent_after_s: float) -> str:
-    """Return `waiting` before the first snapshot, `live`, or `silent`."""
+    """Return `waiting` (before the first snapshot), `live` or `silent`."""
     if model.snapshot is None:
         return "waiting"
     return "live" if silent_s <= silent_after_s else "silent"
 
 
 def counts(counters: Iterable[Counter]) -> dict[str, int]:
-    """Counters as one object."""
+    """Return counters as one object, count by name."""
     return {counter.name: counter.count for counter in counters}
 
 
@@ -85,13 +85,13 @@ def _functions(unfinished: Iterable[Counter], failed: Iterable[Counter]) -> list
 
 
 def history_after(model: ClusterModel, seen: int) -> dict[str, Any]:
-    """Samples after the first `seen` ever."""
+    """Return the samples after the first `seen` ones."""
     count, times, columns = model.history.after(seen)
     return {"count": count, "time": times, "series": columns}
 
 
 def workers(model: ClusterModel) -> dict[str, Any]:
-    """All workers, and the agents they belong to."""
+    """Return all workers and their agents."""
     snapshot = model.snapshot
     if snapshot is None:
         return {"workers": [], "agents": []}
@@ -121,7 +121,7 @@ def workers(model: ClusterModel) -> dict[str, Any]:
 
 
 def worker_data(worker: WorkerStatus) -> dict[str, Any]:
-    """One worker."""
+    """Return one worker."""
     return {
         "name": worker.name,
         "agent": worker.agent,
@@ -143,7 +143,7 @@ def worker_data(worker: WorkerStatus) -> dict[str, Any]:
 
 
 def clients(model: ClusterModel) -> list[dict[str, Any]]:
-    """All connected clients."""
+    """Return all connected clients."""
     return [
         {
             "id": client.incarnation.hex(),
@@ -167,7 +167,7 @@ def clients(model: ClusterModel) -> list[dict[str, Any]]:
 
 
 def graphs(model: ClusterModel) -> list[dict[str, Any]]:
-    """Graphs in progress."""
+    """Return the graphs in progress."""
     return [
         {
             "client": graph.client.hex(),
@@ -185,7 +185,7 @@ def graphs(model: ClusterModel) -> list[dict[str, Any]]:
 
 
 def scaling(model: ClusterModel) -> dict[str, Any]:
-    """The strategy, and each worker adapter."""
+    """Return the scaling strategy and all worker adapters."""
     snapshot = model.snapshot
     if snapshot is None:
         return {"strategy": "", "adapters": []}
@@ -209,7 +209,7 @@ def scaling(model: ClusterModel) -> dict[str, Any]:
 
 
 def task_data(model: ClusterModel, row: TaskRow) -> dict[str, Any]:
-    """One task; seconds, `null` where something was not seen."""
+    """Return one task. Times are in seconds, None if the moment was not seen."""
     waited = row.assigned_at - row.submitted_at if row.assigned_at and row.submitted_at else None
     return {
         "client": row.client.hex(),
@@ -232,7 +232,7 @@ def task_data(model: ClusterModel, row: TaskRow) -> dict[str, Any]:
 def find_tasks(
     model: ClusterModel, *, search: str = "", state: str = "", order: str = "newest", limit: int = 200
 ) -> dict[str, Any]:
-    """Tasks whose function, agent, client, capability or number contains `search`, in one state or any.
+    """Return the tasks whose function, agent, client, capability or number contains `search`, in one state or any.
 
     `order`: newest, oldest, longest.
     """
@@ -268,7 +268,7 @@ def find_tasks(
 
 
 def failure_data(model: ClusterModel, failure: FailedTask) -> dict[str, Any]:
-    """One failure with its error."""
+    """Return one failure with its error."""
     return {
         "failure": failure.number,
         "at": failure.at,
@@ -288,7 +288,7 @@ def failure_data(model: ClusterModel, failure: FailedTask) -> dict[str, Any]:
 
 
 def failures(model: ClusterModel, *, search: str = "", limit: int = 200) -> list[dict[str, Any]]:
-    """The last failures, newest first, whose error, function, agent or client contains `search`."""
+    """Return the last failures, newest first, whose error, function, agent or client contains `search`."""
     words = search.lower().split()
     found = []
     for failure in reversed(model.failures):
@@ -304,12 +304,12 @@ def failures(model: ClusterModel, *, search: str = "", limit: int = 200) -> list
 
 
 def failures_of(model: ClusterModel, client: bytes, number: int) -> list[dict[str, Any]]:
-    """The failures of one task."""
+    """Return the failures of one task."""
     return [failure_data(model, f) for f in model.failures if f.task == number and f.client == client]
 
 
 def log_after(model: ClusterModel, seen: int, limit: int = 2_000) -> dict[str, Any]:
-    """Log lines after number `seen`, oldest first."""
+    """Return the log lines after number `seen`, oldest first."""
     lines = [line for line in model.log_lines if line.number > seen][-limit:]
     return {
         "count": model.log_count,
@@ -318,16 +318,16 @@ def log_after(model: ClusterModel, seen: int, limit: int = 2_000) -> dict[str, A
 
 
 def bars_after(model: ClusterModel, seen: int, generation: int, limit: int) -> dict[str, Any]:
-    """Bars of the task stream after the first `seen` ever, and what their numbers mean.
+    """Return the bars of the task stream after the first `seen` ones, and the names that their numbers stand for.
 
-    A reader of an older `generation` gets all bars again: numbers of names have changed.
+    A reader of an older `generation` gets all bars again, because names have new numbers.
     """
     bars = model.bars
     again = generation != bars.generation or seen > bars.count
     names = model.worker_names()
     count, columns = bars.after(0 if again else seen, limit)
     origin = columns["start"][0] if columns["start"] else 0.0
-    # Relative and rounded to microseconds: half the bytes of full Unix times.
+    # Relative times, rounded to microseconds, take half the bytes of full Unix times.
     columns["start"] = [round(start - origin, 6) for start in columns["start"]]
     columns["duration"] = [round(duration, 6) for duration in columns["duration"]]
     return {
@@ -350,7 +350,7 @@ def bars_after(model: ClusterModel, seen: int, generation: int, limit: int) -> d
 
 
 def whole(model: ClusterModel, silent_s: float, silent_after_s: float) -> Mapping[str, Any]:
-    """Everything in one object, for scripts: `scheduler`, `task_manager`, `scheduler_sent`, `scheduler_received`, `workers`, …"""
+    """Return one object for scripts: `scheduler`, `task_manager`, `scheduler_sent`, `scheduler_received`, `workers`, …"""
     snapshot = model.snapshot
     data = overview(model, silent_s, silent_after_s)
     return {

@@ -1,4 +1,4 @@
-"""Figures over time: one sample per snapshot, the last hour of them, as columns."""
+"""Figures over time: one sample per snapshot. The last hour is kept, as columns."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ SERIES = (
     "sent_rate",
     "requested_workers",
 )
-"""Rates are per second; the CPU percentage of workers is the sum over all of them, 100 being one busy core."""
+"""Rates are per second. The CPU of workers is the sum over all of them; 100 is one busy core."""
 
 
 class History:
-    """A bounded list of samples. `count` is how many there ever were: a reader that has seen n asks for those after n."""
+    """A bounded list of samples. `count` counts all samples ever added; a reader asks for those after the ones it has."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -76,25 +76,25 @@ class History:
         for name, column in self.columns.items():
             column.append(values[name])
         if len(self.times) > self.limit + self.limit // 8:
-            # In pieces: dropping one by one would move the whole column every second.
+            # In larger pieces: dropping samples one by one would move the whole column every second.
             surplus = len(self.times) - self.limit
             for column in (self.times, *self.columns.values()):
                 del column[:surplus]
 
     def after(self, seen: int) -> tuple[int, list[float], dict[str, list[float]]]:
-        """Return how many samples there ever were, and those after the first `seen`: times, and columns by name."""
+        """Return the count of samples, and those after the first `seen` ones: times, and columns by name."""
         new = min(self.count - seen, len(self.times)) if 0 <= seen <= self.count else len(self.times)
         start = len(self.times) - new
         return self.count, list(self.times[start:]), {name: list(c[start:]) for name, c in self.columns.items()}
 
     def latest(self, name: str) -> float:
-        """Return the newest value of a series; 0 before there is one."""
+        """Return the newest value of a series; 0 if there is none yet."""
         column = self.columns[name]
         return column[-1] if column else 0.0
 
 
 def state_counts(snapshot: MonitorSnapshot) -> dict[str, int]:
-    """Return task counts by state; states the scheduler did not name count 0."""
+    """Return task counts by state. States without a count are 0."""
     counts = dict.fromkeys(("unassigned", "running", "success", "failed", "canceled"), 0)
     counts.update((counter.name, counter.count) for counter in snapshot.task_states)
     return counts

@@ -27,7 +27,7 @@ class _ModelCollector(Collector):
         self._silent_s = silent_s
 
     def collect(self) -> Iterable[Metric]:
-        """Everything that is known now."""
+        """Yield all metrics of the model."""
         model = self._model
         yield _gauge("scaler_monitor_silence_seconds", "Time since the scheduler's last snapshot", self._silent_s)
         yield _counter("scaler_monitor_missed_messages", "Monitor messages that did not arrive", model.missed_messages)
@@ -40,10 +40,12 @@ def _of_snapshot(snapshot: MonitorSnapshot) -> Iterable[Metric]:
     states = state_counts(snapshot)
     yield _gauges("scaler_tasks", "Unfinished tasks", "state", {s: states[s] for s in ("unassigned", "running")})
     finished = {s: states[s] for s in ("success", "failed", "canceled")}
-    yield _counters("scaler_tasks_finished", "Tasks answered since the scheduler started", "result", finished)
+    yield _counters("scaler_tasks_finished", "Finished tasks since the scheduler started", "result", finished)
     yield _counter("scaler_items_failed", "Items of map chunks that failed", snapshot.failed_items)
-    yield _counter("scaler_stale_results", "Results dropped because nobody waited for them", snapshot.stale_results)
-    yield _counter("scaler_task_events_omitted", "Task events not told to monitors", snapshot.events_omitted)
+    yield _counter(
+        "scaler_stale_results", "Results dropped because their attempt was no longer valid", snapshot.stale_results
+    )
+    yield _counter("scaler_task_events_omitted", "Task events not published to monitors", snapshot.events_omitted)
     functions = counts(snapshot.functions)
     yield _gauges("scaler_function_tasks", "Unfinished tasks by function", "function", functions)
     failed = counts(snapshot.failed_functions)
@@ -59,8 +61,10 @@ def _of_snapshot(snapshot: MonitorSnapshot) -> Iterable[Metric]:
     yield _gauge("scaler_clients", "Connected clients", len(snapshot.clients))
     yield _gauge("scaler_graphs", "Graphs in progress", len(snapshot.graphs))
     yield _gauge("scaler_objects", "Objects in storage", snapshot.object_count)
-    yield _gauge("scaler_object_memory_bytes", "Memory objects take up, identical ones once", snapshot.object_bytes)
-    yield _gauge("scaler_object_memory_limit_bytes", "Memory objects may take up", snapshot.object_limit_bytes)
+    yield _gauge(
+        "scaler_object_memory_bytes", "Memory that objects use; identical objects count once", snapshot.object_bytes
+    )
+    yield _gauge("scaler_object_memory_limit_bytes", "Memory that objects may use", snapshot.object_limit_bytes)
     yield from _of_workers(snapshot)
     yield from _of_adapters(snapshot)
 
@@ -78,7 +82,7 @@ def _of_workers(snapshot: MonitorSnapshot) -> Iterable[Metric]:
     yield from (cpu, memory, assigned)
     of_agent = ("agent", "host")
     free = GaugeMetricFamily(
-        "scaler_agent_host_memory_free_bytes", "Memory left on the agent's machine", labels=of_agent
+        "scaler_agent_host_memory_free_bytes", "Free memory on the agent's machine", labels=of_agent
     )
     latency = GaugeMetricFamily(
         "scaler_agent_latency_seconds", "Round trip between agent and scheduler", labels=of_agent

@@ -1,4 +1,4 @@
-"""Names by small number, so that a hundred thousand bars need not hold a text each."""
+"""Small numbers for names, so that a hundred thousand bars need not hold a text each."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ Name = TypeVar("Name")
 
 
 class NameTable(Generic[Name]):
-    """Numbers names in the order in which they come, up to a limit; the columns that use it say which are still needed."""
+    """Numbers names in the order of their arrival, up to a limit. The columns that use the numbers say which are still needed."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.generation = 0
-        """Changes when numbers have been given anew: whoever keeps numbers must ask again."""
+        """Changes when names get new numbers. Readers that keep numbers must then ask again."""
         self._numbers: dict[Name, int] = {}
 
     def __len__(self) -> int:
@@ -27,7 +27,7 @@ class NameTable(Generic[Name]):
         return len(self._numbers) >= self.limit
 
     def number(self, name: Name) -> int:
-        """Return the number of `name`, a new one if need be. Call `compact` before, where the table is `full`."""
+        """Return the number of `name`, a new one if it has none. Call `compact` before if the table is `full`."""
         return self._numbers.setdefault(name, len(self._numbers))
 
     def names(self) -> list[Name]:
@@ -38,7 +38,7 @@ class NameTable(Generic[Name]):
         """Forget names whose number is not `used`, and write the new numbers into `columns`."""
         names = self.names()
         kept = sorted(set(used))
-        # At most half stays, so that compacting stays rare; the names left out are those seen first.
+        # Keep at most half, so that compacting stays rare. The oldest names are dropped.
         kept = kept[-self.limit // 2 :]
         renumbered = array("H", bytes(2 * max(1, len(names))))
         self._numbers = {}

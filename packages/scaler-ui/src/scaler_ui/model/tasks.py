@@ -1,4 +1,4 @@
-"""Single tasks: what became of the last ones that the monitor was told of."""
+"""The table of single tasks: the last ones that the scheduler published."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 STATES = ("submitted", "assigned", "success", "failed", "canceled", "returned")
-"""By the number of `TaskEvent`."""
+"""The names of states, by the number of their `TaskEvent`."""
 
 FINISHED = frozenset({"success", "failed", "canceled"})
 
 
 @dataclass(slots=True, eq=False)
 class TaskRow:
-    """One task. Times are Unix times, 0 where the moment was not seen."""
+    """One task. Times are Unix times; 0: the moment was not seen."""
 
     client: bytes
     number: int
@@ -28,28 +28,28 @@ class TaskRow:
     ended_at: float = 0.0
     duration_s: float = 0.0
     attempts: int = 0
-    """How often it was given to an agent, without the times it came back before it began."""
+    """How many times it was assigned to an agent, without the times it came back before it began."""
 
 
 class TaskTable:
-    """Tasks in the order in which they were first seen, the oldest leaving first."""
+    """Tasks in the order in which they were first seen. The oldest are dropped first."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.unfinished: dict[TaskRow, None] = {}
-        """The rows whose state is none of `FINISHED`."""
-        # Ordered: a plain dictionary looks past the places of all that were deleted to find its first entry.
+        """The rows whose state is not one of `FINISHED`."""
+        # An OrderedDict, because a plain dictionary skips the places of all deleted entries to find its first one.
         self._rows: OrderedDict[tuple[bytes, int], TaskRow] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def find(self, client: bytes, number: int) -> TaskRow | None:
-        """Return a task, or None where nothing is known of it (any more)."""
+        """Return a task, or None if it is unknown or forgotten."""
         return self._rows.get((client, number))
 
     def row(self, client: bytes, number: int, function: str, capabilities: str) -> TaskRow:
-        """Return a task's row, a new one where there is none."""
+        """Return a task's row; add one if there is none."""
         key = (client, number)
         row = self._rows.get(key)
         if row is None:
@@ -69,16 +69,16 @@ class TaskTable:
             self.unfinished[row] = None
 
     def newest_first(self) -> Iterator[TaskRow]:
-        """Return all tasks, the last one first."""
+        """Return all tasks, the newest first."""
         return reversed(self._rows.values())
 
     def forget(self, rows: Iterable[TaskRow]) -> None:
-        """Drop tasks."""
+        """Forget these tasks."""
         for row in rows:
             self._rows.pop((row.client, row.number), None)
             self.unfinished.pop(row, None)
 
     def clear(self) -> None:
-        """Drop all."""
+        """Forget all tasks."""
         self._rows.clear()
         self.unfinished.clear()

@@ -29,7 +29,7 @@ class TopSettings(CommandSettings):
     monitor_address: Annotated[CliPositionalArg[AddressSetting], AlsoKey("address")] = Field(
         description="monitor address of the scheduler, as in tcp://127.0.0.1:2347",
     )
-    # It draws on the whole terminal, where log lines would be in the way.
+    # It draws on the whole terminal, so log lines need another place.
     logging_paths: Annotated[TextListSetting, Short("lp"), TakesSeveral()] = Field(
         default=(), description="files to log to, as several words or separated by commas; missing folders are created"
     )
@@ -39,7 +39,7 @@ class TopSettings(CommandSettings):
     once: bool = Field(
         default=False, description="print the figures once and exit; the status is 1 if no message arrives in time"
     )
-    # `json` is taken: pydantic models have a method of that name.
+    # pydantic models have a method `json`, so the field needs another name.
     as_json: Annotated[bool, Short("j")] = Field(
         default=False,
         validation_alias=AliasChoices("json", "as_json"),
@@ -49,5 +49,5 @@ class TopSettings(CommandSettings):
     @model_validator(mode="after")
     def _json_is_for_once(self) -> Self:
         if self.as_json and not self.once:
-            raise ValueError("--json goes with --once: it prints one object and ends")
+            raise ValueError("--json needs --once: it prints one object and exits")
         return self

@@ -1,1 +1,1 @@
-"""What tasks ran where and when, in a file that Perfetto opens."""
+"""Writes when each task ran on which worker to a file that Perfetto opens."""

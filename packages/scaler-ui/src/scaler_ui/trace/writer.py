@@ -1,4 +1,4 @@
-"""Listens for some time and writes the bars of the model."""
+"""Receives the monitor streams for some time and writes the bars of the model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _POLL_SECONDS = 0.05
 
 
 def run(settings: TraceSettings) -> int:
-    """Watches, writes the file, and returns the exit status."""
+    """Watch, and write the file. Returns the exit status."""
     check_monitor_address(settings.monitor_address)
     with MonitorFeed(settings.monitor_address) as feed:
         _wait_for_scheduler(feed, settings.timeout)
@@ -26,7 +26,7 @@ def run(settings: TraceSettings) -> int:
             pieces = list(chrome_trace(model))
             count, stride = len(model.bars), model.stride
     _write(settings.output, pieces)
-    left_out = f", 1 of {stride} tasks, as there were many" if stride > 1 else ""
+    left_out = f", 1 of {stride} tasks, because there were too many" if stride > 1 else ""
     print(f"wrote {settings.output}: {count:,} tasks{left_out}; open it at https://ui.perfetto.dev")
     return 0
 
@@ -39,7 +39,7 @@ def _wait_for_scheduler(feed: MonitorFeed, timeout_s: float) -> None:
                 return
         if time.monotonic() >= deadline:
             raise ServiceError(
-                f"no scheduler has said anything at {feed.monitor_address} within {timeout_s:g} s; is it running, and is this "
+                f"no message from a scheduler at {feed.monitor_address} within {timeout_s:g} s; is it running, and is this "
                 f"the monitor address that it printed?"
             )
         time.sleep(_POLL_SECONDS)

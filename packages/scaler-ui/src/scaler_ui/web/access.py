@@ -1,7 +1,7 @@
-"""Who may see the pages: host names that are allowed, and a token where one is asked for.
+"""Decides who may see the pages: by host name, and by token if one is set.
 
-The list of host names is against DNS rebinding: a page from elsewhere that makes a browser on this machine ask here still
-names its own host. An IP address in the Host header cannot be rebound.
+The list of host names protects against DNS rebinding. If a page from another site makes a browser on this machine send a
+request here, the request still has the site's own host name. An IP address in the Host header cannot be rebound.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 COOKIE = "scaler_ui_token"
 
 OPEN_PATHS = frozenset({"/healthz"})
-"""Answered without a token: they tell nothing but that the service lives."""
+"""Paths that need no token: they only show that the service runs."""
 
 SECURITY_HEADERS = {
     "content-security-policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'",
@@ -31,7 +31,7 @@ SECURITY_HEADERS = {
 
 
 class AccessControl:
-    """ASGI middleware in front of everything."""
+    """ASGI middleware in front of all pages."""
 
     def __init__(self, application: ASGIApp, token: str = "", allowed_hosts: Iterable[str] = ()) -> None:
         self._application = application
@@ -60,13 +60,13 @@ class AccessControl:
     def _refusal(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
         if not self._host_is_allowed(headers.get("host", "")):
-            return PlainTextResponse("this host name is not allowed here; name it with --allowed-hosts\n", 421)
+            return PlainTextResponse("this host name is not allowed; add it with --allowed-hosts\n", 421)
         if not self._token or scope["path"] in OPEN_PATHS:
             return None
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         shown = dict(query).get("token")
         if shown is not None and self._is_token(shown):
-            # Into a cookie with it, out of the address bar and its history.
+            # Move the token into a cookie, so that it does not stay in the address bar and the history.
             rest = urlencode([(name, value) for name, value in query if name != "token"])
             answer = RedirectResponse(scope["path"] + (f"?{rest}" if rest else ""), 303)
             answer.set_cookie(COOKIE, shown, httponly=True, samesite="strict", path="/")

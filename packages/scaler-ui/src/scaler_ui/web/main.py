@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command with these arguments (default: those of this process); returns its exit status."""
+    """Run the command with these arguments (default: those of this process). Returns its exit status."""
     with starting():
         from scaler_protocol.service.command import run_command
         from scaler_ui.web.settings import WebSettings
@@ -22,9 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(settings: WebSettings) -> int:
-    # Already what is imported now takes a second of a core.
+    # Before the imports, which take a second of a core.
     give_way()
-    # Imported late, so that -h and mistakes in flags are answered at once.
+    # Imported late, so that -h and wrong flags are answered at once.
     from scaler_ui.web.server import run
 
     return run(settings)

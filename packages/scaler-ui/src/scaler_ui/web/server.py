@@ -31,10 +31,10 @@ STATIC = Path(__file__).with_name("static")
 
 STREAM_SECONDS = 1.0
 VIEWERS_MAX = 100
-"""Streams at once: each costs a little work every second."""
+"""Most event streams at once. Each costs a little work every second."""
 
 BARS_MAX = 20_000
-"""Bars in one answer; whoever needs more asks again."""
+"""Most bars in one answer. A reader that needs more asks again."""
 
 Limit = Annotated[int, Query(ge=1, le=5_000)]
 Seen = Annotated[int, Query(ge=0)]
@@ -48,9 +48,9 @@ def create_application(
     allowed_hosts: Iterable[str] = (),
     stopping: threading.Event | None = None,
 ) -> FastAPI:
-    """The pages at `/`, their data under `/api`, `/metrics` for Prometheus, and `/healthz`.
+    """Return the application: pages at `/`, their data under `/api`, `/metrics` for Prometheus, and `/healthz`.
 
-    `stopping` ends the streams, which have no end of their own.
+    `stopping` ends the event streams, which would never end by themselves.
     """
     application = FastAPI(title="Scaler", docs_url="/api/docs", redoc_url=None, openapi_url="/api/openapi.json")
     ended = stopping if stopping is not None else threading.Event()
@@ -59,7 +59,7 @@ def create_application(
     def read(make: Callable[[ClusterModel], Any]) -> Response:
         with feed.model() as model:
             data = make(model)
-        # FastAPI's own encoder looks at every value; these are plain data already, and many.
+        # FastAPI's own encoder checks every value. These are many, and plain data already.
         return Response(json.dumps(data, separators=(",", ":")), media_type="application/json")
 
     def overview() -> Mapping[str, Any]:
@@ -68,7 +68,10 @@ def create_application(
             data = figures.overview(model, silent_s, silent_after_s)
         return {**data, "monitor_address": str(feed.monitor_address)}
 
-    @application.get("/api/overview", summary="Connection, task counts, rates, and how much there is of everything")
+    @application.get(
+        "/api/overview",
+        summary="Connection, task counts, rates, and the number of workers, clients, graphs and objects",
+    )
     async def show_overview() -> Mapping[str, Any]:
         return overview()
 
@@ -90,7 +93,9 @@ def create_application(
         finally:
             viewers.discard(viewer)
 
-    @application.get("/api/history", summary="One sample a second, the last hour: those after the first `seen` ever")
+    @application.get(
+        "/api/history", summary="Samples of the last hour, one a second: those after the first `seen` ones"
+    )
     async def show_history(seen: Seen = 0) -> Response:
         return read(lambda model: figures.history_after(model, seen))
 
@@ -110,7 +115,7 @@ def create_application(
     async def show_scaling() -> Response:
         return read(figures.scaling)
 
-    @application.get("/api/tasks", summary="Single tasks, as many as are remembered, by words to search for and state")
+    @application.get("/api/tasks", summary="The last tasks, filtered by words and state")
     async def show_tasks(
         search: Annotated[str, Query(max_length=200)] = "",
         state: Literal["", "submitted", "assigned", "success", "failed", "canceled", "returned"] = "",
@@ -124,24 +129,24 @@ def create_application(
         try:
             client_id = bytes.fromhex(client)
         except ValueError:
-            raise HTTPException(404, f"{client!r} is no client id: 32 hexadecimal digits") from None
+            raise HTTPException(404, f"{client!r} is not a client id (32 hexadecimal digits)") from None
         with feed.model() as model:
             row = model.tasks.find(client_id, number)
             failed = figures.failures_of(model, client_id, number)
             if row is None and not failed:
-                raise HTTPException(404, f"nothing is known of task {number} of client {client}")
+                raise HTTPException(404, f"there is no record of task {number} of client {client}")
             task = None if row is None else figures.task_data(model, row)
         return Response(json.dumps({"task": task, "failures": failed}), media_type="application/json")
 
-    @application.get("/api/failures", summary="The last failed tasks with their errors, by words to search for")
+    @application.get("/api/failures", summary="The last failed tasks with their errors, filtered by words")
     async def show_failures(search: Annotated[str, Query(max_length=200)] = "", limit: Limit = 200) -> Response:
         return read(lambda model: figures.failures(model, search=search, limit=limit))
 
-    @application.get("/api/logs", summary="Lines the scheduler logged, after number `seen`")
+    @application.get("/api/logs", summary="The scheduler's log lines after number `seen`")
     async def show_logs(seen: Seen = 0) -> Response:
         return read(lambda model: figures.log_after(model, seen))
 
-    @application.get("/api/bars", summary="The task stream, as columns: bars after the first `seen` ever")
+    @application.get("/api/bars", summary="The task stream as columns: bars after the first `seen` ones")
     async def show_bars(
         seen: Seen = 0, generation: Seen = 0, limit: Annotated[int, Query(ge=1, le=BARS_MAX)] = BARS_MAX
     ) -> Response:
@@ -159,7 +164,7 @@ def create_application(
         silent_s = feed.silent_s()
         return read(lambda model: figures.whole(model, silent_s, silent_after_s))
 
-    @application.get("/api/snapshot", summary="The scheduler's last snapshot as it came, null before the first one")
+    @application.get("/api/snapshot", summary="The scheduler's last snapshot as it arrived; null before the first one")
     async def show_snapshot() -> Response:
         silent_s = feed.silent_s()
         return read(
@@ -177,13 +182,13 @@ def create_application(
             text = render_metrics(model, silent_s)
         return Response(text, media_type=CONTENT_TYPE_LATEST)
 
-    @application.get("/healthz", summary="Whether this service answers")
+    @application.get("/healthz", summary="Return 200 while this service runs")
     async def health() -> dict[str, str]:
         return {"status": "ok"}
 
     @application.get("/", include_in_schema=False)
     async def show_page() -> FileResponse:
-        # Asked for anew each time, so that a page and its scripts are of the same version after an upgrade.
+        # Browsers must ask again each time, so that a page and its scripts have the same version after an upgrade.
         return FileResponse(STATIC / "index.html", headers={"cache-control": "no-cache"})
 
     application.mount("/static", _FreshFiles(directory=STATIC), name="static")
@@ -192,7 +197,7 @@ def create_application(
 
 
 class _FreshFiles(StaticFiles):
-    """Files that browsers keep but ask about, which costs a few bytes where nothing has changed."""
+    """Files that browsers cache but revalidate, which costs a few bytes if nothing has changed."""
 
     def file_response(self, *arguments: Any, **options: Any) -> Response:
         response = super().file_response(*arguments, **options)
@@ -201,7 +206,7 @@ class _FreshFiles(StaticFiles):
 
 
 def run(settings: WebSettings) -> int:
-    """Serves the pages until it is asked to stop."""
+    """Serve the pages until asked to stop. Returns the exit status."""
     check_monitor_address(settings.monitor_address, host_may_come=True)
     stopping = threading.Event()
     with MonitorFeed(settings.monitor_address) as feed, _telemetry(feed, settings.otel_endpoint):
@@ -216,7 +221,7 @@ def run(settings: WebSettings) -> int:
 
 
 def _telemetry(feed: MonitorFeed, endpoint: str) -> AbstractContextManager[object]:
-    """What sends tasks to an OpenTelemetry receiver while it is entered; nothing without an endpoint."""
+    """Return a context that sends tasks to an OpenTelemetry receiver; without an endpoint it does nothing."""
     if not endpoint:
         return nullcontext()
     from scaler_ui.web.telemetry import TaskSpans

@@ -64,7 +64,7 @@ class WebSettings(CommandSettings):
     @classmethod
     def _check_endpoint(cls, endpoint: str) -> str:
         if endpoint and not endpoint.startswith(("http://", "https://")):
-            raise ValueError(f"{endpoint!r} is no URL that begins with http:// or https://")
+            raise ValueError(f"{endpoint!r} is not a URL that begins with http:// or https://")
         return endpoint
 
     @model_validator(mode="after")
@@ -72,5 +72,5 @@ class WebSettings(CommandSettings):
         if self.token or self.insecure or is_loopback_host(self.host):
             return self
         raise ValueError(
-            f"--host {self.host}: anybody who reaches this machine could look; give a --token, or --insecure to allow it"
+            f"--host {self.host}: anybody who reaches this machine could look; give --token, or --insecure to allow that"
         )

@@ -1,7 +1,7 @@
-"""Finished tasks as OpenTelemetry spans, sent to an OTLP/HTTP receiver. Imported only where that is wanted.
+"""Finished tasks as OpenTelemetry spans, sent to an OTLP/HTTP receiver. Imported only with an endpoint.
 
-A task is a trace of its own: a span from submission to answer, and in it one for the time it ran. Only tasks that monitors are
-told of are sent: 1 of so many, where there are more than that (see `MonitorEvents.stride`).
+A task is a trace of its own: a span from submission to result, and in it a span for the time it ran. Only tasks that the
+scheduler publishes are sent; under load these are one in so many (see `MonitorEvents.stride`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ except ImportError as error:
 INTERVAL_SECONDS = 1.0
 TASKS_AT_ONCE = 20_000
 QUEUE_SPANS_MAX = 50_000
-"""Spans that wait for a slow receiver; the SDK drops and logs what is more."""
+"""Most spans that wait for a slow receiver. The SDK drops further ones and logs that."""
 
 TIMEOUT_SECONDS = 5.0
 
@@ -54,10 +54,10 @@ class _Task(NamedTuple):
 
 
 class TaskSpans:
-    """Sends what the model learns of finished tasks, in a thread, until closed. Use it as a context manager."""
+    """Sends the finished tasks of the model in a thread, until closed. Use it as a context manager."""
 
     def __init__(self, feed: MonitorFeed, endpoint: str) -> None:
-        """`endpoint`: base URL of the receiver, such as `http://127.0.0.1:4318`; `/v1/traces` is added where it is missing."""
+        """`endpoint`: base URL of the receiver, such as `http://127.0.0.1:4318`. `/v1/traces` is added if it is missing."""
         self._feed = feed
         self._seen = 0
         self._closing = threading.Event()
@@ -137,7 +137,7 @@ def _nanoseconds(seconds: float) -> int:
 
 
 def _finished_after(model: ClusterModel, seen: int) -> tuple[int, list[_Task]]:
-    """Return tasks that finished after the first `seen` ever, and how many have been seen then."""
+    """Return the tasks that finished after the first `seen` ones, and the new `seen`."""
     bars = model.bars
     if bars.count == seen:
         return seen, []
