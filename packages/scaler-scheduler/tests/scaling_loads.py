@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from scaler_scheduler.policy.durations import Durations
+from scaler_scheduler.policy.durations import MeanSeconds
 from scaler_scheduler.policy.scaling import (
     PLAIN,
     AdapterView,
@@ -153,7 +153,7 @@ class Model:
     policy: Policy
     figures: Figures = field(default_factory=Figures)
     workers: list[_Worker] = field(default_factory=list)
-    durations: Durations = field(default_factory=Durations)
+    durations: MeanSeconds = field(default_factory=MeanSeconds)
 
     def run(self) -> Figures:
         arrivals = deque(self.load)

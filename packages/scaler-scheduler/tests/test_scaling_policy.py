@@ -16,7 +16,7 @@ from scaling_loads import (
     vanilla_policy,
 )
 
-from scaler_scheduler.policy.durations import Durations
+from scaler_scheduler.policy.durations import MeanSeconds
 from scaler_scheduler.policy.scaling import (
     PLAIN,
     AdapterView,
@@ -154,7 +154,7 @@ def test_wishes_keep_to_limits_and_suffice_where_there_is_none(
 
 
 def test_durations_follow_what_is_measured_and_notice_what_does_not_end() -> None:
-    durations = Durations(keys_max=2)
+    durations = MeanSeconds(keys_max=2)
     assert durations.of("f") is None
     durations.at_least("f", 3.0)
     assert durations.of("f") == 3.0

@@ -1,4 +1,4 @@
-"""What the shell adds to the monitor stream: its log lines, dumps, and which subscriber wants what."""
+"""The monitor stream: what the core publishes, log lines, dumps, and what the subscribers want."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from scaler_scheduler.core import SchedulerCore
 LINES_KEPT = 500
 LINE_CHARACTERS_MAX = 2_000
 DUMPS_AT_ONCE = 8
-"""Different dumps made in one go: each looks at every table."""
+"""Largest number of dumps made at once. Each reads every table."""
 
 INTERVAL_SECONDS = 1.0
 
@@ -30,7 +30,7 @@ class _Line(NamedTuple):
 
 
 class RecentLog(logging.Handler):
-    """Keeps the last lines that this process logged, numbered."""
+    """Keeps the last lines that this process logged, and numbers them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class RecentLog(logging.Handler):
             self._total += 1
 
     def take(self, incarnation: bytes, *, all_kept: bool) -> m.MonitorLog | None:
-        """Return the lines since the last call, or all that are kept; None where there are none."""
+        """Return the lines since the last call, or all that are kept; None if there are none."""
         with self._guard:
             count = len(self._lines) if all_kept else min(self._total - self._told, len(self._lines))
             self._told = self._total
@@ -65,7 +65,7 @@ class RecentLog(logging.Handler):
 
 
 class MonitorFeed:
-    """Publishes what the core and the log have to say, to those who subscribed to it."""
+    """Publishes to monitors what they subscribed to."""
 
     def __init__(self, publisher: Publisher, log: RecentLog) -> None:
         self._publisher = publisher
@@ -86,7 +86,7 @@ class MonitorFeed:
         self._publisher.send([topic, *encode(message)])
 
     def publish_own(self, core: SchedulerCore, now: float, unix_time: float, *, joined: bool) -> bool:
-        """Publish new log lines, and dumps that somebody waits for; return whether the interval was over."""
+        """Publish new log lines, and dumps that a monitor waits for. Return whether the interval was over."""
         if now < self._due and not joined:
             return False
         self._due = now + INTERVAL_SECONDS

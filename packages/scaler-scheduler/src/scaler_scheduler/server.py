@@ -1,4 +1,4 @@
-"""The scheduler process: sockets, timers, the object storage server it may start; decisions are the core's."""
+"""The scheduler process: sockets, timers, and the object storage server that it may start. The core decides."""
 
 from __future__ import annotations
 
@@ -34,19 +34,22 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DRAIN_MESSAGES = 256
-"""Messages taken in one go before the core places tasks and answers leave."""
+"""Largest number of messages that the core is told before its effects are performed."""
 
 LONGEST_SLEEP_SECONDS = 0.5
-"""How often connections are looked after that are lost, or that never said who they are, when nothing else happens."""
+"""Largest time between two checks of connections that are lost, or that have not identified themselves."""
 
 FLUSH_SECONDS = 0.005
-"""How soon to try again where a peer's socket took nothing."""
+"""How soon to try again if a peer's socket takes nothing."""
 
 LARGE_LOAD_TASKS = 10_000
-"""After as many unfinished tasks, memory is given back when none is left."""
+"""If there were as many unfinished tasks, memory is returned to the system when none is left."""
 
 STORE_START_SECONDS = 30.0
+"""How long the object storage server may take to start."""
+
 STORE_RESTART_SECONDS = 1.0
+"""Time between two checks of whether the object storage server has ended."""
 
 STORE_STATUS_SECONDS = 10.0
 """How long the object storage server may take to say how much it holds, before it is asked again."""
@@ -72,7 +75,7 @@ class _Server:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("-inf")
         self._is_tick_due = False
-        """Whether the core's deadline may have come. The timer says so, also under load: turns leave the loop its time."""
+        """Whether the core's deadline may have come. The timer sets it, under load too: turns return to the event loop."""
         self._was_loaded = False
         self._store_child = store
         self._store_link: DealerLink | None = None
@@ -110,7 +113,7 @@ class _Server:
             logger.info("object storage is at %s", store_address)
             logger.info("monitors connect to %s", self._publisher.address)
             logger.info("use event loop: %s", self._settings.event_loop)
-            # From here on a signal means a clean end; whoever waits for readiness may send one at once.
+            # From here on a signal leads to a clean end. A parent that waits for readiness may send one at once.
             stack.enter_context(
                 self._context.stop_signals(
                     lambda signal_number: self._on_stop_signal(events.StopRequested(f"{signal_number.name} received")),
@@ -158,7 +161,7 @@ class _Server:
     def _monitor_address(self, bound: Address) -> str:
         if self._settings.monitor_address is not None:
             return str(self._settings.monitor_address)
-        # With a free port asked for, the neighbours of the port that came of it may be taken.
+        # If ADDRESS asks for a free port, the ports after the chosen one may be in use.
         return str(self._settings.monitor_bind_address)
 
     def _publish_at(self, address: str) -> Publisher:
@@ -172,7 +175,7 @@ class _Server:
             assert self._settings.object_storage_address is not None
             return self._settings.object_storage_address
         self._store_child.give_address(self._settings.own_object_storage_address)
-        # Nobody is served yet whom waiting here could hold up.
+        # Nobody is served yet, so waiting here delays nobody.
         return self._store_child.wait_ready(STORE_START_SECONDS)["object_storage"]
 
     # --- object storage
@@ -243,7 +246,7 @@ class _Server:
         for message in requests.take_outgoing():
             link.send([encode_envelope(UNSEQUENCED), *encode(message)])
         if link.has_queued:
-            # Connects again where the connection is lost.
+            # This also connects again if the connection is lost.
             link.flush()
         if link.misdirected and link.trouble != self._store_trouble:
             self._store_trouble = link.trouble
@@ -252,7 +255,7 @@ class _Server:
     # --- the loop
 
     def _turn(self) -> None:
-        """Take what has come, and perform what the core makes of it."""
+        """Pass received messages to the core, and perform its effects."""
         router, core = self._router, self._core
         now = time.monotonic()
         received = router.receive(DRAIN_MESSAGES)
@@ -282,7 +285,7 @@ class _Server:
         try:
             envelope, message = decode_envelope(relay.inner[0] if relay.inner else b""), decode(relay.inner[1:])
         except WireError as error:
-            # The agent only carries it, and others' messages too: its connection stays.
+            # The agent only relays it, and other messages too, so its connection stays.
             logger.warning("dropped a message from a client at %s: %s", _printable(identity), error)
             return
         self._core.handle(events.Incoming(peer, envelope, message), now)
@@ -310,11 +313,11 @@ class _Server:
                     self._stopped.set()
                 else:
                     logger.log(logging.getLevelNamesMapping()[effect.level.upper()], effect.text)
-            # Nothing else gives the core a reason to want more.
+            # Nothing else can make the core add effects.
             due = core.take_effects() if unreachable else []
 
     def _send(self, effect: effects.Send, now: float) -> bool:
-        """Send a message; return whether its peer turned out to be out of reach, which the core has been told."""
+        """Send a message. Return whether its peer is unreachable; then the core has been told."""
         peer, envelope, message, around = effect
         frames: list[Any] = [encode_envelope(envelope), *encode(message)]
         if around is not None:
@@ -343,7 +346,7 @@ class _Server:
         self._flush_store(now)
 
     def _on_idle(self) -> None:
-        """Come back at the core's deadline, or soon where a peer's queue waits, or after the longest sleep."""
+        """Set the timer to the core's deadline, or earlier if a queue waits to be sent, but no later than the longest sleep."""
         now = time.monotonic()
         wake_at = min(self._core.next_deadline(), now + LONGEST_SLEEP_SECONDS)
         if self._router.has_queued:
@@ -355,7 +358,7 @@ class _Server:
             if due <= now:
                 self._flush_store(now)
             wake_at = min(wake_at, max(now + FLUSH_SECONDS, due))
-        # Nearly always a timer that is early enough runs already: leave it, it costs less to wake once for nothing.
+        # Nearly always a timer that is early enough is set. Keeping it costs less, even if it wakes once for nothing.
         if now <= self._timer_at <= wake_at:
             return
         if self._timer is not None:
@@ -370,7 +373,7 @@ class _Server:
         self._give_back_memory()
 
     def _give_back_memory(self) -> None:
-        """After a large load, in the first quiet moment."""
+        """Return free memory to the system after a large load, when no task is left."""
         unfinished = self._core.unfinished_count
         if unfinished >= LARGE_LOAD_TASKS:
             self._was_loaded = True
@@ -392,9 +395,9 @@ class _Server:
         return events.Tick(cpu_percent, rss_bytes(), monitors, unix_time, wants_events, joined, store_asked)
 
     def _ask_store(self, now: float, *, anew: bool) -> bool:
-        """Ask how much the object storage server holds; what it says comes back as an event. Return whether it was asked.
+        """Ask the object storage server how much it holds. The answer comes back as an event. Return whether it was asked.
 
-        `anew`: also where the last question has not been answered.
+        `anew`: ask even if the last question has not been answered.
         """
         requests = self._store_requests
         if requests is None or (not anew and now < self._store_asked_at + STORE_STATUS_SECONDS):
@@ -415,7 +418,7 @@ class _Server:
         self._perform(time.monotonic())
 
     async def _say_goodbye(self) -> None:
-        """Let the last messages leave; closing the sockets then lingers for what the network still has to take."""
+        """Send the last messages. Closing the sockets then waits for what the network has not taken yet."""
         if self._timer is not None:
             self._timer.cancel()
         deadline = time.monotonic() + 1.0

@@ -1,4 +1,4 @@
-"""Calls to worker adapters over HTTP, beside the scheduler's loop: nothing an adapter does makes the loop wait.
+"""Calls to worker adapters over HTTP. Nothing an adapter does delays the scheduler's event loop.
 
 Each call is a task with a limit on its whole duration, on the size of its answer, and on how many there are. What becomes of
 it comes back as an event. Redirects are not followed and proxies of the environment not used: the URL given is the one asked.
@@ -18,13 +18,13 @@ import httpx
 from scaler_scheduler.core import effects, events
 
 ANSWER_BYTES_MAX = 2 * 1024 * 1024
-"""Longest answer; a list of ten thousand groups fits."""
+"""Size of the longest answer. A list of ten thousand groups fits."""
 
 CALLS_MAX = 128
-"""Calls under way in all; the core asks for fewer."""
+"""Largest number of calls at a time. The core asks for fewer."""
 
 STOP_SECONDS = 1.0
-"""How long calls under way may take to notice that they are cancelled."""
+"""How long calls may take to end after they are cancelled."""
 
 Report = Callable[[events.WebhookAnswered | events.WebhookFailed], None]
 
@@ -33,7 +33,7 @@ class Webhooks:
     """Performs `CallWebhook` effects on the running event loop. `report` is called there, once for each."""
 
     def __init__(self, report: Report, token: str | None = None) -> None:
-        # It would log every call; the core logs what is worth it.
+        # It would log every call. The core logs what matters.
         logging.getLogger("httpx").setLevel(logging.WARNING)
         self._report = report
         self._token = token
@@ -50,7 +50,7 @@ class Webhooks:
         )
 
     def call(self, effect: effects.CallWebhook) -> None:
-        """Begin one call; returns at once."""
+        """Start a call and return at once."""
         if len(self._tasks) >= CALLS_MAX:
             self._report(events.WebhookFailed(effect.call, f"{CALLS_MAX} calls are under way already"))
             return
@@ -59,7 +59,7 @@ class Webhooks:
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """Give up all calls under way, without events."""
+        """Cancel all calls, without events."""
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -73,7 +73,7 @@ class Webhooks:
         except TimeoutError:
             self._report(events.WebhookFailed(effect.call, f"no answer within {effect.timeout_s:g} s"))
         except Exception as error:
-            # Whatever it is, the core waits for the end of this call: OverflowError for a port, say.
+            # Any exception must end this call for the core, such as OverflowError for a port.
             self._report(events.WebhookFailed(effect.call, f"{type(error).__name__}: {error}"[:500]))
         else:
             self._report(event)

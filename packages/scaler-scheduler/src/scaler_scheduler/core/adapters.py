@@ -1,8 +1,8 @@
-"""One worker adapter as the scheduler knows it: what it can do, its groups, and the conversation with it.
+"""One worker adapter: what it can start, which groups it has, and the calls to it.
 
-What exists is learnt by asking (`GET /`), never only remembered: the list is compared after either side has restarted and
-every few seconds. Requests to start carry an id and are repeated under the same id until they are answered, so nothing is
-provisioned twice. Whatever fails makes the next call wait longer; nothing here waits itself.
+The scheduler asks the adapter which groups exist (`GET /`) every few seconds, and does not rely on what it remembers: either
+side may have restarted. A request to start a group carries an id and is repeated under this id until it is answered, so that
+no group is started twice. After a failure, the next call is delayed, longer each time.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from scaler_scheduler.core.outbox import MessageOutbox
 from scaler_scheduler.policy.scaling import PLAIN, AdapterView, Names
 
 INFO_SECONDS = 60.0
-"""How often an adapter is asked what it can do."""
+"""Seconds between two questions about what an adapter can start."""
 
 LIST_SECONDS = 5.0
-"""How often an adapter is asked what exists."""
+"""Seconds between two questions about which groups exist."""
 
 POLL_SECONDS = 1.0
 """How soon a request that was accepted and not finished is repeated."""
@@ -30,29 +30,31 @@ BACK_OFF_SECONDS = 1.0
 BACK_OFF_SECONDS_MAX = 60.0
 
 CAPACITY_SECONDS = 30.0
-"""How long an adapter that had no capacity is believed to have none."""
+"""For how long no more groups are requested from an adapter that had no capacity."""
 
 REFUSAL_SECONDS = 600.0
-"""How long an adapter that refused a kind of worker for good is not asked for it again."""
+"""For how long workers with certain capabilities are not requested again, after the adapter refused them as impossible."""
 
 START_SECONDS_MAX = 900.0
-"""A request to start that was not answered in the end for so long is given up."""
+"""A request to start is given up if the group has not started after so long."""
 
 SHORT_LIVED_SECONDS = 30.0
-"""A group that is gone so soon, and that nobody asked to go, has failed: starting more of the kind will not help."""
+"""A group that ends so soon, without being asked to, has failed. Starting more of them would not help."""
 
 STARTS_AT_ONCE = 16
-"""Requests to start under way at one adapter; more would only queue there."""
+"""Unanswered requests to start at one adapter; more would only queue there."""
 
 CALL_SECONDS = 60.0
 ASK_SECONDS = 10.0
-"""Limits of one call: for work that the adapter may finish before it answers, and for questions."""
+"""Time limits of a call: of a request that the adapter may carry out before it answers, and of a question."""
 
 GROUPS_MAX = 10_000
-"""Groups an adapter may list."""
+"""Largest number of groups that an adapter may list."""
 
 
 class Action(Enum):
+    """Calls to an adapter, by their names in the webhook's protocol."""
+
     INFO = "get_worker_adapter_info"
     LIST = "list"
     START = "start_worker_group"
@@ -69,9 +71,9 @@ class Group:
     """Capabilities asked for beyond what the adapter's workers always offer."""
     since: float
     pending: bool = False
-    """The adapter says that it waits for its machines: it cannot be expected yet."""
+    """The adapter says that it waits for machines, so its workers cannot have connected yet."""
     ending: bool = False
-    """The adapter says that its machines go away soon: its workers should finish and leave."""
+    """The adapter says that its machines go away soon, so its workers should finish and leave."""
     arrived: bool = False
     """At least one of its workers has connected."""
     seen_at: float = 0.0
@@ -79,13 +81,13 @@ class Group:
     leaving: bool = False
     leave_by: float = inf
     stop_due: float = inf
-    """When to ask the adapter to stop it; inf: not wanted."""
+    """When to ask the adapter to stop it; inf: never."""
     calling: bool = False
 
 
 @dataclass(slots=True, eq=False)
 class Start:
-    """A group that was asked for and is not there yet."""
+    """A group that was requested and does not exist yet."""
 
     request_id: str
     extra: Names
@@ -104,24 +106,24 @@ class _Call:
 
 @dataclass(slots=True)
 class _Refusals:
-    """What an adapter will not do, and until when that is believed."""
+    """What an adapter has refused, and until when it is not asked again."""
 
     kinds: dict[Names, float] = field(default_factory=dict)
     groups: int | None = None
-    """As many as there were when it had no capacity for one more, those that were about to leave included."""
+    """How many groups it had when it refused one more for lack of capacity, including those that were leaving."""
     groups_until: float = 0.0
     text: str = ""
 
 
 class Adapter:
-    """See the module. `tick` issues the calls that are due, `on_answer` and `on_failure` take in what became of them."""
+    """See the module. `tick` makes the calls that are due; `on_answer` and `on_failure` take in their results."""
 
     def __init__(
         self, url: str, outbox: MessageOutbox, new_call: Callable[[], int], new_request: Callable[[], str]
     ) -> None:
         self.url = url
         self.ready = False
-        """Whether it has said what it can do."""
+        """Whether it has said what it can start."""
         self.offers: Names = PLAIN
         self.workers_per_group = 1
         self.groups: dict[str, Group] = {}
@@ -143,21 +145,22 @@ class Adapter:
         self._no_start_until = 0.0
         self._changed_at = 0.0
 
-    # --- what the scaling decides with
+    # --- what scaling reads
 
     @property
     def reconciled(self) -> bool:
-        """Whether it is known what the adapter can do and what exists there."""
+        """Whether the scheduler knows what the adapter can start and which groups exist."""
         return self.ready and (self._listed or not self._lists)
 
     @property
-    def trouble(self) -> list[str]:
-        """What is wrong with it, as a list of no or one sentence."""
+    def problems(self) -> list[str]:
+        """What is wrong with it: no sentence or one."""
         if self.last_error or not self.ready:
             return [f"{self.url}: {self.last_error or 'no answer yet'}"]
         return [f"{self.url}: {self._refusals.text}"] if self._refusals.text else []
 
     def view(self, now: float) -> AdapterView:
+        """Return what the policy looks at."""
         counts: dict[Names, int] = {}
         for group in self.groups.values():
             if not group.leaving:
@@ -169,13 +172,13 @@ class Adapter:
         return AdapterView(self.offers, self.workers_per_group, limit, counts, refused, self.start_seconds)
 
     def _limit(self, now: float, present: int = 0) -> int | None:
-        """Return how many groups there may be, as far as that is known, while so many are `present`."""
-        # "No capacity" means no more than there are; it is no reason to have fewer.
+        """Return the largest number of groups, while so many are `present`; None if no limit is known."""
+        # "No capacity" means that there can be no more groups than now. It is no reason to have fewer.
         found_out = max(self._refusals.groups or 0, present) if now < self._refusals.groups_until else None
         return min((limit for limit in (self._groups_max, found_out) if limit is not None), default=None)
 
     def groups_under_way(self, now: float, kind: Names) -> int:
-        """Return how many groups whose workers could run `kind` have been asked for and have not arrived."""
+        """Return how many groups whose workers could run `kind` were requested and have not connected."""
         coming = [group.extra for group in self.groups.values() if not group.arrived and not group.leaving]
         coming += [start.extra for start in self.starting.values()]
         return sum(1 for extra in coming if kind <= self.offers | extra)
@@ -190,24 +193,24 @@ class Adapter:
             )
         group.seen_at = now
 
-    # --- wishes
+    # --- requests
 
     def start(self, extra: Names, now: float) -> bool:
-        """Ask for one more group; False while enough is under way or the adapter had better be left alone."""
+        """Request one more group. Return False if enough requests are unanswered, or if the adapter should not be asked now."""
         if len(self.starting) >= STARTS_AT_ONCE or now < max(self._back_off_until, self._no_start_until):
             return False
         limit = self._limit(now)
         if limit is not None and len(self.groups) + len(self.starting) >= limit:
-            # Those that leave take up room until they are gone: asking before would only be refused.
+            # Groups that leave use up capacity until they are gone; a request before that would be refused.
             return False
         start = Start(self._new_request(), extra, now, now)
         self.starting[start.request_id] = start
         return True
 
     def withdraw(self, extra: Names) -> bool:
-        """Take back a request to start that is not on its way; False where there is none.
+        """Take back a request to start that is not being sent. Return False if there is none.
 
-        Should the adapter have begun all the same, its list tells, and the group is stopped like any other.
+        If the adapter has started the group all the same, its list shows this, and the group is stopped like any other.
         """
         for start in self.starting.values():
             if start.extra == extra and not start.calling:
@@ -221,7 +224,7 @@ class Adapter:
         group.stop_due = min(group.stop_due, now)
 
     def blame(self, now: float, text: str) -> None:
-        """Something went wrong at this adapter: leave it alone for a while, longer each time."""
+        """Something went wrong at this adapter: do not call it for a while, longer each time."""
         self.failures += 1
         pause = min(BACK_OFF_SECONDS_MAX, BACK_OFF_SECONDS * 2.0 ** min(self.failures - 1, 10))
         self._back_off_until = now + pause
@@ -230,7 +233,7 @@ class Adapter:
         self.last_error = text
 
     def on_gone(self, group: Group, now: float) -> None:
-        """A group is gone, or its workers are, and we did not ask for it."""
+        """A group has ended, or its workers are gone, and the scheduler did not ask for this."""
         lived = now - group.since
         if lived >= SHORT_LIVED_SECONDS:
             self._outbox.log("info", f"worker adapter {self.url}: group {group.id} is gone")
@@ -242,10 +245,10 @@ class Adapter:
         text = self._refusals.text = f"group {group.id} ended {lived:.0f} s after it was asked for"
         self._outbox.log("warning", f"worker adapter {self.url}: {text}; none is started for {pause:g} s")
 
-    # --- the conversation
+    # --- calls
 
     def tick(self, now: float) -> None:
-        """Issue the calls that are due."""
+        """Make the calls that are due."""
         asking = {call.action for call in self._calls.values()}
         for start in [s for s in self.starting.values() if not s.calling and now >= s.since + START_SECONDS_MAX]:
             del self.starting[start.request_id]
@@ -279,10 +282,11 @@ class Adapter:
                 self._call(_Call(Action.STOP, now, group=group), body, CALL_SECONDS)
 
     def owns(self, call_number: int) -> bool:
+        """Whether this call was made to this adapter."""
         return call_number in self._calls
 
     def on_answer(self, call_number: int, status: int, body: Any, now: float) -> None:
-        """Take an answer in, whatever it is."""
+        """Take in the answer to a call."""
         call = self._finish(call_number)
         if status == 401:
             self._fail(call, now, "it does not accept our token (401)")
@@ -296,7 +300,7 @@ class Adapter:
             self._on_stopped(call, call.group, status, body, now)
 
     def on_failure(self, call_number: int, reason: str, now: float) -> None:
-        """There was no answer."""
+        """Take in that a call was not answered."""
         self._fail(self._finish(call_number), now, reason)
 
     def _call(self, call: _Call, body: Mapping[str, object] | None, timeout_s: float) -> None:
@@ -342,7 +346,7 @@ class Adapter:
 
     def _on_list(self, call: _Call, status: int, body: Any, now: float) -> None:
         if status in (404, 405, 501):
-            # The standard does not ask adapters for a list: then what they answered is all there is to know.
+            # The standard does not require a list. Then the scheduler knows only what the adapter has answered.
             self._lists = False
             return
         rows = body.get("worker_groups") if isinstance(body, dict) else None
@@ -351,7 +355,7 @@ class Adapter:
             return
         self._succeeded()
         if call.issued_at <= self._changed_at:
-            # It may describe the time before a group was started or stopped.
+            # The list may be older than the last start or stop of a group.
             self._list_due = now + POLL_SECONDS
             return
         self._list_due = now + LIST_SECONDS
@@ -430,7 +434,7 @@ class Adapter:
 
 
 def _names(value: Any) -> frozenset[str]:
-    """Names from a list of names or a mapping of names to values; what is neither counts as none."""
+    """Return the names in a list, or the keys of a mapping; nothing for any other value."""
     return frozenset(name for name in value if isinstance(name, str)) if isinstance(value, dict | list) else PLAIN
 
 

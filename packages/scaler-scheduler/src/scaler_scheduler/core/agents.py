@@ -51,6 +51,7 @@ class AgentPool:
         return len(self.by_peer)
 
     def add(self, agent: AgentRecord) -> None:
+        """The agent has connected."""
         self.by_peer[agent.peer] = agent
         self._next_index += 1
         agent.pool_index = self._next_index
@@ -63,6 +64,7 @@ class AgentPool:
         self._dirty[agent] = None
 
     def remove(self, agent: AgentRecord) -> None:
+        """The agent is gone."""
         del self.by_peer[agent.peer]
         self._dirty.pop(agent, None)
         agent.load_key = -1.0

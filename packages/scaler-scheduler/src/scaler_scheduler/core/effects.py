@@ -1,4 +1,4 @@
-"""What a scheduler core wants done, in order."""
+"""The effects of a scheduler core: what its shell should do, in order."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ class Send(NamedTuple):
     envelope: Envelope
     message: Message
     around: Envelope | None = None
-    """For a relayed peer: the envelope of the `Relay` message to its agent."""
+    """For a client inside a task: the envelope of the `Relay` message to its agent."""
 
 
 @value
 class ToStore:
-    """Send a message to the object storage server, with retries until it arrives."""
+    """Send a message to the object storage server, and repeat it until it arrives."""
 
     message: Message
 
 
 @value
 class KeepOwner:
-    """A client that was given up is back: if its end is still being told to the object storage server, that is over."""
+    """A client is connected. If the object storage server is still being told that this client has ended, stop telling it."""
 
     client: bytes
 
 
 @value
 class Publish:
-    """Give a message to whoever monitors."""
+    """Publish a message to monitors."""
 
     message: Message
 
@@ -52,7 +52,7 @@ class Stop:
 
 @value
 class Log:
-    """A line for the log. `level` is a name of the logging module."""
+    """Write a line to the log. `level` is a name of the logging module, in lower case."""
 
     level: str
     text: str
@@ -60,12 +60,12 @@ class Log:
 
 @value
 class CallWebhook:
-    """Ask a worker adapter something; what comes of it is the event `WebhookAnswered` or `WebhookFailed`, with this number."""
+    """Call a worker adapter. The event `WebhookAnswered` or `WebhookFailed` with this number says what became of it."""
 
     call: int
     url: str
     body: Mapping[str, object] | None
-    """Posted as JSON; None asks with GET for what exists."""
+    """Posted as JSON; None: a GET request, which asks for the groups that exist."""
     timeout_s: float
 
 

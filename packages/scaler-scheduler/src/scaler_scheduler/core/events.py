@@ -1,4 +1,4 @@
-"""What can happen to a scheduler."""
+"""The events that a scheduler core is told."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from scaler_protocol.wire.messages import Message, StoreStatus
 
 
 class RelayedPeer(NamedTuple):
-    """A client that lives inside a task: reached through its agent."""
+    """A client inside a task. Its messages go through the agent."""
 
     agent: bytes
     client: bytes
 
 
 Peer = bytes | RelayedPeer
-"""Where messages come from and go to: a transport identity, or a client behind one."""
+"""Where messages come from and go to: an identity of the transport, or a client behind one."""
 
 
 class Incoming(NamedTuple):
@@ -30,7 +30,7 @@ class Incoming(NamedTuple):
 
 @value
 class PeerUnreachable:
-    """The transport has no connection to this peer, or its queue is full: it is given up."""
+    """The transport has no connection to this peer, or the queue to it is full. Messages to it are lost."""
 
     peer: bytes
     reason: str
@@ -38,7 +38,7 @@ class PeerUnreachable:
 
 @value
 class StoreLost:
-    """The object storage server is gone and was replaced or not: objects it held are lost."""
+    """The object storage server has ended, and the objects that it held are lost."""
 
     reason: str
 
@@ -52,14 +52,14 @@ class StoreReported:
 
 @value
 class StopAnnounced:
-    """`StopRequested` will come, when the workers of this process have ended."""
+    """`StopRequested` will follow when the workers in this process have ended."""
 
     reason: str
 
 
 @value
 class StopRequested:
-    """Somebody outside (a signal, the service manager) wants the scheduler to end."""
+    """A signal has told the scheduler to end."""
 
     reason: str
 
@@ -74,16 +74,16 @@ class Tick:
     """How many subscriptions there are."""
     unix_time: float = 0.0
     events: bool = False
-    """Whether anybody wants to know of single tasks."""
+    """Whether a monitor wants events of single tasks."""
     joined: bool = False
-    """Whether a monitor has come since the last tick: it knows nothing yet."""
+    """Whether a monitor has connected since the last tick. It knows nothing yet."""
     store_asked: bool = False
-    """Whether the object storage server was asked just now how much it holds: `StoreReported` follows soon."""
+    """Whether the object storage server has just been asked how much it holds. `StoreReported` follows soon."""
 
 
 @value
 class WebhookAnswered:
-    """A worker adapter answered the call of this number. `body` is what its JSON says, None where it is no JSON."""
+    """A worker adapter answered the call of this number. `body` is its parsed JSON, or None if it is not JSON."""
 
     call: int
     status: int
@@ -92,7 +92,7 @@ class WebhookAnswered:
 
 @value
 class WebhookFailed:
-    """No answer came, or none that can be read."""
+    """No answer to this call came, or none that can be read."""
 
     call: int
     reason: str

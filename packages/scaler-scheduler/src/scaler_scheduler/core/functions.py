@@ -1,4 +1,4 @@
-"""Function bodies: defined once by a client, sent once to each agent that needs them, gone with their last client."""
+"""Function bodies: defined once by a client, sent once to each agent that needs them, dropped with their last client."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ class FunctionRegistry:
     def __init__(self) -> None:
         self._bodies: dict[bytes, _Body] = {}
         self.unfinished: Counter[bytes] = Counter()
-        """Tasks (not graph rows that wait) by function, unfinished."""
+        """Unfinished tasks by function. Graph rows that wait are no tasks yet."""
 
     def counts_by_name(self) -> dict[str, int]:
+        """Return the numbers of unfinished tasks by the functions' names."""
         counts: dict[str, int] = {}
         for function_id, count in self.unfinished.items():
             if count > 0:
@@ -31,6 +32,7 @@ class FunctionRegistry:
         return counts
 
     def define(self, client_id: bytes, function_id: bytes, data: bytes, name: str) -> None:
+        """Keep a function's body while this client is connected."""
         body = self._bodies.get(function_id)
         if body is None:
             body = self._bodies[function_id] = _Body(data, name)
@@ -42,14 +44,16 @@ class FunctionRegistry:
         return body is not None and client_id in body.clients
 
     def body(self, function_id: bytes) -> bytes:
+        """Return the bytes of a defined function."""
         return self._bodies[function_id].data
 
     def name(self, function_id: bytes) -> str:
-        """Return the function's name for people; a part of its id where it has none."""
+        """Return the function's name for people, or the beginning of its id if it has none."""
         body = self._bodies.get(function_id)
         return body.name if body is not None and body.name else function_id[:4].hex()
 
     def drop_client(self, client_id: bytes) -> None:
+        """A client is gone: drop the bodies that no other client has defined."""
         for function_id in [f for f, body in self._bodies.items() if client_id in body.clients]:
             body = self._bodies[function_id]
             body.clients.discard(client_id)

@@ -23,26 +23,33 @@ from scaler_protocol.wire.batch_rows import Reported
 from scaler_protocol.wire.messages import GraphSubmit
 
 CHAIN_ROWS_MAX = 128
+"""Rows of a chain."""
 CHAIN_BYTES_MAX = 1024 * 1024
 """Payload bytes of a chain."""
 
 CHAIN_MICROSECONDS = 20_000.0
-"""Work in a chain, as far as known: it can be neither balanced nor overtaken, and a trip costs a twentieth of this."""
+"""Work in a chain, as far as durations are known. A chain is never divided or overtaken, and a trip costs a twentieth."""
 
 DURATION_WEIGHT_KEPT = 0.9
+"""Weight of earlier rows in the mean duration, when a row ends."""
 
 Holder = TypeVar("Holder", bound=Hashable)
 """Who may hold the objects of a result: an agent."""
 
 
 class RowState(IntEnum):
+    """How far a row is."""
+
     WAITING = 0
+    """For predecessors."""
     RELEASED = 1
+    """A task stands for it."""
     DONE = 2
     FAILED = 3
+    """Or cancelled, or a row that it needs has failed."""
 
 
-# Plain numbers, for comparing with what is in `Graph.states`: looking an enum's member up costs more than the comparison.
+# Plain numbers to compare with those in `Graph.states`. Looking up an enum's member costs more than the comparison.
 _WAITING, _RELEASED, _DONE = int(RowState.WAITING), int(RowState.RELEASED), int(RowState.DONE)
 
 
@@ -87,14 +94,14 @@ class Graph(Generic[Holder]):
         self.first_number = message.first_number
         self.row_count = rows
         self.attempts_before = 0
-        """Highest attempt that an earlier scheduler gave to a row; those of this one's tasks follow."""
+        """Highest attempt that an earlier scheduler gave to a row. The attempts of this scheduler follow it."""
         self.unfinished = rows
         self.waiting = rows
         """Of the unfinished rows, those that no task exists for yet."""
         self.results: dict[int, RowResult] = {}
         """Results that still have readers."""
         self.holders: dict[int, list[Holder]] = {}
-        """Which agents made or read a row's result, where that is an object and has readers."""
+        """Which agents made or read a row's result, if it names objects and has readers."""
         self.returned: dict[int, tuple[int, int]] = {}
         """Last attempt and failed attempts of rows that wait again."""
         self._mean_microseconds: float | None = None
@@ -121,7 +128,7 @@ class Graph(Generic[Holder]):
         )
 
     def _index_dependents(self) -> tuple[array[int], array[int]]:
-        """Turn "row needs these" around into "row is needed by these", by counting sort."""
+        """Make lists of the rows that need each row from lists of the rows that each row needs, by counting sort."""
         rows = self.row_count
         counts = array("Q", bytes(8 * (rows + 1)))
         for dependency in self._dependencies:
@@ -140,17 +147,21 @@ class Graph(Generic[Holder]):
     # --- looking
 
     def dependencies_of(self, row: int) -> array[int]:
+        """Return the rows whose results this row needs."""
         start = self._dependency_ends[row - 1] if row else 0
         return self._dependencies[start : self._dependency_ends[row]]
 
     def dependents_of(self, row: int) -> array[int]:
+        """Return the rows that need this row's result."""
         return self._dependents[self._dependent_starts[row] : self._dependent_starts[row + 1]]
 
     def rows_in(self, state: RowState) -> Iterable[int]:
+        """Iterate over the rows in a state."""
         return (row for row, value in enumerate(self.states) if value == state)
 
     @property
     def finished(self) -> bool:
+        """Whether every row has ended and no result is kept."""
         return self.unfinished == 0 and not self.results
 
     # --- moving
@@ -236,7 +247,7 @@ class Graph(Generic[Holder]):
         return FailedRows(failed, wanted, freed)
 
     def read_by_client(self, row: int) -> RowResult | None:
-        """Hand a wanted row's result over, once. None where it was handed over or has other readers of its objects.
+        """Return a wanted row's result, once. None if it was returned before, or if its objects have other readers.
 
         An object that goes to the client is the client's to delete; so it goes only when no dependent needs it any more.
         """
@@ -286,7 +297,7 @@ class Graph(Generic[Holder]):
             following = -1
             dependents = self.dependents_of(row)
             if len(dependents) > CHAIN_ROWS_MAX:
-                # Looking at them once, when this row is done, is dear enough.
+                # Too many to look at twice: they are looked at when this row is done.
                 return chain
             for dependent in dependents:
                 if states[dependent] != _WAITING:
@@ -313,7 +324,7 @@ class Graph(Generic[Holder]):
         return self._missing[row] > 0
 
     def take_back(self, row: int, attempt: int, failures: int) -> bool:
-        """A released row is assigned no longer. Return whether it waits again, because a predecessor is not done."""
+        """A released row is no longer assigned. Return whether it waits again, because a predecessor is not done."""
         if not self._missing[row]:
             return False
         self.states[row] = RowState.WAITING

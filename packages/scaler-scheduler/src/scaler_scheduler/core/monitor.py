@@ -1,4 +1,4 @@
-"""Figures for people. Counting costs a few additions per batch; events are kept only while somebody listens.
+"""What monitors are told. Counting costs a few additions per batch. Events are kept only while a monitor wants them.
 
 Task events are kept as *runs*: references to the columns of a batch that arrived or left, not one value per task. When
 there are more than monitors can use, whole tasks are left out (see `stride`), so that the cost per task stays a fraction of
@@ -22,23 +22,23 @@ from scaler_scheduler.core.graphs import Graph, RowState
 from scaler_scheduler.core.records import AgentRecord, ClientRecord, Task
 
 EVENTS_PER_SECOND = 2_000
-"""Task events told to monitors; when more happen, tasks are left out."""
+"""Largest number of task events that monitors are told per second. If there are more, tasks are left out."""
 
 EVENTS_AT_ONCE = 2_000
-"""Events of one second that are told before the stride follows within that second: what a burst may cost monitors."""
+"""Events of one second after which the stride grows within that second. This bounds what a burst costs monitors."""
 
 EVENTS_MAX = 50_000
-"""Events kept between two publications, should even that not be enough; more are left out."""
+"""Largest number of events kept between two publications."""
 
 FAILURES_KEPT = 200
-"""With at most `FAILURE_KEPT_BYTES_MAX` each they stay under a few megabytes."""
+"""Failures kept for monitors. With at most `FAILURE_KEPT_BYTES_MAX` each they need a few megabytes."""
 
 FAILED_FUNCTIONS_MAX = 1_000
 GRAPHS_MAX = 1_000
 
 
 class _Run(NamedTuple):
-    """One thing that happened to several tasks of one client at once. Columns are those of the message, by reference."""
+    """Something that happened to several tasks of one client at once. The columns are those of the message, by reference."""
 
     at: float
     state: m.TaskEvent
@@ -75,18 +75,18 @@ class StoreFigures(NamedTuple):
 
     @classmethod
     def of(cls, status: m.StoreStatus) -> StoreFigures:
-        """Return the figures in an answer of the store."""
+        """Return the figures in an answer of the object storage server."""
         figures = zip(status.owner_objects, status.owner_bytes, strict=True)
         owners = dict(zip(status.owners, figures, strict=True))
         return cls(status.object_count, status.used_bytes, status.limit_bytes, owners)
 
 
 class Monitor:
-    """Counts and, while `listening`, task events."""
+    """Counts and failures, and task events while `listening`."""
 
     def __init__(self, incarnation: bytes) -> None:
         self.listening = False
-        """Whether anybody wants task events."""
+        """Whether a monitor wants task events."""
         self.sent: Count[str] = Count()
         self.received: Count[str] = Count()
         self.success_count = 0
@@ -94,13 +94,13 @@ class Monitor:
         self.canceled_count = 0
         self.failed_item_count = 0
         self.stale_count = 0
-        """Results that were dropped because the task was answered, cancelled or given to somebody else."""
+        """Results that were dropped because their task was answered, cancelled or assigned to another agent."""
         self.omitted_count = 0
         """Events that were left out since the start."""
         self.store = StoreFigures()
         self.scaling_strategy = ""
         self.adapters: tuple[m.AdapterStatus, ...] = ()
-        """What scaling knows of each worker adapter; set by whoever scales."""
+        """What the scheduler knows of each worker adapter, as of the last snapshot."""
         self._short_forms: dict[tuple[bytes, int], bytes] = {}
         self._incarnation = incarnation
         self._snapshots = 0
@@ -128,7 +128,7 @@ class Monitor:
         durations: Column = (),
         slots: Column = (),
     ) -> None:
-        """Note what happened to tasks that share their options; `numbers` are theirs. Call only while `listening`."""
+        """Keep an event of tasks that share their options; `numbers` are the tasks' numbers. Call only while `listening`."""
         if not tasks:
             return
         options = tasks[0].options
@@ -157,7 +157,7 @@ class Monitor:
             return ()
         stride = self._stride
         count = len(numbers)
-        # Nearly always the numbers follow each other, and the rows can be computed instead of looked for.
+        # The numbers are nearly always consecutive. Then the rows can be computed instead of searched for.
         rows: Sequence[int] = range(-numbers[0] % stride, count, stride)
         if numbers[-1] - numbers[0] != count - 1 or any(numbers[row] % stride for row in rows):
             rows = [row for row, number in enumerate(numbers) if not number % stride]
@@ -166,13 +166,13 @@ class Monitor:
     def note_failure(
         self, task: Task, status: m.Status, payload: bytes, agent: str, duration: int, name: str, now: float
     ) -> None:
-        """Keep a failed task's answer for monitors, also for those that come later."""
+        """Keep a failed task's answer for monitors, including those that connect later."""
         self._keep_failure(task, status, payload, agent, duration, name, now, 0)
         if name in self._failed_functions or len(self._failed_functions) < FAILED_FUNCTIONS_MAX:
             self._failed_functions[name] += 1
 
     def note_chunk_failures(self, task: Task, items: int, payload: bytes, agent: str, name: str, now: float) -> None:
-        """Items of a map chunk failed, the first with `payload`."""
+        """Keep that items of a map chunk failed, the first of them with `payload`."""
         self.failed_item_count += items
         self._keep_failure(task, m.Status.FAILED, payload, agent, 0, name, now, items)
 
@@ -191,16 +191,16 @@ class Monitor:
         self._failures_total += 1
 
     def note_short_form(self, task: Task, payload: bytes) -> None:
-        """What monitors get of a failure that is too large to be kept, and is about to come."""
+        """Keep the short form of a failure that is too large to be kept and will arrive next."""
         if len(self._short_forms) == FAILURES_KEPT:
-            # That of a task which ended otherwise.
+            # Its task ended in another way.
             del self._short_forms[next(iter(self._short_forms))]
         self._short_forms[task.options.client.id, task.number] = payload
 
     # --- what is told
 
     def take_events(self, functions: FunctionRegistry, now: float, unix_offset: float) -> m.MonitorEvents | None:
-        """Return what was noted since the last call as one message, or None."""
+        """Return the events since the last call as one message, or None if there are none."""
         self._adapt_stride(now)
         if not self._runs and not self._omitted and self._stride == self._told_stride:
             return None
@@ -248,13 +248,13 @@ class Monitor:
         return message
 
     def forget_events(self) -> None:
-        """Drop what was noted and not told."""
+        """Drop events that were not published."""
         self._runs.clear()
         self._rows = 0
         self._omitted = 0
 
     def _adapt_stride(self, now: float) -> None:
-        """Choose which tasks are told from now on: those whose number is a multiple of a power of two."""
+        """Choose which tasks are reported from now on: those whose number is a multiple of a power of two."""
         elapsed = now - self._measured_at
         if elapsed < 1.0:
             return
@@ -267,7 +267,7 @@ class Monitor:
         self._stride = stride
 
     def failures(self, unix_offset: float, *, all_kept: bool) -> m.MonitorFailures | None:
-        """Return failures that were not told yet, or all that are kept; None where there are none."""
+        """Return the failures since the last call, or all that are kept; None if there are none."""
         total = self._failures_total
         count = len(self._failures) if all_kept else min(self._failures_untold, len(self._failures))
         self._failures_untold = 0
@@ -300,6 +300,7 @@ class Monitor:
         clients: Iterable[ClientRecord],
         functions: FunctionRegistry,
     ) -> m.MonitorSnapshot:
+        """Return everything that monitors show, as of now."""
         self._snapshots += 1
         clients = list(clients)
         client_statuses = tuple(self._client_status(client, now) for client in clients)
@@ -364,7 +365,7 @@ _COUNTED = frozenset({m.Status.PROCESSOR_DIED, m.Status.WORKER_DIED})
 
 
 def attempts_begun(task: Task, status: m.Status) -> int:
-    """Return how often a task that ended with `status` was begun. It may have been handed over more often."""
+    """Return how often a task that ended with `status` was begun. It may have been assigned more often."""
     return task.failures + (status not in _NEVER_BEGUN and status not in _COUNTED)
 
 
@@ -377,7 +378,7 @@ def _capability_text(capabilities: m.Capabilities) -> str:
 
 
 def _worker_statuses(agent: AgentRecord, functions: FunctionRegistry, now: float) -> Iterable[m.WorkerStatus]:
-    """One row per worker. Tasks are assigned to the agent; they are shown with the workers that run them, or spread."""
+    """Return one row per worker. An agent's tasks are shown with the workers that run them, the others spread evenly."""
     beat = agent.heartbeat
     names = agent.hello.worker_names or (agent.hello.name,)
     count = len(names)
@@ -419,7 +420,7 @@ def _worker_statuses(agent: AgentRecord, functions: FunctionRegistry, now: float
 
 
 def _spread(total: int, order: Sequence[int]) -> list[int]:
-    """Return equal shares of a number by index; what is left over goes to the first ones in `order`."""
+    """Return equal shares of a number by index. The rest goes to the first indexes in `order`."""
     shares = [total // len(order)] * len(order)
     for index in order[: total % len(order)]:
         shares[index] += 1

@@ -1,4 +1,4 @@
-"""What the core wants sent and done, in order. Every message to a peer passes here, is counted, and gets its envelope."""
+"""The effects that the core wants, in order. Every message to a peer is counted here and gets its envelope."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class MessageOutbox(Outbox[effects.Effect]):
         self._effects.append(effects.ToStore(message))
 
     def send(self, record: PeerRecord, message: m.Message) -> None:
-        """Send what must not be lost."""
+        """Send a message that must not be lost."""
         self._monitor.sent[type(message).__name__] += 1
         try:
             envelope, message = record.session.sequence(message)
         except SessionError as error:
-            # Too much waits for this peer. It is given up at the next look, not in the middle of a transition.
+            # Too many bytes wait for this peer. It is given up at the next look, because a transition may be under way now.
             if not record.overflowed:
                 record.overflowed = True
                 self.log("warning", f"{record.hello.name} does not keep up: {error}")
@@ -49,31 +49,34 @@ class MessageOutbox(Outbox[effects.Effect]):
             self._add_send(peer, envelope, message)
 
     def send_plain(self, record: PeerRecord, message: m.Message) -> None:
-        """Send what may be lost."""
+        """Send a message that may be lost."""
         self._monitor.sent[type(message).__name__] += 1
         self._add_send(record.peer, *record.session.plain(message))
 
     def send_all(self, peer: Peer, outgoing: Iterable[Outgoing]) -> None:
+        """Send messages again that have their envelopes."""
         for envelope, message in outgoing:
             self._add_send(peer, envelope, message)
 
     def send_outside_session(self, peer: Peer, message: m.Message) -> None:
+        """Send a message to a peer without a session."""
         self._monitor.sent[type(message).__name__] += 1
         self._add_send(peer, UNSEQUENCED, message)
 
     def request_resend(self, record: PeerRecord, now: float) -> None:
-        """Something of a peer's was lost on the way here."""
+        """Ask a peer to repeat messages that were lost on the way here."""
         self._add_send(record.peer, record.session.request_resend(now), m.Heartbeat())
 
     def _add_send(self, peer: Peer, envelope: Envelope, message: m.Message) -> None:
         if isinstance(peer, RelayedPeer):
             agent = self._agents.by_peer.get(peer.agent)
             if agent is not None:
-                # Stamped here, in order: later it would name messages to the agent that go out behind it, and the agent
-                # would miss these and ask for them again.
+                # The envelope is made here, in order. Made later, it would count messages that leave after it. The agent
+                # would miss them and ask for them again.
                 self._effects.append(effects.Send(peer, envelope, message, agent.session.plain(message).envelope))
             return
         self._effects.append(effects.Send(peer, envelope, message))
 
     def log(self, level: str, text: str) -> None:
+        """Write a line to the log. `level` is a name of the logging module, in lower case."""
         self._effects.append(effects.Log(level, text))

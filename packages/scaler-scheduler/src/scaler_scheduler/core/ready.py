@@ -1,8 +1,8 @@
 """Tasks that wait for a worker: by capability signature, then depth (deeper first), then fairly by client.
 
-A signature that nobody can serve blocks nobody else. Within a signature and depth, clients take turns, so a client with a
-million tasks delays another's one by a share of one placement pass. Cancelled or claimed tasks are not searched for: their
-entry stays and is skipped when its turn comes.
+Tasks that no worker can run delay no others. Within a signature and depth, clients take turns: a client with a million tasks
+delays the single task of another client by a part of one placement pass. A cancelled or claimed task is not searched for in its
+queue. Its entry stays and is skipped when its turn comes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from scaler_scheduler.core.records import Task, TaskState
 _READY = TaskState.READY
 
 SIGNATURES_KEPT = 64
-"""Queues that may stay while they are empty: most are filled again at once."""
+"""Number of queues above which empty ones are deleted. Most are filled again at once."""
 
 
 class _ClientTurns:
@@ -101,13 +101,13 @@ class SignatureQueue:
                 self.count -= sum(1 for task in queue if task.state is _READY)
 
     def tasks(self) -> Iterator[Task]:
-        """All ready tasks, for checks and reports."""
+        """Iterate over all ready tasks, for checks and reports."""
         for turns in self._turns.values():
             for queue in turns.queues.values():
                 yield from (task for task in queue if task.state is _READY)
 
     def front(self, limit: int) -> Iterator[Task]:
-        """Up to `limit` ready tasks that are among the next to go: an equal share per client, deepest first."""
+        """Iterate over up to `limit` tasks that are assigned next: an equal share per client, deepest first."""
         queues = [queue for depth in reversed(self._depths) for queue in self._turns[depth].queues.values()][:limit]
         for queue in queues:
             yield from (task for task in islice(queue, max(1, limit // len(queues))) if task.state is _READY)
@@ -122,7 +122,7 @@ class ReadyQueues:
     def __init__(self) -> None:
         self._by_signature: dict[frozenset[str], SignatureQueue] = {}
         self._lone: Task | None = None
-        """The only ready task, as long as nobody has looked at the queues: it is in none of them yet."""
+        """The only ready task, until something looks at the queues. It is in none of them yet."""
         self.count = 0
 
     def add(self, task: Task) -> None:
@@ -143,11 +143,11 @@ class ReadyQueues:
         self.count += len(tasks)
 
     def add_first(self, task: Task) -> None:
-        """Queue a task before its client's others: it has waited its turn already."""
+        """Queue a task before its client's others, because it has waited its turn already."""
         self._queue_of(task).appendleft(task)
 
     def withdraw(self, task: Task) -> None:
-        """A queued task leaves by another way than `take`; the caller changes its state in the same step."""
+        """A queued task leaves in another way than by `take`. The caller changes its state in the same step."""
         self._settle()
         self._by_signature[task.options.signature].count -= 1
         self.count -= 1
@@ -161,12 +161,13 @@ class ReadyQueues:
             self.count -= before - queue.count
 
     def take(self, queue: SignatureQueue, limit: int) -> list[Task]:
+        """Remove and return up to `limit` tasks of one queue, deepest first."""
         taken = queue.take(limit)
         self.count -= len(taken)
         return taken
 
     def take_lone(self) -> Task | None:
-        """Remove and return the only ready task, where it has come since the queues were last looked at."""
+        """Remove and return the only ready task, if it came after the last look at the queues; else None."""
         task = self._lone
         if task is not None:
             self._lone = None
@@ -174,7 +175,7 @@ class ReadyQueues:
         return task
 
     def non_empty(self) -> list[SignatureQueue]:
-        """Signatures with ready tasks, those with the deepest task first."""
+        """Return the queues with ready tasks, the one with the deepest task first."""
         self._settle()
         by_signature = self._by_signature
         queues = [queue for queue in by_signature.values() if queue.count > 0]
@@ -186,7 +187,7 @@ class ReadyQueues:
         return queues
 
     def _settle(self) -> None:
-        """Put the lone task where it belongs."""
+        """Put the only ready task into its queue."""
         task = self.take_lone()
         if task is not None:
             self._queue_of(task).append(task)

@@ -32,6 +32,8 @@ NEVER = float("inf")
 
 
 class TaskState(IntEnum):
+    """Where a task is."""
+
     READY = 0
     """In a ready queue."""
     ASSIGNED = 1
@@ -185,7 +187,7 @@ class AgentRecord(_SessionRecord):
     def __init__(self, peer: bytes, hello: Hello, session: Session, now: float) -> None:
         super().__init__(peer, hello, session, now)
         self.lost_at = NEVER
-        """When to give it up because its connection is gone; a sign of life takes that back."""
+        """When to give it up because its connection is gone; inf if it is not. Any message of it sets it back to inf."""
         self.slots = max(1, len(hello.worker_names))
         self.capacity = hello.capacity
         """Tasks it wants in all, as it last said."""
@@ -263,7 +265,7 @@ class ClientRecord(_SessionRecord):
         self.credit_moved_at = now
         """When it last was granted, or used, any of them."""
         self.credit_wanted = 0
-        """Tasks it has asked permission for and not got it."""
+        """Tasks that it has asked permission for and not got it."""
         self.assigned_count = 0
         """Of `tasks`, those that are at an agent."""
         self.finished_count = 0

@@ -1,4 +1,4 @@
-"""What agents hold of clients that this scheduler does not know (yet).
+"""What agents hold for clients that this scheduler does not know yet.
 
 After a restart agents and clients come back in any order. An agent's claim ("I hold task n, attempt k") and results that
 arrive before their client are kept here until the client announces the task, or until the client has been away too long.
@@ -14,7 +14,7 @@ from scaler_protocol.wire.messages import ResultBatch
 from scaler_scheduler.core.records import AgentRecord
 
 ORPHAN_BYTES_MAX = 256 * 1024 * 1024
-"""Results kept for absent clients, in all; beyond it the tasks run again when their client returns."""
+"""Largest size of all results kept for absent clients. Tasks whose results do not fit run again when their client returns."""
 
 
 class Claim(NamedTuple):
@@ -25,6 +25,8 @@ class Claim(NamedTuple):
 
 
 class _Absent:
+    """What is kept for one client."""
+
     __slots__ = ("claims", "deadline", "results", "size_bytes")
 
     def __init__(self, deadline: float) -> None:
@@ -45,7 +47,7 @@ class Recovery:
         self._of(client_id, deadline).claims[number] = claim
 
     def keep_result(self, batch: ResultBatch, deadline: float) -> None:
-        """Keep each row of a batch as a batch of its own."""
+        """Keep the results of an absent client, each as a batch of one row."""
         if self.size_bytes + len(batch.payloads.data) > ORPHAN_BYTES_MAX:
             return
         absent = self._of(batch.client, deadline)
@@ -62,7 +64,7 @@ class Recovery:
         return absent.claims.pop(number, None) if absent is not None else None
 
     def withdraw_claims(self, client_id: bytes, numbers: Iterable[int], agent: AgentRecord) -> None:
-        """An agent no longer holds these tasks: whoever announces them must not wait for it."""
+        """An agent no longer holds these tasks, so their client must not wait for it."""
         absent = self._absent.get(client_id)
         if absent is not None:
             for number in numbers:
@@ -75,13 +77,13 @@ class Recovery:
         return absent.results.pop(number, None) if absent is not None else None
 
     def drop_agent(self, agent: AgentRecord) -> None:
-        """An agent is gone: its claims are void. Its results stay good."""
+        """An agent is gone: drop its claims. Its results stay valid."""
         for absent in self._absent.values():
             for number in [n for n, claim in absent.claims.items() if claim.agent is agent]:
                 del absent.claims[number]
 
     def drop_client(self, client_id: bytes) -> dict[int, Claim]:
-        """Forget a client; return the claims that nobody took."""
+        """Forget a client. Return the claims that were not taken."""
         absent = self._absent.pop(client_id, None)
         if absent is None:
             return {}

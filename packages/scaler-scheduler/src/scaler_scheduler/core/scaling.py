@@ -1,11 +1,11 @@
-"""From load to workers: looks at the state a few times a second, asks the policy, and has adapters start and stop groups.
+"""Requests workers: compares load and workers, asks the policy, and has adapters start and stop groups of workers.
 
-    load ──policy──▶ wishes ──compare with groups──▶ start: asked, answered, arrived
-                                                └──▶ stop: drained, empty, asked to stop, gone
+    load ──policy──▶ targets ──compare with groups──▶ start: requested, answered, connected
+                                                 └──▶ stop: drained, empty, asked to stop, gone
 
-Agents are recognised as a group's by the names of their workers, which the adapter tells. A group that is not wanted any
-more is drained first: its agents get nothing new, give back what has not started, finish the rest and leave; only then is
-the adapter asked to stop it.
+The adapter says which worker names belong to a group, so agents are assigned to groups by the names of their workers. A group
+that is no longer needed is drained first: its agents get no new tasks, give back those that have not started, finish the others
+and leave. Only then is the adapter asked to stop the group.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ from scaler_scheduler.policy.scaling import (
 )
 
 LOOK_SECONDS = 0.5
-"""How often load and workers are compared."""
+"""Seconds between two comparisons of load and workers."""
 
 SAMPLE_TASKS = 64
-"""Waiting tasks of a kind, and tasks of an agent beyond its workers, whose durations are looked up."""
+"""How many waiting tasks of a kind, and of an agent beyond its workers, are looked at to estimate durations."""
 
 VANISHED_SECONDS = 10.0
-"""A group none of whose workers has been connected for so long, though some were before, is given up."""
+"""A group is given up if none of its workers has been connected for so long, though some were before."""
 
 DRAIN_SECONDS_MAX = 600.0
-"""A group that is to leave and still runs something after so long is stopped all the same; its tasks run again elsewhere."""
+"""A group that should leave and still runs tasks after so long is stopped all the same. Its tasks run again elsewhere."""
 
 
 @dataclass(slots=True)
@@ -57,7 +57,7 @@ class _Tally:
 
 
 class Scaling:
-    """See the module. Works on the tables of `SchedulerState`."""
+    """See the module."""
 
     def __init__(self, state: SchedulerState, config: ScalingConfig, now: float) -> None:
         self.strategy = Strategy(config.strategy)
@@ -74,23 +74,24 @@ class Scaling:
         self._prefix = short(state.config.incarnation)
         self.adapters = [Adapter(url, state.outbox, self._new_call, self._new_request) for url in config.urls]
         self._look_at = now
-        # Clients and agents of a scheduler before this one need a while to come back with their work.
+        # Clients and agents of an earlier scheduler need a while to come back with their work.
         self._shrink_from = now + max(self._cool_down_s, state.config.recovery_grace_seconds)
         self._history: dict[Names, deque[tuple[float, int]]] = {}
         self._oldest: dict[AgentRecord, tuple[Task, float]] = {}
         self._members: dict[Group, list[AgentRecord]] = {}
         self._views: list[AdapterView] = [adapter.view(now) for adapter in self.adapters]
-        self._wishes: list[dict[Names, int]] = [{} for _ in self.adapters]
+        self._targets: list[dict[Names, int]] = [{} for _ in self.adapters]
         self._said = ""
 
     # --- events
 
     def observe(self, tasks: Iterable[Task], durations: Sequence[int]) -> None:
-        """Tasks have ended well, after so many microseconds each."""
+        """Take in how many microseconds successful tasks took."""
         for task, duration in zip(tasks, durations, strict=False):
             self.durations.observe((task.function, task.options.kind), duration / 1e6)
 
     def on_webhook(self, event: events.WebhookAnswered | events.WebhookFailed, now: float) -> None:
+        """Take in what became of a call to an adapter."""
         for adapter in self.adapters:
             if adapter.owns(event.call):
                 if isinstance(event, events.WebhookAnswered):
@@ -101,10 +102,11 @@ class Scaling:
                 return
 
     def next_deadline(self) -> float:
+        """Return when to look again."""
         return self._look_at
 
     def look(self, now: float) -> None:
-        """Compare what is wanted with what exists, and set right what can be set right now."""
+        """Compare the workers that should exist with those that do, and request starts and stops."""
         if now < self._look_at:
             return
         self._look_at = now + LOOK_SECONDS
@@ -113,17 +115,17 @@ class Scaling:
             self._look_after_groups(adapter, now)
         self._views = [adapter.view(now) for adapter in self.adapters]
         view = self._view(now)
-        self._wishes = share_out(self._steady_needs(workers_needed(self.strategy, view), now), view)
-        for adapter, wish in zip(self.adapters, self._wishes, strict=True):
+        self._targets = share_out(self._steady_needs(workers_needed(self.strategy, view), now), view)
+        for adapter, target in zip(self.adapters, self._targets, strict=True):
             if adapter.reconciled:
-                self._fulfil(adapter, wish, now)
+                self._fulfil(adapter, target, now)
             adapter.tick(now)
         self._tell(view)
 
-    # --- what others may ask
+    # --- questions of other parts
 
     def can_bring(self, kind: Names) -> bool:
-        """Whether an adapter that answers can start workers for tasks of this kind."""
+        """Whether a reachable adapter can start workers for tasks of this kind."""
         for adapter, view in zip(self.adapters, self._views, strict=True):
             extra = view.extra_for(kind)
             able = extra is not None and (self.strategy is Strategy.CAPABILITY or not extra)
@@ -135,12 +137,12 @@ class Scaling:
         """Return how many groups that could run tasks of this kind are starting."""
         return sum(adapter.groups_under_way(now, kind) for adapter in self.adapters)
 
-    def troubles(self) -> list[str]:
-        """What adapters complain of, or is wrong with them, for people."""
-        return [trouble for adapter in self.adapters for trouble in adapter.trouble]
+    def problems(self) -> list[str]:
+        """What is wrong with adapters, as sentences."""
+        return [problem for adapter in self.adapters for problem in adapter.problems]
 
     def statuses(self) -> tuple[m.AdapterStatus, ...]:
-        """The adapters as monitors show them."""
+        """Return the adapters as monitors show them."""
         now = self._look_at
         return tuple(
             m.AdapterStatus(
@@ -149,12 +151,12 @@ class Scaling:
                 groups=len(adapter.groups),
                 groups_max=-1 if view.groups_max is None else view.groups_max,
                 workers_per_group=adapter.workers_per_group,
-                requested_groups=sum(wish.values()),
+                requested_groups=sum(target.values()),
                 starting_groups=adapter.groups_under_way(now, PLAIN),
                 capabilities=",".join(sorted(adapter.offers)),
                 text=adapter.last_error,
             )
-            for adapter, view, wish in zip(self.adapters, self._views, self._wishes, strict=True)
+            for adapter, view, target in zip(self.adapters, self._views, self._targets, strict=True)
         )
 
     # --- the view
@@ -185,7 +187,7 @@ class Scaling:
             elif group.ending:
                 self._drain(group, "its machines go away soon", now)
             elif agents:
-                # Somebody else has them leave: the end of their job's time, say.
+                # Something else has told them to leave, such as the end of a batch job's time.
                 group.leaving = all(agent.draining for agent in agents)
                 group.leave_by = inf
             elif group.pending:
@@ -228,7 +230,7 @@ class Scaling:
         ]
 
     def _count_assigned(self, agent: AgentRecord, tallies: dict[Names, _Tally]) -> None:
-        """Count what an agent holds: one task for each worker as running, the others as waiting, as the last one looked at."""
+        """Count an agent's tasks: one per worker as running, the others as waiting. Unseen ones count like the last one seen."""
         tally = _Tally()
         seen = 0
         for task in islice(agent.tasks, agent.slots + SAMPLE_TASKS):
@@ -248,13 +250,13 @@ class Scaling:
             tally.seconds += seconds
 
     def _watch_running(self, now: float) -> None:
-        """What has been at the head of its agent since an earlier look has run at least so long, measured or not."""
+        """A task that was the oldest of its agent at an earlier look has run at least since then."""
         oldest: dict[AgentRecord, tuple[Task, float]] = {}
         for agent in self._agents.by_peer.values():
             task = next(iter(agent.tasks), None)
             states = agent.heartbeat.processor_states
             if task is None or all(state == m.ProcessorState.STARTING for state in states):
-                # What waits for its first processor does not run yet.
+                # A task that waits for the first processor does not run yet.
                 continue
             before = self._oldest.get(agent)
             since = before[1] if before is not None and before[0] is task else now
@@ -263,7 +265,7 @@ class Scaling:
                 self.durations.at_least((task.function, task.options.kind), now - since)
         self._oldest = oldest
 
-    # --- wishes
+    # --- targets
 
     def _steady_needs(self, needs: Mapping[Names, int], now: float) -> dict[Names, int]:
         cool_down = self._cool_down_s
@@ -272,7 +274,7 @@ class Scaling:
             history = self._history.setdefault(kind, deque())
             need = needs.get(kind, 0)
             while history and (history[0][0] < now - cool_down or history[-1][1] <= need):
-                # Smaller and earlier than this one: it can never be the largest again.
+                # A smaller and earlier need can never be the largest again.
                 if history[-1][1] <= need:
                     history.pop()
                 else:
@@ -285,10 +287,10 @@ class Scaling:
                 del self._history[kind]
         return result
 
-    def _fulfil(self, adapter: Adapter, wish: Mapping[Names, int], now: float) -> None:
+    def _fulfil(self, adapter: Adapter, target: Mapping[Names, int], now: float) -> None:
         has = adapter.view(now).groups
-        for extra in wish.keys() | has.keys():
-            difference = wish.get(extra, 0) - has.get(extra, 0)
+        for extra in target.keys() | has.keys():
+            difference = target.get(extra, 0) - has.get(extra, 0)
             for _ in range(difference):
                 if not adapter.start(extra, now):
                     break
@@ -297,7 +299,7 @@ class Scaling:
                     self._dismiss(adapter, extra, now)
 
     def _dismiss(self, adapter: Adapter, extra: Names, now: float) -> None:
-        """Have one group leave: one that has not arrived, or the one with least to do per worker."""
+        """Have one group leave: one that has not connected, or the one with fewest tasks per worker."""
         candidates = [group for group in adapter.groups.values() if group.extra == extra and not group.leaving]
         if not candidates:
             return
@@ -323,11 +325,11 @@ class Scaling:
         return sum(len(agent.tasks) for agent in agents) / sum(agent.slots for agent in agents) if agents else -1.0
 
     def _tell(self, view: View) -> None:
-        """Log what is wanted whenever that has changed."""
+        """Log the targets whenever they have changed."""
         parts = [
             f"{count} {_described(extra)} at {adapter.url}"
-            for adapter, wish in zip(self.adapters, self._wishes, strict=True)
-            for extra, count in sorted(wish.items(), key=lambda item: sorted(item[0]))
+            for adapter, target in zip(self.adapters, self._targets, strict=True)
+            for extra, count in sorted(target.items(), key=lambda item: sorted(item[0]))
         ]
         said = ", ".join(parts) or "none"
         if said != self._said:

@@ -11,7 +11,7 @@ from scaler_scheduler.core.outbox import MessageOutbox
 from scaler_scheduler.core.ready import ReadyQueues
 from scaler_scheduler.core.records import ClientRecord, PeerRecord, Task
 from scaler_scheduler.core.recovery import Recovery
-from scaler_scheduler.policy.durations import Durations
+from scaler_scheduler.policy.durations import MeanSeconds
 from scaler_scheduler.policy.listed import PLACEMENT_POLICIES
 
 
@@ -43,6 +43,6 @@ class SchedulerState:
         """Tasks announced again after a restart, while agents may still claim them."""
         self.monitor = Monitor(config.incarnation)
         self.outbox = MessageOutbox(self.monitor, self.agents)
-        self.durations = Durations()
+        self.durations = MeanSeconds()
         """By (function, kind of task); kept up to date only where workers are asked for."""
         self.marks = Marks()

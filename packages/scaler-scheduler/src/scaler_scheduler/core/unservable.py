@@ -1,4 +1,4 @@
-"""Tasks that nobody can run: their clients are told once what is the matter, and after a set time they fail."""
+"""Tasks that no worker can run: their clients are told why, once, and the tasks fail after a set time."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from scaler_scheduler.core.scaling import Scaling
 from scaler_scheduler.core.state import SchedulerState
 
 NAMED_TASKS_MAX = 1000
-"""Tasks named in one notice."""
+"""Largest number of tasks that one notice names."""
 
 UNSERVABLE = "unservable"
-"""Nobody can run the tasks, and nobody can bring workers that could."""
+"""No worker can run the tasks, and no adapter can start one that could."""
 
 WORKERS_COMING = "workers_coming"
 """Workers that can run the tasks are being started."""
 
 WORKERS_DELAYED = "workers_delayed"
-"""An adapter could bring such workers and does not, for lack of room or because something fails."""
+"""An adapter could start such workers and does not, for lack of capacity or because something fails."""
 
 
 class UnservableTasks:
-    """Works on the tables of `SchedulerState`. Notices are kinds of the message `Notice`."""
+    """Watches the queues of `SchedulerState`, and sends `Notice` messages."""
 
     def __init__(self, state: SchedulerState, answers: Answers, scaling: Scaling | None) -> None:
         self._config = state.config
@@ -34,7 +34,7 @@ class UnservableTasks:
         self._scaling = scaling
 
     def report(self, now: float) -> None:
-        """Tell the clients of every kind of task that has been unservable for the grace; end those over their time."""
+        """Tell clients of tasks that no worker could run for `unservable_grace_seconds`. End those whose time is over."""
         for queue in self._ready.non_empty():
             since = queue.unservable_since
             if (
@@ -62,7 +62,7 @@ class UnservableTasks:
                     f"tasks wait for {wanted}, which are on their way (worker groups starting: {coming})",
                 )
             if self._scaling.can_bring(queue.signature):
-                errors = "; ".join(self._scaling.troubles())
+                errors = "; ".join(self._scaling.problems())
                 return WORKERS_DELAYED, f"tasks wait for {wanted}, which no worker adapter starts now" + (
                     f": {errors}" if errors else ""
                 )
@@ -73,8 +73,10 @@ class UnservableTasks:
         )
         if self._scaling is not None:
             text += " and no worker adapter can bring"
-            silent = [trouble for adapter in self._scaling.adapters if not adapter.ready for trouble in adapter.trouble]
-            text += f" (not known yet: {'; '.join(silent)})" if silent else ""
+            unknown = [
+                problem for adapter in self._scaling.adapters if not adapter.ready for problem in adapter.problems
+            ]
+            text += f" (not known yet: {'; '.join(unknown)})" if unknown else ""
         return UNSERVABLE, text
 
     def _tell(self, queue: SignatureQueue, kind: str, text: str) -> None:

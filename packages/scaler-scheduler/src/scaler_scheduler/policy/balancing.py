@@ -1,4 +1,4 @@
-"""Which agents should give back how many tasks that have not started, so that idle workers get some."""
+"""How many tasks that have not started each agent should give back, so that idle workers get work."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from typing import NamedTuple
 
 
 class Load(NamedTuple):
-    """One agent: tasks assigned to it, how many it can run at once, and how many of the tasks an idle agent may run."""
+    """The load of one agent.
+
+    `assigned`: units of work it holds. `slots`: how many it can run at once. `movable`: tasks of it that an idle agent may run.
+    """
 
     assigned: int
     slots: int
@@ -15,9 +18,10 @@ class Load(NamedTuple):
 
 
 def tasks_to_recall(loads: Sequence[Load]) -> list[int]:
-    """Return for each agent how many tasks to recall; all zeros where no worker is idle or nothing waits elsewhere.
+    """Return for each agent how many tasks to recall: 0 for all, if no worker is idle or no task waits elsewhere.
 
-    Idle means fewer assigned tasks than slots. Donors give from what they cannot run at once, down to the even level.
+    An agent is idle if it has fewer tasks than slots. The others give tasks that they cannot run at once, until all agents have
+    the same load per slot.
     """
     idle = sum(load.slots - load.assigned for load in loads if load.assigned < load.slots)
     recalls = [0] * len(loads)

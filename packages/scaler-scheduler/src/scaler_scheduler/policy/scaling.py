@@ -1,4 +1,4 @@
-"""How many workers there should be: arithmetic from a view of the load to wishes, in three steps.
+"""How many workers there should be, computed from the load in three steps.
 
 1.  `workers_needed`: for each kind of work (tasks that ask for the same capabilities), how many workers it is worth.
 2.  `steady`: needs go up at once and come down only after they have been lower for the whole cool-down.
@@ -23,19 +23,21 @@ Names = frozenset[str]
 PLAIN: Names = frozenset()
 
 TASKS_PER_WORKER_MAX = 10
-"""Beyond so many tasks of unknown duration per worker, one more group is worth starting (the older tool's threshold)."""
+"""If there are more tasks of unknown duration per worker, one more group is worth starting (the older tool's threshold)."""
 
 WORTHWHILE_SECONDS = 3.0
-"""A worker is worth having for so many seconds of work; for more where workers take longer than this to start."""
+"""A worker is worth starting for so many seconds of work, or for as long as it takes to start if that is longer."""
 
 
 class Strategy(Enum):
+    """Which adapters there are, and what counts as one kind of work."""
+
     VANILLA = "vanilla"
-    """One adapter."""
+    """One adapter; all work is one kind."""
     FIXED_ELASTIC = "fixed_elastic"
-    """Two: the first up to its limit, then the second, which is the first to shrink."""
+    """Two adapters: the first up to its limit, then the second, which shrinks first; all work is one kind."""
     CAPABILITY = "capability"
-    """Any number; the same for each set of wanted capabilities."""
+    """Any number of adapters; each set of wanted capabilities is one kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +50,17 @@ class Demand:
     running: int
     """Tasks at workers, at most one for each."""
     task_seconds: float | None
-    """Mean duration of one of them, as far as known; None where nothing is."""
+    """Mean duration of one of them; None if it is not known."""
 
     @property
     def tasks(self) -> int:
+        """Waiting and running ones."""
         return self.waiting + self.running
 
 
 @dataclass(frozen=True, slots=True)
 class AdapterView:
-    """What an adapter can do and has. Groups that are starting count; groups that are leaving do not."""
+    """What an adapter can start and what exists. Groups that are starting count; groups that are leaving do not."""
 
     offers: Names = PLAIN
     """Capabilities of each of its workers."""
@@ -67,12 +70,12 @@ class AdapterView:
     groups: Mapping[Names, int] = field(default_factory=dict)
     """By the capabilities asked for beyond `offers`."""
     refuses: frozenset[Names] = frozenset()
-    """Capabilities it has said it cannot bring."""
+    """Capabilities that it has said it cannot offer."""
     start_seconds: float = 0.0
-    """How long its workers take to come."""
+    """How long its workers take to connect, after they were requested."""
 
     def extra_for(self, kind: Names) -> Names | None:
-        """Return what would have to be asked of it so that a worker can run `kind`; None where it cannot bring one."""
+        """Return the capabilities to ask for, beyond its own, so that its workers can run `kind`; None if it has refused them."""
         extra = kind - self.offers
         return None if extra in self.refuses else extra
 
@@ -90,7 +93,7 @@ class View:
 
 
 def workers_needed(strategy: Strategy, view: View) -> dict[Names, int]:
-    """Return how many workers each kind of work is worth, standing ones included."""
+    """Return how many workers each kind of work is worth, including those that no adapter started."""
     demands = view.demands if strategy is Strategy.CAPABILITY else _merged(view)
     return {demand.kind: _need(demand, view) for demand in demands if demand.tasks}
 
@@ -112,13 +115,13 @@ def _need(demand: Demand, view: View) -> int:
         worthwhile = max(WORTHWHILE_SECONDS, min((adapter.start_seconds for adapter in able), default=0.0))
         need = min(demand.tasks, ceil(demand.tasks * demand.task_seconds / worthwhile))
     elif demand.tasks > TASKS_PER_WORKER_MAX * connected:
-        # One more than have come, not one more than were asked for: the first results will say how many it takes.
+        # One more than are connected, not one more than were requested: the first results will show how many are needed.
         need = connected + 1
     else:
         need = min(connected, demand.tasks)
     need = max(need, 1, demand.running)
     if demand.waiting:
-        # While work waits nothing shrinks, whatever the estimate says.
+        # While work waits, no worker is stopped, whatever the estimate says.
         existing = _count(view.standing, demand.kind)
         for adapter in able:
             extra = adapter.extra_for(demand.kind)
@@ -135,10 +138,10 @@ def steady(history: Iterable[tuple[float, int]], now: float, cool_down_s: float)
 def share_out(needs: Mapping[Names, int], view: View) -> list[dict[Names, int]]:
     """Return for each adapter how many groups it should have, by the capabilities asked for beyond its own.
 
-    Standing workers come first, the most specialised work chooses first. Adapters are filled in their order. Where limits
-    bind, each kind gets one group before any gets a second.
+    Workers that no adapter started are used first, and the work that asks for most capabilities chooses first. Adapters are
+    filled in their order. If limits leave too few groups, each kind gets one before any gets a second.
     """
-    wishes: list[dict[Names, int]] = [{} for _ in view.adapters]
+    targets: list[dict[Names, int]] = [{} for _ in view.adapters]
     spare = dict(view.standing)
     missing: dict[Names, int] = {}
     for kind in sorted(needs, key=lambda kind: (-len(kind), sorted(kind))):
@@ -149,8 +152,8 @@ def share_out(needs: Mapping[Names, int], view: View) -> list[dict[Names, int]]:
             missing[kind] -= taken
     for groups_max in (1, None):
         for kind, workers in missing.items():
-            missing[kind] = _place(kind, workers, groups_max, view.adapters, wishes)
-    return wishes
+            missing[kind] = _place(kind, workers, groups_max, view.adapters, targets)
+    return targets
 
 
 def _place(
@@ -158,21 +161,21 @@ def _place(
     workers: int,
     groups_max: int | None,
     adapters: Sequence[AdapterView],
-    wishes: list[dict[Names, int]],
+    targets: list[dict[Names, int]],
 ) -> int:
-    """Add up to `groups_max` groups for `kind` to the wishes, and return how many workers are still missing."""
-    for adapter, wish in zip(adapters, wishes, strict=True):
+    """Add up to `groups_max` groups for `kind` to the targets, and return how many workers are still missing."""
+    for adapter, target in zip(adapters, targets, strict=True):
         extra = adapter.extra_for(kind)
         if extra is None or workers <= 0 or groups_max == 0:
             continue
         groups = ceil(workers / adapter.workers_per_group)
         if adapter.groups_max is not None:
-            groups = min(groups, max(0, adapter.groups_max - sum(wish.values())))
+            groups = min(groups, max(0, adapter.groups_max - sum(target.values())))
         if groups_max is not None:
             groups = min(groups, groups_max)
             groups_max -= groups
         if groups:
-            wish[extra] = wish.get(extra, 0) + groups
+            target[extra] = target.get(extra, 0) + groups
             workers -= groups * adapter.workers_per_group
     return max(workers, 0)
 
