@@ -186,11 +186,13 @@ class Agent:
         return await self._stopped
 
     def on_stop_signal(self, number: signal.Signals) -> None:
+        """Begin to stop: take no new tasks, give running ones some seconds."""
         self._context.stopping()
         grace_seconds = SHARED_GRACE_SECONDS if isinstance(self._link, InProcessLink) else GRACE_SECONDS
         self._report(events.StopRequested(number.name, grace_seconds))
 
     def close(self) -> None:
+        """Close all links and end all processors."""
         if self._timer is not None:
             self._timer.cancel()
         if self._storage is not None:

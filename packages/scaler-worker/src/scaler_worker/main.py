@@ -35,11 +35,13 @@ class WorkerService:
 
     @property
     def settings_class(self) -> type[ClusterSettings]:
+        """The settings of `scaler_cluster`."""
         from scaler_worker.settings import ClusterSettings
 
         return ClusterSettings
 
     def prepare(self, settings: ClusterSettings, *, alone: bool) -> None:
+        """Import what the agent needs, then read a late address. Raises ConfigurationError."""
         # Before the address is asked for: whoever gives it on standard input may wait for a scheduler that starts meanwhile.
         import scaler_worker.cluster  # noqa: F401
         from scaler_protocol.service.late_address import ON_INPUT, address_now
@@ -48,6 +50,7 @@ class WorkerService:
             self._address = address_now(settings.address)
 
     async def serve(self, settings: ClusterSettings, context: ServiceContext) -> int:
+        """Run the agent until it stops. Returns the exit status."""
         from scaler_protocol.service.errors import ConfigurationError
         from scaler_worker.cluster import serve
 
@@ -57,4 +60,5 @@ class WorkerService:
         return await serve(settings, address, context, self._template)
 
     def close(self) -> None:
+        """End the template, if it was started."""
         self._template.close()

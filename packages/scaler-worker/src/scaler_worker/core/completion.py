@@ -24,6 +24,7 @@ class TaskCompletion:
         self._backoff = lifecycle.backoff
 
     def on_results(self, event: events.ProcessorResults, now: float) -> None:
+        """Take a processor's answers to the tasks at the front of its pipe."""
         processor = self._find(event.processor)
         if processor is None:
             return
@@ -87,6 +88,7 @@ class TaskCompletion:
             self._results.add(tasks.client, [number], [attempt], [len(payload)], payload, reported, slot)
 
     def on_object_stored(self, event: events.ObjectStored, now: float) -> None:
+        """Report a result that waited for its object to be stored, or the failure to store it."""
         ended = self._transfers.on_stored(event)
         if ended is not None:
             self._on_store_ended(ended)

@@ -27,6 +27,7 @@ class Backoff:
         self._until = -inf
 
     def note_death(self, now: float) -> None:
+        """Count the death of a processor at `now`; after several the next start waits."""
         self.deaths += 1
         doublings = self.deaths - FREE_DEATHS - 1
         if doublings >= 0:
@@ -34,6 +35,7 @@ class Backoff:
             self._until = now + min(FIRST_DELAY_SECONDS * 2 ** min(doublings, 10), DELAY_SECONDS_MAX)
 
     def note_success(self) -> None:
+        """Forget the deaths: a processor has answered a task."""
         self.deaths = 0
         self._until = -inf
 

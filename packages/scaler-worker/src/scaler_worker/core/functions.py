@@ -20,6 +20,7 @@ class FunctionTable:
         self._of_client: dict[bytes, set[bytes]] = {}
 
     def define(self, client: bytes, function: bytes, body: bytes) -> None:
+        """Keep the body of a function that a client needs."""
         self.bodies.setdefault(function, body)
         self._users.setdefault(function, set()).add(client)
         self._of_client.setdefault(client, set()).add(function)
@@ -57,6 +58,7 @@ class KnownFunctions:
         return missing
 
     def forget(self, functions: Iterable[bytes]) -> None:
+        """Have the processor forget these functions with the next tasks."""
         for function in functions:
             if function in self._known:
                 del self._known[function]

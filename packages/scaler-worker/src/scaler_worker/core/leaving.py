@@ -19,6 +19,7 @@ class Leaving:
         self._nesting = nesting
 
     def on_stop_requested(self, event: events.StopRequested, now: float) -> None:
+        """Leave; running tasks have the event's grace."""
         self.leave(event.reason, now + event.grace_seconds)
 
     def leave(self, reason: str, deadline: float) -> None:

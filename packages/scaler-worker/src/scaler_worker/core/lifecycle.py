@@ -53,6 +53,7 @@ class ProcessorLifecycle:
             state.outbox.add(effects.StartProcessor(processor.number, processor.slot))
 
     def on_ready(self, event: events.ProcessorReady, now: float) -> None:
+        """A processor has started and can run tasks."""
         processor = self._processors.get(event.processor)
         if processor is not None and processor.state is State.STARTING:
             self._failed_starts = 0
@@ -61,11 +62,13 @@ class ProcessorLifecycle:
     # --- ending
 
     def kill(self, processor: Processor) -> None:
+        """End a processor at once."""
         if processor.state is not State.STOPPING:
             self._table.set_state(processor, State.STOPPING)
             self._state.outbox.add(effects.KillProcessor(processor.number))
 
     def on_faulty(self, event: events.ProcessorFaulty, now: float) -> None:
+        """A processor has sent what it may not send: replace it."""
         processor = self._processors.get(event.processor)
         if processor is not None:
             self.replace_faulty(processor, event.fault)
@@ -106,6 +109,7 @@ class ProcessorLifecycle:
     # --- ended
 
     def on_exited(self, event: events.ProcessorExited, now: float) -> None:
+        """A processor has ended: settle its tasks, and count the death against the one that ran."""
         state = self._state
         processor = self._table.remove(event.processor)
         if processor is None:

@@ -38,6 +38,7 @@ class Nesting:
     # --- tasks that wait
 
     def on_blocked(self, event: events.ProcessorBlocked, now: float) -> None:
+        """A task waits for tasks of its own: lend its slot, and take back the tasks behind it."""
         processor = self._processors.get(event.processor)
         if processor is None:
             return
@@ -47,11 +48,13 @@ class Nesting:
             self.return_at = now
 
     def on_unblocked(self, event: events.ProcessorUnblocked, now: float) -> None:
+        """A task that waited goes on: take its slot back."""
         processor = self._processors.get(event.processor)
         if processor is not None:
             self._lending.unblock(processor, event.unfinished, now)
 
     def on_unfinished(self, event: events.ProcessorUnfinished, now: float) -> None:
+        """The clients in a processor have begun to have unanswered tasks, or have none any more."""
         processor = self._processors.get(event.processor)
         if processor is not None:
             self._lending.note_unfinished(processor, event.unfinished, now)
@@ -83,12 +86,14 @@ class Nesting:
     # --- clients inside processors
 
     def on_relay_opened(self, event: events.RelayOpened, now: float) -> None:
+        """A client inside a task has been made."""
         processor = self._processors.get(event.processor)
         if processor is not None:
             processor.clients.add(event.client)
             self.processor_of_client[event.client] = event.processor
 
     def on_relay_frames(self, event: events.RelayFrames, now: float) -> None:
+        """Pass a message of a client inside a task on to the scheduler."""
         processor = self._processors.get(event.processor)
         if processor is not None:
             if event.unfinished:
@@ -102,6 +107,7 @@ class Nesting:
             connection.send_plain(m.Relay(event.client, [bytes(frame) for frame in event.frames]))
 
     def on_relay_closed(self, event: events.RelayClosed, now: float) -> None:
+        """A client inside a task has ended."""
         processor = self._processors.get(event.processor)
         if processor is not None and event.client in processor.clients:
             processor.clients.discard(event.client)

@@ -54,9 +54,11 @@ class Processor:
 
     @property
     def front_index(self) -> int:
+        """The index of the first row that the processor has not answered."""
         return self.pipe[0].index if self.pipe else self.next_index
 
     def pipe_bytes(self) -> int:
+        """Return how many payload bytes lie in its pipe."""
         return sum([tasks.payload_bytes() for tasks in self.pipe]) if self.pipe else 0
 
     def push(self, tasks: TaskSlice, now: float) -> TaskSlice:
@@ -134,6 +136,7 @@ class ProcessorTable:
         return processor
 
     def set_state(self, processor: Processor, state: ProcessorState) -> None:
+        """Change the state of a processor, and the counts of states."""
         self.counts[processor.state] -= 1
         self.counts[state] += 1
         processor.state = state

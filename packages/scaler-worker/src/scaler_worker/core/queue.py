@@ -24,6 +24,7 @@ class TaskQueue:
             yield from self._by_depth[depth]
 
     def add(self, tasks: TaskSlice) -> None:
+        """Append tasks behind others of their depth."""
         rows = tasks.stop - tasks.start
         if rows:
             self._line(tasks.batch.depth).append(tasks)

@@ -89,6 +89,7 @@ class Reporter:
     # --- what running tasks say
 
     def on_output(self, event: events.ProcessorOutput, now: float) -> None:
+        """Send what a task has printed or logged, if its client wants it."""
         processor = self._state.processors.by_number.get(event.processor)
         found = processor.find(event.index) if processor is not None else None
         if found is None or not self._connection.established:
@@ -99,6 +100,7 @@ class Reporter:
             self._connection.send_plain(m.Output(tasks.client, number, event.stream, event.data, event.dropped_bytes))
 
     def on_chunk_failures(self, event: events.ChunkFailures, now: float) -> None:
+        """Tell monitors which items of a map chunk failed."""
         processor = self._state.processors.by_number.get(event.processor)
         found = processor.find(event.index) if processor is not None else None
         # Monitors only show it: while no session stands there is nobody to tell, and nothing is kept for later.
@@ -114,9 +116,11 @@ class Reporter:
     # --- heartbeats
 
     def on_figures(self, event: events.Figures, now: float) -> None:
+        """Keep the figures for the next heartbeat."""
         self._figures = event
 
     def send_heartbeat(self, now: float) -> None:
+        """Send a heartbeat, if there is a session."""
         if self._connection.established:
             self._connection.heartbeat(self._heartbeat(now), now)
 

@@ -128,6 +128,7 @@ class ResultCollector:
         self.add(client, numbers, attempts, [len(payload)] * rows, payload * rows, reported, slot)
 
     def drop_client(self, client: bytes) -> None:
+        """Forget the results of a client that has ended."""
         self._unjoined.pop(client, None)
         self._by_client.pop(client, None)
         self._full = [entry for entry in self._full if entry[0] != client]

@@ -48,6 +48,7 @@ class TaskReturns:
             self._state.outbox.add(effects.TakeBack(processor.number))
 
     def on_gave_back(self, event: events.ProcessorGaveBack, now: float) -> None:
+        """A processor has given back the tasks that it had not begun."""
         processors = self._state.processors
         processor = processors.by_number.get(event.processor)
         if processor is None:

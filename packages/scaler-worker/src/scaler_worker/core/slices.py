@@ -34,22 +34,27 @@ class TaskSlice:
 
     @property
     def client(self) -> bytes:
+        """The client of all rows."""
         return self.batch.client
 
     @property
     def depth(self) -> int:
+        """How deeply all rows are nested."""
         return self.batch.depth
 
     @property
     def numbers(self) -> Column:
+        """The numbers of the rows."""
         return self.batch.numbers[self.start : self.stop]
 
     @property
     def attempts(self) -> Column:
+        """The attempts of the rows."""
         return self.batch.attempts[self.start : self.stop]
 
     @property
     def payload_lengths(self) -> Column:
+        """The sizes of the rows' payloads in bytes."""
         return self.batch.payloads.lengths[self.start : self.stop]
 
     @property
@@ -58,6 +63,7 @@ class TaskSlice:
         return self.batch.function_indexes[self.start : self.stop]
 
     def payload_bytes(self) -> int:
+        """Return the size of all payloads."""
         return sum(self.payload_lengths)
 
     def payload(self) -> memoryview:

@@ -42,6 +42,7 @@ class AgentSnapshot:
 
 
 def take_snapshot(state: AgentState, capacity: Capacity, now: float) -> AgentSnapshot:
+    """Return what the agent holds and knows at `now`."""
     return AgentSnapshot(
         stopped=state.departure.stopped,
         established=state.connection.established,

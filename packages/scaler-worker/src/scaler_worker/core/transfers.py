@@ -103,6 +103,7 @@ class ObjectTransfers:
         self._fetches[request].processors.append(processor)
 
     def on_fetched(self, event: events.ObjectFetched) -> None:
+        """An object has arrived, or cannot: answer the processors that wait for it."""
         fetch = self._fetches.pop(event.request, None)
         if fetch is None:
             return
@@ -131,6 +132,7 @@ class ObjectTransfers:
         return None
 
     def on_stored(self, event: events.ObjectStored) -> StoreEnded | None:
+        """Return how the storing of a result has ended; None if nobody waits for it."""
         put = self._puts.pop(event.request, None)
         if put is None:
             return None
@@ -155,6 +157,7 @@ class ObjectTransfers:
         return [put.result for put in self._puts.values()]
 
     def forget_processor(self, processor: int) -> None:
+        """Answer this processor no more."""
         for fetch in self._fetches.values():
             fetch.processors = [waiting for waiting in fetch.processors if waiting != processor]
 

@@ -48,6 +48,7 @@ class Channel:
         self._abandoned = False
 
     def fileno(self) -> int:
+        """Return the channel's descriptor."""
         return self._descriptor
 
     @property

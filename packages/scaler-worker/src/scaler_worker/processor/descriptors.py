@@ -37,6 +37,7 @@ def moved_out_of_reach(descriptor: int) -> int:
 
 
 def copied_out_of_reach(descriptor: int) -> int:
+    """Return a copy of a descriptor with a number above those that programs close wholesale."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = FIRST_NUMBER + COUNT_MAX
     if soft >= needed or soft == resource.RLIM_INFINITY:

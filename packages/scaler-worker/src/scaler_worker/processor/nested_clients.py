@@ -39,11 +39,13 @@ class NestedClients:
         self._attend_at = 0.0
 
     def open(self, client: bytes, receiver: RelayReceiver, attendant: RelayAttendant, module: str) -> None:
+        """Tell the agent of a new client, whose messages `receiver` gets."""
         self._relayed[client] = (receiver, attendant)
         self._send(Kind.RELAY_OPEN, [client, module.encode()])
         self._wake()
 
     def relay(self, client: bytes, frames: Sequence[Frame]) -> None:
+        """Send a message of a client to the agent."""
         with self._lock:
             kind = Kind.RELAY
             if self._unfinished and not self._told:
@@ -74,6 +76,7 @@ class NestedClients:
             relayed[0](list(frames))
 
     def close(self, client: bytes) -> None:
+        """Tell the agent that a client has ended."""
         if self._relayed.pop(client, None) is not None:
             self.note(client, False)
             self._send(Kind.RELAY_CLOSE, [client])

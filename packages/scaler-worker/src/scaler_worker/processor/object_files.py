@@ -34,6 +34,7 @@ def _table_bytes(count: int) -> int:
 
 
 def object_path(folder: str, object_id: bytes) -> str:
+    """Return where an object lies in the host's cache."""
     return f"{folder}/{object_id.hex()}"
 
 
@@ -133,4 +134,5 @@ def read_token(folder: str) -> bytes | None:
 
 
 def drop_object(folder: str, object_id: bytes) -> None:
+    """Remove an object from the host's cache, if it is there."""
     Path(object_path(folder, object_id)).unlink(missing_ok=True)

@@ -33,19 +33,23 @@ class OutputCapture:
 
     @property
     def capturing(self) -> bool:
+        """Whether the output of the running task goes to its client."""
         return self._index is not None
 
     @property
     def has_pending(self) -> bool:
+        """Whether output waits to be sent."""
         return bool(self._pending)
 
     def begin(self, index: int) -> None:
+        """Send what the task with this index prints from now on."""
         with self._lock:
             self._index = index
             self._left = TASK_BYTES_MAX
             self._dropped = 0
 
     def end(self) -> None:
+        """Send the rest of the task's output, and how much was dropped."""
         with self._lock:
             self.flush()
             if self._index is not None and self._dropped:
@@ -84,6 +88,7 @@ class OutputCapture:
             self.flush()
 
     def flush(self) -> None:
+        """Send the output that waits."""
         with self._lock:
             if self._pending and self._index is not None:
                 data = bytes(self._pending)

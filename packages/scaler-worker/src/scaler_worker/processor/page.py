@@ -28,9 +28,11 @@ class RunningPage:
 
     @property
     def begun_index(self) -> int | None:
+        """Return the index of the task that the processor began last; None before the first."""
         value = self.word[0]
         return value - 1 if value else None
 
     def close(self) -> None:
+        """Unmap the page."""
         self.word.release()
         self._mapping.close()

@@ -32,6 +32,8 @@ PID_BYTES = 4
 
 
 class Kind(IntEnum):
+    """What a record is about. The first byte of each packet."""
+
     # task channel, from the agent
     TASKS = 1
     OBJECT_ANSWER = 2
@@ -128,6 +130,7 @@ class Assembler:
 
 
 def raw_column(typecode: str, column: Column) -> bytes:
+    """Return the bytes of a column."""
     return (column if isinstance(column, array) and column.typecode == typecode else array(typecode, column)).tobytes()
 
 
@@ -141,6 +144,7 @@ class Reader:
         self.at = at
 
     def column(self, typecode: str, count: int) -> array[int]:
+        """Read a column of `count` numbers."""
         column = array(typecode)
         end = self.at + count * column.itemsize
         column.frombytes(self.body[self.at : end])
@@ -148,14 +152,17 @@ class Reader:
         return column
 
     def ids(self, count: int) -> list[bytes]:
+        """Read `count` ids."""
         start, self.at = self.at, self.at + ID * count
         return [self.body[at : at + ID] for at in range(start, self.at, ID)]
 
     def data(self, size: int) -> bytes:
+        """Read `size` bytes."""
         start, self.at = self.at, self.at + size
         return self.body[start : self.at]
 
     def strings(self, lengths: Iterable[int]) -> list[bytes]:
+        """Read byte strings of these lengths."""
         body, start = self.body, self.at
         strings = []
         for length in lengths:
@@ -177,6 +184,7 @@ _WANTED = struct.Struct("=16s?")
 
 
 def cancel_parts(index: int, status: int, text: str) -> list[Bytes]:
+    """Return the record that cancels the task with this index."""
     return [_CANCEL.pack(index, status), text.encode("utf-8", "replace")]
 
 
@@ -198,6 +206,7 @@ def read_given_back(body: bytes) -> tuple[int, int]:
 
 
 def output_parts(index: int, stream: int, data: bytes, dropped_bytes: int) -> list[Bytes]:
+    """Return the record of output of a task."""
     return [_OUTPUT.pack(index, stream, dropped_bytes), data]
 
 
@@ -210,6 +219,7 @@ def read_output(body: bytes) -> tuple[int, int, bytes, int]:
 
 
 def chunk_failures_parts(index: int, count: int, payload: bytes) -> list[Bytes]:
+    """Return the record of failed items of a map chunk."""
     return [_CHUNK_FAILURES.pack(index, count), payload]
 
 
@@ -220,6 +230,7 @@ def read_chunk_failures(body: bytes) -> tuple[int, int, bytes]:
 
 
 def object_wanted_parts(object_id: bytes, place_gone: bool) -> list[Bytes]:
+    """Return the record that asks the agent for an object."""
     return [_WANTED.pack(object_id, place_gone)]
 
 
@@ -230,6 +241,7 @@ def read_object_wanted(body: bytes) -> tuple[bytes, bool]:
 
 
 def object_answer_parts(object_id: bytes, status: int, text: str) -> list[Bytes]:
+    """Return the record that says whether an object is in the host's cache."""
     return [_ANSWER.pack(object_id, status), text.encode("utf-8", "replace")]
 
 

@@ -105,6 +105,7 @@ def read_one_result(body: bytes) -> tuple[int, int, Column, bytes, Reported]:
 
 
 def read_results(body: bytes) -> Results:
+    """Read a record of results. Raises ValueError and the like if it is malformed."""
     first_index, count, flags, stored_count = _RESULTS.unpack_from(body)
     reader = Reader(body, _RESULTS.size)
     lengths = reader.column("I", count)

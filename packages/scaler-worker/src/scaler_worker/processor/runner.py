@@ -110,29 +110,36 @@ class Processor:
 
     @property
     def scheduler_address(self) -> str:
+        """The scheduler's address, as the agent has it."""
         return self._options.scheduler_address
 
     @property
     def object_storage_address(self) -> str:
+        """The address of object storage now; empty: there is none."""
         return self._control.storage_address
 
     @property
     def depth(self) -> int:
+        """How deeply the running task is nested."""
         row = self._running.row
         return row.tasks.depth if row is not None else 0
 
     @property
     def task_number(self) -> int | None:
+        """The number of the running task; None between tasks."""
         row = self._running.row
         return row.tasks.numbers[row.position] if row is not None else None
 
     def open_relay(self, client: bytes, receiver: RelayReceiver, attendant: RelayAttendant, module: str) -> None:
+        """Register a client inside the task; `receiver` gets its messages."""
         self._clients.open(client, receiver, attendant, module)
 
     def relay(self, client: bytes, frames: Sequence[Frame]) -> None:
+        """Send a message of such a client."""
         self._clients.relay(client, frames)
 
     def prepare_relay(self, client: bytes, frames: Sequence[Frame]) -> tuple[Outlet, bytes, int] | None:
+        """Return what sends a message with one system call, and the packet; None if that is impossible now."""
         if not self._running.is_current_thread():
             return None
         record = self._clients.prepare(client, frames)
@@ -140,18 +147,23 @@ class Processor:
         return None if packet is None else (self._tasks, packet, self._tasks.write_flag)
 
     def note_prepared(self) -> None:
+        """Note that a prepared message has been sent."""
         self._clients.note_prepared()
 
     def close_relay(self, client: bytes) -> None:
+        """Remove a client inside the task."""
         self._clients.close(client)
 
     def note_unfinished(self, client: bytes, unfinished: bool) -> None:
+        """Note whether a client inside the task has unanswered tasks."""
         self._clients.note(client, unfinished)
 
     def enter_blocked(self) -> None:
+        """The task begins to wait for tasks of its own."""
         self._blocking.enter()
 
     def exit_blocked(self) -> None:
+        """The task goes on."""
         self._blocking.exit()
 
     # --- life

@@ -41,6 +41,7 @@ class TaskBuffer(io.BufferedIOBase):
         return io.FileIO(self._stream, "w", closefd=False)
 
     def write(self, data: Any, /) -> int:
+        """Send bytes to the client that captures output; otherwise write them to the worker's own stream."""
         if isinstance(data, str):
             raise TypeError("a bytes-like object is required, not 'str'")
         content = bytes(memoryview(data))
@@ -57,6 +58,7 @@ class TaskBuffer(io.BufferedIOBase):
         return len(content)
 
     def flush(self) -> None:
+        """Write out what is buffered."""
         # The text stream above calls this also where it is detached or reconfigured.
         CHANGES.noted = True
         self.write_out()
@@ -79,15 +81,19 @@ class TaskBuffer(io.BufferedIOBase):
         self._line = bytearray()
 
     def close(self) -> None:
+        """Flush. The stream stays open, because later tasks use it too."""
         self.flush()
 
     def writable(self) -> bool:
+        """Return True."""
         return True
 
     def fileno(self) -> int:
+        """Return the descriptor of the worker's own stream."""
         return self._stream
 
     def isatty(self) -> bool:
+        """Return False."""
         # Also where the worker was started in a terminal: that is shared by all tasks.
         return False
 
@@ -137,6 +143,7 @@ class TaskStreams:
         self.install()
 
     def flush(self) -> None:
+        """Write out what both streams have buffered."""
         for buffer in self._buffers:
             buffer.write_out()
 

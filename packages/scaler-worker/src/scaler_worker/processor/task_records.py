@@ -98,6 +98,7 @@ def tasks_parts(
 
 
 def read_tasks(body: bytes) -> Tasks:
+    """Read a record of tasks."""
     (
         first_index,
         generation,
@@ -180,6 +181,7 @@ def one_task_parts(
 
 
 def read_one_task(body: bytes) -> Tasks:
+    """Read the short form of a record with one task."""
     index, generation, depth, kind, flags, number, client, function = _ONE_TASK.unpack_from(body)
     payload = body[_ONE_TASK.size :]
     return new_tuple(

@@ -61,6 +61,7 @@ class ProcessorPool:
     # --- processors
 
     def start(self, number: int, slot: int) -> None:
+        """Have the template fork a processor for the worker in `slot`."""
         link = ProcessorLink(number, slot, self._reactor, self._report, self._import_ahead)
         self._links[number] = link
         try:
@@ -77,9 +78,11 @@ class ProcessorPool:
             link.tell_storage_address(self._storage_address)
 
     def find(self, number: int) -> ProcessorLink | None:
+        """Return the link of a processor, or None."""
         return self._links.get(number)
 
     def tell_storage_address(self, address: str) -> None:
+        """Tell all processors, also later ones, where object storage is."""
         self._storage_address = address
         for link in self._links.values():
             link.tell_storage_address(address)

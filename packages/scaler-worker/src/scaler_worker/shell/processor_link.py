@@ -146,6 +146,7 @@ class ProcessorLink:
     # --- to the processor
 
     def send_tasks(self, effect: effects.SendTasks) -> None:
+        """Send tasks, and the functions they need."""
         parts = _one_task_record(effect)
         if parts is not None:
             self._task_sender.send(Kind.ONE_TASK, parts)
@@ -153,18 +154,23 @@ class ProcessorLink:
             self._task_sender.send(Kind.TASKS, _tasks_record(effect))
 
     def answer_object(self, effect: effects.AnswerObject) -> None:
+        """Tell the processor that an object is in the host's cache, or why not."""
         self._task_sender.send(Kind.OBJECT_ANSWER, object_answer_parts(effect.id, effect.status, effect.text))
 
     def cancel(self, effect: effects.CancelTask) -> None:
+        """Have the processor cancel a task."""
         self._control_sender.send(Kind.CANCEL, cancel_parts(effect.index, effect.status, effect.text))
 
     def take_back(self) -> None:
+        """Ask for the tasks that the processor has not begun."""
         self._control_sender.send(Kind.TAKE_BACK)
 
     def deliver_relay(self, client: bytes, frames: Sequence[Bytes]) -> None:
+        """Pass a message to a client inside the task."""
         self._control_sender.send(Kind.RELAY_DELIVER, relay_parts(client, frames))
 
     def tell_storage_address(self, address: str) -> None:
+        """Tell the processor where object storage is."""
         self._control_sender.send(Kind.STORAGE_ADDRESS, [address.encode()])
 
     def stop(self) -> None:
@@ -173,6 +179,7 @@ class ProcessorLink:
             self._tasks.shutdown(socket.SHUT_WR)
 
     def kill(self) -> None:
+        """Kill the processor and its process group."""
         if self.pid:
             with contextlib.suppress(OSError):
                 os.killpg(self.pid, signal.SIGKILL)
@@ -295,6 +302,7 @@ class ProcessorLink:
         return event
 
     def close(self) -> None:
+        """Close all channels."""
         self._reactor.remove_reader(self._tasks.fileno())
         self._loop.remove_reader(self._stderr)
         self._task_sender.close()

@@ -72,6 +72,7 @@ class StorageLink:
         self._send()
 
     def fetch(self, effect: effects.FetchObject) -> None:
+        """Get an object into the host's cache."""
         try:
             mappable = self._is_local and not effect.whole
             number = self._requests.get(effect.id, self._loop.time(), wait_seconds=WAIT_SECONDS, mappable=mappable)
@@ -82,6 +83,7 @@ class StorageLink:
         self._send()
 
     def put(self, effect: effects.PutObject) -> None:
+        """Store an object that is in the host's cache."""
         asked = _Asked(effect.request, effect.id, effect.owner, read_place(self._folder, effect.id))
         if asked.place is not None:
             self._put(asked, (), pack_place(asked.place))
