@@ -203,12 +203,14 @@ def test_a_page_finds_the_scheduler_that_comes_after_a_killed_one(deployment: De
         finish(50)
         wait_live(50)
         scheduler.kill()
-        visit.wait(f"document.querySelector('.status.silent') && {status}.includes('has been silent for')")
+        visit.wait(
+            f"document.querySelector('.status.silent') && {status}.includes('no message from the scheduler for')"
+        )
         # What was known last is still there to be read.
         assert visit.page.evaluate(f"[{success}, {workers}]") == ["50", "2"]
         deployment.scheduler("-osa", storage, "--monitor-address", monitor, address=address)
         finish(7)
         wait_live(7)
-        visit.wait(f"{status}.includes('the scheduler was started again once')")
+        visit.wait(f"{status}.includes('the scheduler was restarted once')")
         assert visit.page.evaluate("window.loadedOnce")
         visit.close()
