@@ -366,6 +366,29 @@ class TaggedSerializer(Serializer):
         return cloudpickle.loads(payload[6:])
 
 
+class Texts(Serializer):
+    """Writes the text of any value."""
+
+    @staticmethod
+    def serialize(obj: Any) -> bytes:
+        return str(obj).encode()
+
+    @staticmethod
+    def deserialize(payload: bytes) -> Any:
+        return abs if payload.startswith(b"<built-in") else int(payload)
+
+
+class OtherTexts(Texts):
+    @staticmethod
+    def deserialize(payload: bytes) -> Any:
+        return operator.neg if payload.startswith(b"<built-in") else int(payload)
+
+
+def test_the_same_bytes_of_two_serializers_are_two_functions(address: str) -> None:
+    with Client(address, serializer=Texts()) as first, Client(address, serializer=OtherTexts()) as second:
+        assert [client.submit(abs, 5).result(30) for client in (first, second, first, second)] == [5, -5, 5, -5]
+
+
 def test_a_serializer_of_one_s_own_is_used_for_everything(address: str) -> None:
     with Client(address, serializer=TaggedSerializer()) as client:
         assert client.submit(f.add, 1, right=2).result() == 3

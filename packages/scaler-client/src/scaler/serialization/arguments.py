@@ -108,12 +108,17 @@ class Packer:
         except Exception as error:
             raise SerializationError(self._explained(f"function {name_of(function)}", function, error)) from error
         body = tag + body
-        return Pickled(content_id(body), body, (), name_of(function), check_of(function))
+        return Pickled(self._id_of(body), body, (), name_of(function), check_of(function))
 
     def _stored_function(self, function: Any, tag: bytes, buffers: Sequence[Buffer]) -> Pickled:
         object_id = self._store(buffers, f"function {name_of(function)}")
         body = tag + OBJECT + object_id
-        return Pickled(content_id(body), body, (object_id,), name_of(function), check_of(function))
+        return Pickled(self._id_of(body), body, (object_id,), name_of(function), check_of(function))
+
+    def _id_of(self, body: bytes) -> bytes:
+        """Return the content address of a function: what its bytes mean depends on who reads them."""
+        serializer = self.serializer_function
+        return content_id(body if serializer is None else serializer.function_id + body)
 
     # --- calls
 
