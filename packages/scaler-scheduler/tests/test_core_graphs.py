@@ -524,7 +524,7 @@ def test_many_hellos_that_waited_in_the_network_start_one_session() -> None:
     harness.advance(1)
     for _ in range(5):
         client.connection.welcome = None
-        client.connection._say_hello(harness.now)
+        client.connection.start(harness.now)
         harness.settle()
     # It was not given up in between: that would have ended what it owns.
     assert harness.to_store() == []

@@ -2,12 +2,96 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pytest
+from harness import Agent, Client, Harness
 from hypothesis import given
 from hypothesis import strategies as st
 
 from scaler_scheduler.policy.balancing import Load, tasks_to_recall
+from scaler_scheduler.policy.listed import PLACEMENT_POLICIES
 from scaler_scheduler.policy.locality import AgentFigures, better_agent
+from scaler_scheduler.policy.placement import Agent as AgentType
+from scaler_scheduler.policy.placement import GroupView, PlacementPolicy
 from scaler_scheduler.policy.spread import share_of
+
+
+@dataclass
+class SomeAgent:
+    """An agent as a policy sees it."""
+
+    slots: int
+    assigned: int
+    spare: int
+
+
+@dataclass
+class SomeGroup:
+    """A group as a policy sees it."""
+
+    agents: list[SomeAgent]
+
+    @property
+    def slots(self) -> int:
+        return sum(agent.slots for agent in self.agents)
+
+    @property
+    def assigned(self) -> int:
+        return sum(agent.assigned for agent in self.agents)
+
+    def with_room(self) -> Iterable[SomeAgent]:
+        return [agent for agent in self.agents if agent.spare > 0]
+
+    def least_loaded(self) -> SomeAgent | None:
+        return min(self.with_room(), key=lambda agent: agent.assigned / agent.slots, default=None)
+
+
+some_agents = st.builds(SomeAgent, st.integers(1, 8), st.integers(0, 20), st.integers(0, 20))
+some_groups = st.lists(st.builds(SomeGroup, st.lists(some_agents, min_size=1, max_size=4)), min_size=1, max_size=3)
+
+
+@pytest.mark.parametrize("policy", PLACEMENT_POLICIES.values(), ids=lambda policy: policy.name)
+@given(ready=st.integers(1, 100), groups=some_groups)
+def test_a_policy_places_all_tasks_that_there_is_room_for(
+    policy: PlacementPolicy, ready: int, groups: list[SomeGroup]
+) -> None:
+    room = sum(agent.spare for group in groups for agent in group.agents)
+    left = ready
+    while left:
+        choice = policy.choose(left, groups)
+        if choice is None:
+            break
+        agent, count = choice
+        assert 1 <= count <= min(left, agent.spare)
+        agent.assigned += count
+        agent.spare -= count
+        left -= count
+    assert ready - left == min(ready, room)
+
+
+class LastAgent(PlacementPolicy):
+    """Prefers the agent that connected last, which the policies of the scheduler never do."""
+
+    name = "last"
+    summary = "gives each task to the agent that connected last"
+
+    def choose(self, ready: int, groups: Iterable[GroupView[AgentType]]) -> tuple[AgentType, int] | None:
+        agents = [agent for group in groups for agent in group.with_room()]
+        return (agents[-1], 1) if agents else None
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_policy_places_the_only_ready_task_and_several_alike(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PLACEMENT_POLICIES, "last", LastAgent())
+    harness = Harness(allocate_policy="last")
+    client = Client(harness, "client")
+    client.define()
+    first, last = Agent(harness, "first", capacity=10), Agent(harness, "last", capacity=10)
+    client.submit(count)
+    assert (len(first.tasks()), len(last.tasks())) == (0, count)
+
 
 counts = st.integers(0, 1000)
 
