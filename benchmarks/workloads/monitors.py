@@ -92,7 +92,7 @@ class Monitors(Workload):
         Metric("control_cpu_ratio", "processor time per task: nobody watching", "", Better.HIGHER),
         Metric("stopped_growth_mib", "scheduler's growth with stopped monitors", "MiB", Better.LOWER, target=2),
         Metric("unwatched_growth_mib", "scheduler's growth in as long without", "MiB", Better.LOWER),
-        Metric("held_mib", "what it holds for stopped monitors", "MiB", Better.LOWER, target=16),
+        Metric("held_mib", "memory held for stopped monitors", "MiB", Better.LOWER, target=16),
     )
     systems = ("scaler",)
     limit_s = 1_500.0
