@@ -689,7 +689,7 @@ class TestWhatIsShown:
             client.submit(abs, 1).result(5)
         captured = capsys.readouterr()
         assert captured.out == "to out\n"
-        assert captured.err == "[task 1: 5 bytes of output were dropped, as it was too much]\nto err\n"
+        assert captured.err == "[task 1: 5 bytes of output were dropped: the task wrote too much]\nto err\n"
 
     def test_log_records_of_tasks(self, cluster: InProcessCluster, caplog: Any) -> None:
         entry = {

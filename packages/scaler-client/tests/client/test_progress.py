@@ -170,5 +170,5 @@ class TestReprs:
 
 
 def test_a_trace_needs_a_scheduler_that_speaks_to_monitors(client: Client, tmp_path: Path) -> None:
-    with pytest.raises(errors.DisconnectedError, match="monitors"), client.trace(tmp_path / "trace.json"):
+    with pytest.raises(errors.DisconnectedError, match="monitor address"), client.trace(tmp_path / "trace.json"):
         pytest.fail("it was entered")

@@ -131,7 +131,7 @@ def test_a_cluster_that_has_ended_is_not_waited_for(monitored: Monitored, tmp_pa
 
 def test_a_listener_that_fails_is_told_at_once(tmp_path: Path) -> None:
     with (
-        pytest.raises(DisconnectedError, match="cannot listen"),
+        pytest.raises(DisconnectedError, match="cannot subscribe"),
         trace.record(tmp_path / "trace.json", ME, "nonsense://1", SECONDS, lambda: None),
     ):
         pytest.fail("it was entered")

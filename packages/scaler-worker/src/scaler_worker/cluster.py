@@ -173,7 +173,7 @@ class Agent:
         logger.info("workers for %s: %s", address, ", ".join(names))
         if settings.hard_processor_suspend:
             logger.info(
-                "--hard-processor-suspend has no effect: a task that waits for its own tasks must hear from them"
+                "--hard-processor-suspend has no effect: a suspended task could not receive the results it waits for"
             )
 
     async def serve(self) -> effects.Stop:
@@ -232,7 +232,7 @@ class Agent:
             event = new_tuple(events.Incoming, (decode_envelope(frames[0]), decode(frames[1:])))
         except (MalformedMessageError, MessageTooLargeError) as error:
             # Sent again, it would be the same.
-            self._end(effects.Stop(f"the scheduler sent what cannot be understood: {error}", 1))
+            self._end(effects.Stop(f"the scheduler sent a message that cannot be read: {error}", 1))
             return
         self._events.append(event)
         if not self._registration.is_due:
@@ -302,7 +302,7 @@ class Agent:
         if link.misdirected and link.has_answered:
             self._end(effects.Stop(f"ADDRESS: {link.address} is not the address of a scheduler: {link.trouble}", 2))
         else:
-            logger.warning("no scheduler answers at %s, and is waited for: %s", link.address, link.trouble)
+            logger.warning("no scheduler answers at %s yet; waiting for it: %s", link.address, link.trouble)
 
     def _on_started(self, event: events.ProcessorReady) -> None:
         link = self._pool.find(event.processor)

@@ -175,7 +175,7 @@ class _Agent:
             try:
                 event = events.Incoming(decode_envelope(frames[0] if frames else b""), decode(frames[1:]))
             except WireError as error:
-                logger.warning("the scheduler sent what cannot be understood: %s", error)
+                logger.warning("the scheduler sent a message that cannot be read: %s", error)
                 continue
             self._core.handle(event, time.monotonic())
         if received:
@@ -323,7 +323,7 @@ class _Storage:
             try:
                 self._complete(self._requests.receive(decode(frames[1:]), time.monotonic()))
             except WireError as error:
-                logger.warning("the object storage server sent what cannot be understood: %s", error)
+                logger.warning("the object storage server sent a message that cannot be read: %s", error)
         if self._link.has_received:
             self._loop.call_soon(self._receive)
         self._send()

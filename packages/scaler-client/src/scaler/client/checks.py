@@ -30,7 +30,7 @@ def checked_address(name: str, value: Any) -> str:
         raise TypeError(f"{name} must be a text such as tcp://127.0.0.1:2345, not {shown(value)}")
     _require_text(f"{name} {shown(value)}", value)
     if not Address.parse(value).can_be_connected:
-        raise ValueError(f"{shown(value)} is no address to connect to: it needs a host and a port other than 0")
+        raise ValueError(f"{shown(value)} is not an address to connect to: it needs a host and a port other than 0")
     return value
 
 

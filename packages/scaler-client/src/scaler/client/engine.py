@@ -212,7 +212,7 @@ class Engine(ABC):
                 step()
             except Exception as error:
                 # It fails one call, never the client.
-                logger.exception("the client could not do what it was asked: %r", error)
+                logger.exception("the client could not carry out a request: %r", error)
 
     # --- turns: what has happened goes into the core, what follows comes out
 
@@ -231,7 +231,7 @@ class Engine(ABC):
             try:
                 incoming.append(new_tuple(events.Incoming, (decode_envelope(frames[0]), decode(frames[1:]))))
             except (WireError, IndexError) as error:
-                logger.error("the scheduler sent something that is no message: %s", error)
+                logger.error("the scheduler sent a malformed message: %s", error)
         now = time.monotonic()
         handle = self.core.handle
         with self.lock:

@@ -23,7 +23,7 @@ def show_output(output: WriteOutput) -> None:
     if output.dropped_bytes:
         _write(
             output.stream,
-            f"[task {output.number}: {output.dropped_bytes:,} bytes of output were dropped, as it was too much]\n",
+            f"[task {output.number}: {output.dropped_bytes:,} bytes of output were dropped: the task wrote too much]\n",
         )
     if output.stream == _LOG:
         for line in output.data.splitlines():

@@ -120,7 +120,7 @@ class Recording:
             file.writelines(chrome_trace(spans, names, remarks))
         if self._stride > 1 or self._left_out:
             logger.warning(
-                "%s: there were too many tasks for all to be told; 1 of %d is shown, and %d beyond %d are left out",
+                "%s: there were too many tasks to record all; 1 of %d is shown, and %d beyond %d are left out",
                 path,
                 self._stride,
                 self._left_out,
@@ -151,7 +151,7 @@ def record(
     """See `Client.trace`. `unusable` returns why the client's session has ended, or None: then nothing more is waited for."""
     file = Path(path)
     if not monitor_address:
-        raise DisconnectedError("the scheduler has not said where monitors connect to: nothing can be traced")
+        raise DisconnectedError("the scheduler has not named its monitor address: nothing can be traced")
     # Now, so that a path that cannot be written to costs no work.
     file.write_text("", encoding="utf-8")
     block, recording = _Block(), Recording(client)
@@ -182,9 +182,9 @@ def record(
             if ended is not None:
                 raise ended.with_traceback(None)
             if recording.trouble is not None:
-                raise DisconnectedError(f"cannot listen to the scheduler at {monitor_address}: {recording.trouble}")
+                raise DisconnectedError(f"cannot subscribe to the scheduler at {monitor_address}: {recording.trouble}")
             raise DisconnectedError(
-                f"the scheduler says nothing to monitors at {monitor_address} (waited {timeout_seconds:g} s): nothing can "
+                f"no message at the monitor address {monitor_address} (waited {timeout_seconds:g} s): nothing can "
                 "be traced from here"
             )
         try:

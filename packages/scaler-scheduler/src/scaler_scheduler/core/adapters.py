@@ -289,7 +289,7 @@ class Adapter:
         """Take in the answer to a call."""
         call = self._finish(call_number)
         if status == 401:
-            self._fail(call, now, "it does not accept our token (401)")
+            self._fail(call, now, "it does not accept the scheduler's token (401)")
         elif call.action is Action.INFO:
             self._on_info(call, status, body, now)
         elif call.action is Action.LIST:

@@ -122,7 +122,7 @@ class ControlThread:
             raise
         except Exception:
             # A client inside a task could not take its message; the next one concerns somebody else.
-            logger.exception("the processor's control thread could not do what was asked of it")
+            logger.exception("the processor's control thread could not carry out a request")
 
     def _obey(self, kind: int, body: bytes) -> None:
         if kind == Kind.CANCEL:

@@ -149,7 +149,7 @@ class StorageLink:
             try:
                 message = decode(frames[1:])
             except WireError as error:
-                logger.warning("the object storage server sent what cannot be understood: %s", error)
+                logger.warning("the object storage server sent a message that cannot be read: %s", error)
                 continue
             completions = self._requests.receive(message, self._loop.time())
             if isinstance(message, m.Welcome):
@@ -170,7 +170,11 @@ class StorageLink:
             write_token(self._folder, token)
             self._is_local = token is not None
         except OSError as error:
-            logger.warning("large objects take the socket, as nothing can be written to %s: %s", self._folder, error)
+            logger.warning(
+                "large objects are sent through the socket, because nothing can be written to %s: %s",
+                self._folder,
+                error,
+            )
 
     def _set_timer(self) -> None:
         if self._timer is not None:
