@@ -31,11 +31,13 @@ class SchedulerService:
 
     @property
     def settings_class(self) -> type[SchedulerSettings]:
+        """The settings of `scaler_scheduler`."""
         from scaler_scheduler.settings import SchedulerSettings
 
         return SchedulerSettings
 
     def prepare(self, settings: SchedulerSettings, *, alone: bool) -> None:
+        """Fork the object storage server, if one is needed, and import the scheduler meanwhile."""
         if settings.own_object_storage_address is not None:
             from scaler_scheduler.store_process import fork_store
 
@@ -44,11 +46,13 @@ class SchedulerService:
         import scaler_scheduler.server  # noqa: F401
 
     async def serve(self, settings: SchedulerSettings, context: ServiceContext) -> int:
+        """Run the scheduler until it stops. Returns the exit status."""
         from scaler_scheduler.server import serve
 
         return await serve(settings, context, self._store)
 
     def close(self) -> None:
+        """Stop the object storage server, if one was started."""
         if self._store is not None:
             from scaler_scheduler.store_process import STORE_STOP_SECONDS
 

@@ -70,6 +70,7 @@ class SignatureQueue:
         self._turns: dict[int, _ClientTurns] = {}
 
     def turns_at(self, depth: int) -> _ClientTurns:
+        """Return the queues of one depth; make them if there are none."""
         turns = self._turns.get(depth)
         if turns is None:
             turns = self._turns[depth] = _ClientTurns()
@@ -78,6 +79,7 @@ class SignatureQueue:
 
     @property
     def deepest(self) -> int:
+        """The greatest depth of the tasks in here; -1: there are none."""
         return self._depths[-1] if self._depths else -1
 
     def take(self, limit: int) -> list[Task]:
@@ -94,6 +96,7 @@ class SignatureQueue:
         return taken
 
     def drop_client(self, client_id: bytes) -> None:
+        """Remove all tasks of a client."""
         for turns in self._turns.values():
             queue = turns.queues.pop(client_id, None)
             if queue is not None:
@@ -113,6 +116,7 @@ class SignatureQueue:
             yield from (task for task in islice(queue, max(1, limit // len(queues))) if task.state is _READY)
 
     def client_ids(self) -> set[bytes]:
+        """Return the clients that have tasks in here."""
         return {client_id for turns in self._turns.values() for client_id in turns.queues}
 
 

@@ -44,6 +44,7 @@ class Recovery:
         self.size_bytes = 0
 
     def claim(self, client_id: bytes, number: int, claim: Claim, deadline: float) -> None:
+        """Keep an agent's claim to a task of an absent client."""
         self._of(client_id, deadline).claims[number] = claim
 
     def keep_result(self, batch: ResultBatch, deadline: float) -> None:
@@ -60,6 +61,7 @@ class Recovery:
         self.size_bytes += len(batch.payloads.data)
 
     def take_claim(self, client_id: bytes, number: int) -> Claim | None:
+        """Remove and return the claim to a task; None if there is none."""
         absent = self._absent.get(client_id)
         return absent.claims.pop(number, None) if absent is not None else None
 
@@ -73,6 +75,7 @@ class Recovery:
                     del absent.claims[number]
 
     def take_result(self, client_id: bytes, number: int) -> ResultBatch | None:
+        """Remove and return the result of a task; None if there is none."""
         absent = self._absent.get(client_id)
         return absent.results.pop(number, None) if absent is not None else None
 
@@ -95,6 +98,7 @@ class Recovery:
         return [client_id for client_id, absent in self._absent.items() if now >= absent.deadline]
 
     def next_deadline(self) -> float:
+        """Return when the next absent client is given up; inf if there is none."""
         return min((absent.deadline for absent in self._absent.values()), default=float("inf"))
 
     def __len__(self) -> int:

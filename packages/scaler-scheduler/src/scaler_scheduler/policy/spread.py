@@ -14,6 +14,7 @@ class Capability(PlacementPolicy):
     summary = "sends each task to a worker that offers the capabilities it asks for, and spreads tasks evenly"
 
     def choose(self, ready: int, groups: Sequence[GroupView[Agent]]) -> tuple[Agent, int] | None:
+        """Return the least loaded agent that may run the tasks, and its share of them."""
         for group in groups:
             agent = group.least_loaded()
             if agent is None:
