@@ -3,6 +3,7 @@
 A name in code marks is checked where it is a path (`scaler_worker/core/queue.py`, also shortened: `core/queue`), a dotted name
 of a module or of something in it (`scaler.client.steps`, `service.module_path`), or stands behind a path in the same table
 row or sentence: `…/dispatch.py` and then `Dispatch.send`.
+In a table headed "module of" a package, the first column has its modules.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ _FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"`([^`\n]+)`")
 _PATH = re.compile(r"[\w.-]+(/[\w.-]+)+/?")
 _DOTTED = re.compile(r"[a-z_]\w*(\.[a-z_]\w*)+")
+_MODULES = re.compile(r"\| module of `([\w.]+)`")
 _QUALIFIED = re.compile(r"_?[A-Z]\w*(\._?\w+)?|[a-z_]\w*")
 
 
@@ -108,8 +110,17 @@ def is_dotted(name: str) -> bool:
 def unknown_names(text: str) -> Iterator[str]:
     """The names in a document that nothing in the repository has."""
     known_folders = folders()
+    package = ""
     for line in _FENCE.sub("", text).split("\n"):
         file: Path | None = None
+        if not line.startswith("|"):
+            package = ""
+        elif heading := _MODULES.match(line):
+            package = heading[1].replace(".", "/")
+        elif package:
+            for code in _CODE.findall(line.split("|")[1]):
+                if path_of(f"{package}/{code}") is None:
+                    yield f"{package}/{code}"
         for code in _CODE.findall(line):
             if _PATH.fullmatch(code) and not code.startswith(("-", "dev/", "/", "packages/*")):
                 file = path_of(code)
@@ -145,6 +156,7 @@ def test_everything_that_is_named_exists() -> None:
         "`scaler_worker/core/queue.py` `TaskQueue.nothing`",
         "| x | `scaler_worker/core/queue.py` | `NoQueue` |",
         "| x | `scaler/client/completion.py` | `nothing` |",
+        "| module of `scaler_worker.core` | decides |\n|---|---|\n| `queue`, `nothing` | x |",
     ],
 )
 def test_a_name_that_is_nowhere_is_seen(text: str) -> None:
