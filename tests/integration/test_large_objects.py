@@ -181,6 +181,20 @@ def test_kill_9_of_the_object_storage_server(deployment: Deployment) -> None:
     assert np.array_equal(held, numbers(3))
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_what_was_sent_outlives_the_object_storage_server(deployment: Deployment, kept: bool) -> None:
+    """Nothing else tells the client that the server is another one: it has its copy, and no reason to send it again."""
+    store = deployment.storage()
+    scheduler = deployment.scheduler("--object-storage-address", store.address)
+    deployment.workers(scheduler, count=1)
+    client = deployment.client(scheduler)
+    value = bytes(range(256)) * 4096
+    reference = client.send_object(value)
+    store.kill()
+    deployment.storage(address=store.address)
+    assert client.submit(len, reference if kept else value).result(timeout=60) == len(value)
+
+
 @pytest.mark.parametrize("size", [100_000, SIZE])
 def test_a_processor_killed_after_a_large_result_costs_nothing_but_time(
     deployment: Deployment, tmp_path: Path, size: int

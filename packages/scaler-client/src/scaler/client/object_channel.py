@@ -28,7 +28,16 @@ from scaler_protocol.objects.segments import (
     pack_place,
     unpack_place,
 )
-from scaler_protocol.objects.storage import Completion, Done, Missing, Refused, StoreChanged, StoreRequests, TimedOut
+from scaler_protocol.objects.storage import (
+    CHECK_SECONDS,
+    Completion,
+    Done,
+    Missing,
+    Refused,
+    StoreChanged,
+    StoreRequests,
+    TimedOut,
+)
 from scaler_protocol.runtime.random_ids import new_id
 from scaler_protocol.transport.dealer import DealerLink
 from scaler_protocol.wire import messages as m
@@ -105,7 +114,7 @@ class ObjectChannel:
         self._steps = Steps()
         self._room = Sleepers()
         """Threads that wait until fewer bytes are under way."""
-        self._requests = StoreRequests(hello, timeout_seconds=timeout_seconds)
+        self._requests = StoreRequests(hello, timeout_seconds=timeout_seconds, check_seconds=CHECK_SECONDS)
         self._puts: dict[int, _Put] = {}
         self._pending_bytes = 0
         self._unsendable: list[Completion] = []

@@ -57,6 +57,35 @@ def test_the_first_request_follows_a_hello_without_waiting_for_its_answer() -> N
     assert (requests.pending_count, requests.pending_bytes) == (0, 0)
 
 
+def test_a_replaced_store_is_noticed_without_a_request() -> None:
+    requests = make(check_seconds=3.0)
+    requests.introduce(0.0)
+    (hello,) = requests.take_outgoing()
+    assert isinstance(hello, m.Hello)
+    welcome(requests, 0.1, hello)
+    assert requests.next_deadline() == 3.0
+    assert requests.tick(2.9) == []
+    assert requests.take_outgoing() == []
+    assert requests.tick(3.0) == []
+    (check,) = requests.take_outgoing()
+    assert isinstance(check, m.Hello)
+    assert welcome(requests, 3.1, check, OTHER_STORE) == [StoreChanged(OTHER_STORE)]
+
+
+def test_a_store_that_is_gone_is_asked_for_rarely() -> None:
+    requests = make(check_seconds=3.0)
+    requests.introduce(0.0)
+    (hello,) = requests.take_outgoing()
+    assert isinstance(hello, m.Hello)
+    welcome(requests, 0.0, hello)
+    now, hellos = 0.0, 0
+    while now < 3_600.0:
+        now = requests.next_deadline()
+        requests.tick(now)
+        hellos += len(requests.take_outgoing())
+    assert hellos < 3_600 / rules.REPEAT_SECONDS_MAX + 3
+
+
 def test_nothing_under_way_means_nothing_to_do() -> None:
     requests = make()
     assert requests.next_deadline() == float("inf")

@@ -1,6 +1,7 @@
 """Asking the object storage server: the requesting end's rules, for clients, agents and the scheduler. Pure."""
 
 from scaler_protocol.objects.storage.requests import (
+    CHECK_SECONDS,
     Completion,
     Done,
     Missing,
@@ -12,6 +13,7 @@ from scaler_protocol.objects.storage.requests import (
 )
 
 __all__ = [
+    "CHECK_SECONDS",
     "Completion",
     "Done",
     "Missing",

@@ -38,6 +38,10 @@ TIMEOUT_SECONDS = 60.0
 REPEAT_SECONDS = 2.0
 REPEAT_SECONDS_MAX = 15.0
 
+CHECK_SECONDS = 3.0
+"""How often a peer whose objects are to outlive the server asks whether it is still the same one. A server that was started again
+then has these objects before the tasks that name them give them up."""
+
 SLOWEST_BYTES_PER_SECOND = 10_000_000
 """A link slower than this makes uploads be repeated, and in the end time out."""
 
@@ -122,7 +126,11 @@ class _Pending:
 class StoreRequests:
     """Requests to one object storage server. See the module."""
 
-    def __init__(self, hello: m.Hello, *, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+    def __init__(
+        self, hello: m.Hello, *, timeout_seconds: float = TIMEOUT_SECONDS, check_seconds: float = float("inf")
+    ) -> None:
+        """`check_seconds`: how often to ask whether the server is still the same one while there are no requests."""
+        self._check_seconds = check_seconds
         self._hello = hello
         self._timeout_seconds = timeout_seconds
         self._outgoing: list[m.Message] = []
@@ -287,7 +295,7 @@ class StoreRequests:
                 self._schedule(number, pending, now + self._repeat_after(pending))
                 if self._welcomed:
                     self._say_hello(now)
-        if self._pending and not self._welcomed and now >= self._hello_due():
+        if (self._pending and not self._welcomed and now >= self._hello_due()) or now >= self._check_due():
             self._say_hello(now)
         return completions
 
@@ -302,9 +310,10 @@ class StoreRequests:
             if pending is not None and pending.due == due:
                 break
             heapq.heappop(timers)
+        check = self._check_due()
         if not timers:
-            return float("inf")
-        return timers[0][0] if self._welcomed else min(timers[0][0], self._hello_due())
+            return check
+        return min(timers[0][0], check) if self._welcomed else min(timers[0][0], self._hello_due(), check)
 
     @property
     def pending_count(self) -> int:
@@ -340,6 +349,13 @@ class StoreRequests:
 
     def _hello_due(self) -> float:
         return self._hello_at + REPEAT_SECONDS
+
+    def _check_due(self) -> float:
+        """When to ask again whether the server is still the same one; rarely while none answers."""
+        if not self._hello_number:
+            return float("inf")
+        pause = self._check_seconds if self._welcomed else max(self._check_seconds, REPEAT_SECONDS_MAX)
+        return self._hello_at + pause
 
     def _on_welcome(self, welcome: m.Welcome, now: float) -> list[Completion]:
         if welcome.hello_number != self._hello_number:
