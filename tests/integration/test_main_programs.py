@@ -24,5 +24,10 @@ def test_classes_come_back_as_they_are_and_nothing_changes_them(where: str) -> N
 
 
 @pytest.mark.parametrize("where", ["cluster", "in process"])
+def test_class_bodies_inside_functions_find_what_they_name(where: str) -> None:
+    assert run_program("class_bodies.py", where) == {}
+
+
+@pytest.mark.parametrize("where", ["cluster", "in process"])
 def test_buffers_of_any_kind_number_and_size(where: str) -> None:
     assert run_program("buffers.py", where) == {}

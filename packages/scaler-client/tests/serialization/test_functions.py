@@ -16,6 +16,7 @@ import pytest
 from scaler.serialization.arguments import Packer
 from scaler.serialization.functions import FunctionCache, Pickled, is_importable
 from scaler_protocol.ids import content_id
+from scaler_protocol.payloads import by_value
 from scaler_protocol.payloads.framing import unframe_function
 
 
@@ -65,6 +66,22 @@ def test_a_pure_function_of_main_is_pickled_once(cache: Cache) -> None:
     f = main_function("def f(x, y=2, *, z=(3, 'a')):\n return x + y + z[0]")
     assert [cache.run(f, 1) for _ in range(3)] == [6, 6, 6]
     assert cache.made == 1
+
+
+def test_a_changed_global_of_a_class_body_shows() -> None:
+    made: list[bytes] = []
+
+    def make(function: Any, tag: bytes) -> Pickled:
+        made.append(by_value.dumps(function))
+        return Pickled(content_id(made[-1]), tag + made[-1], (), "")
+
+    cache = FunctionCache(make)
+    f = main_function("k = 1\ndef f():\n class A:\n  class B: n = k\n return A.B.n")
+    found = []
+    for namespace_of(f)["k"] in (1, 1, 2, 2):
+        found.append(pickle.loads(cache.get(f).body)())
+    assert found == [1, 1, 2, 2]
+    assert len(made) == 2
 
 
 def test_a_changed_cell_shows(cache: Cache) -> None:

@@ -25,6 +25,7 @@ from scaler_protocol.payloads.by_value.interpreter_types import (
     reduce_interpreter_type,
     refuse_lone_value,
 )
+from scaler_protocol.payloads.by_value.nested import add_what_nested_code_names
 from scaler_protocol.payloads.by_value.sources import reduce_code
 
 PROTOCOL = 5
@@ -104,6 +105,12 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if is_interpreter_type(obj):
             return reduce_interpreter_type(obj)
         return reduce_ctypes_type(obj) or reduce_class(obj)
+
+    def _dynamic_function_reduce(self, func: types.FunctionType) -> Any:
+        reduced = super()._dynamic_function_reduce(func)
+        attributes_and_parts = reduced[2]
+        add_what_nested_code_names(func, attributes_and_parts[1])
+        return reduced
 
 
 def _reduce_builtin_type(cls: Any) -> Any:
