@@ -69,7 +69,7 @@ class Harness:
     ) -> None:
         key = self.key_of(number)
         del self.running[key]
-        result = None if error else RemoteResult(status, payload, buffers, 5, 4, 3)
+        result = None if error else RemoteResult(status, payload, buffers, 5, {"cpu_times": 4, "memory_peaks": 3})
         self.handle(events.TaskEnded(key, result, error))
 
     def numbers(self) -> list[int]:

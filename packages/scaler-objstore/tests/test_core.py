@@ -9,6 +9,7 @@ import pytest
 
 from scaler_objstore.content_hash import KeyedContentHash
 from scaler_objstore.core import Limits, MemoryStorage, StoreCore, effects, events
+from scaler_protocol.version import PROTOCOL_VERSION
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.envelope import Frame
 
@@ -96,7 +97,8 @@ def test_another_protocol_version_is_refused_with_a_sentence_and_may_do_nothing(
     refused = store.answer(
         b"old", m.Hello(m.Role.CLIENT, "old", BOB, protocol_version=99, software_version="9.9", to_object_storage=True)
     )
-    assert refused == m.Refused("this object storage server speaks protocol version 1, old (scaler 9.9) version 99")
+    text = f"this object storage server speaks protocol version {PROTOCOL_VERSION}, old (scaler 9.9) version 99"
+    assert refused == m.Refused(text)
     assert store.answer(b"old", m.ObjectGet(1, X)) == m.UnknownPeer()
 
 

@@ -26,6 +26,7 @@ from scaler_protocol.objects.storage import Completion, Done, Missing, Refused, 
 from scaler_protocol.service.child import ChildService
 from scaler_protocol.service.errors import ServiceError
 from scaler_protocol.transport import DealerLink
+from scaler_protocol.version import PROTOCOL_VERSION
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode, encode
 from scaler_protocol.wire.envelope import UNSEQUENCED, Frame, encode_envelope
@@ -228,11 +229,11 @@ def test_garbage_costs_its_sender_the_connection_and_nobody_else_anything(
 def test_another_protocol_version_is_refused_with_a_sentence(server: Server) -> None:
     server.start()
     client = server.client()
-    hello = m.Hello(m.Role.CLIENT, "from the future", client.incarnation, protocol_version=2)
+    hello = m.Hello(m.Role.CLIENT, "from the future", client.incarnation, protocol_version=PROTOCOL_VERSION + 1)
     client.requests = StoreRequests(hello)
     completion = client.try_put(os.urandom(16), b"x")
     assert isinstance(completion, Refused)
-    assert "speaks protocol version 1" in completion.text
+    assert f"speaks protocol version {PROTOCOL_VERSION}" in completion.text
 
 
 def test_a_killed_and_restarted_server_is_noticed_and_used_again(server: Server) -> None:

@@ -9,6 +9,7 @@ from harness import FUNCTION, Agent, Client, Harness, Peer, identity
 
 from scaler_protocol.session import RefusedByPeer
 from scaler_protocol.session.sequencing import OUTBOX_BYTES_MAX
+from scaler_protocol.version import PROTOCOL_VERSION
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.columns import Packed
 from scaler_scheduler.core import SchedulerConfig, SchedulerCore, effects, events
@@ -598,7 +599,7 @@ def test_versions_must_match() -> None:
     agent = Agent(harness, "agent")
     wrong_protocol = m.Hello(m.Role.CLIENT, "old", identity("old"), protocol_version=99)
     wrong_python = m.Hello(m.Role.CLIENT, "snake", identity("snake"), python_version="2.7")
-    for hello, words in ((wrong_protocol, "protocol version 1"), (wrong_python, "Python 2.7")):
+    for hello, words in ((wrong_protocol, f"protocol version {PROTOCOL_VERSION}"), (wrong_python, "Python 2.7")):
         from harness import Peer
 
         peer = Peer(harness, hello.incarnation, hello)

@@ -133,7 +133,7 @@ def test_results_round_trip() -> None:
 
 def test_plain_results_carry_no_optional_columns() -> None:
     read = read_results(b"".join(results_parts([(0, b"a", 1, None), (1, b"b", 2, None)])))
-    assert read.reported._replace(durations=()) == Reported((), (), (), ())
+    assert read.reported._replace(durations=()) == Reported()
     assert not len(read.objects)
 
 

@@ -258,7 +258,7 @@ def test_profiling(owner: Owner) -> None:
     future = ScalerFuture(owner)
     with pytest.raises(ValueError, match="not done"):
         future.profiling_info()
-    answer_futures([future], [value(1)], [], [(1_500_000, 500_000, 4096)])
+    answer_futures([future], [value(1)], [], [{"durations": 1_500_000, "cpu_times": 500_000, "memory_peaks": 4096}])
     info = future.profiling_info()
     assert (info.duration_s, info.cpu_time_s, info.memory_peak) == (1.5, 0.5, 4096)
     with pytest.raises(ValueError, match="profiling=True"):
@@ -268,9 +268,9 @@ def test_profiling(owner: Owner) -> None:
 def test_without_a_value_there_is_no_profiling_info(owner: Owner) -> None:
     owner.profiling = True
     failed, cancelled, unmeasured = ScalerFuture(owner), ScalerFuture(owner), ScalerFuture(owner)
-    answer_futures([failed], [b"it died"], [Status.PROCESSOR_DIED], [(None, None, None)])
+    answer_futures([failed], [b"it died"], [Status.PROCESSOR_DIED], [None])
     cancelled.cancel()
-    answer_futures([unmeasured], [value(1)], [], [(None, None, None)])
+    answer_futures([unmeasured], [value(1)], [], [None])
     for future, reason in ((failed, "failed; only tasks"), (cancelled, "was cancelled; only tasks")):
         with pytest.raises(ValueError, match=f"{reason} that return a value have profiling information"):
             future.profiling_info()

@@ -33,6 +33,7 @@ class Context:
         self.object_storage_address = ""
         self.depth = 1
         self.task_number: int | None = 5
+        self.carried: tuple[int, ...] = ()
         self.relayed = 0
         self.blocked = 0
         self.most_blocked = 0

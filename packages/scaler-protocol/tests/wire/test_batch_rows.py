@@ -21,7 +21,10 @@ from scaler_protocol.wire.batch_rows import (
     Reported,
     carried_columns,
     carried_rows,
+    carried_value,
+    carry,
     pick_rows,
+    report,
     reported_of,
 )
 from scaler_protocol.wire.codec import decode, decode_with_library, encode, encode_with_library
@@ -113,9 +116,19 @@ def test_what_is_reported_stands_behind_the_payloads_of_a_result_batch() -> None
 
 
 def test_reported_columns_are_cut_and_picked_whole() -> None:
-    reported = Reported([1, 2, 3], [10, 20, 30], (), [7, 8, 9])
-    assert reported.cut(1, 3) == ([2, 3], [20, 30], (), [8, 9])
-    assert reported.pick([2, 0]) == ([3, 1], [30, 10], (), [9, 7])
+    columns = [[10 * place + row for row in range(3)] for place in range(len(REPORTED) - 1)]
+    reported = Reported._make([*columns, ()])
+    assert reported.cut(1, 3) == (*(column[1:] for column in columns), ())
+    assert reported.pick([2, 0]) == (*([column[2], column[0]] for column in columns), ())
+
+
+def test_rows_are_reported_by_the_names_of_columns() -> None:
+    reported = report([{"durations": 3}, {"durations": 1 << 40, "memory_peaks": -5, "cpu_times": 7}])
+    assert (reported.durations, reported.cpu_times) == ([3, 0xFFFF_FFFF], [0, 7])
+    assert (reported.statuses, reported.memory_peaks) == ((), [0, 0])
+    assert reported.profile(0) is None
+    profile = reported.profile(1)
+    assert profile == {**dict.fromkeys(Reported._fields, 0), "durations": 0xFFFF_FFFF, "cpu_times": 7}
 
 
 def test_picked_rows_have_every_column_and_their_own_objects() -> None:
@@ -160,6 +173,31 @@ def test_a_column_that_nothing_is_in_is_left_out() -> None:
     assert carried_columns([(), ()], (PRIORITY, BUDGET)) == {}
     assert carried_columns([(3, 1), ()], (PRIORITY, BUDGET)) == {"budgets": [1, 0]}
     assert list(carried_rows(SimpleNamespace(priorities=(), budgets=()), 2, (PRIORITY, BUDGET))) == [(), ()]
+
+
+def test_what_a_task_carries_is_given_and_read_by_name() -> None:
+    specs = (PRIORITY, BUDGET)
+    assert carry({}, specs) == carry({"priorities": 3, "budgets": 0}, specs) == ()
+    carried = carry({"budgets": 8}, specs)
+    assert carried == (3, 8)
+    assert [carried_value(carried, name, specs) for name in ("priorities", "budgets")] == [3, 8]
+    assert carried_value((), "priorities", specs) == 3
+    with pytest.raises(KeyError, match="colours"):
+        carried_value(carried, "colours", specs)
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "text"),
+    [
+        ({"colours": 1}, TypeError, "carry no colours"),
+        ({"priorities": "high"}, TypeError, "priorities must be integers, not 'high'"),
+        ({"priorities": 256}, ValueError, "priorities must be between 0 and 255, not 256"),
+        ({"budgets": -1}, ValueError, "budgets must be between 0 and 18,446,744,073,709,551,615, not -1"),
+    ],
+)
+def test_what_no_column_holds_is_refused(values: dict[str, Any], error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=text):
+        carry(values, (PRIORITY, BUDGET))
 
 
 def test_columns_from_the_client_to_the_running_task_are_carried() -> None:

@@ -34,6 +34,8 @@ class RemoteTask(NamedTuple):
     scheduler_address: str
     object_storage_address: str
     """The adapter's setting; empty where clients inside the task ask the scheduler, whose object storage may move."""
+    carried: tuple[int, ...] = ()
+    """What the task carries (see `batch_rows.CARRIED`)."""
 
 
 class RemoteResult(NamedTuple):
@@ -44,8 +46,8 @@ class RemoteResult(NamedTuple):
     buffers: Sequence[bytes]
     """Those of the object that the payload names, where it is an object: it is still to be stored."""
     duration: int
-    cpu_time: int
-    memory_peak_bytes: int
+    figures: Mapping[str, int]
+    """What else was measured, by the names of columns of `Reported`."""
 
 
 def run_task_with(modules: Mapping[str, bytes], *fields: Any) -> tuple[Any, ...]:
@@ -83,7 +85,8 @@ def run_task(*fields: Any) -> tuple[Any, ...]:
         os._exit(status)
     duration = int((time.perf_counter() - started) * 1e6)
     cpu_time = int((time.process_time() - cpu_started) * 1e6)
-    return tuple(RemoteResult(status, payload, buffers, duration, cpu_time, _memory_peak_bytes()))
+    figures = {"cpu_times": cpu_time, "memory_peaks": _memory_peak_bytes()}
+    return tuple(RemoteResult(status, payload, buffers, duration, figures))
 
 
 def _execute(task: RemoteTask) -> tuple[int, bytes, tuple[bytes, ...]]:
@@ -129,7 +132,7 @@ def _task_context(task: RemoteTask) -> Any:
     context: Any = task_context.current_task_context()
     if not hasattr(context, "begin_task") or not context.serves(task):
         context = _make_context(task)
-    context.begin_task(task.number, task.depth)
+    context.begin_task(task.number, task.depth, task.carried)
     task_context.set_task_context(context)
     try:
         yield
@@ -149,6 +152,7 @@ def _make_context(task: RemoteTask) -> Any:
             self.object_storage_address = task.object_storage_address
             self.depth = task.depth
             self.task_number: int | None = None
+            self.carried: tuple[int, ...] = ()
             self._links: dict[bytes, DealerLink] = {}
 
         def serves(self, task: RemoteTask) -> bool:
@@ -156,11 +160,11 @@ def _make_context(task: RemoteTask) -> Any:
             addresses = self.scheduler_address, self.object_storage_address
             return addresses == (task.scheduler_address, task.object_storage_address)
 
-        def begin_task(self, number: int, depth: int) -> None:
-            self.task_number, self.depth = number, depth
+        def begin_task(self, number: int, depth: int, carried: tuple[int, ...]) -> None:
+            self.task_number, self.depth, self.carried = number, depth, carried
 
         def end_task(self) -> None:
-            self.task_number = None
+            self.task_number, self.carried = None, ()
 
         def open_relay(
             self, client: bytes, receiver: Callable[[list[Any]], None], attendant: Callable[[], None], module: str

@@ -9,6 +9,7 @@ from scaler import errors
 from scaler.client.future import ScalerFuture, answer_futures
 from scaler.core import effects
 from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.batch_rows import FIGURES_START
 
 
 class AnswerReceiver(Protocol):
@@ -31,9 +32,8 @@ def complete(completed: effects.Completed) -> None:
     statuses, durations = reported.statuses, reported.durations
     if type(tokens[0]) is ScalerFuture and (len(tokens) == 1 or all(type(token) is ScalerFuture for token in tokens)):
         profiles = None
-        if len(reported.cpu_times) and len(durations):
-            peaks = reported.memory_peaks if len(reported.memory_peaks) else [0] * len(tokens)
-            profiles = list(zip(durations, reported.cpu_times, peaks, strict=True))
+        if any(map(len, reported[FIGURES_START:])):
+            profiles = list(map(reported.profile, range(len(tokens))))
         answer_futures(tokens, completed.payloads, statuses, profiles)  # type: ignore[arg-type]
         return
     for position, token in enumerate(tokens):

@@ -17,7 +17,7 @@ import logging
 import operator
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, RUNNING
@@ -246,7 +246,8 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
     """What a cancelled one raises, where it is not a plain CancelledError."""
     _status: int = _SUCCESS
     _payload: Payload | None = None
-    _profile: tuple[int | None, int | None, int | None] = (None, None, None)
+    _profile: Mapping[str, int] | None = None
+    """What its worker has measured, as a row of `Reported`; None where it has measured nothing."""
     number: int = 0
     """The task's number within its client."""
 
@@ -284,14 +285,14 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
             raise ValueError(f"task {self.number} is not profiled: make the client with profiling=True")
         if not self.done():
             raise ValueError(f"task {self.number} is not done yet")
-        duration, cpu_time, memory_peak = self._profile
-        if duration is None:
+        profile = self._profile
+        if profile is None:
             # What it did until then is not told: its time may be that of another attempt, or of a process that is gone.
             reason = {"failed": "failed", "cancelled": "was cancelled"}.get(self._shown_state)
             if reason is None:
                 raise ValueError(f"task {self.number} was not measured by its worker")
             raise ValueError(f"task {self.number} {reason}; only tasks that return a value have profiling information")
-        return ProfilingInfo(duration / 1e6, (cpu_time or 0) / 1e6, memory_peak or 0)
+        return ProfilingInfo(profile["durations"] / 1e6, profile["cpu_times"] / 1e6, profile["memory_peaks"])
 
     def result(self, timeout: float | None = None) -> Any:
         """Return the task's value, or raise its exception; wait up to `timeout` seconds for it.
@@ -375,8 +376,8 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
             from scaler_protocol.failures import named_text_of
 
             facts["error"] = named_text_of(exception, interrupts=True)
-        if self._profile[0] is not None:
-            facts["duration"] = f"{self._profile[0] / 1e6:.6f} s"
+        if self._profile is not None:
+            facts["duration"] = f"{self._profile['durations'] / 1e6:.6f} s"
         return facts_table(type(self).__name__, facts)
 
     # --- what the owner says
@@ -552,11 +553,12 @@ def answer_futures(
     futures: Sequence[ScalerFuture],
     payloads: Sequence[Payload],
     statuses: Sequence[int],
-    profiles: Sequence[tuple[int | None, int | None, int | None]] | None,
+    profiles: Sequence[Mapping[str, int] | None] | None,
 ) -> None:
     """Complete many futures, and only then tell whoever waits for them.
 
-    `statuses` may be empty: all succeeded. `profiles` has (microseconds, CPU microseconds, bytes) of each, or is None.
+    `statuses` may be empty: all succeeded. `profiles` has what was measured of each, by
+    the names of columns, or is None.
     """
     awaited = []
     cancelled = []

@@ -20,6 +20,7 @@ from scaler_protocol.payloads import by_value
 from scaler_protocol.payloads.framing import Argument, Source, frame_arguments, identity
 from scaler_protocol.runtime.names import name_of, shown, shown_type
 from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.batch_rows import Carried, carried_columns
 from scaler_protocol.wire.columns import EMPTY, Packed
 
 _INDEX_MAX = 0xFFFF
@@ -33,8 +34,12 @@ def submit_graph(
     *,
     group: TaskGroup,
     make_future: Callable[[], ScalerFuture],
+    carried: Carried,
 ) -> dict[Hashable, ScalerFuture]:
-    """Submit what `keys` need and return their futures, in order. Nothing is submitted when anything is wrong."""
+    """Submit what `keys` need and return their futures, in order. Nothing is submitted when anything is wrong.
+
+    `carried`: what each row carries.
+    """
     if not isinstance(graph, Mapping):
         raise TypeError(f"a graph is a dictionary of keys and computations, not a {shown_type(graph)}")
     # A mapping may be of the user's own making; and nobody is to change it meanwhile.
@@ -63,7 +68,7 @@ def submit_graph(
                 future = by_row.get(row) or by_row.setdefault(row, make_future())
             futures[key] = future
         if by_row:
-            engine.tasks.submit_graph(encoder.message(group, list(by_row)), list(by_row.values()))
+            engine.tasks.submit_graph(encoder.message(group, list(by_row), carried), list(by_row.values()))
     except BaseException:
         engine.objects.release(encoder.objects)
         raise
@@ -186,7 +191,7 @@ class _Encoder:
         self._index_by_identity[id(function)] = index
         return index
 
-    def message(self, group: TaskGroup, wanted: list[int]) -> m.GraphSubmit:
+    def message(self, group: TaskGroup, wanted: list[int], carried: Carried) -> m.GraphSubmit:
         """Return the message, complete but for its first number."""
         for key in self._literal_rows:
             self._append(key, identity, (self._graph[key],))
@@ -205,4 +210,5 @@ class _Encoder:
             depth=group.depth,
             object_positions=self._object_positions,
             objects=tuple(self.objects),
+            **carried_columns([carried] * len(self._payloads)),
         )

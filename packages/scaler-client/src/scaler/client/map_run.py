@@ -18,6 +18,7 @@ from scaler.serialization.arguments import Packer
 from scaler.serialization.functions import Pickled
 from scaler.serialization.results import load_error, load_failure, load_outcomes
 from scaler.serialization.serializer import AnySerializer
+from scaler_protocol.wire.batch_rows import Carried
 from scaler_protocol.wire.messages import Status
 
 NOTHING_COMPLETED_SECONDS = 0.05
@@ -64,6 +65,7 @@ class MapRun:
         *,
         star: bool,
         serializer: AnySerializer | None,
+        carried: Carried,
         on_items_done: Callable[[int], None] | None = None,
     ) -> None:
         self._engine = engine
@@ -72,6 +74,8 @@ class MapRun:
         self._function = function
         self._star = star
         self._serializer = serializer
+        self._carried = carried
+        """What each chunk carries."""
         self._on_items_done = on_items_done
         self._changed = Sleepers()
         self._ended: deque[_Chunk] = deque()
@@ -161,6 +165,7 @@ class MapRun:
             packed.payload,
             (*packed.objects, *function.objects),
             chunk,
+            self._carried,
         )
 
     def _check_first(self, item: Any, function: Pickled, objects: tuple[bytes, ...]) -> None:

@@ -37,6 +37,7 @@ from scaler_protocol.runtime.names import name_of
 from scaler_protocol.runtime.random_ids import new_id
 from scaler_protocol.runtime.task_context import current_task_context
 from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.batch_rows import Carried, carry
 from scaler_protocol.wire.text import writable
 
 SHUTDOWN_SECONDS = 10.0
@@ -115,11 +116,12 @@ class Operations:
         args: Any,
         kwargs: Any,
         capabilities: Mapping[str, int] | None,
+        **carried: int,
     ) -> ScalerFuture:
-        """See `Client.submit_verbose`."""
+        """See `Client.submit_verbose`. `carried`: what the task carries, by the names of columns, see `carry`."""
         positional, keyword = checked_arguments(args, kwargs)
         group = self._group(m.TaskKind.CALL, checked_capabilities(capabilities))
-        return self._submit(client, group, fn, positional, keyword)
+        return self._submit(client, group, fn, positional, keyword, carry(carried))
 
     def _submit(
         self,
@@ -128,6 +130,7 @@ class Operations:
         fn: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        carried: Carried = (),
     ) -> ScalerFuture:
         engine = self.engine
         if self._closed is not None or engine.forked:
@@ -146,7 +149,7 @@ class Operations:
             objects = (*packed.objects, *objects)
         future = ScalerFuture(client)
         try:
-            engine.tasks.submit(group, function, packed.payload, objects, future)
+            engine.tasks.submit(group, function, packed.payload, objects, future, carried)
         except BaseException:
             if not future.number:
                 engine.objects.release(objects)
@@ -159,15 +162,16 @@ class Operations:
         iterables: Sequence[Iterable[Any]],
         capabilities: Mapping[str, int] | None,
         progress: bool,
+        **carried: int,
     ) -> list[Any]:
-        """See `Client.map`."""
+        """See `Client.map`. `carried`: what each chunk carries, as for `submit_verbose`."""
         if not iterables:
             raise TypeError("map() needs at least one iterable")
         totals = [_length_of(iterable) for iterable in iterables]
         total = min(totals) if min(totals) >= 0 else None
         if len(iterables) == 1:
-            return self._map(fn, iter(iterables[0]), total, False, capabilities, progress)
-        return self._map(fn, zip(*iterables, strict=False), total, True, capabilities, progress)
+            return self._map(fn, iter(iterables[0]), total, False, capabilities, progress, carry(carried))
+        return self._map(fn, zip(*iterables, strict=False), total, True, capabilities, progress, carry(carried))
 
     def starmap(
         self,
@@ -175,10 +179,12 @@ class Operations:
         iterable: Iterable[Iterable[Any]],
         capabilities: Mapping[str, int] | None,
         progress: bool,
+        **carried: int,
     ) -> list[Any]:
-        """See `Client.starmap`."""
+        """See `Client.starmap`. `carried` as for `map`."""
         total = _length_of(iterable)
-        return self._map(fn, map(tuple, iterable), total if total >= 0 else None, True, capabilities, progress)
+        items = map(tuple, iterable)
+        return self._map(fn, items, total if total >= 0 else None, True, capabilities, progress, carry(carried))
 
     def _map(
         self,
@@ -188,11 +194,12 @@ class Operations:
         star: bool,
         capabilities: Mapping[str, int] | None,
         progress: bool,
+        carried: Carried,
     ) -> list[Any]:
         self.require_open()
         group = self._group(m.TaskKind.MAP_CHUNK, checked_capabilities(capabilities))
         if not progress:
-            run = MapRun(self.engine, self._packer, group, fn, star=star, serializer=self._serializer)
+            run = MapRun(self.engine, self._packer, group, fn, star=star, serializer=self._serializer, carried=carried)
             return run.run(items, total)
         with ProgressBar(total, name_of(fn).rpartition(".")[2]) as bar:
             run = MapRun(
@@ -202,6 +209,7 @@ class Operations:
                 fn,
                 star=star,
                 serializer=self._serializer,
+                carried=carried,
                 on_items_done=bar.advance,
             )
             return run.run(items, total)
@@ -213,8 +221,9 @@ class Operations:
         keys: Any,
         block: bool,
         capabilities: Mapping[str, int] | None,
+        **carried: int,
     ) -> dict[Any, Any]:
-        """See `Client.get`."""
+        """See `Client.get`. `carried`: what each row carries, as for `submit_verbose`."""
         self.require_open()
         futures = submit_graph(
             self.engine,
@@ -223,6 +232,7 @@ class Operations:
             keys,
             group=self._group(m.TaskKind.CALL, checked_capabilities(capabilities)),
             make_future=lambda: ScalerFuture(client),
+            carried=carry(carried),
         )
         if not block:
             return dict(futures)

@@ -22,9 +22,11 @@ from scaler_protocol.payloads.execution import Execution, TaskPayloads
 from scaler_protocol.payloads.framing import OBJECT
 from scaler_protocol.payloads.values import ObjectUnavailableError
 from scaler_protocol.runtime.random_ids import new_id
+from scaler_protocol.runtime.task_context import carrying
 from scaler_protocol.session import Session
 from scaler_protocol.transport.router import RouterListener
 from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.batch_rows import Carried, carried_rows, report
 from scaler_protocol.wire.codec import decode, encode
 from scaler_protocol.wire.columns import Packed
 from scaler_protocol.wire.envelope import UNSEQUENCED, Envelope, Frame, decode_envelope, encode_envelope
@@ -46,6 +48,7 @@ class _Task:
     """Rows of its graph it waits for, in the order of its inputs."""
     graph: _Graph | None = None
     canceled: bool = False
+    carried: Carried = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -66,6 +69,11 @@ class _Client:
     execution: Execution
     functions: dict[bytes, bytes] = field(default_factory=dict)
     tasks: dict[int, _Task] = field(default_factory=dict)
+
+
+def figures(number: int, duration: int) -> dict[str, int]:
+    """Return the figures of a profiled task, by their columns: its threads share one process, which none can be measured in."""
+    return {"cpu_times": duration, "memory_peaks": 1024}
 
 
 class InProcessCluster:
@@ -242,15 +250,18 @@ class InProcessCluster:
 
     def _on_tasks(self, client: _Client, batch: m.TaskBatch) -> None:
         assert set(batch.functions) <= client.functions.keys(), "a function is used before it is defined"
+        carried = carried_rows(batch, len(batch.numbers))
         for position, (number, payload) in enumerate(zip(batch.numbers, batch.payloads.split(), strict=True)):
             index = batch.function_indexes[position] if len(batch.function_indexes) else 0
             task = _Task(client, number, batch.functions[index], payload, batch.kind, batch.serializer, batch.flags)
+            task.carried = carried[position]
             client.tasks[number] = task
             self._queue.put(task)
 
     def _on_graph(self, client: _Client, submit: m.GraphSubmit) -> None:
         assert set(submit.functions) <= client.functions.keys(), "a function is used before it is defined"
         graph = _Graph(submit.first_number, set(submit.wanted), {}, {}, {})
+        carried = carried_rows(submit, len(submit.payloads))
         start = 0
         for row, payload in enumerate(submit.payloads.split()):
             count = submit.dependency_counts[row]
@@ -267,6 +278,7 @@ class InProcessCluster:
                 submit.flags,
                 needed,
                 graph,
+                carried=carried[row],
             )
             graph.missing[row] = len(needed)
             for predecessor in needed:
@@ -315,18 +327,17 @@ class InProcessCluster:
 
     def _send_result(self, task: _Task, status: int, payload: bytes, duration: int) -> None:
         is_object = payload[:1] == OBJECT and status in (m.Status.SUCCESS, m.Status.FAILED)
-        profiled = bool(task.flags & m.TaskFlag.PROFILE)
+        reported = {"statuses": status, "durations": duration}
+        if task.flags & m.TaskFlag.PROFILE:
+            reported |= figures(task.number, duration)
         batch = m.ResultBatch(
             client=task.client.id,
             numbers=[task.number],
             attempts=[1],
             payloads=Packed.of([payload]),
-            statuses=[status] if status else (),
-            durations=[duration],
-            cpu_times=[duration] if profiled else (),
-            memory_peaks=[1024] if profiled else (),
             object_positions=[0] if is_object else (),
             objects=(payload[1:],) if is_object else (),
+            **report([reported])._asdict(),
         )
         self._send(task.client, batch)
 
@@ -408,7 +419,8 @@ class InProcessCluster:
             serializer=client.functions[task.serializer] if task.serializer else b"",
             is_chunk=task.kind == m.TaskKind.MAP_CHUNK,
         )
-        status, outcome = client.execution.run(payloads)
+        with carrying(task.carried):
+            status, outcome = client.execution.run(payloads)
         if outcome.object_id:
             self.objects[outcome.object_id] = [bytes(buffer) for buffer in outcome.buffers]
         return status, outcome.payload

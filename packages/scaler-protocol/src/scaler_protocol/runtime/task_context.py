@@ -6,9 +6,12 @@ its futures say here that they block. Neither package imports the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Protocol
 
+from scaler_protocol.wire.batch_rows import Carried, carried_value
 from scaler_protocol.wire.envelope import Frame
 
 if TYPE_CHECKING:
@@ -39,6 +42,10 @@ class TaskContext(Protocol):
     @property
     def task_number(self) -> int | None:
         """Number of the running task within its client; None between tasks."""
+
+    @property
+    def carried(self) -> Carried:
+        """What the running task carries; empty between tasks. `carried_by_task` reads it."""
 
     def open_relay(self, client: bytes, receiver: RelayReceiver, attendant: RelayAttendant, module: str) -> None:
         """Let the agent carry messages of a client in this process; answers go to `receiver`.
@@ -88,3 +95,29 @@ def set_task_context(context: TaskContext | None) -> None:
     """Called by a processor at its start."""
     global _current
     _current = context
+
+
+_carried_here: ContextVar[Carried | None] = ContextVar("carried_here", default=None)
+"""Where tasks run in threads of one process: what the one in this thread carries."""
+
+
+@contextmanager
+def carrying(carried: Carried) -> Iterator[None]:
+    """Within this block, in this thread, a task runs that carries this. For runners without a `TaskContext`."""
+    token = _carried_here.set(carried)
+    try:
+        yield
+    finally:
+        _carried_here.reset(token)
+
+
+def carried_by_task(name: str) -> int:
+    """Return what the running task has in a column that its client filled in (see `batch_rows.CARRIED`), by its name.
+
+    Where its client has said nothing, and outside tasks, that is what the column's absence means. Raises KeyError where tasks
+    carry no such column.
+    """
+    carried = _carried_here.get()
+    if carried is None:
+        carried = _current.carried if _current is not None else ()
+    return carried_value(carried, name)

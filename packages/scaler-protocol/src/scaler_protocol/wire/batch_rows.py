@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
-from operator import attrgetter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from operator import attrgetter, index, ne
 from typing import Any, Final, NamedTuple, TypeVar
 
+from scaler_protocol.runtime.names import shown
 from scaler_protocol.runtime.values import new_tuple
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.column_table import ColumnSpec, Hop, Shape, columns_of
@@ -34,6 +36,12 @@ class Reported(NamedTuple):
         """Return the columns of these rows."""
         return Reported(*(pick(column, rows) for column in self))
 
+    def profile(self, row: int) -> dict[str, int] | None:
+        """Return what one row has in each column, by the columns' names; None where none of its figures was measured."""
+        values = [column[row] if len(column) else absent for column, absent in zip(self, ABSENT, strict=True)]
+        measured = any(map(ne, values[FIGURES_START:], ABSENT[FIGURES_START:]))
+        return dict(zip(self._fields, values, strict=True)) if measured else None
+
 
 NOTHING_REPORTED: Final = Reported()
 
@@ -44,6 +52,12 @@ REPORTED = tuple(_SPECS[name] for name in Reported._fields)
 ABSENT = tuple(spec.absent or 0 for spec in REPORTED)
 """What an empty column of `Reported` means."""
 
+REPORTED_MAX = tuple((1 << 8 * array(spec.typecode).itemsize) - 1 for spec in REPORTED)
+"""The largest number that each column of `Reported` holds."""
+
+FIGURES_START: Final = Reported._fields.index("durations") + 1
+"""The columns of `Reported` from here on are figures, which only tasks have that are profiled."""
+
 
 _reported = attrgetter(*Reported._fields)
 
@@ -51,6 +65,21 @@ _reported = attrgetter(*Reported._fields)
 def reported_of(batch: m.ResultBatch) -> Reported:
     """Return the part of a batch that its processor filled in."""
     return new_tuple(Reported, _reported(batch))
+
+
+def report(rows: Sequence[Mapping[str, int]]) -> Reported:
+    """Return the columns of results, each given by the names of columns: what a row does not name is absent in it.
+
+    Numbers that a column cannot hold become the nearest that it can: clocks may go wrong, and tasks may replace them.
+    """
+    columns: list[Column] = []
+    for spec, absent, limit in zip(REPORTED, ABSENT, REPORTED_MAX, strict=True):
+        values = [row.get(spec.name, absent) for row in rows]
+        if any(value != absent for value in values):
+            columns.append([min(max(value, 0), limit) for value in values])
+        else:
+            columns.append(EMPTY)
+    return Reported._make(columns)
 
 
 CARRIED = tuple(
@@ -66,6 +95,42 @@ CARRIED = tuple(
 
 Carried = tuple[int, ...]
 """What one task has in each column of `CARRIED`; empty where it has nothing but what is absent."""
+
+if columns_of(m.GraphSubmit) != tuple(replace(spec, hops=Hop.SUBMIT) for spec in CARRIED):
+    raise TypeError("GraphSubmit must declare the same columns as TaskBatch declares for CARRIED, with Hop.SUBMIT")
+
+
+def carry(values: Mapping[str, int], specs: Sequence[ColumnSpec] = CARRIED) -> Carried:
+    """Return what a task carries that has these values, by the names of their columns; in the others it has what is absent.
+
+    Raises TypeError for the name of no carried column and for what is no integer, ValueError for what its column cannot hold.
+    """
+    if not values:
+        return ()
+    unknown = values.keys() - {spec.name for spec in specs}
+    if unknown:
+        raise TypeError(f"tasks carry no {', '.join(sorted(unknown))}")
+    carried = tuple(_checked(spec, values.get(spec.name, spec.absent or 0)) for spec in specs)
+    return carried if any(value != (spec.absent or 0) for value, spec in zip(carried, specs, strict=True)) else ()
+
+
+def _checked(spec: ColumnSpec, value: Any) -> int:
+    try:
+        number = index(value)
+    except TypeError:
+        raise TypeError(f"{spec.name} must be integers, not {shown(value)}") from None
+    limit = (1 << 8 * array(spec.typecode).itemsize) - 1
+    if not 0 <= number <= limit:
+        raise ValueError(f"{spec.name} must be between 0 and {limit:,}, not {number}")
+    return number
+
+
+def carried_value(carried: Carried, name: str, specs: Sequence[ColumnSpec] = CARRIED) -> int:
+    """Return what a task that carries this has in the column `name`. Raises KeyError where tasks carry no such column."""
+    for position, spec in enumerate(specs):
+        if spec.name == name:
+            return carried[position] if carried else spec.absent or 0
+    raise KeyError(name)
 
 
 def carried_columns(tasks: Sequence[Carried], specs: Sequence[ColumnSpec] = CARRIED) -> dict[str, Any]:

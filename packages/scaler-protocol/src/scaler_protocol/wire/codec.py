@@ -261,12 +261,16 @@ def _check_results(message: m.ResultBatch) -> None:
     _check_result_columns(message)
 
 
+_GRAPH_COLUMNS = [spec.name for spec in columns_of(m.GraphSubmit)]
+
+
 def _check_graph(message: m.GraphSubmit) -> None:
     rows = len(message.payloads)
     _check_id(message, "client")
     message.payloads.check()
     _check_functions(message, rows)
     _check_sparse(message, rows, "object_positions", "objects")
+    _check_rows(message, rows, *_GRAPH_COLUMNS)
     if len(message.dependency_counts) != rows or sum(message.dependency_counts) != len(message.dependencies):
         raise MalformedMessageError("GraphSubmit: dependency counts do not match its rows and dependencies")
     for name in ("dependencies", "wanted"):
@@ -448,6 +452,7 @@ _LAYOUTS: tuple[_Layout, ...] = (
             *_ids("functions", "objects"),
             *_column("H", "function_indexes"),
             *_column("I", "dependency_counts", "dependencies", "wanted", "object_positions"),
+            *_declared(m.GraphSubmit),
             *_capabilities(),
         ),
         packed=(("payloads", "payloadLengths"),),

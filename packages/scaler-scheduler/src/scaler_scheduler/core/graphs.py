@@ -14,12 +14,12 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from enum import IntEnum
 from itertools import accumulate
 from typing import Generic, NamedTuple, TypeVar
 
-from scaler_protocol.wire.batch_rows import Reported
+from scaler_protocol.wire.batch_rows import CARRIED, Carried, Reported, carried_rows
 from scaler_protocol.wire.messages import GraphSubmit
 
 CHAIN_ROWS_MAX = 128
@@ -80,6 +80,7 @@ class ReleasedRow(NamedTuple):
     function: bytes
     payload: bytes
     objects: tuple[bytes, ...]
+    carried: Carried
     attempt: int
     """The number of its last attempt, or of the last one that an earlier scheduler may have given it."""
     failures: int
@@ -116,6 +117,7 @@ class Graph(Generic[Holder]):
         self._objects: dict[int, tuple[bytes, ...]] = {}
         for row, object_id in zip(message.object_positions, message.objects, strict=True):
             self._objects[row] = (*self._objects.get(row, ()), object_id)
+        self._carried: Sequence[Carried] = carried_rows(message, rows) if CARRIED else ()
         self.wanted = bytearray(rows)
         for row in message.wanted:
             self.wanted[row] = 1
@@ -185,6 +187,7 @@ class Graph(Generic[Holder]):
             self._functions[index],
             self._payloads[start : self._payload_ends[row]],
             self._objects.get(row, ()),
+            self._carried[row] if self._carried else (),
             attempt,
             failures,
         )

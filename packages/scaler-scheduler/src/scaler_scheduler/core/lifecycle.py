@@ -52,8 +52,8 @@ class TaskLifecycle:
         first = graph.first_number
         tasks = []
         for row in rows:
-            function, payload, objects, attempt, failures = graph.content(row)
-            tasks.append(Task(first + row, function, payload, options, objects, (), graph, attempt, failures))
+            function, payload, objects, carried, attempt, failures = graph.content(row)
+            tasks.append(Task(first + row, function, payload, options, objects, carried, graph, attempt, failures))
         self.enter(options.client, tasks)
         if self._monitor.listening:
             # What came back from an agent and waited again was reported before.

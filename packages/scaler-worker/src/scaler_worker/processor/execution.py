@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context
 from pickle import dumps, loads
 from sys import setprofile, settrace
-from time import perf_counter, process_time
+from time import perf_counter
 from types import CoroutineType
 from typing import Any
 
@@ -35,7 +35,7 @@ from scaler_worker.processor.functions import Function, FunctionTable
 from scaler_worker.processor.host_objects import HostObjects
 from scaler_worker.processor.inbox import Row
 from scaler_worker.processor.map_chunks import MapChunks
-from scaler_worker.processor.memory import peak_bytes, reset_peak
+from scaler_worker.processor.measurement import Measurement
 from scaler_worker.processor.object_reader import ObjectReader
 from scaler_worker.processor.output import OutputCapture
 from scaler_worker.processor.process_state import ProcessState
@@ -154,7 +154,6 @@ class TaskExecution:
         running = self._running
         tasks = row.tasks
         serializer = self._functions.serializer(tasks.serializer, self._fetch)
-        profiled = tasks.flags & PROFILE
         if tasks.flags & STREAM_OUTPUT:
             self._capture.begin(row.task_index)
         try:
@@ -167,9 +166,7 @@ class TaskExecution:
                 inputs = tasks.inputs.get(row.position)
                 payloads = self._chain_results.payloads(inputs) if inputs is not None else ()
                 args, kwargs = self._load_arguments(row.payload, payloads, serializer)
-            if profiled:
-                reset_peak()
-                cpu_started_at = process_time()
+            measurement = Measurement() if tasks.flags & PROFILE else None
             if running.is_forked:
                 leave(None)
             started_at = perf_counter()
@@ -189,9 +186,8 @@ class TaskExecution:
         if is_chunk and failures:
             first = shown_failure(failures[min(failures)])
             self._send(Kind.CHUNK_FAILURES, chunk_failures_parts(row.task_index, len(failures), first))
-        cpu_time = int((process_time() - cpu_started_at) * 1e6) if profiled else 0
-        memory_peak = peak_bytes() if profiled else 0
-        return self._succeeded(row, started_at, ended_at, outcome, cpu_time, memory_peak), ended_at
+        measured = measurement.figures() if measurement is not None else None
+        return self._succeeded(row, started_at, ended_at, outcome, measured), ended_at
 
     # --- arguments and values
 
@@ -216,7 +212,7 @@ class TaskExecution:
     # --- results
 
     def _succeeded(
-        self, row: Row, started_at: float, ended_at: float, outcome: Outcome, cpu_time: int = 0, memory_peak: int = 0
+        self, row: Row, started_at: float, ended_at: float, outcome: Outcome, measured: Mapping[str, int] | None = None
     ) -> Result:
         size = 0
         if outcome.object_id:
@@ -226,9 +222,8 @@ class TaskExecution:
                 text = f"a large result could not be kept on the worker's host: {error}"
                 return row.task_index, text.encode("utf-8", "replace"), 0, Extra(Status.STORAGE_FAILED)
         extra = None
-        if outcome.object_id or cpu_time or memory_peak:
-            measured = {"cpu_times": cpu_time, "memory_peaks": memory_peak} if cpu_time or memory_peak else {}
-            extra = Extra(SUCCESS, measured, outcome.object_id, size)
+        if outcome.object_id or measured:
+            extra = Extra(SUCCESS, measured or {}, outcome.object_id, size)
         return row.task_index, outcome.payload, int((ended_at - started_at) * 1e6), extra
 
     def _end_badly(self, row: Row, error: BaseException, started_at: float, ended_at: float) -> Result:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from scaler_protocol.runtime.values import new_tuple
-from scaler_protocol.wire.batch_rows import NOTHING_REPORTED, REPORTED, Reported
+from scaler_protocol.wire.batch_rows import NOTHING_REPORTED, REPORTED, REPORTED_MAX, Reported, report
 from scaler_protocol.wire.columns import EMPTY, Column
 from scaler_protocol.wire.messages import Status
 from scaler_worker.processor.records import Bytes, Reader
@@ -18,7 +18,6 @@ _STATUS_MAX = max(Status)
 _RESULTS = struct.Struct("=QIBI")
 """First index, rows, which of `REPORTED` follow (a bit each), and how many results are objects."""
 
-_LIMITS = tuple((1 << 8 * array(spec.typecode).itemsize) - 1 for spec in REPORTED)
 _DURATIONS = Reported._fields.index("durations")
 _ONLY_DURATIONS, _DURATION_TYPE = 1 << _DURATIONS, REPORTED[_DURATIONS].typecode
 _BEFORE, _BEHIND = NOTHING_REPORTED[:_DURATIONS], NOTHING_REPORTED[_DURATIONS + 1 :]
@@ -60,21 +59,24 @@ def results_parts(results: Sequence[Result]) -> list[Bytes]:
     flags = stored_count = 0
     unusual = [result[3] for result in results]
     durations = [result[2] for result in results]
-    if unusual.count(None) == count and min(durations) >= 0 and max(durations) <= _LIMITS[_DURATIONS]:
+    if unusual.count(None) == count and min(durations) >= 0 and max(durations) <= REPORTED_MAX[_DURATIONS]:
         header = _RESULTS.pack(results[0][0], count, _ONLY_DURATIONS, 0)
         return [header, *columns, array(_DURATION_TYPE, durations).tobytes(), *payloads]
     plain = Extra()
     extras = [extra or plain for extra in unusual]
-    for position, (spec, limit) in enumerate(zip(REPORTED, _LIMITS, strict=True)):
-        if position == _DURATIONS:
-            values = durations
-        elif spec.name == "statuses":
-            values = [extra.status for extra in extras]
-        else:
-            values = [extra.measured.get(spec.name, 0) for extra in extras]
-        if position == _DURATIONS or any(values):
+    reported = report(
+        [
+            {**extra.measured, "statuses": extra.status, "durations": duration}
+            for extra, duration in zip(extras, durations, strict=True)
+        ]
+    )
+    if not len(reported.durations):
+        # They are always there: a record without them is malformed.
+        reported = reported._replace(durations=[0] * count)
+    for position, (spec, column) in enumerate(zip(REPORTED, reported, strict=True)):
+        if len(column):
             flags |= 1 << position
-            columns.append(array(spec.typecode, [_bounded(value, limit) for value in values]).tobytes())
+            columns.append(array(spec.typecode, column).tobytes())
     stored = [(position, extra) for position, extra in enumerate(extras) if extra.object_id]
     stored_count = len(stored)
     if stored:
@@ -89,7 +91,7 @@ _ONE_RESULT = struct.Struct("=QI")
 
 def one_result_parts(result: Result) -> list[Bytes]:
     """Return the body of a ONE_RESULT record, in parts: of a result with nothing unusual about it."""
-    return [_ONE_RESULT.pack(result[0], _bounded(result[2], 0xFFFFFFFF)), result[1]]
+    return [_ONE_RESULT.pack(result[0], _bounded(result[2], REPORTED_MAX[_DURATIONS])), result[1]]
 
 
 def _bounded(measured: int, limit: int) -> int:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from scaler_protocol.payloads.by_value.classes import set_scope
 from scaler_protocol.runtime.task_context import RelayAttendant, RelayReceiver, set_task_context
+from scaler_protocol.wire.batch_rows import Carried
 from scaler_protocol.wire.envelope import Frame
 from scaler_worker.processor.blocking import Blocking
 from scaler_worker.processor.chain_results import ChainResults
@@ -129,6 +130,12 @@ class Processor:
         """The number of the running task; None between tasks."""
         row = self._running.row
         return row.tasks.numbers[row.position] if row is not None else None
+
+    @property
+    def carried(self) -> Carried:
+        """What the running task carries; empty between tasks."""
+        row = self._running.row
+        return row.tasks.carried[row.position] if row is not None and row.tasks.carried else ()
 
     def open_relay(self, client: bytes, receiver: RelayReceiver, attendant: RelayAttendant, module: str) -> None:
         """Register a client inside the task; `receiver` gets its messages."""

@@ -344,6 +344,7 @@ class SymphonyCore:
             depth=task.depth,
             scheduler_address=self._options.scheduler_address,
             object_storage_address=self._options.object_storage_address,
+            carried=tuple(task.carried),
         )
         self._outbox.add(effects.RunTask(task.key, remote))
 

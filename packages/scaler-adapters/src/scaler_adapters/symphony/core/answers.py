@@ -8,9 +8,8 @@ from typing import NamedTuple
 from scaler_adapters.symphony.core.tasks import Task
 from scaler_adapters.symphony.task_runner import RemoteResult
 from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.batch_rows import report
 from scaler_protocol.wire.columns import Packed
-
-_UINT32_MAX = 0xFFFF_FFFF
 
 
 class Answer(NamedTuple):
@@ -55,23 +54,24 @@ class Answers:
 
 
 def _result_batch(client: bytes, answers: Sequence[Answer], capacity: int) -> m.ResultBatch:
-    statuses = [answer.status for answer in answers]
-    profiled = any(answer.task.batch.flags & m.TaskFlag.PROFILE for answer in answers)
-
-    def column(name: str) -> list[int]:
-        return [getattr(answer.result, name) if answer.result is not None else 0 for answer in answers]
-
     with_objects = [position for position, answer in enumerate(answers) if answer.object_id]
     return m.ResultBatch(
-        client,
-        [answer.task.number for answer in answers],
-        [answer.task.attempt for answer in answers],
-        Packed.of([answer.payload for answer in answers]),
-        statuses if any(statuses) else (),
-        [min(duration, _UINT32_MAX) for duration in column("duration")],
-        [min(cpu_time, _UINT32_MAX) for cpu_time in column("cpu_time")] if profiled else (),
-        column("memory_peak_bytes") if profiled else (),
-        with_objects,
-        tuple(answers[position].object_id for position in with_objects),
-        capacity,
+        client=client,
+        numbers=[answer.task.number for answer in answers],
+        attempts=[answer.task.attempt for answer in answers],
+        payloads=Packed.of([answer.payload for answer in answers]),
+        object_positions=with_objects,
+        objects=tuple(answers[position].object_id for position in with_objects),
+        capacity=capacity,
+        **report(list(map(_reported, answers)))._asdict(),
     )
+
+
+def _reported(answer: Answer) -> dict[str, int]:
+    """Return what is reported of a task, by the names of columns."""
+    reported = {"statuses": answer.status}
+    if answer.result is not None:
+        if answer.task.batch.flags & m.TaskFlag.PROFILE:
+            reported |= answer.result.figures
+        reported["durations"] = answer.result.duration
+    return reported

@@ -12,6 +12,7 @@ from typing import Any
 from scaler_adapters.symphony.task_runner import RemoteResult
 from scaler_protocol.runtime.core import InvariantError
 from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.batch_rows import Carried, carried_rows
 
 
 @dataclass(slots=True, eq=False)
@@ -27,6 +28,7 @@ class Task:
     inputs: tuple[bytes, ...]
     objects: tuple[bytes, ...]
     batch: m.TaskBatch
+    carried: Carried = ()
     since: float = 0.0
     """When it was sent to Symphony; 0 before."""
     answered: bool = False
@@ -62,6 +64,7 @@ class TaskTable:
         indexes = batch.function_indexes if len(batch.function_indexes) else [0] * rows
         objects = _by_row(zip(batch.object_positions, batch.objects, strict=True))
         inputs = _by_row(zip(batch.input_positions, batch.inputs.split(), strict=True))
+        carried = carried_rows(batch, rows)
         for row, (number, attempt, index, payload) in enumerate(
             zip(batch.numbers, attempts, indexes, batch.payloads.split(), strict=True)
         ):
@@ -76,6 +79,7 @@ class TaskTable:
                 tuple(inputs.get(row, ())),
                 tuple(objects.get(row, ())),
                 batch,
+                carried[row],
             )
 
     def unanswered(self) -> list[Task]:
