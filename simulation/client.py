@@ -11,9 +11,11 @@ from scaler.core.tasks import Task
 from scaler_protocol.objects.storage import Done, Missing, Refused, StoreRequests, TimedOut
 from scaler_protocol.payloads.framing import FRAMED
 from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.batch_rows import carried_columns
 from scaler_protocol.wire.columns import Packed
 from scaler_protocol.wire.envelope import UNSEQUENCED, Envelope
 from simulation.clock import Clock
+from simulation.columns import carried_of, reported_unchanged
 from simulation.ledger import Entry, Ledger, SimulationError
 from simulation.network import Network
 from simulation.process import Process
@@ -137,11 +139,14 @@ class ClientDriver:
         function = SimulatedFunction(*self.random.choice(FUNCTIONS))
         way = self.random.random()
         if way < 0.3:
-            entry.number = self.core.submit(group, function.function_id, program.payload, tuple(objects), entry)
+            entry.number = self.core.submit(
+                group, function.function_id, program.payload, tuple(objects), entry, carried_of(program.number)
+            )
             self._submitted(entry)
             return entry
         # As a client's engine does it: a task that nothing goes before may leave before the core knows of it.
-        task = Task(group, function.function_id, program.payload, tuple(objects), entry)
+        carried = carried_of(program.number)
+        task = Task(group, function.function_id, program.payload, tuple(objects), entry, carried)
         entry.number = self.core.take_number()
         self._submitted(entry)
         found = self.core.message_ahead(entry.number, task) if way < 0.6 and self.core.idle and not objects else None
@@ -183,6 +188,7 @@ class ClientDriver:
             dependency_counts=[len(needed) for needed in dependencies],
             dependencies=[row for needed in dependencies for row in needed],
             wanted=list(wanted),
+            **carried_columns([carried_of(program.number) for program in programs]),
         )
         first = self.core.submit_graph(submit, entries)
         for row, entry in zip(wanted, entries, strict=True):
@@ -223,11 +229,13 @@ class ClientDriver:
             self.send(effect.envelope, effect.message)
         elif isinstance(effect, effects.Completed):
             statuses = effect.reported.statuses or [m.Status.SUCCESS] * len(effect.numbers)
-            for number, token, payload, status in zip(
-                effect.numbers, effect.tokens, effect.payloads, statuses, strict=True
+            for row, (number, token, payload, status) in enumerate(
+                zip(effect.numbers, effect.tokens, effect.payloads, statuses, strict=True)
             ):
                 value = payload if isinstance(payload, bytes) else b"".join(bytes(part) for part in payload[1:])
                 entry = self._entry(number, token)
+                if status == m.Status.SUCCESS and not reported_unchanged(effect.reported, row, number):
+                    raise SimulationError(f"{entry} was answered with figures of another task, or none", entry.key)
                 self.ledger.completed(entry, m.Status(status), value)
                 self.on_ended(entry)
         elif isinstance(effect, effects.Abandoned):

@@ -7,16 +7,18 @@ answers in batches or one by one, dies in the middle of a task, ignores a polite
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from scaler_protocol.ids import ObjectId
 from scaler_protocol.payloads.framing import frame_object, unframe_object
 from scaler_protocol.wire import messages as m
-from scaler_protocol.wire.batch_rows import Reported
+from scaler_protocol.wire.batch_rows import carried_rows, report
 from scaler_worker.core import effects, events
 from simulation.client import FUNCTIONS
 from simulation.clock import Timer
+from simulation.columns import arrived_unchanged, figures_of
 from simulation.ledger import Entry, SimulationError
 from simulation.nested_client import NestedClient
 from simulation.process import Process
@@ -55,6 +57,7 @@ class _Answer:
     duration: int
     object_id: bytes = b""
     object_bytes: int = 0
+    figures: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -190,6 +193,7 @@ class Processor(Process):
         tasks = event.tasks
         batch = tasks.batch
         payload = bytes(tasks.payload())
+        carried = carried_rows(batch, len(batch.numbers))
         positions, inputs, sources = tasks.inputs()
         sources = sources or [0] * len(inputs)
         at = 0
@@ -206,6 +210,10 @@ class Processor(Process):
                 if position == tasks.start + row
             ]
             program = self._host.library[program_number(payload[at : at + length])]
+            if not arrived_unchanged(carried[tasks.start + row], program.number):
+                raise SimulationError(
+                    f"{self.name} was sent what another task carries, or nothing", (tasks.client, number)
+                )
             row_inputs: list[bytes | int] = [
                 event.first_index + row - source if source else value
                 for position, value, source in zip(positions, inputs, sources, strict=True)
@@ -378,6 +386,8 @@ class Processor(Process):
             self._flush()
         if not self._answers:
             self._first_unanswered = row.index
+        if answer.status == m.Status.SUCCESS:
+            answer.figures = figures_of(row.number)
         self._answers.append(answer)
         if not answer.status:
             self._kept[row.index] = answer.payload
@@ -394,10 +404,9 @@ class Processor(Process):
                 count=len(answers),
                 payload_lengths=[len(answer.payload) for answer in answers],
                 payloads=b"".join(answer.payload for answer in answers),
-                reported=Reported(
-                    statuses=[answer.status for answer in answers] if any(answer.status for answer in answers) else (),
-                    durations=[answer.duration for answer in answers],
-                ),
+                reported=report(
+                    [{**answer.figures, "statuses": answer.status, "durations": answer.duration} for answer in answers]
+                )._replace(durations=[answer.duration for answer in answers]),
                 object_positions=[at for at, _ in stored],
                 objects=tuple(answer.object_id for _, answer in stored),
                 object_sizes=[answer.object_bytes for _, answer in stored],
