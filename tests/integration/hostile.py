@@ -70,6 +70,7 @@ def innocent() -> dict[str, Any]:
         "list": bytes(bytearray(20_000_000))[:1],
         "mask": signal.pthread_sigmask(signal.SIG_BLOCK, ()),
         "traced": sys.gettrace() or sys.getprofile(),
+        "stdin": sys.stdin.read(),
         "stdout": sys.stdout.fileno(),
         "umask": os.umask(0o022) == 0o022,
         "import": bool(__import__("xml.dom.minidom")),
@@ -91,6 +92,7 @@ INNOCENT = {
     "list": b"\0",
     "mask": set(),
     "traced": None,
+    "stdin": "",
     "stdout": 1,
     "umask": True,
     "import": True,
@@ -472,6 +474,18 @@ def close_streams() -> str:
     return "done"
 
 
+def close_input() -> str:
+    """`sys.stdin.close()`, as daemons do."""
+    sys.stdin.close()
+    return "done"
+
+
+def detach_input() -> str:
+    """`sys.stdin.detach()`, as one does to read bytes."""
+    typing.cast("io.TextIOWrapper", sys.stdin).detach()
+    return "done"
+
+
 def detach_streams() -> str:
     """`sys.stdout.detach()`, as one does to write bytes."""
     typing.cast("io.TextIOWrapper", sys.stdout).detach()
@@ -498,6 +512,12 @@ def read_stdin() -> str:
 def patch_clock() -> str:
     """A patched clock, as tests and simulations have it."""
     time.perf_counter = time.time = time.monotonic = lambda: 1 / 0
+    return "done"
+
+
+def patch_clock_below() -> str:
+    """The same, not by an assignment to an attribute."""
+    vars(time).update(dict.fromkeys(("perf_counter", "time", "monotonic"), lambda: 1 / 0))
     return "done"
 
 
@@ -724,6 +744,12 @@ def removed_folder() -> str:
 def clear_environment() -> str:
     """`os.environ.clear()`."""
     os.environ.clear()
+    return "done"
+
+
+def exchange_variables() -> str:
+    """Remove a variable and add another."""
+    os.environ["PATH_BEFORE"] = os.environ.pop("PATH")
     return "done"
 
 

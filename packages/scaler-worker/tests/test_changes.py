@@ -7,44 +7,56 @@ import builtins
 import contextlib
 import copy
 import faulthandler
+import functools
 import gc
 import inspect
+import io
 import json
 import locale
+import math
 import multiprocessing
 import os
 import pickle
+import pydoc
 import random
 import resource
 import shutil
 import signal
 import socket
 import struct
+import subprocess
 import sys
 import tempfile
 import threading
 import time
 import traceback
+import types
 import typing
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import cloudpickle
 import pytest
 
-from scaler_worker.processor.changes import watch
+from scaler_worker.processor.changes import Changes, watch
 from scaler_worker.processor.output import OutputCapture
 from scaler_worker.processor.process_state import ProcessState
 from scaler_worker.processor.streams import TaskStreams
 
 _state: ProcessState
 
+VARIABLES = ("SCALER_TEST_KEPT", "SCALER_TEST_REMOVED")
+
 
 def _set_up() -> None:
     global _state
+    os.environ.update(zip(VARIABLES, ("kept", "removed"), strict=True))
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115 - a pool's process has none
     watch()
     _state = ProcessState(TaskStreams(OutputCapture(lambda *_: None)))
 
@@ -376,45 +388,197 @@ def _frames_of_failure() -> int:
     return 0
 
 
-def _describe_functions() -> list[bool]:
-    class Holder:
-        close: Any = os.close
+class _Hasher(pickle._Pickler):
+    """Knows modules and built-in functions by their types, as libraries that compute the hash of a value do."""
 
+    def save(self, value: Any, save_persistent_id: bool = True) -> None:
+        if isinstance(value, types.MethodType | types.BuiltinFunctionType):
+            owner: Any = value.__self__
+            value = (value.__name__, owner.__name__ if type(owner) is type(pickle) else type(owner))
+        super().save(value, save_persistent_id)  # type: ignore[misc]
+
+
+def _hashed(value: Any) -> bytes:
+    file = io.BytesIO()
+    _Hasher(file, 4).dump(value)
+    return file.getvalue()
+
+
+def _outcome(act: Callable[..., object], *arguments: object) -> str:
+    try:
+        return repr(act(*arguments))
+    except Exception as error:
+        return repr(error)
+
+
+def _describe_functions() -> dict[str, object]:
+    kind = functools.singledispatch(lambda function: "other")
+    kind.register(types.BuiltinFunctionType, lambda function: "in C")
+    kind.register(types.FunctionType, lambda function: "in Python")
+    described: dict[str, object] = {}
+    for function in (
+        os.close,
+        os.chdir,
+        os.fdopen,
+        signal.signal,
+        signal.alarm,
+        sys.settrace,
+        threading.settrace,
+        gc.disable,
+    ):
+
+        class Holder:
+            method: Any = function
+
+        another: Any = len
+        described[f"{function.__module__}.{function.__name__}"] = [
+            isinstance(function, types.BuiltinFunctionType),
+            isinstance(function, types.FunctionType),
+            inspect.isbuiltin(function),
+            inspect.isfunction(function),
+            inspect.isroutine(function),
+            inspect.ismethoddescriptor(function),
+            inspect.ismethod(Holder().method),
+            kind(function),
+            function.__class__.__name__,
+            type(function).__name__,
+            function.__qualname__,
+            function.__doc__,
+            inspect.getdoc(function),
+            inspect.unwrap(function) is function,
+            callable(function),
+            dir(function),
+            _outcome(inspect.signature, function),
+            _outcome(inspect.getsourcefile, function),
+            _outcome(inspect.getsource, function),
+            _outcome(vars, function),
+            pydoc.plain(pydoc.render_doc(function)),
+            pickle.loads(pickle.dumps(function)) is function,
+            copy.copy(function) is copy.deepcopy(function) is function,
+            weakref.ref(function)() is function,
+            [pickle.dumps(function, protocol) for protocol in range(6)],
+            pickle._dumps(function),  # type: ignore[attr-defined]
+            cloudpickle.dumps(function),
+            _hashed(function),
+            functools.wraps(function)(lambda: None).__name__,
+            function == function and function != another and len({function, function}) == 1,
+            function.__name__ in repr(function),
+        ]
     descriptor = os.dup(1)
-    Holder().close(descriptor)
-    return [
-        pickle.loads(pickle.dumps(os.close)) is os.close,
-        copy.deepcopy(os.close) is os.close,
-        pickle.dumps(os.close)
-        == b"\x80\x04\x95\x13\x00\x00\x00\x00\x00\x00\x00\x8c\x05posix\x94\x8c\x05close\x94\x93\x94.",
-        str(inspect.signature(os.close)) == "(fd)",
-        os.close.__name__ == "close",
-        callable(os.close),
-        repr(os.close) == "<built-in function close>",
-        os.chdir in os.supports_fd and os.rmdir in os.supports_dir_fd,
-        shutil.rmtree.avoids_symlink_attacks,
-        identity_is_gone(descriptor),
+    os.close(descriptor)
+    described["sets"] = [
+        len(functions) for functions in (os.supports_fd, os.supports_dir_fd, os.supports_follow_symlinks)
     ]
+    described["others"] = [
+        repr(os.close),
+        Path(f"/proc/self/fd/{descriptor}").exists(),
+        os.chdir in os.supports_fd and os.rmdir in os.supports_dir_fd,
+        any(function is os.chdir for function in os.supports_fd),
+        shutil.rmtree.avoids_symlink_attacks,
+        locale._setlocale is sys.modules["_locale"].setlocale,  # type: ignore[attr-defined]
+        _outcome(setattr, os.close, "added", 1),
+        _outcome(os.close, ""),
+    ]
+    return described
 
 
-def identity_is_gone(descriptor: int) -> bool:
-    return not Path(f"/proc/self/fd/{descriptor}").exists()
+def _method_that_opens() -> str:
+    class Opener:
+        fdopen: Any = os.fdopen
+
+        def __index__(self) -> int:
+            return 1
+
+    return _outcome(Opener().fdopen, "r")
 
 
-def _describe_modules() -> list[bool]:
+def _describe_modules() -> list[object]:
+    modules = (builtins, os, pickle, struct, sys, time, math)
     return [
-        isinstance(sys, ModuleType),
-        pickle.loads(pickle.dumps(os)) is os,
-        copy.deepcopy(sys) is sys,
-        inspect.ismodule(builtins),
-        repr(sys) == "<module 'sys' (built-in)>",
+        *(type(module) is ModuleType and type(module) is type(pickle) for module in modules),
+        *(_outcome(pickle.dumps, module) for module in modules),
+        *(_outcome(copy.deepcopy, module) for module in modules),
+        *(cloudpickle.dumps(module) for module in modules),
+        *map(repr, modules),
+        *map(_hashed, (math.sqrt, time.time, os.getpid, sys.getrefcount, len)),
+        type(vars(sys)).__name__,
+        type(sys.modules).__name__,
     ]
 
 
 def test_a_function_that_is_watched_is_as_before(watched: Callable[..., Any]) -> None:
     assert watched(_frames_of_failure) == _frames_of_failure() == 1
-    assert watched(_describe_functions) == [True] * 10
+    assert watched(_describe_functions) == _describe_functions()
+    assert watched(_method_that_opens) == _method_that_opens()
 
 
 def test_a_module_that_is_watched_is_as_before(watched: Callable[..., Any]) -> None:
-    assert watched(_describe_modules) == [True] * 5
+    assert watched(_describe_modules) == _describe_modules()
+
+
+# --- what is put back
+
+
+def _exchange_variables(kept: str, removed: str) -> list[str | None]:
+    os.environ[kept] = "changed"
+    os.environ["ANOTHER"] = os.environ.pop(removed)
+    noticed = _state.may_have_changed()
+    _state.restore()
+    return [str(noticed), *(os.environ.get(name) for name in (kept, removed, "ANOTHER")), _of_child(removed)]
+
+
+def _of_child(name: str) -> str:
+    return subprocess.run(["/bin/sh", "-c", f"echo ${name}"], capture_output=True, text=True).stdout.strip()
+
+
+def test_variables_that_were_removed_come_back(watched: Callable[..., Any]) -> None:
+    assert watched(_exchange_variables, *VARIABLES) == ["True", "changed", "removed", "removed", "removed"]
+
+
+def _leave_input(how: str) -> list[object]:
+    getattr(sys.stdin, how)()
+    noticed = _state.may_have_changed()
+    fault = _state.restore() or _state.restore()
+    return [
+        noticed,
+        fault,
+        sys.stdin.read(),
+        sys.stdin.name,
+        sys.stdin.mode,
+        sys.stdin.fileno(),
+        _state.may_have_changed(),
+    ]
+
+
+@pytest.mark.parametrize("how", ["close", "detach"])
+def test_standard_input_is_open_again(watched: Callable[..., Any], how: str) -> None:
+    assert watched(_leave_input, how) == [True, "", "", "<stdin>", "r", 0, False]
+
+
+def _write_below(name: str) -> bool:
+    attributes = vars(sys.modules[name])
+    attributes["added"] = 1
+    noticed = _state.may_have_changed()
+    del attributes["added"]
+    _state.restore()
+    return noticed
+
+
+@pytest.mark.parametrize("name", ["builtins", "os", "pickle", "struct", "sys", "time"])
+def test_what_is_written_below_a_module_is_noticed(watched: Callable[..., Any], name: str) -> None:
+    assert watched(_write_below, name)
+
+
+def test_an_interpreter_that_watches_no_dicts_has_each_task_looked_at() -> None:
+    blind, seeing, watched = Changes(), Changes(), {"a": 1}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.implementation, "name", "another")
+        blind.watch([watched])
+    seeing.watch([watched])
+    for changes in (blind, seeing):
+        changes.forget()
+    assert blind.noted
+    assert not seeing.noted
+    before = b"".join(seeing.versions)
+    watched["a"] = 2
+    assert seeing.noted or b"".join(seeing.versions) != before

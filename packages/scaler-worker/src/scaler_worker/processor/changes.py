@@ -1,15 +1,15 @@
 """Notices that a task changes its process at the moment it does so.
 
 To look at all that a task may have changed (`process_state`) takes longer than a quick task does. So the process says by itself
-when it is changed, and a task that has changed nothing costs the glance at one flag and a few lengths:
+when it is changed, and a task that has changed nothing costs the glance at one flag, some versions and a few lengths:
 
-- The functions by which programs change their process note that they are called. Neither tracebacks nor pickles show the
-  difference: a `_Noting` is called as the function it stands for, without a frame of its own.
-- The modules whose attributes no program can do without have a class that notes when one is set or deleted. To read one takes
-  ten nanoseconds more than it did.
+- The functions by which programs change their process note that they are called. Whoever looks at one sees the function it
+  stands for, but for its `type`: it is called without a frame of its own, so tracebacks show no difference, nor do pickles.
+- The attributes of modules that no program can do without are watched, and so is `sys.modules` (`dict_changes`). Where the
+  interpreter does not allow that, everything is looked at after each task.
 
-What C code changes by itself, or Python code by `ctypes` or by writing to a module's `__dict__`, is noted by nobody. It is looked
-for after a task that was slow, has failed or was the first of its function, and a hundred times a second.
+What C code changes by itself, or Python code by `ctypes`, is noted by nobody. It is looked for after a task that was slow, has
+failed or was the first of its function, and a hundred times a second.
 
 What the processor needs of all this for itself is bound before `watch` is called, and so is not noted.
 """
@@ -18,9 +18,7 @@ from __future__ import annotations
 
 import builtins
 import faulthandler
-import functools
 import gc
-import importlib
 import locale
 import os
 import pickle
@@ -32,8 +30,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from types import ModuleType
+from types import FunctionType, MethodType, ModuleType
 from typing import Any
+
+from scaler_worker.processor import dict_changes
 
 _FUNCTIONS: tuple[tuple[tuple[ModuleType, ...], tuple[str, ...]], ...] = (
     (
@@ -58,67 +58,109 @@ _SETS_OF_FUNCTIONS = (os.supports_dir_fd, os.supports_effective_ids, os.supports
 class Changes:
     """What has been noted."""
 
-    __slots__ = ("noted",)
+    __slots__ = ("_is_blind", "noted", "versions")
 
     def __init__(self) -> None:
         self.noted = True
-        """Whether anything was since this was set to False. As long as nothing is watched, nobody can say."""
+        """Whether anything was since `forget`. As long as nothing is watched, nobody can say."""
+        self.versions: tuple[memoryview, ...] = ()
+        """Of the dicts whose changes set no flag: what was changed has other bytes here."""
+        self._is_blind = True
+
+    def watch(self, dicts: list[dict[Any, Any]]) -> None:
+        """Note from now on what changes these."""
+        self._is_blind = not dict_changes.watch(dicts, self, "noted")
+        if self._is_blind:
+            self.versions = dict_changes.versions(dicts)
+            self._is_blind = not self.versions
+        self.noted = True
+
+    def forget(self) -> None:
+        """What was noted has been looked at."""
+        self.noted = self._is_blind
 
 
 CHANGES = Changes()
 
 
 class _Noting:
-    """Stands for a function, and notes that it is called."""
+    # Stands for a function, and notes that it is called. Has no docstring, as pydoc would take it for the function's.
+    __slots__ = ("__weakref__", "_function")
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = function
-        functools.update_wrapper(self, function)
+        _set_function(self, function)
 
     @property
     def __call__(self) -> Callable[..., Any]:
         CHANGES.noted = True
-        return self._function
+        return _function_of(self)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["_function"], name)
+    @property
+    def __doc__(self) -> str | None:  # type: ignore[override]
+        return _function_of(self).__doc__
 
-    def __repr__(self) -> str:
-        return repr(self._function)
-
-    def __reduce__(self) -> str:
-        return self._function.__qualname__
-
-
-class _NotingModule(ModuleType):
-    """A module that notes when an attribute of it is set or deleted."""
+    def __getattribute__(self, name: str) -> Any:
+        # Also `__class__`, by which `isinstance` knows it.
+        if name in _OWN:
+            return object.__getattribute__(self, name)
+        return getattr(_function_of(self), name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        CHANGES.noted = True
-        super().__setattr__(name, value)
+        setattr(_function_of(self), name, value)
 
     def __delattr__(self, name: str) -> None:
-        CHANGES.noted = True
-        super().__delattr__(name)
+        delattr(_function_of(self), name)
 
-    def __reduce__(self) -> tuple[Callable[[str], ModuleType], tuple[str]]:
-        # Those who pickle modules know them by their type, which is another one here.
-        return importlib.import_module, (self.__name__,)
+    def __dir__(self) -> list[str]:
+        return dir(_function_of(self))
+
+    def __repr__(self) -> str:
+        return repr(_function_of(self))
+
+    def __eq__(self, other: object) -> bool:
+        return _function_of(self) == (_function_of(other) if isinstance(other, _Noting) else other)
+
+    def __hash__(self) -> int:
+        return hash(_function_of(self))
+
+    def __reduce__(self) -> str:
+        return _function_of(self).__qualname__
+
+
+class _NotingFunction(_Noting):
+    # A function in Python, which becomes a method where a class has it.
+    __slots__ = ()
+    __doc__ = vars(_Noting)["__doc__"]
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        return self if instance is None else MethodType(self, instance)
+
+
+# Errors and logs name the type of what was given to somebody.
+_Noting.__name__ = type(len).__name__
+_NotingFunction.__name__ = FunctionType.__name__
+
+_OWN = frozenset(("__call__", "__get__", "__reduce__", "__reduce_ex__"))
+_function_of: Callable[[Any], Callable[..., Any]] = vars(_Noting)["_function"].__get__
+_set_function: Callable[[Any, Callable[..., Any]], None] = vars(_Noting)["_function"].__set__
 
 
 def watch() -> None:
     """Note from now on what changes this process. Called once, before any code of a user's runs."""
+    standing: dict[Any, _Noting] = {}
     for modules, names in _FUNCTIONS:
         for name in names:
             function = next((getattr(module, name) for module in modules if hasattr(module, name)), None)
             if function is None:
                 continue
-            noting = _Noting(function)
+            if function not in standing:
+                standing[function] = (_NotingFunction if isinstance(function, FunctionType) else _Noting)(function)
             for module in modules:
                 if getattr(module, name, None) is function:
-                    setattr(module, name, noting)
-            for functions in _SETS_OF_FUNCTIONS:
-                if function in functions:
-                    functions.add(noting)
-    for module in _MODULES:
-        module.__class__ = _NotingModule
+                    setattr(module, name, standing[function])
+    for functions in _SETS_OF_FUNCTIONS:
+        for function in standing.keys() & functions:
+            # They are equal: the new one would not take the place of the old by itself.
+            functions.remove(function)
+            functions.add(standing[function])
+    CHANGES.watch([*map(vars, _MODULES), sys.modules])

@@ -2,7 +2,8 @@
 
 Each task should find the process as the preload left it, as far as that can be had for some microseconds. What would break others
 is put back; where that is impossible, the process has to be replaced. What breaks nobody stays, as in every pool of processes:
-imported modules, most patched attributes, variables, random state, environment variables that were added.
+imported modules, most patched attributes, variables, random state, environment variables that were added or have another value.
+Environment variables that were removed come back.
 
 A look at all of this takes some ten microseconds. After a quick task a glance tells whether it may be spared
 (`may_have_changed`): `changes` says whether the task has called or set what changes a process, the rest is compared.
@@ -67,7 +68,6 @@ class ProcessState:
     def __init__(self, streams: TaskStreams) -> None:
         self._streams = streams
         self._descriptors = DescriptorGuard()
-        self._standard_input = sys.stdin
         self._recursion_limit = getrecursionlimit()
         self._switch_interval = getswitchinterval()
         self.trace, self.profile = gettrace(), getprofile()
@@ -82,6 +82,7 @@ class ProcessState:
         umask(self._umask)
         self._environment = os.environ
         self._variables = dict(os.environ)
+        self._variable_names = set(_encoded(os.environ))
         self._modules = sys.modules
         self._import_lists = {name: list(getattr(sys, name)) for name in ("path", "meta_path", "path_hooks")}
         self._filters = list(warnings.filters)
@@ -89,7 +90,7 @@ class ProcessState:
         self._locale = setlocale(LC_ALL, None)
         self._builtins = dict(vars(builtins))
         self._functions = [(owner, name, getattr(owner, name)) for owner, names in _NEEDED_FUNCTIONS for name in names]
-        self._module_count = 0
+        self._versions_before = b""
         self._lists: list[Any] = []
         self._lists_before: list[Any] = []
         self._filter_list: Any = None
@@ -102,7 +103,7 @@ class ProcessState:
         """Whether a quick task has done what `restore` has to look for. Takes a fifth of a microsecond."""
         return (
             CHANGES.noted
-            or len(self._modules) != self._module_count
+            or b"".join(CHANGES.versions) != self._versions_before
             or self._lists != self._lists_before
             or warnings.filters is not self._filter_list
             or len(self._socket_attributes) != self._socket_attribute_count
@@ -111,7 +112,6 @@ class ProcessState:
 
     def _remember(self) -> None:
         """What there is now is what `may_have_changed` compares with."""
-        self._module_count = len(self._modules)
         self._filter_list = warnings.filters
         self._lists = [*(getattr(sys, name) for name in self._import_lists), self._filter_list]
         self._lists_before = [*self._import_lists.values(), self._filters]
@@ -122,7 +122,8 @@ class ProcessState:
         """Put back what can be. Return why the process must be replaced, as the end of a sentence, or nothing. Never raises."""
         try:
             # Before the look: what threads do meanwhile is looked for after the next task.
-            CHANGES.noted = False
+            CHANGES.forget()
+            self._versions_before = b"".join(CHANGES.versions)
             self._restore_interpreter()
             self._restore_signals()
             fault = self._restore_system()
@@ -147,8 +148,6 @@ class ProcessState:
         if self._collects and not isenabled():
             enable()
         self._streams.restore()
-        if sys.stdin is not self._standard_input:
-            sys.stdin = self._standard_input
         for name, before in self._import_lists.items():
             if getattr(sys, name, None) != before:
                 self._import_lists[name] = _with_missing(name, before)
@@ -192,7 +191,7 @@ class ProcessState:
             chdir(self._folder)
         if os.environ is not self._environment:
             os.environ = self._environment  # noqa: B003 - it is the object that was there before
-        if len(self._environment) < len(self._variables):
+        if not _encoded(self._environment).keys() >= self._variable_names:
             for name, value in self._variables.items():
                 self._environment.setdefault(name, value)
         if getdefaulttimeout() != self._socket_timeout:
@@ -207,7 +206,17 @@ class ProcessState:
                 setrlimit(limit, (before, hard))
         if sys.modules is not self._modules or not all(name in self._modules for name in _NEEDED_MODULES):
             return "a task removed modules that were imported"
-        return self._descriptors.restore()
+        fault = self._descriptors.restore()
+        if not fault:
+            # Behind the descriptors: it needs the first.
+            self._streams.restore_input()
+        return fault
+
+
+def _encoded(environment: Any) -> dict[bytes, bytes]:
+    """Return what is below `os.environ`: to ask that itself would decode each variable each time."""
+    variables: dict[bytes, bytes] = environment._data
+    return variables
 
 
 def _folder() -> str:

@@ -1,4 +1,7 @@
-"""`sys.stdout` and `sys.stderr` of a processor: text streams like any other, whose bytes go to a client that asked for them."""
+"""`sys.stdin`, `sys.stdout` and `sys.stderr` of a processor: text streams like any other, which each task finds open.
+
+What is written goes to a client that asked for it.
+"""
 
 from __future__ import annotations
 
@@ -98,8 +101,28 @@ class TaskBuffer(io.BufferedIOBase):
         return False
 
 
+class TaskInput(io.BufferedReader):
+    """The binary stream below `sys.stdin`: notes that it is closed or detached."""
+
+    def close(self) -> None:
+        """Close it. The descriptor stays open."""
+        CHANGES.noted = True
+        super().close()
+
+    def detach(self) -> io.RawIOBase:
+        """Give away the stream below this one."""
+        CHANGES.noted = True
+        return super().detach()
+
+    def flush(self) -> None:
+        """Do nothing, as there is nothing to write."""
+        # The text stream above calls this where it is detached.
+        CHANGES.noted = True
+        super().flush()
+
+
 class TaskStreams:
-    """Puts streams in the place of `sys.stdout` and `sys.stderr`, and puts them back where a task has replaced them."""
+    """Puts streams in the place of the standard ones, and puts them back where a task has replaced or closed them."""
 
     def __init__(self, capture: OutputCapture) -> None:
         self._capture = capture
@@ -108,7 +131,12 @@ class TaskStreams:
         self.stderr: io.TextIOWrapper
         self._buffers: list[TaskBuffer] = []
         self._settings: tuple[_Settings, _Settings] | None = None
+        self._standard_input = self._input = sys.stdin
+        self._is_file = (
+            isinstance(sys.stdin, io.TextIOWrapper) and not _is_closed(sys.stdin) and sys.stdin.fileno() == 0
+        )
         self.install()
+        self._install_input()
 
     def install(self) -> None:
         """Make new ones."""
@@ -142,6 +170,22 @@ class TaskStreams:
         self.flush()
         self.install()
 
+    def _install_input(self) -> None:
+        if self._is_file:
+            raw = io.FileIO(0, "r", closefd=False)
+            raw.name = "<stdin>"
+            standard = self._standard_input
+            self._input = io.TextIOWrapper(TaskInput(raw), standard.encoding, standard.errors, newline="\n")
+            self._input.mode = "r"  # type: ignore[misc]
+        sys.stdin = self._input
+
+    def restore_input(self) -> None:
+        """Undo what a task has left of replacing, detaching or closing `sys.stdin`."""
+        if self._is_file and _is_closed(self._input):
+            self._install_input()
+        elif sys.stdin is not self._input:
+            sys.stdin = self._input
+
     def flush(self) -> None:
         """Write out what both streams have buffered."""
         for buffer in self._buffers:
@@ -156,3 +200,11 @@ class TaskStreams:
 def _settings(stream: io.TextIOWrapper) -> _Settings:
     # `closed` raises where it was detached.
     return stream.encoding, stream.errors, stream.line_buffering, stream.write_through, stream.closed
+
+
+def _is_closed(stream: Any) -> bool:
+    try:
+        return bool(stream.closed)
+    except ValueError:
+        # It was detached.
+        return True
