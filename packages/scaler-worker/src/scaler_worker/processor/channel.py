@@ -18,6 +18,10 @@ _SO_COOKIE = 57
 _COOKIE_BYTES = 8
 
 
+WAIT_MILLISECONDS = 100
+"""How long a signal may go unnoticed where it comes just before the thread begins to wait."""
+
+
 class AgentGoneError(Exception):
     """The agent has closed the channel, or ended: there is nothing left to do."""
 
@@ -98,7 +102,9 @@ class Channel:
 
     def wait(self) -> None:
         """Wait until `receive` finds something, or the end. An exception raised here by a signal loses nothing."""
-        self._poller.poll()
+        # Bounded: a signal that comes just before the system call does not interrupt it. Its handler runs after this one.
+        while not self._poller.poll(WAIT_MILLISECONDS):
+            pass
 
     def receive(self) -> tuple[int, bytes]:
         """Wait for the next record; return (kind, body). Raises AgentGoneError at the end."""
