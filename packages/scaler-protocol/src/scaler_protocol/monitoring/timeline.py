@@ -1,8 +1,8 @@
-"""When and where tasks ran, from what monitors are told, and as a Chrome trace. Pure; clients and monitors share it.
+"""When and where tasks ran, found from the messages to monitors, and as a Chrome trace. Pure. Clients and monitors use it.
 
 A Chrome trace is JSON that Perfetto (https://ui.perfetto.dev) and chrome://tracing open. Format: "Trace Event Format", complete
-events (`"ph": "X"`), times in microseconds. Events on one track must nest, so spans that overlap only in part are shortened
-at their beginning: that part is the scheduler's view of when a batch came.
+events (`"ph": "X"`), times in microseconds. Events on one track must nest. Spans that overlap only in part are shortened at
+their beginning, which is the uncertain end: it is computed from the time at which a batch reached the scheduler.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 
 class TaskSpan(NamedTuple):
-    """One task that ran. `start` is a Unix time, `slot` which of the agent's workers ran it; -1: not known."""
+    """One task that ran. `start` is a Unix time, `slot` is the agent's worker that ran it, -1 if unknown."""
 
     start: float
     duration_s: float
@@ -23,14 +23,14 @@ class TaskSpan(NamedTuple):
     state: str
     """success, failed or canceled."""
     args: Mapping[str, Any]
-    """What is shown of a span that is clicked on."""
+    """Shown when the span is selected."""
 
 
 def start_times(ended: Sequence[tuple[Hashable, float, float]]) -> list[float]:
-    """Return when tasks began of which (worker, time at which the answer came, seconds it ran) is known, in order of answers.
+    """Return when tasks began. Each task is (worker, time of its answer, seconds it ran), in the order of the answers.
 
-    Tasks answered in one batch ran one after another: the last one ended when the batch came. A worker of None is not known,
-    and nothing is then concluded from its other tasks.
+    Tasks answered in one batch ran one after another, and the last one ended when the batch came. If the worker is None,
+    it is unknown, and the task's beginning is computed from its own answer alone.
     """
     ends: dict[tuple[Hashable, float], float] = {}
     starts = []
@@ -45,7 +45,7 @@ def start_times(ended: Sequence[tuple[Hashable, float, float]]) -> list[float]:
 def chrome_trace(
     spans: Sequence[TaskSpan], worker_names: Mapping[tuple[str, int], str], remarks: Mapping[str, Any]
 ) -> Iterator[str]:
-    """Return the trace in pieces of text that make one JSON document together.
+    """Return the trace as pieces of text, which joined are one JSON document.
 
     An agent is shown as a process, each of its workers as a thread of it, by its name in `worker_names` where that is known.
     `remarks` become the document's `otherData`.
@@ -84,7 +84,7 @@ def chrome_trace(
 
 
 def nested(track: Sequence[TaskSpan], origin: float) -> Iterator[tuple[TaskSpan, int, int]]:
-    """Return spans of one track with whole microseconds of begin and end, so that any two are apart or one within the other."""
+    """Return the spans of one track with begin and end in whole microseconds; two are separate, or one is within the other."""
     waiting = [
         (round((span.start - origin) * 1e6), round((span.start + span.duration_s - origin) * 1e6), span)
         for span in track
@@ -98,7 +98,7 @@ def nested(track: Sequence[TaskSpan], origin: float) -> Iterator[tuple[TaskSpan,
         if open_ends and end > open_ends[-1]:
             begin = open_ends[-1]
             at = len(waiting)
-            # It begins later now: back to its place in the order.
+            # It begins later now, so put it back in order.
             while at and (waiting[at - 1][0], -waiting[at - 1][1]) < (begin, -end):
                 at -= 1
             waiting.insert(at, (begin, end, span))

@@ -1,6 +1,6 @@
-"""The streams of the monitor socket: which envelope stands in front of what, and so what a monitor subscribes to.
+"""The streams of the monitor socket: the envelope of each, which is the topic that monitors subscribe to.
 
-See "Monitor streams" in the schema. A topic is an encoded envelope; whoever subscribes to it gets the messages behind it.
+See "Monitor streams" in the schema. A topic is an encoded envelope; a subscriber gets the messages that begin with it.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ FIGURES = encode_envelope(Envelope(0, 0, 0, _FIGURES))
 """Snapshots, failures and log lines."""
 
 EVENTS = encode_envelope(Envelope(0, 0, 0, _EVENTS))
-"""What happens to single tasks."""
+"""The events of single tasks."""
 
 
 def dump_topic(task_number: int = 0) -> bytes:
-    """Return the topic of the scheduler's tables, with the story of the tasks of this number (0: of none)."""
+    """Return the topic of the scheduler's tables, with the whole record of the tasks of this number (0: of none)."""
     return encode_envelope(Envelope(task_number, 0, 0, _DUMP))
 
 

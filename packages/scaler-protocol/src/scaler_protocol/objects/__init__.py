@@ -1,1 +1,1 @@
-"""Large values: how they lie in memory that processes of a host share, and how they are asked for in object storage."""
+"""Large values: in memory that the processes of a host share, and in object storage."""

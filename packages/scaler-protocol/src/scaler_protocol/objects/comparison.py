@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from scaler_protocol.wire.envelope import Frame
 
 _PIECE_BYTES = 128 * 1024
-"""Such a piece, and what it is compared with, fit into a processor's cache."""
+"""Bytes compared at a time. Two such pieces fit into a processor's cache."""
 
 
 def same_bytes(one: Frame, other: Frame) -> bool:
     """Whether two buffers of bytes are equal.
 
-    Only a bytearray compares itself with any buffer at once. Views compare element by element, which takes ten times as
-    long as making a bytearray of one, piece by piece, and comparing that.
+    Only a bytearray compares itself with any buffer in one step. Views compare element by element. It is ten times as
+    fast to copy pieces of one buffer into a bytearray and compare those.
     """
     if len(one) != len(other):
         return False

@@ -1,8 +1,8 @@
 """Making a large `bytes` object of a buffer, in half the time that Python takes for it.
 
-Nearly all of that time goes into clearing and mapping fresh memory, page by page. For large pages, which numpy asks for in
-the same way for its arrays, it is half. The rest is what Python's own C interface is for: an object is made empty and filled
-before anybody else has it.
+Nearly all of that time goes into clearing and mapping fresh memory, page by page. With large pages, which numpy requests
+for its arrays in the same way, it takes half as long. Python's C interface makes an empty object, which is filled before
+any other code can see it.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from scaler_protocol.wire.envelope import Frame
 
 LARGE_PAGE_BYTES = 2 * 1024 * 1024
 LARGE_BYTES_MIN = 2 * LARGE_PAGE_BYTES
-"""Smaller ones have hardly a whole large page in them."""
+"""Smaller objects contain hardly a whole large page."""
 
 _MADV_HUGEPAGE = 14
 
 
 def make_bytes(buffer: Frame) -> bytes:
-    """Return a `bytes` object with the content of `buffer`: `bytes(buffer)`, but for the time it takes."""
+    """Return `bytes(buffer)`, in less time."""
     if sys.platform != "linux" or isinstance(buffer, bytes) or len(buffer) < LARGE_BYTES_MIN:
         return bytes(buffer)
     try:
         source = ctypes.c_char.from_buffer(buffer)
     except TypeError:
-        # A view that is read-only, of which ctypes does not tell the address.
+        # The view is read-only, and ctypes does not give the address of such a view.
         return bytes(buffer)
     size = len(buffer)
     made: bytes = _new_bytes(None, size)
     start = _address_of(made)
     first = -(-start // LARGE_PAGE_BYTES) * LARGE_PAGE_BYTES
     last = (start + size) // LARGE_PAGE_BYTES * LARGE_PAGE_BYTES
-    # It is advice: where the system does not take it, the pages are small.
+    # This is advice: if the system ignores it, the pages are small.
     _advise(first, last - first, _MADV_HUGEPAGE)
     ctypes.memmove(start, ctypes.addressof(source), size)
     return made

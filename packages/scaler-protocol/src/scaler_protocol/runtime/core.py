@@ -1,9 +1,9 @@
 """The contract that every core keeps: the part of a process that decides, without sockets, files, threads or a clock.
 
-    core.handle(event, now)             # for everything that happens
-    for effect in core.take_effects():  # what follows from it, in the order in which it was decided
+    core.handle(event, now)             # for each event
+    for effect in core.take_effects():  # what to do, in the order in which the core decided it
         ...
-    core.next_deadline()                # when to call handle with a `Tick`, at the latest
+    core.next_deadline()                # the latest time to call handle with a `Tick`
 
 The part around a core (its shell) owns sockets, processes and time, and decides nothing. The simulation drives the same cores
 under a virtual clock.
@@ -22,19 +22,19 @@ class InvariantError(AssertionError):
 
 
 class Core(Protocol[Event, Effect]):
-    """What shells, tests and the simulation may ask of any core."""
+    """The methods that shells, tests and the simulation call."""
 
     def handle(self, event: Event, now: float) -> None:
-        """Take in something that has happened at `now`, in seconds of a clock that never goes back."""
+        """Handle something that happened at `now`, in seconds of a clock that never goes back."""
 
     def take_effects(self) -> list[Effect]:
-        """Return what is to be done, in order, and forget it."""
+        """Return the effects in order, and forget them."""
 
     def next_deadline(self) -> float:
-        """When something is due although nothing happens, on the clock of `now`; inf for never."""
+        """The time at which something is due without an event, on the clock of `now`; inf for never."""
 
     def check_invariants(self) -> None:
-        """Compare all facts with each other. Raises InvariantError. For tests and the simulation: it takes long."""
+        """Compare all facts with each other. Raises InvariantError. For tests and the simulation, because it is slow."""
 
 
 class Outbox(Generic[Effect]):
@@ -46,7 +46,7 @@ class Outbox(Generic[Effect]):
         self._effects: list[Effect] = []
 
     def add(self, effect: Effect) -> None:
-        """Have this done after everything added before it."""
+        """Add an effect after all others."""
         self._effects.append(effect)
 
     def take(self) -> list[Effect]:

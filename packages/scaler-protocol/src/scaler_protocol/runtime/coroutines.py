@@ -1,4 +1,4 @@
-"""Coroutine functions as tasks: whoever calls one wants what it comes to, and a coroutine itself cannot travel."""
+"""Coroutine functions as tasks: their caller wants the result, and a coroutine itself cannot be sent."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from types import CoroutineType
 from typing import Any
 
 _running: dict[int, Callable[[], object]] = {}
-"""By thread: what cancels the coroutine that runs there."""
+"""By thread: the function that cancels the coroutine that runs there."""
 
 
 def is_coroutine(value: Any) -> bool:
@@ -21,19 +21,19 @@ def is_coroutine(value: Any) -> bool:
 
 
 def runs_function_of(kind: Callable[[Any], bool], function: Any) -> bool:
-    """Whether a call of `function` runs a function that is of a `kind`, looking through partials and objects that are called."""
+    """Whether a call of `function` runs a function of this `kind`. Looks through partials and callable objects."""
     try:
         while isinstance(function, functools.partial):
             function = function.func
-        # Of an object that is called, its class has the function.
+        # The function of a callable object is in its class.
         return kind(function) or kind(getattr(type(function), "__call__", None))  # noqa: B004
     except Exception:
-        # Some objects answer no question of this kind; they can be called nevertheless.
+        # Some callable objects raise when they are asked for attributes.
         return False
 
 
 def awaiting(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that awaits what `function` makes where that is a coroutine function; else `function` itself."""
+    """Return a function that awaits the result if `function` is a coroutine function; else `function` itself."""
     if not runs_function_of(inspect.iscoroutinefunction, function):
         return function
 
@@ -44,20 +44,20 @@ def awaiting(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def call_and_complete(function: Any, arguments: Sequence[Any]) -> Any:
-    """Call a function, and await what it returns where that is a coroutine."""
+    """Call a function, and await its result if that is a coroutine."""
     return completed(function(*arguments))
 
 
 def completed(value: Any) -> Any:
-    """Return what a coroutine comes to, run in an event loop of its own; any other value as it is.
+    """Return the result of a coroutine, run in a new event loop; return any other value as it is.
 
-    Whatever is still going on in the loop is cancelled then, also where an exception ends the coroutine from outside.
+    Afterwards all other tasks of the loop are cancelled, also if an exception from outside ends the coroutine.
     """
     if not is_coroutine(value):
         return value
     import asyncio
 
-    # Not `asyncio.run`: afterwards this thread would have no event loop of its own, which later tasks may ask for.
+    # Not `asyncio.run`: it would leave this thread without an event loop, which later tasks may ask for.
     loop = asyncio.new_event_loop()
     thread = threading.get_ident()
     outer = _running.get(thread)
@@ -85,7 +85,7 @@ def completed(value: Any) -> Any:
 def cancel_running(thread: int) -> bool:
     """Cancel the coroutine that `completed` runs in a thread; return whether there is one. For signal handlers.
 
-    An exception raised in the middle of a loop's own work would be taken for that of a callback, and only be logged.
+    An exception raised inside the loop's own code would be treated as one of a callback, and only be logged.
     """
     cancel = _running.get(thread)
     if cancel is not None:

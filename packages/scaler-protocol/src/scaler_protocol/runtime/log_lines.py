@@ -15,7 +15,7 @@ LogFormat = Literal["text", "json"]
 
 
 class TextFormatter(logging.Formatter):
-    """`[LEVEL]YYYY-MM-DD HH:MM:SS+ZZZZ: message`, with a traceback on the following lines where there is one."""
+    """`[LEVEL]YYYY-MM-DD HH:MM:SS+ZZZZ: message`, with the traceback, if any, on the following lines."""
 
     def __init__(self) -> None:
         super().__init__("[{levelname}]{asctime}: {message}", datefmt="%Y-%m-%d %H:%M:%S%z", style="{")

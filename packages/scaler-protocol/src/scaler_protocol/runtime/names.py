@@ -1,4 +1,4 @@
-"""What people call functions, values and types. Never raises, and returns text that is short and can be written."""
+"""Names of functions, values and types for people. Never raises; returns short text that can be encoded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def name_of(function: Any) -> str:
 
 
 def shown_type(value: Any) -> str:
-    """Return `module.qualname` of a value's type, the module only where it is not built in."""
+    """Return `module.qualname` of a value's type; without the module if that is `builtins`."""
     kind = type(value)
     module = _text(kind, "__module__")
     name = _type_name(kind)
@@ -34,7 +34,7 @@ def shown(value: Any) -> str:
 
 
 def shown_error(error: BaseException) -> str:
-    """Return what an error says."""
+    """Return the text of an error."""
     try:
         return writable(str(error)) or type(error).__name__
     except Exception:
@@ -42,7 +42,7 @@ def shown_error(error: BaseException) -> str:
 
 
 def _text(owner: Any, attribute: str) -> str:
-    # Attributes of users' objects may be anything, and looking at them may raise anything.
+    # Attributes of users' objects may be anything, and reading them may raise anything.
     try:
         value = getattr(owner, attribute, None)
     except Exception:

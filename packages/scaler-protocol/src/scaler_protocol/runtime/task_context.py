@@ -1,7 +1,7 @@
-"""What code inside a task can know and ask of the processor it runs in.
+"""What code inside a task can ask of the processor that runs it.
 
-Set by the processor before each task and cleared after; `scaler.Client` looks here when it is made without an address,
-its futures say here that they block. Neither package imports the other.
+The processor sets it before each task and clears it afterwards. `scaler.Client` reads it if it is made without an address,
+and its futures report here that they block. Neither package imports the other.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ RelayReceiver = Callable[[list[Frame]], None]
 """Called on the processor's control thread with the frames of one message (envelope first)."""
 
 RelayAttendant = Callable[[], None]
-"""Called on the processor's control thread every now and then while the client has unanswered tasks."""
+"""Called on the processor's control thread at intervals while the client has unanswered tasks."""
 
 
 class TaskContext(Protocol):
@@ -33,7 +33,7 @@ class TaskContext(Protocol):
 
     @property
     def object_storage_address(self) -> str:
-        """The address of object storage; empty: there is none."""
+        """The address of object storage; empty if there is none."""
 
     @property
     def depth(self) -> int:
@@ -50,28 +50,28 @@ class TaskContext(Protocol):
     def open_relay(self, client: bytes, receiver: RelayReceiver, attendant: RelayAttendant, module: str) -> None:
         """Let the agent carry messages of a client in this process; answers go to `receiver`.
 
-        `attendant` does what time demands of the client, because nobody may be waiting in it. `module` is what another
-        processor has to import before it can have such a client: a tree of tasks needs many.
+        `attendant` does what is due at certain times, because no thread of the task may be waiting in the client. `module`
+        is the module that other processors import before they have such a client, because a tree of tasks needs many.
         """
 
     def relay(self, client: bytes, frames: Sequence[Frame]) -> None:
         """Send one message (envelope first) to the scheduler through the agent. From any thread."""
 
     def prepare_relay(self, client: bytes, frames: Sequence[Frame]) -> tuple[Outlet, bytes, int] | None:
-        """Prepare to send a message of tasks ahead (see `Ahead`); None where it has to go through `relay`.
+        """Prepare to send a message of tasks ahead (see `Ahead`); None if it must go through `relay`.
 
-        Returns what it leaves through, its bytes, and the flag that goes with them. Only from the task's thread. Until
-        `note_unfinished` says otherwise, the client has unanswered tasks from now on.
+        Returns the stream, the bytes, and the flag for the call that sends them. Only from the task's thread. From now on
+        the client has unanswered tasks, until `note_unfinished` says otherwise.
         """
 
     def note_prepared(self) -> None:
-        """What was prepared has left. Only from the task's thread."""
+        """The prepared message has left. Only from the task's thread."""
 
     def close_relay(self, client: bytes) -> None:
         """The client has ended."""
 
     def enter_blocked(self) -> None:
-        """The running task waits for a task of its own: its slot may be lent. Only from the task's thread."""
+        """The running task waits for a task that it submitted, so its slot may be lent. Only from the task's thread."""
 
     def exit_blocked(self) -> None:
         """The running task goes on."""
@@ -79,7 +79,7 @@ class TaskContext(Protocol):
     def note_unfinished(self, client: bytes, unfinished: bool) -> None:
         """A client of this process has unanswered tasks, or has none any more. From any thread.
 
-        However the task waits for these: its slot is lent when they cannot start otherwise.
+        In whichever way the task waits for them, its slot is lent if they cannot start otherwise.
         """
 
 

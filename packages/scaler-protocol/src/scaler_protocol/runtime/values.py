@@ -1,8 +1,8 @@
 """Classes of plain values, made cheaply: a process of a cluster makes a hundred of them while it starts.
 
-`dataclasses` writes and compiles source text for each method of each class. Only `__init__` needs that, which must be fast;
-comparing and showing are for tests and logs, and shared here. So are their limits: values are compared by type and fields, and
-never hashed.
+`dataclasses` writes and compiles source text for each method of each class. Only `__init__` needs that, because it must be
+fast. Comparing and showing are for tests and logs, so all classes share one method for each. Values are compared by type and
+fields, and cannot be hashed.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any, Final, TypeVar, dataclass_transform
 T = TypeVar("T")
 
 new_tuple: Final = tuple.__new__
-"""`new_tuple(Kind, (one, other))` makes a named tuple without the call that its own constructor is."""
+"""`new_tuple(Kind, (one, other))` makes a named tuple without calling its constructor, which is slower."""
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def value(value_type: type[T]) -> type[T]:
-    """As `dataclass(slots=True, frozen=True)`; that nobody assigns to a field is left to the type checker to see."""
+    """As `dataclass(slots=True, frozen=True)`, except that only the type checker prevents assignments."""
     return _make(value_type)
 
 
@@ -29,7 +29,7 @@ def record(record_type: type[T]) -> type[T]:
 
 
 def _make(made: type[T]) -> type[T]:
-    # Without a docstring, a signature would be worked out to stand in for it.
+    # Without a docstring, `dataclass` would compute a signature for it.
     made.__doc__ = made.__doc__ or made.__name__
     made.__eq__ = _equal  # type: ignore[method-assign]
     made.__hash__ = None  # type: ignore[method-assign,assignment]

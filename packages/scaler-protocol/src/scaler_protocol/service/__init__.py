@@ -1,5 +1,5 @@
 """What every Scaler service does the same way: settings, logging, signals, readiness, child processes.
 
-Behind the extra `scaler-protocol[service]`, so that clients do not pay for it. Import the modules; this package itself
-imports nothing, because `service.child` must stay usable where pydantic is not installed.
+Its requirements are installed with the extra `scaler-protocol[service]`, because clients do not need them. Import the modules.
+This package itself imports nothing, because `service.child` must also work without pydantic.
 """

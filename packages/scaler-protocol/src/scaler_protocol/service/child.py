@@ -42,7 +42,7 @@ class ChildService:
 
     def __init__(self, name: str, process: subprocess.Popen[bytes] | ForkedProcess, ready_fd: int) -> None:
         self.name = name
-        """What errors call it."""
+        """The name that errors use."""
         self.process = process
         self._reports = Reports(ready_fd)
 
@@ -60,11 +60,11 @@ class ChildService:
     ) -> ChildService:
         """Starts `python -m module arguments…` with this interpreter, in a process group of its own.
 
-        A group of its own keeps Ctrl-C in a terminal from reaching the child beside its parent: the parent stops its
-        children in order. `name`: what errors call it, the module by default. `environment` is added to that of this
-        process. `late_address`: the child is started with the address `-`, and `give_address` tells it.
+        In its own group the child does not get a terminal's Ctrl-C, because the parent stops its children in order.
+        `name` is used in errors (default: the module). `environment` is added to that of this process. With
+        `late_address` the child is started with the address `-`, and `give_address` sends the address.
         """
-        # Services that start no other do without.
+        # Imported here, because services that start no other do not need it.
         import subprocess
 
         read_fd, write_fd = pipe()
@@ -91,21 +91,22 @@ class ChildService:
 
     @classmethod
     def fork(cls, module: str, arguments: Sequence[str] = ()) -> ChildService:
-        """As `start` with `late_address`, in a copy of this process, which has imported most of it already.
+        """As `start` with `late_address`, in a fork of this process, which has imported most modules already.
 
-        The copy is made with everything this process holds, and with its calling thread alone. So this is for the start
-        of a service, before it has threads or sockets (ZeroMQ's threads do not show); with other threads it is `start`.
+        The fork has everything that this process holds, but only the calling thread. So call this at the start of a
+        service, before it has threads or sockets (ZeroMQ's threads are not seen). If there are other threads, it starts
+        the child as `start` does.
         """
         if threading.active_count() > 1:
             return cls.start(module, arguments, late_address=True)
         read_fd, write_fd = pipe()
         input_read_fd, input_write_fd = pipe()
         parent_pid = os.getpid()
-        # What is imported stays; unless the collector leaves it alone, looking at it would copy every page of it.
+        # Imported objects stay. If the collector examined them, the child would get a copy of every page they are on.
         gc.collect()
         gc.freeze()
         for stream in (sys.stdout, sys.stderr):
-            # A process may be started without.
+            # A process may have been started without it.
             if stream is not None:
                 stream.flush()
         try:
@@ -119,15 +120,15 @@ class ChildService:
         finally:
             os.close(write_fd)
             os.close(input_read_fd)
-        # The child does the same; whoever is first, its group exists when we return.
+        # The child does the same. Whichever is first, the group exists when this returns.
         with contextlib.suppress(OSError):
             os.setpgid(pid, pid)
         return cls(module, ForkedProcess(pid, open(input_write_fd, "wb", buffering=0)), read_fd)
 
     def give_address(self, address: object) -> None:
-        """Tell a child that waits for it what its address is."""
+        """Send the child the address that it waits for."""
         assert self.process.stdin is not None
-        # One that has ended says why, and `wait_ready` that it has.
+        # If the child has ended, `wait_ready` says so, with its reason.
         with contextlib.suppress(BrokenPipeError), self.process.stdin as standard_input:
             standard_input.write(f"{address}\n".encode())
 
@@ -138,26 +139,26 @@ class ChildService:
 
     @property
     def is_running(self) -> bool:
-        """Whether the child has not ended; one that has is reaped by asking."""
+        """Whether the child has not ended. If it has, this reaps it."""
         return self.process.poll() is None
 
     def wait_ready(self, timeout_s: float = 30.0) -> dict[str, Address]:
-        """The addresses the child reports once it answers on them, by role.
+        """Wait until the child is ready; return the addresses on which it answers, by role.
 
-        Raises `ServiceError` when the child ends first, with what it said last, or is not ready within `timeout_s` seconds,
-        with what it waits for; it is then terminated.
+        Raises `ServiceError` if the child ends first (with its last words), or if it is not ready within `timeout_s` seconds
+        (with what it waits for). In the second case the child is terminated.
         """
         self._wait_for("ready", timeout_s)
         return {role: Address.parse(text) for role, text in (self._reports.addresses or {}).items()}
 
     def wait_started(self, timeout_s: float = 30.0) -> None:
-        """Wait until everything of the child runs that does not need another service. Raises as `wait_ready`."""
+        """Wait until all parts of the child run that need no other service. Raises as `wait_ready`."""
         self._wait_for("started", timeout_s)
 
     def _wait_for(self, kind: Literal["started", "ready"], timeout_s: float) -> None:
         if self._reports.wait(kind, timeout_s):
             return
-        # The pipe's end comes before the process can be reaped; a child that closed it and lives on is not ready.
+        # The pipe's end comes before the process can be reaped. A child that closed the pipe and lives is not ready.
         if not self._reports.ended or not self._ends_within(1.0):
             self.terminate(1.0)
             waits = f": {self._reports.status}" if self._reports.status else ""
@@ -168,12 +169,12 @@ class ChildService:
     def terminate(self, timeout_s: float = 10.0) -> int:
         """Ends the child in stages: SIGTERM, and SIGKILL after `timeout_s` seconds. Returns its exit status.
 
-        Idempotent. After SIGKILL the whole process group is killed, so that nothing the child started stays behind.
+        Idempotent. After SIGKILL the whole process group is killed, so that none of the child's processes remains.
         """
         self._reports.close()
         self.process.terminate()
         if self.process.stdin is not None:
-            # After the signal: one that waits for its address has nothing to complain about.
+            # After the signal, so that a child which waits for its address reports no error.
             self.process.stdin.close()
         if not self._ends_within(timeout_s):
             with contextlib.suppress(ProcessLookupError):
@@ -187,7 +188,7 @@ class ChildService:
         return self.process.wait()
 
     def _ends_within(self, timeout_s: float | None) -> bool:
-        """Wait for its end; `Popen.wait` with a timeout would only look every now and then."""
+        """Wait for its end. `Popen.wait` with a timeout would poll."""
         if self.process.poll() is not None:
             return True
         try:
@@ -204,7 +205,7 @@ class ChildService:
 
 
 class ForkedProcess:
-    """A child made with `fork`, with the face of `subprocess.Popen`."""
+    """A child made with `fork`, with the methods of `subprocess.Popen`."""
 
     def __init__(self, pid: int, stdin: IO[bytes]) -> None:
         self.pid = pid
@@ -235,26 +236,26 @@ class ForkedProcess:
 
 
 def _become_service(module: str, arguments: Sequence[str], input_fd: int, ready_fd: int, parent_pid: int) -> NoReturn:
-    """In a forked child: be what `python -m module arguments…` is. Never returns."""
+    """In a forked child: run as `python -m module arguments…` would. Never returns."""
     status: object = 1
     try:
         with contextlib.suppress(OSError):
             os.setpgid(0, 0)
         for signal_number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
             signal.signal(signal_number, signal.SIG_DFL)
-        # Log files are the parent's; closed as objects, so that none of them closes a number that means another by then.
+        # Log files belong to the parent. Closed as objects, so that none later closes a descriptor that was reused.
         for handler in list(logging.getLogger().handlers):
             logging.getLogger().removeHandler(handler)
             handler.close()
         os.dup2(input_fd, 0)
         for name in os.listdir("/proc/self/fd"):
             if int(name) not in (0, 1, 2, ready_fd):
-                # One of them was that of the listing.
+                # One of them was the descriptor of the listing itself.
                 with contextlib.suppress(OSError):
                     os.close(int(name))
         os.environ[READY_FD_VARIABLE] = str(ready_fd)
         os.environ[PARENT_PID_VARIABLE] = str(parent_pid)
-        # The command line remains that of the parent: what tells the two apart in ps and top is this.
+        # The command line remains that of the parent, so ps and top distinguish the two by this name.
         ctypes.CDLL(None).prctl(_PR_SET_NAME, module.encode()[:_NAME_BYTES_MAX], 0, 0, 0)
         sys.argv = [module, *arguments]
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -270,12 +271,12 @@ def _become_service(module: str, arguments: Sequence[str], input_fd: int, ready_
         with contextlib.suppress(Exception):
             sys.stdout.flush()
             sys.stderr.flush()
-        # Not sys.exit: what is above us on the stack is the parent's.
+        # Not sys.exit: the frames above this one belong to the parent's code.
         os._exit(status if isinstance(status, int) else 0 if status is None else 1)
 
 
 def describe_exit(status: int) -> str:
-    """An exit status as `subprocess` reports it, in words: `exit status 2`, `killed by SIGKILL`."""
+    """Return an exit status of `subprocess` as words: `exit status 2`, `killed by SIGKILL`."""
     if status >= 0:
         return f"exit status {status}"
     try:
@@ -285,9 +286,9 @@ def describe_exit(status: int) -> str:
 
 
 def die_with_parent() -> None:
-    """Called by a service as it starts: it is then asked to stop (SIGTERM) when the process that started it dies.
+    """Have this service stopped (SIGTERM) when the process that started it dies. Services call this at their start.
 
-    Does nothing in a process that no other Scaler process started. Linux only, like the services themselves.
+    Does nothing in a process that was not started by Scaler. Linux only, as all services.
     """
     parent_text = os.environ.pop(PARENT_PID_VARIABLE, None)
     if parent_text is None:
@@ -295,10 +296,10 @@ def die_with_parent() -> None:
     parent_pid = int(parent_text)
 
     def on_parent_thread_ended(_number: int, _frame: object) -> None:
-        # The kernel signals the end of the parent's *thread* that started us. Threads come and go; only when we have
-        # been given to another process is the parent gone.
+        # The kernel signals the end of the parent's *thread* that started this process. The parent itself is gone only if
+        # this process has another parent now.
         if os.getppid() != parent_pid:
-            # Its threads end one after another, each with a signal; a second SIGTERM would cut our own stopping short.
+            # Its threads end one after another, each with a signal. A second SIGTERM would interrupt the orderly stop.
             signal.signal(signal.SIGUSR2, signal.SIG_IGN)
             os.kill(os.getpid(), signal.SIGTERM)
 
@@ -306,6 +307,6 @@ def die_with_parent() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGUSR2), 0, 0, 0) != 0:
         raise ServiceError(f"prctl(PR_SET_PDEATHSIG) failed: {os.strerror(ctypes.get_errno())}")
-    # The parent may have died between starting us and the call above, which then arms nothing.
+    # If the parent died before the call above, that call has no effect.
     if os.getppid() != parent_pid:
         sys.exit(128 + signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""The way from a command line to a running service, the same for every command."""
+"""From a command line to a running service. All commands use it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _upper(value: object) -> object:
 
 
 class CommandSettings(ServiceSettings):
-    """What every command can be told: where and how to log."""
+    """The settings of every command: where and how to log."""
 
     logging_paths: Annotated[TextListSetting, Short("lp"), TakesSeveral()] = Field(
         default=("/dev/stdout",),
@@ -42,7 +42,7 @@ class CommandSettings(ServiceSettings):
 
 
 class EventLoopSettings(CommandSettings):
-    """What every command with an event loop of its own can be told besides."""
+    """The further settings of every command with an event loop."""
 
     event_loop: Annotated[EventLoopName, Short("el")] = Field(
         default="builtin", description="event loop: Python's own (builtin) or uvloop"
@@ -70,7 +70,7 @@ def run_command(
 
 
 def status_of(command: str, run: Callable[[], int]) -> int:
-    """Return the exit status of `run`. A ServiceError is told in the name of `command`, an interrupt is not."""
+    """Return the exit status of `run`. Print a ServiceError with the name of `command`; print nothing for an interrupt."""
     try:
         return run()
     except ServiceError as error:
@@ -81,14 +81,14 @@ def status_of(command: str, run: Callable[[], int]) -> int:
 
 
 def set_up(settings: CommandSettings) -> None:
-    """Do for this process what the settings of any command say. Raises ConfigurationError."""
+    """Apply the settings that all commands have to this process. Raises ConfigurationError."""
     set_up_logging(
         settings.logging_paths, settings.logging_level, settings.logging_config_file, settings.logging_format
     )
 
 
 def tell(command: str, error: ServiceError) -> int:
-    """Say on stderr why a command ends, one line each; return its exit status."""
+    """Print on stderr why a command ends, one line for each reason; return its exit status."""
     lines = [f"{command}: {line}" for line in str(error).splitlines()]
     Readiness.of_process().failed("\n".join(lines))
     for line in lines:

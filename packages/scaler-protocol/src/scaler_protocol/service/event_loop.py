@@ -16,16 +16,16 @@ EventLoopName = Literal["builtin", "uvloop"]
 Result = TypeVar("Result")
 
 GARBAGE_THRESHOLD = 50_000
-"""New objects after which the collector looks at them; Python's own 700 means every few tasks."""
+"""The garbage collector runs after this many new objects. With Python's default of 700 it would run every few tasks."""
 
 
 def run(main: Callable[[], Coroutine[Any, Any, Result]], event_loop: EventLoopName = "builtin") -> Result:
     """Runs `main()` to its end on a new event loop of the named kind and returns its result.
 
-    Raises `ConfigurationError`, before anything is started, when uvloop is asked for and not installed.
+    Raises `ConfigurationError` before anything is started if uvloop is chosen and not installed.
     """
     _collect_garbage_seldom()
-    # Imported late: flags are read, and refused, by processes that never come to have an event loop.
+    # Imported late, because processes that only check flags need no event loop.
     import asyncio
 
     with asyncio.Runner(loop_factory=_loop_factory(event_loop)) as runner:
@@ -33,7 +33,7 @@ def run(main: Callable[[], Coroutine[Any, Any, Result]], event_loop: EventLoopNa
 
 
 def _collect_garbage_seldom() -> None:
-    """Services make no cycles on the way of a task: what their imports left need not be looked through again and again."""
+    """Keep the collector from examining imported objects. Services make no reference cycles while they handle tasks."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(GARBAGE_THRESHOLD, 20, 50)

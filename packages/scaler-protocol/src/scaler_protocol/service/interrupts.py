@@ -9,13 +9,13 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet_interrupts() -> Iterator[None]:
-    """While this lasts, Ctrl-C ends the process without a word.
+    """While this is entered, Ctrl-C ends the process without a message.
 
-    Python would tell where in which library it was. Later `run_command` and `StopSignals` see to it.
+    Otherwise Python would print a traceback from inside some library. Later, `run_command` and `StopSignals` handle Ctrl-C.
     """
     before = signal.getsignal(signal.SIGINT)
     if before is not signal.default_int_handler:
-        # Ignored, as in a shell's background, or somebody else's business.
+        # The signal is ignored, as for background jobs of a shell, or somebody else handles it.
         yield
         return
     signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -1,6 +1,6 @@
-"""Addresses that a service is told after it was started: `-` on the command line, then one line on standard input.
+"""Addresses that a service gets after its start: `-` on the command line, then one line on standard input.
 
-So a service can import what it needs while nobody knows yet where it is to listen, or to connect to.
+So a service can import its modules before its address is known.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ def _parse_address(value: object) -> LateAddress:
 
 
 LateBindAddressSetting = Annotated[LateAddress, NoDecode, PlainValidator(_parse_bind_address), PlainSerializer(str)]
-"""An address to listen on, or `-`; port 0 lets the system choose."""
+"""An address to listen on, or `-`. For port 0 the system chooses one."""
 
 LateAddressSetting = Annotated[LateAddress, NoDecode, PlainValidator(_parse_address), PlainSerializer(str)]
 """An address to connect to, or `-`."""
 
 
 def bind_address_now(address: LateAddress) -> Address:
-    """Return the address; where it comes on standard input, wait for it. Raises ConfigurationError for none, or a wrong one."""
+    """Return the address. For `-`, wait for it on standard input. Raises ConfigurationError if it is missing or wrong."""
     if isinstance(address, Address):
         return address
     line = sys.stdin.readline()

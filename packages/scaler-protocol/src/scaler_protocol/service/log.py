@@ -1,4 +1,4 @@
-"""Where a service logs to: one or several files and standard streams, in the form of `runtime.log_lines`."""
+"""The log of a service: files and standard streams, with lines of `runtime.log_lines`."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _STANDARD_STREAMS = {"/dev/stdout": "stdout", "/dev/stderr": "stderr"}
 def set_up_logging(
     paths: Sequence[str], level: str = "INFO", config_file: Path | None = None, log_format: LogFormat = "text"
 ) -> None:
-    """Points the root logger at these files and standard streams; a missing folder is created.
+    """Have the root logger write to these files and standard streams. Missing folders are created.
 
-    `config_file` is a file for `logging.config.fileConfig` and, when given, decides everything itself. Raises
-    `ConfigurationError` when a place cannot be written to or the file cannot be used.
+    `config_file` is a file for `logging.config.fileConfig`; if it is given, it alone decides. Raises `ConfigurationError` if
+    a file cannot be written, or if `config_file` cannot be used.
     """
     if config_file is not None:
         _apply_config_file(config_file)
@@ -51,7 +51,7 @@ def _apply_config_file(path: Path) -> None:
         raise ConfigurationError(f"--logging-config-file: there is no file {path}")
     try:
         logging.config.fileConfig(path, disable_existing_loggers=False)
-    # fileConfig evaluates handler classes and arguments, so that a mistake can surface as nearly any exception.
+    # fileConfig evaluates handler classes and arguments, so a mistake can raise nearly any exception.
     except (
         OSError,
         configparser.Error,

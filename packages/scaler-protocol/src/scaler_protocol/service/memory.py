@@ -1,4 +1,4 @@
-"""Memory of this process: how much it has, and giving back what it no longer uses."""
+"""Memory of this process: how much it uses, and returning free memory to the system."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def rss_bytes() -> int:
 
 
 def give_back_free_memory() -> None:
-    """Collect garbage and return free pages to the system. Takes milliseconds: for quiet moments."""
+    """Collect garbage and return free pages to the system. Call it in quiet moments, because it takes milliseconds."""
     gc.collect()
     malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    # Other C libraries than glibc have none and need none.
+    # C libraries other than glibc have no such function and need none.
     if malloc_trim is not None:
         malloc_trim(0)

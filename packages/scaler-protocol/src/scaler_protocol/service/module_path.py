@@ -1,9 +1,9 @@
 """Where services look for modules, and where the tasks of a local cluster do.
 
-A service must find its own modules and the standard library, whatever lies beside the user's script: with a `secrets.py` in the
-working directory or in `PYTHONPATH`, a plain `python -m` would import that one. Tasks, on the other hand, must find what the
-user's program finds. So services are started without the working directory in their path and with `PYTHONPATH` behind
-everything else, and are told separately what `sys.path` their tasks are to have.
+A service must find its own modules and the standard library. With a user's `secrets.py` in the working directory or in
+`PYTHONPATH`, a plain `python -m` would import that one. Tasks, however, must find the modules that the user's program finds.
+So services are started without the working directory in their path, with `PYTHONPATH` after everything else, and get the
+`sys.path` of their tasks separately.
 
 This module must stay light: services import it first.
 """
@@ -17,16 +17,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 PYTHON_PATH_VARIABLE = "SCALER_PYTHONPATH"
-"""In a service's environment: the `PYTHONPATH` of whoever started it; empty for none."""
+"""In a service's environment: the `PYTHONPATH` of the process that started it; empty for none."""
 
 TASK_PATH_VARIABLE = "SCALER_TASK_PATH"
 """In a service's environment: a `TaskPath` as JSON."""
 
 TASK_PATH_BYTES_MAX = 64 * 1024
-"""A variable of the environment may be twice as long; longer paths are asked for when they are needed."""
+"""Half of what an environment variable may hold. Services ask for longer paths when they need them."""
 
 _PACKAGES = ("scaler_protocol", "scaler_scheduler", "scaler_objstore", "scaler_worker", "scaler_adapters", "scaler_ui")
-"""Ours, as far as services are made of them."""
+"""The packages of Scaler that services import."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +34,9 @@ class TaskPath:
     """Where tasks look for modules."""
 
     entries: tuple[str, ...] = ()
-    """The `sys.path` they are to have; empty for what Python would have by itself."""
+    """Their `sys.path`; empty for Python's own."""
     source: str = ""
-    """The name of a local socket that tells what it has become since; empty where nobody does."""
+    """The name of a local socket that returns the present path; empty if there is none."""
 
     def to_variable(self) -> str:
         """Return the text for `TASK_PATH_VARIABLE`."""
@@ -48,12 +48,12 @@ _task_path = TaskPath()
 
 
 def service_command(module: str, arguments: Sequence[str] = ()) -> list[str]:
-    """Return the command that runs a module of ours with this interpreter. It goes with `service_environment`."""
+    """Return the command that runs a module of Scaler with this interpreter. Use it with `service_environment`."""
     return [sys.executable, "-P", "-m", module, *arguments]
 
 
 def service_environment(module: str, added: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the environment for the `service_command` of this module: that of this process, with `added`."""
+    """Return the environment for the `service_command` of this module: that of this process and `added`."""
     environment = {**os.environ, **(added or {})}
     python_path = environment.pop("PYTHONPATH", "")
     environment[PYTHON_PATH_VARIABLE] = python_path
@@ -64,12 +64,12 @@ def service_environment(module: str, added: Mapping[str, str] | None = None) -> 
 
 
 def _own_folders(module: str, path: Sequence[str]) -> list[str]:
-    """Return the folders of `path` that hold our packages, or this module, and that another interpreter would not look in."""
+    """Return the folders of `path` with Scaler's packages or this module that another interpreter would not search."""
     import site
 
     known = {*site.getsitepackages(), site.getusersitepackages(), os.path.dirname(os.__file__)}
     top = module.partition(".")[0]
-    # Ours are folders: a file of such a name is the user's.
+    # Scaler's packages are folders, so a file with such a name is the user's.
     file_name = "" if top in _PACKAGES else f"{top}.py"
     return [
         os.path.abspath(entry)
@@ -88,9 +88,9 @@ def _holds_ours(folder: str) -> bool:
 
 
 def separate_modules() -> None:
-    """In a service, first of all: undo what `service_environment` did, but for the order in which modules are looked for.
+    """Restore the environment that `service_environment` changed, but keep the search order. Services call this first.
 
-    One that was started by hand (`python -m …`) forgets the working directory.
+    A service that was started by hand (`python -m …`) removes the working directory from its path.
     """
     global _task_path
     python_path = os.environ.pop(PYTHON_PATH_VARIABLE, None)
@@ -111,17 +111,17 @@ def task_path() -> TaskPath:
     """Return where the tasks of this service look for modules."""
     if _task_path.entries:
         return _task_path
-    # What `python -m` would have had.
+    # The path that `python -m` would have.
     first = [entry for entry in (working_directory(), *_python_path()) if entry]
     entries = (*first, *(entry for entry in sys.path if entry not in first))
     return TaskPath(entries, _task_path.source)
 
 
 def program_path() -> list[str]:
-    """Return `sys.path` of this process, as another process that may have another working directory would have to write it."""
+    """Return `sys.path` of this process with absolute paths, for processes with another working directory."""
     entries = []
     for entry in list(sys.path):
-        # Paths that are no texts are passed over by Python too; hooks put things there that are no files.
+        # Python ignores entries that are not text, too. Entries that are no files belong to import hooks.
         if not isinstance(entry, str):
             continue
         if entry == "" or (not os.path.isabs(entry) and os.path.exists(entry)):
@@ -134,7 +134,7 @@ def program_path() -> list[str]:
 
 
 def working_directory() -> str:
-    """Return the working directory; empty where it was removed."""
+    """Return the working directory; empty if it was removed."""
     try:
         return os.getcwd()
     except OSError:

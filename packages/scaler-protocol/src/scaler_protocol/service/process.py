@@ -1,4 +1,4 @@
-"""A service and what it has from its process, which it has to itself (`run_alone`) or shares (`service.shared_process`)."""
+"""A service, and the context that its process gives it. A process has one service (`run_alone`) or several (`shared_process`)."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ if TYPE_CHECKING:
 
 
 class Service(Protocol):
-    """A service, from the start of its process. It is made before anything large is imported, and closed whatever happens."""
+    """A service. It is made before anything large is imported, and closed in any case."""
 
     @property
     def settings_class(self) -> type[EventLoopSettings]:
-        """Its settings; importing them is what takes long."""
+        """Return the class of its settings. Importing it takes long."""
 
     def prepare(self, settings: Any, *, alone: bool) -> None:
-        """Do what is to be done before there is an event loop, a socket or a thread: fork, wait for standard input when alone."""
+        """Do everything that must happen before there are event loops, sockets or threads: fork, read standard input if alone."""
 
     async def serve(self, settings: Any, context: ServiceContext) -> int:
-        """Run until stopped; return the exit status. Raises ServiceError when there is no starting or going on."""
+        """Run until stopped; return the exit status. Raises ServiceError if the service cannot start or go on."""
 
     def close(self) -> None:
-        """End what was started, be it in `prepare` or when this was made."""
+        """End everything that the constructor or `prepare` has started."""
 
 
 class ServiceContext(ABC):
-    """What a service is given by its process, and what it has to tell it."""
+    """What a process gives to its service, and what the service reports to it."""
 
     def __init__(
         self,
@@ -52,31 +52,31 @@ class ServiceContext(ABC):
         self.reactor = reactor
         self._readiness = readiness
         self.addresses = addresses
-        """Where the services before it in this process answer, by role."""
+        """The addresses of the services before it in this process, by role."""
         self.listeners = listeners
-        """Those of this process, by address: an `InProcessLink` reaches them."""
+        """The listeners of this process by address, for `InProcessLink`."""
 
     @abstractmethod
     def ready(self, addresses: Mapping[str, Address] | None = None) -> None:
-        """Say, once, that the service answers on these addresses, given by role."""
+        """Report once that the service answers on these addresses, given by role."""
 
     @abstractmethod
     def started(self) -> None:
-        """Say that everything of this service runs that does not need another one."""
+        """Report that all parts of the service run that need no other service."""
 
     def status(self, text: str) -> None:
-        """Say what the service waits for before it is ready."""
+        """Report what the service waits for before it is ready."""
         self._readiness.status(text)
 
     @abstractmethod
     def stopping(self) -> None:
-        """Say that a graceful end has begun."""
+        """Report that an orderly stop has begun."""
 
     @abstractmethod
     def stop_signals(self, on_stop: OnStop, on_announced: OnStop | None = None) -> AbstractContextManager[object]:
-        """While entered, `on_stop` is called when the service is to stop.
+        """While this is entered, `on_stop` is called when the service must stop.
 
-        `on_announced` is called before, where other services of the process stop first, which may take a while.
+        If other services of the process stop first, which may take a while, `on_announced` is called before that.
         """
 
 
@@ -100,19 +100,19 @@ class _OwnProcess(ServiceContext):
 
 
 def make_services(factories: Sequence[Callable[[], Service]], started: ExitStack) -> tuple[Readiness, list[Service]]:
-    """Make the services of this process, and import what their settings need; leaving `started` closes them."""
+    """Make the services of this process and import their settings. Leaving `started` closes them."""
     with starting():
         from scaler_protocol.service.child import die_with_parent
         from scaler_protocol.service.readiness import Readiness
 
-        # First of all, because these take out of the environment what child processes must not inherit.
+        # First, because these remove variables from the environment that child processes must not inherit.
         die_with_parent()
         readiness = Readiness.from_environment()
         services = []
         for make_service in factories:
             services.append(make_service())
             started.callback(services[-1].close)
-        # By now every service has started its background work, which goes on during these imports.
+        # Every service has started its background work, which goes on during these imports.
         for service in services:
             _ = service.settings_class
     return readiness, services
@@ -120,7 +120,7 @@ def make_services(factories: Sequence[Callable[[], Service]], started: ExitStack
 
 @asynccontextmanager
 async def running_reactor(readiness: Readiness) -> AsyncIterator[Reactor]:
-    """A reactor for the running event loop. Meanwhile, whoever waits for this process is told that it is alive."""
+    """A reactor for the running event loop. While it exists, signs of life are sent to systemd."""
     import asyncio
 
     from scaler_protocol.service.reactor import Reactor
@@ -135,7 +135,7 @@ async def running_reactor(readiness: Readiness) -> AsyncIterator[Reactor]:
 
 
 def run_alone(make_service: Callable[[], Service], arguments: Sequence[str] | None = None) -> int:
-    """Run a service as the command that it is, with these arguments (default: those of this process); return its exit status."""
+    """Run a service as a command with these arguments (default: those of this process); return its exit status."""
     with ExitStack() as started:
         readiness, (service,) = make_services([make_service], started)
         from scaler_protocol.service import event_loop

@@ -1,4 +1,4 @@
-"""What both ends of a link obey: numbered messages, acknowledgement, resending, handshake, heartbeats. Pure."""
+"""The rules that both ends of a link obey: numbered messages, acknowledgement, resending, handshake, heartbeats. Pure."""
 
 from scaler_protocol.session.connection import (
     Connection,

@@ -4,7 +4,7 @@
         │                       │                                     └─welcome, new──▶ everything is announced again
         └──refused──▶ CLOSED ◀──┴── silence for `give_up_seconds` ──▶ Lost
 
-What happens comes back from `receive` and `tick` as events; what must be sent lies in `outgoing`, in order.
+`receive` and `tick` return what happened, as events. Messages to send are in `outgoing`, in order.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from scaler_protocol.wire.envelope import UNSEQUENCED, Envelope
 
 @value
 class Established:
-    """A session stands. Unless `resumed`, the other end knows nothing of us: announce all that is unfinished."""
+    """There is a session. Unless it is `resumed`, the other end knows nothing of this one: announce everything unfinished."""
 
     welcome: m.Welcome
     resumed: bool
@@ -29,21 +29,21 @@ class Established:
 
 @value
 class Received:
-    """A message for the owner, new and in order."""
+    """A new message for the owner, in order."""
 
     message: m.Message
 
 
 @value
 class RefusedByPeer:
-    """The other end will not have us; final."""
+    """The other end refuses this one for good."""
 
     reason: str
 
 
 @value
 class HeartbeatDue:
-    """The owner should call `heartbeat` with what it has to tell."""
+    """It is time for the owner to call `heartbeat`."""
 
 
 @value
@@ -60,7 +60,7 @@ _OUTSIDE_SESSIONS = (m.Refused, m.Welcome, m.UnknownPeer)
 
 
 class ConnectionState(Enum):
-    """How far a connection has come."""
+    """The state of a connection."""
 
     CONNECTING = "connecting"
     ESTABLISHED = "established"
@@ -73,7 +73,7 @@ class Connection:
     def __init__(self, hello: m.Hello, *, heartbeat_seconds: float = 2.0, give_up_seconds: float = 60.0) -> None:
         self.state = ConnectionState.CONNECTING
         self.established = False
-        """Whether `state` says so. Asked many times for every message, so no property."""
+        """Whether `state` is ESTABLISHED. An attribute and no property, because it is read many times for every message."""
         self.outgoing: list[Outgoing] = []
         self.session = Session()
         self.welcome: m.Welcome | None = None
@@ -96,16 +96,16 @@ class Connection:
         self._say_hello(now)
 
     def send(self, message: m.Message) -> None:
-        """Send what must not be lost. Only while established: before, the owner keeps it for `Established`.
+        """Send a message that must not be lost. Only while established: until then, the owner keeps it.
 
-        Raises SessionError when there is no session, or when too much of it is not acknowledged.
+        Raises SessionError if there is no session, or if too many bytes are not acknowledged.
         """
         if not self.established:
             raise SessionError("a sequenced message needs a session, and none is established")
         self.outgoing.append(self.session.sequence(message))
 
     def send_plain(self, message: m.Message) -> None:
-        """Send what may be lost."""
+        """Send a message that may be lost."""
         self.outgoing.append(self.session.plain(message))
 
     def heartbeat(self, heartbeat: m.Heartbeat, now: float) -> None:
@@ -122,7 +122,7 @@ class Connection:
         if self.established:
             self.outgoing.append(self.session.plain(goodbye))
         if self._hello_unanswered:
-            # The other end may have begun a session with this hello, and knows only what belongs to that one.
+            # The other end may have begun a session with this hello, and accepts no message of an earlier one.
             self.outgoing.append(Session(self._hello_number).plain(goodbye))
         self._enter(ConnectionState.CLOSED)
 
@@ -141,9 +141,9 @@ class Connection:
         return [Received(message)]
 
     def accept(self, envelope: Envelope, message: m.Message, now: float) -> bool:
-        """Take in a message that belongs into a session; return whether it is new and in order. Raises as `receive`.
+        """Take in a message of a session; return whether it is new and in order. Raises as `receive`.
 
-        The part of `receive` that is left where the owner sees by itself what kind of message it has.
+        For owners that have looked at the kind of message already; `receive` does the same for all kinds.
         """
         session = self.session
         if not self.established or envelope.epoch != session.epoch:
@@ -166,13 +166,13 @@ class Connection:
         if isinstance(message, m.Refused):
             self._enter(ConnectionState.CLOSED)
             return [RefusedByPeer(message.text)]
-        # Every message that was under way is answered like this; one hello is enough for all.
+        # Every message in transit is answered like this; one hello is enough for all.
         if not self._hello_unanswered:
             self._say_hello(now)
         return []
 
     def tick(self, now: float) -> list[ConnectionEvent]:
-        """Do what time demands. Call at `next_deadline()`, or more often."""
+        """Do what is due at `now`. Call it at `next_deadline()` or more often."""
         if self.state is ConnectionState.CLOSED:
             return []
         events: list[ConnectionEvent] = []
@@ -207,9 +207,9 @@ class Connection:
         if self.state is ConnectionState.CONNECTING:
             return self._hello_at + min(1.0, self._heartbeat_seconds)
         if self._hello_unanswered:
-            # Whatever else is heard: UnknownPeer, say, comes from somebody who has not heard this hello.
+            # Other messages, such as UnknownPeer, come from an end that has not received this hello yet.
             return self._hello_at + self._heartbeat_seconds
-        # Two heartbeats unanswered: ask whether the session still stands.
+        # Two heartbeats are unanswered: ask whether the session still exists.
         return self.silent_since + 2 * self._heartbeat_seconds
 
     def _say_hello(self, now: float) -> None:
@@ -228,8 +228,8 @@ class Connection:
         self._heard(now)
         resumed = welcome.resumed and self.welcome is not None and self.welcome.incarnation == welcome.incarnation
         if resumed:
-            # The welcome acknowledges what arrived before the silence; the rest goes out again. The other end does the
-            # same behind its welcome, so a gap that shows in it need not be asked for.
+            # The welcome acknowledges what arrived before the silence; everything else is sent again. The other end does
+            # the same after its welcome, so this one need not ask for messages that are missing there.
             self.session.accept(envelope, now)
             self.session.gap = False
             self.outgoing.extend(self.session.resend())

@@ -1,15 +1,15 @@
 """Exactly once and in order, between two living incarnations, over a link that may lose messages.
 
-ZeroMQ keeps the order of what it delivers on one connection, but forgets what was under way when a connection broke,
-and says nothing. So each end numbers what must not be lost and keeps it until the other end has acknowledged it:
+ZeroMQ delivers messages of one connection in order. If a connection breaks, messages in transit are lost, and nobody
+is told. So each end numbers the messages that must not be lost, and keeps them until the other end acknowledges them:
 
-1.  A *sequenced* message has the next number. Every other one carries the number of the last sequenced one before it.
-2.  Whoever sees a number beyond the next one expected has a gap. It drops the message and asks for the rest again (an
-    envelope with the resend flag and what it has). Heartbeats carry the number too, so a lost last message shows.
-3.  Acknowledgement is cumulative and rides on whatever is sent next; nothing is sent only to acknowledge, except by the
-    owner's heartbeat or when `acknowledge_due` says that much has come in.
-4.  A session has an *epoch*, the number of the hello it began with: what was sent in an earlier one is dropped unseen.
-5.  Asking again is limited to once per `RESEND_INTERVAL_SECONDS` without progress.
+1.  A *sequenced* message has the next number. Every other message carries the number of the last sequenced one.
+2.  If a number is higher than the next one expected, messages are missing. The receiver drops this one and asks for all
+    after the last it has (an envelope with the resend flag). Heartbeats have numbers too, so a lost last message is seen.
+3.  Acknowledgements are cumulative and travel in the envelope of the next message. A message is sent only to acknowledge
+    if the owner's heartbeat is due, or if `acknowledge_due` says that many bytes have arrived.
+4.  A session has an *epoch*, the number of the hello that began it. Messages of other epochs are dropped.
+5.  Without progress, an end asks again once per `RESEND_INTERVAL_SECONDS` at most.
 
 This module knows no clock, socket or peer: the owner passes the time and sends what it is given, in order.
 """
@@ -30,11 +30,11 @@ ACKNOWLEDGE_BYTES = 4 * 1024 * 1024
 MESSAGE_OVERHEAD_BYTES = 200
 
 OUTBOX_BYTES_MAX = 2 * 1024**3
-"""Unacknowledged bytes one end keeps at most; past that the other end is given up."""
+"""Most unacknowledged bytes that one end keeps. If there are more, it gives the other end up."""
 
 
 class Outgoing(NamedTuple):
-    """A message with the envelope it must be sent in."""
+    """A message and the envelope to send it in."""
 
     envelope: Envelope
     message: m.Message
@@ -63,9 +63,9 @@ def message_bytes(message: m.Message) -> int:
 class Session:
     """One end's counters and unacknowledged messages.
 
-    `acknowledge_due` becomes true when much was received since the last envelope went out; `gap` when something was
-    lost on the way here: the owner then sends an envelope from `request_resend`. `resend_wanted` when the other end
-    lost something: the owner then sends what `resend` returns.
+    `acknowledge_due` becomes true if many bytes have arrived since the last envelope left. `gap` becomes true if a message
+    to this end was lost: the owner then sends an envelope from `request_resend`. `resend_wanted` becomes true if the
+    other end lost one: the owner then sends what `resend` returns.
     """
 
     __slots__ = (
@@ -102,7 +102,7 @@ class Session:
     # --- sending
 
     def sequence(self, message: m.Message) -> Outgoing:
-        """Number `message` and keep it until it is acknowledged. Raises SessionError when the outbox is full."""
+        """Number `message` and keep it until it is acknowledged. Raises SessionError if too many bytes are unacknowledged."""
         size = message_bytes(message)
         if self.outbox_bytes + size > self.outbox_bytes_max and self._unacknowledged:
             raise SessionError(
@@ -113,11 +113,11 @@ class Session:
         self._unacknowledged.append((self.sent, size, message))
         self._received_since_stamp = self._received_bytes = 0
         self.acknowledge_due = False
-        # Without the detour over the classes' own constructors: this is done for every message.
+        # Not by the classes' constructors, which are slower: this happens for every message.
         return new_tuple(Outgoing, (new_tuple(Envelope, (self.sent, self.received, SEQUENCED, self.epoch)), message))
 
     def replace(self, number: int, message: m.Message) -> None:
-        """Let a smaller message stand for one that cannot be sent, whose number is used up."""
+        """Replace a message that cannot be sent by a smaller one with the same number."""
         for position, (sequence, size, _) in enumerate(self._unacknowledged):
             if sequence == number:
                 self.outbox_bytes += message_bytes(message) - size
@@ -125,11 +125,11 @@ class Session:
                 return
 
     def next_envelope(self, position: int = 0) -> Envelope:
-        """Return the envelope `sequence` would give the next message, or the one so many behind it. Changes nothing."""
+        """Return the envelope of the next sequenced message, or of the one `position` messages later. Changes nothing."""
         return new_tuple(Envelope, (self.sent + 1 + position, self.received, SEQUENCED, self.epoch))
 
     def plain(self, message: m.Message) -> Outgoing:
-        """Envelope a message that may be lost without harm."""
+        """Return a message that may be lost, with its envelope."""
         return Outgoing(self._stamp(0), message)
 
     def request_resend(self, now: float) -> Envelope:
@@ -140,7 +140,7 @@ class Session:
         return self._stamp(RESEND)
 
     def resend(self) -> list[Outgoing]:
-        """Return everything unacknowledged, to be sent again in this order."""
+        """Return all unacknowledged messages, to be sent again in this order."""
         self.resend_wanted = False
         self._received_since_stamp = self._received_bytes = 0
         self.acknowledge_due = False
@@ -161,7 +161,7 @@ class Session:
     # --- receiving
 
     def accept(self, envelope: Envelope, now: float, size: int = 0) -> bool:
-        """Take note of an envelope; return whether its message is of this epoch, new and in order."""
+        """Record an envelope; return whether its message is of this epoch, new and in order."""
         if envelope.epoch != self.epoch:
             return False
         sequence, acknowledged, flags, _ = envelope
@@ -179,13 +179,13 @@ class Session:
             new = sequence > self.received
             if new:
                 self.received = sequence
-                # Whatever was missing before this message has come in the meantime.
+                # Everything that was missing before this message has arrived meanwhile.
                 self.gap = False
                 self._received_bytes += size
-            # Also where it was seen before: the other end has not heard our acknowledgement.
+            # Also for a repeated message: the other end has not received the acknowledgement.
             self._received_since_stamp += 1
             if self._received_since_stamp >= ACKNOWLEDGE_MESSAGES or self._received_bytes >= ACKNOWLEDGE_BYTES:
-                # Kept, not asked for: both ends look at it for every message.
+                # Stored, because both ends read it for every message.
                 self.acknowledge_due = True
             return new
         if sequence > self.received:

@@ -28,28 +28,28 @@ LONGEST_SLEEP_SECONDS = 60.0
 SPIN_SECONDS = 0.00005
 
 UNDER_WAY_SECONDS = 1.0
-"""How long one system call may seem to last, before the connection is given up."""
+"""If a system call seems to last longer, the connection is given up."""
 
 CONNECT_SECONDS_MAX = 10.0
-"""How long a connection may take until both ends know each other."""
+"""How long a connection may take until the handshake is over."""
 
 
 class DealerLink:
-    """Sends from any thread; one thread (or event loop) attends to it.
+    """Any thread may send. One thread (or event loop) owns the link and receives.
 
-    That one sleeps in `wait`, or on `fd` where the system has epoll, and calls `receive` when it wakes, and at the latest
-    after `retry_seconds`: nobody else connects, or sends what the network did not take. Messages sent before there is a
-    connection wait for it. What was under way when one broke may be lost: a successful send proves nothing.
+    The owner sleeps in `wait`, or on `fd` if the system has epoll. It calls `receive` when it wakes, and at the latest after
+    `retry_seconds`, because only this call connects and sends what the network did not take. Messages sent before there is
+    a connection wait for it. Messages in transit when a connection breaks may be lost: a successful send proves nothing.
     """
 
     def __init__(self, address: str, identity: bytes) -> None:
-        """Begins to connect; whether anybody answers shows later. Raises TransportError where the address is none."""
+        """Begin to connect. Whether anybody answers is seen later. Raises TransportError if the address is malformed."""
         self.address = address
         self._identity = identity
         self._lock = threading.Lock()
         self._closed = False
         self._queue: deque[Sequence[Frame]] = deque()
-        """Not sent, or (the first) not sent wholly."""
+        """Messages that were not sent; of the first one, a part may have been sent."""
         self._received: deque[list[Frame]] = deque()
         self._stream: Stream | None = None
         self._under_way = False
@@ -58,11 +58,11 @@ class DealerLink:
         self._pause = RETRY_SECONDS_MIN
         self._connect_deadline = math.inf
         self.trouble = ""
-        """Why there is no connection, as far as is known."""
+        """Why there is no connection, if that is known."""
         self.misdirected = False
-        """Whether the trouble is with the address: there is no such host, or what answers there serves something else."""
+        """Whether the address is wrong: there is no such host, or another kind of server answers."""
         self.has_answered = False
-        """Whether, where the trouble is with the address, somebody was there: a name that is unknown may become known."""
+        """Whether anybody answered at a wrong address. If not, its host name may become known later."""
         self._epoll: Epoll | None = None
         self._sleeper = _Sleeper()
         with self._lock:
@@ -71,7 +71,7 @@ class DealerLink:
     # --- sending
 
     def send(self, frames: Sequence[Frame]) -> bool:
-        """Send, or queue in order what cannot leave now. Returns whether the sleeper must be woken to see to it."""
+        """Send, or queue in order if it cannot leave now. Returns whether the owner must be woken for it."""
         with self._lock:
             if self._closed:
                 return False
@@ -81,7 +81,7 @@ class DealerLink:
                     if stream.send(frames):
                         return False
                 except OSError:
-                    # The receiver finds the end behind the last message that came.
+                    # The receiver finds the end of the connection after the last message.
                     self._queue.append(frames)
                     return True
                 self._under_way = True
@@ -91,7 +91,7 @@ class DealerLink:
             return True
 
     def send_ahead(self, frames: Sequence[Frame]) -> Ahead | None:
-        """Prepare to send a short message from a thread that may be interrupted; None where others would go before it."""
+        """Prepare to send a short message from a thread that may be interrupted; None if other messages wait."""
         stream = self._stream
         if stream is None or not stream.ready or stream.pending or self._queue:
             return None
@@ -99,32 +99,32 @@ class DealerLink:
         return None if data is None else Ahead(stream, data)
 
     def give_up(self, ahead: Ahead) -> None:
-        """Only a part of a message has left: nothing can follow it. Whoever cares sends everything again."""
+        """Only a part of a message has left, so nothing can follow it. Close the connection; sessions send again."""
         with self._lock:
             if self._stream is ahead.stream and not self._closed:
                 self._drop(ahead.stream)
 
     def flush(self) -> None:
-        """Try again what `send` had to queue."""
+        """Send queued messages, as far as the network takes them."""
         with self._lock:
             if not self._closed:
                 self._attend()
 
     @property
     def has_queued(self) -> bool:
-        """Whether messages wait because the network did not take them."""
+        """Whether messages are queued because the network did not take them."""
         return bool(self._queue)
 
     @property
     def connected(self) -> bool:
-        """Whether there is a connection, as far as is known, and the other end has said what it is."""
+        """Whether there is a connection, as far as is known, and its handshake is over."""
         stream = self._stream
         return stream is not None and stream.ready
 
     # --- receiving
 
     def receive(self, limit: int) -> list[list[Frame]]:
-        """Return up to `limit` waiting messages, and do what else the connection needs."""
+        """Return up to `limit` waiting messages. Also connects, and sends queued messages."""
         received = self._received
         with self._lock:
             if self._closed:
@@ -143,7 +143,7 @@ class DealerLink:
 
     @property
     def has_received(self) -> bool:
-        """Whether `receive` has more to give without anything further arriving."""
+        """Whether `receive` would return more messages at once, although nothing arrives."""
         stream = self._stream
         return bool(self._received) or (stream is not None and not stream.drained)
 
@@ -152,7 +152,7 @@ class DealerLink:
         return not self._closed and (self.has_received or self.wait(0))
 
     def retry_seconds(self) -> float:
-        """After how long `receive` is to be called although nothing wakes the sleeper; infinity for never."""
+        """After how many seconds to call `receive` although nothing has woken the owner; infinity for never."""
         deadline = self._retry_at if self._stream is None else self._connect_deadline
         return max(0.0, deadline - time.monotonic())
 
@@ -160,9 +160,9 @@ class DealerLink:
 
     @property
     def fd(self) -> int:
-        """A descriptor that is readable whenever `receive` has something to do; the same for the link's whole life.
+        """A descriptor that is readable if `receive` has something to do. It stays the same as long as the link exists.
 
-        Level-triggered. Only where the system has epoll.
+        Level-triggered. Only on systems with epoll.
         """
         if self._epoll is None:
             with self._lock:
@@ -174,10 +174,10 @@ class DealerLink:
     def wait(
         self, seconds: float, wakeup: Wakeup | None = None, before_sleep: Callable[[], None] | None = None
     ) -> bool:
-        """Sleep until `receive` has something to do, `wakeup` is set, or so many seconds. Returns whether it has.
+        """Sleep until `receive` has something to do, `wakeup` is set, or the time is over. Returns whether `receive` has.
 
-        A wake-up that was set is cleared: look at what it was for afterwards. `before_sleep` is called as the very last
-        thing; should it send something that is queued, it must set `wakeup`.
+        A wake-up that was set is cleared before the return. `before_sleep` is called immediately before sleeping. If it
+        sends something that is queued, it must set `wakeup`.
         """
         with self._lock:
             stream = self._stream
@@ -196,9 +196,9 @@ class DealerLink:
     # --- the end
 
     def redirect(self, address: str) -> None:
-        """Connect to another address instead; what is not sent goes there. For who attends to the link.
+        """Connect to another address instead, to which queued messages go. For the link's owner.
 
-        Raises TransportError where the address is none.
+        Raises TransportError if the address is wrong.
         """
         with self._lock:
             if self._closed or address == self.address:
@@ -210,7 +210,7 @@ class DealerLink:
             self._connect()
 
     def close(self, linger_seconds: float = 0.5) -> None:
-        """Close, after what is queued has had `linger_seconds` to leave. Idempotent."""
+        """Close, after queued messages have had `linger_seconds` to leave. Idempotent."""
         deadline = time.monotonic() + linger_seconds
         while self._queue and self._stream is not None and time.monotonic() < deadline:
             self.wait(min(0.05, linger_seconds))
@@ -244,7 +244,7 @@ class DealerLink:
             self._epoll.register(stream.fd, self._events())
 
     def _attend(self) -> None:
-        """Connect where there is no connection, send what waits."""
+        """Connect if there is no connection; send queued messages."""
         stream = self._stream
         if stream is None:
             if time.monotonic() >= self._retry_at:
@@ -283,7 +283,7 @@ class DealerLink:
         try:
             messages = stream.receive()
         except (OSError, WireError) as error:
-            # Nonsense costs the connection; whether the next one is better will show.
+            # Malformed bytes close the connection. The next one may be better.
             self.trouble = reason(error)
             self.misdirected = self.has_answered = not was_ready and isinstance(error, WireError)
             self._drop(stream)
@@ -301,7 +301,7 @@ class DealerLink:
             self._epoll.unregister(stream.fd)
         stream.close()
         self._stream = None
-        # Sent from its beginning over the next connection.
+        # The next connection sends it from its beginning.
         self._under_way = False
         self._connect_deadline = math.inf
         self._retry_at = time.monotonic() + self._pause
@@ -319,26 +319,26 @@ class DealerLink:
 
 
 class Outlet(Protocol):
-    """What a message can be sent through by one operation."""
+    """A stream to which one operation sends a message."""
 
     @property
     def write(self) -> Callable[..., int]:
-        """The operation: a function that is not written in Python. Takes the data, and flags where it needs some.
+        """The operation: a function that is not written in Python. Takes the data, and flags if it needs any.
 
-        Returns how many bytes have left. Never waits: raises OSError instead.
+        Returns how many bytes have left. Never waits, but raises OSError instead.
         """
 
     @property
     def pending(self) -> object:
-        """True while a message is half sent, so that nothing may come between."""
+        """True while a part of a message has been sent, so that no other message may be sent."""
 
 
 class Ahead:
-    """A message that a thread sends without a lock, while the one that attends to the link sleeps.
+    """A message that a thread sends without a lock, while the link's owner sleeps.
 
-    The thread may be interrupted anywhere, by code that waits for what others do under a lock. So it takes none: it calls
-    `taken.extend(attempt)`, in the same expression as it looks whether it still may, so that nothing comes between the two. That
-    is one operation, which leaves in `taken` nothing where it has not begun, one element while it is under way, two afterwards.
+    The thread may be interrupted anywhere, by code that waits for threads which hold a lock. So it takes no lock. It calls
+    `taken.extend(attempt)` in the same expression that checks whether it still may send, so nothing comes between the two.
+    This is one operation. It leaves nothing in `taken` before it begins, one element while it runs, and two afterwards.
     """
 
     __slots__ = ("attempt", "failed", "size_bytes", "stream", "taken")
@@ -349,7 +349,7 @@ class Ahead:
         self.taken: list[int] = []
         self.attempt = chain((0,), map(stream.write, (data,), *zip(flags)))
         self.failed = False
-        """Set by the thread, where the attempt raised: nothing has left."""
+        """Set by the thread if the attempt raised; nothing has left then."""
 
     @property
     def has_left(self) -> bool:
@@ -357,13 +357,13 @@ class Ahead:
         return len(self.taken) == 2 and self.taken[1] == self.size_bytes
 
     def outcome(self) -> int | None:
-        """Return how many bytes have left, after waiting for an attempt that is under way; None where that cannot be known.
+        """Return how many bytes have left, after waiting for a running attempt; None if that is unknown.
 
         No attempt may begin meanwhile.
         """
         deadline = time.monotonic() + UNDER_WAY_SECONDS
         while len(self.taken) == 1 and not self.failed:
-            # The system never keeps it waiting: this is a matter of microseconds.
+            # The system call never waits, so this takes microseconds.
             if time.monotonic() > deadline:
                 return None
             time.sleep(SPIN_SECONDS)
@@ -373,7 +373,7 @@ class Ahead:
 if hasattr(select, "poll"):
 
     class _Sleeper:
-        """By poll, the cheapest way for two descriptors."""
+        """Waits with poll, the cheapest call for two descriptors."""
 
         def __init__(self) -> None:
             self._poll = select.poll()
@@ -410,7 +410,7 @@ if hasattr(select, "poll"):
 else:
 
     class _Sleeper:  # type: ignore[no-redef]
-        """By select, which Windows has. Its exceptional condition is a connection that could not be made."""
+        """Waits with select, which Windows has. Its exceptional condition is a connection that could not be made."""
 
         def sleep(
             self,

@@ -1,9 +1,9 @@
-"""Sockets for addresses: listening, connecting, and the short road between processes of one machine.
+"""Sockets for addresses: listening, connecting, and local sockets between processes of one machine.
 
-Who listens where only its own machine reaches it, `tcp://127.0.0.1:6378` say, listens on a local (AF_UNIX) socket as well, of a
-name made from that address; who connects there tries this name first. The system has less to do for a message that way, which
-shows in the round trip of a single task (benchmarks/NOTES.md). The name is an abstract one, which Linux keeps per network
-namespace, exactly as it does loopback addresses: it is found from where the address is, by whom it is, and ends with the process.
+A listener on a loopback address such as `tcp://127.0.0.1:6378` also listens on a local (AF_UNIX) socket, with a name made from
+that address. Peers try this name first, because the system does less work for a message that way, which shortens the round
+trip of a single task (benchmarks/NOTES.md). The name is abstract. Linux keeps such names per network namespace, as it does with
+loopback addresses. So exactly the processes that reach the address find the name, and it ends with the process.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from scaler_protocol.errors import TransportError
 
 KEEP_ALIVE_IDLE_SECONDS, KEEP_ALIVE_INTERVAL_SECONDS, KEEP_ALIVE_PROBES = 10, 5, 3
 USER_TIMEOUT_MILLISECONDS = 25_000
-"""A peer whose host went away is noticed within half a minute; the system's own default is two hours."""
+"""Keep-alive settings that notice a lost host within half a minute; the system's default is two hours."""
 
 LOCAL_BUFFER_BYTES = 1024 * 1024
 
 SHORT_ROAD = sys.platform == "linux"
-"""Abstract names exist nowhere else."""
+"""Only Linux has abstract names."""
 
 _WILDCARD = "0.0.0.0"
 
@@ -38,7 +38,7 @@ def listen(address: str, backlog: int) -> tuple[list[socket.socket], str]:
             listener, place = _socket_for(parsed, passive=True)
             opened.enter_context(listener)
             if parsed.transport == "tcp":
-                # Otherwise a server that is started again would wait for old connections to be forgotten.
+                # Without this, a restarted server would wait until the system has forgotten old connections.
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             else:
                 _remove_stale(parsed.path)
@@ -47,12 +47,12 @@ def listen(address: str, backlog: int) -> tuple[list[socket.socket], str]:
             if parsed.transport == "tcp":
                 host, port = listener.getsockname()[:2]
                 bound = str(Address("tcp", host=host, port=port))
-                # The wildcard is reached by its loopback address too.
+                # Peers also reach the wildcard address by the loopback address.
                 beside = _local_socket("127.0.0.1" if host == _WILDCARD else host, port)
                 if beside is not None:
                     local, name = beside
                     opened.enter_context(local)
-                    # The address is ours, so nobody honest has its name: whoever has would get what is meant for us.
+                    # This process owns the address, so another owner of its name is an intruder who would get its messages.
                     local.bind(name)
                     listeners.append(local)
             for each in listeners:
@@ -64,8 +64,8 @@ def listen(address: str, backlog: int) -> tuple[list[socket.socket], str]:
 
 
 def begin_connect(address: str) -> socket.socket:
-    """Return a socket that is connecting. Raises TransportError when the address cannot be used at all, OSError when it
-    cannot be reached right now."""
+    """Return a socket that is connecting. Raises TransportError if the address can never be used, OSError if it cannot be
+    reached now."""
     try:
         parsed = Address.parse(address)
     except AddressError as error:
@@ -81,7 +81,7 @@ def begin_connect(address: str) -> socket.socket:
         if beside is not None:
             local, name = beside
             try:
-                # Succeeds or fails at once: nobody listens there, or more wait than the listener holds ready. TCP can wait.
+                # This succeeds or fails at once. It fails if nobody listens, or if the listener's queue is full. TCP can wait.
                 local.connect(name)
             except OSError:
                 local.close()
@@ -98,10 +98,10 @@ def begin_connect(address: str) -> socket.socket:
 
 
 def prepare(connected: socket.socket) -> None:
-    """Set what every connection needs."""
+    """Set the options of every connection."""
     connected.setblocking(False)
     if connected.family == getattr(socket, "AF_UNIX", None):
-        # As much as the system gives: unlike TCP's, this buffer does not grow by itself, and small messages weigh most in it.
+        # As much as the system allows: unlike TCP's, this buffer does not grow, and small messages take much of it.
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LOCAL_BUFFER_BYTES)
         return
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -112,7 +112,7 @@ def prepare(connected: socket.socket) -> None:
         ("TCP_KEEPCNT", KEEP_ALIVE_PROBES),
         ("TCP_USER_TIMEOUT", USER_TIMEOUT_MILLISECONDS),
     ):
-        # Not every system has all of them.
+        # Some systems lack some of them.
         number = getattr(socket, option, None)
         if number is not None:
             connected.setsockopt(socket.IPPROTO_TCP, number, value)
@@ -126,7 +126,7 @@ def _socket_for(address: Address, *, passive: bool) -> tuple[socket.socket, tupl
         created = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         place: tuple[str, int] | str = "\0" + address.path[1:] if address.path.startswith("@") else address.path
     else:
-        # Only where asked for: looked up as IPv6 first, names fail on hosts that have none.
+        # Only for IPv6 addresses: on hosts without IPv6, looking names up as IPv6 fails.
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         flags = socket.AI_PASSIVE if passive else 0
         host = None if address.host == "*" else address.host
@@ -140,17 +140,17 @@ def _socket_for(address: Address, *, passive: bool) -> tuple[socket.socket, tupl
     return created, place
 
 
-# --- the short road
+# --- local sockets
 
 
 def local_name(host: str, port: int) -> str | None:
-    """The abstract name beside a loopback address, given in numbers; None where there is none."""
+    """Return the abstract name for a numeric loopback address; None if it has none."""
     return f"\0scaler-{Address('tcp', host=host, port=port)}" if SHORT_ROAD and is_loopback_host(host) else None
 
 
 def _local_socket(host: str, port: int) -> tuple[socket.socket, str] | None:
-    """Return an unconnected local socket and the name beside an address; None where there is no such name, or where this
-    process may not have such sockets, so that all goes by TCP."""
+    """Return an unconnected local socket and the name for an address; None if there is no such name, or if this process
+    may not have such sockets. Then TCP is used."""
     name = local_name(host, port)
     if name is None:
         return None
@@ -166,11 +166,11 @@ def _local_socket(host: str, port: int) -> tuple[socket.socket, str] | None:
 
 
 NO_SUCH_HOST = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
-"""Answers about a name that are final; others mean that nobody could be asked."""
+"""Errors that are final answers about a name; others mean that no name server answered."""
 
 
 def is_unknown_host(error: socket.gaierror) -> bool:
-    """Whether there is no host of that name, as far as those know who were asked."""
+    """Whether name servers say that there is no such host."""
     return error.errno in NO_SUCH_HOST
 
 
@@ -184,18 +184,18 @@ def _remove_stale(path: str) -> None:
         except ConnectionRefusedError:
             os.unlink(path)
         except OSError:
-            # Nothing there, or nothing that can be judged from here: binding says the rest.
+            # There is no socket, or this process cannot test it: binding tells.
             return
 
 
 def _is_final(error: Exception) -> bool:
-    """Whether an address can never be listened on here: a port that is taken may become free."""
+    """Whether this process can never listen on an address. A port that is in use may become free."""
     if isinstance(error, socket.gaierror):
         return is_unknown_host(error)
     return isinstance(error, AddressError) or getattr(error, "errno", None) == errno.EADDRNOTAVAIL
 
 
 def reason(error: Exception) -> str:
-    """Return what is wrong, as the system says it, without numbers."""
+    """Return the system's text of an error, without its number."""
     strerror = getattr(error, "strerror", None)
     return str(strerror or error)

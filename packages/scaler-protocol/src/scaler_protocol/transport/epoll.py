@@ -1,4 +1,4 @@
-"""`epoll`, and the part of it that is used here by means of `select`, for systems that have none."""
+"""`epoll`, and a substitute with `select` for systems without it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ else:
     IN, OUT = 1, 4
 
     class Epoll:  # type: ignore[no-redef]
-        """For a handful of sockets, in tests of applications, say. Has no descriptor of its own to sleep on."""
+        """For a few sockets, as in tests of applications. It has no descriptor that stands for all of them."""
 
         def __init__(self) -> None:
             self._events: dict[int, int] = {}
@@ -22,11 +22,11 @@ else:
             self._events[fd] = events
 
         def modify(self, fd: int, events: int) -> None:
-            """Watch a descriptor for other events."""
+            """Change the events that a descriptor is watched for."""
             self._events[fd] = events
 
         def unregister(self, fd: int) -> None:
-            """Watch a descriptor no longer."""
+            """Stop watching a descriptor."""
             del self._events[fd]
 
         def poll(self, timeout: float, maxevents: int) -> list[tuple[int, int]]:

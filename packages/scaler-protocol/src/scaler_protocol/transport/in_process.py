@@ -1,4 +1,4 @@
-"""A connection between two services of one thread: messages change hands as they are, without a socket."""
+"""A connection between two services of one thread: messages are passed on as they are, without a socket."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from scaler_protocol.wire.envelope import Frame
 
 
 class InProcessLink:
-    """The calling end of a connection to a `RouterListener` of the same thread, with the face of `DealerLink` for sending.
+    """The calling end of a connection to a `RouterListener` of the same thread, with the sending methods of `DealerLink`.
 
-    There is nothing to wait for, and nothing to receive: `take` is called with each message while the other end sends it. It
-    must not send anything itself.
+    It has no method to receive: the other end, when it sends, calls `take` with each message. `take` must not send.
     """
 
     def __init__(self, router: RouterListener, identity: bytes, take: Callable[[Sequence[Frame]], None]) -> None:
@@ -24,18 +23,18 @@ class InProcessLink:
         self.flush()
 
     def send(self, frames: list[Frame]) -> bool:
-        """Send; what a listener that is closed is sent is lost. Returns False: nobody must be woken to see to it."""
+        """Send. Messages to a closed listener are lost. Returns False, because nobody must be woken."""
         if not self._closed:
             self._router.take(self._identity, self._take, frames)
         return False
 
     def flush(self) -> None:
-        """Connect again, where the other end has ended the connection."""
+        """Connect again if the other end has closed the connection."""
         if not self._closed:
             self._router.admit(self._identity, self._take)
 
     def retry_seconds(self) -> float:
-        """After how long `flush` is to be called: nobody waits for it."""
+        """After how many seconds to call `flush`; nobody waits for it."""
         return math.inf
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What listens at an address: asked where a wrong one would only look like silence."""
+"""Finds out what listens at a monitor address, because a wrong address would look like silence."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ PUBLISHERS = ("PUB", "XPUB")
 
 
 def require_publisher(address: str, seconds: float = 1.0, *, host_may_come: bool = False) -> None:
-    """Raise TransportError where something else than a publisher answers, or there is no such host. Nobody at all may be there.
+    """Raise TransportError if something other than a publisher answers, or if there is no such host. No answer is no error.
 
-    Waits for the answer for up to so many seconds. `host_may_come`: a host that is not known yet is no error either.
+    Waits up to so many seconds for the answer. With `host_may_come`, an unknown host is no error either.
     """
     deadline = time.monotonic() + seconds
     try:

@@ -1,4 +1,4 @@
-"""One to many, for monitors: whoever does not keep up loses messages, nobody else notices."""
+"""One to many, for monitors: a slow subscriber loses messages, and nobody else notices."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from scaler_protocol.transport.zmq_sockets import bind, configure, connect, desc
 from scaler_protocol.wire.envelope import Frame
 
 SEND_QUEUE_MESSAGES = 32
-"""Messages that wait for one subscriber, beyond what the system's socket buffers hold; what is more it loses.
+"""Most messages that wait for one subscriber, besides those in the system's socket buffers; it loses further ones.
 
-Messages can be large, and ZeroMQ counts no bytes. A scheduler publishes two to four a second and never more than a dozen at
-once, so these are some ten seconds. A subscriber that answers nothing is cut off within half a minute anyhow, see
-`zmq_sockets.configure`. Those that wait for the same messages share them: many that are stopped cost what one does.
+The number is small because messages can be large, and ZeroMQ does not count bytes. A scheduler publishes two to four a second
+and at most a dozen at once, so this is enough for some ten seconds. A subscriber that does not answer is disconnected within
+half a minute, see `zmq_sockets.configure`. Subscribers share waiting messages, so many stopped ones cost no more than one.
 """
 
 RECEIVE_QUEUE_MESSAGES = 1_000
-"""Messages that wait in the subscriber's own process until it reads them."""
+"""Most messages that wait in the subscriber's process until it reads them."""
 
 TOPICS_MAX = 1_000
-"""Different topics that are remembered: anybody may subscribe to anything."""
+"""Most different topics that are remembered, because anybody may subscribe to anything."""
 
 
 class Publisher:
-    """A bound XPUB. What subscribers want is known, so that nothing need be gathered that nobody listens to.
+    """A bound XPUB. It knows the subscriptions, so that the owner collects only what somebody wants.
 
     A topic is the beginning of a message's first frame; the empty one stands for everything.
     """
@@ -53,7 +53,7 @@ class Publisher:
         self._topics: Counter[bytes] = Counter()
 
     def update_subscribers(self) -> int:
-        """Read what subscribers said since; return how many subscriptions there are."""
+        """Read new subscriptions and cancellations; return how many subscriptions there are."""
         while True:
             try:
                 event = self._socket.recv(zmq.NOBLOCK)
@@ -68,15 +68,15 @@ class Publisher:
                     del self._topics[topic]
 
     def topics(self) -> list[bytes]:
-        """Return what is subscribed to, each once."""
+        """Return the topics with a subscription, each once."""
         return list(self._topics)
 
     def wanted(self, first_frame: bytes) -> bool:
-        """Whether a message that begins with this frame would reach anybody."""
+        """Whether anybody has subscribed to messages that begin with this frame."""
         return any(first_frame.startswith(topic) for topic in self._topics)
 
     def send(self, frames: Sequence[Frame]) -> None:
-        """Publish; drops for subscribers whose queue is full."""
+        """Publish. A subscriber whose queue is full does not get the message."""
         with contextlib.suppress(zmq.Again):
             send_frames(self._socket, frames, zmq.NOBLOCK)
 

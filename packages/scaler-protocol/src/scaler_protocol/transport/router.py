@@ -21,34 +21,34 @@ QUEUE_MESSAGES_MAX = 100_000
 QUEUE_BYTES_MAX = 1024**3
 
 BACKLOG = 4096
-"""Connections the system holds ready: after a restart, all peers come at once."""
+"""Connections that the system queues: after a restart, all peers connect at once."""
 
 EVENTS_MAX = 256
-"""Peers looked at in one turn."""
+"""Most peers that are read in one turn."""
 
 HANDSHAKE_SECONDS_MAX = 10.0
-"""How long a connection may take to say who it is."""
+"""How long a connection may take until it has sent its identity."""
 
 ACCEPT_PAUSE_SECONDS = 1.0
-"""Pause after the process ran out of descriptors."""
+"""Pause after the process has run out of descriptors."""
 
 _ANONYMOUS_BYTES = 4
 
 
 class SendOutcome(Enum):
-    """What became of a message given to `send`."""
+    """What happened to a message given to `send`."""
 
     SENT = "sent"
     QUEUED = "queued"
-    """The peer takes nothing right now; kept, in order, and sent when it does."""
+    """The peer takes nothing now. The message is queued and sent later, in order."""
     GONE = "gone"
-    """No connection by that identity: the message was dropped."""
+    """No connection has this identity. The message was dropped."""
     FULL = "full"
-    """The peer's queue is over its bound: the message was dropped. Give the peer up."""
+    """The peer's queue is full. The message was dropped. Give the peer up."""
 
 
 class _Peer:
-    """One connection, and what waits to be sent over it."""
+    """One connection and its queue of messages to send."""
 
     __slots__ = ("accepted_at", "identity", "queue", "queue_bytes", "stream", "under_way", "watched")
 
@@ -66,12 +66,12 @@ class _Peer:
 class RouterListener:
     """A bound ROUTER. Not thread-safe: one thread owns it.
 
-    Sleep in `wait`, or on `fd` where the system has epoll, which is readable whenever `receive` has something to do, and
-    call `receive` then: it accepts, reads, and sends what was queued. Raises TransportError when the address cannot be bound.
+    Sleep in `wait`, or on `fd` if the system has epoll, and then call `receive`: it accepts connections, reads, and sends
+    queued messages. `fd` is readable if `receive` has something to do. Raises TransportError if the address cannot be bound.
     """
 
     def __init__(self, address: str, on_taken: Callable[[], None] | None = None) -> None:
-        """`on_taken` is called when `receive` has something to give that `fd` does not tell: a message of an `InProcessLink`."""
+        """`on_taken` is called if a message of an `InProcessLink` waits for `receive`, which `fd` does not show."""
         listeners, self.address = listen(address, BACKLOG)
         self._listeners = {listener.fileno(): listener for listener in listeners}
         self._epoll = Epoll()
@@ -80,12 +80,12 @@ class RouterListener:
         """By descriptor."""
         self._by_identity: dict[bytes, _Peer] = {}
         self._same_process: dict[bytes, Callable[[Sequence[Frame]], None]] = {}
-        """What takes messages for peers in this thread, by identity."""
+        """By identity: the functions that take messages for peers in this thread."""
         self._on_taken = on_taken
         self._looked_away = False
-        """Whether the last `receive` gave what was there without looking at the sockets."""
+        """Whether the last `receive` returned waiting messages without reading the sockets."""
         self._unknown_peers: dict[_Peer, None] = {}
-        """Connections that have not said who they are, oldest first."""
+        """Connections that have not sent their identity, oldest first."""
         self._queued: dict[_Peer, None] = {}
         self._gone: list[bytes] = []
         self._received: list[tuple[bytes, list[Frame]]] = []
@@ -111,13 +111,13 @@ class RouterListener:
 
     @property
     def has_received(self) -> bool:
-        """Whether `receive` has more to give without anything further arriving; `fd` does not tell."""
+        """Whether `receive` would return more messages at once, although nothing arrives. `fd` does not show this."""
         return bool(self._received)
 
     def receive(self, limit: int) -> list[tuple[bytes, list[Frame]]]:
-        """Return up to `limit` waiting messages as (peer identity, frames), and do what else the connections need."""
+        """Return up to `limit` waiting messages as (peer identity, frames), and do everything else that connections need."""
         received = self._received
-        # Where peers in this thread keep it busy, every other time will do for the rest.
+        # If peers in this thread send all the time, the sockets are read every other time.
         if received and (len(received) >= limit or not self._looked_away):
             self._looked_away = True
         else:
@@ -169,7 +169,7 @@ class RouterListener:
         return SendOutcome.QUEUED
 
     def flush(self) -> list[bytes]:
-        """Try again what is queued; return the peers that turned out to be gone while something was queued for them."""
+        """Send queued messages; return the peers that are gone although messages were queued for them."""
         for peer in list(self._queued):
             self._flush(peer)
         gone, self._gone = self._gone, []
@@ -177,18 +177,18 @@ class RouterListener:
 
     @property
     def has_queued(self) -> bool:
-        """Whether `flush` has anything to do or to say."""
+        """Whether `flush` has anything to send or to return."""
         return bool(self._queued) or bool(self._gone)
 
     def forget(self, identity: bytes) -> None:
-        """Drop what is queued for a peer that was given up, and its connection with it."""
+        """Drop the connection and the queue of a peer that was given up."""
         peer = self._by_identity.get(identity)
         if peer is not None and peer.queue:
             self._drop_queue(peer)
             self._close(peer)
 
     def disconnect(self, identity: bytes) -> None:
-        """Close the connection of a peer that does not keep to the protocol. It may connect again."""
+        """Close the connection of a peer that breaks the protocol. It may connect again."""
         self._same_process.pop(identity, None)
         peer = self._by_identity.get(identity)
         if peer is not None:
@@ -196,7 +196,7 @@ class RouterListener:
             self._close(peer)
 
     def close(self) -> None:
-        """Close all connections. What the system has taken still arrives. Idempotent."""
+        """Close all connections. Bytes that the system has taken still arrive. Idempotent."""
         if self._closed:
             return
         self._closed = True
@@ -213,13 +213,13 @@ class RouterListener:
     # --- peers in this thread, see `InProcessLink`
 
     def admit(self, identity: bytes, take: Callable[[Sequence[Frame]], None]) -> None:
-        """Let a peer of this thread in: what is sent to it, `take` is called with. Who had that identity before has lost it."""
+        """Add a peer of this thread; `take` gets the messages to it. An earlier peer with this identity is disconnected."""
         if not self._closed and self._same_process.get(identity) != take:
             self._displace(identity)
             self._same_process[identity] = take
 
     def take(self, identity: bytes, take: Callable[[Sequence[Frame]], None], frames: list[Frame]) -> None:
-        """Take a message of such a peer. Dropped, like one for a dead connection, when it is not connected."""
+        """Take a message of such a peer. If the peer is not connected, the message is dropped."""
         if self._closed or self._same_process.get(identity) != take:
             return
         if not self._received and self._on_taken is not None:
@@ -227,7 +227,7 @@ class RouterListener:
         self._received.append((identity, frames))
 
     def dismiss(self, identity: bytes, take: Callable[[Sequence[Frame]], None]) -> None:
-        """End the connection of such a peer, if it still has it."""
+        """End the connection of such a peer, if it is still connected."""
         if self._same_process.get(identity) == take:
             del self._same_process[identity]
 
@@ -239,7 +239,7 @@ class RouterListener:
 
     def _accept(self, fd: int) -> None:
         listener = self._listeners.get(fd)
-        # Otherwise a peer that was closed earlier in the same turn.
+        # If there is none, it is a peer that was closed earlier in this turn.
         while listener is not None:
             try:
                 connected, _ = listener.accept()
@@ -247,13 +247,13 @@ class RouterListener:
                 return
             except OSError as error:
                 if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS):
-                    # The connection stays where it is, and the descriptor readable: look away for a while.
+                    # The connection stays in the system's queue and the descriptor readable, so stop watching it for a while.
                     if self._accept_again_at is None:
                         for each in self._listeners:
                             self._epoll.unregister(each)
                     self._accept_again_at = time.monotonic() + ACCEPT_PAUSE_SECONDS
                     return
-                # That one was given up before it was accepted.
+                # The peer gave the connection up before it was accepted.
                 continue
             prepare(connected)
             peer = _Peer(Stream(connected, SocketType.ROUTER), time.monotonic())
@@ -267,7 +267,7 @@ class RouterListener:
         try:
             messages = stream.receive()
         except (OSError, WireError):
-            # Its end, or nonsense, which costs it the connection and nobody else anything.
+            # The connection's end, or malformed bytes, which close only this connection.
             self._lose(peer)
             self._close(peer)
             return
@@ -280,9 +280,9 @@ class RouterListener:
             self._flush(peer)
 
     def _introduce(self, peer: _Peer) -> None:
-        """The peer has said who it is. Who had that identity before has lost it."""
+        """The peer has sent its identity. An earlier peer with this identity is disconnected."""
         self._unknown_peers.pop(peer, None)
-        # Nobody chooses an identity that begins with zero: those are for peers that did not choose any.
+        # Identities that begin with zero are for peers that did not choose one.
         peer.identity = peer.stream.peer_identity or b"\0" + os.urandom(_ANONYMOUS_BYTES)
         self._displace(peer.identity)
         self._by_identity[peer.identity] = peer
@@ -321,7 +321,7 @@ class RouterListener:
             self._epoll.modify(peer.stream.fd, wanted)
 
     def _lose(self, peer: _Peer) -> None:
-        """Nothing reaches the peer any more. What it sent before is still to be read; its end comes behind that."""
+        """Nothing reaches the peer any more. The messages that it has sent are still read; the end follows them."""
         if peer.queue and self._by_identity.get(peer.identity) is peer:
             self._gone.append(peer.identity)
         self._drop_queue(peer)

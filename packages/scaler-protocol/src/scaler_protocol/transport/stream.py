@@ -1,4 +1,4 @@
-"""One connected socket that speaks ZMTP: never blocks, keeps what the network would not take yet."""
+"""One connected socket that speaks ZMTP. It never blocks, and keeps bytes that the network has not taken yet."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ from scaler_protocol.transport.zmtp import LARGE_FRAME_BYTES, Decoder, SocketTyp
 from scaler_protocol.wire.envelope import Frame
 
 RECEIVE_BYTES = 64 * 1024
-"""Taken from a socket at once: what makes a system call cheap beside the bytes it moves."""
+"""Bytes read from a socket at once: enough that copying them costs more than the system call."""
 
 TURN_BYTES_MAX = 4 * 1024 * 1024
-"""Taken from one peer in a turn, so that others have theirs."""
+"""Most bytes read from one peer in a turn, so that other peers get theirs."""
 
 PIECES_MAX = 512
-"""Pieces given to the system in one call; it takes 1,024."""
+"""Pieces passed to the system in one call; it accepts 1,024."""
 
 _NOT_NOW = {errno.EAGAIN, errno.EWOULDBLOCK}
 if sys.platform == "win32":
-    # What a socket says there while it is still connecting.
+    # Errors of a socket that is still connecting.
     _NOT_NOW.add(errno.WSAENOTCONN)
 
 
 class Stream:
-    """Sends one message at a time: while `pending`, only `flush` goes on. Raises OSError when the connection is over."""
+    """Sends one message at a time; while `pending`, only `flush` sends. Raises OSError if the connection has ended."""
 
     __slots__ = ("_decoder", "_socket", "drained", "fd", "pending", "ready", "write")
 
     def __init__(self, connected: socket.socket, socket_type: SocketType, identity: bytes = b"") -> None:
-        """`connected` may still be connecting; should that fail, `flush` or `receive` says why."""
+        """The socket may still be connecting. If that fails, `flush` or `receive` raises the reason."""
         self._socket = connected
         self.fd = connected.fileno()
         self.write = connected.send
-        """The system's own: no Python code, so nothing interrupts it. For framed messages, while nothing is pending."""
+        """The socket's own method: no Python code, so nothing interrupts it. For framed messages, while nothing is pending."""
         self._decoder = Decoder(socket_type, identity)
         self.pending: list[Frame] = []
-        """What the network has not taken: call `flush` when the socket is writable."""
+        """Bytes that the network has not taken. Call `flush` when the socket is writable."""
         self.ready = False
-        """Whether the other end may be sent messages."""
+        """Whether messages may be sent."""
         self.drained = True
-        """Whether the last `receive` has taken everything that was there."""
+        """Whether the last `receive` has read everything that had arrived."""
         self._take_replies()
 
     @property
@@ -70,7 +70,7 @@ class Stream:
         return False
 
     def flush(self) -> bool:
-        """Send what is pending; return whether nothing is left."""
+        """Send pending bytes; return whether none are left."""
         pieces = self.pending
         while pieces:
             try:
@@ -91,7 +91,7 @@ class Stream:
         return True
 
     def receive(self) -> list[list[Frame]]:
-        """Return the messages that have come. Raises OSError at the end of the connection, WireError for nonsense."""
+        """Return the messages that have arrived. Raises OSError at the end of the connection, WireError for malformed bytes."""
         decoder = self._decoder
         if decoder.large is None:
             try:
@@ -114,7 +114,7 @@ class Stream:
         return self._receive_more(messages)
 
     def _receive_more(self, messages: list[list[Frame]]) -> list[list[Frame]]:
-        """Go on while there is more: large frames straight into their buffers."""
+        """Read on while there is more; read large frames straight into their buffers."""
         decoder = self._decoder
         taken = 0
         while taken < TURN_BYTES_MAX:
@@ -130,7 +130,7 @@ class Stream:
                 return messages
             if not count:
                 if messages:
-                    # The end comes once more, when these have been looked at.
+                    # The next call finds the end again, after these messages.
                     break
                 raise ConnectionResetError("the other end closed the connection")
             taken += count
@@ -144,20 +144,20 @@ class Stream:
         return messages
 
     def close(self) -> None:
-        """Close at once; what is pending is lost."""
+        """Close at once. Pending bytes are lost."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 
     def _take_replies(self) -> None:
-        """Greetings and answers to PING go before any further message, behind one that is under way."""
+        """Send greetings and answers to PING before the next message, but after one that is partly sent."""
         self.ready = self._decoder.ready
         self.pending.extend(self._decoder.replies)
         self._decoder.replies.clear()
 
 
 def _gathered(pieces: list[Frame]) -> list[Frame]:
-    """Join neighbours that are small, so that few pieces are left."""
+    """Join small neighbouring pieces, so that there are fewer."""
     gathered: list[Frame] = []
     small: list[Frame] = []
     for piece in pieces:
@@ -181,5 +181,5 @@ if hasattr(socket.socket, "sendmsg"):
 else:
 
     def _send_pieces(connected: socket.socket, pieces: list[Frame]) -> int:
-        # Windows has no call for several pieces that Python offers.
+        # Python has no call that sends several pieces on Windows.
         return connected.send(pieces[0])

@@ -1,4 +1,4 @@
-"""Wake a thread that sleeps in a poll, from any other thread, at the cost of one byte however often it is asked."""
+"""Wakes a thread that sleeps in a poll, from any other thread. However often it is called, it sends one byte."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Wakeup:
         self._reader.setblocking(False)
         self._writer.setblocking(False)
         self._unset = [True]
-        """Emptied by whoever has set it. A new one for each time, so that a late one empties none of a later time."""
+        """`set` empties this list. `clear` makes a new one, so that a late `set` empties no later list."""
 
     def fileno(self) -> int:
         """Return the descriptor that is readable after `set`."""
@@ -25,14 +25,14 @@ class Wakeup:
         unset = self._unset
         if not unset:
             return
-        # Full means it is awake already; closed means nobody sleeps any more.
+        # If the socket is full, the sleeper is awake already. If it is closed, nobody sleeps any more.
         with contextlib.suppress(OSError):
             self._writer.send(b"\0")
-        # Last: whoever is interrupted before has only made the next one send as well.
+        # Last: if a thread is interrupted before, the next one just sends as well.
         unset.clear()
 
     def clear(self) -> None:
-        """Called by the sleeper when it is awake, before it looks at what there is to do."""
+        """Clear the flag. The sleeper calls this when it wakes, before it looks for work."""
         with contextlib.suppress(OSError):
             self._reader.recv(64)
         self._unset = [True]

@@ -11,14 +11,14 @@ from scaler_protocol.errors import TransportError
 from scaler_protocol.wire.envelope import MESSAGE_BYTES_MAX, Frame
 
 COPY_THRESHOLD_BYTES = 64 * 1024
-"""Below, copying a frame is cheaper than tracking its buffer; above, the buffer is handed over."""
+"""Smaller frames are copied, which is cheaper than tracking their buffers. Larger ones are passed on without copying."""
 
 LINGER_MILLISECONDS = 500
 HIGH_WATER_MARK_MESSAGES = 100_000
 
 
 def configure(socket: zmq.Socket[Any], address: str, high_water_mark: int = HIGH_WATER_MARK_MESSAGES) -> None:
-    """Set what all sockets need: bounded linger and queues, dead connections noticed within half a minute.
+    """Set the options of all sockets: linger and queues have bounds, and dead connections are noticed within half a minute.
 
     `high_water_mark` counts messages per peer and direction.
     """
@@ -31,7 +31,7 @@ def configure(socket: zmq.Socket[Any], address: str, high_water_mark: int = HIGH
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 20_000)
     socket.setsockopt(zmq.HEARTBEAT_TTL, 30_000)
     socket.setsockopt(zmq.HANDSHAKE_IVL, 10_000)
-    # Only where asked for: switched on, ZeroMQ looks names up as IPv6 first, also on hosts that have none.
+    # Only for IPv6 addresses: with this option ZeroMQ looks names up as IPv6 first, also on hosts without IPv6.
     socket.setsockopt(zmq.IPV6, 1 if "[" in address else 0)
 
 
@@ -45,7 +45,7 @@ def bind(socket: zmq.Socket[Any], address: str) -> str:
 
 
 def connect(socket: zmq.Socket[Any], address: str) -> None:
-    """Start connecting; whether anybody answers shows later. Raises TransportError when the address cannot be used."""
+    """Begin to connect. Whether anybody answers is seen later. Raises TransportError if the address cannot be used."""
     try:
         socket.connect(address)
     except zmq.ZMQError as error:
@@ -53,11 +53,11 @@ def connect(socket: zmq.Socket[Any], address: str) -> None:
 
 
 def _reason(error: zmq.ZMQError) -> str:
-    # pyzmq repeats the address behind the reason.
+    # pyzmq repeats the address after the reason.
     return str(error.strerror).partition(" (addr=")[0]
 
 
-# Plain integers and the bare binding: enums cost more than the calls they are for, and these are made for every message.
+# Plain integers and the low-level binding, because enums cost more than these calls, which each message makes.
 NOBLOCK = int(zmq.NOBLOCK)
 _SNDMORE = int(zmq.SNDMORE)
 _send: Any = zmq.backend.Socket.send
@@ -65,21 +65,21 @@ _receive: Any = zmq.backend.Socket.recv
 
 
 def bound_address(socket: zmq.Socket[Any]) -> str:
-    """Return the address a socket was bound to, with the port the system chose where 0 was asked for."""
+    """Return the address a socket was bound to, with the port that the system chose for port 0."""
     endpoint = socket.getsockopt(zmq.LAST_ENDPOINT)
     assert isinstance(endpoint, bytes)
     return endpoint.rstrip(b"\0").decode()
 
 
 def descriptor(socket: zmq.Socket[Any]) -> int:
-    """Return the file descriptor whose readiness means: look at the socket's events. Edge-triggered."""
+    """Return the descriptor that becomes readable when the socket's events may have changed. Edge-triggered."""
     fd = socket.getsockopt(zmq.FD)
     assert isinstance(fd, int)
     return fd
 
 
 def send_frames(socket: zmq.Socket[Any], frames: Sequence[Frame], flags: int) -> None:
-    """Send one message; large frames without copying. All or nothing: raises zmq.Again before anything was sent."""
+    """Send one message; large frames without copying. Sends all or nothing: if it raises zmq.Again, nothing was sent."""
     last = frames[-1]
     flags_more = flags | _SNDMORE
     for frame in frames[:-1]:

@@ -1,7 +1,7 @@
 """ZMTP 3.1, ZeroMQ's wire protocol, for DEALER and ROUTER over a connected byte stream: bytes in, messages out, no socket.
 
-Source: https://rfc.zeromq.org/spec/23 (ZMTP 3.0) and /37 (3.1, which adds PING and PONG). The mechanism is NULL. Whatever
-speaks ZeroMQ in another language connects to what this module speaks, and the other way round.
+Source: https://rfc.zeromq.org/spec/23 (ZMTP 3.0) and /37 (3.1, which adds PING and PONG). The mechanism is NULL. Every
+ZeroMQ library in any language can be the other end.
 
 Why not libzmq: its I/O threads double the wake-ups of every hop, and a call for each frame costs more than a whole message
 does here. Measured, for the hops of one task there and back: 220 to 450 µs through libzmq, 70 to 160 µs through this.
@@ -22,7 +22,7 @@ LARGE_FRAME_BYTES = 64 * 1024
 """Larger frames are received into a buffer of their own, and sent without being copied."""
 
 MAPPED_FRAME_BYTES = 1024 * 1024
-"""Larger ones get fresh pages of the system's: an ordinary buffer would first be filled with zeros."""
+"""Larger frames get fresh pages from the system, because an ordinary buffer would first be filled with zeros."""
 
 GREETING_BYTES = 64
 _SIGNATURE_BYTES = 10
@@ -54,9 +54,9 @@ class SocketType(Enum):
 
 
 def frame_short_message(frames: Sequence[Frame]) -> bytes | None:
-    """Return an envelope, a header and a payload as they stand on the wire, None where one of them is not short.
+    """Return the bytes of an envelope, a header and a payload on the wire; None if one of them is not short.
 
-    This is what an idle system sends.
+    An idle system sends such messages.
     """
     if len(frames) != 3:
         return None
@@ -76,7 +76,7 @@ def frame_short_message(frames: Sequence[Frame]) -> bytes | None:
 
 
 def frame_message(frames: Sequence[Frame]) -> tuple[list[Frame], int]:
-    """Return the pieces that make up a message on the wire, and how many bytes they are together."""
+    """Return the pieces of a message on the wire, and how many bytes they have in all."""
     pieces: list[Frame] = []
     total = 0
     last = len(frames) - 1
@@ -95,10 +95,10 @@ def frame_message(frames: Sequence[Frame]) -> tuple[list[Frame], int]:
 class Decoder:
     """The receiving half of one connection, from the first byte on.
 
-    `feed` takes what arrived. While a `large` frame is on its way, `room` says where its next bytes are to be put, and `filled`
-    that they have been. What must be answered at once (greeting, PING) collects in `replies`.
+    `feed` takes bytes that have arrived. While a `large` frame arrives, put its next bytes where `room` says, and then call
+    `filled`. Answers that must leave at once (greeting, PING) collect in `replies`.
 
-    All errors are MalformedMessageError or MessageTooLargeError, and final: the connection is of no more use.
+    All errors are MalformedMessageError or MessageTooLargeError. After one the connection cannot be used any more.
     """
 
     __slots__ = (
@@ -128,17 +128,17 @@ class Decoder:
         self._frames: list[Frame] = []
         self._message_bytes = 0
         self.large: memoryview | None = None
-        """A large frame that is on its way: see `room`."""
+        """A large frame that is arriving: see `room`."""
         self._large_at = 0
         self._large_more = False
 
     def room(self) -> memoryview:
-        """Return where the next bytes belong while there is a `large` frame; otherwise `feed` wants them."""
+        """Return where to put the next bytes of a `large` frame. Without one, pass bytes to `feed`."""
         assert self.large is not None
         return self.large[self._large_at :]
 
     def filled(self, count: int) -> list[Frame] | None:
-        """`count` bytes were put where `room` said. Returns the message that is complete by that, if one is."""
+        """`count` bytes were put where `room` said. Returns the message, if it is complete now."""
         self._large_at += count
         large = self.large
         assert large is not None
@@ -153,7 +153,7 @@ class Decoder:
         return message
 
     def feed(self, data: bytes) -> list[list[Frame]]:
-        """Take bytes in; return the messages that are complete by them."""
+        """Take bytes in; return the messages that are complete now."""
         if self._rest:
             data = self._rest + data
             self._rest = b""
@@ -201,7 +201,7 @@ class Decoder:
         return messages
 
     def _check(self, flags: int, size: int) -> None:
-        """Refuse what cannot become a frame, before any memory is set aside for it."""
+        """Raise for a frame that is not permitted, before any memory is allocated for it."""
         command = flags & _COMMAND
         if flags & ~(_MORE | _LONG | _COMMAND) or (command and flags & _MORE):
             raise MalformedMessageError(f"a ZMTP frame with flags {flags:#04x}")
@@ -226,7 +226,7 @@ class Decoder:
     # --- handshake and commands
 
     def _greet(self, data: bytes) -> bool:
-        """Look at the peer's greeting; return whether all of it is there."""
+        """Check the peer's greeting; return whether all of it has arrived."""
         if data[:1] != b"\xff"[: len(data)] or (len(data) >= _SIGNATURE_BYTES and not data[9] & 1):
             raise MalformedMessageError("the other end does not speak ZMTP")
         if len(data) < GREETING_BYTES:
@@ -286,7 +286,7 @@ def _property(name: bytes, value: bytes) -> bytes:
 
 
 def _read_properties(data: bytes) -> dict[bytes, bytes]:
-    """Return metadata by name, in lower case as names do not tell cases apart."""
+    """Return metadata by name, in lower case because names are not case-sensitive."""
     properties: dict[bytes, bytes] = {}
     position = 0
     while position < len(data):

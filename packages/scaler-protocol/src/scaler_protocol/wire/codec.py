@@ -1,8 +1,8 @@
 """Messages to frames and back. The one module that knows Cap'n Proto.
 
 Each message kind is described once, in `_LAYOUTS`: which field is written how. `encode` and `decode` walk that table.
-Decoding never trusts: whatever is wrong with the bytes becomes a `MalformedMessageError`, and rows are counted before
-anybody indexes with them.
+Decoding trusts nothing: any error in the bytes becomes a `MalformedMessageError`, and rows are counted before any code
+uses them as indexes.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _load_schema() -> Any:
 
 @contextmanager
 def _existing_working_directory() -> Iterator[None]:
-    """Be elsewhere for a moment where the working directory was removed: Cap'n Proto would end the process."""
+    """Leave a removed working directory for a moment, because Cap'n Proto would end the process there."""
     try:
         os.getcwd()
     except OSError:
@@ -99,7 +99,7 @@ _read_lengths = column_reader("I")
 
 def _ids(*attributes: str) -> list[_Field]:
     def read(raw: bytes) -> tuple[bytes, ...]:
-        # Most tables have one function in them.
+        # Most tables contain one function.
         return (raw,) if len(raw) == ID_BYTES else tuple(split_ids(raw))
 
     return [_Field(a, wire_name(a), b"".join, read) for a in attributes]
@@ -167,7 +167,7 @@ class _Layout(NamedTuple):
     """Attribute that is the single payload frame."""
     check: Callable[[Any], None] | None = None
     flat: bool = False
-    """On the way of every task: the header is written and read without the library where possible, see `flat`."""
+    """The message is sent for every task, so its header is written and read without the library if possible (see `flat`)."""
 
 
 def _check_rows(message: Any, rows: int, *columns: str) -> None:
@@ -245,7 +245,7 @@ def _check_tasks(message: m.TaskBatch) -> None:
 
 
 def _check_chains(message: m.TaskBatch, rows: int) -> None:
-    """Chains cover all rows, and what a task takes from another is from its own chain."""
+    """Check that chains cover all rows, and that tasks take results only from tasks of their own chain."""
     ends = message.chain_ends
     if len(ends) == 0 or ends[-1] != rows or any(a >= b for a, b in pairwise((0, *ends))):
         raise MalformedMessageError(f"TaskBatch.chain_ends does not divide its {rows} rows")
@@ -605,21 +605,21 @@ class _FlatLayout:
         readers: dict[int, Reader] = {blob.slot: (blob.attribute, blob.read) for blob in self.blobs}
         readers.update({slot: (attribute, _read_lengths) for attribute, slot in self.packed})
         self.readers = [readers.get(slot) for slot in range(struct.pointer_count)]
-        # What can be neither: such a message goes through the library unless the field is empty.
+        # Fields that are neither. Unless they are empty, the library encodes the message.
         self.others = [
             field.attribute
             for field in layout.fields
             if field.wire not in struct.blob_slots and field.wire not in struct.number_names
         ]
         assert len(self.blobs) + len(self.packed) == len(struct.blob_slots), layout.member
-        # Fields with a default need not be given when they are empty.
+        # Empty fields with a default are left out.
         required = {field.name for field in fields(layout.message_type) if field.default is MISSING}
         self.required = [(blob.attribute, blob.read(b"")) for blob in self.blobs if blob.attribute in required]
 
         self.one_row = one_row_of(layout.message_type, struct)
 
     def encode(self, message: Any) -> list[Frame] | None:
-        """Return the frames of `message`, or None where it is a matter for the library."""
+        """Return the frames of `message`, or None if the library must encode it."""
         for name in self.others:
             if getattr(message, name):
                 return None
@@ -640,7 +640,7 @@ class _FlatLayout:
         return [header, *payload]
 
     def decode(self, header: bytes, payload: Sequence[Frame]) -> Any | None:
-        """Return the message, not checked yet, or None where its header is a matter for the library."""
+        """Return the message, not checked yet, or None if the library must decode its header."""
         values = self.struct.read(header, self.numbers, self.readers)
         if values is None:
             return None
@@ -693,7 +693,7 @@ def encode(message: m.Message) -> list[Frame]:
 
 
 def _encode_repaired(message: m.Message) -> list[Frame]:
-    """Encode what could not be encoded as it is: with its text made writable, or raise an error that names the field."""
+    """Encode a message that the first attempt refused: replace its lone surrogates, or raise an error that names the field."""
     repaired = with_writable_text(message)
     try:
         return encode_with_library(repaired)
@@ -701,7 +701,7 @@ def _encode_repaired(message: m.Message) -> list[Frame]:
         raise
     except Exception as error:
         field = _field_at_fault(repaired)
-        # Before that, the library says which line of its own source refuses.
+        # The text before that names a line in the library's own source.
         text = str(error).partition("\n")[0].rpartition(": failed: ")[2] or type(error).__name__
         raise UnencodableMessageError(f"{type(message).__name__}{field} cannot be written: {text}") from None
 
@@ -719,7 +719,7 @@ def _field_at_fault(message: m.Message) -> str:
 
 
 def encode_with_library(message: m.Message) -> list[Frame]:
-    """As `encode`, always through the Cap'n Proto library, which raises what it likes for values that do not fit."""
+    """As `encode`, always through the Cap'n Proto library, which raises various errors for values that do not fit."""
     scalar = _SCALAR_BY_TYPE.get(type(message))
     builder = _Message.new_message()
     if scalar is not None:
@@ -733,7 +733,7 @@ def encode_with_library(message: m.Message) -> list[Frame]:
     body = builder.init(layout.member)
     for field in layout.fields:
         value = field.write(getattr(message, field.attribute))
-        # Unset means zero or empty on the wire, so such fields need not be written.
+        # Fields that are zero or empty are left out: unset means the same on the wire.
         if value:
             _set(body, field, value)
     payload: list[Frame] = []
@@ -751,7 +751,7 @@ def encode_with_library(message: m.Message) -> list[Frame]:
         value = getattr(message, layout.raw)
         payload = list(value) if isinstance(value, list) else [value]
     frames: list[Frame] = [builder.to_bytes(), *payload]
-    # Whoever received more would close the connection, and be sent the same again.
+    # A receiver would close the connection because of a larger one, and then be sent the same again.
     check_limits(frames)
     return frames
 
@@ -775,11 +775,11 @@ def _set(builder: Any, field: _Field, value: Any) -> None:
 def decode(frames: Sequence[Frame]) -> m.Message:
     """Return the message in `frames`: header first, no envelope.
 
-    Raises MalformedMessageError or MessageTooLargeError, and nothing else whatever the bytes.
+    Raises MalformedMessageError or MessageTooLargeError, and nothing else, whatever the bytes are.
     """
     header, payload = frames if len(frames) == 2 else (b"", b"")
     if type(header) is bytes:
-        # What an idle system sends. Its header has a certain size, and no single frame is larger than a message may be.
+        # The usual message of an idle system: its header has a certain size, and no frame is larger than a message may be.
         flat = _FLAT_BY_SHAPE.get(header[SHAPE_START : SHAPE_START + _SHAPE_BYTES])
         if flat is not None and (one := flat.one_row.read(header, payload)) is not None:
             return one  # type: ignore[no-any-return]
@@ -856,7 +856,7 @@ def _decode(member: str, reader: Any, frames: Sequence[Frame]) -> m.Message:
 
 
 def _add_payloads(values: dict[str, Any], layout: _Layout, payload: Sequence[Frame]) -> None:
-    """Put byte strings in the place of their lengths."""
+    """Replace lengths by the byte strings that they describe."""
     given = len(payload)
     if given > len(layout.packed):
         raise MalformedMessageError(f"{layout.member} with {given} payload frames")

@@ -96,7 +96,7 @@ class Packed:
 
 
 NO_ITEMS: Final = Packed()
-"""Whoever has none may share this one."""
+"""A shared value for batches that have no byte strings."""
 
 
 def split_ids(table: bytes, size: int = 16) -> list[bytes]:

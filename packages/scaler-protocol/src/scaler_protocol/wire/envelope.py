@@ -53,7 +53,7 @@ _POINTER = 4 << 32
 
 
 class Envelope(NamedTuple):
-    """Who has sent and seen what. See `session.sequencing`."""
+    """What the sender has sent and received in its session. See `session.sequencing`."""
 
     sequence: int
     acknowledged: int
@@ -78,5 +78,5 @@ def decode_envelope(frame: Frame) -> Envelope:
         raise MalformedMessageError(f"an envelope has {_ENVELOPE.size} bytes, not {len(frame)}") from None
     if segments or words != _WORDS or pointer != _POINTER:
         raise MalformedMessageError("not an envelope")
-    # Without the detour over the class's own constructor: this is done for every message.
+    # Not by the class's constructor, which is slower: this happens for every message.
     return new_tuple(Envelope, (sequence, acknowledged, flags, epoch))

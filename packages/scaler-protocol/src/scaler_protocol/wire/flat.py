@@ -1,15 +1,15 @@
 """Cap'n Proto headers of flat structs, written and read without the library.
 
-The two batches are on the way of every task, and the library takes longer over one header than all the rest of a hop.
+Every task travels in the two batches, and the library takes longer for one header than everything else in a hop.
 Their layout is fixed by the encoding (https://capnproto.org/encoding.html): in one segment, a pointer to the `Message`,
 behind it the message, behind it the body, behind it the bytes of each `Data`, each padded to a word.
 
     <segments - 1, words> <root pointer> <union tag …> <body pointer> <numbers …> <Data pointers …> <bytes …>
 
 What is written here is, byte for byte, what the library writes as long as it fits the library's first segment. What is
-read here is exactly this shape; any other valid form (several segments, other struct sizes, lists of structs) is left to
-the library: `read` says None, which is no error. Positions come from the schema, so that there is nothing here to be
-kept in step with it.
+read here is exactly this shape. For any other valid form (several segments, other struct sizes, lists of structs) `read`
+returns None, and the library reads it. Positions come from the schema, so this module never has to follow a change
+of the schema.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ _PADDING = tuple(bytes(count) for count in range(WORD_BYTES))
 
 
 Reader = tuple[str, Callable[[bytes], Any]]
-"""Under which name a field is wanted, and what makes its value of its bytes."""
+"""The name of a field, and the function that makes its value from its bytes."""
 
 
 class FlatStruct:
-    """One union member of `Message` whose fields are numbers and `Data`; others may exist, as long as they are unset.
+    """One union member of `Message` whose fields are numbers and `Data`; other fields must be unset.
 
     `message_node` and `body_node` are the schema nodes of the two structs, `member` the name of the union member.
     """
@@ -64,7 +64,7 @@ class FlatStruct:
         fields = [(field.name, field.slot.offset, str(field.slot.type.which())) for field in body.fields]
         self.number_names, layout = _number_layout(fields, body.dataWordCount * WORD_BYTES)
         self.blob_slots: dict[str, int] = {name: offset for name, offset, kind in fields if kind == "data"}
-        """`Data` fields by name: which pointer is theirs."""
+        """The pointer of each `Data` field, by name."""
         tag_at = 2 * message.discriminantOffset
         tag = bytearray(message.dataWordCount * WORD_BYTES)
         struct.pack_into("<H", tag, tag_at, union_field.discriminantValue)
@@ -74,7 +74,7 @@ class FlatStruct:
         behind = message.pointerCount - union_field.slot.offset - 1
         body_pointers[union_field.slot.offset] = _struct_pointer(behind, body.dataWordCount, body.pointerCount)
         self.shape = struct.pack("<Q", root) + bytes(tag) + struct.pack(f"<{len(body_pointers)}Q", *body_pointers)
-        """What stands between segment table and numbers in every header of this kind, and in no other's."""
+        """The bytes between segment table and numbers. They are the same in every header of this kind, and in no other."""
         self._layout = layout
         self._prefix = struct.Struct(f"<II{len(self.shape)}s{layout}{self.pointer_count}Q")
         self._prefix_words = self._prefix.size // WORD_BYTES
@@ -111,7 +111,7 @@ class FlatStruct:
         return FixedHeader(form, parts[0], parts[1 + len(self.number_names)])
 
     def read(self, header: bytes, numbers: Sequence[str], readers: Sequence[Reader | None]) -> dict[str, Any] | None:
-        """Return what stands in `header` by name, or None where it has another shape than `write` gives it.
+        """Return the fields in `header` by name, or None if `write` would give it another shape.
 
         `numbers` are the names wanted for `number_names`, `readers` stand in the order of slots, None for what is not a
         `Data`. A `Data` that is empty is left out.
@@ -124,7 +124,7 @@ class FlatStruct:
             return None
         values: dict[str, Any] = dict(zip(numbers, fields[3:], strict=False))
         total = 0
-        # Where the pointer of slot 0 would point to at distance 0.
+        # Position to which the pointer of slot 0 would point at distance 0.
         at = self._first_pointer_end
         for slot, pointer in enumerate(fields[self._numbers_end :]):
             if pointer:

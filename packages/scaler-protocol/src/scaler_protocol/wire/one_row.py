@@ -1,11 +1,11 @@
 """Batches of a single task or result, which an idle system sends one at a time: the same bytes, five times as fast.
 
-A message under load carries hundreds of rows, and what its columns cost does not matter. One there and back is seven times
-written or read, by code that has slept before. For the forms that nearly all of those have, this is one `struct` call; every
-other form is left to the general code, by returning None.
+Under load a message carries hundreds of rows, and the cost of its columns does not matter. A single task's round trip
+writes or reads a batch seven times, each time in code that has slept before. For the usual forms of such a batch one
+`struct` call does it. For all other forms the functions return None, and the general code does it.
 
-A form is a set of columns: `FORMS` names them, and what follows comes from their declarations. A batch in which any other
-column is not empty has another form, so a new column needs nothing here. The functions are compiled from text, as
+A form is a set of columns, named in `FORMS`; everything else comes from their declarations. A batch in which any other
+column is filled has another form, so a new column needs no change here. The functions are compiled from text, as
 `dataclasses` does it, because a loop over the columns would take as long as the general code.
 """
 
@@ -40,7 +40,7 @@ Read = Callable[[bytes, Frame], Any]
 
 
 class OneRow(NamedTuple):
-    """How batches of a type with a single row are written and read. Both return None where the form is another one."""
+    """Writes and reads batches of one type with a single row. Both functions return None for other forms."""
 
     write: Write
     read: Read
@@ -61,7 +61,7 @@ class _Maker:
         attributes = {wire_name(entry.name): entry.name for entry in fields(message_type)}
         self._numbers = [attributes[name] for name in flat.number_names]
         self._names: dict[str, Any] = {"Message": message_type, "Packed": Packed, "NO_ITEMS": NO_ITEMS}
-        """What the text of the functions refers to."""
+        """The names that the text of the functions uses."""
 
     def make(self) -> OneRow:
         for number, form in enumerate(self._forms):
@@ -87,7 +87,7 @@ class _Maker:
             f"    if {' or '.join([*counted, 'not payload', *self._unused()])}:",
             "        return None",
         ]
-        # The form with most columns first: a form is recognized by those it has beside the common ones.
+        # The form with most columns first: a form is recognized by the columns that not all forms have.
         for number, form in sorted(enumerate(self._forms), key=lambda entry: -len(entry[1])):
             own = [f"len(batch.{spec.name})" for spec in form if spec.name not in self._common]
             values = [f"batch.{name}" for name in self._numbers] + [f"pointers{number}", f"batch.{_SCALAR_ID}"]
@@ -99,13 +99,13 @@ class _Maker:
         return lines
 
     def _unused(self) -> list[str]:
-        """Return what is true where a field is set that no form has."""
+        """Return an expression that is true if a field is set that no form has."""
         used = {spec.name for form in self._forms for spec in form} | {*self._numbers, _SCALAR_ID}
         unused = []
         for entry in fields(self._type):
             if entry.name not in used and entry.compare:
                 spec = self._columns.get(entry.name)
-                # An array may be empty and still be there; anything else is there when it is true.
+                # An array may be present and empty; any other value is present if it is true.
                 unused.append(f"len(batch.{entry.name})" if spec is not None else f"batch.{entry.name}")
         return unused
 
@@ -144,5 +144,5 @@ class _Maker:
 
 
 def _code(spec: ColumnSpec) -> str:
-    """Return the `struct` code of a column's only value: of its length, for a byte string."""
+    """Return the `struct` code of a column's only value; for a byte string, of its length."""
     return {Shape.ROWS: spec.typecode, Shape.BLOBS: "I", Shape.TABLE: f"{ID_BYTES}s"}[spec.shape]

@@ -1,4 +1,4 @@
-"""How tasks end. A module of its own, because its source travels to where nothing else of ours is installed: see
+"""How tasks end. This is a separate module because its source travels to hosts where no package of ours is installed: see
 `scaler_protocol.payloads.execution`."""
 
 from __future__ import annotations

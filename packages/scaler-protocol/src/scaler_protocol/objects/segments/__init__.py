@@ -1,18 +1,18 @@
-"""Large objects on one host: written once into shared memory, mapped by whoever reads them.
+"""Large objects on one host: written once into shared memory, which readers map.
 
-A *segment* is a file in memory without a name (`memfd_create`). Whoever has it open can be asked for it as
-`/proc/<pid>/fd/<descriptor>`, which the kernel permits to processes of the same user that see each other; so there is
-nothing to guess, nothing to remove, and nothing is left behind however a process ends. Who uses a segment holds a
-shared lock (`flock`) on it, and the kernel drops it with the last mapping or with the process: the writer may use a
-segment again when it gets the exclusive lock. Segments are used again because memory that was touched before takes a
-copy ten times as fast.
+A *segment* is a file in memory without a name (`memfd_create`). Other processes open it as `/proc/<pid>/fd/<descriptor>`
+of a process that has it open; the kernel permits this to processes of the same user that see each other. So no name can
+be guessed, and nothing is left behind, however a process ends. A process that uses a segment holds a shared lock
+(`flock`) on it, which the kernel releases with the last mapping or with the process. The writer may use a segment again
+when it gets the exclusive lock. It does so because copying into memory that was used before is ten times as fast.
 
-    object storage server   Offer                     says where proof lies that a peer is on the same host
-    writer                  accept_offer, SegmentPool copies an object into a segment, and says its `Place`
+    object storage server   Offer                     says where its secret is, which only peers on its host can read
+    writer                  accept_offer, SegmentPool copies an object into a segment, and sends its `Place`
     object storage server   adopt                     maps it and holds the lock for as long as the object lives
-    reader                  SegmentReader             maps it, privately: arrays are writable and nobody else sees it
+    reader                  SegmentReader             maps it privately: arrays are writable, nobody else sees the changes
 
-Only where `supported()`: Linux. Elsewhere, on another host, in another container or as another user, bytes take the socket.
+Only if `supported()`, which means on Linux. On other systems, and for peers on another host, in another container or of
+another user, the bytes travel through the socket.
 """
 
 from scaler_protocol.objects.segments.layout import SEGMENT_BYTES_MIN, supported

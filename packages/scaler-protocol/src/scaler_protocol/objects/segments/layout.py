@@ -1,9 +1,9 @@
-"""What stands where in a segment.
+"""The layout of a segment.
 
 0    magic, 8 bytes
 8    token, 32 bytes: proof that the writer is on the server's host (see `offer`)
 64   stamp, 16 bytes: which content this is
-128  taken, 16 bytes: the stamp of the content the server has looked at last
+128  taken, 16 bytes: the stamp of the last content that the server has mapped
 192  number of buffers, U64, and their lengths, U64 each
 ...  the buffers, each aligned for any data type
 """
@@ -29,14 +29,14 @@ TABLE_AT = 192
 ALIGNMENT = 64
 
 SEGMENT_BYTES_MIN = 256 * 1024
-"""Smaller objects take the socket: a segment costs each process on its way a descriptor and some system calls."""
+"""Smaller objects travel through the socket, because a segment costs each process a descriptor and some system calls."""
 
 _WORD = struct.Struct("<Q")
 _HEAD_BYTES = 4096
 
 
 def supported() -> bool:
-    """Whether this system has what segments are made of."""
+    """Whether this system has the calls that segments need."""
     return sys.platform == "linux" and hasattr(os, "memfd_create")
 
 
@@ -51,14 +51,14 @@ def aligned(size: int) -> int:
 
 
 def head(token: bytes, stamp: bytes, lengths: Sequence[int]) -> bytes:
-    """Return all that stands in front of the buffers."""
+    """Return the bytes before the buffers."""
     fixed = (MAGIC + token).ljust(STAMP_AT, b"\0") + stamp.ljust(TABLE_AT - STAMP_AT, b"\0")
     table = struct.pack(f"<{1 + len(lengths)}Q", len(lengths), *lengths)
     return (fixed + table).ljust(data_at(len(lengths)), b"\0")
 
 
 def offsets(lengths: Sequence[int]) -> list[int]:
-    """Return where each buffer begins, and behind them where the last one ends."""
+    """Return where each buffer begins, and as the last element where the last buffer ends."""
     found = []
     at = data_at(len(lengths))
     for length in lengths:
@@ -68,9 +68,9 @@ def offsets(lengths: Sequence[int]) -> list[int]:
 
 
 def read_lengths(descriptor: int, stamp: bytes, token: bytes | None = None) -> list[int] | None:
-    """Return the lengths of the buffers in an open segment; None where it is none, or has another content.
+    """Return the lengths of the buffers in an open segment; None if it is no segment, or has another content.
 
-    With `token` it must also bear that one. Raises OSError.
+    With `token` it must also contain that token. Raises OSError.
     """
     first = os.pread(descriptor, _HEAD_BYTES, 0)
     if not first.startswith(MAGIC) or first[STAMP_AT : STAMP_AT + ID_BYTES] != stamp:
@@ -95,17 +95,20 @@ def slices(view: memoryview, lengths: Sequence[int]) -> list[memoryview]:
 
 
 def lock_shared(descriptor: int) -> bool:
-    """Hold an open segment; False where its writer is about to use it again. Ends with the last copy of the descriptor."""
+    """Take the shared lock of an open segment; False if its writer is about to use it again.
+
+    The lock ends with the last copy of the descriptor.
+    """
     return _lock(descriptor, exclusive=False)
 
 
 def lock_exclusive(descriptor: int) -> bool:
-    """Whether nobody holds this segment. Nobody can then, until `unlock`."""
+    """Take the exclusive lock; False if anybody holds the segment. Nobody else can hold it until `unlock`."""
     return _lock(descriptor, exclusive=True)
 
 
 def unlock(descriptor: int) -> None:
-    """Let others hold it again."""
+    """Release the exclusive lock."""
     import fcntl
 
     fcntl.flock(descriptor, fcntl.LOCK_UN)
@@ -130,7 +133,7 @@ def new_memory(capacity: int) -> int:
     try:
         os.fchmod(descriptor, 0o600)
         os.ftruncate(descriptor, capacity)
-        # Whoever maps a file that others can shrink can be killed by them.
+        # A process that maps a file which others can shrink can be killed by them.
         fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
     except BaseException:
         close(descriptor)

@@ -1,9 +1,10 @@
 """Mappings that are used again: many tasks that read one large array map it once.
 
-To map a segment costs microseconds; to touch all its pages for the first time, in every mapping anew, a tenth of a second
-for each GiB. A mapping whose user is done with it can serve the next one if no page of it was written to: a page that was
-has become memory of this process, which the kernel tells for each page of `/proc/self/pagemap`. Only what is read a second time
-is kept: most objects are read once, and a mapping kept for nothing keeps their writer from using the segment again.
+Mapping a segment costs microseconds. Touching all its pages for the first time costs a tenth of a second for each GiB, in
+every new mapping. A mapping that is no longer used can serve the next reader if no page of it was written to. A page that
+was written to has become memory of this process; the kernel says so for each page in `/proc/self/pagemap`. Mappings are
+kept from the second reading on, because most objects are read once, and a kept mapping stops the writer from using the
+segment again.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ from scaler_protocol.objects.segments.reading import SegmentReader
 from scaler_protocol.wire.envelope import Frame
 
 KEPT_SECONDS = 2.0
-"""A mapping that was not used for so long is given up: it may be the last to hold its segment."""
+"""A mapping that was not used for this long is released, because it may be the last that holds its segment."""
 
 KEPT_MAX = 8
 REMEMBERED_MAX = 256
-"""Places read once that are recognised when they are read again."""
+"""Most places that are remembered after their first reading."""
 
 KEPT_BYTES_MIN = 4 * 1024 * 1024
-"""Smaller ones are mapped anew: to look at their pages would cost as much."""
+"""Smaller segments are mapped again: checking their pages would cost as much."""
 
 _ENTRY_BYTES = 8
 _PRESENT, _SWAPPED, _OF_FILE = 0x80, 0x40, 0x20
@@ -51,7 +52,7 @@ class _Kept:
 
 
 class MappingCache:
-    """Reads segments as `SegmentReader` does. For one thread that reads; mappings are given up by another one."""
+    """Reads segments as `SegmentReader` does, for one reading thread. Another thread releases mappings."""
 
     def __init__(self, kept_seconds: float = KEPT_SECONDS) -> None:
         self._reader = SegmentReader()
@@ -61,10 +62,10 @@ class MappingCache:
         self._read_once: OrderedDict[Place, None] = OrderedDict()
         self._timer: threading.Timer | None = None
         self.mapped_count = 0
-        """How often something was mapped."""
+        """How many mappings were made."""
 
     def read(self, place: Place) -> list[Frame] | None:
-        """As `SegmentReader.read`. What is returned is nobody else's, until the last reference to it is gone."""
+        """As `SegmentReader.read`. No other caller gets the same mapping until the last reference to it is gone."""
         with self._lock:
             kept = self._kept.pop(place, None)
         if kept is not None and kept.reference_count == _OURS_ALONE and is_untouched(kept.mapping):
@@ -95,7 +96,7 @@ class MappingCache:
             timer = threading.Timer(self._kept_seconds, self._give_up)
             timer.daemon = True
             timer.start()
-            # Only now: what interrupts this must not leave one that never runs.
+            # Assigned only now, so that an interrupt before leaves no timer that never runs.
             self._timer = timer
 
     def _give_up(self) -> None:
@@ -111,7 +112,7 @@ _OURS_ALONE = _Kept(mmap.mmap(-1, 1), (), 0.0).reference_count
 
 
 def is_untouched(mapping: mmap.mmap) -> bool:
-    """Whether no page of a private mapping was written to. False where that cannot be found out."""
+    """Whether no page of a private mapping was written to. False if this cannot be determined."""
     first = ctypes.c_char.from_buffer(mapping)
     try:
         page = ctypes.addressof(first) // mmap.PAGESIZE

@@ -1,9 +1,9 @@
-"""How server and peer find out that they are on one host, may open each other's files, and are who they say.
+"""How server and peer determine that they are on one host and may open each other's files.
 
-The server keeps a secret token in a small file of its own, and tells every peer where that is. A peer that can read it, and
-finds the incarnation there that the server gave in its welcome, is on the same host and runs as a user who may: it writes
-the token into its segments. A place without the token in it is refused, so that nobody far away can have the server open
-whatever files its host has.
+The server keeps a secret token in a small file and tells every peer where the file is. The file also contains the
+incarnation from the server's welcome. A peer that can read both is on the same host, as a permitted user. It writes the
+token into its segments. The server refuses segments without it, so no peer elsewhere can make it open other files of its
+host.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _PROOF_BYTES = len(MAGIC) + ID_BYTES + TOKEN_BYTES
 
 
 class Offer:
-    """The server's end. Raises OSError where the system does not give it memory."""
+    """The server's end. Raises OSError if the system has no memory for it."""
 
     def __init__(self, incarnation: bytes) -> None:
         self.token = os.urandom(TOKEN_BYTES)
         self._descriptor = new_memory(_PROOF_BYTES)
         os.pwrite(self._descriptor, MAGIC + incarnation + self.token, 0)
         self.raw = _OFFER.pack(os.getpid(), self._descriptor)
-        """What stands in the welcome."""
+        """The bytes for the welcome."""
 
     @property
     def device(self) -> int:
@@ -35,12 +35,12 @@ class Offer:
         return os.fstat(self._descriptor).st_dev
 
     def close(self) -> None:
-        """Withdraw it: peers that have the token keep it."""
+        """Withdraw the offer. Peers that have the token keep it."""
         close(self._descriptor)
 
 
 def accept_offer(raw: bytes, incarnation: bytes) -> bytes | None:
-    """Return the token of the server with this incarnation; None where it is not on this host, or not to be trusted."""
+    """Return the token of the server with this incarnation; None if it is not on this host, or not to be trusted."""
     if len(raw) != _OFFER.size or not supported():
         return None
     pid, number = _OFFER.unpack(raw)

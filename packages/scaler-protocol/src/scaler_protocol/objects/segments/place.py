@@ -1,4 +1,4 @@
-"""Where a segment is, as it stands in messages."""
+"""Where a segment is, as messages say it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ PLACE_BYTES = _PLACE.size
 
 
 class Place(NamedTuple):
-    """A segment with a certain content: who has it open, as which descriptor, and what must be stamped on it.
+    """A segment with a certain content: the process that has it open, its descriptor there, and the stamp of the content.
 
-    The stamp (16 random bytes, new for every content) tells whether it is still that content: descriptors and segments
-    are used again.
+    The stamp (16 random bytes, new for every content) shows whether the segment still has this content, because
+    descriptors and segments are used again.
     """
 
     pid: int
@@ -25,7 +25,7 @@ class Place(NamedTuple):
 
     @property
     def path(self) -> str:
-        """Where to open it."""
+        """The path under which other processes open it."""
         return f"/proc/{self.pid}/fd/{self.descriptor}"
 
 

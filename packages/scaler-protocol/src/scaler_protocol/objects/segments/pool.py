@@ -1,8 +1,8 @@
 """The segments of one writer, used again and again.
 
-What a writer keeps mapped and warm it fills at the speed of memory; fresh memory takes ten times as long, because the
-kernel clears and maps each page of it. So a segment is kept after its content is not needed any more, until it was idle
-for a while or there are too many of them.
+A writer fills memory that it has used before at full speed. Fresh memory takes ten times as long, because the kernel
+clears and maps each page. So a segment is kept when its content is no longer needed, until it has been idle for a while
+or there are too many.
 """
 
 from __future__ import annotations
@@ -32,27 +32,27 @@ from scaler_protocol.objects.segments.reading import descriptors_to_spend
 from scaler_protocol.wire.envelope import Frame
 
 IDLE_BYTES_MAX = 512 * 1024 * 1024
-"""Kept for reuse at most."""
+"""Most bytes kept for reuse."""
 
 IDLE_SECONDS = 10.0
-"""What nobody has used for so long is given back to the system."""
+"""Segments that nobody has used for this long are returned to the system."""
 
 SEGMENTS_MAX = 2048
 
 ROUNDING = 8
-"""Capacities have three significant bits: segments of about the same size can stand in for each other."""
+"""Capacities have three significant bits, so that segments of similar size can replace each other."""
 
 WASTE = 4
-"""A segment is not used for objects smaller than this part (a quarter) of it."""
+"""A segment is used only for objects of at least a quarter of its size."""
 
 MAPPED_FROM_USE = 3
-"""Mapping costs once what a few writes through the descriptor cost more."""
+"""A segment is mapped from this use on: mapping costs as much as a few writes through the descriptor."""
 
 MAPPED_BYTES_MAX = 64 * 1024 * 1024
-"""Larger objects are written through the descriptor, which lets other threads run meanwhile."""
+"""Larger objects are written through the descriptor, so that other threads run meanwhile."""
 
 PROBES_MAX = 64
-"""Segments looked at to find one that nobody reads any more."""
+"""Most segments that are checked to find one that nobody reads any more."""
 
 JOIN_SECONDS = 1.0
 
@@ -60,20 +60,20 @@ _BUFFERS_PER_WRITE = 512
 
 
 class _Segment:
-    """One segment. Its pool sees to it that one thread at a time has it."""
+    """One segment. Its pool gives it to one thread at a time."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.descriptor = new_memory(capacity)
         self.idle_since = 0.0
-        # However the pool and its leases go, the descriptor does not stay.
+        # The descriptor is closed in any case, however the pool and its leases end.
         self._closing = weakref.finalize(self, os.close, self.descriptor)
         self._closing.atexit = False
         self._uses = 0
         self._view: memoryview | None = None
 
     def fill(self, token: bytes, stamp: bytes, buffers: Sequence[Frame], lengths: Sequence[int]) -> None:
-        """Write a content: the one copy its bytes are subject to."""
+        """Write a content. This is the only copy that is made of its bytes."""
         self._uses += 1
         at = offsets(lengths)
         if self._uses < MAPPED_FROM_USE or at[-1] > MAPPED_BYTES_MAX:
@@ -109,11 +109,11 @@ class _Segment:
         return self._view
 
     def taken(self) -> bytes:
-        """Return the stamp of the content the server has looked at last."""
+        """Return the stamp of the last content that the server has mapped."""
         return os.pread(self.descriptor, ID_BYTES, TAKEN_AT)
 
     def close(self) -> None:
-        """Let go of it: its memory is freed when nobody else holds it."""
+        """Release it. Its memory is freed when nobody else holds it."""
         self._view = None
         self._closing()
 
@@ -134,12 +134,12 @@ class Lease:
 
     @property
     def taken(self) -> bool:
-        """Whether the server has looked at it: from then on it holds the segment itself for as long as it wants to."""
+        """Whether the server has mapped the content. From then on it holds the segment itself."""
         return self._segment.taken() == self.place.stamp
 
 
 class SegmentPool:
-    """Segments for one server, of this process. Safe to use from several threads; of no use in forked children."""
+    """The segments of this process for one server. Safe to use from several threads, but not in forked children."""
 
     def __init__(
         self, token: bytes, *, idle_bytes_max: int = IDLE_BYTES_MAX, idle_seconds: float = IDLE_SECONDS
@@ -151,7 +151,7 @@ class SegmentPool:
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._count = 0
-        # Filled by finalizers, which may run anywhere and must not wait for a lock.
+        # Finalizers fill it. They may run anywhere, so they must not wait for a lock.
         self._returned: deque[_Segment] = deque()
         self._free: list[_Segment] = []
         """Not leased, oldest first. Server or readers may still hold some."""
@@ -163,11 +163,11 @@ class SegmentPool:
 
     @property
     def idle_seconds(self) -> float:
-        """How long a segment may be idle."""
+        """How long a segment may be idle, in seconds."""
         return self._idle_seconds
 
     def write(self, stamp: bytes, buffers: Sequence[Frame]) -> Lease | None:
-        """Copy `buffers` into a segment under a stamp never used before; None where none is to be had."""
+        """Copy `buffers` into a segment with a new stamp; None if there is no segment for them."""
         lengths = [len(buffer) for buffer in buffers]
         segment = self._take(offsets(lengths)[-1])
         if segment is None:
@@ -189,13 +189,13 @@ class SegmentPool:
         return lease
 
     def trim(self) -> bool:
-        """Give back what was idle for long, and what is too much; return whether anything is left to look after."""
+        """Return segments that were idle for long, or are too many, to the system; return whether any are left."""
         with self._lock:
             self._gather()
             before = time.monotonic() - self._idle_seconds
             idle_bytes = 0
             kept = []
-            # Newest first, so that the oldest go.
+            # Newest first, so that the oldest are released.
             for segment in reversed(self._free):
                 if not lock_exclusive(segment.descriptor):
                     segment.idle_since = time.monotonic()
@@ -211,7 +211,7 @@ class SegmentPool:
             return bool(self._count)
 
     def close(self) -> None:
-        """Give back everything that is not leased, now, and what is leased when its lease ends."""
+        """Return segments to the system: those without a lease now, the others when their lease ends."""
         self._closed.set()
         with self._lock:
             self._idle_seconds = 0.0
@@ -229,7 +229,7 @@ class SegmentPool:
             return None
         with self._lock:
             self._gather()
-            # The one used last is the most likely to lie in the processor's caches.
+            # The one used last is the most likely to be in the processor's caches.
             fitting = [s for s in reversed(self._free) if size <= s.capacity <= WASTE * size]
             for segment in fitting[:PROBES_MAX]:
                 if lock_exclusive(segment.descriptor):
@@ -280,7 +280,7 @@ class SegmentPool:
                 self._janitor.start()
 
     def rest(self) -> bool:
-        """For the thread that trims: whether it may end, as there is nothing to look after."""
+        """Return whether the thread that trims may end, because no segments are left."""
         if self.trim():
             return False
         with self._lock:

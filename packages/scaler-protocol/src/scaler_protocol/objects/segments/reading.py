@@ -1,4 +1,4 @@
-"""Mapping segments: the readers' way, and the server's."""
+"""Mapping segments, for readers and for the server."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from scaler_protocol.wire.envelope import Frame
 
 MAPPINGS_MAX = 4096
 DESCRIPTOR_SHARE = 4
-"""A process spends at most this part (a quarter) of the descriptors it may have on mappings that are in use."""
+"""A process uses at most this part (a quarter) of the descriptors it may have for mappings."""
 
 
 class SegmentReader:
@@ -35,10 +35,10 @@ class SegmentReader:
         self._mapped: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
 
     def read(self, place: Place) -> list[Frame] | None:
-        """Return the buffers at `place`; None where that content is not there (any more), or cannot be opened.
+        """Return the buffers at `place`; None if that content is not there (any more), or cannot be opened.
 
-        They are writable, and nobody else sees what is written. They are views of a private mapping, which holds the
-        segment until the last of them is gone; copies, where this process has very many of those already.
+        They are writable, and nobody else sees the changes. They are views of a private mapping, which holds the
+        segment until the last of them is gone. If this process has very many mappings already, they are copies.
         """
         try:
             descriptor = os.open(place.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -74,22 +74,22 @@ def _copies(descriptor: int, lengths: Sequence[int]) -> list[Frame]:
 
 
 class Adopted(NamedTuple):
-    """A segment that this process holds: its buffers, read-only, and where others find it here."""
+    """A segment that this process holds: its read-only buffers, and the place under which others find it here."""
 
     buffers: list[memoryview]
     place: Place
 
 
 def adopt(place: Place, token: bytes, device: int) -> Adopted | None:
-    """Hold the segment at `place` for as long as its buffers are referenced; None where that cannot be.
+    """Hold the segment at `place` as long as its buffers are referenced; None if it cannot be opened.
 
-    `token` and `device` are those of the offer: nothing but a segment of somebody who has read it is opened.
+    `token` and `device` are those of the offer. Only segments of processes that have read the offer are opened.
     """
     if not supported():
         return None
     try:
         found = os.stat(place.path)
-        # Looked at before it is opened: opening a device or a pipe can do things.
+        # Checked before it is opened, because opening a device or a pipe can have effects.
         if not stat.S_ISREG(found.st_mode) or found.st_dev != device:
             return None
         descriptor = os.open(place.path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -114,7 +114,7 @@ def adopt(place: Place, token: bytes, device: int) -> Adopted | None:
 
 
 def descriptors_to_spend(most: int) -> int:
-    """Return `most`, or the part of the descriptors this process may have that may go into mappings, where that is less."""
+    """Return `most`, or fewer if a quarter of the descriptors that this process may have is less."""
     import resource
 
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)

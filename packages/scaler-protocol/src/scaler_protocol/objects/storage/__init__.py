@@ -1,4 +1,4 @@
-"""Asking the object storage server: the requesting end's rules, for clients, agents and the scheduler. Pure."""
+"""Requests to the object storage server: the rules of the requesting end, for clients, agents and the scheduler. Pure."""
 
 from scaler_protocol.objects.storage.requests import (
     CHECK_SECONDS,

@@ -7,15 +7,16 @@
     completions = requests.tick(now)                         # at next_deadline(), or more often
 
 Every request ends in exactly one completion: `Done`, `Refused`, `Missing` or `TimedOut`, with the number that `put`,
-`get` or `delete` returned. There is no session: a link may lose anything, so a request is asked again (with back-off)
-until it is answered, and doing one twice does no harm, because objects are immutable. Before a request is repeated a
-hello must be answered: gigabytes are not sent again to somebody who is not there. A store that does not know us (it was
-restarted, or forgot a peer that was silent for long) says UnknownPeer; then we say hello and ask everything again.
+`get` or `delete` returned. There is no session, so a link may lose messages. A request is sent again, with growing pauses,
+until it is answered. Doing one twice does no harm, because objects are immutable. Before a request is sent again, a hello
+must be answered, so that gigabytes are not sent to a server that is gone. A server that does not know this peer (it was
+restarted, or forgot a peer that was silent for long) answers UnknownPeer. Then hello and all requests are sent again.
 
-Order: puts go out in the order they were made, at most `PUT_WINDOW_BYTES` at a time. A delete waits until the puts of
-its objects are answered: a put repeated behind its delete would bring the object back for ever. Gets overtake puts.
+Order: puts leave in the order in which they were made, at most `PUT_WINDOW_BYTES` at a time. A delete waits until the puts
+of its objects are answered, because a put repeated after its delete would bring the object back for ever. Gets do not
+wait for puts.
 
-This module knows no clock, socket or thread: the owner passes the time, and holds a lock where threads share it.
+This module knows no clock, socket or thread. The owner passes the time, and holds a lock if threads share the object.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.envelope import FRAMES_MAX, raw_view
 
 TIMEOUT_SECONDS = 60.0
-"""How long a request may stay unanswered, beside the time its bytes need and the time it asked the store to wait."""
+"""How long a request may stay unanswered, besides the time for its bytes and the time that the server is asked to wait."""
 
 REPEAT_SECONDS = 2.0
 REPEAT_SECONDS_MAX = 15.0
@@ -43,18 +44,18 @@ CHECK_SECONDS = 3.0
 then has these objects before the tasks that name them give them up."""
 
 SLOWEST_BYTES_PER_SECOND = 10_000_000
-"""A link slower than this makes uploads be repeated, and in the end time out."""
+"""On a slower link, uploads are repeated and time out in the end."""
 
 WAIT_SECONDS_MAX = 10.0
-"""Longest wait asked of the store at once. Longer ones are asked in pieces, so that a restarted store is noticed."""
+"""The longest time that one request asks the server to wait. Longer waits take several, so that a restart is noticed."""
 
 PUT_WINDOW_BYTES = 256 * 1024 * 1024
-"""Bytes of puts sent and not answered; further puts wait. One larger object goes alone."""
+"""Most bytes of puts without an answer; further puts wait. A larger object is sent alone."""
 
 OBJECT_BUFFERS_MAX = FRAMES_MAX - 2
 
 PENDING_MAX = 100_000
-"""Unanswered requests at most."""
+"""Most unanswered requests."""
 
 
 class TooManyRequestsError(WireError):
@@ -63,9 +64,9 @@ class TooManyRequestsError(WireError):
 
 @value
 class Done:
-    """A put or delete was done, or a get found its object: `buffers` are then the object's, as received.
+    """A put or delete was done, or a get found its object, whose buffers are in `buffers`.
 
-    A get that was told a place will do may have that instead (see `scaler_protocol.objects.segments`).
+    A get that accepts a place may have that instead (see `scaler_protocol.objects.segments`).
     """
 
     request: int
@@ -75,7 +76,7 @@ class Done:
 
 @value
 class Refused:
-    """The store will not do it. `text` is one sentence; `status` the reason, or None when it refuses us altogether."""
+    """The server refuses the request. `text` is one sentence; `status` is the reason, or None if it refuses this peer."""
 
     request: int
     status: m.ObjectStatus | None
@@ -84,14 +85,14 @@ class Refused:
 
 @value
 class Missing:
-    """A get whose object the store does not have, and did not receive within the time it was asked to wait."""
+    """The server does not have the object, and did not receive it in the time that it was asked to wait."""
 
     request: int
 
 
 @value
 class TimedOut:
-    """The store did not answer in time. Whether the request was done is unknown."""
+    """The server did not answer in time. Whether it has done the request is unknown."""
 
     request: int
     seconds: float
@@ -99,7 +100,7 @@ class TimedOut:
 
 @value
 class StoreChanged:
-    """The store is another process than before: objects it held are gone. Unanswered requests are asked again."""
+    """The server is another process than before, without the earlier objects. Unanswered requests are sent again."""
 
     incarnation: bytes
 
@@ -113,14 +114,14 @@ class _Pending:
     message: m.ObjectPut | m.ObjectGet | m.ObjectDelete
     size_bytes: int = 0
     wait_until: float = 0.0
-    """Gets: until when to go on asking for an object that is not there yet."""
+    """Gets: until when to ask for an object that has not arrived yet."""
     sent_at: float = 0.0
     repeats: int = 0
     unheard: bool = False
-    """To be asked again as soon as a hello is answered."""
+    """Whether to send it again as soon as a hello is answered."""
     deadline: float = field(default=float("inf"))
     due: float = field(default=float("inf"))
-    """When to look at it again: to repeat it or to give it up."""
+    """When to repeat it or give it up."""
 
 
 class StoreRequests:
@@ -135,7 +136,7 @@ class StoreRequests:
         self._timeout_seconds = timeout_seconds
         self._outgoing: list[m.Message] = []
         self._last_number = 0
-        # Keyed by the number on the wire. A get that waits in pieces takes a new one for every piece.
+        # By the number in the message. A get with a long wait sends several requests, each with a new number.
         self._pending: dict[int, _Pending] = {}
         self._waiting_puts: deque[_Pending] = deque()
         self._held_deletes: list[_Pending] = []
@@ -154,19 +155,19 @@ class StoreRequests:
     # --- requests
 
     def introduce(self, now: float) -> None:
-        """Say hello, unless that has been done: `store_incarnation` and `segment_offer` tell what came of it."""
+        """Say hello, unless that was done before. The answer sets `store_incarnation` and `segment_offer`."""
         if not self._hello_number:
             self._say_hello(now)
 
     def put(
         self, object_id: bytes, owner: bytes, buffers: Sequence[Any], now: float, *, name: str = "", place: bytes = b""
     ) -> int:
-        """Store an object; `owner` is the client incarnation it ends with. Returns the request's number.
+        """Store an object; `owner` is the client incarnation it belongs to. Returns the request's number.
 
-        With `place` its bytes are in a segment there, and `buffers` is empty; when that is refused as NO_SEGMENT, the
-        bytes can be put instead. The buffers are kept, not copied, and must not change until the request completes: it may
+        With `place` its bytes are in a segment there, and `buffers` is empty. If that is refused as NO_SEGMENT, put the
+        bytes instead. The buffers are kept, not copied, and must not change until the request completes, because it may
         have to be repeated.
-        Raises MessageTooLargeError for what no message can carry, and ValueError for buffers that are not in one piece.
+        Raises MessageTooLargeError if no message can carry the object, and ValueError for buffers not in one piece.
         """
         views = [raw_view(buffer) for buffer in buffers]
         size = sum(len(view) for view in views)
@@ -183,9 +184,9 @@ class StoreRequests:
         return pending.request
 
     def get(self, object_id: bytes, now: float, *, wait_seconds: float = 0.0, mappable: bool = False) -> int:
-        """Fetch an object, waiting so long for one that has not arrived yet. Returns the request's number.
+        """Fetch an object; wait up to `wait_seconds` if it has not arrived yet. Returns the request's number.
 
-        `mappable` says that a place will do instead of its bytes: only of a store whose offer was accepted.
+        `mappable`: the answer may be a place instead of the bytes. Only if the server's offer was accepted.
         """
         pending = self._new_pending(m.ObjectGet(0, object_id, min(wait_seconds, WAIT_SECONDS_MAX), mappable))
         pending.wait_until = now + wait_seconds
@@ -195,7 +196,7 @@ class StoreRequests:
     def delete(self, object_ids: Sequence[bytes], owner: bytes, now: float) -> int:
         """Delete objects of `owner`. Objects that do not exist count as deleted. Returns the request's number.
 
-        Raises ValueError without ids: that would end the owner.
+        Raises ValueError without ids, because that would delete everything of the owner.
         """
         if not object_ids:
             raise ValueError("nothing to delete")
@@ -205,16 +206,16 @@ class StoreRequests:
         return pending.request
 
     def end_owner(self, owner: bytes, now: float) -> int:
-        """Free everything of `owner`, which has ended. Returns the request's number. Only a scheduler is obeyed.
+        """Delete all objects of `owner`, which has ended. Returns the request's number. Only schedulers may ask this.
 
-        Asked until it is answered, however long that takes: nobody else would ever free it.
+        The request is repeated until it is answered, however long that takes, because nobody else would delete them.
         """
         pending = self._new_pending(m.ObjectDelete(0, owner, ()))
         self._send(pending.request, pending, now, deadline=float("inf"))
         return pending.request
 
     def keep_owner(self, owner: bytes) -> list[int]:
-        """`owner` lives after all: stop asking for its end. Returns the requests that will not complete."""
+        """`owner` is alive after all: cancel `end_owner`. Returns the requests that will not complete."""
         numbers = [
             number
             for number, pending in self._pending.items()
@@ -227,13 +228,13 @@ class StoreRequests:
         return numbers
 
     def tell(self, message: m.Shutdown | m.StoreStatusRequest, now: float) -> None:
-        """Send what needs no answer, or may be asked again. Only a peer that says hello as scheduler is obeyed."""
+        """Send a message that needs no answer, or that the owner repeats. Only schedulers may send these."""
         self.introduce(now)
         self._outgoing.append(message)
 
     def cancel(self, request: int) -> None:
         """Forget a get: it will not complete, and a late answer is dropped. Unknown numbers are ignored."""
-        # A get that waits in pieces is under another number now.
+        # A get with a long wait may have another number now.
         numbers = [request] if request in self._pending else list(self._pending)
         for number in numbers:
             pending = self._pending[number]
@@ -244,12 +245,12 @@ class StoreRequests:
     # --- what comes and goes
 
     def take_outgoing(self) -> list[m.Message]:
-        """Return what must be sent to the store now, in order, and forget it."""
+        """Return the messages to send to the server now, in order, and forget them."""
         outgoing, self._outgoing = self._outgoing, []
         return outgoing
 
     def receive(self, message: m.Message, now: float) -> list[Completion]:
-        """Take one message from the store; return what is finished by it. Late and unknown answers are dropped."""
+        """Take one message from the server; return the requests that it completes. Late and unknown answers are dropped."""
         if isinstance(message, m.ObjectData):
             return self._on_data(message, now)
         if isinstance(message, m.ObjectPutReply | m.ObjectDeleteReply):
@@ -257,7 +258,7 @@ class StoreRequests:
         if isinstance(message, m.Welcome):
             return self._on_welcome(message, now)
         if isinstance(message, m.UnknownPeer):
-            # Comes once per request that was under way; one hello is enough for all.
+            # One arrives for each request in transit; one hello is enough for all.
             self._unknown = True
             if self._welcomed:
                 self._say_hello(now)
@@ -267,7 +268,7 @@ class StoreRequests:
         return []
 
     def refuse(self, message: m.Message, text: str, now: float) -> list[Completion]:
-        """A message of `take_outgoing` cannot be sent, now or ever; return what is finished by that."""
+        """A message of `take_outgoing` can never be sent; return the requests that this completes."""
         number = getattr(message, "request", 0)
         pending = self._pending.get(number)
         if pending is None:
@@ -276,7 +277,7 @@ class StoreRequests:
         return [Refused(pending.request, m.ObjectStatus.MALFORMED, text)]
 
     def tick(self, now: float) -> list[Completion]:
-        """Repeat what is due, give up what is out of time."""
+        """Repeat requests that are due; give up those whose time is over."""
         if self._refused_text is not None:
             return self._refuse_all()
         completions: list[Completion] = []
@@ -322,17 +323,17 @@ class StoreRequests:
 
     @property
     def pending_bytes(self) -> int:
-        """Bytes of buffers kept for puts that have not completed. Bounding it is the owner's business."""
+        """Bytes of buffers of puts that have not completed. The owner sets a bound for them."""
         return self._pending_bytes
 
     @property
     def store_incarnation(self) -> bytes:
-        """Of the store that welcomed us last; empty before that."""
+        """The incarnation in the last welcome; empty before the first one."""
         return self._store_incarnation
 
     @property
     def segment_offer(self) -> bytes:
-        """What that store's welcome said of segments: for `scaler_protocol.objects.segments.accept_offer`."""
+        """The offer in that welcome, for `scaler_protocol.objects.segments.accept_offer`."""
         return self._segment_offer
 
     # --- hello
@@ -382,7 +383,7 @@ class StoreRequests:
         return [Missing(pending.request) if data.missing else Done(pending.request, data.buffers, data.place)]
 
     def _wait_on(self, answered: int, pending: _Pending, now: float) -> None:
-        """Ask for the next piece of a wait, under a new number: a late answer to the last piece must not end it."""
+        """Go on waiting with a new number, so that a late answer to the last request does not end the wait."""
         assert isinstance(pending.message, m.ObjectGet)
         del self._pending[answered]
         waited = now - pending.sent_at
@@ -447,7 +448,7 @@ class StoreRequests:
     def _send(
         self, number: int, pending: _Pending, now: float, delay: float = 0.0, deadline: float | None = None
     ) -> None:
-        """Ask for the first time; with a delay, through the timer for repeats. `deadline` is in place of the usual one."""
+        """Send a request for the first time; with a delay, by the timer for repeats. `deadline` replaces the usual one."""
         pending.message.request = number
         pending.repeats = 0
         pending.sent_at = now
@@ -474,10 +475,10 @@ class StoreRequests:
         return min(backed_off, REPEAT_SECONDS_MAX) + self._allowance(pending)
 
     def _allowance(self, pending: _Pending) -> float:
-        """Seconds an answer may take on top of the ordinary, because of what was asked."""
+        """Return how many more seconds than usual this request may take."""
         if isinstance(pending.message, m.ObjectGet):
             return pending.message.wait_seconds
-        # A put travels behind all those of the window that went before it.
+        # A put travels behind all puts of the window that left before it.
         return self._window_bytes / SLOWEST_BYTES_PER_SECOND if pending.size_bytes else 0.0
 
     def _finish(self, number: int, now: float) -> None:

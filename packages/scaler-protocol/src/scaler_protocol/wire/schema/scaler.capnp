@@ -4,51 +4,52 @@
 #
 # One message is a list of ZeroMQ frames:
 #
-#   frame 0   an `Envelope`: who has sent and seen what (48 bytes, always)
+#   frame 0   an `Envelope`: what this end has sent and received (always 48 bytes)
 #   frame 1   a `Message`: the header, a Cap'n Proto message in the standard (unpacked) stream framing
 #   frame 2…  payload bytes, as many frames as the header's kind says; never interpreted by scheduler or object store
 #
 # Batches are columnar. A column is a `Data` that holds a packed little-endian array, one element per task:
-# U8, U16, U32 or U64, named in the comment. A column that would be the same for all tasks may be empty; the
-# comment says what empty means. Variable-length bytes are two things: a U32 column of lengths in the header, and the
-# bytes of all tasks, end to end, in one payload frame. A *sparse* column is a pair: `…Positions` (U32: which row of
-# the batch) and the values; one row may occur several times, in order, or not at all.
+# U8, U16, U32 or U64, named in the comment. A column may be empty if all tasks have the same value; the comment says
+# which value that is. Byte strings of any length take two parts: a U32 column of lengths in the header, and the bytes
+# of all tasks, end to end, in one payload frame. A *sparse* column is a pair: `…Positions` (U32, rows of the batch) and
+# the values. Positions ascend; a row may occur several times or not at all.
 #
 # Ids: a client, an agent and a scheduler process are each known by 16 random bytes, their *incarnation*. A task is
-# (client incarnation, number), numbers being chosen by the client, each used once. A function or an object is 16 bytes.
+# (client incarnation, number). The client chooses the numbers and uses each once. The id of a function or of an object
+# has 16 bytes.
 #
-# Peers talk DEALER to ROUTER. Scheduler sockets serve clients and agents alike; the object storage server has its own.
-# Roads: C client, A agent, S scheduler, O object storage server, M monitor subscriber.
+# Clients and agents connect with DEALER to the scheduler's ROUTER; the object storage server has a ROUTER of its own.
+# In comments: C client, A agent, S scheduler, O object storage server, M monitor; C→S is a message from client to scheduler.
 
 struct Envelope {
   # Session rules (see ARCHITECTURE.md, "Sessions"). Fixed size, so it may be written without a Cap'n Proto library:
   # 16 constant bytes (00000000 05000000 00000000 04000000), then the four fields.
   sequence @0 :UInt64;         # number of the last sequenced message sent in this session, this one included
   acknowledged @1 :UInt64;     # number of the last sequenced message received in order
-  flags @2 :UInt64;            # bit 0: this message is itself sequenced; bit 1: "resend everything after `acknowledged`"
-  epoch @3 :UInt64;            # hello number with which this session began; envelopes of another epoch are dropped
+  flags @2 :UInt64;            # bit 0: this message is sequenced; bit 1: send everything after `acknowledged` again
+  epoch @3 :UInt64;            # number of the hello that began this session; envelopes of another epoch are dropped
 }
 
 struct Message {
   union {
     hello @0 :Hello;
     welcome @1 :Welcome;
-    refused @2 :Text;                    # S→any: why, in one sentence. Nothing of this session was started.
-    unknownPeer @3 :Void;                # S→any: no session with you; say hello
+    refused @2 :Text;                    # S→any: the reason, in one sentence. No session was started.
+    unknownPeer @3 :Void;                # S→any: there is no session with this peer; it should say hello
     heartbeat @4 :Heartbeat;
-    goodbye @5 :Text;                    # any→any: this session ends now; the reason, for people
+    goodbye @5 :Text;                    # any→any: the session ends now; the text is the reason, for people
     taskBatch @6 :TaskBatch;
     resultBatch @7 :ResultBatch;
     functionDefine @8 :FunctionDefine;
     taskCancel @9 :TaskList;             # C→S, S→A
-    taskRecall @10 :UInt32;              # S→A: give back up to so many tasks that have not started
-    taskReturn @11 :TaskList;            # A→S: given back, not started
+    taskRecall @10 :UInt32;              # S→A: give back at most this many tasks that have not started
+    taskReturn @11 :TaskList;            # A→S: tasks given back; they have not started
     inventory @12 :Inventory;
     graphSubmit @13 :GraphSubmit;
-    clientGone @14 :Data;                # S→A, A→S, S→O: this client incarnation has ended; drop what is its
-    creditRequest @15 :UInt32;           # C→S: I have so many tasks that wait for permission
-    creditGrant @16 :UInt32;             # S→C: you may submit so many more
-    shutdown @17 :Text;                  # C→S: stop the cluster. S→A, S→O: stop. Text is the reason.
+    clientGone @14 :Data;                # S→A, A→S, S→O: this client incarnation has ended; drop what belongs to it
+    creditRequest @15 :UInt32;           # C→S: how many tasks wait for permission
+    creditGrant @16 :UInt32;             # S→C: how many more tasks the client may submit
+    shutdown @17 :Text;                  # C→S: stop the cluster. S→A, S→C, S→O: it stops. The text is the reason.
     notice @18 :Notice;
     output @19 :Output;
     relay @20 :Relay;
@@ -59,9 +60,9 @@ struct Message {
     objectDelete @25 :ObjectDelete;
     monitorSnapshot @26 :MonitorSnapshot;
     monitorEvents @27 :MonitorEvents;
-    drain @28 :Void;                     # A→S: give me nothing more, I am about to leave. S→A: finish and leave.
+    drain @28 :Void;                     # A→S: send no more tasks, the agent leaves soon. S→A: finish and leave.
     objectDeleteReply @29 :ObjectReply;
-    storeStatusRequest @30 :UInt64;      # S→O: how much do you hold? The number is echoed.
+    storeStatusRequest @30 :UInt64;      # S→O: ask how much is stored. The answer has the same number.
     storeStatus @31 :StoreStatus;        # O→S
     monitorFailures @32 :MonitorFailures;
     monitorLog @33 :MonitorLog;
@@ -72,67 +73,67 @@ struct Message {
 
 struct Capability {
   name @0 :Text;
-  value @1 :Int64;                       # -1 when none was given; carried and shown, not counted
+  value @1 :Int64;                       # -1 if none was given; shown, and not used to place tasks
 }
 
 struct Hello {
-  # First message of every peer, and again whenever it doubts that the session lives.
+  # First message of every peer, sent again whenever the other end has been silent.
   role @0 :Role;
   protocolVersion @1 :UInt16;            # must equal the scheduler's
-  pythonVersion @2 :Text;                # "3.11"; must be the same for clients and agents of one scheduler
+  pythonVersion @2 :Text;                # "3.11"; must be equal for all clients and agents of a scheduler
   softwareVersion @3 :Text;
-  name @4 :Text;                         # stable, for people
+  name @4 :Text;                         # for people; does not change
   incarnation @5 :Data;                  # 16 bytes
   hostname @6 :Text;
   pid @7 :UInt32;
   schedulerIncarnation @8 :Data;         # of the session to resume; empty for a new one
   workerNames @9 :List(Text);            # agents: one per slot
-  capabilities @10 :List(Capability);    # agents: of each of their workers
-  capacity @11 :UInt32;                  # agents: tasks they want to hold at first
-  queueLimit @12 :UInt32;                # agents: tasks they ever accept per worker
-  streamOutput @13 :Bool;                # clients: send me what my tasks print
-  timeoutSeconds @14 :Float64;           # silence after which the scheduler may give this peer up; 0: its own setting
-  helloNumber @15 :UInt32;               # counts this peer's hellos; the answer names it, so that late answers are told apart
-  takesChains @16 :Bool;                 # agents: batches may have chains
-  toObjectStorage @17 :Bool;             # whom it takes the other end for; false: for a scheduler
+  capabilities @10 :List(Capability);    # agents: what each of their workers offers
+  capacity @11 :UInt32;                  # agents: how many tasks they want to hold at first
+  queueLimit @12 :UInt32;                # agents: most tasks they hold per worker
+  streamOutput @13 :Bool;                # clients: whether they want the output of their tasks
+  timeoutSeconds @14 :Float64;           # silence after which the scheduler gives this peer up; 0: the scheduler's setting
+  helloNumber @15 :UInt32;               # counts this peer's hellos; the answer repeats it, so that late answers are recognized
+  takesChains @16 :Bool;                 # agents: whether they accept batches with chains
+  toObjectStorage @17 :Bool;             # true: the peer wants object storage; false: a scheduler
 
   enum Role { client @0; agent @1; scheduler @2; monitor @3; }
 }
 
 struct Welcome {
   incarnation @0 :Data;                  # the scheduler's, 16 bytes
-  resumed @1 :Bool;                      # false: new session, counters start at 0, announce what you hold
+  resumed @1 :Bool;                      # false: a new session; counters start at 0, and the peer announces what it holds
   objectStorageAddress @2 :Text;         # empty: none
   monitorAddress @3 :Text;
-  heartbeatSeconds @4 :Float64;          # say something at least this often
-  timeoutSeconds @5 :Float64;            # silence after which the scheduler gives you up
+  heartbeatSeconds @4 :Float64;          # send at least one message in this time
+  timeoutSeconds @5 :Float64;            # silence after which the scheduler gives the peer up
   protected @6 :Bool;
   taskCredit @7 :Int64;                  # clients: tasks that may be submitted without asking; -1: no limit
   protocolVersion @8 :UInt16;
   softwareVersion @9 :Text;
   capabilityPolicy @10 :Bool;            # whether capabilities are enforced
   helloNumber @11 :UInt32;               # of the hello this answers
-  segmentOffer @12 :Data;                # O→any: pid and descriptor, U32 each, of the file that proves to be on its host; empty: none
-  endsCluster @13 :Bool;                 # nobody comes after this scheduler: when it ends, or its connection does, wait for none
+  segmentOffer @12 :Data;                # O→any: pid and descriptor, U32 each, of the file that only peers on its host can read; empty: none
+  endsCluster @13 :Bool;                 # no other scheduler follows this one: peers do not wait for one when it ends
 }
 
 struct Heartbeat {
-  # Any direction. A column has one element per worker of the agent; all are empty from clients and the scheduler.
-  sentAtSeconds @0 :Float64;             # sender's clock; echoed back unchanged by the scheduler in `echoSeconds`
+  # In both directions. A column has one element per worker of the agent. Clients and the scheduler leave columns empty.
+  sentAtSeconds @0 :Float64;             # sender's clock; the scheduler returns it in `echoSeconds`
   echoSeconds @1 :Float64;
-  capacity @2 :UInt32;                   # agents: tasks wanted in all (assigned and running), now
+  capacity @2 :UInt32;                   # agents: how many tasks they want to hold now, running ones included
   cpuPercent @3 :Float32;                # of the sending process
   rssBytes @4 :UInt64;
-  rssFreeBytes @5 :UInt64;               # left on its host
-  queued @6 :UInt32;                     # agents: tasks held, not started
+  rssFreeBytes @5 :UInt64;               # free memory of its host
+  queued @6 :UInt32;                     # agents: tasks that have not started
   latencySeconds @7 :Float64;            # last measured round trip
   processorPids @8 :Data;                # U32
   processorCpuPercents @9 :Data;         # U16, tenths of a percent
   processorRssBytes @10 :Data;           # U64
   processorStates @11 :Data;             # U8: 0 starting, 1 idle, 2 running, 3 blocked on a nested task, 4 stopping
-  processorTasks @12 :Data;              # U64: number of the task that runs there; means nothing where none runs
-  processorFunctions @13 :Data;          # 16 bytes each: its function; zeros where none runs
-  processorMilliseconds @14 :Data;       # U32: since it began
+  processorTasks @12 :Data;              # U64: number of the running task; no meaning if none runs
+  processorFunctions @13 :Data;          # 16 bytes each: its function; zeros if none runs
+  processorMilliseconds @14 :Data;       # U32: how long it has run
 }
 
 struct TaskBatch {
@@ -148,12 +149,12 @@ struct TaskBatch {
   flags @8 :UInt8;                       # bit 0 profile, bit 1 stream output, bit 2 announced again after a restart
   capabilities @9 :List(Capability);
   serializer @10 :Data;                  # function id of a custom serializer class; empty: the default
-  objectPositions @11 :Data;             # sparse column: objects the arguments name
+  objectPositions @11 :Data;             # sparse column: objects that the arguments name
   objects @12 :Data;                     # 16 bytes each
   inputPositions @13 :Data;              # sparse column: results of graph predecessors, bytes in frame 3
   inputLengths @14 :Data;                # U32
-  inputSources @15 :Data;                # U32, one per input; empty: all inputs are in frame 3. n > 0: the result of the task n rows before, length 0
-  chainEnds @16 :Data;                   # U32, S→A: the rows before each of these are a chain, to be run in order by one processor; empty: all stand alone
+  inputSources @15 :Data;                # U32, one per input; empty: all inputs are in frame 3. n > 0: the input is the result of the task n rows before
+  chainEnds @16 :Data;                   # U32, S→A: the rows before each end are a chain, which one processor runs in order; empty: there are no chains
 }
 
 struct ResultBatch {
@@ -168,8 +169,8 @@ struct ResultBatch {
   memoryPeaks @7 :Data;                  # U64, bytes; empty without profiling
   objectPositions @8 :Data;              # sparse column: results that are objects
   objects @9 :Data;                      # 16 bytes each
-  capacity @10 :UInt32;                  # A→S: tasks this agent wants in all, now
-  slots @11 :Data;                       # U16: which of the agent's workers ran it; empty: none did, or not known
+  capacity @10 :UInt32;                  # A→S: how many tasks the agent wants to hold now
+  slots @11 :Data;                       # U16: which of the agent's workers ran the task; empty: unknown, or none
 
   enum Status {
     success @0;
@@ -180,28 +181,28 @@ struct ResultBatch {
     workerDied @5;
     noWorker @6;
     missingObject @7;
-    notRun @8;                           # refused before it ran
+    notRun @8;                           # the task was refused before it ran
     storageFailed @9;
     skipped @10;                         # A→S: a link of a chain whose predecessor has no result; it did not run
   }
 }
 
 struct FunctionDefine {
-  # C→S, S→A: before the first batch of a session that names them.
+  # C→S, S→A: sent in a session before the first batch that names the functions.
   ids @0 :Data;                          # 16 bytes each
   lengths @1 :Data;                      # U32; bytes in frame 2
-  client @2 :Data;                       # who needs it; an agent may forget it when this client is gone
+  client @2 :Data;                       # the client that uses them; an agent may forget them when this client is gone
   names @3 :List(Text);                  # one per id, for people: "module.qualname"; may be empty
 }
 
 struct TaskList {
   client @0 :Data;
   numbers @1 :Data;                      # U64
-  attempts @2 :Data;                     # U16; empty where it does not matter
+  attempts @2 :Data;                     # U16; empty: any attempt
 }
 
 struct Inventory {
-  # A→S, first thing in a new session: what this agent holds. One message per client whose tasks it holds. Finished results follow as batches.
+  # A→S, first in a new session: the tasks that the agent holds, in one message for each client. Finished results follow as batches.
   client @0 :Data;
   numbers @1 :Data;                      # U64
   attempts @2 :Data;                     # U16
@@ -216,7 +217,7 @@ struct GraphSubmit {
   functionIndexes @3 :Data;              # U16; empty: all use the first
   payloadLengths @4 :Data;               # U32
   dependencyCounts @5 :Data;             # U32 per row
-  dependencies @6 :Data;                 # U32: rows; all rows' lists end to end. Input j of a row is its j-th dependency.
+  dependencies @6 :Data;                 # U32: rows; the lists of all rows end to end. Input j of a row is the result of its j-th dependency.
   wanted @7 :Data;                       # U32: rows whose results the client wants
   capabilities @8 :List(Capability);
   serializer @9 :Data;
@@ -227,60 +228,60 @@ struct GraphSubmit {
 }
 
 struct Notice {
-  # S→C: something people should know, not an answer.
+  # S→C: information for people.
   level @0 :UInt8;                       # 0 info, 1 warning
   text @1 :Text;
-  numbers @2 :Data;                      # U64: the tasks concerned, possibly none
-  kind @3 :Text;                         # stable word for programs: "unservable", …
+  numbers @2 :Data;                      # U64: the tasks it is about; may be empty
+  kind @3 :Text;                         # a word for programs, which does not change: "unservable", …
 }
 
 struct Output {
-  # A→S→C: what a task wrote, in the order in which it wrote it. Bytes in frame 2.
+  # A→S→C: output of a task, in the order in which the task wrote it. Bytes in frame 2.
   client @0 :Data;
   number @1 :UInt64;
   stream @2 :UInt8;                      # 1 stdout, 2 stderr, 3 log records: one JSON object a line, with `logger`, `level`
                                          # (10 debug … 50 critical), `message`, `created` (Unix time), `file`, `line`,
-                                         # `function`, `thread`, `pid` and, where there is one, `traceback`
-  droppedBytes @3 :UInt64;               # not sent, because over the budget
+                                         # `function`, `thread`, `pid` and, if there is one, `traceback`
+  droppedBytes @3 :UInt64;               # bytes not sent, because the task wrote too many
 }
 
 struct ChunkFailures {
-  # A→S: items of this map chunk failed; its result, which follows, is a success that holds their failures. For monitors only.
+  # A→S: items of a map chunk failed. The chunk's result follows; it is a success that contains the failures. For monitors only.
   client @0 :Data;
   number @1 :UInt64;
   attempt @2 :UInt16;
-  count @3 :UInt32;                      # of failed items. Frame 2: the failure of the first, without what is pickled in it
-                                         # 0: the task itself failed, with more than is kept for monitors; frame 2 is cut
+  count @3 :UInt32;                      # of failed items. Frame 2: the failure of the first one, without its pickled part.
+                                         # 0: the task itself failed, and its failure is too large for monitors; frame 2 is a short form
 }
 
 struct Relay {
-  # A↔S: messages of a client that lives inside a task of this agent. The remaining frames are that message, envelope included.
+  # A↔S: a message of a client inside a task of this agent. The other frames are that message with its envelope.
   client @0 :Data;
 }
 
 struct ObjectPut {
   # C→O, A→O. Frames 2…: the object's buffers, one frame each, as many as `lengths`.
-  request @0 :UInt64;                    # echoed in the answer; a repeated request is answered again, not done again
+  request @0 :UInt64;                    # repeated in the answer; a repeated request is answered again and not done again
   id @1 :Data;
-  owner @2 :Data;                        # client incarnation with which the object ends
+  owner @2 :Data;                        # client incarnation; the object is deleted when this client ends
   lengths @3 :Data;                      # U64
   name @4 :Text;
-  place @5 :Data;                        # the buffers are in a segment of this host, and no frames here: pid and descriptor, U32 each,
-                                         # and the 16 bytes stamped on it; empty: frames
+  place @5 :Data;                        # where the buffers are in a segment of this host: pid and descriptor, U32 each, and the 16
+                                         # bytes of its stamp; there are no payload frames then. Empty: the frames have the buffers
 }
 
 struct ObjectReply {
   request @0 :UInt64;
   status @1 :UInt8;                      # 0 done, 1 refused: too large, 2 refused: storage full, 3 malformed, 4 not yours, 5 exists with other bytes,
-                                         # 6 nothing at its place, send the bytes
+                                         # 6 the segment cannot be opened, send the bytes
   text @2 :Text;
 }
 
 struct ObjectGet {
   request @0 :UInt64;
   id @1 :Data;
-  waitSeconds @2 :Float64;               # how long to wait for an object that has not arrived yet; 0: answer now
-  mappable @3 :Bool;                     # a place will do, if it is in a segment: we are on your host
+  waitSeconds @2 :Float64;               # how long to wait if the object has not arrived yet; 0: answer at once
+  mappable @3 :Bool;                     # the peer is on the server's host and accepts a place instead of the bytes
 }
 
 struct ObjectData {
@@ -293,32 +294,32 @@ struct ObjectData {
 
 struct ObjectDelete {
   # C→O, S→O
-  request @0 :UInt64;                    # 0: no answer wanted
+  request @0 :UInt64;                    # 0: the peer wants no answer
   owner @1 :Data;
-  ids @2 :Data;                          # none, from a scheduler: the owner has ended, all of its objects go
+  ids @2 :Data;                          # empty, from a scheduler: the owner has ended; delete all of its objects
 }
 
 struct StoreStatus {
   request @0 :UInt64;
   objectCount @1 :UInt64;
-  usedBytes @2 :UInt64;                  # in memory; identical contents are kept once
+  usedBytes @2 :UInt64;                  # in memory; equal contents count once
   limitBytes @3 :UInt64;
   owners @4 :Data;                       # client incarnations that own objects, 16 bytes each
   ownerObjects @5 :Data;                 # U64: objects of each
-  ownerBytes @6 :Data;                   # U64: bytes of these, each counted in full however many share them
+  ownerBytes @6 :Data;                   # U64: bytes of each; contents that several objects share count for every one of them
 }
 
-# Monitor streams. On the monitor socket an envelope is the topic; its `epoch` names the stream, so that a subscriber gets
-# only what it subscribed to (ZeroMQ compares the beginning of the first frame), and the scheduler gathers only what
-# somebody wants:
+# Monitor streams. On the monitor socket the envelope is the topic; its `epoch` names the stream. ZeroMQ compares the
+# beginning of the first frame, so a subscriber gets only the streams it subscribed to. The scheduler collects only
+# what somebody has subscribed to:
 #
 #   0  figures: MonitorSnapshot, MonitorFailures, MonitorLog. All other fields are 0.
 #   1  events: MonitorEvents. All other fields are 0.
-#   2  dump: MonitorDump, about once a second while somebody subscribes. `sequence` is a task number whose story is wanted in
-#      particular, or 0.
+#   2  dump: MonitorDump, about once a second while somebody subscribes. `sequence` is the number of a task whose whole
+#      record the dump should contain, or 0.
 
 struct MonitorSnapshot {
-  # About once a second while somebody listens.
+  # About once a second while somebody subscribes.
   sequence @0 :UInt64;                   # counts snapshots: a gap means lost messages
   timeSeconds @1 :Float64;               # Unix time
   incarnation @2 :Data;
@@ -329,19 +330,19 @@ struct MonitorSnapshot {
   received @7 :List(Counter);
   workers @8 :List(WorkerStatus);
   clients @9 :List(ClientStatus);
-  functions @10 :List(Counter);          # tasks by function name, unfinished
+  functions @10 :List(Counter);          # unfinished tasks by function name
   objectCount @11 :UInt64;
-  objectBytes @12 :UInt64;               # in use at the object storage server
-  objectLimitBytes @13 :UInt64;          # 0: not known
+  objectBytes @12 :UInt64;               # memory that object storage uses
+  objectLimitBytes @13 :UInt64;          # 0: unknown
   agents @14 :List(AgentStatus);
   graphs @15 :List(GraphStatus);         # unfinished ones, at most 1,000
   adapters @16 :List(AdapterStatus);
   startedSeconds @17 :Float64;           # Unix time at which the scheduler started
-  staleResults @18 :UInt64;              # dropped because the task was answered, cancelled or given to somebody else
+  staleResults @18 :UInt64;              # results dropped because their task was answered, cancelled or given to another agent
   scalingStrategy @19 :Text;             # empty: none
   eventsOmitted @20 :UInt64;             # task events left out of the events stream since the scheduler started
   failedFunctions @21 :List(Counter);    # failed tasks by function name
-  failedItems @22 :UInt64;               # of map chunks, since the scheduler started; their tasks count as successes
+  failedItems @22 :UInt64;               # failed items of map chunks since the scheduler started; their tasks count as successes
 
   struct Counter { name @0 :Text; count @1 :UInt64; }
 
@@ -356,15 +357,15 @@ struct MonitorSnapshot {
     cpuPercent @7 :Float32;
     rssBytes @8 :UInt64;
     rssFreeBytes @9 :UInt64;
-    free @10 :UInt32;                    # tasks it would still accept
-    sent @11 :UInt32;                    # tasks assigned, not answered
-    queued @12 :UInt32;                  # of these, not started
+    free @10 :UInt32;                    # how many more tasks it would accept
+    sent @11 :UInt32;                    # assigned tasks without a result
+    queued @12 :UInt32;                  # how many of these have not started
     capabilities @13 :Text;
     latencySeconds @14 :Float64;
     lastSeenSeconds @15 :Float64;        # ago
-    task @16 :UInt64;                    # number of the task it runs, where `function` is not empty
+    task @16 :UInt64;                    # number of the running task, if `function` is not empty
     function @17 :Text;
-    taskSeconds @18 :Float64;            # how long it runs
+    taskSeconds @18 :Float64;            # how long it has run
   }
 
   struct AgentStatus {
@@ -372,12 +373,12 @@ struct MonitorSnapshot {
     hostname @1 :Text;
     pid @2 :UInt32;
     workers @3 :UInt32;
-    capacity @4 :UInt32;                 # tasks it wants in all, now
+    capacity @4 :UInt32;                 # how many tasks it wants to hold now
     assigned @5 :UInt32;
-    queued @6 :UInt32;                   # of these, not started
+    queued @6 :UInt32;                   # how many of these have not started
     cpuPercent @7 :Float32;              # of the agent's own process
     rssBytes @8 :UInt64;
-    rssFreeBytes @9 :UInt64;             # left on its host
+    rssFreeBytes @9 :UInt64;             # free memory of its host
     latencySeconds @10 :Float64;
     lastSeenSeconds @11 :Float64;
     draining @12 :Bool;
@@ -396,42 +397,42 @@ struct MonitorSnapshot {
     finished @6 :UInt64;
     failed @7 :UInt64;
     lastSeenSeconds @8 :Float64;
-    nested @9 :Bool;                     # lives inside a task
+    nested @9 :Bool;                     # it is inside a task
     graphs @10 :UInt32;
     objectCount @11 :UInt64;
     objectBytes @12 :UInt64;
     connectedSeconds @13 :Float64;       # ago
-    failedItems @14 :UInt64;             # of map chunks
+    failedItems @14 :UInt64;             # failed items of map chunks
   }
 
   struct GraphStatus {
     client @0 :Data;
     firstNumber @1 :UInt64;
     rows @2 :UInt64;
-    waiting @3 :UInt64;                  # for other rows
-    released @4 :UInt64;                 # queued or assigned
+    waiting @3 :UInt64;                  # rows that wait for other rows
+    released @4 :UInt64;                 # rows that are queued or assigned
     done @5 :UInt64;
     failed @6 :UInt64;
-    heldResults @7 :UInt64;              # results kept because somebody will read them
+    heldResults @7 :UInt64;              # results kept because other rows will read them
   }
 
   struct AdapterStatus {
-    # One worker adapter, as scaling sees it.
+    # One worker adapter.
     url @0 :Text;
     state @1 :Text;                      # one word: "ok", "unreachable", …
-    groups @2 :UInt32;                   # that exist
+    groups @2 :UInt32;                   # groups that exist
     groupsMax @3 :Int32;                 # -1: no limit
     workersPerGroup @4 :UInt32;
-    requestedGroups @5 :UInt32;             # that scaling wants now
-    startingGroups @6 :UInt32;           # asked for, not there yet
+    requestedGroups @5 :UInt32;          # groups that scaling wants now
+    startingGroups @6 :UInt32;           # groups that have been asked for and do not exist yet
     capabilities @7 :Text;
     text @8 :Text;                       # the last error, for people; empty: none
   }
 }
 
 struct MonitorEvents {
-  # Task transitions, one row each. When there are too many, whole tasks are left out: those whose number is not a multiple
-  # of `stride`.
+  # Changes of tasks' states, one per row. If there are too many, only tasks whose number is a multiple of `stride` are
+  # in it.
   sequence @0 :UInt64;                   # counts these messages: a gap means lost messages
   timeSeconds @1 :Data;                  # F64, Unix time at the scheduler
   clients @2 :Data;                      # U16 into clientTable
@@ -444,17 +445,17 @@ struct MonitorEvents {
   functionTable @9 :List(Text);
   durations @10 :Data;                   # U32, microseconds, of finished tasks
   dropped @11 :UInt64;                   # events left out since the last message
-  slots @12 :Data;                       # U16: which of the agent's workers ran it; 65535: not known
-  stride @13 :UInt32;                    # 1: every task is told
+  slots @12 :Data;                       # U16: which of the agent's workers ran the task; 65535: unknown
+  stride @13 :UInt32;                    # 1: every task is in it
   incarnation @14 :Data;
   capabilities @15 :Data;                # U16 into capabilityTable, per row
-  capabilityTable @16 :List(Text);       # what tasks ask for, as in "gpu,linux"; may hold the empty text
+  capabilityTable @16 :List(Text);       # what tasks ask for, as in "gpu,linux"; may contain the empty text
 }
 
 struct MonitorFailures {
-  # Tasks that failed, with the answer their client got. The last ones are told again whenever a monitor joins.
+  # Tasks that failed, with the answer that their client got. The last ones are sent again when a monitor joins.
   incarnation @0 :Data;
-  firstNumber @1 :UInt64;                # failures are numbered from 1; rows follow each other
+  firstNumber @1 :UInt64;                # number of the first row; failures are counted from 1
   timeSeconds @2 :Data;                  # F64
   clients @3 :Data;                      # 16 bytes each
   numbers @4 :Data;                      # U64
@@ -463,21 +464,21 @@ struct MonitorFailures {
   functions @7 :List(Text);
   workers @8 :List(Text);                # agents
   durations @9 :Data;                    # U32, microseconds
-  payloadLengths @10 :Data;              # U32; bytes in frame 2: the answer's payload. Empty where it was too large to be kept.
-  items @11 :Data;                       # U32: 0 the task failed; else it is a map chunk and so many of its items did (payload: the first)
+  payloadLengths @10 :Data;              # U32; bytes in frame 2: the answer's payload; empty if it was too large to keep
+  items @11 :Data;                       # U32: failed items of a map chunk, whose first failure is the payload; 0: the task itself failed
 }
 
 struct MonitorLog {
-  # What the scheduler logs. The last lines are told again whenever a monitor joins.
+  # Log lines of the scheduler. The last ones are sent again when a monitor joins.
   incarnation @0 :Data;
-  firstNumber @1 :UInt64;                # lines are numbered from 1; rows follow each other
+  firstNumber @1 :UInt64;                # number of the first row; lines are counted from 1
   timeSeconds @2 :Data;                  # F64
   levels @3 :Data;                       # U8, as in Python's logging: 10 debug … 50 critical
   texts @4 :List(Text);
 }
 
 struct MonitorDump {
-  # The scheduler's tables at one moment, for people and programs that look into a problem.
+  # The scheduler's tables at one moment, for looking into a problem.
   timeSeconds @0 :Float64;
   json @1 :Text;
 }
