@@ -1,4 +1,4 @@
-"""What every command does before anything else. This module, and what it imports, must stay light."""
+"""The first steps of every command. This module and its imports must stay light."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _OWNER_BITS = 0o700
 
 @contextmanager
 def starting() -> Iterator[None]:
-    """While a command imports its libraries. Its streams, its files and its modules can be relied on from here on."""
+    """Entered while a command imports its libraries. Makes its standard streams, files and module path reliable."""
     ensure_standard_streams()
     separate_modules()
-    # A service that may not read its own files has none; what others may is not ours to widen.
+    # The service itself must be able to read its files. This never gives others more rights.
     mask = os.umask(0o077)
     os.umask(mask & ~_OWNER_BITS)
     with quiet_interrupts():

@@ -1,10 +1,10 @@
-"""Reads all descriptors that are ready, then lets each service handle what has come, in one pass through the event loop.
+"""Reads all descriptors that are ready, then lets each service handle what has arrived, in one pass of the event loop.
 
-An event loop would call a reader for each descriptor one by one, and a service that collects what they read would run in a
-further pass. That pass would be on the way of every single task.
+Without it, the event loop would call a reader for each descriptor, and the service would handle what they read in a further
+pass. Every single task would need that pass.
 
-A service *registers* two callbacks. `turn` handles everything that has come for it and sends what follows. `on_idle` sets its
-timers, once no service has anything left to do.
+A service *registers* two callbacks. `turn` handles everything that has arrived for it and sends the consequences. `on_idle` sets
+its timers when no service has anything left to do.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from collections import deque
 from collections.abc import Callable
 
 READY_MAX = 1024
-"""Descriptors read per pass, at most."""
+"""Most descriptors read in a pass."""
 
 LINGER_SECONDS = 0.001
-"""How long to wait for more right after a turn, before the event loop goes on: a pass through it costs as much as a task does,
-and answers come at once."""
+"""How long to wait for more after a turn before returning to the event loop. A pass of the loop costs as much as a task, and
+answers usually come at once."""
 
 PASS_SECONDS_MAX = 0.005
-"""How long timers, signals and everything else of the event loop may have to wait for that."""
+"""The longest that timers, signals and other work of the event loop wait for that."""
 
 TURNS_MAX = 4
-"""Turns in a row before descriptors are read again. A turn may schedule one of another service, which it has sent something."""
+"""Most turns in a row before descriptors are read again. A turn may schedule one of another service by sending it a message."""
 
 logger = logging.getLogger(__name__)
 
 
 class Reactor:
-    """Belongs to one event loop. Services in the same loop share it, so each runs when another has sent it something."""
+    """Belongs to one event loop. All services of the loop share it, so each runs when another has sent it a message."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -52,7 +52,7 @@ class Reactor:
         return registration
 
     def unregister(self, registration: Registration) -> None:
-        """Remove a service: it has no further turn, not even one that is scheduled. Idempotent."""
+        """Remove a service. It gets no further turn, not even a scheduled one. Idempotent."""
         if registration in self._registrations:
             self._registrations.remove(registration)
         if registration in self._due:
@@ -66,7 +66,7 @@ class Reactor:
         self._epoll.register(descriptor, select.EPOLLIN)
 
     def remove_reader(self, descriptor: int) -> None:
-        """Forget a descriptor, before it is closed. One that is not known is ignored."""
+        """Forget a descriptor before it is closed. Unknown ones are ignored."""
         if self._readers.pop(descriptor, None) is not None:
             self._epoll.unregister(descriptor)
 
@@ -83,7 +83,7 @@ class Reactor:
         self._loop.call_soon(self._run)
 
     def _run(self) -> None:
-        """Read and call turns, for as long as more comes at once; then return to the event loop."""
+        """Read and call turns as long as more arrives at once; then return to the event loop."""
         self._awake = True
         until = time.monotonic() + PASS_SECONDS_MAX
         linger, seconds = False, 0.0
@@ -141,7 +141,7 @@ class Registration:
         self.is_due = False
 
     def schedule(self) -> None:
-        """Have a turn soon, once however often this is called before it comes."""
+        """Have a turn soon; only one, however often this is called before it."""
         if not self.is_due:
             self.is_due = True
             reactor = self._reactor

@@ -1,10 +1,10 @@
-"""How a service tells whoever started it that it is ready, is stopping, and is still alive.
+"""How a service reports to the process that started it that it is ready, is stopping, and is alive.
 
-Two listeners, each optional and found in the environment:
+There may be two listeners, which the environment names:
 
-- a parent process of ours (`service.child`) reads lines from the pipe `SCALER_READY_FD`, each a JSON object with one key:
+- a parent process of Scaler (`service.child`) reads lines from the pipe `SCALER_READY_FD`, each a JSON object with one key:
   `status` (what it waits for now), `started` (it needs nothing more of its own machine), `failed` (why it ends), and last
-  `ready`, with the addresses really bound, so that a parent can ask for port 0 and learn which port came of it;
+  `ready`, with the bound addresses, so that a parent that asked for port 0 learns the port;
 - systemd reads datagrams from `NOTIFY_SOCKET` (see sd_notify(3)) and restarts a service that misses its watchdog.
 """
 
@@ -23,28 +23,28 @@ READY_FD_VARIABLE = "SCALER_READY_FD"
 
 REASON_LINES_MAX = 20
 REASON_CHARACTERS_MAX = 2_000
-"""Of what a service says of its failure, so much of the end goes to the parent: a pipe nobody reads takes several of these."""
+"""Most characters of a failure's text for the parent; the end of the text is kept. An unread pipe holds several of these."""
 
 logger = logging.getLogger(__name__)
 
 
 class Readiness:
-    """Reports the life of one service process. Reports never raise: a deaf listener must not stop a service."""
+    """Reports the state of one service process. Reports never raise, because a broken listener must not stop a service."""
 
     _of_process: ClassVar[Readiness | None] = None
-    """What this process found in its environment."""
+    """The listeners that this process found in its environment."""
 
     def __init__(self, ready_fd: int | None = None, notify_socket: str | None = None, watchdog_s: float | None = None):
         self._ready_fd = ready_fd
         self._notify_socket = notify_socket
         self.watchdog_s = watchdog_s
-        """systemd's time limit between two signs of life, in seconds; None when nobody watches."""
+        """systemd's time limit between two signs of life, in seconds; None without a watchdog."""
 
     @classmethod
     def from_environment(cls) -> Readiness:
-        """Finds the listeners of this process, and takes their variables out of the environment.
+        """Find the listeners of this process, and remove their variables from the environment.
 
-        Children inherit the environment; with these variables they would report in the name of this process.
+        Otherwise child processes would inherit them and report in the name of this process.
         """
         ready_fd = os.environ.pop(READY_FD_VARIABLE, None)
         notify_socket = os.environ.pop("NOTIFY_SOCKET", None)
@@ -64,13 +64,13 @@ class Readiness:
 
     @classmethod
     def of_process(cls) -> Readiness:
-        """Return what this process found in its environment; look there first where something new is."""
+        """Return the listeners of this process; read the environment first if it names new ones."""
         if cls._of_process is None or READY_FD_VARIABLE in os.environ:
             return cls.from_environment()
         return cls._of_process
 
     def ready(self, addresses: Mapping[str, object] | None = None) -> None:
-        """Says, once, that this service answers on these addresses, given by role: `{"scheduler": address, …}`."""
+        """Report once that this service answers on these addresses, given by role: `{"scheduler": address, …}`."""
         texts = {role: str(address) for role, address in (addresses or {}).items()}
         self._tell_parent("ready", texts)
         if self._ready_fd is not None:
@@ -79,34 +79,34 @@ class Readiness:
         self._notify("READY=1\nSTATUS=" + ", ".join(f"{role} on {text}" for role, text in texts.items()))
 
     def started(self) -> None:
-        """Says that everything of this service runs that does not need another one; it may still wait for others."""
+        """Report that all parts of this service run that need no other service. It may still wait for others."""
         self._tell_parent("started", True)
 
     def status(self, text: str) -> None:
-        """Says what the service waits for before it is ready."""
+        """Report what the service waits for before it is ready."""
         self._tell_parent("status", text)
         self._notify(f"STATUS={text}")
 
     def failed(self, text: str) -> None:
-        """Says why the service is about to end; before it was ready, its parent hears the last lines."""
+        """Report why the service ends. If it was not ready yet, its parent gets the last lines."""
         lines = text.strip().splitlines()[-REASON_LINES_MAX:]
         self._tell_parent("failed", "\n".join(lines)[-REASON_CHARACTERS_MAX:])
 
     def stopping(self) -> None:
-        """Says that a graceful end has begun."""
+        """Report that an orderly stop has begun."""
         self._notify("STOPPING=1")
 
     def alive(self) -> None:
-        """Gives systemd's watchdog its sign of life. Call it from the loop that would hang if the service hung."""
+        """Send systemd's watchdog a sign of life. Call it from the loop that would hang if the service hung."""
         self._notify("WATCHDOG=1")
 
     async def keep_alive(self) -> None:
-        """Gives signs of life from the running event loop until cancelled; returns at once when nobody watches."""
+        """Send signs of life from the running event loop until cancelled; return at once without a watchdog."""
         import asyncio
 
         while self.watchdog_s is not None:
             self.alive()
-            # sd_watchdog_enabled(3) recommends half the limit; a third leaves room for one that comes late.
+            # sd_watchdog_enabled(3) recommends half the limit. With a third of it, one may be late.
             await asyncio.sleep(self.watchdog_s / 3)
 
     def _tell_parent(self, kind: str, value: object) -> None:
@@ -133,6 +133,6 @@ class Readiness:
 
 
 def _tell_parent_and_print(kind: type[BaseException], error: BaseException, frames: TracebackType | None) -> None:
-    """An exception that ends the process: on stderr as always, where a notebook does not show it, and to the parent."""
+    """Handle an exception that ends the process: print it on stderr as always, and report it to the parent."""
     Readiness.of_process().failed("".join(traceback.format_exception(kind, error, frames)))
     sys.__excepthook__(kind, error, frames)

@@ -1,4 +1,4 @@
-"""The parent's half of what a service reports while it starts; `service.readiness` is the service's."""
+"""The parent's end of a service's reports while it starts; `service.readiness` is the service's end."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ import time
 from typing import Literal
 
 REPORT_BYTES_MAX = 65_536
-"""A child that writes more without being ready does not speak our language."""
+"""A child that writes more than this before it is ready is no service of Scaler."""
 
 
 class Reports:
-    """Reads the pipe that a service has for its reports."""
+    """Reads the pipe with a service's reports."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._unread = b""
         self._read_bytes = 0
         self.ended = False
-        """Whether the service has closed its end, without a word about being ready."""
+        """Whether the service has closed its end before it was ready."""
         self.started = False
         self.addresses: dict[str, str] | None = None
-        """Where it answers, by role, once it is ready."""
+        """Its addresses by role, once it is ready."""
         self.status = ""
-        """What it waits for, as it last said."""
+        """What it waits for, as last reported."""
         self.failure = ""
-        """Why it ends: the last lines of what it said, several where it said it several times."""
+        """Why it ends: the last lines of its reports."""
 
     def wait(self, kind: Literal["started", "ready"], timeout_s: float) -> bool:
-        """Wait until the service is started, or ready; return whether it is."""
+        """Wait until the service is started or ready, as `kind` says; return whether it is."""
         deadline = time.monotonic() + timeout_s
         while not (self.addresses is not None or (kind == "started" and self.started)):
             if self._descriptor < 0 or not self._read(deadline):
@@ -39,13 +39,13 @@ class Reports:
         return True
 
     def close(self) -> None:
-        """Read no more. Idempotent."""
+        """Stop reading. Idempotent."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
 
     def _read(self, deadline: float) -> bool:
-        """Take in what comes next. Return False where nothing more comes, or nothing in time."""
+        """Read the next reports. Return False if there are no more, or none in time."""
         poller = select.poll()
         poller.register(self._descriptor, select.POLLIN)
         if not poller.poll(max(0.0, deadline - time.monotonic()) * 1000):
@@ -58,7 +58,7 @@ class Reports:
             return False
         *lines, self._unread = (self._unread + chunk).split(b"\n")
         for line in lines:
-            # A line that is none of ours tells nothing.
+            # Other lines are ignored.
             with contextlib.suppress(ValueError, AttributeError):
                 for kind, value in json.loads(line).items():
                     self._note(kind, value)

@@ -10,12 +10,12 @@
         tick_seconds: Annotated[float, Short("ts")] = Field(default=1.0, gt=0, description="seconds between two ticks")
 
 A field `tick_seconds` is the flag `--tick-seconds`, its short form `-ts` and the TOML key `tick_seconds`. A setting
-given on the command line wins over the section of the file named by `--config`, which wins over the default. The
-environment is not read: what a service does can be seen from its command line and its file alone. Sections of other
-services in the same file are not looked at; a section that nobody reads and that is named nearly like this one is warned of.
+from the command line wins over the section of the file named by `--config`, which wins over the default. The environment
+is not read, so the command line and the file show everything that a service does. Sections of other services in the same
+file are ignored. A warning names a section that no service reads if its name is similar to this one.
 
-pydantic-settings does the parsing. Added here: single-dash flags of several letters (`-ts`), flags that take
-several words, and errors as one line per flag or key, with exit status 2.
+pydantic-settings parses. This module adds flags of several letters with one dash (`-ts`), flags that take several words,
+and errors with one line for each flag or key and exit status 2.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ _NONE_TEXT = "\0"
 
 @dataclass(frozen=True, slots=True)
 class Short:
-    """Marks a field with the short forms of its flag, written without the dash: `Short("n")`, `Short("osa")`."""
+    """Marks a field with the short forms of its flag, without the dash: `Short("n")`, `Short("osa")`."""
 
     names: tuple[str, ...]
 
@@ -76,7 +76,7 @@ class Short:
 
 @dataclass(frozen=True, slots=True)
 class AlsoKey:
-    """Marks a positional field with one more TOML key for it; other fields use `validation_alias=AliasChoices(…)`."""
+    """Marks a positional field with a further TOML key. Other fields use `validation_alias=AliasChoices(…)`."""
 
     name: str
 
@@ -87,7 +87,7 @@ class TakesSeveral:
 
 
 def parse_address(value: object) -> Address:
-    """Return what a setting gives as an address. Raises ValueError where it is none."""
+    """Return a setting's value as an address. Raises ValueError if it is not one."""
     if isinstance(value, Address):
         return value
     if not isinstance(value, str):
@@ -96,7 +96,7 @@ def parse_address(value: object) -> Address:
 
 
 def require_connectable(address: Address) -> Address:
-    """Return this address. Raises ValueError where it can only be listened on."""
+    """Return this address. Raises ValueError if nobody can connect to it."""
     if not address.can_be_connected:
         raise ValueError(f"{address} can be listened on but not connected to: name a host and a port other than 0")
     return address
@@ -111,14 +111,14 @@ def _parse_capabilities(value: object) -> str:
 
 
 def _split_texts(value: object) -> object:
-    """One text is a list separated by commas, on the command line and in the file alike."""
+    """Return the parts of a text that are separated by commas, for command lines and files."""
     if isinstance(value, str):
         return [part.strip() for part in value.split(",") if part.strip()]
     return value
 
 
 BindAddressSetting = Annotated[Address, NoDecode, BeforeValidator(parse_address), PlainSerializer(str)]
-"""An address to listen on; port 0 lets the system choose."""
+"""An address to listen on. For port 0 the system chooses one."""
 
 AddressSetting = Annotated[
     Address, NoDecode, BeforeValidator(parse_address), AfterValidator(require_connectable), PlainSerializer(str)
@@ -143,7 +143,7 @@ _PLAIN_WORDS = {
 
 
 class _Parser(argparse.ArgumentParser):
-    """Reports what is wrong as an exception, so that every refusal of a command looks the same."""
+    """Raises an exception for an error, so that all errors of a command look the same."""
 
     def error(self, message: str) -> NoReturn:
         raise ConfigurationError(f"{message} (-h lists the flags)")
@@ -195,14 +195,14 @@ class ServiceSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Keeps the environment out: the TOML section arrives as keyword arguments, flags through the command line."""
+        """Leave the environment out: the TOML section arrives as keyword arguments, flags from the command line."""
         return (init_settings,)
 
     @classmethod
     def from_command_line(cls, arguments: Sequence[str] | None = None) -> Self:
-        """The settings for these arguments (default: those of this process), each value validated.
+        """Return the settings for these arguments (default: those of this process), with all values checked.
 
-        Raises `ConfigurationError` with one line per setting at fault. `-h` prints the help and exits with status 0.
+        Raises `ConfigurationError` with one line for each wrong setting. `-h` prints the help and exits with status 0.
         """
         problems: list[str] = []
         guessed: set[str | None] = set()
@@ -214,7 +214,7 @@ class ServiceSettings(BaseSettings):
             given = command_line()
             config_path = Path(given["config"]) if "config" in given else None
             section = {} if config_path is None else cls._read_section(config_path, problems, guessed)
-            # A field can have several names: the command line's value under one replaces the file's under another.
+            # A field can have several names. The command line's value under one name replaces the file's under another.
             overridden = {cls._field_of(key) for key in given}
             kept = {name: value for name, value in section.items() if name not in overridden}
             settings = cls(_cli_settings_source=command_line, **kept)
@@ -222,9 +222,9 @@ class ServiceSettings(BaseSettings):
             problems += [
                 cls._explain(detail, given, config_path)
                 for detail in error.errors(include_url=False)
-                # A default derived from another setting could not be made, because of that one's own error.
+                # A default could not be computed from another setting, because that setting is wrong.
                 if detail["type"] != "default_factory_not_called"
-                # Nor is missing what is there under a name that is nearly right.
+                # A field is not reported as missing if it is there under a similar name.
                 and not (detail["type"] == "missing" and cls._field_of(str(detail["loc"][0])) in guessed)
             ]
         except SettingsError as error:
@@ -236,9 +236,9 @@ class ServiceSettings(BaseSettings):
         return settings
 
     def to_command_line(self, fields: Iterable[str] | None = None) -> list[str]:
-        """Arguments from which `from_command_line` makes equal settings; defaults are left out, and so is the file.
+        """Return arguments from which `from_command_line` makes equal settings, without defaults and without the file.
 
-        With `fields`, only these settings; the way to pass on to another command what both understand.
+        With `fields`, only these settings. Use it to pass settings on to another command that has them too.
         """
         options: list[str] = []
         positionals: list[str] = []
@@ -259,7 +259,7 @@ class ServiceSettings(BaseSettings):
 
     @classmethod
     def toml_keys(cls) -> frozenset[str]:
-        """All keys that the section of this command may hold."""
+        """Return all keys that the section of this command may have."""
         return frozenset(key for name in cls.model_fields if name != "config" for key in cls._names_of(name))
 
     @classmethod
@@ -272,7 +272,7 @@ class ServiceSettings(BaseSettings):
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-        # Asked only when it is wanted: reading what is installed takes longer than reading the flags.
+        # Read only if it is needed, because reading package metadata takes longer than reading the flags.
         parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show the version of Scaler and exit")
         return CliSettingsSource[Self](
             cls,
@@ -290,12 +290,12 @@ class ServiceSettings(BaseSettings):
 
     @classmethod
     def _add_argument(cls, container: Any, *names: str, **options: Any) -> argparse.Action:
-        """Adds one flag as pydantic-settings describes it, in the form and with the help text users of Scaler know."""
+        """Add one flag that pydantic-settings describes, with Scaler's short forms and help text."""
         name = cls._field_of(options.get("dest", names[0]).replace("-", "_"))
         field = cls.model_fields[name]
         options["help"] = _help_text(field)
         if _is_positional(field):
-            # The section may provide it; whether it is missing is decided when both have been read.
+            # The section may have it. Whether it is missing is decided when both have been read.
             return _as_action(container.add_argument(*names, **options | {"nargs": "?", "metavar": name.upper()}))
         shorts = {short for mark in field.metadata if isinstance(mark, Short) for short in mark.names}
         names = tuple("-" + text.lstrip("-") if text.lstrip("-") in shorts else text for text in names)
@@ -309,7 +309,7 @@ class ServiceSettings(BaseSettings):
     def _read_section(cls, path: Path, problems: list[str], guessed: set[str | None]) -> dict[str, Any]:
         """Return the settings in this command's section, by field.
 
-        What is wrong is added to `problems`, and to `guessed` the fields that were probably meant by unknown names.
+        Errors are added to `problems`. Fields that unknown names probably mean are added to `guessed`.
         """
         document = read_document(path)
         section = section_of(document, cls.section, path)
@@ -338,7 +338,7 @@ class ServiceSettings(BaseSettings):
     def _parse_flags(
         cls, parser: argparse.ArgumentParser, arguments: list[str], problems: list[str]
     ) -> argparse.Namespace:
-        """Let argparse read the command line; flags it does not know are told with all other mistakes."""
+        """Let argparse read the command line. Unknown flags are reported with all other errors."""
         namespace, unknown = parser.parse_known_args(arguments)
         if unknown:
             flags = cls._long_flags()
@@ -348,7 +348,7 @@ class ServiceSettings(BaseSettings):
 
     @classmethod
     def _long_flags(cls) -> list[str]:
-        """All flags by their long forms."""
+        """Return all flags by their long forms."""
         flags = []
         for field_name, field in cls.model_fields.items():
             if not _is_positional(field):
@@ -359,7 +359,7 @@ class ServiceSettings(BaseSettings):
 
     @classmethod
     def _explain(cls, detail: Any, given: Mapping[str, Any], config_path: Path | None) -> str:
-        """One line for one rejected value: where it came from, then what is wrong with it."""
+        """Return one line for one wrong value: where it came from, then what is wrong."""
         if not detail["loc"]:
             return _reason(detail)
         name = cls._field_of(str(detail["loc"][0]))
@@ -374,7 +374,7 @@ class ServiceSettings(BaseSettings):
 
     @classmethod
     def _names_of(cls, name: str) -> tuple[str, ...]:
-        """The names of a field in a file, its own first, then those that older files use."""
+        """Return the names of a field in a file: its own first, then those that older files use."""
         field = cls.model_fields[name]
         alias = field.validation_alias
         also = tuple(mark.name for mark in field.metadata if isinstance(mark, AlsoKey))
@@ -388,13 +388,13 @@ class ServiceSettings(BaseSettings):
 
 
 def _is_positional(field: FieldInfo) -> bool:
-    # CliPositionalArg is an alias with a marker class inside; its identity is the only public way to recognise it.
+    # CliPositionalArg is an alias that contains a marker class. Only by comparing that can it be recognised publicly.
     marker = CliPositionalArg.__metadata__[0]
     return marker in field.metadata
 
 
 def _metavar(name: str, field: FieldInfo) -> str:
-    """What stands for the value in the help: its unit where it has one."""
+    """Return the name of the value in the help: its unit, if it has one."""
     if name.endswith(("_seconds", "_bytes")):
         return name.rpartition("_")[2].upper()
     if name in ("seconds", "timeout"):
@@ -405,7 +405,7 @@ def _metavar(name: str, field: FieldInfo) -> str:
 
 
 def _help_text(field: FieldInfo) -> str:
-    """The description with the default behind it, unless it is nothing, or derived from other settings."""
+    """Return the description with the default, unless that is empty or computed from other settings."""
     if field.is_required() or field.default_factory_takes_validated_data:
         default = None
     else:
@@ -426,15 +426,15 @@ def _as_action(added: object) -> argparse.Action:
 
 
 def _reason(detail: Any) -> str:
-    """What is wrong with a value, and the value, in words of TOML files and command lines instead of pydantic's."""
+    """Return what is wrong with a value, and the value, in words of TOML files and command lines instead of pydantic's."""
     message = str(detail["msg"])
     if not message.startswith("Input should be "):
-        # Our own validators name the value themselves.
+        # The validators of Scaler name the value themselves.
         return message.removeprefix("Value error, ")
     for theirs, ours in _PLAIN_WORDS.items():
         message = message.replace(theirs, ours)
     expected = message.partition(", unable to ")[0].partition(", got ")[0]
     if "token" in str(detail["loc"][0]):
-        # Secrets have no business in logs.
+        # Secrets must not appear in logs.
         return expected
     return f"{expected}, not {reprlib.repr(detail['input'])}"

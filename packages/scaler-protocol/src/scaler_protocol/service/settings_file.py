@@ -1,4 +1,4 @@
-"""The TOML file of settings: a section for each command, written by hand, so that names in it may be misspelt."""
+"""The TOML file of settings, with a section for each command. People write it, so names may be misspelt."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ KNOWN_SECTIONS = frozenset(
 """Sections that some command of Scaler reads."""
 
 ADAPTER_SUFFIX = "_worker_adapter"
-"""How the sections of worker adapters end, those of others too."""
+"""The end of the names of all worker adapters' sections."""
 
 SIMILAR = 0.7
-"""How alike two names must be for one to be the other, misspelt; 1 means equal."""
+"""Names at least this similar count as misspelt; 1 means equal."""
 
 
 def read_document(path: Path) -> dict[str, Any]:
-    """Return what the file says. Raises ConfigurationError, in one line, where it cannot be read."""
+    """Return the content of the file. Raises ConfigurationError with one line if it cannot be read."""
     try:
         # Some editors put a byte-order mark first, which TOML does not know.
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
@@ -50,7 +50,7 @@ def read_document(path: Path) -> dict[str, Any]:
 
 
 def section_of(document: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]:
-    """Return a section, an empty one where there is none. Raises ConfigurationError for what is no section."""
+    """Return a section, empty if it is missing. Raises ConfigurationError for a value that is no section."""
     section = document.get(name, {})
     if not isinstance(section, dict):
         raise ConfigurationError(f"{path}: {name!r} is not a section; write [{name}]")
@@ -58,7 +58,7 @@ def section_of(document: Mapping[str, Any], name: str, path: Path) -> dict[str, 
 
 
 def suspicions(document: Mapping[str, Any], name: str, keys: Collection[str], path: Path) -> list[str]:
-    """Return, a line each, what was probably meant for section `name`, whose keys are `keys`, and is not in it."""
+    """Return a line for each setting that was probably meant for section `name` (with `keys`) and is not in it."""
     lines = []
     for other, value in document.items():
         if not isinstance(value, dict) and not _is_list_of_tables(value):
@@ -70,20 +70,20 @@ def suspicions(document: Mapping[str, Any], name: str, keys: Collection[str], pa
 
 
 def nearest(name: str, known: Collection[str]) -> str | None:
-    """Return the known name that this one probably is, misspelt; None where it is like none of them."""
+    """Return the known name that this one is probably misspelt from; None if none is similar."""
     by_form = {_form(each): each for each in known}
     found = difflib.get_close_matches(_form(name), by_form, 1, SIMILAR)
     return by_form[found[0]] if found else None
 
 
 def hint(name: str, known: Collection[str]) -> str:
-    """Return a question that ends an error about an unknown name, or nothing."""
+    """Return "did you mean …?" for the end of an error about an unknown name, or empty text."""
     similar = nearest(name, known)
     return f"; did you mean {similar!r}?" if similar is not None else ""
 
 
 def _form(name: str) -> str:
-    """Spellings that differ in case and in what joins their words are the same."""
+    """Return a name in lower case with one kind of separator, for comparing spellings."""
     return name.casefold().replace("-", "_")
 
 
@@ -92,7 +92,7 @@ def _is_list_of_tables(value: object) -> bool:
 
 
 def _is_of_other_adapter(section: str) -> bool:
-    """Whether it belongs to a worker adapter that somebody has installed beside ours."""
+    """Whether a section belongs to an installed worker adapter of another package."""
     if not section.endswith(ADAPTER_SUFFIX):
         return False
     from importlib.metadata import entry_points

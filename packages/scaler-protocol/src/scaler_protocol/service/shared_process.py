@@ -2,10 +2,10 @@
 
     python -m scaler_protocol.service.shared_process MODULE ARGUMENTS... [-- MODULE ARGUMENTS...]...
 
-Each is what `python -m MODULE ARGUMENTS...` would be. They start in this order, each when the one before is ready, and stop in
-the opposite one; when one ends, all do. What travels between them needs no socket and wakes no process, which saves two of the
-seven wake-ups of a task's round trip (benchmarks/NOTES.md). Services know nothing of each other: one of address `-` is told
-where those before it answer. The first one's settings for logs and event loop hold for all.
+Each runs as `python -m MODULE ARGUMENTS...` would. They start in this order, each when the one before is ready, and stop in
+the opposite order. If one ends, all do. Messages between them need no socket and wake no process, which saves two of the seven
+wake-ups of a task's round trip (benchmarks/NOTES.md). Services know nothing of each other: one with the address `-` gets the
+addresses of those before it. The first one's settings for logs and event loop hold for all.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ USAGE = "usage: python -m scaler_protocol.service.shared_process MODULE ARGUMENT
 
 
 def join_command_lines(command_lines: Sequence[Sequence[str]]) -> list[str]:
-    """Return the arguments that run these, each a module and its own arguments."""
+    """Return the arguments that run these services. Each is a module and its arguments."""
     arguments = list(command_lines[0])
     for command_line in command_lines[1:]:
         arguments += [_SEPARATOR, *command_line]
@@ -45,13 +45,13 @@ def join_command_lines(command_lines: Sequence[Sequence[str]]) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the services that these arguments name (default: those of this process); return the exit status."""
+    """Run the services that the arguments name (default: those of this process); return the exit status."""
     command_lines = _split(sys.argv[1:] if arguments is None else arguments)
     with ExitStack() as started:
         readiness, services = make_services([_maker(module) for module, *_ in command_lines], started)
         from scaler_protocol.service.command import status_of
 
-        # What concerns all of them is in the first one's settings.
+        # Settings that concern all of them are taken from the first one.
         return status_of(
             services[0].settings_class.command,
             lambda: _run(services, [arguments for _, *arguments in command_lines], readiness),
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _split(arguments: Sequence[str]) -> list[list[str]]:
-    """Undo `join_command_lines`. Ends the program with the usage where a module is missing."""
+    """Undo `join_command_lines`. Exit with the usage if a module is missing."""
     command_lines: list[list[str]] = [[]]
     for argument in arguments:
         if argument == _SEPARATOR:
@@ -89,7 +89,7 @@ def _run(services: Sequence[Service], arguments: Sequence[Sequence[str]], readin
         try:
             settings.append(service.settings_class.from_command_line(given))
         except ServiceError as error:
-            # All mistakes are told at once.
+            # All errors are reported at once.
             status = tell(service.settings_class.command, error)
     if status:
         return status
@@ -145,7 +145,7 @@ class _ServiceGroup:
                     self._signals.close()
 
     def _watch_signals(self) -> None:
-        """From now on a signal means a clean end."""
+        """From now on a signal causes an orderly stop."""
         from scaler_protocol.service.signals import StopSignals
 
         if self._signals is None:
@@ -156,17 +156,17 @@ class _ServiceGroup:
         self._asked = number
         self._readiness.stopping()
         self._announce(number)
-        # The others follow when this one has ended.
+        # The others are stopped when this one has ended.
         self._members[-1].ask(number)
 
     def _announce(self, number: signal.Signals) -> None:
-        """Tell all services that they will be asked to stop, each when those behind it have ended."""
+        """Announce to all services that they will be stopped, each when those after it have ended."""
         for member in self._members:
             member.announce(number)
 
 
 class _SharedService(ServiceContext):
-    """One service, from its start to its end."""
+    """One service of the process."""
 
     def __init__(
         self,
@@ -197,12 +197,12 @@ class _SharedService(ServiceContext):
             return tell(service.settings_class.command, error)
 
     def announce(self, number: signal.Signals) -> None:
-        """Tell it that it will be asked to stop."""
+        """Announce to it that it will be stopped."""
         if self._on_announced is not None and not self.task.done():
             self._on_announced(number)
 
     def ask(self, number: signal.Signals) -> None:
-        """Ask it to stop, once. One that listens to no signals yet has nothing to finish."""
+        """Stop it, once. A service that handles no signals yet has nothing to finish."""
         if self._is_asked or self.task.done():
             return
         self._is_asked = True
@@ -219,10 +219,10 @@ class _SharedService(ServiceContext):
             self.is_ready.set_result(None)
 
     def started(self) -> None:
-        """Whoever waits for services that share a process waits until all of them are ready."""
+        """Do nothing: the parent is told when all services of the process are ready."""
 
     def stopping(self) -> None:
-        """The process stops when the first of its services is asked to, and says so then."""
+        """Do nothing: the process reports its orderly stop when the first service is stopped."""
 
     @contextmanager
     def stop_signals(self, on_stop: OnStop, on_announced: OnStop | None = None) -> Iterator[None]:

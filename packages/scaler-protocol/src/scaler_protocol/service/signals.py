@@ -1,8 +1,8 @@
-"""Ctrl-C and SIGTERM ask a service to stop; asked twice, it stops at once.
+"""Ctrl-C and SIGTERM stop a service: the first one in an orderly way, the second one at once.
 
-The first signal starts a graceful end: finish what must be finished, tell the peers, close. If that hangs, a person or
-a service manager sends another one, and the process leaves without cleaning up: its children end with it because they
-watch their parent (`service.child`).
+After the first signal the service finishes its work, informs its peers, and closes. If that hangs, a person or a service
+manager sends another signal, and the process ends without cleaning up. Its children end with it, because they watch their
+parent (`service.child`).
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ logger = logging.getLogger(__name__)
 
 
 def exit_at_once(signal_number: signal.Signals) -> None:
-    """Ends this process without running any clean-up, with the exit status a shell shows for that signal."""
+    """End this process without any clean-up, with the exit status that a shell shows for this signal."""
     os._exit(128 + signal_number)
 
 
 class StopSignals:
-    """While entered, the first stop signal calls `on_stop` and every later one `on_force`, on the running event loop.
+    """While this is entered, the first stop signal calls `on_stop` and later ones `on_force`, on the running event loop.
 
         with StopSignals(lambda _signal: server.begin_shutdown()):
             await server.finished()
 
-    On leaving, the handlers that were there before are back.
+    Leaving restores the earlier handlers.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class StopSignals:
         assert self._loop is not None
         for signal_number, previous in self._previous.items():
             self._loop.remove_signal_handler(signal_number)
-            # None: a handler that was not installed from Python cannot be put back by it.
+            # None: Python cannot restore a handler that was not installed from Python.
             signal.signal(signal_number, signal.SIG_DFL if previous is None else previous)
 
     def _on_signal(self, signal_number: signal.Signals) -> None:

@@ -1,7 +1,7 @@
-"""Standard streams that can be relied on, however a process was started. This module must stay light.
+"""Makes standard streams reliable, however a process was started. This module must stay light.
 
-A process may be started with some of its first three descriptors closed (`2>&-`, a daemon, a GUI). The next file or socket it
-opens then gets that number, and what is written to stderr ends up there; Python itself has no `sys.stderr` at all.
+A process may start with some of its first three descriptors closed (`2>&-`, a daemon, a GUI). The next file or socket then gets
+that number, and text for stderr is written there. Python itself has no `sys.stderr` then.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import sys
 from typing import IO
 
 FIRST_FREE = 3
-"""The first descriptor that means nothing by convention."""
+"""The first descriptor that is no standard stream."""
 
 _NAMES = ("stdin", "stdout", "stderr")
 
 
 def ensure_standard_streams() -> None:
-    """Put the null device in the place of standard streams that are closed, and have none of them fail for its encoding.
+    """Replace closed standard streams by the null device, and let no stream raise because of its encoding.
 
-    To be called before the process opens anything.
+    Call it before the process opens anything.
     """
     for number, name in enumerate(_NAMES):
         if not _is_open(number):
@@ -36,19 +36,19 @@ def ensure_standard_streams() -> None:
             opened = open(number, mode, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115 (stays open)
             setattr(sys, name, opened)
         elif number and isinstance(stream, io.TextIOWrapper):
-            # A log line or an error must not fail because the terminal knows ASCII only.
+            # Printing a log line or an error must not raise because the terminal accepts only ASCII.
             stream.reconfigure(errors="backslashreplace")
 
 
 def inherited_stream(number: int) -> int | IO[bytes] | None:
-    """Return what `subprocess` is to be told for a child's stream 1 or 2: None to inherit it, else the null device."""
+    """Return the argument of `subprocess` for a child's stream 1 or 2: None to inherit it, else the null device."""
     import subprocess
 
     return None if _is_open(number) and os.get_inheritable(number) else subprocess.DEVNULL
 
 
 def pipe() -> tuple[int, int]:
-    """Return the reading and the writing end of a pipe, as `os.pipe`, out of the way of standard streams that are closed."""
+    """Return the reading and the writing end of a pipe, as `os.pipe`, but never with the number of a standard stream."""
     return tuple(_above_standard(end) for end in os.pipe())  # type: ignore[return-value]
 
 

@@ -1,6 +1,6 @@
-"""Running a web application as a service: bound socket, readiness, watchdog and stages of stopping like all others.
+"""Runs a web application as a service, with readiness, watchdog and orderly stop like all services.
 
-Needs uvicorn, which the packages with a web part depend on; the extra `service` alone does not bring it.
+It needs uvicorn, which the packages with web applications require; the extra `service` does not install it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ GRACEFUL_STOP_SECONDS = 5
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without signal handlers of its own: the service has them."""
+    """uvicorn without its signal handlers, because the service has handlers."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -45,21 +45,21 @@ def run_application(
     event_loop: EventLoopName = "builtin",
     on_stop: Callable[[], None] | None = None,
 ) -> int:
-    """Serves an ASGI application until it is asked to stop; returns the exit status.
+    """Serve an ASGI application until it is stopped; return the exit status.
 
-    Raises `ConfigurationError` when the port cannot be listened on. `role` names the address in the readiness report.
-    `on_stop` is called as soon as the end is asked for, so that answers without an end can be brought to one.
+    Raises `ConfigurationError` if it cannot listen on the port. `role` names the address in the readiness report. `on_stop` is
+    called when the stop begins, so that the application can end its endless answers.
     """
     readiness = Readiness.of_process()
     try:
         listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
-        # As with every service: whoever holds the port may let go of it, a wrong host stays wrong.
+        # As in every service: a port in use may become free, but a wrong host stays wrong.
         kind = ServiceError if error.errno == errno.EADDRINUSE else ConfigurationError
         raise kind(f"--host, --port: cannot listen on {host} port {port}: {error.strerror}") from None
 
     async def serve() -> int:
-        # log_config None: its lines go to the root logger, in the form of all others.
+        # log_config None: its lines go to the root logger, in the form of all log lines.
         config = uvicorn.Config(
             application,
             log_config=None,
@@ -77,7 +77,7 @@ def run_application(
         with StopSignals(stop):
             serving = asyncio.create_task(server.serve(sockets=[listener]))
             watchdog = asyncio.create_task(readiness.keep_alive())
-            # It listens since before; connections that come earlier wait in the kernel's queue.
+            # The socket listens already. Connections that came before wait in the kernel's queue.
             bound_port = listener.getsockname()[1]
             readiness.ready({role: f"tcp://{'[' + host + ']' if ':' in host else host}:{bound_port}"})
             logger.info("%s: http://%s:%d", role, host, bound_port)

@@ -1,4 +1,4 @@
-"""How workers run: the settings of `scaler_cluster` that the worker adapters take too and pass on.
+"""The settings of workers, which `scaler_cluster` has, and which worker adapters have too and pass on.
 
 They live here, and not in `scaler_worker`, because adapters start workers as processes and do not import them.
 """
