@@ -610,6 +610,17 @@ class TestConnection:
         gc.collect()
         wait_until(lambda: not [t for t in threading.enumerate() if t.name.startswith("scaler")])
 
+    def test_a_forgotten_client_goes_although_its_tasks_went_ahead(self, cluster: InProcessCluster) -> None:
+        client = Client(cluster.address)
+        core = client._operations.engine.core
+        for number in range(3):
+            # From the second one on its function is known, so that this thread sends it itself where nothing is under way.
+            wait_until(lambda: core.idle)
+            assert client.submit(abs, -number).result(5) == number
+        del client
+        gc.collect()
+        wait_until(lambda: not [t for t in threading.enumerate() if t.name.startswith("scaler")])
+
     def test_the_thread_dies(self, client: Client, cluster: InProcessCluster, monkeypatch: Any) -> None:
         cluster.hold()
         future = client.submit(abs, 1)

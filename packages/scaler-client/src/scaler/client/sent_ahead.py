@@ -56,8 +56,11 @@ class SentAheads:
         self._road = road
         self.entries: dict[int, SentAhead] = {}
         """Read by others only to see whether there are any."""
-        self._last: SentAhead | None = None
-        """The last task that has left before its step was taken."""
+        self._last = (0, 0)
+        """Number and position of the last task that has left before its step was taken.
+
+        Not its entry: that refers to the task's future and so to the client, which would then never be forgotten.
+        """
 
     # --- from any thread
 
@@ -81,7 +84,7 @@ class SentAheads:
             return False
         if ahead is None:
             return False
-        self.entries[number] = entry = SentAhead(submission, message, ahead, position)
+        self.entries[number] = SentAhead(submission, message, ahead, position)
         outlet, attempt, none = ahead.stream, ahead.attempt, ()
         try:
             # One expression: no other thread and no interrupt comes between its conditions and the call.
@@ -98,7 +101,7 @@ class SentAheads:
             self.entries.pop(number, None)
         if not ahead.has_left:
             return False
-        self._last = entry
+        self._last = (number, position)
         road.on_sent_ahead()
         return True
 
@@ -111,8 +114,8 @@ class SentAheads:
             count = len(queue)
             if count == 1:
                 return 0
-            last = self._last
-            if last is not None and queue[-2] is last.submission and last.position == count - 2:
+            previous = queue[-2]
+            if type(previous) is tuple and (previous[0], count - 2) == self._last:
                 return count - 1
         except IndexError:
             # The owner has taken them meanwhile.
