@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 import pytest
 
 from scaler.core import ClientCore, effects, events
+from scaler.core.cancellation import Cancellation
 from scaler.core.client_core import Submission
 from scaler.core.task_sender import BATCH_TASKS_MIN, HOLD_SECONDS, PIPELINE_TASKS, WINDOW_TASKS
 from scaler.core.tasks import NumberQueue, Task
 from scaler.errors import ClientQuitException, ConnectionRefusedByScheduler, DisconnectedError
+from scaler_protocol.session import sequencing
 from scaler_protocol.testing.session_peer import SessionPeer
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.columns import Packed
@@ -483,6 +485,76 @@ def test_a_refused_object_fails_its_tasks(core: ClientCore, scheduler: Scheduler
         (["second"], [m.Status.STORAGE_FAILED], [b"storage is full"]),
     ]
     assert core.unanswered_count == 1
+
+
+def test_a_task_that_needs_a_refused_object_is_not_sent_among_many(core: ClientCore, scheduler: Scheduler) -> None:
+    core.hold_object(OBJECT_ID)
+    core.hold_object(OBJECT_ID)
+    core.handle(events.ObjectRefused(OBJECT_ID, "storage is full"), 0.2)
+    plain = submissions(core, [core.take_number() for _ in range(BATCH_TASKS_MIN + 8)])
+    number, function, task = plain[0]
+    core.take_all([(number, function, task._replace(objects=(OBJECT_ID,))), *plain[1:]])
+    sent = [n for message in scheduler.exchange(0.2) if isinstance(message, m.TaskBatch) for n in message.numbers]
+    assert sent == [number for number, _, _ in plain[1:]]
+    (failed,) = scheduler.take(effects.Completed)
+    assert (failed.tokens, list(failed.reported.statuses), failed.payloads) == (
+        ["future1"],
+        [m.Status.STORAGE_FAILED],
+        [b"storage is full"],
+    )
+    # The reference that still holds it is the only use of it that is left.
+    assert not scheduler.take(effects.DeleteObjects)
+    core.release_objects((OBJECT_ID,))
+    scheduler.exchange(0.3)
+    assert scheduler.take(effects.DeleteObjects) == [effects.DeleteObjects((OBJECT_ID,))]
+
+
+def test_a_task_that_fails_for_a_refused_object_spends_no_credit(core: ClientCore) -> None:
+    scheduler = Scheduler(core)
+    core.start(0.0)
+    scheduler.exchange(0.0)
+    scheduler.welcome(0.1, credit=1)
+    core.hold_object(OBJECT_ID)
+    core.hold_object(OBJECT_ID)
+    core.handle(events.ObjectRefused(OBJECT_ID, "storage is full"), 0.2)
+    (plain,) = submissions(core, [core.take_number()])
+    core.take_all([(plain[0], plain[1], plain[2]._replace(objects=(OBJECT_ID,)))])
+    assert core.admission.credit_left == 1
+    core.release_objects((OBJECT_ID,))
+
+
+def test_a_submission_looks_at_no_other_task_while_an_object_is_refused(
+    core: ClientCore, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core.hold_object(OBJECT_ID)
+    core.handle(events.ObjectRefused(OBJECT_ID, "storage is full"), 0.2)
+
+    def look_at_all(_: Cancellation) -> None:
+        raise AssertionError("a submission looked at all tasks")
+
+    monkeypatch.setattr(Cancellation, "fail_tasks_of_refused_objects", look_at_all)
+    submit(core)
+    core.take_all(submissions(core, [core.take_number()]))
+    core.flush()
+    assert batches(scheduler.exchange(0.2)) == [2]
+
+
+def test_tasks_behind_one_whose_sending_ends_the_session_are_abandoned(
+    core: ClientCore, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The first message, which defines the function, may be as large as it likes. The one behind it is too much.
+    monkeypatch.setattr(sequencing, "message_bytes", lambda _: sequencing.OUTBOX_BYTES_MAX)
+    core.hold_object(OBJECT_ID)
+    all_of_them = submissions(core, [core.take_number() for _ in range(2 * BATCH_TASKS_MIN + 5)])
+    number, function, task = all_of_them[-1]
+    all_of_them[-1] = (number, function, task._replace(objects=(OBJECT_ID,)))
+    core.take_all(all_of_them)
+    scheduler.exchange(0.2)
+    assert core.unanswered_count == 0
+    abandoned = scheduler.take(effects.Abandoned)
+    assert [token for one in abandoned for token in one.tokens] == [task.token for _, _, task in all_of_them]
+    assert {(one.cause, "cannot go on" in one.text) for one in abandoned} == {(effects.Cause.DISCONNECTED, True)}
+    assert scheduler.take(effects.DeleteObjects) == [effects.DeleteObjects((OBJECT_ID,))]
 
 
 def test_an_answer_in_storage_is_fetched_and_then_deleted(core: ClientCore, scheduler: Scheduler) -> None:

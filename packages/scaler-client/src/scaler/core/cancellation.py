@@ -5,7 +5,7 @@ Somebody cancels them, what they need cannot be stored, they cannot be sent, or 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from scaler.core import effects
 from scaler.core.admission import Admission
@@ -98,6 +98,17 @@ class Cancellation:
         )
         self.cancel(list(victims))
 
+    def fail_if_refused(self, number: int, task: Task) -> bool:
+        """Fail a task that is about to be submitted, if it needs an object that could not be stored; return whether it does."""
+        refused = self._uses.refused
+        reason = next((refused[object_id] for object_id in task.objects if object_id in refused), None)
+        if reason is None:
+            return False
+        reported = Reported([m.Status.STORAGE_FAILED])
+        self._outbox.add(effects.Completed([number], [task.token], [reason.encode()], reported))
+        self._endings.release(task.objects)
+        return True
+
     def fail(self, numbers: Sequence[int], reason: str) -> None:
         """Fail tasks that will not be sent, and that the scheduler does not know."""
         tasks = [self._table.tasks.pop(number) for number in numbers]
@@ -123,6 +134,18 @@ class Cancellation:
         if stop_tasks and left:
             # Should the session resume after all, nobody waits for these any more.
             self._stop(left)
+
+    def abandon(self, submissions: Iterable[tuple[int, object, Task]]) -> None:
+        """End tasks that were about to be submitted when the session ended for good."""
+        numbers: list[int] = []
+        tokens: list[object] = []
+        for number, _, task in submissions:
+            numbers.append(number)
+            tokens.append(task.token)
+            self._endings.release(task.objects)
+        if numbers:
+            text = str(self._admission.unusable)
+            self._outbox.add(effects.Abandoned(numbers, tokens, effects.Cause.DISCONNECTED, text))
 
     def give_up(self, cause: effects.Cause, text: str, *, final: bool, error: ScalerError) -> None:
         """Abandon all unanswered tasks, and take none until a session stands, or never again (`final`)."""

@@ -217,8 +217,10 @@ class ClientCore:
         """
         self.admission.require_usable()
         number = self._table.take_number()
-        self._table.add(number, new_tuple(Task, (group, function, payload, objects, token, carried)))
-        self._submitted(1)
+        task = new_tuple(Task, (group, function, payload, objects, token, carried))
+        if not (self._uses.refused and self._cancellation.fail_if_refused(number, task)):
+            self._table.add(number, task)
+            self._spend_credit(1)
         return number
 
     def take_all(self, submissions: Sequence[Submission]) -> None:
@@ -226,26 +228,33 @@ class ClientCore:
 
         Each of their objects must have been held, as for `submit`.
         """
+        if self._uses.refused:
+            # Here, before any of them can leave.
+            fails = self._cancellation.fail_if_refused
+            submissions = [submission for submission in submissions if not fails(submission[0], submission[2])]
         table = self._table
         bodies, add, was_idle = self._functions.bodies, table.add, not table.tasks
         waiting = table.waiting_count()
-        for number, function, task in submissions:
+        remaining = iter(submissions)
+        for number, function, task in remaining:
             if task.function not in bodies:
                 self._functions.add(task.function, function.body, function.name)
             add(number, task)
             waiting += 1
             if waiting >= BATCH_TASKS_MIN:
                 self._sender.flush()
+                if self.closed:
+                    # The session could not go on. It has ended the tasks that it knew of.
+                    self._cancellation.abandon(remaining)
+                    return
                 waiting = 0
-        self._submitted(len(submissions))
+        self._spend_credit(len(submissions))
         if was_idle and waiting:
             self._sender.flush()
 
-    def _submitted(self, count: int) -> None:
+    def _spend_credit(self, count: int) -> None:
         if not self.admission.accepts_freely:
             self.admission.spend(count)
-        if self._uses.refused:
-            self._cancellation.fail_tasks_of_refused_objects()
 
     def message_ahead(self, number: int, task: Task, position: int = 0) -> tuple[Envelope, m.TaskBatch] | None:
         """Return the message `task` would leave in if it were submitted now, or None where others go before it.
