@@ -1,7 +1,7 @@
 """Where a peer listens: `tcp://host:port` or `ipc://path`, as a value.
 
-Clients parse addresses too, so this module knows the standard library only, and it resolves no names: whether a host
-exists is found out by the transport when it binds or connects.
+Clients parse addresses too, so this module imports only the standard library. It resolves no names: the transport does this
+when it binds or connects.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ IPC_PATH_BYTES_MAX = 107
 
 
 class AddressError(ValueError):
-    """An address that cannot be used. The message names the address and says what was expected."""
+    """An address that cannot be used. The text names the address and the expected form."""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """One endpoint. Make it with `Address.parse`; `str(address)` gives the text back.
+    """One endpoint. Make it with `Address.parse`; `str(address)` returns the text.
 
     `host` and `port` have a meaning for `tcp` only, `path` for `ipc` only. `host` carries no brackets, also for IPv6.
     `port` 0 asks the system for a free port when binding; nobody can connect to it.
@@ -118,7 +118,7 @@ class Address:
 
 
 def _meant(host_and_port: str) -> str:
-    """Return a question that ends an error where only the beginning, or the end, of an address is wrong."""
+    """Return "did you mean …?" for the end of an error, if only the beginning or the end of an address is wrong."""
     try:
         address = Address._parse_tcp("", host_and_port.partition("/")[0])
     except AddressError:
@@ -127,7 +127,7 @@ def _meant(host_and_port: str) -> str:
 
 
 def is_loopback_host(host: str) -> bool:
-    """Whether only processes of this machine reach who listens there. Names other than `localhost` count as reachable."""
+    """Whether only processes of this machine reach a listener there. Names other than `localhost` count as reachable."""
     if host == "localhost":
         return True
     try:

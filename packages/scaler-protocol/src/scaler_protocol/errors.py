@@ -1,7 +1,7 @@
-"""What can go wrong on the wire.
+"""Errors of messages, sessions and sockets.
 
 WireError
-├── MalformedMessageError   bytes that are no message of this protocol; costs the sender its connection
+├── MalformedMessageError   bytes that are no message of this protocol; the sender's connection is closed
 │   └── WrongSocketError    the other end is a ZeroMQ socket of another kind
 ├── MessageTooLargeError    a frame or message over the limits of `wire.envelope`
 ├── UnencodableMessageError a message with a value that its field on the wire cannot hold
@@ -19,7 +19,7 @@ class MalformedMessageError(WireError):
 
 
 class WrongSocketError(MalformedMessageError):
-    """The other end is a ZeroMQ socket of another kind, `found`: it serves something else."""
+    """The other end is a ZeroMQ socket of another kind (`found`), so it serves something else."""
 
     def __init__(self, found: str, wanted: str) -> None:
         purpose = ", which is what publishes to monitors" if found in ("PUB", "XPUB") else ""
@@ -28,21 +28,21 @@ class WrongSocketError(MalformedMessageError):
 
 
 class MessageTooLargeError(WireError):
-    """The message is over a limit; nothing of it was kept."""
+    """The message is over a limit. No part of it was kept."""
 
 
 class UnencodableMessageError(WireError):
-    """A message cannot be written; the text names the field and the reason. Nothing of it was sent."""
+    """A message cannot be encoded. The text names the field and the reason. No part of it was sent."""
 
 
 class SessionError(WireError):
-    """The session cannot go on: its bounds were exceeded or its rules broken."""
+    """The session cannot go on, because its bounds were exceeded or its rules broken."""
 
 
 class TransportError(WireError):
     """A socket cannot listen on, or connect to, an address. The message names the address and the reason.
 
-    `is_final`: it never will, as long as address and machine stay what they are.
+    `is_final`: trying again does not help unless the address or the machine changes.
     """
 
     def __init__(self, text: str, *, is_final: bool = False) -> None:

@@ -1,8 +1,8 @@
-"""Exceptions of tasks on their way to whoever submitted them.
+"""Exceptions of tasks on their way to the client that submitted them.
 
-`failure_payload` is called where the task ran, `load_exception` where its answer is read. Nothing here raises because of what
-an exception is or does, and nothing needs more than the standard library, but for classes that travel by value
-(`cloudpickle`): all of it can travel by value itself.
+`failure_payload` is called in the process that ran the task, `load_exception` in the one that reads the answer. Whatever an
+exception is or does, nothing here raises because of it. The modules need the standard library only, and cloudpickle for
+classes that travel by value. So they can travel by value themselves.
 """
 
 from scaler_protocol.failures.facts import TEXT_MAX, Run, text_of, type_name_of

@@ -1,8 +1,8 @@
 """What an exception is, read without running its class's code.
 
 Exceptions are arbitrary objects: `__class__`, `__traceback__`, `__cause__`, `args` or `__dict__` may be properties that
-raise, and `__setattr__` may refuse. So everything here goes to the fields the interpreter itself uses. Texts are the
-exception: `text_of` runs the class's `__str__`, behind a guard, and bounds what comes back.
+raise, and `__setattr__` may refuse. So everything here reads the fields that the interpreter itself uses. Only texts need
+the class's code: `text_of` runs its `__str__` behind a guard and limits the length of the result.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from types import MemberDescriptorType, TracebackType, WrapperDescriptorType
 from typing import Any
 
 TEXT_MAX = 16_000
-"""Characters of an exception's text that travel beside the exception."""
+"""Most characters of an exception's text that travel with the exception."""
 
 _WEIGHT_MAX = 100_000
 _LOOKED_THROUGH_MAX = 200
@@ -24,7 +24,7 @@ _HEAP_TYPE_FLAG = 1 << 9
 _ATOMS = (int, float, bool, complex, type(None), str, bytes)
 
 Run = Callable[..., Any]
-"""Calls its first argument with the others: a place where a user's code may run, and may be stopped."""
+"""Calls its first argument with the others. That may run a user's code, which the function may stop."""
 
 
 def run(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -94,9 +94,9 @@ def type_name_of(kind: type) -> str:
 
 
 def text_of(error: BaseException, run: Run = run, interrupts: bool = False) -> str:
-    """Return `str(error)`, cut where it is very long; never raises. `run` calls what may be a user's code.
+    """Return `str(error)`, shortened if it is very long; never raises. `run` calls functions that may be a user's code.
 
-    With `interrupts` a Ctrl-C gets through, as KeyboardInterrupt. An exception whose own text raises that does so each time.
+    With `interrupts` a Ctrl-C raises KeyboardInterrupt here. A `__str__` that raises it itself does so again at a second try.
     """
     if interrupts:
         try:
@@ -105,7 +105,7 @@ def text_of(error: BaseException, run: Run = run, interrupts: bool = False) -> s
             try:
                 _text_of(error, run, KeyboardInterrupt)
             except KeyboardInterrupt:
-                # Not from outside: see below for how it is described.
+                # The exception's own code raises it. The text below describes that.
                 pass
             else:
                 raise interrupt from None
@@ -116,10 +116,10 @@ def _text_of(error: BaseException, run: Run, passed_on: type[BaseException] | tu
     try:
         args = args_of(error)
         if _weight(args, 0) > _WEIGHT_MAX and _is_text_of_arguments(type(error)):
-            # The text of a large argument takes longer than anything else here: it is made from parts of it.
+            # The text of a large argument would take longest of all, so only parts of it are used.
             return _cut(_short(args[0] if len(args) == 1 else args))
         kind = type(error)
-        # Most texts are made by the interpreter from plain values: nothing there has to be stopped.
+        # The interpreter makes most texts from plain values. Such code need not be stopped.
         plain = is_plain(args) and type(type.__getattribute__(kind, "__str__")) is WrapperDescriptorType
         return _cut(str.__str__(str(error) if plain else run(str, error)))
     except BaseException as problem:
@@ -129,7 +129,7 @@ def _text_of(error: BaseException, run: Run, passed_on: type[BaseException] | tu
 
 
 def arguments_text_of(error: BaseException, run: Run = run) -> str:
-    """Return `repr(error.args)`, cut where it is very long; never raises."""
+    """Return `repr(error.args)`, shortened if it is very long; never raises."""
     parts = []
     for argument in args_of(error)[:_LOOKED_THROUGH_MAX]:
         try:
@@ -140,7 +140,7 @@ def arguments_text_of(error: BaseException, run: Run = run) -> str:
 
 
 def is_plain(value: Any) -> bool:
-    """Whether a value is a number, text, bytes or None, or a short tuple of these, for which pickle is certainly right."""
+    """Whether a value is a number, text, bytes or None, or a short tuple of these, which pickle certainly restores."""
     kind = type(value)
     if kind is tuple:
         return len(value) <= 8 and all(type(item) in _ATOMS for item in value)
@@ -148,14 +148,14 @@ def is_plain(value: Any) -> bool:
 
 
 def is_built_in(kind: type) -> bool:
-    """Whether a class is written in C, as those are that come with the interpreter."""
+    """Whether a class is written in C, as the interpreter's own classes are."""
     return not type.__dict__["__flags__"].__get__(kind) & _HEAP_TYPE_FLAG
 
 
 def fields_of_class(kind: type) -> list[tuple[str, Any, bool]]:
     """Return (name, descriptor, whether None means unset) of all fields that instances keep outside their dictionary.
 
-    These are slots, and what exceptions written in C keep in their own structure: `errno`, `encoding`, `lineno`, `code`.
+    These are slots, and the fields of exceptions written in C: `errno`, `encoding`, `lineno`, `code`.
     """
     fields = []
     for base in type.__dict__["__mro__"].__get__(kind):
@@ -169,11 +169,11 @@ def fields_of_class(kind: type) -> list[tuple[str, Any, bool]]:
 
 
 _NOT_COPIED = frozenset({"__suppress_context__", "message", "exceptions", "obj", "__weakref__"})
-"""Fields that are set otherwise, cannot be set, or (`AttributeError.obj`) may be anything at all: pickle leaves it, too."""
+"""Fields that other code sets, that cannot be set, or that may be any object (`AttributeError.obj`, which pickle omits too)."""
 
 
 def has_own_reduction(kind: type) -> bool:
-    """Whether a class says itself how its instances are pickled."""
+    """Whether a class defines how its instances are pickled."""
     if type.__getattribute__(kind, "__reduce_ex__") is not object.__reduce_ex__:
         return True
     for base in type.__dict__["__mro__"].__get__(kind):
@@ -201,7 +201,7 @@ def _cut(text: str) -> str:
 
 
 def _weight(value: Any, depth: int) -> int:
-    """Return about how many characters a built-in value's text has; 0 for what is not known."""
+    """Return about how many characters a built-in value's text has; 0 if unknown."""
     kind = type(value)
     if kind is str or kind is bytes or kind is bytearray:
         return len(value)
@@ -219,7 +219,7 @@ def _weight(value: Any, depth: int) -> int:
 
 
 class _Short(reprlib.Repr):
-    """Texts of large values, made from some of their parts only."""
+    """Texts of large values, made from only some of their parts."""
 
     def __init__(self) -> None:
         super().__init__()

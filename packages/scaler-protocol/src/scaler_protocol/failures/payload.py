@@ -11,19 +11,20 @@ from scaler_protocol.failures.texts import full_text
 from scaler_protocol.failures.transport import dump_exception
 
 _PICKLED = b"P"
-"""As in `scaler_protocol.payloads.framing`, which does not travel with this."""
+"""As in `scaler_protocol.payloads.framing`, which does not travel with this module."""
 
 
 BRIEF_TEXT_MAX = 200
-"""Characters of the text of an item that is not the first to fail in its chunk."""
+"""Most characters of the text of an item that is not the first to fail in its chunk."""
 
 
 def failure_payload(
     error: BaseException, run: Run = run, is_own_code: Callable[[CodeType], bool] = lambda _: False
 ) -> bytes:
-    """Return the failure payload of what a task raised. Never raises.
+    """Return the failure payload of an exception that a task raised. Never raises.
 
-    `run` calls what may be a user's code, and may stop it; leading frames that are `is_own_code` are left out.
+    `run` calls functions that may be a user's code, and may stop them. Leading frames for which `is_own_code` is true are
+    left out.
     """
     text = text_of(error, run)
     lines = full_text(error, text, run, is_own_code)
@@ -32,7 +33,7 @@ def failure_payload(
 
 
 def named_failure_payload(type_name: str, text: str, cause: BaseException | None = None) -> bytes:
-    """Return the failure payload of an error of ours: it is made anew, by its name, where it is read. Never raises."""
+    """Return the failure payload of an error of Scaler's. The reader makes the error again by its name. Never raises."""
     lines = "" if cause is None else full_text(cause, text_of(cause))
     return _PICKLED + pickle.dumps((b"", type_name, text[:TEXT_MAX], lines), 5)
 
@@ -51,7 +52,7 @@ def not_restored_payload(what: str, cause: BaseException) -> bytes:
 def result_error(value: object, cause: BaseException) -> pickle.PicklingError:
     """Return the error for a result that cannot be serialized because of `cause`. Never raises."""
     kind = type(value)
-    # What to do instead, where somebody returns what yields values.
+    # A hint for functions that return a generator or the like.
     hint = "; return a list of what it yields" if kind in (GeneratorType, AsyncGeneratorType) else ""
     text = f"the task's result, of type {type_name_of(kind)}, cannot be serialized: {named_text_of(cause)}{hint}"
     error = pickle.PicklingError(text)
@@ -60,6 +61,6 @@ def result_error(value: object, cause: BaseException) -> pickle.PicklingError:
 
 
 def named_text_of(error: BaseException, interrupts: bool = False) -> str:
-    """Return an exception's type and text, as the end of a sentence. Never raises, but as `text_of` says of `interrupts`."""
+    """Return an exception's type and text for the end of a sentence. Never raises, except with `interrupts` (see `text_of`)."""
     text = text_of(error, interrupts=interrupts)
     return f"{type_name_of(type(error))}: {text}" if text else type_name_of(type(error))

@@ -1,7 +1,7 @@
 """An exception with its causes, context and notes as one bounded text, as the interpreter would show it.
 
-The standard library's formatter asks the exceptions themselves for everything and has no bound; this one shows what
-`facts` and `tracebacks` found out.
+The standard library's formatter runs code of the exceptions and has no bound. This one shows only what `facts` and
+`tracebacks` have read.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from scaler_protocol.failures.facts import (
 from scaler_protocol.failures.tracebacks import frames_of, stack_text
 
 LINES_MAX = 64_000
-"""Characters of a whole text. Its end, where the exception itself is, is always kept."""
+"""Most characters of a whole text. Its end is always kept, because it has the exception itself."""
 
 CHAIN_MAX = 50
-"""Causes and contexts of one exception that are shown."""
+"""Most causes and contexts of one exception that are shown."""
 
 EXCEPTIONS_MAX = 500
-"""Exceptions shown in all."""
+"""Most exceptions that are shown in all."""
 
 _GROUP_WIDTH_MAX, _GROUP_DEPTH_MAX = 15, 10
 _CAUSE = "\nThe above exception was the direct cause of the following exception:\n\n"
@@ -41,7 +41,7 @@ _CONTEXT = "\nDuring handling of the above exception, another exception occurred
 def full_text(
     error: BaseException, text: str, run: Run = run, is_own: Callable[[CodeType], bool] = lambda _: False
 ) -> str:
-    """Return the lines of `error`, whose own text is `text`; never raises. Leading frames that are `is_own` are left out."""
+    """Return the lines of `error`, whose own text is `text`; never raises. Leading frames with `is_own` true are left out."""
     if _next_of(error) is None and not issubclass(type(error), BaseExceptionGroup):
         lines = _stack(error, is_own) + _ending(error, text, run)
     else:
@@ -52,7 +52,7 @@ def full_text(
 
 
 class _Lines:
-    """Yields the lines of one exception with all that belongs to it."""
+    """Yields the lines of one exception with its causes, contexts and members."""
 
     def __init__(self, run: Run, is_own: Callable[[CodeType], bool]) -> None:
         self._run = run
@@ -61,7 +61,7 @@ class _Lines:
         self._left = EXCEPTIONS_MAX
 
     def chain(self, error: BaseException, text: str | None, depth: int) -> Iterator[str]:
-        """Yield the lines of `error` and, before it, of all that led to it. `text` is the last one's, where it is known.
+        """Yield the lines of the causes and contexts of `error`, then its own. `text` is its text, if that is known.
 
         `depth` is the number of groups around it.
         """
@@ -84,7 +84,7 @@ class _Lines:
                 yield _indented(f"... (max_group_depth is {_GROUP_DEPTH_MAX})\n", depth)
             else:
                 yield from self._group(one, own_text, members, depth)
-            # How this one is linked to the next, whose cause or context it is.
+            # The sentence that links this one to the next, of which it is the cause or context.
             yield _indented(link, depth)
 
     def _group(self, error: BaseException, text: str, members: tuple[BaseException, ...], depth: int) -> Iterator[str]:
@@ -94,7 +94,7 @@ class _Lines:
         # The outermost group's lines begin with a cross.
         yield head.replace("|", "+", 1) if stack and depth == 0 else head
         margin = "  " * level
-        # A group may hold one exception many times, also by way of other groups: all of them together have a bound.
+        # A group may contain one exception many times, also in other groups, so all of them have one bound.
         shown = members[: _GROUP_WIDTH_MAX if self._left > 0 else 1]
         for number, member in enumerate(shown, 1):
             yield f"{margin}{'+-' if number == 1 else '  '}+---------------- {number} ----------------\n"
@@ -104,7 +104,7 @@ class _Lines:
             yield f"{margin}  +---------------- ... ----------------\n"
             yield _indented(f"and {more} more exception{'s' if more > 1 else ''}\n", level + 1)
         if more or members_of_group(shown[-1]) is None or level >= _GROUP_DEPTH_MAX:
-            # A group at the end has closed all those around it.
+            # A group at the end has closed the groups around it.
             yield f"{margin}  +------------------------------------\n"
 
 
@@ -136,7 +136,7 @@ def _ending(error: BaseException, text: str, run: Run) -> str:
     lines = f"{name}: {text}\n" if text else f"{name}\n"
     if issubclass(kind, SyntaxError):
         try:
-            # It shows the line at fault; its fields may be anything.
+            # A SyntaxError shows the wrong line. Its fields may be anything.
             lines = "".join(run(traceback.format_exception_only, error))[:LINES_MAX]
         except BaseException:
             return lines

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from scaler_protocol.payloads.by_value.sources import remember_lines
 
 FRAMES_MAX = 1_200
-"""Frames of one traceback that travel: all of a recursion that the interpreter ended, else the outermost and innermost."""
+"""Most frames of one traceback that travel, the outermost and innermost ones. A recursion that the interpreter ends has fewer."""
 
 _OUTER_FRAMES = 600
 _LINE_MAX = 2_000
@@ -23,7 +23,7 @@ _PLACES_MAX = 512
 
 
 class Place(NamedTuple):
-    """Where a frame stood. Columns are those of the interpreter: bytes from the line's beginning; None for unknown ones."""
+    """Where a frame was. Columns are the interpreter's: bytes from the beginning of the line; None if unknown."""
 
     filename: str
     function: str
@@ -32,21 +32,21 @@ class Place(NamedTuple):
     column: int | None
     end_column: int | None
     source: str
-    """The source line as it is in the file; empty where nobody knows it."""
+    """The source line as it is in the file; empty if unknown."""
     module: str
 
 
 Frames = list[tuple[tuple[Any, ...], str]]
-"""The fields of a `Place`, and the lines that show it. Places that are the same are the same object: pickle knows them again."""
+"""The fields of a `Place`, and the lines that show it. Equal places are one object, so pickle writes each once."""
 
 _places: dict[tuple[int, int], tuple[CodeType, tuple[Any, ...], str]] = {}
-"""What was found out about (code, instruction). A function that fails often fails at the same place."""
+"""Known places by (code, instruction). A function that fails often mostly fails at the same place."""
 
 _stubs: dict[tuple[int, int, int], CodeType] = {}
 
 
 def frames_of(frames: TracebackType | None, is_own: Callable[[CodeType], bool] = lambda _: False) -> Frames:
-    """Return (place, text) of the frames of a traceback, outermost first. Leading frames that are `is_own` are left out."""
+    """Return (place, text) of the frames of a traceback, outermost first. Leading frames with `is_own` true are left out."""
     while frames is not None and is_own(frames.tb_frame.f_code):
         frames = frames.tb_next
     found: Frames = []
@@ -62,7 +62,7 @@ def frames_of(frames: TracebackType | None, is_own: Callable[[CodeType], bool] =
 
 
 def stack_text(frames: Frames) -> str:
-    """Return the lines of a traceback's frames, as the standard library shows them: repeated ones are counted."""
+    """Return the lines of a traceback's frames as the standard library shows them, which counts repeated ones."""
     parts: list[str] = []
     last: tuple[str, int, str] | None = None
     count = 0
@@ -79,7 +79,7 @@ def stack_text(frames: Frames) -> str:
 
 
 def make_traceback(places: Sequence[tuple[Any, ...]]) -> TracebackType | None:
-    """Return a traceback that reads like the one these places were taken from."""
+    """Return a traceback that reads like the one that these places came from."""
     top: TracebackType | None = None
     for fields in reversed(places):
         place = Place(*fields)
@@ -129,11 +129,11 @@ def _place_of(frames: TracebackType) -> Place:
 def _source_line(filename: str, line: int, frame: FrameType) -> str:
     try:
         linecache.checkcache(filename)
-        # Modules in archives have their lines from their loader.
+        # The lines of modules in archives come from their loader.
         linecache.lazycache(filename, frame.f_globals)
         return linecache.getline(filename, line)[:_LINE_MAX]
     except Exception:
-        # The loader of a module may be anybody's code.
+        # A module's loader may be any code.
         return ""
 
 
@@ -154,7 +154,7 @@ def _text_of(place: Place) -> str:
         )
         return "".join(traceback.StackSummary.from_list([summary]).format())
     except Exception:
-        # Positions may belong to another version of the line: the line by itself is always right.
+        # Positions may belong to another version of the line. The line alone is always right.
         return f"{plain}    {place.source.strip()}\n"
 
 
@@ -164,7 +164,7 @@ def _repeated(count: int) -> str:
 
 
 def _remember_line(place: Place) -> None:
-    """Let the standard library find a line of a file that exists elsewhere only."""
+    """Let the standard library find a line of a file that exists only elsewhere."""
     if not place.source.strip():
         return
     try:
@@ -172,7 +172,7 @@ def _remember_line(place: Place) -> None:
             return
         remember_lines(place.filename, place.line, [place.source])
     except Exception:
-        # Somebody has put something else into the line cache: then lines are missing, and nothing else.
+        # Other code has changed the line cache. Then only lines are missing.
         return
 
 
@@ -180,7 +180,7 @@ def _make_frame(place: Place) -> FrameType:
     """Return a frame that has raised at this place."""
     lines = (place.end_line or place.line) - place.line
     known = place.column is not None and place.end_column is not None and lines >= 0
-    # Without columns no part of the line is marked.
+    # Without columns, no part of the line is marked.
     stub = _stub(lines, place.column or 0, place.end_column or 0) if known else _stub(0, 0, 0)
     code = stub.replace(
         co_filename=place.filename, co_name=place.function, co_qualname=place.function, co_firstlineno=place.line
@@ -197,10 +197,10 @@ def _make_frame(place: Place) -> FrameType:
 
 
 def _stub(lines: int, column: int, end_column: int) -> CodeType:
-    """Return code that raises from the columns given of its first line, over so many further lines."""
+    """Return code that raises at these columns of its first line, and spans this many further lines."""
     code = _stubs.get((lines, column, end_column))
     if code is None:
-        # Here, because it takes a while, and most processes restore no exception.
+        # Compiled here, because it takes long and most processes restore no exception.
         import ast
 
         where: Any = {"lineno": 1, "end_lineno": 1 + lines, "col_offset": column, "end_col_offset": end_column}
@@ -213,4 +213,4 @@ def _stub(lines: int, column: int, end_column: int) -> CodeType:
 
 
 class _Raised(Exception):
-    """Makes a frame stop where it is."""
+    """Raised to make a frame end where it is."""

@@ -1,11 +1,11 @@
-"""Exceptions to bytes and back, so that what arrives is what was raised.
+"""Exceptions to bytes and back, so that the exception that arrives is the one that was raised.
 
-Pickle by itself leaves out traceback, cause and context, calls classes with the wrong arguments, and asks the exception how
-it wants to be made. So there are two ways for each exception. FIELDS: its fields are read and written as the interpreter
-keeps them, and no code of its class runs on either side. OWN: as its class says (`__reduce__`, `__setstate__`). A class that
-says something goes its OWN way first, all others the way of FIELDS. What was made is restored once, here, and compared
-with the original; where they differ, or where something cannot be pickled, the other way is tried. What goes neither way is
-replaced by a `StandIn`, which says all of it in words; its causes, and those whose cause it is, still arrive as themselves.
+Pickle omits traceback, cause and context, calls classes with wrong arguments, and runs code of the exception. So there are
+two ways for each exception. FIELDS: its fields are read and written as the interpreter keeps them, and no code of its class
+runs on either side. OWN: as its class defines (`__reduce__`, `__setstate__`). Classes that define this go the OWN way first,
+all others FIELDS. The sender restores the result once and compares it with the original. If they differ, or if something
+cannot be pickled, it tries the other way. If neither works, a `StandIn` describes the exception in words. Its causes, and the
+exceptions that it caused, still arrive as themselves.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from scaler_protocol.failures.texts import full_text
 from scaler_protocol.failures.tracebacks import Frames, frames_of, make_traceback
 
 EXCEPTIONS_MAX = 200
-"""Causes, contexts and members of groups that travel as exceptions. Those beyond are in the text, as far as that goes."""
+"""Most causes, contexts and members of groups that travel as exceptions. Further ones are only in the text."""
 
 _ROUNDS_MAX = 4
 _PROTOCOL = 5
@@ -50,7 +50,7 @@ _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]+\b")
 
 
 class StandIn(NamedTuple):
-    """What is known of an exception that cannot be restored: for whoever makes an exception of it."""
+    """The description of an exception that cannot be restored. The receiver makes an exception from it."""
 
     type_name: str
     text: str
@@ -61,7 +61,7 @@ class StandIn(NamedTuple):
 
 
 class UnrestoredError(Exception):
-    """A `StandIn` as an exception, where nobody has asked for another class."""
+    """A `StandIn` as an exception, unless the receiver chooses another class."""
 
     def __init__(self, stand_in: StandIn) -> None:
         super().__init__(*stand_in)
@@ -80,9 +80,10 @@ _classes: dict[Any, Any] = {}
 def dump_exception(
     error: BaseException, text: str, run: Run = run, is_own_code: Callable[[CodeType], bool] = lambda _: False
 ) -> bytes:
-    """Return the bytes from which `load_exception` makes `error` again, or as much of it as can be. Never raises.
+    """Return the bytes from which `load_exception` makes `error` again, as far as possible. Never raises.
 
-    `text` is what `text_of` says; `run` calls what may be a user's code; `is_own_code` tells leading frames to leave out.
+    `text` comes from `text_of`. `run` calls functions that may be a user's code. Leading frames with `is_own_code` true are
+    left out.
     """
     kind = type(error)
     if (
@@ -93,9 +94,9 @@ def dump_exception(
         and context_of(error) is None
     ):
         args = args_of(error)
-        # An OSError distinguishes fields that are None from those that are not set: that has to be tried.
+        # An OSError distinguishes fields that are None from unset ones, so it must be tried.
         if is_plain(args) and not (None in args and issubclass(kind, OSError)):
-            # The way of most: nothing can go wrong, and nothing has to be tried.
+            # Most exceptions: nothing can go wrong, so nothing must be tried.
             plain = (kind, args, _read_fields(error), suppresses_context(error), _places_of(error, is_own_code))
             return pickle.dumps(plain, _PROTOCOL)
     return _Dump(error, text, _Limits(run, is_own_code)).to_bytes()
@@ -106,7 +107,7 @@ def load_exception(
     make_stand_in: Callable[[StandIn], BaseException] = UnrestoredError,
     unpickler: Any = pickle.Unpickler,
 ) -> BaseException:
-    """Return the exception that `dump_exception` was given. Raises whatever unpickling raises."""
+    """Return the exception from the bytes of `dump_exception`. Raises any error of unpickling."""
 
     restored = _unpickler_class(unpickler)(io.BytesIO(data), make_stand_in).load()
     if type(restored) is tuple:
@@ -120,7 +121,7 @@ def load_exception(
 
 
 def same_text(one: str, other: str) -> bool:
-    """Whether two texts of exceptions say the same: addresses differ between processes, and so does the order of sets."""
+    """Whether two texts of exceptions are equal, except for addresses and the order of sets, which differ between processes."""
     if one == other:
         return True
     one, other = _ADDRESS.sub("0x", one), _ADDRESS.sub("0x", other)
@@ -128,7 +129,7 @@ def same_text(one: str, other: str) -> bool:
 
 
 class _Dump:
-    """One exception with all that belongs to it, on its way to bytes."""
+    """Makes the bytes of one exception with its causes, contexts and members."""
 
     def __init__(self, error: BaseException, text: str, limits: _Limits) -> None:
         self._error = error
@@ -137,10 +138,10 @@ class _Dump:
         self._parts = _parts_of(error)
         self._travels = {id(part) for part in self._parts}
         self._ways: dict[int, list[str]] = {}
-        """By exception: the ways that are left, the present one first."""
+        """By exception: the ways that have not failed, the present one first."""
         self._reasons: dict[int, str] = {}
         self._alone: int | None = None
-        """The one part that is tried by itself; others stand aside."""
+        """The only exception that is pickled in this attempt; the others are replaced."""
 
     def to_bytes(self) -> bytes:
         for _ in range(_ROUNDS_MAX):
@@ -155,7 +156,7 @@ class _Dump:
                 return data
             for part, reason in differing:
                 self._give_up_way(part, reason)
-        # Two of them may be impossible only together, or it never comes to rest.
+        # The exceptions may fail only in combination, or differ in each attempt: describe all of them.
         self._ways = {id(part): [_STAND_IN] for part in self._parts}
         try:
             return self._dumps(self._error)
@@ -174,11 +175,11 @@ class _Dump:
     def _give_up_way(self, error: BaseException, reason: str) -> None:
         if self._way_of(error) != _STAND_IN:
             self._ways[id(error)].pop(0)
-        # The first reason is that of the way its class is meant to go.
+        # Keep the first reason: it is about the way that the class intends.
         self._reasons.setdefault(id(error), reason)
 
     def _blame(self, problem: BaseException) -> None:
-        """Find the parts that spoil the whole, and send them another way."""
+        """Find the exceptions that make the whole fail, and try another way for them."""
         if len(self._parts) == 1:
             self._give_up_way(self._error, _reason(problem))
             return
@@ -201,7 +202,7 @@ class _Dump:
         try:
             _pickler_class(pickle.Pickler)(stream, self._reduce).dump(error)
         except (pickle.PicklingError, AttributeError, TypeError):
-            # Local classes, and those of __main__: by value.
+            # Local classes, and classes of __main__, travel by value.
             from scaler_protocol.payloads import by_value
 
             stream = io.BytesIO()
@@ -209,7 +210,7 @@ class _Dump:
         return stream.getvalue()
 
     def _reduce(self, error: BaseException) -> Any:
-        """Say how one exception is pickled: of the chain, or found anywhere in another one's attributes."""
+        """Return how to pickle one exception: one of the chain, or one in an attribute of another."""
         if self._alone is not None and id(error) != self._alone and id(error) in self._travels:
             return Exception, ()
         way = self._way_of(error)
@@ -251,7 +252,7 @@ class _Dump:
     # --- the proof
 
     def _differences(self, copy: BaseException) -> list[tuple[BaseException, str]]:
-        """Return the parts that are not the same after having been restored, each with what differs."""
+        """Return the exceptions that are restored differently, each with the difference."""
         copies = _parts_of(copy)
         if len(copies) != len(self._parts):
             return [(self._error, "its causes, contexts or members would not be the same")]
@@ -269,7 +270,7 @@ class _Dump:
 
 
 def new_exception(kind: type[BaseException], made_from: tuple[Any, ...]) -> BaseException:
-    """Return a new exception without fields; `made_from` are message and members of a group. None of its code runs."""
+    """Return a new exception without fields; `made_from` has message and members of a group. No code of its class runs."""
     built_in = next(base for base in type.__dict__["__mro__"].__get__(kind) if is_built_in(base))
     error: BaseException = built_in.__new__(kind, *made_from)
     return error
@@ -290,7 +291,7 @@ def write_fields(error: BaseException, state: tuple[Any, ...]) -> None:
 
 
 def write_own_state(error: Any, state: tuple[Any, ...]) -> None:
-    """Do what pickle does with the state an exception says it has, and add what pickle leaves out."""
+    """Set the state that an exception's class returned, as pickle does, and the fields that pickle omits."""
     own_state, setter, *links = state
     if setter is not None:
         setter(error, own_state)
@@ -308,7 +309,7 @@ def write_own_state(error: Any, state: tuple[Any, ...]) -> None:
 
 
 def make_stand_in(*fields: Any) -> BaseException:
-    """What pickles call for an exception that cannot be restored. `load_exception` replaces it."""
+    """Pickles call this for an exception that cannot be restored. `load_exception` replaces the result."""
     return UnrestoredError(StandIn(*fields))
 
 
@@ -324,7 +325,7 @@ def _write_links(
         own["__cause__"].__set__(error, cause)
     if context is not None:
         own["__context__"].__set__(error, context)
-    # Setting a cause sets this, too.
+    # Setting a cause sets this too, so it follows.
     own["__suppress_context__"].__set__(error, suppress)
     if places:
         own["__traceback__"].__set__(error, make_traceback(places))
@@ -406,7 +407,7 @@ def _read_fields(error: BaseException) -> dict[str, Any]:
 
 
 def _difference(error: BaseException, copy: BaseException, text: str, run: Run) -> str:
-    """Return what of `copy` is not as in `error`, whose text is `text`; empty where nothing is."""
+    """Return how `copy` differs from `error`, whose text is `text`; empty if it does not."""
     if type(copy) is not type(error):
         return f"it would be restored as {type_name_of(type(copy))}"
     if not _alike(args_of(error), args_of(copy)):
@@ -415,20 +416,20 @@ def _difference(error: BaseException, copy: BaseException, text: str, run: Run) 
         return "its attributes would not be the same"
     if not _alike(_read_fields(error), _read_fields(copy)):
         return "its fields would not be the same"
-    # A text that is another one each time says nothing.
+    # A text that changes each time proves nothing.
     if not same_text(text, text_of(copy, run)) and same_text(text, text_of(error, run)):
         return "its text would not be the same"
     return ""
 
 
 def _alike(one: Any, other: Any, depth: int = 0) -> bool:
-    """Whether two values are the same as far as can be said without running code of theirs."""
+    """Whether two values are equal, as far as this can be determined without running their code."""
     kind = type(one)
     if type(other) is UnrestoredError:
-        # The other exceptions of a group are not to suffer for one that has to be described.
+        # One member of a group that must be described does not affect the others.
         return issubclass(kind, BaseException)
     if kind is not type(other):
-        # Classes that travel by value may be made anew.
+        # Classes that travel by value may be new objects.
         return type_name_of(kind) == type_name_of(type(other))
     if kind in (int, str, bytes, bool, type(None)):
         return bool(one == other)

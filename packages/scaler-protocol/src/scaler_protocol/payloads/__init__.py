@@ -1,1 +1,1 @@
-"""What the bytes of arguments, results, functions and failures mean to clients and processors."""
+"""The meaning of the bytes of arguments, results, functions and failures for clients and processors."""

@@ -1,10 +1,10 @@
-"""What it means to run a task: restore, call, serialize. In the fewest words, for runners that need no more than that.
+"""What running a task means: restore, call, serialize. The simplest form, for runners that need no more.
 
-`scaler.testing.InProcessCluster` and the service processes of the Symphony adapter run tasks by this. The worker's processor does
-the same with shortcuts of its own, and with a way to cancel. `scaler_protocol.testing.payload_vectors` holds all of them to it.
+`scaler.testing.InProcessCluster` and the service processes of the Symphony adapter run tasks with this module. The worker's
+processor has its own faster form, which can cancel. `scaler_protocol.testing.payload_vectors` checks that all of them agree.
 
-This module and those it imports need the standard library and cloudpickle only, and of this package neither the codec nor a
-transport: the Symphony adapter sends their source to where nothing of ours is installed.
+This module and its imports need only the standard library and cloudpickle, and neither the codec nor a transport, because the
+Symphony adapter sends their source to hosts where no package of Scaler is installed.
 """
 
 from __future__ import annotations
@@ -52,31 +52,31 @@ class TaskPayloads:
     inputs: Sequence[bytes] = ()
     """Results of its predecessors in a graph."""
     serializer: bytes = b""
-    """Body of the class of the client's serializer; empty for none."""
+    """The body of the client's serializer class; empty for none."""
     is_chunk: bool = False
 
 
 class Execution:
-    """Runs tasks of one client. What it restores of function bodies that are not PER_CALL it keeps."""
+    """Runs tasks of one client. It keeps restored functions whose bodies are not PER_CALL."""
 
     def __init__(self, fetch: FetchObject, open_scope: Callable[[], None] = lambda: None) -> None:
         """`fetch` gets the objects that payloads name; `open_scope` is called before functions are restored.
 
-        From then on classes that travel by value are what the payloads that follow say (see `by_value.classes.set_scope`).
+        It begins a new scope for classes that travel by value (see `by_value.classes.set_scope`).
         """
         self._fetch = fetch
         self._open_scope = open_scope
         self._restored: dict[tuple[bytes, bytes], Any] = {}
 
     def run(self, task: TaskPayloads) -> tuple[Status, Outcome]:
-        """Return how the task ended, and its answer: what it returned, or a failure. Never raises.
+        """Return the task's status and its answer: the result or a failure. Never raises.
 
-        Where an object cannot be had that a task needs before it can begin, the status is that of ObjectUnavailableError.
+        If an object is unavailable that the task needs before it begins, the status is that of ObjectUnavailableError.
         """
         try:
             return Status.SUCCESS, self._run(task)
         except BaseException as error:
-            # Of a user's: not even SystemExit may end the process that runs tasks.
+            # Users' code may raise anything. Not even SystemExit may end the process that runs tasks.
             unavailable = unavailable_object(error)
             if unavailable is not None:
                 return Status(unavailable.status), Outcome(str(unavailable).encode("utf-8", "replace"))
@@ -89,7 +89,7 @@ class Execution:
             chunk = _restored("the arguments", lambda: load_chunk(task.arguments, self._fetch))
             return _dump_chunk(*copy_context().run(self._run_chunk, function, chunk, serializer))
         args, kwargs = self._arguments(task.arguments, task.inputs, serializer)
-        # In a context of its own: decimal contexts and the like end with their task.
+        # In a new context, so that decimal contexts and the like end with their task.
         value = completed(copy_context().run(function, *args, **kwargs))
         try:
             return dump_result(value, serializer)
@@ -135,8 +135,8 @@ class Execution:
             if type(error.cause) is not CallFailedError:
                 raise
             error_of_call = error.cause.error
-        # Nothing is wrong with the arguments: a call that they consist of has raised. Behind the handler, because within it
-        # the interpreter would take what it handles for this one's context.
+        # A call inside the arguments has raised; the arguments themselves are right. Raised after the handler, because inside
+        # it the interpreter would set the handled exception as the context of this one.
         raise error_of_call
 
     def _run_chunk(
@@ -169,7 +169,7 @@ class Execution:
             except BaseException as error:
                 results.append(None)
                 failed = RuntimeError(STOP_TEXT) if type(error) is StopIteration else error
-                # Whoever called `map` gets the first failure. Of the others it only counts that there were some.
+                # The caller of `map` gets the first failure. Of the others only the number matters.
                 failures[index] = _brief_failure(failed) if failures else _failure(failed)
         return results, failures
 
@@ -185,7 +185,7 @@ def _dump_chunk(results: list[Any], failures: dict[int, bytes]) -> Outcome:
     try:
         return dump_result((results, failures), None)
     except BaseException:
-        # Find out which ones it is that cannot be pickled; the others are not to suffer.
+        # Find the values that cannot be pickled, so that the others still arrive.
         for index, value in enumerate(results):
             try:
                 dump_pickle(value)
@@ -195,7 +195,7 @@ def _dump_chunk(results: list[Any], failures: dict[int, bytes]) -> Outcome:
 
 
 def _failure(error: BaseException) -> bytes:
-    """Return the failure payload of what a task, or an item of a map chunk, ended with."""
+    """Return the failure payload of the exception of a task or of an item of a map chunk."""
     unavailable = unavailable_object(error)
     if unavailable is not None:
         return unavailable.failure_payload()
@@ -219,9 +219,9 @@ _OWN_FILES = frozenset(
         coroutines.completed,
     )
 )
-"""Where these modules came from as source, their files are not where they are here."""
+"""The file names in Scaler's code objects. They are not these modules' paths if the modules travelled as source."""
 
 
 def _is_own_code(code: CodeType) -> bool:
-    """Whether a frame is one of the machinery's, above the user's."""
+    """Whether a frame belongs to Scaler, outside the user's code."""
     return code.co_filename in _OWN_FILES

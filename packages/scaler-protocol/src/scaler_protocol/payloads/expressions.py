@@ -1,4 +1,4 @@
-"""Expressions of graph rows to values: see `framing.Source.EXPRESSION`."""
+"""Computes the expressions of graph rows: see `framing.Source.EXPRESSION`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from scaler_protocol.payloads.framing import Call, InputReference
 
 
 class CallFailedError(Exception):
-    """A call of an expression has raised `error`: what the task is to raise, as nothing is wrong with its arguments."""
+    """A call of an expression has raised `error`. The task raises it too, because its arguments themselves are right."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__()
@@ -17,7 +17,7 @@ class CallFailedError(Exception):
 
 
 class HoldsItselfError(Exception):
-    """A container in which parts are to be replaced holds itself: it cannot be built anew."""
+    """A container with parts to replace contains itself, so it cannot be built again."""
 
     def __init__(self, container: Any) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class HoldsItselfError(Exception):
 
 
 OPEN: Any = object()
-"""What a `resolve` returns for a value that is looked into."""
+"""Returned by `resolve` for a container whose parts must be resolved."""
 
 
 def rebuild(
@@ -36,9 +36,9 @@ def rebuild(
 ) -> Any:
     """Replace parts of nested containers, innermost first, from left to right. Raises HoldsItselfError.
 
-    `resolve` says what stands for a value, or OPEN for a container; `parts_of` a container's parts; `join` makes the
-    container anew of what stands for them. A container that occurs several times is built once, and stays one object;
-    a `Call` is made wherever it occurs. Does not recurse: containers may be nested as deeply as pickles can be.
+    `resolve` returns the replacement of a value, or OPEN for a container; `parts_of` returns a container's parts; `join`
+    builds the container again from their replacements. A container that occurs several times is built once and stays one
+    object. A `Call` is made each time it occurs. This does not recurse, so containers may be nested as deeply as in pickles.
     """
     finished: dict[int, Any] = {}
     holds_itself: set[int] = set()
@@ -52,12 +52,12 @@ def rebuild(
                 finished[id(pending)] = OPEN
                 frames.append((pending, parts_of(pending), []))
             elif known is OPEN:
-                # Where a container holds itself, it is found as it is.
+                # A container that contains itself is found unchanged.
                 holds_itself.add(id(pending))
                 result = pending
             else:
                 result = known
-        # Hand the result to the container it is for, then take the next part of the innermost that is not complete.
+        # Give the result to its container, then take the next part of the innermost incomplete container.
         while True:
             if result is not OPEN:
                 if not frames:
@@ -74,15 +74,15 @@ def rebuild(
 
 
 def parts_of_container(container: Any) -> Sequence[Any]:
-    """Return the parts of a list, a tuple or a dictionary in which something may stand for something else."""
+    """Return the parts of a list, a tuple or a dictionary that may have replacements."""
     parts: Sequence[Any] = list(container.values()) if type(container) is dict else container
     return parts
 
 
 def join_container(original: Any, parts: Sequence[Any], values: list[Any]) -> Any:
-    """Return a container like `original` with these values; the original where nothing has changed.
+    """Return a container like `original` with these values; the original if nothing has changed.
 
-    So what it shares with others stays shared.
+    So a container that others share stays shared.
     """
     if all(value is part for value, part in zip(values, parts, strict=True)):
         return original
@@ -98,7 +98,7 @@ def evaluate(
 ) -> Any:
     """Fill in the inputs of an expression and make its calls with `call`, innermost first, from left to right.
 
-    Raises CallFailedError where a call raises.
+    Raises CallFailedError if a call raises.
     """
 
     def resolve(value: Any) -> Any:

@@ -1,7 +1,7 @@
-"""What the payload bytes of tasks, results, functions and objects mean to clients and processors.
+"""The payload bytes of tasks, results, functions and objects, which clients and processors understand.
 
-The scheduler and the object storage server never look inside. The first byte is a tag; this module frames and unframes,
-it does not pickle: that is the serializer's business.
+The scheduler and the object storage server never read them. The first byte is a tag. This module adds and removes frames; the
+serializer pickles.
 
     function body   PICKLED + pickle | CUSTOM + bytes of the client's serializer | OBJECT + object id
                     | PER_CALL + any of the three
@@ -17,25 +17,25 @@ buffers), RAW_BYTES or RAW_BYTEARRAY (the second is the value), CUSTOM + bytes, 
 
 Pickle means: restored by `pickle.loads`; made by pickle or `scaler_protocol.payloads.by_value`.
 
-Functions: a worker restores a body once and keeps what came of it. That is right for code only. What carries state (a bound
-method, a callable object, a closure over a list) is PER_CALL: restored for each call, in a map for each item, so that
-no call sees what another one has changed.
+Functions: a worker restores a body once and keeps the result. This is right for code only. A function with state (a bound
+method, a callable object, a closure over a list) is PER_CALL. It is restored for each call, and in a map for each item, so
+that no call sees the changes of another.
 
-Map chunks: with `star` an item is a tuple of positional arguments, without it the only argument. Where an item failed,
-`values` holds None at its index.
+Map chunks: with `star` an item is a tuple of positional arguments, without it the only argument. At the index of an item
+that failed, `values` has None.
 
 Custom serializer (a batch or graph names one): its class travels as a function body, PICKLED. Function bodies are then
 CUSTOM; argument lists are always ARGUMENTS, and a VALUE is the serializer's bytes (without serializer: a pickle); an
 OBJECT argument's header is CUSTOM unless it was stored by `send_object`, whose header is PICKLED or RAW as always;
 results are CUSTOM, or OBJECT whose header is CUSTOM. In a map outcome, which stays PICKLED, each of `values` is the
-serializer's bytes. Expressions and failures are pickled whatever the serializer. Map chunks are always PAYLOADS.
+serializer's bytes. Expressions and failures are always pickled. Map chunks are always PAYLOADS.
 
-Failures: `scaler_protocol.failures` makes them on all roads. The texts are plain and bounded, so that monitors can show
-them; `Failure.pickled` is what `load_exception` there makes the exception of, with traceback, cause, context and notes, or
-a description of one that cannot be restored. It is empty where `type_name` is enough: an error of ours that is made anew
+Failures: `scaler_protocol.failures` makes all of them. Their texts are plain and bounded, so that monitors can show them.
+From `Failure.pickled`, `load_exception` there makes the exception with traceback, cause, context and notes, or the
+description of one that cannot be restored. It is empty if `type_name` is enough: for an error of Scaler's that is made again
 by its name ("DeserializeObjectError" where function or arguments cannot be restored on the worker, "MissingObjects",
-"ObjectStorageException"), and a map item that is not the first of its chunk to fail. A result that cannot be serialized is
-a failure.
+"ObjectStorageException"), and a map item that is not the first of its chunk to fail. A result that cannot be serialized is a
+failure.
 """
 
 from __future__ import annotations
@@ -61,26 +61,26 @@ FRAMED = b"F"
 PER_CALL = b"N"
 
 FAILURE_KEPT_BYTES_MAX = 24 * 1024
-"""Failure payloads up to this size are kept for monitors. Of a larger one they get a short form that fits."""
+"""Failure payloads up to this size are kept for monitors. Instead of a larger one, they get a short form."""
 
 INLINE_BYTES_MAX = 48 * 1024
 """Arguments and results up to this size travel inside batches; larger ones become objects."""
 
 OBJECT_BYTES_MAX = MESSAGE_BYTES_MAX - 1024**2
-"""Largest object in storage, and so the largest value: a message less its envelope and header."""
+"""The largest object in storage, and so the largest value: a message without envelope and header."""
 
 
 class Source(IntEnum):
     """Where an argument's value comes from."""
 
     VALUE = 0
-    """Serialized bytes, right here."""
+    """Serialized bytes in the argument itself."""
     OBJECT = 1
     """An object in storage: 16 bytes."""
     INPUT = 2
     """The result of the task's n-th graph predecessor: U16."""
     EXPRESSION = 3
-    """Pickle of lists, tuples and dictionaries in which `InputReference` and `Call` stand for values to be filled in."""
+    """Pickle of lists, tuples and dictionaries. Each `InputReference` and `Call` in it is replaced by a value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ _COUNTS = struct.Struct("<II")
 _ARGUMENT = struct.Struct("<BQ")
 _LENGTH32 = struct.Struct("<I")
 _NAME_ERRORS = "surrogatepass"
-"""Python takes any text as the name of a keyword argument, lone surrogates included."""
+"""How names of keyword arguments are encoded. They may be any text, even with lone surrogates."""
 
 
 def frame_arguments(positional: Sequence[Argument], keyword: dict[str, Argument]) -> bytes:
@@ -163,7 +163,7 @@ def unframe_arguments(payload: bytes) -> tuple[list[Argument], dict[str, Argumen
 
 
 def unframe_function(body: bytes) -> tuple[bool, bytes]:
-    """Return whether a function must be restored for each call, and the body that says what it is."""
+    """Return whether a function must be restored for each call, and its body without that mark."""
     return (True, body[1:]) if body[:1] == PER_CALL else (False, body)
 
 
@@ -191,12 +191,12 @@ def unframe_payloads(payload: bytes) -> list[bytes]:
 
 
 def frame_object(object_id: ObjectId) -> bytes:
-    """Return a payload that says: the real one is this object."""
+    """Return a payload that stands for this object."""
     return OBJECT + object_id
 
 
 def unframe_object(payload: bytes) -> ObjectId | None:
-    """Return the object a payload stands for, or None where it is no OBJECT payload."""
+    """Return the object that a payload stands for, or None if it is no OBJECT payload."""
     if payload[:1] != OBJECT:
         return None
     if len(payload) != 1 + ID_BYTES:

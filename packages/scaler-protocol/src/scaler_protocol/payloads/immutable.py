@@ -1,4 +1,4 @@
-"""Which values never change, told by their exact types."""
+"""Which values never change. Their exact types decide."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ _BY_NAME = frozenset(
         "numpy.int64",
         "numpy.float32",
         "numpy.float64",
-        # Pickled by its name: every process has its own.
+        # Pickled by its name, so every process has its own.
         "logging.Logger",
     }
 )
-"""By name, so that none of these modules is imported for it."""
+"""Types by name, so that their modules need not be imported."""
 
 
 def is_immutable(value: Any) -> bool:
-    """Whether nothing that `value` consists of can change."""
+    """Whether no part of `value` can change."""
     kind = type(value)
     if kind in _ATOMS:
         return True

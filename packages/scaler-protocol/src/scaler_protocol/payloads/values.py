@@ -1,4 +1,4 @@
-"""Payload bytes to functions, arguments and results, and back (see `scaler_protocol.payloads.framing`)."""
+"""From payload bytes to functions, arguments and results, and back (see `scaler_protocol.payloads.framing`)."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ FetchObject = Callable[[bytes], Sequence[memoryview]]
 
 
 class ObjectUnavailableError(Exception):
-    """An object that a task needs cannot be had; `status` is what the task is answered with."""
+    """An object that a task needs is unavailable; `status` is the task's status in the answer."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
         self.status = status
 
     def failure_payload(self) -> bytes:
-        """Return the failure of an item of a map chunk that needs the object: the others do not."""
+        """Return the failure of the item of a map chunk that needs the object. Other items do not fail."""
         name = "MissingObjects" if self.status == Status.MISSING_OBJECT else "ObjectStorageException"
         return named_failure_payload(name, str(self))
 
 
 class NotRestoredError(Exception):
-    """What a task consists of, "the function" say, cannot be made from its bytes."""
+    """A part of a task, such as "the function", cannot be restored from its bytes."""
 
     def __init__(self, what: str, cause: Exception) -> None:
         super().__init__(what)
@@ -62,19 +62,19 @@ class NotRestoredError(Exception):
 
 
 def unavailable_object(error: BaseException) -> ObjectUnavailableError | None:
-    """Return why a task could not even begin, where that is an object it needs."""
+    """Return the unavailable object because of which a task could not begin, if that is the reason."""
     cause = error.cause if type(error) is NotRestoredError else None
     return cause if type(cause) is ObjectUnavailableError else None
 
 
 class Serializer(Protocol):
-    """The class users derive from: static methods used for the function, each argument and the result."""
+    """The base class of users' serializers. Its static methods serialize the function, each argument and the result."""
 
     def serialize(self, obj: Any, /) -> bytes:
         """Return the bytes of a function, an argument or a result."""
 
     def deserialize(self, payload: bytes, /) -> Any:
-        """Return what `serialize` made these bytes of."""
+        """Return the value from which `serialize` made these bytes."""
 
 
 class Outcome(NamedTuple):
@@ -124,7 +124,7 @@ def _deserialize(serializer: Serializer | None, data: bytes) -> Any:
 
 
 def _payload_of(payload: bytes, fetch: FetchObject) -> tuple[bytes, Sequence[memoryview]]:
-    """Return (payload, out-of-band buffers), where `payload` may have been put into storage as a whole."""
+    """Return (payload, out-of-band buffers); `payload` may name an object that contains the whole payload."""
     object_id = unframe_object(payload)
     if object_id is None:
         return payload, ()
@@ -165,7 +165,7 @@ def load_arguments(
 
 
 def load_chunk(payload: bytes, fetch: FetchObject) -> tuple[bool, Sequence[Any]] | list[bytes]:
-    """Return (star, items) of a map chunk, or the argument payloads of its items where it has those."""
+    """Return (star, items) of a map chunk, or the argument payloads of its items if it contains those."""
     buffers: Sequence[memoryview] = ()
     if payload[:1] == OBJECT:
         payload, buffers = _payload_of(payload, fetch)
@@ -181,11 +181,11 @@ def load_chunk(payload: bytes, fetch: FetchObject) -> tuple[bool, Sequence[Any]]
 
 
 _CANNOT_NAME = (pickle.PicklingError, AttributeError, TypeError)
-"""What pickle raises for lambdas, local classes and what lives in `__main__`."""
+"""The errors of pickle for lambdas, local classes and objects of `__main__`."""
 
 _ATOMS = frozenset((int, float, bool, type(None), str))
 _ITEMS_MAX = 32
-"""Longer lists are not looked through for having buffers: to pickle them as if they had costs little beside the rest."""
+"""Longer lists are not searched for buffers. Pickling them as if they had some costs little in comparison."""
 
 
 def _dump_by_reference(value: Any, buffer_callback: Callable[[pickle.PickleBuffer], Any] | None = None) -> bytes:
@@ -193,7 +193,7 @@ def _dump_by_reference(value: Any, buffer_callback: Callable[[pickle.PickleBuffe
 
 
 def dump_pickle(value: Any) -> bytes:
-    """Return a pickle of `value`, by value where it cannot go by reference."""
+    """Return a pickle of `value`, with objects by value that cannot be named."""
     try:
         return _dump_by_reference(value)
     except _CANNOT_NAME:
@@ -201,7 +201,7 @@ def dump_pickle(value: Any) -> bytes:
 
 
 def _dump_apart(value: Any) -> tuple[bytes, list[memoryview]]:
-    """As `dump_pickle`, and the large buffers beside it."""
+    """As `dump_pickle`, with the large buffers apart from the pickle."""
     try:
         return by_value.dumps_apart(value, _dump_by_reference)
     except _CANNOT_NAME:
@@ -209,7 +209,7 @@ def _dump_apart(value: Any) -> tuple[bytes, list[memoryview]]:
 
 
 def dump_result(value: Any, serializer: Serializer | None) -> Outcome:
-    """Serialize what a task returned. Raises whatever pickling raises."""
+    """Serialize a task's result. Raises any error of pickling."""
     if serializer is not None:
         return inline_or_object(CUSTOM + serialized(value, serializer))
     kind = type(value)
@@ -228,7 +228,7 @@ def dump_result(value: Any, serializer: Serializer | None) -> Outcome:
 
 
 def serialized(value: Any, serializer: Serializer) -> bytes:
-    """Return the bytes a custom serializer makes of a value. Raises what it raises, TypeError where it has none."""
+    """Return the bytes that a custom serializer makes from a value. Raises its errors, and TypeError if it returns no bytes."""
     data: Any = serializer.serialize(value)
     if isinstance(data, bytearray | memoryview):
         return bytes(data)
@@ -238,7 +238,7 @@ def serialized(value: Any, serializer: Serializer) -> bytes:
 
 
 def inline_or_object(payload: bytes) -> Outcome:
-    """Return a payload as it is, or as an object where it is large."""
+    """Return a payload as it is, or as an object if it is large."""
     # An object's header has the same form as a payload: tag and bytes.
     return Outcome(payload) if len(payload) <= INLINE_BYTES_MAX else _as_object([payload])
 

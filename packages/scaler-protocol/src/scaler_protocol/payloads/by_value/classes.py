@@ -1,12 +1,12 @@
-"""Classes by value: how one is taken apart, and how the receiver makes it, or finds it, again.
+"""Classes by value: how a class is taken apart, and how the receiver makes it again, or finds it.
 
-A class that travels by value has an identity: an id that goes along, the same that cloudpickle uses. So whoever gets its
-own class back finds the very same one, and all copies in one process are one class.
+A class that travels by value has an identity, the id that cloudpickle uses, which travels with it. So a process that gets
+its own class back finds the same object, and all copies in one process are one class.
 
-What a pickle says of a class that is there already counts as follows. A class that was *defined* in this process is never
-changed: a result would set it back to what it was when the task was submitted. A class that was *restored* here is set to
-what the pickle says once in a *scope*. An application has one scope, so the first definition stays. In a worker every call
-is a scope: what was submitted with the call is what its code sees, whatever earlier tasks did to the class.
+If the receiver has the class already, these rules hold. A class that was *defined* in this process is never changed, because
+a result would set it back to its state when the task was submitted. A class that was *restored* here is set to the state in
+the pickle once in each *scope*. An application has one scope, so the first definition stays. In a worker every call is a
+scope: its code sees the class as it was submitted with the call, whatever earlier tasks did to it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _DESCRIPTORS_OF_LAYOUT = (types.MemberDescriptorType, types.GetSetDescriptorType
 _REMADE = frozenset(
     {"__annotate_func__", "_abc_impl", "_abc_cache", "_abc_negative_cache", "_abc_negative_cache_version"}
 )
-"""Attributes the interpreter makes for every class anew."""
+"""Attributes that the interpreter makes for every new class."""
 
 _NOTES = frozenset({"__slotnames__"})
 """Attributes that `copyreg` adds to a class when one of its objects is pickled."""
@@ -32,7 +32,7 @@ Reduced = tuple[Any, ...]
 
 
 class _Restored:
-    """A class that was made from a pickle here."""
+    """The record of a class that was restored from a pickle here."""
 
     __slots__ = ("names", "reference", "scope")
 
@@ -46,11 +46,11 @@ class _Restored:
 _NO_SCOPE = object()
 _restored: dict[str, _Restored] = {}
 _scope_of_process: Callable[[], Hashable] = bool
-"""Returns what stands for the present scope. `bool()` is the same for ever."""
+"""Returns a value that identifies the present scope. With `bool` there is one scope for ever."""
 
 
 def set_scope(scope: Callable[[], Hashable]) -> None:
-    """Say how to tell the present scope: classes restored here are set to what a pickle says once in each."""
+    """Set the function that identifies the present scope. In each scope, restored classes are set to a pickle's state once."""
     global _scope_of_process
     _scope_of_process = scope
 
@@ -59,18 +59,18 @@ def set_scope(scope: Callable[[], Hashable]) -> None:
 
 
 def reduce_class(cls: type) -> Reduced:
-    """Return how `pickle` is to write a class by value."""
+    """Return the reduction with which `pickle` writes a class by value."""
     tracker_id = tracking._get_or_create_tracker_id(cls)
     attributes = own_attributes(cls)
     namespace: dict[str, Any] = {}
     for name in ("__module__", "__orig_bases__"):
         if name in attributes:
-            # `Generic` looks at the second while the class is made.
+            # `Generic` reads the second one while the class is made.
             namespace[name] = attributes[name]
     if "__slots__" in attributes:
         namespace["__slots__"] = _slot_names(cls)
         if not isinstance(attributes["__slots__"], str | tuple | list | dict):
-            # An iterator, which has nothing left to give.
+            # An iterator, which may be exhausted.
             attributes["__slots__"] = namespace["__slots__"]
     if isinstance(cls.__dict__.get("__dict__"), property):
         namespace["__dict__"] = attributes.pop("__dict__")
@@ -79,7 +79,7 @@ def reduce_class(cls: type) -> Reduced:
 
 
 def own_attributes(cls: type) -> dict[str, Any]:
-    """Return the attributes of a class's own, but for those that making it brings along."""
+    """Return the class's own attributes, except those that making a class sets."""
     return {
         name: value
         for name, value in cls.__dict__.items()
@@ -91,13 +91,13 @@ def registered_with(cls: type) -> list[type]:
     """Return the classes that were registered as virtual subclasses of an abstract base class."""
     if not isinstance(cls, abc.ABCMeta):
         return []
-    # What `ABCMeta._dump_registry` prints.
+    # The values that `ABCMeta._dump_registry` prints.
     references = abc._get_dump(cls)[0]  # type: ignore[attr-defined]
     return [subclass for subclass in (reference() for reference in references) if subclass is not None]
 
 
 def _slot_names(cls: type) -> tuple[str, ...]:
-    """Return slots from what they have become, which is right for any form and for private names."""
+    """Return slots from their descriptors, which is right for every form of `__slots__` and for private names."""
     return tuple(
         name
         for name, value in cls.__dict__.items()
@@ -109,7 +109,7 @@ def _slot_names(cls: type) -> tuple[str, ...]:
 
 
 def find_class(tracker_id: str) -> type | None:
-    """Return the class with this identity where this process has it."""
+    """Return the class with this identity, if this process has it."""
     with tracking._DYNAMIC_CLASS_TRACKER_LOCK:
         found: type | None = tracking._DYNAMIC_CLASS_TRACKER_BY_ID.get(tracker_id)
     return found
@@ -118,21 +118,21 @@ def find_class(tracker_id: str) -> type | None:
 def make_class(
     tracker_id: str, metaclass: type, name: str, qualified_name: str, bases: tuple[type, ...], namespace: dict[str, Any]
 ) -> type:
-    """Return the class with this identity, made without attributes where it is not here. They come with its state."""
+    """Return the class with this identity. If it is not here, make it without attributes, which come with its state."""
     found = find_class(tracker_id)
     if found is not None:
         return found
     try:
         made = types.new_class(name, bases, {"metaclass": metaclass}, lambda space: space.update(namespace))
     except Exception:
-        # A metaclass, or an `__init_subclass__`, that wants attributes or class keywords.
+        # A metaclass or an `__init_subclass__` needs attributes or class keywords.
         made = _make_plainly(metaclass, name, bases, namespace)
     _plain_metaclass(made).__setattr__(made, "__qualname__", qualified_name)
     return keep_restored(tracker_id, made)
 
 
 def keep_restored(tracker_id: str, made: type) -> type:
-    """Note a class as restored; return it, or the one that another thread was faster with."""
+    """Record a class as restored; return it, or the one that another thread has recorded first."""
     kept: type = tracking._lookup_class_or_track(tracker_id, made)
     if kept is made:
         _restored[tracker_id] = _Restored(weakref.ref(made, lambda _: _restored.pop(tracker_id, None)))
@@ -140,7 +140,7 @@ def keep_restored(tracker_id: str, made: type) -> type:
 
 
 class _Shield:
-    """In front of other bases: keeps their `__init_subclass__` from being called."""
+    """Placed before other bases, so that their `__init_subclass__` is not called."""
 
     __slots__ = ()
 
@@ -156,7 +156,7 @@ class _ShieldWithAttributes:
 
 
 def _make_plainly(metaclass: type, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> type:
-    """Make a class without a word from its metaclass or its bases: they had theirs where the class was defined."""
+    """Make a class without running code of its metaclass or bases. That ran when the class was defined."""
     new: Any = abc.ABCMeta.__new__ if issubclass(metaclass, abc.ABCMeta) else type.__new__
     try:
         return new(metaclass, name, bases, dict(namespace))  # type: ignore[no-any-return]
@@ -175,7 +175,7 @@ def _make_plainly(metaclass: type, name: str, bases: tuple[type, ...], namespace
 
 
 def set_class_state(cls: type, state: tuple[str, dict[str, Any], list[type]]) -> None:
-    """Give a class that was restored here the attributes a pickle says it has, once in a scope."""
+    """Set a restored class to the attributes in a pickle, once in a scope."""
     tracker_id, attributes, registered = state
     restored = begin_setting(tracker_id)
     if restored is None:
@@ -187,27 +187,27 @@ def set_class_state(cls: type, state: tuple[str, dict[str, Any], list[type]]) ->
 
 
 def begin_setting(tracker_id: str) -> _Restored | None:
-    """Return the record of a class that is to be set now; None for one that stays as it is."""
+    """Return the record of a class that must be set now; None for one that stays as it is."""
     restored = _restored.get(tracker_id)
     if restored is None:
-        # Defined here.
+        # The class was defined here.
         return None
     return None if restored.scope == _scope_of_process() else restored
 
 
 def restored_class(cls: type) -> _Restored | None:
-    """Return the record of a class that was made from a pickle here, and None for any other."""
+    """Return the record of a class that was restored here; None for any other class."""
     restored = _restored.get(tracking._DYNAMIC_CLASS_TRACKER_BY_CLASS.get(cls))
     return restored if restored is not None and restored.reference() is cls else None
 
 
 def set_already(restored: _Restored) -> None:
-    """Note that a class is what the present scope's function says."""
+    """Record that a class has its state of the present scope."""
     restored.scope = _scope_of_process()
 
 
 def end_setting(cls: type, restored: _Restored) -> None:
-    """Note that a class is complete for this scope: one whose setting failed is set by the next pickle."""
+    """Record that a class is complete in this scope. If setting it fails, the next pickle sets it."""
     restored.scope = _scope_of_process()
     if not restored.names:
         restored.names = frozenset(cls.__dict__)
@@ -220,7 +220,7 @@ def set_attributes(cls: type, attributes: dict[str, Any], restored: _Restored) -
         known = restored.names | attributes.keys() | _NOTES
         for name in [name for name in cls.__dict__ if name not in known]:
             plain.__delattr__(cls, name)
-    # Past a metaclass of users: it may forbid what it allowed once, or make something else of it.
+    # Not through a user's metaclass, which may refuse an attribute or change it.
     for name, value in attributes.items():
         plain.__setattr__(cls, name, value)
     if "__firstlineno__" in attributes:
@@ -229,7 +229,7 @@ def set_attributes(cls: type, attributes: dict[str, Any], restored: _Restored) -
 
 
 def _plain_metaclass(cls: type) -> Any:
-    """Return what sets attributes of a class without users' code: `type`, but for classes of `ctypes`, which has its own."""
+    """Return the type whose methods set attributes without users' code: `type`; for classes of `ctypes`, its own."""
     kind: Any = type(cls)
     for metaclass in kind.__mro__:
         if isinstance(metaclass.__dict__.get("__setattr__"), types.WrapperDescriptorType):

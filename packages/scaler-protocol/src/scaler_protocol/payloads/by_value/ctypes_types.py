@@ -1,7 +1,7 @@
 """Types of `ctypes` by value: arrays, pointers and prototypes, which no module has by name, and structures.
 
-`ctypes` makes the first three on demand and keeps them, so the receiver asks its own for them. A structure is a class like
-others, but its layout must be there before anything else is made from it, and is set once.
+`ctypes` makes the first three on demand and keeps them, so the receiver gets them from its own `ctypes`. A structure is an
+ordinary class, but its layout is set once, and before anything else is made from it.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from scaler_protocol.payloads.by_value.classes import (
 )
 
 _LAYOUT = ("_pack_", "_align_", "_layout_", "_anonymous_", "_fields_")
-"""What says where the fields of a structure are, in the order in which it must be set."""
+"""The attributes with the layout of a structure, in the order in which they must be set."""
 
 _MAKING = frozenset({"_type_", "_length_", "_flags_", "_restype_", "_argtypes_"})
-"""What the other types of `ctypes` must have while they are made."""
+"""The attributes that the other types of `ctypes` need while they are made."""
 
 _NATIVE, _SWAPPED = ("__ctype_le__", "__ctype_be__") if sys.byteorder == "little" else ("__ctype_be__", "__ctype_le__")
 """Attributes of each number type: itself, and the same with its bytes in the other order, which `ctypes` makes for it."""
 
 
 def reduce_ctypes_type(cls: Any) -> Reduced | None:
-    """Return how `pickle` is to write a class of `ctypes` that has no importable name; None for any other class."""
+    """Return the reduction of a class of `ctypes` without an importable name; None for any other class."""
     ctypes: Any = sys.modules.get("ctypes")
     if ctypes is None:
-        # No class can be one of its.
+        # `ctypes` was not imported, so this is none of its classes.
         return None
     if issubclass(cls, ctypes.Structure | ctypes.Union):
         return _reduce_structure(cls)
@@ -71,7 +71,7 @@ def make_prototype(result: Any, arguments: tuple[Any, ...], flags: int) -> Any:
 
 
 def _reduce_defined(cls: type) -> Reduced:
-    """Return how to write a subclass that somebody defined: an array, a pointer, a prototype or a number."""
+    """Return the reduction of a user's subclass of an array, a pointer, a prototype or a number."""
     function, (*names, namespace), (tracker_id, attributes, registered), *rest = reduce_class(cls)
     needed = {name: attributes.pop(name) for name in _MAKING & attributes.keys()}
     for name in attributes.keys() & {_NATIVE, _SWAPPED}:
@@ -88,7 +88,7 @@ def _reduce_structure(cls: Any) -> Reduced:
     layout = {name: attributes.pop(name) for name in _LAYOUT if name in attributes}
     later: dict[str, Any] = {}
     if _mentions(layout.get("_fields_", ()), cls):
-        # Behind a pointer: the class must be there first.
+        # The structure contains a pointer to itself, so the class must exist first.
         layout, later = later, layout
     state = (tracker_id, attributes, later)
     return make_structure, (arguments, layout), state, None, None, set_structure_state
@@ -111,7 +111,7 @@ def _mentions(fields: Any, cls: type) -> bool:
 
 
 def make_structure(arguments: tuple[Any, ...], layout: dict[str, Any]) -> Any:
-    """Return the structure with this identity, made where it is not here, with its layout where that comes along."""
+    """Return the structure with this identity. If it is not here, make it, with its layout if that is given."""
     made = make_class(*arguments)
     _set_layout(made, layout)
     return made
@@ -131,5 +131,5 @@ def set_structure_state(cls: type, state: tuple[str, dict[str, Any], dict[str, A
 def _set_layout(cls: type, layout: dict[str, Any]) -> None:
     if "_fields_" not in cls.__dict__:
         for name, value in layout.items():
-            # Not past the metaclass, which makes the fields.
+            # Through the metaclass, because that makes the fields.
             setattr(cls, name, value)

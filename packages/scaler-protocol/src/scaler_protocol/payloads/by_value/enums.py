@@ -1,7 +1,7 @@
 """Enumerations by value. Their members are made with the class, and may be aliases, flags, or have attributes.
 
-The class is made by the `enum` module from names and values, with a `__new__` that makes each member from its plain data.
-What the original's `__new__` and `__init__` made of its values comes along as attributes: neither is called again.
+The `enum` module makes the class from names and values, with a `__new__` that makes each member from its plain data. The
+attributes that the original's `__new__` and `__init__` have set are in the pickle, so neither is called again.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ _OF_ENUM = frozenset(
     {"_member_names_", "_member_map_", "_value2member_map_", "_unhashable_values_", "_hashable_values_"}
 )
 _OF_ENUM_VALUES = frozenset({"_unhashable_values_map_"})
-"""Class attributes about the members, which making them fills."""
+"""Class attributes about the members, which `enum` fills."""
 
 _OF_MEMBER = frozenset({"_value_", "_name_", "__objclass__", "_sort_order_", "_inverted_"})
 
 
 def reduce_enum(cls: enum.EnumMeta) -> Reduced:
-    """Return how `pickle` is to write an enumeration by value."""
+    """Return the reduction with which `pickle` writes an enumeration by value."""
     tracker_id = tracking._get_or_create_tracker_id(cls)
     named: dict[str, Any] = dict(cls.__members__)
     made_anew = _OF_ENUM | _OF_ENUM_VALUES | named.keys()
     attributes = {name: value for name, value in own_attributes(cls).items() if name not in made_anew}
-    # `_value_`: a subclass may have a `value` of its own.
+    # `_value_`, because a subclass may define another `value`.
     members = [(name, member._value_, _data_of(cls, member)) for name, member in named.items()]
     states = {
         name: {key: value for key, value in vars(member).items() if key not in _OF_MEMBER}
@@ -62,7 +62,7 @@ def make_enum(
     members: list[tuple[str, Any, tuple[Any, ...]]],
     keywords: dict[str, Any],
 ) -> type:
-    """Return the enumeration with this identity, made with its members where it is not here."""
+    """Return the enumeration with this identity. If it is not here, make it with its members."""
     found = find_class(tracker_id)
     if found is not None:
         return found

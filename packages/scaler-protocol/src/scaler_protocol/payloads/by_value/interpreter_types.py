@@ -1,7 +1,7 @@
-"""Types that are written in C and have no name where they say they are: `type({}.keys())`, metaclasses of `ctypes`.
+"""Types of C code that are not in their module under their name: `type({}.keys())`, metaclasses of `ctypes`.
 
-`pickle` refuses them, and their attributes cannot be taken apart as those of a class that Python code defined. But the
-receiver has the same type: among the subclasses of the same base, once the module it belongs to is imported.
+`pickle` refuses them, and they cannot be taken apart as a class of Python code can. But the receiver has the same type: it is
+among the subclasses of the same base, once its module is imported.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _NO_INSTANCES = 1 << 7
 _of_type: Any = type.__dict__
 _flags_of, _attributes_of = _of_type["__flags__"].__get__, _of_type["__dict__"].__get__
 _module_of, _qualified_name_of = _of_type["__module__"].__get__, _of_type["__qualname__"].__get__
-"""What a type says, past a metaclass of users that may answer anything."""
+"""Reads an attribute of a type without calling a user's metaclass."""
 
 _METHODS_IN_C = (types.WrapperDescriptorType, types.MethodDescriptorType, types.ClassMethodDescriptorType)
 
@@ -34,7 +34,7 @@ def is_interpreter_type(cls: type) -> bool:
 
 
 def reduce_interpreter_type(cls: type) -> tuple[Any, ...]:
-    """Return how to write a type that no module has by its name. Raises PicklingError where nobody could find it."""
+    """Return the reduction of a type that no module has by its name. Raises PicklingError if nobody could find it."""
     base = cls.__base__
     place = (base, cls.__module__, cls.__qualname__)
     if base is None or _found(*place) != [cls]:
@@ -43,7 +43,7 @@ def reduce_interpreter_type(cls: type) -> tuple[Any, ...]:
 
 
 def find_interpreter_type(base: type, module: str, qualified_name: str) -> type:
-    """Return the type that is written in C and says it has this name. Raises PicklingError where it is not here."""
+    """Return the type of C code with this name. Raises PicklingError if it is not here."""
     with contextlib.suppress(ImportError):
         importlib.import_module(module)
     found = _found(base, module, qualified_name)
@@ -61,9 +61,9 @@ def _found(base: Any, module: str, qualified_name: str) -> list[type]:
 
 
 def refuse_lone_value(value: Any) -> None:
-    """Raise TypeError for what the interpreter made only one of: `sys.flags`, `sys.version_info`.
+    """Raise TypeError for the only object of a type: `sys.flags`, `sys.version_info`.
 
-    They say how to be made again, but their types let nobody do so.
+    They have a reduction, but their types refuse to make further objects.
     """
     kind = type(value)
     if _flags_of(kind) & _NO_INSTANCES and issubclass(kind, tuple):

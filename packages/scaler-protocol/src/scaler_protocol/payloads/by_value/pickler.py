@@ -31,25 +31,25 @@ from scaler_protocol.payloads.by_value.sources import reduce_code
 PROTOCOL = 5
 
 APART_BYTES_MIN = 16 * 1024
-"""Smaller buffers stay inside the pickle: a buffer of its own costs more than copying it."""
+"""Smaller buffers stay inside the pickle, because a separate buffer costs more than copying it."""
 
 APART_MAX = 1000
-"""Most buffers of one value that go beside its pickle; an object in storage may not have many more."""
+"""Most separate buffers of one value, because an object in storage cannot have many more."""
 
 Dump = Callable[..., bytes]
 
 
 def dumps(value: Any, buffer_callback: Callable[[pickle.PickleBuffer], Any] | None = None) -> bytes:
-    """Return a pickle of `value`; what the receiver cannot import is in it by value. Raises whatever pickling raises."""
+    """Return a pickle of `value`, with objects that the receiver cannot import by value. Raises any error of pickling."""
     with io.BytesIO() as file:
         Pickler(file, PROTOCOL, buffer_callback).dump(value)
         return file.getvalue()
 
 
 def dumps_apart(value: Any, dump: Dump = dumps) -> tuple[bytes, list[memoryview]]:
-    """Return a pickle of `value` and its large buffers beside it, which are views of the value's own memory.
+    """Return a pickle of `value` and its large buffers, which are views of the value's own memory.
 
-    `dump` pickles, with a `buffer_callback`. Where the large buffers are too many, the largest go beside the pickle.
+    `dump` pickles, with a `buffer_callback`. If there are too many large buffers, only the largest are separate.
     """
     buffers: list[memoryview] = []
 
@@ -79,10 +79,10 @@ def _dumps_largest_apart(value: Any, dump: Dump, all_buffers: list[memoryview]) 
 
 
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """cloudpickle's pickler, but for classes, code and the few types below."""
+    """cloudpickle's pickler, except for classes, code and the few types below."""
 
     def reducer_override(self, obj: Any) -> Any:
-        """Return how to write what pickle itself would name, or cannot write."""
+        """Return the reduction of an object that pickle would write by its name, or cannot write."""
         kind = type(obj)
         if kind is types.FunctionType:
             return self._function_reduce(obj)
@@ -114,7 +114,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
 
 def _reduce_builtin_type(cls: Any) -> Any:
-    """Return how to write types that have no name where they say they are; None for all others."""
+    """Return the reduction of a type that is not in its module under its name; None for all others."""
     if cls in _SINGLETONS:
         return type, (_SINGLETONS[cls],)
     if cls in tracking._BUILTIN_TYPE_NAMES:
@@ -126,11 +126,11 @@ _SINGLETONS: dict[type, Any] = {type(None): None, type(Ellipsis): Ellipsis, type
 _LRU_CACHE: type = functools._lru_cache_wrapper
 
 
-# --- what cloudpickle cannot write, or restores as something else ----------------------------------------------------
+# --- objects that cloudpickle cannot write, or restores differently -------------------------------------------------
 
 
 def is_importable(value: Any, name: str) -> bool:
-    """Whether the receiver finds this very object by its module and name."""
+    """Whether the receiver finds this object by its module and name."""
     module = value.__module__
     found: Any = sys.modules.get(module) if isinstance(module, str) and module != "__main__" else None
     for part in name.split("."):
@@ -139,7 +139,7 @@ def is_importable(value: Any, name: str) -> bool:
 
 
 def _reduce_lru_cache(cached: Any) -> Any:
-    """Return how to write a function with `functools.lru_cache`: empty, as in every new process."""
+    """Return the reduction of a function with `functools.lru_cache`. The copy is empty, as in every new process."""
     if is_importable(cached, cached.__qualname__):
         return NotImplemented
     parameters = cached.cache_parameters()
@@ -150,7 +150,7 @@ def _reduce_lru_cache(cached: Any) -> Any:
 
 
 def make_lru_cache(maxsize: int | None, typed: bool, function: Any, attributes: dict[str, Any]) -> Any:
-    """Return an `lru_cache` around `function`, empty, with the attributes that the original had."""
+    """Return an empty `lru_cache` around `function` with the original's attributes."""
     cached = functools.lru_cache(maxsize, typed)(function)
     vars(cached).update(attributes)
     return cached
@@ -169,7 +169,7 @@ def make_cached_property(function: Any, name: str | None) -> Any:
 
 
 def _reduce_type_parameter(value: Any) -> Any:
-    """Return how to write a `ParamSpec`, `TypeVarTuple` or `NewType` that has no importable name."""
+    """Return the reduction of a `ParamSpec`, `TypeVarTuple` or `NewType` without an importable name."""
     name = value.__name__
     if is_importable(value, name):
         return name
@@ -192,7 +192,7 @@ def _reduce_type_parameter(value: Any) -> Any:
 
 
 def make_type_parameter(tracker_id: str, kind: Any, name: str, module: str, keywords: dict[str, Any]) -> Any:
-    """Return the one with this identity, made where it is not here."""
+    """Return the object with this identity. If it is not here, make it."""
     found: Any = find_class(tracker_id)
     if found is None:
         made = kind(name, **keywords)

@@ -1,8 +1,8 @@
-"""Code by value keeps the name of its file, and brings its source lines along: tracebacks read as where it was written.
+"""Code by value keeps the name of its file and brings its source lines along, so that tracebacks show them.
 
-A code object does not have its source, and its file need not exist where it is restored: a cell of a notebook, a script on
-another machine. So the lines of each function go with its code, once, and are put where the standard library looks for lines.
-A file of that name that is there is read instead.
+A code object does not contain its source, and its file may not exist where it is restored: it may be a cell of a notebook, or
+a script on another machine. So the lines of each function travel with its code, once, and the standard library finds them. If
+the receiver has a file of that name, the file is read instead.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from typing import Any
 from cloudpickle import cloudpickle as tracking
 
 LINES_MAX, CHARACTERS_MAX = 500, 40_000
-"""Of one function; a longer one goes without its lines."""
+"""Most lines or characters of one function; a longer function travels without its lines."""
 
 FILES_MAX = 2_000
 _LINE_NUMBER_MAX = 1_000_000
 _PLACEHOLDER = "<dynamic-code>"
-"""What cloudpickle writes in place of all names of files."""
+"""The text that cloudpickle writes instead of all file names."""
 
 _known: dict[str, dict[int, str]] = {}
-"""By name of file: the lines that came along with code."""
+"""By file name: the lines that came with code."""
 
 
 def reduce_code(code: CodeType, written: dict[str, list[range]]) -> tuple[Any, ...]:
-    """Return how `pickle` is to write a code object. `written` has the lines this pickle brings along already, by file."""
+    """Return the reduction of a code object. `written` has the lines that this pickle contains already, by file."""
     make, arguments = tracking._code_reduce(code)
-    # Joined, so that it is a string of its own: equal pickles must not depend on what else is the same object.
+    # Joined to make a new string: pickles must not depend on whether other objects are this same string.
     filename = "".join(code.co_filename)
     arguments = tuple(filename if type(part) is str and part == _PLACEHOLDER else part for part in arguments)
     first, lines = _lines_of(code, written)
@@ -37,7 +37,7 @@ def reduce_code(code: CodeType, written: dict[str, list[range]]) -> tuple[Any, .
 
 
 def make_code(make: Any, arguments: tuple[Any, ...], first: int = 0, lines: Sequence[str] = ()) -> CodeType:
-    """Make a code object again, and know the lines it came with."""
+    """Make a code object again, and keep the lines that came with it."""
     code: CodeType = make(*arguments)
     if lines:
         remember_lines(code.co_filename, first, lines)
@@ -45,17 +45,17 @@ def make_code(make: Any, arguments: tuple[Any, ...], first: int = 0, lines: Sequ
 
 
 def remember_lines(filename: str, first: int, lines: Sequence[str]) -> None:
-    """Have the standard library find these lines of a file, unless the file is here."""
+    """Let the standard library find these lines of a file, unless the file exists here."""
     if not 1 <= first <= _LINE_NUMBER_MAX or (filename not in _known and len(_known) >= FILES_MAX):
         return
     known = _known.setdefault(filename, {})
     known.update(zip(range(first, first + len(lines)), lines, strict=False))
     entry = linecache.cache.get(filename)
     if entry is not None and len(entry) > 1 and entry[1] is not None:
-        # Read from the file itself.
+        # The lines are read from the file itself.
         return
     if filename.startswith("<") and filename.endswith(">"):
-        # The standard library looks for no file of such a name, nor for a way to load it later.
+        # The standard library searches no file with such a name, and does not try to load it later.
         found = _all_lines(filename)
         linecache.cache[filename] = (sum(map(len, found)), None, found, filename)
     else:
@@ -68,7 +68,7 @@ def _all_lines(filename: str) -> list[str]:
 
 
 def _lines_of(code: CodeType, written: dict[str, list[range]]) -> tuple[int, list[str]]:
-    """Return the number of the first line and the lines of a function; none where they are not known, or written."""
+    """Return the number of the first line and the lines of a function; no lines if they are unknown or already written."""
     try:
         numbers = list(_line_numbers(code))
         first, last = min(numbers), max(numbers)
@@ -79,7 +79,7 @@ def _lines_of(code: CodeType, written: dict[str, list[range]]) -> tuple[int, lis
         lines = linecache.getlines(code.co_filename)[first - 1 : last]
         return (first, lines) if sum(map(len, lines)) <= CHARACTERS_MAX else (0, [])
     except Exception:
-        # Line numbers and line cache may be anybody's work; lines are a convenience.
+        # Other code may have changed line numbers and line cache. Lines are not essential.
         return 0, []
 
 
