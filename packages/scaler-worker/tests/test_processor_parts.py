@@ -325,6 +325,20 @@ def test_output_is_kept_in_order_and_to_the_running_task() -> None:
     assert sent == [(5, STDOUT, b"ab", 0), (5, STDERR, b"c", 0), (5, STDOUT, "ä".encode(), 0)]
 
 
+def test_what_the_task_has_to_say_before_it_dies_is_sent_at_once() -> None:
+    sent: list[tuple[int, int, bytes, int]] = []
+    capture = OutputCapture(lambda *record: sent.append(record))
+    capture.begin(5)
+    capture.write(STDOUT, b"kept\n")
+    assert sent == []
+    capture.flush()
+    capture.write(STDERR, b"half a line, ")
+    capture.write(STDERR, b"and its end\n")
+    assert sent == [(5, STDOUT, b"kept\n", 0), (5, STDERR, b"half a line, and its end\n", 0)]
+    capture.write_record(record("at once"))
+    assert sent[2][1] == LOG
+
+
 def record(text: str, *arguments: object) -> logging.LogRecord:
     return logging.LogRecord("their.module", logging.WARNING, "/srv/model.py", 7, text, arguments, None, "fit")
 
@@ -340,8 +354,8 @@ def test_log_records_are_sent_in_order_with_what_is_printed() -> None:
     handler.handle(record("all done"))
     capture.write(STDOUT, b"b")
     capture.end()
-    assert [(index, stream) for index, stream, _, _ in sent] == [(5, STDOUT), (5, LOG), (5, STDOUT)]
-    entries = [json.loads(line) for line in sent[1][2].splitlines()]
+    assert [(index, stream) for index, stream, _, _ in sent] == [(5, STDOUT), (5, LOG), (5, LOG), (5, STDOUT)]
+    entries = [json.loads(data) for _, stream, data, _ in sent if stream == LOG]
     assert [entry["message"] for entry in entries] == ["50% done", "all done"]
     assert (entries[0]["logger"], entries[0]["level"], entries[0]["function"]) == ("their.module", 30, "fit")
 

@@ -84,7 +84,8 @@ class OutputCapture:
         self._left -= len(kept)
         self._dropped += len(data) - len(kept)
         self._pending += kept
-        if len(self._pending) >= BUFFER_BYTES:
+        # The task may end its process at any time: what programs write at once anywhere else must not lie in a buffer.
+        if stream == LOG or (stream == STDERR and b"\n" in kept) or len(self._pending) >= BUFFER_BYTES:
             self.flush()
 
     def flush(self) -> None:

@@ -7,6 +7,7 @@ thread is in a task that takes longer than expected (`control_thread`). It sleep
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import os
@@ -258,7 +259,9 @@ class Processor:
         return -1 if row is None else row.task_index, self._functions.calls_restored
 
     def _send_output(self, index: int, stream: int, data: bytes, dropped_bytes: int) -> None:
-        self._send(Kind.OUTPUT, output_parts(index, stream, data, dropped_bytes))
+        # As with the process's own streams, nobody's `print` fails here: the channel's end is noticed with the result.
+        with contextlib.suppress(AgentGoneError):
+            self._send(Kind.OUTPUT, output_parts(index, stream, data, dropped_bytes))
 
     def _send(self, kind: Kind, parts: Sequence[Bytes] = ()) -> None:
         """Send a record, from inside a task too, and from any thread."""

@@ -61,9 +61,10 @@ class TaskBuffer(io.BufferedIOBase):
         return len(content)
 
     def flush(self) -> None:
-        """Write out what is buffered."""
+        """Send or write out what is buffered."""
         # The text stream above calls this also where it is detached or reconfigured.
         CHANGES.noted = True
+        self._capture.flush()
         self.write_out()
 
     def write_out(self) -> None:

@@ -18,6 +18,7 @@ from scaler_protocol.service.reactor import Reactor
 from scaler_protocol.wire.batch_rows import CARRIED
 from scaler_worker.core import effects, events
 from scaler_worker.core.slices import TaskSlice
+from scaler_worker.processor.output import STDERR
 from scaler_worker.processor.page import RunningPage
 from scaler_worker.processor.records import (
     PACKET_BYTES_MAX,
@@ -238,7 +239,10 @@ class ProcessorLink:
         if kind == Kind.GAVE_BACK:
             return events.ProcessorGaveBack(number, *read_given_back(body))
         if kind == Kind.OUTPUT:
-            return events.ProcessorOutput(number, *read_output(body))
+            output = events.ProcessorOutput(number, *read_output(body))
+            if output.stream == STDERR:
+                self._note_stderr(output.data)
+            return output
         if kind == Kind.CHUNK_FAILURES:
             return events.ChunkFailures(number, *read_chunk_failures(body))
         if kind in (Kind.RELAY, Kind.RELAY_UNFINISHED):
@@ -273,12 +277,16 @@ class ProcessorLink:
         if not data:
             self._loop.remove_reader(self._stderr)
             return False
-        self._stderr_tail = (self._stderr_tail + data)[-STDERR_TAIL_BYTES:]
+        self._note_stderr(data)
         # A terminal may be gone, and a pipe without a reader.
         with contextlib.suppress(OSError, ValueError):
             sys.stderr.write(data.decode(errors="backslashreplace"))
             sys.stderr.flush()
         return True
+
+    def _note_stderr(self, data: bytes) -> None:
+        """Keep what was written last, to the descriptor or for a client: it may say why the processor dies."""
+        self._stderr_tail = (self._stderr_tail + data)[-STDERR_TAIL_BYTES:]
 
     # --- the end
 
