@@ -140,7 +140,26 @@ def symphony() -> None:
     equal("results of Symphony", found, {number: figures(number).get("faults", 9) for number in numbers})
 
 
+def scheduler() -> None:
+    """The scheduler's core, with tasks that agents give back or claim to hold: then they go to another one."""
+    from scaler_protocol.wire import messages as m
+
+    played: Any = importlib.import_module("harness")
+    harness = played.Harness()
+    client, first = played.Client(harness, "client"), played.Agent(harness, "first", capacity=2)
+    client.define()
+    numbers = client.submit(3, marks=[5, 6, 8], weights=[6, 1, 9])
+    first.send(m.TaskReturn(client.id, numbers[:2], [1, 1]), m.Drain())
+    claiming = played.Agent(harness, "claiming", capacity=0)
+    claiming.send(m.Inventory(client.id, numbers[2:], [1], [1]), m.TaskReturn(client.id, numbers[2:], [1]))
+    batches = played.Agent(harness, "second", capacity=10).take(m.TaskBatch)
+    found = {
+        row[0]: row[1:] for batch in batches for row in zip(batch.numbers, batch.marks, batch.weights, strict=True)
+    }
+    equal("tasks given back and claimed", found, dict(zip(numbers, ((5, 6), (6, 1), (8, 9)), strict=True)))
+
+
 if __name__ == "__main__":
     overlay, name = Path(sys.argv[1]), sys.argv[2]
     assert Path(scaler_protocol.__file__).is_relative_to(overlay), scaler_protocol.__file__
-    {"cluster": cluster, "in_process": in_process, "symphony": symphony}[name]()
+    {"cluster": cluster, "in_process": in_process, "symphony": symphony, "scheduler": scheduler}[name]()

@@ -23,7 +23,9 @@ def overlay(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(overlay: Path, *arguments: str) -> None:
     """Run a module with the overlay in front, in processes of its own, and expect that it ends well."""
-    paths = [overlay, ROOT, ROOT / "packages" / "scaler-adapters" / "tests"]
+    # What plays the other ends for the cores' own tests is there.
+    tests = [ROOT / "packages" / name / "tests" for name in ("scaler-adapters", "scaler-scheduler")]
+    paths = [overlay, ROOT, *tests]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths)), "PYTHONHASHSEED": "0"}
     done = subprocess.run(
         [sys.executable, "-m", *arguments], env=environment, capture_output=True, text=True, timeout=120, check=False
@@ -31,7 +33,7 @@ def run(overlay: Path, *arguments: str) -> None:
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
 
-@pytest.mark.parametrize("name", ["cluster", "in_process", "symphony"])
+@pytest.mark.parametrize("name", ["cluster", "in_process", "symphony", "scheduler"])
 def test_values_and_figures_arrive(overlay: Path, name: str) -> None:
     run(overlay, "tests.columns.checks", str(overlay), name)
 
