@@ -63,12 +63,12 @@ def wait_for_file(value: Any, path: str) -> Any:
     return value
 
 
-def mark_and_sleep(path: str, seconds: float) -> str:
-    """Leave a line that says which process runs this, then sleep."""
+def mark_and_sleep(path: str, seconds: float, value: object = "slept") -> object:
+    """Leave a line that says which process runs this, sleep, then return `value`."""
     with Path(path).open("a") as file:
         file.write(f"{os.getpid()}\n")
     time.sleep(seconds)  # sleeps: the task takes so long
-    return path
+    return value
 
 
 def mark_and_wait(path: str, until: str) -> int:

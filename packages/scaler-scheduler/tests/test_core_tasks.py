@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
 from harness import FUNCTION, Agent, Client, Harness, Peer, identity
 
-from scaler_protocol.session import RefusedByPeer
+from scaler_protocol.session import RefusedByPeer, Session
 from scaler_protocol.session.sequencing import OUTBOX_BYTES_MAX
 from scaler_protocol.version import PROTOCOL_VERSION
 from scaler_protocol.wire import messages as m
@@ -514,6 +515,40 @@ class TestClientsThatGo:
         assert harness.to_store() == []
         harness.advance(31)
         assert harness.to_store() == [m.ClientGone(client.id)]
+
+    def test_objects_of_a_client_that_did_not_keep_up_are_kept_and_stay_when_it_is_back(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        harness, client = self._with_a_client_behind(monkeypatch)
+        session = harness.seen(client)["session"]
+        client.hears = True
+        harness.advance(2)
+        assert harness.seen(client)["session"] > session
+        harness.advance(31)
+        assert harness.to_store() == []
+
+    def test_objects_of_a_client_that_did_not_keep_up_end_when_it_stays_away(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        harness, client = self._with_a_client_behind(monkeypatch)
+        harness.vanish(client)
+        harness.advance(2)
+        assert not harness.seen(client)
+        assert harness.to_store() == []
+        harness.advance(31)
+        assert harness.to_store() == [m.ClientGone(client.id)]
+
+    def _with_a_client_behind(self, monkeypatch: pytest.MonkeyPatch) -> tuple[Harness, Client]:
+        """Return a client for which more results wait than its session may hold."""
+        monkeypatch.setattr("scaler_scheduler.core.sessions.Session", partial(Session, outbox_bytes_max=10_000))
+        harness = Harness(object_retention_seconds=30)
+        client, agent = Client(harness, "client"), Agent(harness, "agent")
+        client.define()
+        client.submit(2)
+        client.hears = False
+        for task in agent.tasks():
+            agent.answer([task], payload=bytes(8_000))
+        return harness, client
 
     def test_a_nested_client_ends_with_its_agent(self) -> None:
         harness = Harness(worker_timeout_seconds=10)

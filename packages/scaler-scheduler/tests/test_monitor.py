@@ -364,6 +364,36 @@ def test_a_failure_that_is_too_large_is_told_in_its_short_form() -> None:
     assert snapshot.failed_items == 0
 
 
+def test_a_short_form_belongs_to_one_attempt() -> None:
+    harness, client, agent = running(workers=1)
+    listen(harness)
+    client.submit()
+    ((_, number, attempt),) = agent.tasks()
+    agent.send(m.ChunkFailures(client.id, number, attempt, 0, b"of the first attempt"))
+    agent.connection.close("done")
+    harness.settle()
+    other = Agent(harness, "other")
+    other.answer(other.tasks(), status=m.Status.FAILED, payload=b"Pof the second attempt")
+    (failures,) = of_kind(listen(harness), m.MonitorFailures)
+    assert failures.payloads.split() == [b"Pof the second attempt"]
+
+
+def test_short_forms_go_with_their_client() -> None:
+    harness, client, agent = running(workers=1)
+    listen(harness)
+    client.submit()
+    ((_, number, attempt),) = agent.tasks()
+    agent.send(m.ChunkFailures(client.id, number, attempt, 0, b"of a task that is gone"))
+    client.connection.close("done")
+    harness.settle()
+    again = Client(harness, "client")
+    again.define()
+    again.submit()
+    agent.answer(agent.tasks(), status=m.Status.FAILED, payload=b"Pof another task")
+    (failures,) = of_kind(listen(harness), m.MonitorFailures)
+    assert failures.payloads.split() == [b"Pof another task"]
+
+
 def test_a_burst_is_thinned_within_its_first_second() -> None:
     harness, client, _agent = running(capacity=200)
     listen(harness)

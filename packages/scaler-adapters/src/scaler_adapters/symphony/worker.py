@@ -9,7 +9,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -19,14 +19,14 @@ from scaler_adapters.symphony.core.agent import SymphonyCore
 from scaler_adapters.symphony.core.options import SymphonyOptions
 from scaler_adapters.symphony.settings import SymphonyAdapterSettings
 from scaler_adapters.symphony.soam import SymphonySession
+from scaler_adapters.symphony.storage_link import StorageLink
 from scaler_adapters.symphony.task_runner import RemoteResult
 from scaler_protocol.errors import WireError
-from scaler_protocol.objects.storage import Completion, Done, Refused, StoreRequests, TimedOut
 from scaler_protocol.runtime.random_ids import new_id
 from scaler_protocol.transport import DealerLink
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode, encode
-from scaler_protocol.wire.envelope import UNSEQUENCED, decode_envelope, encode_envelope
+from scaler_protocol.wire.envelope import decode_envelope, encode_envelope
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +37,6 @@ LONGEST_SLEEP_SECONDS = 0.2
 STOP_SECONDS = 15.0
 GRACE_SECONDS = 10.0
 """How long tasks may go on when the agent is asked to stop."""
-
-OBJECT_WAIT_SECONDS = 10.0
 
 
 class SymphonyWorker:
@@ -132,7 +130,7 @@ class _Agent:
         self._symphony = ThreadPoolExecutor(1, "symphony")
         self._session: SymphonySession | None = None
         self._session_number = 0
-        self._storage: _Storage | None = None
+        self._storage: StorageLink | None = None
         self._stopped: asyncio.Future[effects.Stop] = self._loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -272,92 +270,9 @@ class _Agent:
         if before is not None and before.address == address:
             return
         hello = m.Hello(m.Role.AGENT, self._options.name, self._options.incarnation, pid=os.getpid())
-        self._storage = _Storage(address, hello, self.report_from_elsewhere) if address else None
+        self._storage = StorageLink(address, hello, self.report_from_elsewhere) if address else None
         if before is not None:
             before.close()
             # The old server will not answer any more; clients send their objects to the new one as well.
             for effect in before.unanswered():
                 self._perform(effect)
-
-
-class _Storage:
-    """Objects in and out; each request ends in one event."""
-
-    def __init__(self, address: str, hello: m.Hello, report: Callable[[events.Event], None]) -> None:
-        self.address = address
-        self._report = report
-        self._loop = asyncio.get_running_loop()
-        self._requests = StoreRequests(hello)
-        self._link = DealerLink(address, hello.incarnation)
-        self._asked: dict[int, effects.FetchObject | effects.PutObject] = {}
-        self._timer: asyncio.TimerHandle | None = None
-        self._closed = False
-        self._loop.add_reader(self._link.fd, self._receive)
-
-    def fetch(self, effect: effects.FetchObject) -> None:
-        number = self._requests.get(effect.object_id, time.monotonic(), wait_seconds=OBJECT_WAIT_SECONDS)
-        self._asked[number] = effect
-        self._send()
-
-    def put(self, effect: effects.PutObject) -> None:
-        number = self._requests.put(effect.object_id, effect.owner, list(effect.buffers), time.monotonic())
-        self._asked[number] = effect
-        self._send()
-
-    def unanswered(self) -> list[effects.FetchObject | effects.PutObject]:
-        """What has been asked and has not ended yet, in the order it was asked."""
-        return list(self._asked.values())
-
-    def close(self) -> None:
-        self._closed = True
-        self._loop.remove_reader(self._link.fd)
-        if self._timer is not None:
-            self._timer.cancel()
-        self._link.close()
-
-    def _receive(self) -> None:
-        if self._closed:
-            return
-        received = self._link.receive(RECEIVE_MAX)
-        for frames in received:
-            try:
-                self._complete(self._requests.receive(decode(frames[1:]), time.monotonic()))
-            except WireError as error:
-                logger.warning("the object storage server sent a message that cannot be read: %s", error)
-        if self._link.has_received:
-            self._loop.call_soon(self._receive)
-        self._send()
-
-    def _send(self) -> None:
-        self._complete(self._requests.tick(time.monotonic()))
-        for message in self._requests.take_outgoing():
-            self._link.send([encode_envelope(UNSEQUENCED), *encode(message)])
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._requests.pending_count:
-            self._timer = self._loop.call_later(LONGEST_SLEEP_SECONDS, self._receive)
-
-    def _complete(self, completions: Sequence[Completion]) -> None:
-        for completion in completions:
-            asked = self._asked.pop(getattr(completion, "request", -1), None)
-            if asked is None:
-                continue
-            error = _error(completion)
-            if isinstance(asked, effects.PutObject):
-                self._report(events.ObjectStored(asked.object_id, error))
-            elif isinstance(completion, Done):
-                buffers = [bytes(buffer) for buffer in completion.buffers]
-                self._report(events.ObjectFetched(asked.object_id, buffers, ""))
-            else:
-                self._report(events.ObjectFetched(asked.object_id, None, error))
-
-
-def _error(completion: Completion) -> str:
-    if isinstance(completion, Done):
-        return ""
-    if isinstance(completion, Refused):
-        return completion.text
-    if isinstance(completion, TimedOut):
-        return f"the object storage server did not answer within {completion.seconds:.0f} s"
-    return "the object storage server does not have the object"

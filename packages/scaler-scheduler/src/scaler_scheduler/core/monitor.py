@@ -101,7 +101,8 @@ class Monitor:
         self.scaling_strategy = ""
         self.adapters: tuple[m.AdapterStatus, ...] = ()
         """What the scheduler knows of each worker adapter, as of the last snapshot."""
-        self._short_forms: dict[tuple[bytes, int], bytes] = {}
+        self._short_forms: dict[tuple[bytes, int, int], bytes] = {}
+        """Short forms of failures that have not arrived yet, by client, task number and attempt."""
         self._incarnation = incarnation
         self._snapshots = 0
         self._messages = 0
@@ -180,7 +181,9 @@ class Monitor:
         self, task: Task, status: m.Status, payload: bytes, agent: str, duration: int, name: str, now: float, items: int
     ) -> None:
         client_id, attempt = task.options.client.id, min(attempts_begun(task, status), 0xFFFF)
-        short_form = self._short_forms.pop((client_id, task.number), None) if self._short_forms and not items else None
+        short_form = None
+        if self._short_forms and not items:
+            short_form = self._short_forms.pop((client_id, task.number, task.attempt), None)
         kept = payload if short_form is None else short_form
         if len(kept) > FAILURE_KEPT_BYTES_MAX:
             kept = b""
@@ -195,7 +198,12 @@ class Monitor:
         if len(self._short_forms) == FAILURES_KEPT:
             # Its task ended in another way.
             del self._short_forms[next(iter(self._short_forms))]
-        self._short_forms[task.options.client.id, task.number] = payload
+        self._short_forms[task.options.client.id, task.number, task.attempt] = payload
+
+    def drop_client(self, client_id: bytes) -> None:
+        """Forget what was kept for failures of a client that is gone: they will not arrive."""
+        for key in [key for key in self._short_forms if key[0] == client_id]:
+            del self._short_forms[key]
 
     # --- what is told
 

@@ -219,13 +219,13 @@ class PeerSessions:
             record.lost_at = now + self._config.disconnect_grace_seconds
             self._outbox.log("debug", f"agent {record.name} is unreachable: {event.reason}")
 
-    def give_up(self, peer: Peer, reason: str, now: float) -> None:
-        """The peer has broken the rules: end its session."""
+    def give_up(self, peer: Peer, reason: str, now: float, *, retain: bool = False) -> None:
+        """End a peer's session. `retain`: it broke no rule and may come back, so a client's objects are kept for a while."""
         record = self._peers.get(peer)
         if record is None:
             return
         self._outbox.log("warning", f"gave up {record.hello.name}: {reason}")
-        self._departures.remove(record, reason, now, counted=True)
+        self._departures.remove(record, reason, now, counted=True, retain=retain)
         # It learns from this that its session has ended, should it still live.
         self._outbox.send_outside_session(peer, m.UnknownPeer())
 
@@ -238,7 +238,7 @@ class PeerSessions:
             timeout = self._config.worker_timeout_seconds if is_agent else self._config.client_timeout_seconds
             silent = now - record.last_seen
             if record.overflowed:
-                self.give_up(record.peer, "it does not keep up with what it is sent", now)
+                self.give_up(record.peer, "it does not keep up with what it is sent", now, retain=True)
             elif isinstance(record, AgentRecord) and now >= record.lost_at:
                 self._outbox.log("warning", f"agent {record.name} lost its connection and did not come back: given up")
                 self._departures.remove(record, "its connection closed and it did not come back", now, counted=True)
