@@ -1075,3 +1075,15 @@ def test_a_new_scheduler_hears_of_held_results_at_once() -> None:
     harness.results.clear()
     harness.welcome(incarnation=b"t" * 16)
     assert 1 in [number for batch in harness.said(m.ResultBatch) for number in batch.numbers]
+
+
+def test_an_agent_that_waits_for_its_scheduler_says_so() -> None:
+    harness = AgentHarness(ready=False, scheduler_address="tcp://there:1")
+    harness.wait(7.0)
+    (waiting,) = harness.take(effects.Log)
+    assert waiting.level == 30
+    assert waiting.text.startswith(
+        "no scheduler answers at tcp://there:1 yet (waited for 5 s); trying for another 295 s"
+    )
+    harness.welcome()
+    assert harness.take(effects.Log)[0] == effects.Log(20, "the scheduler at tcp://there:1 answers")

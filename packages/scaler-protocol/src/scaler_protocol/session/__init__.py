@@ -11,6 +11,7 @@ from scaler_protocol.session.connection import (
     RefusedByPeer,
 )
 from scaler_protocol.session.sequencing import Outgoing, Session, message_bytes
+from scaler_protocol.session.silence import SilenceWatch
 
 __all__ = [
     "Connection",
@@ -23,5 +24,6 @@ __all__ = [
     "Received",
     "RefusedByPeer",
     "Session",
+    "SilenceWatch",
     "message_bytes",
 ]

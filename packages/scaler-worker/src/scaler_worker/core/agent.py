@@ -29,6 +29,7 @@ from scaler_protocol.session import (
     Lost,
     Received,
     RefusedByPeer,
+    SilenceWatch,
 )
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.messages import Status
@@ -64,6 +65,9 @@ class AgentCore:
         self._slots = state.slots
         self._outbox = state.outbox
         self._connection = state.connection
+        self._silence = SilenceWatch(
+            state.connection, options.scheduler_address, options.heartbeat_seconds, options.death_timeout_seconds
+        )
         self._departure = state.departure
         self._queue = state.queue
         self._results = state.results
@@ -203,6 +207,7 @@ class AgentCore:
             if isinstance(happened, Received):
                 self._state.log(WARNING, f"ignored a {type(message).__name__}, which is not for agents")
             elif isinstance(happened, Established):
+                self._log_silence(now)
                 self._on_established(happened, session_before.unacknowledged())
             elif isinstance(happened, RefusedByPeer):
                 self._departure.stop(f"the scheduler refuses this agent: {happened.reason}", 1)
@@ -277,5 +282,11 @@ class AgentCore:
                 where = f" at {options.scheduler_address}" if options.scheduler_address else ""
                 self._departure.stop(f"no scheduler has answered{where} for {happened.silent_seconds:.0f} s", 1)
                 return
+        self._log_silence(now)
         self._endings.tick(now)
         self._lifecycle.stop_idle(now)
+
+    def _log_silence(self, now: float) -> None:
+        line = self._silence.look(now)
+        if line is not None:
+            self._state.log(*line)

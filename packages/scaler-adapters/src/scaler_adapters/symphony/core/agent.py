@@ -23,7 +23,7 @@ from scaler_adapters.symphony.task_runner import RemoteTask
 from scaler_protocol.errors import SessionError
 from scaler_protocol.payloads.framing import unframe_object
 from scaler_protocol.runtime.core import InvariantError, Outbox
-from scaler_protocol.session import Connection, Established, HeartbeatDue, Lost, Received, RefusedByPeer
+from scaler_protocol.session import Connection, Established, HeartbeatDue, Lost, Received, RefusedByPeer, SilenceWatch
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.messages import Status
 
@@ -62,6 +62,9 @@ class SymphonyCore:
             hello_of(options),
             heartbeat_seconds=options.heartbeat_seconds,
             give_up_seconds=options.death_timeout_seconds,
+        )
+        self._silence = SilenceWatch(
+            self._connection, options.scheduler_address, options.heartbeat_seconds, options.death_timeout_seconds
         )
         self._now = 0.0
         """The time of the last event."""
@@ -185,6 +188,7 @@ class SymphonyCore:
                 if handler is not None:
                     handler(happened.message)
             elif isinstance(happened, Established):
+                self._log_silence()
                 self._on_established(happened, before.unacknowledged())
             elif isinstance(happened, RefusedByPeer):
                 self._stop(f"the scheduler refuses this agent: {happened.reason}", failed=True)
@@ -408,6 +412,7 @@ class SymphonyCore:
             elif isinstance(happened, Lost):
                 self._stop(f"no scheduler has answered for {happened.silent_seconds:.0f} s", failed=True)
                 return
+        self._log_silence()
         if self._now >= self._reconnect_at:
             self._reconnect_at = inf
             self._outbox.add(effects.OpenSession())
@@ -443,6 +448,11 @@ class SymphonyCore:
         for outgoing in self._connection.outgoing:
             self._outbox.add(outgoing)
         self._connection.outgoing.clear()
+
+    def _log_silence(self) -> None:
+        line = self._silence.look(self._now)
+        if line is not None:
+            self._log(*line)
 
     def _log(self, level: int, text: str) -> None:
         self._outbox.add(effects.Log(level, text))
