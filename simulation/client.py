@@ -155,7 +155,7 @@ class ClientDriver:
             self.send(*found)
             self.core.submit_ahead(entry.number, task, found[1])
         else:
-            self.core.take_all(((entry.number, function, task),))
+            self.core.submit_all(((entry.number, function, task),))
         return entry
 
     def submit_graph(

@@ -26,6 +26,7 @@ class Owner:
 
     def __init__(self) -> None:
         self.owner: Any = self
+        self.waiting: Any = self
         self.serializer = None
         self.profiling = False
         self.flushes = 0

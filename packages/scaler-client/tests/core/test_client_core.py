@@ -175,13 +175,13 @@ def test_submissions_define_their_function_and_leave_at_once_where_nothing_is_un
     core: ClientCore, scheduler: Scheduler
 ) -> None:
     other = Function(b"g" * 16, b"another body", "module.other")
-    core.take_all(submissions(core, [1, 2, 3], other))
+    core.submit_all(submissions(core, [1, 2, 3], other))
     definition, batch = scheduler.exchange(0.2)
     assert isinstance(definition, m.FunctionDefine)
     assert (definition.ids, definition.names) == ((other.function_id,), (other.name,))
     assert isinstance(batch, m.TaskBatch)
     assert list(batch.numbers) == [1, 2, 3]
-    core.take_all(submissions(core, [4, 5], other))
+    core.submit_all(submissions(core, [4, 5], other))
     assert scheduler.exchange(0.3) == []
     assert core.snapshot().waiting == (4, 5)
 
@@ -190,13 +190,13 @@ def test_submissions_leave_as_soon_as_there_are_enough_for_a_batch(core: ClientC
     submit(core)
     core.flush()
     scheduler.exchange(0.2)
-    core.take_all(submissions(core, [core.take_number() for _ in range(2 * BATCH_TASKS_MIN + 5)]))
+    core.submit_all(submissions(core, [core.take_number() for _ in range(2 * BATCH_TASKS_MIN + 5)]))
     assert batches(scheduler.exchange(0.3)) == [BATCH_TASKS_MIN, BATCH_TASKS_MIN]
     assert len(core.snapshot().waiting) == 5
 
 
 def test_submissions_of_several_threads_may_come_in_any_order(core: ClientCore, scheduler: Scheduler) -> None:
-    core.take_all(submissions(core, [3, 1, 4, 2]))
+    core.submit_all(submissions(core, [3, 1, 4, 2]))
     assert [list(batch.numbers) for batch in scheduler.exchange(0.2) if isinstance(batch, m.TaskBatch)] == [
         [1, 2, 3, 4]
     ]
@@ -493,7 +493,7 @@ def test_a_task_that_needs_a_refused_object_is_not_sent_among_many(core: ClientC
     core.handle(events.ObjectRefused(OBJECT_ID, "storage is full"), 0.2)
     plain = submissions(core, [core.take_number() for _ in range(BATCH_TASKS_MIN + 8)])
     number, function, task = plain[0]
-    core.take_all([(number, function, task._replace(objects=(OBJECT_ID,))), *plain[1:]])
+    core.submit_all([(number, function, task._replace(objects=(OBJECT_ID,))), *plain[1:]])
     sent = [n for message in scheduler.exchange(0.2) if isinstance(message, m.TaskBatch) for n in message.numbers]
     assert sent == [number for number, _, _ in plain[1:]]
     (failed,) = scheduler.take(effects.Completed)
@@ -518,7 +518,7 @@ def test_a_task_that_fails_for_a_refused_object_spends_no_credit(core: ClientCor
     core.hold_object(OBJECT_ID)
     core.handle(events.ObjectRefused(OBJECT_ID, "storage is full"), 0.2)
     (plain,) = submissions(core, [core.take_number()])
-    core.take_all([(plain[0], plain[1], plain[2]._replace(objects=(OBJECT_ID,)))])
+    core.submit_all([(plain[0], plain[1], plain[2]._replace(objects=(OBJECT_ID,)))])
     assert core.admission.credit_left == 1
     core.release_objects((OBJECT_ID,))
 
@@ -534,7 +534,7 @@ def test_a_submission_looks_at_no_other_task_while_an_object_is_refused(
 
     monkeypatch.setattr(Cancellation, "fail_tasks_of_refused_objects", look_at_all)
     submit(core)
-    core.take_all(submissions(core, [core.take_number()]))
+    core.submit_all(submissions(core, [core.take_number()]))
     core.flush()
     assert batches(scheduler.exchange(0.2)) == [2]
 
@@ -548,7 +548,7 @@ def test_tasks_behind_one_whose_sending_ends_the_session_are_abandoned(
     all_of_them = submissions(core, [core.take_number() for _ in range(2 * BATCH_TASKS_MIN + 5)])
     number, function, task = all_of_them[-1]
     all_of_them[-1] = (number, function, task._replace(objects=(OBJECT_ID,)))
-    core.take_all(all_of_them)
+    core.submit_all(all_of_them)
     scheduler.exchange(0.2)
     assert core.unanswered_count == 0
     abandoned = scheduler.take(effects.Abandoned)

@@ -64,7 +64,7 @@ class ConnectionEngine(Engine):
             raise errors.DisconnectedError(f"cannot connect to {address}: {error}") from None
         self._link = link
         self._unreachable_since = math.inf
-        self._deadline = 0.0
+        self._last_deadline = 0.0
         """When the next turn is due at the latest, as the last one found."""
         self._thread = LinkThread(link, self, "scaler-client")
         self.steps.wake = self._thread.wake
@@ -153,7 +153,7 @@ class ConnectionEngine(Engine):
 
     def on_turn(self) -> None:
         """See `LinkOwner`."""
-        self._deadline = self._tick()
+        self._last_deadline = self._tick()
         self.steps.looks_soon = self.core.is_holding
         if self.welcome is not None and self.welcome.ends_cluster:
             self._notice_end()
@@ -181,7 +181,7 @@ class ConnectionEngine(Engine):
 
     def next_deadline(self) -> float:
         """See `LinkOwner`."""
-        return self._deadline
+        return self._last_deadline
 
     def on_end(self, error: BaseException | None) -> None:
         """However the thread ends, nothing stays silent."""

@@ -20,7 +20,7 @@ from scaler.client.steps import Answer, OwnersLock, Step, Steps
 from scaler.client.stored_objects import StoredObjects
 from scaler.client.task_intake import TaskIntake
 from scaler.client.task_output import show_output
-from scaler.client.waiting import WAIT_SECONDS
+from scaler.client.waiting import WAIT_SECONDS, Waiting
 from scaler.core import effects, events
 from scaler.core.client_core import ClientCore
 from scaler.serialization.arguments import Packer
@@ -73,9 +73,13 @@ class Engine(ABC):
         self.steps = Steps()
         self.objects = StoredObjects(self, hello, self._storage_address)
         """Large values, and references to them."""
-        self.tasks = TaskIntake(self, sends_several_ahead=sends_several_ahead, take_over=self.objects.take_over)
+        self.waiting = Waiting(self)
+        """Lets threads of the application wait."""
+        self.tasks = TaskIntake(
+            self, self.waiting, sends_several_ahead=sends_several_ahead, take_over=self.objects.take_over
+        )
         """Submits tasks."""
-        self.futures = FutureRequests(self, self.tasks)
+        self.futures = FutureRequests(self, self.tasks, self.waiting)
         """What futures ask."""
         self.welcome: m.Welcome | None = None
         """What the scheduler last said of itself."""

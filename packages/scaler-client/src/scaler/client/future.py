@@ -58,8 +58,8 @@ class FutureSource(Protocol):
         """Whether its tasks are measured."""
 
 
-class FutureOwner(Protocol):
-    """What futures ask of the client that made them."""
+class FutureWaiting(Protocol):
+    """How threads wait for futures."""
 
     def before_wait(self) -> None:
         """Somebody is about to wait: raise where nobody would ever end it."""
@@ -72,6 +72,14 @@ class FutureOwner(Protocol):
 
     def blocking(self) -> AbstractContextManager[None]:
         """While this is entered, the task this code runs in (if any) waits, and its slot may be lent."""
+
+
+class FutureOwner(Protocol):
+    """What futures ask of the client that made them."""
+
+    @property
+    def waiting(self) -> FutureWaiting:
+        """How threads wait for its futures."""
 
     def restore(
         self, status: int, payload: Payload, number: int, serializer: AnySerializer | None
@@ -137,7 +145,7 @@ class _LazyView:
         if future is None:
             return self
         if future._ended is None:
-            future.client.owner.before_wait()
+            future.client.owner.waiting.before_wait()
         return future.__dict__.setdefault("_condition", _View(future))
 
 
@@ -222,7 +230,7 @@ class _WaiterEvent:
 
     def wait(self, timeout: float | None = None) -> bool:
         if not self._is_set:
-            self._owner.wait(self._sleepers, self.is_set, checked_timeout(timeout))
+            self._owner.waiting.wait(self._sleepers, self.is_set, checked_timeout(timeout))
         return self._is_set
 
 
@@ -337,7 +345,7 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
         Raises ClientForkedError in a forked child, where it would never be called.
         """
         if self._ended is None:
-            self.client.owner.before_wait()
+            self.client.owner.waiting.before_wait()
         self.__dict__.setdefault("_done_callbacks", deque()).append(fn)
         if self._ended is not None:
             self._invoke_callbacks()
@@ -346,10 +354,10 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
         # Whoever awaits has it imported; importing it with this module would double what `import scaler` costs.
         import asyncio
 
-        self.client.owner.before_wait()
+        self.client.owner.waiting.before_wait()
         if self._ended is not None:
             return self.result()
-        with self.client.owner.blocking():
+        with self.client.owner.waiting.blocking():
             return (yield from asyncio.wrap_future(self).__await__())
 
     @property
@@ -510,7 +518,7 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
         try:
             sleepers.append(sleeper)
             if self._ended is None:
-                self.client.owner.sleep(sleeper, self.done, timeout)
+                self.client.owner.waiting.sleep(sleeper, self.done, timeout)
         finally:
             if self._ended is None:
                 forget(sleepers, sleeper)

@@ -33,13 +33,15 @@ class Confirmation:
         return self.is_taken and not self.left
 
 
-class FutureRequests(Waiting):
+class FutureRequests:
     """The `FutureOwner` of an engine's futures."""
 
-    __slots__ = ("_confirmations", "_intake")
+    __slots__ = ("_confirmations", "_intake", "_owner", "waiting")
 
-    def __init__(self, owner: CoreOwner, intake: TaskIntake) -> None:
-        super().__init__(owner)
+    def __init__(self, owner: CoreOwner, intake: TaskIntake, waiting: Waiting) -> None:
+        self._owner = owner
+        self.waiting = waiting
+        """How threads wait for the futures."""
         self._intake = intake
         self._confirmations: dict[int, Confirmation] = {}
         """Who waits for the confirmation that a task does not run any more, by its number."""
@@ -61,7 +63,7 @@ class FutureRequests(Waiting):
         """Cancel these futures, unless they are done, and stop their tasks; wait up to `timeout` seconds until they have."""
         confirmation = self._cancel(futures, None)
         if timeout is not None:
-            self.wait(confirmation.sleepers, confirmation.done, timeout)
+            self.waiting.wait(confirmation.sleepers, confirmation.done, timeout)
 
     def end(self, futures: Sequence[ScalerFuture], error: Exception) -> None:
         """Cancel these futures, whose `result` raises `error` then, and stop their tasks."""

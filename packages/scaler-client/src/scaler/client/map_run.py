@@ -94,7 +94,7 @@ class MapRun:
     def run(self, items: Iterator[Any], total: int | None) -> list[Any]:
         """Return the results in the order of `items`; raise what the first failing item raised."""
         # Inside a task: one word that it blocks, not one per chunk.
-        with self._engine.futures.blocking():
+        with self._engine.waiting.blocking():
             return self._run(items, total)
 
     def _run(self, items: Iterator[Any], total: int | None) -> list[Any]:
@@ -111,7 +111,7 @@ class MapRun:
                     self._submit(taken, planner)
                 if self._finished(exhausted):
                     break
-                self._engine.futures.wait(self._changed, lambda: bool(self._ended), NOTHING_COMPLETED_SECONDS)
+                self._engine.waiting.wait(self._changed, lambda: bool(self._ended), NOTHING_COMPLETED_SECONDS)
                 if not self._ended and not exhausted:
                     planner.on_nothing_completed()
                 while self._ended:

@@ -237,7 +237,7 @@ class Operations:
         if not block:
             return dict(futures)
         try:
-            with self.engine.futures.blocking():
+            with self.engine.waiting.blocking():
                 return {key: future.result() for key, future in futures.items()}
         except BaseException:
             pending = [future for future in futures.values() if not future.done()]

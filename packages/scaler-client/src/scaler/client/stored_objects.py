@@ -185,9 +185,10 @@ class StoredObjects:
         return self._channel
 
     def follow_storage(self) -> None:
-        """Have what waits for an answer of object storage asked where it is now."""
+        """Have what waits for an answer of object storage asked where it is now. Without the lock."""
         if self._channel is not None:
-            self._open_channel()
+            with self._owner.lock:
+                self._open_channel()
 
     def fetch(self, fetch: effects.FetchObject) -> None:
         """Get the object that answers a task, and give it to the core. Without the lock."""

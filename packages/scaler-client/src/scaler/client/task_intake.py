@@ -34,6 +34,7 @@ class TaskIntake:
     def __init__(
         self,
         owner: DirectRoad,
+        waiting: Waiting,
         *,
         sends_several_ahead: bool,
         take_over: Callable[[Sequence[bytes]], tuple[bytes, ...]],
@@ -49,7 +50,7 @@ class TaskIntake:
         self._take_number = owner.core.take_number
         self._sends_several_ahead = sends_several_ahead
         self._take_over = take_over
-        self._waiting = Waiting(owner)
+        self._waiting = waiting
         self._aheads = SentAheads(owner)
         """Tasks that have left before their steps were taken, or are about to."""
         self._without_credit: deque[Submission] = deque()
@@ -183,18 +184,18 @@ class TaskIntake:
             if message is not None:
                 core.submit_ahead(submission[0], submission[2], message)
             else:
-                self._take(submission)
+                self._take_submission(submission)
             return
         if not self._admission.accepts_freely:
-            self._take(queue.popleft())
+            self._take_submission(queue.popleft())
             return
         taken: list[Submission] = []
         while queue and type(queue[0]) is tuple:
             submission = queue.popleft()
             taken.append(self._with_objects(submission) if submission[2].objects else submission)
-        core.take_all(taken)
+        core.submit_all(taken)
 
-    def _take(self, submission: Submission) -> None:
+    def _take_submission(self, submission: Submission) -> None:
         """Take one submission that has not left, if the core takes any and the scheduler permits it."""
         core, admission = self._core, self._admission
         if admission.unusable is not None:
@@ -204,7 +205,7 @@ class TaskIntake:
             self._without_credit.append(submission)
             self._ask_credit(0)
         else:
-            core.take_all((self._with_objects(submission),))
+            core.submit_all((self._with_objects(submission),))
 
     def _with_objects(self, submission: Submission) -> Submission:
         number, function, task = submission
@@ -239,7 +240,7 @@ class TaskIntake:
     def _use_credit(self) -> None:
         waiting, self._without_credit = self._without_credit, deque()
         for submission in waiting:
-            self._take(submission)
+            self._take_submission(submission)
 
     def _list_unanswered(self) -> list[object]:
         return [*self._core.unanswered_tokens(), *(task.token for _, _, task in self._without_credit)]

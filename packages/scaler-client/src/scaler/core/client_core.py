@@ -88,7 +88,7 @@ class ClientCore:
         self._goodbye: tuple[float, str] | None = None
         self._asked_for_shutdown = False
         self._session_deadline: float | None = None
-        """When the session or the goodbye need a `Tick`, at the earliest; None where that is to be worked out anew."""
+        """When the session or the goodbye need a `Tick`, at the earliest; None where it has to be computed again."""
         self._outbox: Outbox[effects.Effect] = Outbox()
         self._connection = Connection(hello, heartbeat_seconds=heartbeat_seconds, give_up_seconds=timeout_seconds)
         self._table = table = TaskTable(client_id)
@@ -165,7 +165,7 @@ class ClientCore:
         """When `Tick` is due; infinity for never. May be too early, never too late."""
         deadline = self._session_deadline
         if deadline is None:
-            deadline = self._session_deadline = self._work_out_deadline()
+            deadline = self._session_deadline = self._compute_deadline()
         hold_until = self._sender.hold_until
         return hold_until if hold_until < deadline else deadline
 
@@ -192,7 +192,7 @@ class ClientCore:
         if self.closed and self.unusable is None:
             raise InvariantError("a closed client takes tasks")
         bounded = bool(table.tasks or endings.unconfirmed) and not self.closed
-        check_deadlines(self.next_deadline(), min(self._work_out_deadline(), self._sender.hold_until), bounded=bounded)
+        check_deadlines(self.next_deadline(), min(self._compute_deadline(), self._sender.hold_until), bounded=bounded)
 
     # --- what the application wants
 
@@ -223,7 +223,7 @@ class ClientCore:
             self._spend_credit(1)
         return number
 
-    def take_all(self, submissions: Sequence[Submission]) -> None:
+    def submit_all(self, submissions: Sequence[Submission]) -> None:
         """Take in tasks whose numbers were taken before, and flush where they should not wait. Only while usable.
 
         Each of their objects must have been held, as for `submit`.
@@ -324,7 +324,7 @@ class ClientCore:
     def scheduler_ended(self, text: str) -> None:
         """The cluster was shut down: nobody will answer any more, and no other scheduler comes. `text` says how."""
         if self._asked_for_shutdown:
-            # Whoever asked for it closes this now, and has words of its own for what is unanswered.
+            # Whoever asked for it closes this now, and says why its unanswered tasks end.
             self._goodbye = (math.inf, text)
         elif self.unusable is None:
             self._goodbye = None
@@ -363,7 +363,7 @@ class ClientCore:
             self._cancellation.fail_tasks_of_refused_objects()
 
     def _on_results(self, envelope: Envelope, results: m.ResultBatch, now: float) -> None:
-        # That something was heard puts deadlines off: the one that is known is early enough.
+        # A message heard only makes deadlines later. So the known one is early enough.
         try:
             accepted = self._connection.accept(envelope, results, now)
         except SessionError as error:
@@ -375,7 +375,7 @@ class ClientCore:
             self._answers.on_results(results)
 
     def _on_incoming(self, envelope: Envelope, message: m.Message, now: float) -> None:
-        """A message that has to do with the session itself, or may have."""
+        """Take in a message that may concern the session itself."""
         try:
             happenings = self._connection.receive(envelope, message, now)
         except SessionError as error:
@@ -445,7 +445,7 @@ class ClientCore:
 
     # --- the session
 
-    def _work_out_deadline(self) -> float:
+    def _compute_deadline(self) -> float:
         deadline = self._connection.next_deadline()
         return deadline if self._goodbye is None else min(deadline, self._goodbye[0])
 
