@@ -58,6 +58,8 @@ REPORTED_MAX = tuple((1 << 8 * array(spec.typecode).itemsize) - 1 for spec in RE
 FIGURES_START: Final = Reported._fields.index("durations") + 1
 """The columns of `Reported` from here on are figures, which only tasks have that are profiled."""
 
+NO_FIGURES: Final = NOTHING_REPORTED[FIGURES_START:]
+
 
 _reported = attrgetter(*Reported._fields)
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from scaler_protocol.runtime.values import new_tuple
-from scaler_protocol.wire.batch_rows import NOTHING_REPORTED, REPORTED, REPORTED_MAX, Reported, report
+from scaler_protocol.wire.batch_rows import ABSENT, NOTHING_REPORTED, REPORTED, REPORTED_MAX, Reported
 from scaler_protocol.wire.columns import EMPTY, Column
 from scaler_protocol.wire.messages import Status
 from scaler_worker.processor.records import Bytes, Reader
@@ -64,19 +64,17 @@ def results_parts(results: Sequence[Result]) -> list[Bytes]:
         return [header, *columns, array(_DURATION_TYPE, durations).tobytes(), *payloads]
     plain = Extra()
     extras = [extra or plain for extra in unusual]
-    reported = report(
-        [
-            {**extra.measured, "statuses": extra.status, "durations": duration}
-            for extra, duration in zip(extras, durations, strict=True)
-        ]
-    )
-    if not len(reported.durations):
-        # They are always there: a record without them is malformed.
-        reported = reported._replace(durations=[0] * count)
-    for position, (spec, column) in enumerate(zip(REPORTED, reported, strict=True)):
-        if len(column):
+    for position, (spec, absent, limit) in enumerate(zip(REPORTED, ABSENT, REPORTED_MAX, strict=True)):
+        if position == _DURATIONS:
+            values = durations
+        elif spec.name == "statuses":
+            values = [extra.status for extra in extras]
+        else:
+            values = [extra.measured.get(spec.name, absent) for extra in extras]
+        # A record without durations is malformed.
+        if position == _DURATIONS or values.count(absent) < count:
             flags |= 1 << position
-            columns.append(array(spec.typecode, column).tobytes())
+            columns.append(array(spec.typecode, [_bounded(value, limit) for value in values]).tobytes())
     stored = [(position, extra) for position, extra in enumerate(extras) if extra.object_id]
     stored_count = len(stored)
     if stored:
