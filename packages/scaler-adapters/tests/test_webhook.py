@@ -104,6 +104,26 @@ def test_an_adapter_says_what_it_can_do(http: TestClient) -> None:
     )
 
 
+def test_the_end_of_a_group_that_has_ended_already_is_no_warning(
+    http: TestClient, workers: PretendedWorkers, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    post(http, "start_worker_group")
+    workers.existing.clear()
+    status, _ = post(http, "shutdown_worker_group", worker_group_id="g1")
+    assert status == 404
+    (record,) = [record for record in caplog.records if "shutdown_worker_group" in record.getMessage()]
+    assert (record.levelname, record.getMessage()) == (
+        "INFO",
+        "shutdown_worker_group: no group g1 (it has ended already)",
+    )
+    workers.broken = True
+    post(http, "start_worker_group")
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        "start_worker_group: no power"
+    ]
+
+
 @pytest.mark.parametrize("wanted", [{"gpu": -1}, {"gpu": None}, ["gpu"]])
 def test_a_group_is_started_and_shut_down(http: TestClient, workers: PretendedWorkers, wanted: Any) -> None:
     status, answer = post(http, "start_worker_group", capabilities=wanted)

@@ -28,6 +28,7 @@ from scaler_adapters.adapter import (
     ProvisioningError,
     StartRequest,
     UnauthorizedError,
+    UnknownGroupError,
     WorkerAdapter,
     WorkerGroup,
 )
@@ -198,6 +199,10 @@ class _Webhook:
                 groups = await self._ask(self._adapter.list)
                 self._recovered = {group.request_id: group for group in groups if group.request_id}
             return await asyncio.get_running_loop().run_in_executor(self._doing, action, request)
+        except UnknownGroupError as error:
+            # Workers that a scheduler has drained end by themselves, often before it asks for their end.
+            logger.info("%s: %s (it has ended already)", request.action, error)
+            raise
         except AdapterError as error:
             logger.warning("%s: %s", request.action, error)
             raise
