@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,8 @@ from scaler_ui.top.settings import TopSettings
 from scaler_ui.trace.settings import TraceSettings
 from scaler_ui.web.settings import WebSettings
 from scaler_worker.settings import ClusterSettings
+
+README = Path(__file__).resolve().parents[2] / "README.md"
 
 COMMANDS: list[type[ServiceSettings]] = [
     ClusterSettings,
@@ -54,3 +57,18 @@ def test_a_scheduler_that_was_meant_to_be_protected(tmp_path: Path, capsys: pyte
     file.write_text("[shceduler]\nprotected = true\n")
     assert not SchedulerSettings.from_command_line(["tcp://127.0.0.1:1", "-c", str(file)]).protected
     assert "nobody reads the section [shceduler]; did you mean [scheduler]?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.command)
+def test_the_readme_and_the_help_name_the_section(
+    command: type[ServiceSettings], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (row,) = [
+        line for line in README.read_text().splitlines() if line.startswith("|") and f"`{command.command}`" in line
+    ]
+    assert f"`[{command.section}]`" in row
+    with pytest.raises(SystemExit):
+        command.from_command_line(["-h"])
+    shown = capsys.readouterr().out
+    assert f"[{command.section}]" in shown
+    assert not re.search(r"\(default: [^)]*\)\s+\(default: ", shown)

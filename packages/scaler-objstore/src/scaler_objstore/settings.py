@@ -29,7 +29,7 @@ class ObjectStorageSettings(EventLoopSettings):
     memory_limit_bytes: Annotated[int, Short("ml")] = Field(
         default_factory=_half_of_memory,
         gt=0,
-        description="largest size of all stored objects in bytes (default: half of this machine's memory)",
+        description="largest size of all stored objects in bytes; unless given, half of this machine's memory",
     )
     object_size_limit_bytes: Annotated[int, Short("osl")] = Field(
         default=16 * 1024**3, gt=0, description="largest size of one object in bytes"

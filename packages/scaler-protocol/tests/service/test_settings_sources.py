@@ -250,6 +250,7 @@ def test_help_names_every_flag_with_its_default(capsys: pytest.CaptureFixture[st
     assert "--tick-seconds SECONDS, -ts SECONDS time between two ticks (default: 1)" in shown
     assert "--offset N, -o N minutes to 100 % wrong (default: 0)" in shown
     assert "--zones TEXT [TEXT ...], -z TEXT [TEXT ...] time zones shown" in shown
+    assert shown.endswith("--config FILE sets these flags in the section [clock] of FILE, with _ for -.")
 
 
 def test_settings_can_be_made_in_code_and_turned_into_arguments() -> None:

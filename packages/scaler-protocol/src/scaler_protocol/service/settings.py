@@ -269,6 +269,7 @@ class ServiceSettings(BaseSettings):
             prog=cls.command,
             usage=f"{cls.command} {' '.join(positionals)} [--config FILE] [flags]",
             description=inspect.cleandoc(cls.__doc__ or ""),
+            epilog=f"--config FILE sets these flags in the section [{cls.section}] of FILE, with _ for -.",
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
