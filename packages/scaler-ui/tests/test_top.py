@@ -199,7 +199,8 @@ def test_once_prints_text(scheduler: SyntheticScheduler) -> None:
     printed, _ = process.communicate(timeout=30)
     assert process.returncode == 0
     assert "Total 8 worker(s)" in printed
-    assert "Shortcuts: worker[n] cpu[c] rss[m] free[f] working[w] queued[q]" in printed
+    # Keys mean nothing to what was printed.
+    assert "worker[n]" not in printed
 
 
 def test_once_says_that_nobody_answers() -> None:

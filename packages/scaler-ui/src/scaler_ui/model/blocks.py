@@ -61,8 +61,6 @@ def render_text(snapshot: MonitorSnapshot, sort_key: str = "n") -> str:
         [
             *block_lines(snapshot),
             "",
-            f"Shortcuts: {SHORTCUTS}",
-            "",
             f"Total {len(workers)} worker(s)",
             *_worker_lines(workers, functions_by_worker(snapshot), SORT_KEYS[sort_key][0]),
         ]
