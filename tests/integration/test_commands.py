@@ -452,7 +452,7 @@ def test_task_timeout_ends_a_task_that_runs_too_long(deployment: Deployment, fla
     deployment.workers(scheduler, flag, "0.5", count=1)
     client = deployment.client(scheduler)
     started = time.monotonic()
-    with pytest.raises(TaskTimeoutError):
+    with pytest.raises(TaskTimeoutError, match=r"^task \d+ \(time\.sleep\): the task ran for more than 0\.5 s"):
         client.submit(time.sleep, 60).result(timeout=30)
     assert time.monotonic() - started < 15
     assert client.submit(f.square, 3).result(timeout=30) == 9

@@ -326,6 +326,14 @@ class TestChains:
         assert client.results() == {}
         assert harness.count("stale_results") == 0
 
+    def test_a_row_that_ran_too_long_names_its_function_to_all_that_needed_it(self) -> None:
+        harness = Harness()
+        client, agent = Client(harness, "client"), Agent(harness, "agent")
+        client.define()
+        first = submit_graph(client, CHAIN, [3])
+        agent.answer(agent.tasks()[:1], m.Status.TIMED_OUT, b"too long")
+        assert client.results() == {first + 3: (m.Status.TIMED_OUT, b"task %d (module.f): too long" % first)}
+
     def test_a_processor_that_dies_costs_the_running_link_an_attempt_and_no_other(self) -> None:
         harness = Harness()
         client, agent = Client(harness, "client"), Agent(harness, "agent")

@@ -122,6 +122,21 @@ def test_a_task_whose_processor_dies_is_tried_a_limited_number_of_times() -> Non
     assert agent.tasks() == []
 
 
+def test_the_error_of_a_task_that_ran_too_long_names_its_function() -> None:
+    harness = Harness()
+    client, agent = Client(harness, "client"), Agent(harness, "agent")
+    client.define()
+    first, second = (client.submit()[0] for _ in range(2))
+    text = b"the task ran for more than 1 s and was ended (task timeout)"
+    assert len(agent.tasks()) == 2
+    statuses = [m.Status.SUCCESS, m.Status.TIMED_OUT]
+    agent.send(m.ResultBatch(client.id, [first, second], [1, 1], Packed.of([b"Pone", text]), statuses))
+    assert client.results() == {
+        first: (m.Status.SUCCESS, b"Pone"),
+        second: (m.Status.TIMED_OUT, b"task 2 (module.f): " + text),
+    }
+
+
 def test_a_task_stopped_without_its_client_wanting_it_is_tried_a_limited_number_of_times() -> None:
     harness = Harness(max_task_attempts=2)
     client, agent = Client(harness, "client"), Agent(harness, "agent")

@@ -339,7 +339,9 @@ class Adapter:
         self._info_due = now + INFO_SECONDS
         if not self.ready:
             limit = "any number of" if self._groups_max is None else f"up to {self._groups_max}"
-            self._outbox.log("info", f"worker adapter {self.url} can start {limit} groups of {per_group} workers")
+            groups = "group" if self._groups_max == 1 else "groups"
+            workers = "worker" if per_group == 1 else "workers"
+            self._outbox.log("info", f"worker adapter {self.url} can start {limit} {groups} of {per_group} {workers}")
         self.ready = True
         self._list_due = min(self._list_due, now)
         self._succeeded()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import pick_rows
 from scaler_protocol.wire.columns import Packed
@@ -75,6 +77,8 @@ class Answers:
                 self._lifecycle.requeue(task)
             elif status in (m.Status.PROCESSOR_DIED, m.Status.CANCELED):
                 self._try_again(task, status, payloads[row], agent, now)
+            elif status is m.Status.TIMED_OUT:
+                self._time_out(task, agent, batch, row, payloads[row], objects.get(row, ()), now)
             elif task.graph is not None:
                 ready = self._rows.finish(task, status, agent, batch, row, payloads[row], objects.get(row, ()), now)
                 if ready:
@@ -104,6 +108,26 @@ class Answers:
             payload = f"agent {agent.name} stopped it, though its client had not cancelled it".encode()
         self.answer(task, status, self._all_attempts_failed(task).encode() + payload, now)
 
+    def _time_out(
+        self,
+        task: Task,
+        agent: AgentRecord,
+        batch: m.ResultBatch,
+        row: int,
+        payload: bytes,
+        objects: Sequence[bytes],
+        now: float,
+    ) -> None:
+        """It ran for too long. The agent's text is completed by what only the scheduler knows: the function's name."""
+        payload = f"{self._described(task)}: ".encode() + payload
+        if task.graph is not None:
+            self._rows.finish(task, m.Status.TIMED_OUT, agent, batch, row, payload, objects, now)
+            return
+        self._lifecycle.drop(task, m.Status.TIMED_OUT, now, payload, agent.name, batch, row)
+        result = pick_rows(batch, [row])
+        result.payloads = Packed.of([payload])
+        self._outbox.send(task.options.client, result)
+
     def answer_or_requeue(self, task: Task, lost: str, now: float) -> None:
         """An unassigned task has lost its agent: `lost` says how."""
         if task.canceled:
@@ -114,9 +138,12 @@ class Answers:
             self._lifecycle.requeue(task)
 
     def _all_attempts_failed(self, task: Task) -> str:
-        """Begin the error of a task that is not tried again. The function's name tells people which of theirs it is."""
-        name = self._functions.name(task.function)
-        return f"task {task.number} ({name}): attempt {task.failures} of {self._config.max_task_attempts} failed; "
+        """Begin the error of a task that is not tried again."""
+        return f"{self._described(task)}: attempt {task.failures} of {self._config.max_task_attempts} failed; "
+
+    def _described(self, task: Task) -> str:
+        """Return a task's number and its function's name, which tells people which of theirs it is."""
+        return f"task {task.number} ({self._functions.name(task.function)})"
 
     # --- after a restart
 
