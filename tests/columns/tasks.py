@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +63,7 @@ def expected(number: int) -> Seen:
     return values.get("marks", 7), values.get("weights", 0)
 
 
-def figures(number: int) -> Mapping[str, int]:
+def figures(number: int) -> dict[str, int]:
     """Return the figure of the task of this number; not all have one."""
     return {"faults": 1000 + number} if number % 3 else {}
 
