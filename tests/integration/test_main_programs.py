@@ -29,5 +29,10 @@ def test_class_bodies_inside_functions_find_what_they_name(where: str) -> None:
 
 
 @pytest.mark.parametrize("where", ["cluster", "in process"])
+def test_functions_find_in_main_by_name_what_travelled_with_them(where: str) -> None:
+    assert run_program("main_module.py", where) == {}
+
+
+@pytest.mark.parametrize("where", ["cluster", "in process"])
 def test_buffers_of_any_kind_number_and_size(where: str) -> None:
     assert run_program("buffers.py", where) == {}

@@ -284,6 +284,6 @@ def test_many_threads_of_callbacks(symphony: Symphony) -> None:
         thread.join()
 
 
-@pytest.mark.parametrize("program", ["state.py", "classes.py", "class_bodies.py", "buffers.py"])
+@pytest.mark.parametrize("program", ["state.py", "classes.py", "class_bodies.py", "main_module.py", "buffers.py"])
 def test_programs_whose_functions_and_classes_travel_by_value(symphony: Symphony, program: str) -> None:
     assert run_program(program, str(symphony.scheduler.address)) == {}

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from scaler_protocol.runtime.coroutines import awaiting, call_and_complete, cancel_running, completed
+from scaler_protocol.runtime.coroutines import awaiting, cancel_running, completed
 
 
 async def double(value: int) -> int:
@@ -45,7 +45,7 @@ class Odd:
 )
 def test_coroutine_functions_of_every_kind(function: Any) -> None:
     assert awaiting(function)(4) == 8
-    assert call_and_complete(function, [4]) == 8
+    assert completed(function(4)) == 8
 
 
 @pytest.mark.parametrize("function", [abs, len, Callable, lambda value: value])

@@ -91,6 +91,7 @@ def run_task(*fields: Any) -> tuple[Any, ...]:
 
 def _execute(task: RemoteTask) -> tuple[int, bytes, tuple[bytes, ...]]:
     """Return status, payload, and the buffers of the object that the payload names, if it names one."""
+    from scaler_protocol.payloads import main_module
     from scaler_protocol.payloads.by_value.classes import set_scope
     from scaler_protocol.payloads.execution import Execution, TaskPayloads
     from scaler_protocol.payloads.values import ObjectUnavailableError
@@ -107,6 +108,8 @@ def _execute(task: RemoteTask) -> tuple[int, bytes, tuple[bytes, ...]]:
         # A copy: values restored from these buffers may be changed by the task.
         return [memoryview(bytearray(buffer)) for buffer in buffers]
 
+    # A service process runs one task at a time.
+    main_module.install()
     payloads = TaskPayloads(task.function, task.arguments, task.inputs, task.serializer, task.is_chunk)
     status, outcome = Execution(fetch, open_scope).run(payloads)
     return int(status), outcome.payload, tuple(bytes(buffer) for buffer in outcome.buffers)

@@ -16,9 +16,10 @@ from types import CodeType
 from typing import Any
 
 from scaler_protocol.failures import brief_failure_payload, failure_payload, not_restored_payload, result_error
-from scaler_protocol.payloads import expressions, framing, values
+from scaler_protocol.payloads import expressions, framing, main_module, values
 from scaler_protocol.payloads.expressions import CallFailedError
 from scaler_protocol.payloads.framing import unframe_function
+from scaler_protocol.payloads.main_module import lending
 from scaler_protocol.payloads.values import (
     Arguments,
     FetchObject,
@@ -115,13 +116,13 @@ class Execution:
             return loaded
 
         def restore_and_call(*args: Any, **kwargs: Any) -> Any:
-            return _restored("the function", load)(*args, **kwargs)
+            return lending(_restored("the function", load))(*args, **kwargs)
 
         if per_call:
             return restore_and_call
         key = (body, serializer_body)
         if key not in self._restored:
-            self._restored[key] = _restored("the function", load)
+            self._restored[key] = lending(_restored("the function", load))
         function: Callable[..., Any] = self._restored[key]
         return function
 
@@ -217,6 +218,7 @@ _OWN_FILES = frozenset(
         framing.unframe_function,
         values.load_value,
         coroutines.completed,
+        main_module.lending,
     )
 )
 """The file names in Scaler's code objects. They are not these modules' paths if the modules travelled as source."""

@@ -30,7 +30,8 @@ from scaler_protocol.payloads.framing import (
     unframe_object,
     unframe_payloads,
 )
-from scaler_protocol.runtime.coroutines import call_and_complete
+from scaler_protocol.payloads.main_module import lending
+from scaler_protocol.runtime.coroutines import completed
 from scaler_protocol.runtime.random_ids import new_id
 from scaler_protocol.wire.status import Status
 
@@ -158,7 +159,7 @@ def load_arguments(
         return evaluate(
             pickle.loads(argument.data),
             lambda index: load_value(inputs[index], serializer, fetch),
-            call_and_complete,
+            _call,
         )
 
     return [load(argument) for argument in positional], {name: load(value) for name, value in keyword.items()}
@@ -175,6 +176,10 @@ def load_chunk(payload: bytes, fetch: FetchObject) -> tuple[bool, Sequence[Any]]
     if payload[:1] == PAYLOADS:
         return unframe_payloads(payload)
     raise MalformedMessageError(f"not a map chunk: payload begins with {payload[:1]!r}")
+
+
+def _call(function: Any, arguments: Sequence[Any]) -> Any:
+    return completed(lending(function)(*arguments))
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import functools
 import inspect
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from functools import partial
 from types import CoroutineType
 from typing import Any
@@ -41,11 +41,6 @@ def awaiting(function: Callable[..., Any]) -> Callable[..., Any]:
         return completed(function(*args, **kwargs))
 
     return call
-
-
-def call_and_complete(function: Any, arguments: Sequence[Any]) -> Any:
-    """Call a function, and await its result if that is a coroutine."""
-    return completed(function(*arguments))
 
 
 def completed(value: Any) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 from scaler_protocol.failures import named_failure_payload
 from scaler_protocol.payloads.expressions import CallFailedError
 from scaler_protocol.payloads.framing import FAILURE_KEPT_BYTES_MAX, PICKLED
+from scaler_protocol.payloads.main_module import take_back
 from scaler_protocol.payloads.values import (
     NotRestoredError,
     Outcome,
@@ -131,6 +132,7 @@ class TaskExecution:
             running.in_code = False
             if running.is_forked:
                 leave(error)
+            take_back()
             ended_at = perf_counter()
             settrace(state.trace)
             setprofile(state.profile)

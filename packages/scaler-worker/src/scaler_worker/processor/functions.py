@@ -8,6 +8,7 @@ from typing import Any
 
 from scaler_protocol.ids import NO_ID
 from scaler_protocol.payloads.framing import unframe_function
+from scaler_protocol.payloads.main_module import lending
 from scaler_protocol.payloads.values import FetchObject, NotRestoredError, Serializer, load_value
 from scaler_protocol.runtime.coroutines import completed
 from scaler_worker.processor.unchanged import Restoring
@@ -61,7 +62,7 @@ class FunctionTable:
             self.calls_restored += 1
             return completed(restoring.function()(*args, **kwargs))
 
-        function = self.loaded[function_id] = Function(function_id, restore_and_call if per_call else load())
+        function = self.loaded[function_id] = Function(function_id, restore_and_call if per_call else lending(load()))
         return function
 
     def serializer(self, function_id: bytes, fetch: FetchObject) -> Serializer | None:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from os import getpid
 from typing import TYPE_CHECKING
 
+from scaler_protocol.payloads import main_module
 from scaler_protocol.payloads.by_value.classes import set_scope
 from scaler_protocol.runtime.task_context import RelayAttendant, RelayReceiver, set_task_context
 from scaler_protocol.wire.batch_rows import Carried
@@ -183,6 +184,7 @@ class Processor:
         os.register_at_fork(before=self._streams.flush, after_in_child=self._become_fork)
         self._control.start()
         watch()
+        main_module.install()
         set_task_context(self)
         set_scope(self._class_scope)
         if self._options.preload:

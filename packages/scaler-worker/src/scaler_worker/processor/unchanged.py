@@ -17,6 +17,7 @@ from typing import Any
 from scaler_protocol.payloads.by_value.classes import restored_class, set_already
 from scaler_protocol.payloads.by_value.pickler import is_importable
 from scaler_protocol.payloads.immutable import is_immutable
+from scaler_protocol.payloads.main_module import lending
 
 _PLACES_MAX = 64
 
@@ -190,11 +191,12 @@ class Restoring:
             return kept[0]
         self._kept = None
         function = self._load()
+        lent = lending(function)
         if self._misses < _MISSES_MAX:
             self._misses += 1
             try:
-                self._kept = function, Unchanged(function)
+                self._kept = lent, Unchanged(function)
             except Exception:
                 # Something in it cannot be watched, or objects to being looked at.
                 self._misses = _MISSES_MAX
-        return function
+        return lent

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dis
 import inspect
 import itertools
+import sys
 import types
 import weakref
 from collections.abc import Iterator
@@ -31,10 +32,17 @@ _found: weakref.WeakKeyDictionary[types.CodeType, _Found] = weakref.WeakKeyDicti
 def add_what_nested_code_names(function: types.FunctionType, state: dict[str, Any]) -> None:
     """Add to `state`, by which cloudpickle sets the attributes of a restored function, what it left out."""
     code = function.__code__
-    if not any(type(constant) is types.CodeType for constant in code.co_consts):
+    captured = state["__globals__"]
+    main = sys.modules.get("__main__")
+    looks_into_main = "__main__" in code.co_names or (
+        main is not None and any(value is main for value in captured.values())
+    )
+    if not looks_into_main and not any(type(constant) is types.CodeType for constant in code.co_consts):
         return
     loaded, all_names = _names_of(code)
-    captured = state["__globals__"]
+    if looks_into_main and function.__globals__.get("__name__") == "__main__":
+        # As `import __main__; __main__.helper(1)`: attributes are among the names of code.
+        loaded = all_names
     captured.update((name, function.__globals__[name]) for name in loaded if name in function.__globals__)
     state["_cloudpickle_submodules"] = tracking._find_imported_submodules(
         types.SimpleNamespace(co_names=all_names), itertools.chain(captured.values(), _cell_values(function))
