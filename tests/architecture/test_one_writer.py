@@ -24,7 +24,7 @@ WRITERS = {
     "graph_rows": "ClientRecord.graphs",
     "graphs": "Graph._missing Graph._readers Graph._mean_microseconds Graph.attempts_before Graph.holders "
     "Graph.results Graph.returned Graph.states Graph.unfinished Graph.waiting Graph.wanted",
-    "ignored_capabilities": "ClientRecord.ignored_capabilities_told",
+    "ignored_capabilities": "ClientRecord.ignored_capabilities_reported",
     "lifecycle": "AgentRecord.followers AgentRecord.tasks Chain.length ClientRecord.assigned_count "
     "ClientRecord.failed_count ClientRecord.finished_count ClientRecord.tasks Task.agent Task.attempt Task.canceled "
     "Task.chain Task.failures Task.state",
@@ -32,7 +32,7 @@ WRITERS = {
     "records": "AgentRecord.functions AgentRecord.hello AgentRecord.session ClientRecord._options ClientRecord.hello "
     "ClientRecord.session",
     "sessions": "AgentRecord.last_seen AgentRecord.lost_at ClientRecord.last_seen",
-    "unservable": "ClientRecord.unservable_told",
+    "unservable": "ClientRecord.unservable_reported",
 }
 """By module: what it assigns. All other attributes of records stay as their constructor made them."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from scaler_protocol.address import Address
 from scaler_protocol.service.errors import ConfigurationError
 from scaler_protocol.testing.settings import SERVER_FLAGS, DocumentedFlag, check_flag, check_table_is_complete
+from scaler_scheduler import settings as settings_module
+from scaler_scheduler.config import SchedulerConfig, flags
 from scaler_scheduler.settings import SchedulerSettings
 
 ARGUMENTS = ["tcp://127.0.0.1:2345"]
@@ -104,3 +107,17 @@ def test_a_strategy_needs_its_number_of_webhooks(arguments: list[str]) -> None:
 def test_a_webhook_url_is_checked(url: str) -> None:
     with pytest.raises(ConfigurationError, match="is not of the form"):
         SchedulerSettings.from_command_line(["tcp://127.0.0.1:2345", "--adapter-webhook-url", url])
+
+
+def test_type_checkers_know_the_flags_of_the_configuration() -> None:
+    (declared,) = [
+        node
+        for node in ast.walk(ast.parse(Path(settings_module.__file__).read_text()))
+        if isinstance(node, ast.ClassDef) and node.name == "SchedulerSettings"
+    ]
+    fields = {
+        ast.unparse(line.target): ast.unparse(line.annotation)
+        for line in declared.body
+        if isinstance(line, ast.AnnAssign)
+    }
+    assert fields == {name: SchedulerConfig.__annotations__[name] for name in flags()}

@@ -36,7 +36,7 @@ class RecentLog(logging.Handler):
         super().__init__()
         self._lines: deque[_Line] = deque(maxlen=LINES_KEPT)
         self._total = 0
-        self._told = 0
+        self._reported = 0
         self._guard = threading.Lock()
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -49,8 +49,8 @@ class RecentLog(logging.Handler):
     def take(self, incarnation: bytes, *, all_kept: bool) -> m.MonitorLog | None:
         """Return the lines since the last call, or all that are kept; None if there are none."""
         with self._guard:
-            count = len(self._lines) if all_kept else min(self._total - self._told, len(self._lines))
-            self._told = self._total
+            count = len(self._lines) if all_kept else min(self._total - self._reported, len(self._lines))
+            self._reported = self._total
             lines = list(islice(self._lines, len(self._lines) - count, None))
             first = self._total - count + 1
         if not lines:

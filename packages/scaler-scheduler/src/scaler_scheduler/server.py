@@ -388,19 +388,19 @@ class _Server:
         now, unix_time = time.monotonic(), time.time()
         store_asked = False
         if self._feed.publish_own(self._core, now, unix_time, joined=joined):
-            store_asked = self._ask_store(now, anew=joined)
+            store_asked = self._ask_store(now, even_if_unanswered=joined)
         cpu_seconds, elapsed = time.process_time(), max(now - self._cpu_read_at, 1e-3)
         cpu_percent = 100 * (cpu_seconds - self._cpu_seconds) / elapsed
         self._cpu_seconds, self._cpu_read_at = cpu_seconds, now
         return events.Tick(cpu_percent, rss_bytes(), monitors, unix_time, wants_events, joined, store_asked)
 
-    def _ask_store(self, now: float, *, anew: bool) -> bool:
+    def _ask_store(self, now: float, *, even_if_unanswered: bool) -> bool:
         """Ask the object storage server how much it holds. The answer comes back as an event. Return whether it was asked.
 
-        `anew`: ask even if the last question has not been answered.
+        `even_if_unanswered`: also while the answer to the last question may still arrive.
         """
         requests = self._store_requests
-        if requests is None or (not anew and now < self._store_asked_at + STORE_STATUS_SECONDS):
+        if requests is None or (not even_if_unanswered and now < self._store_asked_at + STORE_STATUS_SECONDS):
             return False
         self._store_asked_at = now
         requests.tell(m.StoreStatusRequest(1), now)

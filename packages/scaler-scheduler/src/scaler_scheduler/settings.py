@@ -143,9 +143,20 @@ def _field(kind: Any, default: Any, flag: Flag) -> tuple[Any, Any]:
 if TYPE_CHECKING:
 
     class SchedulerSettings(_ProcessSettings):
-        """See `_ProcessSettings`; with the flags of `config` besides."""
+        """See `_ProcessSettings`. The flags of `config` are fields too; `config` says what each of them means."""
 
-        def __getattr__(self, name: str) -> Any: ...
+        scaling_cool_down_seconds: float
+        no_worker_timeout_seconds: float
+        protected: bool
+        ends_cluster: bool
+        allocate_policy: str
+        max_number_of_tasks_waiting: int
+        max_task_attempts: int
+        client_timeout_seconds: float
+        worker_timeout_seconds: float
+        object_retention_seconds: float
+        load_balance_seconds: float
+        load_balance_trigger_times: int
 
 else:
     _kinds = get_type_hints(SchedulerConfig)

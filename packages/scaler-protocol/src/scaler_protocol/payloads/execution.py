@@ -21,6 +21,7 @@ from scaler_protocol.payloads.expressions import CallFailedError
 from scaler_protocol.payloads.framing import unframe_function
 from scaler_protocol.payloads.main_module import lending
 from scaler_protocol.payloads.values import (
+    STOP_TEXT,
     Arguments,
     FetchObject,
     NotRestoredError,
@@ -38,8 +39,6 @@ from scaler_protocol.payloads.values import (
 from scaler_protocol.runtime import coroutines
 from scaler_protocol.runtime.coroutines import completed
 from scaler_protocol.wire.status import Status
-
-STOP_TEXT = "the function raised StopIteration, which would end the loop over its items"
 
 
 @dataclass(frozen=True)

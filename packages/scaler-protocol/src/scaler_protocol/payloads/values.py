@@ -165,6 +165,10 @@ def load_arguments(
     return [load(argument) for argument in positional], {name: load(value) for name, value in keyword.items()}
 
 
+STOP_TEXT = "the function raised StopIteration, which would end the loop over its items"
+"""The error of an item of a map chunk whose call raised StopIteration."""
+
+
 def load_chunk(payload: bytes, fetch: FetchObject) -> tuple[bool, Sequence[Any]] | list[bytes]:
     """Return (star, items) of a map chunk, or the argument payloads of its items if it contains those."""
     buffers: Sequence[memoryview] = ()

@@ -16,9 +16,18 @@ from typing import Generic, Protocol, TypeVar
 Event = TypeVar("Event", contravariant=True)
 Effect = TypeVar("Effect")
 
+INFO, WARNING, ERROR = 20, 30, 40
+"""Levels of the lines that cores have logged: those of the module `logging`, which cores do not import."""
+
 
 class InvariantError(AssertionError):
     """A core's facts contradict each other. The text says which."""
+
+
+def require(condition: object, text: str) -> None:
+    """Raise InvariantError with this text unless the condition holds."""
+    if not condition:
+        raise InvariantError(text)
 
 
 class Core(Protocol[Event, Effect]):
@@ -38,7 +47,10 @@ class Core(Protocol[Event, Effect]):
 
 
 class Outbox(Generic[Effect]):
-    """Effects that wait to be taken, in the order in which they were added."""
+    """Effects that wait to be taken, in the order in which they were added.
+
+    A subclass may append to `_effects` itself where a call more would be felt, which is once per task.
+    """
 
     __slots__ = ("_effects",)
 

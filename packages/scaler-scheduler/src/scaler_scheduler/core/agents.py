@@ -15,7 +15,7 @@ class AgentGroup:
     def __init__(self, names: Names) -> None:
         self.names = names
         self.assigned = 0
-        """Tasks at all of them, as of the last `AgentPool.refresh`."""
+        """Tasks at all of them. Each agent's are as of the last `AgentPool.reinsert`."""
         self.agents: dict[AgentRecord, None] = {}
         self.slots = 0
         self.heap: list[tuple[float, int, AgentRecord]] = []

@@ -21,11 +21,11 @@ class GraphRows:
         self._recovery = state.recovery
         self._lifecycle = lifecycle
 
-    def open(self, graph: Graph[AgentRecord], options: TaskOptions, now: float, *, anew: bool) -> None:
-        """Begin a submitted graph. `anew`: an earlier scheduler knew it, and agents may still hold tasks of it."""
+    def open(self, graph: Graph[AgentRecord], options: TaskOptions, now: float, *, reannounced: bool) -> None:
+        """Begin a submitted graph. `reannounced`: an earlier scheduler knew it, and agents may still hold tasks of it."""
         client = options.client
         client.graphs.append(graph)
-        if anew:
+        if reannounced:
             self._stop_earlier(client, graph)
         self.queue(graph, graph.release_roots(), options, now)
 

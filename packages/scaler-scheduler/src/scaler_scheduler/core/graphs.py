@@ -34,7 +34,7 @@ DURATION_WEIGHT_KEPT = 0.9
 """Weight of earlier rows in the mean duration, when a row ends."""
 
 Holder = TypeVar("Holder", bound=Hashable)
-"""Who may hold the objects of a result: an agent."""
+"""Who may hold the objects of a result. The graph only compares holders."""
 
 
 class RowState(IntEnum):
@@ -102,7 +102,7 @@ class Graph(Generic[Holder]):
         self.results: dict[int, RowResult] = {}
         """Results that still have readers."""
         self.holders: dict[int, list[Holder]] = {}
-        """Which agents made or read a row's result, if it names objects and has readers."""
+        """Who made or read a row's result, if it names objects and has readers."""
         self.returned: dict[int, tuple[int, int]] = {}
         """Last attempt and failed attempts of rows that wait again."""
         self._mean_microseconds: float | None = None
@@ -267,13 +267,13 @@ class Graph(Generic[Holder]):
         return result
 
     def inputs_held(self, row: int) -> Counter[Holder]:
-        """Return how many of the row's large inputs each agent has that made or read any."""
+        """Return how many of the row's large inputs each holder has that made or read any."""
         return Counter(
             holder for dependency in self.dependencies_of(row) for holder in self.holders.get(dependency, ())
         )
 
     def note_reader(self, row: int, holder: Holder) -> None:
-        """The row is assigned to this agent: it will hold what the row reads."""
+        """The row will run where this holder is, which will hold what the row reads."""
         for dependency in self.dependencies_of(row):
             holders = self.holders.get(dependency)
             if holders is not None and holder not in holders:

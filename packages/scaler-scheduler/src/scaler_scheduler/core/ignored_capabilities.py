@@ -12,8 +12,8 @@ CAPABILITIES_IGNORED = "capabilities_ignored"
 
 def tell_ignored(client: ClientRecord, policy: str, outbox: MessageOutbox) -> None:
     """Tell a client whose tasks ask for capabilities that this policy ignores them, unless it was told already."""
-    if not client.ignored_capabilities_told:
-        client.ignored_capabilities_told = True
+    if not client.ignored_capabilities_reported:
+        client.ignored_capabilities_reported = True
         text = (
             f"tasks ask for capabilities, and this scheduler ignores them: it runs with --allocate-policy {policy}. "
             "Start it with --allocate-policy capability (the default) to have them honoured"

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 
-from scaler_protocol.runtime.core import InvariantError
+from scaler_protocol.runtime.core import require
 from scaler_scheduler.core.graphs import RowState
 from scaler_scheduler.core.records import AgentRecord, TaskState
 from scaler_scheduler.core.state import SchedulerState
-
-
-def _require(condition: bool, text: str) -> None:
-    if not condition:
-        raise InvariantError(text)
 
 
 def check_state(state: SchedulerState) -> None:
@@ -21,63 +16,63 @@ def check_state(state: SchedulerState) -> None:
     _check_agents(state)
     _check_graphs(state)
     for client_id, client in state.clients.items():
-        _require(client.id == client_id, "a client is filed under another id")
-        _require(state.peers.get(client.peer) is client, f"client {client.name} is not among the peers")
+        require(client.id == client_id, "a client is filed under another id")
+        require(state.peers.get(client.peer) is client, f"client {client.name} is not among the peers")
         assigned = sum(1 for task in client.tasks.values() if task.agent is not None)
-        _require(
+        require(
             client.assigned_count == assigned, f"client {client.name}: {client.assigned_count} != {assigned} assigned"
         )
     for record in state.peers.values():
         known = (
             state.agents.by_peer.get(record.peer) if isinstance(record, AgentRecord) else state.clients.get(record.id)
         )
-        _require(known is record, f"peer {record.hello.name} is in no table")
+        require(known is record, f"peer {record.hello.name} is in no table")
 
 
 def _check_tasks(state: SchedulerState) -> None:
     queued = [task for queue in state.ready.non_empty() for task in queue.tasks()]
     queued_set = set(queued)
-    _require(len(queued_set) == len(queued), "a task is queued twice")
+    require(len(queued_set) == len(queued), "a task is queued twice")
     recovering = state.recovering.keys()
-    _require(
+    require(
         state.ready.count == len(queued_set), f"{state.ready.count} tasks counted as ready, {len(queued_set)} queued"
     )
     for queue in state.ready.non_empty():
         count = len(set(queue.tasks()))
-        _require(queue.count == count, f"signature {set(queue.signature)}: {queue.count} counted, {count} queued")
+        require(queue.count == count, f"signature {set(queue.signature)}: {queue.count} counted, {count} queued")
     for client in state.clients.values():
         for number, task in client.tasks.items():
             where = f"{task!r} of {client.name}"
-            _require(task.number == number and task.options.client is client, f"{where} is filed wrongly")
-            _require((task in queued_set) == (task.state is TaskState.READY), f"{where}: state and queue disagree")
-            _require((task in recovering) == (task.state is TaskState.RECOVERING), f"{where}: state and list disagree")
-            _require(
+            require(task.number == number and task.options.client is client, f"{where} is filed wrongly")
+            require((task in queued_set) == (task.state is TaskState.READY), f"{where}: state and queue disagree")
+            require((task in recovering) == (task.state is TaskState.RECOVERING), f"{where}: state and list disagree")
+            require(
                 (task.agent is not None) == (task.state is TaskState.ASSIGNED), f"{where}: agent and state disagree"
             )
-            _require(task.state is not TaskState.DROPPED, f"{where} is dropped and still filed")
-            _require(task.chain is None or task.agent is not None, f"{where} is in a chain and at no agent")
-            _require(not task.canceled or task.agent is not None, f"{where} is cancelled and nobody stops it")
+            require(task.state is not TaskState.DROPPED, f"{where} is dropped and still filed")
+            require(task.chain is None or task.agent is not None, f"{where} is in a chain and at no agent")
+            require(not task.canceled or task.agent is not None, f"{where} is cancelled and nobody stops it")
             if task.agent is not None:
-                _require(task in task.agent.tasks, f"{where} is not in its agent's table")
-                _require(state.agents.by_peer.get(task.agent.peer) is task.agent, f"{where} is at a dead agent")
+                require(task in task.agent.tasks, f"{where} is not in its agent's table")
+                require(state.agents.by_peer.get(task.agent.peer) is task.agent, f"{where} is at a dead agent")
     for task in queued_set | recovering:
-        _require(task.options.client.tasks.get(task.number) is task, f"{task!r} is queued for nobody")
+        require(task.options.client.tasks.get(task.number) is task, f"{task!r} is queued for nobody")
 
 
 def _check_agents(state: SchedulerState) -> None:
     state.agents.refresh()
     for group in state.agents.groups_for(frozenset()):
         held = sum(len(agent.tasks) for agent in group.agents)
-        _require(group.assigned == held, f"group {set(group.names)}: {group.assigned} counted, {held} assigned")
+        require(group.assigned == held, f"group {set(group.names)}: {group.assigned} counted, {held} assigned")
     for agent in state.agents.by_peer.values():
         for task in agent.tasks:
-            _require(task.agent is agent, f"{task!r} is in the table of {agent.name}, which it is not assigned to")
-            _require(task.options.client.tasks.get(task.number) is task, f"{task!r} at {agent.name} belongs to nobody")
+            require(task.agent is agent, f"{task!r} is in the table of {agent.name}, which it is not assigned to")
+            require(task.options.client.tasks.get(task.number) is task, f"{task!r} at {agent.name} belongs to nobody")
         lengths = Counter(task.chain for task in agent.tasks if task.chain is not None)
         for chain, length in lengths.items():
-            _require(chain.length == length, f"a chain at {agent.name}: {chain.length} counted, {length} assigned")
+            require(chain.length == length, f"a chain at {agent.name}: {chain.length} counted, {length} assigned")
         behind = lengths.total() - len(lengths)
-        _require(agent.followers == behind, f"{agent.name}: {agent.followers} counted behind others, {behind} are")
+        require(agent.followers == behind, f"{agent.name}: {agent.followers} counted behind others, {behind} are")
 
 
 def _check_graphs(state: SchedulerState) -> None:
@@ -86,37 +81,37 @@ def _check_graphs(state: SchedulerState) -> None:
             name = f"graph {graph.first_number} of {client.name}"
             waiting = sum(1 for _ in graph.rows_in(RowState.WAITING))
             released = set(graph.rows_in(RowState.RELEASED))
-            _require(graph.waiting == waiting, f"{name}: {graph.waiting} counted, {waiting} waiting")
-            _require(graph.unfinished == waiting + len(released), f"{name}: unfinished rows miscounted")
+            require(graph.waiting == waiting, f"{name}: {graph.waiting} counted, {waiting} waiting")
+            require(graph.unfinished == waiting + len(released), f"{name}: unfinished rows miscounted")
             for row in released:
                 task = client.tasks.get(graph.first_number + row)
-                _require(task is not None and task.graph is graph, f"{name}: row {row} is released without a task")
+                require(task is not None and task.graph is graph, f"{name}: row {row} is released without a task")
             for row in graph.rows_in(RowState.WAITING):
                 open_dependencies = [
                     dependency
                     for dependency in graph.dependencies_of(row)
                     if graph.states[dependency] in (RowState.WAITING, RowState.RELEASED)
                 ]
-                _require(bool(open_dependencies), f"{name}: row {row} waits for nothing")
+                require(bool(open_dependencies), f"{name}: row {row} waits for nothing")
             for row in graph.rows_in(RowState.RELEASED):
                 task = client.tasks[graph.first_number + row]
                 lacking = 0
                 for dependency in graph.dependencies_of(row):
                     if graph.states[dependency] == RowState.DONE:
-                        _require(dependency in graph.results, f"{name}: input {dependency} of row {row} is gone")
+                        require(dependency in graph.results, f"{name}: input {dependency} of row {row} is gone")
                         continue
                     lacking += 1
                     # Handed over behind it: to the same agent, which sees to it that both go on or come back.
                     before = client.tasks.get(graph.first_number + dependency)
                     # Or it is cancelled, what it needed has come back, and the word that it has ended is on its way.
-                    _require(
+                    require(
                         (task.canceled and dependency in graph.returned)
                         or (before is not None and before.agent is task.agent is not None and task.chain is not None),
                         f"{name}: row {row} was released before row {dependency} and is not behind it",
                     )
-                _require(graph.is_behind(row) == (lacking > 0), f"{name}: row {row} has miscounted its predecessors")
+                require(graph.is_behind(row) == (lacking > 0), f"{name}: row {row} has miscounted its predecessors")
             for row in graph.holders:
-                _require(row in graph.results, f"{name}: agents hold the result of row {row}, which is gone")
+                require(row in graph.results, f"{name}: agents hold the result of row {row}, which is gone")
             for row in graph.returned:
-                _require(graph.states[row] == RowState.WAITING, f"{name}: row {row} has come back and is not waiting")
-                _require(graph.first_number + row not in client.tasks, f"{name}: row {row} waits and has a task")
+                require(graph.states[row] == RowState.WAITING, f"{name}: row {row} has come back and is not waiting")
+                require(graph.first_number + row not in client.tasks, f"{name}: row {row} waits and has a task")

@@ -109,11 +109,11 @@ class Monitor:
         self._runs: list[_Run] = []
         self._rows = 0
         self._omitted = 0
-        self._stride = self._told_stride = 1
+        self._stride = self._reported_stride = 1
         self._offered = 0
         self._measured_at = 0.0
         self._failures: deque[_Failure] = deque(maxlen=FAILURES_KEPT)
-        self._failures_untold = 0
+        self._failures_unreported = 0
         self._failures_total = 0
         self._failed_functions: Count[str] = Count()
 
@@ -190,7 +190,7 @@ class Monitor:
         self._failures.append(
             _Failure(now, client_id, task.number, attempt, int(status), name, agent, duration, kept, items)
         )
-        self._failures_untold += 1
+        self._failures_unreported += 1
         self._failures_total += 1
 
     def note_short_form(self, task: Task, payload: bytes) -> None:
@@ -210,9 +210,9 @@ class Monitor:
     def take_events(self, functions: FunctionRegistry, now: float, unix_offset: float) -> m.MonitorEvents | None:
         """Return the events since the last call as one message, or None if there are none."""
         self._adapt_stride(now)
-        if not self._runs and not self._omitted and self._stride == self._told_stride:
+        if not self._runs and not self._omitted and self._stride == self._reported_stride:
             return None
-        self._told_stride = self._stride
+        self._reported_stride = self._stride
         clients: dict[bytes, int] = {}
         workers: dict[str, int] = {}
         names: dict[bytes, int] = {}
@@ -277,8 +277,8 @@ class Monitor:
     def failures(self, unix_offset: float, *, all_kept: bool) -> m.MonitorFailures | None:
         """Return the failures since the last call, or all that are kept; None if there are none."""
         total = self._failures_total
-        count = len(self._failures) if all_kept else min(self._failures_untold, len(self._failures))
-        self._failures_untold = 0
+        count = len(self._failures) if all_kept else min(self._failures_unreported, len(self._failures))
+        self._failures_unreported = 0
         if not count:
             return None
         rows = list(islice(self._failures, len(self._failures) - count, None))

@@ -29,7 +29,7 @@ class MessageOutbox(Outbox[effects.Effect]):
 
     def to_store(self, message: m.ClientGone | m.ObjectDelete | m.Shutdown) -> None:
         """Send a message to the object storage server."""
-        self._effects.append(effects.ToStore(message))
+        self.add(effects.ToStore(message))
 
     def send(self, record: PeerRecord, message: m.Message) -> None:
         """Send a message that must not be lost."""
@@ -44,6 +44,7 @@ class MessageOutbox(Outbox[effects.Effect]):
             return
         peer = record.peer
         if type(peer) is bytes:
+            # The road of every task: neither a call of `add` nor one of the constructor.
             self._effects.append(new_tuple(effects.Send, (peer, envelope, message, None)))
         else:
             self._add_send(peer, envelope, message)
@@ -73,10 +74,10 @@ class MessageOutbox(Outbox[effects.Effect]):
             if agent is not None:
                 # The envelope is made here, in order. Made later, it would count messages that leave after it. The agent
                 # would miss them and ask for them again.
-                self._effects.append(effects.Send(peer, envelope, message, agent.session.plain(message).envelope))
+                self.add(effects.Send(peer, envelope, message, agent.session.plain(message).envelope))
             return
-        self._effects.append(effects.Send(peer, envelope, message))
+        self.add(effects.Send(peer, envelope, message))
 
     def log(self, level: str, text: str) -> None:
         """Write a line to the log. `level` is a name of the logging module, in lower case."""
-        self._effects.append(effects.Log(level, text))
+        self.add(effects.Log(level, text))

@@ -250,9 +250,9 @@ class ClientRecord(_SessionRecord):
         "failed_item_count",
         "finished_count",
         "graphs",
-        "ignored_capabilities_told",
+        "ignored_capabilities_reported",
         "tasks",
-        "unservable_told",
+        "unservable_reported",
     )
 
     def __init__(self, peer: Peer, hello: Hello, session: Session, now: float) -> None:
@@ -272,9 +272,9 @@ class ClientRecord(_SessionRecord):
         self.failed_count = 0
         self.failed_item_count = 0
         """Items of map chunks that failed; their chunks are among the finished ones."""
-        self.unservable_told: set[tuple[Names, str]] = set()
+        self.unservable_reported: set[tuple[Names, str]] = set()
         """Capabilities and kinds of notice it was told about."""
-        self.ignored_capabilities_told = False
+        self.ignored_capabilities_reported = False
         """Whether it was told that its tasks' capabilities are ignored."""
         self._options: dict[tuple[int, int, int, Capabilities, bytes], TaskOptions] = {}
 

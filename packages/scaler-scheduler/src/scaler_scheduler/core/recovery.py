@@ -97,10 +97,6 @@ class Recovery:
         """Return clients that did not come back in time."""
         return [client_id for client_id, absent in self._absent.items() if now >= absent.deadline]
 
-    def next_deadline(self) -> float:
-        """Return when the next absent client is given up; inf if there is none."""
-        return min((absent.deadline for absent in self._absent.values()), default=float("inf"))
-
     def __len__(self) -> int:
         return len(self._absent)
 

@@ -82,9 +82,9 @@ class UnservableTasks:
     def _tell(self, queue: SignatureQueue, kind: str, text: str) -> None:
         for client_id in queue.client_ids():
             client = self._clients[client_id]
-            if (queue.signature, kind) in client.unservable_told:
+            if (queue.signature, kind) in client.unservable_reported:
                 continue
-            client.unservable_told.add((queue.signature, kind))
+            client.unservable_reported.add((queue.signature, kind))
             numbers = [task.number for task in queue.tasks() if task.options.client is client][:NAMED_TASKS_MAX]
             level = 0 if kind == WORKERS_COMING else 1
             self._outbox.send(client, m.Notice(text, level=level, numbers=numbers, kind=kind))

@@ -22,6 +22,7 @@ from math import inf
 from typing import Any
 
 from scaler_protocol.errors import SessionError
+from scaler_protocol.runtime.core import INFO, WARNING
 from scaler_protocol.session import (
     ConnectionEvent,
     Established,
@@ -47,7 +48,7 @@ from scaler_worker.core.reporting import Reporter
 from scaler_worker.core.returns import TaskReturns
 from scaler_worker.core.slices import TaskSlice
 from scaler_worker.core.snapshot import AgentSnapshot, take_snapshot
-from scaler_worker.core.state import INFO, WARNING, AgentState
+from scaler_worker.core.state import AgentState
 
 SHUTDOWN_GRACE_SECONDS = 1.0
 """How long running tasks may go on when the whole cluster ends."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from math import inf
 
 FREE_DEATHS = 1
-"""So many deaths in a row delay nothing: a processor that died once is replaced at once."""
+"""The number of deaths in a row that delay nothing: a processor that died once is replaced at once."""
 
 FIRST_DELAY_SECONDS = 0.01
 DELAY_SECONDS_MAX = 0.5
 
 UNSTARTED_DEATHS_MAX = 3
-"""A task that was next so often when its processor died, without having begun, is counted as if it had."""
+"""The number of processor deaths after which a task that was next each time, and had not begun, is charged with one of them."""
 
 UNSTARTED_TASKS_MAX = 256
 

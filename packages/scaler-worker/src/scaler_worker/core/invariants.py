@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from scaler_protocol.runtime.core import InvariantError
+from scaler_protocol.runtime.core import require
 from scaler_protocol.wire.messages import ProcessorState as State
 from scaler_worker.core.nesting import Nesting
 from scaler_worker.core.slices import TaskSlice
 from scaler_worker.core.state import AgentState
-
-
-def _require(condition: bool, text: str) -> None:
-    if not condition:
-        raise InvariantError(text)
 
 
 def check_invariants(state: AgentState, nesting: Nesting, now: float) -> None:
@@ -20,70 +15,70 @@ def check_invariants(state: AgentState, nesting: Nesting, now: float) -> None:
     held: set[tuple[bytes, int, int]] = set()
 
     def hold(tasks: TaskSlice, where: str) -> None:
-        _require(len(tasks) > 0, f"an empty slice in {where}")
+        require(len(tasks) > 0, f"an empty slice in {where}")
         for number, attempt in zip(tasks.numbers, tasks.attempts, strict=True):
             key = (tasks.client, number, attempt)
-            _require(key not in held, f"task {number} attempt {attempt} is in {where} and somewhere else")
+            require(key not in held, f"task {number} attempt {attempt} is in {where} and somewhere else")
             held.add(key)
 
     queued = list(state.queue)
     for tasks in queued:
-        _require(not tasks.abandoned, "the queue holds tasks of a client that is gone")
-        _require(not tasks.continued(), "the queue holds the rest of a chain")
+        require(not tasks.abandoned, "the queue holds tasks of a client that is gone")
+        require(not tasks.continued(), "the queue holds the rest of a chain")
         hold(tasks, "the queue")
-    _require(sum(map(len, queued)) == state.queue.count, "the queue's count is wrong")
-    _require(
+    require(sum(map(len, queued)) == state.queue.count, "the queue's count is wrong")
+    require(
         [tasks.depth for tasks in queued] == sorted((tasks.depth for tasks in queued), reverse=True),
         "the queue is not ordered by depth",
     )
     for processor in processors.values():
         name = f"processor {processor.number}"
-        _require(sum(map(len, processor.pipe)) == processor.rows, f"{name}: its row count is wrong")
-        _require(0 <= processor.slot < state.slots, f"{name}: no such slot {processor.slot}")
+        require(sum(map(len, processor.pipe)) == processor.rows, f"{name}: its row count is wrong")
+        require(0 <= processor.slot < state.slots, f"{name}: no such slot {processor.slot}")
         if processor.state in (State.STARTING, State.IDLE):
-            _require(not processor.rows, f"{name} is {processor.state.name} and has tasks")
+            require(not processor.rows, f"{name} is {processor.state.name} and has tasks")
         if processor.state is State.RUNNING:
-            _require(processor.rows > 0, f"{name} runs nothing")
+            require(processor.rows > 0, f"{name} runs nothing")
         if processor.state is State.BLOCKED:
-            _require(processor.rows == 1, f"{name} is blocked and has {processor.rows} tasks")
+            require(processor.rows == 1, f"{name} is blocked and has {processor.rows} tasks")
         next_index = processor.front_index
         for tasks in processor.pipe:
-            _require(tasks.index >= next_index, f"{name}: its indexes do not ascend")
+            require(tasks.index >= next_index, f"{name}: its indexes do not ascend")
             next_index = tasks.index + len(tasks)
             if not tasks.abandoned:
                 hold(tasks, name)
-        _require(next_index <= processor.next_index, f"{name}: an index was not given out")
+        require(next_index <= processor.next_index, f"{name}: an index was not given out")
         for client in processor.clients:
-            _require(
+            require(
                 nesting.processor_of_client.get(client) == processor.number, f"{name}: a client inside is not known"
             )
     parents = lending.parents
     for number, parent in parents.items():
-        _require(processors.get(number) is parent, f"processor {number} has unfinished work and does not exist")
+        require(processors.get(number) is parent, f"processor {number} has unfinished work and does not exist")
     for processor in processors.values():
         if processor.state is State.BLOCKED and processor.lent_unasked:
-            _require(processor.number in parents, f"processor {processor.number} lends unasked and waits for nothing")
+            require(processor.number in parents, f"processor {processor.number} lends unasked and waits for nothing")
     for client, number in nesting.processor_of_client.items():
-        _require(number in processors and client in processors[number].clients, "a client lives in no processor")
+        require(number in processors and client in processors[number].clients, "a client lives in no processor")
     for result in state.transfers.storing():
         key = (result.client, result.number, result.attempt)
-        _require(key not in held, f"task {result.number} is being stored and held")
+        require(key not in held, f"task {result.number} is being stored and held")
         held.add(key)
     for kind in State:
         count = sum(processor.state is kind for processor in processors.values())
-        _require(state.processors.counts[kind] == count, f"the count of processors that are {kind.name} is wrong")
+        require(state.processors.counts[kind] == count, f"the count of processors that are {kind.name} is wrong")
     waiting = state.results.task_keys()
-    _require(len(waiting) == state.results.rows, "the count of results that wait is wrong")
-    _require(len(waiting) == len(set(waiting)), "a task has two results")
+    require(len(waiting) == state.results.rows, "the count of results that wait is wrong")
+    require(len(waiting) == len(set(waiting)), "a task has two results")
     if departure.leaving:
-        _require(state.queue.count == 0, "an agent that leaves has tasks queued")
+        require(state.queue.count == 0, "an agent that leaves has tasks queued")
     elif not departure.stopped and state.queue.head(lending.closed_depths()) is not None:
         idle = any(processor.state is State.IDLE for processor in processors.values())
         running = sum(processor.state is State.RUNNING for processor in processors.values())
-        _require(not idle or running >= state.slots, "tasks are queued while a slot and a processor are free")
+        require(not idle or running >= state.slots, "tasks are queued while a slot and a processor are free")
     if not (departure.leaving or departure.stopped) and now >= lending.due_at():
         free_to_lend = any(processor.rows == 1 for processor in lending.lenders())
-        _require(
+        require(
             not free_to_lend or not lending.nested_count(1),
             "nested tasks are queued while every slot is held by a task that could lend it",
         )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from scaler_protocol.runtime.core import INFO
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.messages import ProcessorState as State
 from scaler_worker.core import events
 from scaler_worker.core.nesting import Nesting
 from scaler_worker.core.returns import TaskReturns
-from scaler_worker.core.state import INFO, AgentState
+from scaler_worker.core.state import AgentState
 
 
 class Leaving:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import inf
 
+from scaler_protocol.runtime.core import ERROR, INFO, WARNING
 from scaler_protocol.wire.messages import ProcessorState as State
 from scaler_protocol.wire.messages import Status
 from scaler_worker.core import effects, events
@@ -13,13 +14,14 @@ from scaler_worker.core.processors import Processor
 from scaler_worker.core.reporting import Reporter
 from scaler_worker.core.returns import TaskReturns
 from scaler_worker.core.slices import TaskSlice, split_out
-from scaler_worker.core.state import ERROR, INFO, WARNING, AgentState
+from scaler_worker.core.state import AgentState
 
 IDLE_SECONDS = 10.0
 """A processor beyond the number of slots, needed while others were blocked, ends when idle for so long."""
 
 FAILED_STARTS_MAX = 10
-"""So many processors in a row that ended before they were ready: the agent gives up, after about two seconds of `Backoff`."""
+"""The number of processors in a row that end before they are ready after which the agent gives up. With `Backoff` that takes
+about two seconds."""
 
 
 class ProcessorLifecycle:

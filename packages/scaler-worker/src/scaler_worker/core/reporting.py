@@ -14,8 +14,10 @@ from scaler_worker.core.processors import shown_processors
 from scaler_worker.core.state import AgentState
 
 HOLD_SECONDS = 0.020
+"""The longest time for which results are held back under load, to leave in one message. See `_may_hold`."""
+
 HOLD_ROWS_MAX = 256
-"""Under load results travel together, see `_may_hold`: for no longer than the queue behind the pipes lasts."""
+"""The largest number of results that are held back."""
 
 NO_FUNCTION = bytes(16)
 """In heartbeats: this processor runs nothing."""
@@ -33,7 +35,7 @@ class Reporter:
         self._parents = state.lending.parents
         self._capacity = capacity
         self._figures = events.Figures()
-        self._told_capacity = 0
+        self._reported_capacity = 0
         self.hold_until = -inf
         """Until when results may be held back; so long after the last ones left."""
 
@@ -49,7 +51,7 @@ class Reporter:
             mean = self._state.durations.mean_microseconds or 0.0
             ahead_seconds = self._queue.count * mean / self._state.slots / 1e6
             self.hold_until = now + min(HOLD_SECONDS, ahead_seconds)
-        elif capacity > self._told_capacity and self._is_short_of_room():
+        elif capacity > self._reported_capacity and self._is_short_of_room():
             # No answer is wanted: this is news, not a question.
             self._connection.send_plain(self._heartbeat(now))
 
@@ -61,16 +63,16 @@ class Reporter:
     def _send_results(self, capacity: int) -> None:
         for batch in self._results.take(capacity):
             self._connection.send(batch)
-        self._told_capacity = capacity
+        self._reported_capacity = capacity
 
     def _may_hold(self) -> bool:
         """Whether results may wait a moment for more: a message costs everybody as much as many results do.
 
         Asked shortly after others have left. Only while tasks are queued beyond what processors have in their pipes: then
-        more results are certain to come, nobody runs dry meanwhile (an agent holds ten times as much work), and what keeps a
-        client busy is the stream, not the single result. So the first result after a pause and the last ones of a burst
-        leave at once, and an agent with one task at a time never holds. Nor while a task here is blocked, or
-        has unfinished work: that one may be waiting for just this result.
+        more results are certain to come, no processor runs out of tasks meanwhile (an agent holds ten times as much work),
+        and what keeps a client busy is the stream, not the single result. So the first result after a pause and the last
+        ones of a burst leave at once, and an agent with one task at a time never holds. Nor while a task here is blocked,
+        or has unfinished work: that one may be waiting for just this result.
         """
         return (
             self._queue.count > 0
@@ -84,7 +86,7 @@ class Reporter:
 
         Each task that blocks makes room for one more. That is told with the next results, unless there is none left.
         """
-        return not self._counts[State.BLOCKED] or self._told_capacity - self._capacity.held() < self._state.slots
+        return not self._counts[State.BLOCKED] or self._reported_capacity - self._capacity.held() < self._state.slots
 
     # --- what running tasks say
 
@@ -146,7 +148,7 @@ class Reporter:
             states.append(processor.state if processor is not None else State.STARTING)
             cpus.append(min(int(used.cpu_percent * 10), 0xFFFF) if used is not None else 0)
             rss.append(used.rss_bytes if used is not None else 0)
-        self._told_capacity = capacity
+        self._reported_capacity = capacity
         return m.Heartbeat(
             capacity=capacity,
             cpu_percent=figures.cpu_percent,
@@ -173,7 +175,7 @@ class Reporter:
             # What else was under way means nothing to a scheduler that starts anew.
             if isinstance(message, m.ResultBatch | m.ClientGone):
                 self._connection.send(message)
-        self._told_capacity = -1
+        self._reported_capacity = -1
         # Results that wait are not in the inventory: they follow it at once.
         self.hold_until = -inf
 

@@ -15,8 +15,6 @@ from scaler_worker.core.queue import TaskQueue
 from scaler_worker.core.results import ResultCollector
 from scaler_worker.core.transfers import ObjectTransfers
 
-INFO, WARNING, ERROR = 20, 30, 40
-
 
 class AgentState:
     """What each part of the core is given. Reading is free; see each class for who may call what changes it."""

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from scaler_protocol.payloads.values import Outcome, Serializer, dump_pickle, dump_result, serialized
+from scaler_protocol.payloads.values import STOP_TEXT, Outcome, Serializer, dump_pickle, dump_result, serialized
 from scaler_protocol.runtime.coroutines import awaiting, completed
 from scaler_worker.processor.channel import AgentGoneError
 from scaler_worker.processor.failures import FailureWriter
@@ -69,7 +69,7 @@ class MapChunks:
                 if running.is_forked:
                     leave(None)
                 if len(values) < total:
-                    raise RuntimeError("the function raised StopIteration, which would end the loop over its items")
+                    raise RuntimeError(STOP_TEXT)
             except (AgentGoneError, TaskCanceled) as error:
                 if running.is_forked:
                     leave(error)
@@ -93,7 +93,7 @@ class MapChunks:
             # Find out which ones it is that cannot be pickled; the others are not to suffer.
             for index, value in enumerate(values):
                 try:
-                    # Of a function that is none of coroutines itself, and makes some.
+                    # A plain function may return a coroutine.
                     values[index] = value = completed(value)
                 except TaskCanceled:
                     raise

@@ -22,7 +22,7 @@ from scaler_adapters.symphony.core.tasks import Task, TaskTable
 from scaler_adapters.symphony.task_runner import RemoteTask
 from scaler_protocol.errors import SessionError
 from scaler_protocol.payloads.framing import unframe_object
-from scaler_protocol.runtime.core import InvariantError, Outbox
+from scaler_protocol.runtime.core import INFO, WARNING, Outbox, require
 from scaler_protocol.session import Connection, Established, HeartbeatDue, Lost, Received, RefusedByPeer, SilenceWatch
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.messages import Status
@@ -33,8 +33,6 @@ STALLED_SECONDS = 1.0
 RECONNECT_SECONDS = 1.0
 RECONNECT_SECONDS_MAX = 30.0
 """Pause before a lost session is opened again: it doubles with each failure, up to the second."""
-
-INFO, WARNING = 20, 30
 
 
 @dataclass(slots=True, frozen=True)
@@ -146,12 +144,9 @@ class SymphonyCore:
     def check_invariants(self) -> None:
         """Raise InvariantError unless all facts agree with each other. Call after `take_effects`."""
         self._tasks.check_invariants()
-        if self._connection.established and len(self._answers):
-            raise InvariantError("an answer was not sent")
-        if not self._session_open and self._tasks.running:
-            raise InvariantError("tasks run in Symphony without a session there")
-        if self._leave_by is not None and self._tasks.queue:
-            raise InvariantError("tasks are queued at an agent that leaves")
+        require(not (self._connection.established and len(self._answers)), "an answer was not sent")
+        require(self._session_open or not self._tasks.running, "tasks run in Symphony without a session there")
+        require(self._leave_by is None or not self._tasks.queue, "tasks are queued at an agent that leaves")
 
     def snapshot(self) -> SymphonySnapshot:
         """Return what tests may look at."""

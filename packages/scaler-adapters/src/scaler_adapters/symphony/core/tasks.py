@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from scaler_adapters.symphony.task_runner import RemoteResult
-from scaler_protocol.runtime.core import InvariantError
+from scaler_protocol.runtime.core import require
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import Carried, carried_rows
 
@@ -139,14 +138,14 @@ class TaskTable:
     def check_invariants(self) -> None:
         """Raises InvariantError."""
         keys = [task.key for task in self._all()]
-        _require(len(keys) == len(set(keys)), "a task is in two places")
-        _require(not any(task.answered for task in self.queue), "an answered task is queued")
-        _require(all(task.missing for task in self.fetching.values()), "a task waits for no object")
-        _require(not any(task.missing for task in self.running.values()), "a task runs without all its objects")
-        _require(all(task.result for task in self.storing.values()), "a result is stored that is none")
+        require(len(keys) == len(set(keys)), "a task is in two places")
+        require(not any(task.answered for task in self.queue), "an answered task is queued")
+        require(all(task.missing for task in self.fetching.values()), "a task waits for no object")
+        require(not any(task.missing for task in self.running.values()), "a task runs without all its objects")
+        require(all(task.result for task in self.storing.values()), "a result is stored that is none")
         excess = len(self.running) + len(self.fetching) - self._base
         depths = {task.depth for task in [*self.running.values(), *self.fetching.values()]}
-        _require(excess < len(depths) or excess <= 0, "more tasks run than there are places and depths")
+        require(excess < len(depths) or excess <= 0, "more tasks run than there are places and depths")
 
     def _all(self) -> list[Task]:
         return [*self.queue, *self.fetching.values(), *self.running.values(), *self.storing.values()]
@@ -157,8 +156,3 @@ def _by_row(cells: Iterable[tuple[int, bytes]]) -> dict[int, list[bytes]]:
     for row, cell in cells:
         rows.setdefault(row, []).append(cell)
     return rows
-
-
-def _require(condition: Any, text: str) -> None:
-    if not condition:
-        raise InvariantError(text)
