@@ -183,7 +183,8 @@ class PeerSessions:
             self._agents.add(agent)
             self._peers[peer] = agent
             self._marks.placement_due = True
-            self._outbox.log("info", f"agent {hello.name} with {agent.slots} workers connected from {hello.hostname}")
+            workers = "1 worker" if agent.slots == 1 else f"{agent.slots} workers"
+            self._outbox.log("info", f"agent {hello.name} with {workers} connected from {hello.hostname}")
             return agent
         client = ClientRecord(peer, hello, session, now)
         self._clients[client.id] = client
