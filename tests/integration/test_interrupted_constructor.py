@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
@@ -35,6 +36,8 @@ def interrupted_at(number: int, act: Callable[[], object]) -> bool:
                 raise KeyboardInterrupt
         return look
 
+    # Else the collector could end an earlier client in there, whose lines would be counted and interrupted as well.
+    gc.disable()
     sys.settrace(look)
     try:
         act()
@@ -42,6 +45,7 @@ def interrupted_at(number: int, act: Callable[[], object]) -> bool:
         return True
     finally:
         sys.settrace(None)
+        gc.enable()
     return False
 
 
