@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from scaler.core import effects as client_effects
 from scaler_protocol.ids import short
 from scaler_protocol.wire import messages as m
+from scaler_worker.core.deaths import UNSTARTED_DEATHS_MAX
 from simulation.clock import Clock
 from simulation.programs import Library
 
@@ -77,6 +78,8 @@ class Ledger:
     open: dict[tuple[bytes, int], Entry] = field(default_factory=dict)
     ends: Counter[str] = field(default_factory=Counter)
     runs: Counter[tuple[bytes, int]] = field(default_factory=Counter)
+    deaths_unstarted: Counter[tuple[bytes, int]] = field(default_factory=Counter)
+    """Processors that a task has ended while they read it, so before it ran."""
     _stories: dict[tuple[bytes, int], list[str]] = field(default_factory=dict)
     _general: list[tuple[float, str]] = field(default_factory=list)
 
@@ -139,7 +142,9 @@ class Ledger:
             return "" if deaths_enough else f"too few processors died for this: {text}"
         if status is m.Status.WORKER_DIED:
             # A task that ends its processor uses up attempts by itself; the last one may be lost with its agent.
-            own = self.runs[entry.key] if entry.may_exit else 0
+            own = (
+                self.runs[entry.key] + self.deaths_unstarted[entry.key] // UNSTARTED_DEATHS_MAX if entry.may_exit else 0
+            )
             losses = excuses.process_deaths + excuses.silences + own
             return "" if losses >= self.attempts_max else f"too few agents were lost for this: {text}"
         if status in (m.Status.MISSING_OBJECT, m.Status.STORAGE_FAILED):

@@ -228,6 +228,7 @@ class Processor(Process):
             self._host.ledger.tell((tasks.client, number), f"attempt {attempt} handed to {self.name}")
             at += length
             if _dies(program, Death.READING) and self._running is None and len(self._queue) == 1:
+                self._host.ledger.deaths_unstarted[tasks.client, number] += 1
                 self.die("exit status 3, while it read a task")
                 return
 
