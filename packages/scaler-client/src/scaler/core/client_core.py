@@ -67,7 +67,11 @@ Submission = tuple[int, FunctionBody, Task]
 
 
 class ClientCore:
-    """See the module. Single-threaded: the owner calls one method at a time."""
+    """See the module. Single-threaded: the owner calls one method at a time.
+
+    Longer than 400 lines, because whatever its owner may ask or tell is here with its documentation. What follows from it is
+    decided in the modules beside this one.
+    """
 
     def __init__(
         self,

@@ -50,7 +50,8 @@ class SymphonySnapshot:
 class SymphonyCore:
     """Feed it with `handle`, perform what `take_effects` returns, and handle a `Tick` at `next_deadline`.
 
-    The first event is `Start`.
+    The first event is `Start`. The class is a little longer than 400 lines: it has a handler per event and message, most of
+    them short. What tasks, functions and answers are stands in the modules beside this one.
     """
 
     def __init__(self, options: SymphonyOptions) -> None:
