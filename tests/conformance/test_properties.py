@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -31,6 +32,12 @@ def pool_and_cluster() -> Iterator[Both]:
 @given(st.lists(VALUES, min_size=BATCH_MIN, max_size=BATCH_MAX), st.sampled_from(VALUE_ROADS))
 def test_a_value_comes_back_as_from_the_pool(pool_and_cluster: Both, values: list[Any], road: str) -> None:
     pool_and_cluster.check_values(values, road)
+
+
+@pytest.mark.parametrize("road", ["submit", "map", "get"])
+def test_arrays_of_foreign_byte_order_come_back_as_pickle_has_them(pool_and_cluster: Both, road: str) -> None:
+    # One of them as from the pool, the other as it was.
+    pool_and_cluster.check_values([{None: np.array("NaT", dtype=">M8[Y]"), (): np.array(0, dtype=">i2")}], road)
 
 
 @pytest.mark.timeout(180)
