@@ -514,6 +514,12 @@ class TestCredit:
             client.submit(abs, -1)
 
 
+def threads_of_clients() -> list[str]:
+    """Return the names of the threads of an application's clients. Clients in tasks share one as long as the process lives."""
+    names = [thread.name for thread in threading.enumerate()]
+    return [name for name in names if name.startswith("scaler") and name != "scaler-nested"]
+
+
 class TestConnection:
     def test_nobody_answers(self) -> None:
         before = threading.enumerate()
@@ -600,7 +606,7 @@ class TestConnection:
     def test_no_thread_stays(self, cluster: InProcessCluster) -> None:
         with Client(cluster.address) as client:
             client.submit(len, bytes(100_000)).result(5)
-        assert not [t for t in threading.enumerate() if t.name.startswith("scaler")]
+        assert threads_of_clients() == []
 
     def test_a_forgotten_client_goes_when_its_futures_are_done(self, cluster: InProcessCluster) -> None:
         future = Client(cluster.address).submit(abs, -1)
@@ -608,18 +614,17 @@ class TestConnection:
         assert future.result(5) == 1
         del future
         gc.collect()
-        wait_until(lambda: not [t for t in threading.enumerate() if t.name.startswith("scaler")])
+        wait_until(lambda: not threads_of_clients())
 
-    def test_a_forgotten_client_goes_although_its_tasks_went_ahead(self, cluster: InProcessCluster) -> None:
+    def test_a_forgotten_client_goes_after_tasks_one_by_one(self, cluster: InProcessCluster) -> None:
         client = Client(cluster.address)
         core = client._operations.engine.core
         for number in range(3):
-            # From the second one on its function is known, so that this thread sends it itself where nothing is under way.
             wait_until(lambda: core.idle)
             assert client.submit(abs, -number).result(5) == number
         del client
         gc.collect()
-        wait_until(lambda: not [t for t in threading.enumerate() if t.name.startswith("scaler")])
+        wait_until(lambda: not threads_of_clients())
 
     def test_the_thread_dies(self, client: Client, cluster: InProcessCluster, monkeypatch: Any) -> None:
         cluster.hold()

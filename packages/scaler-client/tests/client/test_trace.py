@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import pytest
 
 from scaler.client import trace
 from scaler.errors import DisconnectedError
 from scaler_protocol.monitoring.topics import FIGURES
+from scaler_protocol.testing.interrupted_lines import interrupted_at
 from scaler_protocol.testing.waiting import wait_until
 from scaler_protocol.transport.publisher import Publisher
 from scaler_protocol.wire import messages as m
@@ -72,42 +70,12 @@ def test_its_thread_may_be_interrupted_at_every_line(monitored: Monitored, tmp_p
         with monitored.record(tmp_path / "trace.json"):
             pass
 
-    line, hits = 0, 1
-    while hits:
-        hits = interrupt_at(line, use)
+    line = 1
+    while interrupted_at(line, use, trace.__file__):
         wait_until(lambda: not listeners())
         line += 1
     assert line > 30
     assert json.loads((tmp_path / "trace.json").read_text())["traceEvents"] == []
-
-
-def interrupt_at(number: int, act: Callable[[], None]) -> int:
-    """Do `act` with a KeyboardInterrupt at the so many-th line that it runs in the module; return whether there was one."""
-    hits = 0
-    lines = 0
-
-    def look(frame: FrameType, event: str, _argument: object) -> Any:
-        nonlocal hits, lines
-        if frame.f_code.co_filename != trace.__file__:
-            return None
-        if event == "line":
-            if lines == number:
-                hits += 1
-                sys.settrace(None)
-                frame.f_trace = None
-                lines += 1
-                raise KeyboardInterrupt
-            lines += 1
-        return look
-
-    sys.settrace(look)
-    try:
-        act()
-    except KeyboardInterrupt:
-        assert hits
-    finally:
-        sys.settrace(None)
-    return hits
 
 
 def test_what_was_recorded_is_written_when_the_block_raises(monitored: Monitored, tmp_path: Path) -> None:
