@@ -144,7 +144,7 @@ class ClientDriver:
             )
             self._submitted(entry)
             return entry
-        # As a client's engine does it: a task that nothing goes before may leave before the core knows of it.
+        # As a client in a task does it: a task that nothing goes before may leave before the core knows of it.
         carried = carried_of(program.number)
         task = Task(group, function.function_id, program.payload, tuple(objects), entry, carried)
         entry.number = self.core.take_number()

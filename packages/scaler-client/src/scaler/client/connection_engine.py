@@ -13,12 +13,11 @@ from typing import Any
 from scaler import errors
 from scaler.client.engine import Engine
 from scaler.client.link_thread import LinkThread
-from scaler.client.sent_ahead import SentAhead
 from scaler.client.steps import Start
 from scaler.core import effects
 from scaler.core.client_core import ClientCore
 from scaler_protocol.errors import TransportError
-from scaler_protocol.transport.dealer import Ahead, DealerLink
+from scaler_protocol.transport.dealer import DealerLink
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.envelope import Frame
 
@@ -120,24 +119,6 @@ class ConnectionEngine(Engine):
 
     def _transmit(self, frames: list[Frame]) -> None:
         self._thread.send(frames)
-
-    def may_send_ahead(self, position: int) -> bool:
-        """See `sent_ahead.DirectRoad`."""
-        # Where tasks are under way, more will follow: they had better travel in batches.
-        return not position and self.core.idle and self._task_context is None and not self.steps.is_owner
-
-    def prepare_ahead(self, frames: list[Frame]) -> Ahead | None:
-        """See `sent_ahead.DirectRoad`."""
-        return self._thread.send_ahead(frames)
-
-    def has_left(self, entry: SentAhead) -> bool:
-        """See `sent_ahead.DirectRoad`."""
-        ahead = entry.ahead
-        sent = ahead.outcome()
-        if sent is None or 0 < sent < ahead.size_bytes:
-            # Over the next connection it is sent whole, with all other messages of the session.
-            self._thread.give_up(ahead)
-        return sent == ahead.size_bytes
 
     # --- LinkOwner
 

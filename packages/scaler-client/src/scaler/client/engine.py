@@ -14,7 +14,7 @@ from typing import TypeVar
 from scaler import errors
 from scaler.client.completion import abandon, complete
 from scaler.client.future_requests import FutureRequests
-from scaler.client.sent_ahead import SentAhead
+from scaler.client.sent_ahead import SentAheads
 from scaler.client.sleepers import Sleepers
 from scaler.client.steps import Answer, OwnersLock, Step, Steps
 from scaler.client.stored_objects import StoredObjects
@@ -28,7 +28,6 @@ from scaler.serialization.serializer import AnySerializer
 from scaler_protocol.errors import WireError
 from scaler_protocol.runtime.task_context import TaskContext, current_task_context
 from scaler_protocol.runtime.values import new_tuple
-from scaler_protocol.transport.dealer import Ahead
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode, encode
 from scaler_protocol.wire.envelope import Frame, decode_envelope, encode_envelope
@@ -51,8 +50,8 @@ class Engine(ABC):
     append it to a deque, which is one operation that nothing interrupts, and the owner's thread takes it. Before the append
     nothing has happened; after it everything will. See `scaler.client.steps`.
 
-    Every use of the core is under `lock`, by threads of our own; futures complete and user code runs without it. A thread of the
-    application that sends a task on ahead takes no lock, and changes nothing in the core.
+    Every use of the core is under `lock`, by threads of our own; futures complete and user code runs without it. A task's thread
+    that sends tasks itself (see `scaler.client.sent_ahead`) takes no lock, and changes nothing in the core.
     """
 
     def __init__(
@@ -62,9 +61,8 @@ class Engine(ABC):
         *,
         timeout_seconds: float,
         object_address: str | None,
-        sends_several_ahead: bool = False,
     ) -> None:
-        """`object_address`: where large values go, if not where the scheduler says. `sends_several_ahead`: see `TaskIntake`."""
+        """`object_address`: where large values go, if not where the scheduler says."""
         self.core = core
         self.client_id = core.client_id
         self.timeout_seconds = timeout_seconds
@@ -75,9 +73,7 @@ class Engine(ABC):
         """Large values, and references to them."""
         self.waiting = Waiting(self)
         """Lets threads of the application wait."""
-        self.tasks = TaskIntake(
-            self, self.waiting, sends_several_ahead=sends_several_ahead, take_over=self.objects.take_over
-        )
+        self.tasks = TaskIntake(self, self.waiting, aheads=self._make_aheads(), take_over=self.objects.take_over)
         """Submits tasks."""
         self.futures = FutureRequests(self, self.tasks, self.waiting)
         """What futures ask."""
@@ -111,21 +107,9 @@ class Engine(ABC):
         """Called when nobody holds the client any more; from any thread, with any lock held."""
         return
 
-    @abstractmethod
-    def may_send_ahead(self, position: int) -> bool:
-        """See `sent_ahead.DirectRoad`."""
-
-    @abstractmethod
-    def prepare_ahead(self, frames: list[Frame]) -> Ahead | None:
-        """See `sent_ahead.DirectRoad`."""
-
-    def on_sent_ahead(self) -> None:
-        """See `sent_ahead.DirectRoad`."""
-        return
-
-    @abstractmethod
-    def has_left(self, entry: SentAhead) -> bool:
-        """See `sent_ahead.DirectRoad`."""
+    def _make_aheads(self) -> SentAheads | None:
+        """Return what lets threads send tasks themselves; None where only the owner sends."""
+        return None
 
     def _storage_address(self) -> str:
         """Return where large values go; empty where that is nowhere."""

@@ -47,10 +47,6 @@ class LinkThread(threading.Thread):
         self._wakeup = Wakeup()
         self.wake: Callable[[], None] = self._wakeup.set
         """Makes the thread take a turn soon, from any thread, which may be interrupted."""
-        self.send_ahead = link.send_ahead
-        """See `DealerLink.send_ahead`."""
-        self.give_up = link.give_up
-        """See `DealerLink.give_up`."""
         self.redirect = link.redirect
         """See `DealerLink.redirect`. For the thread itself."""
         self._stopping = False

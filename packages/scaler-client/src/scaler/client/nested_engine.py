@@ -17,7 +17,7 @@ from _queue import Empty, SimpleQueue
 from functools import partial
 
 from scaler.client.engine import Engine
-from scaler.client.sent_ahead import SentAhead
+from scaler.client.sent_ahead import Ahead, SentAhead, SentAheads
 from scaler.client.steps import Start
 from scaler.client.waiting import WAIT_SECONDS
 from scaler.core.client_core import ClientCore
@@ -25,7 +25,6 @@ from scaler.serialization.arguments import Packer
 from scaler.serialization.serializer import AnySerializer
 from scaler_protocol.runtime.random_ids import new_id
 from scaler_protocol.runtime.task_context import TaskContext
-from scaler_protocol.transport.dealer import Ahead
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.envelope import Frame
 
@@ -67,7 +66,6 @@ class NestedEngine(Engine):
             hello,
             timeout_seconds=TIMEOUT_SECONDS,
             object_address=object_address,
-            sends_several_ahead=True,
         )
         self._context = context
         self._plain_packer = Packer(self.objects)
@@ -103,6 +101,9 @@ class NestedEngine(Engine):
     def must_not_wait(self) -> bool:
         """See `Engine`."""
         return self.steps.is_owner or threading.get_ident() == self._receiving_thread
+
+    def _make_aheads(self) -> SentAheads | None:
+        return SentAheads(self)
 
     def may_send_ahead(self, position: int) -> bool:
         """Nobody is woken for such tasks.

@@ -1,4 +1,4 @@
-"""Tasks whose threads send them themselves, before the owner of the client's state has taken their steps.
+"""Tasks of a client in a task, which the task's thread sends itself, before the owner of the client's state takes their steps.
 
 A thread of the application changes nothing but one entry in a dictionary, and sends by one operation, which nothing interrupts,
 in the same expression as it looks whether it still may. The owner's thread, which takes the step sooner or later, finds here
@@ -7,15 +7,59 @@ whether the task has left.
 
 from __future__ import annotations
 
+import time
+from itertools import chain
 from typing import Protocol
 
 from scaler.client.core_owner import CoreOwner
 from scaler.core.client_core import Submission
 from scaler_protocol.errors import WireError
-from scaler_protocol.transport.dealer import Ahead
+from scaler_protocol.runtime.task_context import Outlet
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import encode
 from scaler_protocol.wire.envelope import Frame, encode_envelope
+
+SPIN_SECONDS = 0.00005
+
+UNDER_WAY_SECONDS = 1.0
+"""If a system call seems to last longer, its message counts as lost."""
+
+
+class Ahead:
+    """A message that a thread sends without a lock, while the owner of the client's state sleeps.
+
+    The thread may be interrupted anywhere, by code that waits for threads which hold a lock. So it takes no lock. It calls
+    `taken.extend(attempt)` in the same expression that checks whether it still may send, so nothing comes between the two.
+    This is one operation. It leaves nothing in `taken` before it begins, one element while it runs, and two afterwards.
+    """
+
+    __slots__ = ("attempt", "failed", "size_bytes", "stream", "taken")
+
+    def __init__(self, stream: Outlet, data: bytes, *flags: int) -> None:
+        self.stream = stream
+        self.size_bytes = len(data)
+        self.taken: list[int] = []
+        self.attempt = chain((0,), map(stream.write, (data,), *zip(flags)))
+        self.failed = False
+        """Set by the thread if the attempt raised; nothing has left then."""
+
+    @property
+    def has_left(self) -> bool:
+        """Whether all of it was sent."""
+        return len(self.taken) == 2 and self.taken[1] == self.size_bytes
+
+    def outcome(self) -> int | None:
+        """Return how many bytes have left, after waiting for a running attempt; None if that is unknown.
+
+        No attempt may begin meanwhile.
+        """
+        deadline = time.monotonic() + UNDER_WAY_SECONDS
+        while len(self.taken) == 1 and not self.failed:
+            # The system call never waits, so this takes microseconds.
+            if time.monotonic() > deadline:
+                return None
+            time.sleep(SPIN_SECONDS)
+        return self.taken[1] if len(self.taken) == 2 else 0
 
 
 class SentAhead:

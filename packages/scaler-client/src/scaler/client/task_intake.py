@@ -9,8 +9,9 @@ from functools import partial
 
 from scaler import errors
 from scaler.client.completion import AnswerReceiver, fail
+from scaler.client.core_owner import CoreOwner
 from scaler.client.future import ScalerFuture
-from scaler.client.sent_ahead import DirectRoad, SentAheads
+from scaler.client.sent_ahead import SentAheads
 from scaler.client.sleepers import Sleepers
 from scaler.client.waiting import WAIT_SECONDS, Waiting
 from scaler.core.client_core import Submission
@@ -33,13 +34,13 @@ class TaskIntake:
 
     def __init__(
         self,
-        owner: DirectRoad,
+        owner: CoreOwner,
         waiting: Waiting,
         *,
-        sends_several_ahead: bool,
+        aheads: SentAheads | None,
         take_over: Callable[[Sequence[bytes]], tuple[bytes, ...]],
     ) -> None:
-        """`sends_several_ahead`: whether threads send tasks themselves while others are under way.
+        """`aheads` lets threads send tasks themselves; None where only the owner sends.
 
         `take_over` ends the uses of objects that whoever submits holds, and returns the ids of the objects.
         """
@@ -48,11 +49,9 @@ class TaskIntake:
         self._steps = owner.steps
         self._admission = owner.core.admission
         self._take_number = owner.core.take_number
-        self._sends_several_ahead = sends_several_ahead
         self._take_over = take_over
         self._waiting = waiting
-        self._aheads = SentAheads(owner)
-        """Tasks that have left before their steps were taken, or are about to."""
+        self._aheads = aheads
         self._without_credit: deque[Submission] = deque()
         """Submitted by several threads for one permission: those it was not enough for."""
         self._credit = Sleepers()
@@ -111,10 +110,10 @@ class TaskIntake:
             function,
             new_tuple(Task, (group, function.function_id, payload, objects, token, carried)),
         )
-        alone = not queue and self._core.idle
         # From here on it is submitted.
         queue.append(submission)
-        if objects or not ((alone or self._sends_several_ahead) and self._aheads.send(submission)):
+        aheads = self._aheads
+        if aheads is None or objects or not aheads.send(submission):
             many = len(queue) >= TURN_TASKS
             if many or not steps.looks_soon:
                 steps.wake()
@@ -177,10 +176,11 @@ class TaskIntake:
     def take_submissions(self) -> None:
         """Take the submissions at the head of the queue, of which there is at least one."""
         core, queue = self._core, self._steps.queue
-        if self._aheads.entries:
+        aheads = self._aheads
+        if aheads is not None and aheads.entries:
             # Now that the submission is taken out, no attempt begins any more; one that has begun ends soon.
             submission = queue.popleft()
-            message = self._aheads.take(submission)
+            message = aheads.take(submission)
             if message is not None:
                 core.submit_ahead(submission[0], submission[2], message)
             else:

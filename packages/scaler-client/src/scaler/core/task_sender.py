@@ -66,7 +66,7 @@ class TaskSender:
             or session.outbox_bytes >= OUTBOX_BYTES_MAX
         ):
             return None
-        return session.next_envelope(position), self._table.batch_of_one(group, number, task, group.flags)
+        return session.next_envelope(position), self._table.batch(group, [number], [task], group.flags)
 
     def flush(self) -> None:
         """Turn all waiting tasks into messages, unless the session does not stand or much is unacknowledged."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count, islice
@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import Carried, carried_columns
-from scaler_protocol.wire.columns import EMPTY, NO_ITEMS, Packed
+from scaler_protocol.wire.columns import EMPTY, Packed
 
 BATCH_TASKS_MAX = 4096
 """Tasks in one message at most, so that no message keeps the scheduler busy for long."""
@@ -219,7 +219,8 @@ class TaskTable:
                 while len(queue.numbers) > queue.start:
                     numbers, count = self._head(queue)
                     if numbers:
-                        return self._batch(group, numbers, flags), partial(queue.drop, count)
+                        tasks = [self.tasks[number] for number in numbers]
+                        return self.batch(group, numbers, tasks, flags), partial(queue.drop, count)
                     queue.drop(count)
         for graph in self.graphs.values():
             if graph.pending or graph.again:
@@ -242,31 +243,8 @@ class TaskTable:
                 return numbers[: position + 1], head.index(numbers[position + 1])
         return numbers, len(head)
 
-    def batch_of_one(self, group: TaskGroup, number: int, task: Task, flags: int) -> m.TaskBatch:
-        """Return the message for a single task, made on the shortest way: this is what latency consists of."""
-        batch = m.TaskBatch(
-            self._client_id,
-            [number],
-            (task.function,),
-            Packed((len(task.payload),), task.payload),
-            EMPTY,
-            EMPTY,
-            group.depth,
-            group.kind,
-            flags,
-            group.capabilities,
-            group.serializer,
-            [0] * len(task.objects),
-            task.objects,
-            (),
-            NO_ITEMS,
-        )
-        return replace(batch, **carried_columns([task.carried])) if task.carried else batch
-
-    def _batch(self, group: TaskGroup, numbers: list[int], flags: int) -> m.TaskBatch:
-        if len(numbers) == 1:
-            return self.batch_of_one(group, numbers[0], self.tasks[numbers[0]], flags)
-        tasks = [self.tasks[number] for number in numbers]
+    def batch(self, group: TaskGroup, numbers: Sequence[int], tasks: Sequence[Task], flags: int) -> m.TaskBatch:
+        """Return the message for tasks of a group."""
         table: dict[bytes, int] = {}
         for task in tasks:
             if task.function not in table:

@@ -9,19 +9,31 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from scaler_protocol.wire.batch_rows import Carried, carried_value
 from scaler_protocol.wire.envelope import Frame
-
-if TYPE_CHECKING:
-    from scaler_protocol.transport.dealer import Outlet
 
 RelayReceiver = Callable[[list[Frame]], None]
 """Called on the processor's control thread with the frames of one message (envelope first)."""
 
 RelayAttendant = Callable[[], None]
 """Called on the processor's control thread at intervals while the client has unanswered tasks."""
+
+
+class Outlet(Protocol):
+    """A stream to which one operation sends a message."""
+
+    @property
+    def write(self) -> Callable[..., int]:
+        """The operation: a function that is not written in Python. Takes the data, and flags if it needs any.
+
+        Returns how many bytes have left. Never waits, but raises OSError instead.
+        """
+
+    @property
+    def pending(self) -> object:
+        """True while a part of a message has been sent, so that no other message may be sent."""
 
 
 class TaskContext(Protocol):
@@ -58,7 +70,7 @@ class TaskContext(Protocol):
         """Send one message (envelope first) to the scheduler through the agent. From any thread."""
 
     def prepare_relay(self, client: bytes, frames: Sequence[Frame]) -> tuple[Outlet, bytes, int] | None:
-        """Prepare to send a message of tasks ahead (see `Ahead`); None if it must go through `relay`.
+        """Prepare to send a message of tasks from the task's own thread (see `Outlet`); None if it must go through `relay`.
 
         Returns the stream, the bytes, and the flag for the call that sends them. Only from the task's thread. From now on
         the client has unanswered tasks, until `note_unfinished` says otherwise.

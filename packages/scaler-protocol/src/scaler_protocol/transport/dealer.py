@@ -9,26 +9,19 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from itertools import chain
-from typing import Protocol
 
 from scaler_protocol.errors import WireError
 from scaler_protocol.transport.endpoints import begin_connect, is_unknown_host, reason
 from scaler_protocol.transport.epoll import IN, OUT, Epoll
 from scaler_protocol.transport.stream import Stream
 from scaler_protocol.transport.wakeup import Wakeup
-from scaler_protocol.transport.zmtp import SocketType, frame_short_message
+from scaler_protocol.transport.zmtp import SocketType
 from scaler_protocol.wire.envelope import Frame
 
 RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 0.05, 2.0
 """Pause before connecting again; doubled each time."""
 
 LONGEST_SLEEP_SECONDS = 60.0
-
-SPIN_SECONDS = 0.00005
-
-UNDER_WAY_SECONDS = 1.0
-"""If a system call seems to last longer, the connection is given up."""
 
 CONNECT_SECONDS_MAX = 10.0
 """How long a connection may take until the handshake is over."""
@@ -89,20 +82,6 @@ class DealerLink:
             if self._epoll is not None:
                 self._watch()
             return True
-
-    def send_ahead(self, frames: Sequence[Frame]) -> Ahead | None:
-        """Prepare to send a short message from a thread that may be interrupted; None if other messages wait."""
-        stream = self._stream
-        if stream is None or not stream.ready or stream.pending or self._queue:
-            return None
-        data = frame_short_message(frames)
-        return None if data is None else Ahead(stream, data)
-
-    def give_up(self, ahead: Ahead) -> None:
-        """Only a part of a message has left, so nothing can follow it. Close the connection; sessions send again."""
-        with self._lock:
-            if self._stream is ahead.stream and not self._closed:
-                self._drop(ahead.stream)
 
     def flush(self) -> None:
         """Send queued messages, as far as the network takes them."""
@@ -316,58 +295,6 @@ class DealerLink:
     def _watch(self) -> None:
         if self._epoll is not None and self._stream is not None:
             self._epoll.modify(self._stream.fd, self._events())
-
-
-class Outlet(Protocol):
-    """A stream to which one operation sends a message."""
-
-    @property
-    def write(self) -> Callable[..., int]:
-        """The operation: a function that is not written in Python. Takes the data, and flags if it needs any.
-
-        Returns how many bytes have left. Never waits, but raises OSError instead.
-        """
-
-    @property
-    def pending(self) -> object:
-        """True while a part of a message has been sent, so that no other message may be sent."""
-
-
-class Ahead:
-    """A message that a thread sends without a lock, while the link's owner sleeps.
-
-    The thread may be interrupted anywhere, by code that waits for threads which hold a lock. So it takes no lock. It calls
-    `taken.extend(attempt)` in the same expression that checks whether it still may send, so nothing comes between the two.
-    This is one operation. It leaves nothing in `taken` before it begins, one element while it runs, and two afterwards.
-    """
-
-    __slots__ = ("attempt", "failed", "size_bytes", "stream", "taken")
-
-    def __init__(self, stream: Outlet, data: bytes, *flags: int) -> None:
-        self.stream = stream
-        self.size_bytes = len(data)
-        self.taken: list[int] = []
-        self.attempt = chain((0,), map(stream.write, (data,), *zip(flags)))
-        self.failed = False
-        """Set by the thread if the attempt raised; nothing has left then."""
-
-    @property
-    def has_left(self) -> bool:
-        """Whether all of it was sent."""
-        return len(self.taken) == 2 and self.taken[1] == self.size_bytes
-
-    def outcome(self) -> int | None:
-        """Return how many bytes have left, after waiting for a running attempt; None if that is unknown.
-
-        No attempt may begin meanwhile.
-        """
-        deadline = time.monotonic() + UNDER_WAY_SECONDS
-        while len(self.taken) == 1 and not self.failed:
-            # The system call never waits, so this takes microseconds.
-            if time.monotonic() > deadline:
-                return None
-            time.sleep(SPIN_SECONDS)
-        return self.taken[1] if len(self.taken) == 2 else 0
 
 
 if hasattr(select, "poll"):

@@ -29,14 +29,12 @@ if sys.platform == "win32":
 class Stream:
     """Sends one message at a time; while `pending`, only `flush` sends. Raises OSError if the connection has ended."""
 
-    __slots__ = ("_decoder", "_socket", "drained", "fd", "pending", "ready", "write")
+    __slots__ = ("_decoder", "_socket", "drained", "fd", "pending", "ready")
 
     def __init__(self, connected: socket.socket, socket_type: SocketType, identity: bytes = b"") -> None:
         """The socket may still be connecting. If that fails, `flush` or `receive` raises the reason."""
         self._socket = connected
         self.fd = connected.fileno()
-        self.write = connected.send
-        """The socket's own method: no Python code, so nothing interrupts it. For framed messages, while nothing is pending."""
         self._decoder = Decoder(socket_type, identity)
         self.pending: list[Frame] = []
         """Bytes that the network has not taken. Call `flush` when the socket is writable."""

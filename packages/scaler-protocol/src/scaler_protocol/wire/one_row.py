@@ -21,12 +21,13 @@ from scaler_protocol.wire.column_table import ColumnSpec, Shape, columns_of, wir
 from scaler_protocol.wire.columns import NO_ITEMS, Packed
 from scaler_protocol.wire.envelope import Frame
 from scaler_protocol.wire.flat import FlatStruct
+from scaler_protocol.wire.plain_task import PLAIN_COLUMNS
 
 FORMS: dict[type[Any], tuple[tuple[str, ...], ...]] = {
     m.TaskBatch: (
         # As clients submit them; as the scheduler assigns them.
-        ("numbers", "functions", "payloads"),
-        ("numbers", "attempts", "functions", "payloads"),
+        tuple(name for name in PLAIN_COLUMNS if name != "attempts"),
+        PLAIN_COLUMNS,
     ),
     # One success, as agents report it.
     m.ResultBatch: (("numbers", "attempts", "slots", "durations", "payloads"),),

@@ -48,7 +48,7 @@ from scaler_worker.processor.task_loop import TaskLoop
 from scaler_worker.processor.time_limit import TimeLimit
 
 if TYPE_CHECKING:
-    from scaler_protocol.transport.dealer import Outlet
+    from scaler_protocol.runtime.task_context import Outlet
 
 logger = logging.getLogger(__name__)
 

@@ -16,6 +16,7 @@ from scaler_protocol.ids import ID_BYTES, NO_ID
 from scaler_protocol.service.child import describe_exit
 from scaler_protocol.service.reactor import Reactor
 from scaler_protocol.wire.batch_rows import CARRIED
+from scaler_protocol.wire.plain_task import run_plainly
 from scaler_worker.core import effects, events
 from scaler_worker.core.slices import TaskSlice
 from scaler_worker.processor.output import STDERR
@@ -349,7 +350,7 @@ def _socket_pair() -> tuple[socket.socket, socket.socket]:
 
 
 def _one_task_record(effect: effects.SendTasks) -> list[Bytes] | None:
-    """Return the short form, or None where this is more than one task with nothing out of the ordinary about it."""
+    """Return the short form; None unless this is one plain task."""
     tasks = effect.tasks
     batch, start = tasks.batch, tasks.start
     size = batch.payloads.lengths[start]
@@ -357,9 +358,7 @@ def _one_task_record(effect: effects.SendTasks) -> list[Bytes] | None:
         tasks.stop - start > 1
         or effect.functions
         or effect.forgotten
-        or batch.serializer
-        or batch.input_positions
-        or (CARRIED and any(len(getattr(batch, spec.name)) for spec in CARRIED))
+        or not run_plainly(batch)
         or size > ONE_TASK_BYTES_MAX
     ):
         return None
