@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from scaler_protocol.wire import messages as m
-from scaler_protocol.wire.batch_rows import reported_of
+from scaler_protocol.wire.batch_rows import NOTHING_REPORTED, reported_of
 from scaler_protocol.wire.columns import Packed
 from scaler_scheduler.core.graphs import Graph, RowResult, RowState
 from scaler_scheduler.core.lifecycle import TaskLifecycle
@@ -71,9 +71,11 @@ class GraphRows:
         if status is not m.Status.SUCCESS:
             self.fail(client, graph, row, status, payload, task.attempt, now, objects)
             return []
-        reported = reported_of(batch).pick([row_in_batch])
+        # Only the client reads the figures, and most rows are not for it.
+        reported = reported_of(batch).pick([row_in_batch]) if graph.wanted[row] else NOTHING_REPORTED
         result = RowResult(payload, tuple(objects), reported, task.attempt)
-        released, freed = graph.complete(row, result, agent)
+        duration = batch.durations[row_in_batch] if len(batch.durations) else 0
+        released, freed = graph.complete(row, result, agent, duration)
         if freed:
             self.free_objects(client, freed)
         if graph.wanted[row] or graph.holders or not graph.unfinished:

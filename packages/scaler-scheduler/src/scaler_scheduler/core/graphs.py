@@ -19,6 +19,7 @@ from enum import IntEnum
 from itertools import accumulate
 from typing import Generic, NamedTuple, TypeVar
 
+from scaler_protocol.runtime.values import new_tuple
 from scaler_protocol.wire.batch_rows import CARRIED, Carried, Reported, carried_rows
 from scaler_protocol.wire.messages import GraphSubmit
 
@@ -59,7 +60,7 @@ class RowResult(NamedTuple):
     payload: bytes
     objects: tuple[bytes, ...]
     reported: Reported
-    """Columns of this one row."""
+    """Columns of this one row; empty if the client does not want it."""
     attempt: int
 
 
@@ -183,7 +184,7 @@ class Graph(Generic[Holder]):
         attempt, failures = self.attempts_before, 0
         if self.returned:
             attempt, failures = self.returned.pop(row, (attempt, failures))
-        return ReleasedRow(
+        values = (
             self._functions[index],
             self._payloads[start : self._payload_ends[row]],
             self._objects.get(row, ()),
@@ -191,13 +192,15 @@ class Graph(Generic[Holder]):
             attempt,
             failures,
         )
+        return new_tuple(ReleasedRow, values)
 
-    def complete(self, row: int, result: RowResult, holder: Holder) -> tuple[list[int], list[bytes]]:
+    def complete(
+        self, row: int, result: RowResult, holder: Holder, duration_microseconds: int
+    ) -> tuple[list[int], list[bytes]]:
         """A released row is done. Return the rows that this releases, and objects nobody reads any more."""
         self.states[row] = _DONE
         self.unfinished -= 1
-        known, durations = self._mean_microseconds, result.reported.durations
-        duration = float(durations[0]) if len(durations) else 0.0
+        known, duration = self._mean_microseconds, float(duration_microseconds)
         self._mean_microseconds = (
             duration if known is None else known * DURATION_WEIGHT_KEPT + duration * (1.0 - DURATION_WEIGHT_KEPT)
         )
