@@ -14,7 +14,7 @@ import pickle
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -514,10 +514,9 @@ class TestCredit:
             client.submit(abs, -1)
 
 
-def threads_of_clients() -> list[str]:
-    """Return the names of the threads of an application's clients. Clients in tasks share one as long as the process lives."""
-    names = [thread.name for thread in threading.enumerate()]
-    return [name for name in names if name.startswith("scaler") and name != "scaler-nested"]
+def new_threads(before: Collection[threading.Thread]) -> list[str]:
+    """Return the names of threads that a client has started since. Clients in tasks share some as long as the process lives."""
+    return [t.name for t in threading.enumerate() if t.name.startswith("scaler") and t not in before]
 
 
 class TestConnection:
@@ -525,7 +524,7 @@ class TestConnection:
         before = threading.enumerate()
         with pytest.raises(errors.DisconnectedError, match=r"tcp://127\.0\.0\.1:9.*is it running"):
             Client("tcp://127.0.0.1:9", timeout_seconds=0.3)
-        assert not [t for t in threading.enumerate() if t.name.startswith("scaler") and t not in before]
+        assert new_threads(before) == []
 
     @pytest.mark.parametrize("address", ["nonsense", "tcp://127.0.0.1:0", "http://x:1", "tcp://*:5"])
     def test_no_address(self, address: str) -> None:
@@ -604,19 +603,22 @@ class TestConnection:
             assert client.submit(abs, -1).result(5) == 1
 
     def test_no_thread_stays(self, cluster: InProcessCluster) -> None:
+        before = threading.enumerate()
         with Client(cluster.address) as client:
             client.submit(len, bytes(100_000)).result(5)
-        assert threads_of_clients() == []
+        assert new_threads(before) == []
 
     def test_a_forgotten_client_goes_when_its_futures_are_done(self, cluster: InProcessCluster) -> None:
+        before = threading.enumerate()
         future = Client(cluster.address).submit(abs, -1)
         gc.collect()
         assert future.result(5) == 1
         del future
         gc.collect()
-        wait_until(lambda: not threads_of_clients())
+        wait_until(lambda: not new_threads(before))
 
     def test_a_forgotten_client_goes_after_tasks_one_by_one(self, cluster: InProcessCluster) -> None:
+        before = threading.enumerate()
         client = Client(cluster.address)
         core = client._operations.engine.core
         for number in range(3):
@@ -624,7 +626,7 @@ class TestConnection:
             assert client.submit(abs, -number).result(5) == number
         del client
         gc.collect()
-        wait_until(lambda: not threads_of_clients())
+        wait_until(lambda: not new_threads(before))
 
     def test_the_thread_dies(self, client: Client, cluster: InProcessCluster, monkeypatch: Any) -> None:
         cluster.hold()
