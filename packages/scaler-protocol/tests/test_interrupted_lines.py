@@ -10,8 +10,9 @@ from scaler_protocol.testing.interrupted_lines import interrupted_at
 
 
 def look_up() -> str:
+    numbers: list[int] = []
     try:
-        [].index(1)
+        numbers.index(1)
     except ValueError:
         return "missing"
     return "found"
@@ -23,8 +24,8 @@ def test_every_line_is_interrupted_once_and_nothing_stays_behind() -> None:
     while interrupted_at(line, lambda: seen.append(look_up()), __file__):
         assert sys.exc_info() == (None, None, None)
         line += 1
-    # The lambda, and the four lines of the function that run.
-    assert line == 6
+    # The lambda, and the five lines of the function that run.
+    assert line == 7
     assert seen == ["missing"]
 
 
