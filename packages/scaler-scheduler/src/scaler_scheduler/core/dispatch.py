@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import carried_columns
-from scaler_protocol.wire.columns import Packed
+from scaler_protocol.wire.columns import NO_ITEMS, Packed
 from scaler_scheduler.core.records import AgentRecord, Task, TaskOptions
 from scaler_scheduler.core.state import SchedulerState
 
@@ -31,6 +31,8 @@ class Dispatch:
 
     def send(self, agent: AgentRecord, options: TaskOptions, tasks: list[Task], now: float) -> None:
         """One batch of tasks that share their options, after the functions they need."""
+        if len(tasks) == 1 and self._send_plain_task(agent, options, tasks[0], now):
+            return
         table: dict[bytes, int] = {}
         indexes = [table.setdefault(task.function, len(table)) for task in tasks]
         functions = tuple(table)
@@ -77,7 +79,7 @@ class Dispatch:
             function_indexes=indexes if len(table) > 1 else (),
             depth=options.depth,
             kind=options.kind,
-            flags=options.flags & ~_REANNOUNCED,
+            flags=options.flags & ~m.TaskFlag.REANNOUNCED,
             capabilities=options.capabilities,
             serializer=options.serializer,
             object_positions=positions,
@@ -91,6 +93,44 @@ class Dispatch:
         if self._monitor.listening:
             self._monitor.record(m.TaskEvent.ASSIGNED, tasks, batch.numbers, agent.name, now)
         self._outbox.send(agent, batch)
+
+    def _send_plain_task(self, agent: AgentRecord, options: TaskOptions, task: Task, now: float) -> bool:
+        """Send a single task without anything special to an agent that knows its function: what latency consists of.
+
+        Returns False, and does nothing, where it is not like that.
+        """
+        client_id, function = options.client.id, task.function
+        known = agent.functions.get(client_id)
+        if (
+            known is None
+            or function not in known
+            or options.serializer
+            or task.objects
+            or task.carried
+            or task.graph is not None
+        ):
+            return False
+        batch = m.TaskBatch(
+            client_id,
+            (task.number,),
+            (function,),
+            Packed((len(task.payload),), task.payload),
+            (task.attempt & 0xFFFF,),
+            (),
+            options.depth,
+            options.kind,
+            options.flags & ~_REANNOUNCED,
+            options.capabilities,
+            b"",
+            (),
+            (),
+            (),
+            NO_ITEMS,
+        )
+        if self._monitor.listening:
+            self._monitor.record(m.TaskEvent.ASSIGNED, (task,), batch.numbers, agent.name, now)
+        self._outbox.send(agent, batch)
+        return True
 
     def _define_functions(self, agent: AgentRecord, client_id: bytes, needed: tuple[bytes, ...]) -> None:
         missing = agent.note_functions(client_id, needed)
