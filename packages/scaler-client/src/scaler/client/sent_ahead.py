@@ -1,8 +1,8 @@
-"""Tasks of a client in a task, which the task's thread sends itself, before the owner of the client's state takes their steps.
+"""Tasks that a task submits: the task's thread sends them itself, before the owner of the client's state takes their steps.
 
-A thread of the application changes nothing but one entry in a dictionary, and sends by one operation, which nothing interrupts,
-in the same expression as it looks whether it still may. The owner's thread, which takes the step sooner or later, finds here
-whether the task has left.
+That thread changes nothing but one entry in a dictionary. It sends by one operation, which nothing interrupts, in the same
+expression that checks whether it still may send. The owner's thread takes the step later, and finds here whether the task
+has left.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from scaler_protocol.wire.codec import encode
 from scaler_protocol.wire.envelope import Frame, encode_envelope
 
 SPIN_SECONDS = 0.00005
+"""Pause between two looks whether an attempt has ended."""
 
 UNDER_WAY_SECONDS = 1.0
 """If a system call seems to last longer, its message counts as lost."""
@@ -76,7 +77,7 @@ class SentAhead:
 
 
 class DirectRoad(CoreOwner, Protocol):
-    """An engine whose messages a thread of the application can send itself."""
+    """An engine whose messages a task's thread can send itself."""
 
     def may_send_ahead(self, position: int) -> bool:
         """Whether this thread may send a task, behind so many others that were sent so and whose steps still wait."""

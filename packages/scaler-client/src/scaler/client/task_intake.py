@@ -52,6 +52,7 @@ class TaskIntake:
         self._take_over = take_over
         self._waiting = waiting
         self._aheads = aheads
+        """Tasks that have left before their steps were taken, or are about to."""
         self._without_credit: deque[Submission] = deque()
         """Submitted by several threads for one permission: those it was not enough for."""
         self._credit = Sleepers()

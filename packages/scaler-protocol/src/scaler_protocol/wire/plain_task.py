@@ -1,4 +1,4 @@
-"""What a plain task is. The shorter forms of a single task exist for plain ones only, and all of them ask here.
+"""What a plain task is. Shorter forms that exist for plain tasks only ask here.
 
 A plain task has nothing but its number, its attempt, its function and its arguments: its values for all other columns are
 absent, it reads no results of other tasks, and it is pickled by the usual serializer.
@@ -6,7 +6,10 @@ absent, it reads no results of other tasks, and it is pickled by the usual seria
 
 from __future__ import annotations
 
+from collections.abc import Sized
+
 from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.batch_rows import Carried
 from scaler_protocol.wire.column_table import Hop, columns_of
 
 PLAIN_COLUMNS = ("numbers", "attempts", "functions", "payloads")
@@ -20,6 +23,11 @@ _BEYOND_IN_RUN = tuple(
     and spec.name not in (*PLAIN_COLUMNS, "function_indexes")
     and not spec.positions
 )
+
+
+def is_plain(serializer: bytes, objects: Sized, carried: Carried, graph: object | None) -> bool:
+    """Whether a task is plain that is not a row of a batch yet; `graph` is the one it is a row of, or None."""
+    return not (serializer or objects or carried or graph is not None)
 
 
 def run_plainly(batch: m.TaskBatch) -> bool:

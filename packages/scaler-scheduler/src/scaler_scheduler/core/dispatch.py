@@ -5,6 +5,7 @@ from __future__ import annotations
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import carried_columns
 from scaler_protocol.wire.columns import NO_ITEMS, Packed
+from scaler_protocol.wire.plain_task import is_plain
 from scaler_scheduler.core.records import AgentRecord, Task, TaskOptions
 from scaler_scheduler.core.state import SchedulerState
 
@@ -95,19 +96,16 @@ class Dispatch:
         self._outbox.send(agent, batch)
 
     def _send_plain_task(self, agent: AgentRecord, options: TaskOptions, task: Task, now: float) -> bool:
-        """Send a single task without anything special to an agent that knows its function: what latency consists of.
+        """Send a single plain task to an agent that knows its function.
 
-        Returns False, and does nothing, where it is not like that.
+        Returns False, and does nothing, if the task is not plain or the agent lacks its function.
         """
         client_id, function = options.client.id, task.function
         known = agent.functions.get(client_id)
         if (
             known is None
             or function not in known
-            or options.serializer
-            or task.objects
-            or task.carried
-            or task.graph is not None
+            or not is_plain(options.serializer, task.objects, task.carried, task.graph)
         ):
             return False
         batch = m.TaskBatch(
