@@ -35,7 +35,7 @@ from scaler_worker.processor.runner import Processor
 
 tasks, control, page = map(int, sys.argv[2:])
 channels = [Channel(socket.socket(fileno=number)) for number in (tasks, control)]
-sys.exit(Processor(ProcessorOptions("tcp://127.0.0.1:1", sys.argv[1]), *channels, RunningPage(page)).run())
+sys.exit(Processor(ProcessorOptions("tcp://127.0.0.1:1", sys.argv[1], sys.argv[1]), *channels, RunningPage(page)).run())
 """
 
 

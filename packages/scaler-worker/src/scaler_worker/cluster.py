@@ -33,6 +33,8 @@ from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode, encode
 from scaler_protocol.wire.envelope import Frame, decode_envelope, encode_envelope
 from scaler_worker.core import AgentCore, AgentOptions, effects, events
+from scaler_worker.fences.host import environment_filter, fences_for
+from scaler_worker.fences.plan import Fences
 from scaler_worker.processor.object_files import drop_object
 from scaler_worker.processor.options import ProcessorOptions
 from scaler_worker.settings import ClusterSettings
@@ -63,7 +65,9 @@ async def serve(settings: ClusterSettings, address: Address, context: ServiceCon
 
     Processors are forked from `template`. Raises ServiceError when there is no going on.
     """
-    agent = Agent(settings, address, context, template)
+    fences = fences_for(settings)
+    template.filter_environment(environment_filter(settings))
+    agent = Agent(settings, address, context, template, fences)
     with context.stop_signals(agent.on_stop_signal):
         try:
             stop = await agent.serve()
@@ -90,12 +94,13 @@ class Agent:
         address: Address,
         context: ServiceContext,
         template: TemplateProcess,
+        fences: Fences,
     ) -> None:
         incarnation = new_id()
         self._link = self._connect(context, str(address), incarnation)
         hostname = socket.gethostname()
         try:
-            folder, cache_bytes = make_object_folder()
+            host_folder, folder, cache_bytes = make_object_folder(fences.account)
         except OSError as error:
             raise ServiceError(f"there is no folder for the objects of tasks: {error}") from None
         names = _worker_names(settings, hostname)
@@ -121,6 +126,7 @@ class Agent:
         self._incarnation = incarnation
         self._context = context
         self._folder = folder
+        self._owner = (fences.account.uid, fences.account.gid) if fences.account else None
         self._figures_seconds = min(settings.heartbeat_interval_seconds, 2.0)
         self._loop = asyncio.get_running_loop()
         self._stopped: asyncio.Future[effects.Stop] = self._loop.create_future()
@@ -137,6 +143,7 @@ class Agent:
         self._pool = ProcessorPool(
             ProcessorOptions(
                 scheduler_address=str(address),
+                host_folder=host_folder,
                 object_folder=folder,
                 preload=settings.preload or "",
                 garbage_collect_interval_seconds=settings.garbage_collect_interval_seconds,
@@ -145,7 +152,9 @@ class Agent:
                 logging_format=settings.logging_format,
                 worker_names=names,
                 task_path=path.entries,
-                path_source=path.source,
+                # It answers processes of its own user only.
+                path_source="" if fences.account else path.source,
+                fences=fences,
             ),
             template,
             context.reactor,
@@ -337,7 +346,7 @@ class Agent:
         if effect.address:
             hello = m.Hello(role=m.Role.AGENT, name=self._name, incarnation=self._incarnation)
             link = DealerLink(effect.address, self._incarnation)
-            self._storage = StorageLink(effect.address, hello, self._folder, link, self._report)
+            self._storage = StorageLink(effect.address, hello, self._folder, link, self._report, self._owner)
 
     def _fetch_object(self, effect: effects.FetchObject) -> None:
         if self._storage is None:

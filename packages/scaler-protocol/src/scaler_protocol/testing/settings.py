@@ -57,6 +57,21 @@ WORKER_FLAGS = (
     DocumentedFlag("trim_memory_threshold_bytes", ("--trim-memory-threshold-bytes", "-tm"), "1000", 1000, 1024**3),
     DocumentedFlag("hard_processor_suspend", ("--hard-processor-suspend", "-hps"), None, True, False),
     DocumentedFlag("preload", ("--preload",), "pkg.mod:func(1, 2)", "pkg.mod:func(1, 2)", None),
+    DocumentedFlag("user", ("--user",), "nobody", "nobody", None),
+    DocumentedFlag(
+        "processor_memory_limit_bytes",
+        ("--processor-memory-limit-bytes", "--processor-memory-limit"),
+        "1073741824",
+        1024**3,
+        0,
+    ),
+    DocumentedFlag("processor_open_files", ("--processor-open-files",), "256", 256, 0),
+    DocumentedFlag("processor_cpu_seconds", ("--processor-cpu-seconds",), "60", 60, 0),
+    DocumentedFlag("processor_core_bytes", ("--processor-core-bytes",), "1000", 1000, 0),
+    DocumentedFlag("umask", ("--umask",), "027", "027", None),
+    DocumentedFlag("private_temporary_folder", ("--private-temporary-folder",), None, True, False),
+    DocumentedFlag("environment_allow", ("--environment-allow",), "APP_*,PATH", ("APP_*", "PATH"), ()),
+    DocumentedFlag("environment_deny", ("--environment-deny",), "AWS_*,*_TOKEN", ("AWS_*", "*_TOKEN"), ()),
     *SERVER_FLAGS,
 )
 

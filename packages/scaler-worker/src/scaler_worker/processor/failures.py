@@ -35,8 +35,10 @@ class NotSerializableError(Exception):
 class FailureWriter:
     """Makes failure payloads. None of its methods raises because of what an exception is or does."""
 
-    def __init__(self, limit: TimeLimit) -> None:
+    def __init__(self, limit: TimeLimit, memory_note: str = "") -> None:
         self._limit = limit
+        self._memory_note = memory_note
+        """Said with a MemoryError; empty: nothing."""
 
     def payload(self, error: BaseException) -> bytes:
         """Return the failure payload of what a task, or an item of a map chunk, ended with."""
@@ -47,6 +49,8 @@ class FailureWriter:
             return named_failure_payload("DeserializeObjectError", explained(error.what, error.cause), error.cause)
         if type(error) is NotSerializableError:
             return error.payload
+        if self._memory_note and isinstance(error, MemoryError):
+            _explain(error, self._memory_note)
         self._limit.begin()
         try:
             return failure_payload(error, self._limit.run, _is_own_code)
@@ -82,6 +86,14 @@ def shown_failure(payload: bytes) -> bytes:
     if len(lines) > SHOWN_TRACEBACK_MAX:
         lines = f"[{len(lines):,} characters, cut] … {lines[-SHOWN_TRACEBACK_MAX:]}"
     return PICKLED + pickle.dumps((b"", type_name, text, lines))
+
+
+def _explain(error: MemoryError, note: str) -> None:
+    """Say what limits the memory. Python's own error is without a text, those of libraries are not."""
+    if type(error) is MemoryError and not error.args:
+        error.args = (note,)
+    else:
+        error.add_note(note)
 
 
 def _is_own_code(code: CodeType) -> bool:

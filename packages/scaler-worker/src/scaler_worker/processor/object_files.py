@@ -14,6 +14,7 @@ import contextlib
 import errno
 import mmap
 import os
+import stat
 import struct
 from collections.abc import Sequence
 from os import close
@@ -38,8 +39,11 @@ def object_path(folder: str, object_id: bytes) -> str:
     return f"{folder}/{object_id.hex()}"
 
 
-def write_object(folder: str, object_id: bytes, buffers: Sequence[Buffer]) -> int:
-    """Write an object; return the bytes of its buffers. Raises OSError, and leaves nothing behind then."""
+def write_object(folder: str, object_id: bytes, buffers: Sequence[Buffer], owner: tuple[int, int] | None = None) -> int:
+    """Write an object, and give it to `owner` (user, group); return the bytes of its buffers.
+
+    Raises OSError, and leaves nothing behind then.
+    """
     views = [memoryview(buffer).cast("B") for buffer in buffers]
     table = struct.pack(f"={1 + len(views)}Q", len(views), *(len(view) for view in views))
     pieces: list[Buffer] = [table.ljust(_table_bytes(len(views)), b"\0")]
@@ -48,8 +52,16 @@ def write_object(folder: str, object_id: bytes, buffers: Sequence[Buffer]) -> in
         if len(view) % ALIGNMENT:
             pieces.append(bytes(ALIGNMENT - len(view) % ALIGNMENT))
     unfinished = f"{object_path(folder, object_id)}.{os.getpid()}"
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    # Tasks can write to the folder: what they may have left under this name must be neither followed nor used.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
+        descriptor = os.open(unfinished, flags, 0o600)
+    except FileExistsError:
+        os.unlink(unfinished)
+        descriptor = os.open(unfinished, flags, 0o600)
+    try:
+        if owner is not None:
+            os.fchown(descriptor, *owner)
         _write_all(descriptor, pieces)
         os.rename(unfinished, object_path(folder, object_id))
     except BaseException:
@@ -111,6 +123,44 @@ def map_object(folder: str, object_id: bytes) -> list[memoryview] | None:
     return buffers
 
 
+def read_object(folder: str, object_id: bytes) -> list[memoryview] | None:
+    """Return a copy of an object's buffers, or None where there is no file of it. Raises OSError, ValueError.
+
+    For an agent whose processors are another user's: whatever they do to the file, also meanwhile, this is safe.
+    """
+    try:
+        descriptor = os.open(object_path(folder, object_id), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise ValueError("it is not a file")
+        data = bytearray(found.st_size)
+        view, at = memoryview(data), 0
+        while at < len(data) and (count := os.readv(descriptor, [view[at:]])):
+            at += count
+    finally:
+        close(descriptor)
+    return _checked_buffers(view[:at])
+
+
+def _checked_buffers(view: memoryview) -> list[memoryview]:
+    if len(view) < _COUNT.size:
+        raise ValueError("its table is not complete")
+    (count,) = _COUNT.unpack_from(view)
+    at = _table_bytes(count)
+    if at > len(view):
+        raise ValueError("its table is not complete")
+    buffers = []
+    for length in struct.unpack_from(f"={count}Q", view, _COUNT.size):
+        if at + length > len(view):
+            raise ValueError("its buffers are not complete")
+        buffers.append(view[at : at + length])
+        at += -(-length // ALIGNMENT) * ALIGNMENT
+    return buffers
+
+
 def write_token(folder: str, token: bytes | None) -> None:
     """Tell processors what segments must bear for the object storage server; None: it takes none from here."""
     path = f"{folder}/{_TOKEN_NAME}"
@@ -135,4 +185,6 @@ def read_token(folder: str) -> bytes | None:
 
 def drop_object(folder: str, object_id: bytes) -> None:
     """Remove an object from the host's cache, if it is there."""
-    Path(object_path(folder, object_id)).unlink(missing_ok=True)
+    # What a task may have put there under its name is no object.
+    with contextlib.suppress(OSError):
+        os.unlink(object_path(folder, object_id))

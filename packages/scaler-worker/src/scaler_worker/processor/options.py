@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, field
 from typing import Literal
+
+from scaler_worker.fences.plan import Fences
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,6 +14,8 @@ class ProcessorOptions:
     """Passed to the template as JSON, in the first packet."""
 
     scheduler_address: str
+    host_folder: str
+    """Of the agent on this host; removed at its end."""
     object_folder: str
     """Where objects of this host are mapped from, and large results are left for the agent."""
     preload: str = ""
@@ -25,3 +30,10 @@ class ProcessorOptions:
     """`sys.path` for what tasks import."""
     path_source: str = ""
     """The local socket that tells what the client's `sys.path` has become since; empty where nobody does."""
+    fences: Fences = field(default_factory=Fences)
+
+    @classmethod
+    def from_text(cls, text: bytes) -> ProcessorOptions:
+        """Return what was passed to the template."""
+        document = json.loads(text)
+        return cls(**{**document, "fences": Fences.from_document(document["fences"])})

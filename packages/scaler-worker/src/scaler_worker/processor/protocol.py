@@ -2,7 +2,7 @@
 
 agent ── ProcessorOptions as JSON, first of all ──▶ template
 agent ── START (number and slot; four descriptors beside it) ──▶ template
-      ◀── FORKED (number, pid), EXITED (number, pid, status, peak memory), STOPPED (number, pid) ──
+      ◀── FORKED (number, pid), EXITED (number, pid, status, peak memory, cause), STOPPED (number, pid) ──
 """
 
 from __future__ import annotations
@@ -15,10 +15,13 @@ DESCRIPTORS = 4
 OPTIONS_BYTES_MAX = 128 * 1024
 MODULE_NAME_BYTES_MAX = 1024
 
+IMPORTED_AHEAD = frozenset({"scaler.client.operations"})
+"""What a template imports when a task asks for it. Nothing else: tasks must not choose what runs there."""
+
 START = struct.Struct("=QI")
 """(number, slot)"""
-REPORT = struct.Struct("=BQiqQ")
-"""(FORKED, EXITED or STOPPED, number, pid, exit status as `subprocess` gives it, peak memory in bytes)"""
+REPORT = struct.Struct("=BQiqQB")
+"""(FORKED, EXITED or STOPPED, number, pid, exit status as `subprocess` gives it, peak memory in bytes, `Cause` of the end)"""
 
 FORKED, EXITED, STOPPED = 1, 2, 3
 

@@ -13,6 +13,7 @@ import logging
 import os
 import signal
 from collections.abc import Sequence
+from functools import partial
 from os import getpid
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from scaler_protocol.payloads.by_value.classes import set_scope
 from scaler_protocol.runtime.task_context import RelayAttendant, RelayReceiver, set_task_context
 from scaler_protocol.wire.batch_rows import Carried
 from scaler_protocol.wire.envelope import Frame
+from scaler_worker.fences.cpu_time import CpuTime
 from scaler_worker.processor.blocking import Blocking
 from scaler_worker.processor.chain_results import ChainResults
 from scaler_worker.processor.changes import watch
@@ -63,7 +65,14 @@ BROKEN_STATUS = 4
 class Processor:
     """One processor, from its start to its end; a `TaskContext` for the code it runs."""
 
-    def __init__(self, options: ProcessorOptions, tasks: Channel, control: Channel, page: RunningPage) -> None:
+    def __init__(
+        self,
+        options: ProcessorOptions,
+        tasks: Channel,
+        control: Channel,
+        page: RunningPage,
+        cpu_time: CpuTime | None = None,
+    ) -> None:
         self._options = options
         self._tasks = tasks
         self._control_channel = control
@@ -89,7 +98,7 @@ class Processor:
             chain_results,
             ObjectReader(objects, tasks, self._running, self._inbox, self._results),
             objects,
-            FailureWriter(limit),
+            FailureWriter(limit, options.fences.memory_note),
             self._capture,
             self._blocking,
             self._send,
@@ -103,7 +112,7 @@ class Processor:
             self._results,
             self._blocking,
             awakening,
-            self._look_after,
+            self._look_after if cpu_time is None else partial(self._look_after_and_renew, cpu_time),
         )
         self._control = ControlThread(
             control, awakening, self._running, self._inbox, self._results, self._clients, self._capture, limit
@@ -214,6 +223,13 @@ class Processor:
             fault = "a task closed the channels of its processor"
         elif not self._control.is_alive():
             fault = "a task ended a thread of its processor"
+        if fault:
+            raise _RetiredError(fault)
+
+    def _look_after_and_renew(self, cpu_time: CpuTime, state: ProcessState) -> None:
+        """The same where the CPU time of each task is limited."""
+        self._look_after(state)
+        fault = cpu_time.renew()
         if fault:
             raise _RetiredError(fault)
 

@@ -11,7 +11,6 @@ import contextlib
 import ctypes
 import gc
 import importlib
-import json
 import logging
 import os
 import select
@@ -24,6 +23,9 @@ from os import _exit
 from time import monotonic
 
 from scaler_protocol.runtime.log_lines import formatter
+from scaler_worker.fences.plan import Cause, FenceError
+from scaler_worker.fences.processor import ProcessorFences
+from scaler_worker.fences.remains import FenceRemains
 from scaler_worker.processor import module_search, orphans
 from scaler_worker.processor.channel import Channel
 from scaler_worker.processor.descriptors import moved_out_of_reach
@@ -34,13 +36,15 @@ from scaler_worker.processor.protocol import (
     EXITED,
     FORK_FAILED_STATUS,
     FORKED,
+    IMPORTED_AHEAD,
     MODULE_NAME_BYTES_MAX,
     OPTIONS_BYTES_MAX,
     REPORT,
     START,
     STOPPED,
 )
-from scaler_worker.processor.runner import Processor
+from scaler_worker.processor.records import Kind
+from scaler_worker.processor.runner import START_FAILED_STATUS, Processor
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +69,7 @@ class Template:
     def __init__(self, agent: socket.socket, options: ProcessorOptions) -> None:
         self._agent = agent
         self._options = options
+        self._remains = FenceRemains(options.fences)
         self._wake = -1
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._children: dict[int, _Child] = {}
@@ -132,7 +137,7 @@ class Template:
             pid = 0
         else:
             if pid == 0:
-                self._become_processor(descriptors, slot)
+                self._become_processor(descriptors, number, slot)
             pidfd = os.pidfd_open(pid)
             self._children[pidfd] = _Child(number, pid)
             poller.register(pidfd, select.POLLIN)
@@ -148,6 +153,8 @@ class Template:
 
     def _import(self, module_name: str) -> None:
         """Import what processors to come will need. Not done at the start, because most never need it."""
+        if module_name not in IMPORTED_AHEAD:
+            return
         try:
             importlib.import_module(module_name)
         except Exception as error:
@@ -156,14 +163,12 @@ class Template:
         gc.collect()
         gc.freeze()
 
-    def _become_processor(self, descriptors: list[int], slot: int) -> None:
+    def _become_processor(self, descriptors: list[int], number: int, slot: int) -> None:
         """In the child: never returns."""
         status = 1
         try:
             parent = os.getppid()
-            self._libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-            if os.getppid() != parent or parent == 1:
-                os._exit(1)
+            self._die_with(parent)
             with contextlib.suppress(OSError):
                 os.setpgid(0, 0)
             signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -179,14 +184,26 @@ class Template:
             tasks, control = moved_out_of_reach(tasks), moved_out_of_reach(control)
             # The old object knows another kind of file.
             sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace", closefd=False)
+            tasks_channel = Channel(socket.socket(fileno=tasks))
+            fences = ProcessorFences(self._options.fences, number)
+            try:
+                fences.put_up()
+            except FenceError as error:
+                logger.error("%s", error)
+                tasks_channel.send(Kind.START_FAILED, [str(error).encode("utf-8", "replace")])
+                status = START_FAILED_STATUS
+                return
+            # Another user's process has lost it.
+            self._die_with(parent)
             module_search.install(self._options, slot)
             running_page = RunningPage(page)
             os.close(page)
             processor = Processor(
                 self._options,
-                Channel(socket.socket(fileno=tasks)),
+                tasks_channel,
                 Channel(socket.socket(fileno=control)),
                 running_page,
+                fences.cpu_time,
             )
             gc.unfreeze()
             gc.enable()
@@ -198,6 +215,12 @@ class Template:
             # that nothing comes back from here to the code of the template, whatever a task has done to modules.
             _exit(status)
 
+    def _die_with(self, parent: int) -> None:
+        """In the child: be killed when the template ends."""
+        self._libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+        if os.getppid() != parent or parent == 1:
+            os._exit(1)
+
     def _reap(self, pidfd: int) -> None:
         """Reap a child, and kill what it has started: the group keeps its number until the child is reaped."""
         child = self._children.pop(pidfd)
@@ -206,18 +229,24 @@ class Template:
             os.killpg(child.pid, signal.SIGKILL)
         _, status, usage = os.wait4(child.pid, 0)
         os.close(pidfd)
-        self._report(EXITED, child.number, child.pid, os.waitstatus_to_exitcode(status), usage.ru_maxrss * 1024)
+        code = os.waitstatus_to_exitcode(status)
+        cause = self._remains.cause_of(child.number, code, usage.ru_utime + usage.ru_stime)
+        self._remains.remove(child.number)
+        self._report(EXITED, child.number, child.pid, code, usage.ru_maxrss * 1024, cause)
 
-    def _report(self, what: int, number: int, pid: int, status: int, peak_bytes: int) -> None:
+    def _report(
+        self, what: int, number: int, pid: int, status: int, peak_bytes: int, cause: Cause = Cause.NONE
+    ) -> None:
         with contextlib.suppress(OSError):
-            self._agent.send(REPORT.pack(what, number, pid, status, peak_bytes))
+            self._agent.send(REPORT.pack(what, number, pid, status, peak_bytes, cause.value))
 
     def _end(self) -> None:
         for child in self._children.values():
             with contextlib.suppress(OSError):
                 os.killpg(child.pid, signal.SIGKILL)
         orphans.kill_all(KILL_SECONDS)
-        shutil.rmtree(self._options.object_folder, ignore_errors=True)
+        self._remains.remove_all(child.number for child in self._children.values())
+        shutil.rmtree(self._options.host_folder, ignore_errors=True)
 
 
 def main(arguments: list[str]) -> int:
@@ -234,7 +263,7 @@ def main(arguments: list[str]) -> int:
     options_text = agent.recv(OPTIONS_BYTES_MAX)
     # An agent that could not start has nothing to tell.
     if options_text:
-        options = ProcessorOptions(**json.loads(options_text))
+        options = ProcessorOptions.from_text(options_text)
         _set_up_logging(options)
         Template(agent, options).run()
     return 0

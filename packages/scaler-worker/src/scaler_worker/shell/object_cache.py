@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import tempfile
 from pathlib import Path
+
+from scaler_worker.fences.plan import Account
+from scaler_worker.fences.private_folders import let_through, make_folder, make_own_folder
 
 SHARED_MEMORY = Path("/dev/shm")
 SHARED_MEMORY_BYTES_MIN = 512 * 1024 * 1024
@@ -19,20 +21,30 @@ CACHE_SHARE = 4
 PREFIX = "scaler-objects"
 
 
-def make_object_folder() -> tuple[str, int]:
-    """Make a new folder; return its path and how many bytes it may hold. Removes those of agents that were killed."""
+def make_object_folder(account: Account | None = None) -> tuple[str, str, int]:
+    """Make a new folder for this host; return its path, that of its folder for objects, and how many bytes that may hold.
+
+    Removes those of agents that were killed. If processors are of another user (`account`), the objects have a folder of
+    that user inside one that only this process can change: so nobody can put another in its place.
+    """
     place = SHARED_MEMORY
     if not os.access(place, os.W_OK) or shutil.disk_usage(place).free < SHARED_MEMORY_BYTES_MIN:
         place = Path(tempfile.gettempdir())
-    _sweep(place)
-    folder = tempfile.mkdtemp(prefix=f"{PREFIX}-{os.getpid()}-", dir=place)
-    return folder, min(shutil.disk_usage(place).free // CACHE_SHARE, CACHE_BYTES_MAX)
+    folder = make_own_folder(PREFIX, place)
+    size = min(shutil.disk_usage(place).free // CACHE_SHARE, CACHE_BYTES_MAX)
+    return folder, _object_folder(folder, account), size
 
 
-def _sweep(place: Path) -> None:
-    """Remove folders whose agent and whose agent's helper were both killed, so that nobody could clean up."""
-    for folder in place.glob(f"{PREFIX}-*-*"):
-        pid_text = folder.name.split("-")[2]
-        if pid_text.isdecimal() and not Path(f"/proc/{pid_text}").exists():
-            with contextlib.suppress(OSError):
-                shutil.rmtree(folder)
+def remake_object_folder(folder: str, account: Account | None) -> None:
+    """Make the folder of this host again, with the same paths, after it was removed. Raises OSError."""
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    _object_folder(folder, account)
+
+
+def _object_folder(folder: str, account: Account | None) -> str:
+    if account is None:
+        return folder
+    let_through(folder)
+    inner = f"{folder}/objects"
+    make_folder(inner, account.uid, account.gid)
+    return inner

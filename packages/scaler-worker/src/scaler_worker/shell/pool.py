@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from scaler_protocol.service.reactor import Reactor
 from scaler_worker.core import events
+from scaler_worker.fences.plan import Cause
 from scaler_worker.processor.options import ProcessorOptions
 from scaler_worker.processor.protocol import (
     DESCRIPTORS,
@@ -23,6 +24,7 @@ from scaler_worker.processor.protocol import (
     STOPPED,
 )
 from scaler_worker.shell.figures import ProcessMeter
+from scaler_worker.shell.object_cache import remake_object_folder
 from scaler_worker.shell.processor_link import ProcessorLink
 from scaler_worker.shell.template_process import TemplateProcess
 
@@ -53,7 +55,9 @@ class ProcessorPool:
         self._instruct_template()
 
     def _instruct_template(self) -> None:
-        os.makedirs(self._options.object_folder, mode=0o700, exist_ok=True)
+        if not os.path.isdir(self._options.object_folder):
+            # The template that has died has removed it.
+            remake_object_folder(self._options.host_folder, self._options.fences.account)
         self._socket = self._template.socket
         self._template.instruct(self._options)
         self._loop.add_reader(self._socket.fileno(), self._read_reports)
@@ -124,7 +128,7 @@ class ProcessorPool:
             if not packet:
                 self._on_template_died()
                 return
-            what, number, pid, status, peak_bytes = REPORT.unpack(packet)
+            what, number, pid, status, peak_bytes, cause = REPORT.unpack(packet)
             if what == FORKED:
                 link = self._links.get(number)
                 if link is not None:
@@ -133,24 +137,24 @@ class ProcessorPool:
             elif what == EXITED:
                 if status == FORK_FAILED_STATUS and not pid:
                     logger.error("the system does not allow another process")
-                self._remove(number, status, peak_bytes)
+                self._remove(number, status, peak_bytes, self._options.fences.explain(Cause(cause)))
             elif what == STOPPED:
                 link = self._links.get(number)
                 if link is not None:
                     link.was_stopped = True
 
-    def _remove(self, number: int, status: int | None, peak_bytes: int) -> None:
+    def _remove(self, number: int, status: int | None, peak_bytes: int, why: str = "") -> None:
         link = self._links.pop(number, None)
         self._meters.pop(number, None)
         if link is not None:
-            self._report(link.end(status, peak_bytes))
+            self._report(link.end(status, peak_bytes, why))
 
     def _on_template_died(self) -> None:
         """All processors died with it. Start another, and let the agent start processors anew."""
         logger.error("the process that processors are forked from has died; starting another")
         self._loop.remove_reader(self._socket.fileno())
         self._template.kill()
-        self._template = TemplateProcess()
+        self._template = TemplateProcess(self._template.environment)
         self._instruct_template()
         self._imported.clear()
         for number, link in list(self._links.items()):

@@ -291,8 +291,11 @@ class ProcessorLink:
 
     # --- the end
 
-    def end(self, status: int | None, peak_bytes: int) -> events.ProcessorExited:
-        """Read what it sent last, release everything, and return the event to report. `status` is None if it is not known."""
+    def end(self, status: int | None, peak_bytes: int, why: str = "") -> events.ProcessorExited:
+        """Read what it sent last, release everything, and return the event to report.
+
+        `status` is None if it is not known; `why` says which fence ended it, as the end of a sentence.
+        """
         while self._read_packet() is not None:
             pass
         with contextlib.suppress(OSError):
@@ -303,7 +306,7 @@ class ProcessorLink:
         event = events.ProcessorExited(
             self.number,
             self._page.begun_index,
-            self._reason(status, peak_bytes),
+            self._reason(status, peak_bytes, why),
             bool(self._start_error),
             bool(self._retirement),
         )
@@ -319,7 +322,7 @@ class ProcessorLink:
         os.close(self._stderr)
         self._page.close()
 
-    def _reason(self, status: int | None, peak_bytes: int) -> str:
+    def _reason(self, status: int | None, peak_bytes: int, why: str) -> str:
         if self._start_error:
             return self._start_error
         if self._retirement:
@@ -327,7 +330,7 @@ class ProcessorLink:
         how = "ended together with the process it was forked from" if status is None else _ended_how(status)
         if self.was_stopped:
             how += " because it was stopped (SIGSTOP) and did not go on"
-        text = f"processor {self.pid} {how}"
+        text = f"processor {self.pid} {how}{why}"
         if peak_bytes:
             text += f", peak memory {peak_bytes / 1024**2:.0f} MiB"
         lines = self._stderr_tail.decode(errors="backslashreplace").strip().splitlines()[-5:]

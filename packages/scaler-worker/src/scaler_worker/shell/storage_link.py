@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,14 @@ from scaler_protocol.wire.codec import decode, encode
 from scaler_protocol.wire.envelope import UNSEQUENCED, encode_envelope
 from scaler_worker.core import effects, events
 from scaler_worker.processor.host_objects import PLACE_BYTES
-from scaler_worker.processor.object_files import map_object, read_place, write_object, write_place, write_token
+from scaler_worker.processor.object_files import (
+    map_object,
+    read_object,
+    read_place,
+    write_object,
+    write_place,
+    write_token,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -47,13 +54,24 @@ class _Asked:
 
 
 class StorageLink:
-    """Performs `FetchObject` and `PutObject`. Each is answered by one event, which is passed to `report`."""
+    """Performs `FetchObject` and `PutObject`. Each is answered by one event, which is passed to `report`.
+
+    `owner` is the (user, group) of the processors where that is not this process's. Then nothing they leave in the folder is
+    trusted, and they get copies: the kernel does not let them open what other users' processes have in memory.
+    """
 
     def __init__(
-        self, address: str, hello: m.Hello, folder: str, link: DealerLink, report: Callable[[events.Event], None]
+        self,
+        address: str,
+        hello: m.Hello,
+        folder: str,
+        link: DealerLink,
+        report: Callable[[events.Event], None],
+        owner: tuple[int, int] | None = None,
     ) -> None:
         self.address = address
         self._folder = folder
+        self._owner = owner
         self._link = link
         self._report = report
         self._loop = asyncio.get_running_loop()
@@ -61,7 +79,7 @@ class StorageLink:
         self._fetches: dict[int, _Asked] = {}
         self._puts: dict[int, _Asked] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._writes: set[asyncio.Task[None]] = set()
+        self._works: set[asyncio.Task[None]] = set()
         self._closed = False
         self._store_incarnation = b""
         self._is_local = False
@@ -84,6 +102,9 @@ class StorageLink:
 
     def put(self, effect: effects.PutObject) -> None:
         """Store an object that is in the host's cache."""
+        if self._owner is not None:
+            self._in_thread(self._put_copy(effect))
+            return
         asked = _Asked(effect.request, effect.id, effect.owner, read_place(self._folder, effect.id))
         if asked.place is not None:
             self._put(asked, (), pack_place(asked.place))
@@ -165,6 +186,8 @@ class StorageLink:
         if incarnation == self._store_incarnation:
             return
         self._store_incarnation = incarnation
+        if self._owner is not None:
+            return
         token = accept_offer(self._requests.segment_offer, incarnation)
         try:
             write_token(self._folder, token)
@@ -210,22 +233,39 @@ class StorageLink:
 
     def _keep(self, asked: _Asked, buffers: Sequence[Any]) -> None:
         if sum(len(buffer) for buffer in buffers) < THREAD_BYTES_MIN:
-            self._report(_write(self._folder, asked, buffers))
+            self._report(_write(self._folder, asked, buffers, self._owner))
             return
 
         async def keep() -> None:
-            event = await asyncio.to_thread(_write, self._folder, asked, buffers)
+            event = await asyncio.to_thread(_write, self._folder, asked, buffers, self._owner)
             if not self._closed:
                 self._report(event)
 
-        task = self._loop.create_task(keep())
-        self._writes.add(task)
-        task.add_done_callback(self._writes.discard)
+        self._in_thread(keep())
+
+    async def _put_copy(self, effect: effects.PutObject) -> None:
+        """Store a result of another user's processor."""
+        text = "it has left this host's cache"
+        try:
+            buffers = await asyncio.to_thread(read_object, self._folder, effect.id)
+        except (OSError, ValueError, MemoryError) as error:
+            buffers, text = None, f"its file cannot be read: {error}"
+        if self._closed:
+            return
+        if buffers is None:
+            self._report(events.ObjectStored(effect.request, text))
+            return
+        self._put(_Asked(effect.request, effect.id, effect.owner), buffers)
+
+    def _in_thread(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._works.add(task)
+        task.add_done_callback(self._works.discard)
 
 
-def _write(folder: str, asked: _Asked, buffers: Sequence[Any]) -> events.ObjectFetched:
+def _write(folder: str, asked: _Asked, buffers: Sequence[Any], owner: tuple[int, int] | None) -> events.ObjectFetched:
     try:
-        return events.ObjectFetched(asked.request, write_object(folder, asked.object_id, buffers))
+        return events.ObjectFetched(asked.request, write_object(folder, asked.object_id, buffers, owner))
     except OSError as error:
         return events.ObjectFetched(asked.request, error=f"it cannot be kept on the worker's host: {error}")
 

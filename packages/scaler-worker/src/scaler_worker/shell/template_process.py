@@ -15,6 +15,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from scaler_protocol.service.module_path import service_command, service_environment
+from scaler_worker.fences.environment import EnvironmentFilter
 
 if TYPE_CHECKING:
     from scaler_worker.processor.options import ProcessorOptions
@@ -28,19 +29,32 @@ TEMPLATE_END_SECONDS = 5.0
 class TemplateProcess:
     """A running template. It ends, and all processors with it, when `socket` is closed, however this process ends."""
 
-    def __init__(self) -> None:
-        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    def __init__(self, environment: EnvironmentFilter | None = None) -> None:
+        self.environment = environment or EnvironmentFilter()
+        """What it and its processors see of this process's environment."""
+        self._is_instructed = False
+        self.socket, self._process = self._start()
+
+    def _start(self) -> tuple[socket.socket, subprocess.Popen[bytes]]:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            self._process = subprocess.Popen(
+            process = subprocess.Popen(
                 service_command(_MODULE, [str(theirs.fileno())]),
-                env=service_environment(_MODULE),
+                env=self.environment.filtered(service_environment(_MODULE)),
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 # Out of reach of signals for the terminal's foreground group: the agent ends its processors in order.
                 start_new_session=True,
             )
-        self.socket.setblocking(False)
-        self._is_instructed = False
+        ours.setblocking(False)
+        return ours, process
+
+    def filter_environment(self, environment: EnvironmentFilter) -> None:
+        """Hide variables from it. One that has seen others is replaced, as what it has seen stays in its memory."""
+        if environment != self.environment:
+            self.kill()
+            self.environment = environment
+            self.socket, self._process = self._start()
 
     def instruct(self, options: ProcessorOptions) -> None:
         """Say what its processors are to do; from here on it can be asked for some."""

@@ -1,0 +1,195 @@
+"""Which fences a processor gets, and in which order. Pure: knows only what it is told of the host."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+CPU_TIME_FACTOR = 10
+"""The kernel's hard limit for a processor, in limits of a task. Tasks cannot raise it; near it, the processor is replaced."""
+
+OPEN_FILES_MIN = 64
+MEMORY_BYTES_MIN = 16 * 1024**2
+"""Less would not even do for a processor itself."""
+
+MEMORY_FLAG, CPU_FLAG, USER_FLAG = "--processor-memory-limit-bytes", "--processor-cpu-seconds", "--user"
+
+
+class FenceError(Exception):
+    """A fence that was asked for cannot be had on this host. The message names the flag and says why."""
+
+
+class Cause(Enum):
+    """The fence that ended a processor."""
+
+    NONE = 0
+    MEMORY = 1
+    CPU_TIME = 2
+
+
+class Step(Enum):
+    """One thing to do in a processor, before code of tasks runs in it."""
+
+    MAKE_TEMPORARY_FOLDER = auto()
+    JOIN_MEMORY_GROUP = auto()
+    LIMIT_ADDRESS_SPACE = auto()
+    LIMIT_OPEN_FILES = auto()
+    LIMIT_CPU_TIME = auto()
+    LIMIT_CORE_DUMPS = auto()
+    SET_UMASK = auto()
+    CHANGE_USER = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A user of this host."""
+
+    name: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...] = ()
+    home: str = "/"
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryGroups:
+    """Control groups that the agent can make for its processors."""
+
+    version: int
+    """Of control groups: 1 or 2."""
+    prefix: str
+    """The path of a processor's group, without the processor's number at its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What this host offers. `account` is the user asked for, None where there is no such user."""
+
+    is_root: bool = False
+    account: Account | None = None
+    memory_groups: MemoryGroups | None = None
+    no_memory_groups: str = ""
+    """Why there are none."""
+    open_files_max: int | None = None
+    """How many open files this process may allow another at most; None for any number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is asked for. 0, empty and None stand for no such fence."""
+
+    user: str = ""
+    memory_bytes: int = 0
+    open_files: int = 0
+    cpu_seconds: int = 0
+    core_bytes: int = 0
+    """Of core dumps; this one is always put up."""
+    umask: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fences:
+    """What every processor of an agent gets. Passed to the template as JSON."""
+
+    account: Account | None = None
+    memory_bytes: int = 0
+    memory_groups: MemoryGroups | None = None
+    """None: memory is limited by the address space."""
+    open_files: int = 0
+    cpu_seconds: int = 0
+    core_bytes: int = 0
+    umask: int | None = None
+    temporary_place: str = ""
+    """The folder in which each processor's own folder is made; empty: they have none."""
+
+    @classmethod
+    def from_document(cls, document: dict[str, Any]) -> Fences:
+        """Return what `dataclasses.asdict` and JSON have made of one."""
+        account, groups = document["account"], document["memory_groups"]
+        if account is not None:
+            account = Account(**{**account, "groups": tuple(account["groups"])})
+        if groups is not None:
+            groups = MemoryGroups(**groups)
+        return cls(**{**document, "account": account, "memory_groups": groups})
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """What to do in a processor, in this order: first what only the agent's user may, the change of user last."""
+        memory = Step.JOIN_MEMORY_GROUP if self.memory_groups else Step.LIMIT_ADDRESS_SPACE
+        wanted = (
+            (Step.MAKE_TEMPORARY_FOLDER, self.temporary_place),
+            (memory, self.memory_bytes),
+            (Step.LIMIT_OPEN_FILES, self.open_files),
+            (Step.LIMIT_CPU_TIME, self.cpu_seconds),
+            (Step.LIMIT_CORE_DUMPS, True),
+            (Step.SET_UMASK, self.umask is not None),
+            (Step.CHANGE_USER, self.account),
+        )
+        return tuple(step for step, is_wanted in wanted if is_wanted)
+
+    @property
+    def memory_means(self) -> str:
+        """With what memory is limited, in words."""
+        if self.memory_groups is not None:
+            return f"a memory cgroup (v{self.memory_groups.version})"
+        return "a limit of its address space (RLIMIT_AS)"
+
+    @property
+    def memory_note(self) -> str:
+        """What is said with a task's own MemoryError; empty where such an error has other causes."""
+        if not self.memory_bytes or self.memory_groups is not None:
+            return ""
+        return f"the memory of each processor is limited by {MEMORY_FLAG} {self.memory_bytes}"
+
+    def explain(self, cause: Cause) -> str:
+        """Return why a processor died, as the end of a sentence."""
+        if cause is Cause.MEMORY:
+            return f" because it exceeded {MEMORY_FLAG} {self.memory_bytes}, which {self.memory_means} holds it to"
+        if cause is Cause.CPU_TIME:
+            return f" because its task exceeded {CPU_FLAG} {self.cpu_seconds}"
+        return ""
+
+
+def plan(wanted: Wanted, host: Host) -> Fences:
+    """Return the fences. Raises FenceError for what cannot be had here."""
+    if wanted.user:
+        if not host.is_root:
+            raise FenceError(
+                f"{USER_FLAG} {wanted.user}: only root can run processors as another user; start scaler_cluster as root"
+            )
+        if host.account is None:
+            raise FenceError(f"{USER_FLAG} {wanted.user}: this host has no such user")
+        if host.account.uid == 0:
+            raise FenceError(f"{USER_FLAG} {wanted.user}: that is root, whom nothing keeps out")
+    if host.open_files_max is not None and wanted.open_files > host.open_files_max:
+        raise FenceError(
+            f"--processor-open-files {wanted.open_files}: this process may not allow more than {host.open_files_max} "
+            "(its own hard limit; see ulimit -Hn, or LimitNOFILE= of systemd)"
+        )
+    if 0 < wanted.open_files < OPEN_FILES_MIN:
+        raise FenceError(f"--processor-open-files {wanted.open_files}: must be at least {OPEN_FILES_MIN}, or 0")
+    if 0 < wanted.memory_bytes < MEMORY_BYTES_MIN:
+        raise FenceError(f"{MEMORY_FLAG} {wanted.memory_bytes}: must be at least {MEMORY_BYTES_MIN}, or 0")
+    return Fences(
+        account=host.account if wanted.user else None,
+        memory_bytes=wanted.memory_bytes,
+        memory_groups=host.memory_groups if wanted.memory_bytes else None,
+        open_files=wanted.open_files,
+        cpu_seconds=wanted.cpu_seconds,
+        core_bytes=wanted.core_bytes,
+        umask=wanted.umask,
+    )
+
+
+def descriptions(fences: Fences, host: Host) -> list[str]:
+    """Return what the log says about them at the start, one line each."""
+    lines = []
+    if fences.account is not None:
+        lines.append(f"processors run as {fences.account.name} (user {fences.account.uid}, group {fences.account.gid})")
+    if fences.memory_bytes:
+        reason = "" if fences.memory_groups else f": {host.no_memory_groups}"
+        lines.append(
+            f"the memory of each processor is limited to {fences.memory_bytes} bytes by {fences.memory_means}{reason}"
+        )
+    return lines

@@ -1,0 +1,61 @@
+"""What fences leave behind when a processor has ended, in its template: why it ended, and what is to be removed."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from collections.abc import Iterable
+from time import monotonic, sleep
+
+from scaler_worker.fences import memory_groups, private_folders
+from scaler_worker.fences.plan import CPU_TIME_FACTOR, Cause, Fences
+
+REMOVE_SECONDS = 2.0
+"""How long the kernel may take to let go of the groups of processes that were killed."""
+
+
+class FenceRemains:
+    """Looks at, and removes, what was made for each processor."""
+
+    def __init__(self, fences: Fences) -> None:
+        self._fences = fences
+        self._groups: set[int] = set()
+        """Processors whose group could not be removed yet."""
+
+    def cause_of(self, number: int, status: int, cpu_seconds: float) -> Cause:
+        """Return which fence ended a processor; `status` as `subprocess` gives it."""
+        fences = self._fences
+        if fences.cpu_seconds and (
+            status == -signal.SIGXCPU
+            or (status == -signal.SIGKILL and cpu_seconds >= fences.cpu_seconds * CPU_TIME_FACTOR)
+        ):
+            return Cause.CPU_TIME
+        groups = fences.memory_groups
+        if groups is not None and status == -signal.SIGKILL and memory_groups.killed_by_limit(groups, number):
+            return Cause.MEMORY
+        return Cause.NONE
+
+    def remove(self, number: int) -> None:
+        """Remove what was made for a processor that has ended."""
+        if self._fences.temporary_place:
+            shutil.rmtree(private_folders.folder_of(self._fences.temporary_place, number), ignore_errors=True)
+        if self._fences.memory_groups is not None:
+            self._groups.add(number)
+            self._remove_groups()
+
+    def remove_all(self, numbers: Iterable[int]) -> None:
+        """Remove everything; `numbers` are the processors that ended last."""
+        if self._fences.memory_groups is not None:
+            self._groups.update(numbers)
+        deadline = monotonic() + REMOVE_SECONDS
+        while self._groups and monotonic() < deadline:
+            self._remove_groups()
+            if self._groups:
+                sleep(0.005)
+        if self._fences.temporary_place:
+            shutil.rmtree(self._fences.temporary_place, ignore_errors=True)
+
+    def _remove_groups(self) -> None:
+        groups = self._fences.memory_groups
+        assert groups is not None
+        self._groups = {number for number in self._groups if not memory_groups.remove(groups, number)}

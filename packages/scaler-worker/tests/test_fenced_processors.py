@@ -1,0 +1,490 @@
+"""Fences around real processors: `scaler_cluster` with its flags, on this host, as root where another user is needed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scaler_protocol.payloads.framing import OBJECT, Argument, Source, frame_arguments
+from scaler_protocol.testing.fake_scheduler import CLIENT, FakeScheduler, arguments, value_of
+from scaler_protocol.testing.waiting import wait_until
+from scaler_protocol.wire.messages import Status
+from scaler_worker.fences.memory_groups import NoGroupsError, find_groups
+
+Start = Callable[..., tuple[FakeScheduler, "subprocess.Popen[str]"]]
+
+MIB = 1024**2
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run processors as another user")
+
+
+def _no_groups() -> str:
+    try:
+        find_groups(os.getpid())
+    except NoGroupsError as error:
+        return str(error)
+    return ""
+
+
+with_groups = pytest.mark.skipif(bool(_no_groups()), reason=f"no memory cgroups: {_no_groups()}")
+
+
+READABLE = """
+import ctypes, os, stat, sys
+libc = ctypes.CDLL(None, use_errno=True)
+def mount(source, target, kind, flags, data):
+    if libc.mount(source.encode(), target.encode(), kind.encode(), flags, data.encode()):
+        raise OSError(ctypes.get_errno(), f"cannot mount {target}")
+MS_BIND, MS_REC, MS_PRIVATE, CLONE_NEWNS = 4096, 16384, 1 << 18, 0x20000
+if libc.unshare(CLONE_NEWNS):
+    raise OSError(ctypes.get_errno(), "cannot make a mount namespace")
+mount("none", "/", "", MS_REC | MS_PRIVATE, "")
+closed, library = sys.argv[1:3]
+kept = os.open(library, os.O_PATH)
+mount("none", closed, "tmpfs", 0, "mode=755")
+os.makedirs(library)
+mount(f"/proc/self/fd/{kept}", library, "", MS_BIND | MS_REC, "")
+os.close(kept)
+os.execv(sys.executable, [sys.executable, *sys.argv[3:]])
+"""
+"""Shows a program a file system in which every user may read Python's library."""
+
+
+def readable_python() -> list[str]:
+    """Return the command of a Python that every user can read, also where this one lies in a folder of root's."""
+    library = Path(sys.base_prefix)
+    for folder in (*reversed(library.parents), library):
+        if not folder.stat().st_mode & stat.S_IXOTH:
+            return [sys.executable, "-c", READABLE, str(folder), str(library)]
+    return [sys.executable]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start a scheduler and `scaler_cluster` with flags; what it logs is in `log`. Afterwards nothing of it is left."""
+    started: list[tuple[FakeScheduler, subprocess.Popen[str]]] = []
+
+    def start_cluster(*flags: str, environment: dict[str, str] | None = None, workers: int = 1) -> Any:
+        scheduler = FakeScheduler(storage=True)
+        python = readable_python() if "--user" in flags else [sys.executable]
+        command = [*python, "-m", "scaler_worker", scheduler.address, "-n", str(workers), *flags]
+        log = (tmp_path / "log").open("w", encoding="utf-8")
+        with log:
+            agent = subprocess.Popen(
+                command, stdout=log, stderr=subprocess.STDOUT, text=True, env={**os.environ, **(environment or {})}
+            )
+        started.append((scheduler, agent))
+        scheduler.wait_until(lambda: scheduler.hello)
+        return scheduler, agent
+
+    yield start_cluster
+    for scheduler, agent in started:
+        agent.terminate()
+        agent.wait(15)
+        scheduler.close()
+        assert left_by(agent.pid) == []
+
+
+def left_by(pid: int) -> list[str]:
+    """Return what an agent's fences have left on this host."""
+    folders = [path for place in ("/dev/shm", "/tmp") for path in Path(place).glob(f"scaler-*-{pid}-*")]
+    groups = []
+    with contextlib.suppress(NoGroupsError):
+        parent = Path(find_groups(os.getpid()).prefix).parent
+        groups = list(parent.glob(f"scaler-{pid}-*"))
+    return [str(path) for path in (*folders, *groups)]
+
+
+def run(scheduler: FakeScheduler, function: Callable[..., Any], *args: Any) -> Any:
+    """Run one task and return its value."""
+    (value,) = scheduler.values(scheduler.submit(function, [arguments(*args)]))
+    return value
+
+
+def end_of(scheduler: FakeScheduler, function: Callable[..., Any], *args: Any) -> tuple[int, bytes]:
+    """Run one task and return (status, payload)."""
+    (outcome,) = scheduler.wait_for_results(scheduler.submit(function, [arguments(*args)]))
+    return outcome
+
+
+def take_memory(size: int) -> int:
+    taken = bytearray(size)
+    taken[::4096] = b"x" * len(taken[::4096])
+    return len(taken)
+
+
+def _own_number_after(seconds: float) -> int:
+    time.sleep(seconds)
+    return os.getpid()
+
+
+# --- another user
+
+
+@as_root
+def test_tasks_run_as_the_user_and_cannot_come_back(start: Start) -> None:
+    scheduler, _ = start("--user", "nobody")
+    account = pwd.getpwnam("nobody")
+
+    def who() -> tuple[Any, ...]:
+        import ctypes
+
+        failed = []
+        attempts: list[tuple[Callable[[Any], None], Any]] = [(os.setuid, 0), (os.setgid, 0), (os.setgroups, [0])]
+        for attempt, value in attempts:
+            try:
+                attempt(value)
+            except PermissionError:
+                failed.append(True)
+        no_new_privileges = ctypes.CDLL(None).prctl(39, 0, 0, 0, 0)
+        return os.getresuid(), os.getresgid(), os.getgroups(), failed, no_new_privileges, os.environ["USER"]
+
+    uid, gid = account.pw_uid, account.pw_gid
+    groups = os.getgrouplist("nobody", gid)
+    assert run(scheduler, who) == ((uid,) * 3, (gid,) * 3, groups, [True] * 3, 1, "nobody")
+
+
+@as_root
+def test_a_task_of_the_user_reaches_nothing_of_the_agent(start: Start, tmp_path: Path) -> None:
+    secrets = tmp_path / "security"
+    secrets.mkdir(mode=0o700)
+    (secrets / "worker.key").write_text("secret")
+    scheduler, agent = start("--user", "nobody", environment={"SCALER_ADAPTER_TOKEN": "very-secret-token"})
+
+    def look(agent: int, template: int, key: str) -> tuple[list[str], list[str], bool, bool]:
+        found = []
+        for pid in (agent, template):
+            for name in ("environ", "mem", "maps", "fd"):
+                path = f"/proc/{pid}/{name}"
+                try:
+                    if name == "fd":
+                        os.listdir(path)
+                    else:
+                        Path(path).read_bytes()
+                    found.append(path)
+                except OSError:
+                    pass
+            try:
+                os.kill(pid, 0)
+                found.append(f"signal {pid}")
+            except PermissionError:
+                pass
+        try:
+            Path(key).read_bytes()
+            found.append(key)
+        except PermissionError:
+            pass
+        targets = []
+        for name in os.listdir("/proc/self/fd"):
+            # The descriptor of the listing is gone.
+            with contextlib.suppress(FileNotFoundError):
+                targets.append(os.readlink(f"/proc/self/fd/{name}"))
+        needle = b"very-secret" + b"-token"
+        in_memory = False
+        with open("/proc/self/maps") as maps, open("/proc/self/mem", "rb", 0) as memory:
+            for line in maps:
+                place, rights = line.split()[:2]
+                if "r" not in rights or "[v" in line:
+                    continue
+                first, last = (int(part, 16) for part in place.split("-"))
+                memory.seek(first)
+                try:
+                    content = memory.read(last - first) or b""
+                except OSError:
+                    continue
+                # The words of this function lie apart in memory.
+                at = content.find(needle)
+                if at >= 0 and content[max(0, at - 21) : at] == b"SCALER_ADAPTER_TOKEN=":
+                    in_memory = True
+        with open("/proc/self/environ", "rb") as environ:
+            in_environment = needle in environ.read()
+        return found, targets, in_memory, in_environment
+
+    template = run(scheduler, os.getppid)
+    found, targets, in_memory, in_environment = run(scheduler, look, agent.pid, template, str(secrets / "worker.key"))
+    assert found == []
+    assert (in_memory, in_environment) == (False, False)
+    kinds = {target.partition(":")[0] for target in targets if not target.startswith("/")}
+    assert kinds <= {"socket", "pipe", "anon_inode"}
+    files = {target for target in targets if target.startswith("/")}
+    allowed = {"/dev/null", str(tmp_path / "log")}
+    assert {name for name in files if not name.startswith(("/memfd:scaler-", "/proc/"))} <= allowed
+
+
+@as_root
+def test_large_values_come_and_go_as_the_user(start: Start) -> None:
+    scheduler, _ = start("--user", "nobody")
+    made = end_of(scheduler, bytes, 8 * MIB)
+    assert made[0] == Status.SUCCESS
+    assert made[1][:1] == OBJECT
+    object_id = made[1][1:17]
+    stored = scheduler.objects[object_id]
+    assert sum(map(len, stored)) >= 8 * MIB
+    scheduler.objects[b"i" * 16] = stored
+    call = frame_arguments([Argument(Source.OBJECT, b"i" * 16)], {})
+    assert scheduler.values(scheduler.submit(len, [call])) == [8 * MIB]
+
+
+@as_root
+def test_a_processor_of_the_user_ends_with_its_template(start: Start) -> None:
+    scheduler, _ = start("--user", "nobody")
+    template, processor = run(scheduler, lambda: (os.getppid(), os.getpid()))
+    os.kill(template, signal.SIGKILL)
+    wait_until(lambda: not Path(f"/proc/{processor}/task").exists() or _is_zombie(processor), 10)
+    assert run(scheduler, os.getuid) == pwd.getpwnam("nobody").pw_uid
+
+
+def _is_zombie(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    return True
+
+
+@as_root
+def test_a_user_that_does_not_exist_is_one_clear_error() -> None:
+    command = [sys.executable, "-m", "scaler_worker", "tcp://127.0.0.1:9", "--user", "no-such-user"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert ended.returncode == 2
+    assert "--user no-such-user: this host has no such user" in ended.stderr + ended.stdout
+    assert "Traceback" not in ended.stderr
+
+
+@as_root
+def test_who_is_not_root_cannot_have_another_user() -> None:
+    program = "import os, sys; os.setuid(65534); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    arguments = ["-m", "scaler_worker", "tcp://127.0.0.1:9", "--user", "daemon"]
+    ended = subprocess.run(
+        [*readable_python(), "-c", program, *arguments], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert ended.returncode == 2, ended.stderr
+    assert "--user daemon: only root can run processors as another user" in ended.stderr + ended.stdout
+
+
+@as_root
+def test_what_cannot_be_applied_ends_the_agent_with_the_flag(start: Start) -> None:
+    # Without the right to change users, root is not root enough.
+    program = (
+        "import ctypes, sys; [ctypes.CDLL(None).prctl(24, right, 0, 0, 0) for right in (6, 7)];"
+        "import os; os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    )
+    arguments = ["-m", "scaler_worker", "tcp://127.0.0.1:9", "-n", "1", "--user", "nobody"]
+    ended = subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode != 0
+    assert "--user cannot be had on this host: " in ended.stderr + ended.stdout
+
+
+# --- memory
+
+
+@with_groups
+def test_a_task_that_takes_too_much_memory_dies_alone(start: Start, tmp_path: Path) -> None:
+    scheduler, agent = start("--processor-memory-limit-bytes", str(128 * MIB), workers=2)
+    slow = scheduler.submit(_own_number_after, [arguments(2.0)])
+    status, text = end_of(scheduler, take_memory, 400 * MIB)
+    assert status == Status.PROCESSOR_DIED
+    assert f"--processor-memory-limit-bytes {128 * MIB}".encode() in text
+    assert b"memory cgroup" in text
+    (neighbour,) = scheduler.values(slow)
+    assert Path(f"/proc/{neighbour}").exists()
+    assert agent.poll() is None
+    assert run(scheduler, take_memory, 64 * MIB) == 64 * MIB
+    assert "limited to 134217728 bytes by a memory cgroup" in (tmp_path / "log").read_text()
+
+
+@with_groups
+def test_what_a_task_starts_counts_too(start: Start) -> None:
+    scheduler, _ = start("--processor-memory-limit-bytes", str(128 * MIB))
+
+    def start_one(size: int) -> int:
+        return subprocess.run([sys.executable, "-c", f"x = b'x' * {size}"], check=False).returncode
+
+    status, payload = end_of(scheduler, start_one, 400 * MIB)
+    assert status == Status.PROCESSOR_DIED or value_of(payload) == -signal.SIGKILL
+
+
+def test_without_groups_a_memory_error_names_the_limit(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import pathlib, sys\n"
+        "if 'scaler_worker' in sys.orig_argv:\n"
+        "    import scaler_worker.fences.memory_groups as groups\n"
+        "    def none(process):\n"
+        "        raise groups.NoGroupsError('this test has none')\n"
+        "    groups._find = none\n"
+    )
+    path = {"PYTHONPATH": str(tmp_path)}
+    scheduler, _ = start("--processor-memory-limit-bytes", str(128 * MIB), environment=path)
+    assert run(scheduler, take_memory, 32 * MIB) == 32 * MIB
+    status, payload = end_of(scheduler, take_memory, 400 * MIB)
+    assert status == Status.FAILED
+    assert f"--processor-memory-limit-bytes {128 * MIB}" in value_of(payload)[2]
+    pid = run(scheduler, os.getpid)
+    assert run(scheduler, os.getpid) == pid
+    assert "(RLIMIT_AS): this test has none" in (tmp_path / "log").read_text()
+
+
+# --- CPU time, files, core dumps, umask
+
+
+def _burn(seconds: float) -> float:
+    began = time.process_time()
+    while time.process_time() - began < seconds:
+        pass
+    return seconds
+
+
+def test_cpu_time_is_counted_for_each_task_anew(start: Start) -> None:
+    scheduler, agent = start("--processor-cpu-seconds", "1")
+    pids = [run(scheduler, lambda: (_burn(0.6), os.getpid())[1]) for _ in range(4)]
+    assert len(set(pids)) == 1
+    status, text = end_of(scheduler, _burn, 30.0)
+    assert status == Status.PROCESSOR_DIED
+    assert b"--processor-cpu-seconds 1" in text
+    assert agent.poll() is None
+    assert run(scheduler, _burn, 0.1) == 0.1
+
+
+def test_a_task_that_raises_its_cpu_limit_does_not_get_beyond_the_hard_one(start: Start) -> None:
+    scheduler, _ = start("--processor-cpu-seconds", "1")
+
+    def raise_it() -> tuple[int, int]:
+        import resource
+
+        return resource.getrlimit(resource.RLIMIT_CPU)
+
+    soft, hard = run(scheduler, raise_it)
+    assert (soft, hard) == (2, 11)
+
+
+def test_too_many_open_files_are_the_tasks_own_error(start: Start) -> None:
+    scheduler, _ = start("--processor-open-files", "100")
+
+    def open_many() -> int:
+        opened = []
+        try:
+            while True:
+                opened.append(open(os.devnull))  # noqa: SIM115
+        except OSError as error:
+            return error.errno or 0
+        finally:
+            for file in opened:
+                file.close()
+
+    import errno
+
+    pid = run(scheduler, os.getpid)
+    assert run(scheduler, open_many) == errno.EMFILE
+    assert run(scheduler, os.getpid) == pid
+
+
+def test_core_dumps_are_off_unless_asked_for(start: Start) -> None:
+    scheduler, _ = start()
+
+    def limits() -> tuple[int, int]:
+        import resource
+
+        return resource.getrlimit(resource.RLIMIT_CORE)
+
+    assert run(scheduler, limits) == (0, 0)
+
+
+def test_umask_and_environment_are_what_was_asked_for(start: Start, tmp_path: Path) -> None:
+    hidden = {"APP_PASSWORD": "x", "APP_NAME": "y", "OTHER": "z"}
+    flags = ("--umask", "027", "--environment-allow", "APP_*", "--environment-deny", "*_PASSWORD")
+    scheduler, _ = start(*flags, environment=hidden)
+
+    def look(path: str) -> tuple[int, list[str], bytes]:
+        open(path, "w").close()
+        with open("/proc/self/environ", "rb") as environ:
+            return os.stat(path).st_mode, sorted(os.environ), environ.read()
+
+    mode, names, environ = run(scheduler, look, str(tmp_path / "made"))
+    assert stat.S_IMODE(mode) == 0o640
+    assert "APP_NAME" in names
+    assert "PATH" in names
+    assert not {"APP_PASSWORD", "OTHER"} & set(names)
+    assert b"APP_PASSWORD" not in environ
+
+
+# --- temporary folders
+
+
+def _temporary() -> str:
+    import tempfile
+
+    with tempfile.NamedTemporaryFile(delete=False) as file:
+        return file.name
+
+
+@pytest.mark.parametrize("user", [(), pytest.param(("--user", "nobody"), marks=as_root)])
+def test_each_processor_has_a_temporary_folder_that_ends_with_it(start: Start, user: tuple[str, ...]) -> None:
+    scheduler, agent = start("--private-temporary-folder", *user)
+    path = Path(run(scheduler, _temporary))
+    assert path.exists()
+    assert path.parent.parent.name.startswith(f"scaler-temporary-{agent.pid}-")
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    end_of(scheduler, os._exit, 3)
+    other = Path(run(scheduler, _temporary))
+    assert other.parent != path.parent
+    wait_until(lambda: not path.parent.exists(), 10)
+
+
+def test_temporary_folders_are_removed_after_the_agent_was_killed(start: Start) -> None:
+    scheduler, agent = start("--private-temporary-folder")
+    path = Path(run(scheduler, _temporary))
+    agent.kill()
+    agent.wait()
+    wait_until(lambda: not path.parent.parent.exists(), 10)
+
+
+def test_temporary_folders_of_an_agent_killed_with_its_template_go_at_the_next_start(start: Start) -> None:
+    scheduler, agent = start("--private-temporary-folder")
+    path = Path(run(scheduler, _temporary))
+    template = run(scheduler, os.getppid)
+    os.kill(template, signal.SIGSTOP)
+    agent.kill()
+    os.kill(template, signal.SIGKILL)
+    agent.wait()
+    assert path.exists()
+    start("--private-temporary-folder")
+    assert not path.exists()
+
+
+def test_only_modules_of_clients_are_imported_ahead(start: Start) -> None:
+    scheduler, _ = start()
+
+    def ask(module: str) -> None:
+        from scaler_protocol.runtime.task_context import current_task_context
+
+        context = current_task_context()
+        assert context is not None
+        context.open_relay(CLIENT, lambda _: None, lambda: None, module)
+        context.close_relay(CLIENT)
+
+    def loaded_at_start() -> tuple[bool, bool]:
+        return "wave" in sys.modules, "scaler.client.operations" in sys.modules
+
+    run(scheduler, ask, "wave")
+    run(scheduler, ask, "scaler.client.operations")
+    end_of(scheduler, os._exit, 3)
+
+    def next_has_it() -> bool:
+        if run(scheduler, loaded_at_start)[1]:
+            return True
+        end_of(scheduler, os._exit, 3)
+        return False
+
+    wait_until(next_has_it, 20)
+    assert run(scheduler, loaded_at_start) == (False, True)

@@ -1,0 +1,262 @@
+"""The parts of fences that need neither root nor a kernel's control groups. Groups are made in a copy of such a file system."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import struct
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from scaler_worker.fences import memory_groups, private_folders
+from scaler_worker.fences.environment import EnvironmentFilter
+from scaler_worker.fences.memory_groups import NoGroupsError, find_groups
+from scaler_worker.fences.plan import (
+    Account,
+    Cause,
+    FenceError,
+    Fences,
+    Host,
+    MemoryGroups,
+    Step,
+    Wanted,
+    descriptions,
+    plan,
+)
+from scaler_worker.fences.remains import FenceRemains
+from scaler_worker.processor.object_files import read_object, write_object
+
+NOBODY = Account("nobody", 65534, 65534, (65534,), "/nonexistent")
+GROUPS = MemoryGroups(2, "/sys/fs/cgroup/a/scaler-7-")
+EVERYTHING = Wanted("nobody", 64 * 1024**2, 100, 10, 0, 0o027)
+
+
+def test_the_user_changes_last_and_what_needs_root_comes_before() -> None:
+    fences = plan(EVERYTHING, Host(True, NOBODY, GROUPS))
+    assert fences.steps == (
+        Step.JOIN_MEMORY_GROUP,
+        Step.LIMIT_OPEN_FILES,
+        Step.LIMIT_CPU_TIME,
+        Step.LIMIT_CORE_DUMPS,
+        Step.SET_UMASK,
+        Step.CHANGE_USER,
+    )
+
+
+def test_nothing_asked_for_means_no_core_dumps_only() -> None:
+    fences = plan(Wanted(), Host(memory_groups=GROUPS, account=NOBODY))
+    assert fences == Fences()
+    assert fences.steps == (Step.LIMIT_CORE_DUMPS,)
+    assert descriptions(fences, Host()) == []
+
+
+def test_without_memory_groups_the_address_space_is_limited_and_the_log_says_why() -> None:
+    host = Host(no_memory_groups="they are read-only")
+    fences = plan(Wanted(memory_bytes=64 * 1024**2), host)
+    assert fences.steps == (Step.LIMIT_ADDRESS_SPACE, Step.LIMIT_CORE_DUMPS)
+    (line,) = descriptions(fences, host)
+    assert "RLIMIT_AS" in line
+    assert "they are read-only" in line
+    assert "--processor-memory-limit-bytes 67108864" in fences.memory_note
+    with_groups = Host(memory_groups=GROUPS)
+    assert "cgroup (v2)" in descriptions(plan(Wanted(memory_bytes=64 * 1024**2), with_groups), with_groups)[0]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "host", "said"),
+    [
+        (Wanted(user="nobody"), Host(is_root=False, account=NOBODY), "--user nobody: only root"),
+        (Wanted(user="nowhere"), Host(is_root=True), "--user nowhere: this host has no such user"),
+        (Wanted(user="root"), Host(is_root=True, account=Account("root", 0, 0)), "--user root: that is root"),
+        (Wanted(open_files=5000), Host(open_files_max=4096), "--processor-open-files 5000: .* more than 4096"),
+        (Wanted(open_files=10), Host(), "--processor-open-files 10: must be at least 64"),
+        (Wanted(memory_bytes=1000), Host(), "--processor-memory-limit-bytes 1000: must be at least 16777216"),
+    ],
+)
+def test_what_cannot_be_had_is_one_clear_error(wanted: Wanted, host: Host, said: str) -> None:
+    with pytest.raises(FenceError, match=said):
+        plan(wanted, host)
+
+
+def test_fences_travel_as_json() -> None:
+    for fences in (Fences(), plan(EVERYTHING, Host(True, NOBODY, GROUPS))):
+        assert Fences.from_document(json.loads(json.dumps(asdict(fences)))) == fences
+
+
+def test_the_reason_names_the_flag() -> None:
+    fences = plan(EVERYTHING, Host(True, NOBODY, GROUPS))
+    assert "--processor-memory-limit-bytes 67108864" in fences.explain(Cause.MEMORY)
+    assert "--processor-cpu-seconds 10" in fences.explain(Cause.CPU_TIME)
+    assert fences.explain(Cause.NONE) == ""
+
+
+def test_cpu_time_is_recognised_by_the_signal_or_by_what_was_used() -> None:
+    remains = FenceRemains(Fences(cpu_seconds=2))
+    assert remains.cause_of(0, -signal.SIGXCPU, 2.0) is Cause.CPU_TIME
+    assert remains.cause_of(0, -signal.SIGKILL, 20.5) is Cause.CPU_TIME
+    assert remains.cause_of(0, -signal.SIGKILL, 3.0) is Cause.NONE
+    assert FenceRemains(Fences()).cause_of(0, -signal.SIGXCPU, 2.0) is Cause.NONE
+
+
+# --- environment
+
+
+def test_secrets_of_scaler_never_reach_tasks() -> None:
+    for chosen in (EnvironmentFilter(), EnvironmentFilter(allow=("*",))):
+        assert not chosen.passes("SCALER_ADAPTER_TOKEN")
+        assert not chosen.passes("SCALER_WEBHOOK_SECRET_2")
+        assert chosen.passes("AWS_SECRET_ACCESS_KEY")
+
+
+def test_allowed_variables_come_beside_the_usual_ones_and_denied_ones_go() -> None:
+    chosen = EnvironmentFilter(allow=("APP_*", "B"), deny=("APP_PASSWORD", "TZ", "PYTHONPATH"))
+    names = ("PATH", "LC_ALL", "APP_X", "B", "PYTHONPATH", "APP_PASSWORD", "TZ", "BASH", "app_x")
+    assert list(chosen.filtered(dict.fromkeys(names, ""))) == ["PATH", "LC_ALL", "APP_X", "B", "PYTHONPATH"]
+
+
+# --- groups, in a copy of the kernel's file system
+
+
+class FakeGroups:
+    """A folder that looks like the kernel's control groups and /proc, as far as they are read."""
+
+    def __init__(self, root: Path, version: int) -> None:
+        self.process, self.mount = root / "proc-self", root / "cgroup"
+        self.own = self.mount / "slice" / "worker"
+        self.own.mkdir(parents=True)
+        self.process.mkdir()
+        self.number = root / "proc"
+        self.number.mkdir()
+        line = "0::/slice/worker" if version == 2 else "4:memory:/slice/worker"
+        kind = "cgroup2 cgroup2 rw" if version == 2 else "cgroup cgroup rw,memory"
+        (self.process / "cgroup").write_text(f"9:name=systemd:/\n{line}\n")
+        (self.process / "mountinfo").write_text(f"30 24 0:26 / {self.mount} rw,nosuid shared:4 - {kind}\n")
+        if version == 2:
+            (self.own / "cgroup.controllers").write_text("cpu memory\n")
+            (self.own / "cgroup.subtree_control").write_text("memory\n")
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_groups_of_agents_that_are_gone_are_removed(
+    version: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeGroups(tmp_path, version)
+    monkeypatch.setattr(os, "access", lambda *_: True)
+    for name in ("scaler-11-0", "scaler-12-0"):
+        (fake.own / name).mkdir()
+    (fake.number / "12").mkdir()
+    found = find_groups(77, process=fake.process, number=fake.number)
+    assert found == MemoryGroups(version, f"{fake.own}/scaler-77-")
+    assert sorted(path.name for path in fake.own.glob("scaler-*")) == ["scaler-12-0"]
+
+
+def test_a_group_with_processes_of_others_is_left_alone(tmp_path: Path) -> None:
+    fake = FakeGroups(tmp_path, 2)
+    (fake.own / "cgroup.subtree_control").write_text("\n")
+    (fake.own / "cgroup.procs").write_text(f"{os.getpid()}\n1\n")
+    with pytest.raises(NoGroupsError, match=r"other processes than this worker's \(1\)"):
+        find_groups(77, process=fake.process, number=fake.number)
+    assert (fake.own / "cgroup.subtree_control").read_text() == "\n"
+
+
+def test_the_agent_moves_into_a_group_below_before_it_delegates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeGroups(tmp_path, 2)
+    (fake.own / "cgroup.subtree_control").write_text("")
+    (fake.own / "cgroup.procs").write_text(f"{os.getpid()}\n")
+    (fake.own / "scaler-agent").mkdir()
+    (fake.own / "scaler-agent" / "cgroup.procs").write_text("")
+    monkeypatch.setattr(os, "access", lambda *_: True)
+    find_groups(77, process=fake.process, number=fake.number)
+    assert (fake.own / "scaler-agent" / "cgroup.procs").read_text() == str(os.getpid())
+    assert (fake.own / "cgroup.subtree_control").read_text() == "+memory"
+
+
+def test_no_memory_controller_is_said(tmp_path: Path) -> None:
+    fake = FakeGroups(tmp_path, 2)
+    (fake.own / "cgroup.controllers").write_text("cpu\n")
+    with pytest.raises(NoGroupsError, match="no memory cgroup"):
+        find_groups(77, process=fake.process, number=fake.number)
+
+
+def test_groups_that_cannot_be_made_are_said(tmp_path: Path) -> None:
+    fake = FakeGroups(tmp_path, 2)
+    # In a real one the kernel makes this file.
+    with pytest.raises(NoGroupsError, match=r"memory\.max cannot be written"):
+        find_groups(77, process=fake.process, number=fake.number)
+
+
+@pytest.mark.parametrize(
+    ("version", "name", "text", "expected"),
+    [
+        (2, "memory.events", "low 0\nmax 7\noom 2\noom_kill 1\n", True),
+        (2, "memory.events", "low 0\nmax 7\noom 0\noom_kill 0\n", False),
+        (1, "memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n", True),
+        (1, "memory.oom_control", "oom_kill_disable 0\nunder_oom 0\n", False),
+    ],
+)
+def test_the_kernel_says_whether_the_limit_has_killed(
+    version: int, name: str, text: str, expected: bool, tmp_path: Path
+) -> None:
+    groups = MemoryGroups(version, f"{tmp_path}/scaler-1-")
+    group = tmp_path / "scaler-1-5"
+    group.mkdir()
+    (group / name).write_text(text)
+    assert memory_groups.killed_by_limit(groups, 5) is expected
+    fences = Fences(memory_bytes=1, memory_groups=groups)
+    cause = FenceRemains(fences).cause_of(5, -signal.SIGKILL, 0.0)
+    assert cause is (Cause.MEMORY if expected else Cause.NONE)
+    assert FenceRemains(fences).cause_of(5, 1, 0.0) is Cause.NONE
+
+
+# --- folders
+
+
+def test_folders_of_agents_that_are_gone_are_removed(tmp_path: Path) -> None:
+    gone, alive = tmp_path / "scaler-temporary-4194305-x", tmp_path / f"scaler-temporary-{os.getpid()}-x"
+    for folder in (gone, alive):
+        folder.mkdir()
+        (folder / "file").touch()
+    made = private_folders.make_own_folder("scaler-temporary", tmp_path)
+    assert not gone.exists()
+    assert (alive / "file").exists()
+    assert Path(made).stat().st_mode & 0o777 == 0o700
+
+
+ID = b"i" * 16
+
+
+def test_a_copy_of_an_object_is_what_was_written(tmp_path: Path) -> None:
+    write_object(str(tmp_path), ID, [b"a" * 100, b"", b"bc"])
+    assert read_object(str(tmp_path), b"j" * 16) is None
+    assert list(map(bytes, read_object(str(tmp_path), ID) or [])) == [b"a" * 100, b"", b"bc"]
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff" * 8, struct.pack("=QQ", 1, 2**63), struct.pack("=QQ", 1, 100).ljust(64, b"\0") + b"x"]
+)
+def test_a_file_that_a_task_has_spoilt_does_no_harm(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / ID.hex()).write_bytes(content)
+    with pytest.raises(ValueError, match="not complete"):
+        read_object(str(tmp_path), ID)
+
+
+def test_what_a_task_puts_in_the_place_of_an_object_is_neither_followed_nor_waited_for(tmp_path: Path) -> None:
+    place = tmp_path / ID.hex()
+    os.mkfifo(place)
+    with pytest.raises(ValueError, match="not a file"):
+        read_object(str(tmp_path), ID)
+    place.unlink()
+    place.symlink_to("/etc/passwd")
+    with pytest.raises(OSError, match="symbolic links"):
+        read_object(str(tmp_path), ID)
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    (tmp_path / f"{ID.hex()}.{os.getpid()}").symlink_to(victim)
+    write_object(str(tmp_path), ID, [b"x"])
+    assert victim.read_text() == "mine"
+    assert list(map(bytes, read_object(str(tmp_path), ID) or [])) == [b"x"]
