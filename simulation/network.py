@@ -231,6 +231,12 @@ class Network:
             return True
         return self.clock.now < link.break_noticed_at
 
+    def disconnect(self, address: str, peer: bytes) -> None:
+        """The process that listens at `address` closes a connection: what it has sent still arrives."""
+        link = self._links.get((address, peer))
+        if link is not None and link.connected:
+            link.end_connection()
+
     @property
     def links(self) -> list[Link]:
         """Every link whose process lives, in the order they were made."""

@@ -85,6 +85,8 @@ class SchedulerProcess(Process):
         if isinstance(effect, effects.Send):
             self.ledger.tell_message("scheduler sends", effect.message)
             self._send(effect)
+        elif isinstance(effect, effects.Disconnect):
+            self.network.disconnect(self.address, effect.peer)
         elif isinstance(effect, effects.ToStore):
             if isinstance(effect.message, m.ObjectDelete):
                 self.storage.delete(effect.message.ids, effect.message.owner)

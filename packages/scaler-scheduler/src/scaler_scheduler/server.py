@@ -298,6 +298,8 @@ class _Server:
             for effect in due:
                 if isinstance(effect, effects.Send):
                     unreachable |= self._send(effect, now)
+                elif isinstance(effect, effects.Disconnect):
+                    self._router.disconnect(effect.peer)
                 elif isinstance(effect, effects.ToStore):
                     self._tell_store(effect.message, now)
                 elif isinstance(effect, effects.KeepOwner):

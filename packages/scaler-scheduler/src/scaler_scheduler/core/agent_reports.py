@@ -10,7 +10,7 @@ from scaler_scheduler.core.answers import Answers
 from scaler_scheduler.core.departures import Departures
 from scaler_scheduler.core.events import RelayedPeer
 from scaler_scheduler.core.lifecycle import TaskLifecycle
-from scaler_scheduler.core.records import AgentRecord, TaskState
+from scaler_scheduler.core.records import AgentRecord, Task, TaskState
 from scaler_scheduler.core.recovery import Claim
 from scaler_scheduler.core.scaling import Scaling
 from scaler_scheduler.core.sessions import Handler
@@ -35,6 +35,7 @@ class AgentReports:
         self._agents = state.agents
         self._functions = state.functions
         self._recovery = state.recovery
+        self._lost_attempts = state.lost_attempts
         self._monitor = state.monitor
         self._outbox = state.outbox
         self._marks = state.marks
@@ -70,7 +71,7 @@ class AgentReports:
         self._marks.placement_due = True
         client = self._clients.get(batch.client)
         if client is None:
-            self._recovery.keep_result(batch, now + self._config.client_timeout_seconds)
+            self._recovery.keep_result(agent, batch, now + self._config.client_timeout_seconds)
             return
         tasks = self._lifecycle.finish_successes(agent, client, batch)
         if tasks is None:
@@ -121,19 +122,30 @@ class AgentReports:
                     if client is None
                     else self._answers.announcement_deadline(client)
                 )
-                self._recovery.claim(message.client, number, Claim(agent, attempt), deadline)
-                continue
-            if task is not None and task.agent is None:
+                if self._recovery.claim(message.client, number, Claim(agent, attempt), deadline):
+                    continue
+            elif task is not None and self._may_claim(agent, task, attempt):
                 self._lifecycle.claim(task, agent, attempt)
-            else:
-                if graph is not None:
-                    graph.note_attempt(attempt)
-                unwanted_numbers.append(number)
-                unwanted_attempts.append(attempt)
+                continue
+            elif graph is not None:
+                graph.note_attempt(attempt)
+            unwanted_numbers.append(number)
+            unwanted_attempts.append(attempt)
         if unwanted_numbers:
             self._outbox.send(agent, m.TaskCancel(message.client, unwanted_numbers, unwanted_attempts))
         # The agent knows this client's functions from before.
         agent.note_functions(message.client)
+
+    def _may_claim(self, agent: AgentRecord, task: Task, attempt: int) -> bool:
+        """Whether a task that waits for an agent can be held by this one already.
+
+        Either this scheduler gave it the task. Or an earlier scheduler may have: then the client has announced it again.
+        """
+        if task.agent is not None:
+            return False
+        if task.attempt == 0 and task.options.flags & m.TaskFlag.REANNOUNCED:
+            return True
+        return task.attempt == attempt and self._lost_attempts.held(agent, task.options.client.id, task.number, attempt)
 
     def _on_client_gone(self, agent: AgentRecord, message: m.ClientGone, now: float) -> None:
         client = self._clients.get(message.client)
@@ -146,7 +158,12 @@ class AgentReports:
 
     def _on_output(self, agent: AgentRecord, message: m.Output, now: float) -> None:
         client = self._clients.get(message.client)
-        if client is not None:
+        if client is None:
+            return
+        task = client.tasks.get(message.number)
+        # After a restart, a task may speak before its client has announced it again.
+        holder = task is not None and task.agent is agent
+        if holder or self._recovery.has_claimed(message.client, message.number, agent):
             self._outbox.send_plain(client, message)
 
     def _on_chunk_failures(self, agent: AgentRecord, message: m.ChunkFailures, now: float) -> None:

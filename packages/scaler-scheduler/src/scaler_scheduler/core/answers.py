@@ -21,6 +21,7 @@ class Answers:
         self._config = state.config
         self._functions = state.functions
         self._recovery = state.recovery
+        self._lost_attempts = state.lost_attempts
         self._monitor = state.monitor
         self._outbox = state.outbox
         self._started_at = state.started_at
@@ -63,7 +64,9 @@ class Answers:
             if task is None or task.agent is not agent or task.attempt != attempt:
                 if status is not m.Status.SKIPPED:
                     self._monitor.stale_count += 1
-                self._rows.free_objects(client, objects.get(row, ()))
+                # Whoever names objects in the result of a task that it never had must not have them deleted.
+                if self._lost_attempts.held(agent, client.id, number, attempt):
+                    self._rows.free_objects(client, objects.get(row, ()))
                 continue
             self._lifecycle.unassign(task)
             if payloads is None:
@@ -91,7 +94,7 @@ class Answers:
         if passed:
             self._outbox.send(client, pick_rows(batch, passed))
         if early:
-            self._recovery.keep_result(pick_rows(batch, early), self.announcement_deadline(client))
+            self._recovery.keep_result(agent, pick_rows(batch, early), self.announcement_deadline(client))
 
     def _try_again(self, task: Task, status: m.Status, payload: bytes, agent: AgentRecord, now: float) -> None:
         """Its processor died, or it was stopped though nobody wanted that: an attempt is used up either way.

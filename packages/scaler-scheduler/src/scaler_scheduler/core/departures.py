@@ -24,6 +24,7 @@ class Departures:
         self._agents = state.agents
         self._functions = state.functions
         self._recovery = state.recovery
+        self._lost_attempts = state.lost_attempts
         self._monitor = state.monitor
         self._outbox = state.outbox
         self._marks = state.marks
@@ -65,6 +66,7 @@ class Departures:
             self._record_returned(agent, held, set(suspects), now)
         lost = f"agent {agent.name} (pid {agent.hello.pid} on {agent.hello.hostname}) was lost: {reason}"
         for task in reversed(held):
+            self._lost_attempts.note(agent, task)
             self._lifecycle.unassign(task)
             self._answers.answer_or_requeue(task, lost, now)
 

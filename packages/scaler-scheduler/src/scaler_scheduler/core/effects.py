@@ -22,6 +22,13 @@ class Send(NamedTuple):
 
 
 @value
+class Disconnect:
+    """Close the connection of a peer that broke the rules. It may connect again."""
+
+    peer: bytes
+
+
+@value
 class ToStore:
     """Send a message to the object storage server, and repeat it until it arrives."""
 
@@ -69,4 +76,4 @@ class CallWebhook:
     timeout_s: float
 
 
-Effect = Send | ToStore | KeepOwner | Publish | Stop | Log | CallWebhook
+Effect = Send | Disconnect | ToStore | KeepOwner | Publish | Stop | Log | CallWebhook

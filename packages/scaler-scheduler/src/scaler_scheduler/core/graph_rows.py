@@ -19,6 +19,7 @@ class GraphRows:
     def __init__(self, state: SchedulerState, lifecycle: TaskLifecycle) -> None:
         self._outbox = state.outbox
         self._recovery = state.recovery
+        self._lost_attempts = state.lost_attempts
         self._lifecycle = lifecycle
 
     def open(self, graph: Graph[AgentRecord], options: TaskOptions, now: float, *, reannounced: bool) -> None:
@@ -105,6 +106,7 @@ class GraphRows:
             if behind is not None:
                 # Its agent skips it, or runs it in vain where what failed is only the storing of this row's result.
                 if behind.agent is not None:
+                    self._lost_attempts.note(behind.agent, behind)
                     self._lifecycle.unassign(behind)
                 self._lifecycle.drop(behind, m.Status.CANCELED, now, b"")
         if failed.wanted:

@@ -23,6 +23,9 @@ from scaler_protocol.runtime.values import new_tuple
 from scaler_protocol.wire.batch_rows import CARRIED, Carried, Reported, carried_rows
 from scaler_protocol.wire.messages import GraphSubmit
 
+ATTEMPT_MAX = 0xFFFF
+"""Largest number of an attempt: it travels in two bytes."""
+
 CHAIN_ROWS_MAX = 128
 """Rows of a chain."""
 CHAIN_BYTES_MAX = 1024 * 1024
@@ -284,7 +287,8 @@ class Graph(Generic[Holder]):
 
     def note_attempt(self, attempt: int) -> None:
         """An earlier scheduler gave this attempt to a row: the tasks made from now on are numbered after it."""
-        self.attempts_before = max(self.attempts_before, attempt)
+        if attempt < ATTEMPT_MAX:
+            self.attempts_before = max(self.attempts_before, attempt)
 
     def release_behind(self, row: int) -> list[int]:
         """Release the rows that may go to an agent together with the released `row`; return them in the order to run.

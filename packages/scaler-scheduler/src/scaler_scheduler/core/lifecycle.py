@@ -10,14 +10,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from scaler_protocol.wire import messages as m
-from scaler_scheduler.core.graphs import Graph
+from scaler_scheduler.core.graphs import ATTEMPT_MAX, Graph
 from scaler_scheduler.core.records import AgentRecord, Chain, ClientRecord, Task, TaskOptions, TaskState
 from scaler_scheduler.core.state import SchedulerState
 
 _READY, _ASSIGNED = TaskState.READY, TaskState.ASSIGNED
 _RECOVERING, _DROPPED = TaskState.RECOVERING, TaskState.DROPPED
-
-ATTEMPT_MAX = 0xFFFF
 
 COMPACT_ABOVE_BYTES = 1024 * 1024
 
@@ -166,6 +164,9 @@ class TaskLifecycle:
 
     def requeue(self, task: Task) -> None:
         """An unassigned task is unanswered: queue it in front, or let its row wait again for its predecessors."""
+        if task.attempt >= ATTEMPT_MAX:
+            # It travels in two bytes. Results of that long ago are not on their way any more.
+            task.attempt = 0
         graph = task.graph
         if graph is not None and graph.take_back(task.number - graph.first_number, task.attempt, task.failures):
             del task.options.client.tasks[task.number]
@@ -173,9 +174,6 @@ class TaskLifecycle:
             task.state = _DROPPED
             return
         task.state = _READY
-        if task.attempt >= ATTEMPT_MAX:
-            # It travels in two bytes. Results of that long ago are not on their way any more.
-            task.attempt = 0
         self._ready.add_first(task)
         self._marks.placement_due = True
 

@@ -2,10 +2,12 @@
 
 After a restart agents and clients come back in any order. An agent's claim ("I hold task n, attempt k") and results that
 arrive before their client are kept here until the client announces the task, or until the client has been away too long.
+No agent can take the place of another one: the first to claim a task, or to send its result, is the one that counts.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -13,8 +15,15 @@ from scaler_protocol.wire.batch_rows import pick_rows
 from scaler_protocol.wire.messages import ResultBatch
 from scaler_scheduler.core.records import AgentRecord
 
-ORPHAN_BYTES_MAX = 256 * 1024 * 1024
-"""Largest size of all results kept for absent clients. Tasks whose results do not fit run again when their client returns."""
+KEPT_BYTES_MAX = 256 * 1024 * 1024
+"""Largest size of all claims and results kept for absent clients. Tasks that do not fit run again when their client returns."""
+
+SHARE_BYTES_MAX = KEPT_BYTES_MAX // 2
+"""How much of this may be for one client, and how much may come from one agent."""
+
+CLAIM_BYTES = 300
+RESULT_BYTES = 1_000
+"""Memory that a claim, and a result without its payload, use at most."""
 
 
 class Claim(NamedTuple):
@@ -22,6 +31,16 @@ class Claim(NamedTuple):
 
     agent: AgentRecord
     attempt: int
+
+
+class _Result(NamedTuple):
+    """The result of one task."""
+
+    batch: ResultBatch
+    """A batch of one row."""
+    agent_id: bytes
+    """Who sent it."""
+    size_bytes: int
 
 
 class _Absent:
@@ -32,7 +51,7 @@ class _Absent:
     def __init__(self, deadline: float) -> None:
         self.deadline = deadline
         self.claims: dict[int, Claim] = {}
-        self.results: dict[int, ResultBatch] = {}
+        self.results: dict[int, _Result] = {}
         self.size_bytes = 0
 
 
@@ -41,29 +60,54 @@ class Recovery:
 
     def __init__(self) -> None:
         self._absent: dict[bytes, _Absent] = {}
+        self._bytes_by_agent: Counter[bytes] = Counter()
         self.size_bytes = 0
 
-    def claim(self, client_id: bytes, number: int, claim: Claim, deadline: float) -> None:
-        """Keep an agent's claim to a task of an absent client."""
-        self._of(client_id, deadline).claims[number] = claim
+    def claim(self, client_id: bytes, number: int, claim: Claim, deadline: float) -> bool:
+        """Keep an agent's claim to a task of an absent client. Return False if another agent has claimed it, or if too much
+        is kept already."""
+        absent = self._absent.get(client_id)
+        if absent is not None and (before := absent.claims.get(number)) is not None:
+            if before.agent is claim.agent:
+                absent.claims[number] = claim
+            return before.agent is claim.agent
+        if not self._fits(absent, claim.agent.id, CLAIM_BYTES):
+            return False
+        absent = self._of(client_id, deadline)
+        absent.claims[number] = claim
+        self._count(absent, claim.agent.id, CLAIM_BYTES)
+        return True
 
-    def keep_result(self, batch: ResultBatch, deadline: float) -> None:
-        """Keep the results of an absent client, each as a batch of one row."""
-        if self.size_bytes + len(batch.payloads.data) > ORPHAN_BYTES_MAX:
-            return
-        absent = self._of(batch.client, deadline)
+    def keep_result(self, agent: AgentRecord, batch: ResultBatch, deadline: float) -> None:
+        """Keep the results of an absent client, each as a batch of one row, unless another agent holds the task."""
         for row in range(len(batch.numbers)):
+            number = batch.numbers[row]
+            absent = self._absent.get(batch.client)
+            if absent is not None:
+                claim, before = absent.claims.get(number), absent.results.get(number)
+                if (claim is not None and claim.agent is not agent) or before is not None:
+                    continue
+                if claim is not None:
+                    self._drop_claim(absent, number)
             single = pick_rows(batch, [row])
-            number = single.numbers[0]
-            absent.claims.pop(number, None)
-            absent.results[number] = single
-        absent.size_bytes += len(batch.payloads.data)
-        self.size_bytes += len(batch.payloads.data)
+            size = RESULT_BYTES + len(single.payloads.data)
+            if self._fits(absent, agent.id, size):
+                absent = self._of(batch.client, deadline)
+                absent.results[number] = _Result(single, agent.id, size)
+                self._count(absent, agent.id, size)
 
     def take_claim(self, client_id: bytes, number: int) -> Claim | None:
         """Remove and return the claim to a task; None if there is none."""
         absent = self._absent.get(client_id)
-        return absent.claims.pop(number, None) if absent is not None else None
+        if absent is None or number not in absent.claims:
+            return None
+        return self._drop_claim(absent, number)
+
+    def has_claimed(self, client_id: bytes, number: int, agent: AgentRecord) -> bool:
+        """Whether this agent says that it holds the task."""
+        absent = self._absent.get(client_id)
+        claim = absent.claims.get(number) if absent is not None else None
+        return claim is not None and claim.agent is agent
 
     def withdraw_claims(self, client_id: bytes, numbers: Iterable[int], agent: AgentRecord) -> None:
         """An agent no longer holds these tasks, so their client must not wait for it."""
@@ -72,25 +116,32 @@ class Recovery:
             for number in numbers:
                 claim = absent.claims.get(number)
                 if claim is not None and claim.agent is agent:
-                    del absent.claims[number]
+                    self._drop_claim(absent, number)
 
     def take_result(self, client_id: bytes, number: int) -> ResultBatch | None:
         """Remove and return the result of a task; None if there is none."""
         absent = self._absent.get(client_id)
-        return absent.results.pop(number, None) if absent is not None else None
+        result = absent.results.pop(number, None) if absent is not None else None
+        if absent is None or result is None:
+            return None
+        self._count(absent, result.agent_id, -result.size_bytes)
+        return result.batch
 
     def drop_agent(self, agent: AgentRecord) -> None:
         """An agent is gone: drop its claims. Its results stay valid."""
         for absent in self._absent.values():
             for number in [n for n, claim in absent.claims.items() if claim.agent is agent]:
-                del absent.claims[number]
+                self._drop_claim(absent, number)
 
     def drop_client(self, client_id: bytes) -> dict[int, Claim]:
         """Forget a client. Return the claims that were not taken."""
         absent = self._absent.pop(client_id, None)
         if absent is None:
             return {}
-        self.size_bytes -= absent.size_bytes
+        for claim in absent.claims.values():
+            self._count(absent, claim.agent.id, -CLAIM_BYTES)
+        for result in absent.results.values():
+            self._count(absent, result.agent_id, -result.size_bytes)
         return absent.claims
 
     def expired(self, now: float) -> list[bytes]:
@@ -105,3 +156,22 @@ class Recovery:
         if absent is None:
             absent = self._absent[client_id] = _Absent(deadline)
         return absent
+
+    def _fits(self, absent: _Absent | None, agent_id: bytes, size: int) -> bool:
+        return (
+            self.size_bytes + size <= KEPT_BYTES_MAX
+            and self._bytes_by_agent[agent_id] + size <= SHARE_BYTES_MAX
+            and (absent is None or absent.size_bytes + size <= SHARE_BYTES_MAX)
+        )
+
+    def _count(self, absent: _Absent, agent_id: bytes, size: int) -> None:
+        absent.size_bytes += size
+        self.size_bytes += size
+        self._bytes_by_agent[agent_id] += size
+        if not self._bytes_by_agent[agent_id]:
+            del self._bytes_by_agent[agent_id]
+
+    def _drop_claim(self, absent: _Absent, number: int) -> Claim:
+        claim = absent.claims.pop(number)
+        self._count(absent, claim.agent.id, -CLAIM_BYTES)
+        return claim

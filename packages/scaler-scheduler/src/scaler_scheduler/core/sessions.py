@@ -165,6 +165,12 @@ class PeerSessions:
             hello.role is not m.Role.CLIENT or peer.agent not in self._agents.by_peer
         ):
             return "only clients inside tasks of a connected agent are relayed"
+        if isinstance(peer, RelayedPeer) and hello.incarnation != peer.client:
+            return "the relayed client is another one than it says"
+        known = self._clients.get(hello.incarnation) or self._agents.by_peer.get(hello.incarnation)
+        if known is not None and known.peer != peer:
+            # Otherwise it would get the results of the other one.
+            return f"another connection has the identity of this {hello.role.name.lower()}"
         for other in self._peers.values():
             if other.hello.python_version != hello.python_version:
                 return (
@@ -221,7 +227,11 @@ class PeerSessions:
             self._outbox.log("debug", f"agent {record.name} is unreachable: {event.reason}")
 
     def give_up(self, peer: Peer, reason: str, now: float, *, retain: bool = False) -> None:
-        """End a peer's session. `retain`: it broke no rule and may come back, so a client's objects are kept for a while."""
+        """End a peer's session, and its connection too, unless it is a client inside a task: its agent has broken no rule.
+
+        `retain`: the peer has broken no rule either and may come back, so its connection stays, and a client's objects are
+        kept for a while.
+        """
         record = self._peers.get(peer)
         if record is None:
             return
@@ -229,6 +239,8 @@ class PeerSessions:
         self._departures.remove(record, reason, now, counted=True, retain=retain)
         # It learns from this that its session has ended, should it still live.
         self._outbox.send_outside_session(peer, m.UnknownPeer())
+        if not retain and isinstance(peer, bytes):
+            self._outbox.add(effects.Disconnect(peer))
 
     def look_after_peers(self, now: float) -> None:
         """Give up who is gone for good, and probe or acknowledge the others where that is due."""

@@ -6,6 +6,7 @@ from scaler_scheduler.config import SchedulerConfig
 from scaler_scheduler.core.agents import AgentPool
 from scaler_scheduler.core.events import Peer
 from scaler_scheduler.core.functions import FunctionRegistry
+from scaler_scheduler.core.lost_attempts import LostAttempts
 from scaler_scheduler.core.monitor import Monitor
 from scaler_scheduler.core.outbox import MessageOutbox
 from scaler_scheduler.core.ready import ReadyQueues
@@ -39,6 +40,7 @@ class SchedulerState:
         self.ready = ReadyQueues()
         self.functions = FunctionRegistry()
         self.recovery = Recovery()
+        self.lost_attempts = LostAttempts()
         self.recovering: dict[Task, None] = {}
         """Tasks announced again after a restart, while agents may still claim them."""
         self.monitor = Monitor(config.incarnation)
