@@ -18,6 +18,7 @@ import pytest
 
 from scaler_protocol.payloads.framing import OBJECT, Argument, Source, frame_arguments
 from scaler_protocol.testing.fake_scheduler import CLIENT, FakeScheduler, arguments, value_of
+from scaler_protocol.testing.readable_python import readable_python
 from scaler_protocol.testing.waiting import wait_until
 from scaler_protocol.wire.messages import Status
 from scaler_worker.fences.memory_groups import NoGroupsError, find_groups
@@ -38,36 +39,6 @@ def _no_groups() -> str:
 
 
 with_groups = pytest.mark.skipif(bool(_no_groups()), reason=f"no memory cgroups: {_no_groups()}")
-
-
-READABLE = """
-import ctypes, os, stat, sys
-libc = ctypes.CDLL(None, use_errno=True)
-def mount(source, target, kind, flags, data):
-    if libc.mount(source.encode(), target.encode(), kind.encode(), flags, data.encode()):
-        raise OSError(ctypes.get_errno(), f"cannot mount {target}")
-MS_BIND, MS_REC, MS_PRIVATE, CLONE_NEWNS = 4096, 16384, 1 << 18, 0x20000
-if libc.unshare(CLONE_NEWNS):
-    raise OSError(ctypes.get_errno(), "cannot make a mount namespace")
-mount("none", "/", "", MS_REC | MS_PRIVATE, "")
-closed, library = sys.argv[1:3]
-kept = os.open(library, os.O_PATH)
-mount("none", closed, "tmpfs", 0, "mode=755")
-os.makedirs(library)
-mount(f"/proc/self/fd/{kept}", library, "", MS_BIND | MS_REC, "")
-os.close(kept)
-os.execv(sys.executable, [sys.executable, *sys.argv[3:]])
-"""
-"""Shows a program a file system in which every user may read Python's library."""
-
-
-def readable_python() -> list[str]:
-    """Return the command of a Python that every user can read, also where this one lies in a folder of root's."""
-    library = Path(sys.base_prefix)
-    for folder in (*reversed(library.parents), library):
-        if not folder.stat().st_mode & stat.S_IXOTH:
-            return [sys.executable, "-c", READABLE, str(folder), str(library)]
-    return [sys.executable]
 
 
 @pytest.fixture
@@ -125,7 +96,7 @@ def take_memory(size: int) -> int:
 
 
 def _own_number_after(seconds: float) -> int:
-    time.sleep(seconds)
+    time.sleep(seconds)  # sleeps: the task takes so long
     return os.getpid()
 
 
