@@ -6,6 +6,18 @@ import subprocess
 import sys
 
 
+def test_fences_are_refused_where_symphony_starts_the_processes() -> None:
+    flags = ["--user", "nobody", "--processor-cpu-seconds=3"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "scaler_adapters.symphony", "tcp://127.0.0.1:2345", "--service-name", "s", *flags],
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 2
+    assert len(ended.stderr.splitlines()) == 1
+    assert "--processor-cpu-seconds, --user: Symphony starts the processes that run tasks" in ended.stderr
+
+
 def test_symphony_without_its_python_module_is_one_clear_error() -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "scaler_adapters.symphony", "tcp://127.0.0.1:2345", "--service-name", "s"],

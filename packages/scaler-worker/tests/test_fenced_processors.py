@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import time
+from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from scaler_protocol.payloads.framing import OBJECT, Argument, Source, frame_arg
 from scaler_protocol.testing.fake_scheduler import CLIENT, FakeScheduler, arguments, value_of
 from scaler_protocol.testing.readable_python import readable_python
 from scaler_protocol.testing.waiting import wait_until
+from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.messages import Status
 from scaler_worker.fences.memory_groups import NoGroupsError, find_groups
 
@@ -255,6 +257,50 @@ def test_what_cannot_be_applied_ends_the_agent_with_the_flag(start: Start) -> No
     )
     assert ended.returncode != 0
     assert "--user cannot be had on this host: " in ended.stderr + ended.stdout
+
+
+def _go_on_for_ever(path: str) -> None:
+    Path(path).write_text("begun")
+    while True:
+        with contextlib.suppress(BaseException):
+            time.sleep(60.0)  # sleeps: the task is to be killed
+
+
+RIGHTS = {"CHOWN": 0, "DAC_OVERRIDE": 1, "KILL": 5, "SETGID": 6, "SETUID": 7}
+"""What the documented systemd unit leaves root: numbers of the kernel's capabilities."""
+
+
+@as_root
+def test_root_needs_five_rights_only(tmp_path: Path) -> None:
+    program = (
+        "import ctypes, os, sys\n"
+        "libc = ctypes.CDLL(None)\n"
+        f"[libc.prctl(24, right, 0, 0, 0) for right in range(64) if right not in {tuple(RIGHTS.values())}]\n"
+        "libc.prctl(38, 1, 0, 0, 0)\n"
+        "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    )
+    scheduler = FakeScheduler(storage=True)
+    flags = ["-n", "1", "--user", "nobody", "--private-temporary-folder"]
+    command = [*readable_python(), "-c", program, "-m", "scaler_worker", scheduler.address, *flags]
+    with (tmp_path / "log").open("w") as log:
+        agent = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        scheduler.wait_until(lambda: scheduler.hello)
+        status, payload = end_of(scheduler, bytes, 8 * MIB)
+        assert (status, payload[:1]) == (Status.SUCCESS, OBJECT)
+        path = Path(run(scheduler, _temporary))
+        numbers = scheduler.submit(_go_on_for_ever, [arguments(str(path))])
+        wait_until(lambda: path.read_text() == "begun", 10)
+        scheduler.send(m.TaskCancel(CLIENT, array("Q", numbers)))
+        # It does not end by itself, so the agent has to kill what is not its own.
+        assert end_of(scheduler, len, "abc")[0] == Status.SUCCESS
+        wait_until(lambda: not path.exists(), 10)
+    finally:
+        agent.terminate()
+        agent.wait(15)
+        scheduler.close()
+    assert left_by(agent.pid) == []
+    assert "Permission" not in (tmp_path / "log").read_text()
 
 
 # --- memory

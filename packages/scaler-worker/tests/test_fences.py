@@ -101,6 +101,14 @@ def test_cpu_time_is_recognised_by_the_signal_or_by_what_was_used() -> None:
     assert FenceRemains(Fences()).cause_of(0, -signal.SIGXCPU, 2.0) is Cause.NONE
 
 
+def test_a_crash_under_a_limit_of_the_address_space_may_come_of_it() -> None:
+    limited = Fences(memory_bytes=64 * 1024**2)
+    assert FenceRemains(limited).cause_of(0, -signal.SIGABRT, 0.0) is Cause.PERHAPS_MEMORY
+    assert "perhaps because --processor-memory-limit-bytes" in limited.explain(Cause.PERHAPS_MEMORY)
+    assert FenceRemains(limited).cause_of(0, -signal.SIGKILL, 0.0) is Cause.NONE
+    assert FenceRemains(Fences()).cause_of(0, -signal.SIGABRT, 0.0) is Cause.NONE
+
+
 # --- environment
 
 

@@ -20,6 +20,7 @@ from scaler_adapters.symphony.settings import SymphonyAdapterSettings
 from scaler_adapters.symphony.soam import load_soamapi
 from scaler_adapters.symphony.worker import SymphonyWorker
 from scaler_protocol.capabilities import parse_capabilities
+from scaler_protocol.service.errors import ConfigurationError
 
 
 class SymphonyAdapter(WorkerAdapter):
@@ -28,6 +29,12 @@ class SymphonyAdapter(WorkerAdapter):
     settings_class: ClassVar = SymphonyAdapterSettings
 
     def __init__(self, settings: SymphonyAdapterSettings) -> None:
+        fences = settings.fences_asked_for()
+        if fences:
+            raise ConfigurationError(
+                f"{', '.join(fences)}: Symphony starts the processes that run tasks here; its application profile says "
+                "what they may do"
+            )
         self._settings = settings
         self._soamapi = load_soamapi()
         self._capabilities = parse_capabilities(settings.per_worker_capabilities)

@@ -10,22 +10,15 @@ from typing import Annotated
 from pydantic import AfterValidator, AliasChoices, Field
 
 from scaler_protocol.service.command import EventLoopSettings
-from scaler_protocol.service.settings import AddressSetting, CapabilitiesSetting, Short, TextListSetting
+from scaler_protocol.service.fence_settings import FenceSettings
+from scaler_protocol.service.settings import AddressSetting, CapabilitiesSetting, Short
 from scaler_protocol.service.worker_count import check_worker_count
 
 WorkerCountSetting = Annotated[int, AfterValidator(check_worker_count)]
 """The number of workers of one agent."""
 
 
-def _check_umask(text: str | None) -> str | None:
-    if text is not None and not (
-        0 < len(text) <= 4 and all(digit in "01234567" for digit in text) and int(text, 8) <= 0o777
-    ):
-        raise ValueError(f"expected an octal number up to 777, as in 027, not {text!r}")
-    return text
-
-
-class WorkerSettings(EventLoopSettings):
+class WorkerSettings(EventLoopSettings, FenceSettings):
     """Settings of workers, whether `scaler_cluster` or a worker adapter starts them."""
 
     per_worker_capabilities: Annotated[CapabilitiesSetting, Short("pwc")] = Field(
@@ -61,38 +54,6 @@ class WorkerSettings(EventLoopSettings):
     preload: str | None = Field(
         default=None,
         description="call made once in every worker's process before its first task: pkg.module:function(arguments)",
-    )
-    user: str | None = Field(
-        default=None, description="user as whom workers' processes run the code of tasks; only root can have that"
-    )
-    processor_memory_limit_bytes: int = Field(
-        default=0,
-        ge=0,
-        validation_alias=AliasChoices("processor_memory_limit_bytes", "processor_memory_limit"),
-        description="memory that a worker's process may take; a task that takes more ends with it; 0: no limit",
-    )
-    processor_open_files: int = Field(
-        default=0, ge=0, description="files that a worker's process may have open; 0: as many as scaler_cluster may"
-    )
-    processor_cpu_seconds: int = Field(
-        default=0, ge=0, description="seconds of CPU time that a task may use, on all cores together; 0: no limit"
-    )
-    processor_core_bytes: int = Field(
-        default=0, ge=0, description="largest core dump of a worker's process; 0: no core dumps"
-    )
-    umask: Annotated[str | None, AfterValidator(_check_umask)] = Field(
-        default=None,
-        description="permissions that files of tasks do not get, as in 027 (default: that of scaler_cluster)",
-    )
-    private_temporary_folder: bool = Field(
-        default=False, description="give each worker's process a temporary folder of its own (TMPDIR), removed with it"
-    )
-    environment_allow: TextListSetting = Field(
-        default=(),
-        description="environment variables that tasks see besides the usual ones, as in APP_*,CUDA_* (default: all)",
-    )
-    environment_deny: TextListSetting = Field(
-        default=(), description="environment variables that tasks do not see, as in AWS_*,*_TOKEN"
     )
     io_threads: Annotated[int, Short("wit")] = Field(
         default=1,

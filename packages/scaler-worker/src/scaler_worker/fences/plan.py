@@ -26,6 +26,8 @@ class Cause(Enum):
     NONE = 0
     MEMORY = 1
     CPU_TIME = 2
+    PERHAPS_MEMORY = 3
+    """It crashed, as programs do that do not expect to get no memory."""
 
 
 class Step(Enum):
@@ -146,6 +148,8 @@ class Fences:
         """Return why a processor died, as the end of a sentence."""
         if cause is Cause.MEMORY:
             return f" because it exceeded {MEMORY_FLAG} {self.memory_bytes}, which {self.memory_means} holds it to"
+        if cause is Cause.PERHAPS_MEMORY:
+            return f", perhaps because {MEMORY_FLAG} {self.memory_bytes} left it without memory"
         if cause is Cause.CPU_TIME:
             return f" because its task exceeded {CPU_FLAG} {self.cpu_seconds}"
         return ""

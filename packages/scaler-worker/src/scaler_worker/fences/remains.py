@@ -33,6 +33,8 @@ class FenceRemains:
         groups = fences.memory_groups
         if groups is not None and status == -signal.SIGKILL and memory_groups.killed_by_limit(groups, number):
             return Cause.MEMORY
+        if fences.memory_bytes and groups is None and status in (-signal.SIGABRT, -signal.SIGSEGV):
+            return Cause.PERHAPS_MEMORY
         return Cause.NONE
 
     def remove(self, number: int) -> None:
