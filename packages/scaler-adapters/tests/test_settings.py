@@ -15,7 +15,9 @@ from scaler_adapters.slurm.commands import seconds
 from scaler_adapters.slurm.settings import SlurmAdapterSettings
 from scaler_adapters.symphony.settings import SymphonyAdapterSettings
 from scaler_adapters.webhook_settings import WebhookSettings
+from scaler_adapters.worker_command import worker_arguments
 from scaler_protocol.service.errors import ConfigurationError
+from scaler_protocol.service.fence_settings import FenceSettings
 from scaler_protocol.testing.settings import WORKER_FLAGS, DocumentedFlag, check_flag, check_table_is_complete
 
 ADDRESS = "tcp://127.0.0.1:2345"
@@ -27,6 +29,9 @@ WEBHOOK_FLAGS = (
     DocumentedFlag("insecure", ("--insecure",), None, True, False),
 )
 MAX_WORKERS = DocumentedFlag("max_workers", ("--max-workers", "-mw"), "4", 4, -1)
+
+
+STARTS_WORKERS = (EcsAdapterSettings, NativeAdapterSettings, SlurmAdapterSettings)
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,21 @@ def test_flag_is_as_documented(command: Command, flag: DocumentedFlag, tmp_path:
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
 def test_every_setting_is_documented(command: Command) -> None:
     check_table_is_complete(command.settings, command.flags, besides=["address", *command.needed_fields])
+
+
+@pytest.mark.parametrize("name", [name for name, command in COMMANDS.items() if command.settings in STARTS_WORKERS])
+def test_fences_are_passed_on_to_workers(name: str) -> None:
+    command = COMMANDS[name]
+    fences = [flag for flag in WORKER_FLAGS if flag.field in FenceSettings.model_fields]
+    words = [
+        word for flag in fences for word in ((flag.forms[0],) if flag.text is None else (flag.forms[0], flag.text))
+    ]
+    settings = command.settings.from_command_line([*command.arguments, *words])
+    assert isinstance(settings, WebhookSettings)
+    passed_on = worker_arguments(settings, 2, {})
+    for flag in fences:
+        assert any(word.partition("=")[0] == flag.forms[0] for word in passed_on), flag
+    assert settings.fences_asked_for() == sorted(flag.forms[0] for flag in fences if flag.value != flag.default)
 
 
 def test_the_task_definition_and_the_subnets_of_ecs_have_to_be_given() -> None:

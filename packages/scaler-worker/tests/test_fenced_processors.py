@@ -32,15 +32,16 @@ MIB = 1024**2
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run processors as another user")
 
 
-def _no_groups() -> str:
+def _groups() -> tuple[Path | None, str]:
+    """Return the cgroup in which agents make those of their processors, or why there is none. Asked once, as it tidies up."""
     try:
-        find_groups(os.getpid())
+        return Path(find_groups(os.getpid()).prefix).parent, ""
     except NoGroupsError as error:
-        return str(error)
-    return ""
+        return None, str(error)
 
 
-with_groups = pytest.mark.skipif(bool(_no_groups()), reason=f"no memory cgroups: {_no_groups()}")
+GROUP, NO_GROUP = _groups()
+with_groups = pytest.mark.skipif(GROUP is None, reason=f"no memory cgroups: {NO_GROUP}")
 
 
 @pytest.fixture
@@ -72,10 +73,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 def left_by(pid: int) -> list[str]:
     """Return what an agent's fences have left on this host."""
     folders = [path for place in ("/dev/shm", "/tmp") for path in Path(place).glob(f"scaler-*-{pid}-*")]
-    groups = []
-    with contextlib.suppress(NoGroupsError):
-        parent = Path(find_groups(os.getpid()).prefix).parent
-        groups = list(parent.glob(f"scaler-{pid}-*"))
+    groups = GROUP.glob(f"scaler-{pid}-*") if GROUP is not None else ()
     return [str(path) for path in (*folders, *groups)]
 
 
@@ -458,25 +456,32 @@ def test_each_processor_has_a_temporary_folder_that_ends_with_it(start: Start, u
     wait_until(lambda: not path.parent.exists(), 10)
 
 
-def test_temporary_folders_are_removed_after_the_agent_was_killed(start: Start) -> None:
-    scheduler, agent = start("--private-temporary-folder")
+LEAVING = ("--private-temporary-folder", "--processor-memory-limit-bytes", str(128 * MIB))
+
+
+def test_folders_and_groups_are_removed_after_the_agent_was_killed(start: Start) -> None:
+    scheduler, agent = start(*LEAVING)
     path = Path(run(scheduler, _temporary))
     agent.kill()
     agent.wait()
-    wait_until(lambda: not path.parent.parent.exists(), 10)
+    wait_until(lambda: not left_by(agent.pid), 10)
+    assert not path.exists()
 
 
-def test_temporary_folders_of_an_agent_killed_with_its_template_go_at_the_next_start(start: Start) -> None:
-    scheduler, agent = start("--private-temporary-folder")
+def test_folders_and_groups_of_an_agent_killed_with_its_template_go_at_the_next_start(start: Start) -> None:
+    scheduler, agent = start(*LEAVING)
     path = Path(run(scheduler, _temporary))
-    template = run(scheduler, os.getppid)
+    template, processor = run(scheduler, os.getppid), run(scheduler, os.getpid)
+    # So that it cannot tidy up in between.
     os.kill(template, signal.SIGSTOP)
     agent.kill()
     os.kill(template, signal.SIGKILL)
     agent.wait()
+    wait_until(lambda: _is_zombie(processor), 10)
     assert path.exists()
-    start("--private-temporary-folder")
-    assert not path.exists()
+    assert GROUP is None or len(list(GROUP.glob(f"scaler-{agent.pid}-*"))) == 1
+    start(*LEAVING)
+    assert left_by(agent.pid) == []
 
 
 def test_only_modules_of_clients_are_imported_ahead(start: Start) -> None:
