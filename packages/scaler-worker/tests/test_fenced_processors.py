@@ -383,6 +383,29 @@ def test_a_task_that_raises_its_cpu_limit_does_not_get_beyond_the_hard_one(start
     assert (soft, hard) == (2, 11)
 
 
+def test_the_cpu_time_of_the_preload_is_nobodys(start: Start) -> None:
+    preload = "hashlib:pbkdf2_hmac('sha256', b'password', b'salt', 12_000_000)"
+    scheduler, _ = start("--processor-cpu-seconds", "1", "--preload", preload)
+
+    def limits() -> tuple[float, tuple[int, int]]:
+        import resource
+
+        return time.process_time(), resource.getrlimit(resource.RLIMIT_CPU)
+
+    (value,) = scheduler.values(scheduler.submit(limits, [arguments()]), 60.0)
+    used, (soft, hard) = value
+    assert used > 1.2
+    assert soft - used >= 1.0
+    assert hard - soft == 9
+
+
+def test_a_processor_that_has_used_much_is_replaced_between_tasks(start: Start) -> None:
+    scheduler, _ = start("--processor-cpu-seconds", "1")
+    pids = [run(scheduler, lambda: (_burn(0.8), os.getpid())[1]) for _ in range(16)]
+    # No task has failed, and none has run in a process of which it could not have had all its time.
+    assert 2 <= len(set(pids)) <= 3
+
+
 def test_too_many_open_files_are_the_tasks_own_error(start: Start) -> None:
     scheduler, _ = start("--processor-open-files", "100")
 

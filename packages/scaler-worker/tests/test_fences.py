@@ -39,7 +39,6 @@ def test_the_user_changes_last_and_what_needs_root_comes_before() -> None:
     assert fences.steps == (
         Step.JOIN_MEMORY_GROUP,
         Step.LIMIT_OPEN_FILES,
-        Step.LIMIT_CPU_TIME,
         Step.LIMIT_CORE_DUMPS,
         Step.SET_UMASK,
         Step.CHANGE_USER,

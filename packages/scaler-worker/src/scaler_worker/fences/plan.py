@@ -6,9 +6,6 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
-CPU_TIME_FACTOR = 10
-"""The kernel's hard limit for a processor, in limits of a task. Tasks cannot raise it; near it, the processor is replaced."""
-
 OPEN_FILES_MIN = 64
 MEMORY_BYTES_MIN = 16 * 1024**2
 """Less would not even do for a processor itself."""
@@ -37,7 +34,6 @@ class Step(Enum):
     JOIN_MEMORY_GROUP = auto()
     LIMIT_ADDRESS_SPACE = auto()
     LIMIT_OPEN_FILES = auto()
-    LIMIT_CPU_TIME = auto()
     LIMIT_CORE_DUMPS = auto()
     SET_UMASK = auto()
     CHANGE_USER = auto()
@@ -100,6 +96,7 @@ class Fences:
     """None: memory is limited by the address space."""
     open_files: int = 0
     cpu_seconds: int = 0
+    """Limited once the preload is done, see `cpu_time`."""
     core_bytes: int = 0
     umask: int | None = None
     temporary_place: str = ""
@@ -123,7 +120,6 @@ class Fences:
             (Step.MAKE_TEMPORARY_FOLDER, self.temporary_place),
             (memory, self.memory_bytes),
             (Step.LIMIT_OPEN_FILES, self.open_files),
-            (Step.LIMIT_CPU_TIME, self.cpu_seconds),
             (Step.LIMIT_CORE_DUMPS, True),
             (Step.SET_UMASK, self.umask is not None),
             (Step.CHANGE_USER, self.account),

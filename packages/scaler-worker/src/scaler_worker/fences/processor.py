@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable
 
 from scaler_worker.fences import memory_groups, private_folders
-from scaler_worker.fences.cpu_time import CpuTime
 from scaler_worker.fences.plan import MEMORY_FLAG, USER_FLAG, Account, FenceError, Fences, Step
 
 _PR_SET_DUMPABLE = 4
@@ -23,13 +22,11 @@ class ProcessorFences:
     def __init__(self, fences: Fences, number: int) -> None:
         self._fences = fences
         self._number = number
-        self.cpu_time: CpuTime | None = None
         self._actions: dict[Step, tuple[str, Callable[[], None]]] = {
             Step.MAKE_TEMPORARY_FOLDER: ("--private-temporary-folder", self._make_temporary_folder),
             Step.JOIN_MEMORY_GROUP: (MEMORY_FLAG, self._join_memory_group),
             Step.LIMIT_ADDRESS_SPACE: (MEMORY_FLAG, self._limit_address_space),
             Step.LIMIT_OPEN_FILES: ("--processor-open-files", self._limit_open_files),
-            Step.LIMIT_CPU_TIME: ("--processor-cpu-seconds", self._limit_cpu_time),
             Step.LIMIT_CORE_DUMPS: ("--processor-core-bytes", self._limit_core_dumps),
             Step.SET_UMASK: ("--umask", self._set_umask),
             Step.CHANGE_USER: (USER_FLAG, self._change_user),
@@ -66,9 +63,6 @@ class ProcessorFences:
 
     def _limit_open_files(self) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (self._fences.open_files, self._fences.open_files))
-
-    def _limit_cpu_time(self) -> None:
-        self.cpu_time = CpuTime(self._fences.cpu_seconds)
 
     def _limit_core_dumps(self) -> None:
         limit = self._fences.core_bytes

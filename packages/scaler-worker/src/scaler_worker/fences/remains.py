@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from time import monotonic, sleep
 
 from scaler_worker.fences import memory_groups, private_folders
-from scaler_worker.fences.plan import CPU_TIME_FACTOR, Cause, Fences
+from scaler_worker.fences.cpu_time import CPU_TIME_FACTOR
+from scaler_worker.fences.plan import Cause, Fences
 
 REMOVE_SECONDS = 2.0
 """How long the kernel may take to let go of the groups of processes that were killed."""

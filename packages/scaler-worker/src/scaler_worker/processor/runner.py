@@ -65,14 +65,7 @@ BROKEN_STATUS = 4
 class Processor:
     """One processor, from its start to its end; a `TaskContext` for the code it runs."""
 
-    def __init__(
-        self,
-        options: ProcessorOptions,
-        tasks: Channel,
-        control: Channel,
-        page: RunningPage,
-        cpu_time: CpuTime | None = None,
-    ) -> None:
+    def __init__(self, options: ProcessorOptions, tasks: Channel, control: Channel, page: RunningPage) -> None:
         self._options = options
         self._tasks = tasks
         self._control_channel = control
@@ -103,6 +96,7 @@ class Processor:
             self._blocking,
             self._send,
         )
+        self._cpu_time = CpuTime(options.fences.cpu_seconds) if options.fences.cpu_seconds else None
         self._loop = TaskLoop(
             tasks,
             self._inbox,
@@ -112,7 +106,7 @@ class Processor:
             self._results,
             self._blocking,
             awakening,
-            self._look_after if cpu_time is None else partial(self._look_after_and_renew, cpu_time),
+            self._look_after if self._cpu_time is None else partial(self._look_after_and_renew, self._cpu_time),
         )
         self._control = ControlThread(
             control, awakening, self._running, self._inbox, self._results, self._clients, self._capture, limit
@@ -204,6 +198,8 @@ class Processor:
                 self._tasks.send(Kind.START_FAILED, [str(error).encode("utf-8", "replace")])
                 return START_FAILED_STATUS
         gc.freeze()
+        if self._cpu_time is not None:
+            self._cpu_time.begin()
         self._state = ProcessState(self._streams)
         self._tasks.send(Kind.READY, [self._pid.to_bytes(PID_BYTES, "little")])
         try:

@@ -185,9 +185,8 @@ class Template:
             # The old object knows another kind of file.
             sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace", closefd=False)
             tasks_channel = Channel(socket.socket(fileno=tasks))
-            fences = ProcessorFences(self._options.fences, number)
             try:
-                fences.put_up()
+                ProcessorFences(self._options.fences, number).put_up()
             except FenceError as error:
                 logger.error("%s", error)
                 tasks_channel.send(Kind.START_FAILED, [str(error).encode("utf-8", "replace")])
@@ -203,7 +202,6 @@ class Template:
                 tasks_channel,
                 Channel(socket.socket(fileno=control)),
                 running_page,
-                fences.cpu_time,
             )
             gc.unfreeze()
             gc.enable()
