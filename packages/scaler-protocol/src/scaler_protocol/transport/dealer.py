@@ -9,14 +9,18 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from scaler_protocol.errors import WireError
+from scaler_protocol.errors import RefusedError, WireError
 from scaler_protocol.transport.endpoints import begin_connect, is_unknown_host, reason
 from scaler_protocol.transport.epoll import IN, OUT, Epoll
 from scaler_protocol.transport.stream import Stream
+from scaler_protocol.transport.streams import dealer_stream
 from scaler_protocol.transport.wakeup import Wakeup
-from scaler_protocol.transport.zmtp import SocketType
 from scaler_protocol.wire.envelope import Frame
+
+if TYPE_CHECKING:
+    from scaler_protocol.security.credentials import PeerSecurity
 
 RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 0.05, 2.0
 """Pause before connecting again; doubled each time."""
@@ -35,10 +39,14 @@ class DealerLink:
     a connection wait for it. Messages in transit when a connection breaks may be lost: a successful send proves nothing.
     """
 
-    def __init__(self, address: str, identity: bytes) -> None:
-        """Begin to connect. Whether anybody answers is seen later. Raises TransportError if the address is malformed."""
+    def __init__(self, address: str, identity: bytes, security: PeerSecurity | None = None) -> None:
+        """Begin to connect. Whether anybody answers is seen later. Raises TransportError if the address is malformed.
+
+        With `security`, the identity must begin with the fingerprint of its own key (`security.keys.pinned_id`).
+        """
         self.address = address
         self._identity = identity
+        self._security = security
         self._lock = threading.Lock()
         self._closed = False
         self._queue: deque[Sequence[Frame]] = deque()
@@ -54,6 +62,8 @@ class DealerLink:
         """Why there is no connection, if that is known."""
         self.misdirected = False
         """Whether the address is wrong: there is no such host, or another kind of server answers."""
+        self.refusal: RefusedError | None = None
+        """Why the other end or this one refuses the connection, if it does: it will again, as long as keys stay the same."""
         self.has_answered = False
         """Whether anybody answered at a wrong address. If not, its host name may become known later."""
         self._epoll: Epoll | None = None
@@ -215,10 +225,10 @@ class DealerLink:
             self.misdirected = is_unknown_host(error)
             return
         except OSError as error:
-            self.trouble, self.misdirected = reason(error), False
+            self.trouble, self.misdirected, self.refusal = reason(error), False, None
             return
         self._connect_deadline = time.monotonic() + CONNECT_SECONDS_MAX
-        self._stream = stream = Stream(connecting, SocketType.DEALER, self._identity)
+        self._stream = stream = dealer_stream(connecting, self._identity, self._security)
         if self._epoll is not None:
             self._epoll.register(stream.fd, self._events())
 
@@ -265,11 +275,12 @@ class DealerLink:
             # Malformed bytes close the connection. The next one may be better.
             self.trouble = reason(error)
             self.misdirected = self.has_answered = not was_ready and isinstance(error, WireError)
+            self.refusal = error if isinstance(error, RefusedError) else None
             self._drop(stream)
             return []
         if stream.pending or not was_ready:
             if stream.ready and not was_ready:
-                self.trouble, self.misdirected = "", False
+                self.trouble, self.misdirected, self.refusal = "", False, None
                 self._pause = RETRY_SECONDS_MIN
                 self._connect_deadline = math.inf
             self._attend()

@@ -5,19 +5,26 @@ from __future__ import annotations
 import select
 import socket
 import time
+from typing import TYPE_CHECKING
 
 from scaler_protocol.errors import TransportError, WireError, WrongSocketError
 from scaler_protocol.transport.endpoints import begin_connect, is_unknown_host, reason
-from scaler_protocol.transport.stream import Stream
-from scaler_protocol.transport.zmtp import SocketType
+from scaler_protocol.transport.streams import dealer_stream
+
+if TYPE_CHECKING:
+    from scaler_protocol.security.credentials import PeerSecurity
 
 PUBLISHERS = ("PUB", "XPUB")
 
 
-def require_publisher(address: str, seconds: float = 1.0, *, host_may_come: bool = False) -> None:
+def require_publisher(
+    address: str, seconds: float = 1.0, *, host_may_come: bool = False, security: PeerSecurity | None = None
+) -> None:
     """Raise TransportError if something other than a publisher answers, or if there is no such host. No answer is no error.
 
-    Waits up to so many seconds for the answer. With `host_may_come`, an unknown host is no error either.
+    Waits up to so many seconds for the answer. With `host_may_come`, an unknown host is no error either. `security` has the
+    keys with which the monitor will connect: that one end uses keys and the other does not, or that the server does not let
+    in this key, is an error too. A publisher with keys closes the connection of anything but a monitor, which is no error.
     """
     deadline = time.monotonic() + seconds
     try:
@@ -28,7 +35,7 @@ def require_publisher(address: str, seconds: float = 1.0, *, host_may_come: bool
         return
     except OSError:
         return
-    stream = Stream(connecting, SocketType.DEALER)
+    stream = dealer_stream(connecting, b"", security)
     try:
         while not stream.ready and (left := deadline - time.monotonic()) > 0:
             wanted: list[int] = [stream.fd] if stream.pending else []

@@ -9,13 +9,19 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from scaler_protocol.errors import WireError
+from scaler_protocol.transport.admission import CONNECTIONS_PER_ADDRESS_MAX, HALF_OPEN_MAX, Admission, Origin
 from scaler_protocol.transport.endpoints import listen, prepare
 from scaler_protocol.transport.epoll import IN, OUT, Epoll
 from scaler_protocol.transport.stream import Stream
-from scaler_protocol.transport.zmtp import SocketType
+from scaler_protocol.transport.streams import router_streams
 from scaler_protocol.wire.envelope import Frame
+
+if TYPE_CHECKING:
+    from scaler_protocol.security.authority import Authority
+    from scaler_protocol.security.credentials import ServerSecurity
 
 QUEUE_MESSAGES_MAX = 100_000
 QUEUE_BYTES_MAX = 1024**3
@@ -30,7 +36,10 @@ HANDSHAKE_SECONDS_MAX = 10.0
 """How long a connection may take until it has sent its identity."""
 
 ACCEPT_PAUSE_SECONDS = 1.0
-"""Pause after the process has run out of descriptors."""
+"""Pause after the process has run out of descriptors. During it, connections have no longer for their handshake."""
+
+ACCEPTS_MAX = 256
+"""Most connections accepted in one turn, so that other peers get theirs."""
 
 _ANONYMOUS_BYTES = 4
 
@@ -50,10 +59,11 @@ class SendOutcome(Enum):
 class _Peer:
     """One connection and its queue of messages to send."""
 
-    __slots__ = ("accepted_at", "identity", "queue", "queue_bytes", "stream", "under_way", "watched")
+    __slots__ = ("accepted_at", "identity", "origin", "queue", "queue_bytes", "stream", "under_way", "watched")
 
-    def __init__(self, stream: Stream, accepted_at: float) -> None:
+    def __init__(self, stream: Stream, origin: Origin, accepted_at: float) -> None:
         self.stream = stream
+        self.origin = origin
         self.accepted_at = accepted_at
         self.identity = b""
         self.queue: deque[tuple[int, Sequence[Frame]]] = deque()
@@ -70,8 +80,26 @@ class RouterListener:
     queued messages. `fd` is readable if `receive` has something to do. Raises TransportError if the address cannot be bound.
     """
 
-    def __init__(self, address: str, on_taken: Callable[[], None] | None = None) -> None:
-        """`on_taken` is called if a message of an `InProcessLink` waits for `receive`, which `fd` does not show."""
+    def __init__(
+        self,
+        address: str,
+        on_taken: Callable[[], None] | None = None,
+        *,
+        security: ServerSecurity | None = None,
+        on_refused: Callable[[str, str], None] | None = None,
+        connections_per_address_max: int = CONNECTIONS_PER_ADDRESS_MAX,
+        half_open_max: int = HALF_OPEN_MAX,
+    ) -> None:
+        """`on_taken` is called if a message of an `InProcessLink` waits for `receive`, which `fd` does not show.
+
+        With `security`, peers must have a key that it knows. `on_refused` is called with (peer's address, reason) for each
+        connection that is refused or closed for what it sent. This machine's own connections are not limited by address.
+        `half_open_max` limits connections whose handshake is not over; if there are more, the oldest is closed.
+        """
+        self._security = security
+        self._new_stream = router_streams(security)
+        self._admission = Admission(connections_per_address_max, on_refused)
+        self._half_open_max = half_open_max
         listeners, self.address = listen(address, BACKLOG)
         self._listeners = {listener.fileno(): listener for listener in listeners}
         self._epoll = Epoll()
@@ -79,6 +107,9 @@ class RouterListener:
         self._peers: dict[int, _Peer] = {}
         """By descriptor."""
         self._by_identity: dict[bytes, _Peer] = {}
+        self._authorities: dict[bytes, Authority] = {}
+        """By identity, with keys only. Also of peers that have gone, until their messages were received and the next turn."""
+        self._departed: list[bytes] = []
         self._same_process: dict[bytes, Callable[[Sequence[Frame]], None]] = {}
         """By identity: the functions that take messages for peers in this thread."""
         self._on_taken = on_taken
@@ -117,6 +148,8 @@ class RouterListener:
     def receive(self, limit: int) -> list[tuple[bytes, list[Frame]]]:
         """Return up to `limit` waiting messages as (peer identity, frames), and do everything else that connections need."""
         received = self._received
+        if self._departed and not received:
+            self._forget_departed()
         # If peers in this thread send all the time, the sockets are read every other time.
         if received and (len(received) >= limit or not self._looked_away):
             self._looked_away = True
@@ -210,6 +243,37 @@ class RouterListener:
                 os.unlink(self.address.removeprefix("ipc://"))
         self._epoll.close()
 
+    # --- keys
+
+    def authority_of(self, identity: bytes) -> Authority | None:
+        """Return whose key this peer has proven to have; None without keys, or if there is no such peer.
+
+        A peer that has gone still counts until the call of `receive` after the one that returned its last message.
+        """
+        return self._authorities.get(identity)
+
+    def refresh_authorities(self) -> None:
+        """The keys that are let in have changed: close the connections of those that no longer are, drop what they have sent."""
+        security = self._security
+        if security is None:
+            return
+        for identity, before in list(self._authorities.items()):
+            now = security.authority(before.public)
+            if now is not None:
+                self._authorities[identity] = now
+                continue
+            del self._authorities[identity]
+            self._received = [message for message in self._received if message[0] != identity]
+            if (peer := self._by_identity.get(identity)) is not None:
+                self._admission.refuse(peer.origin, f"the key of {before.name!r} was revoked")
+                self._drop_queue(peer)
+                self._close(peer)
+
+    @property
+    def refused(self) -> int:
+        """How many connections were refused or closed for what they sent."""
+        return self._admission.refused
+
     # --- peers in this thread, see `InProcessLink`
 
     def admit(self, identity: bytes, take: Callable[[Sequence[Frame]], None]) -> None:
@@ -240,9 +304,11 @@ class RouterListener:
     def _accept(self, fd: int) -> None:
         listener = self._listeners.get(fd)
         # If there is none, it is a peer that was closed earlier in this turn.
-        while listener is not None:
+        if listener is None:
+            return
+        for _ in range(ACCEPTS_MAX):
             try:
-                connected, _ = listener.accept()
+                connected, place = listener.accept()
             except BlockingIOError:
                 return
             except OSError as error:
@@ -255,24 +321,44 @@ class RouterListener:
                     return
                 # The peer gave the connection up before it was accepted.
                 continue
-            prepare(connected)
-            peer = _Peer(Stream(connected, SocketType.ROUTER), time.monotonic())
+            origin = Origin(place)
+            if not self._admission.enter(origin):
+                connected.close()
+                continue
+            try:
+                prepare(connected)
+            except OSError:
+                # The peer has given up since.
+                self._admission.leave(origin)
+                connected.close()
+                continue
+            peer = _Peer(self._new_stream(connected), origin, time.monotonic())
             self._peers[peer.stream.fd] = peer
             self._unknown_peers[peer] = None
             self._epoll.register(peer.stream.fd, IN)
             self._flush(peer)
+            if len(self._unknown_peers) > self._half_open_max:
+                self._refuse(
+                    next(iter(self._unknown_peers)), f"{self._half_open_max} other connections are in their handshake"
+                )
 
     def _read(self, peer: _Peer) -> None:
         stream = peer.stream
         try:
             messages = stream.receive()
-        except (OSError, WireError):
-            # The connection's end, or malformed bytes, which close only this connection.
+        except OSError:
             self._lose(peer)
             self._close(peer)
             return
+        except WireError as error:
+            # Malformed bytes close only this connection.
+            stream.say_goodbye()
+            self._refuse(peer, str(error))
+            return
         if not peer.identity and stream.ready:
             self._introduce(peer)
+            if not peer.identity:
+                return
         identity = peer.identity
         for frames in messages:
             self._received.append((identity, frames))
@@ -282,6 +368,13 @@ class RouterListener:
     def _introduce(self, peer: _Peer) -> None:
         """The peer has sent its identity. An earlier peer with this identity is disconnected."""
         self._unknown_peers.pop(peer, None)
+        authority = peer.stream.authority
+        if authority is not None:
+            before = self._authorities.get(peer.stream.peer_identity)
+            if before is not None and before.public != authority.public:
+                self._refuse(peer, "its identity belongs to a peer with another key")
+                return
+            self._authorities[peer.stream.peer_identity] = authority
         # Identities that begin with zero are for peers that did not choose one.
         peer.identity = peer.stream.peer_identity or b"\0" + os.urandom(_ANONYMOUS_BYTES)
         self._displace(peer.identity)
@@ -344,14 +437,30 @@ class RouterListener:
         if self._by_identity.get(peer.identity) is peer:
             del self._by_identity[peer.identity]
         self._epoll.unregister(peer.stream.fd)
+        self._admission.leave(peer.origin)
+        if peer.identity in self._authorities:
+            self._departed.append(peer.identity)
         peer.stream.close()
+
+    def _refuse(self, peer: _Peer, reason: str) -> None:
+        """Close a connection for what it has sent or not sent."""
+        self._admission.refuse(peer.origin, reason)
+        self._lose(peer)
+        self._close(peer)
+
+    def _forget_departed(self) -> None:
+        for identity in self._departed:
+            if identity not in self._by_identity:
+                self._authorities.pop(identity, None)
+        self._departed.clear()
 
     def _look_after_unknown_peers(self) -> None:
         now = time.monotonic()
+        seconds = HANDSHAKE_SECONDS_MAX if self._accept_again_at is None else ACCEPT_PAUSE_SECONDS
         for peer in list(self._unknown_peers):
-            if now < peer.accepted_at + HANDSHAKE_SECONDS_MAX:
+            if now < peer.accepted_at + seconds:
                 break
-            self._close(peer)
+            self._refuse(peer, f"its handshake was not over after {seconds:g} seconds")
         if self._accept_again_at is not None and now >= self._accept_again_at:
             self._accept_again_at = None
             self._watch_listeners()

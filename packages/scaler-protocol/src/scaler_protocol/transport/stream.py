@@ -7,9 +7,11 @@ import errno
 import socket
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from scaler_protocol.transport.zmtp import LARGE_FRAME_BYTES, Decoder, SocketType, frame_message, frame_short_message
-from scaler_protocol.wire.envelope import Frame
+from scaler_protocol.errors import MalformedMessageError
+from scaler_protocol.transport.zmtp import LARGE_FRAME_BYTES, Decoder, frame_message, frame_short_message
+from scaler_protocol.wire.envelope import FRAMES_MAX, Frame
 
 RECEIVE_BYTES = 64 * 1024
 """Bytes read from a socket at once: enough that copying them costs more than the system call."""
@@ -19,6 +21,12 @@ TURN_BYTES_MAX = 4 * 1024 * 1024
 
 PIECES_MAX = 512
 """Pieces passed to the system in one call; it accepts 1,024."""
+
+WAITING_MAX = 2 * FRAMES_MAX + 1000
+"""Most pieces that wait for the network: those of one message, and answers to PING."""
+
+if TYPE_CHECKING:
+    from scaler_protocol.security.authority import Authority
 
 _NOT_NOW = {errno.EAGAIN, errno.EWOULDBLOCK}
 if sys.platform == "win32":
@@ -31,11 +39,11 @@ class Stream:
 
     __slots__ = ("_decoder", "_socket", "drained", "fd", "pending", "ready")
 
-    def __init__(self, connected: socket.socket, socket_type: SocketType, identity: bytes = b"") -> None:
+    def __init__(self, connected: socket.socket, decoder: Decoder) -> None:
         """The socket may still be connecting. If that fails, `flush` or `receive` raises the reason."""
         self._socket = connected
         self.fd = connected.fileno()
-        self._decoder = Decoder(socket_type, identity)
+        self._decoder = decoder
         self.pending: list[Frame] = []
         """Bytes that the network has not taken. Call `flush` when the socket is writable."""
         self.ready = False
@@ -43,6 +51,11 @@ class Stream:
         self.drained = True
         """Whether the last `receive` has read everything that had arrived."""
         self._take_replies()
+
+    @property
+    def authority(self) -> Authority | None:
+        """Whose key the other end has proven to have; None without keys."""
+        return None
 
     @property
     def peer_identity(self) -> bytes:
@@ -152,6 +165,21 @@ class Stream:
         self.ready = self._decoder.ready
         self.pending.extend(self._decoder.replies)
         self._decoder.replies.clear()
+        limit_waiting(len(self.pending))
+
+    def say_goodbye(self) -> None:
+        """Send the answer to what made the connection unusable, if there is one and the network takes it now."""
+        if not self.ready:
+            self.pending.extend(self._decoder.replies)
+            self._decoder.replies.clear()
+            with contextlib.suppress(OSError):
+                self.flush()
+
+
+def limit_waiting(pieces: int) -> None:
+    """Raise if so many pieces wait: a peer that sends PINGs and never reads must not fill the memory."""
+    if pieces > WAITING_MAX:
+        raise MalformedMessageError("the other end sends PINGs and does not read the answers")
 
 
 def _gathered(pieces: list[Frame]) -> list[Frame]:

@@ -1,0 +1,37 @@
+"""Chooses what speaks on a new connection: with keys CURVE, without them NULL. Only with keys PyNaCl is imported."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from scaler_protocol.transport.stream import Stream
+from scaler_protocol.transport.zmtp import Decoder, SocketType
+
+if TYPE_CHECKING:
+    from scaler_protocol.security.credentials import PeerSecurity, ServerSecurity
+
+
+def dealer_stream(connecting: socket.socket, identity: bytes, security: PeerSecurity | None) -> Stream:
+    """Return the stream of a connecting DEALER."""
+    if security is None:
+        return Stream(connecting, Decoder(SocketType.DEALER, identity))
+    from scaler_protocol.transport.curve_decoder import CurveClientDecoder
+    from scaler_protocol.transport.curve_stream import CurveStream
+
+    return CurveStream(connecting, CurveClientDecoder(SocketType.DEALER, identity, security))
+
+
+def router_streams(security: ServerSecurity | None) -> Callable[[socket.socket], Stream]:
+    """Return what makes the stream of a connection that a ROUTER has accepted."""
+    if security is None:
+        return _plain_router_stream
+    from scaler_protocol.transport.curve_decoder import CurveServerDecoder
+    from scaler_protocol.transport.curve_stream import CurveStream
+
+    return lambda connected: CurveStream(connected, CurveServerDecoder(SocketType.ROUTER, security))
+
+
+def _plain_router_stream(connected: socket.socket) -> Stream:
+    return Stream(connected, Decoder(SocketType.ROUTER))
