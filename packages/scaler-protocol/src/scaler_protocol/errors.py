@@ -44,8 +44,13 @@ class RefusedError(MalformedMessageError):
 class WrongMechanismError(RefusedError):
     """One end uses keys and the other does not: their ZMTP mechanisms differ."""
 
-    def __init__(self, found: str, wanted: str) -> None:
-        if (found, wanted) == ("CURVE", "NULL"):
+    def __init__(self, found: str, wanted: str, *, listening: bool = False) -> None:
+        """`listening`: this end is the server."""
+        if (found, wanted) == ("CURVE", "NULL") and listening:
+            text = "the peer uses keys, and this server uses none"
+        elif (found, wanted) == ("NULL", "CURVE") and listening:
+            text = "the peer uses no keys, and this server lets in only peers with keys"
+        elif (found, wanted) == ("CURVE", "NULL"):
             text = (
                 "what answers there lets in only peers with keys, and this end uses none: "
                 "give --security-dir DIR, or security=DIR in Python"
@@ -61,15 +66,19 @@ class WrongMechanismError(RefusedError):
         self.found = found
 
 
+_OTHER_SERVER = "the server has another key than the one expected: its keys were made anew, or another server answers"
+
+
 class WrongServerKeyError(RefusedError):
     """The server has another key than the connecting end expects."""
 
     told = b"wrong server key"
 
-    def __init__(self) -> None:
-        super().__init__(
-            "the server has another key than the one expected: its keys were made anew, or another server answers"
-        )
+    def __init__(self, text: str = _OTHER_SERVER) -> None:
+        super().__init__(text)
+
+
+_NOT_ALLOWED = "the server does not let in this key: it was not added to the server's allowed keys, or revoked"
 
 
 class UnknownKeyError(RefusedError):
@@ -78,10 +87,8 @@ class UnknownKeyError(RefusedError):
     told = b"400"
     """ZeroMQ's status for a peer that could not be authenticated (https://rfc.zeromq.org/spec/27)."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            "the server does not let in this key: it was not added to the server's allowed keys, or revoked"
-        )
+    def __init__(self, text: str = _NOT_ALLOWED) -> None:
+        super().__init__(text)
 
 
 class WrongIdentityError(RefusedError):

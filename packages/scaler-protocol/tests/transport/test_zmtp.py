@@ -99,7 +99,8 @@ def test_a_ping_is_answered_with_its_context() -> None:
         (b"GET / HTTP/1.1\r\n", "does not speak ZMTP"),
         (b"\xff" + bytes(8) + b"\x7e" + bytes(54), "does not speak ZMTP"),
         (b"\xff" + bytes(8) + b"\x7f\x01" + bytes(53), "speaks ZMTP 1"),
-        (b"\xff" + bytes(8) + b"\x7f\x03\x01CURVE" + bytes(47), "wants the mechanism b'CURVE'"),
+        (b"\xff" + bytes(8) + b"\x7f\x03\x01CURVE" + bytes(47), "uses keys, and this server uses none"),
+        (b"\xff" + bytes(8) + b"\x7f\x03\x01PLAIN" + bytes(47), "wants the mechanism 'PLAIN'"),
     ],
 )
 def test_a_greeting_that_will_not_do_is_refused(data: bytes, text: str) -> None:

@@ -142,7 +142,7 @@ class CurveServer:
         try:
             signature = _open(body[box_at:], b"CurveZMQHELLO---" + body[number_at:box_at], key, "HELLO")
         except MalformedMessageError:
-            raise WrongServerKeyError from None
+            raise WrongServerKeyError("the peer expects a server with another key") from None
         if signature != _SIGNATURE:
             raise MalformedMessageError("a CURVE HELLO whose box does not contain zeros")
         short = _short_term_keys(self._entropy)

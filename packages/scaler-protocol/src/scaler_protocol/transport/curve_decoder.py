@@ -15,7 +15,7 @@ from scaler_protocol.errors import (
 )
 from scaler_protocol.security.authority import Authority
 from scaler_protocol.security.credentials import PeerSecurity, ServerSecurity
-from scaler_protocol.security.keys import FINGERPRINT_BYTES, fingerprint, pinned_id
+from scaler_protocol.security.keys import FINGERPRINT_BYTES, fingerprint, pinned_id, to_text
 from scaler_protocol.transport.curve import CurveClient, CurveServer, Entropy
 from scaler_protocol.transport.curve_boxes import (
     BOX_AT,
@@ -249,7 +249,7 @@ class CurveServerDecoder(CurveDecoder):
         public = self._handshake.client
         authority = self._security.authority(public)
         if authority is None:
-            raise UnknownKeyError
+            raise UnknownKeyError(f"the peer's key is not allowed: {to_text(public)}")
         self._get_ready(metadata)
         own = fingerprint(public)
         if not self.peer_identity:

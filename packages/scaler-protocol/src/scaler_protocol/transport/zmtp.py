@@ -247,7 +247,11 @@ class Decoder:
             raise MalformedMessageError(f"the other end speaks ZMTP {data[10]}, version {_VERSION[0]} is needed")
         mechanism = data[12:32].rstrip(b"\0")
         if mechanism != self.mechanism:
-            raise WrongMechanismError(mechanism.decode("ascii", "replace"), self.mechanism.decode())
+            raise WrongMechanismError(
+                mechanism.decode("ascii", "replace"),
+                self.mechanism.decode(),
+                listening=self._socket_type is SocketType.ROUTER,
+            )
         self._greeted = True
         self._begin_handshake()
         return True
