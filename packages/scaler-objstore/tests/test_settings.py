@@ -17,6 +17,7 @@ ARGUMENTS = ["tcp://127.0.0.1:0"]
 FLAGS = [
     DocumentedFlag("memory_limit_bytes", ("--memory-limit-bytes", "-ml"), "1000", 1000, HALF_OF_MEMORY),
     DocumentedFlag("object_size_limit_bytes", ("--object-size-limit-bytes", "-osl"), "1000", 1000, 16 * 1024**3),
+    DocumentedFlag("audit_log", ("--audit-log", "-al"), "/var/log/a", Path("/var/log/a"), None),
     *SERVER_FLAGS,
 ]
 

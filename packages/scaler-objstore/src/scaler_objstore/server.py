@@ -12,10 +12,12 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from scaler_objstore.content_hash import SEED_BYTES, KeyedContentHash
 from scaler_objstore.core import Limits, MemoryStorage, StoreCore, effects, events
+from scaler_objstore.guard import Guard, open_guard
 from scaler_objstore.segments import HeldSegments, raise_descriptor_limit
 from scaler_objstore.settings import ObjectStorageSettings
 from scaler_protocol.address import Address
@@ -25,12 +27,16 @@ from scaler_protocol.runtime.random_ids import new_id
 from scaler_protocol.service import event_loop
 from scaler_protocol.service.errors import cannot_listen
 from scaler_protocol.service.late_address import bind_address_now
+from scaler_protocol.service.occurrences import Occurrences
 from scaler_protocol.service.readiness import Readiness
 from scaler_protocol.service.signals import StopSignals
 from scaler_protocol.transport import RouterListener, SendOutcome
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode, encode
 from scaler_protocol.wire.envelope import MESSAGE_BYTES_MAX, UNSEQUENCED, Frame, encode_envelope
+
+if TYPE_CHECKING:
+    from scaler_protocol.security.credentials import ServerSecurity
 
 logger = logging.getLogger(__name__)
 
@@ -58,12 +64,16 @@ def run(settings: ObjectStorageSettings) -> int:
     return event_loop.run(lambda: _serve(settings, address), settings.event_loop)
 
 
-async def _serve(settings: ObjectStorageSettings, address: Address) -> int:
+async def _serve(settings: ObjectStorageSettings, address: Address, security: ServerSecurity | None = None) -> int:
     readiness = Readiness.of_process()
     incarnation = new_id()
     raise_descriptor_limit()
-    with _listening(address) as listener, contextlib.closing(HeldSegments(incarnation)) as segments:
-        server = Server(listener, _make_core(settings, incarnation, segments.offer), segments)
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(_listening(address))
+        segments = stack.enter_context(contextlib.closing(HeldSegments(incarnation)))
+        core = _make_core(settings, incarnation, segments.offer, keyed=security is not None)
+        guard = open_guard(core, listener, security, settings.audit_log, stack)
+        server = Server(listener, core, segments, guard)
         with StopSignals(lambda number: server.stop(signal.Signals(number).name)):
             logger.info("object storage listens on %s", listener.address)
             readiness.ready({ADDRESS_ROLE: listener.address})
@@ -71,6 +81,8 @@ async def _serve(settings: ObjectStorageSettings, address: Address) -> int:
             try:
                 reason = await server.serve()
                 logger.info("object storage stops: %s", reason)
+                if guard is not None:
+                    guard.doorkeeper.note_shutdown(reason)
                 readiness.stopping()
                 await server.drain()
             finally:
@@ -88,28 +100,34 @@ def _listening(address: Address) -> Iterator[RouterListener]:
         yield listener
 
 
-def _make_core(settings: ObjectStorageSettings, incarnation: bytes, segment_offer: bytes) -> StoreCore:
+def _make_core(settings: ObjectStorageSettings, incarnation: bytes, segment_offer: bytes, *, keyed: bool) -> StoreCore:
     return StoreCore(
         incarnation,
         MemoryStorage(settings.memory_limit_bytes),
         KeyedContentHash(os.urandom(SEED_BYTES)),
         Limits(object_bytes_max=min(settings.object_size_limit_bytes, MESSAGE_BYTES_MAX)),
         segment_offer,
+        # Clients with keys of their own do not trust each other.
+        shares_segments=not keyed,
     )
 
 
 class Server:
     """Moves messages between a listener and a core, on the running event loop, and maps the segments of puts."""
 
-    def __init__(self, listener: RouterListener, core: StoreCore, segments: HeldSegments) -> None:
+    def __init__(
+        self, listener: RouterListener, core: StoreCore, segments: HeldSegments, guard: Guard | None = None
+    ) -> None:
+        """`guard` takes messages in before the core, if there is one."""
         self._listener = listener
         self._segments = segments
         self._core = core
+        self._handle: Callable[[events.Incoming, float], None] = core.handle if guard is None else guard.handle
         self._loop = asyncio.get_running_loop()
         self._stopped: asyncio.Future[str] = self._loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
-        self._malformed = _Occurrences("peers disconnected for malformed messages; the last")
-        self._unwelcome = _Occurrences("rejected requests; the last")
+        self._malformed = Occurrences(logger, "peers disconnected for malformed messages; the last")
+        self._unwelcome = Occurrences(logger, "rejected requests; the last")
 
     async def serve(self) -> str:
         """Answer requests until `stop` is called or the scheduler stops the server. Returns the reason."""
@@ -158,7 +176,7 @@ class Server:
             return
         if isinstance(message, m.ObjectPut) and message.place:
             message = self._segments.resolve(message)
-        self._core.handle(events.Incoming(peer, message), self._loop.time())
+        self._handle(events.Incoming(peer, message), self._loop.time())
 
     def _perform(self) -> None:
         for effect in self._core.take_effects():
@@ -191,16 +209,3 @@ class Server:
             pause = FLUSH_SECONDS if self._listener.has_queued else LONGEST_SLEEP_SECONDS
             due = min(now + pause, self._core.next_deadline())
         self._timer = self._loop.call_at(due, self._turn)
-
-
-class _Occurrences:
-    """Logs the 1st, 2nd, 4th, 8th … time something happens, so that nobody can fill the log."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-        self._count = 0
-
-    def note(self, text: str) -> None:
-        self._count += 1
-        if self._count & (self._count - 1) == 0:
-            logger.warning("%d %s: %s", self._count, self._what, text)

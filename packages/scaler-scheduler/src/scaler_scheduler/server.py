@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from scaler_protocol.address import Address
@@ -17,6 +18,7 @@ from scaler_protocol.runtime.values import new_tuple
 from scaler_protocol.service.child import ChildService
 from scaler_protocol.service.errors import ConfigurationError, ServiceError, cannot_listen
 from scaler_protocol.service.memory import give_back_free_memory, rss_bytes
+from scaler_protocol.service.occurrences import Occurrences
 from scaler_protocol.service.process import ServiceContext
 from scaler_protocol.transport import DealerLink, RouterListener, SendOutcome, TransportError
 from scaler_protocol.transport.publisher import Publisher
@@ -24,11 +26,13 @@ from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode, encode
 from scaler_protocol.wire.envelope import UNSEQUENCED, Frame, decode_envelope, encode_envelope
 from scaler_scheduler.core import SchedulerCore, effects, events
+from scaler_scheduler.guard import Guard, open_guard
 from scaler_scheduler.monitor_feed import MonitorFeed, RecentLog
 from scaler_scheduler.settings import SchedulerSettings
 from scaler_scheduler.store_process import STORE_STOP_SECONDS, start_store
 
 if TYPE_CHECKING:
+    from scaler_protocol.security.credentials import ServerSecurity
     from scaler_scheduler.webhooks import Webhooks
 
 logger = logging.getLogger(__name__)
@@ -83,6 +87,12 @@ class _Server:
         self._store_trouble = ""
         self._webhooks: Webhooks | None = None
         self._core: SchedulerCore
+        self._security: ServerSecurity | None = None
+        """The keys of those who may connect; None: everybody may."""
+        self._guard: Guard | None = None
+        self._take_in: Callable[[events.Incoming, float], None]
+        """What takes messages in: the core, or the guard before it."""
+        self._malformed = Occurrences(logger, "peers disconnected for malformed messages; the last")
         self._router: RouterListener
         self._publisher: Publisher
         self._feed: MonitorFeed
@@ -107,6 +117,8 @@ class _Server:
             store_address = self._object_storage()
             config = self._settings.core_config(new_id(), str(store_address), self._publisher.address)
             self._core = SchedulerCore(config, time.monotonic())
+            self._guard = open_guard(self._core, self._router, self._security, self._settings.audit_log, stack)
+            self._take_in = self._core.handle if self._guard is None else self._guard.handle
             self._connect_store(str(store_address))
             stack.callback(self._disconnect_store)
             logger.info("scheduler listens on %s", bound)
@@ -273,10 +285,10 @@ class _Server:
         try:
             envelope, message = decode_envelope(frames[0] if frames else b""), decode(frames[1:])
         except WireError as error:
-            logger.warning("disconnected %s: %s", _printable(identity), error)
+            self._malformed.note(f"{_printable(identity)}: {error}")
             self._router.disconnect(identity)
             return
-        self._core.handle(new_tuple(events.Incoming, (identity, envelope, message)), now)
+        self._take_in(new_tuple(events.Incoming, (identity, envelope, message)), now)
         if type(message) is m.Relay:
             self._receive_relayed(identity, message, now)
 
@@ -286,9 +298,9 @@ class _Server:
             envelope, message = decode_envelope(relay.inner[0] if relay.inner else b""), decode(relay.inner[1:])
         except WireError as error:
             # The agent only relays it, and other messages too, so its connection stays.
-            logger.warning("dropped a message from a client at %s: %s", _printable(identity), error)
+            self._malformed.note(f"a client inside a task at {_printable(identity)}, which stays: {error}")
             return
-        self._core.handle(events.Incoming(peer, envelope, message), now)
+        self._take_in(events.Incoming(peer, envelope, message), now)
 
     def _perform(self, now: float) -> None:
         core = self._core
@@ -299,6 +311,8 @@ class _Server:
                 if isinstance(effect, effects.Send):
                     unreachable |= self._send(effect, now)
                 elif isinstance(effect, effects.Disconnect):
+                    if self._guard is not None:
+                        self._guard.doorkeeper.note_refused(effect.peer, effect.reason)
                     self._router.disconnect(effect.peer)
                 elif isinstance(effect, effects.ToStore):
                     self._tell_store(effect.message, now)
@@ -312,6 +326,8 @@ class _Server:
                     self._webhooks.call(effect)
                 elif isinstance(effect, effects.Stop):
                     self._exit_status = effect.exit_status
+                    if self._guard is not None:
+                        self._guard.doorkeeper.note_shutdown(effect.reason)
                     self._stopped.set()
                 else:
                     logger.log(logging.getLevelNamesMapping()[effect.level.upper()], effect.text)

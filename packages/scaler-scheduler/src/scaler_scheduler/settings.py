@@ -13,6 +13,7 @@ from pydantic import AliasChoices, BeforeValidator, Field, create_model, field_v
 from pydantic_settings import SettingsConfigDict
 
 from scaler_protocol.address import Address
+from scaler_protocol.service.audit_settings import AuditSettings
 from scaler_protocol.service.command import EventLoopSettings
 from scaler_protocol.service.settings import (
     AddressSetting,
@@ -34,7 +35,7 @@ def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
-class _ProcessSettings(EventLoopSettings):
+class _ProcessSettings(AuditSettings, EventLoopSettings):
     """Assigns tasks of clients to workers, and keeps each task until its result has arrived.
 
     Clients and workers connect to ADDRESS. The scheduler starts an object storage server unless one is named.

@@ -39,4 +39,6 @@ def _arguments(settings: SchedulerSettings) -> list[str]:
         settings.logging_format,
         "--logging-paths",
         *settings.logging_paths,
+        # Each writes whole lines to the end of the same file.
+        *(() if settings.audit_log is None else ("--audit-log", str(settings.audit_log))),
     ]

@@ -17,10 +17,17 @@ class StoreState:
     """The tables that commands read and change."""
 
     def __init__(
-        self, incarnation: bytes, storage: Storage, content_hash: ContentHash, limits: Limits, segment_offer: bytes
+        self,
+        incarnation: bytes,
+        storage: Storage,
+        content_hash: ContentHash,
+        limits: Limits,
+        segment_offer: bytes,
+        shares_segments: bool,
     ) -> None:
         self.incarnation = incarnation
         self.segment_offer = segment_offer
+        self.shares_segments = shares_segments
         self.limits = limits
         self.contents = Contents(storage, content_hash)
         self.catalogue = Catalogue()

@@ -29,7 +29,7 @@ class StoreCore:
 
     `incarnation` names this process. `content_hash` must be equal for equal contents; it should be keyed with something
     nobody outside knows (see `contents`). `segment_offer` is the welcome's offer of segments, empty if there are
-    none.
+    none. Without `shares_segments` contents in segments are never shared: their writers could change the objects of others.
     """
 
     def __init__(
@@ -39,9 +39,11 @@ class StoreCore:
         content_hash: ContentHash,
         limits: Limits | None = None,
         segment_offer: bytes = b"",
+        *,
+        shares_segments: bool = True,
     ) -> None:
         limits = limits if limits is not None else Limits()
-        self._state = StoreState(incarnation, storage, content_hash, limits, segment_offer)
+        self._state = StoreState(incarnation, storage, content_hash, limits, segment_offer, shares_segments)
 
     def handle(self, event: events.Event, now: float) -> None:
         """Handle one event at `now`, in seconds of a monotonic clock."""
@@ -62,6 +64,10 @@ class StoreCore:
     def check_invariants(self) -> None:
         """Raise InvariantError unless facts that are stored twice agree and limits are kept. For tests and the simulation."""
         check_state(self._state)
+
+    def is_connected(self, peer: bytes) -> bool:
+        """Whether a peer has said hello and was welcomed."""
+        return peer in self._state.peers
 
     def snapshot(self) -> StoreSnapshot:
         """Return what the store holds now. For tests and the simulation."""

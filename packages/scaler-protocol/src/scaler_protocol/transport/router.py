@@ -228,6 +228,13 @@ class RouterListener:
             self._drop_queue(peer)
             self._close(peer)
 
+    def address_of(self, identity: bytes) -> str:
+        """Return where the connection of a peer comes from, for people; empty if there is none."""
+        peer = self._by_identity.get(identity)
+        if peer is None:
+            return "this process" if identity in self._same_process else ""
+        return peer.stream.peer_address
+
     def close(self) -> None:
         """Close all connections. Bytes that the system has taken still arrive. Idempotent."""
         if self._closed:

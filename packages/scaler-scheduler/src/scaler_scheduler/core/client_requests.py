@@ -129,7 +129,7 @@ class ClientRequests:
         self._credits.request(client, message.count)
 
     def _on_shutdown(self, client: ClientRecord, message: m.Shutdown, now: float) -> None:
-        if self._protected:
+        if self._protected or not self._shutdown.may_be_asked_by(client.id):
             notice = m.Notice("this scheduler is protected: clients cannot shut it down", kind="protected")
             self._outbox.send_plain(client, notice)
             return

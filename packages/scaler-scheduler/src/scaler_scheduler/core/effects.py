@@ -26,6 +26,7 @@ class Disconnect:
     """Close the connection of a peer that broke the rules. It may connect again."""
 
     peer: bytes
+    reason: str
 
 
 @value

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
+from scaler_protocol.errors import SessionError
+from scaler_protocol.ids import short
+
 
 class _Body:
     __slots__ = ("clients", "data", "name")
@@ -32,10 +35,16 @@ class FunctionRegistry:
         return counts
 
     def define(self, client_id: bytes, function_id: bytes, data: bytes, name: str) -> None:
-        """Keep a function's body while this client is connected."""
+        """Keep a function's body while this client is connected.
+
+        Raises SessionError if another client has defined this id as something else: ids are made from contents, so one of the
+        two means to have its code run as the other's.
+        """
         body = self._bodies.get(function_id)
         if body is None:
             body = self._bodies[function_id] = _Body(data, name)
+        elif body.data != data:
+            raise SessionError(f"function {short(function_id)} has another content at another client")
         body.clients.add(client_id)
 
     def knows(self, client_id: bytes, function_id: bytes) -> bool:

@@ -15,9 +15,11 @@ All parts work on the tables of one `SchedulerState`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from scaler_protocol.errors import SessionError
+from scaler_protocol.wire import messages as m
 from scaler_scheduler.config import SchedulerConfig
 from scaler_scheduler.core import effects, events
 from scaler_scheduler.core.agent_reports import AgentReports
@@ -127,6 +129,26 @@ class SchedulerCore:
     def snapshot(self, now: float, task_number: int = 0) -> dict[str, Any]:
         """Return all tables as plain values that JSON knows, with all that is known of one task number."""
         return describe(self._state, self._scaling, now, stopping=self._shutdown.stopping, task_number=task_number)
+
+    def let_operators_end_cluster(self, prefixes: Iterable[bytes]) -> None:
+        """From now on only clients whose ids begin like one of these may end the cluster."""
+        self._state.operators = set(prefixes)
+
+    def refusal(self, peer: events.Peer, hello: m.Hello) -> str | None:
+        """Return why a peer with this hello would not be let in; None: it would be."""
+        return self._sessions.refusal(peer, hello)
+
+    def is_connected(self, peer: events.Peer) -> bool:
+        """Whether this peer has a session."""
+        return peer in self._state.peers
+
+    def has_agent_with(self, prefix: bytes) -> bool:
+        """Whether an agent is connected whose id begins like this."""
+        return any(agent.startswith(prefix) for agent in self._state.agents.by_peer)
+
+    def function_names(self, functions: Iterable[bytes]) -> list[str]:
+        """Return the names of functions, for people."""
+        return [self._state.functions.name(function) for function in functions]
 
     @property
     def unfinished_count(self) -> int:

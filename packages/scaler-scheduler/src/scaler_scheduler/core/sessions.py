@@ -102,7 +102,7 @@ class PeerSessions:
             raise SessionError(f"a {kind.__name__} is not for the scheduler")
 
     def _on_hello(self, peer: Peer, envelope: Envelope, hello: m.Hello, now: float) -> None:
-        refusal = self._refusal(peer, hello)
+        refusal = self.refusal(peer, hello)
         if refusal is not None:
             name = hello.name or short(hello.incarnation)
             self._outbox.log("warning", f"refused {hello.role.name.lower()} {name}: {refusal}")
@@ -141,14 +141,15 @@ class PeerSessions:
             monitor_address=config.monitor_address,
             heartbeat_seconds=config.heartbeat_seconds,
             timeout_seconds=config.worker_timeout_seconds if is_agent else config.client_timeout_seconds,
-            protected=config.protected,
+            protected=config.protected or not self._shutdown.may_be_asked_by(hello.incarnation),
             task_credit=-1 if config.max_number_of_tasks_waiting < 0 else 0,
             capability_policy=self._policy.enforces_capabilities,
             hello_number=hello.hello_number,
             ends_cluster=config.ends_cluster,
         )
 
-    def _refusal(self, peer: Peer, hello: m.Hello) -> str | None:
+    def refusal(self, peer: Peer, hello: m.Hello) -> str | None:
+        """Return why a peer with this hello is not let in; None: it is."""
         if hello.protocol_version != PROTOCOL_VERSION:
             return (
                 f"this scheduler (Scaler {SOFTWARE_VERSION}) speaks protocol version {PROTOCOL_VERSION}, you "
@@ -240,7 +241,7 @@ class PeerSessions:
         # It learns from this that its session has ended, should it still live.
         self._outbox.send_outside_session(peer, m.UnknownPeer())
         if not retain and isinstance(peer, bytes):
-            self._outbox.add(effects.Disconnect(peer))
+            self._outbox.add(effects.Disconnect(peer, reason))
 
     def look_after_peers(self, now: float) -> None:
         """Give up who is gone for good, and probe or acknowledge the others where that is due."""

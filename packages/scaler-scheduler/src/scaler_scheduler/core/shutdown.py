@@ -15,10 +15,16 @@ class Shutdown:
         self._clients = state.clients
         self._agents = state.agents
         self._outbox = state.outbox
+        self._state = state
         self.stopping = False
         """Whether this process has been asked to end."""
         self.announced = False
         """Whether clients have been told that the cluster ends; its workers end first."""
+
+    def may_be_asked_by(self, client_id: bytes) -> bool:
+        """Whether this client may end the cluster."""
+        operators = self._state.operators
+        return operators is None or any(client_id.startswith(prefix) for prefix in operators)
 
     def announce(self, reason: str) -> None:
         """The process will be asked to stop, once the workers in it have ended."""

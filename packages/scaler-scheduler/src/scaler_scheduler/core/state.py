@@ -48,3 +48,5 @@ class SchedulerState:
         self.durations = MeanSeconds()
         """By (function, kind of task); kept up to date only where workers are asked for."""
         self.marks = Marks()
+        self.operators: set[bytes] | None = None
+        """How the ids of clients begin that may end the cluster; None: every client may."""

@@ -52,7 +52,8 @@ def _store(state: StoreState, peer: Peer, message: m.ObjectPut) -> tuple[m.Objec
     if _has_no_segment(message):
         return m.ObjectStatus.NO_SEGMENT, f"the segment of object {short(message.id)} cannot be opened here"
     # A result in a segment is mostly deleted in a moment. Comparing it would cost more than the memory it might save.
-    compare = not (message.place and peer.role is m.Role.AGENT)
+    # And nobody outside may keep a hand on what several clients share.
+    compare = not (message.place and (peer.role is m.Role.AGENT or not state.shares_segments))
     try:
         content = state.contents.acquire(message.buffers, message.place, compare=compare)
     except StorageFullError as error:

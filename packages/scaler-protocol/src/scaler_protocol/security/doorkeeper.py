@@ -1,0 +1,84 @@
+"""What the guards of all servers share: refusing a message, and writing the audit log. Needs no PyNaCl."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Protocol
+
+from scaler_protocol.service.occurrences import Occurrences
+
+if TYPE_CHECKING:
+    from scaler_protocol.security.audit import AuditLog
+    from scaler_protocol.security.authority import Authority
+
+
+class Connections(Protocol):
+    """What a guard asks the listener of a server."""
+
+    def authority_of(self, identity: bytes) -> Authority | None:
+        """Return whose key a connection has."""
+
+    def address_of(self, identity: bytes) -> str:
+        """Return where a connection comes from."""
+
+    def disconnect(self, identity: bytes) -> None:
+        """Close a connection."""
+
+
+class Doorkeeper:
+    """Refuses messages, and records what happens to connections."""
+
+    def __init__(
+        self, connections: Connections, logger: logging.Logger, *, keyed: bool, audit: AuditLog | None
+    ) -> None:
+        """`keyed`: every connection has a key."""
+        self._connections = connections
+        self._keyed = keyed
+        self._audit = audit
+        self._refusals = Occurrences(logger, "messages refused because of the sender's key; the last")
+
+    @property
+    def refused_count(self) -> int:
+        """How many messages were refused."""
+        return self._refusals.count
+
+    def authority_of(self, connection: bytes) -> Authority | None:
+        """Return whose key a connection has; None without keys, and if the connection has ended."""
+        return self._connections.authority_of(connection) if self._keyed else None
+
+    def refuse(self, connection: bytes, authority: Authority | None, reason: str) -> None:
+        """Refuse a message because its sender's key does not allow it, and close the connection. `reason` follows "it"."""
+        if authority is not None:
+            address = self._connections.address_of(connection)
+            self._refusals.note(f"{authority.name} ({authority.role}) at {address}: it {reason}")
+            self.record("refusal", connection, authority, reason=f"it {reason}")
+        # Otherwise the connection has ended already, and these are the last messages that came through it.
+        self._connections.disconnect(connection)
+
+    def record(
+        self, event: str, connection: bytes, authority: Authority | None, **details: str | int | list[str]
+    ) -> None:
+        """Write what happened at a connection to the audit log, if there is one."""
+        if self._audit is not None:
+            name, role = (authority.name, str(authority.role)) if authority is not None else ("", "")
+            address = self._connections.address_of(connection)
+            self._audit.record(event, name=name, role=role, address=address, **details)
+
+    def note_refused(self, connection: bytes, reason: str) -> None:
+        """A connection is closed because its peer broke the rules."""
+        self.record("refusal", connection, self.authority_of(connection), reason=reason)
+
+    def note_refused_connection(self, address: str, reason: str) -> None:
+        """A connection was refused before it had an identity."""
+        if self._audit is not None:
+            self._audit.record("refusal", address=address, reason=reason)
+
+    def note_shutdown(self, reason: str) -> None:
+        """The server stops."""
+        if self._audit is not None:
+            self._audit.record("shutdown", reason=reason)
+
+    def note_keys(self, reason: str) -> None:
+        """The list of keys that are let in has changed."""
+        if self._audit is not None:
+            self._audit.record("keys", reason=reason)
