@@ -208,6 +208,37 @@ def test_large_values_come_and_go_as_the_user(start: Start) -> None:
 
 
 @as_root
+def test_a_task_that_spoils_the_objects_of_its_host_does_not_end_the_agent(start: Start) -> None:
+    scheduler, agent = start("--user", "nobody")
+
+    def spoil(folder: str) -> bytes:
+        import threading
+
+        def watch() -> None:
+            known = set(os.listdir(folder))
+            while True:
+                for name in set(os.listdir(folder)) - known:
+                    with contextlib.suppress(OSError):
+                        # Whoever has mapped the file would be killed for reading it.
+                        os.truncate(f"{folder}/{name}", 64)
+
+        threading.Thread(target=watch, daemon=True).start()
+        return bytes(8 * MIB)
+
+    (folder,) = Path("/dev/shm").glob(f"scaler-objects-{agent.pid}-*/objects")
+    assert stat.S_IMODE(folder.parent.stat().st_mode) == 0o711
+    assert folder.parent.stat().st_uid == 0
+    pid = run(scheduler, os.getpid)
+    for _ in range(5):
+        end_of(scheduler, spoil, str(folder))
+    assert agent.poll() is None
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: _is_zombie(pid), 10)
+    status, payload = end_of(scheduler, bytes, 8 * MIB)
+    assert (status, payload[:1]) == (Status.SUCCESS, OBJECT)
+
+
+@as_root
 def test_a_processor_of_the_user_ends_with_its_template(start: Start) -> None:
     scheduler, _ = start("--user", "nobody")
     template, processor = run(scheduler, lambda: (os.getppid(), os.getpid()))

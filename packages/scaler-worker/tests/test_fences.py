@@ -261,6 +261,11 @@ def test_what_a_task_puts_in_the_place_of_an_object_is_neither_followed_nor_wait
     place.symlink_to("/etc/passwd")
     with pytest.raises(OSError, match="symbolic links"):
         read_object(str(tmp_path), ID)
+    place.unlink()
+    with place.open("wb") as sparse:
+        sparse.truncate(1 << 40)
+    with pytest.raises(ValueError, match="it has more than"):
+        read_object(str(tmp_path), ID)
     victim = tmp_path / "victim"
     victim.write_text("mine")
     (tmp_path / f"{ID.hex()}.{os.getpid()}").symlink_to(victim)

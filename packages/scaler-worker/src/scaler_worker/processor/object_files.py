@@ -21,6 +21,7 @@ from os import close
 from pathlib import Path
 
 from scaler_protocol.objects.segments import Place, pack_place, unpack_place
+from scaler_protocol.wire.envelope import FRAMES_MAX, MESSAGE_BYTES_MAX
 
 Buffer = bytes | bytearray | memoryview
 
@@ -136,6 +137,8 @@ def read_object(folder: str, object_id: bytes) -> list[memoryview] | None:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise ValueError("it is not a file")
+        if found.st_size > MESSAGE_BYTES_MAX:
+            raise ValueError(f"it has more than {MESSAGE_BYTES_MAX} bytes")
         data = bytearray(found.st_size)
         view, at = memoryview(data), 0
         while at < len(data) and (count := os.readv(descriptor, [view[at:]])):
@@ -150,7 +153,7 @@ def _checked_buffers(view: memoryview) -> list[memoryview]:
         raise ValueError("its table is not complete")
     (count,) = _COUNT.unpack_from(view)
     at = _table_bytes(count)
-    if at > len(view):
+    if count > FRAMES_MAX or at > len(view):
         raise ValueError("its table is not complete")
     buffers = []
     for length in struct.unpack_from(f"={count}Q", view, _COUNT.size):
