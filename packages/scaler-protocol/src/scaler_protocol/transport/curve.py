@@ -135,8 +135,11 @@ class CurveServer:
         client_at = version_at + len(_VERSION) + len(_PADDING)
         number_at = client_at + KEY_BYTES
         box_at = number_at + _SHORT_NONCE.size
-        if body[version_at] != _VERSION[0]:
-            raise MalformedMessageError(f"a CURVE HELLO of version {body[version_at]}; {_VERSION[0]} is needed")
+        if body[version_at:client_at] != _VERSION + _PADDING:
+            major, minor = body[version_at : version_at + len(_VERSION)]
+            raise MalformedMessageError(
+                f"a CURVE HELLO of version {major}.{minor}, or not padded with zeros; 1.0 is needed"
+            )
         client_short = body[client_at:number_at]
         key = _shared_key(client_short, self._own.secret)
         try:
