@@ -180,7 +180,7 @@ def test_what_every_local_cluster_starts_pays_for_no_figures_library() -> None:
 
 def test_pydantic_is_imported_where_settings_are_declared_only() -> None:
     """Behind them stand modules that processes without settings import: a worker's processors, the client."""
-    names = ("command", "fence_settings", "late_address", "settings", "worker_settings")
+    names = ("audit_settings", "command", "fence_settings", "late_address", "settings", "worker_settings")
     service = {f"scaler_protocol.service.{name}" for name in names}
 
     def outside(module: Module) -> bool:

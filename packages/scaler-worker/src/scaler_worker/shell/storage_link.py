@@ -12,7 +12,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from scaler_protocol.errors import WireError
-from scaler_protocol.objects.segments import Place, SegmentReader, accept_offer, pack_place, unpack_place
+from scaler_protocol.objects.segments import (
+    SEGMENT_BYTES_MIN,
+    Lease,
+    Place,
+    SegmentPool,
+    SegmentReader,
+    accept_offer,
+    pack_place,
+    unpack_place,
+)
 from scaler_protocol.objects.storage import Completion, Done, Missing, Refused, StoreRequests, TimedOut
 from scaler_protocol.transport import DealerLink
 from scaler_protocol.wire import messages as m
@@ -51,13 +60,16 @@ class _Asked:
     owner: bytes = b""
     place: Place | None = None
     """Of puts: where the object lies, if it is not in the cache itself."""
+    lease: Lease | None = None
+    """Of puts: holds that place, if it is this process's."""
 
 
 class StorageLink:
     """Performs `FetchObject` and `PutObject`. Each is answered by one event, which is passed to `report`.
 
     `owner` is the (user, group) of the processors where that is not this process's. Then nothing they leave in the folder is
-    trusted, and they get copies: the kernel does not let them open what other users' processes have in memory.
+    trusted, and copies are made of what goes to and comes from them: the kernel does not let them open what other users'
+    processes have in memory.
     """
 
     def __init__(
@@ -85,20 +97,15 @@ class StorageLink:
         self._is_local = False
         """Whether the server is on this host."""
         self._reader: SegmentReader | None = None
+        self._segments: SegmentPool | None = None
+        """For copies of results of another user's processors."""
         self._loop.add_reader(link.fd, self._receive)
         self._requests.introduce(self._loop.time())
         self._send()
 
     def fetch(self, effect: effects.FetchObject) -> None:
         """Get an object into the host's cache."""
-        try:
-            mappable = self._is_local and not effect.whole
-            number = self._requests.get(effect.id, self._loop.time(), wait_seconds=WAIT_SECONDS, mappable=mappable)
-        except WireError as error:
-            self._report(events.ObjectFetched(effect.request, error=str(error)))
-            return
-        self._fetches[number] = _Asked(effect.request, effect.id)
-        self._send()
+        self._fetch(_Asked(effect.request, effect.id), mappable=self._is_local and not effect.whole)
 
     def put(self, effect: effects.PutObject) -> None:
         """Store an object that is in the host's cache."""
@@ -125,9 +132,21 @@ class StorageLink:
             self._report(events.ObjectFetched(asked.request, error=reason))
         for asked in self._puts.values():
             self._report(events.ObjectStored(asked.request, reason))
+        self._replace_segments(None)
         self._link.close(linger_seconds=0.1)
 
     # --- private
+
+    def _fetch(self, asked: _Asked, mappable: bool) -> None:
+        try:
+            number = self._requests.get(
+                asked.object_id, self._loop.time(), wait_seconds=WAIT_SECONDS, mappable=mappable
+            )
+        except WireError as error:
+            self._report(events.ObjectFetched(asked.request, error=str(error)))
+            return
+        self._fetches[number] = asked
+        self._send()
 
     def _put(self, asked: _Asked, buffers: Sequence[Any], place: bytes = b"") -> None:
         try:
@@ -145,7 +164,7 @@ class StorageLink:
             self._reader = SegmentReader()
         buffers = self._reader.read(asked.place)
         if buffers is None:
-            text = f"it is not in the memory of processor {asked.place.pid} any more"
+            text = f"it is not in the memory of process {asked.place.pid} any more"
             self._report(events.ObjectStored(asked.request, text, lost=True))
             return
         self._put(asked, buffers)
@@ -186,9 +205,12 @@ class StorageLink:
         if incarnation == self._store_incarnation:
             return
         self._store_incarnation = incarnation
-        if self._owner is not None:
-            return
         token = accept_offer(self._requests.segment_offer, incarnation)
+        if self._owner is not None:
+            # The token is not for the processors: nobody can open what they have in memory.
+            self._is_local = token is not None
+            self._replace_segments(token)
+            return
         try:
             write_token(self._folder, token)
             self._is_local = token is not None
@@ -223,7 +245,9 @@ class StorageLink:
                 self._report(events.ObjectStored(asked.request, _error_text(completion)))
             elif request in self._fetches:
                 asked = self._fetches.pop(request)
-                if isinstance(completion, Done) and completion.place:
+                if isinstance(completion, Done) and completion.place and self._owner is not None:
+                    self._in_thread(self._keep_copy(asked, unpack_place(completion.place)))
+                elif isinstance(completion, Done) and completion.place:
                     self._report(_keep_place(self._folder, asked, unpack_place(completion.place)))
                 elif isinstance(completion, Done):
                     self._keep(asked, completion.buffers)
@@ -243,6 +267,23 @@ class StorageLink:
 
         self._in_thread(keep())
 
+    def _replace_segments(self, token: bytes | None) -> None:
+        if self._segments is not None:
+            self._segments.close()
+        self._segments = SegmentPool(token) if token is not None else None
+
+    async def _keep_copy(self, asked: _Asked, place: Place) -> None:
+        """Copy an object that the server has in memory for another user's processors."""
+        if self._reader is None:
+            self._reader = SegmentReader()
+        buffers = await asyncio.to_thread(self._reader.read, place)
+        if self._closed:
+            return
+        if buffers is None:
+            self._fetch(asked, mappable=False)
+        else:
+            self._keep(asked, buffers)
+
     async def _put_copy(self, effect: effects.PutObject) -> None:
         """Store a result of another user's processor."""
         text = "it has left this host's cache"
@@ -255,7 +296,15 @@ class StorageLink:
         if buffers is None:
             self._report(events.ObjectStored(effect.request, text))
             return
-        self._put(_Asked(effect.request, effect.id, effect.owner), buffers)
+        lease = None
+        if self._segments is not None and sum(map(len, buffers)) >= SEGMENT_BYTES_MIN:
+            lease = await asyncio.to_thread(self._segments.write, effect.id, buffers)
+            if self._closed:
+                return
+        if lease is None:
+            self._put(_Asked(effect.request, effect.id, effect.owner), buffers)
+        else:
+            self._put(_Asked(effect.request, effect.id, effect.owner, lease.place, lease), (), pack_place(lease.place))
 
     def _in_thread(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
