@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from harness import Agent, Client, Harness, Peer, identity
 
-from scaler_protocol.session import Session
+from scaler_protocol.session import RefusedByPeer, Session
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.columns import Packed
 from scaler_scheduler.core import effects, events
@@ -245,6 +245,59 @@ def test_nothing_forged_is_accepted() -> None:
     honest.run_all()
     assert client.results() == dict.fromkeys(everything, (m.Status.SUCCESS, b"Presult"))
     assert forger.connection.established
+
+
+class TestLimits:
+    @pytest.mark.parametrize(
+        "hello",
+        [
+            m.Hello(m.Role.CLIENT, "n" * 5_000, identity("large")),
+            m.Hello(m.Role.CLIENT, "n", identity("large"), hostname="h" * 5_000),
+            m.Hello(m.Role.AGENT, "n", identity("large"), worker_names=("w",) * 70_000),
+            m.Hello(m.Role.AGENT, "n", identity("large"), worker_names=("w" * 5_000,)),
+            m.Hello(m.Role.AGENT, "n", identity("large"), worker_names=("w",), capabilities=(("c" * 5_000, 1),)),
+            m.Hello(m.Role.AGENT, "n", identity("large"), worker_names=("w",), capabilities=(("c", 1),) * 2_000),
+        ],
+    )
+    def test_who_says_too_much_of_itself_is_refused(self, hello: m.Hello) -> None:
+        harness = Harness()
+        peer = Peer(harness, hello.incarnation, hello)
+        assert not peer.connection.established
+        (refused,) = peer.take(RefusedByPeer)
+        assert "at most" in refused.reason
+        assert len(refused.reason) < 200
+
+    def test_names_of_functions_are_cut(self) -> None:
+        harness = Harness()
+        client = Client(harness, "client")
+        client.send(m.FunctionDefine(client.id, (identity("f"),), Packed.of([b"P"]), ("f" * 1_000_000,)))
+        assert harness.core.function_names([identity("f")]) == ["f" * 1_000]
+
+    def test_tasks_with_too_many_capabilities_end_their_clients_session(self) -> None:
+        harness = Harness()
+        client = Client(harness, "client")
+        client.define()
+        client.submit(1, capabilities=tuple((f"c{index}", 1) for index in range(2_000)))
+        assert disconnected(harness) == [client.id]
+
+    def test_combinations_of_options_do_not_pile_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("scaler_scheduler.core.records.OPTIONS_MAX", 10)
+        harness = Harness()
+        client = Client(harness, "client")
+        client.define()
+        for depth in range(50):
+            client.submit(1, depth=depth)
+        agent = Agent(harness, "agent")
+        agent.run_all()
+        assert len(client.results()) == 50
+
+    def test_long_farewells_are_cut(self) -> None:
+        harness = Harness()
+        client = Client(harness, "client")
+        client.connection.close("x" * 1_000_000)
+        harness.settle()
+        logged = [effect.text for effect in harness.other_effects if isinstance(effect, effects.Log)]
+        assert max(map(len, logged)) < 2_000
 
 
 class TestRecovery:

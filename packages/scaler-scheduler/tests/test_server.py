@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -9,7 +10,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 from harness import FUNCTION
@@ -139,6 +141,41 @@ def test_a_task_makes_the_whole_way(start: Start, peers: MakePeer) -> None:
     result = client.wait_for_message(m.ResultBatch)
     assert isinstance(result, m.ResultBatch)
     assert list(result.numbers) == [1, 2]
+
+
+def test_the_audit_log_says_what_was_done(start: Start, peers: MakePeer, tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    scheduler = start("--audit-log", str(path))
+
+    def lines(event: str, at: Path = path) -> list[dict[str, Any]]:
+        text = at.read_text() if at.exists() else ""
+        return [line for line in map(json.loads, text.splitlines()) if line["event"] == event]
+
+    forged = 'x"}\n{"event": "shutdown"}'
+    client = peers(scheduler.address, m.Hello(m.Role.CLIENT, forged, new_id()))
+    client.wait_for_session()
+    client.connection.send(m.FunctionDefine(client.id, (FUNCTION,), Packed.of([b"Pbody"]), ("module.f",)))
+    client.connection.send(m.TaskBatch(client.id, [1, 2], (FUNCTION,), Packed.of([b"Pone", b"Ptwo"])))
+    client.connection.send(m.TaskCancel(client.id, [1]))
+    client.wait_for(lambda: lines("cancel"))
+    (connect,) = lines("connect")
+    assert (connect["peer"], connect["name"], connect["as"]) == (forged, "", "client")
+    # On one host, peers connect through a local socket beside the port.
+    assert connect["address"] == "a local socket"
+    (submit,) = lines("submit")
+    assert (submit["tasks"], submit["functions"], submit["client"]) == (2, ["module.f"], client.id.hex())
+    with socket.create_connection((scheduler.address.host, scheduler.address.port)) as stranger:
+        stranger.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" + bytes(100))
+        client.wait_for(lambda: lines("refusal"))
+    moved = tmp_path / "audit.log.1"
+    path.rename(moved)
+    process = scheduler.child.process
+    os.kill(process.pid, signal.SIGHUP)
+    client.wait_for(path.exists)
+    assert scheduler.stop() == 0
+    (shutdown,) = lines("shutdown")
+    assert "SIGTERM" in shutdown["reason"]
+    assert lines("shutdown", moved) == []
 
 
 def test_a_nested_client_is_relayed_by_its_agent(start: Start, peers: MakePeer) -> None:

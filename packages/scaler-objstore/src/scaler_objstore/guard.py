@@ -6,7 +6,7 @@ import contextlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol
 
 from scaler_objstore.core.events import Incoming
 from scaler_protocol.security.doorkeeper import Connections, Doorkeeper
@@ -84,7 +84,7 @@ def open_guard(
         audit = stack.enter_context(open_audit_log(audit_log))
     if audit is None and security is None:
         return None
-    return Guard(core, cast(Connections, listener), keyed=security is not None, audit=audit)
+    return Guard(core, listener, keyed=security is not None, audit=audit)
 
 
 def _violations() -> Callable[[Authority | None, bytes, m.Message], str | None]:

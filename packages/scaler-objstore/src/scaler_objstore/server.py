@@ -69,7 +69,13 @@ async def _serve(settings: ObjectStorageSettings, address: Address, security: Se
     incarnation = new_id()
     raise_descriptor_limit()
     with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(_listening(address))
+        guard: Guard | None = None
+
+        def on_refused(origin: str, reason: str) -> None:
+            if guard is not None:
+                guard.doorkeeper.note_refused_connection(origin, reason)
+
+        listener = stack.enter_context(_listening(address, on_refused))
         segments = stack.enter_context(contextlib.closing(HeldSegments(incarnation)))
         core = _make_core(settings, incarnation, segments.offer, keyed=security is not None)
         guard = open_guard(core, listener, security, settings.audit_log, stack)
@@ -91,9 +97,9 @@ async def _serve(settings: ObjectStorageSettings, address: Address, security: Se
 
 
 @contextlib.contextmanager
-def _listening(address: Address) -> Iterator[RouterListener]:
+def _listening(address: Address, on_refused: Callable[[str, str], None]) -> Iterator[RouterListener]:
     try:
-        listener = RouterListener(str(address))
+        listener = RouterListener(str(address), on_refused=on_refused)
     except TransportError as error:
         raise cannot_listen(error) from None
     with contextlib.closing(listener):

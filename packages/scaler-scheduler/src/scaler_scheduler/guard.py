@@ -10,7 +10,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol
 
 from scaler_protocol.security.doorkeeper import Connections, Doorkeeper
 from scaler_protocol.wire import messages as m
@@ -138,7 +138,7 @@ def open_guard(
         audit = stack.enter_context(open_audit_log(audit_log))
     if audit is None and security is None:
         return None
-    return Guard(core, cast(Connections, router), keyed=security is not None, audit=audit)
+    return Guard(core, router, keyed=security is not None, audit=audit)
 
 
 def _fingerprints(publics: Iterable[bytes]) -> list[bytes]:

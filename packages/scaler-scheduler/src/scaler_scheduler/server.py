@@ -153,9 +153,15 @@ class _Server:
 
     def _bind(self) -> RouterListener:
         try:
-            return RouterListener(str(self._settings.address), self._registration.schedule)
+            return RouterListener(
+                str(self._settings.address), self._registration.schedule, on_refused=self._on_refused_connection
+            )
         except TransportError as error:
             raise cannot_listen(error) from None
+
+    def _on_refused_connection(self, address: str, reason: str) -> None:
+        if self._guard is not None:
+            self._guard.doorkeeper.note_refused_connection(address, reason)
 
     def _open_webhooks(self) -> Webhooks | None:
         settings = self._settings

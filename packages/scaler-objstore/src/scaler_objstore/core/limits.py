@@ -29,6 +29,9 @@ class Limits:
     wait_seconds_max: float = 60.0
     """Longest wait for an object. A peer that wants to wait longer asks again."""
 
+    name_characters_max: int = 4096
+    """Longer names of peers are cut: only people read them."""
+
     ended_owners_max: int = 10_000
     ended_owner_seconds: float = 60.0
     """How long objects are refused for a client that has ended. Agents repeat their requests for this long."""

@@ -13,12 +13,23 @@ from typing import Literal
 
 LogFormat = Literal["text", "json"]
 
+LINE_CHARACTERS_MAX = 100_000
+"""Longest text of a message; the rest is cut."""
+
+CONTINUATION = "\n    "
+"""What begins a further line of a message: no line that begins with a bracket is part of another one."""
+
 
 class TextFormatter(logging.Formatter):
     """`[LEVEL]YYYY-MM-DD HH:MM:SS+ZZZZ: message`, with the traceback, if any, on the following lines."""
 
     def __init__(self) -> None:
         super().__init__("[{levelname}]{asctime}: {message}", datefmt="%Y-%m-%d %H:%M:%S%z", style="{")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """Return the line. Names and texts of peers in it can neither begin another line nor control a terminal."""
+        record.message = harmless(record.message)
+        return super().formatMessage(record)
 
 
 class JsonFormatter(logging.Formatter):
@@ -37,6 +48,27 @@ class JsonFormatter(logging.Formatter):
         elif record.exc_text:
             entry["traceback"] = record.exc_text
         return json.dumps(entry, ensure_ascii=False)
+
+
+def harmless(text: str) -> str:
+    """Return text with its control characters escaped, further lines indented, and no longer than a line may be."""
+    if len(text) > LINE_CHARACTERS_MAX:
+        text = f"{text[:LINE_CHARACTERS_MAX]}… ({len(text)} characters)"
+    if text.isprintable():
+        return text
+    return CONTINUATION.join(
+        "".join(character if _is_harmless(character) else _escaped(character) for character in line)
+        for line in text.split("\n")
+    )
+
+
+def _is_harmless(character: str) -> bool:
+    # Texts may be in any language: what else is not printable is space of some kind.
+    return character.isprintable() or character == "\t" or character == "\u00a0"
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
 
 
 def formatter(log_format: LogFormat) -> logging.Formatter:

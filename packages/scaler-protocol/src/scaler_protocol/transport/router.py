@@ -233,7 +233,7 @@ class RouterListener:
         peer = self._by_identity.get(identity)
         if peer is None:
             return "this process" if identity in self._same_process else ""
-        return peer.stream.peer_address
+        return peer.origin.text
 
     def close(self) -> None:
         """Close all connections. Bytes that the system has taken still arrive. Idempotent."""

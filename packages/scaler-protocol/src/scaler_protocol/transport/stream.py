@@ -62,18 +62,6 @@ class Stream:
         """The identity that the other end has announced; empty if none."""
         return self._decoder.peer_identity
 
-    @property
-    def peer_address(self) -> str:
-        """Where the other end is, as in "10.0.0.7:40112"; "this host" for local sockets; empty if it is gone."""
-        try:
-            address = self._socket.getpeername()
-        except OSError:
-            return ""
-        if not isinstance(address, tuple):
-            return "this host"
-        host, port = address[:2]
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
     def send(self, frames: Sequence[Frame]) -> bool:
         """Send a message; return whether all of it has left. Only while nothing is pending."""
         data = frame_short_message(frames)

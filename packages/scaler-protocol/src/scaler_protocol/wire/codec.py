@@ -32,6 +32,9 @@ from scaler_protocol.wire.text import with_writable_text
 TRAVERSALS_MAX = 4
 TRAVERSAL_WORDS_MIN = 1024
 
+NESTING_MAX = 8
+"""Deepest nesting of structs and lists in a header. The schema needs five: message, its kind, a list, a struct in it, a text."""
+
 
 def _load_schema() -> Any:
     capnp.remove_import_hook()
@@ -804,7 +807,7 @@ def decode_with_library(frames: Sequence[Frame]) -> m.Message:
     # counts its elements against this limit.
     words = TRAVERSALS_MAX * (len(header) // 8) + TRAVERSAL_WORDS_MIN
     try:
-        with _Message.from_bytes(header, traversal_limit_in_words=words) as reader:
+        with _Message.from_bytes(header, traversal_limit_in_words=words, nesting_limit=NESTING_MAX) as reader:
             return _decode(str(reader.which()), reader, frames)
     except MalformedMessageError:
         raise

@@ -6,6 +6,7 @@ from collections import Counter
 
 from scaler_protocol.errors import SessionError
 from scaler_protocol.ids import short
+from scaler_scheduler.core.limits import FUNCTION_NAME_CHARACTERS_MAX
 
 
 class _Body:
@@ -42,7 +43,7 @@ class FunctionRegistry:
         """
         body = self._bodies.get(function_id)
         if body is None:
-            body = self._bodies[function_id] = _Body(data, name)
+            body = self._bodies[function_id] = _Body(data, name[:FUNCTION_NAME_CHARACTERS_MAX])
         elif body.data != data:
             raise SessionError(f"function {short(function_id)} has another content at another client")
         body.clients.add(client_id)

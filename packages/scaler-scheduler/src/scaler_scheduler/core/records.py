@@ -17,11 +17,13 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from scaler_protocol.errors import SessionError
 from scaler_protocol.session import Session
 from scaler_protocol.wire.batch_rows import Carried
 from scaler_protocol.wire.messages import Capabilities, Heartbeat, Hello
 from scaler_scheduler.core.events import Peer
 from scaler_scheduler.core.graphs import Graph
+from scaler_scheduler.core.limits import OPTIONS_MAX, excess_of_capabilities
 
 Names = frozenset[str]
 """Capability names."""
@@ -281,10 +283,18 @@ class ClientRecord(_SessionRecord):
     def options_for(
         self, depth: int, kind: int, flags: int, capabilities: Capabilities, serializer: bytes, enforce: bool
     ) -> TaskOptions:
-        """Return the one instance for this combination. `enforce`: whether capabilities decide who may run the tasks."""
+        """Return the instance for this combination. `enforce`: whether capabilities decide who may run the tasks.
+
+        Raises SessionError if there are too many capabilities.
+        """
         key = (depth, kind, flags, capabilities, serializer)
         options = self._options.get(key)
         if options is None:
+            excess = excess_of_capabilities(capabilities)
+            if excess is not None:
+                raise SessionError(f"{self.name}: {excess}")
+            if len(self._options) >= OPTIONS_MAX:
+                self._options.clear()
             signature = frozenset(name for name, _ in capabilities) if enforce else NO_CAPABILITIES
             options = TaskOptions(self, depth, kind, flags, capabilities, serializer, signature)
             self._options[key] = options

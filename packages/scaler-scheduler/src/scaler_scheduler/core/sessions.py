@@ -14,6 +14,7 @@ from scaler_protocol.wire.envelope import Envelope
 from scaler_scheduler.core import effects, events
 from scaler_scheduler.core.departures import Departures
 from scaler_scheduler.core.events import Peer, RelayedPeer
+from scaler_scheduler.core.limits import NAME_CHARACTERS_MAX, REASON_CHARACTERS_MAX, excess_of
 from scaler_scheduler.core.records import NEVER, AgentRecord, ClientRecord, PeerRecord
 from scaler_scheduler.core.shutdown import Shutdown
 from scaler_scheduler.core.state import SchedulerState
@@ -104,7 +105,7 @@ class PeerSessions:
     def _on_hello(self, peer: Peer, envelope: Envelope, hello: m.Hello, now: float) -> None:
         refusal = self.refusal(peer, hello)
         if refusal is not None:
-            name = hello.name or short(hello.incarnation)
+            name = hello.name[:NAME_CHARACTERS_MAX] or short(hello.incarnation)
             self._outbox.log("warning", f"refused {hello.role.name.lower()} {name}: {refusal}")
             self._outbox.send_outside_session(peer, m.Refused(refusal))
             return
@@ -156,6 +157,9 @@ class PeerSessions:
                 f"(Scaler {hello.software_version}) speak {hello.protocol_version}; install the same Scaler version "
                 f"on both sides"
             )
+        excess = excess_of(hello)
+        if excess is not None:
+            return excess
         if hello.to_object_storage:
             return "this is a scheduler; object storage has another address"
         if hello.role not in (m.Role.CLIENT, m.Role.AGENT):
@@ -210,9 +214,10 @@ class PeerSessions:
 
     def _on_goodbye(self, record: PeerRecord, message: m.Goodbye, now: float) -> None:
         kind = "agent" if isinstance(record, AgentRecord) else "client"
+        reason = message.text[:REASON_CHARACTERS_MAX]
         if not isinstance(record.peer, RelayedPeer):
-            self._outbox.log("info", f"{kind} {record.hello.name} left: {message.text}")
-        self._departures.remove(record, message.text or "it left", now, counted=False)
+            self._outbox.log("info", f"{kind} {record.hello.name} left: {reason}")
+        self._departures.remove(record, reason or "it left", now, counted=False)
 
     def on_unreachable(self, event: events.PeerUnreachable, now: float) -> None:
         """A connection is gone. Alone that is no reason to give a peer up: it may reconnect and resume.

@@ -10,21 +10,22 @@ from scaler_protocol.wire import messages as m
 
 def hello(state: StoreState, address: bytes, message: m.Hello, now: float) -> None:
     """Welcome a peer. Refuse it if its protocol version differs, or if it wants a scheduler."""
+    name = message.name[: state.limits.name_characters_max]
     if message.protocol_version != PROTOCOL_VERSION:
         state.forget_peer(address)
         text = (
             f"this object storage server speaks protocol version {PROTOCOL_VERSION}, "
-            f"{message.name or 'the peer'} (scaler {message.software_version}) version {message.protocol_version}"
+            f"{name or 'the peer'} (scaler {message.software_version[:20]}) version {message.protocol_version}"
         )
         state.send(address, m.Refused(text))
         return
     if not message.to_object_storage:
-        state.warn(f"{message.name or 'a peer'} takes this object storage server for a scheduler")
+        state.warn(f"{name or 'a peer'} takes this object storage server for a scheduler")
         state.send(address, m.Refused("this is an object storage server; the scheduler has another address"))
         return
     if message.role is m.Role.CLIENT:
         state.ended_owners.remove(message.incarnation)
-    forgotten = state.peers.add(address, Peer(message.role, message.incarnation, message.name))
+    forgotten = state.peers.add(address, Peer(message.role, message.incarnation, name))
     if forgotten is not None:
         state.forget_peer(forgotten)
     welcome = m.Welcome(state.incarnation, hello_number=message.hello_number, segment_offer=state.segment_offer)

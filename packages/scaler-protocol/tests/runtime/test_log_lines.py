@@ -1,0 +1,40 @@
+"""Log lines: whatever a peer calls itself, it writes no line of its own and controls no terminal."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+
+import pytest
+
+from scaler_protocol.runtime.log_lines import LINE_CHARACTERS_MAX, formatter, harmless
+
+
+def written(text: str, *arguments: object, log_format: str = "text") -> str:
+    record = logging.LogRecord("scaler", logging.WARNING, "file", 1, text, arguments, None)
+    return formatter("json" if log_format == "json" else "text").format(record)
+
+
+@pytest.mark.parametrize("separator", ["\n", "\r", "\r\n", "\x0b", "\x0c", "\x85", "\u2028", "\u2029"])
+def test_a_name_begins_no_line(separator: str) -> None:
+    lines = written("client %s connected", f"x{separator}[ERROR]2026-01-01 00:00:00+0000: forged").splitlines()
+    assert [bool(re.match(r"\[", line)) for line in lines] == [True, *[False] * (len(lines) - 1)]
+    assert len(json.loads(written("%s", f"x{separator}y", log_format="json"))["message"]) > 2
+
+
+def test_control_characters_are_shown_and_not_sent_to_the_terminal() -> None:
+    assert harmless("\x1b[2Jx\0\x07\x9b\u202e") == "\\x1b[2Jx\\x00\\x07\\x9b\\u202e"
+
+
+@pytest.mark.parametrize("text", ["", "plain", "tab\there", "Grüße, 東京, עברית", "100 %"])
+def test_other_text_stays_as_it_is(text: str) -> None:
+    assert harmless(text) == text
+
+
+def test_further_lines_are_indented() -> None:
+    assert harmless("it ended:\nTraceback\n  File x") == "it ended:\n    Traceback\n      File x"
+
+
+def test_endless_text_is_cut() -> None:
+    assert len(harmless("x" * 10 * LINE_CHARACTERS_MAX)) < LINE_CHARACTERS_MAX + 100

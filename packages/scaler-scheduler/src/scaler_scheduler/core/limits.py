@@ -1,0 +1,40 @@
+"""How much a peer may say about itself and its tasks. What is larger is refused, or cut where only people read it."""
+
+from __future__ import annotations
+
+from scaler_protocol.wire import messages as m
+
+NAME_CHARACTERS_MAX = 4096
+"""Longest name of a peer, host, worker or capability."""
+
+FUNCTION_NAME_CHARACTERS_MAX = 1000
+"""Longer names of functions are cut: only people read them."""
+
+REASON_CHARACTERS_MAX = 1000
+"""Longer reasons that peers give are cut."""
+
+CAPABILITIES_MAX = 1000
+"""Most capabilities of an agent, or of a batch of tasks."""
+
+OPTIONS_MAX = 10_000
+"""Most combinations of options of one client's tasks that are kept for its further tasks."""
+
+
+def excess_of(hello: m.Hello) -> str | None:
+    """Return what a peer says too much of; None if nothing."""
+    longest = max(map(len, (hello.name, hello.hostname, hello.software_version, *hello.worker_names)))
+    if longest > NAME_CHARACTERS_MAX:
+        return f"a name has {longest} characters, at most {NAME_CHARACTERS_MAX} are accepted"
+    if len(hello.worker_names) > m.NO_SLOT:
+        return f"an agent has {len(hello.worker_names)} workers, at most {m.NO_SLOT} are accepted"
+    return excess_of_capabilities(hello.capabilities)
+
+
+def excess_of_capabilities(capabilities: m.Capabilities) -> str | None:
+    """Return how capabilities are too many or too long; None if they are not."""
+    if len(capabilities) > CAPABILITIES_MAX:
+        return f"there are {len(capabilities)} capabilities, at most {CAPABILITIES_MAX} are accepted"
+    longest = max((len(name) for name, _ in capabilities), default=0)
+    if longest > NAME_CHARACTERS_MAX:
+        return f"a capability has {longest} characters, at most {NAME_CHARACTERS_MAX} are accepted"
+    return None
