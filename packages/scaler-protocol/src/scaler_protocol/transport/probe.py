@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING
 
 from scaler_protocol.errors import TransportError, WireError, WrongSocketError
 from scaler_protocol.transport.endpoints import begin_connect, is_unknown_host, reason
-from scaler_protocol.transport.streams import dealer_stream
+from scaler_protocol.transport.streams import dealer_decoder, dealer_stream
+from scaler_protocol.transport.zmtp import GREETING_BYTES, VERSION_KNOWN_BYTES, greeting
 
 if TYPE_CHECKING:
     from scaler_protocol.security.credentials import PeerSecurity
 
 PUBLISHERS = ("PUB", "XPUB")
+
+MECHANISM_SECONDS_MIN = 0.2
+"""How long to wait at least for the mechanism of a server that has just closed a connection."""
 
 
 def require_publisher(
@@ -50,7 +54,7 @@ def require_publisher(
     except WireError as error:
         raise TransportError(str(error)) from None
     except OSError:
-        return
+        _require_mechanism(address, security, deadline)
     else:
         if stream.ready:
             raise TransportError(
@@ -58,3 +62,26 @@ def require_publisher(
             )
     finally:
         stream.close()
+
+
+def _require_mechanism(address: str, security: PeerSecurity | None, deadline: float) -> None:
+    """Raise TransportError if one end uses keys and the other does not.
+
+    libzmq closes the connection before it has told its mechanism if it was told another one. So this tells it only the version.
+    """
+    try:
+        with begin_connect(address) as connecting:
+            connecting.settimeout(max(MECHANISM_SECONDS_MIN, deadline - time.monotonic()))
+            connecting.sendall(greeting(b"")[:VERSION_KNOWN_BYTES])
+            data = b""
+            while len(data) < GREETING_BYTES:
+                piece = connecting.recv(GREETING_BYTES - len(data))
+                if not piece:
+                    return
+                data += piece
+    except OSError:
+        return
+    try:
+        dealer_decoder(b"", security).feed(data)
+    except WireError as error:
+        raise TransportError(str(error)) from None

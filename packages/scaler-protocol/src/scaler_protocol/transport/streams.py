@@ -15,12 +15,23 @@ if TYPE_CHECKING:
 
 def dealer_stream(connecting: socket.socket, identity: bytes, security: PeerSecurity | None) -> Stream:
     """Return the stream of a connecting DEALER."""
+    decoder = dealer_decoder(identity, security)
     if security is None:
-        return Stream(connecting, Decoder(SocketType.DEALER, identity))
-    from scaler_protocol.transport.curve_decoder import CurveClientDecoder
+        return Stream(connecting, decoder)
+    from scaler_protocol.transport.curve_decoder import CurveDecoder
     from scaler_protocol.transport.curve_stream import CurveStream
 
-    return CurveStream(connecting, CurveClientDecoder(SocketType.DEALER, identity, security))
+    assert isinstance(decoder, CurveDecoder)
+    return CurveStream(connecting, decoder)
+
+
+def dealer_decoder(identity: bytes, security: PeerSecurity | None) -> Decoder:
+    """Return the receiving half of a connecting DEALER."""
+    if security is None:
+        return Decoder(SocketType.DEALER, identity)
+    from scaler_protocol.transport.curve_decoder import CurveClientDecoder
+
+    return CurveClientDecoder(SocketType.DEALER, identity, security)
 
 
 def router_streams(security: ServerSecurity | None) -> Callable[[socket.socket], Stream]:

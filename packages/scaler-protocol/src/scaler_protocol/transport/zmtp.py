@@ -25,6 +25,9 @@ MAPPED_FRAME_BYTES = 1024 * 1024
 """Larger frames get fresh pages from the system, because an ordinary buffer would first be filled with zeros."""
 
 GREETING_BYTES = 64
+VERSION_KNOWN_BYTES = 11
+"""From so many bytes on, a ZeroMQ library sends all of its own greeting."""
+
 _SIGNATURE_BYTES = 10
 _VERSION = (3, 1)
 HANDSHAKE_BYTES_MAX = 4096
