@@ -193,6 +193,10 @@ def test_beyond_this_machine_a_token_is_needed(tmp_path: Path) -> None:
     assert refused.returncode == 2
     assert "give --auth-token-file, or --insecure" in refused.stderr
     (tmp_path / "token").write_text("")
+    (tmp_path / "token").chmod(0o644)
+    refused = run_command(*words, "--auth-token-file", str(tmp_path / "token"))
+    assert (refused.returncode, "chmod 600" in refused.stderr) == (2, True)
+    (tmp_path / "token").chmod(0o600)
     refused = run_command(*words, "--auth-token-file", str(tmp_path / "token"))
     assert refused.returncode == 2
     assert "contains no token" in refused.stderr

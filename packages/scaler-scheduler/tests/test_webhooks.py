@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from scaler_protocol.security.errors import SecurityFileError
 from scaler_protocol.testing.waiting import wait_until_async
 from scaler_scheduler.core import effects, events
 from scaler_scheduler.webhooks import ANSWER_BYTES_MAX, Webhooks, read_token
@@ -172,6 +173,7 @@ def test_many_calls_that_hang_are_bounded_and_hold_nothing_up() -> None:
 @pytest.mark.parametrize("content", ["", " \n", "zwölf", "a\nb"])
 def test_a_file_without_a_token_is_refused(content: str, tmp_path: Path) -> None:
     file = tmp_path / "token"
+    file.touch(0o600)
     file.write_text(content, encoding="utf-8")
     with pytest.raises(ValueError, match="holds no token"):
         read_token(file)
@@ -179,6 +181,15 @@ def test_a_file_without_a_token_is_refused(content: str, tmp_path: Path) -> None
 
 def test_a_token_is_the_line_in_its_file(tmp_path: Path) -> None:
     file = tmp_path / "token"
+    file.touch(0o600)
     file.write_text("secret\n")
     assert read_token(file) == "secret"
     assert read_token(None) is None
+
+
+def test_a_token_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("secret\n")
+    file.chmod(0o644)
+    with pytest.raises(SecurityFileError, match=f"chmod 600 {file}"):
+        read_token(file)

@@ -49,3 +49,13 @@ def test_everybody_may_look_only_where_that_was_said(host: str) -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.3.2.1"])
 def test_this_machine_needs_no_token(host: str) -> None:
     assert not WebSettings.from_command_line([*ARGUMENTS, "--host", host]).token
+
+
+def test_a_settings_file_with_a_token_must_be_for_its_owner_only(tmp_path: Path) -> None:
+    file = tmp_path / "scaler.toml"
+    file.write_text('[webui]\nmonitor_address = "tcp://127.0.0.1:2347"\ntoken = "secret"\n')
+    file.chmod(0o644)
+    with pytest.raises(ConfigurationError, match=r"\[webui\] token: .*chmod 600"):
+        WebSettings.from_command_line(["--config", str(file)])
+    file.chmod(0o600)
+    assert WebSettings.from_command_line(["--config", str(file)]).token == "secret"

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from scaler_adapters.webhook_settings import WebhookSettings
 from scaler_protocol.address import is_loopback_host
+from scaler_protocol.security.errors import SecurityFileError
+from scaler_protocol.security.private_files import require_private
 from scaler_protocol.service.command import run_command
 from scaler_protocol.service.errors import ConfigurationError
 
@@ -49,7 +51,10 @@ def _read_token(path: Path | None) -> str | None:
     if path is None:
         return None
     try:
+        require_private(path)
         token = path.read_text(encoding="utf-8").strip()
+    except SecurityFileError as error:
+        raise ConfigurationError(f"--auth-token-file: {error}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"--auth-token-file: cannot read {path}: {error}") from None
     if not token or not token.isascii() or not token.isprintable():

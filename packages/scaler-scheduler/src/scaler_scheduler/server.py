@@ -15,6 +15,7 @@ from scaler_protocol.errors import WireError
 from scaler_protocol.objects.storage import StoreRequests, TooManyRequestsError
 from scaler_protocol.runtime.random_ids import new_id
 from scaler_protocol.runtime.values import new_tuple
+from scaler_protocol.security.errors import SecurityError
 from scaler_protocol.service.child import ChildService
 from scaler_protocol.service.errors import ConfigurationError, ServiceError, cannot_listen
 from scaler_protocol.service.memory import give_back_free_memory, rss_bytes
@@ -172,7 +173,7 @@ class _Server:
 
         try:
             token = read_token(settings.adapter_webhook_token_file)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, SecurityError) as error:
             raise ConfigurationError(f"--adapter-webhook-token-file: {error}") from None
         return Webhooks(self._on_webhook, token)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 
+from scaler_protocol.security.private_files import require_private
 from scaler_scheduler.core import effects, events
 
 ANSWER_BYTES_MAX = 2 * 1024 * 1024
@@ -96,9 +97,10 @@ class Webhooks:
 
 
 def read_token(path: Path | None) -> str | None:
-    """Return the token in a file, or None without a file. Raises OSError or ValueError."""
+    """Return the token in a file, or None without a file. Raises OSError, ValueError or SecurityFileError."""
     if path is None:
         return None
+    require_private(path)
     token = path.read_text(encoding="utf-8").strip()
     if not token or not token.isascii() or not token.isprintable():
         raise ValueError(f"{path} holds no token: one line of printable ASCII characters is expected")

@@ -43,6 +43,8 @@ from pydantic_settings import (
 
 from scaler_protocol.address import Address
 from scaler_protocol.capabilities import format_capabilities, parse_capabilities
+from scaler_protocol.security.errors import SecurityFileError
+from scaler_protocol.security.private_files import require_private
 from scaler_protocol.service.errors import ConfigurationError
 from scaler_protocol.service.settings_file import hint, nearest, read_document, section_of, suspicions
 
@@ -79,6 +81,10 @@ class AlsoKey:
     """Marks a positional field with a further TOML key. Other fields use `validation_alias=AliasChoices(…)`."""
 
     name: str
+
+
+class Secret:
+    """Mark of a setting that only its owner may know: a settings file with it must not be readable by others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,6 +320,7 @@ class ServiceSettings(BaseSettings):
         """
         document = read_document(path)
         section = section_of(document, cls.section, path)
+        cls._require_private(path, section)
         known = cls.toml_keys()
         for line in suspicions(document, cls.section, known, path):
             print(f"{cls.command}: warning: {line}", file=sys.stderr)
@@ -334,6 +341,17 @@ class ServiceSettings(BaseSettings):
             if len(keys) > 1
         ]
         return {name: section[keys[-1]] for name, keys in names.items()}
+
+    @classmethod
+    def _require_private(cls, path: Path, section: Mapping[str, Any]) -> None:
+        """Raise ConfigurationError if the section has a secret and others can read the file."""
+        for key in section:
+            field = cls.model_fields.get(cls._field_of(key))
+            if field is not None and any(isinstance(mark, Secret) for mark in field.metadata):
+                try:
+                    require_private(path)
+                except SecurityFileError as error:
+                    raise ConfigurationError(f"[{cls.section}] {key}: {error}") from None
 
     @classmethod
     def _parse_flags(

@@ -113,5 +113,7 @@ def _write_toml(folder: Path, settings_class: type[ServiceSettings], form: str, 
     text = flag.text or "true"
     shown = text if isinstance(flag.value, int | float) else f'"{text}"'
     file = folder / "scaler.toml"
+    # A file with a secret must be for its owner only.
+    file.touch(0o600)
     file.write_text(f"[{settings_class.section}]\n{form[2:].replace('-', '_')} = {shown}\n", encoding="utf-8")
     return file

@@ -12,6 +12,7 @@ from scaler_protocol.service.settings import (
     AddressSetting,
     AlsoKey,
     CliPositionalArg,
+    Secret,
     Short,
     TakesSeveral,
     TextListSetting,
@@ -42,7 +43,7 @@ class WebSettings(CommandSettings):
         validation_alias=AliasChoices("port", "web_port"),
         description="port to listen on; 0 chooses a free port",
     )
-    token: str = Field(
+    token: Annotated[str, Secret()] = Field(
         default="",
         description="secret that every visitor must give: once as http://HOST:PORT/?token=…, or as a bearer token",
     )
