@@ -23,7 +23,6 @@ from scaler_protocol.testing.readable_python import readable_python
 from scaler_protocol.testing.waiting import wait_until
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.messages import Status
-from scaler_worker.fences.memory_groups import NoGroupsError, find_groups
 
 Start = Callable[..., tuple[FakeScheduler, "subprocess.Popen[str]"]]
 
@@ -33,11 +32,17 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run proces
 
 
 def _groups() -> tuple[Path | None, str]:
-    """Return the cgroup in which agents make those of their processors, or why there is none. Asked once, as it tidies up."""
-    try:
-        return Path(find_groups(os.getpid()).prefix).parent, ""
-    except NoGroupsError as error:
-        return None, str(error)
+    """Return the cgroup in which agents make those of their processors, or why there is none.
+
+    Another process finds out, as an agent would: it tidies up, and may move itself.
+    """
+    program = (
+        "import os; from scaler_worker.fences.memory_groups import find_groups; print(find_groups(os.getpid()).prefix)"
+    )
+    asked = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    if asked.returncode:
+        return None, asked.stderr.strip().rpartition("\n")[2]
+    return Path(asked.stdout.strip()).parent, ""
 
 
 GROUP, NO_GROUP = _groups()
