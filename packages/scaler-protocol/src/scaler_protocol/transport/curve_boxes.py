@@ -12,12 +12,14 @@ from __future__ import annotations
 import mmap
 import struct
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import nacl.bindings
 from nacl._sodium import ffi, lib  # type: ignore[import-not-found]
 
 from scaler_protocol.errors import MalformedMessageError
+from scaler_protocol.wire.envelope import Frame
 
 CLIENT_MESSAGE, SERVER_MESSAGE = b"CurveZMQMESSAGEC", b"CurveZMQMESSAGES"
 """The nonce's beginning says who has sealed."""
@@ -37,6 +39,15 @@ OVERHEAD_BYTES = PLAIN_AT + 1
 MAPPED_BYTES = 1024 * 1024
 """Larger buffers get fresh pages from the system, because an ordinary buffer would first be filled with zeros."""
 
+SHORT_FRAME_MAX = 255
+SHORT_HEAD_BYTES, LONG_HEAD_BYTES = 2, 9
+"""ZMTP's flags and size before a command. Like libzmq, this sends MESSAGE without the flag for commands."""
+
+_LONG = 2
+_SHORT_HEAD = struct.Struct(">BB8sQ16xB")
+_LONG_HEAD = struct.Struct(">BQ8sQ16xB")
+_MESSAGE_HEAD = struct.Struct(">8sQ")
+_NO_NUMBERS = "this connection has no numbers left"
 _NUMBER_AT = 16
 _NUMBER = struct.Struct(">Q")
 _NUMBER_MAX = 2**64 - 1
@@ -61,24 +72,57 @@ class Sealer:
         self._nonce_at = _address(self._nonce)
         self._number = last_number
 
-    def seal(self, buffer: bytearray | memoryview, start: int, size: int) -> None:
-        """Complete a MESSAGE that begins at `start`: at PLAIN_AT of it are its flags and a frame of `size` bytes."""
+    def seal(self, flags: int, frame: Frame) -> memoryview:
+        """Return a frame of any size as a MESSAGE on the wire, in a buffer of its own."""
         self._number = number = self._number + 1
         if number > _NUMBER_MAX:
-            raise MalformedMessageError("this connection has no numbers left")
-        nonce = self._nonce
-        _NUMBER.pack_into(nonce, _NUMBER_AT, number)
-        box = start + BOX_AT
-        buffer[start : start + len(NAME)] = NAME
-        buffer[start + len(NAME) : box] = nonce[_NUMBER_AT:]
-        at = _address(buffer) + box
-        _seal(at, at + MAC_BYTES, size + 1, self._nonce_at, self._key)
+            raise MalformedMessageError(_NO_NUMBERS)
+        size = len(frame)
+        buffer = new_buffer(LONG_HEAD_BYTES + OVERHEAD_BYTES + size)
+        _LONG_HEAD.pack_into(buffer, 0, _LONG, OVERHEAD_BYTES + size, NAME, number, flags)
+        buffer[LONG_HEAD_BYTES + OVERHEAD_BYTES :] = frame
+        _NUMBER.pack_into(self._nonce, _NUMBER_AT, number)
+        box = _address(buffer) + (LONG_HEAD_BYTES + BOX_AT)
+        _seal(box, box + MAC_BYTES, size + 1, self._nonce_at, self._key)
+        return buffer
+
+    def seal_message(self, frames: Sequence[Frame]) -> bytearray:
+        """Return a message on the wire: for messages whose frames are copied into one buffer."""
+        total = 0
+        for frame in frames:
+            body = OVERHEAD_BYTES + len(frame)
+            total += body + (LONG_HEAD_BYTES if body > SHORT_FRAME_MAX else SHORT_HEAD_BYTES)
+        data = bytearray(total)
+        start = _address(data)
+        nonce, nonce_at, key, number = self._nonce, self._nonce_at, self._key, self._number
+        left = len(frames)
+        self._number = number + left
+        if self._number > _NUMBER_MAX:
+            raise MalformedMessageError(_NO_NUMBERS)
+        position = 0
+        for frame in frames:
+            left -= 1
+            number += 1
+            size = len(frame)
+            body = OVERHEAD_BYTES + size
+            if body > SHORT_FRAME_MAX:
+                _LONG_HEAD.pack_into(data, position, _LONG, body, NAME, number, MORE if left else 0)
+                position += LONG_HEAD_BYTES
+            else:
+                _SHORT_HEAD.pack_into(data, position, 0, body, NAME, number, MORE if left else 0)
+                position += SHORT_HEAD_BYTES
+            box = start + (position + BOX_AT)
+            position += body
+            data[position - size : position] = frame
+            _NUMBER.pack_into(nonce, _NUMBER_AT, number)
+            _seal(box, box + MAC_BYTES, size + 1, nonce_at, key)
+        return data
 
 
 class Opener:
     """The receiving half."""
 
-    __slots__ = ("_head", "_key", "_nonce", "_nonce_at", "_number")
+    __slots__ = ("_key", "_nonce", "_nonce_at", "_number")
 
     def __init__(self, key: bytes, prefix: bytes, last_number: int) -> None:
         """`last_number` is the number of the last command that has arrived."""
@@ -86,24 +130,21 @@ class Opener:
         self._nonce = bytearray(prefix + bytes(8))
         self._nonce_at = _address(self._nonce)
         self._number = last_number
-        self._head = bytearray(NAME + bytes(8))
 
-    def open(self, head: bytes, box: Any, size: int, into: Any) -> None:
-        """Open a MESSAGE of `size` bytes in all. `head` is its part before the box.
+    def open(self, data: bytes | memoryview, at: int, size: int, address: Any, into: Any) -> None:
+        """Open a MESSAGE that begins at `at` and has `size` bytes; put flags and frame `into` an address.
 
-        `box` and `into` are addresses: of the box, and of where flags and frame go. Raises MalformedMessageError for a
-        command that was forged, damaged, or is not the next one.
+        `address` is that of `data`. Raises MalformedMessageError for a command that was forged, damaged, or is not the next
+        one.
         """
         self._number = number = self._number + 1
-        nonce = self._nonce
-        expected = self._head
+        box = at + BOX_AT
         if number > _NUMBER_MAX:
-            raise MalformedMessageError("this connection has no numbers left")
-        _NUMBER.pack_into(nonce, _NUMBER_AT, number)
-        _NUMBER.pack_into(expected, len(NAME), number)
-        if head != expected:
-            raise MalformedMessageError(_why_not(head, number))
-        if size < OVERHEAD_BYTES or _open(into, box, size - BOX_AT, self._nonce_at, self._key):
+            raise MalformedMessageError(_NO_NUMBERS)
+        if size < OVERHEAD_BYTES or data[at:box] != _MESSAGE_HEAD.pack(NAME, number):
+            raise MalformedMessageError(_why_not(bytes(data[at : min(at + size, box)]), number))
+        _NUMBER.pack_into(self._nonce, _NUMBER_AT, number)
+        if _open(into, address + box, size - BOX_AT, self._nonce_at, self._key):
             raise MalformedMessageError("a CURVE MESSAGE that was forged or damaged")
 
 
@@ -121,6 +162,8 @@ def new_scratch(size: int) -> tuple[Any, Any]:
 def _why_not(head: bytes, number: int) -> str:
     if head[: len(NAME)] != NAME:
         return f"the command {head[1:8]!r} where a CURVE MESSAGE is needed"
+    if len(head) < BOX_AT:
+        return "a CURVE MESSAGE that is too short"
     found = int.from_bytes(head[len(NAME) :], "big")
     return f"the CURVE MESSAGE with number {found} where {number} comes next: it was recorded, reordered or left out"
 

@@ -18,7 +18,6 @@ from scaler_protocol.security.credentials import PeerSecurity, ServerSecurity
 from scaler_protocol.security.keys import FINGERPRINT_BYTES, fingerprint, pinned_id, to_text
 from scaler_protocol.transport.curve import CurveClient, CurveServer, Entropy
 from scaler_protocol.transport.curve_boxes import (
-    BOX_AT,
     COMMAND,
     MORE,
     OVERHEAD_BYTES,
@@ -116,11 +115,9 @@ class CurveDecoder(Decoder):
                     continue
             position = stop
             assert opener is not None
-            scratch = self._scratch
-            opener.open(data[body : body + BOX_AT], start + (body + BOX_AT), size, scratch)
-            flags = scratch[0]
-            message = self._add(flags, self._plain[1 : size - PLAIN_AT])
-            if message is not None:
+            opener.open(data, body, size, start, self._scratch)
+            frame = self._plain[1 : size - PLAIN_AT]
+            if (message := self._add(self._scratch[0], frame)) is not None:
                 messages.append(message)
         self._rest = data[position:]
         return messages
@@ -135,7 +132,7 @@ class CurveDecoder(Decoder):
         self.large = None
         assert self._opener is not None
         at = address_of(large)
-        self._opener.open(bytes(large[:BOX_AT]), at + BOX_AT, len(large), at + PLAIN_AT)
+        self._opener.open(large, 0, len(large), at, at + PLAIN_AT)
         return self._add(large[PLAIN_AT], large[OVERHEAD_BYTES:])
 
     def _add(self, flags: int, frame: Frame) -> list[Frame] | None:

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import socket
-import struct
 from collections import deque
 from collections.abc import Sequence
 
 from scaler_protocol.security.authority import Authority
-from scaler_protocol.transport.curve_boxes import COMMAND, MORE, OVERHEAD_BYTES, PLAIN_AT, new_buffer
+from scaler_protocol.transport.curve_boxes import COMMAND, MORE
 from scaler_protocol.transport.curve_decoder import CurveDecoder
 from scaler_protocol.transport.stream import Stream, limit_waiting
 from scaler_protocol.transport.zmtp import LARGE_FRAME_BYTES
 from scaler_protocol.wire.envelope import Frame
-
-_SHORT_FRAME_MAX = 255
-_SHORT_HEAD_BYTES, _LONG_HEAD_BYTES = 2, 9
-_LONG = 2
-_LONG_HEAD = struct.Struct(">BQ")
 
 
 class CurveStream(Stream):
@@ -42,7 +36,9 @@ class CurveStream(Stream):
             last = len(frames) - 1
             self._unsealed.extend((0 if at == last else MORE, frame) for at, frame in enumerate(frames))
             return self.flush()
-        data = self._sealed(frames)
+        sealer = self._curve.sealer
+        assert sealer is not None
+        data = sealer.seal_message(frames)
         try:
             sent = self._socket.send(data)
         except BlockingIOError:
@@ -60,55 +56,18 @@ class CurveStream(Stream):
             self._seal_next()
         return False
 
-    def _sealed(self, frames: Sequence[Frame]) -> bytearray:
-        """Return a message of short frames on the wire."""
-        sealer = self._curve.sealer
-        assert sealer is not None
-        total = 0
-        for frame in frames:
-            size = len(frame)
-            head = _LONG_HEAD_BYTES if size + OVERHEAD_BYTES > _SHORT_FRAME_MAX else _SHORT_HEAD_BYTES
-            total += head + OVERHEAD_BYTES + size
-        data = bytearray(total)
-        position = 0
-        left = len(frames)
-        for frame in frames:
-            left -= 1
-            size = len(frame)
-            body = size + OVERHEAD_BYTES
-            if body > _SHORT_FRAME_MAX:
-                _LONG_HEAD.pack_into(data, position, _LONG, body)
-                position += _LONG_HEAD_BYTES
-            else:
-                data[position + 1] = body
-                position += _SHORT_HEAD_BYTES
-            if left:
-                data[position + PLAIN_AT] = MORE
-            data[position + OVERHEAD_BYTES : position + body] = frame
-            sealer.seal(data, position, size)
-            position += body
-        return data
-
     def _seal_next(self) -> None:
-        """Seal small frames up to the next large one, or one large frame."""
+        """Seal small frames up to the next large one, or one large frame. Nothing is pending."""
         sealer = self._curve.sealer
         assert sealer is not None
-        unsealed, pending = self._unsealed, self.pending
-        total = 0
-        while unsealed and total <= LARGE_FRAME_BYTES:
+        unsealed, total = self._unsealed, 0
+        while unsealed:
             flags, frame = unsealed[0]
-            size = len(frame)
-            total += size
-            if total > LARGE_FRAME_BYTES and pending:
+            total += len(frame)
+            if total > LARGE_FRAME_BYTES and self.pending:
                 return
             unsealed.popleft()
-            body = size + OVERHEAD_BYTES
-            buffer = new_buffer(_LONG_HEAD_BYTES + body)
-            _LONG_HEAD.pack_into(buffer, 0, _LONG, body)
-            buffer[_LONG_HEAD_BYTES + PLAIN_AT] = flags
-            buffer[_LONG_HEAD_BYTES + OVERHEAD_BYTES :] = frame
-            sealer.seal(buffer, _LONG_HEAD_BYTES, size)
-            pending.append(buffer)
+            self.pending.append(sealer.seal(flags, frame))
 
     def _take_replies(self) -> None:
         """Commands of the handshake leave as they are; later ones are sealed, after what waits already."""
