@@ -75,7 +75,7 @@ async def _serve(settings: ObjectStorageSettings, address: Address, security: Se
             if guard is not None:
                 guard.doorkeeper.note_refused_connection(origin, reason)
 
-        listener = stack.enter_context(_listening(address, on_refused))
+        listener = stack.enter_context(_listening(address, security, on_refused))
         segments = stack.enter_context(contextlib.closing(HeldSegments(incarnation)))
         core = _make_core(settings, incarnation, segments.offer, keyed=security is not None)
         guard = open_guard(core, listener, security, settings.audit_log, stack)
@@ -97,9 +97,11 @@ async def _serve(settings: ObjectStorageSettings, address: Address, security: Se
 
 
 @contextlib.contextmanager
-def _listening(address: Address, on_refused: Callable[[str, str], None]) -> Iterator[RouterListener]:
+def _listening(
+    address: Address, security: ServerSecurity | None, on_refused: Callable[[str, str], None]
+) -> Iterator[RouterListener]:
     try:
-        listener = RouterListener(str(address), on_refused=on_refused)
+        listener = RouterListener(str(address), security=security, on_refused=on_refused)
     except TransportError as error:
         raise cannot_listen(error) from None
     with contextlib.closing(listener):

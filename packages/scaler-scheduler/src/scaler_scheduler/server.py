@@ -155,7 +155,10 @@ class _Server:
     def _bind(self) -> RouterListener:
         try:
             return RouterListener(
-                str(self._settings.address), self._registration.schedule, on_refused=self._on_refused_connection
+                str(self._settings.address),
+                self._registration.schedule,
+                security=self._security,
+                on_refused=self._on_refused_connection,
             )
         except TransportError as error:
             raise cannot_listen(error) from None
