@@ -273,6 +273,15 @@ def test_a_recorded_connection_cannot_be_played_again() -> None:
     assert not again.ready
 
 
+def test_a_recorded_server_deceives_no_client() -> None:
+    client, listener = ends(seed=1)
+    recorded = [data for to, data in steps(client, listener) if to is client]
+    again, _ = ends(seed=7)
+    again.feed(recorded[0])
+    with pytest.raises(WrongServerKeyError):
+        again.feed(recorded[1])
+
+
 def test_initiate_cannot_come_twice() -> None:
     client, listener = ends()
     seen = steps(client, listener)

@@ -561,6 +561,22 @@ def test_connections_of_another_machine_are_limited_by_address() -> None:
     assert all(table.enter(local) for _ in range(10))
 
 
+def test_a_listener_closes_what_is_too_much_from_one_address(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission.Origin, "is_local", False)
+    listener = ends.router(connections_per_address_max=2)
+    with ExitStack() as stack:
+        knocking = [stack.enter_context(closing(raw(listener))) for _ in range(3)]
+        ends.until(lambda: ends.refused)
+        assert ended(knocking[2])
+        assert "2 connections from this address already" in ends.refused[0][1]
+        knocking[0].close()
+        ends.attend()
+        following = stack.enter_context(closing(raw(listener)))
+        ends.attend()
+        assert len(ends.refused) == 1
+        assert not ended_after_greeting(following)
+
+
 def test_the_oldest_handshake_gives_way_to_newer_ones(ends: Ends) -> None:
     listener = ends.router(half_open_max=5)
     with ExitStack() as stack:
@@ -618,7 +634,7 @@ def test_a_listener_without_descriptors_waits_and_goes_on(ends: Ends, monkeypatc
     monkeypatch.setattr(socket.socket, "accept", accept_or_fail)
     link = ends.link(listener.address)
     link.send([b"hello"])
-    ends.until(lambda: link.receive(1) or listener.readable() or True)
+    wait_until(listener.readable, step=lambda: link.receive(1))
     ends.attend()
     assert not listener.readable()
     full = False
