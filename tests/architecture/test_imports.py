@@ -220,7 +220,15 @@ def test_programs_without_keys_never_import_cryptography(module: str) -> None:
 
 def test_pydantic_is_imported_where_settings_are_declared_only() -> None:
     """Behind them stand modules that processes without settings import: a worker's processors, the client."""
-    names = ("audit_settings", "command", "fence_settings", "late_address", "settings", "worker_settings")
+    names = (
+        "audit_settings",
+        "command",
+        "fence_settings",
+        "late_address",
+        "security_settings",
+        "settings",
+        "worker_settings",
+    )
     service = {f"scaler_protocol.service.{name}" for name in names}
 
     def outside(module: Module) -> bool:

@@ -15,15 +15,16 @@ from scaler_protocol.service.errors import ServiceError
 from scaler_protocol.service.event_loop import EventLoopName
 from scaler_protocol.service.log import set_up_logging
 from scaler_protocol.service.readiness import Readiness
-from scaler_protocol.service.settings import ServiceSettings, Short, TakesSeveral, TextListSetting
+from scaler_protocol.service.security_settings import SecuritySettings
+from scaler_protocol.service.settings import Short, TakesSeveral, TextListSetting
 
 
 def _upper(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
 
 
-class CommandSettings(ServiceSettings):
-    """The settings of every command: where and how to log."""
+class CommandSettings(SecuritySettings):
+    """The settings of every command: its keys, and where and how to log."""
 
     logging_paths: Annotated[TextListSetting, Short("lp"), TakesSeveral()] = Field(
         default=("/dev/stdout",),

@@ -1,0 +1,136 @@
+"""The files of a security directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from scaler_protocol.security.authority import KeyRole
+from scaler_protocol.security.directory import load_peer, load_server, pair_text, read_allowed
+from scaler_protocol.security.errors import SecurityFileError
+from scaler_protocol.security.keys import KeyPair, from_text, new_key_pair, public_of, to_text
+
+
+def write_pair(path: Path, pair: KeyPair, head: str = "") -> None:
+    path.write_text(head + pair_text(pair))
+    path.chmod(0o600)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """A directory with keys of three owners."""
+    server = new_key_pair()
+    write_pair(tmp_path / "server.key", server)
+    (tmp_path / "server.pub").write_text(to_text(server.public) + "\n")
+    lines = ["# who is let in", ""]
+    for name, role in (("pricing", "client"), ("client", "client"), ("worker", "worker")):
+        pair = new_key_pair()
+        write_pair(tmp_path / f"{name}.key", pair, f'name = "{name}"\nrole = "{role}"\n')
+        lines.append(f"{to_text(pair.public)} {role} {name}")
+    (tmp_path / "allowed_keys").write_text("\n".join(lines))
+    return tmp_path
+
+
+def test_both_ends_read_what_belongs_together(directory: Path) -> None:
+    server, worker = load_server(directory), load_peer(directory, KeyRole.WORKER)
+    assert worker.server == server.own.public
+    found = server.authority(worker.own.public)
+    assert found is not None
+    assert (found.name, found.role) == ("worker", KeyRole.WORKER)
+
+
+def test_the_key_named_as_the_role_comes_first(directory: Path) -> None:
+    server = load_server(directory)
+    found = server.authority(load_peer(directory, KeyRole.CLIENT).own.public)
+    assert found is not None
+    assert found.name == "client"
+    (directory / "client.key").unlink()
+    found = server.authority(load_peer(directory, KeyRole.OPERATOR, KeyRole.CLIENT).own.public)
+    assert found is not None
+    assert found.name == "pricing"
+
+
+def test_a_missing_role_is_named_with_the_command_that_adds_one(directory: Path) -> None:
+    with pytest.raises(
+        SecurityFileError, match=r"no key of the role monitor or operator: scaler_keys add .* --role monitor"
+    ):
+        load_peer(directory, KeyRole.MONITOR, KeyRole.OPERATOR)
+
+
+def test_a_key_may_begin_with_a_hash_sign(directory: Path) -> None:
+    secret, public = bytes(32), bytes(32)
+    for number in range(100_000):
+        secret = number.to_bytes(32, "little")
+        public = public_of(secret)
+        if to_text(public).startswith("#"):
+            break
+    (directory / "allowed_keys").write_text(f"#\n# {to_text(public)} client none\n{to_text(public)} client odd\n")
+    assert [authority.public for authority in read_allowed(directory / "allowed_keys")] == [public]
+    assert from_text(to_text(public)) == public
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ("abc", "expected PUBLIC ROLE NAME"),
+        ("abc client name", "a key has 40 characters"),
+        ("a" * 40 + " owner name", "'owner' is no role"),
+        ("a" * 40 + " scheduler name", "'scheduler' is no role"),
+        ("a" * 40 + " client ../name", "is no name for a key"),
+        ("a" * 40 + " client server", "is no name for a key"),
+        ("a" * 40 + " client " + "n" * 65, "is no name for a key"),
+        ("a" * 40 + " client client", "stands in the list already"),
+    ],
+)
+def test_a_bad_line_is_named(directory: Path, line: str, what: str) -> None:
+    path = directory / "allowed_keys"
+    text = path.read_text()
+    number = len(text.split("\n")) + 1
+    path.write_text(f"{text}\n{line}\n")
+    with pytest.raises(SecurityFileError, match=f"allowed_keys, line {number}: .*{what}"):
+        load_server(directory)
+
+
+@pytest.mark.parametrize("name", ["server.key", "worker.key"])
+def test_secrets_that_others_can_read_are_refused(directory: Path, name: str) -> None:
+    (directory / name).chmod(0o644)
+    with pytest.raises(SecurityFileError, match=f"{name} contains a secret that others can read.*chmod 600"):
+        load_server(directory) if name == "server.key" else load_peer(directory, KeyRole.WORKER)
+
+
+def test_a_pair_must_belong_together(directory: Path) -> None:
+    write_pair(directory / "server.key", KeyPair(new_key_pair().public, new_key_pair().secret))
+    with pytest.raises(SecurityFileError, match="does not belong to the secret one"):
+        load_server(directory)
+
+
+def test_no_directory_and_no_files_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(SecurityFileError, match="scaler_keys generate"):
+        load_server(tmp_path / "none")
+    with pytest.raises(SecurityFileError, match=r"server\.key: No such file"):
+        load_server(tmp_path)
+    with pytest.raises(SecurityFileError, match=r"server\.pub: No such file"):
+        load_peer(tmp_path, KeyRole.CLIENT)
+
+
+def test_a_changed_list_is_read_once_and_a_broken_one_leaves_the_earlier(directory: Path) -> None:
+    security = load_server(directory)
+    client = load_peer(directory, KeyRole.CLIENT).own.public
+    path = directory / "allowed_keys"
+    assert not security.refresh()
+    lines = path.read_text().split("\n")
+    path.write_text("\n".join(line for line in lines if not line.endswith(" client")))
+    assert security.refresh()
+    assert not security.refresh()
+    assert security.authority(client) is None
+    worker = load_peer(directory, KeyRole.WORKER).own.public
+    path.write_text("nonsense in the list\n")
+    with pytest.raises(SecurityFileError, match="line 1"):
+        security.refresh()
+    assert not security.refresh()
+    assert security.authority(worker) is not None
+    path.unlink()
+    with pytest.raises(SecurityFileError, match="No such file"):
+        security.refresh()
+    assert security.authority(worker) is not None
