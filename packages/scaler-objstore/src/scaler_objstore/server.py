@@ -29,6 +29,7 @@ from scaler_protocol.service.errors import cannot_listen
 from scaler_protocol.service.late_address import bind_address_now
 from scaler_protocol.service.occurrences import Occurrences
 from scaler_protocol.service.readiness import Readiness
+from scaler_protocol.service.security_settings import server_security
 from scaler_protocol.service.signals import StopSignals
 from scaler_protocol.transport import RouterListener, SendOutcome
 from scaler_protocol.wire import messages as m
@@ -37,6 +38,7 @@ from scaler_protocol.wire.envelope import MESSAGE_BYTES_MAX, UNSEQUENCED, Frame,
 
 if TYPE_CHECKING:
     from scaler_protocol.security.credentials import ServerSecurity
+    from scaler_protocol.security.directory import DirectorySecurity
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +54,9 @@ FLUSH_SECONDS = 0.002
 LONGEST_SLEEP_SECONDS = 1.0
 """How often connections that never identified themselves are checked, if nothing else happens."""
 
+KEYS_SECONDS = 0.5
+"""How often is looked whether the list of allowed keys has changed."""
+
 GRACE_SECONDS = 2.0
 """How long queued answers may take to leave when the server stops."""
 
@@ -61,10 +66,10 @@ _ENVELOPE = encode_envelope(UNSEQUENCED)
 def run(settings: ObjectStorageSettings) -> int:
     """Serve until told to stop. Returns the exit status. Raises ServiceError if the address cannot be used."""
     address = bind_address_now(settings.address)
-    return event_loop.run(lambda: _serve(settings, address), settings.event_loop)
+    return event_loop.run(lambda: _serve(settings, address, server_security(settings)), settings.event_loop)
 
 
-async def _serve(settings: ObjectStorageSettings, address: Address, security: ServerSecurity | None = None) -> int:
+async def _serve(settings: ObjectStorageSettings, address: Address, security: DirectorySecurity | None) -> int:
     readiness = Readiness.of_process()
     incarnation = new_id()
     raise_descriptor_limit()
@@ -79,7 +84,7 @@ async def _serve(settings: ObjectStorageSettings, address: Address, security: Se
         segments = stack.enter_context(contextlib.closing(HeldSegments(incarnation)))
         core = _make_core(settings, incarnation, segments.offer, keyed=security is not None)
         guard = open_guard(core, listener, security, settings.audit_log, stack)
-        server = Server(listener, core, segments, guard)
+        server = Server(listener, core, segments, guard, security)
         with StopSignals(lambda number: server.stop(signal.Signals(number).name)):
             logger.info("object storage listens on %s", listener.address)
             readiness.ready({ADDRESS_ROLE: listener.address})
@@ -124,9 +129,17 @@ class Server:
     """Moves messages between a listener and a core, on the running event loop, and maps the segments of puts."""
 
     def __init__(
-        self, listener: RouterListener, core: StoreCore, segments: HeldSegments, guard: Guard | None = None
+        self,
+        listener: RouterListener,
+        core: StoreCore,
+        segments: HeldSegments,
+        guard: Guard | None = None,
+        keys: DirectorySecurity | None = None,
     ) -> None:
-        """`guard` takes messages in before the core, if there is one."""
+        """`guard` takes messages in before the core, if there is one; `keys` are read again when they change."""
+        self._guard = guard
+        self._keys = keys
+        self._keys_looked_at = 0.0
         self._listener = listener
         self._segments = segments
         self._core = core
@@ -170,10 +183,18 @@ class Server:
             for peer, frames in self._listener.receive(DRAIN_MESSAGES):
                 self._take_in(peer, frames)
             self._core.handle(events.Tick(), self._loop.time())
+            if self._keys is not None:
+                self._refresh(self._keys)
             self._perform()
         finally:
             # The event loop logs the error, and the requests of other peers go on.
             self._schedule()
+
+    def _refresh(self, keys: DirectorySecurity) -> None:
+        now = self._loop.time()
+        if self._guard is not None and now >= self._keys_looked_at + KEYS_SECONDS:
+            self._keys_looked_at = now
+            self._guard.doorkeeper.refresh(keys)
 
     def _take_in(self, peer: bytes, frames: list[Frame]) -> None:
         try:
@@ -215,5 +236,7 @@ class Server:
             due = now
         else:
             pause = FLUSH_SECONDS if self._listener.has_queued else LONGEST_SLEEP_SECONDS
+            if self._keys is not None:
+                pause = min(pause, KEYS_SECONDS)
             due = min(now + pause, self._core.next_deadline())
         self._timer = self._loop.call_at(due, self._turn)

@@ -21,6 +21,7 @@ from scaler_protocol.service.errors import ConfigurationError, ServiceError, can
 from scaler_protocol.service.memory import give_back_free_memory, rss_bytes
 from scaler_protocol.service.occurrences import Occurrences
 from scaler_protocol.service.process import ServiceContext
+from scaler_protocol.service.security_settings import server_security
 from scaler_protocol.transport import DealerLink, RouterListener, SendOutcome, TransportError
 from scaler_protocol.transport.publisher import Publisher
 from scaler_protocol.wire import messages as m
@@ -88,7 +89,7 @@ class _Server:
         self._store_trouble = ""
         self._webhooks: Webhooks | None = None
         self._core: SchedulerCore
-        self._security: ServerSecurity | None = None
+        self._security = server_security(settings)
         """The keys of those who may connect; None: everybody may."""
         self._guard: Guard | None = None
         self._take_in: Callable[[events.Incoming, float], None]
@@ -110,8 +111,10 @@ class _Server:
             self._router = self._bind()
             stack.callback(self._router.close)
             bound = Address.parse(self._router.address)
-            self._context.listeners[str(bound)] = self._router
-            stack.callback(self._context.listeners.pop, str(bound))
+            if self._security is None:
+                # With keys, peers in this process need one like all others, and so a socket.
+                self._context.listeners[str(bound)] = self._router
+                stack.callback(self._context.listeners.pop, str(bound))
             self._publisher = self._publish_at(self._monitor_address(bound))
             stack.callback(self._publisher.close)
             self._feed = MonitorFeed(self._publisher, self._recent_log)
@@ -207,7 +210,7 @@ class _Server:
         self._store_requests = StoreRequests(
             m.Hello(m.Role.SCHEDULER, f"scheduler-{os.getpid()}", incarnation, pid=os.getpid())
         )
-        self._store_link = DealerLink(address, b"scheduler-" + incarnation)
+        self._store_link = _link_to_store(address, incarnation, self._security)
         self._loop.add_reader(self._store_link.fd, self._drain_store)
 
     def _disconnect_store(self) -> None:
@@ -398,6 +401,8 @@ class _Server:
         self._timer_at = float("-inf")
         self._is_tick_due = True
         self._registration.schedule()
+        if self._guard is not None and self._security is not None:
+            self._guard.doorkeeper.refresh(self._security)
         self._give_back_memory()
 
     def _give_back_memory(self) -> None:
@@ -453,6 +458,17 @@ class _Server:
         while self._router.has_queued and time.monotonic() < deadline:
             self._router.flush()
             await asyncio.sleep(FLUSH_SECONDS)
+
+
+def _link_to_store(address: str, incarnation: bytes, security: ServerSecurity | None) -> DealerLink:
+    if security is None:
+        return DealerLink(address, b"scheduler-" + incarnation)
+    # Imported late: only with keys is PyNaCl needed. Both servers have the same key.
+    from scaler_protocol.security.credentials import PeerSecurity
+    from scaler_protocol.security.keys import pinned_id
+
+    public = security.own.public
+    return DealerLink(address, pinned_id(public), PeerSecurity(security.own, public))
 
 
 def _printable(identity: bytes) -> str:

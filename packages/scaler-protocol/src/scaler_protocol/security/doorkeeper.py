@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Protocol
 
+from scaler_protocol.security.errors import SecurityError
 from scaler_protocol.service.occurrences import Occurrences
 
 if TYPE_CHECKING:
@@ -24,6 +25,16 @@ class Connections(Protocol):
     def disconnect(self, identity: bytes) -> None:
         """Close a connection."""
 
+    def refresh_authorities(self) -> None:
+        """Close the connections whose keys are no longer let in."""
+
+
+class Keys(Protocol):
+    """The keys that a server lets in, read from a directory."""
+
+    def refresh(self) -> bool:
+        """Read the list again if it has changed; return whether it had. Raises SecurityError."""
+
 
 class Doorkeeper:
     """Refuses messages, and records what happens to connections."""
@@ -33,6 +44,7 @@ class Doorkeeper:
     ) -> None:
         """`keyed`: every connection has a key."""
         self._connections = connections
+        self._logger = logger
         self._keyed = keyed
         self._audit = audit
         self._refusals = Occurrences(logger, "messages refused because of the sender's key; the last")
@@ -78,7 +90,16 @@ class Doorkeeper:
         if self._audit is not None:
             self._audit.record("shutdown", reason=reason)
 
-    def note_keys(self, reason: str) -> None:
-        """The list of keys that are let in has changed."""
+    def refresh(self, keys: Keys) -> None:
+        """Let in whom the list of keys names now. Who is no longer in it loses its connection. To be called often."""
+        try:
+            if not keys.refresh():
+                return
+            reason = "the list of allowed keys was read again"
+            self._logger.info("%s", reason)
+        except SecurityError as error:
+            reason = f"the earlier list of allowed keys stays in force: {error}"
+            self._logger.error("%s", reason)
         if self._audit is not None:
             self._audit.record("keys", reason=reason)
+        self._connections.refresh_authorities()
