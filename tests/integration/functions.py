@@ -109,6 +109,12 @@ def use_client_without_address(value: int) -> int:
         return int(client.submit(square, value).result())
 
 
+def sum_in_a_child(size: int) -> float:
+    """A client inside the task stores a large value and has a task use it."""
+    with Client() as client:
+        return float(client.submit(sum_of, random_array(1, size)).result())
+
+
 def echo(value: Any) -> Any:
     return value
 

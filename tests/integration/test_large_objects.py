@@ -228,7 +228,7 @@ def test_the_first_large_value_waits_for_the_server_only_a_moment(monkeypatch: p
     monkeypatch.setattr("scaler.client.object_channel.WELCOME_SECONDS", 0.05)
     listener: Any = type("Silent", (), {"on_object_refused": lambda *_: None, "on_channel_ended": lambda *_: None})()
     hello = m.Hello(m.Role.CLIENT, "test", os.urandom(16))
-    channel = ObjectChannel("tcp://127.0.0.1:9", hello, listener, timeout_seconds=1.0)
+    channel = ObjectChannel("tcp://127.0.0.1:9", hello, listener, timeout_seconds=1.0, security=None)
     try:
         assert channel.put(os.urandom(16), [bytearray(MIB)]).lease is None
     finally:

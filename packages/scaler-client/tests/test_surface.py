@@ -41,6 +41,7 @@ def test_client_keywords() -> None:
         "serializer",
         "stream_output",
         "object_storage_address",
+        "security",
     ]
     defaults = {name: p.default for name, p in inspect.signature(Client.__init__).parameters.items()}
     assert (defaults["timeout_seconds"], defaults["heartbeat_interval_seconds"]) == (60, 2)
@@ -69,7 +70,7 @@ def test_combo_keywords_are_written_out() -> None:
         "protected",
     ]
     for name in (*keywords(Scheduler.__init__), *keywords(Cluster.__init__)):
-        assert name in names or name in ("io_threads", "ends_cluster")
+        assert name in names or name in ("io_threads", "ends_cluster", "security_dir")
 
 
 def test_every_error_is_a_scaler_error_and_found_in_both_places() -> None:

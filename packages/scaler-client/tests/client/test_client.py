@@ -196,14 +196,15 @@ class TestSubmit:
         ended: list[Any] = []
 
         def then(future: cf.Future[Any]) -> None:
-            following = client.submit(abs, future.result())
+            following = client.submit(abs, -3 if future.result() is None else 0)
             following.add_done_callback(lambda done: ended.append(done.result()))
             try:
                 following.result(5)
             except errors.ScalerError as error:
                 ended.append(error)
 
-        client.submit(abs, -3).add_done_callback(then)
+        # Long enough that it has not ended before it has the callback, which would run in this thread then.
+        client.submit(time.sleep, 0.3).add_done_callback(then)
         wait_until(lambda: len(ended) == 2)
         assert "callback" in str(ended[0])
         assert ended[1] == 3

@@ -31,6 +31,8 @@ class Context:
     def __init__(self, cluster: InProcessCluster) -> None:
         self.scheduler_address = cluster.address
         self.object_storage_address = ""
+        self.identity_prefix = b""
+        self.security_dir = ""
         self.depth = 1
         self.task_number: int | None = 5
         self.carried: tuple[int, ...] = ()

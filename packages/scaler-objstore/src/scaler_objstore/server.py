@@ -26,6 +26,7 @@ from scaler_protocol.ids import short
 from scaler_protocol.runtime.random_ids import new_id
 from scaler_protocol.service import event_loop
 from scaler_protocol.service.errors import cannot_listen
+from scaler_protocol.service.hangup import on_hangup
 from scaler_protocol.service.late_address import bind_address_now
 from scaler_protocol.service.occurrences import Occurrences
 from scaler_protocol.service.readiness import Readiness
@@ -85,6 +86,8 @@ async def _serve(settings: ObjectStorageSettings, address: Address, security: Di
         core = _make_core(settings, incarnation, segments.offer, keyed=security is not None)
         guard = open_guard(core, listener, security, settings.audit_log, stack)
         server = Server(listener, core, segments, guard, security)
+        if security is not None:
+            stack.enter_context(on_hangup(server.refresh_keys))
         with StopSignals(lambda number: server.stop(signal.Signals(number).name)):
             logger.info("object storage listens on %s", listener.address)
             readiness.ready({ADDRESS_ROLE: listener.address})
@@ -183,18 +186,18 @@ class Server:
             for peer, frames in self._listener.receive(DRAIN_MESSAGES):
                 self._take_in(peer, frames)
             self._core.handle(events.Tick(), self._loop.time())
-            if self._keys is not None:
-                self._refresh(self._keys)
+            if self._keys is not None and self._loop.time() >= self._keys_looked_at + KEYS_SECONDS:
+                self.refresh_keys()
             self._perform()
         finally:
             # The event loop logs the error, and the requests of other peers go on.
             self._schedule()
 
-    def _refresh(self, keys: DirectorySecurity) -> None:
-        now = self._loop.time()
-        if self._guard is not None and now >= self._keys_looked_at + KEYS_SECONDS:
-            self._keys_looked_at = now
-            self._guard.doorkeeper.refresh(keys)
+    def refresh_keys(self) -> None:
+        """Read the list of allowed keys again if it has changed."""
+        self._keys_looked_at = self._loop.time()
+        if self._guard is not None and self._keys is not None:
+            self._guard.doorkeeper.refresh(self._keys)
 
     def _take_in(self, peer: bytes, frames: list[Frame]) -> None:
         try:

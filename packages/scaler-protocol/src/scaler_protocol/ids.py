@@ -8,6 +8,9 @@ from typing import NewType
 
 ID_BYTES = 16
 
+FINGERPRINT_BYTES = 8
+"""With keys, so many bytes at the start of every incarnation are the fingerprint of its owner's key."""
+
 ClientId = NewType("ClientId", bytes)
 """Incarnation of a client: 16 random bytes, new for every `Client` connection."""
 

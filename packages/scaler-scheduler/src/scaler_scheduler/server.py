@@ -18,6 +18,7 @@ from scaler_protocol.runtime.values import new_tuple
 from scaler_protocol.security.errors import SecurityError
 from scaler_protocol.service.child import ChildService
 from scaler_protocol.service.errors import ConfigurationError, ServiceError, cannot_listen
+from scaler_protocol.service.hangup import on_hangup
 from scaler_protocol.service.memory import give_back_free_memory, rss_bytes
 from scaler_protocol.service.occurrences import Occurrences
 from scaler_protocol.service.process import ServiceContext
@@ -122,6 +123,8 @@ class _Server:
             config = self._settings.core_config(new_id(), str(store_address), self._publisher.address)
             self._core = SchedulerCore(config, time.monotonic())
             self._guard = open_guard(self._core, self._router, self._security, self._settings.audit_log, stack)
+            if self._security is not None:
+                stack.enter_context(on_hangup(self._refresh_keys))
             self._take_in = self._core.handle if self._guard is None else self._guard.handle
             self._connect_store(str(store_address))
             stack.callback(self._disconnect_store)
@@ -191,7 +194,7 @@ class _Server:
 
     def _publish_at(self, address: str) -> Publisher:
         try:
-            return Publisher(address, io_threads=self._settings.io_threads)
+            return Publisher(address, io_threads=self._settings.io_threads, security=self._security)
         except TransportError as error:
             raise ServiceError(f"cannot publish to monitors on {address}: {error}") from None
 
@@ -401,9 +404,13 @@ class _Server:
         self._timer_at = float("-inf")
         self._is_tick_due = True
         self._registration.schedule()
+        self._refresh_keys()
+        self._give_back_memory()
+
+    def _refresh_keys(self) -> None:
         if self._guard is not None and self._security is not None:
             self._guard.doorkeeper.refresh(self._security)
-        self._give_back_memory()
+            self._publisher.refresh_authorities()
 
     def _give_back_memory(self) -> None:
         """Return free memory to the system after a large load, when no task is left."""

@@ -39,6 +39,7 @@ def _arguments(settings: SchedulerSettings) -> list[str]:
         settings.logging_format,
         "--logging-paths",
         *settings.logging_paths,
+        *(() if settings.security_dir is None else ("--security-dir", str(settings.security_dir))),
         # Each writes whole lines to the end of the same file.
         *(() if settings.security_dir is None else ("--security-dir", str(settings.security_dir))),
         *(() if settings.audit_log is None else ("--audit-log", str(settings.audit_log))),

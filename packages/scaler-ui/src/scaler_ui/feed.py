@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from scaler_protocol.address import Address
 from scaler_protocol.errors import WireError
@@ -15,6 +16,9 @@ from scaler_protocol.transport.publisher import Subscriber
 from scaler_protocol.wire.codec import decode
 from scaler_protocol.wire.messages import MonitorEvents, MonitorFailures, MonitorLog, MonitorSnapshot
 from scaler_ui.model import ClusterModel
+
+if TYPE_CHECKING:
+    from scaler_protocol.security.credentials import PeerSecurity
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +41,7 @@ class MonitorFeed:
         *,
         model: ClusterModel | None = None,
         clock: Callable[[], float] = time.monotonic,
+        security: PeerSecurity | None = None,
     ) -> None:
         self.monitor_address = monitor_address
         self.started_at = clock()
@@ -45,7 +50,7 @@ class MonitorFeed:
         self._guard = threading.Lock()
         self._closing = threading.Event()
         self._unreadable_until = float("-inf")
-        self._subscriber = Subscriber(str(monitor_address), topics)
+        self._subscriber = Subscriber(str(monitor_address), topics, security=security)
         self._thread = threading.Thread(target=self._receive, name="monitor feed", daemon=True)
 
     def __enter__(self) -> MonitorFeed:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from scaler_protocol.address import Address
 from scaler_protocol.errors import TransportError
 from scaler_protocol.service.errors import ConfigurationError
 from scaler_protocol.transport.probe import require_publisher
 
+if TYPE_CHECKING:
+    from scaler_protocol.security.credentials import PeerSecurity
 
-def check_monitor_address(address: Address, *, host_may_come: bool = False) -> None:
+
+def check_monitor_address(
+    address: Address, *, host_may_come: bool = False, security: PeerSecurity | None = None
+) -> None:
     """Raise ConfigurationError if something other than a scheduler's publisher answers. There may be no answer at all yet.
 
-    `host_may_come`: the host name may still be unknown too.
+    `host_may_come`: the host name may still be unknown too. `security`: the keys with which a monitor will connect.
     """
     try:
-        require_publisher(str(address), host_may_come=host_may_come)
+        require_publisher(str(address), host_may_come=host_may_come, security=security)
     except TransportError as error:
         raise ConfigurationError(
             f"MONITOR_ADDRESS: {address} is not the monitor address of a scheduler: {error}"

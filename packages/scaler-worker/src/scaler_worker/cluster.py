@@ -27,6 +27,7 @@ from scaler_protocol.runtime.values import new_tuple
 from scaler_protocol.service.errors import ConfigurationError, ServiceError
 from scaler_protocol.service.module_path import task_path
 from scaler_protocol.service.process import ServiceContext
+from scaler_protocol.service.security_settings import peer_security
 from scaler_protocol.transport import DealerLink
 from scaler_protocol.transport.in_process import InProcessLink
 from scaler_protocol.wire import messages as m
@@ -96,7 +97,9 @@ class Agent:
         template: TemplateProcess,
         fences: Fences,
     ) -> None:
-        incarnation = new_id()
+        self._security = peer_security(settings, "worker")
+        prefix = self._security.identity_prefix if self._security is not None else b""
+        incarnation = new_id(prefix)
         self._link = self._connect(context, str(address), incarnation)
         hostname = socket.gethostname()
         try:
@@ -155,6 +158,8 @@ class Agent:
                 # It answers processes of its own user only.
                 path_source="" if fences.account else path.source,
                 fences=fences,
+                identity_prefix=prefix.hex(),
+                security_dir=str(settings.security_dir.absolute()) if settings.security_dir else "",
             ),
             template,
             context.reactor,
@@ -214,10 +219,10 @@ class Agent:
 
     def _connect(self, context: ServiceContext, address: str, identity: bytes) -> DealerLink | InProcessLink:
         listener = context.listeners.get(address)
-        if listener is not None:
+        if listener is not None and self._security is None:
             return InProcessLink(listener, identity, self._take)
         try:
-            return DealerLink(address, identity)
+            return DealerLink(address, identity, self._security)
         except TransportError as error:
             raise ServiceError(f"ADDRESS: {error}") from None
 
@@ -345,7 +350,7 @@ class Agent:
         self._pool.tell_storage_address(effect.address)
         if effect.address:
             hello = m.Hello(role=m.Role.AGENT, name=self._name, incarnation=self._incarnation)
-            link = DealerLink(effect.address, self._incarnation)
+            link = DealerLink(effect.address, self._incarnation, self._security)
             self._storage = StorageLink(effect.address, hello, self._folder, link, self._report, self._owner)
 
     def _fetch_object(self, effect: effects.FetchObject) -> None:

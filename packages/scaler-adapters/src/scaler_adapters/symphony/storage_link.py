@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from scaler_adapters.symphony.core import effects, events
 from scaler_protocol.errors import WireError
@@ -14,6 +15,9 @@ from scaler_protocol.transport import DealerLink
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode, encode
 from scaler_protocol.wire.envelope import UNSEQUENCED, encode_envelope
+
+if TYPE_CHECKING:
+    from scaler_protocol.security.credentials import PeerSecurity
 
 logger = logging.getLogger(__name__)
 
@@ -28,12 +32,14 @@ CONNECTION_SECONDS = 0.2
 class StorageLink:
     """Performs `FetchObject` and `PutObject`. Each ends in one event, which is passed to `report`."""
 
-    def __init__(self, address: str, hello: m.Hello, report: Callable[[events.Event], None]) -> None:
+    def __init__(
+        self, address: str, hello: m.Hello, report: Callable[[events.Event], None], security: PeerSecurity | None = None
+    ) -> None:
         self.address = address
         self._report = report
         self._loop = asyncio.get_running_loop()
         self._requests = StoreRequests(hello)
-        self._link = DealerLink(address, hello.incarnation)
+        self._link = DealerLink(address, hello.incarnation, security)
         self._asked: dict[int, effects.FetchObject | effects.PutObject] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False

@@ -15,7 +15,11 @@ import time
 import types
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from scaler_protocol.security.credentials import PeerSecurity
 
 
 class RemoteTask(NamedTuple):
@@ -36,6 +40,10 @@ class RemoteTask(NamedTuple):
     """The adapter's setting; empty where clients inside the task ask the scheduler, whose object storage may move."""
     carried: tuple[int, ...] = ()
     """What the task carries (see `batch_rows.CARRIED`)."""
+    security_dir: str = ""
+    """Where this host has the worker's key, for clients inside the task; empty without keys."""
+    identity_prefix: bytes = b""
+    """How the ids of clients inside the task begin."""
 
 
 class RemoteResult(NamedTuple):
@@ -153,6 +161,8 @@ def _make_context(task: RemoteTask) -> Any:
         def __init__(self) -> None:
             self.scheduler_address = task.scheduler_address
             self.object_storage_address = task.object_storage_address
+            self.security_dir = task.security_dir
+            self.identity_prefix = task.identity_prefix
             self.depth = task.depth
             self.task_number: int | None = None
             self.carried: tuple[int, ...] = ()
@@ -169,10 +179,19 @@ def _make_context(task: RemoteTask) -> Any:
         def end_task(self) -> None:
             self.task_number, self.carried = None, ()
 
+        def _keys(self) -> PeerSecurity | None:
+            """The worker's key, with which clients inside tasks connect themselves; None without keys."""
+            if not self.security_dir:
+                return None
+            from scaler_protocol.security.authority import KeyRole
+            from scaler_protocol.security.directory import load_peer
+
+            return load_peer(Path(self.security_dir), KeyRole.WORKER)
+
         def open_relay(
             self, client: bytes, receiver: Callable[[list[Any]], None], attendant: Callable[[], None], module: str
         ) -> None:
-            link = self._links[client] = DealerLink(self.scheduler_address, client)
+            link = self._links[client] = DealerLink(self.scheduler_address, client, self._keys())
 
             def receive() -> None:
                 while client in self._links:

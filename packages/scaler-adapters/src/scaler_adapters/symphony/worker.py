@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scaler_adapters.symphony.core import effects, events
 from scaler_adapters.symphony.core.agent import SymphonyCore
@@ -23,10 +23,14 @@ from scaler_adapters.symphony.storage_link import StorageLink
 from scaler_adapters.symphony.task_runner import RemoteResult
 from scaler_protocol.errors import WireError
 from scaler_protocol.runtime.random_ids import new_id
+from scaler_protocol.service.security_settings import peer_security
 from scaler_protocol.transport import DealerLink
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode, encode
 from scaler_protocol.wire.envelope import decode_envelope, encode_envelope
+
+if TYPE_CHECKING:
+    from scaler_protocol.security.credentials import PeerSecurity
 
 logger = logging.getLogger(__name__)
 
@@ -86,10 +90,11 @@ class SymphonyWorker:
 
     async def _serve(self) -> None:
         settings = self._settings
+        security = peer_security(settings, "worker")
         hostname = socket.gethostname()
         options = SymphonyOptions(
             name=f"symphony-{self.group_id}",
-            incarnation=new_id(),
+            incarnation=new_id(security.identity_prefix if security is not None else b""),
             worker_names=self.worker_names,
             scheduler_address=str(settings.address),
             capabilities=tuple(sorted(self.capabilities.items())),
@@ -100,9 +105,10 @@ class SymphonyWorker:
             death_timeout_seconds=settings.death_timeout_seconds,
             task_timeout_seconds=settings.task_timeout_seconds,
             object_storage_address=str(settings.object_storage_address or ""),
+            security_dir=str(settings.security_dir.absolute()) if settings.security_dir is not None else "",
         )
         self._loop = asyncio.get_running_loop()
-        self._agent = _Agent(options, partial(_open_session, self._soamapi, settings.service_name))
+        self._agent = _Agent(options, partial(_open_session, self._soamapi, settings.service_name), security)
         self._began.set()
         await self._agent.serve()
 
@@ -121,12 +127,13 @@ def _open_session(
 
 
 class _Agent:
-    def __init__(self, options: SymphonyOptions, open_session: OpenSession) -> None:
+    def __init__(self, options: SymphonyOptions, open_session: OpenSession, security: PeerSecurity | None) -> None:
+        self._security = security
         self._core = SymphonyCore(options)
         self._options = options
         self._open_session = open_session
         self._loop = asyncio.get_running_loop()
-        self._link = DealerLink(options.scheduler_address, options.incarnation)
+        self._link = DealerLink(options.scheduler_address, options.incarnation, security)
         self._symphony = ThreadPoolExecutor(1, "symphony")
         self._session: SymphonySession | None = None
         self._session_number = 0
@@ -270,7 +277,7 @@ class _Agent:
         if before is not None and before.address == address:
             return
         hello = m.Hello(m.Role.AGENT, self._options.name, self._options.incarnation, pid=os.getpid())
-        self._storage = StorageLink(address, hello, self.report_from_elsewhere) if address else None
+        self._storage = StorageLink(address, hello, self.report_from_elsewhere, self._security) if address else None
         if before is not None:
             before.close()
             # The old server will not answer any more; clients send their objects to the new one as well.

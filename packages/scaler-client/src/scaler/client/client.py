@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from scaler.client.future import FutureOwner, ScalerFuture
 from scaler.client.object_reference import ObjectReference
+from scaler.client.security import checked_security
 from scaler.serialization.serializer import AnySerializer
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ class Client:
         serializer: AnySerializer | None = None,
         stream_output: bool = False,
         object_storage_address: str | None = None,
+        *,
+        security: str | PathLike[str] | None = None,
     ) -> None:
         """Connect, and return once the scheduler has answered.
 
@@ -47,6 +50,7 @@ class Client:
         unless they say otherwise, to this process's loggers of the same names; records then carry `task_id`. Up to a
         mebibyte from each task.
         `object_storage_address`: where large values go; by default what the scheduler says.
+        `security`: the security directory with this client's key, for a cluster with keys; see `docs/security.md`.
 
         Raises DisconnectedError when nobody answers in time, ConnectionRefusedByScheduler when the scheduler will not
         have us, ValueError for an address that is none, or for none outside a task; TypeError and ValueError for other
@@ -63,6 +67,7 @@ class Client:
             "serializer": serializer,
             "stream_output": stream_output,
             "object_storage_address": object_storage_address,
+            "security": checked_security(security),
         }
         self._operations: Operations = Operations(address, **self._settings, holder=self)
         self._submit = self._operations.submit
@@ -167,14 +172,23 @@ class Client:
         monitors, some tasks are left out, and the log and the file say so. Entering and leaving take a second or two each. A
         block that raises is written as well, without that wait.
 
-        Raises DisconnectedError where the scheduler's monitor address cannot be reached, OSError for the file.
+        With keys, the security directory must have one of the role monitor or operator. Raises ValueError where it has none,
+        DisconnectedError where the scheduler's monitor address cannot be reached, OSError for the file.
         """
+        from scaler.client.security import read_keys
         from scaler.client.trace import record
 
         engine = self._operations.engine
         self._operations.require_open()
         monitor_address = engine.welcome.monitor_address if engine.welcome is not None else ""
-        return record(path, self.identity, monitor_address, engine.timeout_seconds, lambda: engine.unusable)
+        return record(
+            path,
+            self.identity,
+            monitor_address,
+            engine.timeout_seconds,
+            lambda: engine.unusable,
+            read_keys(self._settings["security"], "monitor", "operator"),
+        )
 
     def clear(self) -> None:
         """Cancel this client's futures and make its references invalid. The client stays usable."""

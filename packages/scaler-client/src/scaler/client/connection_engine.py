@@ -8,7 +8,7 @@ import threading
 import time
 import weakref
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scaler import errors
 from scaler.client.engine import Engine
@@ -20,6 +20,9 @@ from scaler_protocol.errors import TransportError
 from scaler_protocol.transport.dealer import DealerLink
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.envelope import Frame
+
+if TYPE_CHECKING:
+    from scaler_protocol.security.credentials import PeerSecurity
 
 JOIN_SECONDS = 5.0
 
@@ -38,6 +41,7 @@ class ConnectionEngine(Engine):
         timeout_seconds: float,
         heartbeat_seconds: float,
         object_address: str | None,
+        security: PeerSecurity | None,
         holder: object,
     ) -> None:
         """`holder`: the client. When nothing refers to it any more, the engine closes once no task is unanswered.
@@ -53,12 +57,13 @@ class ConnectionEngine(Engine):
             heartbeat_seconds=min(heartbeat_seconds, timeout_seconds / 4),
         )
         super().__init__(core, hello, timeout_seconds=timeout_seconds, object_address=object_address)
+        self._security = security
         self.address = address
         self._closing_when_idle = False
         # The callback is an append, no Python code: whatever interrupts the constructor, the thread does not stay.
         self._holder = weakref.ref(holder, self.steps.queue.append)
         try:
-            link = DealerLink(address, hello.incarnation)
+            link = DealerLink(address, hello.incarnation, security)
         except TransportError as error:
             raise errors.DisconnectedError(f"cannot connect to {address}: {error}") from None
         self._link = link
@@ -88,6 +93,10 @@ class ConnectionEngine(Engine):
     def must_not_wait(self) -> bool:
         """See `Engine`."""
         return self.steps.is_owner
+
+    def storage_security(self) -> PeerSecurity | None:
+        """See `Engine`."""
+        return self._security
 
     def close(self, cause: effects.Cause = effects.Cause.CLOSED, text: str = "the client was disconnected") -> None:
         """End the session; what is unanswered fails with `cause` and `text`. Idempotent."""
@@ -138,8 +147,8 @@ class ConnectionEngine(Engine):
         self.steps.looks_soon = self.core.is_holding
         if self.welcome is not None and self.welcome.ends_cluster:
             self._notice_end()
-        if self.welcome is None and self._link.misdirected:
-            # A scheduler that is not there yet may come; what serves something else will not become one.
+        if self.welcome is None and (self._link.misdirected or self._link.refusal is not None):
+            # A scheduler that is not there yet may come; what serves something else will not become one, and keys stay.
             with self.lock:
                 self.core.close(effects.Cause.DISCONNECTED, self._link.trouble)
                 self._send_effects()
@@ -181,6 +190,8 @@ class ConnectionEngine(Engine):
 def _connect_error(error: errors.ScalerError, link: DealerLink, timeout_seconds: float) -> errors.DisconnectedError:
     if isinstance(error, errors.ConnectionRefusedByScheduler):
         return error
+    if link.refusal is not None:
+        return errors.ConnectionRefusedByScheduler(f"{link.address}: {link.refusal}")
     if link.misdirected:
         return errors.DisconnectedError(f"{link.address} is not the address of a scheduler: {link.trouble}")
     trouble = f" ({link.trouble})" if link.trouble else ""

@@ -9,7 +9,7 @@ import weakref
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from scaler import errors
 from scaler.client.completion import abandon, complete
@@ -31,6 +31,9 @@ from scaler_protocol.runtime.values import new_tuple
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode, encode
 from scaler_protocol.wire.envelope import Frame, decode_envelope, encode_envelope
+
+if TYPE_CHECKING:
+    from scaler_protocol.security.credentials import PeerSecurity
 
 logger = logging.getLogger("scaler")
 
@@ -69,7 +72,7 @@ class Engine(ABC):
         self.forked = False
         self.lock = OwnersLock()
         self.steps = Steps()
-        self.objects = StoredObjects(self, hello, self._storage_address)
+        self.objects = StoredObjects(self, hello, self._storage_address, self.storage_security)
         """Large values, and references to them."""
         self.waiting = Waiting(self)
         """Lets threads of the application wait."""
@@ -115,6 +118,10 @@ class Engine(ABC):
         """Return where large values go; empty where that is nowhere."""
         welcome = self.welcome
         return self._object_address or (welcome.object_storage_address if welcome is not None else "")
+
+    def storage_security(self) -> PeerSecurity | None:
+        """Return the keys for object storage; None without keys. Raises ValueError if they cannot be read."""
+        return None
 
     def packer(self, serializer: AnySerializer | None) -> Packer:
         """Return what turns calls into bytes, for a client with this serializer."""

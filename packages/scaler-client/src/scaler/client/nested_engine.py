@@ -15,8 +15,10 @@ import time
 # Not from `queue`, which may be a user's file beside the script.
 from _queue import Empty, SimpleQueue
 from functools import partial
+from typing import TYPE_CHECKING
 
 from scaler.client.engine import Engine
+from scaler.client.security import read_keys
 from scaler.client.sent_ahead import Ahead, SentAhead, SentAheads
 from scaler.client.steps import Start
 from scaler.client.waiting import WAIT_SECONDS
@@ -27,6 +29,9 @@ from scaler_protocol.runtime.random_ids import new_id
 from scaler_protocol.runtime.task_context import TaskContext
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.envelope import Frame
+
+if TYPE_CHECKING:
+    from scaler_protocol.security.credentials import PeerSecurity
 
 TIMEOUT_SECONDS = 60.0
 HEARTBEAT_SECONDS = 2.0
@@ -50,7 +55,7 @@ class NestedEngine(Engine):
         hello = m.Hello(
             role=m.Role.CLIENT,
             name=f"nested|{hostname}|{os.getpid()}",
-            incarnation=new_id(),
+            incarnation=new_id(context.identity_prefix),
             hostname=hostname,
             pid=os.getpid(),
         )
@@ -83,6 +88,11 @@ class NestedEngine(Engine):
     def _storage_address(self) -> str:
         # The worker may be told of another one than clients are, and of another one later.
         return self._object_address or self._context.object_storage_address or super()._storage_address()
+
+    def storage_security(self) -> PeerSecurity | None:
+        """See `Engine`."""
+        # Read when a large value first needs it, which most processes never see.
+        return read_keys(self._context.security_dir or None, "worker")
 
     @classmethod
     def of(cls, context: TaskContext, object_address: str | None) -> NestedEngine:

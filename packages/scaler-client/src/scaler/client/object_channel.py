@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from scaler.client.link_thread import LinkThread
 from scaler.client.sleepers import Sleepers
@@ -43,6 +43,9 @@ from scaler_protocol.transport.dealer import DealerLink
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode, encode
 from scaler_protocol.wire.envelope import UNSEQUENCED, Frame, encode_envelope
+
+if TYPE_CHECKING:
+    from scaler_protocol.security.credentials import PeerSecurity
 
 logger = logging.getLogger("scaler")
 
@@ -105,7 +108,15 @@ class ObjectChannel:
     `scaler.client.steps`); `fetch` and `delete` are for other threads of the client.
     """
 
-    def __init__(self, address: str, hello: m.Hello, listener: ObjectListener, *, timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        address: str,
+        hello: m.Hello,
+        listener: ObjectListener,
+        *,
+        timeout_seconds: float,
+        security: PeerSecurity | None,
+    ) -> None:
         self._address = address
         self._owner = hello.incarnation
         self._listener = listener
@@ -134,7 +145,7 @@ class ObjectChannel:
         self._drained = Sleepers()
         self._closing = False
         try:
-            link = DealerLink(address, new_id())
+            link = DealerLink(address, new_id(security.identity_prefix if security else b""), security)
         except TransportError as error:
             raise ObjectStorageException(f"cannot connect to object storage at {address}: {error}") from None
         self._thread = LinkThread(link, self, "scaler-objects")

@@ -30,6 +30,7 @@ from scaler.client.nested_engine import NestedEngine
 from scaler.client.object_reference import ObjectReference
 from scaler.client.progress import ProgressBar
 from scaler.client.seconds import checked_seconds
+from scaler.client.security import read_keys
 from scaler.core import effects
 from scaler.core.tasks import TaskGroup
 from scaler.serialization.serializer import AnySerializer
@@ -56,6 +57,7 @@ class Operations:
         serializer: AnySerializer | None,
         stream_output: bool,
         object_storage_address: str | None,
+        security: str | None,
         holder: object,
     ) -> None:
         """`holder`: the client, see `ConnectionEngine`."""
@@ -72,12 +74,14 @@ class Operations:
             checked_address("object_storage_address", object_storage_address)
         self.engine: Engine
         if address is not None:
+            keys = read_keys(security, "client", "operator")
             self.engine = ConnectionEngine(
                 address,
-                _hello(timeout_seconds, stream_output),
+                _hello(timeout_seconds, stream_output, keys.identity_prefix if keys is not None else b""),
                 timeout_seconds=timeout_seconds,
                 heartbeat_seconds=heartbeat_interval_seconds,
                 object_address=object_storage_address,
+                security=keys,
                 holder=holder,
             )
             self.address = address
@@ -351,12 +355,12 @@ def _length_of(iterable: Any) -> int:
         return -1
 
 
-def _hello(timeout_seconds: float, stream_output: bool) -> m.Hello:
+def _hello(timeout_seconds: float, stream_output: bool, identity_prefix: bytes) -> m.Hello:
     hostname = writable(socket.gethostname())
     return m.Hello(
         role=m.Role.CLIENT,
         name=f"client|{hostname}|{os.getpid()}",
-        incarnation=new_id(),
+        incarnation=new_id(identity_prefix),
         hostname=hostname,
         pid=os.getpid(),
         stream_output=stream_output,

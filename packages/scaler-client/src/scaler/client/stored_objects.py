@@ -12,7 +12,7 @@ import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scaler import errors
 from scaler.client.core_owner import CoreOwner
@@ -27,18 +27,28 @@ from scaler_protocol.runtime.random_ids import new_id
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.envelope import Frame
 
+if TYPE_CHECKING:
+    from scaler_protocol.security.credentials import PeerSecurity
+
 logger = logging.getLogger("scaler")
 
 
 class StoredObjects:
     """See the module. The sink of `serialization.arguments`, and the listener of the channel to object storage."""
 
-    def __init__(self, owner: CoreOwner, hello: m.Hello, address: Callable[[], str]) -> None:
-        """`address` returns where large values go now; an empty text where that is nowhere."""
+    def __init__(
+        self,
+        owner: CoreOwner,
+        hello: m.Hello,
+        address: Callable[[], str],
+        security: Callable[[], PeerSecurity | None],
+    ) -> None:
+        """`address` returns where large values go now; an empty text where that is nowhere. `security` returns the keys."""
         self._owner = owner
         self._core = owner.core
         self._hello = hello
         self._address = address
+        self._security = security
         self._uses = UsesByReference(owner.steps.queue.append)
         self.take_over = self._uses.take_over
         """See `UsesByReference.take_over`: ends uses that a task or a graph takes over. In the owner's thread."""
@@ -177,7 +187,13 @@ class StoredObjects:
             # A scheduler that was started again may have its object storage elsewhere.
             self._channel.move_to(address or self._channel.address)
         elif address:
-            self._channel = ObjectChannel(address, self._hello, self, timeout_seconds=self._owner.timeout_seconds)
+            try:
+                security = self._security()
+            except ValueError as error:
+                raise errors.ObjectStorageException(f"large values cannot be stored: {error}") from None
+            self._channel = ObjectChannel(
+                address, self._hello, self, timeout_seconds=self._owner.timeout_seconds, security=security
+            )
         else:
             raise errors.ObjectStorageException(
                 "this cluster has no object storage server, and the value is too large to travel without one"

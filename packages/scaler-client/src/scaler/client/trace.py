@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scaler.client.sleepers import Sleepers
 from scaler.client.steps import Start
@@ -21,6 +21,9 @@ from scaler_protocol.monitoring.topics import EVENTS, FIGURES
 from scaler_protocol.transport.publisher import Subscriber
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode
+
+if TYPE_CHECKING:
+    from scaler_protocol.security.credentials import PeerSecurity
 
 logger = logging.getLogger("scaler")
 
@@ -147,6 +150,7 @@ def record(
     monitor_address: str,
     timeout_seconds: float,
     unusable: Callable[[], ScalerError | None],
+    security: PeerSecurity | None = None,
 ) -> Iterator[None]:
     """See `Client.trace`. `unusable` returns why the client's session has ended, or None: then nothing more is waited for."""
     file = Path(path)
@@ -158,7 +162,7 @@ def record(
     listener = Start(
         threading.Thread(
             target=_listen,
-            args=(monitor_address, recording, weakref.ref(block)),
+            args=(monitor_address, recording, weakref.ref(block), security),
             name="scaler-trace",
             daemon=True,
         )
@@ -212,11 +216,11 @@ def _write(recording: Recording, file: Path) -> None:
     recording.write(file)
 
 
-def _listen(address: str, recording: Recording, block: weakref.ref[_Block]) -> None:
+def _listen(address: str, recording: Recording, block: weakref.ref[_Block], security: PeerSecurity | None) -> None:
     """The thread: record until the block has ended."""
     try:
         # In this order: whoever is sent figures is sent events from then on.
-        subscriber = Subscriber(address, (EVENTS, FIGURES))
+        subscriber = Subscriber(address, (EVENTS, FIGURES), security=security)
         try:
             _record_all(subscriber, recording, block)
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from os import PathLike
 
 from scaler.local.services import WORKER, LocalService, Service, command_line, require, require_worker_count
 
@@ -30,6 +31,7 @@ class Cluster(LocalService):
         garbage_collect_interval_seconds: float | None = None,
         trim_memory_threshold_bytes: int | None = None,
         hard_processor_suspend: bool | None = None,
+        security_dir: str | PathLike[str] | None = None,
         event_loop: str | None = None,
         io_threads: int | None = None,
         logging_paths: Sequence[str] | None = None,

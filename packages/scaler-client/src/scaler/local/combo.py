@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from os import PathLike
 from typing import Any, Self
 
+from scaler.client.security import checked_security
 from scaler.local.cluster import Cluster
 from scaler.local.scheduler import Scheduler
 from scaler.local.services import (
@@ -42,6 +44,7 @@ class SchedulerClusterCombo:
         per_worker_task_queue_size: int | None = None,
         protected: bool = True,
         *,
+        security: str | PathLike[str] | None = None,
         worker_names: Sequence[str] | None = None,
         preload: str | None = None,
         allocate_policy: str | None = None,
@@ -73,6 +76,7 @@ class SchedulerClusterCombo:
         `n_workers`: None for as many as CPUs; 0 for a scheduler that waits for workers from elsewhere. `address`: where the
         scheduler listens; None takes free ports. Tasks find the modules that this process finds.
         `object_storage_address`: where the object storage server listens; by default next to the scheduler.
+        `security`: the security directory with the keys of all services, see `docs/security.md`; by default there are none.
         `protected`: clients cannot shut the cluster down.
 
         Raises ValueError for a number of workers below 0 or over 65,535, ImportError where the three distributions are not
@@ -85,7 +89,8 @@ class SchedulerClusterCombo:
         from scaler_protocol.service import shared_process
 
         self._storage: Service | None = None
-        logging_settings: dict[str, Any] = {
+        common_settings: dict[str, Any] = {
+            "security_dir": checked_security(security),
             "logging_paths": logging_paths,
             "logging_config_file": logging_config_file,
             "logging_level": logging_level,
@@ -103,7 +108,7 @@ class SchedulerClusterCombo:
                             "memory_limit_bytes": memory_limit_bytes,
                             "object_size_limit_bytes": object_size_limit_bytes,
                             "event_loop": event_loop,
-                            **logging_settings,
+                            **common_settings,
                         }
                     ),
                 ],
@@ -133,7 +138,7 @@ class SchedulerClusterCombo:
                 load_balance_trigger_times=load_balance_trigger_times,
                 event_loop=event_loop,
                 io_threads=scheduler_io_threads,
-                **logging_settings,
+                **common_settings,
             )
             cluster = Cluster(
                 ON_INPUT,
@@ -150,7 +155,7 @@ class SchedulerClusterCombo:
                 hard_processor_suspend=hard_processor_suspend,
                 event_loop=event_loop,
                 io_threads=worker_io_threads,
-                **logging_settings,
+                **common_settings,
             )
             has_workers = n_workers is None or n_workers != 0
             services = [scheduler.command_line, cluster.command_line] if has_workers else [scheduler.command_line]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from os import PathLike
 
 from scaler.local.services import OBJECT_STORAGE, SCHEDULER, LocalService, Service, command_line, require
 
@@ -37,6 +38,7 @@ class Scheduler(LocalService):
         object_retention_seconds: float | None = None,
         load_balance_seconds: float | None = None,
         load_balance_trigger_times: int | None = None,
+        security_dir: str | PathLike[str] | None = None,
         event_loop: str | None = None,
         io_threads: int | None = None,
         logging_paths: Sequence[str] | None = None,

@@ -48,6 +48,14 @@ class TaskContext(Protocol):
         """The address of object storage; empty if there is none."""
 
     @property
+    def identity_prefix(self) -> bytes:
+        """How the ids of clients in this process begin: with keys, the fingerprint of the worker's."""
+
+    @property
+    def security_dir(self) -> str:
+        """Where the worker's key is; empty without keys."""
+
+    @property
     def depth(self) -> int:
         """Nesting depth of the running task: 0 when it was submitted by an application."""
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from scaler_protocol.runtime.values import value
 from scaler_protocol.security.authority import Authority, KeyRole
-from scaler_protocol.security.keys import KeyPair
+from scaler_protocol.security.keys import KeyPair, fingerprint
 
 
 @value
@@ -15,6 +15,11 @@ class PeerSecurity:
 
     own: KeyPair
     server: bytes
+
+    @property
+    def identity_prefix(self) -> bytes:
+        """How the routing identities of this end begin."""
+        return fingerprint(self.own.public)
 
 
 class ServerSecurity:
@@ -36,6 +41,10 @@ class ServerSecurity:
     def allowed(self) -> tuple[Authority, ...]:
         """Everybody who may connect."""
         return tuple(self._allowed.values())
+
+    def as_peer(self) -> PeerSecurity:
+        """Return what the scheduler has at its object storage server, which has the same key."""
+        return PeerSecurity(self.own, self.own.public)
 
     def allow(self, allowed: Iterable[Authority]) -> None:
         """Let in these keys from now on, and no others."""

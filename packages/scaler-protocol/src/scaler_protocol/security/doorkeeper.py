@@ -32,6 +32,10 @@ class Connections(Protocol):
 class Keys(Protocol):
     """The keys that a server lets in, read from a directory."""
 
+    @property
+    def allowed(self) -> tuple[Authority, ...]:
+        """Everybody who may connect."""
+
     def refresh(self) -> bool:
         """Read the list again if it has changed; return whether it had. Raises SecurityError."""
 
@@ -93,9 +97,16 @@ class Doorkeeper:
     def refresh(self, keys: Keys) -> None:
         """Let in whom the list of keys names now. Who is no longer in it loses its connection. To be called often."""
         try:
+            before = {authority.public: authority.name for authority in keys.allowed}
             if not keys.refresh():
                 return
-            reason = "the list of allowed keys was read again"
+            after = {authority.public: authority.name for authority in keys.allowed}
+            added = sorted(after[public] for public in after.keys() - before.keys())
+            revoked = sorted(before[public] for public in before.keys() - after.keys())
+            reason = (
+                f"the list of allowed keys was read again: added {', '.join(added) or 'none'}, "
+                f"revoked {', '.join(revoked) or 'none'}"
+            )
             self._logger.info("%s", reason)
         except SecurityError as error:
             reason = f"the earlier list of allowed keys stays in force: {error}"

@@ -11,14 +11,11 @@ from typing import Final
 
 from nacl.bindings import crypto_scalarmult_base
 
-from scaler_protocol.ids import ID_BYTES
+from scaler_protocol.ids import FINGERPRINT_BYTES, ID_BYTES
 from scaler_protocol.security.errors import KeyTextError
 
 KEY_BYTES: Final = 32
 KEY_CHARACTERS: Final = 40
-
-FINGERPRINT_BYTES: Final = 8
-"""So many bytes at the start of every routing identity are the fingerprint of its key."""
 
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
 _VALUES: Final = {digit: number for number, digit in enumerate(_DIGITS)}

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from scaler_protocol.ids import FINGERPRINT_BYTES
 from scaler_protocol.security.authority import KeyRole
-from scaler_protocol.security.keys import FINGERPRINT_BYTES
 from scaler_protocol.wire import messages as m
 
 Kinds = Mapping[type[Any], str]

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import signal
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from scaler_protocol.service.errors import ConfigurationError
+from scaler_protocol.service.hangup import on_hangup
 from scaler_protocol.service.settings import ServiceSettings, Short
 
 if TYPE_CHECKING:
@@ -38,13 +36,5 @@ def open_audit_log(path: Path) -> Iterator[AuditLog]:
         log = AuditLog(path)
     except OSError as error:
         raise ConfigurationError(f"--audit-log: cannot write to {path}: {error.strerror}") from None
-    with contextlib.closing(log):
-        if threading.current_thread() is not threading.main_thread():
-            yield log
-            return
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGHUP, log.reopen)
-        try:
-            yield log
-        finally:
-            loop.remove_signal_handler(signal.SIGHUP)
+    with contextlib.closing(log), on_hangup(log.reopen):
+        yield log

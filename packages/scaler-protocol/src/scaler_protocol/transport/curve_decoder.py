@@ -13,9 +13,10 @@ from scaler_protocol.errors import (
     WrongIdentityError,
     WrongServerKeyError,
 )
+from scaler_protocol.ids import FINGERPRINT_BYTES
 from scaler_protocol.security.authority import Authority
 from scaler_protocol.security.credentials import PeerSecurity, ServerSecurity
-from scaler_protocol.security.keys import FINGERPRINT_BYTES, fingerprint, pinned_id, to_text
+from scaler_protocol.security.keys import fingerprint, pinned_id, to_text
 from scaler_protocol.transport.curve import CurveClient, CurveServer, Entropy
 from scaler_protocol.transport.curve_boxes import (
     COMMAND,

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import zmq
 
 from scaler_protocol.errors import TransportError
 from scaler_protocol.transport.zmq_sockets import bind, configure, connect, descriptor, receive_frames, send_frames
 from scaler_protocol.wire.envelope import Frame
+
+if TYPE_CHECKING:
+    from scaler_protocol.security.credentials import PeerSecurity, ServerSecurity
+    from scaler_protocol.transport.monitor_keys import Readers
 
 SEND_QUEUE_MESSAGES = 32
 """Most messages that wait for one subscriber, besides those in the system's socket buffers; it loses further ones.
@@ -24,6 +29,9 @@ half a minute, see `zmq_sockets.configure`. Subscribers share waiting messages, 
 RECEIVE_QUEUE_MESSAGES = 1_000
 """Most messages that wait in the subscriber's process until it reads them."""
 
+REBIND_SECONDS, REBIND_PAUSE_SECONDS = 2.0, 0.002
+"""How long an address may stay in use after its socket was closed, and how often this is tried."""
+
 TOPICS_MAX = 1_000
 """Most different topics that are remembered, because anybody may subscribe to anything."""
 
@@ -34,23 +42,64 @@ class Publisher:
     A topic is the beginning of a message's first frame; the empty one stands for everything.
     """
 
-    def __init__(self, address: str, *, io_threads: int = 1, queue_messages: int = SEND_QUEUE_MESSAGES) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        io_threads: int = 1,
+        queue_messages: int = SEND_QUEUE_MESSAGES,
+        security: ServerSecurity | None = None,
+    ) -> None:
         """`io_threads` of ZeroMQ send to all subscribers; `queue_messages` may wait for each.
 
-        Raises TransportError when the address cannot be bound.
+        With `security`, only monitors and operators are let in. Raises TransportError when the address cannot be bound.
         """
         self._context: zmq.Context[Any] = zmq.Context(io_threads)
-        self._socket = self._context.socket(zmq.XPUB)
-        configure(self._socket, address)
-        self._socket.setsockopt(zmq.SNDHWM, queue_messages)
-        self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.setsockopt(zmq.XPUB_VERBOSER, 1)
+        self._queue_messages = queue_messages
+        self._readers: Readers | None = None
+        if security is not None:
+            # Imported late: it needs PyNaCl.
+            from scaler_protocol.transport.monitor_keys import Readers
+
+            self._readers = Readers(self._context, security)
+        self._socket = self._open(address)
         try:
             self.address = bind(self._socket, address)
         except TransportError:
             self.close()
             raise
         self._topics: Counter[bytes] = Counter()
+
+    def _open(self, address: str) -> zmq.Socket[Any]:
+        socket: zmq.Socket[Any] = self._context.socket(zmq.XPUB)
+        configure(socket, address)
+        socket.setsockopt(zmq.SNDHWM, self._queue_messages)
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.XPUB_VERBOSER, 1)
+        if self._readers is not None:
+            self._readers.prepare(socket)
+        return socket
+
+    def refresh_authorities(self) -> None:
+        """Disconnect subscribers whose keys are not let in any more.
+
+        libzmq cannot close the connection of one of them. So all are closed, and whoever is let in connects again by itself.
+        """
+        if self._readers is None or not self._readers.take_revoked():
+            return
+        self._socket.close(linger=0)
+        self._topics.clear()
+        self._socket = self._open(self.address)
+        deadline = time.monotonic() + REBIND_SECONDS
+        while True:
+            try:
+                bind(self._socket, self.address)
+                return
+            except TransportError:
+                # libzmq closes sockets in a thread of its own.
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(REBIND_PAUSE_SECONDS)
 
     def update_subscribers(self) -> int:
         """Read new subscriptions and cancellations; return how many subscriptions there are."""
@@ -82,6 +131,8 @@ class Publisher:
 
     def close(self) -> None:
         """Close the socket. Messages that have not been sent are lost."""
+        if self._readers is not None:
+            self._readers.close()
         self._socket.close()
         self._context.term()
 
@@ -89,10 +140,15 @@ class Publisher:
 class Subscriber:
     """A connected SUB that takes everything, or only messages whose first frame begins with one of `topics`."""
 
-    def __init__(self, address: str, topics: Sequence[bytes] = (b"",)) -> None:
+    def __init__(self, address: str, topics: Sequence[bytes] = (b"",), *, security: PeerSecurity | None = None) -> None:
         self._context: zmq.Context[Any] = zmq.Context(1)
         self._socket = self._context.socket(zmq.SUB)
         configure(self._socket, address)
+        if security is not None:
+            # Imported late: it needs PyNaCl.
+            from scaler_protocol.transport.monitor_keys import introduce
+
+            introduce(self._socket, security)
         self._socket.setsockopt(zmq.RCVHWM, RECEIVE_QUEUE_MESSAGES)
         for topic in topics:
             self._socket.setsockopt(zmq.SUBSCRIBE, topic)

@@ -10,6 +10,7 @@ from typing import Any
 from scaler_protocol.errors import WireError
 from scaler_protocol.monitoring.topics import FIGURES, dump_topic, dumped_task
 from scaler_protocol.service.errors import ServiceError
+from scaler_protocol.service.security_settings import peer_security
 from scaler_protocol.transport.publisher import Subscriber
 from scaler_protocol.wire.codec import decode
 from scaler_protocol.wire.messages import MonitorDump, MonitorEvents, MonitorFailures, MonitorLog, MonitorSnapshot
@@ -42,11 +43,12 @@ def write(path: Path, text: str) -> None:
 
 def collect(settings: DumpSettings) -> dict[str, Any]:
     """Return the dump, figures, failures and log lines. Raises `ServiceError` if none arrive in time."""
-    check_monitor_address(settings.monitor_address)
+    security = peer_security(settings, "monitor", "operator")
+    check_monitor_address(settings.monitor_address, security=security)
     wanted = tuple(dict.fromkeys(settings.tasks)) or (0,)
     dumps: dict[int, MonitorDump] = {}
     model = ClusterModel()
-    subscriber = Subscriber(str(settings.monitor_address), (FIGURES, *map(dump_topic, wanted)))
+    subscriber = Subscriber(str(settings.monitor_address), (FIGURES, *map(dump_topic, wanted)), security=security)
     deadline = time.monotonic() + settings.timeout
     try:
         while len(dumps) < len(wanted) or model.snapshot is None:

@@ -18,6 +18,7 @@ from textual.screen import ModalScreen
 from textual.widgets import ContentSwitcher, DataTable, Footer, Static
 
 from scaler_protocol.service.errors import ServiceError
+from scaler_protocol.service.security_settings import peer_security
 from scaler_protocol.wire.messages import MonitorSnapshot
 from scaler_ui.feed import FIGURES_ONLY, MonitorFeed
 from scaler_ui.model import ClusterModel, figures
@@ -317,13 +318,14 @@ BROKEN_PIPE_STATUS = 141
 
 def run(settings: TopSettings) -> int:
     """Show the cluster until the user leaves, or print it once. Returns the exit status."""
-    check_monitor_address(settings.monitor_address)
+    security = peer_security(settings, "monitor", "operator")
+    check_monitor_address(settings.monitor_address, security=security)
     if settings.once:
-        with MonitorFeed(settings.monitor_address, FIGURES_ONLY) as feed:
+        with MonitorFeed(settings.monitor_address, FIGURES_ONLY, security=security) as feed:
             return _print(read_once(feed, settings.timeout, as_json=settings.as_json))
     if not sys.stdout.isatty() or os.environ.get("TERM") in (None, "", "dumb"):
         raise ServiceError("standard output is not a terminal; use --once to print text, or --once --json for programs")
-    with MonitorFeed(settings.monitor_address, FIGURES_ONLY) as feed:
+    with MonitorFeed(settings.monitor_address, FIGURES_ONLY, security=security) as feed:
         return TopApplication(feed, settings.timeout).run() or 0
 
 

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from scaler_protocol.service.errors import ServiceError
+from scaler_protocol.service.security_settings import peer_security
 from scaler_ui.feed import MonitorFeed
 from scaler_ui.model.chrome_trace import chrome_trace
 from scaler_ui.monitor_address import check_monitor_address
@@ -17,8 +18,9 @@ _POLL_SECONDS = 0.05
 
 def run(settings: TraceSettings) -> int:
     """Watch, and write the file. Returns the exit status."""
-    check_monitor_address(settings.monitor_address)
-    with MonitorFeed(settings.monitor_address) as feed:
+    security = peer_security(settings, "monitor", "operator")
+    check_monitor_address(settings.monitor_address, security=security)
+    with MonitorFeed(settings.monitor_address, security=security) as feed:
         _wait_for_scheduler(feed, settings.timeout)
         with contextlib.suppress(KeyboardInterrupt):
             time.sleep(settings.seconds)

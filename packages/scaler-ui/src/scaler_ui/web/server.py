@@ -16,6 +16,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from scaler_protocol.service.security_settings import peer_security
 from scaler_protocol.service.web import run_application
 from scaler_ui.feed import MonitorFeed
 from scaler_ui.model import figures
@@ -207,9 +208,10 @@ class _FreshFiles(StaticFiles):
 
 def run(settings: WebSettings) -> int:
     """Serve the pages until asked to stop. Returns the exit status."""
-    check_monitor_address(settings.monitor_address, host_may_come=True)
+    security = peer_security(settings, "monitor", "operator")
+    check_monitor_address(settings.monitor_address, host_may_come=True, security=security)
     stopping = threading.Event()
-    with MonitorFeed(settings.monitor_address) as feed, _telemetry(feed, settings.otel_endpoint):
+    with MonitorFeed(settings.monitor_address, security=security) as feed, _telemetry(feed, settings.otel_endpoint):
         application = create_application(
             feed,
             silent_after_s=settings.timeout,

@@ -30,6 +30,10 @@ class ProcessorOptions:
     """`sys.path` for what tasks import."""
     path_source: str = ""
     """The local socket that tells what the client's `sys.path` has become since; empty where nobody does."""
+    identity_prefix: str = ""
+    """How the ids of clients inside tasks begin: with keys, the fingerprint of the worker's key, in hexadecimal."""
+    security_dir: str = ""
+    """Where the worker's key is. Only a client inside a task that stores large values reads it."""
     fences: Fences = field(default_factory=Fences)
 
     @classmethod

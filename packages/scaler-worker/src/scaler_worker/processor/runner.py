@@ -120,6 +120,16 @@ class Processor:
         return self._options.scheduler_address
 
     @property
+    def identity_prefix(self) -> bytes:
+        """How the ids of clients in this process begin: with keys, the fingerprint of the worker's."""
+        return bytes.fromhex(self._options.identity_prefix)
+
+    @property
+    def security_dir(self) -> str:
+        """Where the worker's key is; empty without keys."""
+        return self._options.security_dir
+
+    @property
     def object_storage_address(self) -> str:
         """The address of object storage now; empty: there is none."""
         return self._control.storage_address

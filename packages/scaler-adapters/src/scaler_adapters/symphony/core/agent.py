@@ -21,6 +21,7 @@ from scaler_adapters.symphony.core.options import SymphonyOptions, hello_of
 from scaler_adapters.symphony.core.tasks import Task, TaskTable
 from scaler_adapters.symphony.task_runner import RemoteTask
 from scaler_protocol.errors import SessionError
+from scaler_protocol.ids import FINGERPRINT_BYTES
 from scaler_protocol.payloads.framing import unframe_object
 from scaler_protocol.runtime.core import INFO, WARNING, Outbox, require
 from scaler_protocol.session import Connection, Established, HeartbeatDue, Lost, Received, RefusedByPeer, SilenceWatch
@@ -345,6 +346,8 @@ class SymphonyCore:
             scheduler_address=self._options.scheduler_address,
             object_storage_address=self._options.object_storage_address,
             carried=tuple(task.carried),
+            security_dir=self._options.security_dir,
+            identity_prefix=self._options.incarnation[:FINGERPRINT_BYTES] if self._options.security_dir else b"",
         )
         self._outbox.add(effects.RunTask(task.key, remote))
 

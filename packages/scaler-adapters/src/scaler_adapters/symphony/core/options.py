@@ -26,6 +26,8 @@ class SymphonyOptions:
     """0 for no limit."""
     object_storage_address: str = ""
     """Empty for the one that the scheduler names."""
+    security_dir: str = ""
+    """Where hosts of Symphony have the worker's key, for clients inside tasks; empty without keys."""
 
 
 def hello_of(options: SymphonyOptions) -> m.Hello:

@@ -1,0 +1,137 @@
+"""Clusters with keys: everything works, and nobody else gets in."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scaler import Client, SchedulerClusterCombo
+from scaler.errors import ConnectionRefusedByScheduler, DisconnectedError, ScalerError
+from scaler_protocol.security.authority import KeyRole
+from scaler_protocol.testing.security_directory import add_key, make_security_directory, revoke
+from tests.integration import functions as f
+from tests.integration.deployment import Deployment, Service, wait_for
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    """A security directory."""
+    return make_security_directory(tmp_path / "keys")
+
+
+@pytest.fixture
+def scheduler(deployment: Deployment, keys: Path) -> Service:
+    """A scheduler with keys and two workers."""
+    scheduler = deployment.scheduler("--security-dir", str(keys))
+    deployment.workers(scheduler, "--security-dir", str(keys))
+    return scheduler
+
+
+def test_tasks_maps_objects_and_clients_inside_tasks(scheduler: Service, keys: Path) -> None:
+    with Client(scheduler.address, security=keys) as client:
+        assert client.submit(f.square, 4).result() == 16
+        assert client.map(f.square, range(200)) == [n * n for n in range(200)]
+        large = np.arange(4_000_000)
+        assert np.array_equal(client.submit(np.sort, large).result(), large)
+        reference = client.send_object(large)
+        assert client.submit(np.sum, reference).result() == large.sum()
+        assert client.submit(f.use_client_without_address, 7).result() == 49
+        assert client.submit(f.parent_of_two, client, 3).result() == 9 + 16
+        assert client.submit(f.sum_in_a_child, 500_000).result() == pytest.approx(f.sum_of(f.random_array(1, 500_000)))
+
+
+def test_a_combo_has_keys(keys: Path) -> None:
+    with SchedulerClusterCombo(2, security=keys) as combo:
+        with Client(combo.get_address(), security=keys) as client:
+            assert client.map(f.square, range(20)) == [n * n for n in range(20)]
+        with pytest.raises(ConnectionRefusedByScheduler, match="security"):
+            Client(combo.get_address(), timeout_seconds=20)
+
+
+def test_who_has_no_key_or_another_is_told_at_once(scheduler: Service, keys: Path, tmp_path: Path) -> None:
+    began = time.monotonic()
+    with pytest.raises(ConnectionRefusedByScheduler, match="lets in only peers with keys"):
+        Client(scheduler.address)
+    with pytest.raises(ConnectionRefusedByScheduler, match="another key than the one expected"):
+        Client(scheduler.address, security=make_security_directory(tmp_path / "others"))
+    add_key(keys, KeyRole.CLIENT, "client-unknown", allowed=False)
+    (keys / "client-unknown.key").replace(keys / "client.key")
+    with pytest.raises(ConnectionRefusedByScheduler, match="key"):
+        Client(scheduler.address, security=keys)
+    assert time.monotonic() < began + 10
+
+
+def test_a_client_with_keys_is_told_that_the_scheduler_has_none(deployment: Deployment, keys: Path) -> None:
+    scheduler = deployment.scheduler()
+    with pytest.raises(ConnectionRefusedByScheduler, match="uses no keys"):
+        Client(scheduler.address, security=keys)
+
+
+def test_the_audit_log_tells_who_did_what(deployment: Deployment, keys: Path, tmp_path: Path) -> None:
+    log = tmp_path / "audit.jsonl"
+    scheduler = deployment.scheduler("--security-dir", str(keys), "--audit-log", str(log))
+    deployment.workers(scheduler, "--security-dir", str(keys))
+    with Client(scheduler.address, security=keys) as client:
+        client.submit(f.square, 4).result()
+    text = log.read_text()
+    assert '"name":"client","role":"client"' in text.replace(": ", ":").replace(", ", ",")
+    assert "square" in text
+
+
+def test_a_revoked_client_loses_its_connection_and_nobody_else_notices(scheduler: Service, keys: Path) -> None:
+    with Client(scheduler.address, security=keys) as other:
+        steady = [other.submit(f.sleep_and_return, 0.01, n) for n in range(200)]
+        add_key(keys, KeyRole.OPERATOR, "second")
+        (keys / "client.key").replace(keys / "client.kept")
+        (keys / "operator.key").replace(keys / "operator.kept")
+
+        def connect() -> Client | None:
+            try:
+                return Client(scheduler.address, security=keys, timeout_seconds=5)
+            except ScalerError:
+                return None
+
+        # The server looks at its list more than twice a second.
+        revoked = wait_for("the new key to be let in", connect)
+        assert revoked is not None
+        assert revoked.submit(f.square, 3).result() == 9
+        waiting = revoked.submit(time.sleep, 60)
+        revoke(keys, "second")
+        began = time.monotonic()
+        with pytest.raises(DisconnectedError):
+            waiting.result(timeout=30)
+        assert time.monotonic() < began + 20
+        revoked.disconnect()
+        assert [future.result() for future in steady] == list(range(200))
+
+
+def test_a_broken_list_leaves_the_earlier_in_force(scheduler: Service, keys: Path) -> None:
+    with (keys / "allowed_keys").open("a") as file:
+        file.write("nonsense\n")
+    os.kill(scheduler.pid, signal.SIGHUP)
+    scheduler.wait_log("stays in force")
+    with Client(scheduler.address, security=keys) as client:
+        assert client.submit(f.square, 4).result() == 16
+
+
+def test_work_goes_on_after_scheduler_and_storage_were_killed(deployment: Deployment, keys: Path) -> None:
+    storage = deployment.storage("--security-dir", str(keys))
+    scheduler = deployment.scheduler("--security-dir", str(keys), "--object-storage-address", storage.address)
+    deployment.workers(scheduler, "--security-dir", str(keys))
+    with Client(scheduler.address, security=keys) as client:
+        large = np.arange(1_000_000)
+        assert client.submit(np.sum, large).result() == large.sum()
+        futures = [client.submit(f.sleep_and_return, 0.02, n) for n in range(100)]
+        scheduler.kill()
+        storage.kill()
+        deployment.storage("--security-dir", str(keys), address=storage.address)
+        deployment.scheduler(
+            "--security-dir", str(keys), "--object-storage-address", storage.address, address=scheduler.address
+        )
+        assert [future.result(timeout=60) for future in futures] == list(range(100))
+        assert client.submit(np.sum, large).result(timeout=60) == large.sum()
