@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import time
 from pathlib import Path
@@ -13,7 +14,13 @@ import pytest
 from scaler import Client, SchedulerClusterCombo
 from scaler.errors import ConnectionRefusedByScheduler, DisconnectedError, ScalerError
 from scaler_protocol.security.authority import KeyRole
-from scaler_protocol.testing.security_directory import add_key, make_security_directory, revoke
+from scaler_protocol.security.command import main as scaler_keys
+from scaler_protocol.security.credentials import PeerSecurity
+from scaler_protocol.security.directory import load_peer
+from scaler_protocol.security.directory_changes import revoke
+from scaler_protocol.security.keys import new_key_pair
+from scaler_protocol.testing.security_directory import add_key, make_security_directory
+from scaler_protocol.transport.publisher import Subscriber
 from tests.integration import functions as f
 from tests.integration.deployment import Deployment, Service, wait_for
 
@@ -135,3 +142,70 @@ def test_work_goes_on_after_scheduler_and_storage_were_killed(deployment: Deploy
         )
         assert [future.result(timeout=60) for future in futures] == list(range(100))
         assert client.submit(np.sum, large).result(timeout=60) == large.sum()
+
+
+def test_a_connection_file_is_all_that_a_client_needs(scheduler: Service, keys: Path, tmp_path: Path) -> None:
+    file = tmp_path / "cluster.scaler"
+    assert scaler_keys(["connect", str(keys), "--name", "client", "--address", scheduler.address, "-o", str(file)]) == 0
+    with Client(str(file)) as client, Client(file) as other:
+        assert client.address == scheduler.address
+        assert client.submit(f.square, 4).result() == 16
+        large = np.arange(1_000_000)
+        assert other.submit(np.sum, large).result() == large.sum()
+        copy = pickle.loads(pickle.dumps(client))
+        assert copy.submit(f.parent_of_two, client, 3).result() == 9 + 16
+        copy.disconnect()
+    with pytest.raises(ValueError, match="has the keys already"):
+        Client(file, security=keys)
+    with pytest.raises(ValueError, match=r"missing\.scaler: No such file"):
+        Client("missing.scaler")
+
+
+def test_monitors_need_a_key_that_may_read(scheduler: Service, keys: Path) -> None:
+    monitor = str(scheduler.addresses["monitor"])
+    revoked = add_key(keys, KeyRole.MONITOR, "second")
+    server = load_peer(keys, KeyRole.MONITOR).server
+
+    def hears(security: PeerSecurity | None) -> bool:
+        subscriber = Subscriber(monitor, security=security)
+        try:
+            return subscriber.receive(4.0) is not None
+        finally:
+            subscriber.close()
+
+    assert hears(load_peer(keys, KeyRole.MONITOR))
+    assert hears(load_peer(keys, KeyRole.OPERATOR))
+    assert not hears(None)
+    assert not hears(load_peer(keys, KeyRole.CLIENT))
+    assert not hears(PeerSecurity(load_peer(keys, KeyRole.MONITOR).own, new_key_pair().public))
+    steady, gone = (
+        Subscriber(monitor, security=load_peer(keys, KeyRole.MONITOR)),
+        Subscriber(monitor, security=PeerSecurity(revoked, server)),
+    )
+    try:
+        assert steady.receive(5.0) is not None
+        assert gone.receive(5.0) is not None
+        revoke(keys, "second")
+
+        def is_silent() -> bool:
+            return gone.receive(2.0) is None
+
+        wait_for("the revoked monitor to hear nothing", is_silent)
+        assert steady.receive(5.0) is not None
+    finally:
+        steady.close()
+        gone.close()
+
+
+def test_a_trace_needs_a_key_that_may_read(scheduler: Service, keys: Path, tmp_path: Path) -> None:
+    with Client(scheduler.address, security=keys) as client, client.trace(tmp_path / "trace.json"):
+        client.map(f.square, range(10))
+    assert "square" in (tmp_path / "trace.json").read_text()
+    file = tmp_path / "c.scaler"
+    assert scaler_keys(["connect", str(keys), "--name", "client", "--address", scheduler.address, "-o", str(file)]) == 0
+    with (
+        Client(file) as client,
+        pytest.raises(ValueError, match="role client, not monitor or operator"),
+        client.trace(tmp_path / "trace.json"),
+    ):
+        pass

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from scaler.client.future import FutureOwner, ScalerFuture
 from scaler.client.object_reference import ObjectReference
-from scaler.client.security import checked_security
+from scaler.client.security import resolved
 from scaler.serialization.serializer import AnySerializer
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Client:
 
     def __init__(
         self,
-        address: str | None = None,
+        address: str | PathLike[str] | None = None,
         profiling: bool = False,
         timeout_seconds: float = 60,
         heartbeat_interval_seconds: float = 2,
@@ -41,7 +41,8 @@ class Client:
     ) -> None:
         """Connect, and return once the scheduler has answered.
 
-        `address`: of the scheduler, such as `tcp://127.0.0.1:2345`. May be left out inside a task only.
+        `address`: of the scheduler, such as `tcp://127.0.0.1:2345`; or a connection file, such as `cluster.scaler`, which
+        `scaler_keys connect` writes. May be left out inside a task only.
         `profiling`: measure CPU time and memory of each task, see `ScalerFuture.profiling_info`.
         `timeout_seconds`: how long the scheduler may be silent before unanswered futures fail with DisconnectedError.
         `heartbeat_interval_seconds`: how often the client says that it lives.
@@ -58,6 +59,7 @@ class Client:
         """
         from scaler.client.operations import Operations
 
+        scheduler, keys = resolved(address, security)
         self.serializer = serializer
         self.profiling = profiling
         self._settings: dict[str, Any] = {
@@ -67,9 +69,9 @@ class Client:
             "serializer": serializer,
             "stream_output": stream_output,
             "object_storage_address": object_storage_address,
-            "security": checked_security(security),
+            "security": keys,
         }
-        self._operations: Operations = Operations(address, **self._settings, holder=self)
+        self._operations: Operations = Operations(scheduler, **self._settings, holder=self)
         self._submit = self._operations.submit
         self.owner: FutureOwner = self._operations.engine.futures
         finalizer = weakref.finalize(self, self._operations.forget)

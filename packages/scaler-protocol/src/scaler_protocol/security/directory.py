@@ -101,7 +101,11 @@ def read_server_public(directory: Path) -> bytes:
 
 def read_key(path: Path) -> KeyFile:
     """Return what a key file says. Raises SecurityFileError."""
-    document = read_secret_document(path)
+    return read_key_document(path, read_secret_document(path))
+
+
+def read_key_document(path: Path, document: dict[str, object]) -> KeyFile:
+    """Return whose key pair a document has. `path` is where it was. Raises SecurityFileError."""
     name, role = _field(path, document, "name"), _field(path, document, "role")
     check_name(name, str(path))
     try:
@@ -156,11 +160,15 @@ def read_secret_document(path: Path) -> dict[str, object]:
 
 def pair_of(path: Path, document: dict[str, object]) -> KeyPair:
     """Return the key pair that a document has. Raises SecurityFileError."""
-    secret = _key_of(path, _field(path, document, "secret"))
-    public = _key_of(path, _field(path, document, "public"))
+    secret, public = key_field(path, document, "secret"), key_field(path, document, "public")
     if public_of(secret) != public:
         raise SecurityFileError(f"{path}: the public key does not belong to the secret one")
     return KeyPair(public, secret)
+
+
+def key_field(path: Path, document: dict[str, object], name: str) -> bytes:
+    """Return the key that a document has under this name. Raises SecurityFileError."""
+    return _key_of(path, _field(path, document, name))
 
 
 def pair_text(pair: KeyPair) -> str:

@@ -1,0 +1,122 @@
+"""The command `scaler_keys`: makes, lists, hands out and revokes the keys of a cluster."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from scaler_protocol.address import Address, AddressError
+from scaler_protocol.security.authority import KeyRole
+from scaler_protocol.security.directory import ALLOWED_KEYS, GRANTED, read_allowed
+from scaler_protocol.security.directory_changes import add, connect, export, export_server, generate, revoke
+from scaler_protocol.security.errors import SecurityError
+from scaler_protocol.security.keys import to_text
+
+COMMAND = "scaler_keys"
+ROLES = sorted(str(role) for role in GRANTED)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with these arguments (default: those of this process). Returns its exit status."""
+    given = _parser().parse_args(arguments)
+    try:
+        given.run(given)
+    except SecurityError as error:
+        print(f"{COMMAND}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=COMMAND,
+        description="Makes, lists, hands out and revokes the keys of a cluster. All of them are files in a directory, which "
+        "--security-dir of every other command names.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, meaning: str) -> argparse.ArgumentParser:
+        found = commands.add_parser(name, help=meaning, description=f"{meaning[0].upper()}{meaning[1:]}.")
+        found.add_argument("directory", metavar="DIR", type=Path, help="the security directory")
+        return found
+
+    made = command("generate", "make a directory with the server's keys and one key for each role")
+    made.set_defaults(run=_generate)
+
+    added = command("add", "make one more key, and let it in")
+    added.add_argument("--role", required=True, choices=ROLES, help="what its owner is to the cluster")
+    added.add_argument("--name", required=True, help="what its owner is called: letters, digits, . _ -")
+    added.set_defaults(run=_add)
+
+    listed = command("list", "show whose keys are let in")
+    listed.set_defaults(run=_list)
+
+    revoked = command("revoke", "let a key in no longer; running servers close its connections within a second")
+    revoked.add_argument("name", metavar="NAME", help="whose")
+    revoked.set_defaults(run=_revoke)
+
+    exported = command("export", "make a directory with what one owner needs, to be copied to its machine")
+    exported.add_argument(
+        "name",
+        metavar="NAME",
+        help="whose key; `server` for what scheduler and object storage need, which cannot make or hand out keys then",
+    )
+    exported.add_argument("target", metavar="OUT", type=Path, help="the directory to make")
+    exported.set_defaults(run=_export)
+
+    connected = command("connect", "write a connection file, with which Client(FILE) needs nothing else")
+    connected.add_argument("--name", required=True, help="whose key it has")
+    connected.add_argument("--address", required=True, help="the scheduler's address, as in tcp://10.0.0.5:2345")
+    connected.add_argument(
+        "-o", "--output", metavar="FILE", type=Path, help="the file to write (default: NAME.scaler in this folder)"
+    )
+    connected.set_defaults(run=_connect)
+    return parser
+
+
+def _generate(given: argparse.Namespace) -> None:
+    generate(given.directory)
+    print(f"{given.directory} has the server's keys, and one key for each role:")
+    _list(given)
+
+
+def _add(given: argparse.Namespace) -> None:
+    print(add(given.directory, KeyRole(given.role), given.name))
+
+
+def _list(given: argparse.Namespace) -> None:
+    for authority in read_allowed(given.directory / ALLOWED_KEYS):
+        print(f"{authority.role:<8}  {to_text(authority.public)}  {authority.name}")
+
+
+def _revoke(given: argparse.Namespace) -> None:
+    gone = revoke(given.directory, given.name)
+    print(f"{gone.name} ({gone.role}) is not let in any more")
+
+
+def _export(given: argparse.Namespace) -> None:
+    if given.name == "server":
+        export_server(given.directory, given.target)
+    else:
+        export(given.directory, given.name, given.target)
+    print(given.target)
+
+
+def _connect(given: argparse.Namespace) -> None:
+    try:
+        address = Address.parse(given.address)
+        if not address.can_be_connected:
+            raise AddressError(
+                f"{given.address!r} is not an address to connect to: it needs a host and a port other than 0"
+            )
+    except AddressError as error:
+        raise SecurityError(f"--address: {error}") from None
+    target = given.output or Path(f"{given.name}.scaler")
+    connect(given.directory, given.name, str(address), target)
+    print(target)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,195 @@
+"""Makes and changes security directories and connection files. Each change is whole or did not happen, and replaces no secret."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from scaler_protocol.security.authority import Authority, KeyRole
+from scaler_protocol.security.directory import (
+    ALLOWED_KEYS,
+    GRANTED,
+    SERVER_KEY,
+    SERVER_PUBLIC,
+    KeyFile,
+    check_name,
+    pair_text,
+    read_allowed,
+    read_key,
+    read_server_public,
+)
+from scaler_protocol.security.errors import SecurityFileError
+from scaler_protocol.security.keys import new_key_pair, to_text
+
+FIRST_ROLES = (KeyRole.CLIENT, KeyRole.WORKER, KeyRole.ADAPTER, KeyRole.MONITOR, KeyRole.OPERATOR)
+"""A new directory has one key for each, named as the role."""
+
+_HEAD = "# Who is let in: PUBLIC ROLE NAME. Servers read this file again when it changes.\n"
+
+
+def generate(directory: Path) -> None:
+    """Make a directory with the server's keys and one key for each role. Raises SecurityFileError if there is one."""
+    with _named(directory):
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _locked(directory):
+            if any((directory / name).exists() for name in (SERVER_KEY, SERVER_PUBLIC, ALLOWED_KEYS)):
+                raise SecurityFileError(f"{directory} has keys already; nothing was changed")
+            server = new_key_pair()
+            _write_new(directory / SERVER_PUBLIC, to_text(server.public) + "\n", mode=0o644)
+            _write_new(directory / ALLOWED_KEYS, _HEAD, mode=0o644)
+            for role in FIRST_ROLES:
+                _add(directory, role, role)
+            # Last: with it the directory is complete.
+            _write_new(directory / SERVER_KEY, pair_text(server))
+
+
+def add(directory: Path, role: KeyRole, name: str) -> Path:
+    """Make a key of its own for somebody, let it in, and return its file. Raises SecurityFileError."""
+    with _named(directory), _locked(directory):
+        return _add(directory, role, name)
+
+
+def revoke(directory: Path, name: str) -> Authority:
+    """Let a key in no longer, and return whose it was. Its file stays. Raises SecurityFileError if it is not in the list."""
+    with _named(directory), _locked(directory):
+        path = directory / ALLOWED_KEYS
+        allowed = read_allowed(path)
+        gone = next((authority for authority in allowed if authority.name == name), None)
+        if gone is None:
+            raise SecurityFileError(f"{path} has no key with the name {name!r}; nothing was changed")
+        public = to_text(gone.public)
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        _replace(path, "".join(line for line in lines if line.split()[:1] != [public]))
+        return gone
+
+
+def export(directory: Path, name: str, target: Path) -> None:
+    """Make a directory with what the owner of one key needs, to hand out. Raises SecurityFileError."""
+    key, server = _own(directory, name), read_server_public(directory)
+    with _named(target):
+        target.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _locked(target):
+            path = target / f"{key.name}.key"
+            for existing in (path, target / SERVER_PUBLIC):
+                if existing.exists():
+                    raise SecurityFileError(f"{existing} exists; nothing was changed")
+            _write_new(target / SERVER_PUBLIC, to_text(server) + "\n", mode=0o644)
+            _write_new(path, _key_text(key))
+
+
+def export_server(directory: Path, target: Path) -> None:
+    """Make a directory with what scheduler and object storage server need. Raises SecurityFileError."""
+    with _named(target):
+        target.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _locked(target):
+            names = (SERVER_PUBLIC, ALLOWED_KEYS, SERVER_KEY)
+            for name in names:
+                if (target / name).exists():
+                    raise SecurityFileError(f"{target / name} exists; nothing was changed")
+            for name in names:
+                with _named(directory / name):
+                    text = (directory / name).read_text(encoding="utf-8")
+                _write_new(target / name, text, mode=0o600 if name == SERVER_KEY else 0o644)
+
+
+def connect(directory: Path, name: str, address: str, target: Path) -> None:
+    """Write a connection file: an address, the server's public key and one key pair. Raises SecurityFileError."""
+    key, server = _own(directory, name), read_server_public(directory)
+    head = (
+        f"# Keep this file to yourself: who has it is {key.name}.\n"
+        # Where JSON's texts are printable, they are TOML's too.
+        f"address = {json.dumps(address, ensure_ascii=False)}\n"
+        f'server = "{to_text(server)}"\n'
+    )
+    with _named(target):
+        _write_new(target, head + _key_text(key))
+
+
+# --- private
+
+
+def _add(directory: Path, role: KeyRole, name: str) -> Path:
+    check_name(name, "--name")
+    if role not in GRANTED:
+        raise SecurityFileError(f"no key can be made for the role {role}")
+    listed = directory / ALLOWED_KEYS
+    if any(authority.name == name for authority in read_allowed(listed)):
+        raise SecurityFileError(f"{listed} has a key with the name {name} already; nothing was changed")
+    pair = new_key_pair()
+    path = directory / f"{name}.key"
+    _write_new(path, _key_text(KeyFile(name, role, pair)))
+    text = listed.read_text(encoding="utf-8")
+    separator = "" if not text or text.endswith("\n") else "\n"
+    _replace(listed, f"{text}{separator}{to_text(pair.public)} {role} {name}\n")
+    return path
+
+
+def _own(directory: Path, name: str) -> KeyFile:
+    check_name(name, "--name")
+    return read_key(directory / f"{name}.key")
+
+
+def _key_text(key: KeyFile) -> str:
+    return f'name = "{key.name}"\nrole = "{key.role}"\n{pair_text(key.pair)}'
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Say of which path an error of the system is."""
+    try:
+        yield
+    except OSError as error:
+        raise SecurityFileError(f"{error.filename or path}: {error.strerror}") from None
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Nobody else changes this directory meanwhile."""
+    if os.name != "posix":
+        yield
+        return
+    import fcntl
+
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _write_new(path: Path, text: str, *, mode: int = 0o600) -> None:
+    """Write a file that must not exist yet; nobody sees a part of it."""
+    draft = _draft(path, text, mode)
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        raise SecurityFileError(f"{path} exists; nothing was changed") from None
+    finally:
+        draft.unlink()
+
+
+def _replace(path: Path, text: str) -> None:
+    mode = path.stat().st_mode & 0o777
+    draft = _draft(path, text, mode)
+    # What belongs to the service's user goes on belonging to it if root changes it.
+    with contextlib.suppress(OSError):
+        found = path.stat()
+        shutil.chown(draft, found.st_uid, found.st_gid)
+    draft.replace(path)
+
+
+def _draft(path: Path, text: str, mode: int) -> Path:
+    draft = path.with_name(f".{path.name}.{os.getpid()}.new")
+    draft.unlink(missing_ok=True)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.chmod(mode)
+    return draft

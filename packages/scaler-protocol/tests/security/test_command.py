@@ -1,0 +1,132 @@
+"""The command `scaler_keys`, and that changes of a directory are whole."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scaler_protocol.security.authority import KeyRole
+from scaler_protocol.security.command import main
+from scaler_protocol.security.connection_file import read_connection
+from scaler_protocol.security.directory import load_peer, load_server, read_allowed
+from scaler_protocol.security.errors import SecurityFileError
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """A directory as `generate` makes it."""
+    path = tmp_path / "keys"
+    assert main(["generate", str(path)]) == 0
+    return path
+
+
+def snapshot(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    capsys.readouterr()
+    assert main(words) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("scaler_keys: ")
+    assert shown.err.count("\n") == 1
+    return shown.err
+
+
+def test_generate_makes_private_files_for_every_role(directory: Path) -> None:
+    os.umask(os.umask(0o022))
+    modes = {path.name: path.stat().st_mode & 0o777 for path in directory.iterdir()}
+    assert modes == {
+        "server.key": 0o600,
+        "server.pub": 0o644,
+        "allowed_keys": 0o644,
+        **{f"{role}.key": 0o600 for role in ("client", "worker", "adapter", "monitor", "operator")},
+    }
+    assert directory.stat().st_mode & 0o777 == 0o700
+    server = load_server(directory)
+    for role in (KeyRole.CLIENT, KeyRole.WORKER, KeyRole.ADAPTER, KeyRole.MONITOR, KeyRole.OPERATOR):
+        found = server.authority(load_peer(directory, role).own.public)
+        assert found is not None
+        assert found.role is role
+
+
+def test_nothing_is_overwritten(directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = snapshot(directory)
+    assert "has keys already" in refused(capsys, "generate", str(directory))
+    assert "name client already" in refused(capsys, "add", str(directory), "--role", "client", "--name", "client")
+    assert "no key with the name 'nobody'" in refused(capsys, "revoke", str(directory), "nobody")
+    (directory / "left.key").write_text("somebody's")
+    assert "left.key exists" in refused(capsys, "add", str(directory), "--role", "client", "--name", "left")
+    (directory / "left.key").unlink()
+    file = tmp_path / "c.scaler"
+    words = ["connect", str(directory), "--name", "client", "--address", "tcp://127.0.0.1:1", "-o", str(file)]
+    assert main(words) == 0
+    assert "c.scaler exists" in refused(capsys, *words)
+    assert snapshot(directory) == before
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a b", "a\nb", "server", "-x", "é", "n" * 65, "."])
+def test_names_are_plain(directory: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    before = snapshot(directory)
+    assert "is no name for a key" in refused(capsys, "add", str(directory), "--role", "client", f"--name={name}")
+    assert snapshot(directory) == before
+
+
+def test_add_list_and_revoke(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["add", str(directory), "--role", "client", "--name", "pricing"]) == 0
+    public = read_allowed(directory / "allowed_keys")[-1].public
+    assert main(["revoke", str(directory), "client"]) == 0
+    capsys.readouterr()
+    assert main(["list", str(directory)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[-1] for line in lines] == ["worker", "adapter", "monitor", "operator", "pricing"]
+    assert load_server(directory).authority(public) is not None
+    assert (directory / "allowed_keys").read_text().startswith("# Who is let in")
+
+
+def test_what_is_handed_out_is_enough_and_no_more(directory: Path, tmp_path: Path) -> None:
+    assert main(["export", str(directory), "worker", str(tmp_path / "w")]) == 0
+    assert {path.name for path in (tmp_path / "w").iterdir()} == {"server.pub", "worker.key"}
+    assert load_peer(tmp_path / "w", KeyRole.WORKER).own.public == load_peer(directory, KeyRole.WORKER).own.public
+    assert main(["export", str(directory), "server", str(tmp_path / "s")]) == 0
+    assert {path.name for path in (tmp_path / "s").iterdir()} == {"server.pub", "server.key", "allowed_keys"}
+    assert load_server(tmp_path / "s").allowed[:5] == load_server(directory).allowed[:5]
+
+
+def test_a_connection_file_says_where_and_who(
+    directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "c.scaler"
+    words = ["connect", str(directory), "--name", "client", "--address", "tcp://10.0.0.5:2345", "-o", str(file)]
+    assert main(words) == 0
+    assert file.stat().st_mode & 0o777 == 0o600
+    connection = read_connection(file)
+    assert (connection.address, connection.role) == ("tcp://10.0.0.5:2345", "client")
+    assert connection.security.own.secret == load_peer(directory, KeyRole.CLIENT).own.secret
+    assert connection.security.server == load_server(directory).own.public
+    for address in ("10.0.0.5", "tcp://10.0.0.5:0", "tcp://a\nb:1"):
+        refused(capsys, *words[:5], address, "-o", str(tmp_path / "other"))
+    odd = tmp_path / "odd.scaler"
+    assert main(["connect", str(directory), "--name", "client", "--address", 'ipc:///a"b\\c', "-o", str(odd)]) == 0
+    assert read_connection(odd).address == 'ipc:///a"b\\c'
+    file.chmod(0o640)
+    with pytest.raises(SecurityFileError, match="chmod 600"):
+        read_connection(file)
+
+
+def test_keys_added_at_the_same_time_are_all_let_in(directory: Path) -> None:
+    words = [sys.executable, "-m", "scaler_protocol.security.command", "add", str(directory), "--role", "client"]
+    started = [subprocess.Popen([*words, "--name", f"c{number}"], stdout=subprocess.DEVNULL) for number in range(8)]
+    assert [process.wait(60) for process in started] == [0] * 8
+    names = {authority.name for authority in read_allowed(directory / "allowed_keys")}
+    assert names >= {f"c{number}" for number in range(8)}
+    assert not [path for path in directory.iterdir() if path.name.endswith(".new")]
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "/proc/scaler-keys" in refused(capsys, "generate", "/proc/scaler-keys")
