@@ -24,6 +24,8 @@ from scaler_protocol.transport.publisher import Subscriber
 from tests.integration import functions as f
 from tests.integration.deployment import Deployment, Service, wait_for
 
+pytestmark = pytest.mark.skipif(bool(os.environ.get("SCALER_TEST_SECURITY")), reason="it chooses keys itself")
+
 
 @pytest.fixture
 def keys(tmp_path: Path) -> Path:

@@ -18,6 +18,7 @@ FLAGS = [
     DocumentedFlag("memory_limit_bytes", ("--memory-limit-bytes", "-ml"), "1000", 1000, HALF_OF_MEMORY),
     DocumentedFlag("object_size_limit_bytes", ("--object-size-limit-bytes", "-osl"), "1000", 1000, 16 * 1024**3),
     DocumentedFlag("audit_log", ("--audit-log", "-al"), "/var/log/a", Path("/var/log/a"), None),
+    DocumentedFlag("insecure", ("--insecure",), None, True, False),
     *SERVER_FLAGS,
 ]
 

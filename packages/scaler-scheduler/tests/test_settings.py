@@ -49,6 +49,7 @@ FLAGS = [
     DocumentedFlag("object_retention_seconds", ("--object-retention-seconds", "-ot"), "0", 0, 60),
     DocumentedFlag("load_balance_seconds", ("--load-balance-seconds", "-ls"), "3", 3, 1),
     DocumentedFlag("load_balance_trigger_times", ("--load-balance-trigger-times", "-lbt"), "4", 4, 2),
+    DocumentedFlag("insecure", ("--insecure",), None, True, False),
     *SERVER_FLAGS,
 ]
 

@@ -10,6 +10,7 @@ from pydantic import AliasChoices, Field
 from scaler_protocol.service.audit_settings import AuditSettings
 from scaler_protocol.service.command import EventLoopSettings
 from scaler_protocol.service.late_address import LateBindAddressSetting
+from scaler_protocol.service.security_settings import ListeningSettings
 from scaler_protocol.service.settings import AlsoKey, CliPositionalArg, Short
 
 
@@ -17,7 +18,7 @@ def _half_of_memory() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
-class ObjectStorageSettings(AuditSettings, EventLoopSettings):
+class ObjectStorageSettings(ListeningSettings, AuditSettings, EventLoopSettings):
     """Stores large arguments and results of tasks until nobody needs them."""
 
     command: ClassVar[str] = "scaler_object_storage_server"

@@ -38,6 +38,9 @@ class SchedulerService:
 
     def prepare(self, settings: SchedulerSettings, *, alone: bool) -> None:
         """Fork the object storage server, if one is needed, and import the scheduler meanwhile."""
+        from scaler_protocol.service.security_settings import refuse_open_bind
+
+        refuse_open_bind(settings, {"ADDRESS": settings.address, "--monitor-address": settings.monitor_address})
         if settings.own_object_storage_address is not None:
             from scaler_scheduler.store_process import fork_store
 

@@ -15,6 +15,7 @@ from pydantic_settings import SettingsConfigDict
 from scaler_protocol.address import Address
 from scaler_protocol.service.audit_settings import AuditSettings
 from scaler_protocol.service.command import EventLoopSettings
+from scaler_protocol.service.security_settings import ListeningSettings
 from scaler_protocol.service.settings import (
     AddressSetting,
     AlsoKey,
@@ -35,7 +36,7 @@ def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
-class _ProcessSettings(AuditSettings, EventLoopSettings):
+class _ProcessSettings(ListeningSettings, AuditSettings, EventLoopSettings):
     """Assigns tasks of clients to workers, and keeps each task until its result has arrived.
 
     Clients and workers connect to ADDRESS. The scheduler starts an object storage server unless one is named.

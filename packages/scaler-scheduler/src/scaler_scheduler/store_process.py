@@ -42,5 +42,6 @@ def _arguments(settings: SchedulerSettings) -> list[str]:
         *(() if settings.security_dir is None else ("--security-dir", str(settings.security_dir))),
         # Each writes whole lines to the end of the same file.
         *(() if settings.security_dir is None else ("--security-dir", str(settings.security_dir))),
+        *(("--insecure",) if settings.insecure else ()),
         *(() if settings.audit_log is None else ("--audit-log", str(settings.audit_log))),
     ]

@@ -75,6 +75,10 @@ class Operations:
         self.engine: Engine
         if address is not None:
             keys = read_keys(security, "client", "operator")
+            context = current_task_context()
+            if keys is None and context is not None and address == context.scheduler_address:
+                # Inside a task, of the same cluster: with the worker's key.
+                keys = read_keys(context.security_dir or None, "worker")
             self.engine = ConnectionEngine(
                 address,
                 _hello(timeout_seconds, stream_output, keys.identity_prefix if keys is not None else b""),

@@ -45,6 +45,7 @@ class SchedulerClusterCombo:
         protected: bool = True,
         *,
         security: str | PathLike[str] | None = None,
+        insecure: bool | None = None,
         worker_names: Sequence[str] | None = None,
         preload: str | None = None,
         allocate_policy: str | None = None,
@@ -77,6 +78,7 @@ class SchedulerClusterCombo:
         scheduler listens; None takes free ports. Tasks find the modules that this process finds.
         `object_storage_address`: where the object storage server listens; by default next to the scheduler.
         `security`: the security directory with the keys of all services, see `docs/security.md`; by default there are none.
+        `insecure`: an address that other machines reach is allowed without keys too; everybody there may run code here then.
         `protected`: clients cannot shut the cluster down.
 
         Raises ValueError for a number of workers below 0 or over 65,535, ImportError where the three distributions are not
@@ -107,6 +109,7 @@ class SchedulerClusterCombo:
                         {
                             "memory_limit_bytes": memory_limit_bytes,
                             "object_size_limit_bytes": object_size_limit_bytes,
+                            "insecure": insecure,
                             "event_loop": event_loop,
                             **common_settings,
                         }
@@ -124,6 +127,7 @@ class SchedulerClusterCombo:
                 address,
                 object_storage_address=storage_address,
                 monitor_address=monitor_address,
+                insecure=insecure,
                 protected=protected,
                 ends_cluster=True,
                 allocate_policy=allocate_policy,

@@ -39,6 +39,7 @@ class Scheduler(LocalService):
         load_balance_seconds: float | None = None,
         load_balance_trigger_times: int | None = None,
         security_dir: str | PathLike[str] | None = None,
+        insecure: bool | None = None,
         event_loop: str | None = None,
         io_threads: int | None = None,
         logging_paths: Sequence[str] | None = None,

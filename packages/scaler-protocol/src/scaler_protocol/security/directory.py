@@ -227,7 +227,11 @@ def _state_of(path: Path) -> tuple[int, int, int] | None:
 
 
 def _require_directory(path: Path) -> None:
-    if not path.is_dir():
+    try:
+        is_directory = path.is_dir()
+    except OSError as error:
+        raise SecurityFileError(_reason(path, error)) from None
+    if not is_directory:
         raise SecurityFileError(f"{path} is no directory; scaler_keys generate {path} makes one")
 
 

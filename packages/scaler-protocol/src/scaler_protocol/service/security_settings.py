@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import logging
+import socket
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from scaler_protocol.address import Address, is_loopback_host
 from scaler_protocol.service.errors import ConfigurationError
 from scaler_protocol.service.settings import ServiceSettings, Short
 
 if TYPE_CHECKING:
     from scaler_protocol.security.credentials import PeerSecurity
     from scaler_protocol.security.directory import DirectorySecurity
+
+
+logger = logging.getLogger(__name__)
 
 
 class SecuritySettings(ServiceSettings):
@@ -22,6 +29,45 @@ class SecuritySettings(ServiceSettings):
         default=None,
         description="directory with the keys of this cluster, as scaler_keys makes it (default: no keys, all may connect)",
     )
+
+
+class ListeningSettings(SecuritySettings):
+    """Adds `--insecure` to a command that listens."""
+
+    insecure: bool = Field(
+        default=False, description="let everybody in who reaches the address from another machine, without keys"
+    )
+
+
+def refuse_open_bind(settings: ListeningSettings, addresses: Mapping[str, Address | None]) -> None:
+    """Raise ConfigurationError if other machines could reach one of these addresses, given by their flags, without a key.
+
+    With `--insecure` it is allowed, and said in the log at every start.
+    """
+    if settings.security_dir is not None:
+        return
+    for flag, address in addresses.items():
+        if address is None or _is_for_this_machine(address):
+            continue
+        if not settings.insecure:
+            raise ConfigurationError(
+                f"{flag}: whoever reaches {address} from another machine could run code here. Make keys with "
+                "`scaler_keys generate DIR` and give --security-dir DIR; or give --insecure to let everybody in"
+            )
+        logger.warning("%s: whoever reaches %s may run code here, because of --insecure", flag, address)
+
+
+def _is_for_this_machine(address: Address) -> bool:
+    if address.is_loopback:
+        return True
+    if address.is_wildcard:
+        return False
+    try:
+        found = socket.getaddrinfo(address.host, None)
+    except OSError:
+        # Nobody can listen there. Who tries says so.
+        return True
+    return all(is_loopback_host(str(name[4][0])) for name in found)
 
 
 def peer_security(settings: SecuritySettings, *roles: str) -> PeerSecurity | None:
