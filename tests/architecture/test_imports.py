@@ -227,6 +227,7 @@ def test_pydantic_is_imported_where_settings_are_declared_only() -> None:
         "late_address",
         "security_settings",
         "settings",
+        "web_settings",
         "worker_settings",
     )
     service = {f"scaler_protocol.service.{name}" for name in names}

@@ -191,7 +191,7 @@ def test_beyond_this_machine_a_token_is_needed(tmp_path: Path) -> None:
     words = ["scaler_adapters.native", "tcp://127.0.0.1:2345", "--host", "0.0.0.0", "--port", "0"]
     refused = run_command(*words)
     assert refused.returncode == 2
-    assert "give --auth-token-file, or --insecure" in refused.stderr
+    assert "give --token-file, or --insecure" in refused.stderr
     (tmp_path / "token").write_text("")
     (tmp_path / "token").chmod(0o644)
     refused = run_command(*words, "--auth-token-file", str(tmp_path / "token"))

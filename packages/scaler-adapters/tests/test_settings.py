@@ -18,15 +18,20 @@ from scaler_adapters.webhook_settings import WebhookSettings
 from scaler_adapters.worker_command import worker_arguments
 from scaler_protocol.service.errors import ConfigurationError
 from scaler_protocol.service.fence_settings import FenceSettings
-from scaler_protocol.testing.settings import WORKER_FLAGS, DocumentedFlag, check_flag, check_table_is_complete
+from scaler_protocol.testing.settings import (
+    WEB_FLAGS,
+    WORKER_FLAGS,
+    DocumentedFlag,
+    check_flag,
+    check_table_is_complete,
+)
 
 ADDRESS = "tcp://127.0.0.1:2345"
 
 WEBHOOK_FLAGS = (
     DocumentedFlag("host", ("--host", "--adapter-web-host"), "0.0.0.0", "0.0.0.0", "127.0.0.1"),
     DocumentedFlag("port", ("--port", "--adapter-web-port", "-p"), "9000", 9000, 8080),
-    DocumentedFlag("auth_token_file", ("--auth-token-file", "-atf"), "/etc/token", Path("/etc/token"), None),
-    DocumentedFlag("insecure", ("--insecure",), None, True, False),
+    *WEB_FLAGS,
 )
 MAX_WORKERS = DocumentedFlag("max_workers", ("--max-workers", "-mw"), "4", 4, -1)
 

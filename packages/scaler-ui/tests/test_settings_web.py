@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from scaler_protocol.service.errors import ConfigurationError
-from scaler_protocol.testing.settings import DocumentedFlag, check_flag, check_table_is_complete
+from scaler_protocol.testing.settings import WEB_FLAGS, DocumentedFlag, check_flag, check_table_is_complete
 from scaler_ui.web.settings import WebSettings
 
 ARGUMENTS = ["tcp://127.0.0.1:2347"]
@@ -16,8 +16,7 @@ FLAGS = [
     DocumentedFlag("host", ("--host", "--web-host"), "127.0.0.2", "127.0.0.2", "127.0.0.1"),
     DocumentedFlag("port", ("--port", "--web-port"), "9000", 9000, 50001),
     DocumentedFlag("token", ("--token",), "secret", "secret", ""),
-    DocumentedFlag("insecure", ("--insecure",), None, True, False),
-    DocumentedFlag("allowed_hosts", ("--allowed-hosts",), "a.example,b", ("a.example", "b"), ()),
+    *WEB_FLAGS,
     DocumentedFlag("otel_endpoint", ("--otel-endpoint",), "http://a:4318", "http://a:4318", ""),
     DocumentedFlag("timeout", ("--timeout", "-t"), "2.5", 2.5, 5),
     DocumentedFlag(
@@ -40,15 +39,19 @@ def test_every_setting_is_documented() -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "node.example.org"])
 def test_everybody_may_look_only_where_that_was_said(host: str) -> None:
-    with pytest.raises(ConfigurationError, match="give --token, or --insecure"):
-        WebSettings.from_command_line([*ARGUMENTS, "--host", host])
-    assert WebSettings.from_command_line([*ARGUMENTS, "--host", host, "--insecure"]).host == host
-    assert WebSettings.from_command_line([*ARGUMENTS, "--host", host, "--token", "secret"]).host == host
+    def token(*arguments: str) -> str | None:
+        settings = WebSettings.from_command_line([*ARGUMENTS, "--host", host, *arguments])
+        return settings.read_token(settings.host, settings.token)
+
+    with pytest.raises(ConfigurationError, match="give --token-file, or --insecure"):
+        token()
+    assert token("--insecure") is None
+    assert token("--token", "secret") == "secret"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.3.2.1"])
 def test_this_machine_needs_no_token(host: str) -> None:
-    assert not WebSettings.from_command_line([*ARGUMENTS, "--host", host]).token
+    assert WebSettings.from_command_line([*ARGUMENTS, "--host", host]).read_token(host) is None
 
 
 def test_a_settings_file_with_a_token_must_be_for_its_owner_only(tmp_path: Path) -> None:

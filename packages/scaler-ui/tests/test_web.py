@@ -27,6 +27,7 @@ from scaler_protocol.testing.waiting import wait_until
 from scaler_ui.feed import MonitorFeed
 from scaler_ui.model import ClusterModel
 from scaler_ui.web.server import create_application
+from scaler_ui.web.sessions import Sessions
 
 
 class Service:
@@ -159,25 +160,127 @@ def test_only_allowed_hosts_are_answered(feed: MonitorFeed, host: str, status: i
     assert answer.status_code == status
 
 
-def test_a_token_is_asked_for_and_kept_in_a_cookie(feed: MonitorFeed) -> None:
-    secret: dict[str, Any] = {"token": "s3cret"}
-    assert ask(feed, "/api/overview", **secret).status_code == 401
-    assert ask(feed, "/", **secret).status_code == 401
-    assert ask(feed, "/?token=wrong", **secret).status_code == 401
-    assert ask(feed, "/healthz", **secret).status_code == 200
-    assert ask(feed, "/metrics", headers={"authorization": "Bearer s3cret"}, **secret).status_code == 200
-    shown = ask(feed, "/?token=s3cret&x=1", **secret)
+class Visitor:
+    """Requests to one application, with cookies that are kept or not as the test says."""
+
+    def __init__(self, feed: MonitorFeed, **options: Any) -> None:
+        self.application = create_application(feed, **options)
+
+    def ask(
+        self, path: str, headers: dict[str, str] | None = None, *, method: str = "GET", token: str | None = None
+    ) -> httpx.Response:
+        async def go() -> httpx.Response:
+            transport = httpx.ASGITransport(self.application)
+            async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:50001") as client:
+                data = None if token is None else {"token": token}
+                return await client.request(method, path, headers=headers, data=data)
+
+        return asyncio.run(go())
+
+
+BROWSER = {"accept": "text/html,*/*"}
+
+
+def cookie_of(answer: httpx.Response) -> dict[str, str]:
+    return {"cookie": answer.headers["set-cookie"].partition(";")[0]}
+
+
+def test_a_token_is_asked_for_and_never_kept_in_a_cookie(feed: MonitorFeed) -> None:
+    visitor = Visitor(feed, token="s3cret")
+    refused = visitor.ask("/api/overview")
+    assert (refused.status_code, list(refused.json())) == (401, ["error"])
+    assert visitor.ask("/?token=wrong").status_code == 401
+    assert visitor.ask("/healthz").status_code == 200
+    assert visitor.ask("/metrics", {"authorization": "Bearer s3cret"}).status_code == 200
+    assert visitor.ask("/metrics", {"authorization": "Bearer x=\x7f"}).status_code == 401
+    shown = visitor.ask("/?token=s3cret&x=1")
     assert (shown.status_code, shown.headers["location"]) == (303, "/?x=1")
     cookie = shown.headers["set-cookie"]
     assert "HttpOnly" in cookie
     assert "SameSite=strict" in cookie
-    kept = cookie.partition(";")[0]
-    assert ask(feed, "/api/overview", headers={"cookie": kept}, **secret).status_code == 200
-    assert ask(feed, "/api/overview", headers={"cookie": kept + "x"}, **secret).status_code == 401
+    assert "s3cret" not in cookie
+    kept = cookie_of(shown)
+    assert visitor.ask("/api/overview", kept).status_code == 200
+    assert visitor.ask("/api/overview", {"cookie": kept["cookie"] + "x"}).status_code == 401
+    assert visitor.ask("/api/overview", {"cookie": "scaler_ui_session=s3cret"}).status_code == 401
+
+
+@pytest.mark.parametrize("path", ["/api/stream", "/api/docs", "/api/openapi.json", "/static/app.js", "/metrics"])
+def test_every_page_but_the_form_needs_the_token(feed: MonitorFeed, path: str) -> None:
+    assert Visitor(feed, token="s3cret").ask(path).status_code == 401
+
+
+def test_browsers_get_a_form_and_a_session_until_they_sign_out(feed: MonitorFeed) -> None:
+    visitor = Visitor(feed, token="s3cret")
+    form = visitor.ask("/", BROWSER)
+    assert (form.status_code, 'action="/sign-in"' in form.text) == (401, True)
+    wrong = visitor.ask("/sign-in", BROWSER, method="POST", token="\u00e9")
+    assert (wrong.status_code, "not right" in wrong.text) == (401, True)
+    right = visitor.ask("/sign-in", BROWSER, method="POST", token="s3cret")
+    assert (right.status_code, right.headers["location"]) == (303, "/")
+    session = cookie_of(right)
+    assert "Sign out" in visitor.ask("/", {**BROWSER, **session}).text
+    assert visitor.ask("/sign-out", session, method="POST").status_code == 303
+    assert visitor.ask("/api/overview", session).status_code == 401
+
+
+def test_attempts_to_guess_the_token_are_slowed_down(feed: MonitorFeed) -> None:
+    visitor = Visitor(feed, token="s3cret")
+    answers = [visitor.ask("/sign-in", method="POST", token=f"guess {number}") for number in range(12)]
+    assert [answer.status_code for answer in answers] == [401] * 10 + [429] * 2
+    assert int(answers[-1].headers["retry-after"]) >= 1
+    assert visitor.ask("/api/overview", {"authorization": "Bearer guess"}).status_code == 429
+    assert visitor.ask("/api/overview", {"authorization": "Bearer s3cret"}).status_code == 200
+
+
+CROSS_SITE = [
+    {"origin": "http://evil.example.org"},
+    {"origin": "null"},
+    {"sec-fetch-site": "cross-site"},
+    {"sec-fetch-site": "same-site"},
+    {"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors", "sec-fetch-dest": "iframe"},
+]
+
+
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "ODD"]
+
+
+@pytest.mark.parametrize("headers", CROSS_SITE, ids=str)
+def test_pages_of_other_sites_reach_nothing(feed: MonitorFeed, headers: dict[str, str]) -> None:
+    visitor = Visitor(feed, token="s3cret")
+    for path in ("/", "/sign-in", "/sign-out", "/api/overview", "/api/stream", "/healthz", "/metrics", "/x"):
+        for method in METHODS:
+            assert visitor.ask(path, headers, method=method).status_code == 403, (method, path)
+
+
+def test_a_link_on_another_site_leads_to_a_request_of_this_one(feed: MonitorFeed) -> None:
+    visitor = Visitor(feed, token="s3cret")
+    followed = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document", **BROWSER}
+    answer = visitor.ask("/", followed)
+    assert (answer.status_code, 'http-equiv="refresh"' in answer.text) == (200, True)
+    answer = visitor.ask("/?token=s3cret", followed)
+    assert (answer.status_code, 'content="0;url=/"' in answer.text) == (200, True)
+    assert visitor.ask("/api/overview", cookie_of(answer)).status_code == 200
+    assert visitor.ask("/api/everything", followed).status_code == 403
+
+
+def test_sessions_end_and_are_bounded() -> None:
+    sessions = Sessions(session_s=10, sessions_max=3)
+    first = sessions.start(0.0)
+    assert sessions.is_open(first, 9.9)
+    assert not sessions.is_open(first, 10.0)
+    assert len(sessions) == 0
+    opened = [sessions.start(20.0) for _ in range(4)]
+    assert [sessions.is_open(session, 20.0) for session in opened] == [False, True, True, True]
+    sessions.end(opened[3])
+    assert not sessions.is_open(opened[3], 20.0)
+    assert not sessions.is_open("\ud800", 20.0)
 
 
 def test_pages_of_others_can_neither_frame_nor_read_it(feed: MonitorFeed) -> None:
-    headers = ask(feed, "/", headers={"origin": "http://evil.example.org"}).headers
+    answer = ask(feed, "/", headers={"origin": "http://evil.example.org"})
+    assert answer.status_code == 403
+    headers = answer.headers
     assert "frame-ancestors 'none'" in headers["content-security-policy"]
     assert "access-control-allow-origin" not in headers
     assert headers["x-content-type-options"] == "nosniff"

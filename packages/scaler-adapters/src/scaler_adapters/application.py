@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import logging
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -32,8 +31,9 @@ from scaler_adapters.adapter import (
     WorkerAdapter,
     WorkerGroup,
 )
-from scaler_adapters.guard import RequestGuard
 from scaler_protocol.capabilities import CapabilitiesError, format_capabilities, parse_capabilities
+from scaler_protocol.service.web_access import HostNames, WebGuard, basic_password, bearer_token, is_secret
+from scaler_protocol.service.web_docs import add_docs
 
 logger = logging.getLogger(__name__)
 
@@ -133,9 +133,8 @@ class _Webhook:
     def authorize(self, token: str | None, header: str | None) -> None:
         if self._token is None:
             return
-        scheme, _, value = (header or "").partition(" ")
-        given = token if token is not None else value if scheme.lower() == "bearer" else ""
-        if not hmac.compare_digest(given.encode(), self._token.encode()):
+        given = token if token is not None else bearer_token(header)
+        if not is_secret(given, self._token):
             raise UnauthorizedError("this adapter needs a token: auth_token, or Authorization: Bearer")
 
     async def answer(self, request: WebhookRequest) -> Answer:
@@ -277,13 +276,13 @@ def create_application(
     adapter: WorkerAdapter,
     *,
     token: str | None = None,
-    hosts: frozenset[str] | None = None,
+    hosts: HostNames | None = None,
     answer_s: float = ANSWER_SECONDS,
 ) -> FastAPI:
     """Return the webhook of this adapter. It closes the adapter when the application ends.
 
     `token`: the token that callers must send; None: they need none. `hosts`: host names under which requests are accepted;
-    None: any. `answer_s`: seconds after which a request is answered with 202.
+    None: this machine's. `answer_s`: seconds after which a request is answered with 202.
     """
     webhook = _Webhook(adapter, token, answer_s)
 
@@ -292,12 +291,18 @@ def create_application(
         yield
         await webhook.close()
 
-    application = FastAPI(title="Scaler worker adapter", lifespan=lifespan)
-    application.add_middleware(RequestGuard, hosts=hosts)
+    application = FastAPI(
+        title="Scaler worker adapter", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None
+    )
+    add_docs(application, authorize=lambda header: webhook.authorize(basic_password(header) or None, header))
+    application.add_middleware(WebGuard, hosts=hosts or HostNames())
 
     @application.exception_handler(AdapterError)
     async def refuse(_request: Request, error: AdapterError) -> JSONResponse:
-        return JSONResponse({"error": str(error)}, error.status)
+        # Browsers ask their user for a password then, which is the token: for the OpenAPI page.
+        asks = {"WWW-Authenticate": 'Bearer, Basic realm="the token as password"'}
+        headers = asks if error.status == UnauthorizedError.status else None
+        return JSONResponse({"error": str(error)}, error.status, headers)
 
     @application.exception_handler(_Pending)
     async def put_off(_request: Request, pending: _Pending) -> JSONResponse:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import AliasChoices, Field
 
 from scaler_protocol.service.settings import AddressSetting, AlsoKey, CliPositionalArg, Short
+from scaler_protocol.service.web_settings import WebServiceSettings
 from scaler_protocol.service.worker_settings import WorkerSettings
 
 
-class WebhookSettings(WorkerSettings):
+class WebhookSettings(WebServiceSettings, WorkerSettings):
     """Settings of a worker adapter: those of its webhook, and those of the workers it starts."""
+
+    token_variable: ClassVar[str] = "SCALER_ADAPTER_TOKEN"
 
     address: Annotated[CliPositionalArg[AddressSetting], AlsoKey("scheduler_address")] = Field(
         description="scheduler that the workers connect to, as in tcp://127.0.0.1:2345",
@@ -29,7 +31,3 @@ class WebhookSettings(WorkerSettings):
         validation_alias=AliasChoices("port", "adapter_web_port"),
         description="port that the webhook listens on; 0 chooses a free port",
     )
-    auth_token_file: Annotated[Path | None, Short("atf")] = Field(
-        default=None, description="file with the token that callers of the webhook must send"
-    )
-    insecure: bool = Field(default=False, description="let other machines call the webhook without a token")

@@ -21,6 +21,7 @@ from scaler_protocol.service.errors import ConfigurationError, ServiceError
 from scaler_protocol.service.event_loop import EventLoopName
 from scaler_protocol.service.readiness import Readiness
 from scaler_protocol.service.signals import StopSignals
+from scaler_protocol.service.web_settings import TlsFiles
 
 logger = logging.getLogger(__name__)
 
@@ -44,11 +45,12 @@ def run_application(
     role: str,
     event_loop: EventLoopName = "builtin",
     on_stop: Callable[[], None] | None = None,
+    tls: TlsFiles | None = None,
 ) -> int:
     """Serve an ASGI application until it is stopped; return the exit status.
 
     Raises `ConfigurationError` if it cannot listen on the port. `role` names the address in the readiness report. `on_stop` is
-    called when the stop begins, so that the application can end its endless answers.
+    called when the stop begins, so that the application can end its endless answers. With `tls` it speaks https.
     """
     readiness = Readiness.of_process()
     try:
@@ -65,7 +67,11 @@ def run_application(
             log_config=None,
             access_log=False,
             lifespan="on",
+            server_header=False,
             timeout_graceful_shutdown=GRACEFUL_STOP_SECONDS,
+            ssl_certfile=None if tls is None else tls.certificate,
+            ssl_keyfile=None if tls is None else tls.key,
+            ssl_keyfile_password=None if tls is None else tls.key_password,
         )
         server = _Server(config)
 
@@ -80,7 +86,7 @@ def run_application(
             # The socket listens already. Connections that came before wait in the kernel's queue.
             bound_port = listener.getsockname()[1]
             readiness.ready({role: f"tcp://{'[' + host + ']' if ':' in host else host}:{bound_port}"})
-            logger.info("%s: http://%s:%d", role, host, bound_port)
+            logger.info("%s: %s://%s:%d", role, "http" if tls is None else "https", host, bound_port)
             try:
                 await serving
             finally:

@@ -1,7 +1,7 @@
 """For the tests of a command: checks one flag in all its forms against what is documented of it.
 
 A command's test holds its table of `DocumentedFlag`s and passes each through `check_flag`; `check_table_is_complete`
-makes sure that no setting is missing from the table. What several commands take is written here: `SERVER_FLAGS`, and
+makes sure that no setting is missing from the table. What several commands take is written here: `SERVER_FLAGS`, `WEB_FLAGS`, and
 `WORKER_FLAGS` for all whose settings are `WorkerSettings`.
 """
 
@@ -43,6 +43,16 @@ SERVER_FLAGS = (
     DocumentedFlag("logging_format", ("--logging-format", "-lf"), "json", "json", "text"),
 )
 """What scheduler, object storage server, workers and adapters take alike."""
+
+WEB_FLAGS = (
+    DocumentedFlag("token_file", ("--token-file", "--auth-token-file", "-atf"), "/etc/token", Path("/etc/token"), None),
+    DocumentedFlag("insecure", ("--insecure",), None, True, False),
+    DocumentedFlag("allowed_hosts", ("--allowed-hosts",), "a.example,b", ("a.example", "b"), ()),
+    DocumentedFlag("tls_cert_file", ("--tls-cert-file",), "/etc/cert", Path("/etc/cert"), None),
+    DocumentedFlag("tls_key_file", ("--tls-key-file",), "/etc/key", Path("/etc/key"), None),
+    DocumentedFlag("tls_key_password_file", ("--tls-key-password-file",), "/etc/pw", Path("/etc/pw"), None),
+)
+"""What web services take alike: adapters and the UI."""
 
 WORKER_FLAGS = (
     DocumentedFlag(

@@ -1,107 +1,179 @@
-"""Decides who may see the pages: by host name, and by token if one is set.
-
-The list of host names protects against DNS rebinding. If a page from another site makes a browser on this machine send a
-request here, the request still has the site's own host name. An IP address in the Host header cannot be rebound.
-"""
+"""Lets in visitors who know the token: programs with a bearer token, browsers with a session that the sign-in form opens."""
 
 from __future__ import annotations
 
-import hmac
-import ipaddress
-import socket
-from collections.abc import Iterable
+import time
+from collections.abc import Callable
 from http.cookies import CookieError, SimpleCookie
+from pathlib import Path
 from urllib.parse import parse_qsl, urlencode
 
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-COOKIE = "scaler_ui_token"
+from scaler_protocol.service.web_access import (
+    RateLimit,
+    address_of,
+    bearer_token,
+    header_of,
+    is_cross_site,
+    is_secret,
+    refuse_for_now,
+)
+from scaler_ui.web.sessions import SESSION_SECONDS, Sessions
 
-OPEN_PATHS = frozenset({"/healthz"})
-"""Paths that need no token: they only show that the service runs."""
+COOKIE = "scaler_ui_session"
 
-SECURITY_HEADERS = {
-    "content-security-policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'",
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cross-origin-resource-policy": "same-origin",
-}
+SIGN_IN = "/sign-in"
+SIGN_OUT = "/sign-out"
+
+OPEN_PATHS = frozenset({"/healthz", "/static/style.css", "/static/theme.js", "/static/icon.svg"})
+"""Paths that need no token: one shows that the service runs, the sign-in page needs the others."""
+
+WRONG_TOKENS_AT_ONCE = 10
+WRONG_TOKENS_PER_SECOND = 0.2
+"""How many wrong tokens an address may send before it must wait, and how many more each second."""
+
+_PAGE = Path(__file__).with_name("static") / "sign-in.html"
+
+_WRONG = '<p class="wrong" role="alert">This token is not right.</p>'
+
+_FORWARD = '<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0"><title>Scaler</title>'
+"""Loads the same address again from this site: after a link on another site, browsers send no SameSite=Strict cookie."""
+
+_FORWARD_HOME = _FORWARD.replace('content="0"', 'content="0;url=/"')
 
 
 class AccessControl:
-    """ASGI middleware in front of all pages."""
+    """ASGI middleware behind `WebGuard`, which refuses requests of other sites."""
 
-    def __init__(self, application: ASGIApp, token: str = "", allowed_hosts: Iterable[str] = ()) -> None:
+    def __init__(self, application: ASGIApp, token: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._application = application
         self._token = token
-        self._hosts = {name.lower() for name in ("localhost", socket.gethostname(), *allowed_hosts)}
+        self._clock = clock
+        self._sessions = Sessions()
+        self._wrong = RateLimit(WRONG_TOKENS_PER_SECOND, WRONG_TOKENS_AT_ONCE)
+        self._page = _PAGE.read_text(encoding="utf-8")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer it with an error, as ASGI asks for."""
-        if scope["type"] != "http":
+        """Pass the request on, or answer it with the sign-in form or an error, as ASGI asks for."""
+        if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
             await self._application(scope, receive, send)
-            return
-
-        async def send_guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in SECURITY_HEADERS.items():
-                    headers.setdefault(name, value)
-            await send(message)
-
-        refusal = self._refusal(scope)
-        if refusal is not None:
-            await refusal(scope, receive, send_guarded)
+        elif scope["path"] == SIGN_IN:
+            await self._sign_in(scope, receive, send)
+        elif scope["path"] == SIGN_OUT and scope["method"] == "POST":
+            await self._sign_out(scope, receive, send)
+        elif (query := _query_with_token(scope)) is not None:
+            await self._follow_link(query, scope, receive, send)
+        elif self._sessions.is_open(_session(scope), self._clock()):
+            await self._application(scope, receive, send)
         else:
-            await self._application(scope, receive, send_guarded)
+            await self._ask_for_token(scope, receive, send)
 
-    def _refusal(self, scope: Scope) -> Response | None:
-        headers = Headers(scope=scope)
-        if not self._host_is_allowed(headers.get("host", "")):
-            return PlainTextResponse("this host name is not allowed; add it with --allowed-hosts\n", 421)
-        if not self._token or scope["path"] in OPEN_PATHS:
-            return None
-        query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-        shown = dict(query).get("token")
-        if shown is not None and self._is_token(shown):
-            # Move the token into a cookie, so that it does not stay in the address bar and the history.
-            rest = urlencode([(name, value) for name, value in query if name != "token"])
-            answer = RedirectResponse(scope["path"] + (f"?{rest}" if rest else ""), 303)
-            answer.set_cookie(COOKIE, shown, httponly=True, samesite="strict", path="/")
-            return answer
-        if self._is_token(_bearer(headers)) or self._is_token(_cookie(headers)):
-            return None
-        return PlainTextResponse(
-            "a token is needed: open this page once with ?token=…, or send Authorization: Bearer …\n",
-            401,
-            {"www-authenticate": "Bearer"},
-        )
+    async def _ask_for_token(self, scope: Scope, receive: Receive, send: Send) -> None:
+        given = bearer_token(header_of(scope, "authorization"))
+        if given and is_secret(given, self._token):
+            await self._application(scope, receive, send)
+        elif is_cross_site(scope):
+            await HTMLResponse(_FORWARD, headers=_NO_STORE)(scope, receive, send)
+        elif given and (wait_s := self._wrong.take(address_of(scope), self._clock())):
+            await refuse_for_now(send, wait_s)
+        elif "text/html" in (header_of(scope, "accept") or ""):
+            await self._show_form(scope, receive, send, 401)
+        else:
+            text = f"a token is needed: sign in at {SIGN_IN}, or send Authorization: Bearer …"
+            answer = JSONResponse({"error": text}, 401, {"www-authenticate": "Bearer", **_NO_STORE})
+            await answer(scope, receive, send)
 
-    def _is_token(self, shown: str) -> bool:
-        return bool(shown) and hmac.compare_digest(shown.encode(), self._token.encode())
-
-    def _host_is_allowed(self, header: str) -> bool:
-        name = (
-            header.rpartition(":")[0] if header.rpartition(":")[2].isdecimal() and not header.endswith("]") else header
-        )
-        name = name.strip("[]").lower()
+    async def _sign_in(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] != "POST":
+            await self._show_form(scope, receive, send, 200)
+            return
+        body = (await Request(scope, receive).body()).decode("latin-1")
         try:
-            ipaddress.ip_address(name)
+            given = dict(parse_qsl(body, keep_blank_values=True, max_num_fields=10)).get("token", "")
         except ValueError:
-            return name in self._hosts
-        return True
+            given = ""
+        if is_secret(given.strip(), self._token):
+            await self._open_session(RedirectResponse("/", 303), scope, receive, send)
+        elif wait_s := self._wrong.take(address_of(scope), self._clock()):
+            text = f'<p class="wrong" role="alert">Too many attempts. Try again in {int(wait_s) + 1} seconds.</p>'
+            await self._show_form(scope, receive, send, 429, text, {"retry-after": str(int(wait_s) + 1)})
+        else:
+            await self._show_form(scope, receive, send, 401, _WRONG)
+
+    async def _sign_out(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._sessions.end(_session(scope))
+        answer = RedirectResponse(SIGN_IN, 303, _NO_STORE)
+        answer.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict", secure=_is_tls(scope))
+        await answer(scope, receive, send)
+
+    async def _follow_link(self, query: list[tuple[str, str]], scope: Scope, receive: Receive, send: Send) -> None:
+        """Exchange the token of a link for a session, so that it does not stay in the address bar and the history."""
+        given = dict(query)["token"]
+        if not is_secret(given, self._token):
+            if wait_s := self._wrong.take(address_of(scope), self._clock()):
+                await refuse_for_now(send, wait_s)
+            elif "text/html" in (header_of(scope, "accept") or ""):
+                await self._show_form(scope, receive, send, 401, _WRONG)
+            else:
+                await JSONResponse({"error": "this token is not right"}, 401, _NO_STORE)(scope, receive, send)
+            return
+        rest = urlencode([(name, value) for name, value in query if name != "token"])
+        # The path begins with one slash only: with two it would name another host.
+        path = "/" + scope["path"].lstrip("/\\")
+        answer = (
+            HTMLResponse(_FORWARD_HOME)
+            if is_cross_site(scope)
+            else RedirectResponse(path + (f"?{rest}" if rest else ""), 303)
+        )
+        await self._open_session(answer, scope, receive, send)
+
+    async def _open_session(self, answer: Response, scope: Scope, receive: Receive, send: Send) -> None:
+        answer.headers.update(_NO_STORE)
+        answer.set_cookie(
+            COOKIE,
+            self._sessions.start(self._clock()),
+            max_age=int(SESSION_SECONDS),
+            path="/",
+            httponly=True,
+            samesite="strict",
+            secure=_is_tls(scope),
+        )
+        await answer(scope, receive, send)
+
+    async def _show_form(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        status: int,
+        notice: str = "",
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        page = self._page.replace("<!-- notice -->", notice)
+        await HTMLResponse(page, status, {**_NO_STORE, **(headers or {})})(scope, receive, send)
 
 
-def _bearer(headers: Headers) -> str:
-    kind, _, shown = headers.get("authorization", "").partition(" ")
-    return shown.strip() if kind.lower() == "bearer" else ""
+_NO_STORE = {"cache-control": "no-store"}
 
 
-def _cookie(headers: Headers) -> str:
+def _query_with_token(scope: Scope) -> list[tuple[str, str]] | None:
     try:
-        morsel = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+        query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True, max_num_fields=100)
+    except ValueError:
+        return None
+    return query if any(name == "token" for name, _ in query) else None
+
+
+def _is_tls(scope: Scope) -> bool:
+    return scope.get("scheme") == "https"
+
+
+def _session(scope: Scope) -> str:
+    try:
+        morsel = SimpleCookie(header_of(scope, "cookie") or "").get(COOKIE)
     except CookieError:
         return ""
     return morsel.value if morsel is not None else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -11,13 +12,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, HTTPException, Query
-from fastapi.responses import FileResponse, Response, StreamingResponse
+from fastapi.responses import HTMLResponse, Response, StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from scaler_protocol.service.security_settings import peer_security
 from scaler_protocol.service.web import run_application
+from scaler_protocol.service.web_access import HostNames, WebGuard
+from scaler_protocol.service.web_docs import add_docs
 from scaler_ui.feed import MonitorFeed
 from scaler_ui.model import figures
 from scaler_ui.model.blocks import snapshot_data
@@ -27,6 +30,8 @@ from scaler_ui.model.metrics import render_metrics
 from scaler_ui.monitor_address import check_monitor_address
 from scaler_ui.web.access import AccessControl
 from scaler_ui.web.settings import WebSettings
+
+logger = logging.getLogger(__name__)
 
 STATIC = Path(__file__).with_name("static")
 
@@ -53,9 +58,13 @@ def create_application(
 
     `stopping` ends the event streams, which would never end by themselves.
     """
-    application = FastAPI(title="Scaler", docs_url="/api/docs", redoc_url=None, openapi_url="/api/openapi.json")
+    application = FastAPI(title="Scaler", docs_url=None, redoc_url=None, openapi_url=None)
+    add_docs(application, base="/api/docs", openapi="/api/openapi.json")
     ended = stopping if stopping is not None else threading.Event()
     viewers: set[object] = set()
+    page = (STATIC / "index.html").read_text(encoding="utf-8")
+    if token:
+        page = page.replace('action="/sign-out" hidden', 'action="/sign-out"')
 
     def read(make: Callable[[ClusterModel], Any]) -> Response:
         with feed.model() as model:
@@ -188,12 +197,14 @@ def create_application(
         return {"status": "ok"}
 
     @application.get("/", include_in_schema=False)
-    async def show_page() -> FileResponse:
+    async def show_page() -> Response:
         # Browsers must ask again each time, so that a page and its scripts have the same version after an upgrade.
-        return FileResponse(STATIC / "index.html", headers={"cache-control": "no-cache"})
+        return HTMLResponse(page, headers={"cache-control": "no-cache"})
 
     application.mount("/static", _FreshFiles(directory=STATIC), name="static")
-    application.add_middleware(AccessControl, token=token, allowed_hosts=tuple(allowed_hosts))
+    if token:
+        application.add_middleware(AccessControl, token=token)
+    application.add_middleware(WebGuard, hosts=HostNames(allowed_hosts), pages=frozenset({"/"}))
     return application
 
 
@@ -210,16 +221,20 @@ def run(settings: WebSettings) -> int:
     """Serve the pages until asked to stop. Returns the exit status."""
     security = peer_security(settings, "monitor", "operator")
     check_monitor_address(settings.monitor_address, host_may_come=True, security=security)
+    token = settings.read_token(settings.host, settings.token)
+    if settings.token:
+        logger.warning("--token: other users of this machine can see it in the list of processes; use --token-file")
+    tls = settings.read_tls()
     stopping = threading.Event()
     with MonitorFeed(settings.monitor_address, security=security) as feed, _telemetry(feed, settings.otel_endpoint):
         application = create_application(
             feed,
             silent_after_s=settings.timeout,
-            token=settings.token,
+            token=token or "",
             allowed_hosts=(settings.host, *settings.allowed_hosts),
             stopping=stopping,
         )
-        return run_application(application, settings.host, settings.port, role="webui", on_stop=stopping.set)
+        return run_application(application, settings.host, settings.port, role="webui", on_stop=stopping.set, tls=tls)
 
 
 def _telemetry(feed: MonitorFeed, endpoint: str) -> AbstractContextManager[object]:

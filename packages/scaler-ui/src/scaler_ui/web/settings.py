@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar
 
-from pydantic import AliasChoices, Field, field_validator, model_validator
+from pydantic import AliasChoices, Field, field_validator
 
-from scaler_protocol.address import is_loopback_host
 from scaler_protocol.service.command import CommandSettings
 from scaler_protocol.service.settings import (
     AddressSetting,
@@ -14,12 +13,11 @@ from scaler_protocol.service.settings import (
     CliPositionalArg,
     Secret,
     Short,
-    TakesSeveral,
-    TextListSetting,
 )
+from scaler_protocol.service.web_settings import WebServiceSettings
 
 
-class WebSettings(CommandSettings):
+class WebSettings(WebServiceSettings, CommandSettings):
     """Shows in a browser what a cluster is doing, at http://HOST:PORT.
 
     The scheduler logs MONITOR_ADDRESS when it starts.
@@ -27,6 +25,7 @@ class WebSettings(CommandSettings):
 
     command: ClassVar[str] = "scaler_ui"
     section: ClassVar[str] = "webui"
+    token_variable: ClassVar[str] = "SCALER_UI_TOKEN"
 
     monitor_address: Annotated[CliPositionalArg[AddressSetting], AlsoKey("address")] = Field(
         description="monitor address of the scheduler, as in tcp://127.0.0.1:2347",
@@ -34,7 +33,7 @@ class WebSettings(CommandSettings):
     host: str = Field(
         default="127.0.0.1",
         validation_alias=AliasChoices("host", "web_host"),
-        description="network interface to listen on; needs --token if other machines can reach it",
+        description="network interface to listen on; needs --token-file if other machines can reach it",
     )
     port: int = Field(
         default=50_001,
@@ -44,13 +43,7 @@ class WebSettings(CommandSettings):
         description="port to listen on; 0 chooses a free port",
     )
     token: Annotated[str, Secret()] = Field(
-        default="",
-        description="secret that every visitor must give: once as http://HOST:PORT/?token=…, or as a bearer token",
-    )
-    insecure: bool = Field(default=False, description="show the pages without a token to everyone who reaches --host")
-    allowed_hosts: Annotated[TextListSetting, TakesSeveral()] = Field(
-        default=(),
-        description="further host names that requests may use; this machine's names and IP addresses are always allowed",
+        default="", description="the token itself; other users of this machine can see it, so prefer --token-file"
     )
     timeout: Annotated[float, Short("t")] = Field(
         default=5, gt=0, description="seconds without a message after which the scheduler is shown as silent"
@@ -67,11 +60,3 @@ class WebSettings(CommandSettings):
         if endpoint and not endpoint.startswith(("http://", "https://")):
             raise ValueError(f"{endpoint!r} is not a URL that begins with http:// or https://")
         return endpoint
-
-    @model_validator(mode="after")
-    def _refuse_an_open_door(self) -> Self:
-        if self.token or self.insecure or is_loopback_host(self.host):
-            return self
-        raise ValueError(
-            f"--host {self.host}: anybody who reaches this machine could look; give --token, or --insecure to allow that"
-        )

@@ -2,6 +2,8 @@
 
 export async function fetchJson(path) {
   const response = await fetch(path, { headers: { accept: "application/json" } });
+  // The session has ended: this shows the sign-in form.
+  if (response.status === 401) location.reload();
   if (!response.ok) throw new Error(`${path}: ${response.status} ${response.statusText}`);
   return response.json();
 }
@@ -14,7 +16,11 @@ export function listen(onOverview, onLost) {
   function connect() {
     source = new EventSource("/api/stream");
     source.addEventListener("overview", (event) => { watch(); onOverview(JSON.parse(event.data)); });
-    source.onerror = () => onLost();
+    source.onerror = () => {
+      onLost();
+      // An answer other than a stream ends the source for good; ask why.
+      if (source.readyState === EventSource.CLOSED) fetchJson("/api/overview").catch(() => {});
+    };
     watch();
   }
 

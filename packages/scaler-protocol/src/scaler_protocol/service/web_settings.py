@@ -1,0 +1,119 @@
+"""The settings that every web service has: its token, its host names, its TLS certificate."""
+
+from __future__ import annotations
+
+import logging
+import os
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from pydantic import AliasChoices, Field
+
+from scaler_protocol.address import is_loopback_host
+from scaler_protocol.security.errors import SecurityFileError
+from scaler_protocol.security.private_files import require_private
+from scaler_protocol.service.errors import ConfigurationError
+from scaler_protocol.service.settings import ServiceSettings, Short, TakesSeveral, TextListSetting
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """A certificate and its key, checked."""
+
+    certificate: Path
+    key: Path
+    key_password: str | None = None
+
+
+class WebServiceSettings(ServiceSettings):
+    """Adds the token, the host names and the TLS files of a web service to a command."""
+
+    token_variable: ClassVar[str]
+    """The environment variable that may hold the token."""
+
+    token_file: Annotated[Path | None, Short("atf")] = Field(
+        default=None,
+        validation_alias=AliasChoices("token_file", "auth_token_file"),
+        description="file with the token that every caller must send; only its owner may be able to read it",
+    )
+    insecure: bool = Field(default=False, description="answer everyone who reaches --host, without a token")
+    allowed_hosts: Annotated[TextListSetting, TakesSeveral()] = Field(
+        default=(),
+        description="further host names that requests may use; this machine's names and IP addresses are always allowed",
+    )
+    tls_cert_file: Path | None = Field(default=None, description="certificate (PEM, with its chain), for https")
+    tls_key_file: Path | None = Field(default=None, description="private key of --tls-cert-file (PEM)")
+    tls_key_password_file: Path | None = Field(default=None, description="file with the password of --tls-key-file")
+
+    def read_token(self, host: str, given: str = "") -> str | None:
+        """Return the token: of the file, of the flag (`given`), or of the environment; None if none is set.
+
+        Raises ConfigurationError if it cannot be read, or if `host` is reachable from other machines and there is none.
+        """
+        token: str | None
+        variable = type(self).token_variable
+        if self.token_file is not None:
+            token = _read_secret(self.token_file, "--token-file")
+        elif given or os.environ.get(variable):
+            # Taken out of the environment, which the processes started here inherit.
+            token = given or os.environ.pop(variable)
+            if not token.isascii() or not token.isprintable():
+                raise ConfigurationError(f"{'--token' if given else variable}: not one line of ASCII characters")
+        else:
+            token = None
+        if token is None and not self.insecure and not is_loopback_host(host):
+            raise ConfigurationError(
+                f"--host {host}: anybody who reaches this machine could use this service; give --token-file, or --insecure "
+                "to allow that"
+            )
+        if not is_loopback_host(host):
+            self._warn(host, token)
+        return token
+
+    def _warn(self, host: str, token: str | None) -> None:
+        if token is None:
+            logger.warning("--insecure: everybody who reaches %s can use this service", host)
+        elif self.tls_cert_file is None:
+            logger.warning(
+                "the token crosses the network to %s in the clear, unless a proxy adds TLS: give --tls-cert-file", host
+            )
+
+    def read_tls(self) -> TlsFiles | None:
+        """Return the certificate and its key; None without them. Raises ConfigurationError if they are of no use."""
+        if self.tls_cert_file is None and self.tls_key_file is None:
+            if self.tls_key_password_file is not None:
+                raise ConfigurationError("--tls-key-password-file: needs --tls-cert-file and --tls-key-file")
+            return None
+        if self.tls_cert_file is None or self.tls_key_file is None:
+            missing = "--tls-cert-file" if self.tls_cert_file is None else "--tls-key-file"
+            raise ConfigurationError(f"{missing}: a certificate and its key are needed together")
+        password_file = self.tls_key_password_file
+        password = None if password_file is None else _read_secret(password_file, "--tls-key-password-file")
+        try:
+            require_private(self.tls_key_file)
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            # An empty password instead of None: OpenSSL would ask for it at the terminal.
+            context.load_cert_chain(self.tls_cert_file, self.tls_key_file, password or "")
+        except SecurityFileError as error:
+            raise ConfigurationError(f"--tls-key-file: {error}") from None
+        except (OSError, ValueError) as error:
+            files = f"{self.tls_cert_file}, {self.tls_key_file}"
+            raise ConfigurationError(f"--tls-cert-file, --tls-key-file: cannot use {files}: {error}") from None
+        return TlsFiles(self.tls_cert_file, self.tls_key_file, password)
+
+
+def _read_secret(path: Path, flag: str) -> str:
+    try:
+        require_private(path)
+        secret = path.read_text(encoding="utf-8").strip()
+    except SecurityFileError as error:
+        raise ConfigurationError(f"{flag}: {error}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{flag}: cannot read {path}: {error}") from None
+    if not secret or not secret.isascii() or not secret.isprintable():
+        raise ConfigurationError(f"{flag}: {path} contains no token or password (one line of ASCII characters)")
+    return secret
