@@ -313,7 +313,9 @@ class Agent:
         if self._start_up.registered or link.trouble == self._link_trouble:
             return
         self._link_trouble = link.trouble
-        if link.misdirected and link.has_answered:
+        if link.refusal is not None:
+            self._end(effects.Stop(f"ADDRESS: no way to work for {link.address}: {link.trouble}", 2))
+        elif link.misdirected and link.has_answered:
             self._end(effects.Stop(f"ADDRESS: {link.address} is not the address of a scheduler: {link.trouble}", 2))
         else:
             logger.warning("no scheduler answers at %s yet; waiting for it: %s", link.address, link.trouble)
