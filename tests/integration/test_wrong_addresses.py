@@ -105,6 +105,6 @@ def test_addresses_without_a_scheme(module: str) -> None:
 
 @pytest.mark.parametrize("module", ["scaler_scheduler", "scaler_objstore"])
 def test_addresses_of_other_machines(module: str) -> None:
-    status, line = command(module, "tcp://192.0.2.1:0")
+    status, line = command(module, "tcp://192.0.2.1:0", "--insecure")
     assert status == 2
     assert "cannot listen on tcp://192.0.2.1:0: " in line
