@@ -36,9 +36,11 @@ def publish_evil(scheduler: SyntheticScheduler) -> None:
     """Tell of a cluster in which every text is markup."""
     agent = snapshot(1).agents[0]
     client = snapshot(1).clients[0]
-    made = snapshot(
-        1,
-        workers=(worker(0, 0, name=EVIL, agent=EVIL, hostname=EVIL, capabilities=EVIL, function=EVIL),),
+    made = dataclasses.replace(
+        snapshot(1),
+        workers=(
+            dataclasses.replace(worker(0, 0), name=EVIL, agent=EVIL, hostname=EVIL, capabilities=EVIL, function=EVIL),
+        ),
         agents=(
             dataclasses.replace(agent, name=EVIL, hostname=EVIL, capabilities=EVIL, functions=(m.Counter(EVIL, 3),)),
         ),
@@ -72,16 +74,14 @@ def test_nothing_of_a_task_becomes_markup(browser: Browser) -> None:
             visit.open(page)
             visit.wait(f"document.querySelector('nav a[aria-current=page]')?.hash === '#{page}'")
             visit.wait("document.querySelector('.status.live') && document.querySelector('h1')")
-            visit.wait("[...document.querySelectorAll('main table.data')].every(table => table.tBodies[0].rows.length)")
-            row = visit.page.locator("main table.data tbody tr[tabindex]").first
-            if page in ("tasks", "errors") and row.count():
-                row.click()
+            visit.wait("document.querySelector('main').innerText.includes('<script>window.pwned = 1</script>')")
+            if page in ("tasks", "errors"):
+                visit.page.locator("main table.data tbody tr").first.click()
                 visit.wait("document.querySelector('#detail').open")
                 assert not foreign_elements(visit), page
                 visit.page.keyboard.press("Escape")
             assert not foreign_elements(visit), page
             assert visit.page.evaluate("getComputedStyle(document.body).display") != "none"
-        assert visit.page.locator("main").inner_text().count("<script>window.pwned = 1</script>") >= 1
         # Also fails when the console told of a violation of the security policy.
         visit.close()
         assert child.terminate(10) == 0
