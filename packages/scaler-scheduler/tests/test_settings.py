@@ -36,6 +36,7 @@ FLAGS = [
         Path("/etc/token"),
         None,
     ),
+    DocumentedFlag("adapter_webhook_ca_file", ("--adapter-webhook-ca-file", "-awcf"), "/etc/ca", Path("/etc/ca"), None),
     DocumentedFlag("audit_log", ("--audit-log", "-al"), "/var/log/a", Path("/var/log/a"), None),
     DocumentedFlag("scaling_cool_down_seconds", ("--scaling-cool-down-seconds", "-scd"), "5", 5, 30),
     DocumentedFlag("no_worker_timeout_seconds", ("--no-worker-timeout-seconds", "-nwt"), "7", 7, 0),

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import ssl
+import subprocess
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -11,7 +14,7 @@ import pytest
 from scaler_protocol.security.errors import SecurityFileError
 from scaler_protocol.testing.waiting import wait_until_async
 from scaler_scheduler.core import effects, events
-from scaler_scheduler.webhooks import ANSWER_BYTES_MAX, Webhooks, read_token
+from scaler_scheduler.webhooks import ANSWER_BYTES_MAX, Webhooks, read_authorities, read_token
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Event = events.WebhookAnswered | events.WebhookFailed
@@ -193,3 +196,42 @@ def test_a_token_that_others_can_read_is_refused(tmp_path: Path) -> None:
     file.chmod(0o644)
     with pytest.raises(SecurityFileError, match=f"chmod 600 {file}"):
         read_token(file)
+
+
+def test_https_is_checked_against_the_given_authorities(tmp_path: Path) -> None:
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not installed: no certificate is made")
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    made = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    made += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(made, check=True, capture_output=True, timeout=60)
+    server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server_side.load_cert_chain(certificate, key)
+
+    async def ask(authorities: ssl.SSLContext | None) -> Event:
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await answering(b'{"a": 1}')(reader, writer)
+            writer.close()
+
+        server = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=server_side)
+        port = server.sockets[0].getsockname()[1]
+        heard: asyncio.Queue[Event] = asyncio.Queue()
+        webhooks = Webhooks(heard.put_nowait, None, authorities)
+        webhooks.call(effects.CallWebhook(0, f"https://127.0.0.1:{port}", None, 10.0))
+        event = await asyncio.wait_for(heard.get(), 20)
+        await webhooks.close()
+        server.close()
+        return event
+
+    assert asyncio.run(ask(read_authorities(certificate))) == events.WebhookAnswered(0, 200, {"a": 1})
+    stranger = asyncio.run(ask(None))
+    assert isinstance(stranger, events.WebhookFailed)
+    assert "CERTIFICATE_VERIFY_FAILED" in stranger.reason
+
+
+def test_a_file_without_certificates_is_an_error(tmp_path: Path) -> None:
+    assert read_authorities(None) is None
+    (tmp_path / "ca.pem").write_text("nothing")
+    with pytest.raises(ssl.SSLError):
+        read_authorities(tmp_path / "ca.pem")

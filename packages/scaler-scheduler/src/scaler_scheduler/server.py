@@ -15,9 +15,8 @@ from scaler_protocol.errors import WireError
 from scaler_protocol.objects.storage import StoreRequests, TooManyRequestsError
 from scaler_protocol.runtime.random_ids import new_id
 from scaler_protocol.runtime.values import new_tuple
-from scaler_protocol.security.errors import SecurityError
 from scaler_protocol.service.child import ChildService
-from scaler_protocol.service.errors import ConfigurationError, ServiceError, cannot_listen
+from scaler_protocol.service.errors import ServiceError, cannot_listen
 from scaler_protocol.service.hangup import on_hangup
 from scaler_protocol.service.memory import give_back_free_memory, rss_bytes
 from scaler_protocol.service.occurrences import Occurrences
@@ -178,13 +177,9 @@ class _Server:
         if not settings.adapter_webhook_urls:
             return None
         # Imported late: only a scheduler with worker adapters pays for an HTTP client.
-        from scaler_scheduler.webhooks import Webhooks, read_token
+        from scaler_scheduler.webhooks import open_webhooks
 
-        try:
-            token = read_token(settings.adapter_webhook_token_file)
-        except (OSError, ValueError, SecurityError) as error:
-            raise ConfigurationError(f"--adapter-webhook-token-file: {error}") from None
-        return Webhooks(self._on_webhook, token)
+        return open_webhooks(settings.adapter_webhook_token_file, settings.adapter_webhook_ca_file, self._on_webhook)
 
     def _monitor_address(self, bound: Address) -> str:
         if self._settings.monitor_address is not None:

@@ -70,6 +70,11 @@ class _ProcessSettings(ListeningSettings, AuditSettings, EventLoopSettings):
     adapter_webhook_token_file: Annotated[Path | None, Short("awtf")] = Field(
         default=None, description="file with the token that the worker adapters require"
     )
+    adapter_webhook_ca_file: Annotated[Path | None, Short("awcf")] = Field(
+        default=None,
+        description="certificates (PEM) that the https webhooks of worker adapters are checked against, instead of those of "
+        "the public authorities",
+    )
     io_threads: Annotated[int, Short("wit")] = Field(
         default=1,
         ge=1,

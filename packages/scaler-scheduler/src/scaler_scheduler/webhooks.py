@@ -9,13 +9,16 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from scaler_protocol.security.errors import SecurityFileError
 from scaler_protocol.security.private_files import require_private
+from scaler_protocol.service.errors import ConfigurationError
 from scaler_scheduler.core import effects, events
 
 ANSWER_BYTES_MAX = 2 * 1024 * 1024
@@ -33,7 +36,8 @@ Report = Callable[[events.WebhookAnswered | events.WebhookFailed], None]
 class Webhooks:
     """Performs `CallWebhook` effects on the running event loop. `report` is called there, once for each."""
 
-    def __init__(self, report: Report, token: str | None = None) -> None:
+    def __init__(self, report: Report, token: str | None = None, authorities: ssl.SSLContext | None = None) -> None:
+        """`authorities`: whose certificates are accepted for https; None: those of the public authorities."""
         # It would log every call. The core logs what matters.
         logging.getLogger("httpx").setLevel(logging.WARNING)
         self._report = report
@@ -46,6 +50,7 @@ class Webhooks:
             headers=headers,
             follow_redirects=False,
             trust_env=False,
+            verify=True if authorities is None else authorities,
             timeout=None,  # the whole call has a limit, which those of its parts could only exceed
             limits=httpx.Limits(max_connections=CALLS_MAX, max_keepalive_connections=16),
         )
@@ -96,6 +101,19 @@ class Webhooks:
         return events.WebhookAnswered(effect.call, response.status_code, _parsed(bytes(content)))
 
 
+def open_webhooks(token_file: Path | None, authorities_file: Path | None, report: Report) -> Webhooks:
+    """Return calls with the token and the authorities of these files. Raises ConfigurationError if one cannot be used."""
+    try:
+        token = read_token(token_file)
+    except (OSError, ValueError, SecurityFileError) as error:
+        raise ConfigurationError(f"--adapter-webhook-token-file: {error}") from None
+    try:
+        authorities = read_authorities(authorities_file)
+    except OSError as error:
+        raise ConfigurationError(f"--adapter-webhook-ca-file: cannot use {authorities_file}: {error}") from None
+    return Webhooks(report, token, authorities)
+
+
 def read_token(path: Path | None) -> str | None:
     """Return the token in a file, or None without a file. Raises OSError, ValueError or SecurityFileError."""
     if path is None:
@@ -105,6 +123,11 @@ def read_token(path: Path | None) -> str | None:
     if not token or not token.isascii() or not token.isprintable():
         raise ValueError(f"{path} holds no token: one line of printable ASCII characters is expected")
     return token
+
+
+def read_authorities(path: Path | None) -> ssl.SSLContext | None:
+    """Return what accepts the certificates in a file, or None without a file. Raises OSError (so does a wrong file)."""
+    return None if path is None else ssl.create_default_context(cafile=path)
 
 
 def _parsed(content: bytes) -> Any:
