@@ -29,7 +29,7 @@ PACKAGES = (
     "scaler-ui",
 )
 # What ruff and mypy look at besides the packages' sources; a folder may be missing from a source archive.
-TOP_LEVEL = ("noxfile.py", "scripts", "tests", "simulation", "examples", "benchmarks")
+TOP_LEVEL = ("noxfile.py", "scripts", "tests", "simulation", "examples", "benchmarks", "fuzzing")
 
 
 def dependency_group(name: str) -> list[str]:
@@ -122,6 +122,20 @@ def chaos(session: nox.Session) -> None:
 
 
 @nox.session
+def fuzz(session: nox.Session) -> None:
+    """Decoders and cores with whatever bytes a fuzzer finds: nox -s fuzz -- --minutes 30."""
+    install_workspace(session, "fuzz")
+    session.run("python", "-m", "fuzzing", *session.posargs)
+
+
+@nox.session
+def audit(session: nox.Session) -> None:
+    """Known advisories for everything that the packages and their tests install. Fails if something cannot be looked up."""
+    install_workspace(session, "audit")
+    session.run("pip-audit", "--skip-editable", "--strict", "--progress-spinner=off", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Style and likely mistakes. nox -s lint -- --fix mends what can be mended."""
     session.install(*dependency_group("lint"))
@@ -155,11 +169,12 @@ def architecture(session: nox.Session) -> None:
 
 @nox.session
 def build(session: nox.Session) -> None:
-    """Wheels and source archives of all seven packages, in dist/."""
+    """Wheels and source archives of all seven packages, and a list of components (SBOM) for each, in dist/."""
     session.install(*dependency_group("build"))
     shutil.rmtree(ROOT / "dist", ignore_errors=True)
     for package in PACKAGES:
         session.run("python", "-m", "build", "--no-isolation", "--outdir", "dist", f"packages/{package}")
+    session.run("python", "scripts/write_sboms.py")
 
 
 @nox.session

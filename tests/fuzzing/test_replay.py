@@ -1,0 +1,31 @@
+"""The seeds of all fuzzers, small changes of them, and whatever once made one fail."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from fuzzing.targets import load, names
+
+REGRESSIONS = Path(__file__).parents[2] / "fuzzing" / "regressions"
+CHANGES = 30
+
+
+@pytest.mark.parametrize("name", names())
+def test_seeds_and_small_changes(name: str) -> None:
+    target, rng = load(name), random.Random(1)
+    for seed in target.seeds():
+        target.run(seed)
+        for _ in range(CHANGES):
+            changed = bytearray(seed)
+            for _ in range(rng.randrange(1, 4)):
+                if changed:
+                    changed[rng.randrange(len(changed))] = rng.randrange(256)
+            target.run(bytes(changed))
+
+
+def test_what_failed_once() -> None:
+    for path in sorted(REGRESSIONS.glob("*/*")):
+        load(path.parent.name).run(path.read_bytes())
