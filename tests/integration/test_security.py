@@ -211,3 +211,19 @@ def test_a_trace_needs_a_key_that_may_read(scheduler: Service, keys: Path, tmp_p
         client.trace(tmp_path / "trace.json"),
     ):
         pass
+
+
+def test_the_keys_of_workers_are_changed_under_load(deployment: Deployment, keys: Path) -> None:
+    scheduler = deployment.scheduler("--security-dir", str(keys))
+    deployment.workers(scheduler, "--security-dir", str(keys))
+    with Client(scheduler.address, security=keys) as client:
+        futures = [client.submit(f.sleep_and_return, 0.02, number) for number in range(300)]
+        add_key(keys, KeyRole.WORKER, "worker-2")
+        scheduler.wait_log("added worker-2")
+        (keys / "worker-2.key").replace(keys / "worker.key")
+        deployment.workers(scheduler, "--security-dir", str(keys))
+        assert futures[20].result(60) == 20
+        revoke(keys, "worker")
+        assert [future.result(60) for future in futures] == list(range(300))
+    log = scheduler.log()
+    assert "revoked worker" in log
