@@ -18,7 +18,7 @@ def test_the_template_is_an_adapter() -> None:
     names: dict[str, Any] = {"__name__": "my_adapter.adapter"}
     exec(template, names)
     settings = names["MySettings"].from_command_line(["tcp://127.0.0.1:2345", "--machines", "1"])
-    with TestClient(create_application(names["MyAdapter"](settings))) as http:
+    with TestClient(create_application(names["MyAdapter"](settings)), base_url="http://127.0.0.1") as http:
         started = http.post("/", json={"action": "start_worker_group", "capabilities": ["gpu"]})
         assert started.status_code == 200
         assert http.post("/", json={"action": "start_worker_group"}).status_code == 429

@@ -12,6 +12,7 @@ import pytest
 COMMANDS = [
     "scaler_cluster",
     "scaler_dump",
+    "scaler_keys",
     "scaler_object_storage_server",
     "scaler_scheduler",
     "scaler_top",

@@ -52,11 +52,17 @@ def _assert_nothing_beyond(before: Traces) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def keys_for_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path | None]:
-    """With SCALER_TEST_SECURITY=1, every cluster and every client of these tests has keys that says nothing else."""
-    if not os.environ.get("SCALER_TEST_SECURITY"):
+    """With SCALER_TEST_SECURITY, every cluster and every client of these tests has keys that says nothing else.
+
+    Its value is a security directory, or 1 for a new one.
+    """
+    value = os.environ.get("SCALER_TEST_SECURITY", "")
+    if not value:
         yield None
         return
-    path = make_security_directory(tmp_path_factory.mktemp("security") / "keys")
+    path = Path(value)
+    if value == "1":
+        path = make_security_directory(tmp_path_factory.mktemp("security") / "keys")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tests.integration.deployment.keys_for_all", path)
         for made, name in ((Client, "security"), (SchedulerClusterCombo, "security")):
@@ -94,7 +100,13 @@ def module_deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Depl
 
 @pytest.fixture(scope="module")
 def address(module_deployment: Deployment) -> str:
-    """A scheduler with two workers, which have the capability "linux", for all tests of a module."""
+    """A scheduler with two workers, which have the capability "linux", for all tests of a module.
+
+    With SCALER_TEST_ADDRESS it is the one there, which may be on another machine.
+    """
+    elsewhere = os.environ.get("SCALER_TEST_ADDRESS")
+    if elsewhere:
+        return elsewhere
     scheduler = module_deployment.scheduler()
     module_deployment.workers(scheduler, "--per-worker-capabilities", "linux")
     return scheduler.address

@@ -112,6 +112,8 @@ def wait_by_callback(future: Any) -> object:
 def wait_in_task(path: str) -> None:
     """Wait for another task, and write down how that ended, and when."""
     with Client() as client:
+        # Its session has begun then: whoever says hello to a scheduler that stops is refused instead.
+        client.submit(abs, -1).result()
         future = client.submit(time.sleep, 300)
         Path(path + ".waits").touch()
         try:

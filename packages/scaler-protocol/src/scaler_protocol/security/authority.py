@@ -20,7 +20,7 @@ class KeyRole(StrEnum):
     MONITOR = "monitor"
     """Reads what schedulers and object storage servers publish."""
     OPERATOR = "operator"
-    """As MONITOR and CLIENT, and may end the cluster and cancel everybody's tasks."""
+    """As MONITOR and CLIENT, and may end the cluster."""
     SCHEDULER = "scheduler"
     """The scheduler itself, at an object storage server: it has the server's own key, which nobody can add."""
 
