@@ -24,6 +24,9 @@ COMMANDS = [
     "scaler_worker_adapter_symphony",
 ]
 
+SERVICES = [command for command in COMMANDS if command != "scaler_keys"]
+"""Those with settings."""
+
 
 def run(command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -37,7 +40,7 @@ def test_these_are_all_commands() -> None:
     )
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", SERVICES)
 def test_help_is_answered(command: str) -> None:
     helped = run(command, "-h")
     assert (helped.returncode, helped.stderr) == (0, "")
@@ -45,7 +48,7 @@ def test_help_is_answered(command: str) -> None:
     assert "--config FILE, -c FILE" in helped.stdout
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", SERVICES)
 def test_mistakes_are_one_line_each_and_exit_status_2(command: str) -> None:
     required = {
         "scaler_worker_adapter_symphony": "--service-name=s",
@@ -57,3 +60,16 @@ def test_mistakes_are_one_line_each_and_exit_status_2(command: str) -> None:
     address = "MONITOR_ADDRESS" if command in monitors else "ADDRESS"
     first_words = sorted(line.split()[:2] for line in refused.stderr.splitlines())
     assert first_words == [[f"{command}:", "--logging-level:"], [f"{command}:", f"{address}:"]]
+
+
+def test_keys_have_a_command_without_settings() -> None:
+    helped = run("scaler_keys", "-h")
+    assert (helped.returncode, helped.stderr) == (0, "")
+    assert helped.stdout.startswith("usage: scaler_keys ")
+    assert run("scaler_keys", "--version").stdout.startswith("scaler_keys ")
+    for words, what in ((("nowhere",), "invalid choice"), ((), "COMMAND"), (("add", "x"), "--role, --name")):
+        refused = run("scaler_keys", *words)
+        assert (refused.returncode, refused.stdout) == (2, "")
+        (line,) = refused.stderr.splitlines()
+        assert line.startswith("scaler_keys: ")
+        assert what in line

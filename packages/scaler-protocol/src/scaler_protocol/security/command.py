@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from scaler_protocol.address import Address, AddressError
 from scaler_protocol.security.authority import KeyRole
@@ -13,6 +14,7 @@ from scaler_protocol.security.directory import ALLOWED_KEYS, GRANTED, read_allow
 from scaler_protocol.security.directory_changes import add, connect, export, export_server, generate, revoke
 from scaler_protocol.security.errors import SecurityError
 from scaler_protocol.security.keys import to_text
+from scaler_protocol.version import SOFTWARE_VERSION
 
 COMMAND = "scaler_keys"
 ROLES = sorted(str(role) for role in GRANTED)
@@ -29,12 +31,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{COMMAND}: {message}\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=COMMAND,
         description="Makes, lists, hands out and revokes the keys of a cluster. All of them are files in a directory, which "
         "--security-dir of every other command names.",
     )
+    parser.add_argument("--version", action="version", version=f"{COMMAND} {SOFTWARE_VERSION}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, meaning: str) -> argparse.ArgumentParser:
