@@ -48,6 +48,13 @@ def test_pages_come_over_https_with_secure_cookies(base: str, tmp_path: Path) ->
         assert signed_in.status_code == 303
         assert "Secure" in signed_in.headers["set-cookie"]
         assert client.get("/api/overview").status_code == 200
+        client.cookies.clear()
+        guesses = [
+            client.post("/sign-in", data={"token": f"{n}"}, headers={"x-forwarded-for": f"192.0.2.{n}"}).status_code
+            for n in range(12)
+        ]
+        # Whoever guesses cannot claim to be somebody else each time.
+        assert guesses == [401] * 10 + [429] * 2
     with pytest.raises(httpx.ConnectError), httpx.Client(base_url=base, timeout=10) as stranger:
         stranger.get("/healthz")
     with pytest.raises(httpx.HTTPError):
