@@ -211,6 +211,20 @@ def test_a_graph_announced_again_stops_what_agents_hold_of_it_and_never_reuses_t
     assert list(client.results()) == [held]
 
 
+def test_an_agent_goes_on_with_a_row_of_a_graph_that_was_announced_again_before_it_came_back() -> None:
+    """Otherwise the row would be given to it a second time, under the same attempt."""
+    harness = Harness()
+    client = Client(harness, "client")
+    client.define()
+    client.send(m.GraphSubmit(client.id, 1, (FUNCTION,), Packed.of([b"P"]), [0], [], [0], flags=m.TaskFlag.REANNOUNCED))
+    agent = Agent(harness, "agent", capacity=0)
+    agent.send(m.Inventory(client.id, [1], [1], [1]))
+    assert agent.take(m.TaskCancel) == []
+    assert agent.tasks() == []
+    agent.answer([(client.id, 1, 1)])
+    assert client.results() == {1: (m.Status.SUCCESS, b"Presult")}
+
+
 CHAIN = [[], [0], [1], [2]]
 
 

@@ -9,6 +9,7 @@ from scaler_protocol.wire import messages as m
 from scaler_scheduler.core.answers import Answers
 from scaler_scheduler.core.departures import Departures
 from scaler_scheduler.core.events import RelayedPeer
+from scaler_scheduler.core.graphs import Graph
 from scaler_scheduler.core.lifecycle import TaskLifecycle
 from scaler_scheduler.core.records import AgentRecord, Task, TaskState
 from scaler_scheduler.core.recovery import Claim
@@ -124,7 +125,7 @@ class AgentReports:
                 )
                 if self._recovery.claim(message.client, number, Claim(agent, attempt), deadline):
                     continue
-            elif task is not None and self._may_claim(agent, task, attempt):
+            elif task is not None and self._may_claim(agent, task, graph, attempt):
                 self._lifecycle.claim(task, agent, attempt)
                 continue
             elif graph is not None:
@@ -136,14 +137,16 @@ class AgentReports:
         # The agent knows this client's functions from before.
         agent.note_functions(message.client)
 
-    def _may_claim(self, agent: AgentRecord, task: Task, attempt: int) -> bool:
+    def _may_claim(self, agent: AgentRecord, task: Task, graph: Graph[AgentRecord] | None, attempt: int) -> bool:
         """Whether a task that waits for an agent can be held by this one already.
 
         Either this scheduler gave it the task. Or an earlier scheduler may have: then the client has announced it again.
         """
         if task.agent is not None:
             return False
-        if task.attempt == 0 and task.options.flags & m.TaskFlag.REANNOUNCED:
+        is_reannounced = graph.is_reannounced if graph is not None else task.options.flags & m.TaskFlag.REANNOUNCED
+        before = graph.attempts_before if graph is not None else 0
+        if is_reannounced and (task.attempt in (0, before) or attempt > task.attempt):
             return True
         return task.attempt == attempt and self._lost_attempts.held(agent, task.options.client.id, task.number, attempt)
 

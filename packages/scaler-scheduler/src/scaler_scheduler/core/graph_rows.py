@@ -26,6 +26,7 @@ class GraphRows:
         """Begin a submitted graph. `reannounced`: an earlier scheduler knew it, and agents may still hold tasks of it."""
         client = options.client
         client.graphs.append(graph)
+        graph.is_reannounced = reannounced
         if reannounced:
             self._stop_earlier(client, graph)
         self.queue(graph, graph.release_roots(), options, now)

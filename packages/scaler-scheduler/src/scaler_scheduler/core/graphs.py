@@ -98,6 +98,8 @@ class Graph(Generic[Holder]):
         rows = len(message.payloads)
         self.first_number = message.first_number
         self.row_count = rows
+        self.is_reannounced = False
+        """Whether an earlier scheduler knew it, so that agents may hold tasks of it."""
         self.attempts_before = 0
         """Highest attempt that an earlier scheduler gave to a row. The attempts of this scheduler follow it."""
         self.unfinished = rows
