@@ -276,6 +276,7 @@ def test_nobody_gets_in_and_honest_work_goes_on(cluster: tuple[Service, Path]) -
         forger = hello(worker_id, m.Role.AGENT, worker_names=("eve",), capacity=0)
         with linked(address, eve_worker, worker_id) as link:
             link.send(said(forger))
+            assert any(isinstance(answer, m.Welcome) for answer in until(link, lambda: False, 1.0))
             rng = random.Random(1)
             for sequence in range(1, FORGERIES + 1):
                 number = rng.randrange(1, 400)
@@ -289,9 +290,15 @@ def test_nobody_gets_in_and_honest_work_goes_on(cluster: tuple[Service, Path]) -
                 if sequence % 100 == 0:
                     link.flush()
                     link.receive(100)
+            until(link, lambda: not link.has_queued, 30.0)
             until(link, lambda: False, 1.0)
+            # They all arrived, at a scheduler that knows the forger as an agent.
+            assert link.connected
+            assert link.refusal is None
         assert [future.result(120) for future in waiting] == list(range(200))
-        table.add(f"{FORGERIES:,} forged and replayed results and claims", "0 accepted")
+        table.add(
+            f"{FORGERIES:,} forged results and claims of another's tasks", "0 accepted: all 200 results are right"
+        )
 
         recorder = Recorder(address)
         try:
