@@ -97,7 +97,7 @@ class ClientRequests:
     def _on_graph_submit(self, client: ClientRecord, message: m.GraphSubmit, now: float) -> None:
         options = self._options(client, message, m.TaskKind.CALL, message.flags & ~m.TaskFlag.REANNOUNCED)
         graph: Graph[AgentRecord] = Graph(message)
-        self._rows.open(graph, options, now, reannounced=bool(message.flags & m.TaskFlag.REANNOUNCED))
+        self._rows.open(graph, options, now)
 
     def _options(self, client: ClientRecord, batch: m.TaskBatch | m.GraphSubmit, kind: int, flags: int) -> TaskOptions:
         """Return what the tasks share, after a look at whether they may be run like this."""

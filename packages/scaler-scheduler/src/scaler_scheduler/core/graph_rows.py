@@ -22,12 +22,11 @@ class GraphRows:
         self._lost_attempts = state.lost_attempts
         self._lifecycle = lifecycle
 
-    def open(self, graph: Graph[AgentRecord], options: TaskOptions, now: float, *, reannounced: bool) -> None:
-        """Begin a submitted graph. `reannounced`: an earlier scheduler knew it, and agents may still hold tasks of it."""
+    def open(self, graph: Graph[AgentRecord], options: TaskOptions, now: float) -> None:
+        """Begin a submitted graph. If an earlier scheduler knew it, agents may still hold tasks of it."""
         client = options.client
         client.graphs.append(graph)
-        graph.is_reannounced = reannounced
-        if reannounced:
+        if graph.is_reannounced:
             self._stop_earlier(client, graph)
         self.queue(graph, graph.release_roots(), options, now)
 

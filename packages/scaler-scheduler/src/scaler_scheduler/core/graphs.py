@@ -21,7 +21,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from scaler_protocol.runtime.values import new_tuple
 from scaler_protocol.wire.batch_rows import CARRIED, Carried, Reported, carried_rows
-from scaler_protocol.wire.messages import GraphSubmit
+from scaler_protocol.wire.messages import GraphSubmit, TaskFlag
 
 ATTEMPT_MAX = 0xFFFF
 """Largest number of an attempt: it travels in two bytes."""
@@ -98,7 +98,7 @@ class Graph(Generic[Holder]):
         rows = len(message.payloads)
         self.first_number = message.first_number
         self.row_count = rows
-        self.is_reannounced = False
+        self.is_reannounced = bool(message.flags & TaskFlag.REANNOUNCED)
         """Whether an earlier scheduler knew it, so that agents may hold tasks of it."""
         self.attempts_before = 0
         """Highest attempt that an earlier scheduler gave to a row. The attempts of this scheduler follow it."""
