@@ -21,6 +21,7 @@ STORAGE = ("--object-storage-address", "tcp://127.0.0.1:1")
     [
         ("scaler_scheduler", (EVERYWHERE, *STORAGE), "ADDRESS"),
         ("scaler_scheduler", (ANY_PORT, "--monitor-address", EVERYWHERE), "--monitor-address"),
+        ("scaler_scheduler", (ANY_PORT, "--monitor-address", "tcp://lo:0"), "--monitor-address"),
         ("scaler_objstore", (EVERYWHERE,), "ADDRESS"),
     ],
 )

@@ -40,8 +40,7 @@ def _arguments(settings: SchedulerSettings) -> list[str]:
         "--logging-paths",
         *settings.logging_paths,
         *(() if settings.security_dir is None else ("--security-dir", str(settings.security_dir))),
-        # Each writes whole lines to the end of the same file.
-        *(() if settings.security_dir is None else ("--security-dir", str(settings.security_dir))),
         *(("--insecure",) if settings.insecure else ()),
+        # Each writes whole lines to the end of the same file.
         *(() if settings.audit_log is None else ("--audit-log", str(settings.audit_log))),
     ]

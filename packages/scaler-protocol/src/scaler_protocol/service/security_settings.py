@@ -65,8 +65,8 @@ def _is_for_this_machine(address: Address) -> bool:
     try:
         found = socket.getaddrinfo(address.host, None)
     except OSError:
-        # Nobody can listen there. Who tries says so.
-        return True
+        # Monitors may be published to at an interface, by its name. Nobody can listen anywhere else; who tries says so.
+        return address.host not in (name for _, name in socket.if_nameindex())
     return all(is_loopback_host(str(name[4][0])) for name in found)
 
 
