@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from scaler_objstore.core.events import Incoming
-from scaler_protocol.security.doorkeeper import Connections, Doorkeeper
+from scaler_protocol.security.doorkeeper import Connections, Doorkeeper, open_audit
 from scaler_protocol.wire import messages as m
 
 if TYPE_CHECKING:
@@ -77,11 +77,7 @@ def open_guard(
     stack: contextlib.ExitStack,
 ) -> Guard | None:
     """Return the guard of a server with keys or an audit log, which `stack` closes; None without both."""
-    audit = None
-    if audit_log is not None:
-        from scaler_protocol.service.audit_settings import open_audit_log
-
-        audit = stack.enter_context(open_audit_log(audit_log))
+    audit = open_audit(audit_log, stack)
     if audit is None and security is None:
         return None
     return Guard(core, listener, keyed=security is not None, audit=audit)

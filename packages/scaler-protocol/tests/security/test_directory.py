@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from scaler_protocol.security.authority import KeyRole
 from scaler_protocol.security.directory import load_peer, load_server, pair_text, read_allowed
+from scaler_protocol.security.directory_changes import generate
 from scaler_protocol.security.errors import SecurityFileError
 from scaler_protocol.security.keys import KeyPair, from_text, new_key_pair, public_of, to_text
 
@@ -97,6 +99,50 @@ def test_secrets_that_others_can_read_are_refused(directory: Path, name: str) ->
     (directory / name).chmod(0o644)
     with pytest.raises(SecurityFileError, match=f"{name} contains a secret that others can read.*chmod 600"):
         load_server(directory) if name == "server.key" else load_peer(directory, KeyRole.WORKER)
+
+
+@pytest.mark.parametrize("name", ["allowed_keys", "server.pub", "."])
+def test_what_others_can_change_is_refused(directory: Path, name: str) -> None:
+    security, path = load_server(directory), directory / name
+    path.chmod(path.stat().st_mode | 0o022)
+    with pytest.raises(SecurityFileError, match=r"others can change it .*chmod go-w"):
+        load_peer(directory, KeyRole.WORKER) if name == "server.pub" else load_server(directory)
+    if name != "server.pub":
+        (directory / "allowed_keys").open("a").close()
+        os.utime(directory / "allowed_keys")
+        with pytest.raises(SecurityFileError, match="others can change it"):
+            security.refresh()
+
+
+def test_others_may_add_files_where_they_can_replace_none(directory: Path) -> None:
+    directory.chmod(0o1777)
+    assert load_server(directory).allowed
+    assert load_peer(directory, KeyRole.WORKER).server
+
+
+def test_an_existing_folder_must_be_closed_to_others(tmp_path: Path) -> None:
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    with pytest.raises(SecurityFileError, match="others can change it"):
+        generate(tmp_path / "open")
+    assert list((tmp_path / "open").iterdir()) == []
+
+
+def test_a_bad_key_file_of_somebody_else_is_passed_over(directory: Path) -> None:
+    (directory / "aaa.key").write_text("no key")
+    (directory / "client.key").unlink()
+    found = load_server(directory).authority(load_peer(directory, KeyRole.CLIENT).own.public)
+    assert found is not None
+    assert found.name == "pricing"
+    with pytest.raises(SecurityFileError, match=r"aaa\.key"):
+        load_peer(directory, KeyRole.MONITOR)
+
+
+def test_a_pipe_is_no_file(directory: Path) -> None:
+    (directory / "server.key").unlink()
+    os.mkfifo(directory / "server.key", 0o600)
+    with pytest.raises(SecurityFileError, match=r"server\.key is no file"):
+        load_server(directory)
 
 
 def test_a_pair_must_belong_together(directory: Path) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from scaler_protocol.security.doorkeeper import Connections, Doorkeeper
+from scaler_protocol.security.doorkeeper import Connections, Doorkeeper, open_audit
 from scaler_protocol.wire import messages as m
 from scaler_scheduler.core.events import Incoming, Peer, RelayedPeer
 
@@ -131,11 +131,7 @@ def open_guard(
     stack: contextlib.ExitStack,
 ) -> Guard | None:
     """Return the guard of a scheduler with keys or an audit log, which `stack` closes; None without both."""
-    audit = None
-    if audit_log is not None:
-        from scaler_protocol.service.audit_settings import open_audit_log
-
-        audit = stack.enter_context(open_audit_log(audit_log))
+    audit = open_audit(audit_log, stack)
     if audit is None and security is None:
         return None
     return Guard(core, router, keyed=security is not None, audit=audit)

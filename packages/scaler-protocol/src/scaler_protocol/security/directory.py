@@ -12,6 +12,7 @@ Files with secrets are TOML, and of no use to anybody but their owner: nobody el
 from __future__ import annotations
 
 import re
+import stat
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +23,7 @@ from scaler_protocol.security.authority import Authority, KeyRole
 from scaler_protocol.security.credentials import PeerSecurity, ServerSecurity
 from scaler_protocol.security.errors import KeyTextError, SecurityFileError
 from scaler_protocol.security.keys import KeyPair, from_text, public_of, to_text
-from scaler_protocol.security.private_files import require_private
+from scaler_protocol.security.private_files import require_private, require_unchangeable
 
 SERVER_KEY: Final = "server.key"
 SERVER_PUBLIC: Final = "server.pub"
@@ -81,12 +82,24 @@ def load_peer(path: Path, *roles: KeyRole) -> PeerSecurity:
     """
     _require_directory(path)
     server = read_server_public(path)
+    unusable: SecurityFileError | None = None
     for role in roles:
         names = sorted(path.glob("*.key"), key=lambda file: (file.stem != role, file.name))
         for file in names:
+            if file.name == SERVER_KEY:
+                continue
             # The name of the file tells most roles already; others are found by what they say.
-            if file.name != SERVER_KEY and (found := read_key(file)).role is role:
+            try:
+                found = read_key(file)
+            except SecurityFileError as error:
+                if file.stem == role:
+                    raise
+                unusable = unusable or error
+                continue
+            if found.role is role:
                 return PeerSecurity(found.pair, server)
+    if unusable is not None:
+        raise unusable
     wanted = " or ".join(roles)
     raise SecurityFileError(
         f"{path} has no key of the role {wanted}: scaler_keys add {path} --role {roles[0]} --name NAME"
@@ -96,7 +109,7 @@ def load_peer(path: Path, *roles: KeyRole) -> PeerSecurity:
 def read_server_public(directory: Path) -> bytes:
     """Return the server's public key. Raises SecurityFileError."""
     path = directory / SERVER_PUBLIC
-    return _key_of(path, _read_text(path).strip())
+    return _key_of(path, _read_public_text(path).strip())
 
 
 def read_key(path: Path) -> KeyFile:
@@ -198,15 +211,27 @@ def _key_of(where: object, text: str) -> bytes:
 
 
 def _lines(path: Path) -> Iterator[tuple[str, list[str]]]:
-    for number, line in enumerate(_read_text(path).split("\n"), start=1):
+    for number, line in enumerate(_read_public_text(path).split("\n"), start=1):
         words = line.split()
         # A key may begin with a hash sign, but no word of a list is one.
         if words and words[0] != "#":
             yield f"{path}, line {number}", words
 
 
+def _read_public_text(path: Path) -> str:
+    """Return the text of a file that everybody may read, but nobody else may change, nor its directory."""
+    try:
+        require_unchangeable(path.parent)
+        require_unchangeable(path)
+    except OSError as error:
+        raise SecurityFileError(_reason(path, error)) from None
+    return _read_text(path)
+
+
 def _read_text(path: Path) -> str:
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise SecurityFileError(f"{path} is no file")
         with path.open("rb") as file:
             data = file.read(FILE_BYTES_MAX + 1)
         if len(data) > FILE_BYTES_MAX:
@@ -232,7 +257,8 @@ def _require_directory(path: Path) -> None:
     except OSError as error:
         raise SecurityFileError(_reason(path, error)) from None
     if not is_directory:
-        raise SecurityFileError(f"{path} is no directory; scaler_keys generate {path} makes one")
+        hint = "" if path.exists() else f"; scaler_keys generate {path} makes one"
+        raise SecurityFileError(f"{path} is no directory{hint}")
 
 
 def _reason(path: Path, error: Exception) -> str:

@@ -24,6 +24,7 @@ from scaler_protocol.security.directory import (
 )
 from scaler_protocol.security.errors import SecurityFileError
 from scaler_protocol.security.keys import new_key_pair, to_text
+from scaler_protocol.security.private_files import require_unchangeable
 
 FIRST_ROLES = (KeyRole.CLIENT, KeyRole.WORKER, KeyRole.ADAPTER, KeyRole.MONITOR, KeyRole.OPERATOR)
 """A new directory has one key for each, named as the role."""
@@ -35,6 +36,7 @@ def generate(directory: Path) -> None:
     """Make a directory with the server's keys and one key for each role. Raises SecurityFileError if there is one."""
     with _named(directory):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        require_unchangeable(directory)
         with _locked(directory):
             if any((directory / name).exists() for name in (SERVER_KEY, SERVER_PUBLIC, ALLOWED_KEYS)):
                 raise SecurityFileError(f"{directory} has keys already; nothing was changed")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from scaler_protocol.security.errors import SecurityError
@@ -11,6 +13,16 @@ from scaler_protocol.service.occurrences import Occurrences
 if TYPE_CHECKING:
     from scaler_protocol.security.audit import AuditLog
     from scaler_protocol.security.authority import Authority
+
+
+def open_audit(path: Path | None, stack: contextlib.ExitStack) -> AuditLog | None:
+    """Return the audit log at a path, which `stack` closes; None for no path."""
+    if path is None:
+        return None
+    # Imported late: most servers write none.
+    from scaler_protocol.service.audit_settings import open_audit_log
+
+    return stack.enter_context(open_audit_log(path))
 
 
 class Connections(Protocol):

@@ -35,7 +35,9 @@ class ListeningSettings(SecuritySettings):
     """Adds `--insecure` to a command that listens."""
 
     insecure: bool = Field(
-        default=False, description="let everybody in who reaches the address from another machine, without keys"
+        default=False,
+        description="let everybody in who reaches the address from another machine, without keys; no effect with "
+        "--security-dir",
     )
 
 

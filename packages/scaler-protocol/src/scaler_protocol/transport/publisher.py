@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import time
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from scaler_protocol.security.credentials import PeerSecurity, ServerSecurity
     from scaler_protocol.transport.monitor_keys import Readers
 
+logger = logging.getLogger(__name__)
+
 SEND_QUEUE_MESSAGES = 32
 """Most messages that wait for one subscriber, besides those in the system's socket buffers; it loses further ones.
 
@@ -29,8 +31,8 @@ half a minute, see `zmq_sockets.configure`. Subscribers share waiting messages, 
 RECEIVE_QUEUE_MESSAGES = 1_000
 """Most messages that wait in the subscriber's process until it reads them."""
 
-REBIND_SECONDS, REBIND_PAUSE_SECONDS = 2.0, 0.002
-"""How long an address may stay in use after its socket was closed, and how often this is tried."""
+TRIES_TO_BIND_QUIETLY = 5
+"""After so many calls the log says that the address of a socket that was closed is still in use."""
 
 TOPICS_MAX = 1_000
 """Most different topics that are remembered, because anybody may subscribe to anything."""
@@ -56,6 +58,8 @@ class Publisher:
         """
         self._context: zmq.Context[Any] = zmq.Context(io_threads)
         self._queue_messages = queue_messages
+        self._tries_to_bind = 0
+        """How often it was tried to listen again after all connections were closed; 0: it listens."""
         self._readers: Readers | None = None
         if security is not None:
             # Imported late: it needs PyNaCl.
@@ -84,22 +88,25 @@ class Publisher:
         """Disconnect subscribers whose keys are not let in any more.
 
         libzmq cannot close the connection of one of them. So all are closed, and whoever is let in connects again by itself.
+        To be called several times a second.
         """
-        if self._readers is None or not self._readers.take_revoked():
+        if self._readers is None:
             return
-        self._socket.close(linger=0)
-        self._topics.clear()
-        self._socket = self._open(self.address)
-        deadline = time.monotonic() + REBIND_SECONDS
-        while True:
-            try:
-                bind(self._socket, self.address)
-                return
-            except TransportError:
-                # libzmq closes sockets in a thread of its own.
-                if time.monotonic() >= deadline:
-                    raise
-                time.sleep(REBIND_PAUSE_SECONDS)
+        if self._readers.take_revoked():
+            self._socket.close(linger=0)
+            self._topics.clear()
+            self._socket = self._open(self.address)
+            self._tries_to_bind = 1
+        if not self._tries_to_bind:
+            return
+        try:
+            bind(self._socket, self.address)
+            self._tries_to_bind = 0
+        except TransportError as error:
+            # libzmq closes sockets in a thread of its own, so the address may still be in use. The next call tries again.
+            self._tries_to_bind += 1
+            if self._tries_to_bind == TRIES_TO_BIND_QUIETLY:
+                logger.error("monitors cannot connect again yet: %s", error)
 
     def update_subscribers(self) -> int:
         """Read new subscriptions and cancellations; return how many subscriptions there are."""
