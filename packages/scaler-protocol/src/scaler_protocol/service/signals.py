@@ -2,18 +2,21 @@
 
 After the first signal the service finishes its work, informs its peers, and closes. If that hangs, a person or a service
 manager sends another signal, and the process ends without cleaning up. Its children end with it, because they watch their
-parent (`service.child`).
+parent (`service.child`). SIGHUP is heeded meanwhile: it ends no service (`service.hangup`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
 from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Self
+
+from scaler_protocol.service.hangup import heeding_hangup
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -43,6 +46,7 @@ class StopSignals:
         self._on_force = on_force
         self._asked = False
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._hangup = contextlib.ExitStack()
         self._previous: dict[signal.Signals, Callable[[int, FrameType | None], object] | int | None] = {}
 
     def __enter__(self) -> Self:
@@ -50,12 +54,14 @@ class StopSignals:
         for signal_number in STOP_SIGNALS:
             self._previous[signal_number] = signal.getsignal(signal_number)
             self._loop.add_signal_handler(signal_number, self._on_signal, signal_number)
+        self._hangup.enter_context(heeding_hangup())
         return self
 
     def __exit__(
         self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         assert self._loop is not None
+        self._hangup.close()
         for signal_number, previous in self._previous.items():
             self._loop.remove_signal_handler(signal_number)
             # None: Python cannot restore a handler that was not installed from Python.
