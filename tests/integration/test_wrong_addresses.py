@@ -11,6 +11,7 @@ import pytest
 
 from scaler import Client, SchedulerClusterCombo
 from scaler.errors import DisconnectedError, ObjectStorageException
+from tests.integration.deployment import Deployment, first_of_free_ports
 
 AT_ONCE_S = 10.0
 """What a loaded machine may need for what takes milliseconds; the client's own limit is six times as long."""
@@ -108,3 +109,18 @@ def test_addresses_of_other_machines(module: str) -> None:
     status, line = command(module, "tcp://192.0.2.1:0", "--insecure")
     assert status == 2
     assert "cannot listen on tcp://192.0.2.1:0: " in line
+
+
+def test_a_scheduler_whose_object_storage_nobody_answers(deployment: Deployment) -> None:
+    port = first_of_free_ports(1)
+    scheduler = deployment.scheduler("--object-storage-address", f"tcp://127.0.0.1:{port}")
+    scheduler.wait_log(f"no object storage server answers at tcp://127.0.0.1:{port}: Connection refused", AT_ONCE_S)
+    # It comes later, and is found without any request.
+    deployment.storage(address=f"tcp://127.0.0.1:{port}")
+    scheduler.wait_log(f"the object storage server at tcp://127.0.0.1:{port} answers", AT_ONCE_S)
+
+
+def test_a_scheduler_with_another_for_object_storage(deployment: Deployment) -> None:
+    other = deployment.scheduler()
+    scheduler = deployment.scheduler("--object-storage-address", other.address)
+    scheduler.wait_log("this is a scheduler; object storage has another address", AT_ONCE_S)

@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from scaler_protocol.address import Address
 from scaler_protocol.errors import WireError
-from scaler_protocol.objects.storage import StoreRequests, TooManyRequestsError
 from scaler_protocol.runtime.random_ids import new_id
 from scaler_protocol.runtime.values import new_tuple
 from scaler_protocol.service.child import ChildService
@@ -22,19 +20,19 @@ from scaler_protocol.service.memory import give_back_free_memory, rss_bytes
 from scaler_protocol.service.occurrences import Occurrences
 from scaler_protocol.service.process import ServiceContext
 from scaler_protocol.service.security_settings import server_security
-from scaler_protocol.transport import DealerLink, RouterListener, SendOutcome, TransportError
+from scaler_protocol.transport import RouterListener, SendOutcome, TransportError
 from scaler_protocol.transport.publisher import Publisher
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode, encode
-from scaler_protocol.wire.envelope import UNSEQUENCED, Frame, decode_envelope, encode_envelope
+from scaler_protocol.wire.envelope import Frame, decode_envelope, encode_envelope
 from scaler_scheduler.core import SchedulerCore, effects, events
 from scaler_scheduler.guard import Guard, open_guard
 from scaler_scheduler.monitor_feed import MonitorFeed, RecentLog
 from scaler_scheduler.settings import SchedulerSettings
+from scaler_scheduler.store_link import StoreLink
 from scaler_scheduler.store_process import STORE_STOP_SECONDS, start_store
 
 if TYPE_CHECKING:
-    from scaler_protocol.security.credentials import ServerSecurity
     from scaler_scheduler.webhooks import Webhooks
 
 logger = logging.getLogger(__name__)
@@ -44,6 +42,9 @@ DRAIN_MESSAGES = 256
 
 LONGEST_SLEEP_SECONDS = 0.5
 """Largest time between two checks of connections that are lost, or that have not identified themselves."""
+
+LOOK_SECONDS = 0.5
+"""How often is looked whether the list of allowed keys has changed, and whether object storage can be reached."""
 
 FLUSH_SECONDS = 0.005
 """How soon to try again if a peer's socket takes nothing."""
@@ -56,9 +57,6 @@ STORE_START_SECONDS = 30.0
 
 STORE_RESTART_SECONDS = 1.0
 """Time between two checks of whether the object storage server has ended."""
-
-STORE_STATUS_SECONDS = 10.0
-"""How long the object storage server may take to say how much it holds, before it is asked again."""
 
 
 async def serve(settings: SchedulerSettings, context: ServiceContext, store: ChildService | None) -> int:
@@ -82,11 +80,10 @@ class _Server:
         self._timer_at = float("-inf")
         self._is_tick_due = False
         """Whether the core's deadline may have come. The timer sets it, under load too: turns return to the event loop."""
+        self._look_timer: asyncio.TimerHandle
         self._was_loaded = False
         self._store_child = store
-        self._store_link: DealerLink | None = None
-        self._store_requests: StoreRequests | None = None
-        self._store_trouble = ""
+        self._store: StoreLink
         self._webhooks: Webhooks | None = None
         self._core: SchedulerCore
         self._security = server_security(settings)
@@ -99,7 +96,6 @@ class _Server:
         self._publisher: Publisher
         self._feed: MonitorFeed
         self._recent_log = RecentLog()
-        self._store_asked_at = float("-inf")
 
     async def serve(self) -> int:
         self._webhooks = self._open_webhooks()
@@ -125,8 +121,8 @@ class _Server:
             if self._security is not None:
                 stack.enter_context(on_hangup(self._refresh_keys))
             self._take_in = self._core.handle if self._guard is None else self._guard.handle
-            self._connect_store(str(store_address))
-            stack.callback(self._disconnect_store)
+            self._store = StoreLink(str(store_address), config.incarnation, self._security, self._on_store_status)
+            stack.callback(self._store.close)
             logger.info("scheduler listens on %s", bound)
             logger.info("object storage is at %s", store_address)
             logger.info("monitors connect to %s", self._publisher.address)
@@ -145,7 +141,9 @@ class _Server:
             self._context.reactor.add_reader(self._router.fd, self._turn)
             stack.callback(self._context.reactor.remove_reader, self._router.fd)
             self._registration.schedule()
+            self._look()
             await self._stopped.wait()
+            self._look_timer.cancel()
             self._context.stopping()
             watch_store.cancel()
             await asyncio.gather(watch_store, return_exceptions=True)
@@ -203,19 +201,6 @@ class _Server:
 
     # --- object storage
 
-    def _connect_store(self, address: str) -> None:
-        incarnation = self._core.config.incarnation
-        self._store_requests = StoreRequests(
-            m.Hello(m.Role.SCHEDULER, f"scheduler-{os.getpid()}", incarnation, pid=os.getpid())
-        )
-        self._store_link = _link_to_store(address, incarnation, self._security)
-        self._loop.add_reader(self._store_link.fd, self._drain_store)
-
-    def _disconnect_store(self) -> None:
-        if self._store_link is not None:
-            self._loop.remove_reader(self._store_link.fd)
-            self._store_link.close()
-
     def _stop_store(self) -> None:
         if self._store_child is not None:
             self._store_child.terminate(STORE_STOP_SECONDS)
@@ -236,44 +221,10 @@ class _Server:
             except ServiceError as error:
                 logger.error("object storage server does not start: %s", error)
 
-    def _drain_store(self) -> None:
-        link, requests = self._store_link, self._store_requests
-        assert link is not None
-        assert requests is not None
-        now = time.monotonic()
-        for frames in link.receive(DRAIN_MESSAGES):
-            try:
-                message = decode(frames[1:])
-                if isinstance(message, m.Refused):
-                    logger.error(
-                        "the object storage server at %s refuses this scheduler: %s", link.address, message.text
-                    )
-                if isinstance(message, m.StoreStatus):
-                    self._store_asked_at = float("-inf")
-                    self._core.handle(events.StoreReported(message), now)
-                    # A snapshot may have waited for this.
-                    self._on_idle()
-                else:
-                    requests.receive(message, now)
-            except WireError as error:
-                logger.warning("dropped a message of the object storage server: %s", error)
-        if link.has_received:
-            self._loop.call_soon(self._drain_store)
-        self._flush_store(now)
-
-    def _flush_store(self, now: float) -> None:
-        requests, link = self._store_requests, self._store_link
-        assert requests is not None
-        assert link is not None
-        requests.tick(now)
-        for message in requests.take_outgoing():
-            link.send([encode_envelope(UNSEQUENCED), *encode(message)])
-        if link.has_queued:
-            # This also connects again if the connection is lost.
-            link.flush()
-        if link.misdirected and link.trouble != self._store_trouble:
-            self._store_trouble = link.trouble
-            logger.error("no object storage server answers at %s: %s", link.address, link.trouble)
+    def _on_store_status(self, status: m.StoreStatus, now: float) -> None:
+        self._core.handle(events.StoreReported(status), now)
+        # A snapshot may have waited for this.
+        self._on_idle()
 
     # --- the loop
 
@@ -328,8 +279,7 @@ class _Server:
                 elif isinstance(effect, effects.ToStore):
                     self._tell_store(effect.message, now)
                 elif isinstance(effect, effects.KeepOwner):
-                    assert self._store_requests is not None
-                    self._store_requests.keep_owner(effect.client)
+                    self._store.keep_owner(effect.client)
                 elif isinstance(effect, effects.Publish):
                     self._feed.publish(effect.message)
                 elif isinstance(effect, effects.CallWebhook):
@@ -360,19 +310,12 @@ class _Server:
         return False
 
     def _tell_store(self, message: m.Message, now: float) -> None:
-        requests = self._store_requests
-        assert requests is not None
-        try:
-            if isinstance(message, m.ObjectDelete):
-                requests.delete(message.ids, message.owner, now)
-            elif isinstance(message, m.ClientGone):
-                requests.end_owner(message.client, now)
-            elif self._store_child is not None:
-                assert isinstance(message, m.Shutdown)
-                requests.tell(message, now)
-        except TooManyRequestsError as error:
-            logger.warning("objects that nobody needs stay in object storage: %s", error)
-        self._flush_store(now)
+        # Whoever started another server stops it.
+        if isinstance(message, m.ObjectDelete | m.ClientGone):
+            self._store.tell(message, now)
+        elif self._store_child is not None:
+            assert isinstance(message, m.Shutdown)
+            self._store.tell(message, now)
 
     def _on_idle(self) -> None:
         """Set the timer to the core's deadline, or earlier if a queue waits to be sent, but no later than the longest sleep."""
@@ -381,12 +324,10 @@ class _Server:
         if self._router.has_queued:
             self._router.flush()
             wake_at = min(wake_at, now + FLUSH_SECONDS)
-        requests = self._store_requests
-        if requests is not None:
-            due = requests.next_deadline()
-            if due <= now:
-                self._flush_store(now)
-            wake_at = min(wake_at, max(now + FLUSH_SECONDS, due))
+        due = self._store.next_deadline()
+        if due <= now:
+            self._store.flush(now)
+        wake_at = min(wake_at, max(now + FLUSH_SECONDS, due))
         # Nearly always a timer that is early enough is set. Keeping it costs less, even if it wakes once for nothing.
         if now <= self._timer_at <= wake_at:
             return
@@ -399,8 +340,13 @@ class _Server:
         self._timer_at = float("-inf")
         self._is_tick_due = True
         self._registration.schedule()
-        self._refresh_keys()
         self._give_back_memory()
+
+    def _look(self) -> None:
+        """Look at what nobody tells: a changed list of keys, an object storage server that cannot be reached."""
+        self._look_timer = self._loop.call_later(LOOK_SECONDS, self._look)
+        self._store.watch(time.monotonic())
+        self._refresh_keys()
 
     def _refresh_keys(self) -> None:
         if self._guard is not None and self._security is not None:
@@ -423,24 +369,11 @@ class _Server:
         now, unix_time = time.monotonic(), time.time()
         store_asked = False
         if self._feed.publish_own(self._core, now, unix_time, joined=joined):
-            store_asked = self._ask_store(now, even_if_unanswered=joined)
+            store_asked = self._store.ask_status(now, even_if_unanswered=joined)
         cpu_seconds, elapsed = time.process_time(), max(now - self._cpu_read_at, 1e-3)
         cpu_percent = 100 * (cpu_seconds - self._cpu_seconds) / elapsed
         self._cpu_seconds, self._cpu_read_at = cpu_seconds, now
         return events.Tick(cpu_percent, rss_bytes(), monitors, unix_time, wants_events, joined, store_asked)
-
-    def _ask_store(self, now: float, *, even_if_unanswered: bool) -> bool:
-        """Ask the object storage server how much it holds. The answer comes back as an event. Return whether it was asked.
-
-        `even_if_unanswered`: also while the answer to the last question may still arrive.
-        """
-        requests = self._store_requests
-        if requests is None or (not even_if_unanswered and now < self._store_asked_at + STORE_STATUS_SECONDS):
-            return False
-        self._store_asked_at = now
-        requests.tell(m.StoreStatusRequest(1), now)
-        self._flush_store(now)
-        return True
 
     def _on_webhook(self, event: events.WebhookAnswered | events.WebhookFailed) -> None:
         self._core.handle(event, time.monotonic())
@@ -460,17 +393,6 @@ class _Server:
         while self._router.has_queued and time.monotonic() < deadline:
             self._router.flush()
             await asyncio.sleep(FLUSH_SECONDS)
-
-
-def _link_to_store(address: str, incarnation: bytes, security: ServerSecurity | None) -> DealerLink:
-    if security is None:
-        return DealerLink(address, b"scheduler-" + incarnation)
-    # Imported late: only with keys is PyNaCl needed. Both servers have the same key.
-    from scaler_protocol.security.credentials import PeerSecurity
-    from scaler_protocol.security.keys import pinned_id
-
-    public = security.own.public
-    return DealerLink(address, pinned_id(public), PeerSecurity(security.own, public))
 
 
 def _printable(identity: bytes) -> str:

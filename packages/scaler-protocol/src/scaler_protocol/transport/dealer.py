@@ -247,8 +247,11 @@ class DealerLink:
             return
         try:
             self._send_waiting(stream)
-        except OSError:
+        except OSError as error:
             if not stream.ready:
+                if not self.misdirected:
+                    # What an earlier connection found at a wrong address says more.
+                    self.trouble = reason(error)
                 self._drop(stream)
             return
         if self._epoll is not None:

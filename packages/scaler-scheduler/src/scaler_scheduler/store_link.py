@@ -1,0 +1,160 @@
+"""The scheduler's link to object storage: requests to it, its answers, and what the log says if it cannot be reached."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from scaler_protocol.errors import WireError
+from scaler_protocol.objects.storage import StoreRequests, TooManyRequestsError
+from scaler_protocol.transport import DealerLink
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.codec import decode, encode
+from scaler_protocol.wire.envelope import UNSEQUENCED, encode_envelope
+
+if TYPE_CHECKING:
+    from scaler_protocol.security.credentials import ServerSecurity
+
+logger = logging.getLogger(__name__)
+
+DRAIN_MESSAGES = 256
+"""Largest number of messages that are read before other work goes on."""
+
+STATUS_SECONDS = 10.0
+"""How long the object storage server may take to say how much it holds, before it is asked again."""
+
+UNREACHED_SECONDS = 3.0
+"""How long there may be no connection before the log says so. A server that is started again is back sooner."""
+
+
+class StoreLink:
+    """Sends and receives on the running event loop."""
+
+    def __init__(
+        self,
+        address: str,
+        incarnation: bytes,
+        security: ServerSecurity | None,
+        on_status: Callable[[m.StoreStatus, float], None],
+    ) -> None:
+        """Begin to connect. `on_status`: is called with each answer to `ask_status`, and the time."""
+        self._loop = asyncio.get_running_loop()
+        self._on_status = on_status
+        self._requests = StoreRequests(
+            m.Hello(m.Role.SCHEDULER, f"scheduler-{os.getpid()}", incarnation, pid=os.getpid())
+        )
+        self._link = _connect(address, incarnation, security)
+        self._asked_at = float("-inf")
+        self._connected_at = time.monotonic()
+        self._told = ""
+        """The trouble that the log tells last; empty while there is a connection."""
+        self._loop.add_reader(self._link.fd, self._drain)
+        # What is no object storage server says so.
+        self._requests.introduce(time.monotonic())
+        self.flush(time.monotonic())
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._loop.remove_reader(self._link.fd)
+        self._link.close()
+
+    def next_deadline(self) -> float:
+        """Return when to call `flush` at the latest."""
+        return self._requests.next_deadline()
+
+    def flush(self, now: float) -> None:
+        """Send what is due. Connects again if the connection is lost."""
+        requests, link = self._requests, self._link
+        requests.tick(now)
+        for message in requests.take_outgoing():
+            link.send([encode_envelope(UNSEQUENCED), *encode(message)])
+        if link.has_queued:
+            link.flush()
+        if link.misdirected:
+            self._tell_trouble()
+
+    def watch(self, now: float) -> None:
+        """Connect again if the connection is lost, and say in the log if that does not help. To be called often."""
+        link = self._link
+        if link.connected:
+            self._connected_at = now
+            if self._told:
+                self._told = ""
+                logger.info("the object storage server at %s answers", link.address)
+            return
+        link.flush()
+        if now >= self._connected_at + UNREACHED_SECONDS:
+            self._tell_trouble()
+
+    def keep_owner(self, client: bytes) -> None:
+        """Keep the objects of a client, which came back."""
+        self._requests.keep_owner(client)
+
+    def tell(self, message: m.ObjectDelete | m.ClientGone | m.Shutdown, now: float) -> None:
+        """Have objects deleted, or the server stopped."""
+        try:
+            if isinstance(message, m.ObjectDelete):
+                self._requests.delete(message.ids, message.owner, now)
+            elif isinstance(message, m.ClientGone):
+                self._requests.end_owner(message.client, now)
+            else:
+                self._requests.tell(message, now)
+        except TooManyRequestsError as error:
+            logger.warning("objects that nobody needs stay in object storage: %s", error)
+        self.flush(now)
+
+    def ask_status(self, now: float, *, even_if_unanswered: bool) -> bool:
+        """Ask the server how much it holds. Return whether it was asked.
+
+        `even_if_unanswered`: also while the answer to the last question may still arrive.
+        """
+        if not even_if_unanswered and now < self._asked_at + STATUS_SECONDS:
+            return False
+        self._asked_at = now
+        self._requests.tell(m.StoreStatusRequest(1), now)
+        self.flush(now)
+        return True
+
+    # --- private
+
+    def _drain(self) -> None:
+        link = self._link
+        now = time.monotonic()
+        for frames in link.receive(DRAIN_MESSAGES):
+            try:
+                message = decode(frames[1:])
+                if isinstance(message, m.Refused):
+                    logger.error(
+                        "the object storage server at %s refuses this scheduler: %s", link.address, message.text
+                    )
+                if isinstance(message, m.StoreStatus):
+                    self._asked_at = float("-inf")
+                    self._on_status(message, now)
+                else:
+                    self._requests.receive(message, now)
+            except WireError as error:
+                logger.warning("dropped a message of the object storage server: %s", error)
+        if link.has_received:
+            self._loop.call_soon(self._drain)
+        self.flush(now)
+
+    def _tell_trouble(self) -> None:
+        trouble = self._link.trouble or "what listens there does not answer"
+        if trouble != self._told:
+            self._told = trouble
+            logger.error("no object storage server answers at %s: %s", self._link.address, trouble)
+
+
+def _connect(address: str, incarnation: bytes, security: ServerSecurity | None) -> DealerLink:
+    if security is None:
+        return DealerLink(address, b"scheduler-" + incarnation)
+    # Imported late: only with keys is PyNaCl needed. Both servers have the same key.
+    from scaler_protocol.security.credentials import PeerSecurity
+    from scaler_protocol.security.keys import pinned_id
+
+    public = security.own.public
+    return DealerLink(address, pinned_id(public), PeerSecurity(security.own, public))
