@@ -31,6 +31,12 @@ PACKAGES = (
 # What ruff and mypy look at besides the packages' sources; a folder may be missing from a source archive.
 TOP_LEVEL = ("noxfile.py", "scripts", "tests", "simulation", "examples", "benchmarks", "fuzzing")
 
+WITH_KEYS = {"SCALER_TEST_SECURITY": "1"}
+QUICK_WITH_KEYS = tuple(
+    f"tests/integration/test_{name}.py"
+    for name in ("python_surface", "graphs", "failures", "handed_over", "nested_interruptions", "task_logs", "examples")
+)
+
 
 def dependency_group(name: str) -> list[str]:
     """The requirements of one group of the root pyproject.toml, the only place that names tools and versions."""
@@ -57,6 +63,16 @@ def tests(session: nox.Session) -> None:
     install_workspace(session, "test", "demo")
     session.install("--no-deps", *dependency_group("demo-data"))
     session.run("pytest", *session.posargs)
+    if not session.posargs:
+        session.run("pytest", *QUICK_WITH_KEYS, env=WITH_KEYS)
+
+
+@nox.session
+def tests_with_keys(session: nox.Session) -> None:
+    """The integration tests with keys for all clusters and clients. Arguments go to pytest: nox -s tests_with_keys -- PATH."""
+    install_workspace(session, "test", "demo")
+    session.install("--no-deps", *dependency_group("demo-data"))
+    session.run("pytest", *(session.posargs or ["tests/integration", "tests/conformance"]), env=WITH_KEYS)
 
 
 @nox.session

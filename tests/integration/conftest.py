@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from scaler import Client, SchedulerClusterCombo
-from scaler_protocol.testing.security_directory import make_security_directory
+from scaler import Client
 from tests.integration.deployment import Deployment, Traces, become_subreaper, heed_interrupts, traces, wait_for
 
 become_subreaper()
@@ -48,28 +47,6 @@ def _assert_nothing_beyond(before: Traces) -> None:
         wait_for("nothing left behind", nothing_left, 15.0)
     except AssertionError:
         pytest.fail("left behind: " + "; ".join(left))
-
-
-@pytest.fixture(scope="session", autouse=True)
-def keys_for_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path | None]:
-    """With SCALER_TEST_SECURITY, every cluster and every client of these tests has keys that says nothing else.
-
-    Its value is a security directory, or 1 for a new one.
-    """
-    value = os.environ.get("SCALER_TEST_SECURITY", "")
-    if not value:
-        yield None
-        return
-    path = Path(value)
-    if value == "1":
-        path = make_security_directory(tmp_path_factory.mktemp("security") / "keys")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tests.integration.deployment.keys_for_all", path)
-        for made, name in ((Client, "security"), (SchedulerClusterCombo, "security")):
-            defaults = made.__init__.__kwdefaults__
-            assert defaults is not None
-            patch.setitem(defaults, name, path)
-        yield path
 
 
 def _deploy(folder: Path) -> Iterator[Deployment]:

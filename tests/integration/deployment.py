@@ -32,24 +32,6 @@ START_S = 30.0
 WAIT_S = 30.0
 LOG_TAIL_CHARACTERS = 6_000
 
-HAVE_KEYS = frozenset(
-    (
-        "scaler_scheduler",
-        "scaler_objstore",
-        "scaler_worker",
-        "scaler_ui.dump",
-        "scaler_ui.top",
-        "scaler_ui.trace",
-        "scaler_ui.web",
-        "scaler_adapters.native",
-        "scaler_adapters.slurm",
-        "scaler_adapters.symphony",
-    )
-)
-
-keys_for_all: Path | None = None
-"""The security directory of all services, if the tests run with keys; see `conftest`."""
-
 
 def wait_for(what: str, look: Callable[[], Value], timeout_s: float = WAIT_S) -> Value:
     """Return the first true value of `look`; fail with `what` when there is none in time."""
@@ -151,8 +133,6 @@ class Deployment:
 
     def start(self, module: str, *arguments: str, ready: bool = True, **environment: str) -> Service:
         """Start `python -m module arguments…`, wait until it answers, and keep its output for failures."""
-        if keys_for_all is not None and module in HAVE_KEYS and "--security-dir" not in arguments:
-            arguments = (*arguments, "--security-dir", str(keys_for_all))
         log_path = self.folder / f"{len(self.services)}-{module}.log"
         with log_path.open("wb") as log:
             child = ChildService.start(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import shutil
 import subprocess
 import time
@@ -39,7 +38,7 @@ class Terminal:
         size = ("-x", str(WIDTH), "-y", str(HEIGHT))
         environment = {**os.environ, "COLORTERM": "truecolor", "LC_ALL": "C.UTF-8"}
         environment.pop("TMUX", None)
-        self._run("new-session", "-d", *size, shlex.join(command), env=environment)
+        self._run("new-session", "-d", *size, *command, env=environment)
 
     def press(self, *keys: str) -> None:
         """Press keys, by tmux' names for them."""

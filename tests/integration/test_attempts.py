@@ -29,6 +29,8 @@ from scaler_protocol.wire.envelope import SEQUENCED, UNSEQUENCED, Envelope, enco
 from tests.integration import functions as f
 from tests.integration.deployment import Deployment, Service, wait_for
 
+pytestmark = pytest.mark.without_keys("it makes its own keys, some of them wrong")
+
 ANSWER_SECONDS = 5.0
 FORGERIES = 10_000
 CONNECTS = 10_000

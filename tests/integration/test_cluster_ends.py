@@ -151,6 +151,7 @@ def test_whoever_waits_hears_of_the_shutdown_of_a_combo() -> None:
         assert ended - began < HEARD_SECONDS
 
 
+@pytest.mark.without_keys("with keys, only operators end the cluster")
 def test_other_clients_hear_of_a_shutdown_by_one(deployment: Deployment) -> None:
     scheduler = deployment.scheduler()
     workers = deployment.workers(scheduler, count=1)

@@ -87,6 +87,7 @@ def test_a_combo_is_a_context_manager_and_takes_the_commands_settings() -> None:
             client.shutdown()
 
 
+@pytest.mark.without_keys("with keys, only operators end the cluster")
 def test_an_unprotected_combo_can_be_shut_down_by_its_client() -> None:
     with SchedulerClusterCombo(n_workers=1, protected=False) as combo:
         client = Client(combo.get_address())

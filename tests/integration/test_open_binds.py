@@ -11,6 +11,8 @@ from scaler_protocol.service.errors import ServiceError
 from scaler_protocol.testing.security_directory import make_security_directory
 from tests.integration.deployment import ANY_PORT, Deployment
 
+pytestmark = pytest.mark.without_keys("it is about clusters without keys")
+
 EVERYWHERE = "tcp://0.0.0.0:0"
 WAYS_OUT = ("scaler_keys generate DIR", "--security-dir DIR", "--insecure")
 STORAGE = ("--object-storage-address", "tcp://127.0.0.1:1")

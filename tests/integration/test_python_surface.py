@@ -249,7 +249,7 @@ def test_disconnect_is_idempotent_and_ends_what_is_pending(address: str) -> None
         client.submit(f.square, 1)
 
 
-@pytest.mark.skipif(bool(os.environ.get("SCALER_TEST_SECURITY")), reason="with keys, only operators end the cluster")
+@pytest.mark.without_keys("with keys, only operators end the cluster")
 def test_shutdown_stops_scheduler_and_workers(deployment: Deployment) -> None:
     scheduler = deployment.scheduler()
     workers = deployment.workers(scheduler)

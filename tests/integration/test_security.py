@@ -24,7 +24,7 @@ from scaler_protocol.transport.publisher import Subscriber
 from tests.integration import functions as f
 from tests.integration.deployment import Deployment, Service, wait_for
 
-pytestmark = pytest.mark.skipif(bool(os.environ.get("SCALER_TEST_SECURITY")), reason="it chooses keys itself")
+pytestmark = pytest.mark.without_keys("it chooses keys itself")
 
 
 @pytest.fixture
@@ -60,6 +60,17 @@ def test_a_combo_has_keys(keys: Path) -> None:
             assert client.map(f.square, range(20)) == [n * n for n in range(20)]
         with pytest.raises(ConnectionRefusedByScheduler, match="security"):
             Client(combo.get_address(), timeout_seconds=20)
+
+
+def test_only_operators_shut_an_unprotected_cluster_down(keys: Path) -> None:
+    with SchedulerClusterCombo(1, security=keys, protected=False) as combo:
+        with Client(combo.get_address(), security=keys) as client:
+            with pytest.raises(ValueError, match="the key of this client is not an operator's"):
+                client.shutdown()
+            assert client.submit(f.square, 4).result() == 16
+        # Where there is no client's key, a client takes the operator's.
+        (keys / "client.key").replace(keys / "client.kept")
+        Client(combo.get_address(), security=keys).shutdown()
 
 
 def test_who_has_no_key_or_another_is_told_at_once(scheduler: Service, keys: Path, tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode, encode
 from scaler_protocol.wire.envelope import UNSEQUENCED, encode_envelope
 
+pytestmark = pytest.mark.without_keys("it makes its own keys")
+
 WAIT_SECONDS = 20.0
 
 

@@ -94,6 +94,7 @@ def test_files_in_the_working_directory(tmp_path: Path, taken: Path) -> None:
     assert run([str(script)], taken) == PLAIN_SAYS
 
 
+@pytest.mark.without_keys("what reads keys is imported with them, and not before")
 def test_a_working_directory_in_the_path(taken: Path) -> None:
     # As in a notebook or an interactive session; what the client needs was imported before.
     program = f"import scaler.client.operations, scaler_protocol.service.child, sys\nsys.path.insert(0, '')\n{PLAIN}"
@@ -363,8 +364,8 @@ def test_a_command_with_closed_standard_streams(tmp_path: Path) -> None:
         + """
 import subprocess
 with SchedulerClusterCombo(n_workers=0) as combo, Client(combo.get_address(), timeout_seconds=20) as client:
-    command = f'exec "{sys.executable}" -m scaler_worker {combo.get_address()} -n 1 <&- >&- 2>&-'
-    worker = subprocess.Popen(["sh", "-c", command])
+    command = [sys.executable, "-m", "scaler_worker", combo.get_address(), "-n", "1"]
+    worker = subprocess.Popen(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command])
     try:
         print(client.submit(pow, 2, 3).result(timeout=30))
     finally:

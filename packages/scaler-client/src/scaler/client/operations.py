@@ -281,6 +281,9 @@ class Operations:
         if not isinstance(engine, ConnectionEngine):
             raise ValueError("the cluster cannot be shut down from inside one of its tasks")
         if engine.welcome is not None and engine.welcome.protected:
+            if engine.storage_security() is not None:
+                why = "it is protected, or the key of this client is not an operator's"
+                raise ValueError(f"the scheduler at {self.address} does not let this client shut it down: {why}")
             raise ValueError(f"the scheduler at {self.address} is protected: clients cannot shut it down")
         engine.shut_down_cluster(f"client {engine.client_id.hex()[:8]} asked for it", SHUTDOWN_SECONDS)
         error = errors.ClientShutdownException("the cluster was shut down by this client")
