@@ -174,6 +174,43 @@ def test_a_connection_file_is_all_that_a_client_needs(scheduler: Service, keys: 
         Client("missing.scaler")
 
 
+def test_whoever_connects_may_name_a_file(deployment: Deployment, keys: Path, tmp_path: Path) -> None:
+    scheduler = deployment.scheduler("--security-dir", str(keys))
+    deployment.workers(scheduler, "--security-dir", str(keys / "worker.key"))
+    file = tmp_path / "client.scaler"
+    assert scaler_keys(["connect", str(keys), "--name", "client", "--address", scheduler.address, "-o", str(file)]) == 0
+    for named in (file, keys / "client.key"):
+        with Client(scheduler.address, security=named) as client:
+            assert client.submit(f.square, 4).result(timeout=30) == 16
+            # Clients inside tasks read the worker's key for large values.
+            assert client.submit(f.sum_in_a_child, 500_000).result(timeout=30) == pytest.approx(
+                f.sum_of(f.random_array(1, 500_000))
+            )
+    monitor = deployment.start(
+        "scaler_ui.top",
+        str(scheduler.addresses["monitor"]),
+        "--once",
+        "--security-dir",
+        str(keys / "monitor.key"),
+        ready=False,
+    )
+    assert monitor.wait_end() == 0
+    other = deployment.start(
+        "scaler_ui.top", str(scheduler.addresses["monitor"]), "--once", "--security-dir", str(file), ready=False
+    )
+    assert other.wait_end() == 2
+    assert f"--security-dir: {file} has a key of the role client, not monitor or operator" in other.log()
+
+
+@pytest.mark.parametrize("module", ["scaler_scheduler", "scaler_objstore"])
+def test_a_server_that_is_given_a_file_says_what_it_needs(deployment: Deployment, keys: Path, module: str) -> None:
+    server = deployment.start(module, "tcp://127.0.0.1:0", "--security-dir", str(keys / "client.key"), ready=False)
+    assert server.wait_end() == 2
+    told = f"--security-dir: {keys / 'client.key'} is a file: a server needs the directory with server.key and allowed_keys"
+    assert told in server.log()
+    assert "Traceback" not in server.log()
+
+
 def test_monitors_need_a_key_that_may_read(scheduler: Service, keys: Path) -> None:
     monitor = str(scheduler.addresses["monitor"])
     revoked = add_key(keys, KeyRole.MONITOR, "second")

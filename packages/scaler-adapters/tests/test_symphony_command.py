@@ -18,6 +18,25 @@ def test_fences_are_refused_where_symphony_starts_the_processes() -> None:
     assert "--processor-cpu-seconds, --user: Symphony starts the processes that run tasks" in ended.stderr
 
 
+def test_a_preload_is_refused_where_symphony_starts_the_processes() -> None:
+    ended = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "scaler_adapters.symphony",
+            "tcp://127.0.0.1:2345",
+            "--service-name",
+            "s",
+            "--preload=os:getpid",
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 2
+    assert len(ended.stderr.splitlines()) == 1
+    assert "--preload: Symphony starts the processes that run tasks" in ended.stderr
+
+
 def test_symphony_without_its_python_module_is_one_clear_error() -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "scaler_adapters.symphony", "tcp://127.0.0.1:2345", "--service-name", "s"],

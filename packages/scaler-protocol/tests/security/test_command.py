@@ -61,7 +61,9 @@ def test_nothing_is_overwritten(directory: Path, tmp_path: Path, capsys: pytest.
     assert "name client already" in refused(capsys, "add", str(directory), "--role", "client", "--name", "client")
     assert "no key with the name 'nobody'" in refused(capsys, "revoke", str(directory), "nobody")
     (directory / "left.key").write_text("somebody's")
-    assert "left.key exists" in refused(capsys, "add", str(directory), "--role", "client", "--name", "left")
+    assert "left.key exists, although no key of this name is let in" in refused(
+        capsys, "add", str(directory), "--role", "client", "--name", "left"
+    )
     (directory / "left.key").unlink()
     file = tmp_path / "c.scaler"
     words = ["connect", str(directory), "--name", "client", "--address", "tcp://127.0.0.1:1", "-o", str(file)]
@@ -87,6 +89,53 @@ def test_add_list_and_revoke(directory: Path, capsys: pytest.CaptureFixture[str]
     assert [line.split()[-1] for line in lines] == ["worker", "adapter", "monitor", "operator", "pricing"]
     assert load_server(directory).authority(public) is not None
     assert (directory / "allowed_keys").read_text().startswith("# Who is let in")
+
+
+def test_a_revoked_name_can_be_used_again(directory: Path) -> None:
+    first = load_peer(directory, KeyRole.CLIENT).own.public
+    assert main(["revoke", str(directory), "client"]) == 0
+    assert not (directory / "client.key").exists()
+    assert main(["add", str(directory), "--role", "client", "--name", "client"]) == 0
+    server = load_server(directory)
+    assert server.authority(first) is None
+    assert server.authority(load_peer(directory, KeyRole.CLIENT).own.public) is not None
+
+
+def test_revoke_leaves_a_file_with_another_key(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (directory / "client.key").write_bytes((directory / "worker.key").read_bytes())
+    assert main(["revoke", str(directory), "client"]) == 0
+    assert (directory / "client.key").exists()
+    (directory / "monitor.key").chmod(0o644)
+    said = refused(capsys, "revoke", str(directory), "monitor")
+    assert "monitor is not let in any more, but " in said
+    assert [a.name for a in read_allowed(directory / "allowed_keys")] == ["worker", "adapter", "operator"]
+
+
+def test_rotate_lets_both_keys_in_until_the_earlier_one_is_revoked(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = load_peer(directory, KeyRole.CLIENT).own.public
+    capsys.readouterr()
+    assert main(["rotate", str(directory), "client"]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith(f"{directory / 'client.key'} has a new key.")
+    after = load_peer(directory, KeyRole.CLIENT).own.public
+    server = load_server(directory)
+    found = {authority.public: (authority.name, authority.role) for authority in server.allowed}
+    assert before != after
+    assert found[before] == ("client.earlier", KeyRole.CLIENT)
+    assert found[after] == ("client", KeyRole.CLIENT)
+    assert (directory / "client.key").stat().st_mode & 0o777 == 0o600
+    assert "still lets in an earlier key of client: scaler_keys revoke" in refused(
+        capsys, "rotate", str(directory), "client"
+    )
+    # What it says to do afterwards can be done.
+    assert main(told.split("scaler_keys ")[1].split()) == 0
+    assert server.refresh()
+    assert server.authority(before) is None
+    assert server.authority(after) is not None
+    assert load_peer(directory, KeyRole.CLIENT).own.public == after
+    assert "no key with the name 'nobody'" in refused(capsys, "rotate", str(directory), "nobody")
 
 
 def test_what_is_handed_out_is_enough_and_no_more(directory: Path, tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from scaler_protocol.security.authority import KeyRole
-from scaler_protocol.security.directory import load_peer, load_server, pair_text, read_allowed
-from scaler_protocol.security.directory_changes import generate
+from scaler_protocol.security.directory import load_peer, load_server, pair_text, read_allowed, read_key
+from scaler_protocol.security.directory_changes import connect, generate
 from scaler_protocol.security.errors import SecurityFileError
 from scaler_protocol.security.keys import KeyPair, from_text, new_key_pair, public_of, to_text
 
@@ -51,6 +51,25 @@ def test_the_key_named_as_the_role_comes_first(directory: Path) -> None:
     found = server.authority(load_peer(directory, KeyRole.OPERATOR, KeyRole.CLIENT).own.public)
     assert found is not None
     assert found.name == "pricing"
+
+
+def test_a_peer_may_name_a_file(directory: Path, tmp_path: Path) -> None:
+    key = directory / "pricing.key"
+    peer = load_peer(key, KeyRole.OPERATOR, KeyRole.CLIENT)
+    assert (peer.own.secret, peer.server) == (read_key(key).pair.secret, load_server(directory).own.public)
+    # A connection file needs no server.pub beside it.
+    (tmp_path / "elsewhere").mkdir()
+    connection = tmp_path / "elsewhere" / "pricing.scaler"
+    connect(directory, "pricing", "tcp://10.0.0.5:2345", connection)
+    same = load_peer(connection, KeyRole.CLIENT)
+    assert (same.own.secret, same.server) == (peer.own.secret, peer.server)
+    with pytest.raises(SecurityFileError, match=r"pricing.key has a key of the role client, not monitor or operator"):
+        load_peer(key, KeyRole.MONITOR, KeyRole.OPERATOR)
+    for file in (key, directory / "server.key"):
+        with pytest.raises(SecurityFileError, match=r"is a file: a server needs the directory with server.key and"):
+            load_server(file)
+    with pytest.raises(SecurityFileError, match=r"server.key: name = "):
+        load_peer(directory / "server.key", KeyRole.CLIENT)
 
 
 def test_a_missing_role_is_named_with_the_command_that_adds_one(directory: Path) -> None:

@@ -35,6 +35,10 @@ class SymphonyAdapter(WorkerAdapter):
                 f"{', '.join(fences)}: Symphony starts the processes that run tasks here; its application profile says "
                 "what they may do"
             )
+        if settings.preload:
+            raise ConfigurationError(
+                "--preload: Symphony starts the processes that run tasks here; what they are to load is up to its service"
+            )
         self._settings = settings
         self._soamapi = load_soamapi()
         self._capabilities = parse_capabilities(settings.per_worker_capabilities)

@@ -51,7 +51,8 @@ class Client:
         unless they say otherwise, to this process's loggers of the same names; records then carry `task_id`. Up to a
         mebibyte from each task.
         `object_storage_address`: where large values go; by default what the scheduler says.
-        `security`: the security directory with this client's key, for a cluster with keys; see `docs/security.md`.
+        `security`: the security directory with this client's key, or its connection file or key file, for a cluster with
+        keys; see `docs/security.md`.
 
         Raises DisconnectedError when nobody answers in time, ConnectionRefusedByScheduler when the scheduler will not
         have us, ValueError for an address that is none, or for none outside a task; TypeError and ValueError for other

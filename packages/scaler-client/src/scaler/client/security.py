@@ -18,10 +18,10 @@ def checked_security(value: Any) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str | PathLike):
-        raise TypeError(f"security must be the path of a security directory, not {value!r}")
+        raise TypeError(f"security must be the path of a security directory or of one of its files, not {value!r}")
     path = fspath(value)
     if not isinstance(path, str):
-        raise TypeError(f"security must be the path of a security directory, not {value!r}")
+        raise TypeError(f"security must be the path of a security directory or of one of its files, not {value!r}")
     return str(Path(path).expanduser().absolute())
 
 
@@ -48,24 +48,18 @@ def resolved(address: str | PathLike[str] | None, security: Any) -> tuple[Any, s
 
 
 def read_keys(path: str | None, *roles: str) -> PeerSecurity | None:
-    """Return the keys that one of these roles has in a security directory, for the first that has any; None for no path.
+    """Return the keys that one of these roles has in a security directory or one of its files; None for no path.
 
-    Raises ValueError that names the file and says what is wrong with it.
+    Those of the first role that has any.     Raises ValueError that names the file and says what is wrong with it.
     """
     if path is None:
         return None
     # Imported late: without keys nobody pays for them.
     from scaler_protocol.security.authority import KeyRole
-    from scaler_protocol.security.connection_file import read_connection
     from scaler_protocol.security.directory import load_peer
     from scaler_protocol.security.errors import SecurityError
 
     try:
-        if not path.endswith(CONNECTION_SUFFIX):
-            return load_peer(Path(path), *map(KeyRole, roles))
-        connection = read_connection(Path(path))
+        return load_peer(Path(path), *map(KeyRole, roles))
     except SecurityError as error:
         raise ValueError(f"security: {error}") from None
-    if connection.role not in roles:
-        raise ValueError(f"security: {path} has a key of the role {connection.role}, not {' or '.join(roles)}")
-    return connection.security

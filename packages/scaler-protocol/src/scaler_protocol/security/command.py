@@ -1,4 +1,4 @@
-"""The command `scaler_keys`: makes, lists, hands out and revokes the keys of a cluster."""
+"""The command `scaler_keys`: makes, lists, hands out, replaces and revokes the keys of a cluster."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import NoReturn
 from scaler_protocol.address import Address, AddressError
 from scaler_protocol.security.authority import KeyRole
 from scaler_protocol.security.directory import ALLOWED_KEYS, GRANTED, read_allowed
-from scaler_protocol.security.directory_changes import add, connect, export, export_server, generate, revoke
+from scaler_protocol.security.directory_changes import add, connect, export, export_server, generate, revoke, rotate
 from scaler_protocol.security.errors import SecurityError
 from scaler_protocol.security.keys import to_text
 from scaler_protocol.version import SOFTWARE_VERSION
@@ -41,8 +41,8 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog=COMMAND,
-        description="Makes, lists, hands out and revokes the keys of a cluster. All of them are files in a directory, which "
-        "--security-dir of every other command names.",
+        description="Makes, lists, hands out, replaces and revokes the keys of a cluster. All of them are files in a "
+        "directory, which --security-dir of every other command names.",
     )
     parser.add_argument("--version", action="version", version=f"{COMMAND} {SOFTWARE_VERSION}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -63,7 +63,13 @@ def _parser() -> argparse.ArgumentParser:
     listed = command("list", "show whose keys are let in")
     listed.set_defaults(run=_list)
 
-    revoked = command("revoke", "let a key in no longer; running servers close its connections within a second")
+    rotated = command("rotate", "make a new key in place of somebody's; the earlier one is let in until it is revoked")
+    rotated.add_argument("name", metavar="NAME", help="whose; the earlier key is called NAME.earlier then")
+    rotated.set_defaults(run=_rotate)
+
+    revoked = command(
+        "revoke", "let a key in no longer, and remove its file; running servers close its connections within a second"
+    )
     revoked.add_argument("name", metavar="NAME", help="whose")
     revoked.set_defaults(run=_revoke)
 
@@ -99,6 +105,11 @@ def _add(given: argparse.Namespace) -> None:
 def _list(given: argparse.Namespace) -> None:
     for authority in read_allowed(given.directory / ALLOWED_KEYS):
         print(f"{authority.role:<8}  {to_text(authority.public)}  {authority.name}")
+
+
+def _rotate(given: argparse.Namespace) -> None:
+    path, earlier = rotate(given.directory, given.name)
+    print(f"{path} has a new key. Hand it out, then: {COMMAND} revoke {given.directory} {earlier}")
 
 
 def _revoke(given: argparse.Namespace) -> None:

@@ -71,6 +71,11 @@ class DirectorySecurity(ServerSecurity):
 
 def load_server(directory: Path) -> DirectorySecurity:
     """Return what a server has: its own keys, and the keys it lets in. Raises SecurityFileError."""
+    if _is_file(directory):
+        raise SecurityFileError(
+            f"{directory} is a file: a server needs the directory with {SERVER_KEY} and {ALLOWED_KEYS}; "
+            "only who connects may give a file"
+        )
     _require_directory(directory)
     return DirectorySecurity(directory)
 
@@ -78,8 +83,11 @@ def load_server(directory: Path) -> DirectorySecurity:
 def load_peer(path: Path, *roles: KeyRole) -> PeerSecurity:
     """Return what a connecting end has, for the first of these roles that has a key in this directory.
 
-    Of several keys of one role, `ROLE.key` is taken first, otherwise the first by name. Raises SecurityFileError.
+    Of several keys of one role, `ROLE.key` is taken first, otherwise the first by name. The path may also be a connection file,
+    or a key file beside its `server.pub`; its key must have one of the roles. Raises SecurityFileError.
     """
+    if _is_file(path):
+        return _load_from_file(path, roles)
     _require_directory(path)
     server = read_server_public(path)
     unusable: SecurityFileError | None = None
@@ -249,6 +257,23 @@ def _state_of(path: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return found.st_mtime_ns, found.st_ino, found.st_size
+
+
+def _load_from_file(path: Path, roles: tuple[KeyRole, ...]) -> PeerSecurity:
+    document = read_secret_document(path)
+    key = read_key_document(path, document)
+    if key.role not in roles:
+        raise SecurityFileError(f"{path} has a key of the role {key.role}, not {' or '.join(roles)}")
+    # A connection file says itself whose key the server has.
+    server = key_field(path, document, "server") if "server" in document else read_server_public(path.parent)
+    return PeerSecurity(key.pair, server)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError as error:
+        raise SecurityFileError(_reason(path, error)) from None
 
 
 def _require_directory(path: Path) -> None:

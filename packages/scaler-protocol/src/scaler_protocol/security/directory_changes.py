@@ -1,4 +1,7 @@
-"""Makes and changes security directories and connection files. Each change is whole or did not happen, and replaces no secret."""
+"""Makes and changes security directories and connection files. Each change is whole or did not happen.
+
+No secret is replaced, except by `rotate`.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +32,9 @@ from scaler_protocol.security.private_files import require_unchangeable
 FIRST_ROLES = (KeyRole.CLIENT, KeyRole.WORKER, KeyRole.ADAPTER, KeyRole.MONITOR, KeyRole.OPERATOR)
 """A new directory has one key for each, named as the role."""
 
+EARLIER = ".earlier"
+"""How the name of a key ends of which there is a newer one."""
+
 _HEAD = "# Who is let in: PUBLIC ROLE NAME. Servers read this file again when it changes.\n"
 
 
@@ -55,17 +61,50 @@ def add(directory: Path, role: KeyRole, name: str) -> Path:
         return _add(directory, role, name)
 
 
+def rotate(directory: Path, name: str) -> tuple[Path, str]:
+    """Make a new key in place of somebody's, with the same role. Return its file, and the name of the earlier key.
+
+    The earlier key is let in under that name until it is revoked. Raises SecurityFileError.
+    """
+    with _named(directory), _locked(directory):
+        listed = directory / ALLOWED_KEYS
+        before = _find(listed, name)
+        earlier = name + EARLIER
+        check_name(earlier, "the name of the earlier key")
+        if any(authority.name == earlier for authority in read_allowed(listed)):
+            raise SecurityFileError(
+                f"{listed} still lets in an earlier key of {name}: scaler_keys revoke {directory} {earlier}; "
+                "nothing was changed"
+            )
+        pair = new_key_pair()
+        path = directory / f"{name}.key"
+        # The secret is on the disk before the list names its key.
+        draft = _draft(path, _key_text(KeyFile(name, before.role, pair)), 0o600)
+        if path.exists():
+            _keep_owner(path, draft)
+        text = _without(listed, before)
+        role, public = before.role, to_text(pair.public)
+        _replace(listed, f"{text}{to_text(before.public)} {role} {earlier}\n{public} {role} {name}\n")
+        draft.replace(path)
+        return path, earlier
+
+
 def revoke(directory: Path, name: str) -> Authority:
-    """Let a key in no longer, and return whose it was. Its file stays. Raises SecurityFileError if it is not in the list."""
+    """Let a key in no longer, and return whose it was. Its file is removed, because nobody can use it any more.
+
+    Raises SecurityFileError if it is not in the list, or if the file cannot be removed.
+    """
     with _named(directory), _locked(directory):
         path = directory / ALLOWED_KEYS
-        allowed = read_allowed(path)
-        gone = next((authority for authority in allowed if authority.name == name), None)
-        if gone is None:
-            raise SecurityFileError(f"{path} has no key with the name {name!r}; nothing was changed")
-        public = to_text(gone.public)
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        _replace(path, "".join(line for line in lines if line.split()[:1] != [public]))
+        gone = _find(path, name)
+        _replace(path, _without(path, gone))
+        file = directory / f"{name}.key"
+        try:
+            # The list may have been written by hand: what this file has may be another key.
+            if file.exists() and read_key(file).pair.public == gone.public:
+                file.unlink()
+        except (OSError, SecurityFileError) as error:
+            raise SecurityFileError(f"{name} is not let in any more, but {file} stays: {error}") from None
         return gone
 
 
@@ -120,14 +159,35 @@ def _add(directory: Path, role: KeyRole, name: str) -> Path:
         raise SecurityFileError(f"no key can be made for the role {role}")
     listed = directory / ALLOWED_KEYS
     if any(authority.name == name for authority in read_allowed(listed)):
-        raise SecurityFileError(f"{listed} has a key with the name {name} already; nothing was changed")
+        raise SecurityFileError(
+            f"{listed} has a key with the name {name} already; nothing was changed. scaler_keys rotate {directory} {name} "
+            "makes a new one"
+        )
     pair = new_key_pair()
     path = directory / f"{name}.key"
+    if path.exists():
+        raise SecurityFileError(
+            f"{path} exists, although no key of this name is let in: move it away, or choose another name; "
+            "nothing was changed"
+        )
     _write_new(path, _key_text(KeyFile(name, role, pair)))
-    text = listed.read_text(encoding="utf-8")
-    separator = "" if not text or text.endswith("\n") else "\n"
-    _replace(listed, f"{text}{separator}{to_text(pair.public)} {role} {name}\n")
+    _replace(listed, f"{_without(listed)}{to_text(pair.public)} {role} {name}\n")
     return path
+
+
+def _find(listed: Path, name: str) -> Authority:
+    for authority in read_allowed(listed):
+        if authority.name == name:
+            return authority
+    raise SecurityFileError(f"{listed} has no key with the name {name!r}; nothing was changed")
+
+
+def _without(listed: Path, gone: Authority | None = None) -> str:
+    """Return the text of a list without one of its keys. It ends with a whole line."""
+    public = to_text(gone.public) if gone is not None else None
+    lines = listed.read_text(encoding="utf-8").splitlines(keepends=True)
+    text = "".join(line for line in lines if line.split()[:1] != [public])
+    return text if not text or text.endswith("\n") else f"{text}\n"
 
 
 def _own(directory: Path, name: str) -> KeyFile:
@@ -178,11 +238,15 @@ def _write_new(path: Path, text: str, *, mode: int = 0o600) -> None:
 def _replace(path: Path, text: str) -> None:
     mode = path.stat().st_mode & 0o777
     draft = _draft(path, text, mode)
-    # What belongs to the service's user goes on belonging to it if root changes it.
+    _keep_owner(path, draft)
+    draft.replace(path)
+
+
+def _keep_owner(path: Path, draft: Path) -> None:
+    """What belongs to the service's user goes on belonging to it if root changes it."""
     with contextlib.suppress(OSError):
         found = path.stat()
         shutil.chown(draft, found.st_uid, found.st_gid)
-    draft.replace(path)
 
 
 def _draft(path: Path, text: str, mode: int) -> Path:

@@ -27,7 +27,8 @@ class SecuritySettings(ServiceSettings):
 
     security_dir: Annotated[Path | None, Short("sd")] = Field(
         default=None,
-        description="directory with the keys of this cluster, as scaler_keys makes it (default: no keys, all may connect)",
+        description="directory with the keys of this cluster, as scaler_keys makes it; or, for what only connects, a connection "
+        "file or a key file beside server.pub (default: no keys, all may connect)",
     )
 
 

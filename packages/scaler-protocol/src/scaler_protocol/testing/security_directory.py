@@ -17,8 +17,11 @@ def make_security_directory(path: Path) -> Path:
 
 
 def add_key(path: Path, role: KeyRole, name: str, *, allowed: bool = True) -> KeyPair:
-    """Add a key to a directory, and let it in unless it is not `allowed`."""
-    pair = read_key(add(path, role, name)).pair
+    """Add a key to a directory, and let it in unless it is not `allowed`; its file is there in both cases."""
+    file = add(path, role, name)
+    pair = read_key(file).pair
     if not allowed:
+        kept = file.rename(file.with_suffix(".kept"))
         revoke(path, name)
+        kept.rename(file)
     return pair
