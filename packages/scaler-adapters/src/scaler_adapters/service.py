@@ -34,5 +34,11 @@ def serve(adapter_class: type[WorkerAdapter], settings: WebhookSettings) -> int:
     hosts = HostNames((settings.host, *settings.allowed_hosts))
     application = create_application(adapter_class(settings), token=token, hosts=hosts)
     return run_application(
-        application, settings.host, settings.port, role=ROLE, event_loop=settings.event_loop, tls=tls
+        application,
+        settings.host,
+        settings.port,
+        role=ROLE,
+        event_loop=settings.event_loop,
+        tls=tls,
+        limits=settings.connection_limits(),
     )

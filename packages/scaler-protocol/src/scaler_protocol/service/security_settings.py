@@ -32,14 +32,18 @@ class SecuritySettings(ServiceSettings):
     )
 
 
-class ListeningSettings(SecuritySettings):
+class InsecureSettings(ServiceSettings):
     """Adds `--insecure` to a command that listens."""
 
     insecure: bool = Field(
         default=False,
-        description="let everybody in who reaches the address from another machine, without keys; no effect with "
-        "--security-dir",
+        description="let everybody in who reaches this service from another machine, without a key or token. It lifts no "
+        "other setting: with --security-dir keys are needed all the same, with a token the token",
     )
+
+
+class ListeningSettings(InsecureSettings, SecuritySettings):
+    """Adds `--security-dir` and `--insecure` to a command that listens for peers with keys."""
 
 
 def refuse_open_bind(settings: ListeningSettings, addresses: Mapping[str, Address | None]) -> None:

@@ -6,12 +6,11 @@ It needs uvicorn, which the packages with web applications require; the extra `s
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import logging
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import uvicorn
@@ -21,20 +20,13 @@ from scaler_protocol.service.errors import ConfigurationError, ServiceError
 from scaler_protocol.service.event_loop import EventLoopName
 from scaler_protocol.service.readiness import Readiness
 from scaler_protocol.service.signals import StopSignals
-from scaler_protocol.service.web_settings import TlsFiles
+from scaler_protocol.service.web_connections import BoundedServer
+from scaler_protocol.service.web_settings import ConnectionLimits, TlsFiles
 
 logger = logging.getLogger(__name__)
 
 GRACEFUL_STOP_SECONDS = 5
 """How long answers in progress may take after the service was asked to stop."""
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers, because the service has handlers."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 def run_application(
@@ -46,11 +38,13 @@ def run_application(
     event_loop: EventLoopName = "builtin",
     on_stop: Callable[[], None] | None = None,
     tls: TlsFiles | None = None,
+    limits: ConnectionLimits | None = None,
 ) -> int:
     """Serve an ASGI application until it is stopped; return the exit status.
 
     Raises `ConfigurationError` if it cannot listen on the port. `role` names the address in the readiness report. `on_stop` is
     called when the stop begins, so that the application can end its endless answers. With `tls` it speaks https.
+    `limits`: how many connections there may be, and how slow; None: the defaults.
     """
     readiness = Readiness.of_process()
     try:
@@ -68,6 +62,9 @@ def run_application(
         config = uvicorn.Config(
             application,
             log_config=None,
+            http="h11",
+            # Nothing here speaks WebSocket. Another protocol would have no deadlines.
+            ws="none",
             access_log=False,
             lifespan="on",
             server_header=False,
@@ -78,7 +75,7 @@ def run_application(
             ssl_keyfile=None if tls is None else tls.key,
             ssl_keyfile_password=None if tls is None else tls.key_password,
         )
-        server = _Server(config)
+        server = BoundedServer(config, limits if limits is not None else ConnectionLimits())
 
         def stop(_signal: signal.Signals) -> None:
             server.should_exit = True

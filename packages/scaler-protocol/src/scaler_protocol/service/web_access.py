@@ -13,6 +13,7 @@ import hashlib
 import hmac
 import ipaddress
 import json
+import logging
 import socket
 import time
 from collections import OrderedDict
@@ -24,10 +25,15 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+logger = logging.getLogger(__name__)
+
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 BODY_BYTES_MAX = 64 * 1024
 """Longest body of a request in bytes."""
+
+HEAD_BYTES_MAX = 16 * 1024
+"""Longest request line with its headers in bytes."""
 
 BODY_SECONDS = 20.0
 """How long a request may take to send its body."""
@@ -176,7 +182,11 @@ class WebGuard:
             await self._app(scope, receive, send)
             return
 
+        started = False
+
         async def send_guarded(message: Message) -> None:
+            nonlocal started
+            started = True
             if message["type"] == "http.response.start":
                 headers = list(message.get("headers", ()))
                 present = {bytes(name).lower() for name, _ in headers}
@@ -192,6 +202,9 @@ class WebGuard:
         if wait_s:
             await refuse_for_now(send_guarded, wait_s)
             return
+        if _head_bytes(scope) > HEAD_BYTES_MAX:
+            await refuse(send_guarded, 431, f"the request's address and headers are longer than {HEAD_BYTES_MAX} bytes")
+            return
         host = header_of(scope, "host") or ""
         if not self._hosts.allows(host):
             text = f"requests for the host name {host!r} are not allowed; add it with --allowed-hosts"
@@ -206,6 +219,9 @@ class WebGuard:
         except TimeoutError:
             await refuse(send_guarded, 408, f"the request was not complete after {BODY_SECONDS:g} s")
             return
+        except ConnectionError:
+            # Half a body must not be taken for a whole one.
+            return
         if body is None:
             await refuse(send_guarded, 413, f"the request is longer than {BODY_BYTES_MAX} bytes")
             return
@@ -218,7 +234,14 @@ class WebGuard:
             given = True
             return {"type": "http.request", "body": body, "more_body": False}
 
-        await self._app(scope, receive_again, send_guarded)
+        try:
+            await self._app(scope, receive_again, send_guarded)
+        except Exception:
+            if started:
+                raise
+            # Whatever a request has found wrong in the application, the answer has the headers of all answers.
+            logger.exception("%s %s failed", scope["method"], scope["path"])
+            await refuse(send_guarded, 500, "this request failed; the log of the service says why")
 
     def _is_followed_link(self, scope: Scope) -> bool:
         """A browser's window shows the answer: the other site neither reads nor frames it."""
@@ -244,8 +267,13 @@ def is_cross_site(scope: Scope) -> bool:
         return True
 
 
+def _head_bytes(scope: Scope) -> int:
+    address = len(scope.get("raw_path") or scope["path"]) + len(scope.get("query_string", b""))
+    return address + sum(len(name) + len(value) for name, value in scope["headers"])
+
+
 async def _read_body(scope: Scope, receive: Receive) -> bytes | None:
-    """Return the whole body, or None if it is too long."""
+    """Return the whole body, or None if it is too long. Raises ConnectionError if its sender is gone before its end."""
     announced = header_of(scope, "content-length") or ""
     if announced.isdecimal() and int(announced[:20]) > BODY_BYTES_MAX:
         return None
@@ -253,7 +281,7 @@ async def _read_body(scope: Scope, receive: Receive) -> bytes | None:
     while True:
         message = await receive()
         if message["type"] != "http.request":
-            return bytes(body)
+            raise ConnectionError
         body += message.get("body", b"")
         if len(body) > BODY_BYTES_MAX:
             return None

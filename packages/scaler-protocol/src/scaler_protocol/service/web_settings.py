@@ -15,7 +15,8 @@ from scaler_protocol.address import is_loopback_host
 from scaler_protocol.security.errors import SecurityFileError
 from scaler_protocol.security.private_files import require_private
 from scaler_protocol.service.errors import ConfigurationError
-from scaler_protocol.service.settings import ServiceSettings, Short, TakesSeveral, TextListSetting
+from scaler_protocol.service.security_settings import InsecureSettings
+from scaler_protocol.service.settings import Short, TakesSeveral, TextListSetting
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +30,21 @@ class TlsFiles:
     key_password: str | None = None
 
 
-class WebServiceSettings(ServiceSettings):
+@dataclass(frozen=True)
+class ConnectionLimits:
+    """What the connections of a web service may cost."""
+
+    connections: int = 500
+    """Most connections at once."""
+
+    per_address: int = 200
+    """Most connections at once from one IPv4 address, or one /64 network of IPv6."""
+
+    head_s: float = 10.0
+    """Seconds in which a TLS handshake must be done, and in which the request line and headers must have come."""
+
+
+class WebServiceSettings(InsecureSettings):
     """Adds the token, the host names and the TLS files of a web service to a command."""
 
     token_variable: ClassVar[str]
@@ -40,7 +55,6 @@ class WebServiceSettings(ServiceSettings):
         validation_alias=AliasChoices("token_file", "auth_token_file"),
         description="file with the token that every caller must send; only its owner may be able to read it",
     )
-    insecure: bool = Field(default=False, description="answer everyone who reaches --host, without a token")
     allowed_hosts: Annotated[TextListSetting, TakesSeveral()] = Field(
         default=(),
         description="further host names that requests may use; this machine's names and IP addresses are always allowed",
@@ -48,6 +62,27 @@ class WebServiceSettings(ServiceSettings):
     tls_cert_file: Path | None = Field(default=None, description="certificate (PEM, with its chain), for https")
     tls_key_file: Path | None = Field(default=None, description="private key of --tls-cert-file (PEM)")
     tls_key_password_file: Path | None = Field(default=None, description="file with the password of --tls-key-file")
+    max_connections: int = Field(
+        default=ConnectionLimits.connections, ge=1, description="most connections at once; further ones get status 503"
+    )
+    max_connections_per_address: int = Field(
+        default=ConnectionLimits.per_address,
+        ge=1,
+        description="most connections at once from one address; further ones get status 429. All callers behind a proxy "
+        "have one address",
+    )
+    request_header_timeout_seconds: float = Field(
+        default=ConnectionLimits.head_s,
+        gt=0,
+        le=600,
+        description="seconds in which a caller must have sent the headers of its request, or done its TLS handshake",
+    )
+
+    def connection_limits(self) -> ConnectionLimits:
+        """Return how many connections there may be, and how slow."""
+        return ConnectionLimits(
+            self.max_connections, self.max_connections_per_address, self.request_header_timeout_seconds
+        )
 
     def read_token(self, host: str, given: str = "") -> str | None:
         """Return the token: of the file, of the flag (`given`), or of the environment; None if none is set.

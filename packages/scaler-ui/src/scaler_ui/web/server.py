@@ -234,7 +234,15 @@ def run(settings: WebSettings) -> int:
             allowed_hosts=(settings.host, *settings.allowed_hosts),
             stopping=stopping,
         )
-        return run_application(application, settings.host, settings.port, role="webui", on_stop=stopping.set, tls=tls)
+        return run_application(
+            application,
+            settings.host,
+            settings.port,
+            role="webui",
+            on_stop=stopping.set,
+            tls=tls,
+            limits=settings.connection_limits(),
+        )
 
 
 def _telemetry(feed: MonitorFeed, endpoint: str) -> AbstractContextManager[object]:
