@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from scaler_adapters.native.settings import NativeAdapterSettings
 from scaler_adapters.slurm.settings import SlurmAdapterSettings
 from scaler_adapters.symphony.settings import SymphonyAdapterSettings
 from scaler_objstore.settings import ObjectStorageSettings
+from scaler_protocol.service.security_settings import SecuritySettings
 from scaler_protocol.service.settings import ServiceSettings
 from scaler_scheduler.settings import SchedulerSettings
 from scaler_ui.top.settings import TopSettings
@@ -84,6 +86,21 @@ def test_systemd_accepts_the_unit(path: Path, tmp_path: Path) -> None:
         env={**os.environ, "SYSTEMD_UNIT_PATH": f"{tmp_path}:"},
     )
     assert (verified.returncode, verified.stderr) == (0, "")
+
+
+def test_every_section_of_the_example_file_can_have_keys(tmp_path: Path) -> None:
+    text = (DEPLOY / "scaler.toml").read_text()
+    file = tmp_path / "scaler.toml"
+    file.write_text(re.sub(r"(?m)^\[.*\]$", r'\g<0>\nsecurity_dir = "/etc/scaler/keys"', text))
+    for settings_class in COMMANDS.values():
+        settings = settings_class.from_command_line(["--config", str(file)])
+        assert isinstance(settings, SecuritySettings)
+        assert settings.security_dir == Path("/etc/scaler/keys")
+
+
+@pytest.mark.parametrize("name", ["scheduler", "object-storage"])
+def test_servers_read_keys_again_on_reload(name: str) -> None:
+    assert read_unit(DEPLOY / "systemd" / f"scaler-{name}.service")["Service"]["ExecReload"] == "kill -HUP $MAINPID"
 
 
 def test_the_example_file_has_no_section_that_nobody_reads() -> None:

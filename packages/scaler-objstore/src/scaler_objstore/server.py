@@ -30,7 +30,7 @@ from scaler_protocol.service.hangup import on_hangup
 from scaler_protocol.service.late_address import bind_address_now
 from scaler_protocol.service.occurrences import Occurrences
 from scaler_protocol.service.readiness import Readiness
-from scaler_protocol.service.security_settings import refuse_open_bind, server_security
+from scaler_protocol.service.security_settings import checked_binds, server_security
 from scaler_protocol.service.signals import StopSignals
 from scaler_protocol.transport import RouterListener, SendOutcome
 from scaler_protocol.wire import messages as m
@@ -66,8 +66,7 @@ _ENVELOPE = encode_envelope(UNSEQUENCED)
 
 def run(settings: ObjectStorageSettings) -> int:
     """Serve until told to stop. Returns the exit status. Raises ServiceError if the address cannot be used."""
-    address = bind_address_now(settings.address)
-    refuse_open_bind(settings, {"ADDRESS": address})
+    address = checked_binds(settings, {"ADDRESS": bind_address_now(settings.address)})["ADDRESS"]
     return event_loop.run(lambda: _serve(settings, address, server_security(settings)), settings.event_loop)
 
 

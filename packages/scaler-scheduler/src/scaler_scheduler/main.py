@@ -28,6 +28,8 @@ class SchedulerService:
 
     def __init__(self) -> None:
         self._store: ChildService | None = None
+        self.checked: SchedulerSettings | None = None
+        """As given, but with the addresses that were checked."""
 
     @property
     def settings_class(self) -> type[SchedulerSettings]:
@@ -38,9 +40,7 @@ class SchedulerService:
 
     def prepare(self, settings: SchedulerSettings, *, alone: bool) -> None:
         """Fork the object storage server, if one is needed, and import the scheduler meanwhile."""
-        from scaler_protocol.service.security_settings import refuse_open_bind
-
-        refuse_open_bind(settings, {"ADDRESS": settings.address, "--monitor-address": settings.monitor_address})
+        settings = self.checked = _with_checked_binds(settings)
         if settings.own_object_storage_address is not None:
             from scaler_scheduler.store_process import fork_store
 
@@ -52,7 +52,7 @@ class SchedulerService:
         """Run the scheduler until it stops. Returns the exit status."""
         from scaler_scheduler.server import serve
 
-        return await serve(settings, context, self._store)
+        return await serve(self.checked or settings, context, self._store)
 
     def close(self) -> None:
         """Stop the object storage server, if one was started."""
@@ -60,3 +60,17 @@ class SchedulerService:
             from scaler_scheduler.store_process import STORE_STOP_SECONDS
 
             self._store.terminate(STORE_STOP_SECONDS)
+
+
+def _with_checked_binds(settings: SchedulerSettings) -> SchedulerSettings:
+    from scaler_protocol.service.security_settings import checked_binds
+
+    given = {"ADDRESS": settings.address}
+    if settings.monitor_address is not None:
+        given["--monitor-address"] = settings.monitor_address
+    checked = checked_binds(settings, given)
+    if checked == given:
+        return settings
+    return settings.model_copy(
+        update={"address": checked["ADDRESS"], "monitor_address": checked.get("--monitor-address")}
+    )

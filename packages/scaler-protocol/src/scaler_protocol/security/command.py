@@ -56,7 +56,12 @@ def _parser() -> argparse.ArgumentParser:
     made.set_defaults(run=_generate)
 
     added = command("add", "make one more key, and let it in")
-    added.add_argument("--role", required=True, choices=ROLES, help="what its owner is to the cluster")
+    added.add_argument(
+        "--role",
+        required=True,
+        choices=ROLES,
+        help="what its owner is to the cluster; adapter is reserved: worker adapters use a worker's key",
+    )
     added.add_argument("--name", required=True, help="what its owner is called: letters, digits, . _ -")
     added.set_defaults(run=_add)
 

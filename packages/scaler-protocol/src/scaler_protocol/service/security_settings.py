@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from scaler_protocol.address import Address, is_loopback_host
+from scaler_protocol.address import Address
 from scaler_protocol.service.errors import ConfigurationError
 from scaler_protocol.service.settings import ServiceSettings, Short
 
@@ -46,35 +47,47 @@ class ListeningSettings(InsecureSettings, SecuritySettings):
     """Adds `--security-dir` and `--insecure` to a command that listens for peers with keys."""
 
 
-def refuse_open_bind(settings: ListeningSettings, addresses: Mapping[str, Address | None]) -> None:
-    """Raise ConfigurationError if other machines could reach one of these addresses, given by their flags, without a key.
+def checked_binds(settings: ListeningSettings, addresses: Mapping[str, Address]) -> dict[str, Address]:
+    """Return the addresses to listen on for these, given by their flags.
 
-    With `--insecure` it is allowed, and said in the log at every start.
+    Raises ConfigurationError if other machines could reach one of them without a key. With `--insecure` it is allowed, and said
+    in the log at every start. Host names are replaced by the numbers that were checked: looked up again, they could have others.
     """
     if settings.security_dir is not None:
-        return
-    for flag, address in addresses.items():
-        if address is None or _is_for_this_machine(address):
-            continue
-        if not settings.insecure:
-            raise ConfigurationError(
-                f"{flag}: whoever reaches {address} from another machine could run code here. Make keys with "
-                "`scaler_keys generate DIR` and give --security-dir DIR; or give --insecure to let everybody in"
-            )
-        logger.warning("%s: whoever reaches %s may run code here, because of --insecure", flag, address)
+        if settings.insecure:
+            logger.warning("--insecure has no effect, because of --security-dir: only peers with keys are let in")
+        return dict(addresses)
+    return {flag: _checked_bind(flag, address, insecure=settings.insecure) for flag, address in addresses.items()}
 
 
-def _is_for_this_machine(address: Address) -> bool:
+def _checked_bind(flag: str, address: Address, *, insecure: bool) -> Address:
     if address.is_loopback:
-        return True
-    if address.is_wildcard:
-        return False
+        return address
+    found = _numeric(flag, address)
+    if found.is_loopback:
+        return found
+    if not insecure:
+        raise ConfigurationError(
+            f"{flag}: whoever reaches {address} from another machine could run code here. Make keys with "
+            "`scaler_keys generate DIR` and give --security-dir DIR; or give --insecure to let everybody in"
+        )
+    logger.warning("%s: whoever reaches %s may run code here, because of --insecure", flag, address)
+    return found
+
+
+def _numeric(flag: str, address: Address) -> Address:
+    """Return the address with the number of its host, as a listener would look it up."""
+    if address.is_wildcard or ":" in address.host:
+        return address
     try:
-        found = socket.getaddrinfo(address.host, None)
-    except OSError:
-        # Monitors may be published to at an interface, by its name. Nobody can listen anywhere else; who tries says so.
-        return address.host not in (name for _, name in socket.if_nameindex())
-    return all(is_loopback_host(str(name[4][0])) for name in found)
+        (_, _, _, _, (host, *_)), *_ = socket.getaddrinfo(address.host, None, socket.AF_INET, socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        if address.host in (name for _, name in socket.if_nameindex()):
+            # Monitors may be published to at an interface, by its name.
+            return address
+        reason = error.strerror if isinstance(error, OSError) else "this cannot be the name of a host"
+        raise ConfigurationError(f"{flag}: cannot listen on {address}: {reason}") from None
+    return replace(address, host=str(host))
 
 
 def peer_security(settings: SecuritySettings, *roles: str) -> PeerSecurity | None:
