@@ -1,4 +1,4 @@
-"""Everything clients do, with workers whose processors are another user's and have limits. Needs root."""
+"""Everything clients do, with workers whose processors are another user's and have limits, without keys and with. Needs root."""
 
 from __future__ import annotations
 
@@ -6,12 +6,18 @@ import os
 import pwd
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from scaler import Client
+from scaler_protocol.security.directory import read_key
+from scaler_protocol.security.keys import pinned_id, to_text
 from scaler_protocol.testing.readable_python import readable_python
+from scaler_protocol.testing.security_directory import make_security_directory
 from tests.integration.deployment import ROOT, Deployment, wait_for
 from tests.integration.functions import add, process_id, sleep_and_return, square
 
@@ -28,29 +34,49 @@ FLAGS = (
         "--processor-open-files",
         "256",
     ),
-    *("--task-timeout-seconds", "3"),
+    *("--task-timeout-seconds", "8"),
 )
 
 
-@pytest.fixture(scope="module")
-def fenced(tmp_path_factory: pytest.TempPathFactory, module_deployment: Deployment) -> Iterator[str]:
-    """A scheduler with two workers behind every fence there is; its address."""
-    address = module_deployment.scheduler("--max-task-attempts", "1").address
-    log_path = tmp_path_factory.mktemp("fenced") / "log"
+class Fenced(NamedTuple):
+    """A scheduler with two workers behind every fence there is."""
+
+    address: str
+    keys: Path | None
+    """The security directory of the cluster."""
+    log: Path
+    """Of the workers."""
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(False, marks=pytest.mark.without_keys("that is what it is about"), id="without keys"),
+        pytest.param(True, id="with keys"),
+    ],
+)
+def fenced(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, module_deployment: Deployment
+) -> Iterator[Fenced]:
+    folder = tmp_path_factory.mktemp("fenced")
+    keys = make_security_directory(folder / "keys") if request.param else None
+    secured = ("--security-dir", str(keys)) if keys is not None else ()
+    address = module_deployment.scheduler("--max-task-attempts", "1", *secured).address
+    log_path = folder / "log"
     with log_path.open("w") as log:
-        command = [*readable_python(), "-m", "scaler_worker", address, "-n", "2", *FLAGS]
+        command = [*readable_python(), "-m", "scaler_worker", address, "-n", "2", *FLAGS, *secured]
         agent = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": str(ROOT)})
     try:
         wait_for("fenced workers", lambda: log_path.read_text().count("started: processor") == 2)
-        yield address
+        yield Fenced(address, keys, log_path)
     finally:
         agent.terminate()
         agent.wait(20)
 
 
 @pytest.fixture
-def client(fenced: str) -> Iterator[Client]:
-    with Client(address=fenced) as client:
+def client(fenced: Fenced) -> Iterator[Client]:
+    with Client(address=fenced.address, security=fenced.keys) as client:
         yield client
 
 
@@ -96,19 +122,185 @@ def test_large_objects_in_both_directions(client: Client) -> None:
     assert client.get(graph, ["b", "c"]) == {key: (ord("x"), 8 * MIB) for key in ("b", "c")}
 
 
-def test_clients_inside_tasks(client: Client, fenced: str) -> None:
+def test_clients_inside_tasks(client: Client, fenced: Fenced) -> None:
     def sum_of_squares(address: str, count: int) -> int:
         with Client(address=address) as inner:
             data = inner.send_object(b"y" * MIB)
             assert inner.submit(len, data).result() == MIB
             return sum(inner.map(square, range(count)))
 
-    futures = [client.submit(sum_of_squares, fenced, 20) for _ in range(4)]
+    futures = [client.submit(sum_of_squares, fenced.address, 20) for _ in range(4)]
     assert [future.result() for future in futures] == [sum(number**2 for number in range(20))] * 4
 
 
-def test_streamed_output(fenced: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with Client(address=fenced, stream_output=True) as client:
+def large_values_of(inner: Client) -> dict[str, bool]:
+    """Send large values on every road that there is for them; return whether they came."""
+    data = bytes(range(256)) * (2 * MIB // 256)
+    table = data[::-1]
+
+    def look_up(position: int) -> int:
+        return table[position]
+
+    def fail() -> None:
+        raise ValueError(make(2 * MIB).decode())
+
+    came = {
+        "argument": inner.submit(first_and_size, data).result() == (0, 2 * MIB),
+        "result": inner.submit(make, 2 * MIB).result() == make(2 * MIB),
+        "both": inner.submit(bytes.swapcase, make(2 * MIB)).result() == b"X" * 2 * MIB,
+        "function": inner.submit(look_up, 1).result() == table[1],
+        "map": inner.map(len, [data, data[:-1], data[:-2]]) == [2 * MIB, 2 * MIB - 1, 2 * MIB - 2],
+    }
+    try:
+        inner.submit(fail).result()
+    except ValueError as error:
+        came["exception"] = len(str(error)) >= 2 * MIB
+    reference = inner.send_object(data)
+    came["object"] = inner.map(first_and_size, [reference] * 3) == [(0, 2 * MIB)] * 3
+    graph = {"a": data, "b": (bytes.swapcase, "a"), "c": (first_and_size, "b")}
+    found = inner.get(graph, ["b", "c"])
+    came["graph"] = found["b"] == data.swapcase() and found["c"] == (0, 2 * MIB)
+    inner.clear()
+    came["after clear"] = inner.submit(len, data).result() == 2 * MIB
+    return came
+
+
+def with_a_client_of_its_own() -> dict[str, bool]:
+    with Client() as inner:
+        return large_values_of(inner)
+
+
+def with_a_client_for(address: str) -> dict[str, bool]:
+    with Client(address) as inner:
+        return large_values_of(inner)
+
+
+def assert_all_came(came: dict[str, bool]) -> None:
+    assert len(came) == 9
+    assert all(came.values()), came
+
+
+def test_large_values_of_a_client_from_the_context(client: Client) -> None:
+    assert_all_came(client.submit(with_a_client_of_its_own).result())
+
+
+def test_large_values_of_a_client_for_the_address(client: Client, fenced: Fenced) -> None:
+    assert_all_came(client.submit(with_a_client_for, fenced.address).result())
+
+
+def test_large_values_of_a_client_among_the_arguments(client: Client) -> None:
+    assert_all_came(client.submit(large_values_of, client).result())
+
+
+def test_large_values_of_tasks_in_tasks_in_tasks(client: Client) -> None:
+    def below(depth: int, data: bytes) -> bytes:
+        if not depth:
+            return data
+        with Client() as inner:
+            return bytes(inner.submit(below, depth - 1, data + data[:1]).result()) + b"z"
+
+    data = make(2 * MIB)
+    assert client.submit(below, 4, data).result() == data + b"xxxx" + b"zzzz"
+
+
+def test_many_clients_inside_tasks_at_once(client: Client) -> None:
+    def both_ways(seed: int) -> bool:
+        with Client() as inner:
+            data = bytes([seed]) * MIB
+            futures = [inner.submit(bytes.swapcase, data) for _ in range(3)]
+            return all(future.result() == data.swapcase() for future in futures)
+
+    assert client.map(both_ways, range(12)) == [True] * 12
+
+
+def secrets_in_reach(folder: str, backwards: list[bytes]) -> list[str]:
+    """Return where this process finds secrets of Scaler, nowhere if all is well. `backwards`: these, spelled from their end.
+
+    So a search does not find what it searches for.
+    """
+    from scaler_protocol.runtime.task_context import current_task_context
+
+    context = current_task_context()
+    assert context is not None
+    found = [f"the path {context.security_dir}"] if context.security_dir else []
+    found += [name for name, value in os.environ.items() if folder in value]
+    for descriptor in os.listdir("/proc/self/fd"):
+        try:
+            target = os.readlink(f"/proc/self/fd/{descriptor}")
+        except FileNotFoundError:
+            continue
+        found += [target] if folder in target else []
+    with open("/proc/self/maps") as maps, open("/proc/self/mem", "rb", buffering=0) as memory:
+        for line in maps:
+            found += [line] if folder in line else []
+            first, last = (int(number, 16) for number in line.split()[0].split("-"))
+            try:
+                memory.seek(first)
+                data = memory.read(last - first)[::-1]
+            except (OSError, ValueError, OverflowError):
+                # What cannot be read by the process itself, such as the kernel's page.
+                continue
+            found += [f"memory: {line}" for secret in backwards if secret in data]
+    for name in ("worker.key", "server.key", "client.key"):
+        try:
+            with open(os.path.join(folder, name)) as file:
+                found.append(file.name)
+        except PermissionError:
+            continue
+    return found
+
+
+def test_the_key_is_out_of_reach_of_tasks(client: Client, fenced: Fenced) -> None:
+    if fenced.keys is None:
+        pytest.skip("there are no keys")
+    assert client.submit(with_a_client_of_its_own).result()
+    pair = read_key(fenced.keys / "worker.key").pair
+    backwards = [secret[::-1] for secret in (pair.secret, to_text(pair.secret).encode())]
+    assert client.submit(secrets_in_reach, str(fenced.keys), backwards).result() == []
+
+
+def ask_in_the_name_of(owner: bytes, object_id: bytes) -> str:
+    """Try to store an object for a client that is not in this process, as a task could that knows the protocol."""
+    from scaler_protocol.objects.storage import Done, StoreRequests
+    from scaler_protocol.runtime.random_ids import new_id
+    from scaler_protocol.runtime.task_context import current_task_context
+    from scaler_protocol.transport.dealer import DealerLink
+    from scaler_protocol.wire import messages as m
+    from scaler_protocol.wire.codec import decode, encode
+    from scaler_protocol.wire.envelope import UNSEQUENCED, encode_envelope
+
+    context = current_task_context()
+    assert context is not None
+    link = DealerLink(context.storage_gate, new_id(b""))
+    hello = m.Hello(role=m.Role.CLIENT, name="forger", incarnation=new_id(context.identity_prefix))
+    requests = StoreRequests(hello, timeout_seconds=1.0)
+    now = time.monotonic()
+    requests.put(object_id, owner, [b"forged"], now)
+    end = now + 2.0
+    while time.monotonic() < end:
+        for message in requests.take_outgoing():
+            link.send([encode_envelope(UNSEQUENCED), *encode(message)])
+        link.wait(0.05)
+        for frames in link.receive(10):
+            completions = requests.receive(decode(frames[1:]), time.monotonic())
+            if any(isinstance(each, Done) for each in completions):
+                return "stored"
+        if any(not isinstance(each, Done) for each in requests.tick(time.monotonic())):
+            break
+    return "not stored"
+
+
+def test_a_task_stores_nothing_for_other_clients(client: Client, fenced: Fenced) -> None:
+    if fenced.keys is None:
+        pytest.skip("without keys there is nothing to hold tasks to")
+    client_key = read_key(fenced.keys / "client.key").pair
+    assert client.submit(ask_in_the_name_of, pinned_id(client_key.public), b"o" * 16).result() == "not stored"
+    wait_for("word of it in the log", lambda: "names a client of another key in a ObjectPut" in fenced.log.read_text())
+    assert_all_came(client.submit(with_a_client_of_its_own).result())
+
+
+def test_streamed_output(fenced: Fenced, capsys: pytest.CaptureFixture[str]) -> None:
+    with Client(address=fenced.address, security=fenced.keys, stream_output=True) as client:
         client.submit(talk, "said by a task").result()
     said = capsys.readouterr()
     assert "said by a task" in said.out

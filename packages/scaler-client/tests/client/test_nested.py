@@ -33,6 +33,7 @@ class Context:
         self.object_storage_address = ""
         self.identity_prefix = b""
         self.security_dir = ""
+        self.storage_gate = ""
         self.depth = 1
         self.task_number: int | None = 5
         self.carried: tuple[int, ...] = ()

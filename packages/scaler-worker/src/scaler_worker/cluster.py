@@ -16,7 +16,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scaler_protocol.address import Address
 from scaler_protocol.capabilities import parse_capabilities
@@ -45,6 +45,10 @@ from scaler_worker.shell.pool import ProcessorPool
 from scaler_worker.shell.start_up import StartUp
 from scaler_worker.shell.storage_link import StorageLink
 from scaler_worker.shell.template_process import TemplateProcess
+
+if TYPE_CHECKING:
+    from scaler_protocol.security.credentials import PeerSecurity
+    from scaler_worker.shell.storage_gate import StorageGate
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +90,19 @@ def _worker_names(settings: ClusterSettings, hostname: str) -> tuple[str, ...]:
     return settings.worker_names or tuple(f"{hostname}-{number}" for number in range(settings.num_of_workers))
 
 
+def _open_gate(security: PeerSecurity | None, fences: Fences) -> StorageGate | None:
+    """Return what carries large values for clients inside tasks, where these may not read the worker's key."""
+    if security is None or fences.account is None:
+        return None
+    # Imported late: it needs PyNaCl.
+    from scaler_worker.shell.storage_gate import StorageGate
+
+    try:
+        return StorageGate(security, (fences.account.uid, fences.account.gid))
+    except (OSError, TransportError) as error:
+        raise ServiceError(f"there is no socket for large values of clients inside tasks: {error}") from None
+
+
 class Agent:
     """Passes what arrives to the core as events, and performs the core's effects."""
 
@@ -107,6 +124,7 @@ class Agent:
         except OSError as error:
             raise ServiceError(f"there is no folder for the objects of tasks: {error}") from None
         names = _worker_names(settings, hostname)
+        self._gate = _open_gate(self._security, fences)
         storage_address = str(settings.object_storage_address) if settings.object_storage_address else ""
         self._name = f"{hostname}-{os.getpid()}"
         self._core: Core[events.Event, effects.Effect] = AgentCore(
@@ -159,7 +177,8 @@ class Agent:
                 path_source="" if fences.account else path.source,
                 fences=fences,
                 identity_prefix=prefix.hex(),
-                security_dir=str(settings.security_dir.absolute()) if settings.security_dir else "",
+                security_dir=str(settings.security_dir.absolute()) if settings.security_dir and not self._gate else "",
+                storage_gate=self._gate.address if self._gate is not None else "",
             ),
             template,
             context.reactor,
@@ -212,6 +231,8 @@ class Agent:
         if self._storage is not None:
             self._storage.close("the worker stops")
         self._pool.close()
+        if self._gate is not None:
+            self._gate.close()
         if isinstance(self._link, DealerLink):
             self._context.reactor.remove_reader(self._link.fd)
         self._link.close()
@@ -350,6 +371,8 @@ class Agent:
             self._storage.close("the object storage server was replaced by another one")
             self._storage = None
         self._pool.tell_storage_address(effect.address)
+        if self._gate is not None:
+            self._gate.follow(effect.address)
         if effect.address:
             hello = m.Hello(role=m.Role.AGENT, name=self._name, incarnation=self._incarnation)
             link = DealerLink(effect.address, self._incarnation, self._security)

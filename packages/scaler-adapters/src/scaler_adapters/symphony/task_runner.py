@@ -162,6 +162,7 @@ def _make_context(task: RemoteTask) -> Any:
             self.scheduler_address = task.scheduler_address
             self.object_storage_address = task.object_storage_address
             self.security_dir = task.security_dir
+            self.storage_gate = ""
             self.identity_prefix = task.identity_prefix
             self.depth = task.depth
             self.task_number: int | None = None

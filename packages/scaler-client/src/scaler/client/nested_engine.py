@@ -87,11 +87,12 @@ class NestedEngine(Engine):
 
     def _storage_address(self) -> str:
         # The worker may be told of another one than clients are, and of another one later.
-        return self._object_address or self._context.object_storage_address or super()._storage_address()
+        address = self._object_address or self._context.object_storage_address or super()._storage_address()
+        return (self._context.storage_gate or address) if address else ""
 
     def storage_security(self) -> PeerSecurity | None:
         """See `Engine`."""
-        # Read when a large value first needs it, which most processes never see.
+        # Read when a large value first needs it, which most processes never see. At the agent's gate there are no keys.
         return read_keys(self._context.security_dir or None, "worker")
 
     @classmethod

@@ -53,7 +53,14 @@ class TaskContext(Protocol):
 
     @property
     def security_dir(self) -> str:
-        """Where the worker's key is; empty without keys."""
+        """Where the worker's key is; empty without keys, and where tasks may not read it."""
+
+    @property
+    def storage_gate(self) -> str:
+        """The address at which the agent carries large values to and from object storage, without keys.
+
+        For clients in processes that may not read the worker's key; empty elsewhere.
+        """
 
     @property
     def depth(self) -> int:

@@ -25,7 +25,8 @@ def make_own_folder(prefix: str, place: Path) -> str:
     for folder in place.glob(f"{prefix}-*-*"):
         pid_text = folder.name.removeprefix(prefix).split("-")[1]
         if pid_text.isdecimal() and not Path(f"/proc/{pid_text}").exists():
-            with contextlib.suppress(OSError):
+            # Tasks may have left folders too deep to be removed. That must not keep agents from starting.
+            with contextlib.suppress(OSError, RecursionError):
                 shutil.rmtree(folder)
     return tempfile.mkdtemp(prefix=f"{prefix}-{os.getpid()}-", dir=place)
 

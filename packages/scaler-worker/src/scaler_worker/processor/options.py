@@ -33,7 +33,9 @@ class ProcessorOptions:
     identity_prefix: str = ""
     """How the ids of clients inside tasks begin: with keys, the fingerprint of the worker's key, in hexadecimal."""
     security_dir: str = ""
-    """Where the worker's key is. Only a client inside a task that stores large values reads it."""
+    """Where the worker's key is; empty without keys, and where processors may not read it."""
+    storage_gate: str = ""
+    """The address at which the agent carries large values for clients inside tasks, where these may not read the key."""
     fences: Fences = field(default_factory=Fences)
 
     @classmethod

@@ -126,8 +126,13 @@ class Processor:
 
     @property
     def security_dir(self) -> str:
-        """Where the worker's key is; empty without keys."""
+        """Where the worker's key is; empty without keys, and where this process may not read it."""
         return self._options.security_dir
+
+    @property
+    def storage_gate(self) -> str:
+        """Where the agent carries large values for clients in this process; empty if they do so themselves."""
+        return self._options.storage_gate
 
     @property
     def object_storage_address(self) -> str:

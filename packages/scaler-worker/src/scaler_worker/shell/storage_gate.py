@@ -1,0 +1,319 @@
+"""Carries large values between object storage and clients inside tasks whose processors may not read the worker's key.
+
+    client in a task ──local socket, no keys──▶ StorageGate ──one DealerLink for each, with the worker's key──▶ object storage
+
+It has a thread of its own, so encrypting large values does not delay the agent. Each local connection has a link of its own, so
+answers find their way without a table. A client that does not take its answers stops only its own link. It is not read while that
+link has something to send, so nothing is queued here but what was read in one turn.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scaler_protocol.errors import TransportError, WireError
+from scaler_protocol.runtime.random_ids import new_id
+from scaler_protocol.security.carried_requests import CarriedRequests
+from scaler_protocol.service.occurrences import Occurrences
+from scaler_protocol.transport.dealer import DealerLink
+from scaler_protocol.transport.endpoints import listen, prepare
+from scaler_protocol.transport.epoll import IN, OUT, Epoll
+from scaler_protocol.transport.streams import router_streams
+from scaler_protocol.transport.wakeup import Wakeup
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.codec import decode, encode
+from scaler_protocol.wire.envelope import Frame
+from scaler_worker.fences.private_folders import let_through, make_own_folder
+
+if TYPE_CHECKING:
+    from scaler_protocol.security.credentials import PeerSecurity
+    from scaler_protocol.transport.stream import Stream
+
+logger = logging.getLogger(__name__)
+
+PREFIX = "scaler-storage"
+"""Of the folder that the socket is in."""
+
+CONNECTIONS_MAX = 256
+"""Most connections of clients inside tasks. A processor has one, however many clients its tasks make."""
+
+QUEUED_BYTES_MAX = 512 * 1024 * 1024
+"""Bytes that wait for object storage, of all connections. While there are more, no connection is read."""
+
+BACKLOG = 64
+EVENTS_MAX = 64
+ANSWERS_MAX = 16
+"""Answers taken from a link at once."""
+
+HELLO_SECONDS = 10.0
+"""How long a connection may take until it has said whose it is."""
+
+TICK_SECONDS = 0.5
+"""How often links are looked after that are lost, or whose connection takes nothing."""
+
+END_SECONDS = 2.0
+"""How long closing waits for the thread."""
+
+
+class _Connection:
+    """One client inside a task, and its link to object storage. Raises OSError and WireError when the client's end is over."""
+
+    def __init__(self, stream: Stream, link: DealerLink, requests: CarriedRequests) -> None:
+        self.stream = stream
+        self.link = link
+        self.requests = requests
+        self.watched = 0
+        self.is_link_watched = False
+        self.hello_deadline = time.monotonic() + HELLO_SECONDS
+        self.queued_bytes = 0
+        self._answers: deque[Sequence[Frame]] = deque()
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the client has not taken all answers."""
+        return bool(self._answers) or bool(self.stream.pending)
+
+    def answer(self) -> None:
+        """Pass on what object storage has sent, as far as the client takes it. Also connects the link and sends what waits."""
+        self._flush()
+        if self._answers:
+            # These wait for the client, and whatever else has come waits in the link.
+            self.link.flush()
+        else:
+            for frames in self.link.receive(ANSWERS_MAX):
+                self._answers.append(_for_another_user(frames))
+            self._flush()
+        if not self.link.has_queued:
+            self.queued_bytes = 0
+
+    def take(self) -> str | None:
+        """Read what the client has sent, and pass it on. Returns how it breaks the rules, if it does."""
+        for frames in self.stream.receive():
+            reason = self.requests.violation(decode(frames[1:]))
+            if reason is not None:
+                return reason
+            if self.link.send(frames) and self.link.has_queued:
+                self.queued_bytes += sum(map(len, frames))
+        self._flush()
+        return None
+
+    def _flush(self) -> None:
+        stream, answers = self.stream, self._answers
+        if stream.pending and not stream.flush():
+            return
+        while answers:
+            if not stream.send(answers.popleft()):
+                return
+
+    def close(self) -> None:
+        """Close both ends. What the client has sent last, deletions above all, still leaves if the network takes it now."""
+        self.stream.close()
+        self.link.flush()
+        self.link.close(linger_seconds=0.0)
+
+
+class StorageGate:
+    """Listens from the start, at `address`, to processes of one user. Raises OSError and TransportError."""
+
+    def __init__(self, security: PeerSecurity, owner: tuple[int, int]) -> None:
+        """`owner`: the (user, group) of the processors."""
+        self._security = security
+        self._folder = make_own_folder(PREFIX, Path(tempfile.gettempdir()))
+        let_through(self._folder)
+        path = f"{self._folder}/socket"
+        try:
+            listeners, self.address = listen(f"ipc://{path}", BACKLOG)
+        except TransportError:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            raise
+        self._listener = listeners[0]
+        os.chmod(path, 0o600)
+        os.chown(path, *owner)
+        self._new_stream = router_streams(None)
+        self._storage_address = ""
+        self._wakeup = Wakeup()
+        self._epoll = Epoll()
+        self._epoll.register(self._listener.fileno(), IN)
+        self._epoll.register(self._wakeup.fileno(), IN)
+        self._connections: dict[int, _Connection] = {}
+        """By the descriptors of both ends."""
+        self._is_full = False
+        self._is_listening = True
+        self._tick_at = 0.0
+        self._refusals = Occurrences(logger, "connections of clients inside tasks were closed; the last")
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="scaler-storage-gate", daemon=True)
+        self._thread.start()
+
+    def follow(self, address: str) -> None:
+        """Object storage is at this address now; empty for nowhere. From any thread."""
+        self._storage_address = address
+        self._wakeup.set()
+
+    def close(self) -> None:
+        """Close everything. Idempotent."""
+        self._closing = True
+        self._wakeup.set()
+        self._thread.join(END_SECONDS)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    # --- the thread
+
+    def _run(self) -> None:
+        try:
+            while not self._closing:
+                self._turn()
+        except Exception:
+            # Clients are told by their own deadlines, and the agent goes on.
+            logger.exception("large values of clients inside tasks are not carried any more")
+        finally:
+            for connection in self._distinct():
+                self._close(connection)
+            self._listener.close()
+            self._epoll.close()
+            self._wakeup.close()
+
+    def _turn(self) -> None:
+        connections = self._distinct()
+        # What a link holds already, no descriptor shows.
+        due = [each for each in connections if each.link.has_received and not each.is_behind]
+        seconds = 0 if due else TICK_SECONDS if connections or not self._is_listening else -1
+        ready = dict(self._epoll.poll(seconds, EVENTS_MAX))
+        if ready.pop(self._wakeup.fileno(), 0):
+            self._wakeup.clear()
+            self._follow(connections)
+        now = time.monotonic()
+        if now >= self._tick_at:
+            self._tick_at = now + TICK_SECONDS
+            due = connections
+            self._listen(True)
+        if ready.pop(self._listener.fileno(), 0):
+            self._accept()
+        found = (self._connections[fd] for fd in ready if fd in self._connections)
+        for connection in dict.fromkeys((*due, *found)):
+            if connection.stream.fd in self._connections:
+                self._work(connection, ready.get(connection.stream.fd, 0))
+        self._look_at_total()
+
+    def _work(self, connection: _Connection, found: int) -> None:
+        """Do for a connection all that can be done now. `found`: what was seen of its client's end."""
+        reason: str | None = ""
+        with contextlib.suppress(OSError):
+            try:
+                connection.answer()
+                # The end of a client is seen although nothing is to be read from it now: then it has gone.
+                if connection.watched & IN or not found & ~OUT:
+                    reason = connection.take() if found & ~OUT else None
+            except WireError as error:
+                reason = f"sends what cannot be read: {error}"
+            if reason is None and not connection.requests.is_introduced:
+                reason = "does not say whose it is" if time.monotonic() > connection.hello_deadline else None
+        if reason is None:
+            self._watch(connection)
+            return
+        if reason:
+            self._refusals.note(f"it {reason}")
+        self._close(connection)
+
+    def _listen(self, is_listening: bool) -> None:
+        if is_listening is not self._is_listening:
+            self._is_listening = is_listening
+            if is_listening:
+                self._epoll.register(self._listener.fileno(), IN)
+            else:
+                self._epoll.unregister(self._listener.fileno())
+
+    def _accept(self) -> None:
+        try:
+            connected, _ = self._listener.accept()
+        except BlockingIOError:
+            return
+        except OSError as error:
+            # Mostly there are no descriptors left: until the next tick, the system keeps who wants to connect.
+            self._refusals.note(f"it cannot be accepted: {error}")
+            self._listen(False)
+            return
+        link: DealerLink | None = None
+        try:
+            if not self._storage_address:
+                raise TransportError("there is no object storage server")
+            if len(self._connections) >= 2 * CONNECTIONS_MAX:
+                raise TransportError(f"there are {CONNECTIONS_MAX} others")
+            prepare(connected)
+            prefix = self._security.identity_prefix
+            link = DealerLink(self._storage_address, new_id(prefix), self._security)
+            connection = _Connection(self._new_stream(connected), link, CarriedRequests(prefix))
+            self._connections[link.fd] = self._connections[connection.stream.fd] = connection
+        except (OSError, TransportError) as error:
+            self._refusals.note(f"it cannot be served: {error}")
+            connected.close()
+            if link is not None:
+                link.close(0.0)
+            return
+        self._epoll.register(connection.stream.fd, 0)
+        self._work(connection, 0)
+
+    def _watch(self, connection: _Connection) -> None:
+        """Wait for what can be done next: a full link is not filled further, and a client that is behind gets nothing more."""
+        is_behind = connection.is_behind
+        takes_more = not connection.link.has_queued and not self._is_full
+        watched = (OUT if is_behind else 0) | (IN if takes_more else 0)
+        if watched != connection.watched:
+            connection.watched = watched
+            self._epoll.modify(connection.stream.fd, watched)
+        if is_behind is connection.is_link_watched:
+            connection.is_link_watched = not is_behind
+            if is_behind:
+                self._epoll.unregister(connection.link.fd)
+            else:
+                self._epoll.register(connection.link.fd, IN)
+
+    def _look_at_total(self) -> None:
+        connections = self._distinct()
+        is_full = sum(each.queued_bytes for each in connections) > QUEUED_BYTES_MAX
+        if is_full is not self._is_full:
+            self._is_full = is_full
+            for connection in connections:
+                self._watch(connection)
+
+    def _follow(self, connections: Sequence[_Connection]) -> None:
+        address = self._storage_address
+        for connection in connections:
+            try:
+                if not address:
+                    raise TransportError("there is none")
+                connection.link.redirect(address)
+            except TransportError as error:
+                self._refusals.note(f"object storage cannot be reached: {error}")
+                self._close(connection)
+
+    def _distinct(self) -> list[_Connection]:
+        return list(dict.fromkeys(self._connections.values()))
+
+    def _close(self, connection: _Connection) -> None:
+        if self._connections.pop(connection.stream.fd, None) is None:
+            return
+        del self._connections[connection.link.fd]
+        self._epoll.unregister(connection.stream.fd)
+        if connection.is_link_watched:
+            self._epoll.unregister(connection.link.fd)
+        connection.close()
+
+
+def _for_another_user(frames: list[Frame]) -> Sequence[Frame]:
+    """Take out where the server's memory is: it is not for processes of another user. Raises WireError."""
+    message = decode(frames[1:])
+    if isinstance(message, m.Welcome) and message.segment_offer:
+        message.segment_offer = b""
+        return [frames[0], *encode(message)]
+    return frames
