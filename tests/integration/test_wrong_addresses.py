@@ -124,3 +124,11 @@ def test_a_scheduler_with_another_for_object_storage(deployment: Deployment) -> 
     other = deployment.scheduler()
     scheduler = deployment.scheduler("--object-storage-address", other.address)
     scheduler.wait_log("this is a scheduler; object storage has another address", AT_ONCE_S)
+
+
+def test_a_web_monitor_that_hears_nothing(deployment: Deployment) -> None:
+    address = f"tcp://127.0.0.1:{first_of_free_ports(1)}"
+    web = deployment.start("scaler_ui.web", address, "--port=0")
+    web.wait_log(f"no message from a scheduler at {address} for 5 s", 2 * AT_ONCE_S)
+    deployment.scheduler("--monitor-address", address)
+    web.wait_log(f"messages from the scheduler at {address} arrive", AT_ONCE_S)

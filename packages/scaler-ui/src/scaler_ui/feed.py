@@ -42,7 +42,9 @@ class MonitorFeed:
         model: ClusterModel | None = None,
         clock: Callable[[], float] = time.monotonic,
         security: PeerSecurity | None = None,
+        warn_after_s: float = float("inf"),
     ) -> None:
+        """`warn_after_s`: after how many seconds without a snapshot the log says so; by default it never does."""
         self.monitor_address = monitor_address
         self.started_at = clock()
         self._clock = clock
@@ -50,6 +52,8 @@ class MonitorFeed:
         self._guard = threading.Lock()
         self._closing = threading.Event()
         self._unreadable_until = float("-inf")
+        self._warn_after_s = warn_after_s
+        self._told_silence = False
         self._subscriber = Subscriber(str(monitor_address), topics, security=security)
         self._thread = threading.Thread(target=self._receive, name="monitor feed", daemon=True)
 
@@ -78,6 +82,7 @@ class MonitorFeed:
         try:
             while not self._closing.is_set():
                 frames = self._subscriber.receive(_POLL_SECONDS)
+                self._watch_silence()
                 if frames is None:
                     continue
                 try:
@@ -89,6 +94,21 @@ class MonitorFeed:
                     self._warn(error)
         finally:
             self._subscriber.close()
+
+    def _watch_silence(self) -> None:
+        """Say in the log, once, that nothing arrives, and when it does again."""
+        is_silent = self.silent_s() > self._warn_after_s
+        if is_silent == self._told_silence:
+            return
+        self._told_silence = is_silent
+        if is_silent:
+            logger.warning(
+                "no message from a scheduler at %s for %g s; is it running, and is this the monitor address that it logged?",
+                self.monitor_address,
+                self._warn_after_s,
+            )
+        else:
+            logger.info("messages from the scheduler at %s arrive", self.monitor_address)
 
     def _warn(self, error: WireError) -> None:
         now = self._clock()

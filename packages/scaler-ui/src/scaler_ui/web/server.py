@@ -226,7 +226,8 @@ def run(settings: WebSettings) -> int:
         logger.warning("--token: other users of this machine can see it in the list of processes; use --token-file")
     tls = settings.read_tls()
     stopping = threading.Event()
-    with MonitorFeed(settings.monitor_address, security=security) as feed, _telemetry(feed, settings.otel_endpoint):
+    received = MonitorFeed(settings.monitor_address, security=security, warn_after_s=settings.timeout)
+    with received as feed, _telemetry(feed, settings.otel_endpoint):
         application = create_application(
             feed,
             silent_after_s=settings.timeout,
