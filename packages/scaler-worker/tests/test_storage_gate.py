@@ -194,6 +194,29 @@ def test_nothing_is_read_that_object_storage_does_not_take(parts: Parts) -> None
     wait_until(lambda: len(parts.storage.objects) == sent, step=parts.work, what="not all of them came in the end")
 
 
+def test_messages_that_arrive_in_part_do_not_fill_the_memory(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One message goes on arriving while others wait; and one that stops gives way to them."""
+    monkeypatch.setattr("scaler_worker.shell.storage_gate.HELD_BYTES_MAX", 64 * MIB)
+    monkeypatch.setattr("scaler_worker.shell.storage_gate.STALL_SECONDS", 1.0)
+    stopping, waiting, small = parts.client(), parts.client(), parts.client()
+    for client in (stopping, waiting, small):
+        store(parts, client, client.id, b"data")
+    # Neither of both sends more until the other one's message is known to have begun.
+    for client, object_id in ((stopping, b"1" * 16), (waiting, b"2" * 16)):
+        client.requests.put(object_id, client.id, [bytes(60 * MIB)], time.monotonic())
+        for message in client.requests.take_outgoing():
+            client.link.send([ENVELOPE, *encode(message)])
+        parts.clients.remove(client)
+    store(parts, small, OBJECT, b"small ones still pass")
+    # The first one stays as it is: what is left of it waits in its client.
+    parts.clients.append(waiting)
+    wait_until(lambda: b"2" * 16 in parts.storage.objects, step=parts.work, what="nothing came after it")
+    assert "it stops in the middle of a message" in caplog.text
+    stopping.link.close(0.0)
+
+
 def test_a_client_that_takes_no_answers_delays_nobody(parts: Parts) -> None:
     good, lazy = parts.client(), parts.client()
     store(parts, lazy, OBJECT, bytes(8 * MIB))

@@ -147,6 +147,11 @@ class Decoder:
         self._large_at = 0
         self._large_more = False
 
+    @property
+    def arriving_bytes(self) -> int:
+        """Bytes of the message that has arrived in part: of its frames until now, the one that is arriving in full."""
+        return self._message_bytes
+
     def room(self) -> memoryview:
         """Return where to put the next bytes of a `large` frame. Without one, pass bytes to `feed`."""
         assert self.large is not None

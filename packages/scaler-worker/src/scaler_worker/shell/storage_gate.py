@@ -4,7 +4,8 @@
 
 It has a thread of its own, so encrypting large values does not delay the agent. Each local connection has a link of its own, so
 answers find their way without a table. A client that does not take its answers stops only its own link. It is not read while that
-link has something to send, so nothing is queued here but what was read in one turn.
+link has something to send, so nothing is queued here but what was read in one turn. Together they hold at most
+`HELD_BYTES_MAX`, or one message where that is larger, and what is read of each in one turn.
 """
 
 from __future__ import annotations
@@ -28,16 +29,18 @@ from scaler_protocol.service.occurrences import Occurrences
 from scaler_protocol.transport.dealer import DealerLink
 from scaler_protocol.transport.endpoints import listen, prepare
 from scaler_protocol.transport.epoll import IN, OUT, Epoll
-from scaler_protocol.transport.streams import router_streams
+from scaler_protocol.transport.stream import Stream
 from scaler_protocol.transport.wakeup import Wakeup
+from scaler_protocol.transport.zmtp import Decoder, SocketType
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode, encode
 from scaler_protocol.wire.envelope import Frame
 from scaler_worker.fences.private_folders import let_through, make_own_folder
 
 if TYPE_CHECKING:
+    import socket
+
     from scaler_protocol.security.credentials import PeerSecurity
-    from scaler_protocol.transport.stream import Stream
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +50,12 @@ PREFIX = "scaler-storage"
 CONNECTIONS_MAX = 256
 """Most connections of clients inside tasks. A processor has one, however many clients its tasks make."""
 
-QUEUED_BYTES_MAX = 512 * 1024 * 1024
-"""Bytes that wait for object storage, of all connections. While there are more, no connection is read."""
+HELD_BYTES_MAX = 512 * 1024 * 1024
+"""Bytes of messages that arrive and of those that wait for object storage, of all connections. While there are more, only one
+of the messages that have arrived in part goes on arriving: this memory is the agent's, and no fence of the tasks counts it."""
+
+STALL_SECONDS = 10.0
+"""How long that one message may stop: others wait for it."""
 
 BACKLOG = 64
 EVENTS_MAX = 64
@@ -68,20 +75,33 @@ END_SECONDS = 2.0
 class _Connection:
     """One client inside a task, and its link to object storage. Raises OSError and WireError when the client's end is over."""
 
-    def __init__(self, stream: Stream, link: DealerLink, requests: CarriedRequests) -> None:
-        self.stream = stream
+    def __init__(self, connected: socket.socket, link: DealerLink, requests: CarriedRequests) -> None:
+        self._decoder = Decoder(SocketType.ROUTER)
+        self.stream = Stream(connected, self._decoder)
         self.link = link
         self.requests = requests
         self.watched = 0
         self.is_link_watched = False
         self.hello_deadline = time.monotonic() + HELLO_SECONDS
-        self.queued_bytes = 0
+        self.read_at = 0.0
+        """When something was last read from the client."""
+        self._queued_bytes = 0
         self._answers: deque[Sequence[Frame]] = deque()
 
     @property
     def is_behind(self) -> bool:
         """Whether the client has not taken all answers."""
         return bool(self._answers) or bool(self.stream.pending)
+
+    @property
+    def arriving_bytes(self) -> int:
+        """Bytes of a message that has arrived in part; 0 if there is none."""
+        return self._decoder.arriving_bytes
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of what has come from the client and not left for object storage."""
+        return self._queued_bytes + self.arriving_bytes
 
     def answer(self) -> None:
         """Pass on what object storage has sent, as far as the client takes it. Also connects the link and sends what waits."""
@@ -94,16 +114,17 @@ class _Connection:
                 self._answers.append(_for_another_user(frames))
             self._flush()
         if not self.link.has_queued:
-            self.queued_bytes = 0
+            self._queued_bytes = 0
 
     def take(self) -> str | None:
         """Read what the client has sent, and pass it on. Returns how it breaks the rules, if it does."""
+        self.read_at = time.monotonic()
         for frames in self.stream.receive():
             reason = self.requests.violation(decode(frames[1:]))
             if reason is not None:
                 return reason
             if self.link.send(frames) and self.link.has_queued:
-                self.queued_bytes += sum(map(len, frames))
+                self._queued_bytes += sum(map(len, frames))
         self._flush()
         return None
 
@@ -139,7 +160,6 @@ class StorageGate:
         self._listener = listeners[0]
         os.chmod(path, 0o600)
         os.chown(path, *owner)
-        self._new_stream = router_streams(None)
         self._storage_address = ""
         self._wakeup = Wakeup()
         self._epoll = Epoll()
@@ -147,7 +167,11 @@ class StorageGate:
         self._epoll.register(self._wakeup.fileno(), IN)
         self._connections: dict[int, _Connection] = {}
         """By the descriptors of both ends."""
-        self._is_full = False
+        self._arriving: dict[_Connection, None] = {}
+        """Those whose message has arrived in part, in the order in which these began."""
+        self._first: _Connection | None = None
+        """While too much is held: the only one of these that is read."""
+        self._first_at = 0.0
         self._is_listening = True
         self._tick_at = 0.0
         self._refusals = Occurrences(logger, "connections of clients inside tasks were closed; the last")
@@ -203,7 +227,7 @@ class StorageGate:
         for connection in dict.fromkeys((*due, *found)):
             if connection.stream.fd in self._connections:
                 self._work(connection, ready.get(connection.stream.fd, 0))
-        self._look_at_total()
+        self._hold_or_release(now)
 
     def _work(self, connection: _Connection, found: int) -> None:
         """Do for a connection all that can be done now. `found`: what was seen of its client's end."""
@@ -219,6 +243,10 @@ class StorageGate:
             if reason is None and not connection.requests.is_introduced:
                 reason = "does not say whose it is" if time.monotonic() > connection.hello_deadline else None
         if reason is None:
+            if not connection.arriving_bytes:
+                self._arriving.pop(connection, None)
+            elif connection not in self._arriving:
+                self._arriving[connection] = None
             self._watch(connection)
             return
         if reason:
@@ -252,7 +280,7 @@ class StorageGate:
             prepare(connected)
             prefix = self._security.identity_prefix
             link = DealerLink(self._storage_address, new_id(prefix), self._security)
-            connection = _Connection(self._new_stream(connected), link, CarriedRequests(prefix))
+            connection = _Connection(connected, link, CarriedRequests(prefix))
             self._connections[link.fd] = self._connections[connection.stream.fd] = connection
         except (OSError, TransportError) as error:
             self._refusals.note(f"it cannot be served: {error}")
@@ -266,7 +294,8 @@ class StorageGate:
     def _watch(self, connection: _Connection) -> None:
         """Wait for what can be done next: a full link is not filled further, and a client that is behind gets nothing more."""
         is_behind = connection.is_behind
-        takes_more = not connection.link.has_queued and not self._is_full
+        is_held = self._first is not None and connection is not self._first and connection in self._arriving
+        takes_more = not connection.link.has_queued and not is_held
         watched = (OUT if is_behind else 0) | (IN if takes_more else 0)
         if watched != connection.watched:
             connection.watched = watched
@@ -278,13 +307,17 @@ class StorageGate:
             else:
                 self._epoll.register(connection.link.fd, IN)
 
-    def _look_at_total(self) -> None:
-        connections = self._distinct()
-        is_full = sum(each.queued_bytes for each in connections) > QUEUED_BYTES_MAX
-        if is_full is not self._is_full:
-            self._is_full = is_full
-            for connection in connections:
+    def _hold_or_release(self, now: float) -> None:
+        """While too much is held, let only one of the messages that have arrived in part go on arriving."""
+        is_full = sum(each.held_bytes for each in self._distinct()) > HELD_BYTES_MAX
+        first = next(iter(self._arriving), None) if is_full else None
+        if first is not self._first:
+            self._first, self._first_at = first, now
+            for connection in self._arriving:
                 self._watch(connection)
+        elif first is not None and first.watched & IN and now > max(first.read_at, self._first_at) + STALL_SECONDS:
+            self._refusals.note("it stops in the middle of a message")
+            self._close(first)
 
     def _follow(self, connections: Sequence[_Connection]) -> None:
         address = self._storage_address
@@ -304,6 +337,7 @@ class StorageGate:
         if self._connections.pop(connection.stream.fd, None) is None:
             return
         del self._connections[connection.link.fd]
+        self._arriving.pop(connection, None)
         self._epoll.unregister(connection.stream.fd)
         if connection.is_link_watched:
             self._epoll.unregister(connection.link.fd)
