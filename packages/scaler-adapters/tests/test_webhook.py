@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 
@@ -262,6 +264,28 @@ def test_without_the_token_nothing_is_done(guarded: TestClient, workers: Pretend
     assert post(guarded, "start_worker_group", auth_token="secret")[0] == 200
     assert guarded.get("/", headers={"Authorization": "Bearer secret"}).json()["worker_groups"]
     assert guarded.get("/healthz").status_code == 200
+
+
+def test_guesses_are_slowed_down_and_lock_nobody_out(guarded: TestClient, workers: PretendedWorkers) -> None:
+    def ask(token: str, http: TestClient = guarded) -> httpx.Response:
+        answer: httpx.Response = http.get("/", headers={"Authorization": f"Bearer {token}"})
+        return answer
+
+    # Who sends none is not guessing.
+    assert {guarded.get("/").status_code for _ in range(20)} == {401}
+    answers = [ask(f"guess {number}") for number in range(12)]
+    assert [answer.status_code for answer in answers] == [401] * 10 + [429] * 2
+    assert int(answers[-1].headers["retry-after"]) >= 1
+    assert "too many wrong tokens" in answers[-1].json()["error"]
+    assert post(guarded, "start_worker_group", auth_token="guess")[0] == 429
+    assert guarded.get("/docs", headers={"Authorization": "Basic " + b64encode(b"x:guess").decode()}).status_code == 429
+    # Otherwise who guesses would find it all the same.
+    assert ask("secret").status_code == 429
+    assert not workers.existing
+    with TestClient(create_application(workers, token="secret"), base_url=BASE) as other:
+        assert ask("secret", other).status_code == 200
+        assert [ask(f"guess {number}", other).status_code for number in range(12)] == [401] * 10 + [429] * 2
+        assert ask("secret", other).status_code == 200
 
 
 def test_other_names_and_other_sites_are_refused(guarded: TestClient, workers: PretendedWorkers) -> None:

@@ -23,6 +23,7 @@ from scaler_protocol.service.web_access import (
     is_secret,
 )
 from scaler_protocol.service.web_settings import WebServiceSettings
+from scaler_protocol.service.web_tokens import TokenCheck, Verdict
 
 
 def status_of(guard: WebGuard, scope: Scope, *bodies: bytes) -> int:
@@ -80,6 +81,23 @@ def test_the_table_of_addresses_is_bounded() -> None:
     for number in range(ADDRESSES_MAX + 100):
         limit.take(str(number), 0.0)
     assert len(limit) == ADDRESSES_MAX
+
+
+def test_guesses_are_slowed_down_for_those_who_never_had_the_right_token() -> None:
+    now = 0.0
+    check = TokenCheck("right", lambda: now, addresses_max=2)
+    assert check.check("right", "known") == Verdict(True)
+    for address in ("known", "stranger"):
+        assert [check.check(f"guess {n}", address).wait_s > 0 for n in range(11)] == [False] * 10 + [True]
+    assert check.check("right", "known") == Verdict(True)
+    # The right token and a wrong one get the same answer.
+    assert check.check("right", "stranger") == check.check("wrong", "stranger") == Verdict(False, 5.0)
+    now = 5.0
+    assert check.check("right", "stranger") == Verdict(True)
+    assert check.check("right", "third") == Verdict(True)
+    assert check.check("wrong", "known").wait_s == 0.0
+    # "known" is forgotten: the table is bounded.
+    assert check.check("right", "known") == Verdict(False, 5.0)
 
 
 def test_one_ipv6_network_counts_once() -> None:

@@ -137,6 +137,20 @@ def test_a_visitor_signs_in_and_out(browser: Browser, guarded: str, scheme: str,
     visit.close()
 
 
+def test_signing_out_shows_the_form_in_the_other_windows_too(browser: Browser, guarded: str) -> None:
+    visit = Visit(browser, guarded)
+    visit.page.goto(f"{guarded}/?token=s3cret")
+    visit.page.get_by_role("button", name="Sign out").wait_for()
+    other = visit.context.new_page()
+    other.goto(guarded)
+    other.get_by_role("button", name="Sign out").click()
+    other.get_by_role("button", name="Sign in").wait_for()
+    visit.page.get_by_role("button", name="Sign in").wait_for(timeout=10_000)
+    # The browser itself reports the 401 by which the page learns that its session is over.
+    visit.complaints = [text for text in visit.complaints if "status of 401" not in text]
+    visit.close()
+
+
 def test_a_wrong_token_is_said(browser: Browser, guarded: str) -> None:
     visit = Visit(browser, guarded)
     visit.page.goto(f"{guarded}/sign-in")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -199,6 +200,7 @@ def test_a_token_is_asked_for_and_never_kept_in_a_cookie(feed: MonitorFeed) -> N
     assert "HttpOnly" in cookie
     assert "SameSite=strict" in cookie
     assert "s3cret" not in cookie
+    assert (shown.headers["referrer-policy"], shown.headers["cache-control"]) == ("no-referrer", "no-store")
     kept = cookie_of(shown)
     assert visitor.ask("/api/overview", kept).status_code == 200
     assert visitor.ask("/api/overview", {"cookie": kept["cookie"] + "x"}).status_code == 401
@@ -230,7 +232,59 @@ def test_attempts_to_guess_the_token_are_slowed_down(feed: MonitorFeed) -> None:
     assert [answer.status_code for answer in answers] == [401] * 10 + [429] * 2
     assert int(answers[-1].headers["retry-after"]) >= 1
     assert visitor.ask("/api/overview", {"authorization": "Bearer guess"}).status_code == 429
+    # Otherwise who guesses would find it all the same.
+    assert visitor.ask("/api/overview", {"authorization": "Bearer s3cret"}).status_code == 429
+    assert visitor.ask("/?token=s3cret").status_code == 429
+
+
+def test_guesses_do_not_lock_out_who_had_the_right_token(feed: MonitorFeed) -> None:
+    visitor = Visitor(feed, token="s3cret")
+    right = visitor.ask("/sign-in", method="POST", token="s3cret")
+    assert right.status_code == 303
+    for number in range(12):
+        visitor.ask("/sign-in", method="POST", token=f"guess {number}")
+    assert visitor.ask("/api/overview", {"authorization": "Bearer guess"}).status_code == 429
     assert visitor.ask("/api/overview", {"authorization": "Bearer s3cret"}).status_code == 200
+    assert visitor.ask("/api/overview", cookie_of(right)).status_code == 200
+
+
+def test_a_stream_ends_when_its_session_is_over(feed: MonitorFeed) -> None:
+    visitor = Visitor(feed, token="s3cret", session_s=2.0)
+    session = cookie_of(visitor.ask("/sign-in", method="POST", token="s3cret"))
+    begun = time.monotonic()
+    streamed = visitor.ask("/api/stream", session)
+    assert (streamed.status_code, "event: overview" in streamed.text) == (200, True)
+    assert time.monotonic() - begun < 10
+    # The page asks this then, and shows the form.
+    assert visitor.ask("/api/overview", session).status_code == 401
+
+
+def test_signing_out_ends_the_streams_of_that_session_only(scheduler: SyntheticScheduler, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("s3cret\n")
+    (tmp_path / "token").chmod(0o600)
+    service = Service(scheduler, f"--token-file={tmp_path / 'token'}")
+
+    def sign_in() -> httpx.Client:
+        signed_in = httpx.post(service.base + "/sign-in", data={"token": "s3cret"}, timeout=10)
+        assert signed_in.status_code == 303
+        return httpx.Client(base_url=service.base, headers=cookie_of(signed_in), timeout=10)
+
+    with sign_in() as leaving, sign_in() as staying, leaving.stream("GET", "/api/stream") as ended:
+        lines = ended.iter_lines()
+        next(lines)
+        with staying.stream("GET", "/api/stream") as going_on:
+            further = going_on.iter_lines()
+            next(further)
+            begun = time.monotonic()
+            assert leaving.post("/sign-out").status_code == 303
+            # Ends in order, not by a broken connection.
+            for _ in lines:
+                pass
+            assert time.monotonic() - begun < 5
+            assert sum(next(further).startswith("data:") for _ in range(12)) >= 2
+        assert leaving.get("/api/overview").status_code == 401
+        assert staying.get("/api/overview").status_code == 200
+    assert service.child.terminate(10) == 0
 
 
 CROSS_SITE = [

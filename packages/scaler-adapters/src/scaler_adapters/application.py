@@ -32,8 +32,9 @@ from scaler_adapters.adapter import (
     WorkerGroup,
 )
 from scaler_protocol.capabilities import CapabilitiesError, format_capabilities, parse_capabilities
-from scaler_protocol.service.web_access import HostNames, WebGuard, basic_password, bearer_token, is_secret
+from scaler_protocol.service.web_access import HostNames, WebGuard, address_of, basic_password, bearer_token
 from scaler_protocol.service.web_docs import add_docs
+from scaler_protocol.service.web_tokens import TokenCheck, Verdict
 
 logger = logging.getLogger(__name__)
 
@@ -110,12 +111,22 @@ class _Pending(Exception):
         self.request_id = request_id
 
 
+class _TooManyGuessesError(AdapterError):
+    """Too many wrong tokens came from the caller's address."""
+
+    status = 429
+
+    def __init__(self, wait_s: float) -> None:
+        self.retry_after_s = int(wait_s) + 1
+        super().__init__(f"too many wrong tokens came from this address; try again in {self.retry_after_s} s")
+
+
 class _Webhook:
     """Performs the three actions, each once, however often its request is repeated."""
 
     def __init__(self, adapter: WorkerAdapter, token: str | None, answer_s: float) -> None:
         self._adapter = adapter
-        self._token = token
+        self._tokens = None if token is None else TokenCheck(token)
         self._answer_s = answer_s
         self._performed: OrderedDict[str, asyncio.Future[Answer]] = OrderedDict()
         self._recovered: dict[str, WorkerGroup] | None = None
@@ -130,11 +141,15 @@ class _Webhook:
             "shutdown_worker": self._stop,
         }
 
-    def authorize(self, token: str | None, header: str | None) -> None:
-        if self._token is None:
+    def authorize(self, token: str | None, header: str | None, address: str) -> None:
+        if self._tokens is None:
             return
         given = token if token is not None else bearer_token(header)
-        if not is_secret(given, self._token):
+        # Who sends no token does not guess.
+        verdict = self._tokens.check(given, address) if given else Verdict(False)
+        if verdict.wait_s:
+            raise _TooManyGuessesError(verdict.wait_s)
+        if not verdict.right:
             raise UnauthorizedError("this adapter needs a token: auth_token, or Authorization: Bearer")
 
     async def answer(self, request: WebhookRequest) -> Answer:
@@ -294,14 +309,21 @@ def create_application(
     application = FastAPI(
         title="Scaler worker adapter", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None
     )
-    add_docs(application, authorize=lambda header: webhook.authorize(basic_password(header) or None, header))
+
+    def authorize_reader(caller: Request) -> None:
+        header = caller.headers.get("authorization")
+        webhook.authorize(basic_password(header) or None, header, address_of(caller.scope))
+
+    add_docs(application, authorize=authorize_reader)
     application.add_middleware(WebGuard, hosts=hosts or HostNames())
 
     @application.exception_handler(AdapterError)
     async def refuse(_request: Request, error: AdapterError) -> JSONResponse:
         # Browsers ask their user for a password then, which is the token: for the OpenAPI page.
         asks = {"WWW-Authenticate": 'Bearer, Basic realm="the token as password"'}
-        headers = asks if error.status == UnauthorizedError.status else None
+        headers = asks if error.status == UnauthorizedError.status else {}
+        if isinstance(error, _TooManyGuessesError):
+            headers = {"Retry-After": str(error.retry_after_s)}
         return JSONResponse({"error": str(error)}, error.status, headers)
 
     @application.exception_handler(_Pending)
@@ -323,18 +345,22 @@ def create_application(
     @application.post(
         "/", summary="Perform one action of the OpenGRIS worker adapter standard", responses=dict(responses)
     )
-    async def perform(request: WebhookRequest, authorization: Annotated[str | None, Header()] = None) -> Answer:
-        webhook.authorize(request.auth_token, authorization)
+    async def perform(
+        request: WebhookRequest, caller: Request, authorization: Annotated[str | None, Header()] = None
+    ) -> Answer:
+        webhook.authorize(request.auth_token, authorization, address_of(caller.scope))
         return await webhook.answer(request)
 
     @application.get("/", summary="Return what this adapter can do, and the groups that exist")
-    async def overview(authorization: Annotated[str | None, Header()] = None) -> Answer:
-        webhook.authorize(None, authorization)
+    async def overview(caller: Request, authorization: Annotated[str | None, Header()] = None) -> Answer:
+        webhook.authorize(None, authorization, address_of(caller.scope))
         return await webhook.overview()
 
     @application.get("/requests/{request_id}", summary="Return the result of a request", responses=dict(responses))
-    async def look_up(request_id: str, authorization: Annotated[str | None, Header()] = None) -> Answer:
-        webhook.authorize(None, authorization)
+    async def look_up(
+        request_id: str, caller: Request, authorization: Annotated[str | None, Header()] = None
+    ) -> Answer:
+        webhook.authorize(None, authorization, address_of(caller.scope))
         return webhook.look_up(request_id)
 
     @application.get("/healthz", summary="Return 200 while this adapter runs")

@@ -126,6 +126,11 @@ class RateLimit:
             self._left.popitem(last=False)
         return wait_s
 
+    def wait_s(self, address: str, now: float) -> float:
+        """Return what `take` would, but count nothing."""
+        left, since = self._left.get(address, (self._at_once, now))
+        return max(0.0, 1.0 - left - (now - since) * self._per_second) / self._per_second
+
     def __len__(self) -> int:
         return len(self._left)
 

@@ -9,9 +9,9 @@ import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import FastAPI, Header
+from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
 
@@ -39,7 +39,7 @@ _START = """SwaggerUIBundle({{
 """
 
 
-def _nobody_is_refused(_authorization: str | None) -> None:
+def _nobody_is_refused(_request: Request) -> None:
     pass
 
 
@@ -48,19 +48,19 @@ def add_docs(
     *,
     base: str = "/docs",
     openapi: str = "/openapi.json",
-    authorize: Callable[[str | None], Any] = _nobody_is_refused,
+    authorize: Callable[[Request], Any] = _nobody_is_refused,
 ) -> None:
     """Serve the viewer at `base` and the description at `openapi`.
 
-    Make the application with `docs_url=None, redoc_url=None, openapi_url=None`. `authorize` gets the Authorization header and
+    Make the application with `docs_url=None, redoc_url=None, openapi_url=None`. `authorize` gets the request and
     raises an exception to refuse a caller. The viewer's own files are open: everybody can get them from its publisher.
     """
 
     assets = _assets()
 
     @application.get(base, include_in_schema=False)
-    async def show_docs(authorization: Annotated[str | None, Header()] = None) -> Response:
-        authorize(authorization)
+    async def show_docs(request: Request) -> Response:
+        authorize(request)
         if assets is None:
             return PlainTextResponse(f"this page needs the package fastapi-offline; {openapi} does not\n", 501)
         return HTMLResponse(_PAGE.format(base=base))
@@ -70,8 +70,8 @@ def add_docs(
         return Response(_START.format(openapi=json.dumps(openapi)), media_type="text/javascript")
 
     @application.get(openapi, include_in_schema=False)
-    async def show_description(authorization: Annotated[str | None, Header()] = None) -> Response:
-        authorize(authorization)
+    async def show_description(request: Request) -> Response:
+        authorize(request)
         return Response(json.dumps(application.openapi()), media_type="application/json")
 
     if assets is not None:

@@ -51,6 +51,9 @@ WEB_FLAGS = (
     DocumentedFlag("tls_cert_file", ("--tls-cert-file",), "/etc/cert", Path("/etc/cert"), None),
     DocumentedFlag("tls_key_file", ("--tls-key-file",), "/etc/key", Path("/etc/key"), None),
     DocumentedFlag("tls_key_password_file", ("--tls-key-password-file",), "/etc/pw", Path("/etc/pw"), None),
+    DocumentedFlag("max_connections", ("--max-connections",), "50", 50, 500),
+    DocumentedFlag("max_connections_per_address", ("--max-connections-per-address",), "20", 20, 200),
+    DocumentedFlag("request_header_timeout_seconds", ("--request-header-timeout-seconds",), "5", 5.0, 10.0),
 )
 """What web services take alike: adapters and the UI."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from http.cookies import CookieError, SimpleCookie
@@ -10,17 +11,16 @@ from urllib.parse import parse_qsl, urlencode
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from scaler_protocol.service.web_access import (
-    RateLimit,
     address_of,
     bearer_token,
     header_of,
     is_cross_site,
-    is_secret,
     refuse_for_now,
 )
+from scaler_protocol.service.web_tokens import TokenCheck
 from scaler_ui.web.sessions import SESSION_SECONDS, Sessions
 
 COOKIE = "scaler_ui_session"
@@ -30,10 +30,6 @@ SIGN_OUT = "/sign-out"
 
 OPEN_PATHS = frozenset({"/healthz", "/static/style.css", "/static/theme.js", "/static/icon.svg"})
 """Paths that need no token: one shows that the service runs, the sign-in page needs the others."""
-
-WRONG_TOKENS_AT_ONCE = 10
-WRONG_TOKENS_PER_SECOND = 0.2
-"""How many wrong tokens an address may send before it must wait, and how many more each second."""
 
 _PAGE = Path(__file__).with_name("static") / "sign-in.html"
 
@@ -48,12 +44,20 @@ _FORWARD_HOME = _FORWARD.replace('content="0"', 'content="0;url=/"')
 class AccessControl:
     """ASGI middleware behind `WebGuard`, which refuses requests of other sites."""
 
-    def __init__(self, application: ASGIApp, token: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        application: ASGIApp,
+        token: str,
+        clock: Callable[[], float] = time.monotonic,
+        session_s: float = SESSION_SECONDS,
+    ) -> None:
         self._application = application
-        self._token = token
+        self._tokens = TokenCheck(token, clock)
         self._clock = clock
-        self._sessions = Sessions()
-        self._wrong = RateLimit(WRONG_TOKENS_PER_SECOND, WRONG_TOKENS_AT_ONCE)
+        self._session_s = session_s
+        self._sessions = Sessions(session_s)
+        self._answering: dict[str, set[asyncio.Timeout]] = {}
+        """The answers in progress of each session: the event stream never ends by itself."""
         self._page = _PAGE.read_text(encoding="utf-8")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -66,19 +70,49 @@ class AccessControl:
             await self._sign_out(scope, receive, send)
         elif (query := _query_with_token(scope)) is not None:
             await self._follow_link(query, scope, receive, send)
-        elif self._sessions.is_open(_session(scope), self._clock()):
-            await self._application(scope, receive, send)
+        elif (left_s := self._sessions.left_s(_session(scope), self._clock())) > 0:
+            await self._answer_during_session(left_s, scope, receive, send)
         else:
             await self._ask_for_token(scope, receive, send)
 
+    async def _answer_during_session(self, left_s: float, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the request, but no longer than the session lasts."""
+        session = _session(scope)
+        started = False
+
+        async def send_watched(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        ends = asyncio.timeout(left_s)
+        answering = self._answering.setdefault(session, set())
+        answering.add(ends)
+        try:
+            async with ends:
+                await self._application(scope, receive, send_watched)
+        except TimeoutError:
+            if not ends.expired():
+                raise
+            if started:
+                # The page asks again, and is shown the sign-in form.
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+            else:
+                await self._ask_for_token(scope, receive, send)
+        finally:
+            answering.discard(ends)
+            if not answering and self._answering.get(session) is answering:
+                del self._answering[session]
+
     async def _ask_for_token(self, scope: Scope, receive: Receive, send: Send) -> None:
         given = bearer_token(header_of(scope, "authorization"))
-        if given and is_secret(given, self._token):
+        verdict = self._tokens.check(given, address_of(scope)) if given else None
+        if verdict is not None and verdict.right:
             await self._application(scope, receive, send)
         elif is_cross_site(scope):
             await HTMLResponse(_FORWARD, headers=_NO_STORE)(scope, receive, send)
-        elif given and (wait_s := self._wrong.take(address_of(scope), self._clock())):
-            await refuse_for_now(send, wait_s)
+        elif verdict is not None and verdict.wait_s:
+            await refuse_for_now(send, verdict.wait_s)
         elif "text/html" in (header_of(scope, "accept") or ""):
             await self._show_form(scope, receive, send, 401)
         else:
@@ -95,16 +129,22 @@ class AccessControl:
             given = dict(parse_qsl(body, keep_blank_values=True, max_num_fields=10)).get("token", "")
         except ValueError:
             given = ""
-        if is_secret(given.strip(), self._token):
+        verdict = self._tokens.check(given.strip(), address_of(scope))
+        if verdict.right:
             await self._open_session(RedirectResponse("/", 303), scope, receive, send)
-        elif wait_s := self._wrong.take(address_of(scope), self._clock()):
-            text = f'<p class="wrong" role="alert">Too many attempts. Try again in {int(wait_s) + 1} seconds.</p>'
-            await self._show_form(scope, receive, send, 429, text, {"retry-after": str(int(wait_s) + 1)})
+        elif verdict.wait_s:
+            seconds = int(verdict.wait_s) + 1
+            text = f'<p class="wrong" role="alert">Too many attempts. Try again in {seconds} seconds.</p>'
+            await self._show_form(scope, receive, send, 429, text, {"retry-after": str(seconds)})
         else:
             await self._show_form(scope, receive, send, 401, _WRONG)
 
     async def _sign_out(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._sessions.end(_session(scope))
+        session = _session(scope)
+        self._sessions.end(session)
+        for answer_ends in self._answering.get(session, ()):
+            if not answer_ends.expired():
+                answer_ends.reschedule(asyncio.get_running_loop().time())
         answer = RedirectResponse(SIGN_IN, 303, _NO_STORE)
         answer.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict", secure=_is_tls(scope))
         await answer(scope, receive, send)
@@ -112,9 +152,10 @@ class AccessControl:
     async def _follow_link(self, query: list[tuple[str, str]], scope: Scope, receive: Receive, send: Send) -> None:
         """Exchange the token of a link for a session, so that it does not stay in the address bar and the history."""
         given = dict(query)["token"]
-        if not is_secret(given, self._token):
-            if wait_s := self._wrong.take(address_of(scope), self._clock()):
-                await refuse_for_now(send, wait_s)
+        verdict = self._tokens.check(given, address_of(scope))
+        if not verdict.right:
+            if verdict.wait_s:
+                await refuse_for_now(send, verdict.wait_s)
             elif "text/html" in (header_of(scope, "accept") or ""):
                 await self._show_form(scope, receive, send, 401, _WRONG)
             else:
@@ -128,6 +169,8 @@ class AccessControl:
             if is_cross_site(scope)
             else RedirectResponse(path + (f"?{rest}" if rest else ""), 303)
         )
+        # The next request must not name this address, which contains the token, as where it came from.
+        answer.headers["referrer-policy"] = "no-referrer"
         await self._open_session(answer, scope, receive, send)
 
     async def _open_session(self, answer: Response, scope: Scope, receive: Receive, send: Send) -> None:
@@ -135,7 +178,7 @@ class AccessControl:
         answer.set_cookie(
             COOKIE,
             self._sessions.start(self._clock()),
-            max_age=int(SESSION_SECONDS),
+            max_age=int(self._session_s),
             path="/",
             httponly=True,
             samesite="strict",

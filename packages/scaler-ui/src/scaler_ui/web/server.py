@@ -29,6 +29,7 @@ from scaler_ui.model.cluster import ClusterModel
 from scaler_ui.model.metrics import render_metrics
 from scaler_ui.monitor_address import check_monitor_address
 from scaler_ui.web.access import AccessControl
+from scaler_ui.web.sessions import SESSION_SECONDS
 from scaler_ui.web.settings import WebSettings
 
 logger = logging.getLogger(__name__)
@@ -53,10 +54,12 @@ def create_application(
     token: str = "",
     allowed_hosts: Iterable[str] = (),
     stopping: threading.Event | None = None,
+    session_s: float = SESSION_SECONDS,
 ) -> FastAPI:
     """Return the application: pages at `/`, their data under `/api`, `/metrics` for Prometheus, and `/healthz`.
 
-    `stopping` ends the event streams, which would never end by themselves.
+    `stopping` ends the event streams, which would never end by themselves. `session_s`: seconds after which a visitor must sign
+    in again.
     """
     application = FastAPI(title="Scaler", docs_url=None, redoc_url=None, openapi_url=None)
     add_docs(application, base="/api/docs", openapi="/api/openapi.json")
@@ -203,7 +206,7 @@ def create_application(
 
     application.mount("/static", _FreshFiles(directory=STATIC), name="static")
     if token:
-        application.add_middleware(AccessControl, token=token)
+        application.add_middleware(AccessControl, token=token, session_s=session_s)
     application.add_middleware(WebGuard, hosts=HostNames(allowed_hosts), pages=frozenset({"/"}))
     return application
 

@@ -30,14 +30,18 @@ class Sessions:
 
     def is_open(self, session: str, now: float) -> bool:
         """Say whether this is the id of a session that has not ended."""
+        return self.left_s(session, now) > 0
+
+    def left_s(self, session: str, now: float) -> float:
+        """Return for how many more seconds this session is open; 0.0 if there is none with this id."""
         key = _digest(session)
         ends = self._ends.get(key)
         if ends is None:
-            return False
+            return 0.0
         if ends <= now:
             del self._ends[key]
-            return False
-        return True
+            return 0.0
+        return ends - now
 
     def end(self, session: str) -> None:
         """End a session, if it is open."""

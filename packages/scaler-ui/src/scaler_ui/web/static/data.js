@@ -18,8 +18,8 @@ export function listen(onOverview, onLost) {
     source.addEventListener("overview", (event) => { watch(); onOverview(JSON.parse(event.data)); });
     source.onerror = () => {
       onLost();
-      // An answer other than a stream ends the source for good; ask why.
-      if (source.readyState === EventSource.CLOSED) fetchJson("/api/overview").catch(() => {});
+      // The stream ends with the session: ask whether that is why.
+      fetchJson("/api/overview").catch(() => {});
     };
     watch();
   }
