@@ -8,9 +8,13 @@ import signal
 import sys
 from pathlib import Path
 
+import pytest
+
 from scaler import Client
 from tests.integration import functions as f
 from tests.integration.deployment import Deployment, Service, is_gone, wait_for
+
+pytestmark = pytest.mark.without_keys("services with keys have something to read again")
 
 NOTHING = "SIGHUP: this service has nothing to read again"
 
@@ -25,13 +29,7 @@ def test_no_service_ends(deployment: Deployment) -> None:
     workers = deployment.workers(scheduler)
     ui = deployment.start("scaler_ui.web", str(scheduler.addresses["monitor"]), "--port=0")
     adapter = deployment.start("scaler_adapters.native", scheduler.address, "--port=0")
-    services: tuple[Service, ...] = (workers, ui, adapter)
-    if os.environ.get("SCALER_TEST_SECURITY"):
-        # They have keys, and look whether those have changed.
-        hang_up(storage)
-        hang_up(scheduler)
-    else:
-        services = (storage, scheduler, *services)
+    services = (storage, scheduler, workers, ui, adapter)
     for service in services:
         hang_up(service)
     for service in services:
