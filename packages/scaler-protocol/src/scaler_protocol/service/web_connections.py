@@ -154,7 +154,7 @@ class _Entrance(asyncio.Protocol):
         self._address = ""
         self._transport: asyncio.Transport | None = None
         self._early = bytearray()
-        """What came between the handshake and the hand-over."""
+        """What came before the handshake, or between it and the hand-over."""
         self._refused = False
         self._lost = False
         self._handshake: asyncio.Task[None] | None = None
@@ -169,7 +169,7 @@ class _Entrance(asyncio.Protocol):
         elif context is None:
             self._hand_over(made)
         else:
-            # Otherwise the first bytes might come here instead of to the handshake.
+            # Otherwise the first bytes might come here instead of to the handshake. uvloop reads all the same: see _feed.
             made.pause_reading()
             self._server.entrances.add(self)
             self._handshake = asyncio.get_running_loop().create_task(self._shake_hands(made, context))
@@ -202,9 +202,15 @@ class _Entrance(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         secured: asyncio.Transport | None = None
         try:
-            secured = await loop.start_tls(
-                transport, self, context, server_side=True, ssl_handshake_timeout=self._server.limits.head_s
+            starting = loop.create_task(
+                loop.start_tls(
+                    transport, self, context, server_side=True, ssl_handshake_timeout=self._server.limits.head_s
+                )
             )
+            # The handshake begins in its first step, and is ready for bytes in the next turn of the loop.
+            await asyncio.sleep(0)
+            loop.call_soon(self._feed, transport)
+            secured = await starting
         except OSError as error:
             logger.debug("TLS handshake with %s: %s", self._address, error)
         finally:
@@ -214,6 +220,21 @@ class _Entrance(asyncio.Protocol):
                 self._server.places.give_back(self._address)
         if secured is not None and not self._lost:
             self._hand_over(secured)
+
+    def _feed(self, transport: asyncio.Transport) -> None:
+        """Give the handshake the bytes that came before it began."""
+        protocol = transport.get_protocol()
+        if protocol is self or not hasattr(protocol, "get_buffer"):
+            return
+        # uvloop's has the methods, but not the base class.
+        handshake = cast(asyncio.BufferedProtocol, protocol)
+        while self._early:
+            room = memoryview(cast(bytearray, handshake.get_buffer(len(self._early))))
+            size = min(len(room), len(self._early))
+            room[:size] = self._early[:size]
+            room.release()
+            del self._early[:size]
+            handshake.buffer_updated(size)
 
     def _hand_over(self, transport: asyncio.Transport) -> None:
         connection = self._server.connection_of(self._address)
