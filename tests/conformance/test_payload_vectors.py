@@ -26,6 +26,8 @@ from scaler_protocol.testing.payload_vectors import REVERSED, VECTORS, Raised, V
 from scaler_protocol.wire.columns import Packed
 from scaler_protocol.wire.messages import Status, TaskKind
 
+pytestmark = pytest.mark.without_keys("its schedulers are stand-ins without keys")
+
 
 class Answer(NamedTuple):
     """What became of a vector: status, payload, and the object that the payload names."""

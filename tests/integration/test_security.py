@@ -86,6 +86,13 @@ def test_who_has_no_key_or_another_is_told_at_once(scheduler: Service, keys: Pat
     assert time.monotonic() < began + 10
 
 
+def test_who_has_a_key_and_the_monitor_address_is_told_at_once(scheduler: Service, keys: Path) -> None:
+    began = time.monotonic()
+    with pytest.raises(DisconnectedError, match=r"is not the address of a scheduler.*publishes to monitors"):
+        Client(str(scheduler.addresses["monitor"]), security=keys)
+    assert time.monotonic() < began + 10
+
+
 def test_a_client_with_keys_is_told_that_the_scheduler_has_none(deployment: Deployment, keys: Path) -> None:
     scheduler = deployment.scheduler()
     with pytest.raises(ConnectionRefusedByScheduler, match="uses no keys"):

@@ -56,7 +56,7 @@ class CurveDecoder(Decoder):
     Those that follow are bodies of commands, which must be sealed.
     """
 
-    __slots__ = ("_opener", "_plain", "_scratch", "authority", "plain_replies", "sealer")
+    __slots__ = ("_opener", "_plain", "_scratch", "authority", "introduced", "plain_replies", "sealer")
 
     mechanism = b"CURVE"
 
@@ -65,6 +65,8 @@ class CurveDecoder(Decoder):
         self.plain_replies = 1
         self.authority: Authority | None = None
         """Whose key the other end of a listener's connection has proven to have."""
+        self.introduced = False
+        """Whether this end has connected and has told its key and its metadata, after which the other lets it in or not."""
         self.sealer: Sealer | None = None
         """Seals what this end sends; None until `ready`."""
         self._opener: Opener | None = None
@@ -211,6 +213,7 @@ class CurveClientDecoder(CurveDecoder):
             raise _refusal(data[1 : 1 + data[0]] if data else b"")
         if name == b"WELCOME":
             self._say(handshake.take_welcome(body, self._metadata()))
+            self.introduced = True
         else:
             self._get_ready(handshake.take_ready(body))
             self._begin_traffic(handshake.sealer, handshake.opener)

@@ -30,6 +30,11 @@ class CurveStream(Stream):
         """Whose key the other end has proven to have."""
         return self._curve.authority
 
+    @property
+    def introduced(self) -> bool:
+        """Whether this end has told its key and the type of its socket."""
+        return self._curve.introduced
+
     def send(self, frames: Sequence[Frame]) -> bool:
         """Send a message; return whether all of it has left. Only while nothing is pending."""
         if sum(map(len, frames)) > LARGE_FRAME_BYTES:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 0.05, 2.0
 """Pause before connecting again; doubled each time."""
 
+CLOSED_HANDSHAKES_MAX = 3
+"""After so many in a row the address is wrong."""
+
 LONGEST_SLEEP_SECONDS = 60.0
 
 CONNECT_SECONDS_MAX = 10.0
@@ -64,6 +67,8 @@ class DealerLink:
         """Whether the address is wrong: there is no such host, or another kind of server answers."""
         self.refusal: RefusedError | None = None
         """Why the other end or this one refuses the connection, if it does: it will again, as long as keys stay the same."""
+        self._closed_on_us = 0
+        """How often in a row the other end has closed the connection once it knew our key and what our socket is."""
         self.has_answered = False
         """Whether anybody answered at a wrong address. If not, its host name may become known later."""
         self._epoll: Epoll | None = None
@@ -279,15 +284,28 @@ class DealerLink:
             self.trouble = reason(error)
             self.misdirected = self.has_answered = not was_ready and isinstance(error, WireError)
             self.refusal = error if isinstance(error, RefusedError) else None
+            if not was_ready and isinstance(error, OSError) and stream.introduced:
+                self._on_closed_handshake()
             self._drop(stream)
             return []
         if stream.pending or not was_ready:
             if stream.ready and not was_ready:
                 self.trouble, self.misdirected, self.refusal = "", False, None
+                self._closed_on_us = 0
                 self._pause = RETRY_SECONDS_MIN
                 self._connect_deadline = math.inf
             self._attend()
         return messages
+
+    def _on_closed_handshake(self) -> None:
+        """Scaler's servers say why they refuse a key. ZeroMQ's publishers close the connection of what is no subscriber.
+
+        A server that is being stopped may close one, too, but not several in a row.
+        """
+        self._closed_on_us += 1
+        if self._closed_on_us >= CLOSED_HANDSHAKES_MAX:
+            self.misdirected = self.has_answered = True
+            self.trouble = "what answers there ends the connection without a word, as does what publishes to monitors"
 
     def _drop(self, stream: Stream) -> None:
         if self._epoll is not None:

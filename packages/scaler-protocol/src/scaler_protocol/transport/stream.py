@@ -62,6 +62,11 @@ class Stream:
         """The identity that the other end has announced; empty if none."""
         return self._decoder.peer_identity
 
+    @property
+    def introduced(self) -> bool:
+        """Whether this end has told who it is and waits for an answer to that; only with keys."""
+        return False
+
     def send(self, frames: Sequence[Frame]) -> bool:
         """Send a message; return whether all of it has left. Only while nothing is pending."""
         data = frame_short_message(frames)
