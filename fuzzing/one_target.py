@@ -12,6 +12,9 @@ from pathlib import Path
 from fuzzing.targets import Target, load
 
 CRASHES = Path(__file__).parent / "crashes"
+INSTRUMENTED = ["scaler", "scaler_protocol", "scaler_scheduler", "scaler_objstore", "scaler_ui", "scaler_worker"]
+"""Packages of which atheris sees which lines an input reaches."""
+
 INPUT_BYTES_MAX = 16_384
 INPUT_SECONDS_MAX = 10
 
@@ -23,7 +26,7 @@ def main(name: str, seconds: float) -> int:
         import atheris
     except ImportError:
         return _mutate(name, load(name), seconds)
-    with atheris.instrument_imports(include=["scaler_protocol", "scaler_scheduler", "scaler_objstore"]):
+    with atheris.instrument_imports(include=INSTRUMENTED):
         target = load(name)
     with tempfile.TemporaryDirectory() as folder:
         for number, seed in enumerate(target.seeds()):

@@ -472,3 +472,10 @@ def test_a_fork_that_comes_back_ends_as_a_program_would(error: BaseException | N
     if not pid:
         leave(error)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == status
+
+
+def test_a_record_of_more_ids_than_it_has_bytes_costs_no_memory() -> None:
+    # A task may write this: it would keep its agent busy for minutes, and fill the host's memory.
+    many = bytes(4) + b"\xff" * 4
+    with pytest.raises(ValueError, match="ids in a record of"):
+        records.Reader(many, 0).ids(2**32 - 1)

@@ -259,3 +259,7 @@ def test_settings_can_be_made_in_code_and_turned_into_arguments() -> None:
     assert arguments == [ADDRESS, "--chimes", "--offset=-2", "--zones=a", "--zones=b"]
     assert ClockSettings.from_command_line(arguments) == settings
     assert settings.to_command_line(fields=["offset"]) == ["--offset=-2"]
+
+
+def test_a_word_that_is_not_utf_8_is_an_error_like_others() -> None:
+    assert "tcx://here\\udcdf:1" in refusal("tcx://here\udcdf:1")

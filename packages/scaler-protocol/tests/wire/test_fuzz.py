@@ -207,3 +207,14 @@ def test_decoding_a_small_message_takes_little_memory(example_name: str, example
         assert tracemalloc.get_traced_memory()[1] < 4_000_000
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), -1e300])
+def test_monitors_get_no_times_that_they_cannot_show(seconds: float) -> None:
+    for message in (
+        m.MonitorLog(b"i" * 16, 1, [seconds], [20], ("text",)),
+        m.MonitorSnapshot(1, seconds, b"i" * 16),
+        m.MonitorDump(seconds, "{}"),
+    ):
+        with pytest.raises(MalformedMessageError, match="is not a figure"):
+            decode(encode(message))

@@ -233,6 +233,9 @@ class ServiceSettings(BaseSettings):
                 # A field is not reported as missing if it is there under a similar name.
                 and not (detail["type"] == "missing" and cls._field_of(str(detail["loc"][0])) in guessed)
             ]
+        except UnicodeEncodeError as error:
+            # pydantic cannot pass on what a validator says of a word that is not UTF-8.
+            problems.append(error.object.encode("utf-8", "backslashreplace").decode())
         except SettingsError as error:
             problems.append(str(error))
         except ConfigurationError as error:

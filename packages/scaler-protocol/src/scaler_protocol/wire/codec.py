@@ -90,6 +90,38 @@ def _plain(*attributes: str) -> list[_Field]:
     return [_Field(a, wire_name(a), _number_of_enum, _same) for a in attributes]
 
 
+FIGURE_MAX = 2.0**53
+"""The largest time or share in a message to monitors. Calendars, JSON and sums take everything up to it."""
+
+
+def _checked_figure(value: float) -> float:
+    # Written so that it also refuses what is not a number.
+    if not -FIGURE_MAX <= value <= FIGURE_MAX:
+        raise ValueError(f"{value} is not a figure")
+    return value
+
+
+def _figures(*attributes: str) -> list[_Field]:
+    """As `_plain`, for messages to monitors, which compute with times and shares and show them."""
+    return [
+        field._replace(read=_checked_figure) if field.attribute.endswith(("_seconds", "_percent")) else field
+        for field in _plain(*attributes)
+    ]
+
+
+def _moments(attribute: str) -> list[_Field]:
+    """Return a column of times, in a message to monitors."""
+    read_column = column_reader("d")
+
+    def read(raw: bytes) -> Any:
+        column = read_column(raw)
+        for value in column:
+            _checked_figure(value)
+        return column
+
+    return [field._replace(read=read) for field in _column("d", attribute)]
+
+
 def _column(typecode: str, *attributes: str) -> list[_Field]:
     def write(values: Any) -> bytes:
         return pack_column(typecode, values)
@@ -366,12 +398,12 @@ def _check_store_status(message: m.StoreStatus) -> None:
 
 
 _COUNTER = _plain("name", "count")
-_WORKER_STATUS = _plain(*m.WorkerStatus.__dataclass_fields__)
-_CLIENT_STATUS = _plain(*m.ClientStatus.__dataclass_fields__)
-_GRAPH_STATUS = _plain(*m.GraphStatus.__dataclass_fields__)
-_ADAPTER_STATUS = _plain(*m.AdapterStatus.__dataclass_fields__)
+_WORKER_STATUS = _figures(*m.WorkerStatus.__dataclass_fields__)
+_CLIENT_STATUS = _figures(*m.ClientStatus.__dataclass_fields__)
+_GRAPH_STATUS = _figures(*m.GraphStatus.__dataclass_fields__)
+_ADAPTER_STATUS = _figures(*m.AdapterStatus.__dataclass_fields__)
 _AGENT_STATUS = (
-    *_plain(*(name for name in m.AgentStatus.__dataclass_fields__ if name != "functions")),
+    *_figures(*(name for name in m.AgentStatus.__dataclass_fields__ if name != "functions")),
     *_structs(m.Counter, _COUNTER, "functions"),
 )
 
@@ -499,8 +531,8 @@ _LAYOUTS: tuple[_Layout, ...] = (
         "monitorSnapshot",
         m.MonitorSnapshot,
         (
-            *_plain("sequence", "time_seconds", "incarnation", "cpu_percent", "rss_bytes"),
-            *_plain("object_count", "object_bytes", "object_limit_bytes", "started_seconds", "stale_results"),
+            *_figures("sequence", "time_seconds", "incarnation", "cpu_percent", "rss_bytes"),
+            *_figures("object_count", "object_bytes", "object_limit_bytes", "started_seconds", "stale_results"),
             *_plain("scaling_strategy", "events_omitted", "failed_items"),
             *_structs(m.Counter, _COUNTER, "task_states", "sent", "received", "functions", "failed_functions"),
             *_structs(m.WorkerStatus, _WORKER_STATUS, "workers"),
@@ -515,7 +547,7 @@ _LAYOUTS: tuple[_Layout, ...] = (
         m.MonitorEvents,
         (
             *_plain("sequence", "dropped", "stride", "incarnation"),
-            *_column("d", "time_seconds"),
+            *_moments("time_seconds"),
             *_column("H", "clients", "workers", "functions", "slots", "capabilities"),
             *_column("Q", "numbers"),
             *_column("B", "states"),
@@ -530,7 +562,7 @@ _LAYOUTS: tuple[_Layout, ...] = (
         m.MonitorFailures,
         (
             *_plain("incarnation", "first_number"),
-            *_column("d", "time_seconds"),
+            *_moments("time_seconds"),
             *_column("Q", "numbers"),
             *_column("H", "attempts"),
             *_column("B", "statuses"),
@@ -546,13 +578,13 @@ _LAYOUTS: tuple[_Layout, ...] = (
         m.MonitorLog,
         (
             *_plain("incarnation", "first_number"),
-            *_column("d", "time_seconds"),
+            *_moments("time_seconds"),
             *_column("B", "levels"),
             *_texts("texts"),
         ),
         check=_check_log,
     ),
-    _Layout("monitorDump", m.MonitorDump, tuple(_plain("time_seconds", "json"))),
+    _Layout("monitorDump", m.MonitorDump, tuple(_figures("time_seconds", "json"))),
     _Layout(
         "storeStatus",
         m.StoreStatus,

@@ -152,8 +152,10 @@ class Reader:
         return column
 
     def ids(self, count: int) -> list[bytes]:
-        """Read `count` ids."""
+        """Read `count` ids. Raises ValueError where the body has fewer, before there is a list of so many."""
         start, self.at = self.at, self.at + ID * count
+        if self.at > len(self.body):
+            raise ValueError(f"{count} ids in a record of {len(self.body)} bytes")
         return [self.body[at : at + ID] for at in range(start, self.at, ID)]
 
     def data(self, size: int) -> bytes:
