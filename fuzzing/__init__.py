@@ -6,6 +6,6 @@
     run(data)    hands one input to the code under test; raises only if that is wrong
 
 atheris (https://github.com/google/atheris) chooses inputs by the lines of code that they reach. Where it has no wheel for this
-Python, seeds are changed at random. An input that raises is written to `fuzzing/crashes`. Moved to
-`fuzzing/regressions/TARGET`, it becomes a test (`tests/fuzzing`).
+Python, seeds are changed at random. Inputs that reach new lines are kept outside the repository (`--corpus`), for the next run.
+An input that raises is written to `fuzzing/regressions/TARGET`, where it is a test (`tests/fuzzing`).
 """

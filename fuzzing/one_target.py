@@ -1,4 +1,4 @@
-"""Fuzzes one target in a process of its own: `python -m fuzzing.one_target NAME SECONDS`. atheris ends the process itself."""
+"""Fuzzes one target in a process: `python -m fuzzing.one_target NAME SECONDS CORPUS`. atheris ends the process itself."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from pathlib import Path
 
 from fuzzing.targets import Target, load
 
-CRASHES = Path(__file__).parent / "crashes"
+REGRESSIONS = Path(__file__).parent / "regressions"
+"""Inputs that made a target fail, in a folder for each target; their names end with the hash of their content."""
+
 INSTRUMENTED = ["scaler", "scaler_protocol", "scaler_scheduler", "scaler_objstore", "scaler_ui", "scaler_worker"]
 """Packages of which atheris sees which lines an input reaches."""
 
@@ -19,13 +21,15 @@ INPUT_BYTES_MAX = 16_384
 INPUT_SECONDS_MAX = 10
 
 
-def main(name: str, seconds: float) -> int:
-    """Returns the exit status: 0 if no input raised."""
-    CRASHES.mkdir(exist_ok=True)
+def main(name: str, seconds: float, corpus: Path) -> int:
+    """Returns the exit status: 0 if no input raised. Inputs that reach new lines are kept in the folder `corpus`."""
+    failures = REGRESSIONS / name
+    failures.mkdir(parents=True, exist_ok=True)
+    corpus.mkdir(parents=True, exist_ok=True)
     try:
         import atheris
     except ImportError:
-        return _mutate(name, load(name), seconds)
+        return _mutate(failures, load(name), seconds)
     with atheris.instrument_imports(include=INSTRUMENTED):
         target = load(name)
     with tempfile.TemporaryDirectory() as folder:
@@ -35,16 +39,16 @@ def main(name: str, seconds: float) -> int:
             f"-max_total_time={max(1, round(seconds))}",
             f"-max_len={INPUT_BYTES_MAX}",
             f"-timeout={INPUT_SECONDS_MAX}",
-            f"-artifact_prefix={CRASHES}/{name}-",
+            f"-artifact_prefix={failures}/",
             "-print_final_stats=1",
             "-verbosity=0",
         ]
-        atheris.Setup([sys.argv[0], *flags, folder], target.run)
+        atheris.Setup([sys.argv[0], *flags, str(corpus), folder], target.run)
         atheris.Fuzz()
     return 0
 
 
-def _mutate(name: str, target: Target, seconds: float) -> int:
+def _mutate(failures: Path, target: Target, seconds: float) -> int:
     """Change seeds at random, and keep none: for Pythons without atheris. Prints as libFuzzer does how many inputs there were."""
     rng = random.Random()
     seeds = list(target.seeds())
@@ -57,7 +61,7 @@ def _mutate(name: str, target: Target, seconds: float) -> int:
         try:
             target.run(bytes(data))
         except BaseException:
-            path = CRASHES / f"{name}-crash-{hashlib.sha1(data, usedforsecurity=False).hexdigest()}"
+            path = failures / f"crash-{hashlib.sha1(data, usedforsecurity=False).hexdigest()}"
             path.write_bytes(data)
             print(f"stat::number_of_executed_units: {count}", file=sys.stderr)
             raise
@@ -79,4 +83,4 @@ def _change(data: bytearray, rng: random.Random) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], float(sys.argv[2])))
+    sys.exit(main(sys.argv[1], float(sys.argv[2]), Path(sys.argv[3])))

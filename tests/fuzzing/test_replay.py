@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from fuzzing.one_target import REGRESSIONS
 from fuzzing.targets import load, names
 
-REGRESSIONS = Path(__file__).parents[2] / "fuzzing" / "regressions"
 CHANGES = 30
 
 
@@ -26,6 +26,6 @@ def test_seeds_and_small_changes(name: str) -> None:
             target.run(bytes(changed))
 
 
-def test_what_failed_once() -> None:
-    for path in sorted(REGRESSIONS.glob("*/*")):
-        load(path.parent.name).run(path.read_bytes())
+@pytest.mark.parametrize("path", sorted(REGRESSIONS.glob("*/*")), ids=lambda path: f"{path.parent.name}-{path.name}")
+def test_what_failed_once(path: Path) -> None:
+    load(path.parent.name).run(path.read_bytes())
