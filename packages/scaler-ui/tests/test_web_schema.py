@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
-from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from hypothesis import HealthCheck, given, seed, settings
-from hypothesis.errors import Unsatisfiable
 from synthetic_cluster import failures, finished_tasks, snapshot
 
 from scaler_protocol.address import Address
+from scaler_protocol.testing.web_requests import check_requests
 from scaler_ui.feed import MonitorFeed
 from scaler_ui.model import ClusterModel
 from scaler_ui.web.server import create_application
 
 BASE = "http://127.0.0.1:50001"
-
-CASES = 60
-"""Requests for each operation. More of them belong in a fuzzing session."""
 
 
 def test_no_request_of_the_description_is_an_internal_error() -> None:
@@ -28,28 +21,6 @@ def test_no_request_of_the_description_is_an_internal_error() -> None:
     for message in (snapshot(1), finished_tasks(10), failures(1, 1)):
         model.accept(message, 0.0)
     with MonitorFeed(Address.parse("tcp://127.0.0.1:9"), model=model) as feed:
-        check(schemathesis, create_application(feed))
-
-
-def check(schemathesis: Any, application: FastAPI) -> None:
-    """Ask everything but the endless stream."""
-    description = schemathesis.openapi.from_dict(application.openapi()).exclude(path="/api/stream")
-    with TestClient(application, base_url=BASE, raise_server_exceptions=False) as client:
-        for found in description.get_all_operations():
-            operation = found.ok()
-            for mode in (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE):
-
-                @seed(1)
-                @given(operation.as_strategy(generation_mode=mode))
-                @settings(max_examples=CASES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-                def ask(case: object) -> None:
-                    request = case.as_transport_kwargs(base_url=BASE)  # type: ignore[attr-defined]
-                    request.pop("cookies", None)
-                    answer = client.request(**request)
-                    assert answer.status_code < 500, (request, answer.text)
-
-                try:
-                    ask()
-                except Unsatisfiable:
-                    # Without parameters, or where any text is right, no request is wrong.
-                    assert mode is schemathesis.GenerationMode.NEGATIVE
+        application = create_application(feed)
+        with TestClient(application, base_url=BASE, raise_server_exceptions=False) as client:
+            check_requests(schemathesis, application.openapi(), client, BASE, path="/api/stream")
