@@ -109,6 +109,17 @@ def use_client_without_address(value: int) -> int:
         return int(client.submit(square, value).result())
 
 
+def note_nested_error(path: str) -> None:
+    """Wait for a task of its own that runs for long, and write down what became of it."""
+    with Client() as client:
+        future = client.submit(mark_and_sleep, f"{path}.runs", 60)
+        try:
+            future.result()
+        except Exception as error:
+            Path(f"{path}.part").write_text(f"{type(error).__name__}: {error}", encoding="utf-8")
+            Path(f"{path}.part").rename(path)
+
+
 def sum_in_a_child(size: int) -> float:
     """A client inside the task stores a large value and has a task use it."""
     with Client() as client:

@@ -886,6 +886,42 @@ def test_an_agent_that_is_refused_says_why() -> None:
     assert harness.take(effects.Stop) == [effects.Stop("the scheduler refuses this agent: python 2.7 is too old", 1)]
 
 
+def test_an_agent_whose_key_is_refused_goes_on_trying_and_says_why() -> None:
+    harness = AgentHarness(slots=2, death_timeout_seconds=30, scheduler_address="tcp://there:1")
+    harness.step(events.RelayOpened(0, OTHER))
+    harness.take(effects.Log)
+    for _ in range(3):
+        harness.step(events.LinkRefused("it was revoked"))
+    (line,) = harness.take(effects.Log)
+    assert line.level == 30
+    assert "the scheduler at tcp://there:1 refuses this agent: it was revoked; trying for another" in line.text
+    reason = "it does not let in the worker any more: it was revoked"
+    assert harness.take(effects.RefuseClient) == [effects.RefuseClient(0, OTHER, reason)]
+    # So is a client that is made meanwhile.
+    harness.step(events.RelayOpened(1, CLIENT))
+    assert harness.take(effects.RefuseClient) == [effects.RefuseClient(1, CLIENT, reason)]
+    harness.now += 31
+    harness.step(events.Tick())
+    (stop,) = harness.take(effects.Stop)
+    assert stop.status == 1
+    assert stop.reason.startswith("no scheduler has answered at tcp://there:1 for ")
+    assert stop.reason.endswith(" s: it was revoked")
+
+
+def test_an_agent_that_is_let_in_again_has_forgotten_why_not() -> None:
+    harness = AgentHarness(slots=1, death_timeout_seconds=30)
+    harness.step(events.LinkRefused("it was revoked"))
+    harness.unknown_peer()
+    harness.welcome()
+    harness.take(effects.Log)
+    harness.step(events.RelayOpened(0, OTHER))
+    assert harness.take(effects.RefuseClient) == []
+    harness.now += 31
+    harness.step(events.Tick())
+    (stop,) = harness.take(effects.Stop)
+    assert "revoked" not in stop.reason
+
+
 def test_a_heartbeat_shows_every_worker() -> None:
     harness = AgentHarness(slots=2)
     harness.submit([7])

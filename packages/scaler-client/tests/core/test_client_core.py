@@ -375,6 +375,20 @@ def test_refused_is_final(core: ClientCore) -> None:
     assert core.next_deadline() == float("inf")
 
 
+def test_a_key_that_is_not_let_in_any_more_is_final(core: ClientCore, scheduler: Scheduler) -> None:
+    submit(core, 3)
+    scheduler.exchange(0.2)
+    core.handle(events.LinkRefused("the key was revoked"), 0.3)
+    core.handle(events.LinkRefused("the key was revoked"), 0.4)
+    scheduler.exchange(0.4)
+    (abandoned,) = scheduler.take(effects.Abandoned)
+    assert (len(abandoned.tokens), abandoned.cause) == (3, effects.Cause.REFUSED)
+    assert "refuses this client: the key was revoked" in abandoned.text
+    with pytest.raises(ConnectionRefusedByScheduler, match="the key was revoked"):
+        submit(core)
+    assert core.next_deadline() == float("inf")
+
+
 def test_cancel_stops_what_has_left_and_waits_for_the_confirmation(core: ClientCore, scheduler: Scheduler) -> None:
     submit(core, 2)
     core.flush()

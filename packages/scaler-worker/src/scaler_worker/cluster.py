@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from scaler_protocol.address import Address
 from scaler_protocol.capabilities import parse_capabilities
-from scaler_protocol.errors import MalformedMessageError, MessageTooLargeError, TransportError
+from scaler_protocol.errors import MalformedMessageError, MessageTooLargeError, RefusedError, TransportError
 from scaler_protocol.runtime.core import Core
 from scaler_protocol.runtime.random_ids import new_id
 from scaler_protocol.runtime.values import new_tuple
@@ -32,7 +32,7 @@ from scaler_protocol.transport import DealerLink
 from scaler_protocol.transport.in_process import InProcessLink
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode, encode
-from scaler_protocol.wire.envelope import Frame, decode_envelope, encode_envelope
+from scaler_protocol.wire.envelope import UNSEQUENCED, Frame, decode_envelope, encode_envelope
 from scaler_worker.core import AgentCore, AgentOptions, effects, events
 from scaler_worker.fences.host import environment_filter, fences_for
 from scaler_worker.fences.plan import Fences
@@ -195,6 +195,7 @@ class Agent:
             effects.DeliverRelay: lambda effect: self._to(
                 effect, lambda link: link.deliver_relay(effect.client, effect.frames)
             ),
+            effects.RefuseClient: self._refuse_client,
             effects.AnswerObject: lambda effect: self._to(effect, lambda link: link.answer_object(effect)),
             effects.UseStorage: self._use_storage,
             effects.FetchObject: self._fetch_object,
@@ -243,9 +244,11 @@ class Agent:
         if listener is not None and self._security is None:
             return InProcessLink(listener, identity, self._take)
         try:
-            return DealerLink(address, identity, self._security)
+            link = DealerLink(address, identity, self._security)
         except TransportError as error:
             raise ServiceError(f"ADDRESS: {error}") from None
+        link.on_refused = self._on_refused
+        return link
 
     # --- in
 
@@ -341,6 +344,10 @@ class Agent:
         else:
             logger.warning("no scheduler answers at %s yet; waiting for it: %s", link.address, link.trouble)
 
+    def _on_refused(self, error: RefusedError) -> None:
+        if self._start_up.registered:
+            self._report(events.LinkRefused(str(error)))
+
     def _on_started(self, event: events.ProcessorReady) -> None:
         link = self._pool.find(event.processor)
         if link is not None:
@@ -359,6 +366,10 @@ class Agent:
         link = self._pool.find(effect.processor)
         if link is not None:
             link.send_tasks(effect)
+
+    def _refuse_client(self, effect: effects.RefuseClient) -> None:
+        frames = [encode_envelope(UNSEQUENCED), *encode(m.Refused(effect.reason))]
+        self._to(effect, lambda link: link.deliver_relay(effect.client, frames))
 
     def _send(self, effect: effects.Send) -> None:
         self._link.send([encode_envelope(effect.envelope), *encode(effect.message)])

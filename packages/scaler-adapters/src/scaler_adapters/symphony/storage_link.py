@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from scaler_adapters.symphony.core import effects, events
-from scaler_protocol.errors import WireError
+from scaler_protocol.errors import RefusedError, WireError
 from scaler_protocol.objects.storage import Completion, Done, Refused, StoreRequests, TimedOut
 from scaler_protocol.transport import DealerLink
 from scaler_protocol.wire import messages as m
@@ -43,6 +43,7 @@ class StorageLink:
         self._asked: dict[int, effects.FetchObject | effects.PutObject] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
+        self._link.on_refused = self._on_refused
         self._loop.add_reader(self._link.fd, self._receive)
 
     def fetch(self, effect: effects.FetchObject) -> None:
@@ -89,6 +90,15 @@ class StorageLink:
         if self._link.has_received:
             self._loop.call_soon(self._receive)
         self._send()
+
+    def _on_refused(self, error: RefusedError) -> None:
+        text = f"the object storage server at {self.address} does not let in this worker: {error}"
+        # Later: the link is in the middle of receiving.
+        self._loop.call_soon(self._refuse, text)
+
+    def _refuse(self, text: str) -> None:
+        if not self._closed:
+            self._complete(self._requests.on_link_refused(text, time.monotonic()))
 
     def _send(self) -> None:
         self._complete(self._requests.tick(time.monotonic()))

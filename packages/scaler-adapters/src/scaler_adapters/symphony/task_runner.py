@@ -156,6 +156,9 @@ def _make_context(task: RemoteTask) -> Any:
     import threading
 
     from scaler_protocol.transport import DealerLink
+    from scaler_protocol.wire import messages as m
+    from scaler_protocol.wire.codec import encode
+    from scaler_protocol.wire.envelope import UNSEQUENCED, encode_envelope
 
     class DirectContext:
         def __init__(self) -> None:
@@ -200,6 +203,9 @@ def _make_context(task: RemoteTask) -> Any:
                     if link.has_received or link.wait(0.5):
                         for frames in link.receive(256):
                             receiver(frames)
+                        if link.refusal is not None:
+                            receiver([encode_envelope(UNSEQUENCED), *encode(m.Refused(str(link.refusal)))])
+                            return
                     else:
                         attendant()
 

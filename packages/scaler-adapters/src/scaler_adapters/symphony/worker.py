@@ -21,7 +21,7 @@ from scaler_adapters.symphony.settings import SymphonyAdapterSettings
 from scaler_adapters.symphony.soam import SymphonySession
 from scaler_adapters.symphony.storage_link import StorageLink
 from scaler_adapters.symphony.task_runner import RemoteResult
-from scaler_protocol.errors import WireError
+from scaler_protocol.errors import RefusedError, WireError
 from scaler_protocol.runtime.random_ids import new_id
 from scaler_protocol.service.security_settings import peer_security
 from scaler_protocol.transport import DealerLink
@@ -134,6 +134,7 @@ class _Agent:
         self._open_session = open_session
         self._loop = asyncio.get_running_loop()
         self._link = DealerLink(options.scheduler_address, options.incarnation, security)
+        self._link.on_refused = self._on_refused
         self._symphony = ThreadPoolExecutor(1, "symphony")
         self._session: SymphonySession | None = None
         self._session_number = 0
@@ -191,6 +192,10 @@ class _Agent:
     def _receive_again(self) -> None:
         if not self._stopped.done():
             self._receive()
+
+    def _on_refused(self, error: RefusedError) -> None:
+        # Later: the link is in the middle of receiving.
+        self._loop.call_soon(self.report, events.LinkRefused(str(error)))
 
     def _turn(self) -> None:
         now = time.monotonic()

@@ -14,9 +14,9 @@ from scaler import errors
 from scaler.client.engine import Engine
 from scaler.client.link_thread import LinkThread
 from scaler.client.steps import Start
-from scaler.core import effects
+from scaler.core import effects, events
 from scaler.core.client_core import ClientCore
-from scaler_protocol.errors import TransportError
+from scaler_protocol.errors import RefusedError, TransportError
 from scaler_protocol.transport.dealer import DealerLink
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.envelope import Frame
@@ -66,6 +66,7 @@ class ConnectionEngine(Engine):
             link = DealerLink(address, hello.incarnation, security)
         except TransportError as error:
             raise errors.DisconnectedError(f"cannot connect to {address}: {error}") from None
+        link.on_refused = self._on_link_refused
         self._link = link
         self._unreachable_since = math.inf
         self._last_deadline = 0.0
@@ -147,8 +148,8 @@ class ConnectionEngine(Engine):
         self.steps.looks_soon = self.core.is_holding
         if self.welcome is not None and self.welcome.ends_cluster:
             self._notice_end()
-        if self.welcome is None and (self._link.misdirected or self._link.refusal is not None):
-            # A scheduler that is not there yet may come; what serves something else will not become one, and keys stay.
+        if self.welcome is None and self._link.misdirected:
+            # A scheduler that is not there yet may come; what serves something else will not become one.
             with self.lock:
                 self.core.close(effects.Cause.DISCONNECTED, self._link.trouble)
                 self._send_effects()
@@ -156,6 +157,17 @@ class ConnectionEngine(Engine):
         if self._closing_when_idle and not self.core.unanswered_count:
             self._closing_when_idle = False
             threading.Thread(target=self.close, name="scaler-close", daemon=True).start()
+
+    def _on_link_refused(self, error: RefusedError) -> None:
+        # The link calls this in the middle of receiving: the turn that follows takes the step.
+        self.steps.queue.append(partial(self._refuse, str(error)))
+
+    def _refuse(self, reason: str) -> None:
+        """Keys stay as they are: end, and connect no more. With the lock held."""
+        self.core.handle(events.LinkRefused(reason), time.monotonic())
+        if self.welcome is not None:
+            # Otherwise the constructor waits for this, and closes.
+            self._closing_when_idle = True
 
     def _notice_end(self) -> None:
         """A scheduler that has no successor and cannot be reached any more has ended, however that was."""

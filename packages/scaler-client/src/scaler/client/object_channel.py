@@ -19,7 +19,7 @@ from scaler.client.sleepers import Sleepers
 from scaler.client.snapshots import Buffer, Snapshot, snapshot
 from scaler.client.steps import Steps
 from scaler.errors import ObjectStorageException, ScalerError
-from scaler_protocol.errors import TransportError, WireError
+from scaler_protocol.errors import RefusedError, TransportError, WireError
 from scaler_protocol.objects.segments import (
     SEGMENT_BYTES_MIN,
     SegmentPool,
@@ -148,6 +148,7 @@ class ObjectChannel:
             link = DealerLink(address, new_id(security.identity_prefix if security else b""), security)
         except TransportError as error:
             raise ObjectStorageException(f"cannot connect to object storage at {address}: {error}") from None
+        link.on_refused = self._on_link_refused
         self._thread = LinkThread(link, self, "scaler-objects")
         self._steps.wake = self._thread.wake
         self._thread.start()
@@ -355,6 +356,15 @@ class ObjectChannel:
             self._listener.on_channel_ended(error)
 
     # --- internal
+
+    def _on_link_refused(self, error: RefusedError) -> None:
+        # The link calls this in the middle of receiving: the turn that follows takes the step.
+        self._steps.queue.append(partial(self._refuse, str(error)))
+
+    def _refuse(self, reason: str) -> None:
+        with self._lock:
+            completions = self._requests.on_link_refused(reason, time.monotonic())
+        self._finish(completions)
 
     def _follow(self) -> None:
         try:

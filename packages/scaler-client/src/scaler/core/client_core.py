@@ -357,6 +357,8 @@ class ClientCore:
                 self._cancellation.disconnect(f"the scheduler at {self._address} has ended the session: {text}")
             self._session_changed()
             self._sender.flush_or_hold(now)
+        elif isinstance(event, events.LinkRefused):
+            self._refuse(event.reason)
         elif isinstance(event, events.ObjectFetched):
             self._answers.on_fetched(event.number, event.buffers, None)
         elif isinstance(event, events.ObjectFetchFailed):
@@ -402,11 +404,7 @@ class ClientCore:
                 f"no answer from the scheduler at {self._address} for {event.silent_seconds:.1f} s"
             )
         else:
-            text = f"the scheduler at {self._address} refuses this client: {event.reason}"
-            self.closed = True
-            self._cancellation.give_up(
-                effects.Cause.REFUSED, text, final=True, error=ConnectionRefusedByScheduler(text)
-            )
+            self._refuse(event.reason)
 
     def _on_established(self, event: Established) -> None:
         self._goodbye = None
@@ -439,6 +437,15 @@ class ClientCore:
         # Every other kind is not for clients; a scheduler of a later version may send it.
 
     # --- ends
+
+    def _refuse(self, reason: str) -> None:
+        if self.closed:
+            return
+        text = f"the scheduler at {self._address} refuses this client: {reason}"
+        self.closed = True
+        self._cancellation.give_up(effects.Cause.REFUSED, text, final=True, error=ConnectionRefusedByScheduler(text))
+        self._connection.close(text)
+        self._session_changed()
 
     def _fail_session(self, error: SessionError) -> None:
         text = f"the session with the scheduler at {self._address} cannot go on: {error}"

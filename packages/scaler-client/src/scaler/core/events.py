@@ -23,6 +23,13 @@ class Tick:
 
 
 @value
+class LinkRefused:
+    """The scheduler lets no connection of this client in, because of its key: it never will again."""
+
+    reason: str
+
+
+@value
 class ObjectFetched:
     """Answer to `FetchObject`: the object's buffers, header first."""
 
@@ -47,4 +54,4 @@ class ObjectRefused:
     text: str
 
 
-Event = Incoming | Tick | ObjectFetched | ObjectFetchFailed | ObjectRefused
+Event = Incoming | Tick | LinkRefused | ObjectFetched | ObjectFetchFailed | ObjectRefused

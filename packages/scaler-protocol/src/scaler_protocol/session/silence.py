@@ -29,6 +29,8 @@ class SilenceWatch:
         """Whether a session was established before."""
         self._told_at: float | None = None
         """When the present silence was last told; None if it was not."""
+        self.refusal = ""
+        """Why the scheduler does not let this service in, if it has said so since the last session."""
 
     def look(self, now: float) -> tuple[int, str] | None:
         """Return the line that is due now. A waiting service says so every minute; a loss and its end are told once each."""
@@ -47,6 +49,23 @@ class SilenceWatch:
         else:
             text = f"no scheduler answers{self._where()} yet (waited for {silent:.0f} s)"
         return WARNING, f"{text}; trying for another {left:.0f} s"
+
+    def on_refused(self, reason: str, now: float) -> tuple[int, str] | None:
+        """The scheduler does not let this service in. Return the line that says so; None if it was told before."""
+        if reason == self.refusal:
+            return None
+        self.refusal = reason
+        left = max(0.0, self._give_up_seconds - (now - self._connection.silent_since))
+        return WARNING, f"the scheduler{self._where()} refuses this agent: {reason}; trying for another {left:.0f} s"
+
+    def on_established(self) -> None:
+        """A session is established: what was refused before has been let in."""
+        self.refusal = ""
+
+    def last_words(self, silent_seconds: float) -> str:
+        """Return why a service ends that has given up."""
+        text = f"no scheduler has answered{self._where()} for {silent_seconds:.0f} s"
+        return f"{text}: {self.refusal}" if self.refusal else text
 
     def _where(self) -> str:
         return f" at {self._address}" if self._address else ""

@@ -69,6 +69,8 @@ class DealerLink:
         """Why the other end or this one refuses the connection, if it does: it will again, as long as keys stay the same."""
         self._closed_on_us = 0
         """How often in a row the other end has closed the connection once it knew our key and what our socket is."""
+        self.on_refused: Callable[[RefusedError], None] | None = None
+        """Called by `receive` for each connection that is refused. Not to use the link: its lock is held."""
         self.has_answered = False
         """Whether anybody answered at a wrong address. If not, its host name may become known later."""
         self._epoll: Epoll | None = None
@@ -287,6 +289,8 @@ class DealerLink:
             if not was_ready and isinstance(error, OSError) and stream.introduced:
                 self._on_closed_handshake()
             self._drop(stream)
+            if self.refusal is not None and self.on_refused is not None:
+                self.on_refused(self.refusal)
             return []
         if stream.pending or not was_ready:
             if stream.ready and not was_ready:

@@ -57,6 +57,28 @@ def test_the_first_request_follows_a_hello_without_waiting_for_its_answer() -> N
     assert (requests.pending_count, requests.pending_bytes) == (0, 0)
 
 
+def test_a_key_that_the_server_goes_on_refusing_fails_what_waits() -> None:
+    requests = make()
+    first = requests.put(OBJECT, ME, [b"header", b"body"], 0.0)
+    # The server may not have noticed yet that the key was added.
+    assert requests.on_link_refused("unknown key", 0.1) == []
+    second = requests.get(OBJECT, 1.0)
+    later = 0.1 + rules.KEY_REFUSED_SECONDS
+    assert requests.on_link_refused("unknown key", later) == [
+        Refused(first, None, "unknown key"),
+        Refused(second, None, "unknown key"),
+    ]
+    assert requests.pending_count == 0
+    third = requests.get(OBJECT, later)
+    assert requests.on_link_refused("unknown key", later + 1) == [Refused(third, None, "unknown key")]
+    # It is let in after all: from then on nothing is held against it.
+    fourth = requests.get(OBJECT, later + 2)
+    hellos = [each for each in requests.take_outgoing() if isinstance(each, m.Hello)]
+    welcome(requests, later + 2, hellos[-1])
+    assert requests.on_link_refused("unknown key", later + 3) == []
+    assert requests.receive(m.ObjectData(fourth, OBJECT, [b"x"]), later + 3) == [Done(fourth, [b"x"])]
+
+
 def test_a_replaced_store_is_noticed_without_a_request() -> None:
     requests = make(check_seconds=3.0)
     requests.introduce(0.0)

@@ -108,6 +108,7 @@ class AgentCore:
             events.ObjectFetched: self._on_object_fetched,
             events.ObjectStored: self._completion.on_object_stored,
             events.Figures: self._reporter.on_figures,
+            events.LinkRefused: self._on_link_refused,
             events.StopRequested: self._leaving.on_stop_requested,
         }
         self._message_handlers: dict[type[Any], Callable[[Any, float], None]] = {
@@ -209,9 +210,19 @@ class AgentCore:
                 self._state.log(WARNING, f"ignored a {type(message).__name__}, which is not for agents")
             elif isinstance(happened, Established):
                 self._log_silence(now)
+                self._silence.on_established()
+                self._nesting.refusal = ""
                 self._on_established(happened, session_before.unacknowledged())
             elif isinstance(happened, RefusedByPeer):
                 self._departure.stop(f"the scheduler refuses this agent: {happened.reason}", 1)
+
+    def _on_link_refused(self, event: events.LinkRefused, now: float) -> None:
+        # The key may be let in again, and the agent has until its deadline. Its tasks are given to others meanwhile, so that
+        # nobody waits for what clients inside them could still do.
+        line = self._silence.on_refused(event.reason, now)
+        if line is not None:
+            self._state.log(*line)
+            self._nesting.refuse_clients(f"it does not let in the worker any more: {event.reason}")
 
     def _on_established(self, established: Established, unacknowledged: Sequence[m.Message]) -> None:
         state = self._state
@@ -275,13 +286,11 @@ class AgentCore:
     # --- time
 
     def _on_tick(self, event: events.Tick, now: float) -> None:
-        options = self._state.options
         for happened in self._connection.tick(now):
             if isinstance(happened, HeartbeatDue):
                 self._reporter.send_heartbeat(now)
             elif isinstance(happened, Lost):
-                where = f" at {options.scheduler_address}" if options.scheduler_address else ""
-                self._departure.stop(f"no scheduler has answered{where} for {happened.silent_seconds:.0f} s", 1)
+                self._departure.stop(self._silence.last_words(happened.silent_seconds), 1)
                 return
         self._log_silence(now)
         self._endings.tick(now)

@@ -76,6 +76,15 @@ class DeliverRelay:
 
 
 @value
+class RefuseClient:
+    """Tell a client inside a processor that it can do no more, because the scheduler does not let this agent in."""
+
+    processor: int
+    client: bytes
+    reason: str
+
+
+@value
 class UseStorage:
     """The object storage server is here (empty: there is none)."""
 
@@ -145,6 +154,7 @@ Effect = (
     | KillProcessor
     | StopProcessor
     | DeliverRelay
+    | RefuseClient
     | UseStorage
     | FetchObject
     | PutObject

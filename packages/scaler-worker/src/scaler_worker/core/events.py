@@ -230,6 +230,13 @@ class Figures:
 
 
 @value
+class LinkRefused:
+    """The scheduler does not let a connection of this agent in, after it had let in others. Reported each time."""
+
+    reason: str
+
+
+@value
 class StopRequested:
     """Somebody on this host asks the agent to end: running tasks get `grace_seconds` to finish."""
 
@@ -258,5 +265,6 @@ Event = (
     | ObjectFetched
     | ObjectStored
     | Figures
+    | LinkRefused
     | StopRequested
 )

@@ -32,6 +32,8 @@ class Nesting:
         """Clients inside tasks: the processor each lives in."""
         self.unreported_disconnects: list[bytes] = []
         """Clients inside tasks that have ended; the scheduler has not been told yet."""
+        self.refusal = ""
+        """Why the scheduler does not let this agent in any more; empty while it does."""
         self.return_at = inf
         """When tasks that may not start here are given back to the scheduler next (see `make_room`)."""
 
@@ -91,6 +93,8 @@ class Nesting:
         if processor is not None:
             processor.clients.add(event.client)
             self.processor_of_client[event.client] = event.processor
+            if self.refusal:
+                self._state.outbox.add(effects.RefuseClient(event.processor, event.client, self.refusal))
 
     def on_relay_frames(self, event: events.RelayFrames, now: float) -> None:
         """Pass a message of a client inside a task on to the scheduler."""
@@ -118,6 +122,12 @@ class Nesting:
         number = self.processor_of_client.get(message.client)
         if number is not None:
             self._state.outbox.add(effects.DeliverRelay(number, message.client, message.inner))
+
+    def refuse_clients(self, reason: str) -> None:
+        """The scheduler does not let this agent in any more: no client inside a task can go on."""
+        self.refusal = reason
+        for client, processor in self.processor_of_client.items():
+            self._state.outbox.add(effects.RefuseClient(processor, client, reason))
 
     def forget(self, processor: Processor) -> None:
         """Note that a processor has ended, and the clients inside with it."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scaler_protocol.errors import WireError
+from scaler_protocol.errors import RefusedError, WireError
 from scaler_protocol.objects.segments import (
     SEGMENT_BYTES_MIN,
     Lease,
@@ -99,6 +99,7 @@ class StorageLink:
         self._reader: SegmentReader | None = None
         self._segments: SegmentPool | None = None
         """For copies of results of another user's processors."""
+        link.on_refused = self._on_refused
         self._loop.add_reader(link.fd, self._receive)
         self._requests.introduce(self._loop.time())
         self._send()
@@ -198,6 +199,15 @@ class StorageLink:
         if self._link.has_received:
             self._loop.call_soon(self._receive)
         self._send()
+
+    def _on_refused(self, error: RefusedError) -> None:
+        text = f"the object storage server at {self.address} does not let in this worker: {error}"
+        # Later: the link is in the middle of receiving.
+        self._loop.call_soon(self._refuse, text)
+
+    def _refuse(self, text: str) -> None:
+        if not self._closed:
+            self._complete(self._requests.on_link_refused(text, self._loop.time()))
 
     def _on_welcome(self) -> None:
         """Find out whether a server that is new to this agent is on this host, and tell the processors."""

@@ -94,6 +94,7 @@ class SymphonyCore:
             events.TaskEnded: self._on_ended,
             events.ObjectFetched: self._on_fetched,
             events.ObjectStored: self._on_stored,
+            events.LinkRefused: self._on_link_refused,
             events.StopRequested: lambda event: self._leave(event.reason, self._now + event.grace_s),
         }
         self._message_handlers: dict[type[Any], Callable[[Any], None]] = {
@@ -186,6 +187,7 @@ class SymphonyCore:
                     handler(happened.message)
             elif isinstance(happened, Established):
                 self._log_silence()
+                self._silence.on_established()
                 self._on_established(happened, before.unacknowledged())
             elif isinstance(happened, RefusedByPeer):
                 self._stop(f"the scheduler refuses this agent: {happened.reason}", failed=True)
@@ -409,7 +411,7 @@ class SymphonyCore:
             if isinstance(happened, HeartbeatDue):
                 self._heartbeat()
             elif isinstance(happened, Lost):
-                self._stop(f"no scheduler has answered for {happened.silent_seconds:.0f} s", failed=True)
+                self._stop(self._silence.last_words(happened.silent_seconds), failed=True)
                 return
         self._log_silence()
         if self._now >= self._reconnect_at:
@@ -420,6 +422,11 @@ class SymphonyCore:
             if not task.answered and self._now >= task.since + timeout:
                 sentence = f"the task ran for more than {timeout:g} s (task timeout); Symphony may go on with it"
                 self._answers.add(task, Status.TIMED_OUT, sentence.encode())
+
+    def _on_link_refused(self, event: events.LinkRefused) -> None:
+        line = self._silence.on_refused(event.reason, self._now)
+        if line is not None:
+            self._log(*line)
 
     def _leave(self, reason: str, by: float) -> None:
         if self._leave_by is not None:

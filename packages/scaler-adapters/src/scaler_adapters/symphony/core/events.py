@@ -61,6 +61,12 @@ class ObjectStored(NamedTuple):
     error: str
 
 
+class LinkRefused(NamedTuple):
+    """The scheduler does not let a connection of this agent in. Reported each time."""
+
+    reason: str
+
+
 class StopRequested(NamedTuple):
     """Finish what runs, then stop, and after `grace_s` seconds at the latest."""
 
@@ -68,4 +74,15 @@ class StopRequested(NamedTuple):
     grace_s: float
 
 
-Event = Start | Tick | Incoming | SessionOpened | SessionLost | TaskEnded | ObjectFetched | ObjectStored | StopRequested
+Event = (
+    Start
+    | Tick
+    | Incoming
+    | SessionOpened
+    | SessionLost
+    | TaskEnded
+    | ObjectFetched
+    | ObjectStored
+    | LinkRefused
+    | StopRequested
+)

@@ -54,6 +54,9 @@ PUT_WINDOW_BYTES = 256 * 1024 * 1024
 
 OBJECT_BUFFERS_MAX = FRAMES_MAX - 2
 
+KEY_REFUSED_SECONDS = 2.0
+"""How long a server may refuse this peer's key before requests fail: longer than it takes servers to notice a new key."""
+
 PENDING_MAX = 100_000
 """Most unanswered requests."""
 
@@ -151,6 +154,8 @@ class StoreRequests:
         self._store_incarnation = b""
         self._segment_offer = b""
         self._refused_text: str | None = None
+        self._unreachable_since: float | None = None
+        """Since when the server lets no connection of this peer in; None while it does."""
 
     # --- requests
 
@@ -264,8 +269,17 @@ class StoreRequests:
                 self._say_hello(now)
         elif isinstance(message, m.Refused):
             self._refused_text = message.text
-            return self._refuse_all()
+            return self._refuse_all(message.text)
         return []
+
+    def on_link_refused(self, text: str, now: float) -> list[Completion]:
+        """The server does not let in this peer's key, for the reason in `text`; return the requests that this completes.
+
+        Call it each time. The first refusals complete nothing: the server may not have noticed yet that a key was added.
+        """
+        if self._unreachable_since is None:
+            self._unreachable_since = now
+        return self._refuse_all(text) if now >= self._unreachable_since + KEY_REFUSED_SECONDS else []
 
     def refuse(self, message: m.Message, text: str, now: float) -> list[Completion]:
         """A message of `take_outgoing` can never be sent; return the requests that this completes."""
@@ -279,7 +293,7 @@ class StoreRequests:
     def tick(self, now: float) -> list[Completion]:
         """Repeat requests that are due; give up those whose time is over."""
         if self._refused_text is not None:
-            return self._refuse_all()
+            return self._refuse_all(self._refused_text)
         completions: list[Completion] = []
         timers = self._timers
         while timers and timers[0][0] <= now:
@@ -362,6 +376,7 @@ class StoreRequests:
         if welcome.hello_number != self._hello_number:
             return []
         self._welcomed = True
+        self._unreachable_since = None
         self._unknown = False
         for number, pending in self._pending.items():
             if pending.unheard:
@@ -406,9 +421,7 @@ class StoreRequests:
             status = m.ObjectStatus.MALFORMED
         return [Refused(pending.request, status, reply.text)]
 
-    def _refuse_all(self) -> list[Completion]:
-        assert self._refused_text is not None
-        text = self._refused_text
+    def _refuse_all(self, text: str) -> list[Completion]:
         everything: Iterable[_Pending] = (*self._pending.values(), *self._waiting_puts, *self._held_deletes)
         completions: list[Completion] = [
             Refused(pending.request, None, text) for pending in sorted(everything, key=lambda pending: pending.request)
