@@ -112,6 +112,73 @@ def test_object_storage_that_does_not_let_a_client_in(deployment: Deployment, ke
         wait_for("the key to be let in again", lambda: _sum(client, large) == large.sum())
 
 
+@pytest.mark.parametrize("module", ["scaler_ui.top", "scaler_ui.trace", "scaler_ui.dump"])
+def test_monitors_are_told_why_they_are_not_let_in(
+    deployment: Deployment, scheduler: Service, keys: Path, tmp_path: Path, module: str
+) -> None:
+    flags = ["--once"] if module == "scaler_ui.top" else ["--output", str(tmp_path / "out.json")]
+    unknown = Path(shutil.copytree(keys, tmp_path / "unknown"))
+    add_key(unknown, KeyRole.MONITOR, "stranger", allowed=False)
+    (unknown / "stranger.key").replace(unknown / "monitor.key")
+    other_server = Path(shutil.copytree(keys, tmp_path / "other-server"))
+    shutil.copy(make_security_directory(tmp_path / "others") / "server.pub", other_server / "server.pub")
+    for directory, reason in ((unknown, REVOKED), (other_server, OTHER_KEYS)):
+        began = time.monotonic()
+        monitor = str(scheduler.addresses["monitor"])
+        command = deployment.start(module, monitor, *flags, "--security-dir", str(directory), ready=False)
+        assert command.wait_end() == 2
+        assert reason in command.log()
+        assert "Traceback" not in command.log()
+        assert time.monotonic() < began + 20
+
+
+@pytest.mark.parametrize("what", ["revoked", "killed"])
+def test_a_trace_that_is_cut_short_says_so(
+    deployment: Deployment, scheduler: Service, keys: Path, tmp_path: Path, what: str
+) -> None:
+    deployment.workers(scheduler, "--security-dir", str(keys))
+    # Elsewhere, as revoking removes the key's file.
+    kept = Path(shutil.copytree(keys, tmp_path / "kept"))
+    file = tmp_path / "trace.json"
+    with Client(scheduler.address, security=keys) as client:
+        client.map(f.square, range(10))
+        trace = deployment.start(
+            "scaler_ui.trace",
+            str(scheduler.addresses["monitor"]),
+            *("--seconds", "60", "--output", str(file), "--security-dir", str(kept)),
+            ready=False,
+        )
+        trace.wait_log("watching for 60 s")
+        if what == "revoked":
+            revoke(keys, "monitor")
+        else:
+            scheduler.kill()
+        assert trace.wait_end() == 1
+        assert f"{file} is incomplete, because" in trace.log()
+        assert "of 60 s were watched" in trace.log()
+        assert (REVOKED in trace.log()) is (what == "revoked")
+        assert "traceEvents" in file.read_text()
+
+
+def test_a_web_page_logs_why_it_shows_nothing_and_shows_it_later(
+    deployment: Deployment, scheduler: Service, keys: Path, tmp_path: Path
+) -> None:
+    kept = shutil.copy(keys / "allowed_keys", tmp_path / "kept")
+    own = Path(shutil.copytree(keys, tmp_path / "own"))
+    revoke(keys, "monitor")
+    scheduler.wait_log("revoked monitor")
+    page = deployment.start(
+        "scaler_ui.web",
+        str(scheduler.addresses["monitor"]),
+        *("--host", "127.0.0.1", "--port", "0", "--timeout", "1", "--security-dir", str(own)),
+        ready=False,
+    )
+    page.wait_log(f"does not let this monitor in: {REVOKED}")
+    shutil.copy(kept, keys / "allowed_keys")
+    page.wait_log("messages from the scheduler at")
+    assert page.log().count(REVOKED) == 1
+
+
 def _sum(client: Client, array: object) -> int:
     try:
         return int(client.submit(np.sum, array).result(timeout=30))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from scaler_protocol.address import Address
 from scaler_protocol.errors import WireError
 from scaler_protocol.monitoring.topics import EVENTS, FIGURES
+from scaler_protocol.service.errors import ConfigurationError
 from scaler_protocol.transport.publisher import Subscriber
 from scaler_protocol.wire.codec import decode
 from scaler_protocol.wire.messages import MonitorEvents, MonitorFailures, MonitorLog, MonitorSnapshot
@@ -29,6 +30,11 @@ _WARN_SECONDS = 60.0
 EVERYTHING = (FIGURES, EVENTS)
 FIGURES_ONLY = (FIGURES,)
 """For monitors that show no single tasks. The scheduler then collects no task events for them."""
+
+
+def refused_error(address: Address, reason: str) -> ConfigurationError:
+    """Return what ends a command that the scheduler does not let in."""
+    return ConfigurationError(f"MONITOR_ADDRESS: the scheduler at {address} does not let this monitor in: {reason}")
 
 
 class MonitorFeed:
@@ -54,6 +60,12 @@ class MonitorFeed:
         self._unreadable_until = float("-inf")
         self._warn_after_s = warn_after_s
         self._told_silence = False
+        self.refusal = ""
+        """Why the scheduler does not let this monitor in; empty while it does, or nobody answers."""
+        self.connected = False
+        """Whether there is a connection to a scheduler."""
+        self.lost_count = 0
+        """How often a connection has ended."""
         self._subscriber = Subscriber(str(monitor_address), topics, security=security)
         self._thread = threading.Thread(target=self._receive, name="monitor feed", daemon=True)
 
@@ -82,6 +94,7 @@ class MonitorFeed:
         try:
             while not self._closing.is_set():
                 frames = self._subscriber.receive(_POLL_SECONDS)
+                self._watch_connection()
                 self._watch_silence()
                 if frames is None:
                     continue
@@ -94,6 +107,20 @@ class MonitorFeed:
                     self._warn(error)
         finally:
             self._subscriber.close()
+
+    def require_not_refused(self) -> None:
+        """Raise ConfigurationError if the scheduler does not let this monitor in."""
+        if self.refusal:
+            raise refused_error(self.monitor_address, self.refusal)
+
+    def _watch_connection(self) -> None:
+        watch = self._subscriber.watch
+        self.connected, self.lost_count = watch.connected, watch.lost_count
+        if watch.refusal == self.refusal:
+            return
+        self.refusal = watch.refusal
+        if self.refusal and self._warn_after_s < float("inf"):
+            logger.error("the scheduler at %s does not let this monitor in: %s", self.monitor_address, self.refusal)
 
     def _watch_silence(self) -> None:
         """Say in the log, once, that nothing arrives, and when it does again."""

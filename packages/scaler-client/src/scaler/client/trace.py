@@ -202,7 +202,8 @@ def record(
             raise
         # The next one may have been on its way; what comes with the one after it is all there was.
         if not wait_for_snapshots(recording.snapshots + 2, min(LATE_SECONDS, timeout_seconds)):
-            logger.warning("%s: the scheduler has gone silent; the last tasks may be missing", file)
+            why = "the scheduler has gone silent" if recording.trouble is None else f"{recording.trouble}"
+            logger.warning("%s: the last tasks may be missing: %s", file, why)
     finally:
         block.has_ended = True
     _write(recording, file)
@@ -240,6 +241,8 @@ def _record_all(subscriber: Subscriber, recording: Recording, block: weakref.ref
         # Not to be what keeps it alive.
         del lasting
         frames = subscriber.receive(POLL_SECONDS)
+        if subscriber.watch.refusal:
+            raise TransportError(subscriber.watch.refusal)
         if frames is None:
             continue
         try:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import zmq
 
 from scaler_protocol.errors import TransportError
+from scaler_protocol.transport.subscription_watch import SubscriptionWatch
 from scaler_protocol.transport.zmq_sockets import bind, configure, connect, descriptor, receive_frames, send_frames
 from scaler_protocol.wire.envelope import Frame
 
@@ -159,6 +160,8 @@ class Subscriber:
         self._socket.setsockopt(zmq.RCVHWM, RECEIVE_QUEUE_MESSAGES)
         for topic in topics:
             self._socket.setsockopt(zmq.SUBSCRIBE, topic)
+        self.watch = SubscriptionWatch(self._socket, address, keyed=security is not None)
+        """Whether there is a connection, and why not; `receive` keeps it up to date."""
         try:
             connect(self._socket, address)
         except TransportError:
@@ -172,11 +175,14 @@ class Subscriber:
 
     def receive(self, timeout_seconds: float) -> list[Frame] | None:
         """Return the next message, or None when none came in time."""
-        if not self._socket.poll(int(timeout_seconds * 1000)):
+        came = self._socket.poll(int(timeout_seconds * 1000))
+        self.watch.look()
+        if not came:
             return None
         return receive_frames(self._socket)
 
     def close(self) -> None:
         """Close the socket."""
+        self.watch.close()
         self._socket.close(linger=0)
         self._context.term()

@@ -15,6 +15,7 @@ from scaler_protocol.transport.publisher import Subscriber
 from scaler_protocol.wire.codec import decode
 from scaler_protocol.wire.messages import MonitorDump, MonitorEvents, MonitorFailures, MonitorLog, MonitorSnapshot
 from scaler_ui.dump.settings import DumpSettings
+from scaler_ui.feed import refused_error
 from scaler_ui.model import ClusterModel, figures
 from scaler_ui.model.figures import log_after
 from scaler_ui.monitor_address import check_monitor_address
@@ -58,6 +59,8 @@ def collect(settings: DumpSettings) -> dict[str, Any]:
                     f"and is this the monitor address that it logged?"
                 )
             frames = subscriber.receive(_POLL_SECONDS)
+            if subscriber.watch.refusal:
+                raise refused_error(settings.monitor_address, subscriber.watch.refusal)
             if frames is None:
                 continue
             try:

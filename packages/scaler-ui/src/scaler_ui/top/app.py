@@ -138,6 +138,8 @@ class TopApplication(App[int]):
         silent_s = self._feed.silent_s()
         with self._feed.model() as model:
             text, problem = status_line(model, silent_s, self._timeout_s, str(self._feed.monitor_address))
+            if self._feed.refusal:
+                text, problem = f"{self._feed.monitor_address} does not let this monitor in: {self._feed.refusal}", True
             width = self.size.width
             blocks = "\n".join(block_lines(model.snapshot, width)) if model.snapshot is not None else ""
             view = self.query_one(ContentSwitcher).current or "workers"
@@ -344,6 +346,7 @@ def read_once(feed: MonitorFeed, timeout_s: float, *, as_json: bool) -> str:
     deadline = time.monotonic() + timeout_s
     snapshot: MonitorSnapshot | None = None
     while snapshot is None:
+        feed.require_not_refused()
         if time.monotonic() >= deadline:
             raise ServiceError(
                 f"no message from a scheduler at {feed.monitor_address} within {timeout_s:g} s; is it running, and is this "

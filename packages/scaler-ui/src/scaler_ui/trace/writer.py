@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import time
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from scaler_ui.model.chrome_trace import chrome_trace
 from scaler_ui.monitor_address import check_monitor_address
 from scaler_ui.trace.settings import TraceSettings
 
+logger = logging.getLogger(__name__)
+
 _POLL_SECONDS = 0.05
 
 
@@ -22,15 +24,40 @@ def run(settings: TraceSettings) -> int:
     check_monitor_address(settings.monitor_address, security=security)
     with MonitorFeed(settings.monitor_address, security=security) as feed:
         _wait_for_scheduler(feed, settings.timeout)
-        with contextlib.suppress(KeyboardInterrupt):
-            time.sleep(settings.seconds)
+        logger.info("the scheduler at %s answers; watching for %g s", settings.monitor_address, settings.seconds)
+        began = time.monotonic()
+        trouble = _watch(feed, settings)
+        watched_s = time.monotonic() - began
         with feed.model() as model:
             pieces = list(chrome_trace(model))
             count, stride = len(model.bars), model.stride
     _write(settings.output, pieces)
     left_out = f", 1 of {stride} tasks, because there were too many" if stride > 1 else ""
     print(f"wrote {settings.output}: {count:,} tasks{left_out}; open it at https://ui.perfetto.dev")
+    if trouble:
+        raise ServiceError(
+            f"{settings.output} is incomplete, because {trouble} ({watched_s:.1f} of {settings.seconds:g} s were watched)"
+        )
     return 0
+
+
+def _watch(feed: MonitorFeed, settings: TraceSettings) -> str:
+    """Let the time pass. Return why the recording is incomplete; empty if it is whole."""
+    deadline = time.monotonic() + settings.seconds
+    try:
+        while (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(_POLL_SECONDS, left))
+            if feed.refusal:
+                return f"the scheduler does not let this monitor in any more: {feed.refusal}"
+            if feed.silent_s() > settings.timeout:
+                return f"no message has come from the scheduler for {feed.silent_s():.0f} s"
+    except KeyboardInterrupt:
+        pass
+    if not feed.connected:
+        return "the connection to the scheduler was lost"
+    if feed.lost_count:
+        return "the connection to the scheduler was lost for a while"
+    return ""
 
 
 def _wait_for_scheduler(feed: MonitorFeed, timeout_s: float) -> None:
@@ -39,6 +66,7 @@ def _wait_for_scheduler(feed: MonitorFeed, timeout_s: float) -> None:
         with feed.model() as model:
             if model.snapshot is not None:
                 return
+        feed.require_not_refused()
         if time.monotonic() >= deadline:
             raise ServiceError(
                 f"no message from a scheduler at {feed.monitor_address} within {timeout_s:g} s; is it running, and is this "
