@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -27,6 +28,7 @@ from scaler_worker.fences.plan import (
     plan,
 )
 from scaler_worker.fences.remains import FenceRemains
+from scaler_worker.fences.removal import remove_folder
 from scaler_worker.processor.object_files import read_object, write_object
 
 NOBODY = Account("nobody", 65534, 65534, (65534,), "/nonexistent")
@@ -232,6 +234,70 @@ def test_folders_of_agents_that_are_gone_are_removed(tmp_path: Path) -> None:
     assert not gone.exists()
     assert (alive / "file").exists()
     assert Path(made).stat().st_mode & 0o777 == 0o700
+
+
+def nest(folder: Path, depth: int) -> None:
+    """Make folders inside each other, deeper than a path may be long."""
+    before = os.open(".", os.O_RDONLY)
+    try:
+        folder.mkdir()
+        os.chdir(folder)
+        for _ in range(depth):
+            os.mkdir("deeper")
+            os.chdir("deeper")
+        Path("file").touch()
+    finally:
+        os.fchdir(before)
+        os.close(before)
+
+
+def test_folders_are_removed_however_deep_they_are(tmp_path: Path) -> None:
+    gone = tmp_path / "scaler-temporary-4194305-x"
+    nest(gone, 3_000)
+    private_folders.make_own_folder("scaler-temporary", tmp_path)
+    assert not gone.exists()
+
+
+def test_a_folder_is_removed_and_nothing_that_it_links_to(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "kept").touch()
+    folder = tmp_path / "folder"
+    (folder / "a" / "b").mkdir(parents=True)
+    (folder / "a" / "b" / "file").touch()
+    (folder / "a" / "link").symlink_to(tmp_path / "elsewhere")
+    (folder / "link").symlink_to(tmp_path / "elsewhere")
+    (folder / "a" / "b").chmod(0o500)
+    (folder / "a").chmod(0)
+    assert remove_folder(folder) == ""
+    assert not folder.exists()
+    assert (tmp_path / "elsewhere" / "kept").exists()
+    assert remove_folder(folder) == ""
+    folder.symlink_to(tmp_path / "elsewhere")
+    assert remove_folder(folder) != ""
+    assert (tmp_path / "elsewhere" / "kept").exists()
+
+
+def test_what_cannot_be_removed_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    gone = tmp_path / "scaler-temporary-4194305-x"
+    gone.mkdir()
+    monkeypatch.setattr(private_folders, "remove_folder", lambda folder: "Device or resource busy")
+    made = private_folders.make_own_folder("scaler-temporary", tmp_path)
+    assert Path(made).is_dir()
+    assert f"cannot remove {gone}, which an agent has left that was killed: Device or resource busy" in caplog.text
+
+
+def test_a_folder_of_an_agent_in_another_container_stays(tmp_path: Path) -> None:
+    theirs = tmp_path / "scaler-temporary-4194305-x"
+    theirs.mkdir()
+    held = os.open(theirs, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_SH)
+        private_folders.make_own_folder("scaler-temporary", tmp_path)
+        assert theirs.exists()
+    finally:
+        os.close(held)
 
 
 ID = b"i" * 16

@@ -7,12 +7,21 @@ with its template is removed by the next one.
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import logging
 import os
-import shutil
 import tempfile
 from pathlib import Path
 
+from scaler_worker.fences.removal import remove_folder
+
+logger = logging.getLogger(__name__)
+
 PREFIX = "scaler-temporary"
+
+
+_held: list[int] = []
+"""Descriptors of this process's folders, locked as long as it lives."""
 
 
 def make_place() -> str:
@@ -24,11 +33,29 @@ def make_own_folder(prefix: str, place: Path) -> str:
     """Make a folder for this process in `place`, and remove those of processes that are gone. Raises OSError."""
     for folder in place.glob(f"{prefix}-*-*"):
         pid_text = folder.name.removeprefix(prefix).split("-")[1]
-        if pid_text.isdecimal() and not Path(f"/proc/{pid_text}").exists():
-            # Tasks may have left folders too deep to be removed. That must not keep agents from starting.
-            with contextlib.suppress(OSError, RecursionError):
-                shutil.rmtree(folder)
-    return tempfile.mkdtemp(prefix=f"{prefix}-{os.getpid()}-", dir=place)
+        if pid_text.isdecimal() and not Path(f"/proc/{pid_text}").exists() and not _is_held(folder):
+            # What cannot be removed keeps no agent from starting.
+            trouble = remove_folder(folder)
+            if trouble:
+                logger.warning("cannot remove %s, which an agent has left that was killed: %s", folder, trouble)
+    made = tempfile.mkdtemp(prefix=f"{prefix}-{os.getpid()}-", dir=place)
+    held = os.open(made, os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_SH)
+    _held.append(held)
+    return made
+
+
+def _is_held(folder: Path) -> bool:
+    """Whether a living agent has this folder, which may be one of another container: process ids say nothing of those."""
+    with contextlib.suppress(OSError):
+        looked = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(looked, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(looked)
+    return False
 
 
 def folder_of(place: str, number: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import logging
 import signal
 from collections.abc import Iterable
 from time import monotonic, sleep
@@ -10,6 +10,9 @@ from time import monotonic, sleep
 from scaler_worker.fences import memory_groups, private_folders
 from scaler_worker.fences.cpu_time import CPU_TIME_FACTOR
 from scaler_worker.fences.plan import Cause, Fences
+from scaler_worker.fences.removal import remove_folder
+
+logger = logging.getLogger(__name__)
 
 REMOVE_SECONDS = 2.0
 """How long the kernel may take to let go of the groups of processes that were killed."""
@@ -41,7 +44,7 @@ class FenceRemains:
     def remove(self, number: int) -> None:
         """Remove what was made for a processor that has ended."""
         if self._fences.temporary_place:
-            shutil.rmtree(private_folders.folder_of(self._fences.temporary_place, number), ignore_errors=True)
+            _remove(private_folders.folder_of(self._fences.temporary_place, number))
         if self._fences.memory_groups is not None:
             self._groups.add(number)
             self._remove_groups()
@@ -56,9 +59,15 @@ class FenceRemains:
             if self._groups:
                 sleep(0.005)
         if self._fences.temporary_place:
-            shutil.rmtree(self._fences.temporary_place, ignore_errors=True)
+            _remove(self._fences.temporary_place)
 
     def _remove_groups(self) -> None:
         groups = self._fences.memory_groups
         assert groups is not None
         self._groups = {number for number in self._groups if not memory_groups.remove(groups, number)}
+
+
+def _remove(folder: str) -> None:
+    trouble = remove_folder(folder)
+    if trouble:
+        logger.warning("cannot remove %s: %s; the next agent on this host tries again", folder, trouble)

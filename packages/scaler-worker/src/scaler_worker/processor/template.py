@@ -14,7 +14,6 @@ import importlib
 import logging
 import os
 import select
-import shutil
 import signal
 import socket
 import sys
@@ -26,6 +25,7 @@ from scaler_protocol.runtime.log_lines import formatter
 from scaler_worker.fences.plan import Cause, FenceError
 from scaler_worker.fences.processor import ProcessorFences
 from scaler_worker.fences.remains import FenceRemains
+from scaler_worker.fences.removal import remove_folder
 from scaler_worker.processor import module_search, orphans
 from scaler_worker.processor.channel import Channel
 from scaler_worker.processor.descriptors import moved_out_of_reach
@@ -244,7 +244,7 @@ class Template:
                 os.killpg(child.pid, signal.SIGKILL)
         orphans.kill_all(KILL_SECONDS)
         self._remains.remove_all(child.number for child in self._children.values())
-        shutil.rmtree(self._options.host_folder, ignore_errors=True)
+        remove_folder(self._options.host_folder)
 
 
 def main(arguments: list[str]) -> int:
