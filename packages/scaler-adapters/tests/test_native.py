@@ -17,6 +17,7 @@ import pytest
 from scaler_adapters.native.worker_process import WorkerProcess
 from scaler_protocol.service.child import ChildService
 from scaler_protocol.service.errors import ServiceError
+from scaler_protocol.testing.security_directory import make_security_directory
 from scaler_protocol.testing.waiting import wait_until
 
 # Found before the real scaler_worker, so that this package is tested without it: reports ready, waits for the end.
@@ -210,6 +211,18 @@ def test_beyond_this_machine_a_token_is_needed(tmp_path: Path) -> None:
         assert httpx.get(address, headers={"Authorization": "Bearer secret"}).status_code == 200
     finally:
         child.terminate()
+
+
+def test_keys_that_its_workers_could_not_use_are_an_error_at_the_start(tmp_path: Path) -> None:
+    keys = make_security_directory(tmp_path / "keys")
+    (keys / "worker.key").unlink()
+    for directory, reason in ((tmp_path / "missing", "No such file"), (keys, "worker")):
+        words = ["scaler_adapters.native", "tcp://127.0.0.1:1", "--port", "0", "--security-dir", str(directory)]
+        ended = run_command(*words)
+        assert ended.returncode == 2
+        assert "--security-dir: " in ended.stderr
+        assert reason in ended.stderr
+        assert "Traceback" not in ended.stderr
 
 
 def test_adapters_are_found_by_their_entry_point() -> None:

@@ -32,6 +32,7 @@ from scaler_adapters.room import Room
 from scaler_adapters.worker_command import WORKER_MODULE, worker_arguments
 from scaler_protocol.capabilities import parse_capabilities
 from scaler_protocol.service.errors import ServiceError
+from scaler_protocol.service.security_settings import peer_security
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +59,8 @@ class NativeAdapter(WorkerAdapter):
 
     def __init__(self, settings: NativeAdapterSettings) -> None:
         self._settings = settings
+        # Its workers read the keys on this machine: what is wrong with them shows now, and not with the first workers.
+        peer_security(settings, "worker")
         self._base_capabilities = parse_capabilities(settings.per_worker_capabilities)
         self._name = adapter_name(settings)
         self._room = Room(settings.max_workers, settings.workers_per_group)
