@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
-from scaler import Client
+from scaler import Client, ProcessorDiedError
 from scaler_protocol.security.directory import read_key
 from scaler_protocol.security.keys import pinned_id, to_text
 from scaler_protocol.testing.readable_python import readable_python
@@ -101,6 +101,21 @@ def take(size: int) -> int:
     taken = bytearray(size)
     taken[::4096] = b"x" * len(taken[::4096])
     return len(taken)
+
+
+def test_a_task_that_takes_too_much_cpu_time_is_not_tried_again(deployment: Deployment) -> None:
+    scheduler = deployment.scheduler("--max-task-attempts", "3")
+    workers = deployment.workers(scheduler, "--processor-cpu-seconds", "1", count=1)
+    with Client(address=scheduler.address) as client:
+        with pytest.raises(ProcessorDiedError, match=r"task \d+ \(.*compute\): .*--processor-cpu-seconds 1"):
+            client.submit(compute).result(timeout=60)
+        assert client.submit(square, 3).result(timeout=60) == 9
+    assert workers.log().count("--processor-cpu-seconds 1") == 1
+
+
+def compute() -> None:
+    while True:
+        pass
 
 
 def test_plain_tasks_maps_and_graphs(client: Client) -> None:
@@ -321,7 +336,6 @@ def test_cancelling(client: Client) -> None:
 
 
 def test_one_task_too_large_leaves_the_others_alone(client: Client) -> None:
-    from scaler import ProcessorDiedError
 
     neighbours = [client.submit(sleep_and_return, 0.05, number) for number in range(20)]
     with pytest.raises(ProcessorDiedError, match=f"--processor-memory-limit-bytes {512 * MIB}"):

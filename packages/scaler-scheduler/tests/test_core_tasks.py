@@ -122,6 +122,17 @@ def test_a_task_whose_processor_dies_is_tried_a_limited_number_of_times() -> Non
     assert agent.tasks() == []
 
 
+def test_a_task_that_exceeded_a_limit_is_not_tried_again() -> None:
+    harness = Harness(max_task_attempts=3)
+    client, agent = Client(harness, "client"), Agent(harness, "agent")
+    client.define()
+    (number,) = client.submit()
+    agent.answer(agent.tasks(), m.Status.LIMIT_EXCEEDED, b"it exceeded --processor-cpu-seconds 2")
+    text = b"task 1 (module.f): it exceeded --processor-cpu-seconds 2"
+    assert client.results() == {number: (m.Status.LIMIT_EXCEEDED, text)}
+    assert agent.tasks() == []
+
+
 def test_the_error_of_a_task_that_ran_too_long_names_its_function() -> None:
     harness = Harness()
     client, agent = Client(harness, "client"), Agent(harness, "agent")

@@ -922,6 +922,13 @@ def test_an_agent_that_is_let_in_again_has_forgotten_why_not() -> None:
     assert "revoked" not in stop.reason
 
 
+def test_a_task_that_exceeds_a_limit_of_its_own_is_reported_as_that() -> None:
+    harness = AgentHarness(slots=1)
+    harness.submit([1])
+    harness.step(events.ProcessorExited(0, harness.front_index(0), "it exceeded a limit", exceeded=True))
+    assert harness.results[CLIENT, 1] == (1, Status.LIMIT_EXCEEDED, b"it exceeded a limit")
+
+
 def test_a_heartbeat_shows_every_worker() -> None:
     harness = AgentHarness(slots=2)
     harness.submit([7])

@@ -26,6 +26,7 @@ _ERRORS: dict[Status, Callable[[str], errors.ScalerError]] = {
     Status.MISSING_OBJECT: errors.MissingObjects,
     Status.NOT_RUN: errors.TaskNotRunError,
     Status.STORAGE_FAILED: errors.ObjectStorageException,
+    Status.LIMIT_EXCEEDED: errors.ProcessorDiedError,
 }
 
 _NAMED: dict[str, Callable[[str], errors.ScalerError]] = {

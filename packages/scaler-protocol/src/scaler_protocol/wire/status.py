@@ -32,3 +32,5 @@ class Status(IntEnum):
     """Object storage refused the result, or did not answer."""
     SKIPPED = 10
     """To the scheduler only: a link of a chain whose predecessor has no result. It did not run."""
+    LIMIT_EXCEEDED = 11
+    """The task used up what one task may take on its worker's host, and was ended. Another attempt would end the same way."""

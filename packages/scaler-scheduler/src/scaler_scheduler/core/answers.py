@@ -80,8 +80,8 @@ class Answers:
                 self._lifecycle.requeue(task)
             elif status in (m.Status.PROCESSOR_DIED, m.Status.CANCELED):
                 self._try_again(task, status, payloads[row], agent, now)
-            elif status is m.Status.TIMED_OUT:
-                self._time_out(task, agent, batch, row, payloads[row], objects.get(row, ()), now)
+            elif status in (m.Status.TIMED_OUT, m.Status.LIMIT_EXCEEDED):
+                self._end_named(task, status, agent, batch, row, payloads[row], objects.get(row, ()), now)
             elif task.graph is not None:
                 ready = self._rows.finish(task, status, agent, batch, row, payloads[row], objects.get(row, ()), now)
                 if ready:
@@ -111,9 +111,10 @@ class Answers:
             payload = f"agent {agent.name} stopped it, though its client had not cancelled it".encode()
         self.answer(task, status, self._all_attempts_failed(task).encode() + payload, now)
 
-    def _time_out(
+    def _end_named(
         self,
         task: Task,
+        status: m.Status,
         agent: AgentRecord,
         batch: m.ResultBatch,
         row: int,
@@ -121,12 +122,12 @@ class Answers:
         objects: Sequence[bytes],
         now: float,
     ) -> None:
-        """It ran for too long. The agent's text is completed by what only the scheduler knows: the function's name."""
+        """It took too much time. The agent's text is completed by what only the scheduler knows: the function's name."""
         payload = f"{self._described(task)}: ".encode() + payload
         if task.graph is not None:
-            self._rows.finish(task, m.Status.TIMED_OUT, agent, batch, row, payload, objects, now)
+            self._rows.finish(task, status, agent, batch, row, payload, objects, now)
             return
-        self._lifecycle.drop(task, m.Status.TIMED_OUT, now, payload, agent.name, batch, row)
+        self._lifecycle.drop(task, status, now, payload, agent.name, batch, row)
         result = pick_rows(batch, [row])
         result.payloads = Packed.of([payload])
         self._outbox.send(task.options.client, result)

@@ -106,7 +106,8 @@ class ProcessorExited:
     describes, pickles or sends what became of a task counts as one inside the task. `reason` says pid, exit code or signal,
     memory and last lines of stderr, as part of a sentence. `fatal` means that another one would end the same way (a
     preload that fails): the agent stops. `retired` means that it ended by itself after it had answered, because a task left
-    the process in a state that no other task should run in.
+    the process in a state that no other task should run in. `exceeded`: the task took more than one task may, so that it would
+    end the same way again.
     """
 
     processor: int
@@ -114,6 +115,7 @@ class ProcessorExited:
     reason: str
     fatal: bool = False
     retired: bool = False
+    exceeded: bool = False
 
 
 @value

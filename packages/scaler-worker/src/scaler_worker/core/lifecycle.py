@@ -132,7 +132,8 @@ class ProcessorLifecycle:
         index = self._responsible_index(processor, event, died)
         pieces = processor.pop_from(0)
         if index is not None:
-            pieces = self._answer_running(processor, pieces, index, reason, died, now)
+            own_end = Status.LIMIT_EXCEEDED if event.exceeded else Status.PROCESSOR_DIED
+            pieces = self._answer_running(processor, pieces, index, own_end, reason, died, now)
             if pieces and pieces[0].index < index:
                 # Answers were lost with the processor. The scheduler must hear of a chain's links from the last to the first:
                 # of those behind this task, of this task, of those before it.
@@ -156,7 +157,14 @@ class ProcessorLifecycle:
         return None
 
     def _answer_running(
-        self, processor: Processor, pieces: list[TaskSlice], running_index: int, reason: str, died: bool, now: float
+        self,
+        processor: Processor,
+        pieces: list[TaskSlice],
+        running_index: int,
+        own_end: Status,
+        reason: str,
+        died: bool,
+        now: float,
     ) -> list[TaskSlice]:
         """Report the task in which a processor ended; return all others it had."""
         others: list[TaskSlice] = []
@@ -174,7 +182,7 @@ class ProcessorLifecycle:
                     continue
                 if running.abandoned:
                     continue
-                status, text = (Status.PROCESSOR_DIED, reason) if ending is None else (ending.status, ending.text)
+                status, text = (own_end, reason) if ending is None else (ending.status, ending.text)
                 elapsed = min(int((now - processor.front_since) * 1e6), 0xFFFFFFFF)
                 self._state.results.add_ended(
                     running.client,

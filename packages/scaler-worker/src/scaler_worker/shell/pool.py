@@ -137,17 +137,19 @@ class ProcessorPool:
             elif what == EXITED:
                 if status == FORK_FAILED_STATUS and not pid:
                     logger.error("the system does not allow another process")
-                self._remove(number, status, peak_bytes, self._options.fences.explain(Cause(cause)))
+                self._remove(number, status, peak_bytes, Cause(cause))
             elif what == STOPPED:
                 link = self._links.get(number)
                 if link is not None:
                     link.was_stopped = True
 
-    def _remove(self, number: int, status: int | None, peak_bytes: int, why: str = "") -> None:
+    def _remove(self, number: int, status: int | None, peak_bytes: int, cause: Cause = Cause.NONE) -> None:
         link = self._links.pop(number, None)
         self._meters.pop(number, None)
         if link is not None:
-            self._report(link.end(status, peak_bytes, why))
+            why = self._options.fences.explain(cause)
+            # CPU time is each task's own. Memory may be held by the tasks before it, so that one deserves a new process.
+            self._report(link.end(status, peak_bytes, why, exceeded=cause is Cause.CPU_TIME))
 
     def _on_template_died(self) -> None:
         """All processors died with it. Start another, and let the agent start processors anew."""

@@ -291,10 +291,13 @@ class ProcessorLink:
 
     # --- the end
 
-    def end(self, status: int | None, peak_bytes: int, why: str = "") -> events.ProcessorExited:
+    def end(
+        self, status: int | None, peak_bytes: int, why: str = "", *, exceeded: bool = False
+    ) -> events.ProcessorExited:
         """Read what it sent last, release everything, and return the event to report.
 
-        `status` is None if it is not known; `why` says which fence ended it, as the end of a sentence.
+        `status` is None if it is not known; `why` says which fence ended it, as the end of a sentence. For `exceeded` see the
+        event.
         """
         while self._read_packet() is not None:
             pass
@@ -309,6 +312,7 @@ class ProcessorLink:
             self._reason(status, peak_bytes, why),
             bool(self._start_error),
             bool(self._retirement),
+            exceeded,
         )
         self.close()
         return event

@@ -184,6 +184,7 @@ struct ResultBatch {
     notRun @8;                           # the task was refused before it ran
     storageFailed @9;
     skipped @10;                         # A→S: a link of a chain whose predecessor has no result; it did not run
+    limitExceeded @11;                   # it used up what one task may take on its worker's host; not tried again
   }
 }
 
