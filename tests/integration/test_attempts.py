@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from scaler import Client
@@ -22,6 +23,11 @@ from scaler_protocol.security.directory import load_peer
 from scaler_protocol.security.keys import new_key_pair, pinned_id
 from scaler_protocol.testing.security_directory import add_key, make_security_directory
 from scaler_protocol.transport import DealerLink
+from scaler_protocol.transport.curve_boxes import MORE
+from scaler_protocol.transport.curve_decoder import CurveDecoder
+from scaler_protocol.transport.curve_stream import CurveStream
+from scaler_protocol.transport.publisher import Subscriber
+from scaler_protocol.transport.streams import dealer_decoder
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode, encode
 from scaler_protocol.wire.columns import Packed
@@ -155,6 +161,43 @@ def is_closed(sock: socket.socket) -> bool:
     return True
 
 
+def sealed(address: str, keys: PeerSecurity) -> tuple[socket.socket, CurveDecoder]:
+    """Return a connection whose handshake is over, and what seals frames for it."""
+    sock = connected_socket(address)
+    sock.setblocking(False)
+    decoder = dealer_decoder(pinned_id(keys.own.public), keys)
+    assert isinstance(decoder, CurveDecoder)
+    stream = CurveStream(sock, decoder)
+
+    def is_ready() -> bool:
+        stream.flush()
+        return stream.receive() == [] and stream.ready
+
+    wait_for("the handshake to be over", is_ready)
+    sock.settimeout(SLOW_SECONDS)
+    return sock, decoder
+
+
+def stale_results(monitor: str, keys: PeerSecurity) -> int:
+    """Return how many results the scheduler says that it has not accepted."""
+    subscriber = Subscriber(monitor, security=keys)
+    try:
+        deadline = time.monotonic() + ANSWER_SECONDS * 2
+        while time.monotonic() < deadline:
+            frames = subscriber.receive(1.0)
+            message = decode(frames[1:]) if frames is not None else None
+            if isinstance(message, m.MonitorSnapshot):
+                return message.stale_results
+    finally:
+        subscriber.close()
+    raise AssertionError("no snapshot was published")
+
+
+def resident_bytes(scheduler: Service) -> int:
+    """Return the memory of a scheduler and of its object storage server."""
+    return sum(psutil.Process(pid).memory_info().rss for pid in (scheduler.pid, *scheduler.children()))
+
+
 class Recorder:
     """Somebody in the middle: passes bytes on in both directions, and keeps those of the client."""
 
@@ -239,6 +282,47 @@ def test_nobody_gets_in_and_honest_work_goes_on(cluster: tuple[Service, Path]) -
         worker_id = pinned_id(eve_worker.own.public)
         with linked(address, eve_worker, worker_id) as link:
             table.add("a worker's key as client", closed_after(link, said(hello(worker_id))))
+        worker, their_agent = own(keys, "worker"), pinned_id(own(keys, "worker").own.public)
+        with linked(address, worker, their_agent) as steady:
+            steady.send(said(hello(their_agent, m.Role.AGENT, worker_names=("steady",), capacity=0)))
+            assert any(isinstance(answer, m.Welcome) for answer in until(steady, lambda: False, 1.0))
+            for where, server in (("scheduler", address), ("storage", storage)):
+                with linked(server, eve_worker, their_agent) as link:
+                    table.add(f"identity of another worker with one's own key, {where}", refused(link))
+            named = hello(their_agent, m.Role.AGENT, worker_names=("steady",), capacity=0)
+            with linked(address, eve_worker, worker_id) as link:
+                table.add("starting another worker's session anew", closed_after(link, said(named)))
+            mine = hello(worker_id, m.Role.AGENT, worker_names=("eve",), capacity=0)
+            with linked(address, eve_worker, worker_id) as link:
+                gone = said(m.ClientGone(victim.identity), 1)
+                table.add("a worker says that another's client is gone", closed_after(link, said(mine), gone))
+            with linked(address, eve_worker, worker_id) as link:
+                link.send(said(mine))
+                link.send(said(m.Goodbye("forged"), 1))
+                until(link, lambda: False, 0.5)
+            heard = until(steady, lambda: False, 0.5)
+            assert steady.connected
+            assert not any(isinstance(message, m.UnknownPeer | m.Refused | m.Shutdown) for message in heard), heard
+            table.add("a worker's goodbye while another works", "ends its own session only")
+        for where, server in (("scheduler", address), ("storage", storage)):
+            for what, count in (("a frame of 2^40 bytes", 0), ("a message of 1,025 frames", 1025)):
+                sock, decoder = sealed(server, eve)
+                sealer = decoder.sealer
+                assert sealer is not None
+                with sock:
+                    frames = [sealer.seal(MORE, b"") for _ in range(count)]
+                    sock.sendall(b"".join(frames) if frames else b"\2" + (2**40).to_bytes(8, "big"))
+                    assert is_closed(sock), what
+                table.add(f"{what}, with a key, {where}", "connection closed")
+            halves = [sealed(server, own(keys, name)) for name in ("eve", "eve-worker")]
+            assert halves[1][1].sealer is not None
+            before = resident_bytes(scheduler)
+            halves[0][0].sendall(b"\2" + (2**30).to_bytes(8, "big") + bytes(100))
+            halves[1][0].sendall(halves[1][1].sealer.seal(MORE, b"never ended"))
+            table.add(f"half a frame, and half a message, with a key, {where}", "nothing")
+            assert resident_bytes(scheduler) < before + 2**28
+            for sock, _ in halves:
+                sock.close()
         monitor = load_peer(keys, KeyRole.MONITOR)
         monitor_id = pinned_id(monitor.own.public)
         agent = hello(monitor_id, m.Role.AGENT, worker_names=("w",), capacity=10)
@@ -279,6 +363,8 @@ def test_nobody_gets_in_and_honest_work_goes_on(cluster: tuple[Service, Path]) -
         with linked(address, eve_worker, worker_id) as link:
             link.send(said(forger))
             assert any(isinstance(answer, m.Welcome) for answer in until(link, lambda: False, 1.0))
+            monitors = str(scheduler.addresses["monitor"])
+            stale_before = stale_results(monitors, monitor)
             rng = random.Random(1)
             for sequence in range(1, FORGERIES + 1):
                 number = rng.randrange(1, 400)
@@ -297,9 +383,11 @@ def test_nobody_gets_in_and_honest_work_goes_on(cluster: tuple[Service, Path]) -
             # They all arrived, at a scheduler that knows the forger as an agent.
             assert link.connected
             assert link.refusal is None
+        results = FORGERIES // 2
+        wait_for("all forgeries to be counted", lambda: stale_results(monitors, monitor) - stale_before >= results)
         assert [future.result(120) for future in waiting] == list(range(200))
         table.add(
-            f"{FORGERIES:,} forged results and claims of another's tasks", "0 accepted: all 200 results are right"
+            f"{FORGERIES:,} forged results and claims of another's tasks", f"0 accepted, {results:,} results counted"
         )
 
         recorder = Recorder(address)
@@ -325,6 +413,10 @@ def test_nobody_gets_in_and_honest_work_goes_on(cluster: tuple[Service, Path]) -
                     sock.sendall(noise)
                     assert is_closed(sock), what
             table.add(f"{what} on both ports", "connections closed")
+            with connected_socket(monitors) as sock:
+                sock.sendall(noise)
+            assert stale_results(monitors, monitor) >= results
+            table.add(f"{what} on the monitors' port", "monitors go on hearing")
         with connected_socket(address) as sock:
             sock.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x01CURVE" + bytes(15 + 1 + 31) + b"\x06" + b"\xff" * 8)
             assert is_closed(sock)
@@ -333,7 +425,7 @@ def test_nobody_gets_in_and_honest_work_goes_on(cluster: tuple[Service, Path]) -
             sock.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x01CURVE")
         table.add("half a greeting, then gone", "nothing")
 
-        slow = [connected_socket(address) for _ in range(SLOW_PEERS)]
+        slow = [connected_socket(server) for server in (address, storage) for _ in range(SLOW_PEERS)]
         try:
             for sock in slow:
                 sock.sendall(b"\xff")
@@ -343,13 +435,13 @@ def test_nobody_gets_in_and_honest_work_goes_on(cluster: tuple[Service, Path]) -
         finally:
             for sock in slow:
                 sock.close()
-        table.add(f"{SLOW_PEERS} slow handshakes", f"all closed within {lasted:.0f} s")
+        table.add(f"{SLOW_PEERS} slow handshakes on both ports", f"all closed within {lasted:.0f} s")
 
-        for _ in range(CONNECTS // 100):
-            crowd = [connected_socket(address) for _ in range(100)]
+        for number in range(CONNECTS // 100):
+            crowd = [connected_socket((address, storage)[number % 2]) for _ in range(100)]
             for sock in crowd:
                 sock.close()
-        table.add(f"{CONNECTS:,} connects", "nothing")
+        table.add(f"{CONNECTS:,} connects, half of them to storage", "nothing")
         assert victim.submit(f.square, 5).result(30) == 25
         print(f"\n{table.show()}\nthe load meanwhile: {load.rounds} rounds of 100 tasks and an array, all right")
     assert load.trouble is None
