@@ -28,6 +28,7 @@ WRITERS = {
     "lifecycle": "AgentRecord.followers AgentRecord.tasks Chain.length ClientRecord.assigned_count "
     "ClientRecord.failed_count ClientRecord.finished_count ClientRecord.tasks Task.agent Task.attempt Task.canceled "
     "Task.chain Task.failures Task.state",
+    "placement": "AgentRecord.newcomers",
     "outbox": "AgentRecord.overflowed ClientRecord.overflowed",
     "records": "AgentRecord.functions AgentRecord.hello AgentRecord.session ClientRecord._options ClientRecord.hello "
     "ClientRecord.session",
@@ -49,7 +50,7 @@ NAMED = {
 }
 """What is called like this is such a record."""
 
-NO_RECORDS = {"absent", "adapter", "call", "group", "marks", "monitor", "queue", "start", "tally", "turns"}
+NO_RECORDS = {"absent", "adapter", "call", "group", "line", "marks", "monitor", "queue", "start", "tally", "turns"}
 """What is called like this is something else."""
 
 MUTATORS = {

@@ -220,10 +220,9 @@ def test_nothing_forged_is_accepted() -> None:
     other.define()
     honest = Agent(harness, "honest", capacity=20)
     forger = Agent(harness, "forger", capacity=0)
-    client.submit(20)
+    everything = client.submit(20)
     held = honest.tasks()
-    queued = client.submit(20)
-    everything = [number for _, number, _ in held] + queued
+    everything += client.submit(20)
     forgeries: list[Callable[[], m.Message]] = [
         lambda: m.Inventory(client.id, [rng.choice(everything)], [rng.choice([1, 2, 0xFFFF])], [1]),
         lambda: results(client.id, rng.choice(everything), rng.choice([1, 2])),

@@ -29,9 +29,13 @@ WRITERS = {
     "endings": {"endings"},
     # Of a slice of tasks.
     "index": {"processors"},
+    "begins": {"queue"},
+    "ends": {"queue"},
     "abandoned": {"endings"},
     # Of a received batch, where the sender may leave it out.
     "attempts": {"agent"},
+    # Of nesting: why the scheduler lets nobody in.
+    "refusal": {"agent"},
     # Of transfers.
     "available": {"agent"},
     "processors": {"transfers"},

@@ -40,6 +40,7 @@ class AgentReports:
         self._monitor = state.monitor
         self._outbox = state.outbox
         self._marks = state.marks
+        self._ready = state.ready
         self._lifecycle = lifecycle
         self._answers = answers
         self._departures = departures
@@ -74,6 +75,9 @@ class AgentReports:
         if client is None:
             self._recovery.keep_result(agent, batch, now + self._config.client_timeout_seconds)
             return
+        if self._ready.count:
+            # Only who waits takes turns.
+            self._ready.shares.observe(client.id, batch.durations)
         tasks = self._lifecycle.finish_successes(agent, client, batch)
         if tasks is None:
             self._answers.finish(agent, client, batch, now)

@@ -5,6 +5,8 @@ The policy chooses the agent and the number of tasks; everything else about a pl
 
 from __future__ import annotations
 
+from itertools import islice
+
 from scaler_scheduler.core.agents import AgentGroup
 from scaler_scheduler.core.dispatch import Dispatch
 from scaler_scheduler.core.lifecycle import TaskLifecycle
@@ -12,6 +14,9 @@ from scaler_scheduler.core.ready import SignatureQueue
 from scaler_scheduler.core.records import AgentRecord, Task
 from scaler_scheduler.core.state import SchedulerState
 from scaler_scheduler.policy.locality import AgentFigures
+
+NEWCOMERS_AGENTS = 16
+"""How many agents of a group are looked at for tasks beyond what they want."""
 
 
 class Placement:
@@ -62,6 +67,7 @@ class Placement:
         while queue.count > 0:
             choice = choose(queue.count, groups)
             if choice is None:
+                self._place_newcomers(queue, groups, now)
                 return
             agent, count = choice
             tasks = self._ready.take(queue, count)
@@ -71,6 +77,30 @@ class Placement:
             if tasks:
                 self._assign(agent, tasks, now)
             self._agents.reinsert(agent)
+
+    def _place_newcomers(self, queue: SignatureQueue, groups: list[AgentGroup], now: float) -> None:
+        """Where agents want no more: give them the single tasks of clients that have no other, beyond what they want.
+
+        Such a task would wait for results to make room, and an agent may hold more than it wants by now. An agent runs it before
+        what it holds of others. One whose tasks are so long that it holds none ahead gets none.
+        """
+        rooms = {}
+        for group in groups:
+            for agent in islice(group.agents, NEWCOMERS_AGENTS):
+                room = _room_for_newcomers(agent)
+                if room > 0:
+                    rooms[agent] = room
+        while rooms and queue.count > 0:
+            agent = max(rooms, key=rooms.__getitem__)
+            task = self._ready.take_newcomer(queue)
+            if task is None:
+                return
+            agent.newcomers.append(task)
+            self._assign(agent, [task], now)
+            self._agents.reinsert(agent)
+            rooms[agent] -= 1
+            if not rooms[agent]:
+                del rooms[agent]
 
     def _keep_from_moving(self, planned: AgentRecord, tasks: list[Task], now: float) -> list[Task]:
         """Assign those of `tasks` that read large objects to agents that have these; return the rest."""
@@ -122,3 +152,11 @@ class Placement:
                 self._lifecycle.link(agent, [task, *behind])
                 extended += behind
         return extended
+
+
+def _room_for_newcomers(agent: AgentRecord) -> int:
+    if agent.draining or agent.capacity <= agent.slots:
+        return 0
+    if agent.newcomers:
+        agent.newcomers = [task for task in agent.newcomers if task.agent is agent]
+    return max(agent.slots, agent.capacity // 2) - len(agent.newcomers)

@@ -1,7 +1,7 @@
 """Tasks that wait for a worker: by capability signature, then depth (deeper first), then fairly by client.
 
-Tasks that no worker can run delay no others. Within a signature and depth, clients take turns: a client with a million tasks
-delays the single task of another client by a part of one placement pass. A cancelled or claimed task is not searched for in its
+Tasks that no worker can run delay no others. Within a signature and depth, clients take turns of equal time (see `shares`): the
+single task of a client goes ahead of another client's million. A cancelled or claimed task is not searched for in its
 queue. Its entry stays and is skipped when its turn comes.
 """
 
@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from heapq import heappop, heappush
 from itertools import islice
 
 from scaler_scheduler.core.records import Task, TaskState
+from scaler_scheduler.core.shares import TURN_SECONDS, ClientShares, Share
 
 _READY = TaskState.READY
 
@@ -20,49 +22,125 @@ SIGNATURES_KEPT = 64
 """Number of queues above which empty ones are deleted. Most are filled again at once."""
 
 
+class _Line:
+    """The tasks of one client and depth, and when its turn begins in virtual time."""
+
+    __slots__ = ("begins", "entry", "share", "tasks")
+
+    def __init__(self, share: Share) -> None:
+        self.tasks: deque[Task] = deque()
+        self.share = share
+        self.begins = 0.0
+        self.entry = 0
+        """The number of its entry in the heap, which is the only one that counts; 0: it is about to get the first one."""
+
+
 class _ClientTurns:
-    """Tasks of one depth: a queue per client, and whose turn it is."""
+    """Tasks of one depth: a line per client, and whose turn it is."""
 
-    __slots__ = ("queues", "turns")
+    __slots__ = ("_entries", "_shares", "_turns", "lines")
 
-    def __init__(self) -> None:
-        self.queues: dict[bytes, deque[Task]] = {}
-        self.turns: deque[bytes] = deque()
+    def __init__(self, shares: ClientShares) -> None:
+        self.lines: dict[bytes, _Line] = {}
+        self._shares = shares
+        self._turns: list[tuple[float, int, bytes, _Line]] = []
+        """A heap by when each client's turn would end."""
+        self._entries = 0
 
-    def queue_of(self, client_id: bytes) -> deque[Task]:
-        queue = self.queues.get(client_id)
-        if queue is None:
-            queue = self.queues[client_id] = deque()
-            self.turns.append(client_id)
-        return queue
+    def __bool__(self) -> bool:
+        return bool(self.lines)
+
+    def add(self, client_id: bytes, tasks: Sequence[Task]) -> None:
+        """Queue tasks behind their client's others."""
+        line = self._line(client_id)
+        line.tasks.extend(tasks)
+        if not line.entry:
+            self._begin_turn(client_id, line)
+
+    def add_first(self, client_id: bytes, task: Task) -> None:
+        """Queue a task before its client's others."""
+        line = self._line(client_id)
+        line.tasks.appendleft(task)
+        if not line.entry:
+            self._begin_turn(client_id, line)
 
     def take(self, limit: int, taken: list[Task]) -> None:
-        """Move up to `limit` ready tasks into `taken`, an equal share per client and turn."""
-        turns = self.turns
-        while limit > 0 and turns:
-            share = max(1, limit // len(turns))
-            client_id = turns[0]
-            queue = self.queues[client_id]
-            while share > 0 and queue:
+        """Move up to `limit` ready tasks into `taken`: what is left of the turn that ends first, then of the next one."""
+        turns = self._turns
+        while limit > 0 and (head := self._head()) is not None:
+            client_id, line = head
+            alone = len(turns) == 1
+            wanted = limit if alone else min(limit, line.share.tasks_left(line.begins))
+            queue, before = line.tasks, len(taken)
+            while wanted > 0 and queue:
                 task = queue.popleft()
                 if task.state is _READY:
                     taken.append(task)
-                    share -= 1
-                    limit -= 1
-            if queue:
-                turns.rotate(-1)
-            else:
-                turns.popleft()
-                del self.queues[client_id]
+                    wanted -= 1
+            moved = len(taken) - before
+            limit -= moved
+            self._shares.charge(line.share, line.begins, moved, alone)
+            if not queue:
+                heappop(turns)
+                del self.lines[client_id]
+
+    def take_newcomer(self) -> Task | None:
+        """Remove and return the next task, if it is the only one that its client has; else None."""
+        head = self._head()
+        if head is None:
+            return None
+        client_id, line = head
+        task = line.tasks[0]
+        if len(line.tasks) > 1 or task.state is not _READY or len(task.options.client.tasks) > 1:
+            return None
+        heappop(self._turns)
+        del self.lines[client_id]
+        self._shares.charge(line.share, line.begins, 1, alone=False)
+        return task
+
+    def _head(self) -> tuple[bytes, _Line] | None:
+        """Return the line whose turn ends first. Turns that are over begin anew; the client may have had them elsewhere."""
+        turns = self._turns
+        while turns:
+            _, entry, client_id, line = turns[0]
+            if entry == line.entry and (len(turns) == 1 or line.share.tasks_left(line.begins)):
+                return client_id, line
+            heappop(turns)
+            if entry == line.entry:
+                self._begin_turn(client_id, line)
+        return None
+
+    def drop_client(self, client_id: bytes) -> int:
+        """Remove all tasks of a client; return how many were still ready."""
+        line = self.lines.pop(client_id, None)
+        if line is None:
+            return 0
+        line.entry = -1
+        return sum(1 for task in line.tasks if task.state is _READY)
+
+    def _line(self, client_id: bytes) -> _Line:
+        line = self.lines.get(client_id)
+        if line is None:
+            line = self.lines[client_id] = _Line(self._shares.of(client_id))
+        return line
+
+    def _begin_turn(self, client_id: bytes, line: _Line) -> None:
+        share = line.share
+        line.begins = max(share.served_until, self._shares.now)
+        self._entries += 1
+        line.entry = self._entries
+        ends = line.begins + min(TURN_SECONDS, len(line.tasks) * share.task_seconds)
+        heappush(self._turns, (ends, line.entry, client_id, line))
 
 
 class SignatureQueue:
     """All ready tasks that need the same capabilities."""
 
-    __slots__ = ("_depths", "_turns", "count", "signature", "unservable_since")
+    __slots__ = ("_depths", "_shares", "_turns", "count", "signature", "unservable_since")
 
-    def __init__(self, signature: frozenset[str]) -> None:
+    def __init__(self, signature: frozenset[str], shares: ClientShares) -> None:
         self.signature = signature
+        self._shares = shares
         self.count = 0
         """Tasks in here that are still ready."""
         self.unservable_since: float | None = None
@@ -73,7 +151,7 @@ class SignatureQueue:
         """Return the queues of one depth; make them if there are none."""
         turns = self._turns.get(depth)
         if turns is None:
-            turns = self._turns[depth] = _ClientTurns()
+            turns = self._turns[depth] = _ClientTurns(self._shares)
             insort(self._depths, depth)
         return turns
 
@@ -89,41 +167,49 @@ class SignatureQueue:
             depth = self._depths[-1]
             turns = self._turns[depth]
             turns.take(limit - len(taken), taken)
-            if not turns.turns:
+            if not turns:
                 del self._turns[depth]
                 self._depths.pop()
         self.count -= len(taken)
         return taken
 
+    def take_newcomer(self) -> Task | None:
+        """Remove and return the next task, if it is the only one that its client has; else None."""
+        turns = self._turns[self._depths[-1]]
+        task = turns.take_newcomer()
+        if task is not None:
+            self.count -= 1
+            if not turns:
+                del self._turns[self._depths.pop()]
+        return task
+
     def drop_client(self, client_id: bytes) -> None:
         """Remove all tasks of a client."""
         for turns in self._turns.values():
-            queue = turns.queues.pop(client_id, None)
-            if queue is not None:
-                turns.turns.remove(client_id)
-                self.count -= sum(1 for task in queue if task.state is _READY)
+            self.count -= turns.drop_client(client_id)
 
     def tasks(self) -> Iterator[Task]:
         """Iterate over all ready tasks, for checks and reports."""
         for turns in self._turns.values():
-            for queue in turns.queues.values():
-                yield from (task for task in queue if task.state is _READY)
+            for line in turns.lines.values():
+                yield from (task for task in line.tasks if task.state is _READY)
 
     def front(self, limit: int) -> Iterator[Task]:
         """Iterate over up to `limit` tasks that are assigned next: an equal share per client, deepest first."""
-        queues = [queue for depth in reversed(self._depths) for queue in self._turns[depth].queues.values()][:limit]
-        for queue in queues:
-            yield from (task for task in islice(queue, max(1, limit // len(queues))) if task.state is _READY)
+        lines = [line for depth in reversed(self._depths) for line in self._turns[depth].lines.values()][:limit]
+        for line in lines:
+            yield from (task for task in islice(line.tasks, max(1, limit // len(lines))) if task.state is _READY)
 
     def client_ids(self) -> set[bytes]:
         """Return the clients that have tasks in here."""
-        return {client_id for turns in self._turns.values() for client_id in turns.queues}
+        return {client_id for turns in self._turns.values() for client_id in turns.lines}
 
 
 class ReadyQueues:
     """Every ready task of the scheduler."""
 
     def __init__(self) -> None:
+        self.shares = ClientShares()
         self._by_signature: dict[frozenset[str], SignatureQueue] = {}
         self._lone: Task | None = None
         """The only ready task, until something looks at the queues. It is in none of them yet."""
@@ -131,7 +217,7 @@ class ReadyQueues:
 
     def add(self, task: Task) -> None:
         """Queue a task behind its client's others."""
-        self._queue_of(task).append(task)
+        self._turns_of(task).add(task.options.client.id, (task,))
 
     def add_all(self, tasks: list[Task]) -> None:
         """Queue tasks that share their options, in order."""
@@ -142,13 +228,13 @@ class ReadyQueues:
         self._settle()
         options = tasks[0].options
         signature_queue = self._signature_queue(options.signature)
-        signature_queue.turns_at(options.depth).queue_of(options.client.id).extend(tasks)
+        signature_queue.turns_at(options.depth).add(options.client.id, tasks)
         signature_queue.count += len(tasks)
         self.count += len(tasks)
 
     def add_first(self, task: Task) -> None:
         """Queue a task before its client's others, because it has waited its turn already."""
-        self._queue_of(task).appendleft(task)
+        self._turns_of(task).add_first(task.options.client.id, task)
 
     def withdraw(self, task: Task) -> None:
         """A queued task leaves in another way than by `take`. The caller changes its state in the same step."""
@@ -163,12 +249,20 @@ class ReadyQueues:
             before = queue.count
             queue.drop_client(client_id)
             self.count -= before - queue.count
+        self.shares.forget(client_id)
 
     def take(self, queue: SignatureQueue, limit: int) -> list[Task]:
         """Remove and return up to `limit` tasks of one queue, deepest first."""
         taken = queue.take(limit)
         self.count -= len(taken)
         return taken
+
+    def take_newcomer(self, queue: SignatureQueue) -> Task | None:
+        """Remove and return the next task of one queue, if it is the only one that its client has; else None."""
+        task = queue.take_newcomer()
+        if task is not None:
+            self.count -= 1
+        return task
 
     def take_lone(self) -> Task | None:
         """Remove and return the only ready task, if it came after the last look at the queues; else None."""
@@ -194,20 +288,20 @@ class ReadyQueues:
         """Put the only ready task into its queue."""
         task = self.take_lone()
         if task is not None:
-            self._queue_of(task).append(task)
+            self._turns_of(task).add(task.options.client.id, (task,))
 
-    def _queue_of(self, task: Task) -> deque[Task]:
+    def _turns_of(self, task: Task) -> _ClientTurns:
         self._settle()
         options = task.options
         signature_queue = self._signature_queue(options.signature)
         signature_queue.count += 1
         self.count += 1
-        return signature_queue.turns_at(options.depth).queue_of(options.client.id)
+        return signature_queue.turns_at(options.depth)
 
     def _signature_queue(self, signature: frozenset[str]) -> SignatureQueue:
         queue = self._by_signature.get(signature)
         if queue is None:
-            queue = self._by_signature[signature] = SignatureQueue(signature)
+            queue = self._by_signature[signature] = SignatureQueue(signature, self.shares)
         elif not queue.count:
             queue.unservable_since = None
         return queue

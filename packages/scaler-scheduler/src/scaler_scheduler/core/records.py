@@ -32,6 +32,9 @@ NO_CAPABILITIES: Names = frozenset()
 
 NEVER = float("inf")
 
+ROOM_PIECES = 8
+"""An agent that lacks less than such a part of what it wants gets nothing yet."""
+
 
 class TaskState(IntEnum):
     """Where a task is."""
@@ -179,6 +182,7 @@ class AgentRecord(_SessionRecord):
         "heartbeat",
         "load_key",
         "lost_at",
+        "newcomers",
         "pool_index",
         "slots",
         "tasks",
@@ -195,6 +199,8 @@ class AgentRecord(_SessionRecord):
         """Tasks it wants in all, as it last said."""
         self.capability_names: Names = frozenset(name for name, _ in hello.capabilities)
         self.tasks: dict[Task, None] = {}
+        self.newcomers: list[Task] = []
+        """Tasks that it was given beyond what it wants (see `placement`); some of them may have left it."""
         self.followers = 0
         """Of `tasks`, those that run behind another one of their chain: no worker is needed for them."""
         self.functions: dict[bytes, set[bytes]] = {}
@@ -220,10 +226,15 @@ class AgentRecord(_SessionRecord):
 
     @property
     def spare(self) -> int:
-        """Tasks it would take now. A long chain keeps one worker busy, not the others."""
+        """Tasks it would take now. A long chain keeps one worker busy, not the others.
+
+        Room for few tasks is left until it is for more: batches would stay as small as the room that each one makes.
+        """
         if self.draining:
             return 0
         spare = self.capacity - len(self.tasks)
+        if spare < self.capacity // ROOM_PIECES:
+            spare = 0
         return max(spare, min(self.slots, self.capacity) - self.units) if self.followers else spare
 
     def note_functions(self, client_id: bytes, functions: tuple[bytes, ...] = ()) -> list[bytes]:

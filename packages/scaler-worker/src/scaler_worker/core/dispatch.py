@@ -17,6 +17,9 @@ from scaler_worker.core.state import AgentState
 PIPE_MICROSECONDS = 24_000
 """Work that lies in a processor's pipe at most."""
 
+SHARED_PIPE_MICROSECONDS = 6_000
+"""The same while several clients wait: nothing overtakes what lies in a pipe."""
+
 PIPE_TASKS_MAX = 512
 PIPE_BYTES_MAX = 4 * 1024 * 1024
 
@@ -137,7 +140,11 @@ class Dispatcher:
         estimate = self._durations.of(head)
         if estimate is None or estimate > AHEAD_MICROSECONDS:
             return 0 if processor.rows else 1
-        budget = max(2, min(int(PIPE_MICROSECONDS / max(estimate, OVERHEAD_MICROSECONDS)), PIPE_TASKS_MAX))
+        shared = self._queue.is_shared
+        if shared and estimate > SHARED_PIPE_MICROSECONDS:
+            return 0 if processor.rows else 1
+        pipe = SHARED_PIPE_MICROSECONDS if shared else PIPE_MICROSECONDS
+        budget = max(2, min(int(pipe / max(estimate, OVERHEAD_MICROSECONDS)), PIPE_TASKS_MAX))
         if processor.rows > budget // 2:
             # Refill in larger pieces: a slice costs as much as several tasks.
             return 0

@@ -1,40 +1,81 @@
-"""Tasks an agent holds and has not handed to a processor: deeper ones first, first come first served within a depth."""
+"""Tasks an agent holds and has not handed to a processor: deeper ones first, then fairly by client.
+
+Within a depth, slices stand in the order in which their turns end, in *virtual* microseconds. A client's turns follow one
+another, and its first one begins where the slice that was taken last begins. So the slice of a client with little to do goes
+ahead of those that others have waiting, and the slices of one client stay in order.
+"""
 
 from __future__ import annotations
 
 from bisect import insort
 from collections import deque
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Set
 
+from scaler_worker.core.durations import DurationEstimates
 from scaler_worker.core.slices import TaskSlice, split_out
+
+UNKNOWN_MICROSECONDS = 1000.0
+"""How long tasks take of which nothing is known, if nothing is known of any."""
 
 
 class TaskQueue:
     """Slices by depth. `count` is the number of tasks in it."""
 
-    __slots__ = ("_by_depth", "_depths", "count")
+    __slots__ = ("_by_depth", "_clock", "_depths", "_durations", "_ends", "_rows", "count")
 
-    def __init__(self) -> None:
+    def __init__(self, durations: DurationEstimates) -> None:
+        self._durations = durations
         self._by_depth: dict[int, deque[TaskSlice]] = {}
         self._depths: list[int] = []
+        self._rows: dict[bytes, int] = {}
+        """How many tasks of each client are in it."""
+        self._clock = 0.0
+        """Where the turn began that was taken last."""
+        self._ends: dict[bytes, float] = {}
+        """Where the last turn ends that each client has got since the queue was empty."""
         self.count = 0
 
     def __iter__(self) -> Iterator[TaskSlice]:
         for depth in reversed(self._depths):
             yield from self._by_depth[depth]
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether tasks of several clients wait."""
+        return len(self._rows) > 1
+
+    def has_all(self, clients: Set[bytes]) -> bool:
+        """Whether tasks of each of these clients wait."""
+        return self._rows.keys() >= clients
+
     def add(self, tasks: TaskSlice) -> None:
-        """Append tasks behind others of their depth."""
+        """Append tasks behind others of their client and depth, and behind those whose turn ends before theirs."""
         rows = tasks.stop - tasks.start
-        if rows:
-            self._line(tasks.batch.depth).append(tasks)
-            self.count += rows
+        if not rows:
+            return
+        client = tasks.batch.client
+        if not self.count:
+            # Nobody waits, so time begins anew.
+            self._clock = 0.0
+            self._ends = {}
+        if self.count or rows > 1:
+            microseconds = self._durations.of(tasks) or self._durations.mean_microseconds or UNKNOWN_MICROSECONDS
+            tasks.begins = max(self._clock, self._ends.get(client, 0.0))
+            tasks.ends = self._ends[client] = tasks.begins + rows * microseconds
+        line = self._line(tasks.batch.depth)
+        place = len(line)
+        while place and line[place - 1].ends > tasks.ends:
+            place -= 1
+        line.insert(place, tasks)
+        self._count(client, rows)
 
     def put_back(self, tasks: TaskSlice) -> None:
         """Queue at the front of its depth, where it came from."""
         if len(tasks):
-            self._line(tasks.depth).appendleft(tasks)
-            self.count += len(tasks)
+            line = self._line(tasks.depth)
+            tasks.begins = tasks.ends = min(tasks.ends, line[0].ends) if line else 0.0
+            line.appendleft(tasks)
+            self._count(tasks.client, len(tasks))
 
     def head(self, closed: Container[int] = ()) -> TaskSlice | None:
         """Return the slice whose tasks are next, the deepest that is not of a closed depth; None where there is none."""
@@ -58,18 +99,22 @@ class TaskQueue:
                     break
         if batch.chain_ends:
             count = head.whole(count)
+        if head.begins > self._clock:
+            self._clock = head.begins
         if count == rows:
             taken = line.popleft()
             if not line:
                 self._drop_line(depth)
         else:
             taken = head.take(count)
-        self.count -= count
+            head.begins += (head.ends - head.begins) * count / rows
+        self._count(batch.client, -count)
         return taken
 
     def take_only(self) -> TaskSlice:
         """Remove and return the only task there is."""
         self.count = 0
+        self._rows = {}
         return self._by_depth.pop(self._depths.pop()).popleft()
 
     def count_open(self, closed: Container[int], depth_min: int = 0) -> int:
@@ -100,7 +145,7 @@ class TaskQueue:
             else:
                 tail = tail.take_last(wanted)
             count -= 1 if chained else len(tail)
-            self.count -= len(tail)
+            self._count(tail.client, -len(tail))
             recalled.append(tail)
         return recalled
 
@@ -134,8 +179,17 @@ class TaskQueue:
                 self._by_depth[depth] = kept
             else:
                 self._drop_line(depth)
-        self.count -= sum(len(tasks) for tasks in (*removed, *orphaned))
+        if removed:
+            self._count(client, -sum(len(tasks) for tasks in (*removed, *orphaned)))
         return removed, orphaned
+
+    def _count(self, client: bytes, rows: int) -> None:
+        self.count += rows
+        left = self._rows.get(client, 0) + rows
+        if left:
+            self._rows[client] = left
+        else:
+            del self._rows[client]
 
     def _line(self, depth: int) -> deque[TaskSlice]:
         line = self._by_depth.get(depth)

@@ -79,6 +79,7 @@ class Reporter:
             and self._results.rows < HOLD_ROWS_MAX
             and not self._counts[State.BLOCKED]
             and not self._parents
+            and self._queue.has_all(self._results.clients())
         )
 
     def _is_short_of_room(self) -> bool:

@@ -134,6 +134,10 @@ class ResultCollector:
         self._full = [entry for entry in self._full if entry[0] != client]
         self.rows = len(self.task_keys())
 
+    def clients(self) -> set[bytes]:
+        """Return the clients whose results wait."""
+        return {*self._unjoined, *self._by_client}
+
     def task_keys(self) -> list[tuple[bytes, int]]:
         """Return (client, number) of every result that waits, for invariants."""
         entries: list[tuple[bytes, _Columns | _Rows]] = [

@@ -44,10 +44,10 @@ class AgentState:
             give_up_seconds=options.death_timeout_seconds,
         )
         self.departure = Departure(self.connection, self.outbox)
-        self.queue = TaskQueue()
+        self.durations = DurationEstimates()
+        self.queue = TaskQueue(self.durations)
         self.results = ResultCollector()
         self.functions = FunctionTable()
-        self.durations = DurationEstimates()
         self.transfers = ObjectTransfers(options.object_cache_bytes, self.outbox)
         self.processors = ProcessorTable(self.slots)
         self.lending = Lending(self.processors, self.queue)

@@ -18,6 +18,7 @@ from scaler_worker.processor.functions import FunctionTable
 from scaler_worker.processor.inbox import Inbox
 from scaler_worker.processor.process_state import ProcessState
 from scaler_worker.processor.result_buffer import ResultBuffer
+from scaler_worker.processor.task_records import Tasks
 
 FLUSH_SECONDS = 0.004
 FLUSH_AHEAD_SECONDS = 0.010
@@ -65,6 +66,7 @@ class TaskLoop:
         rows, functions, blocking = self._inbox.rows, self._functions, self._blocking
         results, chain_results = self._results, self._chain_results
         buffer, awakening, run = results.results, self._awakening, self._execution.run
+        tasks: Tasks | None = None
         is_due = False
         ended_at = 0.0
         while True:
@@ -73,6 +75,11 @@ class TaskLoop:
             except IndexError:
                 break
             function = functions.loaded.get(row.function)
+            if row.tasks is not tasks:
+                if buffer and tasks is not None and row.tasks.client != tasks.client:
+                    # Its client has nothing more here for now, and may be waiting.
+                    results.flush()
+                tasks = row.tasks
             if buffer and (function is None or function.seconds > SLOW_SECONDS):
                 results.flush()
             result, ended_at = run(row, function, state)
