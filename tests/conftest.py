@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from scaler_protocol.testing.security_directory import make_security_directory
 from tests.with_keys import sitecustomize
 
 KEYS = os.environ.get("SCALER_TEST_SECURITY", "")
@@ -30,6 +29,9 @@ def keys_for_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     if not KEYS:
         yield
         return
+    # Not above: the architecture's tests run where no package is installed.
+    from scaler_protocol.testing.security_directory import make_security_directory
+
     path = make_security_directory(tmp_path_factory.mktemp("security") / "keys") if KEYS == "1" else Path(KEYS)
     end = sitecustomize.install(str(path.absolute()))
     with pytest.MonkeyPatch.context() as patch:
