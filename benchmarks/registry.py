@@ -20,6 +20,7 @@ WORKLOAD_ORDER = (
     *("submit", "map", "roundtrip", "busy", "sleep"),
     *("echo-bytes", "echo-numpy", "shared"),
     *("tree", "chain", "million", "fibonacci"),
+    *("clients", "lone"),
     *("start", "memory", "scheduler-cpu", "core-scale", "monitors"),
 )
 

@@ -53,6 +53,10 @@ class Cluster(ABC):
         """The process that decides where tasks run."""
         raise NotSupported("it has no scheduler process of its own")
 
+    def address(self) -> str:
+        """Where further clients connect to."""
+        raise NotSupported("it takes no further clients")
+
     def monitor_address(self) -> str:
         """Where scaler_ui and scaler_top connect to."""
         raise NotSupported("this repository's monitors do not speak its protocol")

@@ -49,6 +49,7 @@ class ScalerCluster(Cluster):
         # Scheduler, object storage and monitor: the older two number them on from the address.
         self._port = free_ports(3)
         address = f"tcp://127.0.0.1:{self._port}"
+        self._address = address
         self._combo = (
             _Apart(address, workers)
             if apart
@@ -74,6 +75,9 @@ class ScalerCluster(Cluster):
     def read_shared(self, function: Callable[[Any, int], Any], value: Any, count: int) -> list[Any]:
         reference = self._client.send_object(value)
         return self.gather([self._client.submit(function, reference, index) for index in range(count)])
+
+    def address(self) -> str:
+        return self._address
 
     def fibonacci(self, n: int) -> int:
         return int(self._client.submit(fibonacci, self._client, n).result())

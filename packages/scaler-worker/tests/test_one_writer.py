@@ -30,6 +30,7 @@ WRITERS = {
     # Of a slice of tasks.
     "index": {"processors"},
     "begins": {"queue"},
+    "each": {"queue"},
     "ends": {"queue"},
     "abandoned": {"endings"},
     # Of a received batch, where the sender may leave it out.

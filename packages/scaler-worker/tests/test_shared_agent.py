@@ -116,3 +116,18 @@ def test_tasks_taken_back_keep_their_place() -> None:
     left = [number for numbers in harness.look().queued for number in numbers]
     assert sorted(left) == sorted({*range(10), *range(1000, 1010)} - {0})
     assert left[0] == 1
+
+
+def test_a_long_slice_makes_room_for_others_after_each_turn() -> None:
+    harness = shared()
+    # It came when nobody else was there, so it holds all that the agent wanted.
+    harness.submit(range(400), CLIENT)
+    for first in range(1000, 1200, 2):
+        harness.submit(range(first, first + 2), OTHER)
+    ran: list[int] = []
+    for _ in range(120):
+        ran.append(harness.look().processors[0].tasks[0])
+        harness.finish(0, microseconds=2000)
+    late = ran[20:]
+    own = sum(1 for number in late if number < 1000)
+    assert 0.4 * len(late) <= own <= 0.6 * len(late)

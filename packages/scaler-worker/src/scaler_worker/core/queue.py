@@ -1,8 +1,8 @@
 """Tasks an agent holds and has not handed to a processor: deeper ones first, then fairly by client.
 
-Within a depth, slices stand in the order in which their turns end, in *virtual* microseconds. A client's turns follow one
-another, and its first one begins where the slice that was taken last begins. So the slice of a client with little to do goes
-ahead of those that others have waiting, and the slices of one client stay in order.
+Within a depth, slices stand in the order in which their next turns end, in *virtual* microseconds. A client's turns follow one
+another, and its first one begins where the turn that was taken last begins. So the slice of a client with little to do goes
+ahead of those that others have waiting, a long one makes room for others after each turn, and those of one client stay in order.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from collections.abc import Container, Iterator, Set
 
 from scaler_worker.core.durations import DurationEstimates
 from scaler_worker.core.slices import TaskSlice, split_out
+
+TURN_MICROSECONDS = 4000.0
+"""Work of one client that goes before others have their turn."""
 
 UNKNOWN_MICROSECONDS = 1000.0
 """How long tasks take of which nothing is known, if nothing is known of any."""
@@ -59,14 +62,10 @@ class TaskQueue:
             self._clock = 0.0
             self._ends = {}
         if self.count or rows > 1:
-            microseconds = self._durations.of(tasks) or self._durations.mean_microseconds or UNKNOWN_MICROSECONDS
+            tasks.each = self._durations.of(tasks) or self._durations.mean_microseconds or UNKNOWN_MICROSECONDS
             tasks.begins = max(self._clock, self._ends.get(client, 0.0))
-            tasks.ends = self._ends[client] = tasks.begins + rows * microseconds
-        line = self._line(tasks.batch.depth)
-        place = len(line)
-        while place and line[place - 1].ends > tasks.ends:
-            place -= 1
-        line.insert(place, tasks)
+            self._ends[client] = tasks.begins + rows * tasks.each
+        self._insert(self._line(tasks.batch.depth), tasks)
         self._count(client, rows)
 
     def put_back(self, tasks: TaskSlice) -> None:
@@ -107,7 +106,9 @@ class TaskQueue:
                 self._drop_line(depth)
         else:
             taken = head.take(count)
-            head.begins += (head.ends - head.begins) * count / rows
+            head.begins += count * head.each
+            if head.begins >= head.ends and len(line) > 1:
+                self._insert(line, line.popleft())
         self._count(batch.client, -count)
         return taken
 
@@ -182,6 +183,13 @@ class TaskQueue:
         if removed:
             self._count(client, -sum(len(tasks) for tasks in (*removed, *orphaned)))
         return removed, orphaned
+
+    def _insert(self, line: deque[TaskSlice], tasks: TaskSlice) -> None:
+        tasks.ends = tasks.begins + min(TURN_MICROSECONDS, len(tasks) * tasks.each)
+        place = len(line)
+        while place and line[place - 1].ends > tasks.ends:
+            place -= 1
+        line.insert(place, tasks)
 
     def _count(self, client: bytes, rows: int) -> None:
         self.count += rows

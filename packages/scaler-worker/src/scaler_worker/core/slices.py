@@ -16,7 +16,8 @@ class TaskSlice:
 
     `first_byte` is where the first row's payload begins. An *abandoned* slice belongs to a client that is gone: it may
     still be running, but nobody wants its results. `index` is what the first row is known by at the processor it was
-    handed to, and means nothing before. `begins` and `ends` are its turn in the agent's queue (see `queue`).
+    handed to, and means nothing before. `begins` and `ends` are its next turn in the agent's queue,
+    `each` is what a row adds to it (see `queue`).
 
     Rows of one chain stay together: whoever cuts a slice cuts between chains (`whole`), or gives back to the scheduler what
     is left of one (`continued`).
@@ -30,6 +31,7 @@ class TaskSlice:
     index: int = 0
     begins: float = 0.0
     ends: float = 0.0
+    each: float = 0.0
 
     def __len__(self) -> int:
         return self.stop - self.start
