@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
+import signal
+import socket
+import struct
 import subprocess
 import sys
 import time
@@ -18,6 +22,8 @@ from scaler_protocol.security.directory import read_key
 from scaler_protocol.security.keys import pinned_id, to_text
 from scaler_protocol.testing.readable_python import readable_python
 from scaler_protocol.testing.security_directory import make_security_directory
+from scaler_worker.processor.descriptors import FIRST_NUMBER
+from scaler_worker.processor.records import Kind
 from tests.integration.deployment import ROOT, Deployment, wait_for
 from tests.integration.functions import add, process_id, sleep_and_return, square
 
@@ -342,3 +348,54 @@ def test_one_task_too_large_leaves_the_others_alone(client: Client) -> None:
         client.submit(take, 900 * MIB).result()
     assert [future.result() for future in neighbours] == list(range(20))
     assert client.submit(process_id).result()
+
+
+def shrink_what_is_open() -> None:
+    """Shrink every file this process has open, and die: whoever maps one of them would die of reading it."""
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            if int(name) > 2:
+                os.ftruncate(int(name), 0)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def write_records(*packets: bytes) -> str:
+    """Write into the channel of this processor, in its name."""
+    with socket.socket(fileno=os.dup(FIRST_NUMBER)) as channel:
+        for packet in packets:
+            channel.send(packet)
+    return "written"
+
+
+def agents_of(fenced: Fenced) -> int:
+    return fenced.log.read_text().count("registered with the scheduler")
+
+
+@pytest.mark.parametrize(
+    "packets",
+    [
+        pytest.param([(Kind.RELAY_OPEN, b"f" * 16 + b"x"), (Kind.RELAY_CLOSE, b"f" * 16)], id="another's client"),
+        pytest.param([(Kind.RELAY_OPEN, b"f" * 16 + b"a" + "é".encode() * 600)], id="a name too long"),
+        pytest.param([(Kind.BLOCKED, struct.pack("=IQ", 77, 5)), (Kind.UNBLOCKED, b"\0")], id="given back"),
+    ],
+)
+def test_what_a_task_writes_in_its_processor_s_name_harms_no_others(
+    client: Client, fenced: Fenced, packets: list[tuple[Kind, bytes]]
+) -> None:
+    before = agents_of(fenced)
+    hostile = client.submit(write_records, *(bytes((kind, 0)) + body for kind, body in packets))
+    with contextlib.suppress(ProcessorDiedError):
+        assert hostile.result(timeout=30) == "written"
+    # More than one for each processor: none of them swallows what it is given.
+    assert [future.result(timeout=30) for future in [client.submit(square, n) for n in range(200)]] == [
+        n**2 for n in range(200)
+    ]
+    assert agents_of(fenced) == before
+
+
+def test_a_task_cannot_shrink_what_its_agent_reads(client: Client, fenced: Fenced) -> None:
+    before = agents_of(fenced)
+    with pytest.raises(ProcessorDiedError):
+        client.submit(shrink_what_is_open).result(timeout=30)
+    assert client.map(square, range(500)) == [number**2 for number in range(500)]
+    assert agents_of(fenced) == before

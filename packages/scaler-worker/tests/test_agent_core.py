@@ -16,6 +16,7 @@ from scaler_worker.core import effects, events
 from scaler_worker.core.deaths import DELAY_SECONDS_MAX, UNSTARTED_DEATHS_MAX
 from scaler_worker.core.endings import TAKE_BACK_SECONDS
 from scaler_worker.core.lifecycle import FAILED_STARTS_MAX
+from scaler_worker.core.nesting import CLIENTS_MAX
 from scaler_worker.core.reporting import HOLD_SECONDS
 
 
@@ -1130,3 +1131,55 @@ def test_an_agent_that_waits_for_its_scheduler_says_so() -> None:
     )
     harness.welcome()
     assert harness.take(effects.Log)[0] == effects.Log(20, "the scheduler at tcp://there:1 answers")
+
+
+# --- what a hostile task writes into its processor's channel
+
+
+@pytest.mark.parametrize("kind", [events.ProcessorBlocked, events.ProcessorGaveBack])
+@pytest.mark.parametrize(("generation", "next_index"), [(7, 1), (0, 1), (1, 0), (1, 1000), (2**32 - 1, 2**63)])
+def test_a_processor_that_gives_back_what_it_was_not_given_is_replaced(
+    kind: type[events.ProcessorBlocked] | type[events.ProcessorGaveBack], generation: int, next_index: int
+) -> None:
+    harness = AgentHarness(slots=1)
+    harness.submit([1])
+    harness.finish(0)
+    harness.submit([2])
+    harness.step(kind(0, generation, next_index))
+    assert [effect.processor for effect in harness.take(effects.KillProcessor)] == [0]
+    assert list(harness.look().processors[0].tasks) == [2], "its death will be counted against it"
+
+
+def relay_opened(harness: AgentHarness, processor: int, client: bytes) -> bool:
+    """Open a client inside a processor; return whether the processor lives on."""
+    harness.step(events.RelayOpened(processor, client))
+    return not harness.take(effects.KillProcessor)
+
+
+def test_a_processor_whose_client_is_not_this_worker_s_is_replaced() -> None:
+    harness = AgentHarness(slots=1, identity_prefix=b"k" * 8)
+    assert relay_opened(harness, 0, b"k" * 8 + b"n" * 8)
+    assert not relay_opened(harness, 0, b"x" * 16)
+    harness.step(events.RelayClosed(0, b"x" * 16))
+    harness.wait(5.0)
+    assert not harness.said(m.ClientGone), "the scheduler would close the connection for it"
+
+
+def test_no_processor_speaks_for_a_client_of_another_one() -> None:
+    harness = AgentHarness(slots=2)
+    client = b"n" * 16
+    assert relay_opened(harness, 0, client)
+    harness.step(events.RelayFrames(1, client, [b"forged"], False))
+    harness.step(events.RelayClosed(1, client))
+    assert not harness.said(m.Relay)
+    assert not harness.said(m.ClientGone)
+    assert not relay_opened(harness, 1, client)
+    harness.step(events.RelayFrames(0, client, [b"honest"], False))
+    assert [relay.inner for relay in harness.said(m.Relay)] == [[b"honest"]]
+
+
+def test_clients_of_a_processor_are_bounded() -> None:
+    harness = AgentHarness(slots=1)
+    for number in range(CLIENTS_MAX):
+        assert relay_opened(harness, 0, number.to_bytes(16, "big"))
+    assert not relay_opened(harness, 0, b"n" * 16)

@@ -26,7 +26,7 @@ from scaler_worker.processor.host_objects import PLACE_BYTES, HostObjects, Place
 from scaler_worker.processor.memory import peak_bytes, reset_peak
 from scaler_worker.processor.object_files import drop_object, map_object, read_place, write_object, write_token
 from scaler_worker.processor.output import LOG, STDERR, STDOUT, TASK_BYTES_MAX, OutputCapture, TaskLogHandler
-from scaler_worker.processor.page import RunningPage
+from scaler_worker.processor.page import PAGE_BYTES, RunningPage
 from scaler_worker.processor.preload import PreloadError, parse_preload, run_preload
 from scaler_worker.processor.records import (
     PACKET_BYTES_MAX,
@@ -479,3 +479,13 @@ def test_a_record_of_more_ids_than_it_has_bytes_costs_no_memory() -> None:
     many = bytes(4) + b"\xff" * 4
     with pytest.raises(ValueError, match="ids in a record of"):
         records.Reader(many, 0).ids(2**32 - 1)
+
+
+def test_the_page_that_an_agent_reads_cannot_shrink() -> None:
+    descriptor = RunningPage.create()
+    try:
+        for size in (0, 2 * PAGE_BYTES):
+            with pytest.raises(PermissionError):
+                os.ftruncate(descriptor, size)
+    finally:
+        os.close(descriptor)

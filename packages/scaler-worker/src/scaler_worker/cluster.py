@@ -142,6 +142,7 @@ class Agent:
                 scheduler_address=str(address),
                 object_storage_address=storage_address,
                 object_cache_bytes=cache_bytes,
+                identity_prefix=prefix,
             )
         )
         self._incarnation = incarnation

@@ -93,15 +93,15 @@ class AgentCore:
             events.Incoming: self._on_incoming,
             events.ProcessorReady: self._lifecycle.on_ready,
             events.ProcessorResults: self._completion.on_results,
-            events.ProcessorBlocked: self._nesting.on_blocked,
+            events.ProcessorBlocked: self._on_blocked,
             events.ProcessorUnblocked: self._nesting.on_unblocked,
             events.ProcessorUnfinished: self._nesting.on_unfinished,
-            events.ProcessorGaveBack: self._returns.on_gave_back,
+            events.ProcessorGaveBack: self._on_gave_back,
             events.ProcessorFaulty: self._lifecycle.on_faulty,
             events.ProcessorExited: self._lifecycle.on_exited,
             events.ProcessorOutput: self._reporter.on_output,
             events.ChunkFailures: self._reporter.on_chunk_failures,
-            events.RelayOpened: self._nesting.on_relay_opened,
+            events.RelayOpened: self._on_relay_opened,
             events.RelayFrames: self._nesting.on_relay_frames,
             events.RelayClosed: self._nesting.on_relay_closed,
             events.ObjectWanted: self._on_object_wanted,
@@ -273,6 +273,32 @@ class AgentCore:
         self._state.durations.forget(dropped)
         for processor in self._processors.by_number.values():
             processor.known.forget(dropped)
+
+    # --- what a processor says that it may not
+
+    def _on_blocked(self, event: events.ProcessorBlocked, now: float) -> None:
+        if self._gives_back_rightly(event):
+            self._nesting.on_blocked(event, now)
+
+    def _on_gave_back(self, event: events.ProcessorGaveBack, now: float) -> None:
+        if self._gives_back_rightly(event):
+            self._returns.on_gave_back(event, now)
+
+    def _gives_back_rightly(self, event: events.ProcessorBlocked | events.ProcessorGaveBack) -> bool:
+        """Replace a processor that gives back what it cannot have: what it is handed from then on would never run."""
+        processor = self._processors.by_number.get(event.processor)
+        if processor is None or processor.may_give_back(event.generation, event.next_index):
+            return True
+        self._lifecycle.replace_faulty(processor, "gives back tasks that it was not given")
+        return False
+
+    def _on_relay_opened(self, event: events.RelayOpened, now: float) -> None:
+        processor = self._processors.by_number.get(event.processor)
+        fault = self._nesting.fault_of(event)
+        if processor is not None and fault:
+            self._lifecycle.replace_faulty(processor, fault)
+        else:
+            self._nesting.on_relay_opened(event, now)
 
     # --- objects
 

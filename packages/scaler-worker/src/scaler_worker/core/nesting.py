@@ -15,6 +15,9 @@ from scaler_worker.core.processors import Processor
 from scaler_worker.core.returns import TaskReturns
 from scaler_worker.core.state import AgentState
 
+CLIENTS_MAX = 1000
+"""Clients that live in one processor at once."""
+
 RETURN_REPEAT_SECONDS = 1.0
 """How often tasks that may not start are given back again, while they may not."""
 
@@ -87,6 +90,20 @@ class Nesting:
 
     # --- clients inside processors
 
+    def fault_of(self, event: events.RelayOpened) -> str:
+        """Return what is wrong with a client that a processor says it has, as the end of a sentence; empty if nothing is.
+
+        An id that is another's would have the scheduler close the connection of this agent, again and again.
+        """
+        if not event.client.startswith(self._state.options.identity_prefix):
+            return "has a client whose id is not one of this worker's"
+        if self.processor_of_client.get(event.client, event.processor) != event.processor:
+            return "has a client of another processor"
+        processor = self._processors.get(event.processor)
+        if processor is not None and len(processor.clients) >= CLIENTS_MAX:
+            return f"has more than {CLIENTS_MAX} clients"
+        return ""
+
     def on_relay_opened(self, event: events.RelayOpened, now: float) -> None:
         """A client inside a task has been made."""
         processor = self._processors.get(event.processor)
@@ -107,7 +124,7 @@ class Nesting:
                 self.return_at = now
         # Relays are plain: before the session stands they are lost, and the client inside repeats them.
         connection = self._state.connection
-        if connection.established and event.client in self.processor_of_client:
+        if connection.established and self.processor_of_client.get(event.client) == event.processor:
             connection.send_plain(m.Relay(event.client, [bytes(frame) for frame in event.frames]))
 
     def on_relay_closed(self, event: events.RelayClosed, now: float) -> None:

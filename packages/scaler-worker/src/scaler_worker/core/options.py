@@ -29,6 +29,8 @@ class AgentOptions:
     object_storage_address: str = ""
     """Overrides what the scheduler says."""
     object_cache_bytes: int = 1024**3
+    identity_prefix: bytes = b""
+    """How the ids of clients inside its tasks begin; empty without keys."""
 
 
 def hello_of(options: AgentOptions) -> m.Hello:

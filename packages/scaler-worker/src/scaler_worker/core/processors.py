@@ -57,6 +57,10 @@ class Processor:
         """The index of the first row that the processor has not answered."""
         return self.pipe[0].index if self.pipe else self.next_index
 
+    def may_give_back(self, generation: int, next_index: int) -> bool:
+        """Whether it can have dropped what it was handed from `next_index` on, and raised its generation to this."""
+        return generation == self.generation + 1 and self.front_index <= next_index <= self.next_index
+
     def pipe_bytes(self) -> int:
         """Return how many payload bytes lie in its pipe."""
         return sum([tasks.payload_bytes() for tasks in self.pipe]) if self.pipe else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 
@@ -21,9 +22,13 @@ class RunningPage:
 
     @staticmethod
     def create() -> int:
-        """Return the descriptor of a new, zeroed page; the caller closes it."""
-        descriptor = os.memfd_create("scaler-processor", os.MFD_CLOEXEC)
+        """Return the descriptor of a new, zeroed page, which never shrinks: a task could kill the agent, which reads it, so.
+
+        The caller closes it.
+        """
+        descriptor = os.memfd_create("scaler-processor", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(descriptor, PAGE_BYTES)
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
         return descriptor
 
     @property

@@ -127,7 +127,7 @@ class Template:
         if not message:
             return False
         if not descriptors:
-            self._import(message.decode())
+            self._import(message.decode(errors="replace"))
             return True
         number, slot = START.unpack(message)
         try:
@@ -180,6 +180,10 @@ class Template:
                 os.close(pidfd)
             tasks, control, page, standard_error = descriptors
             os.dup2(standard_error, 2)
+            if self._options.fences.account is not None:
+                # Another user's tasks must not have the agent's own log in their hands, where that is a file.
+                os.dup2(standard_error, 1)
+                sys.stdout = os.fdopen(1, "w", errors="backslashreplace", closefd=False)
             os.close(standard_error)
             tasks, control = moved_out_of_reach(tasks), moved_out_of_reach(control)
             # The old object knows another kind of file.

@@ -18,7 +18,7 @@ from scaler_worker.processor.protocol import (
     EXITED,
     FORK_FAILED_STATUS,
     FORKED,
-    MODULE_NAME_BYTES_MAX,
+    IMPORTED_AHEAD,
     REPORT,
     START,
     STOPPED,
@@ -110,7 +110,8 @@ class ProcessorPool:
 
     def _import_ahead(self, module_name: str) -> None:
         """Tasks make clients: let processors to come have the module already, for a tree of tasks needs many of them."""
-        if module_name not in self._imported and len(module_name) < MODULE_NAME_BYTES_MAX:
+        # Names come from tasks; the template, which may be root's, gets none that it would not import.
+        if module_name in IMPORTED_AHEAD and module_name not in self._imported:
             self._imported.add(module_name)
             with contextlib.suppress(OSError):
                 self._socket.send(module_name.encode())

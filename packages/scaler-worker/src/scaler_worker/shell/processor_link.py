@@ -250,7 +250,7 @@ class ProcessorLink:
             client, frames = read_relay(body)
             return events.RelayFrames(number, client, list(frames), kind == Kind.RELAY_UNFINISHED)
         if kind == Kind.RELAY_OPEN and len(body) > ID_BYTES:
-            self._import_ahead(body[ID_BYTES:].decode())
+            self._import_ahead(body[ID_BYTES:].decode(errors="replace"))
             return events.RelayOpened(number, body[:ID_BYTES])
         if kind == Kind.RELAY_CLOSE and len(body) == ID_BYTES:
             return events.RelayClosed(number, body)
@@ -262,7 +262,7 @@ class ProcessorLink:
             self.pid = self.pid or int.from_bytes(body[:PID_BYTES], "little")
             return events.ProcessorReady(number, self.pid)
         if kind == Kind.START_FAILED and not self._is_ready:
-            self._start_error = body.decode()
+            self._start_error = body.decode(errors="replace")
         elif kind == Kind.RETIRED:
             self._retirement = body.decode(errors="replace")
         else:
