@@ -12,7 +12,13 @@ import zmq
 
 from scaler_protocol.errors import TransportError
 from scaler_protocol.testing.waiting import wait_until
-from scaler_protocol.transport.publisher import Publisher, Subscriber
+from scaler_protocol.transport.publisher import (
+    RECEIVED_BYTES_MAX,
+    SUBSCRIPTIONS_MAX,
+    TOPICS_MAX,
+    Publisher,
+    Subscriber,
+)
 
 PATIENCE_S = 10.0
 
@@ -94,3 +100,50 @@ def test_addresses_that_cannot_be_used_are_clear_errors(publisher: Publisher) ->
         Publisher(publisher.address)
     with pytest.raises(TransportError, match="cannot connect to nonsense"):
         Subscriber("nonsense")
+
+
+def test_too_many_subscriptions_end_all_connections_and_honest_ones_come_back(
+    publisher: Publisher, caplog: pytest.LogCaptureFixture
+) -> None:
+    def are_ended() -> bool:
+        publisher.update_subscribers()
+        return "subscribes more than" in caplog.text
+
+    def is_back() -> bool:
+        # libzmq subscribes again while somebody receives.
+        assert honest.receive(0.01) is None
+        return publisher.update_subscribers() == 1 and publisher.topics() == [b"news"]
+
+    context: zmq.Context[Any] = zmq.Context()
+    greedy = context.socket(zmq.XSUB)
+    greedy.setsockopt(zmq.SNDHWM, 0)
+    greedy.connect(publisher.address)
+    with closing(Subscriber(publisher.address, [b"news"])) as honest:
+        try:
+            for number in range(SUBSCRIPTIONS_MAX + 10):
+                greedy.send(b"\1" + number.to_bytes(4, "big"))
+            wait_until(are_ended)
+            assert len(publisher.topics()) <= TOPICS_MAX
+        finally:
+            greedy.close(linger=0)
+            context.term()
+        wait_until(is_back)
+        publisher.send([b"news", b"today"])
+        assert honest.receive(5.0) == [b"news", b"today"]
+
+
+def test_a_topic_longer_than_any_ends_its_connection(publisher: Publisher) -> None:
+    context: zmq.Context[Any] = zmq.Context()
+    greedy = context.socket(zmq.XSUB)
+    try:
+        greedy.setsockopt(zmq.LINGER, 0)
+        events = greedy.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        greedy.connect(publisher.address)
+        greedy.send(b"\1" + bytes(RECEIVED_BYTES_MAX))
+        assert events.poll(5000)
+        assert publisher.update_subscribers() == 0
+    finally:
+        greedy.disable_monitor()
+        events.close(linger=0)
+        greedy.close(linger=0)
+        context.term()

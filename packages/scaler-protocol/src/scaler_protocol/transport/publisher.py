@@ -38,6 +38,15 @@ TRIES_TO_BIND_QUIETLY = 5
 TOPICS_MAX = 1_000
 """Most different topics that are remembered, because anybody may subscribe to anything."""
 
+RECEIVED_BYTES_MAX = 512
+"""Largest frame that a subscriber may send: a topic, or what the handshake needs. libzmq keeps some fifty bytes for each byte."""
+
+SUBSCRIPTIONS_MAX = 10_000
+"""Subscriptions of all subscribers together. If there are more, all connections are closed, and honest subscribers come back."""
+
+UNREAD_SUBSCRIPTIONS_MAX = 1_000
+"""Subscriptions of one subscriber that libzmq takes in before they are counted."""
+
 
 class Publisher:
     """A bound XPUB. It knows the subscriptions, so that the owner collects only what somebody wants.
@@ -74,32 +83,37 @@ class Publisher:
             self.close()
             raise
         self._topics: Counter[bytes] = Counter()
+        self._subscriptions = 0
+        """How many there are, also to topics that are not remembered."""
 
     def _open(self, address: str) -> zmq.Socket[Any]:
         socket: zmq.Socket[Any] = self._context.socket(zmq.XPUB)
         configure(socket, address)
         socket.setsockopt(zmq.SNDHWM, self._queue_messages)
         socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.MAXMSGSIZE, RECEIVED_BYTES_MAX)
+        socket.setsockopt(zmq.RCVHWM, UNREAD_SUBSCRIPTIONS_MAX)
         socket.setsockopt(zmq.XPUB_VERBOSER, 1)
         if self._readers is not None:
             self._readers.prepare(socket)
         return socket
 
     def refresh_authorities(self) -> None:
-        """Disconnect subscribers whose keys are not let in any more.
+        """Disconnect subscribers whose keys are not let in any more. To be called several times a second."""
+        if self._readers is not None and self._readers.take_revoked():
+            self._disconnect_all()
+        if self._tries_to_bind:
+            self._listen_again()
 
-        libzmq cannot close the connection of one of them. So all are closed, and whoever is let in connects again by itself.
-        To be called several times a second.
-        """
-        if self._readers is None:
-            return
-        if self._readers.take_revoked():
-            self._socket.close(linger=0)
-            self._topics.clear()
-            self._socket = self._open(self.address)
-            self._tries_to_bind = 1
-        if not self._tries_to_bind:
-            return
+    def _disconnect_all(self) -> None:
+        """libzmq cannot close the connection of one subscriber. So all are closed, and who is let in connects again by itself."""
+        self._socket.close(linger=0)
+        self._topics.clear()
+        self._subscriptions = 0
+        self._socket = self._open(self.address)
+        self._tries_to_bind = 1
+
+    def _listen_again(self) -> None:
         try:
             bind(self._socket, self.address)
             self._tries_to_bind = 0
@@ -110,13 +124,20 @@ class Publisher:
                 logger.error("monitors cannot connect again yet: %s", error)
 
     def update_subscribers(self) -> int:
-        """Read new subscriptions and cancellations; return how many subscriptions there are."""
+        """Read new subscriptions and cancellations; return how many subscriptions there are to topics that are remembered."""
+        if self._tries_to_bind:
+            self._listen_again()
         while True:
             try:
                 event = self._socket.recv(zmq.NOBLOCK)
             except zmq.Again:
                 return self._topics.total()
             kind, topic = event[:1], event[1:]
+            self._subscriptions += 1 if kind == b"\1" else -1 if kind == b"\0" else 0
+            if self._subscriptions > SUBSCRIPTIONS_MAX:
+                logger.error("somebody subscribes more than %d times: monitors are disconnected", SUBSCRIPTIONS_MAX)
+                self._disconnect_all()
+                return 0
             if kind == b"\1" and (topic in self._topics or len(self._topics) < TOPICS_MAX):
                 self._topics[topic] += 1
             elif kind == b"\0" and topic in self._topics:
