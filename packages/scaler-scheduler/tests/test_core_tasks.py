@@ -670,6 +670,18 @@ def test_versions_must_match() -> None:
     assert agent.connection.established
 
 
+def test_the_first_agent_decides_about_the_python_version() -> None:
+    harness = Harness()
+    snake = Peer(harness, identity("snake"), m.Hello(m.Role.CLIENT, "snake", identity("snake"), python_version="2.7"))
+    assert snake.connection.established
+    client, agent = Client(harness, "client"), Agent(harness, "agent")
+    (refused,) = snake.take(RefusedByPeer)
+    assert "Python 2.7 does not fit this cluster, where agent runs" in refused.reason
+    client.define()
+    client.submit(1)
+    assert agent.run_all() == [1]
+
+
 def test_shutdown_tells_everybody() -> None:
     harness = Harness()
     client, agent = Client(harness, "client"), Agent(harness, "agent")

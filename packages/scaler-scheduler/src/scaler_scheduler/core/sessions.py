@@ -176,14 +176,10 @@ class PeerSessions:
         if known is not None and known.peer != peer:
             # Otherwise it would get the results of the other one.
             return f"another connection has the identity of this {hello.role.name.lower()}"
-        for other in self._peers.values():
-            if other.hello.python_version != hello.python_version:
-                return (
-                    f"Python {hello.python_version} does not fit this cluster, where {other.hello.name} runs Python "
-                    f"{other.hello.python_version}: pickled functions do not move between Python versions"
-                )
-            # Everybody here passed this check, so one comparison speaks for all.
-            break
+        # Only agents count: a client of another version must not keep everybody else out. All of them passed this check, so
+        # one comparison speaks for all.
+        for agent in self._agents.by_peer.values():
+            return _misfit(hello, agent)
         return None
 
     def _admit(self, peer: Peer, hello: m.Hello, now: float) -> PeerRecord:
@@ -191,8 +187,11 @@ class PeerSessions:
         if hello.role is m.Role.AGENT:
             assert isinstance(peer, bytes)
             agent = AgentRecord(peer, hello, session, now)
+            is_first = not self._agents.by_peer
             self._agents.add(agent)
             self._peers[peer] = agent
+            if is_first:
+                self._give_up_misfits(agent, now)
             self._marks.placement_due = True
             workers = "1 worker" if agent.slots == 1 else f"{agent.slots} workers"
             self._outbox.log("info", f"agent {hello.name} with {workers} connected from {hello.hostname}")
@@ -205,6 +204,13 @@ class PeerSessions:
         if not isinstance(peer, RelayedPeer):
             self._outbox.log("info", f"client {hello.name} connected from {hello.hostname}")
         return client
+
+    def _give_up_misfits(self, agent: AgentRecord, now: float) -> None:
+        """The first agent decides about the Python version. Clients that were here before it are told when they return."""
+        for client in list(self._clients.values()):
+            misfit = _misfit(client.hello, agent)
+            if misfit is not None:
+                self.give_up(client.peer, misfit, now)
 
     def _on_heartbeat(self, record: PeerRecord, heartbeat: m.Heartbeat) -> None:
         if isinstance(record, AgentRecord):
@@ -267,3 +273,13 @@ class PeerSessions:
                 self._departures.remove(record, f"silent for {silent:.0f} s", now, counted=True, retain=True)
             elif record.session.acknowledge_pending or silent > PROBE_AFTER_HEARTBEATS * self._config.heartbeat_seconds:
                 self._outbox.send_plain(record, m.Heartbeat())
+
+
+def _misfit(hello: m.Hello, agent: AgentRecord) -> str | None:
+    """Return why tasks cannot move between a peer and the agents; None if they can."""
+    if hello.python_version == agent.hello.python_version:
+        return None
+    return (
+        f"Python {hello.python_version} does not fit this cluster, where {agent.name} runs Python "
+        f"{agent.hello.python_version}: pickled functions do not move between Python versions"
+    )
