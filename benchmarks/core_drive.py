@@ -41,7 +41,7 @@ SHORT_TASKS = Pace(tasks_per_worker=20, rows_per_result=200, messages_per_turn=2
 LONG_TASKS = Pace(tasks_per_worker=2, rows_per_result=1, messages_per_turn=1)
 """Results trickle in, so the scheduler looks at its hosts again for every single one."""
 
-FUNCTION = content_id(b"benchmark")
+FUNCTION = content_id(b"Pbody")
 
 
 def measure(workers: int, tasks: int, pace: Pace) -> dict[str, float]:

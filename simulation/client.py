@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from scaler.core import ClientCore, effects, events
 from scaler.core.tasks import Task
+from scaler_protocol.ids import content_id
 from scaler_protocol.objects.storage import Done, Missing, Refused, StoreRequests, TimedOut
 from scaler_protocol.payloads.framing import FRAMED
 from scaler_protocol.wire import messages as m
@@ -21,7 +22,9 @@ from simulation.network import Network
 from simulation.process import Process
 from simulation.programs import Program
 
-FUNCTIONS = tuple((bytes([number]) * 16, b"P function %d" % number) for number in range(1, 6))
+FUNCTIONS: tuple[tuple[bytes, bytes], ...] = tuple(
+    (content_id(body), body) for body in (b"P function %d" % number for number in range(1, 6))
+)
 """The functions tasks are said to call: (id, body). What a task does is in its payload."""
 
 

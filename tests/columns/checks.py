@@ -116,6 +116,7 @@ def symphony() -> None:
     """The agent of the Symphony adapter, and what runs in its services."""
     from scaler_adapters.symphony.core import events
     from scaler_adapters.symphony.task_runner import RemoteResult, run_task
+    from scaler_protocol.ids import content_id
     from scaler_protocol.payloads import by_value
     from scaler_protocol.payloads.framing import PICKLED
     from scaler_protocol.wire import messages as m
@@ -124,8 +125,9 @@ def symphony() -> None:
 
     played: Any = importlib.import_module("symphony_harness")
     harness, client = played.Harness(), played.CLIENT
-    function, arguments = b"seen".ljust(16, b"."), PICKLED + pickle.dumps(((), {}))
-    harness.incoming(m.FunctionDefine(client, (function,), Packed.of([PICKLED + by_value.dumps(seen)])))
+    body, arguments = PICKLED + by_value.dumps(seen), PICKLED + pickle.dumps(((), {}))
+    function = content_id(body)
+    harness.incoming(m.FunctionDefine(client, (function,), Packed.of([body])))
     numbers = list(range(1, played.BASE + 1))
     columns = carried_columns([carry(given(number)) for number in numbers])
     payloads = Packed.of([arguments] * played.BASE)

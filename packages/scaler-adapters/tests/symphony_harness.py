@@ -6,13 +6,15 @@ from scaler_adapters.symphony.core import effects, events
 from scaler_adapters.symphony.core.agent import SymphonyCore
 from scaler_adapters.symphony.core.options import SymphonyOptions
 from scaler_adapters.symphony.task_runner import RemoteResult, RemoteTask
+from scaler_protocol.ids import content_id
 from scaler_protocol.testing.session_peer import SessionPeer
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.columns import Packed
 
 BASE = 2
 CLIENT = b"client".ljust(16, b".")
-FUNCTION = b"function".ljust(16, b".")
+BODY = b"Pbody"
+FUNCTION = content_id(BODY)
 
 
 class Harness:
@@ -31,7 +33,7 @@ class Harness:
         self.sent.clear()
         self.handle(events.Incoming(*self.scheduler.welcome(object_storage_address="tcp://127.0.0.1:2")))
         self.handle(events.SessionOpened())
-        self.incoming(m.FunctionDefine(CLIENT, (FUNCTION,), Packed.of([b"Pbody"])))
+        self.incoming(m.FunctionDefine(CLIENT, (FUNCTION,), Packed.of([BODY])))
 
     def handle(self, event: events.Event) -> None:
         self.core.handle(event, self.now)

@@ -10,13 +10,20 @@ from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.columns import Packed
 from scaler_scheduler.core import SchedulerConfig, SchedulerCore, effects, events
 
-FUNCTION = content_id(b"function")
+BODY = b"Pbody"
+FUNCTION = content_id(BODY)
 
 MessageType = TypeVar("MessageType")
 
 
 def identity(name: str) -> bytes:
     return name.encode().ljust(16, b".")
+
+
+def definition(client: bytes, *bodies: bytes, name: str = "module.f") -> m.FunctionDefine:
+    """Bodies, or the usual one, with the ids they must have."""
+    bodies = bodies or (BODY,)
+    return m.FunctionDefine(client, tuple(map(content_id, bodies)), Packed.of(bodies), (name,) * len(bodies))
 
 
 class Peer:
@@ -54,11 +61,8 @@ class Client(Peer):
         super().__init__(harness, peer, m.Hello(m.Role.CLIENT, name, identity(name)))
         self.next_number = 1
 
-    def define(self, *functions: bytes) -> None:
-        functions = functions or (FUNCTION,)
-        self.send(
-            m.FunctionDefine(self.id, functions, Packed.of([b"Pbody"] * len(functions)), ("module.f",) * len(functions))
-        )
+    def define(self) -> None:
+        self.send(definition(self.id))
 
     def batch(self, count: int, **options: Any) -> m.TaskBatch:
         numbers = list(range(self.next_number, self.next_number + count))

@@ -6,8 +6,9 @@ import random
 from collections.abc import Callable
 
 import pytest
-from harness import Agent, Client, Harness, Peer, identity
+from harness import FUNCTION, Agent, Client, Harness, Peer, definition, identity
 
+from scaler_protocol.ids import content_id
 from scaler_protocol.session import RefusedByPeer, Session
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.columns import Packed
@@ -145,8 +146,8 @@ class TestAgents:
         harness = Harness(recovery_grace_seconds=5)
         forger, client = Agent(harness, "forger", capacity=0), Client(harness, "client")
         client.define()
-        graph = m.GraphSubmit(client.id, 1, (b"function".ljust(16),), Packed.of([b"P"]), [0], [], [0])
-        client.send(m.FunctionDefine(client.id, graph.functions, Packed.of([b"P"]), ("f",)), graph)
+        graph = m.GraphSubmit(client.id, 1, (FUNCTION,), Packed.of([b"P"]), [0], [], [0])
+        client.send(graph)
         forger.send(m.Inventory(client.id, [1], [0xFFFF], [1]))
         agent = Agent(harness, "agent")
         agent.run_all()
@@ -269,8 +270,55 @@ class TestLimits:
     def test_names_of_functions_are_cut(self) -> None:
         harness = Harness()
         client = Client(harness, "client")
-        client.send(m.FunctionDefine(client.id, (identity("f"),), Packed.of([b"P"]), ("f" * 1_000_000,)))
-        assert harness.core.function_names([identity("f")]) == ["f" * 1_000]
+        client.send(definition(client.id, name="f" * 1_000_000))
+        assert harness.core.function_names([FUNCTION]) == ["f" * 1_000]
+
+    def test_the_id_of_a_function_is_the_hash_of_its_content(self) -> None:
+        harness = Harness()
+        squatter, client, agent = Client(harness, "squatter"), Client(harness, "client"), Agent(harness, "agent")
+        squatter.send(m.FunctionDefine(squatter.id, (FUNCTION,), Packed.of([b"Pforged"])))
+        client.define()
+        client.submit(1)
+        agent.run_all()
+        assert client.results() == {1: (m.Status.SUCCESS, b"Presult")}
+        assert disconnected(harness) == [squatter.id]
+
+    def test_a_serializer_makes_another_function_of_the_same_bytes(self) -> None:
+        serializer, body = b"Pserializer", b"Sbody"
+        key = content_id(serializer)
+        harness = Harness()
+        honest, agent = Client(harness, "honest"), Agent(harness, "agent")
+        ids = (content_id(body, key), key)
+        honest.send(m.FunctionDefine(honest.id, ids, Packed.of([body, serializer]), serializer=key))
+        honest.send(m.TaskBatch(honest.id, [1], ids[:1], Packed.of([b"P"]), serializer=key))
+        (define,) = agent.take(m.FunctionDefine)
+        assert (define.ids, define.serializer) == (ids, key)
+        for name, content, serializer_id in (
+            ("plain", body, b""),
+            ("joined", key + body, b""),
+            ("other", body, FUNCTION),
+        ):
+            forger = Client(harness, name)
+            message = m.FunctionDefine(forger.id, ids[:1], Packed.of([content]), serializer=serializer_id)
+            forger.send(message)
+            assert disconnected(harness)[-1:] == [forger.id]
+
+    @pytest.mark.parametrize(("limit", "value"), [("FUNCTIONS_MAX", 2), ("FUNCTION_BYTES_MAX", 24)])
+    def test_functions_of_a_client_are_limited_and_forgotten_with_it(
+        self, monkeypatch: pytest.MonkeyPatch, limit: str, value: int
+    ) -> None:
+        monkeypatch.setattr(f"scaler_scheduler.core.functions.{limit}", value)
+        harness = Harness()
+        client, hoarder = Client(harness, "client"), Client(harness, "hoarder")
+        client.define()
+        for body in (b"P1", b"P2", b"P1"):
+            hoarder.send(definition(hoarder.id, body))
+        assert disconnected(harness) == []
+        names = harness.core.function_names([FUNCTION, content_id(b"P1"), content_id(b"P2")])
+        assert names == ["module.f"] * 3
+        hoarder.send(definition(hoarder.id, b"P3"))
+        assert disconnected(harness) == [hoarder.id]
+        assert harness.core.function_names([FUNCTION, content_id(b"P1")]) == ["module.f", content_id(b"P1")[:4].hex()]
 
     def test_tasks_with_too_many_capabilities_end_their_clients_session(self) -> None:
         harness = Harness()

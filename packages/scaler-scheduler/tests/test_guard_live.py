@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import FUNCTION
+from harness import FUNCTION, definition
 
 from scaler_protocol.address import Address
 from scaler_protocol.security.audit import AuditLog
@@ -137,7 +137,7 @@ class Load:
             KeyRole.WORKER,
             lambda own: m.Hello(m.Role.AGENT, "honest", own, worker_names=("w",), capacity=1000, queue_limit=1000),
         )
-        self.client.connection.send(m.FunctionDefine(self.client.id, (FUNCTION,), Packed.of([b"P"]), ("module.f",)))
+        self.client.connection.send(definition(self.client.id))
         self.submitted = 0
 
     def submit(self, count: int) -> None:

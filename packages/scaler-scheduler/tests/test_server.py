@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from harness import FUNCTION
+from harness import FUNCTION, definition
 
 from scaler_protocol.address import Address
 from scaler_protocol.runtime.random_ids import new_id
@@ -129,7 +129,7 @@ def test_a_task_makes_the_whole_way(start: Start, peers: MakePeer) -> None:
     client, agent = peers(scheduler.address, client_hello()), peers(scheduler.address, agent_hello())
     client.wait_for_session()
     agent.wait_for_session()
-    client.connection.send(m.FunctionDefine(client.id, (FUNCTION,), Packed.of([b"Pbody"])))
+    client.connection.send(definition(client.id, name=""))
     client.connection.send(m.TaskBatch(client.id, [1, 2], (FUNCTION,), Packed.of([b"Pone", b"Ptwo"])))
     client.pump()
     agent.wait_for_message(m.FunctionDefine)
@@ -154,7 +154,7 @@ def test_the_audit_log_says_what_was_done(start: Start, peers: MakePeer, tmp_pat
     forged = 'x"}\n{"event": "shutdown"}'
     client = peers(scheduler.address, m.Hello(m.Role.CLIENT, forged, new_id()))
     client.wait_for_session()
-    client.connection.send(m.FunctionDefine(client.id, (FUNCTION,), Packed.of([b"Pbody"]), ("module.f",)))
+    client.connection.send(definition(client.id))
     client.connection.send(m.TaskBatch(client.id, [1, 2], (FUNCTION,), Packed.of([b"Pone", b"Ptwo"])))
     client.connection.send(m.TaskCancel(client.id, [1]))
     client.wait_for(lambda: lines("cancel"))

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
+from scaler_protocol.ids import content_id
 from scaler_protocol.testing.session_peer import SessionPeer
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import Reported
@@ -17,7 +18,8 @@ from scaler_worker.core.reporting import HOLD_SECONDS
 
 CLIENT = b"c" * 16
 OTHER = b"d" * 16
-FUNCTION = b"f" * 16
+BODY = b"Pbody"
+FUNCTION = content_id(BODY)
 
 EffectType = TypeVar("EffectType")
 MessageType = TypeVar("MessageType")
@@ -43,7 +45,7 @@ class AgentHarness:
             self.welcome()
             for started in self.take(effects.StartProcessor):
                 self.step(events.ProcessorReady(started.processor, 1000 + started.processor))
-            self.define(FUNCTION)
+            self.define()
 
     # --- time and events
 
@@ -101,8 +103,10 @@ class AgentHarness:
     def plain(self, message: m.Message) -> None:
         self.step(events.Incoming(*self.scheduler.say_plain(message)))
 
-    def define(self, function: bytes, client: bytes = CLIENT) -> None:
-        self.say(m.FunctionDefine(client, (function,), Packed.of([b"Pbody"])))
+    def define(self, body: bytes = BODY, client: bytes = CLIENT) -> bytes:
+        """Have a client define a function; return the function's id."""
+        self.say(m.FunctionDefine(client, (content_id(body),), Packed.of([body])))
+        return content_id(body)
 
     def submit(self, numbers: Sequence[int], client: bytes = CLIENT, attempt: int = 1, **fields: Any) -> None:
         self.say(

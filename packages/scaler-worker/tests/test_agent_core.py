@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 import pytest
-from agent_harness import CLIENT, FUNCTION, OTHER, AgentHarness
+from agent_harness import BODY, CLIENT, FUNCTION, OTHER, AgentHarness
 
+from scaler_protocol.ids import content_id
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import Reported
 from scaler_protocol.wire.columns import Packed
@@ -112,9 +113,20 @@ def test_a_task_whose_function_was_never_sent_is_refused_with_a_sentence() -> No
     assert b"was not sent" in harness.results[CLIENT, 1][2]
 
 
+def test_a_function_with_the_id_of_another_one_stays_unknown() -> None:
+    harness = AgentHarness(slots=1)
+    forged = content_id(b"Pforged")
+    harness.say(m.FunctionDefine(OTHER, (forged,), Packed.of([b"Pbody"])))
+    harness.submit([1], OTHER, functions=(forged,))
+    assert harness.results[OTHER, 1][1] == Status.NOT_RUN
+    harness.define(b"Pforged")
+    harness.submit([2], functions=(forged,))
+    assert [effect.functions for effect in harness.take(effects.SendTasks)] == [((forged, b"Pforged"),)]
+
+
 def test_a_client_s_functions_are_forgotten_with_it() -> None:
     harness = AgentHarness(slots=1)
-    harness.define(FUNCTION, OTHER)
+    harness.define(BODY, OTHER)
     harness.submit([1])
     harness.finish(0)
     harness.say(m.ClientGone(CLIENT))
@@ -663,7 +675,7 @@ def test_clients_inside_a_dead_processor_are_reported_gone() -> None:
 
 def test_the_tasks_of_a_client_that_is_gone_are_dropped() -> None:
     harness = AgentHarness(slots=1)
-    harness.define(FUNCTION, OTHER)
+    harness.define(BODY, OTHER)
     harness.submit([1, 2, 3])
     harness.submit([1], OTHER)
     harness.say(m.ClientGone(CLIENT))
@@ -677,7 +689,7 @@ def test_a_client_that_comes_back_is_served_though_its_old_task_still_ends() -> 
     harness = AgentHarness(slots=1)
     harness.submit([1])
     harness.say(m.ClientGone(CLIENT))
-    harness.define(FUNCTION)
+    harness.define()
     harness.submit([1], attempt=1)
     harness.wait(1.1)
     harness.step(events.ProcessorExited(0, 0, "killed"))
@@ -838,7 +850,7 @@ def test_nothing_is_lost_while_there_is_no_scheduler_yet() -> None:
 
 def test_the_inventory_names_queued_and_running_tasks_of_every_client() -> None:
     harness = AgentHarness(slots=1)
-    harness.define(FUNCTION, OTHER)
+    harness.define(BODY, OTHER)
     harness.submit([1, 2])
     harness.submit([5], OTHER)
     harness.unknown_peer()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from agent_harness import CLIENT, FUNCTION, AgentHarness
+from agent_harness import BODY, CLIENT, AgentHarness
 
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.messages import ProcessorState, Status
@@ -19,7 +19,7 @@ DUE = UNASKED_SECONDS + 0.001
 def nesting(slots: int = 1, **options: Any) -> AgentHarness:
     """An agent that knows the functions of a client inside its tasks."""
     harness = AgentHarness(slots, **options)
-    harness.define(FUNCTION, NESTED)
+    harness.define(BODY, NESTED)
     return harness
 
 

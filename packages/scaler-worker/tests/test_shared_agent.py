@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from agent_harness import CLIENT, FUNCTION, OTHER, AgentHarness
+from agent_harness import BODY, CLIENT, OTHER, AgentHarness
 
+from scaler_protocol.ids import content_id
 from scaler_protocol.wire import messages as m
 from scaler_worker.core.dispatch import SHARED_PIPE_MICROSECONDS
 
 THIRD = b"e" * 16
-QUICK = b"q" * 16
+QUICK = content_id(b"Pquick")
 
 
 def shared(slots: int = 1, microseconds: int = 2000) -> AgentHarness:
     """An agent that knows how long FUNCTION takes, and that QUICK takes next to no time."""
     harness = AgentHarness(slots=slots)
-    harness.define(FUNCTION, OTHER)
-    harness.define(QUICK, THIRD)
+    harness.define(BODY, OTHER)
+    assert harness.define(b"Pquick", THIRD) == QUICK
     harness.submit([910_000], THIRD, functions=(QUICK,))
     harness.finish(harness.holder(910_000), microseconds=1)
     for _ in range(3):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from agent_harness import CLIENT, FUNCTION, AgentHarness
+from agent_harness import BODY, CLIENT, AgentHarness
 
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.messages import ProcessorState as State
@@ -36,7 +36,7 @@ def slots_of_results(harness: AgentHarness) -> dict[int, int]:
 def nest(harness: AgentHarness, first: int = 1) -> None:
     """Three parents block, and a child of each runs in its place: twice as many processors as workers are left."""
     parents, children = range(first, first + 3), range(first + 3, first + 6)
-    harness.define(FUNCTION, NESTED)
+    harness.define(BODY, NESTED)
     harness.submit(parents)
     for number in parents:
         harness.block(harness.holder(number))

@@ -32,9 +32,18 @@ TaskNumber = NewType("TaskNumber", int)
 NO_ID = b""
 
 
-def content_id(content: bytes) -> FunctionId:
-    """Return the content address of `content`: BLAKE2b cut to 16 bytes, collision resistant: nothing need be compared."""
-    return FunctionId(hashlib.blake2b(content, digest_size=ID_BYTES).digest())
+def content_id(content: bytes, serializer: bytes = NO_ID) -> FunctionId:
+    """Return the content address of `content`: BLAKE2b of 16 bytes, collision resistant: nothing need be compared.
+
+    `serializer`: the id of the client's serializer, as the same bytes mean something else to another one. It is the hash's
+    key, so that no content without a serializer has the same id.
+    """
+    return FunctionId(hashlib.blake2b(content, digest_size=ID_BYTES, key=serializer).digest())
+
+
+def is_named_by_content(function_id: bytes, body: bytes, serializer: bytes) -> bool:
+    """Whether a function's id is made from its content. The id of the serializer itself is made without a serializer."""
+    return function_id == content_id(body, NO_ID if function_id == serializer else serializer)
 
 
 def short(identity: bytes) -> str:

@@ -242,7 +242,14 @@ STRATEGIES: dict[type[Any], st.SearchStrategy[Any]] = {
     m.TaskBatch: task_batches(),
     m.ResultBatch: result_batches(),
     m.FunctionDefine: with_rows(
-        lambda rows: st.builds(m.FunctionDefine, IDS, ids(rows), packed(rows), st.one_of(st.just(()), texts(rows)))
+        lambda rows: st.builds(
+            m.FunctionDefine,
+            IDS,
+            ids(rows),
+            packed(rows),
+            st.one_of(st.just(()), texts(rows)),
+            st.one_of(st.just(b""), IDS),
+        )
     ),
     m.TaskCancel: with_rows(
         lambda rows: st.builds(m.TaskCancel, IDS, column("Q", rows), column("H", rows, optional=True))

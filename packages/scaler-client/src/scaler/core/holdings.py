@@ -27,8 +27,11 @@ class Functions:
         """A new session: the scheduler knows none of them."""
         self.defined.clear()
 
-    def definition(self, needed: Iterable[bytes]) -> m.FunctionDefine | None:
-        """Return the message that must leave before a batch that needs these functions, if one must."""
+    def definition(self, needed: Iterable[bytes], serializer: bytes) -> m.FunctionDefine | None:
+        """Return the message that must leave before a batch that needs these functions, if one must.
+
+        `serializer`: the id of the batch's serializer; empty: none.
+        """
         missing = [function_id for function_id in needed if function_id and function_id not in self.defined]
         if not missing:
             return None
@@ -39,6 +42,7 @@ class Functions:
             ids=tuple(missing),
             bodies=Packed.of([body for body, _ in found]),
             names=tuple(name for _, name in found),
+            serializer=serializer,
         )
 
 

@@ -82,7 +82,7 @@ class TaskSender:
             message, mark_left = waiting
             needed = (*message.functions, message.serializer) if message.serializer else message.functions
             if not functions.defined.issuperset(needed):
-                definition = functions.definition(needed)
+                definition = functions.definition(needed, message.serializer)
                 if definition is not None and not self._send(definition):
                     return
             if not self._send(message):

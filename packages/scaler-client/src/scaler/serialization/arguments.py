@@ -18,7 +18,7 @@ from scaler.serialization.functions import FunctionCache, Pickled
 from scaler.serialization.pickling import NUMBERS, PROTOCOL, dumps, dumps_apart, is_plain, plain_items, size_hint
 from scaler.serialization.serializer import AnySerializer
 from scaler.serialization.signatures import check_of
-from scaler_protocol.ids import content_id
+from scaler_protocol.ids import NO_ID, content_id
 from scaler_protocol.payloads import by_value
 from scaler_protocol.payloads.framing import (
     CUSTOM,
@@ -118,7 +118,7 @@ class Packer:
     def _id_of(self, body: bytes) -> bytes:
         """Return the content address of a function: what its bytes mean depends on who reads them."""
         serializer = self.serializer_function
-        return content_id(body if serializer is None else serializer.function_id + body)
+        return content_id(body, NO_ID if serializer is None else serializer.function_id)
 
     # --- calls
 

@@ -317,6 +317,8 @@ def _check_graph(message: m.GraphSubmit) -> None:
 def _check_functions_defined(message: m.FunctionDefine) -> None:
     _check_id(message, "client")
     message.bodies.check(len(message.ids))
+    if message.serializer:
+        _check_id(message, "serializer")
 
 
 def _check_task_list(message: Any) -> None:
@@ -467,7 +469,7 @@ _LAYOUTS: tuple[_Layout, ...] = (
     _Layout(
         "functionDefine",
         m.FunctionDefine,
-        (*_plain("client"), *_ids("ids"), *_texts("names")),
+        (*_plain("client", "serializer"), *_ids("ids"), *_texts("names")),
         packed=(("bodies", "lengths"),),
         check=_check_functions_defined,
     ),

@@ -151,7 +151,7 @@ class Hello:
     protocol_version: int = PROTOCOL_VERSION
     """Must equal the scheduler's."""
     python_version: str = PYTHON_VERSION
-    """Major and minor version, as in "3.11". Must be the same for all clients and agents of a scheduler."""
+    """Major and minor version, as in "3.11". That of the agents must be everybody's."""
     software_version: str = SOFTWARE_VERSION
     """The version of Scaler, shown to people."""
     hello_number: int = 0
@@ -354,6 +354,8 @@ class FunctionDefine:
     """The pickled functions, in the order of `ids`."""
     names: tuple[str, ...] = ()
     """One per id, for people: "module.qualname". May be empty."""
+    serializer: bytes = b""
+    """Id of the client's serializer, if it has one: it is part of what the ids are made from, but for its own id."""
 
 
 @record

@@ -156,7 +156,11 @@ EXAMPLES: dict[str, m.Message] = {
     ),
     "result-batch-smallest": m.ResultBatch(CLIENT, array("Q", [0]), array("H", [1]), Packed.of([b"x"])),
     "function-define": m.FunctionDefine(
-        CLIENT, (FUNCTION, OTHER_FUNCTION), Packed.of([b"pickle", b"another"]), ("square", "module.cube")
+        CLIENT,
+        (FUNCTION, OTHER_FUNCTION),
+        Packed.of([b"pickle", b"another"]),
+        ("square", "module.cube"),
+        OTHER_FUNCTION,
     ),
     "task-cancel": m.TaskCancel(CLIENT, array("Q", [4, 5]), array("H", [1, 1])),
     "task-recall": m.TaskRecall(12),

@@ -56,9 +56,7 @@ class ClientRequests:
         }
 
     def _on_function_define(self, client: ClientRecord, message: m.FunctionDefine, now: float) -> None:
-        names = message.names or ("",) * len(message.ids)
-        for function_id, body, name in zip(message.ids, message.bodies.split(), names, strict=False):
-            self._functions.define(client.id, function_id, body, name)
+        self._functions.define(client.id, message)
 
     def _on_task_batch(self, client: ClientRecord, batch: m.TaskBatch, now: float) -> None:
         options = self._options(client, batch, batch.kind, batch.flags)

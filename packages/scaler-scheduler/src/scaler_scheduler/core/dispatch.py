@@ -38,7 +38,7 @@ class Dispatch:
         indexes = [table.setdefault(task.function, len(table)) for task in tasks]
         functions = tuple(table)
         needed = (*functions, options.serializer) if options.serializer else functions
-        self._define_functions(agent, options.client.id, needed)
+        self._define_functions(agent, options, needed)
         positions: list[int] = []
         objects: list[bytes] = []
         input_positions: list[int] = []
@@ -130,9 +130,10 @@ class Dispatch:
         self._outbox.send(agent, batch)
         return True
 
-    def _define_functions(self, agent: AgentRecord, client_id: bytes, needed: tuple[bytes, ...]) -> None:
+    def _define_functions(self, agent: AgentRecord, options: TaskOptions, needed: tuple[bytes, ...]) -> None:
+        client_id = options.client.id
         missing = agent.note_functions(client_id, needed)
         if missing:
             bodies = Packed.of([self._functions.body(function_id) for function_id in missing])
             names = tuple(self._functions.name(function_id) for function_id in missing)
-            self._outbox.send(agent, m.FunctionDefine(client_id, tuple(missing), bodies, names))
+            self._outbox.send(agent, m.FunctionDefine(client_id, tuple(missing), bodies, names, options.serializer))

@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections import Counter
 
 from scaler_protocol.errors import SessionError
-from scaler_protocol.ids import short
-from scaler_scheduler.core.limits import FUNCTION_NAME_CHARACTERS_MAX
+from scaler_protocol.ids import is_named_by_content, short
+from scaler_protocol.wire import messages as m
+from scaler_scheduler.core.limits import FUNCTION_BYTES_MAX, FUNCTION_NAME_CHARACTERS_MAX, FUNCTIONS_MAX
 
 
 class _Body:
     __slots__ = ("clients", "data", "name")
+
+    @property
+    def size(self) -> int:
+        """Bytes that count against its clients' limits."""
+        return len(self.data) + len(self.name)
 
     def __init__(self, data: bytes, name: str) -> None:
         self.data = data
@@ -18,11 +24,22 @@ class _Body:
         self.clients: set[bytes] = set()
 
 
+class _Holding:
+    """What one client has defined."""
+
+    __slots__ = ("ids", "size")
+
+    def __init__(self) -> None:
+        self.ids: set[bytes] = set()
+        self.size = 0
+
+
 class FunctionRegistry:
     """Bodies by content id, with the clients that defined each."""
 
     def __init__(self) -> None:
         self._bodies: dict[bytes, _Body] = {}
+        self._of_client: dict[bytes, _Holding] = {}
         self.unfinished: Counter[bytes] = Counter()
         """Unfinished tasks by function. Graph rows that wait are no tasks yet."""
 
@@ -35,18 +52,31 @@ class FunctionRegistry:
                 counts[name] = counts.get(name, 0) + count
         return counts
 
-    def define(self, client_id: bytes, function_id: bytes, data: bytes, name: str) -> None:
-        """Keep a function's body while this client is connected.
+    def define(self, client_id: bytes, message: m.FunctionDefine) -> None:
+        """Keep functions' bodies while this client is connected.
 
-        Raises SessionError if another client has defined this id as something else: ids are made from contents, so one of the
-        two means to have its code run as the other's.
+        Raises SessionError if an id is not made from its content, as such a client means to have its code run as another
+        one's, or to keep that one from defining its own; and if the client has defined too much.
         """
-        body = self._bodies.get(function_id)
-        if body is None:
-            body = self._bodies[function_id] = _Body(data, name[:FUNCTION_NAME_CHARACTERS_MAX])
-        elif body.data != data:
-            raise SessionError(f"function {short(function_id)} has another content at another client")
+        names = message.names or ("",) * len(message.ids)
+        for function_id, data, name in zip(message.ids, message.bodies.split(), names, strict=False):
+            if not is_named_by_content(function_id, data, message.serializer):
+                raise SessionError(f"the id of function {short(function_id)} is not the hash of its content")
+            self._keep(client_id, function_id, data, name[:FUNCTION_NAME_CHARACTERS_MAX])
+
+    def _keep(self, client_id: bytes, function_id: bytes, data: bytes, name: str) -> None:
+        holding = self._of_client.setdefault(client_id, _Holding())
+        if function_id in holding.ids:
+            return
+        body = self._bodies.get(function_id) or _Body(data, name)
+        if len(holding.ids) >= FUNCTIONS_MAX:
+            raise SessionError(f"it has defined more than {FUNCTIONS_MAX} functions")
+        if holding.size + body.size > FUNCTION_BYTES_MAX:
+            raise SessionError(f"the functions that it has defined have more than {FUNCTION_BYTES_MAX >> 20} MiB")
+        self._bodies[function_id] = body
         body.clients.add(client_id)
+        holding.ids.add(function_id)
+        holding.size += body.size
 
     def knows(self, client_id: bytes, function_id: bytes) -> bool:
         """Whether this client has defined this function."""
@@ -64,7 +94,10 @@ class FunctionRegistry:
 
     def drop_client(self, client_id: bytes) -> None:
         """A client is gone: drop the bodies that no other client has defined."""
-        for function_id in [f for f, body in self._bodies.items() if client_id in body.clients]:
+        holding = self._of_client.pop(client_id, None)
+        if holding is None:
+            return
+        for function_id in holding.ids:
             body = self._bodies[function_id]
             body.clients.discard(client_id)
             if not body.clients:

@@ -10,6 +10,12 @@ NAME_CHARACTERS_MAX = 4096
 FUNCTION_NAME_CHARACTERS_MAX = 1000
 """Longer names of functions are cut: only people read them."""
 
+FUNCTIONS_MAX = 100_000
+"""Most functions of a client. A program that makes a function for each task begins its session anew when it gets there."""
+
+FUNCTION_BYTES_MAX = 256 << 20
+"""Most bytes of the functions of a client. Large functions are objects, and their bodies only name these."""
+
 REASON_CHARACTERS_MAX = 1000
 """Longer reasons that peers give are cut."""
 

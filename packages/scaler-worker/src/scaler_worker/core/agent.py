@@ -259,8 +259,7 @@ class AgentCore:
                 self._transfers.prefetch(batch.objects)
 
     def _define_functions(self, message: m.FunctionDefine, now: float) -> None:
-        for function, body in zip(message.ids, message.bodies.split(), strict=True):
-            self._functions.define(message.client, function, body)
+        self._functions.define(message)
 
     def _recall_tasks(self, message: m.TaskRecall, now: float) -> None:
         if not self._returns.give_back_queued(message.count):

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable
 
+from scaler_protocol.ids import is_named_by_content
+from scaler_protocol.wire import messages as m
+
 FUNCTIONS_PER_PROCESSOR_MAX = 512
 """Loaded functions a processor keeps; the least recently used one goes first."""
 
@@ -19,11 +22,18 @@ class FunctionTable:
         self._users: dict[bytes, set[bytes]] = {}
         self._of_client: dict[bytes, set[bytes]] = {}
 
-    def define(self, client: bytes, function: bytes, body: bytes) -> None:
-        """Keep the body of a function that a client needs."""
-        self.bodies.setdefault(function, body)
-        self._users.setdefault(function, set()).add(client)
-        self._of_client.setdefault(client, set()).add(function)
+    def define(self, message: m.FunctionDefine) -> None:
+        """Keep the bodies of functions that a client needs.
+
+        One whose id is not made from its content stays unknown, and so do not run the tasks that name it: it would run as
+        another client's function.
+        """
+        client = message.client
+        for function, body in zip(message.ids, message.bodies.split(), strict=True):
+            if is_named_by_content(function, body, message.serializer):
+                self.bodies.setdefault(function, body)
+                self._users.setdefault(function, set()).add(client)
+                self._of_client.setdefault(client, set()).add(function)
 
     def drop_client(self, client: bytes) -> list[bytes]:
         """Forget what only this client needed; return those ids."""

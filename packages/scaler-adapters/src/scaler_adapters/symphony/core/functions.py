@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from scaler_protocol.ids import is_named_by_content
 from scaler_protocol.payloads.framing import OBJECT, unframe_function
 from scaler_protocol.wire import messages as m
 
@@ -17,10 +18,11 @@ class FunctionTable:
         return function in self._bodies
 
     def define(self, message: m.FunctionDefine) -> None:
-        """Keep the bodies that a client has defined."""
+        """Keep the bodies that a client has defined, but for those whose ids are not made from them."""
         for function, body in zip(message.ids, message.bodies.split(), strict=True):
-            self._bodies.setdefault(function, body)
-            self._clients.setdefault(function, set()).add(message.client)
+            if is_named_by_content(function, body, message.serializer):
+                self._bodies.setdefault(function, body)
+                self._clients.setdefault(function, set()).add(message.client)
 
     def drop_client(self, client: bytes) -> None:
         """Forget the functions that nobody else has defined."""

@@ -194,6 +194,7 @@ struct FunctionDefine {
   lengths @1 :Data;                      # U32; bytes in frame 2
   client @2 :Data;                       # the client that uses them; an agent may forget them when this client is gone
   names @3 :List(Text);                  # one per id, for people: "module.qualname"; may be empty
+  serializer @4 :Data;                   # function id of the client's serializer: the key of the ids' hash; empty: none
 }
 
 struct TaskList {
