@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from scaler_protocol.errors import MessageTooLargeError, UnencodableMessageError
 from scaler_protocol.wire import messages as m
-from scaler_protocol.wire.codec import decode, encode
+from scaler_protocol.wire.codec import FIGURE_MAX, decode, encode
 from scaler_protocol.wire.columns import Packed
 
 ROWS_MAX = 20
@@ -22,6 +22,9 @@ U8, U16, U32, U64 = (st.integers(0, 2**bits - 1) for bits in (8, 16, 32, 64))
 I32, I64 = (st.integers(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) for bits in (32, 64))
 F64 = st.floats(allow_nan=False)
 F32 = st.floats(allow_nan=False, width=32)
+FIGURES = st.floats(-FIGURE_MAX, FIGURE_MAX)
+"""Times and shares in messages to monitors, which refuse what calendars cannot hold."""
+FIGURES_32 = st.floats(-FIGURE_MAX, FIGURE_MAX, width=32)
 IDS = st.binary(min_size=16, max_size=16)
 TEXTS = st.text(max_size=20)
 BLOBS = st.binary(max_size=40)
@@ -35,6 +38,11 @@ def column(typecode: str, rows: int | None = None, *, optional: bool = False) ->
     lists = st.lists(ELEMENTS[typecode], min_size=rows or 0, max_size=ROWS_MAX if rows is None else rows)
     filled = st.one_of(lists, lists.map(tuple), lists.map(lambda values: array(typecode, values)))
     return st.one_of(st.just(()), filled) if optional else filled
+
+
+def moments(rows: int) -> st.SearchStrategy[Any]:
+    """A column of times in a message to monitors."""
+    return st.lists(FIGURES, min_size=rows, max_size=rows)
 
 
 def ids(rows: int | None = None) -> st.SearchStrategy[Any]:
@@ -142,7 +150,7 @@ def monitor_events(draw: st.DrawFn) -> m.MonitorEvents:
 
     return m.MonitorEvents(
         sequence=draw(U64),
-        time_seconds=draw(column("d", rows)),
+        time_seconds=draw(moments(rows)),
         clients=draw(indexes(2)),
         client_table=draw(ids(2)),
         numbers=draw(column("Q", rows)),
@@ -167,7 +175,7 @@ def monitor_failures(draw: st.DrawFn) -> m.MonitorFailures:
     return m.MonitorFailures(
         incarnation=draw(BYTES),
         first_number=draw(U64),
-        time_seconds=draw(column("d", rows)),
+        time_seconds=draw(moments(rows)),
         clients=draw(ids(rows)),
         numbers=draw(column("Q", rows)),
         attempts=draw(column("H", rows)),
@@ -202,9 +210,9 @@ def fields_of(kind: type[Any], **given_strategies: st.SearchStrategy[Any]) -> st
 
 
 def numbers_of(kind: type[Any], **special: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """As `fields_of`; integers that no strategy is given for are unsigned 32-bit ones, floats doubles."""
+    """As `fields_of`; integers that no strategy is given for are unsigned 32-bit ones, floats are figures."""
     plain = {
-        field.name: {"int": U32, "float": F64}[str(field.type)]
+        field.name: {"int": U32, "float": FIGURES}[str(field.type)]
         for field in dataclasses.fields(kind)
         if field.name not in special and str(field.type) in ("int", "float")
     }
@@ -278,21 +286,21 @@ STRATEGIES: dict[type[Any], st.SearchStrategy[Any]] = {
     m.ObjectDeleteReply: st.builds(m.ObjectDeleteReply, U64, U8, TEXTS),
     m.MonitorSnapshot: numbers_of(
         m.MonitorSnapshot,
-        cpu_percent=F32,
-        workers=st.lists(numbers_of(m.WorkerStatus, state=U8, agent_cpu_percent=F32, cpu_percent=F32), max_size=2).map(
-            tuple
-        ),
+        cpu_percent=FIGURES_32,
+        workers=st.lists(
+            numbers_of(m.WorkerStatus, state=U8, agent_cpu_percent=FIGURES_32, cpu_percent=FIGURES_32), max_size=2
+        ).map(tuple),
         clients=st.lists(numbers_of(m.ClientStatus), max_size=2).map(tuple),
-        agents=st.lists(numbers_of(m.AgentStatus, cpu_percent=F32), max_size=2).map(tuple),
+        agents=st.lists(numbers_of(m.AgentStatus, cpu_percent=FIGURES_32), max_size=2).map(tuple),
         graphs=st.lists(numbers_of(m.GraphStatus), max_size=2).map(tuple),
         adapters=st.lists(numbers_of(m.AdapterStatus, groups_max=I32), max_size=2).map(tuple),
     ),
     m.MonitorEvents: monitor_events(),
     m.MonitorFailures: monitor_failures(),
     m.MonitorLog: with_rows(
-        lambda rows: st.builds(m.MonitorLog, BYTES, U64, column("d", rows), column("B", rows), texts(rows))
+        lambda rows: st.builds(m.MonitorLog, BYTES, U64, moments(rows), column("B", rows), texts(rows))
     ),
-    m.MonitorDump: st.builds(m.MonitorDump, F64, TEXTS),
+    m.MonitorDump: st.builds(m.MonitorDump, FIGURES, TEXTS),
     m.StoreStatusRequest: st.builds(m.StoreStatusRequest, U64),
     m.StoreStatus: with_rows(
         lambda rows: st.builds(m.StoreStatus, U64, U64, U64, U64, ids(rows), column("Q", rows), column("Q", rows))
