@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -16,6 +17,7 @@ from scaler_ui.model.blocks import (
     snapshot_data,
     sorted_workers,
 )
+from scaler_ui.top.app import _cell
 
 SNAPSHOT = MonitorSnapshot(
     sequence=1,
@@ -81,3 +83,26 @@ def test_functions_are_spread_over_the_workers_of_an_agent_as_tasks_are() -> Non
     )
     shown = functions_by_worker(MonitorSnapshot(1, 0.0, b"", workers=workers, agents=agents))
     assert shown == {("agent", "a"): "f 2, g 1", ("agent", "b"): "f 1, g 1", ("agent", "c"): "f 2"}
+
+
+HOSTILE = "\x1b]52;c;aGk=\x07\x9b2J\r\b\u202e\nname"
+"""Writes the clipboard, clears the screen, moves the cursor, turns the direction of text, and begins a line."""
+
+
+def test_names_do_nothing_to_a_terminal() -> None:
+    snapshot = replace(
+        SNAPSHOT,
+        sent=(Counter(HOSTILE, 4),),
+        workers=(replace(SNAPSHOT.workers[0], name=HOSTILE),),
+        agents=(AgentStatus("agent", functions=(Counter(HOSTILE, 1),)),),
+    )
+    honest = render_text(SNAPSHOT).splitlines()
+    lines = render_text(snapshot).splitlines()
+    assert all(line.isprintable() for line in lines)
+    assert len(lines) <= len(honest)
+    assert "\\x1b]52" in "".join(lines)
+
+
+def test_cells_of_the_interactive_tables_do_nothing_to_a_terminal() -> None:
+    assert _cell(HOSTILE).plain.isprintable()
+    assert _cell("größer 大").plain == "größer 大"

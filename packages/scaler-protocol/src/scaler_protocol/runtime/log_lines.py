@@ -62,6 +62,13 @@ def harmless(text: str) -> str:
     )
 
 
+def harmless_cell(text: str) -> str:
+    """Return text for one line of a terminal: control characters and line breaks escaped."""
+    if text.isprintable():
+        return text
+    return "".join(character if _is_harmless(character) else _escaped(character) for character in text)
+
+
 def _is_harmless(character: str) -> bool:
     # Texts may be in any language: what else is not printable is space of some kind.
     return character.isprintable() or character == "\t" or character == "\u00a0"

@@ -7,6 +7,7 @@ from dataclasses import fields, is_dataclass
 from itertools import zip_longest
 from typing import Any
 
+from scaler_protocol.runtime.log_lines import harmless_cell
 from scaler_protocol.wire.messages import Counter, MonitorSnapshot, WorkerStatus
 
 _COUNTERS = frozenset({"task_states", "sent", "received", "functions", "failed_functions"})
@@ -152,7 +153,7 @@ def _as_data(value: Any) -> Any:
 
 
 def _counted(counters: Sequence[Counter]) -> list[tuple[str, str]]:
-    return [(counter.name, f"{counter.count:,}") for counter in counters]
+    return [(harmless_cell(counter.name), f"{counter.count:,}") for counter in counters]
 
 
 def _block_lines(title: str, rows: Sequence[tuple[str, str]]) -> list[str]:
@@ -173,7 +174,8 @@ def _side_by_side(blocks: Sequence[Sequence[str]]) -> list[str]:
 def _worker_lines(workers: Sequence[WorkerStatus], functions: dict[tuple[str, str], str], sorted_by: str) -> list[str]:
     table = [[heading("worker", sorted_by), *(heading(name, sorted_by) for name, _ in WORKER_COLUMNS)]]
     table += [[worker.name, *(show(worker) for _, show in WORKER_COLUMNS)] for worker in workers]
+    table = [list(map(harmless_cell, row)) for row in table]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = [" ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
-    texts = ["functions", *(functions.get((worker.agent, worker.name), "") for worker in workers)]
+    texts = ["functions", *(harmless_cell(functions.get((worker.agent, worker.name), "")) for worker in workers)]
     return [f"{line} {text}".rstrip() for line, text in zip(lines, texts, strict=True)]

@@ -17,6 +17,7 @@ from textual.coordinate import Coordinate
 from textual.screen import ModalScreen
 from textual.widgets import ContentSwitcher, DataTable, Footer, Static
 
+from scaler_protocol.runtime.log_lines import harmless_cell
 from scaler_protocol.service.errors import ServiceError
 from scaler_protocol.service.security_settings import peer_security
 from scaler_protocol.wire.messages import MonitorSnapshot
@@ -60,7 +61,8 @@ class Detail(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         """Yield the text, with a scroll bar."""
         with VerticalScroll(id="detail"):
-            yield Static(self._text, markup=False, id="detail-text")
+            text = "\n".join(map(harmless_cell, self._text.split("\n")))
+            yield Static(text, markup=False, id="detail-text")
 
 
 class TopApplication(App[int]):
@@ -146,7 +148,7 @@ class TopApplication(App[int]):
             columns, rows = TABLES[view](model, self._sort_key)
         status = self.query_one("#status", Static)
         status.set_class(problem, "bad")
-        status.update(text)
+        status.update(harmless_cell(text))
         self.query_one("#blocks", Static).update(blocks)
         self._show_table(view, columns, rows)
 
@@ -175,7 +177,8 @@ class TopApplication(App[int]):
 
 
 def _cell(text: str) -> Text:
-    """Return a cell as text, not as markup. Numbers are aligned to the right."""
+    """Return a cell as text: no markup, and nothing that moves the cursor. Numbers are aligned to the right."""
+    text = harmless_cell(text)
     return Text(text, justify="right" if text[:1].isdigit() else "left")
 
 
