@@ -215,6 +215,23 @@ def test_monitors_get_no_times_that_they_cannot_show(seconds: float) -> None:
         m.MonitorLog(b"i" * 16, 1, [seconds], [20], ("text",)),
         m.MonitorSnapshot(1, seconds, b"i" * 16),
         m.MonitorDump(seconds, "{}"),
+        # What monitors get of agents comes from these.
+        m.Heartbeat(latency_seconds=seconds),
+        m.Heartbeat(cpu_percent=seconds),
+        m.Heartbeat(sent_at_seconds=seconds),
+        m.Heartbeat(echo_seconds=seconds),
     ):
         with pytest.raises(MalformedMessageError, match="is not a figure"):
+            decode(encode(message))
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), -1.0])
+def test_nobody_waits_for_a_time_that_is_none(seconds: float) -> None:
+    for message in (
+        m.Hello(m.Role.CLIENT, "client", b"i" * 16, timeout_seconds=seconds),
+        m.Welcome(b"i" * 16, heartbeat_seconds=seconds),
+        m.Welcome(b"i" * 16, timeout_seconds=seconds),
+        m.ObjectGet(1, b"i" * 16, wait_seconds=seconds),
+    ):
+        with pytest.raises(MalformedMessageError, match="is not a time to wait"):
             decode(encode(message))

@@ -21,10 +21,10 @@ ROWS_MAX = 20
 U8, U16, U32, U64 = (st.integers(0, 2**bits - 1) for bits in (8, 16, 32, 64))
 I32, I64 = (st.integers(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) for bits in (32, 64))
 F64 = st.floats(allow_nan=False)
-F32 = st.floats(allow_nan=False, width=32)
 FIGURES = st.floats(-FIGURE_MAX, FIGURE_MAX)
-"""Times and shares in messages to monitors, which refuse what calendars cannot hold."""
+"""Times and shares that monitors get: they refuse what calendars cannot hold."""
 FIGURES_32 = st.floats(-FIGURE_MAX, FIGURE_MAX, width=32)
+WAITS = st.floats(0)
 IDS = st.binary(min_size=16, max_size=16)
 TEXTS = st.text(max_size=20)
 BLOBS = st.binary(max_size=40)
@@ -227,14 +227,17 @@ STRATEGIES: dict[type[Any], st.SearchStrategy[Any]] = {
         worker_names=texts(),
         capabilities=CAPABILITIES,
         protocol_version=U16,
+        timeout_seconds=WAITS,
     ),
-    m.Welcome: numbers_of(m.Welcome, task_credit=I64, protocol_version=U16),
+    m.Welcome: numbers_of(
+        m.Welcome, task_credit=I64, protocol_version=U16, heartbeat_seconds=WAITS, timeout_seconds=WAITS
+    ),
     m.Refused: st.builds(m.Refused, TEXTS),
     m.UnknownPeer: st.builds(m.UnknownPeer),
     m.Heartbeat: with_rows(
         lambda rows: numbers_of(
             m.Heartbeat,
-            cpu_percent=F32,
+            cpu_percent=FIGURES_32,
             rss_bytes=U64,
             rss_free_bytes=U64,
             processor_pids=column("I", rows),
@@ -280,7 +283,7 @@ STRATEGIES: dict[type[Any], st.SearchStrategy[Any]] = {
     m.Relay: st.builds(m.Relay, IDS, st.lists(BLOBS, max_size=5)),
     m.ObjectPut: st.builds(m.ObjectPut, U64, IDS, IDS, BUFFERS, TEXTS),
     m.ObjectPutReply: st.builds(m.ObjectPutReply, U64, U8, TEXTS),
-    m.ObjectGet: st.builds(m.ObjectGet, U64, IDS, F64),
+    m.ObjectGet: st.builds(m.ObjectGet, U64, IDS, WAITS),
     m.ObjectData: st.builds(m.ObjectData, U64, IDS, BUFFERS, st.booleans()),
     m.ObjectDelete: st.builds(m.ObjectDelete, U64, IDS, ids()),
     m.ObjectDeleteReply: st.builds(m.ObjectDeleteReply, U64, U8, TEXTS),

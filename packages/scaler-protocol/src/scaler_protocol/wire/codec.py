@@ -91,7 +91,7 @@ def _plain(*attributes: str) -> list[_Field]:
 
 
 FIGURE_MAX = 2.0**53
-"""The largest time or share in a message to monitors. Calendars, JSON and sums take everything up to it."""
+"""The largest time or share that anybody sends or shows. Calendars, JSON and sums take everything up to it."""
 
 
 def _checked_figure(value: float) -> float:
@@ -101,8 +101,19 @@ def _checked_figure(value: float) -> float:
     return value
 
 
+def _checked_wait(value: float) -> float:
+    if not value >= 0:
+        raise ValueError(f"{value} is not a time to wait")
+    return value
+
+
+def _waits(*attributes: str) -> list[_Field]:
+    """Return times to wait: from 0 to infinite."""
+    return [field._replace(read=_checked_wait) for field in _plain(*attributes)]
+
+
 def _figures(*attributes: str) -> list[_Field]:
-    """As `_plain`, for messages to monitors, which compute with times and shares and show them."""
+    """As `_plain`, for times and shares that are computed with and shown: monitors refuse a snapshot with others."""
     return [
         field._replace(read=_checked_figure) if field.attribute.endswith(("_seconds", "_percent")) else field
         for field in _plain(*attributes)
@@ -426,21 +437,31 @@ _LAYOUTS: tuple[_Layout, ...] = (
         (
             _Field("role", "role", int, lambda value: m.Role(value.raw)),
             *_plain("protocol_version", "python_version", "software_version", "name", "incarnation", "hostname"),
-            *_plain("pid", "scheduler_incarnation", "capacity", "queue_limit", "stream_output", "timeout_seconds"),
+            *_plain("pid", "scheduler_incarnation", "capacity", "queue_limit", "stream_output"),
+            *_waits("timeout_seconds"),
             *_plain("hello_number", "takes_chains", "to_object_storage"),
             *_texts("worker_names"),
             *_capabilities(),
         ),
         check=_check_hello,
     ),
-    _Layout("welcome", m.Welcome, tuple(_plain(*m.Welcome.__dataclass_fields__))),
+    _Layout(
+        "welcome",
+        m.Welcome,
+        (
+            *_plain("incarnation", "resumed", "object_storage_address", "monitor_address"),
+            *_waits("heartbeat_seconds", "timeout_seconds"),
+            *_plain("protected", "task_credit", "protocol_version", "software_version", "capability_policy"),
+            *_plain("hello_number", "segment_offer", "ends_cluster"),
+        ),
+    ),
     _Layout("unknownPeer", m.UnknownPeer, ()),
     _Layout(
         "heartbeat",
         m.Heartbeat,
         (
-            *_plain("sent_at_seconds", "echo_seconds", "capacity", "cpu_percent", "rss_bytes", "rss_free_bytes"),
-            *_plain("queued", "latency_seconds"),
+            *_figures("sent_at_seconds", "echo_seconds", "capacity", "cpu_percent", "rss_bytes", "rss_free_bytes"),
+            *_figures("queued", "latency_seconds"),
             *_column("I", "processor_pids"),
             *_column("H", "processor_cpu_percents"),
             *_column("Q", "processor_rss_bytes"),
@@ -519,7 +540,12 @@ _LAYOUTS: tuple[_Layout, ...] = (
         check=_check_object_put,
     ),
     _object_reply("objectPutReply", m.ObjectPutReply),
-    _Layout("objectGet", m.ObjectGet, tuple(_plain("request", "id", "wait_seconds", "mappable")), check=_check_object),
+    _Layout(
+        "objectGet",
+        m.ObjectGet,
+        (*_plain("request", "id", "mappable"), *_waits("wait_seconds")),
+        check=_check_object,
+    ),
     _Layout(
         "objectData",
         m.ObjectData,
