@@ -106,3 +106,17 @@ def test_servers_read_keys_again_on_reload(name: str) -> None:
 def test_the_example_file_has_no_section_that_nobody_reads() -> None:
     sections = set(tomllib.loads((DEPLOY / "scaler.toml").read_text()))
     assert sections == {settings.section for settings in COMMANDS.values()}
+
+
+RUN_TASKS = {"scaler-cluster", "scaler-worker-adapter-native", "scaler-worker-adapter-slurm"}
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
+def test_tasks_run_as_a_user_who_has_neither_the_server_s_key_nor_its_logs(path: Path) -> None:
+    service = read_unit(path)["Service"]
+    user = "scaler-worker" if path.stem in RUN_TASKS else "scaler"
+    assert {service[name] for name in ("User", "Group", "LogsDirectory", "RuntimeDirectory")} == {user}
+    assert service["WorkingDirectory"] == f"%t/{user}"
+    section = COMMANDS[Path(service["ExecStart"].split()[0]).name].section
+    written = tomllib.loads((DEPLOY / "scaler.toml").read_text())[section]["logging_paths"]
+    assert [Path(name).parent.name for name in written] == ["dev", user]
