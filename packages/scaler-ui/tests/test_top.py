@@ -14,9 +14,12 @@ from textual.pilot import Pilot
 from textual.widgets import DataTable, Static
 
 from scaler_protocol.address import Address
-from scaler_protocol.monitoring.topics import EVENTS
+from scaler_protocol.monitoring.topics import EVENTS, FIGURES
 from scaler_protocol.testing.waiting import wait_until, wait_until_async
+from scaler_protocol.wire import messages as m
 from scaler_ui.feed import FIGURES_ONLY, MonitorFeed
+from scaler_ui.model import ClusterModel
+from scaler_ui.model.cluster import MonitorMessage
 from scaler_ui.top.app import Detail, TopApplication
 
 Steps = Callable[[TopApplication, Pilot[int]], Awaitable[None]]
@@ -216,3 +219,38 @@ def test_without_a_terminal_it_says_what_to_do(scheduler: SyntheticScheduler) ->
     _, said = process.communicate(timeout=30)
     assert process.returncode == 1
     assert "use --once to print text" in said
+
+
+def test_a_message_that_cannot_be_shown_does_not_end_the_feed(
+    scheduler: SyntheticScheduler, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Faulty(ClusterModel):
+        def accept(self, message: MonitorMessage, now: float) -> None:
+            if isinstance(message, m.MonitorFailures):
+                raise ZeroDivisionError("a fault of ours")
+            super().accept(message, now)
+
+    with MonitorFeed(Address.parse(scheduler.address), FIGURES_ONLY, model=Faulty()) as feed:
+        scheduler.wait_for_monitor(1)
+        scheduler.publish_raw(FIGURES)
+        scheduler.publish(failures(1, 2), failures(1, 2), snapshot(1))
+        wait_until(lambda: knows_a_snapshot(feed))
+    # One line a minute says so: here it is about what came first.
+    assert len(caplog.records) == 1
+
+
+def test_a_fault_of_the_model_is_logged_with_its_traceback(
+    scheduler: SyntheticScheduler, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Faulty(ClusterModel):
+        def accept(self, message: MonitorMessage, now: float) -> None:
+            raise ZeroDivisionError("a fault of ours")
+
+    with MonitorFeed(Address.parse(scheduler.address), FIGURES_ONLY, model=Faulty()):
+        scheduler.wait_for_monitor(1)
+        scheduler.publish(snapshot(1))
+        wait_until(lambda: bool(caplog.records))
+    (record,) = caplog.records
+    assert "cannot be shown" in record.getMessage()
+    assert scheduler.address in record.getMessage()
+    assert record.exc_info is not None

@@ -15,6 +15,7 @@ from scaler_protocol.monitoring.topics import EVENTS, FIGURES
 from scaler_protocol.service.errors import ConfigurationError
 from scaler_protocol.transport.publisher import Subscriber
 from scaler_protocol.wire.codec import decode
+from scaler_protocol.wire.envelope import Frame
 from scaler_protocol.wire.messages import MonitorEvents, MonitorFailures, MonitorLog, MonitorSnapshot
 from scaler_ui.model import ClusterModel
 
@@ -98,15 +99,21 @@ class MonitorFeed:
                 self._watch_silence()
                 if frames is None:
                     continue
-                try:
-                    message = decode(frames[1:])
-                    if isinstance(message, MonitorSnapshot | MonitorEvents | MonitorFailures | MonitorLog):
-                        with self._guard:
-                            self._model.accept(message, self._clock())
-                except WireError as error:
-                    self._warn(error)
+                self._take(frames)
         finally:
             self._subscriber.close()
+
+    def _take(self, frames: Sequence[Frame]) -> None:
+        try:
+            message = decode(frames[1:])
+            if isinstance(message, MonitorSnapshot | MonitorEvents | MonitorFailures | MonitorLog):
+                with self._guard:
+                    self._model.accept(message, self._clock())
+        except WireError as error:
+            self._warn("%s sent a message that is not part of this protocol: %s", error)
+        except Exception as error:
+            # Without this thread the monitor would show old figures for good, as if they were new.
+            self._warn("a message from %s cannot be shown, so it is left out: %r", error, trace=True)
 
     def require_not_refused(self) -> None:
         """Raise ConfigurationError if the scheduler does not let this monitor in."""
@@ -137,8 +144,8 @@ class MonitorFeed:
         else:
             logger.info("messages from the scheduler at %s arrive", self.monitor_address)
 
-    def _warn(self, error: WireError) -> None:
+    def _warn(self, text: str, error: Exception, *, trace: bool = False) -> None:
         now = self._clock()
         if now >= self._unreadable_until:
             self._unreadable_until = now + _WARN_SECONDS
-            logger.warning("%s sent a message that is not part of this protocol: %s", self.monitor_address, error)
+            logger.warning(text, self.monitor_address, error, exc_info=trace)

@@ -72,6 +72,9 @@ def load_failure(payload: Payload, number: int) -> BaseException:
     """
     try:
         failure = Failure(*load_value(payload))
+        # Whatever ran the task may have sent anything.
+        if type(failure.pickled) is not bytes or any(type(text) is not str for text in failure[1:]):
+            raise TypeError("it does not consist of bytes and three texts")
     except Exception as error:
         return errors.DeserializeObjectError(
             f"task {number} failed, and its exception cannot be restored: {named_text_of(error, interrupts=True)}"
@@ -110,7 +113,13 @@ def _describe(known: StandIn) -> BaseException:
 
 def load_outcomes(payload: Payload, serializer: AnySerializer | None = None) -> tuple[list[Any], dict[int, bytes]]:
     """Return (values, failure payloads by index) of a map chunk. Raises DeserializeObjectError."""
-    values, failures = load_value(payload)
+    try:
+        values, failures = load_value(payload)
+        # Whatever ran the chunk may have sent anything.
+        if type(values) is not list or type(failures) is not dict or not all(type(item) is int for item in failures):
+            raise TypeError("a chunk's answer is a list and a dictionary of failures by position")
+    except (TypeError, ValueError) as error:
+        raise _not_restored(error) from error
     if serializer is not None:
         try:
             values = [None if i in failures else serializer.deserialize(value) for i, value in enumerate(values)]

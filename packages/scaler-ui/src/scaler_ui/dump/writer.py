@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from scaler_protocol.errors import WireError
 from scaler_protocol.monitoring.topics import FIGURES, dump_topic, dumped_task
@@ -25,7 +25,7 @@ _POLL_SECONDS = 0.2
 
 def run(settings: DumpSettings) -> int:
     """Write the file. Returns the exit status."""
-    text = json.dumps(collect(settings), indent=1)
+    text = text_of(collect(settings), settings)
     if str(settings.output) == "-":
         print(text)
         return 0
@@ -69,13 +69,22 @@ def collect(settings: DumpSettings) -> dict[str, Any]:
                 continue
             if isinstance(message, MonitorDump):
                 number = dumped_task(bytes(frames[0]))
-                if number is not None:
+                # A subscription to task 1 also brings the dumps that somebody else asks of task 12.
+                if number in wanted:
                     dumps[number] = message
             elif isinstance(message, MonitorSnapshot | MonitorEvents | MonitorFailures | MonitorLog):
                 model.accept(message, time.monotonic())
     finally:
         subscriber.close()
-    told = [json.loads(dump.json) for dump in dumps.values()]
+    return document_of(dumps, model, settings)
+
+
+def document_of(dumps: dict[int, MonitorDump], model: ClusterModel, settings: DumpSettings) -> dict[str, Any]:
+    """Return what the file says. `dumps` are the answers by the number of the task asked for, 0 for none.
+
+    Raises ServiceError if an answer cannot be read.
+    """
+    told = [_read(dump, settings) for dump in dumps.values()]
     newest = max(dumps.values(), key=lambda dump: dump.time_seconds)
     return {
         "unix_time": newest.time_seconds,
@@ -88,6 +97,34 @@ def collect(settings: DumpSettings) -> dict[str, Any]:
         "figures": figures.whole(model, 0.0, settings.timeout),
         "log": log_after(model, 0)["lines"],
     }
+
+
+def _read(dump: MonitorDump, settings: DumpSettings) -> dict[str, Any]:
+    try:
+        told = json.loads(dump.json, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise _unreadable(settings, str(error)) from None
+    if not isinstance(told, dict) or not isinstance(told.get("tasks_asked_for"), list):
+        raise _unreadable(settings, "expected an object with a list tasks_asked_for")
+    return told
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    # Python takes and writes NaN and Infinity, which are no JSON: other programs could not read the file.
+    raise ValueError(f"{name} is no JSON")
+
+
+def text_of(document: dict[str, Any], settings: DumpSettings) -> str:
+    """Return the content of the file. Raises ServiceError if what the scheduler said cannot be written as JSON."""
+    try:
+        return json.dumps(document, indent=1, allow_nan=False)
+    # Of numbers, 1e999 is read as infinity; of lists, writing takes fewer inside each other than reading.
+    except (ValueError, RecursionError) as error:
+        raise _unreadable(settings, str(error)) from None
+
+
+def _unreadable(settings: DumpSettings, reason: str) -> ServiceError:
+    return ServiceError(f"the scheduler at {settings.monitor_address} sent a dump that cannot be read: {reason}")
 
 
 def _failures(model: ClusterModel, number: int) -> list[dict[str, Any]]:
