@@ -288,6 +288,29 @@ def test_what_cannot_be_removed_is_a_warning(
     assert f"cannot remove {gone}, which an agent has left that was killed: Device or resource busy" in caplog.text
 
 
+def test_folders_of_other_users_are_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    theirs = tmp_path / "scaler-temporary-4194305-x"
+    nest(theirs, 50)
+    monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
+    assert Path(private_folders.make_own_folder("scaler-temporary", tmp_path)).is_dir()
+    assert theirs.exists()
+    assert caplog.text == ""
+
+
+def test_an_error_in_removing_what_is_left_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_folder: Path) -> str:
+        raise OSError(5, "Input/output error")
+
+    (tmp_path / "scaler-temporary-4194305-x").mkdir()
+    monkeypatch.setattr(private_folders, "remove_folder", broken)
+    assert Path(private_folders.make_own_folder("scaler-temporary", tmp_path)).is_dir()
+    assert "Input/output error" in caplog.text
+
+
 def test_a_folder_of_an_agent_in_another_container_stays(tmp_path: Path) -> None:
     theirs = tmp_path / "scaler-temporary-4194305-x"
     theirs.mkdir()

@@ -33,16 +33,30 @@ def make_own_folder(prefix: str, place: Path) -> str:
     """Make a folder for this process in `place`, and remove those of processes that are gone. Raises OSError."""
     for folder in place.glob(f"{prefix}-*-*"):
         pid_text = folder.name.removeprefix(prefix).split("-")[1]
-        if pid_text.isdecimal() and not Path(f"/proc/{pid_text}").exists() and not _is_held(folder):
-            # What cannot be removed keeps no agent from starting.
+        if not pid_text.isdecimal() or Path(f"/proc/{pid_text}").exists():
+            continue
+        if not _is_own(folder) or _is_held(folder):
+            continue
+        # What cannot be removed keeps no agent from starting.
+        try:
             trouble = remove_folder(folder)
-            if trouble:
-                logger.warning("cannot remove %s, which an agent has left that was killed: %s", folder, trouble)
+        except OSError as error:
+            trouble = str(error.strerror)
+        if trouble:
+            logger.warning("cannot remove %s, which an agent has left that was killed: %s", folder, trouble)
     made = tempfile.mkdtemp(prefix=f"{prefix}-{os.getpid()}-", dir=place)
     held = os.open(made, os.O_RDONLY)
     fcntl.flock(held, fcntl.LOCK_SH)
     _held.append(held)
     return made
+
+
+def _is_own(folder: Path) -> bool:
+    """Whether this user made the folder. In a place that all users share, others can give theirs any name."""
+    try:
+        return folder.lstat().st_uid == os.geteuid()
+    except OSError:
+        return False
 
 
 def _is_held(folder: Path) -> bool:
