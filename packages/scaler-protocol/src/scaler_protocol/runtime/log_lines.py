@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 LogFormat = Literal["text", "json"]
 
@@ -21,7 +21,7 @@ CONTINUATION = "\n    "
 
 
 class TextFormatter(logging.Formatter):
-    """`[LEVEL]YYYY-MM-DD HH:MM:SS+ZZZZ: message`, with the traceback, if any, on the following lines."""
+    """`[LEVEL]YYYY-MM-DD HH:MM:SS+ZZZZ: message`, with the traceback, if any, on further indented lines."""
 
     def __init__(self) -> None:
         super().__init__("[{levelname}]{asctime}: {message}", datefmt="%Y-%m-%d %H:%M:%S%z", style="{")
@@ -30,6 +30,10 @@ class TextFormatter(logging.Formatter):
         """Return the line. Names and texts of peers in it can neither begin another line nor control a terminal."""
         record.message = harmless(record.message)
         return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:
+        """Return the traceback, whose errors may quote peers too."""
+        return harmless(super().formatException(ei))
 
 
 class JsonFormatter(logging.Formatter):
@@ -47,7 +51,9 @@ class JsonFormatter(logging.Formatter):
             entry["traceback"] = self.formatException(record.exc_info)
         elif record.exc_text:
             entry["traceback"] = record.exc_text
-        return json.dumps(entry, ensure_ascii=False)
+        text = json.dumps(entry, ensure_ascii=False)
+        # JSON leaves control characters beyond ASCII, and those that turn the direction of text, as they are.
+        return text if text.isprintable() else "".join(map(_json_character, text))
 
 
 def harmless(text: str) -> str:
@@ -76,6 +82,10 @@ def _is_harmless(character: str) -> bool:
 
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
+
+
+def _json_character(character: str) -> str:
+    return character if _is_harmless(character) else json.dumps(character)[1:-1].replace("\x7f", "\\u007f")
 
 
 def formatter(log_format: LogFormat) -> logging.Formatter:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from scaler_protocol.address import Address, AddressError
+from scaler_protocol.runtime.log_lines import harmless
 from scaler_protocol.security.authority import KeyRole
 from scaler_protocol.security.directory import ALLOWED_KEYS, GRANTED, read_allowed
 from scaler_protocol.security.directory_changes import add, connect, export, export_server, generate, revoke, rotate
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         given.run(given)
     except SecurityError as error:
-        print(f"{COMMAND}: {error}", file=sys.stderr)
+        print(f"{COMMAND}: {harmless(str(error))}", file=sys.stderr)
         return 2
     return 0
 

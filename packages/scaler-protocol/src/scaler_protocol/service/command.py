@@ -9,7 +9,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field
 
-from scaler_protocol.runtime.log_lines import LogFormat
+from scaler_protocol.runtime.log_lines import LogFormat, harmless_cell
 from scaler_protocol.service.child import die_with_parent
 from scaler_protocol.service.errors import ServiceError
 from scaler_protocol.service.event_loop import EventLoopName
@@ -90,7 +90,8 @@ def set_up(settings: CommandSettings) -> None:
 
 def tell(command: str, error: ServiceError) -> int:
     """Print on stderr why a command ends, one line for each reason; return its exit status."""
-    lines = [f"{command}: {line}" for line in str(error).splitlines()]
+    # Errors quote what peers, files and command lines said.
+    lines = [f"{command}: {harmless_cell(line)}" for line in str(error).splitlines()]
     Readiness.of_process().failed("\n".join(lines))
     for line in lines:
         print(line, file=sys.stderr)

@@ -43,6 +43,7 @@ from pydantic_settings import (
 
 from scaler_protocol.address import Address
 from scaler_protocol.capabilities import format_capabilities, parse_capabilities
+from scaler_protocol.runtime.log_lines import harmless_cell
 from scaler_protocol.security.errors import SecurityFileError
 from scaler_protocol.security.private_files import require_private
 from scaler_protocol.service.errors import ConfigurationError
@@ -326,7 +327,7 @@ class ServiceSettings(BaseSettings):
         cls._require_private(path, section)
         known = cls.toml_keys()
         for line in suspicions(document, cls.section, known, path):
-            print(f"{cls.command}: warning: {line}", file=sys.stderr)
+            print(f"{cls.command}: warning: {harmless_cell(line)}", file=sys.stderr)
         for key in section.keys() - known:
             guessed.add(cls._field_of(nearest(key, known) or ""))
         all_known = f"; known are: {', '.join(sorted(known))}"
