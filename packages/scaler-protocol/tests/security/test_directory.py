@@ -175,8 +175,32 @@ def test_no_directory_and_no_files_are_told_apart(tmp_path: Path) -> None:
         load_server(tmp_path / "none")
     with pytest.raises(SecurityFileError, match=r"server\.key: No such file"):
         load_server(tmp_path)
-    with pytest.raises(SecurityFileError, match=r"server\.pub: No such file"):
+    with pytest.raises(SecurityFileError, match=r"has no server\.pub: who made the cluster's keys can hand one out"):
         load_peer(tmp_path, KeyRole.CLIENT)
+    with pytest.raises(SecurityFileError, match="is no directory: who made the cluster's keys"):
+        load_peer(tmp_path / "none", KeyRole.CLIENT)
+
+
+def test_a_server_is_not_started_with_the_key_of_another(directory: Path) -> None:
+    own = (directory / "server.key").read_bytes()
+    (directory / "server.key").write_bytes((directory / "worker.key").read_bytes())
+    with pytest.raises(SecurityFileError, match=r"server\.key is a key of the role 'worker'"):
+        load_server(directory)
+    write_pair(directory / "server.key", new_key_pair())
+    with pytest.raises(SecurityFileError, match=r"server\.key does not belong to .*server\.pub"):
+        load_server(directory)
+    (directory / "server.key").write_bytes(own)
+    load_server(directory)
+
+
+def test_only_where_keys_are_made_is_one_told_to_make_one(directory: Path) -> None:
+    with pytest.raises(SecurityFileError, match=r"scaler_keys add .* --role monitor"):
+        load_peer(directory, KeyRole.MONITOR)
+    (directory / "allowed_keys").unlink()
+    with pytest.raises(
+        SecurityFileError, match="no key of the role monitor: who made the cluster's keys can hand one out"
+    ):
+        load_peer(directory, KeyRole.MONITOR)
 
 
 def test_a_changed_list_is_read_once_and_a_broken_one_leaves_the_earlier(directory: Path) -> None:

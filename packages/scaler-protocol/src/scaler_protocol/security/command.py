@@ -98,6 +98,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+_COPY = f"Servers with a copy of the directory need the new {ALLOWED_KEYS}."
+
+
 def _generate(given: argparse.Namespace) -> None:
     generate(given.directory)
     print(f"{given.directory} has the server's keys, and one key for each role:")
@@ -106,6 +109,7 @@ def _generate(given: argparse.Namespace) -> None:
 
 def _add(given: argparse.Namespace) -> None:
     print(add(given.directory, KeyRole(given.role), given.name))
+    print(_COPY, file=sys.stderr)
 
 
 def _list(given: argparse.Namespace) -> None:
@@ -115,12 +119,12 @@ def _list(given: argparse.Namespace) -> None:
 
 def _rotate(given: argparse.Namespace) -> None:
     path, earlier = rotate(given.directory, given.name)
-    print(f"{path} has a new key. Hand it out, then: {COMMAND} revoke {given.directory} {earlier}")
+    print(f"{path} has a new key. {_COPY} Hand it out, then: {COMMAND} revoke {given.directory} {earlier}")
 
 
 def _revoke(given: argparse.Namespace) -> None:
     gone = revoke(given.directory, given.name)
-    print(f"{gone.name} ({gone.role}) is not let in any more")
+    print(f"{gone.name} ({gone.role}) is no longer in {given.directory / ALLOWED_KEYS}. {_COPY}")
 
 
 def _export(given: argparse.Namespace) -> None:

@@ -52,7 +52,7 @@ class DirectorySecurity(ServerSecurity):
     def __init__(self, directory: Path) -> None:
         """Raises SecurityFileError."""
         self._path = directory / ALLOWED_KEYS
-        own = _read_pair(directory / SERVER_KEY)
+        own = _read_server_pair(directory)
         self._seen = _state_of(self._path)
         super().__init__(own, read_allowed(self._path))
 
@@ -76,7 +76,7 @@ def load_server(directory: Path) -> DirectorySecurity:
             f"{directory} is a file: a server needs the directory with {SERVER_KEY} and {ALLOWED_KEYS}; "
             "only who connects may give a file"
         )
-    _require_directory(directory)
+    _require_directory(directory, f"scaler_keys generate {directory} makes the keys of a new cluster")
     return DirectorySecurity(directory)
 
 
@@ -88,7 +88,7 @@ def load_peer(path: Path, *roles: KeyRole) -> PeerSecurity:
     """
     if _is_file(path):
         return _load_from_file(path, roles)
-    _require_directory(path)
+    _require_directory(path, _ASK_FOR_EXPORT)
     server = read_server_public(path)
     unusable: SecurityFileError | None = None
     for role in roles:
@@ -109,14 +109,16 @@ def load_peer(path: Path, *roles: KeyRole) -> PeerSecurity:
     if unusable is not None:
         raise unusable
     wanted = " or ".join(roles)
-    raise SecurityFileError(
-        f"{path} has no key of the role {wanted}: scaler_keys add {path} --role {roles[0]} --name NAME"
-    )
+    made_here = (path / ALLOWED_KEYS).exists()
+    hint = f"scaler_keys add {path} --role {roles[0]} --name NAME" if made_here else _ASK_FOR_EXPORT
+    raise SecurityFileError(f"{path} has no key of the role {wanted}: {hint}")
 
 
 def read_server_public(directory: Path) -> bytes:
     """Return the server's public key. Raises SecurityFileError."""
     path = directory / SERVER_PUBLIC
+    if not path.exists() and _is_directory(directory):
+        raise SecurityFileError(f"{directory} has no {SERVER_PUBLIC}: {_ASK_FOR_EXPORT}")
     return _key_of(path, _read_public_text(path).strip())
 
 
@@ -153,6 +155,8 @@ def read_allowed(path: Path) -> list[Authority]:
         found[public] = Authority(name, KeyRole(role), public)
     return list(found.values())
 
+
+_ASK_FOR_EXPORT: Final = "who made the cluster's keys can hand one out, with scaler_keys export or connect"
 
 GRANTED: Final = frozenset(role for role in KeyRole if role is not KeyRole.SCHEDULER)
 """The roles that keys can be made for."""
@@ -200,8 +204,18 @@ def pair_text(pair: KeyPair) -> str:
 # --- private
 
 
-def _read_pair(path: Path) -> KeyPair:
-    return pair_of(path, read_secret_document(path))
+def _read_server_pair(directory: Path) -> KeyPair:
+    """Return the server's key pair: not one that was made for somebody else, nor that of another cluster."""
+    path = directory / SERVER_KEY
+    document = read_secret_document(path)
+    if "role" in document:
+        raise SecurityFileError(f"{path} is a key of the role {str(document['role'])!r}, not that of a server")
+    pair = pair_of(path, document)
+    if pair.public != read_server_public(directory):
+        raise SecurityFileError(
+            f"{path} does not belong to {directory / SERVER_PUBLIC}: peers would expect another server"
+        )
+    return pair
 
 
 def _field(path: Path, document: dict[str, object], name: str) -> str:
@@ -276,14 +290,16 @@ def _is_file(path: Path) -> bool:
         raise SecurityFileError(_reason(path, error)) from None
 
 
-def _require_directory(path: Path) -> None:
+def _require_directory(path: Path, hint: str = "") -> None:
+    if not _is_directory(path):
+        raise SecurityFileError(f"{path} is no directory" + (f": {hint}" if hint and not path.exists() else ""))
+
+
+def _is_directory(path: Path) -> bool:
     try:
-        is_directory = path.is_dir()
+        return path.is_dir()
     except OSError as error:
         raise SecurityFileError(_reason(path, error)) from None
-    if not is_directory:
-        hint = "" if path.exists() else f"; scaler_keys generate {path} makes one"
-        raise SecurityFileError(f"{path} is no directory{hint}")
 
 
 def _reason(path: Path, error: Exception) -> str:
