@@ -48,6 +48,8 @@ def test_an_address_reads_back_as_written(text: str) -> None:
         ("[::1]:2345", "did you mean tcp://\\[::1\\]:2345\\?"),
         ("host", "expected tcp://host:port or ipc://path$"),
         ("tcp://a\0b:2345", "no usable host"),
+        ("ipc:///tmp/\udcff", "not UTF-8"),
+        ("tcp://a\udcff:2345", "not UTF-8"),
         ("ipc://", "has no path"),
         ("ipc://" + "x" * (IPC_PATH_BYTES_MAX + 1), "at most 107 bytes"),
     ],

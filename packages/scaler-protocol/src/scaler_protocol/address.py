@@ -36,6 +36,9 @@ class Address:
     @classmethod
     def parse(cls, text: str) -> Address:
         """Reads `tcp://host:port`, `tcp://[v6]:port` or `ipc://path`; raises `AddressError` for anything else."""
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            # From bytes of a command line that are not UTF-8. Neither sockets nor messages nor files take them.
+            raise AddressError(f"{text!r} is not an address: it has bytes that are not UTF-8 text")
         transport, separator, rest = text.strip().partition("://")
         transport = transport.lower()
         if separator and transport == "tcp":

@@ -179,3 +179,13 @@ def test_keys_added_at_the_same_time_are_all_let_in(directory: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_to_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert "/proc/scaler-keys" in refused(capsys, "generate", "/proc/scaler-keys")
+
+
+@pytest.mark.parametrize("address", ["tcp://\udc8e:1", "ipc:///tmp/\x7f", "ipc:///tmp/\udcff"], ids=ascii)
+def test_an_address_that_no_file_can_hold_is_one_line_and_makes_nothing(
+    directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], address: str
+) -> None:
+    before = {path.name for path in tmp_path.iterdir()}
+    words = ["connect", str(directory), "--name", "client", "--address", address, "-o", str(tmp_path / "made")]
+    assert "--address" in refused(capsys, *words)
+    assert {path.name for path in tmp_path.iterdir()} == before

@@ -142,6 +142,9 @@ def _connect(given: argparse.Namespace) -> None:
             raise AddressError(
                 f"{given.address!r} is not an address to connect to: it needs a host and a port other than 0"
             )
+        if not str(address).isprintable():
+            # The file is text that people read, and TOML: it can hold no bytes that are no text.
+            raise AddressError(f"{given.address!r} has characters that cannot be shown")
     except AddressError as error:
         raise SecurityError(f"--address: {error}") from None
     target = given.output or Path(f"{given.name}.scaler")
