@@ -14,6 +14,9 @@ from fuzzing.targets import Target, load
 REGRESSIONS = Path(__file__).parent / "regressions"
 """Inputs that made a target fail, in a folder for each target; their names end with the hash of their content."""
 
+COMMITTED = Path(__file__).parent / "corpus"
+"""Inputs that reach lines which no seed reaches, in a folder for each target: a fuzzer begins there, and tests replay them."""
+
 INSTRUMENTED = ["scaler", "scaler_protocol", "scaler_scheduler", "scaler_objstore", "scaler_ui", "scaler_worker"]
 """Packages of which atheris sees which lines an input reaches."""
 
@@ -29,11 +32,11 @@ def main(name: str, seconds: float, corpus: Path) -> int:
     try:
         import atheris
     except ImportError:
-        return _mutate(failures, load(name), seconds)
+        return _mutate(failures, name, seconds)
     with atheris.instrument_imports(include=INSTRUMENTED):
         target = load(name)
     with tempfile.TemporaryDirectory() as folder:
-        for number, seed in enumerate(target.seeds()):
+        for number, seed in enumerate(beginnings(name, target)):
             (Path(folder) / str(number)).write_bytes(seed)
         flags = [
             f"-max_total_time={max(1, round(seconds))}",
@@ -48,10 +51,16 @@ def main(name: str, seconds: float, corpus: Path) -> int:
     return 0
 
 
-def _mutate(failures: Path, target: Target, seconds: float) -> int:
+def beginnings(name: str, target: Target) -> list[bytes]:
+    """Return the inputs that a fuzzer of this target begins with."""
+    return [*target.seeds(), *(path.read_bytes() for path in sorted((COMMITTED / name).glob("*")))]
+
+
+def _mutate(failures: Path, name: str, seconds: float) -> int:
     """Change seeds at random, and keep none: for Pythons without atheris. Prints as libFuzzer does how many inputs there were."""
     rng = random.Random()
-    seeds = list(target.seeds())
+    target = load(name)
+    seeds = beginnings(name, target)
     count, until = 0, time.monotonic() + seconds
     while time.monotonic() < until:
         data = bytearray(rng.choice(seeds))

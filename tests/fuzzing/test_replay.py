@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fuzzing.one_target import REGRESSIONS
+from fuzzing.one_target import COMMITTED, REGRESSIONS
 from fuzzing.targets import load, names
 
 CHANGES = 30
@@ -24,6 +24,18 @@ def test_seeds_and_small_changes(name: str) -> None:
                 if changed:
                     changed[rng.randrange(len(changed))] = rng.randrange(256)
             target.run(bytes(changed))
+
+
+@pytest.mark.parametrize("name", names())
+def test_what_earlier_runs_found(name: str) -> None:
+    target = load(name)
+    for path in sorted((COMMITTED / name).glob("*")):
+        target.run(path.read_bytes())
+
+
+def test_every_committed_input_belongs_to_a_target_and_is_small() -> None:
+    assert {path.name for path in COMMITTED.iterdir()} <= set(names())
+    assert sum(path.stat().st_size for path in COMMITTED.glob("*/*")) < 512 * 1024
 
 
 @pytest.mark.parametrize("path", sorted(REGRESSIONS.glob("*/*")), ids=lambda path: f"{path.parent.name}-{path.name}")
