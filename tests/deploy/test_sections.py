@@ -12,6 +12,7 @@ from scaler_adapters.native.settings import NativeAdapterSettings
 from scaler_adapters.slurm.settings import SlurmAdapterSettings
 from scaler_adapters.symphony.settings import SymphonyAdapterSettings
 from scaler_objstore.settings import ObjectStorageSettings
+from scaler_protocol.service.errors import ConfigurationError
 from scaler_protocol.service.settings import ServiceSettings
 from scaler_protocol.service.settings_file import KNOWN_SECTIONS
 from scaler_scheduler.settings import SchedulerSettings
@@ -57,6 +58,25 @@ def test_a_scheduler_that_was_meant_to_be_protected(tmp_path: Path, capsys: pyte
     file.write_text("[shceduler]\nprotected = true\n")
     assert not SchedulerSettings.from_command_line(["tcp://127.0.0.1:1", "-c", str(file)]).protected
     assert "nobody reads the section [shceduler]; did you mean [scheduler]?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["[sheduler]\nsecurity_dir = 'keys'\n", "security_dir = 'keys'\n[scheduler]\n"])
+def test_keys_that_nobody_would_read_end_the_start(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "all.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigurationError) as refused:
+        SchedulerSettings.from_command_line(["tcp://127.0.0.1:1", "-c", str(file)])
+    (line,) = str(refused.value).splitlines()
+    assert line.startswith(f"{file}: ")
+    assert "[scheduler]" in line
+
+
+@pytest.mark.parametrize("setting", ["user = 'games'", "processor_cpu_seconds = 1", "environment_deny = 'AWS_*'"])
+def test_fences_that_nobody_would_read_end_the_start(setting: str, tmp_path: Path) -> None:
+    file = tmp_path / "all.toml"
+    file.write_text(f"[clusters]\n{setting}\n")
+    with pytest.raises(ConfigurationError, match=r"nobody reads the section \[clusters\]; did you mean \[cluster\]"):
+        ClusterSettings.from_command_line(["tcp://127.0.0.1:1", "-c", str(file)])
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.command)

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from scaler_protocol.service.errors import ConfigurationError
 from scaler_protocol.service.hangup import on_hangup
-from scaler_protocol.service.settings import ServiceSettings, Short
+from scaler_protocol.service.settings import Protective, ServiceSettings, Short
 
 if TYPE_CHECKING:
     from scaler_protocol.security.audit import AuditLog
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class AuditSettings(ServiceSettings):
     """Adds `--audit-log` to a service."""
 
-    audit_log: Annotated[Path | None, Short("al")] = Field(
+    audit_log: Annotated[Path | None, Short("al"), Protective()] = Field(
         default=None,
         description="file to append one JSON object to for each connection, refusal, submitted batch, cancellation, change of "
         "keys and shutdown; opened again on SIGHUP and after it was moved (default: none is written)",

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, AliasChoices, Field
 
-from scaler_protocol.service.settings import ServiceSettings, TextListSetting
+from scaler_protocol.service.settings import Protective, ServiceSettings, TextListSetting
 
 _UMASK_MAX = 0o077
 
@@ -22,36 +22,39 @@ def _check_umask(text: str | None) -> str | None:
 class FenceSettings(ServiceSettings):
     """What is allowed to the code of tasks. Left out, nothing but core dumps is forbidden."""
 
-    user: str | None = Field(
+    user: Annotated[str | None, Protective()] = Field(
         default=None, description="user as whom workers' processes run the code of tasks; only root can have that"
     )
-    processor_memory_limit_bytes: int = Field(
+    processor_memory_limit_bytes: Annotated[int, Protective()] = Field(
         default=0,
         ge=0,
         validation_alias=AliasChoices("processor_memory_limit_bytes", "processor_memory_limit"),
         description="memory that a worker's process may take; a task that takes more ends with it; 0: no limit",
     )
-    processor_open_files: int = Field(
+    processor_open_files: Annotated[int, Protective()] = Field(
         default=0, ge=0, description="files that a worker's process may have open; 0: as many as scaler_cluster may"
     )
-    processor_cpu_seconds: int = Field(
-        default=0, ge=0, description="seconds of CPU time that a task may use, on all cores together; 0: no limit"
+    processor_cpu_seconds: Annotated[int, Protective()] = Field(
+        default=0,
+        ge=0,
+        description="seconds of CPU time that a task's process may use, with all its threads; each process that the task "
+        "starts is counted from 0, and may use at least as many; 0: no limit",
     )
-    processor_core_bytes: int = Field(
+    processor_core_bytes: Annotated[int, Protective()] = Field(
         default=0, ge=0, description="largest core dump of a worker's process; 0: no core dumps"
     )
-    umask: Annotated[str | None, AfterValidator(_check_umask)] = Field(
+    umask: Annotated[str | None, AfterValidator(_check_umask), Protective()] = Field(
         default=None,
         description="permissions that files of tasks do not get, as in 027 (default: that of scaler_cluster)",
     )
-    private_temporary_folder: bool = Field(
+    private_temporary_folder: Annotated[bool, Protective()] = Field(
         default=False, description="give each worker's process a temporary folder of its own (TMPDIR), removed with it"
     )
-    environment_allow: TextListSetting = Field(
+    environment_allow: Annotated[TextListSetting, Protective()] = Field(
         default=(),
         description="environment variables that tasks see besides the usual ones, as in APP_*,CUDA_* (default: all)",
     )
-    environment_deny: TextListSetting = Field(
+    environment_deny: Annotated[TextListSetting, Protective()] = Field(
         default=(), description="environment variables that tasks do not see, as in AWS_*,*_TOKEN"
     )
 

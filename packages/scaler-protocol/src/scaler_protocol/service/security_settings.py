@@ -13,7 +13,7 @@ from pydantic import Field
 
 from scaler_protocol.address import Address
 from scaler_protocol.service.errors import ConfigurationError
-from scaler_protocol.service.settings import ServiceSettings, Short
+from scaler_protocol.service.settings import Protective, ServiceSettings, Short
 
 if TYPE_CHECKING:
     from scaler_protocol.security.credentials import PeerSecurity
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 class SecuritySettings(ServiceSettings):
     """Adds `--security-dir` to a command."""
 
-    security_dir: Annotated[Path | None, Short("sd")] = Field(
+    security_dir: Annotated[Path | None, Short("sd"), Protective()] = Field(
         default=None,
         description="directory with the keys of this cluster, as scaler_keys makes it; or, for what only connects, a connection "
         "file or a key file beside server.pub (default: no keys, all may connect)",

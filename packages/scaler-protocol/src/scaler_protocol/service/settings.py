@@ -12,7 +12,8 @@
 A field `tick_seconds` is the flag `--tick-seconds`, its short form `-ts` and the TOML key `tick_seconds`. A setting
 from the command line wins over the section of the file named by `--config`, which wins over the default. The environment
 is not read, so the command line and the file show everything that a service does. Sections of other services in the same
-file are ignored. A warning names a section that no service reads if its name is similar to this one.
+file are ignored. A warning names a section that no service reads if its name is similar to this one. With a setting in it that
+keeps somebody out it is an error, since the service would start without.
 
 pydantic-settings parses. This module adds flags of several letters with one dash (`-ts`), flags that take several words,
 and errors with one line for each flag or key and exit status 2.
@@ -55,6 +56,7 @@ __all__ = [
     "BindAddressSetting",
     "CapabilitiesSetting",
     "CliPositionalArg",
+    "Protective",
     "ServiceSettings",
     "Short",
     "TakesSeveral",
@@ -86,6 +88,10 @@ class AlsoKey:
 
 class Secret:
     """Mark of a setting that only its owner may know: a settings file with it must not be readable by others."""
+
+
+class Protective:
+    """Mark of a setting that keeps somebody out: a file in which it stands where nobody reads it is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,8 +332,12 @@ class ServiceSettings(BaseSettings):
         section = section_of(document, cls.section, path)
         cls._require_private(path, section)
         known = cls.toml_keys()
-        for line in suspicions(document, cls.section, known, path):
-            print(f"{cls.command}: warning: {harmless_cell(line)}", file=sys.stderr)
+        for suspicion in suspicions(document, cls.section, known, path):
+            # With a warning alone, a service would start without its keys, open to all.
+            if any(cls._is_protective(key) for key in suspicion.lost & known):
+                problems.append(suspicion.line)
+            else:
+                print(f"{cls.command}: warning: {harmless_cell(suspicion.line)}", file=sys.stderr)
         for key in section.keys() - known:
             guessed.add(cls._field_of(nearest(key, known) or ""))
         all_known = f"; known are: {', '.join(sorted(known))}"
@@ -345,6 +355,11 @@ class ServiceSettings(BaseSettings):
             if len(keys) > 1
         ]
         return {name: section[keys[-1]] for name, keys in names.items()}
+
+    @classmethod
+    def _is_protective(cls, key: str) -> bool:
+        marks = cls.model_fields[cls._field_of(key)].metadata
+        return any(isinstance(mark, Protective | Secret) for mark in marks)
 
     @classmethod
     def _require_private(cls, path: Path, section: Mapping[str, Any]) -> None:

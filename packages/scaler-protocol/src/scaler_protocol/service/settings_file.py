@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from scaler_protocol.runtime.values import value as value_class
 from scaler_protocol.service.errors import ConfigurationError
 
 KNOWN_SECTIONS = frozenset(
@@ -34,6 +35,17 @@ SIMILAR = 0.7
 """Names at least this similar count as misspelt; 1 means equal."""
 
 
+@value_class
+class Suspicion:
+    """Settings that nobody reads although they were probably meant for a section."""
+
+    line: str
+    """What is wrong, and where."""
+
+    lost: frozenset[str]
+    """Which settings."""
+
+
 def read_document(path: Path) -> dict[str, Any]:
     """Return the content of the file. Raises ConfigurationError with one line if it cannot be read."""
     try:
@@ -57,16 +69,16 @@ def section_of(document: Mapping[str, Any], name: str, path: Path) -> dict[str, 
     return section
 
 
-def suspicions(document: Mapping[str, Any], name: str, keys: Collection[str], path: Path) -> list[str]:
-    """Return a line for each setting that was probably meant for section `name` (with `keys`) and is not in it."""
-    lines = []
+def suspicions(document: Mapping[str, Any], name: str, keys: Collection[str], path: Path) -> Iterator[Suspicion]:
+    """Yield each place with settings that were probably meant for section `name` (with `keys`) and are not in it."""
     for other, value in document.items():
         if not isinstance(value, dict) and not _is_list_of_tables(value):
             if other in keys:
-                lines.append(f"{path}: {other!r} stands outside of all sections and is ignored; put it under [{name}]")
+                line = f"{path}: {other!r} stands outside of all sections and is ignored; put it under [{name}]"
+                yield Suspicion(line, frozenset({other}))
         elif other not in KNOWN_SECTIONS and nearest(other, KNOWN_SECTIONS) == name and not _is_of_other_adapter(other):
-            lines.append(f"{path}: nobody reads the section [{other}]; did you mean [{name}]?")
-    return lines
+            lost = value if isinstance(value, dict) else frozenset(key for table in value for key in table)
+            yield Suspicion(f"{path}: nobody reads the section [{other}]; did you mean [{name}]?", frozenset(lost))
 
 
 def nearest(name: str, known: Collection[str]) -> str | None:

@@ -16,7 +16,7 @@ from scaler_protocol.security.errors import SecurityFileError
 from scaler_protocol.security.private_files import require_private
 from scaler_protocol.service.errors import ConfigurationError
 from scaler_protocol.service.security_settings import InsecureSettings
-from scaler_protocol.service.settings import Short, TakesSeveral, TextListSetting
+from scaler_protocol.service.settings import Protective, Short, TakesSeveral, TextListSetting
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class WebServiceSettings(InsecureSettings):
     token_variable: ClassVar[str]
     """The environment variable that may hold the token."""
 
-    token_file: Annotated[Path | None, Short("atf")] = Field(
+    token_file: Annotated[Path | None, Short("atf"), Protective()] = Field(
         default=None,
         validation_alias=AliasChoices("token_file", "auth_token_file"),
         description="file with the token that every caller must send; only its owner may be able to read it",
