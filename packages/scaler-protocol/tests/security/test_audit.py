@@ -128,3 +128,14 @@ def test_a_device_that_is_really_full(caplog: pytest.LogCaptureFixture) -> None:
 def test_it_needs_no_keys() -> None:
     program = "import sys, scaler_protocol.security.audit; sys.exit('nacl' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_a_pipe_and_a_file_for_everybody_are_refused_at_once(tmp_path: Path) -> None:
+    pipe, shared = tmp_path / "pipe", tmp_path / "shared"
+    os.mkfifo(pipe)
+    shared.touch()
+    shared.chmod(0o666)
+    with pytest.raises(OSError, match="pipe"):
+        AuditLog(pipe)
+    with pytest.raises(OSError, match="everybody can write to it"):
+        AuditLog(shared)

@@ -6,7 +6,7 @@
 | event | when | further keys |
 |---|---|---|
 | `connect` | a peer was let in | `peer` (its own name), `as` (client, agent, scheduler) |
-| `refusal` | a connection or a message was refused | `reason` |
+| `refusal` | a connection or a message was refused | `reason`, `repeated` (how many more since the last line) |
 | `submit` | a batch of tasks, or a graph, arrived | `tasks`, `functions` (at most 20 names), `capabilities` |
 | `cancel` | tasks were cancelled | `tasks` |
 | `shutdown` | the cluster or the server ends | `reason` |
@@ -18,9 +18,11 @@ Rotation is left to the system: the file is opened again if it was moved, and on
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
+import stat
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -93,7 +95,20 @@ class AuditLog:
         os.close(self._descriptor)
 
     def _open(self) -> int:
-        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, _NEW_FILE_MODE)
+        # Not blocking: nobody may read a pipe, and the start of a service must not wait for somebody who does.
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+        try:
+            descriptor = os.open(self._path, flags, _NEW_FILE_MODE)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                raise OSError(error.errno, "it is a pipe or a socket", str(self._path)) from None
+            raise
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISFIFO(mode) or (stat.S_ISREG(mode) and mode & stat.S_IWOTH):
+            os.close(descriptor)
+            what = "it is a pipe" if stat.S_ISFIFO(mode) else "everybody can write to it: chmod o-w"
+            raise OSError(errno.EINVAL, what, str(self._path))
+        return descriptor
 
     def _open_again_if_moved(self) -> None:
         self._checked_at = time.monotonic()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from scaler_protocol.security.errors import SecurityError
+from scaler_protocol.security.repeated_refusals import RepeatedRefusals
 from scaler_protocol.service.occurrences import Occurrences
 
 if TYPE_CHECKING:
@@ -63,6 +65,7 @@ class Doorkeeper:
         self._logger = logger
         self._keyed = keyed
         self._audit = audit
+        self._repeated = RepeatedRefusals()
         self._refusals = Occurrences(logger, "messages refused because of the sender's key; the last")
 
     @property
@@ -97,9 +100,13 @@ class Doorkeeper:
         self.record("refusal", connection, self.authority_of(connection), reason=reason)
 
     def note_refused_connection(self, address: str, reason: str) -> None:
-        """A connection was refused before it had an identity."""
-        if self._audit is not None:
-            self._audit.record("refusal", address=address, reason=reason)
+        """A connection was refused before it had an identity. Anybody can cause this, so repetitions are counted."""
+        if self._audit is None:
+            return
+        written = self._repeated.note(address, reason, time.monotonic())
+        if written is not None:
+            address, left_out = written
+            self._audit.record("refusal", address=address, reason=reason, repeated=left_out)
 
     def note_shutdown(self, reason: str) -> None:
         """The server stops."""
@@ -108,6 +115,9 @@ class Doorkeeper:
 
     def refresh(self, keys: Keys) -> None:
         """Let in whom the list of keys names now. Who is no longer in it loses its connection. To be called often."""
+        if self._audit is not None:
+            for host, reason, count in self._repeated.take_due(time.monotonic()):
+                self._audit.record("refusal", address=host, reason=reason, repeated=count)
         try:
             before = {authority.public: authority.name for authority in keys.allowed}
             if not keys.refresh():

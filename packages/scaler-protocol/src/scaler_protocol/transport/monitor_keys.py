@@ -37,6 +37,8 @@ class Readers:
         socket.setsockopt_string(zmq.CURVE_PUBLICKEY, to_text(own.public))
         socket.setsockopt_string(zmq.CURVE_SECRETKEY, to_text(own.secret))
         socket.setsockopt_string(zmq.ZAP_DOMAIN, _DOMAIN)
+        # If nobody answers the questions about keys, nobody is let in.
+        socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
 
     def callback(self, _domain: str, key: bytes) -> bool:
         """Return whether the owner of this key may read. pyzmq asks, in its own thread."""

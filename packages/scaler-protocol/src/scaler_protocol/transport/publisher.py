@@ -160,9 +160,9 @@ class Publisher:
 
     def close(self) -> None:
         """Close the socket. Messages that have not been sent are lost."""
+        self._socket.close()
         if self._readers is not None:
             self._readers.close()
-        self._socket.close()
         self._context.term()
 
 
