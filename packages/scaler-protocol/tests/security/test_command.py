@@ -189,3 +189,23 @@ def test_an_address_that_no_file_can_hold_is_one_line_and_makes_nothing(
     words = ["connect", str(directory), "--name", "client", "--address", address, "-o", str(tmp_path / "made")]
     assert "--address" in refused(capsys, *words)
     assert {path.name for path in tmp_path.iterdir()} == before
+
+
+def test_export_copies_no_files_that_no_server_could_use(
+    directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (directory / "allowed_keys").write_bytes(b"\xff")
+    assert "allowed_keys" in refused(capsys, "export", str(directory), "server", str(tmp_path / "s"))
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize("name", ["worker", "server"])
+def test_export_writes_no_secret_where_others_can_write(
+    name: str, directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    theirs.chmod(0o777)
+    (tmp_path / "out").symlink_to(theirs)
+    assert "chmod go-w" in refused(capsys, "export", str(directory), name, str(tmp_path / "out"))
+    assert list(theirs.iterdir()) == []

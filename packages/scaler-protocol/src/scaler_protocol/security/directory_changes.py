@@ -20,6 +20,7 @@ from scaler_protocol.security.directory import (
     SERVER_PUBLIC,
     KeyFile,
     check_name,
+    load_server,
     pair_text,
     read_allowed,
     read_key,
@@ -113,6 +114,7 @@ def export(directory: Path, name: str, target: Path) -> None:
     key, server = _own(directory, name), read_server_public(directory)
     with _named(target):
         target.mkdir(mode=0o700, parents=True, exist_ok=True)
+        require_unchangeable(target)
         with _locked(target):
             path = target / f"{key.name}.key"
             for existing in (path, target / SERVER_PUBLIC):
@@ -124,8 +126,12 @@ def export(directory: Path, name: str, target: Path) -> None:
 
 def export_server(directory: Path, target: Path) -> None:
     """Make a directory with what scheduler and object storage server need. Raises SecurityFileError."""
+    # Says what is wrong with the files before any is copied.
+    load_server(directory)
+    read_server_public(directory)
     with _named(target):
         target.mkdir(mode=0o700, parents=True, exist_ok=True)
+        require_unchangeable(target)
         with _locked(target):
             names = (SERVER_PUBLIC, ALLOWED_KEYS, SERVER_KEY)
             for name in names:
