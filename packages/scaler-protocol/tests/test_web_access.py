@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import ClassVar
 
@@ -132,6 +133,9 @@ def test_a_token_comes_from_a_private_file_or_the_environment(tmp_path: Path, mo
     assert Settings.from_command_line([]).read_token("0.0.0.0") == "of the environment"
     # It was taken out of the environment, so that started processes do not inherit it.
     assert Settings.from_command_line([]).read_token("127.0.0.1") is None
+    monkeypatch.setenv("SCALER_NOTHING_TOKEN", "of the environment")
+    assert Settings.from_command_line([]).read_token("127.0.0.1", "of the flag") == "of the flag"
+    assert "SCALER_NOTHING_TOKEN" not in os.environ
 
 
 def test_a_certificate_that_is_of_no_use_is_told_before_the_service_starts(tmp_path: Path) -> None:

@@ -25,9 +25,9 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-logger = logging.getLogger(__name__)
-
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+logger = logging.getLogger(__name__)
 
 BODY_BYTES_MAX = 64 * 1024
 """Longest body of a request in bytes."""

@@ -91,11 +91,12 @@ class WebServiceSettings(InsecureSettings):
         """
         token: str | None
         variable = type(self).token_variable
+        # Taken out of the environment, also where another one counts: the processes started here would inherit it.
+        inherited = os.environ.pop(variable, "")
         if self.token_file is not None:
             token = _read_secret(self.token_file, "--token-file")
-        elif given or os.environ.get(variable):
-            # Taken out of the environment, which the processes started here inherit.
-            token = given or os.environ.pop(variable)
+        elif given or inherited:
+            token = given or inherited
             if not token.isascii() or not token.isprintable():
                 raise ConfigurationError(f"{'--token' if given else variable}: not one line of ASCII characters")
         else:
