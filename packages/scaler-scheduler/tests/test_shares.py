@@ -10,6 +10,7 @@ import pytest
 from harness import Agent, Client, Harness
 
 from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.columns import Packed
 from scaler_scheduler.core.shares import LAG_SECONDS, OVERHEAD_SECONDS, TURN_SECONDS
 
 ENDLESS = 3000
@@ -181,3 +182,20 @@ def test_an_agent_with_long_tasks_gets_nothing_beyond_what_it_wants() -> None:
     lone.define()
     lone.submit()
     assert sum(len(batch.numbers) for batch in worker.agent.take(m.TaskBatch)) == 1
+
+
+def test_tasks_inside_tasks_do_not_wait_for_more_room() -> None:
+    harness = Harness()
+    agent = Agent(harness, "agent", workers=2, capacity=100)
+    parent = Client(harness, "parent")
+    parent.define()
+    parent.submit(1000)
+    held = sum(len(batch.numbers) for batch in agent.take(m.TaskBatch))
+    # All that it holds may be waiting for tasks of their own; it tells the scheduler only how many it wants in all.
+    agent.capacity = held + 1
+    agent.send(m.ResultBatch(parent.id, [], [], Packed.of([]), capacity=agent.capacity))
+    assert agent.take(m.TaskBatch) == []
+    nested = Client(harness, "nested", relayed_by=agent)
+    nested.define()
+    nested.submit(2, depth=1)
+    assert [(batch.client, len(batch.numbers)) for batch in agent.take(m.TaskBatch)] == [(nested.id, 1)]

@@ -401,7 +401,7 @@ def test_cpu_time_is_counted_for_each_task_anew(start: Start) -> None:
     pids = [run(scheduler, lambda: (_burn(0.6), os.getpid())[1]) for _ in range(4)]
     assert len(set(pids)) == 1
     status, text = end_of(scheduler, _burn, 30.0)
-    assert status == Status.PROCESSOR_DIED
+    assert status == Status.LIMIT_EXCEEDED
     assert b"--processor-cpu-seconds 1" in text
     assert agent.poll() is None
     assert run(scheduler, _burn, 0.1) == 0.1
@@ -437,7 +437,8 @@ def test_the_cpu_time_of_the_preload_is_nobodys(start: Start) -> None:
 
 def test_a_processor_that_has_used_much_is_replaced_between_tasks(start: Start) -> None:
     scheduler, _ = start("--processor-cpu-seconds", "1")
-    pids = [run(scheduler, lambda: (_burn(0.8), os.getpid())[1]) for _ in range(16)]
+    # The kernel counts by samples for this limit: on a busy machine a task may seem to have used a quarter more.
+    pids = [run(scheduler, lambda: (_burn(0.6), os.getpid())[1]) for _ in range(21)]
     # No task has failed, and none has run in a process of which it could not have had all its time.
     assert 2 <= len(set(pids)) <= 3
 

@@ -81,6 +81,11 @@ class AgentPool:
         if agent.peer in self.by_peer:
             self._dirty[agent] = None
 
+    def set_aside(self, agent: AgentRecord) -> None:
+        """Give the agent nothing more in this placement."""
+        agent.load_key = -1.0
+        self.changed(agent)
+
     def drain(self, agent: AgentRecord) -> None:
         """Give the agent nothing new: it finishes what it holds and leaves."""
         agent.draining = True

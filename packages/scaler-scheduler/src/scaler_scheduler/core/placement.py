@@ -15,6 +15,10 @@ from scaler_scheduler.core.records import AgentRecord, Task
 from scaler_scheduler.core.state import SchedulerState
 from scaler_scheduler.policy.locality import AgentFigures
 
+ROOM_PIECES = 8
+"""An agent that lacks less than such a part of what it wants gets nothing yet: batches would stay as small as the room that each
+makes. Tasks inside tasks do not wait for more room, as all that an agent holds may be waiting for just these."""
+
 NEWCOMERS_AGENTS = 16
 """How many agents of a group are looked at for tasks beyond what they want."""
 
@@ -64,12 +68,19 @@ class Placement:
 
     def _place_queue(self, queue: SignatureQueue, groups: list[AgentGroup], now: float) -> None:
         choose = self._policy.choose
+        aside: set[AgentRecord] = set()
         while queue.count > 0:
             choice = choose(queue.count, groups)
             if choice is None:
                 self._place_newcomers(queue, groups, now)
                 return
             agent, count = choice
+            if queue.deepest == 0 and agent.spare < min(agent.capacity // ROOM_PIECES, queue.count):
+                if agent in aside:
+                    return
+                aside.add(agent)
+                self._agents.set_aside(agent)
+                continue
             tasks = self._ready.take(queue, count)
             if not tasks:
                 return

@@ -32,9 +32,6 @@ NO_CAPABILITIES: Names = frozenset()
 
 NEVER = float("inf")
 
-ROOM_PIECES = 8
-"""An agent that lacks less than such a part of what it wants gets nothing yet."""
-
 
 class TaskState(IntEnum):
     """Where a task is."""
@@ -226,15 +223,10 @@ class AgentRecord(_SessionRecord):
 
     @property
     def spare(self) -> int:
-        """Tasks it would take now. A long chain keeps one worker busy, not the others.
-
-        Room for few tasks is left until it is for more: batches would stay as small as the room that each one makes.
-        """
+        """Tasks it would take now. A long chain keeps one worker busy, not the others."""
         if self.draining:
             return 0
         spare = self.capacity - len(self.tasks)
-        if spare < self.capacity // ROOM_PIECES:
-            spare = 0
         return max(spare, min(self.slots, self.capacity) - self.units) if self.followers else spare
 
     def note_functions(self, client_id: bytes, functions: tuple[bytes, ...] = ()) -> list[bytes]:
