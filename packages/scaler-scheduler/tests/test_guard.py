@@ -164,6 +164,20 @@ def test_agents_relay_for_clients_inside_their_tasks_only(cluster: Cluster) -> N
     assert cluster.is_closed(agent)
 
 
+def test_what_a_client_inside_a_task_may_not_say_costs_its_agent_nothing(cluster: Cluster) -> None:
+    agent, other = cluster.connections.connect(KeyRole.WORKER), cluster.connections.connect(KeyRole.CLIENT)
+    cluster.greet(agent, m.Role.AGENT)
+    cluster.greet(other, m.Role.CLIENT)
+    cluster.say(other, define(other))
+    cluster.say(other, batch(other))
+    inside = events.RelayedPeer(agent, pinned_id(cluster.connections.authorities[agent].public))
+    cluster.greet(inside, m.Role.CLIENT)
+    cluster.say(inside, m.TaskCancel(other, [1]))
+    assert cluster.connections.closed == []
+    assert cluster.core.unfinished_count == 1
+    assert cluster.guard.doorkeeper.refused_count == 1
+
+
 def test_a_client_inside_a_task_connects_directly_beside_its_agent_only(cluster: Cluster) -> None:
     agent = cluster.connections.connect(KeyRole.WORKER)
     authority = cluster.connections.authorities[agent]

@@ -489,3 +489,16 @@ def test_the_page_that_an_agent_reads_cannot_shrink() -> None:
                 os.ftruncate(descriptor, size)
     finally:
         os.close(descriptor)
+
+
+def test_parts_of_a_record_are_of_one_kind() -> None:
+    assembler = records.Assembler(bounded=True)
+    body = bytes(records.PACKET_BYTES_MAX - 2)
+    assert assembler.add(bytes((Kind.RELAY, 1)) + body) is None
+    with pytest.raises(ValueError, match="several kinds"):
+        assembler.add(bytes((Kind.RESULTS, 0)) + b"end")
+    assert assembler.add(bytes((Kind.RELAY, 1)) + body) is None
+    with pytest.raises(ValueError, match="several kinds"):
+        assembler.add(bytes((Kind.RESULTS, 1)) + body)
+    assert assembler.add(bytes((Kind.RELAY, 1)) + body) is None
+    assert assembler.add(bytes((Kind.RELAY, 0)) + b"end") == (Kind.RELAY, body + b"end")

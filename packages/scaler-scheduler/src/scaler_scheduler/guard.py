@@ -68,7 +68,7 @@ class Guard:
         if self._violation is not None:
             reason = self._violation(authority, peer, message)
             if reason is not None:
-                self.doorkeeper.refuse(connection, authority, reason)
+                self.doorkeeper.refuse(connection, authority, reason, relayed=_is_by_a_task(peer, authority))
                 return
             if authority is not None and authority.role == "operator":
                 self._admit_operator(authority)
@@ -135,6 +135,16 @@ def open_guard(
     if audit is None and security is None:
         return None
     return Guard(core, router, keyed=security is not None, audit=audit)
+
+
+def _is_by_a_task(peer: Peer, authority: Authority | None) -> bool:
+    """Whether a message is of a client inside a task of the worker that relays it: it has to, so the fault is the task's."""
+    return (
+        isinstance(peer, RelayedPeer)
+        and authority is not None
+        and authority.role == "worker"
+        and peer.client.startswith(authority.fingerprint)
+    )
 
 
 def _fingerprints(publics: Iterable[bytes]) -> list[bytes]:

@@ -77,14 +77,18 @@ class Doorkeeper:
         """Return whose key a connection has; None without keys, and if the connection has ended."""
         return self._connections.authority_of(connection) if self._keyed else None
 
-    def refuse(self, connection: bytes, authority: Authority | None, reason: str) -> None:
-        """Refuse a message because its sender's key does not allow it, and close the connection. `reason` follows "it"."""
+    def refuse(self, connection: bytes, authority: Authority | None, reason: str, *, relayed: bool = False) -> None:
+        """Refuse a message because its sender's key does not allow it, and close the connection. `reason` follows "it".
+
+        `relayed`: a task has sent it, through its agent. Others' messages come the same way, so the connection stays.
+        """
         if authority is not None:
             address = self._connections.address_of(connection)
             self._refusals.note(f"{authority.name} ({authority.role}) at {address}: it {reason}")
             self.record("refusal", connection, authority, reason=f"it {reason}")
         # Otherwise the connection has ended already, and these are the last messages that came through it.
-        self._connections.disconnect(connection)
+        if not relayed:
+            self._connections.disconnect(connection)
 
     def record(
         self, event: str, connection: bytes, authority: Authority | None, **details: str | int | list[str]

@@ -95,10 +95,11 @@ class Assembler:
     a task can write to its processor's channel, and must not fill the agent's memory.
     """
 
-    __slots__ = ("_bounded", "_parts")
+    __slots__ = ("_bounded", "_kind", "_parts")
 
     def __init__(self, bounded: bool = False) -> None:
         self._parts: list[bytes] = []
+        self._kind = 0
         self._bounded = bounded
 
     def add(self, packet: bytes) -> tuple[int, bytes] | None:
@@ -110,13 +111,24 @@ class Assembler:
             return None
         if not self._parts:
             return packet[0], packet[2:]
+        if self._bounded:
+            self._check_last(packet)
         self._parts.append(packet[2:])
         body = b"".join(self._parts)
         self._parts.clear()
         return packet[0], body
 
+    def _check_last(self, packet: bytes) -> None:
+        """Raise ValueError where the parts of a record are not of one kind: its bound is that of the kind."""
+        if packet[0] != self._kind:
+            self._parts.clear()
+            raise ValueError("parts of several kinds in one record")
+
     def _check(self, packet: bytes) -> None:
-        """Raise ValueError where there is more of a record than there may be."""
+        """Raise ValueError where there is more of a record than there may be, or of another kind."""
+        if not self._parts:
+            self._kind = packet[0]
+        self._check_last(packet)
         bytes_max = RELAY_BYTES_MAX if packet[0] in _RELAYS else RECORD_BYTES_MAX
         if len(packet) != PACKET_BYTES_MAX:
             # Any number of small ones would cost more than their bytes.
