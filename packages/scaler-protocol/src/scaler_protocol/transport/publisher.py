@@ -45,7 +45,7 @@ SUBSCRIPTIONS_MAX = 10_000
 """Subscriptions of all subscribers together. If there are more, all connections are closed, and honest subscribers come back."""
 
 UNREAD_SUBSCRIPTIONS_MAX = 1_000
-"""Subscriptions of one subscriber that libzmq takes in before they are counted."""
+"""Subscriptions of one subscriber that wait for libzmq. It reads on while it takes them in, so this does not bound a flood."""
 
 
 class Publisher:
