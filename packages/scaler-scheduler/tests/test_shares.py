@@ -5,13 +5,16 @@ from __future__ import annotations
 import random
 from array import array
 from collections import deque
+from typing import Any
 
 import pytest
 from harness import Agent, Client, Harness
 
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.columns import Packed
+from scaler_scheduler.core.records import AgentRecord
 from scaler_scheduler.core.shares import LAG_SECONDS, OVERHEAD_SECONDS, TURN_SECONDS
+from scaler_scheduler.policy.spread import Capability
 
 ENDLESS = 3000
 """Who submits so many submits more as soon as fewer wait: there is always more than a turn."""
@@ -199,3 +202,43 @@ def test_tasks_inside_tasks_do_not_wait_for_more_room() -> None:
     nested.define()
     nested.submit(2, depth=1)
     assert [(batch.client, len(batch.numbers)) for batch in agent.take(m.TaskBatch)] == [(nested.id, 1)]
+
+
+def test_a_result_does_not_have_all_agents_with_little_room_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    harness = Harness()
+    harness.checks_each_step = False
+    agents = [Agent(harness, f"agent {number}", capacity=100) for number in range(50)]
+    client = Client(harness, "client")
+    client.define()
+    client.submit(10_000)
+    held = [agent.tasks() for agent in agents]
+    looked_at: list[AgentRecord] = []
+    choose = Capability.choose
+
+    def counted(policy: Capability, ready: int, groups: Any) -> Any:
+        choice = choose(policy, ready, groups)
+        looked_at.extend([choice[0]] if choice is not None else [])
+        return choice
+
+    monkeypatch.setattr(Capability, "choose", counted)
+    for _ in range(5):
+        for agent, tasks in zip(agents, held, strict=True):
+            agent.answer([tasks.pop()])
+    # Each has room for five, and waits for room for more.
+    assert all(agent.tasks() == [] for agent in agents)
+    assert len(looked_at) <= 2 * 5 * len(agents)
+
+
+def test_a_client_inside_a_task_has_agents_with_little_room_looked_at_again() -> None:
+    harness = Harness()
+    agent = Agent(harness, "agent", capacity=100)
+    client = Client(harness, "client")
+    client.define()
+    client.submit(1000)
+    held = agent.tasks()
+    agent.answer([held.pop(), held.pop()])
+    assert agent.tasks() == []
+    nested = Client(harness, "nested", relayed_by=agent)
+    nested.define()
+    nested.submit(1, depth=1)
+    assert [client_id for client_id, _, _ in agent.tasks()] == [nested.id, client.id]

@@ -294,16 +294,22 @@ async def _read_body(scope: Scope, receive: Receive) -> bytes | None:
             return bytes(body)
 
 
-async def refuse(send: Send, status: int, text: str, headers: Mapping[str, str] | None = None) -> None:
-    """Answer a request with an error as JSON, and close its connection, whose body may not have been read."""
+def refusal(text: str) -> tuple[dict[str, str], bytes]:
+    """Return the headers and the body of an answer that says why a request is refused; its connection is closed."""
     body = json.dumps({"error": text}).encode()
     fields = {
         "content-type": "application/json",
         "content-length": str(len(body)),
         "cache-control": "no-store",
         "connection": "close",
-        **(headers or {}),
     }
+    return fields, body
+
+
+async def refuse(send: Send, status: int, text: str, headers: Mapping[str, str] | None = None) -> None:
+    """Answer a request with an error as JSON, and close its connection, whose body may not have been read."""
+    fields, body = refusal(text)
+    fields |= headers or {}
     encoded = [(name.encode(), value.encode("latin-1")) for name, value in fields.items()]
     await send({"type": "http.response.start", "status": status, "headers": encoded})
     await send({"type": "http.response.body", "body": body})

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import functools
 import http
-import json
 import logging
 import socket
 import ssl
@@ -24,7 +23,7 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from scaler_protocol.service.web_access import SECURITY_HEADERS, address_of
+from scaler_protocol.service.web_access import SECURITY_HEADERS, address_of, refusal
 from scaler_protocol.service.web_settings import ConnectionLimits
 
 logger = logging.getLogger(__name__)
@@ -48,17 +47,10 @@ LOG_SECONDS = 60.0
 """Refusals are logged once in this time, however many there are."""
 
 
-def refusal(status: http.HTTPStatus, text: str) -> bytes:
+def _whole_refusal(status: http.HTTPStatus, text: str) -> bytes:
     """Return a whole answer, for a caller whose request was not read."""
-    body = json.dumps({"error": text}).encode()
-    fields = {
-        **SECURITY_HEADERS,
-        "content-type": "application/json",
-        "content-length": str(len(body)),
-        "cache-control": "no-store",
-        "connection": "close",
-    }
-    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    fields, body = refusal(text)
+    head = "".join(f"{name}: {value}\r\n" for name, value in {**SECURITY_HEADERS, **fields}.items())
     return f"HTTP/1.1 {status} {status.phrase}\r\n{head}\r\n".encode("latin-1") + body
 
 
@@ -121,7 +113,7 @@ class _Connection(H11Protocol):
         del msg
         if not self.transport.is_closing():
             text = "this is no HTTP request, or its line and headers are longer than 16 KiB"
-            self.transport.write(refusal(http.HTTPStatus.BAD_REQUEST, text))
+            self.transport.write(_whole_refusal(http.HTTPStatus.BAD_REQUEST, text))
             self.transport.close()
 
     def _should_upgrade(self) -> bool:
@@ -142,7 +134,7 @@ class _Connection(H11Protocol):
                 self.transport.abort()
         elif self._head_since is not None and now - self._head_since > self._head_s:
             text = f"the request line and headers were not complete after {self._head_s:g} s"
-            self.transport.write(refusal(http.HTTPStatus.REQUEST_TIMEOUT, text))
+            self.transport.write(_whole_refusal(http.HTTPStatus.REQUEST_TIMEOUT, text))
             self.transport.close()
 
 
@@ -194,7 +186,7 @@ class _Entrance(asyncio.Protocol):
             transport.abort()
             return
         self._server.entrances.add(self)
-        transport.write(refusal(status, text))
+        transport.write(_whole_refusal(status, text))
         transport.write_eof()
         asyncio.get_running_loop().call_later(REFUSAL_SECONDS, transport.abort)
 

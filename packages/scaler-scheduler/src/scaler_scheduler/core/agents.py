@@ -45,6 +45,8 @@ class AgentPool:
         self._groups: dict[Names, AgentGroup] = {}
         self._eligible: dict[Names, list[AgentGroup]] = {}
         self._dirty: dict[AgentRecord, None] = {}
+        self._aside: dict[AgentRecord, None] = {}
+        """Agents that have room, and get nothing for now."""
         self._next_index = 0
 
     def __len__(self) -> int:
@@ -67,6 +69,7 @@ class AgentPool:
         """The agent is gone."""
         del self.by_peer[agent.peer]
         self._dirty.pop(agent, None)
+        self._aside.pop(agent, None)
         agent.load_key = -1.0
         group = self._groups[agent.capability_names]
         del group.agents[agent]
@@ -82,9 +85,18 @@ class AgentPool:
             self._dirty[agent] = None
 
     def set_aside(self, agent: AgentRecord) -> None:
-        """Give the agent nothing more in this placement."""
+        """Give the agent nothing more until it has changed, or `end_aside`."""
         agent.load_key = -1.0
-        self.changed(agent)
+        self._aside[agent] = None
+
+    def is_aside(self, agent: AgentRecord) -> bool:
+        """Whether the agent is set aside."""
+        return agent in self._aside
+
+    def end_aside(self) -> None:
+        """Take all agents again that are set aside."""
+        for agent in list(self._aside):
+            self.reinsert(agent)
 
     def drain(self, agent: AgentRecord) -> None:
         """Give the agent nothing new: it finishes what it holds and leaves."""
@@ -99,6 +111,8 @@ class AgentPool:
 
     def reinsert(self, agent: AgentRecord) -> None:
         """Count the agent's tasks, and put it into its group's heap where it has room."""
+        if self._aside:
+            self._aside.pop(agent, None)
         group = self._groups[agent.capability_names]
         held = len(agent.tasks)
         group.assigned += held - agent.counted

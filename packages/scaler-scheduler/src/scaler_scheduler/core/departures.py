@@ -21,6 +21,7 @@ class Departures:
         self._config = state.config
         self._peers = state.peers
         self._clients = state.clients
+        self._inside_tasks = state.inside_tasks
         self._agents = state.agents
         self._functions = state.functions
         self._recovery = state.recovery
@@ -80,6 +81,7 @@ class Departures:
 
     def _remove_client(self, client: ClientRecord, now: float, retain: bool) -> None:
         del self._clients[client.id]
+        self._inside_tasks.discard(client.id)
         self._lifecycle.drop_all(client)
         self._rows.close_all(client)
         self._functions.drop_client(client.id)

@@ -17,7 +17,10 @@ from scaler_scheduler.policy.locality import AgentFigures
 
 ROOM_PIECES = 8
 """An agent that lacks less than such a part of what it wants gets nothing yet: batches would stay as small as the room that each
-makes. Tasks inside tasks do not wait for more room, as all that an agent holds may be waiting for just these."""
+makes. Not while there are clients inside tasks: all that an agent holds may be waiting for just the tasks that have no room."""
+
+ROOM_TASKS_MIN = 8
+"""Smaller parts are not waited for: one plain task at a time costs less than a batch of a few."""
 
 NEWCOMERS_AGENTS = 16
 """How many agents of a group are looked at for tasks beyond what they want."""
@@ -29,6 +32,7 @@ class Placement:
     def __init__(self, state: SchedulerState, lifecycle: TaskLifecycle) -> None:
         self._policy = state.policy
         self._agents = state.agents
+        self._inside_tasks = state.inside_tasks
         self._ready = state.ready
         self._lifecycle = lifecycle
         self._dispatch = Dispatch(state)
@@ -68,18 +72,20 @@ class Placement:
 
     def _place_queue(self, queue: SignatureQueue, groups: list[AgentGroup], now: float) -> None:
         choose = self._policy.choose
-        aside: set[AgentRecord] = set()
+        agents, inside_tasks = self._agents, self._inside_tasks
+        if inside_tasks:
+            agents.end_aside()
         while queue.count > 0:
             choice = choose(queue.count, groups)
             if choice is None:
                 self._place_newcomers(queue, groups, now)
                 return
             agent, count = choice
-            if queue.deepest == 0 and agent.spare < min(agent.capacity // ROOM_PIECES, queue.count):
-                if agent in aside:
+            piece = agent.capacity // ROOM_PIECES
+            if piece >= ROOM_TASKS_MIN and agent.spare < min(piece, queue.count) and not inside_tasks:
+                if agents.is_aside(agent):
                     return
-                aside.add(agent)
-                self._agents.set_aside(agent)
+                agents.set_aside(agent)
                 continue
             tasks = self._ready.take(queue, count)
             if not tasks:
@@ -87,7 +93,7 @@ class Placement:
             tasks = self._keep_from_moving(agent, tasks, now)
             if tasks:
                 self._assign(agent, tasks, now)
-            self._agents.reinsert(agent)
+            agents.reinsert(agent)
 
     def _place_newcomers(self, queue: SignatureQueue, groups: list[AgentGroup], now: float) -> None:
         """Where agents want no more: give them the single tasks of clients that have no other, beyond what they want.
@@ -95,6 +101,8 @@ class Placement:
         Such a task would wait for results to make room, and an agent may hold more than it wants by now. An agent runs it before
         what it holds of others. One whose tasks are so long that it holds none ahead gets none.
         """
+        if not queue.has_newcomer():
+            return
         rooms = {}
         for group in groups:
             for agent in islice(group.agents, NEWCOMERS_AGENTS):

@@ -84,15 +84,23 @@ class _ClientTurns:
                 heappop(turns)
                 del self.lines[client_id]
 
-    def take_newcomer(self) -> Task | None:
-        """Remove and return the next task, if it is the only one that its client has; else None."""
+    def newcomer(self) -> tuple[bytes, _Line] | None:
+        """Return the line of the next task, if this is the only one that its client has; else None."""
         head = self._head()
         if head is None:
             return None
-        client_id, line = head
-        task = line.tasks[0]
-        if len(line.tasks) > 1 or task.state is not _READY or len(task.options.client.tasks) > 1:
+        tasks = head[1].tasks
+        if len(tasks) > 1 or tasks[0].state is not _READY or len(tasks[0].options.client.tasks) > 1:
             return None
+        return head
+
+    def take_newcomer(self) -> Task | None:
+        """Remove and return the next task, if it is the only one that its client has; else None."""
+        found = self.newcomer()
+        if found is None:
+            return None
+        client_id, line = found
+        task = line.tasks[0]
         heappop(self._turns)
         del self.lines[client_id]
         self._shares.charge(line.share, line.begins, 1, alone=False)
@@ -172,6 +180,14 @@ class SignatureQueue:
                 self._depths.pop()
         self.count -= len(taken)
         return taken
+
+    def has_newcomer(self) -> bool:
+        """Whether the next task is the only one that its client has."""
+        if not self._depths:
+            return False
+        turns = self._turns[self._depths[-1]]
+        # Nearly always one client waits, with more than one task.
+        return (len(turns.lines) > 1 or self.count == 1) and turns.newcomer() is not None
 
     def take_newcomer(self) -> Task | None:
         """Remove and return the next task, if it is the only one that its client has; else None."""

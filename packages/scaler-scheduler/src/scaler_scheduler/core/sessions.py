@@ -46,6 +46,7 @@ class PeerSessions:
         self._policy = state.policy
         self._peers = state.peers
         self._clients = state.clients
+        self._inside_tasks = state.inside_tasks
         self._agents = state.agents
         self._monitor = state.monitor
         self._outbox = state.outbox
@@ -198,6 +199,8 @@ class PeerSessions:
             return agent
         client = ClientRecord(peer, hello, session, now)
         self._clients[client.id] = client
+        if isinstance(peer, RelayedPeer):
+            self._inside_tasks.add(client.id)
         self._peers[peer] = client
         self._departures.keep(client.id)
         self._outbox.add(effects.KeepOwner(client.id))

@@ -70,9 +70,14 @@ class ClientShares:
 
     def charge(self, share: Share, begins: float, tasks: int, alone: bool) -> None:
         """Tasks of a turn that begins then are placed. `alone`: nobody else waits, so that the client owes nobody anything."""
-        start = max(begins, share.served_until, self.now - LAG_SECONDS)
-        share.served_until = start + tasks * share.task_seconds
-        self.now = max(self.now, share.served_until if alone else begins)
+        served, now, mean = share.served_until, self.now, share.mean_seconds
+        seconds = tasks * (UNKNOWN_SECONDS if mean is None else mean)
+        if alone:
+            share.served_until = self.now = (served if served > now else now) + seconds
+            return
+        share.served_until = max(begins, served, now - LAG_SECONDS) + seconds
+        if begins > now:
+            self.now = begins
 
     def forget(self, client_id: bytes) -> None:
         """The client is gone."""

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shutil
 import tempfile
 import threading
 import time
@@ -36,6 +35,7 @@ from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode, encode
 from scaler_protocol.wire.envelope import Frame
 from scaler_worker.fences.private_folders import let_through, make_own_folder
+from scaler_worker.fences.removal import remove_folder
 
 if TYPE_CHECKING:
     import socket
@@ -150,16 +150,15 @@ class StorageGate:
         """`owner`: the (user, group) of the processors."""
         self._security = security
         self._folder = make_own_folder(PREFIX, Path(tempfile.gettempdir()))
-        let_through(self._folder)
         path = f"{self._folder}/socket"
-        try:
-            listeners, self.address = listen(f"ipc://{path}", BACKLOG)
-        except TransportError:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            raise
-        self._listener = listeners[0]
-        os.chmod(path, 0o600)
-        os.chown(path, *owner)
+        with contextlib.ExitStack() as undo:
+            undo.callback(remove_folder, self._folder)
+            let_through(self._folder)
+            (self._listener,), self.address = listen(f"ipc://{path}", BACKLOG)
+            undo.callback(self._listener.close)
+            os.chmod(path, 0o600)
+            os.chown(path, *owner)
+            undo.pop_all()
         self._storage_address = ""
         self._wakeup = Wakeup()
         self._epoll = Epoll()
@@ -189,7 +188,7 @@ class StorageGate:
         self._closing = True
         self._wakeup.set()
         self._thread.join(END_SECONDS)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        remove_folder(self._folder)
 
     # --- the thread
 
