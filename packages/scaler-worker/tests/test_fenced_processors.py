@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import shutil
 import signal
 import stat
 import subprocess
@@ -250,6 +251,26 @@ def test_a_processor_of_the_user_ends_with_its_template(start: Start) -> None:
     os.kill(template, signal.SIGKILL)
     wait_until(lambda: not Path(f"/proc/{processor}/task").exists() or _is_zombie(processor), 10)
     assert run(scheduler, os.getuid) == pwd.getpwnam("nobody").pw_uid
+
+
+@as_root
+def test_an_agent_ends_when_another_user_has_the_place_of_its_folder(start: Start, tmp_path: Path) -> None:
+    scheduler, agent = start("--user", "nobody")
+    account = pwd.getpwnam("nobody")
+    template = run(scheduler, os.getppid)
+    (inner,) = Path("/dev/shm").glob(f"scaler-objects-{agent.pid}-*/objects")
+    folder = inner.parent
+    shutil.rmtree(folder)
+    inner.mkdir(parents=True)
+    os.chown(folder, account.pw_uid, account.pw_gid)
+    try:
+        os.kill(template, signal.SIGKILL)
+        assert agent.wait(20) == 1
+        assert inner.stat().st_uid == 0, "the agent gives away nothing there"
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    assert "no folder for the objects of tasks any more" in (tmp_path / "log").read_text()
+    assert "Traceback" not in (tmp_path / "log").read_text()
 
 
 def _is_zombie(pid: int) -> bool:

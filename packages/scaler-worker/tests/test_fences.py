@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 import signal
+import stat
 import struct
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from scaler_worker.fences import memory_groups, private_folders
+from scaler_worker.fences import memory_groups, private_folders, remains
 from scaler_worker.fences.environment import EnvironmentFilter
 from scaler_worker.fences.memory_groups import NoGroupsError, find_groups
 from scaler_worker.fences.plan import (
@@ -30,6 +32,7 @@ from scaler_worker.fences.plan import (
 from scaler_worker.fences.remains import FenceRemains
 from scaler_worker.fences.removal import remove_folder
 from scaler_worker.processor.object_files import read_object, write_object
+from scaler_worker.shell.object_cache import remake_object_folder
 
 NOBODY = Account("nobody", 65534, 65534, (65534,), "/nonexistent")
 GROUPS = MemoryGroups(2, "/sys/fs/cgroup/a/scaler-7-")
@@ -361,3 +364,53 @@ def test_what_a_task_puts_in_the_place_of_an_object_is_neither_followed_nor_wait
     write_object(str(tmp_path), ID, [b"x"])
     assert victim.read_text() == "mine"
     assert list(map(bytes, read_object(str(tmp_path), ID) or [])) == [b"x"]
+
+
+def test_a_folder_that_cannot_even_be_listed_does_not_end_the_template(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> str:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(remains, "remove_folder", fail)
+    FenceRemains(Fences(temporary_place=str(tmp_path))).remove(3)
+    assert f"cannot remove {tmp_path}/3: [Errno 5] Input/output error" in caplog.text
+
+
+# --- the folder for objects, made again
+
+
+def test_a_folder_for_objects_that_was_removed_is_made_again(tmp_path: Path) -> None:
+    account = Account("self", os.getuid(), os.getgid())
+    folder = tmp_path / "scaler-objects-7-x"
+    for _ in range(2):
+        remake_object_folder(str(folder), account)
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o711
+        assert stat.S_IMODE((folder / "objects").stat().st_mode) == 0o700
+    (folder / "objects").rmdir()
+    remake_object_folder(str(folder), account)
+    assert (folder / "objects").is_dir()
+
+
+@pytest.mark.parametrize("account", [None, Account("self", os.getuid(), os.getgid())], ids=["plain", "fenced"])
+def test_a_link_in_the_place_of_a_folder_for_objects_is_not_followed(tmp_path: Path, account: Account | None) -> None:
+    target = tmp_path / "target"
+    target.mkdir(0o755)
+    link = tmp_path / "scaler-objects-7-x"
+    link.symlink_to(target)
+    with pytest.raises(FileExistsError):
+        remake_object_folder(str(link), account)
+    assert stat.S_IMODE(target.stat().st_mode) == 0o755
+    assert not list(target.iterdir())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
+def test_another_user_s_folder_is_not_taken_for_the_one_for_objects(tmp_path: Path) -> None:
+    folder = tmp_path / "scaler-objects-7-x"
+    folder.mkdir()
+    (folder / "objects").mkdir()
+    os.chown(folder, NOBODY.uid, NOBODY.gid)
+    for account in (None, NOBODY):
+        with pytest.raises(FileExistsError):
+            remake_object_folder(str(folder), account)
+    assert (folder / "objects").stat().st_uid == 0

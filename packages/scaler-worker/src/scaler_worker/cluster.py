@@ -184,6 +184,7 @@ class Agent:
             template,
             context.reactor,
             self._report,
+            lambda reason: self._end(effects.Stop(reason, 1)),
         )
         self._performers: dict[type[Any], Callable[[Any], None]] = {
             effects.Send: self._send,

@@ -68,6 +68,10 @@ class FenceRemains:
 
 
 def _remove(folder: str) -> None:
-    trouble = remove_folder(folder)
+    try:
+        trouble = remove_folder(folder)
+    except OSError as error:
+        # The template, which forks all processors, must not end for what one task has left.
+        trouble = str(error)
     if trouble:
         logger.warning("cannot remove %s: %s; the next agent on this host tries again", folder, trouble)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import tempfile
 from pathlib import Path
 
@@ -36,9 +37,19 @@ def make_object_folder(account: Account | None = None) -> tuple[str, str, int]:
 
 
 def remake_object_folder(folder: str, account: Account | None) -> None:
-    """Make the folder of this host again, with the same paths, after it was removed. Raises OSError."""
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    _object_folder(folder, account)
+    """Make what was removed of the folder of this host again, with the same paths. Raises OSError.
+
+    Its name is known, and it may lie where all users can make folders and links: what another one has put there is not used.
+    """
+    try:
+        os.mkdir(folder, 0o700)
+    except FileExistsError:
+        found = os.lstat(folder)
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+            raise
+    # From here on nobody else can change what is inside.
+    if account is not None and not os.path.isdir(f"{folder}/objects"):
+        _object_folder(folder, account)
 
 
 def _object_folder(folder: str, account: Account | None) -> str:

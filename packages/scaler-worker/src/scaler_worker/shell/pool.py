@@ -34,7 +34,7 @@ REPORTS_PER_TURN = 64
 
 
 class ProcessorPool:
-    """Starts, finds and removes processors. `report` takes the events."""
+    """Starts, finds and removes processors. `report` takes the events, `give_up` why there can be none."""
 
     def __init__(
         self,
@@ -42,10 +42,12 @@ class ProcessorPool:
         template: TemplateProcess,
         reactor: Reactor,
         report: Callable[[events.Event], None],
+        give_up: Callable[[str], None],
     ) -> None:
         self._options = options
         self._reactor = reactor
         self._report = report
+        self._give_up = give_up
         self._loop = asyncio.get_running_loop()
         self._links: dict[int, ProcessorLink] = {}
         self._meters: dict[int, ProcessMeter] = {}
@@ -55,9 +57,6 @@ class ProcessorPool:
         self._instruct_template()
 
     def _instruct_template(self) -> None:
-        if not os.path.isdir(self._options.object_folder):
-            # The template that has died has removed it.
-            remake_object_folder(self._options.host_folder, self._options.fences.account)
         self._socket = self._template.socket
         self._template.instruct(self._options)
         self._loop.add_reader(self._socket.fileno(), self._read_reports)
@@ -158,6 +157,13 @@ class ProcessorPool:
         self._loop.remove_reader(self._socket.fileno())
         self._template.kill()
         self._template = TemplateProcess(self._template.environment)
+        self._socket = self._template.socket
+        try:
+            # It may have been removed together with the template.
+            remake_object_folder(self._options.host_folder, self._options.fences.account)
+        except OSError as error:
+            self._give_up(f"there is no folder for the objects of tasks any more: {error}")
+            return
         self._instruct_template()
         self._imported.clear()
         for number, link in list(self._links.items()):
