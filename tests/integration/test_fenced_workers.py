@@ -7,12 +7,14 @@ import os
 import pwd
 import signal
 import socket
+import stat
 import struct
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import NamedTuple
 
 import pytest
@@ -24,6 +26,7 @@ from scaler_protocol.testing.readable_python import readable_python
 from scaler_protocol.testing.security_directory import make_security_directory
 from scaler_worker.processor.descriptors import FIRST_NUMBER
 from scaler_worker.processor.records import Kind
+from scaler_worker.processor.task_loop import TaskLoop
 from tests.integration.deployment import ROOT, Deployment, wait_for
 from tests.integration.functions import add, process_id, sleep_and_return, square
 
@@ -359,12 +362,38 @@ def shrink_what_is_open() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def kinds_of_standard_streams() -> dict[int, bool]:
+    """Return whether each of standard output and error is a file."""
+    return {number: stat.S_ISREG(os.fstat(number).st_mode) for number in (1, 2)}
+
+
+def shorten_standard_streams() -> int:
+    """Empty them; return how many could be emptied."""
+    emptied = 0
+    for number in (1, 2):
+        with contextlib.suppress(OSError):
+            os.ftruncate(number, 0)
+            emptied += 1
+    return emptied
+
+
 def write_records(*packets: bytes) -> str:
     """Write into the channel of this processor, in its name."""
     with socket.socket(fileno=os.dup(FIRST_NUMBER)) as channel:
         for packet in packets:
             channel.send(packet)
     return "written"
+
+
+def forge_a_return() -> str:
+    """Give back, in the name of this processor, what it could have given back, though it did not."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and not isinstance(frame.f_locals.get("self"), TaskLoop):
+        frame = frame.f_back
+    assert frame is not None
+    inbox = frame.f_locals["self"]._inbox
+    returned = struct.pack("=IQ", inbox._generation + 1, inbox._next_index)
+    return write_records(bytes((Kind.BLOCKED, 0)) + returned, bytes((Kind.UNBLOCKED, 0, 0)))
 
 
 def agents_of(fenced: Fenced) -> int:
@@ -391,6 +420,25 @@ def test_what_a_task_writes_in_its_processor_s_name_harms_no_others(
         n**2 for n in range(200)
     ]
     assert agents_of(fenced) == before
+
+
+def test_a_processor_that_did_not_give_back_what_its_agent_thinks_swallows_nothing(
+    client: Client, fenced: Fenced
+) -> None:
+    before = agents_of(fenced)
+    with contextlib.suppress(ProcessorDiedError):
+        assert client.submit(forge_a_return).result(timeout=30) == "written"
+    # One by one: no answer of a processor comes so late that it is replaced for its silence.
+    assert [client.submit(square, number).result(timeout=5) for number in range(50)] == [n**2 for n in range(50)]
+    assert agents_of(fenced) == before
+
+
+def test_tasks_cannot_shorten_the_log_of_their_agent(client: Client, fenced: Fenced) -> None:
+    length = fenced.log.stat().st_size
+    assert length
+    assert client.submit(kinds_of_standard_streams).result(timeout=30) == {1: False, 2: False}
+    assert client.submit(shorten_standard_streams).result(timeout=30) == 0
+    assert fenced.log.stat().st_size >= length
 
 
 def test_a_task_cannot_shrink_what_its_agent_reads(client: Client, fenced: Fenced) -> None:

@@ -19,10 +19,13 @@ from scaler_protocol.objects.segments import Offer, adopt
 from scaler_protocol.service.memory import rss_bytes
 from scaler_protocol.wire.batch_rows import Reported
 from scaler_worker.processor import records
+from scaler_worker.processor.chain_results import ChainResults
 from scaler_worker.processor.channel import AgentGoneError, Channel
 from scaler_worker.processor.descriptors import COUNT_MAX, FIRST_NUMBER, identity, moved_out_of_reach
 from scaler_worker.processor.forked import leave
+from scaler_worker.processor.functions import FunctionTable
 from scaler_worker.processor.host_objects import PLACE_BYTES, HostObjects, PlaceGoneError
+from scaler_worker.processor.inbox import Inbox
 from scaler_worker.processor.memory import peak_bytes, reset_peak
 from scaler_worker.processor.object_files import drop_object, map_object, read_place, write_object, write_token
 from scaler_worker.processor.output import LOG, STDERR, STDOUT, TASK_BYTES_MAX, OutputCapture, TaskLogHandler
@@ -41,6 +44,7 @@ from scaler_worker.processor.records import (
     read_object_answer,
 )
 from scaler_worker.processor.result_records import Extra, one_result_parts, read_one_result, read_results, results_parts
+from scaler_worker.processor.retirement import RetiredError
 from scaler_worker.processor.streams import TaskBuffer
 from scaler_worker.processor.task_records import (
     ONE_TASK_BYTES_MAX,
@@ -502,3 +506,22 @@ def test_parts_of_a_record_are_of_one_kind() -> None:
         assembler.add(bytes((Kind.RESULTS, 1)) + body)
     assert assembler.add(bytes((Kind.RELAY, 1)) + body) is None
     assert assembler.add(bytes((Kind.RELAY, 0)) + b"end") == (Kind.RELAY, body + b"end")
+
+
+def test_tasks_of_a_generation_that_a_processor_did_not_begin_end_it() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+    def handed(index: int, generation: int) -> bytes:
+        parts = one_task_parts(index, generation, 0, 1, 0, index, b"c" * 16, b"f" * 16, b"payload")
+        return b"".join(bytes(part) for part in parts)
+
+    with ours, theirs:
+        inbox = Inbox(Channel(theirs), FunctionTable(), ChainResults())
+        assert inbox.take_in(Kind.ONE_TASK, handed(0, 0))
+        inbox.give_back()
+        assert inbox.take_in(Kind.ONE_TASK, handed(1, 0)), "on its way when those before it were given back"
+        assert not inbox.rows
+        with pytest.raises(RetiredError, match="in the name of its processor"):
+            inbox.take_in(Kind.ONE_TASK, handed(0, 2))
+        assert inbox.take_in(Kind.ONE_TASK, handed(0, 1))
+        assert [row.task_index for row in inbox.rows] == [0]

@@ -17,6 +17,7 @@ from scaler_worker.processor.chain_results import ChainResults
 from scaler_worker.processor.channel import Channel
 from scaler_worker.processor.functions import FunctionTable
 from scaler_worker.processor.records import Kind, given_back_parts
+from scaler_worker.processor.retirement import RetiredError
 from scaler_worker.processor.task_records import Tasks, read_one_task, read_tasks
 
 
@@ -46,7 +47,10 @@ class Inbox:
         self._next_index = 0
 
     def take_in(self, kind: int, body: bytes) -> bool:
-        """Have the tasks of a record wait for their turn; return whether it was one of tasks."""
+        """Have the tasks of a record wait for their turn; return whether it was one of tasks.
+
+        Raises RetiredError for tasks of a generation to come, which only a task can have announced.
+        """
         if kind == Kind.ONE_TASK:
             tasks = read_one_task(body)
             self.came_alone = True
@@ -55,6 +59,8 @@ class Inbox:
                     row = (tasks.first_index, 0, tasks.functions[0], tasks.payloads[0], tasks)
                     self.rows.append(new_tuple(Row, row))
                     self._next_index = tasks.first_index + 1
+                else:
+                    self._check_void(tasks)
             return True
         if kind == Kind.TASKS:
             self._take_in_many(read_tasks(body))
@@ -88,7 +94,14 @@ class Inbox:
             if tasks.generation == self._generation:
                 self.rows.extend(rows)
                 self._next_index = first + len(positions)
+            else:
+                self._check_void(tasks)
         self._chain_results.expect(tasks.inputs.values())
+
+    def _check_void(self, tasks: Tasks) -> None:
+        """Raise RetiredError if tasks are of a generation to come: dropped, they would never run anywhere."""
+        if tasks.generation > self._generation:
+            raise RetiredError("a task gave back tasks in the name of its processor")
 
     def give_back(self) -> None:
         """Drop all tasks and tell the agent so. On the control thread."""

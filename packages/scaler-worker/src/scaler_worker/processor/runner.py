@@ -44,6 +44,7 @@ from scaler_worker.processor.preload import PreloadError, run_preload
 from scaler_worker.processor.process_state import ProcessState
 from scaler_worker.processor.records import PID_BYTES, Bytes, Kind, output_parts
 from scaler_worker.processor.result_buffer import ResultBuffer
+from scaler_worker.processor.retirement import RetiredError
 from scaler_worker.processor.running_task import CANCEL_SIGNAL, RunningTask
 from scaler_worker.processor.streams import TaskStreams
 from scaler_worker.processor.task_loop import TaskLoop
@@ -228,21 +229,21 @@ class Processor:
             return self._end(error)
 
     def _look_after(self, state: ProcessState) -> None:
-        """Put back what tasks have changed of the process; raise _RetiredError where that is not possible."""
+        """Put back what tasks have changed of the process; raise RetiredError where that is not possible."""
         fault = state.restore()
         if not (self._tasks.is_intact and self._control_channel.is_intact):
             fault = "a task closed the channels of its processor"
         elif not self._control.is_alive():
             fault = "a task ended a thread of its processor"
         if fault:
-            raise _RetiredError(fault)
+            raise RetiredError(fault)
 
     def _look_after_and_renew(self, cpu_time: CpuTime, state: ProcessState) -> None:
         """The same where the CPU time of each task is limited."""
         self._look_after(state)
         fault = cpu_time.renew()
         if fault:
-            raise _RetiredError(fault)
+            raise RetiredError(fault)
 
     def _end(self, error: BaseException) -> int:
         """Return the exit status of a processor that cannot go on. What it has not begun is given to others by the agent.
@@ -255,7 +256,7 @@ class Processor:
         if isinstance(error, AgentGoneError) and self._tasks.is_intact:
             return 0
         # Not its text: an exception of a user's may do anything when it is printed.
-        fault = error.fault if isinstance(error, _RetiredError) else f"{type(error).__name__} came between two tasks"
+        fault = error.fault if isinstance(error, RetiredError) else f"{type(error).__name__} came between two tasks"
         try:
             if self._state is not None:
                 self._state.restore()
@@ -299,11 +300,3 @@ class Processor:
             self._tasks.send(kind, parts)
         finally:
             self._running.return_to_code(was_in_code)
-
-
-class _RetiredError(Exception):
-    """A task has left the process in a state in which no other should run: `fault` says how, as the end of a sentence."""
-
-    def __init__(self, fault: str) -> None:
-        super().__init__(fault)
-        self.fault = fault
