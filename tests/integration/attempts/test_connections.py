@@ -32,6 +32,7 @@ from tests.integration.attempts.intruders import (
     snapshot,
     until,
 )
+from tests.integration.attempts.noises import NOISES
 from tests.integration.deployment import wait_for
 
 pytestmark = pytest.mark.without_keys("it makes its own keys, some of them wrong")
@@ -39,12 +40,6 @@ pytestmark = pytest.mark.without_keys("it makes its own keys, some of them wrong
 CONNECTS = 10_000
 SLOW_PEERS = 100
 SCANS = 20
-
-NOISES = {
-    "HTTP": b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
-    "a TLS hello": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc",
-    "noise": os.urandom(500),
-}
 
 
 class Recorder:
