@@ -107,6 +107,22 @@ def test_what_somebody_got_while_nobody_else_waited_is_not_held_against_him() ->
     assert abs(first - second) <= 2 * TURN_SECONDS + 0.001
 
 
+def test_agents_cannot_say_how_long_tasks_took_that_they_did_not_have() -> None:
+    harness = Harness()
+    worker = Worker(harness, capacity=100)
+    victim = worker.add(Client(harness, "victim"), 1000, ENDLESS)
+    worker.add(Client(harness, "other"), 1000, ENDLESS)
+    forger = Agent(harness, "forger", capacity=0)
+    worker.run(50)
+    before = dict(worker.seconds)
+    for number in range(200):
+        payloads = Packed.of([b"Pforged"])
+        forger.send(m.ResultBatch(victim.id, [number + 1], [1], payloads, durations=array("I", [10**9])))
+        worker.run(1)
+    first, second = worker.since(before)
+    assert abs(first - second) <= 2 * TURN_SECONDS + 0.001
+
+
 def test_who_was_away_is_owed_nothing() -> None:
     harness = Harness()
     worker = Worker(harness, capacity=100)

@@ -75,13 +75,17 @@ class AgentReports:
         if client is None:
             self._recovery.keep_result(agent, batch, now + self._config.client_timeout_seconds)
             return
-        if self._ready.count:
-            # Only who waits takes turns.
-            self._ready.shares.observe(client.id, batch.durations)
+        # Only who waits takes turns.
+        take_turns = self._ready.count > 0
         tasks = self._lifecycle.finish_successes(agent, client, batch)
         if tasks is None:
-            self._answers.finish(agent, client, batch, now)
+            held = self._answers.finish(agent, client, batch, now)
+            if take_turns and batch.durations:
+                # Of tasks that the agent did not have, it could say what it likes.
+                self._ready.shares.observe(client.id, [batch.durations[row] for row in held])
             return
+        if take_turns:
+            self._ready.shares.observe(client.id, batch.durations)
         if self._scaling is not None:
             self._scaling.observe(tasks, batch.durations)
         if self._monitor.listening:

@@ -44,8 +44,12 @@ class Answers:
         self._lifecycle.withdraw(task)
         self.answer(task, status, payload, now)
 
-    def finish(self, agent: AgentRecord, client: ClientRecord, batch: m.ResultBatch, now: float) -> None:
-        """Row by row: failures, cancelled and stale tasks, graph rows, deaths that deserve another attempt."""
+    def finish(self, agent: AgentRecord, client: ClientRecord, batch: m.ResultBatch, now: float) -> list[int]:
+        """Row by row: failures, cancelled and stale tasks, graph rows, deaths that deserve another attempt.
+
+        Returns the rows whose tasks the agent had.
+        """
+        held: list[int] = []
         passed: list[int] = []
         early: list[int] = []
         payloads: list[bytes] | None = None
@@ -68,6 +72,7 @@ class Answers:
                 if self._lost_attempts.held(agent, client.id, number, attempt):
                     self._rows.free_objects(client, objects.get(row, ()))
                 continue
+            held.append(row)
             self._lifecycle.unassign(task)
             if payloads is None:
                 payloads = batch.payloads.split()
@@ -95,6 +100,7 @@ class Answers:
             self._outbox.send(client, pick_rows(batch, passed))
         if early:
             self._recovery.keep_result(agent, pick_rows(batch, early), self.announcement_deadline(client))
+        return held
 
     def _try_again(self, task: Task, status: m.Status, payload: bytes, agent: AgentRecord, now: float) -> None:
         """Its processor died, or it was stopped though nobody wanted that: an attempt is used up either way.
