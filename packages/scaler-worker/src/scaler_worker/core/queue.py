@@ -60,11 +60,15 @@ class TaskQueue:
         if not self.count:
             # Nobody waits, so time begins anew.
             self._clock = 0.0
-            self._ends = {}
-        if self.count or rows > 1:
-            tasks.each = self._durations.of(tasks) or self._durations.mean_microseconds or UNKNOWN_MICROSECONDS
-            tasks.begins = max(self._clock, self._ends.get(client, 0.0))
-            self._ends[client] = tasks.begins + rows * tasks.each
+            self._ends.clear()
+            if rows == 1:
+                # It has no turn: what latency consists of.
+                self._line(tasks.batch.depth).append(tasks)
+                self._rows[client] = self.count = 1
+                return
+        tasks.each = self._durations.of(tasks) or self._durations.mean_microseconds or UNKNOWN_MICROSECONDS
+        tasks.begins = max(self._clock, self._ends.get(client, 0.0))
+        self._ends[client] = tasks.begins + rows * tasks.each
         self._insert(self._line(tasks.batch.depth), tasks)
         self._count(client, rows)
 
@@ -115,7 +119,7 @@ class TaskQueue:
     def take_only(self) -> TaskSlice:
         """Remove and return the only task there is."""
         self.count = 0
-        self._rows = {}
+        self._rows.clear()
         return self._by_depth.pop(self._depths.pop()).popleft()
 
     def count_open(self, closed: Container[int], depth_min: int = 0) -> int:
