@@ -21,6 +21,7 @@ from scaler_protocol.security.keys import KeyPair, new_key_pair, pinned_id
 from scaler_protocol.session import Connection, Received
 from scaler_protocol.testing.waiting import wait_until
 from scaler_protocol.transport import DealerLink, RouterListener
+from scaler_protocol.transport.admission import RefusalKind
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode, encode
 from scaler_protocol.wire.columns import Packed
@@ -73,8 +74,8 @@ class Scheduler:
         self.peers: list[Peer] = []
         self.intruders: list[DealerLink] = []
 
-    def _on_refused(self, address: str, reason: str) -> None:
-        self.guard.doorkeeper.note_refused_connection(address, reason)
+    def _on_refused(self, address: str, kind: RefusalKind, reason: str) -> None:
+        self.guard.doorkeeper.note_refused_connection(address, kind, reason)
 
     def add_key(self, role: KeyRole) -> KeyPair:
         keys = new_key_pair()

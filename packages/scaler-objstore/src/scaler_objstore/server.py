@@ -33,6 +33,7 @@ from scaler_protocol.service.readiness import Readiness
 from scaler_protocol.service.security_settings import checked_binds, server_security
 from scaler_protocol.service.signals import StopSignals
 from scaler_protocol.transport import RouterListener, SendOutcome
+from scaler_protocol.transport.admission import OnRefused, RefusalKind
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode, encode
 from scaler_protocol.wire.envelope import MESSAGE_BYTES_MAX, UNSEQUENCED, Frame, encode_envelope
@@ -77,9 +78,9 @@ async def _serve(settings: ObjectStorageSettings, address: Address, security: Di
     with contextlib.ExitStack() as stack:
         guard: Guard | None = None
 
-        def on_refused(origin: str, reason: str) -> None:
+        def on_refused(origin: str, kind: RefusalKind, reason: str) -> None:
             if guard is not None:
-                guard.doorkeeper.note_refused_connection(origin, reason)
+                guard.doorkeeper.note_refused_connection(origin, kind, reason)
 
         listener = stack.enter_context(_listening(address, security, on_refused))
         segments = stack.enter_context(contextlib.closing(HeldSegments(incarnation)))
@@ -105,9 +106,7 @@ async def _serve(settings: ObjectStorageSettings, address: Address, security: Di
 
 
 @contextlib.contextmanager
-def _listening(
-    address: Address, security: ServerSecurity | None, on_refused: Callable[[str, str], None]
-) -> Iterator[RouterListener]:
+def _listening(address: Address, security: ServerSecurity | None, on_refused: OnRefused) -> Iterator[RouterListener]:
     try:
         listener = RouterListener(str(address), security=security, on_refused=on_refused)
     except TransportError as error:

@@ -9,6 +9,7 @@ WireError
 │       ├── UnknownKeyError     the server does not let in this key, or no longer
 │       └── WrongIdentityError  the identity belongs to another key
 ├── MessageTooLargeError    a frame or message over the limits of `wire.envelope`
+│   └── UnfinishedMessagesError  messages that have arrived in part fill the memory meant for them
 ├── UnencodableMessageError a message with a value that its field on the wire cannot hold
 ├── SessionError            the session rules were broken or the session cannot go on
 └── TransportError          a socket cannot listen or connect where it was told to
@@ -102,6 +103,10 @@ class WrongIdentityError(RefusedError):
 
 class MessageTooLargeError(WireError):
     """The message is over a limit. No part of it was kept."""
+
+
+class UnfinishedMessagesError(MessageTooLargeError):
+    """The messages that a listener's peers have sent in part fill the memory meant for them."""
 
 
 class UnencodableMessageError(WireError):

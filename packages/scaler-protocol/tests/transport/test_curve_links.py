@@ -60,7 +60,7 @@ class Ends:
         listener = RouterListener(
             FREE_PORT,
             security=self.security if keys else None,
-            on_refused=lambda address, reason: self.refused.append((address, reason)),
+            on_refused=lambda address, _, reason: self.refused.append((address, reason)),
             **options,
         )
         self.routers.append(self.stack.enter_context(closing(listener)))
@@ -540,15 +540,35 @@ def test_refusals_are_logged_once_for_an_address(ends: Ends, caplog: pytest.LogC
 
 def test_the_table_of_refusals_is_bounded_and_nothing_is_forged() -> None:
     heard: list[tuple[str, str]] = []
-    table = admission.Admission(10, lambda address, reason: heard.append((address, reason)))
-    for number in range(2 * admission.ADDRESSES_MAX):
-        table.refuse(admission.Origin((f"10.0.{number // 250}.{number % 250}", 1)), "two\nlines\x1b[2J")
+    table = admission.Admission(10, lambda address, _, reason: heard.append((address, reason)))
+    for number in range(2 * admission.REMEMBERED_MAX):
+        table.refuse(
+            admission.Origin((f"10.0.{number // 250}.{number % 250}", 1)),
+            admission.RefusalKind.MALFORMED,
+            "two\nlines\x1b[2J",
+        )
     assert heard[0] == ("10.0.0.0:1", "two?lines?[2J")
     assert table.refused_from("10.0.0.0") == 0
     assert (
-        table.refused_from(f"10.0.{(2 * admission.ADDRESSES_MAX - 1) // 250}.{(2 * admission.ADDRESSES_MAX - 1) % 250}")
+        table.refused_from(
+            f"10.0.{(2 * admission.REMEMBERED_MAX - 1) // 250}.{(2 * admission.REMEMBERED_MAX - 1) % 250}"
+        )
         == 1
     )
+
+
+def test_each_kind_of_refusal_of_an_address_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    table = admission.Admission(10, None)
+    origin = admission.Origin(("10.0.0.1", 1))
+    for number in range(5):
+        table.refuse(origin, admission.RefusalKind.MALFORMED, f"bytes {number}")
+        table.refuse(origin, admission.RefusalKind.UNKNOWN_KEY, f"key {number} " + 1000 * "x")
+    assert [record.getMessage()[:50] for record in caplog.records] == [
+        "closed the connection from 10.0.0.1:1: bytes 0 (fu",
+        "closed the connection from 10.0.0.1:1: key 0 xxxxx",
+    ]
+    assert max(len(record.getMessage()) for record in caplog.records) < 500
+    assert table.refused_from("10.0.0.1") == 10
 
 
 def test_connections_of_another_machine_are_limited_by_address() -> None:

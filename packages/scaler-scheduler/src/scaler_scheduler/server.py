@@ -21,6 +21,7 @@ from scaler_protocol.service.occurrences import Occurrences
 from scaler_protocol.service.process import ServiceContext
 from scaler_protocol.service.security_settings import server_security
 from scaler_protocol.transport import RouterListener, SendOutcome, TransportError
+from scaler_protocol.transport.admission import RefusalKind
 from scaler_protocol.transport.publisher import Publisher
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode, encode
@@ -166,9 +167,9 @@ class _Server:
         except TransportError as error:
             raise cannot_listen(error) from None
 
-    def _on_refused_connection(self, address: str, reason: str) -> None:
+    def _on_refused_connection(self, address: str, kind: RefusalKind, reason: str) -> None:
         if self._guard is not None:
-            self._guard.doorkeeper.note_refused_connection(address, reason)
+            self._guard.doorkeeper.note_refused_connection(address, kind, reason)
 
     def _open_webhooks(self) -> Webhooks | None:
         settings = self._settings

@@ -103,11 +103,11 @@ class Doorkeeper:
         """A connection is closed because its peer broke the rules."""
         self.record("refusal", connection, self.authority_of(connection), reason=reason)
 
-    def note_refused_connection(self, address: str, reason: str) -> None:
-        """A connection was refused before it had an identity. Anybody can cause this, so repetitions are counted."""
+    def note_refused_connection(self, address: str, kind: str, reason: str) -> None:
+        """A listener has refused or closed a connection. Anybody can cause this, so repetitions of a kind are counted."""
         if self._audit is None:
             return
-        written = self._repeated.note(address, reason, time.monotonic())
+        written = self._repeated.note(address, kind, reason, time.monotonic())
         if written is not None:
             address, left_out = written
             self._audit.record("refusal", address=address, reason=reason, repeated=left_out)

@@ -5,9 +5,20 @@ from __future__ import annotations
 import logging
 from collections import Counter, OrderedDict
 from collections.abc import Callable
+from enum import StrEnum
 from typing import Any
 
 from scaler_protocol.address import is_loopback_host
+from scaler_protocol.errors import (
+    MessageTooLargeError,
+    UnfinishedMessagesError,
+    UnknownKeyError,
+    WireError,
+    WrongIdentityError,
+    WrongMechanismError,
+    WrongServerKeyError,
+    WrongSocketError,
+)
 
 CONNECTIONS_PER_ADDRESS_MAX = 4096
 """By default. Many workers may share one address behind network address translation."""
@@ -15,12 +26,47 @@ CONNECTIONS_PER_ADDRESS_MAX = 4096
 HALF_OPEN_MAX = 4096
 """Most connections whose handshake is not over: after a restart, all peers connect at once."""
 
-ADDRESSES_MAX = 1024
-"""Most addresses whose refusals are remembered."""
+REMEMBERED_MAX = 1024
+"""Most addresses and kinds of refusal that are remembered."""
+
+REASON_CHARACTERS_MAX = 300
+"""Longest reason; more is cut."""
 
 LOCAL = "a local socket"
 
 _logger = logging.getLogger(__name__)
+
+
+class RefusalKind(StrEnum):
+    """Why a connection was refused or closed: what refusals are counted by. The reason says more, and may repeat the peer."""
+
+    TOO_MANY_CONNECTIONS = "too many connections"
+    HANDSHAKE_TIME = "handshake too slow"
+    NO_KEYS = "only one end uses keys"
+    UNKNOWN_KEY = "unknown key"
+    SERVER_KEY = "another server's key expected"
+    IDENTITY = "identity of another key"
+    REVOKED = "key revoked"
+    SOCKET_TYPE = "wrong type of socket"
+    TOO_LARGE = "message too large"
+    UNFINISHED = "unfinished messages fill the memory"
+    MALFORMED = "malformed bytes"
+
+
+_KINDS: tuple[tuple[type[WireError], RefusalKind], ...] = (
+    (WrongMechanismError, RefusalKind.NO_KEYS),
+    (UnknownKeyError, RefusalKind.UNKNOWN_KEY),
+    (WrongServerKeyError, RefusalKind.SERVER_KEY),
+    (WrongIdentityError, RefusalKind.IDENTITY),
+    (WrongSocketError, RefusalKind.SOCKET_TYPE),
+    (UnfinishedMessagesError, RefusalKind.UNFINISHED),
+    (MessageTooLargeError, RefusalKind.TOO_LARGE),
+)
+
+
+def kind_of(error: WireError) -> RefusalKind:
+    """Return the kind of refusal for what a peer has sent."""
+    return next((kind for type_, kind in _KINDS if isinstance(error, type_)), RefusalKind.MALFORMED)
 
 
 class Origin:
@@ -40,21 +86,29 @@ class Origin:
         return self.host == LOCAL or is_loopback_host(self.host)
 
 
-class Admission:
-    """Counts connections by address. Refusals are counted too, and logged once for each address that is remembered."""
+OnRefused = Callable[[str, RefusalKind, str], None]
+"""Is told the peer's address, the kind of refusal, and the reason."""
 
-    def __init__(self, per_address: int, on_refused: Callable[[str, str], None] | None) -> None:
+
+class Admission:
+    """Counts connections by address. Refusals are counted too; of each address and kind that is remembered, one is logged."""
+
+    def __init__(self, per_address: int, on_refused: OnRefused | None) -> None:
         self._per_address = per_address
         self._on_refused = on_refused
         self._connections: Counter[str] = Counter()
-        self._refusals: OrderedDict[str, int] = OrderedDict()
+        self._refusals: OrderedDict[tuple[str, RefusalKind], int] = OrderedDict()
         self.refused = 0
         """How many connections were refused in all."""
 
     def enter(self, origin: Origin) -> bool:
         """Count a new connection; return whether it may stay."""
         if not origin.is_local and self._connections[origin.host] >= self._per_address:
-            self.refuse(origin, f"{self._per_address} connections from this address already; more are not permitted")
+            self.refuse(
+                origin,
+                RefusalKind.TOO_MANY_CONNECTIONS,
+                f"{self._per_address} connections from this address already; more are not permitted",
+            )
             return False
         self._connections[origin.host] += 1
         return True
@@ -67,22 +121,25 @@ class Admission:
         else:
             del self._connections[origin.host]
 
-    def refuse(self, origin: Origin, reason: str) -> None:
+    def refuse(self, origin: Origin, kind: RefusalKind, reason: str) -> None:
         """A connection was refused or closed for what it sent."""
         # The reason may repeat what the other end has sent.
-        reason = "".join(character if character.isprintable() else "?" for character in reason)
+        reason = "".join(character if character.isprintable() else "?" for character in reason[:REASON_CHARACTERS_MAX])
         self.refused += 1
-        count = self._refusals.pop(origin.host, 0) + 1
-        self._refusals[origin.host] = count
+        key = (origin.host, kind)
+        count = self._refusals.pop(key, 0) + 1
+        self._refusals[key] = count
         if count == 1:
             _logger.warning(
-                "closed the connection from %s: %s (further ones from this address are not logged)", origin.text, reason
+                "closed the connection from %s: %s (further ones of this kind from this address are not logged)",
+                origin.text,
+                reason,
             )
-        if len(self._refusals) > ADDRESSES_MAX:
+        if len(self._refusals) > REMEMBERED_MAX:
             self._refusals.popitem(last=False)
         if self._on_refused is not None:
-            self._on_refused(origin.text, reason)
+            self._on_refused(origin.text, kind, reason)
 
     def refused_from(self, host: str) -> int:
         """Return how many connections from an address were refused, as far as is remembered."""
-        return self._refusals.get(host, 0)
+        return sum(self._refusals.get((host, kind), 0) for kind in RefusalKind)

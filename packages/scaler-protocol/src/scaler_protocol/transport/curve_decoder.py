@@ -73,6 +73,11 @@ class CurveDecoder(Decoder):
         self._scratch: Any = None
         self._plain: Any = None
 
+    @property
+    def unfinished_bytes(self) -> int:
+        """Memory that the message takes that has arrived in part. A large frame is among its bytes once it was opened."""
+        return self._held_bytes(self._message_bytes)
+
     def feed(self, data: bytes) -> list[list[Frame]]:
         """Take bytes in; return the messages that are complete now."""
         if self._rest:
@@ -105,6 +110,7 @@ class CurveDecoder(Decoder):
                     beginning = data[body:stop]
                     self._begin_large_message(size, beginning)
                     if stop > end:
+                        self.on_unfinished()
                         return messages
                     position = stop
                     if (message := self.filled(0)) is not None:
@@ -122,7 +128,9 @@ class CurveDecoder(Decoder):
             frame = self._plain[1 : size - PLAIN_AT]
             if (message := self._add(self._scratch[0], frame)) is not None:
                 messages.append(message)
-        self._rest = data[position:]
+        if position < end or self._frames:
+            self._rest = data[position:]
+            self.on_unfinished()
         return messages
 
     def filled(self, count: int) -> list[Frame] | None:
@@ -131,6 +139,7 @@ class CurveDecoder(Decoder):
         large = self.large
         assert large is not None
         if self._large_at < len(large):
+            self.on_unfinished()
             return None
         self.large = None
         assert self._opener is not None

@@ -9,14 +9,24 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING
 
 from scaler_protocol.errors import WireError
-from scaler_protocol.transport.admission import CONNECTIONS_PER_ADDRESS_MAX, HALF_OPEN_MAX, Admission, Origin
+from scaler_protocol.transport.admission import (
+    CONNECTIONS_PER_ADDRESS_MAX,
+    HALF_OPEN_MAX,
+    Admission,
+    OnRefused,
+    Origin,
+    RefusalKind,
+    kind_of,
+)
 from scaler_protocol.transport.endpoints import listen, prepare
 from scaler_protocol.transport.epoll import IN, OUT, Epoll
 from scaler_protocol.transport.stream import Stream
 from scaler_protocol.transport.streams import router_streams
+from scaler_protocol.transport.unfinished import UnfinishedMessages, half_of_memory
 from scaler_protocol.wire.envelope import Frame
 
 if TYPE_CHECKING:
@@ -72,6 +82,12 @@ class _Peer:
         """Whether the stream is sending the first message of the queue."""
         self.watched = IN
 
+    def drop_queue(self) -> None:
+        """Forget what was to be sent."""
+        self.queue.clear()
+        self.queue_bytes = 0
+        self.under_way = False
+
 
 class RouterListener:
     """A bound ROUTER. Not thread-safe: one thread owns it.
@@ -86,20 +102,22 @@ class RouterListener:
         on_taken: Callable[[], None] | None = None,
         *,
         security: ServerSecurity | None = None,
-        on_refused: Callable[[str, str], None] | None = None,
+        on_refused: OnRefused | None = None,
         connections_per_address_max: int = CONNECTIONS_PER_ADDRESS_MAX,
         half_open_max: int = HALF_OPEN_MAX,
+        unfinished_bytes_max: int | None = None,
     ) -> None:
         """`on_taken` is called if a message of an `InProcessLink` waits for `receive`, which `fd` does not show.
 
-        With `security`, peers must have a key that it knows. `on_refused` is called with (peer's address, reason) for each
-        connection that is refused or closed for what it sent. This machine's own connections are not limited by address.
-        `half_open_max` limits connections whose handshake is not over; if there are more, the oldest is closed.
+        With `security`, peers must have a key that it knows. `on_refused` is called for each connection that is refused or
+        closed for what it sent. This machine's own connections are not limited by address. `half_open_max` limits connections
+        whose handshake is not over; if there are more, the oldest is closed. `unfinished_bytes_max`: see `UnfinishedMessages`.
         """
         self._security = security
         self._new_stream = router_streams(security)
         self._admission = Admission(connections_per_address_max, on_refused)
         self._half_open_max = half_open_max
+        self._unfinished = UnfinishedMessages[_Peer](unfinished_bytes_max or half_of_memory(), self._refuse_for)
         listeners, self.address = listen(address, BACKLOG)
         self._listeners = {listener.fileno(): listener for listener in listeners}
         self._epoll = Epoll()
@@ -245,9 +263,7 @@ class RouterListener:
         self._same_process.clear()
         for listener in self._listeners.values():
             listener.close()
-        if self.address.startswith("ipc://") and not self.address.startswith("ipc://@"):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self.address.removeprefix("ipc://"))
+        _remove_socket_file(self.address)
         self._epoll.close()
 
     # --- keys
@@ -272,7 +288,7 @@ class RouterListener:
             del self._authorities[identity]
             self._received = [message for message in self._received if message[0] != identity]
             if (peer := self._by_identity.get(identity)) is not None:
-                self._admission.refuse(peer.origin, f"the key of {before.name!r} was revoked")
+                self._admission.refuse(peer.origin, RefusalKind.REVOKED, f"the key of {before.name!r} was revoked")
                 self._drop_queue(peer)
                 self._close(peer)
 
@@ -335,19 +351,18 @@ class RouterListener:
             try:
                 prepare(connected)
             except OSError:
-                # The peer has given up since.
-                self._admission.leave(origin)
+                self._admission.leave(origin)  # The peer has given up since.
                 connected.close()
                 continue
             peer = _Peer(self._new_stream(connected), origin, time.monotonic())
+            peer.stream.watch_unfinished(partial(self._unfinished.note, peer))
             self._peers[peer.stream.fd] = peer
             self._unknown_peers[peer] = None
             self._epoll.register(peer.stream.fd, IN)
             self._flush(peer)
-            if len(self._unknown_peers) > self._half_open_max:
-                self._refuse(
-                    next(iter(self._unknown_peers)), f"{self._half_open_max} other connections are in their handshake"
-                )
+            if len(self._unknown_peers) > (limit := self._half_open_max):
+                reason = f"{limit} other connections are in their handshake"
+                self._refuse(next(iter(self._unknown_peers)), RefusalKind.HANDSHAKE_TIME, reason)
 
     def _read(self, peer: _Peer) -> None:
         stream = peer.stream
@@ -360,7 +375,7 @@ class RouterListener:
         except WireError as error:
             # Malformed bytes close only this connection.
             stream.say_goodbye()
-            self._refuse(peer, str(error))
+            self._refuse_for(peer, error)
             return
         if not peer.identity and stream.ready:
             self._introduce(peer)
@@ -379,7 +394,7 @@ class RouterListener:
         if authority is not None:
             before = self._authorities.get(peer.stream.peer_identity)
             if before is not None and before.public != authority.public:
-                self._refuse(peer, "its identity belongs to a peer with another key")
+                self._refuse(peer, RefusalKind.IDENTITY, "its identity belongs to a peer with another key")
                 return
             self._authorities[peer.stream.peer_identity] = authority
         # Identities that begin with zero are for peers that did not choose one.
@@ -432,15 +447,14 @@ class RouterListener:
             self._epoll.modify(peer.stream.fd, IN)
 
     def _drop_queue(self, peer: _Peer) -> None:
-        peer.queue.clear()
-        peer.queue_bytes = 0
-        peer.under_way = False
+        peer.drop_queue()
         self._queued.pop(peer, None)
 
     def _close(self, peer: _Peer) -> None:
         if self._peers.pop(peer.stream.fd, None) is None:
             return
         self._unknown_peers.pop(peer, None)
+        self._unfinished.forget(peer)
         if self._by_identity.get(peer.identity) is peer:
             del self._by_identity[peer.identity]
         self._epoll.unregister(peer.stream.fd)
@@ -449,9 +463,13 @@ class RouterListener:
             self._departed.append(peer.identity)
         peer.stream.close()
 
-    def _refuse(self, peer: _Peer, reason: str) -> None:
+    def _refuse_for(self, peer: _Peer, error: WireError) -> None:
+        """Close a connection for what it has sent."""
+        self._refuse(peer, kind_of(error), str(error))
+
+    def _refuse(self, peer: _Peer, kind: RefusalKind, reason: str) -> None:
         """Close a connection for what it has sent or not sent."""
-        self._admission.refuse(peer.origin, reason)
+        self._admission.refuse(peer.origin, kind, reason)
         self._lose(peer)
         self._close(peer)
 
@@ -467,7 +485,13 @@ class RouterListener:
         for peer in list(self._unknown_peers):
             if now < peer.accepted_at + seconds:
                 break
-            self._refuse(peer, f"its handshake was not over after {seconds:g} seconds")
+            self._refuse(peer, RefusalKind.HANDSHAKE_TIME, f"its handshake was not over after {seconds:g} seconds")
         if self._accept_again_at is not None and now >= self._accept_again_at:
             self._accept_again_at = None
             self._watch_listeners()
+
+
+def _remove_socket_file(address: str) -> None:
+    if address.startswith("ipc://") and not address.startswith("ipc://@"):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(address.removeprefix("ipc://"))

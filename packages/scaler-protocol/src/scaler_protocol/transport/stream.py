@@ -6,11 +6,11 @@ import contextlib
 import errno
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from scaler_protocol.errors import MalformedMessageError
-from scaler_protocol.transport.zmtp import LARGE_FRAME_BYTES, Decoder, frame_message, frame_short_message
+from scaler_protocol.transport.zmtp import LARGE_FRAME_BYTES, Decoder, frame_message, frame_short_message, ignore
 from scaler_protocol.wire.envelope import FRAMES_MAX, Frame
 
 RECEIVE_BYTES = 64 * 1024
@@ -61,6 +61,15 @@ class Stream:
     def peer_identity(self) -> bytes:
         """The identity that the other end has announced; empty if none."""
         return self._decoder.peer_identity
+
+    @property
+    def unfinished_bytes(self) -> int:
+        """Memory that the message takes that has arrived in part."""
+        return self._decoder.unfinished_bytes
+
+    def watch_unfinished(self, on_unfinished: Callable[[], None]) -> None:
+        """Have a function called whenever bytes that were read end within a message. It may raise WireError."""
+        self._decoder.on_unfinished = on_unfinished
 
     @property
     def introduced(self) -> bool:
@@ -164,6 +173,8 @@ class Stream:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
+        # Who is told holds this stream, which would keep what has arrived until the next collection of garbage.
+        self._decoder.on_unfinished = ignore
 
     def _take_replies(self) -> None:
         """Send greetings and answers to PING before the next message, but after one that is partly sent."""

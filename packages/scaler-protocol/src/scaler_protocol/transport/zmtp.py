@@ -12,7 +12,7 @@ from __future__ import annotations
 import mmap
 import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 
 from scaler_protocol.errors import MalformedMessageError, MessageTooLargeError, WrongMechanismError, WrongSocketError
@@ -40,6 +40,10 @@ PROPERTIES_MAX = 32
 _MORE, _LONG, _COMMAND = 1, 2, 4
 _SHORT_FRAME_MAX = 255
 _LONG_HEAD_BYTES = 9
+_HUGE_PAGE_BYTES = 2 * 1024 * 1024
+_FRAME_OVERHEAD_BYTES = 64
+"""What an object of bytes takes beside its content, about."""
+
 _SHORT_MORE = tuple(bytes((_MORE, size)) for size in range(_SHORT_FRAME_MAX + 1))
 _SHORT_LAST = tuple(bytes((0, size)) for size in range(_SHORT_FRAME_MAX + 1))
 _LONG_HEAD = struct.Struct(">BQ")
@@ -126,6 +130,7 @@ class Decoder:
         "_rest",
         "_socket_type",
         "large",
+        "on_unfinished",
         "peer_identity",
         "ready",
         "replies",
@@ -146,11 +151,31 @@ class Decoder:
         """A large frame that is arriving: see `room`."""
         self._large_at = 0
         self._large_more = False
+        self.on_unfinished: Callable[[], None] = ignore
+        """Called when bytes that were taken in end within a message. A listener counts these, a connecting end does not."""
 
     @property
     def arriving_bytes(self) -> int:
         """Bytes of the message that has arrived in part: of its frames until now, the one that is arriving in full."""
         return self._message_bytes
+
+    @property
+    def unfinished_bytes(self) -> int:
+        """Memory that the message takes that has arrived in part."""
+        missing = len(self.large) if self.large is not None else 0
+        return self._held_bytes(self._message_bytes - missing)
+
+    def _held_bytes(self, frame_bytes: int) -> int:
+        """Memory of so many bytes in complete frames, and of what has arrived beside them."""
+        held = frame_bytes + _FRAME_OVERHEAD_BYTES * len(self._frames) + len(self._rest)
+        large = self.large
+        if large is None:
+            return held
+        size = len(large)
+        if size < MAPPED_FRAME_BYTES:
+            return held + size
+        # The system gives memory by pages, when their first byte arrives.
+        return held + min(size, self._large_at + _HUGE_PAGE_BYTES)
 
     def room(self) -> memoryview:
         """Return where to put the next bytes of a `large` frame. Without one, pass bytes to `feed`."""
@@ -163,10 +188,12 @@ class Decoder:
         large = self.large
         assert large is not None
         if self._large_at < len(large):
+            self.on_unfinished()
             return None
         self.large = None
         self._frames.append(large)
         if self._large_more:
+            self.on_unfinished()
             return None
         message, self._frames = self._frames, []
         self._message_bytes = 0
@@ -201,6 +228,7 @@ class Decoder:
                 self._check(flags, size)
                 if size >= LARGE_FRAME_BYTES:
                     self._begin_large(flags, size, data[body:])
+                    self.on_unfinished()
                     return messages
                 break
             position = stop
@@ -217,7 +245,9 @@ class Decoder:
                 messages.append(frames)
                 frames = self._frames = []
                 self._message_bytes = 0
-        self._rest = data[position:]
+        if position < end or frames:
+            self._rest = data[position:]
+            self.on_unfinished()
         return messages
 
     def _check(self, flags: int, size: int) -> None:
@@ -295,6 +325,10 @@ class Decoder:
             raise MalformedMessageError(f"an identity of {len(identity)} bytes; the limit is {IDENTITY_BYTES_MAX}")
         self.peer_identity = identity
         self.ready = True
+
+
+def ignore() -> None:
+    """Do nothing."""
 
 
 def _large_buffer(size: int) -> memoryview:
