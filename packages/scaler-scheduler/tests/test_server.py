@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import resource
 import signal
 import socket
 import subprocess
@@ -141,6 +143,38 @@ def test_a_task_makes_the_whole_way(start: Start, peers: MakePeer) -> None:
     result = client.wait_for_message(m.ResultBatch)
     assert isinstance(result, m.ResultBatch)
     assert list(result.numbers) == [1, 2]
+
+
+def test_a_scheduler_raises_its_limit_of_open_files_and_says_when_none_is_left(
+    start: Start, peers: MakePeer, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    scheduler = start(f"--logging-paths={log}")
+    pid = scheduler.child.pid
+    assert resource.prlimit(pid, resource.RLIMIT_NOFILE) == (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2
+    first = peers(scheduler.address, client_hello())
+    first.wait_for_session()
+    few = len(os.listdir(f"/proc/{pid}/fd")) + 2
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (few, few))
+    others = [peers(scheduler.address, client_hello()) for _ in range(4)]
+    first.wait_for(
+        lambda: "no further connections are accepted until others end: Too many open files" in log.read_text()
+    )
+    assert "LimitNOFILE" in log.read_text()
+    for peer in others[:2]:
+        peer.wait_for_session()
+        peer.link.close(0)
+    for peer in others[2:]:
+        # Those that waited are let in when others have left.
+        peer.wait_for_session()
+
+
+def test_at_debug_level_the_log_tells_how_long_turns_take(start: Start, peers: MakePeer, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    scheduler = start(f"--logging-paths={log}", "--logging-level=DEBUG")
+    client = peers(scheduler.address, client_hello())
+    line = re.compile(r"turns: \d+ took [\d.]+ ms, the longest [\d.]+ ms, or [\d.]+ ms of processor time")
+    client.wait_for(lambda: line.search(log.read_text()))
 
 
 def test_the_audit_log_says_what_was_done(start: Start, peers: MakePeer, tmp_path: Path) -> None:

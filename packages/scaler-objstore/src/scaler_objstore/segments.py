@@ -62,10 +62,3 @@ def descriptors_allowed() -> int:
     """Return how many descriptors this process may open."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return soft if soft != resource.RLIM_INFINITY else 1_000_000
-
-
-def raise_descriptor_limit() -> None:
-    """Raise this process's limit of open descriptors as far as it is allowed to."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from scaler_objstore.content_hash import SEED_BYTES, KeyedContentHash
 from scaler_objstore.core import Limits, MemoryStorage, StoreCore, effects, events
 from scaler_objstore.guard import Guard, open_guard
-from scaler_objstore.segments import HeldSegments, raise_descriptor_limit
+from scaler_objstore.segments import HeldSegments
 from scaler_objstore.settings import ObjectStorageSettings
 from scaler_protocol.address import Address
 from scaler_protocol.errors import MalformedMessageError, MessageTooLargeError, TransportError
@@ -29,6 +29,7 @@ from scaler_protocol.service.errors import cannot_listen
 from scaler_protocol.service.hangup import on_hangup
 from scaler_protocol.service.late_address import bind_address_now
 from scaler_protocol.service.occurrences import Occurrences
+from scaler_protocol.service.open_files import raise_open_files_limit
 from scaler_protocol.service.readiness import Readiness
 from scaler_protocol.service.security_settings import checked_binds, server_security
 from scaler_protocol.service.signals import StopSignals
@@ -74,7 +75,7 @@ def run(settings: ObjectStorageSettings) -> int:
 async def _serve(settings: ObjectStorageSettings, address: Address, security: DirectorySecurity | None) -> int:
     readiness = Readiness.of_process()
     incarnation = new_id()
-    raise_descriptor_limit()
+    raise_open_files_limit()
     with contextlib.ExitStack() as stack:
         guard: Guard | None = None
 

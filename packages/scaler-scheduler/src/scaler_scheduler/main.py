@@ -41,6 +41,11 @@ class SchedulerService:
     def prepare(self, settings: SchedulerSettings, *, alone: bool) -> None:
         """Fork the object storage server, if one is needed, and import the scheduler meanwhile."""
         settings = self.checked = _with_checked_binds(settings)
+        if alone:
+            from scaler_protocol.service.open_files import raise_open_files_limit
+
+            # Not where an agent shares the process: its tasks would get the higher limit, and not all programs bear that.
+            raise_open_files_limit()
         if settings.own_object_storage_address is not None:
             from scaler_scheduler.store_process import fork_store
 

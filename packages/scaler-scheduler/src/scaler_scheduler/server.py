@@ -32,6 +32,7 @@ from scaler_scheduler.monitor_feed import MonitorFeed, RecentLog
 from scaler_scheduler.settings import SchedulerSettings
 from scaler_scheduler.store_link import StoreLink
 from scaler_scheduler.store_process import STORE_STOP_SECONDS, start_store
+from scaler_scheduler.turn_times import timed
 
 if TYPE_CHECKING:
     from scaler_scheduler.webhooks import Webhooks
@@ -73,7 +74,8 @@ class _Server:
         self._settings = settings
         self._context = context
         self._loop = asyncio.get_running_loop()
-        self._registration = context.reactor.register(self._turn, self._on_idle)
+        self._timed_turn = timed(self._turn)
+        self._registration = context.reactor.register(self._timed_turn, self._on_idle)
         self._cpu_seconds, self._cpu_read_at = time.process_time(), time.monotonic()
         self._stopped = asyncio.Event()
         self._exit_status = 0
@@ -139,7 +141,7 @@ class _Server:
                 {"scheduler": bound, "object_storage": store_address, "monitor": Address.parse(self._publisher.address)}
             )
             watch_store = asyncio.create_task(self._watch_store())
-            self._context.reactor.add_reader(self._router.fd, self._turn)
+            self._context.reactor.add_reader(self._router.fd, self._timed_turn)
             stack.callback(self._context.reactor.remove_reader, self._router.fd)
             self._registration.schedule()
             self._look()

@@ -98,6 +98,8 @@ class Admission:
         self._on_refused = on_refused
         self._connections: Counter[str] = Counter()
         self._refusals: OrderedDict[tuple[str, RefusalKind], int] = OrderedDict()
+        self._exhausted = 0
+        """How often there was no descriptor for a connection."""
         self.refused = 0
         """How many connections were refused in all."""
 
@@ -120,6 +122,17 @@ class Admission:
             self._connections[origin.host] = left
         else:
             del self._connections[origin.host]
+
+    def note_exhausted(self, error: OSError, connections: int) -> None:
+        """The system gives this process no descriptor for one more connection. Logged the 1st, 2nd, 4th … time."""
+        self._exhausted += 1
+        if self._exhausted & (self._exhausted - 1) == 0:
+            _logger.error(
+                "no further connections are accepted until others end: %s (%d are open); raise the limit of open files "
+                "(ulimit -n, or LimitNOFILE= of systemd) and start again",
+                error.strerror,
+                connections,
+            )
 
     def refuse(self, origin: Origin, kind: RefusalKind, reason: str) -> None:
         """A connection was refused or closed for what it sent."""

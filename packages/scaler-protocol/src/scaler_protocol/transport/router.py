@@ -341,6 +341,7 @@ class RouterListener:
                         for each in self._listeners:
                             self._epoll.unregister(each)
                     self._accept_again_at = time.monotonic() + ACCEPT_PAUSE_SECONDS
+                    self._admission.note_exhausted(error, len(self._peers))
                     return
                 # The peer gave the connection up before it was accepted.
                 continue
