@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import signal
@@ -108,6 +109,46 @@ def test_the_audit_log_tells_who_did_what(deployment: Deployment, keys: Path, tm
     text = log.read_text()
     assert '"name":"client","role":"client"' in text.replace(": ", ":").replace(", ", ",")
     assert "square" in text
+    # Both servers write to this file, and each line says whose it is.
+    connects = [line for line in map(json.loads, text.splitlines()) if line["event"] == "connect"]
+    assert {(line["service"], line["as"]) for line in connects} >= {
+        ("scheduler", "client"),
+        ("scheduler", "agent"),
+        ("object_storage", "scheduler"),
+    }
+
+
+def test_an_audit_log_that_cannot_be_written_is_one_message(deployment: Deployment, tmp_path: Path) -> None:
+    log = tmp_path / "no" / "audit.jsonl"
+    for module in ("scaler_scheduler", "scaler_objstore"):
+        service = deployment.start(module, "tcp://127.0.0.1:0", "--audit-log", str(log), ready=False)
+        assert service.wait_end() == 2
+        (line,) = [line for line in service.log().splitlines() if "INFO" not in line]
+        assert line.endswith(f": --audit-log: cannot write to {log}: there is no folder {log.parent}")
+
+
+def test_a_scheduler_says_that_object_storage_has_other_keys(
+    deployment: Deployment, keys: Path, tmp_path: Path
+) -> None:
+    others = make_security_directory(tmp_path / "others")
+    storage = deployment.storage("--security-dir", str(others))
+    began = time.monotonic()
+    scheduler = deployment.scheduler("--security-dir", str(keys), "-osa", storage.address)
+    scheduler.wait_log(f"no object storage server answers at {storage.address}: the server has another key")
+    assert time.monotonic() < began + 10
+    assert "need the same --security-dir: scaler_keys export DIR server OUT" in scheduler.log()
+
+
+def test_a_scheduler_says_that_another_one_is_no_object_storage(deployment: Deployment, keys: Path) -> None:
+    other = deployment.scheduler("--security-dir", str(keys))
+    began = time.monotonic()
+    scheduler = deployment.scheduler("--security-dir", str(keys), "-osa", other.address)
+    told = f"no object storage server answers at {other.address}: "
+    scheduler.wait_log(told)
+    assert time.monotonic() < began + 10
+    (line,) = [line for line in scheduler.log().splitlines() if told in line]
+    assert line.endswith("another scheduler with the same keys does so")
+    assert "it sends a Hello, and the role of its key is scheduler" in other.log()
 
 
 def test_a_revoked_client_loses_its_connection_and_nobody_else_notices(scheduler: Service, keys: Path) -> None:

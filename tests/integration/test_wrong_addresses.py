@@ -120,8 +120,7 @@ def test_a_scheduler_whose_object_storage_nobody_answers(deployment: Deployment)
     scheduler.wait_log(f"the object storage server at tcp://127.0.0.1:{port} answers", AT_ONCE_S)
 
 
-@pytest.mark.without_keys("with keys the other scheduler closes the connection instead of saying what it is")
-@pytest.mark.without_keys("a scheduler drops whoever has the key of one, and says so in its own log")
+@pytest.mark.without_keys("with keys, a scheduler drops whoever has the key of one: see test_server_keys")
 def test_a_scheduler_with_another_for_object_storage(deployment: Deployment) -> None:
     other = deployment.scheduler()
     scheduler = deployment.scheduler("--object-storage-address", other.address)

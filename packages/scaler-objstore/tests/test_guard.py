@@ -33,7 +33,7 @@ class Storage:
         self.authorities: dict[bytes, Authority] = {}
         self.closed: list[bytes] = []
         self.log_path = log_path
-        self.guard = Guard(self.core, self, keyed=True, audit=AuditLog(log_path))
+        self.guard = Guard(self.core, self, keyed=True, audit=AuditLog(log_path, "object_storage"))
 
     def authority_of(self, identity: bytes) -> Authority | None:
         return self.authorities.get(identity)

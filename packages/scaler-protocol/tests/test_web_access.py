@@ -145,6 +145,9 @@ def test_a_certificate_that_is_of_no_use_is_told_before_the_service_starts(tmp_p
     with pytest.raises(ConfigurationError, match="--tls-key-file: a certificate and its key are needed together"):
         Settings.from_command_line(["--tls-cert-file", str(file)]).read_tls()
     both = ["--tls-cert-file", str(file), "--tls-key-file", str(file)]
+    with pytest.raises(ConfigurationError, match=r"--tls-cert-file: .* has no certificate"):
+        Settings.from_command_line(both).read_tls()
+    file.write_text("-----BEGIN CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----\n")
     with pytest.raises(ConfigurationError, match="cannot use"):
         Settings.from_command_line(both).read_tls()
     file.chmod(0o644)

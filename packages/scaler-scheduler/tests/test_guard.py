@@ -55,7 +55,7 @@ class Cluster:
         self.core = SchedulerCore(SchedulerConfig(incarnation=b"scheduler".ljust(16)), 0.0)
         self.connections = Connections()
         self.log_path = tmp_path / "audit.log"
-        self.audit = AuditLog(self.log_path)
+        self.audit = AuditLog(self.log_path, "scheduler")
         self.guard = Guard(self.core, self.connections, keyed=keyed, audit=self.audit)
         self._sequences: dict[events.Peer, int] = {}
 

@@ -69,7 +69,7 @@ class Scheduler:
         self.core = SchedulerCore(SchedulerConfig(incarnation=bytes(16)), time.monotonic())
         self.router = RouterListener("tcp://127.0.0.1:0", security=self.security, on_refused=self._on_refused)
         self.address = self.router.address
-        self.audit = AuditLog(log_path)
+        self.audit = AuditLog(log_path, "scheduler")
         self.guard = Guard(self.core, self.router, keyed=True, audit=self.audit)
         self.peers: list[Peer] = []
         self.intruders: list[DealerLink] = []

@@ -13,6 +13,7 @@ from scaler_protocol.testing.settings import SERVER_FLAGS, DocumentedFlag, check
 from scaler_scheduler import settings as settings_module
 from scaler_scheduler.config import SchedulerConfig, flags
 from scaler_scheduler.settings import SchedulerSettings
+from scaler_scheduler.start_checks import checked
 
 ARGUMENTS = ["tcp://127.0.0.1:2345"]
 
@@ -77,10 +78,29 @@ def test_a_named_object_storage_server_is_not_started_again() -> None:
 
 @pytest.mark.parametrize("address", ["tcp://0.0.0.0:2345", "tcp://*:0", "tcp://[::]:2345"])
 def test_nobody_can_connect_to_object_storage_on_every_interface(address: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"ADDRESS: .* does not say where clients and workers can reach"):
-        SchedulerSettings.from_command_line([address])
-    named = SchedulerSettings.from_command_line([address, "-osa", "tcp://10.0.0.1:2346"])
+    with pytest.raises(ConfigurationError, match=r"ADDRESS: .* --object-storage-address$"):
+        checked(SchedulerSettings.from_command_line([address, "--insecure"]))
+    named = checked(SchedulerSettings.from_command_line([address, "--insecure", "-osa", "tcp://10.0.0.1:2346"]))
     assert named.address.is_wildcard
+
+
+def test_all_that_a_start_lacks_is_said_at_once(tmp_path: Path) -> None:
+    given = ["tcp://0.0.0.0:2345", "--monitor-address", "tcp://0.0.0.0:9", "--audit-log", str(tmp_path / "no" / "log")]
+    with pytest.raises(ConfigurationError) as caught:
+        checked(SchedulerSettings.from_command_line(given))
+    storage, address, monitor, audit = str(caught.value).splitlines()
+    assert storage.endswith("give its address as --object-storage-address")
+    assert address.startswith("ADDRESS: whoever reaches tcp://0.0.0.0:2345 ")
+    assert monitor.startswith("--monitor-address: whoever reaches ")
+    assert audit == f"--audit-log: cannot write to {tmp_path / 'no' / 'log'}: there is no folder {tmp_path / 'no'}"
+
+
+def test_a_directory_without_keys_is_said_with_what_else_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        checked(SchedulerSettings.from_command_line(["tcp://0.0.0.0:2345", "--security-dir", str(tmp_path)]))
+    storage, keys = str(caught.value).splitlines()
+    assert storage.startswith("ADDRESS: ")
+    assert keys.startswith(f"--security-dir: {tmp_path} has no server.key: scaler_keys generate {tmp_path} ")
 
 
 def test_webhook_url_alone_means_the_vanilla_strategy() -> None:

@@ -77,7 +77,7 @@ def open_guard(
     stack: contextlib.ExitStack,
 ) -> Guard | None:
     """Return the guard of a server with keys or an audit log, which `stack` closes; None without both."""
-    audit = open_audit(audit_log, stack)
+    audit = open_audit(audit_log, "object_storage", stack)
     if audit is None and security is None:
         return None
     return Guard(core, listener, keyed=security is not None, audit=audit)

@@ -11,7 +11,7 @@ from scaler_protocol.service.audit_settings import AuditSettings
 from scaler_protocol.service.command import EventLoopSettings
 from scaler_protocol.service.late_address import LateBindAddressSetting
 from scaler_protocol.service.security_settings import ListeningSettings
-from scaler_protocol.service.settings import AlsoKey, CliPositionalArg, Short
+from scaler_protocol.service.settings import AlsoKey, BytesSetting, CliPositionalArg, Short
 
 
 def _half_of_memory() -> int:
@@ -28,12 +28,12 @@ class ObjectStorageSettings(ListeningSettings, AuditSettings, EventLoopSettings)
         description="address to listen on, as in tcp://127.0.0.1:2346; port 0 chooses a free port; - reads the address from "
         "standard input",
     )
-    memory_limit_bytes: Annotated[int, Short("ml")] = Field(
+    memory_limit_bytes: Annotated[BytesSetting, Short("ml")] = Field(
         default_factory=_half_of_memory,
         gt=0,
         description="largest size of all stored objects in bytes; unless given, half of this machine's memory",
     )
-    object_size_limit_bytes: Annotated[int, Short("osl")] = Field(
+    object_size_limit_bytes: Annotated[BytesSetting, Short("osl")] = Field(
         default=16 * 1024**3, gt=0, description="largest size of one object in bytes"
     )
     io_threads: Annotated[int, Short("wit")] = Field(

@@ -21,13 +21,14 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 
 def test_each_event_is_one_line(tmp_path: Path) -> None:
-    log = AuditLog(tmp_path / "audit.log")
+    log = AuditLog(tmp_path / "audit.log", "scheduler")
     log.record("submit", name="pricing", role="client", address="10.0.0.7:1", tasks=3, functions=["m.f"])
     log.record("shutdown", reason="SIGTERM received")
     log.close()
     first, second = lines(tmp_path / "audit.log")
     assert {**first, "time": ""} == {
         "time": "",
+        "service": "scheduler",
         "event": "submit",
         "name": "pricing",
         "role": "client",
@@ -42,7 +43,7 @@ def test_each_event_is_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("separator", ["\n", "\r\n", "\x0b", "\x85", "\u2028", "\0", "\x1b[2K"])
 def test_a_name_cannot_forge_a_line(tmp_path: Path, separator: str) -> None:
     forged = f'x"}}{separator}{{"event": "shutdown", "name": "operator"}}'
-    log = AuditLog(tmp_path / "audit.log")
+    log = AuditLog(tmp_path / "audit.log", "scheduler")
     log.record("connect", name=forged, address=forged, peer=forged, functions=[forged])
     log.close()
     text = (tmp_path / "audit.log").read_text()
@@ -52,7 +53,7 @@ def test_a_name_cannot_forge_a_line(tmp_path: Path, separator: str) -> None:
 
 
 def test_lines_have_a_bound(tmp_path: Path) -> None:
-    log = AuditLog(tmp_path / "audit.log")
+    log = AuditLog(tmp_path / "audit.log", "scheduler")
     names = bounded_names(["f" * 10_000] * 1_000)
     log.record("submit", name="n" * 100_000, functions=names)
     log.close()
@@ -61,7 +62,7 @@ def test_lines_have_a_bound(tmp_path: Path) -> None:
 
 
 def test_the_file_is_for_its_owner_only(tmp_path: Path) -> None:
-    AuditLog(tmp_path / "audit.log").close()
+    AuditLog(tmp_path / "audit.log", "scheduler").close()
     assert (tmp_path / "audit.log").stat().st_mode & 0o777 == 0o600
 
 
@@ -69,7 +70,7 @@ def test_the_file_is_for_its_owner_only(tmp_path: Path) -> None:
 def test_a_moved_file_is_opened_anew(tmp_path: Path, told: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit, "CHECK_SECONDS", 0.0)
     path = tmp_path / "audit.log"
-    log = AuditLog(path)
+    log = AuditLog(path, "scheduler")
     log.record("connect")
     path.rename(tmp_path / "audit.log.1")
     if told:
@@ -83,7 +84,7 @@ def test_a_moved_file_is_opened_anew(tmp_path: Path, told: bool, monkeypatch: py
 def test_a_file_that_was_replaced_is_opened_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit, "CHECK_SECONDS", 0.0)
     path = tmp_path / "audit.log"
-    log = AuditLog(path)
+    log = AuditLog(path, "scheduler")
     path.rename(tmp_path / "audit.log.1")
     path.touch()
     log.record("cancel")
@@ -94,7 +95,7 @@ def test_a_file_that_was_replaced_is_opened_anew(tmp_path: Path, monkeypatch: py
 def test_a_full_disk_is_reported_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    log = AuditLog(tmp_path / "audit.log")
+    log = AuditLog(tmp_path / "audit.log", "scheduler")
     write, full = os.write, True
 
     def fill(descriptor: int, data: bytes) -> int:
@@ -118,7 +119,7 @@ def test_a_full_disk_is_reported_once(
 
 
 def test_a_device_that_is_really_full(caplog: pytest.LogCaptureFixture) -> None:
-    log = AuditLog(Path("/dev/full"))
+    log = AuditLog(Path("/dev/full"), "scheduler")
     log.record("connect")
     log.record("connect")
     log.close()
@@ -130,12 +131,22 @@ def test_it_needs_no_keys() -> None:
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
-def test_a_pipe_and_a_file_for_everybody_are_refused_at_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", [0o666, 0o620, 0o602])
+def test_a_pipe_and_a_file_of_several_are_refused_at_once(tmp_path: Path, mode: int) -> None:
     pipe, shared = tmp_path / "pipe", tmp_path / "shared"
     os.mkfifo(pipe)
     shared.touch()
-    shared.chmod(0o666)
+    shared.chmod(mode)
     with pytest.raises(OSError, match="pipe"):
-        AuditLog(pipe)
-    with pytest.raises(OSError, match="everybody can write to it"):
-        AuditLog(shared)
+        AuditLog(pipe, "scheduler")
+    with pytest.raises(OSError, match=r"others can write to it .*: chmod go-w /"):
+        AuditLog(shared, "scheduler")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_file_of_another_user_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    path.touch(mode=0o600)
+    os.chown(path, 12345, -1)
+    with pytest.raises(OSError, match="belongs to another user"):
+        AuditLog(path, "scheduler")

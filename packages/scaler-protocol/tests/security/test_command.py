@@ -206,6 +206,94 @@ def test_export_writes_no_secret_where_others_can_write(
     theirs = tmp_path / "theirs"
     theirs.mkdir()
     theirs.chmod(0o777)
+    assert "chmod go-w" in refused(capsys, "export", str(directory), name, str(theirs))
     (tmp_path / "out").symlink_to(theirs)
-    assert "chmod go-w" in refused(capsys, "export", str(directory), name, str(tmp_path / "out"))
+    assert "is a symbolic link" in refused(capsys, "export", str(directory), name, str(tmp_path / "out"))
     assert list(theirs.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [("export", "keys", "worker"), ("export", "keys", "server"), ("generate",)])
+def test_no_link_leads_to_another_folder(
+    words: tuple[str, ...],
+    directory: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(directory.parent)
+    own = tmp_path / "own"
+    own.mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to(own)
+    assert "link is a symbolic link" in refused(capsys, *words, "link")
+    assert list(own.iterdir()) == []
+
+
+INTERRUPTED = """
+import os, signal, sys
+from scaler_protocol.security.command import main
+
+replace, at, when = os.replace, int(sys.argv[1]), sys.argv[2]
+
+def replaced(*names):
+    global at
+    at -= 1
+    if at == 0 and when == "before":
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(*names)
+    if at == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+os.replace = replaced
+main(["rotate", sys.argv[3], "client"])
+"""
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("at", [1, 2])
+def test_a_killed_rotation_leaves_a_key_that_is_let_in(at: int, when: str, directory: Path) -> None:
+    def key_is_let_in() -> bool:
+        return load_server(directory).authority(load_peer(directory, KeyRole.CLIENT).own.public) is not None
+
+    first = load_peer(directory, KeyRole.CLIENT).own.public
+    for step in ("revoke", "rotate"):
+        killed = subprocess.run([sys.executable, "-c", INTERRUPTED, str(at), when, str(directory)], check=False)
+        assert killed.returncode == -9
+        assert key_is_let_in()
+        is_listed = "client.earlier" in {authority.name for authority in load_server(directory).allowed}
+        assert is_listed == ((at, when) != (1, "before"))
+        if step == "rotate" and (at, when) != (2, "after"):
+            # It is done again, or the rest of it.
+            assert main(["rotate", str(directory), "client"]) == 0
+        if is_listed or step == "rotate":
+            assert main(["revoke", str(directory), "client.earlier"]) == 0
+            assert load_peer(directory, KeyRole.CLIENT).own.public != first
+        assert key_is_let_in()
+    assert not [path.name for path in directory.iterdir() if path.name.startswith(".")]
+
+
+def test_a_key_that_is_not_there_is_told_with_those_that_are(
+    directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = refused(capsys, "connect", str(directory), "--name", "nobody", "--address", "tcp://127.0.0.1:1")
+    assert told.endswith(
+        f"{directory} has no key with the name nobody; there are adapter, client, monitor, operator, worker. "
+        f"scaler_keys add {directory} --role ROLE --name nobody makes one\n"
+    )
+    assert "no key with the name nobody" in refused(capsys, "export", str(directory), "nobody", str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("role", "fits"), [("client", True), ("operator", True), ("worker", False), ("monitor", False)]
+)
+def test_a_connection_file_for_something_else_than_a_client_says_so(
+    role: str, fits: bool, directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / f"{role}.scaler"
+    capsys.readouterr()
+    words = ["connect", str(directory), "--name", role, "--address", "tcp://127.0.0.1:1", "-o", str(file)]
+    assert main(words) == 0
+    shown = capsys.readouterr()
+    assert shown.out == f"{file}\n"
+    assert shown.err.startswith("" if fits else f"This is the key of a {role}")
+    assert bool(shown.err) is not fits

@@ -173,12 +173,18 @@ def test_a_pair_must_belong_together(directory: Path) -> None:
 def test_no_directory_and_no_files_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(SecurityFileError, match="scaler_keys generate"):
         load_server(tmp_path / "none")
-    with pytest.raises(SecurityFileError, match=r"server\.key: No such file"):
+    with pytest.raises(SecurityFileError, match=r"has no server\.key: scaler_keys generate "):
         load_server(tmp_path)
     with pytest.raises(SecurityFileError, match=r"has no server\.pub: who made the cluster's keys can hand one out"):
         load_peer(tmp_path, KeyRole.CLIENT)
     with pytest.raises(SecurityFileError, match="is no directory: who made the cluster's keys"):
         load_peer(tmp_path / "none", KeyRole.CLIENT)
+
+
+def test_the_part_of_somebody_else_is_told_from_an_empty_directory(directory: Path) -> None:
+    (directory / "server.key").unlink()
+    with pytest.raises(SecurityFileError, match=r"has no server\.key: .* scaler_keys export DIR server OUT"):
+        load_server(directory)
 
 
 def test_a_server_is_not_started_with_the_key_of_another(directory: Path) -> None:

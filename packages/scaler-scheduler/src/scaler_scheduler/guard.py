@@ -131,7 +131,7 @@ def open_guard(
     stack: contextlib.ExitStack,
 ) -> Guard | None:
     """Return the guard of a scheduler with keys or an audit log, which `stack` closes; None without both."""
-    audit = open_audit(audit_log, stack)
+    audit = open_audit(audit_log, "scheduler", stack)
     if audit is None and security is None:
         return None
     return Guard(core, router, keyed=security is not None, audit=audit)

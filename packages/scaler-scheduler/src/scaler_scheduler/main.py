@@ -39,8 +39,10 @@ class SchedulerService:
         return SchedulerSettings
 
     def prepare(self, settings: SchedulerSettings, *, alone: bool) -> None:
-        """Fork the object storage server, if one is needed, and import the scheduler meanwhile."""
-        settings = self.checked = _with_checked_binds(settings)
+        """Check what the settings name. Fork the object storage server, if one is needed, and import the scheduler meanwhile."""
+        from scaler_scheduler.start_checks import checked
+
+        settings = self.checked = checked(settings)
         if alone:
             from scaler_protocol.service.open_files import raise_open_files_limit
 
@@ -65,17 +67,3 @@ class SchedulerService:
             from scaler_scheduler.store_process import STORE_STOP_SECONDS
 
             self._store.terminate(STORE_STOP_SECONDS)
-
-
-def _with_checked_binds(settings: SchedulerSettings) -> SchedulerSettings:
-    from scaler_protocol.service.security_settings import checked_binds
-
-    given = {"ADDRESS": settings.address}
-    if settings.monitor_address is not None:
-        given["--monitor-address"] = settings.monitor_address
-    checked = checked_binds(settings, given)
-    if checked == given:
-        return settings
-    return settings.model_copy(
-        update={"address": checked["ADDRESS"], "monitor_address": checked.get("--monitor-address")}
-    )

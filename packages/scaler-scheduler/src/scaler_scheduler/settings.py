@@ -101,17 +101,6 @@ class _ProcessSettings(ListeningSettings, AuditSettings, EventLoopSettings):
             )
         return self
 
-    @model_validator(mode="after")
-    def _check_object_storage(self) -> Self:
-        # Its own server's address is also what clients and workers are told.
-        own = self.own_object_storage_address
-        if own is not None and own.is_wildcard:
-            raise ValueError(
-                f"ADDRESS: {self.address} does not say where clients and workers can reach the object storage server beside "
-                "it; give an address of this machine, or --object-storage-address"
-            )
-        return self
-
     @property
     def scaling_strategy(self) -> ScalingStrategy:
         """The strategy in effect: what was asked for, else vanilla as soon as there is an adapter to ask."""

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from scaler_protocol.errors import WireError
+from scaler_protocol.errors import WireError, WrongServerKeyError
 from scaler_protocol.objects.storage import StoreRequests, TooManyRequestsError
 from scaler_protocol.transport import DealerLink
 from scaler_protocol.wire import messages as m
@@ -30,6 +30,12 @@ STATUS_SECONDS = 10.0
 UNREACHED_SECONDS = 3.0
 """How long there may be no connection before the log says so. A server that is started again is back sooner."""
 
+_SAME_KEYS = (
+    "Both servers need the same --security-dir: scaler_keys export DIR server OUT makes a copy for another machine"
+)
+
+_SILENT = "what listens there takes the connection and does not answer; another scheduler with the same keys does so"
+
 
 class StoreLink:
     """Sends and receives on the running event loop."""
@@ -49,7 +55,10 @@ class StoreLink:
         )
         self._link = _connect(address, incarnation, security)
         self._asked_at = float("-inf")
-        self._connected_at = time.monotonic()
+        self._reached_at = time.monotonic()
+        self._is_answered = False
+        """Whether what listens there has ever answered: only an object storage server does."""
+        self._took_connection = False
         self._told = ""
         """The trouble that the log tells last; empty while there is a connection."""
         self._loop.add_reader(self._link.fd, self._drain)
@@ -80,14 +89,15 @@ class StoreLink:
     def watch(self, now: float) -> None:
         """Connect again if the connection is lost, and say in the log if that does not help. To be called often."""
         link = self._link
-        if link.connected:
-            self._connected_at = now
+        if link.connected and self._is_answered:
+            self._reached_at = now
             if self._told:
                 self._told = ""
                 logger.info("the object storage server at %s answers", link.address)
             return
         link.flush()
-        if now >= self._connected_at + UNREACHED_SECONDS:
+        self._took_connection |= link.connected
+        if now >= self._reached_at + UNREACHED_SECONDS:
             self._tell_trouble()
 
     def keep_owner(self, client: bytes) -> None:
@@ -127,6 +137,7 @@ class StoreLink:
         for frames in link.receive(DRAIN_MESSAGES):
             try:
                 message = decode(frames[1:])
+                self._is_answered = True
                 if isinstance(message, m.Refused):
                     logger.error(
                         "the object storage server at %s refuses this scheduler: %s", link.address, message.text
@@ -143,10 +154,16 @@ class StoreLink:
         self.flush(now)
 
     def _tell_trouble(self) -> None:
-        trouble = self._link.trouble or "what listens there does not answer"
+        link = self._link
+        if self._took_connection and not self._is_answered and not link.misdirected:
+            trouble = _SILENT
+        else:
+            trouble = link.trouble or "what listens there does not answer"
+        if isinstance(link.refusal, WrongServerKeyError):
+            trouble = f"{trouble}. {_SAME_KEYS}"
         if trouble != self._told:
             self._told = trouble
-            logger.error("no object storage server answers at %s: %s", self._link.address, trouble)
+            logger.error("no object storage server answers at %s: %s", link.address, trouble)
 
 
 def _connect(address: str, incarnation: bytes, security: ServerSecurity | None) -> DealerLink:

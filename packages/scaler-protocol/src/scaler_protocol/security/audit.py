@@ -1,7 +1,7 @@
 """The audit log: who did what to a cluster, one JSON object a line.
 
-{"time": "2026-11-27T13:13:15.123456+00:00", "event": "submit", "name": "pricing", "role": "client",
- "address": "10.0.0.7:40112", "peer": "analysis", "tasks": 1000, "functions": ["prices.value"], "capabilities": ["linux"]}
+{"time": "2026-11-27T13:13:15.123456+00:00", "service": "scheduler", "event": "submit", "name": "pricing", "role": "client",
+ "address": "10.0.0.7:40112", "client": "5f…", "tasks": 1000, "functions": ["prices.value"], "capabilities": ["linux"]}
 
 | event | when | further keys |
 |---|---|---|
@@ -12,7 +12,8 @@
 | `shutdown` | the cluster or the server ends | `reason` |
 | `keys` | the allow-list changed | `reason` |
 
-`name` and `role` are those of the key, empty without keys. JSON escapes every control character, so no name can forge a line.
+`service` is who writes: `scheduler` or `object_storage`. `name` and `role` are those of the key, empty without keys. JSON
+escapes every control character, so no name can forge a line.
 Rotation is left to the system: the file is opened again if it was moved, and on `reopen`. A full disk stops no service.
 """
 
@@ -22,6 +23,7 @@ import errno
 import json
 import logging
 import os
+import shlex
 import stat
 import time
 from datetime import UTC, datetime
@@ -39,13 +41,16 @@ CHECK_SECONDS = 1.0
 """How often is looked whether the file was moved."""
 
 _NEW_FILE_MODE = 0o600
+_ROOT = 0
 
 
 class AuditLog:
     """A file that lines are appended to. Not thread-safe. Raises OSError if it cannot be opened at first."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, service: str) -> None:
+        """`service`: who writes, for files that several services write to or that are joined later."""
         self._path = path
+        self._service = service
         self._descriptor = self._open()
         self._checked_at = time.monotonic()
         self._lost_lines = 0
@@ -56,6 +61,7 @@ class AuditLog:
         """Append a line. If that fails, the service's own log says so once, and again when it works."""
         line = {
             "time": datetime.now(UTC).isoformat(),
+            "service": self._service,
             "event": event,
             "name": _bounded(name),
             "role": role,
@@ -103,11 +109,10 @@ class AuditLog:
             if error.errno == errno.ENXIO:
                 raise OSError(error.errno, "it is a pipe or a socket", str(self._path)) from None
             raise
-        mode = os.fstat(descriptor).st_mode
-        if stat.S_ISFIFO(mode) or (stat.S_ISREG(mode) and mode & stat.S_IWOTH):
+        problem = _problem(self._path, os.fstat(descriptor))
+        if problem:
             os.close(descriptor)
-            what = "it is a pipe" if stat.S_ISFIFO(mode) else "everybody can write to it: chmod o-w"
-            raise OSError(errno.EINVAL, what, str(self._path))
+            raise OSError(errno.EINVAL, problem, str(self._path))
         return descriptor
 
     def _open_again_if_moved(self) -> None:
@@ -120,6 +125,20 @@ class AuditLog:
         opened = os.fstat(self._descriptor)
         if (at_path.st_dev, at_path.st_ino) != (opened.st_dev, opened.st_ino):
             self.reopen()
+
+
+def _problem(path: Path, found: os.stat_result) -> str:
+    """Return why an open file cannot be an audit log; empty if it can. Others could forge lines in a file they can write to."""
+    mode = found.st_mode
+    if stat.S_ISFIFO(mode):
+        return "it is a pipe"
+    if not stat.S_ISREG(mode) or os.name != "posix":
+        return ""
+    if mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return f"others can write to it (its mode is {stat.S_IMODE(mode):04o}): chmod go-w {shlex.quote(str(path))}"
+    if found.st_uid not in (os.geteuid(), _ROOT):
+        return f"it belongs to another user (uid {found.st_uid}), who could change it"
+    return ""
 
 
 def _bounded(text: str) -> str:

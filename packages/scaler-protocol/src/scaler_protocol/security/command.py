@@ -148,8 +148,14 @@ def _connect(given: argparse.Namespace) -> None:
     except AddressError as error:
         raise SecurityError(f"--address: {error}") from None
     target = given.output or Path(f"{given.name}.scaler")
-    connect(given.directory, given.name, str(address), target)
+    role = connect(given.directory, given.name, str(address), target)
     print(target)
+    if role not in (KeyRole.CLIENT, KeyRole.OPERATOR):
+        print(
+            f"This is the key of a {role}: give the file as --security-dir to a command of that role. "
+            "Client(FILE) needs the key of a client or operator.",
+            file=sys.stderr,
+        )
 
 
 if __name__ == "__main__":

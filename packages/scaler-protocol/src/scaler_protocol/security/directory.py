@@ -12,6 +12,7 @@ Files with secrets are TOML, and of no use to anybody but their owner: nobody el
 from __future__ import annotations
 
 import re
+import shlex
 import stat
 import tomllib
 from collections.abc import Iterator
@@ -207,6 +208,8 @@ def pair_text(pair: KeyPair) -> str:
 def _read_server_pair(directory: Path) -> KeyPair:
     """Return the server's key pair: not one that was made for somebody else, nor that of another cluster."""
     path = directory / SERVER_KEY
+    if _is_missing(path):
+        raise SecurityFileError(f"{directory} has no {SERVER_KEY}: {_how_to_get_a_server_key(directory)}")
     document = read_secret_document(path)
     if "role" in document:
         raise SecurityFileError(f"{path} is a key of the role {str(document['role'])!r}, not that of a server")
@@ -216,6 +219,16 @@ def _read_server_pair(directory: Path) -> KeyPair:
             f"{path} does not belong to {directory / SERVER_PUBLIC}: peers would expect another server"
         )
     return pair
+
+
+def _how_to_get_a_server_key(directory: Path) -> str:
+    if (directory / SERVER_PUBLIC).exists():
+        # A worker's or client's part of somebody's keys.
+        return (
+            "give the directory in which scaler_keys generate made the keys of this cluster, or a copy of the server's part, "
+            "which scaler_keys export DIR server OUT makes"
+        )
+    return f"scaler_keys generate {shlex.quote(str(directory))} makes the keys of a new cluster there"
 
 
 def _field(path: Path, document: dict[str, object], name: str) -> str:
@@ -288,6 +301,17 @@ def _is_file(path: Path) -> bool:
         return path.is_file()
     except OSError as error:
         raise SecurityFileError(_reason(path, error)) from None
+
+
+def _is_missing(path: Path) -> bool:
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        # Whoever reads it says why that fails.
+        return False
+    return False
 
 
 def _require_directory(path: Path, hint: str = "") -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from scaler_protocol.security.directory import (
     SERVER_PUBLIC,
     KeyFile,
     check_name,
+    key_field,
     load_server,
     pair_text,
     read_allowed,
@@ -42,8 +45,7 @@ _HEAD = "# Who is let in: PUBLIC ROLE NAME. Servers read this file again when it
 def generate(directory: Path) -> None:
     """Make a directory with the server's keys and one key for each role. Raises SecurityFileError if there is one."""
     with _named(directory):
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        require_unchangeable(directory)
+        _make_folder(directory)
         with _locked(directory):
             if any((directory / name).exists() for name in (SERVER_KEY, SERVER_PUBLIC, ALLOWED_KEYS)):
                 raise SecurityFileError(f"{directory} has keys already; nothing was changed")
@@ -65,27 +67,34 @@ def add(directory: Path, role: KeyRole, name: str) -> Path:
 def rotate(directory: Path, name: str) -> tuple[Path, str]:
     """Make a new key in place of somebody's, with the same role. Return its file, and the name of the earlier key.
 
-    The earlier key is let in under that name until it is revoked. Raises SecurityFileError.
+    The earlier key is let in under that name until it is revoked. If this is interrupted, the file holds a key that is let in,
+    and the next call of `rotate` or `revoke` does the rest. Raises SecurityFileError.
     """
     with _named(directory), _locked(directory):
         listed = directory / ALLOWED_KEYS
         before = _find(listed, name)
         earlier = name + EARLIER
         check_name(earlier, "the name of the earlier key")
+        path = directory / f"{name}.key"
+        if _complete_rotation(path, before):
+            return path, earlier
         if any(authority.name == earlier for authority in read_allowed(listed)):
             raise SecurityFileError(
-                f"{listed} still lets in an earlier key of {name}: scaler_keys revoke {directory} {earlier}; "
+                f"{listed} still lets in an earlier key of {name}: scaler_keys revoke {_word(directory)} {earlier}; "
                 "nothing was changed"
             )
         pair = new_key_pair()
-        path = directory / f"{name}.key"
-        # The secret is on the disk before the list names its key.
+        # The secret is on the disk before the list names its key, and the earlier one stays in its place until then.
         draft = _draft(path, _key_text(KeyFile(name, before.role, pair)), 0o600)
-        if path.exists():
-            _keep_owner(path, draft)
-        text = _without(listed, before)
-        role, public = before.role, to_text(pair.public)
-        _replace(listed, f"{text}{to_text(before.public)} {role} {earlier}\n{public} {role} {name}\n")
+        try:
+            if path.exists():
+                _keep_owner(path, draft)
+            text = _without(listed, before)
+            role, public = before.role, to_text(pair.public)
+            _replace(listed, f"{text}{to_text(before.public)} {role} {earlier}\n{public} {role} {name}\n")
+        except BaseException:
+            draft.unlink()
+            raise
         draft.replace(path)
         return path, earlier
 
@@ -98,6 +107,9 @@ def revoke(directory: Path, name: str) -> Authority:
     with _named(directory), _locked(directory):
         path = directory / ALLOWED_KEYS
         gone = _find(path, name)
+        for authority in read_allowed(path):
+            if authority.name in (name, name.removesuffix(EARLIER)):
+                _complete_rotation(directory / f"{authority.name}.key", authority)
         _replace(path, _without(path, gone))
         file = directory / f"{name}.key"
         try:
@@ -113,8 +125,7 @@ def export(directory: Path, name: str, target: Path) -> None:
     """Make a directory with what the owner of one key needs, to hand out. Raises SecurityFileError."""
     key, server = _own(directory, name), read_server_public(directory)
     with _named(target):
-        target.mkdir(mode=0o700, parents=True, exist_ok=True)
-        require_unchangeable(target)
+        _make_folder(target)
         with _locked(target):
             path = target / f"{key.name}.key"
             for existing in (path, target / SERVER_PUBLIC):
@@ -130,8 +141,7 @@ def export_server(directory: Path, target: Path) -> None:
     load_server(directory)
     read_server_public(directory)
     with _named(target):
-        target.mkdir(mode=0o700, parents=True, exist_ok=True)
-        require_unchangeable(target)
+        _make_folder(target)
         with _locked(target):
             names = (SERVER_PUBLIC, ALLOWED_KEYS, SERVER_KEY)
             for name in names:
@@ -143,8 +153,11 @@ def export_server(directory: Path, target: Path) -> None:
                 _write_new(target / name, text, mode=0o600 if name == SERVER_KEY else 0o644)
 
 
-def connect(directory: Path, name: str, address: str, target: Path) -> None:
-    """Write a connection file: an address, the server's public key and one key pair. Raises SecurityFileError."""
+def connect(directory: Path, name: str, address: str, target: Path) -> KeyRole:
+    """Write a connection file: an address, the server's public key and one key pair. Return the role of the key.
+
+    Raises SecurityFileError.
+    """
     key, server = _own(directory, name), read_server_public(directory)
     head = (
         f"# Keep this file to yourself: who has it is {key.name}.\n"
@@ -154,6 +167,7 @@ def connect(directory: Path, name: str, address: str, target: Path) -> None:
     )
     with _named(target):
         _write_new(target, head + _key_text(key))
+    return key.role
 
 
 # --- private
@@ -166,7 +180,7 @@ def _add(directory: Path, role: KeyRole, name: str) -> Path:
     listed = directory / ALLOWED_KEYS
     if any(authority.name == name for authority in read_allowed(listed)):
         raise SecurityFileError(
-            f"{listed} has a key with the name {name} already; nothing was changed. scaler_keys rotate {directory} {name} "
+            f"{listed} has a key with the name {name} already; nothing was changed. scaler_keys rotate {_word(directory)} {name} "
             "makes a new one"
         )
     pair = new_key_pair()
@@ -198,7 +212,45 @@ def _without(listed: Path, gone: Authority | None = None) -> str:
 
 def _own(directory: Path, name: str) -> KeyFile:
     check_name(name, "--name")
-    return read_key(directory / f"{name}.key")
+    path = directory / f"{name}.key"
+    with _named(directory):
+        keys = {file.stem for file in directory.glob("*.key")} - {Path(SERVER_KEY).stem}
+        if directory.is_dir() and name not in keys and not path.is_symlink():
+            raise SecurityFileError(
+                f"{directory} has no key with the name {name}; there are {', '.join(sorted(keys)) or 'none'}. "
+                f"scaler_keys add {_word(directory)} --role ROLE --name {name} makes one"
+            )
+    return read_key(path)
+
+
+def _complete_rotation(path: Path, listed: Authority) -> bool:
+    """Put the key in place that an interrupted rotation has made and listed. Return whether there was one."""
+    found = False
+    for draft in _left_drafts(path):
+        try:
+            is_listed = key_field(draft, tomllib.loads(draft.read_text(encoding="utf-8")), "public") == listed.public
+        except (ValueError, SecurityFileError):
+            # It was interrupted while writing this.
+            is_listed = False
+        if is_listed:
+            draft.replace(path)
+            found = True
+        else:
+            draft.unlink()
+    return found
+
+
+def _word(path: Path) -> str:
+    """A path as one word of a command that somebody copies."""
+    return shlex.quote(str(path))
+
+
+def _make_folder(path: Path) -> None:
+    if path.is_symlink():
+        # Somebody else may have made the link.
+        raise SecurityFileError(f"{path} is a symbolic link: name the directory itself; nothing was changed")
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    require_unchangeable(path)
 
 
 def _key_text(key: KeyFile) -> str:
@@ -242,6 +294,8 @@ def _write_new(path: Path, text: str, *, mode: int = 0o600) -> None:
 
 
 def _replace(path: Path, text: str) -> None:
+    for draft in _left_drafts(path):
+        draft.unlink()
     mode = path.stat().st_mode & 0o777
     draft = _draft(path, text, mode)
     _keep_owner(path, draft)
@@ -253,6 +307,11 @@ def _keep_owner(path: Path, draft: Path) -> None:
     with contextlib.suppress(OSError):
         found = path.stat()
         shutil.chown(draft, found.st_uid, found.st_gid)
+
+
+def _left_drafts(path: Path) -> list[Path]:
+    """Return the drafts of a file that interrupted changes have left. Only while its directory is locked."""
+    return list(path.parent.glob(f".{path.name}.*.new"))
 
 
 def _draft(path: Path, text: str, mode: int) -> Path:

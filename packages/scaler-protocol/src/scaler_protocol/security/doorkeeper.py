@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from scaler_protocol.security.authority import Authority
 
 
-def open_audit(path: Path | None, stack: contextlib.ExitStack) -> AuditLog | None:
-    """Return the audit log at a path, which `stack` closes; None for no path."""
+def open_audit(path: Path | None, service: str, stack: contextlib.ExitStack) -> AuditLog | None:
+    """Return the audit log of a service at a path, which `stack` closes; None for no path."""
     if path is None:
         return None
     # Imported late: most servers write none.
     from scaler_protocol.service.audit_settings import open_audit_log
 
-    return stack.enter_context(open_audit_log(path))
+    return stack.enter_context(open_audit_log(path, service))
 
 
 class Connections(Protocol):

@@ -28,13 +28,27 @@ class AuditSettings(ServiceSettings):
 
 
 @contextlib.contextmanager
-def open_audit_log(path: Path) -> Iterator[AuditLog]:
-    """Open the audit log while this is entered; SIGHUP opens it again. Raises ConfigurationError if it cannot be written."""
+def open_audit_log(path: Path, service: str) -> Iterator[AuditLog]:
+    """Open the audit log of a service while this is entered; SIGHUP opens it again.
+
+    Raises ConfigurationError if it cannot be written.
+    """
+    with contextlib.closing(_open(path, service)) as log, on_hangup(log.reopen):
+        yield log
+
+
+def require_writable_audit_log(path: Path) -> None:
+    """Raise ConfigurationError if an audit log cannot be written there."""
+    _open(path, "").close()
+
+
+def _open(path: Path, service: str) -> AuditLog:
     from scaler_protocol.security.audit import AuditLog
 
     try:
-        log = AuditLog(path)
+        return AuditLog(path, service)
     except OSError as error:
-        raise ConfigurationError(f"--audit-log: cannot write to {path}: {error.strerror}") from None
-    with contextlib.closing(log), on_hangup(log.reopen):
-        yield log
+        reason = error.strerror or str(error)
+        if isinstance(error, FileNotFoundError):
+            reason = f"there is no folder {path.parent}"
+        raise ConfigurationError(f"--audit-log: cannot write to {path}: {reason}") from None

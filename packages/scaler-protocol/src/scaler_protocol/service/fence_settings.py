@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, AliasChoices, Field
 
-from scaler_protocol.service.settings import Protective, ServiceSettings, TextListSetting
+from scaler_protocol.service.settings import BytesSetting, Protective, ServiceSettings, TextListSetting
 
 _UMASK_MAX = 0o077
 
@@ -25,7 +25,7 @@ class FenceSettings(ServiceSettings):
     user: Annotated[str | None, Protective()] = Field(
         default=None, description="user as whom workers' processes run the code of tasks; only root can have that"
     )
-    processor_memory_limit_bytes: Annotated[int, Protective()] = Field(
+    processor_memory_limit_bytes: Annotated[BytesSetting, Protective()] = Field(
         default=0,
         ge=0,
         validation_alias=AliasChoices("processor_memory_limit_bytes", "processor_memory_limit"),
@@ -40,7 +40,7 @@ class FenceSettings(ServiceSettings):
         description="seconds of CPU time that a task's process may use, with all its threads; each process that the task "
         "starts is counted from 0, and may use at least as many; 0: no limit",
     )
-    processor_core_bytes: Annotated[int, Protective()] = Field(
+    processor_core_bytes: Annotated[BytesSetting, Protective()] = Field(
         default=0, ge=0, description="largest core dump of a worker's process; 0: no core dumps"
     )
     umask: Annotated[str | None, AfterValidator(_check_umask), Protective()] = Field(

@@ -57,7 +57,15 @@ def checked_binds(settings: ListeningSettings, addresses: Mapping[str, Address])
         if settings.insecure:
             logger.warning("--insecure has no effect, because of --security-dir: only peers with keys are let in")
         return dict(addresses)
-    return {flag: _checked_bind(flag, address, insecure=settings.insecure) for flag, address in addresses.items()}
+    found, problems = {}, []
+    for flag, address in addresses.items():
+        try:
+            found[flag] = _checked_bind(flag, address, insecure=settings.insecure)
+        except ConfigurationError as error:
+            problems.append(str(error))
+    if problems:
+        raise ConfigurationError("\n".join(problems))
+    return found
 
 
 def _checked_bind(flag: str, address: Address, *, insecure: bool) -> Address:

@@ -47,6 +47,7 @@ from scaler_protocol.capabilities import format_capabilities, parse_capabilities
 from scaler_protocol.runtime.log_lines import harmless_cell
 from scaler_protocol.security.errors import SecurityFileError
 from scaler_protocol.security.private_files import require_private
+from scaler_protocol.service.byte_sizes import parse_bytes
 from scaler_protocol.service.errors import ConfigurationError
 from scaler_protocol.service.settings_file import hint, nearest, read_document, section_of, suspicions
 
@@ -54,6 +55,7 @@ __all__ = [
     "AddressSetting",
     "AlsoKey",
     "BindAddressSetting",
+    "BytesSetting",
     "CapabilitiesSetting",
     "CliPositionalArg",
     "Protective",
@@ -140,6 +142,9 @@ AddressSetting = Annotated[
 
 CapabilitiesSetting = Annotated[str, BeforeValidator(_parse_capabilities)]
 """Capabilities such as `linux,cpu=4`, checked, in their normal form; also accepts a mapping in code."""
+
+BytesSetting = Annotated[int, BeforeValidator(parse_bytes)]
+"""A number of bytes. A text may have a unit: KiB, MiB, GiB or TiB."""
 
 TextListSetting = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_texts)]
 """Several texts: a TOML array, or one text separated by commas."""

@@ -20,8 +20,9 @@ from scaler_protocol.service.errors import ConfigurationError, ServiceError
 from scaler_protocol.service.event_loop import EventLoopName
 from scaler_protocol.service.readiness import Readiness
 from scaler_protocol.service.signals import StopSignals
+from scaler_protocol.service.tls_files import TlsFiles
 from scaler_protocol.service.web_connections import BoundedServer
-from scaler_protocol.service.web_settings import ConnectionLimits, TlsFiles
+from scaler_protocol.service.web_settings import ConnectionLimits
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -17,17 +16,9 @@ from scaler_protocol.security.private_files import require_private
 from scaler_protocol.service.errors import ConfigurationError
 from scaler_protocol.service.security_settings import InsecureSettings
 from scaler_protocol.service.settings import Protective, Short, TakesSeveral, TextListSetting
+from scaler_protocol.service.tls_files import TlsFiles, checked_tls_files
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class TlsFiles:
-    """A certificate and its key, checked."""
-
-    certificate: Path
-    key: Path
-    key_password: str | None = None
 
 
 @dataclass(frozen=True)
@@ -129,17 +120,7 @@ class WebServiceSettings(InsecureSettings):
             raise ConfigurationError(f"{missing}: a certificate and its key are needed together")
         password_file = self.tls_key_password_file
         password = None if password_file is None else _read_secret(password_file, "--tls-key-password-file")
-        try:
-            require_private(self.tls_key_file)
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            # An empty password instead of None: OpenSSL would ask for it at the terminal.
-            context.load_cert_chain(self.tls_cert_file, self.tls_key_file, password or "")
-        except SecurityFileError as error:
-            raise ConfigurationError(f"--tls-key-file: {error}") from None
-        except (OSError, ValueError) as error:
-            files = f"{self.tls_cert_file}, {self.tls_key_file}"
-            raise ConfigurationError(f"--tls-cert-file, --tls-key-file: cannot use {files}: {error}") from None
-        return TlsFiles(self.tls_cert_file, self.tls_key_file, password)
+        return checked_tls_files(self.tls_cert_file, self.tls_key_file, password)
 
 
 def _read_secret(path: Path, flag: str) -> str:

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, AliasChoices, Field
 
 from scaler_protocol.service.command import EventLoopSettings
 from scaler_protocol.service.fence_settings import FenceSettings
-from scaler_protocol.service.settings import AddressSetting, CapabilitiesSetting, Short
+from scaler_protocol.service.settings import AddressSetting, BytesSetting, CapabilitiesSetting, Short
 from scaler_protocol.service.worker_count import check_worker_count
 
 WorkerCountSetting = Annotated[int, AfterValidator(check_worker_count)]
@@ -39,7 +39,7 @@ class WorkerSettings(EventLoopSettings, FenceSettings):
     garbage_collect_interval_seconds: Annotated[float, Short("gc")] = Field(
         default=30, gt=0, description="seconds between two garbage collections in a worker's process"
     )
-    trim_memory_threshold_bytes: Annotated[int, Short("tm")] = Field(
+    trim_memory_threshold_bytes: Annotated[BytesSetting, Short("tm")] = Field(
         default=1024**3,
         ge=0,
         description="resident memory in bytes above which a worker's process returns free memory to the system",

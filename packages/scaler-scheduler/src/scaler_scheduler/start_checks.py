@@ -1,0 +1,58 @@
+"""What must be right before a scheduler starts anything. All that is wrong is said at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from scaler_protocol.service.audit_settings import require_writable_audit_log
+from scaler_protocol.service.errors import ConfigurationError
+from scaler_protocol.service.security_settings import checked_binds, server_security
+from scaler_scheduler.settings import SchedulerSettings
+
+
+def checked(settings: SchedulerSettings) -> SchedulerSettings:
+    """Return these settings, with the addresses that were checked. Raises ConfigurationError, a line for each problem."""
+    problems: list[str] = []
+    with _noting(problems):
+        _require_reachable_storage(settings)
+    with _noting(problems):
+        settings = _with_checked_binds(settings)
+    with _noting(problems):
+        server_security(settings)
+    if settings.audit_log is not None:
+        with _noting(problems):
+            require_writable_audit_log(settings.audit_log)
+    if problems:
+        raise ConfigurationError("\n".join(problems))
+    return settings
+
+
+@contextmanager
+def _noting(problems: list[str]) -> Iterator[None]:
+    try:
+        yield
+    except ConfigurationError as error:
+        problems.append(str(error))
+
+
+def _require_reachable_storage(settings: SchedulerSettings) -> None:
+    own = settings.own_object_storage_address
+    if own is not None and own.is_wildcard:
+        example = settings.address.port or 2345
+        raise ConfigurationError(
+            f"ADDRESS: at {settings.address} every address of this machine is listened on, so it does not say where clients "
+            f"and workers find the object storage server beside it. Give the address that they use, as in "
+            f"tcp://10.0.0.5:{example}; or start scaler_object_storage_server, and give its address as "
+            "--object-storage-address"
+        )
+
+
+def _with_checked_binds(settings: SchedulerSettings) -> SchedulerSettings:
+    given = {"ADDRESS": settings.address}
+    if settings.monitor_address is not None:
+        given["--monitor-address"] = settings.monitor_address
+    found = checked_binds(settings, given)
+    if found == given:
+        return settings
+    return settings.model_copy(update={"address": found["ADDRESS"], "monitor_address": found.get("--monitor-address")})
