@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import select
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +19,7 @@ import pytest
 from scaler_protocol.errors import TransportError
 from scaler_protocol.testing.waiting import wait_until
 from scaler_protocol.transport import DealerLink, RouterListener, SendOutcome, endpoints, router
+from scaler_protocol.transport.zmtp import Decoder, SocketType, greeting
 from scaler_protocol.wire.envelope import Frame
 
 PATIENCE_S = 10.0
@@ -379,3 +382,58 @@ def test_nothing_is_left_behind(ends: Ends) -> None:
     for _ in range(5):
         open_and_close()
     ends.until(lambda: held() == before)
+
+
+def raw_peer(server: RouterListener, identity: bytes) -> socket.socket:
+    """A connection whose handshake is sent, and then anything."""
+    sender = Decoder(SocketType.DEALER, identity)
+    sender.feed(greeting(b"NULL"))
+    host, port = server.address.removeprefix("tcp://").rsplit(":", 1)
+    connected = socket.create_connection((host, int(port)))
+    connected.sendall(b"".join(sender.replies))
+    connected.setblocking(False)
+    return connected
+
+
+def send_as_much_as_fits(connected: socket.socket, data: bytes) -> None:
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            connected.send(data)
+
+
+def test_a_flood_of_tiny_messages_is_read_in_small_portions(ends: Ends) -> None:
+    server = ends.router()
+    honest = ends.dealer(server, b"honest")
+    ends.greet(server, honest)
+    with ExitStack() as stack:
+        floods = [stack.enter_context(closing(raw_peer(server, b"flood%d" % number))) for number in range(8)]
+        ends.until(lambda: all(server.address_of(b"flood%d" % number) for number in range(8)))
+        for flood in floods:
+            send_as_much_as_fits(flood, bytes(1 << 20))
+        honest.send([b"still here"])
+        received: list[bytes] = []
+
+        def heard() -> bool:
+            for identity, _ in server.receive(64):
+                received.append(identity)
+                if identity != b"honest":
+                    # As servers do for malformed messages. Nothing more comes from this peer.
+                    server.disconnect(identity)
+            return b"honest" in received
+
+        wait_until(heard)
+    # Of each flood, no more than what one call returns.
+    assert len(received) <= 64 * (len(floods) + 1)
+
+
+def test_what_a_disconnected_peer_has_sent_is_dropped(ends: Ends) -> None:
+    server = ends.router()
+    bad, good = ends.dealer(server, b"bad"), ends.dealer(server, b"good")
+    ends.greet(server, bad, good)
+    for _ in range(10):
+        bad.send([b"x"])
+    assert wait_until(lambda: server.receive(1)) == [(b"bad", [b"x"])]
+    assert server.has_received
+    server.disconnect(b"bad")
+    good.send([b"y"])
+    assert wait_until(lambda: server.receive(1)) == [(b"good", [b"y"])]

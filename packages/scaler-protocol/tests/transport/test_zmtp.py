@@ -276,3 +276,10 @@ def test_who_says_nothing_is_shown_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(router, "HANDSHAKE_SECONDS_MAX", 0.1)
     with closing(RouterListener("tcp://127.0.0.1:0")) as server, connect(server) as silent:
         wait_until(lambda: is_closed(silent, server))
+
+
+def test_a_flood_of_commands_is_refused() -> None:
+    _, server = shake_hands()
+    assert server.feed(b"\x04\x02\x01A" * zmtp.COMMANDS_MAX) == []
+    with pytest.raises(MalformedMessageError, match="a flood"):
+        server.feed(b"\x04\x02\x01A" * (zmtp.COMMANDS_MAX + 1))

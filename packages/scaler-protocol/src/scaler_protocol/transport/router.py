@@ -88,6 +88,12 @@ class _Peer:
         self.queue_bytes = 0
         self.under_way = False
 
+    def watch(self, epoll: Epoll, wanted: int) -> None:
+        """Be told of these events of the connection."""
+        if wanted != self.watched:
+            self.watched = wanted
+            epoll.modify(self.stream.fd, wanted)
+
 
 class RouterListener:
     """A bound ROUTER. Not thread-safe: one thread owns it.
@@ -176,6 +182,10 @@ class RouterListener:
             ready = self._ready or self._epoll.poll(0, EVENTS_MAX)
             self._ready = []
             for fd, events in ready:
+                if len(received) > limit:
+                    # These are read next: what one turn has to handle must not grow with the number of peers.
+                    self._ready.append((fd, events))
+                    continue
                 peer = self._peers.get(fd)
                 if peer is None:
                     self._accept(fd)
@@ -216,7 +226,7 @@ class RouterListener:
         queue.append((size, frames))
         peer.queue_bytes += size
         self._queued[peer] = None
-        self._watch(peer)
+        peer.watch(self._epoll, IN | OUT)
         return SendOutcome.QUEUED
 
     def flush(self) -> list[bytes]:
@@ -235,15 +245,14 @@ class RouterListener:
         """Drop the connection and the queue of a peer that was given up."""
         peer = self._by_identity.get(identity)
         if peer is not None and peer.queue:
-            self._drop_queue(peer)
             self._close(peer)
 
     def disconnect(self, identity: bytes) -> None:
-        """Close the connection of a peer that breaks the protocol. It may connect again."""
+        """Close the connection of a peer that breaks the protocol, and drop what it has sent. It may connect again."""
         self._same_process.pop(identity, None)
+        self._drop_received(identity)
         peer = self._by_identity.get(identity)
         if peer is not None:
-            self._drop_queue(peer)
             self._close(peer)
 
     def address_of(self, identity: bytes) -> str:
@@ -286,10 +295,9 @@ class RouterListener:
                 self._authorities[identity] = now
                 continue
             del self._authorities[identity]
-            self._received = [message for message in self._received if message[0] != identity]
+            self._drop_received(identity)
             if (peer := self._by_identity.get(identity)) is not None:
                 self._admission.refuse(peer.origin, RefusalKind.REVOKED, f"the key of {before.name!r} was revoked")
-                self._drop_queue(peer)
                 self._close(peer)
 
     @property
@@ -408,7 +416,6 @@ class RouterListener:
         before = self._by_identity.get(identity)
         if before is not None:
             self._read(before)
-            self._drop_queue(before)
             self._close(before)
 
     def _flush(self, peer: _Peer) -> None:
@@ -428,13 +435,7 @@ class RouterListener:
             return
         if not queue:
             self._queued.pop(peer, None)
-        self._watch(peer)
-
-    def _watch(self, peer: _Peer) -> None:
-        wanted = IN | OUT if peer.queue or peer.stream.pending else IN
-        if wanted != peer.watched:
-            peer.watched = wanted
-            self._epoll.modify(peer.stream.fd, wanted)
+        peer.watch(self._epoll, IN | OUT if peer.queue or peer.stream.pending else IN)
 
     def _lose(self, peer: _Peer) -> None:
         """Nothing reaches the peer any more. The messages that it has sent are still read; the end follows them."""
@@ -443,17 +444,20 @@ class RouterListener:
         self._drop_queue(peer)
         if self._by_identity.get(peer.identity) is peer:
             del self._by_identity[peer.identity]
-        if peer.watched != IN and peer.stream.fd in self._peers:
-            peer.watched = IN
-            self._epoll.modify(peer.stream.fd, IN)
+        if peer.stream.fd in self._peers:
+            peer.watch(self._epoll, IN)
 
     def _drop_queue(self, peer: _Peer) -> None:
         peer.drop_queue()
         self._queued.pop(peer, None)
 
+    def _drop_received(self, identity: bytes) -> None:
+        self._received = [message for message in self._received if message[0] != identity]
+
     def _close(self, peer: _Peer) -> None:
         if self._peers.pop(peer.stream.fd, None) is None:
             return
+        self._drop_queue(peer)
         self._unknown_peers.pop(peer, None)
         self._unfinished.forget(peer)
         if self._by_identity.get(peer.identity) is peer:

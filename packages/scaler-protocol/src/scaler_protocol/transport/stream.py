@@ -17,7 +17,13 @@ RECEIVE_BYTES = 64 * 1024
 """Bytes read from a socket at once: enough that copying them costs more than the system call."""
 
 TURN_BYTES_MAX = 4 * 1024 * 1024
-"""Most bytes read from one peer in a turn, so that other peers get theirs."""
+"""Most bytes of large frames read from one peer in a turn, so that other peers get theirs."""
+
+TURN_FED_BYTES_MAX = 4 * RECEIVE_BYTES
+"""Most other bytes: small frames take longer to decode."""
+
+TURN_MESSAGES_MAX = 1024
+"""Most messages, beside those of the last bytes."""
 
 PIECES_MAX = 512
 """Pieces passed to the system in one call; it accepts 1,024."""
@@ -141,8 +147,8 @@ class Stream:
     def _receive_more(self, messages: list[list[Frame]]) -> list[list[Frame]]:
         """Read on while there is more; read large frames straight into their buffers."""
         decoder = self._decoder
-        taken = 0
-        while taken < TURN_BYTES_MAX:
+        taken = fed = 0
+        while taken < TURN_BYTES_MAX and fed < TURN_FED_BYTES_MAX and len(messages) < TURN_MESSAGES_MAX:
             large = decoder.large is not None
             try:
                 if large:
@@ -160,6 +166,7 @@ class Stream:
                 raise ConnectionResetError("the other end closed the connection")
             taken += count
             if not large:
+                fed += count
                 messages += decoder.feed(data)
                 if decoder.replies or not self.ready:
                     self._take_replies()

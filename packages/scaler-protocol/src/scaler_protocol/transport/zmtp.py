@@ -33,6 +33,9 @@ _VERSION = (3, 1)
 HANDSHAKE_BYTES_MAX = 4096
 """Longest command before READY."""
 
+COMMANDS_MAX = 3000
+"""Most commands among the bytes of one read."""
+
 IDENTITY_BYTES_MAX = 255
 PROPERTIES_MAX = 32
 """ZeroMQ's longest identity, and most properties of a peer."""
@@ -213,6 +216,7 @@ class Decoder:
         messages: list[list[Frame]] = []
         frames = self._frames
         end = len(data)
+        commands = 0
         while position + 2 <= end:
             flags = data[position]
             if flags & _LONG:
@@ -235,6 +239,9 @@ class Decoder:
             if flags & ~(_MORE | _LONG) or not self.ready:
                 self._check(flags, size)
                 self._obey(data[body:stop])
+                commands += 1
+                if commands > COMMANDS_MAX:
+                    raise MalformedMessageError("a flood of ZMTP commands")
                 continue
             frames.append(data[body:stop])
             if flags & _MORE:
