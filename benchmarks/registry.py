@@ -21,6 +21,7 @@ WORKLOAD_ORDER = (
     *("echo-bytes", "echo-numpy", "shared"),
     *("tree", "chain", "million", "fibonacci"),
     *("clients", "lone"),
+    "calls",
     *("start", "memory", "scheduler-cpu", "core-scale", "monitors"),
 )
 

@@ -22,7 +22,7 @@ class Cluster(ABC):
     """A running local cluster and the client that speaks to it."""
 
     @abstractmethod
-    def submit(self, function: Callable[..., Any], *arguments: Any) -> Any:
+    def submit(self, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
         """Submit one task; return what `gather` takes."""
 
     @abstractmethod

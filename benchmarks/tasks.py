@@ -23,6 +23,14 @@ def add(left: int, right: int) -> int:
     return left + right
 
 
+def add_keywords(*, left: int, right: int) -> int:
+    return left + right
+
+
+def fail(value: int) -> None:
+    raise ValueError(f"no {value}")
+
+
 def increment(value: int) -> int:
     return value + 1
 

@@ -57,8 +57,8 @@ class ScalerCluster(Cluster):
         )
         self._client = Client(address)
 
-    def submit(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        return self._client.submit(function, *arguments)
+    def submit(self, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
+        return self._client.submit(function, *arguments, **keywords)
 
     def gather(self, handles: Sequence[Any]) -> list[Any]:
         return [future.result() for future in handles]

@@ -26,8 +26,8 @@ class _Dask(Cluster):
         self._cluster = LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None)
         self._client = Client(self._cluster)
 
-    def submit(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        return self._client.submit(function, *arguments, pure=False)
+    def submit(self, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
+        return self._client.submit(function, *arguments, **keywords, pure=False)
 
     def gather(self, handles: Sequence[Any]) -> list[Any]:
         return list(self._client.gather(list(handles)))

@@ -17,8 +17,8 @@ class _Loky(Cluster):
         self._delayed = joblib.delayed
         self._parallel = joblib.Parallel(n_jobs=workers)
 
-    def submit(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        return self._executor.submit(function, *arguments)
+    def submit(self, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
+        return self._executor.submit(function, *arguments, **keywords)
 
     def gather(self, handles: Sequence[Any]) -> list[Any]:
         return [future.result() for future in handles]

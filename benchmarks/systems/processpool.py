@@ -15,8 +15,8 @@ class _Pool(Cluster):
         self._workers = workers
         self._pool = ProcessPoolExecutor(max_workers=workers)
 
-    def submit(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        return self._pool.submit(function, *arguments)
+    def submit(self, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
+        return self._pool.submit(function, *arguments, **keywords)
 
     def gather(self, handles: Sequence[Any]) -> list[Any]:
         return [future.result() for future in handles]

@@ -31,11 +31,11 @@ class _Ray(Cluster):
         folder = os.path.join(os.environ["TMPDIR"], "r")
         ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, _temp_dir=folder)
 
-    def submit(self, function: Callable[..., Any], *arguments: Any) -> Any:
+    def submit(self, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
         remote = self._remote.get(function)
         if remote is None:
             remote = self._remote[function] = self._ray.remote(function)
-        return remote.remote(*arguments)
+        return remote.remote(*arguments, **keywords)
 
     def gather(self, handles: Sequence[Any]) -> list[Any]:
         return list(self._ray.get(list(handles)))

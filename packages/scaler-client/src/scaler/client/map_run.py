@@ -15,7 +15,7 @@ from scaler.core.effects import Payload
 from scaler.core.tasks import TaskGroup
 from scaler.errors import ScalerError
 from scaler.serialization.arguments import Packer
-from scaler.serialization.functions import Pickled
+from scaler.serialization.pickled import Pickled
 from scaler.serialization.results import load_error, load_failure, load_outcomes
 from scaler.serialization.serializer import AnySerializer
 from scaler_protocol.wire.batch_rows import Carried

@@ -146,12 +146,12 @@ class Operations:
         if self._closed is not None or engine.forked:
             self.require_open()
         packer = self._packer
-        function = packer.function(fn)
+        function = packer.called_function(fn)
         objects = function.objects
         try:
             if function.check is not None:
                 function.check(*args, **kwargs)
-            packed = packer.call(fn, args, kwargs)
+            packed = function.pack(fn, args, kwargs)
         except BaseException:
             engine.objects.release(objects)
             raise

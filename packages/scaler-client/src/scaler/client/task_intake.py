@@ -17,7 +17,7 @@ from scaler.client.waiting import WAIT_SECONDS, Waiting
 from scaler.core.client_core import Submission
 from scaler.core.task_sender import BATCH_TASKS_MIN
 from scaler.core.tasks import Task, TaskGroup
-from scaler.serialization.functions import Pickled
+from scaler.serialization.pickled import Pickled
 from scaler_protocol.runtime.values import new_tuple
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import Carried

@@ -9,15 +9,17 @@ import inspect
 import pickle
 from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from scaler.client.object_reference import ObjectReference
 from scaler.errors import ScalerError, SerializationError
 from scaler.serialization.faults import explain
-from scaler.serialization.functions import FunctionCache, Pickled
+from scaler.serialization.functions import FunctionCache
+from scaler.serialization.pickled import Packed, Pickled
 from scaler.serialization.pickling import NUMBERS, PROTOCOL, dumps, dumps_apart, is_plain, plain_items, size_hint
 from scaler.serialization.serializer import AnySerializer
 from scaler.serialization.signatures import check_of
+from scaler.serialization.split_functions import CalledFunctions
 from scaler_protocol.ids import NO_ID, content_id
 from scaler_protocol.payloads import by_value
 from scaler_protocol.payloads.framing import (
@@ -56,13 +58,6 @@ class ObjectSink(Protocol):
         """Undo one use each: nothing was submitted."""
 
 
-class Packed(NamedTuple):
-    """A payload and the objects it names, each with one use counted."""
-
-    payload: bytes
-    objects: tuple[bytes, ...] = ()
-
-
 class Packer:
     """Turns the functions and arguments of one client into bytes. Safe to use from several threads.
 
@@ -72,7 +67,11 @@ class Packer:
     def __init__(self, sink: ObjectSink, serializer: AnySerializer | None = None) -> None:
         self._sink = sink
         self._serializer = serializer
-        self.function = FunctionCache(self._make_function).get
+        # A custom serializer is to see all functions as they are.
+        cache = CalledFunctions(self._make_function) if serializer is None else FunctionCache(self._make_function)
+        self.called_function = cache.get
+        """As `function`, for a single call, whose arguments `Pickled.pack` packs."""
+        self.function = FunctionCache(self._make_function, cache).get
         """Return what stands for a function. Where that names objects, each has one more use counted."""
         self.serializer_function: Pickled | None = None
         """How the custom serializer itself travels."""
@@ -81,7 +80,7 @@ class Packer:
                 body = PICKLED + dumps(serializer)
             except Exception as error:
                 raise SerializationError(explain("the serializer", serializer, error)) from error
-            self.serializer_function = Pickled(content_id(body), body, (), "serializer")
+            self.serializer_function = Pickled(content_id(body), body, (), "serializer", self.call)
 
     # --- functions
 
@@ -108,12 +107,12 @@ class Packer:
         except Exception as error:
             raise SerializationError(self._explained(f"function {name_of(function)}", function, error)) from error
         body = tag + body
-        return Pickled(self._id_of(body), body, (), name_of(function), check_of(function))
+        return Pickled(self._id_of(body), body, (), name_of(function), self.call, check_of(function))
 
     def _stored_function(self, function: Any, tag: bytes, buffers: Sequence[Buffer]) -> Pickled:
         object_id = self._store(buffers, f"function {name_of(function)}")
         body = tag + OBJECT + object_id
-        return Pickled(self._id_of(body), body, (object_id,), name_of(function), check_of(function))
+        return Pickled(self._id_of(body), body, (object_id,), name_of(function), self.call, check_of(function))
 
     def _id_of(self, body: bytes) -> bytes:
         """Return the content address of a function: what its bytes mean depends on who reads them."""
@@ -122,8 +121,8 @@ class Packer:
 
     # --- calls
 
-    def call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Packed:
-        """Return the argument payload of `function(*args, **kwargs)`; the function is for error messages only."""
+    def call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], hidden: int = 0, /) -> Packed:
+        """See `Pack`."""
         if self._serializer is None:
             # The way of nearly all small tasks: worth every tenth of a microsecond, and so without a call for the loop.
             for value in args:
@@ -137,16 +136,16 @@ class Packer:
                 if len(pickled) <= INLINE_BYTES_MAX:
                     return new_tuple(Packed, (PICKLED + pickled, ()))
             elif not self._needs_list(args, kwargs):
-                packed = self._call_whole(function, args, kwargs)
+                packed = self._call_whole(function, args, kwargs, hidden)
                 if packed is not None:
                     return packed
-        return self._call_list(function, args, kwargs)
+        return self._call_list(function, args, kwargs, hidden)
 
     def _needs_list(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Whether an argument is large or a reference, which only an argument list can name apart."""
         return any(map(_is_large_or_reference, (*args, *kwargs.values())))
 
-    def _call_whole(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Packed | None:
+    def _call_whole(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], hidden: int) -> Packed | None:
         """Return one pickle of all arguments, which keeps what they share; None when that would be large."""
         call = (args, kwargs)
         try:
@@ -155,12 +154,14 @@ class Packer:
                 return None
             return Packed(PICKLED + (dumps(call) if buffers else pickled))
         except Exception as error:
-            raise self._explain_call(function, args, kwargs, error) from error
+            raise self._explain_call(function, args, kwargs, error, hidden) from error
 
-    def _call_list(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Packed:
+    def _call_list(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], hidden: int) -> Packed:
         objects: list[bytes] = []
         try:
-            positional = [self.argument(function, position, value, objects) for position, value in enumerate(args)]
+            positional = [
+                self.argument(function, position, value, objects) for position, value in enumerate(args, -hidden)
+            ]
             keyword = {name: self.argument(function, name, value, objects) for name, value in kwargs.items()}
             what = f"the list of the arguments of {name_of(function)}"
             return self.framed(frame_arguments(positional, keyword), objects, what)
@@ -285,10 +286,10 @@ class Packer:
         return SerializationError(f"items for {name_of(function)} cannot be serialized: {shown_error(error)}")
 
     def _explain_call(
-        self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], error: Exception
+        self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], error: Exception, hidden: int = 0
     ) -> SerializationError:
         """Find the argument at fault."""
-        labelled: list[tuple[int | str, Any]] = [*enumerate(args), *kwargs.items()]
+        labelled: list[tuple[int | str, Any]] = [*enumerate(args, -hidden), *kwargs.items()]
         for label, value in labelled:
             try:
                 dumps(value)

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import cloudpickle
 
 from scaler.serialization.code_effects import changes_what_it_keeps, global_names
-from scaler.serialization.signatures import Check
+from scaler.serialization.pickled import Pickled
 from scaler_protocol.payloads.by_value import pickler
 from scaler_protocol.payloads.framing import PER_CALL
 from scaler_protocol.payloads.immutable import is_immutable
@@ -35,22 +35,12 @@ _OPERATORS = (operator.itemgetter, operator.attrgetter, operator.methodcaller)
 _WATCHES_MAX = 256
 """A function that captures more is pickled every time: checking would cost as much."""
 
-_ENTRIES_MAX = 512
-"""Functions remembered. A recursive closure is reachable from its own watches, so forgetting needs a bound."""
+_ENTRIES_MAX = 2048
+"""Functions remembered: as many as a large program uses in turn. A recursive closure is reachable from its own watches, so
+forgetting needs a bound."""
 
 
-class Pickled(NamedTuple):
-    """A function as it is sent: content address, body, objects in storage the body names, and a name for people."""
-
-    function_id: bytes
-    body: bytes
-    objects: tuple[bytes, ...]
-    name: str
-    check: Check | None = None
-    """Raises TypeError for arguments that the function does not take; None where that is not known."""
-
-
-class _Watch(NamedTuple):
+class Watch(NamedTuple):
     """A place that must still hold the same thing: `read(owner, name)` is `expected`, or what a weak reference names."""
 
     read: Callable[[Any, Any], Any]
@@ -58,6 +48,10 @@ class _Watch(NamedTuple):
     name: Any
     expected: Any
     weak: bool
+
+    def holds(self) -> bool:
+        """Whether the place still holds the same."""
+        return bool(self.read(self.owner, self.name) is (self.expected() if self.weak else self.expected))
 
 
 class _Parts(NamedTuple):
@@ -90,49 +84,51 @@ class _Parts(NamedTuple):
         )
 
 
-class _Captured:
+class Captured:
     """What a function takes along: places to watch, and the functions pickled by value that it consists of."""
 
     def __init__(self) -> None:
-        self.watches: list[_Watch] = []
+        self.watches: list[Watch] = []
         self.functions: dict[int, types.FunctionType] = {}
         self.refers_to_functions = False
 
     def watch(
         self, read: Callable[[Any, Any], Any], owner: Any, name: Any, expected: Any, *, weak: bool = False
     ) -> None:
-        self.watches.append(_Watch(read, owner, name, expected, weak))
+        """Add a place; `weak` where the reference to what it holds is weak."""
+        self.watches.append(Watch(read, owner, name, expected, weak))
+
+    def are_of_code(self) -> bool:
+        """Whether what takes all this along is code, and has no state: no call can leave anything in it."""
+        return not changes_what_it_keeps(list(self.functions.values()), refer_to_functions=self.refers_to_functions)
 
 
 class _Entry(NamedTuple):
     reference: weakref.ref[Any]
     parts: _Parts | None
     """Of a function that is pickled by value."""
-    watches: tuple[_Watch, ...]
+    watches: tuple[Watch, ...]
     pickled: Pickled
 
 
 class FunctionCache:
     """Functions by identity. `make` turns one into bytes; it is called when what was made before may be stale.
 
-    It also gets what goes in front of the body: nothing, or `PER_CALL`.
+    It also gets what goes in front of the body: nothing, or `PER_CALL`. `shared` is another cache of what the same `make` makes.
     """
 
-    def __init__(self, make: Callable[[Any, bytes], Pickled]) -> None:
+    def __init__(self, make: Callable[[Any, bytes], Pickled], shared: FunctionCache | None = None) -> None:
         self._make = make
-        self._entries: dict[int, _Entry] = {}
+        self._entries: dict[int, _Entry] = {} if shared is None else shared._entries
 
     def get(self, function: Any) -> Pickled:
         """Return the bytes that stand for `function` as it is now."""
-        key = id(function)
-        entries = self._entries
-        entry = entries.get(key)
-        # A module registered to be pickled by value may be edited between two submits.
-        by_value_modules = cloudpickle.list_registry_pickle_by_value()
+        entry = self._entries.get(id(function))
         if (
             entry is not None
             and entry.reference() is function
-            and not by_value_modules
+            # A module registered to be pickled by value may be edited between two submits.
+            and not cloudpickle.list_registry_pickle_by_value()
             and (entry.parts is None or entry.parts.are_those_of(function))
         ):
             for watch in entry.watches:
@@ -141,11 +137,20 @@ class FunctionCache:
                     break
             else:
                 return entry.pickled
+        return self._renew(function)
+
+    def remembers(self, function: Any) -> bool:
+        """Whether there is something for this function; it may be stale."""
+        entry = self._entries.get(id(function))
+        return entry is not None and entry.reference() is function
+
+    def _renew(self, function: Any) -> Pickled:
+        entries, key = self._entries, id(function)
         # What it captures is read before it is pickled: a change between the two makes the entry stale, not wrong.
-        parts, captured = _look_at(function)
+        parts, captured = look_at(function)
         pickled = self._make(function, b"" if _is_code(function, captured) else PER_CALL)
         # A body that names an object in storage lives only as long as its tasks.
-        if captured is None or pickled.objects or by_value_modules:
+        if captured is None or pickled.objects or cloudpickle.list_registry_pickle_by_value():
             entries.pop(key, None)
         else:
             if len(entries) >= _ENTRIES_MAX:
@@ -171,13 +176,12 @@ def is_code(function: Any) -> bool:
 
     What an importable function leaves behind, it leaves in its module, in any process.
     """
-    return _is_code(function, _look_at(function)[1])
+    return _is_code(function, look_at(function)[1])
 
 
-def _is_code(function: Any, captured: _Captured | None) -> bool:
+def _is_code(function: Any, captured: Captured | None) -> bool:
     if captured is not None:
-        functions = list(captured.functions.values())
-        return not changes_what_it_keeps(functions, refer_to_functions=captured.refers_to_functions)
+        return captured.are_of_code()
     if type(function) is functools.partial:
         return (
             not function.__dict__
@@ -191,14 +195,14 @@ def _is_code(function: Any, captured: _Captured | None) -> bool:
     return False
 
 
-def _look_at(function: Any) -> tuple[_Parts | None, _Captured | None]:
+def look_at(function: Any) -> tuple[_Parts | None, Captured | None]:
     """Return what must stay as it is for the pickle of `function` to stay right; None when that cannot be watched."""
     if isinstance(function, _FUNCTION_TYPES) and is_importable(function):
-        return None, None if _is_registered_by_value(function) else _Captured()
+        return None, None if _is_registered_by_value(function) else Captured()
     if type(function) is not types.FunctionType:
         return None, None
     parts = _Parts.of(function)
-    captured = _Captured()
+    captured = Captured()
     return (parts, captured) if _collect(function, captured) else (None, None)
 
 
@@ -208,7 +212,7 @@ def _is_registered_by_value(value: Any) -> bool:
     return any(".".join(parents[:count]) in registered for count in range(1, len(parents) + 1))
 
 
-def _collect_referred(function: types.FunctionType, captured: _Captured) -> bool:
+def _collect_referred(function: types.FunctionType, captured: Captured) -> bool:
     """Collect all places of a function that another one refers to; False when one holds something that may change."""
     captured.refers_to_functions = True
     if id(function) in captured.functions:
@@ -220,7 +224,7 @@ def _collect_referred(function: types.FunctionType, captured: _Captured) -> bool
     return _collect(function, captured)
 
 
-def _collect(function: types.FunctionType, captured: _Captured) -> bool:
+def _collect(function: types.FunctionType, captured: Captured) -> bool:
     """Collect all places `function` takes values from, but for its parts; False when one may change inside."""
     captured.functions[id(function)] = function
     code = function.__code__
@@ -242,7 +246,7 @@ def _collect(function: types.FunctionType, captured: _Captured) -> bool:
     return len(captured.watches) <= _WATCHES_MAX
 
 
-def _capture(read: Callable[[Any, Any], Any], owner: Any, name: Any, captured: _Captured) -> bool:
+def _capture(read: Callable[[Any, Any], Any], owner: Any, name: Any, captured: Captured) -> bool:
     """Watch one place; False when what it holds may change inside."""
     value = read(owner, name)
     if value is _MISSING or is_immutable(value):

@@ -52,6 +52,22 @@ def is_plain(value: Any, levels: int = _LEVELS_MAX) -> bool:
     return kind is _array_type() and not value.dtype.hasobject
 
 
+_TINY_BYTES = 200
+_TINY_ITEMS = 8
+
+
+def is_tiny(value: Any, levels: int = 2) -> bool:
+    """Whether `value` is plain, cannot change, and is so small that it may travel with every call."""
+    kind = type(value)
+    if kind in NUMBERS:
+        return True
+    if kind is str or kind is bytes:
+        return len(value) <= _TINY_BYTES
+    if kind is tuple:
+        return len(value) <= _TINY_ITEMS and levels > 0 and all(is_tiny(item, levels - 1) for item in value)
+    return False
+
+
 def plain_items(items: list[Any]) -> bool:
     """As `is_plain` for a list of any length, cheaper for one kind of item."""
     kinds = set(map(type, items))

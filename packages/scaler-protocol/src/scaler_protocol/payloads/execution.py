@@ -16,7 +16,7 @@ from types import CodeType
 from typing import Any
 
 from scaler_protocol.failures import brief_failure_payload, failure_payload, not_restored_payload, result_error
-from scaler_protocol.payloads import expressions, framing, main_module, values
+from scaler_protocol.payloads import expressions, framing, main_module, refilled, values
 from scaler_protocol.payloads.expressions import CallFailedError
 from scaler_protocol.payloads.framing import unframe_function
 from scaler_protocol.payloads.main_module import lending
@@ -218,6 +218,7 @@ _OWN_FILES = frozenset(
         values.load_value,
         coroutines.completed,
         main_module.lending,
+        refilled.RefilledFunction.__call__,
     )
 )
 """The file names in Scaler's code objects. They are not these modules' paths if the modules travelled as source."""

@@ -1,0 +1,186 @@
+"""Tiny tasks submitted in other ways than an imported function with a number: what each kind of call costs beside that."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from benchmarks.system import Cluster, NotSupported
+from benchmarks.tasks import add, add_keywords, fail, identity
+from benchmarks.workload import Better, Metric, Run, Workload, check, growing
+
+LAMBDAS = 1000
+RATE_LEAST = 45_000
+"""A third of what a core's worth of plain submits reaches: what every kind is to reach."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call, and what it returns."""
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    expected: Any
+    keywords: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _plain(number: int) -> Call:
+    return Call(identity, (number,), number)
+
+
+def _keywords(number: int) -> Call:
+    return Call(add_keywords, (), number + 1, {"left": number, "right": 1})
+
+
+def _closure(number: int) -> Call:
+    return Call(lambda value: value + number, (1,), number + 1)
+
+
+_lambdas: list[Callable[[int], int]] = [eval(f"lambda value: value + {number}") for number in range(LAMBDAS)]
+"""As in a program's text: each has code of its own."""
+
+
+def _lambda(number: int) -> Call:
+    return Call(_lambdas[number % LAMBDAS], (1,), number % LAMBDAS + 1)
+
+
+def _partial(number: int) -> Call:
+    return Call(functools.partial(add, number), (1,), number + 1)
+
+
+def _array(number: int) -> Call:
+    array = np.full(10, number)
+    return Call(identity, (array,), array)
+
+
+def _scalar(number: int) -> Call:
+    return Call(identity, (np.float64(number),), np.float64(number))
+
+
+KINDS: Mapping[str, Callable[[int], Call]] = {
+    "plain": _plain,
+    "keywords": _keywords,
+    "closures": _closure,
+    "lambdas": _lambda,
+    "partials": _partial,
+    "arrays": _array,
+    "scalars": _scalar,
+}
+
+
+class Calls(Workload):
+    """Single submits, then all results, one kind of call after the other on the same cluster."""
+
+    name = "calls"
+    title = "Single submits of tiny tasks by kind of call"
+    metrics = (
+        Metric("plain", "plain call", "tasks/s", Better.HIGHER),
+        Metric("keywords", "keyword arguments", "tasks/s", Better.HIGHER, target=RATE_LEAST),
+        Metric("closures", "a new closure each", "tasks/s", Better.HIGHER, target=RATE_LEAST),
+        Metric("lambdas", f"{LAMBDAS} lambdas in turn", "tasks/s", Better.HIGHER, target=RATE_LEAST),
+        Metric("partials", "a new partial each", "tasks/s", Better.HIGHER, target=RATE_LEAST),
+        Metric("arrays", "arrays of 10 integers", "tasks/s", Better.HIGHER, target=RATE_LEAST),
+        Metric("scalars", "numpy scalars", "tasks/s", Better.HIGHER, target=RATE_LEAST),
+        Metric("failures", "tasks that raise", "tasks/s", Better.HIGHER, target=RATE_LEAST),
+        Metric("profiling", "profiling on", "tasks/s", Better.HIGHER, target=RATE_LEAST),
+    )
+    systems: ClassVar[tuple[str, ...] | None] = ("scaler", "processpool", "ray")
+
+    def run(self, run: Run) -> dict[str, float]:
+        seconds = run.seconds / 3
+        found: dict[str, float] = {}
+        with run.cluster() as cluster:
+            for name, make in KINDS.items():
+                if _takes(cluster, make(0)):
+                    found[name] = _rate(functools.partial(_time_calls, cluster, make), seconds)
+            found["failures"] = _rate(functools.partial(_time_failures, cluster), seconds)
+            try:
+                address = cluster.address()
+            except NotSupported:
+                return found
+            found["profiling"] = _profiled_rate(address, seconds)
+        return found
+
+
+def _takes(cluster: Cluster, call: Call) -> bool:
+    """Whether the system can send such a call at all: some pickle every function by its name."""
+    try:
+        _check_result(_results(cluster, [call])[0], call.expected)
+    except (AttributeError, TypeError) as error:
+        # What pickle raises for lambdas and closures. PicklingError has no other base than Exception.
+        return _not_by_name(error)
+    except Exception as error:
+        if type(error).__name__ == "PicklingError":
+            return False
+        raise
+    return True
+
+
+def _not_by_name(error: Exception) -> bool:
+    if "pickle" in str(error):
+        return False
+    raise error
+
+
+def _rate(measure: Callable[[int], float], seconds: float) -> float:
+    count, taken = growing(measure, first=200, last=200_000, seconds=seconds)
+    return count / taken
+
+
+def _time_calls(cluster: Cluster, make: Callable[[int], Call], count: int) -> float:
+    calls = [make(number) for number in range(count)]
+    begin = time.perf_counter()
+    results = _results(cluster, calls)
+    taken = time.perf_counter() - begin
+    for result, call in zip(results, calls, strict=True):
+        _check_result(result, call.expected)
+    return taken
+
+
+def _results(cluster: Cluster, calls: Sequence[Call]) -> list[Any]:
+    return cluster.gather([cluster.submit(call.function, *call.arguments, **call.keywords) for call in calls])
+
+
+def _check_result(result: Any, expected: Any) -> None:
+    if isinstance(expected, np.ndarray):
+        check(result.tolist(), expected.tolist())
+    else:
+        check((type(result), result), (type(expected), expected))
+
+
+def _time_failures(cluster: Cluster, count: int) -> float:
+    begin = time.perf_counter()
+    handles = [cluster.submit(fail, number) for number in range(count)]
+    failed = 0
+    for handle in handles:
+        try:
+            cluster.gather([handle])
+        except ValueError:
+            failed += 1
+    taken = time.perf_counter() - begin
+    check(failed, count)
+    return taken
+
+
+def _profiled_rate(address: str, seconds: float) -> float:
+    from scaler import Client
+
+    with Client(address, profiling=True) as client:
+
+        def measure(count: int) -> float:
+            begin = time.perf_counter()
+            futures = [client.submit(identity, number) for number in range(count)]
+            results = [future.result() for future in futures]
+            taken = time.perf_counter() - begin
+            check(results, list(range(count)))
+            return taken
+
+        return _rate(measure, seconds)
+
+
+WORKLOADS = (Calls(),)
