@@ -20,7 +20,7 @@ import matplotlib as mpl
 from scaler import Client
 from scaler_protocol.monitoring.topics import FIGURES
 from scaler_protocol.service.child import ChildService
-from scaler_protocol.transport.publisher import Subscriber
+from scaler_protocol.transport.subscriber import Subscriber
 from scaler_protocol.wire.codec import decode
 from scaler_protocol.wire.messages import MonitorSnapshot
 

@@ -29,7 +29,7 @@ from scaler_protocol.security.authority import KeyRole
 from scaler_protocol.security.credentials import PeerSecurity
 from scaler_protocol.security.directory import load_peer
 from scaler_protocol.service.child import ChildService
-from scaler_protocol.transport.publisher import Subscriber
+from scaler_protocol.transport.subscriber import Subscriber
 from scaler_protocol.wire.codec import decode
 from scaler_protocol.wire.messages import MonitorEvents, TaskEvent
 

@@ -19,7 +19,7 @@ import pytest
 
 from scaler import Client
 from scaler.errors import ScalerError, TaskTimeoutError
-from scaler_protocol.transport.publisher import Subscriber
+from scaler_protocol.transport.subscriber import Subscriber
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode
 from tests.integration import functions as f

@@ -21,7 +21,7 @@ from scaler_protocol.security.directory import load_peer
 from scaler_protocol.security.directory_changes import revoke
 from scaler_protocol.security.keys import new_key_pair
 from scaler_protocol.testing.security_directory import add_key, make_security_directory
-from scaler_protocol.transport.publisher import Subscriber
+from scaler_protocol.transport.subscriber import Subscriber
 from tests.integration import functions as f
 from tests.integration.deployment import Deployment, Service, wait_for
 

@@ -24,7 +24,7 @@ from scaler_protocol.service.child import ChildService
 from scaler_protocol.session import Connection, ConnectionEvent, Received
 from scaler_protocol.testing.waiting import wait_until
 from scaler_protocol.transport import DealerLink
-from scaler_protocol.transport.publisher import Subscriber
+from scaler_protocol.transport.subscriber import Subscriber
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode, encode
 from scaler_protocol.wire.columns import Packed

@@ -26,10 +26,10 @@ from scaler_protocol.transport import DealerLink
 from scaler_protocol.transport.curve_boxes import MORE
 from scaler_protocol.transport.curve_decoder import CurveDecoder
 from scaler_protocol.transport.curve_stream import CurveStream
-from scaler_protocol.transport.publisher import Subscriber
 from scaler_protocol.transport.stream import Stream
-from scaler_protocol.transport.streams import dealer_decoder
-from scaler_protocol.transport.zmtp import Decoder
+from scaler_protocol.transport.streams import connecting_decoder
+from scaler_protocol.transport.subscriber import Subscriber
+from scaler_protocol.transport.zmtp import Decoder, SocketType
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode, encode
 from scaler_protocol.wire.envelope import SEQUENCED, UNSEQUENCED, Envelope, encode_envelope
@@ -222,7 +222,9 @@ def handshaken(address: str, keys: PeerSecurity | None) -> tuple[socket.socket, 
     """Return a connection whose handshake is over, and with keys what seals frames for it."""
     sock = connected_socket(address)
     sock.setblocking(False)
-    decoder = dealer_decoder(os.urandom(16) if keys is None else pinned_id(keys.own.public), keys)
+    decoder = connecting_decoder(
+        SocketType.DEALER, os.urandom(16) if keys is None else pinned_id(keys.own.public), keys
+    )
     stream = CurveStream(sock, decoder) if isinstance(decoder, CurveDecoder) else Stream(sock, decoder)
 
     def is_ready() -> bool:

@@ -15,7 +15,7 @@ import pytest
 from scaler_protocol.address import Address
 from scaler_protocol.security.credentials import PeerSecurity
 from scaler_protocol.security.keys import new_key_pair, pinned_id
-from scaler_protocol.transport.publisher import Subscriber
+from scaler_protocol.transport.subscriber import Subscriber
 from scaler_protocol.transport.zmtp import greeting
 from scaler_protocol.wire import messages as m
 from tests.integration.attempts.intruders import (

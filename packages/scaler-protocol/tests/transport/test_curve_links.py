@@ -30,6 +30,7 @@ from scaler_protocol.security.credentials import PeerSecurity, ServerSecurity
 from scaler_protocol.security.keys import fingerprint, new_key_pair, pinned_id, to_text
 from scaler_protocol.testing.waiting import wait_until
 from scaler_protocol.transport import DealerLink, RouterListener, SendOutcome, admission, endpoints, router
+from scaler_protocol.transport.limits import ListenerLimits
 from scaler_protocol.transport.probe import require_publisher
 
 SERVER, CLIENT, OTHER, STRANGER = (new_key_pair() for _ in range(4))
@@ -540,7 +541,7 @@ def test_refusals_are_logged_once_for_an_address(ends: Ends, caplog: pytest.LogC
 
 def test_the_table_of_refusals_is_bounded_and_nothing_is_forged() -> None:
     heard: list[tuple[str, str]] = []
-    table = admission.Admission(10, lambda address, _, reason: heard.append((address, reason)))
+    table = admission.Admission(ListenerLimits(), lambda address, _, reason: heard.append((address, reason)))
     for number in range(2 * admission.REMEMBERED_MAX):
         table.refuse(
             admission.Origin((f"10.0.{number // 250}.{number % 250}", 1)),
@@ -558,7 +559,7 @@ def test_the_table_of_refusals_is_bounded_and_nothing_is_forged() -> None:
 
 
 def test_each_kind_of_refusal_of_an_address_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    table = admission.Admission(10, None)
+    table = admission.Admission(ListenerLimits(), None)
     origin = admission.Origin(("10.0.0.1", 1))
     for number in range(5):
         table.refuse(origin, admission.RefusalKind.MALFORMED, f"bytes {number}")
@@ -572,7 +573,7 @@ def test_each_kind_of_refusal_of_an_address_is_logged_once(caplog: pytest.LogCap
 
 
 def test_connections_of_another_machine_are_limited_by_address() -> None:
-    table = admission.Admission(2, None)
+    table = admission.Admission(ListenerLimits(connections_per_address=2), None)
     origin = admission.Origin(("10.0.0.1", 1))
     assert [table.enter(origin) for _ in range(3)] == [True, True, False]
     table.leave(origin)
@@ -583,7 +584,7 @@ def test_connections_of_another_machine_are_limited_by_address() -> None:
 
 def test_a_listener_closes_what_is_too_much_from_one_address(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admission.Origin, "is_local", False)
-    listener = ends.router(connections_per_address_max=2)
+    listener = ends.router(limits=ListenerLimits(connections_per_address=2))
     with ExitStack() as stack:
         knocking = [stack.enter_context(closing(raw(listener))) for _ in range(3)]
         ends.until(lambda: ends.refused)
@@ -598,7 +599,7 @@ def test_a_listener_closes_what_is_too_much_from_one_address(ends: Ends, monkeyp
 
 
 def test_the_oldest_handshake_gives_way_to_newer_ones(ends: Ends) -> None:
-    listener = ends.router(half_open_max=5)
+    listener = ends.router(limits=ListenerLimits(half_open=5))
     with ExitStack() as stack:
         silent = [stack.enter_context(closing(raw(listener))) for _ in range(8)]
         link = ends.link(listener.address)

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 
 import pytest
 
@@ -68,7 +69,12 @@ def test_a_link_knows_why_there_is_no_connection(other_server: str, no_server: s
 def test_a_link_to_a_publisher_is_misdirected() -> None:
     publisher = Publisher("tcp://127.0.0.1:0")
     try:
-        link = link_to(publisher.address, lambda link: link.misdirected)
+
+        def is_misdirected(link: DealerLink) -> bool:
+            publisher.update_subscribers()
+            return link.misdirected
+
+        link = link_to(publisher.address, is_misdirected)
         assert "a ZeroMQ socket of type XPUB, which is what publishes to monitors, not a ROUTER" in link.trouble
     finally:
         publisher.close()
@@ -96,32 +102,38 @@ def test_a_connection_ends_the_trouble() -> None:
         router.close()
 
 
+@contextmanager
+def served(serve: Callable[[], object]) -> Iterator[None]:
+    """A thread does what a listener's connections need."""
+    ended = threading.Event()
+
+    def work() -> None:
+        while not ended.wait(0.01):
+            serve()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
 def test_what_monitors_connect_to(other_server: str, no_server: str) -> None:
     require_publisher(no_server)
     with pytest.raises(TransportError, match="does not speak ZMTP"):
         require_publisher(other_server)
     publisher = Publisher("tcp://127.0.0.1:0")
-    try:
+    with closing(publisher), served(publisher.update_subscribers):
         require_publisher(publisher.address)
-    finally:
-        publisher.close()
     router = RouterListener("tcp://127.0.0.1:0")
-    ended = threading.Event()
-
-    def serve() -> None:
-        while not ended.is_set():
-            router.receive(10)
-            router.wait(0.05)
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    try:
-        with pytest.raises(TransportError, match="monitors have an address of their own"):
-            require_publisher(router.address, 10)
-    finally:
-        ended.set()
-        thread.join()
-        router.close()
+    with (
+        closing(router),
+        served(lambda: router.receive(10)),
+        pytest.raises(TransportError, match="monitors have an address of their own"),
+    ):
+        require_publisher(router.address, 10)
 
 
 def test_a_listener_that_says_nothing_keeps_nobody() -> None:

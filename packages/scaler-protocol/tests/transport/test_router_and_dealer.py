@@ -19,6 +19,7 @@ import pytest
 from scaler_protocol.errors import TransportError
 from scaler_protocol.testing.waiting import wait_until
 from scaler_protocol.transport import DealerLink, RouterListener, SendOutcome, endpoints, router
+from scaler_protocol.transport.limits import ListenerLimits
 from scaler_protocol.transport.zmtp import Decoder, SocketType, greeting
 from scaler_protocol.wire.envelope import Frame
 
@@ -33,8 +34,8 @@ class Ends:
         self.stack = stack
         self.open: list[RouterListener | DealerLink] = []
 
-    def router(self, address: str = FREE_PORT) -> RouterListener:
-        router = self.stack.enter_context(closing(RouterListener(address)))
+    def router(self, address: str = FREE_PORT, limits: ListenerLimits = router.LIMITS) -> RouterListener:
+        router = self.stack.enter_context(closing(RouterListener(address, limits=limits)))
         self.open.append(router)
         return router
 
@@ -197,7 +198,7 @@ def test_one_peer_that_takes_nothing_blocks_nobody_and_loses_nothing(ends: Ends)
 
 
 def test_a_queue_has_a_bound_in_messages_and_in_bytes(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
-    server = ends.router()
+    server = ends.router(limits=ListenerLimits(queue_messages=15))
     ends.greet(server, ends.dealer(server, b"slow"))
     body = bytes(200_000)
     monkeypatch.setattr(router, "QUEUE_BYTES_MAX", 2_000_000)
@@ -206,8 +207,8 @@ def test_a_queue_has_a_bound_in_messages_and_in_bytes(ends: Ends, monkeypatch: p
     assert outcome is SendOutcome.QUEUED
     outcomes = [server.send(b"slow", [body]) for _ in range(20)]
     assert outcomes == [SendOutcome.QUEUED] * 9 + [SendOutcome.FULL] * 11
-    monkeypatch.setattr(router, "QUEUE_MESSAGES_MAX", 10)
-    assert server.send(b"slow", [b"small"]) is SendOutcome.FULL
+    outcomes = [server.send(b"slow", [b""]) for _ in range(7)]
+    assert outcomes == [SendOutcome.QUEUED] * 5 + [SendOutcome.FULL] * 2
     server.forget(b"slow")
     assert not server.has_queued
 

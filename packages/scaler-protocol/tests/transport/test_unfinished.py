@@ -17,6 +17,7 @@ from scaler_protocol.service.memory import rss_bytes
 from scaler_protocol.testing.waiting import wait_until
 from scaler_protocol.transport import DealerLink, RouterListener
 from scaler_protocol.transport.admission import Origin, RefusalKind
+from scaler_protocol.transport.limits import ListenerLimits
 from scaler_protocol.transport.stream import Stream
 from scaler_protocol.transport.unfinished import UnfinishedMessages
 from scaler_protocol.transport.zmtp import Decoder, SocketType, greeting
@@ -147,7 +148,7 @@ class Ends:
                     "tcp://127.0.0.1:0",
                     security=ServerSecurity(SERVER, allowed) if keyed else None,
                     on_refused=lambda _, kind, reason: self.refused.append((kind, reason)),
-                    unfinished_bytes_max=5 * MIB,
+                    limits=ListenerLimits(unfinished_bytes=5 * MIB),
                 )
             )
         )

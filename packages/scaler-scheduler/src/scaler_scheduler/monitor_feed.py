@@ -70,14 +70,15 @@ class MonitorFeed:
     def __init__(self, publisher: Publisher, log: RecentLog) -> None:
         self._publisher = publisher
         self._log = log
-        self._subscriptions = 0
+        self._subscriptions_made = 0
         self._due = 0.0
 
     def update(self) -> tuple[int, bool, bool]:
-        """Return how many subscriptions there are, whether one wants events, and whether there are more than before."""
+        """Return how many subscriptions there are, whether one wants events, and whether there are new ones."""
         count = self._publisher.update_subscribers()
-        joined = count > self._subscriptions
-        self._subscriptions = count
+        made = self._publisher.subscriptions_made
+        joined = made > self._subscriptions_made
+        self._subscriptions_made = made
         return count, bool(count) and self._publisher.wanted(EVENTS), joined
 
     def publish(self, message: m.Message) -> None:

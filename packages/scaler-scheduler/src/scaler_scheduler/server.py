@@ -28,6 +28,7 @@ from scaler_protocol.wire.codec import decode, encode
 from scaler_protocol.wire.envelope import Frame, decode_envelope, encode_envelope
 from scaler_scheduler.core import SchedulerCore, effects, events
 from scaler_scheduler.guard import Guard, open_guard
+from scaler_scheduler.monitor_attention import MonitorAttention
 from scaler_scheduler.monitor_feed import MonitorFeed, RecentLog
 from scaler_scheduler.settings import SchedulerSettings
 from scaler_scheduler.store_link import StoreLink
@@ -35,6 +36,7 @@ from scaler_scheduler.store_process import STORE_STOP_SECONDS, start_store
 from scaler_scheduler.turn_times import timed
 
 if TYPE_CHECKING:
+    from scaler_protocol.security.authority import Authority
     from scaler_scheduler.webhooks import Webhooks
 
 logger = logging.getLogger(__name__)
@@ -143,6 +145,7 @@ class _Server:
             watch_store = asyncio.create_task(self._watch_store())
             self._context.reactor.add_reader(self._router.fd, self._timed_turn)
             stack.callback(self._context.reactor.remove_reader, self._router.fd)
+            stack.callback(MonitorAttention(self._publisher, self._context.reactor).close)
             self._registration.schedule()
             self._look()
             await self._stopped.wait()
@@ -173,6 +176,10 @@ class _Server:
         if self._guard is not None:
             self._guard.doorkeeper.note_refused_connection(address, kind, reason)
 
+    def _on_monitor(self, address: str, authority: Authority | None) -> None:
+        if self._guard is not None:
+            self._guard.doorkeeper.note_monitor(address, authority)
+
     def _open_webhooks(self) -> Webhooks | None:
         settings = self._settings
         if not settings.adapter_webhook_urls:
@@ -190,7 +197,14 @@ class _Server:
 
     def _publish_at(self, address: str) -> Publisher:
         try:
-            return Publisher(address, io_threads=self._settings.io_threads, security=self._security)
+            return Publisher(
+                address,
+                security=self._security,
+                on_connected=self._on_monitor,
+                on_refused=lambda peer, kind, reason: self._on_refused_connection(
+                    peer, kind, f"at the monitor address: {reason}"
+                ),
+            )
         except TransportError as error:
             raise ServiceError(f"cannot publish to monitors on {address}: {error}") from None
 

@@ -79,7 +79,7 @@ class _ProcessSettings(ListeningSettings, AuditSettings, EventLoopSettings):
         default=1,
         ge=1,
         validation_alias=AliasChoices("io_threads", "worker_io_threads"),
-        description="number of threads that send to monitors",
+        description="accepted for older command lines, without effect: the scheduler needs no further threads",
     )
 
     @field_validator("adapter_webhook_urls")

@@ -13,7 +13,7 @@ from scaler_protocol.address import Address
 from scaler_protocol.errors import WireError
 from scaler_protocol.monitoring.topics import EVENTS, FIGURES
 from scaler_protocol.service.errors import ConfigurationError
-from scaler_protocol.transport.publisher import Subscriber
+from scaler_protocol.transport.subscriber import Subscriber
 from scaler_protocol.wire.codec import decode
 from scaler_protocol.wire.envelope import Frame
 from scaler_protocol.wire.messages import MonitorEvents, MonitorFailures, MonitorLog, MonitorSnapshot

@@ -13,15 +13,14 @@ if TYPE_CHECKING:
     from scaler_protocol.security.credentials import PeerSecurity
 
 
-def check_monitor_address(
-    address: Address, *, host_may_come: bool = False, security: PeerSecurity | None = None
-) -> None:
+def check_monitor_address(address: Address, *, may_come: bool = False, security: PeerSecurity | None = None) -> None:
     """Raise ConfigurationError if something other than a scheduler's publisher answers. There may be no answer at all yet.
 
-    `host_may_come`: the host name may still be unknown too. `security`: the keys with which a monitor will connect.
+    `may_come`: the host name may still be unknown, and the key not let in. `security`: the keys with which a monitor will
+    connect.
     """
     try:
-        require_publisher(str(address), host_may_come=host_may_come, security=security)
+        require_publisher(str(address), may_come=may_come, security=security)
     except TransportError as error:
         raise ConfigurationError(
             f"MONITOR_ADDRESS: {address} is not the monitor address of a scheduler: {error}"

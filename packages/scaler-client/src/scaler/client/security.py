@@ -50,7 +50,7 @@ def resolved(address: str | PathLike[str] | None, security: Any) -> tuple[Any, s
 def read_keys(path: str | None, *roles: str) -> PeerSecurity | None:
     """Return the keys that one of these roles has in a security directory or one of its files; None for no path.
 
-    Those of the first role that has any.     Raises ValueError that names the file and says what is wrong with it.
+    Those of the first role that has any. Raises ValueError that names the file and says what is wrong with it.
     """
     if path is None:
         return None

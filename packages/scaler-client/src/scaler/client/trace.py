@@ -18,7 +18,7 @@ from scaler.errors import DisconnectedError, ScalerError
 from scaler_protocol.errors import TransportError, WireError
 from scaler_protocol.monitoring.timeline import TaskSpan, chrome_trace, start_times
 from scaler_protocol.monitoring.topics import EVENTS, FIGURES
-from scaler_protocol.transport.publisher import Subscriber
+from scaler_protocol.transport.subscriber import Subscriber
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode
 

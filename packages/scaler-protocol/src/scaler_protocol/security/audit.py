@@ -5,7 +5,7 @@
 
 | event | when | further keys |
 |---|---|---|
-| `connect` | a peer was let in | `peer` (its own name), `as` (client, agent, scheduler) |
+| `connect` | a peer was let in | `peer` (its own name), `as` (client, agent, scheduler, monitor) |
 | `refusal` | a connection or a message was refused | `reason`, `repeated` (how many more since the last line) |
 | `submit` | a batch of tasks, or a graph, arrived | `tasks`, `functions` (at most 20 names), `capabilities` |
 | `cancel` | tasks were cancelled | `tasks` |

@@ -112,6 +112,12 @@ class Doorkeeper:
             address, left_out = written
             self._audit.record("refusal", address=address, reason=reason, repeated=left_out)
 
+    def note_monitor(self, address: str, authority: Authority | None) -> None:
+        """A monitor has connected at the address for monitors."""
+        if self._audit is not None:
+            name, role = (authority.name, str(authority.role)) if authority is not None else ("", "")
+            self._audit.record("connect", name=name, role=role, address=address, **{"as": "monitor"})
+
     def note_shutdown(self, reason: str) -> None:
         """The server stops."""
         if self._audit is not None:

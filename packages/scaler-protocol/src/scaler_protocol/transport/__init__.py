@@ -1,7 +1,7 @@
 """ZeroMQ's protocol with the rules of this project: never block, never lose silently, bounded everywhere.
 
-Requests and answers (DEALER, ROUTER) go over sockets of our own that speak ZMTP, see `zmtp`. What is published to monitors
-goes through libzmq: `publisher`, a module that only those import who need it.
+Connections are sockets of our own that speak ZMTP, see `zmtp`. Only monitors use libzmq: `subscriber`, a module that nobody
+else imports.
 """
 
 from scaler_protocol.errors import TransportError

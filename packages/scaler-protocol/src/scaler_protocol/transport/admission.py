@@ -19,12 +19,7 @@ from scaler_protocol.errors import (
     WrongServerKeyError,
     WrongSocketError,
 )
-
-CONNECTIONS_PER_ADDRESS_MAX = 4096
-"""By default. Many workers may share one address behind network address translation."""
-
-HALF_OPEN_MAX = 4096
-"""Most connections whose handshake is not over: after a restart, all peers connect at once."""
+from scaler_protocol.transport.limits import ListenerLimits
 
 REMEMBERED_MAX = 1024
 """Most addresses and kinds of refusal that are remembered."""
@@ -49,6 +44,8 @@ class RefusalKind(StrEnum):
     REVOKED = "key revoked"
     SOCKET_TYPE = "wrong type of socket"
     TOO_LARGE = "message too large"
+    TOO_MANY_SUBSCRIPTIONS = "too many subscriptions"
+    STALLED = "reads nothing"
     UNFINISHED = "unfinished messages fill the memory"
     MALFORMED = "malformed bytes"
 
@@ -93,8 +90,8 @@ OnRefused = Callable[[str, RefusalKind, str], None]
 class Admission:
     """Counts connections by address. Refusals are counted too; of each address and kind that is remembered, one is logged."""
 
-    def __init__(self, per_address: int, on_refused: OnRefused | None) -> None:
-        self._per_address = per_address
+    def __init__(self, limits: ListenerLimits, on_refused: OnRefused | None) -> None:
+        self._limits = limits
         self._on_refused = on_refused
         self._connections: Counter[str] = Counter()
         self._refusals: OrderedDict[tuple[str, RefusalKind], int] = OrderedDict()
@@ -105,12 +102,15 @@ class Admission:
 
     def enter(self, origin: Origin) -> bool:
         """Count a new connection; return whether it may stay."""
-        if not origin.is_local and self._connections[origin.host] >= self._per_address:
-            self.refuse(
-                origin,
-                RefusalKind.TOO_MANY_CONNECTIONS,
-                f"{self._per_address} connections from this address already; more are not permitted",
-            )
+        in_all, by_address = self._limits.connections, self._limits.connections_per_address
+        if not origin.is_local and self._connections[origin.host] >= by_address:
+            reason = f"{by_address} connections from this address already; more are not permitted"
+        elif in_all is not None and self._connections.total() >= in_all:
+            reason = f"{in_all} connections already; more are not permitted"
+        else:
+            reason = ""
+        if reason:
+            self.refuse(origin, RefusalKind.TOO_MANY_CONNECTIONS, reason)
             return False
         self._connections[origin.host] += 1
         return True

@@ -12,6 +12,7 @@ from scaler_protocol.errors import (
     UnknownKeyError,
     WrongIdentityError,
     WrongServerKeyError,
+    WrongSocketError,
 )
 from scaler_protocol.ids import FINGERPRINT_BYTES
 from scaler_protocol.security.authority import Authority
@@ -252,15 +253,23 @@ class CurveServerDecoder(CurveDecoder):
             else:
                 self._let_in(self._handshake.take_initiate(body))
         except RefusedError as error:
-            self._say(b"\x05ERROR" + bytes((len(error.told),)) + error.told)
+            self._say_refused(error)
             raise
+
+    def _say_refused(self, error: RefusedError) -> None:
+        self._say(b"\x05ERROR" + bytes((len(error.told),)) + error.told)
 
     def _let_in(self, metadata: bytes) -> None:
         public = self._handshake.client
         authority = self._security.authority(public)
         if authority is None:
             raise UnknownKeyError(f"the peer's key is not allowed: {to_text(public)}")
-        self._get_ready(metadata)
+        try:
+            self._get_ready(metadata)
+        except WrongSocketError:
+            # It learns from this what listens here.
+            self._say(self._handshake.ready(self._metadata()))
+            raise
         own = fingerprint(public)
         if not self.peer_identity:
             self.peer_identity = pinned_id(public)

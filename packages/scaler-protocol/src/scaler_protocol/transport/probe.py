@@ -7,39 +7,37 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
-from scaler_protocol.errors import TransportError, WireError, WrongSocketError
+from scaler_protocol.errors import TransportError, UnknownKeyError, WireError, WrongSocketError
 from scaler_protocol.transport.endpoints import begin_connect, is_unknown_host, reason
-from scaler_protocol.transport.streams import dealer_decoder, dealer_stream
-from scaler_protocol.transport.zmtp import GREETING_BYTES, VERSION_KNOWN_BYTES, greeting
+from scaler_protocol.transport.streams import connecting_decoder, probing_stream
+from scaler_protocol.transport.zmtp import GREETING_BYTES, VERSION_KNOWN_BYTES, SocketType, greeting
 
 if TYPE_CHECKING:
     from scaler_protocol.security.credentials import PeerSecurity
-
-PUBLISHERS = ("PUB", "XPUB")
 
 MECHANISM_SECONDS_MIN = 0.2
 """How long to wait at least for the mechanism of a server that has just closed a connection."""
 
 
 def require_publisher(
-    address: str, seconds: float = 1.0, *, host_may_come: bool = False, security: PeerSecurity | None = None
+    address: str, seconds: float = 1.0, *, may_come: bool = False, security: PeerSecurity | None = None
 ) -> None:
     """Raise TransportError if something other than a publisher answers, or if there is no such host. No answer is no error.
 
-    Waits up to so many seconds for the answer. With `host_may_come`, an unknown host is no error either. `security` has the
-    keys with which the monitor will connect: that one end uses keys and the other does not, or that the server does not let
-    in this key, is an error too. A publisher with keys closes the connection of anything but a monitor, which is no error.
+    Waits up to so many seconds for the answer. `security` has the keys with which the monitor will connect:
+    that one end uses keys and the other does not, or that the server does not let in this key, is an error too. With
+    `may_come`, an unknown host and a key that is not let in are none: both may be known later.
     """
     deadline = time.monotonic() + seconds
     try:
         connecting = begin_connect(address)
     except socket.gaierror as error:
-        if is_unknown_host(error) and not host_may_come:
+        if is_unknown_host(error) and not may_come:
             raise TransportError(f"the host cannot be found: {reason(error)}") from None
         return
     except OSError:
         return
-    stream = dealer_stream(connecting, b"", security)
+    stream = probing_stream(connecting, security)
     try:
         while not stream.ready and (left := deadline - time.monotonic()) > 0:
             wanted: list[int] = [stream.fd] if stream.pending else []
@@ -47,19 +45,18 @@ def require_publisher(
             stream.flush()
             stream.receive()
     except WrongSocketError as error:
-        if error.found not in PUBLISHERS:
-            raise TransportError(
-                f"what answers there is a ZeroMQ socket of type {error.found}, not a publisher"
-            ) from None
+        if error.found == SocketType.ROUTER.value.decode():
+            text = "a scheduler or an object storage server listens there; monitors have an address of their own"
+        else:
+            text = f"what answers there is a ZeroMQ socket of type {error.found}, not a publisher"
+        raise TransportError(text) from None
+    except UnknownKeyError as error:
+        if not may_come:
+            raise TransportError(str(error)) from None
     except WireError as error:
         raise TransportError(str(error)) from None
     except OSError:
         _require_mechanism(address, security, deadline)
-    else:
-        if stream.ready:
-            raise TransportError(
-                "a scheduler or an object storage server listens there; monitors have an address of their own"
-            )
     finally:
         stream.close()
 
@@ -82,6 +79,6 @@ def _require_mechanism(address: str, security: PeerSecurity | None, deadline: fl
     except OSError:
         return
     try:
-        dealer_decoder(b"", security).feed(data)
+        connecting_decoder(SocketType.SUB, b"", security).feed(data)
     except WireError as error:
         raise TransportError(str(error)) from None

@@ -1,56 +1,57 @@
-"""One to many, for monitors: a slow subscriber loses messages, and nobody else notices."""
+"""One to many, for monitors: a slow subscriber loses messages, and nobody else notices.
+
+Why not libzmq's XPUB: one `recv` of it takes in subscriptions as long as a subscriber sends them, for many seconds and into
+gigabytes of memory, and no option of it bounds that. It also cannot close the connection of one subscriber.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import logging
+import time
 from collections import Counter
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-import zmq
-
-from scaler_protocol.errors import TransportError
-from scaler_protocol.transport.subscription_watch import SubscriptionWatch
-from scaler_protocol.transport.zmq_sockets import bind, configure, connect, descriptor, receive_frames, send_frames
+from scaler_protocol.transport.admission import OnRefused, RefusalKind
+from scaler_protocol.transport.limits import ListenerLimits
+from scaler_protocol.transport.router import RouterListener, SendOutcome
+from scaler_protocol.transport.streams import publisher_streams
+from scaler_protocol.transport.subscriptions import READERS, SUBSCRIBE
 from scaler_protocol.wire.envelope import Frame
 
 if TYPE_CHECKING:
-    from scaler_protocol.security.credentials import PeerSecurity, ServerSecurity
-    from scaler_protocol.transport.monitor_keys import Readers
-
-logger = logging.getLogger(__name__)
+    from scaler_protocol.security.authority import Authority
+    from scaler_protocol.security.credentials import ServerSecurity
 
 SEND_QUEUE_MESSAGES = 32
 """Most messages that wait for one subscriber, besides those in the system's socket buffers; it loses further ones.
 
-The number is small because messages can be large, and ZeroMQ does not count bytes. A scheduler publishes two to four a second
-and at most a dozen at once, so this is enough for some ten seconds. A subscriber that does not answer is disconnected within
-half a minute, see `zmq_sockets.configure`. Subscribers share waiting messages, so many stopped ones cost no more than one.
+A scheduler publishes two to four a second and at most a dozen at once, so this is enough for some ten seconds. Subscribers
+share waiting messages, so many stopped ones cost no more than one.
 """
 
-RECEIVE_QUEUE_MESSAGES = 1_000
-"""Most messages that wait in the subscriber's process until it reads them."""
+CONNECTIONS_MAX = 256
+"""Subscribers at once. Each costs a call to the system for each message."""
 
-TRIES_TO_BIND_QUIETLY = 5
-"""After so many calls the log says that the address of a socket that was closed is still in use."""
+CONNECTIONS_PER_ADDRESS_MAX = 128
+HALF_OPEN_MAX = 64
 
-TOPICS_MAX = 1_000
-"""Most different topics that are remembered, because anybody may subscribe to anything."""
+TOPICS_MAX = 100
+"""Topics of one subscriber."""
 
-RECEIVED_BYTES_MAX = 512
-"""Largest frame that a subscriber may send: a topic, or what the handshake needs. libzmq keeps some fifty bytes for each byte."""
+EVENTS_MAX = 16
+"""Subscribers that are read in one turn, see `PAUSE_SECONDS`."""
 
-SUBSCRIPTIONS_MAX = 10_000
-"""Subscriptions of all subscribers together. If there are more, all connections are closed, and honest subscribers come back."""
+PAUSE_SECONDS = 0.02
+"""Pause after each turn, so that subscribers that send all the time get no more than a part of the publisher's thread."""
 
-UNREAD_SUBSCRIPTIONS_MAX = 1_000
-"""Subscriptions of one subscriber that wait for libzmq. It reads on while it takes them in, so this does not bound a flood."""
+STALL_SECONDS_MAX = 30.0
+"""A subscriber whose queue is full for so long is disconnected. It connects again when it goes on."""
 
 
 class Publisher:
     """A bound XPUB. It knows the subscriptions, so that the owner collects only what somebody wants.
 
+    Call `update_subscribers` if `fd` is readable, but not before a pause of `PAUSE_SECONDS`.
     A topic is the beginning of a message's first frame; the empty one stands for everything.
     """
 
@@ -58,92 +59,80 @@ class Publisher:
         self,
         address: str,
         *,
-        io_threads: int = 1,
         queue_messages: int = SEND_QUEUE_MESSAGES,
         security: ServerSecurity | None = None,
+        on_connected: Callable[[str, Authority | None], None] | None = None,
+        on_refused: OnRefused | None = None,
     ) -> None:
-        """`io_threads` of ZeroMQ send to all subscribers; `queue_messages` may wait for each.
+        """`queue_messages` may wait for each subscriber.
 
-        With `security`, only monitors and operators are let in. Raises TransportError when the address cannot be bound.
+        With `security`, only monitors and operators are let in. `on_connected` is called with (address, whose key it has) for
+        each subscriber, `on_refused` for each that is not let in or is disconnected for what it sent. Raises TransportError
+        when the address cannot be bound.
         """
-        self._context: zmq.Context[Any] = zmq.Context(io_threads)
-        self._queue_messages = queue_messages
-        self._tries_to_bind = 0
-        """How often it was tried to listen again after all connections were closed; 0: it listens."""
-        self._readers: Readers | None = None
-        if security is not None:
-            # Imported late: it needs PyNaCl.
-            from scaler_protocol.transport.monitor_keys import Readers
-
-            self._readers = Readers(self._context, security)
-        self._socket = self._open(address)
-        try:
-            self.address = bind(self._socket, address)
-        except TransportError:
-            self.close()
-            raise
+        self._on_connected = on_connected
+        self._subscribers: dict[bytes, dict[bytes, None]] = {}
+        """By identity of the connection: its topics."""
         self._topics: Counter[bytes] = Counter()
-        self._subscriptions = 0
-        """How many there are, also to topics that are not remembered."""
+        """How many subscribers each topic has."""
+        self._stalled: dict[bytes, float] = {}
+        """Since when the queue of a subscriber has been full."""
+        self.subscriptions_made = 0
+        """How many subscriptions there have been, also those that were cancelled."""
+        self._router = RouterListener(
+            address,
+            security=security,
+            on_refused=on_refused,
+            on_connected=self._add_subscriber,
+            limits=ListenerLimits(
+                connections=CONNECTIONS_MAX,
+                connections_per_address=CONNECTIONS_PER_ADDRESS_MAX,
+                half_open=HALF_OPEN_MAX,
+                queue_messages=queue_messages,
+                events=EVENTS_MAX,
+            ),
+            new_stream=publisher_streams(security),
+        )
+        self.address = self._router.address
 
-    def _open(self, address: str) -> zmq.Socket[Any]:
-        socket: zmq.Socket[Any] = self._context.socket(zmq.XPUB)
-        configure(socket, address)
-        socket.setsockopt(zmq.SNDHWM, self._queue_messages)
-        socket.setsockopt(zmq.LINGER, 0)
-        socket.setsockopt(zmq.MAXMSGSIZE, RECEIVED_BYTES_MAX)
-        socket.setsockopt(zmq.RCVHWM, UNREAD_SUBSCRIPTIONS_MAX)
-        socket.setsockopt(zmq.XPUB_VERBOSER, 1)
-        if self._readers is not None:
-            self._readers.prepare(socket)
-        return socket
+    @property
+    def fd(self) -> int:
+        """The descriptor that becomes readable when `update_subscribers` has something to do."""
+        return self._router.fd
 
     def refresh_authorities(self) -> None:
         """Disconnect subscribers whose keys are not let in any more. To be called several times a second."""
-        if self._readers is not None and self._readers.take_revoked():
-            self._disconnect_all()
-        if self._tries_to_bind:
-            self._listen_again()
-
-    def _disconnect_all(self) -> None:
-        """libzmq cannot close the connection of one subscriber. So all are closed, and who is let in connects again by itself."""
-        self._socket.close(linger=0)
-        self._topics.clear()
-        self._subscriptions = 0
-        self._socket = self._open(self.address)
-        self._tries_to_bind = 1
-
-    def _listen_again(self) -> None:
-        try:
-            bind(self._socket, self.address)
-            self._tries_to_bind = 0
-        except TransportError as error:
-            # libzmq closes sockets in a thread of its own, so the address may still be in use. The next call tries again.
-            self._tries_to_bind += 1
-            if self._tries_to_bind == TRIES_TO_BIND_QUIETLY:
-                logger.error("monitors cannot connect again yet: %s", error)
+        self._router.refresh_authorities()
+        for identity in self._subscribers:
+            authority = self._router.authority_of(identity)
+            if authority is not None and authority.role not in READERS:
+                self._router.refuse(identity, RefusalKind.REVOKED, f"its key is a {authority.role}'s now")
+        self._drop_gone()
 
     def update_subscribers(self) -> int:
-        """Read new subscriptions and cancellations; return how many subscriptions there are to topics that are remembered."""
-        if self._tries_to_bind:
-            self._listen_again()
-        while True:
-            try:
-                event = self._socket.recv(zmq.NOBLOCK)
-            except zmq.Again:
-                return self._topics.total()
-            kind, topic = event[:1], event[1:]
-            self._subscriptions += 1 if kind == b"\1" else -1 if kind == b"\0" else 0
-            if self._subscriptions > SUBSCRIPTIONS_MAX:
-                logger.error("somebody subscribes more than %d times: monitors are disconnected", SUBSCRIPTIONS_MAX)
-                self._disconnect_all()
-                return 0
-            if kind == b"\1" and (topic in self._topics or len(self._topics) < TOPICS_MAX):
+        """Do everything that connections need; return how many subscriptions there are."""
+        for identity, (change,) in self._router.receive(_NO_LIMIT):
+            topics = self._subscribers.get(identity)
+            if topics is None:
+                continue
+            kind, topic = bytes(change[:1]), bytes(change[1:])
+            if kind != SUBSCRIBE:
+                if topic in topics:
+                    del topics[topic]
+                    self._remove(topic)
+            elif topic not in topics:
+                if len(topics) >= TOPICS_MAX:
+                    self._router.refuse(
+                        identity,
+                        RefusalKind.TOO_MANY_SUBSCRIPTIONS,
+                        f"it subscribes to more than {TOPICS_MAX} topics",
+                    )
+                    continue
+                topics[topic] = None
                 self._topics[topic] += 1
-            elif kind == b"\0" and topic in self._topics:
-                self._topics[topic] -= 1
-                if not self._topics[topic]:
-                    del self._topics[topic]
+                self.subscriptions_made += 1
+        self._drop_gone()
+        return self._topics.total()
 
     def topics(self) -> list[bytes]:
         """Return the topics with a subscription, each once."""
@@ -155,55 +144,50 @@ class Publisher:
 
     def send(self, frames: Sequence[Frame]) -> None:
         """Publish. A subscriber whose queue is full does not get the message."""
-        with contextlib.suppress(zmq.Again):
-            send_frames(self._socket, frames, zmq.NOBLOCK)
+        first = bytes(frames[0])
+        wanted = {topic for topic in self._topics if first.startswith(topic)}
+        if not wanted:
+            return
+        for identity, topics in self._subscribers.items():
+            if wanted.isdisjoint(topics):
+                continue
+            outcome = self._router.send(identity, frames)
+            if outcome is SendOutcome.FULL:
+                self._stalled.setdefault(identity, time.monotonic())
+            else:
+                self._stalled.pop(identity, None)
 
     def close(self) -> None:
-        """Close the socket. Messages that have not been sent are lost."""
-        self._socket.close()
-        if self._readers is not None:
-            self._readers.close()
-        self._context.term()
+        """Close all connections. Messages that have not been sent are lost."""
+        self._router.close()
+
+    # --- private
+
+    def _add_subscriber(self, identity: bytes) -> None:
+        self._subscribers[identity] = {}
+        if self._on_connected is not None:
+            self._on_connected(self._router.address_of(identity), self._router.authority_of(identity))
+
+    def _drop_gone(self) -> None:
+        """Forget subscribers whose connections have ended, after those that have stalled were disconnected."""
+        self._router.flush()
+        now = time.monotonic()
+        for identity, since in self._stalled.items():
+            if now >= since + STALL_SECONDS_MAX:
+                self._router.refuse(
+                    identity, RefusalKind.STALLED, f"it has read nothing for {STALL_SECONDS_MAX:g} seconds"
+                )
+        gone = [identity for identity in self._subscribers if not self._router.address_of(identity)]
+        for identity in gone:
+            self._stalled.pop(identity, None)
+            for topic in self._subscribers.pop(identity):
+                self._remove(topic)
+
+    def _remove(self, topic: bytes) -> None:
+        self._topics[topic] -= 1
+        if not self._topics[topic]:
+            del self._topics[topic]
 
 
-class Subscriber:
-    """A connected SUB that takes everything, or only messages whose first frame begins with one of `topics`."""
-
-    def __init__(self, address: str, topics: Sequence[bytes] = (b"",), *, security: PeerSecurity | None = None) -> None:
-        self._context: zmq.Context[Any] = zmq.Context(1)
-        self._socket = self._context.socket(zmq.SUB)
-        configure(self._socket, address)
-        if security is not None:
-            # Imported late: it needs PyNaCl.
-            from scaler_protocol.transport.monitor_keys import introduce
-
-            introduce(self._socket, security)
-        self._socket.setsockopt(zmq.RCVHWM, RECEIVE_QUEUE_MESSAGES)
-        for topic in topics:
-            self._socket.setsockopt(zmq.SUBSCRIBE, topic)
-        self.watch = SubscriptionWatch(self._socket, address, keyed=security is not None)
-        """Whether there is a connection, and why not; `receive` keeps it up to date."""
-        try:
-            connect(self._socket, address)
-        except TransportError:
-            self.close()
-            raise
-
-    @property
-    def fd(self) -> int:
-        """The descriptor that becomes readable when messages may have arrived."""
-        return descriptor(self._socket)
-
-    def receive(self, timeout_seconds: float) -> list[Frame] | None:
-        """Return the next message, or None when none came in time."""
-        came = self._socket.poll(int(timeout_seconds * 1000))
-        self.watch.look()
-        if not came:
-            return None
-        return receive_frames(self._socket)
-
-    def close(self) -> None:
-        """Close the socket."""
-        self.watch.close()
-        self._socket.close(linger=0)
-        self._context.term()
+_NO_LIMIT = 1_000_000
+"""More messages than subscribers may send in a turn."""

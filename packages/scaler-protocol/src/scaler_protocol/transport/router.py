@@ -13,43 +13,35 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from scaler_protocol.errors import WireError
-from scaler_protocol.transport.admission import (
-    CONNECTIONS_PER_ADDRESS_MAX,
-    HALF_OPEN_MAX,
-    Admission,
-    OnRefused,
-    Origin,
-    RefusalKind,
-    kind_of,
-)
+from scaler_protocol.transport.admission import Admission, OnRefused, Origin, RefusalKind, kind_of
 from scaler_protocol.transport.endpoints import listen, prepare
 from scaler_protocol.transport.epoll import IN, OUT, Epoll
+from scaler_protocol.transport.limits import ListenerLimits
 from scaler_protocol.transport.stream import Stream
 from scaler_protocol.transport.streams import router_streams
 from scaler_protocol.transport.unfinished import UnfinishedMessages, half_of_memory
 from scaler_protocol.wire.envelope import Frame
 
 if TYPE_CHECKING:
+    import socket
+
     from scaler_protocol.security.authority import Authority
     from scaler_protocol.security.credentials import ServerSecurity
 
-QUEUE_MESSAGES_MAX = 100_000
+LIMITS = ListenerLimits()
+"""Of a listener that is told no others."""
+
 QUEUE_BYTES_MAX = 1024**3
+"""Most bytes of messages that wait for one peer."""
 
 BACKLOG = 4096
 """Connections that the system queues: after a restart, all peers connect at once."""
-
-EVENTS_MAX = 256
-"""Most peers that are read in one turn."""
 
 HANDSHAKE_SECONDS_MAX = 10.0
 """How long a connection may take until it has sent its identity."""
 
 ACCEPT_PAUSE_SECONDS = 1.0
 """Pause after the process has run out of descriptors. During it, connections have no longer for their handshake."""
-
-ACCEPTS_MAX = 256
-"""Most connections accepted in one turn, so that other peers get theirs."""
 
 _ANONYMOUS_BYTES = 4
 
@@ -109,21 +101,23 @@ class RouterListener:
         *,
         security: ServerSecurity | None = None,
         on_refused: OnRefused | None = None,
-        connections_per_address_max: int = CONNECTIONS_PER_ADDRESS_MAX,
-        half_open_max: int = HALF_OPEN_MAX,
-        unfinished_bytes_max: int | None = None,
+        on_connected: Callable[[bytes], None] | None = None,
+        limits: ListenerLimits = LIMITS,
+        new_stream: Callable[[socket.socket], Stream] | None = None,
     ) -> None:
         """`on_taken` is called if a message of an `InProcessLink` waits for `receive`, which `fd` does not show.
 
         With `security`, peers must have a key that it knows. `on_refused` is called for each connection that is refused or
-        closed for what it sent. This machine's own connections are not limited by address. `half_open_max` limits connections
-        whose handshake is not over; if there are more, the oldest is closed. `unfinished_bytes_max`: see `UnfinishedMessages`.
+        closed for what it sent, `on_connected` with the identity of each whose handshake is over. `new_stream` makes the
+        streams of connections, if they are not those of a ROUTER.
         """
         self._security = security
-        self._new_stream = router_streams(security)
-        self._admission = Admission(connections_per_address_max, on_refused)
-        self._half_open_max = half_open_max
-        self._unfinished = UnfinishedMessages[_Peer](unfinished_bytes_max or half_of_memory(), self._refuse_for)
+        self._new_stream = new_stream or router_streams(security)
+        self._admission = Admission(limits, on_refused)
+        self._on_connected = on_connected
+        self._half_open_max, self._events_max = limits.half_open, limits.events
+        self._queue_messages_max = limits.queue_messages
+        self._unfinished = UnfinishedMessages[_Peer](limits.unfinished_bytes or half_of_memory(), self._refuse_for)
         listeners, self.address = listen(address, BACKLOG)
         self._listeners = {listener.fileno(): listener for listener in listeners}
         self._epoll = Epoll()
@@ -161,7 +155,7 @@ class RouterListener:
     def wait(self, seconds: float) -> bool:
         """Sleep until `receive` has something to do or so many seconds; return whether it has."""
         if not self._received and not self._ready:
-            self._ready = self._epoll.poll(seconds, EVENTS_MAX)
+            self._ready = self._epoll.poll(seconds, self._events_max)
         return bool(self._received) or bool(self._ready)
 
     @property
@@ -179,7 +173,7 @@ class RouterListener:
             self._looked_away = True
         else:
             self._looked_away = False
-            ready = self._ready or self._epoll.poll(0, EVENTS_MAX)
+            ready = self._ready or self._epoll.poll(0, self._events_max)
             self._ready = []
             for fd, events in ready:
                 if len(received) > limit:
@@ -221,7 +215,7 @@ class RouterListener:
                 return SendOutcome.GONE
             peer.under_way = True
         size = sum(map(len, frames))
-        if queue and (len(queue) >= QUEUE_MESSAGES_MAX or peer.queue_bytes + size > QUEUE_BYTES_MAX):
+        if queue and (len(queue) >= self._queue_messages_max or peer.queue_bytes + size > QUEUE_BYTES_MAX):
             return SendOutcome.FULL
         queue.append((size, frames))
         peer.queue_bytes += size
@@ -254,6 +248,13 @@ class RouterListener:
         peer = self._by_identity.get(identity)
         if peer is not None:
             self._close(peer)
+
+    def refuse(self, identity: bytes, kind: RefusalKind, reason: str) -> None:
+        """Close the connection of a peer that asks for too much, and say so as of any other that is refused."""
+        peer = self._by_identity.get(identity)
+        if peer is not None:
+            self._drop_queue(peer)
+            self._refuse(peer, kind, reason)
 
     def address_of(self, identity: bytes) -> str:
         """Return where the connection of a peer comes from, for people; empty if there is none."""
@@ -337,7 +338,7 @@ class RouterListener:
         # If there is none, it is a peer that was closed earlier in this turn.
         if listener is None:
             return
-        for _ in range(ACCEPTS_MAX):
+        for _ in range(self._events_max):
             try:
                 connected, place = listener.accept()
             except BlockingIOError:
@@ -410,6 +411,8 @@ class RouterListener:
         peer.identity = peer.stream.peer_identity or b"\0" + os.urandom(_ANONYMOUS_BYTES)
         self._displace(peer.identity)
         self._by_identity[peer.identity] = peer
+        if self._on_connected is not None:
+            self._on_connected(peer.identity)
 
     def _displace(self, identity: bytes) -> None:
         self._same_process.pop(identity, None)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from scaler_protocol.transport.stream import Stream
+from scaler_protocol.transport.subscriptions import plain_subscriber_stream
 from scaler_protocol.transport.zmtp import Decoder, SocketType
 
 if TYPE_CHECKING:
@@ -15,7 +16,18 @@ if TYPE_CHECKING:
 
 def dealer_stream(connecting: socket.socket, identity: bytes, security: PeerSecurity | None) -> Stream:
     """Return the stream of a connecting DEALER."""
-    decoder = dealer_decoder(identity, security)
+    return _connecting_stream(connecting, SocketType.DEALER, identity, security)
+
+
+def probing_stream(connecting: socket.socket, security: PeerSecurity | None) -> Stream:
+    """Return the stream of a connecting SUB that subscribes to nothing."""
+    return _connecting_stream(connecting, SocketType.SUB, b"", security)
+
+
+def _connecting_stream(
+    connecting: socket.socket, socket_type: SocketType, identity: bytes, security: PeerSecurity | None
+) -> Stream:
+    decoder = connecting_decoder(socket_type, identity, security)
     if security is None:
         return Stream(connecting, decoder)
     from scaler_protocol.transport.curve_decoder import CurveDecoder
@@ -25,13 +37,13 @@ def dealer_stream(connecting: socket.socket, identity: bytes, security: PeerSecu
     return CurveStream(connecting, decoder)
 
 
-def dealer_decoder(identity: bytes, security: PeerSecurity | None) -> Decoder:
-    """Return the receiving half of a connecting DEALER."""
+def connecting_decoder(socket_type: SocketType, identity: bytes, security: PeerSecurity | None) -> Decoder:
+    """Return the receiving half of a connecting socket."""
     if security is None:
-        return Decoder(SocketType.DEALER, identity)
+        return Decoder(socket_type, identity)
     from scaler_protocol.transport.curve_decoder import CurveClientDecoder
 
-    return CurveClientDecoder(SocketType.DEALER, identity, security)
+    return CurveClientDecoder(socket_type, identity, security)
 
 
 def router_streams(security: ServerSecurity | None) -> Callable[[socket.socket], Stream]:
@@ -42,6 +54,15 @@ def router_streams(security: ServerSecurity | None) -> Callable[[socket.socket],
     from scaler_protocol.transport.curve_stream import CurveStream
 
     return lambda connected: CurveStream(connected, CurveServerDecoder(SocketType.ROUTER, security))
+
+
+def publisher_streams(security: ServerSecurity | None) -> Callable[[socket.socket], Stream]:
+    """Return what makes the stream of a connection that a publisher has accepted."""
+    if security is None:
+        return plain_subscriber_stream
+    from scaler_protocol.transport.curve_subscriptions import CurveSubscriberStream, CurveSubscriptionDecoder
+
+    return lambda connected: CurveSubscriberStream(connected, CurveSubscriptionDecoder(SocketType.XPUB, security))
 
 
 def _plain_router_stream(connected: socket.socket) -> Stream:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import zmq
@@ -35,15 +34,6 @@ def configure(socket: zmq.Socket[Any], address: str, high_water_mark: int = HIGH
     socket.setsockopt(zmq.IPV6, 1 if "[" in address else 0)
 
 
-def bind(socket: zmq.Socket[Any], address: str) -> str:
-    """Listen; return the address bound to. Raises TransportError."""
-    try:
-        socket.bind(address)
-    except zmq.ZMQError as error:
-        raise TransportError(f"cannot listen on {address}: {_reason(error)}") from None
-    return bound_address(socket)
-
-
 def connect(socket: zmq.Socket[Any], address: str) -> None:
     """Begin to connect. Whether anybody answers is seen later. Raises TransportError if the address cannot be used."""
     try:
@@ -59,16 +49,7 @@ def _reason(error: zmq.ZMQError) -> str:
 
 # Plain integers and the low-level binding, because enums cost more than these calls, which each message makes.
 NOBLOCK = int(zmq.NOBLOCK)
-_SNDMORE = int(zmq.SNDMORE)
-_send: Any = zmq.backend.Socket.send
 _receive: Any = zmq.backend.Socket.recv
-
-
-def bound_address(socket: zmq.Socket[Any]) -> str:
-    """Return the address a socket was bound to, with the port that the system chose for port 0."""
-    endpoint = socket.getsockopt(zmq.LAST_ENDPOINT)
-    assert isinstance(endpoint, bytes)
-    return endpoint.rstrip(b"\0").decode()
 
 
 def descriptor(socket: zmq.Socket[Any]) -> int:
@@ -76,15 +57,6 @@ def descriptor(socket: zmq.Socket[Any]) -> int:
     fd = socket.getsockopt(zmq.FD)
     assert isinstance(fd, int)
     return fd
-
-
-def send_frames(socket: zmq.Socket[Any], frames: Sequence[Frame], flags: int) -> None:
-    """Send one message; large frames without copying. Sends all or nothing: if it raises zmq.Again, nothing was sent."""
-    last = frames[-1]
-    flags_more = flags | _SNDMORE
-    for frame in frames[:-1]:
-        _send(socket, frame, flags_more, len(frame) < COPY_THRESHOLD_BYTES)
-    _send(socket, last, flags, len(last) < COPY_THRESHOLD_BYTES)
 
 
 def receive_frames(socket: zmq.Socket[Any]) -> list[Frame]:

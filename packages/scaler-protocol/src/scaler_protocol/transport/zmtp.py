@@ -1,4 +1,4 @@
-"""ZMTP 3.1, ZeroMQ's wire protocol, for DEALER and ROUTER over a connected byte stream: bytes in, messages out, no socket.
+"""ZMTP 3.1, ZeroMQ's wire protocol, over a connected byte stream: bytes in, messages out, no socket.
 
 Source: https://rfc.zeromq.org/spec/23 (ZMTP 3.0) and /37 (3.1, which adds PING and PONG). The mechanism is NULL;
 `curve_decoder` has the other one. Every ZeroMQ library in any language can be the other end.
@@ -61,15 +61,25 @@ def greeting(mechanism: bytes, *, as_server: bool = False) -> bytes:
 
 
 class SocketType(Enum):
-    """Which end of a pair this is, and which one it talks to."""
+    """Which end of a connection this is, and which ones it talks to."""
 
     DEALER = b"DEALER"
     ROUTER = b"ROUTER"
+    SUB = b"SUB"
+    XPUB = b"XPUB"
 
     @property
-    def peer(self) -> SocketType:
-        """The type of socket at the other end."""
-        return SocketType.ROUTER if self is SocketType.DEALER else SocketType.DEALER
+    def peers(self) -> tuple[bytes, ...]:
+        """The types of socket that may be at the other end."""
+        return _PEERS[self]
+
+
+_PEERS = {
+    SocketType.DEALER: (b"ROUTER",),
+    SocketType.ROUTER: (b"DEALER",),
+    SocketType.SUB: (b"XPUB", b"PUB"),
+    SocketType.XPUB: (b"SUB", b"XSUB"),
+}
 
 
 def frame_short_message(frames: Sequence[Frame]) -> bytes | None:
@@ -295,7 +305,7 @@ class Decoder:
             raise WrongMechanismError(
                 mechanism.decode("ascii", "replace"),
                 self.mechanism.decode(),
-                listening=self._socket_type is SocketType.ROUTER,
+                listening=self._socket_type in (SocketType.ROUTER, SocketType.XPUB),
             )
         self._greeted = True
         self._begin_handshake()
@@ -323,10 +333,10 @@ class Decoder:
 
     def _get_ready(self, data: bytes) -> None:
         metadata = _read_properties(data)
-        wanted = self._socket_type.peer.value
-        if metadata.get(b"socket-type") != wanted:
-            found = metadata.get(b"socket-type", b"")[:20]
-            raise WrongSocketError(found.decode("ascii", "replace"), wanted.decode())
+        wanted = self._socket_type.peers
+        found = metadata.get(b"socket-type", b"")
+        if found not in wanted:
+            raise WrongSocketError(found[:20].decode("ascii", "replace"), wanted[0].decode())
         identity = metadata.get(b"identity", b"")
         if len(identity) > IDENTITY_BYTES_MAX:
             raise MalformedMessageError(f"an identity of {len(identity)} bytes; the limit is {IDENTITY_BYTES_MAX}")

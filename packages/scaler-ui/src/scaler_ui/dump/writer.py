@@ -11,7 +11,7 @@ from scaler_protocol.errors import WireError
 from scaler_protocol.monitoring.topics import FIGURES, dump_topic, dumped_task
 from scaler_protocol.service.errors import ServiceError
 from scaler_protocol.service.security_settings import peer_security
-from scaler_protocol.transport.publisher import Subscriber
+from scaler_protocol.transport.subscriber import Subscriber
 from scaler_protocol.wire.codec import decode
 from scaler_protocol.wire.messages import MonitorDump, MonitorEvents, MonitorFailures, MonitorLog, MonitorSnapshot
 from scaler_ui.dump.settings import DumpSettings

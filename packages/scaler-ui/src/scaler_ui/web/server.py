@@ -223,7 +223,7 @@ class _FreshFiles(StaticFiles):
 def run(settings: WebSettings) -> int:
     """Serve the pages until asked to stop. Returns the exit status."""
     security = peer_security(settings, "monitor", "operator")
-    check_monitor_address(settings.monitor_address, host_may_come=True, security=security)
+    check_monitor_address(settings.monitor_address, may_come=True, security=security)
     token = settings.read_token(settings.host, settings.token)
     if settings.token:
         logger.warning("--token: other users of this machine can see it in the list of processes; use --token-file")

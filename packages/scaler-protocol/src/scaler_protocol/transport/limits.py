@@ -1,0 +1,34 @@
+"""What one listener takes from its peers."""
+
+from __future__ import annotations
+
+from scaler_protocol.runtime.values import value
+
+CONNECTIONS_PER_ADDRESS_MAX = 4096
+"""By default. Many workers may share one address behind network address translation."""
+
+HALF_OPEN_MAX = 4096
+"""Most connections whose handshake is not over: after a restart, all peers connect at once."""
+
+QUEUE_MESSAGES_MAX = 100_000
+"""Most messages that wait for one peer."""
+
+EVENTS_MAX = 256
+"""Most peers that are read, and most connections that are accepted, in one turn, so that all get theirs."""
+
+
+@value
+class ListenerLimits:
+    """Connections of this machine are not limited by address."""
+
+    connections: int | None = None
+    """In all; None: as many as the process may have descriptors."""
+    connections_per_address: int = CONNECTIONS_PER_ADDRESS_MAX
+    half_open: int = HALF_OPEN_MAX
+    """Connections whose handshake is not over; if there are more, the oldest is closed."""
+    queue_messages: int = QUEUE_MESSAGES_MAX
+    """Messages that wait for one peer."""
+    unfinished_bytes: int | None = None
+    """Of messages that have arrived in part, see `UnfinishedMessages`; None: half of the memory."""
+    events: int = EVENTS_MAX
+    """Peers read and connections accepted in a turn."""
