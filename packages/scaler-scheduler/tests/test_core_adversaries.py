@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 
 import pytest
@@ -21,6 +22,11 @@ ATTEMPTS = 10_000
 
 def results(client: bytes, number: int, attempt: int = 1, **columns: object) -> m.ResultBatch:
     return m.ResultBatch(client, [number], [attempt], Packed.of([b"Pforged"]), **columns)  # type: ignore[arg-type]
+
+
+def graph_of_two(client: Client, first: int) -> m.GraphSubmit:
+    """Two rows, the second of which waits for the first and is wanted."""
+    return m.GraphSubmit(client.id, first, (FUNCTION,), Packed.of([b"", b""]), [0, 1], [0], [1])
 
 
 def disconnected(harness: Harness) -> list[bytes]:
@@ -337,6 +343,57 @@ class TestLimits:
         agent = Agent(harness, "agent")
         agent.run_all()
         assert len(client.results()) == 50
+
+    def test_a_batch_of_too_many_tasks_ends_its_clients_session(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("scaler_scheduler.core.client_requests.BATCH_TASKS_MAX", 10)
+        harness = Harness()
+        client = Client(harness, "client")
+        client.define()
+        client.submit(10)
+        assert disconnected(harness) == []
+        client.submit(11)
+        assert disconnected(harness) == [client.id]
+
+    def test_unfinished_tasks_of_a_client_are_limited(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("scaler_scheduler.core.records.CLIENT_TASKS_MAX", 10)
+        harness = Harness()
+        client, other = Client(harness, "client"), Client(harness, "other")
+        for each in (client, other):
+            each.define()
+            for _ in range(10):
+                each.submit()
+        harness.advance(1.0)
+        assert disconnected(harness) == []
+        client.submit()
+        harness.advance(1.0)
+        assert disconnected(harness) == [client.id]
+
+    @pytest.mark.parametrize(("limit", "value"), [("CLIENT_GRAPHS_MAX", 3), ("CLIENT_GRAPH_BYTES_MAX", 4 * 2 * 50)])
+    def test_unfinished_graphs_of_a_client_are_limited(
+        self, limit: str, value: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(f"scaler_scheduler.core.records.{limit}", value)
+        harness = Harness()
+        client = Client(harness, "client")
+        client.define()
+        for number in range(3):
+            client.send(graph_of_two(client, 10 * number))
+        harness.advance(1.0)
+        assert disconnected(harness) == []
+        client.send(graph_of_two(client, 30))
+        harness.advance(1.0)
+        assert disconnected(harness) == [client.id]
+
+    def test_cancelling_very_many_rows_of_very_many_graphs_takes_no_time(self) -> None:
+        harness = Harness()
+        client = Client(harness, "client")
+        client.define()
+        for number in range(1000):
+            client.send(graph_of_two(client, 10 * number))
+        began = time.monotonic()
+        client.send(m.TaskCancel(client.id, range(200_000)))
+        assert time.monotonic() < began + 5.0
+        assert len(client.results()) == 1000
 
     def test_long_farewells_are_cut(self) -> None:
         harness = Harness()

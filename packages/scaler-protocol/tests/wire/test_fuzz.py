@@ -173,13 +173,39 @@ def test_limits() -> None:
 
 
 def test_a_header_over_the_limit_is_refused_before_it_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scaler_protocol.wire.codec.HEADER_BYTES_MAX", 1000)
+    monkeypatch.setattr("scaler_protocol.wire.codec.GRAPH_HEADER_BYTES_MAX", 1000)
     with pytest.raises(MessageTooLargeError, match="header of 1001 bytes"):
         decode([bytes(1001)])
     monkeypatch.setattr("scaler_protocol.wire.codec.MESSAGE_BYTES_MAX", 3000)
     header = encode(m.Drain())[0]
     with pytest.raises(MessageTooLargeError, match="message over 3000 bytes"):
         decode([header, bytes(2000), bytes(2000)])
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        m.TaskCancel(bytes(16), range(200)),
+        m.ObjectDelete(1, bytes(16), (bytes(16),) * 100),
+        m.TaskBatch(bytes(16), range(200), (bytes(16),), Packed.of([b""] * 200)),
+    ],
+)
+def test_only_graphs_have_very_large_headers(message: m.Message, monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = encode(message)
+    monkeypatch.setattr("scaler_protocol.wire.codec.HEADER_BYTES_MAX", 1000)
+    with pytest.raises(MessageTooLargeError, match="at most 1000"):
+        decode(frames)
+    graph = m.GraphSubmit(bytes(16), 0, (bytes(16),), Packed.of([b""] * 200), [0] * 200, (), ())
+    assert isinstance(decode(encode(graph)), m.GraphSubmit)
+
+
+def test_long_lists_are_refused_before_their_elements_are_read() -> None:
+    hello = m.Hello(m.Role.CLIENT, "me", bytes(16), capabilities=tuple((f"c{n}", n) for n in range(10_001)))
+    with pytest.raises(MalformedMessageError, match="a list of 10001 elements; at most 10000"):
+        decode(encode(hello))
+    hello = m.Hello(m.Role.AGENT, "me", bytes(16), worker_names=("",) * 200_001)
+    with pytest.raises(MalformedMessageError, match="a list of 200001 elements; at most 200000"):
+        decode(encode(hello))
 
 
 def test_lists_that_claim_to_be_huge_cost_nothing() -> None:

@@ -24,13 +24,26 @@ from scaler_protocol.objects.segments.place import PLACE_BYTES
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.column_table import Shape, columns_of, wire_name
 from scaler_protocol.wire.columns import EMPTY, Packed, column_reader, pack_column, split_ids, unpack_column
-from scaler_protocol.wire.envelope import FRAMES_MAX, HEADER_BYTES_MAX, MESSAGE_BYTES_MAX, Frame, raw_view
+from scaler_protocol.wire.envelope import (
+    FRAMES_MAX,
+    GRAPH_HEADER_BYTES_MAX,
+    HEADER_BYTES_MAX,
+    MESSAGE_BYTES_MAX,
+    Frame,
+    raw_view,
+)
 from scaler_protocol.wire.flat import SHAPE_START, FlatStruct, Reader
 from scaler_protocol.wire.one_row import one_row_of
 from scaler_protocol.wire.text import with_writable_text
 
 TRAVERSALS_MAX = 4
 TRAVERSAL_WORDS_MIN = 1024
+
+ELEMENTS_MAX = 200_000
+"""Most texts or structs of one list in a header. Each takes microseconds to read."""
+
+CAPABILITIES_MAX = 10_000
+"""Most capabilities that are read. A scheduler accepts a thousand, and says so."""
 
 NESTING_MAX = 8
 """Deepest nesting of structs and lists in a header. The schema needs five: message, its kind, a list, a struct in it, a text."""
@@ -179,7 +192,15 @@ def _write_capabilities(value: m.Capabilities) -> list[_Capability]:
     return [_Capability(name, amount) for name, amount in value]
 
 
+def _limit_elements(value: Any, limit: int = ELEMENTS_MAX) -> Any:
+    """Return a list of texts or structs. Raises ValueError if it is too long, before any element is read."""
+    if len(value) > limit:
+        raise ValueError(f"a list of {len(value)} elements; at most {limit} are accepted")
+    return value
+
+
 def _read_capabilities(value: Any) -> m.Capabilities:
+    _limit_elements(value, CAPABILITIES_MAX)
     return tuple((item.name, item.value) for item in value)
 
 
@@ -189,12 +210,18 @@ def _capabilities() -> list[_Field]:
 
 
 def _texts(*attributes: str) -> list[_Field]:
-    return [_Field(a, wire_name(a), list, lambda value: tuple(str(text) for text in value)) for a in attributes]
+    def read(value: Any) -> tuple[str, ...]:
+        return tuple(str(text) for text in _limit_elements(value))
+
+    return [_Field(a, wire_name(a), list, read) for a in attributes]
 
 
 def _structs(message_type: type[Any], fields: Sequence[_Field], *attributes: str) -> list[_Field]:
     def read(values: Any) -> tuple[Any, ...]:
-        return tuple(message_type(**{f.attribute: f.read(getattr(value, f.wire)) for f in fields}) for value in values)
+        return tuple(
+            message_type(**{f.attribute: f.read(getattr(value, f.wire)) for f in fields})
+            for value in _limit_elements(values)
+        )
 
     return [_Field(a, wire_name(a), _same, read, tuple(fields)) for a in attributes]
 
@@ -815,7 +842,7 @@ def encode_with_library(message: m.Message) -> list[Frame]:
         payload = list(value) if isinstance(value, list) else [value]
     frames: list[Frame] = [builder.to_bytes(), *payload]
     # A receiver would close the connection because of a larger one, and then be sent the same again.
-    check_limits(frames)
+    check_limits(frames, _header_bytes_max(layout.message_type))
     return frames
 
 
@@ -846,10 +873,10 @@ def decode(frames: Sequence[Frame]) -> m.Message:
         flat = _FLAT_BY_SHAPE.get(header[SHAPE_START : SHAPE_START + _SHAPE_BYTES])
         if flat is not None and (one := flat.one_row.read(header, payload)) is not None:
             return one  # type: ignore[no-any-return]
-    check_limits(frames)
-    header = bytes(frames[0])
+    header = bytes(frames[0]) if frames else b""
     flat = _FLAT_BY_SHAPE.get(header[SHAPE_START : SHAPE_START + _SHAPE_BYTES])
     if flat is not None:
+        check_limits(frames, HEADER_BYTES_MAX)
         try:
             message = flat.decode(header, frames[1:])
             if message is not None:
@@ -861,7 +888,7 @@ def decode(frames: Sequence[Frame]) -> m.Message:
 
 def decode_with_library(frames: Sequence[Frame]) -> m.Message:
     """As `decode`, always through the Cap'n Proto library."""
-    check_limits(frames)
+    check_limits(frames, GRAPH_HEADER_BYTES_MAX)
     header = bytes(frames[0])
     # Every word is read about once. A list of 2²⁹ elements without size takes one word and minutes to walk: the library
     # counts its elements against this limit.
@@ -869,22 +896,30 @@ def decode_with_library(frames: Sequence[Frame]) -> m.Message:
     try:
         with _Message.from_bytes(header, traversal_limit_in_words=words, nesting_limit=NESTING_MAX) as reader:
             return _decode(str(reader.which()), reader, frames)
-    except MalformedMessageError:
+    except (MalformedMessageError, MessageTooLargeError):
         raise
     except (capnp.KjException, ValueError, TypeError, AttributeError, OverflowError, UnicodeDecodeError) as error:
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise MalformedMessageError(f"not a message of this protocol: {text}") from None
 
 
-def check_limits(frames: Sequence[Frame]) -> None:
+_WITH_LARGE_HEADERS = (m.GraphSubmit, m.MonitorDump)
+"""A graph is one message, and the text of a dump is in its header."""
+
+
+def _header_bytes_max(message_type: type[Any]) -> int:
+    return GRAPH_HEADER_BYTES_MAX if message_type in _WITH_LARGE_HEADERS else HEADER_BYTES_MAX
+
+
+def check_limits(frames: Sequence[Frame], header_bytes_max: int) -> None:
     """Raise unless there are frames, and not too many or too large ones."""
     count = len(frames)
     if count == 0:
         raise MalformedMessageError("a message without frames")
     if count > FRAMES_MAX:
         raise MessageTooLargeError(f"{count} frames in one message; at most {FRAMES_MAX} are accepted")
-    if len(frames[0]) > HEADER_BYTES_MAX:
-        raise MessageTooLargeError(f"a header of {len(frames[0])} bytes; at most {HEADER_BYTES_MAX} are accepted")
+    if len(frames[0]) > header_bytes_max:
+        raise MessageTooLargeError(f"a header of {len(frames[0])} bytes; at most {header_bytes_max} are accepted")
     if count > 1 and sum(map(len, frames)) > MESSAGE_BYTES_MAX:
         raise MessageTooLargeError(f"a message over {MESSAGE_BYTES_MAX} bytes")
 
@@ -898,6 +933,7 @@ def _decode(member: str, reader: Any, frames: Sequence[Frame]) -> m.Message:
             _check_client(message)
         return message  # type: ignore[no-any-return]
     layout = _BY_MEMBER[member]
+    check_limits(frames, _header_bytes_max(layout.message_type))
     if not layout.fields:
         return layout.message_type()  # type: ignore[no-any-return]
     body = getattr(reader, member)

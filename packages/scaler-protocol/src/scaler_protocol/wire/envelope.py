@@ -20,8 +20,11 @@ RESEND = 2
 
 Frame = bytes | bytearray | memoryview
 
-HEADER_BYTES_MAX = 256 * 1024 * 1024
-"""Largest header frame. Columns of a batch of a million tasks fit several times over."""
+HEADER_BYTES_MAX = 32 * 1024 * 1024
+"""Largest header frame of a message that is no graph: reading it, or doing what a million rows say, takes about a second."""
+
+GRAPH_HEADER_BYTES_MAX = 256 * 1024 * 1024
+"""Largest header frame of a graph, which is one message. Columns of a million rows fit several times over."""
 
 MESSAGE_BYTES_MAX = 4 * 1024**3
 """Largest sum of all frames of one message, and so the largest single frame."""

@@ -16,6 +16,7 @@ from scaler_scheduler.core.graph_rows import GraphRows
 from scaler_scheduler.core.graphs import Graph
 from scaler_scheduler.core.ignored_capabilities import tell_ignored
 from scaler_scheduler.core.lifecycle import TaskLifecycle
+from scaler_scheduler.core.limits import BATCH_TASKS_MAX
 from scaler_scheduler.core.records import AgentRecord, ClientRecord, Task, TaskOptions
 from scaler_scheduler.core.sessions import Handler
 from scaler_scheduler.core.shutdown import Shutdown
@@ -64,6 +65,8 @@ class ClientRequests:
         if len(numbers) == 1 and not batch.function_indexes:
             tasks = [Task(numbers[0], functions[0], bytes(batch.payloads.data), options)]
         else:
+            if len(numbers) > BATCH_TASKS_MAX:
+                raise SessionError(f"a batch of {len(numbers)} tasks; at most {BATCH_TASKS_MAX} are accepted")
             payloads = batch.payloads.split()
             if len(batch.function_indexes):
                 per_task: Iterable[bytes] = [functions[index] for index in batch.function_indexes]
@@ -110,16 +113,19 @@ class ClientRequests:
 
     def _on_task_cancel(self, client: ClientRecord, message: m.TaskCancel, now: float) -> None:
         to_agents: dict[AgentRecord, list[Task]] = {}
+        others: list[int] = []
         for number in message.numbers:
             task = client.tasks.get(number)
             if task is None:
-                self._rows.cancel(client, number, now)
+                others.append(number)
             elif task.agent is not None:
                 if not task.canceled:
                     self._lifecycle.note_cancellation(task)
                     to_agents.setdefault(task.agent, []).append(task)
             else:
                 self._answers.withdraw(task, m.Status.CANCELED, b"", now)
+        if others and client.graphs:
+            self._rows.cancel(client, others, now)
         for agent, tasks in to_agents.items():
             self._dispatch.cancel(agent, tasks)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
 from scaler_protocol.wire import messages as m
@@ -47,11 +48,14 @@ class GraphRows:
         """The client is gone."""
         client.graphs.clear()
 
-    def cancel(self, client: ClientRecord, number: int, now: float) -> None:
-        """Cancel a row that waits for its predecessors; any other number is passed over."""
-        graph = client.graph_of(number)
-        if graph is not None and graph.states[number - graph.first_number] == RowState.WAITING:
-            self.fail(client, graph, number - graph.first_number, m.Status.CANCELED, b"", 0, now)
+    def cancel(self, client: ClientRecord, numbers: Iterable[int], now: float) -> None:
+        """Cancel rows that wait for their predecessors; any other number is passed over."""
+        ordered = sorted(set(numbers))
+        for graph in list(client.graphs):
+            first = graph.first_number
+            for number in ordered[bisect_left(ordered, first) : bisect_left(ordered, first + graph.row_count)]:
+                if graph.states[number - first] == RowState.WAITING:
+                    self.fail(client, graph, number - first, m.Status.CANCELED, b"", 0, now)
 
     def finish(
         self,

@@ -37,6 +37,10 @@ CHAIN_MICROSECONDS = 20_000.0
 DURATION_WEIGHT_KEPT = 0.9
 """Weight of earlier rows in the mean duration, when a row ends."""
 
+ROW_BYTES = 50
+DEPENDENCY_BYTES = 20
+"""Memory of a row, and of a dependency, about."""
+
 Holder = TypeVar("Holder", bound=Hashable)
 """Who may hold the objects of a result. The graph only compares holders."""
 
@@ -98,6 +102,8 @@ class Graph(Generic[Holder]):
         rows = len(message.payloads)
         self.first_number = message.first_number
         self.row_count = rows
+        self.size_bytes = ROW_BYTES * rows + DEPENDENCY_BYTES * len(message.dependencies) + len(message.payloads.data)
+        """About how much memory it takes, results apart."""
         self.is_reannounced = bool(message.flags & TaskFlag.REANNOUNCED)
         """Whether an earlier scheduler knew it, so that agents may hold tasks of it."""
         self.attempts_before = 0

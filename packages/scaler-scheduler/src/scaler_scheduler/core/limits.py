@@ -22,6 +22,16 @@ REASON_CHARACTERS_MAX = 1000
 CAPABILITIES_MAX = 1000
 """Most capabilities of an agent, or of a batch of tasks."""
 
+BATCH_TASKS_MAX = 100_000
+"""Most tasks of a batch. Clients send 4,096; more would keep everybody else waiting."""
+
+CLIENT_TASKS_MAX = 10_000_000
+"""Most unfinished tasks of a client. Clients keep 50,000 here, rows of graphs apart."""
+
+CLIENT_GRAPHS_MAX = 100_000
+CLIENT_GRAPH_BYTES_MAX = 4 << 30
+"""Most unfinished graphs of a client, and what they take in all."""
+
 OPTIONS_MAX = 10_000
 """Most combinations of options of one client's tasks that are kept for its further tasks."""
 

@@ -23,7 +23,13 @@ from scaler_protocol.wire.batch_rows import Carried
 from scaler_protocol.wire.messages import Capabilities, Heartbeat, Hello
 from scaler_scheduler.core.events import Peer
 from scaler_scheduler.core.graphs import Graph
-from scaler_scheduler.core.limits import OPTIONS_MAX, excess_of_capabilities
+from scaler_scheduler.core.limits import (
+    CLIENT_GRAPH_BYTES_MAX,
+    CLIENT_GRAPHS_MAX,
+    CLIENT_TASKS_MAX,
+    OPTIONS_MAX,
+    excess_of_capabilities,
+)
 
 Names = frozenset[str]
 """Capability names."""
@@ -308,6 +314,17 @@ class ClientRecord(_SessionRecord):
         for graph in self.graphs:
             if graph.first_number <= number < graph.first_number + graph.row_count:
                 return graph
+        return None
+
+    def excess(self) -> str | None:
+        """Return what of this client's is too much to keep; None if nothing."""
+        if len(self.tasks) > CLIENT_TASKS_MAX:
+            return f"it has {len(self.tasks)} unfinished tasks, at most {CLIENT_TASKS_MAX} are accepted"
+        if len(self.graphs) > CLIENT_GRAPHS_MAX:
+            return f"it has {len(self.graphs)} unfinished graphs, at most {CLIENT_GRAPHS_MAX} are accepted"
+        size = sum(graph.size_bytes for graph in self.graphs)
+        if size > CLIENT_GRAPH_BYTES_MAX:
+            return f"its unfinished graphs take {size} bytes, at most {CLIENT_GRAPH_BYTES_MAX} are accepted"
         return None
 
 

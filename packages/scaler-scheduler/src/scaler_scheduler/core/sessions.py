@@ -265,7 +265,10 @@ class PeerSessions:
             is_agent = isinstance(record, AgentRecord)
             timeout = self._config.worker_timeout_seconds if is_agent else self._config.client_timeout_seconds
             silent = now - record.last_seen
-            if record.overflowed:
+            excess = record.excess() if isinstance(record, ClientRecord) else None
+            if excess is not None:
+                self.give_up(record.peer, excess, now)
+            elif record.overflowed:
                 self.give_up(record.peer, "it does not keep up with what it is sent", now, retain=True)
             elif isinstance(record, AgentRecord) and now >= record.lost_at:
                 self._outbox.log("warning", f"agent {record.name} lost its connection and did not come back: given up")
