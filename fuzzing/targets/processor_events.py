@@ -20,6 +20,7 @@ from scaler_worker.core import AgentCore, AgentOptions, effects, events
 from scaler_worker.processor import records
 from scaler_worker.processor.records import Kind
 from scaler_worker.processor.result_records import one_result_parts, results_parts
+from scaler_worker.shell.arriving_records import ArrivingRecords, UnsentMessages
 from scaler_worker.shell.processor_link import ProcessorLink
 
 CLIENT, FUNCTION = b"c" * 16, b"f" * 16
@@ -63,7 +64,15 @@ class _Agent:
         self.step(events.Start())
         self.step(events.Incoming(*self.peer.welcome(object_storage_address="tcp://127.0.0.1:1")))
         number, slot = self.started.pop()
-        self.link = ProcessorLink(number, slot, reactor, self.step, lambda _module: None)
+        self.link = ProcessorLink(
+            number,
+            slot,
+            reactor,
+            self.step,
+            lambda _module: None,
+            ArrivingRecords(),
+            UnsentMessages(lambda: False),
+        )
         self.step(events.ProcessorReady(number, 1000))
         self.step(events.Incoming(*self.peer.say(m.FunctionDefine(CLIENT, (FUNCTION,), Packed.of([b"P"])))))
         tasks = m.TaskBatch(CLIENT, range(TASKS), (FUNCTION,), Packed.of([b"P"] * TASKS), attempts=[1] * TASKS)

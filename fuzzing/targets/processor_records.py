@@ -9,6 +9,7 @@ from fuzzing.frames import joined, messages_of
 from scaler_worker.processor import records
 from scaler_worker.processor.result_records import one_result_parts, read_one_result, read_results, results_parts
 from scaler_worker.processor.task_records import read_tasks
+from scaler_worker.shell.arriving_records import RecordAssembler
 
 READERS = (
     read_one_result,
@@ -42,7 +43,7 @@ def seeds() -> list[bytes]:
 
 def run(data: bytes) -> None:
     """See `fuzzing`. The errors are those after which an agent replaces the processor."""
-    assembler = records.Assembler(bounded=True)
+    assembler = RecordAssembler(lambda _held: None)
     for packet in messages_of(data):
         if not packet:
             # As for a closed channel.

@@ -666,7 +666,24 @@ def test_relays_find_the_processor_their_client_lives_in() -> None:
 def test_clients_inside_a_dead_processor_are_reported_gone() -> None:
     harness = AgentHarness(slots=1)
     harness.step(events.RelayOpened(0, OTHER))
+    harness.step(events.RelayFrames(0, OTHER, [b"hello"]))
     harness.step(events.ProcessorExited(0, None, "killed"))
+    assert harness.said(m.ClientGone) == [m.ClientGone(OTHER)]
+
+
+def test_clients_of_which_the_scheduler_never_heard_are_not_reported_gone() -> None:
+    """Otherwise a task could make so many, while nothing can be told, that the agent has no memory left."""
+    harness = AgentHarness(slots=1, ready=False)
+    for number in range(1000):
+        client = number.to_bytes(16, "big")
+        harness.step(events.RelayOpened(0, client))
+        harness.step(events.RelayFrames(0, client, [b"hello"]))
+        harness.step(events.RelayClosed(0, client))
+    harness.welcome()
+    assert harness.said(m.ClientGone) == []
+    harness.step(events.RelayOpened(0, OTHER))
+    harness.step(events.RelayFrames(0, OTHER, [b"hello"]))
+    harness.step(events.RelayClosed(0, OTHER))
     assert harness.said(m.ClientGone) == [m.ClientGone(OTHER)]
 
 
@@ -967,6 +984,7 @@ def test_failed_items_of_a_chunk_are_told_before_its_result() -> None:
     harness.submit([7])
     harness.step(events.ChunkFailures(0, 0, 2, b"the first"))
     harness.step(events.ChunkFailures(0, 5, 2, b"of no task"))
+    harness.step(events.ChunkFailures(0, 0, 2, b"the first once more"))
     assert harness.said(m.ChunkFailures) == [m.ChunkFailures(CLIENT, 7, 1, 2, b"the first")]
 
 

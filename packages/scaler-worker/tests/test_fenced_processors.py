@@ -24,6 +24,10 @@ from scaler_protocol.testing.readable_python import readable_python
 from scaler_protocol.testing.waiting import wait_until
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.messages import Status
+from scaler_worker.processor.descriptors import FIRST_NUMBER
+from scaler_worker.processor.records import PACKET_BYTES_MAX, Kind
+from scaler_worker.shell.arriving_records import HELD_BYTES_MAX
+from scaler_worker.shell.copy_turns import COPIED_BYTES_MAX
 
 Start = Callable[..., tuple[FakeScheduler, "subprocess.Popen[str]"]]
 
@@ -242,6 +246,68 @@ def test_a_task_that_spoils_the_objects_of_its_host_does_not_end_the_agent(start
     wait_until(lambda: _is_zombie(pid), 10)
     status, payload = end_of(scheduler, bytes, 8 * MIB)
     assert (status, payload[:1]) == (Status.SUCCESS, OBJECT)
+
+
+def peak_bytes(pid: int) -> int:
+    """Return the most memory that a process has had."""
+    (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM:")]
+    return int(line.split()[1]) * 1024
+
+
+def _send_without_end(kind: int, packet_bytes: int, descriptor: int) -> None:
+    import socket
+
+    channel = socket.socket(fileno=os.dup(descriptor))
+    packet = bytes((kind, 1)).ljust(packet_bytes, b"x")
+    while True:
+        channel.send(packet)
+
+
+@as_root
+@pytest.mark.parametrize("kind", [Kind.RELAY, Kind.RESULTS])
+def test_records_without_an_end_do_not_fill_the_memory_of_the_agent(start: Start, kind: Kind) -> None:
+    limit = 256 * MIB
+    scheduler, agent = start("--user", "nobody", "--processor-memory-limit-bytes", str(limit), workers=4)
+    call = arguments(int(kind), PACKET_BYTES_MAX, FIRST_NUMBER)
+    outcomes = scheduler.wait_for_results(scheduler.submit(_send_without_end, [call] * 4), 50)
+    assert all(status == Status.PROCESSOR_DIED and b"MiB in one record" in text for status, text in outcomes)
+    # What may have arrived of all of them, one whole record, and the agent itself.
+    assert peak_bytes(agent.pid) < HELD_BYTES_MAX + limit + 128 * MIB
+    assert run(scheduler, os.getuid) == pwd.getpwnam("nobody").pw_uid
+
+
+@as_root
+def test_a_result_that_costs_its_task_nothing_costs_the_agent_nothing(start: Start) -> None:
+    scheduler, agent = start("--user", "nobody")
+
+    def make(size: int) -> bytes:
+        import struct
+
+        from scaler_worker.processor import host_objects
+
+        def write(folder: str, object_id: bytes, *_: object) -> int:
+            with open(f"{folder}/{object_id.hex()}", "wb") as sparse:
+                sparse.write(struct.pack("=QQ", 1, size - 64).ljust(64, b"\0"))
+                sparse.truncate(size)
+            return 1
+
+        vars(host_objects)["write_object"] = write
+        return bytes(MIB)
+
+    status, text = end_of(scheduler, make, 1 << 31)
+    assert status == Status.STORAGE_FAILED
+    assert b"its file cannot be read: not all of it was written" in text
+    assert peak_bytes(agent.pid) < 256 * MIB
+
+
+@as_root
+def test_copies_of_large_results_have_a_bound_together(start: Start) -> None:
+    scheduler, agent = start("--user", "nobody", workers=4)
+    size = 250 * MIB
+    outcomes = scheduler.wait_for_results(scheduler.submit(bytes, [arguments(size)] * 4), 50)
+    assert all(status == Status.SUCCESS and payload[:1] == OBJECT for status, payload in outcomes)
+    assert sum(len(buffer) for stored in scheduler.objects.values() for buffer in stored) >= 4 * size
+    assert peak_bytes(agent.pid) < COPIED_BYTES_MAX + 128 * MIB
 
 
 @as_root
@@ -535,6 +601,36 @@ def test_each_processor_has_a_temporary_folder_that_ends_with_it(start: Start, u
     other = Path(run(scheduler, _temporary))
     assert other.parent != path.parent
     wait_until(lambda: not path.parent.exists(), 10)
+
+
+def _leave_a_folder_that_never_ends() -> str:
+    """Have a process, which outlives the processor, make more in its temporary folder than can be removed."""
+    import tempfile
+
+    folder = tempfile.gettempdir()
+    if not os.fork():
+        os.setsid()
+        inside = os.open(folder, os.O_RDONLY)
+        number = 0
+        while True:
+            number += 1
+            with contextlib.suppress(OSError):
+                os.mkdir(str(number), dir_fd=inside)
+    wait_until(lambda: len(os.listdir(folder)) > 1000, 20)
+    return folder
+
+
+@as_root
+def test_removing_the_folder_of_a_task_keeps_nobody_waiting(start: Start) -> None:
+    scheduler, _ = start("--private-temporary-folder", "--user", "nobody")
+    folder = Path(run(scheduler, _leave_a_folder_that_never_ends))
+    end_of(scheduler, os._exit, 3)
+    # Another processor starts meanwhile, and ends, and so on.
+    for _ in range(3):
+        assert run(scheduler, os.getuid) == pwd.getpwnam("nobody").pw_uid
+        end_of(scheduler, os._exit, 3)
+    assert not folder.exists()
+    assert any(path.name.startswith("aside-") for path in folder.parent.iterdir())
 
 
 LEAVING = ("--private-temporary-folder", "--processor-memory-limit-bytes", str(128 * MIB))

@@ -24,6 +24,7 @@ WRITERS = {
     "lent_unasked": {"lending"},
     "lent_index": {"lending"},
     "fault": {"lifecycle"},
+    "failures_index": {"reporting"},
     "clients": {"nesting"},
     # One adds, `Processor` itself forgets those that are over.
     "endings": {"endings"},

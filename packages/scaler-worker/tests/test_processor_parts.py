@@ -33,8 +33,6 @@ from scaler_worker.processor.page import PAGE_BYTES, RunningPage
 from scaler_worker.processor.preload import PreloadError, parse_preload, run_preload
 from scaler_worker.processor.records import (
     PACKET_BYTES_MAX,
-    RECORD_BYTES_MAX,
-    RELAY_BYTES_MAX,
     Assembler,
     Kind,
     cancel_parts,
@@ -66,29 +64,6 @@ def test_records_of_any_size_are_put_together_again(size: int) -> None:
     assert all(len(packet) <= PACKET_BYTES_MAX for packet in cut)
     records = [record for packet in cut if (record := assembler.add(packet)) is not None]
     assert records == [(7, body)]
-
-
-@pytest.mark.parametrize(
-    ("kind", "bytes_max"), [(Kind.RESULTS, RECORD_BYTES_MAX), (Kind.RELAY, RELAY_BYTES_MAX), (99, RECORD_BYTES_MAX)]
-)
-def test_a_record_without_an_end_is_not_kept(monkeypatch: pytest.MonkeyPatch, kind: int, bytes_max: int) -> None:
-    # A thousandth of the real bounds.
-    monkeypatch.setattr(records, "RECORD_BYTES_MAX", RECORD_BYTES_MAX // 1024 * 8)
-    monkeypatch.setattr(records, "RELAY_BYTES_MAX", RELAY_BYTES_MAX // 1024 * 8)
-    fitting = bytes_max // 1024 * 8 // PACKET_BYTES_MAX
-    assembler = Assembler(bounded=True)
-    part = bytes((kind, 1)).ljust(PACKET_BYTES_MAX, b"x")
-    for _ in range(fitting):
-        assert assembler.add(part) is None
-    with pytest.raises(ValueError, match=r"^more than \d+ MiB in one record$"):
-        assembler.add(part)
-    # Nothing is left of it.
-    assert assembler.add(bytes((7, 0)) + b"next") == (7, b"next")
-
-
-def test_a_record_of_small_parts_is_not_kept() -> None:
-    with pytest.raises(ValueError, match="a part of 2 bytes, though more follow"):
-        Assembler(bounded=True).add(bytes((Kind.RESULTS, 1)))
 
 
 def test_tasks_round_trip() -> None:
@@ -493,19 +468,6 @@ def test_the_page_that_an_agent_reads_cannot_shrink() -> None:
                 os.ftruncate(descriptor, size)
     finally:
         os.close(descriptor)
-
-
-def test_parts_of_a_record_are_of_one_kind() -> None:
-    assembler = records.Assembler(bounded=True)
-    body = bytes(records.PACKET_BYTES_MAX - 2)
-    assert assembler.add(bytes((Kind.RELAY, 1)) + body) is None
-    with pytest.raises(ValueError, match="several kinds"):
-        assembler.add(bytes((Kind.RESULTS, 0)) + b"end")
-    assert assembler.add(bytes((Kind.RELAY, 1)) + body) is None
-    with pytest.raises(ValueError, match="several kinds"):
-        assembler.add(bytes((Kind.RESULTS, 1)) + body)
-    assert assembler.add(bytes((Kind.RELAY, 1)) + body) is None
-    assert assembler.add(bytes((Kind.RELAY, 0)) + b"end") == (Kind.RELAY, body + b"end")
 
 
 def test_tasks_of_a_generation_that_a_processor_did_not_begin_end_it() -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ import pytest
 from scaler_protocol.objects.storage import Completion, Done, StoreRequests
 from scaler_protocol.runtime.random_ids import new_id
 from scaler_protocol.security.authority import Authority, KeyRole
+from scaler_protocol.security.carried_requests import CarriedRequests
 from scaler_protocol.security.credentials import PeerSecurity, ServerSecurity
 from scaler_protocol.security.keys import KeyPair, new_key_pair
 from scaler_protocol.testing.waiting import wait_until
@@ -83,7 +86,9 @@ class Parts:
         self.own, self.worker = new_key_pair(), new_key_pair()
         self.security = PeerSecurity(self.worker, self.own.public)
         self.storage = Storage(self.own, self.worker)
-        self.gate = StorageGate(self.security, (os.getuid(), os.getgid()))
+        # As all clients are in this process, it is one to the gate.
+        self.processors = {os.getpgrp()}
+        self.gate = StorageGate(self.security, (os.getuid(), os.getgid()), self.processors.__contains__)
         self.gate.follow(self.storage.listener.address)
         self.clients: list[Client] = []
 
@@ -231,6 +236,130 @@ def test_a_client_that_takes_no_answers_delays_nobody(parts: Parts) -> None:
     wait_until(lambda: asked() == 20, step=parts.work)
     store(parts, good, b"g" * 16, bytes(MIB))
     lazy.link.close(0.0)
+
+
+ASKING = """
+import sys, time
+from scaler_protocol.objects.storage import StoreRequests
+from scaler_protocol.testing.waiting import wait_until
+from scaler_protocol.transport import DealerLink
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.codec import decode, encode
+from scaler_protocol.wire.envelope import UNSEQUENCED, encode_envelope
+
+address, number = sys.argv[1], bytes.fromhex(sys.argv[2])
+link = DealerLink(address, number)
+requests = StoreRequests(m.Hello(role=m.Role.CLIENT, name="nested", incarnation=number))
+requests.introduce(time.monotonic())
+
+def work():
+    for message in requests.take_outgoing():
+        link.send([encode_envelope(UNSEQUENCED), *encode(message)])
+    for frames in link.receive(100):
+        requests.receive(decode(frames[1:]), time.monotonic())
+    requests.tick(time.monotonic())
+
+wait_until(lambda: requests.store_incarnation, 20, step=work)
+print("served", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def ask(parts: Parts) -> Iterator[Callable[[], subprocess.Popen[str]]]:
+    """Start a process of a group of its own, in which a client asks the gate until it is served."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start() -> subprocess.Popen[str]:
+        number = new_id(parts.security.identity_prefix)
+        command = [sys.executable, "-c", ASKING, parts.gate.address, number.hex()]
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
+        started.append(process)
+        assert process.stdout is not None
+        os.set_blocking(process.stdout.fileno(), False)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def is_served(process: subprocess.Popen[str]) -> bool:
+    assert process.stdout is not None
+    return process.stdout.readline() == "served\n"
+
+
+def test_a_processor_has_a_share_of_the_connections(
+    parts: Parts,
+    ask: Callable[[], subprocess.Popen[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("scaler_worker.shell.storage_gate.CONNECTIONS_MAX", 20)
+    mine = [parts.client() for _ in range(16)]
+    wait_until(lambda: all(client.requests.store_incarnation for client in mine), step=parts.work)
+    greedy = parts.client()
+    wait_until(lambda: "its processor has 16 others" in caplog.text, step=parts.work)
+    # Those that have left the group of their processor have one share together.
+    others = [ask() for _ in range(4)]
+    left = set(range(4))
+
+    def look() -> bool:
+        left.difference_update([number for number in left if is_served(others[number])])
+        return not left
+
+    wait_until(look, 30, step=parts.work, what="other processes are not served")
+    # All places are taken now, and the one with the most gives one to another.
+    other = ask()
+    parts.processors.add(other.pid)
+    wait_until(lambda: is_served(other), 30, step=parts.work, what="a processor without connections is not served")
+    assert not greedy.requests.store_incarnation
+
+
+def test_something_unexpected_ends_one_connection_only(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    good, bad = parts.client(), parts.client()
+    for client in (good, bad):
+        store(parts, client, client.id, b"data")
+    unbroken = CarriedRequests.violation
+
+    def violation(requests: CarriedRequests, message: m.Message) -> str | None:
+        if isinstance(message, m.ObjectPut) and message.id == b"b" * 16:
+            raise KeyError("a mistake of ours")
+        return unbroken(requests, message)
+
+    monkeypatch.setattr(CarriedRequests, "violation", violation)
+    bad.link.send([ENVELOPE, *encode(m.ObjectPut(1, b"b" * 16, bad.id, [b"data"]))])
+    wait_until(lambda: "a mistake of ours" in caplog.text, step=parts.work)
+    store(parts, good, OBJECT, b"data")
+    # Its client comes back by itself.
+    store(parts, bad, b"p" * 16, b"more")
+
+
+def test_the_gate_goes_on_after_something_unexpected(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("scaler_worker.shell.storage_gate.TICK_SECONDS", 0.01)
+    client = parts.client()
+    store(parts, client, OBJECT, b"data")
+    unbroken = StorageGate._hold_or_release
+    failures: list[float] = []
+
+    def fail(gate: StorageGate, now: float) -> None:
+        if len(failures) < 3:
+            failures.append(now)
+            raise RuntimeError("a mistake of ours")
+        unbroken(gate, now)
+
+    monkeypatch.setattr(StorageGate, "_hold_or_release", fail)
+    store(parts, client, b"p" * 16, b"more")
+    wait_until(lambda: len(failures) == 3, step=parts.work)
+    assert "it goes on" in caplog.text
+    store(parts, parts.client(), b"q" * 16, b"more")
 
 
 def test_it_follows_object_storage(parts: Parts) -> None:

@@ -90,7 +90,9 @@ def _worker_names(settings: ClusterSettings, hostname: str) -> tuple[str, ...]:
     return settings.worker_names or tuple(f"{hostname}-{number}" for number in range(settings.num_of_workers))
 
 
-def _open_gate(security: PeerSecurity | None, fences: Fences) -> StorageGate | None:
+def _open_gate(
+    security: PeerSecurity | None, fences: Fences, is_processor: Callable[[int], bool]
+) -> StorageGate | None:
     """Return what carries large values for clients inside tasks, where these may not read the worker's key."""
     if security is None or fences.account is None:
         return None
@@ -98,7 +100,7 @@ def _open_gate(security: PeerSecurity | None, fences: Fences) -> StorageGate | N
     from scaler_worker.shell.storage_gate import StorageGate
 
     try:
-        return StorageGate(security, (fences.account.uid, fences.account.gid))
+        return StorageGate(security, (fences.account.uid, fences.account.gid), is_processor)
     except (OSError, TransportError) as error:
         raise ServiceError(f"there is no socket for large values of clients inside tasks: {error}") from None
 
@@ -124,7 +126,7 @@ class Agent:
         except OSError as error:
             raise ServiceError(f"there is no folder for the objects of tasks: {error}") from None
         names = _worker_names(settings, hostname)
-        self._gate = _open_gate(self._security, fences)
+        self._gate = _open_gate(self._security, fences, lambda pid: self._pool.is_processor(pid))
         storage_address = str(settings.object_storage_address) if settings.object_storage_address else ""
         self._name = f"{hostname}-{os.getpid()}"
         self._core: Core[events.Event, effects.Effect] = AgentCore(
@@ -185,6 +187,7 @@ class Agent:
             context.reactor,
             self._report,
             lambda reason: self._end(effects.Stop(reason, 1)),
+            lambda: self._link.has_queued,
         )
         self._performers: dict[type[Any], Callable[[Any], None]] = {
             effects.Send: self._send,

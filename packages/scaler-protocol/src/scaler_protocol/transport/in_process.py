@@ -28,6 +28,11 @@ class InProcessLink:
             self._router.take(self._identity, self._take, frames)
         return False
 
+    @property
+    def has_queued(self) -> bool:
+        """Whether messages are queued: never, because the listener takes them at once."""
+        return False
+
     def flush(self) -> None:
         """Connect again if the other end has closed the connection."""
         if not self._closed:

@@ -33,8 +33,14 @@ class Nesting:
         self._returns = returns
         self.processor_of_client: dict[bytes, int] = {}
         """Clients inside tasks: the processor each lives in."""
+        self._introduced: set[bytes] = set()
+        """Those of which the scheduler has been sent a message, so that it may know them."""
         self.unreported_disconnects: list[bytes] = []
-        """Clients inside tasks that have ended; the scheduler has not been told yet."""
+        """Clients inside tasks that have ended, and of which the scheduler knows; it has not been told yet.
+
+        While no session stands no client can be introduced, so there are never more than lived when the session ended,
+        however many a task makes meanwhile.
+        """
         self.refusal = ""
         """Why the scheduler does not let this agent in any more; empty while it does."""
         self.return_at = inf
@@ -125,6 +131,7 @@ class Nesting:
         # Relays are plain: before the session stands they are lost, and the client inside repeats them.
         connection = self._state.connection
         if connection.established and self.processor_of_client.get(event.client) == event.processor:
+            self._introduced.add(event.client)
             connection.send_plain(m.Relay(event.client, [bytes(frame) for frame in event.frames]))
 
     def on_relay_closed(self, event: events.RelayClosed, now: float) -> None:
@@ -160,4 +167,6 @@ class Nesting:
 
     def _client_ended(self, client: bytes) -> None:
         self.processor_of_client.pop(client, None)
-        self.unreported_disconnects.append(client)
+        if client in self._introduced:
+            self._introduced.remove(client)
+            self.unreported_disconnects.append(client)

@@ -49,6 +49,8 @@ class Processor:
     endings: dict[int, Ending] = field(default_factory=dict)
     known: KnownFunctions = field(default_factory=KnownFunctions)
     clients: set[bytes] = field(default_factory=set)
+    failures_index: int = -1
+    """The last task of which monitors were told the failures of single items."""
     fault: str = ""
     """Why it is replaced, as the end of a sentence; empty while it does what a processor should."""
 

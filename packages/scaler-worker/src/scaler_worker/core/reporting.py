@@ -105,10 +105,15 @@ class Reporter:
     def on_chunk_failures(self, event: events.ChunkFailures, now: float) -> None:
         """Tell monitors which items of a map chunk failed."""
         processor = self._state.processors.by_number.get(event.processor)
-        found = processor.find(event.index) if processor is not None else None
+        # Once for each task: the session keeps what is told until it is acknowledged, and whoever writes in the processor's
+        # name could fill the memory with it.
+        if processor is None or event.index <= processor.failures_index:
+            return
+        found = processor.find(event.index)
         # Monitors only show it: while no session stands there is nobody to tell, and nothing is kept for later.
         if found is None or not self._connection.established:
             return
+        processor.failures_index = event.index
         tasks, row = found
         if not tasks.abandoned:
             batch = tasks.batch

@@ -29,6 +29,7 @@ ALIGNMENT = 64
 _COUNT = struct.Struct("=Q")
 _WRITE_BUFFERS_MAX = 512
 _TOKEN_NAME = "segment-token"
+_SHARED_MEMORY = "/dev/shm"
 
 
 def _table_bytes(count: int) -> int:
@@ -124,28 +125,60 @@ def map_object(folder: str, object_id: bytes) -> list[memoryview] | None:
     return buffers
 
 
-def read_object(folder: str, object_id: bytes) -> list[memoryview] | None:
+def size_of_object(folder: str, object_id: bytes) -> int | None:
+    """Return how many bytes the file of an object has, or None where there is none. Raises OSError."""
+    try:
+        return os.lstat(object_path(folder, object_id)).st_size
+    except FileNotFoundError:
+        return None
+
+
+def read_object(folder: str, object_id: bytes, bytes_max: int, owner: int) -> list[memoryview] | None:
     """Return a copy of an object's buffers, or None where there is no file of it. Raises OSError, ValueError.
 
-    For an agent whose processors are another user's: whatever they do to the file, also meanwhile, this is safe.
+    For an agent whose processors are another user's, the `owner`: whatever they do to the file, also meanwhile, this is safe,
+    and takes no more than `bytes_max` bytes.
     """
     try:
         descriptor = os.open(object_path(folder, object_id), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         return None
     try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise ValueError("it is not a file")
-        if found.st_size > MESSAGE_BYTES_MAX:
-            raise ValueError(f"it has more than {MESSAGE_BYTES_MAX} bytes")
-        data = bytearray(found.st_size)
-        view, at = memoryview(data), 0
-        while at < len(data) and (count := os.readv(descriptor, [view[at:]])):
+        size = _checked_size(descriptor, bytes_max, owner)
+        # Not a bytearray, which is filled with zeros while the agent waits, and not returned to the system at once.
+        view, at = memoryview(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)), 0
+        while at < size and (count := os.readv(descriptor, [view[at:]])):
             at += count
     finally:
         close(descriptor)
     return _checked_buffers(view[:at])
+
+
+def _checked_size(descriptor: int, bytes_max: int, owner: int) -> int:
+    """Return how many bytes to copy from a file."""
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError("it is not a file")
+    if found.st_uid != owner:
+        # With a second name for a file of somebody else, a task would see in its result what it may not read.
+        raise ValueError("it is another user's")
+    if found.st_size > min(bytes_max, MESSAGE_BYTES_MAX):
+        raise ValueError(f"it has more than {min(bytes_max, MESSAGE_BYTES_MAX)} bytes")
+    if found.st_size < _COUNT.size:
+        raise ValueError("its table is not complete")
+    if found.st_dev == _memory_device() and os.lseek(descriptor, 0, os.SEEK_HOLE) < found.st_size:
+        # It costs whoever made it nothing, and would cost the agent all of its size.
+        raise ValueError("not all of it was written")
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return found.st_size
+
+
+def _memory_device() -> int:
+    """Return the device of files in memory. On others, zeros may be holes, which read as what was written."""
+    try:
+        return os.stat(_SHARED_MEMORY).st_dev
+    except OSError:
+        return -1
 
 
 def _checked_buffers(view: memoryview) -> list[memoryview]:

@@ -79,66 +79,25 @@ def packets(kind: int, parts: Sequence[Bytes]) -> list[bytes]:
     ]
 
 
-RECORD_BYTES_MAX = 64 * 1024 * 1024
-"""Largest record of a processor. Results leave together until there are 256, and large ones are in storage."""
-
-RELAY_BYTES_MAX = 1024 * 1024 * 1024
-"""The same of a message of a client inside: a graph is one message, whatever its size."""
-
-_RELAYS = frozenset((Kind.RELAY, Kind.RELAY_UNFINISHED))
-
-
 class Assembler:
-    """Puts records together from packets.
+    """Puts together from packets the records of an agent, which are trusted."""
 
-    With `bounded`, `add` raises ValueError for what no processor of ours sends, and what was there of the record is dropped:
-    a task can write to its processor's channel, and must not fill the agent's memory.
-    """
+    __slots__ = ("_parts",)
 
-    __slots__ = ("_bounded", "_kind", "_parts")
-
-    def __init__(self, bounded: bool = False) -> None:
+    def __init__(self) -> None:
         self._parts: list[bytes] = []
-        self._kind = 0
-        self._bounded = bounded
 
     def add(self, packet: bytes) -> tuple[int, bytes] | None:
         """Return (kind, body) when `packet` completes a record."""
         if packet[1]:
-            if self._bounded:
-                self._check(packet)
             self._parts.append(packet[2:])
             return None
         if not self._parts:
             return packet[0], packet[2:]
-        if self._bounded:
-            self._check_last(packet)
         self._parts.append(packet[2:])
         body = b"".join(self._parts)
         self._parts.clear()
         return packet[0], body
-
-    def _check_last(self, packet: bytes) -> None:
-        """Raise ValueError where the parts of a record are not of one kind: its bound is that of the kind."""
-        if packet[0] != self._kind:
-            self._parts.clear()
-            raise ValueError("parts of several kinds in one record")
-
-    def _check(self, packet: bytes) -> None:
-        """Raise ValueError where there is more of a record than there may be, or of another kind."""
-        if not self._parts:
-            self._kind = packet[0]
-        self._check_last(packet)
-        bytes_max = RELAY_BYTES_MAX if packet[0] in _RELAYS else RECORD_BYTES_MAX
-        if len(packet) != PACKET_BYTES_MAX:
-            # Any number of small ones would cost more than their bytes.
-            problem = f"a part of {len(packet)} bytes, though more follow"
-        elif (len(self._parts) + 1) * PACKET_BYTES_MAX > bytes_max:
-            problem = f"more than {bytes_max // 1024**2} MiB in one record"
-        else:
-            return
-        self._parts.clear()
-        raise ValueError(problem)
 
 
 def raw_column(typecode: str, column: Column) -> bytes:

@@ -11,7 +11,10 @@ from scaler_protocol.runtime.values import new_tuple
 from scaler_protocol.wire.batch_rows import ABSENT, NOTHING_REPORTED, REPORTED, REPORTED_MAX, Reported
 from scaler_protocol.wire.columns import EMPTY, Column
 from scaler_protocol.wire.messages import Status
-from scaler_worker.processor.records import Bytes, Reader
+from scaler_worker.processor.records import PACKET_BYTES_MAX, Bytes, Reader
+
+RESULT_BYTES_MAX = PACKET_BYTES_MAX
+"""Largest payload of a result on average: larger ones are objects, from `INLINE_BYTES_MAX` on."""
 
 _STATUS_MAX = max(Status)
 
@@ -127,6 +130,8 @@ def read_results(body: bytes) -> Results:
     statuses = reported.statuses
     if (
         sum(lengths) != len(payloads)
+        # The agent keeps them until the scheduler has them.
+        or len(payloads) > count * RESULT_BYTES_MAX
         or len(reported.durations) != count
         or (len(statuses) and max(statuses) > _STATUS_MAX)
     ):

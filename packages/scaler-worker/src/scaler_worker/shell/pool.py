@@ -23,6 +23,7 @@ from scaler_worker.processor.protocol import (
     START,
     STOPPED,
 )
+from scaler_worker.shell.arriving_records import RELAY_BYTES_MAX, ArrivingRecords, UnsentMessages
 from scaler_worker.shell.figures import ProcessMeter
 from scaler_worker.shell.object_cache import remake_object_folder
 from scaler_worker.shell.processor_link import ProcessorLink
@@ -34,7 +35,10 @@ REPORTS_PER_TURN = 64
 
 
 class ProcessorPool:
-    """Starts, finds and removes processors. `report` takes the events, `give_up` why there can be none."""
+    """Starts, finds and removes processors. `report` takes the events, `give_up` why there can be none.
+
+    `is_behind` says whether the scheduler has not taken all that was sent to it.
+    """
 
     def __init__(
         self,
@@ -43,6 +47,7 @@ class ProcessorPool:
         reactor: Reactor,
         report: Callable[[events.Event], None],
         give_up: Callable[[str], None],
+        is_behind: Callable[[], bool],
     ) -> None:
         self._options = options
         self._reactor = reactor
@@ -51,9 +56,14 @@ class ProcessorPool:
         self._loop = asyncio.get_running_loop()
         self._links: dict[int, ProcessorLink] = {}
         self._meters: dict[int, ProcessMeter] = {}
+        self._pids: set[int] = set()
+        """Of those that run. The gate's thread looks whether one is in it."""
         self._storage_address = ""
         self._imported: set[str] = set()
         self._template = template
+        # A record is in the memory of its processor before it leaves.
+        self._arriving = ArrivingRecords(record_bytes_max=options.fences.memory_bytes or RELAY_BYTES_MAX)
+        self._unsent = UnsentMessages(is_behind)
         self._instruct_template()
 
     def _instruct_template(self) -> None:
@@ -65,7 +75,9 @@ class ProcessorPool:
 
     def start(self, number: int, slot: int) -> None:
         """Have the template fork a processor for the worker in `slot`."""
-        link = ProcessorLink(number, slot, self._reactor, self._report, self._import_ahead)
+        link = ProcessorLink(
+            number, slot, self._reactor, self._report, self._import_ahead, self._arriving, self._unsent
+        )
         self._links[number] = link
         try:
             socket.send_fds(self._socket, [START.pack(number, slot)], link.child_descriptors)
@@ -83,6 +95,10 @@ class ProcessorPool:
     def find(self, number: int) -> ProcessorLink | None:
         """Return the link of a processor, or None."""
         return self._links.get(number)
+
+    def is_processor(self, pid: int) -> bool:
+        """Whether this is the process id of a processor. From any thread."""
+        return pid in self._pids
 
     def tell_storage_address(self, address: str) -> None:
         """Tell all processors, also later ones, where object storage is."""
@@ -106,6 +122,7 @@ class ProcessorPool:
         for link in self._links.values():
             link.close()
         self._links.clear()
+        self._arriving.close()
 
     def _import_ahead(self, module_name: str) -> None:
         """Tasks make clients: let processors to come have the module already, for a tree of tasks needs many of them."""
@@ -133,6 +150,7 @@ class ProcessorPool:
                 link = self._links.get(number)
                 if link is not None:
                     link.pid = pid
+                    self._pids.add(pid)
                     self._meters[number] = ProcessMeter(pid)
             elif what == EXITED:
                 if status == FORK_FAILED_STATUS and not pid:
@@ -147,6 +165,7 @@ class ProcessorPool:
         link = self._links.pop(number, None)
         self._meters.pop(number, None)
         if link is not None:
+            self._pids.discard(link.pid)
             why = self._options.fences.explain(cause)
             # CPU time is each task's own. Memory may be held by the tasks before it, so that one deserves a new process.
             self._report(link.end(status, peak_bytes, why, exceeded=cause is Cause.CPU_TIME))

@@ -25,7 +25,6 @@ from scaler_worker.processor.records import (
     PACKET_BYTES_MAX,
     PID_BYTES,
     TRUE,
-    Assembler,
     Bytes,
     Kind,
     cancel_parts,
@@ -40,11 +39,18 @@ from scaler_worker.processor.records import (
 )
 from scaler_worker.processor.result_records import read_one_result, read_results
 from scaler_worker.processor.task_records import ONE_TASK_BYTES_MAX, one_task_parts, tasks_parts
+from scaler_worker.shell.arriving_records import ArrivingRecords, RecordAssembler, UnsentMessages
 
 PACKETS_PER_TURN = 32
 """Packets read from one processor before the others are looked at."""
 
 SOCKET_BUFFER_BYTES = 1024 * 1024
+
+PACKETS_AT_THE_END_MAX = 8192
+"""Packets read from a processor that has ended: more than its socket holds. Processes that it has started may write more."""
+
+UNTAKEN_PACKETS_MAX = 1024
+"""Packets that a processor has not taken from its control channel, after which messages to clients inside are dropped."""
 
 STDERR_TAIL_BYTES = 2000
 STDERR_READS_MAX = 16
@@ -53,7 +59,7 @@ SMALL_TABLE = 16
 
 
 class _Sender:
-    """Sends packets without blocking; keeps what the socket does not take. The core bounds how much that can be."""
+    """Sends packets without blocking; keeps what the socket does not take. The core bounds how many tasks that can be."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
         self._loop = loop
@@ -76,6 +82,11 @@ class _Sender:
         self._flush()
         if queue:
             self._loop.add_writer(self._socket.fileno(), self._on_writable)
+
+    @property
+    def untaken(self) -> int:
+        """How many packets wait for the processor."""
+        return len(self._queue)
 
     def _on_writable(self) -> None:
         self._flush()
@@ -105,7 +116,8 @@ class _Sender:
 class ProcessorLink:
     """One processor, from its start to its end.
 
-    `report` takes the events it gives rise to; `import_ahead` the module a client inside it needs.
+    `report` takes the events it gives rise to; `import_ahead` the module a client inside it needs. `arriving` and `unsent`
+    are those of all processors.
     """
 
     def __init__(
@@ -115,6 +127,8 @@ class ProcessorLink:
         reactor: Reactor,
         report: Callable[[events.Event], None],
         import_ahead: Callable[[str], None],
+        arriving: ArrivingRecords,
+        unsent: UnsentMessages,
     ) -> None:
         self.number = number
         self.slot = slot
@@ -125,7 +139,9 @@ class ProcessorLink:
         self._report = report
         self._import_ahead = import_ahead
         self._loop = asyncio.get_running_loop()
-        self._assembler = Assembler(bounded=True)
+        self._unsent = unsent
+        self._assembler = RecordAssembler(lambda held: arriving.note(self, held), arriving.record_bytes_max)
+        self._is_paused = False
         self._is_ready = False
         self._is_faulty = False
         """Whether it has sent something that cannot be read. Everything after that is ignored."""
@@ -168,7 +184,9 @@ class ProcessorLink:
         self._control_sender.send(Kind.TAKE_BACK)
 
     def deliver_relay(self, client: bytes, frames: Sequence[Bytes]) -> None:
-        """Pass a message to a client inside the task."""
+        """Pass a message to a client inside the task, which asks again for what it does not get."""
+        if self._control_sender.untaken > UNTAKEN_PACKETS_MAX:
+            return
         self._control_sender.send(Kind.RELAY_DELIVER, relay_parts(client, frames))
 
     def tell_storage_address(self, address: str) -> None:
@@ -213,16 +231,34 @@ class ProcessorLink:
         try:
             record = self._assembler.add(packet)
             if record is None:
-                return 0
+                return None if self._is_paused else 0
             event = self._event_of(*record)
         except (ValueError, IndexError, struct.error) as error:
             # A task may have written anything into the channel. That must not end the agent.
             record = (0, b"")
-            self._is_faulty = True
-            event = events.ProcessorFaulty(self.number, f"sent a record that cannot be read ({error})")
+            event = self._faulty(f"sent a record that cannot be read ({error})")
         if event is not None:
             self._report(event)
         return record[0]
+
+    def _faulty(self, fault: str) -> events.ProcessorFaulty:
+        self._is_faulty = True
+        return events.ProcessorFaulty(self.number, fault)
+
+    def pause(self) -> None:
+        """Read nothing more from its task channel. See `ArrivingRecords`."""
+        self._is_paused = True
+        self._reactor.remove_reader(self._tasks.fileno())
+
+    def go_on(self) -> None:
+        """Read from its task channel again."""
+        self._is_paused = False
+        self._reactor.add_reader(self._tasks.fileno(), self._read_tasks_channel)
+
+    def give_up(self, fault: str) -> None:
+        """Drop what has arrived of a record, and have the processor replaced."""
+        self._report(self._faulty(fault))
+        self._assembler.drop()
 
     def _event_of(self, kind: int, body: bytes) -> events.Event | None:
         """Return the event for the agent's core that a record stands for; None if it concerns this link only."""
@@ -243,11 +279,13 @@ class ProcessorLink:
             output = events.ProcessorOutput(number, *read_output(body))
             if output.stream == STDERR:
                 self._note_stderr(output.data)
-            return output
+            return output if self._unsent.admits(len(body)) else None
         if kind == Kind.CHUNK_FAILURES:
             return events.ChunkFailures(number, *read_chunk_failures(body))
         if kind in (Kind.RELAY, Kind.RELAY_UNFINISHED):
             client, frames = read_relay(body)
+            if not self._unsent.admits(len(body)):
+                return None
             return events.RelayFrames(number, client, list(frames), kind == Kind.RELAY_UNFINISHED)
         if kind == Kind.RELAY_OPEN and len(body) > ID_BYTES:
             self._import_ahead(body[ID_BYTES:].decode(errors="replace"))
@@ -299,8 +337,10 @@ class ProcessorLink:
         `status` is None if it is not known; `why` says which fence ended it, as the end of a sentence. For `exceeded` see the
         event.
         """
-        while self._read_packet() is not None:
-            pass
+        self._stop_waiting()
+        for _ in range(PACKETS_AT_THE_END_MAX):
+            if self._read_packet() is None:
+                break
         with contextlib.suppress(OSError):
             # Bounded, because processes that it has started may go on writing.
             for _ in range(STDERR_READS_MAX):
@@ -317,8 +357,15 @@ class ProcessorLink:
         self.close()
         return event
 
+    def _stop_waiting(self) -> None:
+        """What is read from here on has arrived already, and is no reason for others to wait."""
+        self._assembler.note(0)
+        self._assembler.note = lambda _held: None
+        self._is_paused = False
+
     def close(self) -> None:
         """Close all channels."""
+        self._stop_waiting()
         self._reactor.remove_reader(self._tasks.fileno())
         self._loop.remove_reader(self._stderr)
         self._task_sender.close()

@@ -16,8 +16,8 @@ import os
 import tempfile
 import threading
 import time
-from collections import deque
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +36,7 @@ from scaler_protocol.wire.codec import decode, encode
 from scaler_protocol.wire.envelope import Frame
 from scaler_worker.fences.private_folders import let_through, make_own_folder
 from scaler_worker.fences.removal import remove_folder
+from scaler_worker.shell.peer_processes import processor_of
 
 if TYPE_CHECKING:
     import socket
@@ -49,6 +50,10 @@ PREFIX = "scaler-storage"
 
 CONNECTIONS_MAX = 256
 """Most connections of clients inside tasks. A processor has one, however many clients its tasks make."""
+
+SHARE_MAX = 16
+"""Most connections of one processor and what it has started. If there are `CONNECTIONS_MAX`, that with the most loses one to
+another that has fewer."""
 
 HELD_BYTES_MAX = 512 * 1024 * 1024
 """Bytes of messages that arrive and of those that wait for object storage, of all connections. While there are more, only one
@@ -68,6 +73,9 @@ HELLO_SECONDS = 10.0
 TICK_SECONDS = 0.5
 """How often links are looked after that are lost, or whose connection takes nothing."""
 
+PAUSE_SECONDS_MAX = 30.0
+"""The longest pause of the thread after something unexpected. The first is `TICK_SECONDS`; it is doubled each time in a row."""
+
 END_SECONDS = 2.0
 """How long closing waits for the thread."""
 
@@ -75,11 +83,13 @@ END_SECONDS = 2.0
 class _Connection:
     """One client inside a task, and its link to object storage. Raises OSError and WireError when the client's end is over."""
 
-    def __init__(self, connected: socket.socket, link: DealerLink, requests: CarriedRequests) -> None:
+    def __init__(self, connected: socket.socket, link: DealerLink, requests: CarriedRequests, processor: int) -> None:
         self._decoder = Decoder(SocketType.ROUTER)
         self.stream = Stream(connected, self._decoder)
         self.link = link
         self.requests = requests
+        self.processor = processor
+        """Whose share it is of."""
         self.watched = 0
         self.is_link_watched = False
         self.hello_deadline = time.monotonic() + HELLO_SECONDS
@@ -146,9 +156,10 @@ class _Connection:
 class StorageGate:
     """Listens from the start, at `address`, to processes of one user. Raises OSError and TransportError."""
 
-    def __init__(self, security: PeerSecurity, owner: tuple[int, int]) -> None:
-        """`owner`: the (user, group) of the processors."""
+    def __init__(self, security: PeerSecurity, owner: tuple[int, int], is_processor: Callable[[int], bool]) -> None:
+        """`owner`: the (user, group) of the processors. `is_processor`: whether a process id is that of one; from any thread."""
         self._security = security
+        self._is_processor = is_processor
         self._folder = make_own_folder(PREFIX, Path(tempfile.gettempdir()))
         path = f"{self._folder}/socket"
         with contextlib.ExitStack() as undo:
@@ -174,7 +185,7 @@ class StorageGate:
         self._is_listening = True
         self._tick_at = 0.0
         self._refusals = Occurrences(logger, "connections of clients inside tasks were closed; the last")
-        self._closing = False
+        self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="scaler-storage-gate", daemon=True)
         self._thread.start()
 
@@ -185,7 +196,7 @@ class StorageGate:
 
     def close(self) -> None:
         """Close everything. Idempotent."""
-        self._closing = True
+        self._closing.set()
         self._wakeup.set()
         self._thread.join(END_SECONDS)
         remove_folder(self._folder)
@@ -193,12 +204,16 @@ class StorageGate:
     # --- the thread
 
     def _run(self) -> None:
+        pause_seconds = TICK_SECONDS
         try:
-            while not self._closing:
-                self._turn()
-        except Exception:
-            # Clients are told by their own deadlines, and the agent goes on.
-            logger.exception("large values of clients inside tasks are not carried any more")
+            while not self._closing.is_set():
+                try:
+                    self._turn()
+                    pause_seconds = TICK_SECONDS
+                except Exception:
+                    logger.exception("carrying large values of clients inside tasks has failed; it goes on")
+                    self._closing.wait(pause_seconds)
+                    pause_seconds = min(2 * pause_seconds, PAUSE_SECONDS_MAX)
         finally:
             for connection in self._distinct():
                 self._close(connection)
@@ -225,8 +240,19 @@ class StorageGate:
         found = (self._connections[fd] for fd in ready if fd in self._connections)
         for connection in dict.fromkeys((*due, *found)):
             if connection.stream.fd in self._connections:
-                self._work(connection, ready.get(connection.stream.fd, 0))
+                with self._unexpected_closes(connection):
+                    self._work(connection, ready.get(connection.stream.fd, 0))
         self._hold_or_release(now)
+
+    @contextlib.contextmanager
+    def _unexpected_closes(self, connection: _Connection) -> Iterator[None]:
+        """Close the connection if an error comes that nobody expects, so that it is no other's."""
+        try:
+            yield
+        except Exception as error:
+            logger.debug("a connection of a client inside a task has failed", exc_info=True)
+            self._refusals.note(f"it cannot be served: {type(error).__name__}: {error}")
+            self._close(connection)
 
     def _work(self, connection: _Connection, found: int) -> None:
         """Do for a connection all that can be done now. `found`: what was seen of its client's end."""
@@ -274,12 +300,12 @@ class StorageGate:
         try:
             if not self._storage_address:
                 raise TransportError("there is no object storage server")
-            if len(self._connections) >= 2 * CONNECTIONS_MAX:
-                raise TransportError(f"there are {CONNECTIONS_MAX} others")
+            processor = processor_of(connected, self._is_processor)
+            self._make_room(processor)
             prepare(connected)
             prefix = self._security.identity_prefix
             link = DealerLink(self._storage_address, new_id(prefix), self._security)
-            connection = _Connection(connected, link, CarriedRequests(prefix))
+            connection = _Connection(connected, link, CarriedRequests(prefix), processor)
             self._connections[link.fd] = self._connections[connection.stream.fd] = connection
         except (OSError, TransportError) as error:
             self._refusals.note(f"it cannot be served: {error}")
@@ -287,8 +313,23 @@ class StorageGate:
             if link is not None:
                 link.close(0.0)
             return
-        self._epoll.register(connection.stream.fd, 0)
-        self._work(connection, 0)
+        with self._unexpected_closes(connection):
+            self._epoll.register(connection.stream.fd, 0)
+            self._work(connection, 0)
+
+    def _make_room(self, processor: int) -> None:
+        """Raise TransportError unless this processor may have one connection more."""
+        connections = self._distinct()
+        counts = Counter(each.processor for each in connections)
+        if counts[processor] >= SHARE_MAX:
+            raise TransportError(f"its processor has {SHARE_MAX} others")
+        if len(connections) < CONNECTIONS_MAX:
+            return
+        ((largest, count),) = counts.most_common(1)
+        if counts[processor] + 1 >= count:
+            raise TransportError(f"there are {CONNECTIONS_MAX} others")
+        self._refusals.note("another processor had fewer")
+        self._close(next(each for each in reversed(connections) if each.processor == largest))
 
     def _watch(self, connection: _Connection) -> None:
         """Wait for what can be done next: a full link is not filled further, and a client that is behind gets nothing more."""
@@ -312,8 +353,9 @@ class StorageGate:
         first = next(iter(self._arriving), None) if is_full else None
         if first is not self._first:
             self._first, self._first_at = first, now
-            for connection in self._arriving:
-                self._watch(connection)
+            for connection in list(self._arriving):
+                with self._unexpected_closes(connection):
+                    self._watch(connection)
         elif first is not None and first.watched & IN and now > max(first.read_at, self._first_at) + STALL_SECONDS:
             self._refusals.note("it stops in the middle of a message")
             self._close(first)
@@ -321,13 +363,14 @@ class StorageGate:
     def _follow(self, connections: Sequence[_Connection]) -> None:
         address = self._storage_address
         for connection in connections:
-            try:
-                if not address:
-                    raise TransportError("there is none")
-                connection.link.redirect(address)
-            except TransportError as error:
-                self._refusals.note(f"object storage cannot be reached: {error}")
-                self._close(connection)
+            with self._unexpected_closes(connection):
+                try:
+                    if not address:
+                        raise TransportError("there is none")
+                    connection.link.redirect(address)
+                except TransportError as error:
+                    self._refusals.note(f"object storage cannot be reached: {error}")
+                    self._close(connection)
 
     def _distinct(self) -> list[_Connection]:
         return list(dict.fromkeys(self._connections.values()))
@@ -337,10 +380,14 @@ class StorageGate:
             return
         del self._connections[connection.link.fd]
         self._arriving.pop(connection, None)
-        self._epoll.unregister(connection.stream.fd)
-        if connection.is_link_watched:
-            self._epoll.unregister(connection.link.fd)
-        connection.close()
+        try:
+            # It may have come here before it was watched.
+            with contextlib.suppress(OSError):
+                self._epoll.unregister(connection.stream.fd)
+            if connection.is_link_watched:
+                self._epoll.unregister(connection.link.fd)
+        finally:
+            connection.close()
 
 
 def _for_another_user(frames: list[Frame]) -> Sequence[Frame]:

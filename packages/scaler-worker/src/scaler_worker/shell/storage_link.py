@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from scaler_protocol.errors import RefusedError, WireError
@@ -23,6 +23,7 @@ from scaler_protocol.objects.segments import (
     unpack_place,
 )
 from scaler_protocol.objects.storage import Completion, Done, Missing, Refused, StoreRequests, TimedOut
+from scaler_protocol.objects.storage.requests import PENDING_MAX
 from scaler_protocol.transport import DealerLink
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode, encode
@@ -33,10 +34,13 @@ from scaler_worker.processor.object_files import (
     map_object,
     read_object,
     read_place,
+    size_of_object,
     write_object,
     write_place,
     write_token,
 )
+from scaler_worker.shell.copy_turns import CopyTurns
+from scaler_worker.shell.figures import free_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +50,9 @@ WAIT_SECONDS = 10.0
 RECEIVE_MAX = 64
 THREAD_BYTES_MIN = 4 * 1024 * 1024
 """Larger objects are written to the cache in a thread, so that the agent goes on meanwhile."""
+
+COPIES_IN_FREE_MEMORY = 2
+"""How often a result must fit into the memory that is free: it may be copied once more, into a segment."""
 
 CONNECTION_SECONDS = 0.5
 """How often a connection that is lost is looked after while requests wait for it."""
@@ -62,6 +69,8 @@ class _Asked:
     """Of puts: where the object lies, if it is not in the cache itself."""
     lease: Lease | None = None
     """Of puts: holds that place, if it is this process's."""
+    copied_bytes: int = 0
+    """Of puts: of a copy of this process."""
 
 
 class StorageLink:
@@ -97,6 +106,8 @@ class StorageLink:
         self._is_local = False
         """Whether the server is on this host."""
         self._reader: SegmentReader | None = None
+        self._turns = CopyTurns()
+        self._closed_because = ""
         self._segments: SegmentPool | None = None
         """For copies of results of another user's processors."""
         link.on_refused = self._on_refused
@@ -111,7 +122,10 @@ class StorageLink:
     def put(self, effect: effects.PutObject) -> None:
         """Store an object that is in the host's cache."""
         if self._owner is not None:
-            self._in_thread(self._put_copy(effect))
+            if len(self._works) < PENDING_MAX:
+                self._in_thread(self._put_copy(effect))
+            else:
+                self._report(events.ObjectStored(effect.request, f"{PENDING_MAX} others wait to be stored"))
             return
         asked = _Asked(effect.request, effect.id, effect.owner, read_place(self._folder, effect.id))
         if asked.place is not None:
@@ -126,13 +140,14 @@ class StorageLink:
     def close(self, reason: str) -> None:
         """Give up requests that are not answered, and report that."""
         self._closed = True
+        self._closed_because = reason
         self._loop.remove_reader(self._link.fd)
         if self._timer is not None:
             self._timer.cancel()
         for asked in self._fetches.values():
             self._report(events.ObjectFetched(asked.request, error=reason))
         for asked in self._puts.values():
-            self._report(events.ObjectStored(asked.request, reason))
+            self._stored(asked, reason)
         self._replace_segments(None)
         self._link.close(linger_seconds=0.1)
 
@@ -153,10 +168,16 @@ class StorageLink:
         try:
             number = self._requests.put(asked.object_id, asked.owner, buffers, self._loop.time(), place=place)
         except WireError as error:
-            self._report(events.ObjectStored(asked.request, str(error)))
+            self._stored(asked, str(error))
             return
         self._puts[number] = asked
         self._send()
+
+    def _stored(self, asked: _Asked, error: str = "") -> None:
+        """Report how a put has ended."""
+        self._report(events.ObjectStored(asked.request, error))
+        if asked.copied_bytes:
+            self._turns.give_back(asked.copied_bytes)
 
     def _put_whole(self, asked: _Asked) -> None:
         """The server cannot open the place of a result: send the bytes, if the processor still has them."""
@@ -252,7 +273,7 @@ class StorageLink:
                 if asked.place is not None and _has_no_segment(completion):
                     self._put_whole(asked)
                     continue
-                self._report(events.ObjectStored(asked.request, _error_text(completion)))
+                self._stored(asked, _error_text(completion))
             elif request in self._fetches:
                 asked = self._fetches.pop(request)
                 if isinstance(completion, Done) and completion.place and self._owner is not None:
@@ -296,25 +317,42 @@ class StorageLink:
 
     async def _put_copy(self, effect: effects.PutObject) -> None:
         """Store a result of another user's processor."""
-        text = "it has left this host's cache"
+        assert self._owner is not None
+        asked = _Asked(effect.request, effect.id, effect.owner)
         try:
-            buffers = await asyncio.to_thread(read_object, self._folder, effect.id)
+            size = size_of_object(self._folder, effect.id)
+            if size is None:
+                self._stored(asked, "it has left this host's cache")
+                return
+            free = free_bytes() if size >= THREAD_BYTES_MIN else 0
+            if 0 < free < COPIES_IN_FREE_MEMORY * size:
+                self._stored(asked, f"its {size} bytes cannot be copied: this host has {free} bytes of memory left")
+                return
+        except OSError as error:
+            self._stored(asked, f"its file cannot be read: {error}")
+            return
+        await self._turns.take(effect.owner, size)
+        asked = replace(asked, copied_bytes=size)
+        text, lease = "it has left this host's cache", None
+        try:
+            buffers = await asyncio.to_thread(read_object, self._folder, effect.id, size, self._owner[0])
         except (OSError, ValueError, MemoryError) as error:
             buffers, text = None, f"its file cannot be read: {error}"
-        if self._closed:
-            return
-        if buffers is None:
-            self._report(events.ObjectStored(effect.request, text))
-            return
-        lease = None
-        if self._segments is not None and sum(map(len, buffers)) >= SEGMENT_BYTES_MIN:
+        if (
+            buffers is not None
+            and not self._closed
+            and self._segments is not None
+            and sum(map(len, buffers)) >= SEGMENT_BYTES_MIN
+        ):
             lease = await asyncio.to_thread(self._segments.write, effect.id, buffers)
-            if self._closed:
-                return
-        if lease is None:
-            self._put(_Asked(effect.request, effect.id, effect.owner), buffers)
+        if self._closed:
+            self._stored(asked, self._closed_because)
+        elif buffers is None:
+            self._stored(asked, text)
+        elif lease is None:
+            self._put(asked, buffers)
         else:
-            self._put(_Asked(effect.request, effect.id, effect.owner, lease.place, lease), (), pack_place(lease.place))
+            self._put(replace(asked, place=lease.place, lease=lease), (), pack_place(lease.place))
 
     def _in_thread(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
