@@ -6,15 +6,19 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import signal
 import stat
 import struct
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from scaler_worker.fences import memory_groups, private_folders, remains
+from scaler_protocol.testing.waiting import wait_until
+from scaler_worker.fences import background_removal, memory_groups, private_folders, removal
+from scaler_worker.fences.background_removal import BackgroundRemoval
 from scaler_worker.fences.environment import EnvironmentFilter
 from scaler_worker.fences.memory_groups import NoGroupsError, find_groups
 from scaler_worker.fences.plan import (
@@ -254,7 +258,9 @@ def nest(folder: Path, depth: int) -> None:
         os.close(before)
 
 
-def test_folders_are_removed_however_deep_they_are(tmp_path: Path) -> None:
+def test_folders_are_removed_however_deep_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Under load this takes long.
+    monkeypatch.setattr(private_folders, "LEFT_SECONDS_MAX", 50.0)
     gone = tmp_path / "scaler-temporary-4194305-x"
     nest(gone, 3_000)
     private_folders.make_own_folder("scaler-temporary", tmp_path)
@@ -285,7 +291,7 @@ def test_what_cannot_be_removed_is_a_warning(
 ) -> None:
     gone = tmp_path / "scaler-temporary-4194305-x"
     gone.mkdir()
-    monkeypatch.setattr(private_folders, "remove_folder", lambda folder: "Device or resource busy")
+    monkeypatch.setattr(private_folders, "remove_folder", lambda *_: "Device or resource busy")
     made = private_folders.make_own_folder("scaler-temporary", tmp_path)
     assert Path(made).is_dir()
     assert f"cannot remove {gone}, which an agent has left that was killed: Device or resource busy" in caplog.text
@@ -305,7 +311,7 @@ def test_folders_of_other_users_are_left_alone(
 def test_an_error_in_removing_what_is_left_is_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(_folder: Path) -> str:
+    def broken(*_: object) -> str:
         raise OSError(5, "Input/output error")
 
     (tmp_path / "scaler-temporary-4194305-x").mkdir()
@@ -329,10 +335,16 @@ def test_a_folder_of_an_agent_in_another_container_stays(tmp_path: Path) -> None
 ID = b"i" * 16
 
 
+def copied(folder: Path, object_id: bytes = ID, bytes_max: int = 1024**2) -> list[bytes] | None:
+    """Return what an agent copies of a file that a processor of this user has written."""
+    found = read_object(str(folder), object_id, bytes_max, os.getuid())
+    return None if found is None else list(map(bytes, found))
+
+
 def test_a_copy_of_an_object_is_what_was_written(tmp_path: Path) -> None:
     write_object(str(tmp_path), ID, [b"a" * 100, b"", b"bc"])
-    assert read_object(str(tmp_path), b"j" * 16) is None
-    assert list(map(bytes, read_object(str(tmp_path), ID) or [])) == [b"a" * 100, b"", b"bc"]
+    assert copied(tmp_path, b"j" * 16) is None
+    assert copied(tmp_path) == [b"a" * 100, b"", b"bc"]
 
 
 @pytest.mark.parametrize(
@@ -341,40 +353,154 @@ def test_a_copy_of_an_object_is_what_was_written(tmp_path: Path) -> None:
 def test_a_file_that_a_task_has_spoilt_does_no_harm(content: bytes, tmp_path: Path) -> None:
     (tmp_path / ID.hex()).write_bytes(content)
     with pytest.raises(ValueError, match="not complete"):
-        read_object(str(tmp_path), ID)
+        copied(tmp_path)
 
 
 def test_what_a_task_puts_in_the_place_of_an_object_is_neither_followed_nor_waited_for(tmp_path: Path) -> None:
     place = tmp_path / ID.hex()
     os.mkfifo(place)
     with pytest.raises(ValueError, match="not a file"):
-        read_object(str(tmp_path), ID)
+        copied(tmp_path)
     place.unlink()
     place.symlink_to("/etc/passwd")
     with pytest.raises(OSError, match="symbolic links"):
-        read_object(str(tmp_path), ID)
+        copied(tmp_path)
     place.unlink()
     with place.open("wb") as sparse:
         sparse.truncate(1 << 40)
-    with pytest.raises(ValueError, match="it has more than"):
-        read_object(str(tmp_path), ID)
+    with pytest.raises(ValueError, match="it has more than 1048576 bytes"):
+        copied(tmp_path)
+    with pytest.raises(ValueError, match="it has more than 4294967296 bytes"):
+        copied(tmp_path, bytes_max=1 << 40)
     victim = tmp_path / "victim"
     victim.write_text("mine")
     (tmp_path / f"{ID.hex()}.{os.getpid()}").symlink_to(victim)
     write_object(str(tmp_path), ID, [b"x"])
     assert victim.read_text() == "mine"
-    assert list(map(bytes, read_object(str(tmp_path), ID) or [])) == [b"x"]
+    assert copied(tmp_path) == [b"x"]
 
 
-def test_a_folder_that_cannot_even_be_listed_does_not_end_the_template(
+def test_an_object_that_costs_its_processor_nothing_is_not_copied() -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        data = bytes(300_000)
+        write_object(folder, ID, [data, b"", data])
+        assert copied(Path(folder)) == [data, b"", data]
+        place = Path(folder, ID.hex())
+        head = place.read_bytes()[:64]
+        with place.open("wb") as sparse:
+            sparse.write(head)
+            sparse.truncate(2 * 300_032 + 64)
+        with pytest.raises(ValueError, match="not all of it was written"):
+            copied(Path(folder))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+def test_a_second_name_of_a_file_of_somebody_else_is_no_object(tmp_path: Path) -> None:
+    write_object(str(tmp_path), ID, [b"secret"], (NOBODY.uid, NOBODY.gid))
+    with pytest.raises(ValueError, match="another user's"):
+        copied(tmp_path)
+
+
+# --- folders of tasks are removed beside everything else
+
+
+def test_a_folder_that_cannot_even_be_renamed_does_not_end_the_template(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*_: object) -> str:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(remains, "remove_folder", fail)
+    (tmp_path / "3" / "left").mkdir(parents=True)
+    monkeypatch.setattr(os, "rename", fail)
     FenceRemains(Fences(temporary_place=str(tmp_path))).remove(3)
     assert f"cannot remove {tmp_path}/3: [Errno 5] Input/output error" in caplog.text
+
+
+def left_folder(place: Path, number: int) -> Path:
+    folder = place / str(number)
+    nest(folder, 10)
+    (folder / "file").write_text("left")
+    return folder
+
+
+def test_a_folder_is_out_of_the_way_at_once_however_long_its_removal_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, begun, released = tmp_path / "place", tmp_path / "begun", tmp_path / "released"
+    place.mkdir()
+
+    def slow(path: str, seconds: float) -> str:
+        begun.touch()
+        wait_until(released.exists, 30)
+        return remove_folder(path, seconds)
+
+    monkeypatch.setattr(background_removal, "remove_folder", slow)
+    background = BackgroundRemoval(str(place), lambda: None)
+    first = left_folder(place, 1)
+    background.take(str(first))
+    assert not first.exists()
+    wait_until(begun.exists, 10)
+    child = background.pid
+    for number in range(2, 5):
+        background.take(str(left_folder(place, number)))
+    background.look_after()
+    assert background.pid == child, "one child at a time"
+    assert len(os.listdir(place)) == 4
+    assert os.getpriority(os.PRIO_PROCESS, child) == 19
+    released.touch()
+
+    def all_gone() -> bool:
+        background.look_after()
+        return not background.pid and not os.listdir(place)
+
+    wait_until(all_gone, 20)
+
+
+def test_an_empty_folder_needs_no_process(tmp_path: Path) -> None:
+    (tmp_path / "1").mkdir()
+    background = BackgroundRemoval(str(tmp_path), lambda: None)
+    background.take(str(tmp_path / "1"))
+    background.take(str(tmp_path / "2"))
+    assert (background.pid, os.listdir(tmp_path)) == (0, [])
+
+
+def test_what_cannot_be_removed_is_left_for_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tried = []
+
+    def fail(path: str, _seconds: float) -> str:
+        tried.append(path)
+        if path.endswith("1"):
+            return "it is stuck"
+        shutil.rmtree(path)
+        return ""
+
+    monkeypatch.setattr(background_removal, "remove_folder", fail)
+    for number in (1, 2):
+        left_folder(tmp_path, number).rename(tmp_path / f"aside-{number}")
+    background_removal.remove_all_aside(str(tmp_path))
+    assert os.listdir(tmp_path) == ["given-up-aside-1"]
+    assert len(tried) == 2
+    assert f"cannot remove {tmp_path}/aside-1: it is stuck" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["files", "folders"])
+def test_removing_ends_at_its_deadline_whatever_there_is(tmp_path: Path, kind: str) -> None:
+    for number in range(1000):
+        path = tmp_path / "folder" / str(number)
+        path.mkdir(parents=True) if kind == "folders" or not number else path.touch()
+    assert "too many" in remove_folder(tmp_path / "folder", 0.0)
+    assert len(os.listdir(tmp_path / "folder")) == 1000
+
+
+def test_more_folders_than_are_looked_at_at_once_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(removal, "FOLDERS_MAX", 10)
+    for number in range(35):
+        for inner in range(35):
+            (tmp_path / "folder" / str(number) / str(inner)).mkdir(parents=True)
+    assert remove_folder(tmp_path / "folder") == ""
+    assert not (tmp_path / "folder").exists()
 
 
 # --- the folder for objects, made again

@@ -12,6 +12,7 @@ import logging
 import os
 import tempfile
 from pathlib import Path
+from time import monotonic
 
 from scaler_worker.fences.removal import remove_folder
 
@@ -19,6 +20,9 @@ logger = logging.getLogger(__name__)
 
 PREFIX = "scaler-temporary"
 
+
+LEFT_SECONDS_MAX = 10.0
+"""How long an agent's start may take to remove what others have left. What is not gone then is left for the next one."""
 
 _held: list[int] = []
 """Descriptors of this process's folders, locked as long as it lives."""
@@ -31,6 +35,7 @@ def make_place() -> str:
 
 def make_own_folder(prefix: str, place: Path) -> str:
     """Make a folder for this process in `place`, and remove those of processes that are gone. Raises OSError."""
+    until = monotonic() + LEFT_SECONDS_MAX
     for folder in place.glob(f"{prefix}-*-*"):
         pid_text = folder.name.removeprefix(prefix).split("-")[1]
         if not pid_text.isdecimal() or Path(f"/proc/{pid_text}").exists():
@@ -39,7 +44,7 @@ def make_own_folder(prefix: str, place: Path) -> str:
             continue
         # What cannot be removed keeps no agent from starting.
         try:
-            trouble = remove_folder(folder)
+            trouble = remove_folder(folder, until - monotonic())
         except OSError as error:
             trouble = str(error.strerror)
         if trouble:

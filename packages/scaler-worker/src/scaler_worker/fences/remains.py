@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from time import monotonic, sleep
 
 from scaler_worker.fences import memory_groups, private_folders
+from scaler_worker.fences.background_removal import BackgroundRemoval
 from scaler_worker.fences.cpu_time import CPU_TIME_FACTOR
 from scaler_worker.fences.plan import Cause, Fences
 from scaler_worker.fences.removal import remove_folder
@@ -21,8 +22,10 @@ REMOVE_SECONDS = 2.0
 class FenceRemains:
     """Looks at, and removes, what was made for each processor."""
 
-    def __init__(self, fences: Fences) -> None:
+    def __init__(self, fences: Fences, in_child: Callable[[], None] = lambda: None) -> None:
+        """For `in_child` see `BackgroundRemoval`."""
         self._fences = fences
+        self._removal = BackgroundRemoval(fences.temporary_place, in_child)
         self._groups: set[int] = set()
         """Processors whose group could not be removed yet."""
 
@@ -44,22 +47,36 @@ class FenceRemains:
     def remove(self, number: int) -> None:
         """Remove what was made for a processor that has ended."""
         if self._fences.temporary_place:
-            _remove(private_folders.folder_of(self._fences.temporary_place, number))
+            path = private_folders.folder_of(self._fences.temporary_place, number)
+            try:
+                self._removal.take(path)
+            except OSError as error:
+                # The template, which forks all processors, must not end for what one task has left.
+                logger.warning("cannot remove %s: %s; it is tried again when the agent ends", path, error)
         if self._fences.memory_groups is not None:
             self._groups.add(number)
             self._remove_groups()
 
-    def remove_all(self, numbers: Iterable[int]) -> None:
-        """Remove everything; `numbers` are the processors that ended last."""
+    @property
+    def child(self) -> int:
+        """The process id of the child that removes folders; 0 while there is none. Only `look_after_child` may reap it."""
+        return self._removal.pid
+
+    def look_after_child(self) -> None:
+        """A child may have ended."""
+        self._removal.look_after()
+
+    def remove_all(self, numbers: Iterable[int], until: float) -> None:
+        """Remove everything, but stop at `until`; `numbers` are the processors that ended last. All children have ended."""
         if self._fences.memory_groups is not None:
             self._groups.update(numbers)
-        deadline = monotonic() + REMOVE_SECONDS
+        deadline = min(monotonic() + REMOVE_SECONDS, until)
         while self._groups and monotonic() < deadline:
             self._remove_groups()
             if self._groups:
                 sleep(0.005)
         if self._fences.temporary_place:
-            _remove(self._fences.temporary_place)
+            _remove(self._fences.temporary_place, until)
 
     def _remove_groups(self) -> None:
         groups = self._fences.memory_groups
@@ -67,11 +84,10 @@ class FenceRemains:
         self._groups = {number for number in self._groups if not memory_groups.remove(groups, number)}
 
 
-def _remove(folder: str) -> None:
+def _remove(folder: str, until: float) -> None:
     try:
-        trouble = remove_folder(folder)
+        trouble = remove_folder(folder, until - monotonic())
     except OSError as error:
-        # The template, which forks all processors, must not end for what one task has left.
         trouble = str(error)
     if trouble:
         logger.warning("cannot remove %s: %s; the next agent on this host tries again", folder, trouble)

@@ -15,6 +15,12 @@ from pathlib import Path
 REMOVE_SECONDS_MAX = 60.0
 """When removing a folder is given up: processes of tasks that go on may make new ones all the time."""
 
+DEADLINE_ENTRIES = 256
+"""After how many files and folders to look whether the time is over."""
+
+FOLDERS_MAX = 10_000
+"""How many names of folders are kept at once."""
+
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -43,33 +49,43 @@ def _empty(top: int, deadline: float) -> str:
     """Remove all that is in the folder `top`; return what went wrong."""
     prefix, moved = os.urandom(8).hex(), 0
     stuck: dict[str, str] = {}
-    while folders := [name for name in _files_removed(top, stuck) if name not in stuck]:
-        for name in folders:
-            if time.monotonic() >= deadline:
-                return "something makes new files in it all the time, or there are too many"
-            try:
-                folder = _open(name, top)
+    try:
+        while folders := _files_removed(top, stuck, deadline):
+            for name in folders:
                 try:
-                    for inner in _files_removed(folder, stuck):
-                        moved += 1
-                        _move(inner, folder, f"{prefix}-{moved}", top)
-                finally:
-                    os.close(folder)
-                os.rmdir(name, dir_fd=top)
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                stuck[name] = str(error.strerror)
+                    folder = _open(name, top)
+                    try:
+                        while inside := _files_removed(folder, stuck, deadline):
+                            for inner in inside:
+                                moved += 1
+                                _move(inner, folder, f"{prefix}-{moved}", top)
+                    finally:
+                        os.close(folder)
+                    os.rmdir(name, dir_fd=top)
+                except FileNotFoundError:
+                    continue
+                except OSError as error:
+                    stuck[name] = str(error.strerror)
+    except TimeoutError:
+        return "something makes new files in it all the time, or there are too many"
     return next(iter(stuck.values()), "")
 
 
-def _files_removed(folder: int, stuck: dict[str, str]) -> list[str]:
-    """Remove all files of a folder; return its folders."""
-    folders = []
+def _files_removed(folder: int, stuck: dict[str, str], deadline: float) -> list[str]:
+    """Remove all files of a folder; return its folders, but not those in `stuck`, and only some if there are very many.
+
+    Raises TimeoutError after the deadline.
+    """
+    folders: list[str] = []
     with os.scandir(folder) as entries:
-        for entry in entries:
+        for count, entry in enumerate(entries):
+            if count % DEADLINE_ENTRIES == 0 and time.monotonic() >= deadline:
+                raise TimeoutError
             if entry.is_dir(follow_symlinks=False):
-                folders.append(entry.name)
+                if entry.name not in stuck:
+                    folders.append(entry.name)
+                if len(folders) >= FOLDERS_MAX:
+                    break
                 continue
             try:
                 os.unlink(entry.name, dir_fd=folder)

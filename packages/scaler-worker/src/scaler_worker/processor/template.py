@@ -53,6 +53,9 @@ _PR_SET_PDEATHSIG = 1
 STOPPED_SECONDS = 5.0
 """A processor that was stopped (SIGSTOP) and is after so long ends: nobody else may run what it was handed."""
 
+END_SECONDS = 4.0
+"""How long killing and removing all that is left may take together: the agent waits for a little longer."""
+
 KILL_SECONDS = 2.0
 """How long the end of what tasks have left behind may take."""
 
@@ -68,8 +71,9 @@ class Template:
 
     def __init__(self, agent: socket.socket, options: ProcessorOptions) -> None:
         self._agent = agent
+        self._pid = os.getpid()
         self._options = options
-        self._remains = FenceRemains(options.fences)
+        self._remains = FenceRemains(options.fences, self._become_other_child)
         self._wake = -1
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._children: dict[int, _Child] = {}
@@ -106,7 +110,8 @@ class Template:
             with contextlib.suppress(ChildProcessError):
                 if os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOHANG) is not None:
                     self._stopped[pidfd] = monotonic()
-        orphans.reap({child.pid for child in self._children.values()})
+        orphans.reap({self._remains.child, *(child.pid for child in self._children.values())})
+        self._remains.look_after_child()
 
     def _kill_stopped(self) -> None:
         for pidfd, since in list(self._stopped.items()):
@@ -174,10 +179,7 @@ class Template:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            self._agent.close()
-            os.close(self._wake)
-            for pidfd in self._children:
-                os.close(pidfd)
+            self._close_descriptors()
             tasks, control, page, standard_error = descriptors
             os.dup2(standard_error, 2)
             if self._options.fences.account is not None:
@@ -217,6 +219,18 @@ class Template:
             # that nothing comes back from here to the code of the template, whatever a task has done to modules.
             _exit(status)
 
+    def _become_other_child(self) -> None:
+        """In a child that is no processor: nothing of the template is left to it, and it ends with the template."""
+        self._die_with(self._pid)
+        self._close_descriptors()
+
+    def _close_descriptors(self) -> None:
+        """In a child: close what only the template uses."""
+        self._agent.close()
+        os.close(self._wake)
+        for pidfd in self._children:
+            os.close(pidfd)
+
     def _die_with(self, parent: int) -> None:
         """In the child: be killed when the template ends."""
         self._libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
@@ -243,12 +257,14 @@ class Template:
             self._agent.send(REPORT.pack(what, number, pid, status, peak_bytes, cause.value))
 
     def _end(self) -> None:
+        until = monotonic() + END_SECONDS
         for child in self._children.values():
             with contextlib.suppress(OSError):
                 os.killpg(child.pid, signal.SIGKILL)
         orphans.kill_all(KILL_SECONDS)
-        self._remains.remove_all(child.number for child in self._children.values())
-        remove_folder(self._options.host_folder)
+        # This one first: what tasks have left in the others may take longer than the agent waits, and this one is in memory.
+        remove_folder(self._options.host_folder, until - monotonic())
+        self._remains.remove_all((child.number for child in self._children.values()), until)
 
 
 def main(arguments: list[str]) -> int:
