@@ -69,10 +69,15 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def tests_with_keys(session: nox.Session) -> None:
-    """The integration tests with keys for all clusters and clients. Arguments go to pytest: nox -s tests_with_keys -- PATH."""
+    """What runs clusters, with keys for all of them and their clients; then the long runs, about a quarter of an hour.
+
+    Arguments go to pytest instead: nox -s tests_with_keys -- PATH.
+    """
     install_workspace(session, "test", "demo")
     session.install("--no-deps", *dependency_group("demo-data"))
     session.run("pytest", *(session.posargs or ["tests/integration", "tests/conformance"]), env=WITH_KEYS)
+    if not session.posargs:
+        session.run("pytest", "-m", "soak or chaos", "--timeout=3600", "tests/soak", env=WITH_KEYS)
 
 
 @nox.session

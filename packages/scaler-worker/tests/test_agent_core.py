@@ -388,6 +388,33 @@ def test_tasks_behind_a_slow_one_are_taken_back_for_others() -> None:
     assert harness.running() == [0]
 
 
+def test_a_processor_may_give_back_before_it_has_read_what_it_was_handed_last() -> None:
+    harness = AgentHarness(slots=1)
+    slow = harness.define(b"another function")
+    harness.learn(microseconds=100)
+    harness.submit([900_001], functions=(slow,))
+    harness.finish(0, microseconds=100)
+    harness.submit([0], functions=(slow,))
+    harness.submit(range(1, 10))
+    harness.wait(0.06)
+    assert harness.take(effects.TakeBack) == [effects.TakeBack(0)]
+    read = harness.front_index(0) + 1
+    harness.step(events.ProcessorGaveBack(0, 1, read))
+    harness.finish(0)
+    assert len(harness.look().processors[0].tasks) == 9
+    assert harness.front_index(0) > read
+    harness.wait(0.06)
+    assert harness.take(effects.TakeBack) == [effects.TakeBack(0)]
+    # Another thread answers than the one that reads tasks: it knows of none behind those that it gave back before.
+    harness.step(events.ProcessorGaveBack(0, 2, read))
+    assert harness.take(effects.KillProcessor) == []
+    # They are handed over anew.
+    for number in range(1, 10):
+        assert harness.running() == [number]
+        harness.finish(0)
+    assert {number for client, number in harness.results if client == CLIENT} >= set(range(10))
+
+
 # --- death
 
 

@@ -19,6 +19,7 @@ WRITERS = {
     "pid": {"processors"},
     "idle_since": {"processors"},
     "generation": {"returns"},
+    "given_back_index": {"returns"},
     "taking_back": {"returns"},
     "unfinished_since": {"lending"},
     "lent_unasked": {"lending"},

@@ -37,6 +37,8 @@ class Processor:
     state: ProcessorState = ProcessorState.STARTING
     pid: int = 0
     generation: int = 0
+    given_back_index: int = -1
+    """From where on it gave back tasks last."""
     next_index: int = 0
     pipe: deque[TaskSlice] = field(default_factory=deque)
     rows: int = 0
@@ -60,8 +62,14 @@ class Processor:
         return self.pipe[0].index if self.pipe else self.next_index
 
     def may_give_back(self, generation: int, next_index: int) -> bool:
-        """Whether it can have dropped what it was handed from `next_index` on, and raised its generation to this."""
-        return generation == self.generation + 1 and self.front_index <= next_index <= self.next_index
+        """Whether it can have dropped what it was handed from `next_index` on, and raised its generation to this.
+
+        Where it has read nothing since it gave back tasks last, it says the same index again: it does not know how many the
+        agent has handed over meanwhile. That happens on a machine so loaded that only its control thread gets its turn.
+        """
+        return generation == self.generation + 1 and (
+            self.front_index <= next_index <= self.next_index or next_index == self.given_back_index
+        )
 
     def pipe_bytes(self) -> int:
         """Return how many payload bytes lie in its pipe."""

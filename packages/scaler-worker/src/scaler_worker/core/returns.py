@@ -14,7 +14,7 @@ from scaler_worker.core.state import AgentState
 
 
 class TaskReturns:
-    """Alone writes a processor's `taking_back` and `generation`."""
+    """Alone writes a processor's `taking_back`, `generation` and `given_back_index`."""
 
     def __init__(self, state: AgentState) -> None:
         self._state = state
@@ -60,7 +60,7 @@ class TaskReturns:
 
     def take_back(self, processor: Processor, generation: int, next_index: int) -> None:
         """Queue again what a processor has dropped: all from `next_index` on. It takes only this `generation` from now on."""
-        processor.generation = generation
+        processor.generation, processor.given_back_index = generation, next_index
         self.requeue(processor, processor.pop_from(next_index))
 
     def requeue(self, processor: Processor, pieces: list[TaskSlice]) -> None:
