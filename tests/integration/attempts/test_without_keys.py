@@ -94,6 +94,17 @@ def try_monitors(monitors: str, table: Table) -> None:
         "half a frame": subscribed + b"\0\xc8half",
         "a message that is noise": subscribed + b"\0\xc8" + os.urandom(200),
     }
+    floods = {
+        "101 topics": b"".join(command_frame(b"\x09SUBSCRIBE%d" % number) for number in range(101)),
+        "a topic of 300 bytes": command_frame(b"\x09SUBSCRIBE" + bytes(300)),
+        "a million subscriptions": command_frame(b"\x09SUBSCRIBEtopic") * 1_000_000,
+    }
+    for what, data in floods.items():
+        with connected_socket(monitors) as sock:
+            with contextlib.suppress(ConnectionError):
+                sock.sendall(subscribed + data)
+            assert is_closed(sock), what
+        table.add(f"{what}, monitors' port", "connection closed")
     with contextlib.ExitStack() as stack:
         for data in attempts.values():
             stack.enter_context(connected_socket(monitors)).sendall(data)

@@ -186,6 +186,7 @@ def test_subscribers_of_other_libraries_may_send_what_an_application_would_read(
         (b"\2" + (2**20).to_bytes(8, "big"), "a message of 1048576 bytes from a subscriber"),
         (b"\6" + (2**20).to_bytes(8, "big"), "a ZMTP command of 1048576 bytes"),
         (b"\1\1a", "several frames"),
+        (b"\1\1a\0\1b", "several frames"),
         (b"".join(subscription(b"%d" % n) for n in range(TOPICS_MAX + 1)), "more than 100 topics"),
         (subscription(b"a") * (COMMANDS_PER_SECOND_MAX + 1), "more than 500 subscriptions and other commands at once"),
         (command_frame(b"\4PING\0\0") * (COMMANDS_PER_SECOND_MAX + 1), "subscriptions and other commands at once"),

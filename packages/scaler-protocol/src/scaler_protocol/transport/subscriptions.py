@@ -41,9 +41,10 @@ class SubscriptionDecoder(Decoder):
         self._changes = []
         self._commands_max = self.commands + COMMANDS_PER_SECOND_MAX
         messages = super().feed(data)
-        if self._frames:
+        if self._frames or any(len(frames) > 1 for frames in messages):
             raise MalformedMessageError("a message of several frames from a subscriber")
-        for (frame,) in messages:
+        for frames in messages:
+            frame = frames[0]
             self._count_command()
             # Other messages are for applications, and this publisher is none.
             if frame[:1] in (SUBSCRIBE, CANCEL):
