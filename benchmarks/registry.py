@@ -19,6 +19,7 @@ SYSTEM_ORDER = ("scaler", "processpool", "loky", "ray", "dask", "scaler199", "op
 WORKLOAD_ORDER = (
     *("submit", "map", "roundtrip", "busy", "sleep"),
     *("echo-bytes", "echo-numpy", "shared"),
+    "sizes",
     *("tree", "chain", "million", "fibonacci"),
     *("clients", "lone"),
     "calls",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -49,6 +50,19 @@ def test_a_batch_that_is_all_success_is_passed_on_unopened() -> None:
     batch = m.ResultBatch(client.id, [t[1] for t in tasks], [t[2] for t in tasks], Packed.of([b"P"] * 5), capacity=10)
     agent.send(batch)
     assert client.take(m.ResultBatch)[0] is batch
+
+
+def test_a_message_to_an_agent_carries_so_many_bytes_at_most() -> None:
+    harness = Harness()
+    client, agent = Client(harness, "client"), Agent(harness, "agent", capacity=20)
+    client.define()
+    payloads = [bytes((number,)) * 1024**2 for number in range(12)]
+    batch = replace(client.batch(12), payloads=Packed.of(payloads))
+    client.send(batch)
+    batches = agent.take(m.TaskBatch)
+    assert [len(one.numbers) for one in batches] == [4, 4, 4]
+    assert [payload for one in batches for payload in one.payloads.split()] == payloads
+    assert [number for one in batches for number in one.numbers] == list(batch.numbers)
 
 
 def test_agents_never_hold_more_than_they_want() -> None:

@@ -410,11 +410,11 @@ class TestObjects:
 
     def test_storage_that_is_full(self, client: Client, cluster: InProcessCluster) -> None:
         cluster.store_refuses = "it is full"
-        future = client.submit(len, bytes(100_000))
+        future = client.submit(len, bytes(300_000))
         with pytest.raises(errors.ObjectStorageException, match="it is full"):
             future.result(5)
         cluster.store_refuses = ""
-        assert client.submit(len, bytes(100_000)).result(5) == 100_000
+        assert client.submit(len, bytes(300_000)).result(5) == 300_000
 
 
 class TestSerializer:

@@ -55,7 +55,7 @@ def test_chunks_shrink_towards_the_end() -> None:
 
 
 def test_large_items_make_small_chunks() -> None:
-    sizes = run(ChunkPlanner(None), 1e-6, 2_000, item_bytes=4_000)
+    sizes = run(ChunkPlanner(None), 1e-6, 2_000, item_bytes=20_000)
     assert max(sizes) <= 10
 
 

@@ -10,7 +10,7 @@ import pytest
 from scaler.core import ClientCore, effects, events
 from scaler.core.cancellation import Cancellation
 from scaler.core.client_core import Submission
-from scaler.core.task_sender import BATCH_TASKS_MIN, HOLD_SECONDS, PIPELINE_TASKS, WINDOW_TASKS
+from scaler.core.task_sender import BATCH_TASKS_MIN, HOLD_SECONDS, PIPELINE_TASKS, WINDOW_BYTES, WINDOW_TASKS
 from scaler.core.tasks import NumberQueue, Task
 from scaler.errors import ClientQuitException, ConnectionRefusedByScheduler, DisconnectedError
 from scaler_protocol.session import sequencing
@@ -775,6 +775,32 @@ def test_an_unacknowledged_flood_waits_in_the_client(core: ClientCore, scheduler
     core.handle(events.Incoming(*scheduler.peer.say_plain(m.Heartbeat())), 0.3)
     rest = scheduler.exchange(0.3)
     assert sum(len(message.numbers) for message in [*first, *rest] if isinstance(message, m.TaskBatch)) == 100
+
+
+def test_no_more_large_payloads_are_under_way_than_the_window_takes(core: ClientCore, scheduler: Scheduler) -> None:
+    group = core.group()
+    count = 2 * WINDOW_BYTES // 1024**2
+    for _ in range(count):
+        core.submit(group, FUNCTION, bytes(1024**2))
+    left: list[int] = []
+    for now in (0.2, 0.3, 0.4, 0.5):
+        core.flush()
+        left += [n for batch in scheduler.exchange(now) if isinstance(batch, m.TaskBatch) for n in batch.numbers]
+        core.handle(events.Incoming(*scheduler.peer.say_plain(m.Heartbeat())), now)
+        core.check_invariants()
+    assert WINDOW_BYTES <= len(left) * 1024**2 < WINDOW_BYTES + 6 * 1024**2
+    # One is cancelled, the others are answered: the rest leaves.
+    core.cancel(left[:1])
+    answered = left[1:]
+    result = m.ResultBatch(CLIENT, answered, [1] * len(answered), Packed.of([b"P"] * len(answered)))
+    freed = scheduler.send(result, 0.6)
+    left += [n for batch in freed if isinstance(batch, m.TaskBatch) for n in batch.numbers]
+    for now in (0.7, 0.8, 0.9):
+        core.flush()
+        left += [n for batch in scheduler.exchange(now) if isinstance(batch, m.TaskBatch) for n in batch.numbers]
+        core.handle(events.Incoming(*scheduler.peer.say_plain(m.Heartbeat())), now)
+        core.check_invariants()
+    assert left == list(range(1, count + 1))
 
 
 def test_output_and_notices_are_passed_on(core: ClientCore, scheduler: Scheduler) -> None:

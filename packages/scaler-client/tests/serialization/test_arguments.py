@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import threading
 from collections.abc import Sequence
@@ -125,11 +126,11 @@ def test_what_arguments_share_stays_shared(storage: Storage, packer: Packer) -> 
 @pytest.mark.parametrize(
     ("value", "buffers"),
     [
-        (bytes(100_000), 2),
-        (bytearray(100_000), 2),
-        ("x" * 100_000, 1),
+        (bytes(300_000), 2),
+        (bytearray(300_000), 2),
+        ("x" * 300_000, 1),
         (np.arange(50_000), 2),
-        ([bytes(1000) for _ in range(100)], 1),
+        ([bytes(1000) for _ in range(300)], 1),
         ({"a": np.arange(50_000), "b": np.arange(60_000)}, 3),
     ],
 )
@@ -144,8 +145,34 @@ def test_large_values_become_objects(storage: Storage, packer: Packer, value: An
     np.testing.assert_equal(restored, value)
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: os.urandom(100_000),
+        lambda: bytearray(os.urandom(100_000)),
+        lambda: os.urandom(50_000).hex(),
+        lambda: np.random.default_rng().random(10_000),
+        lambda: {"within": np.random.default_rng().random(10_000)},
+        lambda: np.arange(10_000).astype("datetime64[s]")[::-1],
+    ],
+)
+def test_a_middling_value_becomes_an_object_when_it_comes_again(storage: Storage, packer: Packer, make: Any) -> None:
+    value = make()
+    first = packer.call(give_back, (1, value), {})
+    if not (isinstance(value, np.ndarray) and value.dtype.kind == "M"):
+        # An array of dates cannot be looked at without copying it.
+        assert not first.objects
+    again = packer.call(give_back, (2, value), {})
+    assert len(again.objects) == 1
+    for number, packed in ((1, first), (2, again)):
+        (one, restored), _ = read(storage, packed.payload)
+        assert one == number
+        np.testing.assert_equal(restored, value)
+    assert not packer.call(give_back, (1, make()), {}).objects or isinstance(value, np.ndarray)
+
+
 def test_many_small_arguments_become_one_object(storage: Storage, packer: Packer) -> None:
-    values = tuple(bytes([i]) * 1000 for i in range(100))
+    values = tuple(bytes([i % 256]) * 1000 for i in range(300))
     packed = packer.call(give_back, values, {})
     assert len(packed.objects) == 1
     assert read(storage, packed.payload)[0] == values
@@ -179,7 +206,7 @@ def test_references_are_named_apart(storage: Storage, packer: Packer) -> None:
 @pytest.mark.parametrize("large", [False, True])
 @pytest.mark.parametrize(("star", "make"), [(False, lambda value: value), (True, lambda value: (value, 1))])
 def test_chunks(storage: Storage, packer: Packer, large: bool, star: bool, make: Any) -> None:
-    items = [make(bytes([i]) * (100_000 if large else 10)) for i in range(3)]
+    items = [make(bytes([i]) * (300_000 if large else 10)) for i in range(3)]
     packed = packer.chunk(give_back, star, items)
     assert len(packed.objects) == (3 if large else 0)
     calls = read(storage, packed.payload, kind=TaskKind.MAP_CHUNK)
@@ -187,7 +214,7 @@ def test_chunks(storage: Storage, packer: Packer, large: bool, star: bool, make:
 
 
 def test_a_chunk_of_many_middling_items_is_one_object(storage: Storage, packer: Packer) -> None:
-    items = [bytes([i]) * 10_000 for i in range(20)]
+    items = [bytes([i]) * 10_000 for i in range(40)]
     packed = packer.chunk(give_back, False, items)
     assert len(packed.objects) == 1
     assert [args[0] for args, _ in read(storage, packed.payload, kind=TaskKind.MAP_CHUNK)] == items
@@ -249,11 +276,11 @@ def test_a_custom_serializer_is_used_for_function_and_arguments(storage: Storage
     packer = Packer(storage, Upside)
     pickled = packer.function(give_back)
     assert pickled.body == b"S" + Upside.serialize(give_back)
-    packed = packer.call(give_back, (1, "x" * 100_000), {"k": 2})
+    packed = packer.call(give_back, (1, "x" * 300_000), {"k": 2})
     assert len(packed.objects) == 1
     positional, _ = unframe_arguments(packed.payload)
     assert positional[0].data == Upside.serialize(1)
-    assert read(storage, packed.payload, Upside) == ((1, "x" * 100_000), {"k": 2})
+    assert read(storage, packed.payload, Upside) == ((1, "x" * 300_000), {"k": 2})
     assert packer.serializer_function is not None
     assert pickle.loads(packer.serializer_function.body[1:]).deserialize(Upside.serialize(5)) == 5
 

@@ -20,7 +20,7 @@ def test_results_are_inline_up_to_the_limit_and_objects_beyond() -> None:
     small = dump_result("x" * 1000, None)
     assert (small.payload[:1], small.object_id) == (PICKLED, b"")
     assert dump_result(None, None).payload == PICKLED + pickle.dumps(None, 5)
-    for value, header in ((b"x" * 100_000, RAW_BYTES), (bytearray(100_000), RAW_BYTEARRAY)):
+    for value, header in ((b"x" * 300_000, RAW_BYTES), (bytearray(300_000), RAW_BYTEARRAY)):
         large = dump_result(value, None)
         assert large.payload == OBJECT + large.object_id
         assert bytes(large.buffers[0]) == header
@@ -41,8 +41,8 @@ def test_arrays_go_out_of_band_only_when_that_is_worth_it() -> None:
 
 
 def test_a_result_over_what_an_object_can_be_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(values, "OBJECT_BYTES_MAX", 100_000)
-    for large in (b"x" * 100_001, bytearray(100_001), "x" * 100_001):
-        with pytest.raises(ValueError, match=r"it takes 100,.* bytes, and one value can have 100,000 at most"):
+    monkeypatch.setattr(values, "OBJECT_BYTES_MAX", 300_000)
+    for large in (b"x" * 300_001, bytearray(300_001), "x" * 300_001):
+        with pytest.raises(ValueError, match=r"it takes 300,.* bytes, and one value can have 300,000 at most"):
             dump_result(large, None)
-    assert dump_result(b"x" * 99_000, None).object_id
+    assert dump_result(b"x" * 299_000, None).object_id

@@ -158,7 +158,7 @@ class MapRun:
         chunk = _Chunk(self, len(self._chunks), len(items), time.monotonic())
         self._chunks.append(chunk)
         self._submitted += len(items)
-        planner.on_sent(len(items), len(packed.payload))
+        planner.on_sent(len(items), max(len(packed.payload), packed.stored_bytes))
         self._engine.tasks.submit(
             self._group,
             function,

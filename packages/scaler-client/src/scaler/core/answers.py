@@ -26,6 +26,8 @@ class Answers:
     def on_results(self, batch: m.ResultBatch) -> None:
         """Tasks have ended, cancelled ones among them."""
         numbers = list(batch.numbers)
+        if self._table.large:
+            self._table.forget_large(numbers)
         pop = self._table.tasks.pop
         tasks = [pop(number, None) for number in numbers]
         payloads = batch.payloads.split()

@@ -16,7 +16,7 @@ GROWTH_MAX = 16
 IN_FLIGHT_START = 32
 IN_FLIGHT_MAX = 8192
 
-PAYLOAD_BYTES = 36 * 1024
+PAYLOAD_BYTES = 192 * 1024
 """Aimed size of a chunk's items and of its results, below what travels inside messages."""
 
 ITEMS_MAX = 50_000

@@ -14,6 +14,8 @@ from scaler_protocol.runtime.core import InvariantError
 def check_tasks(table: TaskTable, answers: Answers, endings: Endings) -> None:
     """Raise InvariantError unless each task is in one state only, and waits where it should."""
     numbers = set(table.tasks)
+    if not table.large.keys() <= numbers or table.large_bytes != sum(table.large.values()):
+        raise InvariantError("large payloads are counted that are not under way")
     for state, others in (("fetched", set(answers.fetching)), ("being cancelled", set(endings.unconfirmed))):
         if numbers & others:
             raise InvariantError(f"tasks {sorted(numbers & others)[:5]} are unanswered and {state}")

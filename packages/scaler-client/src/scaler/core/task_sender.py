@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 from scaler.core.holdings import Functions
-from scaler.core.tasks import Graph, Task, TaskGroup, TaskTable
+from scaler.core.tasks import LARGE_PAYLOAD_BYTES, Graph, Task, TaskGroup, TaskTable
 from scaler_protocol.session import Connection
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.envelope import Envelope
@@ -16,6 +16,9 @@ OUTBOX_BYTES_MAX = 64 * 1024 * 1024
 
 WINDOW_TASKS = 50_000
 """Unanswered tasks the scheduler is given at most (graphs apart): half a second of work for the fastest scheduler."""
+
+WINDOW_BYTES = 96 * 1024 * 1024
+"""Bytes of large payloads that are unanswered at most: so much of one client lies at scheduler and workers."""
 
 BATCH_TASKS_MIN = 192
 """So many waiting tasks leave at once; fewer may be held back for a moment, see `flush_or_hold`."""
@@ -88,6 +91,8 @@ class TaskSender:
             if not self._send(message):
                 return
             mark_left()
+            if isinstance(message, m.TaskBatch) and max(message.payloads.lengths) >= LARGE_PAYLOAD_BYTES:
+                table.note_large(message)
 
     def flush_or_hold(self, now: float) -> None:
         """As `flush`, but hold a few tasks back for a moment, to form a batch, while many are under way.
@@ -113,6 +118,8 @@ class TaskSender:
 
     def _window_is_full(self) -> bool:
         """Whether so many tasks are unanswered that the others should wait here, where they take less room."""
+        if self._table.large_bytes >= WINDOW_BYTES:
+            return True
         unanswered = len(self._table.tasks)
         if unanswered <= WINDOW_TASKS * 3 // 4:
             # However many of them wait, too few are under way.

@@ -24,6 +24,9 @@ BATCH_TASKS_MAX = 4096
 BATCH_BYTES_MAX = 4 * 1024 * 1024
 """Payload bytes in one message; the last task may exceed it."""
 
+LARGE_PAYLOAD_BYTES = 16 * 1024
+"""Payloads from this size on count for what a client has under way at most."""
+
 COMPACT_ABOVE = 4096
 
 FUNCTIONS_MAX = 0xFFFF
@@ -137,6 +140,10 @@ class TaskTable:
         self.take_number: Callable[[], int] = self._numbers.__next__
         """Returns a number that is nobody's. Any thread may call it, at any time: it is one step."""
         self._client_id = client_id
+        self.large: dict[int, int] = {}
+        """Sizes of the large payloads of unanswered tasks that have left, by number."""
+        self.large_bytes = 0
+        """Of all of them."""
         self._groups: dict[tuple[int, int, m.Capabilities, bytes, int], TaskGroup] = {}
 
     def take_numbers(self, rows: int) -> int:
@@ -178,6 +185,8 @@ class TaskTable:
         """Forget all tasks."""
         self.tasks.clear()
         self.graphs.clear()
+        self.large.clear()
+        self.large_bytes = 0
         for group in self._groups.values():
             group.pending.clear()
             group.again.clear()
@@ -192,6 +201,7 @@ class TaskTable:
 
     def announce_again(self) -> None:
         """The other end knows nothing of us: everything unanswered leaves once more, in the order of numbers."""
+        self.forget_large(list(self.large))
         for group in self._groups.values():
             # What has not left stays a first announcement: no worker can hold it.
             unsent = set(group.pending)
@@ -199,6 +209,19 @@ class TaskTable:
             group.again = NumberQueue(left)
         for graph in self.graphs.values():
             graph.again = graph.again or not graph.pending
+
+    def note_large(self, message: m.TaskBatch) -> None:
+        """These tasks have left: count their large payloads."""
+        for number, size in zip(message.numbers, message.payloads.lengths, strict=True):
+            if size >= LARGE_PAYLOAD_BYTES:
+                self.large[number] = size
+                self.large_bytes += size
+
+    def forget_large(self, numbers: Sequence[int]) -> None:
+        """These tasks are not under way any more. Worth calling only while there are large payloads."""
+        pop = self.large.pop
+        for number in numbers:
+            self.large_bytes -= pop(number, 0)
 
     def waiting_count(self) -> int:
         """Tasks that have not left (in this session), without rows of graphs."""

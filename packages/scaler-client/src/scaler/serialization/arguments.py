@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from scaler.client.object_reference import ObjectReference
 from scaler.errors import ScalerError, SerializationError
 from scaler.serialization.faults import explain
+from scaler.serialization.first_values import FirstValues
 from scaler.serialization.functions import FunctionCache
 from scaler.serialization.pickled import Packed, Pickled
 from scaler.serialization.pickling import NUMBERS, PROTOCOL, dumps, dumps_apart, is_plain, plain_items, size_hint
@@ -31,6 +32,7 @@ from scaler_protocol.payloads.framing import (
     PICKLED,
     RAW_BYTEARRAY,
     RAW_BYTES,
+    SHARED_BYTES_MIN,
     Argument,
     Source,
     frame_arguments,
@@ -67,6 +69,7 @@ class Packer:
     def __init__(self, sink: ObjectSink, serializer: AnySerializer | None = None) -> None:
         self._sink = sink
         self._serializer = serializer
+        self._is_first = FirstValues().is_first
         # A custom serializer is to see all functions as they are.
         cache = CalledFunctions(self._make_function) if serializer is None else FunctionCache(self._make_function)
         self.called_function = cache.get
@@ -95,11 +98,11 @@ class Packer:
         try:
             if self._serializer is not None:
                 body = CUSTOM + self._serialized(function)
-                if len(body) > INLINE_BYTES_MAX:
+                if len(body) > SHARED_BYTES_MIN:
                     return self._stored_function(function, tag, [body])
             else:
                 pickled, buffers = dumps_apart(function)
-                if len(pickled) + sum(buffer.nbytes for buffer in buffers) > INLINE_BYTES_MAX:
+                if len(pickled) + sum(buffer.nbytes for buffer in buffers) > SHARED_BYTES_MIN:
                     return self._stored_function(function, tag, [PICKLED + pickled, *buffers])
                 body = PICKLED + (dumps(function) if buffers else pickled)
         except ScalerError:
@@ -133,24 +136,34 @@ class Packer:
                 is_plain_call = not kwargs or all(map(_is_small_and_plain, kwargs.values()))
             if is_plain_call:
                 pickled = _dumps((args, kwargs), PROTOCOL)
-                if len(pickled) <= INLINE_BYTES_MAX:
-                    return new_tuple(Packed, (PICKLED + pickled, ()))
-            elif not self._needs_list(args, kwargs):
+                if len(pickled) <= SHARED_BYTES_MIN:
+                    return new_tuple(Packed, (PICKLED + pickled, (), 0))
+            elif not self._needs_list((*args, *kwargs.values())):
                 packed = self._call_whole(function, args, kwargs, hidden)
                 if packed is not None:
                     return packed
         return self._call_list(function, args, kwargs, hidden)
 
-    def _needs_list(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        """Whether an argument is large or a reference, which only an argument list can name apart."""
-        return any(map(_is_large_or_reference, (*args, *kwargs.values())))
+    def _needs_list(self, values: Sequence[Any]) -> bool:
+        """Whether one of these is an object: a reference, large, or one that has come before. Only a list can name it apart."""
+        if any(map(_is_large_or_reference, values)):
+            return True
+        large = [value for value in values if size_hint(value) > SHARED_BYTES_MIN]
+        if not large:
+            return False
+        # All of them, so that each is noted as seen.
+        return not min(map(self._is_first, large))
 
     def _call_whole(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], hidden: int) -> Packed | None:
         """Return one pickle of all arguments, which keeps what they share; None when that would be large."""
         call = (args, kwargs)
         try:
             pickled, buffers = dumps_apart(call)
-            if len(pickled) + sum(buffer.nbytes for buffer in buffers) > INLINE_BYTES_MAX:
+            size = len(pickled) + sum(buffer.nbytes for buffer in buffers)
+            if size > INLINE_BYTES_MAX:
+                return None
+            if size > SHARED_BYTES_MIN and size > SHARED_BYTES_MIN + sum(map(size_hint, (*args, *kwargs.values()))):
+                # What is large is inside of some argument, and may have come before.
                 return None
             return Packed(PICKLED + (dumps(call) if buffers else pickled))
         except Exception as error:
@@ -199,13 +212,20 @@ class Packer:
         """Return the bytes of a small value, or the buffers of a large one as it is stored."""
         if self._serializer is not None:
             data = self._serialized(value)
-            return data if len(data) <= INLINE_BYTES_MAX else [CUSTOM + data]
-        if size_hint(value) <= INLINE_BYTES_MAX:
-            pickled, buffers = dumps_apart(value)
-            if len(pickled) + sum(buffer.nbytes for buffer in buffers) <= INLINE_BYTES_MAX:
-                return dumps(value) if buffers else pickled
-            return [PICKLED + pickled, *buffers]
-        return object_buffers(value)
+            return data if self._stays_inline(len(data), data) else [CUSTOM + data]
+        if type(value) is bytes or type(value) is bytearray:
+            return dumps(value) if self._stays_inline(len(value), value) else object_buffers(value)
+        if size_hint(value) > INLINE_BYTES_MAX:
+            return object_buffers(value)
+        pickled, buffers = dumps_apart(value)
+        # As `_needs_list` has seen it, where it has.
+        parts = (value,) if size_hint(value) > SHARED_BYTES_MIN else (pickled, *buffers)
+        if self._stays_inline(len(pickled) + sum(buffer.nbytes for buffer in buffers), *parts):
+            return dumps(value) if buffers else pickled
+        return [PICKLED + pickled, *buffers]
+
+    def _stays_inline(self, size: int, *parts: Any) -> bool:
+        return size <= SHARED_BYTES_MIN or (size <= INLINE_BYTES_MAX and self._is_first(*parts))
 
     def _serialized(self, value: Any) -> bytes:
         """Return the bytes a custom serializer makes of a value. Raises what it raises, TypeError where it has none."""
@@ -233,8 +253,8 @@ class Packer:
         """
         if self._serializer is None:
             arguments = [value for item in items for value in item] if star else items
-            small = plain_items(arguments) and max(map(size_hint, arguments), default=0) <= INLINE_BYTES_MAX
-            if small or not any(map(_is_large_or_reference, arguments)):
+            small = plain_items(arguments) and max(map(size_hint, arguments), default=0) <= SHARED_BYTES_MIN
+            if small or not self._needs_list(arguments):
                 packed = self._chunk_whole(function, star, items, small, first)
                 if packed is not None:
                     return packed
@@ -245,7 +265,11 @@ class Packer:
                 packed = self.call(function, tuple(item) if star else (item,), {})
                 payloads.append(packed.payload)
                 objects.extend(packed.objects)
-            return self.framed(frame_payloads(payloads), objects, f"a chunk of items for {name_of(function)}")
+            framed = self.framed(frame_payloads(payloads), objects, f"a chunk of items for {name_of(function)}")
+            if not framed.objects:
+                return framed
+            sizes = [size_hint(value) for item in items for value in (item if star else (item,))]
+            return framed._replace(stored_bytes=max(sum(sizes), sum(map(len, payloads))))
         except SerializationError as error:
             self._sink.release(objects)
             raise SerializationError(f"item {first + len(payloads)}: {error}") from error
@@ -265,7 +289,7 @@ class Packer:
         if len(pickled) > INLINE_BYTES_MAX * len(items):
             return None
         object_id = self._store([PICKLED + pickled], f"a chunk of items for {name_of(function)}")
-        return Packed(OBJECT + object_id, (object_id,))
+        return Packed(OBJECT + object_id, (object_id,), len(pickled))
 
     # --- errors
 
@@ -323,7 +347,7 @@ def object_buffers(value: Any) -> list[Buffer]:
 
 
 def _is_small_and_plain(value: Any) -> bool:
-    return is_plain(value) and size_hint(value) <= INLINE_BYTES_MAX
+    return is_plain(value) and size_hint(value) <= SHARED_BYTES_MIN
 
 
 def _label(label: int | str) -> str:

@@ -12,6 +12,8 @@ class Packed(NamedTuple):
 
     payload: bytes
     objects: tuple[bytes, ...] = ()
+    stored_bytes: int = 0
+    """Of map chunks: about how many bytes of items are in those objects."""
 
 
 class Pack(Protocol):

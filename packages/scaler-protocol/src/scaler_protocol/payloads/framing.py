@@ -63,8 +63,11 @@ PER_CALL = b"N"
 FAILURE_KEPT_BYTES_MAX = 24 * 1024
 """Failure payloads up to this size are kept for monitors. Instead of a larger one, they get a short form."""
 
-INLINE_BYTES_MAX = 48 * 1024
-"""Arguments and results up to this size travel inside batches; larger ones become objects."""
+INLINE_BYTES_MAX = 256 * 1024
+"""Arguments and results up to this size travel inside batches; larger ones become objects, which cost less from there on."""
+
+SHARED_BYTES_MIN = 48 * 1024
+"""From this size on, an argument that comes a second time, and a function, becomes an object: it is sent once for all tasks."""
 
 OBJECT_BYTES_MAX = MESSAGE_BYTES_MAX - 1024**2
 """The largest object in storage, and so the largest value: a message without envelope and header."""

@@ -9,6 +9,9 @@ from scaler_protocol.wire.plain_task import is_plain
 from scaler_scheduler.core.records import AgentRecord, Task, TaskOptions
 from scaler_scheduler.core.state import SchedulerState
 
+BATCH_BYTES_MAX = 4 * 1024 * 1024
+"""Payload bytes in one message, chains apart: what others have for the agent waits no longer than for that."""
+
 # An enum's operators cost more than what they are used for here.
 _REANNOUNCED = int(m.TaskFlag.REANNOUNCED)
 
@@ -39,6 +42,11 @@ class Dispatch:
         functions = tuple(table)
         needed = (*functions, options.serializer) if options.serializer else functions
         self._define_functions(agent, options, needed)
+        payloads = Packed.of([task.payload for task in tasks])
+        if len(payloads.data) > BATCH_BYTES_MAX and len(tasks) > 1 and all(task.chain is None for task in tasks):
+            for part in _parts(tasks):
+                self.send(agent, options, part, now)
+            return
         positions: list[int] = []
         objects: list[bytes] = []
         input_positions: list[int] = []
@@ -75,7 +83,7 @@ class Dispatch:
             client=options.client.id,
             numbers=[task.number for task in tasks],
             functions=functions,
-            payloads=Packed.of([task.payload for task in tasks]),
+            payloads=payloads,
             attempts=[task.attempt & 0xFFFF for task in tasks],
             function_indexes=indexes if len(table) > 1 else (),
             depth=options.depth,
@@ -137,3 +145,17 @@ class Dispatch:
             bodies = Packed.of([self._functions.body(function_id) for function_id in missing])
             names = tuple(self._functions.name(function_id) for function_id in missing)
             self._outbox.send(agent, m.FunctionDefine(client_id, tuple(missing), bodies, names, options.serializer))
+
+
+def _parts(tasks: list[Task]) -> list[list[Task]]:
+    """Cut `tasks` into consecutive parts of at most `BATCH_BYTES_MAX` payload bytes, or one task."""
+    parts: list[list[Task]] = []
+    room = 0
+    for task in tasks:
+        size = len(task.payload)
+        if size > room or not parts:
+            parts.append([])
+            room = BATCH_BYTES_MAX
+        parts[-1].append(task)
+        room -= size
+    return parts

@@ -12,7 +12,7 @@ from scaler_protocol.wire.batch_rows import ABSENT, REPORTED, GrowingColumn, Rep
 from scaler_protocol.wire.columns import Column, Packed
 from scaler_protocol.wire.messages import NO_SLOT
 
-BATCH_BYTES_MAX = 64 * 1024 * 1024
+BATCH_BYTES_MAX = 8 * 1024 * 1024
 """Payload bytes after which a client's results go out as a further batch."""
 
 

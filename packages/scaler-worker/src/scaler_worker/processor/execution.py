@@ -41,6 +41,7 @@ from scaler_worker.processor.object_reader import ObjectReader
 from scaler_worker.processor.output import OutputCapture
 from scaler_worker.processor.process_state import ProcessState
 from scaler_worker.processor.records import Bytes, Kind, chunk_failures_parts
+from scaler_worker.processor.result_buffer import LARGE_BYTES_MIN, ResultBuffer
 from scaler_worker.processor.result_records import Extra, Result
 from scaler_worker.processor.running_task import RunningTask, TaskCanceled
 
@@ -64,6 +65,7 @@ class TaskExecution:
         chain_results: ChainResults,
         reader: ObjectReader,
         objects: HostObjects,
+        results: ResultBuffer,
         failures: FailureWriter,
         capture: OutputCapture,
         blocking: Blocking,
@@ -74,6 +76,7 @@ class TaskExecution:
         self._chain_results = chain_results
         self._fetch = reader.fetch
         self._objects = objects
+        self._note_large = results.note_large
         self._failures = failures
         self._capture = capture
         self._blocking = blocking
@@ -223,6 +226,8 @@ class TaskExecution:
             except OSError as error:
                 text = f"a large result could not be kept on the worker's host: {error}"
                 return row.task_index, text.encode("utf-8", "replace"), 0, Extra(Status.STORAGE_FAILED)
+        elif len(outcome.payload) >= LARGE_BYTES_MIN:
+            self._note_large(len(outcome.payload))
         extra = None
         if outcome.object_id or measured:
             extra = Extra(SUCCESS, measured or {}, outcome.object_id, size)

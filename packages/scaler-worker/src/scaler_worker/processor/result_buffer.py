@@ -10,6 +10,12 @@ from scaler_worker.processor.channel import Channel
 from scaler_worker.processor.records import Kind
 from scaler_worker.processor.result_records import Result, one_result_parts, results_parts
 
+BYTES_MAX = 4 * 1024 * 1024
+"""Bytes of results that wait; they are sent with the one that exceeds it."""
+
+LARGE_BYTES_MIN = 16 * 1024
+"""Smaller results do not count: their number is limited."""
+
 LATEST_FLUSH_SECONDS = 0.016
 """How long results wait at most, whatever the main thread does."""
 
@@ -17,18 +23,27 @@ LATEST_FLUSH_SECONDS = 0.016
 class ResultBuffer:
     """The main thread appends to `results`; it and the control thread send them."""
 
-    __slots__ = ("_channel", "_lock", "flushed_at", "results")
+    __slots__ = ("_channel", "_large_bytes", "_lock", "flushed_at", "results")
 
     def __init__(self, channel: Channel) -> None:
         self.results: deque[Result] = deque()
         self.flushed_at = 0.0
+        """When results were sent last; 0 where those that wait should be sent at once."""
+        self._large_bytes = 0
         self._channel = channel
         self._lock = threading.Lock()
+
+    def note_large(self, size_bytes: int) -> None:
+        """A result of so many bytes is about to be added, at least `LARGE_BYTES_MIN`."""
+        self._large_bytes += size_bytes
+        if self._large_bytes > BYTES_MAX:
+            self.flushed_at = 0.0
 
     def flush(self) -> None:
         """Send all results. From either thread."""
         with self._lock:
             results = self.results
+            self._large_bytes = 0
             count = len(results)
             if count == 1 and results[0][3] is None:
                 self._channel.send(Kind.ONE_RESULT, one_result_parts(results.popleft()))

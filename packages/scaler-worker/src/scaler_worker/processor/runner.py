@@ -92,6 +92,7 @@ class Processor:
             chain_results,
             ObjectReader(objects, tasks, self._running, self._inbox, self._results),
             objects,
+            self._results,
             FailureWriter(limit, options.fences.memory_note),
             self._capture,
             self._blocking,
