@@ -16,6 +16,7 @@ from scaler import Client
 from scaler.client.object_channel import ObjectChannel
 from scaler.errors import ScalerError
 from scaler_protocol.objects.segments import SegmentPool
+from scaler_protocol.payloads.framing import INLINE_BYTES_MAX
 from scaler_protocol.transport.dealer import DealerLink
 from scaler_protocol.wire import messages as m
 from tests.integration import functions as f
@@ -233,3 +234,12 @@ def test_the_first_large_value_waits_for_the_server_only_a_moment(monkeypatch: p
         assert channel.put(os.urandom(16), [bytearray(MIB)]).lease is None
     finally:
         channel.close()
+
+
+@pytest.mark.parametrize("size", [40_000, 70_000, 130_000, INLINE_BYTES_MAX - 200, INLINE_BYTES_MAX + 1])
+def test_middling_values_come_back_as_they_were(cluster: tuple[Service, Client], size: int) -> None:
+    """Many at once, so that records, batches and messages of all sides have to be cut by their bytes."""
+    _, client = cluster
+    values = [os.urandom(size) for _ in range(100)]
+    assert [future.result(timeout=60) for future in [client.submit(f.echo, value) for value in values]] == values
+    assert client.map(f.echo, values) == values

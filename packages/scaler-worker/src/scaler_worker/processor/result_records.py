@@ -7,14 +7,15 @@ from array import array
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from scaler_protocol.payloads.framing import INLINE_BYTES_MAX
 from scaler_protocol.runtime.values import new_tuple
 from scaler_protocol.wire.batch_rows import ABSENT, NOTHING_REPORTED, REPORTED, REPORTED_MAX, Reported
 from scaler_protocol.wire.columns import EMPTY, Column
 from scaler_protocol.wire.messages import Status
-from scaler_worker.processor.records import PACKET_BYTES_MAX, Bytes, Reader
+from scaler_worker.processor.records import Bytes, Reader
 
-RESULT_BYTES_MAX = PACKET_BYTES_MAX
-"""Largest payload of a result on average: larger ones are objects, from `INLINE_BYTES_MAX` on."""
+RESULT_BYTES_MAX = INLINE_BYTES_MAX + 16 * 1024
+"""Largest payload of a result on average: larger ones are objects. The rest is what pickling and tags add."""
 
 _STATUS_MAX = max(Status)
 
