@@ -190,6 +190,15 @@ def test_changed_defaults_show(cache: Cache) -> None:
     assert cache.run(f) == (2, 4)
 
 
+def test_changed_names_and_texts_show(cache: Cache) -> None:
+    f = main_function("def f():\n return f.__name__, f.__qualname__, f.__module__, f.__doc__")
+    namespace_of(f)["f"] = f
+    assert cache.run(f) == ("f", "f", "__main__", None)
+    for number, name in enumerate(("__name__", "__qualname__", "__doc__")):
+        setattr(f, name, f"other {number}")
+        assert cache.run(f) == (f.__name__, f.__qualname__, "__main__", f.__doc__)
+
+
 def test_a_mutable_default_is_never_reused(cache: Cache) -> None:
     f = main_function("def f(x=[]):\n return x")
     assert cache.run(f) == []

@@ -62,6 +62,10 @@ class _Parts(NamedTuple):
     defaults: tuple[Any, ...] | None
     keyword_defaults: dict[str, Any] | None
     attribute_count: int
+    name: str
+    qualname: str
+    module: str | None
+    doc: str | None
 
     @classmethod
     def of(cls, function: types.FunctionType) -> _Parts:
@@ -71,16 +75,24 @@ class _Parts(NamedTuple):
             function.__defaults__,
             function.__kwdefaults__,
             len(function.__dict__),
+            function.__name__,
+            function.__qualname__,
+            function.__module__,
+            function.__doc__,
         )
 
     def are_those_of(self, function: Any) -> bool:
-        code, closure, defaults, keyword_defaults, attribute_count = self
+        code, closure, defaults, keyword_defaults, attribute_count, name, qualname, module, doc = self
         return (
             function.__code__ is code
             and function.__closure__ is closure
             and function.__defaults__ is defaults
             and function.__kwdefaults__ is keyword_defaults
             and len(function.__dict__) == attribute_count
+            and function.__name__ is name
+            and function.__qualname__ is qualname
+            and function.__module__ is module
+            and function.__doc__ is doc
         )
 
 
