@@ -9,6 +9,7 @@ import pytest
 
 from scaler_objstore.content_hash import KeyedContentHash
 from scaler_objstore.core import Limits, MemoryStorage, StoreCore, effects, events
+from scaler_objstore.core.contents import OBJECT_BYTES, SHARED_BYTES_MIN
 from scaler_protocol.version import PROTOCOL_VERSION
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.envelope import Frame
@@ -303,6 +304,17 @@ def test_identical_contents_are_kept_once_until_the_last_object_ends() -> None:
     assert store.get(BOB, Y) == [b"same", b"bytes"]
     store.delete(BOB, Y)
     assert store.core.snapshot().used_bytes == 0
+
+
+def test_objects_that_share_a_content_are_limited_too() -> None:
+    store = Store()
+    replies = [
+        store.put(ALICE, number.to_bytes(16, "big"), b"same") for number in range(SHARED_BYTES_MIN // OBJECT_BYTES + 2)
+    ]
+    assert {reply.status for reply in replies[:-1]} == {m.ObjectStatus.DONE}
+    assert replies[-1].status == m.ObjectStatus.STORAGE_FULL
+    store.delete(ALICE, bytes(16))
+    assert store.put(ALICE, X, b"same").status == m.ObjectStatus.DONE
 
 
 def test_borders_between_buffers_are_part_of_the_content() -> None:

@@ -20,6 +20,7 @@ from scaler_protocol.errors import TransportError
 from scaler_protocol.testing.waiting import wait_until
 from scaler_protocol.transport import DealerLink, RouterListener, SendOutcome, endpoints, router
 from scaler_protocol.transport.limits import ListenerLimits
+from scaler_protocol.transport.unread import FRAME_OVERHEAD_BYTES
 from scaler_protocol.transport.zmtp import Decoder, SocketType, greeting
 from scaler_protocol.wire.envelope import Frame
 
@@ -201,7 +202,7 @@ def test_a_queue_has_a_bound_in_messages_and_in_bytes(ends: Ends, monkeypatch: p
     server = ends.router(limits=ListenerLimits(queue_messages=15))
     ends.greet(server, ends.dealer(server, b"slow"))
     body = bytes(200_000)
-    monkeypatch.setattr(router, "QUEUE_BYTES_MAX", 2_000_000)
+    monkeypatch.setattr(router, "QUEUE_BYTES_MAX", 10 * (len(body) + FRAME_OVERHEAD_BYTES))
     while (outcome := server.send(b"slow", [body])) is SendOutcome.SENT:
         pass
     assert outcome is SendOutcome.QUEUED

@@ -9,13 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from scaler_objstore.core.storage import Buffers, Storage, StorageKey
+from scaler_objstore.core.storage import Buffers, Storage, StorageFullError, StorageKey
 
 ContentHash = Callable[[Buffers], bytes]
 """Equal contents have equal hashes; different ones mostly different hashes."""
 
 CANDIDATES_MAX = 8
 """How many contents of equal hash are compared, the latest first. A hash of samples may find many."""
+
+
+OBJECT_BYTES = 300
+"""Memory of an object whose content another one has too, about."""
+
+SHARED_PART = 8
+SHARED_BYTES_MIN = 1 << 20
+"""Objects that share contents may take this part of the storage's limit beside it, and so much in any case."""
 
 
 @dataclass(slots=True, eq=False)
@@ -37,6 +45,8 @@ class Contents:
         self._storage = storage
         self._hash = content_hash
         self._by_digest: dict[bytes, list[Content]] = {}
+        self._shared = 0
+        """Objects beyond the first one of each content."""
 
     def acquire(self, buffers: Buffers, place: bytes = b"", *, compare: bool = True) -> Content:
         """Return the content equal to `buffers`, and store it if there is none. Raises StorageFullError.
@@ -48,17 +58,25 @@ class Contents:
         candidates = self._by_digest.get(digest, [])
         for content in candidates[: -CANDIDATES_MAX - 1 : -1]:
             if self._storage.holds(content.key, buffers):
-                content.references += 1
+                self._share(content)
                 return content
         key = self._storage.add(buffers)
         content = Content(key, digest, sum(len(buffer) for buffer in buffers), place, references=1)
         self._by_digest.setdefault(digest, []).append(content)
         return content
 
+    def _share(self, content: Content) -> None:
+        # Such an object stores nothing, but the tables of objects must not grow without end.
+        if (self._shared + 1) * OBJECT_BYTES > max(SHARED_BYTES_MIN, self._storage.limit_bytes // SHARED_PART):
+            raise StorageFullError(f"object storage is full: {self._shared} objects have the contents of others")
+        self._shared += 1
+        content.references += 1
+
     def release(self, content: Content) -> None:
         """Give up one reference; the last one frees the bytes."""
         content.references -= 1
         if content.references:
+            self._shared -= 1
             return
         same_digest = self._by_digest[content.digest]
         same_digest.remove(content)

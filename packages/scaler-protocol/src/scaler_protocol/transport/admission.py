@@ -47,6 +47,7 @@ class RefusalKind(StrEnum):
     TOO_MANY_SUBSCRIPTIONS = "too many subscriptions"
     STALLED = "reads nothing"
     UNFINISHED = "unfinished messages fill the memory"
+    UNREAD = "messages that are not read fill the memory"
     MALFORMED = "malformed bytes"
 
 

@@ -35,6 +35,11 @@ class CurveStream(Stream):
         """Whether this end has told its key and the type of its socket."""
         return self._curve.introduced
 
+    @property
+    def sealed_bytes(self) -> int:
+        """Memory of bytes that were sealed and wait for the network."""
+        return sum(map(len, self.pending))
+
     def send(self, frames: Sequence[Frame]) -> bool:
         """Send a message; return whether all of it has left. Only while nothing is pending."""
         if sum(map(len, frames)) > LARGE_FRAME_BYTES:

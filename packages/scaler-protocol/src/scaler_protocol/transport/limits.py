@@ -30,5 +30,7 @@ class ListenerLimits:
     """Messages that wait for one peer."""
     unfinished_bytes: int | None = None
     """Of messages that have arrived in part, see `UnfinishedMessages`; None: half of the memory."""
+    unread_bytes: int | None = None
+    """Of messages that wait for peers, see `UnreadMessages`; None: half of the memory."""
     events: int = EVENTS_MAX
     """Peers read and connections accepted in a turn."""

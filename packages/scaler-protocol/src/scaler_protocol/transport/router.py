@@ -20,6 +20,7 @@ from scaler_protocol.transport.limits import ListenerLimits
 from scaler_protocol.transport.stream import Stream
 from scaler_protocol.transport.streams import router_streams
 from scaler_protocol.transport.unfinished import UnfinishedMessages, half_of_memory
+from scaler_protocol.transport.unread import FRAME_OVERHEAD_BYTES, UnreadMessages
 from scaler_protocol.wire.envelope import Frame
 
 if TYPE_CHECKING:
@@ -136,6 +137,7 @@ class RouterListener:
         self._unknown_peers: dict[_Peer, None] = {}
         """Connections that have not sent their identity, oldest first."""
         self._queued: dict[_Peer, None] = {}
+        self._unread = UnreadMessages(limits.unread_bytes or half_of_memory(), self._queued, self._refuse)
         self._gone: list[bytes] = []
         self._received: list[tuple[bytes, list[Frame]]] = []
         self._ready: list[tuple[int, int]] = []
@@ -214,13 +216,14 @@ class RouterListener:
                 self._lose(peer)
                 return SendOutcome.GONE
             peer.under_way = True
-        size = sum(map(len, frames))
+        size = sum(map(len, frames)) + FRAME_OVERHEAD_BYTES * len(frames)
         if queue and (len(queue) >= self._queue_messages_max or peer.queue_bytes + size > QUEUE_BYTES_MAX):
             return SendOutcome.FULL
         queue.append((size, frames))
         peer.queue_bytes += size
         self._queued[peer] = None
         peer.watch(self._epoll, IN | OUT)
+        self._unread.note(size)
         return SendOutcome.QUEUED
 
     def flush(self) -> list[bytes]:

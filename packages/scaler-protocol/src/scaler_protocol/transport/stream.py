@@ -73,6 +73,11 @@ class Stream:
         """Memory that the message takes that has arrived in part."""
         return self._decoder.unfinished_bytes
 
+    @property
+    def sealed_bytes(self) -> int:
+        """Memory of bytes that were sealed and wait for the network; only with keys."""
+        return 0
+
     def watch_unfinished(self, on_unfinished: Callable[[], None]) -> None:
         """Have a function called whenever bytes that were read end within a message. It may raise WireError."""
         self._decoder.on_unfinished = on_unfinished

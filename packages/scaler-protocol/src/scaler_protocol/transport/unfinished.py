@@ -19,10 +19,20 @@ if TYPE_CHECKING:
     from scaler_protocol.transport.admission import Origin
 
 
-class _Stream(Protocol):
+class _OwnedStream(Protocol):
     @property
     def authority(self) -> Authority | None: ...
 
+
+class _OwnedPeer(Protocol):
+    @property
+    def stream(self) -> _OwnedStream: ...
+
+    @property
+    def origin(self) -> Origin: ...
+
+
+class _Stream(_OwnedStream, Protocol):
     @property
     def unfinished_bytes(self) -> int: ...
 
@@ -88,7 +98,7 @@ class UnfinishedMessages(Generic[PeerType]):
     def _close_largest(self, reading: PeerType) -> None:
         by_owner: dict[bytes | str, list[PeerType]] = {}
         for peer in sorted(self._noted, key=self._noted.__getitem__):
-            by_owner.setdefault(_owner(peer), []).append(peer)
+            by_owner.setdefault(owner_of(peer), []).append(peer)
         sums = [(-sum(map(self._noted.__getitem__, peers)), at) for at, peers in enumerate(by_owner.values())]
         heapq.heapify(sums)
         peers_at = list(by_owner.values())
@@ -118,6 +128,7 @@ class UnfinishedMessages(Generic[PeerType]):
         )
 
 
-def _owner(peer: _Peer) -> bytes | str:
+def owner_of(peer: _OwnedPeer) -> bytes | str:
+    """Return whose a connection is: its key, or without keys its address."""
     authority = peer.stream.authority
     return peer.origin.host if authority is None else authority.public
