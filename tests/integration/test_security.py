@@ -127,6 +127,17 @@ def test_an_audit_log_that_cannot_be_written_is_one_message(deployment: Deployme
         assert line.endswith(f": --audit-log: cannot write to {log}: there is no folder {log.parent}")
 
 
+def test_all_that_a_server_lacks_is_said_at_once(deployment: Deployment, tmp_path: Path) -> None:
+    log = str(tmp_path / "no" / "audit.jsonl")
+    for module in ("scaler_scheduler", "scaler_objstore"):
+        service = deployment.start(module, "tcp://0.0.0.0:0", "--audit-log", log, ready=False)
+        assert service.wait_end() == 2
+        told = [line for line in service.log().splitlines() if "INFO" not in line]
+        assert len(told) == (3 if module == "scaler_scheduler" else 2)
+        assert "--audit-log: cannot write" in told[-1]
+        assert "--security-dir" in told[-2]
+
+
 def test_a_scheduler_says_that_object_storage_has_other_keys(
     deployment: Deployment, keys: Path, tmp_path: Path
 ) -> None:

@@ -25,11 +25,13 @@ from scaler_protocol.errors import MalformedMessageError, MessageTooLargeError, 
 from scaler_protocol.ids import short
 from scaler_protocol.runtime.random_ids import new_id
 from scaler_protocol.service import event_loop
+from scaler_protocol.service.audit_settings import require_writable_audit_log
 from scaler_protocol.service.errors import cannot_listen
 from scaler_protocol.service.hangup import on_hangup
 from scaler_protocol.service.late_address import bind_address_now
 from scaler_protocol.service.occurrences import Occurrences
 from scaler_protocol.service.open_files import raise_open_files_limit
+from scaler_protocol.service.problems import Problems
 from scaler_protocol.service.readiness import Readiness
 from scaler_protocol.service.security_settings import checked_binds, server_security
 from scaler_protocol.service.signals import StopSignals
@@ -68,8 +70,16 @@ _ENVELOPE = encode_envelope(UNSEQUENCED)
 
 def run(settings: ObjectStorageSettings) -> int:
     """Serve until told to stop. Returns the exit status. Raises ServiceError if the address cannot be used."""
-    address = checked_binds(settings, {"ADDRESS": bind_address_now(settings.address)})["ADDRESS"]
-    return event_loop.run(lambda: _serve(settings, address, server_security(settings)), settings.event_loop)
+    address, problems = bind_address_now(settings.address), Problems()
+    security: DirectorySecurity | None = None
+    with problems.noted():
+        address = checked_binds(settings, {"ADDRESS": address})["ADDRESS"]
+    with problems.noted():
+        security = server_security(settings)
+    with problems.noted():
+        require_writable_audit_log(settings)
+    problems.raise_if_any()
+    return event_loop.run(lambda: _serve(settings, address, security), settings.event_loop)
 
 
 async def _serve(settings: ObjectStorageSettings, address: Address, security: DirectorySecurity | None) -> int:

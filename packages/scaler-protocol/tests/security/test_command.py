@@ -57,7 +57,11 @@ def test_generate_makes_private_files_for_every_role(directory: Path) -> None:
 
 def test_nothing_is_overwritten(directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = snapshot(directory)
-    assert "has keys already" in refused(capsys, "generate", str(directory))
+    assert "has keys already; nothing" in refused(capsys, "generate", str(directory))
+    part = tmp_path / "part"
+    part.mkdir(mode=0o700)
+    (part / "server.pub").touch()
+    assert "keys already, but no server.key: name another" in refused(capsys, "generate", str(part))
     assert "name client already" in refused(capsys, "add", str(directory), "--role", "client", "--name", "client")
     assert "no key with the name 'nobody'" in refused(capsys, "revoke", str(directory), "nobody")
     (directory / "left.key").write_text("somebody's")

@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from scaler_protocol.service.audit_settings import require_writable_audit_log
 from scaler_protocol.service.errors import ConfigurationError
+from scaler_protocol.service.problems import Problems
 from scaler_protocol.service.security_settings import checked_binds, server_security
 from scaler_scheduler.settings import SchedulerSettings
 
 
 def checked(settings: SchedulerSettings) -> SchedulerSettings:
     """Return these settings, with the addresses that were checked. Raises ConfigurationError, a line for each problem."""
-    problems: list[str] = []
-    with _noting(problems):
+    problems = Problems()
+    with problems.noted():
         _require_reachable_storage(settings)
-    with _noting(problems):
+    with problems.noted():
         settings = _with_checked_binds(settings)
-    with _noting(problems):
+    with problems.noted():
         server_security(settings)
-    if settings.audit_log is not None:
-        with _noting(problems):
-            require_writable_audit_log(settings.audit_log)
-    if problems:
-        raise ConfigurationError("\n".join(problems))
+    with problems.noted():
+        require_writable_audit_log(settings)
+    problems.raise_if_any()
     return settings
-
-
-@contextmanager
-def _noting(problems: list[str]) -> Iterator[None]:
-    try:
-        yield
-    except ConfigurationError as error:
-        problems.append(str(error))
 
 
 def _require_reachable_storage(settings: SchedulerSettings) -> None:

@@ -48,7 +48,9 @@ def generate(directory: Path) -> None:
         _make_folder(directory)
         with _locked(directory):
             if any((directory / name).exists() for name in (SERVER_KEY, SERVER_PUBLIC, ALLOWED_KEYS)):
-                raise SecurityFileError(f"{directory} has keys already; nothing was changed")
+                # Written last, it is missing where this was interrupted.
+                lack = "" if (directory / SERVER_KEY).exists() else f", but no {SERVER_KEY}: name another directory"
+                raise SecurityFileError(f"{directory} has keys already{lack}; nothing was changed")
             server = new_key_pair()
             _write_new(directory / SERVER_PUBLIC, to_text(server.public) + "\n", mode=0o644)
             _write_new(directory / ALLOWED_KEYS, _HEAD, mode=0o644)

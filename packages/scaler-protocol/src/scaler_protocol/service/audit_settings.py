@@ -37,9 +37,10 @@ def open_audit_log(path: Path, service: str) -> Iterator[AuditLog]:
         yield log
 
 
-def require_writable_audit_log(path: Path) -> None:
-    """Raise ConfigurationError if an audit log cannot be written there."""
-    _open(path, "").close()
+def require_writable_audit_log(settings: AuditSettings) -> None:
+    """Raise ConfigurationError if the audit log, if there is to be one, cannot be written."""
+    if settings.audit_log is not None:
+        _open(settings.audit_log, "").close()
 
 
 def _open(path: Path, service: str) -> AuditLog:

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from scaler_protocol.address import Address
 from scaler_protocol.service.errors import ConfigurationError
+from scaler_protocol.service.problems import Problems
 from scaler_protocol.service.settings import Protective, ServiceSettings, Short
 
 if TYPE_CHECKING:
@@ -57,14 +58,11 @@ def checked_binds(settings: ListeningSettings, addresses: Mapping[str, Address])
         if settings.insecure:
             logger.warning("--insecure has no effect, because of --security-dir: only peers with keys are let in")
         return dict(addresses)
-    found, problems = {}, []
+    found, problems = {}, Problems()
     for flag, address in addresses.items():
-        try:
+        with problems.noted():
             found[flag] = _checked_bind(flag, address, insecure=settings.insecure)
-        except ConfigurationError as error:
-            problems.append(str(error))
-    if problems:
-        raise ConfigurationError("\n".join(problems))
+    problems.raise_if_any()
     return found
 
 
