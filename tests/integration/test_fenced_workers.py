@@ -11,6 +11,7 @@ import stat
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -396,6 +397,18 @@ def forge_a_return() -> str:
     return write_records(bytes((Kind.BLOCKED, 0)) + returned, bytes((Kind.UNBLOCKED, 0, 0)))
 
 
+def write_nothing(*, end: bool) -> str:
+    """Write an empty packet, or say that nothing more comes: both read like the end of the channel."""
+    with socket.socket(fileno=os.dup(FIRST_NUMBER)) as channel:
+        if end:
+            channel.shutdown(socket.SHUT_WR)
+        else:
+            channel.send(b"")
+    # Longer than all of the test: who waits for this task to end waits in vain.
+    threading.Event().wait(60)
+    return "waited"
+
+
 def agents_of(fenced: Fenced) -> int:
     return fenced.log.read_text().count("registered with the scheduler")
 
@@ -430,6 +443,28 @@ def test_a_processor_that_did_not_give_back_what_its_agent_thinks_swallows_nothi
         assert client.submit(forge_a_return).result(timeout=30) == "written"
     # One by one: no answer of a processor comes so late that it is replaced for its silence.
     assert [client.submit(square, number).result(timeout=5) for number in range(50)] == [n**2 for n in range(50)]
+    assert agents_of(fenced) == before
+
+
+def test_a_task_cannot_fill_the_log_of_its_agent_with_starts(client: Client, fenced: Fenced) -> None:
+    before = fenced.log.read_text().count("started: processor")
+    with contextlib.suppress(ProcessorDiedError):
+        client.submit(write_records, *[bytes((Kind.READY, 0)) + b"1234"] * 1000).result(timeout=30)
+    assert client.submit(square, 3).result(timeout=30) == 9
+    assert fenced.log.read_text().count("started: processor") <= before + 10
+
+
+@pytest.mark.parametrize("end", [pytest.param(False, id="an empty packet"), pytest.param(True, id="the end")])
+def test_a_processor_whose_channel_seems_to_end_swallows_nothing(client: Client, fenced: Fenced, end: bool) -> None:
+    before = agents_of(fenced)
+    first = [client.submit(sleep_and_return, 0.01, n) for n in range(20)]
+    hostile = [client.submit(write_nothing, end=end) for _ in range(2)]
+    last = [client.submit(square, n) for n in range(200)]
+    assert [future.result(timeout=30) for future in first] == list(range(20))
+    assert [future.result(timeout=30) for future in last] == [n**2 for n in range(200)]
+    for future in hostile:
+        with pytest.raises(ProcessorDiedError):
+            future.result(timeout=30)
     assert agents_of(fenced) == before
 
 

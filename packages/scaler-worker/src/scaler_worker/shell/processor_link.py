@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import signal
 import socket
 import struct
@@ -223,12 +224,14 @@ class ProcessorLink:
             return None
         except OSError:
             packet = b""
-        if not packet:
+        if not packet and _is_closed_by_peer(self._tasks):
             self._reactor.remove_reader(self._tasks.fileno())
             return None
         if self._is_faulty:
             return 0
         try:
+            if not packet:
+                raise ValueError("it is empty")
             record = self._assembler.add(packet)
             if record is None:
                 return None if self._is_paused else 0
@@ -294,9 +297,9 @@ class ProcessorLink:
             return events.RelayClosed(number, body)
         if kind == Kind.OBJECT_WANTED:
             return events.ObjectWanted(number, *read_object_wanted(body))
-        if kind == Kind.READY:
+        # A second READY was written by a task: its number could be that of any process, which would be killed.
+        if kind == Kind.READY and not self._is_ready:
             self._is_ready = True
-            # A second READY was written by a task: its number could be that of any process, which would be killed.
             self.pid = self.pid or int.from_bytes(body[:PID_BYTES], "little")
             return events.ProcessorReady(number, self.pid)
         if kind == Kind.START_FAILED and not self._is_ready:
@@ -392,6 +395,13 @@ class ProcessorLink:
 
 def _ended_how(status: int) -> str:
     return f"ended with exit code {status}" if status >= 0 else f"was {describe_exit(status)}"
+
+
+def _is_closed_by_peer(sock: socket.socket) -> bool:
+    """Whether nobody has the other end any more. An empty packet, which tasks can write, reads like the end of the channel."""
+    poller = select.poll()
+    poller.register(sock, 0)
+    return any(found & select.POLLHUP for _, found in poller.poll(0))
 
 
 def _socket_pair() -> tuple[socket.socket, socket.socket]:
