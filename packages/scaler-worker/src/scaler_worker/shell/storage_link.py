@@ -51,6 +51,9 @@ RECEIVE_MAX = 64
 THREAD_BYTES_MIN = 4 * 1024 * 1024
 """Larger objects are written to the cache in a thread, so that the agent goes on meanwhile."""
 
+KEPT_BYTES_MAX = 256 * 1024 * 1024
+"""Bytes of larger objects that have come and are being written to the cache. While there are more, nothing is read."""
+
 COPIES_IN_FREE_MEMORY = 2
 """How often a result must fit into the memory that is free: it may be copied once more, into a segment."""
 
@@ -106,6 +109,8 @@ class StorageLink:
         self._is_local = False
         """Whether the server is on this host."""
         self._reader: SegmentReader | None = None
+        self._kept_bytes = 0
+        """Of objects that are being written to the cache in threads."""
         self._turns = CopyTurns()
         self._closed_because = ""
         self._segments: SegmentPool | None = None
@@ -206,6 +211,9 @@ class StorageLink:
     def _receive(self) -> None:
         if self._closed:
             return
+        if self._kept_bytes > KEPT_BYTES_MAX:
+            self._link.flush()
+            return
         received = self._link.receive(RECEIVE_MAX)
         for frames in received:
             try:
@@ -287,16 +295,24 @@ class StorageLink:
                     self._report(events.ObjectFetched(asked.request, missing=missing, error=_error_text(completion)))
 
     def _keep(self, asked: _Asked, buffers: Sequence[Any]) -> None:
-        if sum(len(buffer) for buffer in buffers) < THREAD_BYTES_MIN:
+        size = sum(len(buffer) for buffer in buffers)
+        if size < THREAD_BYTES_MIN:
             self._report(_write(self._folder, asked, buffers, self._owner))
             return
+        self._kept_bytes += size
+        if self._kept_bytes > KEPT_BYTES_MAX:
+            self._loop.remove_reader(self._link.fd)
+        self._in_thread(self._keep_in_thread(asked, buffers, size))
 
-        async def keep() -> None:
-            event = await asyncio.to_thread(_write, self._folder, asked, buffers, self._owner)
-            if not self._closed:
-                self._report(event)
-
-        self._in_thread(keep())
+    async def _keep_in_thread(self, asked: _Asked, buffers: Sequence[Any], size: int) -> None:
+        event = await asyncio.to_thread(_write, self._folder, asked, buffers, self._owner)
+        del buffers
+        self._report(event)
+        was_full = self._kept_bytes > KEPT_BYTES_MAX
+        self._kept_bytes -= size
+        if was_full and self._kept_bytes <= KEPT_BYTES_MAX and not self._closed:
+            self._loop.add_reader(self._link.fd, self._receive)
+            self._receive()
 
     def _replace_segments(self, token: bytes | None) -> None:
         if self._segments is not None:
