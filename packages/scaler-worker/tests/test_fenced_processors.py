@@ -36,13 +36,14 @@ MIB = 1024**2
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run processors as another user")
 
 
-def _groups() -> tuple[Path | None, str]:
+def _groups(controller: str) -> tuple[Path | None, str]:
     """Return the cgroup in which agents make those of their processors, or why there is none.
 
     Another process finds out, as an agent would: it tidies up, and may move itself.
     """
     program = (
-        "import os; from scaler_worker.fences.memory_groups import find_groups; print(find_groups(os.getpid()).prefix)"
+        "import os; from scaler_worker.fences.control_groups import find_groups; "
+        f"print(find_groups(os.getpid(), {controller!r}).prefix)"
     )
     asked = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     if asked.returncode:
@@ -50,8 +51,10 @@ def _groups() -> tuple[Path | None, str]:
     return Path(asked.stdout.strip()).parent, ""
 
 
-GROUP, NO_GROUP = _groups()
+GROUP, NO_GROUP = _groups("memory")
 with_groups = pytest.mark.skipif(GROUP is None, reason=f"no memory cgroups: {NO_GROUP}")
+PROCESS_GROUP, NO_PROCESS_GROUP = _groups("pids")
+with_process_groups = pytest.mark.skipif(PROCESS_GROUP is None, reason=f"no pids cgroups: {NO_PROCESS_GROUP}")
 
 
 @pytest.fixture
@@ -83,7 +86,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 def left_by(pid: int) -> list[str]:
     """Return what an agent's fences have left on this host."""
     folders = [path for place in ("/dev/shm", "/tmp") for path in Path(place).glob(f"scaler-*-{pid}-*")]
-    groups = GROUP.glob(f"scaler-{pid}-*") if GROUP is not None else ()
+    groups = [path for group in (GROUP, PROCESS_GROUP) if group for path in group.glob(f"scaler-{pid}-*")]
     return [str(path) for path in (*folders, *groups)]
 
 
@@ -453,17 +456,22 @@ def test_what_a_task_starts_counts_too(start: Start) -> None:
     assert status == Status.PROCESSOR_DIED or value_of(payload) == -signal.SIGKILL
 
 
-def test_without_groups_a_memory_error_names_the_limit(start: Start, tmp_path: Path) -> None:
+@pytest.fixture
+def no_groups(tmp_path: Path) -> dict[str, str]:
+    """The environment of an agent that can make no groups."""
     (tmp_path / "sitecustomize.py").write_text(
         "import pathlib, sys\n"
         "if 'scaler_worker' in sys.orig_argv:\n"
-        "    import scaler_worker.fences.memory_groups as groups\n"
-        "    def none(process):\n"
+        "    import scaler_worker.fences.control_groups as groups\n"
+        "    def none(*_):\n"
         "        raise groups.NoGroupsError('this test has none')\n"
         "    groups._find = none\n"
     )
-    path = {"PYTHONPATH": str(tmp_path)}
-    scheduler, _ = start("--processor-memory-limit-bytes", str(128 * MIB), environment=path)
+    return {"PYTHONPATH": str(tmp_path)}
+
+
+def test_without_groups_a_memory_error_names_the_limit(start: Start, tmp_path: Path, no_groups: dict[str, str]) -> None:
+    scheduler, _ = start("--processor-memory-limit-bytes", str(128 * MIB), environment=no_groups)
     assert run(scheduler, take_memory, 32 * MIB) == 32 * MIB
     status, payload = end_of(scheduler, take_memory, 400 * MIB)
     assert status == Status.FAILED
@@ -578,6 +586,65 @@ def test_umask_and_environment_are_what_was_asked_for(start: Start, tmp_path: Pa
     assert "PATH" in names
     assert not {"APP_PASSWORD", "OTHER"} & set(names)
     assert b"APP_PASSWORD" not in environ
+
+
+# --- processes
+
+
+def _fork_without_end() -> int:
+    """Start processes that leave the group of this one, until the system allows no more; return how many."""
+    import signal
+
+    count = 0
+    while count < 1000:
+        try:
+            pid = os.fork()
+        except BlockingIOError:
+            return count
+        if not pid:
+            os.setsid()
+            while True:
+                signal.pause()
+        count += 1
+    return count
+
+
+@with_process_groups
+@pytest.mark.parametrize(
+    "flags", [(), pytest.param(("--user", "nobody", "--processor-memory-limit-bytes", "256MiB"), marks=as_root)]
+)
+def test_a_task_that_forks_without_end_ends_at_its_number(start: Start, tmp_path: Path, flags: tuple[str, ...]) -> None:
+    scheduler, agent = start("--processor-processes", "40", *flags, workers=2)
+    assert PROCESS_GROUP is not None
+    assert "each processor may have 40 processes and threads" in (tmp_path / "log").read_text()
+    greedy = scheduler.submit(_fork_without_end, [arguments()])
+    (count,) = scheduler.values(greedy)
+    assert 20 < count < 40
+    # The other processor has a number of its own.
+    numbers = scheduler.submit(_own_number_after, [arguments(0.5)] * 2)
+    pids = scheduler.values(numbers)
+    assert len(set(pids)) == 2
+    groups = list(PROCESS_GROUP.glob(f"scaler-{agent.pid}-*"))
+    assert len(groups) == 2
+    # What it has started ends with it.
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not any(group.exists() for group in groups), 10, step=scheduler.poll)
+
+
+@as_root
+def test_without_groups_the_number_is_that_of_the_user(start: Start, tmp_path: Path, no_groups: dict[str, str]) -> None:
+    flags = ("--user", "games", "--processor-processes", "32")
+    scheduler, _ = start(*flags, environment=no_groups, workers=2)
+    assert "all processes of games on this host together may have 64 threads" in (tmp_path / "log").read_text()
+    assert 32 < run(scheduler, _fork_without_end) < 64
+
+
+def test_a_number_of_processes_that_cannot_be_had_is_one_clear_error(no_groups: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "scaler_worker", "tcp://127.0.0.1:1", "--processor-processes", "32"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **no_groups})
+    assert ended.returncode == 2
+    assert "--processor-processes 32: without --user it needs cgroups: this test has none" in ended.stderr
 
 
 # --- temporary folders

@@ -11,23 +11,23 @@ import signal
 import stat
 import struct
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from scaler_protocol.testing.waiting import wait_until
-from scaler_worker.fences import background_removal, memory_groups, private_folders, removal
+from scaler_worker.fences import background_removal, control_groups, private_folders, removal
 from scaler_worker.fences.background_removal import BackgroundRemoval
+from scaler_worker.fences.control_groups import NoGroupsError, find_groups
 from scaler_worker.fences.environment import EnvironmentFilter
-from scaler_worker.fences.memory_groups import NoGroupsError, find_groups
 from scaler_worker.fences.plan import (
     Account,
     Cause,
+    ControlGroups,
     FenceError,
     Fences,
     Host,
-    MemoryGroups,
     Step,
     Wanted,
     descriptions,
@@ -39,14 +39,15 @@ from scaler_worker.processor.object_files import read_object, write_object
 from scaler_worker.shell.object_cache import remake_object_folder
 
 NOBODY = Account("nobody", 65534, 65534, (65534,), "/nonexistent")
-GROUPS = MemoryGroups(2, "/sys/fs/cgroup/a/scaler-7-")
-EVERYTHING = Wanted("nobody", 64 * 1024**2, 100, 10, 0, 0o027)
+GROUPS = ControlGroups(2, "/sys/fs/cgroup/a/scaler-7-")
+EVERYTHING = Wanted("nobody", 64 * 1024**2, open_files=100, processes=50, workers=4, cpu_seconds=10, umask=0o027)
 
 
 def test_the_user_changes_last_and_what_needs_root_comes_before() -> None:
     fences = plan(EVERYTHING, Host(True, NOBODY, GROUPS))
     assert fences.steps == (
         Step.JOIN_MEMORY_GROUP,
+        Step.LIMIT_PROCESSES_OF_USER,
         Step.LIMIT_OPEN_FILES,
         Step.LIMIT_CORE_DUMPS,
         Step.SET_UMASK,
@@ -73,9 +74,34 @@ def test_without_memory_groups_the_address_space_is_limited_and_the_log_says_why
     assert "cgroup (v2)" in descriptions(plan(Wanted(memory_bytes=64 * 1024**2), with_groups), with_groups)[0]
 
 
+def test_processes_are_counted_for_each_processor_where_there_are_groups() -> None:
+    host = Host(True, NOBODY, GROUPS, process_groups=GROUPS)
+    fences = plan(EVERYTHING, host)
+    assert fences.steps[:2] == (Step.JOIN_MEMORY_GROUP, Step.JOIN_PROCESS_GROUP)
+    assert fences.groups == (GROUPS,)
+    assert "each processor may have 50 processes and threads (pids cgroup, v2)" in descriptions(fences, host)
+    other = ControlGroups(1, "/sys/fs/cgroup/pids/scaler-7-")
+    assert plan(EVERYTHING, replace(host, process_groups=other)).groups == (GROUPS, other)
+
+
+def test_without_groups_processes_are_counted_for_the_user() -> None:
+    host = Host(True, NOBODY, no_process_groups="they are read-only")
+    fences = plan(Wanted(user="nobody", processes=50, workers=4), host)
+    assert fences.steps == (Step.LIMIT_PROCESSES_OF_USER, Step.LIMIT_CORE_DUMPS, Step.CHANGE_USER)
+    assert fences.processes == 200
+    said = "all processes of nobody on this host together may have 200 threads (RLIMIT_NPROC): they are read-only"
+    assert said in descriptions(fences, host)
+
+
 @pytest.mark.parametrize(
     ("wanted", "host", "said"),
     [
+        (Wanted(processes=10), Host(), "--processor-processes 10: must be at least 16"),
+        (
+            Wanted(processes=20),
+            Host(no_process_groups="read-only"),
+            "--processor-processes 20: without --user it needs cgroups: read-only",
+        ),
         (Wanted(user="nobody"), Host(is_root=False, account=NOBODY), "--user nobody: only root"),
         (Wanted(user="nowhere"), Host(is_root=True), "--user nowhere: this host has no such user"),
         (Wanted(user="root"), Host(is_root=True, account=Account("root", 0, 0)), "--user root: that is root"),
@@ -90,7 +116,7 @@ def test_what_cannot_be_had_is_one_clear_error(wanted: Wanted, host: Host, said:
 
 
 def test_fences_travel_as_json() -> None:
-    for fences in (Fences(), plan(EVERYTHING, Host(True, NOBODY, GROUPS))):
+    for fences in (Fences(), plan(EVERYTHING, Host(True, NOBODY, GROUPS, process_groups=GROUPS))):
         assert Fences.from_document(json.loads(json.dumps(asdict(fences)))) == fences
 
 
@@ -165,7 +191,7 @@ def test_groups_of_agents_that_are_gone_are_removed(
         (fake.own / name).mkdir()
     (fake.number / "12").mkdir()
     found = find_groups(77, process=fake.process, number=fake.number)
-    assert found == MemoryGroups(version, f"{fake.own}/scaler-77-")
+    assert found == ControlGroups(version, f"{fake.own}/scaler-77-")
     assert sorted(path.name for path in fake.own.glob("scaler-*")) == ["scaler-12-0"]
 
 
@@ -190,6 +216,20 @@ def test_the_agent_moves_into_a_group_below_before_it_delegates(
     find_groups(77, process=fake.process, number=fake.number)
     assert (fake.own / "scaler-agent" / "cgroup.procs").read_text() == str(os.getpid())
     assert (fake.own / "cgroup.subtree_control").read_text() == "+memory"
+
+
+def test_groups_of_processes_lie_beside_those_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeGroups(tmp_path, 2)
+    (fake.own / "cgroup.controllers").write_text("memory pids\n")
+    (fake.own / "cgroup.procs").write_text("")
+    # To make groups of memory, the agent has moved itself.
+    (fake.own / "scaler-agent").mkdir()
+    (fake.process / "cgroup").write_text("0::/slice/worker/scaler-agent\n")
+    monkeypatch.setattr(os, "access", lambda *_: True)
+    assert find_groups(77, control_groups.PROCESSES, process=fake.process, number=fake.number).prefix == (
+        f"{fake.own}/scaler-77-"
+    )
+    assert (fake.own / "cgroup.subtree_control").read_text().startswith("+pids")
 
 
 def test_no_memory_controller_is_said(tmp_path: Path) -> None:
@@ -218,11 +258,11 @@ def test_groups_that_cannot_be_made_are_said(tmp_path: Path) -> None:
 def test_the_kernel_says_whether_the_limit_has_killed(
     version: int, name: str, text: str, expected: bool, tmp_path: Path
 ) -> None:
-    groups = MemoryGroups(version, f"{tmp_path}/scaler-1-")
+    groups = ControlGroups(version, f"{tmp_path}/scaler-1-")
     group = tmp_path / "scaler-1-5"
     group.mkdir()
     (group / name).write_text(text)
-    assert memory_groups.killed_by_limit(groups, 5) is expected
+    assert control_groups.killed_by_limit(groups, 5) is expected
     fences = Fences(memory_bytes=1, memory_groups=groups)
     cause = FenceRemains(fences).cause_of(5, -signal.SIGKILL, 0.0)
     assert cause is (Cause.MEMORY if expected else Cause.NONE)

@@ -70,7 +70,7 @@ async def serve(settings: ClusterSettings, address: Address, context: ServiceCon
 
     Processors are forked from `template`. Raises ServiceError when there is no going on.
     """
-    fences = fences_for(settings)
+    fences = fences_for(settings, settings.num_of_workers)
     template.filter_environment(environment_filter(settings))
     agent = Agent(settings, address, context, template, fences)
     with context.stop_signals(agent.on_stop_signal):

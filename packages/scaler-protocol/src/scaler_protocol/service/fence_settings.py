@@ -34,6 +34,12 @@ class FenceSettings(ServiceSettings):
     processor_open_files: Annotated[int, Protective()] = Field(
         default=0, ge=0, description="files that a worker's process may have open; 0: as many as scaler_cluster may"
     )
+    processor_processes: Annotated[int, Protective()] = Field(
+        default=0,
+        ge=0,
+        description="processes and threads that a worker's process may have, itself included; without cgroups, all processes of "
+        "--user together may have as many for each worker; 0: no limit",
+    )
     processor_cpu_seconds: Annotated[int, Protective()] = Field(
         default=0,
         ge=0,

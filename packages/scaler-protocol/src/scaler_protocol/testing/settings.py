@@ -79,6 +79,7 @@ WORKER_FLAGS = (
         0,
     ),
     DocumentedFlag("processor_open_files", ("--processor-open-files",), "256", 256, 0),
+    DocumentedFlag("processor_processes", ("--processor-processes",), "100", 100, 0),
     DocumentedFlag("processor_cpu_seconds", ("--processor-cpu-seconds",), "60", 60, 0),
     DocumentedFlag("processor_core_bytes", ("--processor-core-bytes",), "1000", 1000, 0),
     DocumentedFlag("umask", ("--umask",), "027", "027", None),

@@ -10,7 +10,11 @@ OPEN_FILES_MIN = 64
 MEMORY_BYTES_MIN = 16 * 1024**2
 """Less would not even do for a processor itself."""
 
+PROCESSES_MIN = 16
+"""A processor has some threads of its own, and libraries start more."""
+
 MEMORY_FLAG, CPU_FLAG, USER_FLAG = "--processor-memory-limit-bytes", "--processor-cpu-seconds", "--user"
+PROCESSES_FLAG = "--processor-processes"
 
 
 class FenceError(Exception):
@@ -33,6 +37,8 @@ class Step(Enum):
     MAKE_TEMPORARY_FOLDER = auto()
     JOIN_MEMORY_GROUP = auto()
     LIMIT_ADDRESS_SPACE = auto()
+    JOIN_PROCESS_GROUP = auto()
+    LIMIT_PROCESSES_OF_USER = auto()
     LIMIT_OPEN_FILES = auto()
     LIMIT_CORE_DUMPS = auto()
     SET_UMASK = auto()
@@ -51,7 +57,7 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
-class MemoryGroups:
+class ControlGroups:
     """Control groups that the agent can make for its processors."""
 
     version: int
@@ -66,8 +72,11 @@ class Host:
 
     is_root: bool = False
     account: Account | None = None
-    memory_groups: MemoryGroups | None = None
+    memory_groups: ControlGroups | None = None
     no_memory_groups: str = ""
+    """Why there are none."""
+    process_groups: ControlGroups | None = None
+    no_process_groups: str = ""
     """Why there are none."""
     open_files_max: int | None = None
     """How many open files this process may allow another at most; None for any number."""
@@ -80,6 +89,9 @@ class Wanted:
     user: str = ""
     memory_bytes: int = 0
     open_files: int = 0
+    processes: int = 0
+    """And threads, of each processor."""
+    workers: int = 1
     cpu_seconds: int = 0
     core_bytes: int = 0
     """Of core dumps; this one is always put up."""
@@ -92,9 +104,12 @@ class Fences:
 
     account: Account | None = None
     memory_bytes: int = 0
-    memory_groups: MemoryGroups | None = None
+    memory_groups: ControlGroups | None = None
     """None: memory is limited by the address space."""
     open_files: int = 0
+    processes: int = 0
+    """And threads: of each processor where there are groups of them, otherwise of all processes of the user together."""
+    process_groups: ControlGroups | None = None
     cpu_seconds: int = 0
     """Limited once the preload is done, see `cpu_time`."""
     core_bytes: int = 0
@@ -105,26 +120,37 @@ class Fences:
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> Fences:
         """Return what `dataclasses.asdict` and JSON have made of one."""
-        account, groups = document["account"], document["memory_groups"]
+        account = document["account"]
+        memory_groups, process_groups = document["memory_groups"], document["process_groups"]
         if account is not None:
             account = Account(**{**account, "groups": tuple(account["groups"])})
-        if groups is not None:
-            groups = MemoryGroups(**groups)
-        return cls(**{**document, "account": account, "memory_groups": groups})
+        if memory_groups is not None:
+            memory_groups = ControlGroups(**memory_groups)
+        if process_groups is not None:
+            process_groups = ControlGroups(**process_groups)
+        made = {"account": account, "memory_groups": memory_groups, "process_groups": process_groups}
+        return cls(**{**document, **made})
 
     @property
     def steps(self) -> tuple[Step, ...]:
         """What to do in a processor, in this order: first what only the agent's user may, the change of user last."""
         memory = Step.JOIN_MEMORY_GROUP if self.memory_groups else Step.LIMIT_ADDRESS_SPACE
+        processes = Step.JOIN_PROCESS_GROUP if self.process_groups else Step.LIMIT_PROCESSES_OF_USER
         wanted = (
             (Step.MAKE_TEMPORARY_FOLDER, self.temporary_place),
             (memory, self.memory_bytes),
+            (processes, self.processes),
             (Step.LIMIT_OPEN_FILES, self.open_files),
             (Step.LIMIT_CORE_DUMPS, True),
             (Step.SET_UMASK, self.umask is not None),
             (Step.CHANGE_USER, self.account),
         )
         return tuple(step for step, is_wanted in wanted if is_wanted)
+
+    @property
+    def groups(self) -> tuple[ControlGroups, ...]:
+        """All control groups that are made for a processor. With version 2, there is one for everything."""
+        return tuple(dict.fromkeys(each for each in (self.memory_groups, self.process_groups) if each is not None))
 
     @property
     def memory_means(self) -> str:
@@ -171,11 +197,19 @@ def plan(wanted: Wanted, host: Host) -> Fences:
         raise FenceError(f"--processor-open-files {wanted.open_files}: must be at least {OPEN_FILES_MIN}, or 0")
     if 0 < wanted.memory_bytes < MEMORY_BYTES_MIN:
         raise FenceError(f"{MEMORY_FLAG} {wanted.memory_bytes}: must be at least {MEMORY_BYTES_MIN}, or 0")
+    if 0 < wanted.processes < PROCESSES_MIN:
+        raise FenceError(f"{PROCESSES_FLAG} {wanted.processes}: must be at least {PROCESSES_MIN}, or 0")
+    if wanted.processes and not host.process_groups and not wanted.user:
+        raise FenceError(
+            f"{PROCESSES_FLAG} {wanted.processes}: without {USER_FLAG} it needs cgroups: {host.no_process_groups}"
+        )
     return Fences(
         account=host.account if wanted.user else None,
         memory_bytes=wanted.memory_bytes,
         memory_groups=host.memory_groups if wanted.memory_bytes else None,
         open_files=wanted.open_files,
+        processes=wanted.processes * (1 if host.process_groups else wanted.workers),
+        process_groups=host.process_groups if wanted.processes else None,
         cpu_seconds=wanted.cpu_seconds,
         core_bytes=wanted.core_bytes,
         umask=wanted.umask,
@@ -191,5 +225,14 @@ def descriptions(fences: Fences, host: Host) -> list[str]:
         reason = "" if fences.memory_groups else f": {host.no_memory_groups}"
         lines.append(
             f"the memory of each processor is limited to {fences.memory_bytes} bytes by {fences.memory_means}{reason}"
+        )
+    if fences.process_groups is not None:
+        lines.append(
+            f"each processor may have {fences.processes} processes and threads (pids cgroup, v{fences.process_groups.version})"
+        )
+    elif fences.processes and fences.account is not None:
+        lines.append(
+            f"all processes of {fences.account.name} on this host together may have {fences.processes} threads "
+            f"(RLIMIT_NPROC): {host.no_process_groups}"
         )
     return lines

@@ -9,8 +9,8 @@ import resource
 import sys
 from collections.abc import Callable
 
-from scaler_worker.fences import memory_groups, private_folders
-from scaler_worker.fences.plan import MEMORY_FLAG, USER_FLAG, Account, FenceError, Fences, Step
+from scaler_worker.fences import control_groups, private_folders
+from scaler_worker.fences.plan import MEMORY_FLAG, PROCESSES_FLAG, USER_FLAG, Account, FenceError, Fences, Step
 
 _PR_SET_DUMPABLE = 4
 _PR_SET_NO_NEW_PRIVS = 38
@@ -26,6 +26,8 @@ class ProcessorFences:
             Step.MAKE_TEMPORARY_FOLDER: ("--private-temporary-folder", self._make_temporary_folder),
             Step.JOIN_MEMORY_GROUP: (MEMORY_FLAG, self._join_memory_group),
             Step.LIMIT_ADDRESS_SPACE: (MEMORY_FLAG, self._limit_address_space),
+            Step.JOIN_PROCESS_GROUP: (PROCESSES_FLAG, self._join_process_group),
+            Step.LIMIT_PROCESSES_OF_USER: (PROCESSES_FLAG, self._limit_processes_of_user),
             Step.LIMIT_OPEN_FILES: ("--processor-open-files", self._limit_open_files),
             Step.LIMIT_CORE_DUMPS: ("--processor-core-bytes", self._limit_core_dumps),
             Step.SET_UMASK: ("--umask", self._set_umask),
@@ -52,7 +54,15 @@ class ProcessorFences:
 
     def _join_memory_group(self) -> None:
         assert self._fences.memory_groups is not None
-        memory_groups.make_and_join(self._fences.memory_groups, self._number, self._fences.memory_bytes)
+        control_groups.join_memory_group(self._fences.memory_groups, self._number, self._fences.memory_bytes)
+
+    def _join_process_group(self) -> None:
+        assert self._fences.process_groups is not None
+        control_groups.join_process_group(self._fences.process_groups, self._number, self._fences.processes)
+
+    def _limit_processes_of_user(self) -> None:
+        # The kernel compares it with the number of all threads of the user when one of them starts another.
+        resource.setrlimit(resource.RLIMIT_NPROC, (self._fences.processes, self._fences.processes))
 
     def _limit_address_space(self) -> None:
         # What is mapped already is not the task's: mostly memory that all processors share.

@@ -7,10 +7,10 @@ import signal
 from collections.abc import Callable, Iterable
 from time import monotonic, sleep
 
-from scaler_worker.fences import memory_groups, private_folders
+from scaler_worker.fences import control_groups, private_folders
 from scaler_worker.fences.background_removal import BackgroundRemoval
 from scaler_worker.fences.cpu_time import CPU_TIME_FACTOR
-from scaler_worker.fences.plan import Cause, Fences
+from scaler_worker.fences.plan import Cause, ControlGroups, Fences
 from scaler_worker.fences.removal import remove_folder
 
 logger = logging.getLogger(__name__)
@@ -26,8 +26,8 @@ class FenceRemains:
         """For `in_child` see `BackgroundRemoval`."""
         self._fences = fences
         self._removal = BackgroundRemoval(fences.temporary_place, in_child)
-        self._groups: set[int] = set()
-        """Processors whose group could not be removed yet."""
+        self._groups: set[tuple[ControlGroups, int]] = set()
+        """Those of processors that could not be removed yet."""
 
     def cause_of(self, number: int, status: int, cpu_seconds: float) -> Cause:
         """Return which fence ended a processor; `status` as `subprocess` gives it."""
@@ -38,7 +38,7 @@ class FenceRemains:
         ):
             return Cause.CPU_TIME
         groups = fences.memory_groups
-        if groups is not None and status == -signal.SIGKILL and memory_groups.killed_by_limit(groups, number):
+        if groups is not None and status == -signal.SIGKILL and control_groups.killed_by_limit(groups, number):
             return Cause.MEMORY
         if fences.memory_bytes and groups is None and status in (-signal.SIGABRT, -signal.SIGSEGV):
             return Cause.PERHAPS_MEMORY
@@ -53,23 +53,24 @@ class FenceRemains:
             except OSError as error:
                 # The template, which forks all processors, must not end for what one task has left.
                 logger.warning("cannot remove %s: %s; it is tried again when the agent ends", path, error)
-        if self._fences.memory_groups is not None:
-            self._groups.add(number)
+        self._groups.update((groups, number) for groups in self._fences.groups)
+        if self._groups:
             self._remove_groups()
 
     @property
     def child(self) -> int:
-        """The process id of the child that removes folders; 0 while there is none. Only `look_after_child` may reap it."""
+        """The process id of the child that removes folders; 0 while there is none. Only `look_after` may reap it."""
         return self._removal.pid
 
-    def look_after_child(self) -> None:
-        """A child may have ended."""
+    def look_after(self) -> None:
+        """A child of this process has ended: the one that removes folders, or one of a group whose processes were killed."""
         self._removal.look_after()
+        if self._groups:
+            self._remove_groups()
 
     def remove_all(self, numbers: Iterable[int], until: float) -> None:
         """Remove everything, but stop at `until`; `numbers` are the processors that ended last. All children have ended."""
-        if self._fences.memory_groups is not None:
-            self._groups.update(numbers)
+        self._groups.update((groups, number) for number in numbers for groups in self._fences.groups)
         deadline = min(monotonic() + REMOVE_SECONDS, until)
         while self._groups and monotonic() < deadline:
             self._remove_groups()
@@ -79,9 +80,9 @@ class FenceRemains:
             _remove(self._fences.temporary_place, until)
 
     def _remove_groups(self) -> None:
-        groups = self._fences.memory_groups
-        assert groups is not None
-        self._groups = {number for number in self._groups if not memory_groups.remove(groups, number)}
+        self._groups = {
+            (groups, number) for groups, number in self._groups if not control_groups.remove(groups, number)
+        }
 
 
 def _remove(folder: str, until: float) -> None:

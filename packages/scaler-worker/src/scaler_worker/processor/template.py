@@ -111,7 +111,7 @@ class Template:
                 if os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOHANG) is not None:
                     self._stopped[pidfd] = monotonic()
         orphans.reap({self._remains.child, *(child.pid for child in self._children.values())})
-        self._remains.look_after_child()
+        self._remains.look_after()
 
     def _kill_stopped(self) -> None:
         for pidfd, since in list(self._stopped.items()):

@@ -1,8 +1,8 @@
-"""A control group of memory for each processor: what it takes beyond what it shares with its template.
+"""A control group for each processor, of memory (what it takes beyond what it shares with its template) and of processes.
 
-Version 2 (`memory.max`) and version 1 (`memory.limit_in_bytes`) differ in their files. In both, a group is a folder of the
-kernel's file system; a process joins it by a number in a file, and whatever it starts is in the group, too. The paths are
-passed in, so that the same code works on a copy of such a file system.
+Version 2 (`memory.max`) and version 1 (`memory.limit_in_bytes`) differ in their files, and in that version 2 has one group for
+both. In both, a group is a folder of the kernel's file system; a process joins it by a number in a file, and whatever it starts
+is in the group, too. The paths are passed in, so that the same code works on a copy of such a file system.
 """
 
 from __future__ import annotations
@@ -13,13 +13,19 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaler_worker.fences.plan import MemoryGroups
+from scaler_worker.fences.plan import ControlGroups
+
+MEMORY, PROCESSES = "memory", "pids"
+"""What the kernel calls them."""
 
 _AGENT_GROUP = "scaler-agent"
 
+_LIMIT_FILES = {(MEMORY, 1): "memory.limit_in_bytes", (MEMORY, 2): "memory.max"}
+_PROCESSES_FILE = "pids.max"
+
 
 class NoGroupsError(Exception):
-    """Groups of memory cannot be made. The message says why."""
+    """Groups cannot be made. The message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,37 +35,40 @@ class _Mounted:
     """The group that this process is in."""
 
 
-def find_groups(pid: int, *, process: Path = Path("/proc/self"), number: Path = Path("/proc")) -> MemoryGroups:
+def find_groups(
+    pid: int, controller: str = MEMORY, *, process: Path = Path("/proc/self"), number: Path = Path("/proc")
+) -> ControlGroups:
     """Prepare the group of this process for groups of its processors. Raises NoGroupsError.
 
-    `process` is the folder in which the kernel describes this process, `number` that in which all have one of their own.
+    `controller`: `MEMORY` or `PROCESSES`. `process` is the folder in which the kernel describes this process, `number` that in
+    which all have one of their own.
     """
     try:
-        mounted = _find(process)
+        mounted = _find(process, controller)
         if mounted.version == 2:
-            _delegate(mounted.group)
+            _delegate(mounted.group, controller)
         prefix = f"{mounted.group}/scaler-{pid}-"
         _sweep(mounted.group, number)
         # Whether it can be done is found out by doing it.
         trial = Path(f"{prefix}trial")
         trial.mkdir()
         try:
-            limit = trial / ("memory.max" if mounted.version == 2 else "memory.limit_in_bytes")
+            limit = trial / _LIMIT_FILES.get((controller, mounted.version), _PROCESSES_FILE)
             if not os.access(limit, os.W_OK):
                 raise NoGroupsError(f"{limit} cannot be written")
         finally:
             trial.rmdir()
     except OSError as error:
-        raise NoGroupsError(f"no memory cgroups can be made here: {error}") from None
-    return MemoryGroups(mounted.version, prefix)
+        raise NoGroupsError(f"no {controller} cgroups can be made here: {error}") from None
+    return ControlGroups(mounted.version, prefix)
 
 
-def _find(process: Path) -> _Mounted:
+def _find(process: Path, controller: str) -> _Mounted:
     own = {}
     for line in (process / "cgroup").read_text(encoding="utf-8").splitlines():
         _, controllers, path = line.split(":", 2)
-        for controller in controllers.split(","):
-            own[controller] = path
+        for name in controllers.split(","):
+            own[name] = path
     mounts = [line.split() for line in (process / "mountinfo").read_text(encoding="utf-8").splitlines()]
     for fields in mounts:
         separator = fields.index("-")
@@ -68,24 +77,26 @@ def _find(process: Path) -> _Mounted:
         if kind == "cgroup2" and "" in own:
             group = _below(place, root, own[""])
             controllers_file = group / "cgroup.controllers"
-            if controllers_file.exists() and "memory" in controllers_file.read_text(encoding="ascii").split():
+            if controllers_file.exists() and controller in controllers_file.read_text(encoding="ascii").split():
                 return _Mounted(2, group)
-        elif kind == "cgroup" and "memory" in options and "memory" in own:
-            return _Mounted(1, _below(place, root, own["memory"]))
-    raise NoGroupsError("this process has no memory cgroup (systemd: Delegate=memory)")
+        elif kind == "cgroup" and controller in options and controller in own:
+            return _Mounted(1, _below(place, root, own[controller]))
+    raise NoGroupsError(f"this process has no {controller} cgroup (systemd: Delegate={controller})")
 
 
 def _below(place: str, root: str, path: str) -> Path:
     """Return where a group is, in a file system of which perhaps only the part from `root` on is mounted."""
     if path.startswith(root):
         path = path[len(root.rstrip("/")) :]
-    return Path(place, path.lstrip("/"))
+    group = Path(place, path.lstrip("/"))
+    # There the agent moves itself, when the groups of one controller are made. Those of another lie beside them.
+    return group.parent if group.name == _AGENT_GROUP else group
 
 
-def _delegate(group: Path) -> None:
-    """Let groups below this one have limits. A group of version 2 that does so must hold no processes itself."""
+def _delegate(group: Path, controller: str) -> None:
+    """Let groups below this one have limits of this kind. A group of version 2 that does so must hold no processes itself."""
     control = group / "cgroup.subtree_control"
-    if "memory" in control.read_text(encoding="ascii").split():
+    if controller in control.read_text(encoding="ascii").split():
         return
     pids = (group / "cgroup.procs").read_text(encoding="ascii").split()
     strangers = set(map(int, pids)) - {os.getpid(), *_children()}
@@ -96,7 +107,7 @@ def _delegate(group: Path) -> None:
     inner.mkdir(exist_ok=True)
     for pid in pids:
         _write(inner / "cgroup.procs", pid)
-    _write(control, "+memory")
+    _write(control, f"+{controller}")
 
 
 def _children() -> list[int]:
@@ -116,15 +127,15 @@ def _sweep(group: Path, number: Path) -> None:
                 left.rmdir()
 
 
-def group_of(groups: MemoryGroups, processor: int) -> Path:
+def group_of(groups: ControlGroups, processor: int) -> Path:
     """Return the group of a processor."""
     return Path(f"{groups.prefix}{processor}")
 
 
-def make_and_join(groups: MemoryGroups, processor: int, limit_bytes: int) -> None:
-    """Make the group of this processor, and move this process into it. Raises OSError."""
+def join_memory_group(groups: ControlGroups, processor: int, limit_bytes: int) -> None:
+    """Make the group of this processor, with a limit of memory, and move this process into it. Raises OSError."""
     group = group_of(groups, processor)
-    group.mkdir()
+    group.mkdir(exist_ok=True)
     if groups.version == 2:
         _write(group / "memory.max", str(limit_bytes))
         _write_if_there(group / "memory.swap.max", "0")
@@ -137,7 +148,15 @@ def make_and_join(groups: MemoryGroups, processor: int, limit_bytes: int) -> Non
     _write(group / "cgroup.procs", "0")
 
 
-def killed_by_limit(groups: MemoryGroups, processor: int) -> bool:
+def join_process_group(groups: ControlGroups, processor: int, processes_max: int) -> None:
+    """The same with a limit of the number of processes and threads."""
+    group = group_of(groups, processor)
+    group.mkdir(exist_ok=True)
+    _write(group / _PROCESSES_FILE, str(processes_max))
+    _write(group / "cgroup.procs", "0")
+
+
+def killed_by_limit(groups: ControlGroups, processor: int) -> bool:
     """Whether the kernel has killed a process of this group because of its limit."""
     name = "memory.events" if groups.version == 2 else "memory.oom_control"
     try:
@@ -148,7 +167,7 @@ def killed_by_limit(groups: MemoryGroups, processor: int) -> bool:
     return int(counts.get("oom_kill", 0)) > 0
 
 
-def remove(groups: MemoryGroups, processor: int) -> bool:
+def remove(groups: ControlGroups, processor: int) -> bool:
     """Kill what is left in the group of a processor, and remove it; return whether it is gone."""
     group = group_of(groups, processor)
     try:
