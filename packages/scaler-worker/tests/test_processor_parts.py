@@ -18,12 +18,13 @@ from scaler_protocol.ids import NO_ID
 from scaler_protocol.objects.segments import Offer, adopt
 from scaler_protocol.service.memory import rss_bytes
 from scaler_protocol.wire.batch_rows import Reported
+from scaler_protocol.wire.status import Status
 from scaler_worker.processor import records
 from scaler_worker.processor.chain_results import ChainResults
 from scaler_worker.processor.channel import AgentGoneError, Channel
 from scaler_worker.processor.descriptors import COUNT_MAX, FIRST_NUMBER, identity, moved_out_of_reach
 from scaler_worker.processor.forked import leave
-from scaler_worker.processor.functions import FunctionTable
+from scaler_worker.processor.functions import Function, FunctionTable
 from scaler_worker.processor.host_objects import PLACE_BYTES, HostObjects, PlaceGoneError
 from scaler_worker.processor.inbox import Inbox
 from scaler_worker.processor.memory import peak_bytes, reset_peak
@@ -487,3 +488,10 @@ def test_tasks_of_a_generation_that_a_processor_did_not_begin_end_it() -> None:
             inbox.take_in(Kind.ONE_TASK, handed(0, 2))
         assert inbox.take_in(Kind.ONE_TASK, handed(0, 1))
         assert [row.task_index for row in inbox.rows] == [0]
+
+
+def test_only_the_first_failure_of_a_function_is_looked_after_at_once() -> None:
+    function = Function(b"f", len)
+    raised, stopped = int(Status.FAILED), int(Status.CANCELED)
+    assert [function.has_raised_before(status) for status in (raised, raised, raised)] == [False, True, True]
+    assert [function.has_raised_before(status) for status in (stopped, raised, raised)] == [False, False, True]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
+import decimal
+import fractions
 import os
 import pickle
 import threading
+import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +19,7 @@ from scaler.client.object_reference import ObjectReference
 from scaler.errors import SerializationError
 from scaler.serialization import Serializer
 from scaler.serialization.arguments import Buffer, Packer
-from scaler.serialization.pickling import is_plain
+from scaler.serialization.pickling import dumps, is_plain
 from scaler_protocol.payloads.framing import (
     INLINE_BYTES_MAX,
     OBJECT,
@@ -283,6 +287,52 @@ def test_a_custom_serializer_is_used_for_function_and_arguments(storage: Storage
     assert read(storage, packed.payload, Upside) == ((1, "x" * 300_000), {"k": 2})
     assert packer.serializer_function is not None
     assert pickle.loads(packer.serializer_function.body[1:]).deserialize(Upside.serialize(5)) == 5
+
+
+class OwnZone(datetime.tzinfo):
+    """A time zone that workers do not have."""
+
+    def utcoffset(self, _: datetime.datetime | None) -> datetime.timedelta:
+        return datetime.timedelta(hours=1)
+
+    dst = utcoffset
+
+    def tzname(self, _: datetime.datetime | None) -> str:
+        return "own"
+
+
+class OwnNumber(np.float64):
+    pass
+
+
+OwnNumber.__module__, OwnNumber.__qualname__, OwnNumber.__name__ = "numpy", "float64", "float64"
+
+
+def test_scalars_of_libraries_are_plain() -> None:
+    moment = datetime.datetime(2026, 1, 2, 3, 4, 5)
+    scalars = [
+        *(np.dtype(code).type(3) for code in "?bhilBHILefdgFDG"),
+        *(np.datetime64("2026-01-02"), np.timedelta64(3, "s")),
+        *(moment, moment.date(), moment.time(), moment.replace(tzinfo=datetime.UTC), datetime.timedelta(3)),
+        *(decimal.Decimal("1.5"), fractions.Fraction(1, 3), uuid.UUID(int=5)),
+    ]
+    for scalar in scalars:
+        assert is_plain(scalar), type(scalar)
+        copied = pickle.loads(dumps(scalar))
+        assert (type(copied), copied) == (type(scalar), scalar)
+    assert is_plain([scalars])
+
+
+def test_classes_of_a_program_are_no_scalars() -> None:
+    for value in (
+        OwnNumber(3.0),
+        datetime.datetime(2026, 1, 2, tzinfo=OwnZone()),
+        datetime.time(3, tzinfo=OwnZone()),
+        np.void(b"abc"),
+        np.array([(1, object())], dtype="i4,O")[0],
+    ):
+        assert not is_plain(value)
+        assert not is_plain([value])
 
 
 def test_what_is_plain() -> None:

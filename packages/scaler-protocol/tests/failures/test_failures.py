@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import linecache
 import pickle
@@ -9,6 +10,7 @@ import sys
 import threading
 import time
 import traceback
+import weakref
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, NoReturn
@@ -297,3 +299,37 @@ def test_a_recursion_has_all_its_frames() -> None:
     copy = sent(error)[1]
     assert len(traceback.extract_tb(copy.__traceback__)) == len(traceback.extract_tb(error.__traceback__)) > 900
     assert sys.getrecursionlimit() == 1000
+
+
+class Kept:
+    """Something a caller has in a local variable."""
+
+
+def test_a_restored_traceback_keeps_nothing_of_who_restored_it_alive() -> None:
+    def restore() -> tuple[BaseException, weakref.ref[Kept]]:
+        kept = Kept()
+        payload = pickle.loads(failure_payload(caught(lambda: 1 / 0))[1:])
+        return load_exception(payload[0]), weakref.ref(kept)
+
+    for _ in range(2):
+        error, reference = restore()
+        gc.collect()
+        assert reference() is None
+        frames = error.__traceback__
+        assert frames is not None
+        assert frames.tb_frame.f_back is None
+
+
+def test_many_failures_at_one_place_share_its_frames() -> None:
+    def restore() -> BaseException:
+        return load_exception(pickle.loads(failure_payload(caught(lambda: int("x")))[1:])[0])
+
+    first, second = restore(), restore()
+    assert first is not second
+    assert first.__traceback__ is not None
+    assert second.__traceback__ is not None
+    assert first.__traceback__ is not second.__traceback__
+    assert first.__traceback__.tb_frame is second.__traceback__.tb_frame
+    before = traceback.format_exception(second)
+    traceback.clear_frames(first.__traceback__)
+    assert traceback.format_exception(second) == before

@@ -11,6 +11,7 @@ import sys
 from functools import partial
 from typing import Any
 
+from scaler.serialization.scalars import is_scalar
 from scaler_protocol.payloads import by_value
 
 PROTOCOL = by_value.PROTOCOL
@@ -30,7 +31,7 @@ _LEVELS_MAX = 10
 
 
 def is_plain(value: Any, levels: int = _LEVELS_MAX) -> bool:
-    """Whether pickle alone is certainly right for `value`: built-in values, small containers of them, number arrays."""
+    """Whether pickle alone is certainly right for `value`: built-in values, scalars, small containers, number arrays."""
     kind = type(value)
     if kind in _ATOMS:
         return True
@@ -49,7 +50,9 @@ def is_plain(value: Any, levels: int = _LEVELS_MAX) -> bool:
                 for key, item in value.items()
             )
         )
-    return kind is _array_type() and not value.dtype.hasobject
+    if kind is _array_type():
+        return not value.dtype.hasobject
+    return is_scalar(value)
 
 
 _TINY_BYTES = 200

@@ -7,6 +7,7 @@ the class's code: `text_of` runs its `__str__` behind a guard and limits the len
 
 from __future__ import annotations
 
+import functools
 import reprlib
 from collections.abc import Callable
 from types import MemberDescriptorType, TracebackType, WrapperDescriptorType
@@ -18,6 +19,7 @@ TEXT_MAX = 16_000
 _WEIGHT_MAX = 100_000
 _LOOKED_THROUGH_MAX = 200
 _NOTES_MAX = 50
+_FIELDS_KEPT_MAX = 256
 _HEAP_TYPE_FLAG = 1 << 9
 """`Py_TPFLAGS_HEAPTYPE`: set for classes made by a class statement."""
 
@@ -157,6 +159,10 @@ def fields_of_class(kind: type) -> list[tuple[str, Any, bool]]:
 
     These are slots, and the fields of exceptions written in C: `errno`, `encoding`, `lineno`, `code`.
     """
+    return _fields_of_built_in(kind) if is_built_in(kind) else _fields_of(kind)
+
+
+def _fields_of(kind: type) -> list[tuple[str, Any, bool]]:
     fields = []
     for base in type.__dict__["__mro__"].__get__(kind):
         built_in = is_built_in(base)
@@ -167,6 +173,8 @@ def fields_of_class(kind: type) -> list[tuple[str, Any, bool]]:
                 fields.append((name, descriptor, built_in))
     return fields
 
+
+_fields_of_built_in = functools.lru_cache(_FIELDS_KEPT_MAX)(_fields_of)
 
 _NOT_COPIED = frozenset({"__suppress_context__", "message", "exceptions", "obj", "__weakref__"})
 """Fields that other code sets, that cannot be set, or that may be any object (`AttributeError.obj`, which pickle omits too)."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import linecache
-import sys
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import islice
-from types import CodeType, FrameType, TracebackType
+from types import CodeType, FrameType, FunctionType, TracebackType
 from typing import Any, NamedTuple
 
 from scaler_protocol.payloads.by_value.sources import remember_lines
@@ -42,7 +42,8 @@ Frames = list[tuple[tuple[Any, ...], str]]
 _places: dict[tuple[int, int], tuple[CodeType, tuple[Any, ...], str]] = {}
 """Known places by (code, instruction). A function that fails often mostly fails at the same place."""
 
-_stubs: dict[tuple[int, int, int], CodeType] = {}
+_frames: dict[tuple[Any, ...], tuple[FrameType, int]] = {}
+"""Frames made before, by place, and which instruction of them it is. Tracebacks of many failures share them."""
 
 
 def frames_of(frames: TracebackType | None, is_own: Callable[[CodeType], bool] = lambda _: False) -> Frames:
@@ -84,8 +85,13 @@ def make_traceback(places: Sequence[tuple[Any, ...]]) -> TracebackType | None:
     for fields in reversed(places):
         place = Place(*fields)
         _remember_line(place)
-        frame = _make_frame(place)
-        top = TracebackType(top, frame, frame.f_lasti, place.line)
+        known = _frames.get(place)
+        if known is None:
+            known = _make_frame(place)
+            if len(_frames) >= _PLACES_MAX:
+                _frames.clear()
+            _frames[place] = known
+        top = TracebackType(top, *known, place.line)
     return top
 
 
@@ -176,41 +182,31 @@ def _remember_line(place: Place) -> None:
         return
 
 
-def _make_frame(place: Place) -> FrameType:
-    """Return a frame that has raised at this place."""
+def _make_frame(place: Place) -> tuple[FrameType, int]:
+    """Return a frame, and its instruction that is at this place."""
     lines = (place.end_line or place.line) - place.line
     known = place.column is not None and place.end_column is not None and lines >= 0
     # Without columns, no part of the line is marked.
-    stub = _stub(lines, place.column or 0, place.end_column or 0) if known else _stub(0, 0, 0)
-    code = stub.replace(
+    code, instruction = _stub(lines, place.column or 0, place.end_column or 0) if known else _stub(0, 0, 0)
+    code = code.replace(
         co_filename=place.filename, co_name=place.function, co_qualname=place.function, co_firstlineno=place.line
     )
-    try:
-        exec(code, {"__name__": place.module, "__file__": place.filename, "_raised": _Raised})
-    except _Raised as raised:
-        frames = raised.__traceback__
-        while frames is not None and frames.tb_frame.f_code is not code:
-            frames = frames.tb_next
-        if frames is not None:
-            return frames.tb_frame
-    return sys._getframe()
+    # Of a generator that never begins: such a frame refers to none of those that called us, and so keeps nothing alive.
+    generator = FunctionType(code, {"__name__": place.module, "__file__": place.filename})()
+    return generator.gi_frame, instruction
 
 
-def _stub(lines: int, column: int, end_column: int) -> CodeType:
-    """Return code that raises at these columns of its first line, and spans this many further lines."""
-    code = _stubs.get((lines, column, end_column))
-    if code is None:
-        # Compiled here, because it takes long and most processes restore no exception.
-        import ast
+@functools.lru_cache(_PLACES_MAX)
+def _stub(lines: int, column: int, end_column: int) -> tuple[CodeType, int]:
+    """Return code with an instruction at these columns of its first line, which spans this many further lines."""
+    # Compiled here, because it takes long and most processes restore no exception.
+    import ast
 
-        where: Any = {"lineno": 1, "end_lineno": 1 + lines, "col_offset": column, "end_col_offset": end_column}
-        raised = ast.Raise(exc=ast.Name(id="_raised", ctx=ast.Load(), **where), cause=None, **where)
-        code = compile(ast.Module(body=[raised], type_ignores=[]), "<raised elsewhere>", "exec")
-        if len(_stubs) >= _PLACES_MAX:
-            _stubs.clear()
-        _stubs[lines, column, end_column] = code
-    return code
-
-
-class _Raised(Exception):
-    """Raised to make a frame end where it is."""
+    where: Any = {"lineno": 1, "end_lineno": 1 + lines, "col_offset": column, "end_col_offset": end_column}
+    body: list[ast.stmt] = [ast.Expr(ast.Yield(**where), **where)]
+    nothing = ast.arguments(posonlyargs=[], args=[], kwonlyargs=[], kw_defaults=[], defaults=[])
+    function = ast.FunctionDef("stub", nothing, body, [], **where)
+    module = compile(ast.Module(body=[function], type_ignores=[]), "<raised elsewhere>", "exec")
+    code = next(constant for constant in module.co_consts if type(constant) is CodeType)
+    position = (1, 1 + lines, column, end_column)
+    return code, 2 * next((index for index, at in enumerate(code.co_positions()) if at == position), 0)

@@ -11,6 +11,7 @@ from scaler_protocol.payloads.framing import unframe_function
 from scaler_protocol.payloads.main_module import lending
 from scaler_protocol.payloads.values import FetchObject, NotRestoredError, Serializer, load_value
 from scaler_protocol.runtime.coroutines import completed
+from scaler_protocol.wire.status import Status
 from scaler_worker.processor.unchanged import Restoring
 
 
@@ -23,6 +24,13 @@ class Function:
     seconds: float = float("inf")
     item_call: Callable[..., Any] | None = None
     """As `call`, for the items of map chunks, where there have been any: it awaits what a coroutine function makes."""
+    has_raised: bool = False
+
+    def has_raised_before(self, status: int) -> bool:
+        """Note that a task has ended badly; return whether it has raised, as one of this function has before."""
+        before = self.has_raised
+        self.has_raised = status == Status.FAILED
+        return before and self.has_raised
 
 
 class FunctionTable:

@@ -31,8 +31,9 @@ SLOW_SECONDS = 0.002
 QUICK_MICROSECONDS = 500
 LOOK_AFTER_SECONDS = 0.01
 """What a task has left of its process is looked for at once where it was seen to change something (`changes`), was the first of
-its function, has failed, or took longer. What was not seen of a quick one is looked for after so long, as looking costs as much
-as such a task. The time in which a task waits for tasks of its own does not count: others use the processor then."""
+its function, was the first of it to raise, was stopped, or took longer. What was not seen of a quick one is looked for after so
+long, as looking costs as much as such a task. The time in which a task waits for tasks of its own does not count: others use the
+processor then."""
 
 
 class TaskLoop:
@@ -99,7 +100,13 @@ class TaskLoop:
             if blocking.seconds:
                 took -= int(blocking.seconds * 1e6)
                 blocking.seconds = 0.0
-            if function is None or took >= QUICK_MICROSECONDS or result[3] is not None or state.may_have_changed():
+            extra = result[3]
+            if (
+                function is None
+                or took >= QUICK_MICROSECONDS
+                or (extra is not None and extra.status and not function.has_raised_before(extra.status))
+                or state.may_have_changed()
+            ):
                 is_due = True
                 if rows:
                     # Before the next task can feel what this one has left.
