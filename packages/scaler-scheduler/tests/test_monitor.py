@@ -12,13 +12,15 @@ from harness import FUNCTION, Agent, Client, Harness, identity
 
 from scaler_protocol.monitoring.topics import EVENTS, FIGURES, dump_topic, dumped_task
 from scaler_protocol.payloads.framing import FAILURE_KEPT_BYTES_MAX
+from scaler_protocol.transport.publisher import Publisher
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode, encode
 from scaler_protocol.wire.columns import Packed
+from scaler_protocol.wire.envelope import Frame
 from scaler_scheduler.core import effects, events
 from scaler_scheduler.core.monitor import EVENTS_MAX, FAILURES_KEPT
 from scaler_scheduler.core.snapshot import TASKS_MAX
-from scaler_scheduler.monitor_feed import LINES_KEPT, RecentLog
+from scaler_scheduler.monitor_feed import LINES_KEPT, MonitorFeed, RecentLog
 
 
 def listen(harness: Harness, seconds: float = 1.1, *, joined: bool = False) -> list[m.Message]:
@@ -322,6 +324,39 @@ def test_the_last_log_lines_are_kept_and_numbered() -> None:
     again = log.take(b"i" * 16, all_kept=True)
     assert again is not None
     assert len(again.texts) == LINES_KEPT
+
+
+class FakePublisher(Publisher):
+    """Has a subscription to a dump, and a new one at each look."""
+
+    def __init__(self) -> None:
+        self.subscriptions_made = 0
+        self.sent: list[bytes] = []
+
+    def update_subscribers(self) -> int:
+        self.subscriptions_made += 1
+        return 1
+
+    def topics(self) -> list[bytes]:
+        return [dump_topic(7)]
+
+    def wanted(self, first_frame: bytes) -> bool:
+        return False
+
+    def send(self, frames: Sequence[Frame]) -> None:
+        self.sent.append(bytes(frames[0]))
+
+
+def test_who_subscribes_all_the_time_has_nothing_made_more_often() -> None:
+    harness, _, _ = running()
+    publisher, log = FakePublisher(), RecentLog()
+    log.emit(logging.LogRecord("here", logging.INFO, "", 1, "a line", None, None))
+    feed = MonitorFeed(publisher, log)
+    # Ten seconds, twenty looks in each.
+    for look in range(200):
+        _, _, joined = feed.update(look / 20)
+        feed.publish_own(harness.core, look / 20, 0.0, joined=joined)
+    assert Counter(publisher.sent) == {dump_topic(7): 10, FIGURES: 20}
 
 
 def test_failed_items_of_chunks_are_counted_and_told() -> None:

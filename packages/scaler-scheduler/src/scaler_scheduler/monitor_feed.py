@@ -22,6 +22,9 @@ DUMPS_AT_ONCE = 8
 
 INTERVAL_SECONDS = 1.0
 
+WELCOME_SECONDS = 0.5
+"""Least time between two times that new subscriptions get everything there is: that is made for all, and much of it is long."""
+
 
 class _Line(NamedTuple):
     at: float
@@ -71,14 +74,22 @@ class MonitorFeed:
         self._publisher = publisher
         self._log = log
         self._subscriptions_made = 0
+        self._welcome_due = 0.0
+        """When new subscriptions may count as such."""
         self._due = 0.0
+        self._dumps_due = 0.0
 
-    def update(self) -> tuple[int, bool, bool]:
-        """Return how many subscriptions there are, whether one wants events, and whether there are new ones."""
+    def update(self, now: float) -> tuple[int, bool, bool]:
+        """Return how many subscriptions there are, whether one wants events, and whether there are new ones.
+
+        New ones soon after others are told a little later: somebody may subscribe and cancel all the time.
+        """
         count = self._publisher.update_subscribers()
         made = self._publisher.subscriptions_made
-        joined = made > self._subscriptions_made
-        self._subscriptions_made = made
+        joined = made > self._subscriptions_made and now >= self._welcome_due
+        if joined:
+            self._subscriptions_made = made
+            self._welcome_due = now + WELCOME_SECONDS
         return count, bool(count) and self._publisher.wanted(EVENTS), joined
 
     def publish(self, message: m.Message) -> None:
@@ -94,8 +105,14 @@ class MonitorFeed:
         lines = self._log.take(core.config.incarnation, all_kept=joined)
         if lines is not None:
             self._publisher.send([FIGURES, *encode(lines)])
+        if now >= self._dumps_due:
+            self._publish_dumps(core, now, unix_time)
+        return True
+
+    def _publish_dumps(self, core: SchedulerCore, now: float, unix_time: float) -> None:
         numbers = [number for topic in self._publisher.topics() if (number := dumped_task(topic)) is not None]
+        if numbers:
+            self._dumps_due = now + INTERVAL_SECONDS
         for number in numbers[:DUMPS_AT_ONCE]:
             text = json.dumps(core.snapshot(now, number))
             self._publisher.send([dump_topic(number), *encode(m.MonitorDump(unix_time, text))])
-        return True

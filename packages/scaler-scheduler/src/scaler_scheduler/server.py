@@ -380,10 +380,10 @@ class _Server:
             give_back_free_memory()
 
     def _tick(self) -> events.Tick:
-        monitors, wants_events, joined = self._feed.update()
+        now, unix_time = time.monotonic(), time.time()
+        monitors, wants_events, joined = self._feed.update(now)
         if not monitors:
             return events.Tick()
-        now, unix_time = time.monotonic(), time.time()
         store_asked = False
         if self._feed.publish_own(self._core, now, unix_time, joined=joined):
             store_asked = self._store.ask_status(now, even_if_unanswered=joined)
