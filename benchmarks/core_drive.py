@@ -172,6 +172,8 @@ class _Drive:
         for message in incoming:
             self._core.handle(message, self._now)
         due = self._core.take_effects()
+        while self._core.has_more:
+            due += self._core.take_effects()
         self.core_s += time.thread_time() - begin
         reached: dict[bytes, _Peer] = {}
         for effect in due:

@@ -177,6 +177,7 @@ class Harness:
                         self.core.handle(events.Incoming(peer.peer, envelope, message), self.now)
                         moved = True
             due = self.core.take_effects()
+            moved |= self.core.has_more
             if self.checks_each_step:
                 self.core.check_invariants()
             for effect in due:

@@ -16,7 +16,7 @@ from scaler_protocol.runtime.values import new_tuple
 from scaler_protocol.service.child import ChildService
 from scaler_protocol.service.errors import ServiceError, cannot_listen
 from scaler_protocol.service.hangup import on_hangup
-from scaler_protocol.service.memory import give_back_free_memory, rss_bytes
+from scaler_protocol.service.memory import give_back_free_memory, look_at_new_objects, rss_bytes
 from scaler_protocol.service.occurrences import Occurrences
 from scaler_protocol.service.process import ServiceContext
 from scaler_protocol.service.security_settings import server_security
@@ -43,6 +43,15 @@ logger = logging.getLogger(__name__)
 
 DRAIN_MESSAGES = 256
 """Largest number of messages that the core is told before its effects are performed."""
+
+RECEIVE_SECONDS = 0.001
+"""How long a turn may take in messages. Those that are left are the first of the next turn."""
+
+TURN_SECONDS = 0.003
+"""How long a turn may go on to perform effects. The next turns begin with those that are left."""
+
+SLICE = 8
+"""After so many messages or effects is looked whether that time is over."""
 
 LONGEST_SLEEP_SECONDS = 0.5
 """Largest time between two checks of connections that are lost, or that have not identified themselves."""
@@ -86,6 +95,8 @@ class _Server:
         self._is_tick_due = False
         """Whether the core's deadline may have come. The timer sets it, under load too: turns return to the event loop."""
         self._look_timer: asyncio.TimerHandle
+        self._left: list[effects.Effect] = []
+        """Effects that the last turn had no time for."""
         self._was_loaded = False
         self._store_child = store
         self._store: StoreLink
@@ -249,16 +260,30 @@ class _Server:
         """Pass received messages to the core, and perform its effects."""
         router, core = self._router, self._core
         now = time.monotonic()
-        received = router.receive(DRAIN_MESSAGES)
-        for identity, frames in received:
-            self._receive(identity, frames, now)
-        if self._is_tick_due:
-            self._is_tick_due = False
-            if now >= core.next_deadline():
-                core.handle(self._tick(), now)
-        self._perform(now)
-        if len(received) == DRAIN_MESSAGES:
+        if not self._left:
+            received = router.receive(DRAIN_MESSAGES)
+            if len(received) <= SLICE:
+                for identity, frames in received:
+                    self._receive(identity, frames, now)
+            else:
+                self._receive_many(received, now)
+                look_at_new_objects()
+            if self._is_tick_due:
+                self._is_tick_due = False
+                if now >= core.next_deadline():
+                    core.handle(self._tick(), now)
+        self._perform(now, now + TURN_SECONDS)
+        if self._left or router.has_received or core.has_more:
+            look_at_new_objects()
             self._registration.schedule()
+
+    def _receive_many(self, received: list[tuple[bytes, list[Frame]]], now: float) -> None:
+        for begin in range(0, len(received), SLICE):
+            if time.monotonic() >= now + RECEIVE_SECONDS and begin:
+                self._router.put_back(received[begin:])
+                return
+            for identity, frames in received[begin : begin + SLICE]:
+                self._receive(identity, frames, now)
 
     def _receive(self, identity: bytes, frames: list[Frame], now: float) -> None:
         try:
@@ -281,14 +306,14 @@ class _Server:
             return
         self._take_in(events.Incoming(peer, envelope, message), now)
 
-    def _perform(self, now: float) -> None:
-        core = self._core
-        due = core.take_effects()
-        while due:
-            unreachable = False
-            for effect in due:
+    def _perform(self, now: float, until: float = float("inf")) -> None:
+        """Perform effects in order as long as there is time: those that are left of the last turn, else those of the core."""
+        due = self._left or self._core.take_effects()
+        done = 0
+        while done < len(due):
+            for effect in due[done : done + SLICE]:
                 if isinstance(effect, effects.Send):
-                    unreachable |= self._send(effect, now)
+                    self._send(effect, now)
                 elif isinstance(effect, effects.Disconnect):
                     if self._guard is not None:
                         self._guard.doorkeeper.note_refused(effect.peer, effect.reason)
@@ -309,11 +334,13 @@ class _Server:
                     self._stopped.set()
                 else:
                     logger.log(logging.getLevelNamesMapping()[effect.level.upper()], effect.text)
-            # Nothing else can make the core add effects.
-            due = core.take_effects() if unreachable else []
+            done += SLICE
+            if done < len(due) and time.monotonic() >= until:
+                break
+        self._left = due[done:]
 
-    def _send(self, effect: effects.Send, now: float) -> bool:
-        """Send a message. Return whether its peer is unreachable; then the core has been told."""
+    def _send(self, effect: effects.Send, now: float) -> None:
+        """Send a message. If its peer is unreachable, the core is told, and may want something in another turn."""
         peer, envelope, message, around = effect
         frames: list[Any] = [encode_envelope(envelope), *encode(message)]
         if around is not None:
@@ -323,8 +350,7 @@ class _Server:
         outcome = self._router.send(peer, frames)  # type: ignore[arg-type]
         if outcome is SendOutcome.GONE or outcome is SendOutcome.FULL:
             self._core.handle(events.PeerUnreachable(peer, outcome.value), now)  # type: ignore[arg-type]
-            return True
-        return False
+            self._registration.schedule()
 
     def _tell_store(self, message: m.Message, now: float) -> None:
         # Whoever started another server stops it.
@@ -357,13 +383,13 @@ class _Server:
         self._timer_at = float("-inf")
         self._is_tick_due = True
         self._registration.schedule()
-        self._give_back_memory()
 
     def _look(self) -> None:
-        """Look at what nobody tells: a changed list of keys, an object storage server that cannot be reached."""
+        """Look at what nobody tells: changed keys, an object storage server that cannot be reached, memory that is free."""
         self._look_timer = self._loop.call_later(LOOK_SECONDS, self._look)
         self._store.watch(time.monotonic())
         self._refresh_keys()
+        self._give_back_memory()
 
     def _refresh_keys(self) -> None:
         if self._guard is not None and self._security is not None:
@@ -399,6 +425,7 @@ class _Server:
     # --- stop
 
     def _on_stop_signal(self, event: events.StopAnnounced | events.StopRequested) -> None:
+        self._perform(time.monotonic())
         self._core.handle(event, time.monotonic())
         self._perform(time.monotonic())
 

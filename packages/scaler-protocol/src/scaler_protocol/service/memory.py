@@ -15,6 +15,17 @@ def rss_bytes() -> int:
         return int(statm.read().split()[1]) * _PAGE_BYTES
 
 
+def look_at_new_objects() -> None:
+    """Collect what of the objects made since the last call is garbage in cycles; the others are never looked at again.
+
+    For services that keep many objects for long: the automatic collector looks at all that have come, together, and nothing
+    else happens for hundreds of milliseconds. This takes a fraction of one, if it is called often. What it has seen alive
+    must end without cycles.
+    """
+    gc.collect(0)
+    gc.freeze()
+
+
 def give_back_free_memory() -> None:
     """Collect garbage and return free pages to the system. Call it in quiet moments, because it takes milliseconds."""
     gc.collect()

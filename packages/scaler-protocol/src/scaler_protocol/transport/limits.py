@@ -13,8 +13,11 @@ HALF_OPEN_MAX = 4096
 QUEUE_MESSAGES_MAX = 100_000
 """Most messages that wait for one peer."""
 
-EVENTS_MAX = 256
-"""Most peers that are read, and most connections that are accepted, in one turn, so that all get theirs."""
+EVENTS_MAX = 64
+"""Most peers that are read in one turn, so that all get theirs."""
+
+ACCEPT_EVENTS = 4
+"""Accepting a connection takes as long as reading so many peers."""
 
 
 @value
@@ -33,4 +36,4 @@ class ListenerLimits:
     unread_bytes: int | None = None
     """Of messages that wait for peers, see `UnreadMessages`; None: half of the memory."""
     events: int = EVENTS_MAX
-    """Peers read and connections accepted in a turn."""
+    """Peers read in a turn, and `ACCEPT_EVENTS` times as many as connections accepted."""

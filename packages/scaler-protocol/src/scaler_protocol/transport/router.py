@@ -16,7 +16,7 @@ from scaler_protocol.errors import WireError
 from scaler_protocol.transport.admission import Admission, OnRefused, Origin, RefusalKind, kind_of
 from scaler_protocol.transport.endpoints import listen, prepare
 from scaler_protocol.transport.epoll import IN, OUT, Epoll
-from scaler_protocol.transport.limits import ListenerLimits
+from scaler_protocol.transport.limits import ACCEPT_EVENTS, ListenerLimits
 from scaler_protocol.transport.stream import Stream
 from scaler_protocol.transport.streams import router_streams
 from scaler_protocol.transport.unfinished import UnfinishedMessages, half_of_memory
@@ -198,6 +198,10 @@ class RouterListener:
         self._received = received[limit:]
         return received[:limit]
 
+    def put_back(self, messages: list[tuple[bytes, list[Frame]]]) -> None:
+        """Take back what `receive` returned last: these messages are the next ones."""
+        self._received = messages + self._received
+
     def send(self, identity: bytes, frames: Sequence[Frame]) -> SendOutcome:
         """Send to one peer, in order with what is queued for it."""
         peer = self._by_identity.get(identity)
@@ -341,7 +345,7 @@ class RouterListener:
         # If there is none, it is a peer that was closed earlier in this turn.
         if listener is None:
             return
-        for _ in range(self._events_max):
+        for _ in range(self._events_max // ACCEPT_EVENTS):
             try:
                 connected, place = listener.accept()
             except BlockingIOError:

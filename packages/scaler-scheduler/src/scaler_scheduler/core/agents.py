@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 from scaler_scheduler.core.records import AgentRecord, Names
+
+STALE_ENTRIES = 4
+"""A heap with so many entries for each agent is made anew: popping the stale ones all at once would take long."""
+
+SMALL_HEAP = 256
+"""A smaller one is not worth it."""
 
 
 class AgentGroup:
@@ -19,6 +25,14 @@ class AgentGroup:
         self.agents: dict[AgentRecord, None] = {}
         self.slots = 0
         self.heap: list[tuple[float, int, AgentRecord]] = []
+
+    def push(self, agent: AgentRecord) -> None:
+        """Enter an agent, whose `load_key` has changed, into the heap."""
+        heap = self.heap
+        heappush(heap, (agent.load_key, agent.pool_index, agent))
+        if len(heap) > SMALL_HEAP and len(heap) > STALE_ENTRIES * len(self.agents):
+            heap[:] = [(each.load_key, each.pool_index, each) for each in self.agents if each.load_key >= 0]
+            heapify(heap)
 
     def with_room(self) -> list[AgentRecord]:
         """Return all agents that take a task now."""
@@ -121,7 +135,7 @@ class AgentPool:
             key = held / agent.slots
             if key != agent.load_key:
                 agent.load_key = key
-                heappush(group.heap, (key, agent.pool_index, agent))
+                group.push(agent)
         else:
             agent.load_key = -1.0
 

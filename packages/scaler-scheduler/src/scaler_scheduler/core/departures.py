@@ -54,7 +54,7 @@ class Departures:
     def _remove_agent(self, agent: AgentRecord, reason: str, now: float, counted: bool) -> None:
         self._agents.remove(agent)
         self._recovery.drop_agent(agent)
-        for client in list(self._clients.values()):
+        for client in [self._clients[client_id] for client_id in self._inside_tasks]:
             if isinstance(client.peer, RelayedPeer) and client.peer.agent == agent.peer:
                 self.remove(client, "its worker is gone", now, counted=False)
         held = list(agent.tasks)
@@ -83,6 +83,7 @@ class Departures:
         del self._clients[client.id]
         self._inside_tasks.discard(client.id)
         self._lifecycle.drop_all(client)
+        client.forget_options()
         self._rows.close_all(client)
         self._functions.drop_client(client.id)
         self._recovery.drop_client(client.id)

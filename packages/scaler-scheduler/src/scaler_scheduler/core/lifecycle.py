@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import islice
 
 from scaler_protocol.wire import messages as m
 from scaler_scheduler.core.graphs import ATTEMPT_MAX, Graph
@@ -18,6 +19,9 @@ _READY, _ASSIGNED = TaskState.READY, TaskState.ASSIGNED
 _RECOVERING, _DROPPED = TaskState.RECOVERING, TaskState.DROPPED
 
 COMPACT_ABOVE_BYTES = 1024 * 1024
+
+RECOVERED_MAX = 500
+"""How many tasks that no agent has claimed are queued at once."""
 
 
 class TaskLifecycle:
@@ -71,10 +75,10 @@ class TaskLifecycle:
         self._recovering[task] = None
 
     def end_recovery(self) -> None:
-        """No agent has claimed the tasks that were held back: queue them."""
-        tasks = list(self._recovering)
-        self._recovering.clear()
+        """No agent has claimed the tasks that were held back: queue them. Of very many, the next ones with each call."""
+        tasks = list(islice(self._recovering, RECOVERED_MAX))
         for task in tasks:
+            del self._recovering[task]
             task.state = _READY
             self._ready.add(task)
         self._marks.placement_due = True
@@ -264,10 +268,10 @@ class TaskLifecycle:
             if agent is not None:
                 self._leave(agent, task)
                 self._agents.changed(agent)
+            elif task.state is _RECOVERING:
+                del self._recovering[task]
             task.state = _DROPPED
             task.agent = None
-        for task in [task for task in self._recovering if task.state is _DROPPED]:
-            del self._recovering[task]
         self._monitor.canceled_count += len(client.tasks)
         client.tasks.clear()
 

@@ -22,6 +22,12 @@ makes. Not while there are clients inside tasks: all that an agent holds may be 
 ROOM_TASKS_MIN = 8
 """Smaller parts are not waited for: one plain task at a time costs less than a batch of a few."""
 
+PASS_WORK_MAX = 1536
+"""How much one pass does, so that messages need not wait for more than that: a task is 1."""
+
+ASSIGNMENT_WORK = 32
+"""A message with tasks is so much more, however many they are."""
+
 NEWCOMERS_AGENTS = 16
 """How many agents of a group are looked at for tasks beyond what they want."""
 
@@ -36,26 +42,31 @@ class Placement:
         self._ready = state.ready
         self._lifecycle = lifecycle
         self._dispatch = Dispatch(state)
+        self._work_left = 0
 
-    def place_ready(self, now: float) -> None:
-        """Hand over what is ready, as far as agents take it."""
+    def place_ready(self, now: float) -> bool:
+        """Hand over what is ready, as far as agents take it. Return whether the pass has ended before it was done."""
         if not self._ready.count:
             # What has changed at agents is looked at when there is something for them.
-            return
+            return False
         agents = self._agents
         agents.refresh()
         lone = self._ready.take_lone()
         if lone is not None:
             if self._place_lone(lone, now):
-                return
+                return False
             self._ready.add(lone)
+        self._work_left = PASS_WORK_MAX
         for queue in self._ready.non_empty():
             groups = agents.groups_for(queue.signature)
             if groups:
                 queue.unservable_since = None
                 self._place_queue(queue, groups, now)
+                if self._work_left <= 0:
+                    return True
             elif queue.unservable_since is None:
                 queue.unservable_since = now
+        return False
 
     def _place_lone(self, task: Task, now: float) -> bool:
         """Assign the only ready task, where that is simple: no graph, no queue. What latency consists of."""
@@ -75,7 +86,7 @@ class Placement:
         agents, inside_tasks = self._agents, self._inside_tasks
         if inside_tasks:
             agents.end_aside()
-        while queue.count > 0:
+        while queue.count > 0 and self._work_left > 0:
             choice = choose(queue.count, groups)
             if choice is None:
                 self._place_newcomers(queue, groups, now)
@@ -109,7 +120,7 @@ class Placement:
                 room = _room_for_newcomers(agent)
                 if room > 0:
                     rooms[agent] = room
-        while rooms and queue.count > 0:
+        while rooms and queue.count > 0 and self._work_left > 0:
             agent = max(rooms, key=rooms.__getitem__)
             task = self._ready.take_newcomer(queue)
             if task is None:
@@ -155,6 +166,7 @@ class Placement:
         if (len(tasks) > 1 or tasks[0].graph is not None) and agent.hello.takes_chains:
             tasks = self._with_chains(agent, tasks, now)
         for options, group in self._lifecycle.assign(agent, tasks).items():
+            self._work_left -= ASSIGNMENT_WORK + len(group)
             self._dispatch.send(agent, options, group, now)
 
     def _with_chains(self, agent: AgentRecord, tasks: list[Task], now: float) -> list[Task]:

@@ -18,6 +18,9 @@ from scaler_scheduler.core.shares import TURN_SECONDS, ClientShares, Share
 
 _READY = TaskState.READY
 
+CLIENTS_MAX = 16
+"""Of how many clients tasks are taken at once: those of each are a message."""
+
 SIGNATURES_KEPT = 64
 """Number of queues above which empty ones are deleted. Most are filled again at once."""
 
@@ -65,10 +68,16 @@ class _ClientTurns:
             self._begin_turn(client_id, line)
 
     def take(self, limit: int, taken: list[Task]) -> None:
-        """Move up to `limit` ready tasks into `taken`: what is left of the turn that ends first, then of the next one."""
+        """Move up to `limit` ready tasks into `taken`: what is left of the turn that ends first, then of the next one.
+
+        Fewer, but some, if they are those of very many clients.
+        """
         turns = self._turns
+        served: set[bytes] = set()
         while limit > 0 and (head := self._head()) is not None:
             client_id, line = head
+            if len(served) == CLIENTS_MAX and client_id not in served:
+                return
             alone = len(turns) == 1
             wanted = limit if alone else min(limit, line.share.tasks_left(line.begins))
             queue, before = line.tasks, len(taken)
@@ -79,6 +88,8 @@ class _ClientTurns:
                     wanted -= 1
             moved = len(taken) - before
             limit -= moved
+            if moved:
+                served.add(client_id)
             self._shares.charge(line.share, line.begins, moved, alone)
             if not queue:
                 heappop(turns)
@@ -124,7 +135,12 @@ class _ClientTurns:
         if line is None:
             return 0
         line.entry = -1
-        return sum(1 for task in line.tasks if task.state is _READY)
+        if not self.lines:
+            self._turns.clear()
+        dropped = sum(1 for task in line.tasks if task.state is _READY)
+        # Its entry in the heap may stay for long where no worker can run any of these tasks.
+        line.tasks.clear()
+        return dropped
 
     def _line(self, client_id: bytes) -> _Line:
         line = self.lines.get(client_id)
@@ -169,15 +185,16 @@ class SignatureQueue:
         return self._depths[-1] if self._depths else -1
 
     def take(self, limit: int) -> list[Task]:
-        """Remove and return up to `limit` tasks, deepest first."""
+        """Remove and return up to `limit` tasks, deepest first; none only if there is none."""
         taken: list[Task] = []
         while len(taken) < limit and self._depths:
             depth = self._depths[-1]
             turns = self._turns[depth]
             turns.take(limit - len(taken), taken)
-            if not turns:
-                del self._turns[depth]
-                self._depths.pop()
+            if turns:
+                break
+            del self._turns[depth]
+            self._depths.pop()
         self.count -= len(taken)
         return taken
 

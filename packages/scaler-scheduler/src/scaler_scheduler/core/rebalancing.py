@@ -41,10 +41,13 @@ class Rebalancing:
                 self._outbox.send(agent, m.TaskRecall(count))
 
     def _recalls(self, agents: list[AgentRecord]) -> list[int]:
+        """Return how many tasks each is to give back; nothing if nobody is to give any."""
         idle = {agent.capability_names for agent in agents if agent.units < agent.slots}
+        if not idle:
+            return []
         if any(queue.signature <= names for queue in self._ready.non_empty() for names in idle):
             # Idle agents get what is ready first, where they can run it.
-            return [0] * len(agents)
+            return []
         return tasks_to_recall([Load(agent.units, agent.slots, _movable(agent, idle)) for agent in agents])
 
 
@@ -55,6 +58,6 @@ def _movable(agent: AgentRecord, idle: Set[Names]) -> int:
     """
     if agent.units <= agent.slots:
         return 0
-    if idle and all(agent.capability_names <= names for names in idle):
+    if all(agent.capability_names <= names for names in idle):
         return len(agent.tasks)
     return sum(1 for task in agent.tasks if any(task.options.signature <= names for names in idle))

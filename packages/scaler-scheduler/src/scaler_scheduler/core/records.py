@@ -309,6 +309,10 @@ class ClientRecord(_SessionRecord):
             self._options[key] = options
         return options
 
+    def forget_options(self) -> None:
+        """The client is gone. Its options refer to it: without this, only the garbage collector would free its record."""
+        self._options.clear()
+
     def graph_of(self, number: int) -> Graph[AgentRecord] | None:
         """Return the graph that `number` is a row of, or None."""
         for graph in self.graphs:

@@ -129,6 +129,8 @@ class Recovery:
 
     def drop_agent(self, agent: AgentRecord) -> None:
         """An agent is gone: drop its claims. Its results stay valid."""
+        if not self._bytes_by_agent[agent.id]:
+            return
         for absent in self._absent.values():
             for number in [n for n, claim in absent.claims.items() if claim.agent is agent]:
                 self._drop_claim(absent, number)

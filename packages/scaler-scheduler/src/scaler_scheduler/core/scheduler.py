@@ -33,6 +33,8 @@ from scaler_scheduler.core.lifecycle import TaskLifecycle
 from scaler_scheduler.core.monitor_reports import MonitorReports
 from scaler_scheduler.core.placement import Placement
 from scaler_scheduler.core.rebalancing import Rebalancing
+from scaler_scheduler.core.records import ClientRecord, PeerRecord
+from scaler_scheduler.core.rounds import PeerRounds
 from scaler_scheduler.core.scaling import Scaling
 from scaler_scheduler.core.sessions import PeerSessions
 from scaler_scheduler.core.shutdown import Shutdown
@@ -71,6 +73,7 @@ class SchedulerCore:
         self._rebalancing = Rebalancing(state, now)
         self._unservable = UnservableTasks(state, answers, self._scaling)
         self._monitor_reports = MonitorReports(state, self._scaling, now)
+        self._rounds = PeerRounds(state.peers, self._look_after, MAINTENANCE_INTERVAL_SECONDS)
         self._maintenance_at = now + MAINTENANCE_INTERVAL_SECONDS
 
     def handle(self, event: events.Event, now: float) -> None:
@@ -102,19 +105,26 @@ class SchedulerCore:
         """Return what is to be done, in order.
 
         Tasks are placed and permissions granted here, once for all events since the last call: a batch leaves together.
+        Not all tasks, if there are very many: see `has_more`.
         """
         marks = self._marks
         if marks.placement_due and not self._shutdown.announced:
-            marks.placement_due = False
-            self._placement.place_ready(self._now)
+            marks.placement_due = self._placement.place_ready(self._now)
             marks.credit_due |= self._is_limited
         if marks.credit_due:
             marks.credit_due = False
             self._credits.grant(self._now)
         return self._outbox.take()
 
+    @property
+    def has_more(self) -> bool:
+        """Whether `take_effects` would return more at once, although nothing happens."""
+        return self._marks.placement_due and not self._shutdown.announced
+
     def next_deadline(self) -> float:
         """Return when the next Tick is due."""
+        if self.has_more:
+            return self._now
         deadline = min(self._maintenance_at, self._rebalancing.next_deadline(), self._monitor_reports.next_deadline())
         if self._scaling is not None:
             deadline = min(deadline, self._scaling.next_deadline())
@@ -164,14 +174,20 @@ class SchedulerCore:
         if self._state.recovering and now >= self._recovery_ends_at:
             self._lifecycle.end_recovery()
         if now >= self._maintenance_at:
-            self._maintenance_at = now + MAINTENANCE_INTERVAL_SECONDS
-            self._sessions.look_after_peers(now)
-            self._unservable.report(now)
-            self._departures.expire(now)
-            self._credits.lapse(now)
-            for client in self._state.clients.values():
-                self._lifecycle.compact(client)
+            self._maintenance_at, round_is_over = self._rounds.go_on(now)
+            if round_is_over:
+                self._unservable.report(now)
+                self._departures.expire(now)
+                if self._is_limited:
+                    self._credits.lapse(now)
         self._rebalancing.look(now)
         if self._scaling is not None and not self._shutdown.stopping:
             self._scaling.look(now)
         self._monitor_reports.publish(tick, now)
+
+    def _look_after(self, record: PeerRecord, now: float) -> bool:
+        if not self._sessions.look_after(record, now):
+            return False
+        if isinstance(record, ClientRecord):
+            self._lifecycle.compact(record)
+        return True

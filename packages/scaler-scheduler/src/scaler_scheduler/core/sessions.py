@@ -257,28 +257,28 @@ class PeerSessions:
         if not retain and isinstance(peer, bytes):
             self._outbox.add(effects.Disconnect(peer, reason))
 
-    def look_after_peers(self, now: float) -> None:
-        """Give up who is gone for good, and probe or acknowledge the others where that is due."""
-        for record in list(self._peers.values()):
-            if self._peers.get(record.peer) is not record:
-                continue
-            is_agent = isinstance(record, AgentRecord)
-            timeout = self._config.worker_timeout_seconds if is_agent else self._config.client_timeout_seconds
-            silent = now - record.last_seen
-            excess = record.excess() if isinstance(record, ClientRecord) else None
-            if excess is not None:
-                self.give_up(record.peer, excess, now)
-            elif record.overflowed:
-                self.give_up(record.peer, "it does not keep up with what it is sent", now, retain=True)
-            elif isinstance(record, AgentRecord) and now >= record.lost_at:
-                self._outbox.log("warning", f"agent {record.name} lost its connection and did not come back: given up")
-                self._departures.remove(record, "its connection closed and it did not come back", now, counted=True)
-            elif silent > timeout:
-                kind = "agent" if is_agent else "client"
-                self._outbox.log("warning", f"{kind} {record.hello.name} was silent for {silent:.0f} s: given up")
-                self._departures.remove(record, f"silent for {silent:.0f} s", now, counted=True, retain=True)
-            elif record.session.acknowledge_pending or silent > PROBE_AFTER_HEARTBEATS * self._config.heartbeat_seconds:
+    def look_after(self, record: PeerRecord, now: float) -> bool:
+        """Give a peer up if it is gone for good, or probe or acknowledge it where that is due. Return whether it goes on."""
+        is_agent = isinstance(record, AgentRecord)
+        timeout = self._config.worker_timeout_seconds if is_agent else self._config.client_timeout_seconds
+        silent = now - record.last_seen
+        excess = record.excess() if isinstance(record, ClientRecord) else None
+        if excess is not None:
+            self.give_up(record.peer, excess, now)
+        elif record.overflowed:
+            self.give_up(record.peer, "it does not keep up with what it is sent", now, retain=True)
+        elif isinstance(record, AgentRecord) and now >= record.lost_at:
+            self._outbox.log("warning", f"agent {record.name} lost its connection and did not come back: given up")
+            self._departures.remove(record, "its connection closed and it did not come back", now, counted=True)
+        elif silent > timeout:
+            kind = "agent" if is_agent else "client"
+            self._outbox.log("warning", f"{kind} {record.hello.name} was silent for {silent:.0f} s: given up")
+            self._departures.remove(record, f"silent for {silent:.0f} s", now, counted=True, retain=True)
+        else:
+            if record.session.acknowledge_pending or silent > PROBE_AFTER_HEARTBEATS * self._config.heartbeat_seconds:
                 self._outbox.send_plain(record, m.Heartbeat())
+            return True
+        return False
 
 
 def _misfit(hello: m.Hello, agent: AgentRecord) -> str | None:
