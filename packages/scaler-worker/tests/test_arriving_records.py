@@ -13,6 +13,8 @@ from scaler_protocol.service.reactor import Reactor
 from scaler_protocol.testing.waiting import wait_until
 from scaler_worker.core import events
 from scaler_worker.processor.records import PACKET_BYTES_MAX, Kind, packets, relay_parts
+from scaler_worker.processor.result_records import RESULT_BYTES_MAX
+from scaler_worker.processor.task_loop import FLUSH_RESULTS_MAX
 from scaler_worker.shell import arriving_records
 from scaler_worker.shell.arriving_records import (
     MESSAGE_OVERHEAD_BYTES,
@@ -57,6 +59,10 @@ def test_a_record_without_an_end_is_not_kept(monkeypatch: pytest.MonkeyPatch, ki
     assert noted[-1] == 0
     # Nothing is left of it.
     assert assembler.add(bytes((7, 0)) + b"next") == (7, b"next")
+
+
+def test_as_many_results_as_leave_together_fit_into_a_record() -> None:
+    assert FLUSH_RESULTS_MAX * RESULT_BYTES_MAX < RECORD_BYTES_MAX
 
 
 def test_a_record_is_no_larger_than_its_processor_can_be() -> None:
@@ -236,11 +242,14 @@ def test_what_may_be_lost_is_dropped_while_the_scheduler_takes_nothing() -> None
     assert admitted == (UNSENT_BYTES_MAX - 100 - MESSAGE_OVERHEAD_BYTES) // MESSAGE_OVERHEAD_BYTES
 
 
-def test_clients_that_come_and_go_while_the_scheduler_takes_nothing_are_not_told_of() -> None:
+def test_clients_that_come_and_go_while_the_scheduler_takes_nothing_are_not_told_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(arriving_records, "UNSENT_BYTES_MAX", 16 * MIB)
     agent = Agent(1, is_behind=True)
     try:
         (processor,) = agent.processors
-        processor.unsent = whole_relay(UNSENT_BYTES_MAX)
+        processor.unsent = whole_relay(16 * MIB)
         agent.run_until(lambda: processor.events, "the first one")
         processor.unsent = [*whole_relay(10), *packets(Kind.OUTPUT, [bytes(8), b"\x01", bytes(8), b"text"])]
         processor.unsent += packets(Kind.RELAY_CLOSE, [CLIENT])

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from scaler_worker.processor.records import PACKET_BYTES_MAX, Kind
 
-RECORD_BYTES_MAX = 64 * 1024 * 1024
+RECORD_BYTES_MAX = 128 * 1024 * 1024
 """Largest record of results. They leave together until there are 256, and large ones are in storage."""
 
 RELAY_BYTES_MAX = 1024 * 1024 * 1024
@@ -28,10 +28,11 @@ arriving. So there may be as many bytes, and one whole record."""
 STALL_SECONDS = 10.0
 """How long that one record may stop: others wait for it."""
 
-UNSENT_BYTES_MAX = 64 * 1024 * 1024
-"""Bytes of messages for the scheduler that may be lost, while it does not take them. More are dropped, but for a single one."""
+UNSENT_BYTES_MAX = 256 * 1024 * 1024
+"""Bytes of messages for the scheduler that may be lost, while it does not take them. More are dropped, but for a single one.
+Clients repeat what was dropped, all of it for a single message: so this must not be reached by networks that are merely slow."""
 
-MESSAGE_OVERHEAD_BYTES = 1024
+MESSAGE_OVERHEAD_BYTES = 4096
 """What a small one takes besides its bytes, with what the scheduler is told when the client that sent it has ended."""
 
 
