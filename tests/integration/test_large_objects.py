@@ -243,3 +243,23 @@ def test_middling_values_come_back_as_they_were(cluster: tuple[Service, Client],
     values = [os.urandom(size) for _ in range(100)]
     assert [future.result(timeout=60) for future in [client.submit(f.echo, value) for value in values]] == values
     assert client.map(f.echo, values) == values
+
+
+def test_a_map_of_large_values_copies_each_as_often_as_single_tasks_do(
+    cluster: tuple[Service, Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, client = cluster
+    copies = Copies(monkeypatch)
+    values = [os.urandom(2 * MIB) for _ in range(6)]
+    assert client.map(f.echo, values) == values
+    assert copies.into_segments == pytest.approx(6 * 2 * MIB, rel=0.01)
+    assert copies.sent < 64 * 1024
+    # What one chunk has twice, it has once.
+    same, other = client.map(f.echo, [values[0]] * 2)
+    assert same == other == values[0]
+    assert client.map(f.echo, [bytearray(values[0]), values[1][:300_000], b"", None]) == [
+        bytearray(values[0]),
+        values[1][:300_000],
+        b"",
+        None,
+    ]

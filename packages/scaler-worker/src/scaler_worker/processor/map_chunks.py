@@ -5,8 +5,11 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from pickle import PickleBuffer
 from typing import Any
 
+from scaler_protocol.objects.large_bytes import make_bytes
+from scaler_protocol.payloads.framing import INLINE_BYTES_MAX
 from scaler_protocol.payloads.values import STOP_TEXT, Outcome, Serializer, dump_pickle, dump_result, serialized
 from scaler_protocol.runtime.coroutines import awaiting, completed
 from scaler_worker.processor.channel import AgentGoneError
@@ -15,7 +18,28 @@ from scaler_worker.processor.forked import leave
 from scaler_worker.processor.functions import Function
 from scaler_worker.processor.running_task import RunningTask, TaskCanceled
 
+APART_ITEMS_MAX = 16
+"""Chunks of more items are looked at by nobody: where results are large, chunks have few."""
+
 LoadArguments = Callable[[bytes, Sequence[bytes], Serializer | None], tuple[Sequence[Any], dict[str, Any]]]
+
+
+class _Apart:
+    """Large `bytes` on their way into a pickle: there they are a buffer that is not copied into it."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: bytes) -> None:
+        self.value = value
+
+    def __reduce__(self) -> tuple[Callable[..., bytes], tuple[PickleBuffer]]:
+        return make_bytes, (PickleBuffer(self.value),)
+
+
+def _with_large_bytes_apart(values: list[Any]) -> list[Any]:
+    """Return `values` for pickling, without copies of large `bytes` among them; what occurs twice still is there once."""
+    large = {id(value): _Apart(value) for value in values if type(value) is bytes and len(value) > INLINE_BYTES_MAX}
+    return [large.get(id(value), value) for value in values] if large else values
 
 
 class MapChunks:
@@ -86,7 +110,8 @@ class MapChunks:
     def dump(self, values: list[Any], failures: dict[int, bytes]) -> Outcome:
         """Serialize what `run` has returned. Items that cannot be pickled are added to the failures."""
         try:
-            return dump_result((values, failures), None)
+            apart = _with_large_bytes_apart(values) if len(values) <= APART_ITEMS_MAX else values
+            return dump_result((apart, failures), None)
         except TaskCanceled:
             raise
         except BaseException:
