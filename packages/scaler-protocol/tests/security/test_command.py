@@ -301,3 +301,15 @@ def test_a_connection_file_for_something_else_than_a_client_says_so(
     assert shown.out == f"{file}\n"
     assert shown.err.startswith("" if fits else f"This is the key of a {role}")
     assert bool(shown.err) is not fits
+
+
+def test_what_is_left_of_another_name_s_rotation_stays(directory: Path) -> None:
+    # A key may be named "client.key": its file's drafts begin like those of the client's, and like those of the list.
+    left = [directory / ".client.key.key.99.new", directory / ".allowed_keys.key.99.new"]
+    for path in left:
+        path.write_text("a key that is let in")
+    own = directory / ".client.key.99.new"
+    own.write_text("half of a key")
+    assert main(["rotate", str(directory), "client"]) == 0
+    assert all(path.exists() for path in left)
+    assert not own.exists()

@@ -572,6 +572,17 @@ def test_each_kind_of_refusal_of_an_address_is_logged_once(caplog: pytest.LogCap
     assert table.refused_from("10.0.0.1") == 10
 
 
+def test_whoever_has_very_many_addresses_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    table = admission.Admission(ListenerLimits(), None)
+    for number in range(20_000):
+        table.refuse(
+            admission.Origin((f"10.{number // 250}.0.{number % 250}", 1)), admission.RefusalKind.MALFORMED, "x"
+        )
+    # Then the 2,048th, 4,096th, 8,192nd and 16,384th.
+    assert len(caplog.records) == admission.REMEMBERED_MAX + 4
+    assert "16384" in caplog.messages[-1]
+
+
 def test_connections_of_another_machine_are_limited_by_address() -> None:
     table = admission.Admission(ListenerLimits(connections_per_address=2), None)
     origin = admission.Origin(("10.0.0.1", 1))

@@ -313,7 +313,10 @@ def _keep_owner(path: Path, draft: Path) -> None:
 
 def _left_drafts(path: Path) -> list[Path]:
     """Return the drafts of a file that interrupted changes have left. Only while its directory is locked."""
-    return list(path.parent.glob(f".{path.name}.*.new"))
+    before, after = f".{path.name}.", ".new"
+    found = path.parent.glob(f"{before}*{after}")
+    # With more than the number of a process between them it is of another file, whose name begins alike.
+    return [draft for draft in found if draft.name.removeprefix(before).removesuffix(after).isdecimal()]
 
 
 def _draft(path: Path, text: str, mode: int) -> Path:

@@ -89,13 +89,15 @@ OnRefused = Callable[[str, RefusalKind, str], None]
 
 
 class Admission:
-    """Counts connections by address. Refusals are counted too; of each address and kind that is remembered, one is logged."""
+    """Counts connections by address. Refusals are counted too; of each address and kind, one is logged, but not of thousands."""
 
     def __init__(self, limits: ListenerLimits, on_refused: OnRefused | None) -> None:
         self._limits = limits
         self._on_refused = on_refused
         self._connections: Counter[str] = Counter()
         self._refusals: OrderedDict[tuple[str, RefusalKind], int] = OrderedDict()
+        self._new = 0
+        """How many refusals were the first of their address and kind, as far as is remembered."""
         self._exhausted = 0
         """How often there was no descriptor for a connection."""
         self.refused = 0
@@ -144,15 +146,22 @@ class Admission:
         count = self._refusals.pop(key, 0) + 1
         self._refusals[key] = count
         if count == 1:
-            _logger.warning(
-                "closed the connection from %s: %s (further ones of this kind from this address are not logged)",
-                origin.text,
-                reason,
-            )
+            self._log_new(origin, reason)
         if len(self._refusals) > REMEMBERED_MAX:
             self._refusals.popitem(last=False)
         if self._on_refused is not None:
             self._on_refused(origin.text, kind, reason)
+
+    def _log_new(self, origin: Origin, reason: str) -> None:
+        """Log a refusal that is the first of its kind from this address. Somebody may have more addresses than there is disk."""
+        self._new += 1
+        if self._new <= REMEMBERED_MAX:
+            more = "further ones of this kind from this address are not logged"
+        elif self._new & (self._new - 1) == 0:
+            more = f"{self._new} addresses and kinds so far; most further ones are not logged"
+        else:
+            return
+        _logger.warning("closed the connection from %s: %s (%s)", origin.text, reason, more)
 
     def refused_from(self, host: str) -> int:
         """Return how many connections from an address were refused, as far as is remembered."""
