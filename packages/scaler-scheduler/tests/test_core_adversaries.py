@@ -388,12 +388,23 @@ class TestLimits:
         harness = Harness()
         client = Client(harness, "client")
         client.define()
-        for number in range(1000):
+        for number in range(100):
             client.send(graph_of_two(client, 10 * number))
         began = time.monotonic()
-        client.send(m.TaskCancel(client.id, range(200_000)))
+        client.send(m.TaskCancel(client.id, range(2_000_000)))
         assert time.monotonic() < began + 5.0
-        assert len(client.results()) == 1000
+        assert len(client.results()) == 100
+
+    def test_clients_inside_the_tasks_of_an_agent_are_limited(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("scaler_scheduler.core.sessions.INSIDE_AGENT_MAX", 2)
+        harness = Harness()
+        agent, other = Agent(harness, "agent"), Agent(harness, "other")
+        first, second, third = (Client(harness, name, relayed_by=agent) for name in ("first", "second", "third"))
+        assert [each.connection.established for each in (first, second, third)] == [True, True, False]
+        assert Client(harness, "fourth", relayed_by=other).connection.established
+        first.connection.close("done")
+        harness.settle()
+        assert Client(harness, "fifth", relayed_by=agent).connection.established
 
     def test_long_farewells_are_cut(self) -> None:
         harness = Harness()
@@ -407,6 +418,15 @@ class TestLimits:
 class TestRecovery:
     def agent(self, name: str) -> AgentRecord:
         return AgentRecord(identity(name), m.Hello(m.Role.AGENT, name, identity(name)), Session(1), 0.0)
+
+    def test_very_many_results_take_no_time(self) -> None:
+        recovery, count = Recovery(), 50_000
+        batch = m.ResultBatch(identity("client"), range(count), [1] * count, Packed.of([b"P"] * count))
+        began = time.monotonic()
+        recovery.keep_result(self.agent("agent"), batch, 1.0)
+        assert time.monotonic() < began + 10.0
+        kept = recovery.take_result(identity("client"), count - 1)
+        assert kept == m.ResultBatch(identity("client"), [count - 1], [1], Packed.of([b"P"]))
 
     def test_one_agent_cannot_use_all_the_room(self) -> None:
         recovery, greedy, modest = Recovery(), self.agent("greedy"), self.agent("modest")

@@ -26,6 +26,7 @@ from scaler_protocol.wire.batch_rows import (
     pick_rows,
     report,
     reported_of,
+    row_picker,
 )
 from scaler_protocol.wire.codec import decode, decode_with_library, encode, encode_with_library
 from scaler_protocol.wire.column_table import ColumnSpec, Hop, Shape, columns_of
@@ -141,6 +142,15 @@ def test_picked_rows_have_every_column_and_their_own_objects() -> None:
         if spec.shape is Shape.ROWS:
             column = getattr(batch, spec.name)
             assert list(getattr(picked, spec.name)) == [column[3], column[4]], spec.name
+
+
+def test_rows_picked_one_by_one_are_the_same() -> None:
+    full = replace(every_column(m.ResultBatch), object_positions=[0, 3, 3], objects=(b"a" * 16, b"b" * 16, b"c" * 16))
+    for batch in (full, m.ResultBatch(CLIENT, [1, 2], [1, 1], Packed.of([b"a", b"b"]))):
+        pick_row = row_picker(batch)
+        assert [pick_row(row) for row in range(len(batch.numbers))] == [
+            pick_rows(batch, [row]) for row in range(len(batch.numbers))
+        ]
 
 
 def test_picking_leaves_absent_columns_absent() -> None:

@@ -81,7 +81,7 @@ class Departures:
 
     def _remove_client(self, client: ClientRecord, now: float, retain: bool) -> None:
         del self._clients[client.id]
-        self._inside_tasks.discard(client.id)
+        self._inside_tasks.pop(client.id, None)
         self._lifecycle.drop_all(client)
         client.forget_options()
         self._rows.close_all(client)

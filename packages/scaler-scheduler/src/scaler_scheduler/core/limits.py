@@ -22,6 +22,9 @@ REASON_CHARACTERS_MAX = 1000
 CAPABILITIES_MAX = 1000
 """Most capabilities of an agent, or of a batch of tasks."""
 
+INSIDE_AGENT_MAX = 2000
+"""Most clients inside the tasks of an agent."""
+
 BATCH_TASKS_MAX = 100_000
 """Most tasks of a batch. Clients send 4,096; more would keep everybody else waiting."""
 

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from scaler_protocol.wire.batch_rows import pick_rows
+from scaler_protocol.wire.batch_rows import row_picker
 from scaler_protocol.wire.messages import ResultBatch
 from scaler_scheduler.core.records import AgentRecord
 
@@ -80,8 +80,8 @@ class Recovery:
 
     def keep_result(self, agent: AgentRecord, batch: ResultBatch, deadline: float) -> None:
         """Keep the results of an absent client, each as a batch of one row, unless another agent holds the task."""
-        for row in range(len(batch.numbers)):
-            number = batch.numbers[row]
+        pick_row = row_picker(batch)
+        for row, number in enumerate(batch.numbers):
             absent = self._absent.get(batch.client)
             if absent is not None:
                 claim, before = absent.claims.get(number), absent.results.get(number)
@@ -89,11 +89,10 @@ class Recovery:
                     continue
                 if claim is not None:
                     self._drop_claim(absent, number)
-            single = pick_rows(batch, [row])
-            size = RESULT_BYTES + len(single.payloads.data)
+            size = RESULT_BYTES + batch.payloads.lengths[row]
             if self._fits(absent, agent.id, size):
                 absent = self._of(batch.client, deadline)
-                absent.results[number] = _Result(single, agent.id, size)
+                absent.results[number] = _Result(pick_row(row), agent.id, size)
                 self._count(absent, agent.id, size)
 
     def take_claim(self, client_id: bytes, number: int) -> Claim | None:

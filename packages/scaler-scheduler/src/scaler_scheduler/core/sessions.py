@@ -14,7 +14,12 @@ from scaler_protocol.wire.envelope import Envelope
 from scaler_scheduler.core import effects, events
 from scaler_scheduler.core.departures import Departures
 from scaler_scheduler.core.events import Peer, RelayedPeer
-from scaler_scheduler.core.limits import NAME_CHARACTERS_MAX, REASON_CHARACTERS_MAX, excess_of
+from scaler_scheduler.core.limits import (
+    INSIDE_AGENT_MAX,
+    NAME_CHARACTERS_MAX,
+    REASON_CHARACTERS_MAX,
+    excess_of,
+)
 from scaler_scheduler.core.records import NEVER, AgentRecord, ClientRecord, PeerRecord
 from scaler_scheduler.core.shutdown import Shutdown
 from scaler_scheduler.core.state import SchedulerState
@@ -173,6 +178,10 @@ class PeerSessions:
             return "only clients inside tasks of a connected agent are relayed"
         if isinstance(peer, RelayedPeer) and hello.incarnation != peer.client:
             return "the relayed client is another one than it says"
+        if isinstance(peer, RelayedPeer) and peer not in self._peers:
+            count = list(self._inside_tasks.values()).count(peer.agent)
+            if count >= INSIDE_AGENT_MAX:
+                return f"the tasks of its agent have {count} clients, at most {INSIDE_AGENT_MAX} are accepted"
         known = self._clients.get(hello.incarnation) or self._agents.by_peer.get(hello.incarnation)
         if known is not None and known.peer != peer:
             # Otherwise it would get the results of the other one.
@@ -200,7 +209,7 @@ class PeerSessions:
         client = ClientRecord(peer, hello, session, now)
         self._clients[client.id] = client
         if isinstance(peer, RelayedPeer):
-            self._inside_tasks.add(client.id)
+            self._inside_tasks[client.id] = peer.agent
         self._peers[peer] = client
         self._departures.keep(client.id)
         self._outbox.add(effects.KeepOwner(client.id))

@@ -36,8 +36,11 @@ class SchedulerState:
         self.peers: dict[Peer, PeerRecord] = {}
         """Everybody with a session; the clients among them are also in `clients`, the agents in `agents`."""
         self.clients: dict[bytes, ClientRecord] = {}
-        self.inside_tasks: set[bytes] = set()
-        """Those of the clients that live in tasks: while there are any, tasks that agents hold may wait for other tasks."""
+        self.inside_tasks: dict[bytes, bytes] = {}
+        """Those of the clients that live in tasks, with their agents.
+
+        While there are any, tasks that agents hold may wait for other tasks.
+        """
         self.agents = AgentPool()
         self.ready = ReadyQueues()
         self.functions = FunctionRegistry()
