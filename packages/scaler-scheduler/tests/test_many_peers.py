@@ -17,7 +17,7 @@ from scaler_scheduler.core.agents import SMALL_HEAP, STALE_ENTRIES, AgentPool
 from scaler_scheduler.core.lifecycle import RECOVERED_MAX
 from scaler_scheduler.core.placement import ASSIGNMENT_WORK, PASS_WORK_MAX
 from scaler_scheduler.core.ready import CLIENTS_MAX, ReadyQueues
-from scaler_scheduler.core.records import AgentRecord, ClientRecord, PeerRecord, Task
+from scaler_scheduler.core.records import FEW_FUNCTIONS, AgentRecord, ClientRecord, PeerRecord, Task
 from scaler_scheduler.core.rounds import WORK_MAX, PeerRounds
 
 MESSAGES_MAX = PASS_WORK_MAX // ASSIGNMENT_WORK + CLIENTS_MAX
@@ -215,6 +215,22 @@ def test_a_heap_of_agents_does_not_grow_with_the_number_of_changes() -> None:
     agents[0].tasks.update(dict.fromkeys([task]))
     pool.reinsert(agents[0])
     assert group.least_loaded() is agents[1]
+
+
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("count", [0, 1, FEW_FUNCTIONS, FEW_FUNCTIONS + 1, 50])
+def test_an_agent_is_known_to_have_each_function_that_it_was_sent(count: int, together: bool) -> None:
+    agent = AgentRecord(b"a" * 16, m.Hello(m.Role.AGENT, "agent", b"a" * 16, worker_names=("w",)), Session(), 0.0)
+    functions = tuple(number.to_bytes(16, "big") for number in range(count))
+    lacked = agent.note_functions(b"c" * 16, functions) if together else []
+    for function in () if together else functions:
+        lacked += agent.note_functions(b"c" * 16, (function,))
+    assert tuple(lacked) == functions
+    assert agent.note_functions(b"c" * 16, functions) == []
+    assert agent.note_functions(b"d" * 16, functions) == list(functions)
+    assert agent.note_functions(b"e" * 16) == []
+    assert all(agent.forget_functions(client * 16) for client in (b"c", b"d", b"e"))
+    assert not agent.forget_functions(b"c" * 16)
 
 
 @pytest.fixture

@@ -38,6 +38,9 @@ NO_CAPABILITIES: Names = frozenset()
 
 NEVER = float("inf")
 
+FEW_FUNCTIONS = 4
+"""So many are kept as a tuple, which takes a fourth of the memory: there may be as many as agents times clients."""
+
 
 class TaskState(IntEnum):
     """Where a task is."""
@@ -206,7 +209,7 @@ class AgentRecord(_SessionRecord):
         """Tasks that it was given beyond what it wants (see `placement`); some of them may have left it."""
         self.followers = 0
         """Of `tasks`, those that run behind another one of their chain: no worker is needed for them."""
-        self.functions: dict[bytes, set[bytes]] = {}
+        self.functions: dict[bytes, tuple[bytes, ...] | set[bytes]] = {}
         """Client id to the functions this agent was sent for it."""
         self.counted = 0
         """Of `tasks`, how many its group has counted."""
@@ -237,9 +240,13 @@ class AgentRecord(_SessionRecord):
 
     def note_functions(self, client_id: bytes, functions: tuple[bytes, ...] = ()) -> list[bytes]:
         """Note that the agent knows this client and these functions of it; return the functions that it lacked."""
-        known = self.functions.setdefault(client_id, set())
+        known = self.functions.setdefault(client_id, ())
         lacked = [function for function in functions if function not in known]
-        known.update(lacked)
+        if isinstance(known, set):
+            known.update(lacked)
+        elif lacked:
+            joined = (*known, *lacked)
+            self.functions[client_id] = joined if len(joined) <= FEW_FUNCTIONS else set(joined)
         return lacked
 
     def forget_functions(self, client_id: bytes) -> bool:
