@@ -5,7 +5,7 @@ value (a lambda, a closure, anything in `__main__`) takes along what it captures
 and those of functions it refers to. As long as all of this is immutable and the very same, the pickle made before still
 says what a new one would; otherwise it is made anew, and found equal, or not, by content.
 
-Not looked at: a function's name, documentation string and annotations, which its behaviour does not depend on.
+Not looked at: annotations, which the behaviour of a function does not depend on.
 
 The same look tells whether a worker may keep what it restores: a function that captures nothing but immutable values, and
 writes to none of the places it captures, is code. All else has state, and its body says so (`PER_CALL`).

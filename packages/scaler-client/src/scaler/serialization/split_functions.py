@@ -38,8 +38,7 @@ class _Template(NamedTuple):
     """The one seen first. Another one of the same code shows that they are made anew."""
     is_tried: bool = False
     pickled: Pickled | None = None
-    module: str = ""
-    qualname: str = ""
+    names: tuple[str | None, ...] = ()
     may_be_importable: bool = True
     globals_id: int = 0
     defaults_count: int | None = None
@@ -134,8 +133,7 @@ class CalledFunctions(FunctionCache):
         defaults = captured[1]
         return template._replace(
             pickled=pickled._replace(name=name_of(function), check=check_of(function)),
-            module=module,
-            qualname=qualname,
+            names=_names_of(function),
             may_be_importable="<" not in qualname and module != "__main__",
             globals_id=id(function.__globals__),
             defaults_count=None if defaults is None else len(defaults),
@@ -151,10 +149,13 @@ def _is_like(template: _Template, function: types.FunctionType) -> bool:
         and function.__kwdefaults__ is None
         and not function.__dict__
         and (None if defaults is None else len(defaults)) == template.defaults_count
-        and function.__qualname__ == template.qualname
-        and function.__module__ == template.module
+        and _names_of(function) == template.names
         and not (template.may_be_importable and is_importable(function))
     )
+
+
+def _names_of(function: types.FunctionType) -> tuple[str | None, ...]:
+    return function.__module__, function.__qualname__, function.__name__, function.__doc__
 
 
 def _captured_by(function: types.FunctionType) -> CapturedValues | None:

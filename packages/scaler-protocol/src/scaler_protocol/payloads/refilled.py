@@ -37,4 +37,5 @@ def emptied(function: FunctionType) -> FunctionType:
     empty = FunctionType(function.__code__, function.__globals__, function.__name__, None, cells)
     empty.__qualname__ = function.__qualname__
     empty.__module__ = function.__module__
+    empty.__doc__ = function.__doc__
     return empty

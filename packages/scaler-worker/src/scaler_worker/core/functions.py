@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from scaler_protocol.ids import is_named_by_content
 from scaler_protocol.wire import messages as m
 
-FUNCTIONS_PER_PROCESSOR_MAX = 512
-"""Loaded functions a processor keeps; the least recently used one goes first."""
+FUNCTIONS_PER_PROCESSOR_MAX = 2048
+"""Loaded functions a processor keeps, as many as a client remembers; the least recently used one goes first."""
 
 
 class FunctionTable:
