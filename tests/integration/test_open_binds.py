@@ -60,6 +60,18 @@ def test_with_keys_they_listen_everywhere_without_a_word(deployment: Deployment,
         assert "may run code" not in service.log()
 
 
+def test_monitors_find_what_listens_everywhere_where_its_clients_do(deployment: Deployment, tmp_path: Path) -> None:
+    scheduler = deployment.scheduler("--insecure", *STORAGE, address=EVERYWHERE)
+    # To another machine, 0.0.0.0 would mean that machine itself.
+    reached = str(scheduler.addresses["scheduler"]).replace("0.0.0.0", "127.0.0.3")
+    monitors = str(scheduler.addresses["monitor"]).replace("0.0.0.0", "127.0.0.3")
+    with Client(reached) as client:
+        assert monitors in client._repr_html_()
+        with client.trace(tmp_path / "trace.json"):
+            pass
+    assert "(with a name or address of this machine in place of 0.0.0.0)" in scheduler.log()
+
+
 @pytest.mark.parametrize("address", [ANY_PORT, "tcp://localhost:0", "tcp://127.0.0.2:0"])
 def test_this_machine_alone_needs_no_keys(deployment: Deployment, address: str) -> None:
     assert "WARNING" not in deployment.scheduler(address=address).log()

@@ -60,7 +60,7 @@ def install(directory: str) -> Callable[[], None]:
         "scaler.local.scheduler": lambda module: _change_default(module.Scheduler, "security_dir", directory),
         "scaler.local.cluster": lambda module: _change_default(module.Cluster, "security_dir", directory),
         "scaler.testing.in_process_cluster": _note_addresses,
-        "scaler_protocol.transport.publisher": lambda module: _change_subscribers(module, directory),
+        "scaler_protocol.transport.subscriber": lambda module: _change_subscribers(module, directory),
     }
     finder = _Finder(changes, undo)
     for name in [name for name in changes if name in sys.modules]:

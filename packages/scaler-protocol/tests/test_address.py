@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaler_protocol.address import IPC_PATH_BYTES_MAX, Address, AddressError
+from scaler_protocol.address import IPC_PATH_BYTES_MAX, Address, AddressError, reached_beside
 
 
 @pytest.mark.parametrize(
@@ -89,3 +89,19 @@ def test_what_others_can_reach_and_connect_to() -> None:
     assert not Address.parse("tcp://*:1").can_be_connected
     assert not Address.parse("tcp://127.0.0.1:0").can_be_connected
     assert Address.parse("tcp://127.0.0.1:1").can_be_connected
+
+
+@pytest.mark.parametrize(
+    ("told", "neighbour", "expected"),
+    [
+        ("tcp://0.0.0.0:7", "tcp://10.0.0.5:2345", "tcp://10.0.0.5:7"),
+        ("tcp://[::]:7", "tcp://[fe80::1]:2345", "tcp://[fe80::1]:7"),
+        ("tcp://*:7", "tcp://head.example:2345", "tcp://head.example:7"),
+        ("tcp://10.0.0.6:7", "tcp://10.0.0.5:2345", "tcp://10.0.0.6:7"),
+        ("tcp://0.0.0.0:7", "ipc:///tmp/s", "tcp://0.0.0.0:7"),
+        ("", "tcp://10.0.0.5:2345", ""),
+        ("tcp://0.0.0.0:7", "in this process", "tcp://0.0.0.0:7"),
+    ],
+)
+def test_what_listens_everywhere_is_reached_where_its_neighbour_is(told: str, neighbour: str, expected: str) -> None:
+    assert reached_beside(told, neighbour) == expected

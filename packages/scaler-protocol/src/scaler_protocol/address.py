@@ -129,6 +129,20 @@ def _meant(host_and_port: str) -> str:
     return f"; did you mean {address}?"
 
 
+def reached_beside(told: str, neighbour: str) -> str:
+    """Return where to connect to what listens at `told`, on the machine whose other service was reached at `neighbour`.
+
+    They differ for what listens on every address of its machine. Texts that are no addresses stay as they are.
+    """
+    try:
+        listening, reached = Address.parse(told), Address.parse(neighbour)
+    except AddressError:
+        return told
+    if listening.is_wildcard and reached.transport == "tcp":
+        return str(replace(listening, host=reached.host))
+    return told
+
+
 def is_loopback_host(host: str) -> bool:
     """Whether only processes of this machine reach a listener there. Names other than `localhost` count as reachable."""
     if host == "localhost":

@@ -141,7 +141,7 @@ class _Server:
             stack.callback(self._store.close)
             logger.info("scheduler listens on %s", bound)
             logger.info("object storage is at %s", store_address)
-            logger.info("monitors connect to %s", self._publisher.address)
+            logger.info("monitors connect to %s", _for_others(self._publisher.address))
             logger.info("use event loop: %s", self._settings.event_loop)
             # From here on a signal leads to a clean end. A parent that waits for readiness may send one at once.
             stack.enter_context(
@@ -441,3 +441,10 @@ class _Server:
 
 def _printable(identity: bytes) -> str:
     return identity[:40].decode("ascii", "backslashreplace")
+
+
+def _for_others(address: str) -> str:
+    """Return an address as people are told it who connect to it."""
+    parsed = Address.parse(address)
+    everywhere = f" (with a name or address of this machine in place of {parsed.host})" if parsed.is_wildcard else ""
+    return f"{address}{everywhere}"

@@ -183,11 +183,10 @@ class Client:
 
         engine = self._operations.engine
         self._operations.require_open()
-        monitor_address = engine.welcome.monitor_address if engine.welcome is not None else ""
         return record(
             path,
             self.identity,
-            monitor_address,
+            self._operations.monitor_address,
             engine.timeout_seconds,
             lambda: engine.unusable,
             read_keys(self._settings["security"], "monitor", "operator"),

@@ -34,6 +34,7 @@ from scaler.client.security import read_keys
 from scaler.core import effects
 from scaler.core.tasks import TaskGroup
 from scaler.serialization.serializer import AnySerializer
+from scaler_protocol.address import reached_beside
 from scaler_protocol.runtime.names import name_of
 from scaler_protocol.runtime.random_ids import new_id
 from scaler_protocol.runtime.task_context import current_task_context
@@ -302,6 +303,12 @@ class Operations:
         if self._closed is not None:
             raise self._closed.with_traceback(None)
 
+    @property
+    def monitor_address(self) -> str:
+        """Where monitors reach the scheduler; empty if it has not said so."""
+        welcome = self.engine.welcome
+        return "" if welcome is None else reached_beside(welcome.monitor_address, self.address)
+
     def facts(self) -> dict[str, object]:
         """What there is to say of the connection, for people. Works in every state, in a forked child too."""
         engine = self.engine
@@ -314,7 +321,7 @@ class Operations:
             state = "connected" if unusable is None else f"not usable: {unusable}"
         facts: dict[str, object] = {"state": state, "unanswered tasks": engine.unanswered_count}
         if engine.welcome is not None:
-            facts["monitors connect to"] = engine.welcome.monitor_address
+            facts["monitors connect to"] = self.monitor_address
             facts["version of the scheduler"] = engine.welcome.software_version
         return facts
 
