@@ -144,6 +144,16 @@ def test_who_sends_no_request_is_told_so(serve: Serve, first: bytes) -> None:
     assert b"not complete after 1 s" in answer
 
 
+def test_who_sends_no_requests_does_not_fill_the_log(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    port = serve()
+    for _ in range(40):
+        with connect(port, b"\x00\x01\r\n\r\n") as connection:
+            assert b" 400 " in rest_of(connection).split(b"\r\n", 1)[0]
+    # The 1st, 2nd, 4th, 8th, 16th and 32nd.
+    assert [text.split(" ", 1)[0] for text in caplog.messages] == ["1", "2", "4", "8", "16", "32"]
+    assert ask(port) == 200
+
+
 def test_the_second_request_of_a_connection_has_the_deadline_too(serve: Serve) -> None:
     with connect(serve(), b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n") as connection:
         got = b""

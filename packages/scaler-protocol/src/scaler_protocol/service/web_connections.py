@@ -23,6 +23,7 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from scaler_protocol.service.occurrences import Occurrences
 from scaler_protocol.service.web_access import SECURITY_HEADERS, address_of, refusal
 from scaler_protocol.service.web_settings import ConnectionLimits
 
@@ -45,6 +46,10 @@ REFUSAL_SECONDS = 1.0
 
 LOG_SECONDS = 60.0
 """Refusals are logged once in this time, however many there are."""
+
+_uvicorn = logging.getLogger("uvicorn.error.connections")
+"""For uvicorn's own log lines about a connection: its warnings have a line for each request of anybody that is no HTTP."""
+_uvicorn.setLevel(logging.ERROR)
 
 
 def _whole_refusal(status: http.HTTPStatus, text: str) -> bytes:
@@ -81,9 +86,18 @@ class _Places:
 class _Connection(H11Protocol):
     """uvicorn's connection, with deadlines."""
 
-    def __init__(self, *arguments: Any, head_s: float, on_lost: Callable[[], None], **options: Any) -> None:
+    def __init__(
+        self,
+        *arguments: Any,
+        head_s: float,
+        on_lost: Callable[[], None],
+        on_invalid: Callable[[], None],
+        **options: Any,
+    ) -> None:
         super().__init__(*arguments, **options)
+        self.logger = _uvicorn
         self._head_s = head_s
+        self._on_invalid = on_invalid
         self._on_lost = on_lost
         self._head_since: float | None = self.loop.time()
         """Since when the head of a request is awaited; None between two requests (uvicorn's timer) and during one."""
@@ -111,6 +125,7 @@ class _Connection(H11Protocol):
     def send_400_response(self, msg: str) -> None:
         """Say what uvicorn found, with the headers that all answers have."""
         del msg
+        self._on_invalid()
         if not self.transport.is_closing():
             text = "this is no HTTP request, or its line and headers are longer than 16 KiB"
             self.transport.write(_whole_refusal(http.HTTPStatus.BAD_REQUEST, text))
@@ -245,6 +260,7 @@ class BoundedServer(uvicorn.Server):
         self.places = _Places(limits)
         self.entrances: set[_Entrance] = set()
         """Connections during their handshake, and those that are being told why they are refused."""
+        self._invalid = Occurrences(logger, "requests were no HTTP, or longer than permitted; the last is from")
         self._logged = float("-inf")
         self._sweeping: asyncio.Task[None] | None = None
 
@@ -284,6 +300,7 @@ class BoundedServer(uvicorn.Server):
             app_state=self.lifespan.state,
             head_s=self.limits.head_s,
             on_lost=functools.partial(self.places.give_back, address),
+            on_invalid=functools.partial(self._invalid.note, address),
         )
 
     def log_refusal(self, address: str, text: str) -> None:
