@@ -71,12 +71,29 @@ def packets(kind: int, parts: Sequence[Bytes]) -> list[bytes]:
     """Return the packets of one record whose body is `parts`, end to end."""
     if sum(map(len, parts)) <= PACKET_BYTES_MAX - 2:
         return [b"".join((bytes((kind, 0)), *parts))]
-    body = memoryview(b"".join(parts))
-    step = PACKET_BYTES_MAX - 2
-    starts = range(0, len(body), step)
-    return [
-        b"".join((bytes((kind, 1 if start + step < len(body) else 0)), body[start : start + step])) for start in starts
-    ]
+    return _cut(kind, parts)
+
+
+def _cut(kind: int, parts: Sequence[Bytes]) -> list[bytes]:
+    """Return the packets of a long record. They are not joined before: that would be one more copy of megabytes."""
+    whole: list[bytes] = []
+    pieces: list[Bytes] = [bytes((kind, 1))]
+    room = PACKET_BYTES_MAX - 2
+    for part in parts:
+        view = memoryview(part)
+        at = 0
+        while at < len(view):
+            if not room:
+                whole.append(b"".join(pieces))
+                pieces = [bytes((kind, 1))]
+                room = PACKET_BYTES_MAX - 2
+            piece = view[at : at + room]
+            pieces.append(piece)
+            at += len(piece)
+            room -= len(piece)
+    pieces[0] = bytes((kind, 0))
+    whole.append(b"".join(pieces))
+    return whole
 
 
 class Assembler:
@@ -85,16 +102,16 @@ class Assembler:
     __slots__ = ("_parts",)
 
     def __init__(self) -> None:
-        self._parts: list[bytes] = []
+        self._parts: list[memoryview] = []
 
     def add(self, packet: bytes) -> tuple[int, bytes] | None:
         """Return (kind, body) when `packet` completes a record."""
         if packet[1]:
-            self._parts.append(packet[2:])
+            self._parts.append(memoryview(packet)[2:])
             return None
         if not self._parts:
             return packet[0], packet[2:]
-        self._parts.append(packet[2:])
+        self._parts.append(memoryview(packet)[2:])
         body = b"".join(self._parts)
         self._parts.clear()
         return packet[0], body

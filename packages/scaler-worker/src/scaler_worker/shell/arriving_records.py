@@ -129,7 +129,7 @@ class RecordAssembler:
     __slots__ = ("_kind", "_parts", "_record_bytes_max", "note")
 
     def __init__(self, note: Callable[[int], None], record_bytes_max: int = RELAY_BYTES_MAX) -> None:
-        self._parts: list[bytes] = []
+        self._parts: list[memoryview] = []
         self._kind = 0
         self._record_bytes_max = record_bytes_max
         self.note = note
@@ -142,7 +142,7 @@ class RecordAssembler:
         if problem:
             self.drop()
             raise ValueError(problem)
-        self._parts.append(packet[2:])
+        self._parts.append(memoryview(packet)[2:])
         if packet[1]:
             self.note(len(self._parts) * PACKET_BYTES_MAX)
             return None
