@@ -11,7 +11,7 @@ MEMORY_BYTES_MIN = 16 * 1024**2
 """Less would not even do for a processor itself."""
 
 PROCESSES_MIN = 16
-"""A processor has some threads of its own, and libraries start more."""
+"""A processor has two or three threads of its own, and libraries start more."""
 
 MEMORY_FLAG, CPU_FLAG, USER_FLAG = "--processor-memory-limit-bytes", "--processor-cpu-seconds", "--user"
 PROCESSES_FLAG = "--processor-processes"
