@@ -6,6 +6,7 @@ Libraries are never imported for their own sake. Whoever has a scalar has its li
 from __future__ import annotations
 
 import sys
+import weakref
 from typing import Any
 
 _OF_LIBRARIES = {
@@ -22,14 +23,20 @@ _NUMPY_CODES = "?bhilqpBHILQPefdgFDGmM"
 _known: dict[type, bool] = {}
 """Types of scalars that were seen: whether their values have a time zone."""
 
+_others: weakref.WeakSet[type] = weakref.WeakSet()
+"""All other types that were seen. Their modules had them by then, so they are of no scalars later either."""
+
 
 def is_scalar(value: Any) -> bool:
     """Whether `value` is a scalar that pickle alone is certainly right for."""
     kind = type(value)
     has_time_zone = _known.get(kind)
     if has_time_zone is None:
+        if kind in _others:
+            return False
         has_time_zone = _look_up(kind)
         if has_time_zone is None:
+            _others.add(kind)
             return False
         _known[kind] = has_time_zone
     # Time zones may be of classes of the program's own.

@@ -6,8 +6,9 @@ import pickle
 from collections.abc import Callable
 from types import AsyncGeneratorType, CodeType, GeneratorType
 
-from scaler_protocol.failures.facts import TEXT_MAX, Run, run, text_of, type_name_of
+from scaler_protocol.failures.facts import TEXT_MAX, Run, run, text_of, traceback_of, type_name_of
 from scaler_protocol.failures.texts import full_text
+from scaler_protocol.failures.tracebacks import frames_of
 from scaler_protocol.failures.transport import dump_exception
 
 _PICKLED = b"P"
@@ -27,8 +28,9 @@ def failure_payload(
     left out.
     """
     text = text_of(error, run)
-    lines = full_text(error, text, run, is_own_code)
-    pickled = dump_exception(error, text, run, is_own_code)
+    frames = frames_of(traceback_of(error), is_own_code)
+    lines = full_text(error, text, run, is_own_code, frames)
+    pickled = dump_exception(error, text, run, is_own_code, frames)
     return _PICKLED + pickle.dumps((pickled, type_name_of(type(error)), text, lines), 5)
 
 

@@ -78,12 +78,16 @@ _classes: dict[Any, Any] = {}
 
 
 def dump_exception(
-    error: BaseException, text: str, run: Run = run, is_own_code: Callable[[CodeType], bool] = lambda _: False
+    error: BaseException,
+    text: str,
+    run: Run = run,
+    is_own_code: Callable[[CodeType], bool] = lambda _: False,
+    frames: Frames | None = None,
 ) -> bytes:
     """Return the bytes from which `load_exception` makes `error` again, as far as possible. Never raises.
 
     `text` comes from `text_of`. `run` calls functions that may be a user's code. Leading frames with `is_own_code` true are
-    left out.
+    left out; `frames` are the others, where they are known.
     """
     kind = type(error)
     if (
@@ -97,7 +101,8 @@ def dump_exception(
         # An OSError distinguishes fields that are None from unset ones, so it must be tried.
         if is_plain(args) and not (None in args and issubclass(kind, OSError)):
             # Most exceptions: nothing can go wrong, so nothing must be tried.
-            plain = (kind, args, _read_fields(error), suppresses_context(error), _places_of(error, is_own_code))
+            places = _places_of(error, is_own_code) if frames is None else _as_tuples(frames)
+            plain = (kind, args, _read_fields(error), suppresses_context(error), places)
             return pickle.dumps(plain, _PROTOCOL)
     return _Dump(error, text, _Limits(run, is_own_code)).to_bytes()
 
