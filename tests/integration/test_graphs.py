@@ -15,7 +15,7 @@ from tests.integration.deployment import Deployment, wait_for
 from tests.integration.test_monitors import get, start_ui, wait_live
 
 Graph = dict[str, Any]
-LARGE = 200_000
+LARGE = 400_000
 """Characters of a value that does not travel in messages."""
 
 

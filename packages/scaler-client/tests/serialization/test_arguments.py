@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import fractions
+import functools
 import os
 import pickle
 import threading
@@ -242,6 +243,21 @@ def test_the_argument_at_fault_is_named(packer: Packer, kwargs: dict[str, Any]) 
 def test_a_keyword_argument_at_fault_is_named(packer: Packer) -> None:
     with pytest.raises(SerializationError, match="argument 'k' of"):
         packer.call(give_back, (), {"k": threading.Lock()})
+
+
+@pytest.mark.parametrize("is_partial", [False, True])
+def test_a_large_function_that_is_made_anew_leaves_no_object_that_no_task_names(
+    storage: Storage, packer: Packer, is_partial: bool
+) -> None:
+    def made() -> Any:
+        function = lambda *_: 7  # noqa: E731
+        function.__doc__ = "x" * 2_000_000
+        return functools.partial(function, 1) if is_partial else function
+
+    # Nobody would ever delete it, and what is put behind it would wait for its task.
+    named = [name for _ in range(4) for name in packer.called_function(made()).objects]
+    assert len(named) == 4
+    assert sorted(named + storage.released) == sorted(storage.objects)
 
 
 def test_objects_are_given_back_when_another_argument_fails(storage: Storage, packer: Packer) -> None:

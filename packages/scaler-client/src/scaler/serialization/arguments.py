@@ -71,7 +71,11 @@ class Packer:
         self._serializer = serializer
         self._is_first = FirstValues().is_first
         # A custom serializer is to see all functions as they are.
-        cache = CalledFunctions(self._make_function) if serializer is None else FunctionCache(self._make_function)
+        cache = (
+            CalledFunctions(self._make_function, sink.release)
+            if serializer is None
+            else FunctionCache(self._make_function)
+        )
         self.called_function = cache.get
         """As `function`, for a single call, whose arguments `Pickled.pack` packs."""
         self.function = FunctionCache(self._make_function, cache).get

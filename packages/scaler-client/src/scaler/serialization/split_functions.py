@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import types
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import cloudpickle
@@ -48,8 +48,10 @@ class _Template(NamedTuple):
 class CalledFunctions(FunctionCache):
     """As `FunctionCache`, for single calls: `Pickled.pack` packs the arguments of what `get` returns."""
 
-    def __init__(self, make: Callable[[Any, bytes], Pickled]) -> None:
+    def __init__(self, make: Callable[[Any, bytes], Pickled], release: Callable[[Sequence[bytes]], None]) -> None:
+        """`release` undoes one use of each of these objects: what names them is not used after all."""
         super().__init__(make)
+        self._release = release
         self._templates: dict[int, _Template] = {}
 
     def _renew(self, function: Any) -> Pickled:
@@ -76,6 +78,7 @@ class CalledFunctions(FunctionCache):
             return None
         pickled = self.get(inner)
         if pickled.body.startswith(PER_CALL) or pickled.objects:
+            self._release(pickled.objects)
             return None
         check = pickled.check
         return pickled._replace(
@@ -128,6 +131,7 @@ class CalledFunctions(FunctionCache):
             return template
         pickled = self._make(empty if whole else RefilledFunction(empty), b"")
         if pickled.objects:
+            self._release(pickled.objects)
             return template
         qualname, module = function.__qualname__, function.__module__
         defaults = captured[1]
