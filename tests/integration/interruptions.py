@@ -44,8 +44,8 @@ VANISHED_SECONDS = 10.0
 
 KINDS = ("signal", "signal", "exception", "exception", "reenter")
 
-LARGE, SEGMENT = 70_000, 400_000
-"""Bytes of values that become objects, of which the second kind goes through shared memory."""
+SENT, LARGE, SEGMENT = 70_000, 300_000, 400_000
+"""Bytes of values that become objects. Only those that `send_object` sends are too small for shared memory."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -191,8 +191,8 @@ class Roads:
         assert self.client.get(graph, ["b", "c"]) == {"b": LARGE + 1, "c": LARGE}
 
     def send_object(self) -> None:
-        reference = self.client.send_object(self.fresh(LARGE), name="value")
-        assert self.client.submit(len, reference).result(CHECK_SECONDS) == LARGE
+        reference = self.client.send_object(self.fresh(SENT), name="value")
+        assert self.client.submit(len, reference).result(CHECK_SECONDS) == SENT
 
     def cancel(self) -> None:
         self.client.submit(time.sleep, 0.01).cancel()

@@ -275,7 +275,7 @@ def test_everything_says_at_once_that_the_cluster_has_ended(tmp_path: Path) -> N
         calls: list[Callable[[], object]] = [
             lambda: client.submit(abs, -1),
             lambda: client.submit(len, sent),
-            lambda: client.submit(len, bytes(100_000)),
+            lambda: client.submit(len, bytes(300_000)),
             lambda: client.submit(len, bytes(1_000_000)),
             lambda: client.map(abs, range(10)),
             lambda: client.get({"a": (abs, -1)}, ["a"]),

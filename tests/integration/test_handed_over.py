@@ -187,7 +187,7 @@ class TestValues:
 
     def test_any_arguments(self, client: Client) -> None:
         names = ["n" * 70_000, "a\udcff", "", "ordinary"]
-        for value in (1, b"x" * 100_000):
+        for value in (1, b"x" * 300_000):
             assert client.submit(keywords, **dict.fromkeys(names, value)).result(30) == names
         assert client.submit(max, *range(70_000)).result(30) == 69_999
 

@@ -130,12 +130,12 @@ def test_kill_9_of_the_object_storage_server_ends_futures_with_an_error_or_a_res
     client = deployment.client(scheduler)
     blob = os.urandom(1_000_000)
     assert client.submit(len, blob).result(timeout=30) == 1_000_000
-    futures = [client.submit(len, os.urandom(200_000)) for _ in range(20)]
+    futures = [client.submit(len, os.urandom(300_000)) for _ in range(20)]
     storage.kill()
     deployment.storage(address=storage.address)
     for future in futures:
         with contextlib.suppress(ScalerError):
-            assert future.result(timeout=55) == 200_000
+            assert future.result(timeout=55) == 300_000
     # Scheduler, workers and clients live on.
     assert client.submit(len, blob).result(timeout=30) == 1_000_000
     assert client.submit(f.square, 2).result(timeout=30) == 4

@@ -196,7 +196,7 @@ def test_what_was_sent_outlives_the_object_storage_server(deployment: Deployment
     assert client.submit(len, reference if kept else value).result(timeout=60) == len(value)
 
 
-@pytest.mark.parametrize("size", [100_000, SIZE])
+@pytest.mark.parametrize("size", [100_000, 300_000, SIZE])
 def test_a_processor_killed_after_a_large_result_costs_nothing_but_time(
     deployment: Deployment, tmp_path: Path, size: int
 ) -> None:

@@ -394,7 +394,7 @@ def test_a_serializer_of_one_s_own_is_used_for_everything(address: str) -> None:
     with Client(address, serializer=TaggedSerializer()) as client:
         assert client.submit(f.add, 1, right=2).result() == 3
         assert client.map(f.square, range(5)) == [0, 1, 4, 9, 16]
-        assert client.submit(len, b"x" * 200_000).result() == 200_000
+        assert client.submit(len, b"x" * 300_000).result() == 300_000
         copy = pickle.loads(pickle.dumps(client))
         try:
             assert copy.submit(f.square, 3).result() == 9

@@ -71,8 +71,8 @@ def test_large_arguments_leave_nothing_in_object_storage() -> None:
         client.map(len, [blob] * 20)
         before = memory_of_services()
         for _ in range(max(1, TASKS // 1000)):
-            sizes = [client.submit(len, os.urandom(100_000)) for _ in range(20)]
-            assert all(future.result() == 100_000 for future in sizes)
+            sizes = [client.submit(len, os.urandom(300_000)) for _ in range(20)]
+            assert all(future.result() == 300_000 for future in sizes)
         after = memory_of_services()
     for name, size in sorted(after.items()):
         growth = size - before.get(name, size)

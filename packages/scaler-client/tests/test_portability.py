@@ -39,7 +39,7 @@ with InProcessCluster() as cluster, Client(cluster.address, timeout_seconds=20) 
     assert client.submit(math.sqrt, 16).result(20) == 4
     assert client.map(lambda x: x * 2, range(100)) == list(range(0, 200, 2))
     assert client.get({"a": 1, "b": (abs, "a")}, ["b"]) == {"b": 1}
-    assert client.submit(len, bytes(200_000)).result(20) == 200_000
+    assert client.submit(len, bytes(300_000)).result(20) == 300_000
     reference = client.send_object([1, 2, 3])
     assert client.submit(sum, reference).result(20) == 6
     assert client.submit(math.sqrt, 1).cancel() in (True, False)

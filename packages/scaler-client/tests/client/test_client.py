@@ -364,9 +364,9 @@ class TestGraph:
 
 class TestObjects:
     def test_large_arguments_go_through_storage_and_are_freed(self, client: Client, cluster: InProcessCluster) -> None:
-        data = os.urandom(200_000)
+        data = os.urandom(300_000)
         futures = [client.submit(lambda data, i: (len(data), i), data, i) for i in range(5)]
-        assert [future.result(5) for future in futures] == [(200_000, i) for i in range(5)]
+        assert [future.result(5) for future in futures] == [(300_000, i) for i in range(5)]
         wait_until(lambda: not cluster.objects)
 
     def test_equal_arguments_are_sent_once(self, client: Client, cluster: InProcessCluster) -> None:
@@ -435,7 +435,7 @@ class TestSerializer:
             assert client.submit(lambda x, y: x + y, 1, y=2).result(5) == 3
             assert client.map(lambda x: x + 1, range(5)) == [1, 2, 3, 4, 5]
             assert client.starmap(pow, [(2, 3)]) == [8]
-            assert client.submit(lambda x: x + x, "x" * 100_000).result(5) == "x" * 200_000
+            assert client.submit(lambda x: x + x, "x" * 300_000).result(5) == "x" * 600_000
             graph = {"a": (abs, -3), "b": ["a", 2], "c": (sum, "b")}
             assert client.get(graph, ["c", "b"]) == {"c": 5, "b": [3, 2]}
             with pytest.raises(LookupError, match="no"):
@@ -606,7 +606,7 @@ class TestConnection:
     def test_no_thread_stays(self, cluster: InProcessCluster) -> None:
         before = threading.enumerate()
         with Client(cluster.address) as client:
-            client.submit(len, bytes(100_000)).result(5)
+            client.submit(len, bytes(300_000)).result(5)
         assert new_threads(before) == []
 
     def test_a_forgotten_client_goes_when_its_futures_are_done(self, cluster: InProcessCluster) -> None:

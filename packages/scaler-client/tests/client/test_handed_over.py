@@ -78,7 +78,7 @@ def test_names_of_objects(client: Client, name: Any, kind: type[Exception], text
     assert client.submit(len, kept).result(5) == 1000
 
 
-@pytest.mark.parametrize("large", [b"", b"x" * 100_000])
+@pytest.mark.parametrize("large", [b"", b"x" * 300_000])
 def test_any_number_of_arguments_and_any_name_python_takes(client: Client, large: bytes) -> None:
     names = ["n" * 70_000, "a\udcff", "", "a\0b", "ordinary"]
     values: dict[str, Any] = dict.fromkeys(names, large)

@@ -40,4 +40,4 @@ def test_such_an_object_fails_the_tasks_that_use_it(client: Client, monkeypatch:
     with pytest.raises(errors.ObjectStorageException, match=r"ObjectPut\.name cannot be written"):
         client.submit(len, bad).result(5)
     assert client.submit(len, kept).result(5) == 10_000
-    assert client.submit(len, b"x" * 100_000).result(5) == 100_000
+    assert client.submit(len, b"x" * 300_000).result(5) == 300_000

@@ -221,7 +221,7 @@ def test_what_comes_first_is_raised_first(client: Client) -> None:
 
 
 def test_large_arguments_of_a_call_that_cannot_be_are_let_go(client: Client) -> None:
-    large = b"x" * 200_000
+    large = b"x" * 300_000
     kept = client.send_object(large)
     for call in (
         lambda: client.submit(pair, large),
