@@ -13,6 +13,7 @@ from scaler_protocol.ids import content_id
 from scaler_protocol.session import RefusedByPeer, Session
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.columns import Packed
+from scaler_protocol.wire.envelope import UNSEQUENCED
 from scaler_scheduler.core import effects, events
 from scaler_scheduler.core.records import AgentRecord
 from scaler_scheduler.core.recovery import CLAIM_BYTES, SHARE_BYTES_MAX, Claim, Recovery
@@ -405,6 +406,19 @@ class TestLimits:
         first.connection.close("done")
         harness.settle()
         assert Client(harness, "fifth", relayed_by=agent).connection.established
+
+    def test_refused_peers_do_not_fill_the_log(self) -> None:
+        harness = Harness()
+        for number in range(1000):
+            hello = m.Hello(m.Role.CLIENT, f"me {number}", number.to_bytes(16, "big"), protocol_version=99)
+            harness.core.handle(events.Incoming(hello.incarnation, UNSEQUENCED, hello), harness.now)
+        harness.settle()
+        harness.advance(5.0)
+        logged = [effect.text for effect in harness.other_effects if isinstance(effect, effects.Log)]
+        refused = [text for text in logged if text.startswith("refused ")]
+        assert len(refused) == 11
+        assert refused[0].startswith("refused client me 0: ")
+        assert refused[-1] == "refused 990 more peers within a second or two"
 
     def test_long_farewells_are_cut(self) -> None:
         harness = Harness()

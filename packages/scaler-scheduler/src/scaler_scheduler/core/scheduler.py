@@ -176,6 +176,7 @@ class SchedulerCore:
         if now >= self._maintenance_at:
             self._maintenance_at, round_is_over = self._rounds.go_on(now)
             if round_is_over:
+                self._sessions.log_refusals(now)
                 self._unservable.report(now)
                 self._departures.expire(now)
                 if self._is_limited:

@@ -21,6 +21,7 @@ from scaler_scheduler.core.limits import (
     excess_of,
 )
 from scaler_scheduler.core.records import NEVER, AgentRecord, ClientRecord, PeerRecord
+from scaler_scheduler.core.refusal_log import RefusalLog
 from scaler_scheduler.core.shutdown import Shutdown
 from scaler_scheduler.core.state import SchedulerState
 
@@ -55,6 +56,7 @@ class PeerSessions:
         self._agents = state.agents
         self._monitor = state.monitor
         self._outbox = state.outbox
+        self._refusals = RefusalLog(state.outbox)
         self._marks = state.marks
         self._departures = departures
         self._shutdown = shutdown
@@ -112,7 +114,7 @@ class PeerSessions:
         refusal = self.refusal(peer, hello)
         if refusal is not None:
             name = hello.name[:NAME_CHARACTERS_MAX] or short(hello.incarnation)
-            self._outbox.log("warning", f"refused {hello.role.name.lower()} {name}: {refusal}")
+            self._refusals.note(f"refused {hello.role.name.lower()} {name}: {refusal}", now)
             self._outbox.send_outside_session(peer, m.Refused(refusal))
             return
         record = self._peers.get(peer)
@@ -265,6 +267,10 @@ class PeerSessions:
         self._outbox.send_outside_session(peer, m.UnknownPeer())
         if not retain and isinstance(peer, bytes):
             self._outbox.add(effects.Disconnect(peer, reason))
+
+    def log_refusals(self, now: float) -> None:
+        """Say how many refused peers were left out of the log. To be called now and then."""
+        self._refusals.end_period(now)
 
     def look_after(self, record: PeerRecord, now: float) -> bool:
         """Give a peer up if it is gone for good, or probe or acknowledge it where that is due. Return whether it goes on."""
