@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from pathlib import Path
 from typing import Any
@@ -176,6 +177,20 @@ def test_what_a_client_inside_a_task_may_not_say_costs_its_agent_nothing(cluster
     assert cluster.connections.closed == []
     assert cluster.core.unfinished_count == 1
     assert cluster.guard.doorkeeper.refused_count == 1
+
+
+def test_what_a_task_repeats_although_it_is_refused_is_counted(cluster: Cluster) -> None:
+    agent = cluster.connections.connect(KeyRole.WORKER, "vm-3")
+    cluster.greet(agent, m.Role.AGENT)
+    inside = events.RelayedPeer(agent, pinned_id(cluster.connections.authorities[agent].public))
+    for _ in range(1000):
+        cluster.say(inside, m.Shutdown("forged"))
+    cluster.guard.doorkeeper.write_repeated(math.inf)
+    found = cluster.lines("refusal")
+    assert {(line["name"], line["role"]) for line in found} == {("vm-3", "worker")}
+    assert sum(1 + line["repeated"] for line in found) == 1000
+    assert len(found) < 20
+    assert cluster.connections.closed == []
 
 
 def test_a_client_inside_a_task_connects_directly_beside_its_agent_only(cluster: Cluster) -> None:

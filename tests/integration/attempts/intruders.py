@@ -75,8 +75,11 @@ class Cluster:
 
     def refusals(self, *names: str) -> Counter[str]:
         """Return how often the audit log says that something of these keys was refused, by reason."""
-        lines = map(json.loads, self.audit_log.read_text(encoding="utf-8").splitlines())
-        return Counter(line["reason"] for line in lines if line["event"] == "refusal" and line["name"] in names)
+        found: Counter[str] = Counter()
+        for line in map(json.loads, self.audit_log.read_text(encoding="utf-8").splitlines()):
+            if line["event"] == "refusal" and line["name"] in names:
+                found[line["reason"]] += 1 + line.get("repeated", 0)
+        return found
 
 
 class Load:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -80,7 +81,9 @@ def open_guard(
     audit = open_audit(audit_log, "object_storage", stack)
     if audit is None and security is None:
         return None
-    return Guard(core, listener, keyed=security is not None, audit=audit)
+    guard = Guard(core, listener, keyed=security is not None, audit=audit)
+    stack.callback(guard.doorkeeper.write_repeated, math.inf)
+    return guard
 
 
 def _violations() -> Callable[[Authority | None, bytes, m.Message], str | None]:

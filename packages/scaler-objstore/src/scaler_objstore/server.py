@@ -196,7 +196,7 @@ class Server:
             for peer, frames in self._listener.receive(DRAIN_MESSAGES):
                 self._take_in(peer, frames)
             self._core.handle(events.Tick(), self._loop.time())
-            if self._keys is not None and self._loop.time() >= self._keys_looked_at + KEYS_SECONDS:
+            if self._guard is not None and self._loop.time() >= self._keys_looked_at + KEYS_SECONDS:
                 self.refresh_keys()
             self._perform()
         finally:
@@ -204,10 +204,12 @@ class Server:
             self._schedule()
 
     def refresh_keys(self) -> None:
-        """Read the list of allowed keys again if it has changed."""
+        """Read the list of allowed keys again if it has changed, and write refusals that were counted."""
         self._keys_looked_at = self._loop.time()
-        if self._guard is not None and self._keys is not None:
-            self._guard.doorkeeper.refresh(self._keys)
+        if self._guard is not None:
+            self._guard.doorkeeper.write_repeated()
+            if self._keys is not None:
+                self._guard.doorkeeper.refresh(self._keys)
 
     def _take_in(self, peer: bytes, frames: list[Frame]) -> None:
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -134,7 +135,9 @@ def open_guard(
     audit = open_audit(audit_log, "scheduler", stack)
     if audit is None and security is None:
         return None
-    return Guard(core, router, keyed=security is not None, audit=audit)
+    guard = Guard(core, router, keyed=security is not None, audit=audit)
+    stack.callback(guard.doorkeeper.write_repeated, math.inf)
+    return guard
 
 
 def _is_by_a_task(peer: Peer, authority: Authority | None) -> bool:

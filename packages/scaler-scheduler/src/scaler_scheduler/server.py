@@ -392,7 +392,10 @@ class _Server:
         self._give_back_memory()
 
     def _refresh_keys(self) -> None:
-        if self._guard is not None and self._security is not None:
+        if self._guard is None:
+            return
+        self._guard.doorkeeper.write_repeated()
+        if self._security is not None:
             self._guard.doorkeeper.refresh(self._security)
             self._publisher.refresh_authorities()
 

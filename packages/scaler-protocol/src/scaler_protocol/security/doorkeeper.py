@@ -27,6 +27,13 @@ def open_audit(path: Path | None, service: str, stack: contextlib.ExitStack) -> 
     return stack.enter_context(open_audit_log(path, service))
 
 
+RELAYED_SECONDS = 1.0
+"""So long, refusals of what tasks of one worker's key have sent are counted by reason and not written."""
+
+_WORKER = "worker"
+"""The role of a key whose messages are relayed."""
+
+
 class Connections(Protocol):
     """What a guard asks the listener of a server."""
 
@@ -66,6 +73,7 @@ class Doorkeeper:
         self._keyed = keyed
         self._audit = audit
         self._repeated = RepeatedRefusals()
+        self._relayed = RepeatedRefusals(RELAYED_SECONDS)
         self._refusals = Occurrences(logger, "messages refused because of the sender's key; the last")
 
     @property
@@ -85,7 +93,10 @@ class Doorkeeper:
         if authority is not None:
             address = self._connections.address_of(connection)
             self._refusals.note(f"{authority.name} ({authority.role}) at {address}: it {reason}")
-            self.record("refusal", connection, authority, reason=f"it {reason}")
+            if relayed:
+                self._record_relayed(authority, address, f"it {reason}")
+            else:
+                self.record("refusal", connection, authority, reason=f"it {reason}")
         # Otherwise the connection has ended already, and these are the last messages that came through it.
         if not relayed:
             self._connections.disconnect(connection)
@@ -98,6 +109,16 @@ class Doorkeeper:
             name, role = (authority.name, str(authority.role)) if authority is not None else ("", "")
             address = self._connections.address_of(connection)
             self._audit.record(event, name=name, role=role, address=address, **details)
+
+    def _record_relayed(self, authority: Authority, address: str, reason: str) -> None:
+        """A task goes on as it likes after a refusal, so repetitions are counted."""
+        if self._audit is None:
+            return
+        written = self._relayed.note(authority.name, reason, reason, time.monotonic())
+        if written is not None:
+            self._audit.record(
+                "refusal", name=written[0], role=_WORKER, address=address, reason=reason, repeated=written[1]
+            )
 
     def note_refused(self, connection: bytes, reason: str) -> None:
         """A connection is closed because its peer broke the rules."""
@@ -123,11 +144,18 @@ class Doorkeeper:
         if self._audit is not None:
             self._audit.record("shutdown", reason=reason)
 
+    def write_repeated(self, now: float | None = None) -> None:
+        """Write how often refusals were repeated that were not written. To be called often; at the end with infinity."""
+        if self._audit is None:
+            return
+        now = time.monotonic() if now is None else now
+        for host, reason, count in self._repeated.take_due(now):
+            self._audit.record("refusal", address=host, reason=reason, repeated=count - 1)
+        for name, reason, count in self._relayed.take_due(now):
+            self._audit.record("refusal", name=name, role=_WORKER, reason=reason, repeated=count - 1)
+
     def refresh(self, keys: Keys) -> None:
         """Let in whom the list of keys names now. Who is no longer in it loses its connection. To be called often."""
-        if self._audit is not None:
-            for host, reason, count in self._repeated.take_due(time.monotonic()):
-                self._audit.record("refusal", address=host, reason=reason, repeated=count)
         try:
             before = {authority.public: authority.name for authority in keys.allowed}
             if not keys.refresh():

@@ -19,7 +19,8 @@ class RepeatedRefusals:
     Reasons are not told apart: they may repeat what a peer has sent, and one host could have ever new ones.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, repeat_seconds: float = REPEAT_SECONDS) -> None:
+        self._repeat_seconds = repeat_seconds
         self._written: dict[tuple[str, str], float] = {}
         self._left_out: dict[tuple[str, str], tuple[int, str]] = {}
         """How many, and the reason of the last."""
@@ -33,7 +34,7 @@ class RepeatedRefusals:
         key = (host, kind)
         if key not in self._written and len(self._written) >= HOSTS_MAX:
             address, key = OTHERS, (OTHERS, "")
-        if now < self._written.get(key, -REPEAT_SECONDS) + REPEAT_SECONDS:
+        if now < self._written.get(key, -self._repeat_seconds) + self._repeat_seconds:
             self._left_out[key] = (self._left_out.get(key, _NONE)[0] + 1, reason)
             return None
         self._written[key] = now
@@ -41,7 +42,7 @@ class RepeatedRefusals:
 
     def take_due(self, now: float) -> list[tuple[str, str, int]]:
         """Return (host, reason, how many) of those left out that are to be written now, and forget who has stopped."""
-        due = [key for key, at in self._written.items() if now >= at + REPEAT_SECONDS]
+        due = [key for key, at in self._written.items() if now >= at + self._repeat_seconds]
         found = []
         for key in due:
             count, reason = self._left_out.pop(key, _NONE)
