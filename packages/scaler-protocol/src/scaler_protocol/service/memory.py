@@ -6,13 +6,21 @@ import ctypes
 import gc
 import resource
 
+# By name: tasks can replace what modules have.
+from os import O_CLOEXEC, O_RDONLY, close, read
+from os import open as open_descriptor
+
 _PAGE_BYTES = resource.getpagesize()
 
 
 def rss_bytes() -> int:
     """Return the resident memory of this process."""
-    with open("/proc/self/statm", "rb") as statm:
-        return int(statm.read().split()[1]) * _PAGE_BYTES
+    # Half the time that a file object takes: processors ask for each profiled task.
+    descriptor = open_descriptor("/proc/self/statm", O_RDONLY | O_CLOEXEC)
+    try:
+        return int(read(descriptor, 256).split()[1]) * _PAGE_BYTES
+    finally:
+        close(descriptor)
 
 
 def look_at_new_objects() -> None:
