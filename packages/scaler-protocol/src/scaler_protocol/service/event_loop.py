@@ -15,9 +15,9 @@ EventLoopName = Literal["builtin", "uvloop"]
 
 Result = TypeVar("Result")
 
-GARBAGE_THRESHOLDS = 10_000, 3, 1000
-"""When the garbage collector runs: whenever there are 10,000 more objects, and for all of them at 30,000 more. Looking at
-10,000 takes a millisecond or two, and nothing else happens meanwhile. With Python's defaults it would run every few tasks."""
+GARBAGE_THRESHOLDS = 5_000, 3, 2000
+"""When the garbage collector runs: whenever there are 5,000 more objects, and for all of them at 15,000 more. Looking at
+5,000 takes a millisecond, and nothing else happens meanwhile. With Python's defaults it would run every few tasks."""
 
 
 def run(main: Callable[[], Coroutine[Any, Any, Result]], event_loop: EventLoopName = "builtin") -> Result:
