@@ -87,7 +87,7 @@ def test_a_setting_of_the_object_storage_server_that_is_wrong(capfd: pytest.Capt
         ServiceError, match=r"(?s)scaler_objstore ended before .* exit status 2.*--memory-limit-bytes: "
     ):
         SchedulerClusterCombo(n_workers=1, memory_limit_bytes=0)
-    assert "--memory-limit-bytes: must be greater than 0, not '0'" in capfd.readouterr().err
+    assert "--memory-limit-bytes: must be greater than 0, not 0\n" in capfd.readouterr().err
 
 
 def _variables_of_services() -> list[str]:
