@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated, ClassVar
 
 from pydantic import AliasChoices, Field
 
+from scaler_protocol.runtime.memory_limit import memory_limit_bytes
 from scaler_protocol.service.audit_settings import AuditSettings
 from scaler_protocol.service.command import EventLoopSettings
 from scaler_protocol.service.late_address import LateBindAddressSetting
@@ -15,7 +15,7 @@ from scaler_protocol.service.settings import AlsoKey, BytesSetting, CliPositiona
 
 
 def _half_of_memory() -> int:
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    return memory_limit_bytes() // 2
 
 
 class ObjectStorageSettings(ListeningSettings, AuditSettings, EventLoopSettings):
@@ -31,7 +31,7 @@ class ObjectStorageSettings(ListeningSettings, AuditSettings, EventLoopSettings)
     memory_limit_bytes: Annotated[BytesSetting, Short("ml")] = Field(
         default_factory=_half_of_memory,
         gt=0,
-        description="largest size of all stored objects in bytes; unless given, half of this machine's memory",
+        description="largest size of all stored objects in bytes; unless given, half of the memory of this machine or container",
     )
     object_size_limit_bytes: Annotated[BytesSetting, Short("osl")] = Field(
         default=16 * 1024**3, gt=0, description="largest size of one object in bytes"

@@ -7,12 +7,11 @@ message. Counted is memory that is held: the pages of a large frame count as its
 from __future__ import annotations
 
 import heapq
-import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from scaler_protocol.errors import UnfinishedMessagesError
-from scaler_protocol.wire.envelope import MESSAGE_BYTES_MAX
+from scaler_protocol.runtime.memory_limit import memory_limit_bytes
 
 if TYPE_CHECKING:
     from scaler_protocol.security.authority import Authority
@@ -52,10 +51,8 @@ PeerType = TypeVar("PeerType", bound=_Peer)
 
 
 def half_of_memory() -> int:
-    """Return half of this machine's memory in bytes."""
-    if hasattr(os, "sysconf"):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    return MESSAGE_BYTES_MAX
+    """Return half of the memory in bytes that this process may use."""
+    return memory_limit_bytes() // 2
 
 
 class UnfinishedMessages(Generic[PeerType]):
