@@ -258,7 +258,7 @@ BYTES, BYTEARRAY = b"Pcbuiltins\nbytes\n.", b"Pcbuiltins\nbytearray\n."
 NOWHERE = b"Pcno_such_module\nf\n."
 NO_MODULE = "ModuleNotFoundError: No module named 'no_such_module'"
 NONSENSE = "_pickle.UnpicklingError: invalid load key, 'n'."
-LARGE = bytes(range(256)) * 256
+LARGE = bytes(range(256)) * 1200
 SHARED = [InputReference(0)]
 GENERATOR_TEXT = (
     "the task's result, of type generator, cannot be serialized: TypeError: cannot pickle 'generator' object; "
@@ -275,7 +275,7 @@ CALLS = [
     Vector("small bytes", BYTES, _call(b"ab"), b"ab", payload=_pickled(b"ab")),
     Vector("large bytes", BYTES, _call(LARGE), LARGE, payload=b"O", buffers=(b"b", LARGE)),
     Vector("a large bytearray", BYTEARRAY, _call(LARGE), bytearray(LARGE), payload=b"O", buffers=(b"a", LARGE)),
-    Vector("a large text", MUL, _call("a", 70_000), "a" * 70_000, payload=b"O", buffers=(_pickled("a" * 70_000),)),
+    Vector("a large text", MUL, _call("a", 300_000), "a" * 300_000, payload=b"O", buffers=(_pickled("a" * 300_000),)),
     Vector("a function in storage", b"O" + _id("f"), _call(2, 3), 5, objects={_id("f"): (b"F" + ADD,)}),
     Vector("a function restored for each call", b"N" + _by_value("count"), _call(), 1),
     Vector("the same function again", b"N" + _by_value("count"), _call(), 1),
@@ -396,7 +396,7 @@ FAILURES = [
     Vector(
         "that is large",
         _by_value("fail"),
-        _call("x" * 100_000),
+        _call("x" * 300_000),
         raised=Raised("Oops", "x" * 1_000, ("fail",)),
         payload=b"O",
     ),
@@ -465,10 +465,10 @@ SERIALIZERS = [
     Vector(
         "a large result",
         b"S" + _reversed(operator.mul),
-        _listed(_custom(b"a"), _custom(70_000)),
-        b"a" * 70_000,
+        _listed(_custom(b"a"), _custom(300_000)),
+        b"a" * 300_000,
         payload=b"O",
-        buffers=(b"S" + _reversed(b"a" * 70_000),),
+        buffers=(b"S" + _reversed(b"a" * 300_000),),
         serializer=_by_value("Reversed"),
     ),
     Vector(
@@ -556,7 +556,7 @@ CHUNKS = [
     Vector("a coroutine function", _by_value("later"), _pickled((False, [1, 2])), [2, 3]),
     Vector("a function that makes coroutines", _by_value("make_coroutine"), _pickled((False, [1, 2])), [2, 3]),
     Vector("a function restored for each item", b"N" + _by_value("count"), _pickled((False, [5, 6])), [1, 1]),
-    Vector("a large outcome", BYTES, _pickled((False, [70_000])), [bytes(70_000)], payload=b"O"),
+    Vector("a large outcome", BYTES, _pickled((False, [300_000])), [bytes(300_000)], payload=b"O"),
     Vector(
         "one item fails",
         _by_value("divide"),
