@@ -76,13 +76,17 @@ class AccessControl:
             await self._ask_for_token(scope, receive, send)
 
     async def _answer_during_session(self, left_s: float, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer the request, but no longer than the session lasts."""
+        """Answer the request. What has no end of its own, the event stream, ends with the session."""
         session = _session(scope)
         started = False
 
         async def send_watched(message: Message) -> None:
             nonlocal started
             started = True
+            if message["type"] == "http.response.start" and _has_length(message) and not ends.expired():
+                # It has told how much follows, so it cannot end in the middle.
+                answering.discard(ends)
+                ends.reschedule(None)
             await send(message)
 
         ends = asyncio.timeout(left_s)
@@ -220,3 +224,8 @@ def _session(scope: Scope) -> str:
     except CookieError:
         return ""
     return morsel.value if morsel is not None else ""
+
+
+def _has_length(start: Message) -> bool:
+    """Whether the beginning of an answer says how many bytes follow."""
+    return any(name.lower() == b"content-length" for name, _ in start.get("headers", ()))
