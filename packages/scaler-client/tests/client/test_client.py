@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 
 from scaler import Client, ScalerFuture, Serializer, errors
+from scaler.client.stored_objects import StoredObjects
 from scaler.testing import InProcessCluster
 from scaler_protocol.testing.waiting import wait_until
 from scaler_protocol.transport.dealer import DealerLink
@@ -414,6 +415,21 @@ class TestObjects:
         with pytest.raises(errors.ObjectStorageException, match="it is full"):
             future.result(5)
         cluster.store_refuses = ""
+        assert client.submit(len, bytes(300_000)).result(5) == 300_000
+
+    def test_an_object_that_was_refused_before_its_copy_was_kept(
+        self, client: Client, cluster: InProcessCluster, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        late: list[tuple[Any, ...]] = []
+        keep_copy = StoredObjects._keep_copy
+        monkeypatch.setattr(StoredObjects, "_keep_copy", lambda *arguments: late.append(arguments))
+        cluster.store_refuses = "it is full"
+        with pytest.raises(errors.ObjectStorageException, match="it is full"):
+            client.submit(len, bytes(300_000)).result(5)
+        cluster.store_refuses = ""
+        monkeypatch.undo()
+        for arguments in late:
+            keep_copy(*arguments)
         assert client.submit(len, bytes(300_000)).result(5) == 300_000
 
 

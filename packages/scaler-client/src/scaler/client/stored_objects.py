@@ -165,6 +165,9 @@ class StoredObjects:
     def _hold_candidates(self, key: Key) -> list[tuple[HeldObject, Snapshot]]:
         found = []
         for object_id, kept in self._snapshots.candidates(key):
+            # The copy of one that was refused at once may have been kept after that.
+            if self._core.is_refused(object_id):
+                continue
             use = ObjectUse(object_id)
             self._count(use)
             found.append((HeldObject(use), kept))

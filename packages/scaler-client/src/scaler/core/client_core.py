@@ -161,6 +161,10 @@ class ClientCore:
         """Whether some use of an object is counted."""
         return object_id in self._uses.counts
 
+    def is_refused(self, object_id: bytes) -> bool:
+        """Whether storage has refused an object of which some use is counted: a task with it would fail."""
+        return object_id in self._uses.refused
+
     def take_effects(self) -> list[effects.Effect]:
         """Return, and forget, what is to be done, in order."""
         return self._outbox.take()
