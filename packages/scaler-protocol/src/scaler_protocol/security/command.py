@@ -23,7 +23,12 @@ ROLES = sorted(str(role) for role in GRANTED)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (default: those of this process). Returns its exit status."""
-    given = _parser().parse_args(arguments)
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    for flag, value in vars(given).items():
+        # Some versions of argparse make this of `--name=--`.
+        if isinstance(value, list):
+            parser.error(f"argument --{flag}: expected a value, not '--'")
     try:
         given.run(given)
     except SecurityError as error:
