@@ -106,9 +106,7 @@ class Doorkeeper:
     ) -> None:
         """Write what happened at a connection to the audit log, if there is one."""
         if self._audit is not None:
-            name, role = (authority.name, str(authority.role)) if authority is not None else ("", "")
-            address = self._connections.address_of(connection)
-            self._audit.record(event, name=name, role=role, address=address, **details)
+            self._write(event, self._connections.address_of(connection), authority, **details)
 
     def _record_relayed(self, authority: Authority, address: str, reason: str) -> None:
         """A task goes on as it likes after a refusal, so repetitions are counted."""
@@ -135,9 +133,7 @@ class Doorkeeper:
 
     def note_monitor(self, address: str, authority: Authority | None) -> None:
         """A monitor has connected at the address for monitors."""
-        if self._audit is not None:
-            name, role = (authority.name, str(authority.role)) if authority is not None else ("", "")
-            self._audit.record("connect", name=name, role=role, address=address, **{"as": "monitor"})
+        self._write("connect", address, authority, **{"as": "monitor"})
 
     def note_shutdown(self, reason: str) -> None:
         """The server stops."""
@@ -174,3 +170,8 @@ class Doorkeeper:
         if self._audit is not None:
             self._audit.record("keys", reason=reason)
         self._connections.refresh_authorities()
+
+    def _write(self, event: str, address: str, authority: Authority | None, **details: str | int | list[str]) -> None:
+        if self._audit is not None:
+            name, role = (authority.name, str(authority.role)) if authority is not None else ("", "")
+            self._audit.record(event, name=name, role=role, address=address, **details)
