@@ -223,6 +223,7 @@ class Shy:
 
 
 class TestMaps:
+    @pytest.mark.timeout(120)
     def test_what_is_not_there_is_said_as_for_a_task(self, address: str, client: Client) -> None:
         with Client(address) as other:
             reference = other.send_object(b"x" * 100_000)

@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 
 from scaler import Client, ScalerFuture, Serializer, errors
+from scaler.client.snapshots import key_of
 from scaler.client.stored_objects import StoredObjects
 from scaler.testing import InProcessCluster
 from scaler_protocol.testing.waiting import wait_until
@@ -431,6 +432,20 @@ class TestObjects:
         for arguments in late:
             keep_copy(*arguments)
         assert client.submit(len, bytes(300_000)).result(5) == 300_000
+
+    def test_an_object_whose_last_use_ends_in_the_turn_in_which_an_equal_value_comes(self, client: Client) -> None:
+        engine = client._operations.engine
+        objects, value = engine.objects, [bytes(300_000)]
+        released = objects.store(value)
+
+        def release_and_look() -> list[Any]:
+            objects._release_uses((released,))
+            return objects._hold_candidates(key_of(value))
+
+        assert engine.ask(release_and_look) == []
+        taken_up = objects.store(value)
+        assert taken_up != released
+        assert engine.ask(lambda: objects._hold_candidates(key_of(value)))[0][0] == taken_up
 
 
 class TestSerializer:

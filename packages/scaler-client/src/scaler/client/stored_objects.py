@@ -165,8 +165,9 @@ class StoredObjects:
     def _hold_candidates(self, key: Key) -> list[tuple[HeldObject, Snapshot]]:
         found = []
         for object_id, kept in self._snapshots.candidates(key):
-            # The copy of one that was refused at once may have been kept after that.
-            if self._core.is_refused(object_id):
+            # One that nobody uses any more is deleted when this turn ends, and its copy forgotten only then. The copy of one
+            # that was refused at once may have been kept after that.
+            if not self._core.holds_object(object_id) or self._core.is_refused(object_id):
                 continue
             use = ObjectUse(object_id)
             self._count(use)
