@@ -14,6 +14,7 @@ from scaler_protocol.wire.codec import decode, encode
 from scaler_protocol.wire.envelope import UNSEQUENCED, Envelope, decode_envelope, encode_envelope
 from scaler_scheduler.core import SchedulerConfig, SchedulerCore, effects, events
 from simulation.client import ObjectStorage
+from simulation.fairness import FairnessWatch
 from simulation.ledger import Ledger
 from simulation.network import Network
 from simulation.process import Process
@@ -36,6 +37,7 @@ class SchedulerProcess(Process):
         """All that have ever connected to this scheduler."""
         config = SchedulerConfig(incarnation=self.incarnation, object_storage_address=storage_address, **settings)
         self.core = SchedulerCore(config, self.clock.now)
+        self.fairness = FairnessWatch(self.core._state.ready)
         hello = m.Hello(m.Role.SCHEDULER, self.name, self.incarnation)
         self.storage = ObjectStorage(network, storage_address, hello, self.incarnation, self.clock)
         self.storage.on_activity = lambda: self.post(lambda: None)
