@@ -581,7 +581,8 @@ def test_equal_segments_of_clients_are_kept_once_and_results_are_not_compared() 
 
 def test_segments_count_against_the_limit() -> None:
     store = Store(memory_bytes=2000)
-    assert put_segment(store, ALICE, X, PLACE, bytes(5000)).status == m.ObjectStatus.STORAGE_FULL
+    put_segment(store, ALICE, Y, PLACE, b"y" * 1000)
+    assert put_segment(store, ALICE, X, PLACE, b"x" * 1000).status == m.ObjectStatus.STORAGE_FULL
 
 
 def test_contents_of_equal_samples_are_told_apart() -> None:

@@ -6,10 +6,12 @@ import os
 import random
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Protocol
 
 import pytest
 
+from scaler_objstore.tiers.disk import DiskTier
 from scaler_objstore.tiers.memory import MemoryTier
 from scaler_objstore.tiers.port import NAME_CHARACTERS_MAX, NotStoredError, StoredRecord, Tier, TierFullError
 from scaler_protocol.wire.envelope import Frame
@@ -26,10 +28,18 @@ class MemoryPlace:
         return MemoryTier()
 
 
-@pytest.fixture(params=["memory"])
-def place(request: pytest.FixtureRequest) -> Place:
+class DiskPlace:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def open(self) -> Tier:
+        return DiskTier(self._folder)
+
+
+@pytest.fixture(params=["memory", "disk"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     """A place of each kind."""
-    return MemoryPlace()
+    return DiskPlace(tmp_path / "tier") if request.param == "disk" else MemoryPlace()
 
 
 @pytest.fixture

@@ -20,13 +20,14 @@ from scaler_objstore.core import Limits, MemoryStorage, StoreCore, effects, even
 from scaler_objstore.guard import Guard, open_guard
 from scaler_objstore.segments import HeldSegments
 from scaler_objstore.settings import ObjectStorageSettings
+from scaler_objstore.tiers.port import Tier, TierError
 from scaler_protocol.address import Address
 from scaler_protocol.errors import MalformedMessageError, MessageTooLargeError, TransportError
 from scaler_protocol.ids import short
 from scaler_protocol.runtime.random_ids import new_id
 from scaler_protocol.service import event_loop
 from scaler_protocol.service.audit_settings import require_writable_audit_log
-from scaler_protocol.service.errors import cannot_listen
+from scaler_protocol.service.errors import ServiceError, cannot_listen
 from scaler_protocol.service.hangup import on_hangup
 from scaler_protocol.service.late_address import bind_address_now
 from scaler_protocol.service.occurrences import Occurrences
@@ -42,6 +43,7 @@ from scaler_protocol.wire.codec import decode, encode
 from scaler_protocol.wire.envelope import MESSAGE_BYTES_MAX, UNSEQUENCED, Frame, encode_envelope
 
 if TYPE_CHECKING:
+    from scaler_objstore.tier_threads import TierThreads
     from scaler_protocol.security.credentials import ServerSecurity
     from scaler_protocol.security.directory import DirectorySecurity
 
@@ -98,6 +100,7 @@ async def _serve(settings: ObjectStorageSettings, address: Address, security: Di
         core = _make_core(settings, incarnation, segments.offer, keyed=security is not None)
         guard = open_guard(core, listener, security, settings.audit_log, stack)
         server = Server(listener, core, segments, guard, security)
+        await _open_tier(settings, core, server, security, stack)
         if security is not None:
             stack.enter_context(on_hangup(server.refresh_keys))
         with StopSignals(lambda number: server.stop(signal.Signals(number).name)):
@@ -111,6 +114,7 @@ async def _serve(settings: ObjectStorageSettings, address: Address, security: Di
                     guard.doorkeeper.note_shutdown(reason)
                 readiness.stopping()
                 await server.drain()
+                await server.close_tier()
             finally:
                 watchdog.cancel()
     return 0
@@ -124,6 +128,39 @@ def _listening(address: Address, security: ServerSecurity | None, on_refused: On
         raise cannot_listen(error) from None
     with contextlib.closing(listener):
         yield listener
+
+
+async def _open_tier(
+    settings: ObjectStorageSettings,
+    core: StoreCore,
+    server: Server,
+    security: DirectorySecurity | None,
+    stack: contextlib.ExitStack,
+) -> None:
+    """Let the core spill to the folder of the settings, and take over what an earlier server has left there."""
+    path = settings.storage_path
+    logger.info("objects may take %d bytes of memory (--memory-limit-bytes)", settings.memory_limit_bytes)
+    if path is None:
+        return
+    # Imported late: most servers have no tier.
+    from scaler_objstore.tiers.disk import DiskTier
+
+    cluster = "" if security is None else f"key {security.own.public.hex()[:16]}"
+    tier = stack.enter_context(contextlib.closing(DiskTier(path, cluster, sync=settings.storage_fsync)))
+    limit = settings.disk_limit_bytes
+    logger.info(
+        "beyond it they go to %s, %s", path, "which has no limit" if limit is None else f"at most {limit} bytes"
+    )
+    core.use_tier(limit)
+    try:
+        found = await asyncio.to_thread(_stored_contents, tier)
+    except TierError as error:
+        raise ServiceError(f"--storage-path: {error}") from None
+    server.use_tier(tier, found)
+
+
+def _stored_contents(tier: Tier) -> list[events.StoredContent]:
+    return [events.StoredContent(record.name, record.header) for record in tier.records()]
 
 
 def _make_core(settings: ObjectStorageSettings, incarnation: bytes, segment_offer: bytes, *, keyed: bool) -> StoreCore:
@@ -160,8 +197,22 @@ class Server:
         self._loop = asyncio.get_running_loop()
         self._stopped: asyncio.Future[str] = self._loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
+        self._tier: TierThreads | None = None
         self._malformed = Occurrences(logger, "peers disconnected for malformed messages; the last")
         self._unwelcome = Occurrences(logger, "rejected requests; the last")
+
+    def use_tier(self, tier: Tier, found: list[events.StoredContent]) -> None:
+        """Spill to `tier`, where `found` was. To be called before `serve`."""
+        from scaler_objstore.tier_threads import TierThreads
+
+        self._tier = TierThreads(tier, self._on_tier_event)
+        self._core.handle(events.Restored(found), self._loop.time())
+        self._perform()
+
+    async def close_tier(self) -> None:
+        """Finish what is asked of the tier below memory, if there is one."""
+        if self._tier is not None:
+            await self._tier.close()
 
     async def serve(self) -> str:
         """Answer requests until `stop` is called or the scheduler stops the server. Returns the reason."""
@@ -222,6 +273,13 @@ class Server:
             message = self._segments.resolve(message)
         self._handle(events.Incoming(peer, message), self._loop.time())
 
+    def _on_tier_event(self, event: events.TierEvent) -> None:
+        if self._stopped.done():
+            return
+        self._core.handle(event, self._loop.time())
+        self._perform()
+        self._schedule()
+
     def _perform(self) -> None:
         for effect in self._core.take_effects():
             if isinstance(effect, effects.Send):
@@ -230,6 +288,10 @@ class Server:
                 self._unwelcome.note(effect.text)
             elif isinstance(effect, effects.Stop):
                 self.stop(effect.reason)
+            elif isinstance(effect, effects.Log):
+                logger.log(logging.ERROR if effect.is_error else logging.INFO, "%s", effect.text)
+            elif self._tier is not None:
+                self._tier.perform(effect)
 
     def _send(self, effect: effects.Send) -> None:
         outcome = self._listener.send(effect.peer, [_ENVELOPE, *encode(effect.message)])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from scaler_objstore.core.storage import Buffers
 from scaler_protocol.wire import messages as m
 
 
@@ -31,4 +33,54 @@ class Tick:
     """Time has passed."""
 
 
-Event = Incoming | PeerGone | Tick
+@dataclass(slots=True, frozen=True)
+class Spilled:
+    """A content was written."""
+
+    name: str
+
+
+@dataclass(slots=True, frozen=True)
+class SpillFailed:
+    """A content was not written. It is still in memory. `text` says why."""
+
+    name: str
+    text: str
+
+
+@dataclass(slots=True, frozen=True)
+class Loaded:
+    """A content was read. `place` says where peers on this machine can map it while `buffers` exist; empty: nowhere."""
+
+    name: str
+    buffers: Buffers
+    place: bytes = b""
+
+
+@dataclass(slots=True, frozen=True)
+class LoadFailed:
+    """A content was not read. `text` says why."""
+
+    name: str
+    text: str
+    is_lost: bool
+    """Whether it is not there, or damaged. Otherwise a later attempt may succeed."""
+
+
+@dataclass(slots=True, frozen=True)
+class StoredContent:
+    """A content that the tier below has from an earlier process; `header` is what that process wrote with it."""
+
+    name: str
+    header: bytes
+
+
+@dataclass(slots=True, frozen=True)
+class Restored:
+    """What the tier below has from earlier processes. It comes before the first message."""
+
+    contents: Sequence[StoredContent]
+
+
+TierEvent = Spilled | SpillFailed | Loaded | LoadFailed | Restored
+Event = Incoming | PeerGone | Tick | TierEvent

@@ -35,3 +35,16 @@ class Limits:
     ended_owners_max: int = 10_000
     ended_owner_seconds: float = 60.0
     """How long objects are refused for a client that has ended. Agents repeat their requests for this long."""
+
+    waiting_puts_max: int = 1000
+    waiting_puts_part: int = 4
+    """Puts that wait for room hold at most this part (a quarter) of the memory limit, beside it. One may wait in any case."""
+
+    put_wait_seconds: float = 10.0
+    """How long a put waits for room. Then it is refused, and whoever sent it tries again."""
+
+    load_seconds_max: float = 60.0
+    """How long a get waits for an object that is read from the tier below. Whoever wants to wait longer asks again."""
+
+    restored_owner_seconds: float = 600.0
+    """How long after a restart the objects of clients are kept of which nothing is heard."""

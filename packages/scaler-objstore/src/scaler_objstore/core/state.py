@@ -7,8 +7,11 @@ from scaler_objstore.core.catalogue import Catalogue, StoredObject
 from scaler_objstore.core.contents import Content, ContentHash, Contents
 from scaler_objstore.core.limits import Limits
 from scaler_objstore.core.peers import EndedOwners, Peers
-from scaler_objstore.core.storage import Storage
+from scaler_objstore.core.restored_owners import RestoredOwners
+from scaler_objstore.core.storage import Buffers, Storage
+from scaler_objstore.core.tiering import Tiering
 from scaler_objstore.core.waiters import Waiters
+from scaler_objstore.core.waiting_puts import WaitingPuts
 from scaler_protocol.runtime.core import Outbox
 from scaler_protocol.wire import messages as m
 
@@ -34,6 +37,13 @@ class StoreState:
         self.waiters = Waiters(limits)
         self.peers = Peers(limits)
         self.ended_owners = EndedOwners(limits)
+        self.tiering: Tiering | None = None
+        """What is below memory; None: nothing is."""
+        self.waiting_puts = WaitingPuts(limits.waiting_puts_max, storage.limit_bytes // limits.waiting_puts_part)
+        """Puts that wait for room. Only with a tier below: without one nothing makes room."""
+        self.load_waiters = Waiters(limits)
+        """Gets of objects that are only in the tier below."""
+        self.restored_owners = RestoredOwners(limits.restored_owner_seconds)
         self.outbox: Outbox[effects.Effect] = Outbox()
 
     def send(self, address: bytes, message: m.Message) -> None:
@@ -44,18 +54,41 @@ class StoreState:
         """Return the answer with a content, or with its place if the reader can map it."""
         if mappable and content.place:
             return m.ObjectData(request, object_id, place=content.place)
-        return m.ObjectData(request, object_id, list(self.contents.read(content)))
+        return self.bytes_of(request, object_id, self.contents.read(content))
+
+    def bytes_of(self, request: int, object_id: bytes, buffers: Buffers) -> m.ObjectData:
+        """Return the answer with these bytes."""
+        return m.ObjectData(request, object_id, list(buffers))
+
+    def owner_of(self, object_id: bytes) -> bytes:
+        """Return the owner of an object that exists."""
+        stored = self.catalogue.find(object_id)
+        assert stored is not None
+        return stored.owner
 
     def warn(self, text: str) -> None:
         """Log a refused request."""
         self.outbox.add(effects.Warn(text))
 
+    def log(self, text: str, *, is_error: bool = True) -> None:
+        """Log what became of the tier below memory."""
+        self.outbox.add(effects.Log(text, is_error))
+
     def free(self, stored: StoredObject) -> None:
         """Delete an object. Its bytes are freed unless another object shares them."""
         self.catalogue.remove(stored)
-        self.contents.release(stored.content)
+        is_last = self.contents.release(stored.content, stored.id)
+        if self.tiering is None:
+            return
+        for waiter in self.load_waiters.take_for(stored.id):
+            self.send(waiter.peer, m.ObjectData(waiter.request, stored.id, missing=True))
+        name = self.tiering.released(stored.content) if is_last else None
+        if name is not None:
+            self.outbox.add(effects.Discard((name,)))
 
     def forget_peer(self, address: bytes) -> None:
         """Forget everything that depends on a peer's connection. Its objects stay until their client ends."""
         self.peers.remove(address)
         self.waiters.remove_peer(address)
+        self.load_waiters.remove_peer(address)
+        self.waiting_puts.remove_peer(address)

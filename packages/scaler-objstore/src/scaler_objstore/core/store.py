@@ -16,9 +16,13 @@ from scaler_objstore.core.contents import ContentHash
 from scaler_objstore.core.invariants import check_state
 from scaler_objstore.core.limits import Limits
 from scaler_objstore.core.snapshot import StoreSnapshot, take_snapshot
+from scaler_objstore.core.spilling import on_tier_event, settle
 from scaler_objstore.core.state import StoreState
 from scaler_objstore.core.storage import Storage
+from scaler_objstore.core.tiering import Tiering
 from scaler_protocol.wire import messages as m
+
+NAME_NUMBER_DIGITS = 12
 
 IGNORED = (m.Welcome, m.UnknownPeer, m.Refused)
 """Answers. A store ignores them."""
@@ -44,6 +48,17 @@ class StoreCore:
     ) -> None:
         limits = limits if limits is not None else Limits()
         self._state = StoreState(incarnation, storage, content_hash, limits, segment_offer, shares_segments)
+        self._last_name = 0
+
+    def use_tier(self, limit_bytes: int | None) -> None:
+        """Spill to a tier below memory, which may hold `limit_bytes` (None: what fits). To be called before any event."""
+        state = self._state
+        state.tiering = Tiering(state.contents, limit_bytes, self._new_name)
+
+    def _new_name(self) -> str:
+        # Other processes have used the same tier: their names begin in another way.
+        self._last_name += 1
+        return f"{self._state.incarnation.hex()}{self._last_name:0{NAME_NUMBER_DIGITS}x}"
 
     def handle(self, event: events.Event, now: float) -> None:
         """Handle one event at `now`, in seconds of a monotonic clock."""
@@ -52,6 +67,11 @@ class StoreCore:
             self._on_message(event.peer, event.message, now)
         elif isinstance(event, events.PeerGone):
             self._state.forget_peer(event.peer)
+        tiering = self._state.tiering
+        if tiering is not None:
+            if isinstance(event, events.TierEvent):
+                on_tier_event(self._state, tiering, event, now)
+            settle(self._state, tiering, now)
 
     def take_effects(self) -> list[effects.Effect]:
         """Return the effects in order, and forget them."""
@@ -59,7 +79,17 @@ class StoreCore:
 
     def next_deadline(self) -> float:
         """When `Tick` is due next; inf for never."""
-        return self._state.waiters.next_deadline()
+        state = self._state
+        due = state.waiters.next_deadline()
+        if state.tiering is None:
+            return due
+        return min(
+            due,
+            state.tiering.next_attempt(),
+            state.waiting_puts.next_deadline(),
+            state.load_waiters.next_deadline(),
+            state.restored_owners.next_deadline(),
+        )
 
     def check_invariants(self) -> None:
         """Raise InvariantError unless facts that are stored twice agree and limits are kept. For tests and the simulation."""

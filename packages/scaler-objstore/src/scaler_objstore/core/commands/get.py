@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from scaler_objstore.core.catalogue import StoredObject
 from scaler_objstore.core.peers import Peer
 from scaler_objstore.core.state import StoreState
+from scaler_objstore.core.tiering import Tiering
 from scaler_objstore.core.waiters import Waiter
 from scaler_protocol.wire import messages as m
 
@@ -14,6 +16,12 @@ def get(state: StoreState, address: bytes, peer: Peer, message: m.ObjectGet, now
     if stored is not None:
         # This may be a repeated request, and the first one may still wait under its number.
         state.waiters.remove(address, message.request)
+        tiering = state.tiering
+        if tiering is not None:
+            if stored.content.key is None:
+                _load(state, tiering, address, message, stored, now)
+                return
+            tiering.used(stored.content)
         state.send(address, state.data(message.request, message.id, stored.content, message.mappable))
         return
     # A comparison with NaN is false, so NaN does not wait.
@@ -22,6 +30,15 @@ def get(state: StoreState, address: bytes, peer: Peer, message: m.ObjectGet, now
         if state.waiters.add(Waiter(address, message.request, message.id, deadline, message.mappable)):
             return
     state.send(address, m.ObjectData(message.request, message.id, missing=True))
+
+
+def _load(
+    state: StoreState, tiering: Tiering, address: bytes, message: m.ObjectGet, stored: StoredObject, now: float
+) -> None:
+    deadline = now + state.limits.load_seconds_max
+    # If too many wait already, nothing answers, and the peer asks again.
+    if state.load_waiters.add(Waiter(address, message.request, message.id, deadline, message.mappable)):
+        tiering.want(stored.content)
 
 
 def answer_expired(state: StoreState, now: float) -> None:

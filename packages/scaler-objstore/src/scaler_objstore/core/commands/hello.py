@@ -25,6 +25,7 @@ def hello(state: StoreState, address: bytes, message: m.Hello, now: float) -> No
         return
     if message.role is m.Role.CLIENT:
         state.ended_owners.remove(message.incarnation)
+        state.restored_owners.heard(message.incarnation)
     forgotten = state.peers.add(address, Peer(message.role, message.incarnation, name))
     if forgotten is not None:
         state.forget_peer(forgotten)

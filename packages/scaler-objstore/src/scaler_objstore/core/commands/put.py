@@ -6,23 +6,62 @@ The buffers come in frames, or lie in a segment that the shell has mapped (see `
 from __future__ import annotations
 
 from scaler_objstore.core.catalogue import StoredObject
+from scaler_objstore.core.contents import Content, TooManySharedError
 from scaler_objstore.core.peers import Peer
 from scaler_objstore.core.state import StoreState
-from scaler_objstore.core.storage import StorageFullError
+from scaler_objstore.core.storage import StorageFullError, content_bytes
+from scaler_objstore.core.waiting_puts import WaitingPut
 from scaler_protocol.ids import short
 from scaler_protocol.wire import messages as m
 
 
 def put(state: StoreState, address: bytes, peer: Peer, message: m.ObjectPut, now: float) -> None:
-    """Store an object and answer all gets that wait for it. An object that exists already is confirmed."""
+    """Store an object and answer all gets that wait for it. An object that exists already is confirmed.
+
+    Where memory is full and the tier below is taking objects, the put waits in turn.
+    """
+    state.restored_owners.heard(message.owner)
+    # Whoever waits already has the first turn. What exists needs no room.
+    must_wait = len(state.waiting_puts) and state.catalogue.find(message.id) is None
+    reply = None if must_wait else attempt(state, peer, message, now)
+    if reply is None:
+        if state.tiering is not None and _wait(state, address, peer, message, now):
+            return
+        reply = refuse_full(state, message)
+    state.send(address, reply)
+
+
+def attempt(state: StoreState, peer: Peer, message: m.ObjectPut, now: float) -> m.ObjectPutReply | None:
+    """Store an object now. Returns the answer; None if there is no room."""
     refusal = _refusal(state, peer, message, now)
     if refusal is None:
-        refusal = _store(state, peer, message)
-    if refusal is None:
-        state.send(address, m.ObjectPutReply(message.request))
-        return
-    status, text = refusal
-    state.send(address, m.ObjectPutReply(message.request, status, text))
+        try:
+            refusal = _store(state, peer, message)
+        except StorageFullError:
+            return None
+    return m.ObjectPutReply(message.request) if refusal is None else m.ObjectPutReply(message.request, *refusal)
+
+
+def refuse_full(state: StoreState, message: m.ObjectPut) -> m.ObjectPutReply:
+    """Return the answer that there is no room, which names the limits."""
+    contents, tiering = state.contents, state.tiering
+    text = (
+        f"object storage is full: {content_bytes(message.buffers)} bytes do not fit, {contents.used_bytes} of "
+        f"{contents.limit_bytes} bytes of memory (--memory-limit-bytes) are used"
+    )
+    if tiering is None:
+        text += ", and there is no --storage-path"
+    else:
+        limit = "" if tiering.limit_bytes is None else f" of {tiering.limit_bytes}"
+        text += f", and {tiering.used_bytes}{limit} bytes below it (--disk-limit-bytes)"
+        if tiering.writing_pause.reason:
+            text += f", which fails: {tiering.writing_pause.reason}"
+    return m.ObjectPutReply(message.request, m.ObjectStatus.STORAGE_FULL, text)
+
+
+def _wait(state: StoreState, address: bytes, peer: Peer, message: m.ObjectPut, now: float) -> bool:
+    deadline = now + state.limits.put_wait_seconds
+    return state.waiting_puts.add(WaitingPut(address, peer, message, content_bytes(message.buffers), deadline))
 
 
 def _refusal(state: StoreState, peer: Peer, message: m.ObjectPut, now: float) -> tuple[m.ObjectStatus, str] | None:
@@ -37,6 +76,11 @@ def _refusal(state: StoreState, peer: Peer, message: m.ObjectPut, now: float) ->
     size = sum(len(buffer) for buffer in message.buffers)
     if size > limits.object_bytes_max:
         return m.ObjectStatus.TOO_LARGE, f"an object of {size} bytes; at most {limits.object_bytes_max} are accepted"
+    if content_bytes(message.buffers) > state.contents.limit_bytes:
+        text = (
+            f"an object of {size} bytes; object storage has {state.contents.limit_bytes} (--memory-limit-bytes) for all"
+        )
+        return m.ObjectStatus.TOO_LARGE, text
     return None
 
 
@@ -55,13 +99,23 @@ def _store(state: StoreState, peer: Peer, message: m.ObjectPut) -> tuple[m.Objec
     # And nobody outside may keep a hand on what several clients share.
     compare = not (message.place and (peer.role is m.Role.AGENT or not state.shares_segments))
     try:
-        content = state.contents.acquire(message.buffers, message.place, compare=compare)
-    except StorageFullError as error:
+        content = _acquire(state, message, compare)
+    except TooManySharedError as error:
         return m.ObjectStatus.STORAGE_FULL, str(error)
     state.catalogue.add(StoredObject(message.id, message.owner, content))
     for waiter in state.waiters.take_for(message.id):
         state.send(waiter.peer, state.data(waiter.request, message.id, content, waiter.mappable))
     return None
+
+
+def _acquire(state: StoreState, message: m.ObjectPut, compare: bool) -> Content:
+    contents, tiering = state.contents, state.tiering
+    if tiering is None:
+        return contents.acquire(message.id, message.buffers, message.place, compare=compare)
+    tiering.make_room(content_bytes(message.buffers))
+    content = contents.acquire(message.id, message.buffers, message.place, compare=compare)
+    tiering.added(content)
+    return content
 
 
 def _has_no_segment(message: m.ObjectPut) -> bool:

@@ -13,4 +13,7 @@ def shutdown(state: StoreState, address: bytes, peer: Peer, message: m.Shutdown,
     if peer.role is not m.Role.SCHEDULER:
         state.warn(f"{peer} asks for a shutdown: only a scheduler may")
         return
+    if state.tiering is not None:
+        # The cluster ends, so nobody comes back for its objects.
+        state.outbox.add(effects.Discard(tuple(state.tiering.names())))
     state.outbox.add(effects.Stop(message.text or f"{peer} asks for it"))
