@@ -29,13 +29,14 @@ ROUNDS = 300
 PROGRAM = """
 import socket, sys
 from scaler_worker.processor.channel import Channel
+from scaler_worker.processor.object_folders import ObjectFolders
 from scaler_worker.processor.options import ProcessorOptions
 from scaler_worker.processor.page import RunningPage
 from scaler_worker.processor.runner import Processor
 
 tasks, control, page = map(int, sys.argv[2:])
 channels = [Channel(socket.socket(fileno=number)) for number in (tasks, control)]
-sys.exit(Processor(ProcessorOptions("tcp://127.0.0.1:1", sys.argv[1], sys.argv[1]), *channels, RunningPage(page)).run())
+sys.exit(Processor(ProcessorOptions("tcp://127.0.0.1:1", (), ObjectFolders(sys.argv[1])), *channels, RunningPage(page)).run())
 """
 
 

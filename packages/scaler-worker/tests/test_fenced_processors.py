@@ -286,7 +286,7 @@ def test_a_result_that_costs_its_task_nothing_costs_the_agent_nothing(start: Sta
     def make(size: int) -> bytes:
         import struct
 
-        from scaler_worker.processor import host_objects
+        from scaler_worker.processor import object_files
 
         def write(folder: str, object_id: bytes, *_: object) -> int:
             with open(f"{folder}/{object_id.hex()}", "wb") as sparse:
@@ -294,7 +294,7 @@ def test_a_result_that_costs_its_task_nothing_costs_the_agent_nothing(start: Sta
                 sparse.truncate(size)
             return 1
 
-        vars(host_objects)["write_object"] = write
+        vars(object_files)["write_object"] = write
         return bytes(MIB)
 
     status, text = end_of(scheduler, make, 1 << 31)

@@ -30,6 +30,7 @@ from scaler_worker.processor.host_objects import PLACE_BYTES, HostObjects, Place
 from scaler_worker.processor.inbox import Inbox
 from scaler_worker.processor.memory import peak_bytes, reset_peak
 from scaler_worker.processor.object_files import drop_object, map_object, read_place, write_object, write_token
+from scaler_worker.processor.object_folders import ObjectFolders
 from scaler_worker.processor.output import LOG, STDERR, STDOUT, TASK_BYTES_MAX, OutputCapture, TaskLogHandler
 from scaler_worker.processor.page import PAGE_BYTES, RunningPage
 from scaler_worker.processor.preload import PreloadError, parse_preload, run_preload
@@ -196,7 +197,7 @@ def store() -> Iterator[Offer]:
 
 
 def test_without_a_token_a_large_result_is_a_file(tmp_path: Path) -> None:
-    objects = HostObjects(str(tmp_path))
+    objects = HostObjects(ObjectFolders(str(tmp_path)))
     assert objects.write(OBJECT_ID, [b"header", bytes(MIB)]) == MIB + 6
     assert [bytes(buffer) for buffer in objects.read(OBJECT_ID) or ()] == [b"header", bytes(MIB)]
     assert read_place(str(tmp_path), OBJECT_ID) is None
@@ -205,14 +206,14 @@ def test_without_a_token_a_large_result_is_a_file(tmp_path: Path) -> None:
 def test_with_a_token_a_large_result_lies_in_a_segment_and_a_small_one_in_a_file(tmp_path: Path, store: Offer) -> None:
     folder = str(tmp_path)
     write_token(folder, store.token)
-    objects = HostObjects(folder)
+    objects = HostObjects(ObjectFolders(folder))
     assert objects.write(OBJECT_ID, [b"header", b"\1" * MIB]) == PLACE_BYTES
     assert objects.write(b"p" * 16, [b"small"]) == 5
     place = read_place(folder, OBJECT_ID)
     assert place is not None
     assert (place.pid, read_place(folder, b"p" * 16)) == (os.getpid(), None)
     assert map_object(folder, OBJECT_ID) is None
-    first, second = objects.read(OBJECT_ID), HostObjects(folder).read(OBJECT_ID)
+    first, second = objects.read(OBJECT_ID), HostObjects(ObjectFolders(folder)).read(OBJECT_ID)
     assert first is not None
     assert second is not None
     first[1][0] = 7
@@ -225,7 +226,7 @@ def test_with_a_token_a_large_result_lies_in_a_segment_and_a_small_one_in_a_file
 
 def test_a_result_is_kept_until_the_server_holds_it(tmp_path: Path, store: Offer) -> None:
     write_token(str(tmp_path), store.token)
-    objects = HostObjects(str(tmp_path))
+    objects = HostObjects(ObjectFolders(str(tmp_path)))
     places = []
     for number in (1, 2, 3):
         objects.write(bytes([number]) * 16, [bytes([number]) * MIB])

@@ -15,6 +15,7 @@ from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode, encode
 from scaler_protocol.wire.envelope import UNSEQUENCED, encode_envelope
 from scaler_worker.core import effects, events
+from scaler_worker.processor.object_folders import ObjectFolders
 from scaler_worker.shell import storage_link
 from scaler_worker.shell.copy_turns import CopyTurns
 from scaler_worker.shell.storage_link import StorageLink
@@ -61,7 +62,7 @@ def test_objects_wait_in_storage_while_too_many_are_being_written(
     async def make() -> StorageLink:
         hello = m.Hello(role=m.Role.AGENT, name="agent", incarnation=b"a" * 16)
         link = DealerLink(server.listener.address, b"a" * 16)
-        return StorageLink(server.listener.address, hello, str(tmp_path), link, reported.append)
+        return StorageLink(server.listener.address, hello, ObjectFolders(str(tmp_path)), link, reported.append)
 
     with asyncio.Runner() as runner:
 

@@ -40,7 +40,7 @@ from scaler_protocol.transport import RouterListener, SendOutcome
 from scaler_protocol.transport.admission import OnRefused, RefusalKind
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode, encode
-from scaler_protocol.wire.envelope import MESSAGE_BYTES_MAX, UNSEQUENCED, Frame, encode_envelope
+from scaler_protocol.wire.envelope import OBJECT_BYTES_MAX, UNSEQUENCED, Frame, encode_envelope
 
 if TYPE_CHECKING:
     from scaler_objstore.tier_threads import TierThreads
@@ -168,7 +168,7 @@ def _make_core(settings: ObjectStorageSettings, incarnation: bytes, segment_offe
         incarnation,
         MemoryStorage(settings.memory_limit_bytes),
         KeyedContentHash(os.urandom(SEED_BYTES)),
-        Limits(object_bytes_max=min(settings.object_size_limit_bytes, MESSAGE_BYTES_MAX)),
+        Limits(object_bytes_max=min(settings.object_size_limit_bytes, OBJECT_BYTES_MAX)),
         segment_offer,
         # Clients with keys of their own do not trust each other.
         shares_segments=not keyed,

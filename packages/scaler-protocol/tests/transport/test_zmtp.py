@@ -133,7 +133,7 @@ def test_nothing_but_ready_may_come_first(data: bytes, text: str) -> None:
     [
         (b"\x08\x00", MalformedMessageError),
         (b"\x05\x01x", MalformedMessageError),
-        (b"\x02" + (5 * 1024**3).to_bytes(8, "big"), MessageTooLargeError),
+        (b"\x02" + (17 * 1024**3).to_bytes(8, "big"), MessageTooLargeError),
         (b"\x06" + (70_000).to_bytes(8, "big") + b"x", MessageTooLargeError),
         (b"\x01\x00" * 1100, MessageTooLargeError),
     ],

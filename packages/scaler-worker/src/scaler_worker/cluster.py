@@ -36,11 +36,10 @@ from scaler_protocol.wire.envelope import UNSEQUENCED, Frame, decode_envelope, e
 from scaler_worker.core import AgentCore, AgentOptions, effects, events
 from scaler_worker.fences.host import environment_filter, fences_for
 from scaler_worker.fences.plan import Fences
-from scaler_worker.processor.object_files import drop_object
 from scaler_worker.processor.options import ProcessorOptions
 from scaler_worker.settings import ClusterSettings
 from scaler_worker.shell.figures import ProcessMeter, free_bytes
-from scaler_worker.shell.object_cache import make_object_folder
+from scaler_worker.shell.object_cache import make_object_folders
 from scaler_worker.shell.pool import ProcessorPool
 from scaler_worker.shell.start_up import StartUp
 from scaler_worker.shell.storage_link import StorageLink
@@ -122,7 +121,7 @@ class Agent:
         self._link = self._connect(context, str(address), incarnation)
         hostname = socket.gethostname()
         try:
-            host_folder, folder, cache_bytes = make_object_folder(fences.account)
+            host_folders, folders, cache_bytes = make_object_folders(fences.account)
         except OSError as error:
             raise ServiceError(f"there is no folder for the objects of tasks: {error}") from None
         names = _worker_names(settings, hostname)
@@ -149,7 +148,7 @@ class Agent:
         )
         self._incarnation = incarnation
         self._context = context
-        self._folder = folder
+        self._folders = folders
         self._owner = (fences.account.uid, fences.account.gid) if fences.account else None
         self._figures_seconds = min(settings.heartbeat_interval_seconds, 2.0)
         self._loop = asyncio.get_running_loop()
@@ -167,8 +166,8 @@ class Agent:
         self._pool = ProcessorPool(
             ProcessorOptions(
                 scheduler_address=str(address),
-                host_folder=host_folder,
-                object_folder=folder,
+                host_folders=host_folders,
+                object_folders=folders,
                 preload=settings.preload or "",
                 garbage_collect_interval_seconds=settings.garbage_collect_interval_seconds,
                 trim_memory_threshold_bytes=settings.trim_memory_threshold_bytes,
@@ -205,7 +204,7 @@ class Agent:
             effects.UseStorage: self._use_storage,
             effects.FetchObject: self._fetch_object,
             effects.PutObject: self._put_object,
-            effects.DropObject: lambda effect: drop_object(self._folder, effect.id),
+            effects.DropObject: lambda effect: self._folders.drop(effect.id),
             effects.Log: lambda effect: logger.log(effect.level, "%s", effect.text),
             effects.Stop: self._end,
         }
@@ -392,7 +391,7 @@ class Agent:
         if effect.address:
             hello = m.Hello(role=m.Role.AGENT, name=self._name, incarnation=self._incarnation)
             link = DealerLink(effect.address, self._incarnation, self._security)
-            self._storage = StorageLink(effect.address, hello, self._folder, link, self._report, self._owner)
+            self._storage = StorageLink(effect.address, hello, self._folders, link, self._report, self._owner)
 
     def _fetch_object(self, effect: effects.FetchObject) -> None:
         if self._storage is None:

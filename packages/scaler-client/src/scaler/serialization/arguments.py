@@ -28,7 +28,6 @@ from scaler_protocol.payloads.framing import (
     FRAMED,
     INLINE_BYTES_MAX,
     OBJECT,
-    OBJECT_BYTES_MAX,
     PICKLED,
     RAW_BYTEARRAY,
     RAW_BYTES,
@@ -41,6 +40,7 @@ from scaler_protocol.payloads.framing import (
 from scaler_protocol.runtime.coroutines import runs_function_of
 from scaler_protocol.runtime.names import name_of, shown, shown_error, shown_type
 from scaler_protocol.runtime.values import new_tuple
+from scaler_protocol.wire.envelope import OBJECT_BYTES_MAX
 
 _dumps = pickle.dumps
 
@@ -331,8 +331,8 @@ def require_storable(buffers: Sequence[Buffer], what: str) -> None:
     size = sum(map(_size_of, buffers))
     if size > OBJECT_BYTES_MAX:
         raise SerializationError(
-            f"{what} takes {size:,} bytes; one value can have {OBJECT_BYTES_MAX:,} at most, which is 4 GiB less 1 MiB: "
-            "send it in parts"
+            f"{what} takes {size:,} bytes; one value can have {OBJECT_BYTES_MAX:,} at most, which is 16 GiB: send it in "
+            "parts"
         )
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from scaler_protocol.wire.envelope import FRAMES_MAX, MESSAGE_BYTES_MAX
+from scaler_protocol.wire.envelope import FRAMES_MAX, OBJECT_BYTES_MAX
 
 
 @dataclass(slots=True, frozen=True)
 class Limits:
     """Bounds of one store. The defaults suit any machine; memory is bounded by the storage itself."""
 
-    object_bytes_max: int = MESSAGE_BYTES_MAX
+    object_bytes_max: int = OBJECT_BYTES_MAX
     """Largest object in bytes, all its buffers together."""
 
     object_buffers_max: int = FRAMES_MAX - 2

@@ -48,7 +48,6 @@ from typing import NamedTuple
 
 from scaler_protocol.errors import MalformedMessageError
 from scaler_protocol.ids import ID_BYTES, ObjectId
-from scaler_protocol.wire.envelope import MESSAGE_BYTES_MAX
 
 PICKLED = b"P"
 CUSTOM = b"S"
@@ -68,9 +67,6 @@ INLINE_BYTES_MAX = 256 * 1024
 
 SHARED_BYTES_MIN = 48 * 1024
 """From this size on, an argument that comes a second time, and a function, becomes an object: it is sent once for all tasks."""
-
-OBJECT_BYTES_MAX = MESSAGE_BYTES_MAX - 1024**2
-"""The largest object in storage, and so the largest value: a message without envelope and header."""
 
 
 class Source(IntEnum):

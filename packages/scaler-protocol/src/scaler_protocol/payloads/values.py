@@ -18,7 +18,6 @@ from scaler_protocol.payloads.framing import (
     FRAMED,
     INLINE_BYTES_MAX,
     OBJECT,
-    OBJECT_BYTES_MAX,
     PAYLOADS,
     PICKLED,
     RAW_BYTEARRAY,
@@ -33,6 +32,7 @@ from scaler_protocol.payloads.framing import (
 from scaler_protocol.payloads.main_module import lending
 from scaler_protocol.runtime.coroutines import completed
 from scaler_protocol.runtime.random_ids import new_id
+from scaler_protocol.wire.envelope import OBJECT_BYTES_MAX
 from scaler_protocol.wire.status import Status
 
 Arguments = tuple[Sequence[Any], dict[str, Any]]
@@ -256,7 +256,8 @@ def _as_object(buffers: Sequence[bytes | bytearray | memoryview]) -> Outcome:
     size = sum(buffer.nbytes if isinstance(buffer, memoryview) else len(buffer) for buffer in buffers)
     if size > OBJECT_BYTES_MAX:
         raise ValueError(
-            f"it takes {size:,} bytes, and one value can have {OBJECT_BYTES_MAX:,} at most, which is 4 GiB less 1 MiB"
+            f"it takes {size:,} bytes, and one value can have {OBJECT_BYTES_MAX:,} at most, which is 16 GiB: "
+            "return it in parts"
         )
     object_id = new_id()
     return Outcome(frame_object(ObjectId(object_id)), object_id, buffers)

@@ -37,6 +37,7 @@ from scaler_protocol.transport.zmtp import (
     SocketType,
     command_frame,
     greeting,
+    no_memory_for,
     ping_context,
     split_command,
 )
@@ -183,7 +184,10 @@ class CurveDecoder(Decoder):
         self._check(flags, size)
 
     def _begin_large_message(self, size: int, beginning: bytes) -> None:
-        self.large = large = new_buffer(_BEFORE + size)[_BEFORE:]
+        try:
+            self.large = large = new_buffer(_BEFORE + size)[_BEFORE:]
+        except (OSError, MemoryError):
+            raise no_memory_for(size) from None
         self._large_at = len(beginning)
         large[: len(beginning)] = beginning
 

@@ -285,7 +285,10 @@ class Decoder:
         if len(self._frames) >= FRAMES_MAX:
             raise MessageTooLargeError(f"a message of more than {FRAMES_MAX} frames")
         self._message_bytes += size
-        self.large = large = _large_buffer(size)
+        try:
+            self.large = large = _large_buffer(size)
+        except (OSError, MemoryError):
+            raise no_memory_for(size) from None
         self._large_more = bool(flags & _MORE)
         self._large_at = len(beginning)
         large[: len(beginning)] = beginning
@@ -346,6 +349,11 @@ class Decoder:
 
 def ignore() -> None:
     """Do nothing."""
+
+
+def no_memory_for(size: int) -> MessageTooLargeError:
+    """Return the error for a frame that the system has no memory for."""
+    return MessageTooLargeError(f"a frame of {size} bytes, which is more memory than this host has")
 
 
 def _large_buffer(size: int) -> memoryview:

@@ -26,8 +26,11 @@ HEADER_BYTES_MAX = 32 * 1024 * 1024
 GRAPH_HEADER_BYTES_MAX = 256 * 1024 * 1024
 """Largest header frame of a graph, which is one message. Columns of a million rows fit several times over."""
 
-MESSAGE_BYTES_MAX = 4 * 1024**3
-"""Largest sum of all frames of one message, and so the largest single frame."""
+OBJECT_BYTES_MAX = 16 * 1024**3
+"""The largest object in storage, and so the largest value of a task."""
+
+MESSAGE_BYTES_MAX = OBJECT_BYTES_MAX + 1024**2
+"""Largest sum of all frames of one message, and so the largest single frame: an object with envelope and header."""
 
 FRAMES_MAX = 1024
 """Most frames of one message: envelope, header, and an object's buffers."""

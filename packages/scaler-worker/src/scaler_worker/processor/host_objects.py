@@ -7,14 +7,8 @@ from time import monotonic
 
 from scaler_protocol.objects.segments import SEGMENT_BYTES_MIN, Lease, SegmentPool
 from scaler_protocol.objects.segments.mapping_cache import MappingCache
-from scaler_worker.processor.object_files import (
-    Buffer,
-    map_object,
-    read_place,
-    read_token,
-    write_object,
-    write_place,
-)
+from scaler_worker.processor.object_files import Buffer
+from scaler_worker.processor.object_folders import ObjectFolders
 
 PLACE_BYTES = 1024 * 1024
 """What a place counts as in the cache: so that there are some thousands of them at most."""
@@ -30,8 +24,8 @@ class PlaceGoneError(Exception):
 class HostObjects:
     """The objects in the host's cache, and segments for results. Used by the processor's main thread."""
 
-    def __init__(self, folder: str) -> None:
-        self._folder = folder
+    def __init__(self, folders: ObjectFolders) -> None:
+        self._folders = folders
         self._token: bytes | None = None
         self._pool: SegmentPool | None = None
         self._mappings: MappingCache | None = None
@@ -42,13 +36,12 @@ class HostObjects:
 
         Raises PlaceGoneError.
         """
-        buffers = map_object(self._folder, object_id)
-        if buffers is not None:
-            return buffers
-        place = read_place(self._folder, object_id)
+        place = self._folders.read(object_id)
         if place is None:
             # It may have come just now.
-            return map_object(self._folder, object_id)
+            place = self._folders.read(object_id)
+        if place is None or isinstance(place, list):
+            return place
         if self._mappings is None:
             self._mappings = MappingCache()
         found = self._mappings.read(place)
@@ -65,13 +58,13 @@ class HostObjects:
         if sum(map(len, views)) >= SEGMENT_BYTES_MIN:
             lease = self._lease(object_id, views)
             if lease is not None:
-                write_place(self._folder, object_id, lease.place)
+                self._folders.write_place(object_id, lease.place)
                 self._untaken.append((monotonic(), lease))
                 return PLACE_BYTES
-        return write_object(self._folder, object_id, views)
+        return self._folders.write(object_id, views)
 
     def _lease(self, object_id: bytes, buffers: Sequence[memoryview]) -> Lease | None:
-        token = read_token(self._folder)
+        token = self._folders.read_token()
         if token != self._token:
             if self._pool is not None:
                 self._pool.close()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from scaler_worker.fences.plan import Fences
+from scaler_worker.processor.object_folders import ObjectFolders
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,9 +15,9 @@ class ProcessorOptions:
     """Passed to the template as JSON, in the first packet."""
 
     scheduler_address: str
-    host_folder: str
-    """Of the agent on this host; removed at its end."""
-    object_folder: str
+    host_folders: tuple[str, ...]
+    """Of the agent on this host; removed at its end, the first one first."""
+    object_folders: ObjectFolders
     """Where objects of this host are mapped from, and large results are left for the agent."""
     preload: str = ""
     garbage_collect_interval_seconds: float = 30.0
@@ -42,4 +43,8 @@ class ProcessorOptions:
     def from_text(cls, text: bytes) -> ProcessorOptions:
         """Return what was passed to the template."""
         document = json.loads(text)
-        return cls(**{**document, "fences": Fences.from_document(document["fences"])})
+        made = {
+            "fences": Fences.from_document(document["fences"]),
+            "object_folders": ObjectFolders(*document["object_folders"]),
+        }
+        return cls(**{**document, **made})

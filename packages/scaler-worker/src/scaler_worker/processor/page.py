@@ -27,7 +27,8 @@ class RunningPage:
         The caller closes it.
         """
         descriptor = os.memfd_create("scaler-processor", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.ftruncate(descriptor, PAGE_BYTES)
+        # Not only its size: a page for which there is no memory later would kill who writes to it.
+        os.posix_fallocate(descriptor, 0, PAGE_BYTES)
         fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
         return descriptor
 

@@ -85,7 +85,7 @@ class Processor:
         self._inbox = Inbox(tasks, self._functions, chain_results)
         self._clients = NestedClients(self._send, awakening.wake)
         self._blocking = Blocking(self._running, self._inbox, self._results, self._clients, self._capture)
-        objects = HostObjects(options.object_folder)
+        objects = HostObjects(options.object_folders)
         self._execution = TaskExecution(
             self._running,
             self._functions,

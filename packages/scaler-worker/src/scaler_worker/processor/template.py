@@ -262,8 +262,9 @@ class Template:
             with contextlib.suppress(OSError):
                 os.killpg(child.pid, signal.SIGKILL)
         orphans.kill_all(KILL_SECONDS)
-        # This one first: what tasks have left in the others may take longer than the agent waits, and this one is in memory.
-        remove_folder(self._options.host_folder, until - monotonic())
+        # This one first: what tasks have left in the others may take longer than the agent waits, and the first is in memory.
+        for folder in self._options.host_folders:
+            remove_folder(folder, until - monotonic())
         self._remains.remove_all((child.number for child in self._children.values()), until)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from scaler_protocol.service.reactor import Reactor
 from scaler_worker.core import events
 from scaler_worker.fences.plan import Cause
+from scaler_worker.fences.removal import remove_folder
 from scaler_worker.processor.options import ProcessorOptions
 from scaler_worker.processor.protocol import (
     DESCRIPTORS,
@@ -32,6 +33,9 @@ from scaler_worker.shell.template_process import TemplateProcess
 logger = logging.getLogger(__name__)
 
 REPORTS_PER_TURN = 64
+
+REMOVE_SECONDS = 2.0
+"""How long an agent that gives up may take to remove what is left of its objects."""
 
 
 class ProcessorPool:
@@ -170,6 +174,19 @@ class ProcessorPool:
             # CPU time is each task's own. Memory may be held by the tasks before it, so that one deserves a new process.
             self._report(link.end(status, peak_bytes, why, exceeded=cause is Cause.CPU_TIME))
 
+    def _remake_folders(self) -> bool:
+        """Make the folders for objects again that were removed together with the template; without them, the agent ends."""
+        for folder in self._options.host_folders:
+            try:
+                remake_object_folder(folder, self._options.fences.account)
+            except OSError as error:
+                for other in self._options.host_folders:
+                    if other != folder:
+                        remove_folder(other, REMOVE_SECONDS)
+                self._give_up(f"there is no folder for the objects of tasks any more: {error}")
+                return False
+        return True
+
     def _on_template_died(self) -> None:
         """All processors died with it. Start another, and let the agent start processors anew."""
         logger.error("the process that processors are forked from has died; starting another")
@@ -177,11 +194,7 @@ class ProcessorPool:
         self._template.kill()
         self._template = TemplateProcess(self._template.environment)
         self._socket = self._template.socket
-        try:
-            # It may have been removed together with the template.
-            remake_object_folder(self._options.host_folder, self._options.fences.account)
-        except OSError as error:
-            self._give_up(f"there is no folder for the objects of tasks any more: {error}")
+        if not self._remake_folders():
             return
         self._instruct_template()
         self._imported.clear()

@@ -30,15 +30,7 @@ from scaler_protocol.wire.codec import decode, encode
 from scaler_protocol.wire.envelope import UNSEQUENCED, encode_envelope
 from scaler_worker.core import effects, events
 from scaler_worker.processor.host_objects import PLACE_BYTES
-from scaler_worker.processor.object_files import (
-    map_object,
-    read_object,
-    read_place,
-    size_of_object,
-    write_object,
-    write_place,
-    write_token,
-)
+from scaler_worker.processor.object_folders import ObjectFolders
 from scaler_worker.shell.copy_turns import CopyTurns
 from scaler_worker.shell.figures import free_bytes
 
@@ -88,13 +80,13 @@ class StorageLink:
         self,
         address: str,
         hello: m.Hello,
-        folder: str,
+        folders: ObjectFolders,
         link: DealerLink,
         report: Callable[[events.Event], None],
         owner: tuple[int, int] | None = None,
     ) -> None:
         self.address = address
-        self._folder = folder
+        self._folders = folders
         self._owner = owner
         self._link = link
         self._report = report
@@ -132,11 +124,11 @@ class StorageLink:
             else:
                 self._report(events.ObjectStored(effect.request, f"{PENDING_MAX} others wait to be stored"))
             return
-        asked = _Asked(effect.request, effect.id, effect.owner, read_place(self._folder, effect.id))
+        asked = _Asked(effect.request, effect.id, effect.owner, self._folders.read_place(effect.id))
         if asked.place is not None:
             self._put(asked, (), pack_place(asked.place))
             return
-        buffers = map_object(self._folder, effect.id)
+        buffers = self._folders.map(effect.id)
         if buffers is None:
             self._report(events.ObjectStored(effect.request, "it has left this host's cache"))
             return
@@ -251,12 +243,12 @@ class StorageLink:
             self._replace_segments(token)
             return
         try:
-            write_token(self._folder, token)
+            self._folders.write_token(token)
             self._is_local = token is not None
         except OSError as error:
             logger.warning(
                 "large objects are sent through the socket, because nothing can be written to %s: %s",
-                self._folder,
+                self._folders.first,
                 error,
             )
 
@@ -287,7 +279,7 @@ class StorageLink:
                 if isinstance(completion, Done) and completion.place and self._owner is not None:
                     self._in_thread(self._keep_copy(asked, unpack_place(completion.place)))
                 elif isinstance(completion, Done) and completion.place:
-                    self._report(_keep_place(self._folder, asked, unpack_place(completion.place)))
+                    self._report(_keep_place(self._folders, asked, unpack_place(completion.place)))
                 elif isinstance(completion, Done):
                     self._keep(asked, completion.buffers)
                 else:
@@ -297,7 +289,7 @@ class StorageLink:
     def _keep(self, asked: _Asked, buffers: Sequence[Any]) -> None:
         size = sum(len(buffer) for buffer in buffers)
         if size < THREAD_BYTES_MIN:
-            self._report(_write(self._folder, asked, buffers, self._owner))
+            self._report(_write(self._folders, asked, buffers, self._owner))
             return
         self._kept_bytes += size
         if self._kept_bytes > KEPT_BYTES_MAX:
@@ -305,7 +297,7 @@ class StorageLink:
         self._in_thread(self._keep_in_thread(asked, buffers, size))
 
     async def _keep_in_thread(self, asked: _Asked, buffers: Sequence[Any], size: int) -> None:
-        event = await asyncio.to_thread(_write, self._folder, asked, buffers, self._owner)
+        event = await asyncio.to_thread(_write, self._folders, asked, buffers, self._owner)
         del buffers
         self._report(event)
         was_full = self._kept_bytes > KEPT_BYTES_MAX
@@ -336,7 +328,7 @@ class StorageLink:
         assert self._owner is not None
         asked = _Asked(effect.request, effect.id, effect.owner)
         try:
-            size = size_of_object(self._folder, effect.id)
+            size = self._folders.size_of(effect.id)
             if size is None:
                 self._stored(asked, "it has left this host's cache")
                 return
@@ -351,7 +343,7 @@ class StorageLink:
         asked = replace(asked, copied_bytes=size)
         text, lease = "it has left this host's cache", None
         try:
-            buffers = await asyncio.to_thread(read_object, self._folder, effect.id, size, self._owner[0])
+            buffers = await asyncio.to_thread(self._folders.read_copy, effect.id, size, self._owner[0])
         except (OSError, ValueError, MemoryError) as error:
             buffers, text = None, f"its file cannot be read: {error}"
         if (
@@ -376,16 +368,18 @@ class StorageLink:
         task.add_done_callback(self._works.discard)
 
 
-def _write(folder: str, asked: _Asked, buffers: Sequence[Any], owner: tuple[int, int] | None) -> events.ObjectFetched:
+def _write(
+    folders: ObjectFolders, asked: _Asked, buffers: Sequence[Any], owner: tuple[int, int] | None
+) -> events.ObjectFetched:
     try:
-        return events.ObjectFetched(asked.request, write_object(folder, asked.object_id, buffers, owner))
+        return events.ObjectFetched(asked.request, folders.write(asked.object_id, buffers, owner))
     except OSError as error:
         return events.ObjectFetched(asked.request, error=f"it cannot be kept on the worker's host: {error}")
 
 
-def _keep_place(folder: str, asked: _Asked, place: Place) -> events.ObjectFetched:
+def _keep_place(folders: ObjectFolders, asked: _Asked, place: Place) -> events.ObjectFetched:
     try:
-        write_place(folder, asked.object_id, place)
+        folders.write_place(asked.object_id, place)
     except OSError as error:
         return events.ObjectFetched(asked.request, error=f"its place cannot be kept on the worker's host: {error}")
     return events.ObjectFetched(asked.request, PLACE_BYTES)

@@ -18,7 +18,7 @@ from os import close
 from typing import Any
 
 from scaler_protocol.ids import ID_BYTES
-from scaler_protocol.wire.envelope import FRAMES_MAX, MESSAGE_BYTES_MAX
+from scaler_protocol.wire.envelope import FRAMES_MAX, OBJECT_BYTES_MAX
 
 MAGIC = b"scaler\0\1"
 TOKEN_BYTES = 32
@@ -84,7 +84,7 @@ def read_lengths(descriptor: int, stamp: bytes, token: bytes | None = None) -> l
     if end > len(first):
         first += os.pread(descriptor, end - len(first), len(first))
     lengths = list(struct.unpack_from(f"<{count}Q", first, TABLE_AT + _WORD.size))
-    if sum(lengths) > MESSAGE_BYTES_MAX or offsets(lengths)[-1] > os.fstat(descriptor).st_size:
+    if sum(lengths) > OBJECT_BYTES_MAX or offsets(lengths)[-1] > os.fstat(descriptor).st_size:
         return None
     return lengths
 

@@ -79,6 +79,9 @@ class _Segment:
         if self._uses < MAPPED_FROM_USE or at[-1] > MAPPED_BYTES_MAX:
             self._write(head(token, stamp, lengths), buffers)
             return
+        if self._view is None or len(self._view) < at[-1]:
+            # Writing to a page for which there is no memory would kill this process. This raises OSError.
+            os.posix_fallocate(self.descriptor, 0, at[-1])
         view = self.view(at[-1])
         header = head(token, stamp, lengths)
         view[: len(header)] = header

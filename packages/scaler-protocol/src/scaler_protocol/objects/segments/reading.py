@@ -67,8 +67,13 @@ def _copies(descriptor: int, lengths: Sequence[int]) -> list[Frame]:
     copies: list[Frame] = []
     for at, length in zip(offsets(lengths), lengths, strict=False):
         copy = bytearray(length)
-        if os.preadv(descriptor, [copy], at) != length:
-            raise OSError("a segment ended early")
+        done = 0
+        while done < length:
+            # The system reads 2 GiB at once at most.
+            count = os.preadv(descriptor, [memoryview(copy)[done:]], at + done)
+            if not count:
+                raise OSError("a segment ended early")
+            done += count
         copies.append(copy)
     return copies
 

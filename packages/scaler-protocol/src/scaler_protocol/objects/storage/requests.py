@@ -28,10 +28,9 @@ from dataclasses import field, replace
 from typing import Any
 
 from scaler_protocol.errors import MessageTooLargeError, WireError
-from scaler_protocol.payloads.framing import OBJECT_BYTES_MAX
 from scaler_protocol.runtime.values import record, value
 from scaler_protocol.wire import messages as m
-from scaler_protocol.wire.envelope import FRAMES_MAX, raw_view
+from scaler_protocol.wire.envelope import FRAMES_MAX, OBJECT_BYTES_MAX, raw_view
 
 TIMEOUT_SECONDS = 60.0
 """How long a request may stay unanswered, besides the time for its bytes and the time that the server is asked to wait."""
