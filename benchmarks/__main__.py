@@ -30,8 +30,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.show is not None:
         _show(Results.joined([Results.load(path) for path in arguments.show]), workloads, arguments)
         return 0
-    chosen_systems = _chosen(systems, arguments.system, "system")
-    chosen_workloads = _chosen(workloads, arguments.workload, "workload")
+    chosen_workloads = _chosen(workloads, _without_groups(arguments.workload), "workload")
+    chosen_systems = [
+        system
+        for system in _chosen(systems, arguments.system, "system")
+        if any(workload.systems is None or system.name in workload.systems for workload in chosen_workloads)
+    ]
     results = Results(
         date=f"{datetime.now():%Y-%m-%d %H:%M}",
         revision=machine.revision(ROOT),
@@ -110,12 +114,26 @@ def _list(systems: Sequence[System], workloads: Sequence[Workload]) -> None:
     print("workloads")
     for workload in workloads:
         print(f"  {workload.name:15}{workload.title}")
+    print("several workloads under one name")
+    for name, members in registry.groups().items():
+        print(f"  {name:15}{', '.join(workload.name for workload in members)}")
+
+
+def _without_groups(names: Sequence[str] | None) -> list[str] | None:
+    """Return the names with each group's workloads in its place."""
+    if names is None:
+        return None
+    groups = registry.groups()
+    return [
+        each for name in names for each in ([workload.name for workload in groups[name]] if name in groups else [name])
+    ]
 
 
 def _chosen(everything: Sequence[Named], names: Sequence[str] | None, what: str) -> list[Named]:
     known = {each.name for each in everything}
     for name in names or ():
         if name not in known:
+            known |= set(registry.groups()) if what == "workload" else set()
             raise SystemExit(f"--{what} {name}: there is {', '.join(sorted(known))}")
     return [each for each in everything if names is None or each.name in names]
 

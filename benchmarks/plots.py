@@ -1,4 +1,4 @@
-"""Pictures of the results: every workload side by side, ours against its targets, the scheduler's core at scale.
+"""Pictures of the results: workloads side by side, ours against its targets, the scheduler's core at scale, curves.
 
 Each is written as SVG, for documents, and as PNG, for pages that show no SVG.
 """
@@ -16,6 +16,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from benchmarks import curve_plots
 from benchmarks.report import figure
 from benchmarks.results import OURS, Results, times_better, used
 from benchmarks.workload import Better, Metric, Workload
@@ -56,6 +57,7 @@ def draw(results: Results, workloads: Sequence[Workload], folder: Path) -> list[
             ("benchmark-comparison", _comparison(results, workloads)),
             ("benchmark-targets", _targets(results, workloads)),
             ("benchmark-scheduler-scale", _scale(results)),
+            *curve_plots.pictures(results, workloads, _caption(results)),
         ):
             if picture is None:
                 continue
@@ -72,10 +74,12 @@ def draw(results: Results, workloads: Sequence[Workload], folder: Path) -> list[
 
 def _comparison(results: Results, workloads: Sequence[Workload]) -> Any:
     names = [name for name, system in results.systems.items() if not system.get("error")]
+    # Those with curves have a picture of their own.
     panels = [
         workload
         for workload in used(workloads, results)
-        if sum(bool(results.values(workload.name, name, workload.metrics[0].name)) for name in names) > 1
+        if not workload.curves
+        and sum(bool(results.values(workload.name, name, workload.metrics[0].name)) for name in names) > 1
     ]
     if not panels:
         return None
@@ -130,7 +134,7 @@ def _targets(results: Results, workloads: Sequence[Workload]) -> Any:
     for workload in used(workloads, results):
         for metric in workload.metrics:
             median = results.median(workload.name, OURS, metric.name)
-            if median is None or metric.target is None:
+            if median is None or metric.target is None or workload.curves:
                 continue
             best = results.best_peer(workload, metric)
             peer = None if best is None else times_better(best[1], metric.target, metric.better)

@@ -19,10 +19,8 @@ SYSTEM_ORDER = ("scaler", "processpool", "loky", "ray", "dask", "scaler199", "op
 WORKLOAD_ORDER = (
     *("submit", "map", "roundtrip", "busy", "sleep"),
     *("echo-bytes", "echo-numpy", "shared"),
-    "sizes",
     *("tree", "chain", "million", "fibonacci"),
-    *("clients", "lone"),
-    "calls",
+    *("sizes", "durations", "clients", "agents", "calls", "lone"),
     *("start", "memory", "scheduler-cpu", "core-scale", "monitors"),
 )
 
@@ -37,6 +35,11 @@ def workloads() -> list[Workload]:
     """Return all workloads, in the order in which they run."""
     found: list[Workload] = [workload for module in _modules("workloads") for workload in module.WORKLOADS]
     return sorted(found, key=lambda workload: _rank(WORKLOAD_ORDER, workload.name))
+
+
+def groups() -> dict[str, list[Workload]]:
+    """Return the workloads that have a name in common, beside their own, for `--workload`."""
+    return {"curves": [workload for workload in workloads() if workload.curves]}
 
 
 def find_system(name: str) -> System:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmarks.results import OURS, Results, reached, times_better, used
+from benchmarks.steps import steepest
 from benchmarks.workload import Metric, Workload
+
+STEPS_SHOWN = 12
+STEPS_TITLE = (
+    "The steepest steps: how many times less there is here than there, beyond what the work itself explains. Kinds of call stand "
+    "beside the plain one."
+)
 
 _TROUBLE = {"unsupported": "–", "timeout": "timeout", "wrong": "wrong", "failed": "failed"}
 
@@ -36,29 +43,51 @@ def rows(results: Results, workloads: Sequence[Workload]) -> tuple[list[str], li
     return head, table
 
 
+def step_rows(results: Results, workloads: Sequence[Workload]) -> tuple[list[str], list[list[str]]]:
+    """Return the head and the rows of the table of this engine's steepest steps; no rows if no curve was measured."""
+    steps = steepest(results, used(workloads, results), OURS)[:STEPS_SHOWN]
+    peers = [name for name in results.systems if name != OURS and any(step.size(name) for step in steps)]
+    head = ["curve", "from", "to", "unit", "there", "here", "step", *(results.systems[name]["title"] for name in peers)]
+    table = []
+    for step in steps:
+        there, here = step.medians[OURS]
+        sizes = [step.size(name) for name in (OURS, *peers)]
+        cells = [step.curve.title, step.before.label, step.after.label, step.curve.unit, figure(there), figure(here)]
+        table.append([*cells, *("–" if size is None else figure(size) for size in sizes)])
+    return head, table
+
+
 def text(results: Results, workloads: Sequence[Workload]) -> str:
-    """Return the table for a terminal, with the machine above and what went wrong below."""
-    head, table = rows(results, workloads)
-    widths = [max(len(row[column]) for row in [head, *table]) for column in range(len(head))]
-    lines = [_machine(results), ""]
-    for row in [head, ["-" * width for width in widths], *table]:
-        cells = [row[0].ljust(widths[0]), row[1].ljust(widths[1])]
-        cells += [cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True)]
-        lines.append("  ".join(cells).rstrip())
+    """Return the tables for a terminal, with the machine above and what went wrong below."""
+    lines = [_machine(results), "", *_aligned(*rows(results, workloads), left=2)]
+    head, table = step_rows(results, workloads)
+    if table:
+        lines += ["", STEPS_TITLE, "", *_aligned(head, table, left=4)]
     return "\n".join([*lines, "", *_notes(results)])
 
 
 def markdown(results: Results, workloads: Sequence[Workload]) -> str:
-    """Return the table for a document."""
-    head, table = rows(results, workloads)
-    lines = [
-        _machine(results),
-        "",
-        f"| {' | '.join(head)} |",
-        f"|{'|'.join(['---', '---', *['---:'] * (len(head) - 2)])}|",
-    ]
-    lines += [f"| {' | '.join(row)} |" for row in table]
+    """Return the tables for a document."""
+    lines = [_machine(results), "", *_piped(*rows(results, workloads), left=2)]
+    head, table = step_rows(results, workloads)
+    if table:
+        lines += ["", STEPS_TITLE, "", *_piped(head, table, left=4)]
     return "\n".join([*lines, "", *(f"- {note}" for note in _notes(results))]) + "\n"
+
+
+def _aligned(head: list[str], table: list[list[str]], *, left: int) -> list[str]:
+    widths = [max(len(row[column]) for row in [head, *table]) for column in range(len(head))]
+    lines = []
+    for row in [head, ["-" * width for width in widths], *table]:
+        cells = [cell.ljust(width) for cell, width in zip(row[:left], widths[:left], strict=True)]
+        cells += [cell.rjust(width) for cell, width in zip(row[left:], widths[left:], strict=True)]
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def _piped(head: list[str], table: list[list[str]], *, left: int) -> list[str]:
+    alignment = [*["---"] * left, *["---:"] * (len(head) - left)]
+    return [f"| {' | '.join(head)} |", f"|{'|'.join(alignment)}|", *(f"| {' | '.join(row)} |" for row in table)]
 
 
 def _cell(results: Results, workload: Workload, metric: Metric, name: str) -> str:

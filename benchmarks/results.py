@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,16 +90,22 @@ class Results:
 
     @classmethod
     def joined(cls, runs: Sequence[Results]) -> Results:
-        """Return several runs as one: their rounds follow one another. Raises ValueError where the machines differ."""
+        """Return several runs as one: rounds of a workload follow one another. Raises ValueError where the machines differ."""
         first, *others = runs
         whole = cls(**{name: getattr(first, name) for name in cls.__slots__})
         whole.samples = list(first.samples)
         for run in others:
             if {**run.machine, "load_average": 0} != {**first.machine, "load_average": 0}:
                 raise ValueError(f"the runs of {first.date} and {run.date} were made on different machines")
-            rounds = max((sample["round"] for sample in whole.samples), default=0)
-            whole.samples += [{**sample, "round": rounds + sample["round"]} for sample in run.samples]
-            if run.revision != first.revision:
+            rounds: Counter[tuple[str, str]] = Counter()
+            for sample in whole.samples:
+                key = (sample["workload"], sample["system"])
+                rounds[key] = max(rounds[key], sample["round"])
+            whole.samples += [
+                {**sample, "round": rounds[sample["workload"], sample["system"]] + sample["round"]}
+                for sample in run.samples
+            ]
+            if run.revision not in whole.revision:
                 whole.revision += f" and {run.revision}"
             whole.systems = {**run.systems, **whole.systems}
         return whole

@@ -57,6 +57,10 @@ class Cluster(ABC):
         """Where further clients connect to."""
         raise NotSupported("it takes no further clients")
 
+    def add_host(self) -> None:
+        """Let one more host with one worker join, played by this machine."""
+        raise NotSupported("it has no hosts")
+
     def monitor_address(self) -> str:
         """Where scaler_ui and scaler_top connect to."""
         raise NotSupported("this repository's monitors do not speak its protocol")
@@ -75,6 +79,12 @@ class System(ABC):
     """The distributions whose versions are recorded."""
     environment: ClassVar[Mapping[str, str]] = {}
     """Environment variables that it needs."""
+    client_modules: ClassVar[tuple[str, ...]] = ()
+    """What a program that connects imports, and may import before it is forked."""
+    clients_max: ClassVar[int] = 1
+    """How many programs can use one cluster at a time, on a machine of the usual size."""
+    hosts_max: ClassVar[int] = 1
+    """How many hosts this machine can play."""
     remarks: ClassVar[str] = ""
     """What a reader of the figures must know."""
 
@@ -89,6 +99,10 @@ class System(ABC):
     def start_apart(self, workers: int) -> Cluster:
         """As `start`, with a scheduler that shares its process with nothing else, where there is a choice."""
         return self.start(workers)
+
+    def connect(self, address: str) -> Cluster:
+        """Connect one more program to the cluster that another process has started; closing it leaves the cluster alone."""
+        raise NotSupported("it takes no further clients")
 
 
 def free_ports(count: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,12 @@ def busy(seconds: float) -> float:
 def sleep(seconds: float) -> float:
     time.sleep(seconds)
     return seconds
+
+
+def pid_after(seconds: float) -> int:
+    """Return the number of the process that runs tasks here, busy for so long that others must take their part."""
+    time.sleep(seconds)
+    return os.getpid()
 
 
 def read_pages(array: FloatArray, index: int) -> float:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import ClassVar
 
+from benchmarks.curve import Curve
 from benchmarks.system import Cluster, System
 
 
@@ -66,6 +67,8 @@ class Workload(ABC):
     title: ClassVar[str]
     metrics: ClassVar[tuple[Metric, ...]]
     """The first one is the main one."""
+    curves: ClassVar[tuple[Curve, ...]] = ()
+    """Metrics that belong together as points of a curve. `--workload curves` runs all workloads that have some."""
     systems: ClassVar[tuple[str, ...] | None] = None
     """The systems it makes sense for. None: all."""
     limit_s: ClassVar[float] = 120.0

@@ -27,34 +27,16 @@ def _with_literals_as_nodes(graph: Graph) -> dict[str, Any]:
     return given
 
 
-class ScalerCluster(Cluster):
-    """A `SchedulerClusterCombo` and a `Client`."""
+class ScalerClient(Cluster):
+    """A `Client` of a cluster that somebody else has started."""
 
-    def __init__(
-        self,
-        workers: int,
-        *,
-        map_takes_tuples: bool = False,
-        literals_are_nodes: bool = False,
-        apart: bool = False,
-    ) -> None:
-        """`map_takes_tuples`: `map` wants tuples of arguments. `literals_are_nodes`: arguments in graphs are keys, always.
+    def __init__(self, address: str, *, map_takes_tuples: bool = False, literals_are_nodes: bool = False) -> None:
+        """`map_takes_tuples`: `map` wants tuples of arguments. `literals_are_nodes`: arguments in graphs are keys, always."""
+        from scaler import Client
 
-        `apart`: a `Scheduler` and a `Cluster` in the combo's place, which have processes of their own.
-        """
-        from scaler import Client, SchedulerClusterCombo
-
+        self._address = address
         self._map_takes_tuples = map_takes_tuples
         self._literals_are_nodes = literals_are_nodes
-        # Scheduler, object storage and monitor: the older two number them on from the address.
-        self._port = free_ports(3)
-        address = f"tcp://127.0.0.1:{self._port}"
-        self._address = address
-        self._combo = (
-            _Apart(address, workers)
-            if apart
-            else SchedulerClusterCombo(address=address, n_workers=workers, logging_level="WARNING")
-        )
         self._client = Client(address)
 
     def submit(self, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
@@ -82,6 +64,41 @@ class ScalerCluster(Cluster):
     def fibonacci(self, n: int) -> int:
         return int(self._client.submit(fibonacci, self._client, n).result())
 
+    def close(self) -> None:
+        self._client.disconnect()
+
+
+class ScalerCluster(ScalerClient):
+    """A `SchedulerClusterCombo` and a `Client`."""
+
+    def __init__(
+        self,
+        workers: int,
+        *,
+        map_takes_tuples: bool = False,
+        literals_are_nodes: bool = False,
+        apart: bool = False,
+    ) -> None:
+        """`apart`: a `Scheduler` and a `Cluster` in the combo's place, which have processes of their own."""
+        from scaler import SchedulerClusterCombo
+
+        # Scheduler, object storage and monitor: the older two number them on from the address.
+        self._port = free_ports(3)
+        address = f"tcp://127.0.0.1:{self._port}"
+        self._combo = (
+            _Apart(address, workers)
+            if apart
+            else SchedulerClusterCombo(address=address, n_workers=workers, logging_level="WARNING")
+        )
+        self._added: list[Any] = []
+        super().__init__(address, map_takes_tuples=map_takes_tuples, literals_are_nodes=literals_are_nodes)
+
+    def add_host(self) -> None:
+        from scaler import Cluster as Workers
+
+        self._added.append(Workers(self._address, n_workers=1, logging_level="WARNING"))
+        self._added[-1].start()
+
     def scheduler_pid(self) -> int:
         return processes.listener(self._port)
 
@@ -89,7 +106,9 @@ class ScalerCluster(Cluster):
         return str(self._combo.get_monitor_address())
 
     def close(self) -> None:
-        self._client.disconnect()
+        super().close()
+        for workers in self._added:
+            workers.terminate()
         self._combo.shutdown()
 
 

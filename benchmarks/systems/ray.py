@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks.system import Cluster, Graph, System
+
+JOIN_SECONDS = 60.0
+OBJECT_STORE_BYTES_MIN = 80 * 1024 * 1024
 
 
 def _fibonacci(n: int) -> int:
@@ -20,16 +26,21 @@ def _fibonacci(n: int) -> int:
 
 
 class _Ray(Cluster):
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, address: str | None = None) -> None:
+        """`address`: of a cluster that another process has started."""
         import ray
 
         self._ray = ray
         self._workers = workers
         self._remote: dict[Callable[..., Any], Any] = {}
         self._pool: Any = None
+        self._added: list[subprocess.Popen[bytes]] = []
         # Its sockets lie below this folder, and their paths must be short.
-        folder = os.path.join(os.environ["TMPDIR"], "r")
-        ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, _temp_dir=folder)
+        self._folder = os.path.join(os.environ["TMPDIR"], "r")
+        if address is None:
+            ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, _temp_dir=self._folder)
+        else:
+            ray.init(address=address, log_to_driver=False)
 
     def submit(self, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
         remote = self._remote.get(function)
@@ -68,7 +79,30 @@ class _Ray(Cluster):
     def fibonacci(self, n: int) -> int:
         return int(self._ray.get(self.submit(_fibonacci, n)))
 
+    def address(self) -> str:
+        return str(self._ray.get_runtime_context().gcs_address)
+
+    def add_host(self) -> None:
+        # Its own memory for objects is as small as it may be: what is measured here has none.
+        command = [os.path.join(os.path.dirname(sys.executable), "ray"), "start", "--block", "--num-cpus=1"]
+        command += [f"--address={self.address()}", f"--object-store-memory={OBJECT_STORE_BYTES_MIN}"]
+        expected = self._hosts() + 1
+        self._added.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        # One after the other: two that start at once choose the same ports.
+        end = time.monotonic() + JOIN_SECONDS
+        while self._hosts() < expected:
+            if time.monotonic() > end:
+                raise TimeoutError(f"a further host has not joined within {JOIN_SECONDS:g} s")
+            time.sleep(0.1)
+
+    def _hosts(self) -> int:
+        return sum(node["Alive"] for node in self._ray.nodes())
+
     def close(self) -> None:
+        for host in self._added:
+            host.terminate()
+        for host in self._added:
+            host.wait(timeout=30)
         if self._pool is not None:
             self._pool.terminate()
         self._ray.shutdown()
@@ -78,6 +112,9 @@ class Ray(System):
     name = "ray"
     title = "Ray"
     requirements = ("ray",)
+    # Each has workers of its own, and each host half a dozen processes.
+    clients_max = 10
+    hosts_max = 4
     distributions = ("ray",)
     environment = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
     remarks = "maps through ray.util.multiprocessing.Pool, graphs as futures given to futures"
@@ -87,6 +124,9 @@ class Ray(System):
 
     def start(self, workers: int) -> Cluster:
         return _Ray(workers)
+
+    def connect(self, address: str) -> Cluster:
+        return _Ray(0, address)
 
 
 SYSTEM = Ray()

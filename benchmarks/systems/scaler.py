@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from benchmarks.system import Cluster, System
-from benchmarks.systems._scaler_interface import ScalerCluster
+from benchmarks.systems._scaler_interface import ScalerClient, ScalerCluster
 
 
 class Scaler(System):
     name = "scaler"
     title = "Scaler (this)"
     requirements = None
+    client_modules = ("scaler.client.operations",)
+    clients_max = 100
+    hosts_max = 16
     distributions = ("scaler-client", "scaler-scheduler", "scaler-worker", "pyzmq", "pycapnp", "cloudpickle")
 
     def load(self) -> None:
@@ -20,6 +23,9 @@ class Scaler(System):
 
     def start_apart(self, workers: int) -> Cluster:
         return ScalerCluster(workers, apart=True)
+
+    def connect(self, address: str) -> Cluster:
+        return ScalerClient(address)
 
 
 SYSTEM = Scaler()

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from benchmarks.curve import Curve, Point
 from benchmarks.system import Cluster, NotSupported
 from benchmarks.tasks import add, add_keywords, fail, identity
 from benchmarks.workload import Better, Metric, Run, Workload, check, growing
@@ -72,6 +73,18 @@ KINDS: Mapping[str, Callable[[int], Call]] = {
     "scalars": _scalar,
 }
 
+_TITLES = {
+    "plain": "plain call",
+    "keywords": "keyword arguments",
+    "closures": "a new closure each",
+    "lambdas": f"{LAMBDAS} lambdas in turn",
+    "partials": "a new partial each",
+    "arrays": "arrays of 10 integers",
+    "scalars": "numpy scalars",
+    "failures": "tasks that raise",
+    "profiling": "profiling on",
+}
+
 
 class Calls(Workload):
     """Single submits, then all results, one kind of call after the other on the same cluster."""
@@ -79,15 +92,20 @@ class Calls(Workload):
     name = "calls"
     title = "Single submits of tiny tasks by kind of call"
     metrics = (
-        Metric("plain", "plain call", "tasks/s", Better.HIGHER),
-        Metric("keywords", "keyword arguments", "tasks/s", Better.HIGHER, target=RATE_LEAST),
-        Metric("closures", "a new closure each", "tasks/s", Better.HIGHER, target=RATE_LEAST),
-        Metric("lambdas", f"{LAMBDAS} lambdas in turn", "tasks/s", Better.HIGHER, target=RATE_LEAST),
-        Metric("partials", "a new partial each", "tasks/s", Better.HIGHER, target=RATE_LEAST),
-        Metric("arrays", "arrays of 10 integers", "tasks/s", Better.HIGHER, target=RATE_LEAST),
-        Metric("scalars", "numpy scalars", "tasks/s", Better.HIGHER, target=RATE_LEAST),
-        Metric("failures", "tasks that raise", "tasks/s", Better.HIGHER, target=RATE_LEAST),
-        Metric("profiling", "profiling on", "tasks/s", Better.HIGHER, target=RATE_LEAST),
+        Metric("plain", _TITLES["plain"], "tasks/s", Better.HIGHER),
+        *(
+            Metric(name, title, "tasks/s", Better.HIGHER, target=RATE_LEAST)
+            for name, title in _TITLES.items()
+            if name != "plain"
+        ),
+    )
+    curves = (
+        Curve(
+            "Kinds of call, tiny tasks",
+            "kind of call",
+            "tasks/s",
+            tuple(Point(title, name) for name, title in _TITLES.items()),
+        ),
     )
     systems: ClassVar[tuple[str, ...] | None] = ("scaler", "processpool", "ray")
 

@@ -11,13 +11,16 @@ from collections.abc import Iterator, Sequence
 from multiprocessing.synchronize import Barrier, Event
 from typing import TYPE_CHECKING, ClassVar
 
+from benchmarks.curve import Curve, Point
+from benchmarks.system import Cluster, System
 from benchmarks.tasks import identity, sleep
-from benchmarks.workload import Better, Metric, Run, Workload, check
+from benchmarks.workload import Better, Metric, Run, Workload, check, growing
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
 CLIENTS = 100
+COUNTS = (1, 2, 5, 10, 20, 50, CLIENTS)
 WINDOW = 400
 """Tasks that a client which keeps the cluster busy has submitted and not had back."""
 
@@ -28,23 +31,43 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 
 
 class Clients(Workload):
-    """A hundred programs with the same work each, beside one with all of it. Their processes have started before the clock."""
+    """Some programs with the same work each, beside one with all of it. Their processes have started before the clock."""
 
     name = "clients"
-    title = f"x -> x from {CLIENTS} clients at once"
+    title = f"x -> x from 1 to {COUNTS[-1]:,} clients at once"
     metrics = (
-        Metric("tasks_per_s", f"{CLIENTS} clients in all", "tasks/s", Better.HIGHER, target=90_000),
         Metric("of_one", f"{CLIENTS} clients ÷ one", "ratio", Better.HIGHER, target=0.6),
+        *(
+            Metric(f"of_{count}", f"{count:,} client{'s' if count > 1 else ''} in all", "tasks/s", Better.HIGHER)
+            for count in COUNTS
+        ),
     )
-    systems: ClassVar[tuple[str, ...] | None] = ("scaler",)
+    curves = (
+        Curve(
+            "Clients at once",
+            "programs that submit at the same time",
+            "tasks/s in all",
+            tuple(Point(f"{count:,} client{'s' if count > 1 else ''}", f"of_{count}", count) for count in COUNTS),
+        ),
+    )
+    systems: ClassVar[tuple[str, ...] | None] = ("scaler", "ray")
+    limit_s = 300.0
 
     def run(self, run: Run) -> dict[str, float]:
-        tasks = int(20_000 * run.seconds)
+        found: dict[str, float] = {}
+        # Otherwise a hundred processes import everything, one after the other.
+        _CONTEXT.set_forkserver_preload([__name__, type(run.system).__module__, *run.system.client_modules])
         with run.cluster() as cluster:
             address = cluster.address()
-            one = max(_rate(address, 1, tasks) for _ in range(2))
-            many = _rate(address, CLIENTS, tasks)
-        return {"tasks_per_s": many, "of_one": many / one, "one": one}
+            tasks = _enough(cluster, run.seconds / 2)
+            for count in COUNTS:
+                if count <= run.system.clients_max:
+                    found[f"of_{count}"] = statistics.median(
+                        _rate(run.system, address, count, tasks) for _ in range(3 if count < 50 else 1)
+                    )
+        if f"of_{CLIENTS}" in found:
+            found["of_one"] = found[f"of_{CLIENTS}"] / found["of_1"]
+        return found
 
 
 class Lone(Workload):
@@ -77,28 +100,43 @@ class Lone(Workload):
         }
 
 
-def _rate(address: str, clients: int, tasks: int) -> float:
+def _enough(cluster: Cluster, seconds: float) -> int:
+    """Return how many tasks take one client so long."""
+
+    def measure(count: int) -> float:
+        begin = time.monotonic()
+        check(cluster.gather([cluster.submit(identity, number) for number in range(count)]), list(range(count)))
+        return time.monotonic() - begin
+
+    count, taken = growing(measure, first=200, last=100_000, seconds=seconds)
+    return max(int(count * seconds / taken), COUNTS[-1])
+
+
+def _rate(system: System, address: str, clients: int, tasks: int) -> float:
     """Return how many tasks a second so many clients get done together, from the first one's start to the last one's end."""
     barrier = _CONTEXT.Barrier(clients + 1)
     times: multiprocessing.Queue[tuple[float, float]] = _CONTEXT.Queue()
-    each = tasks // clients
-    children = [_CONTEXT.Process(target=_submit_all, args=(address, each, barrier, times)) for _ in range(clients)]
-    with _started(children):
-        barrier.wait(timeout=60)
+    each = max(tasks // clients, 1)
+    arguments = (system, address, each, barrier, times)
+    with _started([_CONTEXT.Process(target=_submit_all, args=arguments) for _ in range(clients)]) as children:
+        barrier.wait(timeout=120)
         found = [times.get(timeout=60) for _ in children]
     return clients * each / (max(end for _, end in found) - min(begin for begin, _ in found))
 
 
-def _submit_all(address: str, tasks: int, barrier: Barrier, times: multiprocessing.Queue[tuple[float, float]]) -> None:
-    from scaler import Client
-
-    with Client(address) as client:
-        check([client.submit(identity, number).result() for number in range(5)], list(range(5)))
-        barrier.wait(timeout=60)
+def _submit_all(
+    system: System, address: str, tasks: int, barrier: Barrier, times: multiprocessing.Queue[tuple[float, float]]
+) -> None:
+    client = system.connect(address)
+    try:
+        check(client.gather([client.submit(identity, number) for number in range(5)]), list(range(5)))
+        barrier.wait(timeout=120)
         begin = time.monotonic()
-        results = [future.result() for future in [client.submit(identity, number) for number in range(tasks)]]
+        results = client.gather([client.submit(identity, number) for number in range(tasks)])
         times.put((begin, time.monotonic()))
         check(results, list(range(tasks)))
+    finally:
+        client.close()
 
 
 @contextlib.contextmanager
@@ -155,11 +193,11 @@ def _round_trips(address: str, seconds: float) -> list[float]:
 
 
 @contextlib.contextmanager
-def _started(children: Sequence[BaseProcess]) -> Iterator[None]:
+def _started(children: Sequence[BaseProcess]) -> Iterator[Sequence[BaseProcess]]:
     for child in children:
         child.start()
     try:
-        yield
+        yield children
         for child in children:
             child.join(timeout=30)
     finally:

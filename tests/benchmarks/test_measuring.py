@@ -10,12 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import processes, registry, report
-from benchmarks.environments import prepare
+from benchmarks import __main__ as command
+from benchmarks import processes, registry, report, runner
+from benchmarks.curve import Curve, Point
+from benchmarks.environments import Environment, prepare
 from benchmarks.results import Results, reached, times_better
 from benchmarks.runner import Sample
+from benchmarks.steps import steepest
+from benchmarks.system import System
 from benchmarks.systems.scaler import SYSTEM as SCALER
-from benchmarks.workload import Better, WrongResult, check, growing, repeated
+from benchmarks.workload import Better, Workload, WrongResult, check, growing, repeated
 from benchmarks.workloads.graphs import chain, tree
 
 
@@ -198,3 +202,104 @@ def test_several_runs_are_shown_as_one_with_their_rounds_one_after_the_other() -
     second.machine = {**second.machine, "cores": 64}
     with pytest.raises(ValueError, match="different machines"):
         Results.joined([first, second])
+
+
+def test_rounds_of_a_workload_are_counted_apart_when_runs_of_others_are_joined() -> None:
+    first, second = results([sample("scaler", 1.0)]), results([sample("scaler", 1.0, workload="map")])
+    whole = Results.joined([first, second])
+    assert [(entry["workload"], entry["round"]) for entry in whole.samples] == [("submit", 1), ("map", 1)]
+
+
+def test_a_step_is_what_the_work_itself_does_not_explain() -> None:
+    sizes = Curve("Echo", "bytes", "values/s", (Point("1 KiB", "a", 1024), Point("4 KiB", "b", 4096)), x_is_work=True)
+    clients = Curve("Clients", "clients", "tasks/s", (Point("1", "a", 1), Point("2", "b", 2), Point("5", "c", 5)))
+    kinds = Curve("Kinds", "kind", "tasks/s", (Point("plain", "a"), Point("keywords", "b"), Point("raising", "c")))
+    ((small, large),) = sizes.pairs()
+    assert sizes.step(small, large, 1000.0, 250.0) == 1.0
+    assert sizes.step(small, large, 1000.0, 125.0) == 2.0
+    one, two = clients.pairs()[0]
+    assert clients.step(one, two, 1000.0, 250.0) == 4.0
+    assert [(before.label, after.label) for before, after in clients.pairs()] == [("1", "2"), ("2", "5")]
+    assert [(before.label, after.label) for before, after in kinds.pairs()] == [
+        ("plain", "keywords"),
+        ("plain", "raising"),
+    ]
+
+
+def measured_curves() -> Results:
+    """Two systems on every curve: ours is flat, but for one size that gets a tenth."""
+    found = results([])
+    for workload in registry.groups()["curves"]:
+        for system in ("scaler", "processpool"):
+            metrics = {point.metric: 1000.0 for curve in workload.curves for point in curve.points}
+            metrics |= {"submit_64": 100.0} if workload.name == "sizes" and system == "scaler" else {}
+            found.samples.append(sample(system, 0, workload=workload.name) | {"metrics": metrics})
+    return found
+
+
+def test_the_steepest_step_of_all_curves_comes_first_with_that_of_the_peers() -> None:
+    found = measured_curves()
+    steps = steepest(found, registry.workloads(), "scaler")
+    assert (steps[0].before.label, steps[0].after.label) == ("47 KiB", "64 KiB")
+    assert steps[0].size("scaler") == pytest.approx(10 * 47 / 64)
+    assert steps[0].size("processpool") == pytest.approx(47 / 64)
+    assert steps[0].size("ray") is None
+    head, rows = report.step_rows(found, registry.workloads())
+    assert head[-2:] == ["step", "Processpool"]
+    assert rows[0] == ["Echo of bytes, single submits", "47 KiB", "64 KiB", "values/s", "1,000", "100", "7.34", "0.734"]
+    assert len(rows) == report.STEPS_SHOWN
+    assert " | ".join(rows[0]) in report.markdown(found, registry.workloads())
+    assert report.STEPS_TITLE in report.text(found, registry.workloads())
+
+
+def test_without_curves_there_is_no_table_of_steps() -> None:
+    assert report.STEPS_TITLE not in report.text(results([sample("scaler", 1.0)]), registry.workloads())
+
+
+def test_curves_are_drawn_for_light_and_for_dark_pages(tmp_path: Path) -> None:
+    plots = pytest.importorskip("benchmarks.plots", reason="matplotlib is in the bench group only")
+    drawn = plots.draw(measured_curves(), registry.workloads(), tmp_path)
+    assert [path.name for path in drawn] == [
+        "benchmark-curves.svg",
+        "benchmark-curves.png",
+        "benchmark-curves-dark.svg",
+        "benchmark-curves-dark.png",
+    ]
+    light, dark = (tmp_path / f"benchmark-curves{suffix}.svg" for suffix in ("", "-dark"))
+    for picture in (light, dark):
+        text = picture.read_text(encoding="utf-8")
+        for workload in registry.groups()["curves"]:
+            for curve in workload.curves:
+                assert f"{curve.title}, {curve.unit}" in text
+    assert light.read_text(encoding="utf-8") != dark.read_text(encoding="utf-8")
+
+
+def test_every_point_of_a_curve_is_a_metric_of_its_workload() -> None:
+    curves = registry.groups()["curves"]
+    assert [workload.name for workload in curves] == ["sizes", "durations", "clients", "agents", "calls"]
+    for workload in curves:
+        names = {metric.name for metric in workload.metrics}
+        for curve in workload.curves:
+            assert {point.metric for point in curve.points} <= names
+
+
+def test_one_name_stands_for_all_curves_and_wrong_names_are_told_which_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+
+    def run(workloads: list[Workload], systems: list[System], *_: object) -> list[Sample]:
+        asked.append([workload.name for workload in workloads])
+        asked.append([system.name for system in systems])
+        return []
+
+    def prepared(*_: object, **__: object) -> Environment:
+        return Environment(Path(sys.executable), {})
+
+    monkeypatch.setattr(runner, "run", run)
+    monkeypatch.setattr(command, "prepare", prepared)
+    assert command.main(["--workload", "curves", "--output", str(tmp_path / "results.json")]) == 0
+    # Systems that none of these workloads is for are not even installed.
+    assert asked == [["sizes", "durations", "clients", "agents", "calls"], ["scaler", "processpool", "ray"]]
+    with pytest.raises(SystemExit, match=r"there is agents, .*curves"):
+        command.main(["--workload", "curve"])
