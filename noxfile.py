@@ -114,6 +114,14 @@ def sim(session: nox.Session) -> None:
 
 
 @nox.session
+def dask(session: nox.Session) -> None:
+    """The tests that come with Dask on a local cluster, and what fails there on Dask's processes: nox -s dask -- dask.bag."""
+    install_workspace(session, "test")
+    session.install("scipy")
+    session.run("python", "-m", "tests.with_dask.compare", *session.posargs)
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """A real job on real data: local cluster, progress, the answer, the time against one process, a picture."""
     install_workspace(session, "demo")

@@ -132,8 +132,8 @@ class GraphPlan:
         if any(vars(base).get("__module__") == _DASK_MODULE for base in kind.__mro__):
             where = path_to(computation, lambda part: part is value)
             raise _UnknownComputationError(
-                f"{where} is a {shown_type(value)}: Dask's task objects are not understood, write it as a tuple of a "
-                "callable and its arguments, as a key, or as plain data"
+                f"{where} is a {shown_type(value)}: Dask's task objects are not understood here: compute the graph with "
+                "scaler.dask.get(client), or write it as a tuple of a callable and its arguments, as a key, or as plain data"
             )
         self._checked_types.add(id(kind))
 

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 _MODULE = "scaler_worker.processor"
 
+HASH_SEED = {"PYTHONHASHSEED": "1"}
+"""Equal texts have equal hashes on all hosts, so that tasks may divide data by hash. An agent's environment may say otherwise."""
+
 TEMPLATE_END_SECONDS = 5.0
 """How long the template may take to kill processors and clean up."""
 
@@ -40,7 +43,7 @@ class TemplateProcess:
         with theirs:
             process = subprocess.Popen(
                 service_command(_MODULE, [str(theirs.fileno())]),
-                env=self.environment.filtered(service_environment(_MODULE)),
+                env={**HASH_SEED, **self.environment.filtered(service_environment(_MODULE))},
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 # Out of reach of signals for the terminal's foreground group: the agent ends its processors in order.

@@ -1,0 +1,31 @@
+"""How a program has Dask compute on a cluster."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+import dask
+
+from scaler.client.client import Client
+from scaler.dask.computation import Computation
+
+
+def get(client: Client) -> Computation:
+    """Return a Dask scheduler function, `get(graph, keys)`, that computes on the cluster of `client`.
+
+    It is what Dask takes as `scheduler=`. Results come back to this process; what tasks pass on to each other does not.
+    """
+    return Computation(client)
+
+
+def scheduler(client: Client) -> AbstractContextManager[object]:
+    """Return a context in which Dask computes on the cluster of `client`, in all threads: `with scaler.dask.scheduler(client):`.
+
+    Data is shuffled by tasks there, unless Dask's configuration names another method: by default Dask would write it to a disk,
+    which workers on several hosts do not share.
+    """
+    method = dask.config.get("dataframe.shuffle.method", None) or "tasks"
+    context: AbstractContextManager[object] = dask.config.set(
+        {"scheduler": get(client), "dataframe.shuffle.method": method}
+    )
+    return context

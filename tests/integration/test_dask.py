@@ -1,0 +1,174 @@
+"""Dask's collections on a cluster: arrays, bags, dataframes, delayed functions; Dask's errors, names and callbacks."""
+
+from __future__ import annotations
+
+import operator
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from scaler import Client, errors
+
+dask = pytest.importorskip("dask")
+
+import dask.array as da  # noqa: E402
+import dask.bag as db  # noqa: E402
+import dask.dataframe as dd  # noqa: E402
+import numpy as np  # noqa: E402
+import pandas as pd  # noqa: E402
+from dask._task_spec import Alias, DataNode, Task, TaskRef  # noqa: E402
+from dask.callbacks import Callback  # noqa: E402
+from dask.diagnostics import ProgressBar  # noqa: E402
+
+import scaler.dask  # noqa: E402
+
+
+@pytest.fixture
+def get(address: str) -> Iterator[Any]:
+    with Client(address) as client:
+        yield scaler.dask.get(client)
+
+
+@pytest.fixture
+def on_cluster(address: str) -> Iterator[None]:
+    with Client(address) as client, scaler.dask.scheduler(client):
+        yield
+
+
+def inc(value: int) -> int:
+    return value + 1
+
+
+def divide(value: int) -> float:
+    return 1 / value
+
+
+@pytest.mark.usefixtures("on_cluster")
+class TestCollections:
+    def test_an_array(self) -> None:
+        numbers = np.arange(10_000).reshape(100, 100)
+        array = da.from_array(numbers, chunks=(30, 40))
+        result = (array @ array.T).rechunk((50, 25)).sum(axis=0).compute()
+        assert np.array_equal(result, (numbers @ numbers.T).sum(axis=0))
+
+    def test_arrays_whose_pieces_are_objects_in_storage(self) -> None:
+        array = da.ones((1000, 1000), chunks=(500, 500))
+        assert (array + array.T).sum().compute() == 2e6
+
+    def test_a_bag(self) -> None:
+        bag = db.from_sequence(range(100), npartitions=7).map(lambda value: value % 3)
+        assert sorted(bag.frequencies().compute()) == [(0, 34), (1, 33), (2, 33)]
+
+    def test_a_bag_that_is_divided_by_hash(self) -> None:
+        words = db.from_sequence(["a", "b", "c", "a"] * 50, npartitions=8)
+        groups = {key: len(values) for key, values in words.groupby(str).compute()}
+        assert groups == {"a": 100, "b": 50, "c": 50}
+
+    def test_a_dataframe(self) -> None:
+        whole = pd.DataFrame({"key": list("abcd") * 100, "value": range(400)})
+        frame = dd.from_pandas(whole, npartitions=5)
+        assert frame.groupby("key").value.mean().compute().sort_index().equals(whole.groupby("key").value.mean())
+        merged = frame.merge(frame, on="key", how="inner").shuffle("value_x")
+        assert len(merged.compute()) == 4 * 100 * 100
+
+    def test_delayed_functions(self) -> None:
+        total = dask.delayed(sum)([dask.delayed(inc)(number) for number in range(50)])
+        one, other = dask.compute(total, {"inside": dask.delayed(inc)(1)})
+        assert (one, other) == (1275, {"inside": 2})
+
+    def test_persisted_collections(self) -> None:
+        array = da.arange(100, chunks=10).persist()
+        assert array.sum().compute() == 4950
+
+    def test_an_error_is_raised_as_it_is(self) -> None:
+        with pytest.raises(ZeroDivisionError):
+            dask.delayed(sum)([dask.delayed(divide)(0), dask.delayed(inc)(1)]).compute()
+
+
+class TestGraphs:
+    def test_keys_of_all_kinds_in_nested_lists(self, get: Any) -> None:
+        graph = {"a": 1, ("b", 0): (sum, ["a", "a"]), b"c": ("b", 0), 7: (inc, "a")}
+        assert get(graph, ["a", [("b", 0), [b"c"]], 7]) == (1, (2, (2,)), 2)
+        assert get(graph, 7) == 2
+        assert get(graph, []) == ()
+
+    def test_task_objects(self, get: Any) -> None:
+        graph = {
+            "data": DataNode("data", "sum"),
+            "name": Alias("name", "data"),
+            "sum": Task("sum", operator.add, TaskRef("name"), "data"),
+            "again": Alias("again", "sum"),
+        }
+        # Texts that are keys too are data where Dask says so.
+        assert get(graph, ["again", "sum", "name", "data", "again"]) == ("sumdata", "sumdata", "sum", "sum", "sumdata")
+
+    def test_what_is_not_in_the_graph(self, get: Any) -> None:
+        with pytest.raises(errors.GraphKeyError, match="key 'b' is not in the graph"):
+            get({"a": 1}, ["a", "b"])
+        with pytest.raises(errors.GraphKeyError, match="'a' needs key 'b', which is not in the graph"):
+            get({"a": Task("a", inc, TaskRef("b"))}, "a")
+
+    def test_nodes_that_need_each_other(self, get: Any) -> None:
+        with pytest.raises(errors.GraphCycleError):
+            get({"a": Task("a", inc, TaskRef("b")), "b": Task("b", inc, TaskRef("a"))}, "a")
+        with pytest.raises(errors.GraphCycleError):
+            get({"a": Alias("a", "b"), "b": Alias("b", "a")}, "a")
+
+    def test_a_graph_inside_a_task(self, address: str) -> None:
+        def inside() -> int:
+            with Client(address) as client:
+                return int(scaler.dask.get(client)({"a": (inc, 1)}, "a"))
+
+        with Client(address) as client:
+            assert client.submit(inside).result(30) == 2
+
+    def test_what_is_left_is_cancelled_when_a_task_fails(self, get: Any) -> None:
+        graph = {("late", number): (inc, (divide, "zero")) for number in range(100)} | {"zero": 0}
+        with pytest.raises(ZeroDivisionError):
+            get(graph, list(graph))
+        assert get({"a": (inc, 1)}, "a") == 2
+
+
+class Noted(Callback):  # type: ignore[misc]
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[Any, ...]] = []
+
+    def _start(self, dsk: Any) -> None:
+        self.told.append(("start", len(dsk)))
+
+    def _start_state(self, dsk: Any, state: Any) -> None:
+        self.told.append(("state", len(state["waiting"])))
+
+    def _pretask(self, key: Any, dsk: Any, state: Any) -> None:
+        self.told.append(("begin", key))
+
+    def _posttask(self, key: Any, result: Any, dsk: Any, state: Any, worker_id: Any) -> None:
+        self.told.append(("end", key, result))
+
+    def _finish(self, dsk: Any, state: Any, errored: bool) -> None:
+        self.told.append(("finish", len(state["finished"]), errored))
+
+
+class TestCallbacks:
+    def test_they_are_told_of_every_task_and_see_its_value(self, get: Any) -> None:
+        with Noted() as noted:
+            assert get({"a": 1, "b": (inc, "a"), "c": (inc, "b")}, "c") == 3
+        assert noted.told[:2] == [("start", 3), ("state", 2)]
+        assert sorted(noted.told[2:-1]) == [("begin", "b"), ("begin", "c"), ("end", "b", 2), ("end", "c", 3)]
+        assert noted.told[-1] == ("finish", 2, False)
+
+    def test_they_are_told_of_a_failure(self, get: Any) -> None:
+        with Noted() as noted, pytest.raises(ZeroDivisionError):
+            get({"a": (divide, 0)}, "a")
+        assert noted.told[-1] == ("finish", 0, True)
+
+    def test_the_progress_bar(self, get: Any, capsys: pytest.CaptureFixture[str]) -> None:
+        threads = threading.active_count()
+        with ProgressBar():
+            assert da.ones(1000, chunks=10).sum().compute(scheduler=get) == 1000
+        assert "100% Completed" in capsys.readouterr().out
+        assert threading.active_count() <= threads
