@@ -126,8 +126,9 @@ def test_point_7_limits_do_what_they_say(deployment: Deployment, tmp_path: Path)
         # A client that vanishes without a word.
         try:
             lost = Client(scheduler.address)
-            lost.send_object(os.urandom(40_000_000))
+            kept = lost.send_object(os.urandom(40_000_000))
             time.sleep(60)  # sleeps: it is killed meanwhile
+            del kept
         finally:
             os._exit(0)
     try:

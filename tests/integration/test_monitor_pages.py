@@ -53,7 +53,7 @@ def busy(deployment: Deployment) -> Iterator[tuple[Service, str]]:
     base = str(ui.addresses["webui"]).replace("tcp", "http")
     wait_for("scaler_ui hears the scheduler", lambda: overview(base)["connection"] == "live")
     client = deployment.client(scheduler)
-    client.send_object(b"quotes" * 400_000, name="quotes")
+    quotes = client.send_object(b"quotes" * 400_000, name="quotes")
     with pytest.raises(LookupError):
         client.map(load_quotes, ["ABC", "XYZ"])
     ends = time.monotonic() + LOAD_SECONDS
@@ -66,6 +66,7 @@ def busy(deployment: Deployment) -> Iterator[tuple[Service, str]]:
     graph: dict[str, Any] = {f"leaf{n}": (load_quotes, "ABC") for n in range(400)}
     client.get(graph, list(graph), block=False)
     yield scheduler, base
+    quotes.release()
     client.clear()
 
 
@@ -128,7 +129,7 @@ def test_the_pages_say_what_the_test_has_counted(deployment: Deployment) -> None
     base = str(ui.addresses["webui"]).replace("tcp", "http")
     wait_for("scaler_ui hears the scheduler", lambda: overview(base)["connection"] == "live")
     client = deployment.client(scheduler)
-    client.send_object(b"q" * OBJECT_BYTES, name="quotes")
+    quotes = client.send_object(b"q" * OBJECT_BYTES, name="quotes")
     ended = [client.submit(load_quotes, "XYZ" if number < BAD else "ABC") for number in range(GOOD + BAD)]
     failed = sum(future.exception(60) is not None for future in ended)
     assert failed == BAD
@@ -173,6 +174,7 @@ def test_the_pages_say_what_the_test_has_counted(deployment: Deployment) -> None
         visit.open("tasks")
         wait_for_text("main", f"{good + BAD + CANCELED}")
         visit.close()
+    quotes.release()
 
 
 def test_a_page_finds_the_scheduler_that_comes_after_a_killed_one(deployment: Deployment) -> None:

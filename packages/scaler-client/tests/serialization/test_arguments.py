@@ -51,6 +51,9 @@ class Storage:
     def resolve(self, reference: ObjectReference) -> bytes:
         return reference.object_id
 
+    def hold_inner(self, references: Sequence[ObjectReference]) -> tuple[bytes, ...]:
+        return tuple(reference.object_id for reference in references)
+
     def release(self, object_ids: Sequence[bytes]) -> None:
         self.released += object_ids
 
@@ -277,6 +280,18 @@ def test_a_function_at_fault(packer: Packer) -> None:
         packer.function(lambda: lock)
     with pytest.raises(TypeError, match="3 is not callable"):
         packer.function(3)
+
+
+@pytest.mark.parametrize("serializer", [None, Upside])
+def test_references_inside_values_are_objects_too(storage: Storage, serializer: Any) -> None:
+    packer = Packer(storage, serializer)
+    reference = ObjectReference(b"inside of others", b"somebody's client")
+    pickled = packer.function(functools.partial(give_back, reference))
+    assert pickled.objects == (reference.object_id,)
+    for args in ([reference],), ({"a": (reference,)},), (bytes(300_000), [reference]):
+        assert packer.call(give_back, args, {}).objects[-1] == reference.object_id
+    assert packer.call(give_back, ([1, 2],), {}).objects == ()
+    assert packer.chunk(give_back, False, [[reference], [2]]).objects == (reference.object_id,)
 
 
 def test_a_function_with_a_large_closure_is_an_object(storage: Storage, packer: Packer) -> None:

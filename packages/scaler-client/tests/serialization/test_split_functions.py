@@ -31,6 +31,9 @@ class NoObjects:
     def resolve(self, reference: Any) -> bytes:
         raise AssertionError("nothing here is a reference")
 
+    def hold_inner(self, references: Sequence[Any]) -> tuple[bytes, ...]:
+        raise AssertionError("nothing here is a reference")
+
     def release(self, object_ids: Sequence[bytes]) -> None:
         assert not object_ids
 

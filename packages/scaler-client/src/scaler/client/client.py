@@ -156,6 +156,9 @@ class Client:
     def send_object(self, obj: Any, name: str | None = None) -> ObjectReference:
         """Store `obj` once, for many tasks: the reference stands for it as an argument, an item or a graph's node.
 
+        The object lives as long as a reference to it, or an unfinished task that needs it: keep the reference while you use
+        it. `reference.release()`, or leaving `with client.send_object(obj) as reference:`, ends it early.
+
         `name` is for people, 1,000 bytes at most. The object travels on after this returns: should storage refuse it, the
         tasks that use it fail with ObjectStorageException.
 

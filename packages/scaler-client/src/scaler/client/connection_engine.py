@@ -183,7 +183,7 @@ class ConnectionEngine(Engine):
 
     def next_deadline(self) -> float:
         """See `LinkOwner`."""
-        return self._last_deadline
+        return self.objects.look_before(self._last_deadline)
 
     def on_end(self, error: BaseException | None) -> None:
         """However the thread ends, nothing stays silent."""

@@ -16,12 +16,14 @@ from __future__ import annotations
 import logging
 import operator
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, RUNNING
 from contextlib import AbstractContextManager
+from functools import partial
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -436,6 +438,11 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
         """It was answered (see `answer_futures`): tell everybody who is to hear of it."""
         self._tell()
 
+    def hold_until_restored(self, objects: Sequence[bytes]) -> None:
+        """Refer to these uses of objects until its value is restored, which may have references to them, or it is gone."""
+        # In place of the method, so that futures without them know nothing of it.
+        self.__dict__["_restore"] = partial(_restore_and_let_go, weakref.ref(self), objects)
+
     # --- internal
 
     def _seen_state(self) -> str:
@@ -539,6 +546,15 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
         outcome: tuple[Any, BaseException | None] = self.__dict__.setdefault("_outcome", restored)
         self._payload = None
         return outcome
+
+
+def _restore_and_let_go(reference: weakref.ref[ScalerFuture], _objects: Sequence[bytes]) -> Any:
+    """Stands in for `ScalerFuture._restore` of a future that refers to these uses of objects."""
+    future = reference()
+    assert future is not None
+    outcome = ScalerFuture._restore(future)
+    future.__dict__.pop("_restore", None)
+    return outcome
 
 
 class ProfilingInfo:

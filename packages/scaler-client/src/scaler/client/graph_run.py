@@ -9,7 +9,8 @@ from typing import Any
 
 from scaler.client.engine import Engine
 from scaler.client.future import ScalerFuture
-from scaler.client.object_reference import ObjectReference
+from scaler.client.object_reference import InnerReferences, ObjectReference
+from scaler.client.object_uses import take_out_inner
 from scaler.core.graph import NO_KEY, GraphPlan, RowInputs, is_task
 from scaler.core.tasks import FUNCTIONS_MAX, TaskGroup
 from scaler.errors import GraphError, SerializationError
@@ -68,9 +69,12 @@ def submit_graph(
                 future = by_row.get(row) or by_row.setdefault(row, make_future())
             futures[key] = future
         if by_row:
+            if encoder.inner:
+                for future in by_row.values():
+                    future.hold_until_restored(encoder.inner)
             engine.tasks.submit_graph(encoder.message(group, list(by_row), carried), list(by_row.values()))
     except BaseException:
-        engine.objects.release(encoder.objects)
+        engine.objects.release((*encoder.objects, *encoder.inner))
         raise
     return futures
 
@@ -83,6 +87,8 @@ class _Encoder:
 
     def __init__(self, engine: Engine, packer: Packer, plan: GraphPlan, graph: Mapping[Any, Any]) -> None:
         self.objects: list[bytes] = []
+        self.inner: tuple[bytes, ...] = ()
+        """Objects whose references are inside values of the graph."""
         self._engine = engine
         self._packer = packer
         self._plan = plan
@@ -125,9 +131,13 @@ class _Encoder:
                 raise TypeError(f"node {shown(key)}: {error}") from None
         try:
             if any(map(self._plan.names_something, arguments)):
-                positional = [
-                    self._argument(function, position, value, inputs, named) for position, value in enumerate(arguments)
-                ]
+                with InnerReferences() as references:
+                    positional = [
+                        self._argument(function, position, value, inputs, named)
+                        for position, value in enumerate(arguments)
+                    ]
+                if references:
+                    self.inner += self._engine.objects.hold_inner(references)
                 what = f"the list of the arguments of {name_of(function)}"
                 packed = self._packer.framed(frame_arguments(positional, {}), named, what)
             else:
@@ -138,7 +148,7 @@ class _Encoder:
         except BaseException:
             self.objects += named
             raise
-        self.objects += packed.objects
+        self._add(packed.objects)
         self._function_indexes.append(function_index)
         row = len(self._payloads)
         self._object_positions.extend([row] * (len(self.objects) - len(self._object_positions)))
@@ -180,7 +190,7 @@ class _Encoder:
         if index is not None:
             return index
         pickled = self._packer.function(function)
-        self.objects += pickled.objects
+        self._add(pickled.objects)
         index = self._functions.get(pickled.function_id)
         if index is None:
             index = self._functions[pickled.function_id] = len(self._functions)
@@ -190,6 +200,12 @@ class _Encoder:
             self._engine.tasks.define(pickled)
         self._index_by_identity[id(function)] = index
         return index
+
+    def _add(self, objects: Sequence[bytes]) -> None:
+        if objects:
+            named, inner = take_out_inner(objects)
+            self.objects += named
+            self.inner += inner
 
     def message(self, group: TaskGroup, wanted: list[int], carried: Carried) -> m.GraphSubmit:
         """Return the message, complete but for its first number."""

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from scaler.client.engine import Engine
+from scaler.client.object_uses import take_out_inner
 from scaler.client.sleepers import Sleepers
 from scaler.core.chunking import ChunkPlanner
 from scaler.core.effects import Payload
@@ -33,14 +34,16 @@ class _Answer(NamedTuple):
 class _Chunk:
     """One task of the map; the engine tells it its answer."""
 
-    __slots__ = ("answer", "error", "items", "number", "position", "run", "sent_at")
+    __slots__ = ("answer", "error", "inner", "items", "number", "position", "run", "sent_at")
 
-    def __init__(self, run: MapRun, position: int, items: int, sent_at: float) -> None:
+    def __init__(self, run: MapRun, position: int, items: int, sent_at: float, inner: tuple[bytes, ...]) -> None:
         self.run = run
         self.position = position
         self.items = items
         self.sent_at = sent_at
         self.number = 0
+        self.inner = inner
+        """See `ScalerFuture.hold_until_restored`."""
         self.answer: _Answer | None = None
         self.error: ScalerError | None = None
 
@@ -155,7 +158,8 @@ class MapRun:
             raise
         if not self._chunks:
             self._check_first(items[0], function, packed.objects)
-        chunk = _Chunk(self, len(self._chunks), len(items), time.monotonic())
+        objects, inner = take_out_inner((*packed.objects, *function.objects))
+        chunk = _Chunk(self, len(self._chunks), len(items), time.monotonic(), inner)
         self._chunks.append(chunk)
         self._submitted += len(items)
         planner.on_sent(len(items), max(len(packed.payload), packed.stored_bytes))
@@ -163,7 +167,7 @@ class MapRun:
             self._group,
             function,
             packed.payload,
-            (*packed.objects, *function.objects),
+            objects,
             chunk,
             self._carried,
         )

@@ -166,7 +166,7 @@ class NestedEngine(Engine):
         """Do all that is to be done now; return when to come back."""
         deadline = self._tick()
         self._perform_later()
-        return deadline
+        return self.objects.look_before(deadline)
 
     def _on_time(self) -> None:
         """Nobody may be waiting in the engine: a task can wait for its futures in any way it likes."""

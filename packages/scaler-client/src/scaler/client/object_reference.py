@@ -1,16 +1,66 @@
-"""What stands for an object that was sent to object storage by itself."""
+"""What stands for an object that was sent to object storage by itself, and how long that object lives.
+
+An object is stored for as long as a reference to it exists in its client's process, or a task needs it. A reference's share in
+that is an object of Python's (see `object_uses`), which ends with the reference: nothing has to run in `__del__`, which may come
+anywhere.
+
+A pickle cannot be counted, because nobody knows when it is gone. Where a pickle is made for a task of the same client, the task
+keeps the object (`InnerReferences`). Any other pickle of a reference keeps the object by itself, until it is loaded in the
+same process.
+"""
 
 from __future__ import annotations
 
+import threading
+import weakref
 from dataclasses import dataclass
+from typing import Any, Protocol, Self
+
+from scaler.client.object_uses import ObjectUse
+
+RELEASED_TICKET = -1
+"""In a pickle: its reference was released."""
+
+
+class ReferenceKeeper(Protocol):
+    """The client's part that counts references to its objects. All of it may be called anywhere, at any time."""
+
+    def share_in(self, object_id: bytes, ticket: int) -> ObjectUse | None:
+        """Return a share in an object, for a new reference; it counts if the object is still referred to then.
+
+        `ticket`: of the pickle that the reference comes from, 0 for none. None where nothing is counted any more.
+        """
+
+    def ticket_for(self, reference: ObjectReference) -> int:
+        """A pickle of `reference` is made that nobody counts: keep its object, and return the pickle's ticket."""
+
+    def look_soon(self) -> None:
+        """A reference was released on purpose: see to it at once."""
+
+
+keepers: weakref.WeakValueDictionary[bytes, ReferenceKeeper] = weakref.WeakValueDictionary()
+"""Of the clients of this process, by identity."""
+
+
+class _Share:
+    """What a reference has beside its fields, which tell which object it names."""
+
+    __slots__ = ("__weakref__", "_is_released", "_share")
+
+    _is_released: bool
+    _share: ObjectUse | None
 
 
 @dataclass(frozen=True, slots=True)
-class ObjectReference:
+class ObjectReference(_Share):
     """An object in storage; made by `Client.send_object`.
 
-    Passed as an argument of a task, an item of `map` or a node of a graph, it stands for the object. It can be pickled, and
-    is valid until its client calls `clear` or disconnects.
+    Passed as an argument of a task, an item of `map` or a node of a graph, it stands for the object. Inside other values it
+    travels as what it is. It is valid until its client calls `clear` or disconnects.
+
+    The object is freed when its last reference is gone and no unfinished task needs it. Copies, also pickled and unpickled
+    ones, are references of their own. `release` ends one early, and so does leaving a `with` block. A pickle that is not part of
+    a task keeps the object until it is loaded in the same process for the first time, or the client calls `clear` or disconnects.
     """
 
     object_id: bytes
@@ -20,3 +70,113 @@ class ObjectReference:
     name: str = ""
     """For people."""
     size_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        keeper = keepers.get(self.owner)
+        object.__setattr__(self, "_is_released", False)
+        object.__setattr__(self, "_share", None if keeper is None else keeper.share_in(self.object_id, 0))
+
+    def release(self) -> None:
+        """Give the object up: this reference is not valid any more, and does not keep the object. Idempotent.
+
+        Tasks submitted before still get it. Using the reference afterwards raises MissingObjects.
+        """
+        object.__setattr__(self, "_is_released", True)
+        object.__setattr__(self, "_share", None)
+        keeper = keepers.get(self.owner)
+        if keeper is not None:
+            keeper.look_soon()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def __copy__(self) -> ObjectReference:
+        copied = ObjectReference(self.object_id, self.owner, self.name, self.size_bytes)
+        if self._is_released:
+            copied.release()
+        return copied
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> ObjectReference:
+        return self.__copy__()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        fields = (self.object_id, self.owner, self.name, self.size_bytes)
+        inner = _inner_here()
+        if inner is not None:
+            inner.references.append(self)
+            return ObjectReference, fields
+        if self._is_released:
+            return _unpickled, (*fields, RELEASED_TICKET)
+        keeper = keepers.get(self.owner)
+        ticket = 0 if keeper is None else keeper.ticket_for(self)
+        return (_unpickled, (*fields, ticket)) if ticket else (ObjectReference, fields)
+
+    @property
+    def is_released(self) -> bool:
+        """Whether `release` was called, or its `with` block was left."""
+        return self._is_released
+
+    @property
+    def share(self) -> ObjectUse | None:
+        """Its share in the object. None where it was released, or is another process's."""
+        return self._share
+
+    @classmethod
+    def with_share(cls, share: ObjectUse, owner: bytes, name: str, size_bytes: int) -> ObjectReference:
+        """Return a reference that has this share in its object, which the caller counts."""
+        reference = object.__new__(cls)
+        # The fields of a reference never change.
+        for field, value in zip(_FIELDS, (share.object_id, owner, name, size_bytes), strict=True):
+            object.__setattr__(reference, field, value)
+        object.__setattr__(reference, "_is_released", False)
+        object.__setattr__(reference, "_share", share)
+        return reference
+
+
+_FIELDS = ("object_id", "owner", "name", "size_bytes")
+
+
+def _unpickled(object_id: bytes, owner: bytes, name: str, size_bytes: int, ticket: int) -> ObjectReference:
+    """Return a reference from a pickle with a ticket, or of a released one."""
+    keeper = keepers.get(owner)
+    share = keeper.share_in(object_id, ticket) if keeper is not None and ticket != RELEASED_TICKET else None
+    reference = ObjectReference.with_share(share or ObjectUse(object_id), owner, name, size_bytes)
+    if ticket == RELEASED_TICKET:
+        reference.release()
+    return reference
+
+
+class InnerReferences:
+    """Notes which references the current thread pickles while this is entered: the task that they are for keeps their objects.
+
+    Should an interrupt keep it from being left, it ends when nobody refers to it any more.
+    """
+
+    __slots__ = ("__weakref__", "_outer", "references")
+
+    def __init__(self) -> None:
+        self.references: list[ObjectReference] = []
+        self._outer: weakref.ref[InnerReferences] | None = None
+
+    def __enter__(self) -> list[ObjectReference]:
+        self._outer = _thread.inner
+        _thread.inner = weakref.ref(self)
+        return self.references
+
+    def __exit__(self, *_: object) -> None:
+        _thread.inner = self._outer
+
+
+class _Thread(threading.local):
+    inner: weakref.ref[InnerReferences] | None = None
+
+
+_thread = _Thread()
+
+
+def _inner_here() -> InnerReferences | None:
+    inner = _thread.inner
+    return None if inner is None else inner()

@@ -34,6 +34,16 @@ class HeldObject(bytes):
         return held
 
 
+class InnerObject(HeldObject):
+    """Of an object whose reference travels inside a value: it must exist, and whoever runs the task needs no copy of it."""
+
+
+def take_out_inner(objects: Sequence[bytes]) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+    """Return the objects that a task names, and those whose references are inside its values."""
+    inner = tuple([one for one in objects if type(one) is InnerObject])
+    return (tuple([one for one in objects if type(one) is not InnerObject]), inner) if inner else (tuple(objects), ())
+
+
 class UsesByReference:
     """The uses that are counted and that no task has taken over. Used by one thread, the owner's."""
 

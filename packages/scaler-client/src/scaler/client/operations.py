@@ -8,8 +8,8 @@ from __future__ import annotations
 import operator
 import os
 import socket
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from scaler import errors
@@ -28,7 +28,9 @@ from scaler.client.graph_run import submit_graph
 from scaler.client.map_run import MapRun
 from scaler.client.nested_engine import NestedEngine
 from scaler.client.object_reference import ObjectReference
+from scaler.client.object_uses import take_out_inner
 from scaler.client.progress import ProgressBar
+from scaler.client.reference_table import ReferenceGroup
 from scaler.client.seconds import checked_seconds
 from scaler.client.security import read_keys
 from scaler.core import effects
@@ -106,8 +108,8 @@ class Operations:
         self._flags = (m.TaskFlag.PROFILE if profiling else 0) | (m.TaskFlag.STREAM_OUTPUT if stream_output else 0)
         self._groups: dict[tuple[int, int, m.Capabilities], TaskGroup] = {}
         self._plain_group = self._group(m.TaskKind.CALL, ())
-        self._references: deque[bytes] = deque()
-        """Objects of this client's references, one for each."""
+        self._references = ReferenceGroup()
+        """This client's references."""
         self._closed: errors.ScalerError | None = None
         self._has_left = False
 
@@ -156,9 +158,11 @@ class Operations:
         except BaseException:
             engine.objects.release(objects)
             raise
-        if packed.objects:
-            objects = (*packed.objects, *objects)
         future = ScalerFuture(client)
+        if packed.objects or objects:
+            objects, inner = take_out_inner((*packed.objects, *objects))
+            if inner:
+                future.hold_until_restored(inner)
         try:
             engine.tasks.submit(group, function, packed.payload, objects, future, carried)
         except BaseException:
@@ -269,7 +273,8 @@ class Operations:
         """See `Client.clear`."""
         self.require_open()
         self._end_futures(client, errors.ClientCancelledException("the client was cleared"))
-        self.engine.objects.drop_references(self._references)
+        # Once this returns, none is valid.
+        self.engine.ask(partial(self.engine.objects.drop_references, self._references))
 
     def disconnect(self, client: FutureSource) -> None:
         """See `Client.disconnect`."""
@@ -337,7 +342,7 @@ class Operations:
         else:
             # Other clients of this process share the engine.
             self._end_futures(client, self._closed)
-            self.engine.objects.drop_references(self._references)
+            self.engine.steps.do(partial(self.engine.objects.drop_references, self._references))
         self._has_left = True
 
     def _end_futures(self, client: FutureSource, error: errors.ScalerError) -> None:

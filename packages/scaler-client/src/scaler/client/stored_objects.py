@@ -6,10 +6,11 @@ the link to object storage (`object_channel`), which is made when the first obje
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
+import time
 import weakref
-from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 from scaler import errors
 from scaler.client.core_owner import CoreOwner
 from scaler.client.object_channel import ObjectChannel
-from scaler.client.object_reference import ObjectReference
-from scaler.client.object_uses import HeldObject, ObjectUse, UsesByReference
+from scaler.client.object_reference import InnerReferences, ObjectReference, keepers
+from scaler.client.object_uses import HeldObject, InnerObject, ObjectUse, UsesByReference, take_out_inner
+from scaler.client.reference_table import FOR_GOOD, ReferenceGroup, ReferenceTable
 from scaler.client.snapshots import Buffer, Key, Snapshot, Snapshots, flat, key_of
 from scaler.core import effects, events
 from scaler.serialization.arguments import object_buffers, require_storable
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
     from scaler_protocol.security.credentials import PeerSecurity
 
 logger = logging.getLogger("scaler")
+
+LOOK_SECONDS = 0.25
+"""While there are references: how often is looked whether one is gone, so that its object is deleted soon."""
 
 
 class StoredObjects:
@@ -54,8 +59,11 @@ class StoredObjects:
         """See `UsesByReference.take_over`: ends uses that a task or a graph takes over. In the owner's thread."""
         self._channel: ObjectChannel | None = None
         self._snapshots = Snapshots()
-        self._references: Counter[bytes] = Counter()
-        """Valid references to each object."""
+        self._references = ReferenceTable()
+        self._tickets = itertools.count(FOR_GOOD + 1)
+        self._inner: dict[bytes, tuple[bytes, ...]] = {}
+        """The uses that the references inside stored objects stand for, by the outer object."""
+        keepers[owner.client_id] = self
 
     # --- from any thread
 
@@ -64,13 +72,27 @@ class StoredObjects:
         return self._store(buffers, "")
 
     def resolve(self, reference: ObjectReference) -> bytes:
-        """Count one use of a reference's object. Raises MissingObjects for one that was cleared."""
-        object_id = reference.object_id
+        """Count one use of a reference's object. Raises MissingObjects for one that was released or cleared."""
+        return HeldObject(self._use_of(reference, self._count))
+
+    def hold_inner(self, references: Sequence[ObjectReference]) -> tuple[bytes, ...]:
+        """Count one use of each object that references inside a value name. Other clients keep theirs. Raises as `resolve`."""
+        mine = [reference for reference in references if reference.owner == self._owner.client_id]
+        return tuple([InnerObject(self._use_of(reference, self._count_inner)) for reference in mine])
+
+    def _use_of(self, reference: ObjectReference, count: Callable[[ObjectUse], None]) -> ObjectUse:
+        object_id, share = reference.object_id, reference.share
         use = ObjectUse(object_id)
-        if not self._owner.ask(partial(self._count_reference, reference, use)):
-            label = f" {reference.name!r}" if reference.name else ""
-            raise errors.MissingObjects(f"object reference{label} ({object_id.hex()}) was cleared")
-        return HeldObject(use)
+        if reference.is_released:
+            raise errors.MissingObjects(
+                f"object reference {_shown(reference)} was released: keep it until its last use"
+            )
+        if share is not None and share.reference is not None:
+            # Counted: so is this, before the end of the share can be. Who submits wakes the owner.
+            self._owner.steps.queue.append(partial(count, use))
+        elif not self._owner.ask(partial(self._count_use_of, reference, use, count)):
+            raise errors.MissingObjects(f"object reference {_shown(reference)} was cleared, or released")
+        return use
 
     def hold(self, object_id: bytes) -> bytes:
         """Count one more use of an object that has one, and return it."""
@@ -80,26 +102,65 @@ class StoredObjects:
 
     def release(self, object_ids: Sequence[bytes]) -> None:
         """Undo one use of each now. It ends by itself when the last reference to what `store` and the others returned is gone."""
-        if object_ids:
-            self._owner.steps.do(partial(self._release_uses, tuple(object_ids)))
+        named, _ = take_out_inner(object_ids)
+        if named:
+            self._owner.steps.do(partial(self._release_uses, named))
 
-    def send_object(self, value: Any, name: str, references: deque[bytes]) -> ObjectReference:
-        """Store `value`; it stays until the reference is cleared. Its id is appended to `references`."""
-        try:
-            buffers = object_buffers(value)
-        except Exception as error:
-            raise errors.SerializationError(explain("the object", value, error)) from error
+    def send_object(self, value: Any, name: str, group: ReferenceGroup) -> ObjectReference:
+        """Store `value`, and return a reference, which belongs to `group`."""
+        with InnerReferences() as references:
+            try:
+                buffers = object_buffers(value)
+            except Exception as error:
+                raise errors.SerializationError(explain("the object", value, error)) from error
         require_storable(buffers, "the object")
+        inner = self.hold_inner(references)
         held = self._store(buffers, name)
-        object_id = bytes(held)
+        share = ObjectUse(bytes(held))
         size = sum(memoryview(buffer).nbytes for buffer in buffers)
-        reference = ObjectReference(object_id, self._owner.client_id, name, size)
-        self._owner.ask(partial(self._keep_reference, held, references))
-        return reference
+        # Before the use that `held` stands for ends.
+        self._owner.steps.do(partial(self._count_first, share, group, inner))
+        return ObjectReference.with_share(share, self._owner.client_id, name, size)
 
-    def drop_references(self, references: deque[bytes]) -> None:
-        """References to these objects are not valid any more. Takes them out of `references`."""
-        self._owner.steps.do(partial(self._drop_references, references))
+    def drop_references(self, group: ReferenceGroup) -> None:
+        """References of this group are not valid any more. In the owner's thread."""
+        references, objects = self._references.drop(group)
+        ended: list[bytes] = []
+        for reference in references:
+            share = reference()
+            if share is not None:
+                share.reference = None
+            ended += self._uses.died(reference)
+        self._core.release_objects((*ended, *objects))
+
+    # --- ReferenceKeeper
+
+    def share_in(self, object_id: bytes, ticket: int) -> ObjectUse | None:
+        """See `ReferenceKeeper`."""
+        owner = self._owner
+        if owner.forked or owner.steps.closed:
+            return None
+        share = ObjectUse(object_id)
+        owner.steps.do(partial(self._count_share, share, ticket))
+        return share
+
+    def ticket_for(self, reference: ObjectReference) -> int:
+        """See `ReferenceKeeper`."""
+        owner = self._owner
+        if owner.forked or owner.steps.closed:
+            return 0
+        ticket = next(self._tickets)
+        owner.steps.do(partial(self._count_ticket, reference, ticket))
+        return ticket
+
+    def look_soon(self) -> None:
+        """See `ReferenceKeeper`."""
+        if not self._owner.forked:
+            self._owner.steps.wake()
+
+    def look_before(self, deadline: float) -> float:
+        """Return when to look for steps again at the latest. Nobody is woken when a reference goes: that may be anywhere."""
+        return min(deadline, time.monotonic() + LOOK_SECONDS) if self._references else deadline
 
     def _store(self, buffers: Sequence[Buffer], name: str) -> bytes:
         owner = self._owner
@@ -129,38 +190,63 @@ class StoredObjects:
 
     def use_ended(self, reference: weakref.ref[ObjectUse]) -> None:
         """Nobody holds a use any more that was counted: the step that the end of a use appends by itself."""
-        self._core.release_objects(self._uses.died(reference))
+        ended = self._uses.died(reference)
+        for object_id in ended:
+            self._references.end(reference, object_id)
+        self._core.release_objects(ended)
 
     def _count(self, use: ObjectUse) -> None:
         self._core.hold_object(use.object_id)
         self._uses.count(use)
 
-    def _count_reference(self, reference: ObjectReference, use: ObjectUse) -> bool:
+    def _count_inner(self, use: ObjectUse) -> None:
+        """As `_count`, for a use as good as a reference: what its task returns may become one."""
+        group = self._references.group_of(use.object_id)
+        self._count(use)
+        if group is not None:
+            self._references.add(use, group)
+
+    def _count_use_of(self, reference: ObjectReference, use: ObjectUse, count: Callable[[ObjectUse], None]) -> bool:
         object_id = reference.object_id
-        is_own = reference.owner == self._owner.client_id
-        if is_own and object_id not in self._references:
-            return False
-        if not is_own and not self._core.holds_object(object_id):
+        if reference.owner == self._owner.client_id:
+            # One that was cleared has a share that does not count.
+            if reference.share is not None and reference.share.reference is None:
+                return False
+            if self._references.group_of(object_id) is None:
+                return False
+        elif not self._core.holds_object(object_id):
             # Another client's: never ours to delete, so one use of it stays counted.
             self._core.hold_object(object_id)
-        self._count(use)
+        count(use)
         return True
+
+    def _count_first(self, share: ObjectUse, group: ReferenceGroup, inner: tuple[bytes, ...]) -> None:
+        """`share` is that of the first reference to an object whose value has references inside, to the objects `inner`."""
+        if inner:
+            self._inner.setdefault(share.object_id, inner)
+        self._count(share)
+        self._references.add(share, group)
+
+    def _count_share(self, share: ObjectUse, ticket: int) -> None:
+        object_id = share.object_id
+        taken = self._references.take_ticket(object_id, ticket)
+        group = taken if taken is not None else self._references.group_of(object_id)
+        if group is None:
+            # Its object was freed before: the reference is not valid.
+            return
+        self._count(share)
+        self._references.add(share, group)
+        if taken is not None:
+            self._core.release_objects((object_id,))
+
+    def _count_ticket(self, reference: ObjectReference, ticket: int) -> None:
+        object_id = reference.object_id
+        group = self._references.group_of(object_id)
+        if group is not None and self._references.add_ticket(object_id, ticket, group):
+            self._core.hold_object(object_id)
 
     def _release_uses(self, object_ids: Sequence[bytes]) -> None:
         self._core.release_objects(self._uses.take_over(object_ids))
-
-    def _keep_reference(self, held: bytes, references: deque[bytes]) -> None:
-        (object_id,) = self._uses.take_over((held,))
-        self._references[object_id] += 1
-        references.append(object_id)
-
-    def _drop_references(self, references: deque[bytes]) -> None:
-        while references:
-            object_id = references.popleft()
-            self._references[object_id] -= 1
-            if not self._references[object_id]:
-                del self._references[object_id]
-            self._core.release_objects((object_id,))
 
     def _hold_candidates(self, key: Key) -> list[tuple[HeldObject, Snapshot]]:
         found = []
@@ -181,6 +267,7 @@ class StoredObjects:
         """These objects are about to be deleted: no use of their copies may begin."""
         for object_id in object_ids:
             self._snapshots.drop(object_id)
+            self._inner.pop(object_id, None)
 
     # --- the link to object storage
 
@@ -272,3 +359,7 @@ class StoredObjects:
                     channel.put_again(object_id, copy)
                 except errors.ObjectStorageException as error:
                     self.on_object_refused(object_id, str(error))
+
+
+def _shown(reference: ObjectReference) -> str:
+    return f"{reference.name!r} ({reference.object_id.hex()})" if reference.name else reference.object_id.hex()

@@ -9,9 +9,9 @@ import inspect
 import pickle
 from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-from scaler.client.object_reference import ObjectReference
+from scaler.client.object_reference import InnerReferences, ObjectReference
 from scaler.errors import ScalerError, SerializationError
 from scaler.serialization.faults import explain
 from scaler.serialization.first_values import FirstValues
@@ -46,15 +46,20 @@ _dumps = pickle.dumps
 
 Buffer = bytes | bytearray | memoryview
 
+AnyPacked = TypeVar("AnyPacked", Packed, Pickled)
+
 
 class ObjectSink(Protocol):
-    """Where large values go. Both methods count one more use of the object; a task takes that use over."""
+    """Where large values go. What `store`, `resolve` and `hold_inner` return is one more use of its object, for a task."""
 
     def store(self, buffers: Sequence[Buffer]) -> bytes:
         """Keep a copy of `buffers` (of all but `bytes`) and return its object id. Equal content may share an object."""
 
     def resolve(self, reference: ObjectReference) -> bytes:
         """Return the id of the object a reference names. Raises MissingObjects for one that is not valid any more."""
+
+    def hold_inner(self, references: Sequence[ObjectReference]) -> tuple[bytes, ...]:
+        """Return the ids of the objects of references that are inside a value, but for other clients'. Raises as `resolve`."""
 
     def release(self, object_ids: Sequence[bytes]) -> None:
         """Undo one use each: nothing was submitted."""
@@ -92,6 +97,11 @@ class Packer:
     # --- functions
 
     def _make_function(self, function: Any, tag: bytes) -> Pickled:
+        with InnerReferences() as references:
+            pickled = self._pickled_function(function, tag)
+        return self._with_inner(pickled, references) if references else pickled
+
+    def _pickled_function(self, function: Any, tag: bytes) -> Pickled:
         if not callable(function):
             raise TypeError(f"{shown(function)} is not callable")
         if runs_function_of(inspect.isasyncgenfunction, function):
@@ -142,11 +152,26 @@ class Packer:
                 pickled = _dumps((args, kwargs), PROTOCOL)
                 if len(pickled) <= SHARED_BYTES_MIN:
                     return new_tuple(Packed, (PICKLED + pickled, (), 0))
-            elif not self._needs_list((*args, *kwargs.values())):
-                packed = self._call_whole(function, args, kwargs, hidden)
-                if packed is not None:
-                    return packed
+                return self._call_list(function, args, kwargs, hidden)
+        with InnerReferences() as references:
+            packed = self._call_by_value(function, args, kwargs, hidden)
+        return self._with_inner(packed, references) if references else packed
+
+    def _call_by_value(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], hidden: int) -> Packed:
+        if self._serializer is None and not self._needs_list((*args, *kwargs.values())):
+            packed = self._call_whole(function, args, kwargs, hidden)
+            if packed is not None:
+                return packed
         return self._call_list(function, args, kwargs, hidden)
+
+    def _with_inner(self, packed: AnyPacked, references: Sequence[ObjectReference]) -> AnyPacked:
+        """Return `packed` with the objects of references inside its values, each with one use counted."""
+        try:
+            inner: tuple[bytes, ...] = self._sink.hold_inner(references)
+        except BaseException:
+            self._sink.release(packed.objects)
+            raise
+        return packed._replace(objects=(*packed.objects, *inner))
 
     def _needs_list(self, values: Sequence[Any]) -> bool:
         """Whether one of these is an object: a reference, large, or one that has come before. Only a list can name it apart."""
@@ -259,9 +284,10 @@ class Packer:
             arguments = [value for item in items for value in item] if star else items
             small = plain_items(arguments) and max(map(size_hint, arguments), default=0) <= SHARED_BYTES_MIN
             if small or not self._needs_list(arguments):
-                packed = self._chunk_whole(function, star, items, small, first)
+                with InnerReferences() as references:
+                    packed = self._chunk_whole(function, star, items, small, first)
                 if packed is not None:
-                    return packed
+                    return self._with_inner(packed, references) if references else packed
         objects: list[bytes] = []
         payloads: list[bytes] = []
         try:
