@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from scaler.core import ClientCore, effects, events
 from scaler.core.tasks import Task
 from scaler_protocol.ids import content_id
-from scaler_protocol.objects.storage import Done, Missing, Refused, StoreRequests, TimedOut
+from scaler_protocol.objects.storage import CHECK_SECONDS, Done, Missing, Refused, StoreRequests, TimedOut
 from scaler_protocol.payloads.framing import FRAMED
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import carried_columns
@@ -43,7 +43,7 @@ class ObjectStorage:
     """A peer's requests to the object storage server, each with what to do when it ends."""
 
     def __init__(self, network: Network, address: str, hello: m.Hello, identity: bytes, clock: Clock) -> None:
-        self._requests = StoreRequests(hello)
+        self._requests = StoreRequests(hello, check_seconds=CHECK_SECONDS)
         self._clock = clock
         self._answers: dict[int, Callable[[Any], None]] = {}
         self.link = network.connect(identity + b"/storage", address, self)

@@ -16,7 +16,7 @@ from simulation.ledger import Ledger, SimulationError
 from simulation.network import Network
 from simulation.process import Process
 from simulation.programs import Action, Death, Library, Program
-from simulation.services import SchedulerProcess, StorageProcess
+from simulation.services import STORE_RETENTION_S, SchedulerProcess, StorageProcess
 
 SCHEDULER_ADDRESS = "tcp://scheduler:2345"
 STORAGE_ADDRESS = "tcp://scheduler:2346"
@@ -418,6 +418,8 @@ class Cluster:
         self.run_until(lambda: self.scheduler is not None and not self.scheduler.core.unfinished_count, SETTLE_S, None)
         # What follows from the last answers: deletions, returns, acknowledgements, forgotten peers.
         self.run_until(lambda: False, 2 * PEER_TIMEOUT_S + OBJECT_RETENTION_S + 5.0, None)
+        # Whoever died, or left, while there was no scheduler, has left objects that only their leases end.
+        self.run_until(lambda: not self.orphaned_objects(), 2 * STORE_RETENTION_S, None)
         self.check_nothing_is_kept()
 
     def unfinished(self) -> int:
@@ -483,17 +485,19 @@ class Cluster:
         staying = [client["name"] for client in known_clients if bytes.fromhex(client["incarnation"]) not in nested]
         if staying:
             raise SimulationError(f"the scheduler still knows {staying}, which have left")
-        # Whoever dies, or leaves, while there is no scheduler leaves objects that nobody alive knows to be orphaned.
-        excused = self.plan.scheduler_dies
-        known = self.scheduler.clients_known
-        orphaned = [owner for owner in self.storage.core.snapshot().owners if owner in known or not excused]
-        if orphaned and not self.ledger.excuses.store_deaths:
+        orphaned = self.orphaned_objects()
+        if orphaned:
             raise SimulationError(f"objects outlive their clients: {[owner[:4].hex() for owner in orphaned]}")
         cores = {self.scheduler.name: self.scheduler.core, **{agent.name: agent.core for agent in self.living_agents}}
         for name, core in cores.items():
             held = objects_held_by(core)
             if held > OBJECTS_HELD_MAX:
                 raise SimulationError(f"{name} holds {held} Python objects after everybody has left")
+
+    def orphaned_objects(self) -> list[bytes]:
+        """The owners of objects, when all clients have left."""
+        assert self.storage is not None
+        return sorted(self.storage.core.snapshot().owners)
 
     def shut_down(self) -> None:
         """One client shuts the cluster down: every process ends, every client learns it."""

@@ -6,7 +6,7 @@ import hashlib
 from random import Random
 from typing import Any
 
-from scaler_objstore.core import MemoryStorage, StoreCore
+from scaler_objstore.core import Limits, MemoryStorage, StoreCore
 from scaler_objstore.core import effects as store_effects
 from scaler_objstore.core import events as store_events
 from scaler_protocol.wire import messages as m
@@ -18,6 +18,9 @@ from simulation.fairness import FairnessWatch
 from simulation.ledger import Ledger
 from simulation.network import Network
 from simulation.process import Process
+
+STORE_RETENTION_S = 60.0
+"""How long objects stay of whose owner nothing is heard."""
 
 
 class SchedulerProcess(Process):
@@ -33,8 +36,6 @@ class SchedulerProcess(Process):
         self.incarnation = random.randbytes(16)
         self.stop_reason = ""
         self.published = 0
-        self.clients_known: set[bytes] = set()
-        """All that have ever connected to this scheduler."""
         config = SchedulerConfig(incarnation=self.incarnation, object_storage_address=storage_address, **settings)
         self.core = SchedulerCore(config, self.clock.now)
         self.fairness = FairnessWatch(self.core._state.ready)
@@ -97,7 +98,6 @@ class SchedulerProcess(Process):
             elif isinstance(effect.message, m.Shutdown):
                 self.storage.tell(effect.message)
         elif isinstance(effect, effects.KeepOwner):
-            self.clients_known.add(effect.client)
             self.storage.keep_owner(effect.client)
         elif isinstance(effect, effects.Publish):
             self.published += 1
@@ -131,7 +131,8 @@ class StorageProcess(Process):
         super().__init__("object storage", network.clock, random)
         self.network = network
         self.address = address
-        self.core = StoreCore(random.randbytes(16), MemoryStorage(100_000_000), _content_hash)
+        limits = Limits(retention_seconds=STORE_RETENTION_S)
+        self.core = StoreCore(random.randbytes(16), MemoryStorage(100_000_000), _content_hash, limits)
         self.stop_reason = ""
         network.listen(address, self)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -202,3 +204,32 @@ def test_a_reference_that_a_task_has_made(deployment: Deployment) -> None:
         assert client.map(len, [reference] * 3) == [SIZE] * 3
         workers.terminate()
         stored.wait_for(0, 30)
+
+
+def test_objects_of_a_client_that_vanished_together_with_its_scheduler(deployment: Deployment) -> None:
+    storage = deployment.storage("--object-retention-seconds", "10")
+    scheduler = deployment.scheduler("-osa", storage.address)
+    program = (
+        "import os, sys, time\nfrom scaler import Client\nclient = Client(sys.argv[1])\n"
+        f"reference = client.send_object(os.urandom({SIZE}))\nprint('sent', flush=True)\ntime.sleep(600)\n"
+    )
+    lost = subprocess.Popen([sys.executable, "-c", program, scheduler.address], stdout=subprocess.PIPE, text=True)
+    with contextlib.closing(Stored(storage.address)) as stored:
+        try:
+            assert lost.stdout is not None
+            assert lost.stdout.readline() == "sent\n"
+            stored.wait_for(1, 10)
+            scheduler.kill()
+        finally:
+            lost.kill()
+            lost.wait()
+            if lost.stdout is not None:
+                lost.stdout.close()
+        # Its successor has never heard of that client; and it does not keep its own waiting.
+        client = deployment.client(deployment.scheduler("-osa", storage.address))
+        reference = send(client)
+        stored.wait_for(2, 10)
+        stored.wait_for(1, 30)
+        storage.wait_log("nobody says any more that client")
+        reference.release()
+        stored.wait_for(0)

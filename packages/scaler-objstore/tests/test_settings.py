@@ -18,6 +18,7 @@ ARGUMENTS = ["tcp://127.0.0.1:0"]
 FLAGS = [
     DocumentedFlag("memory_limit_bytes", ("--memory-limit-bytes", "-ml"), "1000", 1000, HALF_OF_MEMORY),
     DocumentedFlag("object_size_limit_bytes", ("--object-size-limit-bytes", "-osl"), "1000", 1000, 16 * 1024**3),
+    DocumentedFlag("object_retention_seconds", ("--object-retention-seconds", "-ot"), "20", 20, 600),
     DocumentedFlag("storage_path", ("--storage-path", "-sp"), "/var/lib/a", Path("/var/lib/a"), None),
     DocumentedFlag("disk_limit_bytes", ("--disk-limit-bytes", "-dl"), "1000", 1000, None),
     DocumentedFlag("storage_fsync", ("--storage-fsync", "-sf"), None, True, False),

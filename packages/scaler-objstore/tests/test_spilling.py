@@ -416,9 +416,11 @@ def test_owners_that_ended_while_no_server_ran_lose_what_they_left() -> None:
         first.spill_all()
     second = Store(first.tier, incarnation=b"T" * 16)
     assert second.core.snapshot().owners == {ALICE, BOB}
-    # ALICE has said hello; BOB does not come back.
-    second.now = second.core.next_deadline()
-    second.handle(events.Tick())
+    # ALICE says hello now and then; BOB does not come back.
+    for _ in range(8):
+        second.say(ALICE, m.Hello(m.Role.CLIENT, "", ALICE, to_object_storage=True))
+        second.now = second.core.next_deadline()
+        second.handle(events.Tick())
     assert second.core.snapshot().owners == {ALICE}
     third = Store(first.tier, incarnation=b"U" * 16)
     third.say(SCHEDULER, m.ObjectDelete(1, ALICE, ()))

@@ -168,7 +168,10 @@ def _make_core(settings: ObjectStorageSettings, incarnation: bytes, segment_offe
         incarnation,
         MemoryStorage(settings.memory_limit_bytes),
         KeyedContentHash(os.urandom(SEED_BYTES)),
-        Limits(object_bytes_max=min(settings.object_size_limit_bytes, OBJECT_BYTES_MAX)),
+        Limits(
+            object_bytes_max=min(settings.object_size_limit_bytes, OBJECT_BYTES_MAX),
+            retention_seconds=settings.object_retention_seconds,
+        ),
         segment_offer,
         # Clients with keys of their own do not trust each other.
         shares_segments=not keyed,

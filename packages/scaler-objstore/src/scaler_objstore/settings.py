@@ -52,6 +52,11 @@ class ObjectStorageSettings(ListeningSettings, AuditSettings, EventLoopSettings)
     object_size_limit_bytes: Annotated[BytesSetting, Short("osl")] = Field(
         default=16 * 1024**3, gt=0, description="largest size of one object in bytes"
     )
+    object_retention_seconds: Annotated[float, Short("ot")] = Field(
+        default=600,
+        ge=10,
+        description="how long the objects of a client are kept of which neither it nor its scheduler says that it lives",
+    )
     io_threads: Annotated[int, Short("wit")] = Field(
         default=1,
         ge=1,

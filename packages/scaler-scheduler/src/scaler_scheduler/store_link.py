@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from scaler_protocol.errors import WireError, WrongServerKeyError
-from scaler_protocol.objects.storage import StoreRequests, TooManyRequestsError
+from scaler_protocol.objects.storage import CHECK_SECONDS, StoreRequests, TooManyRequestsError
 from scaler_protocol.transport import DealerLink
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode, encode
@@ -51,7 +51,9 @@ class StoreLink:
         self._loop = asyncio.get_running_loop()
         self._on_status = on_status
         self._requests = StoreRequests(
-            m.Hello(m.Role.SCHEDULER, f"scheduler-{os.getpid()}", incarnation, pid=os.getpid())
+            m.Hello(m.Role.SCHEDULER, f"scheduler-{os.getpid()}", incarnation, pid=os.getpid()),
+            # By its hello the server knows that there is somebody who tells it which clients have ended.
+            check_seconds=CHECK_SECONDS,
         )
         self._link = _connect(address, incarnation, security)
         self._asked_at = float("-inf")

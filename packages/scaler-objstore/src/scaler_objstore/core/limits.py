@@ -46,5 +46,5 @@ class Limits:
     load_seconds_max: float = 60.0
     """How long a get waits for an object that is read from the tier below. Whoever wants to wait longer asks again."""
 
-    restored_owner_seconds: float = 600.0
-    """How long after a restart the objects of clients are kept of which nothing is heard."""
+    retention_seconds: float = 600.0
+    """How long the objects of a client are kept of which nobody says that it lives."""

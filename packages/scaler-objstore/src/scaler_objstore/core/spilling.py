@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from scaler_objstore.core import effects, events
 from scaler_objstore.core.catalogue import StoredObject
-from scaler_objstore.core.commands.owner_end import free_all_of
 from scaler_objstore.core.commands.put import attempt, refuse_full
 from scaler_objstore.core.spill_header import pack_header, unpack_header
 from scaler_objstore.core.state import StoreState
 from scaler_objstore.core.storage import StorageFullError
 from scaler_objstore.core.tiering import RETRY_SECONDS, Copy, Pause, Tiering, memory_bytes
-from scaler_protocol.ids import short
 
 OBJECTS_NAMED_MAX = 5
 
@@ -36,9 +34,6 @@ def on_tier_event(state: StoreState, tiering: Tiering, event: events.TierEvent, 
 def settle(state: StoreState, tiering: Tiering, now: float) -> None:
     """Answer puts that have room now, or will not have it. Then have written and read what is due."""
     puts = state.waiting_puts
-    for owner in state.restored_owners.take_silent(now):
-        state.log(f"client {short(owner)} has not come back; its objects are deleted", is_error=False)
-        free_all_of(state, owner, now)
     _start_spills(state, tiering, now)
     while (put := puts.first()) is not None:
         reply = attempt(state, put.peer, put.message, now)
@@ -140,7 +135,8 @@ def _on_restored(state: StoreState, tiering: Tiering, event: events.Restored, no
         tiering.restored(found.name, content)
         for object_id, owner in wanted.items():
             state.catalogue.add(StoredObject(object_id, owner, content))
-    state.restored_owners.expect(state.catalogue.owners(), now)
+    for owner in state.catalogue.owners():
+        state.leases.renew(owner, now)
     if dropped:
         state.outbox.add(effects.Discard(tuple(dropped)))
     if event.contents:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from scaler_objstore.core import effects
 from scaler_objstore.core.catalogue import Catalogue, StoredObject
 from scaler_objstore.core.contents import Content, ContentHash, Contents
+from scaler_objstore.core.leases import Leases
 from scaler_objstore.core.limits import Limits
 from scaler_objstore.core.peers import EndedOwners, Peers
-from scaler_objstore.core.restored_owners import RestoredOwners
 from scaler_objstore.core.storage import Buffers, Storage
 from scaler_objstore.core.tiering import Tiering
 from scaler_objstore.core.waiters import Waiters
@@ -43,7 +43,7 @@ class StoreState:
         """Puts that wait for room. Only with a tier below: without one nothing makes room."""
         self.load_waiters = Waiters(limits)
         """Gets of objects that are only in the tier below."""
-        self.restored_owners = RestoredOwners(limits.restored_owner_seconds)
+        self.leases = Leases(limits.retention_seconds)
         self.outbox: Outbox[effects.Effect] = Outbox()
 
     def send(self, address: bytes, message: m.Message) -> None:

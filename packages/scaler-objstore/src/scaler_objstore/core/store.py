@@ -11,6 +11,7 @@ from __future__ import annotations
 from scaler_objstore.core import effects, events
 from scaler_objstore.core.commands.get import answer_expired
 from scaler_objstore.core.commands.hello import hello
+from scaler_objstore.core.commands.owner_end import end_silent_owners
 from scaler_objstore.core.commands.table import COMMANDS
 from scaler_objstore.core.contents import ContentHash
 from scaler_objstore.core.invariants import check_state
@@ -63,6 +64,8 @@ class StoreCore:
     def handle(self, event: events.Event, now: float) -> None:
         """Handle one event at `now`, in seconds of a monotonic clock."""
         answer_expired(self._state, now)
+        if now >= self._state.leases.next_deadline():
+            end_silent_owners(self._state, now)
         if isinstance(event, events.Incoming):
             self._on_message(event.peer, event.message, now)
         elif isinstance(event, events.PeerGone):
@@ -80,7 +83,7 @@ class StoreCore:
     def next_deadline(self) -> float:
         """When `Tick` is due next; inf for never."""
         state = self._state
-        due = state.waiters.next_deadline()
+        due = min(state.waiters.next_deadline(), state.leases.next_deadline())
         if state.tiering is None:
             return due
         return min(
@@ -88,7 +91,6 @@ class StoreCore:
             state.tiering.next_attempt(),
             state.waiting_puts.next_deadline(),
             state.load_waiters.next_deadline(),
-            state.restored_owners.next_deadline(),
         )
 
     def check_invariants(self) -> None:

@@ -14,7 +14,7 @@ def delete(state: StoreState, address: bytes, peer: Peer, message: m.ObjectDelet
 
     A request without ids, from a scheduler, means that the owner has ended.
     """
-    state.restored_owners.heard(message.owner)
+    state.leases.renew(message.owner, now)
     refusal = _refusal(state, peer, message)
     if refusal is None and not message.ids and peer.role is m.Role.SCHEDULER:
         free_all_of(state, message.owner, now)

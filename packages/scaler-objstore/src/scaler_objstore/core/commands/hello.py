@@ -25,7 +25,9 @@ def hello(state: StoreState, address: bytes, message: m.Hello, now: float) -> No
         return
     if message.role is m.Role.CLIENT:
         state.ended_owners.remove(message.incarnation)
-        state.restored_owners.heard(message.incarnation)
+        state.leases.renew(message.incarnation, now)
+    elif message.role is m.Role.SCHEDULER:
+        state.leases.on_scheduler(message.incarnation, now)
     forgotten = state.peers.add(address, Peer(message.role, message.incarnation, name))
     if forgotten is not None:
         state.forget_peer(forgotten)

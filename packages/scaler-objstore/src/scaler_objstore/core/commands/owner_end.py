@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from scaler_objstore.core.state import StoreState
+from scaler_protocol.ids import short
 
 
 def free_all_of(state: StoreState, owner: bytes, now: float) -> None:
@@ -16,3 +17,14 @@ def free_all_of(state: StoreState, owner: bytes, now: float) -> None:
     for stored in state.catalogue.owned_by(owner):
         state.free(stored)
     state.ended_owners.add(owner, now)
+
+
+def end_silent_owners(state: StoreState, now: float) -> None:
+    """Delete all objects of clients of which nobody has said for too long that they live."""
+    for owner in state.leases.take_ended(state.catalogue.owners(), now):
+        objects, size = state.catalogue.figures_of(owner)
+        text = (
+            f"nobody says any more that client {short(owner)} lives: its {objects} objects ({size} bytes) are deleted"
+        )
+        state.log(text, is_error=False)
+        free_all_of(state, owner, now)

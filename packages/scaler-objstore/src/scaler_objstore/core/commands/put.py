@@ -20,7 +20,7 @@ def put(state: StoreState, address: bytes, peer: Peer, message: m.ObjectPut, now
 
     Where memory is full and the tier below is taking objects, the put waits in turn.
     """
-    state.restored_owners.heard(message.owner)
+    state.leases.renew(message.owner, now)
     # Whoever waits already has the first turn. What exists needs no room.
     must_wait = len(state.waiting_puts) and state.catalogue.find(message.id) is None
     reply = None if must_wait else attempt(state, peer, message, now)
