@@ -6,6 +6,7 @@ import os
 import select
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ from scaler_protocol.objects.segments import (
 from scaler_protocol.objects.storage import Completion, Done, Missing, Refused, StoreChanged, StoreRequests
 from scaler_protocol.service.child import ChildService
 from scaler_protocol.service.errors import ServiceError
+from scaler_protocol.testing.waiting import wait_until
 from scaler_protocol.transport import DealerLink
 from scaler_protocol.version import PROTOCOL_VERSION
 from scaler_protocol.wire import messages as m
@@ -39,9 +41,9 @@ PATIENCE_S = 20.0
 class StoreClient:
     """The requesting end over a real socket, on the calling thread."""
 
-    def __init__(self, address: str, role: m.Role = m.Role.CLIENT) -> None:
+    def __init__(self, address: str, role: m.Role = m.Role.CLIENT, *, timeout_seconds: float = PATIENCE_S) -> None:
         self.incarnation = os.urandom(16)
-        self.requests = StoreRequests(m.Hello(role, "test", self.incarnation), timeout_seconds=PATIENCE_S)
+        self.requests = StoreRequests(m.Hello(role, "test", self.incarnation), timeout_seconds=timeout_seconds)
         self.link = DealerLink(address, self.incarnation)
         self.store_changes = 0
 
@@ -109,8 +111,8 @@ class Server:
         self.service = ChildService.start("scaler_objstore", [self.address, *arguments])
         self.address = str(self.service.wait_ready()["object_storage"])
 
-    def client(self, role: m.Role = m.Role.CLIENT) -> StoreClient:
-        client = StoreClient(self.address, role)
+    def client(self, role: m.Role = m.Role.CLIENT, *, timeout_seconds: float = PATIENCE_S) -> StoreClient:
+        client = StoreClient(self.address, role, timeout_seconds=timeout_seconds)
         self.clients.append(client)
         return client
 
@@ -180,9 +182,10 @@ def test_a_full_store_refuses_and_its_process_stays_small(server: Server) -> Non
     client.put(b"warm")
     before = server.rss_bytes
     accepted = []
-    for _ in range(20):
+    hurried = server.client(timeout_seconds=0.1)
+    for _ in range(10):
         object_id = os.urandom(16)
-        completion = client.try_put(object_id, os.urandom(8 * MIB))
+        completion = hurried.try_put(object_id, os.urandom(8 * MIB))
         if isinstance(completion, Done):
             accepted.append(object_id)
         else:
@@ -194,7 +197,7 @@ def test_a_full_store_refuses_and_its_process_stays_small(server: Server) -> Non
     too_large = client.try_put(os.urandom(16), b"x" * (16 * MIB + 1))
     assert isinstance(too_large, Refused)
     assert too_large.status == m.ObjectStatus.TOO_LARGE
-    assert isinstance(client.delete(*accepted), Done)
+    assert isinstance(hurried.delete(*accepted), Done)
     client.put(os.urandom(8 * MIB))
     assert server.rss_bytes - before < 48 * MIB, "freed memory goes back to the system"
 
@@ -400,3 +403,76 @@ def test_nothing_is_left_of_segments_when_the_server_is_killed(server: Server) -
     assert SegmentReader().read(place) is None
     del held, lease
     assert write(pool, b"\1" * MIB).place.descriptor == descriptor
+
+
+def test_ten_times_the_memory_goes_to_files_and_survives_a_kill(server: Server, tmp_path: Path) -> None:
+    """1 GiB of objects with 100 MiB of memory: all come back, before and after the server is killed."""
+    arguments = ("--memory-limit-bytes", "100MiB", "--storage-path", str(tmp_path))
+    server.start(*arguments)
+    client, reader = server.client(), server.client()
+    warm = client.put(b"warm")
+    before = server.rss_bytes
+    bodies: dict[bytes, bytes] = {}
+    block = os.urandom(4 * MIB)
+    for number in range(256):
+        body = number.to_bytes(4, "little") + block
+        bodies[client.put(b"header", body)] = body[:1000]
+    assert server.rss_bytes - before < 250 * MIB
+    for object_id, start in bodies.items():
+        found = reader.get(object_id)
+        assert found is not None
+        assert found[1][:1000] == start
+        assert found[1][4:] == block
+    assert server.service is not None
+    os.kill(server.service.pid, signal.SIGKILL)
+    server.service.process.wait()
+    server.start(*arguments)
+    lost = 0
+    for object_id, start in bodies.items():
+        found = reader.get(object_id)
+        lost += found is None
+        assert found is None or found == [b"header", start + block[996:]]
+    # Only what was in memory alone.
+    assert lost * 4 * MIB < 100 * MIB
+    assert isinstance(client.delete(warm, *bodies), Done)
+    wait_until(lambda: not any(path.is_file() for path in (tmp_path / "objects").rglob("*")))
+
+
+def test_a_full_disk_loses_nothing_that_was_taken(server: Server, small_disk: Path) -> None:
+    """A disk of 32 MiB beneath 32 MiB of memory, for 40 objects of 4 MiB."""
+    server.start("--memory-limit-bytes", "32MiB", "--storage-path", str(small_disk))
+    client, reader = server.client(timeout_seconds=0.5), server.client()
+    stored, refused = {}, 0
+    for _ in range(40):
+        object_id, body = os.urandom(16), os.urandom(4 * MIB)
+        completion = client.try_put(object_id, body)
+        if isinstance(completion, Done):
+            stored[object_id] = body
+            continue
+        refused += 1
+        assert isinstance(completion, Refused)
+        assert completion.status == m.ObjectStatus.STORAGE_FULL
+        assert "--memory-limit-bytes" in completion.text
+        assert "No space left on device" in completion.text
+        if refused == 3:
+            break
+    assert 10 <= len(stored) <= 16
+    for object_id, body in stored.items():
+        assert reader.get(object_id) == [body]
+    assert isinstance(client.delete(*list(stored)[:8]), Done)
+    # The disk is tried again after some seconds.
+    patient = server.client()
+    assert reader.get(patient.put(os.urandom(4 * MIB))) is not None
+    for object_id, body in list(stored.items())[8:]:
+        assert reader.get(object_id) == [body]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(tmp_path)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"no tmpfs can be mounted: {mounted.stderr.decode().strip()}")
+    yield tmp_path
+    subprocess.run(["umount", "-l", str(tmp_path)], check=True)

@@ -260,6 +260,37 @@ def test_beyond_both_limits_a_put_is_refused_and_nothing_is_lost() -> None:
     assert store.put_status(200) == DONE
 
 
+def test_a_get_waits_on_for_an_object_that_finds_no_room() -> None:
+    store = Store()
+    for number in range(12):
+        store.put(number)
+    store.fail_spills()
+    assert store.put(50) == FULL
+    store.say(AGENT, m.ObjectGet(50, id_of(50), wait_seconds=10.0))
+    store.say(AGENT, m.ObjectGet(51, id_of(51), wait_seconds=10.0))
+    for _ in range(20):
+        store.now += 2.0
+        assert store.put(50) == FULL
+        store.fail_spills()
+    assert store.got(50, AGENT) is None
+    missing = store.got(51, AGENT)
+    assert missing is not None
+    assert missing.missing
+    store.say(ALICE, m.ObjectDelete(100, ALICE, (id_of(0),)))
+    assert store.put(50) == DONE
+    data = store.got(50, AGENT)
+    assert data is not None
+    assert data.buffers == [body_of(50)]
+    # Nobody tries again: then it is missing.
+    assert store.put(60) == FULL
+    store.say(AGENT, m.ObjectGet(60, id_of(60), wait_seconds=10.0))
+    store.now += 20.0
+    store.handle(events.Tick())
+    missing = store.got(60, AGENT)
+    assert missing is not None
+    assert missing.missing
+
+
 def test_an_object_larger_than_memory_is_refused_for_good() -> None:
     assert Store().put(1, body=bytes(MEMORY_BYTES)) == m.ObjectStatus.TOO_LARGE
 

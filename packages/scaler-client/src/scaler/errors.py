@@ -20,8 +20,8 @@ ScalerError
 │   └── GraphCycleError         nodes that need each other; also a graphlib.CycleError
 ├── SerializationError          an argument or function cannot be sent; also a TypeError
 ├── DeserializeObjectError      a result cannot be restored here
-├── MissingObjects              an object is not, or no longer, in object storage
 └── ObjectStorageException      object storage does not answer or refuses
+    └── MissingObjects          an object is not, or no longer, in object storage
 
 An exception raised inside a task is not in this tree: it arrives as itself.
 """
@@ -143,9 +143,9 @@ class DeserializeObjectError(ScalerError):
     """The bytes of a result or an object arrived and cannot be turned back into a value."""
 
 
-class MissingObjects(ScalerError):
-    """An object that a task or a reference names is not in object storage."""
-
-
 class ObjectStorageException(ScalerError):
     """The object storage server does not answer, or refused a request; the text has its reason."""
+
+
+class MissingObjects(ObjectStorageException):
+    """An object that a task or a reference names is not in object storage. The text has its id."""

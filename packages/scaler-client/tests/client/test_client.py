@@ -410,15 +410,52 @@ class TestObjects:
         with pytest.raises(errors.MissingObjects):
             client.submit(sum, reference).result(5)
 
-    def test_storage_that_is_full(self, client: Client, cluster: InProcessCluster) -> None:
+    def test_storage_that_stays_full(self, cluster: InProcessCluster) -> None:
+        with Client(cluster.address, timeout_seconds=1) as client:
+            cluster.store_refuses = "it is full"
+            future = client.submit(len, bytes(300_000))
+            with pytest.raises(errors.ObjectStorageException, match="it is full"):
+                future.result(5)
+            cluster.store_refuses = ""
+            assert client.submit(len, bytes(300_000)).result(5) == 300_000
+
+    def test_storage_that_is_full_for_a_while(self, client: Client, cluster: InProcessCluster) -> None:
         cluster.store_refuses = "it is full"
-        future = client.submit(len, bytes(300_000))
-        with pytest.raises(errors.ObjectStorageException, match="it is full"):
-            future.result(5)
+        first = client.submit(len, bytes(300_000))
+        channel = client._operations.engine.objects._channel
+        assert channel is not None
+        wait_until(lambda: channel._is_full)
+        second: list[ScalerFuture] = []
+        submitting = threading.Thread(target=lambda: second.append(client.submit(len, bytes(400_000))))
+        submitting.start()
+        # Whoever has more to store waits: it would only take memory here.
+        submitting.join(0.3)
+        assert not second
+        assert not first.done()
         cluster.store_refuses = ""
-        assert client.submit(len, bytes(300_000)).result(5) == 300_000
+        assert first.result(10) == 300_000
+        submitting.join(10)
+        assert second[0].result(10) == 400_000
+
+    def test_who_waits_for_room_in_storage_is_told_the_reason(self, cluster: InProcessCluster) -> None:
+        with Client(cluster.address, timeout_seconds=1) as client:
+            cluster.store_refuses = "it is full"
+            reference = client.send_object(bytes(300_000))
+            channel = client._operations.engine.objects._channel
+            assert channel is not None
+            wait_until(lambda: channel._is_full)
+            with pytest.raises(errors.ObjectStorageException, match="it is full"):
+                client.send_object(b"x" * 400_000)
+            with pytest.raises(errors.ObjectStorageException, match="it is full"):
+                client.submit(len, reference).result(5)
 
     def test_an_object_that_was_refused_before_its_copy_was_kept(
+        self, cluster: InProcessCluster, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with Client(cluster.address, timeout_seconds=1) as client:
+            self.refused_before_its_copy_was_kept(client, cluster, monkeypatch)
+
+    def refused_before_its_copy_was_kept(
         self, client: Client, cluster: InProcessCluster, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         late: list[tuple[Any, ...]] = []

@@ -128,6 +128,8 @@ class ObjectChannel:
         self._requests = StoreRequests(hello, timeout_seconds=timeout_seconds, check_seconds=CHECK_SECONDS)
         self._puts: dict[int, _Put] = {}
         self._pending_bytes = 0
+        self._is_full = False
+        """Whether storage has no room for some of those bytes yet, so that nobody should add to them."""
         self._unsendable: list[Completion] = []
         """Of requests that no message can carry: completed by the thread, in its next turn."""
         self._gets: dict[int, _Get] = {}
@@ -175,9 +177,11 @@ class ObjectChannel:
                     raise ended.with_traceback(None)
                 remaining = deadline - time.monotonic()
                 if remaining <= 0:
+                    with self._lock:
+                        refusal = self._requests.refusal
                     raise ObjectStorageException(
                         f"object storage at {self._address} took none of {self._pending_bytes} waiting bytes for "
-                        f"{self._timeout_seconds:g} s"
+                        f"{self._timeout_seconds:g} s{refusal and ': ' + refusal}"
                     )
                 self._room.sleep(partial(self._has_room, size), min(remaining, 1.0))
             copy = self._ask(partial(self._put_copy, held, buffers, size, name))
@@ -234,7 +238,9 @@ class ObjectChannel:
         self._send_locked()
 
     def _has_room(self, size: int) -> bool:
-        return not self._pending_bytes or self._pending_bytes + size <= PENDING_BYTES_MAX or self._ended is not None
+        if self._ended is not None or not self._pending_bytes:
+            return True
+        return not self._is_full and self._pending_bytes + size <= PENDING_BYTES_MAX
 
     def _knows_server(self) -> bool:
         return self._is_welcomed
@@ -292,6 +298,7 @@ class ObjectChannel:
                 continue
             with self._lock:
                 completions += self._requests.receive(message, time.monotonic())
+                self._is_full = bool(self._requests.refusal)
             if isinstance(message, m.Welcome):
                 self._on_welcome()
             elif isinstance(message, m.Refused):
@@ -452,6 +459,8 @@ class ObjectChannel:
                         continue
                     self._pending_bytes -= put.snapshot.size_bytes
             if put is not None:
+                with self._lock:
+                    self._is_full = bool(self._requests.refusal)
                 self._room.wake()
             if get is not None:
                 number = get.number
@@ -466,7 +475,7 @@ class ObjectChannel:
                     listener.on_fetch_failed(
                         number,
                         m.Status.MISSING_OBJECT,
-                        f"the result of task {number} is not in object storage any more",
+                        f"the result of task {number} (object {get.object_id.hex()}) is not in object storage any more",
                     )
                 else:
                     listener.on_fetch_failed(number, m.Status.STORAGE_FAILED, self._describe(completion))

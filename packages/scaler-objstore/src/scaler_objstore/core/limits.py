@@ -43,6 +43,10 @@ class Limits:
     put_wait_seconds: float = 10.0
     """How long a put waits for room. Then it is refused, and whoever sent it tries again."""
 
+    refused_puts_max: int = 10_000
+    refused_put_seconds: float = 15.0
+    """How long gets go on waiting for an object that was refused for lack of room: longer than until its sender tries again."""
+
     load_seconds_max: float = 60.0
     """How long a get waits for an object that is read from the tier below. Whoever wants to wait longer asks again."""
 

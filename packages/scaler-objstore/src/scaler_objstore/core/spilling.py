@@ -40,6 +40,7 @@ def settle(state: StoreState, tiering: Tiering, now: float) -> None:
         if reply is None:
             if tiering.is_writing and now < put.deadline:
                 break
+            state.refused_puts.note(put.message.id, now)
             reply = refuse_full(state, put.message)
         puts.remove(put)
         state.send(put.address, reply)

@@ -8,6 +8,7 @@ from scaler_objstore.core.contents import Content, ContentHash, Contents
 from scaler_objstore.core.leases import Leases
 from scaler_objstore.core.limits import Limits
 from scaler_objstore.core.peers import EndedOwners, Peers
+from scaler_objstore.core.refused_puts import RefusedPuts
 from scaler_objstore.core.storage import Buffers, Storage
 from scaler_objstore.core.tiering import Tiering
 from scaler_objstore.core.waiters import Waiters
@@ -44,6 +45,7 @@ class StoreState:
         self.load_waiters = Waiters(limits)
         """Gets of objects that are only in the tier below."""
         self.leases = Leases(limits.retention_seconds)
+        self.refused_puts = RefusedPuts(limits.refused_puts_max, limits.refused_put_seconds)
         self.outbox: Outbox[effects.Effect] = Outbox()
 
     def send(self, address: bytes, message: m.Message) -> None:

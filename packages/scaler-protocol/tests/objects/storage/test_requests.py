@@ -127,8 +127,45 @@ def test_get_returns_the_buffers_or_says_that_there_is_no_such_object() -> None:
 def test_a_refusal_carries_reason_and_sentence() -> None:
     requests = greeted()
     number = requests.put(OBJECT, ME, [b"x"], 0.0)
-    reply = m.ObjectPutReply(number, m.ObjectStatus.STORAGE_FULL, "no room")
-    assert requests.receive(reply, 0.1) == [Refused(number, m.ObjectStatus.STORAGE_FULL, "no room")]
+    reply = m.ObjectPutReply(number, m.ObjectStatus.TOO_LARGE, "too large")
+    assert requests.receive(reply, 0.1) == [Refused(number, m.ObjectStatus.TOO_LARGE, "too large")]
+
+
+def test_a_put_that_finds_no_room_is_sent_again_until_there_is_some() -> None:
+    requests = greeted()
+    number = requests.put(OBJECT, ME, [b"x"], 0.0)
+    (put,) = requests.take_outgoing()
+    now = 0.0
+    for _ in range(3):
+        assert requests.receive(m.ObjectPutReply(number, m.ObjectStatus.STORAGE_FULL, "no room"), now) == []
+        assert requests.refusal == "no room"
+        assert requests.next_deadline() <= now + rules.FULL_PAUSE_SECONDS_MAX
+        now = requests.next_deadline()
+        assert requests.tick(now) == []
+        (hello,) = requests.take_outgoing()
+        assert isinstance(hello, m.Hello)
+        welcome(requests, now, hello)
+        assert requests.take_outgoing() == [put]
+    assert requests.receive(m.ObjectPutReply(number), now) == [Done(number)]
+    assert requests.refusal == ""
+
+
+def test_a_put_that_never_finds_room_is_refused_when_its_time_is_over() -> None:
+    requests = greeted()
+    number = requests.put(OBJECT, ME, [b"x"], 0.0)
+    now = 0.0
+    completions: list[object] = []
+    while not completions:
+        requests.receive(m.ObjectPutReply(number, m.ObjectStatus.STORAGE_FULL, "no room"), now)
+        now = requests.next_deadline()
+        completions = list(requests.tick(now))
+        for message in requests.take_outgoing():
+            if isinstance(message, m.Hello):
+                welcome(requests, now, message)
+    assert completions == [Refused(number, m.ObjectStatus.STORAGE_FULL, "no room")]
+    assert rules.TIMEOUT_SECONDS <= now < rules.TIMEOUT_SECONDS + 2 * rules.FULL_PAUSE_SECONDS_MAX
+    assert requests.refusal == ""
+    assert requests.pending_count == 0
 
 
 def test_an_answer_of_the_wrong_kind_completes_nothing() -> None:

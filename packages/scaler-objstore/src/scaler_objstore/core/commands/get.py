@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from scaler_objstore.core.catalogue import StoredObject
 from scaler_objstore.core.peers import Peer
 from scaler_objstore.core.state import StoreState
@@ -42,6 +44,9 @@ def _load(
 
 
 def answer_expired(state: StoreState, now: float) -> None:
-    """Answer all gets whose waiting time is over: their object is missing."""
+    """Answer all gets whose waiting time is over: their object is missing. Those of objects that find no room wait on."""
     for waiter in state.waiters.take_expired(now):
+        expected_until = state.refused_puts.expected_until(waiter.object_id, now)
+        if expected_until is not None and state.waiters.add(replace(waiter, deadline=expected_until)):
+            continue
         state.send(waiter.peer, m.ObjectData(waiter.request, waiter.object_id, missing=True))

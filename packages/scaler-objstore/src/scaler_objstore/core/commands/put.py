@@ -25,6 +25,7 @@ def put(state: StoreState, address: bytes, peer: Peer, message: m.ObjectPut, now
     must_wait = len(state.waiting_puts) and state.catalogue.find(message.id) is None
     reply = None if must_wait else attempt(state, peer, message, now)
     if reply is None:
+        state.refused_puts.note(message.id, now)
         if state.tiering is not None and _wait(state, address, peer, message, now):
             return
         reply = refuse_full(state, message)
@@ -102,6 +103,7 @@ def _store(state: StoreState, peer: Peer, message: m.ObjectPut) -> tuple[m.Objec
         content = _acquire(state, message, compare)
     except TooManySharedError as error:
         return m.ObjectStatus.STORAGE_FULL, str(error)
+    state.refused_puts.forget(message.id)
     state.catalogue.add(StoredObject(message.id, message.owner, content))
     for waiter in state.waiters.take_for(message.id):
         state.send(waiter.peer, state.data(waiter.request, message.id, content, waiter.mappable))

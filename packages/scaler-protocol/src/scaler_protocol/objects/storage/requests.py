@@ -12,6 +12,8 @@ until it is answered. Doing one twice does no harm, because objects are immutabl
 must be answered, so that gigabytes are not sent to a server that is gone. A server that does not know this peer (it was
 restarted, or forgot a peer that was silent for long) answers UnknownPeer. Then hello and all requests are sent again.
 
+A put that is refused because storage is full is sent again too, until its time is over, because room may come free.
+
 Order: puts leave in the order in which they were made, at most `PUT_WINDOW_BYTES` at a time. A delete waits until the puts
 of its objects are answered, because a put repeated after its delete would bring the object back for ever. Gets do not
 wait for puts.
@@ -37,6 +39,10 @@ TIMEOUT_SECONDS = 60.0
 
 REPEAT_SECONDS = 2.0
 REPEAT_SECONDS_MAX = 15.0
+
+FULL_PAUSE_SECONDS = 0.25
+FULL_PAUSE_SECONDS_MAX = 4.0
+"""How long to wait before a put is sent again that was refused because storage is full: growing from the first to the second."""
 
 CHECK_SECONDS = 3.0
 """How often a peer whose objects are to outlive the server asks whether it is still the same one. A server that was started again
@@ -121,6 +127,8 @@ class _Pending:
     repeats: int = 0
     unheard: bool = False
     """Whether to send it again as soon as a hello is answered."""
+    refusal: str = ""
+    """Of puts: why storage has no room for it yet."""
     deadline: float = field(default=float("inf"))
     due: float = field(default=float("inf"))
     """When to repeat it or give it up."""
@@ -145,6 +153,8 @@ class StoreRequests:
         self._unanswered_puts: Counter[bytes] = Counter()
         self._window_bytes = 0
         self._pending_bytes = 0
+        self._refused_puts: set[int] = set()
+        """Those that storage has no room for yet."""
         self._timers: list[tuple[float, int]] = []
         self._hello_number = 0
         self._hello_at = 0.0
@@ -301,7 +311,7 @@ class StoreRequests:
             if pending is None or pending.due != due:
                 continue
             if now >= pending.deadline:
-                completions.append(TimedOut(pending.request, now - pending.sent_at))
+                completions.append(_given_up(pending, now))
                 self._finish(number, now)
             else:
                 pending.repeats += 1
@@ -338,6 +348,11 @@ class StoreRequests:
     def pending_bytes(self) -> int:
         """Bytes of buffers of puts that have not completed. The owner sets a bound for them."""
         return self._pending_bytes
+
+    @property
+    def refusal(self) -> str:
+        """Why storage has no room for puts that are sent again; empty if there are none. Others had better wait."""
+        return next((self._pending[number].refusal for number in self._refused_puts), "")
 
     @property
     def store_incarnation(self) -> bytes:
@@ -411,6 +426,12 @@ class StoreRequests:
         asked = m.ObjectPut if isinstance(reply, m.ObjectPutReply) else m.ObjectDelete
         if pending is None or not isinstance(pending.message, asked):
             return []
+        if reply.status == m.ObjectStatus.STORAGE_FULL and now < pending.deadline:
+            pending.refusal = reply.text
+            self._refused_puts.add(reply.request)
+            pause = min(FULL_PAUSE_SECONDS * (1 << min(pending.repeats, 10)), FULL_PAUSE_SECONDS_MAX)
+            self._schedule(reply.request, pending, now + pause)
+            return []
         self._finish(reply.request, now)
         if reply.status == m.ObjectStatus.DONE:
             return [Done(pending.request)]
@@ -429,6 +450,7 @@ class StoreRequests:
         self._waiting_puts.clear()
         self._held_deletes.clear()
         self._unanswered_puts.clear()
+        self._refused_puts.clear()
         self._timers.clear()
         self._window_bytes = self._pending_bytes = 0
         return completions
@@ -498,6 +520,7 @@ class StoreRequests:
         if not isinstance(pending.message, m.ObjectPut):
             return
         object_id = pending.message.id
+        self._refused_puts.discard(number)
         self._window_bytes -= pending.size_bytes
         self._pending_bytes -= pending.size_bytes
         self._unanswered_puts[object_id] -= 1
@@ -506,3 +529,9 @@ class StoreRequests:
         self._fill_window(now)
         if self._held_deletes:
             self._release_deletes(now)
+
+
+def _given_up(pending: _Pending, now: float) -> Refused | TimedOut:
+    if pending.refusal:
+        return Refused(pending.request, m.ObjectStatus.STORAGE_FULL, pending.refusal)
+    return TimedOut(pending.request, now - pending.sent_at)
