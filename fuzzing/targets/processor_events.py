@@ -50,6 +50,7 @@ def seeds() -> list[bytes]:
         (Kind.RETIRED, [b"it is old"]),
     ]
     packets = [packet for kind, parts in found for packet in records.packets(kind, parts)]
+    packets += [bytes((kind, records.BOXED)) + b"\0\xff\0\0\0" for kind in (Kind.RESULTS, Kind.RELAY, Kind.OUTPUT)]
     return [joined([packet]) for packet in packets] + [joined(packets), joined(packets[::-1])]
 
 

@@ -324,6 +324,7 @@ class Agent:
     def _measure(self) -> None:
         cpu_percent, rss_bytes = self._meter.read()
         self._report(events.Figures(cpu_percent, rss_bytes, free_bytes(), self._pool.figures()))
+        self._pool.give_back_idle()
         if not self._ended:
             self._loop.call_later(self._figures_seconds, self._measure)
 

@@ -46,6 +46,9 @@ def column_reader(typecode: str) -> Callable[[bytes], "array[int]"]:
     return partial(unpack_column if _BIG_ENDIAN else array, typecode)
 
 
+_LARGE_ITEM_BYTES = 4096
+
+
 class Packed:
     """Byte strings end to end: `lengths` (one per row) and `data`. Immutable by convention."""
 
@@ -65,10 +68,17 @@ class Packed:
         data = self.data
         if len(self.lengths) == 1:
             return [bytes(data)]
-        if not isinstance(data, bytes):
-            data = bytes(data)
-        items = []
+        items: list[bytes] = []
         start = 0
+        if not isinstance(data, bytes):
+            if len(data) >= _LARGE_ITEM_BYTES * len(self.lengths):
+                view = memoryview(data)
+                for end in accumulate(self.lengths):
+                    items.append(bytes(view[start:end]))
+                    start = end
+                return items
+            # One more copy of all of it costs less than a view for each.
+            data = bytes(data)
         for end in accumulate(self.lengths):
             items.append(data[start:end])
             start = end

@@ -10,6 +10,7 @@ from socket import MSG_DONTWAIT, SOL_SOCKET
 from threading import Lock
 
 from scaler_worker.processor.changes import CHANGES
+from scaler_worker.processor.record_boxes import RecordBoxes
 from scaler_worker.processor.records import PACKET_BYTES_MAX, Assembler, Bytes, packets
 
 _SO_COOKIE = 57
@@ -34,14 +35,16 @@ class Channel:
 
     write_flag = int(MSG_DONTWAIT)
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, boxes: RecordBoxes | None = None) -> None:
+        """`boxes`: for long records, if there are any."""
         self._socket = sock
         self._descriptor = sock.fileno()
         self._option = sock.getsockopt
         self._cookie = sock.getsockopt(SOL_SOCKET, _SO_COOKIE, _COOKIE_BYTES)
         self._send_packet = sock.send
         self._receive_packet = sock.recv
-        self._assembler = Assembler()
+        self._assembler = Assembler(boxes.to_processor if boxes is not None else None)
+        self._boxes = boxes.to_agent if boxes is not None else None
         self._send_lock = Lock()
         self.write = self._send_packet
         """Sends one packet by one operation, with the flag `write_flag`: it raises where it would have to wait."""
@@ -81,7 +84,7 @@ class Channel:
             try:
                 if self._is_doubtful and not self.is_intact:
                     raise AgentGoneError("the channel was closed inside this process")
-                found = packets(kind, parts)
+                found = packets(kind, parts, self._boxes)
                 if len(found) > 1:
                     self.pending = True
                 for packet in found:
@@ -90,6 +93,12 @@ class Channel:
                 raise AgentGoneError(str(error)) from None
             finally:
                 self.pending = False
+
+    def give_back_idle(self) -> None:
+        """Return memory to the system that no long record has needed since the last call."""
+        with self._send_lock:
+            if self._boxes is not None:
+                self._boxes.give_back_idle()
 
     def prepare(self, kind: int, parts: Sequence[Bytes]) -> bytes | None:
         """Return the record as the one packet that `write` sends, where it is one and the channel is there."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Callable
 from os import close
 from resource import RUSAGE_SELF, getrusage
 from time import monotonic
@@ -46,7 +47,11 @@ def peak_bytes() -> int:
 class Housekeeping:
     """Garbage collection and trimming, between tasks."""
 
-    def __init__(self, collect_interval_seconds: float, trim_threshold_bytes: int) -> None:
+    def __init__(
+        self, collect_interval_seconds: float, trim_threshold_bytes: int, give_back_idle: Callable[[], None]
+    ) -> None:
+        """`give_back_idle` returns the memory of the channel that is not used."""
+        self._give_back_idle = give_back_idle
         self._collect_interval = collect_interval_seconds
         self._trim_threshold = trim_threshold_bytes
         now = monotonic()
@@ -62,4 +67,5 @@ class Housekeeping:
         if now >= self._trim_at:
             if rss_bytes() > self._trim_threshold:
                 give_back_free_memory()
+            self._give_back_idle()
             self._trim_at = monotonic() + TRIM_INTERVAL_SECONDS

@@ -1,4 +1,7 @@
-"""A page of memory an agent shares with one processor: which task it began last, readable after the processor died."""
+"""A page of memory an agent shares with one processor: which task it began last, readable after the processor died.
+
+Behind it, in the same file, are the boxes for long records (`record_boxes`).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,17 @@ import fcntl
 import mmap
 import os
 
+from scaler_worker.processor.record_boxes import (
+    ALL_BYTES,
+    HEAD_BYTES,
+    RecordBoxes,
+    boxes_for_agent,
+    boxes_for_processor,
+)
+
 PAGE_BYTES = 4096
+BOXES_AT = 64 * 1024
+"""Where the system can map them, whatever its pages are."""
 
 
 class RunningPage:
@@ -27,10 +40,21 @@ class RunningPage:
         The caller closes it.
         """
         descriptor = os.memfd_create("scaler-processor", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        # Not only its size: a page for which there is no memory later would kill who writes to it.
-        os.posix_fallocate(descriptor, 0, PAGE_BYTES)
+        os.ftruncate(descriptor, BOXES_AT + ALL_BYTES)
+        # Not only their size: a page for which there is no memory later would kill who writes to it.
+        os.posix_fallocate(descriptor, 0, BOXES_AT + HEAD_BYTES)
         fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
         return descriptor
+
+    @staticmethod
+    def boxes_for_agent(descriptor: int) -> RecordBoxes:
+        """Open the boxes that are behind a page, for its agent."""
+        return boxes_for_agent(descriptor, BOXES_AT)
+
+    @staticmethod
+    def boxes_for_processor(descriptor: int) -> RecordBoxes:
+        """Map the boxes that are behind a page, for its processor."""
+        return boxes_for_processor(descriptor, BOXES_AT)
 
     @property
     def begun_index(self) -> int | None:

@@ -4,7 +4,8 @@ Two socket pairs of kind SEQPACKET per processor. On the *task channel* the agen
 only the processor's main thread reads; the processor sends everything it has to say there, whichever thread says it, so
 that its order is kept. On the *control channel* the agent sends what must reach a processor that is busy.
 
-A record is one packet or several: two bytes (kind, 1 if more packets follow), then the body.
+A record is one packet or several: two bytes (kind, 1 if more packets follow), then the body. The body of a long one may lie in
+memory that both ends share (`record_boxes`): then it is one packet whose second byte is 2, which says where.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from enum import IntEnum
 
 from scaler_protocol.wire.columns import Column
+from scaler_worker.processor.record_boxes import Boxes
 
 PACKET_BYTES_MAX = 64 * 1024
 """Safely below the send buffer the kernel gives everybody."""
@@ -67,17 +69,28 @@ class Kind(IntEnum):
     """RELAY, and clients inside have unanswered tasks from now on."""
 
 
-def packets(kind: int, parts: Sequence[Bytes]) -> list[bytes]:
-    """Return the packets of one record whose body is `parts`, end to end."""
+WHOLE, IN_PARTS, BOXED = 0, 1, 2
+"""The second byte of a packet: it ends a record, more packets follow, or it says in which box the record is."""
+
+BOXED_KINDS = frozenset((Kind.TASKS, Kind.RESULTS, Kind.RELAY, Kind.RELAY_UNFINISHED))
+"""Records that may be as long as a box. Others have lower bounds."""
+
+
+def packets(kind: int, parts: Sequence[Bytes], boxes: Boxes | None = None) -> list[bytes]:
+    """Return the packets of one record whose body is `parts`, end to end. A long one goes into one of `boxes` that is free."""
     if sum(map(len, parts)) <= PACKET_BYTES_MAX - 2:
-        return [b"".join((bytes((kind, 0)), *parts))]
+        return [b"".join((bytes((kind, WHOLE)), *parts))]
+    if boxes is not None and kind in BOXED_KINDS:
+        where = boxes.fill(parts)
+        if where is not None:
+            return [bytes((kind, BOXED)) + where]
     return _cut(kind, parts)
 
 
 def _cut(kind: int, parts: Sequence[Bytes]) -> list[bytes]:
     """Return the packets of a long record. They are not joined before: that would be one more copy of megabytes."""
     whole: list[bytes] = []
-    pieces: list[Bytes] = [bytes((kind, 1))]
+    pieces: list[Bytes] = [bytes((kind, IN_PARTS))]
     room = PACKET_BYTES_MAX - 2
     for part in parts:
         view = memoryview(part)
@@ -85,13 +98,13 @@ def _cut(kind: int, parts: Sequence[Bytes]) -> list[bytes]:
         while at < len(view):
             if not room:
                 whole.append(b"".join(pieces))
-                pieces = [bytes((kind, 1))]
+                pieces = [bytes((kind, IN_PARTS))]
                 room = PACKET_BYTES_MAX - 2
             piece = view[at : at + room]
             pieces.append(piece)
             at += len(piece)
             room -= len(piece)
-    pieces[0] = bytes((kind, 0))
+    pieces[0] = bytes((kind, WHOLE))
     whole.append(b"".join(pieces))
     return whole
 
@@ -99,14 +112,18 @@ def _cut(kind: int, parts: Sequence[Bytes]) -> list[bytes]:
 class Assembler:
     """Puts together from packets the records of an agent, which are trusted."""
 
-    __slots__ = ("_parts",)
+    __slots__ = ("_boxes", "_parts")
 
-    def __init__(self) -> None:
+    def __init__(self, boxes: Boxes | None = None) -> None:
+        """`boxes`: those that the agent fills."""
+        self._boxes = boxes
         self._parts: list[memoryview] = []
 
     def add(self, packet: bytes) -> tuple[int, bytes] | None:
         """Return (kind, body) when `packet` completes a record."""
         if packet[1]:
+            if packet[1] == BOXED and self._boxes is not None:
+                return packet[0], self._boxes.empty(packet[2:])
             self._parts.append(memoryview(packet)[2:])
             return None
         if not self._parts:

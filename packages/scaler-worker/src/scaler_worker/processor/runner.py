@@ -73,7 +73,9 @@ class Processor:
         self._pid = getpid()
         self._state: ProcessState | None = None
         """Until the preload is done there is none."""
-        self._housekeeping = Housekeeping(options.garbage_collect_interval_seconds, options.trim_memory_threshold_bytes)
+        self._housekeeping = Housekeeping(
+            options.garbage_collect_interval_seconds, options.trim_memory_threshold_bytes, tasks.give_back_idle
+        )
         self._capture = OutputCapture(self._send_output)
         self._streams = TaskStreams(self._capture)
         awakening = Awakening()

@@ -190,7 +190,8 @@ class Template:
             tasks, control = moved_out_of_reach(tasks), moved_out_of_reach(control)
             # The old object knows another kind of file.
             sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace", closefd=False)
-            tasks_channel = Channel(socket.socket(fileno=tasks))
+            boxes = RunningPage.boxes_for_processor(page)
+            tasks_channel = Channel(socket.socket(fileno=tasks), boxes)
             try:
                 ProcessorFences(self._options.fences, number).put_up()
             except FenceError as error:

@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from scaler_worker.processor.records import PACKET_BYTES_MAX, Kind
+from scaler_worker.processor.record_boxes import Boxes
+from scaler_worker.processor.records import BOXED, BOXED_KINDS, PACKET_BYTES_MAX, Kind
 
 RECORD_BYTES_MAX = 128 * 1024 * 1024
 """Largest record of results. They leave together until there are 256, and large ones are in storage."""
@@ -126,9 +127,13 @@ class RecordAssembler:
     `note` is told how many bytes are held of a record that has arrived in part, whenever that changes.
     """
 
-    __slots__ = ("_kind", "_parts", "_record_bytes_max", "note")
+    __slots__ = ("_boxes", "_kind", "_parts", "_record_bytes_max", "note")
 
-    def __init__(self, note: Callable[[int], None], record_bytes_max: int = RELAY_BYTES_MAX) -> None:
+    def __init__(
+        self, note: Callable[[int], None], record_bytes_max: int = RELAY_BYTES_MAX, boxes: Boxes | None = None
+    ) -> None:
+        """`boxes`: those that the processor fills."""
+        self._boxes = boxes
         self._parts: list[memoryview] = []
         self._kind = 0
         self._record_bytes_max = record_bytes_max
@@ -138,6 +143,8 @@ class RecordAssembler:
         """Return (kind, body) when `packet` completes a record. After a ValueError, nothing is left of the record."""
         if not packet[1] and not self._parts:
             return packet[0], packet[2:]
+        if packet[1] == BOXED and not self._parts and self._boxes is not None and packet[0] in BOXED_KINDS:
+            return packet[0], self._boxes.empty(packet[2:])
         problem = self._problem(packet)
         if problem:
             self.drop()

@@ -110,6 +110,11 @@ class ProcessorPool:
         for link in self._links.values():
             link.tell_storage_address(address)
 
+    def give_back_idle(self) -> None:
+        """Return memory to the system that records for processors have not needed since the last call."""
+        for link in self._links.values():
+            link.give_back_idle()
+
     def figures(self) -> dict[int, events.ProcessorFigures]:
         """Measure every processor; CPU is that since the last call. And let a template go on that a task has stopped."""
         self._template.let_go_on()

@@ -22,6 +22,7 @@ from scaler_worker.core import effects, events
 from scaler_worker.core.slices import TaskSlice
 from scaler_worker.processor.output import STDERR
 from scaler_worker.processor.page import RunningPage
+from scaler_worker.processor.record_boxes import Boxes
 from scaler_worker.processor.records import (
     PACKET_BYTES_MAX,
     PID_BYTES,
@@ -62,13 +63,14 @@ SMALL_TABLE = 16
 class _Sender:
     """Sends packets without blocking; keeps what the socket does not take. The core bounds how many tasks that can be."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, boxes: Boxes | None = None) -> None:
         self._loop = loop
+        self._boxes = boxes
         self._socket = sock
         self._queue: deque[bytes] = deque()
 
     def send(self, kind: Kind, parts: Sequence[Bytes] = ()) -> None:
-        cut = packets(kind, parts)
+        cut = packets(kind, parts, self._boxes)
         queue = self._queue
         if queue:
             queue.extend(cut)
@@ -111,6 +113,7 @@ class _Sender:
         if self._queue:
             self._loop.remove_writer(self._socket.fileno())
             self._queue.clear()
+        self._boxes = None
         self._socket.close()
 
 
@@ -141,7 +144,6 @@ class ProcessorLink:
         self._import_ahead = import_ahead
         self._loop = asyncio.get_running_loop()
         self._unsent = unsent
-        self._assembler = RecordAssembler(lambda held: arriving.note(self, held), arriving.record_bytes_max)
         self._is_paused = False
         self._is_ready = False
         self._is_faulty = False
@@ -151,10 +153,14 @@ class ProcessorLink:
         self._stderr_tail = b""
         self._tasks, tasks_end = _socket_pair()
         control, control_end = _socket_pair()
-        self._task_sender = _Sender(self._loop, self._tasks)
-        self._control_sender = _Sender(self._loop, control)
         page = RunningPage.create()
         self._page = RunningPage(page)
+        self._boxes = RunningPage.boxes_for_agent(page)
+        self._assembler = RecordAssembler(
+            lambda held: arriving.note(self, held), arriving.record_bytes_max, self._boxes.to_agent
+        )
+        self._task_sender = _Sender(self._loop, self._tasks, self._boxes.to_processor)
+        self._control_sender = _Sender(self._loop, control)
         self._stderr, stderr_end = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._stderr, False)
         self.child_descriptors = [tasks_end.detach(), control_end.detach(), page, stderr_end]
@@ -207,6 +213,10 @@ class ProcessorLink:
             # A task may have put its process into another group.
             with contextlib.suppress(OSError):
                 os.kill(self.pid, signal.SIGKILL)
+
+    def give_back_idle(self) -> None:
+        """Return memory to the system that no long record has needed since the last call."""
+        self._boxes.to_processor.give_back_idle()
 
     # --- from the processor
 
@@ -375,6 +385,7 @@ class ProcessorLink:
         self._control_sender.close()
         os.close(self._stderr)
         self._page.close()
+        self._boxes.close()
 
     def _reason(self, status: int | None, peak_bytes: int, why: str) -> str:
         if self._start_error:
