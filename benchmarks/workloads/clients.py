@@ -62,9 +62,7 @@ class Clients(Workload):
             tasks = _enough(cluster, run.seconds / 2)
             for count in COUNTS:
                 if count <= run.system.clients_max:
-                    found[f"of_{count}"] = statistics.median(
-                        _rate(run.system, address, count, tasks) for _ in range(3 if count < 50 else 1)
-                    )
+                    found[f"of_{count}"] = statistics.median(_rate(run.system, address, count, tasks) for _ in range(3))
         if f"of_{CLIENTS}" in found:
             found["of_one"] = found[f"of_{CLIENTS}"] / found["of_1"]
         return found
