@@ -21,6 +21,9 @@ FLAGS = [
     DocumentedFlag(
         "object_storage_address", ("--object-storage-address", "-osa"), "tcp://h:1", Address.parse("tcp://h:1"), None
     ),
+    DocumentedFlag("object_storage_memory_bytes", ("--object-storage-memory-bytes", "-osm"), "1000", 1000, None),
+    DocumentedFlag("object_storage_path", ("--object-storage-path", "-osp"), "/var/a", Path("/var/a"), None),
+    DocumentedFlag("object_storage_disk_bytes", ("--object-storage-disk-bytes", "-osd"), "1000", 1000, None),
     DocumentedFlag("monitor_address", ("--monitor-address", "-ma"), "tcp://h:0", Address.parse("tcp://h:0"), None),
     DocumentedFlag("scaling_controller_strategy", ("--scaling-controller-strategy", "-scs"), "None", "none", None),
     DocumentedFlag(
@@ -58,7 +61,8 @@ FLAGS = [
 
 @pytest.mark.parametrize("flag", FLAGS, ids=str)
 def test_flag_is_as_documented(flag: DocumentedFlag, tmp_path: Path) -> None:
-    check_flag(SchedulerSettings, ARGUMENTS, flag, tmp_path)
+    needed = ["--object-storage-path", "/var/a"] if flag.field == "object_storage_disk_bytes" else []
+    check_flag(SchedulerSettings, [*ARGUMENTS, *needed], flag, tmp_path)
 
 
 def test_every_setting_is_documented() -> None:
@@ -74,6 +78,15 @@ def test_companions_are_found_on_the_next_two_ports() -> None:
 def test_a_named_object_storage_server_is_not_started_again() -> None:
     settings = SchedulerSettings.from_command_line(["tcp://127.0.0.1:2345", "-osa", "tcp://127.0.0.1:7000"])
     assert settings.own_object_storage_address is None
+
+
+def test_settings_of_its_own_object_storage_do_not_go_with_another_one() -> None:
+    with pytest.raises(
+        ConfigurationError, match="--object-storage-path is for an object storage server that the sched"
+    ):
+        SchedulerSettings.from_command_line([*ARGUMENTS, "-osa", "tcp://127.0.0.1:7000", "-osp", "/var/a"])
+    with pytest.raises(ConfigurationError, match="--object-storage-disk-bytes says how --object-storage-path is used"):
+        SchedulerSettings.from_command_line([*ARGUMENTS, "-osd", "1GiB"])
 
 
 @pytest.mark.parametrize("address", ["tcp://0.0.0.0:2345", "tcp://*:0", "tcp://[::]:2345"])

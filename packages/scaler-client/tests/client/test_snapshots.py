@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 
-from scaler.client.snapshots import CANDIDATES_MAX, Snapshot, Snapshots, flat, key_of, snapshot
+from scaler.client.snapshots import CANDIDATES_MAX, LEASED_BYTES_MIN, LOOKS, Snapshot, Snapshots, flat, key_of, snapshot
 from scaler_protocol.objects.segments import SegmentPool, supported
 
 
@@ -49,6 +49,33 @@ def test_what_is_kept_is_bounded() -> None:
     assert [object_id for object_id, _ in snapshots.all()] == [bytes([i]) for i in (7, 8, 9)]
     snapshots.add(b"large", ("large",), snapshot([bytes(2000)]))
     assert not snapshots.candidates(("large",))
+
+
+class FakeLease:
+    """A lease of which a test says whether the server has left it."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self.size_bytes = size_bytes
+        self.left = False
+
+
+def test_copies_that_the_server_has_left_are_found_in_turn_once_there_are_many() -> None:
+    snapshots = Snapshots()
+    leases = [FakeLease(LEASED_BYTES_MIN // 10) for _ in range(20)]
+    for i, lease in enumerate(leases):
+        lease.left = i < 9
+        snapshots.add(bytes([i]), (i,), Snapshot(lease))  # type: ignore[arg-type]
+        if i < 9:
+            assert snapshots.left() == []
+    found: set[bytes] = set()
+    for _ in range(5):
+        now = snapshots.left()
+        assert len(now) <= LOOKS
+        found.update(now)
+    assert found == {bytes([i]) for i in range(9)}
+    for object_id in found:
+        snapshots.drop(object_id)
+    assert [snapshots.left() for _ in range(5)] == [[]] * 5
 
 
 def test_candidates_are_few_and_recent() -> None:

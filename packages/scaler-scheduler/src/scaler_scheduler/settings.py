@@ -20,6 +20,7 @@ from scaler_protocol.service.settings import (
     AddressSetting,
     AlsoKey,
     BindAddressSetting,
+    BytesSetting,
     CliPositionalArg,
     Short,
     TakesSeveral,
@@ -30,6 +31,8 @@ from scaler_scheduler.config import Flag, ScalingConfig, SchedulerConfig, flags
 ScalingStrategy = Literal["none", "vanilla", "fixed_elastic", "capability"]
 
 _WEBHOOK_URLS_NEEDED: dict[ScalingStrategy, int] = {"vanilla": 1, "fixed_elastic": 2, "capability": 1}
+
+_OF_OWN_STORAGE = ("object_storage_memory_bytes", "object_storage_path", "object_storage_disk_bytes")
 
 
 def _lower(value: object) -> object:
@@ -53,6 +56,21 @@ class _ProcessSettings(ListeningSettings, AuditSettings, EventLoopSettings):
     )
     object_storage_address: Annotated[AddressSetting | None, Short("osa")] = Field(
         default=None, description="object storage server to use (default: one is started on the port after ADDRESS)"
+    )
+    object_storage_memory_bytes: Annotated[BytesSetting | None, Short("osm")] = Field(
+        default=None,
+        gt=0,
+        description="memory for the objects of the object storage server that the scheduler starts, in bytes (default: half "
+        "of the memory of this machine or container)",
+    )
+    object_storage_path: Annotated[Path | None, Short("osp")] = Field(
+        default=None,
+        description="folder for objects that do not fit into that memory, which a restarted server takes over (default: none)",
+    )
+    object_storage_disk_bytes: Annotated[BytesSetting | None, Short("osd")] = Field(
+        default=None,
+        gt=0,
+        description="largest size of all objects in that folder, in bytes (default: as much as the disk takes)",
     )
     monitor_address: Annotated[BindAddressSetting | None, Short("ma")] = Field(
         default=None, description="address that monitors connect to (default: two ports after ADDRESS)"
@@ -90,6 +108,19 @@ class _ProcessSettings(ListeningSettings, AuditSettings, EventLoopSettings):
             if parts.scheme not in ("http", "https") or not parts.hostname:
                 raise ValueError(f"{url!r} is not of the form http://127.0.0.1:8080")
         return urls
+
+    @model_validator(mode="after")
+    def _check_storage(self) -> Self:
+        given = [name for name in _OF_OWN_STORAGE if getattr(self, name) is not None]
+        if given and self.object_storage_address is not None:
+            flag = given[0].replace("_", "-")
+            raise ValueError(
+                f"--{flag} is for an object storage server that the scheduler starts, and --object-storage-address names "
+                "another one, which has settings of its own"
+            )
+        if self.object_storage_disk_bytes is not None and self.object_storage_path is None:
+            raise ValueError("--object-storage-disk-bytes says how --object-storage-path is used, which is not given")
+        return self
 
     @model_validator(mode="after")
     def _check_scaling(self) -> Self:

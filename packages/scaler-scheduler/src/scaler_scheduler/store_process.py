@@ -39,8 +39,15 @@ def _arguments(settings: SchedulerSettings) -> list[str]:
         settings.logging_format,
         "--logging-paths",
         *settings.logging_paths,
+        *_option("--memory-limit-bytes", settings.object_storage_memory_bytes),
+        *_option("--storage-path", settings.object_storage_path),
+        *_option("--disk-limit-bytes", settings.object_storage_disk_bytes),
         *(() if settings.security_dir is None else ("--security-dir", str(settings.security_dir))),
         *(("--insecure",) if settings.insecure else ()),
         # Each writes whole lines to the end of the same file.
         *(() if settings.audit_log is None else ("--audit-log", str(settings.audit_log))),
     ]
+
+
+def _option(flag: str, value: object) -> tuple[str, ...]:
+    return () if value is None else (flag, str(value))

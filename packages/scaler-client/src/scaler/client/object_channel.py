@@ -193,6 +193,12 @@ class ObjectChannel:
         """Where the server is."""
         return self._address
 
+    @property
+    def is_server_here(self) -> bool:
+        """Whether the server whose welcome came last runs on this host now."""
+        requests = self._requests
+        return accept_offer(requests.segment_offer, requests.store_incarnation) is not None
+
     def move_to(self, address: str) -> None:
         """Go on with the server at another address. What waits for an answer is asked there."""
         if address != self._address:

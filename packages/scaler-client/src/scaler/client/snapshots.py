@@ -3,11 +3,12 @@
 A value is looked up by its sizes and some sampled bytes, which costs microseconds; only a comparison of all bytes decides,
 at memory speed. What was copied most recently is kept for that, up to a bound, and for sending it once more should the
 object storage server be replaced. Where the copy lies in a segment it takes no room beside the object itself, and is kept as
-long as that.
+long as the server has it in memory.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -21,6 +22,12 @@ Key = tuple[object, ...]
 KEPT_BYTES_MAX = 256 * 1024 * 1024
 CANDIDATES_MAX = 4
 """Values with equal samples that are compared; more of them are just sent again."""
+
+LEASED_BYTES_MIN = 256 * 1024 * 1024
+"""While copies in segments take less, it is not looked whether the server still has them in memory."""
+
+LOOKS = 4
+"""Copies that are looked at when one is added. Each look is some system calls."""
 
 _SAMPLES = 32
 _SAMPLE_BYTES = 64
@@ -80,6 +87,9 @@ class Snapshots:
         self._kept: OrderedDict[bytes, tuple[Key, Snapshot, int]] = OrderedDict()
         self._by_key: dict[Key, list[bytes]] = {}
         self._bytes = 0
+        self._leased: OrderedDict[bytes, Lease] = OrderedDict()
+        """Those in segments, the one that was looked at longest ago first."""
+        self._leased_bytes = 0
 
     def candidates(self, key: Key) -> list[tuple[bytes, Snapshot]]:
         """Return (object id, snapshot) of those that may be equal, the latest first."""
@@ -94,6 +104,9 @@ class Snapshots:
         self._kept[object_id] = (key, snapshot, size)
         self._by_key.setdefault(key, []).append(object_id)
         self._bytes += size
+        if snapshot.lease is not None:
+            self._leased[object_id] = snapshot.lease
+            self._leased_bytes += snapshot.lease.size_bytes
         while self._bytes > self._kept_bytes_max:
             self.drop(next(iter(self._kept)))
 
@@ -104,10 +117,25 @@ class Snapshots:
             return
         key, _, size = entry
         self._bytes -= size
+        lease = self._leased.pop(object_id, None)
+        if lease is not None:
+            self._leased_bytes -= lease.size_bytes
         ids = self._by_key[key]
         ids.remove(object_id)
         if not ids:
             del self._by_key[key]
+
+    def left(self) -> list[bytes]:
+        """Return copies in segments that the server does not have in memory any more, unless it has just ended.
+
+        They may be dropped, or hold the memory that the server wanted to free.
+        """
+        if self._leased_bytes < LEASED_BYTES_MIN:
+            return []
+        looked = list(itertools.islice(self._leased, LOOKS))
+        for object_id in looked:
+            self._leased.move_to_end(object_id)
+        return [object_id for object_id in looked if self._leased[object_id].left]
 
     def all(self) -> list[tuple[bytes, Snapshot]]:
         """Return (object id, snapshot) of all copies that are kept."""

@@ -66,6 +66,8 @@ class SchedulerClusterCombo:
         load_balance_trigger_times: int | None = None,
         memory_limit_bytes: int | None = None,
         object_size_limit_bytes: int | None = None,
+        storage_path: str | PathLike[str] | None = None,
+        disk_limit_bytes: int | None = None,
         scheduler_io_threads: int | None = None,
         worker_io_threads: int | None = None,
         logging_paths: Sequence[str] | None = None,
@@ -77,6 +79,7 @@ class SchedulerClusterCombo:
         `n_workers`: None for as many as CPUs; 0 for a scheduler that waits for workers from elsewhere. `address`: where the
         scheduler listens; None takes free ports. Tasks find the modules that this process finds.
         `object_storage_address`: where the object storage server listens; by default next to the scheduler.
+        `storage_path`: a folder for objects that do not fit into `memory_limit_bytes`, `disk_limit_bytes` at most.
         `security`: the security directory with the keys of all services, see `docs/security.md`; by default there are none.
         `insecure`: an address that other machines reach is allowed without keys too; everybody there may run code here then.
         `protected`: clients cannot shut the cluster down.
@@ -97,18 +100,21 @@ class SchedulerClusterCombo:
             "logging_config_file": logging_config_file,
             "logging_level": logging_level,
         }
-        # The scheduler would start a storage server itself, which these three settings would not reach.
-        if any(
-            setting is not None for setting in (object_storage_address, memory_limit_bytes, object_size_limit_bytes)
-        ):
+        # The scheduler would start a storage server itself, which not all of these settings would reach.
+        of_storage = {
+            "memory_limit_bytes": memory_limit_bytes,
+            "object_size_limit_bytes": object_size_limit_bytes,
+            "storage_path": storage_path,
+            "disk_limit_bytes": disk_limit_bytes,
+        }
+        if object_storage_address is not None or any(setting is not None for setting in of_storage.values()):
             self._storage = Service(
                 OBJECT_STORAGE,
                 [
                     object_storage_address or "tcp://127.0.0.1:0",
                     *command_line(
                         {
-                            "memory_limit_bytes": memory_limit_bytes,
-                            "object_size_limit_bytes": object_size_limit_bytes,
+                            **of_storage,
                             "insecure": insecure,
                             "event_loop": event_loop,
                             **common_settings,

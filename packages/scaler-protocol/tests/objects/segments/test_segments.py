@@ -145,6 +145,24 @@ def test_the_server_holds_what_it_has_adopted() -> None:
     assert SegmentReader().read(place) is None
 
 
+def test_a_writer_sees_that_server_and_readers_have_left_a_content() -> None:
+    offer = Offer(STORE)
+    pool = SegmentPool(offer.token)
+    lease = write(pool, 1, [os.urandom(400_000)])
+    assert not lease.left, "the server has not come yet"
+    adopted = adopt(lease.place, offer.token, offer.device)
+    assert adopted is not None
+    assert not lease.left
+    found = SegmentReader().read(adopted.place)
+    del adopted
+    assert found is not None
+    assert not lease.left
+    del found
+    assert lease.left
+    pool.close()
+    offer.close()
+
+
 def test_only_segments_with_the_token_are_adopted(tmp_path: Path) -> None:
     offer = Offer(STORE)
     stranger = write(SegmentPool(b"?" * 32), 1, [bytes(1000)])

@@ -140,6 +140,15 @@ class Lease:
         """Whether the server has mapped the content. From then on it holds the segment itself."""
         return self._segment.taken() == self.place.stamp
 
+    @property
+    def left(self) -> bool:
+        """Whether the server had mapped the content, and neither it nor a reader has it mapped any more."""
+        descriptor = self._segment.descriptor
+        if not self.taken or not lock_exclusive(descriptor):
+            return False
+        unlock(descriptor)
+        return True
+
 
 class SegmentPool:
     """The segments of this process for one server. Safe to use from several threads, but not in forked children."""
