@@ -65,7 +65,7 @@ def test_what_pages_say_is_what_happened(deployment: Deployment, tmp_path: Path)
     base = start_ui(deployment, scheduler)
     wait_live(base)
     client = deployment.client(scheduler)
-    reference = client.send_object(b"x" * OBJECT_BYTES)
+    reference = client.send_object(b"x" * OBJECT_BYTES, name="letters")
     futures = [client.submit(functions.square, number) for number in range(GOOD)]
     futures += [client.submit(fail_always, number) for number in range(BAD)]
     ended = Counter(type(future.exception(60)).__name__ for future in futures)
@@ -84,6 +84,11 @@ def test_what_pages_say_is_what_happened(deployment: Deployment, tmp_path: Path)
     wait_for("the object is counted", lambda: get(base, "/api/overview")["objects"]["count"] == 1)
     wait_for("it is counted for its client", lambda: get(base, "/api/clients")[0]["object_count"] == 1)
     assert OBJECT_BYTES < get(base, "/api/overview")["objects"]["bytes"] < OBJECT_BYTES + 10_000
+    (listed,) = get(base, "/api/objects")
+    assert (listed["name"], listed["size_bytes"], listed["tasks"]) == ("letters", reference.size_bytes, 0)
+    assert listed["owner"] == client.identity.hex()
+    assert reference.object_id.hex().startswith(listed["id"])
+    assert reference.object_id.hex() not in str(get(base, "/api/everything"))
     assert get(base, "/api/tasks")["states"]["success"] == GOOD
     failures = get(base, "/api/failures?limit=1000")
     texts = {failure["text"] for failure in failures}

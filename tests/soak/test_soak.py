@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import time
 from collections import deque
@@ -74,6 +75,49 @@ def test_large_arguments_leave_nothing_in_object_storage() -> None:
             sizes = [client.submit(len, os.urandom(300_000)) for _ in range(20)]
             assert all(future.result() == 300_000 for future in sizes)
         after = memory_of_services()
+    for name, size in sorted(after.items()):
+        growth = size - before.get(name, size)
+        print(f"{name}: {size / 2**20:.1f} MiB, {growth / 2**20:+.1f} MiB")
+        assert growth < GROWTH_BYTES_MAX, name
+
+
+OBJECTS = int(os.environ.get("SCALER_SOAK_OBJECTS", "100000"))
+OBJECT_BYTES = 300_000
+
+
+def send_and_fetch(client: Client, count: int) -> None:
+    """Send `count` objects, and have as many results that are objects; drop all of them in the ways there are."""
+    before: deque[object] = deque(maxlen=20)
+    for number in range(count):
+        value = number.to_bytes(8, "little") * (OBJECT_BYTES // 8)
+        kind = number % 4
+        reference = client.send_object(value)
+        if kind == 0:
+            # Its result is the value again, and nobody fetches it.
+            before.append(client.submit(identity, reference))
+        elif kind == 1:
+            with reference:
+                assert client.submit(identity, reference).result() == value
+        elif kind == 2:
+            (again,) = client.submit(identity, [reference]).result()
+            del reference
+            assert client.submit(bytes.__len__, again).result() == len(value)
+        else:
+            before.append([client.submit(bytes, OBJECT_BYTES), copy.copy(reference)])
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_references_and_results_leave_nothing_in_object_storage() -> None:
+    with SchedulerClusterCombo(n_workers=2, logging_level="WARNING") as combo, Client(combo.get_address()) as client:
+        send_and_fetch(client, OBJECTS // 10)
+        before = {**memory_of_services(), "client": psutil.Process().memory_full_info().uss}
+        begin = time.perf_counter()
+        send_and_fetch(client, OBJECTS)
+        seconds = time.perf_counter() - begin
+        time.sleep(2)  # sleeps: the last ones are deleted within a second
+        after = {**memory_of_services(), "client": psutil.Process().memory_full_info().uss}
+    print(f"\n{OBJECTS:,} objects in {seconds:.1f} s: {OBJECTS / seconds:,.0f} a second")
     for name, size in sorted(after.items()):
         growth = size - before.get(name, size)
         print(f"{name}: {size / 2**20:.1f} MiB, {growth / 2**20:+.1f} MiB")

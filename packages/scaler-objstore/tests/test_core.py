@@ -510,6 +510,22 @@ def test_the_scheduler_is_told_what_is_held_and_by_whom() -> None:
     assert (status.owners, list(status.owner_objects), list(status.owner_bytes)) == ((BOB,), [1], [12])
 
 
+def test_the_scheduler_is_told_which_objects_are_largest() -> None:
+    store = Store(Limits(listed_objects=2, looked_at_objects=3))
+    for number, size in enumerate((10, 30, 20, 40)):
+        store.now = float(number)
+        put = m.ObjectPut(1, b"%016d" % number, BOB, [bytes([number]) * size], f"number {number}")
+        store.say(BOB, put)
+    store.now = 10.0
+    status = store.answer(SCHEDULER, m.StoreStatusRequest(7))
+    assert isinstance(status, m.StoreStatus)
+    # The last one is not looked at: it came after three others.
+    assert status.objects == (
+        m.StoredObjectStatus(b"%016d" % 1, BOB, "number 1", 30, 9.0, "memory"),
+        m.StoredObjectStatus(b"%016d" % 2, BOB, "number 2", 20, 8.0, "memory"),
+    )
+
+
 def test_nobody_else_is_told_what_is_held() -> None:
     (effect,) = Store().say(ALICE, m.StoreStatusRequest(1))
     assert isinstance(effect, effects.Warn)

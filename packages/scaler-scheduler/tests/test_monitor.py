@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 from collections import Counter
@@ -19,6 +20,7 @@ from scaler_protocol.wire.columns import Packed
 from scaler_protocol.wire.envelope import Frame
 from scaler_scheduler.core import effects, events
 from scaler_scheduler.core.monitor import EVENTS_MAX, FAILURES_KEPT
+from scaler_scheduler.core.object_listing import COUNTED_TASKS_MAX
 from scaler_scheduler.core.snapshot import TASKS_MAX
 from scaler_scheduler.monitor_feed import LINES_KEPT, MonitorFeed, RecentLog
 
@@ -265,6 +267,41 @@ def test_what_the_object_store_says_is_passed_on() -> None:
     (snapshot,) = of_kind(listen(harness), m.MonitorSnapshot)
     assert (snapshot.object_count, snapshot.object_bytes, snapshot.object_limit_bytes) == (3, 1000, 5000)
     assert (snapshot.clients[0].object_count, snapshot.clients[0].object_bytes) == (2, 800)
+
+
+def test_objects_are_told_with_the_tasks_that_need_them() -> None:
+    harness, client, agent = running(capacity=1)
+    argument, literal, unused = identity("argument"), identity("literal"), identity("unused")
+    client.submit(3, object_positions=[0, 0, 2], objects=(argument, argument, argument))
+    rows = Packed.of([b"P0", b"P1"])
+    client.send(
+        m.GraphSubmit(client.id, 100, (FUNCTION,), rows, [0, 1], [0], [1], object_positions=[1], objects=(literal,))
+    )
+    gone = identity("somebody who has left")
+    listed = [
+        m.StoredObjectStatus(argument, client.id, "prices", 900, 1.5, "disk", readers_waiting=2),
+        m.StoredObjectStatus(literal, client.id, "", 100, 2.5, "memory"),
+        m.StoredObjectStatus(unused, client.id, "", 10, 2.5, "memory"),
+        m.StoredObjectStatus(argument, gone, "", 1, 1.0, "memory"),
+    ]
+    harness.core.handle(events.StoreReported(m.StoreStatus(1, 4, objects=tuple(listed))), harness.now)
+    (snapshot,) = of_kind(listen(harness), m.MonitorSnapshot)
+    assert [one.tasks for one in snapshot.objects] == [2, 1, 0, -1]
+    assert snapshot.objects[0] == dataclasses.replace(listed[0], id=argument[:4], tasks=2)
+    # Whoever has an id can read the object.
+    assert argument not in b"".join(map(bytes, encode(snapshot)))
+    agent.answer(agent.tasks())
+    (snapshot,) = of_kind(listen(harness), m.MonitorSnapshot)
+    assert [one.tasks for one in snapshot.objects] == [1, 1, 0, -1]
+
+
+def test_tasks_of_clients_with_very_many_are_not_counted_for_objects() -> None:
+    harness, client, _ = running()
+    client.submit(COUNTED_TASKS_MAX + 1)
+    listed = (m.StoredObjectStatus(identity("object"), client.id),)
+    harness.core.handle(events.StoreReported(m.StoreStatus(1, 1, objects=listed)), harness.now)
+    (snapshot,) = of_kind(listen(harness), m.MonitorSnapshot)
+    assert [one.tasks for one in snapshot.objects] == [-1]
 
 
 def test_who_joins_gets_no_snapshot_before_the_object_store_has_answered() -> None:

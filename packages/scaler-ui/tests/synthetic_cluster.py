@@ -107,6 +107,10 @@ def snapshot(
         functions=(m.Counter(FUNCTIONS[0], 100), m.Counter(FUNCTIONS[1], 52)),
         failed_functions=(m.Counter(FUNCTIONS[0], 3),),
         graphs=(m.GraphStatus(ALICE, 5_000, 1_000, 420, 60, 515, 5, 33),),
+        objects=(
+            m.StoredObjectStatus(b"big1", ALICE, "quotes", 2 * 1024**2, 75.0, "shared memory", tasks=20),
+            m.StoredObjectStatus(b"big2", BOB, "", 1024, 3.0, "disk", readers_waiting=1),
+        ),
         object_count=13,
         object_bytes=3 * 1024**2,
         object_limit_bytes=1024**3,

@@ -68,7 +68,7 @@ def test_the_service_tells_what_the_scheduler_said(scheduler: SyntheticScheduler
     assert sum(event["ph"] == "X" for event in trace.json()["traceEvents"]) == 100
     assert 'scaler_tasks_finished_total{result="success"} 5.0' in service.get("/metrics").text
     assert service.get("/api/logs").json()["lines"][0]["text"] == "hello"
-    for path in ("workers", "clients", "graphs", "scaling", "history", "failures", "everything"):
+    for path in ("workers", "clients", "graphs", "objects", "scaling", "history", "failures", "everything"):
         assert service.get(f"/api/{path}").status_code == 200
 
 

@@ -219,6 +219,8 @@ def numbers_of(kind: type[Any], **special: st.SearchStrategy[Any]) -> st.SearchS
     return fields_of(kind, **{**plain, **special})
 
 
+OBJECT_STATUSES = numbers_of(m.StoredObjectStatus, tasks=I64)
+
 STRATEGIES: dict[type[Any], st.SearchStrategy[Any]] = {
     m.Hello: numbers_of(
         m.Hello,
@@ -297,6 +299,7 @@ STRATEGIES: dict[type[Any], st.SearchStrategy[Any]] = {
         agents=st.lists(numbers_of(m.AgentStatus, cpu_percent=FIGURES_32), max_size=2).map(tuple),
         graphs=st.lists(numbers_of(m.GraphStatus), max_size=2).map(tuple),
         adapters=st.lists(numbers_of(m.AdapterStatus, groups_max=I32), max_size=2).map(tuple),
+        objects=st.lists(OBJECT_STATUSES, max_size=2).map(tuple),
     ),
     m.MonitorEvents: monitor_events(),
     m.MonitorFailures: monitor_failures(),
@@ -306,7 +309,17 @@ STRATEGIES: dict[type[Any], st.SearchStrategy[Any]] = {
     m.MonitorDump: st.builds(m.MonitorDump, FIGURES, TEXTS),
     m.StoreStatusRequest: st.builds(m.StoreStatusRequest, U64),
     m.StoreStatus: with_rows(
-        lambda rows: st.builds(m.StoreStatus, U64, U64, U64, U64, ids(rows), column("Q", rows), column("Q", rows))
+        lambda rows: st.builds(
+            m.StoreStatus,
+            U64,
+            U64,
+            U64,
+            U64,
+            ids(rows),
+            column("Q", rows),
+            column("Q", rows),
+            st.lists(OBJECT_STATUSES, max_size=2).map(tuple),
+        )
     ),
     m.Drain: st.builds(m.Drain),
 }

@@ -15,6 +15,10 @@ class StoredObject:
     id: bytes
     owner: bytes
     content: Content
+    since: float
+    """When this server got it."""
+    name: str = ""
+    """For people."""
 
 
 class Catalogue:

@@ -50,5 +50,14 @@ class Limits:
     load_seconds_max: float = 60.0
     """How long a get waits for an object that is read from the tier below. Whoever wants to wait longer asks again."""
 
+    name_of_object_characters_max: int = 200
+    """Longer names of objects are cut: only people read them."""
+
+    listed_objects: int = 100
+    """How many objects a status lists, the largest ones."""
+
+    looked_at_objects: int = 10_000
+    """How many objects are looked at for that, the oldest ones."""
+
     retention_seconds: float = 600.0
     """How long the objects of a client are kept of which nobody says that it lives."""

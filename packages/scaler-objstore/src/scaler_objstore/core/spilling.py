@@ -135,7 +135,7 @@ def _on_restored(state: StoreState, tiering: Tiering, event: events.Restored, no
         content = state.contents.add_stored(found.name, header.lengths, set(wanted))
         tiering.restored(found.name, content)
         for object_id, owner in wanted.items():
-            state.catalogue.add(StoredObject(object_id, owner, content))
+            state.catalogue.add(StoredObject(object_id, owner, content, now))
     for owner in state.catalogue.owners():
         state.leases.renew(owner, now)
     if dropped:

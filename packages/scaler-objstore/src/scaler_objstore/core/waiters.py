@@ -93,6 +93,10 @@ class Waiters:
             heapq.heappop(deadlines)
         return float("inf")
 
+    def count_for(self, object_id: bytes) -> int:
+        """Return how many gets wait for an object."""
+        return len(self._by_object.get(object_id, ()))
+
     def objects(self) -> list[bytes]:
         """Return the objects that gets wait for."""
         return list(self._by_object)

@@ -440,6 +440,7 @@ def _check_store_status(message: m.StoreStatus) -> None:
 _COUNTER = _plain("name", "count")
 _WORKER_STATUS = _figures(*m.WorkerStatus.__dataclass_fields__)
 _CLIENT_STATUS = _figures(*m.ClientStatus.__dataclass_fields__)
+_OBJECT_STATUS = _figures(*m.StoredObjectStatus.__dataclass_fields__)
 _GRAPH_STATUS = _figures(*m.GraphStatus.__dataclass_fields__)
 _ADAPTER_STATUS = _figures(*m.AdapterStatus.__dataclass_fields__)
 _AGENT_STATUS = (
@@ -595,6 +596,7 @@ _LAYOUTS: tuple[_Layout, ...] = (
             *_structs(m.ClientStatus, _CLIENT_STATUS, "clients"),
             *_structs(m.GraphStatus, _GRAPH_STATUS, "graphs"),
             *_structs(m.AdapterStatus, _ADAPTER_STATUS, "adapters"),
+            *_structs(m.StoredObjectStatus, _OBJECT_STATUS, "objects"),
         ),
     ),
     _Layout(
@@ -647,6 +649,7 @@ _LAYOUTS: tuple[_Layout, ...] = (
             *_plain("request", "object_count", "used_bytes", "limit_bytes"),
             *_ids("owners"),
             *_column("Q", "owner_objects", "owner_bytes"),
+            *_structs(m.StoredObjectStatus, _OBJECT_STATUS, "objects"),
         ),
         check=_check_store_status,
     ),

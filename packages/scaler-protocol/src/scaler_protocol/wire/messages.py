@@ -741,6 +741,28 @@ class ClientStatus:
 
 
 @record
+class StoredObjectStatus:
+    """One object in storage, as monitors see it."""
+
+    id: bytes
+    """The object's 16 bytes; to monitors the first 4 of them, because whoever has all can read the object."""
+    owner: bytes
+    """The client that it belongs to."""
+    name: str = ""
+    """What `send_object` was given, for people."""
+    size_bytes: int = 0
+    """Bytes of its buffers."""
+    age_seconds: float = 0.0
+    """Seconds since this server has it."""
+    place: str = ""
+    """Where its bytes are: memory, shared memory, or disk."""
+    readers_waiting: int = 0
+    """Requests that wait until it is read from the disk."""
+    tasks: int = -1
+    """Unfinished tasks of its owner that name it; -1: the owner has too many tasks to count."""
+
+
+@record
 class GraphStatus:
     """One unfinished graph, as monitors see it."""
 
@@ -836,6 +858,8 @@ class MonitorSnapshot:
     """Failed tasks by function name."""
     failed_items: int = 0
     """Failed items of map chunks since the scheduler started. Their tasks count as successes."""
+    objects: tuple[StoredObjectStatus, ...] = ()
+    """The largest objects in storage, at most 100, with their owner's unfinished tasks that name them."""
 
 
 @record
@@ -962,6 +986,8 @@ class StoreStatus:
     """One per owner: how many objects."""
     owner_bytes: Column = EMPTY
     """One per owner: bytes of these, each object in full."""
+    objects: tuple[StoredObjectStatus, ...] = ()
+    """The largest ones, at most 100; where there are very many, of the oldest."""
 
 
 @record

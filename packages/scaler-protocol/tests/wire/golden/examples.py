@@ -282,6 +282,7 @@ EXAMPLES: dict[str, m.Message] = {
                 client=CLIENT, first_number=100, rows=10, waiting=4, released=3, done=2, failed=1, held_results=2
             ),
         ),
+        objects=(m.StoredObjectStatus(OBJECT, CLIENT, "quotes", 2000, 12.5, "shared memory", tasks=7),),
         adapters=(
             m.AdapterStatus(
                 url="http://127.0.0.1:8080",
@@ -340,7 +341,16 @@ EXAMPLES: dict[str, m.Message] = {
     ),
     "monitor-dump": m.MonitorDump(1.5, '{"tasks": {}}'),
     "store-status-request": m.StoreStatusRequest(6),
-    "store-status": m.StoreStatus(6, 3, 4096, 1 << 30, (CLIENT,), array("Q", [3]), array("Q", [3000])),
+    "store-status": m.StoreStatus(
+        6,
+        3,
+        4096,
+        1 << 30,
+        (CLIENT,),
+        array("Q", [3]),
+        array("Q", [3000]),
+        (m.StoredObjectStatus(OBJECT, CLIENT, "quotes", 2000, 12.5, "disk", readers_waiting=1),),
+    ),
     "drain": m.Drain(),
 }
 

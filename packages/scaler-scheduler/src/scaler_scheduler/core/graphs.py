@@ -16,7 +16,7 @@ from array import array
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from enum import IntEnum
-from itertools import accumulate
+from itertools import accumulate, repeat
 from typing import Generic, NamedTuple, TypeVar
 
 from scaler_protocol.runtime.values import new_tuple
@@ -172,6 +172,15 @@ class Graph(Generic[Holder]):
     def rows_in(self, state: RowState) -> Iterable[int]:
         """Iterate over the rows in a state."""
         return (row for row, value in enumerate(self.states) if value == state)
+
+    def objects_needed(self) -> Iterable[bytes]:
+        """Iterate over the objects that unfinished rows name, or will read, once for each of these rows."""
+        for row, objects in self._objects.items():
+            if self.states[row] < _DONE:
+                yield from set(objects)
+        for row, result in self.results.items():
+            for object_id in result.objects:
+                yield from repeat(object_id, self._readers[row])
 
     @property
     def finished(self) -> bool:

@@ -19,6 +19,7 @@ from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.columns import Column, Packed
 from scaler_scheduler.core.functions import FunctionRegistry
 from scaler_scheduler.core.graphs import Graph, RowState
+from scaler_scheduler.core.object_listing import with_tasks
 from scaler_scheduler.core.records import AgentRecord, ClientRecord, Task
 
 EVENTS_PER_SECOND = 2_000
@@ -72,13 +73,15 @@ class StoreFigures(NamedTuple):
     used_bytes: int = 0
     limit_bytes: int = 0
     owners: dict[bytes, tuple[int, int]] = {}
+    objects: tuple[m.StoredObjectStatus, ...] = ()
+    """The largest ones."""
 
     @classmethod
     def of(cls, status: m.StoreStatus) -> StoreFigures:
         """Return the figures in an answer of the object storage server."""
         figures = zip(status.owner_objects, status.owner_bytes, strict=True)
         owners = dict(zip(status.owners, figures, strict=True))
-        return cls(status.object_count, status.used_bytes, status.limit_bytes, owners)
+        return cls(status.object_count, status.used_bytes, status.limit_bytes, owners, status.objects)
 
 
 class Monitor:
@@ -339,6 +342,7 @@ class Monitor:
             object_count=self.store.object_count,
             object_bytes=self.store.used_bytes,
             object_limit_bytes=self.store.limit_bytes,
+            objects=with_tasks(self.store.objects, clients),
             started_seconds=unix_time - (now - started_at),
             stale_results=self.stale_count,
             events_omitted=self.omitted_count,

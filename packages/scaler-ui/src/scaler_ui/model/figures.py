@@ -166,6 +166,24 @@ def clients(model: ClusterModel) -> list[dict[str, Any]]:
     ]
 
 
+def objects(model: ClusterModel) -> list[dict[str, Any]]:
+    """Return the largest objects in storage."""
+    return [
+        {
+            "id": one.id.hex(),
+            "name": one.name,
+            "owner": one.owner.hex(),
+            "owner_name": model.client_name(one.owner),
+            "size_bytes": one.size_bytes,
+            "age_seconds": round(one.age_seconds, 1),
+            "place": one.place,
+            "readers_waiting": one.readers_waiting,
+            "tasks": None if one.tasks < 0 else one.tasks,
+        }
+        for one in (model.snapshot.objects if model.snapshot is not None else ())
+    ]
+
+
 def graphs(model: ClusterModel) -> list[dict[str, Any]]:
     """Return the graphs in progress."""
     return [
@@ -370,6 +388,7 @@ def whole(model: ClusterModel, silent_s: float, silent_after_s: float) -> Mappin
         ],
         "clients": clients(model),
         "graphs": graphs(model),
+        "largest_objects": objects(model),
         "scaling": scaling(model),
         "failures": failures(model),
     }

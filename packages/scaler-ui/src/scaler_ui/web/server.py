@@ -124,6 +124,10 @@ def create_application(
     async def show_graphs() -> Response:
         return read(figures.graphs)
 
+    @application.get("/api/objects", summary="The largest objects in storage")
+    async def show_objects() -> Response:
+        return read(figures.objects)
+
     @application.get("/api/scaling", summary="Scaling strategy and worker adapters")
     async def show_scaling() -> Response:
         return read(figures.scaling)

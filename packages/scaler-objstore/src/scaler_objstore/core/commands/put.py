@@ -37,7 +37,7 @@ def attempt(state: StoreState, peer: Peer, message: m.ObjectPut, now: float) -> 
     refusal = _refusal(state, peer, message, now)
     if refusal is None:
         try:
-            refusal = _store(state, peer, message)
+            refusal = _store(state, peer, message, now)
         except StorageFullError:
             return None
     return m.ObjectPutReply(message.request) if refusal is None else m.ObjectPutReply(message.request, *refusal)
@@ -85,7 +85,7 @@ def _refusal(state: StoreState, peer: Peer, message: m.ObjectPut, now: float) ->
     return None
 
 
-def _store(state: StoreState, peer: Peer, message: m.ObjectPut) -> tuple[m.ObjectStatus, str] | None:
+def _store(state: StoreState, peer: Peer, message: m.ObjectPut, now: float) -> tuple[m.ObjectStatus, str] | None:
     stored = state.catalogue.find(message.id)
     if stored is not None:
         if stored.owner != message.owner:
@@ -104,7 +104,8 @@ def _store(state: StoreState, peer: Peer, message: m.ObjectPut) -> tuple[m.Objec
     except TooManySharedError as error:
         return m.ObjectStatus.STORAGE_FULL, str(error)
     state.refused_puts.forget(message.id)
-    state.catalogue.add(StoredObject(message.id, message.owner, content))
+    name = message.name[: state.limits.name_of_object_characters_max]
+    state.catalogue.add(StoredObject(message.id, message.owner, content, now, name))
     for waiter in state.waiters.take_for(message.id):
         state.send(waiter.peer, state.data(waiter.request, message.id, content, waiter.mappable))
     return None

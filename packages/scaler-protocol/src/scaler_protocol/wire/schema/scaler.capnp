@@ -309,6 +309,19 @@ struct StoreStatus {
   owners @4 :Data;                       # client incarnations that own objects, 16 bytes each
   ownerObjects @5 :Data;                 # U64: objects of each
   ownerBytes @6 :Data;                   # U64: bytes of each; contents that several objects share count for every one of them
+  objects @7 :List(StoredObjectStatus);        # the largest ones, at most 100
+}
+
+struct StoredObjectStatus {
+  # One object in storage.
+  id @0 :Data;
+  owner @1 :Data;
+  name @2 :Text;
+  sizeBytes @3 :UInt64;
+  ageSeconds @4 :Float64;                # ago
+  place @5 :Text;                        # "memory", "shared memory" or "disk"
+  readersWaiting @6 :UInt32;             # requests that wait until it is read from the disk
+  tasks @7 :Int64 = -1;                  # unfinished tasks that name it, which the scheduler counts; -1: not counted
 }
 
 # Monitor streams. On the monitor socket the envelope is the topic; its `epoch` names the stream. ZeroMQ compares the
@@ -345,6 +358,7 @@ struct MonitorSnapshot {
   eventsOmitted @20 :UInt64;             # task events left out of the events stream since the scheduler started
   failedFunctions @21 :List(Counter);    # failed tasks by function name
   failedItems @22 :UInt64;               # failed items of map chunks since the scheduler started; their tasks count as successes
+  objects @23 :List(StoredObjectStatus);       # the largest ones in object storage, at most 100
 
   struct Counter { name @0 :Text; count @1 :UInt64; }
 

@@ -253,7 +253,10 @@ class Objects {
     this.table = new Table({ label: "Objects by client", id: (row) => row.id, sort: "object_bytes", descending: true, empty: "no connected client has objects", columns: [
       { key: "name", label: "client" }, { key: "object_count", label: "objects", number: true, show: (row) => integer(row.object_count) }, { key: "object_bytes", label: "bytes (shared objects counted for each client)", number: true, show: (row) => bytes(row.object_bytes) },
     ] });
-    this.node = element("div", {}, title("Objects"), this.facts, element("div", { class: "grid" }, card("Memory in use", "identical objects count once", this.holder), card("By client", "", this.table.node)));
+    this.largest = new Table({ label: "Largest objects", id: (row) => row.id, sort: "size_bytes", descending: true, empty: "nothing is in object storage", columns: [
+      { key: "name", label: "name", show: (row) => row.name || row.id.slice(0, 8) }, { key: "owner_name", label: "owner" }, { key: "size_bytes", label: "size", number: true, show: (row) => bytes(row.size_bytes) }, { key: "age_seconds", label: "stored for", number: true, show: (row) => elapsed(row.age_seconds) }, { key: "place", label: "where" }, { key: "tasks", label: "unfinished tasks", number: true, show: (row) => row.tasks === null ? "not counted" : integer(row.tasks) }, { key: "readers_waiting", label: "readers waiting", number: true, show: (row) => integer(row.readers_waiting) },
+    ] });
+    this.node = element("div", {}, title("Objects"), this.facts, element("div", { class: "grid" }, card("Memory in use", "identical objects count once", this.holder), card("By client", "", this.table.node)), card("Largest objects", "100 at most; unfinished tasks of the owner that name the object", this.largest.node));
   }
 
   shown() { this.chart = new Chart(this.holder, [{ name: "object_bytes", label: "bytes", colour: "#d65db1", fill: true }], bytes, { minimum: 1024 }); }
@@ -265,6 +268,7 @@ class Objects {
     this.facts.replaceChildren(tile("objects", integer(count)), tile("in memory", bytes(used)), tile("limit", limit ? bytes(limit) : "not known", limit ? percent((100 * used) / limit) : ""));
     this.chart?.update();
     this.table.show((await fetchJson("/api/clients")).filter((client) => client.object_count));
+    this.largest.show(await fetchJson("/api/objects"));
   }
 
   recolour() { this.chart?.build(); }
