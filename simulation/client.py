@@ -21,6 +21,7 @@ from simulation.ledger import Entry, Ledger, SimulationError
 from simulation.network import Network
 from simulation.process import Process
 from simulation.programs import Program
+from simulation.references import References
 
 FUNCTIONS: tuple[tuple[bytes, bytes], ...] = tuple(
     (content_id(body), body) for body in (b"P function %d" % number for number in range(1, 6))
@@ -111,6 +112,7 @@ class ClientDriver:
         self.entries: dict[int, Entry] = {}
         self.unusable: effects.Unusable | None = None
         self.closed = False
+        self.references = References(core, random)
         self.cancel_confirmed = 0
         self.unservable_notices = 0
         self.on_ended: Callable[[Entry], None] = lambda _: None
@@ -125,7 +127,9 @@ class ClientDriver:
         """Submit one task; None while the client takes none. Each of `contents` becomes an object it reads."""
         if self.core.unusable is not None or self.closed:
             return None
-        objects = [self._store(content) for content in contents]
+        arguments = [self.references.argument(content, self._store) for content in contents]
+        objects = [object_id for object_id, _ in arguments]
+        contents = [content for _, content in arguments]
         entry = Entry(
             self.core.client_id,
             program.number,

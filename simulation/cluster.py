@@ -27,6 +27,9 @@ ATTEMPTS_MAX = 3
 PEER_TIMEOUT_S = 10.0
 OBJECT_RETENTION_S = 5.0
 
+DELETED_S = 10.0
+"""So soon objects are deleted that nobody needs, once nothing goes wrong any more."""
+
 SETTLE_S = 150.0
 """After all is healed, some future ends within any period of this length, until all have: that is more than a client's
 timeout, or the longest task with all its attempts."""
@@ -474,7 +477,13 @@ class Cluster:
                 )
 
     def everybody_leaves(self) -> None:
-        """All clients leave: functions and objects go with them."""
+        """All clients leave: functions and objects go with them. Those that were sent by themselves go with their references."""
+        for client in self.living_clients:
+            client.post(client.driver.references.drop_all)
+        self.run_until(lambda: not self.outliving_objects(), DELETED_S, None)
+        outliving = self.outliving_objects()
+        if outliving:
+            raise SimulationError(f"objects outlive their references: {[one[:4].hex() for one in outliving]}")
         for client in self.living_clients:
             client.leave()
         self.run_until(lambda: False, 2 * PEER_TIMEOUT_S + OBJECT_RETENTION_S + 5.0, None)
@@ -493,6 +502,12 @@ class Cluster:
             held = objects_held_by(core)
             if held > OBJECTS_HELD_MAX:
                 raise SimulationError(f"{name} holds {held} Python objects after everybody has left")
+
+    def outliving_objects(self) -> list[bytes]:
+        """Objects in storage whose references are gone, of living clients without unanswered tasks."""
+        assert self.storage is not None
+        stored = {one.id for one in self.storage.core._state.catalogue.all()}
+        return [one for client in self.living_clients for one in client.driver.references.dropped if one in stored]
 
     def orphaned_objects(self) -> list[bytes]:
         """The owners of objects, when all clients have left."""
