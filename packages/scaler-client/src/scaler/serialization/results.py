@@ -15,6 +15,8 @@ from scaler_protocol.payloads.framing import CUSTOM, FRAMED, PICKLED, RAW_BYTEAR
 from scaler_protocol.wire.envelope import Frame
 from scaler_protocol.wire.messages import Status
 
+_VIEWED_BYTES_MIN = 16 * 1024
+
 _PICKLED, _CUSTOM, _FRAMED = PICKLED[0], CUSTOM[0], FRAMED[0]
 
 _ERRORS: dict[Status, Callable[[str], errors.ScalerError]] = {
@@ -42,7 +44,7 @@ def load_value(payload: Payload, serializer: AnySerializer | None = None) -> Any
         if isinstance(payload, bytes):
             if payload[0] == _PICKLED:
                 # Slicing a small payload is cheaper than a view of it.
-                return pickle.loads(payload[1:])
+                return pickle.loads(payload[1:] if len(payload) < _VIEWED_BYTES_MIN else memoryview(payload)[1:])
             return _load_framed(payload, serializer)
         return _load_object(payload, serializer)
     except Exception as error:

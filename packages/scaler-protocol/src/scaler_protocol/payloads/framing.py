@@ -62,8 +62,8 @@ PER_CALL = b"N"
 FAILURE_KEPT_BYTES_MAX = 24 * 1024
 """Failure payloads up to this size are kept for monitors. Instead of a larger one, they get a short form."""
 
-INLINE_BYTES_MAX = 256 * 1024
-"""Arguments and results up to this size travel inside batches; larger ones become objects, which cost less from there on."""
+INLINE_BYTES_MAX = 260 * 1024
+"""Payloads up to this size (a value of 256 KiB, and what pickling adds) travel inside batches; larger ones become objects."""
 
 SHARED_BYTES_MIN = 48 * 1024
 """From this size on, an argument that comes a second time, and a function, becomes an object: it is sent once for all tasks."""

@@ -42,8 +42,8 @@ class Dispatch:
         functions = tuple(table)
         needed = (*functions, options.serializer) if options.serializer else functions
         self._define_functions(agent, options, needed)
-        payloads = Packed.of([task.payload for task in tasks])
-        if len(payloads.data) > BATCH_BYTES_MAX and len(tasks) > 1 and all(task.chain is None for task in tasks):
+        payloads = [task.payload for task in tasks]
+        if sum(map(len, payloads)) > BATCH_BYTES_MAX and len(tasks) > 1 and all(task.chain is None for task in tasks):
             for part in _parts(tasks):
                 self.send(agent, options, part, now)
             return
@@ -83,7 +83,7 @@ class Dispatch:
             client=options.client.id,
             numbers=[task.number for task in tasks],
             functions=functions,
-            payloads=payloads,
+            payloads=Packed.of(payloads),
             attempts=[task.attempt & 0xFFFF for task in tasks],
             function_indexes=indexes if len(table) > 1 else (),
             depth=options.depth,

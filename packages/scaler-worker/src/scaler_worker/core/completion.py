@@ -74,7 +74,7 @@ class TaskCompletion:
             position: (event.objects[at], event.object_sizes[at]) for at, position in enumerate(event.object_positions)
         }
         for at in range(row, end):
-            payload = event.payloads[byte : byte + event.payload_lengths[at]]
+            payload = bytes(event.payloads[byte : byte + event.payload_lengths[at]])
             byte += len(payload)
             number = tasks.batch.numbers[tasks.start + at - row]
             attempt = tasks.batch.attempts[tasks.start + at - row]

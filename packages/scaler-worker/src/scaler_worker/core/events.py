@@ -53,7 +53,7 @@ class ProcessorResults:
     first_index: int
     count: int
     payload_lengths: Column
-    payloads: bytes
+    payloads: bytes | memoryview
     reported: Reported
     object_positions: Column = EMPTY
     objects: tuple[bytes, ...] = ()

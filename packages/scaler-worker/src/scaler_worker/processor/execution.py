@@ -164,13 +164,13 @@ class TaskExecution:
         try:
             if tasks.kind == MAP_CHUNK:
                 try:
-                    chunk = load_chunk(row.payload, self._fetch)
+                    chunk = load_chunk(bytes(row.payload), self._fetch)
                 except Exception as error:
                     raise NotRestoredError("the arguments", error) from error
             else:
                 inputs = tasks.inputs.get(row.position)
                 payloads = self._chain_results.payloads(inputs) if inputs is not None else ()
-                args, kwargs = self._load_arguments(row.payload, payloads, serializer)
+                args, kwargs = self._load_arguments(bytes(row.payload), payloads, serializer)
             measurement = Measurement() if tasks.flags & PROFILE else None
             if running.is_forked:
                 leave(None)
@@ -265,9 +265,9 @@ class TaskExecution:
         return row.task_index, outcome.payload, microseconds, Extra(FAILED, {}, outcome.object_id, size)
 
 
-def _unpickle(payload: bytes) -> tuple[Sequence[Any], dict[str, Any]]:
+def _unpickle(payload: bytes | memoryview) -> tuple[Sequence[Any], dict[str, Any]]:
     try:
-        # A copy, because to make a view takes longer: such a payload is small.
+        # A copy, because to make a view takes longer: such a payload is small, or a view already.
         args, kwargs = loads(payload[1:])
     except Exception as error:
         raise NotRestoredError("the arguments", error) from error

@@ -27,7 +27,7 @@ class Row(NamedTuple):
     task_index: int
     position: int
     function: bytes
-    payload: bytes
+    payload: bytes | memoryview
     tasks: Tasks
 
 

@@ -168,6 +168,17 @@ class Reader:
         start, self.at = self.at, self.at + size
         return self.body[start : self.at]
 
+    def views(self, lengths: Iterable[int]) -> list[memoryview]:
+        """As `strings`, without copies: what refers to one of them keeps the whole body."""
+        body, start = memoryview(self.body), self.at
+        views = []
+        for length in lengths:
+            end = start + length
+            views.append(body[start:end])
+            start = end
+        self.at = start
+        return views
+
     def strings(self, lengths: Iterable[int]) -> list[bytes]:
         """Read byte strings of these lengths."""
         body, start = self.body, self.at

@@ -12,6 +12,7 @@ from scaler_protocol.runtime.values import new_tuple
 from scaler_protocol.wire.batch_rows import ABSENT, NOTHING_REPORTED, REPORTED, REPORTED_MAX, Reported
 from scaler_protocol.wire.columns import EMPTY, Column
 from scaler_protocol.wire.messages import Status
+from scaler_worker.processor.record_boxes import BOXED_BYTES_MIN
 from scaler_worker.processor.records import Bytes, Reader
 
 RESULT_BYTES_MAX = INLINE_BYTES_MAX + 16 * 1024
@@ -48,7 +49,7 @@ class Results(NamedTuple):
     first_index: int
     rows: int
     payload_lengths: Column
-    payloads: bytes
+    payloads: bytes | memoryview
     reported: Reported
     object_positions: Column = ()
     objects: tuple[bytes, ...] = ()
@@ -127,7 +128,10 @@ def read_results(body: bytes) -> Results:
         positions = reader.column("I", stored_count)
         sizes = reader.column("Q", stored_count)
         objects = tuple(reader.ids(stored_count))
-    payloads = body[reader.at :]
+    payloads: bytes | memoryview
+    # Those that wait for their object to be stored are kept one by one, without the others.
+    is_long = len(body) >= BOXED_BYTES_MIN and not stored_count
+    payloads = memoryview(body)[reader.at :] if is_long else body[reader.at :]
     statuses = reported.statuses
     if (
         sum(lengths) != len(payloads)

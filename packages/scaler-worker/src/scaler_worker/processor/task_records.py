@@ -12,6 +12,9 @@ from scaler_protocol.wire.batch_rows import CARRIED, Carried
 from scaler_protocol.wire.columns import Column
 from scaler_worker.processor.records import PACKET_BYTES_MAX, Bytes, Reader, raw_column
 
+VIEWED_BYTES_MIN = 32 * 1024
+"""Payloads of this size, on average, are not copied out of their record. To copy smaller ones takes less time than a view."""
+
 _TASKS = struct.Struct("=QIIHBBHHHBBIBI16s16s")
 assert len(CARRIED) <= 32
 
@@ -31,7 +34,7 @@ class Tasks(NamedTuple):
     function_indexes: Column
     """Empty where all rows use the first function."""
     numbers: Column
-    payloads: list[bytes]
+    payloads: Sequence[bytes | memoryview]
     inputs: dict[int, list[bytes | int]]
     """Row to its graph inputs, which most rows do not have: payloads, or of which task's result (its index) it is."""
     carried: Sequence[Carried]
@@ -126,7 +129,9 @@ def read_tasks(body: bytes) -> Tasks:
     forgotten = reader.ids(forgotten_count)
     indexes: Column = reader.column("H", count) if has_indexes else ()
     numbers = reader.column("Q", count)
-    payloads = reader.strings(reader.column("I", count))
+    lengths = reader.column("I", count)
+    payloads: Sequence[bytes | memoryview]
+    payloads = reader.views(lengths) if len(body) >= VIEWED_BYTES_MIN * count else reader.strings(lengths)
     inputs: dict[int, list[bytes | int]] = {}
     if input_count:
         positions = reader.column("I", input_count)
