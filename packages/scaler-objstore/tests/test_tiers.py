@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import secrets
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +15,17 @@ import pytest
 from scaler_objstore.tiers.disk import DiskTier
 from scaler_objstore.tiers.memory import MemoryTier
 from scaler_objstore.tiers.port import NAME_CHARACTERS_MAX, NotStoredError, StoredRecord, Tier, TierFullError
+from scaler_objstore.tiers.redis_values import RedisValues
+from scaler_objstore.tiers.remote import RemoteTier
+from scaler_objstore.tiers.s3_values import S3Values
+from scaler_objstore.tiers.url import RedisUrl, S3Url, parse_storage_url
+from scaler_protocol.testing.real_stores import ACCESS_KEY, BUCKET, SECRET_KEY, RealServer, S3Server
 from scaler_protocol.wire.envelope import Frame
+
+PART_BYTES = 64 * 1024
+"""Much shorter than outside of tests, so that records of some hundred kilobytes have parts."""
+
+REQUEST_SECONDS = 10.0
 
 
 class Place(Protocol):
@@ -36,10 +47,45 @@ class DiskPlace:
         return DiskTier(self._folder)
 
 
-@pytest.fixture(params=["memory", "disk"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """A place of each kind."""
-    return DiskPlace(tmp_path / "tier") if request.param == "disk" else MemoryPlace()
+class RedisPlace:
+    def __init__(self, server: RealServer, scheme: str) -> None:
+        self._url = f"{scheme}://{server.host}:{server.port}/0/{secrets.token_hex(8)}"
+
+    def open(self) -> Tier:
+        url = parse_storage_url(self._url)
+        assert isinstance(url, RedisUrl)
+        return RemoteTier(RedisValues(url, REQUEST_SECONDS), part_bytes=PART_BYTES)
+
+
+class S3Place:
+    def __init__(self, server: RealServer) -> None:
+        assert isinstance(server, S3Server)
+        self._server = server
+        self._url = f"s3://{BUCKET}/{secrets.token_hex(8)}"
+
+    def open(self) -> Tier:
+        url = parse_storage_url(self._url)
+        assert isinstance(url, S3Url)
+        return RemoteTier(S3Values(url, self._server.endpoint, REQUEST_SECONDS), part_bytes=PART_BYTES)
+
+
+KINDS = ("memory", "disk", "redis", "valkey", "s3")
+NOT_LASTING = ("memory",)
+
+
+@pytest.fixture(params=KINDS)
+def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """A place of each kind, in a real server where the kind needs one."""
+    if request.param == "memory":
+        return MemoryPlace()
+    if request.param == "disk":
+        return DiskPlace(tmp_path / "tier")
+    server: RealServer = request.getfixturevalue(f"{request.param}_server")
+    if request.param == "s3":
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+        return S3Place(server)
+    return RedisPlace(server, request.param)
 
 
 @pytest.fixture
@@ -160,6 +206,37 @@ def test_many_threads_at_once_do_not_disturb_each_other(tier: Tier) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(work, range(24)))
     assert sorted(found.name for found in tier.records()) == [f"{number:04x}" for number in range(0, 24, 2)]
+
+
+@pytest.mark.parametrize("place", [kind for kind in KINDS if kind not in NOT_LASTING], indirect=True)
+def test_records_are_there_when_a_place_is_opened_again(place: Place) -> None:
+    before = place.open()
+    list(before.records())
+    large = random.Random(1).randbytes(300_000)
+    before.write("01", b"first", [b"", large, b"x"])
+    before.write("02", bytes(10_000), [b"second"])
+    before.write("03", b"replaced", [large])
+    before.write("03", b"third", [large[:200_000]])
+    before.write("04", b"deleted", [large])
+    before.delete(["04"])
+    before.close()
+    after = place.open()
+    found = {record.name: record for record in after.records()}
+    assert {name: record.header for name, record in found.items()} == {
+        "01": b"first",
+        "02": bytes(10_000),
+        "03": b"third",
+    }
+    assert after.used_bytes == sum(record.size_bytes for record in found.values()) == before.used_bytes
+    assert contents(after, "01") == (b"first", [b"", large, b"x"])
+    assert contents(after, "02") == (bytes(10_000), [b"second"])
+    assert contents(after, "03") == (b"third", [large[:200_000]])
+    after.delete(["01", "02", "03"])
+    assert after.used_bytes == 0
+    after.close()
+    emptied = place.open()
+    assert list(emptied.records()) == []
+    emptied.close()
 
 
 def test_memory_beyond_its_limit_is_refused_and_nothing_is_lost() -> None:

@@ -91,9 +91,14 @@ class Tier(Protocol):
         """Free connections and files. Records stay, if the tier outlives the process at all."""
 
 
+def is_name(name: str) -> bool:
+    """Whether `name` can be the name of a record."""
+    return 0 < len(name) <= NAME_CHARACTERS_MAX and all(character in "0123456789abcdef" for character in name)
+
+
 def check_name(name: str) -> None:
     """Raise ValueError if `name` cannot be the name of a record."""
-    if not 0 < len(name) <= NAME_CHARACTERS_MAX or not all(character in "0123456789abcdef" for character in name):
+    if not is_name(name):
         raise ValueError(
             f"{name!r:.80} cannot name a record: give 1 to {NAME_CHARACTERS_MAX} of the digits 0-9 and a-f"
         )

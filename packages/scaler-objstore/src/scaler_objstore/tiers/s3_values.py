@@ -1,0 +1,143 @@
+"""Values in a bucket of S3, or of a store that speaks its protocol."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import obstore
+from obstore.exceptions import BaseError, NotFoundError, PermissionDeniedError, UnauthenticatedError
+from obstore.store import S3Store
+
+from scaler_objstore.tiers.port import NotStoredError, TierError, TierFullError, TierUnavailableError
+from scaler_objstore.tiers.url import S3Url
+from scaler_objstore.tiers.values import RejectedError
+from scaler_protocol.wire.envelope import Frame
+
+if TYPE_CHECKING:
+    from obstore.store import S3Config
+
+PART_BYTES = 16 * 1024 * 1024
+"""Large enough that a request's own time hardly counts, and small enough that it ends in time on a slow link."""
+
+CONCURRENCY = 8
+CONNECT_SECONDS = 5.0
+LISTED_AT_ONCE = 1000
+PROBE = "scaler-probe"
+
+_FULL = ("QuotaExceeded", "StorageFull", "InsufficientStorage", " 507 ")
+_REJECTED = (
+    "NoSuchBucket",
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "AccessDenied",
+    "AllAccessDisabled",
+    "PermanentRedirect",
+    "MethodNotAllowed",
+    " 403 Forbidden",
+    "invalid peer certificate",
+)
+"""Texts of errors that do not pass. The library has no classes for most of them."""
+
+_METADATA_SERVICE = "169.254.169.254"
+_DETAILS = re.compile(r"<Code>(.*?)</Code>.*?<Message>(.*?)</Message>", re.DOTALL)
+_TEXT_CHARACTERS = 300
+
+
+class S3Values:
+    """A `ValueStore` below a prefix of a bucket. Credentials come from the environment, as AWS names them."""
+
+    part_bytes = PART_BYTES
+    concurrency = CONCURRENCY
+
+    def __init__(self, url: S3Url, endpoint: str | None, request_seconds: float) -> None:
+        """`endpoint`: the URL of a store other than AWS. Raises `TierError`."""
+        self._url = url
+        config: S3Config = {}
+        if endpoint is not None:
+            config["endpoint"] = endpoint
+        with _translated():
+            self._store = S3Store(
+                url.bucket,
+                prefix=url.prefix or None,
+                config=config,
+                client_options={
+                    "timeout": timedelta(seconds=request_seconds),
+                    "connect_timeout": timedelta(seconds=min(CONNECT_SECONDS, request_seconds)),
+                    "allow_http": endpoint is not None and endpoint.startswith("http://"),
+                },
+                # Whoever asks repeats its requests itself, up to a deadline.
+                retry_config={"max_retries": 0},
+            )
+
+    def __str__(self) -> str:
+        return str(self._url)
+
+    def check(self) -> str:
+        """Store, read and delete a value."""
+        self.put(PROBE, b"probe")
+        if bytes(self.get(PROBE)) != b"probe":
+            raise TierUnavailableError("it returned other bytes than were stored")
+        self.delete([PROBE])
+        return ""
+
+    def put(self, key: str, value: Frame) -> None:
+        """Store a value in one request. Large records come in parts already."""
+        with _translated():
+            obstore.put(self._store, key, value, use_multipart=False)
+
+    def get(self, key: str, length: int | None = None) -> Frame:
+        """Return a value or its beginning. Raises `NotStoredError`."""
+        with _translated():
+            if length is None:
+                return memoryview(obstore.get(self._store, key).bytes())
+            return memoryview(obstore.get_range(self._store, key, start=0, length=length))
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Delete values, a thousand in one request."""
+        if keys:
+            with _translated():
+                try:
+                    obstore.delete(self._store, list(keys))
+                except (NotFoundError, FileNotFoundError) as error:
+                    if "NoSuchBucket" in str(error):
+                        raise
+
+    def list(self) -> Iterator[tuple[str, int]]:
+        """Return all keys and lengths."""
+        with _translated():
+            for page in obstore.list(self._store, chunk_size=LISTED_AT_ONCE):
+                for found in page:
+                    yield found["path"], found["size"]
+
+    def close(self) -> None:
+        """Do nothing: connections that are not used close themselves."""
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    # The library raises FileNotFoundError, too.
+    except (BaseError, OSError) as error:
+        raise _translation(error) from None
+
+
+def _translation(error: BaseError | OSError) -> TierError:
+    text = " ".join(str(error).split())
+    if _METADATA_SERVICE in text:
+        # The last place where the library looks for credentials; it means nothing to people on other machines.
+        return RejectedError("no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+    details = _DETAILS.search(text)
+    said = f"{details[1]}: {details[2]}" if details is not None else text.partition(" Debug source:")[0]
+    said = said[:_TEXT_CHARACTERS]
+    if any(part in text for part in _FULL):
+        return TierFullError(f"the store is full: {said}")
+    if isinstance(error, PermissionDeniedError | UnauthenticatedError) or any(part in text for part in _REJECTED):
+        return RejectedError(said)
+    if isinstance(error, NotFoundError | FileNotFoundError):
+        return NotStoredError(said)
+    return TierUnavailableError(said)

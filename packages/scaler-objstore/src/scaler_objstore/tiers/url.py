@@ -1,0 +1,107 @@
+"""Reading `--storage-url`: where a remote tier is. No text that these classes make of themselves has a secret in it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+REDIS_SCHEMES = ("redis", "valkey")
+REDIS_TLS_SCHEMES = ("rediss", "valkeys")
+REDIS_PORT = 6379
+DEFAULT_PREFIX = "scaler"
+TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+"""What may follow the question mark: paths of PEM files."""
+
+_PREFIX = re.compile(r"[A-Za-z0-9._/-]*")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,62}")
+
+
+@dataclass(slots=True, frozen=True)
+class RedisUrl:
+    """A database of a Redis or Valkey server: `redis://[USER[:PASSWORD]@]HOST[:PORT][/DATABASE[/PREFIX]]`."""
+
+    scheme: str
+    host: str
+    port: int
+    database: int
+    prefix: str
+    username: str | None
+    password: str | None = field(repr=False)
+    tls: dict[str, str]
+    """Paths of certificates, by option."""
+
+    @property
+    def is_tls(self) -> bool:
+        """Whether connections are encrypted."""
+        return self.scheme in REDIS_TLS_SCHEMES
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}/{self.database}/{self.prefix}"
+
+
+@dataclass(slots=True, frozen=True)
+class S3Url:
+    """A prefix in a bucket: `s3://BUCKET[/PREFIX]`. Credentials come from elsewhere."""
+
+    bucket: str
+    prefix: str
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.prefix}"
+
+
+StorageUrl = RedisUrl | S3Url
+
+
+def parse_storage_url(text: str) -> StorageUrl:
+    """Return what a URL means. Raises ValueError, with a text in which no secret is."""
+    try:
+        url = urlsplit(text)
+        port = url.port
+    except ValueError:
+        raise ValueError("it is not a URL") from None
+    if url.scheme in REDIS_SCHEMES + REDIS_TLS_SCHEMES:
+        return _redis_url(url, port)
+    if url.scheme == "s3":
+        return _s3_url(url, port)
+    raise ValueError("expected redis://, rediss://, valkey://, valkeys:// or s3:// at its beginning")
+
+
+def _redis_url(url: SplitResult, port: int | None) -> RedisUrl:
+    if not url.hostname:
+        raise ValueError(f"{url.scheme}:// needs a host, as in {url.scheme}://127.0.0.1:{REDIS_PORT}/0")
+    options = dict(parse_qsl(url.query, keep_blank_values=True))
+    unknown = [name for name in options if name not in TLS_OPTIONS]
+    if unknown or (options and url.scheme not in REDIS_TLS_SCHEMES):
+        raise ValueError(f"{', '.join(options)} cannot follow the ?; rediss:// takes {', '.join(TLS_OPTIONS)}")
+    database, _, prefix = url.path.strip("/").partition("/")
+    if database and not (database.isascii() and database.isdigit() and len(database) < 10):
+        raise ValueError(f"the path begins with the number of a database, as in /0/{DEFAULT_PREFIX}")
+    return RedisUrl(
+        url.scheme,
+        url.hostname,
+        port if port is not None else REDIS_PORT,
+        int(database or 0),
+        _checked_prefix(prefix) or DEFAULT_PREFIX,
+        unquote(url.username) if url.username else None,
+        unquote(url.password) if url.password else None,
+        options,
+    )
+
+
+def _s3_url(url: SplitResult, port: int | None) -> S3Url:
+    if url.username is not None or url.password is not None:
+        raise ValueError("an s3:// URL has no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+    if url.query or url.fragment or port is not None:
+        raise ValueError("an s3:// URL consists of bucket and prefix, as in s3://bucket/scaler")
+    if not _BUCKET.fullmatch(url.netloc):
+        raise ValueError("an s3:// URL needs the name of a bucket, as in s3://bucket/scaler")
+    return S3Url(url.netloc, _checked_prefix(url.path.strip("/")))
+
+
+def _checked_prefix(prefix: str) -> str:
+    if not _PREFIX.fullmatch(prefix) or any(part in ("", ".", "..") for part in prefix.split("/") if prefix):
+        raise ValueError("a prefix consists of letters, digits, dots, dashes, underscores and single slashes")
+    return prefix
