@@ -23,14 +23,14 @@ from scaler_protocol.objects.segments import (
     pack_place,
     unpack_place,
 )
-from scaler_protocol.objects.storage import Completion, Done, Missing, Refused, StoreChanged, StoreRequests
+from scaler_protocol.objects.storage import Completion, Done, Refused, StoreRequests
 from scaler_protocol.service.child import ChildService
 from scaler_protocol.service.errors import ServiceError
+from scaler_protocol.testing.store_server import StoreClient, StoreServer
 from scaler_protocol.testing.waiting import wait_until
-from scaler_protocol.transport import DealerLink
 from scaler_protocol.version import PROTOCOL_VERSION
 from scaler_protocol.wire import messages as m
-from scaler_protocol.wire.codec import decode, encode
+from scaler_protocol.wire.codec import encode
 from scaler_protocol.wire.envelope import UNSEQUENCED, Frame, encode_envelope
 
 MIB = 1024 * 1024
@@ -38,102 +38,15 @@ ENVELOPE = encode_envelope(UNSEQUENCED)
 PATIENCE_S = 20.0
 
 
-class StoreClient:
-    """The requesting end over a real socket, on the calling thread."""
-
-    def __init__(self, address: str, role: m.Role = m.Role.CLIENT, *, timeout_seconds: float = PATIENCE_S) -> None:
-        self.incarnation = os.urandom(16)
-        self.requests = StoreRequests(m.Hello(role, "test", self.incarnation), timeout_seconds=timeout_seconds)
-        self.link = DealerLink(address, self.incarnation)
-        self.store_changes = 0
-
-    def close(self) -> None:
-        self.link.close()
-
-    def put(self, *buffers: Frame, object_id: bytes | None = None, owner: bytes | None = None) -> bytes:
-        """Store an object; return its id."""
-        object_id = os.urandom(16) if object_id is None else object_id
-        completion = self.try_put(object_id, *buffers, owner=owner)
-        assert isinstance(completion, Done), completion
-        return object_id
-
-    def try_put(self, object_id: bytes, *buffers: Frame, owner: bytes | None = None) -> Completion:
-        return self.wait(self.requests.put(object_id, owner or self.incarnation, buffers, time.monotonic()))
-
-    def get(self, object_id: bytes, wait_seconds: float = 0.0) -> list[bytes] | None:
-        completion = self.wait(self.requests.get(object_id, time.monotonic(), wait_seconds=wait_seconds))
-        if isinstance(completion, Missing):
-            return None
-        assert isinstance(completion, Done), completion
-        return [bytes(buffer) for buffer in completion.buffers]
-
-    def delete(self, *ids: bytes, owner: bytes | None = None) -> Completion:
-        return self.wait(self.requests.delete(ids, owner or self.incarnation, time.monotonic()))
-
-    def wait(self, request: int) -> Completion:
-        """Move messages until this request completes. Requests are waited for one after the other."""
-        deadline = time.monotonic() + 2 * PATIENCE_S
-        while time.monotonic() < deadline:
-            self.flush()
-            for completion in self._receive():
-                if isinstance(completion, StoreChanged):
-                    self.store_changes += 1
-                elif completion.request == request:
-                    return completion
-        raise AssertionError(f"request {request} did not complete")
-
-    def flush(self) -> None:
-        for message in self.requests.take_outgoing():
-            self.send(*encode(message))
-
-    def send(self, *frames: Frame) -> None:
-        self.link.send([ENVELOPE, *frames])
-
-    def _receive(self) -> list[Completion]:
-        received = self.link.receive(100)
-        if not received:
-            if not self.link.readable():
-                select.select([self.link.fd], [], [], 0.05)
-            return self.requests.tick(time.monotonic())
-        now = time.monotonic()
-        return [completion for frames in received for completion in self.requests.receive(decode(frames[1:]), now)]
-
-
-class Server:
-    """One server process and the clients of a test; all end with the test."""
-
-    def __init__(self) -> None:
-        self.service: ChildService | None = None
-        self.address = "tcp://127.0.0.1:0"
-        self.clients: list[StoreClient] = []
-
-    def start(self, *arguments: str) -> None:
-        self.service = ChildService.start("scaler_objstore", [self.address, *arguments])
-        self.address = str(self.service.wait_ready()["object_storage"])
-
-    def client(self, role: m.Role = m.Role.CLIENT, *, timeout_seconds: float = PATIENCE_S) -> StoreClient:
-        client = StoreClient(self.address, role, timeout_seconds=timeout_seconds)
-        self.clients.append(client)
-        return client
-
-    @property
-    def rss_bytes(self) -> int:
-        assert self.service is not None
-        return int(Path(f"/proc/{self.service.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
 @pytest.fixture
-def server() -> Iterator[Server]:
-    server = Server()
+def server() -> Iterator[StoreServer]:
+    server = StoreServer()
     yield server
-    for client in server.clients:
-        client.close()
-    if server.service is not None:
-        server.service.terminate()
+    server.close()
 
 
 @pytest.mark.parametrize("event_loop", ["builtin", "uvloop"])
-def test_objects_of_any_size_come_back_as_they_were_put(server: Server, event_loop: str) -> None:
+def test_objects_of_any_size_come_back_as_they_were_put(server: StoreServer, event_loop: str) -> None:
     server.start("--event-loop", event_loop)
     client, other = server.client(), server.client()
     for size in (0, 1, 1000, 64 * 1024, MIB + 1, 40 * MIB):
@@ -143,7 +56,7 @@ def test_objects_of_any_size_come_back_as_they_were_put(server: Server, event_lo
     assert client.get(os.urandom(16)) is None
 
 
-def test_a_get_is_answered_when_the_object_arrives(server: Server) -> None:
+def test_a_get_is_answered_when_the_object_arrives(server: StoreServer) -> None:
     server.start()
     reader, writer = server.client(), server.client()
     object_id = os.urandom(16)
@@ -156,7 +69,7 @@ def test_a_get_is_answered_when_the_object_arrives(server: Server) -> None:
     assert 0.2 < time.monotonic() - started < 5.0
 
 
-def test_clients_are_isolated_and_the_scheduler_ends_them(server: Server) -> None:
+def test_clients_are_isolated_and_the_scheduler_ends_them(server: StoreServer) -> None:
     server.start()
     alice, bob, scheduler = server.client(), server.client(), server.client(m.Role.SCHEDULER)
     hers, his = alice.put(b"hers"), bob.put(b"his")
@@ -176,7 +89,7 @@ def test_clients_are_isolated_and_the_scheduler_ends_them(server: Server) -> Non
     assert bob.get(his) is None
 
 
-def test_a_full_store_refuses_and_its_process_stays_small(server: Server) -> None:
+def test_a_full_store_refuses_and_its_process_stays_small(server: StoreServer) -> None:
     server.start("--memory-limit-bytes", str(64 * MIB), "--object-size-limit-bytes", str(16 * MIB))
     client = server.client()
     client.put(b"warm")
@@ -202,7 +115,7 @@ def test_a_full_store_refuses_and_its_process_stays_small(server: Server) -> Non
     assert server.rss_bytes - before < 48 * MIB, "freed memory goes back to the system"
 
 
-def test_identical_objects_take_the_room_of_one(server: Server) -> None:
+def test_identical_objects_take_the_room_of_one(server: StoreServer) -> None:
     server.start("--memory-limit-bytes", str(20 * MIB))
     body = os.urandom(8 * MIB)
     ids = [server.client().put(b"h", body) for _ in range(5)]
@@ -210,7 +123,7 @@ def test_identical_objects_take_the_room_of_one(server: Server) -> None:
 
 
 def test_garbage_costs_its_sender_the_connection_and_nobody_else_anything(
-    server: Server, capfd: pytest.CaptureFixture[str]
+    server: StoreServer, capfd: pytest.CaptureFixture[str]
 ) -> None:
     server.start()
     client, vandal = server.client(), server.client()
@@ -229,7 +142,7 @@ def test_garbage_costs_its_sender_the_connection_and_nobody_else_anything(
     assert "peers disconnected for malformed messages" in capfd.readouterr().out
 
 
-def test_another_protocol_version_is_refused_with_a_sentence(server: Server) -> None:
+def test_another_protocol_version_is_refused_with_a_sentence(server: StoreServer) -> None:
     server.start()
     client = server.client()
     hello = m.Hello(m.Role.CLIENT, "from the future", client.incarnation, protocol_version=PROTOCOL_VERSION + 1)
@@ -239,7 +152,7 @@ def test_another_protocol_version_is_refused_with_a_sentence(server: Server) -> 
     assert f"speaks protocol version {PROTOCOL_VERSION}" in completion.text
 
 
-def test_a_killed_and_restarted_server_is_noticed_and_used_again(server: Server) -> None:
+def test_a_killed_and_restarted_server_is_noticed_and_used_again(server: StoreServer) -> None:
     server.start("--io-threads", "2")
     client = server.client()
     lost = client.put(b"lost")
@@ -257,7 +170,7 @@ def test_a_killed_and_restarted_server_is_noticed_and_used_again(server: Server)
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT, None])
 def test_it_stops_when_asked_with_status_zero_and_leaves_nothing_behind(
-    server: Server, stop: signal.Signals | None
+    server: StoreServer, stop: signal.Signals | None
 ) -> None:
     server.start()
     client = server.client(m.Role.SCHEDULER)
@@ -274,7 +187,7 @@ def test_it_stops_when_asked_with_status_zero_and_leaves_nothing_behind(
         assert probe.connect_ex(("127.0.0.1", port)) != 0
 
 
-def test_an_answer_under_way_still_arrives_when_the_server_stops(server: Server) -> None:
+def test_an_answer_under_way_still_arrives_when_the_server_stops(server: StoreServer) -> None:
     server.start()
     client = server.client()
     body = os.urandom(30 * MIB)
@@ -287,7 +200,7 @@ def test_an_answer_under_way_still_arrives_when_the_server_stops(server: Server)
     assert client.wait(request) == Done(request, [body])
 
 
-def test_an_address_in_use_is_one_clear_line(server: Server, capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_address_in_use_is_one_clear_line(server: StoreServer, capfd: pytest.CaptureFixture[str]) -> None:
     server.start()
     second = ChildService.start("scaler_objstore", [server.address])
     with pytest.raises(ServiceError, match="exit status 1"):
@@ -297,7 +210,7 @@ def test_an_address_in_use_is_one_clear_line(server: Server, capfd: pytest.Captu
     assert line == f"scaler_object_storage_server: cannot listen on {server.address}: Address already in use"
 
 
-def test_it_serves_local_sockets_too(server: Server) -> None:
+def test_it_serves_local_sockets_too(server: StoreServer) -> None:
     # Not pytest's folder: the path of a local socket has at most 107 bytes.
     with TemporaryDirectory(dir="/tmp") as folder:
         server.address = f"ipc://{folder}/store"
@@ -337,7 +250,7 @@ def write(pool: SegmentPool, *buffers: Frame) -> Lease:
     return lease
 
 
-def test_a_segment_is_mapped_by_peers_of_the_host_and_sent_to_others(server: Server) -> None:
+def test_a_segment_is_mapped_by_peers_of_the_host_and_sent_to_others(server: StoreServer) -> None:
     server.start()
     client, other = server.client(), server.client()
     pool = SegmentPool(accept(client))
@@ -354,7 +267,7 @@ def test_a_segment_is_mapped_by_peers_of_the_host_and_sent_to_others(server: Ser
     assert other.get(object_id) == [b"header", body]
 
 
-def test_a_deleted_object_gives_its_segment_back_and_readers_keep_what_they_have(server: Server) -> None:
+def test_a_deleted_object_gives_its_segment_back_and_readers_keep_what_they_have(server: StoreServer) -> None:
     server.start()
     client = server.client()
     pool = SegmentPool(accept(client))
@@ -370,7 +283,7 @@ def test_a_deleted_object_gives_its_segment_back_and_readers_keep_what_they_have
     assert write(pool, b"\2" * MIB).place.descriptor == descriptor
 
 
-def test_a_segment_the_server_has_no_proof_of_is_refused(server: Server) -> None:
+def test_a_segment_the_server_has_no_proof_of_is_refused(server: StoreServer) -> None:
     server.start()
     client = server.client()
     accept(client)
@@ -386,7 +299,7 @@ def test_a_segment_the_server_has_no_proof_of_is_refused(server: Server) -> None
     assert completion.status is m.ObjectStatus.NO_SEGMENT
 
 
-def test_nothing_is_left_of_segments_when_the_server_is_killed(server: Server) -> None:
+def test_nothing_is_left_of_segments_when_the_server_is_killed(server: StoreServer) -> None:
     server.start()
     client = server.client()
     pool = SegmentPool(accept(client))
@@ -405,7 +318,7 @@ def test_nothing_is_left_of_segments_when_the_server_is_killed(server: Server) -
     assert write(pool, b"\1" * MIB).place.descriptor == descriptor
 
 
-def test_ten_times_the_memory_goes_to_files_and_survives_a_kill(server: Server, tmp_path: Path) -> None:
+def test_ten_times_the_memory_goes_to_files_and_survives_a_kill(server: StoreServer, tmp_path: Path) -> None:
     """1 GiB of objects with 100 MiB of memory: all come back, before and after the server is killed."""
     arguments = ("--memory-limit-bytes", "100MiB", "--storage-path", str(tmp_path))
     server.start(*arguments)
@@ -438,7 +351,7 @@ def test_ten_times_the_memory_goes_to_files_and_survives_a_kill(server: Server, 
     wait_until(lambda: not any(path.is_file() for path in (tmp_path / "objects").rglob("*")))
 
 
-def test_a_full_disk_loses_nothing_that_was_taken(server: Server, small_disk: Path) -> None:
+def test_a_full_disk_loses_nothing_that_was_taken(server: StoreServer, small_disk: Path) -> None:
     """A disk of 32 MiB beneath 32 MiB of memory, for 40 objects of 4 MiB."""
     server.start("--memory-limit-bytes", "32MiB", "--storage-path", str(small_disk))
     client, reader = server.client(timeout_seconds=0.5), server.client()

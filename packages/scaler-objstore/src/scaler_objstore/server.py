@@ -81,7 +81,12 @@ def run(settings: ObjectStorageSettings) -> int:
     with problems.noted():
         require_writable_audit_log(settings)
     problems.raise_if_any()
-    return event_loop.run(lambda: _serve(settings, address, security), settings.event_loop)
+    status = event_loop.run(lambda: _serve(settings, address, security), settings.event_loop)
+    if settings.storage_url is not None:
+        from scaler_objstore.tier_threads import leave_threads_that_hang
+
+        leave_threads_that_hang(status)
+    return status
 
 
 async def _serve(settings: ObjectStorageSettings, address: Address, security: DirectorySecurity | None) -> int:
@@ -137,26 +142,36 @@ async def _open_tier(
     security: DirectorySecurity | None,
     stack: contextlib.ExitStack,
 ) -> None:
-    """Let the core spill to the folder of the settings, and take over what an earlier server has left there."""
-    path = settings.storage_path
+    """Let the core spill to the tier of the settings, and take over what an earlier server has left there."""
     logger.info("objects may take %d bytes of memory (--memory-limit-bytes)", settings.memory_limit_bytes)
-    if path is None:
+    if settings.storage_path is None and settings.storage_url is None:
         return
-    # Imported late: most servers have no tier.
-    from scaler_objstore.tiers.disk import DiskTier
-
-    cluster = "" if security is None else f"key {security.own.public.hex()[:16]}"
-    tier = stack.enter_context(contextlib.closing(DiskTier(path, cluster, sync=settings.storage_fsync)))
+    tier, place = await asyncio.to_thread(_tier_of, settings, security)
+    stack.enter_context(contextlib.closing(tier))
     limit = settings.disk_limit_bytes
     logger.info(
-        "beyond it they go to %s, %s", path, "which has no limit" if limit is None else f"at most {limit} bytes"
+        "beyond it they go to %s, %s", place, "which has no limit" if limit is None else f"at most {limit} bytes"
     )
     core.use_tier(limit)
     try:
         found = await asyncio.to_thread(_stored_contents, tier)
     except TierError as error:
-        raise ServiceError(f"--storage-path: {error}") from None
+        raise ServiceError(f"{place}: {error}") from None
     server.use_tier(tier, found)
+
+
+def _tier_of(settings: ObjectStorageSettings, security: DirectorySecurity | None) -> tuple[Tier, str]:
+    """Return the tier of the settings, and how the log calls it."""
+    # Imported late: most servers have no tier.
+    if settings.storage_path is not None:
+        from scaler_objstore.tiers.disk import DiskTier
+
+        cluster = "" if security is None else f"key {security.own.public.hex()[:16]}"
+        return DiskTier(settings.storage_path, cluster, sync=settings.storage_fsync), str(settings.storage_path)
+    from scaler_objstore.tiers.opening import open_remote_tier
+
+    url = settings.read_storage_url()
+    return open_remote_tier(url, settings.storage_endpoint, settings.storage_timeout_seconds), str(url)
 
 
 def _stored_contents(tier: Tier) -> list[events.StoredContent]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Self
 
-from pydantic import AliasChoices, Field, model_validator
+from pydantic import AliasChoices, Field, field_validator, model_validator
 
+from scaler_objstore.tiers.url import RedisUrl, S3Url, parse_storage_url
 from scaler_protocol.runtime.memory_limit import memory_limit_bytes
 from scaler_protocol.service.audit_settings import AuditSettings
 from scaler_protocol.service.command import EventLoopSettings
 from scaler_protocol.service.late_address import LateBindAddressSetting
+from scaler_protocol.service.secret_files import read_secret
 from scaler_protocol.service.security_settings import ListeningSettings
 from scaler_protocol.service.settings import AlsoKey, BytesSetting, CliPositionalArg, Short
 
@@ -40,10 +43,29 @@ class ObjectStorageSettings(ListeningSettings, AuditSettings, EventLoopSettings)
         description="folder for objects that do not fit into memory, which a restarted server takes over; each server needs "
         "its own (default: none, and all objects stay in memory)",
     )
+    storage_url: Annotated[str | None, Short("su")] = Field(
+        default=None,
+        description="instead of --storage-path, a Redis or Valkey server or a bucket of S3: redis://HOST:PORT/DATABASE/PREFIX "
+        "(with TLS: rediss://), valkey://, s3://BUCKET/PREFIX; each server needs its own prefix. Credentials for S3 come from "
+        "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    )
+    storage_endpoint: Annotated[str | None, Short("se")] = Field(
+        default=None,
+        description="URL of a store other than AWS that speaks S3, as in http://127.0.0.1:9000; for --storage-url s3://…",
+    )
+    storage_password_file: Annotated[Path | None, Short("spf")] = Field(
+        default=None, description="file with the password for --storage-url redis://…, which only its owner may read"
+    )
+    storage_timeout_seconds: Annotated[float, Short("sts")] = Field(
+        default=20.0,
+        gt=0,
+        le=600,
+        description="longest time that one request to --storage-url may take; a failed one is repeated for twenty seconds",
+    )
     disk_limit_bytes: Annotated[BytesSetting | None, Short("dl")] = Field(
         default=None,
         gt=0,
-        description="largest size of all objects in --storage-path in bytes (default: as much as the disk takes)",
+        description="largest size of all objects in --storage-path or --storage-url in bytes (default: as much as it takes)",
     )
     storage_fsync: Annotated[bool, Short("sf")] = Field(
         default=False,
@@ -64,9 +86,40 @@ class ObjectStorageSettings(ListeningSettings, AuditSettings, EventLoopSettings)
         description="accepted for older command lines, without effect: the server needs no further threads",
     )
 
+    @field_validator("storage_url")
+    @classmethod
+    def _check_storage_url(cls, text: str | None) -> str | None:
+        if text is not None:
+            parse_storage_url(text)
+        return text
+
+    @field_validator("storage_endpoint")
+    @classmethod
+    def _check_storage_endpoint(cls, endpoint: str | None) -> str | None:
+        if endpoint is not None and not endpoint.startswith(("http://", "https://")):
+            raise ValueError(f"{endpoint!r} is not a URL that begins with http:// or https://")
+        return endpoint
+
     @model_validator(mode="after")
-    def _check_disk(self) -> Self:
-        if self.storage_path is None and (self.disk_limit_bytes is not None or self.storage_fsync):
-            flag = "--storage-fsync" if self.disk_limit_bytes is None else "--disk-limit-bytes"
-            raise ValueError(f"{flag} says how --storage-path is used, which is not given")
+    def _check_storage(self) -> Self:
+        below = parse_storage_url(self.storage_url) if self.storage_url is not None else None
+        if below is not None and self.storage_path is not None:
+            raise ValueError("--storage-path and --storage-url are both given: objects go to one of them")
+        if self.storage_path is None and self.storage_fsync:
+            raise ValueError("--storage-fsync says how --storage-path is used, which is not given")
+        if self.storage_path is None and below is None and self.disk_limit_bytes is not None:
+            raise ValueError(
+                "--disk-limit-bytes says how --storage-path or --storage-url is used, and neither is given"
+            )
+        if self.storage_endpoint is not None and not isinstance(below, S3Url):
+            raise ValueError("--storage-endpoint says where a --storage-url s3://… is, which is not given")
+        if self.storage_password_file is not None and not isinstance(below, RedisUrl):
+            raise ValueError("--storage-password-file is for a --storage-url redis://…, which is not given")
         return self
+
+    def read_storage_url(self) -> RedisUrl | S3Url:
+        """Return `storage_url` with its password. Raises ConfigurationError if that cannot be read."""
+        url = parse_storage_url(self.storage_url or "")
+        if isinstance(url, RedisUrl) and self.storage_password_file is not None:
+            return replace(url, password=read_secret(self.storage_password_file, "--storage-password-file"))
+        return url

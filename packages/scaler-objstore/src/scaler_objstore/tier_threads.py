@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,6 +21,12 @@ logger = logging.getLogger(__name__)
 DISCARD_RETRY_SECONDS = 5.0
 """How long to wait before deleting again what could not be deleted."""
 
+THREAD_NAME = "scaler-tier"
+"""With what the names of all threads begin that use a tier."""
+
+LEAVE_SECONDS = 2.0
+"""How long a process that ends waits for requests to a tier that are under way."""
+
 CLOSE_SECONDS = 5.0
 """How long to wait at the end for what is being deleted."""
 
@@ -30,7 +39,7 @@ class TierThreads:
         self._tier = tier
         self._report = report
         self._loop = asyncio.get_running_loop()
-        self._executor = ThreadPoolExecutor(SPILLS_MAX + LOADS_MAX + 1, "scaler-tier")
+        self._executor = ThreadPoolExecutor(SPILLS_MAX + LOADS_MAX + 1, THREAD_NAME)
         self._discarded: list[str] = []
         self._discarding: asyncio.Future[None] | None = None
         self._told_of_discards = False
@@ -102,3 +111,19 @@ class TierThreads:
             self._told_of_discards = True
         self._discarded += names
         self._loop.call_later(DISCARD_RETRY_SECONDS, self._discard)
+
+
+def leave_threads_that_hang(status: int) -> None:
+    """End the process with `status` at once if requests to a tier are still under way after a moment.
+
+    Python waits for such threads before it ends, and a store that hangs would hold it up for as long as its time limit. What they
+    write is not needed any more: a record that was not finished is not there.
+    """
+    deadline = time.monotonic() + LEAVE_SECONDS
+    for thread in threading.enumerate():
+        if thread.name.startswith(THREAD_NAME):
+            thread.join(max(0.0, deadline - time.monotonic()))
+            if thread.is_alive():
+                logger.warning("the storage below memory does not answer: leaving without it")
+                logging.shutdown()
+                os._exit(status)

@@ -128,8 +128,8 @@ class RedisValues:
                     return
 
     def close(self) -> None:
-        """Close all connections, also those on which somebody waits."""
-        self._pool.disconnect(inuse_connections=True)
+        """Close the connections that nobody uses now."""
+        self._pool.disconnect(inuse_connections=False)
 
 
 @contextmanager

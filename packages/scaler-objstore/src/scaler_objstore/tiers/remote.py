@@ -13,6 +13,7 @@ import concurrent.futures
 import logging
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -80,7 +81,7 @@ class RemoteTier:
         self._values = values
         self._part_bytes = part_bytes if part_bytes is not None else values.part_bytes
         self._patience = Patience(retry_seconds)
-        self._pool = concurrent.futures.ThreadPoolExecutor(values.concurrency, "tier-parts")
+        self._pool = concurrent.futures.ThreadPoolExecutor(values.concurrency, "scaler-tier-parts")
         self._lock = threading.Lock()
         self._stored: dict[str, _Stored] = {}
         self._used_bytes = 0
@@ -184,7 +185,7 @@ class RemoteTier:
         return iter(found)
 
     def close(self) -> None:
-        """Close the connections. Operations under way fail."""
+        """Close connections. Operations under way make no further requests."""
         self._patience.close()
         self._values.close()
         # What waits in the pool ends at once. Cancelled, it would never end for those who wait for it.
@@ -273,7 +274,7 @@ class RemoteTier:
         """Undo a write whose last request failed. It may have been done all the same."""
         if name not in self._stored:
             try:
-                self._values.delete([_record_key(name)])
+                self._patience.ask(lambda: self._values.delete([_record_key(name)]), time.monotonic())
                 self._forget(parts)
                 return
             except TierError:
@@ -290,7 +291,7 @@ class RemoteTier:
         if not some:
             return
         try:
-            self._values.delete(some)
+            self._patience.ask(lambda: self._values.delete(some), time.monotonic())
         except TierError:
             with self._lock:
                 self._leftovers.extend(some)

@@ -19,7 +19,7 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,62}")
 
 @dataclass(slots=True, frozen=True)
 class RedisUrl:
-    """A database of a Redis or Valkey server: `redis://[USER[:PASSWORD]@]HOST[:PORT][/DATABASE[/PREFIX]]`."""
+    """A database of a Redis or Valkey server: `redis://[USER@]HOST[:PORT][/DATABASE[/PREFIX]]`."""
 
     scheme: str
     host: str
@@ -27,9 +27,10 @@ class RedisUrl:
     database: int
     prefix: str
     username: str | None
-    password: str | None = field(repr=False)
     tls: dict[str, str]
     """Paths of certificates, by option."""
+    password: str | None = field(default=None, repr=False)
+    """Comes from elsewhere: everybody on the machine can see the command line."""
 
     @property
     def is_tls(self) -> bool:
@@ -72,6 +73,8 @@ def parse_storage_url(text: str) -> StorageUrl:
 def _redis_url(url: SplitResult, port: int | None) -> RedisUrl:
     if not url.hostname:
         raise ValueError(f"{url.scheme}:// needs a host, as in {url.scheme}://127.0.0.1:{REDIS_PORT}/0")
+    if url.password is not None:
+        raise ValueError("a URL has no password, which others could see: write it to a --storage-password-file")
     options = dict(parse_qsl(url.query, keep_blank_values=True))
     unknown = [name for name in options if name not in TLS_OPTIONS]
     if unknown or (options and url.scheme not in REDIS_TLS_SCHEMES):
@@ -86,7 +89,6 @@ def _redis_url(url: SplitResult, port: int | None) -> RedisUrl:
         int(database or 0),
         _checked_prefix(prefix) or DEFAULT_PREFIX,
         unquote(url.username) if url.username else None,
-        unquote(url.password) if url.password else None,
         options,
     )
 

@@ -44,4 +44,4 @@ class ValueStore(Protocol):
         """Return all keys, with the length of each value."""
 
     def close(self) -> None:
-        """Close all connections. Requests under way fail."""
+        """Close connections. Requests under way end by themselves, at their time limit at the latest."""

@@ -11,9 +11,8 @@ from typing import Annotated, ClassVar
 from pydantic import AliasChoices, Field
 
 from scaler_protocol.address import is_loopback_host
-from scaler_protocol.security.errors import SecurityFileError
-from scaler_protocol.security.private_files import require_private
 from scaler_protocol.service.errors import ConfigurationError
+from scaler_protocol.service.secret_files import read_secret
 from scaler_protocol.service.security_settings import InsecureSettings
 from scaler_protocol.service.settings import Protective, Short, TakesSeveral, TextListSetting
 from scaler_protocol.service.tls_files import TlsFiles, checked_tls_files
@@ -85,7 +84,7 @@ class WebServiceSettings(InsecureSettings):
         # Taken out of the environment, also where another one counts: the processes started here would inherit it.
         inherited = os.environ.pop(variable, "")
         if self.token_file is not None:
-            token = _read_secret(self.token_file, "--token-file")
+            token = read_secret(self.token_file, "--token-file")
         elif given or inherited:
             token = given or inherited
             if not token.isascii() or not token.isprintable():
@@ -119,18 +118,5 @@ class WebServiceSettings(InsecureSettings):
             missing = "--tls-cert-file" if self.tls_cert_file is None else "--tls-key-file"
             raise ConfigurationError(f"{missing}: a certificate and its key are needed together")
         password_file = self.tls_key_password_file
-        password = None if password_file is None else _read_secret(password_file, "--tls-key-password-file")
+        password = None if password_file is None else read_secret(password_file, "--tls-key-password-file")
         return checked_tls_files(self.tls_cert_file, self.tls_key_file, password)
-
-
-def _read_secret(path: Path, flag: str) -> str:
-    try:
-        require_private(path)
-        secret = path.read_text(encoding="utf-8").strip()
-    except SecurityFileError as error:
-        raise ConfigurationError(f"{flag}: {error}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{flag}: cannot read {path}: {error}") from None
-    if not secret or not secret.isascii() or not secret.isprintable():
-        raise ConfigurationError(f"{flag}: {path} contains no token or password (one line of ASCII characters)")
-    return secret

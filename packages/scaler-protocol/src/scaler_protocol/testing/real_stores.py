@@ -204,10 +204,14 @@ class SlowProxy:
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
+    def hang(self) -> None:
+        """Pass nothing on from now on. Connections stay open."""
+        self._passes.clear()
+
     @contextlib.contextmanager
     def hanging(self) -> Iterator[None]:
-        """Pass nothing on for a while. Connections stay open."""
-        self._passes.clear()
+        """Pass nothing on for a while."""
+        self.hang()
         try:
             yield
         finally:

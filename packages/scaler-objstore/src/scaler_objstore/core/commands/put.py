@@ -51,7 +51,7 @@ def refuse_full(state: StoreState, message: m.ObjectPut) -> m.ObjectPutReply:
         f"{contents.limit_bytes} bytes of memory (--memory-limit-bytes) are used"
     )
     if tiering is None:
-        text += ", and there is no --storage-path"
+        text += ", and there is no --storage-path or --storage-url"
     else:
         limit = "" if tiering.limit_bytes is None else f" of {tiering.limit_bytes}"
         text += f", and {tiering.used_bytes}{limit} bytes below it (--disk-limit-bytes)"

@@ -1,0 +1,51 @@
+"""Opens the remote tier that settings name, and tries it: what is wrong is told at the start, in one message."""
+
+from __future__ import annotations
+
+import logging
+
+from scaler_objstore.tiers.port import TierFullError, TierUnavailableError
+from scaler_objstore.tiers.remote import RemoteTier
+from scaler_objstore.tiers.url import RedisUrl, S3Url
+from scaler_objstore.tiers.values import RejectedError, ValueStore
+from scaler_protocol.service.errors import ConfigurationError, ServiceError
+
+logger = logging.getLogger(__name__)
+
+
+def open_remote_tier(url: RedisUrl | S3Url, endpoint: str | None, request_seconds: float) -> RemoteTier:
+    """Return the tier. Blocks for as long as the store does not answer, within its time limits.
+
+    Raises ConfigurationError if the store refuses us, and ServiceError if it does not answer.
+    """
+    try:
+        tier = RemoteTier(_values(url, endpoint, request_seconds))
+        warning = tier.check()
+    except RejectedError as error:
+        raise ConfigurationError(f"--storage-url {url}: {error}") from None
+    except TierFullError as error:
+        # What it holds can be read all the same.
+        logger.error("--storage-url %s: %s", url, error)
+    except TierUnavailableError as error:
+        raise ServiceError(f"--storage-url {url} does not answer: {error}") from None
+    else:
+        if warning:
+            logger.warning("--storage-url %s: %s", url, warning)
+    return tier
+
+
+def _values(url: RedisUrl | S3Url, endpoint: str | None, request_seconds: float) -> ValueStore:
+    # Imported late: each needs a library that is installed only where it is used.
+    try:
+        if isinstance(url, RedisUrl):
+            from scaler_objstore.tiers.redis_values import RedisValues
+
+            return RedisValues(url, request_seconds)
+        from scaler_objstore.tiers.s3_values import S3Values
+
+        return S3Values(url, endpoint, request_seconds)
+    except ModuleNotFoundError as error:
+        extra = "redis" if isinstance(url, RedisUrl) else "s3"
+        raise ConfigurationError(
+            f"--storage-url {url} needs the package {error.name}: pip install 'scaler-objstore[{extra}]'"
+        ) from None
