@@ -6,10 +6,11 @@ import os
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from benchmarks.system import Cluster, Graph, System
+from benchmarks.system import Cluster, Graph, NotSupported, System
 
 JOIN_SECONDS = 60.0
 OBJECT_STORE_BYTES_MIN = 80 * 1024 * 1024
@@ -45,6 +46,8 @@ class _Ray(Cluster):
     def submit(self, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
         remote = self._remote.get(function)
         if remote is None:
+            if not isinstance(function, types.FunctionType):
+                raise NotSupported("it runs functions, and no other callables")
             remote = self._remote[function] = self._ray.remote(function)
         return remote.remote(*arguments, **keywords)
 

@@ -129,6 +129,8 @@ def _takes(cluster: Cluster, call: Call) -> bool:
     """Whether the system can send such a call at all: some pickle every function by its name."""
     try:
         _check_result(_results(cluster, [call])[0], call.expected)
+    except NotSupported:
+        return False
     except (AttributeError, TypeError) as error:
         # What pickle raises for lambdas and closures. PicklingError has no other base than Exception.
         return _not_by_name(error)
