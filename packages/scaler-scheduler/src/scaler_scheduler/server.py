@@ -245,7 +245,7 @@ class _Server:
             self._store_child = start_store(self._settings, Address.parse(self._core.config.object_storage_address))
             try:
                 await self._loop.run_in_executor(None, self._store_child.wait_ready, STORE_START_SECONDS)
-                logger.warning("object storage server was started again; objects it held are lost")
+                logger.warning("object storage server was started again; what it had in memory only is lost")
             except ServiceError as error:
                 logger.error("object storage server does not start: %s", error)
 
