@@ -1,9 +1,8 @@
 """Checks that clients which wait in the same queue of the scheduler get the same time there.
 
-A client that waits in a queue the whole time must never fall further behind another one there than two turns and a task of each
-(see ARCHITECTURE.md, *Whose turn it is*). What others get in further queues, which go first or whose workers are idle, is not
-compared: virtual time moves on with it, and all who wait begin anew, with `LAG_SECONDS` between them at most. Time is what the
-scheduler estimates at that moment, because the queues cannot know more.
+A client that waits in a queue the whole time must never fall further behind another one there than two turns and a task of each,
+beside what it owes (see ARCHITECTURE.md, *Whose turn it is*). What it gets in other queues meanwhile counts as well. Time is
+what the scheduler estimates at that moment, because the queues cannot know more.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import Any
 
 from scaler_scheduler.core.ready import ReadyQueues, SignatureQueue
 from scaler_scheduler.core.records import Task
-from scaler_scheduler.core.shares import LAG_SECONDS, TURN_SECONDS
+from scaler_scheduler.core.shares import TURN_SECONDS
 from simulation.ledger import SimulationError
 
 Queue = tuple[frozenset[str], int]
@@ -24,16 +23,16 @@ ROUNDING_SECONDS = 1e-6
 
 
 class _Waiting:
-    """A client that waits in a queue, and what was given to whom since it does, or since the virtual time moved elsewhere."""
+    """A client that waits in a queue, and what was given to whom since it does."""
 
     def __init__(self, tasks: int, owes: float) -> None:
         self.tasks = tasks
         self.owes = owes
-        """Work that it had got before ahead of the virtual time: others catch up first."""
+        """Work that it had got before ahead of those who wait: they catch up first."""
         self.own_seconds = 0.0
-        """What it has got."""
+        """What it has got, here and in other queues."""
         self.others_seconds: defaultdict[bytes, float] = defaultdict(float)
-        """What others have got."""
+        """What others have got here."""
         self.others_longest: defaultdict[bytes, float] = defaultdict(float)
         """The longest of these tasks, by client."""
         self.own_longest = 0.0
@@ -45,8 +44,6 @@ class FairnessWatch:
     def __init__(self, ready: ReadyQueues) -> None:
         self._ready = ready
         self._waiting: dict[Queue, dict[bytes, _Waiting]] = defaultdict(dict)
-        self._passed_over: set[Queue] = set()
-        """Those in which clients wait, and whose turn others have had since."""
         self.compared = 0
         """How often a client waited while another one's tasks were taken."""
         for name in (
@@ -85,12 +82,18 @@ class FairnessWatch:
             waiting = self._waiting[_queue_of(task)]
             client_id = task.options.client.id
             if client_id not in waiting:
-                waiting[client_id] = _Waiting(0, self._owed_by(client_id))
+                waiting[client_id] = _Waiting(0, self._owed_by(task))
             waiting[client_id].tasks += 1
 
-    def _owed_by(self, client_id: bytes) -> float:
-        shares = self._ready.shares
-        return max(0.0, shares.of(client_id).served_until - shares.now)
+    def _owed_by(self, task: Task) -> float:
+        options = task.options
+        queue = self._ready._by_signature.get(options.signature)
+        turns = None if queue is None else queue._turns.get(options.depth)
+        line = None if turns is None else turns.lines.get(options.client.id)
+        if turns is None or line is None:
+            return 0.0
+        not_counted_yet = line.share.given_seconds - line.given_seconds
+        return max(0.0, line.begins - turns._now, line.served_until - turns._now) + not_counted_yet
 
     # --- what comes out
 
@@ -166,41 +169,33 @@ class FairnessWatch:
 
     def _note_taken(self, tasks: Sequence[Task], estimates: dict[bytes, float]) -> None:
         self._note_left(tasks)
-        for queue in {_queue_of(task): None for task in tasks}:
-            for other, waiting in self._waiting.items():
-                if other != queue and waiting:
-                    self._passed_over.add(other)
-                    self._waiting[other] = {
-                        client_id: _Waiting(one.tasks, self._owed_by(client_id)) for client_id, one in waiting.items()
-                    }
         for task in tasks:
-            client_id = task.options.client.id
+            client_id, taken_from = task.options.client.id, _queue_of(task)
             seconds = estimates[client_id]
-            for waits_id, one in self._waiting[_queue_of(task)].items():
-                one.own_longest = max(one.own_longest, estimates[waits_id])
-                if waits_id == client_id:
-                    one.own_seconds += seconds
-                else:
-                    one.others_seconds[client_id] += seconds
-                    one.others_longest[client_id] = max(one.others_longest[client_id], seconds)
+            for queue, waiting in self._waiting.items():
+                if client_id in waiting:
+                    waiting[client_id].own_seconds += seconds
+                    waiting[client_id].own_longest = max(waiting[client_id].own_longest, seconds)
+                if queue == taken_from:
+                    self._note_passed_by(waiting, client_id, seconds, estimates)
         for queue in {_queue_of(task): None for task in tasks}:
-            if not self._waiting[queue]:
-                self._passed_over.discard(queue)
-            self._check(self._waiting[queue], LAG_SECONDS if queue in self._passed_over else 0.0)
+            self._check(self._waiting[queue])
 
-    def _check(self, waiting: dict[bytes, _Waiting], lag: float) -> None:
+    def _note_passed_by(
+        self, waiting: dict[bytes, _Waiting], client_id: bytes, seconds: float, estimates: dict[bytes, float]
+    ) -> None:
+        for waits_id, one in waiting.items():
+            if waits_id != client_id:
+                one.others_seconds[client_id] += seconds
+                one.others_longest[client_id] = max(one.others_longest[client_id], seconds)
+                one.own_longest = max(one.own_longest, estimates[waits_id])
+
+    def _check(self, waiting: dict[bytes, _Waiting]) -> None:
         for client_id, one in waiting.items():
             for other_id, seconds in one.others_seconds.items():
                 self.compared += 1
                 behind = seconds - one.own_seconds
-                bound = (
-                    2 * TURN_SECONDS
-                    + lag
-                    + one.owes
-                    + one.own_longest
-                    + one.others_longest[other_id]
-                    + ROUNDING_SECONDS
-                )
+                bound = 2 * TURN_SECONDS + one.owes + one.own_longest + one.others_longest[other_id] + ROUNDING_SECONDS
                 if behind > bound:
                     raise SimulationError(
                         f"client {client_id.hex()[:8]} waits, and is {behind:.4f} s of work behind client {other_id.hex()[:8]}; "

@@ -86,7 +86,7 @@ def test_nobody_who_waits_falls_behind(seed: int, depths: int) -> None:
 
 
 def test_turns_of_equal_number_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Share, "tasks_left", lambda _, __: 100)
+    monkeypatch.setattr(Share, "tasks_in", lambda _, seconds: 100 if seconds > 0 else 0)
     queued = Queued(1)
     with pytest.raises(SimulationError, match="s of work behind client"):
         queued.run()

@@ -1,6 +1,6 @@
 """Tasks that wait for a worker: by capability signature, then depth (deeper first), then fairly by client.
 
-Tasks that no worker can run delay no others. Within a signature and depth, clients take turns of equal time (see `shares`): the
+Tasks that no worker can run delay no others. Within a signature and depth, clients take turns of equal time: the
 single task of a client goes ahead of another client's million. A cancelled or claimed task is not searched for in its
 queue. Its entry stays and is skipped when its turn comes.
 """
@@ -14,41 +14,57 @@ from heapq import heappop, heappush
 from itertools import islice
 
 from scaler_scheduler.core.records import Task, TaskState
-from scaler_scheduler.core.shares import TURN_SECONDS, ClientShares, Share
+from scaler_scheduler.core.shares import LAG_SECONDS, TURN_SECONDS, ClientShares, Share
 
 _READY = TaskState.READY
 
 CLIENTS_MAX = 16
 """Of how many clients tasks are taken at once: those of each are a message."""
 
+LEFT_MAX = 256
+"""Of how many clients that have left a queue it is remembered what they got, before the others have caught up."""
+
 SIGNATURES_KEPT = 64
 """Number of queues above which empty ones are deleted. Most are filled again at once."""
 
 
 class _Line:
-    """The tasks of one client and depth, and when its turn begins in virtual time."""
+    """The tasks of one client and depth, and when its turn begins."""
 
-    __slots__ = ("begins", "entry", "share", "tasks")
+    __slots__ = ("begins", "entry", "given_seconds", "served_until", "share", "tasks")
 
     def __init__(self, share: Share) -> None:
         self.tasks: deque[Task] = deque()
         self.share = share
+        self.served_until = 0.0
+        """What the client has been given here, and elsewhere while it waits here, in virtual time."""
+        self.given_seconds = share.given_seconds
+        """What the client had been given in all when `served_until` was reckoned."""
         self.begins = 0.0
         self.entry = 0
         """The number of its entry in the heap, which is the only one that counts; 0: it is about to get the first one."""
 
 
 class _ClientTurns:
-    """Tasks of one depth: a line per client, and whose turn it is."""
+    """Tasks of one depth: a line per client, and whose turn it is.
 
-    __slots__ = ("_entries", "_shares", "_turns", "lines")
+    Time is *virtual* (start-time fair queueing), and each depth has its own: it stands where the turn that was served last
+    began. A client that waits is served by when its turn would end. So a client with little to do goes ahead of the backlogs of
+    others, and whoever was away is owed nothing for it. What a client gets elsewhere counts here while it waits here, up to a
+    bound.
+    """
+
+    __slots__ = ("_entries", "_left", "_now", "_shares", "_turns", "lines")
 
     def __init__(self, shares: ClientShares) -> None:
         self.lines: dict[bytes, _Line] = {}
         self._shares = shares
+        self._now = 0.0
         self._turns: list[tuple[float, int, bytes, _Line]] = []
         """A heap by when each client's turn would end."""
         self._entries = 0
+        self._left: dict[bytes, tuple[float, float]] = {}
+        """Of clients that have no more tasks here, and have had more than those who wait: `served_until`, `given_seconds`."""
 
     def __bool__(self) -> bool:
         return bool(self.lines)
@@ -78,8 +94,7 @@ class _ClientTurns:
             client_id, line = head
             if len(served) == CLIENTS_MAX and client_id not in served:
                 return
-            alone = len(turns) == 1
-            wanted = limit if alone else min(limit, line.share.tasks_left(line.begins))
+            wanted = limit if len(turns) == 1 else min(limit, _tasks_left(line))
             queue, before = line.tasks, len(taken)
             while wanted > 0 and queue:
                 task = queue.popleft()
@@ -90,10 +105,9 @@ class _ClientTurns:
             limit -= moved
             if moved:
                 served.add(client_id)
-            self._shares.charge(line.share, line.begins, moved, alone)
+            self._charge(line, moved)
             if not queue:
-                heappop(turns)
-                del self.lines[client_id]
+                self._end(client_id, line)
 
     def newcomer(self) -> tuple[bytes, _Line] | None:
         """Return the line of the next task, if this is the only one that its client has; else None."""
@@ -111,18 +125,17 @@ class _ClientTurns:
         if found is None:
             return None
         client_id, line = found
-        task = line.tasks[0]
-        heappop(self._turns)
-        del self.lines[client_id]
-        self._shares.charge(line.share, line.begins, 1, alone=False)
+        task = line.tasks.popleft()
+        self._charge(line, 1)
+        self._end(client_id, line)
         return task
 
     def _head(self) -> tuple[bytes, _Line] | None:
-        """Return the line whose turn ends first. Turns that are over begin anew; the client may have had them elsewhere."""
+        """Return the line whose turn ends first. Turns that are over begin anew."""
         turns = self._turns
         while turns:
             _, entry, client_id, line = turns[0]
-            if entry == line.entry and (len(turns) == 1 or line.share.tasks_left(line.begins)):
+            if entry == line.entry and (len(turns) == 1 or _tasks_left(line)):
                 return client_id, line
             heappop(turns)
             if entry == line.entry:
@@ -131,6 +144,7 @@ class _ClientTurns:
 
     def drop_client(self, client_id: bytes) -> int:
         """Remove all tasks of a client; return how many were still ready."""
+        self._left.pop(client_id, None)
         line = self.lines.pop(client_id, None)
         if line is None:
             return 0
@@ -146,15 +160,49 @@ class _ClientTurns:
         line = self.lines.get(client_id)
         if line is None:
             line = self.lines[client_id] = _Line(self._shares.of(client_id))
+            left = self._left.pop(client_id, None)
+            if left is not None:
+                line.served_until, line.given_seconds = left
         return line
 
     def _begin_turn(self, client_id: bytes, line: _Line) -> None:
-        share = line.share
-        line.begins = max(share.served_until, self._shares.now)
+        share, now = line.share, self._now
+        elsewhere = share.given_seconds - line.given_seconds
+        if elsewhere > 0:
+            line.given_seconds = share.given_seconds
+            line.served_until = max(line.served_until, min(max(line.served_until, now) + elsewhere, now + LAG_SECONDS))
+        line.begins = max(line.served_until, now)
         self._entries += 1
         line.entry = self._entries
         ends = line.begins + min(TURN_SECONDS, len(line.tasks) * share.task_seconds)
         heappush(self._turns, (ends, line.entry, client_id, line))
+
+    def _charge(self, line: _Line, tasks: int) -> None:
+        """Tasks of the line whose turn it is are placed."""
+        seconds = line.share.give(tasks)
+        line.given_seconds += seconds
+        if len(self._turns) == 1:
+            # Nobody else waits here, so that the client owes nobody anything.
+            line.served_until = self._now = max(line.served_until, self._now) + seconds
+            return
+        line.served_until = max(line.served_until, line.begins) + seconds
+        self._now = max(self._now, line.begins)
+
+    def _end(self, client_id: bytes, line: _Line) -> None:
+        """The line whose turn it is has no more tasks."""
+        heappop(self._turns)
+        del self.lines[client_id]
+        left = self._left
+        if line.served_until > self._now:
+            left[client_id] = line.served_until, line.given_seconds
+        if len(left) > LEFT_MAX:
+            for other in [other for other, (served_until, _) in left.items() if served_until <= self._now]:
+                del left[other]
+
+
+def _tasks_left(line: _Line) -> int:
+    """How many of its tasks are left of a turn; 0: it has had that much."""
+    return line.share.tasks_in(line.begins + TURN_SECONDS - max(line.begins, line.served_until))
 
 
 class SignatureQueue:

@@ -1,8 +1,7 @@
-"""How much work each client has been given, in seconds: those who wait take turns of equal length, not of equal number.
+"""How long each client's tasks take, and how much work it has been given, in seconds.
 
-Time is *virtual* (start-time fair queueing): it stands where the turn that was served last began. A client that waits is served
-by when its turn would end. So a client with little to do goes ahead of the backlogs of others, and whoever was away gets no more
-for it than the next turn. A turn is long enough for a batch to stay a batch.
+Clients that wait take turns of equal length, not of equal number (see `ready`). A turn is long enough for a batch to stay a
+batch.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ TURN_SECONDS = 0.004
 """Work of one client that is placed before others have their turn."""
 
 LAG_SECONDS = 0.1
-"""A client whose tasks no worker could take for a while gets at most so much more than others afterwards."""
+"""A client that is given work in several queues at once waits in each of them for so much of the work of others, at most."""
 
 UNKNOWN_SECONDS = 0.001
 """How long the tasks of a client take of which none has ended: long enough that few go in a turn."""
@@ -26,12 +25,12 @@ MEAN_KEPT = 0.8
 
 
 class Share:
-    """What one client was given. `served_until` is in virtual time, `mean_seconds` an average over its recent tasks."""
+    """What one client was given: `given_seconds` of work in all. `mean_seconds` is an average over its recent tasks."""
 
-    __slots__ = ("mean_seconds", "served_until")
+    __slots__ = ("given_seconds", "mean_seconds")
 
     def __init__(self) -> None:
-        self.served_until = 0.0
+        self.given_seconds = 0.0
         self.mean_seconds: float | None = None
 
     @property
@@ -39,21 +38,26 @@ class Share:
         """How long one of its tasks will probably take."""
         return UNKNOWN_SECONDS if self.mean_seconds is None else self.mean_seconds
 
-    def tasks_left(self, begins: float) -> int:
-        """How many of its tasks are left of a turn that begins then; 0: it has had that much, here or elsewhere."""
-        seconds = begins + TURN_SECONDS - max(begins, self.served_until)
+    def tasks_in(self, seconds: float) -> int:
+        """How many of its tasks are begun in that time; 0 if nothing is left of it."""
         return max(1, int(seconds / self.task_seconds)) if seconds > 0 else 0
+
+    def give(self, tasks: int) -> float:
+        """So many of its tasks are placed. Returns how long they will probably take."""
+        mean = self.mean_seconds
+        seconds = tasks * (UNKNOWN_SECONDS if mean is None else mean)
+        self.given_seconds += seconds
+        return seconds
 
 
 class ClientShares:
-    """The shares of all clients that have had tasks, and the virtual time."""
+    """The shares of all clients that have had tasks."""
 
     def __init__(self) -> None:
-        self.now = 0.0
         self._by_client: dict[bytes, Share] = {}
 
     def of(self, client_id: bytes) -> Share:
-        """Return a client's share. A new one has had as much as everybody else who waits for the next turn."""
+        """Return a client's share."""
         share = self._by_client.get(client_id)
         if share is None:
             share = self._by_client[client_id] = Share()
@@ -67,17 +71,6 @@ class ClientShares:
         share = self.of(client_id)
         mean, average = share.mean_seconds, sum(durations) / count * 1e-6 + OVERHEAD_SECONDS
         share.mean_seconds = average if mean is None else average + MEAN_KEPT**count * (mean - average)
-
-    def charge(self, share: Share, begins: float, tasks: int, alone: bool) -> None:
-        """Tasks of a turn that begins then are placed. `alone`: nobody else waits, so that the client owes nobody anything."""
-        served, now, mean = share.served_until, self.now, share.mean_seconds
-        seconds = tasks * (UNKNOWN_SECONDS if mean is None else mean)
-        if alone:
-            share.served_until = self.now = (served if served > now else now) + seconds
-            return
-        share.served_until = max(begins, served, now - LAG_SECONDS) + seconds
-        if begins > now:
-            self.now = begins
 
     def forget(self, client_id: bytes) -> None:
         """The client is gone."""
