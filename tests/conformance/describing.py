@@ -158,8 +158,12 @@ class _Describer:
             return (kind.__name__, *sorted((_Describer(_MET_IN_PART).value(item) for item in value), key=repr))
         if kind is bytearray:
             return "bytearray", _cut_bytes(bytes(value))
+        if kind is memoryview:
+            return self._memoryview(value)
         if isinstance(value, BaseException):
             return self._exception(value)
+        if isinstance(value, np.ma.core.MaskedConstant):
+            return "masked", value is np.ma.masked
         if isinstance(value, np.ndarray):
             return self._array(value)
         if isinstance(value, np.generic):
@@ -215,6 +219,13 @@ class _Describer:
             shown = "nomask" if mask is np.ma.nomask else _cut_bytes(np.asarray(mask).tobytes())
             described += (shown, repr(value.fill_value))
         return described
+
+    def _memoryview(self, value: memoryview) -> Description:
+        try:
+            content = value.tobytes()
+        except ValueError:
+            return ("released memoryview",)
+        return "memoryview", value.format, value.shape, value.readonly, _cut_bytes(content)
 
     def _function(self, value: types.FunctionType) -> Description:
         if _is_own(value):

@@ -263,3 +263,59 @@ def test_a_map_of_large_values_copies_each_as_often_as_single_tasks_do(
         b"",
         None,
     ]
+
+
+def address_is_in_a_segment(address: int) -> bool:
+    """Whether memory of this process is a mapping of a segment."""
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        first, last = (int(part, 16) for part in line.split()[0].split("-"))
+        if first <= address < last:
+            return "scaler-segment" in line
+    return False
+
+
+def describe_arrow(table: Any) -> tuple[int, list[bool]]:
+    """Return the rows of a table, and of its large buffers whether they lie in a segment."""
+    buffers = [buffer for column in table.columns for chunk in column.chunks for buffer in chunk.buffers()]
+    large = [buffer for buffer in buffers if buffer is not None and buffer.size > 64 * 1024]
+    return table.num_rows, [address_is_in_a_segment(buffer.address) for buffer in large]
+
+
+def make_arrow(rows: int) -> Any:
+    import pyarrow as pa
+
+    return pa.table({"i": np.arange(rows), "s": [f"text {number}" for number in range(rows)]})
+
+
+def test_an_arrow_table_is_copied_once_on_its_way_to_a_task_and_once_back(
+    cluster: tuple[Service, Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    _, client = cluster
+    copies = Copies(monkeypatch)
+    rows = 200_000
+    table = make_arrow(rows)
+    # Numbers, places of texts, and texts.
+    assert client.submit(describe_arrow, table).result(timeout=30) == (rows, [True] * 3)
+    assert copies.into_segments == pytest.approx(table.nbytes, rel=0.01)
+    assert copies.sent < 64 * 1024
+    result = client.submit(make_arrow, rows).result(timeout=30)
+    assert result.equals(table)
+    assert describe_arrow(result) == (rows, [True] * 3)
+    assert copies.into_segments == pytest.approx(table.nbytes, rel=0.01)
+
+
+def test_a_data_frame_of_numbers_is_copied_once(
+    cluster: tuple[Service, Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    _, client = cluster
+    copies = Copies(monkeypatch)
+    frame = pandas.DataFrame(numbers().reshape(-1, 4))
+    result = client.submit(f.echo, frame).result(timeout=30)
+    assert result.equals(frame)
+    assert copies.into_segments == pytest.approx(SIZE, rel=0.01)
+    assert copies.sent < 64 * 1024
+    assert address_is_in_a_segment(result.to_numpy().ctypes.data)
+    result.iloc[0, 0] = 7.0
+    assert result.iloc[0, 0] == 7.0

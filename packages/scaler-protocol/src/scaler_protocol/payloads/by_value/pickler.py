@@ -208,8 +208,16 @@ def _reduce_weak_keys(value: Any) -> Any:
 
 
 def _reduce_memoryview(view: memoryview) -> Any:
+    if view.format not in _NATIVE_FORMATS:
+        raise TypeError(
+            f"cannot pickle a memoryview whose format is {view.format!r}: only those of single native items are"
+        )
     data = view.tobytes() if view.readonly else bytearray(view.tobytes())
     return make_memoryview, (data, view.format, view.shape)
+
+
+_NATIVE_FORMATS = frozenset({mark + item for mark in ("", "@") for item in "cbB?hHiIlLqQnNefdP"})
+"""What `memoryview.cast` makes."""
 
 
 def make_memoryview(data: bytes | bytearray, view_format: str, shape: tuple[int, ...]) -> memoryview:
