@@ -217,7 +217,8 @@ def test_a_store_that_is_full_says_so(deployment: Deployment) -> None:
     store = deployment.storage("--memory-limit-bytes", str(20 * MIB))
     scheduler = deployment.scheduler("--object-storage-address", store.address)
     deployment.workers(scheduler, count=1)
-    client = deployment.client(scheduler)
+    # Until its timeout, the client hopes for room.
+    client = deployment.client(scheduler, timeout_seconds=2)
     references = [client.send_object(numbers(number)) for number in range(2)]
     with pytest.raises(ScalerError, match="full"):
         client.submit(f.sum_of, numbers(2)).result(timeout=30)
