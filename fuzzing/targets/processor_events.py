@@ -46,6 +46,12 @@ def seeds() -> list[bytes]:
         (Kind.RELAY, records.relay_parts(CLIENT, [b"e" * 48, b"header"])),
         (Kind.RELAY_UNFINISHED, records.relay_parts(CLIENT, [b"e" * 48, b"header"])),
         (Kind.RELAY_CLOSE, [CLIENT]),
+        (
+            Kind.SEVERAL,
+            records.several_parts(
+                [(Kind.UNBLOCKED, [b"\1"]), (Kind.ONE_RESULT, one_result_parts((0, b"Pone", 12, None)))]
+            ),
+        ),
         (Kind.OBJECT_WANTED, records.object_wanted_parts(b"o" * 16, True)),
         (Kind.RETIRED, [b"it is old"]),
     ]

@@ -22,6 +22,7 @@ READERS = (
     records.read_object_wanted,
     records.read_output,
     records.read_relay,
+    records.read_several,
 )
 
 
@@ -37,6 +38,7 @@ def seeds() -> list[bytes]:
         records.object_wanted_parts(b"o" * 16, True),
         records.output_parts(1, 1, b"hello", 0),
         records.relay_parts(b"c" * 16, [b"e" * 48, b"header"]),
+        records.several_parts([(36, [b"\1"]), (44, one_result_parts((0, b"Pone", 12, None)))]),
     ]
     return [joined(records.packets(1, parts)) for parts in bodies]
 

@@ -70,8 +70,11 @@ class Context:
         self.relayed += 1
         self._links[client].send(frames)
 
-    def prepare_relay(self, client: bytes, frames: Sequence[Frame]) -> None:
+    def prepare_relay(self, client: bytes, messages: Sequence[Sequence[Frame]]) -> None:
         """Everything goes through `relay`."""
+
+    def put_off(self) -> bool:
+        return False
 
     def note_prepared(self) -> None:
         raise AssertionError("nothing was prepared")
@@ -303,8 +306,9 @@ class Packets:
 
     def _forward(self) -> None:
         while packet := self._far.recv(1 << 20):
-            client, frames = pickle.loads(packet)
-            self._context.relay(client, frames)
+            client, messages = pickle.loads(packet)
+            for frames in messages:
+                self._context.relay(client, frames)
 
     def close(self) -> None:
         self._near.close()
@@ -313,18 +317,24 @@ class Packets:
 
 
 class AheadContext(Context):
-    """As a processor: a task's thread may send tasks itself."""
+    """As a processor: a task's thread may hold tasks back, and send them itself."""
 
     def __init__(self, cluster: InProcessCluster) -> None:
         super().__init__(cluster)
         self.packets = Packets(self)
-        self.prepared = 0
         self.left = 0
+        self.attendants: list[RelayAttendant] = []
 
-    def prepare_relay(self, client: bytes, frames: Sequence[Frame]) -> Any:
-        self.prepared += 1
-        packet = pickle.dumps((client, [bytes(frame) for frame in frames]))
+    def open_relay(self, client: bytes, receiver: RelayReceiver, attendant: RelayAttendant, module: str) -> None:
+        super().open_relay(client, receiver, attendant, module)
+        self.attendants.append(attendant)
+
+    def prepare_relay(self, client: bytes, messages: Sequence[Sequence[Frame]]) -> Any:
+        packet = pickle.dumps((client, [[bytes(frame) for frame in frames] for frames in messages]))
         return self.packets, packet, int(socket.MSG_DONTWAIT)
+
+    def put_off(self) -> bool:
+        return True
 
     def note_prepared(self) -> None:
         self.left += 1
@@ -349,11 +359,65 @@ def test_the_task_s_thread_sends_a_few_tasks_itself(ahead: AheadContext) -> None
     with Client() as client:
         # The function is made known on the way all others go.
         assert client.submit(abs, -1).result(5) == 1
-        left = ahead.left
+        relayed = ahead.relayed
         futures = [client.submit(abs, -n) for n in range(5)]
-        assert ahead.left > left
+        assert (ahead.left, ahead.relayed) == (0, relayed), "they are held back until it waits"
+        assert futures[0].result(5) == 0
+        assert ahead.left == 1, "they leave together"
+        assert ahead.relayed - relayed >= 5, "each in its own message"
         assert [future.result(5) for future in futures] == [0, 1, 2, 3, 4]
         assert client.submit(abs, -7).result(5) == 7
+
+
+@pytest.mark.parametrize("how", ["wait", "as_completed", "await", "callback"])
+def test_tasks_that_are_held_back_leave_before_any_kind_of_wait(ahead: AheadContext, how: str) -> None:
+    with Client() as client:
+        assert client.submit(abs, -1).result(5) == 1
+        first, second = client.submit(abs, -2), client.submit(abs, -3)
+        assert ahead.left == 0
+        if how == "wait":
+            cf.wait([second], timeout=5)
+        elif how == "as_completed":
+            list(cf.as_completed([first, second], timeout=5))
+        elif how == "callback":
+            answered = threading.Event()
+            second.add_done_callback(lambda _: answered.set())
+            assert answered.wait(5)
+        else:
+
+            async def run() -> Any:
+                return await second
+
+            assert asyncio.run(run()) == 3
+        assert ahead.left == 1
+        assert (first.result(5), second.result(5)) == (2, 3)
+        assert ahead.left == 1
+
+
+def test_tasks_that_are_held_back_leave_although_nobody_waits(ahead: AheadContext) -> None:
+    with Client() as client:
+        assert client.submit(abs, -1).result(5) == 1
+        futures = [client.submit(abs, -n) for n in range(3)]
+        # As the processor does after some milliseconds.
+        for attend in ahead.attendants:
+            attend()
+        wait_until(lambda: all(future.done() for future in futures))
+        assert ahead.left == 0
+
+
+def test_tasks_submitted_after_a_wait_that_ended_early_follow_those_before(ahead: AheadContext) -> None:
+    with Client() as client:
+        assert client.submit(abs, -1).result(5) == 1
+        ahead.lets_through.clear()
+        first = client.submit(abs, -2)
+        with pytest.raises(TimeoutError):
+            first.result(0.01)
+        second = client.submit(abs, -3)
+        with pytest.raises(TimeoutError):
+            second.result(0.01)
+        assert ahead.left == 2
+        ahead.lets_through.set()
+        assert (first.result(5), second.result(5)) == (2, 3)
 
 
 def test_many_tasks_travel_together(ahead: AheadContext) -> None:
@@ -388,6 +452,8 @@ def test_a_task_that_was_sent_ahead_is_cancelled(ahead: AheadContext, cluster: I
         assert future.result(5) is None
         left = ahead.left
         future = client.submit(time.sleep, 1.5)
+        with pytest.raises(TimeoutError):
+            future.result(0.01)
         assert ahead.left == left + 1
         assert future.cancel()
         assert client.submit(abs, -2).result(5) == 2

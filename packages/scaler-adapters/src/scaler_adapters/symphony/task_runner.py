@@ -214,11 +214,14 @@ def _make_context(task: RemoteTask) -> Any:
         def relay(self, client: bytes, frames: Sequence[Any]) -> None:
             self._links[client].send(frames)
 
-        def prepare_relay(self, client: bytes, frames: Sequence[Any]) -> None:
+        def prepare_relay(self, client: bytes, messages: Sequence[Sequence[Any]]) -> None:
             """Everything goes through `relay`."""
 
         def note_prepared(self) -> None:
             return
+
+        def put_off(self) -> bool:
+            return False
 
         def close_relay(self, client: bytes) -> None:
             link = self._links.pop(client, None)

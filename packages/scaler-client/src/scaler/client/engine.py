@@ -74,9 +74,10 @@ class Engine(ABC):
         self.steps = Steps()
         self.objects = StoredObjects(self, hello, self._storage_address, self.storage_security)
         """Large values, and references to them."""
-        self.waiting = Waiting(self)
+        self.waiting = self._make_waiting()
         """Lets threads of the application wait."""
-        self.tasks = TaskIntake(self, self.waiting, aheads=self._make_aheads(), take_over=self.objects.take_over)
+        self.aheads = self._make_aheads()
+        self.tasks = TaskIntake(self, self.waiting, aheads=self.aheads, take_over=self.objects.take_over)
         """Submits tasks."""
         self.futures = FutureRequests(self, self.tasks, self.waiting)
         """What futures ask."""
@@ -113,6 +114,10 @@ class Engine(ABC):
     def _make_aheads(self) -> SentAheads | None:
         """Return what lets threads send tasks themselves; None where only the owner sends."""
         return None
+
+    def _make_waiting(self) -> Waiting:
+        """Return what lets threads wait."""
+        return Waiting(self)
 
     def _storage_address(self) -> str:
         """Return where large values go; empty where that is nowhere."""

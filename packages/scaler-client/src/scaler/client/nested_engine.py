@@ -2,7 +2,7 @@
 
 Messages arrive on the processor's control thread. What tasks want, which may be interrupted anywhere, a thread of its own does
 for them (see `scaler.client.steps`), and what time demands as well. Waking that one and waiting for it costs as much as a small
-task: so the first few tasks that a task submits its own thread sends itself (see `scaler.client.sent_ahead`).
+task: so the first few tasks that a task submits its own thread sends itself, when it waits (see `scaler.client.sent_ahead`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from scaler.client.engine import Engine
 from scaler.client.security import read_keys
 from scaler.client.sent_ahead import Ahead, SentAhead, SentAheads
 from scaler.client.steps import Start
-from scaler.client.waiting import WAIT_SECONDS
+from scaler.client.waiting import WAIT_SECONDS, HoldingWaiting, Waiting
 from scaler.core.client_core import ClientCore
 from scaler.serialization.arguments import Packer
 from scaler.serialization.serializer import AnySerializer
@@ -37,7 +37,7 @@ TIMEOUT_SECONDS = 60.0
 HEARTBEAT_SECONDS = 2.0
 
 AHEAD_TASKS = 8
-"""So many unanswered tasks leave one by one. Where there are more, they had better travel together."""
+"""So many unanswered tasks are held back until their thread waits. Further ones leave while it submits."""
 
 MODULE = "scaler.client.operations"
 """With this a process has all that a client inside a task needs."""
@@ -113,20 +113,27 @@ class NestedEngine(Engine):
         """See `Engine`."""
         return self.steps.is_owner or threading.get_ident() == self._receiving_thread
 
-    def _make_aheads(self) -> SentAheads | None:
+    def _make_aheads(self) -> SentAheads:
         return SentAheads(self)
 
-    def may_send_ahead(self, position: int) -> bool:
+    def _make_waiting(self) -> Waiting:
+        return HoldingWaiting(self, self._send_held)
+
+    def _send_held(self) -> None:
+        if self.aheads is not None:
+            self.aheads.send_held()
+
+    def may_hold(self, count: int) -> bool:
         """Nobody is woken for such tasks.
 
-        The control thread takes their steps when the first answer comes, which finds it awake anyway, and our thread does
-        within a second.
+        The control thread takes their steps when the first answer comes, which finds it awake anyway, or in some milliseconds,
+        and our thread does within a second.
         """
-        return self.core.unanswered_count + position < AHEAD_TASKS and not self.must_not_wait()
+        return self.core.unanswered_count + count <= AHEAD_TASKS and self._context.put_off()
 
-    def prepare_ahead(self, frames: list[Frame]) -> Ahead | None:
+    def prepare_ahead(self, messages: list[list[Frame]]) -> Ahead | None:
         """See `sent_ahead.DirectRoad`."""
-        prepared = self._context.prepare_relay(self.client_id, frames)
+        prepared = self._context.prepare_relay(self.client_id, messages)
         if prepared is None:
             return None
         outlet, packet, flag = prepared

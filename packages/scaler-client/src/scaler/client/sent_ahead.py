@@ -1,13 +1,18 @@
 """Tasks that a task submits: the task's thread sends them itself, before the owner of the client's state takes their steps.
 
+It holds them back until the task waits: mostly it submits a few and waits for them at once, and they leave together. Where it
+does not wait, the owner takes their steps after some milliseconds. Each has a message of its own: for a single task there are
+short forms on all of its way, which cost far less than one message for two.
+
 That thread changes nothing but one entry in a dictionary. It sends by one operation, which nothing interrupts, in the same
-expression that checks whether it still may send. The owner's thread takes the step later, and finds here whether the task
-has left.
+expression that checks whether it still may send. The owner's thread takes the steps later, and finds here whether the tasks
+have left.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from itertools import chain
 from typing import Protocol
 
@@ -64,36 +69,35 @@ class Ahead:
 
 
 class SentAhead:
-    """One task that has left before its step was taken, or is about to, with the message it leaves in."""
+    """Tasks that have left together before their steps were taken, or are about to, with their messages."""
 
-    __slots__ = ("ahead", "message", "position", "submission")
+    __slots__ = ("ahead", "messages", "submissions")
 
-    def __init__(self, submission: Submission, message: m.TaskBatch, ahead: Ahead, position: int) -> None:
-        self.submission = submission
-        self.message = message
+    def __init__(self, submissions: Sequence[Submission], messages: Sequence[m.TaskBatch], ahead: Ahead) -> None:
+        self.submissions = submissions
+        """They stand one behind another in the queue of steps."""
+        self.messages = messages
         self.ahead = ahead
-        self.position = position
-        """How many such tasks are before it in the queue."""
 
 
 class DirectRoad(CoreOwner, Protocol):
     """An engine whose messages a task's thread can send itself."""
 
-    def may_send_ahead(self, position: int) -> bool:
-        """Whether this thread may send a task, behind so many others that were sent so and whose steps still wait."""
+    def may_hold(self, count: int) -> bool:
+        """Whether this thread may hold back tasks, if so many steps wait then: their steps are taken soon in any case."""
 
-    def prepare_ahead(self, frames: list[Frame]) -> Ahead | None:
-        """Prepare to send one message; None where others would go before it. Raises WireError where it cannot be sent."""
+    def prepare_ahead(self, messages: list[list[Frame]]) -> Ahead | None:
+        """Prepare to send messages together; None where others would go before them, or they are too large."""
 
     def on_sent_ahead(self) -> None:
-        """A message that was prepared has left."""
+        """Messages that were prepared have left."""
 
     def has_left(self, entry: SentAhead) -> bool:
-        """Whether the message of an attempt has been sent. With the lock held, where no attempt begins any more."""
+        """Whether the messages of an attempt have been sent. With the lock held, where no attempt begins any more."""
 
 
 class SentAheads:
-    """Those whose steps were not taken, by number."""
+    """Those whose steps were not taken, by the number of the first of each that left together."""
 
     __slots__ = ("_last", "_road", "entries")
 
@@ -102,39 +106,50 @@ class SentAheads:
         self.entries: dict[int, SentAhead] = {}
         """Read by others only to see whether there are any."""
         self._last = (0, 0)
-        """Number and position of the last task that has left before its step was taken.
+        """Number of the last task that has left before its step was taken, and how many have.
 
         Not its entry: that refers to the task's future and so to the client, which would then never be forgotten.
         """
 
     # --- from any thread
 
-    def send(self, submission: Submission) -> bool:
-        """Send a task whose step was appended just now, if nothing goes before it. Where not, its step does it."""
+    def hold(self) -> bool:
+        """Whether a task whose step was appended just now may leave later, with others. Where not, its step must be taken."""
+        return self._road.may_hold(len(self._road.steps.queue))
+
+    def send_held(self) -> None:
+        """Send the tasks that are held back, now that their thread waits. Where that is not possible, their steps do it."""
+        steps = self._road.steps
+        if steps.queue and not self._send_held():
+            steps.wake()
+
+    def _send_held(self) -> bool:
+        """Return whether nothing that waits needs the owner."""
         road = self._road
         lock, queue = road.lock, road.steps.queue
-        position = None if lock.held else self._position(submission)
-        if position is None or not road.may_send_ahead(position):
+        if lock.held:
             return False
-        number, _, task = submission
-        # What is read here is right if the owner of the core is still not at it when the message leaves.
-        found = road.core.message_ahead(number, task, position)
-        if found is None:
-            return False
-        envelope, message = found
         try:
-            ahead = road.prepare_ahead([encode_envelope(envelope), *encode(message)])
-        except WireError:
-            # Its step fails the task.
+            steps = tuple(queue)
+        except RuntimeError:
+            # What the collector ran meanwhile appended to it.
             return False
+        number, count = self._last
+        if not (count and len(steps) >= count and type(steps[count - 1]) is tuple and steps[count - 1][0] == number):
+            count = 0
+        held: tuple[Submission, ...] = steps[count:]
+        if not held:
+            return count > 0
+        ahead, messages = self._prepare(held, count)
         if ahead is None:
             return False
-        self.entries[number] = SentAhead(submission, message, ahead, position)
+        first, last = held[0][0], held[-1]
+        self.entries[first] = SentAhead(held, messages, ahead)
         outlet, attempt, none = ahead.stream, ahead.attempt, ()
         try:
             # One expression: no other thread and no interrupt comes between its conditions and the call.
             ahead.taken.extend(
-                attempt if not lock.held and queue and queue[-1] is submission and not outlet.pending else none
+                attempt if not lock.held and queue and queue[-1] is last and not outlet.pending else none
             )
         except OSError:
             ahead.failed = True
@@ -143,37 +158,41 @@ class SentAheads:
             ahead.failed = True
             raise
         if not ahead.taken:
-            self.entries.pop(number, None)
+            self.entries.pop(first, None)
         if not ahead.has_left:
             return False
-        self._last = (number, position)
+        self._last = (last[0], len(steps))
         road.on_sent_ahead()
         return True
 
-    def _position(self, submission: Submission) -> int | None:
-        """Return how many steps wait before this one, where all of them are tasks that have left, and none waits behind."""
-        queue = self._road.steps.queue
-        try:
-            if queue[-1] is not submission:
-                return None
-            count = len(queue)
-            if count == 1:
-                return 0
-            previous = queue[-2]
-            if type(previous) is tuple and (previous[0], count - 2) == self._last:
-                return count - 1
-        except IndexError:
-            # The owner has taken them meanwhile.
-            pass
-        return None
+    def _prepare(self, held: Sequence[Submission], position: int) -> tuple[Ahead | None, list[m.TaskBatch]]:
+        """Prepare to send these; None where something goes before one of them."""
+        road = self._road
+        messages: list[m.TaskBatch] = []
+        framed: list[list[Frame]] = []
+        for step in held:
+            # What is read here is right if the owner of the core is still not at it when the messages leave.
+            found = None
+            if type(step) is tuple and not step[2].objects:
+                found = road.core.message_ahead(step[0], step[2], position + len(messages))
+            if found is None:
+                return None, messages
+            envelope, message = found
+            try:
+                framed.append([encode_envelope(envelope), *encode(message)])
+            except WireError:
+                # Its step fails the task.
+                return None, messages
+            messages.append(message)
+        return road.prepare_ahead(framed), messages
 
     # --- the owner's
 
-    def take(self, submission: Submission) -> m.TaskBatch | None:
-        """Return the message in which a submission has left that was taken out of the queue just now; None where it has not."""
+    def take(self, submission: Submission) -> SentAhead | None:
+        """Return what has left of which this submission, taken out of the queue just now, was the first; None if it has not."""
         entry = self.entries.pop(submission[0], None)
         if entry is not None and self._road.has_left(entry):
-            return entry.message
+            return entry
         self._forget_stale()
         return None
 
@@ -181,5 +200,5 @@ class SentAheads:
         """Drop those that an interrupt kept their threads from removing."""
         waiting = {id(step) for step in self._road.steps.queue.copy()}
         for number, entry in list(self.entries.items()):
-            if id(entry.submission) not in waiting:
+            if id(entry.submissions[0]) not in waiting:
                 self.entries.pop(number, None)

@@ -40,7 +40,7 @@ class TaskIntake:
         aheads: SentAheads | None,
         take_over: Callable[[Sequence[bytes]], tuple[bytes, ...]],
     ) -> None:
-        """`aheads` lets threads send tasks themselves; None where only the owner sends.
+        """`aheads` lets threads hold tasks back and send them themselves; None where only the owner sends.
 
         `take_over` ends the uses of objects that whoever submits holds, and returns the ids of the objects.
         """
@@ -114,7 +114,7 @@ class TaskIntake:
         # From here on it is submitted.
         queue.append(submission)
         aheads = self._aheads
-        if aheads is None or objects or not aheads.send(submission):
+        if aheads is None or objects or not aheads.hold():
             many = len(queue) >= TURN_TASKS
             if many or not steps.looks_soon:
                 steps.wake()
@@ -181,9 +181,13 @@ class TaskIntake:
         if aheads is not None and aheads.entries:
             # Now that the submission is taken out, no attempt begins any more; one that has begun ends soon.
             submission = queue.popleft()
-            message = aheads.take(submission)
-            if message is not None:
-                core.submit_ahead(submission[0], submission[2], message)
+            left = aheads.take(submission)
+            if left is not None:
+                # They left together, so they stand together.
+                for _ in left.submissions[1:]:
+                    queue.popleft()
+                for (number, _, task), message in zip(left.submissions, left.messages, strict=True):
+                    core.submit_ahead(number, task, message)
             else:
                 self._take_submission(submission)
             return

@@ -55,6 +55,25 @@ class Waiting:
                 _pause(pause, done, timeout)
 
 
+class HoldingWaiting(Waiting):
+    """The same where threads hold tasks back that they submit: before one waits in any way, these leave."""
+
+    __slots__ = ("_send_held",)
+
+    def __init__(self, owner: CoreOwner, send_held: Callable[[], None]) -> None:
+        super().__init__(owner)
+        self._send_held = send_held
+
+    def before_wait(self) -> None:
+        """As `Waiting.before_wait`, and send what is held back."""
+        super().before_wait()
+        self._send_held()
+
+    def _wait(self, pause: Callable[[float], object], done: Callable[[], bool], timeout: float | None) -> None:
+        self._send_held()
+        super()._wait(pause, done, timeout)
+
+
 def _pause(pause: Callable[[float], object], done: Callable[[], bool], timeout: float | None) -> None:
     deadline = None if timeout is None else time.monotonic() + timeout
     while True:

@@ -18,7 +18,7 @@ RelayReceiver = Callable[[list[Frame]], None]
 """Called on the processor's control thread with the frames of one message (envelope first)."""
 
 RelayAttendant = Callable[[], None]
-"""Called on the processor's control thread at intervals while the client has unanswered tasks."""
+"""Called on the processor's control thread at intervals while the client has unanswered tasks, and after `put_off`."""
 
 
 class Outlet(Protocol):
@@ -84,15 +84,21 @@ class TaskContext(Protocol):
     def relay(self, client: bytes, frames: Sequence[Frame]) -> None:
         """Send one message (envelope first) to the scheduler through the agent. From any thread."""
 
-    def prepare_relay(self, client: bytes, frames: Sequence[Frame]) -> tuple[Outlet, bytes, int] | None:
-        """Prepare to send a message of tasks from the task's own thread (see `Outlet`); None if it must go through `relay`.
+    def prepare_relay(self, client: bytes, messages: Sequence[Sequence[Frame]]) -> tuple[Outlet, bytes, int] | None:
+        """Prepare to send messages of tasks from the task's own thread (see `Outlet`); None if they must go through `relay`.
 
         Returns the stream, the bytes, and the flag for the call that sends them. Only from the task's thread. From now on
         the client has unanswered tasks, until `note_unfinished` says otherwise.
         """
 
     def note_prepared(self) -> None:
-        """The prepared message has left. Only from the task's thread."""
+        """What was prepared has left. Only from the task's thread."""
+
+    def put_off(self) -> bool:
+        """Have all attendants called within a few milliseconds, unless the task waits before; return whether that is done.
+
+        Only for the task's own thread: elsewhere False, and where nobody would call them. What is put off then travels together.
+        """
 
     def close_relay(self, client: bytes) -> None:
         """The client has ended."""

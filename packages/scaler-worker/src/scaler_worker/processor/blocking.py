@@ -44,8 +44,8 @@ class Blocking:
         try:
             self._capture.flush()
             self._results.flush()
-            self._clients.enter_blocked()
-            self._inbox.give_back_blocked(row.task_index)
+            if self._clients.enter_blocked():
+                self._inbox.give_back_blocked(row.task_index)
         finally:
             running.return_to_code(was_in_code)
 

@@ -11,13 +11,18 @@ from threading import Lock
 
 from scaler_worker.processor.changes import CHANGES
 from scaler_worker.processor.record_boxes import RecordBoxes
-from scaler_worker.processor.records import PACKET_BYTES_MAX, Assembler, Bytes, packets
+from scaler_worker.processor.records import PACKET_BYTES_MAX, Assembler, Bytes, Kind, packets, several_parts
 
 _SO_COOKIE = 57
 """From Linux' `asm-generic/socket.h`: a number no other socket has or will have."""
 
 _COOKIE_BYTES = 8
 
+
+TOGETHER_BYTES_MAX = PACKET_BYTES_MAX // 2
+"""Larger records gain nothing by travelling together."""
+
+Record = tuple[Kind, Sequence[Bytes]]
 
 WAIT_MILLISECONDS = 100
 """How long a signal may go unnoticed where it comes just before the thread begins to wait."""
@@ -99,6 +104,14 @@ class Channel:
         with self._send_lock:
             if self._boxes is not None:
                 self._boxes.give_back_idle()
+
+    def send_together(self, first: Record, second: Record) -> None:
+        """Send two records, in one packet where they fit into one. Raises AgentGoneError."""
+        if sum(map(len, first[1])) + sum(map(len, second[1])) <= TOGETHER_BYTES_MAX:
+            self.send(Kind.SEVERAL, several_parts((first, second)))
+        else:
+            self.send(*first)
+            self.send(*second)
 
     def prepare(self, kind: int, parts: Sequence[Bytes]) -> bytes | None:
         """Return the record as the one packet that `write` sends, where it is one and the channel is there."""

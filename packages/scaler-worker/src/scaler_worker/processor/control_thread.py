@@ -10,6 +10,7 @@ from collections.abc import Callable
 from os import eventfd_read, eventfd_write
 from typing import Any
 
+from scaler_worker.processor.alarm import Alarm
 from scaler_worker.processor.channel import AgentGoneError, Channel
 from scaler_worker.processor.descriptors import moved_out_of_reach
 from scaler_worker.processor.inbox import Inbox
@@ -22,6 +23,9 @@ from scaler_worker.processor.time_limit import TimeLimit
 
 logger = logging.getLogger(__name__)
 
+ALARM_SECONDS = 0.002
+"""How long the main thread may put off what costs less together with what comes next."""
+
 AWAKE_TICKS = 10
 """Times `LATEST_FLUSH_SECONDS` the thread stays awake without finding anything."""
 
@@ -29,10 +33,12 @@ AWAKE_TICKS = 10
 class Awakening:
     """How the main thread wakes the control thread: only where that sleeps, for it costs a system call."""
 
-    __slots__ = ("descriptor", "is_awake")
+    __slots__ = ("alarm", "descriptor", "is_awake")
 
     def __init__(self) -> None:
         self.descriptor = moved_out_of_reach(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
+        self.alarm = Alarm(ALARM_SECONDS)
+        """Wakes it for what clients inside tasks have put off."""
         self.is_awake = False
         """Whether the control thread looks around every few milliseconds. It alone sets this back."""
 
@@ -80,6 +86,7 @@ class ControlThread:
         poller = select.poll()
         poller.register(self._channel.fileno(), select.POLLIN)
         poller.register(awakening.descriptor, select.POLLIN)
+        poller.register(awakening.alarm.descriptor, select.POLLIN)
         idle_ticks = 0
         try:
             while True:
@@ -87,6 +94,9 @@ class ControlThread:
                 for descriptor, _ in poller.poll(timeout):
                     if descriptor == awakening.descriptor:
                         eventfd_read(awakening.descriptor)
+                    elif descriptor == awakening.alarm.descriptor:
+                        awakening.alarm.take()
+                        self._safely(self._clients.catch_up)
                     else:
                         self._safely(self._obey, *self._channel.receive())
                 self._safely(self._clients.attend)

@@ -2,6 +2,9 @@
 
 The agent lends the slot of a task that waits for tasks of its own. It cannot see how the task waits, so it has to know that there
 is something to wait for. Word of this travels with what is sent anyway wherever it can.
+
+A task that goes on after a wait mostly ends at once, or waits again. So the agent is told that it goes on with its result, or
+after some milliseconds, and never where it waits again before.
 """
 
 from __future__ import annotations
@@ -12,7 +15,10 @@ from time import monotonic
 
 from scaler_protocol.runtime.task_context import RelayAttendant, RelayReceiver
 from scaler_protocol.wire.envelope import Frame
-from scaler_worker.processor.records import FALSE, TRUE, Bytes, Kind, read_relay, relay_parts
+from scaler_worker.processor.alarm import Alarm
+from scaler_worker.processor.channel import Channel, Record
+from scaler_worker.processor.records import FALSE, TRUE, Bytes, Kind, read_relay, relay_parts, several_parts
+from scaler_worker.processor.result_buffer import ResultBuffer
 
 ATTEND_SECONDS = 1.0
 """How often clients with unanswered tasks look whether something is due: nobody may be waiting in them."""
@@ -21,12 +27,23 @@ ATTEND_SECONDS = 1.0
 class NestedClients:
     """All clients of one processor.
 
-    `send` writes a record to the agent, `wake` has the control thread look at `poll_milliseconds`; both from any thread.
+    `send` writes a record to `channel` on behalf of the running task, `wake` has the control thread look at
+    `poll_milliseconds`; both from any thread. `alarm` has it call `catch_up` soon.
     """
 
-    def __init__(self, send: Callable[[Kind, Sequence[Bytes]], None], wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        send: Callable[[Kind, Sequence[Bytes]], None],
+        results: ResultBuffer,
+        wake: Callable[[], None],
+        alarm: Alarm,
+    ) -> None:
+        self._channel = channel
         self._send = send
+        self._results = results
         self._wake = wake
+        self._alarm = alarm
         # Re-entrant, because a finalizer may submit or cancel at any moment.
         self._lock = threading.RLock()
         """Keeps what the agent is told in the order in which it becomes true."""
@@ -34,8 +51,10 @@ class NestedClients:
         self._unfinished: set[bytes] = set()
         self._told = False
         self._blocked = False
+        self._goes_on_untold = False
+        """Whether the task goes on after a wait, and the agent has not been told."""
         self._switching = False
-        """Whether the task's thread is telling whether tasks are left unanswered."""
+        """Whether the agent is being told that the task goes on, and whether tasks are left unanswered."""
         self._attend_at = 0.0
 
     def open(self, client: bytes, receiver: RelayReceiver, attendant: RelayAttendant, module: str) -> None:
@@ -53,20 +72,28 @@ class NestedClients:
                 kind = Kind.RELAY_UNFINISHED
             self._send(kind, relay_parts(client, frames))
 
-    def prepare(self, client: bytes, frames: Sequence[Frame]) -> tuple[Kind, list[Bytes]] | None:
-        """Return the record in which the task's thread can send a message of new tasks itself.
+    def prepare(self, client: bytes, messages: Sequence[Sequence[Frame]]) -> tuple[Kind, list[Bytes]] | None:
+        """Return the record in which the task's thread can send messages of new tasks itself.
 
         Without the lock, because that thread may be interrupted by code that uses the client again. That is well: nobody else
         tells the agent that nothing is unanswered, as long as a task has not been taken in by its client.
         """
-        if self._switching or client not in self._relayed:
+        if client not in self._relayed:
             return None
+        # Before it looks: who tells the agent meanwhile either knows of it already, or is seen here.
         self._unfinished.add(client)
-        return Kind.RELAY if self._told else Kind.RELAY_UNFINISHED, relay_parts(client, frames)
+        if self._switching:
+            return None
+        kind = Kind.RELAY if self._told else Kind.RELAY_UNFINISHED
+        if len(messages) == 1:
+            return kind, relay_parts(client, messages[0])
+        return Kind.SEVERAL, several_parts([(kind, relay_parts(client, frames)) for frames in messages])
 
     def note_prepared(self) -> None:
-        """What was prepared has left: the agent knows."""
+        """What was prepared has left: the agent knows, and nothing is put off any more."""
         self._told = True
+        if not self._goes_on_untold:
+            self._alarm.stop()
 
     def deliver(self, body: bytes) -> None:
         """Pass on a message that came for a client. On the control thread."""
@@ -97,24 +124,63 @@ class NestedClients:
                     return
             else:
                 self._unfinished.discard(client)
-            if not self._blocked:
+            if not (self._blocked or self._goes_on_untold):
                 self._tell()
 
-    def enter_blocked(self) -> None:
-        """The agent lends the slot from now on: what becomes of unanswered tasks can be told when that ends."""
+    def enter_blocked(self) -> bool:
+        """The agent lends the slot from now on: what becomes of unanswered tasks can be told when that ends.
+
+        Return whether it has to be told; it does not where it was not told that the last wait has ended.
+        """
         with self._lock:
             self._blocked = True
+            knows = self._goes_on_untold
+            if knows:
+                self._forget_word()
+            return not knows
 
     def exit_blocked(self) -> None:
-        """The task goes on: tell the agent so, and whether tasks are left unanswered."""
+        """The task goes on: the agent is told so soon, and whether tasks are left unanswered."""
         with self._lock:
-            self._switching = True
+            self._blocked = False
+            self._goes_on_untold = True
+            self._results.send = self._send_with_word
+            self._alarm.set()
+
+    def _send_with_word(self, kind: Kind, parts: Sequence[Bytes]) -> None:
+        """Send results, and before them, in the same packet, that the task went on."""
+        with self._lock:
+            word = self._take_word()
             try:
-                self._blocked = False
-                self._told = bool(self._unfinished)
-                self._send(Kind.UNBLOCKED, [TRUE if self._told else FALSE])
+                if word is not None:
+                    self._channel.send_together(word, (kind, parts))
+                else:
+                    self._channel.send(kind, parts)
             finally:
                 self._switching = False
+
+    def _tell_word(self) -> None:
+        with self._lock:
+            word = self._take_word()
+            try:
+                if word is not None:
+                    self._channel.send(*word)
+            finally:
+                self._switching = False
+
+    def _take_word(self) -> Record | None:
+        """Return the record that says that the task goes on, if that is to be told. It is sent before `_switching` ends."""
+        if not self._goes_on_untold:
+            return None
+        self._switching = True
+        self._told = bool(self._unfinished)
+        self._forget_word()
+        return Kind.UNBLOCKED, [TRUE if self._told else FALSE]
+
+    def _forget_word(self) -> None:
+        self._goes_on_untold = False
+        self._results.send = self._channel.send
+        self._alarm.stop()
 
     def _tell(self) -> None:
         unfinished = bool(self._unfinished)
@@ -129,6 +195,16 @@ class NestedClients:
         """How long the control thread may sleep; None where nothing is due by itself."""
         # Whether tasks are unanswered or not: waking the thread for every first task would cost more.
         return ATTEND_SECONDS * 1000 if self._relayed else None
+
+    def put_off(self) -> None:
+        """A client has put off what the task's thread wants of it: `catch_up` is called soon. On that thread."""
+        self._alarm.set()
+
+    def catch_up(self) -> None:
+        """Do what was put off, and did not come together with anything else. On the control thread."""
+        for _, attendant in list(self._relayed.values()):
+            attendant()
+        self._tell_word()
 
     def attend(self) -> None:
         """Let clients do what is due. On the control thread, whenever it wakes."""

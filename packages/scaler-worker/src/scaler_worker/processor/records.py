@@ -21,6 +21,9 @@ from scaler_worker.processor.record_boxes import Boxes
 PACKET_BYTES_MAX = 64 * 1024
 """Safely below the send buffer the kernel gives everybody."""
 
+SEVERAL_MAX = 32
+"""Records in one of kind SEVERAL: an agent reads so many of a processor's packets before it looks at the others."""
+
 ID = 16
 
 Bytes = bytes | bytearray | memoryview
@@ -31,6 +34,10 @@ TRUE, FALSE = b"\x01", b"\x00"
 
 PID_BYTES = 4
 """A READY record is the process id of its sender: the template's report of it may come later."""
+
+
+_PART = struct.Struct("=BI")
+"""Before each record in SEVERAL: its kind, and how many bytes it has."""
 
 
 class Kind(IntEnum):
@@ -67,6 +74,8 @@ class Kind(IntEnum):
     """Whether clients inside have unanswered tasks: one byte. UNBLOCKED carries the same."""
     RELAY_UNFINISHED = 47
     """RELAY, and clients inside have unanswered tasks from now on."""
+    SEVERAL = 48
+    """Several short records in one packet, which is sent and read as one."""
 
 
 WHOLE, IN_PARTS, BOXED = 0, 1, 2
@@ -85,6 +94,28 @@ def packets(kind: int, parts: Sequence[Bytes], boxes: Boxes | None = None) -> li
         if where is not None:
             return [bytes((kind, BOXED)) + where]
     return _cut(kind, parts)
+
+
+def several_parts(records: Iterable[tuple[int, Sequence[Bytes]]]) -> list[Bytes]:
+    """Return the record SEVERAL, whose parts are these records: (kind, parts)."""
+    joined: list[Bytes] = []
+    for kind, parts in records:
+        joined.append(_PART.pack(kind, sum(map(len, parts))))
+        joined.extend(parts)
+    return joined
+
+
+def read_several(body: bytes) -> list[tuple[int, bytes]]:
+    """Return (kind, body) of each record. Raises ValueError where one is cut off, or there are too many."""
+    records: list[tuple[int, bytes]] = []
+    at = 0
+    while at < len(body):
+        kind, size = _PART.unpack_from(body, at)
+        start, at = at + _PART.size, at + _PART.size + size
+        if at > len(body) or len(records) == SEVERAL_MAX:
+            raise ValueError(f"a record of {size} bytes in {len(body)}, behind {len(records)} others")
+        records.append((kind, body[start:at]))
+    return records
 
 
 def _cut(kind: int, parts: Sequence[Bytes]) -> list[bytes]:

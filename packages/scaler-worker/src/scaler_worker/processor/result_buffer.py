@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable, Sequence
 from time import perf_counter
 
-from scaler_worker.processor.channel import Channel
-from scaler_worker.processor.records import Kind
+from scaler_worker.processor.records import Bytes, Kind
 from scaler_worker.processor.result_records import Result, one_result_parts, results_parts
 
 BYTES_MAX = 4 * 1024 * 1024
@@ -23,14 +23,15 @@ LATEST_FLUSH_SECONDS = 0.016
 class ResultBuffer:
     """The main thread appends to `results`; it and the control thread send them."""
 
-    __slots__ = ("_channel", "_large_bytes", "_lock", "flushed_at", "results")
+    __slots__ = ("_large_bytes", "_lock", "flushed_at", "results", "send")
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, send: Callable[[Kind, Sequence[Bytes]], None]) -> None:
+        self.send = send
+        """Sends a record to the agent. Another function is put here while there is something to be told with it."""
         self.results: deque[Result] = deque()
         self.flushed_at = 0.0
         """When results were sent last; 0 where those that wait should be sent at once."""
         self._large_bytes = 0
-        self._channel = channel
         self._lock = threading.Lock()
 
     def note_large(self, size_bytes: int) -> None:
@@ -46,9 +47,9 @@ class ResultBuffer:
             self._large_bytes = 0
             count = len(results)
             if count == 1 and results[0][3] is None:
-                self._channel.send(Kind.ONE_RESULT, one_result_parts(results.popleft()))
+                self.send(Kind.ONE_RESULT, one_result_parts(results.popleft()))
             elif count:
-                self._channel.send(Kind.RESULTS, results_parts([results.popleft() for _ in range(count)]))
+                self.send(Kind.RESULTS, results_parts([results.popleft() for _ in range(count)]))
             self.flushed_at = perf_counter()
 
     def flush_late(self) -> None:

@@ -81,11 +81,11 @@ class Processor:
         awakening = Awakening()
         limit = TimeLimit(awakening.keep_awake)
         self._running = RunningTask(page, limit, awakening.keep_awake)
-        self._results = ResultBuffer(tasks)
+        self._results = ResultBuffer(tasks.send)
         self._functions = FunctionTable()
         chain_results = ChainResults()
         self._inbox = Inbox(tasks, self._functions, chain_results)
-        self._clients = NestedClients(self._send, awakening.wake)
+        self._clients = NestedClients(tasks, self._send, self._results, awakening.wake, awakening.alarm)
         self._blocking = Blocking(self._running, self._inbox, self._results, self._clients, self._capture)
         objects = HostObjects(options.object_folders)
         self._execution = TaskExecution(
@@ -169,17 +169,24 @@ class Processor:
         """Send a message of such a client."""
         self._clients.relay(client, frames)
 
-    def prepare_relay(self, client: bytes, frames: Sequence[Frame]) -> tuple[Outlet, bytes, int] | None:
-        """Return what sends a message with one system call, and the packet; None if that is impossible now."""
+    def prepare_relay(self, client: bytes, messages: Sequence[Sequence[Frame]]) -> tuple[Outlet, bytes, int] | None:
+        """Return what sends messages with one system call, and the packet; None if that is impossible now."""
         if not self._running.is_current_thread():
             return None
-        record = self._clients.prepare(client, frames)
+        record = self._clients.prepare(client, messages)
         packet = self._tasks.prepare(*record) if record is not None else None
         return None if packet is None else (self._tasks, packet, self._tasks.write_flag)
 
     def note_prepared(self) -> None:
         """Note that a prepared message has been sent."""
         self._clients.note_prepared()
+
+    def put_off(self) -> bool:
+        """Have the attendants called soon, where the task's thread asks for it."""
+        if not self._running.is_current_thread():
+            return False
+        self._clients.put_off()
+        return True
 
     def close_relay(self, client: bytes) -> None:
         """Remove a client inside the task."""

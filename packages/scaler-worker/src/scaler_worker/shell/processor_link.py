@@ -37,6 +37,7 @@ from scaler_worker.processor.records import (
     read_object_wanted,
     read_output,
     read_relay,
+    read_several,
     relay_parts,
 )
 from scaler_worker.processor.result_records import read_one_result, read_results
@@ -58,6 +59,9 @@ STDERR_TAIL_BYTES = 2000
 STDERR_READS_MAX = 16
 SMALL_TABLE = 16
 """Function tables up to this size are passed on as they are."""
+
+
+_LAST_FOR_NOW = frozenset((None, Kind.ONE_RESULT, Kind.SEVERAL, Kind.BLOCKED))
 
 
 class _Sender:
@@ -222,8 +226,8 @@ class ProcessorLink:
 
     def _read_tasks_channel(self) -> None:
         for _ in range(PACKETS_PER_TURN):
-            # A result that is sent alone is the only one. Finding out that nothing follows would cost a system call.
-            if self._read_packet() in (None, Kind.ONE_RESULT):
+            # Behind these, for now, mostly nothing follows. Finding that out would cost a system call.
+            if self._read_packet() in _LAST_FOR_NOW:
                 return
 
     def _read_packet(self) -> int | None:
@@ -300,6 +304,12 @@ class ProcessorLink:
             if not self._unsent.admits(len(body)):
                 return None
             return events.RelayFrames(number, client, list(frames), kind == Kind.RELAY_UNFINISHED)
+        if kind == Kind.SEVERAL:
+            for each in read_several(body):
+                event = self._event_of_part(*each)
+                if event is not None:
+                    self._report(event)
+            return None
         if kind == Kind.RELAY_OPEN and len(body) > ID_BYTES:
             self._import_ahead(body[ID_BYTES:].decode(errors="replace"))
             return events.RelayOpened(number, body[:ID_BYTES])
@@ -319,6 +329,11 @@ class ProcessorLink:
         else:
             raise ValueError(f"kind {kind}, {len(body)} bytes")
         return None
+
+    def _event_of_part(self, kind: int, body: bytes) -> events.Event | None:
+        if kind == Kind.SEVERAL:
+            raise ValueError("records within records within a record")
+        return self._event_of(kind, body)
 
     def _read_stderr(self) -> bool:
         """Read what was written to standard error; return whether there was anything."""
