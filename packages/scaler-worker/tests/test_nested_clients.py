@@ -46,7 +46,7 @@ class Processor:
 
     def sent(self) -> list[list[tuple[int, bytes]]]:
         """Return what has left since: the records of each packet."""
-        found = []
+        found: list[list[tuple[int, bytes]]] = []
         while True:
             try:
                 packet = self._agent.recv(1 << 20)
@@ -165,7 +165,7 @@ def test_nothing_is_prepared_while_the_agent_is_told(processor: Processor) -> No
 
     processor.clients.enter_blocked()
     processor.clients.exit_blocked()
-    processor.channel.send = interrupted  # type: ignore[assignment]
+    processor.channel.send = interrupted  # type: ignore[method-assign]
     processor.clients.catch_up()
     assert prepared == [None]
     assert processor.sent() == [[(Kind.UNBLOCKED, FALSE)]]

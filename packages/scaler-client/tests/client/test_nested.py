@@ -13,11 +13,13 @@ from typing import Any
 
 import pytest
 
-from scaler import Client
+from scaler import Client, Serializer
 from scaler.client.nested_engine import NestedEngine
 from scaler.errors import ClientQuitException
+from scaler.serialization.pickling import dumps, is_plain
 from scaler.testing import InProcessCluster
 from scaler.worker.agent.processor.processor import Processor
+from scaler_protocol.payloads import by_value
 from scaler_protocol.runtime.task_context import RelayAttendant, RelayReceiver, set_task_context
 from scaler_protocol.testing.waiting import wait_until
 from scaler_protocol.transport.dealer import DealerLink
@@ -114,6 +116,16 @@ def context(cluster: InProcessCluster) -> Iterator[Context]:
         context.close()
 
 
+class Plain(Serializer):
+    @staticmethod
+    def serialize(obj: Any) -> bytes:
+        return pickle.dumps(obj)
+
+    @staticmethod
+    def deserialize(payload: bytes) -> Any:
+        return pickle.loads(payload)
+
+
 def test_an_address_is_not_needed(context: Context, cluster: InProcessCluster) -> None:
     with Client() as client:
         assert client.submit(abs, -1).result(5) == 1
@@ -161,6 +173,18 @@ def test_an_unpickled_client_is_a_nested_one(context: Context, cluster: InProces
         future = copy.submit(abs, -1)
         assert future.result(5) == 1
         assert future.profiling_info().duration_s >= 0
+
+
+def test_a_client_is_handed_on_with_the_fast_pickler(cluster: InProcessCluster) -> None:
+    class Own(Client):
+        pass
+
+    with Client(cluster.address, stream_output=True) as client, Own(cluster.address) as own:
+        assert is_plain((client, 3))
+        assert dumps((client, 3)) == by_value.dumps((client, 3))
+        assert not is_plain(own), "what a class of the program has is not known"
+    with Client(cluster.address, serializer=Plain()) as client:
+        assert not is_plain(client), "its serializer is a value of the program's"
 
 
 def test_who_waits_is_blocked(context: Context, cluster: InProcessCluster) -> None:

@@ -31,7 +31,7 @@ _LEVELS_MAX = 10
 
 
 def is_plain(value: Any, levels: int = _LEVELS_MAX) -> bool:
-    """Whether pickle alone is certainly right for `value`: built-in values, scalars, small containers, number arrays."""
+    """Whether pickle alone is certainly right for `value`: built-in values, scalars, clients, small containers, number arrays."""
     kind = type(value)
     if kind in _ATOMS:
         return True
@@ -52,6 +52,10 @@ def is_plain(value: Any, levels: int = _LEVELS_MAX) -> bool:
         )
     if kind is _array_type():
         return not value.dtype.hasobject
+    if kind is _client_type():
+        # Tasks that submit tasks hand their client on, with every one.
+        _, (_, address, settings) = value.__reduce__()
+        return is_plain((address, settings))
     return is_scalar(value)
 
 
@@ -102,8 +106,13 @@ def size_hint(value: Any) -> int:
 def _array_type() -> Any:
     """Return numpy's array type if the program uses numpy; numpy is never imported for its own sake."""
     numpy = sys.modules.get("numpy")
-    return getattr(numpy, "ndarray", _NoArray)
+    return getattr(numpy, "ndarray", _None)
 
 
-class _NoArray:
-    pass
+def _client_type() -> Any:
+    """Return `Client`, whose module, for its own annotations, imports from this package."""
+    return getattr(sys.modules.get("scaler.client.client"), "Client", _None)
+
+
+class _None:
+    """The type of no value."""

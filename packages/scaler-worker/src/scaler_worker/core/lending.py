@@ -79,12 +79,18 @@ class Lending:
             return ()
         begun: dict[int, int] = {}
         for processor in self._processors.values():
-            if processor is not target:
-                pipe = processor.pipe
-                depths = (pipe[0].depth,) if len(pipe) == 1 else {tasks.depth for tasks in pipe}
-                for depth in depths:
+            pipe = processor.pipe
+            if not pipe or processor is target:
+                continue
+            if len(pipe) == 1:
+                # Nearly always, and with many processors this is asked for every task.
+                depth = pipe[0].batch.depth
+                begun[depth] = begun.get(depth, 0) + 1
+            else:
+                for depth in {tasks.depth for tasks in pipe}:
                     begun[depth] = begun.get(depth, 0) + 1
-        return {depth for depth, count in begun.items() if count >= self._slots}
+        slots = self._slots
+        return [depth for depth, count in begun.items() if count >= slots]
 
     # --- lending unasked
 
