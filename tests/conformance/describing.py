@@ -12,9 +12,9 @@ import enum
 import hashlib
 import re
 import sys
+import threading
 import types
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -55,26 +55,44 @@ def raw_field(error: BaseException, name: str) -> Any:
     return descriptor.__get__(error)
 
 
-@contextmanager
-def deep_recursion() -> Iterator[None]:
-    """Descriptions of deep values are deep. Not for what runs code under test, which has the usual limit."""
-    limit = sys.getrecursionlimit()
-    sys.setrecursionlimit(_RECURSION_LIMIT)
-    try:
-        yield
-    finally:
-        sys.setrecursionlimit(limit)
+class _Deep:
+    """Descriptions of deep values are deep. Not for what runs code under test, which has the usual limit.
+
+    Threads of a cluster in this process may describe values at the same time, and the limit is the process's: the last one that
+    ends puts the usual one back.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._entered = 0
+        self._usual = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._entered += 1
+            if self._entered == 1:
+                self._usual = sys.getrecursionlimit()
+                sys.setrecursionlimit(_RECURSION_LIMIT)
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._entered -= 1
+            if not self._entered:
+                sys.setrecursionlimit(self._usual)
+
+
+deep_recursion = _Deep()
 
 
 def describe(value: Any) -> Description:
     """Return the description of `value`. Never raises because of the value."""
-    with deep_recursion():
+    with deep_recursion:
         return _Describer().value(value)
 
 
 def first_difference(left: Description, right: Description) -> str:
     """Return where two descriptions differ and how, for people; empty where they are equal."""
-    with deep_recursion():
+    with deep_recursion:
         return _difference(left, right, "")
 
 
@@ -83,7 +101,7 @@ def renumbered(part: Description, less: int) -> Description:
 
     What is numbered by itself, as members of sets are, keeps its numbers.
     """
-    with deep_recursion():
+    with deep_recursion:
         return _renumbered(part, less)
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import operator
+import os
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from scaler import Client, errors
+from tests.integration.deployment import Deployment
 
 dask = pytest.importorskip("dask")
 
@@ -85,6 +88,21 @@ class TestCollections:
     def test_an_error_is_raised_as_it_is(self) -> None:
         with pytest.raises(ZeroDivisionError):
             dask.delayed(sum)([dask.delayed(divide)(0), dask.delayed(inc)(1)]).compute()
+
+
+def hashed_here(text: str) -> tuple[int, int]:
+    time.sleep(0.05)  # sleeps: long enough that both hosts get some
+    return os.getppid(), hash(text)
+
+
+def test_texts_have_the_same_hash_on_all_hosts(deployment: Deployment) -> None:
+    scheduler = deployment.scheduler()
+    for _ in range(2):
+        deployment.workers(scheduler, count=1)
+    client = deployment.client(scheduler)
+    results = [future.result(30) for future in [client.submit(hashed_here, "text") for _ in range(20)]]
+    assert len({template for template, _ in results}) == 2
+    assert len({value for _, value in results}) == 1
 
 
 class TestGraphs:

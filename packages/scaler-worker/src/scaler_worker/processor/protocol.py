@@ -25,5 +25,8 @@ REPORT = struct.Struct("=BQiqQB")
 
 FORKED, EXITED, STOPPED = 1, 2, 3
 
+OWN_HASH_SEED = "own-hash-seed"
+"""An argument of the template: `PYTHONHASHSEED` is the agent's choice, and not in the environment of tasks."""
+
 FORK_FAILED_STATUS = -1
 """With pid 0: no process was made."""

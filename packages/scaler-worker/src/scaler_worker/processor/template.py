@@ -39,6 +39,7 @@ from scaler_worker.processor.protocol import (
     IMPORTED_AHEAD,
     MODULE_NAME_BYTES_MAX,
     OPTIONS_BYTES_MAX,
+    OWN_HASH_SEED,
     REPORT,
     START,
     STOPPED,
@@ -270,8 +271,11 @@ class Template:
 
 
 def main(arguments: list[str]) -> int:
-    """`python -m scaler_worker.processor DESCRIPTOR`; started by the agent only."""
-    (descriptor,) = arguments
+    """`python -m scaler_worker.processor DESCRIPTOR [OWN_HASH_SEED]`; started by the agent only."""
+    descriptor, *further = arguments
+    if OWN_HASH_SEED in further:
+        # It has done its work. Tasks see the environment of their program.
+        del os.environ["PYTHONHASHSEED"]
     # Signals sent to the agent's whole group are the agent's to handle.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING
 
 from scaler_protocol.service.module_path import service_command, service_environment
 from scaler_worker.fences.environment import EnvironmentFilter
+from scaler_worker.processor.protocol import OWN_HASH_SEED
 
 if TYPE_CHECKING:
     from scaler_worker.processor.options import ProcessorOptions
 
 _MODULE = "scaler_worker.processor"
 
-HASH_SEED = {"PYTHONHASHSEED": "1"}
+HASH_SEED = "1"
 """Equal texts have equal hashes on all hosts, so that tasks may divide data by hash. An agent's environment may say otherwise."""
 
 TEMPLATE_END_SECONDS = 5.0
@@ -41,9 +42,14 @@ class TemplateProcess:
     def _start(self) -> tuple[socket.socket, subprocess.Popen[bytes]]:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
+            arguments = [str(theirs.fileno())]
+            variables = self.environment.filtered(service_environment(_MODULE))
+            if "PYTHONHASHSEED" not in variables:
+                variables["PYTHONHASHSEED"] = HASH_SEED
+                arguments.append(OWN_HASH_SEED)
             process = subprocess.Popen(
-                service_command(_MODULE, [str(theirs.fileno())]),
-                env={**HASH_SEED, **self.environment.filtered(service_environment(_MODULE))},
+                service_command(_MODULE, arguments),
+                env=variables,
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 # Out of reach of signals for the terminal's foreground group: the agent ends its processors in order.
