@@ -25,6 +25,8 @@ from scaler_protocol.wire.codec import decode, encode
 from scaler_protocol.wire.envelope import UNSEQUENCED, encode_envelope
 from tests.integration.deployment import Deployment, Service, wait_for
 
+pytestmark = pytest.mark.without_keys("it asks object storage as a scheduler does, whose keys it does not have")
+
 SIZE = 300_000
 """Bytes: large enough for storage."""
 
@@ -204,6 +206,15 @@ def test_a_reference_that_a_task_has_made(deployment: Deployment) -> None:
         assert client.map(len, [reference] * 3) == [SIZE] * 3
         workers.terminate()
         stored.wait_for(0, 30)
+
+
+def test_clients_that_leave_at_once(services: tuple[Service, Service], stored: Stored) -> None:
+    """The scheduler's word of their end may be faster than their objects, which take another connection."""
+    scheduler, _ = services
+    for number in range(50):
+        with Client(scheduler.address) as client:
+            client.send_object(number.to_bytes(2, "big") * SIZE)
+    stored.wait_for(0)
 
 
 def test_objects_of_a_client_that_vanished_together_with_its_scheduler(deployment: Deployment) -> None:

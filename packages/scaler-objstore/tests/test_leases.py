@@ -100,6 +100,30 @@ def test_a_later_scheduler_does_not() -> None:
     assert store.owners == {BOB}
 
 
+def test_words_from_before_an_end_that_was_told_do_not_last() -> None:
+    """They came by another connection than the scheduler's, and later."""
+    store = Store()
+    store.say(SCHEDULER, m.ObjectDelete(1, ALICE, ()))
+    store.hello(ALICE)
+    store.put(ALICE, X, ALICE)
+    assert store.owners == {ALICE}
+    # Another client is the scheduler's to end.
+    store.put(AGENT, Y, BOB)
+    store.run_until(3 * SECONDS, SCHEDULER)
+    assert store.owners == {BOB}
+
+
+def test_a_client_that_lives_after_its_end_was_told_speaks_for_itself() -> None:
+    store = Store()
+    store.say(SCHEDULER, m.ObjectDelete(1, ALICE, ()))
+    store.hello(ALICE)
+    store.put(ALICE, X, ALICE)
+    store.run_until(5 * SECONDS, SCHEDULER, ALICE)
+    assert store.owners == {ALICE}
+    store.run_until(7 * SECONDS, SCHEDULER)
+    assert store.owners == frozenset()
+
+
 @pytest.mark.parametrize("keeps", ["put", "delete"])
 def test_whoever_does_something_for_a_client_renews_its_lease(keeps: str) -> None:
     store = Store(ALICE)

@@ -349,6 +349,9 @@ class ObjectChannel:
     def on_end(self, error: BaseException | None) -> None:
         """See `LinkOwner`: fail what waits."""
         with self._lock:
+            # The scheduler's word may have come while objects were on their way, which the server has taken since.
+            self._requests.leave("the client has ended")
+            self._send_locked()
             self._ended = f"the connection to object storage at {self._address} has ended" + (
                 f": {error!r}" if error is not None else ""
             )

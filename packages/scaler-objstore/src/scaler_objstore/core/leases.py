@@ -3,7 +3,8 @@
 A scheduler says when a client has ended. But a client may vanish while there is no scheduler, or its scheduler before it. So each
 owner has a lease. The client itself renews it with the hello that it repeats, and so does everybody who stores or deletes for it.
 A scheduler's repeated hello renews the leases of all owners that were heard of since that scheduler came: it knows these clients,
-and will tell when they end. A scheduler that came later may never have heard of them.
+and will tell when they end. A scheduler that came later may never have heard of them. And a client whose end was told, and that
+speaks again, has to speak for itself from then on: nobody will tell its end a second time.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ class Leases:
         self._seconds = seconds
         self._heard: dict[bytes, float] = {}
         """Owners with objects, and others that were heard of lately."""
+        self._came_back: set[bytes] = set()
+        """Owners whose end was told before they were heard of again."""
         self._schedulers: dict[bytes, tuple[float, float]] = {}
         """By incarnation: when each came, and when it was last heard of. The latest one is last."""
         self._sweep_at = float("inf")
@@ -33,6 +36,11 @@ class Leases:
         self._heard[owner] = now
         if self._sweep_at == float("inf"):
             self._sweep_at = now + self._seconds / SWEEPS
+
+    def come_back(self, owner: bytes, now: float) -> None:
+        """A client speaks whose end was told: it lives, or said this before its end."""
+        self._came_back.add(owner)
+        self.renew(owner, now)
 
     def on_scheduler(self, incarnation: bytes, now: float) -> None:
         """A scheduler lives."""
@@ -53,11 +61,13 @@ class Leases:
         kept: dict[bytes, float] = {}
         for owner in owners:
             heard = self._heard.get(owner, now)
-            if now - self._renewed_at(heard) >= self._seconds:
+            renewed_at = heard if owner in self._came_back else self._renewed_at(heard)
+            if now - renewed_at >= self._seconds:
                 ended.append(owner)
             else:
                 kept[owner] = heard
         self._heard = kept
+        self._came_back &= kept.keys()
         self._schedulers = {
             incarnation: times for incarnation, times in self._schedulers.items() if now - times[1] < self._seconds
         }

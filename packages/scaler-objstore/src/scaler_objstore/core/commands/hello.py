@@ -24,8 +24,11 @@ def hello(state: StoreState, address: bytes, message: m.Hello, now: float) -> No
         state.send(address, m.Refused("this is an object storage server; the scheduler has another address"))
         return
     if message.role is m.Role.CLIENT:
-        state.ended_owners.remove(message.incarnation)
-        state.leases.renew(message.incarnation, now)
+        if state.ended_owners.has(message.incarnation, now):
+            state.ended_owners.remove(message.incarnation)
+            state.leases.come_back(message.incarnation, now)
+        else:
+            state.leases.renew(message.incarnation, now)
     elif message.role is m.Role.SCHEDULER:
         state.leases.on_scheduler(message.incarnation, now)
     forgotten = state.peers.add(address, Peer(message.role, message.incarnation, name))

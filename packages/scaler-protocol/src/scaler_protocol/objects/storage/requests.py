@@ -241,6 +241,11 @@ class StoreRequests:
             del self._pending[number]
         return numbers
 
+    def leave(self, reason: str) -> None:
+        """Say goodbye to a server that was greeted: behind everything that was sent, so that nothing comes after it."""
+        if self._hello_number:
+            self._outgoing.append(m.Goodbye(reason))
+
     def tell(self, message: m.Shutdown | m.StoreStatusRequest, now: float) -> None:
         """Send a message that needs no answer, or that the owner repeats. Only schedulers may send these."""
         self.introduce(now)
