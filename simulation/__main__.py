@@ -29,6 +29,7 @@ def main() -> int:
     arguments = parser.parse_args()
     failed: list[int] = []
     ends: Counter[str] = Counter()
+    storage: Counter[str] = Counter()
     steps = 0
     started = time.perf_counter()
     for seed in range(arguments.seed, arguments.seed + arguments.seeds):
@@ -42,6 +43,7 @@ def main() -> int:
         if cluster is not None:
             steps += cluster.clock.steps
             ends += cluster.ledger.ends
+            storage += cluster.storage_watch.counts
         if failed and not arguments.keep_going:
             report(seed, arguments.steps)
             return 1
@@ -51,6 +53,7 @@ def main() -> int:
     seconds = time.perf_counter() - started
     print(f"{arguments.seeds} seeds, {steps} events in {seconds:.1f} s: {steps / seconds:,.0f} events/s")
     print(", ".join(f"{count} {how}" for how, count in ends.most_common()))
+    print("objects: " + ", ".join(f"{count} {what}" for what, count in sorted(storage.items())))
     if failed:
         print(f"{len(failed)} seeds failed: {' '.join(map(str, failed))}")
     return 1 if failed else 0

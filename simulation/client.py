@@ -96,6 +96,11 @@ class ObjectStorage:
     def pending_count(self) -> int:
         return self._requests.pending_count
 
+    @property
+    def is_full(self) -> bool:
+        """Whether storage has no room for something that is sent again: then the application's next objects wait."""
+        return bool(self._requests.refusal)
+
 
 class ClientDriver:
     """One client core and what its futures see. The owner gives it turns."""

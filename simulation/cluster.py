@@ -12,11 +12,13 @@ from scaler.core.effects import Cause
 from simulation.agent import AgentProcess
 from simulation.client import ClientProcess
 from simulation.clock import Clock
+from simulation.disk import Disk
 from simulation.ledger import Ledger, SimulationError
 from simulation.network import Network
 from simulation.process import Process
 from simulation.programs import Action, Death, Library, Program
 from simulation.services import STORE_RETENTION_S, SchedulerProcess, StorageProcess
+from simulation.storage_watch import StorageWatch
 
 SCHEDULER_ADDRESS = "tcp://scheduler:2345"
 STORAGE_ADDRESS = "tcp://scheduler:2346"
@@ -73,10 +75,17 @@ class Plan:
     task_timeout_seconds: float
     tasks_waiting_max: int
     shutdown: bool
+    memory_limit_bytes: int
+    """Of object storage."""
+    spills: bool
+    """Whether it has a disk below its memory."""
+    disk_limit_bytes: int | None
+    disk_faults: bool
 
     @classmethod
     def draw(cls, random: Random) -> Plan:
         faults = random.random() < 0.85
+        spills = random.random() < 0.4
         return cls(
             through_codec=random.random() < 0.3,
             agents=random.randint(1, 4),
@@ -86,13 +95,17 @@ class Plan:
             kills=faults and random.random() < 0.7,
             cuts=faults and random.random() < 0.7,
             scheduler_dies=faults and random.random() < 0.4,
-            storage_dies=faults and random.random() < 0.2,
+            storage_dies=faults and random.random() < (0.5 if spills else 0.2),
             stalls=faults and random.random() < 0.4,
             nested=random.random() < 0.6,
             allocate_policy="capability" if random.random() < 0.5 else "even",
             task_timeout_seconds=random.choice((0.0, 0.0, 2.0)),
             tasks_waiting_max=random.choice((-1, -1, -1, 5)),
             shutdown=random.random() < 0.3,
+            memory_limit_bytes=random.choice((4_000, 12_000, 40_000)) if spills else 100_000_000,
+            spills=spills,
+            disk_limit_bytes=random.choice((None, None, 60_000, 250_000)) if spills else None,
+            disk_faults=spills and faults and random.random() < 0.6,
         )
 
 
@@ -107,6 +120,9 @@ class Cluster:
         self.ledger = Ledger(self.clock, self.library, ATTEMPTS_MAX, telling)
         self.network = Network(self.clock, self.random, through_codec=self.plan.through_codec)
         self.ledger.excuses.timeouts_configured = self.plan.task_timeout_seconds > 0
+        self.ledger.excuses.storage_limited = self.plan.disk_limit_bytes is not None
+        self.disk = Disk(self.random) if self.plan.spills else None
+        self.storage_watch = StorageWatch()
         self.clients: list[ClientProcess] = []
         self.agents: list[AgentProcess] = []
         self.names = 0
@@ -141,7 +157,16 @@ class Cluster:
         )
 
     def start_storage(self) -> None:
-        self.storage = StorageProcess(self.network, STORAGE_ADDRESS, self.random)
+        self.storage = StorageProcess(
+            self.network,
+            STORAGE_ADDRESS,
+            self.random,
+            self.ledger,
+            self.storage_watch,
+            memory_limit_bytes=self.plan.memory_limit_bytes,
+            disk=self.disk,
+            disk_limit_bytes=self.plan.disk_limit_bytes,
+        )
 
     def start_agent(self, capabilities: tuple[str, ...] | None = None) -> AgentProcess:
         self.names += 1
@@ -192,7 +217,7 @@ class Cluster:
         if dice < 0.08 and self.plan.kills:
             return self.library.add(Action.EXIT, duration, death=self.random.choice(list(Death)))
         # Results of tasks inside tasks stay small: the cache of their host would have to be read back.
-        large = depth == 0 and random.random() < 0.08
+        large = depth == 0 and random.random() < (0.3 if self.plan.spills else 0.08)
         return self.library.add(Action.RETURN, duration, stubborn=random.random() < 0.3, large_result=large)
 
     def submit_some(self, client: ClientProcess) -> None:
@@ -201,20 +226,25 @@ class Cluster:
         capabilities: tuple[str, ...] = ()
         if random.random() < 0.2:
             capabilities = random.choice((("gpu",), ("linux",), ("gpu", "linux"), (RARE,)))
-        contents = (random.randbytes(random.randint(1, 50)),) if random.random() < 0.1 else ()
+        uses_objects = random.random() < (0.6 if self.plan.spills else 0.1)
+        contents = (random.randbytes(random.randint(1, 50)),) if uses_objects else ()
         programs = [self.program() for _ in range(count)]
 
         def act() -> None:
             driver = client.driver
             self.waiting_to_submit.remove(client)
             while programs:
-                if not driver.core.admission.allows(1) and driver.core.unusable is None:
-                    # The application waits for its permission, as `submit` does.
-                    driver.core.ask_credit(len(programs))
+                allowed = driver.core.admission.allows(1)
+                if (not allowed or (contents and driver.storage.is_full)) and driver.core.unusable is None:
+                    # The application waits for its permission, or for room in storage, as `submit` does.
+                    if not allowed:
+                        driver.core.ask_credit(len(programs))
                     self.waiting_to_submit.append(client)
                     self.clock.after(1.0, lambda: client.post(act))
                     return
-                driver.submit(programs.pop(), capabilities=capabilities, contents=contents)
+                # Equal contents are stored once. Different ones fill the memory.
+                own = (random.randbytes(random.randint(1, 400)),) if contents and self.plan.spills else ()
+                driver.submit(programs.pop(), capabilities=capabilities, contents=(*contents, *own))
 
         self.waiting_to_submit.append(client)
         client.post(act)
@@ -284,6 +314,8 @@ class Cluster:
             faults += [self.kill_scheduler] * 2
         if plan.storage_dies:
             faults += [self.kill_storage]
+        if plan.disk_faults:
+            faults += [self.fail_disk] * 3 + [self.damage_disk]
         if plan.stalls:
             faults += [self.stall_process] * 3
         random.choice(faults)()
@@ -336,6 +368,26 @@ class Cluster:
             self.storage.end()
             self.storage = None
             self.clock.after(self.random.uniform(0.1, 12.0), self.revive_services)
+
+    def fail_disk(self) -> None:
+        """The disk is full, or does not answer, for a while."""
+        disk = self.disk
+        if disk is None or disk.refuses_all or disk.refuses_writes:
+            return
+        self.ledger.excuses.disk_faults += 1
+        seconds = self.random.choice((0.5, 3.0, 10.0, 40.0, 90.0))
+        if self.random.random() < 0.5:
+            disk.refuses_writes = "No space left on device"
+        else:
+            disk.refuses_all = "Input/output error"
+        self.ledger.tell_all(f"the disk fails for {seconds} s: {disk.refuses_writes or disk.refuses_all}")
+        self.clock.after(seconds, disk.heal)
+
+    def damage_disk(self) -> None:
+        if self.disk is not None:
+            self.ledger.excuses.disk_faults += 1
+            self.ledger.tell_all("a record on the disk is damaged")
+            self.disk.damage(self.random)
 
     def revive_services(self) -> None:
         if self.storage is None:
@@ -405,6 +457,8 @@ class Cluster:
         """No more faults. Every link works, every service runs, and somebody has every capability."""
         self.ledger.tell_all("everything heals")
         self.healing = True
+        if self.disk is not None:
+            self.disk.heal()
         self.revive_services()
         for link in self.network.links:
             link.heal()
@@ -497,6 +551,8 @@ class Cluster:
         orphaned = self.orphaned_objects()
         if orphaned:
             raise SimulationError(f"objects outlive their clients: {[owner[:4].hex() for owner in orphaned]}")
+        if self.disk is not None and self.disk.records:
+            raise SimulationError(f"{len(self.disk.records)} records stay on the disk, which nobody needs")
         cores = {self.scheduler.name: self.scheduler.core, **{agent.name: agent.core for agent in self.living_agents}}
         for name, core in cores.items():
             held = objects_held_by(core)
@@ -506,7 +562,7 @@ class Cluster:
     def outliving_objects(self) -> list[bytes]:
         """Objects in storage whose references are gone, of living clients without unanswered tasks."""
         assert self.storage is not None
-        stored = {one.id for one in self.storage.core._state.catalogue.all()}
+        stored = {one.id for one in self.storage.core._state.catalogue.all()} - self.storage_watch.back_again
         return [one for client in self.living_clients for one in client.driver.references.dropped if one in stored]
 
     def orphaned_objects(self) -> list[bytes]:

@@ -59,11 +59,16 @@ class Excuses:
     """Processors that ended for whatever reason: with them go answers that were not sent."""
     silences: int = 0
     store_deaths: int = 0
+    disk_faults: int = 0
+    storage_limited: bool = False
+    """Whether the disk below object storage has a limit, so that objects may be refused."""
     timeouts_configured: bool = False
 
     @property
     def any(self) -> bool:
-        return bool(self.process_deaths or self.silences or self.store_deaths or self.timeouts_configured)
+        return bool(
+            self.process_deaths or self.silences or self.store_deaths or self.disk_faults or self.timeouts_configured
+        )
 
 
 @dataclass(slots=True)
@@ -148,7 +153,9 @@ class Ledger:
             losses = excuses.process_deaths + excuses.silences + own
             return "" if losses >= self.attempts_max else f"too few agents were lost for this: {text}"
         if status in (m.Status.MISSING_OBJECT, m.Status.STORAGE_FAILED):
-            excused = excuses.store_deaths or excuses.silences or excuses.process_deaths
+            excused = excuses.store_deaths or excuses.disk_faults or excuses.silences or excuses.process_deaths
+            if excuses.storage_limited and "object storage is full" in text:
+                excused = 1
             return "" if excused else f"storage failed for no reason: {text}"
         if status is m.Status.CANCELED:
             canceled = any(sibling.end == "canceled" for sibling in entry.siblings)

@@ -14,10 +14,12 @@ from scaler_protocol.wire.codec import decode, encode
 from scaler_protocol.wire.envelope import UNSEQUENCED, Envelope, decode_envelope, encode_envelope
 from scaler_scheduler.core import SchedulerConfig, SchedulerCore, effects, events
 from simulation.client import ObjectStorage
+from simulation.disk import Disk, DiskThreads
 from simulation.fairness import FairnessWatch
 from simulation.ledger import Ledger
 from simulation.network import Network
 from simulation.process import Process
+from simulation.storage_watch import StorageWatch
 
 STORE_RETENTION_S = 60.0
 """How long objects stay of whose owner nothing is heard."""
@@ -125,33 +127,49 @@ def _content_hash(buffers: Any) -> Any:
 
 
 class StorageProcess(Process):
-    """The object storage core behind its ROUTER."""
+    """The object storage core behind its ROUTER, with a disk below it if there is one."""
 
-    def __init__(self, network: Network, address: str, random: Random) -> None:
+    def __init__(
+        self,
+        network: Network,
+        address: str,
+        random: Random,
+        ledger: Ledger,
+        watch: StorageWatch,
+        *,
+        memory_limit_bytes: int,
+        disk: Disk | None = None,
+        disk_limit_bytes: int | None = None,
+    ) -> None:
         super().__init__("object storage", network.clock, random)
         self.network = network
         self.address = address
+        self.ledger = ledger
+        self.watch = watch
         limits = Limits(retention_seconds=STORE_RETENTION_S)
-        self.core = StoreCore(random.randbytes(16), MemoryStorage(100_000_000), _content_hash, limits)
+        self.core = StoreCore(random.randbytes(16), MemoryStorage(memory_limit_bytes), _content_hash, limits)
+        self.disk = disk
+        self.threads: DiskThreads | None = None
         self.stop_reason = ""
+        if disk is not None:
+            self.threads = DiskThreads(disk, self.clock, random, self.post)
+            self.core.use_tier(disk_limit_bytes)
+            self.core.handle(store_events.Restored(disk.stored()), self.clock.now)
+            self._perform()
+            watch.started(self.core)
+            self.plan_deadline()
         network.listen(address, self)
 
     def deliver(self, peer: bytes, envelope: Envelope, message: m.Message) -> None:
         self.post(store_events.Incoming(peer, message))
 
     def take_turn(self, mail: list[Any]) -> None:
+        self.watch.before(mail)
         for event in mail:
             self.core.handle(event, self.clock.now)
         if self.clock.now >= self.core.next_deadline():
             self.core.handle(store_events.Tick(), self.clock.now)
-        due = self.core.take_effects()
-        self.core.check_invariants()
-        for effect in due:
-            if isinstance(effect, store_effects.Send):
-                if not self.network.send(self.address, effect.peer, UNSEQUENCED, effect.message):
-                    self.post(store_events.PeerGone(effect.peer))
-            elif isinstance(effect, store_effects.Stop):
-                self.stop_reason = effect.reason
+        self._perform()
         if self.stop_reason:
             self.end()
 
@@ -160,3 +178,25 @@ class StorageProcess(Process):
 
     def after_end(self) -> None:
         self.network.stop_listening(self.address, deliver_rest=bool(self.stop_reason))
+        if self.threads is not None:
+            self.threads.ended = True
+        self.watch.died(self.core, self.disk, self.threads)
+
+    def _perform(self) -> None:
+        due = self.core.take_effects()
+        self.core.check_invariants()
+        self.watch.after(self.core, due, self.clock.now)
+        for effect in due:
+            if isinstance(effect, store_effects.Send):
+                if not self.network.send(self.address, effect.peer, UNSEQUENCED, effect.message):
+                    self.post(store_events.PeerGone(effect.peer))
+            elif isinstance(effect, store_effects.Stop):
+                self.stop_reason = effect.reason
+            elif isinstance(effect, store_effects.Log):
+                self.ledger.tell_all(f"object storage: {effect.text}")
+            elif self.threads is not None and isinstance(
+                effect, store_effects.Spill | store_effects.Load | store_effects.Discard
+            ):
+                self.threads.perform(effect)
+        if self.disk is not None and self.threads is not None:
+            self.watch.check_limits(self.core, self.disk, self.threads)

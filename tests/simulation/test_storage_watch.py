@@ -1,0 +1,69 @@
+"""Object storage with a disk in the simulation: what must not happen to objects is noticed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from random import Random
+
+import pytest
+
+from scaler_objstore.core import events
+from scaler_objstore.core.state import StoreState
+from scaler_objstore.core.tiering import Tiering
+from simulation.cluster import Cluster, Plan
+from simulation.disk import DiskThreads, StoredRecord
+from simulation.ledger import SimulationError
+
+
+def spilling_seeds(count: int, *, kills: bool = False) -> list[int]:
+    """The first seeds whose object storage spills, and is killed."""
+    seeds: list[int] = []
+    seed = 1
+    while len(seeds) < count:
+        plan = Plan.draw(Random(seed))
+        if plan.spills and plan.storage_dies >= kills:
+            seeds.append(seed)
+        seed += 1
+    return seeds
+
+
+def run_some(**wanted: bool) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    for seed in spilling_seeds(12, **wanted):
+        cluster = Cluster(seed)
+        cluster.run(1500)
+        counts += cluster.storage_watch.counts
+    return counts
+
+
+@pytest.mark.timeout(180)
+def test_runs_write_read_delete_and_restore_records() -> None:
+    counts = run_some(kills=True)
+    for what in ("spill", "load", "discard", "restored", "served", "refused"):
+        assert counts[what] > 10, counts
+
+
+def test_other_bytes_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    write = DiskThreads._write
+
+    def write_something_else(self: DiskThreads, name: str, record: StoredRecord) -> None:
+        write(self, name, StoredRecord(record.header, (*record.buffers[:-1], bytes(len(record.buffers[-1])))))
+
+    monkeypatch.setattr(DiskThreads, "_write", write_something_else)
+    with pytest.raises(SimulationError, match="is served with other bytes"):
+        run_some()
+
+
+def test_an_object_that_vanishes_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    # It says so, and writes nothing.
+    monkeypatch.setattr(DiskThreads, "_write", lambda self, name, record: self._tell(events.Spilled(name)))
+    monkeypatch.setattr(StoreState, "log", lambda self, text, *, is_error=True: None)
+    with pytest.raises(SimulationError, match="has vanished, and nothing says so"):
+        run_some()
+
+
+def test_too_much_on_the_disk_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Tiering, "most_bytes", 100)
+    monkeypatch.setattr("scaler_objstore.core.invariants._check_tiering", lambda *_: None)
+    with pytest.raises(SimulationError, match="are on the disk, and 100 are allowed"):
+        run_some()
