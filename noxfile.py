@@ -115,7 +115,7 @@ def sim(session: nox.Session) -> None:
 
 @nox.session
 def dask(session: nox.Session) -> None:
-    """The tests that come with Dask on a local cluster, and what fails there on Dask's processes: nox -s dask -- dask.bag."""
+    """The tests that come with Dask on a local cluster, compared with Dask's own schedulers: nox -s dask -- dask.bag."""
     install_workspace(session, "test")
     session.install("scipy")
     session.run("python", "-m", "tests.with_dask.compare", *session.posargs)

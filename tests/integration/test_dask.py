@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ import dask.bag as db  # noqa: E402
 import dask.dataframe as dd  # noqa: E402
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
-from dask._task_spec import Alias, DataNode, Task, TaskRef  # noqa: E402
+from dask._task_spec import Alias, DataNode, List, Task, TaskRef  # noqa: E402
 from dask.callbacks import Callback  # noqa: E402
 from dask.diagnostics import ProgressBar  # noqa: E402
 
@@ -85,9 +86,71 @@ class TestCollections:
         array = da.arange(100, chunks=10).persist()
         assert array.sum().compute() == 4950
 
+    def test_a_delayed_function_of_thousands(self) -> None:
+        parts = [dask.delayed(inc)(number) for number in range(3000)]
+        assert dask.delayed(sum)(parts).compute() == sum(range(1, 3001))
+
     def test_an_error_is_raised_as_it_is(self) -> None:
         with pytest.raises(ZeroDivisionError):
             dask.delayed(sum)([dask.delayed(divide)(0), dask.delayed(inc)(1)]).compute()
+
+
+def test_dask_configuration_names_the_cluster(address: str) -> None:
+    with Client(address) as client, dask.config.set(scheduler=scaler.dask.get(client)):
+        here, there = os.getpid(), dask.delayed(os.getpid)()
+        assert there.compute() != here
+        assert there.compute(scheduler="sync") == here
+
+
+def fail_first(path: str, failures: int) -> int:
+    """Fail so many times, counted in a file; then return how often it was called."""
+    with open(path, "a+") as file:
+        file.write("x")
+        file.seek(0)
+        calls = len(file.read())
+    if calls <= failures:
+        raise ValueError(f"call {calls}")
+    return calls
+
+
+class TestAnnotations:
+    def test_retries(self, get: Any, tmp_path: Path) -> None:
+        with dask.annotate(retries=2):
+            enough = dask.delayed(fail_first)(str(tmp_path / "enough"), 2)
+            too_few = dask.delayed(fail_first)(str(tmp_path / "few"), 3)
+        assert dask.delayed(inc)(enough).compute(scheduler=get) == 4
+        with pytest.raises(ValueError, match="call 3"):
+            too_few.compute(scheduler=get)
+
+    def test_numbers_of_retries_are_no_keys(self, get: Any, tmp_path: Path) -> None:
+        with dask.annotate(retries=2):
+            one = dask.delayed(fail_first)(str(tmp_path / "calls"), 2, dask_key_name=2)
+        assert one.compute(scheduler=get) == 3
+
+    def test_resources_are_capabilities(self, deployment: Deployment) -> None:
+        scheduler = deployment.scheduler()
+        deployment.workers(scheduler, count=1)
+        deployment.workers(scheduler, "--per-worker-capabilities", "gpu", count=1)
+        get = scaler.dask.get(deployment.client(scheduler))
+        with dask.annotate(resources={"gpu": 0.5}):
+            somewhere = [dask.delayed(hashed_here)(str(number)) for number in range(8)]
+        assert len({template for template, _ in dask.compute(*somewhere, scheduler=get)}) == 1
+
+    def test_others_have_no_effect_and_are_told_of(self, get: Any) -> None:
+        with dask.annotate(priority=10, workers=["here"], mine=1):
+            one = dask.delayed(inc)(1)
+        with pytest.warns(UserWarning, match="annotations priority, workers have no effect"):
+            assert one.compute(scheduler=get) == 2
+
+    def test_what_is_no_number_is_refused(self, get: Any) -> None:
+        for annotation, error in (
+            ({"retries": -1}, "retries must be"),
+            ({"resources": {"gpu": "all"}}, "'gpu' must be"),
+        ):
+            with dask.annotate(**annotation):
+                one = dask.delayed(inc)(1)
+            with pytest.raises(ValueError, match=error):
+                one.compute(scheduler=get)
 
 
 def hashed_here(text: str) -> tuple[int, int]:
@@ -111,6 +174,12 @@ class TestGraphs:
         assert get(graph, ["a", [("b", 0), [b"c"]], 7]) == (1, (2, (2,)), 2)
         assert get(graph, 7) == 2
         assert get(graph, []) == ()
+
+    def test_thousands_of_inputs(self, get: Any) -> None:
+        numbers: dict[Any, Any] = {("number", number): Task(("number", number), inc, number) for number in range(5000)}
+        listed = List(*map(TaskRef, numbers))
+        assert get({**numbers, "sum": Task("sum", sum, listed)}, "sum") == sum(range(1, 5001))
+        assert get({**numbers, "sum": (sum, list(numbers))}, ["sum"]) == (sum(range(1, 5001)),)
 
     def test_task_objects(self, get: Any) -> None:
         graph = {

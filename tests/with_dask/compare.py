@@ -1,75 +1,172 @@
-"""`python -m tests.with_dask.compare [MODULE …]`: runs the tests that come with Dask on a cluster.
+"""`python -m tests.with_dask.compare [MODULE …]`: runs the tests that come with Dask on a cluster and on Dask's own schedulers.
 
-Files with failures run on Dask's own processes as well. What passes there and fails on the cluster is a fault of ours, or needs a
-reason in docs/dask.md. Status 1 if there is any.
+Each module of tests is a portion: a process of its own for each scheduler, with a time limit. A test that hangs or crashes has
+that as its outcome, and the portion goes on behind it. With `--state FOLDER` a run can be interrupted and continued: what has an
+outcome there is not run again. At the end a table counts outcomes by package.
+
+What passes on processes and fails on the cluster is a fault of ours, or needs a reason in docs/dask.md. Status 1 if there is any.
 """
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import importlib
+import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
-import xml.etree.ElementTree as ElementTree
+import time
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from pkgutil import walk_packages
+from typing import Any
+
+from tests.with_dask.shipped import read_outcomes
 
 ROOT = Path(__file__).parents[2]
-MODULES = ["dask.bag", "dask.tests.test_delayed", "dask.array", "dask.dataframe"]
+PACKAGES = ["dask.tests.test_delayed", "dask.bag", "dask.array", "dask.dataframe"]
+SCHEDULERS = ("scaler", "processes", "threads")
 TEST_SECONDS = 120
-OUTCOMES = ("failure", "error", "skipped")
-
-
-def run(scheduler: str, tests: list[str], folder: Path) -> dict[str, str]:
-    """Run tests on a scheduler; return the outcome of each: passed, failure, error or skipped."""
-    report = folder / f"{scheduler}.xml"
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "tests.with_dask.shipped",
-        "--scheduler",
-        scheduler,
-        "-c",
-        "/dev/null",
-    ]
-    command += [
-        "-p",
-        "no:cacheprovider",
-        "--rootdir",
-        str(folder),
-        f"--timeout={TEST_SECONDS}",
-        "-W",
-        "ignore",
-        "--tb=line",
-    ]
-    subprocess.run([*command, f"--junitxml={report}", "--pyargs", *tests], cwd=ROOT, check=False)
-    outcomes = {}
-    for case in ElementTree.parse(report).iter("testcase"):
-        kinds = [kind for kind in OUTCOMES if case.find(kind) is not None]
-        outcomes[f"{case.get('classname')}::{case.get('name')}"] = kinds[0] if kinds else "passed"
-    return outcomes
+GRACE_SECONDS = 30
+"""For a test that does not obey its time limit, and for what comes before and after tests."""
+PORTION_SECONDS = 900
+BAD = ("failed", "hung", "crashed")
+COLUMNS = ("passed", "failed", "hung", "crashed", "skipped", "xfailed", "xpassed")
+NO_TESTS = 5
+"""pytest's status for that."""
 
 
 def main() -> int:
     """Run, compare, print counts and what differs."""
-    modules = sys.argv[1:] or MODULES
-    with tempfile.TemporaryDirectory() as folder:
-        ours = run("scaler", modules, Path(folder))
-        failed = [name for name, outcome in ours.items() if outcome in ("failure", "error")]
-        files = sorted({name.partition("::")[0] for name in failed})
-        theirs = run("processes", [_importable(name) for name in files], Path(folder)) if files else {}
-    print("on the cluster:", ", ".join(f"{count} {outcome}" for outcome, count in Counter(ours.values()).most_common()))
-    different = [name for name in failed if theirs.get(name) == "passed"]
-    for name in failed:
-        print("fails here only:" if name in different else "fails on both:", name)
-    return 1 if different else 0
+    options = _options()
+    with contextlib.ExitStack() as stack:
+        state = options.state or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        state.mkdir(parents=True, exist_ok=True)
+        unfinished = []
+        if not options.report:
+            for module in _modules(options.modules):
+                for scheduler in options.schedulers:
+                    if not _run_portion(module, scheduler, state, options.portion_seconds):
+                        unfinished.append(f"{module} ({scheduler})")
+        outcomes = {scheduler: _outcomes(state, scheduler) for scheduler in options.schedulers}
+    _print_table(outcomes)
+    if unfinished:
+        print("the time limit ended:", ", ".join(unfinished))
+    return 1 if _print_differences(outcomes) else 0
 
 
-def _importable(name: str) -> str:
-    """Return the module of a class name as JUnit's reports have it, which begins with the path of the packages."""
-    return name[name.index("dask.") :]
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument(
+        "modules", nargs="*", default=PACKAGES, help=f"modules and packages of tests: {' '.join(PACKAGES)}"
+    )
+    parser.add_argument("--state", type=Path, help="folder with outcomes, to continue a run")
+    parser.add_argument("--schedulers", nargs="+", choices=SCHEDULERS, default=SCHEDULERS)
+    parser.add_argument(
+        "--portion-seconds", type=float, default=PORTION_SECONDS, help="limit for a module on a scheduler"
+    )
+    parser.add_argument("--report", action="store_true", help="run nothing; report what --state has")
+    return parser.parse_args()
+
+
+def _modules(names: Iterable[str]) -> Iterator[str]:
+    """Yield the modules of tests that names stand for."""
+    for name in names:
+        package = importlib.import_module(name)
+        if not hasattr(package, "__path__"):
+            yield name
+            continue
+        found = walk_packages(package.__path__, f"{name}.", onerror=lambda _: None)
+        yield from sorted(each.name for each in found if each.name.rpartition(".")[2].startswith("test_"))
+
+
+def _run_portion(module: str, scheduler: str, state: Path, seconds: float) -> bool:
+    """Run what has no outcome yet of a module on a scheduler. Return whether all of it has one now."""
+    path = state / f"{module}.{scheduler}.jsonl"
+    done = state / f"{module}.{scheduler}.done"
+    if done.exists():
+        return True
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        status = _run_process(module, scheduler, path, end - time.monotonic())
+        begun = [test for test, line in read_outcomes(path).items() if "outcome" not in line]
+        for test in begun:
+            outcome = "hung" if status is None else "crashed"
+            with path.open("a") as file:
+                file.write(json.dumps({"test": test, "outcome": outcome, "message": f"status {status}"}) + "\n")
+        if not begun and status is not None:
+            # 0 and 1: all have run. 2: the time was over, or the module cannot be imported.
+            if status in (0, 1, NO_TESTS):
+                done.touch()
+                return True
+            return False
+    return False
+
+
+def _run_process(module: str, scheduler: str, path: Path, seconds: float) -> int | None:
+    """Run pytest. Return its status, or None if one test took so long that the process was killed."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.with_dask.shipped", "-c", os.devnull]
+    command += ["--scheduler", scheduler, "--outcomes", str(path), f"--seconds={seconds}", f"--timeout={TEST_SECONDS}"]
+    command += ["-p", "no:cacheprovider", f"--rootdir={path.parent}", "-W", "ignore", "--tb=no", "--no-header"]
+    command += ["--pyargs", module]
+    print(f"== {module} on {scheduler}", flush=True)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    # In a folder of its own: Dask's tests write files where they run.
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
+        ) as process,
+    ):
+        try:
+            printed, _ = process.communicate(timeout=seconds + TEST_SECONDS + GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            return None
+        print("\n".join(printed.strip().splitlines()[-1:]), flush=True)
+        return process.returncode
+
+
+def _outcomes(state: Path, scheduler: str) -> dict[str, dict[str, Any]]:
+    outcomes: dict[str, dict[str, Any]] = {}
+    for path in sorted(state.glob(f"*.{scheduler}.jsonl")):
+        outcomes.update((test, line) for test, line in read_outcomes(path).items() if "outcome" in line)
+    return outcomes
+
+
+def _print_table(outcomes: dict[str, dict[str, dict[str, Any]]]) -> None:
+    counts: dict[tuple[str, str], Counter[str]] = {}
+    for scheduler, lines in outcomes.items():
+        for test, line in lines.items():
+            package = test.partition("::")[0].removeprefix("dask.").partition(".")[0]
+            package = (
+                test.partition("::")[0].rpartition(".")[2].removeprefix("test_") if package == "tests" else package
+            )
+            counts.setdefault((package, scheduler), Counter())[line["outcome"]] += 1
+    print("\n| tests of | on | " + " | ".join(COLUMNS) + " |")
+    print("|---|---|" + "---|" * len(COLUMNS))
+    for (package, scheduler), counter in sorted(counts.items()):
+        print(f"| {package} | {scheduler} | " + " | ".join(str(counter[column]) for column in COLUMNS) + " |")
+
+
+def _print_differences(outcomes: dict[str, dict[str, dict[str, Any]]]) -> int:
+    """Print what does not pass on the cluster, with the outcomes elsewhere. Return how many of these pass on processes."""
+    different = 0
+    for test, line in outcomes.get("scaler", {}).items():
+        if line["outcome"] not in BAD:
+            continue
+        others = {
+            name: lines.get(test, {}).get("outcome", "not run") for name, lines in outcomes.items() if name != "scaler"
+        }
+        different += others.get("processes") == "passed"
+        elsewhere = ", ".join(f"{outcome} on {name}" for name, outcome in others.items())
+        print(f"{line['outcome']} here, {elsewhere}: {test}\n    {' '.join(line.get('message', '').split())}")
+    return different
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ class Computation:
         return _nested({**rows.values, **values}, keys)
 
     def _compute(self, rows: Rows) -> dict[Hashable, Any]:
-        futures = self._client.get(rows.computations, rows.wanted, block=False)
+        futures = self._client.get(rows.computations, rows.wanted, block=False, capabilities=rows.capabilities)
         values = {}
         for key, future in self._finished(futures):
             values[key] = future.result()
@@ -44,13 +44,14 @@ class Computation:
             computed = callbacks.pending
             if callbacks.want_values:
                 asked: list[Hashable] = [*dict.fromkeys([*rows.wanted, *computed])]
-                futures = self._client.get(rows.computations, asked, block=False)
+                futures = self._client.get(rows.computations, asked, block=False, capabilities=rows.capabilities)
                 marks = {key: key for key in computed}
             else:
                 # What is only waited for stays on the cluster.
                 marks = {_Mark(key): key for key in computed}
                 graph = {**rows.computations, **{mark: (nothing, key) for mark, key in marks.items()}}
-                futures = self._client.get(graph, [*rows.wanted, *marks], block=False)
+                wanted = [*rows.wanted, *marks]
+                futures = self._client.get(graph, wanted, block=False, capabilities=rows.capabilities)
             values = {}
             for asked_key, future in self._finished(futures):
                 value = future.result()

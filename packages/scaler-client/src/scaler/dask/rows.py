@@ -7,8 +7,9 @@ from typing import Any
 
 from dask._task_spec import Alias, DataNode, GraphNode, convert_legacy_graph
 
+from scaler.dask.annotations import Annotations
 from scaler.errors import GraphKeyError
-from scaler_protocol.payloads.mapped_calls import Opaque, call_with_inputs
+from scaler_protocol.payloads.mapped_calls import Opaque, call_with_inputs, call_with_retries
 from scaler_protocol.runtime.names import shown
 
 
@@ -16,11 +17,14 @@ class Rows:
     """What some keys of a Dask graph need.
 
     `nodes` are the graph's own, `computations` what `Client.get` takes. `values` has those of the wanted keys that are data in
-    the graph, and so need no task.
+    the graph, and so need no task. `capabilities` are what workers must offer.
     """
 
     def __init__(self, graph: Any, wanted: Iterable[Hashable]) -> None:
         """`graph`: a mapping, or what has one as `__dask_graph__()`. Raises GraphKeyError for keys that are not in it."""
+        annotations = Annotations(graph)
+        self.capabilities = annotations.capabilities
+        self._retries = annotations.retries
         if not isinstance(graph, Mapping):
             graph = graph.__dask_graph__()
         self.nodes: dict[Hashable, GraphNode] = convert_legacy_graph(graph)
@@ -52,6 +56,9 @@ class Rows:
                 self.computations[key] = Opaque(node.value)
             elif type(node) is Alias:
                 self.computations[key] = node.target
+            elif retries := self._retries.get(key):
+                call = (call_with_retries, Opaque(retries), Opaque(node), Opaque(dependencies))
+                self.computations[key] = (*call, *dependencies)
             else:
                 self.computations[key] = (call_with_inputs, Opaque(node), Opaque(dependencies), *dependencies)
             pending.extend((dependency, key) for dependency in dependencies)

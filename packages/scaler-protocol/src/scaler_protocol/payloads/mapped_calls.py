@@ -28,5 +28,18 @@ def call_with_inputs(call: Callable[[Mapping[Any, Any]], Any], names: Sequence[H
     return call(dict(zip(names, inputs, strict=True)))
 
 
+def call_with_retries(
+    retries: int, call: Callable[[Mapping[Any, Any]], Any], names: Sequence[Hashable], *inputs: Any
+) -> Any:
+    """As `call_with_inputs`; where that raises an Exception, up to `retries` times more, in the same process."""
+    for _ in range(retries):
+        try:
+            return call_with_inputs(call, names, *inputs)
+        except Exception:
+            # The user's function: its last failure is the one that counts.
+            continue
+    return call_with_inputs(call, names, *inputs)
+
+
 def nothing(*_: Any) -> None:
     """Return None, whatever comes: a task that only shows that its inputs are there."""
