@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from scaler_protocol.address import Address
 from scaler_protocol.service.errors import ConfigurationError
 from scaler_protocol.testing.settings import WORKER_FLAGS, DocumentedFlag, check_flag, check_table_is_complete
 from scaler_worker.settings import ClusterSettings
@@ -17,7 +18,26 @@ FLAGS = [
     DocumentedFlag("num_of_workers", ("--num-of-workers", "-n"), "3", 3, os.cpu_count()),
     DocumentedFlag("worker_names", ("--worker-names", "-wn"), "left,right", ("left", "right"), ()),
     *WORKER_FLAGS,
+    DocumentedFlag("insecure", ("--insecure",), None, True, False),
+    DocumentedFlag("object_storage", ("--object-storage",), None, True, False),
 ]
+
+
+OF_ITS_STORE = {
+    "object_storage_bind_address": ("tcp://127.0.0.1:7000", Address.parse("tcp://127.0.0.1:7000")),
+    "object_storage_memory_bytes": ("2GiB", 2 * 1024**3),
+    "object_storage_security_dir": ("/keys", Path("/keys")),
+}
+
+
+@pytest.mark.parametrize("name", OF_ITS_STORE)
+def test_flags_of_the_store_need_the_store(name: str) -> None:
+    flag, (text, value) = "--" + name.replace("_", "-"), OF_ITS_STORE[name]
+    with pytest.raises(ConfigurationError, match=f"{flag} is for the server that --object-storage starts"):
+        ClusterSettings.from_command_line([*ARGUMENTS, flag, text])
+    settings = ClusterSettings.from_command_line([*ARGUMENTS, "--object-storage", flag, text])
+    assert getattr(settings, name) == value
+    assert getattr(ClusterSettings.from_command_line(ARGUMENTS), name) is None
 
 
 @pytest.mark.parametrize("flag", FLAGS, ids=str)
@@ -26,7 +46,7 @@ def test_flag_is_as_documented(flag: DocumentedFlag, tmp_path: Path) -> None:
 
 
 def test_every_setting_is_documented() -> None:
-    check_table_is_complete(ClusterSettings, FLAGS, besides=["address"])
+    check_table_is_complete(ClusterSettings, FLAGS, besides=["address", *OF_ITS_STORE])
 
 
 def test_there_are_as_many_workers_as_names() -> None:

@@ -40,7 +40,7 @@ AT_SCHEDULER = {
 }
 AT_OBJECT_STORAGE = {
     KeyRole.CLIENT: OBJECTS,
-    KeyRole.WORKER: OBJECTS,
+    KeyRole.WORKER: OBJECTS | {"ObjectsHeld", "ObjectsGone"},
     KeyRole.ADAPTER: set(),
     KeyRole.MONITOR: set(),
     KeyRole.OPERATOR: OBJECTS,
@@ -88,7 +88,7 @@ def test_clients_inside_tasks_send_what_clients_send(kind: type[Any]) -> None:
 
 MAY_NAME_ANYBODY = {
     ("scheduler", KeyRole.WORKER): {"ResultBatch", "TaskReturn", "Inventory", "Output", "ChunkFailures"},
-    ("storage", KeyRole.WORKER): {"ObjectPut"},
+    ("storage", KeyRole.WORKER): {"ObjectPut", "ObjectsHeld"},
     ("storage", KeyRole.SCHEDULER): {"Hello", "ObjectDelete"},
 }
 

@@ -39,10 +39,11 @@ from scaler_worker.fences.plan import Fences
 from scaler_worker.processor.options import ProcessorOptions
 from scaler_worker.settings import ClusterSettings
 from scaler_worker.shell.figures import ProcessMeter, free_bytes
+from scaler_worker.shell.home_process import HomeProcess
+from scaler_worker.shell.host_storage import HostStorage
 from scaler_worker.shell.object_cache import make_object_folders
 from scaler_worker.shell.pool import ProcessorPool
 from scaler_worker.shell.start_up import StartUp
-from scaler_worker.shell.storage_link import StorageLink
 from scaler_worker.shell.template_process import TemplateProcess
 
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ async def serve(settings: ClusterSettings, address: Address, context: ServiceCon
     with context.stop_signals(agent.on_stop_signal):
         try:
             stop = await agent.serve()
+            if not stop.status:
+                await agent.hand_over()
         finally:
             agent.close()
     if stop.status == ConfigurationError.exit_status:
@@ -157,7 +160,9 @@ class Agent:
         self._events: list[events.Event] = []
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
-        self._storage: StorageLink | None = None
+        hello = m.Hello(role=m.Role.AGENT, name=self._name, incarnation=incarnation)
+        home = HomeProcess(settings, address) if settings.object_storage else None
+        self._storage = HostStorage(hello, folders, self._security, self._report, self._owner, home)
         self._link_trouble = ""
         self._meter = ProcessMeter(os.getpid())
         self._registration = context.reactor.register(self._turn, self._on_idle)
@@ -202,8 +207,8 @@ class Agent:
             effects.RefuseClient: self._refuse_client,
             effects.AnswerObject: lambda effect: self._to(effect, lambda link: link.answer_object(effect)),
             effects.UseStorage: self._use_storage,
-            effects.FetchObject: self._fetch_object,
-            effects.PutObject: self._put_object,
+            effects.FetchObject: self._storage.fetch,
+            effects.PutObject: self._storage.put,
             effects.DropObject: lambda effect: self._folders.drop(effect.id),
             effects.Log: lambda effect: logger.log(effect.level, "%s", effect.text),
             effects.Stop: self._end,
@@ -229,12 +234,15 @@ class Agent:
         grace_seconds = SHARED_GRACE_SECONDS if isinstance(self._link, InProcessLink) else GRACE_SECONDS
         self._report(events.StopRequested(number.name, grace_seconds))
 
+    async def hand_over(self) -> None:
+        """Put what only the store of this host has into the object storage server of the cluster."""
+        await self._storage.hand_over()
+
     def close(self) -> None:
         """Close all links and end all processors."""
         if self._timer is not None:
             self._timer.cancel()
-        if self._storage is not None:
-            self._storage.close("the worker stops")
+        self._storage.close("the worker stops")
         self._pool.close()
         if self._gate is not None:
             self._gate.close()
@@ -381,30 +389,12 @@ class Agent:
 
     def _use_storage(self, effect: effects.UseStorage) -> None:
         self._start_up.on_registered()
-        if self._storage is not None and self._storage.address == effect.address:
+        if self._storage.address == effect.address:
             return
-        if self._storage is not None:
-            self._storage.close("the object storage server was replaced by another one")
-            self._storage = None
         self._pool.tell_storage_address(effect.address)
         if self._gate is not None:
             self._gate.follow(effect.address)
-        if effect.address:
-            hello = m.Hello(role=m.Role.AGENT, name=self._name, incarnation=self._incarnation)
-            link = DealerLink(effect.address, self._incarnation, self._security)
-            self._storage = StorageLink(effect.address, hello, self._folders, link, self._report, self._owner)
-
-    def _fetch_object(self, effect: effects.FetchObject) -> None:
-        if self._storage is None:
-            self._report(events.ObjectFetched(effect.request, error="there is no object storage server"))
-        else:
-            self._storage.fetch(effect)
-
-    def _put_object(self, effect: effects.PutObject) -> None:
-        if self._storage is None:
-            self._report(events.ObjectStored(effect.request, "there is no object storage server"))
-        else:
-            self._storage.put(effect)
+        self._storage.use_centre(effect.address)
 
     def _end(self, stop: effects.Stop) -> None:
         if not self._ended:

@@ -46,6 +46,7 @@ def check_state(state: StoreState) -> None:
         all(state.catalogue.find(waiter.object_id) is None for waiter in waiters),
         "no get waits for an object that exists",
     )
+    _expect(state.homes.check(), "homes and their objects name each other")
     _expect(all(waiter.peer in state.peers for waiter in waiters), "every waiting peer has said hello")
     of_peer = Counter(waiter.peer for waiter in waiters)
     _expect(

@@ -59,5 +59,11 @@ class Limits:
     looked_at_objects: int = 10_000
     """How many objects are looked at for that, the oldest ones."""
 
+    home_away_seconds: float = 10.0
+    """How long gets wait for objects in the store of a worker host whose agent has no connection."""
+
+    upload_seconds_max: float = 60.0
+    """How long a get waits for an object that an agent puts here. Whoever wants to wait longer asks again."""
+
     retention_seconds: float = 600.0
     """How long the objects of a client are kept of which nobody says that it lives."""

@@ -20,4 +20,4 @@ class StoreSnapshot:
 
 def take_snapshot(state: StoreState) -> StoreSnapshot:
     """Return what the store holds now."""
-    return StoreSnapshot(len(state.catalogue), state.contents.used_bytes, frozenset(state.catalogue.owners()))
+    return StoreSnapshot(len(state.catalogue), state.contents.used_bytes, frozenset(state.owners()))

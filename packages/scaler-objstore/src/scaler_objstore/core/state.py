@@ -5,6 +5,7 @@ from __future__ import annotations
 from scaler_objstore.core import effects
 from scaler_objstore.core.catalogue import Catalogue, StoredObject
 from scaler_objstore.core.contents import Content, ContentHash, Contents
+from scaler_objstore.core.homes import Homes
 from scaler_objstore.core.leases import Leases
 from scaler_objstore.core.limits import Limits
 from scaler_objstore.core.peers import EndedOwners, Peers
@@ -35,6 +36,8 @@ class StoreState:
         self.limits = limits
         self.contents = Contents(storage, content_hash)
         self.catalogue = Catalogue()
+        self.homes = Homes()
+        """Objects in the stores of worker hosts. One that somebody has put here too is in the catalogue as well."""
         self.waiters = Waiters(limits)
         self.peers = Peers(limits)
         self.ended_owners = EndedOwners(limits)
@@ -87,6 +90,21 @@ class StoreState:
         name = self.tiering.released(stored.content) if is_last else None
         if name is not None:
             self.outbox.add(effects.Discard((name,)))
+
+    def owners(self) -> list[bytes]:
+        """Return the clients that own objects, here or in homes."""
+        return list({*self.catalogue.owners(), *self.homes.owners()})
+
+    def free_at_homes(self, object_id: bytes) -> None:
+        """Have the homes of an object delete it."""
+        held = self.homes.find(object_id)
+        if held is None:
+            return
+        for home in self.homes.remove(object_id):
+            # Should it be lost, it is sent again with the agent's next hello.
+            self.send(home.peer, m.ObjectDelete(0, held.owner, (object_id,)))
+        for waiter in self.waiters.take_for(object_id):
+            self.send(waiter.peer, m.ObjectData(waiter.request, object_id, missing=True))
 
     def forget_peer(self, address: bytes) -> None:
         """Forget everything that depends on a peer's connection. Its objects stay until their client ends."""

@@ -18,6 +18,8 @@ class Waiter:
     deadline: float
     mappable: bool
     """Whether the answer may be a place instead of bytes."""
+    follows: bool = False
+    """Whether the answer may be the addresses of homes."""
 
 
 class Waiters:

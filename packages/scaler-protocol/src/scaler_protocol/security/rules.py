@@ -77,7 +77,7 @@ TO_OBJECT_STORAGE: Mapping[KeyRole, Kinds] = MappingProxyType(
     {
         KeyRole.CLIENT: _kinds(_OBJECTS_OF_ITS_OWN),
         # Results belong to the client of the task.
-        KeyRole.WORKER: _kinds(_OBJECTS_OF_ITS_OWN, {m.ObjectPut: ""}),
+        KeyRole.WORKER: _kinds(_OBJECTS_OF_ITS_OWN, {m.ObjectPut: "", m.ObjectsHeld: "", m.ObjectsGone: ""}),
         KeyRole.ADAPTER: _NOTHING,
         KeyRole.MONITOR: _NOTHING,
         KeyRole.OPERATOR: _kinds(_OBJECTS_OF_ITS_OWN),

@@ -387,6 +387,16 @@ def _check_object_put(message: m.ObjectPut) -> None:
     _check_place(message)
 
 
+def _check_objects_held(message: m.ObjectsHeld) -> None:
+    _check_id(message, "owner")
+
+
+def _check_homes(message: m.ObjectHomes) -> None:
+    _check_id(message, "id")
+    if not message.addresses:
+        raise MalformedMessageError("ObjectHomes names no address")
+
+
 def _check_object_data(message: m.ObjectData) -> None:
     _check_id(message, "id")
     _check_place(message)
@@ -480,7 +490,7 @@ _LAYOUTS: tuple[_Layout, ...] = (
             *_plain("incarnation", "resumed", "object_storage_address", "monitor_address"),
             *_waits("heartbeat_seconds", "timeout_seconds"),
             *_plain("protected", "task_credit", "protocol_version", "software_version", "capability_policy"),
-            *_plain("hello_number", "segment_offer", "ends_cluster"),
+            *_plain("hello_number", "segment_offer", "ends_cluster", "takes_homes"),
         ),
     ),
     _Layout("unknownPeer", m.UnknownPeer, ()),
@@ -571,7 +581,7 @@ _LAYOUTS: tuple[_Layout, ...] = (
     _Layout(
         "objectGet",
         m.ObjectGet,
-        (*_plain("request", "id", "mappable"), *_waits("wait_seconds")),
+        (*_plain("request", "id", "mappable", "follows_homes"), *_waits("wait_seconds")),
         check=_check_object,
     ),
     _Layout(
@@ -583,6 +593,15 @@ _LAYOUTS: tuple[_Layout, ...] = (
     ),
     _Layout("objectDelete", m.ObjectDelete, (*_plain("request", "owner"), *_ids("ids"))),
     _object_reply("objectDeleteReply", m.ObjectDeleteReply),
+    _Layout(
+        "objectsHeld",
+        m.ObjectsHeld,
+        (*_plain("request", "owner", "address"), *_ids("ids")),
+        check=_check_objects_held,
+    ),
+    _Layout("objectHomes", m.ObjectHomes, (*_plain("request", "id"), *_texts("addresses")), check=_check_homes),
+    _Layout("objectWanted", m.ObjectWanted, tuple(_plain("id")), check=_check_object),
+    _Layout("objectsGone", m.ObjectsGone, tuple(_ids("ids"))),
     _Layout(
         "monitorSnapshot",
         m.MonitorSnapshot,

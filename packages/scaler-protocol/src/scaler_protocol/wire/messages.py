@@ -101,6 +101,8 @@ class ObjectStatus(IntEnum):
     """Refused: the id already stands for other bytes, and objects never change."""
     NO_SEGMENT = 6
     """Refused: the segment at `ObjectPut.place` cannot be opened. Send the bytes instead."""
+    UNREACHED = 7
+    """The answer to an `ObjectGet`: the object is in the store of another host, which does not answer."""
 
 
 class TaskEvent(IntEnum):
@@ -194,6 +196,8 @@ class Welcome:
     """Object storage: which file proves that a peer runs on the same machine (see `objects.segments.offer`)."""
     ends_cluster: bool = False
     """Whether the cluster ends with this scheduler. If so, peers do not wait for another one."""
+    takes_homes: bool = False
+    """Object storage: whether agents may send `ObjectsHeld`."""
 
 
 @record
@@ -570,6 +574,8 @@ class ObjectGet:
     """How long the server may wait for an object that has not arrived yet; 0: answer now."""
     mappable: bool = False
     """Whether the receiver can map a segment, so that `ObjectData.place` is enough."""
+    follows_homes: bool = False
+    """Whether `ObjectHomes` is an answer for the sender."""
 
 
 @record
@@ -610,6 +616,48 @@ class ObjectDeleteReply:
     """An `ObjectStatus`."""
     text: str = ""
     """Why it was refused, in one sentence."""
+
+
+@record
+class ObjectsHeld:
+    """Agent to object storage: objects are in the store of the agent's host. The answer is an `ObjectPutReply`."""
+
+    request: int
+    """Returned in the answer; 0: no answer is wanted."""
+    owner: bytes
+    """The client incarnation with which the objects end."""
+    ids: tuple[bytes, ...]
+    """16 bytes each."""
+    address: str
+    """Where other hosts reach that store."""
+
+
+@record
+class ObjectHomes:
+    """The answer to an `ObjectGet` that follows homes: these stores have the object."""
+
+    request: int
+    """The number of the request."""
+    id: bytes
+    """The object's 16 bytes."""
+    addresses: tuple[str, ...]
+    """At least one."""
+
+
+@record
+class ObjectWanted:
+    """Object storage to agent: put this object, which the store of your host has."""
+
+    id: bytes
+    """The object's 16 bytes."""
+
+
+@record
+class ObjectsGone:
+    """Agent to object storage: the store of this host does not have these objects, or has deleted them as told."""
+
+    ids: tuple[bytes, ...]
+    """16 bytes each."""
 
 
 @record
@@ -1024,6 +1072,10 @@ Message = (
     | ObjectData
     | ObjectDelete
     | ObjectDeleteReply
+    | ObjectsHeld
+    | ObjectHomes
+    | ObjectWanted
+    | ObjectsGone
     | MonitorSnapshot
     | MonitorEvents
     | MonitorFailures

@@ -89,6 +89,9 @@ EXAMPLES: dict[str, m.Message] = {
     "welcome-local-cluster": m.Welcome(
         incarnation=SCHEDULER, protocol_version=1, software_version="0.1.0", ends_cluster=True
     ),
+    "welcome-of-object-storage": m.Welcome(
+        incarnation=SCHEDULER, protocol_version=1, software_version="0.1.0", takes_homes=True
+    ),
     "refused": m.Refused("Python 3.10 is not 3.11, which this cluster runs"),
     "unknown-peer": m.UnknownPeer(),
     "heartbeat": m.Heartbeat(
@@ -196,11 +199,16 @@ EXAMPLES: dict[str, m.Message] = {
     "object-put-place": m.ObjectPut(1, OBJECT, CLIENT, [], "matrix", bytes(range(24))),
     "object-put-reply": m.ObjectPutReply(1, m.ObjectStatus.STORAGE_FULL, "object storage is full"),
     "object-get": m.ObjectGet(2, OBJECT, 2.5, True),
+    "object-get-follows-homes": m.ObjectGet(2, OBJECT, 2.5, follows_homes=True),
     "object-data": m.ObjectData(2, OBJECT, [b"header", b"body"]),
     "object-data-place": m.ObjectData(2, OBJECT, place=bytes(range(24))),
     "object-data-missing": m.ObjectData(2, OBJECT, missing=True),
     "object-delete": m.ObjectDelete(3, CLIENT, (OBJECT, FUNCTION)),
     "object-delete-reply": m.ObjectDeleteReply(3, m.ObjectStatus.NOT_YOURS, "another client's"),
+    "objects-held": m.ObjectsHeld(4, CLIENT, (OBJECT, FUNCTION), "tcp://10.0.0.7:2350"),
+    "object-homes": m.ObjectHomes(2, OBJECT, ("tcp://10.0.0.7:2350", "tcp://10.0.0.8:2350")),
+    "object-wanted": m.ObjectWanted(OBJECT),
+    "objects-gone": m.ObjectsGone((OBJECT, FUNCTION)),
     "monitor-snapshot": m.MonitorSnapshot(
         sequence=41,
         time_seconds=1_700_000_000.5,

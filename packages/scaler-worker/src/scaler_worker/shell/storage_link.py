@@ -22,7 +22,16 @@ from scaler_protocol.objects.segments import (
     pack_place,
     unpack_place,
 )
-from scaler_protocol.objects.storage import Completion, Done, Missing, Refused, StoreRequests, TimedOut
+from scaler_protocol.objects.storage import (
+    CHECK_SECONDS,
+    AtHomes,
+    Completion,
+    Done,
+    Missing,
+    Refused,
+    StoreRequests,
+    TimedOut,
+)
 from scaler_protocol.objects.storage.requests import PENDING_MAX
 from scaler_protocol.transport import DealerLink
 from scaler_protocol.wire import messages as m
@@ -84,14 +93,29 @@ class StorageLink:
         link: DealerLink,
         report: Callable[[events.Event], None],
         owner: tuple[int, int] | None = None,
+        *,
+        wait_seconds: float = WAIT_SECONDS,
+        checks: bool = False,
     ) -> None:
+        """`wait_seconds`: how long objects may be missing. `checks`: say hello again and again, also without requests."""
         self.address = address
+        self._wait_seconds = wait_seconds
+        self._checks = checks
+        self.gives_token = True
+        """Whether processors are to write results for this server into segments."""
+        self.on_welcome: Callable[[], None] = _nothing
+        """Called when a server that is new to this agent has said welcome."""
+        self.on_homes: Callable[[int, tuple[str, ...]], None] = lambda _request, _addresses: None
+        """Called for a request of `fetch` with `follows`: these stores have the object."""
+        self.on_message: Callable[[m.Message], None] = lambda _message: None
+        """Called with what the server says unasked."""
+        self._callbacks: dict[int, Callable[[Completion], None]] = {}
         self._folders = folders
         self._owner = owner
         self._link = link
         self._report = report
         self._loop = asyncio.get_running_loop()
-        self._requests = StoreRequests(hello)
+        self._requests = StoreRequests(hello, check_seconds=CHECK_SECONDS if checks else float("inf"))
         self._fetches: dict[int, _Asked] = {}
         self._puts: dict[int, _Asked] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -112,9 +136,56 @@ class StorageLink:
         self._requests.introduce(self._loop.time())
         self._send()
 
-    def fetch(self, effect: effects.FetchObject) -> None:
-        """Get an object into the host's cache."""
-        self._fetch(_Asked(effect.request, effect.id), mappable=self._is_local and not effect.whole)
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection."""
+        return self._link.connected
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the server is on this host, so that places can be opened."""
+        return self._is_local
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits for an answer."""
+        return not self._requests.pending_count
+
+    @property
+    def takes_homes(self) -> bool:
+        """Whether the server wants to hear what the store of this host has."""
+        return self._requests.takes_homes
+
+    def fetch(self, effect: effects.FetchObject, *, follows: bool = False) -> None:
+        """Get an object into the host's cache. With `follows`, `on_homes` may be called instead."""
+        self._fetch(_Asked(effect.request, effect.id), mappable=self._is_local and not effect.whole, follows=follows)
+
+    def ask(self, begin: Callable[[StoreRequests, float], int], on_done: Callable[[Completion], None]) -> None:
+        """Make another request, and call `on_done` when it is over."""
+        try:
+            number = begin(self._requests, self._loop.time())
+        except WireError as error:
+            self._loop.call_soon(on_done, Refused(0, None, str(error)))
+            return
+        self._callbacks[number] = on_done
+        self._send()
+
+    def tell(self, message: m.ObjectsGone) -> None:
+        """Send a message that needs no answer."""
+        self._requests.tell(message, self._loop.time())
+        self._send()
+
+    def leave(self, reason: str) -> None:
+        """Say that this peer ends. To be followed by `close`."""
+        self._requests.leave(reason)
+        self._send()
+
+    def give_token(self) -> None:
+        """Tell processors to write results for this server."""
+        self.gives_token = True
+        if self._store_incarnation:
+            self._store_incarnation = b""
+            self._see_server()
 
     def put(self, effect: effects.PutObject) -> None:
         """Store an object that is in the host's cache."""
@@ -145,15 +216,22 @@ class StorageLink:
             self._report(events.ObjectFetched(asked.request, error=reason))
         for asked in self._puts.values():
             self._stored(asked, reason)
+        callbacks, self._callbacks = self._callbacks, {}
+        for on_done in callbacks.values():
+            on_done(Refused(0, None, reason))
         self._replace_segments(None)
         self._link.close(linger_seconds=0.1)
 
     # --- private
 
-    def _fetch(self, asked: _Asked, mappable: bool) -> None:
+    def _fetch(self, asked: _Asked, mappable: bool, follows: bool = False) -> None:
         try:
             number = self._requests.get(
-                asked.object_id, self._loop.time(), wait_seconds=WAIT_SECONDS, mappable=mappable
+                asked.object_id,
+                self._loop.time(),
+                wait_seconds=self._wait_seconds,
+                mappable=mappable,
+                follows=follows,
             )
         except WireError as error:
             self._report(events.ObjectFetched(asked.request, error=str(error)))
@@ -215,7 +293,9 @@ class StorageLink:
                 continue
             completions = self._requests.receive(message, self._loop.time())
             if isinstance(message, m.Welcome):
-                self._on_welcome()
+                self._see_server()
+            elif isinstance(message, m.ObjectWanted | m.ObjectDelete):
+                self.on_message(message)
             self._complete(completions)
         if self._link.has_received:
             self._loop.call_soon(self._receive)
@@ -230,13 +310,17 @@ class StorageLink:
         if not self._closed:
             self._complete(self._requests.on_link_refused(text, self._loop.time()))
 
-    def _on_welcome(self) -> None:
+    def _see_server(self) -> None:
         """Find out whether a server that is new to this agent is on this host, and tell the processors."""
         incarnation = self._requests.store_incarnation
         if incarnation == self._store_incarnation:
             return
         self._store_incarnation = incarnation
         token = accept_offer(self._requests.segment_offer, incarnation)
+        self._loop.call_soon(self.on_welcome)
+        if not self.gives_token:
+            self._is_local = token is not None
+            return
         if self._owner is not None:
             # The token is not for the processors: nobody can open what they have in memory.
             self._is_local = token is not None
@@ -256,7 +340,9 @@ class StorageLink:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._requests.pending_count or not self._store_incarnation:
+        if self._closed:
+            return
+        if self._requests.pending_count or not self._store_incarnation or self._checks:
             look_after = min(CONNECTION_SECONDS, self._link.retry_seconds())
             deadline = min(self._requests.next_deadline(), self._loop.time() + look_after)
             self._timer = self._loop.call_at(deadline, self._tick)
@@ -268,6 +354,10 @@ class StorageLink:
     def _complete(self, completions: Sequence[Completion]) -> None:
         for completion in completions:
             request = getattr(completion, "request", None)
+            on_done = self._callbacks.pop(request, None) if request is not None else None
+            if on_done is not None:
+                on_done(completion)
+                continue
             if request in self._puts:
                 asked = self._puts.pop(request)
                 if asked.place is not None and _has_no_segment(completion):
@@ -282,6 +372,8 @@ class StorageLink:
                     self._report(_keep_place(self._folders, asked, unpack_place(completion.place)))
                 elif isinstance(completion, Done):
                     self._keep(asked, completion.buffers)
+                elif isinstance(completion, AtHomes):
+                    self.on_homes(asked.request, completion.addresses)
                 else:
                     missing = isinstance(completion, Missing)
                     self._report(events.ObjectFetched(asked.request, missing=missing, error=_error_text(completion)))
@@ -366,6 +458,10 @@ class StorageLink:
         task = self._loop.create_task(work)
         self._works.add(task)
         task.add_done_callback(self._works.discard)
+
+
+def _nothing() -> None:
+    return
 
 
 def _write(

@@ -23,6 +23,7 @@ def delete(state: StoreState, address: bytes, peer: Peer, message: m.ObjectDelet
             stored = state.catalogue.find(object_id)
             if stored is not None:
                 state.free(stored)
+            state.free_at_homes(object_id)
     # Number 0 asks for no answer.
     if not message.request:
         return
@@ -37,6 +38,7 @@ def _refusal(state: StoreState, peer: Peer, message: m.ObjectDelete) -> str | No
         return f"{peer} may not delete objects of client {short(message.owner)}"
     for object_id in message.ids:
         stored = state.catalogue.find(object_id)
-        if stored is not None and stored.owner != message.owner:
+        held = state.homes.find(object_id)
+        if any(found is not None and found.owner != message.owner for found in (stored, held)):
             return f"object {short(object_id)} belongs to another client"
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from scaler_objstore.core.catalogue import StoredObject
+from scaler_objstore.core.commands.held import find_at_homes, unreached
 from scaler_objstore.core.peers import Peer
 from scaler_objstore.core.state import StoreState
 from scaler_objstore.core.tiering import Tiering
@@ -26,10 +27,17 @@ def get(state: StoreState, address: bytes, peer: Peer, message: m.ObjectGet, now
             tiering.used(stored.content)
         state.send(address, state.data(message.request, message.id, stored.content, message.mappable))
         return
+    held = state.homes.find(message.id)
+    if held is not None:
+        waiter = Waiter(address, message.request, message.id, now, message.mappable, message.follows_homes)
+        if not find_at_homes(state, waiter, held, now):
+            state.send(address, unreached(message.request, held))
+        return
     # A comparison with NaN is false, so NaN does not wait.
     if message.wait_seconds > 0:
         deadline = now + min(message.wait_seconds, state.limits.wait_seconds_max)
-        if state.waiters.add(Waiter(address, message.request, message.id, deadline, message.mappable)):
+        waiter = Waiter(address, message.request, message.id, deadline, message.mappable, message.follows_homes)
+        if state.waiters.add(waiter):
             return
     state.send(address, m.ObjectData(message.request, message.id, missing=True))
 
@@ -48,5 +56,9 @@ def answer_expired(state: StoreState, now: float) -> None:
     for waiter in state.waiters.take_expired(now):
         expected_until = state.refused_puts.expected_until(waiter.object_id, now)
         if expected_until is not None and state.waiters.add(replace(waiter, deadline=expected_until)):
+            continue
+        held = state.homes.find(waiter.object_id)
+        if held is not None:
+            state.send(waiter.peer, unreached(waiter.request, held))
             continue
         state.send(waiter.peer, m.ObjectData(waiter.request, waiter.object_id, missing=True))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from scaler_objstore.core.peers import Peer
 from scaler_objstore.core.state import StoreState
 from scaler_protocol.version import PROTOCOL_VERSION
@@ -35,4 +37,8 @@ def hello(state: StoreState, address: bytes, message: m.Hello, now: float) -> No
     if forgotten is not None:
         state.forget_peer(forgotten)
     welcome = m.Welcome(state.incarnation, hello_number=message.hello_number, segment_offer=state.segment_offer)
+    if message.role is m.Role.AGENT:
+        welcome = replace(welcome, takes_homes=True)
     state.send(address, welcome)
+    for object_id, owner in state.homes.is_back(address).items():
+        state.send(address, m.ObjectDelete(0, owner, (object_id,)))

@@ -16,15 +16,20 @@ def free_all_of(state: StoreState, owner: bytes, now: float) -> None:
         state.forget_peer(address)
     for stored in state.catalogue.owned_by(owner):
         state.free(stored)
+    for object_id in state.homes.owned_by(owner):
+        state.free_at_homes(object_id)
     state.ended_owners.add(owner, now)
 
 
 def end_silent_owners(state: StoreState, now: float) -> None:
     """Delete all objects of clients of which nobody has said for too long that they live."""
-    for owner in state.leases.take_ended(state.catalogue.owners(), now):
+    state.homes.leave_away(now - state.limits.retention_seconds)
+    for owner in state.leases.take_ended(state.owners(), now):
         objects, size = state.catalogue.figures_of(owner)
+        elsewhere = state.homes.count_of(owner)
         text = (
             f"nobody says any more that client {short(owner)} lives: its {objects} objects ({size} bytes) are deleted"
+            + (f", and {elsewhere} in the stores of worker hosts" if elsewhere else "")
         )
         state.log(text, is_error=False)
         free_all_of(state, owner, now)

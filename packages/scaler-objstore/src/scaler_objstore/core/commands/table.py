@@ -8,6 +8,7 @@ from typing import Any
 from scaler_objstore.core.commands.delete import delete
 from scaler_objstore.core.commands.get import get
 from scaler_objstore.core.commands.goodbye import goodbye
+from scaler_objstore.core.commands.held import objects_gone, objects_held
 from scaler_objstore.core.commands.put import put
 from scaler_objstore.core.commands.shutdown import shutdown
 from scaler_objstore.core.commands.status import status
@@ -21,6 +22,8 @@ COMMANDS: dict[type[Any], Command] = {
     m.ObjectPut: put,
     m.ObjectGet: get,
     m.ObjectDelete: delete,
+    m.ObjectsHeld: objects_held,
+    m.ObjectsGone: objects_gone,
     m.Goodbye: goodbye,
     m.Shutdown: shutdown,
     m.StoreStatusRequest: status,

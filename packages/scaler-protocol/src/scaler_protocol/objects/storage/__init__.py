@@ -2,6 +2,7 @@
 
 from scaler_protocol.objects.storage.requests import (
     CHECK_SECONDS,
+    AtHomes,
     Completion,
     Done,
     Missing,
@@ -14,6 +15,7 @@ from scaler_protocol.objects.storage.requests import (
 
 __all__ = [
     "CHECK_SECONDS",
+    "AtHomes",
     "Completion",
     "Done",
     "Missing",

@@ -107,19 +107,27 @@ class TimedOut:
 
 
 @value
+class AtHomes:
+    """A get that follows homes: the stores of other hosts, at these addresses, have the object."""
+
+    request: int
+    addresses: tuple[str, ...]
+
+
+@value
 class StoreChanged:
     """The server is another process than before, without the earlier objects. Unanswered requests are sent again."""
 
     incarnation: bytes
 
 
-Completion = Done | Refused | Missing | TimedOut | StoreChanged
+Completion = Done | Refused | Missing | TimedOut | AtHomes | StoreChanged
 
 
 @record
 class _Pending:
     request: int
-    message: m.ObjectPut | m.ObjectGet | m.ObjectDelete
+    message: m.ObjectPut | m.ObjectGet | m.ObjectDelete | m.ObjectsHeld
     size_bytes: int = 0
     wait_until: float = 0.0
     """Gets: until when to ask for an object that has not arrived yet."""
@@ -162,6 +170,7 @@ class StoreRequests:
         self._unknown = False
         self._store_incarnation = b""
         self._segment_offer = b""
+        self._takes_homes = False
         self._refused_text: str | None = None
         self._unreachable_since: float | None = None
         """Since when the server lets no connection of this peer in; None while it does."""
@@ -197,13 +206,22 @@ class StoreRequests:
         self._fill_window(now)
         return pending.request
 
-    def get(self, object_id: bytes, now: float, *, wait_seconds: float = 0.0, mappable: bool = False) -> int:
+    def get(
+        self, object_id: bytes, now: float, *, wait_seconds: float = 0.0, mappable: bool = False, follows: bool = False
+    ) -> int:
         """Fetch an object; wait up to `wait_seconds` if it has not arrived yet. Returns the request's number.
 
         `mappable`: the answer may be a place instead of the bytes. Only if the server's offer was accepted.
+        `follows`: the completion may be `AtHomes`.
         """
-        pending = self._new_pending(m.ObjectGet(0, object_id, min(wait_seconds, WAIT_SECONDS_MAX), mappable))
+        pending = self._new_pending(m.ObjectGet(0, object_id, min(wait_seconds, WAIT_SECONDS_MAX), mappable, follows))
         pending.wait_until = now + wait_seconds
+        self._send(pending.request, pending, now)
+        return pending.request
+
+    def hold(self, object_ids: Sequence[bytes], owner: bytes, address: str, now: float) -> int:
+        """Say that objects of `owner` are in the store of this host, at `address`. Returns the request's number."""
+        pending = self._new_pending(m.ObjectsHeld(0, owner, tuple(object_ids), address))
         self._send(pending.request, pending, now)
         return pending.request
 
@@ -246,8 +264,8 @@ class StoreRequests:
         if self._hello_number:
             self._outgoing.append(m.Goodbye(reason))
 
-    def tell(self, message: m.Shutdown | m.StoreStatusRequest, now: float) -> None:
-        """Send a message that needs no answer, or that the owner repeats. Only schedulers may send these."""
+    def tell(self, message: m.Shutdown | m.StoreStatusRequest | m.ObjectsGone, now: float) -> None:
+        """Send a message that needs no answer, or that the owner repeats. Of an agent: only `ObjectsGone`."""
         self.introduce(now)
         self._outgoing.append(message)
 
@@ -272,6 +290,8 @@ class StoreRequests:
         """Take one message from the server; return the requests that it completes. Late and unknown answers are dropped."""
         if isinstance(message, m.ObjectData):
             return self._on_data(message, now)
+        if isinstance(message, m.ObjectHomes):
+            return self._on_homes(message, now)
         if isinstance(message, m.ObjectPutReply | m.ObjectDeleteReply):
             return self._on_reply(message, now)
         if isinstance(message, m.Welcome):
@@ -360,6 +380,11 @@ class StoreRequests:
         return next((self._pending[number].refusal for number in self._refused_puts), "")
 
     @property
+    def takes_homes(self) -> bool:
+        """Whether the server of the last welcome takes `hold`."""
+        return self._takes_homes
+
+    @property
     def store_incarnation(self) -> bytes:
         """The incarnation in the last welcome; empty before the first one."""
         return self._store_incarnation
@@ -401,6 +426,7 @@ class StoreRequests:
             if pending.unheard:
                 self._transmit(number, pending, now)
         self._segment_offer = welcome.segment_offer
+        self._takes_homes = welcome.takes_homes
         known, self._store_incarnation = self._store_incarnation, welcome.incarnation
         return [StoreChanged(welcome.incarnation)] if known not in (b"", welcome.incarnation) else []
 
@@ -416,6 +442,13 @@ class StoreRequests:
         self._finish(data.request, now)
         return [Missing(pending.request) if data.missing else Done(pending.request, data.buffers, data.place)]
 
+    def _on_homes(self, homes: m.ObjectHomes, now: float) -> list[Completion]:
+        pending = self._pending.get(homes.request)
+        if pending is None or not isinstance(pending.message, m.ObjectGet) or not pending.message.follows_homes:
+            return []
+        self._finish(homes.request, now)
+        return [AtHomes(pending.request, homes.addresses)]
+
     def _wait_on(self, answered: int, pending: _Pending, now: float) -> None:
         """Go on waiting with a new number, so that a late answer to the last request does not end the wait."""
         assert isinstance(pending.message, m.ObjectGet)
@@ -428,8 +461,7 @@ class StoreRequests:
 
     def _on_reply(self, reply: m.ObjectPutReply | m.ObjectDeleteReply, now: float) -> list[Completion]:
         pending = self._pending.get(reply.request)
-        asked = m.ObjectPut if isinstance(reply, m.ObjectPutReply) else m.ObjectDelete
-        if pending is None or not isinstance(pending.message, asked):
+        if pending is None or not isinstance(pending.message, _asked_for(reply)):
             return []
         if reply.status == m.ObjectStatus.STORAGE_FULL and now < pending.deadline:
             pending.refusal = reply.text
@@ -462,7 +494,9 @@ class StoreRequests:
 
     # --- inside
 
-    def _new_pending(self, message: m.ObjectPut | m.ObjectGet | m.ObjectDelete, size_bytes: int = 0) -> _Pending:
+    def _new_pending(
+        self, message: m.ObjectPut | m.ObjectGet | m.ObjectDelete | m.ObjectsHeld, size_bytes: int = 0
+    ) -> _Pending:
         if self.pending_count >= PENDING_MAX:
             raise TooManyRequestsError(f"{self.pending_count} requests to object storage are unanswered")
         self._last_number += 1
@@ -534,6 +568,14 @@ class StoreRequests:
         self._fill_window(now)
         if self._held_deletes:
             self._release_deletes(now)
+
+
+def _asked_for(reply: m.ObjectPutReply | m.ObjectDeleteReply) -> type[Any] | tuple[type[Any], ...]:
+    if isinstance(reply, m.ObjectDeleteReply):
+        return m.ObjectDelete
+    if reply.status == m.ObjectStatus.UNREACHED:
+        return m.ObjectGet
+    return m.ObjectPut, m.ObjectsHeld
 
 
 def _given_up(pending: _Pending, now: float) -> Refused | TimedOut:

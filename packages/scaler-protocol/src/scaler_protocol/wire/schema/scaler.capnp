@@ -68,6 +68,10 @@ struct Message {
     monitorLog @33 :MonitorLog;
     monitorDump @34 :MonitorDump;
     chunkFailures @35 :ChunkFailures;
+    objectsHeld @36 :ObjectsHeld;
+    objectHomes @37 :ObjectHomes;
+    objectWanted @38 :ObjectWanted;
+    objectsGone @39 :ObjectsGone;
   }
 }
 
@@ -115,6 +119,7 @@ struct Welcome {
   helloNumber @11 :UInt32;               # of the hello this answers
   segmentOffer @12 :Data;                # O→any: pid and descriptor, U32 each, of the file that only peers on its host can read; empty: none
   endsCluster @13 :Bool;                 # no other scheduler follows this one: peers do not wait for one when it ends
+  takesHomes @14 :Bool;                  # O→A: agents may tell it of objects in the stores of their hosts
 }
 
 struct Heartbeat {
@@ -275,7 +280,8 @@ struct ObjectPut {
 struct ObjectReply {
   request @0 :UInt64;
   status @1 :UInt8;                      # 0 done, 1 refused: too large, 2 refused: storage full, 3 malformed, 4 not yours, 5 exists with other bytes,
-                                         # 6 the segment cannot be opened, send the bytes
+                                         # 6 the segment cannot be opened, send the bytes, 7 the store that has the object
+                                         # does not answer (the answer to a get: ObjectReply, as objectPutReply)
   text @2 :Text;
 }
 
@@ -284,6 +290,7 @@ struct ObjectGet {
   id @1 :Data;
   waitSeconds @2 :Float64;               # how long to wait if the object has not arrived yet; 0: answer at once
   mappable @3 :Bool;                     # the peer is on the server's host and accepts a place instead of the bytes
+  followsHomes @4 :Bool;                 # the peer accepts ObjectHomes instead of the bytes
 }
 
 struct ObjectData {
@@ -299,6 +306,31 @@ struct ObjectDelete {
   request @0 :UInt64;                    # 0: the peer wants no answer
   owner @1 :Data;
   ids @2 :Data;                          # empty, from a scheduler: the owner has ended; delete all of its objects
+}
+
+struct ObjectsHeld {
+  # A→O: these objects are in the store of the agent's host. The answer is objectPutReply.
+  request @0 :UInt64;                    # 0: the peer wants no answer
+  owner @1 :Data;                        # client incarnation; when it ends, or deletes them, O sends objectDelete to A
+  ids @2 :Data;
+  address @3 :Text;                      # of that store
+}
+
+struct ObjectHomes {
+  # O→A: an answer to ObjectGet, where followsHomes allows it.
+  request @0 :UInt64;
+  id @1 :Data;
+  addresses @2 :List(Text);              # stores that have the object; at least one
+}
+
+struct ObjectWanted {
+  # O→A: put this object, which the store of the agent's host has. Somebody asks for it who cannot get it there.
+  id @0 :Data;
+}
+
+struct ObjectsGone {
+  # A→O: the store of the agent's host does not have these objects, or has deleted them because O said so.
+  ids @0 :Data;
 }
 
 struct StoreStatus {

@@ -1,0 +1,106 @@
+"""ObjectsHeld and ObjectsGone: what the stores of worker hosts have, and what readers are told of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from scaler_objstore.core.homes import HeldObject
+from scaler_objstore.core.peers import Peer
+from scaler_objstore.core.state import StoreState
+from scaler_objstore.core.waiters import Waiter
+from scaler_protocol.ids import short
+from scaler_protocol.wire import messages as m
+
+UNNAMED_HOST = "a host without a name"
+
+
+def objects_held(state: StoreState, address: bytes, peer: Peer, message: m.ObjectsHeld, now: float) -> None:
+    """Note that an agent's store has objects, and answer the gets that wait for them. Doing it twice does no harm."""
+    state.leases.renew(message.owner, now)
+    refusal = _refusal(state, peer, message, now)
+    if refusal is None:
+        for object_id in message.ids:
+            name = peer.name or UNNAMED_HOST
+            held = state.homes.add(object_id, message.owner, address, message.address, name)
+            for waiter in state.waiters.take_for(object_id):
+                if not find_at_homes(state, waiter, held, now):
+                    state.send(waiter.peer, unreached(waiter.request, held))
+    if message.request:
+        reply = m.ObjectPutReply(message.request)
+        if refusal is not None:
+            reply = m.ObjectPutReply(message.request, m.ObjectStatus.NOT_YOURS, refusal)
+        state.send(address, reply)
+
+
+def objects_gone(state: StoreState, address: bytes, peer: Peer, message: m.ObjectsGone, now: float) -> None:
+    """An agent's store does not have these objects: answer who waits for one that no other store has."""
+    for object_id in message.ids:
+        held = state.homes.gone(address, object_id)
+        if held is not None:
+            _ask_others(state, held, now)
+
+
+def home_left(state: StoreState, address: bytes, now: float) -> None:
+    """An agent has left in an orderly way, and its store with it."""
+    for held in state.homes.leave(address):
+        _ask_others(state, held, now)
+
+
+def home_away(state: StoreState, address: bytes, now: float) -> None:
+    """An agent has no connection here. Gets that wait for its objects wait for it to come back, and not for long."""
+    home = state.homes.is_away(address, now)
+    if home is None:
+        return
+    until = now + state.limits.home_away_seconds
+    for object_id in home.held.intersection(state.waiters.objects()):
+        for waiter in state.waiters.take_for(object_id):
+            state.waiters.add(replace(waiter, deadline=min(waiter.deadline, until)))
+
+
+def find_at_homes(state: StoreState, waiter: Waiter, held: HeldObject, now: float) -> bool:
+    """Tell a reader which homes have an object, or have one of them put it here. Returns False if none can."""
+    homes = list(held.homes.values())
+    present = [home for home in homes if home.away_since is None]
+    if waiter.follows and present:
+        addresses = tuple([home.address for home in present])
+        state.send(waiter.peer, m.ObjectHomes(waiter.request, held.id, addresses))
+        return True
+    limits = state.limits
+    away_until = max(
+        (home.away_since + limits.home_away_seconds for home in homes if home.away_since is not None), default=now
+    )
+    deadline = now + limits.upload_seconds_max if present else away_until
+    if deadline <= now or not state.waiters.add(replace(waiter, deadline=deadline)):
+        return False
+    # Lost, or answered by a put that is lost: whoever waits asks again, and so does this.
+    for home in homes[:1] if not present else present[:1]:
+        state.send(home.peer, m.ObjectWanted(held.id))
+    return True
+
+
+def unreached(request: int, held: HeldObject) -> m.ObjectPutReply:
+    """Return the answer to a get of an object that only homes have which cannot be reached."""
+    names = ", ".join(home.name for home in held.homes.values())
+    if names:
+        text = f"object {held.id.hex()} is in the store of {names}, which does not answer"
+    else:
+        text = f"object {held.id.hex()} is lost: it was in the store of {held.lost_with}, which has ended"
+    return m.ObjectPutReply(request, m.ObjectStatus.UNREACHED, text)
+
+
+def _ask_others(state: StoreState, held: HeldObject, now: float) -> None:
+    for waiter in state.waiters.take_for(held.id):
+        if not find_at_homes(state, waiter, held, now):
+            state.send(waiter.peer, unreached(waiter.request, held))
+
+
+def _refusal(state: StoreState, peer: Peer, message: m.ObjectsHeld, now: float) -> str | None:
+    if peer.role is not m.Role.AGENT:
+        return f"{peer} may not say what the store of a worker host has: only agents may"
+    if state.ended_owners.has(message.owner, now):
+        return f"client {short(message.owner)} has ended"
+    for object_id in message.ids:
+        stored, held = state.catalogue.find(object_id), state.homes.find(object_id)
+        if any(found is not None and found.owner != message.owner for found in (stored, held)):
+            return f"object {short(object_id)} belongs to another client"
+    return None

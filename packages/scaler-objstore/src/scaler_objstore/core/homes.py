@@ -1,0 +1,158 @@
+"""Objects that are in the stores of worker hosts: a directory, without their bytes.
+
+A *home* is a store beside an agent. The agent says what that store has (`ObjectsHeld`), and this server tells readers which
+stores have an object. An object may have several homes. Whoever cannot reach any of them gets the object from this server,
+for which the agent puts it here: it has a connection to this server, whatever stands between it and other hosts.
+
+A home is *away* while its agent has no connection here. What is deleted meanwhile is noted, and told when it is back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Home:
+    """One store beside an agent, identified by the agent's address at this server."""
+
+    peer: bytes
+    address: str
+    """Where other hosts reach it."""
+    name: str
+    """For people."""
+    held: set[bytes] = field(default_factory=set)
+    deleted: dict[bytes, bytes] = field(default_factory=dict)
+    """Objects that it has to delete, and their owners, until its agent says that they are gone."""
+    away_since: float | None = None
+
+
+@dataclass(slots=True)
+class HeldObject:
+    """An object that homes have, or had."""
+
+    id: bytes
+    owner: bytes
+    homes: dict[bytes, Home] = field(default_factory=dict)
+    lost_with: str = ""
+    """The last home that had it, once none has it any more."""
+
+
+class Homes:
+    """All homes, and the objects in them by id and by owner."""
+
+    def __init__(self) -> None:
+        self._homes: dict[bytes, Home] = {}
+        self._objects: dict[bytes, HeldObject] = {}
+        self._by_owner: dict[bytes, set[bytes]] = {}
+
+    def find(self, object_id: bytes) -> HeldObject | None:
+        """Return what is known of an object; None if no home ever had it, or it was deleted."""
+        return self._objects.get(object_id)
+
+    def add(self, object_id: bytes, owner: bytes, peer: bytes, address: str, name: str) -> HeldObject:
+        """Note that a home has an object."""
+        home = self._homes.get(peer)
+        if home is None:
+            home = self._homes[peer] = Home(peer, address, name)
+        home.address, home.away_since = address, None
+        home.held.add(object_id)
+        home.deleted.pop(object_id, None)
+        held = self._objects.get(object_id)
+        if held is None:
+            held = self._objects[object_id] = HeldObject(object_id, owner)
+            self._by_owner.setdefault(owner, set()).add(object_id)
+        held.homes[peer] = home
+        held.lost_with = ""
+        return held
+
+    def remove(self, object_id: bytes) -> list[Home]:
+        """Forget an object, which was deleted. Return the homes that have to delete it."""
+        held = self._objects.pop(object_id, None)
+        if held is None:
+            return []
+        owned = self._by_owner[held.owner]
+        owned.discard(object_id)
+        if not owned:
+            del self._by_owner[held.owner]
+        for home in held.homes.values():
+            home.held.discard(object_id)
+            home.deleted[object_id] = held.owner
+        return list(held.homes.values())
+
+    def gone(self, peer: bytes, object_id: bytes) -> HeldObject | None:
+        """A home does not have an object any more. Return the object, if it is one that was not deleted."""
+        home = self._homes.get(peer)
+        if home is None:
+            return None
+        home.deleted.pop(object_id, None)
+        if object_id not in home.held:
+            return None
+        home.held.discard(object_id)
+        held = self._objects[object_id]
+        del held.homes[peer]
+        if not held.homes:
+            held.lost_with = home.name
+        return held
+
+    def is_away(self, peer: bytes, now: float) -> Home | None:
+        """The agent of a home has no connection any more. Return the home, unless there is none or it was away before."""
+        home = self._homes.get(peer)
+        if home is None or home.away_since is not None:
+            return None
+        home.away_since = now
+        return home
+
+    def is_back(self, peer: bytes) -> dict[bytes, bytes]:
+        """The agent of a home has said hello. Return the objects that it still has to delete, and their owners."""
+        home = self._homes.get(peer)
+        if home is None:
+            return {}
+        home.away_since = None
+        return dict(home.deleted)
+
+    def leave(self, peer: bytes) -> list[HeldObject]:
+        """A home has ended. Return the objects that no home has any more."""
+        home = self._homes.get(peer)
+        if home is None:
+            return []
+        lost = [held for object_id in list(home.held) if (held := self.gone(peer, object_id)) and not held.homes]
+        del self._homes[peer]
+        return lost
+
+    def leave_away(self, before: float) -> None:
+        """End all homes that have been away since `before`."""
+        for home in list(self._homes.values()):
+            if home.away_since is not None and home.away_since <= before:
+                self.leave(home.peer)
+
+    def owned_by(self, owner: bytes) -> list[bytes]:
+        """Return the objects of one owner."""
+        return list(self._by_owner.get(owner, ()))
+
+    def owners(self) -> list[bytes]:
+        """Return the clients that own objects in homes."""
+        return list(self._by_owner)
+
+    def count_of(self, owner: bytes) -> int:
+        """Return how many objects an owner has."""
+        return len(self._by_owner.get(owner, ()))
+
+    def homes_of(self, peer: bytes) -> Home | None:
+        """Return the home whose agent has this address."""
+        return self._homes.get(peer)
+
+    def check(self) -> bool:
+        """Whether all facts that are stored twice agree. For tests and the simulation."""
+        pairs = {(home.peer, object_id) for home in self._homes.values() for object_id in home.held}
+        listed = {(peer, held.id) for held in self._objects.values() for peer in held.homes}
+        owned = {(owner, object_id) for owner, ids in self._by_owner.items() for object_id in ids}
+        return (
+            pairs == listed
+            and owned == {(held.owner, held.id) for held in self._objects.values()}
+            and all(self._homes[peer] is home for held in self._objects.values() for peer, home in held.homes.items())
+            and all(bool(held.homes) != bool(held.lost_with) for held in self._objects.values())
+        )
+
+    def __len__(self) -> int:
+        return len(self._objects)

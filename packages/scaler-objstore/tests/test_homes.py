@@ -1,0 +1,231 @@
+"""Objects in the stores of worker hosts, as object storage knows them: told as conversations, without sockets or waiting."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from scaler_objstore.content_hash import KeyedContentHash
+from scaler_objstore.core import Limits, MemoryStorage, StoreCore, effects, events
+from scaler_protocol.wire import messages as m
+
+STORE = b"S" * 16
+ALICE, BOB, SCHEDULER = b"a" * 16, b"b" * 16, b"s" * 16
+ONE, TWO, READER = b"1" * 16, b"2" * 16, b"r" * 16
+ROLES = {
+    ALICE: m.Role.CLIENT,
+    BOB: m.Role.CLIENT,
+    ONE: m.Role.AGENT,
+    TWO: m.Role.AGENT,
+    READER: m.Role.AGENT,
+    SCHEDULER: m.Role.SCHEDULER,
+}
+NAMES = {ONE: "host-one", TWO: "host-two"}
+ADDRESSES = {ONE: "tcp://10.0.0.1:7", TWO: "tcp://10.0.0.2:7"}
+X, Y = b"x" * 16, b"y" * 16
+LIMITS = Limits()
+
+Sent = list[tuple[bytes, m.Message]]
+
+
+class Store:
+    """A core with peers that have said hello; every step checks the invariants."""
+
+    def __init__(self) -> None:
+        self.core = StoreCore(STORE, MemoryStorage(1_000_000), KeyedContentHash(b"12345678"))
+        self.now = 0.0
+        for peer in ROLES:
+            self.hello(peer)
+
+    def hello(self, peer: bytes) -> Sent:
+        return self.say(peer, m.Hello(ROLES[peer], NAMES.get(peer, ""), peer, to_object_storage=True))
+
+    def say(self, peer: bytes, message: m.Message) -> Sent:
+        return self.handle(events.Incoming(peer, message))
+
+    def handle(self, event: events.Event) -> Sent:
+        self.core.handle(event, self.now)
+        self.core.check_invariants()
+        return [(one.peer, one.message) for one in self.core.take_effects() if isinstance(one, effects.Send)]
+
+    def wait(self, seconds: float) -> Sent:
+        self.now += seconds
+        return self.handle(events.Tick())
+
+    def hold(self, agent: bytes, *ids: bytes, owner: bytes = ALICE) -> Sent:
+        return self.say(agent, m.ObjectsHeld(1, owner, ids, ADDRESSES[agent]))
+
+    def unreached(self, sent: Sent) -> str:
+        (message,) = (message for _, message in sent if isinstance(message, m.ObjectPutReply))
+        assert message.status == m.ObjectStatus.UNREACHED
+        return message.text
+
+
+def test_agents_are_told_that_homes_are_taken_and_clients_are_not() -> None:
+    store = Store()
+    told = {
+        peer: message.takes_homes
+        for peer in ROLES
+        for _, message in store.hello(peer)
+        if isinstance(message, m.Welcome)
+    }
+    assert {peer for peer, takes in told.items() if takes} == {ONE, TWO, READER}
+
+
+def test_a_reader_that_follows_is_told_all_homes_that_are_there() -> None:
+    store = Store()
+    assert store.hold(ONE, X) == [(ONE, m.ObjectPutReply(1))]
+    store.hold(TWO, X)
+    get = m.ObjectGet(5, X, follows_homes=True)
+    assert store.say(READER, get) == [(READER, m.ObjectHomes(5, X, (ADDRESSES[ONE], ADDRESSES[TWO])))]
+    store.handle(events.PeerGone(ONE))
+    assert store.say(READER, get) == [(READER, m.ObjectHomes(5, X, (ADDRESSES[TWO],)))]
+    store.hello(ONE)
+    assert store.say(READER, get) == [(READER, m.ObjectHomes(5, X, (ADDRESSES[ONE], ADDRESSES[TWO])))]
+
+
+def test_a_get_that_came_before_the_object_is_answered_when_a_home_has_it() -> None:
+    store = Store()
+    assert store.say(READER, m.ObjectGet(5, X, 10.0, follows_homes=True)) == []
+    assert store.say(BOB, m.ObjectGet(6, X, 10.0)) == []
+    assert store.hold(ONE, X) == [
+        (READER, m.ObjectHomes(5, X, (ADDRESSES[ONE],))),
+        (ONE, m.ObjectWanted(X)),
+        (ONE, m.ObjectPutReply(1)),
+    ]
+
+
+def test_who_does_not_follow_gets_the_object_through_the_agent_of_its_home() -> None:
+    store = Store()
+    store.hold(ONE, X)
+    assert store.say(ALICE, m.ObjectGet(5, X)) == [(ONE, m.ObjectWanted(X))]
+    # The request is repeated, and so is the question: one of them may have been lost.
+    assert store.say(ALICE, m.ObjectGet(5, X)) == [(ONE, m.ObjectWanted(X))]
+    sent = store.say(ONE, m.ObjectPut(2, X, ALICE, [b"bytes"]))
+    assert sent == [(ALICE, m.ObjectData(5, X, [b"bytes"])), (ONE, m.ObjectPutReply(2))]
+    assert store.say(READER, m.ObjectGet(7, X, follows_homes=True)) == [(READER, m.ObjectData(7, X, [b"bytes"]))]
+
+
+def test_a_home_that_does_not_answer_is_named_and_soon() -> None:
+    store = Store()
+    store.hold(ONE, X)
+    store.say(ALICE, m.ObjectGet(5, X))
+    assert store.handle(events.PeerGone(ONE)) == []
+    text = store.unreached(store.wait(LIMITS.home_away_seconds))
+    assert text == f"object {X.hex()} is in the store of host-one, which does not answer"
+    # Who comes later is told at once.
+    assert store.unreached(store.say(BOB, m.ObjectGet(6, X))) == text
+
+
+def test_a_home_that_has_lost_an_object_leaves_its_readers_to_others_then_names_it() -> None:
+    store = Store()
+    store.hold(ONE, X)
+    store.hold(TWO, X)
+    store.say(ALICE, m.ObjectGet(5, X))
+    assert store.say(ONE, m.ObjectsGone((X,))) == [(TWO, m.ObjectWanted(X))]
+    text = store.unreached(store.say(TWO, m.ObjectsGone((X,))))
+    assert text == f"object {X.hex()} is lost: it was in the store of host-two, which has ended"
+    # It may come again.
+    store.hold(ONE, X)
+    assert store.say(READER, m.ObjectGet(7, X, follows_homes=True)) == [
+        (READER, m.ObjectHomes(7, X, (ADDRESSES[ONE],)))
+    ]
+
+
+def test_a_delete_reaches_all_homes_and_is_repeated_until_they_have_done_it() -> None:
+    store = Store()
+    store.hold(ONE, X)
+    store.hold(TWO, X)
+    told = m.ObjectDelete(0, ALICE, (X,))
+    assert store.say(ALICE, m.ObjectDelete(3, ALICE, (X,))) == [
+        (ONE, told),
+        (TWO, told),
+        (ALICE, m.ObjectDeleteReply(3)),
+    ]
+    store.say(ONE, m.ObjectsGone((X,)))
+    assert (ONE, told) not in store.hello(ONE)
+    assert (TWO, told) in store.hello(TWO)
+    assert store.say(BOB, m.ObjectGet(5, X)) == [(BOB, m.ObjectData(5, X, missing=True))]
+
+
+@pytest.mark.parametrize("end", [m.ObjectDelete(9, ALICE, ()), None], ids=["the scheduler says so", "nobody is heard"])
+def test_the_end_of_an_owner_reaches_homes(end: m.Message | None) -> None:
+    store = Store()
+    store.hold(ONE, X)
+    if end is not None:
+        sent = store.say(SCHEDULER, end)
+    else:
+        store.now = 2 * LIMITS.retention_seconds
+        sent = store.hello(ONE)
+    assert (ONE, m.ObjectDelete(0, ALICE, (X,))) in sent
+    assert not store.core.snapshot().owners
+    refused = m.ObjectPutReply(1, m.ObjectStatus.NOT_YOURS, f"client {ALICE.hex()[:8]} has ended")
+    assert store.hold(ONE, Y)[0][1] == refused
+
+
+def test_only_agents_say_what_hosts_have_and_nobody_takes_an_object_over() -> None:
+    store = Store()
+    for peer, owner in ((ALICE, ALICE), (SCHEDULER, ALICE)):
+        (_, reply), *_ = store.say(peer, m.ObjectsHeld(1, owner, (X,), "tcp://h:1"))
+        assert isinstance(reply, m.ObjectPutReply)
+        assert reply.status == m.ObjectStatus.NOT_YOURS
+    store.hold(ONE, X)
+    for message in (m.ObjectsHeld(1, BOB, (X,), "tcp://h:1"), m.ObjectDelete(1, BOB, (X,))):
+        ((_, refused),) = store.say(TWO, message)
+        assert isinstance(refused, m.ObjectPutReply | m.ObjectDeleteReply)
+        assert refused.status == m.ObjectStatus.NOT_YOURS
+
+
+def test_a_home_that_leaves_is_forgotten_and_what_it_handed_over_stays() -> None:
+    store = Store()
+    store.hold(ONE, X, Y)
+    store.say(ONE, m.ObjectPut(2, X, ALICE, [b"bytes"]))
+    store.say(ONE, m.Goodbye("the worker stops"))
+    assert store.say(BOB, m.ObjectGet(5, X)) == [(BOB, m.ObjectData(5, X, [b"bytes"]))]
+    assert "is lost: it was in the store of host-one" in store.unreached(store.say(BOB, m.ObjectGet(6, Y)))
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_whatever_comes_every_get_is_answered_and_tables_agree(seed: int) -> None:
+    draw = random.Random(seed)
+    store = Store()
+    asked: set[tuple[bytes, int]] = set()
+    answered: set[tuple[bytes, int]] = set()
+
+    def note(sent: Sent) -> None:
+        answered.update(
+            (peer, message.request)
+            for peer, message in sent
+            if isinstance(message, m.ObjectData | m.ObjectHomes)
+            or (isinstance(message, m.ObjectPutReply) and message.status == m.ObjectStatus.UNREACHED)
+        )
+
+    for number in range(10, 300):
+        agent, object_id = draw.choice((ONE, TWO)), draw.choice((X, Y))
+        what = draw.randrange(9)
+        if what == 0:
+            note(store.hold(agent, object_id))
+        elif what == 1:
+            note(store.say(agent, m.ObjectsGone((object_id,))))
+        elif what == 2:
+            note(store.handle(events.PeerGone(agent)))
+        elif what == 3:
+            note(store.say(agent, m.Goodbye("")))
+        elif what == 4:
+            note(store.hello(agent))
+        elif what == 5:
+            note(store.say(ALICE, m.ObjectDelete(1, ALICE, (object_id,))))
+        elif what == 6:
+            note(store.say(agent, m.ObjectPut(1, object_id, ALICE, [object_id])))
+        elif what == 7:
+            note(store.wait(draw.random() * 3))
+        else:
+            asked.add((READER, number))
+            note(
+                store.say(
+                    READER, m.ObjectGet(number, object_id, draw.choice((0.0, 5.0)), follows_homes=draw.random() < 0.5)
+                )
+            )
+    note(store.wait(LIMITS.upload_seconds_max + 1))
+    assert asked == answered & asked, f"seed {seed}"
