@@ -10,6 +10,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from scaler_objstore.tiers.lease import Found
 from scaler_objstore.tiers.port import NotStoredError, TierError, TierFullError, TierUnavailableError
 from scaler_objstore.tiers.url import RedisUrl
 from scaler_objstore.tiers.values import RejectedError
@@ -22,6 +23,8 @@ CONCURRENCY = 4
 CONNECT_SECONDS = 5.0
 SCAN_COUNT = 1000
 PROBE = "scaler-probe"
+_NO_KEY = -2
+"""What PTTL says where there is none."""
 
 _REJECTED = (
     redis.AuthenticationError,
@@ -126,6 +129,33 @@ class RedisValues:
                     yield key.decode().removeprefix(self._prefix), length
                 if cursor == 0:
                     return
+
+    def find_lease(self, key: str, seconds: float) -> Found | None:
+        """See `LeaseStore`. The server itself forgets it when its time is over."""
+        with _translated():
+            value = self._command("GET", self._prefix + key)
+            left = int(self._command("PTTL", self._prefix + key))
+        return None if value is None or left == _NO_KEY else Found(bytes(value), seconds - max(left, 0) / 1000)
+
+    def replace_lease(self, key: str, before: bytes | None, after: bytes, seconds: float) -> bool:
+        """See `LeaseStore`."""
+        name, milliseconds = self._prefix + key, int(seconds * 1000)
+        with _translated(), self._client.pipeline() as pipeline:
+            watch: Callable[[str], Any] = pipeline.watch
+            try:
+                watch(name)
+                if pipeline.get(name) != before:
+                    return False
+                pipeline.multi()
+                pipeline.set(name, after, px=milliseconds)
+                pipeline.execute()
+            except redis.WatchError:
+                return False
+            except (redis.exceptions.OutOfMemoryError, redis.exceptions.ExecAbortError):
+                # A full server lets a value live longer, and takes in no other one.
+                if before is None or not self._command("PEXPIRE", name, milliseconds):
+                    raise
+        return True
 
     def close(self) -> None:
         """Close the connections that nobody uses now."""

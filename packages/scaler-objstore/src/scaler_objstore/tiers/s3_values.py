@@ -9,15 +9,25 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import obstore
-from obstore.exceptions import BaseError, NotFoundError, PermissionDeniedError, UnauthenticatedError
+from obstore.exceptions import (
+    AlreadyExistsError,
+    BaseError,
+    NotFoundError,
+    NotSupportedError,
+    PermissionDeniedError,
+    PreconditionError,
+    UnauthenticatedError,
+)
 from obstore.store import S3Store
 
+from scaler_objstore.tiers.lease import Found
 from scaler_objstore.tiers.port import NotStoredError, TierError, TierFullError, TierUnavailableError
 from scaler_objstore.tiers.url import S3Url
 from scaler_objstore.tiers.values import RejectedError
 from scaler_protocol.wire.envelope import Frame
 
 if TYPE_CHECKING:
+    from obstore import PutMode
     from obstore.store import S3Config
 
 PART_BYTES = 16 * 1024 * 1024
@@ -27,6 +37,8 @@ CONCURRENCY = 8
 CONNECT_SECONDS = 5.0
 LISTED_AT_ONCE = 1000
 PROBE = "scaler-probe"
+CLOCK = "scaler-clock"
+"""Written to learn what time it is in the store."""
 
 _FULL = ("QuotaExceeded", "StorageFull", "InsufficientStorage", " 507 ")
 _REJECTED = (
@@ -112,6 +124,51 @@ class S3Values:
             for page in obstore.list(self._store, chunk_size=LISTED_AT_ONCE):
                 for found in page:
                     yield found["path"], found["size"]
+
+    def find_lease(self, key: str, seconds: float) -> Found | None:
+        """See `LeaseStore`. Both times are the store's, in whole seconds: a probe tells what time it is there."""
+        with _translated():
+            try:
+                got = obstore.get(self._store, key)
+                value, written = bytes(got.bytes()), got.meta["last_modified"]
+            except (NotFoundError, FileNotFoundError) as error:
+                if "NoSuchBucket" in str(error):
+                    raise
+                return None
+        try:
+            with _translated():
+                obstore.put(self._store, CLOCK, b"now", use_multipart=False)
+                now = obstore.head(self._store, CLOCK)["last_modified"]
+        except TierFullError:
+            # Nobody can store another lease now.
+            return Found(value, 0.0)
+        return Found(value, max(0.0, (now - written).total_seconds() - 1.0))
+
+    def replace_lease(self, key: str, before: bytes | None, after: bytes, seconds: float) -> bool:
+        """See `LeaseStore`. A store that knows no conditions is asked without them."""
+        with _translated():
+            try:
+                mode = self._mode(key, before)
+                if mode is None:
+                    return False
+                obstore.put(self._store, key, after, use_multipart=False, mode=mode)
+            except (AlreadyExistsError, PreconditionError):
+                return False
+            except BaseError as error:
+                if not isinstance(error, NotSupportedError) and "NotImplemented" not in str(error):
+                    raise
+                obstore.put(self._store, key, after, use_multipart=False)
+        return True
+
+    def _mode(self, key: str, before: bytes | None) -> PutMode | None:
+        """Return the condition that a value is still `before`; None if it is not."""
+        if before is None:
+            return "create"
+        got = obstore.get(self._store, key)
+        tag = got.meta["e_tag"]
+        if bytes(got.bytes()) != before:
+            return None
+        return {"e_tag": tag} if tag is not None else "overwrite"
 
     def close(self) -> None:
         """Do nothing: connections that are not used close themselves."""
