@@ -1,4 +1,4 @@
-"""The two readers of task and result batches, by hand and with the library, accept the same and read the same fields."""
+"""The two readers of batches and relayed messages, by hand and with the library, accept the same and read the same fields."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from scaler_protocol.wire.codec import decode, decode_with_library, encode, enco
 from scaler_protocol.wire.columns import Packed
 from scaler_protocol.wire.envelope import Frame
 
-BATCHES = (m.TaskBatch, m.ResultBatch)
+BY_HAND = (m.TaskBatch, m.ResultBatch, m.Relay)
 
 
 def seeds() -> list[bytes]:
     """See `fuzzing`."""
-    found = [one for one in golden() if isinstance(decode(frames_of(one)[1:]), BATCHES)]
+    found = [one for one in golden() if isinstance(decode(frames_of(one)[1:]), BY_HAND)]
     client, function = b"c" * 16, b"f" * 16
     # Those of a single row, as an idle system sends them.
     task = m.TaskBatch(client, [7], (function,), Packed.of([b"payload"]))
@@ -63,7 +63,7 @@ def run(data: bytes) -> None:
         assert ours is theirs
         return
     assert type(ours) is type(theirs)
-    if isinstance(ours, BATCHES):
+    if isinstance(ours, BY_HAND):
         assert _fields(ours) == _fields(theirs)
         # A message that was received is passed on as it came; a new one with the same fields is written anew.
         written, by_library = (

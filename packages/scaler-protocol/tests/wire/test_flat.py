@@ -12,10 +12,11 @@ from typing import Any
 import capnp
 import pytest
 
-from scaler_protocol.errors import MalformedMessageError, UnencodableMessageError
+from scaler_protocol.errors import MalformedMessageError, MessageTooLargeError, UnencodableMessageError
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode, decode_with_library, encode, encode_with_library
 from scaler_protocol.wire.columns import Packed
+from scaler_protocol.wire.envelope import FRAMES_MAX
 
 CLIENT, FUNCTION, OBJECT = bytes(range(16)), bytes(range(16, 32)), bytes(range(32, 48))
 # The file the codec loaded: the library ends the process when it meets one schema in two places.
@@ -90,7 +91,35 @@ def outcome(decoder: Callable[[Any], m.Message], frames: Any, canonical: Callabl
         return "malformed"
 
 
-@pytest.mark.parametrize("name", ["task-batch", "task-batch-smallest", "result-batch", "result-batch-smallest"])
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 4])
+def test_relayed_messages_are_written_and_read_as_the_library_does_it(count: int) -> None:
+    relay = m.Relay(CLIENT, [bytes([position]) * 9 for position in range(count)])
+    frames = encode(relay)
+    assert frames == encode_with_library(relay)
+    assert decode(frames) == decode_with_library(frames) == relay
+
+
+@pytest.mark.parametrize("client", [b"", CLIENT[:-1], CLIENT + b"x", CLIENT * 2])
+def test_a_relayed_message_of_no_client_is_refused(client: bytes) -> None:
+    frames = encode(m.Relay(client, [b"envelope"]))
+    for read in (decode, decode_with_library):
+        with pytest.raises(MalformedMessageError, match=r"Relay\.client is not 16 bytes"):
+            read(frames)
+
+
+def test_a_relayed_message_of_too_many_frames_is_refused() -> None:
+    too_many = [b""] * FRAMES_MAX
+    with pytest.raises(MessageTooLargeError):
+        encode(m.Relay(CLIENT, too_many))
+    header, *_ = encode(m.Relay(CLIENT, []))
+    for read in (decode, decode_with_library):
+        with pytest.raises(MessageTooLargeError):
+            read([header, *too_many])
+
+
+@pytest.mark.parametrize(
+    "name", ["task-batch", "task-batch-smallest", "result-batch", "result-batch-smallest", "relay"]
+)
 def test_damaged_headers_are_taken_as_the_library_takes_them(
     name: str, examples: Any, canonical: Callable[[Any], Any]
 ) -> None:

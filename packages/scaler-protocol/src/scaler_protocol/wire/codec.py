@@ -774,6 +774,11 @@ _FLAT_BY_TYPE = {
 _FLAT_BY_SHAPE = {flat.struct.shape: flat for flat in _FLAT_BY_TYPE.values()}
 (_SHAPE_BYTES,) = {len(shape) for shape in _FLAT_BY_SHAPE}
 
+_RELAY = FlatStruct(_Message.schema.node, _BY_TYPE[m.Relay].member, _schema.Relay.schema.node)
+_RELAY_START = _RELAY.write((), ((_RELAY.blob_slots["client"], bytes(ID_BYTES)),))[:-ID_BYTES]
+"""How the header of a relayed message begins; the client's id ends it. One is sent, and one received, for every nested task."""
+_RELAY_BYTES = len(_RELAY_START) + ID_BYTES
+
 KIND_NAMES: dict[type[Any], str] = {
     message_type: message_type.__name__ for message_type in (*_BY_TYPE, *_SCALAR_BY_TYPE)
 }
@@ -797,11 +802,22 @@ def encode(message: m.Message) -> list[Frame]:
             frames = flat.one_row.write(message) or flat.encode(message)
             if frames is not None:
                 return frames
+        elif type(message) is m.Relay:
+            return _encode_relay(message)
         return encode_with_library(message)
     except WireError:
         raise
     except Exception:
         return _encode_repaired(message)
+
+
+def _encode_relay(message: m.Relay) -> list[Frame]:
+    client, inner = message.client, message.inner
+    if type(client) is not bytes or len(client) != ID_BYTES or type(inner) is not list:
+        return encode_with_library(message)
+    frames: list[Frame] = [_RELAY_START + client, *inner]
+    check_limits(frames, HEADER_BYTES_MAX)
+    return frames
 
 
 def _encode_repaired(message: m.Message) -> list[Frame]:
@@ -905,6 +921,9 @@ def decode(frames: Sequence[Frame]) -> m.Message:
                 return _finish(message, flat.layout, frames)
         except ValueError as error:
             raise MalformedMessageError(f"not a message of this protocol: {error}") from None
+    elif len(header) == _RELAY_BYTES and header.startswith(_RELAY_START):
+        check_limits(frames, HEADER_BYTES_MAX)
+        return m.Relay(header[-ID_BYTES:], list(frames[1:]))  # type: ignore[arg-type]
     return decode_with_library(frames)
 
 
