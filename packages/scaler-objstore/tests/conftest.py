@@ -27,14 +27,14 @@ STARTERS = {
 
 
 @contextmanager
-def running(kind: str) -> Iterator[RealServer]:
+def running(kind: str, *options: str) -> Iterator[RealServer]:
     """A server of its own, for tests that kill it."""
     find, make, missing = STARTERS[kind]
     program = find()
     if program is None:
         pytest.skip(missing)
     folder = tempfile.mkdtemp(prefix="scaler-store-")
-    server = make(program, Path(folder))
+    server = make(program, Path(folder), *options)
     try:
         server.start()
         yield server
@@ -58,6 +58,21 @@ def valkey_server() -> Iterator[RealServer]:
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[RealServer]:
     with running("s3") as server:
+        yield server
+
+
+SMALL = {
+    "redis": ("--maxmemory", "24mb", "--maxmemory-policy", "noeviction"),
+    "valkey": ("--maxmemory", "24mb", "--maxmemory-policy", "noeviction"),
+    "s3": ("-master.volumeSizeLimitMB=3", "-volume.max=8"),
+}
+"""Options with which a store is full soon."""
+
+
+@pytest.fixture
+def small_server(request: pytest.FixtureRequest) -> Iterator[RealServer]:
+    """A server of the kind that the test names as a parameter, for this test alone, which takes some 20 MiB."""
+    with running(request.param, *SMALL[request.param]) as server:
         yield server
 
 

@@ -179,6 +179,35 @@ def test_a_full_server_lets_its_holder_keep_the_lease(own_server: RealServer) ->
     leases.close()
 
 
+def fill(values: LeasedValues, keys: list[str]) -> None:
+    for key in keys:
+        values.put(key, os.urandom(1 << 20))
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("small_server", ["s3"], indirect=True)
+def test_where_a_full_store_takes_in_no_renewal_deleting_makes_room_for_it(small_server: RealServer) -> None:
+    assert isinstance(small_server, S3Server)
+    leases = Leases(small_server)
+    lease = leases.make()
+    lease.take("the place")
+    values = LeasedValues(leases.values, lease)
+    keys = [f"scaler-parts/{number}" for number in range(40)]
+    with pytest.raises(TierUnavailableError, match="InternalError"):
+        fill(values, keys)
+    wait_until(lambda: not holds(lease), 20)
+    with pytest.raises(TierUnavailableError, match="that it is this server's: InternalError"):
+        values.put("scaler-parts/40", b"")
+    values.delete(keys)
+
+    def is_renewed() -> bool:
+        small_server.vacuum()
+        return holds(lease)
+
+    wait_until(is_renewed, 60, pause_seconds=0.5)
+    leases.close()
+
+
 @on_each_server
 def test_a_second_server_ends_and_one_after_a_kill_starts_at_once(shared_server: RealServer) -> None:
     prefix = secrets.token_hex(8)

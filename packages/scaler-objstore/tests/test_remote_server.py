@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from scaler_protocol.objects.storage import Done
+from scaler_protocol.objects.storage import Done, Refused
 from scaler_protocol.testing.real_stores import (
     ACCESS_KEY,
     BUCKET,
@@ -27,6 +27,7 @@ from scaler_protocol.testing.real_stores import (
 )
 from scaler_protocol.testing.store_server import StoreClient, StoreServer
 from scaler_protocol.testing.waiting import wait_until
+from scaler_protocol.wire import messages as m
 
 REMOTE = ("redis", "valkey", "s3")
 MIB = 1024 * 1024
@@ -120,6 +121,46 @@ def test_a_store_that_is_gone_for_a_while_costs_nothing(server: StoreServer, own
     for number, object_id in enumerate(ids):
         content = wait_until(lambda object_id=object_id: content_of(client, object_id), 90)  # type: ignore[misc]
         assert content == [b"header", body_of(number)]
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("small_server", REMOTE, indirect=True)
+def test_a_full_store_refuses_objects_and_loses_none(server: StoreServer, small_server: RealServer) -> None:
+    server.start(*MEMORY, *arguments_for(small_server), "--storage-timeout-seconds", "2")
+    client = server.client()
+    held: dict[int, bytes] = {}
+    refusal = None
+    for number in range(120):
+        object_id = os.urandom(16)
+        completion = client.try_put(object_id, b"header", body_of(number))
+        if not isinstance(completion, Done):
+            refusal = completion
+            break
+        held[number] = object_id
+    assert isinstance(refusal, Refused), refusal
+    assert refusal.status == m.ObjectStatus.STORAGE_FULL
+    for named in ("--memory-limit-bytes", "--disk-limit-bytes", "which fails: record ", "://"):
+        assert named in refusal.text
+    assert ("the server is full" if isinstance(small_server, RedisServer) else "InternalError") in refusal.text
+    assert len(held) * OBJECT_BYTES > 2 * 8 * MIB
+    for number, object_id in held.items():
+        assert wait_until(lambda object_id=object_id: content_of(client, object_id), 60) == [b"header", body_of(number)]  # type: ignore[misc]
+    # What is deleted makes room.
+    for number in list(held)[::2]:
+        assert isinstance(client.delete(held.pop(number)), Done)
+
+    def is_stored() -> bool:
+        if isinstance(small_server, S3Server):
+            small_server.vacuum()
+        return isinstance(client.try_put(object_id, b"header", body_of(500)), Done)
+
+    for number in range(500, 510):
+        object_id = os.urandom(16)
+        wait_until(is_stored, 90)
+        held[number] = object_id
+    for number, object_id in held.items():
+        expected = body_of(min(number, 500))
+        assert wait_until(lambda object_id=object_id: content_of(client, object_id), 60) == [b"header", expected]  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("shared_server", REMOTE, indirect=True)

@@ -65,8 +65,12 @@ class Lease:
         self._holder = _this_process()
         self._number = 0
         self._held_until = 0.0
+        self._seen_until = 0.0
+        self._failure = ""
+        """Why it was not renewed the last time."""
         self._lost_to = ""
-        self._closed = threading.Event()
+        self._closed = False
+        self._wake = threading.Event()
         self._thread = threading.Thread(target=self._renew_until_closed, name="scaler-tier-lease", daemon=True)
 
     def take(self, place: str) -> None:
@@ -80,16 +84,31 @@ class Lease:
             )
         self._thread.start()
 
-    def check(self) -> None:
-        """Raise `TierUnavailableError` unless this process holds the lease now."""
+    def check(self, *, deletes: bool = False) -> None:
+        """Raise `TierUnavailableError` unless this process holds the lease now.
+
+        A full store takes in no renewal before something is deleted. So `deletes` are allowed as long as the lease is found to be
+        ours, and it is renewed at once after them.
+        """
         if self._lost_to:
             raise RejectedError(f"another object storage server uses it by now ({self._lost_to})")
+        now = time.monotonic()
+        if now < self._held_until:
+            return
+        if not deletes or now >= self._seen_until:
+            raise TierUnavailableError(
+                f"it has not confirmed for {self._seconds:g} s that it is this server's: {self._failure}"
+            )
+
+    def renew_soon(self) -> None:
+        """Something was deleted. Renew the lease if it could not be renewed."""
         if time.monotonic() >= self._held_until:
-            raise TierUnavailableError(f"it has not confirmed for {self._seconds:g} s that it is this server's")
+            self._wake.set()
 
     def close(self) -> None:
         """Give the lease back."""
-        self._closed.set()
+        self._closed = True
+        self._wake.set()
         if self._thread.is_alive():
             self._thread.join(CLOSE_SECONDS)
 
@@ -104,6 +123,8 @@ class Lease:
             and not _has_ended(found.value)
         ):
             return found
+        if found is not None and self._is_ours(found):
+            self._seen_until = began + 2 * self._seconds / RENEWALS
         self._number += 1
         after = json.dumps({**self._holder, "renewal": self._number}).encode()
         try:
@@ -120,11 +141,15 @@ class Lease:
         return _read(found.value).get("id") == self._holder["id"]
 
     def _renew_until_closed(self) -> None:
-        while not self._closed.wait(self._seconds / RENEWALS):
+        while True:
+            self._wake.wait(self._seconds / RENEWALS)
+            self._wake.clear()
+            if self._closed:
+                break
             try:
                 found = self._attempt()
             except TierError as error:
-                logger.debug("the lease was not renewed: %s", error)
+                self._failure = str(error)
                 continue
             if found is not None and not self._is_ours(found):
                 self._lost_to = describe(found.value)
@@ -172,8 +197,9 @@ class LeasedValues:
 
     def delete(self, keys: Sequence[str]) -> None:
         """See `ValueStore`."""
-        self._lease.check()
+        self._lease.check(deletes=True)
         self._values.delete(keys)
+        self._lease.renew_soon()
 
     def list(self) -> Iterator[tuple[str, int]]:
         """See `ValueStore`."""

@@ -139,8 +139,8 @@ class S3Values:
             with _translated():
                 obstore.put(self._store, CLOCK, b"now", use_multipart=False)
                 now = obstore.head(self._store, CLOCK)["last_modified"]
-        except TierFullError:
-            # Nobody can store another lease now.
+        except TierError:
+            # It takes in nothing, so no other lease either.
             return Found(value, 0.0)
         return Found(value, max(0.0, (now - written).total_seconds() - 1.0))
 

@@ -131,12 +131,13 @@ class S3Server(RealServer):
 
     port = S3_PORT
 
-    def __init__(self, program: str, folder: Path) -> None:
+    def __init__(self, program: str, folder: Path, *options: str) -> None:
+        """`options` come last, and so replace ours."""
         settings = folder / "s3.json"
         writer = _identity("writer", ACCESS_KEY, SECRET_KEY, ["Admin", "Read", "Write", "List", "Tagging"])
         reader = _identity("reader", READING_KEY, READING_SECRET, ["Read", "List"])
         settings.write_text(json.dumps({"identities": [writer, reader]}))
-        options = [
+        fixed = [
             "-s3",
             "-s3.port.iceberg=0",
             "-s3.port.lance=0",
@@ -152,9 +153,24 @@ class S3Server(RealServer):
         ]
         sockets = [f"-s3.localSocket={folder}/s3.sock", f"-filer.localSocket={folder}/filer.sock"]
         super().__init__(
-            [program, "-logtostderr=true", "server", f"-dir={folder}", f"-s3.config={settings}", *sockets, *options],
+            [
+                program,
+                "-logtostderr=true",
+                "server",
+                f"-dir={folder}",
+                f"-s3.config={settings}",
+                *sockets,
+                *fixed,
+                *options,
+            ],
             folder,
         )
+
+    def vacuum(self) -> None:
+        """Have it use the room of deleted values again, which it does by itself every quarter of an hour."""
+        url = f"http://{self.host}:9333/vol/vacuum?garbageThreshold=0.001"
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            answer.read()
 
     @property
     def endpoint(self) -> str:
