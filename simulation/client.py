@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any, NamedTuple
@@ -120,6 +121,8 @@ class ClientDriver:
         self.references = References(core, random)
         self.cancel_confirmed = 0
         self.unservable_notices = 0
+        self.recent: deque[Entry] = deque(maxlen=30)
+        """Tasks whose results may be arguments of the next one, answered ones among them."""
         self.on_ended: Callable[[Entry], None] = lambda _: None
         for function_id, body in FUNCTIONS:
             core.define_function(function_id, body, "simulated")
@@ -142,6 +145,7 @@ class ClientDriver:
             capabilities=capabilities,
             uses_objects=bool(objects) or program.large_result,
             may_exit=self.ledger.library.may_exit(program.number),
+            needs=None if contents else [],
         )
         group = self.core.group(
             kind=self.random.choice((m.TaskKind.CALL, m.TaskKind.MAP_CHUNK)),
@@ -208,6 +212,65 @@ class ClientDriver:
             entry.siblings = entries
             self._submitted(entry)
 
+    def submit_linked(self, program: Program, needs: Sequence[Entry], capabilities: tuple[str, ...]) -> None:
+        """Submit a task with the results of these others of this client as its arguments, answered or not."""
+        if self.core.unusable is not None or self.closed:
+            return
+        library = self.ledger.library
+        values = [one.expected for one in needs]
+        entry = Entry(
+            self.core.client_id,
+            program.number,
+            None if None in values else library.expected(program.number, [v for v in values if v is not None]),
+            capabilities=capabilities,
+            uses_objects=program.large_result or any(one.uses_objects for one in needs),
+            may_exit=library.may_exit(program.number) or any(one.may_exit for one in needs),
+            needs=list(needs),
+        )
+        entry.siblings = [entry, *needs, *(sibling for one in needs for sibling in one.siblings)]
+        earlier = [one.number for one in needs]
+        self._submit_rows(entry, [entry], earlier)
+
+    def _submit_rows(self, entry: Entry, rows: Sequence[Entry], earlier: Sequence[int]) -> None:
+        """Submit these tasks as rows, each after those it needs; the last one is `entry`, the one that is wanted."""
+        place = {id(row): position for position, row in enumerate(rows)}
+        needed = [
+            [place[id(one)] for one in row.needs or ()] if not earlier else list(range(1, 1 + len(earlier)))
+            for row in rows
+        ]
+        submit = m.GraphSubmit(
+            client=self.core.client_id,
+            first_number=0,
+            functions=(FUNCTIONS[0][0],),
+            payloads=Packed.of([self.ledger.library[row.program].payload for row in rows]),
+            dependency_counts=[len(one) for one in needed],
+            dependencies=[row for one in needed for row in one],
+            wanted=[len(rows) - 1],
+            capabilities=tuple((name, -1) for name in sorted(entry.capabilities)),
+            earlier=list(earlier),
+            **carried_columns([carried_of(row.program) for row in rows]),
+        )
+        entry.number = self.core.submit_graph(submit, [entry]) + len(rows) - 1
+        self._submitted(entry)
+
+    def _submit_anew(self, entry: Entry) -> None:
+        """Submit a task with all that it needs: where a real client has values, programs are run again."""
+        self.ledger.asked_for_values(entry)
+        if self.core.unusable is not None or self.closed:
+            self.ledger.forgotten(entry)
+            self.on_ended(entry)
+            return
+        rows: dict[int, Entry] = {}
+        stack = [(entry, False)]
+        while stack:
+            one, is_ready = stack.pop()
+            if is_ready:
+                rows.setdefault(id(one), one)
+            elif id(one) not in rows:
+                stack.append((one, True))
+                stack.extend((needed, False) for needed in one.needs or ())
+        self._submit_rows(entry, list(rows.values()), ())
+
     def cancel(self, entries: Sequence[Entry]) -> None:
         by_number = {entry.number: entry for entry in entries if not entry.end}
         for number in self.core.cancel(list(by_number)):
@@ -246,6 +309,9 @@ class ClientDriver:
             ):
                 value = payload if isinstance(payload, bytes) else b"".join(bytes(part) for part in payload[1:])
                 entry = self._entry(number, token)
+                if status == m.Status.SKIPPED:
+                    self._submit_anew(entry)
+                    continue
                 if status == m.Status.SUCCESS and not reported_unchanged(effect.reported, row, number):
                     raise SimulationError(f"{entry} was answered with figures of another task, or none", entry.key)
                 self.ledger.completed(entry, m.Status(status), value)
@@ -272,6 +338,8 @@ class ClientDriver:
 
     def _submitted(self, entry: Entry) -> None:
         self.entries[entry.number] = entry
+        if entry.needs is not None:
+            self.recent.append(entry)
         self.ledger.submitted(entry)
 
     def _entry(self, number: int, token: object) -> Entry:

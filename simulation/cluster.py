@@ -265,6 +265,26 @@ class Cluster:
         wanted = sorted(random.sample(range(rows), random.randint(1, min(4, rows))))
         client.post(lambda: client.driver.submit_graph(programs, dependencies, wanted))
 
+    def submit_linked(self, client: ClientProcess) -> None:
+        """Tasks with results of earlier ones as arguments: of those under way, or just answered, or of each other."""
+        random = self.random
+        programs = [self.program() for _ in range(random.choice((1, 1, 3, 10)))]
+        is_chain = random.random() < 0.5
+        capabilities = ("gpu",) if random.random() < 0.1 else ()
+
+        def act() -> None:
+            driver = client.driver
+            for program in programs:
+                known = list(driver.recent)
+                if not known:
+                    return
+                needs = random.sample(known, min(len(known), random.choice((1, 1, 2, 5))))
+                if is_chain and known[-1] not in needs:
+                    needs.append(known[-1])
+                driver.submit_linked(program, needs, capabilities)
+
+        client.post(act)
+
     def cancel_some(self, client: ClientProcess) -> None:
         def act() -> None:
             entries = list(client.driver.entries.values())
@@ -281,8 +301,10 @@ class Cluster:
             return
         client = self.random.choice(living)
         dice = self.random.random()
-        if dice < 0.68:
+        if dice < 0.6:
             self.submit_some(client)
+        elif dice < 0.72:
+            self.submit_linked(client)
         elif dice < 0.85:
             self.submit_graph(client)
         elif dice < 0.97:

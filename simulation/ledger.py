@@ -39,6 +39,8 @@ class Entry:
     may_exit: bool = False
     siblings: list[Entry] = field(default_factory=list)
     """The wanted rows of its graph, itself among them. Where one is cancelled, so is what needs its result."""
+    needs: list[Entry] | None = None
+    """The tasks whose results are its arguments, where it can be computed anew from its program and theirs; else None."""
     end: str = ""
     value: bytes = b""
 
@@ -102,6 +104,13 @@ class Ledger:
     def forgotten(self, entry: Entry) -> None:
         """The client that wanted it has died."""
         self._end(entry, "forgotten")
+
+    def asked_for_values(self, entry: Entry) -> None:
+        """The scheduler does not know what it needs: its client submits it anew, under another number."""
+        if entry.needs is None or not entry.needs:
+            raise SimulationError(f"{entry} is to be submitted anew, and needs nothing", entry.key)
+        del self.open[entry.key]
+        self.tell(entry.key, "its client is asked for the values it needs")
 
     def completed(self, entry: Entry, status: m.Status, value: bytes) -> None:
         """A core delivered this outcome."""

@@ -1,4 +1,7 @@
-"""A future is no value that can travel: nobody would complete its copy. Pools refuse it as well."""
+"""A future is no value that can travel: nobody would complete its copy. Pools refuse it as well.
+
+As an argument of a submitted task it stands for its result: see `test_future_arguments.py`.
+"""
 
 from __future__ import annotations
 
@@ -70,8 +73,29 @@ ROADS: dict[str, tuple[Callable[[Client, ScalerFuture], Any], str]] = {
 }
 
 
-@pytest.mark.parametrize("road", ROADS)
-@pytest.mark.parametrize("kind", ["pending", "done", "other"])
+STANDS_FOR_ITS_RESULT = ("argument", "keyword", "in a list", "in a dictionary", "verbose")
+"""The roads on which a future of the client itself is replaced by its result."""
+
+
+@pytest.mark.parametrize("road", STANDS_FOR_ITS_RESULT)
+@pytest.mark.parametrize("kind", ["pending", "done"])
+def test_a_future_stands_for_its_result(road: str, kind: str, client: Client) -> None:
+    future = client.submit(abs, -1)
+    if kind == "done":
+        future.result(5)
+    call, _ = ROADS[road]
+    assert call(client, future).result(5) in (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("road", "kind"),
+    [
+        (road, kind)
+        for road in ROADS
+        for kind in ("pending", "done", "other")
+        if kind == "other" or road not in STANDS_FOR_ITS_RESULT
+    ],
+)
 def test_a_future_is_refused_on_every_road(road: str, kind: str, client: Client) -> None:
     future: Any = cf.Future() if kind == "other" else client.submit(abs, -1)
     if kind == "done":

@@ -121,6 +121,8 @@ def result_batches(draw: st.DrawFn) -> m.ResultBatch:
 def graphs(draw: st.DrawFn) -> m.GraphSubmit:
     rows = draw(st.integers(1, ROWS_MAX))
     row = st.integers(0, rows - 1)
+    earlier = draw(st.lists(U64, max_size=3))
+    needed = st.integers(0, rows + len(earlier) - 1)
     counts = draw(st.lists(st.integers(0, 3), min_size=rows, max_size=rows))
     objects = draw(sparse(rows))
     return m.GraphSubmit(
@@ -129,7 +131,7 @@ def graphs(draw: st.DrawFn) -> m.GraphSubmit:
         functions=draw(ids(2)),
         payloads=draw(packed(rows)),
         dependency_counts=counts,
-        dependencies=draw(st.lists(row, min_size=sum(counts), max_size=sum(counts))),
+        dependencies=draw(st.lists(needed, min_size=sum(counts), max_size=sum(counts))),
         wanted=draw(st.lists(row, max_size=rows)),
         function_indexes=draw(st.one_of(st.just([]), st.lists(st.integers(0, 1), min_size=rows, max_size=rows))),
         capabilities=draw(CAPABILITIES),
@@ -138,6 +140,7 @@ def graphs(draw: st.DrawFn) -> m.GraphSubmit:
         depth=draw(U16),
         object_positions=objects,
         objects=draw(ids(len(objects))),
+        earlier=earlier,
     )
 
 

@@ -6,6 +6,7 @@ from concurrent.futures import CancelledError
 from typing import Protocol
 
 from scaler import errors
+from scaler.client.dependent_future import DependentFuture
 from scaler.client.future import ScalerFuture, answer_futures
 from scaler.core import effects
 from scaler_protocol.wire import messages as m
@@ -39,6 +40,9 @@ def complete(completed: effects.Completed) -> None:
         answer_futures(tokens, completed.payloads, statuses, profiles)  # type: ignore[arg-type]
         return
     for position, token in enumerate(tokens):
+        if isinstance(token, DependentFuture):
+            _complete_dependent(token, completed, position)
+            continue
         if isinstance(token, ScalerFuture):
             one = effects.Completed(
                 [completed.numbers[position]],
@@ -51,6 +55,23 @@ def complete(completed: effects.Completed) -> None:
         duration = durations[position] if len(durations) else 0
         status = statuses[position] if len(statuses) else m.Status.SUCCESS
         token.on_answer(status, completed.payloads[position], duration)  # type: ignore[attr-defined]
+
+
+def _complete_dependent(future: DependentFuture, completed: effects.Completed, position: int) -> None:
+    reported = completed.reported.cut(position, position + 1)
+    payload = completed.payloads[position]
+    status = reported.statuses[0] if len(reported.statuses) else m.Status.SUCCESS
+    call = future.call
+    if status == m.Status.SKIPPED and call is not None:
+        numbers = bytes(payload)  # type: ignore[arg-type]
+        call.send_values_of([int.from_bytes(numbers[at : at + 8], "little") for at in range(0, len(numbers), 8)])
+        return
+    if status != m.Status.SUCCESS:
+        future.note_failure()
+    figures = reported[FIGURES_START:]
+    profile = reported.profile(0) if any(map(len, figures)) else None
+    answer_futures([future], [payload], reported.statuses, None if profile is None else [profile])
+    future.call = None
 
 
 def abandon(abandoned: effects.Abandoned) -> None:

@@ -390,6 +390,10 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
             facts["duration"] = f"{self._profile['durations'] / 1e6:.6f} s"
         return facts_table(type(self).__name__, facts)
 
+    def answer(self) -> Payload | None:
+        """Return the bytes of its answer, or the buffers of the object that it is; None before it and once it is restored."""
+        return self._payload if self._outcome is None else None
+
     # --- what the owner says
 
     def mark_cancelled(self, error: BaseException | None = None) -> bool:
@@ -552,7 +556,7 @@ def _restore_and_let_go(reference: weakref.ref[ScalerFuture], _objects: Sequence
     """Stands in for `ScalerFuture._restore` of a future that refers to these uses of objects."""
     future = reference()
     assert future is not None
-    outcome = ScalerFuture._restore(future)
+    outcome = type(future)._restore(future)
     future.__dict__.pop("_restore", None)
     return outcome
 

@@ -25,6 +25,7 @@ from scaler.client.connection_engine import ConnectionEngine
 from scaler.client.engine import Engine
 from scaler.client.future import FutureSource, ScalerFuture
 from scaler.client.graph_run import submit_graph
+from scaler.client.linked_calls import require_own, submit_linked
 from scaler.client.map_run import MapRun
 from scaler.client.nested_engine import NestedEngine
 from scaler.client.object_reference import ObjectReference
@@ -155,12 +156,17 @@ class Operations:
             if function.check is not None:
                 function.check(*args, **kwargs)
             packed = function.pack(fn, args, kwargs)
+            if packed.inputs is not None:
+                objects = (*packed.objects, *objects)
+                require_own(client, function, packed.inputs)
         except BaseException:
             engine.objects.release(objects)
             raise
+        if packed.inputs is not None and packed.inputs.futures:
+            return submit_linked(engine, packer, client, group, function, packed, objects, carried)
         future = ScalerFuture(client)
         if packed.objects or objects:
-            objects, inner = take_out_inner((*packed.objects, *objects))
+            objects, inner = take_out_inner(objects if packed.inputs is not None else (*packed.objects, *objects))
             if inner:
                 future.hold_until_restored(inner)
         try:

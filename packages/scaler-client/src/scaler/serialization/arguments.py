@@ -9,13 +9,16 @@ import inspect
 import pickle
 from collections.abc import Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
+from scaler.client.future import ScalerFuture
 from scaler.client.object_reference import InnerReferences, ObjectReference
 from scaler.errors import ScalerError, SerializationError
 from scaler.serialization.faults import explain
 from scaler.serialization.first_values import FirstValues
 from scaler.serialization.functions import FunctionCache
+from scaler.serialization.future_arguments import FutureInputs
 from scaler.serialization.pickled import Packed, Pickled
 from scaler.serialization.pickling import NUMBERS, PROTOCOL, dumps, dumps_apart, is_plain, plain_items, size_hint
 from scaler.serialization.serializer import AnySerializer
@@ -23,6 +26,7 @@ from scaler.serialization.signatures import check_of
 from scaler.serialization.split_functions import CalledFunctions
 from scaler_protocol.ids import NO_ID, content_id
 from scaler_protocol.payloads import by_value
+from scaler_protocol.payloads.expressions import HoldsItselfError
 from scaler_protocol.payloads.framing import (
     CUSTOM,
     FRAMED,
@@ -33,6 +37,7 @@ from scaler_protocol.payloads.framing import (
     RAW_BYTES,
     SHARED_BYTES_MIN,
     Argument,
+    InputReference,
     Source,
     frame_arguments,
     frame_payloads,
@@ -43,6 +48,9 @@ from scaler_protocol.runtime.values import new_tuple
 from scaler_protocol.wire.envelope import OBJECT_BYTES_MAX
 
 _dumps = pickle.dumps
+
+INPUT_INDEX_MAX = 0xFFFF
+"""The largest index that an argument of `Source.INPUT` holds."""
 
 Buffer = bytes | bytearray | memoryview
 
@@ -92,7 +100,7 @@ class Packer:
                 body = PICKLED + dumps(serializer)
             except Exception as error:
                 raise SerializationError(explain("the serializer", serializer, error)) from error
-            self.serializer_function = Pickled(content_id(body), body, (), "serializer", self.call)
+            self.serializer_function = Pickled(content_id(body), body, (), "serializer", self.linked_call)
 
     # --- functions
 
@@ -124,12 +132,12 @@ class Packer:
         except Exception as error:
             raise SerializationError(self._explained(f"function {name_of(function)}", function, error)) from error
         body = tag + body
-        return Pickled(self._id_of(body), body, (), name_of(function), self.call, check_of(function))
+        return Pickled(self._id_of(body), body, (), name_of(function), self.linked_call, check_of(function))
 
     def _stored_function(self, function: Any, tag: bytes, buffers: Sequence[Buffer]) -> Pickled:
         object_id = self._store(buffers, f"function {name_of(function)}")
         body = tag + OBJECT + object_id
-        return Pickled(self._id_of(body), body, (object_id,), name_of(function), self.call, check_of(function))
+        return Pickled(self._id_of(body), body, (object_id,), name_of(function), self.linked_call, check_of(function))
 
     def _id_of(self, body: bytes) -> bytes:
         """Return the content address of a function: what its bytes mean depends on who reads them."""
@@ -138,7 +146,16 @@ class Packer:
 
     # --- calls
 
-    def call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], hidden: int = 0, /) -> Packed:
+    def call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Packed:
+        """Return the argument payload of `function(*args, **kwargs)`, where no argument may be a future."""
+        packed = self.linked_call(function, args, kwargs)
+        if packed.inputs is not None:
+            self._sink.release(packed.objects)
+            future = next(iter(packed.inputs.seen))
+            raise self._explain_call(function, args, kwargs, TypeError(f"{future!r} cannot be sent here"))
+        return packed
+
+    def linked_call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], hidden: int = 0, /) -> Packed:
         """See `Pack`."""
         if self._serializer is None:
             # The way of nearly all small tasks: worth every tenth of a microsecond, and so without a call for the loop.
@@ -151,10 +168,25 @@ class Packer:
             if is_plain_call:
                 pickled = _dumps((args, kwargs), PROTOCOL)
                 if len(pickled) <= SHARED_BYTES_MIN:
-                    return new_tuple(Packed, (PICKLED + pickled, (), 0))
+                    return new_tuple(Packed, (PICKLED + pickled, (), 0, None))
                 return self._call_list(function, args, kwargs, hidden)
+        inputs: FutureInputs | None = None
         with InnerReferences() as references:
-            packed = self._call_by_value(function, args, kwargs, hidden)
+            if any(map(_is_future, args)) or any(map(_is_future, kwargs.values())):
+                inputs = FutureInputs()
+                packed = self._call_list(function, args, kwargs, hidden, inputs)
+            else:
+                try:
+                    packed = self._call_by_value(function, args, kwargs, hidden)
+                except SerializationError:
+                    # Only a call that cannot be sent as it is has futures inside of its arguments.
+                    inputs = FutureInputs()
+                    if not inputs.find((*args, *kwargs.values())):
+                        raise
+                    references.clear()
+                    packed = self._call_list(function, args, kwargs, hidden, inputs)
+        if inputs is not None:
+            packed = packed._replace(inputs=inputs)
         return self._with_inner(packed, references) if references else packed
 
     def _call_by_value(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], hidden: int) -> Packed:
@@ -198,13 +230,19 @@ class Packer:
         except Exception as error:
             raise self._explain_call(function, args, kwargs, error, hidden) from error
 
-    def _call_list(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], hidden: int) -> Packed:
+    def _call_list(
+        self,
+        function: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        hidden: int,
+        inputs: FutureInputs | None = None,
+    ) -> Packed:
         objects: list[bytes] = []
+        make = self.argument if inputs is None else partial(self._argument_or_input, inputs)
         try:
-            positional = [
-                self.argument(function, position, value, objects) for position, value in enumerate(args, -hidden)
-            ]
-            keyword = {name: self.argument(function, name, value, objects) for name, value in kwargs.items()}
+            positional = [make(function, position, value, objects) for position, value in enumerate(args, -hidden)]
+            keyword = {name: make(function, name, value, objects) for name, value in kwargs.items()}
             what = f"the list of the arguments of {name_of(function)}"
             return self.framed(frame_arguments(positional, keyword), objects, what)
         except BaseException:
@@ -236,6 +274,42 @@ class Packer:
             object_id = self._store(buffers, f"{_label(label)} of {name_of(function)}")
         objects.append(object_id)
         return Argument(Source.OBJECT, object_id)
+
+    def _argument_or_input(
+        self, inputs: FutureInputs, function: Any, label: int | str, value: Any, objects: list[bytes]
+    ) -> Argument:
+        """As `argument`, for one that may be a future or have futures inside."""
+        if isinstance(value, ScalerFuture):
+            index = inputs.index_of(value)
+            if index is None:
+                return self.result_of(function, label, value, objects)
+            if index <= INPUT_INDEX_MAX:
+                return Argument(Source.INPUT, index.to_bytes(2, "little"))
+            return Argument(Source.EXPRESSION, dumps(InputReference(index)))
+        what = f"{_label(label)} of {name_of(function)}"
+        try:
+            expression = inputs.expression(value)
+        except HoldsItselfError as error:
+            raise SerializationError(f"{what}: a {shown_type(error.container)} that has futures holds itself") from None
+        if expression is value:
+            return self.argument(function, label, value, objects)
+        try:
+            return Argument(Source.EXPRESSION, by_value.dumps(expression))
+        except Exception as error:
+            raise SerializationError(explain(what, value, error)) from error
+
+    def result_of(self, function: Any, label: int | str, future: ScalerFuture, objects: list[bytes]) -> Argument:
+        """Return the argument that the value of a successful future is, from the bytes of its answer where they are left."""
+        payload = future.answer()
+        if payload is None:
+            return self.argument(function, label, future.result(), objects)
+        if not isinstance(payload, bytes):
+            object_id = self._store(payload, f"{_label(label)} of {name_of(function)}")
+            objects.append(object_id)
+            return Argument(Source.OBJECT, object_id)
+        if payload[:1] != (PICKLED if self._serializer is None else CUSTOM):
+            return self.argument(function, label, future.result(), objects)
+        return Argument(Source.VALUE, payload[1:])
 
     def _value_buffers(self, value: Any) -> bytes | list[Buffer]:
         """Return the bytes of a small value, or the buffers of a large one as it is stored."""
@@ -382,6 +456,10 @@ def _is_small_and_plain(value: Any) -> bool:
 
 def _label(label: int | str) -> str:
     return f"argument {label + 1}" if isinstance(label, int) else f"argument {shown(label)}"
+
+
+def _is_future(value: Any) -> bool:
+    return isinstance(value, ScalerFuture)
 
 
 def _is_large_or_reference(value: Any) -> bool:

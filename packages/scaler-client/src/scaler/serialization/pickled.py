@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol
 
+from scaler.serialization.future_arguments import FutureInputs
 from scaler.serialization.signatures import Check
 
 
@@ -14,6 +15,8 @@ class Packed(NamedTuple):
     objects: tuple[bytes, ...] = ()
     stored_bytes: int = 0
     """Of map chunks: about how many bytes of items are in those objects."""
+    inputs: FutureInputs | None = None
+    """The futures among the arguments of a call; None where there are none."""
 
 
 class Pack(Protocol):

@@ -69,6 +69,8 @@ class _Client:
     execution: Execution
     functions: dict[bytes, bytes] = field(default_factory=dict)
     tasks: dict[int, _Task] = field(default_factory=dict)
+    followers: dict[int, list[tuple[_Graph, int]]] = field(default_factory=dict)
+    """By number: graphs, and rows in them, that end when that task does."""
 
 
 def figures(number: int, duration: int) -> dict[str, int]:
@@ -260,7 +262,17 @@ class InProcessCluster:
 
     def _on_graph(self, client: _Client, submit: m.GraphSubmit) -> None:
         assert set(submit.functions) <= client.functions.keys(), "a function is used before it is defined"
+        unknown = [number for number in submit.earlier if number not in client.tasks]
+        if unknown:
+            text = b"".join(number.to_bytes(8, "little") for number in unknown)
+            for row in submit.wanted:
+                number, flags = submit.first_number + row, submit.flags
+                self._send_result(_Task(client, number, b"", b"", 0, b"", flags), m.Status.SKIPPED, text, 0)
+            return
         graph = _Graph(submit.first_number, set(submit.wanted), {}, {}, {})
+        for position, number in enumerate(submit.earlier):
+            # As a row behind the others, which ends when that task ends.
+            client.followers.setdefault(number, []).append((graph, len(submit.payloads) + position))
         carried = carried_rows(submit, len(submit.payloads))
         start = 0
         for row, payload in enumerate(submit.payloads.split()):
@@ -294,6 +306,7 @@ class InProcessCluster:
             if task is not None:
                 task.canceled = True
                 self._send_result(task, m.Status.CANCELED, b"", 0)
+                self._tell_followers(task, m.Status.CANCELED, b"")
 
     def _answer(self) -> bool:
         """Send what workers have finished."""
@@ -305,20 +318,35 @@ class InProcessCluster:
                 continue
             if task.graph is None:
                 self._send_result(task, status, payload, duration)
+                self._tell_followers(task, status, payload)
             else:
                 self._finish_row(task, task.graph, status, payload, duration)
         return answered
 
     def _finish_row(self, task: _Task, graph: _Graph, status: int, payload: bytes, duration: int) -> None:
         row = task.number - graph.first
-        graph.results[row] = (status, payload)
         if row in graph.wanted:
             self._send_result(task, status, payload, duration)
+        self._row_ended(graph, row, status, payload)
+        self._tell_followers(task, status, payload)
+
+    def _tell_followers(self, task: _Task, status: int, payload: bytes) -> None:
+        """Let rows of other submits have the result. The client deletes a large one, so they have a copy."""
+        for graph, row in task.client.followers.pop(task.number, ()):
+            if payload[:1] == OBJECT and payload[1:] in self.objects:
+                copy = new_id()
+                self.objects[copy] = self.objects[payload[1:]]
+                self._row_ended(graph, row, status, OBJECT + copy)
+            else:
+                self._row_ended(graph, row, status, payload)
+
+    def _row_ended(self, graph: _Graph, row: int, status: int, payload: bytes) -> None:
+        graph.results[row] = (status, payload)
         for dependent in graph.dependents.get(row, ()):
             successor = graph.tasks[dependent]
             if status != m.Status.SUCCESS:
-                if successor.number in task.client.tasks:
-                    del task.client.tasks[successor.number]
+                if successor.number in successor.client.tasks:
+                    del successor.client.tasks[successor.number]
                     self._finish_row(successor, graph, status, payload, 0)
                 continue
             graph.missing[dependent] -= 1

@@ -49,7 +49,7 @@ def message_bytes(message: m.Message) -> int:
     if isinstance(message, m.ResultBatch):
         return MESSAGE_OVERHEAD_BYTES + 20 * len(message.numbers) + len(message.payloads.data)
     if isinstance(message, m.GraphSubmit):
-        columns = 8 * len(message.payloads) + 4 * len(message.dependencies)
+        columns = 8 * len(message.payloads) + 4 * len(message.dependencies) + 8 * len(message.earlier)
         return MESSAGE_OVERHEAD_BYTES + columns + len(message.payloads.data)
     if isinstance(message, m.TaskCancel | m.TaskReturn | m.Inventory | m.Notice):
         return MESSAGE_OVERHEAD_BYTES + 16 * len(message.numbers)

@@ -346,9 +346,9 @@ def _check_graph(message: m.GraphSubmit) -> None:
     _check_rows(message, rows, *_GRAPH_COLUMNS)
     if len(message.dependency_counts) != rows or sum(message.dependency_counts) != len(message.dependencies):
         raise MalformedMessageError("GraphSubmit: dependency counts do not match its rows and dependencies")
-    for name in ("dependencies", "wanted"):
+    for name, limit in (("dependencies", rows + len(message.earlier)), ("wanted", rows)):
         column = getattr(message, name)
-        if len(column) and max(column) >= rows:
+        if len(column) and max(column) >= limit:
             raise MalformedMessageError(f"GraphSubmit.{name} names a row outside its {rows} rows")
 
 
@@ -548,6 +548,7 @@ _LAYOUTS: tuple[_Layout, ...] = (
             *_ids("functions", "objects"),
             *_column("H", "function_indexes"),
             *_column("I", "dependency_counts", "dependencies", "wanted", "object_positions"),
+            *_column("Q", "earlier"),
             *_declared(m.GraphSubmit),
             *_capabilities(),
         ),

@@ -424,7 +424,7 @@ class GraphSubmit:
     dependency_counts: Column
     """One per row: on how many rows it depends."""
     dependencies: Column
-    """The rows that each row depends on, the lists of all rows one after another. The j-th is the row's input j."""
+    """The rows, or `earlier` tasks, that each row depends on, all lists one after another. The j-th is the row's input j."""
     wanted: Column
     """The rows whose results the client wants."""
     function_indexes: Column = EMPTY
@@ -441,6 +441,8 @@ class GraphSubmit:
     """Rows that `objects` belong to."""
     objects: tuple[bytes, ...] = ()
     """Objects that the arguments name."""
+    earlier: Column = EMPTY
+    """Numbers of unanswered tasks of the same client. In `dependencies`, the number of rows + k stands for the k-th."""
 
 
 @record

@@ -92,6 +92,8 @@ class AgentReports:
             self._monitor.record(
                 m.TaskEvent.SUCCESS, tasks, batch.numbers, agent.name, now, batch.durations, batch.slots
             )
+        if client.recent is not None:
+            client.recent.note(batch)
         self._outbox.send(client, batch)
 
     def _on_task_return(self, agent: AgentRecord, message: m.TaskReturn, now: float) -> None:

@@ -97,7 +97,10 @@ class Answers:
         for graph, (options, ready) in released.items():
             self._rows.queue(graph, ready, options, now)
         if passed:
-            self._outbox.send(client, pick_rows(batch, passed))
+            answer = pick_rows(batch, passed)
+            if client.recent is not None:
+                client.recent.note(answer)
+            self._outbox.send(client, answer)
         if early:
             self._recovery.keep_result(agent, pick_rows(batch, early), self.announcement_deadline(client))
         return held

@@ -97,6 +97,9 @@ class ClientRequests:
 
     def _on_graph_submit(self, client: ClientRecord, message: m.GraphSubmit, now: float) -> None:
         options = self._options(client, message, m.TaskKind.CALL, message.flags & ~m.TaskFlag.REANNOUNCED)
+        if len(message.earlier):
+            self._rows.link(message, options, now)
+            return
         graph: Graph[AgentRecord] = Graph(message)
         self._rows.open(graph, options, now)
 
@@ -124,7 +127,7 @@ class ClientRequests:
                     to_agents.setdefault(task.agent, []).append(task)
             else:
                 self._answers.withdraw(task, m.Status.CANCELED, b"", now)
-        if others and client.graphs:
+        if others and (client.graphs or client.links is not None):
             self._rows.cancel(client, others, now)
         for agent, tasks in to_agents.items():
             self._dispatch.cancel(agent, tasks)

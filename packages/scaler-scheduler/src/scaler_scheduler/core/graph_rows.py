@@ -10,6 +10,8 @@ from scaler_protocol.wire.batch_rows import NOTHING_REPORTED, reported_of
 from scaler_protocol.wire.columns import Packed
 from scaler_scheduler.core.graphs import Graph, RowResult, RowState
 from scaler_scheduler.core.lifecycle import TaskLifecycle
+from scaler_scheduler.core.linked_tasks import LinkedTasks
+from scaler_scheduler.core.recent_answers import RecentAnswers
 from scaler_scheduler.core.records import AgentRecord, ClientRecord, Task, TaskOptions
 from scaler_scheduler.core.state import SchedulerState
 
@@ -31,6 +33,67 @@ class GraphRows:
             self._stop_earlier(client, graph)
         self.queue(graph, graph.release_roots(), options, now)
 
+    def link(self, message: m.GraphSubmit, options: TaskOptions, now: float) -> None:
+        """Take in rows of which some need the results of tasks that the client submitted earlier.
+
+        Where one of those is not known any more, its answer is on its way to the client, or an earlier scheduler has given it:
+        then nothing is taken in, and the client is asked for the values.
+        """
+        client = options.client
+        links = client.links
+        if links is None:
+            links = client.links = LinkedTasks()
+        if client.recent is None:
+            client.recent = RecentAnswers()
+        unknown = [number for number in message.earlier if not self._may_need(client, links, number, options)]
+        if unknown:
+            self._ask_for_values(client, message, unknown)
+            self._forget(client, links, message.earlier)
+            return
+        # Its parts, and what an earlier scheduler left of it, are as in any submitted graph.
+        submitted: Graph[AgentRecord] = Graph(message, is_part=True)
+        if submitted.is_reannounced:
+            self._stop_earlier(client, submitted)
+        first, rows = submitted.first_number, submitted.row_count
+        released = []
+        for row in range(rows):
+            needs = tuple(
+                [first + one if one < rows else message.earlier[one - rows] for one in submitted.dependencies_of(row)]
+            )
+            content = submitted.content(row)
+            if links.add(first + row, options, content, needs, wanted=bool(submitted.wanted[row])):
+                released.append(first + row)
+        self.queue(links, released, options, now)
+
+    def _may_need(
+        self,
+        client: ClientRecord,
+        links: LinkedTasks[AgentRecord, TaskOptions],
+        number: int,
+        options: TaskOptions,
+    ) -> bool:
+        """Whether a row may need this task, which becomes one of the linked tasks where it is none yet."""
+        if links.knows(number):
+            return True
+        task = client.tasks.get(number)
+        if task is None:
+            result = None if client.recent is None else client.recent.find(number)
+            if result is not None:
+                links.revive(number, result, options)
+            return result is not None
+        if task.graph is not None:
+            return False
+        self._lifecycle.join(task, links)
+        links.join(number, task.options, task.objects)
+        return True
+
+    def _ask_for_values(self, client: ClientRecord, message: m.GraphSubmit, unknown: Sequence[int]) -> None:
+        count = len(message.wanted)
+        numbers = [message.first_number + row for row in message.wanted]
+        payloads = Packed.of([b"".join(number.to_bytes(8, "little") for number in unknown)] * count)
+        skipped = [m.Status.SKIPPED] * count
+        self._outbox.send(client, m.ResultBatch(client.id, numbers, [0] * count, payloads, skipped))
+
     def _stop_earlier(self, client: ClientRecord, graph: Graph[AgentRecord]) -> None:
         """All rows run anew: stop what agents still hold of them, and never give an attempt's number twice."""
         for number in range(graph.first_number, graph.first_number + graph.row_count):
@@ -41,16 +104,25 @@ class GraphRows:
 
     def queue(self, graph: Graph[AgentRecord], rows: Sequence[int], options: TaskOptions, now: float) -> None:
         """Queue tasks for released rows."""
-        if rows:
+        if isinstance(graph, LinkedTasks):
+            for shared, some in graph.by_shared(rows).items():
+                self._lifecycle.queue(self._lifecycle.enter_rows(graph, some, shared, now))
+        elif rows:
             self._lifecycle.queue(self._lifecycle.enter_rows(graph, rows, options, now))
 
     def close_all(self, client: ClientRecord) -> None:
         """The client is gone."""
         client.graphs.clear()
+        client.links = None
 
     def cancel(self, client: ClientRecord, numbers: Iterable[int], now: float) -> None:
         """Cancel rows that wait for their predecessors; any other number is passed over."""
         ordered = sorted(set(numbers))
+        links = client.links
+        if links is not None:
+            for number in ordered:
+                if links.states[number] == RowState.WAITING:
+                    self.fail(client, links, number, m.Status.CANCELED, b"", 0, now)
         for graph in list(client.graphs):
             first = graph.first_number
             for number in ordered[bisect_left(ordered, first) : bisect_left(ordered, first + graph.row_count)]:
@@ -83,7 +155,7 @@ class GraphRows:
         released, freed = graph.complete(row, result, agent, duration)
         if freed:
             self.free_objects(client, freed)
-        if graph.wanted[row] or graph.holders or not graph.unfinished:
+        if graph.wanted[row] or graph.holders or not graph.unfinished or graph is client.links:
             # Objects its inputs consist of may have waited for this one to read them.
             self._deliver(client, graph, (row, *graph.dependencies_of(row)))
         return released
@@ -131,27 +203,38 @@ class GraphRows:
             self.free_objects(client, objects)
         inputs = {dependency for failed_row in failed.rows for dependency in graph.dependencies_of(failed_row)}
         self._deliver(client, graph, sorted(inputs))
+        self._forget(client, graph, failed.rows)
 
-    def _deliver(self, client: ClientRecord, graph: Graph[AgentRecord], rows: Iterable[int]) -> None:
+    def _deliver(self, client: ClientRecord, graph: Graph[AgentRecord], rows: Sequence[int]) -> None:
         """Send wanted results that may go now, and forget the graph when it is done."""
         for row in rows:
             result = graph.read_by_client(row)
             if result is None:
                 continue
-            self._outbox.send(
-                client,
-                m.ResultBatch(
-                    client.id,
-                    [graph.first_number + row],
-                    [result.attempt],
-                    Packed.of([result.payload]),
-                    object_positions=[0] * len(result.objects),
-                    objects=result.objects,
-                    **result.reported._asdict(),
-                ),
+            answer = m.ResultBatch(
+                client.id,
+                [graph.first_number + row],
+                [result.attempt],
+                Packed.of([result.payload]),
+                object_positions=[0] * len(result.objects),
+                objects=result.objects,
+                **result.reported._asdict(),
             )
+            if client.recent is not None:
+                client.recent.note(answer)
+            self._outbox.send(client, answer)
+        self._forget(client, graph, rows)
         if graph.finished and graph in client.graphs:
             client.graphs.remove(graph)
+
+    def _forget(self, client: ClientRecord, graph: Graph[AgentRecord], rows: Sequence[int]) -> None:
+        if graph is client.links:
+            graph.forget(rows)
+            self._drop_if_empty(client)
+
+    def _drop_if_empty(self, client: ClientRecord) -> None:
+        if client.links is not None and not client.links.states:
+            client.links = None
 
     def free_objects(self, client: ClientRecord, objects: Sequence[bytes]) -> None:
         """Have objects of a client deleted that nobody reads any more."""

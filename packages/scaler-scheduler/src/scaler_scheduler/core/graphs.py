@@ -98,7 +98,8 @@ class ReleasedRow(NamedTuple):
 class Graph(Generic[Holder]):
     """One submitted graph."""
 
-    def __init__(self, message: GraphSubmit) -> None:
+    def __init__(self, message: GraphSubmit, *, is_part: bool = False) -> None:
+        """`is_part`: only the columns are asked for; the rows belong to a larger graph."""
         rows = len(message.payloads)
         self.first_number = message.first_number
         self.row_count = rows
@@ -134,6 +135,8 @@ class Graph(Generic[Holder]):
         for row in message.wanted:
             self.wanted[row] = 1
         self.states = bytearray(rows)
+        if is_part:
+            return
         self._missing = array("I", message.dependency_counts)
         self._dependent_starts, self._dependents = self._index_dependents()
         self._readers = array(
@@ -301,6 +304,9 @@ class Graph(Generic[Holder]):
             holders = self.holders.get(dependency)
             if holders is not None and holder not in holders:
                 holders.append(holder)
+
+    def forget(self, rows: Iterable[int]) -> None:
+        """These rows may be over and read. A graph keeps what it has of them until all are: see `LinkedTasks`."""
 
     def note_attempt(self, attempt: int) -> None:
         """An earlier scheduler gave this attempt to a row: the tasks made from now on are numbered after it."""

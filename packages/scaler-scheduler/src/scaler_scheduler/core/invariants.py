@@ -77,7 +77,7 @@ def _check_agents(state: SchedulerState) -> None:
 
 def _check_graphs(state: SchedulerState) -> None:
     for client in state.clients.values():
-        for graph in client.graphs:
+        for graph in client.all_graphs():
             name = f"graph {graph.first_number} of {client.name}"
             waiting = sum(1 for _ in graph.rows_in(RowState.WAITING))
             released = set(graph.rows_in(RowState.RELEASED))

@@ -63,6 +63,10 @@ class TaskLifecycle:
             self._monitor.record(m.TaskEvent.SUBMITTED, new, [task.number for task in new], "", now)
         return tasks
 
+    def join(self, task: Task, graph: Graph[AgentRecord]) -> None:
+        """A task that was none is a row of a graph from now on, wherever it is."""
+        task.graph = graph
+
     def queue(self, tasks: list[Task]) -> None:
         """Queue new tasks that share their options, in order."""
         if tasks:

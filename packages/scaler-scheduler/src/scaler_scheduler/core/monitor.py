@@ -351,7 +351,7 @@ class Monitor:
         )
 
     def _client_status(self, client: ClientRecord, now: float) -> m.ClientStatus:
-        waiting_rows = sum(graph.waiting for graph in client.graphs)
+        waiting_rows = sum(graph.waiting for graph in client.all_graphs())
         object_count, object_bytes = self.store.owners.get(client.id, (0, 0))
         return m.ClientStatus(
             name=client.name,

@@ -49,6 +49,6 @@ def _named_by(client: ClientRecord) -> Counter[bytes]:
     for task in client.tasks.values():
         if task.graph is None:
             named.update(set(task.objects))
-    for graph in client.graphs:
+    for graph in client.all_graphs():
         named.update(graph.objects_needed())
     return named

@@ -30,6 +30,8 @@ from scaler_scheduler.core.limits import (
     OPTIONS_MAX,
     excess_of_capabilities,
 )
+from scaler_scheduler.core.linked_tasks import LinkedTasks
+from scaler_scheduler.core.recent_answers import RecentAnswers
 
 Names = frozenset[str]
 """Capability names."""
@@ -269,6 +271,8 @@ class ClientRecord(_SessionRecord):
         "finished_count",
         "graphs",
         "ignored_capabilities_reported",
+        "links",
+        "recent",
         "tasks",
         "unservable_reported",
     )
@@ -278,6 +282,10 @@ class ClientRecord(_SessionRecord):
         self.connected_at = now
         self.tasks: dict[int, Task] = {}
         self.graphs: list[Graph[AgentRecord]] = []
+        self.links: LinkedTasks[AgentRecord, TaskOptions] | None = None
+        """Tasks that have each other's results as arguments, once there are any."""
+        self.recent: RecentAnswers | None = None
+        """What it was sent last, from its first task with such arguments on."""
         self.credit_granted = 0
         """Tasks it may still submit where the number of waiting tasks is limited."""
         self.credit_moved_at = now
@@ -327,13 +335,18 @@ class ClientRecord(_SessionRecord):
                 return graph
         return None
 
+    def all_graphs(self) -> list[Graph[AgentRecord]]:
+        """Return its submitted graphs, and the one of its linked tasks where there is one."""
+        return self.graphs if self.links is None else [*self.graphs, self.links]
+
     def excess(self) -> str | None:
         """Return what of this client's is too much to keep; None if nothing."""
-        if len(self.tasks) > CLIENT_TASKS_MAX:
-            return f"it has {len(self.tasks)} unfinished tasks, at most {CLIENT_TASKS_MAX} are accepted"
+        unfinished = len(self.tasks) + (0 if self.links is None else self.links.waiting)
+        if unfinished > CLIENT_TASKS_MAX:
+            return f"it has {unfinished} unfinished tasks, at most {CLIENT_TASKS_MAX} are accepted"
         if len(self.graphs) > CLIENT_GRAPHS_MAX:
             return f"it has {len(self.graphs)} unfinished graphs, at most {CLIENT_GRAPHS_MAX} are accepted"
-        size = sum(graph.size_bytes for graph in self.graphs)
+        size = sum(graph.size_bytes for graph in self.all_graphs())
         if size > CLIENT_GRAPH_BYTES_MAX:
             return f"its unfinished graphs take {size} bytes, at most {CLIENT_GRAPH_BYTES_MAX} are accepted"
         return None

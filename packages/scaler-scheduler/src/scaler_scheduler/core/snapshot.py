@@ -101,7 +101,7 @@ def _client(state: SchedulerState, client: ClientRecord, tasks_max: int, now: fl
                 "waiting_again": len(graph.returned),
                 "results_held_by": dict(Counter(agent.name for agents in graph.holders.values() for agent in agents)),
             }
-            for graph in client.graphs
+            for graph in client.all_graphs()
         ],
         "tasks": [_task(state, task) for task in islice(client.tasks.values(), tasks_max)],
     }

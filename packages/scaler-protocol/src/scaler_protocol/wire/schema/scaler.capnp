@@ -232,6 +232,8 @@ struct GraphSubmit {
   depth @11 :UInt16;
   objectPositions @12 :Data;
   objects @13 :Data;
+  earlier @14 :Data;                     # U64: unanswered tasks of the same client. In `dependencies`, the number of rows + k stands for the k-th. What the scheduler
+                                         # does not know any more it answers with SKIPPED: the client then sends the values.
 }
 
 struct Notice {

@@ -1,0 +1,188 @@
+"""Calls that have futures among their arguments: rows that the scheduler holds back until what they need is done.
+
+The results go from worker to worker by way of the scheduler or object storage, never through this client. Only where the
+scheduler does not know a task any more, because its answer is on its way here, the client sends its value.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from functools import partial
+
+from scaler.client.completion import fail
+from scaler.client.dependent_future import DependentFuture
+from scaler.client.engine import Engine
+from scaler.client.future import FutureSource, ScalerFuture
+from scaler.client.object_uses import take_out_inner
+from scaler.core.tasks import TaskGroup
+from scaler.errors import ClientCancelledException, ScalerError, SerializationError
+from scaler.serialization.arguments import Packer
+from scaler.serialization.future_arguments import FutureInputs
+from scaler.serialization.pickled import Packed, Pickled
+from scaler_protocol.payloads.framing import frame_arguments, identity
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.batch_rows import Carried, carried_columns
+from scaler_protocol.wire.columns import EMPTY
+from scaler_protocol.wire.columns import Packed as PackedColumn
+
+
+def submit_linked(
+    engine: Engine,
+    packer: Packer,
+    client: FutureSource,
+    group: TaskGroup,
+    function: Pickled,
+    packed: Packed,
+    objects: Sequence[bytes],
+    carried: Carried,
+) -> ScalerFuture:
+    """Submit a call with futures among its arguments; `objects` are all those that it names, each with one use counted."""
+    inputs = packed.inputs
+    assert inputs is not None
+    named, inner = take_out_inner(objects)
+    future = DependentFuture(client)
+    try:
+        if inner:
+            future.hold_until_restored(inner)
+        call = _Call(engine, packer, group, function, packed.payload, named, inputs.futures, carried, future)
+        future.call = call
+        call.submit()
+    except BaseException:
+        engine.objects.release((*named, *inner))
+        raise
+    return future
+
+
+def require_own(client: FutureSource, function: Pickled, inputs: FutureInputs) -> None:
+    """Raise SerializationError where another client's futures are among these."""
+    for future in inputs.seen:
+        if future.client is not client:
+            raise SerializationError(
+                f"among the arguments of {function.name} is {future!r} of another client: the tasks of a client know its own "
+                "futures only: call .result() first"
+            )
+
+
+class _Call:
+    """See `dependent_future.LinkedCall`."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        packer: Packer,
+        group: TaskGroup,
+        function: Pickled,
+        payload: bytes,
+        objects: Sequence[bytes],
+        inputs: Sequence[ScalerFuture],
+        carried: Carried,
+        future: DependentFuture,
+    ) -> None:
+        self.inputs = inputs
+        self._engine = engine
+        self._packer = packer
+        self._group = group
+        self._function = function
+        self._payload = payload
+        self._objects = objects
+        """Each with one use, which ends with this."""
+        self._carried = carried
+        self._future = future
+
+    # --- asked for by the scheduler
+
+    def send_values_of(self, numbers: Sequence[int]) -> None:
+        """See `LinkedCall`."""
+        unknown = set(numbers)
+        waiting = [future for future in self.inputs if future.number in unknown and not future.done()]
+        once = deque([self])
+        if not waiting:
+            _submit_once(once)
+            return
+        left = set(waiting)
+        for future in waiting:
+            future.add_done_callback(partial(_one_less, left, once))
+
+    # --- submitting
+
+    def submit(self) -> None:
+        """Submit it, or end its future where that will never have a value. Raises what `TaskIntake.submit_graph` raises."""
+        future = self._future
+        if future.done():
+            return
+        for one in self.inputs:
+            if one.cancelled():
+                future.end_cancelled(ClientCancelledException(f"task {one.number}, which it needs, was cancelled"))
+                return
+            if one.done() and one.failed:
+                error = one.exception()
+                assert error is not None
+                future.end_failed(error)
+                return
+        self._engine.tasks.submit_graph(self._message(), [future])
+
+    def _message(self) -> m.GraphSubmit:
+        """Return the call as a row that needs earlier tasks. What is done by now, or became so meanwhile, goes with it."""
+        engine, packer, inputs = self._engine, self._packer, self.inputs
+        done = [index for index, future in enumerate(inputs) if future.done()]
+        objects: list[bytes] = []
+        rows: list[bytes] = []
+        positions: list[int] = []
+        sources: dict[int, int] = {}
+        earlier: list[int] = []
+        for index in done:
+            # A row of its own that passes the value on: the payload names inputs by number.
+            argument = packer.result_of(identity, 0, inputs[index], objects)
+            positions.extend([len(rows)] * (len(objects) - len(positions)))
+            sources[index] = len(rows)
+            rows.append(frame_arguments([argument], {}))
+        count = len(rows) + 1
+        for index, future in enumerate(inputs):
+            if index not in sources:
+                sources[index] = count + len(earlier)
+                earlier.append(future.number)
+        objects.extend(engine.objects.hold(one) for one in self._objects)
+        positions.extend([len(rows)] * (len(objects) - len(positions)))
+        functions = [self._function.function_id]
+        engine.tasks.define(self._function)
+        if rows:
+            passed_on = packer.function(identity)
+            engine.tasks.define(passed_on)
+            functions.append(passed_on.function_id)
+        return m.GraphSubmit(
+            client=engine.client_id,
+            first_number=0,
+            functions=tuple(functions),
+            payloads=PackedColumn.of([*rows, self._payload]),
+            dependency_counts=[*[0] * len(rows), len(inputs)],
+            dependencies=[sources[index] for index in range(len(inputs))],
+            wanted=[len(rows)],
+            function_indexes=[*[1] * len(rows), 0] if rows else EMPTY,
+            capabilities=self._group.capabilities,
+            serializer=self._group.serializer,
+            flags=self._group.flags,
+            depth=self._group.depth,
+            object_positions=positions,
+            objects=tuple(objects),
+            earlier=earlier,
+            **carried_columns([self._carried] * count),
+        )
+
+
+def _one_less(left: set[ScalerFuture], once: deque[_Call], future: ScalerFuture) -> None:
+    left.discard(future)
+    if not left:
+        _submit_once(once)
+
+
+def _submit_once(once: deque[_Call]) -> None:
+    """Submit a call anew, whoever comes first."""
+    try:
+        call = once.popleft()
+    except IndexError:
+        return
+    try:
+        call.submit()
+    except ScalerError as error:
+        fail(call._future, error)

@@ -1,0 +1,212 @@
+"""Futures as arguments: the scheduler holds a task back until the results it needs are there."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
+from typing import Any
+
+import pytest
+
+from scaler import Client, errors
+from scaler.testing import InProcessCluster
+from scaler_protocol.wire import messages as m
+
+GATES: dict[str, threading.Event] = {}
+"""Open for tasks of `InProcessCluster`, which runs them in this process."""
+
+
+@pytest.fixture
+def cluster() -> Iterator[InProcessCluster]:
+    with InProcessCluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def client(cluster: InProcessCluster) -> Iterator[Client]:
+    with Client(cluster.address, timeout_seconds=10) as client:
+        yield client
+
+
+@pytest.fixture
+def gate() -> Iterator[threading.Event]:
+    gate = GATES["gate"] = threading.Event()
+    yield gate
+    gate.set()
+
+
+def after_gate(value: Any) -> Any:
+    assert GATES["gate"].wait(20)
+    if isinstance(value, Exception):
+        raise value
+    return value
+
+
+def add(*values: Any, **named: Any) -> Any:
+    return sum(values) + sum(named.values())
+
+
+def shape(value: Any) -> str:
+    return repr(value)
+
+
+def grown(value: bytes, size: int) -> bytes:
+    return value[:1] + b"y" * (size - len(value[:1]))
+
+
+class Holder:
+    def __init__(self, held: Any) -> None:
+        self.held = held
+
+
+@pytest.mark.parametrize("is_done", [False, True])
+def test_in_every_container(is_done: bool, client: Client, gate: threading.Event) -> None:
+    future = client.submit(after_gate, 7)
+    if is_done:
+        gate.set()
+        future.result(10)
+    arguments: list[Any] = [
+        [1, future],
+        (future,),
+        {future},
+        frozenset([future]),
+        {"k": [future, {"d": (future, 2)}]},
+        [[[[[future]]]]],
+    ]
+    futures = [client.submit(shape, argument) for argument in arguments]
+    both = client.submit(add, 1, future, future, k=future)
+    gate.set()
+    assert [future.result(10) for future in futures] == [
+        "[1, 7]",
+        "(7,)",
+        "{7}",
+        "frozenset({7})",
+        "{'k': [7, {'d': (7, 2)}]}",
+        "[[[[[7]]]]]",
+    ]
+    assert both.result(10) == 22
+
+
+def test_a_chain_and_a_tree(client: Client) -> None:
+    future = client.submit(add, 0)
+    for _ in range(300):
+        future = client.submit(add, future, 1)
+    assert future.result(30) == 300
+    level = [client.submit(add, number) for number in range(64)]
+    while len(level) > 1:
+        level = [client.submit(add, *level[at : at + 2]) for at in range(0, len(level), 2)]
+    assert level[0].result(30) == sum(range(64))
+
+
+def test_large_results_and_options(client: Client, gate: threading.Event) -> None:
+    large = client.submit(after_gate, b"x" * 1_000_000)
+    futures = [client.submit(len, large), client.submit_verbose(len, (large,), {}, {})]
+    gate.set()
+    assert [future.result(10) for future in futures] == [1_000_000] * 2
+    assert len(large.result(10)) == 1_000_000
+    assert client.submit(len, large).result(10) == 1_000_000
+    assert client.submit(shape, [client.submit(len, large), 1]).result(10) == "[1000000, 1]"
+
+
+def test_a_failure_reaches_all_that_need_it(client: Client, gate: threading.Event) -> None:
+    failing = client.submit(after_gate, KeyError("no"))
+    first = client.submit(add, failing, 1)
+    second = client.submit(add, 1, [first])
+    other = client.submit(add, 1)
+    gate.set()
+    for future in (failing, first, second):
+        with pytest.raises(KeyError, match="no"):
+            future.result(10)
+    error = second.exception(1)
+    assert error is not None
+    way = f"task {second.task_id}, which needs task {first.task_id}, which needs task {failing.task_id}"
+    assert error.__notes__ == [f"{way}: that one failed, so the others did not run"]
+    assert other.result(10) == 1
+    with pytest.raises(KeyError, match="no"):
+        client.submit(add, failing).result(10)
+
+
+def test_what_needs_a_cancelled_task_is_cancelled(client: Client, gate: threading.Event) -> None:
+    needed = client.submit(after_gate, 1)
+    first = client.submit(add, needed, 1)
+    second = client.submit(add, first, 1)
+    assert first.cancel()
+    with pytest.raises(CancelledError):
+        second.result(10)
+    gate.set()
+    assert needed.result(10) == 1
+    with pytest.raises(CancelledError, match=f"task {second.task_id}, which it needs, was cancelled"):
+        client.submit(add, second, first).result(10)
+
+
+def test_a_freed_future_is_kept_for_those_that_need_it(client: Client, gate: threading.Event) -> None:
+    future = client.submit(add, client.submit(after_gate, 1), 2)
+    gc.collect()
+    gate.set()
+    assert future.result(10) == 3
+
+
+def test_futures_of_others_are_refused_by_name(cluster: InProcessCluster, client: Client) -> None:
+    with Client(cluster.address, timeout_seconds=10) as other:
+        foreign = other.submit(abs, -1)
+        with pytest.raises(errors.SerializationError, match=r"<ScalerFuture of task 1: \w+> of another client"):
+            client.submit(add, foreign)
+    with pytest.raises(errors.SerializationError, match="of another client"):
+        client.submit(add, [foreign])
+    assert client.submit(add, 1).result(10) == 1
+
+
+def test_inside_an_object_it_is_refused(client: Client, gate: threading.Event) -> None:
+    future = client.submit(after_gate, 1)
+    for argument in (Holder(future), [future, Holder(future)], {future: 1}):
+        with pytest.raises(errors.SerializationError, match=r"a future, .*call \.result\(\) first"):
+            client.submit(add, argument)
+    looping: list[Any] = [future]
+    looping.append(looping)
+    with pytest.raises(errors.SerializationError, match="a list that has futures holds itself"):
+        client.submit(add, looping)
+
+
+def test_closing_the_client_ends_what_waits(cluster: InProcessCluster, gate: threading.Event) -> None:
+    with Client(cluster.address, timeout_seconds=10) as client:
+        futures = [client.submit(after_gate, 1)]
+        futures.append(client.submit(add, futures[0]))
+        futures.append(client.submit(add, futures[1]))
+        client.clear()
+        assert all(future.cancelled() for future in futures)
+        needed = client.submit(after_gate, 1)
+        waiting = client.submit(add, needed)
+    assert waiting.cancelled()
+
+
+def test_many_at_once(client: Client) -> None:
+    futures = [client.submit(add, number) for number in range(3000)]
+    assert client.submit(sum, futures).result(60) == sum(range(3000))
+
+
+@pytest.mark.parametrize("size", [200_000, 1_000_000])
+def test_nothing_comes_through_the_client(
+    size: int, cluster: InProcessCluster, client: Client, gate: threading.Event
+) -> None:
+    large = client.submit(after_gate, b"x" * 10)
+    for _ in range(3):
+        large = client.submit(grown, large, size)
+    length = client.submit(len, [large])
+    gate.set()
+    assert length.result(10) == 1
+    sent = [message.payloads for message in cluster.received if isinstance(message, m.GraphSubmit)]
+    assert len(sent) == 4
+    assert sum(len(payloads.data) for payloads in sent) < 1000
+
+
+def test_a_restart_in_the_middle(cluster: InProcessCluster, client: Client, gate: threading.Event) -> None:
+    done = client.submit(add, 5)
+    waiting = client.submit(after_gate, 1)
+    futures = [client.submit(add, done, waiting)]
+    done.result(10)
+    futures.append(client.submit(add, futures[0], waiting))
+    cluster.restart()
+    gate.set()
+    assert [future.result(20) for future in futures] == [6, 7]

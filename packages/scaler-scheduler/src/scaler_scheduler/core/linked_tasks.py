@@ -1,0 +1,201 @@
+"""Tasks of one client that have each other's results as arguments: a graph that grows and shrinks.
+
+A row is a task's number. Where a submitted graph knows all its rows from the start and keeps them in arrays, here rows come
+when they are submitted, or when another row needs them, and are forgotten when they are over and nobody reads them any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Any, Generic, TypeVar
+
+from scaler_scheduler.core.graphs import Graph, Holder, ReleasedRow, RowResult, RowState
+
+LINK_BYTES = 24
+"""Memory of a dependency, about."""
+LINKED_BYTES = 800
+"""Memory of a row, about, its payload apart."""
+
+Shared = TypeVar("Shared", bound=Hashable)
+"""What tasks share. Rows are only sorted by it."""
+
+_WAITING, _RELEASED, _DONE, _FAILED = map(int, (RowState.WAITING, RowState.RELEASED, RowState.DONE, RowState.FAILED))
+
+
+class _Table(dict[int, int]):
+    """Numbers by row; rows that are not in it have the same one."""
+
+    __slots__ = ("_other",)
+
+    def __init__(self, other: int) -> None:
+        self._other = other
+
+    def __missing__(self, row: int) -> int:
+        return self._other
+
+
+class LinkedTasks(Graph[Holder], Generic[Holder, Shared]):
+    """See the module. `join` takes in a task that others need, `add` one that needs others."""
+
+    states: Any
+    wanted: Any
+    _missing: Any
+    _readers: Any
+
+    def __init__(self) -> None:
+        # Not as a submitted graph: its columns are of fixed length.
+        self.first_number = 0
+        self.row_count = 0
+        self.size_bytes = 0
+        self.is_reannounced = False
+        self.attempts_before = 0
+        self.unfinished = 0
+        self.waiting = 0
+        self.results = {}
+        self.holders = {}
+        self.returned = {}
+        self.states = _Table(_FAILED)
+        self.wanted = _Table(0)
+        self._mean_microseconds = None
+        self._missing = _Table(0)
+        self._readers = _Table(0)
+        self._needs: dict[int, tuple[int, ...]] = {}
+        self._needed_by: dict[int, list[int]] = {}
+        self._contents: dict[int, ReleasedRow] = {}
+        self._shared: dict[int, Shared] = {}
+
+    # --- growing
+
+    def knows(self, number: int) -> bool:
+        """Whether a row may name this one: it is not over, or its result is still here."""
+        state = self.states[number]
+        return state in (_WAITING, _RELEASED) or (state == _DONE and number in self.results)
+
+    def join(self, number: int, shared: Shared, objects: tuple[bytes, ...]) -> None:
+        """A task of the client, which exists, is a row from now on. The client wants its result."""
+        self._take_in(number, shared, ReleasedRow(b"", b"", objects, (), 0, 0), ())
+        self.states[number] = _RELEASED
+        self.wanted[number] = self._readers[number] = 1
+
+    def revive(self, number: int, result: RowResult, shared: Shared) -> None:
+        """A task that is over is a row again, until those that need it are done. The caller adds one, or forgets it."""
+        self._take_in(number, shared, ReleasedRow(b"", b"", (), (), 0, 0), ())
+        self.states[number] = _DONE
+        self.unfinished -= 1
+        self.results[number] = result
+
+    def add(self, number: int, shared: Shared, content: ReleasedRow, needs: tuple[int, ...], *, wanted: bool) -> bool:
+        """A row that needs others, each of which is known. Return whether they are done, so that it is released at once."""
+        self._take_in(number, shared, content, needs)
+        if wanted:
+            self.wanted[number] = self._readers[number] = 1
+        if content.attempt or content.failures:
+            self.returned[number] = (content.attempt, content.failures)
+        missing = 0
+        for needed in needs:
+            self._readers[needed] += 1
+            if self.states[needed] != _DONE:
+                missing += 1
+                self._needed_by.setdefault(needed, []).append(number)
+        self._missing[number] = missing
+        if missing:
+            self.states[number] = _WAITING
+            self.waiting += 1
+            return False
+        self.states[number] = _RELEASED
+        return True
+
+    def _take_in(self, number: int, shared: Shared, content: ReleasedRow, needs: tuple[int, ...]) -> None:
+        self.unfinished += 1
+        self._needs[number] = needs
+        self._contents[number] = content
+        self._shared[number] = shared
+        self.size_bytes += self._size_of(number)
+
+    def forget(self, rows: Iterable[int]) -> None:
+        """Forget those of these rows that are over and that nobody reads any more."""
+        for row in rows:
+            if self.states[row] in (_WAITING, _RELEASED) or row not in self.states:
+                continue
+            if self._readers[row]:
+                continue
+            self.results.pop(row, None)
+            self.size_bytes -= self._size_of(row)
+            for table in (
+                self.states,
+                self.wanted,
+                self.returned,
+                self._missing,
+                self._readers,
+                self._needs,
+                self._needed_by,
+                self._contents,
+                self._shared,
+            ):
+                table.pop(row, None)
+
+    def _size_of(self, row: int) -> int:
+        return LINKED_BYTES + LINK_BYTES * len(self._needs[row]) + len(self._contents[row].payload)
+
+    # --- looking
+
+    def dependencies_of(self, row: int) -> Any:
+        """Return the rows whose results this row needs."""
+        return self._needs.get(row, ())
+
+    def dependents_of(self, row: int) -> Any:
+        """Return the rows that have waited for this row's result, or wait for it."""
+        return self._needed_by.get(row, ())
+
+    def rows_in(self, state: RowState) -> Iterable[int]:
+        """Iterate over the rows in a state."""
+        return (row for row, value in self.states.items() if value == state)
+
+    def objects_needed(self) -> Iterable[bytes]:
+        """Iterate over the objects that unfinished rows name, or will read, once for each of these rows."""
+        for row, content in self._contents.items():
+            if self.states[row] < _DONE:
+                yield from set(content.objects)
+        for row, result in self.results.items():
+            for object_id in result.objects:
+                yield from [object_id] * self._readers[row]
+
+    def by_shared(self, rows: Sequence[int]) -> dict[Shared, list[int]]:
+        """Sort rows by what their tasks share."""
+        sorted_rows: dict[Shared, list[int]] = {}
+        for row in rows:
+            sorted_rows.setdefault(self._shared[row], []).append(row)
+        return sorted_rows
+
+    # --- moving
+
+    def content(self, row: int) -> ReleasedRow:
+        """Return what a task for the released row consists of."""
+        content = self._contents[row]
+        attempt, failures = self.returned.pop(row, (0, 0))
+        return content._replace(attempt=attempt, failures=failures)
+
+    def complete(
+        self, row: int, result: RowResult, holder: Holder, duration_microseconds: int
+    ) -> tuple[list[int], list[bytes]]:
+        """See `Graph.complete`."""
+        needed_by = self._needed_by.get(row)
+        if needed_by is not None:
+            # Those that have failed meanwhile may be forgotten.
+            self._needed_by[row] = [dependent for dependent in needed_by if dependent in self.states]
+        return super().complete(row, result, holder, duration_microseconds)
+
+    def release_behind(self, row: int) -> list[int]:
+        """Release the rows that may go to an agent together with the released `row`: those that share all with it."""
+        chain = super().release_behind(row)
+        shared = self._shared[row]
+        for position, following in enumerate(chain):
+            if self._shared[following] != shared:
+                for back in chain[position:]:
+                    self.states[back] = _WAITING
+                    self.waiting += 1
+                return chain[:position]
+        return chain
+
+    def _payload_bytes(self, row: int) -> int:
+        return len(self._contents[row].payload)
