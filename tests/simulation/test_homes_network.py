@@ -1,0 +1,104 @@
+"""Stores on several hosts under cuts, crashes and a killed centre: right bytes or an error, never silence, nothing left."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+
+import pytest
+
+from scaler_protocol.objects.storage import Completion, Done, StoreRequests
+from scaler_protocol.wire import messages as m
+from tests.simulation.homes_network import CENTRE, Host, Network
+
+SEEDS = int(os.environ.get("SCALER_HOMES_SEEDS", "30"))
+PATIENCE_SECONDS = 400.0
+"""Longer than all requests of one read after one another may take."""
+
+
+def content_of(object_id: bytes) -> bytes:
+    return object_id * 3
+
+
+def delete(ids: list[bytes], owner: bytes, requests: StoreRequests, now: float) -> int:
+    return requests.delete(ids, owner, now)
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_reads_get_the_right_bytes_or_an_error_and_deletes_reach_every_store(seed: int) -> None:
+    network = Network(seed)
+    draw = network.random
+    network.start_store(CENTRE)
+    hosts = [Host(network, f"host-{number}") for number in range(4)]
+    owner = network.new_id()
+    client = network.connect(CENTRE, m.Role.CLIENT, owner, "client")
+    network.run(1.0)
+    objects: list[bytes] = []
+    makers: dict[bytes, tuple[Host, int]] = {}
+    deleted: list[Completion] = []
+    reads: list[tuple[Host, int, bytes]] = []
+    gets: dict[int, Completion | None] = {}
+
+    def get(object_id: bytes) -> None:
+        number = len(gets)
+        gets[number] = None
+        network.ask(
+            client, lambda requests, now: requests.get(object_id, now), lambda done: gets.__setitem__(number, done)
+        )
+
+    was_killed = False
+    may_kill_centre = draw.random() < 0.3
+    for _ in range(40):
+        living = [host for host in hosts if host.is_alive]
+        host, what = draw.choice(living), draw.random()
+        if what < 0.35 or not objects:
+            objects.append(network.new_id())
+            makers[objects[-1]] = host, host.make(objects[-1], owner, content_of(objects[-1]))
+        elif what < 0.65:
+            object_id = draw.choice(objects)
+            reads.append((host, host.read(object_id), object_id))
+        elif what < 0.75:
+            get(draw.choice(objects))
+        elif what < 0.85:
+            host.cut(is_cut=not host.centre.is_cut)
+        elif what < 0.92:
+            # Like a client: it deletes only what was reported.
+            known = [one for one in objects if makers[one][1] in makers[one][0].reported]
+            if known:
+                objects.remove(known[0])
+                network.ask(client, partial(delete, known[:1], owner), deleted.append)
+        elif what < 0.95 and len(living) > 1:
+            host.die()
+        elif what < 0.98 and may_kill_centre:
+            network.start_store(CENTRE)
+            was_killed = True
+        network.run(draw.choice((0.0, 0.1, 2.0)))
+    living = [host for host in hosts if host.is_alive]
+    for host in living:
+        host.cut(is_cut=False)
+    network.run(PATIENCE_SECONDS)
+
+    for host, request, object_id in reads:
+        if not host.is_alive:
+            continue
+        event = host.reported.get(request)
+        assert event is not None, f"seed {seed}: a read was never answered"
+        if not getattr(event, "missing", False) and not event.error:
+            assert host.cache[object_id] == content_of(object_id)
+    assert all(done is not None for done in gets.values()), f"seed {seed}: a get was never answered"
+    right = {content_of(object_id) for object_id in makers}
+    assert all(bytes(done.buffers[0]) in right for done in gets.values() if isinstance(done, Done))
+
+    if objects:
+        network.ask(client, partial(delete, objects, owner), deleted.append)
+    network.run(30.0)
+    assert all(isinstance(done, Done) for done in deleted)
+    if was_killed:
+        # What it had to tell homes died with it: such objects end with their client, as those do that it kept on disk.
+        scheduler = network.connect(CENTRE, m.Role.SCHEDULER, network.new_id(), "scheduler")
+        network.ask(scheduler, lambda requests, now: requests.end_owner(owner, now), deleted.append)
+        network.run(30.0)
+    assert [network.stores[name].core.snapshot().object_count for name in (CENTRE, *(one.name for one in living))] == [
+        0
+    ] * (1 + len(living)), f"seed {seed}: objects are left"
+    assert all(not host.homes.held for host in living)
