@@ -413,6 +413,34 @@ def test_a_wait_ends_with_missing_at_its_deadline() -> None:
     assert store.effects() == [effects.Send(BOB, m.ObjectData(7, X, missing=True))]
 
 
+def wait_for_x(store: Store) -> m.ObjectData:
+    """What is answered to a get of X at the end of its wait."""
+    store.say(AGENT, m.ObjectGet(7, X, wait_seconds=1.0))
+    store.now = store.core.next_deadline()
+    store.core.handle(events.Tick(), store.now)
+    (effect,) = store.effects()
+    assert isinstance(effect, effects.Send)
+    assert isinstance(effect.message, m.ObjectData)
+    return effect.message
+
+
+def test_a_missing_object_may_come_while_bytes_of_clients_do() -> None:
+    store = Store()
+    store.core.handle(events.Arriving([BOB]), store.now)
+    assert wait_for_x(store) == m.ObjectData(7, X, missing=True, may_come=True)
+    store.now = Limits().arriving_pause_seconds - 1.5
+    assert wait_for_x(store).may_come
+    assert not wait_for_x(store).may_come
+    store.core.handle(events.Arriving([ALICE]), store.now)
+    assert wait_for_x(store).may_come
+
+
+def test_bytes_of_others_announce_no_object() -> None:
+    store = Store()
+    store.core.handle(events.Arriving([AGENT, SCHEDULER, b"unknown"]), store.now)
+    assert wait_for_x(store) == m.ObjectData(7, X, missing=True)
+
+
 def test_a_repeated_get_waits_in_place_of_the_first() -> None:
     store = Store()
     store.say(BOB, m.ObjectGet(7, X, wait_seconds=5.0))

@@ -9,11 +9,13 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 
+from scaler_protocol.address import Address
 from scaler_protocol.objects.segments import (
     Lease,
     Place,
@@ -26,6 +28,7 @@ from scaler_protocol.objects.segments import (
 from scaler_protocol.objects.storage import Completion, Done, Refused, StoreRequests
 from scaler_protocol.service.child import ChildService
 from scaler_protocol.service.errors import ServiceError
+from scaler_protocol.testing.real_stores import SlowProxy
 from scaler_protocol.testing.store_server import StoreClient, StoreServer
 from scaler_protocol.testing.waiting import wait_until
 from scaler_protocol.version import PROTOCOL_VERSION
@@ -67,6 +70,26 @@ def test_a_get_is_answered_when_the_object_arrives(server: StoreServer) -> None:
     started = time.monotonic()
     assert reader.get(os.urandom(16), wait_seconds=0.3) is None
     assert 0.2 < time.monotonic() - started < 5.0
+
+
+def test_a_get_waits_as_long_as_a_slow_client_sends(server: StoreServer) -> None:
+    server.start()
+    proxy = SlowProxy("127.0.0.1", Address.parse(server.address).port, delay_seconds=0.4)
+    writer = StoreClient(f"tcp://127.0.0.1:{proxy.port}")
+    agent = server.client(m.Role.AGENT)
+    object_id, body = os.urandom(16), os.urandom(10 * MIB)
+    try:
+        writer.put(b"it is connected")
+        with ThreadPoolExecutor(1) as pool:
+            started = time.monotonic()
+            # A slow network carries the object long after the task that names it.
+            putting = pool.submit(writer.put, body, object_id=object_id)
+            assert agent.get(object_id, wait_seconds=1.5) == [body]
+            assert time.monotonic() - started > 2 * 1.5
+            putting.result(PATIENCE_S)
+    finally:
+        writer.close()
+        proxy.close()
 
 
 def test_clients_are_isolated_and_the_scheduler_ends_them(server: StoreServer) -> None:

@@ -58,6 +58,9 @@ DRAIN_MESSAGES = 64
 FLUSH_SECONDS = 0.002
 """Pause before sending again to a peer that accepted nothing."""
 
+ARRIVING_SECONDS = 0.5
+"""How often the core is told from which peers parts of messages come."""
+
 LONGEST_SLEEP_SECONDS = 1.0
 """How often connections that never identified themselves are checked, if nothing else happens."""
 
@@ -208,6 +211,7 @@ class Server:
         self._guard = guard
         self._keys = keys
         self._keys_looked_at = 0.0
+        self._arriving_looked_at = 0.0
         self._listener = listener
         self._segments = segments
         self._core = core
@@ -264,6 +268,7 @@ class Server:
                 self._flush()
             for peer, frames in self._listener.receive(DRAIN_MESSAGES):
                 self._take_in(peer, frames)
+            self._see_arriving()
             self._core.handle(events.Tick(), self._loop.time())
             if self._guard is not None and self._loop.time() >= self._keys_looked_at + KEYS_SECONDS:
                 self.refresh_keys()
@@ -271,6 +276,15 @@ class Server:
         finally:
             # The event loop logs the error, and the requests of other peers go on.
             self._schedule()
+
+    def _see_arriving(self) -> None:
+        now = self._loop.time()
+        if now < self._arriving_looked_at + ARRIVING_SECONDS:
+            return
+        self._arriving_looked_at = now
+        arriving = self._listener.take_arriving()
+        if arriving:
+            self._core.handle(events.Arriving(arriving), now)
 
     def refresh_keys(self) -> None:
         """Read the list of allowed keys again if it has changed, and write refusals that were counted."""

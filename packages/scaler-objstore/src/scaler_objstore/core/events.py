@@ -29,6 +29,13 @@ class PeerGone:
 
 
 @dataclass(slots=True, frozen=True)
+class Arriving:
+    """Bytes of messages that are not whole yet have come from these peers."""
+
+    peers: Sequence[bytes]
+
+
+@dataclass(slots=True, frozen=True)
 class Tick:
     """Time has passed."""
 
@@ -83,4 +90,4 @@ class Restored:
 
 
 TierEvent = Spilled | SpillFailed | Loaded | LoadFailed | Restored
-Event = Incoming | PeerGone | Tick | TierEvent
+Event = Incoming | PeerGone | Arriving | Tick | TierEvent

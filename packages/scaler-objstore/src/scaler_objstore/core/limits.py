@@ -47,6 +47,9 @@ class Limits:
     refused_put_seconds: float = 15.0
     """How long gets go on waiting for an object that was refused for lack of room: longer than until its sender tries again."""
 
+    arriving_pause_seconds: float = 5.0
+    """How long after the last bytes of a client's message an object that is missing is still said to be on its way."""
+
     load_seconds_max: float = 60.0
     """How long a get waits for an object that is read from the tier below. Whoever wants to wait longer asks again."""
 

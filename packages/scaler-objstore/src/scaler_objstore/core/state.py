@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from scaler_objstore.core import effects
 from scaler_objstore.core.catalogue import Catalogue, StoredObject
 from scaler_objstore.core.contents import Content, ContentHash, Contents
@@ -49,7 +51,15 @@ class StoreState:
         """Gets of objects that are only in the tier below."""
         self.leases = Leases(limits.retention_seconds)
         self.refused_puts = RefusedPuts(limits.refused_puts_max, limits.refused_put_seconds)
+        self.arriving_until = float("-inf")
+        """Until when objects of clients count as on their way here: a little longer than bytes of them come."""
         self.outbox: Outbox[effects.Effect] = Outbox()
+
+    def note_arriving(self, addresses: Sequence[bytes], now: float) -> None:
+        """Bytes of messages that are not whole yet have come from these peers."""
+        peers = [self.peers.heard(address) for address in addresses]
+        if any(peer is not None and peer.role is m.Role.CLIENT for peer in peers):
+            self.arriving_until = now + self.limits.arriving_pause_seconds
 
     def send(self, address: bytes, message: m.Message) -> None:
         """Send a message."""

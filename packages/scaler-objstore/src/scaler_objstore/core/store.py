@@ -69,6 +69,8 @@ class StoreCore:
             end_silent_owners(self._state, now)
         if isinstance(event, events.Incoming):
             self._on_message(event.peer, event.message, now)
+        elif isinstance(event, events.Arriving):
+            self._state.note_arriving(event.peers, now)
         elif isinstance(event, events.PeerGone):
             self._state.forget_peer(event.peer)
             home_away(self._state, event.peer, now)

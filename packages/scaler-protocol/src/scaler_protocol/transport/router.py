@@ -198,6 +198,10 @@ class RouterListener:
         self._received = received[limit:]
         return received[:limit]
 
+    def take_arriving(self) -> list[bytes]:
+        """Return the peers of which a part of a message has come since the last call. What came may be whole by now."""
+        return [peer.identity for peer in self._unfinished.take_arriving() if peer.identity]
+
     def put_back(self, messages: list[tuple[bytes, list[Frame]]]) -> None:
         """Take back what `receive` returned last: these messages are the next ones."""
         self._received = messages + self._received

@@ -67,6 +67,7 @@ class UnfinishedMessages(Generic[PeerType]):
         self._limit = limit
         self._refuse = refuse
         self._noted: dict[PeerType, int] = {}
+        self._arriving: set[PeerType] = set()
         self._total = 0
 
     def note(self, peer: PeerType) -> None:
@@ -75,6 +76,7 @@ class UnfinishedMessages(Generic[PeerType]):
         If all peers hold more than the limit now, connections are closed until they do not: the largest of whoever holds most,
         by its key, or without keys by its address. Raises UnfinishedMessagesError if this peer's is one of them.
         """
+        self._arriving.add(peer)
         count = peer.stream.unfinished_bytes
         self._total += count - self._noted.get(peer, 0)
         self._noted[peer] = count
@@ -86,6 +88,12 @@ class UnfinishedMessages(Generic[PeerType]):
     def forget(self, peer: PeerType) -> None:
         """The connection of a peer has ended."""
         self._total -= self._noted.pop(peer, 0)
+        self._arriving.discard(peer)
+
+    def take_arriving(self) -> set[PeerType]:
+        """Return the peers that have been noted since the last call."""
+        arriving, self._arriving = self._arriving, set()
+        return arriving
 
     def _leave_out_complete(self) -> None:
         counts = {peer: peer.stream.unfinished_bytes for peer in self._noted}

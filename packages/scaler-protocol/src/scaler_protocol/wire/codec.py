@@ -588,7 +588,7 @@ _LAYOUTS: tuple[_Layout, ...] = (
     _Layout(
         "objectData",
         m.ObjectData,
-        tuple(_plain("request", "id", "missing", "place")),
+        tuple(_plain("request", "id", "missing", "place", "may_come")),
         buffers=True,
         check=_check_object_data,
     ),

@@ -594,6 +594,8 @@ class ObjectData:
     """Whether there is no such object."""
     place: bytes = b""
     """Where the buffers lie in a segment of this host, instead of in frames."""
+    may_come: bool = False
+    """With `missing`: whether objects of clients are on their way to the server, and this one may be among them."""
 
 
 @record

@@ -269,6 +269,44 @@ def test_a_store_that_will_not_wait_is_not_asked_in_a_tight_loop() -> None:
     assert requests.next_deadline() == pytest.approx(rules.REPEAT_SECONDS)
 
 
+def test_a_get_waits_on_while_its_object_may_come() -> None:
+    requests, now = greeted(), 100.0
+    number = requests.get(OBJECT, now, wait_seconds=10.0)
+    for _ in range(9):
+        (get,) = requests.take_outgoing()
+        assert isinstance(get, m.ObjectGet)
+        assert get.wait_seconds == 10.0
+        now += 10.0
+        assert requests.receive(m.ObjectData(get.request, OBJECT, missing=True, may_come=True), now) == []
+    (get,) = requests.take_outgoing()
+    assert isinstance(get, m.ObjectGet)
+    # The bytes stop: nothing more is waited for than before.
+    assert requests.receive(m.ObjectData(get.request, OBJECT, missing=True), now + 10.0) == [Missing(number)]
+    assert requests.pending_count == 0
+
+
+def test_a_get_waits_for_what_may_come_only_so_long() -> None:
+    requests, start = greeted(), 100.0
+    number, now = requests.get(OBJECT, start, wait_seconds=10.0), start
+    completions: list[object] = []
+    while not completions:
+        assert now < start + rules.COMING_SECONDS_MAX
+        (get,) = requests.take_outgoing()
+        assert isinstance(get, m.ObjectGet)
+        now += get.wait_seconds
+        completions += requests.receive(m.ObjectData(get.request, OBJECT, missing=True, may_come=True), now)
+    assert completions == [Missing(number)]
+    assert now == start + rules.COMING_SECONDS_MAX
+
+
+def test_a_get_that_does_not_wait_is_missing_at_once() -> None:
+    requests = greeted()
+    number = requests.get(OBJECT, 1.0)
+    (get,) = requests.take_outgoing()
+    assert isinstance(get, m.ObjectGet)
+    assert requests.receive(m.ObjectData(get.request, OBJECT, missing=True, may_come=True), 1.0) == [Missing(number)]
+
+
 def test_puts_beyond_the_window_wait_and_keep_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rules, "PUT_WINDOW_BYTES", 100)
     requests = greeted()

@@ -204,6 +204,7 @@ EXAMPLES: dict[str, m.Message] = {
     "object-data": m.ObjectData(2, OBJECT, [b"header", b"body"]),
     "object-data-place": m.ObjectData(2, OBJECT, place=bytes(range(24))),
     "object-data-missing": m.ObjectData(2, OBJECT, missing=True),
+    "object-data-may-come": m.ObjectData(2, OBJECT, missing=True, may_come=True),
     "object-delete": m.ObjectDelete(3, CLIENT, (OBJECT, FUNCTION)),
     "object-delete-reply": m.ObjectDeleteReply(3, m.ObjectStatus.NOT_YOURS, "another client's"),
     "objects-held": m.ObjectsHeld(4, CLIENT, (OBJECT, FUNCTION), "tcp://10.0.0.7:2350"),

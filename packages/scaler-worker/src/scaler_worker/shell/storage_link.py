@@ -46,7 +46,9 @@ from scaler_worker.shell.figures import free_bytes
 logger = logging.getLogger(__name__)
 
 WAIT_SECONDS = 10.0
-"""How long an object may be missing: its client sends it at about the same time as the task that names it."""
+"""How long an object may be missing: its client sends it at about the same time as the task that names it.
+
+While bytes of clients' objects come to the server, it is waited for longer, see `StoreRequests.get`."""
 
 RECEIVE_MAX = 64
 THREAD_BYTES_MIN = 4 * 1024 * 1024

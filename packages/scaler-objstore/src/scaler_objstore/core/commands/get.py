@@ -52,7 +52,12 @@ def _load(
 
 
 def answer_expired(state: StoreState, now: float) -> None:
-    """Answer all gets whose waiting time is over: their object is missing. Those of objects that find no room wait on."""
+    """Answer all gets whose waiting time is over: their object is missing. Those of objects that find no room wait on.
+
+    A client sends an object before the task that names it, but only the task is small: while bytes of clients' objects
+    come, whoever asks is told that this one may come too.
+    """
+    may_come = now < state.arriving_until
     for waiter in state.waiters.take_expired(now):
         expected_until = state.refused_puts.expected_until(waiter.object_id, now)
         if expected_until is not None and state.waiters.add(replace(waiter, deadline=expected_until)):
@@ -61,4 +66,4 @@ def answer_expired(state: StoreState, now: float) -> None:
         if held is not None:
             state.send(waiter.peer, unreached(waiter.request, held))
             continue
-        state.send(waiter.peer, m.ObjectData(waiter.request, waiter.object_id, missing=True))
+        state.send(waiter.peer, m.ObjectData(waiter.request, waiter.object_id, missing=True, may_come=may_come))

@@ -54,6 +54,9 @@ SLOWEST_BYTES_PER_SECOND = 10_000_000
 WAIT_SECONDS_MAX = 10.0
 """The longest time that one request asks the server to wait. Longer waits take several, so that a restart is noticed."""
 
+COMING_SECONDS_MAX = 600.0
+"""The longest time that a get waits for an object while the server says that it may come."""
+
 PUT_WINDOW_BYTES = 256 * 1024 * 1024
 """Most bytes of puts without an answer; further puts wait. A larger object is sent alone."""
 
@@ -131,6 +134,10 @@ class _Pending:
     size_bytes: int = 0
     wait_until: float = 0.0
     """Gets: until when to ask for an object that has not arrived yet."""
+    wait_seconds: float = 0.0
+    """Gets: how much longer to wait when the server says that the object may come."""
+    wait_until_max: float = 0.0
+    """Gets: until when to wait at the longest."""
     sent_at: float = 0.0
     repeats: int = 0
     unheard: bool = False
@@ -211,11 +218,15 @@ class StoreRequests:
     ) -> int:
         """Fetch an object; wait up to `wait_seconds` if it has not arrived yet. Returns the request's number.
 
+        While objects of clients are on their way to the server, it may be among them: the wait goes on until `wait_seconds`
+        after the last of their bytes, `COMING_SECONDS_MAX` at most.
         `mappable`: the answer may be a place instead of the bytes. Only if the server's offer was accepted.
         `follows`: the completion may be `AtHomes`.
         """
         pending = self._new_pending(m.ObjectGet(0, object_id, min(wait_seconds, WAIT_SECONDS_MAX), mappable, follows))
         pending.wait_until = now + wait_seconds
+        pending.wait_seconds = wait_seconds
+        pending.wait_until_max = now + max(wait_seconds, COMING_SECONDS_MAX)
         self._send(pending.request, pending, now)
         return pending.request
 
@@ -436,6 +447,8 @@ class StoreRequests:
         pending = self._pending.get(data.request)
         if pending is None or not isinstance(pending.message, m.ObjectGet):
             return []
+        if data.missing and data.may_come:
+            pending.wait_until = max(pending.wait_until, min(now + pending.wait_seconds, pending.wait_until_max))
         if data.missing and now < pending.wait_until:
             self._wait_on(data.request, pending, now)
             return []

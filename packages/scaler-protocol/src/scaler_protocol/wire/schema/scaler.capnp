@@ -301,6 +301,7 @@ struct ObjectData {
   missing @2 :Bool;
   lengths @3 :Data;                      # U64; frames 2…
   place @4 :Data;                        # as in ObjectPut
+  mayCome @5 :Bool;                      # with missing: objects of clients are on their way here, maybe this one; ask again
 }
 
 struct ObjectDelete {
