@@ -9,12 +9,15 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
 
 from scaler import Client, Serializer
+from scaler.client import nested_engine
 from scaler.client.nested_engine import NestedEngine
+from scaler.core.effects import Cause
 from scaler.errors import ClientQuitException
 from scaler.serialization.pickling import dumps, is_plain
 from scaler.testing import InProcessCluster
@@ -97,6 +100,13 @@ class Context:
         self.unfinished.append(unfinished)
 
     def close(self) -> None:
+        # In a processor the engine of its clients lives as long as the process.
+        engine = nested_engine._shared
+        if engine is not None and engine._context is self and not engine.steps.closed:
+            engine.steps.do(partial(engine.core.close, Cause.CLOSED, "the test is over"))
+            # It looks whether it is closed when it has slept.
+            engine.steps.wake()
+            engine.objects.close()
         self._stopping = True
         self.lets_through.set()
         for thread in self._threads:
