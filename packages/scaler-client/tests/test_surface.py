@@ -57,7 +57,7 @@ def test_method_keywords() -> None:
     assert keywords(ScalerFuture.cancel) == ["timeout"]
 
 
-STORAGE_KEYWORDS = ("memory_bytes", "path", "disk_bytes")
+STORAGE_KEYWORDS = ("memory_bytes", "path", "url", "endpoint", "password_file", "timeout_seconds", "disk_bytes")
 """Of a scheduler, for the storage server that it starts, without `object_storage_`."""
 
 
@@ -77,7 +77,8 @@ def test_combo_keywords_are_written_out() -> None:
         # A combo has settings of its own for the storage server, wherever that runs.
         of_storage = name.startswith("object_storage_") and name.removeprefix("object_storage_") in STORAGE_KEYWORDS
         assert name in names or of_storage or name in ("io_threads", "ends_cluster", "security_dir")
-    assert {"memory_limit_bytes", "storage_path", "disk_limit_bytes"} <= set(names)
+    assert {"memory_limit_bytes", "storage_path", "storage_url", "disk_limit_bytes"} <= set(names)
+    assert {"storage_endpoint", "storage_password_file", "storage_timeout_seconds"} <= set(names)
 
 
 def test_every_error_is_a_scaler_error_and_found_in_both_places() -> None:

@@ -23,6 +23,16 @@ FLAGS = [
     ),
     DocumentedFlag("object_storage_memory_bytes", ("--object-storage-memory-bytes", "-osm"), "1000", 1000, None),
     DocumentedFlag("object_storage_path", ("--object-storage-path", "-osp"), "/var/a", Path("/var/a"), None),
+    DocumentedFlag("object_storage_url", ("--object-storage-url", "-osu"), "s3://abc/d", "s3://abc/d", None),
+    DocumentedFlag("object_storage_endpoint", ("--object-storage-endpoint", "-ose"), "http://a", "http://a", None),
+    DocumentedFlag(
+        "object_storage_password_file",
+        ("--object-storage-password-file", "-ospf"),
+        "/etc/word",
+        Path("/etc/word"),
+        None,
+    ),
+    DocumentedFlag("object_storage_timeout_seconds", ("--object-storage-timeout-seconds", "-ost"), "5", 5, None),
     DocumentedFlag("object_storage_disk_bytes", ("--object-storage-disk-bytes", "-osd"), "1000", 1000, None),
     DocumentedFlag("monitor_address", ("--monitor-address", "-ma"), "tcp://h:0", Address.parse("tcp://h:0"), None),
     DocumentedFlag("scaling_controller_strategy", ("--scaling-controller-strategy", "-scs"), "None", "none", None),
@@ -59,10 +69,19 @@ FLAGS = [
 ]
 
 
+URL = ["--object-storage-url", "redis://a"]
+NEEDED = {
+    "object_storage_disk_bytes": ["--object-storage-path", "/var/a"],
+    "object_storage_endpoint": URL,
+    "object_storage_password_file": URL,
+    "object_storage_timeout_seconds": URL,
+}
+"""Flags that others go with."""
+
+
 @pytest.mark.parametrize("flag", FLAGS, ids=str)
 def test_flag_is_as_documented(flag: DocumentedFlag, tmp_path: Path) -> None:
-    needed = ["--object-storage-path", "/var/a"] if flag.field == "object_storage_disk_bytes" else []
-    check_flag(SchedulerSettings, [*ARGUMENTS, *needed], flag, tmp_path)
+    check_flag(SchedulerSettings, [*ARGUMENTS, *NEEDED.get(flag.field, [])], flag, tmp_path)
 
 
 def test_every_setting_is_documented() -> None:
@@ -85,8 +104,19 @@ def test_settings_of_its_own_object_storage_do_not_go_with_another_one() -> None
         ConfigurationError, match="--object-storage-path is for an object storage server that the sched"
     ):
         SchedulerSettings.from_command_line([*ARGUMENTS, "-osa", "tcp://127.0.0.1:7000", "-osp", "/var/a"])
-    with pytest.raises(ConfigurationError, match="--object-storage-disk-bytes says how --object-storage-path is used"):
+    with pytest.raises(ConfigurationError, match="--object-storage-disk-bytes says how --object-storage-path or "):
         SchedulerSettings.from_command_line([*ARGUMENTS, "-osd", "1GiB"])
+    with pytest.raises(ConfigurationError, match="-path and --object-storage-url are both given"):
+        SchedulerSettings.from_command_line([*ARGUMENTS, "-osp", "/var/a", *URL])
+    with pytest.raises(ConfigurationError, match="--object-storage-url is for an object storage server that the sched"):
+        SchedulerSettings.from_command_line([*ARGUMENTS, "-osa", "tcp://127.0.0.1:7000", *URL])
+    assert SchedulerSettings.from_command_line([*ARGUMENTS, "-osd", "1GiB", *URL]).object_storage_disk_bytes == 1024**3
+
+
+@pytest.mark.parametrize("flag", ["endpoint=http://a", "password-file=/a", "timeout-seconds=5"])
+def test_settings_of_a_store_below_memory_need_its_url(flag: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"--object-storage-[a-z-]+ says how --object-storage-url is used"):
+        SchedulerSettings.from_command_line([*ARGUMENTS, f"--object-storage-{flag}"])
 
 
 @pytest.mark.parametrize("address", ["tcp://0.0.0.0:2345", "tcp://*:0", "tcp://[::]:2345"])

@@ -32,7 +32,15 @@ ScalingStrategy = Literal["none", "vanilla", "fixed_elastic", "capability"]
 
 _WEBHOOK_URLS_NEEDED: dict[ScalingStrategy, int] = {"vanilla": 1, "fixed_elastic": 2, "capability": 1}
 
-_OF_OWN_STORAGE = ("object_storage_memory_bytes", "object_storage_path", "object_storage_disk_bytes")
+_OF_OWN_STORAGE = (
+    "object_storage_memory_bytes",
+    "object_storage_path",
+    "object_storage_url",
+    "object_storage_endpoint",
+    "object_storage_password_file",
+    "object_storage_timeout_seconds",
+    "object_storage_disk_bytes",
+)
 
 
 def _lower(value: object) -> object:
@@ -67,10 +75,28 @@ class _ProcessSettings(ListeningSettings, AuditSettings, EventLoopSettings):
         default=None,
         description="folder for objects that do not fit into that memory, which a restarted server takes over (default: none)",
     )
+    object_storage_url: Annotated[str | None, Short("osu")] = Field(
+        default=None,
+        description="instead of that folder, a Redis or Valkey server or a bucket of S3, as --storage-url of "
+        "scaler_object_storage_server (default: none)",
+    )
+    object_storage_endpoint: Annotated[str | None, Short("ose")] = Field(
+        default=None, description="URL of a store other than AWS that speaks S3; for --object-storage-url s3://…"
+    )
+    object_storage_password_file: Annotated[Path | None, Short("ospf")] = Field(
+        default=None,
+        description="file with the password for --object-storage-url redis://…, which only its owner may read",
+    )
+    object_storage_timeout_seconds: Annotated[float | None, Short("ost")] = Field(
+        default=None,
+        gt=0,
+        le=600,
+        description="longest time that one request to --object-storage-url may take (default: 20)",
+    )
     object_storage_disk_bytes: Annotated[BytesSetting | None, Short("osd")] = Field(
         default=None,
         gt=0,
-        description="largest size of all objects in that folder, in bytes (default: as much as the disk takes)",
+        description="largest size of all objects in that folder or store, in bytes (default: as much as it takes)",
     )
     monitor_address: Annotated[BindAddressSetting | None, Short("ma")] = Field(
         default=None, description="address that monitors connect to (default: two ports after ADDRESS)"
@@ -118,8 +144,19 @@ class _ProcessSettings(ListeningSettings, AuditSettings, EventLoopSettings):
                 f"--{flag} is for an object storage server that the scheduler starts, and --object-storage-address names "
                 "another one, which has settings of its own"
             )
-        if self.object_storage_disk_bytes is not None and self.object_storage_path is None:
-            raise ValueError("--object-storage-disk-bytes says how --object-storage-path is used, which is not given")
+        url = self.object_storage_url
+        if url is not None and self.object_storage_path is not None:
+            raise ValueError("--object-storage-path and --object-storage-url are both given: objects go to one of them")
+        if self.object_storage_disk_bytes is not None and self.object_storage_path is None and url is None:
+            raise ValueError(
+                "--object-storage-disk-bytes says how --object-storage-path or --object-storage-url is used, and neither is given"
+            )
+        # What else is wrong with them the server says, which reads them.
+        if url is None:
+            for name in ("object_storage_endpoint", "object_storage_password_file", "object_storage_timeout_seconds"):
+                if getattr(self, name) is not None:
+                    flag = name.replace("_", "-")
+                    raise ValueError(f"--{flag} says how --object-storage-url is used, which is not given")
         return self
 
     @model_validator(mode="after")

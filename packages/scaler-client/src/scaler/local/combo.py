@@ -67,6 +67,10 @@ class SchedulerClusterCombo:
         memory_limit_bytes: int | None = None,
         object_size_limit_bytes: int | None = None,
         storage_path: str | PathLike[str] | None = None,
+        storage_url: str | None = None,
+        storage_endpoint: str | None = None,
+        storage_password_file: str | PathLike[str] | None = None,
+        storage_timeout_seconds: float | None = None,
         disk_limit_bytes: int | None = None,
         scheduler_io_threads: int | None = None,
         worker_io_threads: int | None = None,
@@ -80,6 +84,8 @@ class SchedulerClusterCombo:
         scheduler listens; None takes free ports. Tasks find the modules that this process finds.
         `object_storage_address`: where the object storage server listens; by default next to the scheduler.
         `storage_path`: a folder for objects that do not fit into `memory_limit_bytes`, `disk_limit_bytes` at most.
+        `storage_url`: instead of that folder a Redis or Valkey server or a bucket of S3, see `docs/storage.md`, with
+        `storage_endpoint` (a store other than AWS), `storage_password_file` (Redis) and `storage_timeout_seconds` (one request).
         `security`: the security directory with the keys of all services, see `docs/security.md`; by default there are none.
         `insecure`: an address that other machines reach is allowed without keys too; everybody there may run code here then.
         `protected`: clients cannot shut the cluster down.
@@ -105,6 +111,10 @@ class SchedulerClusterCombo:
             "memory_limit_bytes": memory_limit_bytes,
             "object_size_limit_bytes": object_size_limit_bytes,
             "storage_path": storage_path,
+            "storage_url": storage_url,
+            "storage_endpoint": storage_endpoint,
+            "storage_password_file": storage_password_file,
+            "storage_timeout_seconds": storage_timeout_seconds,
             "disk_limit_bytes": disk_limit_bytes,
         }
         if object_storage_address is not None or any(setting is not None for setting in of_storage.values()):
