@@ -14,6 +14,7 @@ from scaler_protocol.session.sequencing import OUTBOX_BYTES_MAX
 from scaler_protocol.version import PROTOCOL_VERSION
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.columns import Packed
+from scaler_protocol.wire.task_lists import PORTION_ROWS, portions_of
 from scaler_scheduler.core import SchedulerConfig, SchedulerCore, effects, events
 
 
@@ -870,6 +871,71 @@ class TestRestart:
         late.send(m.Inventory(client.id, [number], [1], [1]))
         (cancel,) = late.take(m.TaskCancel)
         assert list(cancel.numbers) == [number]
+
+    @pytest.mark.parametrize("portions_before", [0, 1, 2, 3])
+    def test_an_inventory_in_portions_is_adopted_whenever_its_client_comes(self, portions_before: int) -> None:
+        harness = Harness()
+        rows = 2 * PORTION_ROWS + 9
+        client, agent = Client(harness, "client"), Agent(harness, "agent", capacity=rows)
+        client.define()
+        batch = client.batch(rows + 20)
+        client.send(batch)
+        held = agent.tasks()
+        assert len(held) == rows
+        self.restarted(harness, recovery_grace_seconds=5)
+        agent.capacity = 0
+        harness.advance(3)
+        inventory = m.Inventory(client.id, [n for _, n, _ in held], [1] * rows, [0] * rows)
+        portions = list(portions_of(inventory))
+        assert len(portions) == 3
+        for portion in portions[:portions_before]:
+            agent.send(portion)
+        batch.flags = m.TaskFlag.REANNOUNCED
+        client.define()
+        client.send(batch)
+        for portion in portions[portions_before:]:
+            agent.send(portion)
+        assert agent.take(m.TaskCancel) == []
+        other = Agent(harness, "other", capacity=1000)
+        harness.advance(5)
+        assert sorted(n for _, n, _ in other.tasks()) == list(batch.numbers[rows:])
+        agent.answer(held)
+        assert sorted(client.results()) == sorted(n for _, n, _ in held)
+
+    def test_an_agent_that_dies_between_portions_leaves_no_claims(self) -> None:
+        harness = Harness(worker_timeout_seconds=10)
+        rows = 2 * PORTION_ROWS
+        client, agent = Client(harness, "client"), Agent(harness, "agent", capacity=rows)
+        client.define()
+        batch = client.batch(rows)
+        client.send(batch)
+        held = agent.tasks()
+        self.restarted(harness, recovery_grace_seconds=5, worker_timeout_seconds=10)
+        harness.advance(3)
+        inventory = m.Inventory(client.id, [n for _, n, _ in held], [1] * rows, [0] * rows)
+        agent.send(next(portions_of(inventory)))
+        harness.vanish(agent)
+        harness.advance(12)
+        batch.flags = m.TaskFlag.REANNOUNCED
+        client.define()
+        client.send(batch)
+        other = Agent(harness, "other", capacity=rows)
+        harness.advance(6)
+        assert sorted(n for _, n, _ in other.tasks()) == list(batch.numbers)
+        assert harness.count("absent_clients") == 0
+
+    def test_what_is_not_wanted_of_a_long_inventory_is_stopped_in_portions(self) -> None:
+        harness = Harness()
+        client, agent = Client(harness, "client"), Agent(harness, "agent", capacity=0)
+        client.define()
+        client.submit()
+        harness.advance(harness.core.config.recovery_grace_seconds + 60)
+        rows = 2 * PORTION_ROWS + 3
+        # Of a peer that sends it all at once.
+        agent.send(m.Inventory(client.id, range(1000, 1000 + rows), [1] * rows, [0] * rows))
+        cancels = agent.take(m.TaskCancel)
+        assert [len(cancel.numbers) for cancel in cancels] == [PORTION_ROWS, PORTION_ROWS, 3]
+        assert [n for cancel in cancels for n in cancel.numbers] == list(range(1000, 1000 + rows))
 
     def test_tasks_of_a_client_that_never_returns_are_dropped(self) -> None:
         harness = Harness(client_timeout_seconds=20)

@@ -13,6 +13,7 @@ from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import Reported
 from scaler_protocol.wire.columns import Packed
 from scaler_protocol.wire.messages import Status
+from scaler_protocol.wire.task_lists import PORTION_ROWS
 from scaler_worker.core import effects, events
 from scaler_worker.core.deaths import DELAY_SECONDS_MAX, UNSTARTED_DEATHS_MAX
 from scaler_worker.core.endings import TAKE_BACK_SECONDS
@@ -917,6 +918,22 @@ def test_a_scheduler_that_starts_again_hears_what_is_held_before_it_may_send_any
     told = [message for message in harness.sent if isinstance(message, m.Hello | m.Inventory | m.Heartbeat)]
     assert [type(message) for message in told] == [m.Hello, m.Inventory, m.Heartbeat]
     assert [getattr(message, "capacity", None) for message in told] == [0, None, harness.look().capacity]
+
+
+def test_what_many_tasks_are_held_is_told_in_portions() -> None:
+    harness = AgentHarness(slots=1, queue_limit=2 * PORTION_ROWS + 10)
+    numbers = range(1, 2 * PORTION_ROWS + 10)
+    harness.submit(numbers)
+    harness.sent.clear()
+    harness.unknown_peer()
+    harness.welcome(incarnation=b"t" * 16)
+    told = [message for message in harness.sent if isinstance(message, m.Inventory | m.Heartbeat)]
+    # The capacity last: a scheduler that knew of free room and not yet of the tasks would send them to another one.
+    assert [type(message) for message in told] == [m.Inventory, m.Inventory, m.Inventory, m.Heartbeat]
+    inventories = harness.said(m.Inventory)
+    assert max(len(inventory.numbers) for inventory in inventories) == PORTION_ROWS
+    assert sorted(number for inventory in inventories for number in inventory.numbers) == list(numbers)
+    assert [state for inventory in inventories for state in inventory.states].count(m.HeldState.RUNNING) == 1
 
 
 def test_a_resumed_session_needs_no_inventory() -> None:

@@ -18,6 +18,7 @@ from scaler_protocol.testing.session_peer import SessionPeer
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.columns import Packed
 from scaler_protocol.wire.envelope import Envelope
+from scaler_protocol.wire.task_lists import PORTION_ROWS
 
 CLIENT = b"c" * 16
 FUNCTION = b"f" * 16
@@ -738,6 +739,17 @@ def test_cancelling_the_last_wanted_row_stops_the_whole_graph(core: ClientCore, 
     scheduler.exchange(0.2)
     core.cancel([3])
     assert scheduler.exchange(0.3) == [m.TaskCancel(CLIENT, [1, 2, 3])]
+
+
+def test_many_tasks_are_cancelled_in_portions(core: ClientCore, scheduler: Scheduler) -> None:
+    rows = 2 * PORTION_ROWS + 5
+    core.submit_graph(graph_of(rows, [rows - 1]), ["last"])
+    core.flush()
+    scheduler.exchange(0.2)
+    core.cancel([rows])
+    cancels = [message for message in scheduler.exchange(0.3) if isinstance(message, m.TaskCancel)]
+    assert [len(cancel.numbers) for cancel in cancels] == [PORTION_ROWS, PORTION_ROWS, 5]
+    assert [number for cancel in cancels for number in cancel.numbers] == list(range(1, rows + 1))
 
 
 def test_closing_abandons_everything_and_says_goodbye(core: ClientCore, scheduler: Scheduler) -> None:

@@ -41,6 +41,7 @@ from scaler_protocol.session import Connection, ConnectionEvent, Established, He
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import Carried
 from scaler_protocol.wire.envelope import SEQUENCED, Envelope
+from scaler_protocol.wire.task_lists import portions_of
 
 GOODBYE_GRACE_SECONDS = 10.0
 """After the scheduler said goodbye: how long one may come back before unanswered tasks are given up."""
@@ -489,4 +490,6 @@ class ClientCore:
     def _stop(self, numbers: list[int]) -> None:
         """Tell the scheduler to stop tasks. Without a session there is nobody to be told."""
         if self._connection.established:
-            self._send(m.TaskCancel(self.client_id, numbers))
+            for portion in portions_of(m.TaskCancel(self.client_id, numbers)):
+                if not self._send(portion):
+                    return

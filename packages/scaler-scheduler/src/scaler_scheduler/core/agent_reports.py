@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.task_lists import portions_of
 from scaler_scheduler.core.answers import Answers
 from scaler_scheduler.core.departures import Departures
 from scaler_scheduler.core.events import RelayedPeer
@@ -143,7 +144,8 @@ class AgentReports:
             unwanted_numbers.append(number)
             unwanted_attempts.append(attempt)
         if unwanted_numbers:
-            self._outbox.send(agent, m.TaskCancel(message.client, unwanted_numbers, unwanted_attempts))
+            for portion in portions_of(m.TaskCancel(message.client, unwanted_numbers, unwanted_attempts)):
+                self._outbox.send(agent, portion)
         # The agent knows this client's functions from before.
         agent.note_functions(message.client)
 

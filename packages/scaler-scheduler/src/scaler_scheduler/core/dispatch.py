@@ -6,6 +6,7 @@ from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import carried_columns
 from scaler_protocol.wire.columns import NO_ITEMS, Packed
 from scaler_protocol.wire.plain_task import is_plain
+from scaler_protocol.wire.task_lists import portions_of
 from scaler_scheduler.core.records import AgentRecord, Task, TaskOptions
 from scaler_scheduler.core.state import SchedulerState
 
@@ -31,7 +32,8 @@ class Dispatch:
             by_client.setdefault(task.options.client.id, []).append(task)
         for client_id, group in by_client.items():
             numbers, attempts = [task.number for task in group], [task.attempt & 0xFFFF for task in group]
-            self._outbox.send(agent, m.TaskCancel(client_id, numbers, attempts))
+            for portion in portions_of(m.TaskCancel(client_id, numbers, attempts)):
+                self._outbox.send(agent, portion)
 
     def send(self, agent: AgentRecord, options: TaskOptions, tasks: list[Task], now: float) -> None:
         """One batch of tasks that share their options, after the functions they need."""

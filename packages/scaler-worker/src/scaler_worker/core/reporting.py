@@ -8,6 +8,7 @@ from math import inf
 
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.messages import ProcessorState as State
+from scaler_protocol.wire.task_lists import portions_of
 from scaler_worker.core import events
 from scaler_worker.core.capacity import Capacity
 from scaler_worker.core.processors import shown_processors
@@ -176,7 +177,8 @@ class Reporter:
     def announce(self, unacknowledged: Iterable[m.Message]) -> None:
         """Tell a scheduler that knows nothing of this agent what it holds, and what the last one has not acknowledged."""
         for inventory in self._inventories():
-            self._connection.send(inventory)
+            for portion in portions_of(inventory):
+                self._connection.send(portion)
         for message in unacknowledged:
             # What else was under way means nothing to a scheduler that starts anew.
             if isinstance(message, m.ResultBatch | m.ClientGone):

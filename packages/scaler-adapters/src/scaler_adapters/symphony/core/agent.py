@@ -27,6 +27,7 @@ from scaler_protocol.runtime.core import INFO, WARNING, Outbox, require
 from scaler_protocol.session import Connection, Established, HeartbeatDue, Lost, Received, RefusedByPeer, SilenceWatch
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.messages import Status
+from scaler_protocol.wire.task_lists import portions_of
 
 STALLED_SECONDS = 1.0
 """If no task ends for so long while all places are taken, tasks that cannot start are given back."""
@@ -201,7 +202,8 @@ class SymphonyCore:
         for client, tasks in _by_client(self._tasks.unanswered()).items():
             states = [m.HeldState.RUNNING if task.since else m.HeldState.QUEUED for task in tasks]
             numbers, attempts = [task.number for task in tasks], [task.attempt for task in tasks]
-            self._connection.send(m.Inventory(client, numbers, attempts, states))
+            for portion in portions_of(m.Inventory(client, numbers, attempts, states)):
+                self._connection.send(portion)
         for message in unacknowledged:
             if isinstance(message, m.ResultBatch):
                 self._connection.send(message)
