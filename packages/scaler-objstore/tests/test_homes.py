@@ -149,6 +149,15 @@ def test_a_delete_reaches_all_homes_and_is_repeated_until_they_have_done_it() ->
     assert store.say(BOB, m.ObjectGet(5, X)) == [(BOB, m.ObjectData(5, X, missing=True))]
 
 
+def test_what_is_deleted_while_it_is_uploaded_does_not_come_back() -> None:
+    store = Store()
+    store.hold(ONE, X)
+    store.say(BOB, m.ObjectGet(5, X))
+    store.say(ALICE, m.ObjectDelete(3, ALICE, (X,)))
+    assert store.say(ONE, m.ObjectPut(2, X, ALICE, [b"bytes"])) == [(ONE, m.ObjectPutReply(2))]
+    assert store.core.snapshot().object_count == 0
+
+
 @pytest.mark.parametrize("end", [m.ObjectDelete(9, ALICE, ()), None], ids=["the scheduler says so", "nobody is heard"])
 def test_the_end_of_an_owner_reaches_homes(end: m.Message | None) -> None:
     store = Store()

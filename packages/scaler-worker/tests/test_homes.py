@@ -132,6 +132,16 @@ def test_an_object_is_uploaded_once_however_often_it_is_asked_for() -> None:
     assert homes.take_steps() == [h.TellGone((Y,))]
 
 
+def test_a_delete_during_an_upload_is_confirmed_after_it() -> None:
+    homes = with_home()
+    hold(homes, X)
+    homes.on_wanted(X)
+    homes.on_delete(OWNER, (X,))
+    assert homes.take_steps() == [h.Upload(X, OWNER), h.DeleteAtHome(OWNER, (X,))]
+    homes.on_uploaded(X)
+    assert homes.take_steps() == [h.TellGone((X,))]
+
+
 def test_a_host_that_leaves_uploads_all_it_has() -> None:
     homes = with_home()
     hold(homes, X)

@@ -138,9 +138,10 @@ class Homes:
         """Return how many objects an owner has."""
         return len(self._by_owner.get(owner, ()))
 
-    def homes_of(self, peer: bytes) -> Home | None:
-        """Return the home whose agent has this address."""
-        return self._homes.get(peer)
+    def is_deleted(self, peer: bytes, object_id: bytes) -> bool:
+        """Whether an agent was told to delete an object, and has not said yet that it is gone."""
+        home = self._homes.get(peer)
+        return home is not None and object_id in home.deleted
 
     def check(self) -> bool:
         """Whether all facts that are stored twice agree. For tests and the simulation."""

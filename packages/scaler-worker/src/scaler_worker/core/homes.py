@@ -208,7 +208,10 @@ class Homes:
     def on_delete(self, owner: bytes, ids: tuple[bytes, ...]) -> None:
         """Objects of this host are not needed any more. Doing it twice does no harm."""
         self._delete(owner, ids)
-        self._steps.append(TellGone(ids))
+        # What is on its way to the centre would come back there if that forgot the delete before it arrives.
+        gone = tuple([object_id for object_id in ids if object_id not in self._uploads])
+        if gone:
+            self._steps.append(TellGone(gone))
 
     def on_wanted(self, object_id: bytes) -> None:
         """Somebody asks the centre for an object of this host."""
@@ -222,7 +225,9 @@ class Homes:
     def on_uploaded(self, object_id: bytes, *, is_lost: bool = False) -> None:
         """An upload is over. `is_lost`: the store of this host did not have the object after all."""
         self._uploads.discard(object_id)
-        if is_lost and self._held.pop(object_id, None) is not None:
+        if is_lost:
+            self._held.pop(object_id, None)
+        if object_id not in self._held:
             self._steps.append(TellGone((object_id,)))
 
     def hand_over(self) -> int:

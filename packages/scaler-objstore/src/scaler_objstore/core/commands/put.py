@@ -21,6 +21,10 @@ def put(state: StoreState, address: bytes, peer: Peer, message: m.ObjectPut, now
     Where memory is full and the tier below is taking objects, the put waits in turn.
     """
     state.leases.renew(message.owner, now)
+    if state.homes.is_deleted(address, message.id):
+        # Asked for before it was deleted: nobody would delete it again.
+        state.send(address, m.ObjectPutReply(message.request))
+        return
     # Whoever waits already has the first turn. What exists needs no room.
     must_wait = len(state.waiting_puts) and state.catalogue.find(message.id) is None
     reply = None if must_wait else attempt(state, peer, message, now)
