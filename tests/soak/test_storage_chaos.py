@@ -144,16 +144,20 @@ class Load:
 def test_kill_9_of_storage_at_random_moments(deployment: Deployment, tmp_path: Path) -> None:
     dice = random.Random(SEED)
     folder = tmp_path / "objects"
-    storage = start_storage(deployment, folder)
+    # So little memory that some objects are always below it.
+    memory_mib = MEMORY_MIB // 4
+    storage = start_storage(deployment, folder, memory_mib=memory_mib)
     client = start_rest(deployment, storage)
     load = Load(client, dice)
     restored = 0
-    for _ in range(KILLS):
+    for kill in range(KILLS):
         load.submit(dice.randint(20, 60))
+        if kill == KILLS - 1:
+            wait_for("records on the disk", lambda: [one for one in folder.glob("objects/*/*") if not one.suffix], 60)
         time.sleep(dice.uniform(0.0, 2.0))  # sleeps: the kill comes at some moment
         storage.kill()
         time.sleep(dice.uniform(0.0, 1.0))  # sleeps: how long there is no storage
-        storage = start_storage(deployment, folder, address=storage.address)
+        storage = start_storage(deployment, folder, memory_mib=memory_mib, address=storage.address)
         found = re.search(r"(\d+) objects of earlier processes are there again", storage.log())
         restored += int(found[1]) if found else 0
     load.read_references()

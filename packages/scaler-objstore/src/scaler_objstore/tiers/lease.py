@@ -2,7 +2,7 @@
 
 A value under `KEY` names the holder. Another server finds it at its start and ends with an error. It may take the lease when the
 holder has not renewed it for `LEASE_SECONDS`, or is a process of this machine that has ended. By then the holder has noticed: it
-changes nothing in the store while its last renewal is older than that, and nothing ever again once somebody else has the lease.
+writes nothing in the store while its last renewal is older than that, and changes nothing ever again once somebody else has it.
 Time is the store's; the holder's own runs from before the request that it counts for.
 """
 
