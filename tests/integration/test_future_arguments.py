@@ -1,0 +1,80 @@
+"""Futures as arguments, with real processes: in tasks too, and while processes die."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from scaler import Client, SchedulerClusterCombo
+
+
+def add(*values: Any) -> Any:
+    return sum(values)
+
+
+def slowly(value: Any) -> Any:
+    time.sleep(0.3)  # sleeps: the task takes so long
+    return value
+
+
+def large(size: int) -> bytes:
+    return b"x" * size
+
+
+def die_once(path: str, value: int) -> int:
+    if not os.path.exists(path):
+        with open(path, "w"):
+            pass
+        os.kill(os.getpid(), signal.SIGKILL)
+    return value + 1
+
+
+def chain_inside(length: int) -> int:
+    client = Client()
+    future = client.submit(slowly, 0)
+    for _ in range(length):
+        future = client.submit(add, future, 1)
+    result: int = client.submit(sum, [future, future]).result(60)
+    return result
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    with SchedulerClusterCombo(n_workers=2) as cluster, Client(cluster.get_address()) as client:
+        yield client
+
+
+def test_chains_trees_and_lists(client: Client) -> None:
+    future = client.submit(add, 0)
+    for _ in range(200):
+        future = client.submit(add, future, 1)
+    assert future.result(60) == 200
+    level = [client.submit(add, number) for number in range(256)]
+    assert client.submit(sum, level).result(60) == sum(range(256))
+    while len(level) > 1:
+        level = [client.submit(add, *level[at : at + 2]) for at in range(0, len(level), 2)]
+    assert level[0].result(60) == sum(range(256))
+
+
+def test_large_results(client: Client) -> None:
+    future = client.submit(large, client.submit(slowly, 3_000_000))
+    lengths = [client.submit(len, future) for _ in range(5)]
+    assert [length.result(60) for length in lengths] == [3_000_000] * 5
+    assert len(future.result(60)) == 3_000_000
+    assert client.submit(len, future).result(60) == 3_000_000
+
+
+def test_inside_a_task(client: Client) -> None:
+    assert client.submit(chain_inside, 20).result(60) == 40
+
+
+def test_a_worker_dies_in_the_middle(client: Client, tmp_path: Any) -> None:
+    future = client.submit(slowly, 0)
+    for number in range(10):
+        future = client.submit(die_once, str(tmp_path / f"died{number % 3}"), future)
+    assert future.result(60) == 10
