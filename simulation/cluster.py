@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from random import Random
 from types import FunctionType, ModuleType
 
 from scaler.core.effects import Cause
+from scaler_protocol.wire import graph_portions, task_lists
+from scaler_scheduler.core import graph_rows
 from simulation.agent import AgentProcess
 from simulation.client import ClientProcess
 from simulation.clock import Clock
@@ -81,6 +84,8 @@ class Plan:
     """Whether it has a disk below its memory."""
     disk_limit_bytes: int | None
     disk_faults: bool
+    portion_rows: int
+    """In how many rows at a time graphs are sent, and worked on."""
 
     @classmethod
     def draw(cls, random: Random) -> Plan:
@@ -106,7 +111,21 @@ class Plan:
             spills=spills,
             disk_limit_bytes=random.choice((None, None, 60_000, 250_000)) if spills else None,
             disk_faults=spills and faults and random.random() < 0.6,
+            portion_rows=random.choice((1, 2, 3, graph_portions.PORTION_ROWS)),
         )
+
+
+@contextmanager
+def in_portions(rows: int) -> Iterator[None]:
+    """Graphs and lists are small here: have them come in several messages, and begin in several turns, nevertheless."""
+    before = graph_portions.PORTION_ROWS, task_lists.PORTION_ROWS, graph_rows.WORK_PER_TURN, graph_rows.ROOT_ROWS
+    if rows < graph_portions.PORTION_ROWS:
+        graph_portions.PORTION_ROWS = task_lists.PORTION_ROWS = rows
+        graph_rows.WORK_PER_TURN = graph_rows.ROOT_ROWS = rows
+    try:
+        yield
+    finally:
+        graph_portions.PORTION_ROWS, task_lists.PORTION_ROWS, graph_rows.WORK_PER_TURN, graph_rows.ROOT_ROWS = before
 
 
 class Cluster:
@@ -455,13 +474,14 @@ class Cluster:
 
     def run(self, steps: int) -> None:
         """Load and faults for `steps` steps, then heal, settle, and check what is left."""
-        self.load(steps)
-        self.heal()
-        self.settle()
-        if self.plan.shutdown:
-            self.shut_down()
-        else:
-            self.everybody_leaves()
+        with in_portions(self.plan.portion_rows):
+            self.load(steps)
+            self.heal()
+            self.settle()
+            if self.plan.shutdown:
+                self.shut_down()
+            else:
+                self.everybody_leaves()
 
     def load(self, steps: int) -> None:
         random = self.random
@@ -533,6 +553,10 @@ class Cluster:
         left = [
             (bytes.fromhex(client["incarnation"]), task["number"]) for client in clients for task in client["tasks"]
         ]
+        # What came of a graph that its client has given up stays until the next one.
+        stuck = [one for client in clients for one in client["graphs_arriving"] if one["rows_here"] == one["rows"]]
+        if stuck:
+            raise SimulationError(f"the scheduler does not begin {stuck}")
         if left or counts["ready"] or counts["recovering"] or any(client["graphs"] for client in clients):
             raise SimulationError(
                 f"the scheduler keeps {len(left)} answered tasks, {counts['ready']} ready ones, {counts['recovering']} "

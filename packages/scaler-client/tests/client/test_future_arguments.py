@@ -196,9 +196,10 @@ def test_nothing_comes_through_the_client(
     length = client.submit(len, [large])
     gate.set()
     assert length.result(10) == 1
-    sent = [message.payloads for message in cluster.received if isinstance(message, m.GraphSubmit)]
+    # A message may be sent again.
+    sent = {one.first_number: one.payloads for one in cluster.received if isinstance(one, m.GraphSubmit)}
     assert len(sent) == 4
-    assert sum(len(payloads.data) for payloads in sent) < 1000
+    assert sum(len(payloads.data) for payloads in sent.values()) < 1000
 
 
 def test_a_restart_in_the_middle(cluster: InProcessCluster, client: Client, gate: threading.Event) -> None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from scaler.core import ClientCore, effects, events
+from scaler.core import ClientCore, effects, events, task_sender
 from scaler.core.cancellation import Cancellation
 from scaler.core.client_core import Submission
 from scaler.core.task_sender import BATCH_TASKS_MIN, HOLD_SECONDS, PIPELINE_TASKS, WINDOW_BYTES, WINDOW_TASKS
@@ -15,6 +15,7 @@ from scaler.core.tasks import NumberQueue, Task
 from scaler.errors import ClientQuitException, ConnectionRefusedByScheduler, DisconnectedError
 from scaler_protocol.session import sequencing
 from scaler_protocol.testing.session_peer import SessionPeer
+from scaler_protocol.wire import graph_portions
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.columns import Packed
 from scaler_protocol.wire.envelope import Envelope
@@ -731,6 +732,71 @@ def test_a_graph_is_announced_again_with_what_is_still_wanted(core: ClientCore, 
     graph = scheduler.welcome(0.5)[-1]
     assert isinstance(graph, m.GraphSubmit)
     assert (list(graph.wanted), graph.flags) == ([2], m.TaskFlag.REANNOUNCED)
+
+
+def test_a_large_graph_leaves_in_portions(
+    core: ClientCore, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graph_portions, "PORTION_ROWS", 3)
+    core.submit_graph(graph_of(8, [7, 0, 4]), ["seven", "zero", "four"])
+    core.flush()
+    portions = [message for message in scheduler.exchange(0.2) if isinstance(message, m.GraphSubmit)]
+    assert [(one.first_row, len(one.payloads), list(one.wanted), one.row_count) for one in portions] == [
+        (0, 3, [0], 8),
+        (3, 3, [1], 8),
+        (6, 2, [1], 8),
+    ]
+    scheduler.answer([1, 5, 8], 0.3)
+    (completed,) = scheduler.take(effects.Completed)
+    assert completed.tokens == ["zero", "four", "seven"]
+
+
+def test_rows_cancelled_between_portions(
+    core: ClientCore, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the scheduler knows of is stopped there; what it does not know of never leaves as wanted."""
+    monkeypatch.setattr(graph_portions, "PORTION_ROWS", 2)
+    monkeypatch.setattr(task_sender, "OUTBOX_BYTES_MAX", 1)
+    core.submit_graph(graph_of(6, [1, 3, 5]), ["one", "three", "five"])
+    core.flush()
+    monkeypatch.setattr(task_sender, "OUTBOX_BYTES_MAX", 1 << 20)
+    core.cancel([2, 4])
+    core.flush()
+    _, portion, cancel, *portions = scheduler.exchange(0.3)
+    assert scheduler.take(effects.CancelConfirmed) == [effects.CancelConfirmed((4,))]
+    assert cancel == m.TaskCancel(CLIENT, [2])
+    assert [list(one.wanted) for one in (portion, *portions) if isinstance(one, m.GraphSubmit)] == [[1], [], [1]]
+
+
+def test_a_graph_given_up_between_portions_goes_no_further(
+    core: ClientCore, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graph_portions, "PORTION_ROWS", 2)
+    monkeypatch.setattr(task_sender, "OUTBOX_BYTES_MAX", 1)
+    core.submit_graph(graph_of(6, [1, 5]), ["one", "five"])
+    core.flush()
+    monkeypatch.setattr(task_sender, "OUTBOX_BYTES_MAX", 1 << 20)
+    core.cancel([2, 6])
+    core.flush()
+    _, portion, *rest = scheduler.exchange(0.3)
+    assert isinstance(portion, m.GraphSubmit)
+    assert rest == [m.TaskCancel(CLIENT, [1, 2])]
+    assert not core.snapshot().graphs
+
+
+def test_a_graph_that_had_left_in_part_begins_anew_with_a_new_scheduler(
+    core: ClientCore, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graph_portions, "PORTION_ROWS", 2)
+    monkeypatch.setattr(task_sender, "OUTBOX_BYTES_MAX", 1)
+    core.submit_graph(graph_of(5, [4]), ["four"])
+    core.flush()
+    core.handle(events.Incoming(Envelope(0, 0, 0), m.UnknownPeer()), 0.4)
+    scheduler.exchange(0.4)
+    monkeypatch.setattr(task_sender, "OUTBOX_BYTES_MAX", 1 << 20)
+    portions = [message for message in scheduler.welcome(0.5) if isinstance(message, m.GraphSubmit)]
+    # No worker can hold any of it: this is no announcement of something known.
+    assert [(one.first_row, one.flags) for one in portions] == [(0, 0), (2, 0), (4, 0)]
 
 
 def test_cancelling_the_last_wanted_row_stops_the_whole_graph(core: ClientCore, scheduler: Scheduler) -> None:

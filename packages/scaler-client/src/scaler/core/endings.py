@@ -38,8 +38,8 @@ class Endings:
             return
         del self._table.graphs[graph.first_number]
         self.release(graph.objects)
-        if stop is not None and not graph.pending:
-            stop.extend(range(graph.first_number, graph.first_number + graph.rows))
+        if stop is not None:
+            stop.extend(range(graph.first_number, graph.first_number + graph.rows_left))
 
     def release(self, object_ids: Sequence[bytes]) -> None:
         """Undo one use of each object; what nobody uses any more is deleted."""

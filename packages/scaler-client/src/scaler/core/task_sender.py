@@ -52,7 +52,7 @@ class TaskSender:
     def has_left(self, number: int, task: Task) -> bool:
         """Whether an unanswered task was sent, in this session or an earlier one."""
         if isinstance(task.source, Graph):
-            return not task.source.pending
+            return task.source.has_left(number)
         return number not in task.source.pending
 
     def message_ahead(self, number: int, task: Task, position: int) -> tuple[Envelope, m.TaskBatch] | None:

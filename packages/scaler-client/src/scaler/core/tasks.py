@@ -17,6 +17,7 @@ from typing import NamedTuple
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import Carried, carried_columns
 from scaler_protocol.wire.columns import EMPTY, NO_ITEMS, Packed
+from scaler_protocol.wire.graph_portions import BEGINNING, Place, portion_at
 
 BATCH_TASKS_MAX = 4096
 """Tasks in one message at most, so that no message keeps the scheduler busy for long."""
@@ -95,17 +96,34 @@ class TaskGroup:
 
 @dataclass(slots=True, eq=False)
 class Graph:
-    """A submitted graph: kept whole until its wanted rows are answered."""
+    """A submitted graph: kept whole until its wanted rows are answered. It leaves in portions."""
 
     submit: m.GraphSubmit
+    wanted: Sequence[int]
+    """The wanted rows, ascending."""
     objects: tuple[bytes, ...]
     unanswered: int
     pending: bool = True
+    """Whether it has not left as a whole, in any session."""
     again: bool = False
+    """Whether it left in an earlier session and must be announced again."""
+    place: Place = BEGINNING
+    """Where the next portion begins."""
 
-    def mark_left(self) -> None:
-        """It was sent."""
-        self.pending = self.again = False
+    def mark_left(self, place: Place) -> None:
+        """A portion was sent; the next one begins at `place`."""
+        self.place = place
+        if place.row >= self.rows:
+            self.pending = self.again = False
+
+    def has_left(self, number: int) -> bool:
+        """Whether this row was sent, as far as this session is concerned."""
+        return not (self.pending or self.again) or number - self.first_number < self.place.row
+
+    @property
+    def rows_left(self) -> int:
+        """How many rows were sent, as far as this session is concerned."""
+        return self.place.row if self.pending or self.again else self.rows
 
     @property
     def first_number(self) -> int:
@@ -193,7 +211,7 @@ class TaskTable:
 
     def add_graph(self, submit: m.GraphSubmit, tokens: list[object]) -> Graph:
         """Take a graph in, its numbers taken before; `tokens` has one element per wanted row."""
-        graph = Graph(submit, tuple(submit.objects), len(submit.wanted))
+        graph = Graph(submit, sorted(submit.wanted), tuple(submit.objects), len(submit.wanted))
         self.graphs[submit.first_number] = graph
         for row, token in zip(submit.wanted, tokens, strict=True):
             self.tasks[submit.first_number + row] = Task(graph, b"", b"", (), token)
@@ -208,7 +226,9 @@ class TaskTable:
             left = [n for n, task in self.tasks.items() if task.source is group and n not in unsent]
             group.again = NumberQueue(left)
         for graph in self.graphs.values():
+            # One that has left in part stays a first announcement as well: the scheduler begins with the last portion.
             graph.again = graph.again or not graph.pending
+            graph.place = BEGINNING
 
     def note_large(self, message: m.TaskBatch) -> None:
         """These tasks have left: count their large payloads."""
@@ -247,12 +267,18 @@ class TaskTable:
                     queue.drop(count)
         for graph in self.graphs.values():
             if graph.pending or graph.again:
-                submit = graph.submit
-                if graph.again:
-                    wanted = [row for row in submit.wanted if submit.first_number + row in self.tasks]
-                    submit = replace(submit, wanted=wanted, flags=submit.flags | m.TaskFlag.REANNOUNCED)
-                return submit, graph.mark_left
+                return self._portion(graph)
         return None
+
+    def _portion(self, graph: Graph) -> tuple[m.GraphSubmit, Callable[[], None]]:
+        """Return the next portion of a graph, and what to call once it has left."""
+        submit = graph.submit
+        flags = submit.flags | m.TaskFlag.REANNOUNCED if graph.again else submit.flags
+        portion, place = portion_at(submit, graph.place, graph.wanted, flags)
+        first = submit.first_number + portion.first_row
+        # Some may have been cancelled since.
+        portion.wanted = [row for row in portion.wanted if first + row in self.tasks]
+        return portion, partial(graph.mark_left, place)
 
     def _head(self, waiting: NumberQueue) -> tuple[list[int], int]:
         """Return what of the head of `waiting` one message may carry, without cancelled tasks, and the head's length."""

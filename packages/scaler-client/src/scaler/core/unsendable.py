@@ -18,7 +18,9 @@ def tasks_in(message: m.Message, table: TaskTable) -> list[int]:
     if isinstance(message, m.TaskBatch):
         numbers = message.numbers
     elif isinstance(message, m.GraphSubmit):
-        numbers = (message.first_number + row for row in message.wanted)
+        # Without this portion the scheduler never begins the graph.
+        graph = table.graphs.get(message.first_number)
+        numbers = () if graph is None else [message.first_number + row for row in graph.wanted]
     elif isinstance(message, m.FunctionDefine):
         lost = set(message.ids)
         graphs = {first for first, graph in table.graphs.items() if lost.intersection(graph.submit.functions)}

@@ -71,6 +71,7 @@ class _Client:
     tasks: dict[int, _Task] = field(default_factory=dict)
     followers: dict[int, list[tuple[_Graph, int]]] = field(default_factory=dict)
     """By number: graphs, and rows in them, that end when that task does."""
+    arriving: _Graph | None = None
 
 
 def figures(number: int, duration: int) -> dict[str, int]:
@@ -269,17 +270,23 @@ class InProcessCluster:
                 number, flags = submit.first_number + row, submit.flags
                 self._send_result(_Task(client, number, b"", b"", 0, b"", flags), m.Status.SKIPPED, text, 0)
             return
-        graph = _Graph(submit.first_number, set(submit.wanted), {}, {}, {})
+        if not submit.first_row:
+            client.arriving = _Graph(submit.first_number, set(), {}, {}, {})
+        graph, before = client.arriving, submit.first_row
+        assert graph is not None, "a graph's first portion is missing"
+        assert graph.first == submit.first_number, "a portion of another graph came between"
         for position, number in enumerate(submit.earlier):
             # As a row behind the others, which ends when that task ends.
             client.followers.setdefault(number, []).append((graph, len(submit.payloads) + position))
+        graph.wanted.update(before + row for row in submit.wanted)
         carried = carried_rows(submit, len(submit.payloads))
         start = 0
-        for row, payload in enumerate(submit.payloads.split()):
-            count = submit.dependency_counts[row]
+        for row_here, payload in enumerate(submit.payloads.split()):
+            row = before + row_here
+            count = submit.dependency_counts[row_here]
             needed = list(submit.dependencies[start : start + count])
             start += count
-            index = submit.function_indexes[row] if len(submit.function_indexes) else 0
+            index = submit.function_indexes[row_here] if len(submit.function_indexes) else 0
             graph.tasks[row] = _Task(
                 client,
                 submit.first_number + row,
@@ -290,12 +297,14 @@ class InProcessCluster:
                 submit.flags,
                 needed,
                 graph,
-                carried=carried[row],
+                carried=carried[row_here],
             )
             graph.missing[row] = len(needed)
             for predecessor in needed:
                 graph.dependents.setdefault(predecessor, []).append(row)
             client.tasks[submit.first_number + row] = graph.tasks[row]
+        if len(graph.tasks) < (submit.row_count or len(submit.payloads)):
+            return
         for row, missing in graph.missing.items():
             if not missing:
                 self._queue.put(graph.tasks[row])

@@ -339,6 +339,9 @@ _GRAPH_COLUMNS = [spec.name for spec in columns_of(m.GraphSubmit)]
 
 def _check_graph(message: m.GraphSubmit) -> None:
     rows = len(message.payloads)
+    total = message.row_count or message.first_row + rows
+    if message.first_row + rows > total:
+        raise MalformedMessageError(f"GraphSubmit: rows {message.first_row} to {message.first_row + rows} of {total}")
     _check_id(message, "client")
     message.payloads.check()
     _check_functions(message, rows)
@@ -346,10 +349,12 @@ def _check_graph(message: m.GraphSubmit) -> None:
     _check_rows(message, rows, *_GRAPH_COLUMNS)
     if len(message.dependency_counts) != rows or sum(message.dependency_counts) != len(message.dependencies):
         raise MalformedMessageError("GraphSubmit: dependency counts do not match its rows and dependencies")
-    for name, limit in (("dependencies", rows + len(message.earlier)), ("wanted", rows)):
+    if len(message.earlier) and total != rows:
+        raise MalformedMessageError("GraphSubmit: a portion of a graph names earlier tasks")
+    for name, limit in (("dependencies", total + len(message.earlier)), ("wanted", rows)):
         column = getattr(message, name)
         if len(column) and max(column) >= limit:
-            raise MalformedMessageError(f"GraphSubmit.{name} names a row outside its {rows} rows")
+            raise MalformedMessageError(f"GraphSubmit.{name} names a row outside its {limit} rows")
 
 
 def _check_functions_defined(message: m.FunctionDefine) -> None:
@@ -544,7 +549,7 @@ _LAYOUTS: tuple[_Layout, ...] = (
         "graphSubmit",
         m.GraphSubmit,
         (
-            *_plain("client", "first_number", "serializer", "flags", "depth"),
+            *_plain("client", "first_number", "serializer", "flags", "depth", "first_row", "row_count"),
             *_ids("functions", "objects"),
             *_column("H", "function_indexes"),
             *_column("I", "dependency_counts", "dependencies", "wanted", "object_positions"),

@@ -411,7 +411,11 @@ class Inventory:
 
 @record
 class GraphSubmit:
-    """A whole graph. Row i is the task `first_number + i`."""
+    """A graph, or a portion of one. Row i of the graph is the task `first_number + i`.
+
+    The portions of a graph come in order, and no other graph of the client between them: one that begins before the last
+    portion has come replaces it.
+    """
 
     client: bytes
     """The client that submits the graph."""
@@ -424,9 +428,12 @@ class GraphSubmit:
     dependency_counts: Column
     """One per row: on how many rows it depends."""
     dependencies: Column
-    """The rows, or `earlier` tasks, that each row depends on, all lists one after another. The j-th is the row's input j."""
+    """The rows of the graph, or `earlier` tasks, that each row depends on, all lists one after another.
+
+    The j-th is the row's input j.
+    """
     wanted: Column
-    """The rows whose results the client wants."""
+    """The rows of this portion whose results the client wants."""
     function_indexes: Column = EMPTY
     """One per row: its function's place in `functions`; empty: all use the first."""
     capabilities: Capabilities = ()
@@ -438,11 +445,18 @@ class GraphSubmit:
     depth: int = 0
     """As in `TaskBatch`."""
     object_positions: Column = EMPTY
-    """Rows that `objects` belong to."""
+    """Rows of this portion that `objects` belong to."""
     objects: tuple[bytes, ...] = ()
     """Objects that the arguments name."""
     earlier: Column = EMPTY
-    """Numbers of unanswered tasks of the same client. In `dependencies`, the number of rows + k stands for the k-th."""
+    """Numbers of unanswered tasks of the same client. In `dependencies`, the number of rows + k stands for the k-th.
+
+    A graph that names any comes in one portion.
+    """
+    first_row: int = 0
+    """The row of the graph that this portion begins with."""
+    row_count: int = 0
+    """How many rows the whole graph has; 0: as many as this portion."""
 
 
 @record

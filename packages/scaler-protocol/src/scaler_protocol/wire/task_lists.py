@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from scaler_protocol.wire import messages as m
 
 TaskList = TypeVar("TaskList", m.TaskCancel, m.Inventory)
 
-PORTION_ROWS: Final = 256
+PORTION_ROWS = 256
 """Most tasks in one portion. To cancel a queued task, the most costly of what is asked for, takes the scheduler about 9 µs."""
 
 

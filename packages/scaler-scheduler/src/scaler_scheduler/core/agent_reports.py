@@ -10,6 +10,7 @@ from scaler_protocol.wire.task_lists import portions_of
 from scaler_scheduler.core.answers import Answers
 from scaler_scheduler.core.departures import Departures
 from scaler_scheduler.core.events import RelayedPeer
+from scaler_scheduler.core.graph_arrival import GraphArrival
 from scaler_scheduler.core.graphs import Graph
 from scaler_scheduler.core.lifecycle import TaskLifecycle
 from scaler_scheduler.core.records import AgentRecord, Task, TaskState
@@ -149,7 +150,9 @@ class AgentReports:
         # The agent knows this client's functions from before.
         agent.note_functions(message.client)
 
-    def _may_claim(self, agent: AgentRecord, task: Task, graph: Graph[AgentRecord] | None, attempt: int) -> bool:
+    def _may_claim(
+        self, agent: AgentRecord, task: Task, graph: Graph[AgentRecord] | GraphArrival | None, attempt: int
+    ) -> bool:
         """Whether a task that waits for an agent can be held by this one already.
 
         Either this scheduler gave it the task. Or an earlier scheduler may have: then the client has announced it again.

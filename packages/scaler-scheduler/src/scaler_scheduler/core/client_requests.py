@@ -13,7 +13,6 @@ from scaler_scheduler.core.answers import Answers
 from scaler_scheduler.core.credits import Credits
 from scaler_scheduler.core.dispatch import Dispatch
 from scaler_scheduler.core.graph_rows import GraphRows
-from scaler_scheduler.core.graphs import Graph
 from scaler_scheduler.core.ignored_capabilities import tell_ignored
 from scaler_scheduler.core.lifecycle import TaskLifecycle
 from scaler_scheduler.core.limits import BATCH_TASKS_MAX
@@ -100,8 +99,7 @@ class ClientRequests:
         if len(message.earlier):
             self._rows.link(message, options, now)
             return
-        graph: Graph[AgentRecord] = Graph(message)
-        self._rows.open(graph, options, now)
+        self._rows.take(message, options, now)
 
     def _options(self, client: ClientRecord, batch: m.TaskBatch | m.GraphSubmit, kind: int, flags: int) -> TaskOptions:
         """Return what the tasks share, after a look at whether they may be run like this."""
@@ -127,7 +125,7 @@ class ClientRequests:
                     to_agents.setdefault(task.agent, []).append(task)
             else:
                 self._answers.withdraw(task, m.Status.CANCELED, b"", now)
-        if others and (client.graphs or client.links is not None):
+        if others and (client.graphs or client.arriving or client.links is not None):
             self._rows.cancel(client, others, now)
         for agent, tasks in to_agents.items():
             self._dispatch.cancel(agent, tasks)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
+from scaler_protocol.errors import SessionError
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import NOTHING_REPORTED, reported_of
 from scaler_protocol.wire.columns import Packed
+from scaler_scheduler.core.graph_arrival import STEP_ROWS, GraphArrival
 from scaler_scheduler.core.graphs import Graph, RowResult, RowState
 from scaler_scheduler.core.lifecycle import TaskLifecycle
 from scaler_scheduler.core.linked_tasks import LinkedTasks
@@ -15,23 +19,89 @@ from scaler_scheduler.core.recent_answers import RecentAnswers
 from scaler_scheduler.core.records import AgentRecord, ClientRecord, Task, TaskOptions
 from scaler_scheduler.core.state import SchedulerState
 
+WORK_PER_TURN = 5000
+"""Of making a graph ready, how much is done at once: rows and dependencies looked at."""
+
+ROOT_ROWS = 500
+"""Rows that are looked at in one step of beginning a graph."""
+
+ROOT_WORK = 10
+"""Making a task of a row is so much work."""
+
+
+class _Beginning(NamedTuple):
+    """A graph of which all portions are here."""
+
+    client: ClientRecord
+    steps: Iterator[int]
+    """Does a little of what is left with each element, which says how much that was."""
+
 
 class GraphRows:
     """Works on the graphs of clients. `Graph` keeps the rows of one, `TaskLifecycle` the tasks they become."""
 
     def __init__(self, state: SchedulerState, lifecycle: TaskLifecycle) -> None:
+        self._beginning: deque[_Beginning] = deque()
+        """They take turns."""
+        self._now = 0.0
+        """When the turn began."""
         self._outbox = state.outbox
         self._recovery = state.recovery
         self._lost_attempts = state.lost_attempts
         self._lifecycle = lifecycle
 
-    def open(self, graph: Graph[AgentRecord], options: TaskOptions, now: float) -> None:
-        """Begin a submitted graph. If an earlier scheduler knew it, agents may still hold tasks of it."""
+    def take(self, message: m.GraphSubmit, options: TaskOptions, now: float) -> None:
+        """Take in a portion of a graph, which begins with the last one."""
         client = options.client
+        if not message.first_row:
+            # One that is not there as a whole was given up by its client.
+            client.arriving[:] = [arrival for arrival in client.arriving if arrival.is_complete]
+            client.arriving.append(GraphArrival(message))
+        if not client.arriving or client.arriving[-1].first_number != message.first_number:
+            raise SessionError(f"a portion of graph {message.first_number}, of which the first one has not come")
+        arrival = client.arriving[-1]
+        arrival.take(message)
+        if arrival.is_complete:
+            self._beginning.append(_Beginning(client, self._begin(arrival, options)))
+            # A small one is ready at once.
+            self.go_on(now)
+
+    @property
+    def is_beginning(self) -> bool:
+        """Whether graphs are made ready: call `go_on`."""
+        return bool(self._beginning)
+
+    def go_on(self, now: float) -> None:
+        """Do the next of what it takes to begin graphs, not so much that others have to wait."""
+        self._now = now
+        work = 0
+        while self._beginning and work < WORK_PER_TURN:
+            done = next(self._beginning[0].steps, None)
+            if done is None:
+                self._beginning.popleft()
+            else:
+                self._beginning.rotate(-1)
+                work += done
+
+    def _begin(self, arrival: GraphArrival, options: TaskOptions) -> Iterator[int]:
+        """Begin a graph. If an earlier scheduler knew it, agents may still hold tasks of it. Yields as `_Beginning` says."""
+        client = options.client
+        yield from arrival.build()
+        graph: Graph[AgentRecord] = Graph(arrival)
+        client.arriving.remove(arrival)
         client.graphs.append(graph)
         if graph.is_reannounced:
-            self._stop_earlier(client, graph)
-        self.queue(graph, graph.release_roots(), options, now)
+            for row in range(0, graph.row_count, STEP_ROWS):
+                rows = range(row, min(row + STEP_ROWS, graph.row_count))
+                self._stop_earlier(client, graph, rows)
+                yield len(rows)
+        for row in arrival.canceled:
+            if graph.states[row] == RowState.WAITING:
+                self.fail(client, graph, row, m.Status.CANCELED, b"", 0, self._now)
+        while graph.has_unreleased_roots:
+            roots = graph.release_roots(ROOT_ROWS)
+            self.queue(graph, roots, options, self._now)
+            yield ROOT_ROWS + ROOT_WORK * len(roots)
 
     def link(self, message: m.GraphSubmit, options: TaskOptions, now: float) -> None:
         """Take in rows of which some need the results of tasks that the client submitted earlier.
@@ -51,9 +121,11 @@ class GraphRows:
             self._forget(client, links, message.earlier)
             return
         # Its parts, and what an earlier scheduler left of it, are as in any submitted graph.
-        submitted: Graph[AgentRecord] = Graph(message, is_part=True)
+        arrival = GraphArrival(message)
+        arrival.take(message)
+        submitted: Graph[AgentRecord] = Graph(arrival)
         if submitted.is_reannounced:
-            self._stop_earlier(client, submitted)
+            self._stop_earlier(client, submitted, range(submitted.row_count))
         first, rows = submitted.first_number, submitted.row_count
         released = []
         for row in range(rows):
@@ -94,9 +166,10 @@ class GraphRows:
         skipped = [m.Status.SKIPPED] * count
         self._outbox.send(client, m.ResultBatch(client.id, numbers, [0] * count, payloads, skipped))
 
-    def _stop_earlier(self, client: ClientRecord, graph: Graph[AgentRecord]) -> None:
+    def _stop_earlier(self, client: ClientRecord, graph: Graph[AgentRecord], rows: Iterable[int]) -> None:
         """All rows run anew: stop what agents still hold of them, and never give an attempt's number twice."""
-        for number in range(graph.first_number, graph.first_number + graph.row_count):
+        for row in rows:
+            number = graph.first_number + row
             claim = self._recovery.take_claim(client.id, number)
             if claim is not None:
                 graph.note_attempt(claim.attempt)
@@ -114,6 +187,8 @@ class GraphRows:
         """The client is gone."""
         client.graphs.clear()
         client.links = None
+        client.arriving.clear()
+        self._beginning = deque(one for one in self._beginning if one.client is not client)
 
     def cancel(self, client: ClientRecord, numbers: Iterable[int], now: float) -> None:
         """Cancel rows that wait for their predecessors; any other number is passed over."""
@@ -123,11 +198,23 @@ class GraphRows:
             for number in ordered:
                 if links.states[number] == RowState.WAITING:
                     self.fail(client, links, number, m.Status.CANCELED, b"", 0, now)
+        for arrival in client.arriving:
+            first = arrival.first_number
+            here = ordered[bisect_left(ordered, first) : bisect_left(ordered, first + arrival.rows_here)]
+            wanted = [number for number in here if arrival.cancel(number - first)]
+            if wanted:
+                self._answer_cancelled(client, wanted)
         for graph in list(client.graphs):
             first = graph.first_number
             for number in ordered[bisect_left(ordered, first) : bisect_left(ordered, first + graph.row_count)]:
                 if graph.states[number - first] == RowState.WAITING:
                     self.fail(client, graph, number - first, m.Status.CANCELED, b"", 0, now)
+
+    def _answer_cancelled(self, client: ClientRecord, numbers: list[int]) -> None:
+        count = len(numbers)
+        nothing = Packed.of([b""] * count)
+        statuses = [m.Status.CANCELED] * count
+        self._outbox.send(client, m.ResultBatch(client.id, numbers, [0] * count, nothing, statuses))
 
     def finish(
         self,

@@ -13,18 +13,16 @@ looks into.
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable
 from enum import IntEnum
-from itertools import accumulate, repeat
+from itertools import repeat
 from typing import Generic, NamedTuple, TypeVar
 
 from scaler_protocol.runtime.values import new_tuple
-from scaler_protocol.wire.batch_rows import CARRIED, Carried, Reported, carried_rows
-from scaler_protocol.wire.messages import GraphSubmit, TaskFlag
-
-ATTEMPT_MAX = 0xFFFF
-"""Largest number of an attempt: it travels in two bytes."""
+from scaler_protocol.wire.batch_rows import Carried, Reported
+from scaler_scheduler.core.graph_arrival import ATTEMPT_MAX, GraphArrival, Portion
 
 CHAIN_ROWS_MAX = 128
 """Rows of a chain."""
@@ -36,10 +34,6 @@ CHAIN_MICROSECONDS = 20_000.0
 
 DURATION_WEIGHT_KEPT = 0.9
 """Weight of earlier rows in the mean duration, when a row ends."""
-
-ROW_BYTES = 50
-DEPENDENCY_BYTES = 20
-"""Memory of a row, and of a dependency, about."""
 
 Holder = TypeVar("Holder", bound=Hashable)
 """Who may hold the objects of a result. The graph only compares holders."""
@@ -96,18 +90,18 @@ class ReleasedRow(NamedTuple):
 
 
 class Graph(Generic[Holder]):
-    """One submitted graph."""
+    """One graph."""
 
-    def __init__(self, message: GraphSubmit, *, is_part: bool = False) -> None:
-        """`is_part`: only the columns are asked for; the rows belong to a larger graph."""
-        rows = len(message.payloads)
-        self.first_number = message.first_number
+    def __init__(self, arrival: GraphArrival) -> None:
+        """`arrival` is complete, and its lists are made."""
+        rows = arrival.row_count
+        self.first_number = arrival.first_number
         self.row_count = rows
-        self.size_bytes = ROW_BYTES * rows + DEPENDENCY_BYTES * len(message.dependencies) + len(message.payloads.data)
+        self.size_bytes = arrival.size_bytes
         """About how much memory it takes, results apart."""
-        self.is_reannounced = bool(message.flags & TaskFlag.REANNOUNCED)
+        self.is_reannounced = arrival.is_reannounced
         """Whether an earlier scheduler knew it, so that agents may hold tasks of it."""
-        self.attempts_before = 0
+        self.attempts_before = arrival.attempts_before
         """Highest attempt that an earlier scheduler gave to a row. The attempts of this scheduler follow it."""
         self.unfinished = rows
         self.waiting = rows
@@ -120,46 +114,19 @@ class Graph(Generic[Holder]):
         """Last attempt and failed attempts of rows that wait again."""
         self._mean_microseconds: float | None = None
         """Moving average over the durations of finished rows."""
-        self._functions = message.functions
-        self._function_indexes = message.function_indexes
-        data = message.payloads.data
-        self._payloads = data if isinstance(data, bytes) else bytes(data)
-        self._payload_ends = array("Q", accumulate(message.payloads.lengths))
-        self._dependencies = array("I", message.dependencies)
-        self._dependency_ends = array("Q", accumulate(message.dependency_counts))
-        self._objects: dict[int, tuple[bytes, ...]] = {}
-        for row, object_id in zip(message.object_positions, message.objects, strict=True):
-            self._objects[row] = (*self._objects.get(row, ()), object_id)
-        self._carried: Sequence[Carried] = carried_rows(message, rows) if CARRIED else ()
-        self.wanted = bytearray(rows)
-        for row in message.wanted:
-            self.wanted[row] = 1
+        self._portions = arrival.portions
+        self._portion_rows = [portion.first_row for portion in arrival.portions]
+        self._payload_lengths = arrival.payload_lengths
+        self._dependencies = arrival.dependencies
+        self._dependency_ends = arrival.dependency_ends
+        self._objects = arrival.objects
+        self.wanted = arrival.wanted
         self.states = bytearray(rows)
-        if is_part:
-            return
-        self._missing = array("I", message.dependency_counts)
-        self._dependent_starts, self._dependents = self._index_dependents()
-        self._readers = array(
-            "I",
-            (self._dependent_starts[row + 1] - self._dependent_starts[row] + self.wanted[row] for row in range(rows)),
-        )
-
-    def _index_dependents(self) -> tuple[array[int], array[int]]:
-        """Make lists of the rows that need each row from lists of the rows that each row needs, by counting sort."""
-        rows = self.row_count
-        counts = array("Q", bytes(8 * (rows + 1)))
-        for dependency in self._dependencies:
-            counts[dependency + 1] += 1
-        starts = array("Q", accumulate(counts))
-        dependents = array("I", bytes(4 * len(self._dependencies)))
-        fill = starts[:]
-        start = 0
-        for row, end in enumerate(self._dependency_ends):
-            for dependency in self._dependencies[start:end]:
-                dependents[fill[dependency]] = row
-                fill[dependency] += 1
-            start = end
-        return starts, dependents
+        self._missing = arrival.dependency_counts
+        self._dependent_starts, self._dependents = arrival.dependent_starts, arrival.dependents
+        self._readers = arrival.readers
+        self._looked_for_roots = 0
+        """The rows before this one have been released, if they need no other row."""
 
     # --- looking
 
@@ -192,26 +159,41 @@ class Graph(Generic[Holder]):
 
     # --- moving
 
-    def release_roots(self) -> list[int]:
-        """Release all rows without predecessors, and return them."""
-        roots = [row for row, missing in enumerate(self._missing) if missing == 0]
+    def release_roots(self, limit: int) -> list[int]:
+        """Release rows without predecessors, of the next `limit` rows, and return them. See `has_unreleased_roots`."""
+        states = self.states
+        start = self._looked_for_roots
+        self._looked_for_roots = end = min(start + limit, self.row_count)
+        missing = self._missing
+        # One that was cancelled is not waiting any more.
+        roots = [row for row in range(start, end) if not missing[row] and states[row] == _WAITING]
         for row in roots:
-            self.states[row] = _RELEASED
+            states[row] = _RELEASED
         self.waiting -= len(roots)
         return roots
 
+    @property
+    def has_unreleased_roots(self) -> bool:
+        """Whether `release_roots` has not looked at all rows yet."""
+        return self._looked_for_roots < self.row_count
+
+    def is_unreleased_root(self, row: int) -> bool:
+        """Whether `release_roots` has still to look at this row, which needs no other one."""
+        return row >= self._looked_for_roots and not self._missing[row]
+
     def content(self, row: int) -> ReleasedRow:
         """Return what a task for the released row consists of. Once for each release."""
-        start = self._payload_ends[row - 1] if row else 0
-        index = self._function_indexes[row] if len(self._function_indexes) else 0
+        portion, place = self._place_of(row)
+        start = portion.payload_ends[place - 1] if place else 0
+        index = portion.function_indexes[place] if len(portion.function_indexes) else 0
         attempt, failures = self.attempts_before, 0
         if self.returned:
             attempt, failures = self.returned.pop(row, (attempt, failures))
         values = (
-            self._functions[index],
-            self._payloads[start : self._payload_ends[row]],
+            portion.functions[index],
+            portion.payloads[start : portion.payload_ends[place]],
             self._objects.get(row, ()),
-            self._carried[row] if self._carried else (),
+            portion.carried[place] if portion.carried else (),
             attempt,
             failures,
         )
@@ -365,8 +347,14 @@ class Graph(Generic[Holder]):
         self.returned[row] = (attempt, failures)
         return True
 
+    def _place_of(self, row: int) -> tuple[Portion, int]:
+        """Return the portion of a row, and its place there."""
+        portions = self._portions
+        portion = portions[0] if len(portions) == 1 else portions[bisect_right(self._portion_rows, row) - 1]
+        return portion, row - portion.first_row
+
     def _payload_bytes(self, row: int) -> int:
-        return self._payload_ends[row] - (self._payload_ends[row - 1] if row else 0)
+        return self._payload_lengths[row]
 
     def _drop_inputs_of(self, row: int) -> list[bytes]:
         freed: list[bytes] = []

@@ -92,7 +92,8 @@ def _check_graphs(state: SchedulerState) -> None:
                     for dependency in graph.dependencies_of(row)
                     if graph.states[dependency] in (RowState.WAITING, RowState.RELEASED)
                 ]
-                require(bool(open_dependencies), f"{name}: row {row} waits for nothing")
+                waits = bool(open_dependencies) or graph.is_unreleased_root(row)
+                require(waits, f"{name}: row {row} waits for nothing")
             for row in graph.rows_in(RowState.RELEASED):
                 task = client.tasks[graph.first_number + row]
                 lacking = 0

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 
 from scaler_protocol.wire import messages as m
-from scaler_scheduler.core.graphs import ATTEMPT_MAX, Graph
+from scaler_scheduler.core.graph_arrival import ATTEMPT_MAX
+from scaler_scheduler.core.graphs import Graph
 from scaler_scheduler.core.records import AgentRecord, Chain, ClientRecord, Task, TaskOptions, TaskState
 from scaler_scheduler.core.state import SchedulerState
 

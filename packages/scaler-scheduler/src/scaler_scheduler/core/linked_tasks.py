@@ -41,6 +41,7 @@ class LinkedTasks(Graph[Holder], Generic[Holder, Shared]):
     wanted: Any
     _missing: Any
     _readers: Any
+    _looked_for_roots = 0
 
     def __init__(self) -> None:
         # Not as a submitted graph: its columns are of fixed length.
@@ -159,6 +160,10 @@ class LinkedTasks(Graph[Holder], Generic[Holder, Shared]):
         for row, result in self.results.items():
             for object_id in result.objects:
                 yield from [object_id] * self._readers[row]
+
+    def is_unreleased_root(self, row: int) -> bool:
+        """Whether a row that needs no other one has not been released: none here waits for that."""
+        return False
 
     def by_shared(self, rows: Sequence[int]) -> dict[Shared, list[int]]:
         """Sort rows by what their tasks share."""

@@ -352,6 +352,7 @@ class Monitor:
 
     def _client_status(self, client: ClientRecord, now: float) -> m.ClientStatus:
         waiting_rows = sum(graph.waiting for graph in client.all_graphs())
+        waiting_rows += sum(arrival.rows_here for arrival in client.arriving)
         object_count, object_bytes = self.store.owners.get(client.id, (0, 0))
         return m.ClientStatus(
             name=client.name,
@@ -364,7 +365,7 @@ class Monitor:
             failed=client.failed_count,
             last_seen_seconds=max(0.0, now - client.last_seen),
             nested=not isinstance(client.peer, bytes),
-            graphs=len(client.graphs),
+            graphs=len(client.graphs) + len(client.arriving),
             object_count=object_count,
             object_bytes=object_bytes,
             connected_seconds=max(0.0, now - client.connected_at),

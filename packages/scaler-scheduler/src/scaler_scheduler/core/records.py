@@ -22,6 +22,7 @@ from scaler_protocol.session import Session
 from scaler_protocol.wire.batch_rows import Carried
 from scaler_protocol.wire.messages import Capabilities, Heartbeat, Hello
 from scaler_scheduler.core.events import Peer
+from scaler_scheduler.core.graph_arrival import GraphArrival
 from scaler_scheduler.core.graphs import Graph
 from scaler_scheduler.core.limits import (
     CLIENT_GRAPH_BYTES_MAX,
@@ -261,6 +262,7 @@ class ClientRecord(_SessionRecord):
 
     __slots__ = (
         "_options",
+        "arriving",
         "assigned_count",
         "connected_at",
         "credit_granted",
@@ -286,6 +288,8 @@ class ClientRecord(_SessionRecord):
         """Tasks that have each other's results as arguments, once there are any."""
         self.recent: RecentAnswers | None = None
         """What it was sent last, from its first task with such arguments on."""
+        self.arriving: list[GraphArrival] = []
+        """Graphs that have not begun."""
         self.credit_granted = 0
         """Tasks it may still submit where the number of waiting tasks is limited."""
         self.credit_moved_at = now
@@ -328,9 +332,10 @@ class ClientRecord(_SessionRecord):
         """The client is gone. Its options refer to it: without this, only the garbage collector would free its record."""
         self._options.clear()
 
-    def graph_of(self, number: int) -> Graph[AgentRecord] | None:
+    def graph_of(self, number: int) -> Graph[AgentRecord] | GraphArrival | None:
         """Return the graph that `number` is a row of, or None."""
-        for graph in self.graphs:
+        either: tuple[Graph[AgentRecord] | GraphArrival, ...] = (*self.graphs, *self.arriving)
+        for graph in either:
             if graph.first_number <= number < graph.first_number + graph.row_count:
                 return graph
         return None
@@ -344,9 +349,10 @@ class ClientRecord(_SessionRecord):
         unfinished = len(self.tasks) + (0 if self.links is None else self.links.waiting)
         if unfinished > CLIENT_TASKS_MAX:
             return f"it has {unfinished} unfinished tasks, at most {CLIENT_TASKS_MAX} are accepted"
-        if len(self.graphs) > CLIENT_GRAPHS_MAX:
-            return f"it has {len(self.graphs)} unfinished graphs, at most {CLIENT_GRAPHS_MAX} are accepted"
-        size = sum(graph.size_bytes for graph in self.all_graphs())
+        graphs = len(self.graphs) + len(self.arriving)
+        if graphs > CLIENT_GRAPHS_MAX:
+            return f"it has {graphs} unfinished graphs, at most {CLIENT_GRAPHS_MAX} are accepted"
+        size = sum(graph.size_bytes for graph in self.all_graphs()) + sum(one.size_bytes for one in self.arriving)
         if size > CLIENT_GRAPH_BYTES_MAX:
             return f"its unfinished graphs take {size} bytes, at most {CLIENT_GRAPH_BYTES_MAX} are accepted"
         return None

@@ -91,6 +91,10 @@ def _client(state: SchedulerState, client: ClientRecord, tasks_max: int, now: fl
         "silent_seconds": now - client.last_seen,
         "unacknowledged_messages": client.session.unacknowledged_count,
         "unfinished_by_function": _by_function(state, client.tasks.values()),
+        "graphs_arriving": [
+            {"first_number": arrival.first_number, "rows": arrival.row_count, "rows_here": arrival.rows_here}
+            for arrival in client.arriving
+        ],
         "graphs": [
             {
                 "first_number": graph.first_number,

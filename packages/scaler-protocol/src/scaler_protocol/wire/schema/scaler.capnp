@@ -217,23 +217,25 @@ struct Inventory {
 }
 
 struct GraphSubmit {
-  # C→S: a whole graph. Row i is task `firstNumber + i`. Payloads in frame 2, as in TaskBatch.
+  # C→S: a portion of a graph, from `firstRow` on. Row i of the graph is task `firstNumber + i`. Payloads in frame 2, as in TaskBatch.
   client @0 :Data;
   firstNumber @1 :UInt64;
   functions @2 :Data;
   functionIndexes @3 :Data;              # U16; empty: all use the first
   payloadLengths @4 :Data;               # U32
   dependencyCounts @5 :Data;             # U32 per row
-  dependencies @6 :Data;                 # U32: rows; the lists of all rows end to end. Input j of a row is the result of its j-th dependency.
-  wanted @7 :Data;                       # U32: rows whose results the client wants
+  dependencies @6 :Data;                 # U32: rows of the graph; the lists of all rows end to end. Input j of a row is the result of its j-th dependency.
+  wanted @7 :Data;                       # U32: rows of this portion whose results the client wants
   capabilities @8 :List(Capability);
   serializer @9 :Data;
   flags @10 :UInt8;                      # as in TaskBatch
   depth @11 :UInt16;
-  objectPositions @12 :Data;
+  objectPositions @12 :Data;             # U32: rows of this portion
   objects @13 :Data;
   earlier @14 :Data;                     # U64: unanswered tasks of the same client. In `dependencies`, the number of rows + k stands for the k-th. What the scheduler
                                          # does not know any more it answers with SKIPPED: the client then sends the values.
+  firstRow @15 :UInt32;                  # the portions come in order
+  rowCount @16 :UInt32;                  # rows of the whole graph; 0: this portion is all of it
 }
 
 struct Notice {
