@@ -27,6 +27,8 @@ from dask.callbacks import Callback  # noqa: E402
 from dask.diagnostics import ProgressBar  # noqa: E402
 
 import scaler.dask  # noqa: E402
+from scaler.client.stored_objects import StoredObjects  # noqa: E402
+from scaler.dask.kept import KeptNode  # noqa: E402
 
 
 @pytest.fixture
@@ -43,6 +45,10 @@ def on_cluster(address: str) -> Iterator[None]:
 
 def inc(value: int) -> int:
     return value + 1
+
+
+def frame_of(value: int) -> Any:
+    return pd.DataFrame({"value": np.full(100_000, value)})
 
 
 def divide(value: int) -> float:
@@ -82,9 +88,44 @@ class TestCollections:
         one, other = dask.compute(total, {"inside": dask.delayed(inc)(1)})
         assert (one, other) == (1275, {"inside": 2})
 
-    def test_persisted_collections(self) -> None:
+    def test_small_persisted_collections(self) -> None:
         array = da.arange(100, chunks=10).persist()
         assert array.sum().compute() == 4950
+        assert len(array.dask) == 10
+
+    def test_persisted_values_never_pass_through_the_program(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        fetched: list[Any] = []
+        monkeypatch.setattr(StoredObjects, "fetch", lambda _, fetch: fetched.append(fetch))
+        monkeypatch.setattr(StoredObjects, "store", lambda _, buffers: fetched.append(buffers))
+        array = (da.ones((2000, 1000), chunks=(500, 500)) + 1).persist()
+        assert {type(value) for value in dict(array.dask).values()} == {KeptNode}
+        frame = dd.from_map(frame_of, [1, 2]).value.persist()
+        assert (array.sum().compute(), array[3:5, :2].compute().tolist()) == (4e6, [[2, 2], [2, 2]])
+        assert ((array + array.T.sum())[0, 0].compute(), frame.sum().compute()) == (4e6 + 2, 300_000)
+        assert not fetched
+
+    def test_what_was_persisted_can_be_computed_and_persisted_again(self) -> None:
+        array = (da.ones((1000, 500), chunks=(500, 500)) + 1).persist()
+        again = array.persist()
+        nodes = [sorted(dict(one.dask).items()) for one in (array, again)]
+        assert [node.value for _, node in nodes[0]] == [node.value for _, node in nodes[1]]
+        assert again.compute().sum() == 1e6
+        one = dask.delayed(bytes)(10**6).persist()
+        assert (len(one.compute()), dask.delayed(len)(one).compute()) == (10**6, 10**6)
+
+    def test_data_of_the_program_is_persisted(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        frame = dd.from_pandas(pd.DataFrame({"value": np.arange(200_000)}), npartitions=2).persist()
+        monkeypatch.delattr(Client, "send_object")
+        assert frame.value.sum().compute() == sum(range(200_000))
+
+    def test_persisted_values_of_other_schedulers(self) -> None:
+        one = dask.delayed(bytes)(10**6).persist()
+        with pytest.raises(RuntimeError, match="was persisted on a Scaler cluster"):
+            one.compute(scheduler="sync")
+
+    def test_a_failure_while_persisting(self) -> None:
+        with pytest.raises(ZeroDivisionError):
+            dask.persist(dask.delayed(divide)(0), dask.delayed(bytes)(10**6))
 
     def test_a_delayed_function_of_thousands(self) -> None:
         parts = [dask.delayed(inc)(number) for number in range(3000)]
@@ -252,6 +293,12 @@ class TestCallbacks:
         with Noted() as noted, pytest.raises(ZeroDivisionError):
             get({"a": (divide, 0)}, "a")
         assert noted.told[-1] == ("finish", 0, True)
+
+    def test_they_are_told_of_what_is_persisted(self, get: Any) -> None:
+        with Noted() as noted:
+            one = dask.delayed(bytes)(10**6).persist(scheduler=get)
+        assert [told[0] for told in noted.told] == ["start", "state", "begin", "end", "finish"]
+        assert dask.delayed(len)(one).compute(scheduler=get) == 10**6
 
     def test_the_progress_bar(self, get: Any, capsys: pytest.CaptureFixture[str]) -> None:
         threads = threading.active_count()

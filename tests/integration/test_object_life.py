@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import subprocess
 import sys
@@ -119,6 +120,27 @@ def test_a_dropped_reference_frees_its_object(client: Client, stored: Stored) ->
         assert client.submit(len, reference).result(30) == SIZE
     references.clear()
     stored.wait_for(0)
+
+
+def test_persisted_values_live_as_long_as_their_collection(client: Client, stored: Stored) -> None:
+    dask = pytest.importorskip("dask")
+    import scaler.dask
+
+    get = scaler.dask.get(client)
+    made = [dask.delayed(os.urandom)(SIZE) for _ in range(4)]
+    persisted = list(dask.persist(*made, scheduler=get))
+    stored.stay(4)
+    lengths = [dask.delayed(len)(one) for one in persisted]
+    assert dask.compute(*lengths, scheduler=get) == (SIZE,) * 4
+    stored.stay(4)
+    del persisted[1:]
+    stored.stay(4)
+    del lengths[1:]
+    # Dask's graphs have cycles.
+    gc.collect()
+    stored.stay(1)
+    assert len(persisted[0].compute(scheduler=get)) == SIZE
+    stored.stay(1)
 
 
 @pytest.mark.parametrize("kind", ["argument", "list", "closure", "large list", "node", "in a node"])

@@ -589,6 +589,22 @@ def test_an_answer_in_storage_is_fetched_and_then_deleted(core: ClientCore, sche
     assert scheduler.take(effects.DeleteObjects) == [effects.DeleteObjects((OBJECT_ID,))]
 
 
+def test_an_answer_in_storage_stays_there_if_its_graph_keeps_it(core: ClientCore, scheduler: Scheduler) -> None:
+    core.submit_graph(graph_of(3, [0, 1, 2]), ["a", "b", "c"], keeps=True)
+    core.flush()
+    scheduler.exchange(0.2)
+    other_id = b"q" * 16
+    payloads = [b"O" + OBJECT_ID, b"Pvalue", b"O" + other_id]
+    statuses = [m.Status.SUCCESS, m.Status.SUCCESS, m.Status.FAILED]
+    columns = {"statuses": statuses, "object_positions": [0, 2], "objects": (OBJECT_ID, other_id)}
+    scheduler.answer([1, 2, 3], 0.3, payloads=payloads, **columns)
+    # A failure is no value: its tokens want to know it.
+    assert scheduler.take(effects.FetchObject) == [effects.FetchObject(3, other_id)]
+    (completed,) = scheduler.take(effects.Completed)
+    assert (completed.tokens, completed.payloads) == (["a", "b"], payloads[:2])
+    assert not scheduler.take(effects.DeleteObjects)
+
+
 def test_an_answer_that_storage_lost_is_a_failure(core: ClientCore, scheduler: Scheduler) -> None:
     submit(core)
     core.flush()

@@ -43,7 +43,7 @@ def complete(completed: effects.Completed) -> None:
         if isinstance(token, DependentFuture):
             _complete_dependent(token, completed, position)
             continue
-        if isinstance(token, ScalerFuture):
+        if type(token) is ScalerFuture:
             one = effects.Completed(
                 [completed.numbers[position]],
                 [token],

@@ -36,10 +36,11 @@ def submit_graph(
     group: TaskGroup,
     make_future: Callable[[], ScalerFuture],
     carried: Carried,
+    keeps: bool = False,
 ) -> dict[Hashable, ScalerFuture]:
     """Submit what `keys` need and return their futures, in order. Nothing is submitted when anything is wrong.
 
-    `carried`: what each row carries.
+    `carried`: what each row carries. `keeps`: see `core.tasks.Graph`.
     """
     if not isinstance(graph, Mapping):
         raise TypeError(f"a graph is a dictionary of keys and computations, not a {shown_type(graph)}")
@@ -72,7 +73,7 @@ def submit_graph(
             if encoder.inner:
                 for future in by_row.values():
                     future.hold_until_restored(encoder.inner)
-            engine.tasks.submit_graph(encoder.message(group, list(by_row), carried), list(by_row.values()))
+            engine.tasks.submit_graph(encoder.message(group, list(by_row), carried), list(by_row.values()), keeps=keeps)
     except BaseException:
         engine.objects.release((*encoder.objects, *encoder.inner))
         raise

@@ -10,7 +10,7 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from scaler import errors
 from scaler.client.checks import (
@@ -25,6 +25,7 @@ from scaler.client.connection_engine import ConnectionEngine
 from scaler.client.engine import Engine
 from scaler.client.future import FutureSource, ScalerFuture
 from scaler.client.graph_run import submit_graph
+from scaler.client.kept_future import KeptFuture
 from scaler.client.linked_calls import require_own, submit_linked
 from scaler.client.map_run import MapRun
 from scaler.client.nested_engine import NestedEngine
@@ -265,6 +266,23 @@ class Operations:
             if pending:
                 self.engine.futures.cancel(pending, None)
             raise
+
+    def get_kept(
+        self, client: FutureSource, graph: Mapping[Any, Any], keys: Any, capabilities: Mapping[str, int] | None
+    ) -> dict[Any, KeptFuture]:
+        """As `get` without waiting. Values that are objects in storage stay there: the futures have references to them."""
+        self.require_open()
+        futures = submit_graph(
+            self.engine,
+            self._packer,
+            graph,
+            keys,
+            group=self._group(m.TaskKind.CALL, checked_capabilities(capabilities)),
+            make_future=lambda: KeptFuture(client, self.engine.objects, self._references),
+            carried=carry({}),
+            keeps=True,
+        )
+        return cast(dict[Any, KeptFuture], futures)
 
     # --- objects
 

@@ -58,6 +58,7 @@ class StoredObjects:
         self.take_over = self._uses.take_over
         """See `UsesByReference.take_over`: ends uses that a task or a graph takes over. In the owner's thread."""
         self._channel: ObjectChannel | None = None
+        self._is_closed = False
         self._snapshots = Snapshots()
         self._references = ReferenceTable()
         self._tickets = itertools.count(FOR_GOOD + 1)
@@ -121,6 +122,15 @@ class StoredObjects:
         # Before the use that `held` stands for ends.
         self._owner.steps.do(partial(self._count_first, share, group, inner))
         return ObjectReference.with_share(share, self._owner.client_id, name, size)
+
+    def keep(self, object_id: bytes, group: ReferenceGroup, inner: tuple[bytes, ...]) -> ObjectReference:
+        """Return a reference, which belongs to `group`, to a result that stays in storage.
+
+        `inner`: uses of objects that references inside of the result may name.
+        """
+        share = ObjectUse(object_id)
+        self._owner.steps.do(partial(self._count_first, share, group, inner))
+        return ObjectReference.with_share(share, self._owner.client_id, "", 0)
 
     def drop_references(self, group: ReferenceGroup) -> None:
         """References of this group are not valid any more. In the owner's thread."""
@@ -312,11 +322,26 @@ class StoredObjects:
 
     def delete(self, object_ids: Sequence[bytes]) -> None:
         """Delete objects. Without the lock."""
-        if self._channel is not None:
-            self._channel.delete(object_ids)
+        channel = self._channel
+        if channel is None:
+            # Results: workers have stored them.
+            if self._is_closed:
+                # All that is left goes with the client.
+                return
+            try:
+                with self._owner.lock:
+                    channel = self._open_channel()
+            except errors.ScalerError:
+                return
+            if self._is_closed:
+                # Closed meanwhile, when this was not there yet.
+                channel.close()
+                return
+        channel.delete(object_ids)
 
     def close(self) -> None:
         """Close the channel. Idempotent."""
+        self._is_closed = True
         channel = self._channel
         if channel is not None:
             channel.close()

@@ -130,15 +130,18 @@ class TaskIntake:
         self._steps.do(partial(self._ask_credit, 1))
         return False
 
-    def submit_graph(self, submit: m.GraphSubmit, tokens: Sequence[object]) -> int:
-        """Submit a graph and return its first number; `tokens` has one element per wanted row. Raises as `submit`."""
+    def submit_graph(self, submit: m.GraphSubmit, tokens: Sequence[object], *, keeps: bool = False) -> int:
+        """Submit a graph and return its first number; `tokens` has one element per wanted row. Raises as `submit`.
+
+        `keeps`: answers that are objects are not fetched, see `Graph.keeps`.
+        """
         self._owner.check_process()
         self._admission.require_usable()
         first = submit.first_number = self._core.take_numbers(len(submit.payloads))
         for row, token in zip(submit.wanted, tokens, strict=True):
             if isinstance(token, ScalerFuture):
                 token.number = first + row
-        self._steps.do(partial(self._take_graph, submit, tokens))
+        self._steps.do(partial(self._take_graph, submit, tokens, keeps))
         return first
 
     def cancel(self, numbers: Sequence[int]) -> None:
@@ -216,14 +219,14 @@ class TaskIntake:
         number, function, task = submission
         return number, function, task._replace(objects=self._take_over(task.objects))
 
-    def _take_graph(self, submit: m.GraphSubmit, tokens: Sequence[object]) -> None:
+    def _take_graph(self, submit: m.GraphSubmit, tokens: Sequence[object], keeps: bool) -> None:
         core = self._core
         if core.unusable is not None:
             for token in tokens:
                 self._owner.perform_later(partial(fail, token, _copy_of(core.unusable)))
             return
         submit.objects = self._take_over(submit.objects)
-        core.submit_graph(submit, tokens)
+        core.submit_graph(submit, tokens, keeps=keeps)
         core.flush()
 
     def take_cancel(self, numbers: Sequence[int]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from scaler.core import effects
 from scaler.core.endings import Endings
-from scaler.core.tasks import Task, TaskTable
+from scaler.core.tasks import Graph, Task, TaskTable
 from scaler_protocol.payloads.framing import OBJECT
 from scaler_protocol.runtime.core import Outbox
 from scaler_protocol.wire import messages as m
@@ -57,6 +57,7 @@ class Answers:
     ) -> list[int]:
         """Return the rows that complete now: not those of cancelled tasks, nor those whose answer must be fetched."""
         known = []
+        statuses = batch.statuses
         confirmed = []
         unwanted: list[bytes] = []
         for row, task in enumerate(tasks):
@@ -68,7 +69,7 @@ class Answers:
                     confirmed.append(number)
                 if is_object:
                     unwanted.append(payload[1:])
-            elif is_object:
+            elif is_object and not (_keeps(task) and (not statuses or statuses[row] == m.Status.SUCCESS)):
                 self.fetching[number] = (task, _rows(batch, numbers, payloads, [row]))
                 self._endings.finish(task)
                 self._outbox.add(effects.FetchObject(number, payload[1:]))
@@ -113,6 +114,10 @@ class Answers:
     def _is_awaited(self, stored: effects.Payload) -> bool:
         """Whether other rows of a graph, which failed for the same reason, wait for the same object."""
         return any(other.payloads[0] == stored for _, other in self.fetching.values())
+
+
+def _keeps(task: Task) -> bool:
+    return type(task.source) is Graph and task.source.keeps
 
 
 def _rows(batch: m.ResultBatch, numbers: list[int], payloads: list[bytes], rows: Sequence[int]) -> effects.Completed:

@@ -278,16 +278,16 @@ class ClientCore:
         self._table.tasks[number] = task
         self._connection.session.sequence(message)
 
-    def submit_graph(self, submit: m.GraphSubmit, tokens: Sequence[object]) -> int:
+    def submit_graph(self, submit: m.GraphSubmit, tokens: Sequence[object], *, keeps: bool = False) -> int:
         """Take a graph in; return its first number. `tokens`: one per element of `submit.wanted`.
 
         `submit.first_number` is set here, unless its numbers were taken before. Each of `submit.objects` must have been held
-        once per occurrence. Raises `unusable`.
+        once per occurrence. `keeps`: see `Graph.keeps`. Raises `unusable`.
         """
         self.admission.require_usable()
         if not submit.first_number:
             submit.first_number = self._table.take_numbers(len(submit.payloads))
-        graph = self._table.add_graph(submit, list(tokens))
+        graph = self._table.add_graph(submit, list(tokens), keeps=keeps)
         if graph.objects and self._uses.refused:
             self._cancellation.fail_tasks_of_refused_objects()
         return graph.first_number

@@ -103,6 +103,8 @@ class Graph:
     """The wanted rows, ascending."""
     objects: tuple[bytes, ...]
     unanswered: int
+    keeps: bool = False
+    """Whether answers that are objects stay in storage: its tokens are told the object in place of the value."""
     pending: bool = True
     """Whether it has not left as a whole, in any session."""
     again: bool = False
@@ -209,9 +211,9 @@ class TaskTable:
             group.pending.clear()
             group.again.clear()
 
-    def add_graph(self, submit: m.GraphSubmit, tokens: list[object]) -> Graph:
+    def add_graph(self, submit: m.GraphSubmit, tokens: list[object], *, keeps: bool = False) -> Graph:
         """Take a graph in, its numbers taken before; `tokens` has one element per wanted row."""
-        graph = Graph(submit, sorted(submit.wanted), tuple(submit.objects), len(submit.wanted))
+        graph = Graph(submit, sorted(submit.wanted), tuple(submit.objects), len(submit.wanted), keeps)
         self.graphs[submit.first_number] = graph
         for row, token in zip(submit.wanted, tokens, strict=True):
             self.tasks[submit.first_number + row] = Task(graph, b"", b"", (), token)

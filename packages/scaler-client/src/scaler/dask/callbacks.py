@@ -12,6 +12,7 @@ from typing import Any
 from dask._task_spec import Alias, DataNode
 from dask.callbacks import unpack_callbacks
 
+from scaler.dask.kept import KeptNode
 from scaler.dask.rows import Rows
 
 WORKER = "scaler"
@@ -25,7 +26,7 @@ class Callbacks:
         self._each = list(callbacks)
         _, self._on_started, self._on_begun, self._on_finished, _ = unpack_callbacks(callbacks)
         self._nodes = rows.nodes
-        self.pending = [key for key in rows.computations if type(rows.nodes[key]) not in (Alias, DataNode)]
+        self.pending = [key for key in rows.computations if type(rows.nodes[key]) not in (Alias, DataNode, KeptNode)]
         """The keys of all tasks, at first."""
         self._state: dict[str, Any] = {
             "waiting": {key: set(rows.nodes[key].dependencies) for key in self.pending},

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
 from concurrent.futures import Future, as_completed
+from functools import partial
 from typing import Any
 
+import dask
 from dask.callbacks import local_callbacks
+from dask.sizeof import sizeof
 
 from scaler.client.client import Client
 from scaler.client.future import ScalerFuture
+from scaler.client.kept_future import KeptFuture
 from scaler.dask.callbacks import Callbacks
+from scaler.dask.kept import KeptNode
 from scaler.dask.rows import Rows
+from scaler_protocol.payloads.framing import INLINE_BYTES_MAX
 from scaler_protocol.payloads.mapped_calls import nothing
 
 
@@ -26,35 +32,65 @@ class Computation:
 
         Options that only concern processes and threads of Dask's own have no effect.
         """
-        rows = Rows(dsk, _flat(keys))
+        return self._run(dsk, keys, callbacks, keep=False)
+
+    def persist(self, collections: Sequence[Any], *, optimize_graph: bool = True, **options: Any) -> Sequence[Any]:
+        """Compute collections, and return others with the values in place of the graphs. `dask.persist` calls this.
+
+        Values that are objects in storage stay there for as long as there is a collection that needs them, and tasks get them
+        from there. Small ones come here. Waits until all are computed; raises as a call does.
+        """
+        # Without `persist` of its own, so that Dask does what it does for functions.
+        schedule = partial(self._run, keep=True)
+        persisted: Sequence[Any] = dask.persist(
+            *collections, traverse=False, optimize_graph=optimize_graph, scheduler=schedule, **options
+        )
+        return persisted
+
+    def _run(self, dsk: Any, keys: Any, callbacks: Any = None, *, keep: bool, **_: Any) -> Any:
+        """See `__call__`. With `keep`, values that stay on the cluster are nodes that stand for them."""
+        rows = Rows(dsk, _flat(keys), keep=keep)
         # Those of the outermost computation only: one inside of it is part of the same work.
         with local_callbacks(callbacks) as active:
-            values = self._compute_and_tell(rows, Callbacks(active, rows)) if active else self._compute(rows)
-        return _nested({**rows.values, **values}, keys)
+            told = Callbacks(active, rows) if active else None
+            values = self._compute(rows, keep) if told is None else self._compute_and_tell(rows, told, keep)
+        given = {key: self._sent(key, value) for key, value in rows.values.items()} if keep else rows.values
+        return _nested({**given, **values}, keys)
 
-    def _compute(self, rows: Rows) -> dict[Hashable, Any]:
-        futures = self._client.get(rows.computations, rows.wanted, block=False, capabilities=rows.capabilities)
+    def _sent(self, key: Hashable, value: Any) -> Any:
+        """Return a node in place of a large value, which is sent to storage; a small one is returned as it is."""
+        if isinstance(value, KeptNode) or sizeof(value) <= INLINE_BYTES_MAX:
+            return value
+        return KeptNode(key, self._client.send_object(value))
+
+    def _submit(self, rows: Rows, graph: dict[Hashable, Any], keys: list[Hashable], keep: bool) -> dict[Hashable, Any]:
+        client = self._client
+        if keep:
+            return client._operations.get_kept(client, graph, keys, rows.capabilities)
+        return client.get(graph, keys, block=False, capabilities=rows.capabilities)
+
+    def _compute(self, rows: Rows, keep: bool) -> dict[Hashable, Any]:
+        futures = self._submit(rows, rows.computations, rows.wanted, keep)
         values = {}
         for key, future in self._finished(futures):
-            values[key] = future.result()
+            values[key] = _value(key, future)
         return values
 
-    def _compute_and_tell(self, rows: Rows, callbacks: Callbacks) -> dict[Hashable, Any]:
+    def _compute_and_tell(self, rows: Rows, callbacks: Callbacks, keep: bool) -> dict[Hashable, Any]:
         with callbacks.computation():
             computed = callbacks.pending
             if callbacks.want_values:
                 asked: list[Hashable] = [*dict.fromkeys([*rows.wanted, *computed])]
-                futures = self._client.get(rows.computations, asked, block=False, capabilities=rows.capabilities)
+                futures = self._submit(rows, rows.computations, asked, keep)
                 marks = {key: key for key in computed}
             else:
                 # What is only waited for stays on the cluster.
                 marks = {_Mark(key): key for key in computed}
                 graph = {**rows.computations, **{mark: (nothing, key) for mark, key in marks.items()}}
-                wanted = [*rows.wanted, *marks]
-                futures = self._client.get(graph, wanted, block=False, capabilities=rows.capabilities)
+                futures = self._submit(rows, graph, [*rows.wanted, *marks], keep)
             values = {}
             for asked_key, future in self._finished(futures):
-                value = future.result()
+                value = _value(asked_key, future)
                 if asked_key in marks:
                     callbacks.finished(marks[asked_key], value)
                 if not isinstance(asked_key, _Mark):
@@ -75,6 +111,11 @@ class Computation:
         finally:
             for unfinished in keys:
                 unfinished.cancel()
+
+
+def _value(key: Hashable, future: Future[Any]) -> Any:
+    value = future.result()
+    return KeptNode(key, value) if isinstance(future, KeptFuture) and future.is_kept else value
 
 
 class _Mark:

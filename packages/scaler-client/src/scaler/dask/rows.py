@@ -8,6 +8,7 @@ from typing import Any
 from dask._task_spec import Alias, DataNode, GraphNode, convert_legacy_graph
 
 from scaler.dask.annotations import Annotations
+from scaler.dask.kept import KeptNode
 from scaler.errors import GraphKeyError
 from scaler_protocol.payloads.mapped_calls import Opaque, call_with_inputs, call_with_retries
 from scaler_protocol.runtime.names import shown
@@ -20,8 +21,11 @@ class Rows:
     the graph, and so need no task. `capabilities` are what workers must offer.
     """
 
-    def __init__(self, graph: Any, wanted: Iterable[Hashable]) -> None:
-        """`graph`: a mapping, or what has one as `__dask_graph__()`. Raises GraphKeyError for keys that are not in it."""
+    def __init__(self, graph: Any, wanted: Iterable[Hashable], *, keep: bool = False) -> None:
+        """`graph`: a mapping, or what has one as `__dask_graph__()`. Raises GraphKeyError for keys that are not in it.
+
+        `keep`: values that are kept on the cluster already are wanted as the nodes that stand for them.
+        """
         annotations = Annotations(graph)
         self.capabilities = annotations.capabilities
         self._retries = annotations.retries
@@ -37,6 +41,8 @@ class Rows:
             source = self._source(key)
             if type(source) is DataNode:
                 self.values[key] = source.value
+            elif keep and type(source) is KeptNode:
+                self.values[key] = KeptNode(key, source.value)
             else:
                 self.wanted.append(key)
 
@@ -54,6 +60,8 @@ class Rows:
             dependencies = tuple(node.dependencies)
             if type(node) is DataNode:
                 self.computations[key] = Opaque(node.value)
+            elif type(node) is KeptNode:
+                self.computations[key] = node.value
             elif type(node) is Alias:
                 self.computations[key] = node.target
             elif retries := self._retries.get(key):
