@@ -283,6 +283,17 @@ def test_folders_of_agents_that_are_gone_are_removed(tmp_path: Path) -> None:
     assert Path(made).stat().st_mode & 0o777 == 0o700
 
 
+def test_a_number_that_another_process_has_now_keeps_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container every agent is process 1. What is in use is locked."""
+    monkeypatch.setattr(private_folders, "MAKING_SECONDS", 0.0)
+    left = tmp_path / f"scaler-temporary-{os.getpid()}-left"
+    left.mkdir()
+    used = private_folders.make_own_folder("scaler-temporary", tmp_path)
+    private_folders.make_own_folder("scaler-temporary", tmp_path)
+    assert not left.exists()
+    assert Path(used).is_dir()
+
+
 def nest(folder: Path, depth: int) -> None:
     """Make folders inside each other, deeper than a path may be long."""
     before = os.open(".", os.O_RDONLY)

@@ -11,6 +11,7 @@ import fcntl
 import logging
 import os
 import tempfile
+import time
 from pathlib import Path
 from time import monotonic
 
@@ -23,6 +24,9 @@ PREFIX = "scaler-temporary"
 
 LEFT_SECONDS_MAX = 10.0
 """How long an agent's start may take to remove what others have left. What is not gone then is left for the next one."""
+
+MAKING_SECONDS = 60.0
+"""A younger folder that nobody holds may be one that a living process is just making."""
 
 _held: list[int] = []
 """Descriptors of this process's folders, locked as long as it lives."""
@@ -38,9 +42,10 @@ def make_own_folder(prefix: str, place: Path) -> str:
     until = monotonic() + LEFT_SECONDS_MAX
     for folder in place.glob(f"{prefix}-*-*"):
         pid_text = folder.name.removeprefix(prefix).split("-")[1]
-        if not pid_text.isdecimal() or Path(f"/proc/{pid_text}").exists():
+        if not pid_text.isdecimal() or not _is_own(folder) or _is_held(folder):
             continue
-        if not _is_own(folder) or _is_held(folder):
+        # Another process may have the number now: in a container the agent is always process 1.
+        if Path(f"/proc/{pid_text}").exists() and _age_seconds(folder) < MAKING_SECONDS:
             continue
         # What cannot be removed keeps no agent from starting.
         try:
@@ -62,6 +67,13 @@ def _is_own(folder: Path) -> bool:
         return folder.lstat().st_uid == os.geteuid()
     except OSError:
         return False
+
+
+def _age_seconds(folder: Path) -> float:
+    try:
+        return time.time() - folder.lstat().st_ctime
+    except OSError:
+        return 0.0
 
 
 def _is_held(folder: Path) -> bool:
