@@ -179,6 +179,30 @@ def test_a_full_server_lets_its_holder_keep_the_lease(own_server: RealServer) ->
     leases.close()
 
 
+@pytest.mark.parametrize("own_server", ["redis", "valkey"], indirect=True)
+@pytest.mark.parametrize("before", ["nobody", "a killed server"])
+def test_who_comes_to_a_full_server_has_no_lease_until_there_is_room(own_server: RealServer, before: str) -> None:
+    assert isinstance(own_server, RedisServer)
+    leases = Leases(own_server)
+    if before == "a killed server":
+        process = subprocess.Popen([sys.executable, "-c", ""])
+        killed = leases.make()
+        killed._holder |= {"process": process.pid, "started": "1"}
+        assert killed._attempt() is None
+        process.wait()
+    assert own_server.command("CONFIG", "SET", "maxmemory", "1").startswith("+OK")
+    first, second = leases.make(), leases.make()
+    for lease in (first, second):
+        lease.take("the place")
+        assert not holds(lease)
+        with pytest.raises(TierUnavailableError, match="full"):
+            lease.check(deletes=True)
+    assert own_server.command("CONFIG", "SET", "maxmemory", "0").startswith("+OK")
+    wait_until(lambda: holds(first) or holds(second), 20)
+    assert not (holds(first) and holds(second))
+    leases.close()
+
+
 def fill(values: LeasedValues, keys: list[str]) -> None:
     for key in keys:
         values.put(key, os.urandom(1 << 20))

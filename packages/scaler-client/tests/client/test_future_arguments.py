@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import gc
 import threading
 from collections.abc import Iterator
@@ -211,3 +212,21 @@ def test_a_restart_in_the_middle(cluster: InProcessCluster, client: Client, gate
     cluster.restart()
     gate.set()
     assert [future.result(20) for future in futures] == [6, 7]
+
+
+@pytest.mark.parametrize("ends", ["fails", "is cancelled"])
+def test_a_long_chain_behind_a_row_of_a_graph_ends_with_it(client: Client, gate: threading.Event, ends: str) -> None:
+    value: object = ValueError("wrong") if ends == "fails" else 1
+    first = client.get({"a": (after_gate, value), "b": (add, 1)}, ["a", "b"], block=False)["a"]
+    chain = [first]
+    for _ in range(1000):
+        chain.append(client.submit(add, chain[-1]))
+    if ends == "fails":
+        gate.set()
+        with pytest.raises(ValueError, match="wrong"):
+            chain[-1].result(30)
+    else:
+        first.cancel()
+        with pytest.raises(concurrent.futures.CancelledError):
+            chain[-1].result(30)
+    assert all(future.done() for future in chain)

@@ -1,4 +1,4 @@
-"""One call of `get`: a planned graph to one message, and its wanted rows to futures."""
+"""One call of `get`: a planned graph to rows, and its wanted rows to futures."""
 
 from __future__ import annotations
 

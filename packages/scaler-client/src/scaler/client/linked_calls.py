@@ -1,11 +1,13 @@
 """Calls that have futures among their arguments: rows that the scheduler holds back until what they need is done.
 
-The results go from worker to worker by way of the scheduler or object storage, never through this client. Only where the
-scheduler does not know a task any more, because its answer is on its way here, the client sends its value.
+The results go from worker to worker by way of the scheduler or object storage, not through this client. Only where the
+scheduler does not know a task any more, because its answer is on its way here, and of rows of `get`, the client sends the value
+once it has it.
 """
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Sequence
 from functools import partial
@@ -25,6 +27,9 @@ from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import Carried, carried_columns
 from scaler_protocol.wire.columns import EMPTY
 from scaler_protocol.wire.columns import Packed as PackedColumn
+
+_submitting = threading.local()
+"""`calls`: what this thread is submitting anew."""
 
 
 def submit_linked(
@@ -177,12 +182,29 @@ def _one_less(left: set[ScalerFuture], once: deque[_Call], future: ScalerFuture)
 
 
 def _submit_once(once: deque[_Call]) -> None:
-    """Submit a call anew, whoever comes first."""
+    """Submit a call anew, whoever comes first.
+
+    Where that ends its future at once, calls that wait for it come here again. They are submitted after it, not within: of a
+    chain of many, each would be a few frames deeper than the one before.
+    """
     try:
         call = once.popleft()
     except IndexError:
         return
+    calls = getattr(_submitting, "calls", None)
+    if calls is not None:
+        calls.append(call)
+        return
+    calls = _submitting.calls = deque([call])
     try:
-        call.submit()
-    except ScalerError as error:
-        fail(call._future, error)
+        while calls:
+            one = calls.popleft()
+            try:
+                one.submit()
+            except ScalerError as error:
+                fail(one._future, error)
+            except Exception as error:
+                # Nobody is there to be told, and the future must end.
+                one._future.end_failed(error)
+    finally:
+        del _submitting.calls

@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Self
 
 from scaler_protocol.payloads.execution import Execution, TaskPayloads
@@ -356,7 +357,8 @@ class InProcessCluster:
             if status != m.Status.SUCCESS:
                 if successor.number in successor.client.tasks:
                     del successor.client.tasks[successor.number]
-                    self._finish_row(successor, graph, status, payload, 0)
+                    # Later: behind it there may be more in a row than calls may be nested.
+                    self._calls.append(partial(self._finish_row, successor, graph, status, payload, 0))
                 continue
             graph.missing[dependent] -= 1
             if not graph.missing[dependent]:

@@ -74,8 +74,15 @@ class Lease:
         self._thread = threading.Thread(target=self._renew_until_closed, name="scaler-tier-lease", daemon=True)
 
     def take(self, place: str) -> None:
-        """Take the lease, and keep it from now on. Raises ServiceError if another server has it, and `TierError`."""
-        found = self._attempt()
+        """Take the lease, and keep it from now on. Raises ServiceError if another server has it, and `TierError`.
+
+        If the store is full, the lease is taken as soon as it has room. Until then what is there can be read, no more.
+        """
+        try:
+            found = self._attempt()
+        except TierFullError as error:
+            found, self._failure = None, str(error)
+            logger.error("%s: nothing is written or deleted there until it has room for a lease: %s", place, error)
         if found is not None:
             raise ServiceError(
                 f"{place} is in use by another object storage server ({describe(found.value)}, which said so "
@@ -131,8 +138,15 @@ class Lease:
             if not self._values.replace_lease(KEY, None if found is None else found.value, after, self._seconds):
                 return self._values.find_lease(KEY, self._seconds) or found
         except TierFullError:
-            # Nobody else can take it either. What is deleted makes room for it.
-            pass
+            # The store says that it is ours, so nobody else takes it. What is deleted makes room for it.
+            if found is None or not self._is_ours(found):
+                raise
+        else:
+            # A full store may have prolonged what it had: then it does not say that it is ours.
+            if found is not None and not self._is_ours(found):
+                confirmed = self._values.find_lease(KEY, self._seconds)
+                if confirmed is None or not self._is_ours(confirmed):
+                    raise TierFullError("it is full and has taken in no lease")
         self._held_until = began + self._seconds
         return None
 
@@ -243,7 +257,23 @@ def _has_ended(value: bytes) -> bool:
     process = holder.get("process")
     if holder.get("machine") != _machine() or not isinstance(process, int):
         return False
-    return _started(process) != holder.get("started")
+    started = _started(process)
+    if not started and _is_hidden(process):
+        return False
+    return started != holder.get("started")
+
+
+def _is_hidden(process: int) -> bool:
+    """Whether there is such a process, of which this user may see nothing more (`hidepid`)."""
+    if Path(f"/proc/{process}").exists():
+        return False
+    try:
+        os.kill(process, 0)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def _machine() -> str:

@@ -58,8 +58,8 @@ class GraphArrival:
         """Whether an earlier scheduler knew it, so that agents may hold tasks of it."""
         self.attempts_before = 0
         """Highest attempt that an earlier scheduler gave to one of its rows, as far as it is known."""
-        self.canceled: list[int] = []
-        """Rows that its client has cancelled meanwhile."""
+        self.canceled: dict[int, None] = {}
+        """Rows that its client has cancelled meanwhile, in their order."""
         self.portions: list[Portion] = []
         self.payload_lengths = array("I")
         self.dependencies = array("I")
@@ -118,7 +118,7 @@ class GraphArrival:
 
     def cancel(self, row: int) -> bool:
         """Its client has cancelled a row. Return whether it wants to know that."""
-        self.canceled.append(row)
+        self.canceled[row] = None
         was_wanted = bool(self.wanted[row])
         self.wanted[row] = 0
         return was_wanted

@@ -98,6 +98,7 @@ class GraphRows:
         for row in arrival.canceled:
             if graph.states[row] == RowState.WAITING:
                 self.fail(client, graph, row, m.Status.CANCELED, b"", 0, self._now)
+            yield ROOT_WORK
         while graph.has_unreleased_roots:
             roots = graph.release_roots(ROOT_ROWS)
             self.queue(graph, roots, options, self._now)

@@ -15,27 +15,37 @@ from scaler_scheduler.core.graphs import RowResult
 ANSWERS_MAX = 128
 """Batches that are kept."""
 ANSWER_BYTES_MAX = 8 * 1024
-"""Payload bytes of a batch that is kept."""
+ANSWER_ROWS_MAX = 512
+"""Payload bytes and answers of a batch that is kept."""
 
 
 class RecentAnswers:
     """See the module. Of one client."""
 
     def __init__(self) -> None:
-        self._batches: deque[ResultBatch] = deque(maxlen=ANSWERS_MAX)
+        self._batches: deque[ResultBatch] = deque()
+        self._rows: dict[int, tuple[ResultBatch, int]] = {}
+        """By task number: the batch that answers it, and the row there."""
 
     def note(self, batch: ResultBatch) -> None:
         """The client is sent this."""
-        if len(batch.payloads.data) <= ANSWER_BYTES_MAX:
-            self._batches.append(batch)
+        if len(batch.payloads.data) > ANSWER_BYTES_MAX or len(batch.numbers) > ANSWER_ROWS_MAX:
+            return
+        if len(self._batches) == ANSWERS_MAX:
+            for number in self._batches.popleft().numbers:
+                self._rows.pop(number, None)
+        self._batches.append(batch)
+        for row, number in enumerate(batch.numbers):
+            self._rows[number] = (batch, row)
 
     def find(self, number: int) -> RowResult | None:
         """Return a task's result, if it was answered with success, recently, and without an object: that is the client's."""
-        for batch in reversed(self._batches):
-            if number not in batch.numbers:
-                continue
-            row = list(batch.numbers).index(number)
-            if (len(batch.statuses) and batch.statuses[row] != Status.SUCCESS) or row in batch.object_positions:
-                return None
-            return RowResult(batch.payloads.split()[row], (), NOTHING_REPORTED, 0)
-        return None
+        found = self._rows.get(number)
+        if found is None:
+            return None
+        batch, row = found
+        if (len(batch.statuses) and batch.statuses[row] != Status.SUCCESS) or row in batch.object_positions:
+            return None
+        start = sum(batch.payloads.lengths[:row])
+        payload = bytes(batch.payloads.data[start : start + batch.payloads.lengths[row]])
+        return RowResult(payload, (), NOTHING_REPORTED, 0)

@@ -411,6 +411,8 @@ class StorageLink:
             self._reader = SegmentReader()
         buffers = await asyncio.to_thread(self._reader.read, place)
         if self._closed:
+            # `close` does not know of it any more.
+            self._report(events.ObjectFetched(asked.request, error=self._closed_because))
             return
         if buffers is None:
             self._fetch(asked, mappable=False)

@@ -14,8 +14,9 @@ def delete(state: StoreState, address: bytes, peer: Peer, message: m.ObjectDelet
 
     A request without ids, from a scheduler, means that the owner has ended.
     """
-    state.leases.renew(message.owner, now)
     refusal = _refusal(state, peer, message)
+    if refusal is None:
+        state.leases.renew(message.owner, now)
     if refusal is None and not message.ids and peer.role is m.Role.SCHEDULER:
         free_all_of(state, message.owner, now)
     elif refusal is None:

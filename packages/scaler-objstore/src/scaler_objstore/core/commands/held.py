@@ -16,9 +16,9 @@ UNNAMED_HOST = "a host without a name"
 
 def objects_held(state: StoreState, address: bytes, peer: Peer, message: m.ObjectsHeld, now: float) -> None:
     """Note that an agent's store has objects, and answer the gets that wait for them. Doing it twice does no harm."""
-    state.leases.renew(message.owner, now)
     refusal = _refusal(state, peer, message, now)
     if refusal is None:
+        state.leases.renew(message.owner, now)
         for object_id in message.ids:
             name = peer.name or UNNAMED_HOST
             held = state.homes.add(object_id, message.owner, address, message.address, name)

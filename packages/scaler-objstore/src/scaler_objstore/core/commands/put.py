@@ -20,7 +20,8 @@ def put(state: StoreState, address: bytes, peer: Peer, message: m.ObjectPut, now
 
     Where memory is full and the tier below is taking objects, the put waits in turn.
     """
-    state.leases.renew(message.owner, now)
+    if peer.may_act_for(message.owner):
+        state.leases.renew(message.owner, now)
     if state.homes.is_deleted(address, message.id):
         # Asked for before it was deleted: nobody would delete it again.
         state.send(address, m.ObjectPutReply(message.request))
