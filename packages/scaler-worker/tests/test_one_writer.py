@@ -13,6 +13,8 @@ from scaler_worker.core.processors import Processor
 CORE = Path(scaler_worker.core.__file__).parent
 
 WRITERS = {
+    "addresses": {"homes"},
+    "trouble": {"homes"},
     # Of a processor.
     "state": {"processors"},
     "slot": {"processors"},
