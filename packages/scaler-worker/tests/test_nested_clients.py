@@ -202,3 +202,9 @@ def test_large_records_do_not_travel_together(processor: Processor) -> None:
 def test_what_is_no_several_records_is_refused(body: bytes) -> None:
     with pytest.raises((ValueError, struct.error)):
         read_several(body)
+
+
+def test_more_messages_than_one_record_may_have_go_another_way(processor: Processor) -> None:
+    """As when the handlers of signals go on submitting while their task does: the agent ends a processor that sends more."""
+    assert processor.clients.prepare(CLIENT, [FRAMES] * SEVERAL_MAX) is not None
+    assert processor.clients.prepare(CLIENT, [FRAMES] * (SEVERAL_MAX + 1)) is None

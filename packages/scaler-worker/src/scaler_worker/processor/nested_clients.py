@@ -17,7 +17,16 @@ from scaler_protocol.runtime.task_context import RelayAttendant, RelayReceiver
 from scaler_protocol.wire.envelope import Frame
 from scaler_worker.processor.alarm import Alarm
 from scaler_worker.processor.channel import Channel, Record
-from scaler_worker.processor.records import FALSE, TRUE, Bytes, Kind, read_relay, relay_parts, several_parts
+from scaler_worker.processor.records import (
+    FALSE,
+    SEVERAL_MAX,
+    TRUE,
+    Bytes,
+    Kind,
+    read_relay,
+    relay_parts,
+    several_parts,
+)
 from scaler_worker.processor.result_buffer import ResultBuffer
 
 ATTEND_SECONDS = 1.0
@@ -78,7 +87,8 @@ class NestedClients:
         Without the lock, because that thread may be interrupted by code that uses the client again. That is well: nobody else
         tells the agent that nothing is unanswered, as long as a task has not been taken in by its client.
         """
-        if client not in self._relayed:
+        # Signals whose handlers submit may add more to what is held back than one record may have.
+        if client not in self._relayed or len(messages) > SEVERAL_MAX:
             return None
         # Before it looks: who tells the agent meanwhile either knows of it already, or is seen here.
         self._unfinished.add(client)
