@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import gc
 import threading
 from collections.abc import Iterator
@@ -17,18 +16,6 @@ from scaler_protocol.wire import messages as m
 
 GATES: dict[str, threading.Event] = {}
 """Open for tasks of `InProcessCluster`, which runs them in this process."""
-
-
-@pytest.fixture
-def cluster() -> Iterator[InProcessCluster]:
-    with InProcessCluster() as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def client(cluster: InProcessCluster) -> Iterator[Client]:
-    with Client(cluster.address, timeout_seconds=10) as client:
-        yield client
 
 
 @pytest.fixture
@@ -227,6 +214,6 @@ def test_a_long_chain_behind_a_row_of_a_graph_ends_with_it(client: Client, gate:
             chain[-1].result(30)
     else:
         first.cancel()
-        with pytest.raises(concurrent.futures.CancelledError):
+        with pytest.raises(CancelledError):
             chain[-1].result(30)
     assert all(future.done() for future in chain)
