@@ -499,3 +499,11 @@ def test_only_the_first_failure_of_a_function_is_looked_after_at_once() -> None:
     raised, stopped = int(Status.FAILED), int(Status.CANCELED)
     assert [function.has_raised_before(status) for status in (raised, raised, raised)] == [False, True, True]
     assert [function.has_raised_before(status) for status in (stopped, raised, raised)] == [False, False, True]
+
+
+def test_a_function_that_only_raises_is_known_to_be_quick_too() -> None:
+    function = Function(b"f", len)
+    function.note_seconds(0.001)
+    assert function.seconds == 0.001
+    function.note_seconds(0.002)
+    assert function.seconds == pytest.approx(0.0012)

@@ -301,6 +301,79 @@ def test_a_recursion_has_all_its_frames() -> None:
     assert sys.getrecursionlimit() == 1000
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("no 5"),
+        ValueError(),
+        KeyError("k", 2.5),
+        IndexError(-1, True, None),
+        RuntimeError(""),
+        LookupError("\udc80"),
+    ],
+    ids=repr,
+)
+def test_the_short_way_of_simple_exceptions_says_what_the_long_one_does(
+    error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def raising_it() -> NoReturn:
+        raise error
+
+    error = caught(raising_it)
+    failure, copy = sent(error)
+    monkeypatch.setattr("scaler_protocol.failures.payload.is_simple", lambda _: False)
+    monkeypatch.setattr("scaler_protocol.failures.facts.is_simple", lambda _: False)
+    longer, copied = sent(error)
+    assert failure[1:] == longer[1:]
+    assert chain_of(copy) == chain_of(copied) == chain_of(error)
+
+
+def _simple_with(name: str, value: object, error: BaseException) -> BaseException:
+    setattr(error, name, value)
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        _simple_with("value", threading.Lock(), StopIteration(1)),
+        _simple_with("name", raising.Plain("n", []), ImportError("no module")),
+        _simple_with("code", [1, 2], SystemExit(3)),
+        _simple_with("args", (["a list"],), ValueError()),
+        _simple_with("extra", 1, ValueError("with an attribute")),
+    ],
+    ids=repr,
+)
+def test_a_field_that_is_no_plain_value_takes_the_long_way(error: BaseException) -> None:
+    failure, copy = sent(error)
+    assert failure.text == str(error)
+    if type(copy) is not Described:
+        assert chain_of(copy) == chain_of(error)
+        assert getattr(copy, "code", 0) == getattr(error, "code", 0)
+
+
+def test_the_lines_of_a_known_place_are_told_again_to_who_has_forgotten_them() -> None:
+    name = "/somewhere/else/twice.py"
+    linecache.cache[name] = (20, None, ["def far() -> None:\n", "    raise KeyError('again')\n"], name)
+    scope: dict[str, Any] = {}
+    exec(compile("".join(linecache.getlines(name)), name, "exec"), scope)
+    failure = read(failure_payload(caught(scope["far"])))
+    for _ in range(2):
+        linecache.clearcache()
+        copy = load_exception(failure.pickled)
+        assert "raise KeyError('again')" in "".join(traceback.format_exception(copy))
+    linecache.cache.pop(name, None)
+
+
+def test_who_changes_a_traceback_changes_no_other() -> None:
+    payload = read(failure_payload(caught(lambda: int("x")))).pickled
+    first, second = load_exception(payload).__traceback__, load_exception(payload).__traceback__
+    assert first is not None
+    assert second is not None
+    first.tb_next = None
+    assert second.tb_next is not None
+
+
 class Kept:
     """Something a caller has in a local variable."""
 

@@ -19,6 +19,9 @@ _VIEWED_BYTES_MIN = 16 * 1024
 
 _PICKLED, _CUSTOM, _FRAMED = PICKLED[0], CUSTOM[0], FRAMED[0]
 
+_FAILURE_TYPES = (bytes, str, str, str)
+"""Of the fields of a `Failure`."""
+
 _ERRORS: dict[Status, Callable[[str], errors.ScalerError]] = {
     Status.CANCELED: errors.ClientCancelledException,
     Status.PROCESSOR_DIED: errors.ProcessorDiedError,
@@ -75,7 +78,7 @@ def load_failure(payload: Payload, number: int) -> BaseException:
     try:
         failure = Failure(*load_value(payload))
         # Whatever ran the task may have sent anything.
-        if type(failure.pickled) is not bytes or any(type(text) is not str for text in failure[1:]):
+        if (*map(type, failure),) != _FAILURE_TYPES:
             raise TypeError("it does not consist of bytes and three texts")
     except Exception as error:
         return errors.DeserializeObjectError(
@@ -93,8 +96,9 @@ def load_failure(payload: Payload, number: int) -> BaseException:
         return errors.RemoteTaskError(*failure[1:], reason=reason)
     if type(exception) is not errors.RemoteTaskError:
         # Not by the whole name: a class made by value knows only the last part of it.
-        if type_name_of(type(exception)).rpartition(".")[2] != failure.type_name.rpartition(".")[2]:
-            reason = f"it is restored here as {type_name_of(type(exception))}"
+        name = type_name_of(type(exception))
+        if name != failure.type_name and name.rpartition(".")[2] != failure.type_name.rpartition(".")[2]:
+            reason = f"it is restored here as {name}"
             return errors.RemoteTaskError(*failure[1:], reason=reason)
         text = text_of(exception, interrupts=True)
         if not same_text(text, failure.text) and same_text(text, text_of(exception, interrupts=True)):

@@ -7,6 +7,7 @@ the class's code: `text_of` runs its `__str__` behind a guard and limits the len
 
 from __future__ import annotations
 
+import builtins
 import functools
 import reprlib
 from collections.abc import Callable
@@ -16,6 +17,9 @@ from typing import Any
 TEXT_MAX = 16_000
 """Most characters of an exception's text that travel with the exception."""
 
+BRIEF_MAX = 1_000
+"""Most characters of an argument of an exception that is `is_simple`."""
+
 _WEIGHT_MAX = 100_000
 _LOOKED_THROUGH_MAX = 200
 _NOTES_MAX = 50
@@ -24,6 +28,26 @@ _HEAP_TYPE_FLAG = 1 << 9
 """`Py_TPFLAGS_HEAPTYPE`: set for classes made by a class statement."""
 
 _ATOMS = (int, float, bool, complex, type(None), str, bytes)
+
+BUILT_IN = frozenset(
+    kind
+    for kind in vars(builtins).values()
+    if isinstance(kind, type) and issubclass(kind, BaseException) and not issubclass(kind, BaseExceptionGroup)
+)
+"""The interpreter's own exceptions, without groups."""
+
+_SIMPLE = frozenset(
+    kind for kind in BUILT_IN if kind.__str__ is BaseException.__str__ or kind.__str__ is KeyError.__str__
+)
+"""Those whose text depends on their arguments alone."""
+
+_own = BaseException.__dict__
+_get_args = _own["args"].__get__
+_get_attributes = _own["__dict__"].__get__
+_get_traceback = _own["__traceback__"].__get__
+_get_cause = _own["__cause__"].__get__
+_get_context = _own["__context__"].__get__
+_get_suppresses = _own["__suppress_context__"].__get__
 
 Run = Callable[..., Any]
 """Calls its first argument with the others. That may run a user's code, which the function may stop."""
@@ -36,37 +60,37 @@ def run(function: Callable[..., Any], *arguments: Any) -> Any:
 
 def args_of(error: BaseException) -> tuple[Any, ...]:
     """Return `error.args`."""
-    args: tuple[Any, ...] = BaseException.args.__get__(error)  # type: ignore[attr-defined]
+    args: tuple[Any, ...] = _get_args(error)
     return args
 
 
 def attributes_of(error: BaseException) -> dict[str, Any]:
     """Return the instance dictionary. `__notes__` is in it."""
-    attributes: dict[str, Any] = BaseException.__dict__["__dict__"].__get__(error)
+    attributes: dict[str, Any] = _get_attributes(error)
     return attributes
 
 
 def traceback_of(error: BaseException) -> TracebackType | None:
     """Return `error.__traceback__`."""
-    frames: TracebackType | None = BaseException.__dict__["__traceback__"].__get__(error)
+    frames: TracebackType | None = _get_traceback(error)
     return frames
 
 
 def cause_of(error: BaseException) -> BaseException | None:
     """Return `error.__cause__`."""
-    cause: BaseException | None = BaseException.__dict__["__cause__"].__get__(error)
+    cause: BaseException | None = _get_cause(error)
     return cause
 
 
 def context_of(error: BaseException) -> BaseException | None:
     """Return `error.__context__`."""
-    context: BaseException | None = BaseException.__dict__["__context__"].__get__(error)
+    context: BaseException | None = _get_context(error)
     return context
 
 
 def suppresses_context(error: BaseException) -> bool:
     """Return `error.__suppress_context__`."""
-    return bool(BaseException.__dict__["__suppress_context__"].__get__(error))
+    return bool(_get_suppresses(error))
 
 
 def members_of_group(error: BaseException) -> tuple[BaseException, ...] | None:
@@ -95,11 +119,43 @@ def type_name_of(kind: type) -> str:
     return name if type(module) is not str or module in ("builtins", "__main__") else f"{module}.{name}"
 
 
+def is_simple(error: BaseException) -> bool:
+    """Whether an exception is one of the interpreter's own whose text is that of a few short arguments.
+
+    Then `str(error)` runs nobody's code, takes no time and is not long. This alone says nothing of what else the exception has.
+    """
+    kind = type(error)
+    # A class may have a metaclass, which says what is equal to it.
+    if type(kind) is not type or kind not in _SIMPLE:
+        return False
+    args = args_of(error)
+    if len(args) > 8:
+        return False
+    for value in args:
+        one = type(value)
+        if one is str:
+            if len(value) > BRIEF_MAX:
+                return False
+        elif one is int:
+            if value.bit_length() > BRIEF_MAX:
+                return False
+        elif one is not float and one is not bool and value is not None:
+            return False
+    return True
+
+
+def stands_alone(error: BaseException) -> bool:
+    """Whether an exception has neither attributes nor notes, nor a cause, nor a context."""
+    return not _get_attributes(error) and _get_cause(error) is None and _get_context(error) is None
+
+
 def text_of(error: BaseException, run: Run = run, interrupts: bool = False) -> str:
     """Return `str(error)`, shortened if it is very long; never raises. `run` calls functions that may be a user's code.
 
     With `interrupts` a Ctrl-C raises KeyboardInterrupt here. A `__str__` that raises it itself does so again at a second try.
     """
+    if is_simple(error):
+        return str(error)
     if interrupts:
         try:
             return _text_of(error, run, KeyboardInterrupt)

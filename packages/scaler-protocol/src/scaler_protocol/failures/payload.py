@@ -6,14 +6,26 @@ import pickle
 from collections.abc import Callable
 from types import AsyncGeneratorType, CodeType, GeneratorType
 
-from scaler_protocol.failures.facts import TEXT_MAX, Run, run, text_of, traceback_of, type_name_of
+from scaler_protocol.failures.facts import (
+    TEXT_MAX,
+    Run,
+    is_simple,
+    run,
+    stands_alone,
+    text_of,
+    traceback_of,
+    type_name_of,
+)
 from scaler_protocol.failures.texts import full_text
-from scaler_protocol.failures.tracebacks import frames_of
+from scaler_protocol.failures.tracebacks import stack_of
 from scaler_protocol.failures.transport import dump_exception
 
 _PICKLED = b"P"
 """As in `scaler_protocol.payloads.framing`, which does not travel with this module."""
 
+
+SIMPLE_LINES_MAX = 40_000
+"""Characters of a traceback with which the text of a simple exception is certainly no longer than `full_text` permits."""
 
 BRIEF_TEXT_MAX = 200
 """Most characters of the text of an item that is not the first to fail in its chunk."""
@@ -27,10 +39,16 @@ def failure_payload(
     `run` calls functions that may be a user's code, and may stop them. Leading frames for which `is_own_code` is true are
     left out.
     """
+    stack = stack_of(traceback_of(error), is_own_code)
+    if is_simple(error) and stands_alone(error) and len(stack.text) < SIMPLE_LINES_MAX:
+        # Most exceptions. What follows comes to the same, and takes four times as long.
+        kind, text = type(error), str(error)
+        name = kind.__name__
+        lines = f"{stack.text}{name}: {text}\n" if text else f"{stack.text}{name}\n"
+        return _PICKLED + pickle.dumps((dump_exception(error, text, run, is_own_code, stack), name, text, lines), 5)
     text = text_of(error, run)
-    frames = frames_of(traceback_of(error), is_own_code)
-    lines = full_text(error, text, run, is_own_code, frames)
-    pickled = dump_exception(error, text, run, is_own_code, frames)
+    lines = full_text(error, text, run, is_own_code, stack)
+    pickled = dump_exception(error, text, run, is_own_code, stack)
     return _PICKLED + pickle.dumps((pickled, type_name_of(type(error)), text, lines), 5)
 
 

@@ -22,7 +22,7 @@ from scaler_protocol.failures.facts import (
     traceback_of,
     type_name_of,
 )
-from scaler_protocol.failures.tracebacks import Frames, frames_of, stack_text
+from scaler_protocol.failures.tracebacks import Stack, stack_of
 
 LINES_MAX = 64_000
 """Most characters of a whole text. Its end is always kept, because it has the exception itself."""
@@ -43,14 +43,14 @@ def full_text(
     text: str,
     run: Run = run,
     is_own: Callable[[CodeType], bool] = lambda _: False,
-    frames: Frames | None = None,
+    stack: Stack | None = None,
 ) -> str:
     """Return the lines of `error`, whose own text is `text`; never raises. Leading frames with `is_own` true are left out.
 
-    `frames` are its others, where they are known.
+    `stack` has its others, where they are known.
     """
     if _next_of(error) is None and not issubclass(type(error), BaseExceptionGroup):
-        lines = (_stack(error, is_own) if frames is None else _stack_of(frames)) + _ending(error, text, run)
+        lines = (_stack(error, is_own) if stack is None else stack.text) + _ending(error, text, run)
     else:
         lines = "".join(_Lines(run, is_own).chain(error, text, 0))
     if len(lines) <= LINES_MAX:
@@ -132,11 +132,7 @@ def _next_of(error: BaseException) -> tuple[BaseException, str] | None:
 
 
 def _stack(error: BaseException, is_own: Callable[[CodeType], bool]) -> str:
-    return _stack_of(frames_of(traceback_of(error), is_own))
-
-
-def _stack_of(frames: Frames) -> str:
-    return "Traceback (most recent call last):\n" + stack_text(frames) if frames else ""
+    return stack_of(traceback_of(error), is_own).text
 
 
 def _ending(error: BaseException, text: str, run: Run) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import linecache
+import pickle
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -39,6 +40,29 @@ class Place(NamedTuple):
 Frames = list[tuple[tuple[Any, ...], str]]
 """The fields of a `Place`, and the lines that show it. Equal places are one object, so pickle writes each once."""
 
+_STACK_FRAMES_MAX, _STACK_BYTES_MAX = 32, 16 * 1024
+"""Tracebacks that are longer are described, and made, anew each time."""
+
+
+class Stack(NamedTuple):
+    """The frames of a traceback in all the forms that failures need."""
+
+    frames: Frames
+    text: str
+    """With the line above them; empty where there are no frames."""
+    places: bytes
+    """For `load_traceback`."""
+
+
+_Key = tuple[Any, ...]
+
+_stacks: dict[_Key, tuple[list[CodeType], Stack]] = {}
+"""What `stack_of` has returned, by which frames are left out, and code and instruction of each frame. A function that fails often
+mostly fails at the same place. The code objects are kept: while they are, no others have these numbers."""
+
+_loaded: dict[bytes, tuple[tuple[Place, FrameType, int], ...]] = {}
+"""What `load_traceback` makes tracebacks of, innermost frame first."""
+
 _places: dict[tuple[int, int], tuple[CodeType, tuple[Any, ...], str]] = {}
 """Known places by (code, instruction). A function that fails often mostly fails at the same place."""
 
@@ -46,7 +70,43 @@ _frames: dict[tuple[Any, ...], tuple[FrameType, int]] = {}
 """Frames made before, by place, and which instruction of them it is. Tracebacks of many failures share them."""
 
 
-def frames_of(frames: TracebackType | None, is_own: Callable[[CodeType], bool] = lambda _: False) -> Frames:
+def _none(_: CodeType) -> bool:
+    return False
+
+
+def stack_of(frames: TracebackType | None, is_own: Callable[[CodeType], bool] = _none) -> Stack:
+    """Return the frames of a traceback. Leading frames with `is_own` true are left out."""
+    codes: list[CodeType] = []
+    key: list[Any] = [is_own]
+    one = frames
+    while one is not None and len(codes) <= _STACK_FRAMES_MAX:
+        code = one.tb_frame.f_code
+        codes.append(code)
+        key += (id(code), one.tb_lasti)
+        one = one.tb_next
+    if one is not None:
+        return _make_stack(frames, is_own)
+    known = _stacks.get(tuple(key))
+    if known is None:
+        known = codes, _make_stack(frames, is_own)
+        if len(_stacks) >= _PLACES_MAX:
+            _stacks.clear()
+        _stacks[tuple(key)] = known
+    return known[1]
+
+
+def _make_stack(traceback: TracebackType | None, is_own: Callable[[CodeType], bool]) -> Stack:
+    frames = frames_of(traceback, is_own)
+    text = "Traceback (most recent call last):\n" + stack_text(frames) if frames else ""
+    return Stack(frames, text, pickle.dumps(places_of(frames), 5) if frames else b"")
+
+
+def places_of(frames: Frames) -> tuple[tuple[Any, ...], ...]:
+    """Return what `make_traceback` needs."""
+    return tuple([place for place, _ in frames])
+
+
+def frames_of(frames: TracebackType | None, is_own: Callable[[CodeType], bool] = _none) -> Frames:
     """Return (place, text) of the frames of a traceback, outermost first. Leading frames with `is_own` true are left out."""
     while frames is not None and is_own(frames.tb_frame.f_code):
         frames = frames.tb_next
@@ -81,18 +141,43 @@ def stack_text(frames: Frames) -> str:
 
 def make_traceback(places: Sequence[tuple[Any, ...]]) -> TracebackType | None:
     """Return a traceback that reads like the one that these places came from."""
+    return _join([_frame_at(Place(*fields)) for fields in reversed(places)])
+
+
+def load_traceback(pickled: bytes) -> TracebackType | None:
+    """Return what `make_traceback` makes of the places of a `Stack`. Raises any error of unpickling."""
+    if not pickled:
+        return None
+    known = _loaded.get(pickled)
+    if known is None:
+        known = tuple([_frame_at(Place(*fields)) for fields in reversed(pickle.loads(pickled))])
+        if len(pickled) <= _STACK_BYTES_MAX:
+            if len(_loaded) >= _PLACES_MAX:
+                _loaded.clear()
+            _loaded[pickled] = known
+    return _join(known)
+
+
+def _join(frames: Sequence[tuple[Place, FrameType, int]]) -> TracebackType | None:
+    """Return a new traceback of frames, the innermost of which comes first: whoever gets it may change it."""
     top: TracebackType | None = None
-    for fields in reversed(places):
-        place = Place(*fields)
-        _remember_line(place)
-        known = _frames.get(place)
-        if known is None:
-            known = _make_frame(place)
-            if len(_frames) >= _PLACES_MAX:
-                _frames.clear()
-            _frames[place] = known
-        top = TracebackType(top, *known, place.line)
+    for place, frame, instruction in frames:
+        if place.filename not in linecache.cache:
+            # Others may have emptied it since.
+            _remember_line(place)
+        top = TracebackType(top, frame, instruction, place.line)
     return top
+
+
+def _frame_at(place: Place) -> tuple[Place, FrameType, int]:
+    _remember_line(place)
+    known = _frames.get(place)
+    if known is None:
+        known = _make_frame(place)
+        if len(_frames) >= _PLACES_MAX:
+            _frames.clear()
+        _frames[place] = known
+    return place, *known
 
 
 def _look_up(frames: TracebackType) -> tuple[tuple[Any, ...], str]:

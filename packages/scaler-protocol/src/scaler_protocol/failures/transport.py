@@ -10,7 +10,6 @@ exceptions that it caused, still arrive as themselves.
 
 from __future__ import annotations
 
-import builtins
 import io
 import pickle
 import re
@@ -19,6 +18,7 @@ from types import CodeType, TracebackType
 from typing import Any, NamedTuple
 
 from scaler_protocol.failures.facts import (
+    BUILT_IN,
     Run,
     args_of,
     arguments_text_of,
@@ -32,19 +32,30 @@ from scaler_protocol.failures.facts import (
     members_of_group,
     notes_of,
     run,
+    stands_alone,
     suppresses_context,
     text_of,
     traceback_of,
     type_name_of,
 )
 from scaler_protocol.failures.texts import full_text
-from scaler_protocol.failures.tracebacks import Frames, frames_of, make_traceback
+from scaler_protocol.failures.tracebacks import (
+    Stack,
+    frames_of,
+    load_traceback,
+    make_traceback,
+    places_of,
+    stack_of,
+)
 
 EXCEPTIONS_MAX = 200
 """Most causes, contexts and members of groups that travel as exceptions. Further ones are only in the text."""
 
 _ROUNDS_MAX = 4
 _PROTOCOL = 5
+_SIMPLE = b"="
+"""What the bytes of a simple exception begin with, which have no pickle of a class; those of others begin as pickles do."""
+
 _FIELDS, _OWN, _STAND_IN = "fields", "own", "stand-in"
 _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]+\b")
 
@@ -82,28 +93,24 @@ def dump_exception(
     text: str,
     run: Run = run,
     is_own_code: Callable[[CodeType], bool] = lambda _: False,
-    frames: Frames | None = None,
+    stack: Stack | None = None,
 ) -> bytes:
     """Return the bytes from which `load_exception` makes `error` again, as far as possible. Never raises.
 
     `text` comes from `text_of`. `run` calls functions that may be a user's code. Leading frames with `is_own_code` true are
-    left out; `frames` are the others, where they are known.
+    left out; `stack` has the others, where they are known.
     """
     kind = type(error)
-    if (
-        type(kind) is type
-        and kind in _PLAIN
-        and not attributes_of(error)
-        and cause_of(error) is None
-        and context_of(error) is None
-    ):
+    if type(kind) is type and kind in BUILT_IN and stands_alone(error):
         args = args_of(error)
         # An OSError distinguishes fields that are None from unset ones, so it must be tried.
         if is_plain(args) and not (None in args and issubclass(kind, OSError)):
-            # Most exceptions: nothing can go wrong, so nothing must be tried.
-            places = _places_of(error, is_own_code) if frames is None else _as_tuples(frames)
-            plain = (kind, args, _read_fields(error), suppresses_context(error), places)
-            return pickle.dumps(plain, _PROTOCOL)
+            fields = _read_fields(error) if kind in _WITH_FIELDS else {}
+            if not fields or all(map(is_plain, fields.values())):
+                # Most exceptions: nothing can go wrong, so nothing must be tried.
+                stack = stack or stack_of(traceback_of(error), is_own_code)
+                plain = (kind.__name__, args, fields, suppresses_context(error), stack.places)
+                return _SIMPLE + pickle.dumps(plain, _PROTOCOL)
     return _Dump(error, text, _Limits(run, is_own_code)).to_bytes()
 
 
@@ -113,16 +120,28 @@ def load_exception(
     unpickler: Any = pickle.Unpickler,
 ) -> BaseException:
     """Return the exception from the bytes of `dump_exception`. Raises any error of unpickling."""
-
+    if data[:1] == _SIMPLE:
+        return _load_simple(data)
     restored = _unpickler_class(unpickler)(io.BytesIO(data), make_stand_in).load()
-    if type(restored) is tuple:
-        kind, args, fields, suppress, places = restored
-        error = new_exception(kind, ())
-        write_fields(error, (args, {}, fields, None, None, suppress, places))
-        return error
     if not issubclass(type(restored), BaseException):
         raise pickle.UnpicklingError(f"an exception was restored as {type_name_of(type(restored))}")
     return restored  # type: ignore[no-any-return]
+
+
+def _load_simple(data: bytes | memoryview) -> BaseException:
+    name, args, fields, suppress, places = pickle.loads(data[1:])
+    kind = _BY_NAME[name]
+    error = kind.__new__(kind)
+    own = BaseException.__dict__
+    if args:
+        own["args"].__set__(error, args)
+    if fields:
+        _write_fields(error, fields)
+    if suppress:
+        own["__suppress_context__"].__set__(error, True)
+    if places:
+        own["__traceback__"].__set__(error, load_traceback(places))
+    return error
 
 
 def same_text(one: str, other: str) -> bool:
@@ -289,10 +308,14 @@ def write_fields(error: BaseException, state: tuple[Any, ...]) -> None:
     if attributes:
         attributes_of(error).update(attributes)
     if fields:
-        descriptors = {name: descriptor for name, descriptor, _ in reversed(fields_of_class(type(error)))}
-        for name, value in fields.items():
-            descriptors[name].__set__(error, value)
+        _write_fields(error, fields)
     _write_links(error, *links)
+
+
+def _write_fields(error: BaseException, fields: dict[str, Any]) -> None:
+    descriptors = {name: descriptor for name, descriptor, _ in reversed(fields_of_class(type(error)))}
+    for name, value in fields.items():
+        descriptors[name].__set__(error, value)
 
 
 def write_own_state(error: Any, state: tuple[Any, ...]) -> None:
@@ -358,7 +381,7 @@ def _make_pickler_class(base: Any) -> Any:
             if issubclass(kind, BaseException):
                 return self._reduce(value)
             if kind is TracebackType:
-                return make_traceback, (_as_tuples(frames_of(value)),)
+                return make_traceback, (places_of(frames_of(value)),)
             return super().reducer_override(value) if base is not pickle.Pickler else NotImplemented
 
     return ExceptionPickler
@@ -391,11 +414,7 @@ def _parts_of(error: BaseException) -> list[BaseException]:
 
 
 def _places_of(error: BaseException, is_own_code: Callable[[CodeType], bool]) -> tuple[tuple[Any, ...], ...]:
-    return _as_tuples(frames_of(traceback_of(error), is_own_code))
-
-
-def _as_tuples(frames: Frames) -> tuple[tuple[Any, ...], ...]:
-    return tuple([place for place, _ in frames])
+    return places_of(frames_of(traceback_of(error), is_own_code))
 
 
 def _read_fields(error: BaseException) -> dict[str, Any]:
@@ -454,8 +473,5 @@ def _reason(problem: BaseException) -> str:
     return f"{type_name_of(type(problem))}: {text_of(problem)}"[:1_000]
 
 
-_PLAIN = frozenset(
-    kind
-    for kind in vars(builtins).values()
-    if isinstance(kind, type) and issubclass(kind, BaseException) and not issubclass(kind, BaseExceptionGroup)
-)
+_WITH_FIELDS = frozenset(kind for kind in BUILT_IN if fields_of_class(kind))
+_BY_NAME = {kind.__name__: kind for kind in BUILT_IN}

@@ -146,6 +146,9 @@ class TaskExecution:
             except BaseException:
                 # Exceptions are objects of the user's too.
                 result = (index, UNDESCRIBED, int((ended_at - started_at) * 1e6), Extra(FAILED))
+            if function is not None and result[3] is not None and result[3].status == FAILED:
+                # Of one that raises each time, too: results before a function that is not known to be quick leave one by one.
+                function.note_seconds(ended_at - started_at)
         finally:
             running.row = None
             if cancels:

@@ -17,7 +17,7 @@ from scaler_worker.processor.unchanged import Restoring
 
 @dataclass(slots=True, eq=False)
 class Function:
-    """A loaded function and what is known of its speed. `seconds` is infinite until it has run."""
+    """A loaded function and what is known of its speed. `seconds` is infinite until it has returned or raised."""
 
     id: bytes
     call: Callable[..., Any]
@@ -25,6 +25,10 @@ class Function:
     item_call: Callable[..., Any] | None = None
     """As `call`, for the items of map chunks, where there have been any: it awaits what a coroutine function makes."""
     has_raised: bool = False
+
+    def note_seconds(self, seconds: float) -> None:
+        """A task of it has taken so long. (The loop says so of successes itself, which a call would slow down.)"""
+        self.seconds = seconds if self.seconds == float("inf") else self.seconds * 0.8 + seconds * 0.2
 
     def has_raised_before(self, status: int) -> bool:
         """Note that a task has ended badly; return whether it has raised, as one of this function has before."""
