@@ -7,6 +7,9 @@ import contextlib
 from scaler_protocol.errors import MalformedMessageError
 from scaler_protocol.ids import ObjectId
 from scaler_protocol.payloads.framing import (
+    Argument,
+    Source,
+    frame_arguments,
     frame_object,
     frame_payloads,
     unframe_arguments,
@@ -18,7 +21,14 @@ from scaler_protocol.payloads.framing import (
 
 def seeds() -> list[bytes]:
     """See `fuzzing`."""
-    return [frame_payloads([b"one", b"", b"three"]), frame_object(ObjectId(b"o" * 16)), b"P", b""]
+    arguments = [Argument(source, bytes([source])) for source in Source]
+    return [
+        frame_payloads([b"one", b"", b"three"]),
+        frame_arguments(arguments, {"name": arguments[Source.SHARED]}),
+        frame_object(ObjectId(b"o" * 16)),
+        b"P",
+        b"",
+    ]
 
 
 def run(data: bytes) -> None:
@@ -26,6 +36,9 @@ def run(data: bytes) -> None:
     with contextlib.suppress(MalformedMessageError):
         payloads = unframe_payloads(data)
         assert unframe_payloads(frame_payloads(payloads)) == payloads
-    for read in (unframe_arguments, unframe_function, unframe_object):
+    with contextlib.suppress(MalformedMessageError):
+        positional, keyword = unframe_arguments(data)
+        assert unframe_arguments(frame_arguments(positional, keyword)) == (positional, keyword)
+    for read in (unframe_function, unframe_object):
         with contextlib.suppress(MalformedMessageError):
             read(data)

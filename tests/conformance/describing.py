@@ -110,7 +110,8 @@ def _renumbered(part: Description, less: int) -> Description:
         return part
     if len(part) == 2 and part[0] == _MET:
         return _MET, part[1] - less
-    return tuple(_renumbered(item, less) for item in part)
+    # A list: deep levels of generators are levels of C too, which have a limit of their own.
+    return tuple([_renumbered(item, less) for item in part])
 
 
 def _difference(left: Description, right: Description, path: str) -> str:

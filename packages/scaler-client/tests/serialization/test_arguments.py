@@ -26,6 +26,7 @@ from scaler_protocol.payloads.framing import (
     OBJECT,
     PER_CALL,
     Source,
+    frame_arguments,
     unframe_arguments,
     unframe_function,
 )
@@ -209,6 +210,55 @@ def test_references_are_named_apart(storage: Storage, packer: Packer) -> None:
         Source.OBJECT,
     ]
     assert read(storage, packed.payload) == (("the object", 1), {"k": "the object"})
+
+
+SMALL, MIDDLING, LARGE = 10, 60_000, 300_000
+
+
+@pytest.mark.parametrize("kind", ["call", "starmap", "get"])
+@pytest.mark.parametrize("beside", [None, 1, "x" * MIDDLING, bytes(LARGE), [bytes(MIDDLING)], [[0] * LARGE]])
+@pytest.mark.parametrize(("size", "is_kept"), [(SMALL, True), (MIDDLING, False), (LARGE, False)])
+def test_what_arguments_share_does_not_depend_on_what_came_before(
+    storage: Storage, packer: Packer, size: int, is_kept: bool, beside: Any, kind: str
+) -> None:
+    for make in (lambda: [bytes(size)], lambda: bytearray(size), lambda: np.zeros(size // 8)):
+        shared: Any = make()
+        args = (shared, {"a": shared}, beside, 2)
+        for _ in range(3):
+            if kind == "call":
+                values, kwargs = read(storage, packer.call(give_back, args, {"k": shared}).payload)
+            elif kind == "starmap":
+                chunk = packer.chunk(give_back, True, [(*args, shared)]).payload
+                ((values, _),) = read(storage, chunk, kind=TaskKind.MAP_CHUNK)
+                values, kwargs = values[:-1], {"k": values[-1]}
+            else:
+                arguments = packer.argument_list(give_back, [])
+                for label, value in enumerate((*args, shared)):
+                    arguments.add_value(label, value)
+                *values, last = read(storage, frame_arguments(arguments.finish(), {}))[0]
+                kwargs = {"k": last}
+            # Whether an item is kept whole depends on what else is in its chunk, where its size is not known without pickling.
+            if kind != "starmap" or size != MIDDLING or type(shared) is not list:
+                assert (values[0] is values[1]["a"], values[0] is kwargs["k"]) == (is_kept, is_kept)
+
+
+def test_a_list_is_unpickled_once(storage: Storage, packer: Packer) -> None:
+    packed = packer.call(give_back, (bytes(300_000), [1], 2.5), {"k": "v"})
+    positional, keyword = unframe_arguments(packed.payload)
+    sources = [argument.source for argument in (*positional, *keyword.values())]
+    assert sources == [Source.OBJECT, Source.SHARED, Source.SHARED, Source.SHARED]
+    assert [bool(argument.data) for argument in (*positional[1:], *keyword.values())] == [True, False, False]
+    assert read(storage, packed.payload) == ((bytes(300_000), [1], 2.5), {"k": "v"})
+
+
+@pytest.mark.parametrize("beside", [bytes(300_000), "x" * 60_000])
+@pytest.mark.parametrize("lock", [threading.Lock(), [bytes(60_000), threading.Lock()]])
+def test_the_argument_at_fault_beside_a_large_one_is_named(
+    storage: Storage, packer: Packer, lock: Any, beside: Any
+) -> None:
+    with pytest.raises(SerializationError, match=r"argument 3 of .*give_back cannot be serialized: .*lock"):
+        packer.call(give_back, (beside, 1, lock), {"k": [2]})
+    assert storage.released == list(storage.objects)
 
 
 @pytest.mark.parametrize("large", [False, True])

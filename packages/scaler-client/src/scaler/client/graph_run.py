@@ -14,10 +14,10 @@ from scaler.client.object_uses import take_out_inner
 from scaler.core.graph import NO_KEY, GraphPlan, RowInputs, is_task
 from scaler.core.tasks import FUNCTIONS_MAX, TaskGroup
 from scaler.errors import GraphError, SerializationError
+from scaler.serialization.argument_list import ArgumentList
 from scaler.serialization.arguments import Packer
 from scaler.serialization.faults import explain
 from scaler.serialization.signatures import Check
-from scaler_protocol.payloads import by_value
 from scaler_protocol.payloads.framing import Argument, Source, frame_arguments, identity
 from scaler_protocol.runtime.names import name_of, shown, shown_type
 from scaler_protocol.wire import messages as m
@@ -132,11 +132,11 @@ class _Encoder:
                 raise TypeError(f"node {shown(key)}: {error}") from None
         try:
             if any(map(self._plan.names_something, arguments)):
+                listed = self._packer.argument_list(function, named)
                 with InnerReferences() as references:
-                    positional = [
-                        self._argument(function, position, value, inputs, named)
-                        for position, value in enumerate(arguments)
-                    ]
+                    for position, value in enumerate(arguments):
+                        self._add_argument(function, position, value, inputs, listed)
+                    positional = listed.finish()
                 if references:
                     self.inner += self._engine.objects.hold_inner(references)
                 what = f"the list of the arguments of {name_of(function)}"
@@ -157,24 +157,24 @@ class _Encoder:
         self._dependency_counts.append(len(inputs.rows))
         self._dependencies.extend(inputs.rows)
 
-    def _argument(self, function: Any, position: int, value: Any, inputs: RowInputs, named: list[bytes]) -> Argument:
+    def _add_argument(
+        self, function: Any, position: int, value: Any, inputs: RowInputs, arguments: ArgumentList
+    ) -> None:
         plan = self._plan
         name = NO_KEY if is_task(value) else plan.find(value)
         if name is not NO_KEY:
             key = plan.resolve(name)
             index = inputs.index_of(key)
             if index is None:
-                return self._literal(function, position, key, named)
+                arguments.add(self._literal(function, position, key, arguments.objects))
+                return
             if index <= _INDEX_MAX:
-                return Argument(Source.INPUT, index.to_bytes(2, "little"))
-        if not plan.names_something(value):
-            return self._packer.argument(function, position, value, named)
-        expression = inputs.expression(value)
-        try:
-            return Argument(Source.EXPRESSION, by_value.dumps(expression))
-        except Exception as error:
-            what = f"argument {position + 1} of {name_of(function)}"
-            raise SerializationError(explain(what, value, error)) from error
+                arguments.add(Argument(Source.INPUT, index.to_bytes(2, "little")))
+                return
+        if plan.names_something(value):
+            arguments.add_expression(position, value, inputs.expression(value))
+        else:
+            arguments.add_value(position, value)
 
     def _literal(self, function: Any, position: int, key: Hashable, named: list[bytes]) -> Argument:
         """Return the argument a literal node is. A large one is stored once, however many rows use it."""

@@ -9,12 +9,12 @@ import inspect
 import pickle
 from collections.abc import Sequence
 from concurrent.futures import Future
-from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from scaler.client.future import ScalerFuture
 from scaler.client.object_reference import InnerReferences, ObjectReference
 from scaler.errors import ScalerError, SerializationError
+from scaler.serialization.argument_list import ArgumentList, label_of
 from scaler.serialization.faults import explain
 from scaler.serialization.first_values import FirstValues
 from scaler.serialization.functions import FunctionCache
@@ -190,7 +190,8 @@ class Packer:
         return self._with_inner(packed, references) if references else packed
 
     def _call_by_value(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], hidden: int) -> Packed:
-        if self._serializer is None and not self._needs_list((*args, *kwargs.values())):
+        values = (*args, *kwargs.values())
+        if self._serializer is None and not self._needs_list(values, alone=len(values) == 1):
             packed = self._call_whole(function, args, kwargs, hidden)
             if packed is not None:
                 return packed
@@ -205,13 +206,16 @@ class Packer:
             raise
         return packed._replace(objects=(*packed.objects, *inner))
 
-    def _needs_list(self, values: Sequence[Any]) -> bool:
-        """Whether one of these is an object: a reference, large, or one that has come before. Only a list can name it apart."""
-        if any(map(_is_large_or_reference, values)):
-            return True
-        large = [value for value in values if size_hint(value) > SHARED_BYTES_MIN]
+    def _needs_list(self, values: Sequence[Any], *, alone: bool) -> bool:
+        """Whether one of these is an argument by itself: a reference, or large. Only a list can name it apart.
+
+        `alone`: each is the only argument of its call, and an object only where it is very large or has come before.
+        """
+        large = [value for value in values if size_hint(value) > SHARED_BYTES_MIN or type(value) is ObjectReference]
         if not large:
             return False
+        if not alone or any(map(_is_large_or_reference, large)):
+            return True
         # All of them, so that each is noted as seen.
         return not min(map(self._is_first, large))
 
@@ -224,7 +228,7 @@ class Packer:
             if size > INLINE_BYTES_MAX:
                 return None
             if size > SHARED_BYTES_MIN and size > SHARED_BYTES_MIN + sum(map(size_hint, (*args, *kwargs.values()))):
-                # What is large is inside of some argument, and may have come before.
+                # What is large is inside of some argument, which is one by itself.
                 return None
             return Packed(PICKLED + (dumps(call) if buffers else pickled))
         except Exception as error:
@@ -239,15 +243,25 @@ class Packer:
         inputs: FutureInputs | None = None,
     ) -> Packed:
         objects: list[bytes] = []
-        make = self.argument if inputs is None else partial(self._argument_or_input, inputs)
+        arguments = self.argument_list(function, objects)
+        labelled: list[tuple[int | str, Any]] = [*enumerate(args, -hidden), *kwargs.items()]
         try:
-            positional = [make(function, position, value, objects) for position, value in enumerate(args, -hidden)]
-            keyword = {name: make(function, name, value, objects) for name, value in kwargs.items()}
+            for label, value in labelled:
+                if inputs is None:
+                    arguments.add_value(label, value)
+                else:
+                    self._add_value_or_input(inputs, function, label, value, arguments)
+            packed = arguments.finish()
+            keyword = dict(zip(kwargs, packed[len(args) :], strict=True))
             what = f"the list of the arguments of {name_of(function)}"
-            return self.framed(frame_arguments(positional, keyword), objects, what)
+            return self.framed(frame_arguments(packed[: len(args)], keyword), objects, what)
         except BaseException:
             self._sink.release(objects)
             raise
+
+    def argument_list(self, function: Any, objects: list[bytes]) -> ArgumentList:
+        """Return an empty list of arguments for a call of `function`; `objects` gets those it needs."""
+        return ArgumentList(self.argument, function, objects, together=self._serializer is None)
 
     def framed(self, payload: bytes, objects: list[bytes], what: str) -> Packed:
         """Return a payload as it is, or as an object where it is large. `objects` are those it names."""
@@ -258,7 +272,7 @@ class Packer:
         return Packed(OBJECT + object_id, tuple(objects))
 
     def argument(self, function: Any, label: int | str, value: Any, objects: list[bytes]) -> Argument:
-        """Return one argument of a list; objects it needs are appended to `objects`, with their use counted."""
+        """Return one argument, pickled by itself; objects it needs are appended to `objects`, with their use counted."""
         if type(value) is ObjectReference:
             object_id = self._sink.resolve(value)
         else:
@@ -267,36 +281,36 @@ class Packer:
             except ScalerError:
                 raise
             except Exception as error:
-                what = f"{_label(label)} of {name_of(function)}"
+                what = f"{label_of(label)} of {name_of(function)}"
                 raise SerializationError(self._explained(what, value, error)) from error
             if isinstance(buffers, bytes):
                 return Argument(Source.VALUE, buffers)
-            object_id = self._store(buffers, f"{_label(label)} of {name_of(function)}")
+            object_id = self._store(buffers, f"{label_of(label)} of {name_of(function)}")
         objects.append(object_id)
         return Argument(Source.OBJECT, object_id)
 
-    def _argument_or_input(
-        self, inputs: FutureInputs, function: Any, label: int | str, value: Any, objects: list[bytes]
-    ) -> Argument:
-        """As `argument`, for one that may be a future or have futures inside."""
+    def _add_value_or_input(
+        self, inputs: FutureInputs, function: Any, label: int | str, value: Any, arguments: ArgumentList
+    ) -> None:
+        """Append an argument that may be a future or have futures inside."""
         if isinstance(value, ScalerFuture):
             index = inputs.index_of(value)
             if index is None:
-                return self.result_of(function, label, value, objects)
-            if index <= INPUT_INDEX_MAX:
-                return Argument(Source.INPUT, index.to_bytes(2, "little"))
-            return Argument(Source.EXPRESSION, dumps(InputReference(index)))
-        what = f"{_label(label)} of {name_of(function)}"
+                arguments.add(self.result_of(function, label, value, arguments.objects))
+            elif index <= INPUT_INDEX_MAX:
+                arguments.add(Argument(Source.INPUT, index.to_bytes(2, "little")))
+            else:
+                arguments.add(Argument(Source.EXPRESSION, dumps(InputReference(index))))
+            return
         try:
             expression = inputs.expression(value)
         except HoldsItselfError as error:
+            what = f"{label_of(label)} of {name_of(function)}"
             raise SerializationError(f"{what}: a {shown_type(error.container)} that has futures holds itself") from None
         if expression is value:
-            return self.argument(function, label, value, objects)
-        try:
-            return Argument(Source.EXPRESSION, by_value.dumps(expression))
-        except Exception as error:
-            raise SerializationError(explain(what, value, error)) from error
+            arguments.add_value(label, value)
+        else:
+            arguments.add_expression(label, value, expression)
 
     def result_of(self, function: Any, label: int | str, future: ScalerFuture, objects: list[bytes]) -> Argument:
         """Return the argument that the value of a successful future is, from the bytes of its answer where they are left."""
@@ -304,7 +318,7 @@ class Packer:
         if payload is None:
             return self.argument(function, label, future.result(), objects)
         if not isinstance(payload, bytes):
-            object_id = self._store(payload, f"{_label(label)} of {name_of(function)}")
+            object_id = self._store(payload, f"{label_of(label)} of {name_of(function)}")
             objects.append(object_id)
             return Argument(Source.OBJECT, object_id)
         if payload[:1] != (PICKLED if self._serializer is None else CUSTOM):
@@ -357,7 +371,7 @@ class Packer:
         if self._serializer is None:
             arguments = [value for item in items for value in item] if star else items
             small = plain_items(arguments) and max(map(size_hint, arguments), default=0) <= SHARED_BYTES_MIN
-            if small or not self._needs_list(arguments):
+            if small or not self._needs_list(arguments, alone=not star):
                 with InnerReferences() as references:
                     packed = self._chunk_whole(function, star, items, small, first)
                 if packed is not None:
@@ -422,7 +436,7 @@ class Packer:
             try:
                 dumps(value)
             except Exception as cause:
-                return SerializationError(explain(f"{_label(label)} of {name_of(function)}", value, cause))
+                return SerializationError(explain(f"{label_of(label)} of {name_of(function)}", value, cause))
         return SerializationError(f"arguments of {name_of(function)} cannot be serialized: {shown_error(error)}")
 
 
@@ -452,10 +466,6 @@ def object_buffers(value: Any) -> list[Buffer]:
 
 def _is_small_and_plain(value: Any) -> bool:
     return is_plain(value) and size_hint(value) <= SHARED_BYTES_MIN
-
-
-def _label(label: int | str) -> str:
-    return f"argument {label + 1}" if isinstance(label, int) else f"argument {shown(label)}"
 
 
 def _is_future(value: Any) -> bool:

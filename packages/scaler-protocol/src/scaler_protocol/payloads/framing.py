@@ -80,6 +80,14 @@ class Source(IntEnum):
     """The result of the task's n-th graph predecessor: U16."""
     EXPRESSION = 3
     """Pickle of lists, tuples and dictionaries. Each `InputReference` and `Call` in it is replaced by a value."""
+    SHARED = 4
+    """One of several that are pickled together, so that they keep what they share.
+
+    The first argument of SHARED or SHARED_EXPRESSION has the pickle of the list of all of these, in their order; the
+    others are empty.
+    """
+    SHARED_EXPRESSION = 5
+    """The same, of an EXPRESSION."""
 
 
 @dataclass(frozen=True, slots=True)

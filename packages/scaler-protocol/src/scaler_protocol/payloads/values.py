@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from scaler_protocol.errors import MalformedMessageError
@@ -148,6 +148,7 @@ def load_arguments(
     if payload[:1] != ARGUMENTS:
         raise MalformedMessageError(f"not arguments: payload begins with {payload[:1]!r}")
     positional, keyword = unframe_arguments(payload)
+    shared = _SharedValues()
 
     def load(argument: Argument) -> Any:
         if argument.source is Source.VALUE:
@@ -156,13 +157,37 @@ def load_arguments(
             return load_object(fetch(ObjectId(argument.data)), serializer, fetch)
         if argument.source is Source.INPUT:
             return load_value(inputs[struct.unpack("<H", argument.data)[0]], serializer, fetch)
-        return evaluate(
-            pickle.loads(argument.data),
-            lambda index: load_value(inputs[index], serializer, fetch),
-            _call,
-        )
+        if argument.source is Source.EXPRESSION:
+            value = pickle.loads(argument.data)
+        else:
+            value = shared.take(argument.data)
+            if argument.source is Source.SHARED:
+                return value
+        return evaluate(value, lambda index: load_value(inputs[index], serializer, fetch), _call)
 
-    return [load(argument) for argument in positional], {name: load(value) for name, value in keyword.items()}
+    args, kwargs = [load(argument) for argument in positional], {name: load(value) for name, value in keyword.items()}
+    shared.require_end()
+    return args, kwargs
+
+
+class _SharedValues:
+    """The arguments of one call that were pickled together, in their order."""
+
+    def __init__(self) -> None:
+        self._left: Iterator[Any] | None = None
+
+    def take(self, data: bytes) -> Any:
+        """Return the next one; `data` of the first is the pickle. Raises MalformedMessageError where there is none."""
+        if self._left is None:
+            self._left = iter(pickle.loads(data))
+        for value in self._left:
+            return value
+        raise MalformedMessageError("arguments that were pickled together are too few")
+
+    def require_end(self) -> None:
+        """Raise MalformedMessageError where some are left."""
+        for _ in self._left or ():
+            raise MalformedMessageError("arguments that were pickled together are too many")
 
 
 STOP_TEXT = "the function raised StopIteration, which would end the loop over its items"

@@ -225,6 +225,12 @@ def _expression(value: Any) -> tuple[int, bytes]:
     return 3, by_value.dumps(value)
 
 
+def _shared(*values: Any) -> tuple[tuple[int, bytes], ...]:
+    """Return arguments that are pickled together; what is a call comes as an expression."""
+    sources = [5 if isinstance(value, Call) else 4 for value in values]
+    return ((sources[0], by_value.dumps(list(values))), *((source, b"") for source in sources[1:]))
+
+
 def _reversed(value: Any) -> bytes:
     return bytes(REVERSED.serialize(value))
 
@@ -253,6 +259,7 @@ def _not_restored(reason: str) -> Raised:
 
 
 ADD, NEG, MUL = b"Pcoperator\nadd\n.", b"Pcoperator\nneg\n.", b"Pcoperator\nmul\n."
+IS = b"Pcoperator\nis_\n."
 POW, LEN, TYPE = b"Pcbuiltins\npow\n.", b"Pcbuiltins\nlen\n.", b"Pcbuiltins\ntype\n."
 BYTES, BYTEARRAY = b"Pcbuiltins\nbytes\n.", b"Pcbuiltins\nbytearray\n."
 NOWHERE = b"Pcno_such_module\nf\n."
@@ -260,6 +267,7 @@ NO_MODULE = "ModuleNotFoundError: No module named 'no_such_module'"
 NONSENSE = "_pickle.UnpicklingError: invalid load key, 'n'."
 LARGE = bytes(range(256)) * 1200
 SHARED = [InputReference(0)]
+ONE = [1]
 GENERATOR_TEXT = (
     "the task's result, of type generator, cannot be serialized: TypeError: cannot pickle 'generator' object; "
     "return a list of what it yields"
@@ -309,6 +317,23 @@ ARGUMENTS = [
         "an input in storage", LEN, _listed(_input(0)), 1, inputs=(b"O" + _id("6"),), objects={_id("6"): (b"b", b"a")}
     ),
     Vector("identity", _pickled(identity), _listed(_input(0)), 1, inputs=(_pickled(1),)),
+    Vector("values pickled together", POW, _listed(*_shared(2, 5, 7)), 4),
+    Vector("what values pickled together share", IS, _listed(*_shared(ONE, ONE)), True),
+    Vector(
+        "what a value and an expression share",
+        IS,
+        _listed(*_shared(ONE, Call(operator.getitem, ([ONE, InputReference(0)], 0)))),
+        True,
+        inputs=(_pickled(1),),
+    ),
+    Vector(
+        "values pickled together between others",
+        _by_value("arguments"),
+        _listed(_value(1), *_shared(2, 3, 5)[:2], _object(_id("other")), (4, b""), _input(0), names=[b"a", b"b"]),
+        ((1, 2, 3, 4), {"a": 5, "b": 6}),
+        objects={_id("other"): (_pickled(4),)},
+        inputs=(_pickled(6),),
+    ),
     Vector("all in storage", ADD, b"O" + _id("7"), 5, objects={_id("7"): (b"F" + _call(2, 3),)}),
     Vector("a pickle in storage", ADD, b"O" + _id("8"), 5, objects={_id("8"): (_call(2, 3),)}),
     Vector("a list in storage", NEG, b"O" + _id("9"), -2, objects={_id("9"): (b"F" + _listed(_value(2)),)}),
@@ -429,6 +454,19 @@ FAILURES = [
         _listed((9, b"")),
         raised=_not_restored("MalformedMessageError: not an argument list: 9 is not a valid Source"),
     ),
+    Vector(
+        "arguments pickled together that are too few",
+        POW,
+        _listed(*_shared(1, 2), (4, b"")),
+        raised=_not_restored("MalformedMessageError: arguments that were pickled together are too few"),
+    ),
+    Vector(
+        "arguments pickled together that are too many",
+        POW,
+        _listed(_shared(1, 2)[0]),
+        raised=_not_restored("MalformedMessageError: arguments that were pickled together are too many"),
+    ),
+    Vector("arguments pickled together without a pickle", POW, _listed((4, b"")), raised=_not_restored("EOFError")),
     Vector(
         "an argument whose object nobody has",
         LEN,
