@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from random import Random
 from types import FunctionType, ModuleType
 
+from scaler.core import tasks as client_tasks
 from scaler.core.effects import Cause
 from scaler_protocol.wire import graph_portions, task_lists
 from scaler_scheduler.core import graph_rows
@@ -118,14 +119,23 @@ class Plan:
 @contextmanager
 def in_portions(rows: int) -> Iterator[None]:
     """Graphs and lists are small here: have them come in several messages, and begin in several turns, nevertheless."""
-    before = graph_portions.PORTION_ROWS, task_lists.PORTION_ROWS, graph_rows.WORK_PER_TURN, graph_rows.ROOT_ROWS
+    limits = (
+        (graph_portions, "PORTION_ROWS"),
+        (task_lists, "PORTION_ROWS"),
+        (task_lists, "RESULT_ROWS"),
+        (client_tasks, "AGAIN_TASKS_MAX"),
+        (graph_rows, "WORK_PER_TURN"),
+        (graph_rows, "ROOT_ROWS"),
+    )
+    before = [getattr(module, name) for module, name in limits]
     if rows < graph_portions.PORTION_ROWS:
-        graph_portions.PORTION_ROWS = task_lists.PORTION_ROWS = rows
-        graph_rows.WORK_PER_TURN = graph_rows.ROOT_ROWS = rows
+        for module, name in limits:
+            setattr(module, name, rows)
     try:
         yield
     finally:
-        graph_portions.PORTION_ROWS, task_lists.PORTION_ROWS, graph_rows.WORK_PER_TURN, graph_rows.ROOT_ROWS = before
+        for (module, name), value in zip(limits, before, strict=True):
+            setattr(module, name, value)
 
 
 class Cluster:

@@ -110,6 +110,29 @@ def test_a_large_failure_goes_to_every_wanted_row_and_is_the_client_s_to_delete(
     assert harness.seen(client)["graphs"] == []
 
 
+def test_results_that_come_together_leave_together() -> None:
+    harness = Harness()
+    client, agent = Client(harness, "client"), Agent(harness, "agent", capacity=10)
+    client.define()
+    first = submit_graph(client, [[], [], [], []], [0, 1, 3])
+    tasks = agent.tasks()
+    agent.answer(tasks, durations=[5, 6, 7, 8], object_positions=[1, 1], objects=(b"a" * 16, b"b" * 16))
+    (batch,) = client.take(m.ResultBatch)
+    assert list(batch.numbers) == [first, first + 1, first + 3]
+    assert list(batch.durations) == [5, 6, 8]
+    assert (list(batch.object_positions), batch.objects) == ([1, 1], (b"a" * 16, b"b" * 16))
+    assert harness.seen(client)["graphs"] == []
+
+
+def test_large_results_that_come_together_leave_in_several_messages() -> None:
+    harness = Harness()
+    client, agent = Client(harness, "client"), Agent(harness, "agent", capacity=10)
+    client.define()
+    first = submit_graph(client, [[], [], [], []], [0, 1, 2, 3])
+    agent.answer(agent.tasks(), payload=b"P" * 700_000)
+    assert [list(batch.numbers) for batch in client.take(m.ResultBatch)] == [[first, first + 1], [first + 2, first + 3]]
+
+
 def test_a_large_failure_that_nobody_wants_is_deleted() -> None:
     harness = Harness()
     client, agent = Client(harness, "client"), Agent(harness, "agent", capacity=10)

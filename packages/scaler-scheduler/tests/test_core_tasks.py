@@ -902,6 +902,23 @@ class TestRestart:
         agent.answer(held)
         assert sorted(client.results()) == sorted(n for _, n, _ in held)
 
+    def test_claims_that_their_client_does_not_announce_are_stopped_in_portions(self) -> None:
+        harness = Harness(client_timeout_seconds=10)
+        client, agent = Client(harness, "client"), Agent(harness, "agent", capacity=0)
+        harness.vanish(client)
+        harness.advance(15)
+        rows = PORTION_ROWS + 9
+        numbers = list(range(1, rows + 1))
+        for portion in portions_of(m.Inventory(client.id, numbers, [n % 5 for n in numbers], [0] * rows)):
+            agent.send(portion)
+        assert agent.take(m.TaskCancel) == []
+        Client(harness, "client")
+        harness.advance(30)
+        stopped = agent.take(m.TaskCancel)
+        assert [len(message.numbers) for message in stopped] == [PORTION_ROWS, 9]
+        told = [row for message in stopped for row in zip(message.numbers, message.attempts, strict=True)]
+        assert told == [(n, n % 5) for n in numbers]
+
     def test_an_agent_that_dies_between_portions_leaves_no_claims(self) -> None:
         harness = Harness(worker_timeout_seconds=10)
         rows = 2 * PORTION_ROWS

@@ -13,7 +13,7 @@ from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import Reported
 from scaler_protocol.wire.columns import Packed
 from scaler_protocol.wire.messages import Status
-from scaler_protocol.wire.task_lists import PORTION_ROWS
+from scaler_protocol.wire.task_lists import PORTION_ROWS, RESULT_ROWS
 from scaler_worker.core import effects, events
 from scaler_worker.core.deaths import DELAY_SECONDS_MAX, UNSTARTED_DEATHS_MAX
 from scaler_worker.core.endings import TAKE_BACK_SECONDS
@@ -934,6 +934,28 @@ def test_what_many_tasks_are_held_is_told_in_portions() -> None:
     assert max(len(inventory.numbers) for inventory in inventories) == PORTION_ROWS
     assert sorted(number for inventory in inventories for number in inventory.numbers) == list(numbers)
     assert [state for inventory in inventories for state in inventory.states].count(m.HeldState.RUNNING) == 1
+
+
+def test_many_tasks_go_back_in_portions_the_last_ones_first() -> None:
+    harness = AgentHarness(slots=1, queue_limit=3 * PORTION_ROWS)
+    harness.submit(range(1, 2 * PORTION_ROWS + 10))
+    harness.step(events.StopRequested("the test says so", 5.0))
+    messages = harness.said(m.TaskReturn)
+    assert max(len(message.numbers) for message in messages) == PORTION_ROWS
+    in_queue = [number for message in reversed(messages) for number in message.numbers]
+    assert in_queue == sorted(in_queue)
+    assert len(in_queue) >= 2 * PORTION_ROWS
+
+
+def test_many_results_are_told_in_portions() -> None:
+    harness = AgentHarness(slots=1, queue_limit=2 * RESULT_ROWS + 10)
+    numbers = range(1, 2 * RESULT_ROWS + 10)
+    harness.submit(numbers)
+    harness.say(m.TaskCancel(CLIENT, numbers))
+    told = harness.said(m.ResultBatch)
+    assert max(len(batch.numbers) for batch in told) <= RESULT_ROWS
+    assert len(told) >= 2
+    assert len({number for batch in told for number in batch.numbers}) >= 2 * RESULT_ROWS
 
 
 def test_a_resumed_session_needs_no_inventory() -> None:

@@ -11,7 +11,7 @@ from scaler.core import ClientCore, effects, events, task_sender
 from scaler.core.cancellation import Cancellation
 from scaler.core.client_core import Submission
 from scaler.core.task_sender import BATCH_TASKS_MIN, HOLD_SECONDS, PIPELINE_TASKS, WINDOW_BYTES, WINDOW_TASKS
-from scaler.core.tasks import NumberQueue, Task
+from scaler.core.tasks import AGAIN_TASKS_MAX, BATCH_TASKS_MAX, NumberQueue, Task
 from scaler.errors import ClientQuitException, ConnectionRefusedByScheduler, DisconnectedError
 from scaler_protocol.session import sequencing
 from scaler_protocol.testing.session_peer import SessionPeer
@@ -290,6 +290,21 @@ def test_an_answer_comes_once(core: ClientCore, scheduler: Scheduler) -> None:
     scheduler.answer([1], 0.3)
     scheduler.answer([1], 0.4)
     assert len(scheduler.take(effects.Completed)) == 1
+
+
+def test_what_is_announced_again_leaves_in_smaller_batches(core: ClientCore, scheduler: Scheduler) -> None:
+    """Each of these tasks costs the scheduler several times as much as a new one."""
+    count = 2 * AGAIN_TASKS_MAX + 5
+    submit(core, count)
+    core.flush()
+    scheduler.exchange(0.2)
+    core.handle(events.Incoming(Envelope(0, 0, 0), m.UnknownPeer()), 0.4)
+    scheduler.exchange(0.4)
+    scheduler.peer.incarnation = b"t" * 16
+    batches = [message for message in scheduler.welcome(0.5) if isinstance(message, m.TaskBatch)]
+    assert [len(batch.numbers) for batch in batches] == [AGAIN_TASKS_MAX, AGAIN_TASKS_MAX, 5]
+    assert {batch.flags for batch in batches} == {m.TaskFlag.REANNOUNCED}
+    assert [number for batch in batches for number in batch.numbers] == list(range(1, count + 1))
 
 
 def test_after_a_restart_everything_unanswered_is_announced_again(core: ClientCore, scheduler: Scheduler) -> None:
@@ -854,7 +869,7 @@ def test_large_batches_are_cut(core: ClientCore, scheduler: Scheduler) -> None:
     batches = [message for message in scheduler.exchange(0.2) if isinstance(message, m.TaskBatch)]
     numbers = [number for batch in batches for number in batch.numbers]
     assert numbers == list(range(1, 5011))
-    assert max(len(batch.numbers) for batch in batches) <= 4096
+    assert max(len(batch.numbers) for batch in batches) <= BATCH_TASKS_MAX < 5000
     assert max(len(batch.payloads.data) for batch in batches) <= 5 * 1024 * 1024 + 100
 
 

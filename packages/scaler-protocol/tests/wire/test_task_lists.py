@@ -1,4 +1,4 @@
-"""Messages that name many tasks are cut into portions that say the same."""
+"""Messages that name or answer many tasks are cut into portions that say the same."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from array import array
 import pytest
 
 from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.batch_rows import reported_of
 from scaler_protocol.wire.codec import decode, encode
-from scaler_protocol.wire.task_lists import PORTION_ROWS, portions_of
+from scaler_protocol.wire.columns import EMPTY, Packed
+from scaler_protocol.wire.task_lists import PORTION_ROWS, RESULT_ROWS, portions_of, result_portions
 
 CLIENT = b"c" * 16
 
@@ -48,3 +50,59 @@ def test_each_portion_has_the_columns_of_its_rows() -> None:
     assert told == list(zip(whole.numbers, whole.attempts, whole.states, strict=True))
     cancels = list(portions_of(m.TaskCancel(CLIENT, whole.numbers, whole.attempts)))
     assert [list(cancel.attempts) for cancel in cancels] == [list(portion.attempts) for portion in portions_of(whole)]
+
+
+def test_of_returned_tasks_the_last_come_first() -> None:
+    """They go to the front of a queue, one portion before the other."""
+    rows = 2 * PORTION_ROWS + 3
+    whole = m.TaskReturn(CLIENT, array("Q", range(rows)), array("H", [n % 9 for n in range(rows)]))
+    portions = list(portions_of(whole))
+    assert [len(portion.numbers) for portion in portions] == [3, PORTION_ROWS, PORTION_ROWS]
+    queue = [row for portion in reversed(portions) for row in zip(portion.numbers, portion.attempts, strict=True)]
+    assert queue == list(zip(whole.numbers, whole.attempts, strict=True))
+
+
+def results(rows: int) -> m.ResultBatch:
+    payloads = [b"x" * (n % 5) for n in range(rows)]
+    objects = [n for n in range(rows) for _ in range(n % 3)]
+    return m.ResultBatch(
+        CLIENT,
+        array("Q", range(rows)),
+        array("H", [n % 9 for n in range(rows)]),
+        Packed.of(payloads),
+        durations=array("I", range(rows)),
+        object_positions=objects,
+        objects=tuple(b"%016d" % place for place in range(len(objects))),
+        capacity=7,
+        slots=array("H", [n % 4 for n in range(rows)]),
+    )
+
+
+@pytest.mark.parametrize("rows", [0, 1, RESULT_ROWS])
+def test_few_results_stay_together(rows: int) -> None:
+    batch = results(rows)
+    (portion,) = result_portions(batch)
+    assert portion is batch
+
+
+@pytest.mark.parametrize("rows", [RESULT_ROWS + 1, 3 * RESULT_ROWS])
+def test_portions_of_results_say_the_same(rows: int) -> None:
+    batch = results(rows)
+    told: list[tuple[object, ...]] = []
+    for sent in result_portions(batch):
+        portion = decode(list(map(bytes, encode(sent))))
+        assert isinstance(portion, m.ResultBatch)
+        assert len(portion.numbers) <= RESULT_ROWS
+        assert (portion.client, portion.capacity, portion.statuses) == (CLIENT, 7, EMPTY)
+        reported = reported_of(portion)
+        of_row: dict[int, list[bytes]] = {}
+        for row, object_id in zip(portion.object_positions, portion.objects, strict=True):
+            of_row.setdefault(row, []).append(object_id)
+        told += [
+            (number, attempt, payload, reported.durations[row], portion.slots[row], of_row.get(row, []))
+            for row, (number, attempt, payload) in enumerate(
+                zip(portion.numbers, portion.attempts, portion.payloads.split(), strict=True)
+            )
+        ]
+    before = iter(batch.objects)
+    assert told == [(n, n % 9, b"x" * (n % 5), n, n % 4, [next(before) for _ in range(n % 3)]) for n in range(rows)]

@@ -19,8 +19,11 @@ from scaler_protocol.wire.batch_rows import Carried, carried_columns
 from scaler_protocol.wire.columns import EMPTY, NO_ITEMS, Packed
 from scaler_protocol.wire.graph_portions import BEGINNING, Place, portion_at
 
-BATCH_TASKS_MAX = 4096
-"""Tasks in one message at most, so that no message keeps the scheduler busy for long."""
+BATCH_TASKS_MAX = 2048
+"""Tasks in one message at most, so that no message keeps the scheduler busy for long: a task takes it a microsecond."""
+
+AGAIN_TASKS_MAX = 384
+"""As many where tasks are announced again: for each the scheduler looks for claims and results, which takes up to eight."""
 
 BATCH_BYTES_MAX = 4 * 1024 * 1024
 """Payload bytes in one message; the last task may exceed it."""
@@ -260,9 +263,12 @@ class TaskTable:
         the scheduler ignores, but never not at all.
         """
         for group in () if only_graphs else self._groups.values():
-            for queue, flags in ((group.again, group.flags | m.TaskFlag.REANNOUNCED), (group.pending, group.flags)):
+            for queue, flags, rows_max in (
+                (group.again, group.flags | m.TaskFlag.REANNOUNCED, AGAIN_TASKS_MAX),
+                (group.pending, group.flags, BATCH_TASKS_MAX),
+            ):
                 while len(queue.numbers) > queue.start:
-                    numbers, count = self._head(queue)
+                    numbers, count = self._head(queue, rows_max)
                     if numbers:
                         tasks = [self.tasks[number] for number in numbers]
                         return self.batch(group, numbers, tasks, flags), partial(queue.drop, count)
@@ -282,10 +288,10 @@ class TaskTable:
         portion.wanted = [row for row in portion.wanted if first + row in self.tasks]
         return portion, partial(graph.mark_left, place)
 
-    def _head(self, waiting: NumberQueue) -> tuple[list[int], int]:
+    def _head(self, waiting: NumberQueue, rows_max: int) -> tuple[list[int], int]:
         """Return what of the head of `waiting` one message may carry, without cancelled tasks, and the head's length."""
         tasks = self.tasks
-        head = waiting.head(BATCH_TASKS_MAX)
+        head = waiting.head(rows_max)
         numbers = [number for number in head if number in tasks]
         size = 0
         for position, number in enumerate(numbers):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from operator import attrgetter, index, ne
 from typing import Any, Final, NamedTuple, TypeVar
@@ -183,6 +183,33 @@ def pick_rows(batch: m.ResultBatch, rows: Sequence[int]) -> m.ResultBatch:
         elif spec.shape is not Shape.POSITIONS:
             raise TypeError(f"a result's {spec.name} is of a shape that cannot be picked from: {spec.shape}")
     return m.ResultBatch(**values)
+
+
+def cut_rows(batch: m.ResultBatch, rows_max: int) -> Iterator[m.ResultBatch]:
+    """Yield batches of at most so many rows each, which together are `batch`, in order. Each says the same of capacity."""
+    rows = len(batch.numbers)
+    data_ends = {spec.name: 0 for spec in columns_of(m.ResultBatch) if spec.shape is Shape.BLOBS}
+    for start in range(0, rows, rows_max):
+        stop = min(start + rows_max, rows)
+        values: dict[str, Any] = {"client": batch.client, "capacity": batch.capacity}
+        for spec in columns_of(m.ResultBatch):
+            column = getattr(batch, spec.name)
+            if spec.shape is Shape.ROWS:
+                values[spec.name] = column[start:stop]
+            elif spec.shape is Shape.BLOBS:
+                lengths = column.lengths[start:stop]
+                begins = data_ends[spec.name]
+                ends = data_ends[spec.name] = begins + sum(lengths)
+                values[spec.name] = Packed(lengths, memoryview(column.data)[begins:ends])
+            elif spec.shape is Shape.SPARSE_IDS:
+                places = getattr(batch, spec.positions)
+                kept = [at for at, row in enumerate(places) if start <= row < stop]
+                if kept:
+                    values[spec.positions] = [places[at] - start for at in kept]
+                    values[spec.name] = tuple(column[at] for at in kept)
+            elif spec.shape is not Shape.POSITIONS:
+                raise TypeError(f"a result's {spec.name} is of a shape that cannot be cut: {spec.shape}")
+        yield m.ResultBatch(**values)
 
 
 def row_picker(batch: m.ResultBatch) -> Callable[[int], m.ResultBatch]:

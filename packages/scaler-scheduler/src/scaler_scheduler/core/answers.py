@@ -96,6 +96,7 @@ class Answers:
                 passed.append(row)
         for graph, (options, ready) in released.items():
             self._rows.queue(graph, ready, options, now)
+        self._rows.send_answers()
         if passed:
             answer = pick_rows(batch, passed)
             if client.recent is not None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from scaler_protocol.ids import short
 from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.task_lists import portions_of
 from scaler_scheduler.core.answers import Answers
 from scaler_scheduler.core.events import RelayedPeer
 from scaler_scheduler.core.graph_rows import GraphRows
 from scaler_scheduler.core.lifecycle import TaskLifecycle
 from scaler_scheduler.core.records import AgentRecord, Chain, ClientRecord, PeerRecord, Task
+from scaler_scheduler.core.recovery import Claim
 from scaler_scheduler.core.state import SchedulerState
 
 
@@ -106,8 +108,7 @@ class Departures:
             claims = self._recovery.drop_client(client_id)
             if client_id in self._clients:
                 # It is back, and did not announce these: they were answered before.
-                for number, claim in claims.items():
-                    self._outbox.send(claim.agent, m.TaskCancel(client_id, [number], [claim.attempt]))
+                self._stop_claimed(client_id, claims)
                 continue
             self._outbox.log("info", f"client {short(client_id)} did not come back: its tasks are dropped")
             self._tell_agents(client_id)
@@ -115,6 +116,14 @@ class Departures:
         for client_id in [c for c, deadline in self._retained.items() if now >= deadline]:
             del self._retained[client_id]
             self._outbox.to_store(m.ClientGone(client_id))
+
+    def _stop_claimed(self, client_id: bytes, claims: Mapping[int, Claim]) -> None:
+        by_agent: dict[AgentRecord, dict[int, int]] = {}
+        for number, claim in claims.items():
+            by_agent.setdefault(claim.agent, {})[number] = claim.attempt
+        for agent, attempts in by_agent.items():
+            for portion in portions_of(m.TaskCancel(client_id, list(attempts), list(attempts.values()))):
+                self._outbox.send(agent, portion)
 
 
 def _first_of_units(tasks: Iterable[Task], count: int) -> list[Task]:

@@ -17,6 +17,7 @@ from scaler_scheduler.core.lifecycle import TaskLifecycle
 from scaler_scheduler.core.linked_tasks import LinkedTasks
 from scaler_scheduler.core.recent_answers import RecentAnswers
 from scaler_scheduler.core.records import AgentRecord, ClientRecord, Task, TaskOptions
+from scaler_scheduler.core.row_answers import RowAnswers, batch_of
 from scaler_scheduler.core.state import SchedulerState
 
 WORK_PER_TURN = 5000
@@ -49,6 +50,7 @@ class GraphRows:
         self._recovery = state.recovery
         self._lost_attempts = state.lost_attempts
         self._lifecycle = lifecycle
+        self._answers = RowAnswers()
 
     def take(self, message: m.GraphSubmit, options: TaskOptions, now: float) -> None:
         """Take in a portion of a graph, which begins with the last one."""
@@ -228,7 +230,10 @@ class GraphRows:
         objects: Sequence[bytes],
         now: float,
     ) -> list[int]:
-        """The unassigned task of a row has ended. Return the rows this releases: the caller queues them, all at once."""
+        """The unassigned task of a row has ended. Return the rows this releases: the caller queues them, all at once.
+
+        Answers that this makes possible leave with `send_answers`.
+        """
         graph, client = task.graph, task.options.client
         assert graph is not None
         row = task.number - graph.first_number
@@ -291,29 +296,31 @@ class GraphRows:
             self.free_objects(client, objects)
         inputs = {dependency for failed_row in failed.rows for dependency in graph.dependencies_of(failed_row)}
         self._deliver(client, graph, sorted(inputs))
+        self.send_answers()
         self._forget(client, graph, failed.rows)
 
     def _deliver(self, client: ClientRecord, graph: Graph[AgentRecord], rows: Sequence[int]) -> None:
-        """Send wanted results that may go now, and forget the graph when it is done."""
+        """Answer with wanted results that may go now (see `send_answers`), and forget the graph when it is done."""
         for row in rows:
             result = graph.read_by_client(row)
             if result is None:
                 continue
-            answer = m.ResultBatch(
-                client.id,
-                [graph.first_number + row],
-                [result.attempt],
-                Packed.of([result.payload]),
-                object_positions=[0] * len(result.objects),
-                objects=result.objects,
-                **result.reported._asdict(),
-            )
-            if client.recent is not None:
-                client.recent.note(answer)
+            number = graph.first_number + row
+            if client.recent is None:
+                self._answers.add(client, number, result)
+                continue
+            # It may be named soon, and small ones are remembered.
+            answer = batch_of(client.id, [(number, result)])
+            client.recent.note(answer)
             self._outbox.send(client, answer)
         self._forget(client, graph, rows)
         if graph.finished and graph in client.graphs:
             client.graphs.remove(graph)
+
+    def send_answers(self) -> None:
+        """Send the results that the last rows to end have had answered with."""
+        for client, batch in self._answers.take():
+            self._outbox.send(client, batch)
 
     def _forget(self, client: ClientRecord, graph: Graph[AgentRecord], rows: Sequence[int]) -> None:
         if graph is client.links:

@@ -26,7 +26,7 @@ INSIDE_AGENT_MAX = 2000
 """Most clients inside the tasks of an agent."""
 
 BATCH_TASKS_MAX = 100_000
-"""Most tasks of a batch. Clients send 4,096; more would keep everybody else waiting."""
+"""Most tasks of a batch. Clients send 2,048; more would keep everybody else waiting."""
 
 CLIENT_TASKS_MAX = 10_000_000
 """Most unfinished tasks of a client. Clients keep 50,000 here, rows of graphs apart."""

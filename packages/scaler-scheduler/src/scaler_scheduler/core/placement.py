@@ -25,6 +25,9 @@ ROOM_TASKS_MIN = 8
 PASS_WORK_MAX = 1536
 """How much one pass does, so that messages need not wait for more than that: a task is 1."""
 
+TAKEN_MAX = 512
+"""So many tasks are taken and sent in one step. What an agent wants at a time is rarely more."""
+
 ASSIGNMENT_WORK = 32
 """A message with tasks is so much more, however many they are."""
 
@@ -98,13 +101,15 @@ class Placement:
                     return
                 agents.set_aside(agent)
                 continue
-            tasks = self._ready.take(queue, count)
-            if not tasks:
-                return
-            tasks = self._keep_from_moving(agent, tasks, now)
-            if tasks:
-                self._assign(agent, tasks, now)
-            agents.reinsert(agent)
+            while count > 0 and self._work_left > 0:
+                tasks = self._ready.take(queue, min(count, TAKEN_MAX))
+                if not tasks:
+                    return
+                count = count - len(tasks) if len(tasks) == TAKEN_MAX else 0
+                tasks = self._keep_from_moving(agent, tasks, now)
+                if tasks:
+                    self._assign(agent, tasks, now)
+                agents.reinsert(agent)
 
     def _place_newcomers(self, queue: SignatureQueue, groups: list[AgentGroup], now: float) -> None:
         """Where agents want no more: give them the single tasks of clients that have no other, beyond what they want.

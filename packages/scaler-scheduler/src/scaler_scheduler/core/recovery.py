@@ -139,8 +139,8 @@ class Recovery:
         absent = self._absent.pop(client_id, None)
         if absent is None:
             return {}
-        for claim in absent.claims.values():
-            self._count(absent, claim.agent.id, -CLAIM_BYTES)
+        for agent_id, claims in Counter(claim.agent.id for claim in absent.claims.values()).items():
+            self._count(absent, agent_id, -CLAIM_BYTES * claims)
         for result in absent.results.values():
             self._count(absent, result.agent_id, -result.size_bytes)
         return absent.claims

@@ -8,7 +8,7 @@ from math import inf
 
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.messages import ProcessorState as State
-from scaler_protocol.wire.task_lists import portions_of
+from scaler_protocol.wire.task_lists import portions_of, result_portions
 from scaler_worker.core import events
 from scaler_worker.core.capacity import Capacity
 from scaler_worker.core.processors import shown_processors
@@ -63,7 +63,8 @@ class Reporter:
 
     def _send_results(self, capacity: int) -> None:
         for batch in self._results.take(capacity):
-            self._connection.send(batch)
+            for portion in result_portions(batch):
+                self._connection.send(portion)
         self._reported_capacity = capacity
 
     def _may_hold(self) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.messages import ProcessorState as State
+from scaler_protocol.wire.task_lists import portions_of
 from scaler_worker.core import effects, events
 from scaler_worker.core.processors import Processor
 from scaler_worker.core.slices import TaskSlice, split_out
@@ -31,7 +32,8 @@ class TaskReturns:
         connection = self._state.connection
         if connection.established:
             for client, (numbers, attempts) in columns.items():
-                connection.send(m.TaskReturn(client, numbers, attempts))
+                for portion in portions_of(m.TaskReturn(client, numbers, attempts)):
+                    connection.send(portion)
 
     def give_back_queued(self, count: int) -> bool:
         """Return up to `count` queued tasks to the scheduler; return whether there were any."""

@@ -27,7 +27,7 @@ from scaler_protocol.runtime.core import INFO, WARNING, Outbox, require
 from scaler_protocol.session import Connection, Established, HeartbeatDue, Lost, Received, RefusedByPeer, SilenceWatch
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.messages import Status
-from scaler_protocol.wire.task_lists import portions_of
+from scaler_protocol.wire.task_lists import portions_of, result_portions
 
 STALLED_SECONDS = 1.0
 """If no task ends for so long while all places are taken, tasks that cannot start are given back."""
@@ -247,7 +247,8 @@ class SymphonyCore:
         if self._connection.established:
             for client, group in _by_client(tasks).items():
                 numbers, attempts = [task.number for task in group], [task.attempt for task in group]
-                self._connection.send(m.TaskReturn(client, numbers, attempts))
+                for portion in portions_of(m.TaskReturn(client, numbers, attempts)):
+                    self._connection.send(portion)
 
     # --- what the scheduler is told
 
@@ -265,7 +266,8 @@ class SymphonyCore:
             return
         capacity = self._capacity()
         for batch in self._answers.take_batches(capacity):
-            self._connection.send(batch)
+            for portion in result_portions(batch):
+                self._connection.send(portion)
             self._reported_capacity = capacity
         if capacity != self._reported_capacity:
             self._heartbeat()
