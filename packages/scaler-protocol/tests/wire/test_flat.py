@@ -16,7 +16,7 @@ from scaler_protocol.errors import MalformedMessageError, MessageTooLargeError, 
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode, decode_with_library, encode, encode_with_library
 from scaler_protocol.wire.columns import Packed
-from scaler_protocol.wire.envelope import FRAMES_MAX
+from scaler_protocol.wire.envelope import FRAMES_MAX, HEADER_BYTES_MAX
 
 CLIENT, FUNCTION, OBJECT = bytes(range(16)), bytes(range(16, 32)), bytes(range(32, 48))
 # The file the codec loaded: the library ends the process when it meets one schema in two places.
@@ -99,6 +99,60 @@ def test_relayed_messages_are_written_and_read_as_the_library_does_it(count: int
     assert decode(frames) == decode_with_library(frames) == relay
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        m.Heartbeat(),
+        m.Heartbeat(sent_at_seconds=12.5, echo_seconds=0.25, latency_seconds=1e-3),
+        m.Heartbeat(
+            capacity=5,
+            cpu_percent=3.5,
+            rss_bytes=2**40,
+            rss_free_bytes=2**41,
+            queued=2**32 - 1,
+            processor_pids=[1, 2, 3],
+            processor_cpu_percents=array("H", [0, 10, 2**16 - 1]),
+            processor_rss_bytes=(1, 2, 2**63),
+            processor_states=list(m.ProcessorState)[:3],
+            processor_tasks=[0, 7, 2**64 - 1],
+            processor_functions=(bytes(16), FUNCTION, OBJECT),
+            processor_milliseconds=[0, 1, 2**32 - 1],
+        ),
+        m.TaskReturn(CLIENT, [1, 2**64 - 1], [1, 2**16 - 1]),
+        m.TaskReturn(CLIENT, []),
+        m.TaskCancel(CLIENT, array("Q", [5])),
+    ],
+    ids=lambda message: type(message).__name__,
+)
+def test_other_messages_of_numbers_and_columns_are_as_the_library_has_them(
+    message: m.Message, canonical: Callable[[Any], Any]
+) -> None:
+    frames = encode(message)
+    assert frames == encode_with_library(message)
+    assert canonical(decode(frames)) == canonical(decode_with_library(frames)) == canonical(message)
+
+
+@pytest.mark.parametrize("figure", [float("nan"), float("inf"), -float("inf"), 1e300])
+def test_a_heartbeat_with_what_is_no_figure_is_refused(figure: float) -> None:
+    for frames in (
+        encode(m.Heartbeat(latency_seconds=figure)),
+        encode_with_library(m.Heartbeat(latency_seconds=figure)),
+    ):
+        for read in (decode, decode_with_library):
+            with pytest.raises(MalformedMessageError, match="is not a figure"):
+                read(frames)
+
+
+def test_a_heartbeat_larger_than_a_header_may_be_is_refused() -> None:
+    with pytest.raises(MessageTooLargeError):
+        encode(m.Heartbeat(processor_tasks=[1] * (HEADER_BYTES_MAX // 8)))
+
+
+def test_a_number_that_does_not_fit_is_named() -> None:
+    with pytest.raises(UnencodableMessageError, match=r"Heartbeat\.capacity"):
+        encode(m.Heartbeat(capacity=2**32))
+
+
 @pytest.mark.parametrize("client", [b"", CLIENT[:-1], CLIENT + b"x", CLIENT * 2])
 def test_a_relayed_message_of_no_client_is_refused(client: bytes) -> None:
     frames = encode(m.Relay(client, [b"envelope"]))
@@ -118,7 +172,8 @@ def test_a_relayed_message_of_too_many_frames_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["task-batch", "task-batch-smallest", "result-batch", "result-batch-smallest", "relay"]
+    "name",
+    ["task-batch", "task-batch-smallest", "result-batch", "result-batch-smallest", "relay", "heartbeat", "task-return"],
 )
 def test_damaged_headers_are_taken_as_the_library_takes_them(
     name: str, examples: Any, canonical: Callable[[Any], Any]

@@ -240,7 +240,8 @@ class _Layout(NamedTuple):
     """Attribute that is the single payload frame."""
     check: Callable[[Any], None] | None = None
     flat: bool = False
-    """The message is sent for every task, so its header is written and read without the library if possible (see `flat`)."""
+    """The message is sent for every task, or for many of them, so its header is written and read without the library if
+    possible (see `flat`)."""
 
 
 def _check_rows(message: Any, rows: int, *columns: str) -> None:
@@ -466,7 +467,7 @@ _AGENT_STATUS = (
 
 def _task_list(member: str, message_type: type[Any]) -> _Layout:
     fields = (*_plain("client"), *_column("Q", "numbers"), *_column("H", "attempts"))
-    return _Layout(member, message_type, fields, check=_check_task_list)
+    return _Layout(member, message_type, fields, check=_check_task_list, flat=True)
 
 
 def _object_reply(member: str, message_type: type[Any]) -> _Layout:
@@ -513,6 +514,7 @@ _LAYOUTS: tuple[_Layout, ...] = (
             *_column("I", "processor_milliseconds"),
             *_ids("processor_functions"),
         ),
+        flat=True,
     ),
     _Layout(
         "taskBatch",
@@ -714,6 +716,9 @@ class _FlatLayout:
         self.struct = struct
         attributes = {field.wire: field.attribute for field in layout.fields}
         self.numbers = tuple(attributes[name] for name in struct.number_names)
+        reads = {field.wire: field.read for field in layout.fields}
+        self.checked = [(attributes[name], reads[name]) for name in struct.number_names if reads[name] is not _same]
+        """Numbers of which not every value is accepted, and what raises for the others."""
         self.blobs = [
             _Blob(field.attribute, struct.blob_slots[field.wire], field.write, field.read)
             for field in layout.fields
@@ -755,6 +760,8 @@ class _FlatLayout:
         while payload and not len(payload[-1]):
             payload.pop()
         header = self.struct.write([getattr(message, name) for name in self.numbers], blobs)
+        if len(header) > HEADER_BYTES_MAX:
+            check_limits([header], HEADER_BYTES_MAX)
         return [header, *payload]
 
     def decode(self, header: bytes, payload: Sequence[Frame]) -> Any | None:
@@ -765,6 +772,8 @@ class _FlatLayout:
         for name, empty in self.required:
             if name not in values:
                 values[name] = empty
+        for name, read in self.checked:
+            values[name] = read(values[name])
         _add_payloads(values, self.layout, payload)
         return self.layout.message_type(**values)
 
@@ -772,7 +781,7 @@ class _FlatLayout:
 _FLAT_BY_TYPE = {
     layout.message_type: _FlatLayout(
         layout,
-        FlatStruct(_Message.schema.node, layout.member, getattr(_schema, layout.message_type.__name__).schema.node),
+        FlatStruct(_Message.schema.node, layout.member, _Message.schema.fields[layout.member].schema.node),
     )
     for layout in _LAYOUTS
     if layout.flat

@@ -48,7 +48,9 @@ class OneRow(NamedTuple):
 
 
 def one_row_of(message_type: type[Any], flat: FlatStruct) -> OneRow:
-    """Return the two functions for the forms of `message_type`."""
+    """Return the two functions for the forms of `message_type`. Of a type without any they know none."""
+    if message_type not in FORMS:
+        return OneRow(lambda _batch: None, lambda _header, _payload: None)
     return _Maker(message_type, flat).make()
 
 
