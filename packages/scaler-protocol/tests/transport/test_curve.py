@@ -25,7 +25,14 @@ from scaler_protocol.security.authority import Authority, KeyRole
 from scaler_protocol.security.credentials import PeerSecurity, ServerSecurity
 from scaler_protocol.security.keys import KeyPair, fingerprint, public_of
 from scaler_protocol.transport.curve import COOKIE_BYTES, HELLO_BYTES, WELCOME_BYTES, CurveClient, CurveServer
-from scaler_protocol.transport.curve_boxes import COMMAND, MORE, OVERHEAD_BYTES, Sealer
+from scaler_protocol.transport.curve_boxes import (
+    COMMAND,
+    MORE,
+    OVERHEAD_BYTES,
+    TOGETHER,
+    TOGETHER_BYTES_MAX,
+    Sealer,
+)
 from scaler_protocol.transport.curve_decoder import CurveClientDecoder, CurveDecoder, CurveServerDecoder
 from scaler_protocol.transport.zmtp import LARGE_FRAME_BYTES, Decoder, SocketType, greeting
 from scaler_protocol.wire.envelope import FRAMES_MAX, MESSAGE_BYTES_MAX
@@ -354,9 +361,61 @@ def test_noise_inside_the_box_raises_nothing_else() -> None:
         data = sealed(client, b"\x04PING\x00\x00context", flags=flags)
         if flags in (0, MORE, COMMAND):
             take(listener, data, [1000])
+        elif flags == TOGETHER:
+            with pytest.raises(MalformedMessageError, match="sealed together"):
+                listener.feed(data)
         else:
             with pytest.raises(MalformedMessageError, match="flags"):
                 listener.feed(data)
+
+
+@pytest.mark.parametrize("body", [b"", b"\0" * 7, b"\0\0\0\1" + b"\0" * 4, b"\xff" * 8 + b"abc"])
+def test_frames_together_that_are_longer_than_their_message_are_refused(body: bytes) -> None:
+    client, listener = ends()
+    steps(client, listener)
+    with pytest.raises(MalformedMessageError, match="sealed together"):
+        listener.feed(sealed(client, body, flags=TOGETHER))
+
+
+def test_frames_together_inside_a_message_are_refused() -> None:
+    client, listener = ends()
+    steps(client, listener)
+    data = sealed(client, b"first", flags=MORE) + sealed(client, bytes(8), flags=TOGETHER)
+    with pytest.raises(MalformedMessageError, match="flags 0x04"):
+        listener.feed(data)
+
+
+def test_short_messages_of_three_frames_are_sealed_together_where_the_other_end_reads_that() -> None:
+    client, listener = ends()
+    steps(client, listener)
+    message = [b"e" * 48, b"h" * 208, b"p" * 21]
+    data = sealed(client, *message)
+    assert len(data) == 9 + OVERHEAD_BYTES + 8 + sum(map(len, message))
+    assert take(listener, data, [10]) == [message]
+    assert client.sealer is not None
+    client.sealer.together = False
+    apart = sealed(client, *message)
+    assert len(apart) == 3 * (2 + OVERHEAD_BYTES) + sum(map(len, message))
+    assert take(listener, apart, [1000]) == [message]
+
+
+def test_who_has_not_announced_it_gets_every_frame_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As ZeroMQ's libraries."""
+    client, listener = ends()
+    monkeypatch.setattr(CurveClientDecoder, "_metadata", Decoder._metadata)
+    steps(client, listener)
+    assert listener.sealer is not None
+    assert not listener.sealer.together
+    assert client.sealer is not None
+    assert client.sealer.together
+
+
+@pytest.mark.parametrize("more", [-1, 0, 1])
+def test_messages_about_the_largest_that_is_sealed_together_arrive(more: int) -> None:
+    client, listener = ends()
+    steps(client, listener)
+    message = [b"e" * 48, b"h" * 100, bytes(TOGETHER_BYTES_MAX - 8 - 148 + more)]
+    assert take(listener, sealed(client, *message), [5000]) == [message]
 
 
 # --- messages

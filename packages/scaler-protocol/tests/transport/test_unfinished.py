@@ -210,20 +210,23 @@ def test_many_halves_under_load_fill_no_memory_and_harm_nobody(ends: Ends, caplo
     honest = ends.link(HONEST)
     honest.send([b"before"])
     wait_until(lambda: ends.received, step=ends.attend)
+    # What waits at the senders is in this process too: they share it.
+    honest_content = memoryview(bytes(600 * KIB))
+    content = bytes(6 * MIB)
+    halves = [bytes(10 * KIB), bytes(900 * KIB), content]
     before = highest = rss_bytes()
     hogs = [ends.link(HOG, number) for number in range(20)]
-    content = bytes(6 * MIB)
     for hog in hogs:
-        hog.send([bytes(10 * KIB), bytes(900 * KIB), content])
+        hog.send(halves)
     for number in range(200):
-        honest.send([bytes(number % 7 * 100 * KIB)])
+        honest.send([honest_content[: number % 7 * 100 * KIB]])
 
     def all_heard() -> bool:
         nonlocal highest
         highest = max(highest, rss_bytes())
         return len(ends.received) >= 201
 
-    wait_until(all_heard, step=ends.attend)
+    wait_until(all_heard, 60, step=ends.attend)
     assert ends.received == [6] + [number % 7 * 100 * KIB for number in range(200)]
     assert len(ends.refused) >= len(hogs)
     assert {kind for kind, _ in ends.refused} == {RefusalKind.UNFINISHED}

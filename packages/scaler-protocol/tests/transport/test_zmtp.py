@@ -82,7 +82,7 @@ def test_every_byte_may_come_alone() -> None:
     dealer, server = Decoder(SocketType.DEALER, b"me"), Decoder(SocketType.ROUTER)
     for byte in b"".join(dealer.replies):
         server.feed(bytes([byte]))
-    assert pass_in(server, zmtp._command(b"READY", zmtp._property(b"Socket-Type", b"DEALER")), [1]) == []
+    assert pass_in(server, zmtp._command(b"READY", zmtp.metadata_property(b"Socket-Type", b"DEALER")), [1]) == []
     assert server.ready
     assert pass_in(server, wire([b"a", b"b" * 300], [b""]), [1]) == [[b"a", b"b" * 300], [b""]]
 
@@ -114,7 +114,7 @@ def test_a_greeting_that_will_not_do_is_refused(data: bytes, text: str) -> None:
         (wire([b"too early"]), "before the ZMTP handshake"),
         (zmtp._command(b"PING", b"\0\0"), "before READY"),
         (zmtp._command(b"ERROR", b"\x02no"), "refuses the connection: no"),
-        (zmtp._command(b"READY", zmtp._property(b"Socket-Type", b"REQ")), "socket of type REQ, not a DEALER"),
+        (zmtp._command(b"READY", zmtp.metadata_property(b"Socket-Type", b"REQ")), "socket of type REQ, not a DEALER"),
         (zmtp._command(b"READY", b"\xffSocket"), "ends too early"),
         (zmtp._command(b"READY", b"\x01a\xff\xff\xff\xff"), "ends too early"),
         (b"\x04\x00", "without a name"),

@@ -24,11 +24,14 @@ from scaler_protocol.transport.curve_boxes import (
     MORE,
     OVERHEAD_BYTES,
     PLAIN_AT,
+    TOGETHER,
+    TOGETHER_NAME,
     Opener,
     Sealer,
     address_of,
     new_buffer,
     new_scratch,
+    read_together,
 )
 from scaler_protocol.transport.zmtp import (
     GREETING_BYTES,
@@ -37,6 +40,7 @@ from scaler_protocol.transport.zmtp import (
     SocketType,
     command_frame,
     greeting,
+    metadata_property,
     no_memory_for,
     ping_context,
     split_command,
@@ -58,7 +62,16 @@ class CurveDecoder(Decoder):
     Those that follow are bodies of commands, which must be sealed.
     """
 
-    __slots__ = ("_opener", "_plain", "_scratch", "authority", "introduced", "plain_replies", "sealer")
+    __slots__ = (
+        "_opener",
+        "_plain",
+        "_reads_together",
+        "_scratch",
+        "authority",
+        "introduced",
+        "plain_replies",
+        "sealer",
+    )
 
     mechanism = b"CURVE"
 
@@ -72,6 +85,8 @@ class CurveDecoder(Decoder):
         self.sealer: Sealer | None = None
         """Seals what this end sends; None until `ready`."""
         self._opener: Opener | None = None
+        self._reads_together = False
+        """Whether the other end reads frames that were sealed together."""
         self._scratch: Any = None
         self._plain: Any = None
 
@@ -128,7 +143,10 @@ class CurveDecoder(Decoder):
             assert opener is not None
             opener.open(data, body, size, start, self._scratch)
             frame = self._plain[1 : size - PLAIN_AT]
-            if (message := self._add(self._scratch[0], frame)) is not None:
+            inner = self._scratch[0]
+            if inner == TOGETHER and not self._frames:
+                messages.append(read_together(frame))
+            elif (message := self._add(inner, frame)) is not None:
                 messages.append(message)
         if position < end or self._frames:
             self._rest = data[position:]
@@ -141,6 +159,8 @@ class CurveDecoder(Decoder):
         large = self.large
         assert large is not None
         if self._large_at < len(large):
+            # What is raised here keeps this frame of the interpreter, and must not keep the bytes.
+            del large
             self.on_unfinished()
             return None
         self.large = None
@@ -201,7 +221,15 @@ class CurveDecoder(Decoder):
         if name == b"PING":
             self.replies.append(b"\x04PONG" + ping_context(data))
 
+    def _metadata(self) -> bytes:
+        return super()._metadata() + metadata_property(TOGETHER_NAME, b"1")
+
+    def _note_properties(self, metadata: dict[bytes, bytes]) -> None:
+        self._reads_together = TOGETHER_NAME.lower() in metadata
+
     def _begin_traffic(self, sealer: Sealer | None, opener: Opener | None) -> None:
+        assert sealer is not None
+        sealer.together = self._reads_together
         self.sealer, self._opener = sealer, opener
         self._scratch, self._plain = new_scratch(_SCRATCH_BYTES)
 

@@ -185,8 +185,10 @@ class Stream:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
-        # Who is told holds this stream, which would keep what has arrived until the next collection of garbage.
+        # Who is told holds this stream, and whoever goes through connections may hold it as well: what has arrived of a message
+        # must not stay in memory until they let it go.
         self._decoder.on_unfinished = ignore
+        self._decoder.forget()
 
     def _take_replies(self) -> None:
         """Send greetings and answers to PING before the next message, but after one that is partly sent."""

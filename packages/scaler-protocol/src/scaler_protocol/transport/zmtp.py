@@ -194,12 +194,20 @@ class Decoder:
         assert self.large is not None
         return self.large[self._large_at :]
 
+    def forget(self) -> None:
+        """The connection has ended: free the memory of the message that has arrived in part."""
+        self.large = None
+        self._frames = []
+        self._rest = b""
+
     def filled(self, count: int) -> list[Frame] | None:
         """`count` bytes were put where `room` said. Returns the message, if it is complete now."""
         self._large_at += count
         large = self.large
         assert large is not None
         if self._large_at < len(large):
+            # What is raised here keeps this frame of the interpreter, and must not keep the bytes.
+            del large
             self.on_unfinished()
             return None
         self.large = None
@@ -320,7 +328,9 @@ class Decoder:
         self.replies.append(_command(b"READY", self._metadata()))
 
     def _metadata(self) -> bytes:
-        return _property(b"Socket-Type", self._socket_type.value) + _property(b"Identity", self._identity)
+        return metadata_property(b"Socket-Type", self._socket_type.value) + metadata_property(
+            b"Identity", self._identity
+        )
 
     def _obey(self, body: bytes) -> None:
         name, data = split_command(body)
@@ -343,7 +353,11 @@ class Decoder:
         if len(identity) > IDENTITY_BYTES_MAX:
             raise MalformedMessageError(f"an identity of {len(identity)} bytes; the limit is {IDENTITY_BYTES_MAX}")
         self.peer_identity = identity
+        self._note_properties(metadata)
         self.ready = True
+
+    def _note_properties(self, metadata: dict[bytes, bytes]) -> None:
+        """The other end's metadata, by name in lower case."""
 
 
 def ignore() -> None:
@@ -384,7 +398,8 @@ def _command(name: bytes, data: bytes) -> bytes:
     return command_frame(bytes((len(name),)) + name + data)
 
 
-def _property(name: bytes, value: bytes) -> bytes:
+def metadata_property(name: bytes, value: bytes) -> bytes:
+    """Return a property of this end's metadata on the wire."""
     return bytes((len(name),)) + name + len(value).to_bytes(4, "big") + value
 
 
