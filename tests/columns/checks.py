@@ -42,8 +42,8 @@ def check_tasks(client: Client, *, address_inside: str | None) -> None:
     futures = [submit(client, seen, **given(number)) for number in range(MANY)]
     equal("many", [future.result() for future in futures], [expected(number) for number in range(MANY)])
     operations = client._operations
-    equal("map", set(operations.map(seen, [range(50)], None, False, marks=3)), {(3, 0)})
-    equal("starmap", set(operations.starmap(seen, [(1, 2)] * 50, None, False, weights=4)), {(7, 4)})
+    equal("map", set(operations.map(client, seen, [range(50)], None, False, marks=3)), {(3, 0)})
+    equal("starmap", set(operations.starmap(client, seen, [(1, 2)] * 50, None, False, weights=4)), {(7, 4)})
     equal("map with nothing", set(client.map(seen, range(50))), {expected(0)})
     graph: dict[str, Any] = {"a": (seen_before,), "b": (seen_before, "a"), "c": (seen_before, "b"), "d": (seen_before,)}
     found = operations.get(client, graph, ["c", "d"], True, None, marks=5, weights=6)

@@ -43,6 +43,13 @@ def chain_inside(length: int) -> int:
     return result
 
 
+def map_inside(size: int) -> int:
+    client = Client()
+    futures = [client.submit(slowly, bytes(size)), client.submit(large, size)]
+    lengths = client.map(len, [b"x", *futures, [*futures]])
+    return sum(lengths)
+
+
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
     with SchedulerClusterCombo(n_workers=2) as cluster, Client(cluster.get_address()) as client:
@@ -67,10 +74,15 @@ def test_large_results(client: Client) -> None:
     assert [length.result(60) for length in lengths] == [3_000_000] * 5
     assert len(future.result(60)) == 3_000_000
     assert client.submit(len, future).result(60) == 3_000_000
+    future = client.submit(large, client.submit(slowly, 3_000_000))
+    items = ["x", [future], *map(str, range(100)), future]
+    assert client.map(len, items) == [1, 1, *map(len, map(str, range(100))), 3_000_000]
 
 
 def test_inside_a_task(client: Client) -> None:
     assert client.submit(chain_inside, 20).result(60) == 40
+    maps = [client.submit(map_inside, size) for size in (10, 1_000_000)]
+    assert [one.result(60) for one in maps] == [23, 2_000_003]
 
 
 def test_a_worker_dies_in_the_middle(client: Client, tmp_path: Any) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import gc
 import threading
 from collections.abc import Iterator
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from scaler import Client, errors
+from scaler.client.dependent_future import DependentFuture
 from scaler.testing import InProcessCluster
+from scaler_protocol.testing.waiting import wait_until
 from scaler_protocol.wire import messages as m
 
 GATES: dict[str, threading.Event] = {}
@@ -98,11 +100,13 @@ def test_large_results_and_options(client: Client, gate: threading.Event) -> Non
     assert client.submit(shape, [client.submit(len, large), 1]).result(10) == "[1000000, 1]"
 
 
-def test_a_failure_reaches_all_that_need_it(client: Client, gate: threading.Event) -> None:
+def test_a_failure_reaches_all_that_need_it(cluster: InProcessCluster, client: Client, gate: threading.Event) -> None:
     failing = client.submit(after_gate, KeyError("no"))
     first = client.submit(add, failing, 1)
     second = client.submit(add, 1, [first])
     other = client.submit(add, 1)
+    # Else the way may be longer: what the cluster has answered before it comes from the client.
+    wait_until(lambda: sum(isinstance(one, m.GraphSubmit) for one in cluster.received) == 2)
     gate.set()
     for future in (failing, first, second):
         with pytest.raises(KeyError, match="no"):
@@ -114,6 +118,26 @@ def test_a_failure_reaches_all_that_need_it(client: Client, gate: threading.Even
     assert other.result(10) == 1
     with pytest.raises(KeyError, match="no"):
         client.submit(add, failing).result(10)
+
+
+def test_a_failure_that_the_scheduler_has_forgotten_names_the_way(client: Client, gate: threading.Event) -> None:
+    failing = client.submit(after_gate, KeyError("no"))
+    first = client.submit(add, failing)
+    second = client.submit(add, first)
+    # As if the scheduler did not know it any more.
+    call = second.call  # type: ignore[attr-defined]
+    gate.set()
+    assert isinstance(first.exception(10), KeyError)
+    unsent = DependentFuture(client)
+    unsent.number, unsent.call = 77, call
+    call._future = unsent
+    call.send_values_of([first.number])
+    error = unsent.exception(10)
+    assert error is not None
+    assert error is not first.exception()
+    way = f"task 77, which needs task {first.task_id}, which needs task {failing.task_id}"
+    assert error.__notes__ == [f"{way}: that one failed, so the others did not run"]
+    assert len(first.exception().__notes__) == 1  # type: ignore[union-attr]
 
 
 def test_what_needs_a_cancelled_task_is_cancelled(client: Client, gate: threading.Event) -> None:
@@ -182,6 +206,7 @@ def test_nothing_comes_through_the_client(
     for _ in range(3):
         large = client.submit(grown, large, size)
     length = client.submit(len, [large])
+    wait_until(lambda: sum(isinstance(one, m.GraphSubmit) for one in cluster.received) >= 4)
     gate.set()
     assert length.result(10) == 1
     # A message may be sent again.
@@ -217,3 +242,73 @@ def test_a_long_chain_behind_a_row_of_a_graph_ends_with_it(client: Client, gate:
         with pytest.raises(CancelledError):
             chain[-1].result(30)
     assert all(future.done() for future in chain)
+
+
+def call(function: Any, *args: Any) -> Any:
+    """Return what it returns, in a thread, as it waits for what this thread opens."""
+    return ThreadPoolExecutor(1).submit(function, *args)
+
+
+@pytest.mark.parametrize("is_done", [False, True])
+def test_in_items_of_maps(is_done: bool, client: Client, gate: threading.Event) -> None:
+    future = client.submit(after_gate, 7)
+    if is_done:
+        gate.set()
+        future.result(10)
+    items = [1, future, [2, {"k": future}], 3, *range(100), (future, future)]
+    mapped = call(client.map, shape, (item for item in items))
+    stars = call(client.starmap, add, iter([(1, 2), (future, 1), (3,), (4, future, future)]))
+    several = call(client.map, add, [1, future], [future, 2])
+    gate.set()
+    shown = ["1", "7", "[2, {'k': 7}]", "3", *map(str, range(100)), "(7, 7)"]
+    assert (mapped.result(20), stars.result(20), several.result(20)) == (shown, [3, 8, 3, 18], [8, 9])
+
+
+def test_others_than_items_with_futures_go_in_chunks(
+    cluster: InProcessCluster, client: Client, gate: threading.Event
+) -> None:
+    gate.set()
+    future = client.submit(after_gate, 1)
+    items = list(range(5000))
+    items[2500] = future  # type: ignore[call-overload]
+    assert client.map(abs, items) == [*range(2500), 1, *range(2501, 5000)]
+    sent = [one for one in cluster.received if isinstance(one, m.TaskBatch) and one.kind == m.TaskKind.MAP_CHUNK]
+    assert sum(len(batch.numbers) for batch in sent) < 1000
+
+
+def test_a_map_fails_with_what_its_items_need(client: Client, gate: threading.Event) -> None:
+    failing, cancelled = client.submit(after_gate, KeyError("no")), client.submit(after_gate, 1)
+    pending = call(client.map, add, [1, failing, 2])
+    gate.set()
+    with pytest.raises(KeyError, match="no"):
+        pending.result(10)
+    with pytest.raises(KeyError, match="no"):
+        client.map(add, [1, failing])
+    gate.clear()
+    waiting = client.submit(after_gate, 1)
+    pending = call(client.starmap, add, [(1, waiting)])
+    assert waiting.cancel()
+    with pytest.raises(CancelledError):
+        pending.result(10)
+    assert cancelled.result(10) == 1
+
+
+def test_items_that_maps_refuse(cluster: InProcessCluster, client: Client, gate: threading.Event) -> None:
+    future = client.submit(after_gate, 1)
+    with Client(cluster.address, timeout_seconds=10) as other:
+        foreign = other.submit(abs, -1)
+        with pytest.raises(
+            errors.SerializationError, match=r"item 2: .*<ScalerFuture of task 1: \w+> of another client"
+        ):
+            client.map(add, [1, future, foreign])
+    with pytest.raises(errors.SerializationError, match=r"item 1.* a future, .*call \.result\(\) first"):
+        client.map(add, [1, Holder(future)])
+    with pytest.raises(errors.SerializationError, match=r"item 1.*lock"):
+        client.map(add, [future, threading.Lock()])
+    with pytest.raises(TypeError, match="takes 1 positional argument but 2 were given"):
+        client.starmap(after_gate, [(future, 2)])
+
+
+def test_a_map_of_many_futures(client: Client) -> None:
+    futures = [client.submit(add, number) for number in range(1000)]
+    assert client.map(abs, futures) == list(range(1000))

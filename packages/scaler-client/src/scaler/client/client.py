@@ -112,9 +112,10 @@ class Client:
 
         Items are sent in chunks, whose size follows how long they take; they are taken from the iterables little by
         little. Raises what the first failing item raised; what is left is cancelled then. `progress` shows a bar that
-        counts items; it needs tqdm (`scaler-client[progress]`), and raises ImportError without it.
+        counts items; it needs tqdm (`scaler-client[progress]`), and raises ImportError without it. An item that is a
+        future, or has some inside, is a task of its own, which runs when their results are there.
         """
-        return self._operations.map(fn, iterables, capabilities, progress)
+        return self._operations.map(self, fn, iterables, capabilities, progress)
 
     def starmap(
         self,
@@ -124,7 +125,7 @@ class Client:
         progress: bool = False,
     ) -> list[Any]:
         """As `map`, for an iterable of argument tuples."""
-        return self._operations.starmap(fn, iterable, capabilities, progress)
+        return self._operations.starmap(self, fn, iterable, capabilities, progress)
 
     def get(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -36,15 +37,28 @@ class DependentFuture(ScalerFuture):
                 self.needed = (self.number, *(before or (future.number,)))
                 return
 
+    def end_failed_by(self, needed: ScalerFuture) -> None:
+        """It is not run, because this future, which it needs, has failed."""
+        error = needed.exception()
+        assert error is not None
+        if self.number:
+            self.note_failure()
+            error = _copy_with_notes(error, needed._note if isinstance(needed, DependentFuture) else "", self._note)
+        self.end_failed(error)
+
     def _restore(self) -> tuple[Any, BaseException | None]:
         outcome = super()._restore()
-        needed = self.__dict__.pop("needed", ())
-        if needed and outcome[1] is not None:
-            shown = [f"task {number}" for number in needed]
-            if len(shown) > _SHOWN_MAX:
-                shown[5 : 5 - _SHOWN_MAX] = [f"… ({len(shown) - _SHOWN_MAX} tasks)"]
-            outcome[1].add_note(f"{', which needs '.join(shown)}: that one failed, so the others did not run")
+        if self.needed and outcome[1] is not None:
+            outcome[1].add_note(self._note)
         return outcome
+
+    @property
+    def _note(self) -> str:
+        """What its error says of the tasks in between."""
+        shown = [f"task {number}" for number in self.needed]
+        if len(shown) > _SHOWN_MAX:
+            shown[5 : 5 - _SHOWN_MAX] = [f"… ({len(shown) - _SHOWN_MAX} tasks)"]
+        return f"{', which needs '.join(shown)}: that one failed, so the others did not run" if shown else ""
 
     def _tell(self) -> None:
         self.call = None
@@ -52,3 +66,20 @@ class DependentFuture(ScalerFuture):
 
     def __repr__(self) -> str:
         return super().__repr__().replace(type(self).__name__, ScalerFuture.__name__, 1)
+
+
+def _copy_with_notes(error: BaseException, without: str, note: str) -> BaseException:
+    """Return a copy of an error that another future raises, with another note; the error itself where it cannot be copied."""
+    try:
+        copied = copy.copy(error)
+        if type(copied) is not type(error):
+            return error
+        copied.__traceback__ = error.__traceback__
+        copied.__cause__, copied.__context__ = error.__cause__, error.__context__
+        copied.__suppress_context__ = error.__suppress_context__
+        copied.__notes__ = [one for one in getattr(error, "__notes__", ()) if one != without]
+        copied.add_note(note)
+    except Exception:
+        # It is of the user's making.
+        return error
+    return copied

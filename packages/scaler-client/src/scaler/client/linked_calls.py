@@ -43,14 +43,13 @@ def submit_linked(
     carried: Carried,
 ) -> ScalerFuture:
     """Submit a call with futures among its arguments; `objects` are all those that it names, each with one use counted."""
-    inputs = packed.inputs
-    assert inputs is not None
+    needed = [] if packed.inputs is None else packed.inputs.futures
     named, inner = take_out_inner(objects)
     future = DependentFuture(client)
     try:
         if inner:
             future.hold_until_restored(inner)
-        call = _Call(engine, packer, group, function, packed.payload, named, inputs.futures, carried, future)
+        call = _Call(engine, packer, group, function, packed.payload, named, needed, carried, future)
         future.call = call
         call.submit()
     except BaseException:
@@ -121,9 +120,7 @@ class _Call:
                 future.end_cancelled(ClientCancelledException(f"task {one.number}, which it needs, was cancelled"))
                 return
             if one.done() and one.failed:
-                error = one.exception()
-                assert error is not None
-                future.end_failed(error)
+                future.end_failed_by(one)
                 return
         self._engine.tasks.submit_graph(self._message(), [future])
 

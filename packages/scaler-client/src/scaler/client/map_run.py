@@ -9,12 +9,14 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from scaler.client.engine import Engine
+from scaler.client.future import ScalerFuture
+from scaler.client.linked_items import LinkedItem, LinkedItems
 from scaler.client.object_uses import take_out_inner
 from scaler.client.sleepers import Sleepers
 from scaler.core.chunking import ChunkPlanner
 from scaler.core.effects import Payload
 from scaler.core.tasks import TaskGroup
-from scaler.errors import ScalerError
+from scaler.errors import ScalerError, SerializationError
 from scaler.serialization.arguments import Packer
 from scaler.serialization.pickled import Pickled
 from scaler.serialization.results import load_error, load_failure, load_outcomes
@@ -34,7 +36,7 @@ class _Answer(NamedTuple):
 class _Chunk:
     """One task of the map; the engine tells it its answer."""
 
-    __slots__ = ("answer", "error", "inner", "items", "number", "position", "run", "sent_at")
+    __slots__ = ("answer", "error", "future", "inner", "items", "number", "position", "run", "sent_at")
 
     def __init__(self, run: MapRun, position: int, items: int, sent_at: float, inner: tuple[bytes, ...]) -> None:
         self.run = run
@@ -46,6 +48,8 @@ class _Chunk:
         """See `ScalerFuture.hold_until_restored`."""
         self.answer: _Answer | None = None
         self.error: ScalerError | None = None
+        self.future: ScalerFuture | None = None
+        """Of an item that has futures: its answer, in place of the other two."""
 
     def on_answer(self, status: int, payload: Payload, duration: int) -> None:
         self.answer = _Answer(status, payload, duration)
@@ -69,6 +73,7 @@ class MapRun:
         star: bool,
         serializer: AnySerializer | None,
         carried: Carried,
+        linked: LinkedItems,
         on_items_done: Callable[[int], None] | None = None,
     ) -> None:
         self._engine = engine
@@ -79,6 +84,9 @@ class MapRun:
         self._serializer = serializer
         self._carried = carried
         """What each chunk carries."""
+        self._linked = linked
+        self._split: deque[list[Any] | LinkedItem] = deque()
+        """Items that were taken for one chunk, and are sent apart because some have futures."""
         self._on_items_done = on_items_done
         self._changed = Sleepers()
         self._ended: deque[_Chunk] = deque()
@@ -107,11 +115,17 @@ class MapRun:
         try:
             while True:
                 while not exhausted and self._failed is None and planner.may_send() and self._may_submit(planner):
-                    taken = list(islice(items, planner.next_size(time.monotonic() - began)))
-                    if not taken:
-                        exhausted = True
-                        break
-                    self._submit(taken, planner)
+                    if self._split:
+                        taken = self._split.popleft()
+                    else:
+                        taken = list(islice(items, planner.next_size(time.monotonic() - began)))
+                        if not taken:
+                            exhausted = True
+                            break
+                    if isinstance(taken, LinkedItem):
+                        self._submit_linked(taken.item, planner)
+                    else:
+                        self._submit(taken, planner)
                 if self._finished(exhausted):
                     break
                 self._engine.waiting.wait(self._changed, lambda: bool(self._ended), NOTHING_COMPLETED_SECONDS)
@@ -150,7 +164,13 @@ class MapRun:
         return all(chunk is None for chunk in self._chunks[: self._failed[0]])
 
     def _submit(self, items: list[Any], planner: ChunkPlanner) -> None:
-        packed = self._packer.chunk(self._function, self._star, items, self._submitted)
+        try:
+            packed = self._packer.chunk(self._function, self._star, items, self._submitted)
+        except SerializationError:
+            self._split.extend(self._linked.split(items))
+            if not self._split:
+                raise
+            return
         try:
             function: Pickled = self._packer.function(self._function)
         except BaseException:
@@ -172,6 +192,15 @@ class MapRun:
             self._carried,
         )
 
+    def _submit_linked(self, item: Any, planner: ChunkPlanner) -> None:
+        future = self._linked.submit(self._function, item, self._submitted)
+        chunk = _Chunk(self, len(self._chunks), 1, time.monotonic(), ())
+        chunk.future = future
+        self._chunks.append(chunk)
+        self._submitted += 1
+        planner.on_sent_apart()
+        future.add_done_callback(lambda _: self.on_ended(chunk))
+
     def _check_first(self, item: Any, function: Pickled, objects: tuple[bytes, ...]) -> None:
         """Raise TypeError where the function does not take the first item. What later ones raise comes in their turn."""
         if function.check is None:
@@ -185,6 +214,9 @@ class MapRun:
     def _take(self, chunk: _Chunk, planner: ChunkPlanner) -> None:
         position = chunk.position
         self._chunks[position] = None
+        if chunk.future is not None:
+            self._take_linked(chunk, chunk.future, planner)
+            return
         answer = chunk.answer
         if answer is None:
             assert chunk.error is not None
@@ -201,6 +233,19 @@ class MapRun:
             self._fail(position, load_failure(failures[min(failures)], chunk.number))
         self._outcomes[position] = values
 
+    def _take_linked(self, chunk: _Chunk, future: ScalerFuture, planner: ChunkPlanner) -> None:
+        chunk.future = None
+        if self._on_items_done is not None:
+            self._on_items_done(1)
+        planner.on_completed_apart()
+        try:
+            self._outcomes[chunk.position] = [future.result()]
+        except BaseException as error:
+            if not future.done() or not (future.cancelled() or future.failed):
+                # An interrupt of this thread, not the item's.
+                raise
+            self._fail(chunk.position, error)
+
     def _fail(self, position: int, error: BaseException) -> None:
         if self._failed is None or position < self._failed[0]:
             self._failed = (position, error)
@@ -209,3 +254,6 @@ class MapRun:
         numbers = [chunk.number for chunk in self._chunks if chunk is not None and chunk.number]
         if numbers:
             self._engine.tasks.cancel(numbers)
+        futures = [chunk.future for chunk in self._chunks if chunk is not None and chunk.future is not None]
+        if futures:
+            self._engine.futures.cancel(futures, None)

@@ -27,6 +27,7 @@ from scaler.client.future import FutureSource, ScalerFuture
 from scaler.client.graph_run import submit_graph
 from scaler.client.kept_future import KeptFuture
 from scaler.client.linked_calls import require_own, submit_linked
+from scaler.client.linked_items import LinkedItems
 from scaler.client.map_run import MapRun
 from scaler.client.nested_engine import NestedEngine
 from scaler.client.object_reference import ObjectReference
@@ -180,6 +181,7 @@ class Operations:
 
     def map(
         self,
+        client: FutureSource,
         fn: Callable[..., Any],
         iterables: Sequence[Iterable[Any]],
         capabilities: Mapping[str, int] | None,
@@ -192,11 +194,12 @@ class Operations:
         totals = [_length_of(iterable) for iterable in iterables]
         total = min(totals) if min(totals) >= 0 else None
         if len(iterables) == 1:
-            return self._map(fn, iter(iterables[0]), total, False, capabilities, progress, carry(carried))
-        return self._map(fn, zip(*iterables, strict=False), total, True, capabilities, progress, carry(carried))
+            return self._map(client, fn, iter(iterables[0]), total, False, capabilities, progress, carry(carried))
+        return self._map(client, fn, zip(*iterables, strict=False), total, True, capabilities, progress, carry(carried))
 
     def starmap(
         self,
+        client: FutureSource,
         fn: Callable[..., Any],
         iterable: Iterable[Iterable[Any]],
         capabilities: Mapping[str, int] | None,
@@ -206,10 +209,11 @@ class Operations:
         """See `Client.starmap`. `carried` as for `map`."""
         total = _length_of(iterable)
         items = map(tuple, iterable)
-        return self._map(fn, items, total if total >= 0 else None, True, capabilities, progress, carry(carried))
+        return self._map(client, fn, items, total if total >= 0 else None, True, capabilities, progress, carry(carried))
 
     def _map(
         self,
+        client: FutureSource,
         fn: Callable[..., Any],
         items: Iterator[Any],
         total: int | None,
@@ -219,12 +223,12 @@ class Operations:
         carried: Carried,
     ) -> list[Any]:
         self.require_open()
-        group = self._group(m.TaskKind.MAP_CHUNK, checked_capabilities(capabilities))
-        if not progress:
-            run = MapRun(self.engine, self._packer, group, fn, star=star, serializer=self._serializer, carried=carried)
-            return run.run(items, total)
-        with ProgressBar(total, name_of(fn).rpartition(".")[2]) as bar:
-            run = MapRun(
+        allowed = checked_capabilities(capabilities)
+        group, calls = self._group(m.TaskKind.MAP_CHUNK, allowed), self._group(m.TaskKind.CALL, allowed)
+        linked = LinkedItems(self.engine, self._packer, client, calls, carried, star=star)
+
+        def make_run(on_items_done: Callable[[int], None] | None) -> MapRun:
+            return MapRun(
                 self.engine,
                 self._packer,
                 group,
@@ -232,9 +236,14 @@ class Operations:
                 star=star,
                 serializer=self._serializer,
                 carried=carried,
-                on_items_done=bar.advance,
+                linked=linked,
+                on_items_done=on_items_done,
             )
-            return run.run(items, total)
+
+        if not progress:
+            return make_run(None).run(items, total)
+        with ProgressBar(total, name_of(fn).rpartition(".")[2]) as bar:
+            return make_run(bar.advance).run(items, total)
 
     def get(
         self,

@@ -78,6 +78,17 @@ class ChunkPlanner:
             # It did not have to queue: there are workers for more.
             self._grow(1)
 
+    def on_sent_apart(self) -> None:
+        """An item left as a task of its own, which says nothing of the others."""
+        self.in_flight += 1
+        if self.remaining is not None:
+            self.remaining = max(0, self.remaining - 1)
+
+    def on_completed_apart(self) -> None:
+        """An item came back that was a task of its own: what it took may have been waiting."""
+        self.in_flight -= 1
+        self._grow(1)
+
     def on_nothing_completed(self) -> None:
         """All chunks under way take long: some of the workers may have nothing to do."""
         self._grow(self.limit)
