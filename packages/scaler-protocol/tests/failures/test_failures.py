@@ -38,6 +38,7 @@ from scaler_protocol.failures.facts import (
     suppresses_context,
     traceback_of,
 )
+from scaler_protocol.failures.simple import SIMPLE
 from scaler_protocol.failures.texts import LINES_MAX, full_text
 from scaler_protocol.payloads.framing import Failure
 
@@ -109,6 +110,71 @@ def test_an_exception_arrives_as_it_was(name: str) -> None:
     assert failure.traceback_text == full_text(error, text_of(error))
     # And once more, as what a nested task raised goes through its parent.
     assert chain_of(sent(copy)[1]) == chain_of(error)
+
+
+@pytest.mark.parametrize("name", raising.RESTORED)
+def test_an_exception_arrives_as_it_was_where_it_must_be_proved(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most are simple, and are not tried: the way of the others must do for them as well."""
+    monkeypatch.setattr("scaler_protocol.failures.transport.dump_simple", lambda *_: None)
+    error = caught(raising.RESTORED[name])
+    assert chain_of(sent(error)[1]) == chain_of(error)
+
+
+def _noted(error: BaseException, notes: list[str]) -> BaseException:
+    for note in notes:
+        error.add_note(note)
+    return error
+
+
+class OwnSlots(LookupError):
+    __slots__ = ("place",)
+
+
+class OwnText(ValueError):
+    def __str__(self) -> str:
+        return f"own {self.args}"
+
+
+class OwnState(ValueError):
+    def __reduce__(self) -> Any:
+        return OwnState, (1,)
+
+
+def _with_cause(error: BaseException, cause: BaseException) -> BaseException:
+    error.__cause__ = cause
+    error.__context__ = cause
+    return error
+
+
+def _of(error: BaseException, **attributes: object) -> BaseException:
+    for name, value in attributes.items():
+        setattr(error, name, value)
+    return error
+
+
+@pytest.mark.parametrize(
+    ("is_simple", "error"),
+    [
+        (True, _of(raising.Plain("own", 5), number=5)),
+        (True, _of(OwnSlots("slots"), place="here")),
+        (True, _noted(KeyError("noted"), ["one", "two"])),
+        (True, _with_cause(RuntimeError("caused"), raising.Plain("by", 1))),
+        (True, _with_cause(raising.Plain("a", 1), _with_cause(ValueError("b"), OSError(2, "c")))),
+        (False, _of(raising.Plain("own", 5), number=[5])),
+        (False, _of(OwnSlots("slots"), place=object)),
+        (False, OwnText("x")),
+        (False, OwnState("x")),
+        (False, _with_cause(RuntimeError("caused"), OwnText("x"))),
+        (False, ExceptionGroup("group", [ValueError(1)])),
+        (False, OSError(None, None)),
+    ],
+    ids=str,
+)
+def test_which_exceptions_need_no_proof(is_simple: bool, error: BaseException) -> None:
+    failure, copy = sent(error)
+    assert (failure.pickled[:1] == SIMPLE) is is_simple
+    assert chain_of(copy) == chain_of(error)
+    assert getattr(copy, "place", None) == getattr(error, "place", None)
 
 
 @pytest.mark.parametrize("name", raising.RESTORED)
@@ -261,12 +327,6 @@ def test_results_that_cannot_be_pickled() -> None:
 
 def _linked(error: BaseException, name: str, other: BaseException) -> BaseException:
     setattr(error, name, other)
-    return error
-
-
-def _noted(error: BaseException, notes: list[str]) -> BaseException:
-    for note in notes:
-        error.add_note(note)
     return error
 
 

@@ -215,22 +215,44 @@ def fields_of_class(kind: type) -> list[tuple[str, Any, bool]]:
 
     These are slots, and the fields of exceptions written in C: `errno`, `encoding`, `lineno`, `code`.
     """
-    return _fields_of_built_in(kind) if is_built_in(kind) else _fields_of(kind)
-
-
-def _fields_of(kind: type) -> list[tuple[str, Any, bool]]:
-    fields = []
+    fields: list[tuple[str, Any, bool]] = []
     for base in type.__dict__["__mro__"].__get__(kind):
-        built_in = is_built_in(base)
-        for name, descriptor in type.__dict__["__dict__"].__get__(base).items():
-            if name in _NOT_COPIED:
-                continue
-            if type(descriptor) is MemberDescriptorType or (built_in and name == "characters_written"):
-                fields.append((name, descriptor, built_in))
+        fields += _fields_of_built_in(base) if is_built_in(base) else _fields_of(base, built_in=False)
     return fields
 
 
+def _fields_of(base: type, *, built_in: bool = True) -> list[tuple[str, Any, bool]]:
+    return [
+        (name, descriptor, built_in)
+        for name, descriptor in type.__dict__["__dict__"].__get__(base).items()
+        if (type(descriptor) is MemberDescriptorType or (built_in and name == "characters_written"))
+        and name not in _NOT_COPIED
+    ]
+
+
 _fields_of_built_in = functools.lru_cache(_FIELDS_KEPT_MAX)(_fields_of)
+
+
+def read_fields(error: BaseException) -> dict[str, Any]:
+    """Return the fields of an exception that are set, by name, without those of its dictionary."""
+    fields: dict[str, Any] = {}
+    for name, descriptor, none_is_unset in fields_of_class(type(error)):
+        if name not in fields:
+            try:
+                value = descriptor.__get__(error)
+            except AttributeError:
+                continue
+            if value is not None or not none_is_unset:
+                fields[name] = value
+    return fields
+
+
+def write_fields_by_name(error: BaseException, fields: dict[str, Any]) -> None:
+    """Set what `read_fields` has read of another exception."""
+    descriptors = {name: descriptor for name, descriptor, _ in reversed(fields_of_class(type(error)))}
+    for name, value in fields.items():
+        descriptors[name].__set__(error, value)
+
 
 _NOT_COPIED = frozenset({"__suppress_context__", "message", "exceptions", "obj", "__weakref__"})
 """Fields that other code sets, that cannot be set, or that may be any object (`AttributeError.obj`, which pickle omits too)."""

@@ -13,31 +13,29 @@ from __future__ import annotations
 import io
 import pickle
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import CodeType, TracebackType
 from typing import Any, NamedTuple
 
 from scaler_protocol.failures.facts import (
-    BUILT_IN,
     Run,
     args_of,
     arguments_text_of,
     attributes_of,
     cause_of,
     context_of,
-    fields_of_class,
     has_own_reduction,
-    is_built_in,
-    is_plain,
     members_of_group,
     notes_of,
+    read_fields,
     run,
-    stands_alone,
     suppresses_context,
     text_of,
     traceback_of,
     type_name_of,
+    write_fields_by_name,
 )
+from scaler_protocol.failures.simple import SIMPLE, dump_simple, load_simple, new_exception
 from scaler_protocol.failures.texts import full_text
 from scaler_protocol.failures.tracebacks import (
     Stack,
@@ -53,9 +51,6 @@ EXCEPTIONS_MAX = 200
 
 _ROUNDS_MAX = 4
 _PROTOCOL = 5
-_SIMPLE = b"="
-"""What the bytes of a simple exception begin with, which have no pickle of a class; those of others begin as pickles do."""
-
 _FIELDS, _OWN, _STAND_IN = "fields", "own", "stand-in"
 _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]+\b")
 
@@ -100,17 +95,10 @@ def dump_exception(
     `text` comes from `text_of`. `run` calls functions that may be a user's code. Leading frames with `is_own_code` true are
     left out; `stack` has the others, where they are known.
     """
-    kind = type(error)
-    if type(kind) is type and kind in BUILT_IN and stands_alone(error):
-        args = args_of(error)
-        # An OSError distinguishes fields that are None from unset ones, so it must be tried.
-        if is_plain(args) and not (None in args and issubclass(kind, OSError)):
-            fields = _read_fields(error) if kind in _WITH_FIELDS else {}
-            if not fields or all(map(is_plain, fields.values())):
-                # Most exceptions: nothing can go wrong, so nothing must be tried.
-                stack = stack or stack_of(traceback_of(error), is_own_code)
-                plain = (kind.__name__, args, fields, suppresses_context(error), stack.places)
-                return _SIMPLE + pickle.dumps(plain, _PROTOCOL)
+    # Most exceptions: nothing can go wrong, so nothing must be tried.
+    simple = dump_simple(error, run, is_own_code, stack)
+    if simple is not None:
+        return simple
     return _Dump(error, text, _Limits(run, is_own_code)).to_bytes()
 
 
@@ -120,28 +108,12 @@ def load_exception(
     unpickler: Any = pickle.Unpickler,
 ) -> BaseException:
     """Return the exception from the bytes of `dump_exception`. Raises any error of unpickling."""
-    if data[:1] == _SIMPLE:
-        return _load_simple(data)
+    if data[:1] == SIMPLE:
+        return load_simple(data, lambda pickled: unpickler(io.BytesIO(pickled)).load())
     restored = _unpickler_class(unpickler)(io.BytesIO(data), make_stand_in).load()
     if not issubclass(type(restored), BaseException):
         raise pickle.UnpicklingError(f"an exception was restored as {type_name_of(type(restored))}")
     return restored  # type: ignore[no-any-return]
-
-
-def _load_simple(data: bytes | memoryview) -> BaseException:
-    name, args, fields, suppress, places = pickle.loads(data[1:])
-    kind = _BY_NAME[name]
-    error = kind.__new__(kind)
-    own = BaseException.__dict__
-    if args:
-        own["args"].__set__(error, args)
-    if fields:
-        _write_fields(error, fields)
-    if suppress:
-        own["__suppress_context__"].__set__(error, True)
-    if places:
-        own["__traceback__"].__set__(error, load_traceback(places))
-    return error
 
 
 def same_text(one: str, other: str) -> bool:
@@ -249,7 +221,7 @@ class _Dump:
             return function, args, (own_state, setter, *links), items, pairs, write_own_state
         members = members_of_group(error)
         made_from = () if members is None else (BaseExceptionGroup.__dict__["message"].__get__(error), list(members))
-        state = (args_of(error), attributes_of(error), _read_fields(error), *links)
+        state = (args_of(error), attributes_of(error), read_fields(error), *links)
         return new_exception, (type(error), made_from), state, None, None, write_fields
 
     def _links(self, error: BaseException) -> tuple[Any, ...]:
@@ -293,13 +265,6 @@ class _Dump:
 # --- what pickles name -----------------------------------------------------------------------------------------------
 
 
-def new_exception(kind: type[BaseException], made_from: tuple[Any, ...]) -> BaseException:
-    """Return a new exception without fields; `made_from` has message and members of a group. No code of its class runs."""
-    built_in = next(base for base in type.__dict__["__mro__"].__get__(kind) if is_built_in(base))
-    error: BaseException = built_in.__new__(kind, *made_from)
-    return error
-
-
 def write_fields(error: BaseException, state: tuple[Any, ...]) -> None:
     """Give an exception the fields of another one. No code of its class runs."""
     args, attributes, fields, *links = state
@@ -308,14 +273,8 @@ def write_fields(error: BaseException, state: tuple[Any, ...]) -> None:
     if attributes:
         attributes_of(error).update(attributes)
     if fields:
-        _write_fields(error, fields)
+        write_fields_by_name(error, fields)
     _write_links(error, *links)
-
-
-def _write_fields(error: BaseException, fields: dict[str, Any]) -> None:
-    descriptors = {name: descriptor for name, descriptor, _ in reversed(fields_of_class(type(error)))}
-    for name, value in fields.items():
-        descriptors[name].__set__(error, value)
 
 
 def write_own_state(error: Any, state: tuple[Any, ...]) -> None:
@@ -346,7 +305,7 @@ def _write_links(
     cause: BaseException | None,
     context: BaseException | None,
     suppress: bool,
-    places: Sequence[tuple[Any, ...]],
+    places: bytes,
 ) -> None:
     own = BaseException.__dict__
     if cause is not None:
@@ -356,7 +315,7 @@ def _write_links(
     # Setting a cause sets this too, so it follows.
     own["__suppress_context__"].__set__(error, suppress)
     if places:
-        own["__traceback__"].__set__(error, make_traceback(places))
+        own["__traceback__"].__set__(error, load_traceback(places))
 
 
 # --- inside ----------------------------------------------------------------------------------------------------------
@@ -413,21 +372,8 @@ def _parts_of(error: BaseException) -> list[BaseException]:
     return parts
 
 
-def _places_of(error: BaseException, is_own_code: Callable[[CodeType], bool]) -> tuple[tuple[Any, ...], ...]:
-    return places_of(frames_of(traceback_of(error), is_own_code))
-
-
-def _read_fields(error: BaseException) -> dict[str, Any]:
-    fields: dict[str, Any] = {}
-    for name, descriptor, none_is_unset in fields_of_class(type(error)):
-        if name not in fields:
-            try:
-                value = descriptor.__get__(error)
-            except AttributeError:
-                continue
-            if value is not None or not none_is_unset:
-                fields[name] = value
-    return fields
+def _places_of(error: BaseException, is_own_code: Callable[[CodeType], bool]) -> bytes:
+    return stack_of(traceback_of(error), is_own_code).places
 
 
 def _difference(error: BaseException, copy: BaseException, text: str, run: Run) -> str:
@@ -438,7 +384,7 @@ def _difference(error: BaseException, copy: BaseException, text: str, run: Run) 
         return "its args would not be the same"
     if not _alike(attributes_of(error), attributes_of(copy)):
         return "its attributes would not be the same"
-    if not _alike(_read_fields(error), _read_fields(copy)):
+    if not _alike(read_fields(error), read_fields(copy)):
         return "its fields would not be the same"
     # A text that changes each time proves nothing.
     if not same_text(text, text_of(copy, run)) and same_text(text, text_of(error, run)):
@@ -471,7 +417,3 @@ def _alike(one: Any, other: Any, depth: int = 0) -> bool:
 
 def _reason(problem: BaseException) -> str:
     return f"{type_name_of(type(problem))}: {text_of(problem)}"[:1_000]
-
-
-_WITH_FIELDS = frozenset(kind for kind in BUILT_IN if fields_of_class(kind))
-_BY_NAME = {kind.__name__: kind for kind in BUILT_IN}
