@@ -48,6 +48,11 @@ def wait_beside(number: int, folder: str) -> np.ndarray[Any, Any]:
     return make(number)
 
 
+def see(folder: str, *_results: Any) -> None:
+    """Tell the test that the results are there."""
+    Path(folder, "seen").touch()
+
+
 def add(left: np.ndarray[Any, Any], right: np.ndarray[Any, Any]) -> float:
     return float(left.sum() + right.sum())
 
@@ -87,10 +92,26 @@ class Hosts:
         """How many large objects each host's store has."""
         return [segments_of(store) for store in self.stores]
 
-    def begin(self, folder: Path) -> tuple[Any, Service]:
-        """Submit a graph; return its future, and the agent whose store has the first result of it."""
-        graph = {"a": (make_beside, 1, str(folder)), "b": (wait_beside, 2, str(folder)), "c": (add, "a", "b")}
-        future = self.client.get(graph, ["c"], block=False)["c"]
+    def begin(self, folder: Path, *, linked: bool = False) -> tuple[Any, Service]:
+        """Submit a graph, or `linked` tasks; return the future of a sum, and the agent whose store has the first summand.
+
+        The scheduler knows of that result: a row that needs it has run.
+        """
+        where = str(folder)
+        if linked:
+            first = self.client.submit(make_beside, 1, where)
+            future = self.client.submit(add, first, self.client.submit(wait_beside, 2, where))
+            self.client.submit(see, where, first)
+        else:
+            graph = {
+                "a": (make_beside, 1, where),
+                "b": (wait_beside, 2, where),
+                "one": (abs, -1),
+                "seen": (see, where, "a", "one"),
+                "c": (add, "a", "b"),
+            }
+            future = self.client.get(graph, ["c", "seen"], block=False)["c"]
+        wait_for("the first result is known", (folder / "seen").exists, SECONDS)
         wait_for("a result in the store of a host", lambda: self.held() != self.before)
         (found,) = (
             agent for agent, held, before in zip(self.agents, self.held(), self.before, strict=True) if held > before
@@ -137,9 +158,20 @@ def test_a_host_that_leaves_hands_over_what_only_it_has(deployment: Deployment, 
     assert future.result(SECONDS) == 3.0 * ITEMS
 
 
-def test_what_a_killed_host_had_is_named_with_the_host(deployment: Deployment, tmp_path: Path) -> None:
+def test_rows_of_a_graph_run_again_when_their_results_are_lost_with_a_host(
+    deployment: Deployment, tmp_path: Path
+) -> None:
     hosts = Hosts(deployment)
     future, agent = hosts.begin(tmp_path)
+    agent.kill()
+    (tmp_path / "go").touch()
+    assert future.result(SECONDS) == 3.0 * ITEMS
+    hosts.scheduler.wait_log("1 results were lost with the store of ")
+
+
+def test_what_else_a_killed_host_had_is_named_with_the_host(deployment: Deployment, tmp_path: Path) -> None:
+    hosts = Hosts(deployment)
+    future, agent = hosts.begin(tmp_path, linked=True)
     agent.kill()
     (tmp_path / "go").touch()
     with pytest.raises(

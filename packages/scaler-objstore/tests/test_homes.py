@@ -238,3 +238,54 @@ def test_whatever_comes_every_get_is_answered_and_tables_agree(seed: int) -> Non
             )
     note(store.wait(LIMITS.upload_seconds_max + 1))
     assert asked == answered & asked, f"seed {seed}"
+
+
+def lost_in(sent: Sent) -> dict[str, set[bytes]]:
+    """What schedulers are told, by host."""
+    told = [(peer, message) for peer, message in sent if isinstance(message, m.ObjectsLost)]
+    assert all(peer == SCHEDULER for peer, _ in told)
+    return {message.host: set(message.ids) for _, message in told}
+
+
+def test_schedulers_hear_at_once_what_a_home_has_lost_that_no_other_store_has() -> None:
+    store = Store()
+    z = b"z" * 16
+    store.hold(ONE, X, Y, z)
+    store.hold(TWO, Y)
+    store.say(ONE, m.ObjectPut(3, z, ALICE, [b"bytes"]))
+    assert lost_in(store.say(ONE, m.ObjectsGone((X, Y, z)))) == {"host-one": {X}}
+    assert lost_in(store.say(ONE, m.ObjectsGone((X, Y, z)))) == {}
+    assert lost_in(store.say(TWO, m.Goodbye("it ends"))) == {"host-two": {Y}}
+
+
+def test_schedulers_hear_of_what_is_lost_once_a_home_has_been_away_for_too_long_and_before_readers_do() -> None:
+    store = Store()
+    store.hold(ONE, X, Y)
+    store.hold(TWO, Y)
+    store.handle(events.PeerGone(ONE))
+    store.say(READER, m.ObjectGet(5, X, wait_seconds=60.0))
+    assert store.core.next_deadline() == LIMITS.home_away_seconds
+    assert store.wait(LIMITS.home_away_seconds - 1) == []
+    sent = store.wait(1.0)
+    assert lost_in(sent) == {"host-one": {X}}
+    assert [type(message) for _, message in sent] == [m.ObjectsLost, m.ObjectPutReply]
+    assert store.core.next_deadline() > store.now + 100
+    # It comes back with all it had, and is given up anew when it goes again.
+    store.hello(ONE)
+    assert (READER, m.ObjectHomes(6, X, (ADDRESSES[ONE],))) in store.say(READER, m.ObjectGet(6, X, follows_homes=True))
+    store.handle(events.PeerGone(ONE))
+    assert lost_in(store.wait(LIMITS.home_away_seconds)) == {"host-one": {X}}
+    store.handle(events.PeerGone(TWO))
+    assert lost_in(store.wait(LIMITS.home_away_seconds)) == {"host-one, host-two": {Y}}
+
+
+def test_a_scheduler_that_connects_hears_what_was_lost_before() -> None:
+    store = Store()
+    store.hold(ONE, X)
+    store.say(ONE, m.ObjectsGone((X,)))
+    assert lost_in(store.hello(SCHEDULER)) == {}
+    store.handle(events.PeerGone(SCHEDULER))
+    assert lost_in(store.hello(SCHEDULER)) == {"host-one": {X}}
+    store.say(SCHEDULER, m.ObjectDelete(1, ALICE, (X,)))
+    store.handle(events.PeerGone(SCHEDULER))
+    assert lost_in(store.hello(SCHEDULER)) == {}

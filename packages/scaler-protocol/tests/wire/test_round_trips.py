@@ -296,6 +296,7 @@ STRATEGIES: dict[type[Any], st.SearchStrategy[Any]] = {
     m.ObjectHomes: st.builds(m.ObjectHomes, U64, IDS, st.lists(TEXTS, min_size=1, max_size=3).map(tuple)),
     m.ObjectWanted: st.builds(m.ObjectWanted, IDS),
     m.ObjectsGone: st.builds(m.ObjectsGone, ids()),
+    m.ObjectsLost: st.builds(m.ObjectsLost, TEXTS, ids()),
     m.MonitorSnapshot: numbers_of(
         m.MonitorSnapshot,
         cpu_percent=FIGURES_32,

@@ -140,7 +140,9 @@ class _Server:
             if self._security is not None:
                 stack.enter_context(on_hangup(self._refresh_keys))
             self._take_in = self._core.handle if self._guard is None else self._guard.handle
-            self._store = StoreLink(str(store_address), config.incarnation, self._security, self._on_store_status)
+            self._store = StoreLink(
+                str(store_address), config.incarnation, self._security, self._on_store_status, self._on_objects_lost
+            )
             stack.callback(self._store.close)
             logger.info("scheduler listens on %s", bound)
             logger.info("object storage is at %s", store_address)
@@ -256,6 +258,10 @@ class _Server:
         self._core.handle(events.StoreReported(status), now)
         # A snapshot may have waited for this.
         self._on_idle()
+
+    def _on_objects_lost(self, message: m.ObjectsLost, now: float) -> None:
+        self._core.handle(events.ObjectsLost(message.host, message.ids), now)
+        self._registration.schedule()
 
     # --- the loop
 

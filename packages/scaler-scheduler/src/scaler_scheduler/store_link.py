@@ -46,10 +46,15 @@ class StoreLink:
         incarnation: bytes,
         security: ServerSecurity | None,
         on_status: Callable[[m.StoreStatus, float], None],
+        on_lost: Callable[[m.ObjectsLost, float], None],
     ) -> None:
-        """Begin to connect. `on_status`: is called with each answer to `ask_status`, and the time."""
+        """Begin to connect.
+
+        `on_status` is called with each answer to `ask_status`, `on_lost` when objects are lost, both with the time.
+        """
         self._loop = asyncio.get_running_loop()
         self._on_status = on_status
+        self._on_lost = on_lost
         self._requests = StoreRequests(
             m.Hello(m.Role.SCHEDULER, f"scheduler-{os.getpid()}", incarnation, pid=os.getpid()),
             # By its hello the server knows that there is somebody who tells it which clients have ended.
@@ -147,6 +152,8 @@ class StoreLink:
                 if isinstance(message, m.StoreStatus):
                     self._asked_at = float("-inf")
                     self._on_status(message, now)
+                elif isinstance(message, m.ObjectsLost):
+                    self._on_lost(message, now)
                 else:
                     self._requests.receive(message, now)
             except WireError as error:

@@ -4,7 +4,8 @@ A *home* is a store beside an agent. The agent says what that store has (`Object
 stores have an object. An object may have several homes. Whoever cannot reach any of them gets the object from this server,
 for which the agent puts it here: it has a connection to this server, whatever stands between it and other hosts.
 
-A home is *away* while its agent has no connection here. What is deleted meanwhile is noted, and told when it is back.
+A home is *away* while its agent has no connection here. What is deleted meanwhile is noted, and told when it is back. One that
+is away for too long is given up: what only homes have that are given up counts as lost, and schedulers are told so.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Home:
     """One store beside an agent, identified by the agent's address at this server."""
 
@@ -25,6 +26,8 @@ class Home:
     deleted: dict[bytes, bytes] = field(default_factory=dict)
     """Objects that it has to delete, and their owners, until its agent says that they are gone."""
     away_since: float | None = None
+    is_given_up: bool = False
+    """Whether it has been away for too long."""
 
 
 @dataclass(slots=True)
@@ -45,6 +48,8 @@ class Homes:
         self._homes: dict[bytes, Home] = {}
         self._objects: dict[bytes, HeldObject] = {}
         self._by_owner: dict[bytes, set[bytes]] = {}
+        self._awaited: dict[bytes, Home] = {}
+        """Homes that are away and not given up, in the order in which they went."""
 
     def find(self, object_id: bytes) -> HeldObject | None:
         """Return what is known of an object; None if no home ever had it, or it was deleted."""
@@ -55,7 +60,8 @@ class Homes:
         home = self._homes.get(peer)
         if home is None:
             home = self._homes[peer] = Home(peer, address, name)
-        home.address, home.away_since = address, None
+        home.address = address
+        self._note_back(home)
         home.held.add(object_id)
         home.deleted.pop(object_id, None)
         held = self._objects.get(object_id)
@@ -101,14 +107,39 @@ class Homes:
         if home is None or home.away_since is not None:
             return None
         home.away_since = now
+        self._awaited[peer] = home
         return home
+
+    def next_away(self) -> float:
+        """Return since when the home is away that is given up next; inf if there is none."""
+        for home in self._awaited.values():
+            if home.away_since is not None:
+                return home.away_since
+        return float("inf")
+
+    def give_up(self, before: float) -> dict[Home, list[HeldObject]]:
+        """Give up all homes that have been away since `before`. Return what no other home has, by home."""
+        given_up: dict[Home, list[HeldObject]] = {}
+        while self.next_away() <= before:
+            home = self._awaited.pop(next(iter(self._awaited)))
+            home.is_given_up = True
+            given_up[home] = [held for object_id in home.held if is_lost(held := self._objects[object_id])]
+        return given_up
+
+    def lost(self) -> list[HeldObject]:
+        """Return the objects that only homes have, or had, that are given up or have ended."""
+        return [held for held in self._objects.values() if is_lost(held)]
+
+    def _note_back(self, home: Home) -> None:
+        home.away_since, home.is_given_up = None, False
+        self._awaited.pop(home.peer, None)
 
     def is_back(self, peer: bytes) -> dict[bytes, bytes]:
         """The agent of a home has said hello. Return the objects that it still has to delete, and their owners."""
         home = self._homes.get(peer)
         if home is None:
             return {}
-        home.away_since = None
+        self._note_back(home)
         return dict(home.deleted)
 
     def leave(self, peer: bytes) -> list[HeldObject]:
@@ -118,6 +149,7 @@ class Homes:
             return []
         lost = [held for object_id in list(home.held) if (held := self.gone(peer, object_id)) and not held.homes]
         del self._homes[peer]
+        self._awaited.pop(peer, None)
         return lost
 
     def leave_away(self, before: float) -> None:
@@ -153,7 +185,16 @@ class Homes:
             and owned == {(held.owner, held.id) for held in self._objects.values()}
             and all(self._homes[peer] is home for held in self._objects.values() for peer, home in held.homes.items())
             and all(bool(held.homes) != bool(held.lost_with) for held in self._objects.values())
+            and self._awaited
+            == {
+                home.peer: home for home in self._homes.values() if home.away_since is not None and not home.is_given_up
+            }
         )
 
     def __len__(self) -> int:
         return len(self._objects)
+
+
+def is_lost(held: HeldObject) -> bool:
+    """Whether no home has an object any more, or only homes that are given up."""
+    return all(home.is_given_up for home in held.homes.values())

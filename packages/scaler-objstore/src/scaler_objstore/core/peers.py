@@ -59,6 +59,10 @@ class Peers:
             if peer.incarnation == incarnation and peer.role is m.Role.CLIENT
         ]
 
+    def schedulers(self) -> list[bytes]:
+        """Return the addresses of schedulers."""
+        return [address for address, peer in self._peers.items() if peer.role is m.Role.SCHEDULER]
+
     def remove(self, address: bytes) -> None:
         """Forget a peer. Unknown addresses are ignored."""
         self._peers.pop(address, None)

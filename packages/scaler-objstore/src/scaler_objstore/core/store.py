@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from scaler_objstore.core import effects, events
 from scaler_objstore.core.commands.get import answer_expired
-from scaler_objstore.core.commands.held import home_away
+from scaler_objstore.core.commands.held import give_up_homes, home_away
 from scaler_objstore.core.commands.hello import hello
 from scaler_objstore.core.commands.owner_end import end_silent_owners
 from scaler_objstore.core.commands.table import COMMANDS
@@ -64,6 +64,7 @@ class StoreCore:
 
     def handle(self, event: events.Event, now: float) -> None:
         """Handle one event at `now`, in seconds of a monotonic clock."""
+        give_up_homes(self._state, now)
         answer_expired(self._state, now)
         if now >= self._state.leases.next_deadline():
             end_silent_owners(self._state, now)
@@ -87,7 +88,11 @@ class StoreCore:
     def next_deadline(self) -> float:
         """When `Tick` is due next; inf for never."""
         state = self._state
-        due = min(state.waiters.next_deadline(), state.leases.next_deadline())
+        due = min(
+            state.waiters.next_deadline(),
+            state.leases.next_deadline(),
+            state.homes.next_away() + state.limits.home_away_seconds,
+        )
         if state.tiering is None:
             return due
         return min(

@@ -679,6 +679,16 @@ class ObjectsGone:
 
 
 @record
+class ObjectsLost:
+    """Object storage to scheduler: no store has these objects any more, or none that can be reached."""
+
+    host: str
+    """The worker host whose store had them last, for people."""
+    ids: tuple[bytes, ...]
+    """16 bytes each."""
+
+
+@record
 class Counter:
     """A name and how many there are of it."""
 
@@ -1094,6 +1104,7 @@ Message = (
     | ObjectHomes
     | ObjectWanted
     | ObjectsGone
+    | ObjectsLost
     | MonitorSnapshot
     | MonitorEvents
     | MonitorFailures

@@ -222,6 +222,7 @@ EXAMPLES: dict[str, m.Message] = {
     "object-homes": m.ObjectHomes(2, OBJECT, ("tcp://10.0.0.7:2350", "tcp://10.0.0.8:2350")),
     "object-wanted": m.ObjectWanted(OBJECT),
     "objects-gone": m.ObjectsGone((OBJECT, FUNCTION)),
+    "objects-lost": m.ObjectsLost("host-7", (OBJECT, FUNCTION)),
     "monitor-snapshot": m.MonitorSnapshot(
         sequence=41,
         time_seconds=1_700_000_000.5,

@@ -87,6 +87,8 @@ class Answers:
                 self._try_again(task, status, payloads[row], agent, now)
             elif status in (m.Status.TIMED_OUT, m.Status.LIMIT_EXCEEDED):
                 self._end_named(task, status, agent, batch, row, payloads[row], objects.get(row, ()), now)
+            elif status is m.Status.MISSING_OBJECT and self._waits_for_lost(task):
+                self._try_again(task, status, payloads[row], agent, now)
             elif task.graph is not None:
                 ready = self._rows.finish(task, status, agent, batch, row, payloads[row], objects.get(row, ()), now)
                 if ready:
@@ -106,8 +108,18 @@ class Answers:
             self._recovery.keep_result(agent, pick_rows(batch, early), self.announcement_deadline(client))
         return held
 
+    def _waits_for_lost(self, task: Task) -> bool:
+        """Whether a task that lacked an object may get it in another attempt.
+
+        Rows whose results are lost run again. A row that needs one of them may end before this scheduler hears of that.
+        """
+        graph = task.graph
+        if graph is None or graph is task.options.client.links:
+            return False
+        return graph.may_lack_objects(task.number - graph.first_number)
+
     def _try_again(self, task: Task, status: m.Status, payload: bytes, agent: AgentRecord, now: float) -> None:
-        """Its processor died, or it was stopped though nobody wanted that: an attempt is used up either way.
+        """Its processor died, an input was lost, or it was stopped though nobody wanted that: an attempt is used up.
 
         Only a client decides that its task is cancelled. A stop that was meant for another task may have hit this one while
         it ran, so the attempt counts, and an agent that stops everything it is given comes to an end.

@@ -51,6 +51,14 @@ class StoreReported:
 
 
 @value
+class ObjectsLost:
+    """No object store has these objects any more. `host` is the worker host whose store had them last, for people."""
+
+    host: str
+    ids: tuple[bytes, ...]
+
+
+@value
 class StopAnnounced:
     """`StopRequested` will follow when the workers in this process have ended."""
 
@@ -103,6 +111,7 @@ Event = (
     | PeerUnreachable
     | StoreLost
     | StoreReported
+    | ObjectsLost
     | StopAnnounced
     | StopRequested
     | Tick

@@ -44,6 +44,8 @@ class GraphRows:
     def __init__(self, state: SchedulerState, lifecycle: TaskLifecycle) -> None:
         self._beginning: deque[_Beginning] = deque()
         """They take turns."""
+        self._options: dict[Graph[AgentRecord], TaskOptions] = {}
+        """Of submitted graphs that are not over: what the tasks of their rows share."""
         self._now = 0.0
         """When the turn began."""
         self._outbox = state.outbox
@@ -92,6 +94,7 @@ class GraphRows:
         graph: Graph[AgentRecord] = Graph(arrival)
         client.arriving.remove(arrival)
         client.graphs.append(graph)
+        self._options[graph] = options
         if graph.is_reannounced:
             for row in range(0, graph.row_count, STEP_ROWS):
                 rows = range(row, min(row + STEP_ROWS, graph.row_count))
@@ -186,8 +189,15 @@ class GraphRows:
         elif rows:
             self._lifecycle.queue(self._lifecycle.enter_rows(graph, rows, options, now))
 
+    def queue_again(self, graph: Graph[AgentRecord], rows: Sequence[int], now: float) -> None:
+        """Queue tasks for rows of a submitted graph that are released once more."""
+        if rows:
+            self.queue(graph, rows, self._options[graph], now)
+
     def close_all(self, client: ClientRecord) -> None:
         """The client is gone."""
+        for graph in client.graphs:
+            del self._options[graph]
         client.graphs.clear()
         client.links = None
         client.arriving.clear()
@@ -316,6 +326,7 @@ class GraphRows:
         self._forget(client, graph, rows)
         if graph.finished and graph in client.graphs:
             client.graphs.remove(graph)
+            del self._options[graph]
 
     def send_answers(self) -> None:
         """Send the results that the last rows to end have had answered with."""

@@ -6,6 +6,9 @@ stays until its last reader is done: readers are the dependent rows, and the cli
 A row may be RELEASED before that, behind the predecessors it still lacks: when it is the one row that a predecessor sets
 free, they go to an agent together as a chain. Should it come back without them, it is WAITING again.
 
+A result may be lost with the host that had its objects. Then its row is RELEASED or WAITING once more, and so are rows before it
+whose results are dropped already. What has been RELEASED behind it stays at its agent, which may have the result.
+
 A graph deals in rows only. It knows neither tasks nor agents; who holds a result is a value that it compares and never
 looks into.
 """
@@ -15,7 +18,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from enum import IntEnum
 from itertools import repeat
 from typing import Generic, NamedTuple, TypeVar
@@ -76,6 +79,17 @@ class FailedRows(NamedTuple):
     """Objects nobody reads any more."""
 
 
+class LostRows(NamedTuple):
+    """Rows whose results are needed again."""
+
+    rows: list[int]
+    """All of them wait now."""
+    hopeless: list[int]
+    """Those of them that cannot run again: they were lost too often, or need a row that has failed."""
+    freed: list[bytes]
+    """Objects nobody reads any more."""
+
+
 class ReleasedRow(NamedTuple):
     """What the task of a released row consists of."""
 
@@ -112,6 +126,10 @@ class Graph(Generic[Holder]):
         """Who made or read a row's result, if it names objects and has readers."""
         self.returned: dict[int, tuple[int, int]] = {}
         """Last attempt and failed attempts of rows that wait again."""
+        self.losses: dict[int, int] = {}
+        """Rows that have run again because results were lost, and how often that was their own."""
+        self._attempts: dict[int, int] = {}
+        """Of finished rows that did not succeed at once, the number of the attempt that did."""
         self._mean_microseconds: float | None = None
         """Moving average over the durations of finished rows."""
         self._portions = arrival.portions
@@ -210,6 +228,8 @@ class Graph(Generic[Holder]):
             duration if known is None else known * DURATION_WEIGHT_KEPT + duration * (1.0 - DURATION_WEIGHT_KEPT)
         )
         freed = self._drop_inputs_of(row)
+        if result.attempt > self.attempts_before + 1:
+            self._attempts[row] = result.attempt
         if self._readers[row]:
             self.results[row] = result
             if result.objects:
@@ -226,6 +246,52 @@ class Graph(Generic[Holder]):
                 released.append(dependent)
         self.waiting -= len(released)
         return released, freed
+
+    def lose(self, lost: Sequence[int], attempts_max: int) -> LostRows:
+        """Results of these rows that are kept are lost: they are to run again, with all rows before them that this takes.
+
+        What needs them and has begun stays RELEASED: call `take_back` for those that no agent has, then fail the hopeless
+        rows, and then `release_again`.
+        """
+        states, missing, readers, results = self.states, self._missing, self._readers, self.results
+        for row in lost:
+            self.losses[row] = self.losses.get(row, 0) + 1
+        rows, found = list(lost), set(lost)
+        hopeless: list[int] = []
+        freed: list[bytes] = []
+        for row in rows:
+            result = results.pop(row, None)
+            self.holders.pop(row, None)
+            if result is not None:
+                freed.extend(result.objects)
+            states[row] = _WAITING
+            self.unfinished += 1
+            self.waiting += 1
+            attempt = max(self._attempts.pop(row, 0), self.attempts_before + 1)
+            losses = self.losses.setdefault(row, 0)
+            self.returned[row] = (attempt if attempt < ATTEMPT_MAX else 0, losses)
+            for dependent in self.dependents_of(row):
+                missing[dependent] += 1
+            is_hopeless = losses >= attempts_max
+            for dependency in self.dependencies_of(row):
+                readers[dependency] += 1
+                state = states[dependency]
+                if state == RowState.FAILED:
+                    is_hopeless = True
+                elif state == _DONE and dependency not in results and dependency not in found:
+                    found.add(dependency)
+                    rows.append(dependency)
+            if is_hopeless:
+                hopeless.append(row)
+        return LostRows(rows, hopeless, freed)
+
+    def release_again(self, rows: Iterable[int]) -> list[int]:
+        """Release those of the rows that wait for no other one, and return them."""
+        released = [row for row in rows if self.states[row] == _WAITING and not self._missing[row]]
+        for row in released:
+            self.states[row] = _RELEASED
+        self.waiting -= len(released)
+        return released
 
     def fail(self, row: int) -> FailedRows:
         """A row failed (or was cancelled): so do all that need it.
@@ -279,6 +345,11 @@ class Graph(Generic[Holder]):
         return Counter(
             holder for dependency in self.dependencies_of(row) for holder in self.holders.get(dependency, ())
         )
+
+    def may_lack_objects(self, row: int) -> bool:
+        """Whether a result that the row needs is an object, or was one that is lost."""
+        results, losses = self.results, self.losses
+        return any(one in losses or (one in results and results[one].objects) for one in self.dependencies_of(row))
 
     def note_reader(self, row: int, holder: Holder) -> None:
         """The row will run where this holder is, which will hold what the row reads."""

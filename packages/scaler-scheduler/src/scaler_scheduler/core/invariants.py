@@ -104,9 +104,11 @@ def _check_graphs(state: SchedulerState) -> None:
                     lacking += 1
                     # Handed over behind it: to the same agent, which sees to it that both go on or come back.
                     before = client.tasks.get(graph.first_number + dependency)
+                    # Or the result was lost, and the agent may have it.
                     # Or it is cancelled, what it needed has come back, and the word that it has ended is on its way.
                     require(
-                        (task.canceled and dependency in graph.returned)
+                        (task.agent is not None and dependency in graph.losses)
+                        or (task.canceled and dependency in graph.returned)
                         or (before is not None and before.agent is task.agent is not None and task.chain is not None),
                         f"{name}: row {row} was released before row {dependency} and is not behind it",
                     )

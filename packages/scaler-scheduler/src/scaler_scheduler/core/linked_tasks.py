@@ -57,6 +57,8 @@ class LinkedTasks(Graph[Holder], Generic[Holder, Shared]):
         self.returned = {}
         self.states = _Table(_FAILED)
         self.wanted = _Table(0)
+        self.losses = {}
+        self._attempts = {}
         self._mean_microseconds = None
         self._missing = _Table(0)
         self._readers = _Table(0)
@@ -126,6 +128,7 @@ class LinkedTasks(Graph[Holder], Generic[Holder, Shared]):
                 self.states,
                 self.wanted,
                 self.returned,
+                self._attempts,
                 self._missing,
                 self._readers,
                 self._needs,

@@ -7,6 +7,7 @@
 | `lifecycle`, `graph_rows`, `answers` | what state a task is in, which rows of graphs may run, how a task ends |
 | `placement`, `dispatch`, `rebalancing`, `credits` | who runs what, and who may submit more |
 | `departures`, `unservable` | what becomes of the tasks of peers that are gone, and of tasks that nobody can run |
+| `lost_results` | which rows of graphs run again because a host has taken their results with it |
 | `scaling`, `adapters` | how many workers are asked for |
 | `monitor_reports`, `shutdown` | what monitors are told, and how all of this ends |
 
@@ -30,6 +31,7 @@ from scaler_scheduler.core.departures import Departures
 from scaler_scheduler.core.graph_rows import GraphRows
 from scaler_scheduler.core.invariants import check_state
 from scaler_scheduler.core.lifecycle import TaskLifecycle
+from scaler_scheduler.core.lost_results import LostResults
 from scaler_scheduler.core.monitor_reports import MonitorReports
 from scaler_scheduler.core.placement import Placement
 from scaler_scheduler.core.rebalancing import Rebalancing
@@ -63,6 +65,7 @@ class SchedulerCore:
         self._shutdown = Shutdown(state)
         self._rows = rows = GraphRows(state, self._lifecycle)
         answers = Answers(state, self._lifecycle, rows)
+        self._lost_results = LostResults(state, self._lifecycle, rows)
         self._departures = Departures(state, self._lifecycle, rows, answers)
         requests = ClientRequests(state, self._lifecycle, rows, answers, self._credits, self._shutdown)
         reports = AgentReports(state, self._lifecycle, answers, self._departures, self._scaling)
@@ -96,6 +99,8 @@ class SchedulerCore:
             self._outbox.log("warning", f"object storage server: {event.reason}")
         elif isinstance(event, events.StoreReported):
             self._monitor_reports.on_store_report(event)
+        elif isinstance(event, events.ObjectsLost):
+            self._lost_results.on_lost(event, now)
         elif isinstance(event, events.StopAnnounced):
             self._shutdown.announce(event.reason)
         elif isinstance(event, events.StopRequested):

@@ -193,7 +193,10 @@ class ObjectWanted:
 
 @value
 class ObjectFetched:
-    """Answer to `effects.FetchObject`. Unless `missing` or `error` is set, the object is in the host's cache now."""
+    """Answer to `effects.FetchObject`. Unless `missing` or `error` is set, the object is in the host's cache now.
+
+    With both, the object is lost, and `error` says with whom.
+    """
 
     request: int
     size_bytes: int = 0

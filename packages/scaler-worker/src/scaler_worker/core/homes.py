@@ -9,7 +9,7 @@ Each `FetchObject` and `PutObject` ends in exactly one `Report`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from scaler_worker.core import effects, events
 
@@ -194,7 +194,7 @@ class Homes:
         """How a fetch from the centre has ended."""
         fetch = self._fetches.pop(event.request)
         if event.error and fetch.trouble:
-            event = events.ObjectFetched(event.request, error=f"{event.error} ({fetch.trouble})")
+            event = replace(event, error=f"{event.error} ({fetch.trouble})")
         self._steps.append(Report(event))
 
     def _ask_next(self, fetch: _Fetch) -> None:

@@ -111,6 +111,8 @@ class ObjectTransfers:
         status, text = m.Status.SUCCESS, ""
         if event.missing:
             status, text = m.Status.MISSING_OBJECT, f"object {fetch.id.hex()} is not in object storage (any more)"
+            if event.error:
+                text = event.error
         elif event.error:
             status, text = m.Status.STORAGE_FAILED, f"object {fetch.id.hex()} cannot be fetched: {event.error}"
         else:

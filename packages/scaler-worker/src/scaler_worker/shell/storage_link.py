@@ -377,7 +377,7 @@ class StorageLink:
                 elif isinstance(completion, AtHomes):
                     self.on_homes(asked.request, completion.addresses)
                 else:
-                    missing = isinstance(completion, Missing)
+                    missing = isinstance(completion, Missing) or _is_lost(completion)
                     self._report(events.ObjectFetched(asked.request, missing=missing, error=_error_text(completion)))
 
     def _keep(self, asked: _Asked, buffers: Sequence[Any]) -> None:
@@ -483,6 +483,10 @@ def _keep_place(folders: ObjectFolders, asked: _Asked, place: Place) -> events.O
     except OSError as error:
         return events.ObjectFetched(asked.request, error=f"its place cannot be kept on the worker's host: {error}")
     return events.ObjectFetched(asked.request, PLACE_BYTES)
+
+
+def _is_lost(completion: Completion) -> bool:
+    return isinstance(completion, Refused) and completion.status is m.ObjectStatus.UNREACHED
 
 
 def _has_no_segment(completion: Completion) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
-from scaler_objstore.core.homes import HeldObject
+from scaler_objstore.core.homes import HeldObject, is_lost
 from scaler_objstore.core.peers import Peer
 from scaler_objstore.core.state import StoreState
 from scaler_objstore.core.waiters import Waiter
@@ -12,6 +13,9 @@ from scaler_protocol.ids import short
 from scaler_protocol.wire import messages as m
 
 UNNAMED_HOST = "a host without a name"
+
+LOST_TOLD_MAX = 10_000
+"""Objects that one message to a scheduler names at most."""
 
 
 def objects_held(state: StoreState, address: bytes, peer: Peer, message: m.ObjectsHeld, now: float) -> None:
@@ -34,16 +38,40 @@ def objects_held(state: StoreState, address: bytes, peer: Peer, message: m.Objec
 
 def objects_gone(state: StoreState, address: bytes, peer: Peer, message: m.ObjectsGone, now: float) -> None:
     """An agent's store does not have these objects: answer who waits for one that no other store has."""
-    for object_id in message.ids:
-        held = state.homes.gone(address, object_id)
-        if held is not None:
-            _ask_others(state, held, now)
+    found = [held for object_id in message.ids if (held := state.homes.gone(address, object_id)) is not None]
+    tell_lost(state, found)
+    for held in found:
+        _ask_others(state, held, now)
 
 
 def home_left(state: StoreState, address: bytes, now: float) -> None:
     """An agent has left in an orderly way, and its store with it."""
-    for held in state.homes.leave(address):
+    left = state.homes.leave(address)
+    tell_lost(state, left)
+    for held in left:
         _ask_others(state, held, now)
+
+
+def give_up_homes(state: StoreState, now: float) -> None:
+    """Tell schedulers what is lost with homes that have been away for too long. Before those who wait for it are answered."""
+    for held in state.homes.give_up(now - state.limits.home_away_seconds).values():
+        tell_lost(state, held)
+
+
+def tell_lost(state: StoreState, objects: Iterable[HeldObject], *schedulers: bytes) -> None:
+    """Tell these schedulers, or all that are connected, which of the objects no store has that can be reached."""
+    by_host: dict[str, list[bytes]] = {}
+    for held in objects:
+        if is_lost(held) and state.catalogue.find(held.id) is None:
+            by_host.setdefault(_host_of(held), []).append(held.id)
+    for host, ids in by_host.items():
+        for start in range(0, len(ids), LOST_TOLD_MAX):
+            for address in schedulers or state.peers.schedulers():
+                state.send(address, m.ObjectsLost(host, tuple(ids[start : start + LOST_TOLD_MAX])))
+
+
+def _host_of(held: HeldObject) -> str:
+    return ", ".join(home.name for home in held.homes.values()) or held.lost_with
 
 
 def home_away(state: StoreState, address: bytes, now: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from scaler_objstore.core.commands.held import tell_lost
 from scaler_objstore.core.peers import Peer
 from scaler_objstore.core.state import StoreState
 from scaler_protocol.version import PROTOCOL_VERSION
@@ -33,6 +34,7 @@ def hello(state: StoreState, address: bytes, message: m.Hello, now: float) -> No
             state.leases.renew(message.incarnation, now)
     elif message.role is m.Role.SCHEDULER:
         state.leases.on_scheduler(message.incarnation, now)
+    is_new = address not in state.peers
     forgotten = state.peers.add(address, Peer(message.role, message.incarnation, name))
     if forgotten is not None:
         state.forget_peer(forgotten)
@@ -42,3 +44,6 @@ def hello(state: StoreState, address: bytes, message: m.Hello, now: float) -> No
     state.send(address, welcome)
     for object_id, owner in state.homes.is_back(address).items():
         state.send(address, m.ObjectDelete(0, owner, (object_id,)))
+    if message.role is m.Role.SCHEDULER and is_new:
+        # What it was told before may not have arrived.
+        tell_lost(state, state.homes.lost(), address)

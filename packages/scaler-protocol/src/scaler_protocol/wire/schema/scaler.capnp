@@ -72,6 +72,7 @@ struct Message {
     objectHomes @37 :ObjectHomes;
     objectWanted @38 :ObjectWanted;
     objectsGone @39 :ObjectsGone;
+    objectsLost @40 :ObjectsLost;
   }
 }
 
@@ -336,6 +337,12 @@ struct ObjectWanted {
 struct ObjectsGone {
   # A→O: the store of the agent's host does not have these objects, or has deleted them because O said so.
   ids @0 :Data;
+}
+
+struct ObjectsLost {
+  # O→S: no store has these objects any more, or none that can be reached. Their owners have not deleted them.
+  host @0 :Text;                         # the worker host whose store had them last; for people
+  ids @1 :Data;
 }
 
 struct StoreStatus {

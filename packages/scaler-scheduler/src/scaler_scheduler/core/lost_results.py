@@ -1,0 +1,82 @@
+"""Results that are lost with the store of a worker host: rows of graphs whose results are still needed run again.
+
+A client keeps the payloads of no row, but a graph does, until it is over. So a row whose result is lost can run again, and so can
+the rows before it whose results are dropped by now. Each loss counts as a failed attempt of the row.
+
+Anything else that is lost ends with an error where it is read: a result that its client has, and those of linked tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from scaler_protocol.wire import messages as m
+from scaler_scheduler.core import events
+from scaler_scheduler.core.graph_rows import GraphRows
+from scaler_scheduler.core.graphs import Graph, RowState
+from scaler_scheduler.core.lifecycle import TaskLifecycle
+from scaler_scheduler.core.records import AgentRecord, ClientRecord
+from scaler_scheduler.core.state import SchedulerState
+
+
+class LostResults:
+    """Looks for the rows whose results are lost, and has them run again."""
+
+    def __init__(self, state: SchedulerState, lifecycle: TaskLifecycle, rows: GraphRows) -> None:
+        self._clients = state.clients
+        self._outbox = state.outbox
+        self._attempts_max = state.config.max_task_attempts
+        self._lifecycle = lifecycle
+        self._rows = rows
+
+    def on_lost(self, event: events.ObjectsLost, now: float) -> None:
+        """No store has these objects any more. Those that nobody needs are passed over, also if they are told twice."""
+        lost = set(event.ids)
+        for client in self._clients.values():
+            for graph in list(client.graphs):
+                # Only rows whose results name objects have holders.
+                rows = [row for row in graph.holders if not lost.isdisjoint(graph.results[row].objects)]
+                if rows:
+                    self._run_again(client, graph, rows, event, now)
+
+    def _run_again(
+        self,
+        client: ClientRecord,
+        graph: Graph[AgentRecord],
+        lost: Sequence[int],
+        event: events.ObjectsLost,
+        now: float,
+    ) -> None:
+        ids = {row: graph.results[row].objects for row in lost}
+        found = graph.lose(lost, self._attempts_max)
+        # A host that comes back has them still.
+        self._rows.free_objects(client, found.freed)
+        self._outbox.log(
+            "warning",
+            f"{client.name}: {len(lost)} results were lost with the store of {event.host}; "
+            f"{len(found.rows)} rows of a graph run again",
+        )
+        for row in found.rows:
+            for dependent in graph.dependents_of(row):
+                if graph.states[dependent] == RowState.RELEASED:
+                    task = client.tasks[graph.first_number + dependent]
+                    if task.agent is None:
+                        self._lifecycle.withdraw(task)
+                        self._lifecycle.requeue(task)
+        for row in found.hopeless:
+            if graph.states[row] == RowState.WAITING:
+                text = self._hopeless_text(graph, row, ids.get(row, ()), event.host)
+                self._rows.fail(client, graph, row, m.Status.MISSING_OBJECT, text.encode(), 0, now)
+        self._rows.queue_again(graph, graph.release_again(found.rows), now)
+
+    def _hopeless_text(self, graph: Graph[AgentRecord], row: int, objects: Sequence[bytes], host: str) -> str:
+        number, losses = graph.first_number + row, graph.losses[row]
+        if losses < self._attempts_max:
+            return (
+                f"task {number}: its result is needed again, as results were lost with the store of {host}, and what it needs "
+                "has failed"
+            )
+        return (
+            f"task {number}: attempt {losses} of {self._attempts_max} failed; its result, object {objects[0].hex()}, was lost "
+            f"with the store of {host}"
+        )
