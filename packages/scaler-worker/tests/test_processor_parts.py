@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from scaler_protocol.ids import NO_ID
-from scaler_protocol.objects.segments import Offer, adopt
+from scaler_protocol.objects.segments import Offer, adopt, mark_taken
 from scaler_protocol.service.memory import rss_bytes
 from scaler_protocol.wire.batch_rows import Reported
 from scaler_protocol.wire.status import Status
@@ -236,6 +236,7 @@ def test_a_result_is_kept_until_the_server_holds_it(tmp_path: Path, store: Offer
     assert len({place.descriptor for place in places}) == 3
     adopted = adopt(places[1], store.token, store.device)
     assert adopted is not None
+    mark_taken(adopted.place)
     held = bytes(adopted.buffers[0])
     del adopted
     # The server has let go of it again: it may be used.

@@ -302,7 +302,7 @@ class Server:
             self._listener.disconnect(peer)
             return
         if isinstance(message, m.ObjectPut) and message.place:
-            message = self._segments.resolve(message)
+            message = self._segments.resolve(peer, message)
         self._handle(events.Incoming(peer, message), self._loop.time())
 
     def _on_tier_event(self, event: events.TierEvent) -> None:
@@ -324,8 +324,11 @@ class Server:
                 logger.log(logging.ERROR if effect.is_error else logging.INFO, "%s", effect.text)
             elif self._tier is not None:
                 self._tier.perform(effect)
+        self._segments.end_turn()
 
     def _send(self, effect: effects.Send) -> None:
+        if isinstance(effect.message, m.ObjectPutReply):
+            self._segments.answered(effect.peer, effect.message)
         outcome = self._listener.send(effect.peer, [_ENVELOPE, *encode(effect.message)])
         if outcome is SendOutcome.GONE:
             self._core.handle(events.PeerGone(effect.peer), self._loop.time())

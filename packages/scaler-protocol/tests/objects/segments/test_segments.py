@@ -23,6 +23,7 @@ from scaler_protocol.objects.segments import (
     SegmentReader,
     accept_offer,
     adopt,
+    mark_taken,
     pack_place,
     supported,
     unpack_place,
@@ -128,6 +129,8 @@ def test_the_server_holds_what_it_has_adopted() -> None:
     assert not lease.taken
     adopted = adopt(lease.place, offer.token, offer.device)
     assert adopted is not None
+    assert not lease.taken, "the server may have no room for it"
+    mark_taken(adopted.place)
     assert lease.taken
     descriptor = lease.place.descriptor
     del lease
@@ -152,6 +155,7 @@ def test_a_writer_sees_that_server_and_readers_have_left_a_content() -> None:
     assert not lease.left, "the server has not come yet"
     adopted = adopt(lease.place, offer.token, offer.device)
     assert adopted is not None
+    mark_taken(adopted.place)
     assert not lease.left
     found = SegmentReader().read(adopted.place)
     del adopted

@@ -19,7 +19,7 @@ from scaler_protocol.objects.segments.layout import SEGMENT_BYTES_MIN, supported
 from scaler_protocol.objects.segments.offer import Offer, accept_offer
 from scaler_protocol.objects.segments.place import PLACE_BYTES, Place, pack_place, unpack_place
 from scaler_protocol.objects.segments.pool import Lease, SegmentPool
-from scaler_protocol.objects.segments.reading import Adopted, SegmentReader, adopt
+from scaler_protocol.objects.segments.reading import Adopted, SegmentReader, adopt, mark_taken
 
 __all__ = [
     "PLACE_BYTES",
@@ -32,6 +32,7 @@ __all__ = [
     "SegmentReader",
     "accept_offer",
     "adopt",
+    "mark_taken",
     "pack_place",
     "supported",
     "unpack_place",

@@ -3,7 +3,7 @@
 0    magic, 8 bytes
 8    token, 32 bytes: proof that the writer is on the server's host (see `offer`)
 64   stamp, 16 bytes: which content this is
-128  taken, 16 bytes: the stamp of the last content that the server has mapped
+128  taken, 16 bytes: the stamp of the last content that the server holds as an object's
 192  number of buffers, U64, and their lengths, U64 each
 ...  the buffers, each aligned for any data type
 """

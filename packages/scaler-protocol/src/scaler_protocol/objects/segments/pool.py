@@ -112,7 +112,7 @@ class _Segment:
         return self._view
 
     def taken(self) -> bytes:
-        """Return the stamp of the last content that the server has mapped."""
+        """Return the stamp of the last content that the server holds as an object's."""
         return os.pread(self.descriptor, ID_BYTES, TAKEN_AT)
 
     def close(self) -> None:
@@ -137,7 +137,7 @@ class Lease:
 
     @property
     def taken(self) -> bool:
-        """Whether the server has mapped the content. From then on it holds the segment itself."""
+        """Whether the server has an object with this content. From then on it holds the segment itself."""
         return self._segment.taken() == self.place.stamp
 
     @property

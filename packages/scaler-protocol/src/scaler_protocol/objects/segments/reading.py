@@ -88,7 +88,8 @@ class Adopted(NamedTuple):
 def adopt(place: Place, token: bytes, device: int) -> Adopted | None:
     """Hold the segment at `place` as long as its buffers are referenced; None if it cannot be opened.
 
-    `token` and `device` are those of the offer. Only segments of processes that have read the offer are opened.
+    `token` and `device` are those of the offer. Only segments of processes that have read the offer are opened. The writer
+    keeps the content until `mark_taken`, so that what finds no room can be adopted again.
     """
     if not supported():
         return None
@@ -106,7 +107,6 @@ def adopt(place: Place, token: bytes, device: int) -> Adopted | None:
             lengths = read_lengths(descriptor, place.stamp, token)
             if lengths is not None:
                 mapping = mmap.mmap(descriptor, offsets(lengths)[-1], mmap.MAP_SHARED, mmap.PROT_READ)
-                os.pwrite(descriptor, place.stamp, TAKEN_AT)
     except OSError:
         mapping = None
     finally:
@@ -116,6 +116,11 @@ def adopt(place: Place, token: bytes, device: int) -> Adopted | None:
         return None
     weakref.finalize(mapping, close, descriptor).atexit = False
     return Adopted(slices(memoryview(mapping), lengths), Place(os.getpid(), descriptor, place.stamp))
+
+
+def mark_taken(adopted: Place) -> None:
+    """Tell the writer that the content at `adopted`, a place in this process, is held here for good."""
+    os.pwrite(adopted.descriptor, adopted.stamp, TAKEN_AT)
 
 
 def descriptors_to_spend(most: int) -> int:
