@@ -160,11 +160,12 @@ class Client:
         The object lives as long as a reference to it, or an unfinished task that needs it: keep the reference while you use
         it. `reference.release()`, or leaving `with client.send_object(obj) as reference:`, ends it early.
 
-        `name` is for people, 1,000 bytes at most. The object travels on after this returns: should storage refuse it, the
-        tasks that use it fail with ObjectStorageException.
+        `name` is for people, 1,000 bytes at most. While storage has no room, this waits for `timeout_seconds`. A small object,
+        or one for a storage on another host, travels on after this returns: should storage refuse it, using the reference
+        raises ObjectStorageException, or the tasks that use it fail with that.
 
-        Raises SerializationError for what cannot be pickled or has more than 4 GiB, ObjectStorageException where there is
-        no storage.
+        Raises SerializationError for what cannot be pickled or has more than 16 GiB, ObjectStorageException where there is
+        no storage, or no room in it.
         """
         return self._operations.send_object(obj, name)
 

@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from scaler.client.link_thread import LinkThread
+from scaler.client.put_outcome import PutOutcome
 from scaler.client.sleepers import Sleepers
 from scaler.client.snapshots import Buffer, Snapshot, snapshot
 from scaler.client.steps import Steps
@@ -58,6 +59,12 @@ FETCHES_MAX = 64
 LINGER_SECONDS = 2.0
 """At the end: how long to wait for objects that are being deleted."""
 
+SETTLED_BYTES_MIN = 1024 * 1024
+"""In segments: an object so large is copied for so long that the answer, a round trip on this host, may be waited for."""
+
+SETTLE_SECONDS = 0.1
+"""How long that is waited for, unless storage says that it has no room."""
+
 WELCOME_SECONDS = 1.0
 """How long the first objects wait to know whether the server is on this host."""
 
@@ -94,6 +101,7 @@ class _Put(NamedTuple):
     # Referenced until the put is answered: its segment is not to be used again before.
     snapshot: Snapshot
     name: str
+    outcome: PutOutcome
 
 
 class _Get(NamedTuple):
@@ -130,6 +138,8 @@ class ObjectChannel:
         self._pending_bytes = 0
         self._is_full = False
         """Whether storage has no room for some of those bytes yet, so that nobody should add to them."""
+        self._was_full = False
+        """Whether it had none when it was last heard of, so that whoever adds to them had better wait for the answer."""
         self._unsendable: list[Completion] = []
         """Of requests that no message can carry: completed by the thread, in its next turn."""
         self._gets: dict[int, _Get] = {}
@@ -160,33 +170,66 @@ class ObjectChannel:
 
     # --- from any thread
 
-    def put(self, held: bytes, buffers: Sequence[Buffer], name: str = "") -> Snapshot:
+    def put(
+        self, held: bytes, buffers: Sequence[Buffer], name: str = "", *, settles: bool = False, patient: bool = True
+    ) -> Snapshot:
         """Copy `buffers`, and send the copy, which is returned. `held`: the object's id, referred to until it is under way.
 
-        The copy is in a segment where it is large and the server is on this host. Waits while too many bytes are under way.
-        Raises ObjectStorageException when room does not come free in time, and the listener's `unusable`.
+        The copy is in a segment where it is large and the server is on this host. Waits while too many bytes are under way,
+        and for the answer where storage had no room lately; with `settles` also where that takes little beside the copy.
+        With `patient` off it waits for none of these: for threads on whose work their end depends.
+        Raises ObjectStorageException when room does not come free in time, or the object is refused meanwhile, and the
+        listener's `unusable`.
         """
         size = sum(map(len, buffers))
         if size >= SEGMENT_BYTES_MIN and not self._is_welcomed:
             self._welcomed.sleep(self._knows_server, WELCOME_SECONDS)
         deadline = time.monotonic() + self._timeout_seconds
+        outcome = PutOutcome()
         while True:
-            while not self._has_room(size):
-                ended = self._listener.unusable
-                if ended is not None:
-                    raise ended.with_traceback(None)
-                remaining = deadline - time.monotonic()
+            while patient and not self._has_room(size):
+                remaining = self._remaining(deadline)
                 if remaining <= 0:
-                    with self._lock:
-                        refusal = self._requests.refusal
                     raise ObjectStorageException(
                         f"object storage at {self._address} took none of {self._pending_bytes} waiting bytes for "
-                        f"{self._timeout_seconds:g} s{refusal and ': ' + refusal}"
+                        f"{self._timeout_seconds:g} s{self._refusal_now()}"
                     )
                 self._room.sleep(partial(self._has_room, size), min(remaining, 1.0))
-            copy = self._ask(partial(self._put_copy, held, buffers, size, name))
+            copy = self._ask(partial(self._put_copy, held, buffers, size, name, outcome, patient))
             if copy is not None:
-                return copy
+                break
+        if patient and (self._was_full or (settles and size >= SETTLED_BYTES_MIN and copy.lease is not None)):
+            self._wait_answered(outcome, _shown(held, name), deadline)
+        return copy
+
+    def _wait_answered(self, outcome: PutOutcome, shown: str, deadline: float) -> None:
+        settled = min(deadline, time.monotonic() + SETTLE_SECONDS)
+        while not outcome.is_answered:
+            remaining = self._remaining(deadline if self._was_full else settled)
+            if remaining <= 0:
+                refusal = self._refusal_now()
+                if not refusal:
+                    # Storage is slow or away, not full: whoever uses the object is told what becomes of it.
+                    return
+                raise ObjectStorageException(
+                    f"object {shown} is not stored: object storage at {self._address} had no room for "
+                    f"{self._timeout_seconds:g} s{refusal}"
+                )
+            self._room.sleep(outcome.has_answer, min(remaining, SETTLE_SECONDS))
+        if outcome.refusal:
+            raise ObjectStorageException(outcome.refusal)
+
+    def _remaining(self, deadline: float) -> float:
+        """Return how many seconds there are until `deadline`. Raises the listener's `unusable`."""
+        ended = self._listener.unusable
+        if ended is not None:
+            raise ended.with_traceback(None)
+        return deadline - time.monotonic()
+
+    def _refusal_now(self) -> str:
+        with self._lock:
+            refusal = self._requests.refusal
+        return refusal and f": {refusal}"
 
     @property
     def address(self) -> str:
@@ -209,7 +252,7 @@ class ObjectChannel:
     def put_again(self, object_id: bytes, copy: Snapshot) -> None:
         """Send a copy that was sent to another server before. Raises ObjectStorageException."""
         with self._lock:
-            self._start_put_locked(_Put(object_id, copy, ""))
+            self._start_put_locked(_Put(object_id, copy, "", PutOutcome()))
         self._thread.wake()
 
     def _ask(self, step: Callable[[], T]) -> T:
@@ -220,10 +263,12 @@ class ObjectChannel:
         except TimeoutError:
             raise ObjectStorageException(self._ended or f"object storage at {self._address} is busy") from None
 
-    def _put_copy(self, held: bytes, buffers: Sequence[Buffer], size: int, name: str) -> Snapshot | None:
+    def _put_copy(
+        self, held: bytes, buffers: Sequence[Buffer], size: int, name: str, outcome: PutOutcome, patient: bool
+    ) -> Snapshot | None:
         """Start to store an object; None where others were faster and there is no room any more."""
         self._require_open()
-        if not self._has_room(size):
+        if patient and not self._has_room(size):
             return None
         object_id = bytes(held)
         pool = self._pool
@@ -231,7 +276,7 @@ class ObjectChannel:
         lease = pool.write(object_id, buffers) if pool is not None and size >= SEGMENT_BYTES_MIN else None
         copy = Snapshot(lease) if lease is not None else snapshot(buffers)
         with self._lock:
-            self._start_put_locked(_Put(object_id, copy, name))
+            self._start_put_locked(_Put(object_id, copy, name, outcome))
         return copy
 
     def _start_put_locked(self, put: _Put) -> None:
@@ -304,7 +349,7 @@ class ObjectChannel:
                 continue
             with self._lock:
                 completions += self._requests.receive(message, time.monotonic())
-                self._is_full = bool(self._requests.refusal)
+                self._note_room()
             if isinstance(message, m.Welcome):
                 self._on_welcome()
             elif isinstance(message, m.Refused):
@@ -358,8 +403,11 @@ class ObjectChannel:
             fetches = [get.number for get in (*self._gets.values(), *self._waiting_gets)]
             self._gets.clear()
             self._waiting_gets.clear()
+            puts = list(self._puts.values())
             self._puts.clear()
             pool, self._pool = self._pool, None
+        for put in puts:
+            put.outcome.answered(self._ended)
         self._steps.close()
         self._room.wake()
         self._set_drained()
@@ -469,7 +517,12 @@ class ObjectChannel:
                     self._pending_bytes -= put.snapshot.size_bytes
             if put is not None:
                 with self._lock:
-                    self._is_full = bool(self._requests.refusal)
+                    self._note_room()
+                if isinstance(completion, Done):
+                    self._was_full = self._is_full
+                    put.outcome.answered()
+                else:
+                    put.outcome.answered(self._not_stored(put, completion))
                 self._room.wake()
             if get is not None:
                 number = get.number
@@ -489,7 +542,7 @@ class ObjectChannel:
                 else:
                     listener.on_fetch_failed(number, m.Status.STORAGE_FAILED, self._describe(completion))
             elif put is not None and not isinstance(completion, Done):
-                listener.on_object_refused(put.object_id, self._describe(completion))
+                listener.on_object_refused(put.object_id, put.outcome.refusal)
 
     def _buffers_of(self, done: Done) -> Sequence[Frame] | None:
         """Return the buffers of a fetched object; None where it is at a place we cannot open."""
@@ -497,9 +550,21 @@ class ObjectChannel:
             return done.buffers
         return self._reader.read(unpack_place(done.place)) if self._reader is not None else None
 
+    def _note_room(self) -> None:
+        self._is_full = bool(self._requests.refusal)
+        if self._is_full:
+            self._was_full = True
+
+    def _not_stored(self, put: _Put, completion: Completion) -> str:
+        return f"object {_shown(put.object_id, put.name)} is not stored: {self._describe(completion)}"
+
     def _describe(self, completion: Completion) -> str:
         if isinstance(completion, Refused):
             return f"object storage at {self._address} refused: {completion.text}"
         assert isinstance(completion, TimedOut | Missing)
         seconds = completion.seconds if isinstance(completion, TimedOut) else 0.0
         return f"object storage at {self._address} did not answer for {seconds:.1f} s"
+
+
+def _shown(object_id: bytes, name: str) -> str:
+    return f"{name!r} ({object_id.hex()})" if name else object_id.hex()

@@ -73,7 +73,10 @@ class StoredObjects:
         return self._store(buffers, "")
 
     def resolve(self, reference: ObjectReference) -> bytes:
-        """Count one use of a reference's object. Raises MissingObjects for one that was released or cleared."""
+        """Count one use of a reference's object.
+
+        Raises MissingObjects for one that was released or cleared, ObjectStorageException for one that storage has refused.
+        """
         return HeldObject(self._use_of(reference, self._count))
 
     def hold_inner(self, references: Sequence[ObjectReference]) -> tuple[bytes, ...]:
@@ -88,6 +91,10 @@ class StoredObjects:
             raise errors.MissingObjects(
                 f"object reference {_shown(reference)} was released: keep it until its last use"
             )
+        refusal = self._core.refusal_of(object_id)
+        if refusal:
+            # Whoever sent it may have gone on before storage had answered.
+            raise errors.ObjectStorageException(refusal)
         if share is not None and share.reference is not None:
             # Counted: so is this, before the end of the share can be. Who submits wakes the owner.
             self._owner.steps.queue.append(partial(count, use))
@@ -116,7 +123,7 @@ class StoredObjects:
                 raise errors.SerializationError(explain("the object", value, error)) from error
         require_storable(buffers, "the object")
         inner = self.hold_inner(references)
-        held = self._store(buffers, name)
+        held = self._store(buffers, name, settles=True)
         share = ObjectUse(bytes(held))
         size = sum(memoryview(buffer).nbytes for buffer in buffers)
         # Before the use that `held` stands for ends.
@@ -172,7 +179,7 @@ class StoredObjects:
         """Return when to look for steps again at the latest. Nobody is woken when a reference goes: that may be anywhere."""
         return min(deadline, time.monotonic() + LOOK_SECONDS) if self._references else deadline
 
-    def _store(self, buffers: Sequence[Buffer], name: str) -> bytes:
+    def _store(self, buffers: Sequence[Buffer], name: str, *, settles: bool = False) -> bytes:
         owner = self._owner
         owner.check_process()
         self._core.admission.require_usable()
@@ -192,7 +199,7 @@ class StoredObjects:
         held = HeldObject(use)
         # Counted before it is stored: should this thread be interrupted, the end of the use is what has it deleted again.
         owner.steps.do(partial(self._count, use))
-        copy = channel.put(held, flattened, name)
+        copy = channel.put(held, flattened, name, settles=settles, patient=not owner.must_not_wait())
         owner.steps.do(partial(self._keep_copy, held, key, copy))
         return held
 

@@ -166,6 +166,10 @@ class ClientCore:
         """Whether storage has refused an object of which some use is counted: a task with it would fail."""
         return object_id in self._uses.refused
 
+    def refusal_of(self, object_id: bytes) -> str:
+        """Why storage has refused an object of which some use is counted; empty where it has not. From any thread."""
+        return self._uses.refused.get(object_id, "")
+
     def take_effects(self) -> list[effects.Effect]:
         """Return, and forget, what is to be done, in order."""
         return self._outbox.take()
