@@ -126,6 +126,8 @@ def in_portions(rows: int) -> Iterator[None]:
         (client_tasks, "AGAIN_TASKS_MAX"),
         (graph_rows, "WORK_PER_TURN"),
         (graph_rows, "ROOT_ROWS"),
+        (graph_rows, "FAILING_PER_TURN"),
+        (graph_rows, "FAILING_STEP"),
     )
     before = [getattr(module, name) for module, name in limits]
     if rows < graph_portions.PORTION_ROWS:

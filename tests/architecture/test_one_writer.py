@@ -22,8 +22,9 @@ WRITERS = {
     "client_requests": "Task.carried Task.objects",
     "credits": "ClientRecord.credit_granted ClientRecord.credit_moved_at ClientRecord.credit_wanted",
     "graph_rows": "ClientRecord.arriving ClientRecord.graphs ClientRecord.links ClientRecord.recent",
-    "graphs": "Graph._attempts Graph._missing Graph._readers Graph._mean_microseconds Graph.attempts_before Graph.holders "
-    "Graph._looked_for_roots Graph.losses Graph.results Graph.returned Graph.states Graph.unfinished Graph.waiting Graph.wanted",
+    "graphs": "Graph._attempts Graph._missing Graph._readers Graph._mean_microseconds Graph.attempts_before Graph.failing "
+    "Graph.holders Graph._looked_for_roots Graph.losses Graph.results Graph.returned Graph.states Graph.unfinished "
+    "Graph.waiting Graph.wanted",
     "ignored_capabilities": "ClientRecord.ignored_capabilities_reported",
     "lifecycle": "AgentRecord.followers AgentRecord.tasks Chain.length ClientRecord.assigned_count "
     "ClientRecord.failed_count ClientRecord.finished_count ClientRecord.tasks Task.agent Task.attempt Task.canceled "

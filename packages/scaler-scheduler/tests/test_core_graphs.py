@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from typing import Any
 
 import pytest
 from harness import FUNCTION, Agent, Client, Harness
@@ -11,6 +12,7 @@ from harness import FUNCTION, Agent, Client, Harness
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.columns import Packed
 from scaler_scheduler.core import effects, events
+from scaler_scheduler.core.graph_rows import FAILING_PER_TURN
 
 
 def submit_graph(client: Client, dependencies: list[list[int]], wanted: list[int]) -> int:
@@ -131,6 +133,80 @@ def test_large_results_that_come_together_leave_in_several_messages() -> None:
     first = submit_graph(client, [[], [], [], []], [0, 1, 2, 3])
     agent.answer(agent.tasks(), payload=b"P" * 700_000)
     assert [list(batch.numbers) for batch in client.take(m.ResultBatch)] == [[first, first + 1], [first + 2, first + 3]]
+
+
+class TestFailuresThatEndManyRows:
+    """They end over several turns, and others are served in between."""
+
+    ROWS = 3 * FAILING_PER_TURN
+
+    def failed(self, harness: Harness, needs: list[list[int]], wanted: list[int], **columns: Any) -> tuple[Client, int]:
+        client, agent = Client(harness, "client"), Agent(harness, "agent", takes_chains=False)
+        client.define()
+        first = submit_graph(client, needs, wanted)
+        (task,) = agent.tasks()
+        batch = m.ResultBatch(client.id, [task[1]], [1], Packed.of([b"Pwrong"]), [m.Status.FAILED], **columns)
+        envelope, message = agent.connection.session.sequence(batch)
+        harness.core.handle(events.Incoming(agent.peer, envelope, message), harness.now)
+        return client, first
+
+    @pytest.mark.parametrize("shape", ["chain", "fan", "tree"])
+    def test_all_end_a_few_in_each_turn(self, shape: str) -> None:
+        harness = Harness()
+        needs = [
+            [{"chain": row - 1, "fan": 0, "tree": (row - 1) // 2}[shape]] if row else [] for row in range(self.ROWS)
+        ]
+        client, _ = self.failed(harness, needs, list(range(self.ROWS)))
+        counts = []
+        while harness.core.has_more:
+            answers = [effect.message for effect in harness.core.take_effects() if isinstance(effect, effects.Send)]
+            counts.append(sum(len(one.numbers) for one in answers if isinstance(one, m.ResultBatch)))
+            harness.core.check_invariants()
+        assert sum(counts) == self.ROWS
+        assert max(counts) <= 2 * FAILING_PER_TURN
+        assert len(counts) >= 3
+        assert harness.seen(client)["graphs"] == []
+
+    def test_everybody_is_told_what_a_row_failed_of(self) -> None:
+        harness = Harness()
+        wanted = list(range(0, self.ROWS, 7))
+        client, first = self.failed(harness, [[row - 1] if row else [] for row in range(self.ROWS)], wanted)
+        # One is cancelled before its turn comes.
+        last = wanted[-1]
+        client.send(m.TaskCancel(client.id, [first + last]))
+        harness.settle()
+        results = client.results()
+        assert sorted(results) == [first + row for row in wanted]
+        assert results.pop(first + last) == (m.Status.CANCELED, b"")
+        assert set(results.values()) == {(m.Status.FAILED, b"Pwrong")}
+
+    def test_a_large_failure_is_named_once_and_last(self) -> None:
+        harness = Harness()
+        needs = [[row - 1] if row else [] for row in range(self.ROWS)]
+        big = b"b" * 16
+        client, _ = self.failed(harness, needs, list(range(self.ROWS)), object_positions=[0], objects=(big,))
+        harness.settle()
+        (batch,) = client.take(m.ResultBatch)
+        assert batch.objects == (big,) * self.ROWS
+        assert harness.to_store() == []
+
+    def test_a_large_failure_that_nobody_wants_any_more_is_deleted_once(self) -> None:
+        harness = Harness()
+        needs = [[row - 1] if row else [] for row in range(self.ROWS)]
+        big = b"b" * 16
+        client, first = self.failed(harness, needs, [self.ROWS - 1], object_positions=[0], objects=(big,))
+        client.send(m.TaskCancel(client.id, [first + self.ROWS - 1]))
+        harness.settle()
+        assert client.results() == {first + self.ROWS - 1: (m.Status.CANCELED, b"")}
+        assert harness.to_store() == [m.ObjectDelete(0, client.id, (big,))]
+
+    def test_a_client_that_leaves_in_between_leaves_nothing_behind(self) -> None:
+        harness = Harness()
+        client, _ = self.failed(harness, [[row - 1] if row else [] for row in range(self.ROWS)], [self.ROWS - 1])
+        client.connection.close("bye")
+        harness.settle()
+        assert not harness.core.has_more
+        assert harness.seen(client) == {}
 
 
 def test_a_large_failure_that_nobody_wants_is_deleted() -> None:

@@ -49,6 +49,10 @@ class Answers:
 
         Returns the rows whose tasks the agent had.
         """
+        with self._rows.answered_together():
+            return self._finish(agent, client, batch, now)
+
+    def _finish(self, agent: AgentRecord, client: ClientRecord, batch: m.ResultBatch, now: float) -> list[int]:
         held: list[int] = []
         passed: list[int] = []
         early: list[int] = []
@@ -98,7 +102,6 @@ class Answers:
                 passed.append(row)
         for graph, (options, ready) in released.items():
             self._rows.queue(graph, ready, options, now)
-        self._rows.send_answers()
         if passed:
             answer = pick_rows(batch, passed)
             if client.recent is not None:

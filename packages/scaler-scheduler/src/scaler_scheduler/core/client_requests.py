@@ -113,6 +113,10 @@ class ClientRequests:
         return client.options_for(batch.depth, kind, flags, batch.capabilities, serializer, enforce)
 
     def _on_task_cancel(self, client: ClientRecord, message: m.TaskCancel, now: float) -> None:
+        with self._rows.answered_together():
+            self._cancel(client, message, now)
+
+    def _cancel(self, client: ClientRecord, message: m.TaskCancel, now: float) -> None:
         to_agents: dict[AgentRecord, list[Task]] = {}
         others: list[int] = []
         for number in message.numbers:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from scaler_protocol.errors import SessionError
 from scaler_protocol.wire import messages as m
-from scaler_protocol.wire.batch_rows import NOTHING_REPORTED, reported_of
+from scaler_protocol.wire.batch_rows import NOTHING_REPORTED, Reported, reported_of
 from scaler_protocol.wire.columns import Packed
 from scaler_scheduler.core.graph_arrival import STEP_ROWS, GraphArrival
-from scaler_scheduler.core.graphs import Graph, RowResult, RowState
+from scaler_scheduler.core.graphs import FailedRows, Graph, RowResult, RowState
 from scaler_scheduler.core.lifecycle import TaskLifecycle
 from scaler_scheduler.core.linked_tasks import LinkedTasks
 from scaler_scheduler.core.recent_answers import RecentAnswers
@@ -22,6 +23,12 @@ from scaler_scheduler.core.state import SchedulerState
 
 WORK_PER_TURN = 5000
 """Of making a graph ready, how much is done at once: rows and dependencies looked at."""
+
+FAILING_PER_TURN = 1000
+"""Of the rows that end because one has failed, so many are looked at in a turn, which takes about 2 ms."""
+
+FAILING_STEP = 250
+"""As many of one failure, while others wait."""
 
 ROOT_ROWS = 500
 """Rows that are looked at in one step of beginning a graph."""
@@ -38,6 +45,21 @@ class _Beginning(NamedTuple):
     """Does a little of what is left with each element, which says how much that was."""
 
 
+class _Failure(NamedTuple):
+    """A row that has failed, while what needs it ends too."""
+
+    client: ClientRecord
+    graph: Graph[AgentRecord]
+    status: m.Status
+    payload: bytes
+    attempt: int
+    objects: Sequence[bytes]
+    """Named by the payload, at most one."""
+    failed: FailedRows
+    wanted: list[int]
+    """Rows whose client has still to be told."""
+
+
 class GraphRows:
     """Works on the graphs of clients. `Graph` keeps the rows of one, `TaskLifecycle` the tasks they become."""
 
@@ -46,6 +68,10 @@ class GraphRows:
         """They take turns."""
         self._options: dict[Graph[AgentRecord], TaskOptions] = {}
         """Of submitted graphs that are not over: what the tasks of their rows share."""
+        self._failing: deque[_Failure] = deque()
+        """Of which rows have still to end. They take turns."""
+        self._failing_left = FAILING_PER_TURN
+        """How many rows may still be looked at in this turn."""
         self._now = 0.0
         """When the turn began."""
         self._outbox = state.outbox
@@ -53,6 +79,8 @@ class GraphRows:
         self._lost_attempts = state.lost_attempts
         self._lifecycle = lifecycle
         self._answers = RowAnswers()
+        self._holds_answers = False
+        """Whether answers wait for others."""
 
     def take(self, message: m.GraphSubmit, options: TaskOptions, now: float) -> None:
         """Take in a portion of a graph, which begins with the last one."""
@@ -71,12 +99,26 @@ class GraphRows:
             self.go_on(now)
 
     @property
-    def is_beginning(self) -> bool:
-        """Whether graphs are made ready: call `go_on`."""
-        return bool(self._beginning)
+    def is_busy(self) -> bool:
+        """Whether graphs are made ready, or rows have ended or have still to: call `end_turn`."""
+        return bool(self._beginning or self._failing) or self._failing_left < FAILING_PER_TURN
+
+    def end_turn(self, now: float) -> None:
+        """Do the next of what it takes to begin graphs and to end rows, not so much that others have to wait."""
+        self.go_on(now)
+        left = self._failing_left
+        while self._failing and left > 0:
+            failure = self._failing.popleft()
+            self._failing_left = min(left, FAILING_STEP)
+            left -= self._failing_left
+            self._go_on_failing(failure, now)
+            left += self._failing_left
+            if not failure.failed.is_over:
+                self._failing.append(failure)
+        self._failing_left = FAILING_PER_TURN
 
     def go_on(self, now: float) -> None:
-        """Do the next of what it takes to begin graphs, not so much that others have to wait."""
+        """Do the next of what it takes to begin graphs."""
         self._now = now
         work = 0
         while self._beginning and work < WORK_PER_TURN:
@@ -202,6 +244,7 @@ class GraphRows:
         client.links = None
         client.arriving.clear()
         self._beginning = deque(one for one in self._beginning if one.client is not client)
+        self._failing = deque(one for one in self._failing if one.client is not client)
 
     def cancel(self, client: ClientRecord, numbers: Iterable[int], now: float) -> None:
         """Cancel rows that wait for their predecessors; any other number is passed over."""
@@ -242,7 +285,7 @@ class GraphRows:
     ) -> list[int]:
         """The unassigned task of a row has ended. Return the rows this releases: the caller queues them, all at once.
 
-        Answers that this makes possible leave with `send_answers`.
+        Only within `answered_together`.
         """
         graph, client = task.graph, task.options.client
         assert graph is not None
@@ -278,39 +321,59 @@ class GraphRows:
 
         `objects` are those its payload names, at most one, where the failure is large: the client's to delete.
         """
-        failed = graph.fail(row)
+        failure = _Failure(client, graph, status, payload, attempt, objects, graph.fail(row), [])
+        self._go_on_failing(failure, now)
+        if not failure.failed.is_over:
+            self._failing.append(failure)
+
+    def _go_on_failing(self, failure: _Failure, now: float) -> None:
+        """End the next rows of those that need the ones that have failed."""
+        client, graph, status, payload, attempt, objects, failed, wanted = failure
+        self._failing_left = graph.fail_more(failed, self._failing_left)
         self.free_objects(client, failed.freed)
-        for later in failed.rows[1:]:
-            behind = client.tasks.get(graph.first_number + later)
+        for row in failed.rows:
+            behind = client.tasks.get(graph.first_number + row)
             if behind is not None:
                 # Its agent skips it, or runs it in vain where what failed is only the storing of this row's result.
                 if behind.agent is not None:
                     self._lost_attempts.note(behind.agent, behind)
                     self._lifecycle.unassign(behind)
                 self._lifecycle.drop(behind, m.Status.CANCELED, now, b"")
-        if failed.wanted:
-            count = len(failed.wanted)
-            self._outbox.send(
-                client,
-                m.ResultBatch(
-                    client.id,
-                    [graph.first_number + wanted for wanted in failed.wanted],
-                    [attempt] * count,
-                    Packed.of([payload] * count),
-                    [status] * count,
-                    object_positions=list(range(count)) if objects else (),
-                    objects=(objects[0],) * count if objects else (),
-                ),
-            )
-        else:
-            self.free_objects(client, objects)
-        inputs = {dependency for failed_row in failed.rows for dependency in graph.dependencies_of(failed_row)}
+        wanted += failed.wanted
+        if not objects:
+            reported = Reported(statuses=[status])
+            for row in wanted:
+                self._answers.add(client, graph.first_number + row, RowResult(payload, (), reported, attempt))
+            wanted.clear()
+        elif failed.is_over:
+            self._answer_with_object(failure)
+        inputs = {dependency for row in failed.rows for dependency in graph.dependencies_of(row)}
         self._deliver(client, graph, sorted(inputs))
-        self.send_answers()
+        if not self._holds_answers:
+            self._send_answers()
         self._forget(client, graph, failed.rows)
+        failed.clear()
+
+    def _answer_with_object(self, failure: _Failure) -> None:
+        """All that a large failure has ended is told in one message: the client deletes the object with it."""
+        client, objects, count = failure.client, failure.objects, len(failure.wanted)
+        if not count:
+            self.free_objects(client, objects)
+            return
+        numbers = [failure.graph.first_number + row for row in failure.wanted]
+        answer = m.ResultBatch(
+            client.id,
+            numbers,
+            [failure.attempt] * count,
+            Packed.of([failure.payload] * count),
+            [failure.status] * count,
+            object_positions=range(count),
+            objects=(objects[0],) * count,
+        )
+        self._outbox.send(client, answer)
 
     def _deliver(self, client: ClientRecord, graph: Graph[AgentRecord], rows: Sequence[int]) -> None:
-        """Answer with wanted results that may go now (see `send_answers`), and forget the graph when it is done."""
+        """Answer with wanted results that may go now, and forget the graph when it is done. The caller sends the answers."""
         for row in rows:
             result = graph.read_by_client(row)
             if result is None:
@@ -328,8 +391,17 @@ class GraphRows:
             client.graphs.remove(graph)
             del self._options[graph]
 
-    def send_answers(self) -> None:
-        """Send the results that the last rows to end have had answered with."""
+    @contextmanager
+    def answered_together(self) -> Iterator[None]:
+        """Rows that end meanwhile are answered in as few messages as possible, at the end."""
+        self._holds_answers = True
+        try:
+            yield
+        finally:
+            self._holds_answers = False
+            self._send_answers()
+
+    def _send_answers(self) -> None:
         for client, batch in self._answers.take():
             self._outbox.send(client, batch)
 

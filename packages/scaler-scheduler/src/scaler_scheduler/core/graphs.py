@@ -17,8 +17,8 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections import Counter, deque
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from enum import IntEnum
 from itertools import repeat
 from typing import Generic, NamedTuple, TypeVar
@@ -68,15 +68,29 @@ class RowResult(NamedTuple):
     attempt: int
 
 
-class FailedRows(NamedTuple):
-    """What a failure has ended."""
+class FailedRows:
+    """What a failure has ended since `clear`, and where it goes on."""
 
-    rows: list[int]
-    """The row that failed first, then all that needed it."""
-    wanted: list[int]
-    """Those of the rows whose results the client wants."""
-    freed: list[bytes]
-    """Objects nobody reads any more."""
+    __slots__ = ("behind", "freed", "rows", "wanted")
+
+    def __init__(self) -> None:
+        self.rows: list[int] = []
+        """Rows that have failed: the first one, then those that needed it."""
+        self.wanted: list[int] = []
+        """Those of the rows whose results the client wants."""
+        self.freed: list[bytes] = []
+        """Objects nobody reads any more."""
+        self.behind: deque[Iterator[int]] = deque()
+        """For each of those, what needs it, as far as it has not been looked at."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all that needed them has failed too."""
+        return not self.behind
+
+    def clear(self) -> None:
+        """Forget what has ended so far."""
+        self.rows, self.wanted, self.freed = [], [], []
 
 
 class LostRows(NamedTuple):
@@ -124,6 +138,8 @@ class Graph(Generic[Holder]):
         """Results that still have readers."""
         self.holders: dict[int, list[Holder]] = {}
         """Who made or read a row's result, if it names objects and has readers."""
+        self.failing = 0
+        """Failures of which not all that needs the row has ended yet."""
         self.returned: dict[int, tuple[int, int]] = {}
         """Last attempt and failed attempts of rows that wait again."""
         self.losses: dict[int, int] = {}
@@ -294,34 +310,48 @@ class Graph(Generic[Holder]):
         return released
 
     def fail(self, row: int) -> FailedRows:
-        """A row failed (or was cancelled): so do all that need it.
+        """A row failed (or was cancelled): so do all that need it, with `fail_more`."""
+        failed = FailedRows()
+        self.failing += 1
+        self._end(row, failed)
+        return failed
 
-        What needs it is waiting, was released behind it, or, having been that, is done already and stays so.
+    def fail_more(self, failed: FailedRows, work: int) -> int:
+        """End rows that need those. Do at most about so much: rows looked at. Return how much is left of it.
+
+        What needs them is waiting, was released behind them, or, having been that, is done already and stays so. Until its turn
+        comes, what waits goes on waiting: for the one that has failed, and so it is never released. What was released behind
+        it comes back from its agent, and waits, or is done.
         """
-        failed = [row]
-        freed: list[bytes] = []
         states = self.states
-        if states[row] == RowState.WAITING:
+        while work > 0 and not failed.is_over:
+            for row in failed.behind[0]:
+                work -= 1
+                if states[row] < _DONE:
+                    work -= len(self.dependencies_of(row))
+                    self._end(row, failed)
+                if work <= 0:
+                    return work
+            failed.behind.popleft()
+        if failed.is_over:
+            self.failing -= 1
+        return work
+
+    def _end(self, row: int, failed: FailedRows) -> None:
+        if self.states[row] == _WAITING:
             self.waiting -= 1
             self.returned.pop(row, None)
-        states[row] = RowState.FAILED
-        for current in failed:
-            self.unfinished -= 1
-            for dependent in self.dependents_of(current):
-                state = states[dependent]
-                if state == RowState.WAITING:
-                    self.waiting -= 1
-                    self.returned.pop(dependent, None)
-                elif state != RowState.RELEASED:
-                    continue
-                states[dependent] = RowState.FAILED
-                failed.append(dependent)
-            freed += self._drop_inputs_of(current)
-            self._readers[current] = 0
-        wanted = [current for current in failed if self.wanted[current]]
-        for current in wanted:
-            self.wanted[current] = 0
-        return FailedRows(failed, wanted, freed)
+        self.states[row] = RowState.FAILED
+        self.unfinished -= 1
+        self._readers[row] = 0
+        failed.rows.append(row)
+        failed.freed += self._drop_inputs_of(row)
+        if self.wanted[row]:
+            self.wanted[row] = 0
+            failed.wanted.append(row)
+        dependents = self.dependents_of(row)
+        if dependents:
+            failed.behind.append(iter(dependents))
 
     def read_by_client(self, row: int) -> RowResult | None:
         """Return a wanted row's result, once. None if it was returned before, or if its objects have other readers.

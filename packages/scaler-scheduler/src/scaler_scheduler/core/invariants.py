@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from scaler_protocol.runtime.core import require
-from scaler_scheduler.core.graphs import RowState
+from scaler_scheduler.core.graphs import Graph, RowState
 from scaler_scheduler.core.records import AgentRecord, TaskState
 from scaler_scheduler.core.state import SchedulerState
 
@@ -75,6 +75,11 @@ def _check_agents(state: SchedulerState) -> None:
         require(agent.followers == behind, f"{agent.name}: {agent.followers} counted behind others, {behind} are")
 
 
+def _will_end(graph: Graph[AgentRecord], row: int) -> bool:
+    """Whether a row needs one that has failed, and its turn to end has yet to come."""
+    return graph.failing > 0 and any(graph.states[needed] == RowState.FAILED for needed in graph.dependencies_of(row))
+
+
 def _check_graphs(state: SchedulerState) -> None:
     for client in state.clients.values():
         for graph in client.all_graphs():
@@ -92,7 +97,7 @@ def _check_graphs(state: SchedulerState) -> None:
                     for dependency in graph.dependencies_of(row)
                     if graph.states[dependency] in (RowState.WAITING, RowState.RELEASED)
                 ]
-                waits = bool(open_dependencies) or graph.is_unreleased_root(row)
+                waits = bool(open_dependencies) or graph.is_unreleased_root(row) or _will_end(graph, row)
                 require(waits, f"{name}: row {row} waits for nothing")
             for row in graph.rows_in(RowState.RELEASED):
                 task = client.tasks[graph.first_number + row]
@@ -109,6 +114,7 @@ def _check_graphs(state: SchedulerState) -> None:
                     require(
                         (task.agent is not None and dependency in graph.losses)
                         or (task.canceled and dependency in graph.returned)
+                        or _will_end(graph, row)
                         or (before is not None and before.agent is task.agent is not None and task.chain is not None),
                         f"{name}: row {row} was released before row {dependency} and is not behind it",
                     )

@@ -54,6 +54,7 @@ class LinkedTasks(Graph[Holder], Generic[Holder, Shared]):
         self.waiting = 0
         self.results = {}
         self.holders = {}
+        self.failing = 0
         self.returned = {}
         self.states = _Table(_FAILED)
         self.wanted = _Table(0)

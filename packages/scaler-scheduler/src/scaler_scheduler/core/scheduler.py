@@ -113,8 +113,8 @@ class SchedulerCore:
         Not all tasks, if there are very many: see `has_more`.
         """
         marks = self._marks
-        if self._rows.is_beginning and not self._shutdown.announced:
-            self._rows.go_on(self._now)
+        if self._rows.is_busy and not self._shutdown.announced:
+            self._rows.end_turn(self._now)
         if marks.placement_due and not self._shutdown.announced:
             marks.placement_due = self._placement.place_ready(self._now)
             marks.credit_due |= self._is_limited
@@ -126,7 +126,7 @@ class SchedulerCore:
     @property
     def has_more(self) -> bool:
         """Whether `take_effects` would return more at once, although nothing happens."""
-        return (self._marks.placement_due or self._rows.is_beginning) and not self._shutdown.announced
+        return (self._marks.placement_due or self._rows.is_busy) and not self._shutdown.announced
 
     def next_deadline(self) -> float:
         """Return when the next Tick is due."""
