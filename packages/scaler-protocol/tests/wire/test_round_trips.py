@@ -15,6 +15,7 @@ from scaler_protocol.errors import MessageTooLargeError, UnencodableMessageError
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import FIGURE_MAX, decode, encode
 from scaler_protocol.wire.columns import Packed
+from scaler_protocol.wire.object_batches import joined
 
 ROWS_MAX = 20
 
@@ -27,7 +28,9 @@ FIGURES_32 = st.floats(-FIGURE_MAX, FIGURE_MAX, width=32)
 WAITS = st.floats(0)
 IDS = st.binary(min_size=16, max_size=16)
 TEXTS = st.text(max_size=20)
+PLACES = st.binary(min_size=24, max_size=24)
 BLOBS = st.binary(max_size=40)
+A_BATCH = m.ObjectBatch(m.BatchKind.DELETE_REPLIES, [1, 2])
 BYTES = st.sampled_from([b"", b"0123456789abcdef"])
 ELEMENTS = {"B": U8, "H": U16, "I": U32, "Q": U64, "d": F64}
 CAPABILITIES = st.lists(st.tuples(TEXTS, I64), max_size=3).map(tuple)
@@ -297,6 +300,18 @@ STRATEGIES: dict[type[Any], st.SearchStrategy[Any]] = {
     m.ObjectWanted: st.builds(m.ObjectWanted, IDS),
     m.ObjectsGone: st.builds(m.ObjectsGone, ids()),
     m.ObjectsLost: st.builds(m.ObjectsLost, TEXTS, ids()),
+    m.ObjectBatch: st.lists(
+        st.one_of(
+            st.builds(m.ObjectPut, U64, IDS, st.just(b"o" * 16), st.just([]), st.just(""), PLACES),
+            st.builds(m.ObjectGet, U64, IDS, st.just(2.5)),
+            st.builds(m.ObjectData, U64, IDS, st.just([]), st.just(False), PLACES),
+            st.builds(m.ObjectDeleteReply, U64),
+        ),
+        min_size=2,
+        max_size=5,
+    )
+    .map(joined)
+    .map(lambda messages: next((each for each in messages if isinstance(each, m.ObjectBatch)), A_BATCH)),
     m.MonitorSnapshot: numbers_of(
         m.MonitorSnapshot,
         cpu_percent=FIGURES_32,

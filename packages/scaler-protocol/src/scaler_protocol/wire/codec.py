@@ -42,6 +42,12 @@ TRAVERSAL_WORDS_MIN = 1024
 ELEMENTS_MAX = 200_000
 """Most texts or structs of one list in a header. Each takes microseconds to read."""
 
+BATCH_ROWS_MAX = 64
+"""Most rows of an `ObjectBatch`."""
+
+BATCHES_WITH_IDS = (m.BatchKind.PUTS, m.BatchKind.GETS, m.BatchKind.DATA)
+BATCHES_WITH_PLACES = (m.BatchKind.PUTS, m.BatchKind.DATA)
+
 CAPABILITIES_MAX = 10_000
 """Most capabilities that are read. A scheduler accepts a thousand, and says so."""
 
@@ -168,6 +174,13 @@ _BLOB_SHAPES = (Shape.BLOBS, Shape.SPARSE_BLOBS)
 
 _WRITING_ORDER = "QHBI"
 """Typecodes of columns in the order in which these are written; ids follow. Any order will do, this one is pinned."""
+
+
+def _places(*attributes: str) -> list[_Field]:
+    def read(raw: bytes) -> tuple[bytes, ...]:
+        return tuple(split_ids(raw, PLACE_BYTES))
+
+    return [_Field(a, wire_name(a), b"".join, read) for a in attributes]
 
 
 def _declared(message_type: type[Any]) -> list[_Field]:
@@ -415,6 +428,19 @@ def _check_place(message: m.ObjectPut | m.ObjectData) -> None:
         )
 
 
+def _check_object_batch(message: m.ObjectBatch) -> None:
+    rows = len(message.requests)
+    if not 0 < rows <= BATCH_ROWS_MAX:
+        raise MalformedMessageError(f"ObjectBatch with {rows} rows; at most {BATCH_ROWS_MAX} are accepted")
+    if message.kind not in m.BatchKind.__members__.values():
+        raise MalformedMessageError(f"ObjectBatch of kind {message.kind}, which there is not")
+    kind = m.BatchKind(message.kind)
+    _check_exact(message, rows if kind in BATCHES_WITH_IDS else 0, "ids")
+    _check_exact(message, rows if kind in BATCHES_WITH_PLACES else 0, "places")
+    if kind is m.BatchKind.PUTS:
+        _check_id(message, "owner")
+
+
 def _check_exact(message: Any, rows: int, *columns: str) -> None:
     for name in columns:
         if len(getattr(message, name)) != rows:
@@ -611,6 +637,18 @@ _LAYOUTS: tuple[_Layout, ...] = (
     _Layout("objectWanted", m.ObjectWanted, tuple(_plain("id")), check=_check_object),
     _Layout("objectsGone", m.ObjectsGone, tuple(_ids("ids"))),
     _Layout("objectsLost", m.ObjectsLost, (*_plain("host"), *_ids("ids"))),
+    _Layout(
+        "objectBatch",
+        m.ObjectBatch,
+        (
+            *_plain("kind", "owner", "mappable", "follows_homes"),
+            *_column("Q", "requests"),
+            *_ids("ids"),
+            *_places("places"),
+            *_waits("wait_seconds"),
+        ),
+        check=_check_object_batch,
+    ),
     _Layout(
         "monitorSnapshot",
         m.MonitorSnapshot,

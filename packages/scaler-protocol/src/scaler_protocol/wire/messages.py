@@ -105,6 +105,21 @@ class ObjectStatus(IntEnum):
     """The answer to an `ObjectGet`: the object is in the store of another host, which does not answer."""
 
 
+class BatchKind(IntEnum):
+    """Which messages the rows of an `ObjectBatch` are."""
+
+    PUTS = 0
+    """`ObjectPut`, each with a place and without a name."""
+    GETS = 1
+    """`ObjectGet`."""
+    DATA = 2
+    """`ObjectData`, each with a place."""
+    PUT_REPLIES = 3
+    """`ObjectPutReply`, each with the status DONE."""
+    DELETE_REPLIES = 4
+    """`ObjectDeleteReply`, each with the status DONE."""
+
+
 class TaskEvent(IntEnum):
     """In `MonitorEvents`: what happened to a task."""
 
@@ -637,6 +652,28 @@ class ObjectDeleteReply:
 
 
 @record
+class ObjectBatch:
+    """Several requests to object storage, or answers, that left together. See `wire.object_batches`."""
+
+    kind: int
+    """A `BatchKind`: which messages the rows are."""
+    requests: Column
+    """The number of each row's request."""
+    ids: tuple[bytes, ...] = ()
+    """The object of each row, 16 bytes each. Replies have none."""
+    owner: bytes = b""
+    """Of puts: the client incarnation with which all these objects end."""
+    places: tuple[bytes, ...] = ()
+    """Of puts and data: where each object lies."""
+    wait_seconds: float = 0.0
+    """Of gets, as in `ObjectGet`."""
+    mappable: bool = False
+    """Of gets, as in `ObjectGet`."""
+    follows_homes: bool = False
+    """Of gets, as in `ObjectGet`."""
+
+
+@record
 class ObjectsHeld:
     """Agent to object storage: objects are in the store of the agent's host. The answer is an `ObjectPutReply`."""
 
@@ -1105,6 +1142,7 @@ Message = (
     | ObjectWanted
     | ObjectsGone
     | ObjectsLost
+    | ObjectBatch
     | MonitorSnapshot
     | MonitorEvents
     | MonitorFailures

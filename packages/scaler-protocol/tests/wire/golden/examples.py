@@ -223,6 +223,21 @@ EXAMPLES: dict[str, m.Message] = {
     "object-wanted": m.ObjectWanted(OBJECT),
     "objects-gone": m.ObjectsGone((OBJECT, FUNCTION)),
     "objects-lost": m.ObjectsLost("host-7", (OBJECT, FUNCTION)),
+    "object-batch-of-puts": m.ObjectBatch(
+        m.BatchKind.PUTS, array("Q", [1, 2]), (OBJECT, FUNCTION), CLIENT, (bytes(range(24)), bytes(range(1, 25)))
+    ),
+    "object-batch-of-gets": m.ObjectBatch(
+        m.BatchKind.GETS,
+        array("Q", [3, 4]),
+        (OBJECT, FUNCTION),
+        wait_seconds=2.5,
+        mappable=True,
+        follows_homes=True,
+    ),
+    "object-batch-of-data": m.ObjectBatch(
+        m.BatchKind.DATA, array("Q", [3, 4]), (OBJECT, FUNCTION), places=(bytes(range(24)), bytes(range(1, 25)))
+    ),
+    "object-batch-of-replies": m.ObjectBatch(m.BatchKind.PUT_REPLIES, array("Q", [1, 2])),
     "monitor-snapshot": m.MonitorSnapshot(
         sequence=41,
         time_seconds=1_700_000_000.5,

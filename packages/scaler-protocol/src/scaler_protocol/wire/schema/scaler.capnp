@@ -73,6 +73,7 @@ struct Message {
     objectWanted @38 :ObjectWanted;
     objectsGone @39 :ObjectsGone;
     objectsLost @40 :ObjectsLost;
+    objectBatch @41 :ObjectBatch;
   }
 }
 
@@ -312,6 +313,19 @@ struct ObjectDelete {
   request @0 :UInt64;                    # 0: the peer wants no answer
   owner @1 :Data;
   ids @2 :Data;                          # empty, from a scheduler: the owner has ended; delete all of its objects
+}
+
+struct ObjectBatch {
+  # C↔O, A↔O. Several messages of one kind that left together, one row each. A receiver takes each row as that message.
+  kind @0 :UInt8;                        # 0 objectPut with a place and without a name, 1 objectGet, 2 objectData with a place,
+                                         # 3 objectPutReply and 4 objectDeleteReply, both with status done
+  requests @1 :Data;                     # U64
+  ids @2 :Data;                          # of kinds 0 to 2
+  owner @3 :Data;                        # of kind 0
+  places @4 :Data;                       # of kinds 0 and 2, 24 bytes each
+  waitSeconds @5 :Float64;               # these three: of kind 1
+  mappable @6 :Bool;
+  followsHomes @7 :Bool;
 }
 
 struct ObjectsHeld {
