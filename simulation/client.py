@@ -16,6 +16,7 @@ from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import carried_columns
 from scaler_protocol.wire.columns import Packed
 from scaler_protocol.wire.envelope import UNSEQUENCED, Envelope
+from scaler_protocol.wire.object_batches import joined
 from simulation.clock import Clock
 from simulation.columns import carried_of, reported_unchanged
 from simulation.ledger import Entry, Ledger, SimulationError
@@ -87,7 +88,7 @@ class ObjectStorage:
                 self._answers.pop(completion.request)(completion)
 
     def flush(self) -> None:
-        for message in self._requests.take_outgoing():
+        for message in joined(self._requests.take_outgoing()):
             self.link.send(UNSEQUENCED, message)
 
     def next_deadline(self) -> float:

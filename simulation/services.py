@@ -12,6 +12,7 @@ from scaler_objstore.core import events as store_events
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode, encode
 from scaler_protocol.wire.envelope import UNSEQUENCED, Envelope, decode_envelope, encode_envelope
+from scaler_protocol.wire.object_batches import joined, rows_of
 from scaler_scheduler.core import SchedulerConfig, SchedulerCore, effects, events
 from simulation.client import ObjectStorage
 from simulation.disk import Disk, DiskThreads
@@ -161,7 +162,8 @@ class StorageProcess(Process):
         network.listen(address, self)
 
     def deliver(self, peer: bytes, envelope: Envelope, message: m.Message) -> None:
-        self.post(store_events.Incoming(peer, message))
+        for row in rows_of(message) if isinstance(message, m.ObjectBatch) else (message,):
+            self.post(store_events.Incoming(peer, row))
 
     def take_turn(self, mail: list[Any]) -> None:
         self.watch.before(mail)
@@ -186,10 +188,10 @@ class StorageProcess(Process):
         due = self.core.take_effects()
         self.core.check_invariants()
         self.watch.after(self.core, due, self.clock.now)
+        messages: dict[bytes, list[m.Message]] = {}
         for effect in due:
             if isinstance(effect, store_effects.Send):
-                if not self.network.send(self.address, effect.peer, UNSEQUENCED, effect.message):
-                    self.post(store_events.PeerGone(effect.peer))
+                messages.setdefault(effect.peer, []).append(effect.message)
             elif isinstance(effect, store_effects.Stop):
                 self.stop_reason = effect.reason
             elif isinstance(effect, store_effects.Log):
@@ -198,5 +200,9 @@ class StorageProcess(Process):
                 effect, store_effects.Spill | store_effects.Load | store_effects.Discard
             ):
                 self.threads.perform(effect)
+        for peer, to_peer in messages.items():
+            for message in joined(to_peer):
+                if not self.network.send(self.address, peer, UNSEQUENCED, message):
+                    self.post(store_events.PeerGone(peer))
         if self.disk is not None and self.threads is not None:
             self.watch.check_limits(self.core, self.disk, self.threads)

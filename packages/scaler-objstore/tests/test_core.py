@@ -189,6 +189,48 @@ def test_delete_frees_and_may_be_repeated() -> None:
     assert (store.core.snapshot().object_count, store.core.snapshot().used_bytes) == (0, 0)
 
 
+def _with_many(store: Store, count: int) -> list[bytes]:
+    ids = [number.to_bytes(16, "big") for number in range(count)]
+    for object_id in ids:
+        store.core.handle(events.Incoming(ALICE, m.ObjectPut(1, object_id, ALICE, [object_id])), store.now)
+    store.effects()
+    return ids
+
+
+@pytest.mark.parametrize("by", ["ids", "the end of the owner"])
+def test_hundreds_of_objects_are_freed_in_portions_and_seen_by_nobody_meanwhile(by: str) -> None:
+    store = Store()
+    ids = _with_many(store, 300)
+    portion = Limits().frees_max
+    if by == "ids":
+        store.delete(ALICE, *ids)
+    else:
+        store.answer(SCHEDULER, end_of(ALICE))
+    assert store.core.snapshot().object_count == 300 - portion
+    assert store.get(BOB, ids[-1]) is None
+    turns = 0
+    while store.core.next_deadline() <= store.now:
+        left = store.core.snapshot().object_count
+        store.core.handle(events.Tick(), store.now)
+        assert store.effects() == []
+        assert 0 <= left - store.core.snapshot().object_count <= portion
+        turns += 1
+    assert store.core.snapshot().object_count == 0
+    assert turns == -(-(300 - portion) // portion)
+
+
+def test_what_was_deleted_and_is_not_freed_yet_makes_room_and_may_be_put_anew() -> None:
+    store = Store(memory_bytes=100_000)
+    ids = _with_many(store, 100)
+    store.delete(ALICE, *ids)
+    assert store.put(ALICE, ids[-1], b"other bytes").status == m.ObjectStatus.DONE
+    assert store.put(ALICE, X, bytes(95_000)).status == m.ObjectStatus.DONE
+    assert store.get(BOB, ids[-1]) == [b"other bytes"]
+    while store.core.next_deadline() <= store.now:
+        store.core.handle(events.Tick(), store.now)
+    assert store.core.snapshot().object_count == 2
+
+
 def test_a_delete_with_number_zero_is_done_and_not_answered() -> None:
     store = Store()
     store.put(ALICE, X, b"x")

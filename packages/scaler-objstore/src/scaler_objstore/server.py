@@ -41,6 +41,7 @@ from scaler_protocol.transport.admission import OnRefused, RefusalKind
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode, encode
 from scaler_protocol.wire.envelope import OBJECT_BYTES_MAX, UNSEQUENCED, Frame, encode_envelope
+from scaler_protocol.wire.object_batches import joined, rows_of
 
 if TYPE_CHECKING:
     from scaler_objstore.tier_threads import TierThreads
@@ -54,6 +55,9 @@ ADDRESS_ROLE = "object_storage"
 
 DRAIN_MESSAGES = 64
 """Most messages that are handled before timers and signals."""
+
+TURN_SECONDS = 0.0025
+"""After so long no further message is begun before timers and signals."""
 
 FLUSH_SECONDS = 0.002
 """Pause before sending again to a peer that accepted nothing."""
@@ -266,8 +270,7 @@ class Server:
         try:
             if self._listener.has_queued:
                 self._flush()
-            for peer, frames in self._listener.receive(DRAIN_MESSAGES):
-                self._take_in(peer, frames)
+            self._receive()
             self._see_arriving()
             self._core.handle(events.Tick(), self._loop.time())
             if self._guard is not None and self._loop.time() >= self._keys_looked_at + KEYS_SECONDS:
@@ -276,6 +279,16 @@ class Server:
         finally:
             # The event loop logs the error, and the requests of other peers go on.
             self._schedule()
+
+    def _receive(self) -> None:
+        """Handle messages that wait, as long as a turn may take; the others are the next ones."""
+        until = self._loop.time() + TURN_SECONDS
+        received = self._listener.receive(DRAIN_MESSAGES)
+        for position, (peer, frames) in enumerate(received):
+            if position and self._loop.time() >= until:
+                self._listener.put_back(received[position:])
+                return
+            self._take_in(peer, frames)
 
     def _see_arriving(self) -> None:
         now = self._loop.time()
@@ -301,9 +314,10 @@ class Server:
             self._malformed.note(f"{short(peer)}: {error}")
             self._listener.disconnect(peer)
             return
-        if isinstance(message, m.ObjectPut) and message.place:
-            message = self._segments.resolve(peer, message)
-        self._handle(events.Incoming(peer, message), self._loop.time())
+        for row in rows_of(message) if isinstance(message, m.ObjectBatch) else (message,):
+            if isinstance(row, m.ObjectPut) and row.place:
+                row = self._segments.resolve(peer, row)
+            self._handle(events.Incoming(peer, row), self._loop.time())
 
     def _on_tier_event(self, event: events.TierEvent) -> None:
         if self._stopped.done():
@@ -313,9 +327,12 @@ class Server:
         self._schedule()
 
     def _perform(self) -> None:
+        messages: dict[bytes, list[m.Message]] = {}
         for effect in self._core.take_effects():
             if isinstance(effect, effects.Send):
-                self._send(effect)
+                if isinstance(effect.message, m.ObjectPutReply):
+                    self._segments.answered(effect.peer, effect.message)
+                messages.setdefault(effect.peer, []).append(effect.message)
             elif isinstance(effect, effects.Warn):
                 self._unwelcome.note(effect.text)
             elif isinstance(effect, effects.Stop):
@@ -324,17 +341,18 @@ class Server:
                 logger.log(logging.ERROR if effect.is_error else logging.INFO, "%s", effect.text)
             elif self._tier is not None:
                 self._tier.perform(effect)
+        for peer, to_peer in messages.items():
+            for message in joined(to_peer):
+                self._send(peer, message)
         self._segments.end_turn()
 
-    def _send(self, effect: effects.Send) -> None:
-        if isinstance(effect.message, m.ObjectPutReply):
-            self._segments.answered(effect.peer, effect.message)
-        outcome = self._listener.send(effect.peer, [_ENVELOPE, *encode(effect.message)])
+    def _send(self, peer: bytes, message: m.Message) -> None:
+        outcome = self._listener.send(peer, [_ENVELOPE, *encode(message)])
         if outcome is SendOutcome.GONE:
-            self._core.handle(events.PeerGone(effect.peer), self._loop.time())
+            self._core.handle(events.PeerGone(peer), self._loop.time())
         elif outcome is SendOutcome.FULL:
             # The peer asks again when it has read the queued answers.
-            self._unwelcome.note(f"{short(effect.peer)} does not read its answers; one was dropped")
+            self._unwelcome.note(f"{short(peer)} does not read its answers; one was dropped")
 
     def _flush(self) -> None:
         for peer in self._listener.flush():

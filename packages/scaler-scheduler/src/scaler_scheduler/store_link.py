@@ -15,6 +15,7 @@ from scaler_protocol.transport import DealerLink
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode, encode
 from scaler_protocol.wire.envelope import UNSEQUENCED, encode_envelope
+from scaler_protocol.wire.object_batches import joined
 
 if TYPE_CHECKING:
     from scaler_protocol.security.credentials import ServerSecurity
@@ -86,7 +87,7 @@ class StoreLink:
         """Send what is due. Connects again if the connection is lost."""
         requests, link = self._requests, self._link
         requests.tick(now)
-        for message in requests.take_outgoing():
+        for message in joined(requests.take_outgoing()):
             link.send([encode_envelope(UNSEQUENCED), *encode(message)])
         if link.has_queued:
             link.flush()

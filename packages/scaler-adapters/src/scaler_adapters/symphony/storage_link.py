@@ -15,6 +15,7 @@ from scaler_protocol.transport import DealerLink
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode, encode
 from scaler_protocol.wire.envelope import UNSEQUENCED, encode_envelope
+from scaler_protocol.wire.object_batches import joined
 
 if TYPE_CHECKING:
     from scaler_protocol.security.credentials import PeerSecurity
@@ -102,7 +103,7 @@ class StorageLink:
 
     def _send(self) -> None:
         self._complete(self._requests.tick(time.monotonic()))
-        for message in self._requests.take_outgoing():
+        for message in joined(self._requests.take_outgoing()):
             try:
                 frames = encode(message)
             except WireError as error:

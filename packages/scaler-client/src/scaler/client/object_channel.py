@@ -44,6 +44,7 @@ from scaler_protocol.transport.dealer import DealerLink
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode, encode
 from scaler_protocol.wire.envelope import UNSEQUENCED, Frame, encode_envelope
+from scaler_protocol.wire.object_batches import joined
 
 if TYPE_CHECKING:
     from scaler_protocol.security.credentials import PeerSecurity
@@ -55,6 +56,9 @@ PENDING_BYTES_MAX = 512 * 1024 * 1024
 
 FETCHES_MAX = 64
 """Objects fetched at the same time."""
+
+DELETES_MAX = 32
+"""Most objects of one request to delete: more would keep the server for long in one turn."""
 
 LINGER_SECONDS = 2.0
 """At the end: how long to wait for objects that are being deleted."""
@@ -144,6 +148,8 @@ class ObjectChannel:
         """Of requests that no message can carry: completed by the thread, in its next turn."""
         self._gets: dict[int, _Get] = {}
         self._waiting_gets: deque[_Get] = deque()
+        self._unwanted: list[bytes] = []
+        """Objects to delete: the thread's next turn asks for those of many calls together."""
         self._pool: SegmentPool | None = None
         self._reader: SegmentReader | None = None
         self._store_incarnation = b""
@@ -305,8 +311,6 @@ class ObjectChannel:
             ended = self._ended
             if ended is None:
                 self._waiting_gets.append(_Get(number, object_id))
-                self._fill_gets_locked()
-                self._send_locked()
         if ended is None:
             self._thread.wake()
         else:
@@ -316,12 +320,7 @@ class ObjectChannel:
         """Delete objects; nobody is told."""
         with self._lock:
             if self._ended is None:
-                try:
-                    self._requests.delete(object_ids, self._owner, time.monotonic())
-                except WireError:
-                    # Far too many requests are unanswered: these go when their client goes.
-                    return
-                self._send_locked()
+                self._unwanted += object_ids
         self._thread.wake()
 
     def close(self) -> None:
@@ -378,6 +377,7 @@ class ObjectChannel:
         self._finish(completions)
         with self._lock:
             self._fill_gets_locked()
+            self._delete_locked()
             self._send_locked()
             if self._unsendable:
                 self._thread.wake()
@@ -395,6 +395,7 @@ class ObjectChannel:
         """See `LinkOwner`: fail what waits."""
         with self._lock:
             # The scheduler's word may have come while objects were on their way, which the server has taken since.
+            self._delete_locked()
             self._requests.leave("the client has ended")
             self._send_locked()
             self._ended = f"the connection to object storage at {self._address} has ended" + (
@@ -459,6 +460,15 @@ class ObjectChannel:
         # Whoever answered the task has stored the object before, so there is nothing to wait for.
         self._gets[self._requests.get(get.object_id, time.monotonic(), mappable=mappable)] = get
 
+    def _delete_locked(self) -> None:
+        unwanted, self._unwanted = self._unwanted, []
+        try:
+            for start in range(0, len(unwanted), DELETES_MAX):
+                self._requests.delete(unwanted[start : start + DELETES_MAX], self._owner, time.monotonic())
+        except WireError:
+            # Far too many requests are unanswered: these go when their client goes.
+            return
+
     def _put_locked(self, put: _Put, *, by_socket: bool) -> None:
         lease = None if by_socket else put.snapshot.lease
         buffers = put.snapshot.buffers() if lease is None else ()
@@ -494,7 +504,7 @@ class ObjectChannel:
         self._set_welcomed()
 
     def _send_locked(self) -> None:
-        for message in self._requests.take_outgoing():
+        for message in joined(self._requests.take_outgoing()):
             try:
                 frames = encode(message)
             except WireError as error:

@@ -47,6 +47,9 @@ class Limits:
     refused_put_seconds: float = 15.0
     """How long gets go on waiting for an object that was refused for lack of room: longer than until its sender tries again."""
 
+    frees_max: int = 16
+    """Most deleted objects that are freed in one turn: each may take some system calls."""
+
     arriving_pause_seconds: float = 5.0
     """How long after the last bytes of a client's message an object that is missing is still said to be on its way."""
 

@@ -53,6 +53,8 @@ class StoreState:
         self.refused_puts = RefusedPuts(limits.refused_puts_max, limits.refused_put_seconds)
         self.arriving_until = float("-inf")
         """Until when objects of clients count as on their way here: a little longer than bytes of them come."""
+        self.doomed: dict[bytes, None] = {}
+        """Objects that were deleted and still take memory: freed in portions, because each takes some system calls."""
         self.outbox: Outbox[effects.Effect] = Outbox()
 
     def note_arriving(self, addresses: Sequence[bytes], now: float) -> None:
@@ -88,6 +90,31 @@ class StoreState:
     def log(self, text: str, *, is_error: bool = True) -> None:
         """Log what became of the tier below memory."""
         self.outbox.add(effects.Log(text, is_error))
+
+    def delete(self, object_ids: Sequence[bytes]) -> None:
+        """Delete objects, here and in homes. Nobody sees them any more; what is more than a portion is freed later."""
+        portion = self.limits.frees_max
+        for object_id in object_ids[:portion]:
+            self.doomed.pop(object_id, None)
+            self._free_everywhere(object_id)
+        self.doomed.update(dict.fromkeys(object_ids[portion:]))
+
+    def free_doomed(self, object_id: bytes | None = None) -> None:
+        """Free a portion of what was deleted; or one object, if it was."""
+        if object_id is None:
+            for _ in range(min(len(self.doomed), self.limits.frees_max)):
+                oldest = next(iter(self.doomed))
+                del self.doomed[oldest]
+                self._free_everywhere(oldest)
+        elif object_id in self.doomed:
+            del self.doomed[object_id]
+            self._free_everywhere(object_id)
+
+    def _free_everywhere(self, object_id: bytes) -> None:
+        stored = self.catalogue.find(object_id)
+        if stored is not None:
+            self.free(stored)
+        self.free_at_homes(object_id)
 
     def free(self, stored: StoredObject) -> None:
         """Delete an object. Its bytes are freed unless another object shares them."""

@@ -72,6 +72,8 @@ class StoreCore:
             self._on_message(event.peer, event.message, now)
         elif isinstance(event, events.Arriving):
             self._state.note_arriving(event.peers, now)
+        elif isinstance(event, events.Tick):
+            self._state.free_doomed()
         elif isinstance(event, events.PeerGone):
             self._state.forget_peer(event.peer)
             home_away(self._state, event.peer, now)
@@ -88,6 +90,8 @@ class StoreCore:
     def next_deadline(self) -> float:
         """When `Tick` is due next; inf for never."""
         state = self._state
+        if state.doomed:
+            return 0.0
         due = min(
             state.waiters.next_deadline(),
             state.leases.next_deadline(),

@@ -10,6 +10,7 @@ from scaler_protocol.ids import ID_BYTES
 from scaler_protocol.security.authority import KeyRole
 from scaler_protocol.security.rules import TO_OBJECT_STORAGE, violation
 from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.object_batches import rows_of
 
 
 class CarriedRequests:
@@ -27,6 +28,8 @@ class CarriedRequests:
 
     def violation(self, message: m.Message) -> str | None:
         """Return how a message breaks the rules, as what follows "it"; None if it is to be carried."""
+        if isinstance(message, m.ObjectBatch):
+            return next((reason for row in rows_of(message) if (reason := self.violation(row)) is not None), None)
         reason = violation(KeyRole.CLIENT, TO_OBJECT_STORAGE[KeyRole.CLIENT], self._prefix, message)
         if reason is not None:
             return reason

@@ -14,6 +14,7 @@ from scaler_protocol.transport import DealerLink
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode, encode
 from scaler_protocol.wire.envelope import UNSEQUENCED, Frame, encode_envelope
+from scaler_protocol.wire.object_batches import joined
 
 ENVELOPE = encode_envelope(UNSEQUENCED)
 TIMEOUT_SECONDS = 20.0
@@ -69,7 +70,7 @@ class StoreClient:
 
     def flush(self) -> None:
         """Send what is to be sent."""
-        for message in self.requests.take_outgoing():
+        for message in joined(self.requests.take_outgoing()):
             self.send(*encode(message))
 
     def send(self, *frames: Frame) -> None:

@@ -13,6 +13,9 @@ from scaler_worker.processor.object_folders import ObjectFolders
 PLACE_BYTES = 1024 * 1024
 """What a place counts as in the cache: so that there are some thousands of them at most."""
 
+LOOKS = 4
+"""Results that are looked at when one is written: more than one, so that what the server takes is noticed in time."""
+
 HANDOVER_SECONDS = 180.0
 """A result that the server has not looked at for so long was given up: longer than any request to it takes."""
 
@@ -76,7 +79,8 @@ class HostObjects:
     def _let_go(self) -> None:
         """Give up the leases of results that the server holds by now, or that were given up."""
         before = monotonic() - HANDOVER_SECONDS
-        # Made anew, as a task that is cancelled may interrupt this anywhere.
-        self._untaken = [
-            (written_at, lease) for written_at, lease in self._untaken if not lease.taken and written_at > before
-        ]
+        # Each look is a system call, and the server takes them in about this order. Made anew, as a task that is cancelled
+        # may interrupt this anywhere.
+        looked_at, others = self._untaken[:LOOKS], self._untaken[LOOKS:]
+        left = [(written_at, lease) for written_at, lease in looked_at if not lease.taken and written_at > before]
+        self._untaken = others + left

@@ -37,6 +37,7 @@ from scaler_protocol.transport import DealerLink
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode, encode
 from scaler_protocol.wire.envelope import UNSEQUENCED, encode_envelope
+from scaler_protocol.wire.object_batches import joined
 from scaler_worker.core import effects, events
 from scaler_worker.processor.host_objects import PLACE_BYTES
 from scaler_worker.processor.object_folders import ObjectFolders
@@ -121,6 +122,8 @@ class StorageLink:
         self._fetches: dict[int, _Asked] = {}
         self._puts: dict[int, _Asked] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._sends = False
+        """Whether this turn of the event loop ends with sending."""
         self._works: set[asyncio.Task[None]] = set()
         self._closed = False
         self._store_incarnation = b""
@@ -136,7 +139,7 @@ class StorageLink:
         link.on_refused = self._on_refused
         self._loop.add_reader(link.fd, self._receive)
         self._requests.introduce(self._loop.time())
-        self._send()
+        self._send_now()
 
     @property
     def connected(self) -> bool:
@@ -180,7 +183,7 @@ class StorageLink:
     def leave(self, reason: str) -> None:
         """Say that this peer ends. To be followed by `close`."""
         self._requests.leave(reason)
-        self._send()
+        self._send_now()
 
     def give_token(self) -> None:
         """Tell processors to write results for this server."""
@@ -209,6 +212,7 @@ class StorageLink:
 
     def close(self, reason: str) -> None:
         """Give up requests that are not answered, and report that."""
+        self._send_now()
         self._closed = True
         self._closed_because = reason
         self._loop.remove_reader(self._link.fd)
@@ -269,7 +273,16 @@ class StorageLink:
         self._put(asked, buffers)
 
     def _send(self) -> None:
-        for message in self._requests.take_outgoing():
+        """Send what is due when this turn of the event loop ends: what is asked for together travels together."""
+        if not self._sends:
+            self._sends = True
+            self._loop.call_soon(self._send_now)
+
+    def _send_now(self) -> None:
+        self._sends = False
+        if self._closed:
+            return
+        for message in joined(self._requests.take_outgoing()):
             try:
                 frames = encode(message)
             except WireError as error:
@@ -301,7 +314,7 @@ class StorageLink:
             self._complete(completions)
         if self._link.has_received:
             self._loop.call_soon(self._receive)
-        self._send()
+        self._send_now()
 
     def _on_refused(self, error: RefusedError) -> None:
         text = f"the object storage server at {self.address} does not let in this worker: {error}"

@@ -20,11 +20,7 @@ def delete(state: StoreState, address: bytes, peer: Peer, message: m.ObjectDelet
     if refusal is None and not message.ids and peer.role is m.Role.SCHEDULER:
         free_all_of(state, message.owner, now)
     elif refusal is None:
-        for object_id in message.ids:
-            stored = state.catalogue.find(object_id)
-            if stored is not None:
-                state.free(stored)
-            state.free_at_homes(object_id)
+        state.delete(message.ids)
     # Number 0 asks for no answer.
     if not message.request:
         return

@@ -15,6 +15,7 @@ from scaler_protocol.wire import messages as m
 
 def get(state: StoreState, address: bytes, peer: Peer, message: m.ObjectGet, now: float) -> None:
     """Answer with the object, let the peer wait for it, or answer that it is missing."""
+    state.free_doomed(message.id)
     stored = state.catalogue.find(message.id)
     if stored is not None:
         # This may be a repeated request, and the first one may still wait under its number.

@@ -14,10 +14,8 @@ def free_all_of(state: StoreState, owner: bytes, now: float) -> None:
     """
     for address in state.peers.addresses_of(owner):
         state.forget_peer(address)
-    for stored in state.catalogue.owned_by(owner):
-        state.free(stored)
-    for object_id in state.homes.owned_by(owner):
-        state.free_at_homes(object_id)
+    here = [stored.id for stored in state.catalogue.owned_by(owner)]
+    state.delete(list(dict.fromkeys([*here, *state.homes.owned_by(owner)])))
     state.ended_owners.add(owner, now)
 
 

@@ -26,9 +26,13 @@ def put(state: StoreState, address: bytes, peer: Peer, message: m.ObjectPut, now
         # Asked for before it was deleted: nobody would delete it again.
         state.send(address, m.ObjectPutReply(message.request))
         return
+    state.free_doomed(message.id)
     # Whoever waits already has the first turn. What exists needs no room.
     must_wait = len(state.waiting_puts) and state.catalogue.find(message.id) is None
     reply = None if must_wait else attempt(state, peer, message, now)
+    while reply is None and not must_wait and state.doomed:
+        state.free_doomed()
+        reply = attempt(state, peer, message, now)
     if reply is None:
         state.refused_puts.note(message.id, now)
         if state.tiering is not None and _wait(state, address, peer, message, now):

@@ -28,11 +28,8 @@ class Offer:
         os.pwrite(self._descriptor, MAGIC + incarnation + self.token, 0)
         self.raw = _OFFER.pack(os.getpid(), self._descriptor)
         """The bytes for the welcome."""
-
-    @property
-    def device(self) -> int:
+        self.device = os.fstat(self._descriptor).st_dev
         """The file system that all segments of this host are in."""
-        return os.fstat(self._descriptor).st_dev
 
     def close(self) -> None:
         """Withdraw the offer. Peers that have the token keep it."""

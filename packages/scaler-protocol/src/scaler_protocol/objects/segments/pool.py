@@ -51,8 +51,8 @@ MAPPED_FROM_USE = 3
 MAPPED_BYTES_MAX = 64 * 1024 * 1024
 """Larger objects are written through the descriptor, so that other threads run meanwhile."""
 
-PROBES_MAX = 64
-"""Most segments that are checked to find one that nobody reads any more."""
+PROBES_MAX = 8
+"""Most segments that are checked to find one that nobody reads any more. The next search begins with others."""
 
 JOIN_SECONDS = 1.0
 
@@ -247,6 +247,8 @@ class SegmentPool:
                 if lock_exclusive(segment.descriptor):
                     self._free.remove(segment)
                     return segment
+            held = fitting[:PROBES_MAX]
+            self._free = held + [segment for segment in self._free if segment not in held]
             if self._count >= self._segments_max and not self._make_room():
                 return None
             self._count += 1

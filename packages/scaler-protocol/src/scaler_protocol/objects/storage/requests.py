@@ -33,6 +33,7 @@ from scaler_protocol.errors import MessageTooLargeError, WireError
 from scaler_protocol.runtime.values import record, value
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.envelope import FRAMES_MAX, OBJECT_BYTES_MAX, raw_view
+from scaler_protocol.wire.object_batches import rows_of
 
 TIMEOUT_SECONDS = 60.0
 """How long a request may stay unanswered, besides the time for its bytes and the time that the server is asked to wait."""
@@ -293,12 +294,17 @@ class StoreRequests:
     # --- what comes and goes
 
     def take_outgoing(self) -> list[m.Message]:
-        """Return the messages to send to the server now, in order, and forget them."""
+        """Return the messages to send to the server now, in order, and forget them.
+
+        Pass them through `wire.object_batches.joined`: what is due together then travels together.
+        """
         outgoing, self._outgoing = self._outgoing, []
         return outgoing
 
     def receive(self, message: m.Message, now: float) -> list[Completion]:
         """Take one message from the server; return the requests that it completes. Late and unknown answers are dropped."""
+        if isinstance(message, m.ObjectBatch):
+            return [completion for row in rows_of(message) for completion in self.receive(row, now)]
         if isinstance(message, m.ObjectData):
             return self._on_data(message, now)
         if isinstance(message, m.ObjectHomes):
