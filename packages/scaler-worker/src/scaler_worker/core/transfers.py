@@ -18,6 +18,12 @@ from scaler_worker.core import effects, events
 PREFETCHES_MAX = 64
 """Objects fetched at once before any task asks for them."""
 
+AHEAD_MAX = 16_384
+"""Objects that are to be fetched when others have come."""
+
+AHEAD_PART = 4
+"""What is fetched before tasks ask for more takes at most this part (a quarter) of the cache."""
+
 
 @dataclass(slots=True, frozen=True)
 class StoredResult:
@@ -64,6 +70,10 @@ class ObjectTransfers:
         self._cache_bytes_max = cache_bytes_max
         self._cached: OrderedDict[bytes, int] = OrderedDict()
         self._cached_bytes = 0
+        self._ahead: OrderedDict[bytes, None] = OrderedDict()
+        """Objects that tasks here will need, in the order in which they are to be fetched."""
+        self._ahead_bytes = 0
+        """Of those that have come since a processor had to wait for one: what it had until then, it has read."""
         self._fetches: dict[int, _Fetch] = {}
         self._request_of: dict[bytes, int] = {}
         self._puts: dict[int, _Put] = {}
@@ -72,14 +82,15 @@ class ObjectTransfers:
     # --- fetching
 
     def prefetch(self, ids: Iterable[bytes]) -> None:
-        """Begin to fetch what a batch names, as far as bounds allow; the rest is fetched when a task asks."""
+        """Fetch what a batch names, some at a time and as far as bounds allow; the rest is fetched when a task asks."""
         if not self.available:
             return
         for object_id in ids:
             if object_id in self._cached:
                 self._cached.move_to_end(object_id)
-            elif object_id not in self._request_of and len(self._fetches) < PREFETCHES_MAX:
-                self._begin_fetch(object_id)
+            elif object_id not in self._request_of and len(self._ahead) < AHEAD_MAX:
+                self._ahead[object_id] = None
+        self._fetch_ahead()
 
     def want(self, processor: int, object_id: bytes, place_gone: bool) -> None:
         """A processor waits for an object: `AnswerObject` follows, now or later.
@@ -101,6 +112,8 @@ class ObjectTransfers:
                 return
             request = self._begin_fetch(object_id, whole=place_gone)
         self._fetches[request].processors.append(processor)
+        self._ahead_bytes = 0
+        self._fetch_ahead()
 
     def on_fetched(self, event: events.ObjectFetched) -> None:
         """An object has arrived, or cannot: answer the processors that wait for it."""
@@ -117,8 +130,13 @@ class ObjectTransfers:
             status, text = m.Status.STORAGE_FAILED, f"object {fetch.id.hex()} cannot be fetched: {event.error}"
         else:
             self._keep(fetch.id, event.size_bytes)
+            self._ahead_bytes += event.size_bytes
+        if status != m.Status.SUCCESS and not fetch.processors:
+            # The tasks that needed it may have been cancelled, and those that need the others.
+            self._ahead.clear()
         for processor in fetch.processors:
             self._outbox.add(effects.AnswerObject(processor, fetch.id, status, text))
+        self._fetch_ahead()
 
     # --- storing
 
@@ -170,7 +188,16 @@ class ObjectTransfers:
         self._next_request += 1
         return request
 
+    def _fetch_ahead(self) -> None:
+        ahead = self._ahead
+        room = self._cache_bytes_max // AHEAD_PART
+        while ahead and len(self._fetches) < PREFETCHES_MAX and self._ahead_bytes < room:
+            object_id, _ = ahead.popitem(last=False)
+            if object_id not in self._cached:
+                self._begin_fetch(object_id)
+
     def _begin_fetch(self, object_id: bytes, *, whole: bool = False) -> int:
+        self._ahead.pop(object_id, None)
         request = self._new_request()
         self._fetches[request] = _Fetch(object_id)
         self._request_of[object_id] = request

@@ -1,0 +1,87 @@
+"""The objects of a host: which are fetched before tasks ask for them, and in what order."""
+
+from __future__ import annotations
+
+from scaler_protocol.runtime.core import Outbox
+from scaler_worker.core import effects, events
+from scaler_worker.core.transfers import AHEAD_MAX, AHEAD_PART, PREFETCHES_MAX, ObjectTransfers
+
+CACHE_BYTES = 4000
+PROCESSOR = 7
+
+
+class Host:
+    """Transfers, and what they ask for."""
+
+    def __init__(self) -> None:
+        self.outbox: Outbox[effects.Effect] = Outbox()
+        self.transfers = ObjectTransfers(CACHE_BYTES, self.outbox)
+        self.transfers.available = True
+        self.requests: dict[bytes, int] = {}
+        self.answered: list[bytes] = []
+
+    def asked(self) -> list[bytes]:
+        """Return what is asked for since the last look, in order."""
+        asked = []
+        for effect in self.outbox.take():
+            if isinstance(effect, effects.FetchObject):
+                self.requests[effect.id] = effect.request
+                asked.append(effect.id)
+            elif isinstance(effect, effects.AnswerObject):
+                self.answered.append(effect.id)
+        return asked
+
+    def come(self, object_id: bytes, size: int = 1, **failure: bool) -> list[bytes]:
+        """An object comes. Returns what is asked for because of it."""
+        self.transfers.on_fetched(events.ObjectFetched(self.requests[object_id], size, **failure))
+        return self.asked()
+
+
+def ids(count: int, start: int = 0) -> list[bytes]:
+    return [number.to_bytes(16, "little") for number in range(start, start + count)]
+
+
+def test_all_that_a_batch_names_is_fetched_some_at_a_time() -> None:
+    host, wanted = Host(), ids(300)
+    host.transfers.prefetch(wanted)
+    asked = host.asked()
+    assert asked == wanted[:PREFETCHES_MAX]
+    for object_id in wanted:
+        asked += host.come(object_id)
+    assert asked == wanted
+    host.transfers.prefetch(wanted)
+    assert host.asked() == []
+
+
+def test_no_more_than_a_part_of_the_cache_comes_before_a_task_asks() -> None:
+    host, wanted = Host(), ids(300)
+    host.transfers.prefetch(wanted)
+    asked = host.asked()
+    each = CACHE_BYTES // AHEAD_PART // 10
+    for object_id in wanted[:10]:
+        asked += host.come(object_id, each)
+    assert asked == wanted[: PREFETCHES_MAX + 9]
+    assert [one for object_id in asked[10:] for one in host.come(object_id, each)] == []
+    # A processor has read what there is, and waits: first what it asks for, then what comes behind.
+    reached = len(asked)
+    host.transfers.want(PROCESSOR, wanted[reached], False)
+    assert host.asked() == wanted[reached : reached + PREFETCHES_MAX]
+    host.come(wanted[reached])
+    assert host.answered == [wanted[reached]]
+
+
+def test_nothing_more_is_fetched_ahead_once_objects_are_missing() -> None:
+    host, wanted = Host(), ids(300)
+    host.transfers.prefetch(wanted)
+    host.asked()
+    assert host.come(wanted[0], missing=True) == []
+    assert [one for object_id in wanted[1:PREFETCHES_MAX] for one in host.come(object_id)] == []
+    host.transfers.want(PROCESSOR, wanted[-1], False)
+    assert host.asked() == [wanted[-1]]
+
+
+def test_what_is_to_be_fetched_is_bounded() -> None:
+    host = Host()
+    host.transfers.prefetch(ids(AHEAD_MAX + 100))
+    host.asked()
+    assert len(host.transfers._ahead) == AHEAD_MAX - PREFETCHES_MAX
