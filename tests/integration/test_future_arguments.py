@@ -47,7 +47,8 @@ def map_inside(size: int) -> int:
     client = Client()
     futures = [client.submit(slowly, bytes(size)), client.submit(large, size)]
     lengths = client.map(len, [b"x", *futures, [*futures]])
-    return sum(lengths)
+    value: int = client.get({"a": (len, futures[1]), "b": (sum, ["a", *lengths])}, "b")["b"]
+    return value
 
 
 @pytest.fixture(scope="module")
@@ -77,12 +78,15 @@ def test_large_results(client: Client) -> None:
     future = client.submit(large, client.submit(slowly, 3_000_000))
     items = ["x", [future], *map(str, range(100)), future]
     assert client.map(len, items) == [1, 1, *map(len, map(str, range(100))), 3_000_000]
+    future = client.submit(large, client.submit(slowly, 3_000_000))
+    graph = {"a": (len, future), "b": (add, "a", (len, [future])), "c": (add, "b", client.submit(add, 1, 1))}
+    assert client.get(graph, ["b", "c"]) == {"b": 3_000_001, "c": 3_000_003}
 
 
 def test_inside_a_task(client: Client) -> None:
     assert client.submit(chain_inside, 20).result(60) == 40
     maps = [client.submit(map_inside, size) for size in (10, 1_000_000)]
-    assert [one.result(60) for one in maps] == [23, 2_000_003]
+    assert [one.result(60) for one in maps] == [33, 3_000_003]
 
 
 def test_a_worker_dies_in_the_middle(client: Client, tmp_path: Any) -> None:

@@ -38,8 +38,8 @@ def add(*values: Any, **named: Any) -> Any:
     return sum(values) + sum(named.values())
 
 
-def shape(value: Any) -> str:
-    return repr(value)
+def shape(*values: Any) -> str:
+    return repr(values if len(values) > 1 else values[0])
 
 
 def grown(value: bytes, size: int) -> bytes:
@@ -312,3 +312,101 @@ def test_items_that_maps_refuse(cluster: InProcessCluster, client: Client, gate:
 def test_a_map_of_many_futures(client: Client) -> None:
     futures = [client.submit(add, number) for number in range(1000)]
     assert client.map(abs, futures) == list(range(1000))
+
+
+@pytest.mark.parametrize("is_done", [False, True])
+def test_in_graphs(is_done: bool, client: Client, gate: threading.Event) -> None:
+    one, two = client.submit(after_gate, 7), client.submit(after_gate, b"y" * 300_000)
+    if is_done:
+        gate.set()
+        assert (one.result(10), len(two.result(10))) == (7, 300_000)
+    shared = [1]
+    graph = {
+        "node": one,
+        "task": (add, one, 1),
+        "inside": (shape, [one, {"k": (add, "task", one)}, shared]),
+        "container": [one, "task"],
+        "behind": (add, "node", "task", "plain"),
+        "plain": (add, 1, 2),
+        "same": "node",
+        "large": (len, two),
+        "both": (shape, shared, one, [shared]),
+    }
+    futures = client.get(graph, iter(graph), block=False)
+    blocked = call(client.get, {"a": (add, one, 1), "b": (add, "a", 1)}, ["b"])
+    following = client.submit(add, futures["behind"], one)
+    gate.set()
+    assert {key: future.result(10) for key, future in futures.items()} == {
+        "node": 7,
+        "task": 8,
+        "inside": "[7, {'k': 15}, [1]]",
+        "container": [7, 8],
+        "behind": 18,
+        "plain": 3,
+        "same": 7,
+        "large": 300_000,
+        "both": "([1], 7, [[1]])",
+    }
+    assert (blocked.result(10), following.result(10)) == ({"b": 9}, 25)
+    assert one.result(1) == 7
+    assert len(two.result(10)) == 300_000
+
+
+def test_a_graph_leaves_without_the_values(cluster: InProcessCluster, client: Client, gate: threading.Event) -> None:
+    large = client.submit(grown, client.submit(after_gate, b"x"), 200_000)
+    future = client.get({"a": (len, large), "b": (add, "a", 1)}, "b", block=False)["b"]
+    wait_until(lambda: sum(isinstance(one, m.GraphSubmit) for one in cluster.received) >= 2)
+    gate.set()
+    assert future.result(10) == 200_001
+    graphs = [one for one in cluster.received if isinstance(one, m.GraphSubmit)]
+    assert sum(len(one.payloads.data) for one in graphs) < 1000
+
+
+def test_what_a_graph_needs_fails_or_is_cancelled(client: Client, gate: threading.Event) -> None:
+    failing, waiting = client.submit(after_gate, KeyError("no")), client.submit(after_gate, 1)
+    graph = {"a": (add, failing, 1), "b": (add, "a", waiting), "c": (add, 1, 2), "d": (add, waiting, "c")}
+    pending = client.get(graph, list(graph), block=False)
+    waiting.cancel()
+    with pytest.raises(CancelledError):
+        pending["d"].result(10)
+    gate.set()
+    for futures in (pending, client.get(graph, list(graph), block=False)):
+        assert futures["c"].result(10) == 3
+        for key in "a", "b":
+            with pytest.raises((KeyError, CancelledError)):
+                futures[key].result(10)
+        with pytest.raises(CancelledError):
+            futures["d"].result(10)
+        assert isinstance(futures["a"].exception(10), KeyError)
+
+
+def test_graphs_with_futures_that_are_refused(cluster: InProcessCluster, client: Client, gate: threading.Event) -> None:
+    future = client.submit(after_gate, 1)
+    with Client(cluster.address, timeout_seconds=10) as other:
+        foreign = other.submit(abs, -1)
+        refused: list[Any] = [foreign, (add, foreign), (add, [foreign])]
+        for computation in refused:
+            with pytest.raises(errors.SerializationError, match=r"<ScalerFuture of task 1: \w+> of another client"):
+                client.get({"a": computation}, "a")
+    refused = [(add, {future}), (add, Holder(future))]
+    for computation in refused:
+        with pytest.raises(errors.SerializationError, match=r"node 'a': .* a future, .*call \.result\(\) first"):
+            client.get({"a": computation}, "a")
+    client.get({"a": (add, foreign), "b": (add, 1)}, "b")
+
+
+def test_a_graph_that_the_scheduler_does_not_know_the_futures_of(
+    cluster: InProcessCluster, client: Client, gate: threading.Event
+) -> None:
+    # Rows of another graph are waited for in the client; so is everything where a graph leaves in portions.
+    row = client.get({"a": (after_gate, 5), "b": (add, "a")}, ["a", "b"], block=False)["a"]
+    graph: dict[Any, Any] = {"a": (add, row, 1), "b": (add, "a", row), "c": (add, 1)}
+    futures = client.get(graph, list(graph), block=False)
+    many: dict[Any, Any] = {"n0": (add, row, 1)} | {f"n{n}": (add, f"n{n - 1}", 1) for n in range(1, 4200)}
+    last = client.get(many, "n4199", block=False)["n4199"]
+    dropped = client.get(many, "n4199", block=False)["n4199"]
+    assert dropped.cancel()
+    cluster.restart()
+    gate.set()
+    assert [future.result(20) for future in futures.values()] == [6, 11, 1]
+    assert last.result(30) == 4205

@@ -146,7 +146,8 @@ class Client:
 
         `keys` is an iterable of keys. A text, or anything else that is a key of the graph by itself, asks for that one
         alone: `get(graph, "total")` is `{"total": …}`, and so for a tuple that is a key. Lists of lists, which Dask answers
-        with lists of lists, are refused. With `block=False` the values are futures.
+        with lists of lists, are refused. With `block=False` the values are futures. Futures in the graph, as nodes or inside of
+        them, stand for their results.
 
         Raises, before anything runs: GraphCycleError, also a `graphlib.CycleError`; GraphKeyError, also a KeyError, for keys
         that are missing or asked for twice; GraphError, also a ValueError, for what else cannot be computed; TypeError

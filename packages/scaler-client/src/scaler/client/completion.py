@@ -63,6 +63,9 @@ def _complete_dependent(future: DependentFuture, completed: effects.Completed, p
     status = reported.statuses[0] if len(reported.statuses) else m.Status.SUCCESS
     call = future.call
     if status == m.Status.SKIPPED and call is not None:
+        if future.number != completed.numbers[position]:
+            # It is submitted anew already, with others of its graph.
+            return
         numbers = bytes(payload)  # type: ignore[arg-type]
         call.send_values_of([int.from_bytes(numbers[at : at + 8], "little") for at in range(0, len(numbers), 8)])
         return

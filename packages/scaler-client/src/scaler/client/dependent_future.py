@@ -43,6 +43,7 @@ class DependentFuture(ScalerFuture):
         assert error is not None
         if self.number:
             self.note_failure()
+        if self.needed:
             error = _copy_with_notes(error, needed._note if isinstance(needed, DependentFuture) else "", self._note)
         self.end_failed(error)
 

@@ -7,11 +7,14 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
+from scaler.client.dependent_future import DependentFuture
 from scaler.client.engine import Engine
-from scaler.client.future import ScalerFuture
+from scaler.client.future import FutureSource, ScalerFuture
+from scaler.client.kept_future import KeptFuture
+from scaler.client.linked_graphs import LinkedGraph, require_own
 from scaler.client.object_reference import InnerReferences, ObjectReference
 from scaler.client.object_uses import take_out_inner
-from scaler.core.graph import NO_KEY, GraphPlan, RowInputs, is_task
+from scaler.core.graph import NO_KEY, OUTSIDE, GraphPlan, RowInputs, is_task, parts_inside
 from scaler.core.tasks import FUNCTIONS_MAX, TaskGroup
 from scaler.errors import GraphError, SerializationError
 from scaler.serialization.argument_list import ArgumentList
@@ -34,27 +37,50 @@ def submit_graph(
     keys: Any,
     *,
     group: TaskGroup,
-    make_future: Callable[[], ScalerFuture],
+    client: FutureSource,
     carried: Carried,
-    keeps: bool = False,
+    make_kept: Callable[[], ScalerFuture] | None = None,
 ) -> dict[Hashable, ScalerFuture]:
     """Submit what `keys` need and return their futures, in order. Nothing is submitted when anything is wrong.
 
-    `carried`: what each row carries. `keeps`: see `core.tasks.Graph`.
+    `carried`: what each row carries. `make_kept` makes the futures where `core.tasks.Graph.keeps`; there, nodes may have no
+    futures inside.
     """
     if not isinstance(graph, Mapping):
         raise TypeError(f"a graph is a dictionary of keys and computations, not a {shown_type(graph)}")
     # A mapping may be of the user's own making; and nobody is to change it meanwhile.
     graph = dict(graph)
     plan = GraphPlan(graph, keys)
-    encoder = _Encoder(engine, packer, plan, graph)
+    make_future = make_kept or (lambda: ScalerFuture(client))
+    try:
+        return _submit(_Encoder(engine, packer, plan, graph, client), plan, graph, group, make_future, carried)
+    except SerializationError:
+        # Only a graph that cannot be sent as it is has futures inside.
+        outside = parts_inside(graph, lambda value: isinstance(value, ScalerFuture))
+        if not outside or make_kept is not None:
+            raise
+    graph.update(dict.fromkeys(outside, OUTSIDE))
+    plan = GraphPlan(graph, list(plan.asked))
+    return _submit(
+        _Encoder(engine, packer, plan, graph, client), plan, graph, group, lambda: DependentFuture(client), carried
+    )
+
+
+def _submit(
+    encoder: _Encoder,
+    plan: GraphPlan,
+    graph: Mapping[Any, Any],
+    group: TaskGroup,
+    make_future: Callable[[], ScalerFuture],
+    carried: Carried,
+) -> dict[Hashable, ScalerFuture]:
     targets = plan.asked
     # A reference stands for an object that lives in storage: whoever wants it gets it through a task.
     for target in targets.values():
         value = graph[target]
         if isinstance(value, Future):
             raise SerializationError(explain(f"node {shown(target)}", value, TypeError()))
-        if type(value) is ObjectReference:
+        if type(value) is ObjectReference or value is OUTSIDE:
             encoder.add_literal_row(target)
     futures: dict[Hashable, ScalerFuture] = {}
     by_row: dict[int, ScalerFuture] = {}
@@ -73,9 +99,9 @@ def submit_graph(
             if encoder.inner:
                 for future in by_row.values():
                     future.hold_until_restored(encoder.inner)
-            engine.tasks.submit_graph(encoder.message(group, list(by_row), carried), list(by_row.values()), keeps=keeps)
+            encoder.submit(group, by_row, carried)
     except BaseException:
-        engine.objects.release((*encoder.objects, *encoder.inner))
+        encoder.release()
         raise
     return futures
 
@@ -86,7 +112,9 @@ class _Encoder:
     `objects` is a column too: each element has its row in `_object_positions`, and one use counted.
     """
 
-    def __init__(self, engine: Engine, packer: Packer, plan: GraphPlan, graph: Mapping[Any, Any]) -> None:
+    def __init__(
+        self, engine: Engine, packer: Packer, plan: GraphPlan, graph: Mapping[Any, Any], client: FutureSource
+    ) -> None:
         self.objects: list[bytes] = []
         self.inner: tuple[bytes, ...] = ()
         """Objects whose references are inside values of the graph."""
@@ -94,6 +122,7 @@ class _Encoder:
         self._packer = packer
         self._plan = plan
         self._graph = graph
+        self._client = client
         self._payloads: list[bytes] = []
         self._function_indexes = array("H")
         self._functions: dict[bytes, int] = {}
@@ -164,7 +193,8 @@ class _Encoder:
         name = NO_KEY if is_task(value) else plan.find(value)
         if name is not NO_KEY:
             key = plan.resolve(name)
-            index = inputs.index_of(key)
+            is_value = isinstance(key, ScalerFuture) and self._has_value(key)
+            index = None if is_value else inputs.index_of(key)
             if index is None:
                 arguments.add(self._literal(function, position, key, arguments.objects))
                 return
@@ -180,10 +210,18 @@ class _Encoder:
         """Return the argument a literal node is. A large one is stored once, however many rows use it."""
         known = self._literals.get(key)
         if known is None:
-            known = self._literals[key] = self._packer.argument(function, position, self._graph[key], named)
+            if isinstance(key, ScalerFuture) and self._graph[key] is OUTSIDE:
+                known = self._packer.result_of(function, position, key, named)
+            else:
+                known = self._packer.argument(function, position, self._graph[key], named)
+            self._literals[key] = known
         elif known.source is Source.OBJECT:
             named.append(self._engine.objects.hold(known.data))
         return known
+
+    def _has_value(self, future: ScalerFuture) -> bool:
+        require_own(self._client, future)
+        return future.done() and not future.cancelled() and not future.failed
 
     def _function_index(self, function: Callable[..., Any]) -> int:
         # The graph keeps its functions alive, so that within one graph identity is enough.
@@ -208,10 +246,31 @@ class _Encoder:
             self.objects += named
             self.inner += inner
 
-    def message(self, group: TaskGroup, wanted: list[int], carried: Carried) -> m.GraphSubmit:
+    def submit(self, group: TaskGroup, futures: Mapping[int, ScalerFuture], carried: Carried) -> None:
+        """Submit all rows; `futures`: those of wanted rows."""
+        message = self._message(group, list(futures), carried)
+        needed = [key for key in self._plan.outside if isinstance(key, ScalerFuture)]
+        for one in needed:
+            require_own(self._client, one)
+        linked = {row: one for row, one in futures.items() if isinstance(one, DependentFuture)}
+        if not needed:
+            keeps = any(isinstance(one, KeptFuture) for one in futures.values())
+            self._engine.tasks.submit_graph(message, list(futures.values()), keeps=keeps)
+            return
+        call = LinkedGraph(self._engine, self._packer, message, needed, linked, carried)
+        for future in linked.values():
+            future.call = call
+        call.submit()
+
+    def release(self) -> None:
+        """Nothing was submitted: end the uses of objects."""
+        self._engine.objects.release((*self.objects, *self.inner))
+
+    def _message(self, group: TaskGroup, wanted: list[int], carried: Carried) -> m.GraphSubmit:
         """Return the message, complete but for its first number."""
         for key in self._literal_rows:
-            self._append(key, identity, (self._graph[key],))
+            value = self._graph[key]
+            self._append(key, identity, (key if value is OUTSIDE else value,))
         return m.GraphSubmit(
             client=self._engine.client_id,
             first_number=0,

@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from functools import partial
+from typing import Protocol
 
 from scaler.client.completion import fail
 from scaler.client.dependent_future import DependentFuture
@@ -68,6 +69,16 @@ def require_own(client: FutureSource, function: Pickled, inputs: FutureInputs) -
             )
 
 
+class Submittable(Protocol):
+    """What is submitted anew when the values that it needs are here."""
+
+    def submit(self) -> None:
+        """Submit it."""
+
+    def end(self, error: Exception) -> None:
+        """End its futures: it could not be submitted."""
+
+
 class _Call:
     """See `dependent_future.LinkedCall`."""
 
@@ -100,15 +111,13 @@ class _Call:
         """See `LinkedCall`."""
         unknown = set(numbers)
         waiting = [future for future in self.inputs if future.number in unknown and not future.done()]
-        once = deque([self])
-        if not waiting:
-            _submit_once(once)
-            return
-        left = set(waiting)
-        for future in waiting:
-            future.add_done_callback(partial(_one_less, left, once))
+        submit_when_done(self, waiting)
 
     # --- submitting
+
+    def end(self, error: Exception) -> None:
+        """See `Submittable`."""
+        end_with(self._future, error)
 
     def submit(self) -> None:
         """Submit it, or end its future where that will never have a value. Raises what `TaskIntake.submit_graph` raises."""
@@ -172,13 +181,24 @@ class _Call:
         )
 
 
-def _one_less(left: set[ScalerFuture], once: deque[_Call], future: ScalerFuture) -> None:
+def submit_when_done(call: Submittable, waiting: Sequence[ScalerFuture]) -> None:
+    """Submit a call anew once these are done; at once where there are none."""
+    once = deque([call])
+    if not waiting:
+        _submit_once(once)
+        return
+    left = set(waiting)
+    for future in waiting:
+        future.add_done_callback(partial(_one_less, left, once))
+
+
+def _one_less(left: set[ScalerFuture], once: deque[Submittable], future: ScalerFuture) -> None:
     left.discard(future)
     if not left:
         _submit_once(once)
 
 
-def _submit_once(once: deque[_Call]) -> None:
+def _submit_once(once: deque[Submittable]) -> None:
     """Submit a call anew, whoever comes first.
 
     Where that ends its future at once, calls that wait for it come here again. They are submitted after it, not within: of a
@@ -198,10 +218,16 @@ def _submit_once(once: deque[_Call]) -> None:
             one = calls.popleft()
             try:
                 one.submit()
-            except ScalerError as error:
-                fail(one._future, error)
             except Exception as error:
-                # Nobody is there to be told, and the future must end.
-                one._future.end_failed(error)
+                # Nobody is there to be told, and its futures must end.
+                one.end(error)
     finally:
         del _submitting.calls
+
+
+def end_with(future: ScalerFuture, error: Exception) -> None:
+    """End a future whose call could not be submitted."""
+    if isinstance(error, ScalerError):
+        fail(future, error)
+    else:
+        future.end_failed(error)

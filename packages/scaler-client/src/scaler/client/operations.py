@@ -262,7 +262,7 @@ class Operations:
             graph,
             keys,
             group=self._group(m.TaskKind.CALL, checked_capabilities(capabilities)),
-            make_future=lambda: ScalerFuture(client),
+            client=client,
             carried=carry(carried),
         )
         if not block:
@@ -287,9 +287,9 @@ class Operations:
             graph,
             keys,
             group=self._group(m.TaskKind.CALL, checked_capabilities(capabilities)),
-            make_future=lambda: KeptFuture(client, self.engine.objects, self._references),
+            client=client,
             carried=carry({}),
-            keeps=True,
+            make_kept=lambda: KeptFuture(client, self.engine.objects, self._references),
         )
         return cast(dict[Any, KeptFuture], futures)
 

@@ -34,6 +34,11 @@ from scaler_protocol.runtime.names import shown, shown_type
 NO_KEY: Any = object()
 """What `GraphPlan.find` returns for a value that names no node. None, -1 and the like may be keys."""
 
+OUTSIDE: Any = object()
+"""The computation of a node whose value a task has that is not one of the graph. Its key stands for that task."""
+OUTSIDE_FIRST = 1 << 31
+"""From here on, what a row needs is a node outside, by its place in `GraphPlan.outside`."""
+
 _DONE: Any = object()
 _TASK: Any = object()
 
@@ -59,6 +64,8 @@ class GraphPlan:
         self._checked_types: set[int] = set()
         self.order: list[Hashable] = []
         self.row_of: dict[Hashable, int] = {}
+        self.outside: dict[Hashable, int] = {}
+        """The keys of nodes outside that rows need, numbered."""
         wanted = self._find_asked(_listed(keys, self._names))
         self._visit(list(wanted.values()))
         self.asked = {key: self.resolve(node) for key, node in wanted.items()}
@@ -79,6 +86,13 @@ class GraphPlan:
             if following is NO_KEY:
                 return key
             key = following
+
+    def source_of(self, key: Hashable) -> int | None:
+        """Return the row that has a node's value, or its place outside. None for a node that stands for itself."""
+        row = self.row_of.get(key)
+        if row is None and self._graph[key] is OUTSIDE:
+            return OUTSIDE_FIRST + self.outside.setdefault(key, len(self.outside))
+        return row
 
     def dependencies(self, computation: Any) -> Iterator[Hashable]:
         """Yield the keys a computation names; those inside literals' nodes are not looked for."""
@@ -207,7 +221,7 @@ class RowInputs:
 
     def index_of(self, key: Hashable) -> int | None:
         """Return which input of the row a node is; None for a node that is no row."""
-        row = self._plan.row_of.get(key)
+        row = self._plan.source_of(key)
         if row is None:
             return None
         index = self._index.get(row)
@@ -252,6 +266,27 @@ def _join(original: Any, parts: Sequence[Any], values: list[Any]) -> Any:
 def is_task(value: Any) -> bool:
     """Whether a value is a task: a tuple that begins with something callable."""
     return type(value) is tuple and len(value) > 0 and callable(value[0])
+
+
+def parts_inside(graph: Mapping[Any, Any], is_wanted: Callable[[Any], bool]) -> list[Any]:
+    """Return the values in the nodes of a graph, and in their tasks, lists, tuples and dictionaries, that are wanted."""
+    found: dict[int, Any] = {}
+    seen: set[int] = set()
+    stack: list[Any] = [graph]
+    while stack:
+        value = stack.pop()
+        if type(value) is dict:
+            parts: Iterable[Any] = value.values()
+        elif type(value) is list or type(value) is tuple:
+            parts = value
+        else:
+            if is_wanted(value):
+                found[id(value)] = value
+            continue
+        if id(value) not in seen:
+            seen.add(id(value))
+            stack.extend(parts)
+    return list(found.values())
 
 
 def path_to(computation: Any, is_wanted: Callable[[Any], bool]) -> str:

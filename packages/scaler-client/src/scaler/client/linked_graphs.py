@@ -1,0 +1,163 @@
+"""Graphs whose nodes have futures inside: their rows need tasks that were submitted before.
+
+A graph of some thousand rows leaves with the numbers of these tasks, and the scheduler holds back what needs them. A larger one,
+which has to leave in portions, is submitted with their values once the client has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from scaler.client.dependent_future import DependentFuture
+from scaler.client.engine import Engine
+from scaler.client.future import FutureSource, ScalerFuture
+from scaler.client.linked_calls import end_with, submit_when_done
+from scaler.core.graph import OUTSIDE_FIRST
+from scaler.errors import ClientCancelledException, SerializationError
+from scaler.serialization.arguments import Packer
+from scaler_protocol.payloads.framing import frame_arguments, identity
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.batch_rows import Carried, carried_columns
+from scaler_protocol.wire.columns import EMPTY
+from scaler_protocol.wire.columns import Packed as PackedColumn
+from scaler_protocol.wire.graph_portions import PORTION_ROWS
+
+
+def require_own(client: FutureSource, future: ScalerFuture) -> None:
+    """Raise SerializationError for another client's future."""
+    if future.client is not client:
+        raise SerializationError(
+            f"the graph has {future!r} of another client: the tasks of a client know its own futures only: "
+            "call .result() first"
+        )
+
+
+class LinkedGraph:
+    """See `dependent_future.LinkedCall`; that of all futures of one graph."""
+
+    inputs: Sequence[ScalerFuture] = ()
+    """Nothing is said of the tasks in between: which of many a row needed is not known here."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        packer: Packer,
+        graph: m.GraphSubmit,
+        needed: Sequence[ScalerFuture],
+        futures: Mapping[int, DependentFuture],
+        carried: Carried,
+    ) -> None:
+        """`graph`: as `GraphPlan` numbers what rows need; `needed`: those outside; `futures`: those of wanted rows."""
+        self._engine = engine
+        self._packer = packer
+        self._graph = graph
+        """Its objects have one use each, which ends with this."""
+        self._needed = needed
+        self._futures = futures
+        self._carried = carried
+        self._waits = False
+
+    def send_values_of(self, numbers: Sequence[int]) -> None:
+        """See `LinkedCall`. Each of the futures is asked."""
+        if self._waits:
+            return
+        unknown = set(numbers)
+        self._waits = True
+        submit_when_done(self, [one for one in self._needed if one.number in unknown and not one.done()])
+
+    def end(self, error: Exception) -> None:
+        """See `Submittable`."""
+        for future in self._futures.values():
+            if not future.done():
+                end_with(future, error)
+
+    def submit(self) -> None:
+        """Submit it, and end the futures that will never have a value. Raises what `TaskIntake.submit_graph` raises."""
+        self._waits = False
+        rows = self._rows_left()
+        futures = {row: one for row, one in self._futures.items() if not one.done()}
+        if not futures:
+            return
+        pending = [one for one in self._needed if not one.done()]
+        if pending and len(rows) > PORTION_ROWS:
+            self._waits = True
+            submit_when_done(self, pending)
+            return
+        self._engine.tasks.submit_graph(self._message(rows, sorted(futures)), [futures[row] for row in sorted(futures)])
+
+    def _rows_left(self) -> dict[int, list[int]]:
+        """Return what each row needs, but for rows that need what has failed or was cancelled: these end."""
+        graph = self._graph
+        rows: dict[int, list[int]] = {}
+        ended: dict[int, ScalerFuture] = {
+            OUTSIDE_FIRST + index: one
+            for index, one in enumerate(self._needed)
+            if one.done() and (one.cancelled() or one.failed)
+        }
+        start = 0
+        for row, count in enumerate(graph.dependency_counts):
+            needs = list(graph.dependencies[start : start + count])
+            start += count
+            culprit = next((ended[one] for one in needs if one in ended), None)
+            if culprit is None:
+                rows[row] = needs
+                continue
+            ended[row] = culprit
+            future = self._futures.get(row)
+            if future is None or future.done():
+                continue
+            if culprit.cancelled():
+                text = f"task {culprit.number}, which it needs, was cancelled"
+                future.end_cancelled(ClientCancelledException(text))
+            else:
+                future.end_failed_by(culprit)
+        return rows
+
+    def _message(self, rows: Mapping[int, list[int]], wanted: Sequence[int]) -> m.GraphSubmit:
+        """Return the graph with these rows, behind rows that pass on the values of what is done by now."""
+        engine, packer, graph = self._engine, self._packer, self._graph
+        named = {one for needs in rows.values() for one in needs if one >= OUTSIDE_FIRST}
+        outside = {one: self._needed[one - OUTSIDE_FIRST] for one in sorted(named)}
+        objects: list[bytes] = []
+        payloads: list[bytes] = []
+        positions: list[int] = []
+        places: dict[int, int] = {}
+        for one, future in outside.items():
+            if future.done():
+                argument = packer.result_of(identity, 0, future, objects)
+                positions.extend([len(payloads)] * (len(objects) - len(positions)))
+                places[one] = len(payloads)
+                payloads.append(frame_arguments([argument], {}))
+        values = len(payloads)
+        places.update(zip(rows, range(values, values + len(rows)), strict=True))
+        count = values + len(rows)
+        earlier = [one for one in outside if one not in places]
+        places.update(zip(earlier, range(count, count + len(earlier)), strict=True))
+        all_payloads = graph.payloads.split()
+        payloads += [all_payloads[row] for row in rows]
+        for row, object_id in zip(graph.object_positions, graph.objects, strict=True):
+            if row in rows:
+                objects.append(engine.objects.hold(object_id))
+                positions.append(places[row])
+        functions = graph.functions
+        indexes = [graph.function_indexes[row] if len(graph.function_indexes) else 0 for row in rows]
+        if values:
+            passed_on = packer.function(identity)
+            engine.tasks.define(passed_on)
+            if passed_on.function_id not in functions:
+                functions = (*functions, passed_on.function_id)
+            indexes = [functions.index(passed_on.function_id)] * values + indexes
+        return replace(
+            graph,
+            functions=functions,
+            payloads=PackedColumn.of(payloads),
+            dependency_counts=[0] * values + [len(needs) for needs in rows.values()],
+            dependencies=[places[one] for needs in rows.values() for one in needs],
+            wanted=[places[row] for row in wanted],
+            function_indexes=EMPTY if len(functions) == 1 else indexes,
+            object_positions=positions,
+            objects=tuple(objects),
+            earlier=[outside[one].number for one in earlier],
+            **carried_columns([self._carried] * count),
+        )
