@@ -75,9 +75,23 @@ def _check_agents(state: SchedulerState) -> None:
         require(agent.followers == behind, f"{agent.name}: {agent.followers} counted behind others, {behind} are")
 
 
-def _will_end(graph: Graph[AgentRecord], row: int) -> bool:
-    """Whether a row needs one that has failed, and its turn to end has yet to come."""
-    return graph.failing > 0 and any(graph.states[needed] == RowState.FAILED for needed in graph.dependencies_of(row))
+def _doomed(graph: Graph[AgentRecord]) -> set[int]:
+    """Return the unfinished rows that need one which has failed, directly or not: their turn to end has yet to come."""
+    if not graph.failing:
+        return set()
+    unfinished = (RowState.WAITING, RowState.RELEASED)
+    rows = [
+        row
+        for state in unfinished
+        for row in graph.rows_in(state)
+        if any(graph.states[needed] == RowState.FAILED for needed in graph.dependencies_of(row))
+    ]
+    found = set(rows)
+    for row in rows:
+        behind = {each for each in graph.dependents_of(row) if graph.states[each] in unfinished} - found
+        found |= behind
+        rows += behind
+    return found
 
 
 def _check_graphs(state: SchedulerState) -> None:
@@ -86,6 +100,7 @@ def _check_graphs(state: SchedulerState) -> None:
             name = f"graph {graph.first_number} of {client.name}"
             waiting = sum(1 for _ in graph.rows_in(RowState.WAITING))
             released = set(graph.rows_in(RowState.RELEASED))
+            doomed = _doomed(graph)
             require(graph.waiting == waiting, f"{name}: {graph.waiting} counted, {waiting} waiting")
             require(graph.unfinished == waiting + len(released), f"{name}: unfinished rows miscounted")
             for row in released:
@@ -97,7 +112,7 @@ def _check_graphs(state: SchedulerState) -> None:
                     for dependency in graph.dependencies_of(row)
                     if graph.states[dependency] in (RowState.WAITING, RowState.RELEASED)
                 ]
-                waits = bool(open_dependencies) or graph.is_unreleased_root(row) or _will_end(graph, row)
+                waits = bool(open_dependencies) or graph.is_unreleased_root(row) or row in doomed
                 require(waits, f"{name}: row {row} waits for nothing")
             for row in graph.rows_in(RowState.RELEASED):
                 task = client.tasks[graph.first_number + row]
@@ -114,7 +129,7 @@ def _check_graphs(state: SchedulerState) -> None:
                     require(
                         (task.agent is not None and dependency in graph.losses)
                         or (task.canceled and dependency in graph.returned)
-                        or _will_end(graph, row)
+                        or row in doomed
                         or (before is not None and before.agent is task.agent is not None and task.chain is not None),
                         f"{name}: row {row} was released before row {dependency} and is not behind it",
                     )
