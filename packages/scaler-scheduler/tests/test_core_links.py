@@ -88,6 +88,19 @@ def test_what_was_answered_just_now_is_still_known(harness: Harness) -> None:
     assert graphs(harness, client) == []
 
 
+def test_answers_are_forgotten_when_they_have_arrived(harness: Harness) -> None:
+    client, agent = cluster(harness)
+    one, two = client.submit(2)
+    three = link(client, one)
+    agent.answer(agent.tasks())
+    agent.answer(agent.tasks())
+    assert set(client.results()) == {one, two, three}
+    harness.advance(2)
+    four = link(client, two)
+    assert {number: status for number, (status, _) in client.results().items()} == {four: m.Status.SKIPPED}
+    assert graphs(harness, client) == []
+
+
 @pytest.mark.parametrize("is_known", [True, False])
 def test_the_values_of_tasks_that_are_over_are_asked_for(harness: Harness, is_known: bool) -> None:
     client, agent = cluster(harness)

@@ -236,6 +236,11 @@ class GraphRows:
         if rows:
             self.queue(graph, rows, self._options[graph], now)
 
+    def forget_recent(self, client: ClientRecord) -> None:
+        """A client without tasks names none of those it was answered: the answers have arrived by now."""
+        if client.recent is not None and not client.tasks and client.links is None:
+            client.recent = None
+
     def close_all(self, client: ClientRecord) -> None:
         """The client is gone."""
         for graph in client.graphs:

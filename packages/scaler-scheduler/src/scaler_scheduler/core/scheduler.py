@@ -198,4 +198,5 @@ class SchedulerCore:
             return False
         if isinstance(record, ClientRecord):
             self._lifecycle.compact(record)
+            self._rows.forget_recent(record)
         return True
