@@ -15,6 +15,8 @@ LINK_BYTES = 24
 """Memory of a dependency, about."""
 LINKED_BYTES = 800
 """Memory of a row, about, its payload apart."""
+LOOK_AT_MIN = 64
+"""So many rows that need another one are worth a look for those that are forgotten."""
 
 Shared = TypeVar("Shared", bound=Hashable)
 """What tasks share. Rows are only sorted by it."""
@@ -65,6 +67,8 @@ class LinkedTasks(Graph[Holder], Generic[Holder, Shared]):
         self._readers = _Table(0)
         self._needs: dict[int, tuple[int, ...]] = {}
         self._needed_by: dict[int, list[int]] = {}
+        self._looked_through_at: dict[int, int] = {}
+        """How long a list of `_needed_by` is when it is looked through for rows that are forgotten, where not `LOOK_AT_MIN`."""
         self._contents: dict[int, ReleasedRow] = {}
         self._shared: dict[int, Shared] = {}
 
@@ -100,7 +104,7 @@ class LinkedTasks(Graph[Holder], Generic[Holder, Shared]):
             self._readers[needed] += 1
             if self.states[needed] != _DONE:
                 missing += 1
-                self._needed_by.setdefault(needed, []).append(number)
+                self._note_need(number, needed)
         self._missing[number] = missing
         if missing:
             self.states[number] = _WAITING
@@ -108,6 +112,14 @@ class LinkedTasks(Graph[Holder], Generic[Holder, Shared]):
             return False
         self.states[number] = _RELEASED
         return True
+
+    def _note_need(self, number: int, needed: int) -> None:
+        needed_by = self._needed_by.setdefault(needed, [])
+        if len(needed_by) >= self._looked_through_at.get(needed, LOOK_AT_MIN):
+            # Else it would grow with each that is cancelled, as long as the needed one runs.
+            needed_by = self._needed_by[needed] = [row for row in needed_by if row in self.states]
+            self._looked_through_at[needed] = 2 * len(needed_by) + LOOK_AT_MIN
+        needed_by.append(number)
 
     def _take_in(self, number: int, shared: Shared, content: ReleasedRow, needs: tuple[int, ...]) -> None:
         self.unfinished += 1
@@ -134,6 +146,7 @@ class LinkedTasks(Graph[Holder], Generic[Holder, Shared]):
                 self._readers,
                 self._needs,
                 self._needed_by,
+                self._looked_through_at,
                 self._contents,
                 self._shared,
             ):
