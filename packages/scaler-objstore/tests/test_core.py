@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import pytest
 
 from scaler_objstore.content_hash import KeyedContentHash
-from scaler_objstore.core import Limits, MemoryStorage, StoreCore, effects, events
-from scaler_objstore.core.contents import OBJECT_BYTES, SHARED_BYTES_MIN
+from scaler_objstore.core import Limits, MemoryStorage, StoreCore, contents, effects, events
+from scaler_objstore.core.contents import OBJECT_BYTES
 from scaler_objstore.core.leases import SWEEPS
 from scaler_protocol.version import PROTOCOL_VERSION
 from scaler_protocol.wire import messages as m
@@ -351,11 +351,12 @@ def test_identical_contents_are_kept_once_until_the_last_object_ends() -> None:
     assert store.core.snapshot().used_bytes == 0
 
 
-def test_objects_that_share_a_content_are_limited_too() -> None:
-    store = Store()
-    replies = [
-        store.put(ALICE, number.to_bytes(16, "big"), b"same") for number in range(SHARED_BYTES_MIN // OBJECT_BYTES + 2)
-    ]
+def test_objects_that_share_a_content_are_limited_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Invariants are checked after each, which would take half a minute with as many as there may be.
+    shared = 50
+    monkeypatch.setattr(contents, "SHARED_BYTES_MIN", shared * OBJECT_BYTES)
+    store = Store(memory_bytes=contents.SHARED_PART * shared * OBJECT_BYTES)
+    replies = [store.put(ALICE, number.to_bytes(16, "big"), b"same") for number in range(shared + 2)]
     assert {reply.status for reply in replies[:-1]} == {m.ObjectStatus.DONE}
     assert replies[-1].status == m.ObjectStatus.STORAGE_FULL
     store.delete(ALICE, bytes(16))
