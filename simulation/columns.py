@@ -31,7 +31,7 @@ def arrived_unchanged(carried: Carried, program: int) -> bool:
 
 def reported_unchanged(reported: Reported, row: int, number: int) -> bool:
     """Whether the figures in a row are those of the task of this number."""
-    profile, figures = reported.profile(row), figures_of(number)
+    (profile,), figures = reported.cut(row, row + 1).profiles(1), figures_of(number)
     if profile is None or not figures:
         return profile is None and not figures
     return all(profile[name] == figure for name, figure in figures.items())

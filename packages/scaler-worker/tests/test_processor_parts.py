@@ -9,6 +9,7 @@ import os
 import random
 import resource
 import socket
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from scaler_protocol.objects.segments import Offer, adopt, mark_taken
 from scaler_protocol.service.memory import rss_bytes
 from scaler_protocol.wire.batch_rows import Reported
 from scaler_protocol.wire.status import Status
-from scaler_worker.processor import records
+from scaler_worker.processor import memory, records
 from scaler_worker.processor.chain_results import ChainResults
 from scaler_worker.processor.channel import AgentGoneError, Channel
 from scaler_worker.processor.descriptors import COUNT_MAX, FIRST_NUMBER, identity, moved_out_of_reach
@@ -28,7 +29,7 @@ from scaler_worker.processor.forked import leave
 from scaler_worker.processor.functions import Function, FunctionTable
 from scaler_worker.processor.host_objects import PLACE_BYTES, HostObjects, PlaceGoneError
 from scaler_worker.processor.inbox import Inbox
-from scaler_worker.processor.memory import peak_bytes, reset_peak
+from scaler_worker.processor.memory import OwnFile, peak_bytes, reset_peak
 from scaler_worker.processor.object_files import drop_object, map_object, read_place, write_object, write_token
 from scaler_worker.processor.object_folders import ObjectFolders
 from scaler_worker.processor.output import LOG, STDERR, STDOUT, TASK_BYTES_MAX, OutputCapture, TaskLogHandler
@@ -362,6 +363,35 @@ def test_memory_figures_are_plausible() -> None:
         pages.write(b"x" * len(pages))
     # The kernel adds pages up in portions for each processor.
     assert peak_bytes() > before + 29_000_000
+
+
+def test_a_file_that_a_task_closes_or_puts_another_in_place_of_is_opened_again() -> None:
+    kept = OwnFile("statm", os.O_RDONLY)
+    kept.open()
+    number, before = kept.descriptor, identity(kept.descriptor)
+    kept.open()
+    assert kept.descriptor == number
+    with tempfile.TemporaryFile() as other:
+        os.dup2(other.fileno(), number)
+        try:
+            kept.open()
+            # Not the number itself: what is there now is not ours to close.
+            assert kept.descriptor != number
+            assert identity(kept.descriptor) == before != identity(number)
+            os.close(kept.descriptor)
+            kept.open()
+            assert os.pread(kept.descriptor, 10, 0).split()
+        finally:
+            os.close(number)
+            os.close(kept.descriptor)
+
+
+def test_who_closes_what_figures_are_read_from_gets_those_that_are_left() -> None:
+    reset_peak()
+    os.close(memory._sizes.descriptor)
+    assert 0 < peak_bytes() < 1 << 40
+    reset_peak()
+    assert abs(peak_bytes() - rss_bytes()) < 100_000_000
 
 
 def test_the_running_page_tells_what_was_begun() -> None:

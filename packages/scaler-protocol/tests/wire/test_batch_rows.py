@@ -127,8 +127,8 @@ def test_rows_are_reported_by_the_names_of_columns() -> None:
     reported = report([{"durations": 3}, {"durations": 1 << 40, "memory_peaks": -5, "cpu_times": 7}])
     assert (reported.durations, reported.cpu_times) == ([3, 0xFFFF_FFFF], [0, 7])
     assert (reported.statuses, reported.memory_peaks) == ((), [0, 0])
-    assert reported.profile(0) is None
-    profile = reported.profile(1)
+    unmeasured, profile = reported.profiles(2)
+    assert unmeasured is None
     assert profile == {**dict.fromkeys(Reported._fields, 0), "durations": 0xFFFF_FFFF, "cpu_times": 7}
 
 

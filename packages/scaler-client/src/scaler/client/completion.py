@@ -36,7 +36,7 @@ def complete(completed: effects.Completed) -> None:
         figures = reported[FIGURES_START:]
         # Nearly always these are the empty tuples themselves, which takes less time to see than lengths.
         if figures != NO_FIGURES and any(map(len, figures)):
-            profiles = list(map(reported.profile, range(len(tokens))))
+            profiles = reported.profiles(len(tokens))
         answer_futures(tokens, completed.payloads, statuses, profiles)  # type: ignore[arg-type]
         return
     for position, token in enumerate(tokens):
@@ -72,8 +72,8 @@ def _complete_dependent(future: DependentFuture, completed: effects.Completed, p
     if status != m.Status.SUCCESS:
         future.note_failure()
     figures = reported[FIGURES_START:]
-    profile = reported.profile(0) if any(map(len, figures)) else None
-    answer_futures([future], [payload], reported.statuses, None if profile is None else [profile])
+    profiles = reported.profiles(1) if any(map(len, figures)) else None
+    answer_futures([future], [payload], reported.statuses, profiles)
     future.call = None
 
 

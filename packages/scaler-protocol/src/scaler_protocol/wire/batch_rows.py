@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from operator import attrgetter, index, ne
+from operator import attrgetter, index
 from typing import Any, Final, NamedTuple, TypeVar
 
 from scaler_protocol.runtime.names import shown
@@ -36,11 +36,14 @@ class Reported(NamedTuple):
         """Return the columns of these rows."""
         return Reported(*(pick(column, rows) for column in self))
 
-    def profile(self, row: int) -> dict[str, int] | None:
-        """Return what one row has in each column, by the columns' names; None where none of its figures was measured."""
-        values = [column[row] if len(column) else absent for column, absent in zip(self, ABSENT, strict=True)]
-        measured = any(map(ne, values[FIGURES_START:], ABSENT[FIGURES_START:]))
-        return dict(zip(self._fields, values, strict=True)) if measured else None
+    def profiles(self, rows: int) -> list[dict[str, int] | None]:
+        """Return what each row has in each column, by the columns' names; None where none of its figures was measured."""
+        filled = [column if len(column) else (absent,) * rows for column, absent in zip(self, ABSENT, strict=True)]
+        nothing, names = ABSENT[FIGURES_START:], self._fields
+        return [
+            dict(zip(names, row, strict=True)) if row[FIGURES_START:] != nothing else None
+            for row in zip(*filled, strict=True)
+        ]
 
 
 NOTHING_REPORTED: Final = Reported()

@@ -212,6 +212,8 @@ class TaskExecution:
         raise error_of_call
 
     def _dump(self, value: Any, serializer: Serializer | None) -> Outcome:
+        if serializer is None and type(value) in _INLINE_TYPES:
+            return Outcome(PICKLED + dumps(value, 5))
         try:
             return dump_result(value, serializer)
         except Exception as error:
