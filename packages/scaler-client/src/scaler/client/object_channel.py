@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 from scaler.client.link_thread import LinkThread
 from scaler.client.put_outcome import PutOutcome
 from scaler.client.sleepers import Sleepers
-from scaler.client.snapshots import Buffer, Snapshot, snapshot
+from scaler.client.snapshots import Buffer, Key, Snapshot, snapshot
 from scaler.client.steps import Steps
 from scaler.errors import ObjectStorageException, ScalerError
 from scaler_protocol.errors import RefusedError, TransportError, WireError
@@ -39,6 +39,7 @@ from scaler_protocol.objects.storage import (
     StoreRequests,
     TimedOut,
 )
+from scaler_protocol.objects.storage.requests import PENDING_MAX
 from scaler_protocol.runtime.random_ids import new_id
 from scaler_protocol.transport.dealer import DealerLink
 from scaler_protocol.wire import messages as m
@@ -56,6 +57,12 @@ PENDING_BYTES_MAX = 512 * 1024 * 1024
 
 FETCHES_MAX = 64
 """Objects fetched at the same time."""
+
+SOON_BYTES_MAX = 1024 * 1024
+"""Smaller objects are handed to the thread without waiting for their copy."""
+
+SOON_MAX = 16
+"""Most of them that wait for the thread."""
 
 DELETES_MAX = 32
 """Most objects of one request to delete: more would keep the server for long in one turn."""
@@ -89,6 +96,9 @@ class ObjectListener(Protocol):
 
     def on_fetch_failed(self, number: int, status: m.Status, text: str) -> None:
         """The object that answers a task will not come; `text` says why."""
+
+    def on_object_copied(self, held: bytes, key: Key, copy: Snapshot) -> None:
+        """The copy of an object of `put_soon` is made, and on its way."""
 
     def on_object_refused(self, object_id: bytes, text: str) -> None:
         """An object was not stored; `text` says why."""
@@ -237,6 +247,29 @@ class ObjectChannel:
             refusal = self._requests.refusal
         return refusal and f": {refusal}"
 
+    def put_soon(self, held: bytes, buffers: Sequence[bytes], key: Key, name: str) -> bool:
+        """As `put`, without waiting: the listener is told of the copy. `buffers` never change.
+
+        Returns False where that cannot be: for large objects, while there is no room, and while many others wait for the thread.
+        """
+        size = sum(map(len, buffers))
+        if (
+            size >= SOON_BYTES_MAX
+            or self._was_full
+            or not self._is_welcomed
+            or self._ended is not None
+            or len(self._steps.queue) >= SOON_MAX
+            or self._requests.pending_count > PENDING_MAX // 2
+            or not self._has_room(size)
+        ):
+            return False
+        self._steps.do(partial(self._put_now, held, buffers, key, name))
+        return True
+
+    def settle(self) -> None:
+        """Wait until the copies of all objects of `put_soon` are made. Raises ObjectStorageException."""
+        self._ask(_nothing)
+
     @property
     def address(self) -> str:
         """Where the server is."""
@@ -276,7 +309,19 @@ class ObjectChannel:
         self._require_open()
         if patient and not self._has_room(size):
             return None
-        object_id = bytes(held)
+        return self._copy(bytes(held), buffers, size, name, outcome)
+
+    def _put_now(self, held: bytes, buffers: Sequence[Buffer], key: Key, name: str) -> None:
+        try:
+            self._require_open()
+            copy = self._copy(bytes(held), buffers, sum(map(len, buffers)), name, PutOutcome())
+        except ObjectStorageException as error:
+            self._listener.on_object_refused(bytes(held), str(error))
+            return
+        self._listener.on_object_copied(held, key, copy)
+
+    def _copy(self, object_id: bytes, buffers: Sequence[Buffer], size: int, name: str, outcome: PutOutcome) -> Snapshot:
+        """Copy an object, and start to store it. The turn ends with sending it, and others with it."""
         pool = self._pool
         # Without the lock: it takes as long as reading the object.
         lease = pool.write(object_id, buffers) if pool is not None and size >= SEGMENT_BYTES_MIN else None
@@ -292,7 +337,6 @@ class ObjectChannel:
         except WireError as error:
             raise ObjectStorageException(str(error)) from None
         self._pending_bytes += put.snapshot.size_bytes
-        self._send_locked()
 
     def _has_room(self, size: int) -> bool:
         if self._ended is not None or not self._pending_bytes:
@@ -365,6 +409,9 @@ class ObjectChannel:
 
     def on_turn(self) -> None:
         """See `LinkOwner`."""
+        # Before the steps: whatever is deleted was handed over before that, and is put now if it was not yet.
+        with self._lock:
+            unwanted, self._unwanted = self._unwanted, []
         while self._steps.queue:
             self._steps.queue.popleft()()
         if self._has_moved:
@@ -377,11 +424,11 @@ class ObjectChannel:
         self._finish(completions)
         with self._lock:
             self._fill_gets_locked()
-            self._delete_locked()
+            self._delete_locked(unwanted)
             self._send_locked()
             if self._unsendable:
                 self._thread.wake()
-            if self._closing and not self._requests.pending_count:
+            if self._closing and not self._requests.pending_count and not self._unwanted:
                 self._set_drained()
 
     def next_deadline(self) -> float:
@@ -395,7 +442,7 @@ class ObjectChannel:
         """See `LinkOwner`: fail what waits."""
         with self._lock:
             # The scheduler's word may have come while objects were on their way, which the server has taken since.
-            self._delete_locked()
+            self._delete_locked(self._unwanted)
             self._requests.leave("the client has ended")
             self._send_locked()
             self._ended = f"the connection to object storage at {self._address} has ended" + (
@@ -460,8 +507,7 @@ class ObjectChannel:
         # Whoever answered the task has stored the object before, so there is nothing to wait for.
         self._gets[self._requests.get(get.object_id, time.monotonic(), mappable=mappable)] = get
 
-    def _delete_locked(self) -> None:
-        unwanted, self._unwanted = self._unwanted, []
+    def _delete_locked(self, unwanted: Sequence[bytes]) -> None:
         try:
             for start in range(0, len(unwanted), DELETES_MAX):
                 self._requests.delete(unwanted[start : start + DELETES_MAX], self._owner, time.monotonic())
@@ -578,3 +624,7 @@ class ObjectChannel:
 
 def _shown(object_id: bytes, name: str) -> str:
     return f"{name!r} ({object_id.hex()})" if name else object_id.hex()
+
+
+def _nothing() -> None:
+    return

@@ -91,6 +91,10 @@ class Snapshots:
         """Those in segments, the one that was looked at longest ago first."""
         self._leased_bytes = 0
 
+    def may_have(self, key: Key) -> bool:
+        """Whether there are such values. From any thread."""
+        return key in self._by_key
+
     def candidates(self, key: Key) -> list[tuple[bytes, Snapshot]]:
         """Return (object id, snapshot) of those that may be equal, the latest first."""
         ids = self._by_key.get(key, ())

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from scaler import errors
 from scaler.client.core_owner import CoreOwner
-from scaler.client.object_channel import ObjectChannel
+from scaler.client.object_channel import SOON_BYTES_MAX, ObjectChannel
 from scaler.client.object_reference import InnerReferences, ObjectReference, keepers
 from scaler.client.object_uses import HeldObject, InnerObject, ObjectUse, UsesByReference, take_out_inner
 from scaler.client.reference_table import FOR_GOOD, ReferenceGroup, ReferenceTable
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from scaler_protocol.security.credentials import PeerSecurity
 
 logger = logging.getLogger("scaler")
+
+COMING_MAX = 4096
+"""Most values that are known to be on their way to the channel."""
 
 LOOK_SECONDS = 0.25
 """While there are references: how often is looked whether one is gone, so that its object is deleted soon."""
@@ -60,6 +63,8 @@ class StoredObjects:
         self._channel: ObjectChannel | None = None
         self._is_closed = False
         self._snapshots = Snapshots()
+        self._coming: set[Key] = set()
+        """Of values whose copies will be among them: handed to the channel, and not copied yet."""
         self._references = ReferenceTable()
         self._tickets = itertools.count(FOR_GOOD + 1)
         self._inner: dict[bytes, tuple[bytes, ...]] = {}
@@ -191,14 +196,28 @@ class StoredObjects:
             channel = owner.ask(self._open_channel)
         flattened = [flat(buffer) for buffer in buffers]
         key = key_of(flattened)
-        # Compared in this thread: it takes as long as reading the object.
-        for held, kept in owner.ask(partial(self._hold_candidates, key)):
-            if kept.equals(flattened):
-                return held
+        if key in self._coming:
+            # Its copy is being made: wait for that rather than send the same once more.
+            channel.settle()
+        if key in self._coming or self._snapshots.may_have(key):
+            # Compared in this thread: it takes as long as reading the object.
+            for held, kept in owner.ask(partial(self._hold_candidates, key)):
+                if kept.equals(flattened):
+                    return held
         use = ObjectUse(new_id())
         held = HeldObject(use)
         # Counted before it is stored: should this thread be interrupted, the end of the use is what has it deleted again.
         owner.steps.do(partial(self._count, use))
+        if sum(map(len, flattened)) < SOON_BYTES_MAX:
+            # One more copy of a small value costs less than waiting for another thread to make it.
+            unchanging = [buffer if type(buffer) is bytes else bytes(buffer) for buffer in flattened]
+            if len(self._coming) >= COMING_MAX:
+                # Some were not stored. What is forgotten here is at worst sent twice.
+                self._coming.clear()
+            self._coming.add(key)
+            if channel.put_soon(held, unchanging, key, name):
+                return held
+            flattened = [*unchanging]
         copy = channel.put(held, flattened, name, settles=settles, patient=not owner.must_not_wait())
         owner.steps.do(partial(self._keep_copy, held, key, copy))
         return held
@@ -278,7 +297,10 @@ class StoredObjects:
         return found
 
     def _keep_copy(self, held: bytes, key: Key, copy: Snapshot) -> None:
-        self._snapshots.add(bytes(held), key, copy)
+        self._coming.discard(key)
+        if self._core.holds_object(bytes(held)):
+            # Otherwise its task was cancelled meanwhile, and it is deleted already.
+            self._snapshots.add(bytes(held), key, copy)
         left = self._snapshots.left()
         # With a server that ends, all copies look like this, and are needed for the next one.
         if left and self._channel is not None and self._channel.is_server_here:
@@ -367,6 +389,10 @@ class StoredObjects:
     def on_fetch_failed(self, number: int, status: m.Status, text: str) -> None:
         """The object that answers a task will not come."""
         self._owner.handle(events.ObjectFetchFailed(number, status, text))
+
+    def on_object_copied(self, held: bytes, key: Key, copy: Snapshot) -> None:
+        """See `ObjectListener`."""
+        self._owner.steps.do(partial(self._keep_copy, held, key, copy))
 
     def on_object_refused(self, object_id: bytes, text: str) -> None:
         """An object could not be stored."""
