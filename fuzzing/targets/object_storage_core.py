@@ -8,6 +8,7 @@ from scaler_objstore.core import MemoryStorage, StoreCore, events
 from scaler_protocol.errors import WireError
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode
+from scaler_protocol.wire.object_batches import rows_of
 
 PEERS = [bytes([number]) * 16 for number in range(1, 4)]
 
@@ -32,9 +33,10 @@ def run(data: bytes) -> None:
             message = decode(frames_of(piece[1:])[1:])
         except WireError:
             continue
-        if isinstance(message, m.ObjectPut) and message.place:
-            # Its segment is opened before the core sees it.
-            continue
-        core.handle(events.Incoming(PEERS[piece[0] % len(PEERS)], message), now)
-        core.take_effects()
-        core.check_invariants()
+        for row in rows_of(message) if isinstance(message, m.ObjectBatch) else (message,):
+            if isinstance(row, m.ObjectPut) and row.place:
+                # Its segment is opened before the core sees it.
+                continue
+            core.handle(events.Incoming(PEERS[piece[0] % len(PEERS)], row), now)
+            core.take_effects()
+            core.check_invariants()

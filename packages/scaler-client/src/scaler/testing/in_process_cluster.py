@@ -31,6 +31,7 @@ from scaler_protocol.wire.batch_rows import Carried, carried_rows, report
 from scaler_protocol.wire.codec import decode, encode
 from scaler_protocol.wire.columns import Packed
 from scaler_protocol.wire.envelope import UNSEQUENCED, Envelope, Frame, decode_envelope, encode_envelope
+from scaler_protocol.wire.object_batches import rows_of
 
 STUCK_SECONDS = 0.1
 WORKERS_MAX = 100
@@ -394,7 +395,10 @@ class InProcessCluster:
 
     def _on_store_message(self, peer: bytes, message: m.Message) -> None:
         answer: m.Message | None = None
-        if isinstance(message, m.Hello):
+        if isinstance(message, m.ObjectBatch):
+            for row in rows_of(message):
+                self._on_store_message(peer, row)
+        elif isinstance(message, m.Hello):
             answer = m.Welcome(self._incarnation, hello_number=message.hello_number)
         elif isinstance(message, m.ObjectPut):
             if self.store_refuses:

@@ -20,6 +20,7 @@ from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.codec import decode, encode
 from scaler_protocol.wire.columns import Packed
 from scaler_protocol.wire.envelope import UNSEQUENCED, decode_envelope, encode_envelope
+from scaler_protocol.wire.object_batches import rows_of
 
 CLIENT = b"c" * 16
 
@@ -135,6 +136,10 @@ class FakeScheduler:
 
     def _serve_storage(self, store: RouterListener, peer: bytes, message: m.Message) -> None:
         answer: m.Message
+        if isinstance(message, m.ObjectBatch):
+            for row in rows_of(message):
+                self._serve_storage(store, peer, row)
+            return
         if isinstance(message, m.Hello):
             answer = m.Welcome(b"o" * 16, hello_number=message.hello_number)
         elif isinstance(message, m.ObjectPut):
