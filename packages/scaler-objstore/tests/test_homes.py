@@ -289,3 +289,46 @@ def test_a_scheduler_that_connects_hears_what_was_lost_before() -> None:
     store.say(SCHEDULER, m.ObjectDelete(1, ALICE, (X,)))
     store.handle(events.PeerGone(SCHEDULER))
     assert lost_in(store.hello(SCHEDULER)) == {}
+
+
+def test_gets_that_wait_for_a_home_that_is_away_go_on_when_it_is_back() -> None:
+    store = Store()
+    store.hold(ONE, X, Y)
+    store.handle(events.PeerGone(ONE))
+    store.say(READER, m.ObjectGet(5, X, wait_seconds=60.0, follows_homes=True))
+    store.say(READER, m.ObjectGet(6, Y, wait_seconds=60.0))
+    store.wait(2.0)
+    sent = store.hello(ONE)
+    assert (READER, m.ObjectHomes(5, X, (ADDRESSES[ONE],))) in sent
+    assert (ONE, m.ObjectWanted(Y)) in sent
+    assert store.wait(LIMITS.home_away_seconds) == []
+    assert (READER, m.ObjectData(6, Y, [b"bytes"])) in store.say(ONE, m.ObjectPut(3, Y, ALICE, [b"bytes"]))
+
+
+def test_a_reader_hears_why_a_home_cannot_put_an_object_here() -> None:
+    store = Store()
+    store.hold(ONE, X)
+    store.say(READER, m.ObjectGet(5, X, wait_seconds=60.0))
+    sent = store.say(ONE, m.ObjectPut(3, X, ALICE, [bytes(1_000_001)]))
+    refusals = dict[bytes, m.ObjectPutReply]((peer, one) for peer, one in sent if isinstance(one, m.ObjectPutReply))
+    assert refusals[ONE].status == m.ObjectStatus.TOO_LARGE
+    assert refusals[READER].status == m.ObjectStatus.UNREACHED
+    assert refusals[READER].text == (
+        f"object {X.hex()} is in the store of host-one and cannot be put into the central one: {refusals[ONE].text}"
+    )
+
+
+def test_deletes_at_homes_go_together() -> None:
+    store = Store()
+    store.hold(ONE, X, Y)
+    store.hold(TWO, Y)
+    sent = store.say(SCHEDULER, m.ObjectDelete(7, ALICE, (X, Y)))
+    assert sent == [
+        (ONE, m.ObjectDelete(0, ALICE, (X, Y))),
+        (TWO, m.ObjectDelete(0, ALICE, (Y,))),
+        (SCHEDULER, m.ObjectDeleteReply(7)),
+    ]
+    ids = [number.to_bytes(16, "big") for number in range(12_000)]
+    store.hold(ONE, *ids)
+    sent = store.say(SCHEDULER, m.ObjectDelete(8, ALICE, ()))
+    assert [len(one.ids) for _, one in sent if isinstance(one, m.ObjectDelete)] == [10_000, 2_000]

@@ -134,13 +134,21 @@ class Homes:
         home.away_since, home.is_given_up = None, False
         self._awaited.pop(home.peer, None)
 
-    def is_back(self, peer: bytes) -> dict[bytes, bytes]:
-        """The agent of a home has said hello. Return the objects that it still has to delete, and their owners."""
+    def is_back(self, peer: bytes) -> Home | None:
+        """The agent of a home has said hello. Return the home, if it was away."""
         home = self._homes.get(peer)
-        if home is None:
-            return {}
+        if home is None or home.away_since is None:
+            return None
         self._note_back(home)
-        return dict(home.deleted)
+        return home
+
+    def to_delete(self, peer: bytes) -> dict[bytes, list[bytes]]:
+        """Return what a home was told to delete and still has, by owner."""
+        home = self._homes.get(peer)
+        by_owner: dict[bytes, list[bytes]] = {}
+        for object_id, owner in () if home is None else home.deleted.items():
+            by_owner.setdefault(owner, []).append(object_id)
+        return by_owner
 
     def leave(self, peer: bytes) -> list[HeldObject]:
         """A home has ended. Return the objects that no home has any more."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 from scaler_objstore.core import effects
 from scaler_objstore.core.catalogue import Catalogue, StoredObject
@@ -18,6 +19,9 @@ from scaler_objstore.core.waiters import Waiters
 from scaler_objstore.core.waiting_puts import WaitingPuts
 from scaler_protocol.runtime.core import Outbox
 from scaler_protocol.wire import messages as m
+
+DELETED_AT_ONCE_MAX = 10_000
+"""Objects that one message to an agent names at most."""
 
 
 class StoreState:
@@ -96,25 +100,26 @@ class StoreState:
         portion = self.limits.frees_max
         for object_id in object_ids[:portion]:
             self.doomed.pop(object_id, None)
-            self._free_everywhere(object_id)
+        self._free_everywhere(object_ids[:portion])
         self.doomed.update(dict.fromkeys(object_ids[portion:]))
 
     def free_doomed(self, object_id: bytes | None = None) -> None:
         """Free a portion of what was deleted; or one object, if it was."""
         if object_id is None:
-            for _ in range(min(len(self.doomed), self.limits.frees_max)):
-                oldest = next(iter(self.doomed))
-                del self.doomed[oldest]
-                self._free_everywhere(oldest)
+            oldest = list(islice(self.doomed, self.limits.frees_max))
+            for each in oldest:
+                del self.doomed[each]
+            self._free_everywhere(oldest)
         elif object_id in self.doomed:
             del self.doomed[object_id]
-            self._free_everywhere(object_id)
+            self._free_everywhere((object_id,))
 
-    def _free_everywhere(self, object_id: bytes) -> None:
-        stored = self.catalogue.find(object_id)
-        if stored is not None:
-            self.free(stored)
-        self.free_at_homes(object_id)
+    def _free_everywhere(self, object_ids: Sequence[bytes]) -> None:
+        for object_id in object_ids:
+            stored = self.catalogue.find(object_id)
+            if stored is not None:
+                self.free(stored)
+        self._free_at_homes(object_ids)
 
     def free(self, stored: StoredObject) -> None:
         """Delete an object. Its bytes are freed unless another object shares them."""
@@ -132,16 +137,25 @@ class StoreState:
         """Return the clients that own objects, here or in homes."""
         return list({*self.catalogue.owners(), *self.homes.owners()})
 
-    def free_at_homes(self, object_id: bytes) -> None:
-        """Have the homes of an object delete it."""
-        held = self.homes.find(object_id)
-        if held is None:
-            return
-        for home in self.homes.remove(object_id):
+    def _free_at_homes(self, object_ids: Sequence[bytes]) -> None:
+        """Have the homes of objects delete them."""
+        by_home: dict[tuple[bytes, bytes], list[bytes]] = {}
+        for object_id in object_ids:
+            held = self.homes.find(object_id)
+            if held is None:
+                continue
+            for home in self.homes.remove(object_id):
+                by_home.setdefault((home.peer, held.owner), []).append(object_id)
+            for waiter in self.waiters.take_for(object_id):
+                self.send(waiter.peer, m.ObjectData(waiter.request, object_id, missing=True))
+        for (peer, owner), ids in by_home.items():
             # Should it be lost, it is sent again with the agent's next hello.
-            self.send(home.peer, m.ObjectDelete(0, held.owner, (object_id,)))
-        for waiter in self.waiters.take_for(object_id):
-            self.send(waiter.peer, m.ObjectData(waiter.request, object_id, missing=True))
+            self.delete_at(peer, owner, ids)
+
+    def delete_at(self, peer: bytes, owner: bytes, object_ids: Sequence[bytes]) -> None:
+        """Tell an agent to delete objects from the store of its host."""
+        for start in range(0, len(object_ids), DELETED_AT_ONCE_MAX):
+            self.send(peer, m.ObjectDelete(0, owner, tuple(object_ids[start : start + DELETED_AT_ONCE_MAX])))
 
     def forget_peer(self, address: bytes) -> None:
         """Forget everything that depends on a peer's connection. Its objects stay until their client ends."""

@@ -37,6 +37,9 @@ PEERS_MAX = 256
 REACH_SECONDS = 3.0
 """How long there may be no connection to a store of another host, until it counts as not to be reached."""
 
+IDLE_SECONDS = 60.0
+"""How long a link to a store of another host may be of no use, until it is closed."""
+
 UPLOADS_MAX = 4
 """Objects that are put into the centre at once because somebody asks for them there."""
 
@@ -73,6 +76,8 @@ class HostStorage:
         """Also to the store of this host: as a scheduler, which may delete for everybody."""
         self._peers: OrderedDict[str, StorageLink] = OrderedDict()
         self._disconnected_since: dict[str, float] = {}
+        self._used_at: dict[str, float] = {}
+        """When links to other stores were asked for something, or still had to answer."""
         self._unreached: str = ""
         """The address of the store whose link is being closed because there is no connection to it."""
         self._waiting_uploads: deque[steps.Upload] = deque()
@@ -351,7 +356,7 @@ class HostStorage:
         if link is None:
             if len(self._peers) >= PEERS_MAX:
                 oldest = next((one for one, other in self._peers.items() if other.is_idle), next(iter(self._peers)))
-                self._peers.pop(oldest).close("too many stores of other hosts are used at once")
+                self._forget_peer(oldest).close("too many stores of other hosts are used at once")
             link = StorageLink(
                 address,
                 self._hello,
@@ -366,17 +371,27 @@ class HostStorage:
             self._disconnected_since[address] = self._loop.time()
             self._loop.call_later(REACH_SECONDS / 3, self._watch, address, link)
         self._peers.move_to_end(address)
+        self._used_at[address] = self._loop.time()
         return link
 
+    def _forget_peer(self, address: str) -> StorageLink:
+        del self._disconnected_since[address], self._used_at[address]
+        return self._peers.pop(address)
+
     def _watch(self, address: str, link: StorageLink) -> None:
-        """Give a store up that cannot be reached while something waits for it."""
+        """Give a store up that cannot be reached while something waits for it, and close a link that nobody uses."""
         if self._closed or self._peers.get(address) is not link:
             return
         now = self._loop.time()
+        if not link.is_idle:
+            self._used_at[address] = now
+        elif now - self._used_at[address] >= IDLE_SECONDS:
+            self._forget_peer(address).close("it is not used any more")
+            return
         if link.connected or link.is_idle:
             self._disconnected_since[address] = now
         elif now - self._disconnected_since[address] >= REACH_SECONDS:
-            del self._peers[address], self._disconnected_since[address]
+            self._forget_peer(address)
             self._unreached = address
             link.close(f"there has been no connection for {REACH_SECONDS:g} s")
             self._unreached = ""

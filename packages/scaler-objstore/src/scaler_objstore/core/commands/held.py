@@ -85,6 +85,28 @@ def home_away(state: StoreState, address: bytes, now: float) -> None:
             state.waiters.add(replace(waiter, deadline=min(waiter.deadline, until)))
 
 
+def home_back(state: StoreState, address: bytes, now: float) -> None:
+    """An agent is here again, or still: repeat what its store has to delete. Gets that have waited for its objects go on."""
+    home = state.homes.is_back(address)
+    for owner, ids in state.homes.to_delete(address).items():
+        state.delete_at(address, owner, ids)
+    for object_id in () if home is None else home.held.intersection(state.waiters.objects()):
+        held = state.homes.find(object_id)
+        if held is not None:
+            _ask_others(state, held, now)
+
+
+def upload_refused(state: StoreState, object_id: bytes, reason: str) -> None:
+    """What a home has cannot be put here, and will not be: answer the gets that wait for it."""
+    held = state.homes.find(object_id)
+    if held is None or not held.homes:
+        return
+    names = ", ".join(home.name for home in held.homes.values())
+    text = f"object {object_id.hex()} is in the store of {names} and cannot be put into the central one: {reason}"
+    for waiter in state.waiters.take_for(object_id):
+        state.send(waiter.peer, m.ObjectPutReply(waiter.request, m.ObjectStatus.UNREACHED, text))
+
+
 def find_at_homes(state: StoreState, waiter: Waiter, held: HeldObject, now: float) -> bool:
     """Tell a reader which homes have an object, or have one of them put it here. Returns False if none can."""
     homes = list(held.homes.values())

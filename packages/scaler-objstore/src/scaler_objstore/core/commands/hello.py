@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from scaler_objstore.core.commands.held import tell_lost
+from scaler_objstore.core.commands.held import home_back, tell_lost
 from scaler_objstore.core.peers import Peer
 from scaler_objstore.core.state import StoreState
 from scaler_protocol.version import PROTOCOL_VERSION
@@ -42,8 +42,7 @@ def hello(state: StoreState, address: bytes, message: m.Hello, now: float) -> No
     if message.role is m.Role.AGENT:
         welcome = replace(welcome, takes_homes=True)
     state.send(address, welcome)
-    for object_id, owner in state.homes.is_back(address).items():
-        state.send(address, m.ObjectDelete(0, owner, (object_id,)))
+    home_back(state, address, now)
     if message.role is m.Role.SCHEDULER and is_new:
         # What it was told before may not have arrived.
         tell_lost(state, state.homes.lost(), address)

@@ -6,6 +6,7 @@ The buffers come in frames, or lie in a segment that the shell has mapped (see `
 from __future__ import annotations
 
 from scaler_objstore.core.catalogue import StoredObject
+from scaler_objstore.core.commands.held import upload_refused
 from scaler_objstore.core.contents import Content, TooManySharedError
 from scaler_objstore.core.peers import Peer
 from scaler_objstore.core.state import StoreState
@@ -13,6 +14,9 @@ from scaler_objstore.core.storage import StorageFullError, content_bytes
 from scaler_objstore.core.waiting_puts import WaitingPut
 from scaler_protocol.ids import short
 from scaler_protocol.wire import messages as m
+
+_FINAL = (m.ObjectStatus.TOO_LARGE, m.ObjectStatus.CONFLICT)
+"""Refusals of an upload that nothing changes."""
 
 
 def put(state: StoreState, address: bytes, peer: Peer, message: m.ObjectPut, now: float) -> None:
@@ -49,6 +53,8 @@ def attempt(state: StoreState, peer: Peer, message: m.ObjectPut, now: float) -> 
             refusal = _store(state, peer, message, now)
         except StorageFullError:
             return None
+    if refusal is not None and refusal[0] in _FINAL and peer.role is m.Role.AGENT:
+        upload_refused(state, message.id, refusal[1])
     return m.ObjectPutReply(message.request) if refusal is None else m.ObjectPutReply(message.request, *refusal)
 
 
