@@ -11,8 +11,11 @@ from types import FunctionType, ModuleType
 
 from scaler.core import tasks as client_tasks
 from scaler.core.effects import Cause
+from scaler_objstore.core.events import Incoming
 from scaler_protocol.wire import graph_portions, task_lists
+from scaler_protocol.wire import messages as m
 from scaler_scheduler.core import graph_rows
+from scaler_scheduler.core.events import ObjectsLost
 from simulation.agent import AgentProcess
 from simulation.client import ClientProcess
 from simulation.clock import Clock
@@ -73,6 +76,8 @@ class Plan:
     cuts: bool
     scheduler_dies: bool
     storage_dies: bool
+    results_lost: bool
+    """Whether results of rows are lost, as with worker hosts that have stores."""
     stalls: bool
     nested: bool
     allocate_policy: str
@@ -102,6 +107,7 @@ class Plan:
             cuts=faults and random.random() < 0.7,
             scheduler_dies=faults and random.random() < 0.4,
             storage_dies=faults and random.random() < (0.5 if spills else 0.2),
+            results_lost=faults and random.random() < 0.4,
             stalls=faults and random.random() < 0.4,
             nested=random.random() < 0.6,
             allocate_policy="capability" if random.random() < 0.5 else "even",
@@ -367,6 +373,8 @@ class Cluster:
             faults += [self.kill_scheduler] * 2
         if plan.storage_dies:
             faults += [self.kill_storage]
+        if plan.results_lost:
+            faults += [self.lose_results] * 4
         if plan.disk_faults:
             faults += [self.fail_disk] * 3 + [self.damage_disk]
         if plan.stalls:
@@ -421,6 +429,34 @@ class Cluster:
             self.storage.end()
             self.storage = None
             self.clock.after(self.random.uniform(0.1, 12.0), self.revive_services)
+
+    def lose_results(self) -> None:
+        """Results that rows of graphs still need are lost, as when a worker host dies with its store. The scheduler is told.
+
+        Agents may have read them before; tasks may find them missing before the scheduler hears of it, or afterwards.
+        """
+        storage, scheduler = self.storage, self.scheduler
+        if storage is None or scheduler is None:
+            return
+        named = {
+            object_id: client.id
+            for client in scheduler.core._state.clients.values()
+            for graph in client.graphs
+            for row in graph.holders
+            for object_id in graph.results[row].objects
+        }
+        lost = self.random.sample(sorted(named), min(len(named), self.random.choice((1, 2, 20))))
+        if not lost:
+            return
+        self.ledger.excuses.results_lost += len(lost)
+        self.ledger.tell_all(f"{len(lost)} results are lost")
+        for one in lost:
+            storage.post(Incoming(scheduler.incarnation, m.ObjectDelete(0, named[one], (one,))))
+        event = ObjectsLost("a host", tuple(lost))
+        self.clock.after(
+            self.random.choice((0.0, 0.05, 3.0)),
+            lambda: scheduler.post(lambda: scheduler.core.handle(event, self.clock.now)),
+        )
 
     def fail_disk(self) -> None:
         """The disk is full, or does not answer, for a while."""

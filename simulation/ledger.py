@@ -61,6 +61,8 @@ class Excuses:
     """Processors that ended for whatever reason: with them go answers that were not sent."""
     silences: int = 0
     store_deaths: int = 0
+    results_lost: int = 0
+    """Results of rows that were lost, as with the store of a worker host. They run again, unless that is too often."""
     disk_faults: int = 0
     storage_limited: bool = False
     """Whether the disk below object storage has a limit, so that objects may be refused."""
@@ -69,7 +71,12 @@ class Excuses:
     @property
     def any(self) -> bool:
         return bool(
-            self.process_deaths or self.silences or self.store_deaths or self.disk_faults or self.timeouts_configured
+            self.process_deaths
+            or self.silences
+            or self.store_deaths
+            or self.results_lost
+            or self.disk_faults
+            or self.timeouts_configured
         )
 
 
@@ -137,7 +144,8 @@ class Ledger:
         self.tell(key, f"runs in {where}")
         self.runs[key] += 1
         excuses = self.excuses
-        if self.runs[key] > 1 and not (excuses.process_deaths or excuses.processor_ends or excuses.silences):
+        again = excuses.process_deaths or excuses.processor_ends or excuses.silences or excuses.results_lost
+        if self.runs[key] > 1 and not again:
             raise SimulationError(f"task {key[1]} runs a second time, and nothing was killed or cut", key)
 
     def _problem(self, entry: Entry, status: m.Status, value: bytes) -> str:
@@ -162,7 +170,8 @@ class Ledger:
             losses = excuses.process_deaths + excuses.silences + own
             return "" if losses >= self.attempts_max else f"too few agents were lost for this: {text}"
         if status in (m.Status.MISSING_OBJECT, m.Status.STORAGE_FAILED):
-            excused = excuses.store_deaths or excuses.disk_faults or excuses.silences or excuses.process_deaths
+            excused = excuses.store_deaths or excuses.results_lost or excuses.disk_faults
+            excused = excused or excuses.silences or excuses.process_deaths
             if excuses.storage_limited and "object storage is full" in text:
                 excused = 1
             return "" if excused else f"storage failed for no reason: {text}"
