@@ -254,7 +254,7 @@ class Cluster:
         if dice < 0.08 and self.plan.kills:
             return self.library.add(Action.EXIT, duration, death=self.random.choice(list(Death)))
         # Results of tasks inside tasks stay small: the cache of their host would have to be read back.
-        large = depth == 0 and random.random() < (0.3 if self.plan.spills else 0.08)
+        large = depth == 0 and random.random() < (0.3 if self.plan.spills or self.plan.results_lost else 0.08)
         return self.library.add(Action.RETURN, duration, stubborn=random.random() < 0.3, large_result=large)
 
     def submit_some(self, client: ClientProcess) -> None:
@@ -447,6 +447,8 @@ class Cluster:
         }
         lost = self.random.sample(sorted(named), min(len(named), self.random.choice((1, 2, 20))))
         if not lost:
+            if not self.healing:
+                self.clock.after(0.2, self.lose_results)
             return
         self.ledger.excuses.results_lost += len(lost)
         self.ledger.tell_all(f"{len(lost)} results are lost")

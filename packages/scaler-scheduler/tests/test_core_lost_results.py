@@ -219,3 +219,21 @@ def test_random_graphs_end_right_whatever_is_lost(seed: int) -> None:
     assert set(statuses.values()) <= {m.Status.SUCCESS, m.Status.MISSING_OBJECT}
     assert cluster.harness.seen(cluster.client)["graphs"] == []
     assert cluster.harness.core.unfinished_count == 0
+
+
+def test_what_was_handed_over_behind_a_row_that_finds_an_input_missing_comes_back() -> None:
+    cluster = Cluster()
+    chains = Agent(cluster.harness, "chains", capacity=10)
+    cluster.agent.send(m.Drain())
+    first = submit_graph(cluster.client, [[], [], [0, 1], [2]], [3])
+    tasks = chains.tasks()
+    chains.answer(tasks[:1], payload=b"O" + big("a"), object_positions=[0], objects=(big("a"),))
+    chains.answer(tasks[1:])
+    head, behind = chains.tasks()
+    cluster.lose(big("a"))
+    (again,) = chains.tasks()
+    chains.answer([head], m.Status.MISSING_OBJECT, b"object is lost")
+    chains.answer([behind], m.Status.SKIPPED)
+    chains.answer([again], payload=b"O" + big("b"), object_positions=[0], objects=(big("b"),))
+    chains.run_all()
+    assert cluster.client.results() == {first + 3: (m.Status.SUCCESS, b"Presult")}

@@ -91,7 +91,8 @@ class Answers:
                 self._try_again(task, status, payloads[row], agent, now)
             elif status in (m.Status.TIMED_OUT, m.Status.LIMIT_EXCEEDED):
                 self._end_named(task, status, agent, batch, row, payloads[row], objects.get(row, ()), now)
-            elif status is m.Status.MISSING_OBJECT and self._waits_for_lost(task):
+            elif status is m.Status.MISSING_OBJECT and task.graph is not None and self._waits_for_lost(task):
+                task.graph.note_lack(task.number - task.graph.first_number)
                 self._try_again(task, status, payloads[row], agent, now)
             elif task.graph is not None:
                 ready = self._rows.finish(task, status, agent, batch, row, payloads[row], objects.get(row, ()), now)

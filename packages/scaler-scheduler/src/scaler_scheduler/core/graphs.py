@@ -143,7 +143,7 @@ class Graph(Generic[Holder]):
         self.returned: dict[int, tuple[int, int]] = {}
         """Last attempt and failed attempts of rows that wait again."""
         self.losses: dict[int, int] = {}
-        """Rows that have run again because results were lost, and how often that was their own."""
+        """Rows that run again because results were lost, or were missing, and how often it was their own that was lost."""
         self._attempts: dict[int, int] = {}
         """Of finished rows that did not succeed at once, the number of the attempt that did."""
         self._mean_microseconds: float | None = None
@@ -300,6 +300,10 @@ class Graph(Generic[Holder]):
             if is_hopeless:
                 hopeless.append(row)
         return LostRows(rows, hopeless, freed)
+
+    def note_lack(self, row: int) -> None:
+        """A released row has found an input missing and is tried again. What was handed over behind it comes back later."""
+        self.losses.setdefault(row, 0)
 
     def release_again(self, rows: Iterable[int]) -> list[int]:
         """Release those of the rows that wait for no other one, and return them."""

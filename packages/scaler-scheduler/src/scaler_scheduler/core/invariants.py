@@ -124,7 +124,8 @@ def _check_graphs(state: SchedulerState) -> None:
                     lacking += 1
                     # Handed over behind it: to the same agent, which sees to it that both go on or come back.
                     before = client.tasks.get(graph.first_number + dependency)
-                    # Or the result was lost, and the agent may have it.
+                    # Or the result was lost, and the agent may have it; or that row has found an input missing, and this one will
+                    # come back.
                     # Or it is cancelled, what it needed has come back, and the word that it has ended is on its way.
                     require(
                         (task.agent is not None and dependency in graph.losses)
