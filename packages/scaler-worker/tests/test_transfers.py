@@ -31,9 +31,9 @@ class Host:
                 self.answered.append(effect.id)
         return asked
 
-    def come(self, object_id: bytes, size: int = 1, **failure: bool) -> list[bytes]:
+    def come(self, object_id: bytes, size: int = 1, *, missing: bool = False) -> list[bytes]:
         """An object comes. Returns what is asked for because of it."""
-        self.transfers.on_fetched(events.ObjectFetched(self.requests[object_id], size, **failure))
+        self.transfers.on_fetched(events.ObjectFetched(self.requests[object_id], size, missing=missing))
         return self.asked()
 
 
