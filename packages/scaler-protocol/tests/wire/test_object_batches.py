@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +16,7 @@ from scaler_protocol.wire.object_batches import PUTS_MAX, joined, rows_of
 NUMBERS = st.integers(1, 5)
 IDS = st.sampled_from([b"a" * 16, b"b" * 16])
 PLACES = st.sampled_from([b"p" * 24, b"q" * 24])
-NO_BUFFERS = st.builds(list)
+NO_BUFFERS: st.SearchStrategy[list[Any]] = st.builds(list)
 MESSAGES = st.lists(
     st.one_of(
         st.builds(m.ObjectPut, NUMBERS, IDS, IDS, NO_BUFFERS, st.sampled_from(["", "name"]), PLACES),
