@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 
 from scaler import Client, ScalerFuture, Serializer, errors
+from scaler.client.object_channel import SOON_BYTES_MAX
 from scaler.client.snapshots import key_of
 from scaler.client.stored_objects import StoredObjects
 from scaler.testing import InProcessCluster
@@ -472,7 +473,8 @@ class TestObjects:
 
     def test_an_object_whose_last_use_ends_in_the_turn_in_which_an_equal_value_comes(self, client: Client) -> None:
         engine = client._operations.engine
-        objects, value = engine.objects, [bytes(300_000)]
+        # So large that its copy is there when `store` returns.
+        objects, value = engine.objects, [bytes(SOON_BYTES_MAX)]
         released = objects.store(value)
 
         def release_and_look() -> list[Any]:
