@@ -372,7 +372,7 @@ class Cluster:
         if plan.scheduler_dies:
             faults += [self.kill_scheduler] * 2
         if plan.storage_dies:
-            faults += [self.kill_storage]
+            faults += [self.kill_storage] * (3 if plan.spills else 1)
         if plan.results_lost:
             faults += [self.lose_results] * 4
         if plan.disk_faults:

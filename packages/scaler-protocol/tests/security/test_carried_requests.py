@@ -8,6 +8,7 @@ import pytest
 
 from scaler_protocol.security.carried_requests import CarriedRequests
 from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.object_batches import joined
 
 PREFIX = b"mine----"
 CLIENT, NEIGHBOUR, STRANGER = PREFIX + b"client-1", PREFIX + b"client-2", b"others--" + b"client-1"
@@ -81,12 +82,21 @@ def test_no_memory_is_named(requests: CarriedRequests) -> None:
     assert requests.violation(m.ObjectGet(1, OBJECT, mappable=True)) == "names memory instead of sending bytes"
 
 
+def test_a_batch_is_refused_for_its_rows(requests: CarriedRequests) -> None:
+    allowed = [m.ObjectGet(number, OBJECT) for number in range(3)]
+    (batch,) = joined(allowed)
+    assert requests.violation(batch) is None
+    (batch,) = joined([m.ObjectGet(number, OBJECT, mappable=True) for number in range(3)])
+    assert requests.violation(batch) == "names memory instead of sending bytes"
+
+
 def test_nobody_deletes_everything_of_a_client(requests: CarriedRequests) -> None:
     assert requests.violation(m.ObjectDelete(1, CLIENT, ())) == "asks to delete objects without saying which"
 
 
 def test_no_other_kind_of_message_is_carried() -> None:
-    kinds: set[type[Any]] = {m.Hello, m.Goodbye, m.ObjectPut, m.ObjectGet, m.ObjectDelete}
+    # A batch is judged by its rows: the storage gate's tests have those.
+    kinds: set[type[Any]] = {m.Hello, m.Goodbye, m.ObjectPut, m.ObjectGet, m.ObjectDelete, m.ObjectBatch}
     for kind in get_args(m.Message):
         if kind not in kinds:
             # Only its kind is looked at, so it needs no fields.
