@@ -44,22 +44,23 @@ def test_a_signal_s_handler_uses_the_client_while_its_thread_is_inside_it() -> N
         def handler(_number: int, _frame: object) -> None:
             results.append(client.submit(abs, -len(results)).result(20))
 
+        stop = threading.Event()
+
+        def send() -> None:
+            while not stop.wait(0.002):
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+        sender = threading.Thread(target=send)
         before = signal.signal(signal.SIGUSR1, handler)
         try:
-            stop = threading.Event()
-
-            def send() -> None:
-                while not stop.wait(0.002):
-                    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
-
-            sender = threading.Thread(target=send)
             sender.start()
             deadline = time.monotonic() + 40
             while len(results) < 200:
                 assert client.submit(abs, -7).result(20) == 7
                 assert time.monotonic() < deadline
+        finally:
+            # In this order, or a signal that nobody handles ends the whole test run without a word.
             stop.set()
             sender.join()
-        finally:
             signal.signal(signal.SIGUSR1, before)
     assert len(results) >= 200
