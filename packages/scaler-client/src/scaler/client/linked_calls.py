@@ -62,11 +62,15 @@ def submit_linked(
 def require_own(client: FutureSource, function: Pickled, inputs: FutureInputs) -> None:
     """Raise SerializationError where another client's futures are among these."""
     for future in inputs.seen:
-        if future.client is not client:
-            raise SerializationError(
-                f"among the arguments of {function.name} is {future!r} of another client: the tasks of a client know its own "
-                "futures only: call .result() first"
-            )
+        require_own_future(client, future, f"among the arguments of {function.name} is")
+
+
+def require_own_future(client: FutureSource, future: ScalerFuture, where: str) -> None:
+    """Raise SerializationError for another client's future; the message begins with `where`."""
+    if future.client is not client:
+        raise SerializationError(
+            f"{where} {future!r} of another client: the tasks of a client know its own futures only: call .result() first"
+        )
 
 
 class Submittable(Protocol):

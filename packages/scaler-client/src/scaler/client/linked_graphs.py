@@ -12,9 +12,9 @@ from dataclasses import replace
 from scaler.client.dependent_future import DependentFuture
 from scaler.client.engine import Engine
 from scaler.client.future import FutureSource, ScalerFuture
-from scaler.client.linked_calls import end_with, submit_when_done
+from scaler.client.linked_calls import end_with, require_own_future, submit_when_done
 from scaler.core.graph import OUTSIDE_FIRST
-from scaler.errors import ClientCancelledException, SerializationError
+from scaler.errors import ClientCancelledException
 from scaler.serialization.arguments import Packer
 from scaler_protocol.payloads.framing import frame_arguments, identity
 from scaler_protocol.wire import messages as m
@@ -26,11 +26,7 @@ from scaler_protocol.wire.graph_portions import PORTION_ROWS
 
 def require_own(client: FutureSource, future: ScalerFuture) -> None:
     """Raise SerializationError for another client's future."""
-    if future.client is not client:
-        raise SerializationError(
-            f"the graph has {future!r} of another client: the tasks of a client know its own futures only: "
-            "call .result() first"
-        )
+    require_own_future(client, future, "the graph has")
 
 
 class LinkedGraph:
