@@ -24,6 +24,7 @@ from scaler_protocol.transport.curve_boxes import (
     MORE,
     OVERHEAD_BYTES,
     PLAIN_AT,
+    SHORT_COMMAND_MAX,
     TOGETHER,
     TOGETHER_NAME,
     Opener,
@@ -97,6 +98,19 @@ class CurveDecoder(Decoder):
 
     def feed(self, data: bytes) -> list[list[Frame]]:
         """Take bytes in; return the messages that are complete now."""
+        if (
+            (opener := self._opener) is not None
+            and not self._rest
+            and not self._frames
+            and (plain := opener.open_lone(data)) is not None
+        ):
+            if plain[0] == TOGETHER:
+                return [read_together(plain)]
+            if (message := self._add(plain[0], plain[1:])) is not None:
+                return [message]
+            if self._frames:
+                self.on_unfinished()
+            return []
         if self._rest:
             data = self._rest + data
             self._rest = b""
@@ -108,7 +122,7 @@ class CurveDecoder(Decoder):
             position = GREETING_BYTES
         messages: list[list[Frame]] = []
         end = len(data)
-        start = address_of(data)
+        start: Any = None
         while position + 2 <= end:
             flags = data[position]
             if flags & _LONG:
@@ -141,12 +155,20 @@ class CurveDecoder(Decoder):
                     continue
             position = stop
             assert opener is not None
-            opener.open(data, body, size, start, self._scratch)
-            frame = self._plain[1 : size - PLAIN_AT]
-            inner = self._scratch[0]
-            if inner == TOGETHER and not self._frames:
-                messages.append(read_together(frame))
-            elif (message := self._add(inner, frame)) is not None:
+            if size <= SHORT_COMMAND_MAX:
+                plain = opener.open_short(data, body, stop)
+                inner = plain[0]
+                if inner == TOGETHER and not self._frames:
+                    messages.append(read_together(plain))
+                    continue
+                frame = plain[1:]
+            else:
+                if start is None:
+                    start = address_of(data)
+                opener.open(data, body, size, start, self._scratch)
+                inner = self._scratch[0]
+                frame = self._plain[1 : size - PLAIN_AT]
+            if (message := self._add(inner, frame)) is not None:
                 messages.append(message)
         if position < end or self._frames:
             self._rest = data[position:]

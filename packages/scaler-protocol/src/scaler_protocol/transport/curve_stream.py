@@ -42,13 +42,13 @@ class CurveStream(Stream):
 
     def send(self, frames: Sequence[Frame]) -> bool:
         """Send a message; return whether all of it has left. Only while nothing is pending."""
-        if sum(map(len, frames)) > LARGE_FRAME_BYTES:
-            last = len(frames) - 1
-            self._unsealed.extend((0 if at == last else MORE, frame) for at, frame in enumerate(frames))
-            return self.flush()
         sealer = self._curve.sealer
         assert sealer is not None
         data = sealer.seal_message(frames)
+        if data is None:
+            last = len(frames) - 1
+            self._unsealed.extend((0 if at == last else MORE, frame) for at, frame in enumerate(frames))
+            return self.flush()
         try:
             sent = self._socket.send(data)
         except BlockingIOError:
