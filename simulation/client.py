@@ -191,12 +191,20 @@ class ClientDriver:
             values.append(None if failed else library.expected(program.number, [v for v in inputs if v is not None]))
             may_exit.append(library.may_exit(program.number) or any(may_exit[row] for row in needed))
             stored.append(program.large_result or any(stored[row] for row in needed))
-        entries = [
-            Entry(
-                self.core.client_id, programs[row].number, values[row], uses_objects=stored[row], may_exit=may_exit[row]
+        rows: list[Entry] = []
+        for row, (program, needed) in enumerate(zip(programs, dependencies, strict=True)):
+            needs = [rows[one] for one in needed]
+            rows.append(
+                Entry(
+                    self.core.client_id,
+                    program.number,
+                    values[row],
+                    uses_objects=stored[row],
+                    may_exit=may_exit[row],
+                    needs=needs,
+                )
             )
-            for row in wanted
-        ]
+        entries = [rows[row] for row in wanted]
         submit = m.GraphSubmit(
             client=self.core.client_id,
             first_number=0,

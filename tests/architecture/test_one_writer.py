@@ -21,14 +21,15 @@ WRITERS = {
     "agents": "AgentRecord.counted AgentRecord.draining AgentRecord.load_key AgentRecord.pool_index",
     "client_requests": "Task.carried Task.objects",
     "credits": "ClientRecord.credit_granted ClientRecord.credit_moved_at ClientRecord.credit_wanted",
-    "graph_rows": "ClientRecord.arriving ClientRecord.graphs ClientRecord.links ClientRecord.recent",
+    "graph_rows": "ClientRecord.arriving ClientRecord.graphs",
     "graphs": "Graph._attempts Graph._missing Graph._readers Graph._mean_microseconds Graph.attempts_before Graph.failing "
-    "Graph.holders Graph._looked_for_roots Graph.losses Graph.results Graph.returned Graph.states Graph.unfinished "
-    "Graph.waiting Graph.wanted",
+    "Graph.followed Graph.holders Graph._looked_for_roots Graph.losses Graph.results Graph.returned Graph.states "
+    "Graph.unfinished Graph.waiting Graph.wanted",
     "ignored_capabilities": "ClientRecord.ignored_capabilities_reported",
     "lifecycle": "AgentRecord.followers AgentRecord.tasks Chain.length ClientRecord.assigned_count "
     "ClientRecord.failed_count ClientRecord.finished_count ClientRecord.tasks Task.agent Task.attempt Task.canceled "
     "Task.chain Task.failures Task.graph Task.state",
+    "linked_rows": "ClientRecord.links ClientRecord.recent",
     "placement": "AgentRecord.newcomers",
     "outbox": "AgentRecord.overflowed ClientRecord.overflowed",
     "records": "AgentRecord.functions AgentRecord.hello AgentRecord.session ClientRecord._options ClientRecord.hello "

@@ -83,6 +83,17 @@ def test_large_results(client: Client) -> None:
     assert client.get(graph, ["b", "c"]) == {"b": 3_000_001, "c": 3_000_003}
 
 
+def test_futures_of_graphs(client: Client) -> None:
+    graph = {"a": (slowly, 3), "b": (large, 3_000_000), "c": (large, (slowly, 2_000_000)), "d": (add, "a", (len, "c"))}
+    futures = client.get(graph, [*graph], block=False)
+    needs = [client.submit(add, futures["a"], 1), client.submit(len, futures["c"]), client.submit(len, futures["b"])]
+    total = client.submit(add, futures["d"], *needs)
+    again = client.get({"x": (add, futures["d"], total)}, ["x"], block=False)
+    assert client.map(add, [futures["a"], again["x"], 5]) == [3, 2_000_003 * 2 + 5_000_004, 5]
+    assert total.result(60) == 2_000_003 + 5_000_004
+    assert [len(futures[key].result(60)) for key in "bc"] == [3_000_000, 2_000_000]
+
+
 def test_inside_a_task(client: Client) -> None:
     assert client.submit(chain_inside, 20).result(60) == 40
     maps = [client.submit(map_inside, size) for size in (10, 1_000_000)]

@@ -1,8 +1,7 @@
 """Calls that have futures among their arguments: rows that the scheduler holds back until what they need is done.
 
 The results go from worker to worker by way of the scheduler or object storage, not through this client. Only where the
-scheduler does not know a task any more, because its answer is on its way here, and of rows of `get`, the client sends the value
-once it has it.
+scheduler does not know a task any more, because its answer is on its way here, the client sends the value once it has it.
 """
 
 from __future__ import annotations

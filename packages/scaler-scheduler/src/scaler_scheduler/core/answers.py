@@ -118,9 +118,7 @@ class Answers:
         Rows whose results are lost run again. A row that needs one of them may end before this scheduler hears of that.
         """
         graph = task.graph
-        if graph is None or graph is task.options.client.links:
-            return False
-        return graph.may_lack_objects(task.number - graph.first_number)
+        return graph is not None and graph.may_lack_objects(task.number - graph.first_number)
 
     def _try_again(self, task: Task, status: m.Status, payload: bytes, agent: AgentRecord, now: float) -> None:
         """Its processor died, an input was lost, or it was stopped though nobody wanted that: an attempt is used up.

@@ -60,6 +60,8 @@ class GraphArrival:
         """Highest attempt that an earlier scheduler gave to one of its rows, as far as it is known."""
         self.canceled: dict[int, None] = {}
         """Rows that its client has cancelled meanwhile, in their order."""
+        self.followed: set[int] = set()
+        """Rows that linked tasks need."""
         self.portions: list[Portion] = []
         self.payload_lengths = array("I")
         self.dependencies = array("I")
@@ -122,6 +124,15 @@ class GraphArrival:
         was_wanted = bool(self.wanted[row])
         self.wanted[row] = 0
         return was_wanted
+
+    def follow(self, row: int) -> None:
+        """Linked tasks need this row, until `unfollow`, or until it fails."""
+        self.followed.add(row)
+
+    def unfollow(self, row: int) -> Sequence[bytes]:
+        """Linked tasks need a row no more. Returns objects nobody reads any more, of which there are none yet."""
+        self.followed.discard(row)
+        return ()
 
     def build(self) -> Iterator[int]:
         """Make the lists of dependents and readers, when all portions are here. Yields after each step how much it was."""

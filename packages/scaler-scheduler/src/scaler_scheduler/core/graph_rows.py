@@ -15,8 +15,8 @@ from scaler_protocol.wire.columns import Packed
 from scaler_scheduler.core.graph_arrival import STEP_ROWS, GraphArrival
 from scaler_scheduler.core.graphs import FailedRows, Graph, RowResult, RowState
 from scaler_scheduler.core.lifecycle import TaskLifecycle
+from scaler_scheduler.core.linked_rows import LinkedRows
 from scaler_scheduler.core.linked_tasks import LinkedTasks
-from scaler_scheduler.core.recent_answers import RecentAnswers
 from scaler_scheduler.core.records import AgentRecord, ClientRecord, Task, TaskOptions
 from scaler_scheduler.core.row_answers import RowAnswers, batch_of
 from scaler_scheduler.core.state import SchedulerState
@@ -45,8 +45,19 @@ class _Beginning(NamedTuple):
     """Does a little of what is left with each element, which says how much that was."""
 
 
+class _Ended:
+    """Tasks that a failure has ended and whose client has still to be told."""
+
+    __slots__ = ("numbers", "parts")
+
+    def __init__(self) -> None:
+        self.numbers: list[int] = []
+        self.parts = 1
+        """Graphs in which it goes on."""
+
+
 class _Failure(NamedTuple):
-    """A row that has failed, while what needs it ends too."""
+    """A row that has failed, while what needs it ends too. What follows it elsewhere has one of its own."""
 
     client: ClientRecord
     graph: Graph[AgentRecord]
@@ -56,8 +67,7 @@ class _Failure(NamedTuple):
     objects: Sequence[bytes]
     """Named by the payload, at most one."""
     failed: FailedRows
-    wanted: list[int]
-    """Rows whose client has still to be told."""
+    ended: _Ended
 
 
 class GraphRows:
@@ -78,6 +88,8 @@ class GraphRows:
         self._recovery = state.recovery
         self._lost_attempts = state.lost_attempts
         self._lifecycle = lifecycle
+        self._linked = LinkedRows(state, lifecycle)
+        self.forget_recent = self._linked.forget_recent
         self._answers = RowAnswers()
         self._holds_answers = False
         """Whether answers wait for others."""
@@ -87,7 +99,13 @@ class GraphRows:
         client = options.client
         if not message.first_row:
             # One that is not there as a whole was given up by its client.
+            given_up = [arrival for arrival in client.arriving if not arrival.is_complete]
             client.arriving[:] = [arrival for arrival in client.arriving if arrival.is_complete]
+            for arrival in given_up:
+                for row in list(arrival.followed):
+                    self._fail_stand_in(
+                        client, arrival.first_number + row, m.Status.CANCELED, b"", 0, (), _Ended(), now
+                    )
             client.arriving.append(GraphArrival(message))
         if not client.arriving or client.arriving[-1].first_number != message.first_number:
             raise SessionError(f"a portion of graph {message.first_number}, of which the first one has not come")
@@ -136,6 +154,8 @@ class GraphRows:
         graph: Graph[AgentRecord] = Graph(arrival)
         client.arriving.remove(arrival)
         client.graphs.append(graph)
+        if client.links is not None:
+            client.links.begin_graph(graph)
         self._options[graph] = options
         if graph.is_reannounced:
             for row in range(0, graph.row_count, STEP_ROWS):
@@ -158,15 +178,12 @@ class GraphRows:
         then nothing is taken in, and the client is asked for the values.
         """
         client = options.client
-        links = client.links
-        if links is None:
-            links = client.links = LinkedTasks()
-        if client.recent is None:
-            client.recent = RecentAnswers()
-        unknown = [number for number in message.earlier if not self._may_need(client, links, number, options)]
+        links = self._linked.links_of(client)
+        unknown = [number for number in message.earlier if not self._linked.may_need(number, options)]
         if unknown:
-            self._ask_for_values(client, message, unknown)
+            self._linked.ask_for_values(client, message, unknown)
             self._forget(client, links, message.earlier)
+            self._give_back(client)
             return
         # Its parts, and what an earlier scheduler left of it, are as in any submitted graph.
         arrival = GraphArrival(message)
@@ -184,35 +201,6 @@ class GraphRows:
             if links.add(first + row, options, content, needs, wanted=bool(submitted.wanted[row])):
                 released.append(first + row)
         self.queue(links, released, options, now)
-
-    def _may_need(
-        self,
-        client: ClientRecord,
-        links: LinkedTasks[AgentRecord, TaskOptions],
-        number: int,
-        options: TaskOptions,
-    ) -> bool:
-        """Whether a row may need this task, which becomes one of the linked tasks where it is none yet."""
-        if links.knows(number):
-            return True
-        task = client.tasks.get(number)
-        if task is None:
-            result = None if client.recent is None else client.recent.find(number)
-            if result is not None:
-                links.revive(number, result, options)
-            return result is not None
-        if task.graph is not None:
-            return False
-        self._lifecycle.join(task, links)
-        links.join(number, task.options, task.objects)
-        return True
-
-    def _ask_for_values(self, client: ClientRecord, message: m.GraphSubmit, unknown: Sequence[int]) -> None:
-        count = len(message.wanted)
-        numbers = [message.first_number + row for row in message.wanted]
-        payloads = Packed.of([b"".join(number.to_bytes(8, "little") for number in unknown)] * count)
-        skipped = [m.Status.SKIPPED] * count
-        self._outbox.send(client, m.ResultBatch(client.id, numbers, [0] * count, payloads, skipped))
 
     def _stop_earlier(self, client: ClientRecord, graph: Graph[AgentRecord], rows: Iterable[int]) -> None:
         """All rows run anew: stop what agents still hold of them, and never give an attempt's number twice."""
@@ -236,17 +224,12 @@ class GraphRows:
         if rows:
             self.queue(graph, rows, self._options[graph], now)
 
-    def forget_recent(self, client: ClientRecord) -> None:
-        """A client without tasks names none of those it was answered: the answers have arrived by now."""
-        if client.recent is not None and not client.tasks and client.links is None:
-            client.recent = None
-
     def close_all(self, client: ClientRecord) -> None:
         """The client is gone."""
         for graph in client.graphs:
             del self._options[graph]
         client.graphs.clear()
-        client.links = None
+        self._linked.forget_all(client)
         client.arriving.clear()
         self._beginning = deque(one for one in self._beginning if one.client is not client)
         self._failing = deque(one for one in self._failing if one.client is not client)
@@ -306,9 +289,16 @@ class GraphRows:
         released, freed = graph.complete(row, result, agent, duration)
         if freed:
             self.free_objects(client, freed)
+        if row in graph.followed:
+            to_links, freed_again = self._linked.pass_on(client, graph, row, result)
+            self.free_objects(client, freed_again)
+            assert client.links is not None
+            self.queue(client.links, to_links, task.options, now)
         if graph.wanted[row] or graph.holders or not graph.unfinished or graph is client.links:
             # Objects its inputs consist of may have waited for this one to read them.
             self._deliver(client, graph, (row, *graph.dependencies_of(row)))
+            if graph is client.links:
+                self._give_back(client)
         return released
 
     def fail(
@@ -326,14 +316,34 @@ class GraphRows:
 
         `objects` are those its payload names, at most one, where the failure is large: the client's to delete.
         """
-        failure = _Failure(client, graph, status, payload, attempt, objects, graph.fail(row), [])
+        failed = graph.fail(row)
+        self._begin_failing(_Failure(client, graph, status, payload, attempt, objects, failed, _Ended()), now)
+
+    def _fail_stand_in(
+        self,
+        client: ClientRecord,
+        number: int,
+        status: m.Status,
+        payload: bytes,
+        attempt: int,
+        objects: Sequence[bytes],
+        ended: _Ended,
+        now: float,
+    ) -> None:
+        """A row that linked tasks need has ended without a result: so do they."""
+        links = client.links
+        assert links is not None
+        failed = links.fail_stand_in(number)
+        self._begin_failing(_Failure(client, links, status, payload, attempt, objects, failed, ended), now)
+
+    def _begin_failing(self, failure: _Failure, now: float) -> None:
         self._go_on_failing(failure, now)
         if not failure.failed.is_over:
             self._failing.append(failure)
 
     def _go_on_failing(self, failure: _Failure, now: float) -> None:
         """End the next rows of those that need the ones that have failed."""
-        client, graph, status, payload, attempt, objects, failed, wanted = failure
+        client, graph, status, payload, attempt, objects, failed, ended = failure
         self._failing_left = graph.fail_more(failed, self._failing_left)
         self.free_objects(client, failed.freed)
         for row in failed.rows:
@@ -344,13 +354,17 @@ class GraphRows:
                     self._lost_attempts.note(behind.agent, behind)
                     self._lifecycle.unassign(behind)
                 self._lifecycle.drop(behind, m.Status.CANCELED, now, b"")
-        wanted += failed.wanted
+        ended.numbers += [graph.first_number + row for row in failed.wanted]
+        for row in failed.followed:
+            ended.parts += 1
+            self._fail_stand_in(client, graph.first_number + row, status, payload, attempt, objects, ended, now)
+        ended.parts -= failed.is_over
         if not objects:
             reported = Reported(statuses=[status])
-            for row in wanted:
-                self._answers.add(client, graph.first_number + row, RowResult(payload, (), reported, attempt))
-            wanted.clear()
-        elif failed.is_over:
+            for number in ended.numbers:
+                self._answers.add(client, number, RowResult(payload, (), reported, attempt))
+            ended.numbers.clear()
+        elif not ended.parts:
             self._answer_with_object(failure)
         inputs = {dependency for row in failed.rows for dependency in graph.dependencies_of(row)}
         self._deliver(client, graph, sorted(inputs))
@@ -358,14 +372,15 @@ class GraphRows:
             self._send_answers()
         self._forget(client, graph, failed.rows)
         failed.clear()
+        self._give_back(client)
 
     def _answer_with_object(self, failure: _Failure) -> None:
         """All that a large failure has ended is told in one message: the client deletes the object with it."""
-        client, objects, count = failure.client, failure.objects, len(failure.wanted)
+        client, objects, numbers = failure.client, failure.objects, failure.ended.numbers
+        count = len(numbers)
         if not count:
             self.free_objects(client, objects)
             return
-        numbers = [failure.graph.first_number + row for row in failure.wanted]
         answer = m.ResultBatch(
             client.id,
             numbers,
@@ -412,12 +427,18 @@ class GraphRows:
 
     def _forget(self, client: ClientRecord, graph: Graph[AgentRecord], rows: Sequence[int]) -> None:
         if graph is client.links:
-            graph.forget(rows)
-            self._drop_if_empty(client)
+            self._linked.forget(client, rows)
 
-    def _drop_if_empty(self, client: ClientRecord) -> None:
-        if client.links is not None and not client.links.states:
-            client.links = None
+    def _give_back(self, client: ClientRecord) -> None:
+        """No linked task reads some results of graphs any more: they go to whoever still waits for them, or are deleted."""
+        for number, graph in () if client.links is None else client.links.take_unread():
+            row = number - graph.first_number
+            self._linked.forget(client, [number])
+            self.free_objects(client, graph.unfollow(row))
+            if isinstance(graph, Graph):
+                self._deliver(client, graph, (row,))
+        if not self._holds_answers:
+            self._send_answers()
 
     def free_objects(self, client: ClientRecord, objects: Sequence[bytes]) -> None:
         """Have objects of a client deleted that nobody reads any more."""

@@ -71,13 +71,15 @@ class RowResult(NamedTuple):
 class FailedRows:
     """What a failure has ended since `clear`, and where it goes on."""
 
-    __slots__ = ("behind", "freed", "rows", "wanted")
+    __slots__ = ("behind", "followed", "freed", "rows", "wanted")
 
     def __init__(self) -> None:
         self.rows: list[int] = []
         """Rows that have failed: the first one, then those that needed it."""
         self.wanted: list[int] = []
         """Those of the rows whose results the client wants."""
+        self.followed: list[int] = []
+        """Those of the rows that were followed."""
         self.freed: list[bytes] = []
         """Objects nobody reads any more."""
         self.behind: deque[Iterator[int]] = deque()
@@ -90,7 +92,7 @@ class FailedRows:
 
     def clear(self) -> None:
         """Forget what has ended so far."""
-        self.rows, self.wanted, self.freed = [], [], []
+        self.rows, self.wanted, self.followed, self.freed = [], [], [], []
 
 
 class LostRows(NamedTuple):
@@ -159,6 +161,10 @@ class Graph(Generic[Holder]):
         self._missing = arrival.dependency_counts
         self._dependent_starts, self._dependents = arrival.dependent_starts, arrival.dependents
         self._readers = arrival.readers
+        self.followed = arrival.followed
+        """Rows that linked tasks need. Such a row has a reader more."""
+        for row in self.followed:
+            self._readers[row] += 1
         self._looked_for_roots = 0
         """The rows before this one have been released, if they need no other row."""
 
@@ -184,7 +190,8 @@ class Graph(Generic[Holder]):
                 yield from set(objects)
         for row, result in self.results.items():
             for object_id in result.objects:
-                yield from repeat(object_id, self._readers[row])
+                # Those of a followed row are named by whoever follows it.
+                yield from repeat(object_id, self._readers[row] - (row in self.followed))
 
     @property
     def finished(self) -> bool:
@@ -237,19 +244,22 @@ class Graph(Generic[Holder]):
         self, row: int, result: RowResult, holder: Holder, duration_microseconds: int
     ) -> tuple[list[int], list[bytes]]:
         """A released row is done. Return the rows that this releases, and objects nobody reads any more."""
-        self.states[row] = _DONE
-        self.unfinished -= 1
         known, duration = self._mean_microseconds, float(duration_microseconds)
         self._mean_microseconds = (
             duration if known is None else known * DURATION_WEIGHT_KEPT + duration * (1.0 - DURATION_WEIGHT_KEPT)
         )
+        return self._end_done(row, result, [holder])
+
+    def _end_done(self, row: int, result: RowResult, holders: list[Holder]) -> tuple[list[int], list[bytes]]:
+        self.states[row] = _DONE
+        self.unfinished -= 1
         freed = self._drop_inputs_of(row)
         if result.attempt > self.attempts_before + 1:
             self._attempts[row] = result.attempt
         if self._readers[row]:
             self.results[row] = result
             if result.objects:
-                self.holders[row] = [holder]
+                self.holders[row] = holders
         else:
             # Everything that would have read it has failed.
             freed.extend(result.objects)
@@ -347,6 +357,9 @@ class Graph(Generic[Holder]):
             self.returned.pop(row, None)
         self.states[row] = RowState.FAILED
         self.unfinished -= 1
+        if row in self.followed:
+            self.followed.discard(row)
+            failed.followed.append(row)
         self._readers[row] = 0
         failed.rows.append(row)
         failed.freed += self._drop_inputs_of(row)
@@ -374,6 +387,23 @@ class Graph(Generic[Holder]):
             self.holders.pop(row, None)
         return result
 
+    def follow(self, row: int) -> None:
+        """Linked tasks need this unfinished row, or its result that is here, until `unfollow`, or until it fails."""
+        self.followed.add(row)
+        self._readers[row] += 1
+
+    def unfollow(self, row: int) -> Sequence[bytes]:
+        """Linked tasks need a row no more. Return objects nobody reads any more."""
+        if row not in self.followed:
+            return ()
+        self.followed.discard(row)
+        self._readers[row] -= 1
+        return () if self._readers[row] else self._drop_result(row)
+
+    def stands_in(self, row: int) -> bool:
+        """Whether a row is one of another graph, which it ends with: see `LinkedTasks`."""
+        return False
+
     def inputs_held(self, row: int) -> Counter[Holder]:
         """Return how many of the row's large inputs each holder has that made or read any."""
         return Counter(
@@ -382,8 +412,12 @@ class Graph(Generic[Holder]):
 
     def may_lack_objects(self, row: int) -> bool:
         """Whether a result that the row needs is an object, or was one that is lost."""
-        results, losses = self.results, self.losses
-        return any(one in losses or (one in results and results[one].objects) for one in self.dependencies_of(row))
+        return any(map(self._may_lose, self.dependencies_of(row)))
+
+    def _may_lose(self, row: int) -> bool:
+        """Whether a row's result is an object that comes again if it is lost, or was one."""
+        results = self.results
+        return row in self.losses or (row in results and bool(results[row].objects))
 
     def note_reader(self, row: int, holder: Holder) -> None:
         """The row will run where this holder is, which will hold what the row reads."""
@@ -468,8 +502,13 @@ class Graph(Generic[Holder]):
             if readers[dependency]:
                 readers[dependency] -= 1
                 if readers[dependency] == 0:
-                    result = self.results.pop(dependency, None)
-                    if result is not None:
-                        self.holders.pop(dependency, None)
-                        freed.extend(result.objects)
+                    freed.extend(self._drop_result(dependency))
         return freed
+
+    def _drop_result(self, row: int) -> Sequence[bytes]:
+        """Nobody reads a row's result any more. Return the objects that are to be deleted for that."""
+        result = self.results.pop(row, None)
+        if result is None:
+            return ()
+        self.holders.pop(row, None)
+        return result.objects

@@ -105,6 +105,11 @@ def _check_graphs(state: SchedulerState) -> None:
             require(graph.unfinished == waiting + len(released), f"{name}: unfinished rows miscounted")
             for row in released:
                 task = client.tasks.get(graph.first_number + row)
+                if graph.stands_in(row):
+                    where = client.graph_of(row)
+                    followed = where is not None and row - where.first_number in where.followed
+                    require(followed, f"{name}: row {row} stands in for a row that is not followed")
+                    continue
                 require(task is not None and task.graph is graph, f"{name}: row {row} is released without a task")
             for row in graph.rows_in(RowState.WAITING):
                 open_dependencies = [
@@ -114,7 +119,12 @@ def _check_graphs(state: SchedulerState) -> None:
                 ]
                 waits = bool(open_dependencies) or graph.is_unreleased_root(row) or row in doomed
                 require(waits, f"{name}: row {row} waits for nothing")
+            for row in graph.followed:
+                stands_in = client.links is not None and client.links.stands_in(graph.first_number + row)
+                require(stands_in, f"{name}: row {row} is followed by nobody")
             for row in graph.rows_in(RowState.RELEASED):
+                if graph.stands_in(row):
+                    continue
                 task = client.tasks[graph.first_number + row]
                 lacking = 0
                 for dependency in graph.dependencies_of(row):

@@ -2,6 +2,9 @@
 
 A row is a task's number. Where a submitted graph knows all its rows from the start and keeps them in arrays, here rows come
 when they are submitted, or when another row needs them, and are forgotten when they are over and nobody reads them any more.
+
+A row of a submitted graph that is needed here has a stand-in: RELEASED, though its task is none of these, until it ends with the
+row. The result's objects stay the graph's.
 """
 
 from __future__ import annotations
@@ -9,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
-from scaler_scheduler.core.graphs import Graph, Holder, ReleasedRow, RowResult, RowState
+from scaler_scheduler.core.graph_arrival import GraphArrival
+from scaler_scheduler.core.graphs import FailedRows, Graph, Holder, ReleasedRow, RowResult, RowState
 
 LINK_BYTES = 24
 """Memory of a dependency, about."""
@@ -61,6 +65,7 @@ class LinkedTasks(Graph[Holder], Generic[Holder, Shared]):
         self.states = _Table(_FAILED)
         self.wanted = _Table(0)
         self.losses = {}
+        self.followed = set()
         self._attempts = {}
         self._mean_microseconds = None
         self._missing = _Table(0)
@@ -71,6 +76,10 @@ class LinkedTasks(Graph[Holder], Generic[Holder, Shared]):
         """How long a list of `_needed_by` is when it is looked through for rows that are forgotten, where not `LOOK_AT_MIN`."""
         self._contents: dict[int, ReleasedRow] = {}
         self._shared: dict[int, Shared] = {}
+        self._outside: dict[int, Graph[Holder] | GraphArrival] = {}
+        """The graphs of stand-ins that are not done, or whose results have objects."""
+        self._unread: list[int] = []
+        """Those of them that nobody here needs any more: see `take_unread`."""
 
     # --- growing
 
@@ -85,12 +94,29 @@ class LinkedTasks(Graph[Holder], Generic[Holder, Shared]):
         self.states[number] = _RELEASED
         self.wanted[number] = self._readers[number] = 1
 
-    def revive(self, number: int, result: RowResult, shared: Shared) -> None:
-        """A task that is over is a row again, until those that need it are done. The caller adds one, or forgets it."""
-        self._take_in(number, shared, ReleasedRow(b"", b"", (), (), 0, 0), ())
+    def revive(self, number: int, result: RowResult, shared: Shared, holders: Sequence[Holder] = ()) -> None:
+        """A task that is over is a row again, until those that need it are done. The caller adds one, or forgets it.
+
+        Where the result has objects, it is a stand-in, and `holders` are the row's.
+        """
+        if number not in self.states:
+            self._take_in(number, shared, ReleasedRow(b"", b"", (), (), 0, 0), ())
         self.states[number] = _DONE
         self.unfinished -= 1
         self.results[number] = result
+        if holders:
+            self.holders[number] = list(holders)
+
+    def stand_in(self, number: int, graph: Graph[Holder] | GraphArrival, shared: Shared) -> None:
+        """A task that is a row of this graph has a stand-in from now on. The caller adds a row that needs it, or forgets it."""
+        self._take_in(number, shared, ReleasedRow(b"", b"", (), (), 0, 0), ())
+        self.states[number] = _RELEASED
+        self._outside[number] = graph
+
+    def begin_graph(self, graph: Graph[Holder]) -> None:
+        """A graph that was arriving has begun."""
+        for row in graph.followed:
+            self._outside[graph.first_number + row] = graph
 
     def add(self, number: int, shared: Shared, content: ReleasedRow, needs: tuple[int, ...], *, wanted: bool) -> bool:
         """A row that needs others, each of which is known. Return whether they are done, so that it is released at once."""
@@ -131,9 +157,12 @@ class LinkedTasks(Graph[Holder], Generic[Holder, Shared]):
     def forget(self, rows: Iterable[int]) -> None:
         """Forget those of these rows that are over and that nobody reads any more."""
         for row in rows:
-            if self.states[row] in (_WAITING, _RELEASED) or row not in self.states:
+            if row not in self.states or self._readers[row]:
                 continue
-            if self._readers[row]:
+            if row in self._outside:
+                self._unread.append(row)
+                continue
+            if self.states[row] in (_WAITING, _RELEASED):
                 continue
             self.results.pop(row, None)
             self.size_bytes -= self._size_of(row)
@@ -149,6 +178,7 @@ class LinkedTasks(Graph[Holder], Generic[Holder, Shared]):
                 self._looked_through_at,
                 self._contents,
                 self._shared,
+                self.losses,
             ):
                 table.pop(row, None)
 
@@ -178,6 +208,10 @@ class LinkedTasks(Graph[Holder], Generic[Holder, Shared]):
             for object_id in result.objects:
                 yield from [object_id] * self._readers[row]
 
+    def stands_in(self, row: int) -> bool:
+        """Whether a row is a stand-in that is not done, or whose result is the graph's to delete."""
+        return row in self._outside
+
     def is_unreleased_root(self, row: int) -> bool:
         """Whether a row that needs no other one has not been released: none here waits for that."""
         return False
@@ -197,15 +231,58 @@ class LinkedTasks(Graph[Holder], Generic[Holder, Shared]):
         attempt, failures = self.returned.pop(row, (0, 0))
         return content._replace(attempt=attempt, failures=failures)
 
-    def complete(
-        self, row: int, result: RowResult, holder: Holder, duration_microseconds: int
-    ) -> tuple[list[int], list[bytes]]:
-        """See `Graph.complete`."""
+    def _end_done(self, row: int, result: RowResult, holders: list[Holder]) -> tuple[list[int], list[bytes]]:
         needed_by = self._needed_by.get(row)
         if needed_by is not None:
             # Those that have failed meanwhile may be forgotten.
             self._needed_by[row] = [dependent for dependent in needed_by if dependent in self.states]
-        return super().complete(row, result, holder, duration_microseconds)
+        return super()._end_done(row, result, holders)
+
+    def complete_stand_in(self, number: int, result: RowResult, holders: Sequence[Holder]) -> list[int]:
+        """A row that has a stand-in here is done. Return the rows that this releases."""
+        if not result.objects:
+            del self._outside[number]
+        return self._end_done(number, result, list(holders))[0]
+
+    def fail_stand_in(self, number: int) -> FailedRows:
+        """A row that has a stand-in here failed: see `Graph.fail`."""
+        del self._outside[number]
+        return self.fail(number)
+
+    def lose_stand_in(self, number: int) -> None:
+        """The result of a row that has a stand-in here is lost, and the row runs again. What has begun may have the result."""
+        del self.results[number]
+        self.holders.pop(number, None)
+        self.states[number] = _RELEASED
+        self.unfinished += 1
+        self.losses[number] = 0
+        for dependent in self.dependents_of(number):
+            self._missing[dependent] += 1
+
+    def _may_lose(self, row: int) -> bool:
+        # Rows of graphs run again, others do not.
+        return row in self._outside and super()._may_lose(row)
+
+    def take_unread(self) -> list[tuple[int, Graph[Holder] | GraphArrival]]:
+        """Return stand-ins that nobody here needs any more, with their graphs. The caller has them forgotten."""
+        taken = []
+        unread, self._unread = self._unread, []
+        for number in unread:
+            graph = self._outside.pop(number, None)
+            if graph is None:
+                continue
+            if self.states[number] == _RELEASED:
+                self.states[number] = _DONE
+                self.unfinished -= 1
+            taken.append((number, graph))
+        return taken
+
+    def _drop_result(self, row: int) -> Sequence[bytes]:
+        objects = super()._drop_result(row)
+        if row not in self._outside:
+            return objects
+        self._unread.append(row)
+        return ()
 
     def release_behind(self, row: int) -> list[int]:
         """Release the rows that may go to an agent together with the released `row`: those that share all with it."""

@@ -57,17 +57,26 @@ class LostResults:
             f"{len(found.rows)} rows of a graph run again",
         )
         for row in found.rows:
-            for dependent in graph.dependents_of(row):
-                if graph.states[dependent] == RowState.RELEASED:
-                    task = client.tasks[graph.first_number + dependent]
-                    if task.agent is None:
-                        self._lifecycle.withdraw(task)
-                        self._lifecycle.requeue(task)
+            self._take_back(client, graph, row)
+        links = client.links
+        if links is not None:
+            for row in graph.followed.intersection(lost):
+                links.lose_stand_in(graph.first_number + row)
+                self._take_back(client, links, graph.first_number + row)
         for row in found.hopeless:
             if graph.states[row] == RowState.WAITING:
                 text = self._hopeless_text(graph, row, ids.get(row, ()), event.host)
                 self._rows.fail(client, graph, row, m.Status.MISSING_OBJECT, text.encode(), 0, now)
         self._rows.queue_again(graph, graph.release_again(found.rows), now)
+
+    def _take_back(self, client: ClientRecord, graph: Graph[AgentRecord], row: int) -> None:
+        """What needs a row that runs again, and has not begun, waits for it."""
+        for dependent in graph.dependents_of(row):
+            if graph.states[dependent] == RowState.RELEASED:
+                task = client.tasks[graph.first_number + dependent]
+                if task.agent is None:
+                    self._lifecycle.withdraw(task)
+                    self._lifecycle.requeue(task)
 
     def _hopeless_text(self, graph: Graph[AgentRecord], row: int, objects: Sequence[bytes], host: str) -> str:
         number, losses = graph.first_number + row, graph.losses[row]
