@@ -202,7 +202,7 @@ def _arguments(user: Any) -> dict[str, Maker]:
     """Arguments that a call changes: the next one gets them as they were submitted."""
     return {
         "changes a list": lambda: Calling(user.append_one, ([0],)),
-        "changes a large list": lambda: Calling(user.append_one, (list(range(100_000)),)),
+        "changes a large list": lambda: Calling(user.append_one, (_large_list(),)),
         "changes a dictionary": lambda: Calling(user.set_item, ({"n": 0},)),
         "changes an array": lambda: Calling(user.add_in_place, (np.zeros(3),)),
         "changes an array of 56 KiB": lambda: Calling(user.add_in_place, (np.zeros(7 * 1024),)),
@@ -211,7 +211,7 @@ def _arguments(user: Any) -> dict[str, Maker]:
         "changes a bytearray": lambda: Calling(_set_first, (bytearray(70_000),)),
         "changes an object": lambda: Calling(_incremented, (user.Counter(5),)),
         "same list twice": lambda: Calling(_are_one, (shared := [1], shared)),
-        "same large list twice": lambda: Calling(_are_one, (shared := list(range(100_000)), shared)),
+        "same large list twice": lambda: Calling(_are_one, (shared := _large_list(), shared)),
         "same array twice": lambda: Calling(_are_one, (shared := np.zeros(5), shared)),
         "same large array twice": lambda: Calling(_are_one, (shared := np.zeros(50_000), shared)),
         "same list by keyword": lambda: Calling(_are_one, (shared := [1],), {"right": shared}),
@@ -220,6 +220,11 @@ def _arguments(user: Any) -> dict[str, Maker]:
             _is_inside, (shared := [1], {"a": shared}, bytes(100_000))
         ),
     }
+
+
+def _large_list() -> list[int]:
+    """Pickled it takes 300 KB, more than travels inline, with few items: each is described, and looked at in graphs."""
+    return list(range(1 << 62, (1 << 62) + 30_000))
 
 
 def _set_first(values: bytearray) -> bytes:

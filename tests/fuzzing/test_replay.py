@@ -11,14 +11,20 @@ from fuzzing.one_target import COMMITTED, REGRESSIONS
 from fuzzing.targets import load, names
 
 CHANGES = 30
+FEWER_CHANGES = {"settings": 5, "key_commands": 10}
+"""Of inputs that take tens of milliseconds each: a whole command line is read. `nox -s soak` makes as many as of the others."""
 
 
-@pytest.mark.parametrize("name", names())
-def test_seeds_and_small_changes(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [(name, FEWER_CHANGES.get(name, CHANGES)) for name in names()]
+    + [pytest.param(name, CHANGES, marks=pytest.mark.soak) for name in FEWER_CHANGES],
+)
+def test_seeds_and_small_changes(name: str, changes: int) -> None:
     target, rng = load(name), random.Random(1)
     for seed in target.seeds():
         target.run(seed)
-        for _ in range(CHANGES):
+        for _ in range(changes):
             changed = bytearray(seed)
             for _ in range(rng.randrange(1, 4)):
                 if changed:

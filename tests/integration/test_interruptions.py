@@ -16,24 +16,24 @@ import pytest
 
 from scaler import Client, SchedulerClusterCombo
 
-INTERRUPTS = 2000
 SECONDS_MAX = 240
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.timeout(SECONDS_MAX + 30)
-def test_two_thousand_interrupts() -> None:
+@pytest.mark.parametrize("interrupts", [300, pytest.param(2000, marks=pytest.mark.soak)])
+def test_interrupts_at_random_moments(interrupts: int) -> None:
     seed = int(os.environ.get("SCALER_SEED", random.SystemRandom().randrange(1_000_000)))
     print(f"SCALER_SEED={seed}")
     with SchedulerClusterCombo(n_workers=2) as combo:
         program = [sys.executable, "-m", "tests.integration.interruptions", combo.get_address()]
-        command = [*program, "--interrupts", str(INTERRUPTS), "--seed", str(seed)]
+        command = [*program, "--interrupts", str(interrupts), "--seed", str(seed)]
         ended = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS_MAX, cwd=ROOT)
     assert not ended.returncode, f"seed {seed}\n{ended.stderr[-6000:]}"
     report = json.loads(ended.stdout)
-    assert report["reentered"] > INTERRUPTS / 20, report
+    assert report["reentered"] > interrupts / 20, report
     # About one in 20,000 vanishes: what was under way goes on as if nothing had come. Where it is caught is not known.
-    assert report["vanished"] <= INTERRUPTS / 1000, report
+    assert report["vanished"] <= max(1, interrupts / 1000), report
     print(report)
 
 
