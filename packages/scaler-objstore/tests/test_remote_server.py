@@ -48,6 +48,30 @@ def server() -> Iterator[StoreServer]:
     server.close()
 
 
+@pytest.fixture
+def impatient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The module of a server that waits as a usual one does, for shorter times."""
+    (tmp_path / "impatient_store.py").write_text(
+        "import functools, sys\n"
+        "from scaler_objstore import main, server\n"
+        "from scaler_objstore.core import tiering\n"
+        "from scaler_objstore.tiers import opening\n"
+        "tiering.RETRY_SECONDS = 0.5\n"
+        "opening.RETRY_SECONDS = 2.0\n"
+        "server.Limits = functools.partial(server.Limits, put_wait_seconds=1.0)\n"
+        "sys.exit(main.main())\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    return "impatient_store"
+
+
+@pytest.fixture
+def impatient_server(impatient: str) -> Iterator[StoreServer]:
+    server = StoreServer(impatient)
+    yield server
+    server.close()
+
+
 def arguments_for(store: RealServer, proxy: SlowProxy | None = None) -> list[str]:
     """The flags for a prefix of its own in a store."""
     host, port = (store.host, store.port) if proxy is None else ("127.0.0.1", proxy.port)
@@ -125,9 +149,11 @@ def test_a_store_that_is_gone_for_a_while_costs_nothing(server: StoreServer, own
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("small_server", REMOTE, indirect=True)
-def test_a_full_store_refuses_objects_and_loses_none(server: StoreServer, small_server: RealServer) -> None:
+def test_a_full_store_refuses_objects_and_loses_none(impatient_server: StoreServer, small_server: RealServer) -> None:
+    server = impatient_server
     server.start(*MEMORY, *arguments_for(small_server), "--storage-timeout-seconds", "2")
-    client = server.client()
+    # For so long it sends a refused object again.
+    client = server.client(timeout_seconds=5.0)
     held: dict[int, bytes] = {}
     refusal = None
     for number in range(120):
@@ -203,9 +229,9 @@ def test_a_server_ends_in_time_while_its_store_hangs(server: StoreServer, shared
     proxy.close()
 
 
-def refusal_of(*arguments: str) -> tuple[int, str]:
+def refusal_of(*arguments: str, module: str = "scaler_objstore") -> tuple[int, str]:
     """The exit status of a server that does not start, and what it prints as its reason."""
-    command = [sys.executable, "-m", "scaler_objstore", "tcp://127.0.0.1:0", *arguments]
+    command = [sys.executable, "-m", module, "tcp://127.0.0.1:0", *arguments]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=50, env=dict(os.environ))
     return ended.returncode, ended.stderr
 
@@ -241,7 +267,7 @@ def test_missing_credentials_end_the_start_with_one_line(
     assert "hush-hush" not in text
 
 
-def test_a_store_that_does_not_answer_ends_the_start() -> None:
-    status, text = refusal_of("--storage-url", "redis://127.0.0.1:1")
+def test_a_store_that_does_not_answer_ends_the_start(impatient: str) -> None:
+    status, text = refusal_of("--storage-url", "redis://127.0.0.1:1", module=impatient)
     assert (status, text.count("\n")) == (1, 1)
     assert "--storage-url redis://127.0.0.1:1/0/scaler does not answer" in text

@@ -7,7 +7,7 @@ import logging
 from scaler_objstore.tiers.lease import Lease, LeasedValues, LeaseStore
 from scaler_objstore.tiers.patience import Patience
 from scaler_objstore.tiers.port import TierError, TierFullError
-from scaler_objstore.tiers.remote import RemoteTier
+from scaler_objstore.tiers.remote import RETRY_SECONDS, RemoteTier
 from scaler_objstore.tiers.url import RedisUrl, S3Url
 from scaler_objstore.tiers.values import RejectedError
 from scaler_protocol.service.errors import ConfigurationError, ServiceError
@@ -25,7 +25,7 @@ def open_remote_tier(url: RedisUrl | S3Url, endpoint: str | None, request_second
     """
     values = _values(url, endpoint, request_seconds)
     lease = Lease(values)
-    tier = RemoteTier(LeasedValues(values, lease))
+    tier = RemoteTier(LeasedValues(values, lease), RETRY_SECONDS)
     patience = Patience(LEASE_PATIENCE_SECONDS)
     try:
         _check(tier, url)

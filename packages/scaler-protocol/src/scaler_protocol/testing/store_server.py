@@ -90,14 +90,16 @@ class StoreClient:
 class StoreServer:
     """One server process and the clients of a test; all end with the test."""
 
-    def __init__(self) -> None:
+    def __init__(self, module: str = "scaler_objstore") -> None:
+        """`module` is what is run: the server, or what changes something in it first."""
+        self.module = module
         self.service: ChildService | None = None
         self.address = "tcp://127.0.0.1:0"
         self.clients: list[StoreClient] = []
 
     def start(self, *arguments: str) -> None:
         """Start the process, at the address of the one before if there was one."""
-        self.service = ChildService.start("scaler_objstore", [self.address, *arguments])
+        self.service = ChildService.start(self.module, [self.address, *arguments])
         self.address = str(self.service.wait_ready()["object_storage"])
 
     def client(self, role: m.Role = m.Role.CLIENT, *, timeout_seconds: float = TIMEOUT_SECONDS) -> StoreClient:
