@@ -129,7 +129,9 @@ class AgentReports:
         for number, attempt in zip(message.numbers, message.attempts, strict=True):
             task = client.tasks.get(number) if client is not None else None
             graph = client.graph_of(number) if client is not None else None
-            if client is None or (task is None and graph is None and self._answers.may_still_announce(client, now)):
+            links = None if client is None or client.links is None or not client.links.knows(number) else client.links
+            known = task is not None or graph is not None or links is not None
+            if client is None or (not known and self._answers.may_still_announce(client, now)):
                 deadline = (
                     now + self._config.client_timeout_seconds
                     if client is None
@@ -142,6 +144,8 @@ class AgentReports:
                 continue
             elif graph is not None:
                 graph.note_attempt(attempt)
+            elif links is not None:
+                links.note_attempt_of(number, attempt)
             unwanted_numbers.append(number)
             unwanted_attempts.append(attempt)
         if unwanted_numbers:

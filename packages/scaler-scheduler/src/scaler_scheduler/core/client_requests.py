@@ -16,6 +16,7 @@ from scaler_scheduler.core.graph_rows import GraphRows
 from scaler_scheduler.core.ignored_capabilities import tell_ignored
 from scaler_scheduler.core.lifecycle import TaskLifecycle
 from scaler_scheduler.core.limits import BATCH_TASKS_MAX
+from scaler_scheduler.core.linked_recovery import LinkedRecovery
 from scaler_scheduler.core.records import AgentRecord, ClientRecord, Task, TaskOptions
 from scaler_scheduler.core.sessions import Handler
 from scaler_scheduler.core.shutdown import Shutdown
@@ -32,6 +33,7 @@ class ClientRequests:
         rows: GraphRows,
         answers: Answers,
         client_credits: Credits,
+        linked_recovery: LinkedRecovery,
         shutdown: Shutdown,
     ) -> None:
         self._protected = state.config.protected
@@ -44,6 +46,7 @@ class ClientRequests:
         self._rows = rows
         self._answers = answers
         self._credits = client_credits
+        self._linked_recovery = linked_recovery
         self._dispatch = Dispatch(state)
         self._shutdown = shutdown
         self.handlers: Mapping[type[Any], Handler[ClientRecord]] = {
@@ -97,7 +100,7 @@ class ClientRequests:
     def _on_graph_submit(self, client: ClientRecord, message: m.GraphSubmit, now: float) -> None:
         options = self._options(client, message, m.TaskKind.CALL, message.flags & ~m.TaskFlag.REANNOUNCED)
         if len(message.earlier):
-            self._rows.link(message, options, now)
+            self._linked_recovery.take(message, options, now)
             return
         self._rows.take(message, options, now)
 
@@ -129,6 +132,8 @@ class ClientRequests:
                     to_agents.setdefault(task.agent, []).append(task)
             else:
                 self._answers.withdraw(task, m.Status.CANCELED, b"", now)
+        if others:
+            self._linked_recovery.cancel(client, others)
         if others and (client.graphs or client.arriving or client.links is not None):
             self._rows.cancel(client, others, now)
         for agent, tasks in to_agents.items():

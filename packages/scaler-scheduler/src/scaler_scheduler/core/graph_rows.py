@@ -88,8 +88,8 @@ class GraphRows:
         self._recovery = state.recovery
         self._lost_attempts = state.lost_attempts
         self._lifecycle = lifecycle
-        self._linked = LinkedRows(state, lifecycle)
-        self.forget_recent = self._linked.forget_recent
+        self.linked = LinkedRows(state, lifecycle)
+        self.forget_recent = self.linked.forget_recent
         self._answers = RowAnswers()
         self._holds_answers = False
         """Whether answers wait for others."""
@@ -178,19 +178,19 @@ class GraphRows:
         then nothing is taken in, and the client is asked for the values.
         """
         client = options.client
-        links = self._linked.links_of(client)
-        unknown = [number for number in message.earlier if not self._linked.may_need(number, options)]
-        if unknown:
-            self._linked.ask_for_values(client, message, unknown)
-            self._forget(client, links, message.earlier)
-            self._give_back(client)
-            return
+        links = self.linked.links_of(client)
         # Its parts, and what an earlier scheduler left of it, are as in any submitted graph.
         arrival = GraphArrival(message)
         arrival.take(message)
         submitted: Graph[AgentRecord] = Graph(arrival)
         if submitted.is_reannounced:
             self._stop_earlier(client, submitted, range(submitted.row_count))
+        unknown = [number for number in message.earlier if not self.linked.may_need(number, options)]
+        if unknown:
+            self.linked.ask_for_values(client, message, unknown)
+            self._forget(client, links, message.earlier)
+            self._give_back(client)
+            return
         first, rows = submitted.first_number, submitted.row_count
         released = []
         for row in range(rows):
@@ -229,7 +229,7 @@ class GraphRows:
         for graph in client.graphs:
             del self._options[graph]
         client.graphs.clear()
-        self._linked.forget_all(client)
+        self.linked.forget_all(client)
         client.arriving.clear()
         self._beginning = deque(one for one in self._beginning if one.client is not client)
         self._failing = deque(one for one in self._failing if one.client is not client)
@@ -290,7 +290,7 @@ class GraphRows:
         if freed:
             self.free_objects(client, freed)
         if row in graph.followed:
-            to_links, freed_again = self._linked.pass_on(client, graph, row, result)
+            to_links, freed_again = self.linked.pass_on(client, graph, row, result)
             self.free_objects(client, freed_again)
             assert client.links is not None
             self.queue(client.links, to_links, task.options, now)
@@ -427,13 +427,13 @@ class GraphRows:
 
     def _forget(self, client: ClientRecord, graph: Graph[AgentRecord], rows: Sequence[int]) -> None:
         if graph is client.links:
-            self._linked.forget(client, rows)
+            self.linked.forget(client, rows)
 
     def _give_back(self, client: ClientRecord) -> None:
         """No linked task reads some results of graphs any more: they go to whoever still waits for them, or are deleted."""
         for number, graph in () if client.links is None else client.links.take_unread():
             row = number - graph.first_number
-            self._linked.forget(client, [number])
+            self.linked.forget(client, [number])
             self.free_objects(client, graph.unfollow(row))
             if isinstance(graph, Graph):
                 self._deliver(client, graph, (row,))

@@ -97,6 +97,12 @@ class LinkedRows:
         skipped = [m.Status.SKIPPED] * count
         self._outbox.send(client, m.ResultBatch(client.id, numbers, [0] * count, payloads, skipped))
 
+    def note_answer(self, client: ClientRecord, answer: m.ResultBatch) -> None:
+        """The client is sent this: it may name these tasks soon."""
+        if client.recent is None:
+            client.recent = RecentAnswers()
+        client.recent.note(answer)
+
     def forget(self, client: ClientRecord, rows: Iterable[int]) -> None:
         """Forget those of these linked tasks that are over and that nobody reads any more."""
         if client.links is not None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
-from scaler_scheduler.core.graph_arrival import GraphArrival
+from scaler_scheduler.core.graph_arrival import ATTEMPT_MAX, GraphArrival
 from scaler_scheduler.core.graphs import FailedRows, Graph, Holder, ReleasedRow, RowResult, RowState
 
 LINK_BYTES = 24
@@ -78,6 +78,10 @@ class LinkedTasks(Graph[Holder], Generic[Holder, Shared]):
         self._shared: dict[int, Shared] = {}
         self._outside: dict[int, Graph[Holder] | GraphArrival] = {}
         """The graphs of stand-ins that are not done, or whose results have objects."""
+        self._adopted: dict[int, tuple[int, ...]] = {}
+        """Rows that agents have had since before this scheduler: what they need, which may not be known here."""
+        self._came_back: list[int] = []
+        """Those of them that no agent has any more: see `take_returned`."""
         self._unread: list[int] = []
         """Those of them that nobody here needs any more: see `take_unread`."""
 
@@ -139,6 +143,13 @@ class LinkedTasks(Graph[Holder], Generic[Holder, Shared]):
         self.states[number] = _RELEASED
         return True
 
+    def adopt(self, number: int, shared: Shared, content: ReleasedRow, needs: tuple[int, ...]) -> None:
+        """A row that an agent has with all its inputs. It is RELEASED; should it come back, `take_returned` has it."""
+        self._take_in(number, shared, content, ())
+        self.states[number] = _RELEASED
+        self.wanted[number] = self._readers[number] = 1
+        self._adopted[number] = needs
+
     def _note_need(self, number: int, needed: int) -> None:
         needed_by = self._needed_by.setdefault(needed, [])
         if len(needed_by) >= self._looked_through_at.get(needed, LOOK_AT_MIN):
@@ -179,6 +190,7 @@ class LinkedTasks(Graph[Holder], Generic[Holder, Shared]):
                 self._contents,
                 self._shared,
                 self.losses,
+                self._adopted,
             ):
                 table.pop(row, None)
 
@@ -248,6 +260,31 @@ class LinkedTasks(Graph[Holder], Generic[Holder, Shared]):
         """A row that has a stand-in here failed: see `Graph.fail`."""
         del self._outside[number]
         return self.fail(number)
+
+    def take_back(self, row: int, attempt: int, failures: int) -> bool:
+        """See `Graph.take_back`."""
+        if row not in self._adopted:
+            return super().take_back(row, attempt, failures)
+        self.states[row] = _WAITING
+        self.waiting += 1
+        self._came_back.append(row)
+        return True
+
+    @property
+    def has_adopted(self) -> bool:
+        """Whether agents have rows without inputs here."""
+        return bool(self._adopted)
+
+    def take_returned(self) -> list[tuple[int, tuple[int, ...]]]:
+        """Return adopted rows that came back and wait now, with what they need. The caller ends them."""
+        came_back, self._came_back = self._came_back, []
+        return [(row, self._adopted.pop(row)) for row in came_back if self.states[row] == _WAITING]
+
+    def note_attempt_of(self, row: int, attempt: int) -> None:
+        """An earlier scheduler gave this attempt to a row: those that follow are numbered after it."""
+        if self.states[row] == _WAITING and attempt < ATTEMPT_MAX:
+            before, failures = self.returned.get(row, (0, 0))
+            self.returned[row] = (max(before, attempt), failures)
 
     def lose_stand_in(self, number: int) -> None:
         """The result of a row that has a stand-in here is lost, and the row runs again. What has begun may have the result."""

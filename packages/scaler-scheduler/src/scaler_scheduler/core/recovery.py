@@ -102,6 +102,11 @@ class Recovery:
             return None
         return self._drop_claim(absent, number)
 
+    def knows(self, client_id: bytes, number: int) -> bool:
+        """Whether an agent has claimed a task, or has sent its result."""
+        absent = self._absent.get(client_id)
+        return absent is not None and (number in absent.claims or number in absent.results)
+
     def has_claimed(self, client_id: bytes, number: int, agent: AgentRecord) -> bool:
         """Whether this agent says that it holds the task."""
         absent = self._absent.get(client_id)

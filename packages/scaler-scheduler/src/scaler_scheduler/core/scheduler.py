@@ -31,6 +31,7 @@ from scaler_scheduler.core.departures import Departures
 from scaler_scheduler.core.graph_rows import GraphRows
 from scaler_scheduler.core.invariants import check_state
 from scaler_scheduler.core.lifecycle import TaskLifecycle
+from scaler_scheduler.core.linked_recovery import LinkedRecovery
 from scaler_scheduler.core.lost_results import LostResults
 from scaler_scheduler.core.monitor_reports import MonitorReports
 from scaler_scheduler.core.placement import Placement
@@ -67,7 +68,10 @@ class SchedulerCore:
         answers = Answers(state, self._lifecycle, rows)
         self._lost_results = LostResults(state, self._lifecycle, rows)
         self._departures = Departures(state, self._lifecycle, rows, answers)
-        requests = ClientRequests(state, self._lifecycle, rows, answers, self._credits, self._shutdown)
+        self._linked_recovery = LinkedRecovery(state, self._lifecycle, rows)
+        requests = ClientRequests(
+            state, self._lifecycle, rows, answers, self._credits, self._linked_recovery, self._shutdown
+        )
         reports = AgentReports(state, self._lifecycle, answers, self._departures, self._scaling)
         self._sessions = PeerSessions(
             state, self._departures, self._shutdown, requests.handlers, reports.handlers, reports.on_heartbeat
@@ -113,6 +117,8 @@ class SchedulerCore:
         Not all tasks, if there are very many: see `has_more`.
         """
         marks = self._marks
+        if self._linked_recovery.is_due and not self._shutdown.announced:
+            self._linked_recovery.go_on(self._now)
         if self._rows.is_busy and not self._shutdown.announced:
             self._rows.end_turn(self._now)
         if marks.placement_due and not self._shutdown.announced:
@@ -126,13 +132,19 @@ class SchedulerCore:
     @property
     def has_more(self) -> bool:
         """Whether `take_effects` would return more at once, although nothing happens."""
-        return (self._marks.placement_due or self._rows.is_busy) and not self._shutdown.announced
+        busy = self._marks.placement_due or self._rows.is_busy or self._linked_recovery.is_busy
+        return busy and not self._shutdown.announced
 
     def next_deadline(self) -> float:
         """Return when the next Tick is due."""
         if self.has_more:
             return self._now
-        deadline = min(self._maintenance_at, self._rebalancing.next_deadline(), self._monitor_reports.next_deadline())
+        deadline = min(
+            self._maintenance_at,
+            self._linked_recovery.next_deadline(),
+            self._rebalancing.next_deadline(),
+            self._monitor_reports.next_deadline(),
+        )
         if self._scaling is not None:
             deadline = min(deadline, self._scaling.next_deadline())
         if self._state.recovering:
@@ -198,5 +210,6 @@ class SchedulerCore:
             return False
         if isinstance(record, ClientRecord):
             self._lifecycle.compact(record)
-            self._rows.forget_recent(record)
+            if not self._linked_recovery.holds(record):
+                self._rows.forget_recent(record)
         return True

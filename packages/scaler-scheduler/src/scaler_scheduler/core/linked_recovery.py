@@ -1,0 +1,196 @@
+"""Linked tasks after a restart: those that agents have run on, and results that came meanwhile count.
+
+What an agent holds it has with its inputs, which this scheduler may not know: their tasks may have been answered before. So an
+announced row waits until an agent claims it, or until nobody can any more; then it begins as a new one. A claimed row that comes
+back without a result is its client's again, which submits it with the values.
+
+Rows that come after others which wait do so too, for they may need them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from scaler_protocol.errors import SessionError
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.columns import Packed
+from scaler_scheduler.core.graph_arrival import GraphArrival
+from scaler_scheduler.core.graph_rows import GraphRows
+from scaler_scheduler.core.graphs import Graph, ReleasedRow
+from scaler_scheduler.core.lifecycle import TaskLifecycle
+from scaler_scheduler.core.limits import CLIENT_GRAPH_BYTES_MAX, CLIENT_TASKS_MAX
+from scaler_scheduler.core.linked_tasks import LINKED_BYTES
+from scaler_scheduler.core.records import AgentRecord, ClientRecord, Task, TaskOptions
+from scaler_scheduler.core.state import SchedulerState
+
+HELD_PER_TURN = 500
+"""So many rows that have waited begin in a turn."""
+
+_UNFINISHED = frozenset({m.Status.PROCESSOR_DIED, m.Status.SKIPPED, m.Status.CANCELED})
+"""An agent's answers that call for another attempt."""
+
+
+class _Held:
+    """What waits of one client."""
+
+    __slots__ = ("messages", "size_bytes")
+
+    def __init__(self) -> None:
+        self.messages: deque[tuple[m.GraphSubmit, TaskOptions]] = deque()
+        self.size_bytes = 0
+
+
+class LinkedRecovery:
+    """See the module."""
+
+    def __init__(self, state: SchedulerState, lifecycle: TaskLifecycle, rows: GraphRows) -> None:
+        self._clients = state.clients
+        self._recovery = state.recovery
+        self._outbox = state.outbox
+        self._lifecycle = lifecycle
+        self._rows = rows
+        self._linked = rows.linked
+        self._ends_at = state.started_at + state.config.recovery_grace_seconds
+        self._held: dict[ClientRecord, _Held] = {}
+        self._adopting: dict[ClientRecord, None] = {}
+        """Clients of which agents hold rows that this scheduler has no inputs for."""
+        self.is_busy = False
+        """Whether more may begin at once: call `go_on`."""
+
+    def take(self, message: m.GraphSubmit, options: TaskOptions, now: float) -> None:
+        """Take in rows that need earlier tasks. Raises SessionError where too many wait."""
+        client = options.client
+        held = self._held.get(client)
+        if held is None:
+            if not message.flags & m.TaskFlag.REANNOUNCED:
+                self._rows.link(message, options, now)
+                return
+            held = self._held[client] = _Held()
+        held.messages.append((message, options))
+        held.size_bytes += LINKED_BYTES * len(message.payloads) + len(message.payloads.data)
+        if len(held.messages) > CLIENT_TASKS_MAX or held.size_bytes > CLIENT_GRAPH_BYTES_MAX:
+            raise SessionError(
+                f"{len(held.messages)} tasks with earlier ones as arguments, of {held.size_bytes} bytes, wait"
+            )
+        self.go_on(now)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether anything waits: call `go_on`."""
+        return bool(self._held or self._adopting)
+
+    def holds(self, client: ClientRecord) -> bool:
+        """Whether rows of this client wait, which may need what it was answered just now."""
+        return client in self._held
+
+    def next_deadline(self) -> float:
+        """Return when `go_on` is due, at the latest."""
+        return self._ends_at if self._held else float("inf")
+
+    def go_on(self, now: float) -> None:
+        """Begin what need not wait any more, and give back what came back."""
+        left = HELD_PER_TURN
+        for client, held in list(self._held.items()):
+            messages = held.messages
+            if self._clients.get(client.id) is not client:
+                messages.clear()
+            while messages and left and (now >= self._ends_at or self._is_known(client, messages[0][0])):
+                message, options = messages.popleft()
+                held.size_bytes -= LINKED_BYTES * len(message.payloads) + len(message.payloads.data)
+                left -= 1
+                self._begin(message, options, now)
+            if not messages:
+                del self._held[client]
+        self.is_busy = not left
+        for client in list(self._adopting):
+            links = client.links
+            if links is None or not links.has_adopted:
+                del self._adopting[client]
+                continue
+            for number, needs in links.take_returned():
+                # So do those that need it: by the time they ask for it, it has another number.
+                payload = b"".join(need.to_bytes(8, "little") for need in needs)
+                self._rows.fail(client, links, number, m.Status.SKIPPED, payload, 0, now)
+
+    def cancel(self, client: ClientRecord, numbers: Sequence[int]) -> None:
+        """Cancel rows that wait here; any other number is passed over."""
+        held = self._held.get(client)
+        if held is None:
+            return
+        canceled = set(numbers)
+        kept: deque[tuple[m.GraphSubmit, TaskOptions]] = deque()
+        for message, options in held.messages:
+            mine = [row for row in message.wanted if message.first_number + row in canceled]
+            if mine:
+                message.wanted = [row for row in message.wanted if row not in mine]
+                self._answer_cancelled(client, [message.first_number + row for row in mine])
+                if not message.wanted:
+                    self._stop(client, message)
+                    continue
+            kept.append((message, options))
+        held.messages = kept
+
+    def _is_known(self, client: ClientRecord, message: m.GraphSubmit) -> bool:
+        if not message.flags & m.TaskFlag.REANNOUNCED:
+            return True
+        last = message.first_number + len(message.payloads) - 1
+        return len(message.wanted) == 1 and self._recovery.knows(client.id, last)
+
+    def _begin(self, message: m.GraphSubmit, options: TaskOptions, now: float) -> None:
+        client = options.client
+        last = len(message.payloads) - 1
+        number = message.first_number + last
+        others = range(message.first_number, number)
+        if (
+            message.flags & m.TaskFlag.REANNOUNCED
+            and list(message.wanted) == [last]
+            and self._recovery.knows(client.id, number)
+            and not any(self._recovery.knows(client.id, other) for other in others)
+        ):
+            result = self._recovery.take_result(client.id, number)
+            if result is not None and (not len(result.statuses) or m.Status(result.statuses[0]) not in _UNFINISHED):
+                self._answer_with(message, options, result, now)
+                return
+            claim = self._recovery.take_claim(client.id, number)
+            if claim is not None:
+                links = self._linked.links_of(client)
+                links.adopt(number, options, _content(message, last), tuple(message.earlier))
+                self._adopting[client] = None
+                (task,) = self._lifecycle.enter_rows(links, [number], options, now)
+                self._lifecycle.adopt(task, claim.agent, claim.attempt)
+                return
+        self._rows.link(message, options, now)
+
+    def _answer_with(self, message: m.GraphSubmit, options: TaskOptions, result: m.ResultBatch, now: float) -> None:
+        """An agent has sent the result before its client was back."""
+        client = options.client
+        content = _content(message, len(message.payloads) - 1)
+        task = Task(result.numbers[0], content.function, content.payload, options)
+        self._lifecycle.enter(client, [task])
+        status = m.Status(result.statuses[0]) if len(result.statuses) else m.Status.SUCCESS
+        self._lifecycle.drop(task, status, now, bytes(result.payloads.data))
+        self._linked.note_answer(client, result)
+        self._outbox.send(client, result)
+
+    def _answer_cancelled(self, client: ClientRecord, numbers: list[int]) -> None:
+        count = len(numbers)
+        nothing = Packed.of([b""] * count)
+        self._outbox.send(client, m.ResultBatch(client.id, numbers, [0] * count, nothing, [m.Status.CANCELED] * count))
+
+    def _stop(self, client: ClientRecord, message: m.GraphSubmit) -> None:
+        """Nobody wants these rows any more: stop what agents say they hold. Those that have yet to say so are told then."""
+        for number in range(message.first_number, message.first_number + len(message.payloads)):
+            claim = self._recovery.take_claim(client.id, number)
+            if claim is not None:
+                self._outbox.send(claim.agent, m.TaskCancel(client.id, [number], [claim.attempt]))
+            result = self._recovery.take_result(client.id, number)
+            if result is not None:
+                self._rows.free_objects(client, result.objects)
+
+
+def _content(message: m.GraphSubmit, row: int) -> ReleasedRow:
+    arrival = GraphArrival(message)
+    arrival.take(message)
+    submitted: Graph[AgentRecord] = Graph(arrival)
+    return submitted.content(row)
