@@ -75,6 +75,19 @@ def test_a_large_result_of_a_graph_stays_until_linked_tasks_have_read_it(harness
     assert not any(isinstance(message, m.ObjectDelete) for message in harness.to_store())
 
 
+def test_a_stand_in_that_nobody_came_to_need_leaves_nothing(harness: Harness) -> None:
+    client, agent = cluster(harness)
+    first = submit_graph(client, [[], [0], [0]], [1, 2])
+    agent.answer(agent.tasks(), payload=b"O" + OBJECT, object_positions=[0], objects=(OBJECT,))
+    (running,) = client.submit(1)
+    link(client, running)
+    one = link(client, first, 999)
+    assert client.results() == {one: (m.Status.SKIPPED, (999).to_bytes(8, "little"))}
+    agent.run_all()
+    assert graphs(harness, client) == []
+    assert harness.to_store() == [m.ObjectDelete(0, client.id, (OBJECT,))]
+
+
 def test_a_large_result_that_only_linked_tasks_read_is_deleted_after_them(harness: Harness) -> None:
     client, agent = cluster(harness)
     first = submit_graph(client, [[], [0], [0]], [1])

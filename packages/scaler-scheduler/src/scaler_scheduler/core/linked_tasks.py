@@ -176,6 +176,7 @@ class LinkedTasks(Graph[Holder], Generic[Holder, Shared]):
             if self.states[row] in (_WAITING, _RELEASED):
                 continue
             self.results.pop(row, None)
+            self.holders.pop(row, None)
             self.size_bytes -= self._size_of(row)
             for table in (
                 self.states,
