@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 
 from scaler_protocol.errors import SessionError
 from scaler_protocol.wire import messages as m
@@ -40,6 +41,17 @@ class _Held:
         self.messages: deque[tuple[m.GraphSubmit, TaskOptions]] = deque()
         self.size_bytes = 0
 
+    def append(self, message: m.GraphSubmit, options: TaskOptions) -> None:
+        """These rows wait too."""
+        self.messages.append((message, options))
+        self.size_bytes += _size_of(message)
+
+    def popleft(self) -> tuple[m.GraphSubmit, TaskOptions]:
+        """Return the first ones, which wait no more."""
+        message, options = self.messages.popleft()
+        self.size_bytes -= _size_of(message)
+        return message, options
+
 
 class LinkedRecovery:
     """See the module."""
@@ -67,8 +79,7 @@ class LinkedRecovery:
                 self._rows.link(message, options, now)
                 return
             held = self._held[client] = _Held()
-        held.messages.append((message, options))
-        held.size_bytes += LINKED_BYTES * len(message.payloads) + len(message.payloads.data)
+        held.append(message, options)
         if len(held.messages) > CLIENT_TASKS_MAX or held.size_bytes > CLIENT_GRAPH_BYTES_MAX:
             raise SessionError(
                 f"{len(held.messages)} tasks with earlier ones as arguments, of {held.size_bytes} bytes, wait"
@@ -96,8 +107,7 @@ class LinkedRecovery:
             if self._clients.get(client.id) is not client:
                 messages.clear()
             while messages and left and (now >= self._ends_at or self._is_known(client, messages[0][0])):
-                message, options = messages.popleft()
-                held.size_bytes -= LINKED_BYTES * len(message.payloads) + len(message.payloads.data)
+                message, options = held.popleft()
                 left -= 1
                 self._begin(message, options, now)
             if not messages:
@@ -123,7 +133,7 @@ class LinkedRecovery:
         for message, options in held.messages:
             mine = [row for row in message.wanted if message.first_number + row in canceled]
             if mine:
-                message.wanted = [row for row in message.wanted if row not in mine]
+                message = replace(message, wanted=[row for row in message.wanted if row not in mine])
                 self._answer_cancelled(client, [message.first_number + row for row in mine])
                 if not message.wanted:
                     self._stop(client, message)
@@ -187,6 +197,10 @@ class LinkedRecovery:
             result = self._recovery.take_result(client.id, number)
             if result is not None:
                 self._rows.free_objects(client, result.objects)
+
+
+def _size_of(message: m.GraphSubmit) -> int:
+    return LINKED_BYTES * len(message.payloads) + len(message.payloads.data)
 
 
 def _content(message: m.GraphSubmit, row: int) -> ReleasedRow:
