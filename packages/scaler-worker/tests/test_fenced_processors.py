@@ -306,7 +306,7 @@ def test_a_result_that_costs_its_task_nothing_costs_the_agent_nothing(start: Sta
 @as_root
 def test_copies_of_large_results_have_a_bound_together(start: Start) -> None:
     scheduler, agent = start("--user", "nobody", workers=4)
-    size = 250 * MIB
+    size = 200 * MIB
     outcomes = scheduler.wait_for_results(scheduler.submit(bytes, [arguments(size)] * 4), 50)
     assert all(status == Status.SUCCESS and payload[:1] == OBJECT for status, payload in outcomes)
     assert sum(len(buffer) for stored in scheduler.objects.values() for buffer in stored) >= 4 * size
@@ -514,9 +514,10 @@ def test_a_task_that_raises_its_cpu_limit_does_not_get_beyond_the_hard_one(start
     assert (soft, hard) == (2, 11)
 
 
-def test_the_cpu_time_of_the_preload_is_nobodys(start: Start) -> None:
-    preload = "hashlib:pbkdf2_hmac('sha256', b'password', b'salt', 12_000_000)"
-    scheduler, _ = start("--processor-cpu-seconds", "1", "--preload", preload)
+def test_the_cpu_time_of_the_preload_is_nobodys(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "burning_module.py").write_text("import time\ndef burn():\n    while time.process_time() < 1.3: pass\n")
+    preload = ("--preload", "burning_module:burn()")
+    scheduler, _ = start("--processor-cpu-seconds", "1", *preload, environment={"PYTHONPATH": str(tmp_path)})
 
     def limits() -> tuple[float, tuple[int, int]]:
         import resource
@@ -530,10 +531,15 @@ def test_the_cpu_time_of_the_preload_is_nobodys(start: Start) -> None:
     assert hard - soft == 9
 
 
-def test_a_processor_that_has_used_much_is_replaced_between_tasks(start: Start) -> None:
-    scheduler, _ = start("--processor-cpu-seconds", "1")
+def test_a_processor_that_has_used_much_is_replaced_between_tasks(start: Start, tmp_path: Path) -> None:
+    # Fewer than otherwise, each of which takes a second of the test. The preload runs before the limit begins.
+    (tmp_path / "fewer_limits.py").write_text(
+        "from scaler_worker.fences import cpu_time\ndef have(factor): cpu_time.CPU_TIME_FACTOR = factor\n"
+    )
+    preload = ("--preload", "fewer_limits:have(4)")
+    scheduler, _ = start("--processor-cpu-seconds", "1", *preload, environment={"PYTHONPATH": str(tmp_path)})
     # The kernel counts by samples for this limit: on a busy machine a task may seem to have used half as much again.
-    pids = [run(scheduler, lambda: (_burn(0.45), os.getpid())[1]) for _ in range(28)]
+    pids = [run(scheduler, lambda: (_burn(0.45), os.getpid())[1]) for _ in range(12)]
     # No task has failed, and none has run in a process of which it could not have had all its time.
     assert 2 <= len(set(pids)) <= 3
 
