@@ -99,6 +99,18 @@ def test_values_that_are_objects_go_down_a_chain_too(client: Client) -> None:
     assert values == {"length": LARGE + 8, "long-3": "x" * LARGE + "0123"}
 
 
+def test_a_graph_that_runs_often(client: Client) -> None:
+    graph: Graph = {"x": 1, **{f"n-{number}": (operator.add, "x", number) for number in range(20)}, **chain(20, "x")}
+    graph["sum"] = (sum, ["x", *[f"n-{number}" for number in range(20)]])
+    graph["long"] = (grow, "text", "!")
+    graph["text"] = "y" * LARGE
+    keys = ["sum", "link-19", "long", "text"]
+    with client.prepare(graph, keys) as template:
+        inputs: list[Graph] = [{}, {"x": 2}, {"text": "z" * LARGE}, {"text": "short", "x": 5}, {"link-10": 100}]
+        for given in [*inputs, *inputs]:
+            assert template.run(given) == client.get({**graph, **given}, keys)
+
+
 def test_a_link_that_changes_its_argument_changes_no_other_result(client: Client) -> None:
     graph: Graph = {"a": (append_to, [], 1), "b": (append_to, "a", 2), "c": (append_to, "b", 3)}
     assert client.get(graph, keys=["a", "b", "c"]) == {"a": [1], "b": [1, 2], "c": [1, 2, 3]}

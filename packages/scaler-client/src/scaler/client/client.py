@@ -14,6 +14,7 @@ from scaler.client.security import resolved
 from scaler.serialization.serializer import AnySerializer
 
 if TYPE_CHECKING:
+    from scaler.client.graph_template import GraphTemplate
     from scaler.client.operations import Operations
 
 
@@ -154,6 +155,24 @@ class Client:
         where a function cannot take its arguments.
         """
         return self._operations.get(self, graph, keys, block, capabilities)
+
+    def prepare(
+        self,
+        graph: Mapping[Any, Any],
+        keys: Iterable[Any] | Hashable,
+        capabilities: Mapping[str, int] | None = None,
+    ) -> GraphTemplate:
+        """Return a template of what `get(graph, keys)` computes, for graphs that run often.
+
+            template = client.prepare(graph, ["price"])
+            for rate in rates:
+                template.run({"rate": rate})
+
+        The graph is checked, ordered and pickled once, here: what becomes of it or its values afterwards changes nothing.
+        `template.run(inputs)` runs it with other values in place of some nodes. Futures inside of the graph are refused with
+        SerializationError; else it takes what `get` takes, and raises what `get` raises before anything runs.
+        """
+        return self._operations.prepare(self, graph, keys, capabilities)
 
     def send_object(self, obj: Any, name: str | None = None) -> ObjectReference:
         """Store `obj` once, for many tasks: the reference stands for it as an argument, an item or a graph's node.

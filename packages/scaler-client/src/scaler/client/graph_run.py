@@ -53,7 +53,7 @@ def submit_graph(
     plan = GraphPlan(graph, keys)
     make_future = make_kept or (lambda: ScalerFuture(client))
     try:
-        return _submit(_Encoder(engine, packer, plan, graph, client), plan, graph, group, make_future, carried)
+        return _submit(GraphEncoder(engine, packer, plan, graph, client), plan, graph, group, make_future, carried)
     except SerializationError:
         # Only a graph that cannot be sent as it is has futures inside.
         outside = parts_inside(graph, lambda value: isinstance(value, ScalerFuture))
@@ -62,12 +62,12 @@ def submit_graph(
     graph.update(dict.fromkeys(outside, OUTSIDE))
     plan = GraphPlan(graph, list(plan.asked))
     return _submit(
-        _Encoder(engine, packer, plan, graph, client), plan, graph, group, lambda: DependentFuture(client), carried
+        GraphEncoder(engine, packer, plan, graph, client), plan, graph, group, lambda: DependentFuture(client), carried
     )
 
 
 def _submit(
-    encoder: _Encoder,
+    encoder: GraphEncoder,
     plan: GraphPlan,
     graph: Mapping[Any, Any],
     group: TaskGroup,
@@ -106,7 +106,7 @@ def _submit(
     return futures
 
 
-class _Encoder:
+class GraphEncoder:
     """Collects the columns of a graph's message. Rows that pass a referenced object on come last.
 
     `objects` is a column too: each element has its row in `_object_positions`, and one use counted.
@@ -118,6 +118,8 @@ class _Encoder:
         self.objects: list[bytes] = []
         self.inner: tuple[bytes, ...] = ()
         """Objects whose references are inside values of the graph."""
+        self.function_objects: dict[int, tuple[bytes, ...]] = {}
+        """Those of `objects` that functions consist of, by the function's index."""
         self._engine = engine
         self._packer = packer
         self._plan = plan
@@ -136,6 +138,7 @@ class _Encoder:
         self._literals: dict[Hashable, Argument] = {}
 
     def row_of(self, key: Hashable) -> int | None:
+        """Return the row that has a node's value; None for a node that stands for itself."""
         row = self._plan.row_of.get(key)
         return self._literal_rows.get(key) if row is None else row
 
@@ -145,6 +148,7 @@ class _Encoder:
             self._literal_rows[key] = len(self._plan.order) + len(self._literal_rows)
 
     def add_row(self, key: Hashable) -> None:
+        """Encode the next row of the plan. Raises SerializationError, GraphError and TypeError, which name the node."""
         computation = self._graph[key]
         function, arguments = (computation[0], computation[1:]) if is_task(computation) else (identity, (computation,))
         self._append(key, function, arguments)
@@ -236,6 +240,8 @@ class _Encoder:
             if index >= FUNCTIONS_MAX:
                 raise GraphError(f"the graph has more than {FUNCTIONS_MAX} different functions")
             self._checks.append(pickled.check)
+            if pickled.objects:
+                self.function_objects[index], _ = take_out_inner(pickled.objects)
             self._engine.tasks.define(pickled)
         self._index_by_identity[id(function)] = index
         return index
@@ -248,7 +254,7 @@ class _Encoder:
 
     def submit(self, group: TaskGroup, futures: Mapping[int, ScalerFuture], carried: Carried) -> None:
         """Submit all rows; `futures`: those of wanted rows."""
-        message = self._message(group, list(futures), carried)
+        message = self.message(group, list(futures), carried)
         needed = [key for key in self._plan.outside if isinstance(key, ScalerFuture)]
         for one in needed:
             require_own(self._client, one)
@@ -266,7 +272,7 @@ class _Encoder:
         """Nothing was submitted: end the uses of objects."""
         self._engine.objects.release((*self.objects, *self.inner))
 
-    def _message(self, group: TaskGroup, wanted: list[int], carried: Carried) -> m.GraphSubmit:
+    def message(self, group: TaskGroup, wanted: list[int], carried: Carried) -> m.GraphSubmit:
         """Return the message, complete but for its first number."""
         for key in self._literal_rows:
             value = self._graph[key]

@@ -25,6 +25,7 @@ from scaler.client.connection_engine import ConnectionEngine
 from scaler.client.engine import Engine
 from scaler.client.future import FutureSource, ScalerFuture
 from scaler.client.graph_run import submit_graph
+from scaler.client.graph_template import GraphTemplate, prepare_graph
 from scaler.client.kept_future import KeptFuture
 from scaler.client.linked_calls import require_own, submit_linked
 from scaler.client.linked_items import LinkedItems
@@ -265,8 +266,10 @@ class Operations:
             client=client,
             carried=carry(carried),
         )
-        if not block:
-            return dict(futures)
+        return self.results_of(futures) if block else dict(futures)
+
+    def results_of(self, futures: Mapping[Any, ScalerFuture]) -> dict[Any, Any]:
+        """Wait for the results of a graph. Raises what the first one raises that fails; the others are cancelled then."""
         try:
             with self.engine.waiting.blocking():
                 return {key: future.result() for key, future in futures.items()}
@@ -275,6 +278,15 @@ class Operations:
             if pending:
                 self.engine.futures.cancel(pending, None)
             raise
+
+    def prepare(
+        self, client: FutureSource, graph: Mapping[Any, Any], keys: Any, capabilities: Mapping[str, int] | None
+    ) -> GraphTemplate:
+        """See `Client.prepare`."""
+        self.require_open()
+        allowed = checked_capabilities(capabilities)
+        prepared = prepare_graph(self.engine, self._packer, graph, keys, client)
+        return GraphTemplate(self, self._packer, prepared, client, lambda: self._group(m.TaskKind.CALL, allowed))
 
     def get_kept(
         self, client: FutureSource, graph: Mapping[Any, Any], keys: Any, capabilities: Mapping[str, int] | None
