@@ -249,7 +249,9 @@ class Host:
             network.flush(self.centre)
         elif isinstance(step, h.DeleteAtHome):
             network.ask(
-                self.deletes, lambda requests, now: requests.delete(step.ids, step.owner, now), lambda _done: None
+                self.deletes,
+                lambda requests, now: requests.delete(step.ids, step.owner, now),
+                lambda done: self._then(self.homes.on_deleted_at_home, step, _trouble(done)),
             )
         elif isinstance(step, h.FetchAtCentre):
             network.ask(

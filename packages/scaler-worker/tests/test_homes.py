@@ -118,6 +118,46 @@ def test_a_delete_is_done_and_confirmed_also_twice() -> None:
     assert homes.take_steps() == [h.TellGone((X,))]
 
 
+def test_a_delete_that_the_home_has_not_answered_follows_once_it_answers() -> None:
+    homes = with_home()
+    hold(homes, X)
+    hold(homes, Y)
+    homes.on_delete(OWNER, (X,))
+    delete, _ = homes.take_steps()
+    assert isinstance(delete, h.DeleteAtHome)
+    homes.on_deleted_at_home(delete, "no answer for 30 s")
+    assert not homes.take_steps()
+    homes.on_delete(OWNER, (Y,))
+    other, _ = homes.take_steps()
+    assert other == h.DeleteAtHome(OWNER, (Y,))
+    homes.on_deleted_at_home(h.DeleteAtHome(OWNER, (Y,)), "")
+    assert homes.take_steps() == [delete]
+    homes.on_deleted_at_home(delete, "no answer for 30 s")
+    put = effects.PutObject(3, Y, OWNER)
+    homes.put(put)
+    homes.on_put_at_home(events.ObjectStored(3))
+    assert homes.take_steps() == [h.PutAtHome(put), delete, h.TellHeld(3, OWNER, (Y,))]
+    homes.on_deleted_at_home(delete, "")
+    assert not homes.take_steps()
+
+
+def test_a_delete_does_not_follow_what_is_put_again_or_has_ended_with_the_home() -> None:
+    homes = with_home()
+    hold(homes, X)
+    homes.on_delete(OWNER, (X,))
+    delete, _ = homes.take_steps()
+    assert isinstance(delete, h.DeleteAtHome)
+    homes.on_deleted_at_home(delete, "no answer for 30 s")
+    hold(homes, X)
+    homes.on_deleted_at_home(h.DeleteAtHome(OWNER, (Y,)), "no answer for 30 s")
+    homes.on_home_ended()
+    homes.take_steps()
+    homes.on_deleted_at_home(delete, "the link was closed")
+    homes.has_home = True
+    homes.on_deleted_at_home(delete, "")
+    assert not homes.take_steps()
+
+
 def test_an_object_is_uploaded_once_however_often_it_is_asked_for() -> None:
     homes = with_home()
     hold(homes, X)

@@ -121,6 +121,8 @@ class Homes:
         self._puts: dict[int, effects.PutObject] = {}
         self._fetches: dict[int, _Fetch] = {}
         self._uploads: set[bytes] = set()
+        self._undeleted: dict[bytes, bytes] = {}
+        """Objects that the store of this host was to delete and may have still, and their owners."""
         self._unreached: dict[str, float] = {}
         """Homes that could not be reached, and until when they are not asked."""
 
@@ -150,6 +152,8 @@ class Homes:
             self._steps.append(PutAtCentre(effect))
         else:
             self._held[effect.id] = effect.owner
+            self._undeleted.pop(effect.id, None)
+            self._delete_again()
             self._steps.append(TellHeld(effect.request, effect.owner, (effect.id,)))
 
     def on_held(self, step: TellHeld, error: str, *, is_refused: bool = False) -> None:
@@ -213,6 +217,13 @@ class Homes:
         if gone:
             self._steps.append(TellGone(gone))
 
+    def on_deleted_at_home(self, step: DeleteAtHome, error: str) -> None:
+        """How a delete in the store of this host has ended. With `error` it follows again, once the store answers."""
+        if not error:
+            self._delete_again()
+        elif self.has_home:
+            self._undeleted.update(dict.fromkeys(step.ids, step.owner))
+
     def on_wanted(self, object_id: bytes) -> None:
         """Somebody asks the centre for an object of this host."""
         owner = self._held.get(object_id)
@@ -258,6 +269,7 @@ class Homes:
         self.has_home = False
         ids = tuple(self._held)
         self._held.clear()
+        self._undeleted.clear()
         for start in range(0, len(ids), HELD_TOLD_MAX):
             self._steps.append(TellGone(ids[start : start + HELD_TOLD_MAX]))
 
@@ -267,6 +279,13 @@ class Homes:
             del self._held[object_id]
         if held:
             self._steps.append(DeleteAtHome(owner, held))
+
+    def _delete_again(self) -> None:
+        undeleted, self._undeleted = self._undeleted, {}
+        by_owner: dict[bytes, list[bytes]] = {}
+        for object_id, owner in undeleted.items():
+            by_owner.setdefault(owner, []).append(object_id)
+        self._steps += [DeleteAtHome(owner, tuple(ids)) for owner, ids in by_owner.items()]
 
     @property
     def held(self) -> int:

@@ -210,7 +210,16 @@ class HostStorage:
 
     def _delete_at_home(self, step: steps.DeleteAtHome) -> None:
         if self._deletes is not None:
-            self._deletes.ask(lambda requests, now: requests.delete(step.ids, step.owner, now), lambda _done: None)
+            self._deletes.ask(
+                lambda requests, now: requests.delete(step.ids, step.owner, now), partial(self._on_deleted, step)
+            )
+
+    def _on_deleted(self, step: steps.DeleteAtHome, completion: Completion) -> None:
+        # What the store itself refuses once, it refuses again.
+        is_refused = isinstance(completion, Refused) and completion.status is not None
+        error = "" if is_refused else _trouble(completion)
+        self._homes.on_deleted_at_home(step, error)
+        self._perform()
 
     def _fetch_at_centre(self, step: steps.FetchAtCentre) -> None:
         if self._centre is None:
