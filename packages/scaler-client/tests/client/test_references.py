@@ -355,3 +355,73 @@ class TestAnywhere:
         del reference, copied
         with Client(cluster.address) as client:
             assert client.submit(abs, -1).result(5) == 1
+
+
+GATES = {"first": threading.Event(), "then": threading.Event()}
+"""Tasks of `InProcessCluster` run in this process."""
+
+
+def after(gate: str, value: Any) -> Any:
+    assert GATES[gate].wait(20)
+    return value
+
+
+class TestPassedOn:
+    """References inside of results that other tasks need."""
+
+    @pytest.mark.parametrize(
+        ("needed", "how"),
+        [
+            ("running", "submit"),
+            ("answered", "submit"),
+            ("restored", "submit"),
+            ("answered", "graph"),
+            ("running", "graph"),
+            ("running", "map"),
+        ],
+    )
+    def test_the_object_stays_until_the_last_one_that_needs_it_is_done(
+        self, client: Client, cluster: InProcessCluster, needed: str, how: str
+    ) -> None:
+        for gate in GATES.values():
+            gate.clear()
+        reference = send(client, cluster)
+        first = client.submit(after, "first", [reference])
+        if needed != "running":
+            GATES["first"].set()
+            wait_until(first.done)
+        if needed == "restored":
+            first.result(5)
+        del reference
+        threads: list[threading.Thread] = []
+        results: list[Any] = []
+        futures = []
+        if how == "submit":
+            futures = [client.submit(after, "then", client.submit(after, "first", first))]
+        elif how == "graph":
+            between = client.get({"a": (after, "first", first)}, ["a"], block=False)["a"]
+            futures = [client.get({"b": (after, "then", between)}, ["b"], block=False)["b"]]
+            del between
+        else:
+            arguments = [("then", first)]
+            threads = [threading.Thread(target=lambda: results.extend(client.starmap(after, arguments)))]
+            threads[0].start()
+            time.sleep(0.2)  # sleeps: the map is to be on its way
+            arguments.clear()
+        GATES["first"].set()
+        assert len(first.result(5)) == 1
+        del first
+        gc.collect()
+        assert kept(cluster)
+        GATES["then"].set()
+        for future in futures:
+            results.append(future.result(5))
+            del future
+        futures.clear()
+        for thread in threads:
+            thread.join(20)
+        assert [type(one) for (one,) in results] == [ObjectReference]
+        assert client.submit(len, results[0][0]).result(5) == 5
+        results.clear()
+        gc.collect()
+        freed(cluster)

@@ -444,8 +444,16 @@ class ScalerFuture(Future):  # type: ignore[type-arg]
 
     def hold_until_restored(self, objects: Sequence[bytes]) -> None:
         """Refer to these uses of objects until its value is restored, which may have references to them, or it is gone."""
+        held = (*self.held_until_restored, *objects)
         # In place of the method, so that futures without them know nothing of it.
-        self.__dict__["_restore"] = partial(_restore_and_let_go, weakref.ref(self), objects)
+        self.__dict__["_restore"] = partial(_restore_and_let_go, weakref.ref(self), held)
+
+    @property
+    def held_until_restored(self) -> Sequence[bytes]:
+        """The uses of objects that it refers to now."""
+        restore = self.__dict__.get("_restore")
+        held: Sequence[bytes] = () if restore is None else restore.args[1]
+        return held
 
     # --- internal
 

@@ -11,6 +11,7 @@ from scaler.client.dependent_future import DependentFuture
 from scaler.client.engine import Engine
 from scaler.client.future import FutureSource, ScalerFuture
 from scaler.client.kept_future import KeptFuture
+from scaler.client.linked_calls import held_by
 from scaler.client.linked_graphs import LinkedGraph, require_own
 from scaler.client.object_reference import InnerReferences, ObjectReference
 from scaler.client.object_uses import take_out_inner
@@ -96,9 +97,11 @@ def _submit(
                 future = by_row.get(row) or by_row.setdefault(row, make_future())
             futures[key] = future
         if by_row:
-            if encoder.inner:
+            outside = [key for key in plan.outside if isinstance(key, ScalerFuture)]
+            inner = (*encoder.inner, *held_by([*encoder.passed, *outside]))
+            if inner:
                 for future in by_row.values():
-                    future.hold_until_restored(encoder.inner)
+                    future.hold_until_restored(inner)
             encoder.submit(group, by_row, carried)
     except BaseException:
         encoder.release()
@@ -120,6 +123,8 @@ class GraphEncoder:
         """Objects whose references are inside values of the graph."""
         self.function_objects: dict[int, tuple[bytes, ...]] = {}
         """Those of `objects` that functions consist of, by the function's index."""
+        self.passed: set[ScalerFuture] = set()
+        """Futures outside whose values are sent."""
         self._engine = engine
         self._packer = packer
         self._plan = plan
@@ -215,6 +220,7 @@ class GraphEncoder:
         known = self._literals.get(key)
         if known is None:
             if isinstance(key, ScalerFuture) and self._graph[key] is OUTSIDE:
+                self.passed.add(key)
                 known = self._packer.result_of(function, position, key, named)
             else:
                 known = self._packer.argument(function, position, self._graph[key], named)

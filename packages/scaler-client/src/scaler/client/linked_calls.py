@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -16,13 +16,14 @@ from scaler.client.completion import fail
 from scaler.client.dependent_future import DependentFuture
 from scaler.client.engine import Engine
 from scaler.client.future import FutureSource, ScalerFuture
+from scaler.client.object_reference import InnerReferences
 from scaler.client.object_uses import take_out_inner
 from scaler.core.tasks import TaskGroup
 from scaler.errors import ClientCancelledException, ScalerError, SerializationError
 from scaler.serialization.arguments import Packer
 from scaler.serialization.future_arguments import FutureInputs
 from scaler.serialization.pickled import Packed, Pickled
-from scaler_protocol.payloads.framing import frame_arguments, identity
+from scaler_protocol.payloads.framing import Argument, frame_arguments, identity
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import Carried, carried_columns
 from scaler_protocol.wire.columns import EMPTY
@@ -47,8 +48,9 @@ def submit_linked(
     named, inner = take_out_inner(objects)
     future = DependentFuture(client)
     try:
-        if inner:
-            future.hold_until_restored(inner)
+        held = (*inner, *held_by(() if packed.inputs is None else packed.inputs.seen))
+        if held:
+            future.hold_until_restored(held)
         call = _Call(engine, packer, group, function, packed.payload, named, needed, carried, future)
         future.call = call
         call.submit()
@@ -56,6 +58,23 @@ def submit_linked(
         engine.objects.release((*named, *inner))
         raise
     return future
+
+
+def held_by(needed: Iterable[ScalerFuture]) -> Sequence[bytes]:
+    """Return the uses of objects that references inside the values of these may stand for.
+
+    Whoever needs the values refers to the uses too: references may be all that they do with them.
+    """
+    return tuple({one: one for future in needed for one in future.held_until_restored}.values())
+
+
+def passed_on(
+    engine: Engine, packer: Packer, future: ScalerFuture, objects: list[bytes]
+) -> tuple[Argument, tuple[bytes, ...]]:
+    """Return the value of a future that is done as an argument, and the uses of objects whose references are inside of it."""
+    with InnerReferences() as references:
+        argument = packer.result_of(identity, 0, future, objects)
+    return argument, engine.objects.hold_inner(references) if references else ()
 
 
 def require_own(client: FutureSource, function: Pickled, inputs: FutureInputs) -> None:
@@ -147,7 +166,9 @@ class _Call:
         earlier: list[int] = []
         for index in done:
             # A row of its own that passes the value on: the payload names inputs by number.
-            argument = packer.result_of(identity, 0, inputs[index], objects)
+            argument, inner = passed_on(engine, packer, inputs[index], objects)
+            if inner:
+                self._future.hold_until_restored(inner)
             positions.extend([len(rows)] * (len(objects) - len(positions)))
             sources[index] = len(rows)
             rows.append(frame_arguments([argument], {}))
@@ -161,9 +182,9 @@ class _Call:
         functions = [self._function.function_id]
         engine.tasks.define(self._function)
         if rows:
-            passed_on = packer.function(identity)
-            engine.tasks.define(passed_on)
-            functions.append(passed_on.function_id)
+            passing_on = packer.function(identity)
+            engine.tasks.define(passing_on)
+            functions.append(passing_on.function_id)
         return m.GraphSubmit(
             client=engine.client_id,
             first_number=0,

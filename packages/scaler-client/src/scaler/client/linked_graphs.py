@@ -12,7 +12,7 @@ from dataclasses import replace
 from scaler.client.dependent_future import DependentFuture
 from scaler.client.engine import Engine
 from scaler.client.future import FutureSource, ScalerFuture
-from scaler.client.linked_calls import end_with, require_own_future, submit_when_done
+from scaler.client.linked_calls import end_with, passed_on, require_own_future, submit_when_done
 from scaler.core.graph import OUTSIDE_FIRST
 from scaler.errors import ClientCancelledException
 from scaler.serialization.arguments import Packer
@@ -121,7 +121,9 @@ class LinkedGraph:
         places: dict[int, int] = {}
         for one, future in outside.items():
             if future.done():
-                argument = packer.result_of(identity, 0, future, objects)
+                argument, inner = passed_on(engine, packer, future, objects)
+                for dependent in self._futures.values() if inner else ():
+                    dependent.hold_until_restored(inner)
                 positions.extend([len(payloads)] * (len(objects) - len(positions)))
                 places[one] = len(payloads)
                 payloads.append(frame_arguments([argument], {}))
@@ -139,11 +141,11 @@ class LinkedGraph:
         functions = graph.functions
         indexes = [graph.function_indexes[row] if len(graph.function_indexes) else 0 for row in rows]
         if values:
-            passed_on = packer.function(identity)
-            engine.tasks.define(passed_on)
-            if passed_on.function_id not in functions:
-                functions = (*functions, passed_on.function_id)
-            indexes = [functions.index(passed_on.function_id)] * values + indexes
+            passing_on = packer.function(identity)
+            engine.tasks.define(passing_on)
+            if passing_on.function_id not in functions:
+                functions = (*functions, passing_on.function_id)
+            indexes = [functions.index(passing_on.function_id)] * values + indexes
         return replace(
             graph,
             functions=functions,

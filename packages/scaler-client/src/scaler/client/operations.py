@@ -27,7 +27,7 @@ from scaler.client.future import FutureSource, ScalerFuture
 from scaler.client.graph_run import submit_graph
 from scaler.client.graph_template import GraphTemplate, prepare_graph
 from scaler.client.kept_future import KeptFuture
-from scaler.client.linked_calls import require_own, submit_linked
+from scaler.client.linked_calls import held_by, require_own, submit_linked
 from scaler.client.linked_items import LinkedItems
 from scaler.client.map_run import MapRun
 from scaler.client.nested_engine import NestedEngine
@@ -168,8 +168,14 @@ class Operations:
         if packed.inputs is not None and packed.inputs.futures:
             return submit_linked(engine, packer, client, group, function, packed, objects, carried)
         future = ScalerFuture(client)
-        if packed.objects or objects:
-            objects, inner = take_out_inner(objects if packed.inputs is not None else (*packed.objects, *objects))
+        if packed.inputs is not None:
+            # All of them are done, and their values go along.
+            objects, inner = take_out_inner(objects)
+            held = (*inner, *held_by(packed.inputs.seen))
+            if held:
+                future.hold_until_restored(held)
+        elif packed.objects or objects:
+            objects, inner = take_out_inner((*packed.objects, *objects))
             if inner:
                 future.hold_until_restored(inner)
         try:
