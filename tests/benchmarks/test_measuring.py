@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import venv
 from collections.abc import Callable
 from pathlib import Path
 
@@ -185,6 +186,9 @@ def test_what_is_measured_has_bytecode(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "package" / "installed_module.py").write_text("VALUE = 1\n", encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    # An environment with nothing in it: all that the tests' own one holds takes a minute.
+    venv.create(tmp_path / "environment", symlinks=True)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "environment" / "bin" / "python"))
     prepare(SCALER, tmp_path / "environments")
     assert list((tmp_path / "package" / "__pycache__").glob("installed_module.*.pyc"))
 

@@ -21,6 +21,7 @@ from scaler import Client
 from scaler_protocol.address import Address
 from scaler_protocol.service.child import ChildService
 from scaler_protocol.testing.waiting import wait_until
+from tests.own_surroundings import others_use_shared_memory
 
 Value = TypeVar("Value")
 
@@ -138,6 +139,7 @@ class Deployment:
             child = ChildService.start(
                 module, arguments, stdout=log, stderr=log, environment={"PYTHONPATH": str(ROOT), **environment}
             )
+        _seen.add(child.pid)
         service = Service(child, {}, log_path)
         self.services.append(service)
         if ready:
@@ -178,6 +180,9 @@ class Deployment:
 
 # --- what a test may leave behind: nothing
 
+_seen: set[int] = set()
+"""Processes that were this one's children, or theirs, at some time."""
+
 
 @dataclass(frozen=True)
 class Traces:
@@ -213,6 +218,7 @@ def traces() -> Traces:
             for connection in process.net_connections("inet"):
                 if connection.status == psutil.CONN_LISTEN:
                     listening.add((connection.laddr.ip, connection.laddr.port))
+    _seen.update(alive)
     folder = Path("/dev/shm")
     shared = {path.name for path in folder.glob("scaler*") if not _is_somebody_else_s_file(path.name, alive)}
     threads = {thread.name for thread in threading.enumerate() if not _is_somebody_else_s(thread)}
@@ -220,8 +226,13 @@ def traces() -> Traces:
 
 
 def _is_somebody_else_s_file(name: str, ours: list[int]) -> bool:
-    """Names hold the process id of their maker: one that lives and is not ours works for another run on this machine."""
+    """Names hold the process id of their maker: one that lives and is not ours works for another run on this machine.
+
+    One that is gone was ours, unless other processes of this run use the same shared memory: then it was if we have seen it.
+    """
     makers = [int(digits) for digits in re.findall(r"-([0-9]+)-", name)]
+    if others_use_shared_memory() and not any(maker in _seen for maker in makers):
+        return True
     return any(psutil.pid_exists(maker) and maker not in ours for maker in makers)
 
 

@@ -8,6 +8,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -62,7 +63,8 @@ def _lives(pid: int) -> bool:
 
 
 def object_folders(pid: int) -> list[str]:
-    return [str(path) for place in ("/dev/shm", "/tmp") for path in Path(place).glob(f"scaler-objects-{pid}-*")]
+    places = ("/dev/shm", tempfile.gettempdir())
+    return [str(path) for place in places for path in Path(place).glob(f"scaler-objects-{pid}-*")]
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from array import array
 from collections.abc import Callable, Iterator
@@ -85,7 +86,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 def left_by(pid: int) -> list[str]:
     """Return what an agent's fences have left on this host."""
-    folders = [path for place in ("/dev/shm", "/tmp") for path in Path(place).glob(f"scaler-*-{pid}-*")]
+    places = ("/dev/shm", tempfile.gettempdir())
+    folders = [path for place in places for path in Path(place).glob(f"scaler-*-{pid}-*")]
     groups = [path for group in (GROUP, PROCESS_GROUP) if group for path in group.glob(f"scaler-{pid}-*")]
     return [str(path) for path in (*folders, *groups)]
 

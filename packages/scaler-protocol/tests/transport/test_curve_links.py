@@ -327,7 +327,7 @@ def as_server(created: zmq.Socket[Any]) -> None:
     created.setsockopt(zmq.CURVE_SECRETKEY, to_text(SERVER.secret).encode())
 
 
-@pytest.mark.parametrize("identity", [b"", pinned_id(CLIENT.public)])
+@pytest.mark.parametrize("identity", [b"", pinned_id(CLIENT.public)], ids=["any", "pinned"])
 def test_a_dealer_of_libzmq_with_a_key_gets_in(
     ends: Ends, libzmq: Callable[[int], zmq.Socket[Any]], identity: bytes
 ) -> None:
@@ -364,6 +364,7 @@ def test_a_dealer_of_libzmq_with_a_key_gets_in(
         (CLIENT, STRANGER.public, zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL),
         (None, b"", zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL),
     ],
+    ids=["unknown key", "another server's key", "no key"],
 )
 def test_a_dealer_of_libzmq_without_a_known_key_does_not_get_in(
     ends: Ends, libzmq: Callable[[int], zmq.Socket[Any]], own: Any, server: bytes, events: int
