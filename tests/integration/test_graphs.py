@@ -99,13 +99,14 @@ def test_values_that_are_objects_go_down_a_chain_too(client: Client) -> None:
     assert values == {"length": LARGE + 8, "long-3": "x" * LARGE + "0123"}
 
 
-def test_a_graph_that_runs_often(client: Client) -> None:
+@pytest.mark.parametrize("node_seconds", [None, 1e-5])
+def test_a_graph_that_runs_often(client: Client, node_seconds: float | None) -> None:
     graph: Graph = {"x": 1, **{f"n-{number}": (operator.add, "x", number) for number in range(20)}, **chain(20, "x")}
     graph["sum"] = (sum, ["x", *[f"n-{number}" for number in range(20)]])
     graph["long"] = (grow, "text", "!")
     graph["text"] = "y" * LARGE
     keys = ["sum", "link-19", "long", "text"]
-    with client.prepare(graph, keys) as template:
+    with client.prepare(graph, keys, node_seconds=node_seconds) as template:
         inputs: list[Graph] = [{}, {"x": 2}, {"text": "z" * LARGE}, {"text": "short", "x": 5}, {"link-10": 100}]
         for given in [*inputs, *inputs]:
             assert template.run(given) == client.get({**graph, **given}, keys)

@@ -308,7 +308,7 @@ class _Reversing(Serializer):
 def test_a_serializer_of_the_users(cluster: InProcessCluster) -> None:
     with Client(cluster.address, serializer=_Reversing()) as client:
         graph = {"x": 1, "y": (tell, "x", ["x"])}
-        template = client.prepare(graph, ["y", "x"])
+        template = client.prepare(graph, ["y", "x"], node_seconds=1e-5)
         assert template.run() == {"y": "(1, [1])", "x": 1}
         assert template.run({"x": 5}) == {"y": "(5, [5])", "x": 5}
 
@@ -329,7 +329,107 @@ def test_more_rows_than_a_portion(client: Client) -> None:
         assert template.run({"x": x}) == {"sum": 5000 * x + 5000 * 4999 // 2}
 
 
+# --- nodes that run in the task of the one that needs them
+
+
+def rows_sent(cluster: InProcessCluster) -> int:
+    return sum(len(message.payloads) for message in cluster.received if isinstance(message, m.GraphSubmit))
+
+
+def tree(leaves: int) -> tuple[dict[Any, Any], Any]:
+    graph: dict[Any, Any] = {"x": 1, **{(0, place): (operator.add, "x", place) for place in range(leaves)}}
+    height = 0
+    while leaves > 1:
+        height, leaves = height + 1, leaves // 2
+        graph |= {
+            (height, place): (operator.add, (height - 1, 2 * place), (height - 1, 2 * place + 1))
+            for place in range(leaves)
+        }
+    return graph, (height, 0)
+
+
+def test_short_nodes_run_together(cluster: InProcessCluster, client: Client) -> None:
+    graph, key = tree(64)
+    template = client.prepare(graph, [key], node_seconds=1e-5)
+    assert template.run() == {key: 64 + 63 * 32}
+    assert rows_sent(cluster) == 1
+    # A given value is a row more; so is one that others wait for.
+    assert template.run({"x": 2}) == {key: 128 + 63 * 32}
+    assert rows_sent(cluster) == 3
+    assert template.run({(5, 0): 0}) == {key: 32 + sum(range(32, 64))}
+    for seconds, rows in ((1e-3, 10), (1e-2, 100), (100, 100)):
+        before = rows_sent(cluster)
+        assert client.prepare(graph, [key], node_seconds=seconds).run() == {key: 64 + 63 * 32}
+        assert rows_sent(cluster) - before > rows
+    with pytest.raises(ValueError, match="node_seconds must be greater than 0"):
+        client.prepare(graph, [key], node_seconds=0)
+
+
+def test_a_long_chain_of_short_nodes(cluster: InProcessCluster, client: Client) -> None:
+    graph: dict[Any, Any] = {0: 0.5, **{number: (operator.neg, number - 1) for number in range(1, 1001)}}
+    template = client.prepare(graph, [1000, 500], node_seconds=1e-6)
+    assert template.run() == {1000: 0.5, 500: 0.5}
+    assert rows_sent(cluster) < 60
+    assert template.run({0: 7.5, 501: 8.5}) == {1000: -8.5, 500: 7.5}
+
+
+def test_what_others_need_too_runs_once(client: Client) -> None:
+    graph = {"a": (note, "A"), "b": (tell, "a", "a"), "c": (tell, "a"), "d": (tell, "b", "c"), "e": (tell, ["d", "d"])}
+    template = client.prepare(graph, ["e", "c"], node_seconds=1e-6)
+    assert template.run() == client.get(graph, ["e", "c"])
+    assert ran == ["A", "A"]
+
+
+def test_failures_inside_of_a_task(client: Client) -> None:
+    graph = {"a": 1, "bad": (refuse, "a"), "needs": (tell, "bad"), "x": (tell, "needs"), "good": (tell, (tell, 2))}
+    futures = client.prepare(graph, ["x", "good"], node_seconds=1e-6).run(block=False)
+    assert futures["good"].result(5) == tell(tell(2))
+    with pytest.raises(LookupError, match="no 1"):
+        futures["x"].result(5)
+
+
+class Counting:
+    """A function with state."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, *_: Any) -> int:
+        self.calls += 1
+        return self.calls
+
+
+def test_functions_keep_their_state_to_themselves(client: Client) -> None:
+    counting = Counting()
+    graph = {"a": (counting,), "b": (counting,), "c": (tell, "a", "b")}
+    template = client.prepare(graph, ["c"], node_seconds=1e-6)
+    assert [template.run() for _ in range(2)] == [client.get(graph, ["c"])] * 2
+
+
+def test_a_function_that_changes_afterwards(client: Client) -> None:
+    step = {"value": 1}
+
+    def add_step(value: int) -> int:
+        return value + step["value"]
+
+    def made(number: int) -> Any:
+        return lambda value: value + number
+
+    function = made(1)
+    graph = {"a": (function, 1), "b": (add_step, "a"), "c": (function, "b")}
+    template = client.prepare(graph, ["c"], node_seconds=1e-6)
+    step["value"] = 100
+    function.__closure__[0].cell_contents = 1000
+    assert template.run() == template.run() == {"c": 4}
+
+
 # --- random graphs
+
+
+def grown(values: Any) -> Any:
+    if isinstance(values, list):
+        values.append(0)
+    return values
 
 
 @st.composite
@@ -347,6 +447,7 @@ def graphs(draw: st.DrawFn) -> tuple[dict[str, Any], list[str], list[dict[str, A
                 parts,
                 st.lists(parts, max_size=2),
                 st.lists(nested, max_size=3).map(lambda arguments: (tell, *arguments)),
+                parts.map(lambda part: (grown, part)),
                 st.just((refuse, f"of {name}")) if draw(st.integers(0, 9)) == 0 else parts,
             )
         )
@@ -372,9 +473,10 @@ def outcome(compute: Any) -> Any:
 @given(case=graphs())
 def test_as_get(shared_client: Client, case: tuple[dict[str, Any], list[str], list[dict[str, Any]]]) -> None:
     graph, keys, runs = case
-    template = shared_client.prepare(graph, keys)
+    templates = [shared_client.prepare(graph, keys, node_seconds=seconds) for seconds in (None, 1e-5, 4e-3)]
     for inputs in ({}, *runs):
         expected = outcome(lambda inputs=inputs: shared_client.get({**graph, **inputs}, keys))
-        got = outcome(lambda inputs=inputs: template.run(inputs))
-        # Of several that fail, any may be the first.
-        assert got == expected or (isinstance(got, str) and isinstance(expected, str))
+        for template in templates:
+            got = outcome(lambda inputs=inputs, template=template: template.run(inputs))
+            # Of several that fail, any may be the first.
+            assert got == expected or (isinstance(got, str) and isinstance(expected, str))

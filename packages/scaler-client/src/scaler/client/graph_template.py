@@ -5,11 +5,13 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, NamedTuple, Protocol, Self
 
 from scaler.client.engine import Engine
 from scaler.client.future import FutureSource, ScalerFuture
 from scaler.client.graph_run import GraphEncoder
+from scaler.client.joined_rows import RowCall, calls_of, join_rows
 from scaler.client.object_reference import InnerReferences, ObjectReference
 from scaler.core.graph import GraphPlan, parts_inside
 from scaler.core.graph_template import Form, Rows, make_form, spread
@@ -61,6 +63,9 @@ class PreparedGraph(NamedTuple):
     """The values of those asked for that need no row."""
     nodes: frozenset[Hashable]
     """All keys of the graph."""
+    calls: Sequence[RowCall | None]
+    """One per row, where one task may compute several of them: see `joined_rows`."""
+    nodes_max: int
     held: tuple[bytes, ...]
     """Uses of objects that runs name."""
     inner: tuple[bytes, ...]
@@ -84,9 +89,12 @@ class _Sendable(NamedTuple):
 
 
 def prepare_graph(
-    engine: Engine, packer: Packer, graph: Mapping[Any, Any], keys: Any, client: FutureSource
+    engine: Engine, packer: Packer, graph: Mapping[Any, Any], keys: Any, client: FutureSource, nodes_max: int = 1
 ) -> PreparedGraph:
-    """Check, order and pickle what `keys` need. Raises as `submit_graph`; SerializationError for futures too."""
+    """Check, order and pickle what `keys` need. Raises as `submit_graph`; SerializationError for futures too.
+
+    `nodes_max`: how many nodes one task may compute.
+    """
     if not isinstance(graph, Mapping):
         raise TypeError(f"a graph is a dictionary of keys and computations, not a {shown_type(graph)}")
     graph = dict(graph)
@@ -134,6 +142,8 @@ def prepare_graph(
             key: literals[key] for key in asked.values() if key in literals and type(literals[key]) in _CONSTANT
         },
         nodes=frozenset(graph),
+        calls=calls_of(plan, computations, packer) if nodes_max > 1 else (),
+        nodes_max=nodes_max,
         held=(*encoder.objects, *held),
         inner=(*encoder.inner, *inner),
     )
@@ -326,11 +336,21 @@ class GraphTemplate:
             in_place = {key: value for key, value in graph.literals.items() if key not in given}
             in_place |= {key: Argument(Source.OBJECT, placeholder) for key, placeholder in placeholders.items()}
             form = make_form(graph.rows, in_place, list(graph.targets.values()), given, passes_on)
+            if graph.calls:
+                form = join_rows(
+                    graph.rows, graph.calls, form, in_place, given, partial(self._is_unchanged, graph), graph.nodes_max
+                )
             known = _sendable_form(graph, form, placeholders)
             for oldest in list(self._forms)[: max(0, len(self._forms) + 1 - FORMS_MAX)]:
                 self._forms.pop(oldest, None)
             self._forms[names] = known
         return known
+
+    def _is_unchanged(self, graph: PreparedGraph, row: int) -> bool:
+        """Whether the function of a row is still the one that was prepared: what it consists of may change."""
+        call = graph.calls[row]
+        prepared = graph.functions[graph.rows.function_indexes[row]]
+        return call is not None and self._packer.function(call.function).function_id == prepared
 
 
 class _Inputs:

@@ -26,6 +26,7 @@ from scaler.client.engine import Engine
 from scaler.client.future import FutureSource, ScalerFuture
 from scaler.client.graph_run import submit_graph
 from scaler.client.graph_template import GraphTemplate, prepare_graph
+from scaler.client.joined_rows import JOINED_NODES_MAX, JOINED_SECONDS
 from scaler.client.kept_future import KeptFuture
 from scaler.client.linked_calls import held_by, require_own, submit_linked
 from scaler.client.linked_items import LinkedItems
@@ -286,12 +287,23 @@ class Operations:
             raise
 
     def prepare(
-        self, client: FutureSource, graph: Mapping[Any, Any], keys: Any, capabilities: Mapping[str, int] | None
+        self,
+        client: FutureSource,
+        graph: Mapping[Any, Any],
+        keys: Any,
+        capabilities: Mapping[str, int] | None,
+        node_seconds: float | None,
     ) -> GraphTemplate:
         """See `Client.prepare`."""
         self.require_open()
         allowed = checked_capabilities(capabilities)
-        prepared = prepare_graph(self.engine, self._packer, graph, keys, client)
+        nodes_max = 1
+        if node_seconds is not None:
+            nodes_max = int(min(JOINED_SECONDS / checked_seconds("node_seconds", node_seconds), JOINED_NODES_MAX))
+        if self._serializer is not None:
+            # Expressions are pickled without it.
+            nodes_max = 1
+        prepared = prepare_graph(self.engine, self._packer, graph, keys, client, nodes_max)
         return GraphTemplate(self, self._packer, prepared, client, lambda: self._group(m.TaskKind.CALL, allowed))
 
     def get_kept(
