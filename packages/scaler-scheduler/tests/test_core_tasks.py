@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from harness import FUNCTION, Agent, Client, Harness, Peer, identity
+from test_core_links import link
 
 from scaler_protocol.session import RefusedByPeer, Session
 from scaler_protocol.session.sequencing import OUTBOX_BYTES_MAX
@@ -429,6 +430,25 @@ class TestBackPressure:
         (grant,) = client.take(m.CreditGrant)
         assert grant.count == 3
         assert len(agent.tasks()) == 3
+
+    def test_tasks_that_wait_for_results_of_others_count(self) -> None:
+        harness = Harness(max_number_of_tasks_waiting=5)
+        client = Client(harness, "client")
+        agent = Agent(harness, "agent", capacity=1)
+        client.define()
+        client.send(m.CreditRequest(20))
+        chain = client.submit(1)
+        permitted = -1
+        while (permitted := permitted + sum(grant.count for grant in client.take(m.CreditGrant))) > 0:
+            chain.append(link(client, chain[-1]))
+            permitted -= 1
+        assert len(chain) == 6, "one is at the agent"
+        answered: list[int] = []
+        while tasks := agent.tasks():
+            agent.answer(tasks)
+            answered += client.results()
+        assert answered == chain
+        assert client.take(m.CreditGrant)
 
     def test_clients_share_what_is_allowed(self) -> None:
         harness = Harness(max_number_of_tasks_waiting=5)

@@ -576,6 +576,13 @@ class TestCredit:
             granting.join()
             assert m.CreditRequest(1) in cluster.received
 
+    def test_a_chain_of_futures_waits_for_permission_too(self) -> None:
+        with InProcessCluster(credit=1) as cluster, Client(cluster.address, timeout_seconds=0.4) as client:
+            future = client.submit(time.sleep, 1)
+            with pytest.raises(errors.TooManyTasksError, match=r"limit of waiting tasks .* 0\.4 s"):
+                client.submit(abs, future)
+            assert future.result(5) is None
+
     def test_without_permission_it_is_a_clear_error(self) -> None:
         with (
             InProcessCluster(credit=0) as cluster,

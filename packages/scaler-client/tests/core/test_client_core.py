@@ -946,6 +946,41 @@ def test_the_scheduler_is_given_a_window_of_tasks_and_the_rest_waits_here(
     assert len(more) > WINDOW_TASKS // 5
 
 
+def test_rows_that_need_earlier_tasks_wait_with_the_tasks_while_the_window_is_full(
+    core: ClientCore, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(task_sender, "WINDOW_TASKS", 8)
+
+    def link(number: int) -> int:
+        row = m.GraphSubmit(CLIENT, 0, (FUNCTION,), Packed.of([b"P"]), [1], [1], [0], earlier=[number])
+        core.submit_graph(row, [f"future{number}"])
+        core.flush()
+        return row.first_number
+
+    def left(messages: list[m.Message]) -> list[int]:
+        return [one.first_number for one in messages if isinstance(one, m.GraphSubmit)]
+
+    (before,) = submit(core)
+    core.flush()
+    chain = [before]
+    while len(chain) < 30:
+        chain.append(link(chain[-1]))
+    assert left(scheduler.exchange(1.0)) == chain[1:8]
+    # Graphs that need nothing go on, and what is cancelled makes no room that it had not taken.
+    core.submit_graph(m.GraphSubmit(CLIENT, 0, (FUNCTION,), Packed.of([b"P"]), [0], [], [0]), ["graph"])
+    core.cancel(chain[-5:])
+    core.flush()
+    (graph,) = left(scheduler.exchange(1.1))
+    assert graph > chain[-1]
+    assert left(scheduler.answer(chain[:1], 1.2)) == []
+    more = left(scheduler.answer([graph, *chain[1:8]], 1.3))
+    assert more == chain[8:16]
+    assert left(scheduler.answer(more, 1.4)) == chain[16:24]
+    assert left(scheduler.answer(chain[16:24], 1.5)) == chain[24:25]
+    scheduler.answer(chain[24:25], 1.6)
+    assert core.unanswered_count == 0
+
+
 def test_a_number_queue_is_a_queue_with_a_fast_in() -> None:
     queue = NumberQueue()
     for number in range(0, 40_000, 2):

@@ -53,7 +53,7 @@ def submit_linked(
             future.hold_until_restored(held)
         call = _Call(engine, packer, group, function, packed.payload, named, needed, carried, future)
         future.call = call
-        call.submit()
+        call.submit(waits=True)
     except BaseException:
         engine.objects.release((*named, *inner))
         raise
@@ -141,8 +141,8 @@ class _Call:
         """See `Submittable`."""
         end_with(self._future, error)
 
-    def submit(self) -> None:
-        """Submit it, or end its future where that will never have a value. Raises what `TaskIntake.submit_graph` raises."""
+    def submit(self, *, waits: bool = False) -> None:
+        """Submit it, or end its future where that will never have a value. `waits` and errors: see `TaskIntake.submit_graph`."""
         future = self._future
         if future.done():
             return
@@ -153,7 +153,7 @@ class _Call:
             if one.done() and one.failed:
                 future.end_failed_by(one)
                 return
-        self._engine.tasks.submit_graph(self._message(), [future])
+        self._engine.tasks.submit_graph(self._message(), [future], waits=waits and bool(self.inputs))
 
     def _message(self) -> m.GraphSubmit:
         """Return the call as a row that needs earlier tasks. What is done by now, or became so meanwhile, goes with it."""

@@ -130,13 +130,17 @@ class TaskIntake:
         self._steps.do(partial(self._ask_credit, 1))
         return False
 
-    def submit_graph(self, submit: m.GraphSubmit, tokens: Sequence[object], *, keeps: bool = False) -> int:
+    def submit_graph(
+        self, submit: m.GraphSubmit, tokens: Sequence[object], *, keeps: bool = False, waits: bool = False
+    ) -> int:
         """Submit a graph and return its first number; `tokens` has one element per wanted row. Raises as `submit`.
 
-        `keeps`: answers that are objects are not fetched, see `Graph.keeps`.
+        `keeps`: answers that are objects are not fetched, see `Graph.keeps`. `waits`: for permission, as `submit`.
         """
         self._owner.check_process()
         self._admission.require_usable()
+        if waits and not self._admission.accepts_freely:
+            self._wait_for_admission()
         first = submit.first_number = self._core.take_numbers(len(submit.payloads))
         for row, token in zip(submit.wanted, tokens, strict=True):
             if isinstance(token, ScalerFuture):

@@ -67,7 +67,7 @@ class Cancellation:
                 remote.append(number)
                 self._endings.unconfirmed[number] = task.objects
             else:
-                if not isinstance(source, Graph):
+                if not isinstance(source, Graph) or source.submit.earlier:
                     self._admission.give_back(1)
                 confirmed.append(number)
                 self._endings.release(task.objects)
@@ -129,7 +129,7 @@ class Cancellation:
         for number, task in self._table.tasks.items():
             if self._sender.has_left(number, task):
                 left.append(number)
-            elif not isinstance(task.source, Graph):
+            elif not isinstance(task.source, Graph) or task.source.submit.earlier:
                 permitted += 1
         # Should the session resume, the scheduler still counts on what it has permitted and never seen.
         self._admission.give_back(permitted)

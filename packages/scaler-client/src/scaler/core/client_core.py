@@ -292,6 +292,8 @@ class ClientCore:
         if not submit.first_number:
             submit.first_number = self._table.take_numbers(len(submit.payloads))
         graph = self._table.add_graph(submit, list(tokens), keeps=keeps)
+        if submit.earlier:
+            self._spend_credit(len(submit.wanted))
         if graph.objects and self._uses.refused:
             self._cancellation.fail_tasks_of_refused_objects()
         return graph.first_number

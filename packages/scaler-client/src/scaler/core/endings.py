@@ -37,6 +37,7 @@ class Endings:
         if graph.unanswered:
             return
         del self._table.graphs[graph.first_number]
+        self._table.has_left(graph)
         self.release(graph.objects)
         if stop is not None:
             stop.extend(range(graph.first_number, graph.first_number + graph.rows_left))

@@ -15,7 +15,10 @@ OUTBOX_BYTES_MAX = 64 * 1024 * 1024
 """Unacknowledged bytes beyond which batches wait in this core instead of in the network's queues."""
 
 WINDOW_TASKS = 50_000
-"""Unanswered tasks the scheduler is given at most (graphs apart): half a second of work for the fastest scheduler."""
+"""Unanswered tasks the scheduler is given at most: half a second of work for the fastest scheduler.
+
+Graphs do not count, unless they need earlier tasks.
+"""
 
 WINDOW_BYTES = 96 * 1024 * 1024
 """Bytes of large payloads that are unanswered at most: so much of one client lies at scheduler and workers."""
@@ -125,7 +128,7 @@ class TaskSender:
             # However many of them wait, too few are under way.
             self._window_full = False
             return False
-        under_way = unanswered - self._table.waiting_count()
+        under_way = unanswered - self._table.waiting_count() - self._table.linked_waiting
         if under_way >= WINDOW_TASKS:
             self._window_full = True
         elif under_way <= WINDOW_TASKS * 3 // 4:

@@ -114,6 +114,8 @@ class Graph:
     """Whether it left in an earlier session and must be announced again."""
     place: Place = BEGINNING
     """Where the next portion begins."""
+    counted: int = 0
+    """As so many tasks it counts among those that wait to leave."""
 
     def mark_left(self, place: Place) -> None:
         """A portion was sent; the next one begins at `place`."""
@@ -159,6 +161,12 @@ class TaskTable:
     def __init__(self, client_id: bytes) -> None:
         self.tasks: dict[int, Task] = {}
         self.graphs: dict[int, Graph] = {}
+        self._leaving: dict[int, Graph] = {}
+        """Graphs that have not left as a whole, in this session."""
+        self._leaving_linked: dict[int, Graph] = {}
+        """Of those, the ones that need earlier tasks: like tasks, they wait while the window is full."""
+        self.linked_waiting = 0
+        """Tasks in these."""
         self._numbers = count(1)
         self.take_number: Callable[[], int] = self._numbers.__next__
         """Returns a number that is nobody's. Any thread may call it, at any time: it is one step."""
@@ -208,6 +216,9 @@ class TaskTable:
         """Forget all tasks."""
         self.tasks.clear()
         self.graphs.clear()
+        self._leaving.clear()
+        self._leaving_linked.clear()
+        self.linked_waiting = 0
         self.large.clear()
         self.large_bytes = 0
         for group in self._groups.values():
@@ -218,6 +229,7 @@ class TaskTable:
         """Take a graph in, its numbers taken before; `tokens` has one element per wanted row."""
         graph = Graph(submit, sorted(submit.wanted), tuple(submit.objects), len(submit.wanted), keeps)
         self.graphs[submit.first_number] = graph
+        self._let_leave(graph)
         for row, token in zip(submit.wanted, tokens, strict=True):
             self.tasks[submit.first_number + row] = Task(graph, b"", b"", (), token)
         return graph
@@ -234,6 +246,23 @@ class TaskTable:
             # One that has left in part stays a first announcement as well: the scheduler begins with the last portion.
             graph.again = graph.again or not graph.pending
             graph.place = BEGINNING
+            self.has_left(graph)
+        for graph in self.graphs.values():
+            self._let_leave(graph)
+
+    def _let_leave(self, graph: Graph) -> None:
+        if graph.submit.earlier:
+            self._leaving_linked[graph.first_number] = graph
+            graph.counted = graph.unanswered
+            self.linked_waiting += graph.counted
+        else:
+            self._leaving[graph.first_number] = graph
+
+    def has_left(self, graph: Graph) -> None:
+        """A graph has left as a whole, or will not."""
+        self._leaving.pop(graph.first_number, None)
+        if self._leaving_linked.pop(graph.first_number, None) is not None:
+            self.linked_waiting -= graph.counted
 
     def note_large(self, message: m.TaskBatch) -> None:
         """These tasks have left: count their large payloads."""
@@ -259,6 +288,8 @@ class TaskTable:
     def next_batch(self, *, only_graphs: bool = False) -> tuple[m.TaskBatch | m.GraphSubmit, Callable[[], None]] | None:
         """Return a message that waits to leave, and what to call once it has left; None when nothing waits.
 
+        `only_graphs`: tasks stay, and so do rows that need earlier ones.
+
         What waits is changed only after it has left: an exception in between (Ctrl-C) may make a task leave twice, which
         the scheduler ignores, but never not at all.
         """
@@ -273,8 +304,8 @@ class TaskTable:
                         tasks = [self.tasks[number] for number in numbers]
                         return self.batch(group, numbers, tasks, flags), partial(queue.drop, count)
                     queue.drop(count)
-        for graph in self.graphs.values():
-            if graph.pending or graph.again:
+        for leaving in (self._leaving,) if only_graphs else (self._leaving, self._leaving_linked):
+            for graph in leaving.values():
                 return self._portion(graph)
         return None
 
@@ -286,7 +317,12 @@ class TaskTable:
         first = submit.first_number + portion.first_row
         # Some may have been cancelled since.
         portion.wanted = [row for row in portion.wanted if first + row in self.tasks]
-        return portion, partial(graph.mark_left, place)
+        return portion, partial(self._mark_left, graph, place)
+
+    def _mark_left(self, graph: Graph, place: Place) -> None:
+        graph.mark_left(place)
+        if not (graph.pending or graph.again):
+            self.has_left(graph)
 
     def _head(self, waiting: NumberQueue, rows_max: int) -> tuple[list[int], int]:
         """Return what of the head of `waiting` one message may carry, without cancelled tasks, and the head's length."""

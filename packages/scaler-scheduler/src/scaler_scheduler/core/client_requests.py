@@ -100,6 +100,8 @@ class ClientRequests:
     def _on_graph_submit(self, client: ClientRecord, message: m.GraphSubmit, now: float) -> None:
         options = self._options(client, message, m.TaskKind.CALL, message.flags & ~m.TaskFlag.REANNOUNCED)
         if len(message.earlier):
+            if self._is_limited:
+                self._credits.use(client, len(message.wanted), now)
             self._linked_recovery.take(message, options, now)
             return
         self._rows.take(message, options, now)

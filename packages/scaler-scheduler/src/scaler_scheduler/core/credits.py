@@ -54,7 +54,10 @@ class Credits:
         waiting = sum(queue.count for queue in self._ready.non_empty() if queue.unservable_since is None)
         free = self._limit - waiting - sum(client.credit_granted for client in self._clients.values())
         for position, client in enumerate(asking):
-            own_free = self._limit - (len(client.tasks) - client.assigned_count) - client.credit_granted
+            own_waiting = len(client.tasks) - client.assigned_count
+            # What waits for results of others was submitted after these, so that they are never kept waiting by it.
+            own_waiting += 0 if client.links is None else client.links.waiting
+            own_free = self._limit - own_waiting - client.credit_granted
             grant = min(client.credit_wanted, own_free, -(-free // (len(asking) - position)))
             if grant <= 0:
                 continue
