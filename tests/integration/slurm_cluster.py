@@ -80,7 +80,7 @@ class SlurmCluster:
             self.start_controller()
             for node in NODES:
                 self.start_node(node)
-            self._wait_idle()
+            self.wait_idle()
         except BaseException:
             self.close()
             raise
@@ -178,7 +178,8 @@ class SlurmCluster:
                 start_new_session=True,
             )
 
-    def _wait_idle(self) -> None:
+    def wait_idle(self) -> None:
+        """Wait until the nodes are up, and no job is on them."""
         deadline = time.monotonic() + START_S
         while True:
             with contextlib.suppress(subprocess.CalledProcessError):
