@@ -13,7 +13,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -241,6 +242,21 @@ class Unloadable:
         return int, ("no number",)
 
 
+def asyncio_takes_stop_iteration() -> bool:
+    """Whether who awaits a future of any executor gets a StopIteration. Python 3.12.1 and older wait for ever."""
+
+    async def run() -> bool:
+        future = asyncio.get_running_loop().create_future()
+        try:
+            future.set_exception(StopIteration())
+        except TypeError:
+            return False
+        future.exception()
+        return True
+
+    return asyncio.run(run())
+
+
 def test_stop_iteration(client: Client) -> None:
     future = client.submit(raise_named, "stop with a value")
     error = future.exception(WAIT_S)
@@ -261,9 +277,12 @@ def test_stop_iteration(client: Client) -> None:
     async def async_iteration() -> None:
         await asyncio.wait_for(client.submit(raise_named, "stop async iteration"), WAIT_S)
 
-    for coroutine in (wait(True), wait(False), wrapped()):
+    ways: list[Callable[[], Coroutine[Any, Any, None]]] = [partial(wait, False)]
+    if asyncio_takes_stop_iteration():
+        ways += [partial(wait, True), wrapped]
+    for way in ways:
         with pytest.raises(RuntimeError, match="StopIteration") as caught:
-            asyncio.run(coroutine)
+            asyncio.run(way())
         assert type(caught.value.__cause__) is StopIteration
     with pytest.raises(StopAsyncIteration):
         asyncio.run(async_iteration())

@@ -205,6 +205,8 @@ def test_references_of_others_in_clients_inside_tasks(client: Client, stored: St
     references = [send(client) for _ in range(2)]
     future = client.submit(lengths_inside, references, str(tmp_path / "go"))
     del references
+    # The task's own object comes when its client has connected, which may take seconds.
+    stored.wait_for(3, 30)
     stored.stay(3)
     (tmp_path / "go").touch()
     assert future.result(60) == [SIZE] * 5

@@ -483,6 +483,30 @@ def test_without_groups_a_memory_error_names_the_limit(start: Start, tmp_path: P
     assert "(RLIMIT_AS): this test has none" in (tmp_path / "log").read_text()
 
 
+def test_without_groups_what_is_reserved_for_threads_is_not_counted() -> None:
+    program = (
+        "import threading, types\n"
+        "from scaler_worker.fences.plan import Step\n"
+        "from scaler_worker.fences.processor import ProcessorFences\n"
+        "end = threading.Event()\n"
+        "def hold(kept):\n"
+        "    kept.append([bytes(2000) for _ in range(50)])\n"
+        "    end.wait()\n"
+        "def start():\n"
+        "    kept = []\n"
+        "    threading.Thread(target=hold, args=(kept,), daemon=True).start()\n"
+        "    while not kept: pass\n"
+        "start()\n"
+        f"fences = types.SimpleNamespace(memory_bytes={128 * MIB}, steps=[Step.LIMIT_ADDRESS_SPACE])\n"
+        "ProcessorFences(fences, 1).put_up()\n"
+        "for _ in range(5): start()\n"
+        f"bytearray({32 * MIB})\n"
+        "end.set()\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
 # --- CPU time, files, core dumps, umask
 
 
