@@ -41,6 +41,13 @@ class Cluster(ABC):
         """Run a graph; return the value of one node."""
         raise NotSupported("it runs no graphs")
 
+    def prepared(self, graph: Graph, key: str, node_seconds: float | None) -> Callable[[], Any]:
+        """Prepare a graph that runs often; return what runs it and returns the value of one node.
+
+        `node_seconds`: about how long each node takes; None says nothing of it.
+        """
+        raise NotSupported("it prepares no graphs")
+
     def read_shared(self, function: Callable[[Any, int], Any], value: Any, count: int) -> list[Any]:
         """Hand one large value over once; return function(value, i) for i in range(count)."""
         raise NotSupported("it cannot hand a value over once for many tasks")

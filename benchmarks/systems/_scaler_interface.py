@@ -54,6 +54,10 @@ class ScalerClient(Cluster):
         given = _with_literals_as_nodes(graph) if self._literals_are_nodes else dict(graph)
         return self._client.get(given, [key])[key]
 
+    def prepared(self, graph: Graph, key: str, node_seconds: float | None) -> Callable[[], Any]:
+        template = self._client.prepare(dict(graph), [key], node_seconds=node_seconds)
+        return lambda: template.run()[key]
+
     def read_shared(self, function: Callable[[Any, int], Any], value: Any, count: int) -> list[Any]:
         reference = self._client.send_object(value)
         return self.gather([self._client.submit(function, reference, index) for index in range(count)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable
 
 import psutil
 
@@ -124,4 +125,44 @@ class Million(Workload):
         return figures
 
 
-WORKLOADS = (Tree(), Chain(), Million())
+class Template(Workload):
+    """A graph of 1,000 nodes that was prepared against `get` of the same one: in turns, as the machine is not always as fast."""
+
+    name = "template"
+    title = "Graph: tree of 1,000 nodes that runs often"
+    metrics = (
+        Metric("short_times_get", "prepared tree of very short nodes: get", "× as fast", Better.HIGHER, target=3.0),
+        Metric("times_get", "prepared tree: get", "× as fast", Better.HIGHER),
+    )
+    systems = ("scaler",)
+
+    def run(self, run: Run) -> dict[str, float]:
+        graph, key, expected = tree(500)
+        with run.cluster() as cluster:
+            runs: tuple[Callable[[], object], ...] = (
+                lambda: cluster.get(graph, key),
+                cluster.prepared(graph, key, None),
+                cluster.prepared(graph, key, 1e-5),
+            )
+            times: tuple[list[float], ...] = ([], [], [])
+
+            def measure() -> float:
+                for compute, taken in zip(runs, times, strict=True):
+                    begin = time.perf_counter()
+                    result = compute()
+                    taken.append(time.perf_counter() - begin)
+                    check(result, expected)
+                return sum(taken[-1] for taken in times)
+
+            repeated(measure, seconds=run.seconds, most=100)
+        # Without the first ones, which are there to warm up.
+        get, plain, short = (statistics.median(taken[1:]) for taken in times)
+        return {
+            "times_get": get / plain,
+            "short_times_get": get / short,
+            "get_ms": get * 1e3,
+            "rounds": len(times[0]) - 1,
+        }
+
+
+WORKLOADS = (Tree(), Chain(), Million(), Template())
