@@ -19,7 +19,7 @@ SYSTEM_ORDER = ("scaler", "processpool", "loky", "ray", "dask", "scaler199", "op
 WORKLOAD_ORDER = (
     *("submit", "map", "roundtrip", "busy", "sleep"),
     *("echo-bytes", "echo-numpy", "shared"),
-    *("tree", "chain", "million", "fibonacci"),
+    *("tree", "chain", "million", "future-chain", "future-tree", "future-fan-in", "fibonacci"),
     *("sizes", "durations", "clients", "agents", "calls", "lone"),
     *("start", "memory", "scheduler-cpu", "core-scale", "monitors"),
 )

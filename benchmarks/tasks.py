@@ -24,6 +24,10 @@ def add(left: int, right: int) -> int:
     return left + right
 
 
+def total(*values: int) -> int:
+    return sum(values)
+
+
 def add_keywords(*, left: int, right: int) -> int:
     return left + right
 
