@@ -66,7 +66,9 @@ def receiver() -> Iterator[Receiver]:
     receiver.close()
 
 
-def test_tasks_become_spans(scheduler: SyntheticScheduler, receiver: Receiver) -> None:
+def test_tasks_become_spans(scheduler: SyntheticScheduler, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    # OpenTelemetry's own setting: it sends after so many milliseconds instead of five seconds.
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "200")
     child = ChildService.start("scaler_ui.web", [scheduler.address, "--port=0", "--otel-endpoint", receiver.url])
     child.wait_ready(30)
     scheduler.wait_for_monitor()
