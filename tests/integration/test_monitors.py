@@ -46,6 +46,10 @@ def pause(seconds: float) -> None:
     time.sleep(seconds)  # sleeps: the task takes so long
 
 
+def pause_until_there(path: str) -> None:
+    wait_for(path, lambda: Path(path).exists(), 60)
+
+
 def start_ui(deployment: Deployment, scheduler: Service, *arguments: str) -> str:
     ui = deployment.start("scaler_ui.web", str(scheduler.addresses["monitor"]), "--port=0", *arguments)
     return str(ui.addresses["webui"]).replace("tcp", "http")
@@ -334,7 +338,7 @@ def test_the_first_figures_count_the_objects_there_are(deployment: Deployment) -
     wait_for("the store to have dropped them", lambda: top_once(scheduler)["objects"]["count"] == 0)
 
 
-def test_busy_workers_are_seen_to_be_busy_after_nested_tasks_and_deaths(deployment: Deployment) -> None:
+def test_busy_workers_are_seen_to_be_busy_after_nested_tasks_and_deaths(deployment: Deployment, tmp_path: Path) -> None:
     scheduler = deployment.scheduler()
     deployment.workers(scheduler, "-his", "0.5", count=3)
     base = start_ui(deployment, scheduler)
@@ -348,7 +352,7 @@ def test_busy_workers_are_seen_to_be_busy_after_nested_tasks_and_deaths(deployme
     failures = wait_for("the failure is shown", lambda: get(base, "/api/failures?limit=10"))
     assert [failure["attempt"] for failure in failures] == [3]
     before = get(base, "/api/overview")["bars"]
-    futures = [client.submit(pause, 6.0) for _ in range(3)]
+    futures = [client.submit(pause_until_there, str(tmp_path / "seen")) for _ in range(3)]
 
     def all_busy() -> bool:
         workers = get(base, "/api/workers")["workers"]
@@ -356,12 +360,13 @@ def test_busy_workers_are_seen_to_be_busy_after_nested_tasks_and_deaths(deployme
         mine = {worker["task"] for worker in workers} == {future.number for future in futures}
         return mine and [worker["state"] for worker in workers] == ["running"] * 3
 
-    wait_for("all three workers are shown to be busy", all_busy, 6.0)
+    wait_for("all three workers are shown to be busy", all_busy)
     shown = get(base, "/api/workers")["workers"]
     assert len({worker["task"] for worker in shown}) == 3
     assert len({worker["pid"] for worker in shown}) == 3
     table = top_once(scheduler)["workers"]
     assert [worker["sent"] - worker["queued"] for worker in table] == [1, 1, 1]
+    (tmp_path / "seen").touch()
     for future in futures:
         future.result(60)
     wait_for("the bars", lambda: get(base, "/api/overview")["bars"] == before + 3)
