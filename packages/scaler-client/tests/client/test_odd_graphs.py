@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import graphlib
 import operator
+import threading
 from typing import Any
 
 import numpy as np
@@ -93,6 +94,29 @@ def test_what_is_shared_stays_shared(client: Client) -> None:
     cyclic.append("a")
     with pytest.raises(errors.GraphError, match=r"^node 'b': a list holds itself, and names other nodes"):
         client.get({"a": (abs, -5), "b": (holds_itself, cyclic)}, "b")
+
+
+may_read = threading.Event()
+"""Tasks run in this process."""
+
+
+def wait_for_the_word() -> bool:
+    return may_read.wait(5)
+
+
+def length(value: bytes, *_: Any) -> int:
+    return len(value)
+
+
+def test_a_large_value_that_is_asked_for_and_needed(client: Client) -> None:
+    may_read.clear()
+    graph = {"a": (bytes, 300_000), "word": (wait_for_the_word,), "b": (length, "a", "word")}
+    futures = client.get(graph, ["a", "b"], block=False)
+    # The client has it, and has deleted what it got, before the other one reads it.
+    assert futures["a"].result(5) == bytes(300_000)
+    assert client.submit(abs, -1).result(5) == 1
+    may_read.set()
+    assert futures["b"].result(5) == 300_000
 
 
 def test_errors_are_those_people_catch(client: Client) -> None:

@@ -337,19 +337,24 @@ class InProcessCluster:
     def _finish_row(self, task: _Task, graph: _Graph, status: int, payload: bytes, duration: int) -> None:
         row = task.number - graph.first
         if row in graph.wanted:
-            self._send_result(task, status, payload, duration)
+            # The client deletes a large one, which rows may have to read yet.
+            given = self._copy_of(payload) if graph.dependents.get(row) else payload
+            self._send_result(task, status, given, duration)
         self._row_ended(graph, row, status, payload)
         self._tell_followers(task, status, payload)
 
     def _tell_followers(self, task: _Task, status: int, payload: bytes) -> None:
         """Let rows of other submits have the result. The client deletes a large one, so they have a copy."""
         for graph, row in task.client.followers.pop(task.number, ()):
-            if payload[:1] == OBJECT and payload[1:] in self.objects:
-                copy = new_id()
-                self.objects[copy] = self.objects[payload[1:]]
-                self._row_ended(graph, row, status, OBJECT + copy)
-            else:
-                self._row_ended(graph, row, status, payload)
+            self._row_ended(graph, row, status, self._copy_of(payload))
+
+    def _copy_of(self, payload: bytes) -> bytes:
+        """Return a payload with another object of the same content, where it is an object."""
+        if payload[:1] != OBJECT or payload[1:] not in self.objects:
+            return payload
+        copy = new_id()
+        self.objects[copy] = self.objects[payload[1:]]
+        return OBJECT + copy
 
     def _row_ended(self, graph: _Graph, row: int, status: int, payload: bytes) -> None:
         graph.results[row] = (status, payload)
