@@ -22,6 +22,7 @@ and errors with one line for each flag or key and exit status 2.
 from __future__ import annotations
 
 import argparse
+import functools
 import inspect
 import reprlib
 import sys
@@ -427,7 +428,17 @@ class ServiceSettings(BaseSettings):
 
     @classmethod
     def _field_of(cls, key: str) -> str:
-        return next((name for name in cls.model_fields if key == name or key in cls._names_of(name)), key)
+        return cls._fields_by_name().get(key, key)
+
+    @classmethod
+    @functools.cache
+    def _fields_by_name(cls) -> dict[str, str]:
+        """Return all fields by each of their names. Each flag of a command line is looked up several times."""
+        fields: dict[str, str] = {}
+        for field in cls.model_fields:
+            for name in (field, *cls._names_of(field)):
+                fields.setdefault(name, field)
+        return fields
 
 
 def _is_positional(field: FieldInfo) -> bool:
