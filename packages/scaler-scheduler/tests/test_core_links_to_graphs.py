@@ -197,3 +197,41 @@ def test_a_row_whose_result_is_lost_runs_again_for_linked_tasks(harness: Harness
     assert client.results() == dict.fromkeys((first + 1, one, *slow), (0, b"Presult"))
     assert graphs(harness, client) == []
     assert harness.to_store() == [m.ObjectDelete(0, client.id, (b"p" * 16,))]
+
+
+def lose(harness: Harness, *objects: bytes) -> None:
+    harness.core.handle(events.ObjectsLost("host-7", objects), harness.now)
+    harness.settle()
+
+
+def test_a_task_whose_lost_result_is_needed_runs_again(harness: Harness) -> None:
+    client, agent = cluster(harness)
+    (running, one) = client.submit(2)
+    held, task = agent.tasks()
+    two = link(client, one, running)
+    agent.answer([task], payload=b"O" + OBJECT, object_positions=[0], objects=(OBJECT,))
+    lose(harness, OBJECT)
+    (again,) = agent.take(m.TaskBatch)
+    assert (list(again.numbers), list(again.attempts), again.payloads.split()) == ([one], [2], [b"P%d" % one])
+    other = b"p" * 16
+    agent.answer([held])
+    agent.answer([(client.id, one, 2)], payload=b"O" + other, object_positions=[0], objects=(other,))
+    assert agent.run_all() == [two]
+    assert set(client.results()) == {running, one, two}
+    assert graphs(harness, client) == []
+
+
+def test_a_task_whose_inputs_are_gone_is_its_client_s_again_when_its_result_is_lost(harness: Harness) -> None:
+    client, agent = cluster(harness)
+    (running, one) = client.submit(2)
+    held, task = agent.tasks()
+    two = link(client, one)
+    three = link(client, two, running)
+    agent.answer([task], payload=b"Pone")
+    agent.answer(agent.tasks(), payload=b"O" + OBJECT, object_positions=[0], objects=(OBJECT,))
+    assert set(client.results()) == {one}
+    lose(harness, OBJECT)
+    assert client.results() == dict.fromkeys((two, three), (m.Status.SKIPPED, one.to_bytes(8, "little")))
+    agent.answer([held])
+    assert set(client.results()) == {running}
+    assert graphs(harness, client) == []

@@ -10,7 +10,7 @@ CONTENT = ReleasedRow(b"", b"", (), (), 0, 0)
 
 def test_cancelled_dependants_of_a_long_task_are_forgotten() -> None:
     links: LinkedTasks[object, str] = LinkedTasks()
-    links.join(1, "shared", ())
+    links.join(1, "shared", CONTENT)
     kept = []
     for number in range(2, 10_000):
         assert not links.add(number, "shared", CONTENT, (1,), wanted=True)

@@ -220,8 +220,11 @@ class GraphRows:
             self._lifecycle.queue(self._lifecycle.enter_rows(graph, rows, options, now))
 
     def queue_again(self, graph: Graph[AgentRecord], rows: Sequence[int], now: float) -> None:
-        """Queue tasks for rows of a submitted graph that are released once more."""
-        if rows:
+        """Queue tasks for rows that are released once more."""
+        if rows and isinstance(graph, LinkedTasks):
+            for shared, some in graph.by_shared(rows).items():
+                self.queue(graph, some, shared, now)
+        elif rows:
             self.queue(graph, rows, self._options[graph], now)
 
     def close_all(self, client: ClientRecord) -> None:

@@ -412,12 +412,8 @@ class Graph(Generic[Holder]):
 
     def may_lack_objects(self, row: int) -> bool:
         """Whether a result that the row needs is an object, or was one that is lost."""
-        return any(map(self._may_lose, self.dependencies_of(row)))
-
-    def _may_lose(self, row: int) -> bool:
-        """Whether a row's result is an object that comes again if it is lost, or was one."""
-        results = self.results
-        return row in self.losses or (row in results and bool(results[row].objects))
+        results, losses = self.results, self.losses
+        return any(one in losses or (one in results and results[one].objects) for one in self.dependencies_of(row))
 
     def note_reader(self, row: int, holder: Holder) -> None:
         """The row will run where this holder is, which will hold what the row reads."""

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.columns import Packed
 from scaler_scheduler.core.graph_arrival import GraphArrival
-from scaler_scheduler.core.graphs import Graph, RowResult, RowState
+from scaler_scheduler.core.graphs import Graph, ReleasedRow, RowResult, RowState
 from scaler_scheduler.core.lifecycle import TaskLifecycle
 from scaler_scheduler.core.linked_tasks import LinkedTasks
 from scaler_scheduler.core.recent_answers import RecentAnswers
@@ -52,7 +52,8 @@ class LinkedRows:
                 links.revive(number, result, options)
             return result is not None
         self._lifecycle.join(task, links)
-        links.join(number, task.options, task.objects)
+        content = ReleasedRow(task.function, task.payload, task.objects, task.carried, 0, 0)
+        links.join(number, task.options, content)
         return True
 
     def _follow(

@@ -13,7 +13,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
 from scaler_scheduler.core.graph_arrival import ATTEMPT_MAX, GraphArrival
-from scaler_scheduler.core.graphs import FailedRows, Graph, Holder, ReleasedRow, RowResult, RowState
+from scaler_scheduler.core.graphs import FailedRows, Graph, Holder, LostRows, ReleasedRow, RowResult, RowState
 
 LINK_BYTES = 24
 """Memory of a dependency, about."""
@@ -92,9 +92,9 @@ class LinkedTasks(Graph[Holder], Generic[Holder, Shared]):
         state = self.states[number]
         return state in (_WAITING, _RELEASED) or (state == _DONE and number in self.results)
 
-    def join(self, number: int, shared: Shared, objects: tuple[bytes, ...]) -> None:
+    def join(self, number: int, shared: Shared, content: ReleasedRow) -> None:
         """A task of the client, which exists, is a row from now on. The client wants its result."""
-        self._take_in(number, shared, ReleasedRow(b"", b"", objects, (), 0, 0), ())
+        self._take_in(number, shared, content, ())
         self.states[number] = _RELEASED
         self.wanted[number] = self._readers[number] = 1
 
@@ -297,9 +297,19 @@ class LinkedTasks(Graph[Holder], Generic[Holder, Shared]):
         for dependent in self.dependents_of(number):
             self._missing[dependent] += 1
 
-    def _may_lose(self, row: int) -> bool:
-        # Rows of graphs run again, others do not.
-        return row in self._outside and super()._may_lose(row)
+    def lose(self, lost: Sequence[int], attempts_max: int) -> LostRows:
+        """See `Graph.lose`. Rows whose inputs are not here any more are among the hopeless ones: see `needs_of`."""
+        found = super().lose(lost, attempts_max)
+        hopeless = dict.fromkeys([*found.hopeless, *(row for row in found.rows if row in self._adopted)])
+        for row in found.rows:
+            for needed in self._needs[row]:
+                if needed not in self.states:
+                    self._readers.pop(needed, None)
+        return found._replace(hopeless=list(hopeless))
+
+    def needs_of(self, row: int) -> tuple[int, ...]:
+        """Return the tasks whose results a row needs, as its client has named them."""
+        return self._adopted.get(row, self._needs[row])
 
     def take_unread(self) -> list[tuple[int, Graph[Holder] | GraphArrival]]:
         """Return stand-ins that nobody here needs any more, with their graphs. The caller has them forgotten."""

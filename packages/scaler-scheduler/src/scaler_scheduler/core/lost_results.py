@@ -3,7 +3,9 @@
 A client keeps the payloads of no row, but a graph does, until it is over. So a row whose result is lost can run again, and so can
 the rows before it whose results are dropped by now. Each loss counts as a failed attempt of the row.
 
-Anything else that is lost ends with an error where it is read: a result that its client has, and those of linked tasks.
+A linked task whose inputs are not here any more is its client's to submit again: the client has their values.
+
+Anything else that is lost ends with an error where it is read: a result that its client has.
 """
 
 from __future__ import annotations
@@ -33,9 +35,13 @@ class LostResults:
         """No store has these objects any more. Those that nobody needs are passed over, also if they are told twice."""
         lost = set(event.ids)
         for client in self._clients.values():
-            for graph in list(client.graphs):
-                # Only rows whose results name objects have holders.
-                rows = [row for row in graph.holders if not lost.isdisjoint(graph.results[row].objects)]
+            for graph in list(client.all_graphs()):
+                # Only rows whose results name objects have holders. What stands in for others follows them.
+                rows = [
+                    row
+                    for row in graph.holders
+                    if not lost.isdisjoint(graph.results[row].objects) and not graph.stands_in(row)
+                ]
                 if rows:
                     self._run_again(client, graph, rows, event, now)
 
@@ -59,12 +65,17 @@ class LostResults:
         for row in found.rows:
             self._take_back(client, graph, row)
         links = client.links
-        if links is not None:
+        if links is not None and links is not graph:
             for row in graph.followed.intersection(lost):
                 links.lose_stand_in(graph.first_number + row)
                 self._take_back(client, links, graph.first_number + row)
         for row in found.hopeless:
             if graph.states[row] == RowState.WAITING:
+                if graph is client.links and graph.losses[row] < self._attempts_max:
+                    # The client has what it needs.
+                    payload = b"".join(number.to_bytes(8, "little") for number in client.links.needs_of(row))
+                    self._rows.fail(client, graph, row, m.Status.SKIPPED, payload, 0, now)
+                    continue
                 text = self._hopeless_text(graph, row, ids.get(row, ()), event.host)
                 self._rows.fail(client, graph, row, m.Status.MISSING_OBJECT, text.encode(), 0, now)
         self._rows.queue_again(graph, graph.release_again(found.rows), now)
