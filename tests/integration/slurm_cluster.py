@@ -80,7 +80,7 @@ class SlurmCluster:
             self.start_controller()
             for node in NODES:
                 self.start_node(node)
-            self.wait_idle()
+            self._wait_idle()
         except BaseException:
             self.close()
             raise
@@ -178,8 +178,7 @@ class SlurmCluster:
                 start_new_session=True,
             )
 
-    def wait_idle(self) -> None:
-        """Wait until the nodes are up, and no job is on them."""
+    def _wait_idle(self) -> None:
         deadline = time.monotonic() + START_S
         while True:
             with contextlib.suppress(subprocess.CalledProcessError):

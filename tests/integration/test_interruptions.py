@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.timeout(SECONDS_MAX + 30)
-@pytest.mark.parametrize("interrupts", [300, pytest.param(2000, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("interrupts", [1000, pytest.param(2000, marks=pytest.mark.soak)])
 def test_interrupts_at_random_moments(interrupts: int) -> None:
     seed = int(os.environ.get("SCALER_SEED", random.SystemRandom().randrange(1_000_000)))
     print(f"SCALER_SEED={seed}")
@@ -33,7 +33,7 @@ def test_interrupts_at_random_moments(interrupts: int) -> None:
     report = json.loads(ended.stdout)
     assert report["reentered"] > interrupts / 20, report
     # About one in 20,000 vanishes: what was under way goes on as if nothing had come. Where it is caught is not known.
-    assert report["vanished"] <= max(1, interrupts / 1000), report
+    assert report["vanished"] <= interrupts / 1000, report
     print(report)
 
 

@@ -21,27 +21,11 @@ WORKERS_MAX = 4
 """Two nodes of two CPUs."""
 
 
-@pytest.fixture(scope="module")
-def shared_slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmCluster]:
+@pytest.fixture
+def slurm(deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmCluster]:
     cluster = SlurmCluster(tmp_path_factory.mktemp("slurm"))
     yield cluster
-    cluster.close()
-
-
-@pytest.fixture
-def slurm(shared_slurm: SlurmCluster, deployment: Deployment) -> Iterator[SlurmCluster]:
-    """The Slurm of this module, with all nodes free before a test and after it."""
-    yield shared_slurm
     # The adapter first: it cancels its jobs.
-    deployment.close()
-    shared_slurm.wait_idle()
-
-
-@pytest.fixture
-def own_slurm(deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmCluster]:
-    """One whose daemons may be killed."""
-    cluster = SlurmCluster(tmp_path_factory.mktemp("slurm"))
-    yield cluster
     deployment.close()
     cluster.close()
 
@@ -113,8 +97,11 @@ def test_what_slurm_can_never_run_is_refused(slurm: SlurmCluster, deployment: De
         ["--partition=nowhere"],
         ["--capability-options=gpu=--gres=gpu:1"],
     ):
-        wanted = {"capabilities": ["gpu"]} if "gpu" in flags[0] else {}
-        status, answer = post(adapter(*flags, f"--sbatch-options={output}"), action="start_worker", **wanted)
+        status, answer = post(
+            adapter(*flags, f"--sbatch-options={output}"), action="start_worker", capabilities=["gpu"]
+        )
+        if "gpu" not in flags[0]:
+            status, answer = post(adapter(*flags, f"--sbatch-options={output}"), action="start_worker")
         assert status == 400, answer
     assert slurm.command("squeue", "--noheader") == ""
     url = adapter("--max-workers=2", "--workers-per-job=2", f"--sbatch-options={output}")
@@ -169,17 +156,17 @@ def test_jobs_are_left_before_their_time_is_over(slurm: SlurmCluster, deployment
 
 @pytest.mark.chaos
 @pytest.mark.timeout(400)
-def test_daemons_may_be_killed_in_the_middle(own_slurm: SlurmCluster, deployment: Deployment, tmp_path: Path) -> None:
-    elastic = Elastic(deployment, own_slurm, tmp_path)
+def test_daemons_may_be_killed_in_the_middle(slurm: SlurmCluster, deployment: Deployment, tmp_path: Path) -> None:
+    elastic = Elastic(deployment, slurm, tmp_path)
     futures = [elastic.client.submit(sleep_and_return, 0.5, number) for number in range(160)]
     wait_for("jobs on both nodes", lambda: elastic.nodes_used() == set(NODES), 60)
     port = elastic.adapter.addresses["webhook"].port or 0
-    own_slurm.kill("slurmctld")
-    own_slurm.start_controller()
+    slurm.kill("slurmctld")
+    slurm.start_controller()
     elastic.adapter.kill()
     elastic.start_adapter(port)
-    own_slurm.kill_node("n2")
+    slurm.kill_node("n2")
     wait_for("tasks go on", lambda: sum(future.done() for future in futures) >= 60, 120)
-    own_slurm.start_node("n2")
+    slurm.start_node("n2")
     assert [future.result(timeout=200) for future in futures] == list(range(160))
     wait_for("no jobs left", lambda: not elastic.jobs(), 90)

@@ -308,7 +308,7 @@ def test_a_result_that_costs_its_task_nothing_costs_the_agent_nothing(start: Sta
 @as_root
 def test_copies_of_large_results_have_a_bound_together(start: Start) -> None:
     scheduler, agent = start("--user", "nobody", workers=4)
-    size = 200 * MIB
+    size = 250 * MIB
     outcomes = scheduler.wait_for_results(scheduler.submit(bytes, [arguments(size)] * 4), 50)
     assert all(status == Status.SUCCESS and payload[:1] == OBJECT for status, payload in outcomes)
     assert sum(len(buffer) for stored in scheduler.objects.values() for buffer in stored) >= 4 * size

@@ -13,7 +13,7 @@ from scaler.client.future import FutureSource, ScalerFuture
 from scaler.client.graph_run import GraphEncoder
 from scaler.client.joined_rows import RowCall, calls_of, join_rows
 from scaler.client.object_reference import InnerReferences, ObjectReference
-from scaler.core.graph import GraphPlan, parts_inside
+from scaler.core.graph import CONSTANT_TYPES, GraphPlan, parts_inside
 from scaler.core.graph_template import Form, Rows, make_form, spread
 from scaler.core.tasks import FUNCTIONS_MAX, TaskGroup
 from scaler.errors import GraphError, GraphKeyError, SerializationError
@@ -28,9 +28,6 @@ from scaler_protocol.wire.columns import Packed as PackedColumn
 
 FORMS_MAX = 16
 """Of so many sets of given nodes a template keeps the form."""
-
-_CONSTANT = frozenset({str, bytes, int, float, bool, complex, type(None)})
-"""Types of values that nobody can change, so that they are their own copies."""
 
 
 class GraphRunner(Protocol):
@@ -139,7 +136,7 @@ def prepare_graph(
         targets=asked,
         literals=arguments,
         constants={
-            key: literals[key] for key in asked.values() if key in literals and type(literals[key]) in _CONSTANT
+            key: literals[key] for key in asked.values() if key in literals and type(literals[key]) in CONSTANT_TYPES
         },
         nodes=frozenset(graph),
         calls=calls_of(plan, computations, packer) if nodes_max > 1 else (),

@@ -1,7 +1,7 @@
 """Rows of a template that run inside of the task of the one row that needs them, as calls of its expressions.
 
-So the scheduler has one task in place of many. Functions with state stay rows, which have them restored for each call, and so do
-rows with arguments that are large, or objects. See `expressions` for how workers compute calls.
+So the scheduler has one task in place of many. Functions with state stay rows, because each task has their state restored first.
+Rows with arguments that are large, or objects, stay rows too. See `expressions` for how workers compute calls.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from scaler.client.object_reference import InnerReferences
-from scaler.core.graph import NO_KEY, OUTSIDE_FIRST, GraphPlan, RowInputs, is_task
+from scaler.core.graph import CONSTANT_TYPES, NO_KEY, GraphPlan, RowInputs, is_task
 from scaler.core.graph_template import IN_PLACE_BYTES_MAX, Form, Rows
 from scaler.serialization.arguments import Packer
 from scaler.serialization.pickling import dumps
@@ -38,8 +38,6 @@ DEPTH_MAX = 24
 
 CONTAINERS_MAX = 3
 """Containers inside of each other, in the arguments of one call."""
-
-_CONSTANT = frozenset({str, bytes, int, float, bool, complex, type(None)})
 
 
 class RowCall(NamedTuple):
@@ -85,7 +83,7 @@ def _argument(plan: GraphPlan, inputs: RowInputs, uses: Counter[int], value: Any
         return _plain(InputReference(index), uses)
     if plan.names_something(value):
         return _plain(inputs.expression(value), uses)
-    if type(value) in _CONSTANT:
+    if type(value) in CONSTANT_TYPES:
         return value
     try:
         with InnerReferences() as references:
@@ -105,11 +103,11 @@ def _plain(expression: Any, uses: Counter[int], depth: int = 0) -> Any:
         uses[expression.index] += 1
     elif kind in (list, tuple, dict) and depth < CONTAINERS_MAX:
         if kind is dict:
-            if not all(type(key) in _CONSTANT for key in expression):
+            if not all(type(key) in CONSTANT_TYPES for key in expression):
                 raise _UnfitError
             return {key: _plain(part, uses, depth + 1) for key, part in expression.items()}
         return kind(_plain(part, uses, depth + 1) for part in expression)
-    elif kind not in _CONSTANT:
+    elif kind not in CONSTANT_TYPES:
         raise _UnfitError
     return expression
 
@@ -193,7 +191,7 @@ def _members(
         call = calls[row]
         if call is None or not is_unchanged(row):
             continue
-        values = [in_place.get(_key_of(template, one)) for one in call.needs]
+        values = [in_place.get(template.key_of(one)) for one in call.needs]
         if not any(value is not None and value.source is Source.OBJECT for value in values):
             fit[row] = call
     kept = set(form.rows)
@@ -217,10 +215,6 @@ def _members(
                 depth = max(depth, depths[one] + 1)
         sizes[row], depths[row] = size, depth
     return members
-
-
-def _key_of(template: Rows, one: int) -> Hashable:
-    return template.keys[one] if one < OUTSIDE_FIRST else template.outside[one - OUTSIDE_FIRST]
 
 
 class _Block:
@@ -253,7 +247,7 @@ class _Block:
                 assert inner is not None
                 values.append(Call(inner.function, tuple(self.arguments(one))))
                 continue
-            key = _key_of(self._template, one)
+            key = self._template.key_of(one)
             known = self._in_place.get(key)
             if known is not None and len(known.data) <= IN_PLACE_BYTES_MAX:
                 values.append(Call(pickle.loads, (known.data,)))

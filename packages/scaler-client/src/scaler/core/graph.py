@@ -43,7 +43,8 @@ _DONE: Any = object()
 _TASK: Any = object()
 
 _DASK_MODULE = "dask._task_spec"
-_PLAIN = frozenset({str, bytes, int, float, bool, complex, type(None)})
+CONSTANT_TYPES = frozenset({str, bytes, int, float, bool, complex, type(None)})
+"""Types of values that nobody can change, so that they are their own copies, and that name nothing inside of them."""
 
 
 class GraphPlan:
@@ -100,13 +101,13 @@ class GraphPlan:
 
     def names_something(self, computation: Any) -> bool:
         """Whether a computation names nodes or holds tasks, so that it must be evaluated by the worker."""
-        if type(computation) in _PLAIN:
+        if type(computation) in CONSTANT_TYPES:
             return self.find(computation) is not NO_KEY
         return next(self._mentioned(computation, tasks=True), _DONE) is not _DONE
 
     def _mentioned(self, computation: Any, *, tasks: bool) -> Iterator[Any]:
         """Yield the keys a computation names, and `_TASK` for each task in it where `tasks`."""
-        find, plain, checked = self.find, _PLAIN, self._checked_types
+        find, plain, checked = self.find, CONSTANT_TYPES, self._checked_types
         stack = [computation]
         seen: set[int] = set()
         while stack:
@@ -205,7 +206,7 @@ class GraphPlan:
         computation = self._graph[key]
         if is_task(computation):
             return True
-        if type(computation) in _PLAIN or self.find(computation) is not NO_KEY:
+        if type(computation) in CONSTANT_TYPES or self.find(computation) is not NO_KEY:
             return False
         return self.names_something(computation)
 

@@ -70,6 +70,10 @@ class Rows(NamedTuple):
     outside: Sequence[Hashable]
     """The nodes that are data and that rows need."""
 
+    def key_of(self, one: int) -> Hashable:
+        """Return the node that one of `needs` stands for."""
+        return self.keys[one] if one < OUTSIDE_FIRST else self.outside[one - OUTSIDE_FIRST]
+
 
 class Form(NamedTuple):
     """What runs have in common that give the same nodes: rows of the template, and behind them one for each of `passed`."""
@@ -128,10 +132,7 @@ def make_form(
         if unnamed:
             # They are kept as long as one row names them.
             named = (*named, *unnamed.pop(template.function_indexes[row], ()))
-        names = [
-            template.keys[one] if one < OUTSIDE_FIRST else template.outside[one - OUTSIDE_FIRST]
-            for one in template.needs[row]
-        ]
+        names = [template.key_of(one) for one in template.needs[row]]
         known = {
             index: in_place[key]
             for index, key in enumerate(names)
