@@ -63,9 +63,10 @@ class LinkedRecovery:
         self._lifecycle = lifecycle
         self._rows = rows
         self._linked = rows.linked
-        self._ends_at = state.started_at + state.config.recovery_grace_seconds
-        self._held: dict[ClientRecord, _Held] = {}
-        self._adopting: dict[ClientRecord, None] = {}
+        self.ends_at = state.started_at + state.config.recovery_grace_seconds
+        self.held: dict[ClientRecord, _Held] = {}
+        """What waits, until `ends_at` at the latest. Call `go_on` each turn while there is anything here or in `adopting`."""
+        self.adopting: dict[ClientRecord, None] = {}
         """Clients of which agents hold rows that this scheduler has no inputs for."""
         self.is_busy = False
         """Whether more may begin at once: call `go_on`."""
@@ -73,12 +74,12 @@ class LinkedRecovery:
     def take(self, message: m.GraphSubmit, options: TaskOptions, now: float) -> None:
         """Take in rows that need earlier tasks. Raises SessionError where too many wait."""
         client = options.client
-        held = self._held.get(client)
+        held = self.held.get(client)
         if held is None:
             if not message.flags & m.TaskFlag.REANNOUNCED:
                 self._rows.link(message, options, now)
                 return
-            held = self._held[client] = _Held()
+            held = self.held[client] = _Held()
         held.append(message, options)
         if len(held.messages) > CLIENT_TASKS_MAX or held.size_bytes > CLIENT_GRAPH_BYTES_MAX:
             raise SessionError(
@@ -86,37 +87,24 @@ class LinkedRecovery:
             )
         self.go_on(now)
 
-    @property
-    def is_due(self) -> bool:
-        """Whether anything waits: call `go_on`."""
-        return bool(self._held or self._adopting)
-
-    def holds(self, client: ClientRecord) -> bool:
-        """Whether rows of this client wait, which may need what it was answered just now."""
-        return client in self._held
-
-    def next_deadline(self) -> float:
-        """Return when `go_on` is due, at the latest."""
-        return self._ends_at if self._held else float("inf")
-
     def go_on(self, now: float) -> None:
         """Begin what need not wait any more, and give back what came back."""
         left = HELD_PER_TURN
-        for client, held in list(self._held.items()):
+        for client, held in list(self.held.items()):
             messages = held.messages
             if self._clients.get(client.id) is not client:
                 messages.clear()
-            while messages and left and (now >= self._ends_at or self._is_known(client, messages[0][0])):
+            while messages and left and (now >= self.ends_at or self._is_known(client, messages[0][0])):
                 message, options = held.popleft()
                 left -= 1
                 self._begin(message, options, now)
             if not messages:
-                del self._held[client]
+                del self.held[client]
         self.is_busy = not left
-        for client in list(self._adopting):
+        for client in list(self.adopting):
             links = client.links
             if links is None or not links.has_adopted:
-                del self._adopting[client]
+                del self.adopting[client]
                 continue
             for number, needs in links.take_returned():
                 # So do those that need it: by the time they ask for it, it has another number.
@@ -125,7 +113,7 @@ class LinkedRecovery:
 
     def cancel(self, client: ClientRecord, numbers: Sequence[int]) -> None:
         """Cancel rows that wait here; any other number is passed over."""
-        held = self._held.get(client)
+        held = self.held.get(client)
         if held is None:
             return
         canceled = set(numbers)
@@ -166,7 +154,7 @@ class LinkedRecovery:
             if claim is not None:
                 links = self._linked.links_of(client)
                 links.adopt(number, options, _content(message, last), tuple(message.earlier))
-                self._adopting[client] = None
+                self.adopting[client] = None
                 (task,) = self._lifecycle.enter_rows(links, [number], options, now)
                 self._lifecycle.adopt(task, claim.agent, claim.attempt)
                 return

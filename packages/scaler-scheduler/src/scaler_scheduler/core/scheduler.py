@@ -117,8 +117,9 @@ class SchedulerCore:
         Not all tasks, if there are very many: see `has_more`.
         """
         marks = self._marks
-        if self._linked_recovery.is_due and not self._shutdown.announced:
-            self._linked_recovery.go_on(self._now)
+        linked = self._linked_recovery
+        if (linked.held or linked.adopting) and not self._shutdown.announced:
+            linked.go_on(self._now)
         if self._rows.is_busy and not self._shutdown.announced:
             self._rows.end_turn(self._now)
         if marks.placement_due and not self._shutdown.announced:
@@ -139,12 +140,9 @@ class SchedulerCore:
         """Return when the next Tick is due."""
         if self.has_more:
             return self._now
-        deadline = min(
-            self._maintenance_at,
-            self._linked_recovery.next_deadline(),
-            self._rebalancing.next_deadline(),
-            self._monitor_reports.next_deadline(),
-        )
+        deadline = min(self._maintenance_at, self._rebalancing.next_deadline(), self._monitor_reports.next_deadline())
+        if self._linked_recovery.held:
+            deadline = min(deadline, self._linked_recovery.ends_at)
         if self._scaling is not None:
             deadline = min(deadline, self._scaling.next_deadline())
         if self._state.recovering:
@@ -210,6 +208,7 @@ class SchedulerCore:
             return False
         if isinstance(record, ClientRecord):
             self._lifecycle.compact(record)
-            if not self._linked_recovery.holds(record):
+            # Rows that wait may need what the client was answered just now.
+            if record not in self._linked_recovery.held:
                 self._rows.forget_recent(record)
         return True
