@@ -327,6 +327,58 @@ def test_an_agent_goes_on_with_a_row_of_a_graph_that_was_announced_again_before_
 CHAIN = [[], [0], [1], [2]]
 
 
+class TestOrder:
+    """Rows run depth first, as they are numbered, so that few results wait for readers."""
+
+    def most_results(self, dependencies: list[list[int]], workers: int) -> int:
+        """Run a graph, one task after another, and return how many results there were at once."""
+        harness = Harness()
+        client, agent = Client(harness, "client"), Agent(harness, "agent", capacity=workers, takes_chains=False)
+        client.define()
+        submit_graph(client, dependencies, [len(dependencies) - 1])
+        waiting = agent.tasks()
+        most = 0
+        while waiting:
+            agent.answer([waiting.pop(0)])
+            waiting += agent.tasks()
+            most = max(most, sum(graph["held_results"] for graph in harness.seen(client)["graphs"]))
+        assert len(client.results()) == 1
+        return most
+
+    @staticmethod
+    def tree(levels: int) -> list[list[int]]:
+        """Return a binary tree, each row behind those it needs."""
+        rows: list[list[int]] = []
+
+        def add(level: int) -> int:
+            needs = [add(level - 1), add(level - 1)] if level else []
+            rows.append(needs)
+            return len(rows) - 1
+
+        add(levels)
+        return rows
+
+    @pytest.mark.parametrize("workers", [1, 2, 8])
+    def test_a_tree_has_as_many_results_as_levels_and_workers(self, workers: int) -> None:
+        assert self.most_results(self.tree(7), workers) <= 7 + 2 * workers
+
+    def test_readers_of_one_row_take_turns_with_what_else_they_lead_to(self) -> None:
+        # One row with 50 readers; each of them meets a row of its own, and all meet at the end.
+        rows: list[list[int]] = [[]]
+        for _ in range(50):
+            rows += [[0], []]
+            rows.append([len(rows) - 2, len(rows) - 1, *([len(rows) - 3] if len(rows) > 3 else [])])
+        assert self.most_results(rows, 1) <= 5
+
+    def test_an_earlier_graph_goes_first(self) -> None:
+        harness = Harness()
+        client, agent = Client(harness, "client"), Agent(harness, "agent", capacity=1, takes_chains=False)
+        client.define()
+        first = submit_graph(client, [[], [0], [], [2]], [1, 3])
+        submit_graph(client, [[], []], [0, 1])
+        assert agent.run_all() == list(range(first, first + 6))
+
+
 class TestChains:
     """Rows that could run only one after another anyway go to an agent in one trip."""
 

@@ -214,10 +214,10 @@ class GraphRows:
     def queue(self, graph: Graph[AgentRecord], rows: Sequence[int], options: TaskOptions, now: float) -> None:
         """Queue tasks for released rows."""
         if isinstance(graph, LinkedTasks):
-            for shared, some in graph.by_shared(rows).items():
+            for shared, some in graph.by_shared(sorted(rows)).items():
                 self._lifecycle.queue(self._lifecycle.enter_rows(graph, some, shared, now))
         elif rows:
-            self._lifecycle.queue(self._lifecycle.enter_rows(graph, rows, options, now))
+            self._lifecycle.queue(self._lifecycle.enter_rows(graph, sorted(rows), options, now))
 
     def queue_again(self, graph: Graph[AgentRecord], rows: Sequence[int], now: float) -> None:
         """Queue tasks for rows that are released once more."""
