@@ -14,6 +14,7 @@ from heapq import heappop, heappush
 
 from scaler_scheduler.core.records import Task, TaskState
 from scaler_scheduler.core.shares import LAG_SECONDS, TURN_SECONDS, ClientShares, Share
+from scaler_scheduler.core.storage_pressure import StoragePressure
 from scaler_scheduler.core.waiting_tasks import WaitingTasks
 
 _READY = TaskState.READY
@@ -83,10 +84,10 @@ class _ClientTurns:
         if not line.entry:
             self._begin_turn(client_id, line)
 
-    def take(self, limit: int, taken: list[Task]) -> None:
+    def take(self, limit: int, taken: list[Task], *, freeing_first: bool) -> None:
         """Move up to `limit` ready tasks into `taken`: what is left of the turn that ends first, then of the next one.
 
-        Fewer, but some, if they are those of very many clients.
+        Fewer, but some, if they are those of very many clients. `freeing_first`: see `WaitingTasks.take`.
         """
         turns = self._turns
         served: set[bytes] = set()
@@ -95,7 +96,7 @@ class _ClientTurns:
             if len(served) == CLIENTS_MAX and client_id not in served:
                 return
             wanted = limit if len(turns) == 1 else min(limit, _tasks_left(line))
-            moved = line.tasks.take(wanted, taken)
+            moved = line.tasks.take(wanted, taken, freeing_first=freeing_first)
             limit -= moved
             if moved:
                 served.add(client_id)
@@ -230,13 +231,13 @@ class SignatureQueue:
         """The greatest depth of the tasks in here; -1: there are none."""
         return self._depths[-1] if self._depths else -1
 
-    def take(self, limit: int) -> list[Task]:
+    def take(self, limit: int, *, freeing_first: bool = False) -> list[Task]:
         """Remove and return up to `limit` tasks, deepest first; none only if there is none."""
         taken: list[Task] = []
         while len(taken) < limit and self._depths:
             depth = self._depths[-1]
             turns = self._turns[depth]
-            turns.take(limit - len(taken), taken)
+            turns.take(limit - len(taken), taken, freeing_first=freeing_first)
             if turns:
                 break
             del self._turns[depth]
@@ -287,7 +288,8 @@ class SignatureQueue:
 class ReadyQueues:
     """Every ready task of the scheduler."""
 
-    def __init__(self) -> None:
+    def __init__(self, pressure: StoragePressure) -> None:
+        self._pressure = pressure
         self.shares = ClientShares()
         self._by_signature: dict[frozenset[str], SignatureQueue] = {}
         self._lone: Task | None = None
@@ -332,7 +334,7 @@ class ReadyQueues:
 
     def take(self, queue: SignatureQueue, limit: int) -> list[Task]:
         """Remove and return up to `limit` tasks of one queue, deepest first."""
-        taken = queue.take(limit)
+        taken = queue.take(limit, freeing_first=self._pressure.is_high)
         self.count -= len(taken)
         return taken
 

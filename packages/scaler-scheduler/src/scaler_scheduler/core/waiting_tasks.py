@@ -15,6 +15,9 @@ from scaler_scheduler.core.records import Task, TaskState
 
 _READY = TaskState.READY
 
+FREEING_LOOKED = 32
+"""Of the tasks that are next, so many are looked at for one that frees more than others."""
+
 SORT_PART = 16
 """More than such a part of what is there already is not entered one by one, but sorted with it."""
 
@@ -57,10 +60,18 @@ class WaitingTasks:
         """Add a task that goes before all that are queued."""
         self._queue.appendleft(task)
 
-    def take(self, limit: int, taken: list[Task]) -> int:
-        """Move up to `limit` ready tasks into `taken`. Returns how many."""
+    def take(self, limit: int, taken: list[Task], *, freeing_first: bool = False) -> int:
+        """Move up to `limit` ready tasks into `taken`. Returns how many.
+
+        `freeing_first`: of those that are next, one that frees most objects, less what it will probably make.
+        """
         queue, late, before = self._queue, self._late, len(taken)
         left = limit
+        while freeing_first and left > 0 and (queue or late):
+            task = self._pop_freeing()
+            if task.state is _READY:
+                taken.append(task)
+                left -= 1
         while left > 0 and late:
             task = queue.popleft() if queue and queue[0].number < late[-1].number else late.pop()
             if task.state is _READY:
@@ -72,6 +83,23 @@ class WaitingTasks:
                 taken.append(task)
                 left -= 1
         return len(taken) - before
+
+    def _pop_freeing(self) -> Task:
+        """Remove the entry of the task that frees most, the first one of equals."""
+        late, queue = self._late, self._queue
+        places: list[tuple[list[Task] | deque[Task], int]]
+        places = [(late, len(late) - 1 - place) for place in range(min(FREEING_LOOKED, len(late)))]
+        places += [(queue, place) for place in range(min(FREEING_LOOKED, len(queue)))]
+        best, best_key = places[0], (-float("inf"), 0)
+        for entries, place in places:
+            task = entries[place]
+            key = (_freed_by(task), -task.number)
+            if key > best_key:
+                best, best_key = (entries, place), key
+        entries, place = best
+        task = entries[place]
+        del entries[place]
+        return task
 
     def first(self) -> Task:
         """Return the entry that is next; there is one."""
@@ -86,6 +114,11 @@ class WaitingTasks:
         """Forget all."""
         self._queue.clear()
         self._late.clear()
+
+
+def _freed_by(task: Task) -> int:
+    graph = task.graph
+    return 0 if graph is None else graph.objects_freed_by(task.number - graph.first_number, task.function)
 
 
 def _last_first(task: Task) -> int:
