@@ -118,9 +118,9 @@ class GraphRows:
             client.arriving[:] = [arrival for arrival in client.arriving if arrival.is_complete]
             for arrival in given_up:
                 for row in list(arrival.followed):
-                    self._fail_stand_in(
-                        client, arrival.first_number + row, m.Status.CANCELED, b"", 0, (), _Ended(), now
-                    )
+                    number = arrival.first_number + row
+                    if _stands_in(client, number):
+                        self._fail_stand_in(client, number, m.Status.CANCELED, b"", 0, (), _Ended(), now)
             client.arriving.append(GraphArrival(message))
         if not client.arriving or client.arriving[-1].first_number != message.first_number:
             raise SessionError(f"a portion of graph {message.first_number}, of which the first one has not come")
@@ -379,9 +379,10 @@ class GraphRows:
                     self._lifecycle.unassign(behind)
                 self._lifecycle.drop(behind, m.Status.CANCELED, now, b"")
         ended.numbers += [graph.first_number + row for row in failed.wanted]
-        for row in failed.followed:
-            ended.parts += 1
-            self._fail_stand_in(client, graph.first_number + row, status, payload, attempt, objects, ended, now)
+        for number in [graph.first_number + row for row in failed.followed]:
+            if _stands_in(client, number):
+                ended.parts += 1
+                self._fail_stand_in(client, number, status, payload, attempt, objects, ended, now)
         ended.parts -= failed.is_over
         if not objects:
             reported = Reported(statuses=[status])
@@ -499,3 +500,8 @@ class GraphRows:
         """Have objects of a client deleted that nobody reads any more."""
         if objects:
             self._outbox.to_store(m.ObjectDelete(0, client.id, tuple(objects)))
+
+
+def _stands_in(client: ClientRecord, number: int) -> bool:
+    """Whether linked tasks still need this row: the end of another one may have ended all that do."""
+    return client.links is not None and client.links.stands_in(number)
