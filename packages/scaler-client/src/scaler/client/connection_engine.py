@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 from scaler import errors
 from scaler.client.engine import Engine
 from scaler.client.link_thread import LinkThread
+from scaler.client.placed_payloads import PlacedPayloads
 from scaler.client.steps import Start
 from scaler.core import effects, events
 from scaler.core.client_core import ClientCore
+from scaler_protocol.address import Address
 from scaler_protocol.errors import RefusedError, TransportError
 from scaler_protocol.transport.dealer import DealerLink
 from scaler_protocol.wire import messages as m
@@ -66,6 +68,9 @@ class ConnectionEngine(Engine):
             link = DealerLink(address, hello.incarnation, security)
         except TransportError as error:
             raise errors.DisconnectedError(f"cannot connect to {address}: {error}") from None
+        if security is None and Address.parse(address).is_loopback:
+            # Else workers are most likely on other hosts. With keys, nothing lies where others of this user can read it.
+            self._placed = PlacedPayloads(core)
         link.on_refused = self._on_link_refused
         self._link = link
         self._unreachable_since = math.inf
@@ -146,6 +151,9 @@ class ConnectionEngine(Engine):
         """See `LinkOwner`."""
         self._last_deadline = self._tick()
         self.steps.looks_soon = self.core.is_holding
+        if self._placed is not None and self.core.idle:
+            with self.lock:
+                self._placed.give_back_idle()
         if self.welcome is not None and self.welcome.ends_cluster:
             self._notice_end()
         if self.welcome is None and self._link.misdirected:
@@ -195,6 +203,8 @@ class ConnectionEngine(Engine):
                 self._send_effects()
             else:
                 self._later.extend(x for x in self.core.take_effects() if not isinstance(x, effects.Send))
+            if self._placed is not None:
+                self._placed.close()
         self._perform_later()
         self.steps.close()
 

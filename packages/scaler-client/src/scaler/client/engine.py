@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from scaler import errors
 from scaler.client.completion import abandon, complete
 from scaler.client.future_requests import FutureRequests
+from scaler.client.placed_payloads import PlacedPayloads
 from scaler.client.sent_ahead import SentAheads
 from scaler.client.sleepers import Sleepers
 from scaler.client.steps import Answer, OwnersLock, Step, Steps
@@ -95,6 +96,8 @@ class Engine(ABC):
         self._task_context = current_task_context()
         """The processor this engine was made in. It is told whether there are unanswered tasks."""
         self._told_unfinished = False
+        self._placed: PlacedPayloads | None = None
+        """Carries large payloads; None where they travel in messages only."""
         _engines.add(self)
 
     # --- how messages travel
@@ -238,6 +241,8 @@ class Engine(ABC):
             if self.steps.queue:
                 self._take_steps()
             for event in incoming:
+                if self._placed is not None and type(event.message) is m.ResultBatch:
+                    self._placed.take(event.message)
                 handle(event, now)
             self._send_effects()
 
@@ -270,6 +275,8 @@ class Engine(ABC):
         for effect in self.core.take_effects():
             if type(effect) is effects.Send:
                 envelope = effect.envelope
+                if self._placed is not None and type(effect.message) is m.TaskBatch:
+                    self._placed.place(effect.message)
                 try:
                     frames = encode(effect.message)
                 except WireError as error:

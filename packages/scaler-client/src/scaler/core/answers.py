@@ -12,6 +12,8 @@ from scaler_protocol.runtime.core import Outbox
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import reported_of
 
+UNREADABLE = int(m.Status.UNREADABLE)
+
 
 class Answers:
     """Takes answers in. Owns the tasks whose answer is being fetched from object storage."""
@@ -19,6 +21,8 @@ class Answers:
     def __init__(self, table: TaskTable, endings: Endings, outbox: Outbox[effects.Effect]) -> None:
         self.fetching: dict[int, tuple[Task, effects.Completed]] = {}
         """Answered tasks whose answer is an object: what `Completed` will say of them, without the payload."""
+        self._sent_again: set[int] = set()
+        """Numbers of tasks that left once more because a worker could not read their payloads; unanswered, or not long ago."""
         self._table = table
         self._endings = endings
         self._outbox = outbox
@@ -26,13 +30,15 @@ class Answers:
     def on_results(self, batch: m.ResultBatch) -> None:
         """Tasks have ended, cancelled ones among them."""
         numbers = list(batch.numbers)
+        if self._sent_again and not (len(batch.statuses) and UNREADABLE in batch.statuses):
+            self._sent_again.difference_update(numbers)
         if self._table.large:
             self._table.forget_large(numbers)
         pop = self._table.tasks.pop
         tasks = [pop(number, None) for number in numbers]
         payloads = batch.payloads.split()
         object_rows = set(batch.object_positions) if len(batch.object_positions) else None
-        if object_rows is None and all(tasks):
+        if object_rows is None and all(tasks) and not (len(batch.statuses) and UNREADABLE in batch.statuses):
             done: list[Task | None] = tasks
             completed = effects.Completed(numbers, [], payloads, reported_of(batch))
         else:
@@ -69,6 +75,8 @@ class Answers:
                     confirmed.append(number)
                 if is_object:
                     unwanted.append(payload[1:])
+            elif len(statuses) and statuses[row] == UNREADABLE and self._send_again(number, task):
+                continue
             elif is_object and not (_keeps(task) and (not statuses or statuses[row] == m.Status.SUCCESS)):
                 self.fetching[number] = (task, _rows(batch, numbers, payloads, [row]))
                 self._endings.finish(task)
@@ -82,6 +90,15 @@ class Answers:
         if unwanted:
             self._outbox.add(effects.DeleteObjects(tuple(unwanted)))
         return known
+
+    def _send_again(self, number: int, task: Task) -> bool:
+        """A worker cannot read the payload of a task where it lies: let it leave once more. False where that has not helped."""
+        if isinstance(task.source, Graph) or number in self._sent_again:
+            return False
+        self._sent_again.add(number)
+        self._table.tasks[number] = task
+        task.source.pending.insert(number)
+        return True
 
     def on_fetched(self, number: int, payload: effects.Payload, failure: m.Status | None) -> None:
         """The object that answers a task has come; or, with `failure`, a text that says why it has not."""

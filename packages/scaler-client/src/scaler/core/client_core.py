@@ -154,6 +154,15 @@ class ClientCore:
         tokens = [task.token for task in self._table.tasks.values()]
         return tokens + [task.token for task, _ in self._answers.fetching.values()]
 
+    def is_unanswered(self, number: int) -> bool:
+        """Whether a task was submitted and not answered."""
+        return number in self._table.tasks or number in self._answers.fetching
+
+    @property
+    def needs_answers(self) -> bool:
+        """Whether unanswered rows need earlier tasks, whose answers the scheduler then passes on to workers."""
+        return any(graph.submit.earlier for graph in self._table.graphs.values())
+
     def unconfirmed_among(self, numbers: Iterable[int]) -> list[int]:
         """Return those of these tasks that were cancelled and may still run: `CancelConfirmed` follows for each."""
         return [number for number in numbers if number in self._endings.unconfirmed]

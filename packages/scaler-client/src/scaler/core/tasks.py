@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import Carried, carried_columns
-from scaler_protocol.wire.columns import EMPTY, NO_ITEMS, Packed
+from scaler_protocol.wire.columns import EMPTY, NO_ITEMS, Packed, Pieces
 from scaler_protocol.wire.graph_portions import BEGINNING, Place, portion_at
 
 BATCH_TASKS_MAX = 2048
@@ -288,42 +288,26 @@ class TaskTable:
     def next_batch(self, *, only_graphs: bool = False) -> tuple[m.TaskBatch | m.GraphSubmit, Callable[[], None]] | None:
         """Return a message that waits to leave, and what to call once it has left; None when nothing waits.
 
-        `only_graphs`: tasks stay, and so do rows that need earlier ones. Of these, the oldest leaves first: in a stream of
-        tasks that never ends, one of another kind would wait for ever.
+        `only_graphs`: tasks stay, and so do rows that need earlier ones.
 
         What waits is changed only after it has left: an exception in between (Ctrl-C) may make a task leave twice, which
         the scheduler ignores, but never not at all.
         """
-        while not only_graphs and (oldest := self._oldest_waiting()) is not None:
-            group, queue = oldest
-            if self._leaving_linked:
-                graph = next(iter(self._leaving_linked.values()))
-                if graph.first_number < queue.numbers[queue.start]:
-                    return self._portion(graph)
-            again = queue is group.again
-            numbers, count = self._head(queue, AGAIN_TASKS_MAX if again else BATCH_TASKS_MAX)
-            if numbers:
-                tasks = [self.tasks[number] for number in numbers]
-                flags = group.flags | m.TaskFlag.REANNOUNCED if again else group.flags
-                return self.batch(group, numbers, tasks, flags), partial(queue.drop, count)
-            queue.drop(count)
+        for group in () if only_graphs else self._groups.values():
+            for queue, flags, rows_max in (
+                (group.again, group.flags | m.TaskFlag.REANNOUNCED, AGAIN_TASKS_MAX),
+                (group.pending, group.flags, BATCH_TASKS_MAX),
+            ):
+                while len(queue.numbers) > queue.start:
+                    numbers, count = self._head(queue, rows_max)
+                    if numbers:
+                        tasks = [self.tasks[number] for number in numbers]
+                        return self.batch(group, numbers, tasks, flags), partial(queue.drop, count)
+                    queue.drop(count)
         for leaving in (self._leaving,) if only_graphs else (self._leaving, self._leaving_linked):
             for graph in leaving.values():
                 return self._portion(graph)
         return None
-
-    def _oldest_waiting(self) -> tuple[TaskGroup, NumberQueue] | None:
-        """Return the group and the queue with the oldest task that waits, which may have been cancelled."""
-        oldest: tuple[TaskGroup, NumberQueue] | None = None
-        lowest = 0
-        for group in self._groups.values():
-            for queue in (group.again, group.pending):
-                if len(queue.numbers) > queue.start:
-                    number = queue.numbers[queue.start]
-                    if oldest is None or number < lowest:
-                        oldest, lowest = (group, queue), number
-                    break
-        return oldest
 
     def _portion(self, graph: Graph) -> tuple[m.GraphSubmit, Callable[[], None]]:
         """Return the next portion of a graph, and what to call once it has left."""
@@ -358,7 +342,9 @@ class TaskTable:
             self._client_id,
             [number],
             (task.function,),
-            Packed((len(task.payload),), task.payload),
+            Pieces((task.payload,))
+            if len(task.payload) >= LARGE_PAYLOAD_BYTES
+            else Packed((len(task.payload),), task.payload),
             EMPTY,
             EMPTY,
             group.depth,
@@ -377,6 +363,8 @@ class TaskTable:
         """Return the message for tasks of a group."""
         if len(tasks) == 1:
             return self._batch_of_one(group, numbers[0], tasks[0], flags)
+        payloads = [task.payload for task in tasks]
+        lengths = list(map(len, payloads))
         table: dict[bytes, int] = {}
         for task in tasks:
             if task.function not in table:
@@ -387,11 +375,14 @@ class TaskTable:
             if task.objects:
                 positions.extend([position] * len(task.objects))
                 objects.extend(task.objects)
+        # Large ones may go another way than inside the message.
+        is_large = max(lengths) >= LARGE_PAYLOAD_BYTES
+        packed = Pieces(payloads, lengths) if is_large else Packed(lengths, b"".join(payloads))
         return m.TaskBatch(
             client=self._client_id,
             numbers=numbers,
             functions=tuple(table),
-            payloads=Packed.of([task.payload for task in tasks]),
+            payloads=packed,
             function_indexes=EMPTY if len(table) == 1 else [table[task.function] for task in tasks],
             depth=group.depth,
             kind=group.kind,

@@ -32,6 +32,7 @@ _ERRORS: dict[Status, Callable[[str], errors.ScalerError]] = {
     Status.NOT_RUN: errors.TaskNotRunError,
     Status.STORAGE_FAILED: errors.ObjectStorageException,
     Status.LIMIT_EXCEEDED: errors.ProcessorDiedError,
+    Status.UNREADABLE: errors.ObjectStorageException,
 }
 
 _NAMED: dict[str, Callable[[str], errors.ScalerError]] = {

@@ -8,8 +8,12 @@ serializer pickles.
     arguments       PICKLED + pickle of (args, kwargs) | ARGUMENTS + the list below | OBJECT + object id of such bytes
     map chunk       PICKLED + pickle of (star, items) | PAYLOADS + many argument payloads | OBJECT + object id of such bytes
     result          PICKLED + pickle | CUSTOM + bytes | OBJECT + object id
+                    arguments, map chunks and their results, not those of graph rows, may also be PLACED + a place: see below
     failure         PICKLED + pickle of `Failure`'s fields, a tuple of four
     map outcome     as a result; its value is (values, {index: failure payload})
+
+PLACED: the payload lies in a segment of the client on the same host, and the place says where
+(`scaler_protocol.objects.segments.batch_place`). Who cannot read it answers UNREADABLE.
 
 An object in storage is a list of buffers. The first one is a header: PICKLED + pickle (the others are its out-of-band
 buffers), RAW_BYTES or RAW_BYTEARRAY (the second is the value), CUSTOM + bytes, or FRAMED + any payload above.
@@ -58,6 +62,7 @@ RAW_BYTES = b"b"
 RAW_BYTEARRAY = b"a"
 FRAMED = b"F"
 PER_CALL = b"N"
+PLACED = b"@"
 
 FAILURE_KEPT_BYTES_MAX = 24 * 1024
 """Failure payloads up to this size are kept for monitors. Instead of a larger one, they get a short form."""

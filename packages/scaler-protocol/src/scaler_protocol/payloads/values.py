@@ -20,6 +20,7 @@ from scaler_protocol.payloads.framing import (
     OBJECT,
     PAYLOADS,
     PICKLED,
+    PLACED,
     RAW_BYTEARRAY,
     RAW_BYTES,
     Argument,
@@ -62,6 +63,12 @@ class NotRestoredError(Exception):
         self.cause = cause
 
 
+def require_here(payload: bytes) -> None:
+    """Raise ObjectUnavailableError for a payload that lies in a segment, and was not read from there."""
+    if payload[:1] == PLACED:
+        raise ObjectUnavailableError(Status.UNREADABLE, "the arguments lie where this worker cannot read them")
+
+
 def unavailable_object(error: BaseException) -> ObjectUnavailableError | None:
     """Return the unavailable object because of which a task could not begin, if that is the reason."""
     cause = error.cause if type(error) is NotRestoredError else None
@@ -98,6 +105,7 @@ def load_value(payload: bytes, serializer: Serializer | None, fetch: FetchObject
         return _deserialize(serializer, payload[1:])
     object_id = unframe_object(payload)
     if object_id is None:
+        require_here(payload)
         raise MalformedMessageError(f"not a value: payload begins with {tag!r}")
     return load_object(fetch(object_id), serializer, fetch)
 
@@ -146,6 +154,7 @@ def load_arguments(
         arguments: Arguments = pickle.loads(memoryview(payload)[1:], buffers=buffers)
         return arguments
     if payload[:1] != ARGUMENTS:
+        require_here(payload)
         raise MalformedMessageError(f"not arguments: payload begins with {payload[:1]!r}")
     positional, keyword = unframe_arguments(payload)
     shared = _SharedValues()
@@ -204,6 +213,7 @@ def load_chunk(payload: bytes, fetch: FetchObject) -> tuple[bool, Sequence[Any]]
         return chunk
     if payload[:1] == PAYLOADS:
         return unframe_payloads(payload)
+    require_here(payload)
     raise MalformedMessageError(f"not a map chunk: payload begins with {payload[:1]!r}")
 
 

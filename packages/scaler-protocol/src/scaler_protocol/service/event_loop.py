@@ -6,6 +6,7 @@ import gc
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from scaler_protocol.runtime.freed_memory import keep_freed_memory
 from scaler_protocol.service.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def run(main: Callable[[], Coroutine[Any, Any, Result]], event_loop: EventLoopNa
     Raises `ConfigurationError` before anything is started if uvloop is chosen and not installed.
     """
     _collect_garbage_seldom()
+    keep_freed_memory()
     # Imported late, because processes that only check flags need no event loop.
     import asyncio
 

@@ -44,10 +44,10 @@ def message_bytes(message: m.Message) -> int:
     """Return about how much memory `message` holds, for bounds."""
     if isinstance(message, m.TaskBatch):
         return (
-            MESSAGE_OVERHEAD_BYTES + 16 * len(message.numbers) + len(message.payloads.data) + len(message.inputs.data)
+            MESSAGE_OVERHEAD_BYTES + 16 * len(message.numbers) + message.payloads.size_bytes + len(message.inputs.data)
         )
     if isinstance(message, m.ResultBatch):
-        return MESSAGE_OVERHEAD_BYTES + 20 * len(message.numbers) + len(message.payloads.data)
+        return MESSAGE_OVERHEAD_BYTES + 20 * len(message.numbers) + message.payloads.size_bytes
     if isinstance(message, m.GraphSubmit):
         columns = 8 * len(message.payloads) + 4 * len(message.dependencies) + 8 * len(message.earlier)
         return MESSAGE_OVERHEAD_BYTES + columns + len(message.payloads.data)

@@ -4,12 +4,14 @@ A batch of a thousand tasks is a handful of arrays, not a thousand structs: writ
 nanoseconds instead of microseconds. Columns are little-endian on the wire.
 """
 
+from __future__ import annotations
+
 import sys
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import accumulate
-from typing import Final, Self
+from typing import Final
 
 from scaler_protocol.wire.envelope import Frame
 
@@ -33,7 +35,7 @@ def pack_column(typecode: str, values: Iterable[int] | Iterable[float]) -> bytes
     return packed.tobytes()
 
 
-def unpack_column(typecode: str, raw: bytes) -> "array[int]":
+def unpack_column(typecode: str, raw: bytes) -> array[int]:
     """Return the column in `raw`. Raises ValueError when it is not a whole number of elements."""
     column: array[int] = array(typecode, raw)
     if _BIG_ENDIAN:
@@ -41,7 +43,7 @@ def unpack_column(typecode: str, raw: bytes) -> "array[int]":
     return column
 
 
-def column_reader(typecode: str) -> Callable[[bytes], "array[int]"]:
+def column_reader(typecode: str) -> Callable[[bytes], array[int]]:
     """Return `unpack_column` for one typecode, without its cost where there is nothing to swap."""
     return partial(unpack_column if _BIG_ENDIAN else array, typecode)
 
@@ -59,9 +61,14 @@ class Packed:
         self.data = data
 
     @classmethod
-    def of(cls, items: Sequence[bytes]) -> Self:
+    def of(cls, items: Sequence[bytes]) -> Packed:
         """Pack `items` (one copy)."""
-        return cls([len(item) for item in items], b"".join(items))
+        return Packed([len(item) for item in items], b"".join(items))
+
+    @property
+    def size_bytes(self) -> int:
+        """How long `data` is."""
+        return len(self.data)
 
     def split(self) -> list[bytes]:
         """Return the byte strings (one copy each)."""
@@ -103,6 +110,33 @@ class Packed:
 
     def __repr__(self) -> str:
         return f"Packed({len(self.lengths)} items, {len(self.data)} bytes)"
+
+
+class Pieces(Packed):
+    """Byte strings that are put end to end when somebody asks for `data`: large ones may never be."""
+
+    __slots__ = ("_joined", "items")
+
+    def __init__(self, items: Sequence[bytes], lengths: Column | None = None) -> None:
+        self.lengths = [len(item) for item in items] if lengths is None else lengths
+        self.items = items
+        self._joined: bytes | None = None
+
+    @property
+    def data(self) -> Frame:  # type: ignore[override]
+        """All of them end to end (one copy, the first time)."""
+        if self._joined is None:
+            self._joined = b"".join(self.items)
+        return self._joined
+
+    @property
+    def size_bytes(self) -> int:
+        """How long `data` is."""
+        return sum(self.lengths)
+
+    def split(self) -> list[bytes]:
+        """Return the byte strings."""
+        return list(self.items)
 
 
 NO_ITEMS: Final = Packed()

@@ -34,3 +34,6 @@ class Status(IntEnum):
     """To the scheduler only: a link of a chain whose predecessor has no result. It did not run."""
     LIMIT_EXCEEDED = 11
     """The task used up what one task may take on its worker's host, and was ended. Another attempt would end the same way."""
+    UNREADABLE = 12
+    """To the client only: who should run the task cannot read its payload where that lies (PLACED in
+    `scaler_protocol.payloads.framing`). It did not run, and its client sends it again with the payload in the message."""

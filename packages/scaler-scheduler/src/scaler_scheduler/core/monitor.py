@@ -373,7 +373,7 @@ class Monitor:
         )
 
 
-_NEVER_BEGUN = frozenset({m.Status.NO_WORKER, m.Status.NOT_RUN})
+_NEVER_BEGUN = frozenset({m.Status.NO_WORKER, m.Status.NOT_RUN, m.Status.UNREADABLE})
 _COUNTED = frozenset({m.Status.PROCESSOR_DIED, m.Status.WORKER_DIED})
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from scaler_protocol.failures import named_failure_payload
 from scaler_protocol.payloads.expressions import CallFailedError
-from scaler_protocol.payloads.framing import FAILURE_KEPT_BYTES_MAX, PICKLED
+from scaler_protocol.payloads.framing import FAILURE_KEPT_BYTES_MAX, PICKLED, PLACED
 from scaler_protocol.payloads.main_module import take_back
 from scaler_protocol.payloads.values import (
     NotRestoredError,
@@ -39,6 +39,7 @@ from scaler_worker.processor.map_chunks import MapChunks
 from scaler_worker.processor.measurement import Measurement
 from scaler_worker.processor.object_reader import ObjectReader
 from scaler_worker.processor.output import OutputCapture
+from scaler_worker.processor.placed_payloads import PlacedPayloads
 from scaler_worker.processor.process_state import ProcessState
 from scaler_worker.processor.records import Bytes, Kind, chunk_failures_parts
 from scaler_worker.processor.result_buffer import LARGE_BYTES_MIN, ResultBuffer
@@ -70,7 +71,9 @@ class TaskExecution:
         capture: OutputCapture,
         blocking: Blocking,
         send: Callable[[Kind, Sequence[Bytes]], None],
+        placed: PlacedPayloads,
     ) -> None:
+        self._placed = placed
         self._running = running
         self._functions = functions
         self._chain_results = chain_results
@@ -161,19 +164,22 @@ class TaskExecution:
         """Run a task that is a map chunk, is profiled or listened to, or has arguments from elsewhere."""
         running = self._running
         tasks = row.tasks
+        payload, place = bytes(row.payload), None
+        if payload[:1] == PLACED:
+            payload, place = self._placed.read(payload)
         serializer = self._functions.serializer(tasks.serializer, self._fetch)
         if tasks.flags & STREAM_OUTPUT:
             self._capture.begin(row.task_index)
         try:
             if tasks.kind == MAP_CHUNK:
                 try:
-                    chunk = load_chunk(bytes(row.payload), self._fetch)
+                    chunk = load_chunk(payload, self._fetch)
                 except Exception as error:
                     raise NotRestoredError("the arguments", error) from error
             else:
                 inputs = tasks.inputs.get(row.position)
-                payloads = self._chain_results.payloads(inputs) if inputs is not None else ()
-                args, kwargs = self._load_arguments(bytes(row.payload), payloads, serializer)
+                payloads = self._placed.read_inputs(self._chain_results.payloads(inputs)) if inputs is not None else ()
+                args, kwargs = self._load_arguments(payload, payloads, serializer)
             measurement = Measurement() if tasks.flags & PROFILE else None
             if running.is_forked:
                 leave(None)
@@ -191,6 +197,8 @@ class TaskExecution:
             self._capture.end()
         is_chunk = tasks.kind == MAP_CHUNK
         outcome = self.chunks.dump(values, failures) if is_chunk else self._dump(value, serializer)
+        if place is not None and not outcome.object_id:
+            outcome = outcome._replace(payload=self._placed.answer(place, outcome.payload))
         if is_chunk and failures:
             first = shown_failure(failures[min(failures)])
             self._send(Kind.CHUNK_FAILURES, chunk_failures_parts(row.task_index, len(failures), first))

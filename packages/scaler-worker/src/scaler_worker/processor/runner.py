@@ -40,6 +40,7 @@ from scaler_worker.processor.object_reader import ObjectReader
 from scaler_worker.processor.options import ProcessorOptions
 from scaler_worker.processor.output import OutputCapture, install_logging
 from scaler_worker.processor.page import RunningPage
+from scaler_worker.processor.placed_payloads import PlacedPayloads
 from scaler_worker.processor.preload import PreloadError, run_preload
 from scaler_worker.processor.process_state import ProcessState
 from scaler_worker.processor.records import PID_BYTES, Bytes, Kind, output_parts
@@ -81,6 +82,7 @@ class Processor:
         awakening = Awakening()
         limit = TimeLimit(awakening.keep_awake)
         self._running = RunningTask(page, limit, awakening.keep_awake)
+        self._placed = PlacedPayloads(self._running)
         self._results = ResultBuffer(tasks.send)
         self._functions = FunctionTable()
         chain_results = ChainResults()
@@ -99,6 +101,7 @@ class Processor:
             self._capture,
             self._blocking,
             self._send,
+            self._placed,
         )
         self._cpu_time = CpuTime(options.fences.cpu_seconds) if options.fences.cpu_seconds else None
         self._loop = TaskLoop(
@@ -234,6 +237,7 @@ class Processor:
                 # The only other kind, an answer about an object nobody waits for any more, is late.
                 self._inbox.take_in(kind, body)
                 self._loop.run(self._state)
+                self._placed.close()
                 self._housekeeping.run()
         except BaseException as error:
             return self._end(error)

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from os import _exit
 from time import monotonic
 
+from scaler_protocol.runtime.freed_memory import keep_freed_memory
 from scaler_protocol.runtime.log_lines import formatter
 from scaler_worker.fences.plan import Cause, FenceError
 from scaler_worker.fences.processor import ProcessorFences
@@ -281,6 +282,8 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     agent = socket.socket(fileno=int(descriptor))
     agent.set_inheritable(False)
+    # Processors are forked from this process, and have its allocator as it is.
+    keep_freed_memory()
     gc.collect()
     gc.disable()
     gc.freeze()

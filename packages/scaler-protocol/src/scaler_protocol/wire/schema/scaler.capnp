@@ -192,6 +192,7 @@ struct ResultBatch {
     storageFailed @9;
     skipped @10;                         # A→S: a link of a chain whose predecessor has no result; it did not run
     limitExceeded @11;                   # it used up what one task may take on its worker's host; not tried again
+    unreadable @12;                      # to the client: its payload cannot be read where it lies; it sends the task again
   }
 }
 

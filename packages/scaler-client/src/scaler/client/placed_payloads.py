@@ -1,0 +1,135 @@
+"""Payloads of some size on their way to workers on the same host, and back: they lie in shared memory, and messages name them.
+
+The scheduler, the agent and two sockets would each copy them. See `scaler_protocol.objects.segments.batch_place`. The core knows
+nothing of it: it keeps the payload of each task until the task is answered, so that it can leave once more, inside of a message,
+where a worker cannot read it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from scaler_protocol.objects.segments.batch_place import PLACE_BYTES, BatchPlace
+from scaler_protocol.objects.segments.batch_segment import BatchSegment
+from scaler_protocol.objects.segments.layout import supported
+from scaler_protocol.runtime.freed_memory import keep_freed_memory
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.columns import Packed, Pieces
+
+if TYPE_CHECKING:
+    from scaler.core.client_core import ClientCore
+
+PLACED_BYTES_MIN = 24 * 1024
+"""Smaller payloads travel inside messages: a place costs the worker some system calls."""
+
+FAILURES_MAX = 3
+"""After so many messages with tasks that a worker could not read, there are workers on other hosts, or of another user. Then
+everything travels inside messages."""
+
+INSIDE_MAX = 1000
+
+UNREADABLE = int(m.Status.UNREADABLE)
+
+
+class PlacedPayloads:
+    """Those of one client. Used with the lock of its engine held."""
+
+    def __init__(self, core: ClientCore) -> None:
+        self._core = core
+        self._segment: BatchSegment | None = None
+        self._is_over = not supported()
+        self._failures = 0
+        keep_freed_memory()
+        self._inside: set[int] = set()
+        """Tasks whose payloads could not be read."""
+
+    def place(self, batch: m.TaskBatch) -> None:
+        """Put the large payloads of a message that is about to leave where workers can read them, and name the places in it."""
+        payloads = batch.payloads
+        if self._is_over or type(payloads) is not Pieces or not self._core.admission.accepts_freely:
+            # Whoever needs permission for each task has none to let one leave once more.
+            return
+        rows = [row for row, length in enumerate(payloads.lengths) if length >= PLACED_BYTES_MIN]
+        if self._inside:
+            rows = [row for row in rows if batch.numbers[row] not in self._inside]
+        if not rows:
+            return
+        try:
+            segment = self._segment = self._segment or BatchSegment()
+        except OSError:
+            self._is_over = True
+            return
+        self._free()
+        items = list(payloads.items)
+        places = segment.put([batch.numbers[row] for row in rows], [items[row] for row in rows], time.monotonic())
+        if places is not None:
+            for row, place in zip(rows, places, strict=True):
+                items[row] = place
+            batch.payloads = Packed.of(items)
+
+    def take(self, batch: m.ResultBatch) -> None:
+        """Put the results that lie in the segment where their places are. One that cannot be read makes its task leave again."""
+        statuses = batch.statuses
+        if len(statuses) and UNREADABLE in statuses:
+            self._note_unreadable(
+                [n for n, status in zip(batch.numbers, statuses, strict=True) if status == UNREADABLE]
+            )
+        segment = self._segment
+        if segment is None or PLACE_BYTES not in batch.payloads.lengths:
+            return
+        items = batch.payloads.split()
+        unreadable: list[int] = []
+        found = False
+        for row, item in enumerate(items):
+            place = BatchPlace.parse(item)
+            if place is None:
+                continue
+            found = True
+            content = segment.read(place)
+            if content is None:
+                unreadable.append(row)
+                content = b"the result lies where this client cannot read it"
+            items[row] = content
+        if found:
+            batch.payloads = Pieces(items)
+        if unreadable:
+            changed = list(statuses) or [int(m.Status.SUCCESS)] * len(items)
+            for row in unreadable:
+                changed[row] = UNREADABLE
+            batch.statuses = changed
+            self._note_unreadable([batch.numbers[row] for row in unreadable])
+
+    def _note_unreadable(self, numbers: Sequence[int]) -> None:
+        """These tasks must travel inside messages; after some of them, all tasks."""
+        placed = [number for number in numbers if self._core.is_unanswered(number)]
+        self._inside.update(placed)
+        if len(self._inside) > INSIDE_MAX:
+            self._inside = {number for number in self._inside if self._core.is_unanswered(number)}
+        # A row that has come too late for the answer of an earlier task is unreadable as well, and says nothing of workers.
+        if any(map(self._was_placed, placed)):
+            self._failures += 1
+            self._is_over = self._is_over or self._failures >= FAILURES_MAX
+
+    def _was_placed(self, number: int) -> bool:
+        return self._segment is not None and self._segment.has(number)
+
+    def _free(self) -> None:
+        # A worker may still need an answer that has come here, as an argument.
+        if self._segment is not None and not self._core.needs_answers:
+            self._segment.free(self._core.is_unanswered)
+
+    def give_back_idle(self) -> None:
+        """Give back memory that has not been used for a while."""
+        segment = self._segment
+        if segment is not None and segment.has_memory:
+            self._free()
+            segment.give_back_idle(time.monotonic())
+
+    def close(self) -> None:
+        """Give back everything. What comes later cannot be read."""
+        self._is_over = True
+        if self._segment is not None:
+            self._segment.close()
+            self._segment = None

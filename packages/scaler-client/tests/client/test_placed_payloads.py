@@ -1,0 +1,195 @@
+"""Payloads of a client that lie in shared memory: which ones, and what becomes of those that nobody can read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from scaler.client.placed_payloads import FAILURES_MAX, PLACED_BYTES_MIN, PlacedPayloads
+from scaler.core import ClientCore, effects, events
+from scaler_protocol.objects.segments.batch_place import PLACE_BYTES, BatchPlace
+from scaler_protocol.objects.segments.batch_reading import BatchSegments
+from scaler_protocol.objects.segments.layout import supported
+from scaler_protocol.testing.session_peer import SessionPeer
+from scaler_protocol.wire import messages as m
+from scaler_protocol.wire.columns import Packed
+from scaler_protocol.wire.envelope import Envelope
+
+pytestmark = pytest.mark.skipif(not supported(), reason="needs memory without a name")
+
+CLIENT = b"c" * 16
+FUNCTION = b"f" * 16
+
+
+class Client:
+    """A core with its placed payloads, and the scheduler it talks to."""
+
+    def __init__(self, *, credit: int = -1) -> None:
+        self.core = ClientCore(
+            CLIENT, m.Hello(m.Role.CLIENT, "c", CLIENT), address="tcp://there:1", timeout_seconds=20.0
+        )
+        self.core.define_function(FUNCTION, b"body", "module.name")
+        self.placed = PlacedPayloads(self.core)
+        self.peer = SessionPeer()
+        self.core.start(0.0)
+        self.take()
+        self.core.handle(events.Incoming(*self.peer.welcome(resumed=False, task_credit=credit)), 0.0)
+        self.take()
+        self.completed: dict[object, tuple[int, bytes]] = {}
+
+    def submit(self, *payloads: bytes) -> m.TaskBatch:
+        for payload in payloads:
+            self.core.submit(self.core.group(), FUNCTION, payload, token=payload)
+        self.core.flush()
+        (batch,) = self.take()
+        return batch
+
+    def take(self) -> list[m.TaskBatch]:
+        batches = []
+        for effect in self.core.take_effects():
+            if isinstance(effect, effects.Send):
+                self.peer.receive(effect.envelope, effect.message, 0.0)
+                if isinstance(effect.message, m.TaskBatch):
+                    self.placed.place(effect.message)
+                    batches.append(effect.message)
+            elif isinstance(effect, effects.Completed):
+                statuses = effect.reported.statuses or [0] * len(effect.tokens)
+                for token, status, payload in zip(effect.tokens, statuses, effect.payloads, strict=True):
+                    assert isinstance(payload, bytes)
+                    self.completed[token] = (status, payload)
+        self.core.check_invariants()
+        return batches
+
+    def answer(self, numbers: list[int], payloads: list[bytes], statuses: list[int] | None = None) -> list[m.TaskBatch]:
+        results = m.ResultBatch(CLIENT, numbers, [1] * len(numbers), Packed.of(payloads), statuses or [])
+        envelope, message = self.peer.say(results)
+        assert isinstance(message, m.ResultBatch)
+        self.placed.take(message)
+        self.core.handle(events.Incoming(envelope, message), 0.0)
+        self.core.flush()
+        return self.take()
+
+
+@pytest.fixture
+def client() -> Iterator[Client]:
+    client = Client()
+    yield client
+    client.placed.close()
+
+
+def _place(payload: bytes) -> BatchPlace:
+    place = BatchPlace.parse(payload)
+    assert place is not None
+    return place
+
+
+LARGE = [bytes([number]) * (PLACED_BYTES_MIN + number) for number in range(20)]
+
+
+def test_large_payloads_leave_as_places_and_small_ones_as_they_are(client: Client) -> None:
+    batch = client.submit(b"small", *LARGE[:2], bytes(PLACED_BYTES_MIN - 1))
+    assert list(batch.payloads.lengths) == [5, PLACE_BYTES, PLACE_BYTES, PLACED_BYTES_MIN - 1]
+    reader = BatchSegments()
+    places = [_place(payload) for payload in batch.payloads.split()[1:3]]
+    assert [reader.read(place) for place in places] == LARGE[:2]
+    answer = reader.answer(places[1], b"r" * PLACED_BYTES_MIN)
+    assert answer is not None
+    assert not client.answer(list(batch.numbers), [b"1", b"2", answer, b"4"])
+    assert list(client.completed.values()) == [(0, b"1"), (0, b"2"), (0, b"r" * PLACED_BYTES_MIN), (0, b"4")]
+    reader.close()
+
+
+def test_what_a_worker_cannot_read_leaves_once_more_inside_of_the_message(client: Client) -> None:
+    batch = client.submit(*LARGE[:3])
+    unreadable = int(m.Status.UNREADABLE)
+    (again,) = client.answer(list(batch.numbers), [b"no", b"2", b"no"], [unreadable, 0, unreadable])
+    assert list(again.numbers) == [batch.numbers[0], batch.numbers[2]]
+    assert again.payloads.split() == [LARGE[0], LARGE[2]]
+    assert client.completed == {LARGE[1]: (0, b"2")}
+    assert not client.answer(list(again.numbers), [b"1", b"3"])
+    assert client.completed == {LARGE[0]: (0, b"1"), LARGE[1]: (0, b"2"), LARGE[2]: (0, b"3")}
+
+
+def test_who_cannot_read_what_is_inside_of_a_message_ends_the_task(client: Client) -> None:
+    batch = client.submit(*LARGE[:1])
+    (again,) = client.answer(list(batch.numbers), [b"no"], [int(m.Status.UNREADABLE)])
+    assert not client.answer(list(again.numbers), [b"no"], [int(m.Status.UNREADABLE)])
+    assert client.completed == {LARGE[0]: (int(m.Status.UNREADABLE), b"no")}
+
+
+def test_where_workers_often_cannot_read_everything_travels_inside(client: Client) -> None:
+    for number in range(FAILURES_MAX):
+        batch = client.submit(LARGE[number])
+        assert list(batch.payloads.lengths) == [PLACE_BYTES]
+        (again,) = client.answer(list(batch.numbers), [b"no"], [int(m.Status.UNREADABLE)])
+        client.answer(list(again.numbers), [b"1"])
+    assert client.submit(LARGE[10]).payloads.split() == [LARGE[10]]
+
+
+def test_a_result_that_is_not_there_makes_its_task_leave_once_more(client: Client) -> None:
+    batch = client.submit(*LARGE[:2])
+    places = batch.payloads.split()
+    wrong = _place(places[0])._replace(stamp=bytes(16)).pack()
+    (again,) = client.answer(list(batch.numbers), [wrong, b"2"])
+    assert again.payloads.split() == [LARGE[0]]
+    assert client.completed == {LARGE[1]: (0, b"2")}
+
+
+def test_tasks_that_were_cancelled_make_room_and_do_not_leave_again(client: Client) -> None:
+    batch = client.submit(*LARGE[:2])
+    client.core.cancel(list(batch.numbers))
+    client.take()
+    assert not client.answer(list(batch.numbers), [b"no", b""], [int(m.Status.UNREADABLE), int(m.Status.CANCELED)])
+    following = client.submit(*LARGE[2:4])
+    assert _place(following.payloads.split()[0]).at == _place(batch.payloads.split()[0]).at
+    assert not client.completed
+
+
+def test_another_session_gets_the_same_tasks_once_more(client: Client) -> None:
+    batch = client.submit(*LARGE[:2])
+    client.core.handle(events.Incoming(Envelope(0, 0, 0), m.UnknownPeer()), 0.4)
+    client.take()
+    client.peer.incarnation = b"t" * 16
+    client.core.handle(events.Incoming(*client.peer.welcome(resumed=False, task_credit=-1)), 0.5)
+    client.core.flush()
+    (again,) = client.take()
+    assert again.flags & m.TaskFlag.REANNOUNCED
+    reader = BatchSegments()
+    # Agents may still have the first places.
+    for one in (batch, again):
+        assert [reader.read(_place(payload)) for payload in one.payloads.split()] == LARGE[:2]
+    reader.close()
+
+
+def test_whoever_needs_permission_for_each_task_places_none() -> None:
+    client = Client(credit=5)
+    assert client.submit(LARGE[0]).payloads.split() == [LARGE[0]]
+
+
+def test_answers_that_a_row_needs_stay_until_it_is_answered(client: Client) -> None:
+    batch = client.submit(LARGE[0])
+    reader = BatchSegments()
+    answer = reader.answer(_place(batch.payloads.split()[0]), LARGE[1])
+    assert answer is not None
+    row = m.GraphSubmit(
+        client=CLIENT,
+        first_number=0,
+        functions=(FUNCTION,),
+        payloads=Packed.of([b"row"]),
+        dependency_counts=[1],
+        dependencies=[1],
+        wanted=[0],
+        earlier=[batch.numbers[0]],
+    )
+    number = client.core.submit_graph(row, ["row"])
+    client.core.flush()
+    client.take()
+    client.answer(list(batch.numbers), [answer])
+    assert client.completed == {LARGE[0]: (0, LARGE[1])}
+    following = client.submit(LARGE[2])
+    assert reader.read(_place(answer)) == LARGE[1]
+    client.answer([number, following.numbers[0]], [b"done", b"done"])
+    client.submit(LARGE[3])
+    assert reader.read(_place(answer)) is None
+    reader.close()

@@ -1,0 +1,175 @@
+"""Payloads that leave together, in one segment: what is read is what was written, or nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from scaler_protocol.objects.segments import batch_segment
+from scaler_protocol.objects.segments.batch_place import PLACE_BYTES, STAMP_BYTES, BatchPlace, locked
+from scaler_protocol.objects.segments.batch_reading import BatchSegments
+from scaler_protocol.objects.segments.batch_segment import IDLE_SECONDS, ROOM_BYTES, BatchSegment
+from scaler_protocol.objects.segments.layout import supported
+
+pytestmark = pytest.mark.skipif(not supported(), reason="needs memory without a name")
+
+SIZE = 30_000
+
+
+@pytest.fixture
+def segment() -> Iterator[BatchSegment]:
+    segment = BatchSegment()
+    yield segment
+    segment.close()
+
+
+@pytest.fixture
+def reader() -> Iterator[BatchSegments]:
+    reader = BatchSegments()
+    yield reader
+    reader.close()
+
+
+def _put(segment: BatchSegment, *numbers: int, size: int = SIZE) -> tuple[list[bytes], list[BatchPlace]]:
+    payloads = [bytes([number]) * (size + number) for number in numbers]
+    places = segment.put(numbers, payloads, 0.0)
+    assert places is not None
+    assert all(len(place) == PLACE_BYTES for place in places)
+    parsed = [BatchPlace.parse(place) for place in places]
+    return payloads, [place for place in parsed if place is not None]
+
+
+def test_payloads_are_read_where_they_lie_and_results_take_their_places(
+    segment: BatchSegment, reader: BatchSegments
+) -> None:
+    payloads, places = _put(segment, 1, 2, 3)
+    assert [reader.read(place) for place in places] == payloads
+    result = b"r" * (SIZE + ROOM_BYTES)
+    answer = reader.answer(places[1], result)
+    assert answer is not None
+    place = BatchPlace.parse(answer)
+    assert place is not None
+    assert segment.read(place) == result
+    assert [reader.read(one) for one in places] == [payloads[0], None, payloads[2]]
+
+
+def test_of_two_attempts_the_first_leaves_its_result(segment: BatchSegment, reader: BatchSegments) -> None:
+    _, (place,) = _put(segment, 1)
+    first = reader.answer(place, b"first" * 1000)
+    assert first is not None
+    assert BatchSegments().answer(place, b"second" * 1000) is None
+    found = BatchPlace.parse(first)
+    assert found is not None
+    assert segment.read(found) == b"first" * 1000
+
+
+def test_a_result_that_is_too_long_has_no_room(segment: BatchSegment, reader: BatchSegments) -> None:
+    payloads, (place, following) = _put(segment, 1, 2)
+    assert reader.answer(place, bytes(place.room + 1)) is None
+    assert reader.answer(place, bytes(place.room)) is not None
+    assert reader.read(following) == payloads[1]
+
+
+def test_what_was_written_over_is_not_read(segment: BatchSegment, reader: BatchSegments) -> None:
+    _, (old,) = _put(segment, 1)
+    segment.free(lambda _: False)
+    payloads, (new,) = _put(segment, 2)
+    assert new.at == old.at
+    assert reader.read(old) is None
+    assert reader.answer(old, b"late" * 1000) is None
+    assert reader.read(new) == payloads[0]
+
+
+def test_room_is_used_again_once_no_task_of_a_batch_needs_it(segment: BatchSegment) -> None:
+    needed = {1, 2, 3, 4}
+    _, first = _put(segment, 1, 2)
+    _, second = _put(segment, 3)
+    needed.discard(2)
+    segment.free(needed.__contains__)
+    assert segment.has(1)
+    assert _put(segment, 4)[1][0].at > second[0].at
+    needed.discard(1)
+    segment.free(needed.__contains__)
+    assert not segment.has(1)
+    assert _put(segment, 5)[1][0].at == first[0].at
+
+
+def test_without_room_nothing_is_placed(segment: BatchSegment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch_segment, "SEGMENT_BYTES_MAX", 3 * SIZE)
+    _put(segment, 1, 2)
+    assert segment.put([3], [bytes(SIZE)], 0.0) is None
+    monkeypatch.setattr(batch_segment, "SEGMENT_BYTES_MAX", 30 * SIZE)
+    monkeypatch.setattr(batch_segment, "EXTENTS_MAX", 1)
+    assert segment.put([3], [bytes(SIZE)], 0.0) is None
+
+
+def test_while_a_late_result_is_written_its_room_is_not_used(segment: BatchSegment) -> None:
+    _, (place,) = _put(segment, 1)
+    segment.free(lambda _: False)
+    # Another descriptor, as another process has: the lock is that of an open file.
+    other = os.open(place.path, os.O_RDWR)
+    with locked(other, place.at, STAMP_BYTES) as is_ours:
+        assert is_ours
+        assert segment.put([2], [bytes(SIZE)], 0.0) is None
+    os.close(other)
+    assert segment.put([2], [bytes(SIZE)], 0.0) is not None
+
+
+def test_memory_is_given_back_when_idle(segment: BatchSegment, reader: BatchSegments) -> None:
+    _, (place,) = _put(segment, 1)
+    segment.give_back_idle(2 * IDLE_SECONDS)
+    assert segment.has_memory
+    segment.free(lambda _: False)
+    segment.give_back_idle(IDLE_SECONDS / 2)
+    assert segment.has_memory
+    segment.give_back_idle(2 * IDLE_SECONDS)
+    assert not segment.has_memory
+    assert reader.read(place) is None
+    assert _put(segment, 2)[1]
+
+
+def test_what_is_no_segment_is_not_read(segment: BatchSegment, reader: BatchSegments) -> None:
+    _, (place,) = _put(segment, 1)
+    for wrong in (
+        place._replace(pid=2**22 + 1),
+        place._replace(descriptor=10**6),
+        place._replace(descriptor=0),
+        place._replace(stamp=bytes(STAMP_BYTES)),
+        place._replace(at=2**63 - 1),
+        place._replace(at=2**62),
+    ):
+        assert reader.read(wrong) is None
+        assert reader.answer(wrong, b"r" * 100) is None
+        assert segment.read(wrong._replace(stamp=bytes(STAMP_BYTES))) is None
+    assert BatchPlace.parse(place._replace(length=place.room + 1).pack()) is None
+    assert BatchPlace.parse(place._replace(at=-1).pack()) is None
+    assert BatchPlace.parse(b"P" + place.pack()[1:]) is None
+    assert BatchPlace.parse(place.pack() + b"x") is None
+
+
+def test_a_number_that_names_another_segment_now_is_opened_again(reader: BatchSegments) -> None:
+    first = BatchSegment()
+    _, (old,) = _put(first, 1)
+    assert reader.read(old) is not None
+    first.close()
+    second = BatchSegment()
+    payloads, (new,) = _put(second, 2)
+    assert new.descriptor == old.descriptor
+    assert reader.read(new) == payloads[0]
+    second.close()
+
+
+def test_a_file_that_a_task_opened_under_the_number_stays_open(segment: BatchSegment, reader: BatchSegments) -> None:
+    payloads, (place,) = _put(segment, 1)
+    number = os.open("/dev/null", os.O_RDONLY)
+    os.close(number)
+    assert reader.read(place) == payloads[0]
+    os.close(number)
+    theirs = os.open("/dev/null", os.O_RDONLY)
+    assert theirs == number
+    reader.close()
+    assert os.fstat(number)
+    assert reader.read(place) == payloads[0]
+    os.close(number)

@@ -1,0 +1,120 @@
+"""Values of some size between a client and workers on its host: they lie in shared memory, whatever becomes of the tasks."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from scaler import Client
+from scaler.client.placed_payloads import PLACED_BYTES_MIN, PlacedPayloads
+from scaler_protocol.objects.segments.batch_place import PLACE_BYTES
+from scaler_protocol.objects.segments.batch_segment import BatchSegment
+from scaler_protocol.wire import messages as m
+from tests.integration import functions as f
+
+# Elsewhere nothing can be placed.
+pytestmark = pytest.mark.skipif("SCALER_TEST_ADDRESS" in os.environ, reason="the cluster may be on another host")
+
+
+class Counts:
+    """Counts payloads that leave, and results that come, as places."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.left = self.came = 0
+        place, take = PlacedPayloads.place, PlacedPayloads.take
+
+        def counting_place(placed: PlacedPayloads, batch: m.TaskBatch) -> None:
+            place(placed, batch)
+            self.left += list(batch.payloads.lengths).count(PLACE_BYTES)
+
+        def counting_take(placed: PlacedPayloads, batch: m.ResultBatch) -> None:
+            self.came += list(batch.payloads.lengths).count(PLACE_BYTES)
+            take(placed, batch)
+
+        monkeypatch.setattr(PlacedPayloads, "place", counting_place)
+        monkeypatch.setattr(PlacedPayloads, "take", counting_take)
+
+
+@pytest.fixture
+def counts(monkeypatch: pytest.MonkeyPatch) -> Counts:
+    return Counts(monkeypatch)
+
+
+@pytest.fixture
+def unreadable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers find other stamps than those they are told, as if the places were on another host."""
+    put = BatchSegment.put
+
+    def put_elsewhere(
+        segment: BatchSegment, numbers: Sequence[int], payloads: Sequence[bytes], now: float
+    ) -> list[bytes] | None:
+        places = put(segment, numbers, payloads, now)
+        return places and [place[:-16] + bytes(16) for place in places]
+
+    monkeypatch.setattr(BatchSegment, "put", put_elsewhere)
+
+
+def values(count: int, seed: int, least: int = PLACED_BYTES_MIN, most: int = 250_000) -> list[bytes]:
+    source = random.Random(seed)
+    return [source.randbytes(source.randrange(least, most)) for _ in range(count)]
+
+
+def test_each_value_goes_and_comes_as_a_place(client: Client, counts: Counts) -> None:
+    given = values(200, 1)
+    assert [future.result() for future in [client.submit(f.echo, one) for one in given]] == given
+    assert (counts.left, counts.came) == (200, 200)
+    assert client.submit(f.echo, given[0][1:]).result() == given[0][1:]
+    assert counts.came == 201
+
+
+def test_chunks_of_a_map_are_placed(client: Client, counts: Counts) -> None:
+    given = values(300, 2, most=40_000)
+    assert client.map(f.echo, given) == given
+    assert 0 < counts.came <= counts.left < 300
+
+
+def test_what_no_worker_can_read_arrives_all_the_same(client: Client, counts: Counts, unreadable: None) -> None:
+    given = values(100, 3)
+    assert [future.result() for future in [client.submit(f.echo, one) for one in given]] == given
+    assert client.map(f.echo, values(100, 4)) == values(100, 4)
+    assert counts.left > 0
+    assert counts.came == 0
+    left = counts.left
+    assert client.submit(f.echo, given[0][1:]).result() == given[0][1:]
+    assert counts.left <= left + 1
+
+
+def test_futures_as_arguments_have_placed_results(client: Client, counts: Counts) -> None:
+    for seed in range(10):
+        given = values(8, 10 + seed)
+        futures = [client.submit(f.echo, one) for one in given]
+        following = [client.submit(f.echo, future) for future in futures]
+        others = [client.submit(f.echo, one) for one in values(8, 30 + seed)]
+        last = [client.submit(len, future) for future in following]
+        assert [future.result() for future in last] == list(map(len, given))
+        assert [future.result() for future in following] == given
+        assert [future.result() for future in others] == values(8, 30 + seed)
+    assert counts.came > 0
+
+
+def test_another_attempt_reads_the_arguments_again(client: Client, counts: Counts, tmp_path: Path) -> None:
+    given = values(6, 5)
+    futures = [client.submit(f.pass_on_after_death, one, str(tmp_path / str(row))) for row, one in enumerate(given)]
+    assert [future.result() for future in futures] == given
+    assert counts.left == 6
+
+
+def test_cancelled_tasks_do_not_mix_with_those_that_follow(client: Client, counts: Counts) -> None:
+    for seed in range(5):
+        cancelled = [client.submit(f.echo, one) for one in values(40, 50 + seed)]
+        for future in cancelled[::2]:
+            future.cancel()
+        given = values(40, 60 + seed)
+        assert [future.result() for future in [client.submit(f.echo, one) for one in given]] == given
+        kept = [(one, future) for one, future in zip(values(40, 50 + seed), cancelled, strict=True)]
+        assert all(future.result() == one for one, future in kept if not future.cancelled())
+    assert counts.came > 0
