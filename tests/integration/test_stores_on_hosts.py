@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import subprocess
+import sys
 import time
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +26,9 @@ pytestmark = pytest.mark.without_keys("it chooses keys itself")
 
 READY = "large results stay in the store of this host"
 ITEMS = 1_000_000
+LARGE_ITEMS = 3_000_000
+"""Of an array that travels in several pieces."""
+
 SECONDS = 60
 
 
@@ -33,6 +41,10 @@ def wait_until_there(path: Path) -> None:
 
 def make(number: int) -> np.ndarray[Any, Any]:
     return np.full(ITEMS, number, dtype=np.float64)
+
+
+def make_large() -> np.ndarray[Any, Any]:
+    return np.arange(LARGE_ITEMS, dtype=np.float64)
 
 
 def make_beside(number: int, folder: str) -> np.ndarray[Any, Any]:
@@ -63,14 +75,42 @@ def total(array: np.ndarray[Any, Any]) -> float:
 
 def stores_of(workers: Service) -> list[int]:
     """Process ids of the store beside an agent."""
+    return children_with_store(workers.pid)
+
+
+def children_with_store(pid: int) -> list[int]:
+    """Process ids of the object storage servers that a process, or a child of it, has started."""
     found = []
-    for pid in workers.children():
+    for child in psutil.Process(pid).children(recursive=True):
         try:
-            if "scaler_objstore" in " ".join(psutil.Process(pid).cmdline()):
-                found.append(pid)
+            if "scaler_objstore" in " ".join(child.cmdline()):
+                found.append(child.pid)
         except psutil.NoSuchProcess:
             continue
     return found
+
+
+def is_ready(log_path: Path) -> bool:
+    return READY in log_path.read_text()
+
+
+@contextlib.contextmanager
+def stores_alone(scheduler: Service, names: Sequence[str], folder: Path) -> Iterator[list[int]]:
+    """Run agents that share no memory with other processes, as on other hosts; yield their stores' process ids."""
+    alone = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, "-m", "scaler_worker"]
+    agents = []
+    try:
+        for name in names:
+            flags = [scheduler.address, "-n", "1", "-pwc", name, "--object-storage"]
+            with (folder / name).open("wb") as log:
+                agents.append(subprocess.Popen([*alone, *flags], stdout=log, stderr=log))
+        for name in names:
+            wait_for("a store on a host of its own", partial(is_ready, folder / name), SECONDS)
+        yield [store for agent in agents for store in children_with_store(agent.pid)]
+    finally:
+        for agent in agents:
+            agent.kill()
+            agent.wait(10)
 
 
 class Hosts:
@@ -178,3 +218,22 @@ def test_what_else_a_killed_host_had_is_named_with_the_host(deployment: Deployme
         ScalerError, match=rf"object [0-9a-f]{{32}} is in the store of .*-{agent.pid}, which does not answer"
     ):
         future.result(SECONDS)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes process namespaces")
+def test_what_a_client_sends_to_several_hosts_is_passed_on_by_them_and_freed_everywhere(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    scheduler = deployment.scheduler("--object-storage-address", deployment.storage().address)
+    hosts, expected = ["host1", "host2"], float(sum(range(LARGE_ITEMS)))
+    with stores_alone(scheduler, hosts, tmp_path) as stores:
+        before = [segments_of(store) for store in stores]
+        client = deployment.client(scheduler)
+        with client.send_object(make_large()) as reference:
+            # The third task reads what its host has.
+            for count in (2, 1):
+                names = hosts[:count]
+                futures = [client.submit_verbose(total, (reference,), {}, capabilities={name: -1}) for name in names]
+                assert [future.result(SECONDS) for future in futures] == [expected] * count
+            assert all(segments_of(store) > count for store, count in zip(stores, before, strict=True))
+        wait_for("all stores free it", lambda: [segments_of(store) for store in stores] == before)

@@ -13,18 +13,24 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from scaler_objstore.content_hash import KeyedContentHash
-from scaler_objstore.core import MemoryStorage, StoreCore
+from scaler_objstore.core import Limits, MemoryStorage, StoreCore
 from scaler_objstore.core import effects as store_effects
 from scaler_objstore.core import events as store_events
-from scaler_protocol.objects.storage import AtHomes, Completion, Done, Missing, StoreChanged, StoreRequests
+from scaler_protocol.objects.storage import AtHomes, Completion, Done, Layout, Missing, StoreChanged, StoreRequests
 from scaler_protocol.objects.storage.requests import CHECK_SECONDS
 from scaler_protocol.wire import messages as m
 from scaler_worker.core import effects, events
 from scaler_worker.core import homes as h
+from scaler_worker.core.pieces import Piece, Pieces
 
 CENTRE = "centre"
 DELAY_SECONDS = 0.02
 STEP_SECONDS = 0.5
+
+LARGE_BYTES_MIN = 100
+"""Objects from this size on travel in pieces between hosts."""
+
+PIECE_BYTES = 20
 
 
 @dataclass
@@ -50,6 +56,8 @@ class Peer:
     seen: bytes = b""
     is_cut: bool = False
     is_closed: bool = False
+    is_beside: bool = False
+    """Whether the store is on the same host."""
 
 
 class Network:
@@ -62,6 +70,7 @@ class Network:
         self.peers: dict[bytes, Peer] = {}
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
+        self._sent: dict[tuple[str, bytes], int] = {}
         self._last: dict[tuple[bytes, bool], float] = {}
 
     def new_id(self) -> bytes:
@@ -69,7 +78,8 @@ class Network:
 
     def start_store(self, name: str) -> Store:
         incarnation = self.new_id()
-        core = StoreCore(incarnation, MemoryStorage(1_000_000), KeyedContentHash(b"12345678"))
+        limits = Limits(pieces_object_bytes_min=LARGE_BYTES_MIN)
+        core = StoreCore(incarnation, MemoryStorage(1_000_000), KeyedContentHash(b"12345678"), limits)
         self.stores[name] = store = Store(name, incarnation, core)
         return store
 
@@ -111,6 +121,10 @@ class Network:
             for peer in list(self.peers.values()):
                 self._complete(peer, peer.requests.tick(self.now))
 
+    def sent_bytes(self, store: str, object_id: bytes) -> int:
+        """Return how many bytes of an object a store has sent to other hosts."""
+        return self._sent.get((store, object_id), 0)
+
     def drop_connection(self, identity: bytes) -> None:
         """The store notices that a peer's connection is gone."""
         for store in self.stores.values():
@@ -137,6 +151,9 @@ class Network:
             if not isinstance(effect, store_effects.Send):
                 continue
             peer = self.peers.get(effect.peer)
+            if peer is not None and isinstance(effect.message, m.ObjectData) and not peer.is_beside:
+                key = store.name, effect.message.id
+                self._sent[key] = self._sent.get(key, 0) + sum(map(len, effect.message.buffers))
             if peer is None or peer.is_cut:
                 self.later(0.0, lambda gone=effect.peer: self._handle(store, store_events.PeerGone(gone)))  # type: ignore[misc]
             else:
@@ -173,12 +190,14 @@ class Host:
         self.reported: dict[int, events.ObjectFetched | events.ObjectStored] = {}
         self.homes = h.Homes()
         self._last = 0
+        self.copies_begun = self.copies_made = 0
         network.start_store(name)
         self.centre = network.connect(CENTRE, m.Role.AGENT, self.incarnation, name, self.incarnation)
         self.centre.on_message = self._on_message
         self.centre.on_welcome = self._on_centre
         self.home = network.connect(name, m.Role.AGENT, self.incarnation, name)
         self.home.on_welcome = self._on_home
+        self.home.is_beside = True
         self.deletes = network.connect(name, m.Role.SCHEDULER, self.incarnation, name)
         self.links: dict[str, Peer] = {}
 
@@ -241,7 +260,7 @@ class Host:
         elif isinstance(step, h.TellHeld):
             network.ask(
                 self.centre,
-                lambda requests, now: requests.hold(step.ids, step.owner, self.name, now),
+                lambda requests, now: requests.hold(step.ids, step.owner, self.name, now, are_copies=step.are_copies),
                 lambda done: self._then(self.homes.on_held, step, _trouble(done), is_refused=_is_not_yours(done)),
             )
         elif isinstance(step, h.TellGone):
@@ -256,11 +275,27 @@ class Host:
         elif isinstance(step, h.FetchAtCentre):
             network.ask(
                 self.centre,
-                lambda requests, now: requests.get(step.effect.id, now, wait_seconds=10.0, follows=step.follows),
+                lambda requests, now: requests.get(
+                    step.effect.id, now, wait_seconds=10.0, follows=step.follows, pieces=step.pieces
+                ),
                 lambda done: self._from_centre(step, done),
             )
         elif isinstance(step, h.FetchAt):
             self._fetch_at(step)
+        elif isinstance(step, h.AskSources):
+            network.ask(
+                self.centre,
+                lambda requests, now: requests.ask_sources(step.effect.id, self.name, now),
+                lambda done: self._then(
+                    self.homes.on_sources,
+                    step.effect.request,
+                    done.addresses if isinstance(done, AtHomes) else (),
+                    network.now,
+                ),
+            )
+        elif isinstance(step, h.FetchPieces):
+            self.copies_begun += 1
+            PieceFetch(self, step)
         else:
             self._upload(step)
 
@@ -284,6 +319,8 @@ class Host:
         request = step.effect.request
         if isinstance(done, AtHomes):
             self._then(self.homes.on_homes, request, done.addresses, self.network.now)
+        elif isinstance(done, Layout):
+            self._then(self.homes.on_layout, request, done.owner, done.lengths)
         else:
             self._then(self.homes.on_fetched_at_centre, self._fetched(step.effect, done))
 
@@ -298,15 +335,30 @@ class Host:
                 lambda: self._then(self.homes.on_fetched_at, gone, step.address, network.now, unreached=True),
             )
             return
-        if name != self.name and name not in self.links:
-            self.links[name] = network.connect(name, m.Role.AGENT, self.incarnation, self.name)
+
+        def then(done: Completion) -> None:
+            if isinstance(done, Layout):
+                self._then(self.homes.on_layout, step.effect.request, done.owner, done.lengths)
+            else:
+                event = self._fetched(step.effect, done)
+                self._then(self.homes.on_fetched_at, event, step.address, network.now)
+
         network.ask(
-            self.home if name == self.name else self.links[name],
-            lambda requests, now: requests.get(step.effect.id, now),
-            lambda done: self._then(
-                self.homes.on_fetched_at, self._fetched(step.effect, done), step.address, network.now
-            ),
+            self.home if name == self.name else self.link_of(name),
+            lambda requests, now: requests.get(step.effect.id, now, pieces=step.pieces),
+            then,
         )
+
+    def link_of(self, name: str) -> Peer:
+        """Return the link to another host's store."""
+        if name not in self.links:
+            self.links[name] = self.network.connect(name, m.Role.AGENT, self.incarnation, self.name)
+        return self.links[name]
+
+    def on_pieces(self, step: h.FetchPieces, error: str) -> None:
+        """How a `PieceFetch` has ended."""
+        self.copies_made += not error
+        self._then(self.homes.on_pieces, step.effect.request, error)
 
     def _upload(self, step: h.Upload) -> None:
         def done(completion: Completion) -> None:
@@ -331,6 +383,78 @@ class Host:
         if self.is_alive:
             method(*args, **options)
             self._perform()
+
+
+class PieceFetch:
+    """An object on its way into the store of a host, as `scaler_worker.shell.piece_fetch` does it."""
+
+    def __init__(self, host: Host, step: h.FetchPieces) -> None:
+        self.host, self.step = host, step
+        self.memory = bytearray(sum(step.lengths))
+        self.pieces = Pieces(len(self.memory), step.addresses, PIECE_BYTES)
+        self.is_over = False
+        host.network.ask(
+            host.home,
+            lambda requests, now: requests.put(step.effect.id, step.owner, self._buffers(), now, incomplete=True),
+            lambda done: self._go_on() if isinstance(done, Done) else self._end(_trouble(done)),
+        )
+
+    def _buffers(self) -> list[memoryview]:
+        found, at = [], 0
+        for length in self.step.lengths:
+            found.append(memoryview(self.memory)[at : at + length])
+            at += length
+        return found
+
+    def _go_on(self) -> None:
+        if self.is_over or not self.host.is_alive:
+            return
+        for piece in self.pieces.take():
+            self._ask(piece)
+        if self.pieces.is_done:
+            # With bytes that nothing changes any more.
+            whole = [bytes(buffer) for buffer in self._buffers()]
+            self.host.network.ask(
+                self.host.home,
+                lambda requests, now: requests.put(self.step.effect.id, self.step.owner, whole, now),
+                lambda done: self._end(_trouble(done)),
+            )
+            self.is_over = True
+        elif self.pieces.has_failed:
+            self._end(self.pieces.trouble)
+
+    def _ask(self, piece: Piece) -> None:
+        network = self.host.network
+        if piece.address != h.CENTRE and not network.stores[piece.address].is_alive:
+            network.later(3.0, lambda: self._came(piece, Missing(0)))
+            return
+        network.ask(
+            self.host.centre if piece.address == h.CENTRE else self.host.link_of(piece.address),
+            lambda requests, now: requests.get_piece(
+                self.step.effect.id, piece.offset, piece.size, now, wait_seconds=5.0
+            ),
+            lambda done: self._came(piece, done),
+        )
+
+    def _came(self, piece: Piece, done: Completion) -> None:
+        if self.is_over:
+            return
+        if isinstance(done, Done):
+            data = b"".join(done.buffers)
+            assert len(data) == piece.size
+            self.memory[piece.offset : piece.offset + piece.size] = data
+            self.pieces.came(piece)
+            home = self.host.home
+            put = m.ObjectPut(0, self.step.effect.id, self.step.owner, [], incomplete=True, filled=self.pieces.filled)
+            home.requests.tell(put, self.host.network.now)
+            self.host.network.flush(home)
+        else:
+            self.pieces.failed(piece, _trouble(done))
+        self._go_on()
+
+    def _end(self, error: str) -> None:
+        self.is_over = True
+        self.host.on_pieces(self.step, error)
 
 
 def _is_not_yours(done: Completion) -> bool:

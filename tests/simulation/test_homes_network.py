@@ -10,6 +10,7 @@ import pytest
 
 from scaler_protocol.objects.storage import Completion, Done, Missing, Refused, StoreRequests
 from scaler_protocol.wire import messages as m
+from scaler_worker.core import events
 from tests.simulation.homes_network import CENTRE, Host, Network
 
 SEEDS = int(os.environ.get("SCALER_HOMES_SEEDS", "30"))
@@ -24,11 +25,16 @@ PATIENCE_SECONDS = 400.0
 
 
 def content_of(object_id: bytes) -> bytes:
-    return object_id * 3
+    """Every other object is large, and travels in pieces."""
+    return object_id * (20 if object_id[0] % 2 else 3)
 
 
 def delete(ids: list[bytes], owner: bytes, requests: StoreRequests, now: float) -> int:
     return requests.delete(ids, owner, now)
+
+
+def put(object_id: bytes, owner: bytes, requests: StoreRequests, now: float) -> int:
+    return requests.put(object_id, owner, [content_of(object_id)], now)
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
@@ -41,7 +47,8 @@ def test_reads_get_the_right_bytes_or_an_error_and_deletes_reach_every_store(see
     client = network.connect(CENTRE, m.Role.CLIENT, owner, "client")
     network.run(1.0)
     objects: list[bytes] = []
-    makers: dict[bytes, tuple[Host, int]] = {}
+    makers: dict[bytes, tuple[Host | None, int]] = {}
+    puts: list[Completion | None] = []
     deleted: list[Completion] = []
     reads: list[tuple[Host, int, bytes]] = []
     gets: dict[int, Completion | None] = {}
@@ -53,6 +60,9 @@ def test_reads_get_the_right_bytes_or_an_error_and_deletes_reach_every_store(see
             client, lambda requests, now: requests.get(object_id, now), lambda done: gets.__setitem__(number, done)
         )
 
+    def is_known(maker: Host | None, request: int) -> bool:
+        return puts[request] is not None if maker is None else request in maker.reported
+
     was_killed = False
     may_kill_centre = draw.random() < 0.3
     for _ in range(40):
@@ -61,16 +71,30 @@ def test_reads_get_the_right_bytes_or_an_error_and_deletes_reach_every_store(see
         if what < 0.35 or not objects:
             objects.append(network.new_id())
             makers[objects[-1]] = host, host.make(objects[-1], owner, content_of(objects[-1]))
-        elif what < 0.65:
+        elif what < 0.45:
             object_id = draw.choice(objects)
             reads.append((host, host.read(object_id), object_id))
+        elif what < 0.55:
+            object_id = draw.choice(objects)
+            reads += [(each, each.read(object_id), object_id) for each in living]
+        elif what < 0.65:
+            # A client sends something.
+            objects.append(network.new_id())
+            sent = len(puts)
+            puts.append(None)
+            makers[objects[-1]] = None, sent
+            network.ask(
+                client,
+                partial(put, objects[-1], owner),
+                lambda done, sent=sent: puts.__setitem__(sent, done),  # type: ignore[misc]
+            )
         elif what < 0.75:
             get(draw.choice(objects))
         elif what < 0.85:
             host.cut(is_cut=not host.centre.is_cut)
         elif what < 0.92:
             # Like a client: it deletes only what was reported.
-            known = [one for one in objects if makers[one][1] in makers[one][0].reported]
+            known = [one for one in objects if is_known(*makers[one])]
             if known:
                 objects.remove(known[0])
                 network.ask(client, partial(delete, known[:1], owner), deleted.append)
@@ -115,4 +139,51 @@ def test_reads_get_the_right_bytes_or_an_error_and_deletes_reach_every_store(see
     assert [network.stores[name].core.snapshot().object_count for name in (CENTRE, *(one.name for one in living))] == [
         0
     ] * (1 + len(living)), f"seed {seed}: objects are left"
+    assert not any(network.stores[host.name].core.snapshot().growing_count for host in living)
     assert all(not host.homes.held for host in living)
+
+
+@pytest.mark.parametrize("is_sent", [False, True], ids=["made on a host", "sent by a client"])
+def test_a_broadcast_leaves_each_store_once_and_every_host_has_a_copy_then(is_sent: bool) -> None:
+    network = Network(7)
+    network.start_store(CENTRE)
+    hosts = [Host(network, f"host-{number}") for number in range(4)]
+    owner, object_id = network.new_id(), b"\x01" * 16
+    client = network.connect(CENTRE, m.Role.CLIENT, owner, "client")
+    network.run(1.0)
+    if is_sent:
+        network.ask(client, partial(put, object_id, owner), lambda _done: None)
+    else:
+        hosts[0].make(object_id, owner, content_of(object_id))
+    network.run(1.0)
+    readers = hosts if is_sent else hosts[1:]
+    requests = [host.read(object_id) for host in readers]
+    network.run(5.0)
+    for host, request in zip(readers, requests, strict=True):
+        assert isinstance(host.reported[request], events.ObjectFetched)
+        assert host.cache[object_id] == content_of(object_id)
+        assert host.copies_made == 1
+        assert host.homes.held == 1
+    sent = [network.sent_bytes(name, object_id) for name in (CENTRE, *(host.name for host in hosts))]
+    assert sum(sent) == len(readers) * len(content_of(object_id))
+    assert max(sent) == len(content_of(object_id))
+
+
+def test_a_copy_is_left_when_the_host_that_made_an_object_dies() -> None:
+    network = Network(7)
+    network.start_store(CENTRE)
+    hosts = [Host(network, f"host-{number}") for number in range(3)]
+    owner, object_id = network.new_id(), b"\x01" * 16
+    network.connect(CENTRE, m.Role.CLIENT, owner, "client")
+    network.run(1.0)
+    hosts[0].make(object_id, owner, content_of(object_id))
+    network.run(1.0)
+    hosts[1].read(object_id)
+    network.run(1.0)
+    hosts[0].die()
+    network.drop_connection(hosts[0].incarnation)
+    network.run(1.0)
+    request = hosts[2].read(object_id)
+    network.run(30.0)
+    assert hosts[2].reported[request] == events.ObjectFetched(request, len(content_of(object_id)))
+    assert hosts[2].cache[object_id] == content_of(object_id)

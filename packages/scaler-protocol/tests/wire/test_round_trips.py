@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from array import array
 from collections.abc import Callable
+from functools import partial
 from typing import Any, get_args
 
 import pytest
@@ -289,13 +290,14 @@ STRATEGIES: dict[type[Any], st.SearchStrategy[Any]] = {
     m.Output: st.builds(m.Output, IDS, U64, U8, BLOBS, U64),
     m.ChunkFailures: st.builds(m.ChunkFailures, IDS, U64, U16, U32, BLOBS),
     m.Relay: st.builds(m.Relay, IDS, st.lists(BLOBS, max_size=5)),
-    m.ObjectPut: st.builds(m.ObjectPut, U64, IDS, IDS, BUFFERS, TEXTS),
+    m.ObjectPut: st.builds(m.ObjectPut, U64, IDS, IDS, BUFFERS, TEXTS, st.just(b""), st.booleans(), U64),
     m.ObjectPutReply: st.builds(m.ObjectPutReply, U64, U8, TEXTS),
-    m.ObjectGet: st.builds(m.ObjectGet, U64, IDS, WAITS, st.booleans(), st.booleans()),
+    m.ObjectGet: st.builds(m.ObjectGet, U64, IDS, WAITS, *[st.booleans()] * 3, U64, U64, TEXTS),
     m.ObjectData: st.builds(m.ObjectData, U64, IDS, BUFFERS, st.booleans()),
     m.ObjectDelete: st.builds(m.ObjectDelete, U64, IDS, ids()),
     m.ObjectDeleteReply: st.builds(m.ObjectDeleteReply, U64, U8, TEXTS),
-    m.ObjectsHeld: st.builds(m.ObjectsHeld, U64, IDS, ids(), TEXTS),
+    m.ObjectsHeld: st.builds(m.ObjectsHeld, U64, IDS, ids(), TEXTS, st.booleans()),
+    m.ObjectLayout: st.builds(m.ObjectLayout, U64, IDS, IDS, st.lists(U32, max_size=5).map(partial(array, "Q"))),
     m.ObjectHomes: st.builds(m.ObjectHomes, U64, IDS, st.lists(TEXTS, min_size=1, max_size=3).map(tuple)),
     m.ObjectWanted: st.builds(m.ObjectWanted, IDS),
     m.ObjectsGone: st.builds(m.ObjectsGone, ids()),

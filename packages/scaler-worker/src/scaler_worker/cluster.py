@@ -162,7 +162,9 @@ class Agent:
         self._timer_at = 0.0
         hello = m.Hello(role=m.Role.AGENT, name=self._name, incarnation=incarnation)
         home = HomeProcess(settings, address) if settings.object_storage else None
-        self._storage = HostStorage(hello, folders, self._security, self._report, self._owner, home)
+        self._storage = HostStorage(
+            hello, folders, self._security, self._report, self._owner, home, copies_bytes_max=cache_bytes
+        )
         self._link_trouble = ""
         self._meter = ProcessMeter(os.getpid())
         self._registration = context.reactor.register(self._turn, self._on_idle)

@@ -57,6 +57,11 @@ def check_state(state: StoreState) -> None:
         _expect(not len(state.waiting_puts), "no put waits for room that nothing makes")
     else:
         _check_tiering(state, state.tiering)
+    _expect(len(state.growing) <= state.limits.growing_max, "objects that are not whole are bounded")
+    _expect(
+        all(state.growing.find(stored.id) is None for stored in state.catalogue.all()),
+        "what is here is not on its way",
+    )
     _expect(len(state.peers) <= state.limits.peers_max, "peers are bounded")
     _expect(len(state.ended_owners) <= state.limits.ended_owners_max, "ended owners are bounded")
 

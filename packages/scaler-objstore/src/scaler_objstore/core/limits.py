@@ -71,5 +71,14 @@ class Limits:
     upload_seconds_max: float = 60.0
     """How long a get waits for an object that an agent puts here. Whoever wants to wait longer asks again."""
 
+    pieces_object_bytes_min: int = 8 * 1024 * 1024
+    """Objects from this size on are sent in pieces to agents that can pass them on meanwhile."""
+
+    growing_max: int = 1000
+    """Most objects that are not whole yet."""
+
+    chain_seconds_max: float = 600.0
+    """How long a host that fetches an object may be a source of it, unless it says how that has ended."""
+
     retention_seconds: float = 600.0
     """How long the objects of a client are kept of which nobody says that it lives."""

@@ -16,8 +16,10 @@ class StoreSnapshot:
     """Bytes that the storage uses; identical contents count once."""
     owners: frozenset[bytes]
     """The clients that own objects."""
+    growing_count: int
+    """Objects that are being fetched into this store."""
 
 
 def take_snapshot(state: StoreState) -> StoreSnapshot:
     """Return what the store holds now."""
-    return StoreSnapshot(len(state.catalogue), state.contents.used_bytes, frozenset(state.owners()))
+    return StoreSnapshot(len(state.catalogue), state.contents.used_bytes, frozenset(state.owners()), len(state.growing))

@@ -7,7 +7,9 @@ from itertools import islice
 
 from scaler_objstore.core import effects
 from scaler_objstore.core.catalogue import Catalogue, StoredObject
+from scaler_objstore.core.chains import Chains
 from scaler_objstore.core.contents import Content, ContentHash, Contents
+from scaler_objstore.core.growing import Growing
 from scaler_objstore.core.homes import Homes
 from scaler_objstore.core.leases import Leases
 from scaler_objstore.core.limits import Limits
@@ -44,6 +46,10 @@ class StoreState:
         self.catalogue = Catalogue()
         self.homes = Homes()
         """Objects in the stores of worker hosts. One that somebody has put here too is in the catalogue as well."""
+        self.chains = Chains(limits.chain_seconds_max)
+        """Hosts that fetch large objects into their stores now."""
+        self.growing = Growing(limits.growing_max)
+        """Objects that are being fetched into this store."""
         self.waiters = Waiters(limits)
         self.peers = Peers(limits)
         self.ended_owners = EndedOwners(limits)
@@ -119,6 +125,8 @@ class StoreState:
             stored = self.catalogue.find(object_id)
             if stored is not None:
                 self.free(stored)
+            self.growing.remove(object_id)
+            self.chains.remove(object_id)
         self._free_at_homes(object_ids)
 
     def free(self, stored: StoredObject) -> None:
@@ -160,6 +168,8 @@ class StoreState:
     def forget_peer(self, address: bytes) -> None:
         """Forget everything that depends on a peer's connection. Its objects stay until their client ends."""
         self.peers.remove(address)
+        self.growing.remove_peer(address)
+        self.chains.leave_all(address)
         self.waiters.remove_peer(address)
         self.load_waiters.remove_peer(address)
         self.waiting_puts.remove_peer(address)

@@ -20,6 +20,12 @@ class Waiter:
     """Whether the answer may be a place instead of bytes."""
     follows: bool = False
     """Whether the answer may be the addresses of homes."""
+    pieces: bool = False
+    """Whether it may be the layout of a large object."""
+    size: int = 0
+    """Not 0: it is to be a piece of so many bytes."""
+    offset: int = 0
+    """Where that begins."""
 
 
 class Waiters:

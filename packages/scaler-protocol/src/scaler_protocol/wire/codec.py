@@ -29,6 +29,7 @@ from scaler_protocol.wire.envelope import (
     GRAPH_HEADER_BYTES_MAX,
     HEADER_BYTES_MAX,
     MESSAGE_BYTES_MAX,
+    OBJECT_BYTES_MAX,
     Frame,
     raw_view,
 )
@@ -416,6 +417,12 @@ def _check_homes(message: m.ObjectHomes) -> None:
         raise MalformedMessageError("ObjectHomes names no address")
 
 
+def _check_layout(message: m.ObjectLayout) -> None:
+    _check_id(message, "id", "owner")
+    if len(message.lengths) > FRAMES_MAX or sum(message.lengths) > OBJECT_BYTES_MAX:
+        raise MalformedMessageError("ObjectLayout describes an object that no put can carry")
+
+
 def _check_object_data(message: m.ObjectData) -> None:
     _check_id(message, "id")
     _check_place(message)
@@ -607,7 +614,7 @@ _LAYOUTS: tuple[_Layout, ...] = (
     _Layout(
         "objectPut",
         m.ObjectPut,
-        tuple(_plain("request", "id", "owner", "name", "place")),
+        tuple(_plain("request", "id", "owner", "name", "place", "incomplete", "filled")),
         buffers=True,
         check=_check_object_put,
     ),
@@ -615,7 +622,10 @@ _LAYOUTS: tuple[_Layout, ...] = (
     _Layout(
         "objectGet",
         m.ObjectGet,
-        (*_plain("request", "id", "mappable", "follows_homes"), *_waits("wait_seconds")),
+        (
+            *_plain("request", "id", "mappable", "follows_homes", "pieces", "size", "offset", "keeps_at"),
+            *_waits("wait_seconds"),
+        ),
         check=_check_object,
     ),
     _Layout(
@@ -630,8 +640,14 @@ _LAYOUTS: tuple[_Layout, ...] = (
     _Layout(
         "objectsHeld",
         m.ObjectsHeld,
-        (*_plain("request", "owner", "address"), *_ids("ids")),
+        (*_plain("request", "owner", "address", "are_copies"), *_ids("ids")),
         check=_check_objects_held,
+    ),
+    _Layout(
+        "objectLayout",
+        m.ObjectLayout,
+        (*_plain("request", "id", "owner"), *_column("Q", "lengths")),
+        check=_check_layout,
     ),
     _Layout("objectHomes", m.ObjectHomes, (*_plain("request", "id"), *_texts("addresses")), check=_check_homes),
     _Layout("objectWanted", m.ObjectWanted, tuple(_plain("id")), check=_check_object),
@@ -641,7 +657,7 @@ _LAYOUTS: tuple[_Layout, ...] = (
         "objectBatch",
         m.ObjectBatch,
         (
-            *_plain("kind", "owner", "mappable", "follows_homes"),
+            *_plain("kind", "owner", "mappable", "follows_homes", "pieces"),
             *_column("Q", "requests"),
             *_ids("ids"),
             *_places("places"),

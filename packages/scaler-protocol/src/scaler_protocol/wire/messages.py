@@ -579,6 +579,9 @@ class ObjectPut:
     """A name for people; may be empty."""
     place: bytes = b""
     """Where the buffers lie in a segment of this host (see `objects.segments`), instead of in frames."""
+    incomplete: bool = False
+    """Of a put with a place, or one that repeats its id with request 0: only the first `filled` bytes are there by now."""
+    filled: int = 0
 
 
 @record
@@ -607,6 +610,14 @@ class ObjectGet:
     """Whether the receiver can map a segment, so that `ObjectData.place` is enough."""
     follows_homes: bool = False
     """Whether `ObjectHomes` is an answer for the sender."""
+    pieces: bool = False
+    """Whether `ObjectLayout` is."""
+    size: int = 0
+    """Not 0: a piece of so many bytes is asked for, of all buffers one after another."""
+    offset: int = 0
+    """Where it begins."""
+    keeps_at: str = ""
+    """Not empty: the sender fetches the object in pieces into the store at this address, and asks from where (`ObjectHomes`)."""
 
 
 @record
@@ -671,6 +682,8 @@ class ObjectBatch:
     """Of gets, as in `ObjectGet`."""
     follows_homes: bool = False
     """Of gets, as in `ObjectGet`."""
+    pieces: bool = False
+    """Of gets, as in `ObjectGet`."""
 
 
 @record
@@ -685,11 +698,30 @@ class ObjectsHeld:
     """16 bytes each."""
     address: str
     """Where other hosts reach that store."""
+    are_copies: bool = False
+    """Whether they were fetched from elsewhere: then they are refused if they were deleted meanwhile."""
+
+
+@record
+class ObjectLayout:
+    """The answer to an `ObjectGet` that accepts pieces: the object is large, and can be fetched piece by piece."""
+
+    request: int
+    """The number of the request."""
+    id: bytes
+    """The object's 16 bytes."""
+    owner: bytes
+    """The client incarnation with which it ends."""
+    lengths: Any
+    """The bytes of each buffer; U64 each."""
 
 
 @record
 class ObjectHomes:
-    """The answer to an `ObjectGet` that follows homes: these stores have the object."""
+    """The answer to an `ObjectGet` that follows homes, or keeps what it gets: these stores have the object.
+
+    The empty address means the sender of this.
+    """
 
     request: int
     """The number of the request."""
@@ -1139,6 +1171,7 @@ Message = (
     | ObjectDeleteReply
     | ObjectsHeld
     | ObjectHomes
+    | ObjectLayout
     | ObjectWanted
     | ObjectsGone
     | ObjectsLost

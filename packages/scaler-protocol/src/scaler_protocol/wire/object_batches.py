@@ -50,9 +50,13 @@ def _key_of(message: m.Message) -> _Key | None:
     """Return what messages of one batch have in common; None for one that travels alone."""
     kind = type(message)
     if isinstance(message, m.ObjectPut):
-        return (m.BatchKind.PUTS, message.owner) if message.place and not message.name else None
+        return (
+            (m.BatchKind.PUTS, message.owner) if message.place and not message.name and not message.incomplete else None
+        )
     if isinstance(message, m.ObjectGet):
-        return m.BatchKind.GETS, message.wait_seconds, message.mappable, message.follows_homes
+        if message.size or message.keeps_at:
+            return None
+        return m.BatchKind.GETS, message.wait_seconds, message.mappable, message.follows_homes, message.pieces
     if isinstance(message, m.ObjectData):
         return (m.BatchKind.DATA,) if message.place else None
     if isinstance(message, m.ObjectPutReply | m.ObjectDeleteReply) and message.status == m.ObjectStatus.DONE:
@@ -70,7 +74,7 @@ def _batch(key: _Key | None, rows: list[Any]) -> m.Message:
         return batch
     batch.ids = tuple([row.id for row in rows])
     if kind is m.BatchKind.GETS:
-        batch.wait_seconds, batch.mappable, batch.follows_homes = key[1:]
+        batch.wait_seconds, batch.mappable, batch.follows_homes, batch.pieces = key[1:]
         return batch
     batch.places = tuple([row.place for row in rows])
     if kind is m.BatchKind.PUTS:
@@ -86,7 +90,7 @@ def _puts(batch: m.ObjectBatch) -> list[m.Message]:
 
 
 def _gets(batch: m.ObjectBatch) -> list[m.Message]:
-    shared = batch.wait_seconds, batch.mappable, batch.follows_homes
+    shared = batch.wait_seconds, batch.mappable, batch.follows_homes, batch.pieces
     return [
         m.ObjectGet(request, object_id, *shared) for request, object_id in zip(batch.requests, batch.ids, strict=True)
     ]

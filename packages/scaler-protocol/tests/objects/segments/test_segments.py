@@ -412,3 +412,20 @@ def test_few_mappings_are_kept() -> None:
         for number, lease in enumerate(leases):
             assert first_of(cache.read(lease.place))[77] == number
     assert cache.mapped_count == 20
+
+
+def test_a_content_can_be_written_in_parts_that_whoever_has_mapped_it_sees() -> None:
+    contents = [b"head", b"", bytes(range(256)) * 40, b"end"]
+    whole = b"".join(contents)
+    pool = SegmentPool(TOKEN)
+    lease = pool.begin(STORE, [len(each) for each in contents])
+    assert lease is not None
+    adopted = adopt(lease.place, TOKEN, os.fstat(lease.place.descriptor).st_dev)
+    assert adopted is not None
+    for start in (7000, 0, 3500):
+        lease.fill(start, [whole[start : start + 3000], whole[start + 3000 : start + 3500]])
+    assert [bytes(each) for each in adopted.buffers] == contents
+    with pytest.raises(ValueError, match="ends behind"):
+        lease.fill(len(whole) - 1, [b"xy"])
+    del adopted, lease
+    pool.close()

@@ -4,6 +4,10 @@ With a store on this host (a *home*), a result goes there, and the object storag
 there. Without one, or when it takes nothing, the result goes to that server, the *centre*. An object is asked for at the centre,
 which may name the homes that have it; if none of them can be reached, the centre gets the object itself, through its agent.
 
+A large object is fetched in pieces into the store of this host, where it becomes a *copy*: other hosts fetch it from here, also
+while it comes. The centre says from which store each host fetches, and has copies deleted as it has results. Copies take at most
+`copies_bytes_max`; what finds no room there is fetched as without a store.
+
 Each `FetchObject` and `PutObject` ends in exactly one `Report`.
 """
 
@@ -15,6 +19,11 @@ from scaler_worker.core import effects, events
 
 HOME = ""
 """In `FetchAt`: the store of this host."""
+
+CENTRE = ""
+"""In `FetchPieces`: the centre."""
+
+COPIES_BYTES_MAX = 1024**3
 
 UNREACHED_SECONDS = 60.0
 """How long a home that could not be reached is left alone."""
@@ -44,6 +53,7 @@ class TellHeld:
     request: int
     owner: bytes
     ids: tuple[bytes, ...]
+    are_copies: bool = False
 
 
 @dataclass(slots=True, frozen=True)
@@ -63,18 +73,39 @@ class DeleteAtHome:
 
 @dataclass(slots=True, frozen=True)
 class FetchAtCentre:
-    """Get an object from the centre; with `follows`, it may name homes instead (`on_homes`)."""
+    """Get an object from the centre; with `follows`, it may name homes instead (`on_homes`), with `pieces` its layout."""
 
     effect: effects.FetchObject
     follows: bool
+    pieces: bool = False
 
 
 @dataclass(slots=True, frozen=True)
 class FetchAt:
-    """Get an object from the store at `address`. `on_fetched_at` follows."""
+    """Get an object from the store at `address`. `on_fetched_at` follows, or with `pieces` `on_layout`."""
 
     effect: effects.FetchObject
     address: str
+    pieces: bool = False
+
+
+@dataclass(slots=True, frozen=True)
+class AskSources:
+    """Ask the centre from where to fetch an object into the store of this host. `on_sources` follows."""
+
+    effect: effects.FetchObject
+
+
+@dataclass(slots=True, frozen=True)
+class FetchPieces:
+    """Fetch an object into the store of this host. `on_pieces` follows."""
+
+    effect: effects.FetchObject
+    owner: bytes
+    lengths: tuple[int, ...]
+    """The bytes of its buffers."""
+    addresses: tuple[str, ...]
+    """Where from, best first; `CENTRE` among them."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -92,7 +123,19 @@ class Report:
     event: events.ObjectFetched | events.ObjectStored
 
 
-Step = PutAtHome | PutAtCentre | TellHeld | TellGone | DeleteAtHome | FetchAtCentre | FetchAt | Upload | Report
+Step = (
+    PutAtHome
+    | PutAtCentre
+    | TellHeld
+    | TellGone
+    | DeleteAtHome
+    | FetchAtCentre
+    | FetchAt
+    | AskSources
+    | FetchPieces
+    | Upload
+    | Report
+)
 
 HELD_TOLD_MAX = 10_000
 """Objects that one message names at most."""
@@ -105,12 +148,21 @@ class _Fetch:
     """Homes that were not asked yet."""
     trouble: str = ""
     """Why the home that was asked last did not give it."""
+    owner: bytes = b""
+    lengths: tuple[int, ...] = ()
+    """Its layout, if it is fetched in pieces."""
+    is_whole: bool = False
+    """Whether it is not to come in pieces, or not any more."""
 
 
 class Homes:
     """What is under way between this host, its own store, the centre and other homes."""
 
-    def __init__(self) -> None:
+    def __init__(self, copies_bytes_max: int = COPIES_BYTES_MAX) -> None:
+        self._copies_bytes_max = copies_bytes_max
+        self._copies: dict[bytes, int] = {}
+        """Objects in the store of this host that were fetched from elsewhere, or are being, and their bytes."""
+        self._copies_bytes = 0
         self.has_home = False
         """Whether there is a store on this host that answers."""
         self.takes_homes = False
@@ -159,7 +211,7 @@ class Homes:
     def on_held(self, step: TellHeld, error: str, *, is_refused: bool = False) -> None:
         """The centre has heard what this host has; with `error` it has not, or it refuses that (`is_refused`)."""
         is_of_put = self._puts.pop(step.request, None) is not None
-        if is_refused or (error and is_of_put):
+        if is_refused or (error and (is_of_put or step.are_copies)):
             self._delete(step.owner, step.ids)
         if is_of_put:
             self._steps.append(Report(events.ObjectStored(step.request, error)))
@@ -168,11 +220,75 @@ class Homes:
 
     def fetch(self, effect: effects.FetchObject) -> None:
         """Get an object into the host's cache."""
-        self._fetches[effect.request] = _Fetch(effect)
+        self._fetches[effect.request] = _Fetch(effect, is_whole=effect.whole)
         if effect.id in self._held:
             self._steps.append(FetchAt(effect, HOME))
         else:
-            self._steps.append(FetchAtCentre(effect, follows=True))
+            self._steps.append(
+                FetchAtCentre(effect, follows=True, pieces=self._takes_copy(self._fetches[effect.request]))
+            )
+
+    def _takes_copy(self, fetch: _Fetch) -> bool:
+        return self.has_home and self.takes_homes and not fetch.is_whole and fetch.effect.id not in self._copies
+
+    def on_layout(self, request: int, owner: bytes, lengths: tuple[int, ...]) -> None:
+        """A store that was asked for an object says that it is large."""
+        fetch, size = self._fetches[request], sum(lengths)
+        if fetch.effect.id in self._held:
+            # It was made here meanwhile.
+            self._steps.append(FetchAt(fetch.effect, HOME))
+            return
+        if not self._takes_copy(fetch) or self._copies_bytes + size > self._copies_bytes_max:
+            self._fetch_whole(fetch)
+            return
+        fetch.owner, fetch.lengths = owner, lengths
+        self._copies[fetch.effect.id] = size
+        self._copies_bytes += size
+        self._steps.append(AskSources(fetch.effect))
+
+    def on_sources(self, request: int, addresses: tuple[str, ...], now: float) -> None:
+        """The centre says from where to fetch an object into the store of this host; nothing: it cannot."""
+        fetch = self._fetches[request]
+        reached = tuple([one for one in addresses if one == CENTRE or self._unreached.get(one, now) <= now])
+        if reached:
+            self._steps.append(FetchPieces(fetch.effect, fetch.owner, fetch.lengths, reached))
+        else:
+            self._end_copy(fetch)
+
+    def on_pieces(self, request: int, error: str) -> None:
+        """How fetching an object into the store of this host has ended."""
+        fetch = self._fetches[request]
+        object_id = fetch.effect.id
+        if error:
+            fetch.trouble = error
+            if object_id not in self._held:
+                self._steps.append(DeleteAtHome(fetch.owner, (object_id,)))
+            self._end_copy(fetch)
+            return
+        self._held[object_id] = fetch.owner
+        self._undeleted.pop(object_id, None)
+        self._steps += [TellHeld(0, fetch.owner, (object_id,), are_copies=True), FetchAt(fetch.effect, HOME)]
+
+    def _end_copy(self, fetch: _Fetch) -> None:
+        """An object does not come into the store of this host. It is fetched as without one."""
+        object_id = fetch.effect.id
+        if object_id in self._held:
+            # It was made here meanwhile.
+            self._copies_bytes -= self._copies.pop(object_id, 0)
+            self._steps.append(FetchAt(fetch.effect, HOME))
+            return
+        self._forget(object_id)
+        self._steps.append(TellGone((object_id,)))
+        self._fetch_whole(fetch)
+
+    def _fetch_whole(self, fetch: _Fetch) -> None:
+        fetch.addresses, fetch.is_whole = [], True
+        self._steps.append(FetchAtCentre(fetch.effect, follows=True))
+
+    def _forget(self, object_id: bytes) -> None:
+        """The store of this host does not have an object, or not any more."""
+        self._held.pop(object_id, None)
+        self._copies_bytes -= self._copies.pop(object_id, 0)
 
     def on_homes(self, request: int, addresses: tuple[str, ...], now: float) -> None:
         """The centre names homes that have the object of a fetch."""
@@ -203,7 +319,8 @@ class Homes:
 
     def _ask_next(self, fetch: _Fetch) -> None:
         if fetch.addresses:
-            self._steps.append(FetchAt(fetch.effect, fetch.addresses.pop(0)))
+            pieces = self._takes_copy(fetch)
+            self._steps.append(FetchAt(fetch.effect, fetch.addresses.pop(0), pieces))
         else:
             self._steps.append(FetchAtCentre(fetch.effect, follows=False))
 
@@ -237,14 +354,15 @@ class Homes:
         """An upload is over. `is_lost`: the store of this host did not have the object after all."""
         self._uploads.discard(object_id)
         if is_lost:
-            self._held.pop(object_id, None)
+            self._forget(object_id)
         if object_id not in self._held:
             self._steps.append(TellGone((object_id,)))
 
     def hand_over(self) -> int:
         """This host leaves: upload everything that only it has. Return how many uploads that are."""
         for object_id in self._held:
-            self.on_wanted(object_id)
+            if object_id not in self._copies:
+                self.on_wanted(object_id)
         return len(self._uploads)
 
     @property
@@ -268,7 +386,8 @@ class Homes:
         """The store of this host has ended, with all objects."""
         self.has_home = False
         ids = tuple(self._held)
-        self._held.clear()
+        for object_id in ids:
+            self._forget(object_id)
         self._undeleted.clear()
         for start in range(0, len(ids), HELD_TOLD_MAX):
             self._steps.append(TellGone(ids[start : start + HELD_TOLD_MAX]))
@@ -276,7 +395,7 @@ class Homes:
     def _delete(self, owner: bytes, ids: tuple[bytes, ...]) -> None:
         held = tuple([object_id for object_id in ids if self._held.get(object_id) == owner])
         for object_id in held:
-            del self._held[object_id]
+            self._forget(object_id)
         if held:
             self._steps.append(DeleteAtHome(owner, held))
 

@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from scaler_protocol.errors import TransportError
 from scaler_protocol.objects.segments import SegmentReader, unpack_place
-from scaler_protocol.objects.storage import Completion, Done, Missing, Refused, StoreRequests, TimedOut
+from scaler_protocol.objects.storage import AtHomes, Completion, Done, Layout, Missing, Refused, StoreRequests, TimedOut
 from scaler_protocol.runtime.random_ids import new_id
 from scaler_protocol.transport import DealerLink
 from scaler_protocol.wire import messages as m
 from scaler_worker.core import effects, events
 from scaler_worker.core import homes as steps
-from scaler_worker.core.homes import HOME, Homes
+from scaler_worker.core.homes import CENTRE, COPIES_BYTES_MAX, HOME, Homes
 from scaler_worker.processor.object_folders import ObjectFolders
+from scaler_worker.shell.piece_fetch import PieceFetch
 from scaler_worker.shell.storage_link import StorageLink
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ IDLE_SECONDS = 60.0
 UPLOADS_MAX = 4
 """Objects that are put into the centre at once because somebody asks for them there."""
 
+PIECE_FETCHES_MAX = 4
+"""Large objects that are fetched into the store of this host at once."""
+
 HAND_OVER_SECONDS = 20.0
 """How long a host that leaves in an orderly way may take to put what only it has into the centre."""
 
@@ -60,8 +64,9 @@ class HostStorage:
         report: Callable[[events.Event], None],
         owner: tuple[int, int] | None,
         home: HomeProcess | None,
+        copies_bytes_max: int = COPIES_BYTES_MAX,
     ) -> None:
-        """`owner`: see `StorageLink`. `home`: the store of this host, if there is to be one."""
+        """`owner`: see `StorageLink`. `home`: the store of this host, if there is to be one; copies take so much of it."""
         self._hello = hello
         self._folders = folders
         self._security = security
@@ -69,7 +74,7 @@ class HostStorage:
         self._owner = owner
         self._home_process = home
         self._loop = asyncio.get_running_loop()
-        self._homes = Homes()
+        self._homes = Homes(copies_bytes_max)
         self._centre: StorageLink | None = None
         self._home: StorageLink | None = None
         self._deletes: StorageLink | None = None
@@ -82,6 +87,8 @@ class HostStorage:
         """The address of the store whose link is being closed because there is no connection to it."""
         self._waiting_uploads: deque[steps.Upload] = deque()
         self._running_uploads = 0
+        self._waiting_pieces: deque[steps.FetchPieces] = deque()
+        self._running_pieces = 0
         self._reader: SegmentReader | None = None
         self._closed = False
         self._handed_over = asyncio.Event()
@@ -93,6 +100,8 @@ class HostStorage:
             steps.DeleteAtHome: self._delete_at_home,
             steps.FetchAtCentre: self._fetch_at_centre,
             steps.FetchAt: self._fetch_at,
+            steps.AskSources: self._ask_sources,
+            steps.FetchPieces: self._fetch_pieces,
             steps.Upload: self._upload,
             steps.Report: lambda step: self._report(step.event),
         }
@@ -123,6 +132,7 @@ class HostStorage:
             )
             self._centre.gives_token = self._home is None
             self._centre.on_homes = self._on_homes
+            self._centre.on_layout = self._on_layout
             self._centre.on_message = self._on_centre_message
             self._centre.on_welcome = self._on_centre_welcome
 
@@ -195,7 +205,7 @@ class HostStorage:
             self._on_held(step, Refused(0, None, "there is no object storage server"))
             return
         self._centre.ask(
-            lambda requests, now: requests.hold(step.ids, step.owner, process.address, now),
+            lambda requests, now: requests.hold(step.ids, step.owner, process.address, now, are_copies=step.are_copies),
             partial(self._on_held, step),
         )
 
@@ -225,7 +235,7 @@ class HostStorage:
         if self._centre is None:
             self._on_centre_event(events.ObjectFetched(step.effect.request, error="there is no object storage server"))
         else:
-            self._centre.fetch(step.effect, follows=step.follows)
+            self._centre.fetch(step.effect, follows=step.follows, pieces=step.pieces)
 
     def _fetch_at(self, step: steps.FetchAt) -> None:
         process = self._home_process
@@ -238,7 +248,52 @@ class HostStorage:
         if link is None:
             self._on_fetched_at(step.address, events.ObjectFetched(step.effect.request, error="it has ended"))
         else:
-            link.fetch(step.effect)
+            link.fetch(step.effect, pieces=step.pieces)
+
+    def _ask_sources(self, step: steps.AskSources) -> None:
+        process = self._home_process
+        if self._centre is None or process is None:
+            self._loop.call_soon(self._on_sources, step, Refused(0, None, ""))
+            return
+        self._centre.ask(
+            lambda requests, now: requests.ask_sources(step.effect.id, process.address, now),
+            partial(self._on_sources, step),
+        )
+
+    def _on_sources(self, step: steps.AskSources, completion: Completion) -> None:
+        addresses = completion.addresses if isinstance(completion, AtHomes) else ()
+        self._homes.on_sources(step.effect.request, addresses, self._loop.time())
+        self._perform()
+
+    def _fetch_pieces(self, step: steps.FetchPieces) -> None:
+        self._waiting_pieces.append(step)
+        self._begin_pieces()
+
+    def _begin_pieces(self) -> None:
+        while self._waiting_pieces and self._running_pieces < PIECE_FETCHES_MAX:
+            step = self._waiting_pieces.popleft()
+            self._running_pieces += 1
+            on_end = partial(self._on_pieces, step)
+            if self._home is None:
+                self._loop.call_soon(on_end, "the store of this host has ended")
+            else:
+                PieceFetch(step, self._home, self._link_of, on_end).start()
+
+    def _link_of(self, address: str) -> StorageLink | None:
+        """Return the link to another store than this host's; None: there is none. Raises TransportError."""
+        if address == CENTRE:
+            return self._centre
+        return None if self._closed or address == self._home_process_address() else self._peer(address)
+
+    def _on_pieces(self, step: steps.FetchPieces, error: str) -> None:
+        self._running_pieces -= 1
+        self._homes.on_pieces(step.effect.request, error)
+        self._begin_pieces()
+        self._perform()
+
+    def _on_layout(self, request: int, layout: Layout) -> None:
+        self._homes.on_layout(request, layout.owner, layout.lengths)
+        self._perform()
 
     def _upload(self, step: steps.Upload) -> None:
         self._waiting_uploads.append(step)
@@ -376,6 +431,7 @@ class HostStorage:
                 wait_seconds=0.0,
             )
             link.gives_token = False
+            link.on_layout = self._on_layout
             self._peers[address] = link
             self._disconnected_since[address] = self._loop.time()
             self._loop.call_later(REACH_SECONDS / 3, self._watch, address, link)

@@ -27,6 +27,7 @@ from scaler_protocol.objects.storage import (
     AtHomes,
     Completion,
     Done,
+    Layout,
     Missing,
     Refused,
     StoreRequests,
@@ -110,6 +111,8 @@ class StorageLink:
         """Called when a server that is new to this agent has said welcome."""
         self.on_homes: Callable[[int, tuple[str, ...]], None] = lambda _request, _addresses: None
         """Called for a request of `fetch` with `follows`: these stores have the object."""
+        self.on_layout: Callable[[int, Layout], None] = lambda _request, _layout: None
+        """Called for a request of `fetch` with `pieces`: the object is large."""
         self.on_message: Callable[[m.Message], None] = lambda _message: None
         """Called with what the server says unasked."""
         self._callbacks: dict[int, Callable[[Completion], None]] = {}
@@ -136,6 +139,9 @@ class StorageLink:
         self._closed_because = ""
         self._segments: SegmentPool | None = None
         """For copies of results of another user's processors."""
+        self._token: bytes | None = None
+        self._pieces: SegmentPool | None = None
+        """For objects that come in pieces."""
         link.on_refused = self._on_refused
         self._loop.add_reader(link.fd, self._receive)
         self._requests.introduce(self._loop.time())
@@ -161,9 +167,16 @@ class StorageLink:
         """Whether the server wants to hear what the store of this host has."""
         return self._requests.takes_homes
 
-    def fetch(self, effect: effects.FetchObject, *, follows: bool = False) -> None:
-        """Get an object into the host's cache. With `follows`, `on_homes` may be called instead."""
-        self._fetch(_Asked(effect.request, effect.id), mappable=self._is_local and not effect.whole, follows=follows)
+    def fetch(self, effect: effects.FetchObject, *, follows: bool = False, pieces: bool = False) -> None:
+        """Get an object into the host's cache. With `follows`, `on_homes` may be called instead, with `pieces` `on_layout`."""
+        mappable = self._is_local and not effect.whole
+        self._fetch(_Asked(effect.request, effect.id), mappable=mappable, follows=follows, pieces=pieces)
+
+    def begin_segment(self, object_id: bytes, lengths: Sequence[int]) -> Lease | None:
+        """Return memory for an object that the server can map while it is written; None if there is none."""
+        if self._pieces is None and self._token is not None:
+            self._pieces = SegmentPool(self._token)
+        return self._pieces.begin(object_id, lengths) if self._pieces is not None else None
 
     def ask(self, begin: Callable[[StoreRequests, float], int], on_done: Callable[[Completion], None]) -> None:
         """Make another request, and call `on_done` when it is over."""
@@ -175,7 +188,7 @@ class StorageLink:
         self._callbacks[number] = on_done
         self._send()
 
-    def tell(self, message: m.ObjectsGone) -> None:
+    def tell(self, message: m.ObjectsGone | m.ObjectPut) -> None:
         """Send a message that needs no answer."""
         self._requests.tell(message, self._loop.time())
         self._send()
@@ -226,11 +239,13 @@ class StorageLink:
         for on_done in callbacks.values():
             on_done(Refused(0, None, reason))
         self._replace_segments(None)
+        if self._pieces is not None:
+            self._pieces.close()
         self._link.close(linger_seconds=0.1)
 
     # --- private
 
-    def _fetch(self, asked: _Asked, mappable: bool, follows: bool = False) -> None:
+    def _fetch(self, asked: _Asked, mappable: bool, follows: bool = False, pieces: bool = False) -> None:
         try:
             number = self._requests.get(
                 asked.object_id,
@@ -238,6 +253,7 @@ class StorageLink:
                 wait_seconds=self._wait_seconds,
                 mappable=mappable,
                 follows=follows,
+                pieces=pieces,
             )
         except WireError as error:
             self._report(events.ObjectFetched(asked.request, error=str(error)))
@@ -331,7 +347,7 @@ class StorageLink:
         if incarnation == self._store_incarnation:
             return
         self._store_incarnation = incarnation
-        token = accept_offer(self._requests.segment_offer, incarnation)
+        self._token = token = accept_offer(self._requests.segment_offer, incarnation)
         self._loop.call_soon(self.on_welcome)
         if not self.gives_token:
             self._is_local = token is not None
@@ -389,6 +405,8 @@ class StorageLink:
                     self._keep(asked, completion.buffers)
                 elif isinstance(completion, AtHomes):
                     self.on_homes(asked.request, completion.addresses)
+                elif isinstance(completion, Layout):
+                    self.on_layout(asked.request, completion)
                 else:
                     missing = isinstance(completion, Missing) or _is_lost(completion)
                     self._report(events.ObjectFetched(asked.request, missing=missing, error=_error_text(completion)))

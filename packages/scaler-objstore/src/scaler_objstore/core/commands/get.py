@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from scaler_objstore.core.catalogue import StoredObject
 from scaler_objstore.core.commands.held import find_at_homes, unreached
+from scaler_objstore.core.commands.pieces import answer, answer_growing, send_sources
 from scaler_objstore.core.peers import Peer
 from scaler_objstore.core.state import StoreState
 from scaler_objstore.core.tiering import Tiering
@@ -16,29 +17,48 @@ from scaler_protocol.wire import messages as m
 def get(state: StoreState, address: bytes, peer: Peer, message: m.ObjectGet, now: float) -> None:
     """Answer with the object, let the peer wait for it, or answer that it is missing."""
     state.free_doomed(message.id)
+    if message.keeps_at:
+        send_sources(state, address, peer, message, now)
+        return
+    waiter = Waiter(
+        address,
+        message.request,
+        message.id,
+        now,
+        message.mappable,
+        message.follows_homes,
+        message.pieces,
+        message.size,
+        message.offset,
+    )
     stored = state.catalogue.find(message.id)
     if stored is not None:
         # This may be a repeated request, and the first one may still wait under its number.
         state.waiters.remove(address, message.request)
         tiering = state.tiering
         if tiering is not None:
+            if stored.content.key is None and message.size:
+                # Whoever fetches it from here gets it whole.
+                state.send(address, m.ObjectData(message.request, message.id, missing=True))
+                return
             if stored.content.key is None:
                 _load(state, tiering, address, message, stored, now)
                 return
             tiering.used(stored.content)
-        state.send(address, state.data(message.request, message.id, stored.content, message.mappable))
+        answer(state, waiter, stored)
+        return
+    growing = state.growing.find(message.id)
+    if growing is not None and answer_growing(state, waiter, growing):
         return
     held = state.homes.find(message.id)
-    if held is not None:
-        waiter = Waiter(address, message.request, message.id, now, message.mappable, message.follows_homes)
+    if held is not None and not message.size:
         if not find_at_homes(state, waiter, held, now):
             state.send(address, unreached(message.request, held))
         return
     # A comparison with NaN is false, so NaN does not wait.
-    if message.wait_seconds > 0:
+    if held is None and message.wait_seconds > 0:
         deadline = now + min(message.wait_seconds, state.limits.wait_seconds_max)
-        waiter = Waiter(address, message.request, message.id, deadline, message.mappable, message.follows_homes)
-        if state.waiters.add(waiter):
+        if state.waiters.add(replace(waiter, deadline=deadline)):
             return
     state.send(address, m.ObjectData(message.request, message.id, missing=True))
 

@@ -20,7 +20,11 @@ LOST_TOLD_MAX = 10_000
 
 def objects_held(state: StoreState, address: bytes, peer: Peer, message: m.ObjectsHeld, now: float) -> None:
     """Note that an agent's store has objects, and answer the gets that wait for them. Doing it twice does no harm."""
+    for object_id in message.ids if message.are_copies else ():
+        state.free_doomed(object_id)
     refusal = _refusal(state, peer, message, now)
+    for object_id in message.ids:
+        state.chains.leave(object_id, address)
     if refusal is None:
         state.leases.renew(message.owner, now)
         for object_id in message.ids:
@@ -38,6 +42,8 @@ def objects_held(state: StoreState, address: bytes, peer: Peer, message: m.Objec
 
 def objects_gone(state: StoreState, address: bytes, peer: Peer, message: m.ObjectsGone, now: float) -> None:
     """An agent's store does not have these objects: answer who waits for one that no other store has."""
+    for object_id in message.ids:
+        state.chains.leave(object_id, address)
     found = [held for object_id in message.ids if (held := state.homes.gone(address, object_id)) is not None]
     tell_lost(state, found)
     for held in found:
@@ -153,4 +159,6 @@ def _refusal(state: StoreState, peer: Peer, message: m.ObjectsHeld, now: float) 
         stored, held = state.catalogue.find(object_id), state.homes.find(object_id)
         if any(found is not None and found.owner != message.owner for found in (stored, held)):
             return f"object {short(object_id)} belongs to another client"
+        if message.are_copies and stored is None and held is None:
+            return f"object {short(object_id)} does not exist any more"
     return None

@@ -15,7 +15,7 @@ def free_all_of(state: StoreState, owner: bytes, now: float) -> None:
     for address in state.peers.addresses_of(owner):
         state.forget_peer(address)
     here = [stored.id for stored in state.catalogue.owned_by(owner)]
-    state.delete(list(dict.fromkeys([*here, *state.homes.owned_by(owner)])))
+    state.delete(list(dict.fromkeys([*here, *state.homes.owned_by(owner), *state.growing.owned_by(owner)])))
     state.ended_owners.add(owner, now)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from scaler_objstore.core.catalogue import StoredObject
 from scaler_objstore.core.commands.held import upload_refused
+from scaler_objstore.core.commands.pieces import answer, put_incomplete
 from scaler_objstore.core.contents import Content, TooManySharedError
 from scaler_objstore.core.peers import Peer
 from scaler_objstore.core.state import StoreState
@@ -26,6 +27,9 @@ def put(state: StoreState, address: bytes, peer: Peer, message: m.ObjectPut, now
     """
     if peer.may_act_for(message.owner):
         state.leases.renew(message.owner, now)
+    if message.incomplete:
+        put_incomplete(state, address, message, _refusal(state, peer, message, now))
+        return
     if state.homes.is_deleted(address, message.id):
         # Asked for before it was deleted: nobody would delete it again.
         state.send(address, m.ObjectPutReply(message.request))
@@ -120,9 +124,11 @@ def _store(state: StoreState, peer: Peer, message: m.ObjectPut, now: float) -> t
         return m.ObjectStatus.STORAGE_FULL, str(error)
     state.refused_puts.forget(message.id)
     name = message.name[: state.limits.name_of_object_characters_max]
-    state.catalogue.add(StoredObject(message.id, message.owner, content, now, name))
+    stored = StoredObject(message.id, message.owner, content, now, name)
+    state.catalogue.add(stored)
+    state.growing.remove(message.id)
     for waiter in state.waiters.take_for(message.id):
-        state.send(waiter.peer, state.data(waiter.request, message.id, content, waiter.mappable))
+        answer(state, waiter, stored)
     return None
 
 

@@ -14,7 +14,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from scaler_protocol.ids import ID_BYTES
 from scaler_protocol.objects.segments.layout import (
@@ -88,6 +88,17 @@ class _Segment:
         for start, buffer in zip(at, buffers, strict=False):
             view[start : start + len(buffer)] = buffer
 
+    def begin(self, token: bytes, stamp: bytes, lengths: Sequence[int]) -> None:
+        """Write what stands before a content."""
+        self._uses += 1
+        self._write(head(token, stamp, lengths), ())
+
+    def write_at(self, at: int, data: memoryview) -> None:
+        """Write a part of a content."""
+        while len(data):
+            written = os.pwrite(self.descriptor, data, at)
+            at, data = at + written, data[written:]
+
     def _write(self, header: bytes, buffers: Sequence[Frame]) -> None:
         pieces: list[Frame] = [header]
         for buffer in buffers:
@@ -135,6 +146,26 @@ class Lease:
         """Return what was written. Must not be changed, and not be used after the lease."""
         return slices(self._segment.view(offsets(self._lengths)[-1]), self._lengths)
 
+    def fill(self, offset: int, parts: Sequence[Frame]) -> None:
+        """Write a part of a content that `SegmentPool.begin` has begun: from `offset` on, of all buffers one after another.
+
+        Raises OSError without memory for it, and ValueError behind the end.
+        """
+        data = [memoryview(part).cast("B") for part in parts if len(part)]
+        for start, length in zip(offsets(self._lengths), self._lengths, strict=False):
+            while data and offset < length:
+                part = data.pop(0)
+                here = part[: length - offset]
+                self._segment.write_at(start + offset, here)
+                offset += len(here)
+                if len(here) < len(part):
+                    data.insert(0, part[len(here) :])
+            offset -= length
+            if not data:
+                return
+        if data:
+            raise ValueError("a part ends behind its content")
+
     @property
     def taken(self) -> bool:
         """Whether the server has an object with this content. From then on it holds the segment itself."""
@@ -181,11 +212,21 @@ class SegmentPool:
     def write(self, stamp: bytes, buffers: Sequence[Frame]) -> Lease | None:
         """Copy `buffers` into a segment with a new stamp; None if there is no segment for them."""
         lengths = [len(buffer) for buffer in buffers]
+        lease = self._fill(stamp, lengths, lambda segment: segment.fill(self._token, stamp, buffers, lengths))
+        if lease is not None:
+            self.copied_bytes += lease.size_bytes
+        return lease
+
+    def begin(self, stamp: bytes, lengths: Sequence[int]) -> Lease | None:
+        """Return a content that `Lease.fill` will write, a part after another; None if there is no segment for it."""
+        return self._fill(stamp, lengths, lambda segment: segment.begin(self._token, stamp, lengths))
+
+    def _fill(self, stamp: bytes, lengths: Sequence[int], fill: Callable[[_Segment], None]) -> Lease | None:
         segment = self._take(offsets(lengths)[-1])
         if segment is None:
             return None
         try:
-            segment.fill(self._token, stamp, buffers, lengths)
+            fill(segment)
             unlock(segment.descriptor)
         except OSError:
             # No memory for it.
@@ -195,7 +236,6 @@ class SegmentPool:
             # A task that is cancelled.
             self._drop(segment)
             raise
-        self.copied_bytes += sum(lengths)
         lease = Lease(segment, stamp, lengths)
         weakref.finalize(lease, self._returned.append, segment).atexit = False
         return lease

@@ -119,13 +119,22 @@ class AtHomes:
 
 
 @value
+class Layout:
+    """A get that accepts pieces: the object of `owner` is large. `lengths` are the bytes of its buffers."""
+
+    request: int
+    owner: bytes
+    lengths: tuple[int, ...]
+
+
+@value
 class StoreChanged:
     """The server is another process than before, without the earlier objects. Unanswered requests are sent again."""
 
     incarnation: bytes
 
 
-Completion = Done | Refused | Missing | TimedOut | AtHomes | StoreChanged
+Completion = Done | Refused | Missing | TimedOut | AtHomes | Layout | StoreChanged
 
 
 @record
@@ -191,13 +200,21 @@ class StoreRequests:
             self._say_hello(now)
 
     def put(
-        self, object_id: bytes, owner: bytes, buffers: Sequence[Any], now: float, *, name: str = "", place: bytes = b""
+        self,
+        object_id: bytes,
+        owner: bytes,
+        buffers: Sequence[Any],
+        now: float,
+        *,
+        name: str = "",
+        place: bytes = b"",
+        incomplete: bool = False,
     ) -> int:
         """Store an object; `owner` is the client incarnation it belongs to. Returns the request's number.
 
         With `place` its bytes are in a segment there, and `buffers` is empty. If that is refused as NO_SEGMENT, put the
         bytes instead. The buffers are kept, not copied, and must not change until the request completes, because it may
-        have to be repeated.
+        have to be repeated. `incomplete`: no byte of it is there yet; say how many with `tell`, and put it again once all are.
         Raises MessageTooLargeError if no message can carry the object, and ValueError for buffers not in one piece.
         """
         views = [raw_view(buffer) for buffer in buffers]
@@ -207,7 +224,7 @@ class StoreRequests:
                 f"an object of {len(views)} buffers and {size} bytes; at most {OBJECT_BUFFERS_MAX} buffers and "
                 f"{OBJECT_BYTES_MAX} bytes fit into a message"
             )
-        pending = self._new_pending(m.ObjectPut(0, object_id, owner, views, name, place), size)
+        pending = self._new_pending(m.ObjectPut(0, object_id, owner, views, name, place, incomplete), size)
         self._unanswered_puts[object_id] += 1
         self._pending_bytes += size
         self._waiting_puts.append(pending)
@@ -215,25 +232,53 @@ class StoreRequests:
         return pending.request
 
     def get(
-        self, object_id: bytes, now: float, *, wait_seconds: float = 0.0, mappable: bool = False, follows: bool = False
+        self,
+        object_id: bytes,
+        now: float,
+        *,
+        wait_seconds: float = 0.0,
+        mappable: bool = False,
+        follows: bool = False,
+        pieces: bool = False,
     ) -> int:
         """Fetch an object; wait up to `wait_seconds` if it has not arrived yet. Returns the request's number.
 
         While objects of clients are on their way to the server, it may be among them: the wait goes on until `wait_seconds`
         after the last of their bytes, `COMING_SECONDS_MAX` at most.
         `mappable`: the answer may be a place instead of the bytes. Only if the server's offer was accepted.
-        `follows`: the completion may be `AtHomes`.
+        `follows`: the completion may be `AtHomes`; `pieces`: `Layout`.
         """
-        pending = self._new_pending(m.ObjectGet(0, object_id, min(wait_seconds, WAIT_SECONDS_MAX), mappable, follows))
+        message = m.ObjectGet(0, object_id, min(wait_seconds, WAIT_SECONDS_MAX), mappable, follows, pieces)
+        pending = self._new_pending(message)
         pending.wait_until = now + wait_seconds
         pending.wait_seconds = wait_seconds
         pending.wait_until_max = now + max(wait_seconds, COMING_SECONDS_MAX)
         self._send(pending.request, pending, now)
         return pending.request
 
-    def hold(self, object_ids: Sequence[bytes], owner: bytes, address: str, now: float) -> int:
-        """Say that objects of `owner` are in the store of this host, at `address`. Returns the request's number."""
-        pending = self._new_pending(m.ObjectsHeld(0, owner, tuple(object_ids), address))
+    def get_piece(self, object_id: bytes, offset: int, size: int, now: float, *, wait_seconds: float = 0.0) -> int:
+        """Fetch a part of an object, as if its buffers were one; wait if it is not there yet. Returns the request's number."""
+        pending = self._new_pending(m.ObjectGet(0, object_id, wait_seconds, size=size, offset=offset))
+        self._send(pending.request, pending, now)
+        return pending.request
+
+    def ask_sources(self, object_id: bytes, keeps_at: str, now: float) -> int:
+        """Say that an object is about to be fetched in pieces into the store at `keeps_at`. Returns the request's number.
+
+        The completion is `AtHomes`, with the stores to fetch it from, best first; the empty address is this server.
+        """
+        pending = self._new_pending(m.ObjectGet(0, object_id, keeps_at=keeps_at))
+        self._send(pending.request, pending, now)
+        return pending.request
+
+    def hold(
+        self, object_ids: Sequence[bytes], owner: bytes, address: str, now: float, *, are_copies: bool = False
+    ) -> int:
+        """Say that objects of `owner` are in the store of this host, at `address`. Returns the request's number.
+
+        `are_copies`: they were fetched from elsewhere, and this is refused if they were deleted meanwhile.
+        """
+        pending = self._new_pending(m.ObjectsHeld(0, owner, tuple(object_ids), address, are_copies))
         self._send(pending.request, pending, now)
         return pending.request
 
@@ -276,8 +321,11 @@ class StoreRequests:
         if self._hello_number:
             self._outgoing.append(m.Goodbye(reason))
 
-    def tell(self, message: m.Shutdown | m.StoreStatusRequest | m.ObjectsGone, now: float) -> None:
-        """Send a message that needs no answer, or that the owner repeats. Of an agent: only `ObjectsGone`."""
+    def tell(self, message: m.Shutdown | m.StoreStatusRequest | m.ObjectsGone | m.ObjectPut, now: float) -> None:
+        """Send a message that needs no answer, or that the owner repeats.
+
+        Of an agent: only `ObjectsGone`, and to the store of its host how much of an incomplete put is there.
+        """
         self.introduce(now)
         self._outgoing.append(message)
 
@@ -309,6 +357,8 @@ class StoreRequests:
             return self._on_data(message, now)
         if isinstance(message, m.ObjectHomes):
             return self._on_homes(message, now)
+        if isinstance(message, m.ObjectLayout):
+            return self._on_layout(message, now)
         if isinstance(message, m.ObjectPutReply | m.ObjectDeleteReply):
             return self._on_reply(message, now)
         if isinstance(message, m.Welcome):
@@ -463,10 +513,19 @@ class StoreRequests:
 
     def _on_homes(self, homes: m.ObjectHomes, now: float) -> list[Completion]:
         pending = self._pending.get(homes.request)
-        if pending is None or not isinstance(pending.message, m.ObjectGet) or not pending.message.follows_homes:
+        if pending is None or not isinstance(pending.message, m.ObjectGet):
+            return []
+        if not pending.message.follows_homes and not pending.message.keeps_at:
             return []
         self._finish(homes.request, now)
         return [AtHomes(pending.request, homes.addresses)]
+
+    def _on_layout(self, layout: m.ObjectLayout, now: float) -> list[Completion]:
+        pending = self._pending.get(layout.request)
+        if pending is None or not isinstance(pending.message, m.ObjectGet) or not pending.message.pieces:
+            return []
+        self._finish(layout.request, now)
+        return [Layout(pending.request, layout.owner, tuple(layout.lengths))]
 
     def _wait_on(self, answered: int, pending: _Pending, now: float) -> None:
         """Go on waiting with a new number, so that a late answer to the last request does not end the wait."""

@@ -74,6 +74,7 @@ struct Message {
     objectsGone @39 :ObjectsGone;
     objectsLost @40 :ObjectsLost;
     objectBatch @41 :ObjectBatch;
+    objectLayout @42 :ObjectLayout;
   }
 }
 
@@ -282,6 +283,8 @@ struct ObjectPut {
   name @4 :Text;
   place @5 :Data;                        # where the buffers are in a segment of this host: pid and descriptor, U32 each, and the 16
                                          # bytes of its stamp; there are no payload frames then. Empty: the frames have the buffers
+  incomplete @6 :Bool;                   # A→O on the agent's host: of its bytes the first `filled` are at `place`, the others come. Sent
+  filled @7 :UInt64;                     # again as they do, then with request 0 and without place; in the end it is put as usual
 }
 
 struct ObjectReply {
@@ -298,6 +301,11 @@ struct ObjectGet {
   waitSeconds @2 :Float64;               # how long to wait if the object has not arrived yet; 0: answer at once
   mappable @3 :Bool;                     # the peer is on the server's host and accepts a place instead of the bytes
   followsHomes @4 :Bool;                 # the peer accepts ObjectHomes instead of the bytes
+  pieces @5 :Bool;                       # the peer accepts ObjectLayout instead of the bytes of a large object
+  size @6 :UInt64;                       # not 0: answer with so many bytes of the object, as if its buffers were one
+  offset @7 :UInt64;                     # where these begin
+  keepsAt @8 :Text;                      # not empty: the peer fetches the object in pieces into a store at this address. The answer is
+                                         # ObjectHomes, with the stores to fetch from, best first; the empty address: this server
 }
 
 struct ObjectData {
@@ -327,6 +335,15 @@ struct ObjectBatch {
   waitSeconds @5 :Float64;               # these three: of kind 1
   mappable @6 :Bool;
   followsHomes @7 :Bool;
+  pieces @8 :Bool;                       # likewise
+}
+
+struct ObjectLayout {
+  # O→A: an answer to ObjectGet, where pieces allows it: the object is large, and can be fetched in pieces.
+  request @0 :UInt64;
+  id @1 :Data;
+  owner @2 :Data;                        # client incarnation
+  lengths @3 :Data;                      # U64, of its buffers
 }
 
 struct ObjectsHeld {
@@ -335,6 +352,7 @@ struct ObjectsHeld {
   owner @1 :Data;                        # client incarnation; when it ends, or deletes them, O sends objectDelete to A
   ids @2 :Data;
   address @3 :Text;                      # of that store
+  areCopies @4 :Bool;                    # refused for objects that O does not know any more
 }
 
 struct ObjectHomes {
