@@ -1,23 +1,21 @@
-"""A worker host in the simulation: an agent core, its processors and the host's object cache."""
+"""A worker host in the simulation: an agent core, its processors, the host's object cache and perhaps its store."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from scaler_protocol.objects.storage import Done, Missing, Refused, TimedOut
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.envelope import Envelope
 from scaler_worker.core import AgentCore, AgentOptions, effects, events
-from simulation.client import ObjectStorage
+from simulation.host_storage import HostStorage, StoreProcess
 from simulation.ledger import Ledger
 from simulation.network import Network
+from simulation.object_storage import ObjectStorage
 from simulation.process import Process
 from simulation.processor import Processor
 from simulation.programs import Library
-
-FETCH_WAIT_S = 10.0
-"""How long an object that is named but not there yet is waited for."""
 
 
 class AgentProcess(Process):
@@ -37,8 +35,12 @@ class AgentProcess(Process):
         capabilities: tuple[str, ...] = (),
         queue_limit: int = 1000,
         task_timeout_seconds: float = 0.0,
+        start_home: Callable[[str], StoreProcess] | None = None,
+        home_is_reachable: bool = True,
     ) -> None:
+        """`start_home` starts a store on this host, if it is to have one."""
         super().__init__(name, network.clock, random)
+        self.network = network
         self.ledger = ledger
         self.library = library
         self.incarnation = random.randbytes(16)
@@ -46,7 +48,7 @@ class AgentProcess(Process):
         self.capabilities = capabilities
         self.processors: dict[int, Processor] = {}
         self.cache: dict[bytes, bytes] = {}
-        self.stop_reason = ""
+        self.stop: effects.Stop | None = None
         self.core = AgentCore(
             AgentOptions(
                 name=name,
@@ -61,8 +63,9 @@ class AgentProcess(Process):
             )
         )
         hello = m.Hello(m.Role.AGENT, name, self.incarnation, hostname=name)
-        self.storage = ObjectStorage(network, storage_address, hello, self.incarnation, self.clock)
+        self.storage = ObjectStorage(network, storage_address, hello, self.incarnation + b"/storage", self.clock)
         self.storage.on_activity = lambda: self.post(lambda: None)
+        self.stores = HostStorage(self, self.storage, hello, start_home, is_reachable=home_is_reachable)
         self.link = network.connect(self.incarnation, scheduler_address, self)
         self._deliver_rest = True
         self.post(events.Start())
@@ -71,7 +74,7 @@ class AgentProcess(Process):
         self.post(events.Incoming(envelope, message))
 
     def take_turn(self, mail: list[Any]) -> None:
-        self.storage.work()
+        self.stores.work()
         for event in mail:
             if callable(event):
                 event()
@@ -85,12 +88,13 @@ class AgentProcess(Process):
         self.core.check_invariants()
         for effect in to_do:
             self._perform(effect)
-        self.storage.flush()
-        if self.stop_reason:
+        self.stores.flush()
+        if self.stop is not None and (self.stop.status or self.stores.is_handed_over):
+            self.stores.leave(self.stop.reason)
             self.end(gracefully=True)
 
     def next_deadline(self) -> float:
-        return min(self.core.next_deadline(), self.storage.next_deadline())
+        return min(self.core.next_deadline(), self.stores.next_deadline())
 
     def drain(self, grace_seconds: float) -> None:
         """Ask the agent to finish what runs and leave."""
@@ -106,6 +110,7 @@ class AgentProcess(Process):
     def after_end(self) -> None:
         self.link.close(deliver_rest=self._deliver_rest)
         self.storage.link.close(deliver_rest=self._deliver_rest)
+        self.stores.end()
         for processor in list(self.processors.values()):
             processor.end()
 
@@ -120,13 +125,15 @@ class AgentProcess(Process):
             if processor is not None:
                 processor.die("killed by its agent")
         elif isinstance(effect, effects.FetchObject):
-            self._fetch(effect)
+            self.stores.fetch(effect)
         elif isinstance(effect, effects.PutObject):
-            self._put(effect)
+            self.stores.put(effect)
         elif isinstance(effect, effects.DropObject):
             self.cache.pop(effect.id, None)
         elif isinstance(effect, effects.Stop):
-            self.stop_reason = effect.reason
+            self.stop = effect
+            if not effect.status:
+                self.stores.begin_hand_over()
             self.ledger.tell_all(f"{self.name} stops: {effect.reason}")
         elif isinstance(effect, effects.UseStorage | effects.Log):
             pass
@@ -134,27 +141,3 @@ class AgentProcess(Process):
             receiver = self.processors.get(effect.processor)
             if receiver is not None:
                 receiver.receive(effect)
-
-    def _fetch(self, effect: effects.FetchObject) -> None:
-        def answered(completion: Done | Missing | Refused | TimedOut) -> None:
-            if isinstance(completion, Done):
-                content = bytes(completion.buffers[1])
-                self.cache[effect.id] = content
-                event = events.ObjectFetched(effect.request, size_bytes=len(content))
-            elif isinstance(completion, Missing):
-                event = events.ObjectFetched(effect.request, missing=True)
-            else:
-                event = events.ObjectFetched(effect.request, error=str(completion))
-            self.core.handle(event, self.clock.now)
-
-        self.storage.get(effect.id, FETCH_WAIT_S, answered)
-
-    def _put(self, effect: effects.PutObject) -> None:
-        def answered(completion: Done | Missing | Refused | TimedOut) -> None:
-            if isinstance(completion, Done):
-                event = events.ObjectStored(effect.request)
-            else:
-                event = events.ObjectStored(effect.request, str(completion))
-            self.core.handle(event, self.clock.now)
-
-        self.storage.put(effect.id, effect.owner, self.cache[effect.id], answered)

@@ -10,17 +10,16 @@ from typing import Any, NamedTuple
 from scaler.core import ClientCore, effects, events
 from scaler.core.tasks import Task
 from scaler_protocol.ids import content_id
-from scaler_protocol.objects.storage import CHECK_SECONDS, Done, Missing, Refused, StoreRequests, TimedOut
-from scaler_protocol.payloads.framing import FRAMED
+from scaler_protocol.objects.storage import Done, Missing, Refused, TimedOut
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import carried_columns
 from scaler_protocol.wire.columns import Packed
-from scaler_protocol.wire.envelope import UNSEQUENCED, Envelope
-from scaler_protocol.wire.object_batches import joined
+from scaler_protocol.wire.envelope import Envelope
 from simulation.clock import Clock
 from simulation.columns import carried_of, reported_unchanged
 from simulation.ledger import Entry, Ledger, SimulationError
 from simulation.network import Network
+from simulation.object_storage import ObjectStorage
 from simulation.process import Process
 from simulation.programs import Program
 from simulation.references import References
@@ -40,68 +39,6 @@ class SimulatedFunction(NamedTuple):
 
 
 SendMessage = Callable[[Envelope, m.Message], None]
-
-
-class ObjectStorage:
-    """A peer's requests to the object storage server, each with what to do when it ends."""
-
-    def __init__(self, network: Network, address: str, hello: m.Hello, identity: bytes, clock: Clock) -> None:
-        self._requests = StoreRequests(hello, check_seconds=CHECK_SECONDS)
-        self._clock = clock
-        self._answers: dict[int, Callable[[Any], None]] = {}
-        self.link = network.connect(identity + b"/storage", address, self)
-        self.on_activity: Callable[[], None] = lambda: None
-        self._arrived: list[m.Message] = []
-
-    def deliver(self, peer: bytes, envelope: Envelope, message: m.Message) -> None:
-        self._arrived.append(message)
-        self.on_activity()
-
-    def put(self, object_id: bytes, owner: bytes, content: bytes, answer: Callable[[Any], None]) -> None:
-        self._answers[self._requests.put(object_id, owner, [FRAMED, content], self._clock.now)] = answer
-
-    def get(self, object_id: bytes, wait_seconds: float, answer: Callable[[Any], None]) -> None:
-        self._answers[self._requests.get(object_id, self._clock.now, wait_seconds=wait_seconds)] = answer
-
-    def delete(self, object_ids: Sequence[bytes], owner: bytes) -> None:
-        self._answers[self._requests.delete(object_ids, owner, self._clock.now)] = lambda _: None
-
-    def end_owner(self, owner: bytes) -> None:
-        self._answers[self._requests.end_owner(owner, self._clock.now)] = lambda _: None
-
-    def keep_owner(self, owner: bytes) -> None:
-        for number in self._requests.keep_owner(owner):
-            del self._answers[number]
-
-    def tell(self, message: m.Shutdown) -> None:
-        self._requests.tell(message, self._clock.now)
-
-    def work(self) -> None:
-        """Take in what arrived, do what time demands."""
-        arrived, self._arrived = self._arrived, []
-        completions: list[Any] = []
-        for message in arrived:
-            completions += self._requests.receive(message, self._clock.now)
-        completions += self._requests.tick(self._clock.now)
-        for completion in completions:
-            if isinstance(completion, Done | Missing | Refused | TimedOut):
-                self._answers.pop(completion.request)(completion)
-
-    def flush(self) -> None:
-        for message in joined(self._requests.take_outgoing()):
-            self.link.send(UNSEQUENCED, message)
-
-    def next_deadline(self) -> float:
-        return self._requests.next_deadline()
-
-    @property
-    def pending_count(self) -> int:
-        return self._requests.pending_count
-
-    @property
-    def is_full(self) -> bool:
-        """Whether storage has no room for something that is sent again: then the application's next objects wait."""
-        return bool(self._requests.refusal)
 
 
 class ClientDriver:
@@ -363,19 +300,21 @@ class ClientDriver:
 
         def answered(completion: Done | Missing | Refused | TimedOut) -> None:
             if not isinstance(completion, Done):
-                self.handle(events.ObjectRefused(object_id, f"not stored: {completion}"))
+                self.handle(events.ObjectRefused(object_id, f"object {object_id.hex()} is not stored: {completion}"))
 
         self.storage.put(object_id, self.core.client_id, content, answered)
         return object_id
 
     def _fetch(self, effect: effects.FetchObject) -> None:
+        named = f"object {effect.object_id.hex()}"
+
         def answered(completion: Done | Missing | Refused | TimedOut) -> None:
             if isinstance(completion, Done):
                 self.handle(events.ObjectFetched(effect.number, completion.buffers))
             elif isinstance(completion, Missing):
-                self.handle(events.ObjectFetchFailed(effect.number, m.Status.MISSING_OBJECT, "not in object storage"))
+                self.handle(events.ObjectFetchFailed(effect.number, m.Status.MISSING_OBJECT, f"{named} is missing"))
             else:
-                self.handle(events.ObjectFetchFailed(effect.number, m.Status.STORAGE_FAILED, str(completion)))
+                self.handle(events.ObjectFetchFailed(effect.number, m.Status.STORAGE_FAILED, f"{named}: {completion}"))
 
         self.storage.get(effect.object_id, 10.0, answered)
 
@@ -398,7 +337,7 @@ class ClientProcess(Process):
         client_id = random.randbytes(16)
         hello = m.Hello(m.Role.CLIENT, name, client_id, hostname="application", timeout_seconds=timeout_seconds)
         self.ledger = ledger
-        self.storage = ObjectStorage(network, storage_address, hello, client_id, self.clock)
+        self.storage = ObjectStorage(network, storage_address, hello, client_id + b"/storage", self.clock)
         self.storage.on_activity = lambda: self.post(lambda: None)
         core = ClientCore(client_id, hello, timeout_seconds=timeout_seconds)
         self.link = network.connect(client_id, scheduler_address, self)

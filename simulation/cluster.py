@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from types import FunctionType, ModuleType
 
@@ -42,6 +42,15 @@ DELETED_S = 10.0
 SETTLE_S = 150.0
 """After all is healed, some future ends within any period of this length, until all have: that is more than a client's
 timeout, or the longest task with all its attempts."""
+
+HOMES_SHARE = 0.4
+"""Of clusters, those in which worker hosts have stores."""
+
+AT_HOME_SHARE = 0.75
+"""Of worker hosts in such a cluster, those that have one."""
+
+REACHABLE_SHARE = 0.8
+"""Of these, those whose stores other hosts reach."""
 
 SETTLE_STEPS_MAX = 400_000
 
@@ -92,12 +101,16 @@ class Plan:
     disk_faults: bool
     portion_rows: int
     """In how many rows at a time graphs are sent, and worked on."""
+    homes: bool
+    """Whether worker hosts have stores of their own."""
+    homes_die: bool
+    home_memory_bytes: int
 
     @classmethod
     def draw(cls, random: Random) -> Plan:
         faults = random.random() < 0.85
         spills = random.random() < 0.4
-        return cls(
+        plan = cls(
             through_codec=random.random() < 0.3,
             agents=random.randint(1, 4),
             slots_max=random.randint(1, 3),
@@ -119,6 +132,18 @@ class Plan:
             disk_limit_bytes=random.choice((None, None, 60_000, 250_000)) if spills else None,
             disk_faults=spills and faults and random.random() < 0.6,
             portion_rows=random.choice((1, 2, 3, graph_portions.PORTION_ROWS)),
+            homes=False,
+            homes_die=False,
+            home_memory_bytes=0,
+        )
+        if random.random() >= HOMES_SHARE:
+            return plan
+        return replace(
+            plan,
+            agents=max(2, plan.agents),
+            homes=True,
+            homes_die=faults and random.random() < 0.6,
+            home_memory_bytes=random.choice((500, 3_000, 100_000, 100_000)),
         )
 
 
@@ -160,6 +185,7 @@ class Cluster:
         self.ledger.excuses.storage_limited = self.plan.disk_limit_bytes is not None
         self.disk = Disk(self.random) if self.plan.spills else None
         self.storage_watch = StorageWatch()
+        self.homes: list[StorageProcess] = []
         self.clients: list[ClientProcess] = []
         self.agents: list[AgentProcess] = []
         self.names = 0
@@ -209,6 +235,7 @@ class Cluster:
         self.names += 1
         if capabilities is None:
             capabilities = tuple(name for name in ("gpu", "linux") if self.random.random() < 0.5)
+        has_home = self.plan.homes and self.random.random() < AT_HOME_SHARE
         agent = AgentProcess(
             f"agent {self.names}",
             self.network,
@@ -221,9 +248,25 @@ class Cluster:
             capabilities=capabilities,
             queue_limit=self.plan.queue_limit,
             task_timeout_seconds=self.plan.task_timeout_seconds,
+            start_home=self.start_home if has_home else None,
+            home_is_reachable=has_home and self.random.random() < REACHABLE_SHARE,
         )
         self.agents.append(agent)
         return agent
+
+    def start_home(self, name: str) -> StorageProcess:
+        """Start the store of a worker host."""
+        home = StorageProcess(
+            self.network,
+            f"tcp://{name}:2347",
+            self.random,
+            self.ledger,
+            StorageWatch(self.storage_watch),
+            memory_limit_bytes=self.plan.home_memory_bytes,
+            name=f"store of {name}",
+        )
+        self.homes.append(home)
+        return home
 
     def start_client(self) -> ClientProcess:
         self.names += 1
@@ -254,7 +297,8 @@ class Cluster:
         if dice < 0.08 and self.plan.kills:
             return self.library.add(Action.EXIT, duration, death=self.random.choice(list(Death)))
         # Results of tasks inside tasks stay small: the cache of their host would have to be read back.
-        large = depth == 0 and random.random() < (0.3 if self.plan.spills or self.plan.results_lost else 0.08)
+        often = self.plan.spills or self.plan.results_lost
+        large = depth == 0 and random.random() < (0.5 if self.plan.homes else 0.3 if often else 0.08)
         return self.library.add(Action.RETURN, duration, stubborn=random.random() < 0.3, large_result=large)
 
     def submit_some(self, client: ClientProcess) -> None:
@@ -338,9 +382,11 @@ class Cluster:
             return
         client = self.random.choice(living)
         dice = self.random.random()
-        if dice < 0.6:
+        # Results that others read are what the stores of hosts are for.
+        single, linked = (0.35, 0.55) if self.plan.homes else (0.6, 0.72)
+        if dice < single:
             self.submit_some(client)
-        elif dice < 0.72:
+        elif dice < linked:
             self.submit_linked(client)
         elif dice < 0.85:
             self.submit_graph(client)
@@ -361,6 +407,11 @@ class Cluster:
         self.agents = [agent for agent in self.agents if agent.alive]
         return self.agents
 
+    @property
+    def living_homes(self) -> list[StorageProcess]:
+        self.homes = [home for home in self.homes if home.alive]
+        return self.homes
+
     def suffer_something(self) -> None:
         """One fault, of those this run has."""
         plan, random = self.plan, self.random
@@ -372,9 +423,11 @@ class Cluster:
         if plan.scheduler_dies:
             faults += [self.kill_scheduler] * 2
         if plan.storage_dies:
-            faults += [self.kill_storage] * (3 if plan.spills else 1)
+            faults += [self.kill_storage] * (8 if plan.spills else 1)
         if plan.results_lost:
             faults += [self.lose_results] * 4
+        if plan.homes_die:
+            faults += [self.kill_home] * 8
         if plan.disk_faults:
             faults += [self.fail_disk] * 3 + [self.damage_disk]
         if plan.stalls:
@@ -423,12 +476,35 @@ class Cluster:
             self.clock.after(self.random.uniform(0.1, 12.0), self.revive_services)
 
     def kill_storage(self) -> None:
+        if self.disk is not None and not self.disk.records and self.random.random() < 0.9:
+            # Better at a moment when the next one finds something on the disk.
+            if not self.healing:
+                self.clock.after(0.1, self.kill_storage)
+            return
         if self.storage is not None and self.storage.alive:
             self.ledger.excuses.store_deaths += 1
             self.ledger.tell_all("the object storage server is killed")
             self.storage.end()
             self.storage = None
             self.clock.after(self.random.uniform(0.1, 12.0), self.revive_services)
+
+    def kill_home(self) -> None:
+        """The store of a worker host dies with objects: alone, so that its agent goes on without, or with the whole host."""
+        holding = [agent for agent in self.living_agents if agent.stores.home is not None and agent.stores.held]
+        if not holding:
+            if not self.healing:
+                self.clock.after(0.05, self.kill_home)
+            return
+        agent = self.random.choice(holding)
+        self.ledger.excuses.homes_lost += agent.stores.held
+        self.ledger.tell_all(f"the store of {agent.name} is killed, with {agent.stores.held} objects")
+        self.storage_watch.counts["killed at homes"] += agent.stores.held
+        if self.random.random() < 0.5:
+            agent.stores.kill_home()
+        else:
+            self.ledger.excuses.process_deaths += 1
+            agent.end()
+            self.clock.after(self.random.uniform(0.5, 30.0), lambda: None if self.healing else self.start_agent_late())
 
     def lose_results(self) -> None:
         """Results that rows of graphs still need are lost, as when a worker host dies with its store. The scheduler is told.
@@ -453,7 +529,7 @@ class Cluster:
         self.ledger.excuses.results_lost += len(lost)
         self.ledger.tell_all(f"{len(lost)} results are lost")
         for one in lost:
-            storage.post(Incoming(scheduler.incarnation, m.ObjectDelete(0, named[one], (one,))))
+            storage.post(Incoming(scheduler.storage.link.identity, m.ObjectDelete(0, named[one], (one,))))
         event = ObjectsLost("a host", tuple(lost))
         self.clock.after(
             self.random.choice((0.0, 0.05, 3.0)),
@@ -489,7 +565,7 @@ class Cluster:
             self.start_scheduler()
 
     def cut_link(self) -> None:
-        links = self.network.links
+        links = [link for link in self.network.links if not link.is_local]
         if links:
             outage = self.random.choice((0.0, 0.5, 3.0, 10.0, 40.0))
             # Even without an outage it may take the peer longer to come back than the scheduler is ready to wait.
@@ -499,7 +575,7 @@ class Cluster:
             link.break_connection(outage)
 
     def freeze_link(self) -> None:
-        links = self.network.links
+        links = [link for link in self.network.links if not link.is_local]
         if not links:
             return
         link = self.random.choice(links)
@@ -512,7 +588,7 @@ class Cluster:
 
     def stall_process(self) -> None:
         services = [service for service in (self.scheduler, self.storage) if service is not None]
-        processes: list[Process] = [*self.living_agents, *self.living_clients, *services]
+        processes: list[Process] = [*self.living_agents, *self.living_clients, *self.living_homes, *services]
         process = self.random.choice(processes)
         seconds = self.random.choice((0.2, 2.0, 10.0, 30.0))
         if seconds > 1.0:
@@ -554,7 +630,7 @@ class Cluster:
         self.revive_services()
         for link in self.network.links:
             link.heal()
-        for process in (self.scheduler, self.storage, *self.living_agents, *self.living_clients):
+        for process in (self.scheduler, self.storage, *self.living_homes, *self.living_agents, *self.living_clients):
             if process is not None:
                 process.resume()
         self.start_agent((RARE, "gpu", "linux"))
@@ -644,6 +720,9 @@ class Cluster:
         staying = [client["name"] for client in known_clients if bytes.fromhex(client["incarnation"]) not in nested]
         if staying:
             raise SimulationError(f"the scheduler still knows {staying}, which have left")
+        if self.living_homes:
+            # An agent that was away learns with its next hello what to delete.
+            self.run_until(lambda: not self.orphaned_objects(), DELETED_S, None)
         orphaned = self.orphaned_objects()
         if orphaned:
             raise SimulationError(f"objects outlive their clients: {[owner[:4].hex() for owner in orphaned]}")
@@ -664,7 +743,8 @@ class Cluster:
     def orphaned_objects(self) -> list[bytes]:
         """The owners of objects, when all clients have left."""
         assert self.storage is not None
-        return sorted(self.storage.core.snapshot().owners)
+        stores = (self.storage, *self.living_homes)
+        return sorted({owner for store in stores for owner in store.core.snapshot().owners})
 
     def shut_down(self) -> None:
         """One client shuts the cluster down: every process ends, every client learns it."""

@@ -6,6 +6,7 @@ only where something happened that excuses it.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -15,6 +16,9 @@ from scaler_protocol.wire import messages as m
 from scaler_worker.core.deaths import UNSTARTED_DEATHS_MAX
 from simulation.clock import Clock
 from simulation.programs import Library
+
+NAMES_OBJECT = re.compile(r"object [0-9a-f]{32}\b|result could not be stored|results were lost with the store of")
+NAMES_HOME = re.compile(r"in the store of agent \d+|lost with the store of agent \d+")
 
 
 class SimulationError(AssertionError):
@@ -62,7 +66,9 @@ class Excuses:
     silences: int = 0
     store_deaths: int = 0
     results_lost: int = 0
-    """Results of rows that were lost, as with the store of a worker host. They run again, unless that is too often."""
+    """Results of rows that were lost. They run again, unless that is too often."""
+    homes_lost: int = 0
+    """Objects that were lost with the store of a worker host: whoever needs one is told which, and of which host."""
     disk_faults: int = 0
     storage_limited: bool = False
     """Whether the disk below object storage has a limit, so that objects may be refused."""
@@ -75,6 +81,7 @@ class Excuses:
             or self.silences
             or self.store_deaths
             or self.results_lost
+            or self.homes_lost
             or self.disk_faults
             or self.timeouts_configured
         )
@@ -145,6 +152,7 @@ class Ledger:
         self.runs[key] += 1
         excuses = self.excuses
         again = excuses.process_deaths or excuses.processor_ends or excuses.silences or excuses.results_lost
+        again = again or excuses.homes_lost
         if self.runs[key] > 1 and not again:
             raise SimulationError(f"task {key[1]} runs a second time, and nothing was killed or cut", key)
 
@@ -172,6 +180,10 @@ class Ledger:
         if status in (m.Status.MISSING_OBJECT, m.Status.STORAGE_FAILED):
             excused = excuses.store_deaths or excuses.results_lost or excuses.disk_faults
             excused = excused or excuses.silences or excuses.process_deaths
+            if not NAMES_OBJECT.search(text):
+                return f"this does not say which object it is about: {text}"
+            if excuses.homes_lost and NAMES_HOME.search(text):
+                excused = 1
             if excuses.storage_limited and "object storage is full" in text:
                 excused = 1
             return "" if excused else f"storage failed for no reason: {text}"

@@ -61,6 +61,8 @@ class Link:
         self.connected = False
         self.frozen = False
         self.closed = False
+        self.is_local = False
+        """Whether both ends are on one machine: then nothing cuts it."""
         self.break_noticed_at = 0.0
         self.lost = 0
         self._blocked_until = 0.0

@@ -14,11 +14,11 @@ from scaler_protocol.wire.codec import decode, encode
 from scaler_protocol.wire.envelope import UNSEQUENCED, Envelope, decode_envelope, encode_envelope
 from scaler_protocol.wire.object_batches import joined, rows_of
 from scaler_scheduler.core import SchedulerConfig, SchedulerCore, effects, events
-from simulation.client import ObjectStorage
 from simulation.disk import Disk, DiskThreads
 from simulation.fairness import FairnessWatch
 from simulation.ledger import Ledger
 from simulation.network import Network
+from simulation.object_storage import ObjectStorage
 from simulation.process import Process
 from simulation.storage_watch import StorageWatch
 
@@ -43,8 +43,9 @@ class SchedulerProcess(Process):
         self.core = SchedulerCore(config, self.clock.now)
         self.fairness = FairnessWatch(self.core._state.ready)
         hello = m.Hello(m.Role.SCHEDULER, self.name, self.incarnation)
-        self.storage = ObjectStorage(network, storage_address, hello, self.incarnation, self.clock)
+        self.storage = ObjectStorage(network, storage_address, hello, self.incarnation + b"/storage", self.clock)
         self.storage.on_activity = lambda: self.post(lambda: None)
+        self.storage.on_message = self._on_storage_message
         self.monitors = random.randint(0, 1)
         network.listen(address, self)
         self.plan_deadline()
@@ -82,6 +83,11 @@ class SchedulerProcess(Process):
     def after_end(self) -> None:
         self.network.stop_listening(self.address, deliver_rest=bool(self.stop_reason))
         self.storage.link.close(deliver_rest=bool(self.stop_reason))
+
+    def _on_storage_message(self, message: m.Message) -> None:
+        if isinstance(message, m.ObjectsLost):
+            self.ledger.tell_all(f"the scheduler is told that {len(message.ids)} objects are lost with {message.host}")
+            self.core.handle(events.ObjectsLost(message.host, message.ids), self.clock.now)
 
     def _receive(self, peer: bytes | events.RelayedPeer, envelope: Envelope, message: m.Message) -> None:
         self.ledger.tell_message("scheduler receives", message)
@@ -141,8 +147,9 @@ class StorageProcess(Process):
         memory_limit_bytes: int,
         disk: Disk | None = None,
         disk_limit_bytes: int | None = None,
+        name: str = "object storage",
     ) -> None:
-        super().__init__("object storage", network.clock, random)
+        super().__init__(name, network.clock, random)
         self.network = network
         self.address = address
         self.ledger = ledger
@@ -195,7 +202,7 @@ class StorageProcess(Process):
             elif isinstance(effect, store_effects.Stop):
                 self.stop_reason = effect.reason
             elif isinstance(effect, store_effects.Log):
-                self.ledger.tell_all(f"object storage: {effect.text}")
+                self.ledger.tell_all(f"{self.name}: {effect.text}")
             elif self.threads is not None and isinstance(
                 effect, store_effects.Spill | store_effects.Load | store_effects.Discard
             ):

@@ -16,13 +16,22 @@ from simulation.ledger import SimulationError
 
 Contents = tuple[bytes, ...]
 
+OF_HOMES: dict[type[m.Message], str] = {
+    m.ObjectHomes: "answered with homes",
+    m.ObjectWanted: "uploads wanted",
+    m.ObjectDelete: "deletes at homes",
+    m.ObjectsLost: "losses told",
+}
+"""What a centre says of objects in the stores of worker hosts: these messages are counted."""
+
 
 class StorageWatch:
     """Looks at each turn of the servers of one run, which come one after the other."""
 
-    def __init__(self) -> None:
-        self._contents: dict[bytes, Contents] = {}
-        """What was sent in under each id. Ids are random, and objects never change."""
+    def __init__(self, others: StorageWatch | None = None) -> None:
+        """`others` watches other stores of the same run."""
+        self._contents: dict[bytes, Contents] = {} if others is None else others._contents
+        """What was sent in under each id, to whichever store. Ids are random, and objects never change."""
         self._present: dict[bytes, bytes] = {}
         """The objects of the living server before this turn, with their owners."""
         self._safe: set[bytes] = set()
@@ -32,7 +41,7 @@ class StorageWatch:
         self.deleted: set[bytes] = set()
         self.back_again: set[bytes] = set()
         """Deleted ones that a restart has found: their record was still there, or others have it. They end with their owner."""
-        self.counts: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter() if others is None else others.counts
 
     def before(self, mail: list[events.Event]) -> None:
         """A turn begins, with these messages."""
@@ -50,7 +59,7 @@ class StorageWatch:
         present = {one.id: one.owner for one in core._state.catalogue.all()}
         for effect in due:
             if isinstance(effect, effects.Send):
-                self._check_answer(effect.message, present)
+                self._check_answer(core, effect.message, present)
             elif isinstance(effect, effects.Log) and "are lost" in effect.text:
                 named = {one for one in self._present if one.hex() in effect.text}
                 self.counts["lost"] += len(named)
@@ -95,7 +104,9 @@ class StorageWatch:
         self._safe = set()
         self.back_again |= self.deleted & set(self._present)
 
-    def _check_answer(self, message: m.Message, present: dict[bytes, bytes]) -> None:
+    def _check_answer(self, core: StoreCore, message: m.Message, present: dict[bytes, bytes]) -> None:
+        if type(message) in OF_HOMES:
+            self.counts[OF_HOMES[type(message)]] += 1
         if isinstance(message, m.ObjectData) and not message.missing:
             self.counts["served"] += 1
             if tuple(bytes(buffer) for buffer in message.buffers) != self._contents.get(message.id):
@@ -105,5 +116,6 @@ class StorageWatch:
                 raise SimulationError(f"object {short(message.id)} is there, and was called missing")
         elif isinstance(message, m.ObjectPutReply) and message.status == m.ObjectStatus.STORAGE_FULL:
             self.counts["refused"] += 1
-            if "--memory-limit-bytes" not in message.text or "--disk-limit-bytes" not in message.text:
+            below = "--storage-path" if core._state.tiering is None else "--disk-limit-bytes"
+            if "--memory-limit-bytes" not in message.text or below not in message.text:
                 raise SimulationError(f"a put is refused without naming the limits: {message.text}")

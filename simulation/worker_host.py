@@ -5,9 +5,9 @@ from __future__ import annotations
 from random import Random
 from typing import Any, Protocol
 
-from simulation.client import ObjectStorage
 from simulation.clock import Clock
 from simulation.ledger import Ledger
+from simulation.object_storage import ObjectStorage
 from simulation.programs import Library
 
 

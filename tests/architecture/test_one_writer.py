@@ -23,7 +23,7 @@ WRITERS = {
     "credits": "ClientRecord.credit_granted ClientRecord.credit_moved_at ClientRecord.credit_wanted",
     "graph_rows": "ClientRecord.arriving ClientRecord.graphs",
     "graphs": "Graph._attempts Graph._missing Graph._readers Graph._mean_microseconds Graph.attempts_before Graph.failing "
-    "Graph.followed Graph.holders Graph._looked_for_roots Graph.losses Graph.results Graph.returned Graph.states "
+    "Graph.followed Graph.holders Graph._looked_for_roots Graph.losses Graph.makers Graph.results Graph.returned Graph.states "
     "Graph.unfinished Graph.waiting Graph.wanted",
     "ignored_capabilities": "ClientRecord.ignored_capabilities_reported",
     "lifecycle": "AgentRecord.followers AgentRecord.tasks Chain.length ClientRecord.assigned_count "

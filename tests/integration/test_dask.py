@@ -237,6 +237,11 @@ class TestGraphs:
             get({"a": 1}, ["a", "b"])
         with pytest.raises(errors.GraphKeyError, match="'a' needs key 'b', which is not in the graph"):
             get({"a": Task("a", inc, TaskRef("b"))}, "a")
+        graph = {"a": Task("a", inc, TaskRef("b")), "b": Alias("b", "c"), "c": Task("c", inc, TaskRef("d"))}
+        with pytest.raises(
+            errors.GraphKeyError, match="'c' needs key 'd', which is not in the graph: 'a' -> 'b' -> 'c' -> 'd'"
+        ):
+            get(graph, [["a"]])
 
     def test_nodes_that_need_each_other(self, get: Any) -> None:
         with pytest.raises(errors.GraphCycleError):

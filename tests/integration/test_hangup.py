@@ -70,6 +70,8 @@ def start_in_terminal(folder: Path, *before: str) -> tuple[int, int, Path]:
     log = folder / "server.log"
     pid, terminal = pty.fork()
     if pid == 0:
+        # Where `nohup` writes its file.
+        os.chdir(folder)
         command = [*before, sys.executable, "-m", "scaler_objstore", "tcp://127.0.0.1:0", "--logging-paths", str(log)]
         os.execvp(command[0], command)
     wait_for("the server", lambda: log.exists() and "listens on" in log.read_text())

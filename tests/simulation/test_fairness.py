@@ -11,6 +11,7 @@ from scaler_protocol.wire import messages as m
 from scaler_scheduler.core.ready import ReadyQueues
 from scaler_scheduler.core.records import ClientRecord, Task, TaskState
 from scaler_scheduler.core.shares import Share
+from scaler_scheduler.core.storage_pressure import StoragePressure
 from simulation.fairness import FairnessWatch
 from simulation.ledger import SimulationError
 
@@ -24,7 +25,7 @@ class Queued:
     def __init__(self, seed: int, depths: int = 1) -> None:
         self.random = Random(seed)
         self.depths = depths
-        self.ready = ReadyQueues()
+        self.ready = ReadyQueues(StoragePressure())
         self.watch = FairnessWatch(self.ready)
         self.clients = [self._client(number) for number in range(CLIENTS)]
         self.durations = [self.random.choice(DURATIONS_US) for _ in self.clients]

@@ -21,7 +21,7 @@ def spilling_seeds(count: int, *, kills: bool = False) -> list[int]:
     seed = 1
     while len(seeds) < count:
         plan = Plan.draw(Random(seed))
-        if plan.spills and plan.storage_dies >= kills:
+        if plan.spills and plan.storage_dies >= kills and not plan.homes:
             seeds.append(seed)
         seed += 1
     return seeds

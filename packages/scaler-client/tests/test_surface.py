@@ -52,7 +52,7 @@ def test_method_keywords() -> None:
     assert keywords(Client.submit_verbose) == ["fn", "args", "kwargs", "capabilities"]
     assert keywords(Client.map) == ["fn", "iterables", "capabilities", "progress"]
     assert keywords(Client.starmap) == ["fn", "iterable", "capabilities", "progress"]
-    assert keywords(Client.get) == ["graph", "keys", "block", "capabilities"]
+    assert keywords(Client.get) == ["graph", "keys", "block", "capabilities", "progress"]
     assert keywords(Client.prepare) == ["graph", "keys", "capabilities", "node_seconds"]
     assert keywords(Client.send_object) == ["obj", "name"]
     assert keywords(ScalerFuture.cancel) == ["timeout"]

@@ -7,8 +7,9 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from harness import FUNCTION, Agent, Client, Harness
+from harness import BODY, FUNCTION, Agent, Client, Harness, definition
 
+from scaler_protocol.ids import content_id
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.columns import Packed
 from scaler_scheduler.core import effects, events
@@ -253,6 +254,92 @@ def test_cancelling_rows_ends_what_depends_on_them() -> None:
     assert harness.seen(client)["graphs"] == []
 
 
+class TestRowsNobodyNeeds:
+    """What only ended rows needed is not begun."""
+
+    def test_cancelling_a_target_ends_what_only_it_needs(self) -> None:
+        harness = Harness()
+        client, agent = Client(harness, "client"), Agent(harness, "agent", capacity=1, takes_chains=False)
+        client.define()
+        # 0 and 1 lead to 2, which only 3 needs; 1 leads to 5, too.
+        first = submit_graph(client, [[], [], [0, 1], [2], [], [1, 4]], [3, 5])
+        running = agent.tasks()
+        assert running == [(client.id, first, 1)]
+        client.send(m.TaskCancel(client.id, [first + 3]))
+        assert client.results() == {first + 3: (m.Status.CANCELED, b"")}
+        # The running one is told to stop.
+        (cancel,) = agent.take(m.TaskCancel)
+        assert list(cancel.numbers) == [first]
+        agent.answer(running, m.Status.CANCELED, b"")
+        assert agent.run_all() == [first + 1, first + 4, first + 5]
+        assert client.results() == {first + 5: (m.Status.SUCCESS, b"Presult")}
+        assert harness.seen(client)["graphs"] == []
+
+    def test_cancelling_all_targets_ends_all(self) -> None:
+        harness = Harness()
+        client, agent = Client(harness, "client"), Agent(harness, "agent", capacity=2)
+        client.define()
+        rows = 3 * FAILING_PER_TURN
+        first = submit_graph(client, [*([[]] * rows), list(range(rows)), [rows]], [rows + 1])
+        running = agent.tasks()
+        client.send(m.TaskCancel(client.id, [first + rows + 1]))
+        assert client.results() == {first + rows + 1: (m.Status.CANCELED, b"")}
+        agent.answer(running, m.Status.CANCELED, b"")
+        assert agent.tasks() == []
+        assert harness.seen(client)["graphs"] == []
+        assert harness.count("ready") == 0
+
+    def test_after_a_failure_what_runs_runs_on(self) -> None:
+        harness = Harness()
+        client, agent = Client(harness, "client"), Agent(harness, "agent", capacity=2, takes_chains=False)
+        client.define()
+        first = submit_graph(client, [[], [], [], [0, 1, 2]], [3])
+        one, other = agent.tasks()
+        agent.answer([one], m.Status.FAILED, b"Pboom")
+        assert client.results() == {first + 3: (m.Status.FAILED, b"Pboom")}
+        assert agent.take(m.TaskCancel) == []
+        agent.answer([other])
+        assert agent.tasks() == []
+        assert harness.seen(client)["graphs"] == []
+
+    def test_a_row_that_a_linked_task_came_to_need_stays(self) -> None:
+        harness = Harness()
+        client, agent = Client(harness, "client"), Agent(harness, "agent", capacity=1, takes_chains=False)
+        client.define()
+        first = submit_graph(client, [[], [], [1]], [0, 1, 2])
+        client.send(m.TaskCancel(client.id, [first + 2]))
+        assert agent.run_all() == [first, first + 1]
+        assert len(client.results()) == 3
+
+    @pytest.mark.parametrize("seed", range(25))
+    def test_whatever_is_cancelled_or_fails(self, seed: int) -> None:
+        choose = random.Random(seed)
+        rows = choose.randrange(2, 40)
+        dependencies = [sorted(choose.sample(range(row), choose.randrange(0, min(row, 3) + 1))) for row in range(rows)]
+        read = {needed for needs in dependencies for needed in needs}
+        wanted = [row for row in range(rows) if row not in read or choose.random() < 0.1]
+        harness = Harness()
+        client = Client(harness, "client")
+        agent = Agent(harness, "agent", capacity=choose.randrange(1, 5), takes_chains=choose.random() < 0.5)
+        client.define()
+        first = submit_graph(client, dependencies, wanted)
+        answers: dict[int, tuple[int, bytes]] = {}
+        held: list[tuple[bytes, int, int]] = []
+        for _ in range(20 * rows):
+            held += agent.tasks()
+            if choose.random() < 0.15:
+                client.send(m.TaskCancel(client.id, [first + choose.choice(wanted)]))
+            if held:
+                task = held.pop(0)
+                status = m.Status.FAILED if choose.random() < 0.05 else m.Status.SUCCESS
+                stopped = {number for message in agent.take(m.TaskCancel) for number in message.numbers}
+                agent.answer([task], m.Status.CANCELED if task[1] in stopped else status)
+            answers.update(client.results())
+        assert sorted(answers) == [first + row for row in wanted]
+        assert harness.seen(client)["graphs"] == []
+        assert harness.count("ready") == 0
+
+
 def test_random_graphs_run_every_row_once_after_its_dependencies() -> None:
     for seed in range(30):
         choose = random.Random(seed)
@@ -325,6 +412,58 @@ def test_an_agent_goes_on_with_a_row_of_a_graph_that_was_announced_again_before_
 
 
 CHAIN = [[], [0], [1], [2]]
+
+
+class TestOrder:
+    """Rows run depth first, as they are numbered, so that few results wait for readers."""
+
+    def most_results(self, dependencies: list[list[int]], workers: int) -> int:
+        """Run a graph, one task after another, and return how many results there were at once."""
+        harness = Harness()
+        client, agent = Client(harness, "client"), Agent(harness, "agent", capacity=workers, takes_chains=False)
+        client.define()
+        submit_graph(client, dependencies, [len(dependencies) - 1])
+        waiting = agent.tasks()
+        most = 0
+        while waiting:
+            agent.answer([waiting.pop(0)])
+            waiting += agent.tasks()
+            most = max(most, sum(graph["held_results"] for graph in harness.seen(client)["graphs"]))
+        assert len(client.results()) == 1
+        return most
+
+    @staticmethod
+    def tree(levels: int) -> list[list[int]]:
+        """Return a binary tree, each row behind those it needs."""
+        rows: list[list[int]] = []
+
+        def add(level: int) -> int:
+            needs = [add(level - 1), add(level - 1)] if level else []
+            rows.append(needs)
+            return len(rows) - 1
+
+        add(levels)
+        return rows
+
+    @pytest.mark.parametrize("workers", [1, 2, 8])
+    def test_a_tree_has_as_many_results_as_levels_and_workers(self, workers: int) -> None:
+        assert self.most_results(self.tree(7), workers) <= 7 + 2 * workers
+
+    def test_readers_of_one_row_take_turns_with_what_else_they_lead_to(self) -> None:
+        # One row with 50 readers; each of them meets a row of its own, and all meet at the end.
+        rows: list[list[int]] = [[]]
+        for _ in range(50):
+            rows += [[0], []]
+            rows.append([len(rows) - 2, len(rows) - 1, *([len(rows) - 3] if len(rows) > 3 else [])])
+        assert self.most_results(rows, 1) <= 5
+
+    def test_an_earlier_graph_goes_first(self) -> None:
+        harness = Harness()
+        client, agent = Client(harness, "client"), Agent(harness, "agent", capacity=1, takes_chains=False)
+        client.define()
+        first = submit_graph(client, [[], [0], [], [2]], [1, 3])
+        submit_graph(client, [[], []], [0, 1])
+        assert agent.run_all() == list(range(first, first + 6))
 
 
 class TestChains:
@@ -572,6 +711,60 @@ class TestChains:
         counts = Counter(m.TaskEvent(kind) for kind in told.states)
         assert counts == {m.TaskEvent.SUBMITTED: 4, m.TaskEvent.ASSIGNED: 4, m.TaskEvent.SUCCESS: 4}
         assert [duration for duration in told.durations if duration] == [10, 20, 30, 40]
+
+
+class TestFullStorage:
+    """While objects run over the limit of storage, rows that free more of them than they make go first."""
+
+    def run(self, used_bytes: int) -> list[int]:
+        """Return the order of rows: 0 to 5 make objects, 6 reads two of them and 7 one, and they make none."""
+        harness = Harness()
+        client, agent = Client(harness, "client"), Agent(harness, "agent", capacity=1, takes_chains=False)
+        client.send(definition(client.id, BODY, b"Pother"))
+        first = client.next_number
+        client.send(
+            m.GraphSubmit(
+                client.id,
+                first,
+                (content_id(BODY), content_id(b"Pother")),
+                Packed.of([b"P"] * 8),
+                [0, 0, 0, 0, 0, 0, 2, 1],
+                [1, 2, 0],
+                [3, 4, 5, 6, 7],
+                function_indexes=[0] * 6 + [1] * 2,
+            )
+        )
+        harness.core.handle(events.StoreReported(m.StoreStatus(1, 3, used_bytes, 100)), harness.now)
+        order = []
+        while tasks := agent.tasks():
+            ((_, number, _),) = tasks
+            order.append(number - first)
+            if order[-1] < 6:
+                name = b"%d" % number * 16
+                agent.answer(tasks, payload=b"O" + name[:16], object_positions=[0], objects=(name[:16],))
+            else:
+                agent.answer(tasks)
+        return order
+
+    def test_rows_run_in_order_while_there_is_room(self) -> None:
+        assert self.run(50) == [0, 1, 2, 3, 4, 5, 6, 7]
+
+    def test_rows_that_free_objects_go_first_when_there_is_none(self) -> None:
+        assert self.run(90) == [0, 7, 1, 2, 6, 3, 4, 5]
+
+    def test_storage_is_asked_only_while_it_matters(self) -> None:
+        harness = Harness()
+        client, agent = Client(harness, "client"), Agent(harness, "agent", capacity=1)
+        client.define()
+        submit_graph(client, [[], [0]], [1])
+        harness.advance(2)
+        assert effects.AskStore() not in harness.other_effects
+        agent.answer(agent.tasks()[:1], payload=b"O" + b"o" * 16, object_positions=[0], objects=(b"o" * 16,))
+        harness.advance(2)
+        assert harness.other_effects.count(effects.AskStore()) == 1
+        harness.core.handle(events.StoreReported(m.StoreStatus(1, 1, 95, 100)), harness.now)
+        harness.advance(2)
+        assert harness.other_effects.count(effects.AskStore()) > 2
 
 
 class TestData:

@@ -129,6 +129,18 @@ def test_the_failure_of_a_row_ends_the_linked_tasks_that_need_it(harness: Harnes
     assert harness.to_store() == []
 
 
+@pytest.mark.parametrize("objects", [(), (OBJECT,)])
+def test_a_linked_task_may_need_several_rows_that_fail_together(harness: Harness, objects: tuple[bytes, ...]) -> None:
+    client, agent = cluster(harness)
+    first = submit_graph(client, [[], [0], [0]], [1, 2])
+    tasks = agent.tasks()
+    one = link(client, first, first + 1, first + 2)
+    positions = [0] * len(objects)
+    agent.answer(tasks[:1], m.Status.FAILED, b"Pboom", object_positions=positions, objects=objects)
+    assert client.results() == dict.fromkeys((first + 1, first + 2, one), (m.Status.FAILED, b"Pboom"))
+    assert graphs(harness, client) == []
+
+
 @pytest.mark.parametrize("is_running", [True, False])
 def test_the_cancellation_of_a_row_cancels_the_linked_tasks_that_need_it(harness: Harness, is_running: bool) -> None:
     client, agent = cluster(harness)
@@ -163,7 +175,7 @@ def test_tasks_that_need_a_graph_that_is_given_up_half_way_are_cancelled(harness
     client, agent = cluster(harness)
     portions = graph_portions(client, 30, 10)
     client.send(portions[0])
-    one = link(client, portions[0].first_number + 29)
+    one = link(client, portions[0].first_number + 29, portions[0].first_number + 3)
     again = graph_portions(client, 30, 10)
     client.send(*again)
     agent.run_all()

@@ -19,6 +19,7 @@ from scaler_scheduler.core.placement import ASSIGNMENT_WORK, PASS_WORK_MAX
 from scaler_scheduler.core.ready import CLIENTS_MAX, ReadyQueues
 from scaler_scheduler.core.records import FEW_FUNCTIONS, AgentRecord, ClientRecord, PeerRecord, Task
 from scaler_scheduler.core.rounds import WORK_MAX, PeerRounds
+from scaler_scheduler.core.storage_pressure import StoragePressure
 
 MESSAGES_MAX = PASS_WORK_MAX // ASSIGNMENT_WORK + CLIENTS_MAX
 
@@ -77,7 +78,7 @@ def test_an_agent_is_given_the_tasks_of_few_clients_at_once() -> None:
     for client in clients:
         client.define()
         client.submit(2)
-    queues = ReadyQueues()
+    queues = ReadyQueues(StoragePressure())
     for number in range(3 * CLIENTS_MAX):
         record = ClientRecord(identity(f"c{number}"), hello(f"c{number}"), Session(), 0.0)
         options = record.options_for(0, 0, 0, (), b"", True)

@@ -63,6 +63,28 @@ def test_starmap_counts_items(client: Client, monkeypatch: pytest.MonkeyPatch) -
     assert "2/2" in last_line(terminal)
 
 
+@pytest.mark.parametrize("nodes", [1, 3, 1300])
+def test_get_counts_nodes(client: Client, monkeypatch: pytest.MonkeyPatch, nodes: int) -> None:
+    terminal = sit_at(monkeypatch)
+    keys = [f"node {number}" for number in range(nodes)]
+    graph: dict[Any, Any] = {**dict.fromkeys(keys, (double, 1)), "given": 1, keys[0]: (double, "given")}
+    assert client.get(graph, [*keys, "given"], progress=True) == {**dict.fromkeys(keys, 2), "given": 1}
+    assert f"{nodes}/{nodes}" in last_line(terminal)
+    assert not open_bars()
+
+
+def test_get_of_what_needs_nothing_and_of_what_fails(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    sit_at(monkeypatch)
+    assert client.get({"a": 1}, "a", progress=True) == {"a": 1}
+    with pytest.raises(LookupError, match="thirty"):
+        client.get({"a": (fail_at_30, 30), "b": (double, "a")}, ["b"], progress=True)
+    with pytest.raises(KeyError, match="'z' is not in the graph"):
+        client.get({"a": 1}, ["z"], progress=True)
+    with pytest.raises(ValueError, match=r"scaler\.progress"):
+        client.get({"a": 1}, ["a"], block=False, progress=True)
+    assert not open_bars()
+
+
 def test_generators_have_a_bar_without_total(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = sit_at(monkeypatch)
     assert client.map(double, (n for n in range(50)), progress=True) == list(range(0, 100, 2))

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from scaler.core import ClientCore, effects, events, task_sender
+from scaler.core import ClientCore, effects, events, task_sender, tasks
 from scaler.core.cancellation import Cancellation
 from scaler.core.client_core import Submission
 from scaler.core.task_sender import BATCH_TASKS_MIN, HOLD_SECONDS, PIPELINE_TASKS, WINDOW_BYTES, WINDOW_TASKS
@@ -979,6 +979,40 @@ def test_rows_that_need_earlier_tasks_wait_with_the_tasks_while_the_window_is_fu
     assert left(scheduler.answer(chain[16:24], 1.5)) == chain[24:25]
     scheduler.answer(chain[24:25], 1.6)
     assert core.unanswered_count == 0
+
+
+def test_what_waits_leaves_in_the_order_of_its_numbers_whatever_its_kind(
+    core: ClientCore, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(task_sender, "WINDOW_TASKS", 8)
+    monkeypatch.setattr(tasks, "BATCH_TASKS_MAX", 4)
+
+    def left(messages: list[m.Message]) -> list[int]:
+        numbers: list[int] = []
+        for one in messages:
+            if isinstance(one, m.GraphSubmit):
+                numbers.append(one.first_number)
+            elif isinstance(one, m.TaskBatch):
+                numbers += one.numbers
+        return numbers
+
+    submit(core, 8)
+    core.flush()
+    under_way = left(scheduler.exchange(1.0))
+    row = m.GraphSubmit(CLIENT, 0, (FUNCTION,), Packed.of([b"P"]), [1], [1], [0], earlier=[1])
+    core.submit_graph(row, ["future"])
+    group = core.group(capabilities=(("gpu", 1),))
+    other = core.submit(group, FUNCTION, b"P")
+    # The program submits as many as are answered, so that the window is always full, and tasks always wait.
+    sent: list[int] = []
+    for now in range(2, 8):
+        submit(core, 8)
+        core.flush()
+        under_way = left(scheduler.answer(under_way, float(now)))
+        sent += under_way
+        core.check_invariants()
+    assert {row.first_number, other} <= set(sent[:6])
+    assert sorted(sent) == list(range(9, 9 + len(sent)))
 
 
 def test_a_number_queue_is_a_queue_with_a_fast_in() -> None:

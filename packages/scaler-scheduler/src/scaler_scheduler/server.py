@@ -330,6 +330,8 @@ class _Server:
                     self._router.disconnect(effect.peer)
                 elif isinstance(effect, effects.ToStore):
                     self._tell_store(effect.message, now)
+                elif isinstance(effect, effects.AskStore):
+                    self._store.ask_status(now, even_if_unanswered=False)
                 elif isinstance(effect, effects.KeepOwner):
                     self._store.keep_owner(effect.client)
                 elif isinstance(effect, effects.Publish):

@@ -134,6 +134,7 @@ class Client:
         keys: Iterable[Any] | Hashable,
         block: bool = True,
         capabilities: Mapping[str, int] | None = None,
+        progress: bool = False,
     ) -> dict[Any, Any]:
         """Compute a graph and return the values of `keys`, in their order, as a dictionary.
 
@@ -148,13 +149,14 @@ class Client:
         `keys` is an iterable of keys. A text, or anything else that is a key of the graph by itself, asks for that one
         alone: `get(graph, "total")` is `{"total": …}`, and so for a tuple that is a key. Lists of lists, which Dask answers
         with lists of lists, are refused. With `block=False` the values are futures. Futures in the graph, as nodes or inside of
-        them, stand for their results.
+        them, stand for their results. `progress` shows a bar that counts nodes, as in `map`; not with `block=False`, where
+        `scaler.progress(futures)` shows one.
 
         Raises, before anything runs: GraphCycleError, also a `graphlib.CycleError`; GraphKeyError, also a KeyError, for keys
         that are missing or asked for twice; GraphError, also a ValueError, for what else cannot be computed; TypeError
         where a function cannot take its arguments.
         """
-        return self._operations.get(self, graph, keys, block, capabilities)
+        return self._operations.get(self, graph, keys, block, capabilities, progress)
 
     def prepare(
         self,

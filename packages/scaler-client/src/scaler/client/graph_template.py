@@ -109,7 +109,7 @@ def prepare_graph(
         with InnerReferences() as references:
             for key, value in literals.items():
                 try:
-                    arguments[key] = packer.argument(identity, 0, value, held)
+                    arguments[key] = packer.argument(identity, 0, value, held, "the value")
                 except SerializationError as error:
                     raise SerializationError(f"node {shown(key)}: {error}") from error
         if references:
@@ -365,7 +365,7 @@ class _Inputs:
             named = self._uses[key] = []
             try:
                 with InnerReferences() as references:
-                    self.arguments[key] = packer.argument(identity, 0, value, named)
+                    self.arguments[key] = packer.argument(identity, 0, value, named, "the value")
             except SerializationError as error:
                 raise SerializationError(f"input {shown(key)}: {error}") from error
             if references:

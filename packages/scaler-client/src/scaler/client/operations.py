@@ -24,6 +24,7 @@ from scaler.client.checks import (
 from scaler.client.connection_engine import ConnectionEngine
 from scaler.client.engine import Engine
 from scaler.client.future import FutureSource, ScalerFuture
+from scaler.client.graph_progress import get_with_progress
 from scaler.client.graph_run import submit_graph
 from scaler.client.graph_template import GraphTemplate, prepare_graph
 from scaler.client.joined_rows import JOINED_NODES_MAX, JOINED_SECONDS
@@ -260,20 +261,26 @@ class Operations:
         keys: Any,
         block: bool,
         capabilities: Mapping[str, int] | None,
+        progress: bool = False,
         **carried: int,
     ) -> dict[Any, Any]:
         """See `Client.get`. `carried`: what each row carries, as for `submit_verbose`."""
         self.require_open()
-        futures = submit_graph(
+        submit = partial(
+            submit_graph,
             self.engine,
             self._packer,
-            graph,
-            keys,
             group=self._group(m.TaskKind.CALL, checked_capabilities(capabilities)),
             client=client,
             carried=carry(carried),
         )
-        return self.results_of(futures) if block else dict(futures)
+        if not progress:
+            futures = submit(graph, keys)
+            return self.results_of(futures) if block else dict(futures)
+        if not block:
+            raise ValueError("progress=True waits for the results: with block=False, use scaler.progress(futures)")
+        with self.engine.waiting.blocking():
+            return get_with_progress(graph, keys, submit, lambda left: self.engine.futures.cancel(left, None))
 
     def results_of(self, futures: Mapping[Any, ScalerFuture]) -> dict[Any, Any]:
         """Wait for the results of a graph. Raises what the first one raises that fails; the others are cancelled then."""

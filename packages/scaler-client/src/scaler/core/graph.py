@@ -194,7 +194,7 @@ class GraphPlan:
                     elif following in visiting:
                         path = [name for name, _ in stack]
                         cycle = [*path[path.index(following) :], following]
-                        raise GraphCycleError(f"the graph has a cycle: {_arrows(cycle)}", cycle)
+                        raise GraphCycleError(f"the graph has a cycle: {arrows(cycle)}", cycle)
                     elif following not in finished:
                         visiting.add(following)
                         stack.append((following, self.dependencies(graph[following])))
@@ -333,8 +333,9 @@ def _listed(keys: Any, names: Mapping[Any, Any]) -> list[Any]:
     return list(iterator)
 
 
-def _arrows(cycle: Sequence[Any]) -> str:
-    texts = [shown(key) for key in cycle]
+def arrows(path: Sequence[Any]) -> str:
+    """Return what people see of a path: its keys, of a long one the first and the last."""
+    texts = [shown(key) for key in path]
     if len(texts) > 10:
         texts = [*texts[:5], "…", *texts[-4:]]
     return " -> ".join(texts)

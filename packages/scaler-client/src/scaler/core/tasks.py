@@ -288,26 +288,42 @@ class TaskTable:
     def next_batch(self, *, only_graphs: bool = False) -> tuple[m.TaskBatch | m.GraphSubmit, Callable[[], None]] | None:
         """Return a message that waits to leave, and what to call once it has left; None when nothing waits.
 
-        `only_graphs`: tasks stay, and so do rows that need earlier ones.
+        `only_graphs`: tasks stay, and so do rows that need earlier ones. Of these, the oldest leaves first: in a stream of
+        tasks that never ends, one of another kind would wait for ever.
 
         What waits is changed only after it has left: an exception in between (Ctrl-C) may make a task leave twice, which
         the scheduler ignores, but never not at all.
         """
-        for group in () if only_graphs else self._groups.values():
-            for queue, flags, rows_max in (
-                (group.again, group.flags | m.TaskFlag.REANNOUNCED, AGAIN_TASKS_MAX),
-                (group.pending, group.flags, BATCH_TASKS_MAX),
-            ):
-                while len(queue.numbers) > queue.start:
-                    numbers, count = self._head(queue, rows_max)
-                    if numbers:
-                        tasks = [self.tasks[number] for number in numbers]
-                        return self.batch(group, numbers, tasks, flags), partial(queue.drop, count)
-                    queue.drop(count)
+        while not only_graphs and (oldest := self._oldest_waiting()) is not None:
+            group, queue = oldest
+            if self._leaving_linked:
+                graph = next(iter(self._leaving_linked.values()))
+                if graph.first_number < queue.numbers[queue.start]:
+                    return self._portion(graph)
+            again = queue is group.again
+            numbers, count = self._head(queue, AGAIN_TASKS_MAX if again else BATCH_TASKS_MAX)
+            if numbers:
+                tasks = [self.tasks[number] for number in numbers]
+                flags = group.flags | m.TaskFlag.REANNOUNCED if again else group.flags
+                return self.batch(group, numbers, tasks, flags), partial(queue.drop, count)
+            queue.drop(count)
         for leaving in (self._leaving,) if only_graphs else (self._leaving, self._leaving_linked):
             for graph in leaving.values():
                 return self._portion(graph)
         return None
+
+    def _oldest_waiting(self) -> tuple[TaskGroup, NumberQueue] | None:
+        """Return the group and the queue with the oldest task that waits, which may have been cancelled."""
+        oldest: tuple[TaskGroup, NumberQueue] | None = None
+        lowest = 0
+        for group in self._groups.values():
+            for queue in (group.again, group.pending):
+                if len(queue.numbers) > queue.start:
+                    number = queue.numbers[queue.start]
+                    if oldest is None or number < lowest:
+                        oldest, lowest = (group, queue), number
+                    break
+        return oldest
 
     def _portion(self, graph: Graph) -> tuple[m.GraphSubmit, Callable[[], None]]:
         """Return the next portion of a graph, and what to call once it has left."""

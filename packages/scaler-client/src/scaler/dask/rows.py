@@ -7,6 +7,7 @@ from typing import Any
 
 from dask._task_spec import Alias, DataNode, GraphNode, convert_legacy_graph
 
+from scaler.core.graph import arrows
 from scaler.dask.annotations import Annotations
 from scaler.dask.kept import KeptNode
 from scaler.errors import GraphKeyError
@@ -48,15 +49,19 @@ class Rows:
 
     def _add(self, key: Hashable) -> None:
         """Add a key and all that it needs."""
-        pending: list[tuple[Hashable, Hashable | None]] = [(key, None)]
+        pending = [key]
+        readers: dict[Hashable, Hashable] = {}
+        """Of each key that something needs, what it was that needed it first."""
         while pending:
-            key, reader = pending.pop()
+            key = pending.pop()
             if key in self.computations:
                 continue
             node = self.nodes.get(key)
             if node is None:
-                needs = f"{shown(reader)} needs key {shown(key)}, which" if reader is not None else f"key {shown(key)}"
-                raise GraphKeyError(f"{needs} is not in the graph")
+                path = [key]
+                while path[-1] in readers:
+                    path.append(readers[path[-1]])
+                raise GraphKeyError(_missing(path))
             dependencies = tuple(node.dependencies)
             if type(node) is DataNode:
                 self.computations[key] = Opaque(node.value)
@@ -69,7 +74,10 @@ class Rows:
                 self.computations[key] = (*call, *dependencies)
             else:
                 self.computations[key] = (call_with_inputs, Opaque(node), Opaque(dependencies), *dependencies)
-            pending.extend((dependency, key) for dependency in dependencies)
+            for dependency in dependencies:
+                if dependency not in self.computations:
+                    readers.setdefault(dependency, key)
+                    pending.append(dependency)
 
     def _source(self, key: Hashable) -> GraphNode:
         """Return the node whose value a key has, behind all other names of it."""
@@ -79,3 +87,11 @@ class Rows:
             seen.add(node.target)
             node = self.nodes[node.target]
         return node
+
+
+def _missing(path: list[Hashable]) -> str:
+    """Return what is said of the key that `path` begins with, behind which is what needs it, up to a wanted key."""
+    if len(path) == 1:
+        return f"key {shown(path[0])} is not in the graph"
+    text = f"{shown(path[1])} needs key {shown(path[0])}, which is not in the graph"
+    return text if len(path) == 2 else f"{text}: {arrows(path[::-1])}"

@@ -271,8 +271,13 @@ class Packer:
         objects.append(object_id)
         return Packed(OBJECT + object_id, tuple(objects))
 
-    def argument(self, function: Any, label: int | str, value: Any, objects: list[bytes]) -> Argument:
-        """Return one argument, pickled by itself; objects it needs are appended to `objects`, with their use counted."""
+    def argument(
+        self, function: Any, label: int | str, value: Any, objects: list[bytes], what: str | None = None
+    ) -> Argument:
+        """Return one argument, pickled by itself; objects it needs are appended to `objects`, with their use counted.
+
+        Errors call it `what`, or by default an argument of that function.
+        """
         if type(value) is ObjectReference:
             object_id = self._sink.resolve(value)
         else:
@@ -281,11 +286,11 @@ class Packer:
             except ScalerError:
                 raise
             except Exception as error:
-                what = f"{label_of(label)} of {name_of(function)}"
+                what = what or f"{label_of(label)} of {name_of(function)}"
                 raise SerializationError(self._explained(what, value, error)) from error
             if isinstance(buffers, bytes):
                 return Argument(Source.VALUE, buffers)
-            object_id = self._store(buffers, f"{label_of(label)} of {name_of(function)}")
+            object_id = self._store(buffers, what or f"{label_of(label)} of {name_of(function)}")
         objects.append(object_id)
         return Argument(Source.OBJECT, object_id)
 

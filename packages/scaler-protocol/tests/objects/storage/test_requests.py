@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ OTHER_STORE = b"t" * 16
 OBJECT = b"o" * 16
 
 
-def make(**settings: float) -> StoreRequests:
+def make(**settings: Any) -> StoreRequests:
     return StoreRequests(m.Hello(m.Role.CLIENT, "me", ME), **settings)
 
 
@@ -148,6 +149,15 @@ def test_a_put_that_finds_no_room_is_sent_again_until_there_is_some() -> None:
         assert requests.take_outgoing() == [put]
     assert requests.receive(m.ObjectPutReply(number), now) == [Done(number)]
     assert requests.refusal == ""
+
+
+def test_a_put_that_does_not_wait_for_room_is_refused_at_once() -> None:
+    requests = make(waits_for_room=False)
+    number = requests.put(OBJECT, ME, [b"x"], 0.0)
+    refused = requests.receive(m.ObjectPutReply(number, m.ObjectStatus.STORAGE_FULL, "no room"), 0.1)
+    assert refused == [Refused(number, m.ObjectStatus.STORAGE_FULL, "no room")]
+    assert requests.refusal == ""
+    assert requests.pending_count == 0
 
 
 def test_a_put_that_never_finds_room_is_refused_when_its_time_is_over() -> None:

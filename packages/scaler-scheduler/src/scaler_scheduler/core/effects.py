@@ -37,6 +37,11 @@ class ToStore:
 
 
 @value
+class AskStore:
+    """Ask the object storage server how much it holds. `StoreReported` has the answer, if there is one."""
+
+
+@value
 class KeepOwner:
     """A client is connected. If the object storage server is still being told that this client has ended, stop telling it."""
 
@@ -77,4 +82,4 @@ class CallWebhook:
     timeout_s: float
 
 
-Effect = Send | Disconnect | ToStore | KeepOwner | Publish | Stop | Log | CallWebhook
+Effect = Send | Disconnect | ToStore | AskStore | KeepOwner | Publish | Stop | Log | CallWebhook

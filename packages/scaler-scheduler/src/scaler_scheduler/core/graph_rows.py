@@ -12,6 +12,7 @@ from scaler_protocol.errors import SessionError
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import NOTHING_REPORTED, Reported, reported_of
 from scaler_protocol.wire.columns import Packed
+from scaler_scheduler.core.dispatch import Dispatch
 from scaler_scheduler.core.graph_arrival import STEP_ROWS, GraphArrival
 from scaler_scheduler.core.graphs import FailedRows, Graph, RowResult, RowState
 from scaler_scheduler.core.lifecycle import TaskLifecycle
@@ -70,6 +71,16 @@ class _Failure(NamedTuple):
     ended: _Ended
 
 
+class _Unneeded(NamedTuple):
+    """Rows that only those needed that have ended: they end too."""
+
+    client: ClientRecord
+    graph: Graph[AgentRecord]
+    rows: deque[int]
+    is_cancellation: bool
+    """Whether those were cancelled. Only then what agents have is stopped."""
+
+
 class GraphRows:
     """Works on the graphs of clients. `Graph` keeps the rows of one, `TaskLifecycle` the tasks they become."""
 
@@ -82,12 +93,16 @@ class GraphRows:
         """Of which rows have still to end. They take turns."""
         self._failing_left = FAILING_PER_TURN
         """How many rows may still be looked at in this turn."""
+        self._unneeded: deque[_Unneeded] = deque()
+        """They take turns with what fails."""
         self._now = 0.0
         """When the turn began."""
         self._outbox = state.outbox
+        self._pressure = state.pressure
         self._recovery = state.recovery
         self._lost_attempts = state.lost_attempts
         self._lifecycle = lifecycle
+        self._dispatch = Dispatch(state)
         self.linked = LinkedRows(state, lifecycle)
         self.forget_recent = self.linked.forget_recent
         self._answers = RowAnswers()
@@ -103,9 +118,9 @@ class GraphRows:
             client.arriving[:] = [arrival for arrival in client.arriving if arrival.is_complete]
             for arrival in given_up:
                 for row in list(arrival.followed):
-                    self._fail_stand_in(
-                        client, arrival.first_number + row, m.Status.CANCELED, b"", 0, (), _Ended(), now
-                    )
+                    number = arrival.first_number + row
+                    if _stands_in(client, number):
+                        self._fail_stand_in(client, number, m.Status.CANCELED, b"", 0, (), _Ended(), now)
             client.arriving.append(GraphArrival(message))
         if not client.arriving or client.arriving[-1].first_number != message.first_number:
             raise SessionError(f"a portion of graph {message.first_number}, of which the first one has not come")
@@ -119,7 +134,7 @@ class GraphRows:
     @property
     def is_busy(self) -> bool:
         """Whether graphs are made ready, or rows have ended or have still to: call `end_turn`."""
-        return bool(self._beginning or self._failing) or self._failing_left < FAILING_PER_TURN
+        return bool(self._beginning or self._failing or self._unneeded) or self._failing_left < FAILING_PER_TURN
 
     def end_turn(self, now: float) -> None:
         """Do the next of what it takes to begin graphs and to end rows, not so much that others have to wait."""
@@ -133,6 +148,8 @@ class GraphRows:
             left += self._failing_left
             if not failure.failed.is_over:
                 self._failing.append(failure)
+        self._failing_left = left
+        self._end_unneeded(now)
         self._failing_left = FAILING_PER_TURN
 
     def go_on(self, now: float) -> None:
@@ -214,10 +231,10 @@ class GraphRows:
     def queue(self, graph: Graph[AgentRecord], rows: Sequence[int], options: TaskOptions, now: float) -> None:
         """Queue tasks for released rows."""
         if isinstance(graph, LinkedTasks):
-            for shared, some in graph.by_shared(rows).items():
+            for shared, some in graph.by_shared(sorted(rows)).items():
                 self._lifecycle.queue(self._lifecycle.enter_rows(graph, some, shared, now))
         elif rows:
-            self._lifecycle.queue(self._lifecycle.enter_rows(graph, rows, options, now))
+            self._lifecycle.queue(self._lifecycle.enter_rows(graph, sorted(rows), options, now))
 
     def queue_again(self, graph: Graph[AgentRecord], rows: Sequence[int], now: float) -> None:
         """Queue tasks for rows that are released once more."""
@@ -236,6 +253,7 @@ class GraphRows:
         client.arriving.clear()
         self._beginning = deque(one for one in self._beginning if one.client is not client)
         self._failing = deque(one for one in self._failing if one.client is not client)
+        self._unneeded = deque(one for one in self._unneeded if one.client is not client)
 
     def cancel(self, client: ClientRecord, numbers: Iterable[int], now: float) -> None:
         """Cancel rows that wait for their predecessors; any other number is passed over."""
@@ -289,6 +307,9 @@ class GraphRows:
         reported = reported_of(batch).pick([row_in_batch]) if graph.wanted[row] else NOTHING_REPORTED
         result = RowResult(payload, tuple(objects), reported, task.attempt)
         duration = batch.durations[row_in_batch] if len(batch.durations) else 0
+        graph.note_made(task.function, objects)
+        if objects:
+            self._pressure.made_objects = True
         released, freed = graph.complete(row, result, agent, duration)
         if freed:
             self.free_objects(client, freed)
@@ -358,9 +379,10 @@ class GraphRows:
                     self._lifecycle.unassign(behind)
                 self._lifecycle.drop(behind, m.Status.CANCELED, now, b"")
         ended.numbers += [graph.first_number + row for row in failed.wanted]
-        for row in failed.followed:
-            ended.parts += 1
-            self._fail_stand_in(client, graph.first_number + row, status, payload, attempt, objects, ended, now)
+        for number in [graph.first_number + row for row in failed.followed]:
+            if _stands_in(client, number):
+                ended.parts += 1
+                self._fail_stand_in(client, number, status, payload, attempt, objects, ended, now)
         ended.parts -= failed.is_over
         if not objects:
             reported = Reported(statuses=[status])
@@ -374,8 +396,39 @@ class GraphRows:
         if not self._holds_answers:
             self._send_answers()
         self._forget(client, graph, failed.rows)
+        if failed.unneeded:
+            is_cancellation = status is m.Status.CANCELED
+            self._unneeded.append(_Unneeded(client, graph, deque(failed.unneeded), is_cancellation))
         failed.clear()
         self._give_back(client)
+
+    def _end_unneeded(self, now: float) -> None:
+        """End the next of the rows that nobody needs any more, and so, later, those that only they need."""
+        to_agents: dict[AgentRecord, list[Task]] = {}
+        with self.answered_together():
+            while self._unneeded and self._failing_left > 0:
+                client, graph, rows, is_cancellation = self._unneeded[0]
+                if not rows:
+                    self._unneeded.popleft()
+                    continue
+                row = rows.popleft()
+                self._failing_left -= 1
+                if not graph.is_unneeded(row):
+                    # It has ended meanwhile, or a linked task needs it.
+                    continue
+                task = client.tasks.get(graph.first_number + row)
+                if task is None or task.agent is None:
+                    if task is not None:
+                        self._lifecycle.withdraw(task)
+                        self._lifecycle.drop(task, m.Status.CANCELED, now, b"")
+                    failed = graph.fail(row)
+                    status = m.Status.CANCELED if is_cancellation else m.Status.FAILED
+                    self._begin_failing(_Failure(client, graph, status, b"", 0, (), failed, _Ended()), now)
+                elif is_cancellation and not task.canceled:
+                    self._lifecycle.note_cancellation(task)
+                    to_agents.setdefault(task.agent, []).append(task)
+        for agent, tasks in to_agents.items():
+            self._dispatch.cancel(agent, tasks)
 
     def _answer_with_object(self, failure: _Failure) -> None:
         """All that a large failure has ended is told in one message: the client deletes the object with it."""
@@ -447,3 +500,8 @@ class GraphRows:
         """Have objects of a client deleted that nobody reads any more."""
         if objects:
             self._outbox.to_store(m.ObjectDelete(0, client.id, tuple(objects)))
+
+
+def _stands_in(client: ClientRecord, number: int) -> bool:
+    """Whether linked tasks still need this row: the end of another one may have ended all that do."""
+    return client.links is not None and client.links.stands_in(number)

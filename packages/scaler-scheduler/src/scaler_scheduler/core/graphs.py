@@ -38,6 +38,9 @@ CHAIN_MICROSECONDS = 20_000.0
 DURATION_WEIGHT_KEPT = 0.9
 """Weight of earlier rows in the mean duration, when a row ends."""
 
+INPUTS_LOOKED = 256
+"""Of how many inputs of a row it is reckoned whether they are freed with it."""
+
 Holder = TypeVar("Holder", bound=Hashable)
 """Who may hold the objects of a result. The graph only compares holders."""
 
@@ -71,7 +74,7 @@ class RowResult(NamedTuple):
 class FailedRows:
     """What a failure has ended since `clear`, and where it goes on."""
 
-    __slots__ = ("behind", "followed", "freed", "rows", "wanted")
+    __slots__ = ("behind", "followed", "freed", "rows", "unneeded", "wanted")
 
     def __init__(self) -> None:
         self.rows: list[int] = []
@@ -82,6 +85,8 @@ class FailedRows:
         """Those of the rows that were followed."""
         self.freed: list[bytes] = []
         """Objects nobody reads any more."""
+        self.unneeded: list[int] = []
+        """Unfinished rows whose last reader has ended with them."""
         self.behind: deque[Iterator[int]] = deque()
         """For each of those, what needs it, as far as it has not been looked at."""
 
@@ -92,7 +97,7 @@ class FailedRows:
 
     def clear(self) -> None:
         """Forget what has ended so far."""
-        self.rows, self.wanted, self.followed, self.freed = [], [], [], []
+        self.rows, self.wanted, self.followed, self.freed, self.unneeded = [], [], [], [], []
 
 
 class LostRows(NamedTuple):
@@ -140,6 +145,8 @@ class Graph(Generic[Holder]):
         """Results that still have readers."""
         self.holders: dict[int, list[Holder]] = {}
         """Who made or read a row's result, if it names objects and has readers."""
+        self.makers: set[bytes] = set()
+        """Functions whose last result had objects."""
         self.failing = 0
         """Failures of which not all that needs the row has ended yet."""
         self.returned: dict[int, tuple[int, int]] = {}
@@ -363,6 +370,7 @@ class Graph(Generic[Holder]):
         self._readers[row] = 0
         failed.rows.append(row)
         failed.freed += self._drop_inputs_of(row)
+        failed.unneeded += [one for one in self.dependencies_of(row) if self.is_unneeded(one)]
         if self.wanted[row]:
             self.wanted[row] = 0
             failed.wanted.append(row)
@@ -400,6 +408,10 @@ class Graph(Generic[Holder]):
         self._readers[row] -= 1
         return () if self._readers[row] else self._drop_result(row)
 
+    def is_unneeded(self, row: int) -> bool:
+        """Whether a row has not ended and nobody will read its result."""
+        return self.states[row] < _DONE and not self._readers[row]
+
     def stands_in(self, row: int) -> bool:
         """Whether a row is one of another graph, which it ends with: see `LinkedTasks`."""
         return False
@@ -414,6 +426,22 @@ class Graph(Generic[Holder]):
         """Whether a result that the row needs is an object, or was one that is lost."""
         results, losses = self.results, self.losses
         return any(one in losses or (one in results and results[one].objects) for one in self.dependencies_of(row))
+
+    def note_made(self, function: bytes, objects: Sequence[bytes]) -> None:
+        """A row with this function made these objects, or none."""
+        if objects:
+            self.makers.add(function)
+        elif self.makers:
+            self.makers.discard(function)
+
+    def objects_freed_by(self, row: int, function: bytes) -> int:
+        """Return how many objects fewer there will be when a row with this function is done; negative: how many more."""
+        results, readers = self.results, self._readers
+        freed = -1 if function in self.makers else 0
+        for dependency in self.dependencies_of(row)[:INPUTS_LOOKED] if self.holders else ():
+            if readers[dependency] == 1 and dependency in results:
+                freed += len(results[dependency].objects)
+        return freed
 
     def note_reader(self, row: int, holder: Holder) -> None:
         """The row will run where this holder is, which will hold what the row reads."""

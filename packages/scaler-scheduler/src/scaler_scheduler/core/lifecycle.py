@@ -69,7 +69,7 @@ class TaskLifecycle:
         task.graph = graph
 
     def queue(self, tasks: list[Task]) -> None:
-        """Queue new tasks that share their options, in order."""
+        """Queue new tasks that share their options, in the order of their numbers."""
         if tasks:
             self._ready.add_all(tasks)
             self._marks.placement_due = True

@@ -60,6 +60,7 @@ class LinkedTasks(Graph[Holder], Generic[Holder, Shared]):
         self.waiting = 0
         self.results = {}
         self.holders = {}
+        self.makers = set()
         self.failing = 0
         self.returned = {}
         self.states = _Table(_FAILED)
@@ -224,6 +225,10 @@ class LinkedTasks(Graph[Holder], Generic[Holder, Shared]):
     def stands_in(self, row: int) -> bool:
         """Whether a row is a stand-in that is not done, or whose result is the graph's to delete."""
         return row in self._outside
+
+    def is_unneeded(self, row: int) -> bool:
+        """See `Graph.is_unneeded`. What stands for a row of a graph is that one's; what is not known any more has ended."""
+        return row in self.states and row not in self._outside and super().is_unneeded(row)
 
     def is_unreleased_root(self, row: int) -> bool:
         """Whether a row that needs no other one has not been released: none here waits for that."""

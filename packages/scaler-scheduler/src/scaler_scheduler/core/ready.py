@@ -1,20 +1,21 @@
 """Tasks that wait for a worker: by capability signature, then depth (deeper first), then fairly by client.
 
 Tasks that no worker can run delay no others. Within a signature and depth, clients take turns of equal time: the
-single task of a client goes ahead of another client's million. A cancelled or claimed task is not searched for in its
+single task of a client goes ahead of another client's million. The tasks of one client go in the order of their numbers
+(see `waiting_tasks`). A cancelled or claimed task is not searched for in its
 queue. Its entry stays and is skipped when its turn comes.
 """
 
 from __future__ import annotations
 
 from bisect import insort
-from collections import deque
 from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush
-from itertools import islice
 
 from scaler_scheduler.core.records import Task, TaskState
 from scaler_scheduler.core.shares import LAG_SECONDS, TURN_SECONDS, ClientShares, Share
+from scaler_scheduler.core.storage_pressure import StoragePressure
+from scaler_scheduler.core.waiting_tasks import WaitingTasks
 
 _READY = TaskState.READY
 
@@ -34,7 +35,7 @@ class _Line:
     __slots__ = ("begins", "entry", "given_seconds", "served_until", "share", "tasks")
 
     def __init__(self, share: Share) -> None:
-        self.tasks: deque[Task] = deque()
+        self.tasks = WaitingTasks()
         self.share = share
         self.served_until = 0.0
         """What the client has been given here, and elsewhere while it waits here, in virtual time."""
@@ -70,23 +71,23 @@ class _ClientTurns:
         return bool(self.lines)
 
     def add(self, client_id: bytes, tasks: Sequence[Task]) -> None:
-        """Queue tasks behind their client's others."""
+        """Queue tasks among their client's others."""
         line = self._line(client_id)
-        line.tasks.extend(tasks)
+        line.tasks.add(tasks)
         if not line.entry:
             self._begin_turn(client_id, line)
 
     def add_first(self, client_id: bytes, task: Task) -> None:
         """Queue a task before its client's others."""
         line = self._line(client_id)
-        line.tasks.appendleft(task)
+        line.tasks.add_first(task)
         if not line.entry:
             self._begin_turn(client_id, line)
 
-    def take(self, limit: int, taken: list[Task]) -> None:
+    def take(self, limit: int, taken: list[Task], *, freeing_first: bool) -> None:
         """Move up to `limit` ready tasks into `taken`: what is left of the turn that ends first, then of the next one.
 
-        Fewer, but some, if they are those of very many clients.
+        Fewer, but some, if they are those of very many clients. `freeing_first`: see `WaitingTasks.take`.
         """
         turns = self._turns
         served: set[bytes] = set()
@@ -95,18 +96,12 @@ class _ClientTurns:
             if len(served) == CLIENTS_MAX and client_id not in served:
                 return
             wanted = limit if len(turns) == 1 else min(limit, _tasks_left(line))
-            queue, before = line.tasks, len(taken)
-            while wanted > 0 and queue:
-                task = queue.popleft()
-                if task.state is _READY:
-                    taken.append(task)
-                    wanted -= 1
-            moved = len(taken) - before
+            moved = line.tasks.take(wanted, taken, freeing_first=freeing_first)
             limit -= moved
             if moved:
                 served.add(client_id)
             self._charge(line, moved)
-            if not queue:
+            if not line.tasks:
                 self._end(client_id, line)
 
     def newcomer(self) -> tuple[bytes, _Line] | None:
@@ -115,7 +110,10 @@ class _ClientTurns:
         if head is None:
             return None
         tasks = head[1].tasks
-        if len(tasks) > 1 or tasks[0].state is not _READY or len(tasks[0].options.client.tasks) > 1:
+        if len(tasks) > 1:
+            return None
+        task = tasks.first()
+        if task.state is not _READY or len(task.options.client.tasks) > 1:
             return None
         return head
 
@@ -125,7 +123,8 @@ class _ClientTurns:
         if found is None:
             return None
         client_id, line = found
-        task = line.tasks.popleft()
+        task = line.tasks.first()
+        # The only entry of its line, which ends with it.
         self._charge(line, 1)
         self._end(client_id, line)
         return task
@@ -232,13 +231,13 @@ class SignatureQueue:
         """The greatest depth of the tasks in here; -1: there are none."""
         return self._depths[-1] if self._depths else -1
 
-    def take(self, limit: int) -> list[Task]:
+    def take(self, limit: int, *, freeing_first: bool = False) -> list[Task]:
         """Remove and return up to `limit` tasks, deepest first; none only if there is none."""
         taken: list[Task] = []
         while len(taken) < limit and self._depths:
             depth = self._depths[-1]
             turns = self._turns[depth]
-            turns.take(limit - len(taken), taken)
+            turns.take(limit - len(taken), taken, freeing_first=freeing_first)
             if turns:
                 break
             del self._turns[depth]
@@ -279,7 +278,7 @@ class SignatureQueue:
         """Iterate over up to `limit` tasks that are assigned next: an equal share per client, deepest first."""
         lines = [line for depth in reversed(self._depths) for line in self._turns[depth].lines.values()][:limit]
         for line in lines:
-            yield from (task for task in islice(line.tasks, max(1, limit // len(lines))) if task.state is _READY)
+            yield from line.tasks.some(max(1, limit // len(lines)))
 
     def client_ids(self) -> set[bytes]:
         """Return the clients that have tasks in here."""
@@ -289,7 +288,8 @@ class SignatureQueue:
 class ReadyQueues:
     """Every ready task of the scheduler."""
 
-    def __init__(self) -> None:
+    def __init__(self, pressure: StoragePressure) -> None:
+        self._pressure = pressure
         self.shares = ClientShares()
         self._by_signature: dict[frozenset[str], SignatureQueue] = {}
         self._lone: Task | None = None
@@ -297,11 +297,11 @@ class ReadyQueues:
         self.count = 0
 
     def add(self, task: Task) -> None:
-        """Queue a task behind its client's others."""
+        """Queue a task among its client's others."""
         self._turns_of(task).add(task.options.client.id, (task,))
 
     def add_all(self, tasks: list[Task]) -> None:
-        """Queue tasks that share their options, in order."""
+        """Queue tasks that share their options, in the order of their numbers."""
         if not self.count and len(tasks) == 1:
             self._lone = tasks[0]
             self.count = 1
@@ -334,7 +334,7 @@ class ReadyQueues:
 
     def take(self, queue: SignatureQueue, limit: int) -> list[Task]:
         """Remove and return up to `limit` tasks of one queue, deepest first."""
-        taken = queue.take(limit)
+        taken = queue.take(limit, freeing_first=self._pressure.is_high)
         self.count -= len(taken)
         return taken
 

@@ -102,6 +102,7 @@ class SchedulerCore:
         elif isinstance(event, events.StoreLost):
             self._outbox.log("warning", f"object storage server: {event.reason}")
         elif isinstance(event, events.StoreReported):
+            self._state.pressure.on_report(event.status)
             self._monitor_reports.on_store_report(event)
         elif isinstance(event, events.ObjectsLost):
             self._lost_results.on_lost(event, now)
@@ -192,6 +193,8 @@ class SchedulerCore:
             self._lifecycle.end_recovery()
         if now >= self._maintenance_at:
             self._maintenance_at, round_is_over = self._rounds.go_on(now)
+            if self._state.pressure.should_ask():
+                self._outbox.add(effects.AskStore())
             if round_is_over:
                 self._sessions.log_refusals(now)
                 self._unservable.report(now)

@@ -12,6 +12,7 @@ from scaler_scheduler.core.outbox import MessageOutbox
 from scaler_scheduler.core.ready import ReadyQueues
 from scaler_scheduler.core.records import ClientRecord, PeerRecord, Task
 from scaler_scheduler.core.recovery import Recovery
+from scaler_scheduler.core.storage_pressure import StoragePressure
 from scaler_scheduler.policy.durations import MeanSeconds
 from scaler_scheduler.policy.listed import PLACEMENT_POLICIES
 
@@ -42,7 +43,8 @@ class SchedulerState:
         While there are any, tasks that agents hold may wait for other tasks.
         """
         self.agents = AgentPool()
-        self.ready = ReadyQueues()
+        self.pressure = StoragePressure()
+        self.ready = ReadyQueues(self.pressure)
         self.functions = FunctionRegistry()
         self.recovery = Recovery()
         self.lost_attempts = LostAttempts()

@@ -365,8 +365,16 @@ class HostStorage:
             return
         incarnation = self._hello.incarnation
         link = DealerLink(address, new_id(_prefix(self._security)), self._security)
+        # What finds no room there goes to the centre at once: the task's result waits for it.
         self._home = StorageLink(
-            address, self._hello, self._folders, link, self._on_home_event, self._owner, wait_seconds=0.0
+            address,
+            self._hello,
+            self._folders,
+            link,
+            self._on_home_event,
+            self._owner,
+            wait_seconds=0.0,
+            waits_for_room=False,
         )
         self._home.on_welcome = self._on_home_welcome
         security = process.scheduler_security()

@@ -100,8 +100,12 @@ class StorageLink:
         *,
         wait_seconds: float = WAIT_SECONDS,
         checks: bool = False,
+        waits_for_room: bool = True,
     ) -> None:
-        """`wait_seconds`: how long objects may be missing. `checks`: say hello again and again, also without requests."""
+        """`wait_seconds`: how long objects may be missing. `checks`: say hello again and again, also without requests.
+
+        `waits_for_room`: whether puts wait while the server is full, for some time.
+        """
         self.address = address
         self._wait_seconds = wait_seconds
         self._checks = checks
@@ -121,7 +125,9 @@ class StorageLink:
         self._link = link
         self._report = report
         self._loop = asyncio.get_running_loop()
-        self._requests = StoreRequests(hello, check_seconds=CHECK_SECONDS if checks else float("inf"))
+        self._requests = StoreRequests(
+            hello, check_seconds=CHECK_SECONDS if checks else float("inf"), waits_for_room=waits_for_room
+        )
         self._fetches: dict[int, _Asked] = {}
         self._puts: dict[int, _Asked] = {}
         self._timer: asyncio.TimerHandle | None = None

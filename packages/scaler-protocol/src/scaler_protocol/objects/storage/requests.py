@@ -12,7 +12,8 @@ until it is answered. Doing one twice does no harm, because objects are immutabl
 must be answered, so that gigabytes are not sent to a server that is gone. A server that does not know this peer (it was
 restarted, or forgot a peer that was silent for long) answers UnknownPeer. Then hello and all requests are sent again.
 
-A put that is refused because storage is full is sent again too, until its time is over, because room may come free.
+A put that is refused because storage is full is sent again too, until its time is over, because room may come free. With
+`waits_for_room=False` it is refused at once: for a store that another one stands in for.
 
 Order: puts leave in the order in which they were made, at most `PUT_WINDOW_BYTES` at a time. A delete waits until the puts
 of its objects are answered, because a put repeated after its delete would bring the object back for ever. Gets do not
@@ -163,9 +164,15 @@ class StoreRequests:
     """Requests to one object storage server. See the module."""
 
     def __init__(
-        self, hello: m.Hello, *, timeout_seconds: float = TIMEOUT_SECONDS, check_seconds: float = float("inf")
+        self,
+        hello: m.Hello,
+        *,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        check_seconds: float = float("inf"),
+        waits_for_room: bool = True,
     ) -> None:
         """`check_seconds`: how often to ask whether the server is still the same one while there are no requests."""
+        self._waits_for_room = waits_for_room
         self._check_seconds = check_seconds
         self._hello = hello
         self._timeout_seconds = timeout_seconds
@@ -541,7 +548,7 @@ class StoreRequests:
         pending = self._pending.get(reply.request)
         if pending is None or not isinstance(pending.message, _asked_for(reply)):
             return []
-        if reply.status == m.ObjectStatus.STORAGE_FULL and now < pending.deadline:
+        if reply.status == m.ObjectStatus.STORAGE_FULL and self._waits_for_room and now < pending.deadline:
             pending.refusal = reply.text
             self._refused_puts.add(reply.request)
             pause = min(FULL_PAUSE_SECONDS * (1 << min(pending.repeats, 10)), FULL_PAUSE_SECONDS_MAX)

@@ -1,0 +1,125 @@
+"""The ready tasks of one client and depth, in the order of their numbers.
+
+Clients number tasks in the order of `submit`, and the rows of a graph depth first. So a row that has got its inputs goes before
+rows that would only make more of them, and before what was submitted later.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections import deque
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
+
+from scaler_scheduler.core.records import Task, TaskState
+
+_READY = TaskState.READY
+
+FREEING_LOOKED = 32
+"""Of the tasks that are next, so many are looked at for one that frees more than others."""
+
+SORT_PART = 16
+"""More than such a part of what is there already is not entered one by one, but sorted with it."""
+
+
+class WaitingTasks:
+    """Most tasks come in the order of their numbers, and wait in a queue. Those that come late stand in a list beside it.
+
+    Entries of tasks that are not ready any more stay until their turn, and are skipped then.
+    """
+
+    __slots__ = ("_late", "_queue")
+
+    def __init__(self) -> None:
+        self._queue: deque[Task] = deque()
+        self._late: list[Task] = []
+        """The next one last: of these, tasks leave one by one."""
+
+    def __len__(self) -> int:
+        return len(self._queue) + len(self._late)
+
+    def __iter__(self) -> Iterator[Task]:
+        """Iterate over all entries, those that came late first."""
+        return chain(reversed(self._late), self._queue)
+
+    def add(self, tasks: Sequence[Task]) -> None:
+        """Add tasks in the order of their numbers."""
+        queue = self._queue
+        if not queue or tasks[0].number > queue[-1].number:
+            queue.extend(tasks)
+            return
+        late = self._late
+        if len(tasks) * SORT_PART > len(late):
+            late.extend(tasks)
+            late.sort(key=_last_first)
+        else:
+            for task in tasks:
+                insort(late, task, key=_last_first)
+
+    def add_first(self, task: Task) -> None:
+        """Add a task that goes before all that are queued."""
+        self._queue.appendleft(task)
+
+    def take(self, limit: int, taken: list[Task], *, freeing_first: bool = False) -> int:
+        """Move up to `limit` ready tasks into `taken`. Returns how many.
+
+        `freeing_first`: of those that are next, one that frees most objects, less what it will probably make.
+        """
+        queue, late, before = self._queue, self._late, len(taken)
+        left = limit
+        while freeing_first and left > 0 and (queue or late):
+            task = self._pop_freeing()
+            if task.state is _READY:
+                taken.append(task)
+                left -= 1
+        while left > 0 and late:
+            task = queue.popleft() if queue and queue[0].number < late[-1].number else late.pop()
+            if task.state is _READY:
+                taken.append(task)
+                left -= 1
+        while left > 0 and queue:
+            task = queue.popleft()
+            if task.state is _READY:
+                taken.append(task)
+                left -= 1
+        return len(taken) - before
+
+    def _pop_freeing(self) -> Task:
+        """Remove the entry of the task that frees most, the first one of equals."""
+        late, queue = self._late, self._queue
+        places: list[tuple[list[Task] | deque[Task], int]]
+        places = [(late, len(late) - 1 - place) for place in range(min(FREEING_LOOKED, len(late)))]
+        places += [(queue, place) for place in range(min(FREEING_LOOKED, len(queue)))]
+        best, best_key = places[0], (-float("inf"), 0)
+        for entries, place in places:
+            task = entries[place]
+            key = (_freed_by(task), -task.number)
+            if key > best_key:
+                best, best_key = (entries, place), key
+        entries, place = best
+        task = entries[place]
+        del entries[place]
+        return task
+
+    def first(self) -> Task:
+        """Return the entry that is next; there is one."""
+        queue, late = self._queue, self._late
+        return late[-1] if late and (not queue or late[-1].number < queue[0].number) else queue[0]
+
+    def some(self, limit: int) -> Iterator[Task]:
+        """Iterate over up to `limit` of the ready tasks that are among the next ones."""
+        return (task for task in islice(self, limit) if task.state is _READY)
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._queue.clear()
+        self._late.clear()
+
+
+def _freed_by(task: Task) -> int:
+    graph = task.graph
+    return 0 if graph is None else graph.objects_freed_by(task.number - graph.first_number, task.function)
+
+
+def _last_first(task: Task) -> int:
+    return -task.number
