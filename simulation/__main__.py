@@ -30,6 +30,7 @@ def main() -> int:
     failed: list[int] = []
     ends: Counter[str] = Counter()
     storage: Counter[str] = Counter()
+    kinds: Counter[str] = Counter()
     steps = 0
     started = time.perf_counter()
     for seed in range(arguments.seed, arguments.seed + arguments.seeds):
@@ -44,6 +45,7 @@ def main() -> int:
             steps += cluster.clock.steps
             ends += cluster.ledger.ends
             storage += cluster.storage_watch.counts
+            kinds += cluster.ledger.kinds
         if failed and not arguments.keep_going:
             report(seed, arguments.steps)
             return 1
@@ -53,6 +55,7 @@ def main() -> int:
     seconds = time.perf_counter() - started
     print(f"{arguments.seeds} seeds, {steps} events in {seconds:.1f} s: {steps / seconds:,.0f} events/s")
     print(", ".join(f"{count} {how}" for how, count in ends.most_common()))
+    print("submitted: " + ", ".join(f"{count} {what}" for what, count in sorted(kinds.items())))
     print("objects: " + ", ".join(f"{count} {what}" for what, count in sorted(storage.items())))
     if failed:
         print(f"{len(failed)} seeds failed: {' '.join(map(str, failed))}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ from simulation.ledger import Entry, Ledger, SimulationError
 from simulation.network import Network
 from simulation.object_storage import ObjectStorage
 from simulation.process import Process
-from simulation.programs import Program
+from simulation.programs import Program, in_order
 from simulation.references import References
 
 FUNCTIONS: tuple[tuple[bytes, bytes], ...] = tuple(
@@ -83,6 +83,7 @@ class ClientDriver:
             capabilities=capabilities,
             uses_objects=bool(objects) or program.large_result,
             may_exit=self.ledger.library.may_exit(program.number),
+            depth=depth,
             needs=None if contents else [],
         )
         group = self.core.group(
@@ -113,33 +114,46 @@ class ClientDriver:
         return entry
 
     def submit_graph(
-        self, programs: Sequence[Program], dependencies: Sequence[Sequence[int]], wanted: Sequence[int]
-    ) -> None:
-        """Submit a graph whose row i runs `programs[i]` on the results of the rows `dependencies[i]`."""
+        self,
+        programs: Sequence[Program],
+        dependencies: Sequence[Sequence[int]],
+        wanted: Sequence[int],
+        *,
+        depth: int = 0,
+        contents: Mapping[int, Sequence[bytes]] | None = None,
+    ) -> list[Entry]:
+        """Submit a graph whose row i runs `programs[i]` on the results of the rows `dependencies[i]`.
+
+        Each of `contents[i]` becomes an object that row i reads. Returns an entry for each of `wanted`; nothing while the
+        client takes no tasks.
+        """
         if self.core.unusable is not None or self.closed:
-            return
+            return []
         library = self.ledger.library
-        values: list[bytes | None] = []
-        may_exit: list[bool] = []
-        stored: list[bool] = []
-        for program, needed in zip(programs, dependencies, strict=True):
-            inputs = [values[row] for row in needed]
-            failed = any(value is None for value in inputs)
-            values.append(None if failed else library.expected(program.number, [v for v in inputs if v is not None]))
-            may_exit.append(library.may_exit(program.number) or any(may_exit[row] for row in needed))
-            stored.append(program.large_result or any(stored[row] for row in needed))
-        rows: list[Entry] = []
-        for row, (program, needed) in enumerate(zip(programs, dependencies, strict=True)):
-            needs = [rows[one] for one in needed]
-            rows.append(
-                Entry(
-                    self.core.client_id,
-                    program.number,
-                    values[row],
-                    uses_objects=stored[row],
-                    may_exit=may_exit[row],
-                    needs=needs,
-                )
+        positions: list[int] = []
+        objects: list[bytes] = []
+        read: dict[int, list[bytes]] = {}
+        for row, of_row in (contents or {}).items():
+            for content in of_row:
+                object_id, content = self.references.argument(content, self._store)
+                positions.append(row)
+                objects.append(object_id)
+                read.setdefault(row, []).append(content)
+        rows: dict[int, Entry] = {}
+        for row in in_order(dependencies):
+            program, needs = programs[row], [rows[one] for one in dependencies[row]]
+            values = [one.expected for one in needs]
+            failed = None in values
+            known = [value for value in values if value is not None]
+            is_read = bool(read.get(row)) or any(one.needs is None for one in needs)
+            rows[row] = Entry(
+                self.core.client_id,
+                program.number,
+                None if failed else library.expected(program.number, known, read.get(row, ())),
+                uses_objects=program.large_result or bool(read.get(row)) or any(one.uses_objects for one in needs),
+                may_exit=library.may_exit(program.number) or any(one.may_exit for one in needs),
+                depth=depth,
+                needs=None if is_read else needs,
             )
         entries = [rows[row] for row in wanted]
         submit = m.GraphSubmit(
@@ -150,18 +164,26 @@ class ClientDriver:
             dependency_counts=[len(needed) for needed in dependencies],
             dependencies=[row for needed in dependencies for row in needed],
             wanted=list(wanted),
+            depth=depth,
+            object_positions=positions,
+            objects=tuple(objects),
             **carried_columns([carried_of(program.number) for program in programs]),
         )
+        self.ledger.kinds["graphs"] += 1
+        self.ledger.kinds["objects in graphs"] += len(objects)
         first = self.core.submit_graph(submit, entries)
         for row, entry in zip(wanted, entries, strict=True):
             entry.number = first + row
             entry.siblings = entries
             self._submitted(entry)
+        return entries
 
-    def submit_linked(self, program: Program, needs: Sequence[Entry], capabilities: tuple[str, ...]) -> None:
+    def submit_linked(
+        self, program: Program, needs: Sequence[Entry], capabilities: tuple[str, ...] = (), *, depth: int = 0
+    ) -> Entry | None:
         """Submit a task with the results of these others of this client as its arguments, answered or not."""
         if self.core.unusable is not None or self.closed:
-            return
+            return None
         library = self.ledger.library
         values = [one.expected for one in needs]
         entry = Entry(
@@ -171,11 +193,14 @@ class ClientDriver:
             capabilities=capabilities,
             uses_objects=program.large_result or any(one.uses_objects for one in needs),
             may_exit=library.may_exit(program.number) or any(one.may_exit for one in needs),
+            depth=depth,
             needs=list(needs),
         )
         entry.siblings = [entry, *needs, *(sibling for one in needs for sibling in one.siblings)]
+        self.ledger.kinds["futures as arguments"] += len(needs)
         earlier = [one.number for one in needs]
         self._submit_rows(entry, [entry], earlier)
+        return entry
 
     def _submit_rows(self, entry: Entry, rows: Sequence[Entry], earlier: Sequence[int]) -> None:
         """Submit these tasks as rows, each after those it needs; the last one is `entry`, the one that is wanted."""
@@ -194,6 +219,7 @@ class ClientDriver:
             wanted=[len(rows) - 1],
             capabilities=tuple((name, -1) for name in sorted(entry.capabilities)),
             earlier=list(earlier),
+            depth=entry.depth,
             **carried_columns([carried_of(row.program) for row in rows]),
         )
         entry.number = self.core.submit_graph(submit, [entry]) + len(rows) - 1

@@ -26,6 +26,7 @@ from simulation.process import Process
 from simulation.programs import Action, Death, Library, Program
 from simulation.services import STORE_RETENTION_S, SchedulerProcess, StorageProcess
 from simulation.storage_watch import StorageWatch
+from simulation.template import Template
 
 SCHEDULER_ADDRESS = "tcp://scheduler:2345"
 STORAGE_ADDRESS = "tcp://scheduler:2346"
@@ -186,6 +187,8 @@ class Cluster:
         self.disk = Disk(self.random) if self.plan.spills else None
         self.storage_watch = StorageWatch()
         self.homes: list[StorageProcess] = []
+        self.templates: list[Template] = []
+        """Graphs that applications have prepared."""
         self.clients: list[ClientProcess] = []
         self.agents: list[AgentProcess] = []
         self.names = 0
@@ -289,8 +292,21 @@ class Cluster:
         random = self.random
         duration = random.choice((0.0, 0.0001, 0.001, 0.01, 0.1, random.uniform(0.0, 3.0)))
         if self.plan.nested and depth < 3 and random.random() < 0.15:
-            children = tuple(self.program(depth + 1).number for _ in range(random.randint(1, 3)))
-            return self.library.add(Action.NEST, duration, children=children, silent=random.random() < 0.5)
+            children = tuple(self.program(depth + 1).number for _ in range(random.choice((1, 2, 3, 6))))
+            needs: tuple[tuple[int, ...], ...] = ()
+            if random.random() < 0.7:
+                needs = tuple(
+                    tuple(random.sample(range(row), min(row, random.choice((0, 1, 1, 2)))))
+                    for row in range(len(children))
+                )
+            return self.library.add(
+                Action.NEST,
+                duration,
+                children=children,
+                needs=needs,
+                links_children=random.random() < 0.5,
+                silent=random.random() < 0.5,
+            )
         dice = random.random()
         if dice < 0.06:
             return self.library.add(Action.FAIL, duration)
@@ -344,7 +360,33 @@ class Cluster:
                         *random.sample(range(row - 1), min(row - 1, random.choice((0, 0, 0, 1)))),
                     ]
         wanted = sorted(random.sample(range(rows), random.randint(1, min(4, rows))))
-        client.post(lambda: client.driver.submit_graph(programs, dependencies, wanted))
+        if random.random() < 0.3:
+            self.templates.append(Template(programs, dependencies, wanted))
+            return
+        client.post(lambda: client.driver.submit_graph(programs, dependencies, wanted, contents=self.contents(rows)))
+
+    def contents(self, rows: int) -> dict[int, tuple[bytes, ...]]:
+        """What some rows of a graph read as objects."""
+        random = self.random
+        if random.random() < 0.6:
+            return {}
+        reading = random.sample(range(rows), min(rows, random.choice((1, 2))))
+        return {row: (random.randbytes(random.randint(1, 50)),) for row in sorted(reading)}
+
+    def run_template(self, client: ClientProcess) -> None:
+        """Run a prepared graph again, with other values for some of its nodes."""
+        random = self.random
+        if not self.templates:
+            self.submit_graph(client)
+            return
+        template = random.choice(self.templates)
+        rows = len(template.programs)
+        # What a run gives is a value: that of a program which needs nothing, at once.
+        given = {
+            row: self.library.add(Action.RETURN, 0.0, large_result=random.random() < 0.2)
+            for row in sorted(random.sample(range(rows), min(rows, random.choice((0, 1, 1, 3)))))
+        }
+        client.post(lambda: template.run(client.driver, given, self.contents(max(1, len(given)))))
 
     def submit_linked(self, client: ClientProcess) -> None:
         """Tasks with results of earlier ones as arguments: of those under way, or just answered, or of each other."""
@@ -388,8 +430,10 @@ class Cluster:
             self.submit_some(client)
         elif dice < linked:
             self.submit_linked(client)
-        elif dice < 0.85:
+        elif dice < 0.81:
             self.submit_graph(client)
+        elif dice < 0.87:
+            self.run_template(client)
         elif dice < 0.97:
             self.cancel_some(client)
         elif len(living) > 1:

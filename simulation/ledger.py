@@ -41,6 +41,7 @@ class Entry:
     capabilities: tuple[str, ...] = ()
     uses_objects: bool = False
     may_exit: bool = False
+    depth: int = 0
     siblings: list[Entry] = field(default_factory=list)
     """The wanted rows of its graph, itself among them. Where one is cancelled, so is what needs its result."""
     needs: list[Entry] | None = None
@@ -98,6 +99,8 @@ class Ledger:
     excuses: Excuses = field(default_factory=Excuses)
     open: dict[tuple[bytes, int], Entry] = field(default_factory=dict)
     ends: Counter[str] = field(default_factory=Counter)
+    kinds: Counter[str] = field(default_factory=Counter)
+    """How often what was submitted, single tasks aside."""
     runs: Counter[tuple[bytes, int]] = field(default_factory=Counter)
     deaths_unstarted: Counter[tuple[bytes, int]] = field(default_factory=Counter)
     """Processors that a task has ended while they read it, so before it ran."""

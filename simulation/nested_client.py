@@ -12,6 +12,7 @@ from scaler_protocol.wire.envelope import Envelope, decode_envelope, encode_enve
 from scaler_worker.core import effects, events
 from simulation.client import ClientDriver
 from simulation.ledger import Entry
+from simulation.programs import Program
 from simulation.worker_host import WorkerHost
 
 
@@ -35,9 +36,23 @@ class NestedClient:
 
     # --- what tasks do
 
-    def submit(self, program: int, depth: int) -> Entry | None:
-        """Submit a task that runs this program; None if the client is disconnected."""
-        return self._driver.submit(self._host.library[program], depth=depth)
+    def submit(self, parent: Program, depth: int) -> list[Entry] | None:
+        """Submit the children of a program, all of them wanted; None if the client is disconnected."""
+        driver, programs = self._driver, [self._host.library[number] for number in parent.children]
+        if parent.needs and not parent.links_children:
+            self._host.ledger.kinds["graphs in tasks"] += 1
+            return driver.submit_graph(programs, parent.needs, range(len(programs)), depth=depth) or None
+        entries: list[Entry] = []
+        for place, program in enumerate(programs):
+            needed = [entries[one] for one in parent.needs[place]] if parent.needs else []
+            self._host.ledger.kinds["futures as arguments in tasks"] += bool(needed)
+            entry = (
+                driver.submit_linked(program, needed, depth=depth) if needed else driver.submit(program, depth=depth)
+            )
+            if entry is None:
+                return None
+            entries.append(entry)
+        return entries
 
     def cancel(self, entries: Sequence[Entry]) -> None:
         self._driver.cancel(list(entries))

@@ -419,12 +419,11 @@ class Processor(Process):
     def _nest(self, running: _Running) -> None:
         if self._nested is None:
             self._nested = NestedClient(self._host, self.number, self._tell, self._look_at_children)
-        for number in running.row.program.children:
-            entry = self._nested.submit(number, running.row.depth + 1)
-            if entry is None:
-                self._finish(running, _Answer(b"the client inside is disconnected", m.Status.FAILED, 0))
-                return
-            running.children.append(entry)
+        children = self._nested.submit(running.row.program, running.row.depth + 1)
+        if children is None:
+            self._finish(running, _Answer(b"the client inside is disconnected", m.Status.FAILED, 0))
+            return
+        running.children = children
         running.waiting = True
         if not running.row.program.silent:
             self._flush()

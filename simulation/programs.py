@@ -48,6 +48,10 @@ class Program:
     """Does not react to a cooperative cancellation."""
     large_result: bool = False
     children: tuple[int, ...] = ()
+    needs: tuple[tuple[int, ...], ...] = ()
+    """Of each child, the earlier children whose results it needs; empty where none needs any."""
+    links_children: bool = False
+    """Whether those that need others are submitted one by one, with futures as arguments; else all of them are one graph."""
     death: Death = Death.RUNNING
     silent: bool = False
     """Waits for its children without saying so: by an event, say, which nobody outside the task knows of."""
@@ -61,6 +65,21 @@ def program_number(payload: bytes) -> int:
     tag, number = _PAYLOAD.unpack(payload)
     assert tag == PICKLED
     return int(number)
+
+
+def in_order(dependencies: Sequence[Sequence[int]]) -> list[int]:
+    """Return the rows of a graph in an order in which each comes after those it needs."""
+    ordered: dict[int, None] = {}
+    for first in range(len(dependencies)):
+        stack = [(first, False)]
+        while stack:
+            row, is_ready = stack.pop()
+            if is_ready:
+                ordered[row] = None
+            elif row not in ordered:
+                stack.append((row, True))
+                stack.extend((needed, False) for needed in dependencies[row])
+    return list(ordered)
 
 
 def value_of(program: Program, inputs: Sequence[bytes], contents: Sequence[bytes], children: Sequence[bytes]) -> bytes:
@@ -92,10 +111,23 @@ class Library:
         stubborn: bool = False,
         large_result: bool = False,
         children: tuple[int, ...] = (),
+        needs: tuple[tuple[int, ...], ...] = (),
+        links_children: bool = False,
         death: Death = Death.RUNNING,
         silent: bool = False,
     ) -> Program:
-        program = Program(len(self._programs), action, duration_s, stubborn, large_result, children, death, silent)
+        program = Program(
+            len(self._programs),
+            action,
+            duration_s,
+            stubborn,
+            large_result,
+            children,
+            needs,
+            links_children,
+            death,
+            silent,
+        )
         self._programs.append(program)
         return program
 
@@ -112,7 +144,11 @@ class Library:
         program = self._programs[number]
         if program.action in (Action.FAIL, Action.EXIT):
             return None
-        children = [self.expected(child) for child in program.children]
-        if any(child is None for child in children):
-            return None
-        return value_of(program, inputs, contents, [child for child in children if child is not None])
+        children: list[bytes] = []
+        for place, child in enumerate(program.children):
+            needed = [children[one] for one in program.needs[place]] if program.needs else ()
+            value = self.expected(child, needed)
+            if value is None:
+                return None
+            children.append(value)
+        return value_of(program, inputs, contents, children)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -24,12 +25,34 @@ def test_every_promise_is_kept(seed: int) -> None:
     Cluster(seed).run(600)
 
 
+KINDS = (
+    "graphs",
+    "objects in graphs",
+    "runs of prepared graphs",
+    "values given to them",
+    "futures as arguments",
+    "graphs in tasks",
+    "futures as arguments in tasks",
+)
+
+
+def test_graphs_of_every_kind_are_submitted() -> None:
+    submitted: Counter[str] = Counter()
+    for seed in range(1, 21):
+        cluster = Cluster(seed)
+        cluster.load(400)
+        submitted += cluster.ledger.kinds
+        if all(submitted[kind] for kind in KINDS):
+            return
+    pytest.fail(f"{submitted}")
+
+
 def test_the_same_seed_gives_the_same_run_in_every_process() -> None:
     command = [sys.executable, "-m", "simulation", "--seed", "3", "--steps", "500", "--seeds", "2"]
     outputs = [subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout for _ in range(2)]
     counted = [[line.partition(" events in ")[0] for line in output.splitlines()] for output in outputs]
     assert counted[0] == counted[1]
-    assert len(counted[0]) == 3
+    assert len(counted[0]) == 4
 
 
 # --- the book of record notices what it is there to notice
