@@ -347,6 +347,12 @@ class Cluster:
         client.post(act)
 
     def submit_graph(self, client: ClientProcess) -> None:
+        programs, dependencies, wanted = self.graph()
+        contents = self.contents(len(programs))
+        client.post(lambda: client.driver.submit_graph(programs, dependencies, wanted, contents=contents))
+
+    def graph(self) -> tuple[list[Program], list[list[int]], list[int]]:
+        """A random graph: the programs of its rows, what each needs, and which are wanted."""
         random = self.random
         rows = random.randint(1, 25)
         programs = [self.program() for _ in range(rows)]
@@ -359,11 +365,7 @@ class Cluster:
                         row - 1,
                         *random.sample(range(row - 1), min(row - 1, random.choice((0, 0, 0, 1)))),
                     ]
-        wanted = sorted(random.sample(range(rows), random.randint(1, min(4, rows))))
-        if random.random() < 0.3:
-            self.templates.append(Template(programs, dependencies, wanted))
-            return
-        client.post(lambda: client.driver.submit_graph(programs, dependencies, wanted, contents=self.contents(rows)))
+        return programs, dependencies, sorted(random.sample(range(rows), random.randint(1, min(4, rows))))
 
     def contents(self, rows: int) -> dict[int, tuple[bytes, ...]]:
         """What some rows of a graph read as objects."""
@@ -374,11 +376,10 @@ class Cluster:
         return {row: (random.randbytes(random.randint(1, 50)),) for row in sorted(reading)}
 
     def run_template(self, client: ClientProcess) -> None:
-        """Run a prepared graph again, with other values for some of its nodes."""
+        """Run a prepared graph, a new one or again, with other values for some of its nodes."""
         random = self.random
-        if not self.templates:
-            self.submit_graph(client)
-            return
+        if not self.templates or random.random() < 0.3:
+            self.templates.append(Template(*self.graph()))
         template = random.choice(self.templates)
         rows = len(template.programs)
         # What a run gives is a value: that of a program which needs nothing, at once.
@@ -430,7 +431,7 @@ class Cluster:
             self.submit_some(client)
         elif dice < linked:
             self.submit_linked(client)
-        elif dice < 0.81:
+        elif dice < 0.79:
             self.submit_graph(client)
         elif dice < 0.87:
             self.run_template(client)
