@@ -2,8 +2,9 @@
 
 Network namespaces stand for four hosts, each with a link of 1 Gbit/s to a bridge: one with scheduler, central object storage and
 client, three with a worker each. Each has process ids and shared memory of its own, so that values between hosts travel through
-the network. The same work is done with the central store alone, with a store on every host, and by dask.distributed
-(`--dask-python`: an interpreter that has it), in turns. Sums of all values are checked.
+the network. One value is sent to one host, and one to all; then come a shuffle and a sum in pairs. The same work is done with the
+central store alone, with a store on every host, and by dask.distributed (`--dask-python`: an interpreter that has it), in turns.
+Sums of all values are checked.
 """
 
 from __future__ import annotations
@@ -111,12 +112,13 @@ def _measure_ours(address: str) -> Figures:
             client.submit_verbose(total, (filled(1.0, 1),), {}, capabilities={name: -1}).result(START_SECONDS)
         time.sleep(STORE_SECONDS)  # sleeps: workers take tasks before their host's store answers
 
-        def broadcast() -> list[float]:
+        def send_to(*names: str) -> list[float]:
             reference = client.send_object(value)
             futures = [client.submit_verbose(total, (reference,), {}, capabilities={name: -1}) for name in names]
             return [float(future.result(ROUND_SECONDS)) for future in futures]
 
-        figures = {"broadcast": _timed(broadcast, [float(value.size)] * HOSTS)}
+        figures = {"one host": _timed(partial(send_to, names[-1]), [float(value.size)])}
+        figures["broadcast"] = _timed(partial(send_to, *names), [float(value.size)] * HOSTS)
         for name, (graph, wanted, expected) in (("shuffle", shuffle()), ("tree", tree())):
             figures[name] = _timed(partial(_get, client, graph, wanted), expected)
     return figures
@@ -132,12 +134,13 @@ def _measure_dask(address: str) -> Figures:
         for worker in workers:
             client.submit(total, filled(1.0, 1), workers=[worker], pure=False).result()
 
-        def broadcast() -> list[float]:
-            (reference,) = client.scatter([value], hash=False)
+        def send_to(*workers: str) -> list[float]:
+            (reference,) = client.scatter([value], hash=False, workers=workers[:1])
             futures = [client.submit(total, reference, workers=[worker], pure=False) for worker in workers]
             return [float(found) for found in client.gather(futures)]
 
-        figures = {"broadcast": _timed(broadcast, [float(value.size)] * HOSTS)}
+        figures = {"one host": _timed(partial(send_to, workers[-1]), [float(value.size)])}
+        figures["broadcast"] = _timed(partial(send_to, *workers), [float(value.size)] * HOSTS)
         for name, (graph, wanted, expected) in (("shuffle", shuffle()), ("tree", tree())):
             figures[name] = _timed(partial(_get, client, graph, wanted), expected)
     return figures
@@ -251,7 +254,7 @@ def main() -> int:
             for system, measured in rounds.items():
                 measured.append(_round(system, hosts, given.dask_python))
     print(f"{'seconds, medians':<24}" + "".join(f"{system:>12}" for system in systems))
-    for name in ("broadcast", "shuffle", "tree"):
+    for name in ("one host", "broadcast", "shuffle", "tree"):
         medians = [statistics.median(each[name] for each in rounds[system]) for system in systems]
         print(f"{name:<24}" + "".join(f"{median:>12.2f}" for median in medians))
         print("    " + ", ".join(f"{system} {[round(each[name], 2) for each in rounds[system]]}" for system in systems))
