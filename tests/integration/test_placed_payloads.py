@@ -13,6 +13,7 @@ from scaler import Client
 from scaler.client.placed_payloads import PLACED_BYTES_MIN, PlacedPayloads
 from scaler_protocol.objects.segments.batch_place import PLACE_BYTES
 from scaler_protocol.objects.segments.batch_segment import BatchSegment
+from scaler_protocol.payloads.framing import INLINE_BYTES_MAX
 from scaler_protocol.wire import messages as m
 from tests.integration import functions as f
 
@@ -77,8 +78,27 @@ def test_chunks_of_a_map_are_placed(client: Client, counts: Counts) -> None:
     assert 0 < counts.came <= counts.left < 300
 
 
+def test_bytes_by_themselves_are_placed_up_to_a_mebibyte(client: Client, counts: Counts) -> None:
+    given = values(10, 6, least=INLINE_BYTES_MAX + 1, most=1024 * 1024)
+    assert [future.result() for future in [client.submit(f.echo, one) for one in given]] == given
+    assert (counts.left, counts.came) == (10, 10)
+    again = values(10, 7, least=INLINE_BYTES_MAX + 1, most=1024 * 1024)
+    assert client.map(f.echo, again) == again
+    assert counts.came == 20
+    # Not where they travel with others, in rows of graphs, or as what is not `bytes`.
+    pairs = values(2, 8, least=INLINE_BYTES_MAX + 1, most=1024 * 1024)
+    assert client.starmap(max, [tuple(pairs)]) == [max(pairs)]
+    graph = {"a": (f.echo, pairs[0]), "b": (f.echo, "a")}
+    assert client.get(graph, ["b"], block=True)["b"] == pairs[0]
+    assert client.submit(f.echo, bytearray(pairs[1])).result() == pairs[1]
+    assert counts.came == 20
+    # A second time, one is an object.
+    assert client.submit(f.echo, given[0]).result() == given[0]
+    assert counts.came == 20
+
+
 def test_what_no_worker_can_read_arrives_all_the_same(client: Client, counts: Counts, unreadable: None) -> None:
-    given = values(100, 3)
+    given = values(100, 3, most=400_000)
     assert [future.result() for future in [client.submit(f.echo, one) for one in given]] == given
     assert client.map(f.echo, values(100, 4)) == values(100, 4)
     assert counts.left > 0

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from scaler import errors
 from scaler.client.completion import abandon, complete
 from scaler.client.future_requests import FutureRequests
-from scaler.client.placed_payloads import PlacedPayloads
+from scaler.client.placed_payloads import ALONE_BYTES_MAX, PlacedPayloads
 from scaler.client.sent_ahead import SentAheads
 from scaler.client.sleepers import Sleepers
 from scaler.client.steps import Answer, OwnersLock, Step, Steps
@@ -133,7 +133,9 @@ class Engine(ABC):
 
     def packer(self, serializer: AnySerializer | None) -> Packer:
         """Return what turns calls into bytes, for a client with this serializer."""
-        return Packer(self.objects, serializer)
+        if self._placed is None or serializer is not None:
+            return Packer(self.objects, serializer)
+        return Packer(self.objects, None, ALONE_BYTES_MAX)
 
     # --- the session
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 PLACED_BYTES_MIN = 24 * 1024
 """Smaller payloads travel inside messages: a place costs the worker some system calls."""
 
+ALONE_BYTES_MAX = 1024 * 1024 + 4 * 1024
+"""Pickles of `bytes` by themselves are placed up to this size: copying them takes less than the messages of an object."""
+
 FAILURES_MAX = 3
 """After so many messages with tasks that a worker could not read, there are workers on other hosts, or of another user. Then
 everything travels inside messages."""

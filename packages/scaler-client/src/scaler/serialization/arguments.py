@@ -79,8 +79,12 @@ class Packer:
     `serializer` None stands for pickle and cloudpickle. Errors in the values themselves are `SerializationError`.
     """
 
-    def __init__(self, sink: ObjectSink, serializer: AnySerializer | None = None) -> None:
+    def __init__(
+        self, sink: ObjectSink, serializer: AnySerializer | None = None, alone_bytes_max: int = INLINE_BYTES_MAX
+    ) -> None:
+        """`alone_bytes_max`: up to this size, `bytes` that are the only argument of a call, or item of a chunk, are no object."""
         self._sink = sink
+        self._alone_bytes_max = alone_bytes_max
         self._serializer = serializer
         self._is_first = FirstValues().is_first
         # A custom serializer is to see all functions as they are.
@@ -148,6 +152,10 @@ class Packer:
 
     def call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Packed:
         """Return the argument payload of `function(*args, **kwargs)`, where no argument may be a future."""
+        values = (*args, *kwargs.values())
+        if self._inline_bytes_max(values) > INLINE_BYTES_MAX and size_hint(values[0]) > INLINE_BYTES_MAX:
+            # Only a task by itself may carry it.
+            return self._call_list(function, args, kwargs, 0)
         packed = self.linked_call(function, args, kwargs)
         if packed.inputs is not None:
             self._sink.release(packed.objects)
@@ -214,10 +222,20 @@ class Packer:
         large = [value for value in values if size_hint(value) > SHARED_BYTES_MIN or type(value) is ObjectReference]
         if not large:
             return False
-        if not alone or any(map(_is_large_or_reference, large)):
+        if not alone or any(map(self._is_large_or_reference, large)):
             return True
         # All of them, so that each is noted as seen.
         return not min(map(self._is_first, large))
+
+    def _inline_bytes_max(self, values: Sequence[Any]) -> int:
+        """Return up to which size a pickle of just these values travels as it is."""
+        return self._alone_bytes_max if len(values) == 1 and type(values[0]) is bytes else INLINE_BYTES_MAX
+
+    def _is_large_or_reference(self, value: Any) -> bool:
+        size = size_hint(value)
+        if type(value) is bytes:
+            return size > self._alone_bytes_max
+        return size > INLINE_BYTES_MAX or type(value) is ObjectReference
 
     def _call_whole(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], hidden: int) -> Packed | None:
         """Return one pickle of all arguments, which keeps what they share; None when that would be large."""
@@ -225,7 +243,7 @@ class Packer:
         try:
             pickled, buffers = dumps_apart(call)
             size = len(pickled) + sum(buffer.nbytes for buffer in buffers)
-            if size > INLINE_BYTES_MAX:
+            if size > self._inline_bytes_max((*args, *kwargs.values())):
                 return None
             if size > SHARED_BYTES_MIN and size > SHARED_BYTES_MIN + sum(map(size_hint, (*args, *kwargs.values()))):
                 # What is large is inside of some argument, which is one by itself.
@@ -407,7 +425,7 @@ class Packer:
             pickled = pickle.dumps(chunk, PROTOCOL) if plain else by_value.dumps(chunk)
         except Exception as error:
             raise self._explain_items(function, star, items, first, error) from error
-        if len(pickled) <= INLINE_BYTES_MAX:
+        if len(pickled) <= self._inline_bytes_max(items):
             return Packed(PICKLED + pickled)
         if len(pickled) > INLINE_BYTES_MAX * len(items):
             return None
@@ -475,7 +493,3 @@ def _is_small_and_plain(value: Any) -> bool:
 
 def _is_future(value: Any) -> bool:
     return isinstance(value, ScalerFuture)
-
-
-def _is_large_or_reference(value: Any) -> bool:
-    return size_hint(value) > INLINE_BYTES_MAX or type(value) is ObjectReference

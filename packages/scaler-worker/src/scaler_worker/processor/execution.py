@@ -196,9 +196,13 @@ class TaskExecution:
         finally:
             self._capture.end()
         is_chunk = tasks.kind == MAP_CHUNK
-        outcome = self.chunks.dump(values, failures) if is_chunk else self._dump(value, serializer)
-        if place is not None and not outcome.object_id:
-            outcome = outcome._replace(payload=self._placed.answer(place, outcome.payload))
+        outcome = None
+        if place is not None and serializer is None:
+            outcome = self._placed.answer_with_bytes(place, (values, failures) if is_chunk else value)
+        if outcome is None:
+            outcome = self.chunks.dump(values, failures) if is_chunk else self._dump(value, serializer)
+            if place is not None and not outcome.object_id:
+                outcome = Outcome(self._placed.answer(place, outcome.payload))
         if is_chunk and failures:
             first = shown_failure(failures[min(failures)])
             self._send(Kind.CHUNK_FAILURES, chunk_failures_parts(row.task_index, len(failures), first))
