@@ -55,6 +55,15 @@ def test_a_large_object_is_described_to_who_takes_pieces_and_sent_to_all_others(
     assert store.say(READER, m.ObjectGet(7, small, pieces=True)) == [(READER, m.ObjectData(7, small, [b"small"]))]
 
 
+def test_the_first_reader_of_a_result_gets_it_whole_and_others_its_layout() -> None:
+    store = Store()
+    store.say(BESIDE, m.ObjectPut(1, X, OWNER, CONTENT))
+    for _ in range(2):
+        # Also when it asks again.
+        assert store.say(READER, m.ObjectGet(7, X, pieces=True)) == [(READER, m.ObjectData(7, X, CONTENT))]
+    assert store.say(BESIDE, m.ObjectGet(7, X, pieces=True)) == [(BESIDE, LAYOUT)]
+
+
 def test_who_waits_for_an_object_is_told_its_layout_when_it_comes() -> None:
     store = Store()
     assert store.say(READER, m.ObjectGet(7, X, 5.0, pieces=True)) == []

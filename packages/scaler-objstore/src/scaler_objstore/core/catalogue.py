@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from scaler_objstore.core.contents import Content
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True, eq=False)
 class StoredObject:
     """An object that exists."""
 
@@ -19,6 +19,10 @@ class StoredObject:
     """When this server got it."""
     name: str = ""
     """For people."""
+    is_result: bool = False
+    """Whether an agent has put it: mostly something that one host reads, and no other."""
+    first_reader: bytes = b""
+    """Of a large result, the first agent that got it: whole."""
 
 
 class Catalogue:

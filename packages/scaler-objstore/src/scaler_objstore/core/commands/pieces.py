@@ -25,6 +25,7 @@ def answer(state: StoreState, waiter: Waiter, stored: StoredObject) -> None:
         waiter.pieces
         and not (waiter.mappable and content.place)
         and content.size_bytes >= state.limits.pieces_object_bytes_min
+        and not _is_read_once(stored, waiter.peer)
     ):
         _send_layout(state, waiter, stored.owner, content.lengths)
     else:
@@ -77,6 +78,14 @@ def send_sources(state: StoreState, address: bytes, peer: Peer, message: m.Objec
         return
     addresses = state.chains.join(message.id, address, message.keeps_at, stores, now)
     state.send(address, m.ObjectHomes(message.request, message.id, tuple(addresses)))
+
+
+def _is_read_once(stored: StoredObject, reader: bytes) -> bool:
+    """Whether nobody but this reader has asked for a result. To fetch it in pieces and keep a copy takes longer than whole."""
+    if not stored.is_result or stored.first_reader not in (b"", reader):
+        return False
+    stored.first_reader = reader
+    return True
 
 
 def _answer_waiters(state: StoreState, growing: GrowingObject) -> None:

@@ -124,7 +124,7 @@ def _store(state: StoreState, peer: Peer, message: m.ObjectPut, now: float) -> t
         return m.ObjectStatus.STORAGE_FULL, str(error)
     state.refused_puts.forget(message.id)
     name = message.name[: state.limits.name_of_object_characters_max]
-    stored = StoredObject(message.id, message.owner, content, now, name)
+    stored = StoredObject(message.id, message.owner, content, now, name, is_result=peer.role is m.Role.AGENT)
     state.catalogue.add(stored)
     state.growing.remove(message.id)
     for waiter in state.waiters.take_for(message.id):
