@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -338,3 +339,94 @@ def test_processes_are_bounded_by_the_depth(deployment: Deployment) -> None:
     assert [future.result(100.0) for future in futures] == [2 ** (depth + 1)] * 3
     # One for each level and two more, the template, and those that are about to end.
     assert len(workers.children()) <= depth + 4
+
+
+# --- how levels end
+
+
+def wait_at_the_bottom(levels: int, begun: str, ended: str) -> None:
+    if levels:
+        Client().submit(wait_at_the_bottom, levels - 1, begun, ended).result()
+        return
+    Path(begun).touch()
+    try:
+        while True:
+            time.sleep(0.01)  # sleeps: a task that runs until it is cancelled
+    finally:
+        Path(ended).touch()
+
+
+def wait_in_a_graph(begun: str, ended: str) -> None:
+    client = Client()
+    one = client.submit(wait_at_the_bottom, 1, begun, ended)
+    client.get({"a": (bool, one), "b": (double, "a")}, ["b"])
+
+
+@pytest.mark.parametrize("parent", [partial(wait_at_the_bottom, 2), wait_in_a_graph], ids=["levels", "graph"])
+def test_what_a_cancelled_task_has_submitted_is_cancelled(
+    two_workers: Client, tmp_path: Path, parent: Callable[..., None]
+) -> None:
+    begun, ended = tmp_path / "begun", tmp_path / "ended"
+    future = two_workers.submit(parent, str(begun), str(ended))
+    wait_for("the last level to begin", begun.exists)
+    assert future.cancel()
+    wait_for("the last level to end", ended.exists)
+    assert two_workers.submit(double, 2).result(30.0) == 4
+
+
+def submit_detached(begun: str, gate: str, ended: str) -> None:
+    def go_on() -> None:
+        Path(begun).touch()
+        while not Path(gate).exists():
+            time.sleep(0.01)  # sleeps: a task that polls for a file
+        Path(ended).touch()
+
+    Client(detached=True).submit(go_on).result()
+
+
+def test_what_was_submitted_as_detached_goes_on(two_workers: Client, tmp_path: Path) -> None:
+    begun, gate, ended = tmp_path / "begun", tmp_path / "gate", tmp_path / "ended"
+    future = two_workers.submit(submit_detached, str(begun), str(gate), str(ended))
+    wait_for("the detached task to begin", begun.exists)
+    assert future.cancel()
+    assert two_workers.submit(double, 2).result(30.0) == 4
+    gate.touch()
+    wait_for("the detached task to end", ended.exists)
+
+
+def fail_at_the_bottom(levels: int) -> Any:
+    if not levels:
+        raise LookupError("the bottom")
+    client = Client()
+    one = client.submit(fail_at_the_bottom, levels - 1)
+    return (
+        client.get({"a": (double, one), "b": (double, "a")}, ["b"])["b"]
+        if levels % 2
+        else client.submit(double, one).result()
+    )
+
+
+def test_a_failure_goes_up_through_all_levels(two_workers: Client) -> None:
+    with pytest.raises(LookupError, match="the bottom"):
+        two_workers.submit(fail_at_the_bottom, 4).result(60.0)
+
+
+def fibonacci(n: int) -> int:
+    if n < 2:
+        return n
+    client = Client()
+    one, other = client.submit(fibonacci, n - 1), client.submit(fibonacci, n - 2)
+    return int(one.result()) + int(other.result())
+
+
+def test_deep_recursion(one_worker: Client, two_workers: Client) -> None:
+    futures = [client.submit(fibonacci, 6) for client in (one_worker, two_workers)]
+    assert [future.result(60.0) for future in futures] == [8, 8]
+
+
+def test_deep_recursion_on_four_workers(deployment: Deployment) -> None:
+    scheduler = deployment.scheduler()
+    workers = deployment.workers(scheduler, count=4)
+    assert deployment.client(scheduler).submit(fibonacci, 5).result(60.0) == 5
+    # Four for each level and eight more, the template, and those that are about to end.
+    assert len(workers.children()) <= 4 * (4 + 2) + 4

@@ -8,7 +8,7 @@ import pickle
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -41,7 +41,9 @@ class Context:
         self.storage_gate = ""
         self.depth = 1
         self.task_number: int | None = 5
+        self.task_index = 0
         self.carried: tuple[int, ...] = ()
+        self.cancels: list[Callable[[], None]] = []
         self.relayed = 0
         self.blocked = 0
         self.most_blocked = 0
@@ -70,6 +72,9 @@ class Context:
 
         self._threads.append(threading.Thread(target=receive, daemon=True))
         self._threads[-1].start()
+
+    def on_canceled(self, client: bytes, receiver: Callable[[], None]) -> None:
+        self.cancels.append(receiver)
 
     def relay(self, client: bytes, frames: Sequence[Frame]) -> None:
         self.relayed += 1
@@ -101,8 +106,9 @@ class Context:
 
     def close(self) -> None:
         # In a processor the engine of its clients lives as long as the process.
-        engine = nested_engine._shared
-        if engine is not None and engine._context is self and not engine.steps.closed:
+        for engine in nested_engine._shared.values():
+            if engine._context is not self or engine.steps.closed:
+                continue
             engine.steps.do(partial(engine.core.close, Cause.CLOSED, "the test is over"))
             # It looks whether it is closed when it has slept.
             engine.steps.wake()
@@ -302,6 +308,29 @@ def test_disconnecting_leaves_the_other_clients(context: Context, cluster: InPro
     assert theirs.result(5) == 2
     with pytest.raises(ValueError, match="inside one of its tasks"):
         second.shutdown()
+
+
+def test_what_a_cancelled_task_has_submitted_is_cancelled(context: Context, cluster: InProcessCluster) -> None:
+    cluster.hold()
+    with Client() as client, Client(detached=True) as detached:
+        earlier = client.submit(abs, -1)
+        context.task_index += 1
+        futures = [client.submit(abs, -2), client.get({"a": (abs, -3), "b": (abs, "a")}, ["b"], block=False)["b"]]
+        chained = client.submit(abs, futures[0])
+        other = detached.submit(abs, -4)
+        for cancel in context.cancels:
+            cancel()
+        for future in [*futures, chained]:
+            with pytest.raises(cf.CancelledError):
+                future.result(5)
+        assert not earlier.done()
+        # The next task has submitted nothing.
+        context.task_index += 1
+        for cancel in context.cancels:
+            cancel()
+        cluster.resume()
+        assert (earlier.result(5), other.result(5)) == (1, 4)
+    wait_until(lambda: cluster.unfinished() == 0)
 
 
 def test_the_current_processor(context: Context) -> None:

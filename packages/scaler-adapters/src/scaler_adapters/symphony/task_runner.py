@@ -169,6 +169,7 @@ def _make_context(task: RemoteTask) -> Any:
             self.identity_prefix = task.identity_prefix
             self.depth = task.depth
             self.task_number: int | None = None
+            self.task_index = 0
             self.carried: tuple[int, ...] = ()
             self._links: dict[bytes, DealerLink] = {}
 
@@ -179,6 +180,7 @@ def _make_context(task: RemoteTask) -> Any:
 
         def begin_task(self, number: int, depth: int, carried: tuple[int, ...]) -> None:
             self.task_number, self.depth, self.carried = number, depth, carried
+            self.task_index += 1
 
         def end_task(self) -> None:
             self.task_number, self.carried = None, ()
@@ -210,6 +212,9 @@ def _make_context(task: RemoteTask) -> Any:
                         attendant()
 
             threading.Thread(target=receive, daemon=True, name="scaler-nested-client").start()
+
+        def on_canceled(self, client: bytes, receiver: Callable[[], None]) -> None:
+            """A task that is cancelled here runs to its end."""
 
         def relay(self, client: bytes, frames: Sequence[Any]) -> None:
             self._links[client].send(frames)

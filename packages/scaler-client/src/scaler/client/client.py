@@ -39,6 +39,7 @@ class Client:
         object_storage_address: str | None = None,
         *,
         security: str | PathLike[str] | None = None,
+        detached: bool = False,
     ) -> None:
         """Connect, and return once the scheduler has answered.
 
@@ -54,6 +55,7 @@ class Client:
         `object_storage_address`: where large values go; by default what the scheduler says.
         `security`: the security directory with this client's key, or its connection file or key file, for a cluster with
         keys; see `docs/security.md`.
+        `detached`: inside a task, what this client submits goes on when the task is cancelled; see `docs/nesting.md`.
 
         Raises DisconnectedError when nobody answers in time, ConnectionRefusedByScheduler when the scheduler will not
         have us, ValueError for an address that is none, or for none outside a task; TypeError and ValueError for other
@@ -72,6 +74,7 @@ class Client:
             "stream_output": stream_output,
             "object_storage_address": object_storage_address,
             "security": keys,
+            "detached": detached,
         }
         self._operations: Operations = Operations(scheduler, **self._settings, holder=self)
         self._submit = self._operations.submit

@@ -131,6 +131,10 @@ class Engine(ABC):
         """Return the keys for object storage; None without keys. Raises ValueError if they cannot be read."""
         return None
 
+    def note_parent(self) -> None:
+        """The running task submits something, which is cancelled with it where the engine sees to that."""
+        return
+
     def packer(self, serializer: AnySerializer | None) -> Packer:
         """Return what turns calls into bytes, for a client with this serializer."""
         if self._placed is None or serializer is not None:

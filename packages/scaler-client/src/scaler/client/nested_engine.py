@@ -44,13 +44,14 @@ MODULE = "scaler.client.operations"
 
 # The collector can run what makes a client anywhere.
 _lock = threading.RLock()
-_shared: NestedEngine | None = None
+_shared: dict[bool, NestedEngine] = {}
+"""The engines of this process: of detached clients, and of the others."""
 
 
 class NestedEngine(Engine):
     """One per processor; get it with `of`."""
 
-    def __init__(self, context: TaskContext, object_address: str | None) -> None:
+    def __init__(self, context: TaskContext, object_address: str | None, *, detached: bool) -> None:
         hostname = socket.gethostname()
         hello = m.Hello(
             role=m.Role.CLIENT,
@@ -73,6 +74,10 @@ class NestedEngine(Engine):
             object_address=object_address,
         )
         self._context = context
+        self._parent: int | None = None if detached else -1
+        """The task that submits; None where tasks do not end with the one that has submitted them."""
+        self._first_child = 0
+        """The tasks that it submits have this number, or greater ones."""
         self._plain_packer = Packer(self.objects)
         self._receiving_thread: int | None = None
         # Putting something in is one step, which nothing interrupts.
@@ -81,6 +86,8 @@ class NestedEngine(Engine):
         # Before anybody is told of it: who attends to it would find a session that has been silent for ever.
         core.start(time.monotonic())
         context.open_relay(self.client_id, self._on_frames, self._on_time, MODULE)
+        if not detached:
+            context.on_canceled(self.client_id, self._on_canceled)
         self.steps.queue.append(self._send_effects)
         self._start = Start(threading.Thread(target=self._run, name="scaler-nested", daemon=True))
         self._start()
@@ -96,13 +103,30 @@ class NestedEngine(Engine):
         return read_keys(self._context.security_dir or None, "worker")
 
     @classmethod
-    def of(cls, context: TaskContext, object_address: str | None) -> NestedEngine:
-        """Return the engine all clients in this processor share, made when the first one needs it."""
-        global _shared
+    def of(cls, context: TaskContext, object_address: str | None, *, detached: bool = False) -> NestedEngine:
+        """Return the engine that clients in this processor share, made when the first one needs it.
+
+        `detached`: the one whose tasks do not end with the task that has submitted them.
+        """
         with _lock:
-            if _shared is None or _shared._context is not context or _shared.forked or _shared.core.closed:
-                _shared = cls(context, object_address)
-            return _shared
+            engine = _shared.get(detached)
+            if engine is None or engine._context is not context or engine.forked or engine.core.closed:
+                engine = _shared[detached] = cls(context, object_address, detached=detached)
+            return engine
+
+    def note_parent(self) -> None:
+        """See `Engine`."""
+        if self._parent is not None:
+            index = self._context.task_index
+            if index != self._parent:
+                # A number that no task gets: those of the next ones are greater.
+                self._first_child = self.core.take_number()
+                self._parent = index
+
+    def _on_canceled(self) -> None:
+        """The running task was cancelled: so is what it has submitted. Whoever has it run ends in the same way what that has."""
+        if self._parent == self._context.task_index:
+            self.steps.do(partial(self.core.cancel_from, self._first_child))
 
     def packer(self, serializer: AnySerializer | None) -> Packer:
         """See `Engine`."""

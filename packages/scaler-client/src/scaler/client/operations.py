@@ -67,14 +67,16 @@ class Operations:
         stream_output: bool,
         object_storage_address: str | None,
         security: str | None,
+        detached: bool,
         holder: object,
     ) -> None:
         """`holder`: the client, see `ConnectionEngine`."""
         timeout_seconds = checked_seconds("timeout_seconds", timeout_seconds)
         heartbeat_interval_seconds = checked_seconds("heartbeat_interval_seconds", heartbeat_interval_seconds)
-        profiling, stream_output = (
+        profiling, stream_output, detached = (
             checked_switch("profiling", profiling),
             checked_switch("stream_output", stream_output),
+            checked_switch("detached", detached),
         )
         serializer = checked_serializer(serializer)
         if address is not None:
@@ -107,7 +109,7 @@ class Operations:
                     "Client() needs the scheduler's address, such as tcp://127.0.0.1:2345; "
                     "it may be left out inside a task"
                 )
-            self.engine = NestedEngine.of(context, object_storage_address)
+            self.engine = NestedEngine.of(context, object_storage_address, detached=detached)
             self.address = context.scheduler_address
         self._serializer = serializer
         self._packer = self.engine.packer(serializer)
@@ -425,6 +427,8 @@ class Operations:
 
     def _group(self, kind: int, capabilities: m.Capabilities) -> TaskGroup:
         context = current_task_context()
+        if context is not None:
+            self.engine.note_parent()
         key = (kind, 0 if context is None else context.depth + 1, capabilities)
         group = self._groups.get(key)
         if group is None:

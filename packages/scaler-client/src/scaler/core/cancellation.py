@@ -100,6 +100,16 @@ class Cancellation:
         )
         self.cancel(list(victims))
 
+    def cancel_from(self, first: int) -> None:
+        """See `ClientCore.cancel_from`."""
+        victims = {number: task.token for number, task in self._table.tasks.items() if number >= first}
+        if not victims:
+            return
+        nothing: list[effects.Payload] = [b""] * len(victims)
+        reported = Reported([m.Status.CANCELED] * len(victims))
+        self._outbox.add(effects.Completed(list(victims), list(victims.values()), nothing, reported))
+        self.cancel(list(victims))
+
     def fail_if_refused(self, number: int, task: Task) -> bool:
         """Fail a task that is about to be submitted, if it needs an object that could not be stored; return whether it does."""
         refused = self._uses.refused

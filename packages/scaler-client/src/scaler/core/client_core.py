@@ -320,6 +320,10 @@ class ClientCore:
         """
         return self._cancellation.cancel(numbers)
 
+    def cancel_from(self, number: int) -> None:
+        """Cancel all unanswered tasks with this number or a greater one, and tell whoever waits for them."""
+        self._cancellation.cancel_from(number)
+
     def fail_unsendable(self, envelope: Envelope, message: m.Message, text: str) -> m.Message:
         """A message cannot be written: fail the tasks in it, and return what to send in its place."""
         if not envelope.flags & SEQUENCED:

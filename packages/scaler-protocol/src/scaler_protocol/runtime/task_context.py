@@ -71,6 +71,10 @@ class TaskContext(Protocol):
         """Number of the running task within its client; None between tasks."""
 
     @property
+    def task_index(self) -> int:
+        """Tells the running task from those that ran here before; -1 between tasks."""
+
+    @property
     def carried(self) -> Carried:
         """What the running task carries; empty between tasks. `carried_by_task` reads it."""
 
@@ -79,6 +83,12 @@ class TaskContext(Protocol):
 
         `attendant` does what is due at certain times, because no thread of the task may be waiting in the client. `module`
         is the module that other processors import before they have such a client, because a tree of tasks needs many.
+        """
+
+    def on_canceled(self, client: bytes, receiver: Callable[[], None]) -> None:
+        """Have `receiver` called when a task ends here because it was cancelled, or has had its time.
+
+        On the task's thread, while it counts as running. It must not wait.
         """
 
     def relay(self, client: bytes, frames: Sequence[Frame]) -> None:

@@ -37,6 +37,7 @@ from scaler_worker.processor.host_objects import HostObjects
 from scaler_worker.processor.inbox import Row
 from scaler_worker.processor.map_chunks import MapChunks
 from scaler_worker.processor.measurement import Measurement
+from scaler_worker.processor.nested_clients import NestedClients
 from scaler_worker.processor.object_reader import ObjectReader
 from scaler_worker.processor.output import OutputCapture
 from scaler_worker.processor.placed_payloads import PlacedPayloads
@@ -70,6 +71,7 @@ class TaskExecution:
         failures: FailureWriter,
         capture: OutputCapture,
         blocking: Blocking,
+        clients: NestedClients,
         send: Callable[[Kind, Sequence[Bytes]], None],
         placed: PlacedPayloads,
     ) -> None:
@@ -83,6 +85,7 @@ class TaskExecution:
         self._failures = failures
         self._capture = capture
         self._blocking = blocking
+        self._clients = clients
         self._send = send
         self.chunks = MapChunks(running, failures, self._load_arguments)
 
@@ -260,6 +263,7 @@ class TaskExecution:
         cancels = self._running.cancels
         if kind is TaskCanceled or (row.task_index in cancels and is_cancellation(error)):
             status, text = cancels.get(row.task_index, (CANCELED, ""))
+            self._clients.task_canceled()
             return row.task_index, text.encode("utf-8", "replace"), microseconds, Extra(status)
         if kind is SkippedError:
             return row.task_index, b"", 0, Extra(Status.SKIPPED)

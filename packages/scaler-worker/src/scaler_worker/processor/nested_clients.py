@@ -57,6 +57,7 @@ class NestedClients:
         self._lock = threading.RLock()
         """Keeps what the agent is told in the order in which it becomes true."""
         self._relayed: dict[bytes, tuple[RelayReceiver, RelayAttendant]] = {}
+        self._when_canceled: dict[bytes, Callable[[], None]] = {}
         self._unfinished: set[bytes] = set()
         self._told = False
         self._blocked = False
@@ -71,6 +72,15 @@ class NestedClients:
         self._relayed[client] = (receiver, attendant)
         self._send(Kind.RELAY_OPEN, [client, module.encode()])
         self._wake()
+
+    def on_canceled(self, client: bytes, receiver: Callable[[], None]) -> None:
+        """Have `task_canceled` call this."""
+        self._when_canceled[client] = receiver
+
+    def task_canceled(self) -> None:
+        """The running task ends because it was cancelled: clients cancel what it has submitted. On the task's thread."""
+        for receiver in list(self._when_canceled.values()):
+            receiver()
 
     def relay(self, client: bytes, frames: Sequence[Frame]) -> None:
         """Send a message of a client to the agent."""
@@ -114,6 +124,7 @@ class NestedClients:
 
     def close(self, client: bytes) -> None:
         """Tell the agent that a client has ended."""
+        self._when_canceled.pop(client, None)
         if self._relayed.pop(client, None) is not None:
             self.note(client, False)
             self._send(Kind.RELAY_CLOSE, [client])
@@ -122,6 +133,7 @@ class NestedClients:
         """In a process forked from this one: the clients are the other's, and a thread that is not here may hold the lock."""
         self._lock = threading.RLock()
         self._relayed.clear()
+        self._when_canceled.clear()
         self._unfinished.clear()
 
     def note(self, client: bytes, unfinished: bool) -> None:

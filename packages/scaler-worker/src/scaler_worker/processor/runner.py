@@ -12,7 +12,7 @@ import gc
 import logging
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from os import getpid
 from typing import TYPE_CHECKING
@@ -100,6 +100,7 @@ class Processor:
             FailureWriter(limit, options.fences.memory_note),
             self._capture,
             self._blocking,
+            self._clients,
             self._send,
             self._placed,
         )
@@ -159,6 +160,12 @@ class Processor:
         return row.tasks.numbers[row.position] if row is not None else None
 
     @property
+    def task_index(self) -> int:
+        """Tells the running task from those before; -1 between tasks."""
+        row = self._running.row
+        return row.task_index if row is not None else -1
+
+    @property
     def carried(self) -> Carried:
         """What the running task carries; empty between tasks."""
         row = self._running.row
@@ -167,6 +174,10 @@ class Processor:
     def open_relay(self, client: bytes, receiver: RelayReceiver, attendant: RelayAttendant, module: str) -> None:
         """Register a client inside the task; `receiver` gets its messages."""
         self._clients.open(client, receiver, attendant, module)
+
+    def on_canceled(self, client: bytes, receiver: Callable[[], None]) -> None:
+        """Have `receiver` called when a task is cancelled."""
+        self._clients.on_canceled(client, receiver)
 
     def relay(self, client: bytes, frames: Sequence[Frame]) -> None:
         """Send a message of such a client."""
