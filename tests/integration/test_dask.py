@@ -110,6 +110,8 @@ class TestCollections:
         nodes = [sorted(dict(one.dask).items()) for one in (array, again)]
         assert [node.value for _, node in nodes[0]] == [node.value for _, node in nodes[1]]
         assert again.compute().sum() == 1e6
+        # As Dask's own tests look at what is persisted elsewhere.
+        assert nodes[1][0][1].result().shape == (500, 500)
         one = dask.delayed(bytes)(10**6).persist()
         assert (len(one.compute()), dask.delayed(len)(one).compute()) == (10**6, 10**6)
 

@@ -61,7 +61,7 @@ class Computation:
         """Return a node in place of a large value, which is sent to storage; a small one is returned as it is."""
         if isinstance(value, KeptNode) or sizeof(value) <= INLINE_BYTES_MAX:
             return value
-        return KeptNode(key, self._client.send_object(value))
+        return KeptNode(key, self._client.send_object(value), self._client)
 
     def _submit(self, rows: Rows, graph: dict[Hashable, Any], keys: list[Hashable], keep: bool) -> dict[Hashable, Any]:
         client = self._client
@@ -73,7 +73,7 @@ class Computation:
         futures = self._submit(rows, rows.computations, rows.wanted, keep)
         values = {}
         for key, future in self._finished(futures):
-            values[key] = _value(key, future)
+            values[key] = self._value(key, future)
         return values
 
     def _compute_and_tell(self, rows: Rows, callbacks: Callbacks, keep: bool) -> dict[Hashable, Any]:
@@ -90,12 +90,17 @@ class Computation:
                 futures = self._submit(rows, graph, [*rows.wanted, *marks], keep)
             values = {}
             for asked_key, future in self._finished(futures):
-                value = _value(asked_key, future)
+                value = self._value(asked_key, future)
                 if asked_key in marks:
                     callbacks.finished(marks[asked_key], value)
                 if not isinstance(asked_key, _Mark):
                     values[asked_key] = value
             return {key: values[key] for key in rows.wanted}
+
+    def _value(self, key: Hashable, future: Future[Any]) -> Any:
+        value = future.result()
+        is_kept = isinstance(future, KeptFuture) and future.is_kept
+        return KeptNode(key, value, self._client) if is_kept else value
 
     def _finished(self, futures: dict[Hashable, ScalerFuture]) -> Iterator[tuple[Hashable, Future[Any]]]:
         """Yield keys and futures as they finish. Whatever ends this early cancels the others."""
@@ -111,11 +116,6 @@ class Computation:
         finally:
             for unfinished in keys:
                 unfinished.cancel()
-
-
-def _value(key: Hashable, future: Future[Any]) -> Any:
-    value = future.result()
-    return KeptNode(key, value) if isinstance(future, KeptFuture) and future.is_kept else value
 
 
 class _Mark:

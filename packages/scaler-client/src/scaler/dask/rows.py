@@ -43,7 +43,7 @@ class Rows:
             if type(source) is DataNode:
                 self.values[key] = source.value
             elif keep and type(source) is KeptNode:
-                self.values[key] = KeptNode(key, source.value)
+                self.values[key] = source.renamed(key)
             else:
                 self.wanted.append(key)
 
