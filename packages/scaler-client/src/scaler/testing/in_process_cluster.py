@@ -35,6 +35,8 @@ from scaler_protocol.wire.object_batches import rows_of
 
 STUCK_SECONDS = 0.1
 WORKERS_MAX = 100
+ON_ITS_WAY_SECONDS = 20.0
+"""A task waits so long for an object that has not come."""
 
 
 @dataclass(slots=True, eq=False)
@@ -93,6 +95,8 @@ class InProcessCluster:
         self.protected = False
         self.silent = False
         self.store_refuses = ""
+        self._has_come: set[bytes] = set()
+        """Objects that were stored, whatever became of them, or deleted."""
         self.received: list[m.Message] = []
         """All messages of clients, for tests to look at."""
         self.objects: dict[bytes, Sequence[Frame]] = {}
@@ -354,6 +358,7 @@ class InProcessCluster:
             return payload
         copy = new_id()
         self.objects[copy] = self.objects[payload[1:]]
+        self._has_come.add(copy)
         return OBJECT + copy
 
     def _row_ended(self, graph: _Graph, row: int, status: int, payload: bytes) -> None:
@@ -410,11 +415,13 @@ class InProcessCluster:
                 answer = m.ObjectPutReply(message.request, m.ObjectStatus.STORAGE_FULL, self.store_refuses)
             else:
                 self.objects[message.id] = [bytes(buffer) for buffer in message.buffers]
+                self._has_come.add(message.id)
                 answer = m.ObjectPutReply(message.request)
         elif isinstance(message, m.ObjectGet):
             found = self.objects.get(message.id)
             answer = m.ObjectData(message.request, message.id, list(found or ()), missing=found is None)
         elif isinstance(message, m.ObjectDelete):
+            self._has_come.update(message.ids)
             for object_id in message.ids:
                 self.objects.pop(object_id, None)
             answer = m.ObjectDeleteReply(message.request)
@@ -422,9 +429,9 @@ class InProcessCluster:
             self._store.send(peer, [encode_envelope(UNSEQUENCED), *encode(answer)])
 
     def _fetch(self, object_id: bytes) -> Sequence[memoryview]:
-        # The object may be on its way while its task is here already.
-        deadline = time.monotonic() + (10.0 if self.store_refuses else 1.0)
-        while object_id not in self.objects and time.monotonic() < deadline:
+        # The object may be on its way while its task is here already: many megabytes, on a busy machine.
+        deadline = time.monotonic() + ON_ITS_WAY_SECONDS
+        while object_id not in self._has_come and not self._stopping and time.monotonic() < deadline:
             time.sleep(0.002)
         buffers = self.objects.get(object_id)
         if buffers is None:
@@ -471,4 +478,5 @@ class InProcessCluster:
             status, outcome = client.execution.run(payloads)
         if outcome.object_id:
             self.objects[outcome.object_id] = [bytes(buffer) for buffer in outcome.buffers]
+            self._has_come.add(outcome.object_id)
         return status, outcome.payload
