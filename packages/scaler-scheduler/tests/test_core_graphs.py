@@ -563,6 +563,19 @@ class TestChains:
         # Five milliseconds each: four of them.
         assert agent.tasks() == [(client.id, first + row, 2 if row < 128 else 1) for row in range(1, 5)]
 
+    def test_links_that_are_given_back_leave_room_for_what_is_ready(self) -> None:
+        harness = Harness()
+        client, agent = Client(harness, "client"), Agent(harness, "agent", capacity=2)
+        client.define()
+        first = submit_graph(client, CHAIN, [3])
+        chain = agent.tasks()
+        numbers = client.submit(2)
+        assert agent.tasks() == []
+        agent.send(m.TaskReturn(client.id, [number for _, number, _ in chain[1:]], [1] * (len(chain) - 1)))
+        # The links wait for the first one.
+        assert chain[0] == (client.id, first, 1)
+        assert [number for _, number, _ in agent.tasks()] == numbers[:1]
+
     def test_a_link_that_fails_ends_all_behind_it_with_the_same_error(self) -> None:
         harness = Harness()
         client, agent = Client(harness, "client"), Agent(harness, "agent")

@@ -100,6 +100,8 @@ class AgentReports:
 
     def _on_task_return(self, agent: AgentRecord, message: m.TaskReturn, now: float) -> None:
         self._agents.changed(agent)
+        # Rows behind others in their chain wait for these again: the room that they leave is for whatever is ready.
+        self._marks.placement_due = True
         self._recovery.withdraw_claims(message.client, message.numbers, agent)
         client = self._clients.get(message.client)
         if client is None:
