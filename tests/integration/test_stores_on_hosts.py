@@ -198,26 +198,31 @@ def test_a_host_that_leaves_hands_over_what_only_it_has(deployment: Deployment, 
     assert future.result(SECONDS) == 3.0 * ITEMS
 
 
-def test_rows_of_a_graph_run_again_when_their_results_are_lost_with_a_host(
-    deployment: Deployment, tmp_path: Path
+@pytest.mark.parametrize("linked", [False, True], ids=["rows of a graph", "linked tasks"])
+def test_what_others_need_runs_again_when_it_is_lost_with_a_host(
+    deployment: Deployment, tmp_path: Path, linked: bool
 ) -> None:
     hosts = Hosts(deployment)
-    future, agent = hosts.begin(tmp_path)
+    future, agent = hosts.begin(tmp_path, linked=linked)
     agent.kill()
     (tmp_path / "go").touch()
     assert future.result(SECONDS) == 3.0 * ITEMS
     hosts.scheduler.wait_log("1 results were lost with the store of ")
 
 
-def test_what_else_a_killed_host_had_is_named_with_the_host(deployment: Deployment, tmp_path: Path) -> None:
+def test_what_a_client_keeps_on_a_killed_host_is_named_with_the_host(deployment: Deployment) -> None:
     hosts = Hosts(deployment)
-    future, agent = hosts.begin(tmp_path, linked=True)
+    kept = hosts.client._operations.get_kept(hosts.client, {"a": (make, 7)}, ["a"], None)["a"]
+    reference = kept.result(SECONDS)
+    assert kept.is_kept
+    (agent,) = (
+        agent for agent, held, before in zip(hosts.agents, hosts.held(), hosts.before, strict=True) if held > before
+    )
     agent.kill()
-    (tmp_path / "go").touch()
     with pytest.raises(
         ScalerError, match=rf"object [0-9a-f]{{32}} is in the store of .*-{agent.pid}, which does not answer"
     ):
-        future.result(SECONDS)
+        hosts.client.submit(total, reference).result(SECONDS)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes process namespaces")

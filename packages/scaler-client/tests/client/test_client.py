@@ -24,6 +24,7 @@ from scaler import Client, ScalerFuture, Serializer, errors
 from scaler.client.object_channel import SOON_BYTES_MAX
 from scaler.client.snapshots import key_of
 from scaler.client.stored_objects import StoredObjects
+from scaler.core import effects
 from scaler.testing import InProcessCluster
 from scaler_protocol.testing.waiting import wait_until
 from scaler_protocol.transport.dealer import DealerLink
@@ -404,6 +405,14 @@ class TestObjects:
             client.submit(np.sum, reference)
         wait_until(lambda: not cluster.objects)
 
+    def test_an_answer_that_is_an_object_comes_while_the_client_closes(self, cluster: InProcessCluster) -> None:
+        with Client(cluster.address) as client:
+            objects = client._operations.engine.objects
+            objects.close()
+            # The first one that goes to storage.
+            objects.fetch(effects.FetchObject(1, bytes(16)))
+            wait_until(lambda: not [one for one in threading.enumerate() if one.name == "scaler-objects"])
+
     def test_a_reference_whose_object_is_gone(self, client: Client, cluster: InProcessCluster) -> None:
         reference = client.send_object([1, 2])
         wait_until(lambda: bool(cluster.objects))
@@ -414,20 +423,20 @@ class TestObjects:
     def test_storage_that_stays_full(self, cluster: InProcessCluster) -> None:
         with Client(cluster.address, timeout_seconds=1) as client:
             cluster.store_refuses = "it is full"
-            future = client.submit(len, bytes(300_000))
+            future = client.submit(len, bytearray(300_000))
             with pytest.raises(errors.ObjectStorageException, match="it is full"):
                 future.result(5)
             cluster.store_refuses = ""
-            assert client.submit(len, bytes(300_000)).result(5) == 300_000
+            assert client.submit(len, bytearray(300_000)).result(5) == 300_000
 
     def test_storage_that_is_full_for_a_while(self, client: Client, cluster: InProcessCluster) -> None:
         cluster.store_refuses = "it is full"
-        first = client.submit(len, bytes(300_000))
+        first = client.submit(len, bytearray(300_000))
         channel = client._operations.engine.objects._channel
         assert channel is not None
         wait_until(lambda: channel._is_full)
         second: list[ScalerFuture] = []
-        submitting = threading.Thread(target=lambda: second.append(client.submit(len, bytes(400_000))))
+        submitting = threading.Thread(target=lambda: second.append(client.submit(len, bytearray(400_000))))
         submitting.start()
         # Whoever has more to store waits: it would only take memory here.
         submitting.join(0.3)
@@ -464,12 +473,12 @@ class TestObjects:
         monkeypatch.setattr(StoredObjects, "_keep_copy", lambda *arguments: late.append(arguments))
         cluster.store_refuses = "it is full"
         with pytest.raises(errors.ObjectStorageException, match="it is full"):
-            client.submit(len, bytes(300_000)).result(5)
+            client.submit(len, bytearray(300_000)).result(5)
         cluster.store_refuses = ""
         monkeypatch.undo()
         for arguments in late:
             keep_copy(*arguments)
-        assert client.submit(len, bytes(300_000)).result(5) == 300_000
+        assert client.submit(len, bytearray(300_000)).result(5) == 300_000
 
     def test_an_object_whose_last_use_ends_in_the_turn_in_which_an_equal_value_comes(self, client: Client) -> None:
         engine = client._operations.engine

@@ -328,6 +328,9 @@ class StoredObjects:
             self._channel = ObjectChannel(
                 address, self._hello, self, timeout_seconds=self._owner.timeout_seconds, security=security
             )
+            if self._is_closed:
+                # Meanwhile, or before: `close` has not found it.
+                self._channel.close()
         else:
             raise errors.ObjectStorageException(
                 "this cluster has no object storage server, and the value is too large to travel without one"
@@ -361,10 +364,6 @@ class StoredObjects:
                 with self._owner.lock:
                     channel = self._open_channel()
             except errors.ScalerError:
-                return
-            if self._is_closed:
-                # Closed meanwhile, when this was not there yet.
-                channel.close()
                 return
         channel.delete(object_ids)
 
