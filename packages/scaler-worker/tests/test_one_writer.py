@@ -13,7 +13,11 @@ from scaler_worker.core.processors import Processor
 CORE = Path(scaler_worker.core.__file__).parent
 
 WRITERS = {
+    # Of a fetch.
     "addresses": {"homes"},
+    "is_whole": {"homes"},
+    "lengths": {"homes"},
+    "owner": {"homes"},
     "trouble": {"homes"},
     # Of a processor.
     "state": {"processors"},
