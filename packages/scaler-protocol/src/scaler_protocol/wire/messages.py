@@ -582,6 +582,7 @@ class ObjectPut:
     incomplete: bool = False
     """Of a put with a place, or one that repeats its id with request 0: only the first `filled` bytes are there by now."""
     filled: int = 0
+    """How many bytes from the beginning of the place on are there, where `incomplete`."""
 
 
 @record
