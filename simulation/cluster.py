@@ -348,7 +348,10 @@ class Cluster:
 
     def submit_graph(self, client: ClientProcess) -> None:
         programs, dependencies, wanted = self.graph()
-        contents = self.contents(len(programs))
+        # A client sends no rows that nobody needs. Those that are here test the scheduler; they may run when all wanted ones
+        # are answered, and the graph's objects are gone.
+        needed = needed_rows(dependencies, wanted)
+        contents = {row: read for row, read in self.contents(len(programs)).items() if row in needed}
         client.post(lambda: client.driver.submit_graph(programs, dependencies, wanted, contents=contents))
 
     def graph(self) -> tuple[list[Program], list[list[int]], list[int]]:
@@ -811,3 +814,12 @@ class Cluster:
     def still_running(self) -> None:
         names = [agent.name for agent in self.living_agents]
         raise SimulationError(f"after a shutdown these still run: scheduler or {names}")
+
+
+def needed_rows(dependencies: list[list[int]], wanted: list[int]) -> set[int]:
+    """Return the wanted rows of a graph and all that these need."""
+    needed = set(wanted)
+    for row in range(len(dependencies) - 1, -1, -1):
+        if row in needed:
+            needed.update(dependencies[row])
+    return needed
