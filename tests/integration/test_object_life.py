@@ -41,11 +41,13 @@ class Stored:
         hello = m.Hello(role=m.Role.SCHEDULER, name="a test", incarnation=new_id())
         self._link = DealerLink(address, new_id())
         self._requests = StoreRequests(hello)
+        self._asked = 0
 
     @property
     def count(self) -> int:
         statuses: list[m.StoreStatus] = []
-        self._requests.tell(m.StoreStatusRequest(1), time.monotonic())
+        self._asked += 1
+        self._requests.tell(m.StoreStatusRequest(self._asked), time.monotonic())
 
         def step() -> None:
             for message in self._requests.take_outgoing():
@@ -53,10 +55,11 @@ class Stored:
             for frames in self._link.receive(100):
                 message = decode(frames[1:])
                 self._requests.receive(message, time.monotonic())
-                if isinstance(message, m.StoreStatus):
+                # Not an answer to an earlier question, of how it was then.
+                if isinstance(message, m.StoreStatus) and message.request == self._asked:
                     statuses.append(message)
             if not statuses and self._requests.store_incarnation:
-                self._requests.tell(m.StoreStatusRequest(1), time.monotonic())
+                self._requests.tell(m.StoreStatusRequest(self._asked), time.monotonic())
 
         return wait_until(lambda: statuses, step=step, pause_seconds=0.01)[-1].object_count
 
