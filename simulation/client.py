@@ -18,6 +18,7 @@ from scaler_protocol.wire.envelope import Envelope
 from simulation.clock import Clock
 from simulation.columns import carried_of, reported_unchanged
 from simulation.ledger import Entry, Ledger, SimulationError
+from simulation.locality_watch import SAID_BYTES
 from simulation.network import Network
 from simulation.object_storage import ObjectStorage
 from simulation.process import Process
@@ -322,7 +323,7 @@ class ClientDriver:
 
     def _store(self, content: bytes) -> bytes:
         object_id = self.random.randbytes(16)
-        self.core.hold_object(object_id)
+        self.core.hold_object(object_id, len(content) * SAID_BYTES)
 
         def answered(completion: Done | Missing | Refused | TimedOut) -> None:
             if not isinstance(completion, Done):

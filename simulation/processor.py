@@ -20,6 +20,7 @@ from simulation.client import FUNCTIONS
 from simulation.clock import Timer
 from simulation.columns import arrived_unchanged, figures_of
 from simulation.ledger import Entry, SimulationError
+from simulation.locality_watch import SAID_BYTES
 from simulation.nested_client import NestedClient
 from simulation.process import Process
 from simulation.programs import Action, Death, Program, is_object, program_number, value_of
@@ -406,7 +407,15 @@ class Processor(Process):
                 payload_lengths=[len(answer.payload) for answer in answers],
                 payloads=b"".join(answer.payload for answer in answers),
                 reported=report(
-                    [{**answer.figures, "statuses": answer.status, "durations": answer.duration} for answer in answers]
+                    [
+                        {
+                            **answer.figures,
+                            "statuses": answer.status,
+                            "durations": answer.duration,
+                            "object_bytes": answer.object_bytes * SAID_BYTES,
+                        }
+                        for answer in answers
+                    ]
                 )._replace(durations=[answer.duration for answer in answers]),
                 object_positions=[at for at, _ in stored],
                 objects=tuple(answer.object_id for _, answer in stored),

@@ -17,6 +17,7 @@ from scaler_scheduler.core import SchedulerConfig, SchedulerCore, effects, event
 from simulation.disk import Disk, DiskThreads
 from simulation.fairness import FairnessWatch
 from simulation.ledger import Ledger
+from simulation.locality_watch import LocalityWatch
 from simulation.network import Network
 from simulation.object_storage import ObjectStorage
 from simulation.process import Process
@@ -42,6 +43,7 @@ class SchedulerProcess(Process):
         config = SchedulerConfig(incarnation=self.incarnation, object_storage_address=storage_address, **settings)
         self.core = SchedulerCore(config, self.clock.now)
         self.fairness = FairnessWatch(self.core._state.ready)
+        LocalityWatch(self.core._placement, ledger)
         hello = m.Hello(m.Role.SCHEDULER, self.name, self.incarnation)
         self.storage = ObjectStorage(network, storage_address, hello, self.incarnation + b"/storage", self.clock)
         self.storage.on_activity = lambda: self.post(lambda: None)

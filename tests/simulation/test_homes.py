@@ -44,6 +44,18 @@ def test_stores_of_hosts_are_read_asked_to_upload_killed_and_emptied() -> None:
         assert counts[what], counts
 
 
+def test_tasks_go_to_the_host_that_holds_most_of_their_bytes() -> None:
+    kinds: Counter[str] = Counter()
+    for _, seed in zip(range(SEEDS_MAX), seeds_with_homes(), strict=False):
+        cluster = Cluster(seed)
+        # The watch in it raises where a task goes to a host that has less, or where it would wait longer.
+        cluster.run(600)
+        kinds += cluster.ledger.kinds
+        if kinds["tasks sent to their bytes"] >= 3:
+            return
+    raise AssertionError(kinds)
+
+
 def test_other_bytes_from_a_host_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     on_read = HostStorage._on_read
 

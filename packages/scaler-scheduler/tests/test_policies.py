@@ -134,7 +134,7 @@ def test_nothing_is_recalled_while_all_workers_have_work(agents: list[Load]) -> 
 
 
 def test_a_task_goes_where_its_inputs_are_unless_it_would_wait_there() -> None:
-    idle = AgentFigures(inputs=0, busy=0, slots=2, spare=4)
+    idle = AgentFigures(held_bytes=0, busy=0, slots=2, spare=4)
     assert better_agent(idle, [AgentFigures(1, 1, 2, 3)]) == 0
     # Its workers are busy, and the planned agent's are not.
     assert better_agent(idle, [AgentFigures(1, 2, 2, 2)]) is None
@@ -147,3 +147,15 @@ def test_a_task_goes_where_its_inputs_are_unless_it_would_wait_there() -> None:
     assert better_agent(idle, [AgentFigures(1, 0, 2, 4), AgentFigures(2, 1, 2, 3), AgentFigures(2, 0, 2, 4)]) == 2
     assert better_agent(AgentFigures(2, 0, 2, 4), [AgentFigures(1, 0, 2, 4), AgentFigures(2, 0, 2, 4)]) is None
     assert better_agent(idle, []) is None
+
+
+def test_a_little_more_of_the_inputs_is_no_reason_to_go_elsewhere() -> None:
+    mib = 1024 * 1024
+    planned = AgentFigures(8 * mib, 0, 2, 4)
+    # The one that is planned has nearly as much.
+    assert better_agent(planned, [AgentFigures(8 * mib + 100, 0, 2, 4)]) is None
+    assert better_agent(planned, [AgentFigures(9 * mib, 0, 2, 4)]) == 0
+    # One large input outweighs many small ones, and of two that have about the same the less busy one is better.
+    idle = AgentFigures(0, 0, 2, 4)
+    assert better_agent(idle, [AgentFigures(30 * 300_000, 0, 2, 4), AgentFigures(64 * mib, 1, 2, 3)]) == 1
+    assert better_agent(idle, [AgentFigures(64 * mib + 100, 1, 2, 3), AgentFigures(64 * mib, 0, 2, 4)]) == 1

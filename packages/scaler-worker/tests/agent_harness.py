@@ -135,7 +135,7 @@ class AgentHarness:
                 count,
                 [len(payload) for payload in payloads],
                 b"".join(payloads),
-                Reported(statuses, [microseconds] * count),
+                Reported(statuses=statuses, durations=[microseconds] * count),
                 **fields,
             )
         )

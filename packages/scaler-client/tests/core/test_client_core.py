@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
@@ -500,6 +501,30 @@ def test_objects_are_deleted_with_their_last_task(core: ClientCore, scheduler: S
     assert not scheduler.take(effects.DeleteObjects)
     scheduler.answer([2], 0.4)
     assert scheduler.take(effects.DeleteObjects) == [effects.DeleteObjects((OBJECT_ID,))]
+
+
+def test_tasks_and_graphs_say_how_large_their_objects_are(core: ClientCore, scheduler: Scheduler) -> None:
+    other = b"u" * 16
+    core.hold_object(OBJECT_ID, 5_000_000)
+    core.hold_object(other)
+    core.submit(core.group(), FUNCTION, b"payload", (other, OBJECT_ID))
+    core.flush()
+    batch = scheduler.exchange(0.2)[-1]
+    assert isinstance(batch, m.TaskBatch)
+    assert list(batch.object_sizes) == [0, 5_000_000]
+    for object_id in (OBJECT_ID, other):
+        core.hold_object(object_id)
+    submit(core)
+    core.submit(core.group(), FUNCTION, b"payload", (other,))
+    core.hold_object(OBJECT_ID)
+    graph = replace(graph_of(2, [1]), object_positions=[0], objects=(OBJECT_ID,))
+    core.submit_graph(graph, ["last"])
+    core.flush()
+    *_, batch, portion = scheduler.exchange(0.3)
+    assert isinstance(batch, m.TaskBatch)
+    assert isinstance(portion, m.GraphSubmit)
+    assert not len(batch.object_sizes)
+    assert list(portion.object_sizes) == [5_000_000]
 
 
 def test_a_refused_object_fails_its_tasks(core: ClientCore, scheduler: Scheduler) -> None:

@@ -207,8 +207,9 @@ class StoredObjects:
         use = ObjectUse(new_id())
         held = HeldObject(use)
         # Counted before it is stored: should this thread be interrupted, the end of the use is what has it deleted again.
-        owner.steps.do(partial(self._count, use))
-        if sum(map(len, flattened)) < SOON_BYTES_MAX:
+        size = sum(map(len, flattened))
+        owner.steps.do(partial(self._count, use, size))
+        if size < SOON_BYTES_MAX:
             # One more copy of a small value costs less than waiting for another thread to make it.
             unchanging = [buffer if type(buffer) is bytes else bytes(buffer) for buffer in flattened]
             if len(self._coming) >= COMING_MAX:
@@ -231,8 +232,8 @@ class StoredObjects:
             self._references.end(reference, object_id)
         self._core.release_objects(ended)
 
-    def _count(self, use: ObjectUse) -> None:
-        self._core.hold_object(use.object_id)
+    def _count(self, use: ObjectUse, size: int = 0) -> None:
+        self._core.hold_object(use.object_id, size)
         self._uses.count(use)
 
     def _count_inner(self, use: ObjectUse) -> None:
@@ -252,7 +253,7 @@ class StoredObjects:
                 return False
         elif not self._core.holds_object(object_id):
             # Another client's: never ours to delete, so one use of it stays counted.
-            self._core.hold_object(object_id)
+            self._core.hold_object(object_id, reference.size_bytes)
         count(use)
         return True
 

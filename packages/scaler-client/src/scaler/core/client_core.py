@@ -96,9 +96,9 @@ class ClientCore:
         """When the session or the goodbye need a `Tick`, at the earliest; None where it has to be computed again."""
         self._outbox: Outbox[effects.Effect] = Outbox()
         self._connection = Connection(hello, heartbeat_seconds=heartbeat_seconds, give_up_seconds=timeout_seconds)
-        self._table = table = TaskTable(client_id)
-        self._functions = Functions(client_id)
         self._uses = ObjectUses()
+        self._table = table = TaskTable(client_id, self._uses.sizes)
+        self._functions = Functions(client_id)
         self._sender = TaskSender(self._connection, table, self._functions, self._send)
         self._endings = Endings(table, self._uses, self._outbox)
         self._answers = Answers(table, self._endings, self._outbox)

@@ -51,12 +51,16 @@ class ObjectUses:
 
     def __init__(self) -> None:
         self.counts: Counter[bytes] = Counter()
+        self.sizes: dict[bytes, int] = {}
+        """Bytes of those objects of which they are known."""
         self.refused: dict[bytes, str] = {}
         """Objects that storage would not take, with its reason, for as long as somebody uses them."""
 
-    def hold(self, object_id: bytes) -> None:
-        """Count one more use."""
+    def hold(self, object_id: bytes, size: int = 0) -> None:
+        """Count one more use. `size`: the object's bytes; 0 where they are not known."""
         self.counts[object_id] += 1
+        if size:
+            self.sizes[object_id] = size
 
     def release(self, object_ids: Iterable[bytes]) -> tuple[bytes, ...]:
         """Undo one `hold` each; return those that nobody needs any more."""
@@ -68,6 +72,7 @@ class ObjectUses:
             else:
                 del self.counts[object_id]
                 self.refused.pop(object_id, None)
+                self.sizes.pop(object_id, None)
                 free.append(object_id)
         return tuple(free)
 

@@ -6,17 +6,18 @@ made when a batch leaves.
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import count, islice
+from itertools import count, islice, repeat
 from typing import NamedTuple
 
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import Carried, carried_columns
-from scaler_protocol.wire.columns import EMPTY, NO_ITEMS, Packed, Pieces
+from scaler_protocol.wire.columns import EMPTY, NO_ITEMS, Column, Packed, Pieces
 from scaler_protocol.wire.graph_portions import BEGINNING, Place, portion_at
 
 BATCH_TASKS_MAX = 2048
@@ -32,6 +33,8 @@ LARGE_PAYLOAD_BYTES = 16 * 1024
 """Payloads from this size on count for what a client has under way at most."""
 
 COMPACT_ABOVE = 4096
+
+NO_SIZES: Mapping[bytes, int] = {}
 
 FUNCTIONS_MAX = 0xFFFF
 """Functions one batch can name: their indexes are U16."""
@@ -158,7 +161,8 @@ class Task(NamedTuple):
 class TaskTable:
     """Owns the unanswered tasks by number, and their order of leaving."""
 
-    def __init__(self, client_id: bytes) -> None:
+    def __init__(self, client_id: bytes, object_sizes: Mapping[bytes, int] = NO_SIZES) -> None:
+        """`object_sizes` has the bytes of objects that tasks name, where they are known."""
         self.tasks: dict[int, Task] = {}
         self.graphs: dict[int, Graph] = {}
         self._leaving: dict[int, Graph] = {}
@@ -171,6 +175,7 @@ class TaskTable:
         self.take_number: Callable[[], int] = self._numbers.__next__
         """Returns a number that is nobody's. Any thread may call it, at any time: it is one step."""
         self._client_id = client_id
+        self._object_sizes = object_sizes
         self.large: dict[int, int] = {}
         """Sizes of the large payloads of unanswered tasks that have left, by number."""
         self.large_bytes = 0
@@ -333,6 +338,7 @@ class TaskTable:
         first = submit.first_number + portion.first_row
         # Some may have been cancelled since.
         portion.wanted = [row for row in portion.wanted if first + row in self.tasks]
+        portion.object_sizes = self._sizes_of(portion.objects)
         return portion, partial(self._mark_left, graph, place)
 
     def _mark_left(self, graph: Graph, place: Place) -> None:
@@ -372,8 +378,16 @@ class TaskTable:
             task.objects,
             (),
             NO_ITEMS,
+            object_sizes=self._sizes_of(task.objects),
         )
         return replace(batch, **carried_columns([task.carried])) if task.carried else batch
+
+    def _sizes_of(self, objects: Sequence[bytes]) -> Column:
+        """Return the column of the sizes of objects; empty where none is known."""
+        if not objects:
+            return EMPTY
+        sizes = array("Q", map(self._object_sizes.get, objects, repeat(0)))
+        return sizes if any(sizes) else EMPTY
 
     def batch(self, group: TaskGroup, numbers: Sequence[int], tasks: Sequence[Task], flags: int) -> m.TaskBatch:
         """Return the message for tasks of a group."""
@@ -407,5 +421,6 @@ class TaskTable:
             serializer=group.serializer,
             object_positions=positions,
             objects=tuple(objects),
+            object_sizes=self._sizes_of(objects),
             **carried_columns([task.carried for task in tasks]),
         )

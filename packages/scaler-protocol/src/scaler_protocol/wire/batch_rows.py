@@ -24,6 +24,7 @@ class Reported(NamedTuple):
     """
 
     statuses: Column = EMPTY
+    object_bytes: Column = EMPTY
     durations: Column = EMPTY
     cpu_times: Column = EMPTY
     memory_peaks: Column = EMPTY

@@ -361,6 +361,8 @@ def _check_graph(message: m.GraphSubmit) -> None:
     message.payloads.check()
     _check_functions(message, rows)
     _check_sparse(message, rows, "object_positions", "objects")
+    if len(message.object_sizes):
+        _check_sparse(message, rows, "object_positions", "object_sizes")
     _check_rows(message, rows, *_GRAPH_COLUMNS)
     if len(message.dependency_counts) != rows or sum(message.dependency_counts) != len(message.dependencies):
         raise MalformedMessageError("GraphSubmit: dependency counts do not match its rows and dependencies")
@@ -588,7 +590,7 @@ _LAYOUTS: tuple[_Layout, ...] = (
             *_ids("functions", "objects"),
             *_column("H", "function_indexes"),
             *_column("I", "dependency_counts", "dependencies", "wanted", "object_positions"),
-            *_column("Q", "earlier"),
+            *_column("Q", "earlier", "object_sizes"),
             *_declared(m.GraphSubmit),
             *_capabilities(),
         ),

@@ -66,6 +66,7 @@ def portion_at(graph: m.GraphSubmit, place: Place, wanted: Sequence[int], flags:
         flags=flags,
         object_positions=[row - place.row for row in graph.object_positions[place.objects : objects_end]],
         objects=graph.objects[place.objects : objects_end],
+        object_sizes=graph.object_sizes[place.objects : objects_end],
         first_row=place.row,
         row_count=rows,
         **{spec.name: getattr(graph, spec.name)[place.row : end] for spec in CARRIED},

@@ -325,6 +325,10 @@ class TaskBatch:
     """For each input: n > 0 if it is the result of the task n rows before; then the input itself is empty."""
     chain_ends: Column = field(default=EMPTY, metadata=column(Shape.ENDS, Hop.ASSIGN, "I"))
     """The rows before each end are a chain, which one processor runs in order; empty: every row stands alone."""
+    object_sizes: Column = field(
+        default=EMPTY, metadata=column(Shape.SPARSE_ROWS, Hop.SUBMIT, "Q", absent=0, positions="object_positions")
+    )
+    """For each of `objects`: its bytes, 0 where the client does not know them."""
 
 
 @record
@@ -341,6 +345,8 @@ class ResultBatch:
     """One per row: result, exception or sentence (see `Status`)."""
     statuses: Column = field(default=EMPTY, metadata=column(Shape.ROWS, _REPORT_AND_RESULT, "B", absent=Status.SUCCESS))
     """One per row: a `Status`."""
+    object_bytes: Column = field(default=EMPTY, metadata=column(Shape.ROWS, _REPORT_AND_RESULT, "Q", absent=0))
+    """One per row: the bytes of the objects that the result names, all together; 0 where none are, or it is not known."""
     durations: Column = field(default=EMPTY, metadata=column(Shape.ROWS, _REPORT_AND_RESULT, "I", absent=0))
     """One per row: how long the function ran, in microseconds."""
     cpu_times: Column = field(default=EMPTY, metadata=column(Shape.ROWS, _REPORT_AND_RESULT, "I", absent=0))
@@ -463,6 +469,8 @@ class GraphSubmit:
     """Rows of this portion that `objects` belong to."""
     objects: tuple[bytes, ...] = ()
     """Objects that the arguments name."""
+    object_sizes: Column = EMPTY
+    """As in `TaskBatch`."""
     earlier: Column = EMPTY
     """Numbers of unanswered tasks of the same client. In `dependencies`, the number of rows + k stands for the k-th.
 

@@ -125,6 +125,7 @@ EXAMPLES: dict[str, m.Message] = {
         serializer=FUNCTION,
         object_positions=array("I", [0, 0, 2]),
         objects=(OBJECT, CLIENT, OBJECT),
+        object_sizes=array("Q", [1 << 20, 0, 1 << 33]),
         input_positions=array("I", [1, 1]),
         inputs=Packed.of([b"left", b"right"]),
     ),
@@ -149,6 +150,7 @@ EXAMPLES: dict[str, m.Message] = {
         attempts=array("H", [1, 2, 1]),
         payloads=Packed.of([b"one", b"two", b""]),
         statuses=array("B", [m.Status.SUCCESS, m.Status.FAILED, m.Status.SUCCESS]),
+        object_bytes=array("Q", [0, 0, 1 << 33]),
         durations=array("I", [150, 2_000_000, 1]),
         cpu_times=array("I", [140, 1_000_000, 1]),
         memory_peaks=array("Q", [1 << 20, 1 << 33, 0]),
@@ -186,6 +188,7 @@ EXAMPLES: dict[str, m.Message] = {
         depth=1,
         object_positions=array("I", [1]),
         objects=(OBJECT,),
+        object_sizes=array("Q", [1 << 33]),
         earlier=array("Q", [99]),
     ),
     "graph-portion": m.GraphSubmit(

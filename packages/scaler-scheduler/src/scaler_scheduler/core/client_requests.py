@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from scaler_protocol.errors import SessionError
@@ -80,6 +82,7 @@ class ClientRequests:
             ]
         if batch.objects:
             _attach_objects(tasks, batch)
+            client.places.note_sizes(batch.objects, batch.object_sizes)
         if CARRIED:
             for task, carried in zip(tasks, carried_rows(batch, len(tasks)), strict=True):
                 task.carried = carried
@@ -99,6 +102,7 @@ class ClientRequests:
 
     def _on_graph_submit(self, client: ClientRecord, message: m.GraphSubmit, now: float) -> None:
         options = self._options(client, message, m.TaskKind.CALL, message.flags & ~m.TaskFlag.REANNOUNCED)
+        client.places.note_sizes(message.objects, message.object_sizes)
         if len(message.earlier):
             if self._is_limited:
                 self._credits.use(client, len(message.wanted), now)
@@ -153,6 +157,7 @@ class ClientRequests:
 
 
 def _attach_objects(tasks: Sequence[Task], batch: m.TaskBatch) -> None:
-    for row, object_id in zip(batch.object_positions, batch.objects, strict=True):
+    named = zip(batch.object_positions, batch.objects, strict=True)
+    for row, of_row in groupby(named, itemgetter(0)):
         task = tasks[row]
-        task.objects = (*task.objects, object_id)
+        task.objects = (*task.objects, *map(itemgetter(1), of_row))

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Sequence
-from itertools import accumulate, chain, islice, repeat
+from itertools import accumulate, chain, groupby, islice, repeat
+from operator import itemgetter
 from typing import NamedTuple
 
 from scaler_protocol.errors import SessionError
@@ -109,8 +110,9 @@ class GraphArrival:
         self.dependency_counts.extend(message.dependency_counts)
         ends = accumulate(message.dependency_counts, initial=dependencies_before)
         self.dependency_ends.extend(islice(ends, 1, None))
-        for row, object_id in zip(message.object_positions, message.objects, strict=True):
-            self.objects[first_row + row] = (*self.objects.get(first_row + row, ()), object_id)
+        named = zip(message.object_positions, message.objects, strict=True)
+        for row, of_row in groupby(named, itemgetter(0)):
+            self.objects[first_row + row] = (*self.objects.get(first_row + row, ()), *map(itemgetter(1), of_row))
         wanted = bytearray(rows)
         for row in message.wanted:
             wanted[row] = 1

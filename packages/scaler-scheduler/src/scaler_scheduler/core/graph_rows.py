@@ -305,11 +305,15 @@ class GraphRows:
             return []
         # Only the client reads the figures, and most rows are not for it.
         reported = reported_of(batch).pick([row_in_batch]) if graph.wanted[row] else NOTHING_REPORTED
-        result = RowResult(payload, tuple(objects), reported, task.attempt)
+        object_bytes = batch.object_bytes[row_in_batch] if objects and len(batch.object_bytes) else 0
+        result = RowResult(payload, tuple(objects), reported, task.attempt, object_bytes)
         duration = batch.durations[row_in_batch] if len(batch.durations) else 0
         graph.note_made(task.function, objects)
         if objects:
             self._pressure.made_objects = True
+            if graph.wanted[row]:
+                # The client may keep it in storage, and name it in later tasks.
+                client.places.note_made(objects, object_bytes, agent)
         released, freed = graph.complete(row, result, agent, duration)
         if freed:
             self.free_objects(client, freed)

@@ -69,6 +69,8 @@ class RowResult(NamedTuple):
     reported: Reported
     """Columns of this one row; empty if the client does not want it."""
     attempt: int
+    object_bytes: int = 0
+    """Bytes of the objects; 0 where they are not known."""
 
 
 class FailedRows:
@@ -417,10 +419,16 @@ class Graph(Generic[Holder]):
         return False
 
     def inputs_held(self, row: int) -> Counter[Holder]:
-        """Return how many of the row's large inputs each holder has that made or read any."""
-        return Counter(
-            holder for dependency in self.dependencies_of(row) for holder in self.holders.get(dependency, ())
-        )
+        """Return how many bytes of the row's large inputs each holder has that made or read any."""
+        held: Counter[Holder] = Counter()
+        for dependency in self.dependencies_of(row) if self.holders else ():
+            holders = self.holders.get(dependency)
+            if holders is not None:
+                # One of unknown size is more than none.
+                size = self.results[dependency].object_bytes or 1
+                for holder in holders:
+                    held[holder] += size
+        return held
 
     def may_lack_objects(self, row: int) -> bool:
         """Whether a result that the row needs is an object, or was one that is lost."""

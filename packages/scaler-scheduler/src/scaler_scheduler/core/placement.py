@@ -5,6 +5,7 @@ The policy chooses the agent and the number of tasks; everything else about a pl
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import islice
 
 from scaler_scheduler.core.agents import AgentGroup
@@ -72,8 +73,8 @@ class Placement:
         return False
 
     def _place_lone(self, task: Task, now: float) -> bool:
-        """Assign the only ready task, where that is simple: no graph, no queue. What latency consists of."""
-        if task.graph is not None:
+        """Assign the only ready task, where that is simple: no graph, no objects, no queue. What latency consists of."""
+        if task.graph is not None or task.objects:
             return False
         choice = self._policy.choose(1, self._agents.groups_for(task.options.signature))
         if choice is None:
@@ -141,12 +142,18 @@ class Placement:
         """Assign those of `tasks` that read large objects to agents that have these; return the rest."""
         rest = []
         for task in tasks:
-            graph = task.graph
-            if graph is None or not graph.holders:
+            graph, objects = task.graph, task.objects
+            if graph is not None and not graph.holders:
+                graph = None
+            if graph is None and not objects:
                 rest.append(task)
                 continue
-            row = task.number - graph.first_number
-            held = graph.inputs_held(row)
+            places = task.options.client.places
+            held: Counter[AgentRecord] = (
+                Counter() if graph is None else graph.inputs_held(task.number - graph.first_number)
+            )
+            if objects:
+                places.count_held(objects, held)
             agents = [
                 agent
                 for agent in held
@@ -158,13 +165,16 @@ class Placement:
                 AgentFigures(held[planned], planned.units + len(rest), planned.slots, planned.spare),
                 [AgentFigures(held[agent], agent.units, agent.slots, agent.spare) for agent in agents],
             )
+            chosen = planned if index is None else agents[index]
+            if graph is not None:
+                graph.note_reader(task.number - graph.first_number, chosen)
+            if objects:
+                places.note_reader(objects, chosen)
             if index is None:
                 rest.append(task)
-                graph.note_reader(row, planned)
             else:
-                self._assign(agents[index], [task], now)
-                self._agents.reinsert(agents[index])
-                graph.note_reader(row, agents[index])
+                self._assign(chosen, [task], now)
+                self._agents.reinsert(chosen)
         return rest
 
     def _assign(self, agent: AgentRecord, tasks: list[Task], now: float) -> None:

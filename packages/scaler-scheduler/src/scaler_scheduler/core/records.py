@@ -32,6 +32,7 @@ from scaler_scheduler.core.limits import (
     excess_of_capabilities,
 )
 from scaler_scheduler.core.linked_tasks import LinkedTasks
+from scaler_scheduler.core.object_places import ObjectPlaces
 from scaler_scheduler.core.recent_answers import RecentAnswers
 
 Names = frozenset[str]
@@ -274,6 +275,7 @@ class ClientRecord(_SessionRecord):
         "graphs",
         "ignored_capabilities_reported",
         "links",
+        "places",
         "recent",
         "tasks",
         "unservable_reported",
@@ -286,6 +288,8 @@ class ClientRecord(_SessionRecord):
         self.graphs: list[Graph[AgentRecord]] = []
         self.links: LinkedTasks[AgentRecord, TaskOptions] | None = None
         """Tasks that have each other's results as arguments, once there are any."""
+        self.places: ObjectPlaces[AgentRecord] = ObjectPlaces()
+        """Which agents have its large objects."""
         self.recent: RecentAnswers | None = None
         """What it was sent last, from its first task with such arguments on."""
         self.arriving: list[GraphArrival] = []

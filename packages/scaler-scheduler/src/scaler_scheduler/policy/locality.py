@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+EQUAL_PARTS = 16
+"""Agents of which one has less than such a part more than the other, of what the task reads, are as good: the less busy one is
+better then."""
+
 
 class AgentFigures(NamedTuple):
-    """An agent that could take the task: how many of the task's inputs are on its machine, and how busy it is."""
+    """An agent that could take the task: how much of the task's input is on its machine, and how busy it is."""
 
-    inputs: int
-    """Large inputs of the task that the agent made or has read: it need not fetch them."""
+    held_bytes: int
+    """Bytes of large inputs of the task that the agent made or has read: it need not fetch them."""
     busy: int
     """Units of work assigned to it: single tasks, and whole chains."""
     slots: int
@@ -21,18 +25,19 @@ class AgentFigures(NamedTuple):
 def better_agent(planned: AgentFigures, others: Sequence[AgentFigures]) -> int | None:
     """Return which of `others` should run the task instead of `planned`, or None.
 
-    One that has more of its inputs, if the task would not wait longer there: a worker is free, or it is no busier than the
-    planned agent. Of these the one with most inputs, the least busy, the first.
+    One that has more bytes of its inputs, if the task would not wait longer there: a worker is free, or it is no busier than the
+    planned agent. Of these the least busy one among those with about the most bytes, the first.
     """
-    best = None
-    best_key = (planned.inputs, 0.0)
-    for index, agent in enumerate(others):
-        load = agent.busy / agent.slots
-        if agent.spare <= 0 or agent.inputs <= planned.inputs:
-            continue
-        if load >= 1.0 and load > planned.busy / planned.slots:
-            continue
-        key = (agent.inputs, -load)
-        if best is None or key > best_key:
-            best, best_key = index, key
-    return best
+    part = max(1, max((agent.held_bytes for agent in others), default=0) // EQUAL_PARTS)
+    planned_load = planned.busy / planned.slots
+    better = [
+        (index, agent.held_bytes, agent.busy / agent.slots)
+        for index, agent in enumerate(others)
+        if agent.spare > 0
+        and agent.held_bytes >= planned.held_bytes + part
+        and (agent.busy < agent.slots or agent.busy / agent.slots <= planned_load)
+    ]
+    if not better:
+        return None
+    enough = max(held for _, held, _ in better) - part
+    return min((load, index) for index, held, load in better if held > enough)[1]

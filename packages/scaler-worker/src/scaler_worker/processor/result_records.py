@@ -74,6 +74,8 @@ def results_parts(results: Sequence[Result]) -> list[Bytes]:
             values = durations
         elif spec.name == "statuses":
             values = [extra.status for extra in extras]
+        elif spec.name == "object_bytes":
+            values = [extra.object_size if extra.object_id else absent for extra in extras]
         else:
             values = [extra.measured.get(spec.name, absent) for extra in extras]
         # A record without durations is malformed.

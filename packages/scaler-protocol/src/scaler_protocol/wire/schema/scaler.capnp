@@ -163,6 +163,7 @@ struct TaskBatch {
   inputLengths @14 :Data;                # U32
   inputSources @15 :Data;                # U32, one per input; empty: all inputs are in frame 3. n > 0: the input is the result of the task n rows before
   chainEnds @16 :Data;                   # U32, S→A: the rows before each end are a chain, which one processor runs in order; empty: there are no chains
+  objectSizes @17 :Data;                 # U64, C→S: the bytes of each of `objects`, 0: not known; empty: none is known
 }
 
 struct ResultBatch {
@@ -179,6 +180,7 @@ struct ResultBatch {
   objects @9 :Data;                      # 16 bytes each
   capacity @10 :UInt32;                  # A→S: how many tasks the agent wants to hold now
   slots @11 :Data;                       # U16: which of the agent's workers ran the task; empty: unknown, or none
+  objectBytes @12 :Data;                 # U64: bytes of the objects that the result names, all together; empty: no result names any
 
   enum Status {
     success @0;
@@ -240,6 +242,7 @@ struct GraphSubmit {
                                          # does not know any more it answers with SKIPPED: the client then sends the values.
   firstRow @15 :UInt32;                  # the portions come in order
   rowCount @16 :UInt32;                  # rows of the whole graph; 0: this portion is all of it
+  objectSizes @17 :Data;                 # U64: as in TaskBatch
 }
 
 struct Notice {

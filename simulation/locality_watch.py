@@ -1,0 +1,50 @@
+"""Checks where a scheduler sends tasks that read large objects: to where more of their bytes are, and to nobody who is busier."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from scaler_scheduler.core.placement import Placement
+from scaler_scheduler.policy.locality import AgentFigures
+from scaler_scheduler.policy.placement import PlacementPolicy
+from simulation.ledger import Ledger, SimulationError
+
+SAID_BYTES = 100_000
+"""Clients and processors say that an object has so many times the bytes that it has: in a simulation all of them are small."""
+
+
+class LocalityWatch(PlacementPolicy):
+    """A policy that asks another one and looks at its answers."""
+
+    name = "watched"
+    summary = "asks another policy"
+
+    def __init__(self, placement: Placement, ledger: Ledger) -> None:
+        self._policy = placement._policy
+        # A function: what is behind it does not count as held by the scheduler.
+        self._note: Callable[[str], None] = lambda what: ledger.kinds.update((what,))
+        placement._policy = self
+
+    def choose(self, ready: int, groups: Sequence[Any]) -> Any:
+        return self._policy.choose(ready, groups)
+
+    def better_agent(self, planned: AgentFigures, others: Sequence[AgentFigures]) -> int | None:
+        index = self._policy.better_agent(planned, others)
+        if index is not None:
+            chosen = others[index]
+            if chosen.held_bytes <= planned.held_bytes or chosen.spare <= 0 or _waits_longer(chosen, planned):
+                raise SimulationError(f"a task goes to {chosen} and not to {planned}")
+            most = max(_without_wait(planned, others), key=lambda one: one.held_bytes)
+            if chosen.held_bytes < most.held_bytes * 7 / 8:
+                raise SimulationError(f"a task goes to {chosen}, although {most} has more of its bytes")
+            self._note("tasks sent to their bytes")
+        return index
+
+
+def _waits_longer(one: AgentFigures, other: AgentFigures) -> bool:
+    return one.busy >= one.slots and one.busy / one.slots > other.busy / other.slots
+
+
+def _without_wait(planned: AgentFigures, others: Sequence[AgentFigures]) -> Iterable[AgentFigures]:
+    return [one for one in others if one.spare > 0 and not _waits_longer(one, planned)]
