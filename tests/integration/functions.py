@@ -56,6 +56,12 @@ def pass_on_after_death(value: Any, path: str) -> Any:
     return value
 
 
+def come_back_after_death(value: bytes) -> bytes:
+    """As `pass_on_after_death`, where the value begins with the path, and a zero byte behind it."""
+    result: bytes = pass_on_after_death(value, os.fsdecode(value[: value.index(0)]))
+    return result
+
+
 def wait_for_file(value: Any, path: str) -> Any:
     """Return `value` once the file exists."""
     while not Path(path).exists():

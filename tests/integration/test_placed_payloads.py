@@ -126,6 +126,10 @@ def test_another_attempt_reads_the_arguments_again(client: Client, counts: Count
     futures = [client.submit(f.pass_on_after_death, one, str(tmp_path / str(row))) for row, one in enumerate(given)]
     assert [future.result() for future in futures] == given
     assert counts.left == 6
+    alone = [os.fsencode(tmp_path / f"alone{row}") + bytes(1) + one for row, one in enumerate(given)]
+    futures = [client.submit(f.come_back_after_death, one) for one in alone]
+    assert [future.result() for future in futures] == alone
+    assert counts.left == 12
 
 
 def test_cancelled_tasks_do_not_mix_with_those_that_follow(client: Client, counts: Counts) -> None:

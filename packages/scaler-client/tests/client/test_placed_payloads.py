@@ -8,9 +8,13 @@ import pytest
 
 from scaler.client.placed_payloads import FAILURES_MAX, PLACED_BYTES_MIN, PlacedPayloads
 from scaler.core import ClientCore, effects, events
-from scaler_protocol.objects.segments.batch_place import PLACE_BYTES, BatchPlace
+from scaler.core.effects import Payload
+from scaler.serialization.results import load_outcomes, load_value
+from scaler_protocol.objects.segments.batch_place import PLACE_BYTES, BatchPlace, Form
 from scaler_protocol.objects.segments.batch_reading import BatchSegments
 from scaler_protocol.objects.segments.layout import supported
+from scaler_protocol.payloads.unpickled import UnpickledBytes
+from scaler_protocol.payloads.values import load_arguments, load_chunk
 from scaler_protocol.testing.session_peer import SessionPeer
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.columns import Packed
@@ -36,9 +40,9 @@ class Client:
         self.take()
         self.core.handle(events.Incoming(*self.peer.welcome(resumed=False, task_credit=credit)), 0.0)
         self.take()
-        self.completed: dict[object, tuple[int, bytes]] = {}
+        self.completed: dict[object, tuple[int, Payload]] = {}
 
-    def submit(self, *payloads: bytes) -> m.TaskBatch:
+    def submit(self, *payloads: bytes | UnpickledBytes) -> m.TaskBatch:
         for payload in payloads:
             self.core.submit(self.core.group(), FUNCTION, payload, token=payload)
         self.core.flush()
@@ -56,7 +60,6 @@ class Client:
             elif isinstance(effect, effects.Completed):
                 statuses = effect.reported.statuses or [0] * len(effect.tokens)
                 for token, status, payload in zip(effect.tokens, statuses, effect.payloads, strict=True):
-                    assert isinstance(payload, bytes)
                     self.completed[token] = (status, payload)
         self.core.check_invariants()
         return batches
@@ -78,6 +81,11 @@ def client() -> Iterator[Client]:
     client.placed.close()
 
 
+def _read(reader: BatchSegments, place: BatchPlace) -> bytes | None:
+    content = reader.read(place)
+    return None if content is None else content[0]
+
+
 def _place(payload: bytes) -> BatchPlace:
     place = BatchPlace.parse(payload)
     assert place is not None
@@ -92,8 +100,8 @@ def test_large_payloads_leave_as_places_and_small_ones_as_they_are(client: Clien
     assert list(batch.payloads.lengths) == [5, PLACE_BYTES, PLACE_BYTES, PLACED_BYTES_MIN - 1]
     reader = BatchSegments()
     places = [_place(payload) for payload in batch.payloads.split()[1:3]]
-    assert [reader.read(place) for place in places] == LARGE[:2]
-    answer = reader.answer(places[1], b"r" * PLACED_BYTES_MIN)
+    assert [_read(reader, place) for place in places] == LARGE[:2]
+    answer = reader.answer(places[1], Form.PAYLOAD, [b"r" * PLACED_BYTES_MIN])
     assert answer is not None
     assert not client.answer(list(batch.numbers), [b"1", b"2", answer, b"4"])
     assert list(client.completed.values()) == [(0, b"1"), (0, b"2"), (0, b"r" * PLACED_BYTES_MIN), (0, b"4")]
@@ -158,7 +166,7 @@ def test_another_session_gets_the_same_tasks_once_more(client: Client) -> None:
     reader = BatchSegments()
     # Agents may still have the first places.
     for one in (batch, again):
-        assert [reader.read(_place(payload)) for payload in one.payloads.split()] == LARGE[:2]
+        assert [_read(reader, _place(payload)) for payload in one.payloads.split()] == LARGE[:2]
     reader.close()
 
 
@@ -170,7 +178,7 @@ def test_whoever_needs_permission_for_each_task_places_none() -> None:
 def test_answers_that_a_row_needs_stay_until_it_is_answered(client: Client) -> None:
     batch = client.submit(LARGE[0])
     reader = BatchSegments()
-    answer = reader.answer(_place(batch.payloads.split()[0]), LARGE[1])
+    answer = reader.answer(_place(batch.payloads.split()[0]), Form.PAYLOAD, [LARGE[1]])
     assert answer is not None
     row = m.GraphSubmit(
         client=CLIENT,
@@ -188,8 +196,48 @@ def test_answers_that_a_row_needs_stay_until_it_is_answered(client: Client) -> N
     client.answer(list(batch.numbers), [answer])
     assert client.completed == {LARGE[0]: (0, LARGE[1])}
     following = client.submit(LARGE[2])
-    assert reader.read(_place(answer)) == LARGE[1]
+    assert _read(reader, _place(answer)) == LARGE[1]
     client.answer([number, following.numbers[0]], [b"done", b"done"])
     client.submit(LARGE[3])
-    assert reader.read(_place(answer)) is None
+    assert _read(reader, _place(answer)) is None
     reader.close()
+
+
+VALUE = UnpickledBytes((b"v" * PLACED_BYTES_MIN,), is_chunk=False)
+ITEMS = UnpickledBytes((b"a" * PLACED_BYTES_MIN, b"b" * 10), is_chunk=True)
+
+
+def _no_object(object_id: bytes) -> list[memoryview]:
+    raise AssertionError(object_id)
+
+
+def test_bytes_that_are_not_pickled_lie_in_the_segment_as_they_are(client: Client) -> None:
+    batch = client.submit(VALUE, ITEMS, b"small")
+    value, items, small = batch.payloads.split()
+    assert (len(value), len(items), small) == (PLACE_BYTES, PLACE_BYTES, b"small")
+    reader = BatchSegments()
+    assert reader.read(_place(value)) == list(VALUE.values)
+    assert reader.read(_place(items)) == list(ITEMS.values)
+    answers = [
+        reader.answer(_place(value), Form.VALUE, [b"r" * PLACED_BYTES_MIN]),
+        reader.answer(_place(items), Form.ITEMS, [b"1" * PLACED_BYTES_MIN, b"2"]),
+        b"3",
+    ]
+    client.answer(list(batch.numbers), [answer for answer in answers if answer is not None])
+    assert load_value(client.completed[VALUE][1]) == b"r" * PLACED_BYTES_MIN
+    assert load_outcomes(client.completed[ITEMS][1]) == ([b"1" * PLACED_BYTES_MIN, b"2"], {})
+    reader.close()
+
+
+def test_bytes_that_are_not_pickled_are_where_they_travel_inside(client: Client) -> None:
+    batch = client.submit(VALUE, ITEMS)
+    unreadable = int(m.Status.UNREADABLE)
+    (again,) = client.answer(list(batch.numbers), [b"no", b"no"], [unreadable, unreadable])
+    without_places = Client(credit=5)
+    for inside in (again, without_places.submit(VALUE, ITEMS)):
+        value, items = inside.payloads.split()
+        assert load_arguments(value, (), None, _no_object) == (VALUE.values, {})
+        assert load_chunk(items, _no_object) == (False, list(ITEMS.values))
+        assert list(inside.payloads.lengths) == [len(value), len(items)]
+        inside.payloads.check(2)
+    without_places.placed.close()

@@ -25,11 +25,13 @@ from scaler_protocol.payloads.framing import (
     INLINE_BYTES_MAX,
     OBJECT,
     PER_CALL,
+    SHARED_BYTES_MIN,
     Source,
     frame_arguments,
     unframe_arguments,
     unframe_function,
 )
+from scaler_protocol.payloads.unpickled import UNPICKLED_BYTES_MIN, UnpickledBytes
 from scaler_protocol.payloads.values import load_arguments, load_chunk, load_value
 from scaler_protocol.wire.messages import TaskKind
 
@@ -85,8 +87,9 @@ def give_back(*args: Any, **kwargs: Any) -> tuple[Any, ...]:
     return args, kwargs
 
 
-def read(storage: Storage, payload: bytes, serializer: Any = None, kind: int = TaskKind.CALL) -> Any:
+def read(storage: Storage, packed: bytes | UnpickledBytes, serializer: Any = None, kind: int = TaskKind.CALL) -> Any:
     """Return the arguments of a payload, of a chunk those of all items, as whoever runs the task restores them."""
+    payload = bytes(packed)
 
     def arguments(payload: bytes) -> Any:
         args, kwargs = load_arguments(payload, (), serializer, storage.fetch)
@@ -203,7 +206,7 @@ def test_references_are_named_apart(storage: Storage, packer: Packer) -> None:
     storage.objects[b"r" * 16] = [b"P" + pickle.dumps("the object")]
     packed = packer.call(give_back, (reference, 1), {"k": reference})
     assert packed.objects == (b"r" * 16, b"r" * 16)
-    positional, keyword = unframe_arguments(packed.payload)
+    positional, keyword = unframe_arguments(bytes(packed.payload))
     assert [argument.source for argument in (*positional, *keyword.values())] == [
         Source.OBJECT,
         Source.VALUE,
@@ -244,7 +247,7 @@ def test_what_arguments_share_does_not_depend_on_what_came_before(
 
 def test_a_list_is_unpickled_once(storage: Storage, packer: Packer) -> None:
     packed = packer.call(give_back, (bytes(300_000), [1], 2.5), {"k": "v"})
-    positional, keyword = unframe_arguments(packed.payload)
+    positional, keyword = unframe_arguments(bytes(packed.payload))
     sources = [argument.source for argument in (*positional, *keyword.values())]
     assert sources == [Source.OBJECT, Source.SHARED, Source.SHARED, Source.SHARED]
     assert [bool(argument.data) for argument in (*positional[1:], *keyword.values())] == [True, False, False]
@@ -363,7 +366,7 @@ def test_a_custom_serializer_is_used_for_function_and_arguments(storage: Storage
     assert pickled.body == b"S" + Upside.serialize(give_back)
     packed = packer.call(give_back, (1, "x" * 300_000), {"k": 2})
     assert len(packed.objects) == 1
-    positional, _ = unframe_arguments(packed.payload)
+    positional, _ = unframe_arguments(bytes(packed.payload))
     assert positional[0].data == Upside.serialize(1)
     assert read(storage, packed.payload, Upside) == ((1, "x" * 300_000), {"k": 2})
     assert packer.serializer_function is not None
@@ -426,3 +429,63 @@ def test_what_is_plain() -> None:
     assert not is_plain(Number(3))
     assert not is_plain([Number(3)])
     assert not is_plain(lambda: None)
+
+
+LONE = b"x" * UNPICKLED_BYTES_MIN
+
+
+def _distinct(size: int, count: int) -> list[bytes]:
+    return [bytes([number]) * size for number in range(count)]
+
+
+def test_bytes_alone_are_not_pickled_where_they_may_lie_elsewhere(storage: Storage) -> None:
+    packer = Packer(storage, None, 2**20, leaves_unpickled=True)
+    for size in (UNPICKLED_BYTES_MIN, SHARED_BYTES_MIN + 1, INLINE_BYTES_MAX + 1, 2**20):
+        value = bytes(size)
+        packed = packer.linked_call(give_back, (value,), {})
+        assert type(packed.payload) is UnpickledBytes
+        assert packed.payload.values == (value,)
+        assert size < len(bytes(packed.payload)) <= len(packed.payload)
+        assert read(storage, bytes(packed.payload)) == ((value,), {})
+        # A second time, a large one is an object.
+        again = packer.linked_call(give_back, (value,), {})
+        assert (type(again.payload) is bytes and len(again.objects) == 1) is (size > SHARED_BYTES_MIN)
+    items = _distinct(UNPICKLED_BYTES_MIN, 4)
+    chunk = packer.chunk(give_back, False, items)
+    assert type(chunk.payload) is UnpickledBytes
+    assert chunk.payload.values == tuple(items)
+    assert read(storage, bytes(chunk.payload), kind=TaskKind.MAP_CHUNK) == [((item,), {}) for item in items]
+    alone = packer.chunk(give_back, False, [bytes(2**20 - 1)])
+    assert type(alone.payload) is UnpickledBytes
+
+
+def test_what_is_not_bytes_alone_is_pickled(storage: Storage, packer: Packer) -> None:
+    unpickled = Packer(storage, None, 2**20, leaves_unpickled=True)
+    for args, kwargs in (
+        ((LONE[1:],), {}),
+        ((LONE, 1), {}),
+        ((LONE, LONE), {}),
+        ((), {"key": LONE}),
+        ((LONE,), {"key": 1}),
+        ((bytearray(LONE),), {}),
+        (("x" * UNPICKLED_BYTES_MIN,), {}),
+        (([LONE],), {}),
+    ):
+        packed = unpickled.linked_call(give_back, args, kwargs)
+        assert read(storage, packed.payload) == (args, kwargs)
+    for items in (
+        [LONE, LONE],
+        [LONE, 1],
+        [LONE, bytearray(LONE)],
+        _distinct(100, 10),
+        _distinct(UNPICKLED_BYTES_MIN // 8, 17),
+        _distinct(INLINE_BYTES_MAX // 2, 3),
+    ):
+        chunk = unpickled.chunk(give_back, False, items)
+        assert type(chunk.payload) is bytes
+        assert read(storage, chunk.payload, kind=TaskKind.MAP_CHUNK) == [((item,), {}) for item in items]
+    assert type(unpickled.chunk(give_back, True, [(LONE,)]).payload) is bytes
+    # Rows of graphs travel with others, and other clients place nothing.
+    assert type(unpickled.call(give_back, (LONE,), {}).payload) is bytes
+    assert type(packer.linked_call(give_back, (LONE,), {}).payload) is bytes
+    assert type(packer.chunk(give_back, False, [LONE]).payload) is bytes

@@ -51,7 +51,7 @@ class Worker:
         if pickled.check is not None:
             pickled.check(*args, **kwargs)
         self.sent.append(pickled)
-        return TaskPayloads(pickled.body, pickled.pack(function, args, kwargs).payload)
+        return TaskPayloads(pickled.body, bytes(pickled.pack(function, args, kwargs).payload))
 
     def run(self, function: Any, *args: Any, **kwargs: Any) -> Any:
         status, outcome = self._execution.run(self.submit(function, *args, **kwargs))

@@ -139,7 +139,7 @@ class Engine(ABC):
         """Return what turns calls into bytes, for a client with this serializer."""
         if self._placed is None or serializer is not None:
             return Packer(self.objects, serializer)
-        return Packer(self.objects, None, ALONE_BYTES_MAX)
+        return Packer(self.objects, None, ALONE_BYTES_MAX, leaves_unpickled=True)
 
     # --- the session
 

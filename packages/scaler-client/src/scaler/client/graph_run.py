@@ -191,7 +191,7 @@ class GraphEncoder:
         self._function_indexes.append(function_index)
         row = len(self._payloads)
         self._object_positions.extend([row] * (len(self.objects) - len(self._object_positions)))
-        self._payloads.append(packed.payload)
+        self._payloads.append(bytes(packed.payload))
         self._dependency_counts.append(len(inputs.rows))
         self._dependencies.extend(inputs.rows)
 

@@ -292,7 +292,7 @@ class GraphTemplate:
         for row, key in enumerate(form.passed, len(sendable.lengths)):
             if key in inputs.arguments:
                 packed = inputs.packed(key)
-                payload = packed.payload
+                payload = bytes(packed.payload)
                 objects += packed.objects
             else:
                 argument = graph.literals[key]

@@ -51,7 +51,7 @@ def submit_linked(
         held = (*inner, *held_by(() if packed.inputs is None else packed.inputs.seen))
         if held:
             future.hold_until_restored(held)
-        call = _Call(engine, packer, group, function, packed.payload, named, needed, carried, future)
+        call = _Call(engine, packer, group, function, bytes(packed.payload), named, needed, carried, future)
         future.call = call
         call.submit(waits=True)
     except BaseException:

@@ -11,17 +11,20 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from scaler_protocol.objects.segments.batch_place import PLACE_BYTES, BatchPlace
+from scaler_protocol.objects.segments.batch_place import PLACE_BYTES, BatchPlace, Form
 from scaler_protocol.objects.segments.batch_segment import BatchSegment
 from scaler_protocol.objects.segments.layout import supported
+from scaler_protocol.payloads.framing import RAW_BYTES, RAW_ITEMS
+from scaler_protocol.payloads.unpickled import UNPICKLED_BYTES_MIN, UnpickledBytes
 from scaler_protocol.runtime.freed_memory import keep_freed_memory
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.columns import Packed, Pieces
 
 if TYPE_CHECKING:
     from scaler.core.client_core import ClientCore
+    from scaler.core.effects import Payload
 
-PLACED_BYTES_MIN = 24 * 1024
+PLACED_BYTES_MIN = UNPICKLED_BYTES_MIN
 """Smaller payloads travel inside messages: a place costs the worker some system calls."""
 
 ALONE_BYTES_MAX = 1024 * 1024 + 4 * 1024
@@ -49,7 +52,16 @@ class PlacedPayloads:
         """Tasks whose payloads could not be read."""
 
     def place(self, batch: m.TaskBatch) -> None:
-        """Put the large payloads of a message that is about to leave where workers can read them, and name the places in it."""
+        """Put the large payloads of a message that is about to leave where workers can read them, and name the places in it.
+
+        Those that are not pickled yet are afterwards, where they still travel inside.
+        """
+        self._place(batch)
+        payloads = batch.payloads
+        if type(payloads) is Pieces and any(type(item) is UnpickledBytes for item in payloads.items):
+            batch.payloads = Pieces([bytes(item) for item in payloads.items])
+
+    def _place(self, batch: m.TaskBatch) -> None:
         payloads = batch.payloads
         if self._is_over or type(payloads) is not Pieces or not self._core.admission.accepts_freely:
             # Whoever needs permission for each task has none to let one leave once more.
@@ -82,19 +94,23 @@ class PlacedPayloads:
         segment = self._segment
         if segment is None or PLACE_BYTES not in batch.payloads.lengths:
             return
-        items = batch.payloads.split()
+        items: list[Payload] = list(batch.payloads.split())
         unreadable: list[int] = []
         found = False
         for row, item in enumerate(items):
-            place = BatchPlace.parse(item)
+            place = BatchPlace.parse(item) if isinstance(item, bytes) else None
             if place is None:
                 continue
             found = True
             content = segment.read(place)
             if content is None:
                 unreadable.append(row)
-                content = b"the result lies where this client cannot read it"
-            items[row] = content
+                items[row] = b"the result lies where this client cannot read it"
+            elif place.form == Form.PAYLOAD:
+                items[row] = content[0]
+            else:
+                # As if an object had these buffers.
+                items[row] = (RAW_ITEMS if place.form == Form.ITEMS else RAW_BYTES, *content)
         if found:
             batch.payloads = Pieces(items)
         if unreadable:

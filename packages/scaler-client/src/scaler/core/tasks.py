@@ -15,6 +15,7 @@ from functools import partial
 from itertools import count, islice, repeat
 from typing import NamedTuple
 
+from scaler_protocol.payloads.unpickled import UnpickledBytes
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import Carried, carried_columns
 from scaler_protocol.wire.columns import EMPTY, NO_ITEMS, Column, Packed, Pieces
@@ -151,7 +152,7 @@ class Task(NamedTuple):
 
     source: TaskGroup | Graph
     function: bytes
-    payload: bytes
+    payload: bytes | UnpickledBytes
     objects: tuple[bytes, ...]
     token: object
     carried: Carried = ()
@@ -366,7 +367,7 @@ class TaskTable:
             (task.function,),
             Pieces((task.payload,))
             if len(task.payload) >= LARGE_PAYLOAD_BYTES
-            else Packed((len(task.payload),), task.payload),
+            else Packed((len(task.payload),), bytes(task.payload)),
             EMPTY,
             EMPTY,
             group.depth,
@@ -393,7 +394,7 @@ class TaskTable:
         """Return the message for tasks of a group."""
         if len(tasks) == 1:
             return self._batch_of_one(group, numbers[0], tasks[0], flags)
-        payloads = [task.payload for task in tasks]
+        payloads: list[bytes | UnpickledBytes] = [task.payload for task in tasks]
         lengths = list(map(len, payloads))
         table: dict[bytes, int] = {}
         for task in tasks:
@@ -405,9 +406,10 @@ class TaskTable:
             if task.objects:
                 positions.extend([position] * len(task.objects))
                 objects.extend(task.objects)
-        # Large ones may go another way than inside the message.
+        # Large ones may go another way than inside the message. Only among them are some that are not pickled yet.
         is_large = max(lengths) >= LARGE_PAYLOAD_BYTES
-        packed = Pieces(payloads, lengths) if is_large else Packed(lengths, b"".join(payloads))
+        whole: list[bytes] = payloads  # type: ignore[assignment]
+        packed = Pieces(payloads, lengths) if is_large else Packed(lengths, b"".join(whole))
         return m.TaskBatch(
             client=self._client_id,
             numbers=numbers,

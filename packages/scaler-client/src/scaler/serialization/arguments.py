@@ -25,6 +25,7 @@ from scaler.serialization.serializer import AnySerializer
 from scaler.serialization.signatures import check_of
 from scaler.serialization.split_functions import CalledFunctions
 from scaler_protocol.ids import NO_ID, content_id
+from scaler_protocol.objects.segments.batch_place import ITEMS_MAX
 from scaler_protocol.payloads import by_value
 from scaler_protocol.payloads.expressions import HoldsItselfError
 from scaler_protocol.payloads.framing import (
@@ -42,6 +43,7 @@ from scaler_protocol.payloads.framing import (
     frame_arguments,
     frame_payloads,
 )
+from scaler_protocol.payloads.unpickled import UNPICKLED_BYTES_MIN, UnpickledBytes
 from scaler_protocol.runtime.coroutines import runs_function_of
 from scaler_protocol.runtime.names import name_of, shown, shown_error, shown_type
 from scaler_protocol.runtime.values import new_tuple
@@ -80,10 +82,20 @@ class Packer:
     """
 
     def __init__(
-        self, sink: ObjectSink, serializer: AnySerializer | None = None, alone_bytes_max: int = INLINE_BYTES_MAX
+        self,
+        sink: ObjectSink,
+        serializer: AnySerializer | None = None,
+        alone_bytes_max: int = INLINE_BYTES_MAX,
+        *,
+        leaves_unpickled: bool = False,
     ) -> None:
-        """`alone_bytes_max`: up to this size, `bytes` that are the only argument of a call, or item of a chunk, are no object."""
+        """`alone_bytes_max`: up to this size, `bytes` that are the only argument of a call, or item of a chunk, are no object.
+
+        `leaves_unpickled`: what it packs for single calls and chunks may be `UnpickledBytes`.
+        """
         self._sink = sink
+        self._leaves_unpickled = leaves_unpickled
+        self._plain_bytes_max = UNPICKLED_BYTES_MIN - 1 if leaves_unpickled else SHARED_BYTES_MIN
         self._alone_bytes_max = alone_bytes_max
         self._serializer = serializer
         self._is_first = FirstValues().is_first
@@ -157,6 +169,8 @@ class Packer:
             # Only a task by itself may carry it.
             return self._call_list(function, args, kwargs, 0)
         packed = self.linked_call(function, args, kwargs)
+        if type(packed.payload) is UnpickledBytes:
+            packed = packed._replace(payload=bytes(packed.payload))
         if packed.inputs is not None:
             self._sink.release(packed.objects)
             future = next(iter(packed.inputs.seen))
@@ -168,7 +182,7 @@ class Packer:
         if self._serializer is None:
             # The way of nearly all small tasks: worth every tenth of a microsecond, and so without a call for the loop.
             for value in args:
-                if type(value) not in NUMBERS and not _is_small_and_plain(value):
+                if type(value) not in NUMBERS and not _is_small_and_plain(value, self._plain_bytes_max):
                     is_plain_call = False
                     break
             else:
@@ -178,6 +192,8 @@ class Packer:
                 if len(pickled) <= SHARED_BYTES_MIN:
                     return new_tuple(Packed, (PICKLED + pickled, (), 0, None))
                 return self._call_list(function, args, kwargs, hidden)
+            if self._leaves_unpickled and len(args) == 1 and not kwargs and self._may_stay_unpickled(args):
+                return Packed(UnpickledBytes(args, is_chunk=False))
         inputs: FutureInputs | None = None
         with InnerReferences() as references:
             if any(map(_is_future, args)) or any(map(_is_future, kwargs.values())):
@@ -226,6 +242,19 @@ class Packer:
             return True
         # All of them, so that each is noted as seen.
         return not min(map(self._is_first, large))
+
+    def _may_stay_unpickled(self, values: Sequence[Any]) -> bool:
+        """Whether these, the only argument of a call or the items of a chunk, are `bytes` that need no pickle and no object."""
+        if not 0 < len(values) <= ITEMS_MAX or any(type(value) is not bytes for value in values):
+            return False
+        sizes = list(map(len, values))
+        total = sum(sizes)
+        if total < UNPICKLED_BYTES_MIN or total > self._inline_bytes_max(values):
+            return False
+        if len(values) > 1 and len(set(map(id, values))) < len(values):
+            # A pickle has what occurs twice once.
+            return False
+        return max(sizes) <= SHARED_BYTES_MIN or not self._needs_list(values, alone=True)
 
     def _inline_bytes_max(self, values: Sequence[Any]) -> int:
         """Return up to which size a pickle of just these values travels as it is."""
@@ -341,6 +370,8 @@ class Packer:
         if payload is None:
             return self.argument(function, label, future.result(), objects)
         if not isinstance(payload, bytes):
+            if payload[0] == RAW_BYTES and type(payload[1]) is bytes:
+                return self.argument(function, label, payload[1], objects)
             object_id = self._store(payload, f"{label_of(label)} of {name_of(function)}")
             objects.append(object_id)
             return Argument(Source.OBJECT, object_id)
@@ -392,6 +423,8 @@ class Packer:
         `first` is the number of the first one among all items of the map, for error messages.
         """
         if self._serializer is None:
+            if self._leaves_unpickled and not star and self._may_stay_unpickled(items):
+                return Packed(UnpickledBytes(tuple(items), is_chunk=True))
             arguments = [value for item in items for value in item] if star else items
             small = plain_items(arguments) and max(map(size_hint, arguments), default=0) <= SHARED_BYTES_MIN
             if small or not self._needs_list(arguments, alone=not star):
@@ -404,7 +437,7 @@ class Packer:
         try:
             for item in items:
                 packed = self.call(function, tuple(item) if star else (item,), {})
-                payloads.append(packed.payload)
+                payloads.append(bytes(packed.payload))
                 objects.extend(packed.objects)
             framed = self.framed(frame_payloads(payloads), objects, f"a chunk of items for {name_of(function)}")
             if not framed.objects:
@@ -487,8 +520,8 @@ def object_buffers(value: Any) -> list[Buffer]:
     return [PICKLED + pickled, *buffers]
 
 
-def _is_small_and_plain(value: Any) -> bool:
-    return is_plain(value) and size_hint(value) <= SHARED_BYTES_MIN
+def _is_small_and_plain(value: Any, bytes_max: int = SHARED_BYTES_MIN) -> bool:
+    return is_plain(value) and size_hint(value) <= (bytes_max if type(value) is bytes else SHARED_BYTES_MIN)
 
 
 def _is_future(value: Any) -> bool:

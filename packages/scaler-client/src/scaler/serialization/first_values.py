@@ -39,6 +39,8 @@ class FirstValues:
 def _samples_of(part: Any) -> tuple[int, str | bytes]:
     if type(part) is str:
         return len(part), "".join([part[at : at + _SAMPLE_LENGTH] for at in _starts(len(part))])
+    if type(part) is bytes:
+        return len(part), b"".join([part[at : at + _SAMPLE_LENGTH] for at in _starts(len(part))])
     view = memoryview(part)
     if not view.c_contiguous:
         return view.nbytes, view.tobytes()

@@ -6,12 +6,13 @@ from typing import Any, NamedTuple, Protocol
 
 from scaler.serialization.future_arguments import FutureInputs
 from scaler.serialization.signatures import Check
+from scaler_protocol.payloads.unpickled import UnpickledBytes
 
 
 class Packed(NamedTuple):
     """A payload and the objects it names, each with one use counted."""
 
-    payload: bytes
+    payload: bytes | UnpickledBytes
     objects: tuple[bytes, ...] = ()
     stored_bytes: int = 0
     """Of map chunks: about how many bytes of items are in those objects."""

@@ -11,7 +11,7 @@ from scaler.core.effects import Payload
 from scaler.serialization.serializer import AnySerializer
 from scaler_protocol.errors import MalformedMessageError
 from scaler_protocol.failures import StandIn, load_exception, named_text_of, same_text, text_of, type_name_of
-from scaler_protocol.payloads.framing import CUSTOM, FRAMED, PICKLED, RAW_BYTEARRAY, RAW_BYTES, Failure
+from scaler_protocol.payloads.framing import CUSTOM, FRAMED, PICKLED, RAW_BYTEARRAY, RAW_BYTES, RAW_ITEMS, Failure
 from scaler_protocol.wire.envelope import Frame
 from scaler_protocol.wire.messages import Status
 
@@ -139,7 +139,11 @@ def _load_object(buffers: Sequence[Frame], serializer: AnySerializer | None) -> 
     header = bytes(buffers[0])
     if header[:1] == PICKLED:
         return pickle.loads(header[1:], buffers=[_writable(buffer) for buffer in buffers[1:]])
+    if header == RAW_ITEMS:
+        return [bytes(buffer) for buffer in buffers[1:]], {}
     if header == RAW_BYTES:
+        if type(buffers[1]) is bytes:
+            return buffers[1]
         # Here, as only large results come as objects.
         from scaler_protocol.objects.large_bytes import make_bytes
 

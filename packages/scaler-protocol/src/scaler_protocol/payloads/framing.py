@@ -13,7 +13,9 @@ serializer pickles.
     map outcome     as a result; its value is (values, {index: failure payload})
 
 PLACED: the payload lies in a segment of the client on the same host, and the place says where
-(`scaler_protocol.objects.segments.batch_place`). Who cannot read it answers UNREADABLE.
+(`scaler_protocol.objects.segments.batch_place`). Who cannot read it answers UNREADABLE. A payload that is nothing but `bytes`
+is not pickled there. A client keeps a result from there as buffers: RAW_BYTES and the value, or RAW_ITEMS and the values of a
+map chunk of which no item failed.
 
 An object in storage is a list of buffers. The first one is a header: PICKLED + pickle (the others are its out-of-band
 buffers), RAW_BYTES or RAW_BYTEARRAY (the second is the value), CUSTOM + bytes, or FRAMED + any payload above.
@@ -60,6 +62,7 @@ ARGUMENTS = b"A"
 PAYLOADS = b"L"
 RAW_BYTES = b"b"
 RAW_BYTEARRAY = b"a"
+RAW_ITEMS = b"i"
 FRAMED = b"F"
 PER_CALL = b"N"
 PLACED = b"@"

@@ -31,6 +31,7 @@ from scaler_protocol.payloads.framing import (
     unframe_payloads,
 )
 from scaler_protocol.payloads.main_module import lending
+from scaler_protocol.payloads.unpickled import UnpickledBytes
 from scaler_protocol.runtime.coroutines import completed
 from scaler_protocol.runtime.random_ids import new_id
 from scaler_protocol.wire.envelope import OBJECT_BYTES_MAX
@@ -144,9 +145,11 @@ def _payload_of(payload: bytes, fetch: FetchObject) -> tuple[bytes, Sequence[mem
 
 
 def load_arguments(
-    payload: bytes, inputs: Sequence[bytes], serializer: Serializer | None, fetch: FetchObject
+    payload: bytes | UnpickledBytes, inputs: Sequence[bytes], serializer: Serializer | None, fetch: FetchObject
 ) -> Arguments:
     """Return (args, kwargs) of a call."""
+    if isinstance(payload, UnpickledBytes):
+        return payload.as_call()
     buffers: Sequence[memoryview] = ()
     if payload[:1] == OBJECT:
         payload, buffers = _payload_of(payload, fetch)
@@ -203,8 +206,10 @@ STOP_TEXT = "the function raised StopIteration, which would end the loop over it
 """The error of an item of a map chunk whose call raised StopIteration."""
 
 
-def load_chunk(payload: bytes, fetch: FetchObject) -> tuple[bool, Sequence[Any]] | list[bytes]:
+def load_chunk(payload: bytes | UnpickledBytes, fetch: FetchObject) -> tuple[bool, Sequence[Any]] | list[bytes]:
     """Return (star, items) of a map chunk, or the argument payloads of its items if it contains those."""
+    if isinstance(payload, UnpickledBytes):
+        return payload.as_chunk()
     buffers: Sequence[memoryview] = ()
     if payload[:1] == OBJECT:
         payload, buffers = _payload_of(payload, fetch)

@@ -11,7 +11,7 @@ from array import array
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import accumulate
-from typing import Final
+from typing import Any, Final
 
 from scaler_protocol.wire.envelope import Frame
 
@@ -113,11 +113,14 @@ class Packed:
 
 
 class Pieces(Packed):
-    """Byte strings that are put end to end when somebody asks for `data`: large ones may never be."""
+    """Byte strings that are put end to end when somebody asks for `data`: large ones may never be.
+
+    Until then an item may be anything else with a length, which stands for its `bytes`.
+    """
 
     __slots__ = ("_joined", "items")
 
-    def __init__(self, items: Sequence[bytes], lengths: Column | None = None) -> None:
+    def __init__(self, items: Sequence[Any], lengths: Column | None = None) -> None:
         self.lengths = [len(item) for item in items] if lengths is None else lengths
         self.items = items
         self._joined: bytes | None = None

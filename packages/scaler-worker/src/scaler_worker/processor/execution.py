@@ -14,6 +14,7 @@ from scaler_protocol.failures import named_failure_payload
 from scaler_protocol.payloads.expressions import CallFailedError
 from scaler_protocol.payloads.framing import FAILURE_KEPT_BYTES_MAX, PICKLED, PLACED
 from scaler_protocol.payloads.main_module import take_back
+from scaler_protocol.payloads.unpickled import UnpickledBytes
 from scaler_protocol.payloads.values import (
     NotRestoredError,
     Outcome,
@@ -167,9 +168,11 @@ class TaskExecution:
         """Run a task that is a map chunk, is profiled or listened to, or has arguments from elsewhere."""
         running = self._running
         tasks = row.tasks
-        payload, place = bytes(row.payload), None
-        if payload[:1] == PLACED:
-            payload, place = self._placed.read(payload)
+        content = bytes(row.payload)
+        payload: bytes | UnpickledBytes = content
+        place = None
+        if content[:1] == PLACED:
+            payload, place = self._placed.read(content)
         serializer = self._functions.serializer(tasks.serializer, self._fetch)
         if tasks.flags & STREAM_OUTPUT:
             self._capture.begin(row.task_index)
@@ -201,7 +204,9 @@ class TaskExecution:
         is_chunk = tasks.kind == MAP_CHUNK
         outcome = None
         if place is not None and serializer is None:
-            outcome = self._placed.answer_with_bytes(place, (values, failures) if is_chunk else value)
+            outcome = self._placed.answer_with_bytes(
+                place, (values, failures) if is_chunk else value, is_chunk=is_chunk
+            )
         if outcome is None:
             outcome = self.chunks.dump(values, failures) if is_chunk else self._dump(value, serializer)
             if place is not None and not outcome.object_id:
@@ -215,7 +220,7 @@ class TaskExecution:
     # --- arguments and values
 
     def _load_arguments(
-        self, payload: bytes, inputs: Sequence[bytes], serializer: Serializer | None
+        self, payload: bytes | UnpickledBytes, inputs: Sequence[bytes], serializer: Serializer | None
     ) -> tuple[Sequence[Any], dict[str, Any]]:
         try:
             return load_arguments(payload, inputs, serializer, self._fetch)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pickle import dumps
 from typing import Any
 
-from scaler_protocol.objects.segments.batch_place import BatchPlace
+from scaler_protocol.objects.segments.batch_place import ITEMS_MAX, BatchPlace, Form
 from scaler_protocol.objects.segments.batch_reading import BatchSegments
-from scaler_protocol.payloads.by_value import PROTOCOL
-from scaler_protocol.payloads.framing import INLINE_BYTES_MAX, PICKLED, PLACED
+from scaler_protocol.payloads.framing import PLACED
+from scaler_protocol.payloads.unpickled import UNPICKLED_BYTES_MIN, UnpickledBytes
 from scaler_protocol.payloads.values import NotRestoredError, ObjectUnavailableError, Outcome
 from scaler_protocol.wire.status import Status
 from scaler_worker.processor.running_task import RunningTask
 
-RESULT_BYTES_MIN = 24 * 1024
+RESULT_BYTES_MIN = UNPICKLED_BYTES_MIN
 """Smaller results travel inside messages."""
 
 
@@ -27,7 +26,7 @@ class PlacedPayloads:
         self.close = self._segments.close
         """Lets go of all segments. Call it when no task waits, as those of clients that have died take memory."""
 
-    def read(self, payload: bytes) -> tuple[bytes, BatchPlace]:
+    def read(self, payload: bytes) -> tuple[bytes | UnpickledBytes, BatchPlace]:
         """Return the payload that lies at a place, and the place. Raises NotRestoredError if it cannot be read."""
         place = BatchPlace.parse(payload)
         was_in_code = self._running.leave_code()
@@ -38,32 +37,48 @@ class PlacedPayloads:
         if place is None or content is None:
             text = "the arguments lie where this processor cannot read them"
             raise NotRestoredError("the arguments", ObjectUnavailableError(Status.UNREADABLE, text))
-        return content, place
+        if place.form == Form.PAYLOAD:
+            return content[0], place
+        return UnpickledBytes(content, is_chunk=place.form == Form.ITEMS), place
 
     def read_inputs(self, payloads: Sequence[bytes]) -> Sequence[bytes]:
         """Return the payloads of a task's inputs, as themselves. Raises as `read`."""
-        return [self.read(one)[0] if one[:1] == PLACED else one for one in payloads]
+        return [self._input(one) if one[:1] == PLACED else one for one in payloads]
 
-    def answer_with_bytes(self, place: BatchPlace, result: Any) -> Outcome | None:
-        """As `answer`, for `bytes`, or the outcome of a chunk of one item, that would be an object elsewhere; None for others."""
-        value = result
-        if type(result) is tuple and len(result) == 2:
+    def _input(self, payload: bytes) -> bytes:
+        content, _ = self.read(payload)
+        return content if isinstance(content, bytes) else content.as_result()
+
+    def answer_with_bytes(self, place: BatchPlace, result: Any, *, is_chunk: bool) -> Outcome | None:
+        """As `answer`, for a result that is `bytes` or a chunk's outcome of nothing else; None for others.
+
+        These are not pickled, and may be larger than what travels inside messages.
+        """
+        if is_chunk:
             values, failures = result
-            if type(values) is not list or len(values) != 1 or type(failures) is not dict or failures:
+            if failures or not 0 < len(values) <= ITEMS_MAX or any(type(value) is not bytes for value in values):
                 return None
-            value = values[0]
-        if type(value) is not bytes or not INLINE_BYTES_MAX < len(value) < place.room:
+            form = Form.ITEMS
+        elif type(result) is bytes:
+            values, form = (result,), Form.VALUE
+        else:
             return None
-        payload = PICKLED + dumps(result, PROTOCOL)
-        answer = self.answer(place, payload)
-        return None if answer is payload else Outcome(answer)
+        size = sum(map(len, values))
+        if not RESULT_BYTES_MIN <= size <= place.room or len(set(map(id, values))) < len(values):
+            # A pickle has what occurs twice once.
+            return None
+        answer = self._write(place, form, values)
+        return None if answer is None else Outcome(answer)
 
     def answer(self, place: BatchPlace, result: bytes) -> bytes:
         """Return what stands for the result of the task that was read at `place`: where it lies now, or itself."""
         if len(result) < RESULT_BYTES_MIN:
             return result
+        return self._write(place, Form.PAYLOAD, (result,)) or result
+
+    def _write(self, place: BatchPlace, form: int, values: Sequence[bytes]) -> bytes | None:
         was_in_code = self._running.leave_code()
         try:
-            return self._segments.answer(place, result) or result
+            return self._segments.answer(place, form, values)
         finally:
             self._running.return_to_code(was_in_code)

@@ -3,6 +3,13 @@
 The client writes payloads of tasks into slots, and sends a *place* for each in its stead. Whoever runs the task copies the
 payload out, and may write the result into the same slot, which then has another stamp. The client copies that out.
 
+A payload that is nothing but `bytes` is not pickled: the bytes themselves lie in the slot, as the place says by its `form`. So
+they are copied once in and once out, straight into the value.
+
+    PAYLOAD   a payload, as `scaler_protocol.payloads.framing` describes it
+    VALUE     the only argument of a call, or its result
+    ITEMS     the items of a map chunk, or their results: 4 bytes for the length of each, and then one behind the other
+
 A slot is a stamp, 16 bytes, and room for the payload. The stamp says which content the slot has, and is written before it. So
 whoever has copied the content out, and then finds the stamp that the place names, has the right bytes. Both ends write under a
 lock of the slot's first bytes. Nobody maps the segment, so nobody is hurt if it becomes smaller.
@@ -13,27 +20,46 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from enum import IntEnum
 from typing import Any, NamedTuple, Self
 
 from scaler_protocol.payloads.framing import PLACED
 
 STAMP_BYTES = 16
 
-_PLACE = struct.Struct(f"<1sIIqII{STAMP_BYTES}s")
+ITEMS_MAX = 16
+"""Items of a chunk in the form ITEMS at most: to read each takes a system call, which costs as much as copying some KiB."""
+
+_PLACE = struct.Struct(f"<1sBHIIqII{STAMP_BYTES}s")
 
 PLACE_BYTES = _PLACE.size
 """A payload that is a place has this length."""
+
+_LENGTH_BYTES = 4
 
 _LOCK = struct.Struct("hhqqi4x")
 """The system's `struct flock`: type, whence, start, length, process."""
 
 
+class Form(IntEnum):
+    """How the content of a slot lies there."""
+
+    PAYLOAD = 0
+    VALUE = 1
+    ITEMS = 2
+
+
+_FORMS = frozenset(map(int, Form))
+
+
 class BatchPlace(NamedTuple):
-    """A slot with a certain content: process and descriptor of the segment, where the slot begins, how long the payload in it
-    is and may become, and the stamp."""
+    """A slot with a certain content: its form and how many byte strings it has, process and descriptor of the segment, where
+    the slot begins, how long the content is and may become, and the stamp."""
 
     tag: bytes
+    form: int
+    pieces: int
     pid: int
     descriptor: int
     at: int
@@ -47,7 +73,9 @@ class BatchPlace(NamedTuple):
         if len(payload) != PLACE_BYTES or payload[:1] != PLACED:
             return None
         place = cls(*_PLACE.unpack(payload))
-        return place if 0 <= place.length <= place.room and place.at >= 0 else None
+        if place.length > place.room or place.at < 0 or place.form not in _FORMS:
+            return None
+        return place if place.pieces == 1 or (place.form == Form.ITEMS and 0 < place.pieces <= ITEMS_MAX) else None
 
     def pack(self) -> bytes:
         """Return the payload for this place."""
@@ -58,12 +86,31 @@ class BatchPlace(NamedTuple):
         """The file name under which the segment can be opened on its host."""
         return f"/proc/{self.pid}/fd/{self.descriptor}"
 
-    def read(self, descriptor: int) -> bytes | None:
-        """Return the content, of an open segment; None if it is not there any more. Raises OSError."""
-        content = os.pread(descriptor, self.length, self.at + STAMP_BYTES)
-        if len(content) != self.length or os.pread(descriptor, STAMP_BYTES, self.at) != self.stamp:
-            return None
-        return content
+    def read(self, descriptor: int) -> list[bytes] | None:
+        """Return the byte strings, of an open segment; None if they are not there any more. Raises OSError."""
+        start = self.at + STAMP_BYTES
+        lengths: Sequence[int] = (self.length,)
+        if self.form == Form.ITEMS:
+            head = os.pread(descriptor, _LENGTH_BYTES * self.pieces, start)
+            if len(head) != _LENGTH_BYTES * self.pieces:
+                return None
+            lengths = struct.unpack(f"<{self.pieces}I", head)
+            start += len(head)
+            if sum(lengths) + len(head) != self.length:
+                return None
+        content = []
+        for length in lengths:
+            content.append(os.pread(descriptor, length, start))
+            if len(content[-1]) != length:
+                return None
+            start += length
+        # Behind the content: what lies there now may have been written meanwhile.
+        return content if os.pread(descriptor, STAMP_BYTES, self.at) == self.stamp else None
+
+
+def content_parts(form: int, values: Sequence[bytes]) -> list[bytes]:
+    """Return what lies in a slot, behind the stamp."""
+    return [struct.pack(f"<{len(values)}I", *map(len, values)), *values] if form == Form.ITEMS else list(values)
 
 
 def answer_stamp(stamp: bytes) -> bytes:

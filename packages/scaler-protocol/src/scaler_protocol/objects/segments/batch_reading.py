@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Sequence
 from os import close
 
-from scaler_protocol.objects.segments.batch_place import STAMP_BYTES, BatchPlace, answer_stamp, locked
+from scaler_protocol.objects.segments.batch_place import (
+    STAMP_BYTES,
+    BatchPlace,
+    answer_stamp,
+    content_parts,
+    locked,
+)
 
 OPEN_MAX = 16
 """Segments kept open at most; a client has one."""
@@ -19,8 +26,8 @@ class BatchSegments:
         self._open: dict[tuple[int, int], tuple[int, int, int]] = {}
         """By process and descriptor there: the descriptor here, and the device and number of the file."""
 
-    def read(self, place: BatchPlace) -> bytes | None:
-        """Return the payload at a place; None if it cannot be read from here, or is not there any more."""
+    def read(self, place: BatchPlace) -> list[bytes] | None:
+        """Return the byte strings at a place; None if they cannot be read from here, or are not there any more."""
         try:
             content = self._read(place)
             if content is None and self._forget((place.pid, place.descriptor)):
@@ -30,12 +37,14 @@ class BatchSegments:
         except (OSError, OverflowError, MemoryError):
             return None
 
-    def _read(self, place: BatchPlace) -> bytes | None:
+    def _read(self, place: BatchPlace) -> list[bytes] | None:
         return place.read(self._descriptor(place))
 
-    def answer(self, place: BatchPlace, result: bytes) -> bytes | None:
+    def answer(self, place: BatchPlace, form: int, values: Sequence[bytes]) -> bytes | None:
         """Write the result of the task whose payload was at a place; return its place, or None if it has no room there."""
-        if len(result) > place.room:
+        parts = content_parts(form, values)
+        length = sum(map(len, parts))
+        if length > place.room:
             return None
         try:
             descriptor = self._descriptor(place)
@@ -44,11 +53,11 @@ class BatchSegments:
                 if not is_ours or os.pread(descriptor, STAMP_BYTES, place.at) != place.stamp:
                     return None
                 stamp = answer_stamp(place.stamp)
-                if os.pwritev(descriptor, [stamp, result], place.at) != STAMP_BYTES + len(result):
+                if os.pwritev(descriptor, [stamp, *parts], place.at) != STAMP_BYTES + length:
                     return None
         except (OSError, OverflowError):
             return None
-        return place._replace(length=len(result), stamp=stamp).pack()
+        return place._replace(form=form, pieces=len(values), length=length, stamp=stamp).pack()
 
     def close(self) -> None:
         """Close all. They are opened again where need be."""

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from os import close
 from typing import Any
 
-from scaler_protocol.objects.segments.batch_place import STAMP_BYTES, BatchPlace, locked
+from scaler_protocol.objects.segments.batch_place import STAMP_BYTES, BatchPlace, Form, content_parts, locked
 from scaler_protocol.payloads.framing import PLACED
+from scaler_protocol.payloads.unpickled import UnpickledBytes
 
 SEGMENT_BYTES_MAX = 112 * 1024 * 1024
 """More than a client has under way at once, see `WINDOW_BYTES` of its core. What finds no room travels inside messages."""
@@ -17,7 +18,10 @@ EXTENTS_MAX = 256
 """Batches that have payloads here at once, at most."""
 
 PAYLOADS_MAX = 256
-"""Payloads of one batch at most: the system writes 1,024 pieces at once."""
+"""Payloads of one batch at most."""
+
+PIECES_MAX = 1024
+"""So many pieces the system writes at once."""
 
 ROOM_BYTES = 192
 """Results may be longer than the arguments by so much: the value that a function returns as it came takes a little less."""
@@ -57,14 +61,15 @@ class BatchSegment:
         self._used_at = 0.0
         os.fchmod(self._descriptor, 0o600)
 
-    def put(self, numbers: Sequence[int], payloads: Sequence[bytes], now: float) -> list[bytes] | None:
+    def put(self, numbers: Sequence[int], payloads: Sequence[bytes | UnpickledBytes], now: float) -> list[bytes] | None:
         """Write the payloads of some tasks; return a place for each, or None where there is no room.
 
         They stay until `free` finds that none of these tasks needs them.
         """
         if len(payloads) > PAYLOADS_MAX or len(self._extents) >= EXTENTS_MAX:
             return None
-        rooms = [-(-(STAMP_BYTES + len(payload) + ROOM_BYTES) // ALIGNMENT) * ALIGNMENT for payload in payloads]
+        contents = [_content(payload) for payload in payloads]
+        rooms = [-(-(STAMP_BYTES + length + ROOM_BYTES) // ALIGNMENT) * ALIGNMENT for _, _, _, length in contents]
         total = sum(rooms)
         found = self._find(total)
         if found is None:
@@ -73,17 +78,17 @@ class BatchSegment:
         pieces: list[bytes] = []
         places: list[bytes] = []
         at = start
-        for payload, room in zip(payloads, rooms, strict=True):
+        for (form, count, parts, length), room in zip(contents, rooms, strict=True):
             self._count += 1
             stamp = self._random + self._count.to_bytes(STAMP_BYTES - _RANDOM_BYTES, "little")
-            pieces += (stamp, payload, bytes(room - STAMP_BYTES - len(payload)))
-            place = BatchPlace(PLACED, self._pid, self._descriptor, at, len(payload), room - STAMP_BYTES, stamp)
+            pieces += (stamp, *parts, bytes(room - STAMP_BYTES - length))
+            place = BatchPlace(PLACED, form, count, self._pid, self._descriptor, at, length, room - STAMP_BYTES, stamp)
             places.append(place.pack())
             at += room
         try:
             with locked(self._descriptor, start, total) as is_ours:
                 # Where somebody still writes the result of a task that nobody needs any more, there is no room for now.
-                if not is_ours or os.pwritev(self._descriptor, pieces, start) != total:
+                if not is_ours or not self._write(pieces, start):
                     return None
         except OSError:
             return None
@@ -91,6 +96,16 @@ class BatchSegment:
         self._size = max(self._size, at)
         self._used_at = now
         return places
+
+    def _write(self, pieces: Sequence[bytes], at: int) -> bool:
+        """Write pieces one behind the other; return whether there was room for all."""
+        for first in range(0, len(pieces), PIECES_MAX):
+            part = pieces[first : first + PIECES_MAX]
+            size = sum(map(len, part))
+            if os.pwritev(self._descriptor, part, at) != size:
+                return False
+            at += size
+        return True
 
     def _find(self, size: int) -> tuple[int, int] | None:
         """Return the lowest gap of this size: before which extent, and where it begins."""
@@ -101,8 +116,8 @@ class BatchSegment:
             begin = extent.end
         return (len(self._extents), begin) if begin + size <= SEGMENT_BYTES_MAX else None
 
-    def read(self, place: BatchPlace) -> bytes | None:
-        """Return the result that was written at a place here; None if it is not there."""
+    def read(self, place: BatchPlace) -> list[bytes] | None:
+        """Return the byte strings of the result that was written at a place here; None if it is not there."""
         if place.pid != self._pid or place.descriptor != self._descriptor or place.room > SEGMENT_BYTES_MAX:
             return None
         try:
@@ -143,3 +158,13 @@ class BatchSegment:
             close(self._descriptor)
             self._descriptor = -1
             self._extents = []
+
+
+def _content(payload: bytes | UnpickledBytes) -> tuple[int, int, list[bytes], int]:
+    """Return how a payload lies in its slot: form, count, pieces and their length."""
+    if type(payload) is UnpickledBytes:
+        form = int(Form.ITEMS if payload.is_chunk else Form.VALUE)
+        parts = content_parts(form, payload.values)
+        return form, len(payload.values), parts, sum(map(len, parts))
+    whole = bytes(payload)
+    return int(Form.PAYLOAD), 1, [whole], len(whole)
