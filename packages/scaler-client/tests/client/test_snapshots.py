@@ -51,6 +51,34 @@ def test_what_is_kept_is_bounded() -> None:
     assert not snapshots.candidates(("large",))
 
 
+def test_bytes_that_the_application_has_too_are_kept_beyond_the_bound() -> None:
+    snapshots = Snapshots(kept_bytes_max=100_000)
+    alive = {bytes([i]): bytes(bytearray(70_000)) for i in range(5)}
+    for object_id, value in alive.items():
+        snapshots.add(object_id, (object_id,), snapshot([b"header", value]))
+    # Copies of what may change are not.
+    changing = [bytearray(70_000) for _ in range(5)]
+    for i, array in enumerate(changing):
+        snapshots.add(b"array%d" % i, (i,), snapshot([array]))
+    assert [object_id for object_id, _ in snapshots.all()] == [*alive, b"array4"]
+    snapshots.drop_unshared()
+    assert [object_id for object_id, _ in snapshots.all()] == [*alive, b"array4"]
+    del value
+    alive.popitem()
+    alive.popitem()
+    snapshots.drop_unshared()
+    assert [object_id for object_id, _ in snapshots.all()] == [*alive, b"array4"]
+    for object_id in list(alive):
+        snapshots.drop(object_id)
+    assert not snapshots.has_shared
+    larger = bytes(bytearray(200_000))
+    snapshots.add(b"larger", ("larger",), snapshot([larger]))
+    assert snapshots.candidates(("larger",))
+    del larger
+    snapshots.drop_unshared()
+    assert [object_id for object_id, _ in snapshots.all()] == [b"array4"]
+
+
 class FakeLease:
     """A lease of which a test says whether the server has left it."""
 

@@ -63,6 +63,8 @@ class StoredObjects:
         self._channel: ObjectChannel | None = None
         self._is_closed = False
         self._snapshots = Snapshots()
+        self._looks_at_shared = False
+        """Whether a step waits that looks for values which only their copies keep alive."""
         self._coming: set[Key] = set()
         """Of values whose copies will be among them: handed to the channel, and not copied yet."""
         self._references = ReferenceTable()
@@ -182,7 +184,11 @@ class StoredObjects:
 
     def look_before(self, deadline: float) -> float:
         """Return when to look for steps again at the latest. Nobody is woken when a reference goes: that may be anywhere."""
-        return min(deadline, time.monotonic() + LOOK_SECONDS) if self._references else deadline
+        shared = self._snapshots.has_shared
+        if shared and not self._looks_at_shared:
+            self._looks_at_shared = True
+            self._owner.steps.queue.append(self._drop_unshared)
+        return min(deadline, time.monotonic() + LOOK_SECONDS) if shared or self._references else deadline
 
     def _store(self, buffers: Sequence[Buffer], name: str, *, settles: bool = False) -> bytes:
         owner = self._owner
@@ -306,6 +312,10 @@ class StoredObjects:
         # With a server that ends, all copies look like this, and are needed for the next one.
         if left and self._channel is not None and self._channel.is_server_here:
             self.forget_copies(left)
+
+    def _drop_unshared(self) -> None:
+        self._looks_at_shared = False
+        self._snapshots.drop_unshared()
 
     def forget_copies(self, object_ids: Sequence[bytes]) -> None:
         """These objects are about to be deleted: no use of their copies may begin."""

@@ -415,7 +415,10 @@ class StorageLink:
                     self.on_layout(asked.request, completion)
                 else:
                     missing = isinstance(completion, Missing) or _is_lost(completion)
-                    self._report(events.ObjectFetched(asked.request, missing=missing, error=_error_text(completion)))
+                    error = _error_text(completion)
+                    if missing and not error:
+                        error = f"object {asked.object_id.hex()} is not in object storage at {self.address} (any more)"
+                    self._report(events.ObjectFetched(asked.request, missing=missing, error=error))
 
     def _keep(self, asked: _Asked, buffers: Sequence[Any]) -> None:
         size = sum(len(buffer) for buffer in buffers)
