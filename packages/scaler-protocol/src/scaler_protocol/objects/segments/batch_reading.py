@@ -12,8 +12,10 @@ from scaler_protocol.objects.segments.batch_place import (
     BatchPlace,
     answer_stamp,
     content_parts,
-    locked,
+    lock,
+    unlock,
 )
+from scaler_protocol.runtime.values import new_tuple
 
 OPEN_MAX = 16
 """Segments kept open at most; a client has one."""
@@ -48,16 +50,26 @@ class BatchSegments:
             return None
         try:
             descriptor = self._descriptor(place)
-            with locked(descriptor, place.at, STAMP_BYTES) as is_ours:
+            at = place.at
+            # Without a context manager, which would take as long as all system calls but the one that writes.
+            if not lock(descriptor, at, STAMP_BYTES):
+                return None
+            try:
                 # Another attempt of the task may have been quicker, or its client needs the room for other tasks by now.
-                if not is_ours or os.pread(descriptor, STAMP_BYTES, place.at) != place.stamp:
+                if os.pread(descriptor, STAMP_BYTES, at) != place.stamp:
                     return None
                 stamp = answer_stamp(place.stamp)
-                if os.pwritev(descriptor, [stamp, *parts], place.at) != STAMP_BYTES + length:
+                if os.pwritev(descriptor, [stamp, *parts], at) != STAMP_BYTES + length:
                     return None
+            finally:
+                unlock(descriptor, at, STAMP_BYTES)
         except (OSError, OverflowError):
             return None
-        return place._replace(form=form, pieces=len(values), length=length, stamp=stamp).pack()
+        answer: BatchPlace = new_tuple(
+            BatchPlace,
+            (place.tag, form, len(values), place.pid, place.descriptor, at, length, place.room, stamp),
+        )
+        return answer.pack()
 
     def close(self) -> None:
         """Close all. They are opened again where need be."""
