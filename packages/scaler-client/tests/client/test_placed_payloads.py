@@ -13,7 +13,7 @@ from scaler.serialization.results import load_outcomes, load_value
 from scaler_protocol.objects.segments.batch_place import PLACE_BYTES, BatchPlace, Form
 from scaler_protocol.objects.segments.batch_reading import BatchSegments
 from scaler_protocol.objects.segments.layout import supported
-from scaler_protocol.payloads.unpickled import UnpickledBytes
+from scaler_protocol.payloads.unpickled import LatePayload, PayloadParts, UnpickledBytes
 from scaler_protocol.payloads.values import load_arguments, load_chunk
 from scaler_protocol.testing.session_peer import SessionPeer
 from scaler_protocol.wire import messages as m
@@ -42,7 +42,7 @@ class Client:
         self.take()
         self.completed: dict[object, tuple[int, Payload]] = {}
 
-    def submit(self, *payloads: bytes | UnpickledBytes) -> m.TaskBatch:
+    def submit(self, *payloads: LatePayload) -> m.TaskBatch:
         for payload in payloads:
             self.core.submit(self.core.group(), FUNCTION, payload, token=payload)
         self.core.flush()
@@ -212,16 +212,19 @@ def _no_object(object_id: bytes) -> list[memoryview]:
 
 
 def test_bytes_that_are_not_pickled_lie_in_the_segment_as_they_are(client: Client) -> None:
-    batch = client.submit(VALUE, ITEMS, b"small")
-    value, items, small = batch.payloads.split()
+    parts = PayloadParts([b"P", LARGE[0]])
+    batch = client.submit(VALUE, ITEMS, b"small", parts)
+    value, items, small, joined = batch.payloads.split()
     assert (len(value), len(items), small) == (PLACE_BYTES, PLACE_BYTES, b"small")
     reader = BatchSegments()
     assert reader.read(_place(value)) == list(VALUE.values)
     assert reader.read(_place(items)) == list(ITEMS.values)
+    assert reader.read(_place(joined)) == [b"P" + LARGE[0]] == [bytes(parts)]
     answers = [
         reader.answer(_place(value), Form.VALUE, [b"r" * PLACED_BYTES_MIN]),
         reader.answer(_place(items), Form.ITEMS, [b"1" * PLACED_BYTES_MIN, b"2"]),
         b"3",
+        b"4",
     ]
     client.answer(list(batch.numbers), [answer for answer in answers if answer is not None])
     assert load_value(client.completed[VALUE][1]) == b"r" * PLACED_BYTES_MIN
@@ -230,14 +233,16 @@ def test_bytes_that_are_not_pickled_lie_in_the_segment_as_they_are(client: Clien
 
 
 def test_bytes_that_are_not_pickled_are_where_they_travel_inside(client: Client) -> None:
-    batch = client.submit(VALUE, ITEMS)
+    parts = PayloadParts([b"P", LARGE[0]])
+    batch = client.submit(VALUE, ITEMS, parts)
     unreadable = int(m.Status.UNREADABLE)
-    (again,) = client.answer(list(batch.numbers), [b"no", b"no"], [unreadable, unreadable])
+    (again,) = client.answer(list(batch.numbers), [b"no"] * 3, [unreadable] * 3)
     without_places = Client(credit=5)
-    for inside in (again, without_places.submit(VALUE, ITEMS)):
-        value, items = inside.payloads.split()
+    for inside in (again, without_places.submit(VALUE, ITEMS, parts)):
+        value, items, joined = inside.payloads.split()
         assert load_arguments(value, (), None, _no_object) == (VALUE.values, {})
         assert load_chunk(items, _no_object) == (False, list(ITEMS.values))
-        assert list(inside.payloads.lengths) == [len(value), len(items)]
-        inside.payloads.check(2)
+        assert list(inside.payloads.lengths) == [len(value), len(items), len(joined)]
+        assert joined == b"P" + LARGE[0]
+        inside.payloads.check(3)
     without_places.placed.close()

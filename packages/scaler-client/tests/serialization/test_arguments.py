@@ -31,7 +31,7 @@ from scaler_protocol.payloads.framing import (
     unframe_arguments,
     unframe_function,
 )
-from scaler_protocol.payloads.unpickled import UNPICKLED_BYTES_MIN, UnpickledBytes
+from scaler_protocol.payloads.unpickled import UNPICKLED_BYTES_MIN, LatePayload, UnpickledBytes
 from scaler_protocol.payloads.values import load_arguments, load_chunk, load_value
 from scaler_protocol.wire.messages import TaskKind
 
@@ -87,7 +87,7 @@ def give_back(*args: Any, **kwargs: Any) -> tuple[Any, ...]:
     return args, kwargs
 
 
-def read(storage: Storage, packed: bytes | UnpickledBytes, serializer: Any = None, kind: int = TaskKind.CALL) -> Any:
+def read(storage: Storage, packed: LatePayload, serializer: Any = None, kind: int = TaskKind.CALL) -> Any:
     """Return the arguments of a payload, of a chunk those of all items, as whoever runs the task restores them."""
     payload = bytes(packed)
 
@@ -449,7 +449,7 @@ def test_bytes_alone_are_not_pickled_where_they_may_lie_elsewhere(storage: Stora
         assert read(storage, bytes(packed.payload)) == ((value,), {})
         # A second time, a large one is an object.
         again = packer.linked_call(give_back, (value,), {})
-        assert (type(again.payload) is bytes and len(again.objects) == 1) is (size > SHARED_BYTES_MIN)
+        assert (type(again.payload) is not UnpickledBytes and len(again.objects) == 1) is (size > SHARED_BYTES_MIN)
     items = _distinct(UNPICKLED_BYTES_MIN, 4)
     chunk = packer.chunk(give_back, False, items)
     assert type(chunk.payload) is UnpickledBytes
@@ -482,9 +482,9 @@ def test_what_is_not_bytes_alone_is_pickled(storage: Storage, packer: Packer) ->
         _distinct(INLINE_BYTES_MAX // 2, 3),
     ):
         chunk = unpickled.chunk(give_back, False, items)
-        assert type(chunk.payload) is bytes
+        assert type(chunk.payload) is not UnpickledBytes
         assert read(storage, chunk.payload, kind=TaskKind.MAP_CHUNK) == [((item,), {}) for item in items]
-    assert type(unpickled.chunk(give_back, True, [(LONE,)]).payload) is bytes
+    assert type(unpickled.chunk(give_back, True, [(LONE,)]).payload) is not UnpickledBytes
     # Rows of graphs travel with others, and other clients place nothing.
     assert type(unpickled.call(give_back, (LONE,), {}).payload) is bytes
     assert type(packer.linked_call(give_back, (LONE,), {}).payload) is bytes

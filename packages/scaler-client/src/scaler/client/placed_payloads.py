@@ -15,8 +15,8 @@ from scaler_protocol.objects.segments.batch_place import PLACE_BYTES, BatchPlace
 from scaler_protocol.objects.segments.batch_segment import BatchSegment
 from scaler_protocol.objects.segments.layout import supported
 from scaler_protocol.payloads.framing import RAW_BYTES, RAW_ITEMS
-from scaler_protocol.payloads.unpickled import UNPICKLED_BYTES_MIN, UnpickledBytes
-from scaler_protocol.runtime.freed_memory import keep_freed_memory
+from scaler_protocol.payloads.unpickled import UNPICKLED_BYTES_MIN
+from scaler_protocol.runtime.freed_memory import MOST_KEPT_BYTES, give_back_freed_memory, keep_freed_memory
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.columns import Packed, Pieces
 
@@ -47,18 +47,19 @@ class PlacedPayloads:
         self._segment: BatchSegment | None = None
         self._is_over = not supported()
         self._failures = 0
-        keep_freed_memory()
+        # The values of all results that nobody has taken yet are here at once.
+        keep_freed_memory(MOST_KEPT_BYTES)
         self._inside: set[int] = set()
         """Tasks whose payloads could not be read."""
 
     def place(self, batch: m.TaskBatch) -> None:
         """Put the large payloads of a message that is about to leave where workers can read them, and name the places in it.
 
-        Those that are not pickled yet are afterwards, where they still travel inside.
+        Those that were not made yet are afterwards, where they still travel inside.
         """
         self._place(batch)
         payloads = batch.payloads
-        if type(payloads) is Pieces and any(type(item) is UnpickledBytes for item in payloads.items):
+        if type(payloads) is Pieces and any(type(item) is not bytes for item in payloads.items):
             batch.payloads = Pieces([bytes(item) for item in payloads.items])
 
     def _place(self, batch: m.TaskBatch) -> None:
@@ -144,7 +145,8 @@ class PlacedPayloads:
         segment = self._segment
         if segment is not None and segment.has_memory:
             self._free()
-            segment.give_back_idle(time.monotonic())
+            if segment.give_back_idle(time.monotonic()):
+                give_back_freed_memory()
 
     def close(self) -> None:
         """Give back everything. What comes later cannot be read."""

@@ -18,7 +18,7 @@ from scaler.core.client_core import Submission
 from scaler.core.task_sender import BATCH_TASKS_MIN
 from scaler.core.tasks import Task, TaskGroup
 from scaler.serialization.pickled import Pickled
-from scaler_protocol.payloads.unpickled import UnpickledBytes
+from scaler_protocol.payloads.unpickled import LatePayload
 from scaler_protocol.runtime.values import new_tuple
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import Carried
@@ -90,7 +90,7 @@ class TaskIntake:
         self,
         group: TaskGroup,
         function: Pickled,
-        payload: bytes | UnpickledBytes,
+        payload: LatePayload,
         objects: tuple[bytes, ...],
         token: ScalerFuture | AnswerReceiver,
         carried: Carried = (),

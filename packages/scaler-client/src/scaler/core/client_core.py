@@ -35,7 +35,7 @@ from scaler.core.tasks import Task, TaskGroup, TaskTable
 from scaler.core.unsendable import tasks_in
 from scaler.errors import ClientQuitException, ConnectionRefusedByScheduler, DisconnectedError, ScalerError
 from scaler_protocol.errors import SessionError
-from scaler_protocol.payloads.unpickled import UnpickledBytes
+from scaler_protocol.payloads.unpickled import LatePayload
 from scaler_protocol.runtime.core import InvariantError, Outbox
 from scaler_protocol.runtime.values import new_tuple
 from scaler_protocol.session import Connection, ConnectionEvent, Established, HeartbeatDue, Lost, Received
@@ -228,7 +228,7 @@ class ClientCore:
         self,
         group: TaskGroup,
         function: bytes,
-        payload: bytes | UnpickledBytes,
+        payload: LatePayload,
         objects: tuple[bytes, ...] = (),
         token: object = None,
         carried: Carried = (),

@@ -15,7 +15,7 @@ from functools import partial
 from itertools import count, islice, repeat
 from typing import NamedTuple
 
-from scaler_protocol.payloads.unpickled import UnpickledBytes
+from scaler_protocol.payloads.unpickled import LatePayload
 from scaler_protocol.wire import messages as m
 from scaler_protocol.wire.batch_rows import Carried, carried_columns
 from scaler_protocol.wire.columns import EMPTY, NO_ITEMS, Column, Packed, Pieces
@@ -152,7 +152,7 @@ class Task(NamedTuple):
 
     source: TaskGroup | Graph
     function: bytes
-    payload: bytes | UnpickledBytes
+    payload: LatePayload
     objects: tuple[bytes, ...]
     token: object
     carried: Carried = ()
@@ -394,7 +394,7 @@ class TaskTable:
         """Return the message for tasks of a group."""
         if len(tasks) == 1:
             return self._batch_of_one(group, numbers[0], tasks[0], flags)
-        payloads: list[bytes | UnpickledBytes] = [task.payload for task in tasks]
+        payloads: list[LatePayload] = [task.payload for task in tasks]
         lengths = list(map(len, payloads))
         table: dict[bytes, int] = {}
         for task in tasks:

@@ -43,7 +43,7 @@ from scaler_protocol.payloads.framing import (
     frame_arguments,
     frame_payloads,
 )
-from scaler_protocol.payloads.unpickled import UNPICKLED_BYTES_MIN, UnpickledBytes
+from scaler_protocol.payloads.unpickled import UNPICKLED_BYTES_MIN, LatePayload, PayloadParts, UnpickledBytes
 from scaler_protocol.runtime.coroutines import runs_function_of
 from scaler_protocol.runtime.names import name_of, shown, shown_error, shown_type
 from scaler_protocol.runtime.values import new_tuple
@@ -91,7 +91,7 @@ class Packer:
     ) -> None:
         """`alone_bytes_max`: up to this size, `bytes` that are the only argument of a call, or item of a chunk, are no object.
 
-        `leaves_unpickled`: what it packs for single calls and chunks may be `UnpickledBytes`.
+        `leaves_unpickled`: the payloads of single calls and chunks may be made late.
         """
         self._sink = sink
         self._leaves_unpickled = leaves_unpickled
@@ -169,7 +169,7 @@ class Packer:
             # Only a task by itself may carry it.
             return self._call_list(function, args, kwargs, 0)
         packed = self.linked_call(function, args, kwargs)
-        if type(packed.payload) is UnpickledBytes:
+        if type(packed.payload) is not bytes:
             packed = packed._replace(payload=bytes(packed.payload))
         if packed.inputs is not None:
             self._sink.release(packed.objects)
@@ -256,6 +256,11 @@ class Packer:
             return False
         return max(sizes) <= SHARED_BYTES_MIN or not self._needs_list(values, alone=True)
 
+    def _pickled_payload(self, pickled: bytes) -> LatePayload:
+        if self._leaves_unpickled and len(pickled) >= UNPICKLED_BYTES_MIN:
+            return PayloadParts((PICKLED, pickled))
+        return PICKLED + pickled
+
     def _inline_bytes_max(self, values: Sequence[Any]) -> int:
         """Return up to which size a pickle of just these values travels as it is."""
         return self._alone_bytes_max if len(values) == 1 and type(values[0]) is bytes else INLINE_BYTES_MAX
@@ -277,7 +282,7 @@ class Packer:
             if size > SHARED_BYTES_MIN and size > SHARED_BYTES_MIN + sum(map(size_hint, (*args, *kwargs.values()))):
                 # What is large is inside of some argument, which is one by itself.
                 return None
-            return Packed(PICKLED + (dumps(call) if buffers else pickled))
+            return Packed(self._pickled_payload(dumps(call) if buffers else pickled))
         except Exception as error:
             raise self._explain_call(function, args, kwargs, error, hidden) from error
 
@@ -459,7 +464,7 @@ class Packer:
         except Exception as error:
             raise self._explain_items(function, star, items, first, error) from error
         if len(pickled) <= self._inline_bytes_max(items):
-            return Packed(PICKLED + pickled)
+            return Packed(self._pickled_payload(pickled))
         if len(pickled) > INLINE_BYTES_MAX * len(items):
             return None
         object_id = self._store([PICKLED + pickled], f"a chunk of items for {name_of(function)}")

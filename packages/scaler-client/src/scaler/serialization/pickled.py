@@ -6,13 +6,13 @@ from typing import Any, NamedTuple, Protocol
 
 from scaler.serialization.future_arguments import FutureInputs
 from scaler.serialization.signatures import Check
-from scaler_protocol.payloads.unpickled import UnpickledBytes
+from scaler_protocol.payloads.unpickled import LatePayload
 
 
 class Packed(NamedTuple):
     """A payload and the objects it names, each with one use counted."""
 
-    payload: bytes | UnpickledBytes
+    payload: LatePayload
     objects: tuple[bytes, ...] = ()
     stored_bytes: int = 0
     """Of map chunks: about how many bytes of items are in those objects."""

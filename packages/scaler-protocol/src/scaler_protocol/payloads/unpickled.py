@@ -1,4 +1,4 @@
-"""Payloads that are nothing but `bytes`, and are pickled only where they travel inside messages."""
+"""Payloads that are made only where they travel inside messages: elsewhere, what they are made of is copied once less."""
 
 from __future__ import annotations
 
@@ -52,3 +52,23 @@ class UnpickledBytes:
     def __bytes__(self) -> bytes:
         content = (False, list(self.values)) if self.is_chunk else (tuple(self.values), {})
         return PICKLED + pickle.dumps(content, PROTOCOL)
+
+
+class PayloadParts:
+    """A payload in parts that are not joined yet. Immutable by convention; `bytes` of it is the payload."""
+
+    __slots__ = ("_length", "parts")
+
+    def __init__(self, parts: Sequence[bytes]) -> None:
+        self.parts = parts
+        self._length = sum(map(len, parts))
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __bytes__(self) -> bytes:
+        return b"".join(self.parts)
+
+
+LatePayload = bytes | UnpickledBytes | PayloadParts
+"""A payload, or what it is made of."""

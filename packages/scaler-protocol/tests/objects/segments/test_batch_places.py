@@ -140,13 +140,14 @@ def test_while_a_late_result_is_written_its_room_is_not_used(segment: BatchSegme
 
 def test_memory_is_given_back_when_idle(segment: BatchSegment, reader: BatchSegments) -> None:
     _, (place,) = _put(segment, 1)
-    segment.give_back_idle(2 * IDLE_SECONDS)
+    assert not segment.give_back_idle(2 * IDLE_SECONDS)
     assert segment.has_memory
     segment.free(lambda _: False)
-    segment.give_back_idle(IDLE_SECONDS / 2)
+    assert not segment.give_back_idle(IDLE_SECONDS / 2)
     assert segment.has_memory
-    segment.give_back_idle(2 * IDLE_SECONDS)
+    assert segment.give_back_idle(2 * IDLE_SECONDS)
     assert not segment.has_memory
+    assert not segment.give_back_idle(3 * IDLE_SECONDS)
     assert _read(reader, place) is None
     assert _put(segment, 2)[1]
 

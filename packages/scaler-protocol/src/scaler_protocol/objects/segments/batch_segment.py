@@ -9,7 +9,7 @@ from typing import Any
 
 from scaler_protocol.objects.segments.batch_place import STAMP_BYTES, BatchPlace, Form, content_parts, locked
 from scaler_protocol.payloads.framing import PLACED
-from scaler_protocol.payloads.unpickled import UnpickledBytes
+from scaler_protocol.payloads.unpickled import LatePayload, PayloadParts, UnpickledBytes
 
 SEGMENT_BYTES_MAX = 112 * 1024 * 1024
 """More than a client has under way at once, see `WINDOW_BYTES` of its core. What finds no room travels inside messages."""
@@ -61,7 +61,7 @@ class BatchSegment:
         self._used_at = 0.0
         os.fchmod(self._descriptor, 0o600)
 
-    def put(self, numbers: Sequence[int], payloads: Sequence[bytes | UnpickledBytes], now: float) -> list[bytes] | None:
+    def put(self, numbers: Sequence[int], payloads: Sequence[LatePayload], now: float) -> list[bytes] | None:
         """Write the payloads of some tasks; return a place for each, or None where there is no room.
 
         They stay until `free` finds that none of these tasks needs them.
@@ -145,11 +145,13 @@ class BatchSegment:
         """Whether it takes memory."""
         return self._size > 0
 
-    def give_back_idle(self, now: float) -> None:
-        """Return the memory to the system where nothing has used it for a while. Call `free` before."""
-        if self._size and not self._extents and now - self._used_at >= IDLE_SECONDS:
-            os.ftruncate(self._descriptor, 0)
-            self._size = 0
+    def give_back_idle(self, now: float) -> bool:
+        """Return the memory to the system where nothing has used it for a while, and whether it did. Call `free` before."""
+        if not self._size or self._extents or now - self._used_at < IDLE_SECONDS:
+            return False
+        os.ftruncate(self._descriptor, 0)
+        self._size = 0
+        return True
 
     def close(self) -> None:
         """Give everything back. Others may have the segment open for a moment, but it takes no memory."""
@@ -160,11 +162,11 @@ class BatchSegment:
             self._extents = []
 
 
-def _content(payload: bytes | UnpickledBytes) -> tuple[int, int, list[bytes], int]:
+def _content(payload: LatePayload) -> tuple[int, int, list[bytes], int]:
     """Return how a payload lies in its slot: form, count, pieces and their length."""
     if type(payload) is UnpickledBytes:
         form = int(Form.ITEMS if payload.is_chunk else Form.VALUE)
         parts = content_parts(form, payload.values)
         return form, len(payload.values), parts, sum(map(len, parts))
-    whole = bytes(payload)
-    return int(Form.PAYLOAD), 1, [whole], len(whole)
+    parts = list(payload.parts) if isinstance(payload, PayloadParts) else [bytes(payload)]
+    return int(Form.PAYLOAD), 1, parts, sum(map(len, parts))
