@@ -37,8 +37,9 @@ class AgentProcess(Process):
         task_timeout_seconds: float = 0.0,
         start_home: Callable[[str], StoreProcess] | None = None,
         home_is_reachable: bool = True,
+        note: Callable[[str], None],
     ) -> None:
-        """`start_home` starts a store on this host, if it is to have one."""
+        """`start_home` starts a store on this host, if it is to have one. `note` as in `HostStorage`."""
         super().__init__(name, network.clock, random)
         self.network = network
         self.ledger = ledger
@@ -65,7 +66,7 @@ class AgentProcess(Process):
         hello = m.Hello(m.Role.AGENT, name, self.incarnation, hostname=name)
         self.storage = ObjectStorage(network, storage_address, hello, self.incarnation + b"/storage", self.clock)
         self.storage.on_activity = lambda: self.post(lambda: None)
-        self.stores = HostStorage(self, self.storage, hello, start_home, is_reachable=home_is_reachable)
+        self.stores = HostStorage(self, self.storage, hello, start_home, is_reachable=home_is_reachable, note=note)
         self.link = network.connect(self.incarnation, scheduler_address, self)
         self._deliver_rest = True
         self.post(events.Start())

@@ -253,6 +253,7 @@ class Cluster:
             task_timeout_seconds=self.plan.task_timeout_seconds,
             start_home=self.start_home if has_home else None,
             home_is_reachable=has_home and self.random.random() < REACHABLE_SHARE,
+            note=lambda what: self.storage_watch.counts.update((what,)),
         )
         self.agents.append(agent)
         return agent
@@ -323,7 +324,7 @@ class Cluster:
         capabilities: tuple[str, ...] = ()
         if random.random() < 0.2:
             capabilities = random.choice((("gpu",), ("linux",), ("gpu", "linux"), (RARE,)))
-        uses_objects = random.random() < (0.6 if self.plan.spills else 0.1)
+        uses_objects = random.random() < (0.6 if self.plan.spills or self.plan.homes else 0.1)
         contents = (random.randbytes(random.randint(1, 50)),) if uses_objects else ()
         programs = [self.program() for _ in range(count)]
 
@@ -539,6 +540,8 @@ class Cluster:
     def kill_home(self) -> None:
         """The store of a worker host dies with objects: alone, so that its agent goes on without, or with the whole host."""
         holding = [agent for agent in self.living_agents if agent.stores.home is not None and agent.stores.held]
+        # Preferably in the middle of an object that comes in pieces.
+        holding = [agent for agent in self.living_agents if agent.stores.home and agent.stores.fetching] or holding
         if not holding:
             if not self.healing:
                 self.clock.after(0.05, self.kill_home)
@@ -547,6 +550,7 @@ class Cluster:
         self.ledger.excuses.homes_lost += agent.stores.held
         self.ledger.tell_all(f"the store of {agent.name} is killed, with {agent.stores.held} objects")
         self.storage_watch.counts["killed at homes"] += agent.stores.held
+        self.storage_watch.counts["killed in the middle"] += len(agent.stores.fetching)
         if self.random.random() < 0.5:
             agent.stores.kill_home()
         else:

@@ -12,15 +12,16 @@ from functools import partial
 from random import Random
 from typing import Any, Protocol
 
-from scaler_protocol.objects.storage import CHECK_SECONDS, AtHomes, Completion, Done, Missing, Refused
+from scaler_protocol.objects.storage import CHECK_SECONDS, AtHomes, Completion, Done, Layout, Missing, Refused
 from scaler_protocol.wire import messages as m
 from scaler_worker.core import effects, events
 from scaler_worker.core import homes as steps
-from scaler_worker.core.homes import HOME, Homes
+from scaler_worker.core.homes import CENTRE, HOME, Homes
 from simulation.clock import Clock
 from simulation.ledger import SimulationError
 from simulation.network import Network
 from simulation.object_storage import ObjectStorage, trouble
+from simulation.piece_fetch import PieceFetch
 
 FETCH_WAIT_S = 10.0
 """How long an object that is named but not there yet is waited for at the centre."""
@@ -34,6 +35,10 @@ HAND_OVER_CHECK_S = 0.05
 
 HOME_START_S = (0.05, 2.0)
 END_NOTICED_S = (0.0, 0.5)
+
+
+def _ignore(_: str) -> None:
+    return
 
 
 class StoreProcess(Protocol):
@@ -81,8 +86,15 @@ class HostStorage:
         start_home: Callable[[str], StoreProcess] | None,
         *,
         is_reachable: bool = True,
+        note: Callable[[str], None] = _ignore,
     ) -> None:
-        """`start_home` starts the store of this host, if it is to have one; `is_reachable`: whether other hosts reach that."""
+        """`start_home` starts the store of this host, if it is to have one; `is_reachable`: whether other hosts reach that.
+
+        `note` is told what happens to objects that come in pieces.
+        """
+        self._note = note
+        self.fetching: set[bytes] = set()
+        """Objects that come in pieces now."""
         self._host = host
         self._clock = host.clock
         self._hello = hello
@@ -109,6 +121,8 @@ class HostStorage:
             steps.DeleteAtHome: self._delete_at_home,
             steps.FetchAtCentre: self._fetch_at_centre,
             steps.FetchAt: self._fetch_at,
+            steps.AskSources: self._ask_sources,
+            steps.FetchPieces: self._fetch_pieces,
             steps.Upload: self._upload,
             steps.Report: lambda step: self._report(step.event),
         }
@@ -240,7 +254,7 @@ class HostStorage:
             self._homes.on_held(step, trouble(completion), is_refused=is_refused)
             self._perform()
 
-        self._centre.hold(step.ids, step.owner, self._name_of_home, answered)
+        self._centre.hold(step.ids, step.owner, self._name_of_home, answered, are_copies=step.are_copies)
 
     def _delete_at_home(self, step: steps.DeleteAtHome) -> None:
         def answered(completion: Completion) -> None:
@@ -257,11 +271,13 @@ class HostStorage:
         def answered(completion: Completion) -> None:
             if isinstance(completion, AtHomes):
                 self._homes.on_homes(request, completion.addresses, self._clock.now)
+            elif isinstance(completion, Layout):
+                self._homes.on_layout(request, completion.owner, completion.lengths)
             else:
                 self._homes.on_fetched_at_centre(self._fetched(step.effect, completion))
             self._perform()
 
-        self._centre.get(step.effect.id, FETCH_WAIT_S, answered, follows=step.follows)
+        self._centre.get(step.effect.id, FETCH_WAIT_S, answered, follows=step.follows, pieces=step.pieces)
 
     def _fetch_at(self, step: steps.FetchAt) -> None:
         address = step.address
@@ -269,6 +285,10 @@ class HostStorage:
         storage = self._home_link if is_own else self._peer(address) if address != HOME else None
 
         def answered(completion: Completion) -> None:
+            if isinstance(completion, Layout):
+                self._homes.on_layout(step.effect.request, completion.owner, completion.lengths)
+                self._perform()
+                return
             unreached = address == self._unreached != HOME
             event = self._fetched(step.effect, completion)
             self._homes.on_fetched_at(event, address, self._clock.now, unreached=unreached)
@@ -277,7 +297,36 @@ class HostStorage:
         if storage is None:
             answered(Refused(0, None, "it has ended"))
         else:
-            storage.get(step.effect.id, 0.0, answered)
+            storage.get(step.effect.id, 0.0, answered, pieces=step.pieces)
+
+    def _ask_sources(self, step: steps.AskSources) -> None:
+        def answered(completion: Completion) -> None:
+            addresses = completion.addresses if isinstance(completion, AtHomes) else ()
+            self._homes.on_sources(step.effect.request, addresses, self._clock.now)
+            self._perform()
+
+        self._centre.ask_sources(step.effect.id, self._name_of_home, answered)
+
+    def _fetch_pieces(self, step: steps.FetchPieces) -> None:
+        def ended(error: str) -> None:
+            self.fetching.discard(step.effect.id)
+            # Later: it may have ended in the middle of a step.
+            self._host.post(lambda: self._on_pieces(step, error))
+
+        self.fetching.add(step.effect.id)
+        if self._home_link is None:
+            ended("the store of this host has ended")
+        else:
+            PieceFetch(step, self._home_link, self._piece_source, ended, self._note).start()
+
+    def _piece_source(self, address: str) -> ObjectStorage | None:
+        if address == CENTRE:
+            return self._centre
+        return None if address == self._name_of_home else self._peer(address)
+
+    def _on_pieces(self, step: steps.FetchPieces, error: str) -> None:
+        self._homes.on_pieces(step.effect.request, error)
+        self._perform()
 
     def _fetched(self, effect: effects.FetchObject, completion: Completion) -> events.ObjectFetched:
         if isinstance(completion, Done):

@@ -10,6 +10,7 @@ from scaler_protocol.objects.storage import (
     AtHomes,
     Completion,
     Done,
+    Layout,
     Missing,
     Refused,
     StoreRequests,
@@ -66,15 +67,35 @@ class ObjectStorage:
     def put(self, object_id: bytes, owner: bytes, content: bytes, answer: Answer) -> None:
         self.put_buffers(object_id, owner, [FRAMED, content], answer)
 
-    def put_buffers(self, object_id: bytes, owner: bytes, buffers: Sequence[Any], answer: Answer) -> None:
-        self._answers[self._requests.put(object_id, owner, buffers, self._clock.now)] = answer
+    def put_buffers(
+        self, object_id: bytes, owner: bytes, buffers: Sequence[Any], answer: Answer, *, incomplete: bool = False
+    ) -> None:
+        if self.link.closed:
+            answer(Refused(0, None, "it has ended"))
+            return
+        now = self._clock.now
+        self._answers[self._requests.put(object_id, owner, buffers, now, incomplete=incomplete)] = answer
 
-    def get(self, object_id: bytes, wait_seconds: float, answer: Answer, *, follows: bool = False) -> None:
-        number = self._requests.get(object_id, self._clock.now, wait_seconds=wait_seconds, follows=follows)
+    def get(
+        self, object_id: bytes, wait_seconds: float, answer: Answer, *, follows: bool = False, pieces: bool = False
+    ) -> None:
+        number = self._requests.get(
+            object_id, self._clock.now, wait_seconds=wait_seconds, follows=follows, pieces=pieces
+        )
         self._answers[number] = answer
 
-    def hold(self, object_ids: Sequence[bytes], owner: bytes, address: str, answer: Answer) -> None:
-        self._answers[self._requests.hold(object_ids, owner, address, self._clock.now)] = answer
+    def get_piece(self, object_id: bytes, offset: int, size: int, wait_seconds: float, answer: Answer) -> None:
+        number = self._requests.get_piece(object_id, offset, size, self._clock.now, wait_seconds=wait_seconds)
+        self._answers[number] = answer
+
+    def ask_sources(self, object_id: bytes, keeps_at: str, answer: Answer) -> None:
+        self._answers[self._requests.ask_sources(object_id, keeps_at, self._clock.now)] = answer
+
+    def hold(
+        self, object_ids: Sequence[bytes], owner: bytes, address: str, answer: Answer, *, are_copies: bool = False
+    ) -> None:
+        number = self._requests.hold(object_ids, owner, address, self._clock.now, are_copies=are_copies)
+        self._answers[number] = answer
 
     def delete(self, object_ids: Sequence[bytes], owner: bytes, answer: Answer = _ignore) -> None:
         self._answers[self._requests.delete(object_ids, owner, self._clock.now)] = answer
@@ -86,8 +107,9 @@ class ObjectStorage:
         for number in self._requests.keep_owner(owner):
             del self._answers[number]
 
-    def tell(self, message: m.Shutdown | m.ObjectsGone) -> None:
-        self._requests.tell(message, self._clock.now)
+    def tell(self, message: m.Shutdown | m.ObjectsGone | m.ObjectPut) -> None:
+        if not self.link.closed:
+            self._requests.tell(message, self._clock.now)
 
     def leave(self, reason: str) -> None:
         """Say that this peer ends. To be followed by `flush` and the end of the link."""
@@ -115,7 +137,7 @@ class ObjectStorage:
                 self.on_message(message)
         completions += self._requests.tick(self._clock.now)
         for completion in completions:
-            if isinstance(completion, Done | Missing | Refused | TimedOut | AtHomes):
+            if isinstance(completion, Done | Missing | Refused | TimedOut | AtHomes | Layout):
                 answer = self._answers.pop(completion.request, None)
                 # An answer before this one may have closed the link, and with it all requests.
                 if answer is not None:

@@ -20,6 +20,7 @@ from simulation.ledger import Ledger
 from simulation.locality_watch import LocalityWatch
 from simulation.network import Network
 from simulation.object_storage import ObjectStorage
+from simulation.piece_fetch import PIECES_OBJECT_BYTES_MIN
 from simulation.process import Process
 from simulation.storage_watch import StorageWatch
 
@@ -156,7 +157,7 @@ class StorageProcess(Process):
         self.address = address
         self.ledger = ledger
         self.watch = watch
-        limits = Limits(retention_seconds=STORE_RETENTION_S)
+        limits = Limits(retention_seconds=STORE_RETENTION_S, pieces_object_bytes_min=PIECES_OBJECT_BYTES_MIN)
         self.core = StoreCore(random.randbytes(16), MemoryStorage(memory_limit_bytes), _content_hash, limits)
         self.disk = disk
         self.threads: DiskThreads | None = None

@@ -41,13 +41,18 @@ class StorageWatch:
         self.deleted: set[bytes] = set()
         self.back_again: set[bytes] = set()
         """Deleted ones that a restart has found: their record was still there, or others have it. They end with their owner."""
+        self._pieces: dict[tuple[bytes, int], tuple[int, int]] = {}
+        """Offset and size of pieces that are asked for, by peer and request."""
         self.counts: Counter[str] = Counter() if others is None else others.counts
 
     def before(self, mail: list[events.Event]) -> None:
         """A turn begins, with these messages."""
         for event in mail:
             message = event.message if isinstance(event, events.Incoming) else None
-            if isinstance(message, m.ObjectPut):
+            if isinstance(message, m.ObjectGet) and message.size:
+                assert isinstance(event, events.Incoming)
+                self._pieces[event.peer, message.request] = message.offset, message.size
+            if isinstance(message, m.ObjectPut) and not message.incomplete:
                 content = tuple(bytes(buffer) for buffer in message.buffers)
                 if self._contents.setdefault(message.id, content) != content:
                     raise SimulationError(f"object {short(message.id)} is sent with other bytes than before")
@@ -59,7 +64,7 @@ class StorageWatch:
         present = {one.id: one.owner for one in core._state.catalogue.all()}
         for effect in due:
             if isinstance(effect, effects.Send):
-                self._check_answer(core, effect.message, present)
+                self._check_answer(core, effect.peer, effect.message, present)
             elif isinstance(effect, effects.Log) and "are lost" in effect.text:
                 named = {one for one in self._present if one.hex() in effect.text}
                 self.counts["lost"] += len(named)
@@ -104,10 +109,15 @@ class StorageWatch:
         self._safe = set()
         self.back_again |= self.deleted & set(self._present)
 
-    def _check_answer(self, core: StoreCore, message: m.Message, present: dict[bytes, bytes]) -> None:
+    def _check_answer(self, core: StoreCore, peer: bytes, message: m.Message, present: dict[bytes, bytes]) -> None:
         if type(message) in OF_HOMES:
             self.counts[OF_HOMES[type(message)]] += 1
-        if isinstance(message, m.ObjectData) and not message.missing:
+        if isinstance(message, m.ObjectData) and (peer, message.request) in self._pieces:
+            offset, size = self._pieces.pop((peer, message.request))
+            whole = b"".join(self._contents.get(message.id, ()))
+            if not message.missing and b"".join(map(bytes, message.buffers)) != whole[offset : offset + size]:
+                raise SimulationError(f"a piece of object {short(message.id)} is served with other bytes than it has")
+        elif isinstance(message, m.ObjectData) and not message.missing:
             self.counts["served"] += 1
             if tuple(bytes(buffer) for buffer in message.buffers) != self._contents.get(message.id):
                 raise SimulationError(f"object {short(message.id)} is served with other bytes than it was stored with")

@@ -12,11 +12,17 @@ import pytest
 
 from scaler_protocol.objects.storage import Done
 from scaler_worker.core.homes import Homes
+from scaler_worker.core.pieces import Piece
 from simulation.cluster import Cluster, Plan
 from simulation.host_storage import HostStorage
 from simulation.ledger import SimulationError
+from simulation.piece_fetch import PieceFetch
 
-WATCHED = ("answered with homes", "uploads wanted", "deletes at homes", "killed at homes", "losses told")
+WATCHED = (
+    *("answered with homes", "uploads wanted", "deletes at homes", "killed at homes", "losses told"),
+    # Of objects that come in pieces.
+    *("copies begun", "copies made", "pieces from hosts", "pieces refused", "killed in the middle"),
+)
 SEEDS_MAX = 30
 SOAK_SEEDS = int(os.environ.get("SCALER_SIMULATION_SEEDS", "1000"))
 
@@ -38,10 +44,23 @@ def run_some(watched: tuple[str, ...] = WATCHED) -> Counter[str]:
     return counts
 
 
-def test_stores_of_hosts_are_read_asked_to_upload_killed_and_emptied() -> None:
+def test_stores_of_hosts_are_read_asked_to_upload_pass_on_pieces_are_killed_and_emptied() -> None:
     counts = run_some()
     for what in WATCHED:
         assert counts[what], counts
+
+
+def test_other_bytes_in_a_piece_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_answer = PieceFetch._on_answer
+
+    def keep_something_else(self: PieceFetch, piece: Piece, completion: object) -> None:
+        if isinstance(completion, Done) and piece.offset:
+            completion = Done(completion.request, [bytes(piece.size)])
+        on_answer(self, piece, completion)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(PieceFetch, "_on_answer", keep_something_else)
+    with pytest.raises(SimulationError, match=r"is (sent|served) with other bytes"):
+        run_some(("never",))
 
 
 def test_tasks_go_to_the_host_that_holds_most_of_their_bytes() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from scaler_protocol.objects.storage import Refused
 from scaler_protocol.testing.waiting import wait_until
 from scaler_protocol.transport import DealerLink, RouterListener
 from scaler_protocol.wire import messages as m
@@ -82,6 +83,25 @@ def test_objects_wait_in_storage_while_too_many_are_being_written(
         wait_until(lambda: len(reported) == OBJECTS, 20, step=step, what="not all came in the end")
         assert all(isinstance(event, events.ObjectFetched) and not event.error for event in reported)
         runner.run(_close(link))
+    server.listener.close()
+
+
+def test_who_asks_a_store_that_has_ended_is_told_so(tmp_path: Path) -> None:
+    server = Server()
+    ended: list[object] = []
+
+    async def ask_late() -> None:
+        hello = m.Hello(role=m.Role.AGENT, name="agent", incarnation=b"a" * 16)
+        link = DealerLink(server.listener.address, b"a" * 16)
+        storage = StorageLink(server.listener.address, hello, ObjectFolders(str(tmp_path)), link, ended.append)
+        storage.close("it was killed")
+        storage.tell(m.ObjectPut(0, b"i" * 16, b"o" * 16, [], incomplete=True, filled=1))
+        storage.ask(lambda requests, now: requests.put(b"i" * 16, b"o" * 16, (), now), ended.append)
+        assert not ended
+        await asyncio.sleep(0)
+
+    asyncio.run(ask_late())
+    assert ended == [Refused(0, None, "it was killed")]
     server.listener.close()
 
 

@@ -186,6 +186,10 @@ class StorageLink:
 
     def ask(self, begin: Callable[[StoreRequests, float], int], on_done: Callable[[Completion], None]) -> None:
         """Make another request, and call `on_done` when it is over."""
+        if self._closed:
+            # For instance the last put of an object that came in pieces, to a store that has ended meanwhile.
+            self._loop.call_soon(on_done, Refused(0, None, self._closed_because))
+            return
         try:
             number = begin(self._requests, self._loop.time())
         except WireError as error:
